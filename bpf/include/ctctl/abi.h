@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * abi.h - everything that crosses between the kernel side and user space.
+ *
+ * The only header both sides know: map keys and values, the event record, and
+ * the numbers in them. Fixed widths, explicit pads, no bit fields; the Python
+ * layouts in ctctl/abi/ are generated from the BTF of this file, so nothing is
+ * written down twice. Tables named cilium_* have exactly Cilium 1.16's layout
+ * (spec/abi.md), so that one decoder reads a live Cilium node and this datapath.
+ *
+ * "be" in a comment means network byte order.
+ */
+#ifndef CTCTL_ABI_H
+#define CTCTL_ABI_H
+
+#include <linux/types.h>
+
+#define CTCTL_PACKED __attribute__((packed))
+
+/* ---- connection tracking ------------------------------------------------ */
+
+/* cilium_ct4_global, cilium_ct_any4_global, cilium_snat_v4_external: key.
+ * Ports of a packet land crossed: its source port in dport (spec/abi.md). */
+struct ipv4_ct_tuple {
+	__be32 daddr;
+	__be32 saddr;
+	__be16 dport;
+	__be16 sport;
+	__u8   nexthdr;
+	__u8   flags;           /* enum ctctl_tuple_flags */
+} CTCTL_PACKED;
+_Static_assert(sizeof(struct ipv4_ct_tuple) == 14, "ipv4_ct_tuple");
+
+struct ipv6_ct_tuple {
+	__u8   daddr[16];
+	__u8   saddr[16];
+	__be16 dport;
+	__be16 sport;
+	__u8   nexthdr;
+	__u8   flags;
+} CTCTL_PACKED;
+_Static_assert(sizeof(struct ipv6_ct_tuple) == 38, "ipv6_ct_tuple");
+
+enum ctctl_tuple_flags {
+	TUPLE_OUT = 0,          /* zero: compare, never test a bit */
+	TUPLE_IN = 1,
+	TUPLE_RELATED = 2,
+	TUPLE_SERVICE = 4,
+};
+
+struct ct_entry {
+	__u64  reserved0;
+	__u64  backend_id;      /* SERVICE entries only */
+	__u64  packets;         /* only with accounting */
+	__u64  bytes;
+	__u32  lifetime;        /* second of CLOCK_MONOTONIC at which it expires */
+	__u16  flags;           /* enum ctctl_ct_flags */
+	__be16 rev_nat_index;
+	__u16  ifindex;
+	__u8   tx_flags_seen;
+	__u8   rx_flags_seen;
+	__u32  src_sec_id;
+	__u32  last_tx_report;
+	__u32  last_rx_report;
+};
+_Static_assert(sizeof(struct ct_entry) == 56, "ct_entry");
+
+enum ctctl_ct_flags {
+	CT_RX_CLOSING = 1 << 0,
+	CT_TX_CLOSING = 1 << 1,
+	CT_NAT64 = 1 << 2,
+	CT_LB_LOOPBACK = 1 << 3,
+	CT_SEEN_NON_SYN = 1 << 4,
+	CT_NODE_PORT = 1 << 5,
+	CT_PROXY_REDIRECT = 1 << 6,
+	CT_DSR_INTERNAL = 1 << 7,
+	CT_FROM_L7LB = 1 << 8,
+	CT_RESERVED9 = 1 << 9,
+	CT_FROM_TUNNEL = 1 << 10,
+};
+
+/* cilium_snat_v4_external: value */
+struct ipv4_nat_entry {
+	__u64  created;         /* second of CLOCK_MONOTONIC */
+	__u64  needs_ct;
+	__u64  pad1;
+	__u64  pad2;
+	__be32 to_saddr;
+	__be16 to_sport;
+	__u16  pad3;
+};
+_Static_assert(sizeof(struct ipv4_nat_entry) == 40, "ipv4_nat_entry");
+
+/* ---- load balancing ----------------------------------------------------- */
+
+struct lb4_key {
+	__be32 address;
+	__be16 dport;
+	__u16  backend_slot;    /* 0: the frontend itself */
+	__u8   proto;           /* 0 in 1.16: the key ignores the protocol */
+	__u8   scope;           /* 0 external, 1 internal */
+	__u8   pad[2];
+};
+_Static_assert(sizeof(struct lb4_key) == 12, "lb4_key");
+
+struct lb4_service {
+	__u32  backend_id;      /* of a slot; the frontend: affinity timeout, s */
+	__u16  count;
+	__be16 rev_nat_index;
+	__u8   flags;           /* enum ctctl_svc_flags */
+	__u8   flags2;          /* enum ctctl_svc_flags2 */
+	__u16  qcount;
+};
+_Static_assert(sizeof(struct lb4_service) == 12, "lb4_service");
+
+enum ctctl_svc_flags {
+	SVC_EXTERNAL_IP = 1,
+	SVC_NODE_PORT = 2,
+	SVC_EXT_LOCAL_SCOPE = 4,
+	SVC_HOST_PORT = 8,
+	SVC_AFFINITY = 16,
+	SVC_LOAD_BALANCER = 32,
+	SVC_ROUTABLE = 64,
+	SVC_SOURCE_RANGE = 128,
+};
+
+enum ctctl_svc_flags2 {
+	SVC2_LOCAL_REDIRECT = 1,
+	SVC2_NAT46X64 = 2,
+	SVC2_L7_LOAD_BALANCER = 4,
+	SVC2_LOOPBACK = 8,
+	SVC2_INT_LOCAL_SCOPE = 16,
+	SVC2_TWO_SCOPES = 32,
+};
+
+struct lb4_backend {
+	__be32 address;
+	__be16 port;
+	__u8   proto;
+	__u8   flags;           /* enum ctctl_backend_state */
+	__u16  cluster_id;
+	__u8   zone;
+	__u8   pad;
+};
+_Static_assert(sizeof(struct lb4_backend) == 12, "lb4_backend");
+
+enum ctctl_backend_state {
+	BACKEND_ACTIVE = 0,
+	BACKEND_TERMINATING = 1,
+	BACKEND_QUARANTINED = 2,
+	BACKEND_MAINTENANCE = 3,
+};
+
+struct lb4_reverse_nat {
+	__be32 address;
+	__be16 port;
+} CTCTL_PACKED;
+_Static_assert(sizeof(struct lb4_reverse_nat) == 6, "lb4_reverse_nat");
+
+struct lb4_affinity_key {
+	__u64  client_id;       /* client's address (be), zero extended */
+	__be16 rev_nat_id;
+	__u8   netns_cookie;    /* 1: client_id is a netns cookie */
+	__u8   pad1;
+	__u32  pad2;
+};
+_Static_assert(sizeof(struct lb4_affinity_key) == 16, "lb4_affinity_key");
+
+struct lb_affinity_val {
+	__u64  last_used;       /* second of CLOCK_MONOTONIC */
+	__u32  backend_id;
+	__u32  pad;
+};
+_Static_assert(sizeof(struct lb_affinity_val) == 16, "lb_affinity_val");
+
+struct lb_affinity_match {
+	__u32  backend_id;
+	__be16 rev_nat_id;
+	__u16  pad;
+};
+_Static_assert(sizeof(struct lb_affinity_match) == 8, "lb_affinity_match");
+
+/* cilium_lb4_source_range, an LPM trie; value __u8 */
+struct lb4_src_range_key {
+	__u32  prefixlen;       /* 32 for rev_nat_id and pad, plus the CIDR's */
+	__u16  rev_nat_id;      /* as in lb4_service: be */
+	__u16  pad;
+	__be32 addr;
+};
+_Static_assert(sizeof(struct lb4_src_range_key) == 12, "lb4_src_range_key");
+
+/* ---- endpoints and identities ------------------------------------------- */
+
+struct endpoint_key {
+	__u8   addr[16];        /* an IPv4 address is in the first 4 bytes */
+	__u8   family;          /* 1: IPv4, 2: IPv6 */
+	__u8   key;
+	__u16  cluster_id;
+};
+_Static_assert(sizeof(struct endpoint_key) == 20, "endpoint_key");
+
+struct endpoint_info {
+	__u32  ifindex;
+	__u16  unused;
+	__u16  lxc_id;
+	__u32  flags;           /* 1: the host itself */
+	__u32  pad1;
+	__u8   mac[8];          /* the pod's, 6 bytes used */
+	__u8   node_mac[8];     /* of the host side of its veth */
+	__u32  sec_id;
+	__u32  pad2[3];
+};
+_Static_assert(sizeof(struct endpoint_info) == 48, "endpoint_info");
+
+/* cilium_ipcache, an LPM trie */
+struct ipcache_key {
+	__u32  prefixlen;       /* 32 for cluster_id, pad, family, plus the CIDR's */
+	__u16  cluster_id;
+	__u8   pad1;
+	__u8   family;          /* 1: IPv4, 2: IPv6 */
+	__u8   addr[16];        /* an IPv4 address is in the first 4 bytes */
+};
+_Static_assert(sizeof(struct ipcache_key) == 24, "ipcache_key");
+
+struct remote_endpoint_info {
+	__u32  sec_identity;
+	__be32 tunnel_endpoint; /* 0: none */
+	__u16  pad;
+	__u8   key;
+	__u8   flags;           /* 1: skip the tunnel */
+};
+_Static_assert(sizeof(struct remote_endpoint_info) == 12, "remote_endpoint_info");
+
+/* Reserved security identities (Cilium's numbers). */
+enum ctctl_identity {
+	IDENTITY_UNKNOWN = 0,
+	IDENTITY_HOST = 1,
+	IDENTITY_WORLD = 2,
+	IDENTITY_UNMANAGED = 3,
+	IDENTITY_HEALTH = 4,
+	IDENTITY_INIT = 5,
+	IDENTITY_REMOTE_NODE = 6,
+	IDENTITY_KUBE_APISERVER = 7,
+	IDENTITY_INGRESS = 8,
+};
+
+/* ---- fragments ----------------------------------------------------------- */
+
+/* cilium_ipv4_frag_datagrams */
+struct ipv4_frag_id {
+	__be32 daddr;
+	__be32 saddr;
+	__be16 id;
+	__u8   proto;
+	__u8   pad;
+} CTCTL_PACKED;
+_Static_assert(sizeof(struct ipv4_frag_id) == 12, "ipv4_frag_id");
+
+struct ipv4_frag_l4ports {
+	__be16 sport;
+	__be16 dport;
+} CTCTL_PACKED;
+_Static_assert(sizeof(struct ipv4_frag_l4ports) == 4, "ipv4_frag_l4ports");
+
+/* ---- policy: ctctl's own, one table for all endpoints of a node ---------- */
+
+/* ctctl_policy: a packet is allowed if one of the keys made by zeroing
+ * identity and/or dport and/or proto is there and does not deny. An endpoint
+ * without rules in a direction has the all-zero key for it (allow all). */
+struct ctctl_policy_key {
+	__u32  endpoint_id;
+	__u32  identity;        /* of the peer; 0: any */
+	__be16 dport;           /* 0: any */
+	__u8   proto;           /* 0: any */
+	__u8   egress;          /* 1: egress, 0: ingress */
+};
+_Static_assert(sizeof(struct ctctl_policy_key) == 12, "ctctl_policy_key");
+
+struct ctctl_policy_entry {
+	__u8   deny;
+	__u8   pad[3];
+};
+_Static_assert(sizeof(struct ctctl_policy_entry) == 4, "ctctl_policy_entry");
+
+/* ---- what hooks tell ------------------------------------------------------ */
+
+enum ctctl_hook {
+	HOOK_NONE = 0,
+	HOOK_FROM_CONTAINER = 1,
+	HOOK_TO_CONTAINER = 2,
+	HOOK_FROM_NETDEV = 3,
+	HOOK_TO_NETDEV = 4,
+	HOOK_FROM_OVERLAY = 5,
+	HOOK_TO_OVERLAY = 6,
+	HOOK_MAX = 7,
+};
+
+/* Why a packet was dropped. Internal functions return OK (0) or -REASON. */
+enum ctctl_reason {
+	REASON_OK = 0,
+	REASON_INVALID = 1,
+	REASON_INVALID_SIP = 2,
+	REASON_CT_INVALID_HDR = 3,
+	REASON_CT_UNKNOWN_PROTO = 4,
+	REASON_CT_CREATE_FAILED = 5,
+	REASON_CSUM_L3 = 6,
+	REASON_CSUM_L4 = 7,
+	REASON_UNKNOWN_L3 = 8,
+	REASON_FRAG_NOT_FOUND = 9,
+	REASON_POLICY = 10,
+	REASON_NO_SERVICE = 11,
+	REASON_IS_CLUSTER_IP = 12,
+	REASON_NOT_IN_SRC_RANGE = 13,
+	REASON_NO_TUNNEL_ENDPOINT = 14,
+	REASON_NO_TUNNEL_KEY = 15,
+	REASON_ENCAP_PROHIBITED = 16,
+	REASON_TTL_EXCEEDED = 17,
+	REASON_INVALID_IDENTITY = 18,
+	REASON_UNKNOWN_CT = 19,
+	REASON_WRITE_ERROR = 20,    /* the packet could not be changed (no memory) */
+	REASON_MAX = 21,
+};
+
+enum ctctl_verdict {
+	VERDICT_PASS = 0,       /* to the stack, or the pod */
+	VERDICT_REDIRECT = 1,   /* to another device */
+	VERDICT_DROP = 2,
+};
+
+/* What a lookup was for. */
+enum ctctl_lookup_kind {
+	LOOKUP_NONE = 0,
+	LOOKUP_SERVICE = 1,     /* SERVICE entry of the client */
+	LOOKUP_CT = 2,          /* a pod hook's: reverse, then forward */
+	LOOKUP_NODE_PORT = 3,   /* OUT entry of a local backend behind a VIP */
+	LOOKUP_DSR = 4,         /* OUT entry with DSRInternal */
+	LOOKUP_REV_DNAT = 5,    /* to_netdev: the entry a reply belongs to */
+};
+
+enum ctctl_ct_dir {
+	CT_DIR_EGRESS = 0,
+	CT_DIR_INGRESS = 1,
+	CT_DIR_SERVICE = 2,
+};
+
+enum ctctl_ct_result {
+	CT_RESULT_NEW = 0,
+	CT_RESULT_ESTABLISHED = 1,
+	CT_RESULT_REPLY = 2,
+	CT_RESULT_RELATED = 3,
+};
+
+/* What was done and why: bits of ctctl_lookup.why. One sentence each in
+ * ctctl/render/explain.py. */
+enum ctctl_why {
+	WHY_HIT = 1 << 0,               /* an entry was found */
+	WHY_CREATED = 1 << 1,           /* an entry was written */
+	WHY_RELATED_CREATED = 1 << 2,   /* and its ICMP related entry */
+	WHY_WRONG_TYPE = 1 << 3,        /* found, but not of the wanted type */
+	WHY_GRACE_OVER = 1 << 4,        /* SYN on a closed SERVICE entry after the grace */
+	WHY_REOPENED = 1 << 5,          /* SYN on an entry with a closing bit: reset in place */
+	WHY_HALF_CLOSED = 1 << 6,       /* a FIN set one closing bit */
+	WHY_CLOSED = 1 << 7,            /* both closing bits are set now: lifetime = fin */
+	WHY_DEAD = 1 << 8,              /* both were set before: ordinary packets change nothing */
+	WHY_LONG_LIFETIME = 1 << 9,     /* first packet without SYN: long lifetime from now on */
+	WHY_REV_NAT_CHANGED = 1 << 10,  /* entry re-created: other rev-NAT index */
+	WHY_BACKEND_AFFINITY = 1 << 11, /* backend from session affinity */
+	WHY_BACKEND_MAGLEV = 1 << 12,   /* backend from the Maglev table */
+	WHY_BACKEND_RANDOM = 1 << 13,   /* backend by a random slot */
+	WHY_BACKEND_KEPT = 1 << 14,     /* backend of the entry */
+	WHY_BACKEND_GONE = 1 << 15,     /* backend of the entry is gone: chosen again */
+	WHY_BACKEND_INACTIVE = 1 << 16, /* backend not active and this is a SYN: chosen again */
+	WHY_NO_BACKEND = 1 << 17,       /* no backend to choose */
+	WHY_POLICY_ALLOWED = 1 << 18,   /* policy was asked and allows */
+	WHY_POLICY_DENIED = 1 << 19,
+	WHY_POLICY_SKIPPED = 1 << 20,   /* reply or related: policy not asked */
+	WHY_CREATE_FAILED = 1 << 21,    /* ctctl_lookup.err says why */
+	WHY_SNAT_CREATED = 1 << 22,     /* DSR: SNAT entry written */
+	WHY_DSR_OPTION = 1 << 23,       /* the packet carried the DSR option */
+};
+
+struct ctctl_lookup {
+	struct ipv4_ct_tuple tuple;     /* key of the entry found or written, else looked up */
+	__u8   kind;                    /* enum ctctl_lookup_kind */
+	__u8   dir;                     /* enum ctctl_ct_dir */
+	__u8   result;                  /* enum ctctl_ct_result */
+	__u8   any_map;                 /* 1: in the non-TCP table */
+	__s16  err;                     /* kernel's errno of a failed create, negative */
+	__u32  why;                     /* enum ctctl_why, bits */
+	struct ct_entry before;         /* valid with WHY_HIT */
+	struct ct_entry after;          /* valid with WHY_HIT or WHY_CREATED */
+};
+_Static_assert(sizeof(struct ctctl_lookup) == 24 + 112, "ctctl_lookup");
+
+#define CTCTL_EVENT_LOOKUPS 3
+
+/* One packet at one hook. ctctl_events, a ring buffer. */
+struct ctctl_event {
+	__u64  time_ns;                 /* CLOCK_MONOTONIC, or simulated */
+	__u32  now_s;                   /* the clock that lifetimes are in */
+	__u32  ifindex;
+	__u32  mark_in;
+	__u32  mark_out;
+	__u32  src_identity;
+	__u32  dst_identity;
+	__u32  packet_len;              /* whole frame */
+	__u32  redirect_ifindex;
+	__be32 tunnel_remote;           /* outer peer, 0: no tunnel */
+	__u32  tunnel_vni;
+	__be32 dsr_vip;                 /* of the DSR option, 0: none */
+	__be16 dsr_port;
+	__u16  endpoint_id;             /* pod hooks */
+	__u32  backend_id;              /* chosen or kept, 0: none */
+	__be16 rev_nat_index;
+	__u8   hook;                    /* enum ctctl_hook */
+	__u8   verdict;                 /* enum ctctl_verdict */
+	__u8   reason;                  /* enum ctctl_reason */
+	__u8   tcp_flags;
+	__u8   icmp_type;
+	__u8   icmp_code;
+	__u8   fragment;                /* 0 none, 1 first, 2 later */
+	__u8   nr_lookups;
+	struct ipv4_ct_tuple in;        /* as it came; real orientation: sport is the packet's */
+	struct ipv4_ct_tuple out;       /* as it left */
+	__u8   pad[2];
+	__u32  pad2;
+	struct ctctl_lookup lookup[CTCTL_EVENT_LOOKUPS];
+};
+_Static_assert(sizeof(struct ctctl_event) == 104 + 3 * 136, "ctctl_event");
+
+/* ctctl_trace_ctl, an mmapable array with one element: who listens.
+ * Hooks emit events only while now < until_ns, so that a listener that was
+ * killed costs nothing after its lease ran out; a live one renews it. */
+struct ctctl_trace_ctl {
+	__u64  until_ns;                /* CLOCK_MONOTONIC */
+	__u32  filter;                  /* 0: every packet; 1: the flow below and ctctl_trace_follow */
+	__be32 addr[2];                 /* either end first; 0 with mask 0: any */
+	__be32 mask[2];
+	__be16 port[2];                 /* 0: any */
+	__u8   proto;                   /* 0: any */
+	__u8   pad[3];
+};
+_Static_assert(sizeof(struct ctctl_trace_ctl) == 40, "ctctl_trace_ctl");
+
+/* ctctl_sim, an mmapable array with one element: read instead of the clock,
+ * the random source and the tunnel device when cfg_sim is set. */
+struct ctctl_sim {
+	__u64  now_ns;
+	__u32  random;
+	__u32  has_tunnel_key;
+	__u32  tunnel_vni;
+	__be32 tunnel_remote;
+	__u32  option_len;
+	__u8   option[36];
+};
+_Static_assert(sizeof(struct ctctl_sim) == 64, "ctctl_sim");
+
+/* ctctl_metrics, a per-CPU array; index: hook * REASON_MAX + reason
+ * (REASON_OK counts what went through). */
+struct ctctl_counter {
+	__u64  packets;
+	__u64  bytes;
+};
+
+/* ctctl_stats, a per-CPU array of __u64 */
+enum ctctl_stat {
+	STAT_EVENTS_LOST = 0,           /* ring buffer full */
+	STAT_CT_CREATE_FAILED = 1,
+	STAT_MAX = 2,
+};
+
+#endif /* CTCTL_ABI_H */

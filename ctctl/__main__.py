@@ -1,0 +1,4 @@
+from ctctl.cli.main import main
+
+if __name__ == "__main__":
+    main()

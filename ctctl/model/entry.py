@@ -1,0 +1,102 @@
+"""A conntrack entry: the documented model every source decodes to and every output renders from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+
+from ctctl.model.tuples import Direction, FlowTuple
+
+
+class CtFlags(IntFlag):
+    """Flag bits of a conntrack entry (spec/abi.md). Unknown bits are kept."""
+
+    RxClosing = 1 << 0
+    TxClosing = 1 << 1
+    Nat64 = 1 << 2
+    LBLoopback = 1 << 3
+    SeenNonSyn = 1 << 4
+    NodePort = 1 << 5
+    ProxyRedirect = 1 << 6
+    DSRInternal = 1 << 7
+    FromL7LB = 1 << 8
+    #: AuthRequired in some 1.14 builds; has no name in the Cilium CLI's text and is no unknown bit there.
+    Reserved9 = 1 << 9
+    FromTunnel = 1 << 10
+
+    @property
+    def closing(self) -> CtFlags:
+        return self & (CtFlags.RxClosing | CtFlags.TxClosing)
+
+
+class CtState(StrEnum):
+    """State words for people (spec/datapath.md). "expired" is a separate property."""
+
+    NEW = "new"
+    ESTABLISHED = "established"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Layout(StrEnum):
+    """What the 56 bytes of an entry mean; they changed between Cilium versions (spec/abi.md)."""
+
+    V1_15 = "1.15"
+    V1_16 = "1.16"
+    V1_19 = "1.19"
+
+
+@dataclass(frozen=True, slots=True)
+class CtEntry:
+    """One conntrack entry, in host order, in the connection's original direction.
+
+    Fields a layout or a source lacks are None, never 0. ``lifetime`` and the report times are in
+    units of the table's clock (seconds for ``ktime``). ``backend_id`` counts only for SVC entries.
+    ``packets``/``bytes`` are both directions together from 1.16 on; up to 1.15 ``rx_*`` and
+    ``tx_*`` hold them apart. ``nat_addr``/``nat_port`` exist from 1.19 on DSR OUT entries.
+    """
+
+    map: str | None
+    tuple: FlowTuple
+    direction: Direction
+    related: bool
+    #: the tuple's flag byte as it stands in the key (0 OUT, 1 IN, 2 RELATED, 4 SERVICE; any combination)
+    tuple_flags: int
+    flags: CtFlags
+    lifetime: int
+    rev_nat: int
+    src_sec_id: int
+    tx_flags_seen: int
+    rx_flags_seen: int
+    last_tx_report: int
+    last_rx_report: int
+    backend_id: int | None = None
+    packets: int | None = None
+    bytes: int | None = None
+    rx_packets: int | None = None
+    rx_bytes: int | None = None
+    tx_packets: int | None = None
+    tx_bytes: int | None = None
+    ifindex: int | None = None
+    nat_addr: str | None = None
+    nat_port: int | None = None
+    key: bytes | None = None
+    value: bytes | None = None
+
+    @property
+    def state(self) -> CtState:
+        """NEW, ESTABLISHED, CLOSING or CLOSED from the flag bits (spec/datapath.md, state words)."""
+        closing = self.flags.closing
+        if closing == CtFlags.RxClosing | CtFlags.TxClosing:
+            return CtState.CLOSED
+        if closing:
+            return CtState.CLOSING
+        return CtState.ESTABLISHED if self.flags & CtFlags.SeenNonSyn else CtState.NEW
+
+    def remaining(self, now: int) -> int:
+        """Clock units until expiry; negative: expired and not yet collected."""
+        return self.lifetime - now
+
+    def expired(self, now: int) -> bool:
+        """Whether GC would collect it: ``lifetime < now`` (spec/abi.md)."""
+        return self.lifetime < now

@@ -1,0 +1,53 @@
+"""Connection tuples as people mean them: who opened the connection, to whom.
+
+Pure values. The crossed ports and reversed addresses of the tables (spec/abi.md) never leave
+``ctctl.decode``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+#: IP protocol numbers ctctl names; any other prints as its number.
+PROTOCOL_NAMES: dict[int, str] = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
+PROTOCOL_NUMBERS: dict[str, int] = {name.lower(): number for number, name in PROTOCOL_NAMES.items()}
+
+
+def protocol_name(number: int) -> str:
+    """The name of an IP protocol, or its number in decimal."""
+    return PROTOCOL_NAMES.get(number, str(number))
+
+
+class Direction(StrEnum):
+    """What a conntrack entry was written for."""
+
+    OUT = "OUT"
+    IN = "IN"
+    SVC = "SVC"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTuple:
+    """One connection in its original direction: ``src`` opened it, to ``dst``.
+
+    Ports are in host order, 0 where the protocol has none (ICMP "related"). For ICMP echo the
+    identifier stands in ``src_port``.
+    """
+
+    proto: int
+    src: Address
+    src_port: int
+    dst: Address
+    dst_port: int
+
+    def reversed(self) -> FlowTuple:
+        """The tuple of the replies."""
+        return FlowTuple(self.proto, self.dst, self.dst_port, self.src, self.src_port)
+
+    def __str__(self) -> str:
+        return f"{protocol_name(self.proto)} {self.src}:{self.src_port} -> {self.dst}:{self.dst_port}"
