@@ -2,12 +2,18 @@
 # fresh Debian 12, as root; each installs what it needs.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# The one place that pins the compiler; its output is what the wheel carries.
 CLANG   ?= clang-19
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 # ---- BPF ---------------------------------------------------------------------
 BPF_OUT  := ctctl/bpf
@@ -17,13 +23,66 @@ BPF_DEPS := $(wildcard bpf/include/ctctl/*.h bpf/lib/*.h)
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null || echo x86_64-linux-gnu)
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Ibpf/include -Ibpf/lib -I/usr/include/$(MULTIARCH)
 
-.PHONY: help
-help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
-
 .PHONY: bpf
 bpf: $(BPF_OBJ) ## compile the BPF objects into the package
 
 $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_DEPS) Makefile
 	@mkdir -p $(BPF_OUT)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@.tmp && mv $@.tmp $@
+
+# ---- what the machine needs -----------------------------------------------------
+# libbpf at run time; a compiler, headers and bpftool to build and to check; ordinary programs for
+# the lab's traffic.
+APT := clang-19 llvm-19 gcc make libc6-dev libbpf1 libbpf-dev libelf1 linux-libc-dev bpftool \
+       python3 python3-venv iproute2 ethtool iputils-ping curl iperf3 socat netcat-openbsd tcpdump kmod
+APT_STAMP := build/.apt
+
+$(APT_STAMP): Makefile
+	@mkdir -p build
+	@missing=""; for p in $(APT); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q '^install ok' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+	@touch $@
+
+$(BIN)/ctctl: pyproject.toml hatch_build.py | $(APT_STAMP)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(MAKE) --no-print-directory bpf
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.PHONY: setup
+setup: $(APT_STAMP) $(BIN)/ctctl ## install what is missing, build, make .venv with ctctl in it
+	@$(MAKE) --no-print-directory bpf
+
+# ---- the two commands --------------------------------------------------------------
+.PHONY: demo
+demo: setup ## bring up the lab, send real traffic, show tables, a trace and a GC preview, tear down
+	@CTCTL=$(BIN)/ctctl tools/demo.sh
+
+.PHONY: test
+test: setup lint ## everything: lint, types, import contracts, all tests with real kernel parts
+	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q
+
+.PHONY: lint
+lint: setup ## ruff, mypy strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# ---- generated files ----------------------------------------------------------------
+.PHONY: completions
+completions: setup ## regenerate completions/
+	$(BIN)/ctctl completion bash > completions/ctctl.bash
+	$(BIN)/ctctl completion zsh > completions/_ctctl
+	$(BIN)/ctctl completion fish > completions/ctctl.fish
+
+.PHONY: wheel
+wheel: setup ## build the wheel (with the BPF objects in it)
+	$(BIN)/pip wheel -q --no-deps --disable-pip-version-check -w dist .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build dist $(BPF_OUT)/*.o .pytest_cache .mypy_cache .ruff_cache .hypothesis

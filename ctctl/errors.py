@@ -71,7 +71,7 @@ class KernelError(CtctlError):
             self.exit_code = 4
 
 
-class PermissionDenied(CtctlError):
+class PermissionDenied(CtctlError):  # noqa: N818 - what the user is told
     """The user lacks a privilege. The message says which one and how to get it."""
 
     exit_code = 4

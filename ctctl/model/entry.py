@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 
@@ -80,8 +81,9 @@ class CtEntry:
     ifindex: int | None = None
     nat_addr: str | None = None
     nat_port: int | None = None
-    key: bytes | None = None
-    value: bytes | None = None
+    #: the record as it lay in the table, where the source has it (``--raw``)
+    key: builtins.bytes | None = None
+    value: builtins.bytes | None = None
 
     @property
     def state(self) -> CtState:

@@ -1,0 +1,217 @@
+"""The root of the command line: which module holds which command, and how a run ends.
+
+Modules are imported when their command is asked for, and never for the list that ``ctctl --help``
+prints, so that help stays instant (spec/cli.md) and a broken optional dependency of one command
+cannot take the others down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from ctctl import __version__
+from ctctl.errors import CtctlError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_INTERRUPTED = 130
+
+#: typer's own base of "what you typed is wrong" errors: (UsageError, ClickException) of whichever click it carries.
+_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """Where a top-level command lives. ``help`` is its line in ``ctctl --help``."""
+
+    module: str
+    help: str
+    #: the Typer object in the module
+    attribute: str = "app"
+    #: the Typer object *is* the command (a group); else the command of that name is taken out of it
+    group: bool = False
+
+
+_NODE = "ctctl.cli.node"
+_SERVICES = "ctctl.cli.services"
+
+COMMANDS: dict[str, LazyCommand] = {
+    "ct": LazyCommand("ctctl.cli.ct", "The conntrack table: list, get, stats, top, events, diff, delete.", group=True),
+    "trace": LazyCommand("ctctl.cli.trace", "What happens to a packet: live, simulated, from a scenario or a pcap."),
+    "gc": LazyCommand("ctctl.cli.gc", "Collect expired entries, or say what would be collected.", group=True),
+    "doctor": LazyCommand("ctctl.cli.doctor", "Find and explain what is wrong with the tables."),
+    "lb": LazyCommand(_SERVICES, "Load balancer tables: frontends, backends, Maglev.", "lb_app", group=True),
+    "nat": LazyCommand(_SERVICES, "The SNAT table.", "nat_app", group=True),
+    "ipcache": LazyCommand(_SERVICES, "The identity table.", "ipcache_app", group=True),
+    "endpoint": LazyCommand(_SERVICES, "The endpoints of a node.", "endpoint_app", group=True),
+    "load": LazyCommand(_NODE, "Install ctctl's own datapath, or replace it without losing a connection."),
+    "apply": LazyCommand(_NODE, "Change services, endpoints, identities and policy in place."),
+    "unload": LazyCommand(_NODE, "Remove a node's programs, links and tables."),
+    "status": LazyCommand(_NODE, "What is loaded: nodes, devices, programs, tables, drop counters."),
+    "features": LazyCommand(_NODE, "What this kernel can do, and what each feature is needed for."),
+    "lab": LazyCommand("ctctl.cli.lab", "A small cluster in network namespaces, with real traffic.", group=True),
+    "metrics": LazyCommand("ctctl.cli.metrics", "Prometheus metrics.", group=True),
+    "schema": LazyCommand("ctctl.cli.schema", "The JSON Schema of everything ctctl prints as JSON."),
+    "completion": LazyCommand("ctctl.cli.completion", "Completion script for bash, zsh or fish."),
+    "version": LazyCommand("ctctl.cli.version", "Versions of ctctl, libbpf, the kernel and Python."),
+}
+
+
+class LazyRoot(TyperGroup):
+    """A command group that imports a command's module when it is invoked or completed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in self.commands and cmd_name in COMMANDS:
+            self.commands[cmd_name] = _load(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        # From the table above: completing a command's name must not import every command.
+        stubs: dict[str, Any] = {name: TyperCommand(name, help=command.help) for name, command in COMMANDS.items()}
+        group = TyperGroup(name=self.name, commands=stubs, params=self.params)
+        return group.shell_complete(type(ctx)(group, info_name=ctx.info_name), incomplete)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}{nearest_hint(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+def nearest_hint(word: str, known: Sequence[str] | dict[str, Any]) -> str:
+    """``; did you mean 'list'?`` if a known word is close, else an empty string."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _load(name: str) -> Any:
+    where = COMMANDS[name]
+    loaded = typer.main.get_command(getattr(importlib.import_module(where.module), where.attribute))
+    commands: dict[str, Any] = getattr(loaded, "commands", {})
+    if not where.group and name in commands:
+        loaded = commands[name]
+    loaded.name = name
+    return loaded
+
+
+HELP = """Show, trace and repair the connection tracking of a Cilium-style eBPF datapath.
+
+\b
+What is in the table:        ctctl ct list
+What happens to this flow:   ctctl trace 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
+What would GC do:            ctctl gc --dry-run
+
+On a live Cilium node ctctl only looks, unless a command is given --allow-foreign.
+"""
+
+EPILOG = """Exit codes: 0 fine; 1 runtime error; 2 usage; 3 findings (doctor, ct diff, a failed expect);
+4 no permission, or the kernel lacks it; 5 partial data; 130 interrupted."""
+
+app = typer.Typer(
+    cls=LazyRoot,
+    help=HELP,
+    epilog=EPILOG,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"ctctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["CTCTL_DEBUG"] = "1"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status (documented in ``EPILOG``)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if "_CTCTL_COMPLETE" in os.environ:
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
+        with contextlib.suppress(Exception):  # completion fails silently: a traceback in a prompt helps nobody
+            typer.main.get_command(app).main([], prog_name="ctctl")
+        return 0
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args, prog_name="ctctl", standalone_mode=False)
+        sys.stdout.flush()
+    except Exception as error:
+        return _report(error)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception) -> int:
+    """Say in one line what went wrong; the exit status it ends in."""
+    debug = os.environ.get("CTCTL_DEBUG") == "1"
+    if isinstance(error, typer.Exit):
+        return int(error.exit_code)
+    if isinstance(error, typer.Abort):
+        interrupted = isinstance(error.__context__, KeyboardInterrupt)
+        _say("interrupted" if interrupted else "not confirmed, nothing changed")
+        return EXIT_INTERRUPTED if interrupted else 1
+    if isinstance(error, BrokenPipeError):
+        # The reader left, which is no failure: keep the interpreter from complaining at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if debug:
+        raise error
+    if isinstance(error, CtctlError):
+        _say(str(error))
+        return error.exit_code
+    if isinstance(error, _ClickException):
+        context = getattr(error, "ctx", None)
+        message = error.format_message()  # type: ignore[attr-defined]
+        if not message and context is not None:  # no_args_is_help: the message is the help itself
+            typer.echo(context.get_help(), err=True)
+            return 2
+        path = context.command_path if context is not None else "ctctl"
+        _say(f"{message} (see '{path} --help')")
+        return 2
+    if isinstance(error, OSError) and error.filename is not None:
+        _say(f"{error.filename}: {error.strerror}")
+        return 4 if isinstance(error, PermissionError) else 1
+    _say(f"unexpected {type(error).__name__}: {error}; please report this (--debug shows the traceback)")
+    return 1
+
+
+def _say(message: str) -> None:
+    # Messages may quote files and dumps: a control character must not reach the terminal.
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message.replace("\n", "; "))
+    print(f"ctctl: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
