@@ -79,6 +79,10 @@ completions: setup ## regenerate completions/
 	$(BIN)/ctctl completion zsh > completions/_ctctl
 	$(BIN)/ctctl completion fish > completions/ctctl.fish
 
+.PHONY: docs
+docs: setup ## regenerate the command line reference and the man page
+	$(BIN)/python tools/gen_docs.py
+
 .PHONY: wheel
 wheel: setup ## build the wheel (with the BPF objects in it)
 	$(BIN)/pip wheel -q --no-deps --disable-pip-version-check -w dist .

@@ -1,0 +1,122 @@
+"""The root command: help is instant and lean, errors are one line, generated files are in step."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ctctl.cli.main import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[2]
+CTCTL = [sys.executable, "-m", "ctctl"]
+
+
+def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CTCTL, *args], capture_output=True, text=True, check=False, env={**os.environ, **env})
+
+
+def median_seconds(*command: str, runs: int = 7) -> float:
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["ct", "list", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        "import sys\nfrom ctctl.cli.main import main\n"
+        f"main({args!r})\n"
+        "heavy = sorted({'numpy', 'pyroute2', 'rich', 'yaml'} & set(sys.modules))\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("args", [["--help"], ["ct", "list", "--help"]], ids=" ".join)
+def test_help_is_instant(args: list[str]) -> None:
+    # A ratio against the same interpreter in the same run, with the median: the floor moves with the machine.
+    for _ in range(3):
+        floor = median_seconds(sys.executable, "-c", "import typer")
+        ours = median_seconds(*CTCTL, *args)
+        if ours < 2 * floor:
+            return
+    pytest.fail(f"{ours:.3f} s against {floor:.3f} s for `import typer`")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    done = run(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: ctctl {name}")
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (["cr"], 2, "no command 'cr'"),
+        (["versoin"], 2, "did you mean 'version'"),
+        (["ct", "list", "--no-such-option"], 2, "see 'ctctl ct list --help'"),
+        (["completion", "tcsh"], 2, "completion --help"),
+    ],
+)
+def test_usage_errors_are_one_line(args: list[str], status: int, says: str) -> None:
+    done = run(*args)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_no_arguments_shows_help_and_fails() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "Usage: ctctl" in done.stderr
+
+
+def test_broken_pipe_is_quiet() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{' '.join(CTCTL)} completion bash | true"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("shell", "file"), [("bash", "ctctl.bash"), ("zsh", "_ctctl"), ("fish", "ctctl.fish")])
+def test_completions_are_in_step(shell: str, file: str) -> None:
+    assert run("completion", shell).stdout == (ROOT / "completions" / file).read_text(), "run make completions"
+
+
+@pytest.mark.parametrize(
+    ("words", "want"),
+    [("ctctl lo", {"load"}), ("ctctl completion ", {"bash", "zsh", "fish"}), ("ctctl ct li", {"list"})],
+)
+def test_completion_answers(words: str, want: set[str]) -> None:
+    done = run(_CTCTL_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
+    assert want <= set(done.stdout.split())
+    assert done.stderr == ""
+
+
+def test_completion_is_silent_on_nonsense() -> None:
+    done = run(_CTCTL_COMPLETE="complete_bash", COMP_WORDS="ctctl nope ", COMP_CWORD="2")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_reference_is_in_step() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "gen_docs.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_main_returns_a_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("ctctl ")
