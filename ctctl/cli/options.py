@@ -1,0 +1,122 @@
+"""Options that many commands share, each declared once so that every command spells it alike.
+
+Only typer and the standard library at import time: ``ctctl ct list --help`` loads this module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctctl.errors import UsageError
+from ctctl.render.output import ColorMode, Format, OutputOptions
+
+_OUTPUT = "Output"
+_SOURCE = "Source"
+
+
+def _complete_nodes(incomplete: str) -> list[str]:
+    """Names of loaded nodes. Empty where none can be read: completion never fails."""
+    try:
+        names = sorted(path.name for path in Path("/sys/fs/bpf/ctctl").iterdir() if path.is_dir())
+    except OSError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+OutputOpt = Annotated[
+    Format, typer.Option("-o", "--output", help="Form of the output.", show_default=True, rich_help_panel=_OUTPUT)
+]
+FieldsOpt = Annotated[
+    str | None,
+    typer.Option("--fields", metavar="A,B", help="Only these fields, in this order.", rich_help_panel=_OUTPUT),
+]
+SortOpt = Annotated[
+    str | None,
+    typer.Option("--sort", metavar="[-]FIELD", help="Sort by a field; - for descending.", rich_help_panel=_OUTPUT),
+]
+LimitOpt = Annotated[
+    int | None, typer.Option("--limit", min=0, metavar="N", help="At most N rows.", rich_help_panel=_OUTPUT)
+]
+NoHeadersOpt = Annotated[bool, typer.Option("--no-headers", help="No header line.", rich_help_panel=_OUTPUT)]
+ColorOpt = Annotated[
+    ColorMode, typer.Option("--color", help="Colour; auto: on a terminal without NO_COLOR.", rich_help_panel=_OUTPUT)
+]
+RawOpt = Annotated[
+    bool, typer.Option("--raw", help="Add key and value as hex to JSON and YAML.", rich_help_panel=_OUTPUT)
+]
+
+FromOpt = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="SRC",
+        help="auto, a bpffs directory, a pinned map, a snapshot, a dump or archive, nf (nf_conntrack), or - for stdin.",
+        rich_help_panel=_SOURCE,
+    ),
+]
+NodeOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--node",
+        metavar="NAME",
+        help="Loaded node, where there are several.",
+        autocompletion=_complete_nodes,
+        rich_help_panel=_SOURCE,
+    ),
+]
+MapOpt = Annotated[
+    str | None,
+    typer.Option("--map", metavar="NAME", help="Only this table, e.g. cilium_ct4_global.", rich_help_panel=_SOURCE),
+]
+NowOpt = Annotated[
+    int | None,
+    typer.Option("--now", metavar="T", help="The time of the dump, in its clock's units.", rich_help_panel=_SOURCE),
+]
+ClockOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--clock", metavar="ktime|jiffies:HZ", help="Clock of the lifetimes; else by evidence.", rich_help_panel=_SOURCE
+    ),
+]
+LayoutOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        metavar="1.15|1.16|1.19",
+        help="Layout of a table without BTF; 1.16 if unsaid.",
+        rich_help_panel=_SOURCE,
+    ),
+]
+
+YesOpt = Annotated[bool, typer.Option("-y", "--yes", help="Do it without asking.")]
+DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+ForeignOpt = Annotated[
+    bool, typer.Option("--allow-foreign", help="Also change tables that another program owns (a live Cilium).")
+]
+
+
+def split_fields(text: str | None) -> tuple[str, ...]:
+    """``a,b`` as a tuple; None as an empty one. Raises UsageError for ``--fields ''``."""
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--fields: no field named")
+    return names
+
+
+def output_options(
+    output: Format = Format.table,
+    fields: str | None = None,
+    sort: str | None = None,
+    limit: int | None = None,
+    no_headers: bool = False,
+    *,
+    color: ColorMode = ColorMode.auto,
+    follow: bool = False,
+) -> OutputOptions:
+    """The output options as the render layer takes them."""
+    return OutputOptions(output, split_fields(fields), sort, limit, no_headers, color, follow)

@@ -1,0 +1,41 @@
+"""Durations as people type and read them: ``90s``, ``2h13m20s``, ``1.5m``."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS_S: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as ``30s``, ``2h13m20s`` or a bare number of seconds.
+
+    Raises ValueError for anything else, negative durations included.
+    """
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    position, total = 0, 0.0
+    for match in _PART.finditer(text):
+        if match.start() != position:
+            break
+        total += float(match[1]) * _UNITS_S[match[2]]
+        position = match.end()
+    if not text or position != len(text):
+        raise ValueError(f"{text!r} is not a duration; write for example 30s, 5m or 2h13m20s")
+    return total
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in its largest units, ``2h13m20s``; negative ones with a leading minus."""
+    sign, rest = ("-", -seconds) if seconds < 0 else ("", seconds)
+    if rest < 1 and rest:
+        return f"{sign}{rest * 1000:.0f}ms"
+    whole, text = int(rest), ""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole >= size:
+            text += f"{whole // size}{unit}"
+            whole %= size
+    return sign + text + (f"{whole}s" if whole or not text else "")

@@ -1,0 +1,116 @@
+"""The output layer: formats, fields, sorting, limits, and that nothing from outside escapes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctctl.errors import UsageError
+from ctctl.render.output import ColorMode, Column, Format, OutputOptions, View, write_document, write_rows
+from ctctl.render.text import safe
+
+
+@dataclass(frozen=True)
+class Pod:
+    pod: str
+    address: IPv4Address
+    age_s: int | None
+
+
+VIEW: View[Pod] = View(
+    schema="test/pod/v1",
+    plural="pods",
+    columns=[
+        Column("pod", "POD", lambda row: row.pod),
+        Column("address", "ADDRESS", lambda row: row.address),
+        Column("age_s", "AGE", lambda row: row.age_s, right=True, wide=True),
+    ],
+    name=lambda row: row.pod,
+)
+PODS = [
+    Pod("b", IPv4Address("10.0.0.10"), 5),
+    Pod("a", IPv4Address("10.0.0.9"), None),
+    Pod("c", IPv4Address("9.0.0.1"), 3),
+]
+
+
+def written(options: OutputOptions, pods: list[Pod] = PODS) -> str:
+    stream = io.StringIO()
+    write_rows(VIEW, pods, options, stream, meta={"source": "test"})
+    return stream.getvalue()
+
+
+def test_table_when_piped_is_aligned_and_plain() -> None:
+    assert written(OutputOptions()) == "POD  ADDRESS\nb    10.0.0.10\na    10.0.0.9\nc    9.0.0.1\n"
+    assert written(OutputOptions(format=Format.wide)).splitlines()[1] == "b    10.0.0.10    5"
+
+
+def test_sort_is_numeric_for_addresses_and_absent_values_come_last() -> None:
+    assert written(OutputOptions(format=Format.name, sort="address")) == "c\na\nb\n"
+    assert written(OutputOptions(format=Format.name, sort="-age_s")) == "b\nc\na\n"
+    assert written(OutputOptions(format=Format.name, sort="age_s", limit=1)) == "c\n"
+
+
+def test_json_yaml_csv_say_the_same() -> None:
+    expected = [{"pod": p.pod, "address": str(p.address), "age_s": p.age_s} for p in PODS]
+    document = json.loads(written(OutputOptions(format=Format.json)))
+    assert document == {"schema": "test/pod/v1", "source": "test", "pods": expected}
+    assert yaml.safe_load(written(OutputOptions(format=Format.yaml))) == document
+    lines = [json.loads(line) for line in written(OutputOptions(format=Format.jsonl)).splitlines()]
+    assert lines == [{"schema": "test/pod/v1", **record} for record in expected]
+    rows = list(csv.DictReader(io.StringIO(written(OutputOptions(format=Format.csv)))))
+    assert [row["address"] for row in rows] == [record["address"] for record in expected]
+    assert rows[1]["age_s"] == ""
+
+
+@pytest.mark.parametrize("form", [Format.json, Format.yaml])
+def test_an_empty_list_is_a_list(form: Format) -> None:
+    assert yaml.safe_load(written(OutputOptions(format=form), []))["pods"] == []
+
+
+def test_fields_select_and_a_wrong_one_names_the_nearest() -> None:
+    assert written(OutputOptions(fields=("age_s", "pod"), no_headers=True)).splitlines()[0] == "5  b"
+    with pytest.raises(UsageError, match="unknown field 'adress'; did you mean 'address'"):
+        written(OutputOptions(fields=("adress",)))
+    with pytest.raises(UsageError, match="unknown sort field 'ago'"):
+        written(OutputOptions(sort="-ago"))
+
+
+def test_rows_without_a_cilium_form_say_so() -> None:
+    with pytest.raises(UsageError, match="no cilium form"):
+        written(OutputOptions(format=Format.cilium))
+
+
+@pytest.mark.parametrize("form", [f for f in Format if f is not Format.cilium])
+def test_no_format_lets_an_escape_sequence_through(form: Format) -> None:
+    evil = [Pod("\x1b[2Jx\x9b31m\u202e", IPv4Address("1.2.3.4"), 1)]
+    text = written(OutputOptions(format=form), evil)
+    assert not any(char in text for char in "\x1b\x9b\u202e")
+
+
+def test_color_is_asked_for_or_absent() -> None:
+    assert "\x1b[" not in written(OutputOptions())
+    assert "\x1b[" in written(OutputOptions(color=ColorMode.always))
+
+
+@given(st.text())
+def test_safe_text_prints_and_keeps_ordinary_text(text: str) -> None:
+    cleaned = safe(text)
+    assert all(char.isprintable() or char not in map(chr, range(0xA0)) for char in cleaned)
+    assert safe(cleaned) == cleaned
+
+
+def test_documents_have_structured_forms_only() -> None:
+    stream = io.StringIO()
+    write_document("test/doc/v1", {"address": IPv4Address("1.1.1.1")}, OutputOptions(format=Format.jsonl), stream)
+    assert json.loads(stream.getvalue()) == {"schema": "test/doc/v1", "address": "1.1.1.1"}
+    with pytest.raises(UsageError):
+        write_document("test/doc/v1", {}, OutputOptions(format=Format.csv), stream)
