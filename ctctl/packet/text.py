@@ -1,0 +1,262 @@
+"""Packet text ("tcp 10.64.0.36:54260 > 10.64.0.64:8000 S len=5") to PacketSpec (spec/cli.md, Trace)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from typing import Any
+
+from ctctl.errors import UsageError
+from ctctl.packet.spec import (
+    ICMP_ECHO_REPLY,
+    ICMP_ECHO_REQUEST,
+    ICMP_ERRORS,
+    PROTO_ICMP,
+    PROTO_SCTP,
+    PROTO_TCP,
+    PROTO_UDP,
+    PacketSpec,
+    parse_tcp_flags,
+)
+
+PROTOCOLS = {"tcp": PROTO_TCP, "udp": PROTO_UDP, "icmp": PROTO_ICMP, "sctp": PROTO_SCTP}
+_WITH_PORTS = frozenset({PROTO_TCP, PROTO_UDP, PROTO_SCTP})
+_FORM = 'a packet reads "PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [key=value ...]"'
+#: An ICMP error as describe_frame() writes it; what it quotes is cut by design.
+_BRACKETED = re.compile(r"\[(?P<inner>[^\[\]]*?)(?: truncated L4 \(\d+ bytes\))?\]")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSpec:
+    """The ends of a flow to follow; None means any. ``sides`` in the order written, either may answer."""
+
+    proto: int | None
+    networks: tuple[IPv4Network | None, IPv4Network | None]
+    ports: tuple[int, int]
+
+
+def _number(text: str, low: int, high: int) -> int:
+    value = int(text, 0)
+    if not low <= value <= high:
+        raise ValueError(f"must be {low} to {high}")
+    return value
+
+
+def _ranged(low: int, high: int) -> Callable[[str], int]:
+    return lambda text: _number(text, low, high)
+
+
+def _checksum(text: str) -> int:
+    return 0xDEAD if text == "bad" else _number(text, 0, 0xFFFF)
+
+
+_U32 = 0xFFFFFFFF
+#: key → (field of PacketSpec, reader of its value)
+_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "len": ("length", _ranged(0, 65000)),
+    "seq": ("seq", _ranged(0, _U32)),
+    "ack": ("ack", _ranged(0, _U32)),
+    "type": ("icmp_type", _ranged(0, 255)),
+    "code": ("icmp_code", _ranged(0, 255)),
+    "ttl": ("ttl", _ranged(0, 255)),
+    "ipid": ("ip_id", _ranged(0, 0xFFFF)),
+    "opts": ("ip_options", bytes.fromhex),
+    "ipopts": ("ip_options", bytes.fromhex),
+    "csum": ("l4_checksum", _checksum),
+    "proto": ("proto", _ranged(0, 255)),
+}
+#: Words that describe_frame() writes without "=", so that its text can be read back.
+_BARE_KEYS = frozenset({"len", "seq", "ack", "type", "code", "ttl", "id", "ipopts"})
+
+
+@dataclass(slots=True)
+class _Reader:
+    """The words of a packet text, consumed from the front."""
+
+    text: str
+    words: list[str]
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def fail(self, why: str) -> UsageError:
+        return UsageError(f"packet {self.text!r}: {why}")
+
+    def take(self, what: str) -> str:
+        if not self.words:
+            raise self.fail(f"{what} is missing; {_FORM}")
+        return self.words.pop(0)
+
+
+def parse_packet_text(text: str) -> PacketSpec:
+    """Read one packet (spec/cli.md): also the words that describe_frame() writes.
+
+    Without flags a TCP packet is a SYN, an ICMP packet without type an echo request.
+
+    Raises:
+        UsageError: the text is not a packet; names the word that is wrong.
+    """
+    reader = _reader(text)
+    spec = _parse_ends(reader)
+    spec = replace(spec, **_parse_rest(reader, spec.proto))
+    _check(reader, spec)
+    return spec
+
+
+def parse_flow_text(text: str) -> FlowSpec:
+    """Read the ends of a flow to follow: as packet text, addresses also CIDRs or "any", PROTO also "ip" (any).
+
+    Anything after the ends (flags, keys) is accepted and not used.
+
+    Raises:
+        UsageError: the text has not the form PROTO SRC[:PORT] > DST[:PORT].
+    """
+    reader = _reader(text)
+    proto = _parse_protocol(reader)
+    ends = _split_ends(reader)
+    pairs = [_parse_network(reader, word) for word in ends]
+    return FlowSpec(proto, (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]))
+
+
+def _reader(text: str) -> _Reader:
+    quoted = _BRACKETED.sub(lambda match: f"inner={shlex.quote(match['inner'])}", text)
+    try:
+        words = shlex.split(quoted)
+    except ValueError as error:
+        raise UsageError(f"packet {text!r}: {error}") from None
+    return _Reader(text, [part for word in words for part in _split_arrow(word)])
+
+
+def _split_arrow(word: str) -> list[str]:
+    if "=" in word:
+        return [word]
+    return [">" if part == "->" else part for part in re.split(r"(->|>)", word) if part]
+
+
+def _parse_protocol(reader: _Reader) -> int | None:
+    word = reader.take("the protocol").lower()
+    if word == "ip":
+        return None
+    if word == "proto" and reader.words and reader.words[0].isdigit():
+        return int(reader.words.pop(0))
+    if word not in PROTOCOLS:
+        raise reader.fail(f"unknown protocol {word!r}: tcp, udp, icmp, sctp or ip")
+    return PROTOCOLS[word]
+
+
+def _split_ends(reader: _Reader) -> tuple[str, str]:
+    src = reader.take("the source")
+    if reader.take('">"') != ">":
+        raise reader.fail(f'">" expected after the source {src!r}; {_FORM}')
+    return src, reader.take("the destination").rstrip(":")
+
+
+def _split_port(reader: _Reader, word: str) -> tuple[str, int]:
+    host, colon, port = word.rpartition(":")
+    if not colon:
+        return word, 0
+    if host.count(":"):
+        raise reader.fail(f"{word!r}: the datapath tracks IPv4 only")
+    if not port.isdigit() or int(port) > 0xFFFF:
+        raise reader.fail(f"bad port in {word!r}: 0 to 65535")
+    return host, int(port)
+
+
+def _parse_address(reader: _Reader, word: str) -> tuple[IPv4Address, int]:
+    host, port = _split_port(reader, word)
+    try:
+        return IPv4Address(host), port
+    except AddressValueError as error:
+        raise reader.fail(f"bad address {host!r}: {error}") from None
+
+
+def _parse_network(reader: _Reader, word: str) -> tuple[IPv4Network | None, int]:
+    host, port = _split_port(reader, word)
+    if host in {"any", "*", ""}:
+        return None, port
+    try:
+        return IPv4Network(host, strict=False), port
+    except ValueError as error:
+        raise reader.fail(f"bad address {host!r}: {error}") from None
+
+
+def _parse_ends(reader: _Reader) -> PacketSpec:
+    proto = _parse_protocol(reader)
+    src_word, dst_word = _split_ends(reader)
+    src, src_port = _parse_address(reader, src_word)
+    dst, dst_port = _parse_address(reader, dst_word)
+    # "ip" without proto= is protocol 255, which IANA reserves: a packet of no known protocol.
+    return PacketSpec(255 if proto is None else proto, src, dst, src_port, dst_port)
+
+
+def _parse_rest(reader: _Reader, proto: int) -> dict[str, Any]:
+    while reader.words:
+        word = reader.words.pop(0)
+        key, equals, value = word.partition("=")
+        if not equals and key in _BARE_KEYS and reader.words:
+            value, equals = reader.words.pop(0), "="
+        if equals:
+            _apply_key(reader, proto, key, value)
+        elif not _apply_word(reader, proto, word):
+            raise reader.fail(f"unknown word {word!r}; {_FORM}")
+    return reader.fields
+
+
+def _apply_word(reader: _Reader, proto: int, word: str) -> bool:
+    following = reader.words[0] if reader.words else ""
+    if proto == PROTO_TCP and "tcp_flags" not in reader.fields and (flags := parse_tcp_flags(word)) is not None:
+        reader.fields["tcp_flags"] = flags
+    elif proto == PROTO_ICMP and word == "echo" and following in {"request", "reply"}:
+        reader.words.pop(0)
+        reader.fields["icmp_type"] = ICMP_ECHO_REQUEST if following == "request" else ICMP_ECHO_REPLY
+    elif word == "non-first" and following == "fragment":
+        reader.words.pop(0)
+    elif word == "frag" and following == "id":
+        _apply_described_fragment(reader)
+    else:
+        return False
+    return True
+
+
+def _apply_described_fragment(reader: _Reader) -> None:
+    words = reader.words
+    if len(words) < 4 or words[2] != "off":
+        raise reader.fail('a fragment reads "frag id ID off BYTES [MF]"')
+    more = len(words) > 4 and words[4] == "MF"
+    _apply_key(reader, -1, "id", words[1])
+    _apply_key(reader, -1, "frag", words[3] + ("+" if more else ""))
+    del words[: 5 if more else 4]
+
+
+def _apply_key(reader: _Reader, proto: int, key: str, value: str) -> None:
+    try:
+        if key == "id":
+            name = "ident" if proto == PROTO_ICMP else "ip_id"
+            reader.fields[name] = _number(value, 0, 0xFFFF)
+        elif key == "frag":
+            reader.fields["fragment_offset"] = _number(value.rstrip("+"), 0, 65528)
+            reader.fields["more_fragments"] = value.endswith("+")
+        elif key == "inner":
+            reader.fields["inner"] = parse_packet_text(value)
+        elif key in _KEYS:
+            name, read = _KEYS[key]
+            reader.fields[name] = read(value)
+        else:
+            known = ", ".join(sorted({*_KEYS, "id", "frag", "inner"}))
+            raise reader.fail(f"unknown key {key!r}; known: {known}")
+    except ValueError as error:
+        raise reader.fail(f"{key}={value}: {error}") from None
+
+
+def _check(reader: _Reader, spec: PacketSpec) -> None:
+    if spec.proto not in _WITH_PORTS and (spec.src_port or spec.dst_port):
+        raise reader.fail("this protocol has no ports")
+    if spec.fragment_offset is not None and spec.fragment_offset % 8:
+        raise reader.fail("frag= is an offset in bytes and a multiple of 8")
+    if len(spec.ip_options) % 4 or len(spec.ip_options) > 40:
+        raise reader.fail("opts= is hex of at most 40 bytes, a multiple of 4")
+    if spec.inner is not None and (spec.proto != PROTO_ICMP or spec.icmp_type not in ICMP_ERRORS):
+        raise reader.fail("inner= belongs to an ICMP error: type=3, 11 or 12")
+    if spec.icmp_type is not None and spec.proto != PROTO_ICMP:
+        raise reader.fail("type= belongs to ICMP")
