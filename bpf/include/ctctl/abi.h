@@ -469,4 +469,74 @@ enum ctctl_stat {
 	STAT_MAX = 2,
 };
 
+/* ---- garbage collection: gc.bpf.o ---------------------------------------- */
+
+/* ipv6 SNAT table: value (the key is an ipv6_ct_tuple) */
+struct ipv6_nat_entry {
+	__u64  created;
+	__u64  needs_ct;
+	__u64  pad1;
+	__u64  pad2;
+	__u8   to_saddr[16];
+	__be16 to_sport;
+	__u16  pad3[3];
+};
+_Static_assert(sizeof(struct ipv6_nat_entry) == 56, "ipv6_nat_entry");
+
+/* Entries are counted by class: protocol << 3 | tuple flags & 7. */
+#define CTCTL_GC_CLASSES 2048
+
+/* ctctl_gc_ctl, an mmapable array with one element: what a run is told and what it tells. */
+struct ctctl_gc_ctl {
+	__u32  now;                     /* entries with lifetime < now are expired */
+	__u32  stop;                    /* set from outside at any time: no further entry is touched */
+	__u64  skip;                    /* entries that an earlier part of this run left in place */
+	__u64  budget;                  /* deletions allowed in this part, the walk ends with the last */
+	__u64  nr_slots;                /* check: slots filled */
+	__u64  passed;                  /* walk, out: entries seen and left in place, skipped ones included */
+	__u64  nr_deleted;              /* out: in this part; also the log records written */
+	__u64  nr_nat_deleted;          /* out: SNAT entries that went with them */
+	__u64  alive[CTCTL_GC_CLASSES];
+	__u64  deleted[CTCTL_GC_CLASSES];
+	__u64  skipped[CTCTL_GC_CLASSES]; /* expired when tested, not deleted: the delete failed, or a dry run */
+};
+_Static_assert(sizeof(struct ctctl_gc_ctl) == 56 + 3 * 8 * CTCTL_GC_CLASSES, "ctctl_gc_ctl");
+
+enum ctctl_gc_status {
+	GC_UNTOUCHED = 0,               /* stopped before it */
+	GC_DELETED = 1,
+	GC_REFRESHED = 2,               /* the live entry is not expired (any more) */
+	GC_GONE = 3,                    /* there is no such entry (any more) */
+};
+
+/* ctctl_gc_slots4/6: candidates of the batch engine, and what became of each;
+ * ctctl_gc_log4/6: what the kernel engine deleted, when asked to tell. */
+struct ctctl_gc_slot4 {
+	struct ipv4_ct_tuple key;
+	__u8   status;                  /* enum ctctl_gc_status */
+	__u8   nat;                     /* 1: nat_value is of the SNAT entry deleted along, 2: its reverse went too */
+	struct ipv4_nat_entry nat_value;
+};
+_Static_assert(sizeof(struct ctctl_gc_slot4) == 56, "ctctl_gc_slot4");
+
+struct ctctl_gc_slot6 {
+	struct ipv6_ct_tuple key;
+	__u8   status;
+	__u8   nat;
+	struct ipv6_nat_entry nat_value;
+};
+_Static_assert(sizeof(struct ctctl_gc_slot6) == 96, "ctctl_gc_slot6");
+
+struct ctctl_gc_log4 {
+	struct ctctl_gc_slot4 slot;
+	struct ct_entry entry;
+};
+_Static_assert(sizeof(struct ctctl_gc_log4) == 112, "ctctl_gc_log4");
+
+struct ctctl_gc_log6 {
+	struct ctctl_gc_slot6 slot;
+	struct ct_entry entry;
+};
+_Static_assert(sizeof(struct ctctl_gc_log6) == 152, "ctctl_gc_log6");
+
 #endif /* CTCTL_ABI_H */

@@ -1,0 +1,78 @@
+"""Entries by class: protocol, direction, related. Vectorised over batches; pure.
+
+Keys and values are the arrays of a batch: uint8, (n, key size) and (n, 56). The class number of an
+entry is ``protocol << 3 | tuple flags & 7``, the same in the BPF program (bpf/gc.bpf.c).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ctctl.model.tuples import Direction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CLASSES = 256 << 3
+VALUE_SIZE = 56
+LIFETIME_OFFSET = 32
+FLAGS_OFFSET = 36
+
+TUPLE_IN = 1
+TUPLE_RELATED = 2
+TUPLE_SERVICE = 4
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EntryClass:
+    """What entries are counted by."""
+
+    protocol: int
+    direction: Direction
+    related: bool
+
+
+def class_of(number: int) -> EntryClass:
+    """The class behind a class number."""
+    flags = number & 7
+    direction = Direction.SVC if flags & TUPLE_SERVICE else Direction.IN if flags & TUPLE_IN else Direction.OUT
+    return EntryClass(number >> 3, direction, bool(flags & TUPLE_RELATED))
+
+
+def class_numbers(keys: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Class number of every key, IPv4 (14 bytes) or IPv6 (38): the two end alike, in protocol and flags."""
+    import numpy as np
+
+    return (keys[:, -2].astype(np.uint16) << 3) | (keys[:, -1] & 7)
+
+
+def lifetimes(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Lifetime of every value, a view where the rows are contiguous."""
+    return _field(values, LIFETIME_OFFSET, "<u4")
+
+
+def entry_flags(values: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Flag bits of every value, a view where the rows are contiguous."""
+    return _field(values, FLAGS_OFFSET, "<u2")
+
+
+def _field(values: NDArray[np.uint8], offset: int, dtype: str) -> NDArray[np.uint32] | NDArray[np.uint16]:
+    import numpy as np
+
+    rows = np.ascontiguousarray(values)
+    strides = rows.strides[:1]
+    return np.ndarray((len(rows),), dtype, buffer=rows, offset=offset, strides=strides)
+
+
+def expired(values: NDArray[np.uint8], now: int) -> NDArray[np.bool_]:
+    """Which entries GC would collect: ``lifetime < now`` (spec/abi.md). A bool a row."""
+    return lifetimes(values) < now
+
+
+def count(numbers: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """How many entries each class has; an int64 a class."""
+    import numpy as np
+
+    return np.bincount(numbers, minlength=CLASSES)
