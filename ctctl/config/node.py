@@ -1,0 +1,382 @@
+"""The node file: everything one node's datapath needs to know, checked before anything is touched.
+
+``load_node_file`` reads the short and the long form of spec/cli.md "Node file (YAML)". Field names
+are the YAML's keys with underscores; times are whole seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from ctctl.config.fields import Fields, nearest, parse_cidr, parse_ipv4, parse_mac
+from ctctl.config.service import PROTOCOLS, Service, assign_ids, check_services, parse_service
+from ctctl.config.yamltree import Item, load_yaml, parse_yaml
+from ctctl.errors import ConfigError
+
+_TOP_KEYS = ["name", "about", "node", "datapath", "endpoints", "remote", "services", "policy", "clock", "steps"]
+
+#: source of a hairpin connection, the agent's default
+_LOOPBACK = IPv4Address("169.254.42.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The node's network device; ``ifindex`` and ``mac`` are found out on a live system."""
+
+    name: str
+    ifindex: int | None = None
+    mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The geneve device, or the name and number its traffic goes by where there is none."""
+
+    name: str
+    ifindex: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """The node itself."""
+
+    name: str
+    ip: IPv4Address
+    device: Device | None = None
+    overlay: Overlay | None = None
+    pod_cidr: IPv4Network | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Lifetimes in seconds, with the 1.16 agent's defaults (spec/abi.md)."""
+
+    regular_tcp: int = 8000
+    regular_tcp_syn: int = 60
+    regular_tcp_fin: int = 10
+    regular_any: int = 60
+    service_tcp: int = 8000
+    service_tcp_grace: int = 60
+    service_any: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class CtSpec:
+    """Conntrack table sizes and reporting."""
+
+    tcp_max: int = 524288
+    any_max: int = 262144
+    snat_max: int = 524288
+    report_interval: int = 5
+    report_flags: int = 0xFF
+
+
+@dataclass(frozen=True, slots=True)
+class LbSpec:
+    """Load balancing. ``maglev_seed`` is 12 bytes in base64, as the agent's option of that name."""
+
+    algorithm: str = "maglev"
+    maglev_table_size: int = 16381
+    maglev_seed: str = "JLfvgnHc2kaSUFaI"
+    mode: str = "dsr"
+    dispatch: str = "geneve"
+    loopback: IPv4Address = _LOOPBACK
+    no_backend: str = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class DatapathSpec:
+    """How the datapath behaves. ``tunnel``: encapsulate in BPF, in a geneve device, or what the kernel has."""
+
+    accounting: bool = False
+    sctp: bool = False
+    fragments: bool = True
+    tunnel: str = "auto"
+    timeouts: Timeouts = Timeouts()
+    ct: CtSpec = CtSpec()
+    lb: LbSpec = LbSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A pod on this node. ``id`` defaults to the low 16 bits of its address (or the next free number)."""
+
+    name: str
+    ip: IPv4Address
+    identity: int
+    id: int
+    interface: str | None = None
+    ifindex: int | None = None
+    mac: str | None = None
+    node_mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """An identity table entry: who lives behind ``cidr``, and on which node if that takes a tunnel."""
+
+    cidr: IPv4Network
+    identity: int
+    node: IPv4Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """What endpoint (by name) may do: 0 and None mean any. ``protocol`` is the IP protocol number."""
+
+    endpoint: str
+    direction: str
+    identity: int | None = None
+    cidr: IPv4Network | None = None
+    port: int = 0
+    protocol: int = 0
+    deny: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """One node file, checked. ``steps`` are a scenario's, still as written; ``notes`` what was left out and why."""
+
+    node: NodeSpec
+    datapath: DatapathSpec = DatapathSpec()
+    endpoints: tuple[Endpoint, ...] = ()
+    remote: tuple[Remote, ...] = ()
+    services: tuple[Service, ...] = ()
+    policy: tuple[PolicyRule, ...] = ()
+    clock: int | None = None
+    steps: tuple[Item, ...] = ()
+    path: str = ""
+    name: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def endpoint(self, name_or_ip: str) -> Endpoint | None:
+        """The endpoint of that name or address."""
+        return next((e for e in self.endpoints if name_or_ip in (e.name, str(e.ip))), None)
+
+
+def load_node_file(path: str | Path, name: str | None = None) -> NodeFile:
+    """The node file at ``path``; of a file with several nodes the one called ``name``.
+
+    Raises ConfigError with file, line and the offending value; nothing is half read.
+    """
+    nodes = load_node_files(path)
+    chosen = [node for node in nodes if name is None or node.node.name == name]
+    names = ", ".join(node.node.name for node in nodes)
+    if not chosen:
+        raise ConfigError(f"has no node {name!r}; it has {names}", path=str(path))
+    if len(chosen) > 1:
+        raise ConfigError(f"has several nodes ({names}): say which", path=str(path))
+    return chosen[0]
+
+
+def load_node_files(path: str | Path) -> tuple[NodeFile, ...]:
+    """Every node of a file: one YAML document each. Kubernetes objects may follow as documents of their own."""
+    return _nodes(load_yaml(path), str(path))
+
+
+def parse_node_file(text: str, path: str = "<text>") -> NodeFile:
+    """A node file from its text; ``path`` is what errors call it."""
+    return _nodes(parse_yaml(text, path), path)[0]
+
+
+def _nodes(documents: list[Item], path: str) -> tuple[NodeFile, ...]:
+    from ctctl.config.k8s import is_kubernetes
+
+    objects = [document for document in documents if is_kubernetes(document)]
+    nodes = [document for document in documents if not is_kubernetes(document)]
+    if not nodes:
+        raise ConfigError("has no node in it: expected a mapping with a 'node' key", path=path)
+    files = tuple(_node_file(document, objects, path) for document in nodes)
+    _unique(
+        (file.node.name, document, f"node name {file.node.name}") for file, document in zip(files, nodes, strict=True)
+    )
+    return files
+
+
+def _node_file(document: Item, objects: list[Item], path: str) -> NodeFile:
+    fields = Fields(document, "node file", _TOP_KEYS)
+    if "node" not in fields:
+        raise document.error("node file: node is missing")
+    node = _node(fields.mapping("node"))
+    endpoints = _endpoints(fields.sequence("endpoints"))
+    services, notes = _services(fields, objects, node)
+    remote = tuple(_remote(item) for item in fields.sequence("remote"))
+    _unique(
+        (entry.cidr, item, f"cidr {entry.cidr}") for entry, item in zip(remote, fields.sequence("remote"), strict=True)
+    )
+    return NodeFile(
+        node=node,
+        datapath=_datapath(fields.mapping("datapath")),
+        endpoints=endpoints,
+        remote=remote,
+        services=services,
+        policy=tuple(_policy(item, endpoints) for item in fields.sequence("policy")),
+        clock=fields.optional_integer("clock", low=1),
+        steps=fields.sequence("steps"),
+        path=path,
+        name=fields.text("name", node.name),
+        notes=notes,
+    )
+
+
+def _node(item: Item) -> NodeSpec:
+    fields = Fields(item, "node", ("name", "ip", "device", "overlay", "pod-cidr"))
+    device = overlay = None
+    if "device" in fields:
+        long = _long_form(fields, "device", ("name", "ifindex", "mac"))
+        device = Device(long.text("name"), long.optional_integer("ifindex"), long.parsed("mac", parse_mac, None))
+    if "overlay" in fields:
+        long = _long_form(fields, "overlay", ("name", "ifindex"))
+        overlay = Overlay(long.text("name"), long.optional_integer("ifindex"))
+    pod_cidr = fields.parsed("pod-cidr", parse_cidr, None)
+    return NodeSpec(fields.text("name"), fields.parsed("ip", parse_ipv4), device, overlay, pod_cidr)
+
+
+def _long_form(fields: Fields, key: str, known: tuple[str, ...]) -> Fields:
+    item = fields.item.entries[key]
+    if item.kind not in ("map", "seq"):
+        item = Item("map", item.path, item.line, entries={"name": item}, key_lines={"name": item.line})
+    return Fields(item, f"node: {key}", known)
+
+
+def _datapath(item: Item) -> DatapathSpec:
+    fields = Fields(item, "datapath", ["accounting", "sctp", "fragments", "tunnel", "timeouts", "ct", "lb"])
+    defaults = Timeouts()
+    keys = {name.replace("_", "-"): name for name in Timeouts.__dataclass_fields__}
+    times = Fields(fields.mapping("timeouts"), "timeouts", keys)
+    return DatapathSpec(
+        accounting=fields.boolean("accounting", False),
+        sctp=fields.boolean("sctp", False),
+        fragments=fields.boolean("fragments", True),
+        tunnel=fields.choice("tunnel", ("auto", "bpf", "device"), "auto"),
+        timeouts=Timeouts(**{name: times.duration(key, getattr(defaults, name)) for key, name in keys.items()}),
+        ct=_ct(fields.mapping("ct")),
+        lb=_lb(fields.mapping("lb")),
+    )
+
+
+def _ct(item: Item) -> CtSpec:
+    fields = Fields(item, "ct", ["tcp-max", "any-max", "snat-max", "report-interval", "report-flags"])
+    default = CtSpec()
+    return CtSpec(
+        tcp_max=fields.integer("tcp-max", default.tcp_max, low=1, high=1 << 26),
+        any_max=fields.integer("any-max", default.any_max, low=1, high=1 << 26),
+        snat_max=fields.integer("snat-max", default.snat_max, low=1, high=1 << 26),
+        report_interval=fields.duration("report-interval", default.report_interval),
+        report_flags=fields.integer("report-flags", default.report_flags, high=255),
+    )
+
+
+def _lb(item: Item) -> LbSpec:
+    known = ["algorithm", "maglev-table-size", "maglev-seed", "mode", "dispatch", "loopback", "no-backend"]
+    fields = Fields(item, "lb", known)
+    default = LbSpec()
+    size = fields.integer("maglev-table-size", default.maglev_table_size, low=2, high=131071)
+    if any(size % divisor == 0 for divisor in range(2, int(size**0.5) + 1)):
+        raise fields.error("maglev-table-size", f"{size} is not a prime number (e.g. 251, 1021, 16381, 131071)")
+    return LbSpec(
+        algorithm=fields.choice("algorithm", ("maglev", "random"), default.algorithm),
+        maglev_table_size=size,
+        maglev_seed=fields.parsed("maglev-seed", _seed, default.maglev_seed),
+        mode=fields.choice("mode", ("dsr",), default.mode),
+        dispatch=fields.choice("dispatch", ("geneve",), default.dispatch),
+        loopback=fields.parsed("loopback", parse_ipv4, default.loopback),
+        no_backend=fields.choice("no-backend", ("reject", "drop"), default.no_backend),
+    )
+
+
+def _seed(text: str) -> str:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raw = b""
+    if len(raw) != 12:
+        raise ValueError(f"{text!r} is not 12 bytes in base64")
+    return text
+
+
+def _endpoints(items: tuple[Item, ...]) -> tuple[Endpoint, ...]:
+    parsed = [_endpoint(item) for item in items]
+    for what in ("name", "ip", "id", "interface"):
+        _unique(
+            (getattr(endpoint, what), item, f"{what} {getattr(endpoint, what)}")
+            for endpoint, item in zip(parsed, items, strict=True)
+            if getattr(endpoint, what)
+        )
+    used = {endpoint.id for endpoint in parsed if endpoint.id}
+    ids: dict[IPv4Address, int] = {}
+    for endpoint in sorted(parsed, key=lambda endpoint: endpoint.ip):
+        number = endpoint.id or int(endpoint.ip) & 0xFFFF
+        while not endpoint.id and (number in used or not number):
+            number = (number + 1) & 0xFFFF
+        used.add(number)
+        ids[endpoint.ip] = number
+    return tuple(
+        Endpoint(e.name, e.ip, e.identity, ids[e.ip], e.interface, e.ifindex, e.mac, e.node_mac) for e in parsed
+    )
+
+
+def _endpoint(item: Item) -> Endpoint:
+    fields = Fields(item, "endpoint", ["name", "ip", "id", "identity", "interface", "ifindex", "mac", "node-mac"])
+    name = fields.text("name")
+    fields.what = f"endpoint {name}"
+    return Endpoint(
+        name=name,
+        ip=fields.parsed("ip", parse_ipv4),
+        identity=fields.integer("identity", low=1, high=0xFFFFFF),
+        id=fields.integer("id", 0, low=1, high=0xFFFF),
+        interface=fields.parsed("interface", str, None),
+        ifindex=fields.optional_integer("ifindex", low=1),
+        mac=fields.parsed("mac", parse_mac, None),
+        node_mac=fields.parsed("node-mac", parse_mac, None),
+    )
+
+
+def _remote(item: Item) -> Remote:
+    fields = Fields(item, "remote", ("cidr", "identity", "node"))
+    cidr = fields.parsed("cidr", parse_cidr)
+    return Remote(cidr, fields.integer("identity", low=1), fields.parsed("node", parse_ipv4, None))
+
+
+def _services(fields: Fields, objects: list[Item], node: NodeSpec) -> tuple[tuple[Service, ...], tuple[str, ...]]:
+    from ctctl.config.k8s import is_kubernetes, kubernetes_services
+
+    item = fields.item.entries.get("services")
+    items = (item,) if item is not None and is_kubernetes(item) else fields.sequence("services")
+    found = kubernetes_services([*objects, *filter(is_kubernetes, items)], node)
+    own = [parse_service(item) for item in items if not is_kubernetes(item)]
+    services = assign_ids([*own, *found.services])
+    check_services(services, fields.item.path)
+    return services, found.notes
+
+
+def _policy(item: Item, endpoints: tuple[Endpoint, ...]) -> PolicyRule:
+    fields = Fields(item, "policy rule", ["endpoint", "direction", "identity", "cidr", "port", "protocol", "deny"])
+    name = fields.text("endpoint")
+    if name not in (known := [endpoint.name for endpoint in endpoints]):
+        raise fields.error("endpoint", f"no endpoint is called {name!r}; {nearest(name, known)}")
+    if "identity" in fields and "cidr" in fields:
+        raise fields.error("cidr", "a rule names the peer by identity or by cidr, not both")
+    return PolicyRule(
+        endpoint=name,
+        direction=fields.choice("direction", ("ingress", "egress")),
+        identity=fields.optional_integer("identity", low=1),
+        cidr=fields.parsed("cidr", parse_cidr, None),
+        port=fields.integer("port", 0, low=1, high=65535),
+        protocol={**PROTOCOLS, "ICMP": 1}[fields.choice("protocol", [*PROTOCOLS, "ICMP"], "ANY")],
+        deny=fields.boolean("deny", False),
+    )
+
+
+def _unique(values: Iterable[tuple[Hashable, Item, str]]) -> None:
+    """Refuse a value (with the item it stands in, and its words) that was there before."""
+    seen: dict[Hashable, int] = {}
+    for value, item, words in values:
+        if value in seen:
+            raise item.error(f"{words} is already used on line {seen[value]}")
+        seen[value] = item.line

@@ -1,0 +1,127 @@
+"""YAML with line numbers: a document as a tree of items that know where they were written.
+
+Scalars keep their text as typed, so that a MAC address or a duration is never taken for one of
+YAML 1.1's sexagesimal numbers. JSON is YAML, so ``kubectl -o json`` reads the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ctctl.errors import ConfigError
+
+_SCALARS = {
+    "tag:yaml.org,2002:null": "null",
+    "tag:yaml.org,2002:bool": "bool",
+    "tag:yaml.org,2002:int": "int",
+    "tag:yaml.org,2002:float": "float",
+}
+_TRUE = frozenset({"true", "yes", "on"})
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_WORDS = {"map": "a mapping", "seq": "a list", "null": "nothing", "str": "text", "int": "a number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One YAML value: its kind (map, seq, str, int, float, bool, null), where it stands and what is in it."""
+
+    kind: str
+    path: str
+    line: int
+    text: str = ""
+    entries: dict[str, Item] = field(default_factory=dict)
+    #: line of each key of a map
+    key_lines: dict[str, int] = field(default_factory=dict)
+    items: tuple[Item, ...] = ()
+
+    def error(self, message: str) -> ConfigError:
+        """An error that points here."""
+        return ConfigError(message, path=self.path, line=self.line)
+
+    @property
+    def shown(self) -> str:
+        """The value as an error message quotes it."""
+        return repr(self.text) if self.kind not in ("map", "seq", "null") else _WORDS[self.kind]
+
+    def plain(self) -> Any:
+        """The value as plain Python objects: dict, list, str, int, float, bool or None."""
+        match self.kind:
+            case "map":
+                return {key: item.plain() for key, item in self.entries.items()}
+            case "seq":
+                return [item.plain() for item in self.items]
+            case "int":
+                return parse_int(self.text) if parse_int(self.text) is not None else self.text
+            case "float":
+                return float(self.text.replace("_", ""))
+            case "bool":
+                return self.text.lower() in _TRUE
+            case "null":
+                return None
+        return self.text
+
+
+def parse_int(text: str) -> int | None:
+    """A whole number in decimal, 0x, 0o or 0b notation; None if the text is none."""
+    try:
+        return int(text.replace("_", ""), 0)
+    except ValueError:
+        return None
+
+
+def load_yaml(path: str | Path) -> list[Item]:
+    """All documents of a file that are not empty. Raises ConfigError (unreadable, not YAML, a key twice)."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"not UTF-8 text: {err.reason} at byte {err.start}", path=str(path)) from err
+    except OSError as err:
+        raise ConfigError(f"cannot read it: {err.strerror}", path=str(path)) from err
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, path: str) -> list[Item]:
+    """All documents in ``text`` that are not empty; ``path`` is what errors call it."""
+    try:
+        nodes = list(yaml.compose_all(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as err:
+        mark = err.problem_mark or err.context_mark
+        message = f"not valid YAML: {err.problem or err.context}"
+        raise ConfigError(message, path=path, line=mark.line + 1 if mark else None) from err
+    except yaml.YAMLError as err:
+        raise ConfigError(f"not valid YAML: {str(err).splitlines()[0]}", path=path) from err
+    documents = [_item(node, path, ()) for node in nodes if node is not None]
+    return [item for item in documents if item.kind != "null"]
+
+
+def _item(node: Any, path: str, parents: tuple[int, ...]) -> Item:
+    line = node.start_mark.line + 1
+    if id(node) in parents:
+        raise ConfigError("an alias refers to itself", path=path, line=line)
+    if len(parents) > 64:
+        raise ConfigError("nested deeper than 64 levels", path=path, line=line)
+    inside = (*parents, id(node))
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, line, inside)
+    if isinstance(node, yaml.SequenceNode):
+        return Item("seq", path, line, items=tuple(_item(child, path, inside) for child in node.value))
+    return Item(_SCALARS.get(node.tag, "str"), path, line, text=node.value)
+
+
+def _mapping(node: Any, path: str, line: int, parents: tuple[int, ...]) -> Item:
+    entries: dict[str, Item] = {}
+    key_lines: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        key_line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ConfigError("a key must be a word", path=path, line=key_line)
+        key = key_node.value
+        if key in entries:
+            raise ConfigError(f"key {key!r} is already on line {key_lines[key]}", path=path, line=key_line)
+        entries[key] = _item(value_node, path, parents)
+        key_lines[key] = key_line
+    return Item("map", path, line, entries=entries, key_lines=key_lines)
