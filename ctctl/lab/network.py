@@ -1,0 +1,166 @@
+"""The lab's network: devices, addresses, routes and neighbours of every namespace, by netlink.
+
+Every step asks for a state and not for a change, so that a second ``lab up`` repairs what is
+missing and changes nothing else. Veth pairs are made from inside their namespaces: nothing of the
+lab is ever in the host's own namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+from typing import Any
+
+from ctctl.lab import namespaces
+from ctctl.lab.topology import (
+    CLIENT,
+    CLIENT_CIDR,
+    CLIENT_IP,
+    CLIENT_MAC,
+    MEMBERS,
+    NODE_MTU,
+    POD_MTU,
+    ROUTER,
+    ROUTER_CLIENT_IP,
+    ROUTER_CLIENT_MAC,
+    ROUTER_NODE_IP,
+    ROUTER_NODE_MAC,
+    VIP_CIDR,
+    Node,
+    Pod,
+    Topology,
+)
+
+NUD_PERMANENT = 0x80
+SCOPE_LINK = 253
+
+_QUIET = {
+    "net/ipv6/conf/all/disable_ipv6": "1",
+    "net/ipv6/conf/default/disable_ipv6": "1",
+    # The load balancer makes routes asymmetric on purpose: the reply of a DSR connection leaves by another node.
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+    # ICMP errors are part of what the lab shows: none may be lost to the limiter.
+    "net/ipv4/icmp_ratelimit": "0",
+    # A thousand clients that connect at once fit into a server's queue.
+    "net/core/somaxconn": "4096",
+    "net/ipv4/tcp_max_syn_backlog": "4096",
+}
+_FORWARD = {"net/ipv4/ip_forward": "1"}
+
+
+def build(topology: Topology) -> None:
+    """Make the lab's namespaces and connect them; what is there already stays.
+
+    Raises:
+        PermissionDenied: not root.
+        KernelError: the kernel refused a step.
+    """
+    forwarding = {ROUTER, *(node.name for node in topology.nodes)}
+    for member in MEMBERS:
+        name = topology.netns(member)
+        namespaces.ensure(name)
+        namespaces.write_sysctls(name, _QUIET | (_FORWARD if member in forwarding else {}))
+        namespaces.with_route(name, partial(_up, ifname="lo"))
+    namespaces.with_route(topology.netns(ROUTER), partial(_router, topology=topology))
+    namespaces.with_route(topology.netns(CLIENT), _client)
+    for node in topology.nodes:
+        namespaces.with_route(topology.netns(node.name), partial(_node, topology=topology, node=node))
+    for pod in topology.pods:
+        gateway = topology.node(pod.node).gateway
+        namespaces.with_route(topology.netns(pod.name), partial(_pod, pod=pod, gateway=gateway))
+
+
+def _router(ip: Any, topology: Topology) -> None:
+    """The node network is a bridge in the router, which has an address on it."""
+    if _index(ip, "br0") is None:
+        ip.link("add", ifname="br0", kind="bridge", address=ROUTER_NODE_MAC)
+    bridge = _index(ip, "br0")
+    for node in topology.nodes:
+        port = f"to-{node.name}"
+        _veth(ip, port, None, peer=("eth0", node.mac, topology.netns(node.name)))
+        ip.link("set", index=_index(ip, port), mtu=NODE_MTU, master=bridge)
+        _up(ip, port)
+    ip.link("set", index=bridge, mtu=NODE_MTU)
+    _up(ip, "br0")
+    _address(ip, "br0", ROUTER_NODE_IP, 24)
+    _veth(ip, "eth1", ROUTER_CLIENT_MAC, peer=("eth0", CLIENT_MAC, topology.netns(CLIENT)))
+    _up(ip, "eth1")
+    _address(ip, "eth1", ROUTER_CLIENT_IP, 24)
+    _neighbour(ip, "eth1", CLIENT_IP, CLIENT_MAC)
+    for node in topology.nodes:
+        _neighbour(ip, "br0", node.ip, node.mac)
+        ip.route("replace", dst=node.pod_cidr, gateway=node.ip)
+    ip.route("replace", dst=VIP_CIDR, gateway=topology.nodes[0].ip)
+
+
+def _client(ip: Any) -> None:
+    ip.link("set", index=_index(ip, "eth0"), mtu=POD_MTU)
+    _up(ip, "eth0")
+    _address(ip, "eth0", CLIENT_IP, int(CLIENT_CIDR.partition("/")[2]))
+    _neighbour(ip, "eth0", ROUTER_CLIENT_IP, ROUTER_CLIENT_MAC)
+    ip.route("replace", dst="default", gateway=ROUTER_CLIENT_IP)
+
+
+def _node(ip: Any, topology: Topology, node: Node) -> None:
+    ip.link("set", index=_index(ip, "eth0"), mtu=NODE_MTU)
+    _up(ip, "eth0")
+    _address(ip, "eth0", node.ip, 24)
+    _address(ip, "lo", node.gateway, 32)
+    _neighbour(ip, "eth0", ROUTER_NODE_IP, ROUTER_NODE_MAC)
+    ip.route("replace", dst="default", gateway=ROUTER_NODE_IP)
+    # An address of a service that is gone must not bounce between node and router until its TTL ends.
+    ip.route("replace", dst=VIP_CIDR, type="unreachable")
+    for other in topology.nodes:
+        if other is not node:
+            _neighbour(ip, "eth0", other.ip, other.mac)
+            ip.route("replace", dst=other.pod_cidr, gateway=other.ip)
+    for pod in topology.pods_of(node.name):
+        _veth(ip, pod.interface, pod.node_mac, peer=("eth0", pod.mac, topology.netns(pod.name)))
+        _up(ip, pod.interface)
+        _neighbour(ip, pod.interface, pod.ip, pod.mac)
+        ip.route("replace", dst=f"{pod.ip}/32", oif=_index(ip, pod.interface), scope=SCOPE_LINK, prefsrc=node.gateway)
+
+
+def _pod(ip: Any, pod: Pod, gateway: str) -> None:
+    _up(ip, "eth0")
+    _address(ip, "eth0", pod.ip, 32)
+    _neighbour(ip, "eth0", gateway, pod.node_mac)
+    ip.route("replace", dst=f"{gateway}/32", oif=_index(ip, "eth0"), scope=SCOPE_LINK)
+    ip.route("replace", dst="default", gateway=gateway, oif=_index(ip, "eth0"))
+
+
+def _index(ip: Any, ifname: str) -> int | None:
+    found: list[int] = ip.link_lookup(ifname=ifname)
+    return found[0] if found else None
+
+
+def _veth(ip: Any, ifname: str, mac: str | None, *, peer: tuple[str, str, str]) -> None:
+    """A veth pair from here to device ``peer[0]`` with MAC ``peer[1]`` in namespace ``peer[2]``."""
+    if _index(ip, ifname) is not None:
+        return
+    far_name, far_mac, far_netns = peer
+    far = {"ifname": far_name, "address": far_mac, "net_ns_fd": far_netns}
+    near = {"address": mac} if mac else {}
+    ip.link("add", ifname=ifname, kind="veth", peer=far, **near)
+
+
+def _up(ip: Any, ifname: str) -> None:
+    ip.link("set", index=_index(ip, ifname), state="up")
+
+
+def _address(ip: Any, ifname: str, address: str, prefixlen: int) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        ip.addr("add", index=_index(ip, ifname), address=address, prefixlen=prefixlen)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+
+
+def _neighbour(ip: Any, ifname: str, address: str, mac: str) -> None:
+    """A permanent neighbour: no ARP in the captures, and encapsulation always finds its next hop."""
+    ip.neigh("replace", dst=address, lladdr=mac, ifindex=_index(ip, ifname), state=NUD_PERMANENT)

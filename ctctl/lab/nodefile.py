@@ -1,0 +1,94 @@
+"""The lab's node files: the topology said in the words of ``ctctl load -f`` (spec/cli.md). Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctctl.lab.topology import LabService, Node, Topology
+
+#: Enough for a thousand connections in parallel many times over, and quick to allocate.
+CT_TCP_MAX = 65536
+CT_ANY_MAX = 65536
+SNAT_MAX = 65536
+
+IDENTITY_HOST = 1
+IDENTITY_REMOTE_NODE = 6
+
+
+def node_document(
+    topology: Topology, node: Node, services: tuple[LabService, ...] | None = None, states: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The node file of ``node`` as plain data.
+
+    ``services`` replaces the topology's; ``states`` maps a pod to the state of every backend it is
+    (``terminating``, ...), default active.
+    """
+    return {
+        "node": {"name": topology.datapath_node(node.name), "ip": node.ip, "device": "eth0", "pod-cidr": node.pod_cidr},
+        "datapath": {
+            "ct": {"tcp-max": CT_TCP_MAX, "any-max": CT_ANY_MAX, "snat-max": SNAT_MAX},
+            "lb": {"algorithm": "maglev", "mode": "dsr", "dispatch": "geneve", "no-backend": "reject"},
+        },
+        "endpoints": [
+            {
+                "name": pod.name,
+                "ip": pod.ip,
+                "id": pod.endpoint_id,
+                "identity": pod.identity,
+                "interface": pod.interface,
+                "mac": pod.mac,
+            }
+            for pod in topology.pods_of(node.name)
+        ],
+        "remote": _remote(topology, node),
+        "services": [
+            _service(topology, node, service, states or {})
+            for service in (topology.services if services is None else services)
+        ],
+        "policy": [],
+    }
+
+
+def node_yaml(document: dict[str, Any]) -> str:
+    """The text of a node file."""
+    import yaml
+
+    return yaml.safe_dump(document, sort_keys=False, width=120, default_flow_style=None)
+
+
+def _remote(topology: Topology, node: Node) -> list[dict[str, Any]]:
+    """Identities of everything that is not a pod of this node."""
+    known: list[dict[str, Any]] = [{"cidr": f"{node.ip}/32", "identity": IDENTITY_HOST}]
+    for other in topology.nodes:
+        if other is node:
+            continue
+        known.append({"cidr": f"{other.ip}/32", "identity": IDENTITY_REMOTE_NODE})
+        known += [
+            {"cidr": f"{pod.ip}/32", "identity": pod.identity, "node": other.ip} for pod in topology.pods_of(other.name)
+        ]
+    return known
+
+
+def _service(topology: Topology, node: Node, service: LabService, states: dict[str, str]) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "name": service.name,
+        "type": service.type,
+        "ip": service.ip or node.ip,
+        "port": service.port,
+        "protocol": service.protocol,
+        "id": service.id,
+        "backends": [
+            {
+                "id": service.id * 10 + number,
+                "ip": topology.pod(backend.pod).ip,
+                "port": backend.port,
+                "state": states.get(backend.pod, "active"),
+            }
+            for number, backend in enumerate(service.backends, 1)
+        ],
+    }
+    if service.affinity != "none":
+        document["affinity"] = service.affinity
+    if service.traffic_policy != "Cluster":
+        document["external-traffic-policy"] = service.traffic_policy
+    return document

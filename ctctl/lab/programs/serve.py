@@ -1,0 +1,72 @@
+"""What every pod of the lab runs: HTTP on TCP and an answer to every datagram, both with the pod's name.
+
+    serve.py NAME PORT
+
+``GET /`` answers ``NAME``; ``GET /bytes/N`` answers N bytes. Connections stay open until the client
+closes or asks for ``Connection: close``. A datagram is answered with ``NAME`` and what it held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import sys
+
+BACKLOG = 4096
+#: Every address of the pod: the namespace is its own.
+ANY = "0.0.0.0"  # noqa: S104
+CHUNK = 1 << 16
+MAX_BYTES = 1 << 30
+
+
+class Answer(asyncio.DatagramProtocol):
+    """Answers datagrams."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        assert self.transport is not None
+        self.transport.sendto(self.name.encode() + b" " + data, addr)
+
+
+async def _serve(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        while True:
+            request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            close = "HTTP/1.0" in request.split("\r\n", 1)[0] or "connection: close" in request.lower()
+            wanted = re.match(r"GET /bytes/(\d{1,10}) ", request)
+            length = min(int(wanted[1]), MAX_BYTES) if wanted else len(name) + 1
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n"
+            writer.write((head + ("Connection: close\r\n" if close else "") + "\r\n").encode())
+            if not wanted:
+                writer.write(f"{name}\n".encode())
+            else:
+                for start in range(0, length, CHUNK):
+                    writer.write(b"x" * min(CHUNK, length - start))
+                    await writer.drain()
+            await writer.drain()
+            if close:
+                break
+    with contextlib.suppress(ConnectionError):
+        writer.close()
+        await writer.wait_closed()
+
+
+async def main(name: str, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(lambda: Answer(name), local_addr=(ANY, port))
+    server = await asyncio.start_server(lambda r, w: _serve(name, r, w), ANY, port, backlog=BACKLOG)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(sys.argv[1], int(sys.argv[2])))
