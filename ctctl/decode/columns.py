@@ -1,0 +1,155 @@
+"""Batches of table records as numpy columns.
+
+A batch is two byte matrices, keys ``uint8 (n, 14|38)`` and values ``uint8 (n, 56)``, as batch
+lookup returns them. Columns are computed when asked for and kept, in host order, one number per
+*slot*: the flat, layout-neutral form that filters, statistics and the in-kernel scan share
+(``bpf/ctscan.bpf.c`` numbers its slots the same way).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_SERVICE, decode_entry, family_of_key
+from ctctl.model.entry import CtEntry, Layout
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Matrix: TypeAlias = "NDArray[np.uint8]"
+Column: TypeAlias = "NDArray[np.uint64]"
+Mask: TypeAlias = "NDArray[np.bool_]"
+
+_PORTS = [("dport", ">u2"), ("sport", ">u2"), ("proto", "u1"), ("tuple_flags", "u1")]
+KEY4 = np.dtype([("daddr", ">u4"), ("saddr", ">u4"), *_PORTS])
+KEY6 = np.dtype([("daddr_hi", ">u8"), ("daddr", ">u8"), ("saddr_hi", ">u8"), ("saddr", ">u8"), *_PORTS])
+VALUE = np.dtype(
+    [
+        ("word0", "<u8"),
+        ("word8", "<u8"),
+        ("word16", "<u8"),
+        ("word24", "<u8"),
+        ("lifetime", "<u4"),
+        ("flags", "<u2"),
+        ("rev_nat", ">u2"),
+        ("ifindex", "<u2"),
+        ("tx_flags_seen", "u1"),
+        ("rx_flags_seen", "u1"),
+        ("src_sec_id", "<u4"),
+        ("last_tx_report", "<u4"),
+        ("last_rx_report", "<u4"),
+    ]
+)
+
+
+class Slot(IntEnum):
+    """One number of an entry, in host order. The values are an ABI with ``bpf/ctscan.bpf.c``."""
+
+    PROTO = 0
+    TUPLE_FLAGS = 1
+    SRC_HI = 2
+    SRC = 3
+    DST_HI = 4
+    DST = 5
+    SRC_PORT = 6
+    DST_PORT = 7
+    LIFETIME = 8
+    FLAGS = 9
+    REV_NAT = 10
+    IFINDEX = 11
+    TX_FLAGS_SEEN = 12
+    RX_FLAGS_SEEN = 13
+    SRC_SEC_ID = 14
+    LAST_TX_REPORT = 15
+    LAST_RX_REPORT = 16
+    WORD0 = 17
+    WORD8 = 18
+    WORD16 = 19
+    WORD24 = 20
+
+
+_VALUE_SLOTS = {
+    Slot.LIFETIME: "lifetime",
+    Slot.FLAGS: "flags",
+    Slot.REV_NAT: "rev_nat",
+    Slot.IFINDEX: "ifindex",
+    Slot.TX_FLAGS_SEEN: "tx_flags_seen",
+    Slot.RX_FLAGS_SEEN: "rx_flags_seen",
+    Slot.SRC_SEC_ID: "src_sec_id",
+    Slot.LAST_TX_REPORT: "last_tx_report",
+    Slot.LAST_RX_REPORT: "last_rx_report",
+    Slot.WORD0: "word0",
+    Slot.WORD8: "word8",
+    Slot.WORD16: "word16",
+    Slot.WORD24: "word24",
+}
+# (column of a SERVICE entry, column of any other): a SERVICE tuple is as the packet's, the others reversed.
+_KEY_SLOTS = {
+    Slot.SRC_HI: ("saddr_hi", "daddr_hi"),
+    Slot.SRC: ("saddr", "daddr"),
+    Slot.DST_HI: ("daddr_hi", "saddr_hi"),
+    Slot.DST: ("daddr", "saddr"),
+    Slot.SRC_PORT: ("dport", "sport"),
+    Slot.DST_PORT: ("sport", "dport"),
+}
+
+
+class CtColumns:
+    """The columns of one batch. ``keys`` and ``values`` must stay as they are while it is used."""
+
+    __slots__ = ("_cache", "_key", "_value", "family", "keys", "layout", "values")
+
+    def __init__(self, keys: Matrix, values: Matrix, layout: Layout = Layout.V1_16) -> None:
+        self.keys = np.ascontiguousarray(keys)
+        self.values = np.ascontiguousarray(values)
+        self.layout = layout
+        self.family = family_of_key(keys.shape[1])
+        self._key = self.keys.view(KEY4 if self.family == 4 else KEY6)[:, 0]
+        self._value = self.values.view(VALUE)[:, 0]
+        self._cache: dict[int, NDArray[np.generic]] = {}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def slot(self, slot: Slot) -> NDArray[np.generic]:
+        """The numbers of one slot, length n, in host order and an unsigned type wide enough."""
+        found = self._cache.get(slot)
+        if found is None:
+            found = self._cache[slot] = self._compute(slot)
+        return found
+
+    def _compute(self, slot: Slot) -> NDArray[np.generic]:
+        if slot in _VALUE_SLOTS:
+            column = self._value[_VALUE_SLOTS[slot]]
+        elif slot in _KEY_SLOTS:
+            if self.family == 4 and slot in (Slot.SRC_HI, Slot.DST_HI):
+                return np.zeros(len(self), dtype=np.uint64)
+            service, other = _KEY_SLOTS[slot]
+            is_service = self.service
+            column = self._key[other]
+            if is_service.any():
+                column = np.where(is_service, self._key[service], column)
+        else:
+            column = self._key["proto" if slot is Slot.PROTO else "tuple_flags"]
+        return column.astype(column.dtype.newbyteorder("="), copy=False)
+
+    @property
+    def service(self) -> Mask:
+        """Which entries are SERVICE ones."""
+        return (self.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_SERVICE)) != 0  # type: ignore[no-any-return, operator]
+
+    def select(self, mask: Mask) -> CtColumns:
+        """The entries where ``mask`` holds (a bool array, or indices), copied."""
+        return CtColumns(self.keys[mask], self.values[mask], self.layout)
+
+    def entry(self, index: int, map_name: str | None = None, absent: frozenset[str] = frozenset()) -> CtEntry:
+        """One entry of the batch as the model has it."""
+        key, value = self.keys[index].tobytes(), self.values[index].tobytes()
+        return decode_entry(key, value, self.layout, map_name, absent=absent)
+
+    def lacks(self, field: str) -> bool:
+        """Whether the layout has no such field."""
+        return field in LAYOUT_LACKS[self.layout]

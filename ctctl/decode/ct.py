@@ -1,0 +1,229 @@
+"""Bytes of a conntrack table to entries and back, one at a time (spec/abi.md).
+
+The crossed ports and swapped addresses of the tables, and wire byte order, end here. The 56 bytes
+of a value changed their meaning between Cilium versions: every function takes the ``Layout``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+
+from ctctl.errors import DecodeError
+from ctctl.model.entry import CtEntry, CtFlags, Layout
+from ctctl.model.tuples import Direction, FlowTuple
+
+KEY_SIZE = {4: 14, 6: 38}
+VALUE_SIZE = 56
+
+# Bits of the tuple's flag byte. OUT is the absence of IN and SERVICE.
+TUPLE_IN = 1
+TUPLE_RELATED = 2
+TUPLE_SERVICE = 4
+
+_KEY4 = struct.Struct(">IIHHBB")
+_KEY6 = struct.Struct(">16s16sHHBB")
+# Tables are in the byte order of the machine that wrote them; every dump seen is little-endian.
+_VALUE = struct.Struct("<QQQQIH2s2sBBIII")
+
+TABLE_NAMES = ("cilium_ct4_global", "cilium_ct_any4_global", "cilium_ct6_global", "cilium_ct_any6_global")
+
+#: Fields of an entry that a layout does not have.
+LAYOUT_LACKS: dict[Layout, frozenset[str]] = {
+    Layout.V1_15: frozenset({"packets", "bytes", "nat_addr", "nat_port"}),
+    Layout.V1_16: frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "nat_addr", "nat_port"}),
+    Layout.V1_19: frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "ifindex"}),
+}
+#: Fields that may be None, i.e. that a source may lack.
+OPTIONAL_FIELDS = frozenset(
+    {"backend_id", "packets", "bytes", "rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "ifindex"}
+    | {"nat_addr", "nat_port"}
+)
+
+
+def family_of_key(key_size: int) -> int:
+    """4 or 6 from the size of a table's key. Raises DecodeError for any other size."""
+    for family, size in KEY_SIZE.items():
+        if size == key_size:
+            return family
+    raise DecodeError(f"a conntrack key has 14 bytes (IPv4) or 38 (IPv6), this one {key_size}")
+
+
+def table_name(family: int, proto: int) -> str:
+    """The table an entry lies in when nothing says: TCP ones in ct*, all others in ct_any*."""
+    return f"cilium_ct{'' if proto == 6 else '_any'}{family}_global"
+
+
+def layout_of_fields(names: Collection[str]) -> Layout | None:
+    """The layout by the field names of a map's BTF, None where they are of no known layout.
+
+    Up to 1.15 counters are per direction; from 1.19 ``ifindex`` is gone.
+    """
+    if "tx_packets" in names:
+        return Layout.V1_15
+    if "packets" in names and "lifetime" in names:
+        return Layout.V1_16 if "ifindex" in names else Layout.V1_19
+    return None
+
+
+def direction_of(tuple_flags: int) -> Direction:
+    """SVC before IN before OUT, whatever other bits are set."""
+    if tuple_flags & TUPLE_SERVICE:
+        return Direction.SVC
+    return Direction.IN if tuple_flags & TUPLE_IN else Direction.OUT
+
+
+def flags_of_direction(direction: Direction, related: bool = False) -> int:
+    """The tuple's flag byte for a direction."""
+    base = {Direction.OUT: 0, Direction.IN: TUPLE_IN, Direction.SVC: TUPLE_SERVICE}[direction]
+    return base | (TUPLE_RELATED if related else 0)
+
+
+def decode_key(key: bytes) -> tuple[FlowTuple, int]:
+    """A key as the connection in its original direction and its flag byte. Raises DecodeError."""
+    addresses: tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address]
+    if family_of_key(len(key)) == 4:
+        daddr4, saddr4, dport, sport, proto, flags = _KEY4.unpack(key)
+        addresses = (IPv4Address(daddr4), IPv4Address(saddr4))
+    else:
+        daddr6, saddr6, dport, sport, proto, flags = _KEY6.unpack(key)
+        addresses = (IPv6Address(daddr6), IPv6Address(saddr6))
+    daddr, saddr = addresses
+    if flags & TUPLE_SERVICE:
+        return FlowTuple(proto, saddr, dport, daddr, sport), flags
+    return FlowTuple(proto, daddr, sport, saddr, dport), flags
+
+
+def encode_key(flow: FlowTuple, tuple_flags: int, family: int | None = None) -> bytes:
+    """The key of an entry: the inverse of ``decode_key``. ``family`` 6 maps IPv4 addresses."""
+    if tuple_flags & TUPLE_SERVICE:
+        daddr, saddr, dport, sport = flow.dst, flow.src, flow.src_port, flow.dst_port
+    else:
+        daddr, saddr, dport, sport = flow.src, flow.dst, flow.dst_port, flow.src_port
+    if family is None:
+        family = 4 if daddr.version == saddr.version == 4 else 6
+    if family == 4:
+        return _KEY4.pack(int(daddr), int(saddr), dport, sport, flow.proto, tuple_flags)
+    return _KEY6.pack(_packed6(daddr), _packed6(saddr), dport, sport, flow.proto, tuple_flags)
+
+
+def _packed6(address: IPv4Address | IPv6Address) -> bytes:
+    return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
+
+
+def _nat_address(raw: bytes) -> str:
+    """The translated address of a DSR entry; an IPv4 one stands in the first or the last word."""
+    if not any(raw[:12]):
+        return str(IPv4Address(raw[12:]))
+    if not any(raw[4:]):
+        return str(IPv4Address(raw[:4]))
+    return str(IPv6Address(raw))
+
+
+def decode_entry(
+    key: bytes,
+    value: bytes,
+    layout: Layout = Layout.V1_16,
+    map_name: str | None = None,
+    *,
+    absent: frozenset[str] = frozenset(),
+    keep_raw: bool = True,
+) -> CtEntry:
+    """One entry from its key and value. ``absent`` names fields the source does not know: they become None.
+
+    ``keep_raw=False`` leaves ``key`` and ``value`` out of the result. Raises DecodeError on wrong sizes.
+    """
+    flow, tuple_flags = decode_key(key)
+    if len(value) != VALUE_SIZE:
+        raise DecodeError(f"a conntrack value has {VALUE_SIZE} bytes, this one {len(value)}")
+    first, second, third, fourth, lifetime, flags, rev_nat, word40, tx, rx, sec_id, last_tx, last_rx = _VALUE.unpack(
+        value
+    )
+    direction = direction_of(tuple_flags)
+    entry = CtEntry(
+        map=map_name,
+        tuple=flow,
+        direction=direction,
+        related=bool(tuple_flags & TUPLE_RELATED),
+        tuple_flags=tuple_flags,
+        flags=CtFlags(flags),
+        lifetime=lifetime,
+        rev_nat=int.from_bytes(rev_nat, "big"),
+        src_sec_id=sec_id,
+        tx_flags_seen=tx,
+        rx_flags_seen=rx,
+        last_tx_report=last_tx,
+        last_rx_report=last_rx,
+        key=key if keep_raw else None,
+        value=value if keep_raw else None,
+    )
+    changes: dict[str, object]
+    if layout is Layout.V1_15:
+        service = direction is Direction.SVC
+        changes = {
+            "rx_packets": first,
+            "rx_bytes": None if service else second,
+            "backend_id": second if service else None,
+            "tx_packets": third,
+            "tx_bytes": fourth,
+            "ifindex": int.from_bytes(word40, "little"),
+        }
+    else:
+        changes = {"backend_id": second, "packets": third, "bytes": fourth}
+        if layout is Layout.V1_16:
+            changes["ifindex"] = int.from_bytes(word40, "little")
+        elif flags & CtFlags.DSRInternal and direction is Direction.OUT and any(value[:16]):
+            changes["nat_addr"] = _nat_address(value[:16])
+            changes["nat_port"] = int.from_bytes(word40, "big")
+    for name in absent:
+        if name in OPTIONAL_FIELDS:
+            changes[name] = None
+    return replace(entry, **changes)  # type: ignore[arg-type]
+
+
+def encode_value(entry: CtEntry, layout: Layout) -> bytes:
+    """The 56 bytes of an entry's fields in ``layout``; absent fields are zero."""
+    word40 = (entry.ifindex or 0).to_bytes(2, "little")
+    if layout is Layout.V1_15:
+        second = entry.backend_id if entry.direction is Direction.SVC else entry.rx_bytes
+        head = (entry.rx_packets, second, entry.tx_packets, entry.tx_bytes)
+    else:
+        head = (0, entry.backend_id, entry.packets, entry.bytes)
+    if layout is Layout.V1_19:
+        word40 = (entry.nat_port or 0).to_bytes(2, "big")
+    value = _VALUE.pack(
+        *(number or 0 for number in head),
+        entry.lifetime,
+        int(entry.flags),
+        entry.rev_nat.to_bytes(2, "big"),
+        word40,
+        entry.tx_flags_seen,
+        entry.rx_flags_seen,
+        entry.src_sec_id,
+        entry.last_tx_report,
+        entry.last_rx_report,
+    )
+    if layout is Layout.V1_19 and entry.nat_addr is not None:
+        address = IPv6Address(entry.nat_addr).packed if ":" in entry.nat_addr else IPv4Address(entry.nat_addr).packed
+        value = address.rjust(16, b"\0") + value[16:]
+    return value
+
+
+def encode_entry(entry: CtEntry, layout: Layout, family: int | None = None) -> tuple[bytes, bytes]:
+    """Key and value of an entry: the raw ones where the entry carries them, else from its fields."""
+    key = entry.key if entry.key is not None else encode_key(entry.tuple, entry.tuple_flags, family)
+    value = entry.value if entry.value is not None else encode_value(entry, layout)
+    return key, value
+
+
+def flag_names(flags: int) -> list[str]:
+    """Names of the set flag bits; bit 9 and the reserved ones have none (see ``other_bits``)."""
+    named = (flag for flag in CtFlags if flag is not CtFlags.Reserved9)
+    return [str(flag.name) for flag in named if flags & flag]
+
+
+def other_bits(flags: int) -> int:
+    """The flag bits without a name: bit 9 and 11 to 15."""
+    return flags & 0xFA00
