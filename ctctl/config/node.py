@@ -192,9 +192,7 @@ def _nodes(documents: list[Item], path: str) -> tuple[NodeFile, ...]:
     if not nodes:
         raise ConfigError("has no node in it: expected a mapping with a 'node' key", path=path)
     files = tuple(_node_file(document, objects, path) for document in nodes)
-    _unique(
-        (file.node.name, document, f"node name {file.node.name}") for file, document in zip(files, nodes, strict=True)
-    )
+    _unique([file.node.name for file in files], nodes, "node name")
     return files
 
 
@@ -206,9 +204,7 @@ def _node_file(document: Item, objects: list[Item], path: str) -> NodeFile:
     endpoints = _endpoints(fields.sequence("endpoints"))
     services, notes = _services(fields, objects, node)
     remote = tuple(_remote(item) for item in fields.sequence("remote"))
-    _unique(
-        (entry.cidr, item, f"cidr {entry.cidr}") for entry, item in zip(remote, fields.sequence("remote"), strict=True)
-    )
+    _unique([entry.cidr for entry in remote], fields.sequence("remote"), "remote: cidr")
     return NodeFile(
         node=node,
         datapath=_datapath(fields.mapping("datapath")),
@@ -303,11 +299,7 @@ def _seed(text: str) -> str:
 def _endpoints(items: tuple[Item, ...]) -> tuple[Endpoint, ...]:
     parsed = [_endpoint(item) for item in items]
     for what in ("name", "ip", "id", "interface"):
-        _unique(
-            (getattr(endpoint, what), item, f"{what} {getattr(endpoint, what)}")
-            for endpoint, item in zip(parsed, items, strict=True)
-            if getattr(endpoint, what)
-        )
+        _unique([getattr(endpoint, what) or None for endpoint in parsed], items, f"endpoint {what}")
     used = {endpoint.id for endpoint in parsed if endpoint.id}
     ids: dict[IPv4Address, int] = {}
     for endpoint in sorted(parsed, key=lambda endpoint: endpoint.ip):
@@ -373,10 +365,10 @@ def _policy(item: Item, endpoints: tuple[Endpoint, ...]) -> PolicyRule:
     )
 
 
-def _unique(values: Iterable[tuple[Hashable, Item, str]]) -> None:
-    """Refuse a value (with the item it stands in, and its words) that was there before."""
+def _unique(values: Iterable[Hashable | None], items: Iterable[Item], what: str) -> None:
+    """Refuse a value that was there before; None is no value. ``items`` say where each stands."""
     seen: dict[Hashable, int] = {}
-    for value, item, words in values:
-        if value in seen:
-            raise item.error(f"{words} is already used on line {seen[value]}")
+    for value, item in zip(values, items, strict=True):
+        if value is not None and value in seen:
+            raise item.error(f"{what} {value} is already used on line {seen[value]}")
         seen[value] = item.line
