@@ -32,10 +32,10 @@ def build_table(backends: Mapping[int, tuple[str, int]], size: int) -> NDArray[n
     if not chosen:
         raise ValueError("a Maglev table needs a backend of positive weight")
     taken = np.zeros(size, dtype=bool)
-    claimed = memoryview(taken)
+    claimed = taken.data
     walks = [_free_slots(*_permutation(name, size), taken) for name, _, _ in chosen]
     table = np.zeros(size, dtype=np.uint32)
-    entries = memoryview(table)
+    entries = table.data
     for turn in _turns([weight for _, _, weight in chosen], size):
         # Slots seen as free may have been claimed since: ask again when their turn comes.
         for slot in walks[turn]:
