@@ -438,7 +438,7 @@ struct ctctl_trace_ctl {
 	__be32 mask[2];
 	__be16 port[2];                 /* 0: any */
 	__u8   proto;                   /* 0: any */
-	__u8   pad[3];
+	__u8   pad[7];
 };
 _Static_assert(sizeof(struct ctctl_trace_ctl) == 40, "ctctl_trace_ctl");
 

@@ -1,0 +1,152 @@
+"""libbpf, loaded on first use, with every function typed from the signature table.
+
+libbpf's own log goes nowhere by itself: ``capture_log`` collects it for error messages, and
+``Libbpf.set_debug`` sends it on for ``--debug``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ctctl._ffi.errors import CallError
+from ctctl._ffi.signatures import SIGNATURES, Check, PrintFn, Signature
+from ctctl.errors import UnsupportedError
+
+_LIBRARY = "libbpf.so.1"
+_LEVEL_DEBUG = 2
+
+_TABLE: dict[str, Signature] = {signature.name: signature for signature in SIGNATURES}
+
+
+class Libbpf:
+    """The library. Its functions are attributes, bound when first used.
+
+    A failing call raises CallError as its row of the table says. A function that the installed
+    library lacks raises UnsupportedError when it is called, not before.
+    """
+
+    def __init__(self, path: str = _LIBRARY) -> None:
+        try:
+            self._dll = ctypes.CDLL(path, use_errno=True)
+        except OSError as error:
+            raise UnsupportedError(
+                f"cannot load {path}: {error}; install libbpf 1.1 or newer (Debian: apt install libbpf1)"
+            ) from error
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._vasprintf = libc.vasprintf
+        self._vasprintf.argtypes = (ctypes.POINTER(ctypes.c_void_p), ctypes.c_char_p, ctypes.c_void_p)
+        self._free = libc.free
+        self._free.argtypes = (ctypes.c_void_p,)
+        self._free.restype = None
+        self._debug: Callable[[str], None] | None = None
+        self._capture = threading.local()
+        self._print_fn = PrintFn(self._print)
+        self._bind(_TABLE["libbpf_set_print"])(self._print_fn)
+
+    def __getattr__(self, name: str) -> Any:
+        signature = _TABLE.get(name)
+        if signature is None:
+            raise AttributeError(f"{name} is not in the libbpf signature table")
+        function = self._bind(signature)
+        setattr(self, name, function)
+        return function
+
+    @functools.cached_property
+    def version(self) -> tuple[int, int]:
+        """(major, minor) of the installed library."""
+        return int(self.libbpf_major_version()), int(self.libbpf_minor_version())
+
+    def set_debug(self, sink: Callable[[str], None] | None) -> None:
+        """Send every line libbpf logs to ``sink`` (None: to nobody)."""
+        self._debug = sink
+
+    def strerror(self, err: int) -> str:
+        """The text of an errno or of one of libbpf's own codes (4000 and up)."""
+        buffer = ctypes.create_string_buffer(256)
+        self.libbpf_strerror(err, buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
+
+    def _bind(self, signature: Signature) -> Any:
+        try:
+            function = getattr(self._dll, signature.name)
+        except AttributeError:
+            return self._missing(signature)
+        function.restype = signature.restype
+        function.argtypes = signature.argtypes
+        if signature.check is Check.NEGATIVE:
+            function.errcheck = _raise_if_negative(signature.name)
+        elif signature.check is Check.NULL:
+            function.errcheck = _raise_if_null(signature.name)
+        return function
+
+    def _missing(self, signature: Signature) -> Callable[..., Any]:
+        def stub(*_args: object) -> Any:
+            major, minor = self.version
+            raise UnsupportedError(f"{signature.name} needs libbpf >= {signature.since}; installed is {major}.{minor}")
+
+        return stub
+
+    def _print(self, level: int, fmt: bytes, args: int) -> int:
+        lines: list[str] | None = getattr(self._capture, "lines", None)
+        if self._debug is None and (lines is None or level >= _LEVEL_DEBUG):
+            return 0
+        pointer = ctypes.c_void_p()
+        size = self._vasprintf(ctypes.byref(pointer), fmt, args)
+        if size < 0:
+            return 0
+        try:
+            text = ctypes.string_at(pointer.value or 0, size).decode(errors="replace")
+        finally:
+            self._free(pointer)
+        if lines is not None and level < _LEVEL_DEBUG:
+            lines.append(text)
+        if self._debug is not None:
+            self._debug(text.rstrip("\n"))
+        return 0
+
+    @contextmanager
+    def capturing(self) -> Iterator[list[str]]:
+        """Collect this thread's warnings and notes of libbpf in the list given."""
+        outer: list[str] | None = getattr(self._capture, "lines", None)
+        lines: list[str] = []
+        self._capture.lines = lines
+        try:
+            yield lines
+        finally:
+            self._capture.lines = outer
+
+
+def _raise_if_negative(name: str) -> Callable[..., int]:
+    def check(result: int, _function: object, _arguments: object) -> int:
+        if result < 0:
+            raise CallError(name, -result)
+        return result
+
+    return check
+
+
+def _raise_if_null(name: str) -> Callable[..., Any]:
+    def check(result: Any, _function: object, _arguments: object) -> Any:
+        if not result:
+            raise CallError(name, ctypes.get_errno())
+        return result
+
+    return check
+
+
+@functools.cache
+def libbpf() -> Libbpf:
+    """The process's libbpf. Raises UnsupportedError if there is none."""
+    return Libbpf()
+
+
+@contextmanager
+def capture_log() -> Iterator[list[str]]:
+    """Collect what libbpf logs in this thread while the block runs."""
+    with libbpf().capturing() as lines:
+        yield lines

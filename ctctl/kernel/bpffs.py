@@ -1,0 +1,68 @@
+"""The BPF file system: where it is mounted, and mounting it where it is not."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from ctctl._ffi import CallError, syscall
+from ctctl.errors import KernelError
+from ctctl.kernel.failures import kernel_error
+
+DEFAULT_ROOT = Path("/sys/fs/bpf")
+
+
+def mounts(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
+    """Mount points of every bpffs this process sees, in mount order (proc(5), mountinfo)."""
+    found = []
+    for line in mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split(" ", 1)[0] == "bpf":
+            found.append(Path(_unescape(before.split(" ")[4])))
+    return found
+
+
+def _unescape(field: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, char)
+    return field
+
+
+def mount_of(path: str | Path) -> Path | None:
+    """The bpffs mount point that ``path`` lies under, or None."""
+    target = Path(path).absolute()
+    holders = [mount for mount in mounts() if target == mount or mount in target.parents]
+    return max(holders, key=lambda mount: len(mount.parts), default=None)
+
+
+def is_bpffs(path: str | Path) -> bool:
+    """Whether ``path`` lies in a bpffs. It need not exist."""
+    return mount_of(path) is not None
+
+
+def ensure_mounted(path: str | Path = DEFAULT_ROOT) -> bool:
+    """Mount a bpffs at ``path`` unless one is there. True if this call mounted it.
+
+    Raises KernelError if it cannot be mounted.
+    """
+    target = Path(path)
+    if is_bpffs(target):
+        return False
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        syscall.mount("bpf", str(target), "bpf")
+    except CallError as error:
+        if error.errno == errno.EBUSY and is_bpffs(target):
+            return False
+        raise kernel_error("mount the BPF file system at", str(target), error.errno, _hint(error.errno)) from error
+    except OSError as error:
+        raise KernelError("mount the BPF file system at", str(target), error.errno or errno.EIO) from error
+    return True
+
+
+def _hint(err: int) -> str:
+    if err in (errno.EPERM, errno.EACCES):
+        return "needs root (CAP_SYS_ADMIN)"
+    if err == errno.ENODEV:
+        return "this kernel has no BPF file system (CONFIG_BPF_SYSCALL)"
+    return ""

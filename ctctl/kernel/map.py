@@ -1,0 +1,322 @@
+"""BPF maps: made, opened and pinned; read and written entry by entry. Batches are in ``map_batch``."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap as _mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ctctl._ffi import CallError, Fd, libbpf
+from ctctl._ffi.structs import KernelMapInfo, MapCreateOpts, ObjGetOpts
+from ctctl.errors import KernelError, NotFoundError
+from ctctl.kernel import info as _info
+from ctctl.kernel.failures import kernel_error, operation
+from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Batch", "DeleteResult", "Map", "MapFlag", "MapInfo", "MapType", "UpdateMode"]
+
+
+class MapType(IntEnum):
+    """``enum bpf_map_type`` (linux/bpf.h), the types that can hold or lead to tables ctctl reads."""
+
+    HASH = 1
+    ARRAY = 2
+    PROG_ARRAY = 3
+    PERF_EVENT_ARRAY = 4
+    PERCPU_HASH = 5
+    PERCPU_ARRAY = 6
+    LRU_HASH = 9
+    LRU_PERCPU_HASH = 10
+    LPM_TRIE = 11
+    ARRAY_OF_MAPS = 12
+    HASH_OF_MAPS = 13
+    RINGBUF = 27
+
+
+_PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
+
+
+class MapFlag(IntFlag):
+    """``map_flags`` (linux/bpf.h)."""
+
+    NO_PREALLOC = 1 << 0
+    NO_COMMON_LRU = 1 << 1
+    RDONLY = 1 << 3
+    WRONLY = 1 << 4
+    RDONLY_PROG = 1 << 7
+    MMAPABLE = 1 << 10
+    INNER_MAP = 1 << 12
+
+
+class UpdateMode(IntEnum):
+    """When an update may write: always, only a new key, only a key that is there."""
+
+    ANY = 0
+    NOEXIST = 1
+    EXIST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """``struct bpf_map_info``. Sizes in bytes; ``value_size`` is one CPU's in per-CPU maps."""
+
+    id: int
+    type: int
+    name: str
+    key_size: int
+    value_size: int
+    max_entries: int
+    map_flags: int
+    btf_id: int
+    btf_key_type_id: int
+    btf_value_type_id: int
+
+
+class Map:
+    """One BPF map behind a descriptor: a context manager that closes what it owns.
+
+    Keys and values are bytes of exactly the map's sizes. A per-CPU map's value is the values of all
+    possible CPUs, each padded to 8 bytes, in CPU order (``per_cpu_stride`` apart).
+    """
+
+    def __init__(self, fd: Fd, name: str = "") -> None:
+        self._fd = fd
+        self._name = name
+
+    # ---- where maps come from
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        type: int,  # noqa: A002
+        key_size: int,
+        value_size: int,
+        max_entries: int,
+        *,
+        flags: int = 0,
+        inner: Map | None = None,
+    ) -> Map:
+        """A new map without BTF. The kernel keeps 15 characters of ``name``. Raises KernelError."""
+        opts = MapCreateOpts(map_flags=flags, inner_map_fd=inner.fd if inner else 0)
+        with operation("create map", name):
+            number = libbpf().bpf_map_create(
+                type, os.fsencode(name)[:15], key_size, value_size, max_entries, ctypes.byref(opts)
+            )
+        return cls(Fd(number, f"map {name}"), name)
+
+    @classmethod
+    def open_pinned(cls, path: str | Path, *, read_only: bool = False) -> Map:
+        """The map pinned at ``path``; ``read_only`` gives a descriptor the kernel lets only read.
+
+        Raises NotFoundError if nothing is there, KernelError if it cannot be opened or is no map.
+        """
+        opts = ObjGetOpts(file_flags=MapFlag.RDONLY if read_only else 0)
+        try:
+            number = libbpf().bpf_obj_get_opts(os.fsencode(path), ctypes.byref(opts))
+        except CallError as error:
+            if error.errno == errno.ENOENT:
+                raise NotFoundError(f"no map is pinned at {path}") from error
+            raise kernel_error("open pinned map", str(path), error.errno, _pin_hint(error.errno)) from error
+        fd = Fd(number, f"map {path}")
+        if (kind := _info.kind_of(number)) != "map":
+            fd.close()
+            raise KernelError("open pinned map", str(path), errno.EINVAL, f"a {kind} is pinned there")
+        return cls(fd, Path(path).name)
+
+    @classmethod
+    def from_id(cls, map_id: int) -> Map:
+        """The map with this id. Raises NotFoundError, KernelError."""
+        try:
+            number = libbpf().bpf_map_get_fd_by_id(map_id)
+        except CallError as error:
+            if error.errno == errno.ENOENT:
+                raise NotFoundError(f"no map has id {map_id}") from error
+            raise kernel_error("open map", f"id {map_id}", error.errno) from error
+        return cls(Fd(number, f"map id {map_id}"))
+
+    # ---- what it is
+
+    @property
+    def fd(self) -> int:
+        """The descriptor. Raises ClosedError once closed."""
+        return self._fd.number
+
+    @property
+    def closed(self) -> bool:
+        return self._fd.closed
+
+    @cached_property
+    def info(self) -> MapInfo:
+        """What the kernel says it is (read once: none of it changes)."""
+        raw = _info.fetch(self.fd, KernelMapInfo, self._name or "map")
+        return MapInfo(
+            id=raw.id,
+            type=raw.type,
+            name=raw.name.decode(errors="replace"),
+            key_size=raw.key_size,
+            value_size=raw.value_size,
+            max_entries=raw.max_entries,
+            map_flags=raw.map_flags,
+            btf_id=raw.btf_id,
+            btf_key_type_id=raw.btf_key_type_id,
+            btf_value_type_id=raw.btf_value_type_id,
+        )
+
+    @property
+    def name(self) -> str:
+        """The name it was made or pinned under; else the kernel's, cut to 15 characters."""
+        return self._name or self.info.name
+
+    @cached_property
+    def per_cpu_stride(self) -> int:
+        """Bytes from one CPU's value to the next in a per-CPU map, 0 in any other."""
+        return (self.info.value_size + 7) // 8 * 8 if self.info.type in _PER_CPU else 0
+
+    @cached_property
+    def value_bytes(self) -> int:
+        """Length of the value that lookup returns and update takes."""
+        return self.per_cpu_stride * possible_cpus() if self.per_cpu_stride else self.info.value_size
+
+    # ---- one entry
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The key's value, or None. Raises KernelError."""
+        self._check(key)
+        value = ctypes.create_string_buffer(self.value_bytes)
+        result = libbpf().bpf_map_lookup_elem(self.fd, key, value)
+        if result == 0:
+            return value.raw
+        if result == -errno.ENOENT:
+            return None
+        raise kernel_error("look up in map", self.name, -result)
+
+    def update(self, key: bytes, value: bytes, *, mode: UpdateMode = UpdateMode.ANY) -> None:
+        """Write one entry. Raises KernelError: EEXIST and ENOENT by ``mode``, E2BIG when full."""
+        self._check(key, value)
+        if (result := libbpf().bpf_map_update_elem(self.fd, key, value, int(mode))) < 0:
+            raise kernel_error("write to map", self.name, -result, _write_hint(-result))
+
+    def delete(self, key: bytes) -> bool:
+        """Remove one entry. False: it was not there. Raises KernelError."""
+        self._check(key)
+        result = libbpf().bpf_map_delete_elem(self.fd, key)
+        if result < 0 and result != -errno.ENOENT:
+            raise kernel_error("delete from map", self.name, -result)
+        return bool(result == 0)
+
+    def next_key(self, key: bytes | None) -> bytes | None:
+        """The key after ``key`` (None: the first), or None at the end.
+
+        A hash map starts again at the beginning when ``key`` is gone meanwhile.
+        """
+        if key is not None:
+            self._check(key)
+        following = ctypes.create_string_buffer(self.info.key_size)
+        result = libbpf().bpf_map_get_next_key(self.fd, key, following)
+        if result == 0:
+            return following.raw
+        if result == -errno.ENOENT:
+            return None
+        raise kernel_error("walk map", self.name, -result)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every entry, key by key: works on each map type. For big or changing hash maps use ``batches``."""
+        key = self.next_key(None)
+        while key is not None:
+            value = self.lookup(key)
+            if value is not None:
+                yield key, value
+            key = self.next_key(key)
+
+    # ---- many entries
+
+    def batches(self, size: int = 4096, *, reuse: bool = True) -> Iterator[Batch]:
+        """Every entry as Batches of up to about ``size``. With ``reuse`` a batch is valid until the next one."""
+        return BatchReader(self, size, reuse=reuse, delete=False).run()
+
+    def drain(self, size: int = 4096) -> Iterator[Batch]:
+        """As ``batches``, deleting what it hands out (BPF_MAP_LOOKUP_AND_DELETE_BATCH)."""
+        return BatchReader(self, size, reuse=True, delete=True).run()
+
+    def update_batch(
+        self,
+        keys: NDArray[Any] | bytes,
+        values: NDArray[Any] | bytes,
+        *,
+        mode: UpdateMode = UpdateMode.ANY,
+    ) -> int:
+        """Write n entries given as contiguous keys and values; returns n. Raises KernelError."""
+        return update_batch(self, keys, values, int(mode))
+
+    def delete_batch(self, keys: NDArray[Any] | bytes) -> DeleteResult:
+        """Delete n contiguous keys; those already gone are skipped and counted. Raises KernelError."""
+        return delete_batch(self, keys)
+
+    def mmap(self) -> memoryview:
+        """The values of a BPF_F_MMAPABLE array, shared and writable, elements 8-byte aligned.
+
+        The mapping lives as long as a view of it does. Raises KernelError.
+        """
+        length = (self.info.value_size + 7) // 8 * 8 * self.info.max_entries
+        with operation("map into memory", self.name):
+            return memoryview(_mmap.mmap(self.fd, length, _mmap.MAP_SHARED, _mmap.PROT_READ | _mmap.PROT_WRITE))
+
+    # ---- life
+
+    def pin(self, path: str | Path) -> None:
+        """Pin it at ``path`` in a bpffs. Raises KernelError (EEXIST if something is there)."""
+        with operation("pin map at", str(path), {errno.EPERM: "is the directory in a BPF file system?"}):
+            libbpf().bpf_obj_pin(self.fd, os.fsencode(path))
+
+    def freeze(self) -> None:
+        """Let no system call write it any more."""
+        with operation("freeze map", self.name):
+            libbpf().bpf_map_freeze(self.fd)
+
+    def dup(self) -> Map:
+        """An owned handle on the same map."""
+        return Map(self._fd.dup(), self._name)
+
+    def close(self) -> None:
+        self._fd.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Map {self._name or self._fd.what}{' closed' if self.closed else ''}>"
+
+    def _check(self, key: bytes, value: bytes | None = None) -> None:
+        if len(key) != self.info.key_size:
+            raise ValueError(f"map {self.name}: key of {len(key)} bytes, it takes {self.info.key_size}")
+        if value is not None and len(value) != self.value_bytes:
+            raise ValueError(f"map {self.name}: value of {len(value)} bytes, it takes {self.value_bytes}")
+
+
+def possible_cpus() -> int:
+    """How many CPUs a per-CPU value has (/sys/devices/system/cpu/possible)."""
+    text = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()
+    return 1 + max(int(part.split("-")[-1]) for part in text.split(","))
+
+
+def _pin_hint(err: int) -> str:
+    return "it may only be read: needs write access to the pin" if err == errno.EACCES else ""
+
+
+def _write_hint(err: int) -> str:
+    return "the map is full" if err == errno.E2BIG else ""

@@ -1,0 +1,187 @@
+"""Batch operations on maps, with the cursor's quirks (bpf(2); measured in docs on the kernel's behaviour).
+
+- The end is ENOENT, and that last call still carries data.
+- ENOSPC: the next hash bucket does not fit. Nothing was copied and out_batch names the bucket
+  that failed, so the cursor stays and the buffers double.
+- Batches come back short, because buckets are copied whole.
+- DELETE_BATCH stops at the first key that is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctctl._ffi import libbpf
+from ctctl._ffi.structs import MapBatchOpts
+from ctctl.errors import KernelError
+from ctctl.kernel.failures import kernel_error
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ctctl.kernel.map import Map
+
+#: The kernel's own "operation not supported", unknown to user space's errno.h.
+ENOTSUPP = 524
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """n entries: ``keys`` uint8 (n, key_size), ``values`` uint8 (n, value_size), contiguous."""
+
+    keys: NDArray[np.uint8]
+    values: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    """Keys deleted by this call, and keys that were not there any more."""
+
+    deleted: int
+    gone: int
+
+
+class BatchReader:
+    """One walk over a map by BPF_MAP_LOOKUP_BATCH, or LOOKUP_AND_DELETE_BATCH with ``delete``.
+
+    The kernel copies straight into the arrays handed out. ``stop`` is the cursor (a hash bucket)
+    at which to end, for readers that share a table; the cursor is opaque for other map types.
+    """
+
+    def __init__(
+        self, table: Map, size: int, *, reuse: bool, delete: bool, start: int | None = None, stop: int | None = None
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"batch size {size}: at least 1")
+        self._map = table
+        self._size = min(size, max(table.info.max_entries, 1))
+        self._reuse = reuse
+        self._delete = delete
+        self._stop = stop
+        width = max(table.info.key_size, 8)
+        self._cursor = ctypes.create_string_buffer(width)
+        self._next = ctypes.create_string_buffer(width)
+        self._started = start is not None
+        if start is not None:
+            ctypes.memmove(self._cursor, start.to_bytes(4, "little"), 4)
+        self._buffers: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+
+    def run(self) -> Iterator[Batch]:
+        """The batches, in the kernel's order, each non-empty. Raises KernelError."""
+        while True:
+            keys, values = self._room()
+            count, result = self._call(keys, values)
+            if result == -errno.ENOSPC and count == 0:
+                self._grow()
+                continue
+            if result < 0 and result != -errno.ENOENT:
+                raise self._error(-result)
+            if count == 0 and result == 0 and self._next.raw == self._cursor.raw and self._started:
+                raise KernelError("read map", self._map.name, errno.ELOOP, "the kernel's cursor does not advance")
+            self._cursor, self._next = self._next, self._cursor
+            self._started = True
+            if count:
+                if not self._reuse:
+                    self._buffers = None
+                yield Batch(keys[:count], values[:count])
+            if result == -errno.ENOENT or (self._stop is not None and self.position >= self._stop):
+                return
+
+    @property
+    def position(self) -> int:
+        """The cursor: for hash maps the index of the next bucket."""
+        return int.from_bytes(self._cursor.raw[:4], "little")
+
+    def _room(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        if self._buffers is None:
+            import numpy as np
+
+            self._buffers = (
+                np.empty((self._size, self._map.info.key_size), np.uint8),
+                np.empty((self._size, self._map.value_bytes), np.uint8),
+            )
+        return self._buffers
+
+    def _grow(self) -> None:
+        self._size *= 2
+        self._buffers = None
+
+    def _call(self, keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> tuple[int, int]:
+        count = ctypes.c_uint32(self._size)
+        library = libbpf()
+        function = library.bpf_map_lookup_and_delete_batch if self._delete else library.bpf_map_lookup_batch
+        result: int = function(
+            self._map.fd,
+            self._cursor if self._started else None,
+            self._next,
+            keys.ctypes.data,
+            values.ctypes.data,
+            ctypes.byref(count),
+            None,
+        )
+        if result == -errno.EFAULT:
+            return 0, result
+        return (0 if result == -errno.ENOSPC else count.value), result
+
+    def _error(self, err: int) -> KernelError:
+        hint = "this kernel or map type has no batch operations" if err in (errno.EINVAL, ENOTSUPP) else ""
+        return kernel_error("drain map" if self._delete else "read map", self._map.name, err, hint)
+
+
+def update_batch(table: Map, keys: Any, values: Any, flags: int) -> int:
+    """BPF_MAP_UPDATE_BATCH over n contiguous keys and values. Returns n. Raises KernelError."""
+    key_view, total = _contiguous(table, keys, table.info.key_size, "keys")
+    value_view, given = _contiguous(table, values, table.value_bytes, "values")
+    if given != total:
+        raise ValueError(f"map {table.name}: {total} keys, {given} values")
+    if total == 0:
+        return 0
+    opts = MapBatchOpts(elem_flags=flags)
+    count = ctypes.c_uint32(total)
+    result = libbpf().bpf_map_update_batch(
+        table.fd, key_view.ctypes.data, value_view.ctypes.data, ctypes.byref(count), ctypes.byref(opts)
+    )
+    if result < 0:
+        raise kernel_error("write to map", table.name, -result, f"{count.value} of {total} entries were written")
+    return total
+
+
+def delete_batch(table: Map, keys: Any) -> DeleteResult:
+    """BPF_MAP_DELETE_BATCH over n contiguous keys, going on behind each key that is gone."""
+    view, total = _contiguous(table, keys, table.info.key_size, "keys")
+    base, width = view.ctypes.data, table.info.key_size
+    function = libbpf().bpf_map_delete_batch
+    done = gone = 0
+    count = ctypes.c_uint32()
+    while done < total:
+        count.value = total - done
+        result = function(table.fd, base + done * width, ctypes.byref(count), None)
+        if result == 0:
+            done = total
+        elif result == -errno.ENOENT:
+            done += count.value + 1
+            gone += 1
+        else:
+            raise kernel_error("delete from map", table.name, -result, f"{done - gone} of {total} keys were deleted")
+    return DeleteResult(total - gone, gone)
+
+
+def _contiguous(table: Map, data: Any, width: int, what: str) -> tuple[NDArray[np.uint8], int]:
+    """``data`` (bytes or array of any dtype) as flat bytes, copied only if not contiguous, and its record count."""
+    import numpy as np
+
+    if isinstance(data, np.ndarray):
+        flat = np.ascontiguousarray(data).view(np.uint8).reshape(-1)
+    else:
+        flat = np.frombuffer(data, np.uint8)
+    if flat.size % width:
+        raise ValueError(f"map {table.name}: {what} of {flat.size} bytes, not a multiple of {width}")
+    return flat, flat.size // width

@@ -1,0 +1,77 @@
+"""Markers that need a kernel, and the leak check around each test that has one."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.leaks import take_inventory
+
+_MARKED = ("kernel", "lab")
+
+
+@functools.cache
+def _kernel_problem() -> str:
+    """Why BPF tests cannot run here, or an empty string."""
+    from ctctl.errors import CtctlError
+    from ctctl.kernel.map import Map, MapType
+
+    if os.geteuid() != 0:
+        return "not root"
+    try:
+        Map.create("ctctl_probe", MapType.LRU_HASH, 4, 4, 1).close()
+    except CtctlError as error:
+        return str(error)
+    return ""
+
+
+@functools.cache
+def _lab_problem() -> str:
+    """Why tests with network namespaces cannot run here, or an empty string."""
+    if problem := _kernel_problem():
+        return problem
+    try:
+        done = subprocess.run(["unshare", "--net", "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unshare(1) is not installed"
+    return done.stderr.strip() if done.returncode else ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip with the reason what this machine cannot run; with CTCTL_REQUIRE_KERNEL=1 fail instead."""
+    if not any(item.get_closest_marker(name) for name in _MARKED):
+        return
+    problem = _lab_problem() if item.get_closest_marker("lab") else _kernel_problem()
+    if problem:
+        if os.environ.get("CTCTL_REQUIRE_KERNEL") == "1":
+            pytest.fail(f"CTCTL_REQUIRE_KERNEL=1, but: {problem}", pytrace=False)
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bpffs() -> None:
+    """Pins need a bpffs; on a fresh machine /sys/fs/bpf is a plain folder."""
+    if not _kernel_problem():
+        from ctctl.kernel.bpffs import ensure_mounted
+
+        ensure_mounted()
+
+
+@pytest.fixture(autouse=True)
+def _leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a kernel or lab test that leaves a descriptor, pin, namespace or interface behind.
+
+    Autouse fixtures are set up first and torn down last, so that what fixtures made is gone by then.
+    """
+    if not any(request.node.get_closest_marker(name) for name in _MARKED):
+        yield
+        return
+    before = take_inventory()
+    yield
+    leaked = take_inventory().leaked_since(before)
+    if leaked:
+        pytest.fail("left behind: " + ", ".join(leaked), pytrace=False)
