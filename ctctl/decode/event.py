@@ -1,0 +1,151 @@
+"""The bytes of a ``ctctl_event`` to the documented HookEvent (bpf/include/ctctl/abi.h)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ctctl.abi import layouts
+from ctctl.decode.ct import decode_entry, decode_key, direction_of
+from ctctl.errors import DecodeError
+from ctctl.model.event import (
+    CtResult,
+    Endpoint,
+    Fragment,
+    Hook,
+    HookEvent,
+    LookupDirection,
+    LookupKind,
+    LookupRecord,
+    Verdict,
+    Why,
+)
+from ctctl.model.tuples import FlowTuple
+
+if TYPE_CHECKING:
+    from ctctl.model.entry import CtEntry
+
+_TCP, _ICMP = 6, 1
+_FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
+#: The any-map bit of a lookup → the table's name.
+_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
+_RELATED = int(layouts.CtctlTupleFlags.TUPLE_RELATED)
+
+Word = TypeVar("Word", Hook, Verdict, LookupKind, LookupDirection, CtResult)
+
+
+def _words(enum: Any, word: type[Word], prefix: str) -> dict[int, Word]:
+    """Number → word, by the names of the C enum; names without a word (NONE, MAX) are left out."""
+    known = {member.value: member for member in word}
+    pairs = ((number, name.removeprefix(prefix).lower()) for name, number in enum.__members__.items())
+    return {int(number): known[name] for number, name in pairs if name in known}
+
+
+_HOOKS = _words(layouts.CtctlHook, Hook, "HOOK_")
+_VERDICTS = _words(layouts.CtctlVerdict, Verdict, "VERDICT_")
+_KINDS = _words(layouts.CtctlLookupKind, LookupKind, "LOOKUP_")
+_DIRECTIONS = _words(layouts.CtctlCtDir, LookupDirection, "CT_DIR_")
+_RESULTS = _words(layouts.CtctlCtResult, CtResult, "CT_RESULT_")
+_REASONS = {
+    int(number): name.removeprefix("REASON_").lower() for name, number in layouts.CtctlReason.__members__.items()
+}
+
+
+def hook_number(hook: Hook) -> int:
+    """The number of ``hook`` in ``enum ctctl_hook``."""
+    return next(number for number, word in _HOOKS.items() if word is hook)
+
+
+def reason_name(number: int) -> str:
+    """The name of a drop reason; "reason_N" for one this version does not know."""
+    return _REASONS.get(number, f"reason_{number}")
+
+
+def decode_event(
+    data: bytes | memoryview,
+    *,
+    node: str | None = None,
+    devices: Mapping[int, str] | None = None,
+) -> HookEvent:
+    """One event from its bytes (copied). ``devices`` names interface indexes.
+
+    Raises:
+        DecodeError: too short, or a number that no enum of this version has.
+    """
+    if len(data) < _size():
+        raise DecodeError(f"an event has {_size()} bytes, this one {len(data)}")
+    raw = layouts.ctctl_event.from_buffer_copy(data)
+    devices = devices or {}
+    proto = getattr(raw, "in").nexthdr
+    tunnel = bool(raw.tunnel_remote) or bool(raw.tunnel_vni)
+    return HookEvent(
+        time_ns=raw.time_ns,
+        now_s=raw.now_s,
+        node=node,
+        hook=_word(_HOOKS, raw.hook, "hook"),
+        ifindex=raw.ifindex,
+        device=devices.get(raw.ifindex),
+        tuple_in=_packet_tuple(getattr(raw, "in")),
+        tuple_out=_packet_tuple(raw.out),
+        verdict=_word(_VERDICTS, raw.verdict, "verdict"),
+        reason=reason_name(raw.reason) if raw.reason else None,
+        packet_length=raw.packet_len,
+        endpoint_id=raw.endpoint_id or None,
+        tcp_flags=raw.tcp_flags if proto == _TCP else None,
+        icmp_type=raw.icmp_type if proto == _ICMP else None,
+        icmp_code=raw.icmp_code if proto == _ICMP else None,
+        fragment=_FRAGMENTS[min(raw.fragment, 2)],
+        src_identity=raw.src_identity,
+        dst_identity=raw.dst_identity,
+        mark_in=raw.mark_in,
+        mark_out=raw.mark_out,
+        redirect_ifindex=raw.redirect_ifindex or None,
+        redirect_device=devices.get(raw.redirect_ifindex),
+        tunnel_remote=IPv4Address(raw.tunnel_remote) if tunnel else None,
+        tunnel_vni=raw.tunnel_vni if tunnel else None,
+        dsr=Endpoint(IPv4Address(raw.dsr_vip), raw.dsr_port) if raw.dsr_vip else None,
+        backend_id=raw.backend_id or None,
+        rev_nat=raw.rev_nat_index or None,
+        lookups=tuple(_lookup(raw.lookup[n]) for n in range(min(raw.nr_lookups, len(raw.lookup)))),
+    )
+
+
+def _size() -> int:
+    return len(bytes(layouts.ctctl_event()))
+
+
+def _word(table: Mapping[int, Word], number: int, what: str) -> Word:
+    try:
+        return table[number]
+    except KeyError:
+        raise DecodeError(f"an event with the unknown {what} {number}: from another version of the datapath?") from None
+
+
+def _packet_tuple(raw: Any) -> FlowTuple:
+    # As the packet has it: here sport really is the source's, unlike in the tables.
+    return FlowTuple(raw.nexthdr, IPv4Address(raw.saddr), raw.sport, IPv4Address(raw.daddr), raw.dport)
+
+
+def _lookup(raw: Any) -> LookupRecord:
+    key = bytes(raw.tuple)
+    flow, tuple_flags = decode_key(key)
+    table = _TABLES[1 if raw.any_map else 0]
+    why = Why(raw.why)
+    return LookupRecord(
+        kind=_word(_KINDS, raw.kind, "lookup"),
+        hook_direction=_word(_DIRECTIONS, raw.dir, "direction"),
+        result=_word(_RESULTS, raw.result, "result"),
+        map=table,
+        flow=flow,
+        direction=direction_of(tuple_flags),
+        related=bool(tuple_flags & _RELATED),
+        why=why,
+        error=abs(raw.err),
+        before=_entry(key, raw.before, table) if why & Why.HIT else None,
+        after=_entry(key, raw.after, table) if why & (Why.HIT | Why.CREATED) else None,
+    )
+
+
+def _entry(key: bytes, raw: Any, table: str) -> CtEntry:
+    return decode_entry(key, bytes(raw), map_name=table)

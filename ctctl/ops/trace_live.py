@@ -1,0 +1,154 @@
+"""Follow a flow through the hooks of loaded nodes, live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from ctctl.abi import layouts
+from ctctl.datapath.paths import DEFAULT_BPFFS, choose_node, list_nodes
+from ctctl.errors import NotFoundError
+from ctctl.kernel.map import Map
+from ctctl.model.event import HookEvent
+from ctctl.model.tuples import FlowTuple
+from ctctl.ops.event_stream import EventStream, KernelFilter
+from ctctl.ops.trace_story import StoryBook, TracedEvent, canonical
+from ctctl.packet.text import FlowSpec
+
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """What to follow and for how long. ``flow`` None: everything that ``accept`` lets through.
+
+    ``count`` counts events, ``duration_s`` seconds; None is no limit.
+    """
+
+    flow: FlowSpec | None = None
+    nodes: tuple[str, ...] = ()
+    count: int | None = None
+    duration_s: float | None = None
+    accept: Callable[[HookEvent], bool] | None = None
+
+
+@dataclass(slots=True)
+class LiveSummary:
+    """What a trace ended with. ``lost`` is by node."""
+
+    nodes: list[str]
+    events: int
+    connections: int
+    lost: dict[str, int]
+
+    @property
+    def lost_total(self) -> int:
+        return sum(self.lost.values())
+
+
+class LiveTrace:
+    """One live trace. Iterate ``events()``; ``summary`` is complete afterwards.
+
+    Raises as EventStream does.
+    """
+
+    def __init__(self, request: LiveRequest, *, bpffs: Path = DEFAULT_BPFFS) -> None:
+        self._request = request
+        self._bpffs = bpffs
+        self._story = StoryBook(request.flow)
+        self._followed: set[bytes] = set()
+        self.summary = LiveSummary([], 0, 0, {})
+        #: nanoseconds to add to an event's time to get the wall clock's (Unix time)
+        self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def events(self, on_ready: Callable[[Sequence[str]], None] | None = None) -> Iterator[TracedEvent]:
+        """The flow's events in order of time. ``on_ready`` is called with the nodes once hooks report.
+
+        However it ends, by exhaustion, by closing or by an exception, the hooks fall silent again.
+        """
+        request = self._request
+        kernel_filter = kernel_filter_for(request.flow, request.nodes, self._bpffs)
+        deadline = None if request.duration_s is None else time.monotonic() + request.duration_s
+        with EventStream(request.nodes, kernel_filter, bpffs=self._bpffs) as stream:
+            self.summary.nodes = stream.nodes
+            if on_ready is not None:
+                on_ready(stream.nodes)
+            try:
+                yield from self._run(stream, deadline)
+            finally:
+                self.summary.connections = self._story.connections
+                self.summary.lost = stream.lost()
+
+    def _run(self, stream: EventStream, deadline: float | None) -> Iterator[TracedEvent]:
+        limit = self._request.count
+        while limit is None or self.summary.events < limit:
+            left = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
+            for event in stream.read(max(left, 0)):
+                traced = self._admit(stream, event)
+                if traced is None:
+                    continue
+                self.summary.events += 1
+                yield traced
+                if self.summary.events == limit:
+                    return
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+
+    def _admit(self, stream: EventStream, event: HookEvent) -> TracedEvent | None:
+        number = self._story.admit(event)
+        if number is None or (self._request.accept is not None and not self._request.accept(event)):
+            return None
+        if self._request.flow is not None and event.translated:
+            self._tell_all_nodes(stream, event.tuple_out)
+        return TracedEvent(event, number)
+
+    def _tell_all_nodes(self, stream: EventStream, flow: FlowTuple) -> None:
+        """A node that sees only the translated tuple cannot know that it belongs to the flow."""
+        key = follow_key(flow)
+        if key not in self._followed:
+            self._followed.add(key)
+            stream.follow(key)
+
+
+def follow_key(flow: FlowTuple) -> bytes:
+    """The key of ``ctctl_trace_follow`` for a packet's tuple: the lesser end as source, flags zero."""
+    proto, (low, high) = canonical(flow)
+    words = layouts.ipv4_ct_tuple(saddr=low[0], sport=low[1], daddr=high[0], dport=high[1], nexthdr=proto)
+    return bytes(words)
+
+
+def kernel_filter_for(flow: FlowSpec | None, nodes: Sequence[str], bpffs: Path = DEFAULT_BPFFS) -> KernelFilter | None:
+    """What the hooks compare for ``flow``; None: everything.
+
+    Behind a service the packets carry a backend's address, which a hook on another node cannot connect
+    to the VIP. Where one end is a service the hooks therefore compare the other end only, and the rest is
+    decided by translation as the events tell it.
+    """
+    if flow is None:
+        return None
+    exact = KernelFilter.of(flow)
+    for side in (0, 1):
+        network, other = flow.networks[side], flow.networks[1 - side]
+        if network is None or network.prefixlen != 32 or other is None:
+            continue
+        if _is_frontend(network, nodes, bpffs):
+            ends = (None, other) if side == 0 else (other, None)
+            ports = (0, flow.ports[1]) if side == 0 else (flow.ports[0], 0)
+            return replace(exact, networks=ends, ports=ports)
+    return exact
+
+
+def _is_frontend(address: IPv4Network, nodes: Sequence[str], bpffs: Path) -> bool:
+    wanted = address.network_address.packed
+    for name in nodes or list_nodes(bpffs):
+        path = choose_node(name, bpffs).map("cilium_lb4_services_v2")
+        try:
+            with Map.open_pinned(path, read_only=True) as services:
+                if any(key[:4] == wanted for key, _ in services.items()):
+                    return True
+        except NotFoundError:
+            continue
+    return False

@@ -1,0 +1,111 @@
+"""Which events belong together: one connection followed through translation, hooks and nodes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import TypeAlias
+
+from ctctl.model.event import CtResult, HookEvent
+from ctctl.model.tuples import Address, FlowTuple
+from ctctl.packet.text import FlowSpec
+
+#: A connection whichever way its packets go: protocol and both ends, the lesser first.
+_Ends: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+Canonical: TypeAlias = tuple[int, _Ends]
+
+#: Tuples remembered at most; the connection seen longest ago is forgotten first.
+_MEMORY = 65536
+
+
+def canonical(flow: FlowTuple) -> Canonical:
+    """The same value for a tuple and its reverse."""
+    one, other = sorted(((int(flow.src), flow.src_port), (int(flow.dst), flow.dst_port)))
+    return flow.proto, (one, other)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedEvent:
+    """An event and the number of the connection it belongs to (1, 2, … in the order they appeared)."""
+
+    event: HookEvent
+    connection: int
+
+
+class StoryBook:
+    """Numbers the connections of a stream of events and says which events belong to the traced flow.
+
+    A tuple and what a hook made of it are one connection, so the VIP, the backend and the reply share a
+    number, also when another node saw only one of them. ``flow`` None admits everything.
+    """
+
+    def __init__(self, flow: FlowSpec | None = None) -> None:
+        self._flow = flow
+        self._numbers: OrderedDict[Canonical, int] = OrderedDict()
+        self._by_addresses: dict[tuple[int, int], int] = {}
+        self._count = 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections were seen."""
+        return self._count
+
+    def admit(self, event: HookEvent) -> int | None:
+        """The number of the event's connection, or None if it is not part of the traced flow."""
+        tuples = list(_tuples(event))
+        keys = [canonical(flow) for flow in tuples]
+        number = next((self._numbers[key] for key in keys if key in self._numbers), None)
+        if number is None and _is_error(event):
+            number = self._by_addresses.get(_addresses(event.tuple_in))
+        if number is None:
+            if self._flow is not None and not any(matches(self._flow, flow) for flow in tuples):
+                return None
+            self._count += 1
+            number = self._count
+        self._remember(keys, tuples, number)
+        return number
+
+    def _remember(self, keys: list[Canonical], tuples: list[FlowTuple], number: int) -> None:
+        for key, flow in zip(keys, tuples, strict=True):
+            self._numbers.setdefault(key, number)
+            self._numbers.move_to_end(key)
+            self._by_addresses[_addresses(flow)] = number
+        while len(self._numbers) > _MEMORY:
+            self._numbers.popitem(last=False)
+        if len(self._by_addresses) > _MEMORY:
+            self._by_addresses.clear()
+
+
+def _tuples(event: HookEvent) -> Iterator[FlowTuple]:
+    """Every tuple under which this packet is known: as it came, as it left, and as the DSR option says."""
+    flow = event.tuple_in
+    yield flow
+    if event.translated:
+        yield event.tuple_out
+    if event.dsr is not None:
+        yield FlowTuple(flow.proto, flow.src, flow.src_port, event.dsr.address, event.dsr.port)
+
+
+def _is_error(event: HookEvent) -> bool:
+    return event.icmp_type is not None and any(record.result is CtResult.RELATED for record in event.lookups)
+
+
+def _addresses(flow: FlowTuple) -> tuple[int, int]:
+    low, high = sorted((int(flow.src), int(flow.dst)))
+    return low, high
+
+
+def matches(spec: FlowSpec, flow: FlowTuple) -> bool:
+    """Whether ``flow`` goes between the ends of ``spec``, either way round."""
+    if spec.proto is not None and spec.proto != flow.proto:
+        return False
+    ends = ((flow.src, flow.src_port), (flow.dst, flow.dst_port))
+    return any(
+        all(_end_matches(spec.networks[n], spec.ports[n], *pair[n]) for n in (0, 1)) for pair in (ends, ends[::-1])
+    )
+
+
+def _end_matches(network: IPv4Network | None, port: int, address: Address, own_port: int) -> bool:
+    return (network is None or address in network) and port in {0, own_port}

@@ -1,0 +1,235 @@
+"""Why a hook did what it did: sentences from an event's own words, nothing guessed after the fact.
+
+Each sentence stands for a bit, or a combination of bits, that the datapath set where it decided
+(``enum ctctl_why`` of abi.h); the rules behind them are spec/datapath.md's.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+
+from ctctl.model.entry import CtFlags
+from ctctl.model.event import CtResult, Hook, HookEvent, LookupKind, LookupRecord, Verdict, Why
+from ctctl.packet.spec import TcpFlags
+
+#: Why a packet was dropped, for each name of ``enum ctctl_reason``.
+DROP_SENTENCES: dict[str, str] = {
+    "invalid": "the packet is not whole, or its headers contradict each other",
+    "invalid_sip": "the source address is not the pod's own",
+    "ct_invalid_hdr": "the L4 header is cut off, so that there are no ports to track",
+    "ct_unknown_proto": "a protocol that connection tracking does not know",
+    "ct_create_failed": "the conntrack entry could not be written",
+    "csum_l3": "the IP checksum could not be corrected after translation",
+    "csum_l4": "the L4 checksum could not be corrected after translation",
+    "unknown_l3": "neither IPv4 nor anything else the datapath handles",
+    "frag_not_found": "a later fragment whose first fragment was not seen: its ports are unknown",
+    "policy": "no policy rule allows this connection",
+    "no_service": "the service has no backend that could answer",
+    "is_cluster_ip": "a ClusterIP is not reachable from outside the cluster",
+    "not_in_src_range": "the client is not in the service's source ranges",
+    "no_tunnel_endpoint": "no node is known behind the destination address",
+    "no_tunnel_key": "the packet came over the overlay without its tunnel key",
+    "encap_prohibited": "this packet may not be encapsulated",
+    "ttl_exceeded": "the TTL has run out",
+    "invalid_identity": "the source identity is not allowed here",
+    "unknown_ct": "a connection state that the hook does not expect",
+    "write_error": "the packet could not be changed: out of memory",
+}
+
+_CHOSEN_BY = (
+    (Why.BACKEND_AFFINITY, "from session affinity"),
+    (Why.BACKEND_MAGLEV, "from the Maglev table"),
+    (Why.BACKEND_RANDOM, "at random"),
+)
+
+_POLICY = (
+    (Why.POLICY_DENIED, "policy was asked and denies it"),
+    (Why.POLICY_ALLOWED, "policy was asked and allows it"),
+)
+
+
+def explain(event: HookEvent) -> list[str]:
+    """The sentences for one event, in the order in which the hook decided; no full stops, lower case starts."""
+    sentences: list[str] = []
+    for record in event.lookups:
+        sentences += _lookup(event, record)
+    sentences += _translation(event)
+    sentences.append(_verdict(event))
+    return [sentence for sentence in sentences if sentence]
+
+
+def explain_lookup(event: HookEvent, record: LookupRecord) -> list[str]:
+    """The sentences for one lookup of ``event``."""
+    return _lookup(event, record)
+
+
+def _lookup(event: HookEvent, record: LookupRecord) -> list[str]:
+    by_kind: dict[LookupKind, Callable[[HookEvent, LookupRecord], Iterator[str]]] = {
+        LookupKind.SERVICE: _service,
+        LookupKind.CT: _connection,
+        LookupKind.NODE_PORT: _node_port,
+        LookupKind.DSR: _dsr,
+        LookupKind.REV_DNAT: _reverse_dnat,
+    }
+    sentences = list(by_kind[record.kind](event, record))
+    sentences += _lifetime(event, record)
+    if record.why & Why.CREATE_FAILED:
+        sentences.append(f"the entry could not be written: {errno.errorcode.get(record.error, record.error)}")
+    sentences += [text for bit, text in _POLICY if record.why & bit]
+    if record.why & Why.POLICY_SKIPPED:
+        sentences.append(f"{record.result}: policy is not asked")
+    return sentences
+
+
+def _trigger(event: HookEvent) -> str:
+    flags = event.tcp_flags or 0
+    if flags & TcpFlags.RST:
+        return "RST"
+    if flags & TcpFlags.FIN:
+        return "FIN"
+    if flags & TcpFlags.SYN:
+        return "SYN-ACK" if flags & TcpFlags.ACK else "SYN"
+    return "packet"
+
+
+def _chosen(event: HookEvent, record: LookupRecord) -> str:
+    how = next((text for bit, text in _CHOSEN_BY if record.why & bit), "")
+    after = record.after.backend_id if record.after is not None else event.backend_id
+    if record.why & Why.NO_BACKEND:
+        return "there is no backend to choose"
+    return f"backend {after or event.backend_id} is chosen {how}".rstrip()
+
+
+def _service(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    why, before = record.why, record.before
+    old = before.backend_id if before is not None else None
+    if why & Why.GRACE_OVER:
+        yield f"SYN on a service entry that closed longer ago than the grace time: {_chosen(event, record)}"
+    elif why & Why.REOPENED:
+        yield f"SYN on a closed service entry: a new backend is chosen; {_chosen(event, record)}"
+    elif why & Why.BACKEND_GONE:
+        yield f"backend {old} of the service entry is gone: {_chosen(event, record)}"
+    elif why & Why.BACKEND_INACTIVE:
+        yield f"backend {old} of the service entry is not active and this is a SYN: {_chosen(event, record)}"
+    elif why & Why.WRONG_TYPE or (why & Why.REV_NAT_CHANGED and record.result is CtResult.NEW):
+        yield f"the service entry belongs to another service (rev-NAT differs): {_chosen(event, record)}"
+    elif why & Why.HIT:
+        yield f"service entry found: backend {old} is kept"
+    else:
+        yield f"first packet of this client port to the service: {_chosen(event, record)}"
+    if why & Why.REV_NAT_CHANGED and why & Why.HIT and record.result is not CtResult.NEW:
+        yield "the service entry had no rev-NAT index and gets the service's"
+    if why & Why.CREATED and not why & Why.HIT:
+        yield "a SERVICE entry is written"
+
+
+def _entry_name(record: LookupRecord) -> str:
+    return f"{record.direction} entry"
+
+
+def _connection(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    why, result = record.why, record.result
+    if why & Why.REOPENED:
+        yield f"{_trigger(event)} on an entry with a closing bit: the connection starts anew"
+    elif why & Why.REV_NAT_CHANGED:
+        yield "the entry belongs to another service (rev-NAT differs): it is written anew"
+    elif why & Why.WRONG_TYPE:
+        yield "an entry was found, but not of the wanted kind: that counts as no hit"
+    elif result is CtResult.NEW:
+        yield "no entry in either direction: a new connection"
+    elif result is CtResult.ESTABLISHED:
+        yield f"{_entry_name(record)} of the packet's own direction found: established"
+    elif result is CtResult.REPLY:
+        yield f"{_entry_name(record)} of the other direction found: a reply"
+    else:
+        yield "an ICMP error about a tracked connection: related"
+    if why & Why.CREATED:
+        related = ", and the ICMP related entry beside it" if why & Why.RELATED_CREATED else ""
+        yield f"an {_entry_name(record)} is written{related}"
+    elif result is CtResult.NEW and not why & Why.CREATE_FAILED:
+        yield "no entry is written"
+
+
+def _node_port(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    if record.why & Why.CREATED:
+        yield "the backend is on this node: an OUT entry with NodePort is written, which will translate the reply"
+    elif record.why & Why.HIT:
+        yield "the OUT entry of this connection through the node was found"
+    else:
+        yield "no OUT entry of this connection through the node"
+
+
+def _dsr(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    why = record.why
+    vip = f" (VIP {event.dsr})" if event.dsr is not None else ""
+    if why & Why.CREATED:
+        again = "again " if why & Why.HIT else ""
+        yield f"the packet carries the DSR option{vip}: the OUT entry with DSRInternal is written {again}".rstrip()
+    elif why & Why.HIT:
+        yield "the OUT entry of this DSR connection was found"
+    elif why & Why.DSR_OPTION:
+        yield f"the packet carries the DSR option{vip}"
+    else:
+        yield "no DSR option and no entry of a DSR connection"
+    if why & Why.SNAT_CREATED:
+        yield f"the SNAT entry for the replies{vip} is written"
+
+
+def _reverse_dnat(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    if record.why & Why.HIT:
+        yield "a reply of a connection that was load balanced here: its source goes back to the VIP"
+    else:
+        yield "no entry of a connection that was load balanced here"
+
+
+def _remaining(event: HookEvent, record: LookupRecord) -> str:
+    after = record.after
+    return f"{after.remaining(event.now_s)} s" if after is not None else "unknown"
+
+
+def _lifetime(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    """What became of the entry's lifetime, if an entry was there before."""
+    why, after = record.why, record.after
+    if after is None or why & Why.REOPENED:
+        return
+    left = _remaining(event, record)
+    if why & Why.CLOSED:
+        side = "the client closes its side of the service" if record.kind is LookupKind.SERVICE else ""
+        reason = f"{side}: " if side else f"{_trigger(event)}: " if _trigger(event) in {"FIN", "RST"} else ""
+        yield f"{reason}both closing bits are set: lifetime {left}"
+    elif why & Why.HALF_CLOSED:
+        bit = CtFlags.RxClosing if CtFlags.RxClosing in after.flags else CtFlags.TxClosing
+        yield f"FIN of one side: {bit.name} is set, the lifetime stays {left}"
+    elif why & Why.DEAD:
+        yield "both closing bits were set before: the packet changes nothing"
+    elif why & Why.LONG_LIFETIME:
+        yield f"first packet without SYN: SeenNonSyn, and lifetime {left} from now on"
+    elif why & Why.HIT and "lifetime" in record.changes():
+        yield f"the lifetime is renewed to {left}"
+    elif why & Why.CREATED:
+        yield f"lifetime {left}"
+
+
+def _translation(event: HookEvent) -> Iterator[str]:
+    before, after = event.tuple_in, event.tuple_out
+    if (before.dst, before.dst_port) != (after.dst, after.dst_port):
+        yield f"destination translated: {before.dst}:{before.dst_port} → {after.dst}:{after.dst_port}"
+    if (before.src, before.src_port) != (after.src, after.src_port):
+        yield f"source translated: {before.src}:{before.src_port} → {after.src}:{after.src_port}"
+    if event.tunnel_remote is None:
+        return
+    if event.hook is Hook.FROM_OVERLAY:
+        yield f"came through the tunnel from {event.tunnel_remote} (VNI {event.tunnel_vni})"
+    else:
+        option = f" with the DSR option {event.dsr}" if event.dsr is not None else ""
+        yield f"encapsulated to {event.tunnel_remote} (VNI {event.tunnel_vni}){option}"
+
+
+def _verdict(event: HookEvent) -> str:
+    if event.verdict is Verdict.DROP:
+        return f"dropped ({event.reason}): {DROP_SENTENCES.get(str(event.reason), 'no explanation for this reason')}"
+    if event.verdict is Verdict.REDIRECT:
+        where = event.redirect_device or (f"device {event.redirect_ifindex}" if event.redirect_ifindex else "a device")
+        return f"redirected to {where}"
+    return "delivered to the pod" if event.hook is Hook.TO_CONTAINER else "passed on to the stack"
