@@ -1,0 +1,67 @@
+"""What a filter says, before it is bound to a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import TypeAlias
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+#: Greatest number a slot can hold.
+MAX = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included."""
+
+    low: int
+    high: int
+
+
+Value: TypeAlias = Range | Network | str
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """``field`` is one of ``values``: number ranges, networks or words by the field's kind."""
+
+    field: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HasFlags:
+    """All bits of ``mask`` are set in the entry's flags."""
+
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    item: Node
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    items: tuple[Node, ...]
+
+
+Node: TypeAlias = Term | HasFlags | Not | And | Or
+
+
+def fields_of(node: Node) -> set[str]:
+    """Names of all fields a filter looks at."""
+    if isinstance(node, Term):
+        return {node.field}
+    if isinstance(node, Not):
+        return fields_of(node.item)
+    if isinstance(node, And | Or):
+        return set().union(*(fields_of(item) for item in node.items))
+    return {"flags"}
