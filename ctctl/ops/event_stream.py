@@ -115,7 +115,7 @@ class _NodeStream:
 
     def fileno(self) -> int:
         """Readable when events are waiting."""
-        return int(self._ring.fileno())
+        return self._ring.fileno
 
     def consume(self) -> None:
         self._ring.consume()

@@ -94,11 +94,11 @@ def _trigger(event: HookEvent) -> str:
 
 
 def _chosen(event: HookEvent, record: LookupRecord) -> str:
-    how = next((text for bit, text in _CHOSEN_BY if record.why & bit), "")
-    after = record.after.backend_id if record.after is not None else event.backend_id
     if record.why & Why.NO_BACKEND:
         return "there is no backend to choose"
-    return f"backend {after or event.backend_id} is chosen {how}".rstrip()
+    how = next((text for bit, text in _CHOSEN_BY if record.why & bit), "")
+    chosen = record.after.backend_id if record.after is not None else event.backend_id
+    return f"a new backend is chosen (backend {chosen or event.backend_id} {how}".rstrip() + ")"
 
 
 def _service(event: HookEvent, record: LookupRecord) -> Iterator[str]:
@@ -107,7 +107,7 @@ def _service(event: HookEvent, record: LookupRecord) -> Iterator[str]:
     if why & Why.GRACE_OVER:
         yield f"SYN on a service entry that closed longer ago than the grace time: {_chosen(event, record)}"
     elif why & Why.REOPENED:
-        yield f"SYN on a closed service entry: a new backend is chosen; {_chosen(event, record)}"
+        yield f"SYN on a closed service entry: {_chosen(event, record)}"
     elif why & Why.BACKEND_GONE:
         yield f"backend {old} of the service entry is gone: {_chosen(event, record)}"
     elif why & Why.BACKEND_INACTIVE:
@@ -117,7 +117,7 @@ def _service(event: HookEvent, record: LookupRecord) -> Iterator[str]:
     elif why & Why.HIT:
         yield f"service entry found: backend {old} is kept"
     else:
-        yield f"first packet of this client port to the service: {_chosen(event, record)}"
+        yield f"first packet of this client port to the service: {_chosen(event, record).replace('a new', 'a', 1)}"
     if why & Why.REV_NAT_CHANGED and why & Why.HIT and record.result is not CtResult.NEW:
         yield "the service entry had no rev-NAT index and gets the service's"
     if why & Why.CREATED and not why & Why.HIT:

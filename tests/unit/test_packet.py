@@ -45,14 +45,33 @@ def checksums(frame: Ether) -> list[int]:
     return stale + [fresh[layer].chksum for layer in (IP, TCP, UDP, ICMP, SCTP) if layer in fresh]
 
 
-@given(addresses, ports, addresses, ports, st.integers(0, 255), words, words, st.integers(0, 1400), st.integers(1, 255))
-def test_tcp_frame_is_what_scapy_reads(src, sport, dst, dport, flags, seq, ack, length, ttl) -> None:
-    spec = PacketSpec(6, src, dst, sport, dport, tcp_flags=flags, seq=seq, ack=ack, length=length, ttl=ttl)
+tcp_packets = st.builds(
+    PacketSpec,
+    proto=st.just(6),
+    src=addresses,
+    dst=addresses,
+    src_port=ports,
+    dst_port=ports,
+    tcp_flags=st.integers(0, 255),
+    seq=words,
+    ack=words,
+    length=st.integers(0, 1400),
+    ttl=st.integers(1, 255),
+)
+
+
+@given(tcp_packets)
+def test_tcp_frame_is_what_scapy_reads(spec: PacketSpec) -> None:
     frame = Ether(build_frame(spec, SRC_MAC, DST_MAC))
     assert (frame.src, frame.dst) == (SRC_MAC, DST_MAC)
-    assert (frame[IP].src, frame[TCP].sport, frame[IP].dst, frame[TCP].dport) == (str(src), sport, str(dst), dport)
-    assert (int(frame[TCP].flags) & 0xFF, frame[TCP].seq, frame[TCP].ack) == (flags, seq, ack)
-    assert (len(frame[TCP].payload), frame[IP].ttl, frame[IP].len) == (length, ttl, 40 + length)
+    assert (frame[IP].src, frame[TCP].sport, frame[IP].dst, frame[TCP].dport) == (
+        str(spec.src),
+        spec.src_port,
+        str(spec.dst),
+        spec.dst_port,
+    )
+    assert (int(frame[TCP].flags) & 0xFF, frame[TCP].seq, frame[TCP].ack) == (spec.tcp_flags, spec.seq, spec.ack)
+    assert (len(frame[TCP].payload), frame[IP].ttl, frame[IP].len) == (spec.length, spec.ttl, 40 + spec.length)
     stale_and_fresh = checksums(frame)
     assert stale_and_fresh[:2] == stale_and_fresh[2:]
 

@@ -1,0 +1,336 @@
+"""Events: words equal to the header's, decoding, explanations, JSON."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctctl.abi import layouts
+from ctctl.decode.ct import encode_key
+from ctctl.decode.event import decode_event, hook_number, reason_name
+from ctctl.errors import DecodeError
+from ctctl.model import event as model
+from ctctl.model.tuples import FlowTuple
+from ctctl.ops.trace_story import StoryBook
+from ctctl.packet.text import parse_flow_text
+from ctctl.render.explain import DROP_SENTENCES, explain
+from ctctl.render.trace import TableTrace
+from ctctl.render.trace_record import event_record
+
+POD, VIP, BACKEND = (IPv4Address(text) for text in ("10.64.0.36", "10.68.174.146", "10.64.0.98"))
+Why = model.Why
+SIZE = len(bytes(layouts.ctctl_event()))
+
+
+def packet_tuple(flow: FlowTuple) -> layouts.ipv4_ct_tuple:
+    return layouts.ipv4_ct_tuple(
+        saddr=int(flow.src), daddr=int(flow.dst), sport=flow.src_port, dport=flow.dst_port, nexthdr=flow.proto
+    )
+
+
+def raw_event(flow: FlowTuple, out: FlowTuple | None = None, **fields: int) -> layouts.ctctl_event:
+    raw = layouts.ctctl_event(time_ns=1_000_000_000_000, now_s=1000, hook=1, **fields)
+    setattr(raw, "in", packet_tuple(flow))
+    raw.out = packet_tuple(out or flow)
+    return raw
+
+
+def add_lookup(
+    raw: layouts.ctctl_event,
+    flow: FlowTuple,
+    *,
+    kind: int,
+    why: int,
+    result: int = 0,
+    tuple_flags: int = 0,
+    before: dict[str, int] | None = None,
+    after: dict[str, int] | None = None,
+) -> None:
+    record = raw.lookup[raw.nr_lookups]
+    record.tuple = layouts.ipv4_ct_tuple.from_buffer_copy(encode_key(flow, tuple_flags))
+    record.kind, record.why, record.result = kind, why, result
+    record.before = layouts.ct_entry(**(before or {}))
+    record.after = layouts.ct_entry(**(after or {}))
+    raw.nr_lookups += 1
+
+
+TO_POD = FlowTuple(6, POD, 54260, BACKEND, 8000)
+TO_VIP = FlowTuple(6, POD, 54260, VIP, 80)
+
+
+@pytest.mark.parametrize(
+    ("words", "enum", "prefix"),
+    [
+        (model.Hook, layouts.CtctlHook, "HOOK_"),
+        (model.Verdict, layouts.CtctlVerdict, "VERDICT_"),
+        (model.LookupKind, layouts.CtctlLookupKind, "LOOKUP_"),
+        (model.LookupDirection, layouts.CtctlCtDir, "CT_DIR_"),
+        (model.CtResult, layouts.CtctlCtResult, "CT_RESULT_"),
+    ],
+)
+def test_words_are_those_of_the_header(words, enum, prefix) -> None:
+    names = {name.removeprefix(prefix).lower() for name in enum.__members__} - {"none", "max"}
+    assert {word.value for word in words} == names
+
+
+def test_why_bits_are_those_of_the_header() -> None:
+    header = {name.removeprefix("WHY_"): int(bit) for name, bit in layouts.CtctlWhy.__members__.items()}
+    assert {name: int(bit) for name, bit in Why.__members__.items()} == header
+
+
+def test_every_drop_reason_has_a_sentence() -> None:
+    reasons = {reason_name(int(number)) for number in layouts.CtctlReason} - {"ok", "max"}
+    assert set(DROP_SENTENCES) == reasons
+
+
+def test_hook_numbers_round_trip() -> None:
+    for hook in model.Hook:
+        raw = raw_event(TO_POD)
+        raw.hook = hook_number(hook)
+        assert decode_event(bytes(raw)).hook is hook
+
+
+def test_event_fields_arrive_in_host_order() -> None:
+    raw = raw_event(
+        TO_VIP,
+        TO_POD,
+        ifindex=21,
+        tcp_flags=2,
+        packet_len=74,
+        rev_nat_index=15,
+        backend_id=19,
+        tunnel_remote=int(IPv4Address("10.0.0.2")),
+        tunnel_vni=2,
+        dsr_vip=int(VIP),
+        dsr_port=80,
+        verdict=1,
+        redirect_ifindex=7,
+    )
+    event = decode_event(bytes(raw), node="node-a", devices={21: "lxc1", 7: "eth0"})
+    assert (event.tuple_in, event.tuple_out, event.translated) == (TO_VIP, TO_POD, True)
+    assert (event.device, event.redirect_device, event.rev_nat, event.backend_id) == ("lxc1", "eth0", 15, 19)
+    assert (str(event.tunnel_remote), event.tunnel_vni, str(event.dsr)) == ("10.0.0.2", 2, f"{VIP}:80")
+    assert (event.verdict, event.tcp_flags, event.icmp_type) == (model.Verdict.REDIRECT, 2, None)
+
+
+def test_lookup_shows_the_entry_in_its_original_direction_and_what_changed() -> None:
+    raw = raw_event(TO_POD, tcp_flags=0x10)
+    add_lookup(
+        raw,
+        TO_POD,
+        kind=2,
+        why=Why.HIT | Why.LONG_LIFETIME,
+        result=1,
+        before={"lifetime": 1060, "tx_flags_seen": 2},
+        after={"lifetime": 9000, "tx_flags_seen": 0x12, "flags": 16},
+    )
+    (lookup,) = decode_event(bytes(raw)).lookups
+    assert (lookup.flow, lookup.direction, lookup.map) == (TO_POD, "OUT", "cilium_ct4_global")
+    assert {name: pair for name, pair in lookup.changes().items() if name != "flags"} == {
+        "lifetime": (1060, 9000),
+        "tx_flags_seen": (2, 0x12),
+    }
+
+
+@given(st.binary(min_size=SIZE, max_size=SIZE), st.integers(0, 8), st.integers(0, 3), st.integers(0, 9))
+def test_any_bytes_end_in_an_event_or_a_decode_error(data: bytes, hook: int, verdict: int, kind: int) -> None:
+    raw = layouts.ctctl_event.from_buffer_copy(data)
+    raw.hook, raw.verdict = hook, verdict
+    for record in raw.lookup:
+        record.kind, record.dir, record.result = kind, 1, 2
+    try:
+        event = decode_event(bytes(raw))
+    except DecodeError:
+        assert hook not in range(1, 7) or verdict > 2 or (raw.nr_lookups and kind not in range(1, 6))
+        return
+    assert all(sentence.isprintable() for sentence in explain(event))
+
+
+def test_short_event_is_refused() -> None:
+    with pytest.raises(DecodeError, match=f"has {SIZE} bytes, this one 10"):
+        decode_event(bytes(10))
+
+
+CLOSED = {"flags": 3, "lifetime": 1010, "backend_id": 19}
+
+EXPLAINED = [
+    (
+        "new connection",
+        {"tcp_flags": 2},
+        {"kind": 2, "why": Why.CREATED | Why.RELATED_CREATED | Why.POLICY_ALLOWED, "after": {"lifetime": 1060}},
+        [
+            "no entry in either direction: a new connection",
+            "an OUT entry is written, and the ICMP related entry beside it",
+            "lifetime 60 s",
+            "policy was asked and allows it",
+            "passed on to the stack",
+        ],
+    ),
+    (
+        "SYN on a closed service entry",
+        {"tcp_flags": 2},
+        {
+            "kind": 1,
+            "tuple_flags": 4,
+            "why": Why.HIT | Why.REOPENED | Why.BACKEND_MAGLEV,
+            "before": CLOSED,
+            "after": {"lifetime": 1060, "backend_id": 24},
+        },
+        [
+            "SYN on a closed service entry: a new backend is chosen (backend 24 from the Maglev table)",
+            "passed on to the stack",
+        ],
+    ),
+    (
+        "backend gone",
+        {"tcp_flags": 0x10},
+        {
+            "kind": 1,
+            "tuple_flags": 4,
+            "result": 2,
+            "why": Why.HIT | Why.BACKEND_GONE | Why.BACKEND_RANDOM,
+            "before": {"backend_id": 19, "lifetime": 5000},
+            "after": {"backend_id": 20, "lifetime": 5000},
+        },
+        [
+            "backend 19 of the service entry is gone: a new backend is chosen (backend 20 at random)",
+            "passed on to the stack",
+        ],
+    ),
+    (
+        "second FIN",
+        {"tcp_flags": 0x11},
+        {
+            "kind": 2,
+            "result": 2,
+            "why": Why.HIT | Why.CLOSED | Why.POLICY_SKIPPED,
+            "before": {"flags": 2, "lifetime": 9000},
+            "after": {"flags": 3, "lifetime": 1010},
+        },
+        [
+            "OUT entry of the other direction found: a reply",
+            "FIN: both closing bits are set: lifetime 10 s",
+            "reply: policy is not asked",
+            "passed on to the stack",
+        ],
+    ),
+    (
+        "dead entry",
+        {"tcp_flags": 0x10},
+        {"kind": 2, "result": 1, "why": Why.HIT | Why.DEAD, "before": CLOSED, "after": CLOSED},
+        [
+            "OUT entry of the packet's own direction found: established",
+            "both closing bits were set before: the packet changes nothing",
+            "passed on to the stack",
+        ],
+    ),
+    (
+        "policy denies",
+        {"tcp_flags": 2, "verdict": 2, "reason": 10},
+        {"kind": 2, "why": Why.POLICY_DENIED},
+        [
+            "no entry in either direction: a new connection",
+            "no entry is written",
+            "policy was asked and denies it",
+            "dropped (policy): no policy rule allows this connection",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "lookup", "sentences"), EXPLAINED, ids=[case[0] for case in EXPLAINED])
+def test_explanations(name, fields, lookup, sentences) -> None:
+    raw = raw_event(TO_POD, **fields)
+    add_lookup(raw, TO_POD, **lookup)
+    assert explain(decode_event(bytes(raw))) == sentences
+
+
+@pytest.mark.parametrize("bit", list(Why))
+@pytest.mark.parametrize("kind", list(layouts.CtctlLookupKind)[1:])
+def test_every_bit_of_every_lookup_is_explained(bit: Why, kind: int) -> None:
+    raw = raw_event(TO_POD, tcp_flags=2)
+    add_lookup(raw, TO_POD, kind=int(kind), why=int(bit), before={"lifetime": 1}, after={"lifetime": 1010})
+    event = decode_event(bytes(raw))
+    assert len(explain(event)) >= 2
+    assert event.lookups[0].why.names() == [str(bit.name).lower()]
+
+
+def test_unknown_why_bits_are_kept() -> None:
+    raw = raw_event(TO_POD)
+    add_lookup(raw, TO_POD, kind=2, why=1 << 30 | 1)
+    assert decode_event(bytes(raw)).lookups[0].why.names() == ["hit", "bit30"]
+
+
+def test_json_of_an_event_is_plain_and_in_host_order() -> None:
+    raw = raw_event(TO_VIP, TO_POD, tcp_flags=0x12, ifindex=21, backend_id=19)
+    add_lookup(raw, TO_VIP, kind=1, why=int(Why.CREATED), tuple_flags=4, after={"lifetime": 1060, "backend_id": 19})
+    event = decode_event(bytes(raw), node="node-a", devices={21: "lxc1"})
+    record = json.loads(json.dumps(event_record(event, wall_offset_ns=0, connection=3, raw=True)))
+    assert (record["time"], record["node"], record["hook"]) == (
+        "1970-01-01T00:16:40.000000Z",
+        "node-a",
+        "from_container",
+    )
+    assert (record["tcp_flags"], record["connection"], record["verdict"]) == ("SA", 3, "pass")
+    assert record["tuple_out"] == {
+        "proto": 6,
+        "proto_name": "TCP",
+        "src": "10.64.0.36",
+        "src_port": 54260,
+        "dst": "10.64.0.98",
+        "dst_port": 8000,
+    }
+    (lookup,) = record["lookups"]
+    assert (lookup["kind"], lookup["why"], lookup["before"], lookup["changes"]) == ("service", ["created"], None, {})
+    assert (lookup["key"]["direction"], lookup["after"]["backend_id"], lookup["after"]["remaining"]) == ("SVC", 19, 60)
+    assert len(bytes.fromhex(lookup["after"]["value_hex"])) == 56
+    assert event_record(event)["time"] is None
+
+
+def test_table_block_marks_what_changed() -> None:
+    raw = raw_event(TO_VIP, TO_POD, tcp_flags=0x10, ifindex=21)
+    add_lookup(
+        raw,
+        TO_POD,
+        kind=2,
+        why=int(Why.HIT | Why.LONG_LIFETIME),
+        result=1,
+        before={"lifetime": 1050},
+        after={"lifetime": 9000, "flags": 16},
+    )
+    stream = io.StringIO()
+    table = TableTrace(stream, color=False, wall_offset_ns=0)
+    event = decode_event(bytes(raw), node="node-a", devices={21: "lxc\x1b[31m1"})
+    table.event(event, 1)
+    table.event(event, 1)
+    text = stream.getvalue()
+    assert "\x1b" not in text
+    assert text.count("connection 1") == 1
+    assert "00:16:40.000000  node-a  from_container on lxc\\x1b[31m1" in text
+    assert "changed  lifetime 50s → 8000s  flags [] → [SeenNonSyn]" in text
+    assert f"translate  dst {VIP}:80 → {BACKEND}:8000" in text
+
+
+def test_story_joins_vip_backend_and_reply_across_nodes() -> None:
+    book = StoryBook(parse_flow_text(f"tcp {POD} > {VIP}:80"))
+    stranger = FlowTuple(6, POD, 1, BACKEND, 9999)
+    steps = [
+        (TO_VIP, TO_POD, 1),
+        (TO_POD, TO_POD, 1),
+        (TO_POD.reversed(), TO_VIP.reversed(), 1),
+        (stranger, stranger, None),
+        (FlowTuple(6, POD, 54261, VIP, 80), FlowTuple(6, POD, 54261, BACKEND, 8000), 2),
+        (FlowTuple(6, BACKEND, 8000, POD, 54261), FlowTuple(6, BACKEND, 8000, POD, 54261), 2),
+    ]
+    assert [book.admit(decode_event(bytes(raw_event(flow, out)))) for flow, out, _ in steps] == [n for *_, n in steps]
+    assert book.connections == 2
+
+
+def test_story_knows_the_backend_side_by_the_dsr_option() -> None:
+    book = StoryBook(parse_flow_text(f"tcp any > {VIP}:80"))
+    raw = raw_event(TO_POD, dsr_vip=int(VIP), dsr_port=80)
+    assert book.admit(decode_event(bytes(raw))) == 1
+    assert book.admit(decode_event(bytes(raw_event(TO_POD.reversed())))) == 1
