@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from ipaddress import IPv4Address
 
 import pytest
