@@ -74,6 +74,9 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     Signature("bpf_prog_get_next_id", c_int, (c_uint32, _U32P), _CALLER),
     Signature("bpf_link_get_next_id", c_int, (c_uint32, _U32P), _CALLER),
     # programs and links, by descriptor
+    Signature("bpf_prog_load", c_int, (c_int, c_char_p, c_char_p, c_void_p, c_size_t, POINTER(s.ProgLoadOpts)), _NEG),
+    Signature("bpf_raw_tracepoint_open", c_int, (c_char_p, c_int), _NEG),
+    Signature("libbpf_find_vmlinux_btf_id", c_int, (c_char_p, c_int), _NEG),
     Signature("bpf_prog_test_run_opts", c_int, (c_int, POINTER(s.TestRunOpts)), _CALLER),
     Signature("bpf_link_update", c_int, (c_int, c_int, c_void_p), _NEG),
     Signature("bpf_link_detach", c_int, (c_int,), _NEG),

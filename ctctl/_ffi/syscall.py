@@ -1,4 +1,4 @@
-"""Raw bpf(2) for what libbpf 1.1 lacks (TCX), and the two other calls Python 3.11 has no wrapper for.
+"""Raw bpf(2) for what libbpf 1.1 lacks (TCX), and the other calls Python 3.11 has no wrapper for.
 
 Layouts are those of ``union bpf_attr`` in linux/bpf.h (Linux 6.6 and later for TCX).
 """
@@ -60,6 +60,7 @@ def _libc() -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
+    libc.unshare.argtypes = (ctypes.c_int,)
     libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
     return libc
 
@@ -81,6 +82,12 @@ def setns(fd: int, nstype: int) -> None:
     """Move the calling thread into the namespace that ``fd`` names."""
     if _libc().setns(fd, nstype) != 0:
         raise CallError("setns", ctypes.get_errno())
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread namespaces of its own."""
+    if _libc().unshare(flags) != 0:
+        raise CallError("unshare", ctypes.get_errno())
 
 
 def mount(source: str, target: str, fstype: str) -> None:

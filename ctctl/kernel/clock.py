@@ -1,0 +1,53 @@
+"""The clocks conntrack lifetimes are in: CLOCK_MONOTONIC, and jiffies of older Cilium builds."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+#: Older Cilium builds count in jiffies64 >> 8 (spec/abi.md): 256/HZ seconds a unit.
+JIFFIES_SHIFT = 8
+_TIMER_LIST = Path("/proc/timer_list")
+
+
+def monotonic_ns() -> int:
+    """CLOCK_MONOTONIC in nanoseconds: what bpf_ktime_get_ns() reads."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+def monotonic_s() -> int:
+    """CLOCK_MONOTONIC in whole seconds: the unit of a lifetime in the reference layout."""
+    return monotonic_ns() // 1_000_000_000
+
+
+def jiffies(timer_list: Path = _TIMER_LIST) -> int | None:
+    """jiffies64 now, or None where the kernel does not show it (/proc/timer_list, root only)."""
+    try:
+        with timer_list.open(encoding="ascii") as lines:
+            for line in lines:
+                if match := re.match(r"jiffies: (\d+)", line):
+                    return int(match[1])
+    except OSError:
+        return None
+    return None
+
+
+def jiffies_units(timer_list: Path = _TIMER_LIST) -> int | None:
+    """``jiffies64 >> 8`` now, or None."""
+    now = jiffies(timer_list)
+    return None if now is None else now >> JIFFIES_SHIFT
+
+
+def kernel_hz(seconds: float = 0.05) -> int | None:
+    """CONFIG_HZ measured over ``seconds`` (jiffies against CLOCK_MONOTONIC), as the nearest usual value; or None."""
+    before, started = jiffies(), monotonic_ns()
+    if before is None:
+        return None
+    while (elapsed := monotonic_ns() - started) < seconds * 1e9:
+        time.sleep(0.005)
+    after = jiffies()
+    if after is None:
+        return None
+    rate = (after - before) * 1e9 / elapsed
+    return min((100, 250, 300, 1000), key=lambda usual: abs(usual - rate))

@@ -1,0 +1,98 @@
+"""Do something in another network namespace. setns(2) is per thread, so each call gets a thread of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from ctctl._ffi import CallError, syscall
+from ctctl.errors import NotFoundError
+from ctctl.kernel.failures import kernel_error, operation
+
+_CLONE_NEWNET = 0x40000000
+#: Where iproute2 keeps named namespaces (ip-netns(8)).
+NETNS_DIR = Path("/run/netns")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def netns_path(name_or_path: str | Path | int) -> Path:
+    """The namespace file: of a name as ``ip netns`` knows it, of a process id, or the path itself."""
+    if isinstance(name_or_path, int):
+        return Path(f"/proc/{name_or_path}/ns/net")
+    text = str(name_or_path)
+    return Path(text) if "/" in text else NETNS_DIR / text
+
+
+def run_in_netns(name_or_path: str | Path | int, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``fn`` in a new thread inside that namespace; returns its result or raises what it raised.
+
+    Only the network namespace changes: /sys stays the caller's. Raises NotFoundError, KernelError.
+    """
+    path = netns_path(name_or_path)
+
+    def enter_and_call() -> T:
+        _enter(path)
+        return fn(*args, **kwargs)
+
+    return _in_thread(enter_and_call, f"netns {path.name}")
+
+
+def run_in_new_netns(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``fn`` in a new thread inside a fresh, empty network namespace that goes away with the thread."""
+
+    def enter_and_call() -> T:
+        with operation("make", "network namespace", {errno.EPERM: "needs root (CAP_SYS_ADMIN)"}):
+            syscall.unshare(_CLONE_NEWNET)
+        return fn(*args, **kwargs)
+
+    return _in_thread(enter_and_call, "new netns")
+
+
+def _in_thread(call: Callable[[], T], name: str) -> T:
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            result.append(call())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body, name=name, daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def netns_id(name_or_path: str | Path | int | None = None) -> tuple[int, int]:
+    """(device, inode) that identify a namespace; None: the calling thread's own."""
+    path = Path("/proc/thread-self/ns/net") if name_or_path is None else netns_path(name_or_path)
+    try:
+        stat = path.stat()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no network namespace at {path}") from error
+    return stat.st_dev, stat.st_ino
+
+
+def _enter(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no network namespace at {path}") from error
+    except OSError as error:
+        raise kernel_error("open network namespace", str(path), error.errno or errno.EIO) from error
+    try:
+        syscall.setns(fd, _CLONE_NEWNET)
+    except CallError as error:
+        hint = "it is no network namespace" if error.errno == errno.EINVAL else ""
+        raise kernel_error("enter network namespace", str(path), error.errno, hint) from error
+    finally:
+        os.close(fd)
