@@ -1,0 +1,46 @@
+"""Bytes of the SNAT tables to entries: keys in real packet order, 40 or 56 bytes of value."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, family_of_key
+from ctctl.errors import DecodeError
+from ctctl.model.nat import NatEntry
+from ctctl.model.tuples import Direction, FlowTuple
+
+_KEY4 = struct.Struct(">IIHHBB")
+_KEY6 = struct.Struct(">16s16sHHBB")
+VALUE_SIZE = {4: 40, 6: 56}
+
+
+def decode_nat(key: bytes, value: bytes, map_name: str | None = None) -> NatEntry:
+    """One SNAT entry. Raises DecodeError on wrong sizes."""
+    family = family_of_key(len(key))
+    if len(value) != VALUE_SIZE[family]:
+        raise DecodeError(f"an IPv{family} SNAT value has {VALUE_SIZE[family]} bytes, this one {len(value)}")
+    address = IPv4Address if family == 4 else IPv6Address
+    daddr, saddr, dport, sport, proto, flags = (_KEY4 if family == 4 else _KEY6).unpack(key)
+    created, needs_ct = struct.unpack_from("<QQ", value)
+    end = 36 if family == 4 else 48
+    return NatEntry(
+        map=map_name,
+        tuple=FlowTuple(proto, address(saddr), sport, address(daddr), dport),
+        direction=Direction.IN if flags & TUPLE_IN else Direction.OUT,
+        related=bool(flags & TUPLE_RELATED),
+        xlate="DST" if flags & TUPLE_IN else "SRC",
+        to_addr=address(value[32:end]),
+        to_port=int.from_bytes(value[end : end + 2], "big"),
+        created=created,
+        needs_ct=needs_ct,
+        key=key,
+        value=value,
+    )
+
+
+def encode_nat_key(flow: FlowTuple, flags: int) -> bytes:
+    """The key of the SNAT entry for a packet ``flow``."""
+    if flow.src.version == 4:
+        return _KEY4.pack(int(flow.dst), int(flow.src), flow.dst_port, flow.src_port, flow.proto, flags)
+    return _KEY6.pack(flow.dst.packed, flow.src.packed, flow.dst_port, flow.src_port, flow.proto, flags)

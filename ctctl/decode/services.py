@@ -1,0 +1,110 @@
+"""Bytes of the load balancer, identity and endpoint tables to records, of both families.
+
+The 1.16 and 1.19 forms are told apart by sizes; ids in ``rev_nat`` fields are in network order.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+from ctctl.errors import DecodeError
+from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, RevNat, ServiceSlot, SourceRange, service_type
+from ctctl.model.tuples import Address
+
+BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
+_SCOPES = ("external", "internal")
+
+
+def _size(kind: str, data: bytes, *sizes: int) -> None:
+    if len(data) not in sizes:
+        raise DecodeError(f"a {kind} has {' or '.join(map(str, sizes))} bytes, this one {len(data)}")
+
+
+def _address(raw: bytes) -> Address:
+    return IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)
+
+
+def decode_service(key: bytes, value: bytes) -> ServiceSlot:
+    """One record of ``cilium_lb{4,6}_services_v2``. Raises DecodeError on wrong sizes."""
+    _size("service key", key, 12, 24)
+    _size("service value", value, 12)
+    addr, rest = _address(key[:-8]), key[-8:]
+    port = int.from_bytes(rest[:2], "big")
+    slot, proto, scope = struct.unpack_from("<HBB", rest, 2)
+    first, count = struct.unpack_from("<IH", value)
+    rev_nat, flags = int.from_bytes(value[6:8], "big"), value[8] | value[9] << 8
+    word = _SCOPES[scope] if scope < len(_SCOPES) else str(scope)
+    if slot:
+        return ServiceSlot(addr, port, word, slot, rev_nat, proto, backend_id=first)
+    # From 1.19 the top byte of the frontend's word is the load balancing algorithm, not a timeout.
+    return ServiceSlot(addr, port, word, 0, rev_nat, proto, service_type(flags), count, flags, first & 0xFFFFFF)
+
+
+def decode_backend(key: bytes, value: bytes) -> Backend:
+    """One record of ``cilium_lb{4,6}_backends_v3``. Raises DecodeError on wrong sizes."""
+    _size("backend key", key, 4)
+    _size("backend value", value, 12, 24)
+    addr, rest = _address(value[:-8]), value[-8:]
+    proto, state, cluster_id, zone = struct.unpack_from("<BBHB", rest, 2)
+    word = BACKEND_STATES[state] if state < len(BACKEND_STATES) else str(state)
+    return Backend(int.from_bytes(key, "little"), addr, proto, int.from_bytes(rest[:2], "big"), word, cluster_id, zone)
+
+
+def decode_rev_nat(key: bytes, value: bytes) -> RevNat:
+    """One record of ``cilium_lb{4,6}_reverse_nat``. Raises DecodeError on wrong sizes."""
+    _size("reverse NAT key", key, 2)
+    _size("reverse NAT value", value, 6, 18)
+    return RevNat(int.from_bytes(key, "big"), _address(value[:-2]), int.from_bytes(value[-2:], "big"))
+
+
+def decode_source_range(key: bytes, _value: bytes = b"") -> SourceRange:
+    """One record of ``cilium_lb{4,6}_source_range``. Raises DecodeError on wrong sizes."""
+    _size("source range key", key, 12, 24)
+    length = int.from_bytes(key[:4], "little") - 32
+    try:
+        network = ip_network((key[8:], length), strict=False)
+    except ValueError as error:
+        raise DecodeError(f"source range: {error}") from error
+    return SourceRange(int.from_bytes(key[4:6], "big"), str(network))
+
+
+def decode_ipcache(key: bytes, value: bytes) -> IpcacheRecord:
+    """One record of ``cilium_ipcache`` (12-byte values) or ``cilium_ipcache_v2`` (24). Raises DecodeError."""
+    _size("ipcache key", key, 24)
+    _size("ipcache value", value, 12, 24)
+    length = int.from_bytes(key[:4], "little") - 32
+    family = key[7]
+    raw = key[8:12] if family == 1 else key[8:24]
+    try:
+        network = ip_network((raw, length), strict=False)
+    except ValueError as error:
+        raise DecodeError(f"ipcache: {error}") from error
+    if len(value) == 12:
+        tunnel: Address = IPv4Address(value[4:8])
+        encrypt_key, flags = value[10], value[11]
+    else:
+        tunnel = _address(value[4:8] if not any(value[8:20]) else value[4:20])
+        encrypt_key, flags = value[22], value[23]
+    return IpcacheRecord(
+        str(network),
+        int.from_bytes(value[:4], "little"),
+        int.from_bytes(key[4:6], "little"),
+        None if int(tunnel) == 0 else str(tunnel),
+        encrypt_key,
+        bool(flags & 1),
+    )
+
+
+def _mac(raw: bytes) -> str | None:
+    return raw[:6].hex(":") if any(raw[:6]) else None
+
+
+def decode_endpoint(key: bytes, value: bytes) -> EndpointRecord:
+    """One record of ``cilium_lxc``. Raises DecodeError on wrong sizes."""
+    _size("endpoint key", key, 20)
+    _size("endpoint value", value, 48)
+    ifindex, _, endpoint_id, flags, _ = struct.unpack_from("<IHHII", value)
+    identity, parent = struct.unpack_from("<II", value, 32)
+    addr = _address(key[:4] if key[16] == 1 else key[:16])
+    return EndpointRecord(addr, ifindex, endpoint_id, flags, _mac(value[16:]), _mac(value[24:]), identity, parent)

@@ -1,0 +1,32 @@
+"""Records of the SNAT tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctctl.model.tuples import Address, Direction, FlowTuple
+
+
+@dataclass(frozen=True, slots=True)
+class NatEntry:
+    """One SNAT entry, in real packet order (unlike conntrack keys).
+
+    OUT entries rewrite the source of what leaves ("SRC"), IN entries the destination of what comes
+    back ("DST"). ``created`` is in the table's clock; listings show its age instead (``age_s``).
+    """
+
+    map: str | None
+    tuple: FlowTuple
+    direction: Direction
+    related: bool
+    xlate: str
+    to_addr: Address
+    to_port: int
+    created: int | None = None
+    age_s: int | None = None
+    needs_ct: int | None = None
+    key: bytes | None = None
+    value: bytes | None = None
+
+    def __str__(self) -> str:
+        return f"{self.tuple} XLATE_{self.xlate} {self.to_addr}:{self.to_port}"

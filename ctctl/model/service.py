@@ -1,0 +1,131 @@
+"""Records of the load balancer, identity and endpoint tables. Ports and ids in host order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+from ctctl.model.tuples import Address
+
+
+class ServiceFlags(IntFlag):
+    """Flag bits of a frontend: ``flags`` in the low byte, ``flags2`` in the high one (spec/abi.md)."""
+
+    ExternalIP = 1
+    NodePort = 2
+    ExtLocalScope = 4
+    HostPort = 8
+    Affinity = 16
+    LoadBalancer = 32
+    Routable = 64
+    SourceRange = 128
+    LocalRedirect = 1 << 8
+    Nat46x64 = 1 << 9
+    L7LoadBalancer = 1 << 10
+    Loopback = 1 << 11
+    IntLocalScope = 1 << 12
+    TwoScopes = 1 << 13
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSlot:
+    """One record of a service table: slot 0 is the frontend itself, others name a backend.
+
+    What a listing does not show is None. ``backend`` is the address of a slot's backend, as listings
+    have it. ``flag_words`` are the words a listing puts in brackets.
+    """
+
+    addr: Address
+    port: int
+    scope: str
+    slot: int
+    rev_nat: int | None
+    proto: int | None = None
+    type: str | None = None
+    count: int | None = None
+    flags: int | None = None
+    affinity_timeout: int | None = None
+    backend_id: int | None = None
+    backend: str | None = None
+    flag_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One backend. ``port`` is None in listings that leave it out."""
+
+    backend_id: int
+    addr: Address
+    proto: int | None
+    port: int | None = None
+    state: str | None = None
+    cluster_id: int | None = None
+    zone: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevNat:
+    """What replies are translated back to."""
+
+    rev_nat: int
+    addr: Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRange:
+    """A CIDR that may reach a service with source ranges."""
+
+    rev_nat: int
+    cidr: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaglevTable:
+    """A Maglev table: backend ids by slot."""
+
+    rev_nat: int
+    family: int
+    table: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IpcacheRecord:
+    """An identity by prefix."""
+
+    prefix: str
+    identity: int
+    cluster_id: int = 0
+    tunnel_endpoint: str | None = None
+    encrypt_key: int = 0
+    skip_tunnel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """A local endpoint; ``flags`` 1 is the host itself, which has no MACs."""
+
+    addr: Address
+    ifindex: int = 0
+    endpoint_id: int = 0
+    flags: int = 0
+    mac: str | None = None
+    node_mac: str | None = None
+    identity: int = 0
+    parent_ifindex: int = 0
+
+
+SERVICE_TYPES = ("ClusterIP", "NodePort", "ExternalIPs", "HostPort", "LoadBalancer", "LocalRedirect")
+
+
+def service_type(flags: int) -> str:
+    """The word for a frontend's type; the bits exclude each other in practice, the order breaks ties."""
+    if flags & ServiceFlags.ExternalIP:
+        return "ExternalIPs"
+    if flags & ServiceFlags.NodePort:
+        return "NodePort"
+    if flags & ServiceFlags.LoadBalancer:
+        return "LoadBalancer"
+    if flags & ServiceFlags.HostPort:
+        return "HostPort"
+    return "LocalRedirect" if flags & ServiceFlags.LocalRedirect else "ClusterIP"

@@ -1,0 +1,129 @@
+"""What every source of records offers: tables to stream, what they lack, and what to tell the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from ctctl.errors import CtctlError
+from ctctl.model.clock import Clock
+from ctctl.model.entry import Layout
+from ctctl.model.nat import NatEntry
+from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
+from ctctl.query.bind import TableContext
+
+if TYPE_CHECKING:
+    from ctctl.decode.columns import CtColumns, Matrix
+    from ctctl.kernel.map import Map
+
+    Rows: TypeAlias = tuple[Matrix, Matrix]
+
+
+@dataclass(slots=True)
+class CtTable:
+    """One conntrack table. ``read`` streams it as (keys, values) byte matrices, each valid until the next.
+
+    ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
+    source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
+    ``live`` is the map behind a live table, open read-only.
+    """
+
+    name: str
+    family: int
+    layout: Layout
+    read: Callable[[], Iterator[Rows]]
+    layout_evidence: str = "assumed"
+    node: str | None = None
+    absent: frozenset[str] = frozenset()
+    raw: bool = True
+    max_entries: int | None = None
+    count: int | None = None
+    clock: Clock = field(default_factory=Clock)
+    now: int | None = None
+    live: Map | None = None
+
+    def context(self) -> TableContext:
+        """What a filter must know about this table."""
+        return TableContext(self.family, self.layout, self.clock, self.now, self.name, self.node, self.absent)
+
+    def columns(self) -> Iterator[CtColumns]:
+        """The table batch by batch; each batch is valid until the next."""
+        from ctctl.decode.columns import CtColumns
+
+        for keys, values in self.read():
+            yield CtColumns(keys, values, self.layout)
+
+
+@dataclass(slots=True)
+class Listings:
+    """The other tables of one node, as far as the source shows them."""
+
+    services: list[ServiceSlot] = field(default_factory=list)
+    backends: list[Backend] = field(default_factory=list)
+    rev_nats: list[RevNat] = field(default_factory=list)
+    source_ranges: list[SourceRange] = field(default_factory=list)
+    maglev: list[MaglevTable] = field(default_factory=list)
+    nat: list[NatEntry] = field(default_factory=list)
+    ipcache: list[IpcacheRecord] = field(default_factory=list)
+    endpoints: list[EndpointRecord] = field(default_factory=list)
+    #: names of addresses (pods, services) where the source knows them
+    names: dict[str, str] = field(default_factory=dict)
+
+    def extend(self, other: Listings) -> None:
+        """Add what another listing of the same node shows; records that are already there stay once."""
+        for name in ("services", "backends", "rev_nats", "source_ranges", "maglev", "nat", "ipcache", "endpoints"):
+            mine: list[object] = getattr(self, name)
+            known = set(mine)
+            mine.extend(item for item in getattr(other, name) if item not in known)
+        self.names.update(other.names)
+
+
+@dataclass(slots=True)
+class Source:
+    """Tables from one place. A context manager: live maps are closed with it.
+
+    ``notes`` are things the user should know (a clock that was assumed); ``partial`` says what is
+    missing: not empty means exit code 5 after what was good has been shown. ``foreign``: another
+    program owns the tables.
+    """
+
+    description: str
+    tables: list[CtTable] = field(default_factory=list)
+    listings: Callable[[str | None], Listings] = lambda _node: Listings()
+    notes: list[str] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    foreign: bool = False
+    directory: str | None = None
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    def nodes(self) -> list[str]:
+        """Names of the nodes the tables are of, where the source has names."""
+        return sorted({table.node for table in self.tables if table.node is not None})
+
+    def close(self) -> None:
+        """Close live maps and temporary files."""
+        self.resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the user said about a source: node, table, layout, clock and time."""
+
+    node: str | None = None
+    map: str | None = None
+    layout: Layout | None = None
+    clock: Clock | None = None
+    now: int | None = None
+
+
+class NoTableError(CtctlError):
+    """A source has no conntrack table at all."""
