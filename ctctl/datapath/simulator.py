@@ -1,0 +1,278 @@
+"""Run packets through the datapath's own BPF programs, on private maps, under a clock that is set.
+
+Nothing real is touched: the maps are not pinned, the programs attached nowhere, and every packet
+is a test run of the kernel (BPF_PROG_TEST_RUN). It is the very code of ``ctctl load``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import ctctl
+from ctctl.datapath.simmaps import AFFINITY_TABLE, CT_TABLES, EVENTS, SIM, SNAT_TABLE, TRACE_CTL, SimulatedMaps
+from ctctl.datapath.tables import rodata
+from ctctl.decode.event import decode_event
+from ctctl.errors import UsageError
+from ctctl.kernel.object import BpfObject
+from ctctl.kernel.ringbuf import RingBuffer
+from ctctl.model.event import Hook, HookEvent, Verdict
+from ctctl.packet.dissect import dissect
+from ctctl.packet.geneve import Geneve, strip_geneve
+
+if TYPE_CHECKING:
+    from ctctl.config.node import Endpoint, NodeFile
+    from ctctl.kernel.program import PreparedRun
+
+OBJECTS = Path(ctctl.__file__).parent / "bpf"
+#: second of the simulated clock at which a simulation starts that says nothing
+DEFAULT_CLOCK = 1_000_000
+
+_OBJECT_OF = {
+    Hook.FROM_CONTAINER: "lxc",
+    Hook.TO_CONTAINER: "lxc",
+    Hook.FROM_NETDEV: "netdev",
+    Hook.TO_NETDEV: "netdev",
+    Hook.FROM_OVERLAY: "overlay",
+    Hook.TO_OVERLAY: "overlay",
+}
+#: return codes of tc programs (linux/pkt_cls.h), and what each means for the packet
+_RETURN_CODES = {
+    -1: ("TC_ACT_UNSPEC", Verdict.PASS),
+    0: ("TC_ACT_OK", Verdict.PASS),
+    2: ("TC_ACT_SHOT", Verdict.DROP),
+    7: ("TC_ACT_REDIRECT", Verdict.REDIRECT),
+}
+_SIM = struct.Struct("<QIII4sI36s")
+_MAX_FRAME = 65535
+_FOREVER = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one program did with one packet.
+
+    ``frame`` is the packet as it left, without the tunnel's headers; ``wire`` the whole of an
+    encapsulated one. ``reason`` is None unless the packet was dropped.
+    """
+
+    hook: Hook
+    verdict: Verdict
+    reason: str | None
+    return_code: str
+    frame: bytes
+    mark: int
+    events: tuple[HookEvent, ...]
+    tunnel: Geneve | None = None
+    wire: bytes | None = None
+
+    @property
+    def event(self) -> HookEvent | None:
+        """The packet's own event: the last one, where a hook called another."""
+        return self.events[-1] if self.events else None
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedTables:
+    """The tables as they stand: raw records, sorted by key."""
+
+    ct: dict[str, list[tuple[bytes, bytes]]]
+    snat: list[tuple[bytes, bytes]]
+    affinity: list[tuple[bytes, bytes]]
+
+
+def identity_mark(identity: int) -> int:
+    """``skb->mark`` by which a hook hands a source identity to the next, as Cilium writes it."""
+    return (identity & 0xFFFF) << 16 | identity >> 16 & 0xFF | 0x0F00
+
+
+class Simulator:
+    """One simulated node. A context manager: closes its programs and maps.
+
+    Programs are loaded when a packet first needs them; one ``lxc`` object for each endpoint.
+    ``full_size``: tables as large as on a live node, where the file leaves their size at the default.
+    """
+
+    def __init__(self, nf: NodeFile, *, now: int | None = None, full_size: bool = False) -> None:
+        self.nf = nf
+        self.now = now or nf.clock or DEFAULT_CLOCK
+        self.maps = SimulatedMaps(nf, full_size=full_size)
+        self._owner = contextlib.ExitStack()
+        self._objects: dict[tuple[str, str], BpfObject] = {}
+        self._runs: dict[tuple[Hook, str], PreparedRun] = {}
+        self._sim: memoryview | None = None
+        self._ring: RingBuffer | None = None
+        self._records: list[bytes] = []
+
+    def run(
+        self,
+        hook: Hook,
+        frame: bytes,
+        *,
+        endpoint: Endpoint | None = None,
+        identity: int | None = None,
+        mark: int = 0,
+        geneve: Geneve | None = None,
+        random: int = 0,
+    ) -> StepResult:
+        """Run one packet (a whole Ethernet frame) through one hook.
+
+        ``endpoint`` of a pod hook defaults to the one the packet comes from or goes to. ``identity``
+        is the source identity handed over in the mark, ``geneve`` the tunnel the packet came by,
+        ``random`` what the random source returns. Raises UsageError, KernelError.
+        """
+        run = self._prepared(hook, endpoint or self.endpoint_of(hook, frame))
+        self._set_sim(random, geneve)
+        self._records.clear()
+        run.context.mark = mark if identity is None else identity_mark(identity)
+        code = run.run(frame)
+        assert self._ring is not None
+        self._ring.consume()
+        return self._result(hook, code if code < 1 << 31 else code - (1 << 32), run)
+
+    def advance(self, seconds: int) -> None:
+        """Move the clock; nothing sleeps."""
+        self.now += seconds
+
+    def configure(self, nf: NodeFile) -> None:
+        """Change services, identities, endpoints and policy between packets, as ``apply`` does."""
+        self.nf = replace(nf, datapath=self.nf.datapath)
+        self.load()
+        self.maps.configure(self.nf)
+
+    def load(self, hook: Hook = Hook.FROM_NETDEV, endpoint: Endpoint | None = None) -> None:
+        """Load the programs of one hook now rather than with the first packet: the maps are there then."""
+        self._object(hook, endpoint)
+
+    def tables(self) -> SimulatedTables:
+        """The connection tables as they stand."""
+        return SimulatedTables(
+            ct={name: sorted(self.maps.entries(name)) for name in CT_TABLES},
+            snat=sorted(self.maps.entries(SNAT_TABLE)),
+            affinity=sorted(self.maps.entries(AFFINITY_TABLE)),
+        )
+
+    def endpoint_of(self, hook: Hook, frame: bytes) -> Endpoint | None:
+        """The endpoint a pod hook's packet belongs to by its addresses; None at a device's hooks.
+
+        Raises UsageError for a pod hook and a packet of no endpoint of this node.
+        """
+        if _OBJECT_OF[hook] != "lxc":
+            return None
+        packet = dissect(frame)
+        address = packet.src if hook is Hook.FROM_CONTAINER else packet.dst
+        found = self.nf.endpoint(str(address))
+        if found is None:
+            which = "source" if hook is Hook.FROM_CONTAINER else "destination"
+            raise UsageError(f"{hook}: no endpoint has the packet's {which} {address}; name one with 'endpoint'")
+        return found
+
+    def close(self) -> None:
+        """Drop programs and maps."""
+        if self._ring is not None:
+            self._ring.close()
+        self._sim = self._ring = None
+        self._runs.clear()
+        self._owner.close()
+        self.maps.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    # ---- programs
+
+    def prepared(self, hook: Hook, endpoint: Endpoint | None = None) -> PreparedRun:
+        """The hook's program as a test run for many packets; mark, clock and tunnel are the caller's."""
+        return self._prepared(hook, endpoint)
+
+    def _prepared(self, hook: Hook, endpoint: Endpoint | None) -> PreparedRun:
+        key = (hook, endpoint.name if endpoint else "")
+        if key not in self._runs:
+            program = self._object(hook, endpoint).program(hook.value)
+            self._runs[key] = program.prepare_test_run(max_frame=_MAX_FRAME)
+        return self._runs[key]
+
+    def _object(self, hook: Hook, endpoint: Endpoint | None) -> BpfObject:
+        key = (_OBJECT_OF[hook], endpoint.name if endpoint else "")
+        if key not in self._objects:
+            self._objects[key] = self._load(key[0], endpoint)
+        return self._objects[key]
+
+    def _load(self, name: str, endpoint: Endpoint | None) -> BpfObject:
+        bpf = self._owner.enter_context(BpfObject.open(OBJECTS / f"{name}.bpf.o"))
+        known = bpf.config_names()
+        for variable, value in {**rodata(self.nf, endpoint), "cfg_sim": 1}.items():
+            if variable in known:
+                bpf.set_config(variable, value)
+        self.maps.share(bpf)
+        bpf.load()
+        self.maps.adopt(bpf)
+        if self._ring is None:
+            self._listen()
+        return bpf
+
+    def _listen(self) -> None:
+        """Have hooks emit every packet's event, and map the simulated clock."""
+        self._sim = self.maps[SIM].mmap()
+        control = self.maps[TRACE_CTL].mmap()
+        control[:8] = struct.pack("<Q", _FOREVER)
+        self._ring = RingBuffer(self.maps[EVENTS], lambda record: self._records.append(bytes(record)))
+
+    def mute(self) -> None:
+        """Stop emitting events: for replay at full speed."""
+        control = self.maps[TRACE_CTL].mmap()
+        control[:8] = bytes(8)
+
+    # ---- one packet
+
+    def set_clock(self) -> None:
+        """Write the clock to the kernel side, with no tunnel and a random number of 0."""
+        self._set_sim(0, None)
+
+    def _set_sim(self, random: int, geneve: Geneve | None) -> None:
+        assert self._sim is not None
+        options = geneve.options if geneve else b""
+        remote = geneve.remote.packed if geneve else bytes(4)
+        vni = geneve.vni if geneve else 0
+        _SIM.pack_into(
+            self._sim, 0, self.now * 1_000_000_000, random, int(geneve is not None), vni, remote, len(options), options
+        )
+
+    def _result(self, hook: Hook, code: int, run: PreparedRun) -> StepResult:
+        devices = {e.ifindex: e.interface or e.name for e in self.nf.endpoints if e.ifindex}
+        for device in (self.nf.node.device, self.nf.node.overlay):
+            if device is not None and device.ifindex:
+                devices[device.ifindex] = device.name
+        node = self.nf.node.name
+        events = tuple(decode_event(record, node=node, devices=devices) for record in self._records)
+        word, verdict = _RETURN_CODES.get(code, (str(code), Verdict.PASS))
+        frame, wire, tunnel = _unwrap(run.data, events)
+        return StepResult(
+            hook=hook,
+            verdict=verdict,
+            reason=next((event.reason for event in reversed(events) if event.reason), None),
+            return_code=word,
+            frame=frame,
+            mark=run.mark_out,
+            events=events,
+            tunnel=tunnel,
+            wire=wire,
+        )
+
+
+def _unwrap(frame: bytes, events: tuple[HookEvent, ...]) -> tuple[bytes, bytes | None, Geneve | None]:
+    """(inner frame, whole frame, outer headers) of a packet that a hook encapsulated; else the frame alone."""
+    event = events[-1] if events else None
+    stripped = strip_geneve(frame) if event is not None and event.tunnel_remote is not None else None
+    if event is None or stripped is None or stripped[0].local != event.tunnel_remote:
+        return frame, None, None
+    outer, inner = stripped
+    # Seen from here the remote end is where it goes to.
+    return inner, frame, Geneve(outer.local, outer.remote, outer.vni, outer.options)
