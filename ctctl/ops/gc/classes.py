@@ -7,7 +7,7 @@ entry is ``protocol << 3 | tuple flags & 7``, the same in the BPF program (bpf/g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctctl.model.tuples import Direction
 
@@ -45,25 +45,26 @@ def class_numbers(keys: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Class number of every key, IPv4 (14 bytes) or IPv6 (38): the two end alike, in protocol and flags."""
     import numpy as np
 
-    return (keys[:, -2].astype(np.uint16) << 3) | (keys[:, -1] & 7)
+    return ((keys[:, -2].astype(np.uint16) << 3) | (keys[:, -1] & 7)).astype(np.uint16, copy=False)
 
 
 def lifetimes(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Lifetime of every value, a view where the rows are contiguous."""
-    return _field(values, LIFETIME_OFFSET, "<u4")
+    found: NDArray[np.uint32] = _field(values, LIFETIME_OFFSET, "<u4")
+    return found
 
 
 def entry_flags(values: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Flag bits of every value, a view where the rows are contiguous."""
-    return _field(values, FLAGS_OFFSET, "<u2")
+    found: NDArray[np.uint16] = _field(values, FLAGS_OFFSET, "<u2")
+    return found
 
 
-def _field(values: NDArray[np.uint8], offset: int, dtype: str) -> NDArray[np.uint32] | NDArray[np.uint16]:
+def _field(values: NDArray[np.uint8], offset: int, dtype: str) -> Any:
     import numpy as np
 
     rows = np.ascontiguousarray(values)
-    strides = rows.strides[:1]
-    return np.ndarray((len(rows),), dtype, buffer=rows, offset=offset, strides=strides)
+    return np.ndarray((len(rows),), dtype, buffer=rows, offset=offset, strides=rows.strides[:1])
 
 
 def expired(values: NDArray[np.uint8], now: int) -> NDArray[np.bool_]:

@@ -1,0 +1,213 @@
+"""``ctctl gc``: preview, run, keep running, undo."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ctctl.cli.options import (
+    ColorOpt,
+    DryRunOpt,
+    FieldsOpt,
+    ForeignOpt,
+    LimitOpt,
+    MapOpt,
+    NodeOpt,
+    NoHeadersOpt,
+    OutputOpt,
+    SortOpt,
+    YesOpt,
+    output_options,
+)
+from ctctl.errors import UsageError
+from ctctl.render.output import ColorMode, Format
+
+if TYPE_CHECKING:
+    from ctctl.ops.gc.run import GcOptions
+
+app = typer.Typer(rich_markup_mode=None, help="Collect expired entries, or say what would be collected.")
+
+
+class Engine(StrEnum):
+    """Values of ``--engine``; the report's ``EngineName`` without importing what it needs."""
+
+    batch = "batch"
+    kernel = "kernel"
+    per_key = "per-key"
+
+
+TablesOpt = Annotated[
+    str,
+    typer.Option("--from", metavar="SRC", help="auto, a bpffs directory or a pinned map.", rich_help_panel="Source"),
+]
+NowOption = Annotated[
+    int | None, typer.Option("--now", metavar="T", help="Expire as of this second of the tables' clock.", hidden=True)
+]
+
+
+@app.callback(invoke_without_command=True)
+def gc(
+    context: typer.Context,
+    *,
+    dry_run: DryRunOpt = False,
+    engine: Annotated[
+        Engine, typer.Option(help="batch; kernel: one BPF walk, least race; per-key: as Cilium up to 1.17.")
+    ] = Engine.batch,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", metavar="IP|NAME", help="Delete everything of a departed pod instead."),
+    ] = None,
+    orphans: Annotated[bool, typer.Option("--orphans", help="Also SNAT entries without a conntrack entry.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say for each class why it would go or stay.")] = False,
+    interval: Annotated[
+        str | None, typer.Option("--interval", metavar="auto|30s", help="Keep running at this interval.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="ADDR", help="With --interval: Prometheus on this address.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="N", min=0.001, help="At most N deletions a second.")
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option("--audit", metavar="FILE", help="Append a JSON line for every deletion.")
+    ] = None,
+    undo: Annotated[
+        Path | None, typer.Option("--undo", metavar="FILE", help="Write what 'ctctl gc undo FILE' needs.")
+    ] = None,
+    source: TablesOpt = "auto",
+    node: NodeOpt = None,
+    only: MapOpt = None,
+    now: NowOption = None,
+    yes: YesOpt = False,
+    allow_foreign: ForeignOpt = False,
+    output: OutputOpt = Format.table,
+    fields: FieldsOpt = None,
+    sort: SortOpt = None,
+    limit: LimitOpt = None,
+    no_headers: NoHeadersOpt = False,
+    color: ColorOpt = ColorMode.auto,
+) -> None:
+    """Collect expired entries, or say what would be collected.
+
+    \b
+    ctctl gc --dry-run                    what a run would do; reads only
+    ctctl gc --dry-run --explain          and why
+    ctctl gc --yes --undo gone.jsonl      run; 'ctctl gc undo gone.jsonl' puts it back
+    ctctl gc --endpoint 10.64.0.36        everything of a departed pod, and nothing else
+    ctctl gc --interval auto --metrics 127.0.0.1:9966
+
+    A terminal is asked before anything is deleted. Another program's tables (a live Cilium) are
+    changed only with --allow-foreign, and scrubs and foreign tables need --yes without a terminal.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from ctctl.ops.gc import run as ops
+    from ctctl.ops.gc.report import EngineName
+    from ctctl.ops.gc.tables import locate
+
+    out = output_options(output, fields, sort, limit, no_headers, color=color)
+    options = ops.GcOptions(
+        engine=EngineName(engine.value),
+        dry_run=dry_run or explain,
+        now=now,
+        rate=rate,
+        endpoint=endpoint,
+        orphans=orphans,
+        audit=audit,
+        undo=undo,
+        only=only,
+        allow_foreign=allow_foreign,
+    )
+    path = locate(source, node)
+    if metrics is not None and interval is None:
+        raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
+    if explain:
+        from ctctl.render.gc import write_explanations
+
+        write_explanations(ops.explanations(path, options), out, sys.stdout)
+    elif interval is not None:
+        _keep_running(path, options, out, interval=interval, metrics=metrics, yes=yes)
+    else:
+        _run_once(path, options, yes, out)
+
+
+def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
+    from ctctl.ops.gc import run as ops
+    from ctctl.ops.gc.stopping import stop_on_signals
+    from ctctl.render.gc import write_report
+
+    with ops.opened(path, options) as tables:
+        if not options.dry_run:
+            _ask(path, options, tables.foreign, yes)
+        with stop_on_signals() as stop:
+            report = ops.collect(tables, options, stop)
+    write_report(report, out, sys.stdout, sys.stderr)
+    if stop.is_set():
+        raise typer.Exit(130)
+    if not report.complete:
+        raise typer.Exit(5)
+
+
+def _keep_running(path: Path, options: GcOptions, out: Any, *, interval: str, metrics: str | None, yes: bool) -> None:
+    from ctctl.ops.gc import keep_running as ops
+    from ctctl.ops.gc.run import opened
+    from ctctl.ops.gc.stopping import stop_on_signals
+    from ctctl.render.gc import write_report
+
+    if options.endpoint is not None or options.undo is not None:
+        raise UsageError("--endpoint and --undo are for a single run, not for --interval")
+    schedule = ops.parse_interval(interval)
+    with opened(path, options) as tables:
+        if not options.dry_run:
+            _ask(path, options, tables.foreign, yes)
+    with stop_on_signals() as stop:
+        ops.keep_running(
+            path, options, schedule, stop, lambda report: write_report(report, out, sys.stdout, sys.stderr), metrics
+        )
+
+
+def _ask(path: Path, options: GcOptions, foreign: bool, yes: bool) -> None:
+    """Ask a terminal. Without one, collecting ctctl's own expired entries needs no yes: it is what the tool is for."""
+    if yes:
+        return
+    what = "expired entries" if options.endpoint is None else f"every entry of {options.endpoint}"
+    if sys.stdin.isatty():
+        typer.confirm(f"Delete {what} from {path}{', which another program owns' if foreign else ''}?", abort=True)
+    elif foreign or options.endpoint is not None:
+        raise UsageError(f"deleting {what} from {path} needs --yes where there is no terminal to ask")
+
+
+@app.command()
+def undo(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by gc --undo FILE.")],
+    *,
+    source: TablesOpt = "auto",
+    node: NodeOpt = None,
+    dry_run: DryRunOpt = False,
+    yes: YesOpt = False,
+    allow_foreign: ForeignOpt = False,
+    output: OutputOpt = Format.table,
+) -> None:
+    """Put back what a run deleted, never over an entry that is there again.
+
+    \b
+    ctctl gc --yes --undo gone.jsonl
+    ctctl gc undo gone.jsonl
+    """
+    from ctctl.ops.gc.audit import restore
+    from ctctl.ops.gc.run import GcOptions, opened
+    from ctctl.ops.gc.tables import locate
+    from ctctl.render.gc import write_restored
+
+    path = locate(source, node)
+    with opened(path, GcOptions(dry_run=dry_run, allow_foreign=allow_foreign)) as tables:
+        if not dry_run and not yes:
+            if not sys.stdin.isatty():
+                raise UsageError(f"writing entries to {path} needs --yes where there is no terminal to ask")
+            typer.confirm(f"Put the entries of {file} back into {path}?", abort=True)
+        result = restore(file, tables, dry_run=dry_run)
+    write_restored(result, output_options(output), sys.stdout)

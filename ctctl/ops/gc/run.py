@@ -1,0 +1,223 @@
+"""One garbage collection from end to end: open, decide, collect every family, report."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ctctl.datapath.record import MAP_NAME, read_record
+from ctctl.errors import CtctlError, KernelError, NotFoundError
+from ctctl.kernel.map import Map
+from ctctl.ops.gc import batch, interval, orphans, perkey, walk
+from ctctl.ops.gc.audit import recording
+from ctctl.ops.gc.explain import Explanation, explain
+from ctctl.ops.gc.job import BATCH_SIZE, Engine, Job, Recorder
+from ctctl.ops.gc.limit import RateLimit
+from ctctl.ops.gc.report import EngineName, Report, TableReport, Tally
+from ctctl.ops.gc.tables import CT_TABLES, ForeignTablesError, Table, TableSet, open_tables
+
+ENGINES: dict[EngineName, Engine] = {
+    EngineName.BATCH: batch.collect,
+    EngineName.KERNEL: walk.collect,
+    EngineName.PER_KEY: perkey.collect,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GcOptions:
+    """What a run is to do. ``now``: None for this machine's monotonic clock; ``rate``: deletions a second.
+
+    ``endpoint`` (an address or a name of the node's record) scrubs instead of collecting;
+    ``interval_s`` is the interval this run was due by, ``elapsed_s`` what passed since the last one.
+    """
+
+    engine: EngineName = EngineName.BATCH
+    dry_run: bool = False
+    now: int | None = None
+    rate: float | None = None
+    endpoint: str | None = None
+    orphans: bool = False
+    audit: Path | None = None
+    undo: Path | None = None
+    only: str | None = None
+    allow_foreign: bool = False
+    recheck: bool = True
+    batch_size: int = BATCH_SIZE
+    interval_s: float = interval.START_S
+    elapsed_s: float = 0.0
+
+
+def monotonic_s() -> int:
+    """The clock that lifetimes are in (spec/abi.md)."""
+    return int(time.clock_gettime(time.CLOCK_MONOTONIC))
+
+
+@contextlib.contextmanager
+def opened(path: Path, options: GcOptions) -> Iterator[TableSet]:
+    """The tables of a run: read-only in a dry run; another owner's for writing only when allowed.
+
+    Raises ForeignTablesError, NotFoundError, LayoutError, KernelError.
+    """
+    with open_tables(path, read_only=options.dry_run, only=options.only) as tables:
+        if tables.foreign and not options.dry_run and not options.allow_foreign:
+            raise ForeignTablesError(
+                f"{path} is no node of ctctl: its tables are changed only with --allow-foreign (--dry-run needs none)"
+            )
+        yield tables
+
+
+def run(path: Path, options: GcOptions, stop: threading.Event) -> Report:
+    """Collect the tables at ``path``. Setting ``stop`` ends the run early with a true report.
+
+    Raises CtctlError when nothing could be done; a failure in one table is a note in the report.
+    """
+    with opened(path, options) as tables:
+        return collect(tables, options, stop)
+
+
+def collect(tables: TableSet, options: GcOptions, stop: threading.Event) -> Report:
+    """One run over open tables. Families run side by side: a slow or failing one takes nothing from the other."""
+    started = time.monotonic()
+    now = options.now if options.now is not None else monotonic_s()
+    address = resolve_endpoint(options.endpoint, tables.path) if options.endpoint is not None else None
+    families = list(dict.fromkeys(table.family for table in tables.tables))
+    rate = options.rate / len(families) if options.rate is not None else None
+    notes: list[str] = []
+    with recording(options.audit, options.undo, str(tables.path), now) as recorder:
+
+        def job() -> Job:
+            return _job(options, now, address=address, rate=rate, stop=stop, recorder=recorder)
+
+        def family(name: str) -> list[TableReport]:
+            mine, turn = [table for table in tables.tables if table.family == name], job()
+            reports = [_collect_table(table, options.engine, turn, notes) for table in mine]
+            return [report for report in reports if report is not None]
+
+        with ThreadPoolExecutor(len(families), "ctctl-gc") as pool:
+            reports = [report for result in pool.map(family, families) for report in result]
+        if not reports:
+            raise CtctlError("; ".join(notes))
+        purged = _orphans(tables, options, job(), notes)
+    ratio = 0.0 if options.dry_run else max(report.ratio for report in reports)
+    return Report(
+        source=str(tables.path),
+        engine=options.engine,
+        dry_run=options.dry_run,
+        now=now,
+        tables=tuple(reports),
+        orphans=purged,
+        duration_s=time.monotonic() - started,
+        complete=len(reports) == len(tables.tables) and all(report.complete for report in reports),
+        interval_s=options.interval_s,
+        next_interval_s=interval.next_interval(
+            options.interval_s, _would_be(reports) if options.dry_run else ratio, actual_s=options.elapsed_s
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _would_be(reports: list[TableReport]) -> float:
+    """A dry run's ratio: what the run itself would have deleted."""
+    return max((report.expired / report.max_entries for report in reports), default=0.0)
+
+
+def _job(
+    options: GcOptions,
+    now: int,
+    *,
+    address: bytes | None,
+    rate: float | None,
+    stop: threading.Event,
+    recorder: Recorder | None,
+) -> Job:
+    return Job(
+        now=now,
+        stop=stop,
+        limit=RateLimit(rate, stop),
+        dry_run=options.dry_run,
+        recorder=recorder,
+        address=address,
+        batch_size=options.batch_size,
+        recheck=options.recheck,
+    )
+
+
+def _collect_table(table: Table, engine: EngineName, job: Job, notes: list[str]) -> TableReport | None:
+    started = time.monotonic()
+    if job.address is not None and len(job.address) != table.layout.address:
+        # An IPv4 pod has nothing in the IPv6 tables: figures for them would be a walk for nothing.
+        return _table_report(table, Tally(), started)
+    try:
+        tally = ENGINES[engine](table, job)
+    except KernelError as error:
+        if engine is not EngineName.BATCH or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, 524):
+            notes.append(f"{table.name}: {error}")
+            return None
+        notes.append(f"{table.name}: no batch operations here, collected key by key")
+        tally = perkey.collect(table, job)
+    except CtctlError as error:
+        notes.append(f"{table.name}: {error}")
+        return None
+    return _table_report(table, tally, started)
+
+
+def _table_report(table: Table, tally: Tally, started: float) -> TableReport:
+    return TableReport(
+        map=table.name,
+        family=table.family,
+        protocol=table.protocol,
+        max_entries=table.map.info.max_entries,
+        rows=tally.rows(table.name, table.family),
+        nat_deleted=tally.nat_deleted,
+        resets=tally.resets,
+        complete=tally.complete,
+        duration_s=time.monotonic() - started,
+    )
+
+
+def _orphans(tables: TableSet, options: GcOptions, job: Job, notes: list[str]) -> int | None:
+    if not options.orphans and job.address is None:
+        return None
+    if job.address is None:
+        notes.extend(
+            f"{family}: orphans cannot be told without both conntrack tables"
+            for family in orphans.families_without_ct(tables)
+        )
+    return orphans.purge(tables, job)
+
+
+def explanations(path: Path, options: GcOptions) -> list[Explanation]:
+    """Why the entries at ``path`` would go or stay, table by table. Reads only."""
+    now = options.now if options.now is not None else monotonic_s()
+    with opened(path, replace(options, dry_run=True)) as tables:
+        return [explanation for table in tables.tables for explanation in explain(table, now)]
+
+
+def resolve_endpoint(text: str, path: Path) -> bytes:
+    """An endpoint's address in network order, from an address or a name the node was loaded with.
+
+    Raises NotFoundError for a name the node does not know.
+    """
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(text).packed
+    directory = path if path.is_dir() else path.parent
+    record = read_record(directory / MAP_NAME)
+    known = record.endpoints if record is not None else {}
+    if text not in known:
+        names = f"it knows {', '.join(sorted(known))}" if known else "it has no record of names; give the address"
+        raise NotFoundError(f"no endpoint {text!r} on the node at {path}: {names}")
+    return ipaddress.ip_address(known[text]).packed
+
+
+def collect_private(ct: Map, nat: Map | None, name: str, now: int) -> TableReport:
+    """Collect one private table at a simulated time: the ``gc`` step of a scenario. ``name`` as pinned."""
+    layout, protocol = CT_TABLES[name]
+    table, stop, started = Table(name, ct, layout, protocol, nat), threading.Event(), time.monotonic()
+    return _table_report(table, batch.collect(table, Job(now, stop, RateLimit(None, stop))), started)
