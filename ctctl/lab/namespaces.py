@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ctctl.errors import KernelError, PermissionDenied
-from ctctl.kernel.netns import run_in_netns
-
-NETNS_DIR = Path("/run/netns")
+from ctctl.kernel.netns import NETNS_DIR, run_in_netns
 
 T = TypeVar("T")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ctctl.lab.topology import LabService, Node, Topology
@@ -16,12 +17,16 @@ IDENTITY_REMOTE_NODE = 6
 
 
 def node_document(
-    topology: Topology, node: Node, services: tuple[LabService, ...] | None = None, states: dict[str, str] | None = None
+    topology: Topology,
+    node: Node,
+    *,
+    states: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
 ) -> dict[str, Any]:
     """The node file of ``node`` as plain data.
 
-    ``services`` replaces the topology's; ``states`` maps a pod to the state of every backend it is
-    (``terminating``, ...), default active.
+    ``states`` maps a pod to the state of every backend it is (``terminating``, ...), default active;
+    pods in ``without`` are no backends of any service.
     """
     return {
         "node": {"name": topology.datapath_node(node.name), "ip": node.ip, "device": "eth0", "pod-cidr": node.pod_cidr},
@@ -41,10 +46,7 @@ def node_document(
             for pod in topology.pods_of(node.name)
         ],
         "remote": _remote(topology, node),
-        "services": [
-            _service(topology, node, service, states or {})
-            for service in (topology.services if services is None else services)
-        ],
+        "services": [_service(topology, node, service, states or {}, without) for service in topology.services],
         "policy": [],
     }
 
@@ -69,7 +71,14 @@ def _remote(topology: Topology, node: Node) -> list[dict[str, Any]]:
     return known
 
 
-def _service(topology: Topology, node: Node, service: LabService, states: dict[str, str]) -> dict[str, Any]:
+def backend_id(service: LabService, pod: str) -> int:
+    """The id of a pod as a backend of a service; the same whether or not other backends are there."""
+    return service.id * 10 + 1 + [backend.pod for backend in service.backends].index(pod)
+
+
+def _service(
+    topology: Topology, node: Node, service: LabService, states: Mapping[str, str], without: Collection[str]
+) -> dict[str, Any]:
     document: dict[str, Any] = {
         "name": service.name,
         "type": service.type,
@@ -79,12 +88,13 @@ def _service(topology: Topology, node: Node, service: LabService, states: dict[s
         "id": service.id,
         "backends": [
             {
-                "id": service.id * 10 + number,
+                "id": backend_id(service, backend.pod),
                 "ip": topology.pod(backend.pod).ip,
                 "port": backend.port,
                 "state": states.get(backend.pod, "active"),
             }
-            for number, backend in enumerate(service.backends, 1)
+            for backend in service.backends
+            if backend.pod not in without
         ],
     }
     if service.affinity != "none":

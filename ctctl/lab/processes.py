@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ctctl.errors import CtctlError, UnsupportedError
+from ctctl.errors import CtctlError, NotFoundError, UnsupportedError
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import namespaces
 from ctctl.lab.topology import MEMBERS, Topology
@@ -115,9 +115,35 @@ def run(
     return finished
 
 
+def interactive(topology: Topology, member: str, argv: Sequence[str]) -> int:
+    """Run a program in a member's namespace on this terminal; its exit status, 128 + N if signal N ended it.
+
+    Raises:
+        UnsupportedError: the program is not installed.
+        NotFoundError: the namespace is not there.
+    """
+    command = (find_program(argv[0]), *argv[1:])
+    environment = {**os.environ, MARK: topology.name}
+    name = topology.netns(member)
+    if not namespaces.is_live(name):
+        raise NotFoundError(f"the lab {topology.name!r} is not up: there is no namespace {name}")
+    process = run_in_netns(name, lambda: subprocess.Popen(command, env=environment))
+    while True:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            continue  # the terminal sent it to the program too, which decides
+        return status if status >= 0 else 128 - status
+
+
 def lab_pids(topology: Topology) -> list[int]:
     """Every live process of the lab, except this one and its ancestors."""
     return _Membership.of(topology).pids()
+
+
+def count_in(inode: int) -> int:
+    """How many processes are in the network namespace with this inode."""
+    return len(_Membership(frozenset({inode}), b"\0", inode).pids())
 
 
 def kill_all(topology: Topology) -> int:

@@ -1,0 +1,62 @@
+"""The nodes' datapaths: the same loader as ``ctctl load``, with node files the lab writes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from ctctl.config.node import load_node_file
+from ctctl.datapath.loader import LoadRequest, load
+from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, list_nodes
+from ctctl.datapath.unload import unload
+from ctctl.errors import NotFoundError, PermissionDenied
+from ctctl.lab.nodefile import node_document, node_yaml
+from ctctl.lab.topology import Node, Topology
+
+Say = Callable[[str], None]
+
+
+def pin_dir(topology: Topology, node: str) -> Path:
+    """Where a node's maps are pinned."""
+    return NodePaths(DEFAULT_BPFFS, topology.datapath_node(node)).dir
+
+
+def is_loaded(topology: Topology, node: str) -> bool | None:
+    """Whether the node has a pin directory; None where this user may not look."""
+    try:
+        return topology.datapath_node(node) in list_nodes()
+    except PermissionDenied:
+        return None
+
+
+def load_node(
+    topology: Topology, node: Node, say: Say, *, states: Mapping[str, str] | None = None, without: Collection[str] = ()
+) -> None:
+    """Write the node's file and load it; a second time replaces programs and services, connections stay.
+
+    Raises what ``ctctl.datapath.loader.load`` raises.
+    """
+    text = node_yaml(node_document(topology, node, states=states, without=without))
+    path = topology.node_file(node.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    load(LoadRequest(node=load_node_file(path), text=text, netns=topology.netns(node.name), say=say))
+
+
+def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], without: Collection[str]) -> None:
+    """Change the services of a loaded node in place, as ``ctctl apply`` does."""
+    load_node(topology, node, _silent, states=states, without=without)
+
+
+def _silent(_line: str) -> None:
+    return
+
+
+def unload_node(topology: Topology, node: str) -> bool:
+    """Unload the node, whatever state it is in. False: there was nothing of it."""
+    if not is_loaded(topology, node):
+        return False
+    with contextlib.suppress(NotFoundError):
+        unload(topology.datapath_node(node))
+    return True

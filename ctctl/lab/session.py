@@ -1,0 +1,294 @@
+"""A story's hands: ordinary programs in the lab's namespaces, the nodes' tables, and expectations."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import socket
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from ctctl.decode.ct import decode_entry
+from ctctl.kernel.map import Map
+from ctctl.kernel.netns import run_in_netns
+from ctctl.lab import processes
+from ctctl.lab.story import EventSource, Reporter, SnatRow, StoryError
+from ctctl.lab.topology import Topology
+from ctctl.lab.wait import wait_until
+from ctctl.model.entry import CtEntry, CtFlags, CtState
+from ctctl.model.event import HookEvent
+from ctctl.model.tuples import Direction, FlowTuple
+
+CT_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
+SNAT_TABLE = "cilium_snat_v4_external"
+AFFINITY_TABLE = "cilium_lb4_affinity"
+
+#: The first local port that clients take, so that the tables of a story are easy to read.
+FIRST_PORT = 54260
+LAST_PORT = 54999
+
+_TCP, _UDP, _ICMP = 6, 17, 1
+_PROTOCOLS = {"TCP": _TCP, "UDP": _UDP, "ICMP": _ICMP}
+
+#: A table is written before the packet is delivered, but the last ACK of a connection may still be on its way.
+_SETTLE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What an entry has to be; None: anything. ``src``/``dst`` are ``address:port`` in the original direction."""
+
+    direction: Direction
+    proto: str
+    src: str
+    dst: str
+    related: bool = False
+    flags: CtFlags | None = None
+    state: CtState | None = None
+    src_sec_id: int | None = None
+    rev_nat: int | None = None
+    tx_flags_seen: int | None = None
+    rx_flags_seen: int | None = None
+    backend_id: int | None = None
+    #: seconds until it expires, most; the least is 3 less
+    remaining: int | None = None
+
+    def __str__(self) -> str:
+        words = [f"{self.proto} {self.direction} {self.src} -> {self.dst}{' related' if self.related else ''}"]
+        for field in fields(self)[5:]:
+            value = getattr(self, field.name)
+            if value is not None:
+                words.append(f"{field.name}={_flag_words(value) if isinstance(value, CtFlags) else value}")
+        return " ".join(words)
+
+    def mismatches(self, entry: CtEntry, now: int) -> list[str]:
+        """What of ``entry`` differs, in words; empty if it is the wanted one."""
+        wrong = []
+        for name in ("flags", "state", "src_sec_id", "rev_nat", "tx_flags_seen", "rx_flags_seen", "backend_id"):
+            wanted, found = getattr(self, name), getattr(entry, name)
+            if wanted is not None and wanted != found:
+                wrong.append(f"{name} is {_flag_words(found) if isinstance(found, CtFlags) else found}")
+        left = entry.remaining(now)
+        if self.remaining is not None and not self.remaining - 3 <= left <= self.remaining:
+            wrong.append(f"remaining is {left}")
+        return wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said, and the local port the client had."""
+
+    body: str
+    source_port: int
+
+
+class Session:
+    """One story on one lab.
+
+    ``pins`` maps a node's name to its pin directory, ``tap`` listens to the nodes' hooks,
+    ``configure(states, without)`` changes backends on all nodes.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        pins: dict[str, Path],
+        report: Reporter,
+        tap: EventSource,
+        configure: Callable[[dict[str, str], frozenset[str]], None],
+    ) -> None:
+        self.topology = topology
+        self.report = report
+        self._pins = pins
+        self._tap = tap
+        self._configure = configure
+        self._configured = False
+
+    # ---- the datapath
+
+    def configure(self, *, states: dict[str, str] | None = None, without: Collection[str] = ()) -> None:
+        """Give pods' backends another state, or take pods out of every service; the rest is as in the topology."""
+        self._configured = True
+        self._configure(states or {}, frozenset(without))
+
+    def restore(self) -> None:
+        """Undo what ``configure`` did."""
+        if self._configured:
+            self._configure({}, frozenset())
+            self._configured = False
+
+    def events(self) -> Sequence[HookEvent]:
+        """What the hooks have reported so far, in order of time."""
+        return self._tap.events()
+
+    # ---- traffic
+
+    def curl(self, member: str, address: str, port: int, path: str = "/") -> Answer:
+        """One HTTP request with curl. Raises StoryError if it is not answered within ten seconds."""
+        done = self._curl(member, address, port, path)
+        if done.returncode:
+            why = done.stderr.strip() or f"exit status {done.returncode}"
+            raise StoryError(f"{member}: no answer from {address}:{port}: {why}")
+        body, _, source_port = done.stdout.rpartition("\n")
+        answer = Answer(body.strip(), int(source_port))
+        self.report.command(member, f"curl http://{address}:{port}{path}", answer.body)
+        return answer
+
+    def curl_refused(self, member: str, address: str, port: int) -> None:
+        """The same, which must be refused (ICMP port unreachable or RST), and not merely time out."""
+        done = self._curl(member, address, port, "/")
+        if done.returncode != 7:
+            raise StoryError(f"{member}: {address}:{port} must refuse, curl ended with status {done.returncode}")
+        said = done.stderr.strip().removeprefix("curl: ")
+        self.report.command(member, f"curl http://{address}:{port}/", said)
+
+    def _curl(self, member: str, address: str, port: int, path: str) -> processes.Finished:
+        ports = f"{FIRST_PORT}-{LAST_PORT}"
+        url = f"http://{address}:{port}{path}"
+        argv = ("curl", "-sS", "-4", "--noproxy", "*", "--max-time", "10", "--local-port", ports)
+        return processes.run(self.topology, member, (*argv, "-w", "\n%{local_port}", url), check=False)
+
+    def ping(self, member: str, address: str, count: int = 1) -> None:
+        """Echo requests with ping, all of which must be answered."""
+        argv = ("ping", "-n", "-c", str(count), "-i", "0.2", "-W", "3", address)
+        done = processes.run(self.topology, member, argv, check=False)
+        summary = next((line for line in done.stdout.splitlines() if "packets transmitted" in line), "no answer")
+        if done.returncode:
+            raise StoryError(f"{member}: ping {address}: {summary}")
+        self.report.command(member, shlex.join(argv), summary)
+
+    def datagram(self, member: str, address: str, port: int, text: str = "hello") -> Answer:
+        """One UDP datagram, whose answer must come from where it was sent to."""
+        with self.socket(member, socket.SOCK_DGRAM) as sock:
+            source_port = _bind_next(sock)
+            sock.settimeout(5)
+            sock.connect((address, port))
+            sock.send(text.encode())
+            try:
+                body = sock.recv(2048).decode(errors="replace")
+            except TimeoutError:
+                raise StoryError(f"{member}: no answer to a datagram to {address}:{port}") from None
+            except ConnectionRefusedError:
+                raise StoryError(f"{member}: the datagram to {address}:{port} was refused") from None
+        self.report.command(member, f"datagram {text!r} to {address}:{port}", body)
+        return Answer(body, source_port)
+
+    def socket(self, member: str, kind: socket.SocketKind, proto: int = 0) -> socket.socket:
+        """An IPv4 socket that lives in ``member``'s namespace."""
+        made: socket.socket = run_in_netns(
+            self.topology.netns(member), lambda: socket.socket(socket.AF_INET, kind, proto)
+        )
+        return made
+
+    # ---- tables
+
+    def entries(self, node: str) -> list[CtEntry]:
+        """Both conntrack tables of a node."""
+        found = []
+        for table in CT_TABLES:
+            with Map.open_pinned(self._pins[node] / table, read_only=True) as opened:
+                found += [decode_entry(key, value, map_name=table) for key, value in opened.items()]
+        return sorted(found, key=lambda entry: (entry.map or "", entry.direction, str(entry.tuple)))
+
+    def snat(self, node: str) -> list[SnatRow]:
+        """The SNAT table of a node: keys are in packet order, unlike conntrack's (spec/abi.md)."""
+        rows = []
+        with Map.open_pinned(self._pins[node] / SNAT_TABLE, read_only=True) as table:
+            for key, value in table.items():
+                flow = FlowTuple(
+                    key[12],
+                    IPv4Address(key[4:8]),
+                    int.from_bytes(key[10:12], "big"),
+                    IPv4Address(key[0:4]),
+                    int.from_bytes(key[8:10], "big"),
+                )
+                to = f"{IPv4Address(value[32:36])}:{int.from_bytes(value[36:38], 'big')}"
+                rows.append(SnatRow(str(flow), to))
+        return sorted(rows, key=lambda row: row.flow)
+
+    def empty_tables(self) -> None:
+        """Forget every connection on both nodes: a story's tables show that story."""
+        for pins in self._pins.values():
+            for table in (*CT_TABLES, SNAT_TABLE, AFFINITY_TABLE):
+                with Map.open_pinned(pins / table) as opened:
+                    for key, _ in list(opened.items()):
+                        opened.delete(key)
+
+    def show(self, *nodes: str) -> None:
+        """Report the tables of these nodes."""
+        for node in nodes:
+            self.report.table(node, self.entries(node), self.snat(node), int(time.monotonic()))
+
+    # ---- expectations
+
+    def expect(self, node: str, want: Want, what: str = "") -> CtEntry:
+        """The wanted entry of a node; waits up to three seconds for it.
+
+        Raises:
+            StoryError: it is not there, or not like that; says what is.
+        """
+        found: list[CtEntry] = []
+
+        def there() -> bool:
+            found[:] = [entry for entry in self.entries(node) if _same_flow(want, entry)]
+            return any(not want.mismatches(entry, int(time.monotonic())) for entry in found)
+
+        if not wait_until(there, _SETTLE_S):
+            if not found:
+                raise StoryError(f"{node}: no entry {want}")
+            wrong = "; ".join(want.mismatches(found[0], int(time.monotonic())))
+            raise StoryError(f"{node}: expected {want}, but {wrong}")
+        self.report.checked(f"{node}: {what or want}")
+        return found[0]
+
+    def expect_none(self, node: str, what: str, unwanted: Callable[[CtEntry], bool]) -> None:
+        """No entry of the node may be like that. Raises StoryError with the first one."""
+        for entry in self.entries(node):
+            if unwanted(entry):
+                raise StoryError(f"{node}: {what}, but there is {entry.direction} {entry.tuple}")
+        self.report.checked(f"{node}: {what}")
+
+    def expect_snat(self, node: str, flow: str, to: str) -> None:
+        """The SNAT table rewrites ``flow`` to ``to``. Raises StoryError."""
+        rows = self.snat(node)
+        if SnatRow(flow, to) not in rows:
+            there = ", ".join(f"{row.flow} => {row.to}" for row in rows) or "it is empty"
+            raise StoryError(f"{node}: no SNAT entry {flow} => {to}; {there}")
+        self.report.checked(f"{node}: SNAT {flow} => {to}")
+
+    def check(self, holds: bool, what: str) -> None:
+        """``what`` must hold. Raises StoryError."""
+        if not holds:
+            raise StoryError(f"not so: {what}")
+        self.report.checked(what)
+
+
+def _same_flow(want: Want, entry: CtEntry) -> bool:
+    flow = entry.tuple
+    return (
+        entry.direction == want.direction
+        and entry.related == want.related
+        and flow.proto == _PROTOCOLS[want.proto]
+        and f"{flow.src}:{flow.src_port}" == want.src
+        and f"{flow.dst}:{flow.dst_port}" == want.dst
+    )
+
+
+def _flag_words(flags: CtFlags) -> str:
+    return "|".join(str(flag.name) for flag in CtFlags if flag & flags) or "none"
+
+
+def _bind_next(sock: socket.socket) -> int:
+    """Bind to the first free local port of the range."""
+    for port in range(FIRST_PORT, LAST_PORT):
+        try:
+            sock.bind(("", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return port
+    raise StoryError("no free local port left")
