@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -64,7 +64,7 @@ class LiveTrace:
         #: nanoseconds to add to an event's time to get the wall clock's (Unix time)
         self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
 
-    def events(self, on_ready: Callable[[Sequence[str]], None] | None = None) -> Iterator[TracedEvent]:
+    def events(self, on_ready: Callable[[Sequence[str]], None] | None = None) -> Generator[TracedEvent, None, None]:
         """The flow's events in order of time. ``on_ready`` is called with the nodes once hooks report.
 
         However it ends, by exhaustion, by closing or by an exception, the hooks fall silent again.
