@@ -1,0 +1,300 @@
+"""The three engines on real LRU tables: one result, true figures, clean stops, pairs, races."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ctctl.kernel.map import Map, MapType
+from ctctl.ops.gc import batch, keys, perkey, walk
+from ctctl.ops.gc.job import Engine, Job
+from ctctl.ops.gc.limit import RateLimit
+from ctctl.ops.gc.report import Tally
+from ctctl.ops.gc.tables import CT_TABLES, Table
+from tests.support.gctables import (
+    CT,
+    NOW,
+    contents,
+    entry,
+    key4,
+    nat4,
+    random_keys,
+    random_values,
+)
+
+pytestmark = pytest.mark.kernel
+
+ENGINES: dict[str, Engine] = {"batch": batch.collect, "kernel": walk.collect, "per-key": perkey.collect}
+COLLECTING = pytest.mark.parametrize("collect", ENGINES.values(), ids=ENGINES)
+
+
+class Recording:
+    """A recorder that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, bytes, bytes]] = []
+
+    def deleted(self, table: str, reason: str, key: bytes, value: bytes) -> None:
+        self.lines.append((table, reason, key, value))
+
+    def of(self, table: str) -> dict[bytes, bytes]:
+        return {key: value for name, _, key, value in self.lines if name == table}
+
+
+def job(**changes: object) -> Job:
+    stop = threading.Event()
+    made = Job(NOW, stop, RateLimit(None, stop))
+    return replace(made, **changes)
+
+
+def ct_map(name: str = "cilium_ct4_global", max_entries: int = 4096) -> Map:
+    return Map.create(name[:15], MapType.LRU_HASH, CT[name].size, 56, max_entries)
+
+
+def as_table(ct: Map, nat: Map | None = None, name: str = "cilium_ct4_global") -> Table:
+    layout, protocol = CT_TABLES[name]
+    return Table(name, ct, layout, protocol, nat)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Map, Map]]:
+    """A conntrack table and an SNAT table."""
+    with (
+        ct_map() as ct,
+        Map.create("snat_v4", MapType.LRU_HASH, 14, 40, 4096) as nat,
+    ):
+        yield ct, nat
+
+
+def figures(tally: Tally) -> list[list[int]]:
+    return [a.tolist() for a in (tally.alive, tally.expired, tally.deleted, tally.skipped)] + [[tally.nat_deleted]]
+
+
+def fill_pair(ct: Map, nat: Map, seed: int, size: int, share: float) -> None:
+    """Random entries; some OUT ones with SNAT pairs of both orientations, some SNAT entries of nobody."""
+    rng = np.random.default_rng(seed)
+    ks, vs = random_keys(size, CT["cilium_ct4_global"], rng), random_values(size, rng, expired=share)
+    ct.update_batch(ks, vs)
+    for key, value in zip(map(bytes, ks), map(bytes, vs), strict=True):
+        if not keys.is_out(key) or rng.random() < 0.3:
+            continue
+        dsr = bool(perkey.flags_of(value) & keys.CT_DSR_INTERNAL)
+        forward = keys.nat_key(key, dsr)
+        nat_value = nat4("172.16.0.10", int(rng.integers(1, 65536)))
+        nat.update(forward, nat_value)
+        if not dsr:
+            nat.update(keys.reverse_nat_key(forward, nat_value), keys.reverse_nat_value(forward, nat_value))
+    nat.update(key4("1.2.3.4", 5, "6.7.8.9", 10), nat4("1.1.1.1", 1))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32), st.integers(0, 600), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.booleans())
+def test_three_engines_one_result(seed: int, size: int, share: float, recorded: bool) -> None:
+    results = []
+    for collect in ENGINES.values():
+        recorder = Recording() if recorded else None
+        with ct_map() as ct, Map.create("snat_v4", MapType.LRU_HASH, 14, 40, 4096) as nat:
+            if size:
+                fill_pair(ct, nat, seed, size, share)
+            before, nat_before = contents(ct), contents(nat)
+            tally = collect(as_table(ct, nat), job(recorder=recorder))
+            left, nat_left = contents(ct), contents(nat)
+        assert left == {k: v for k, v in before.items() if perkey.lifetime_of(v) >= NOW}
+        assert tally.complete
+        assert int(tally.alive.sum()) == len(left)
+        assert int(tally.deleted.sum()) == len(before) - len(left)
+        assert tally.nat_deleted == len(nat_before) - len(nat_left)
+        if recorder is not None:
+            assert recorder.of("cilium_ct4_global") == {k: v for k, v in before.items() if k not in left}
+            nat_gone = {k: v for name, _, k, v in recorder.lines if name != "cilium_ct4_global"}
+            assert nat_gone == {k: v for k, v in nat_before.items() if k not in nat_left}
+        results.append((figures(tally), left, nat_left))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("name", ["cilium_ct_any4_global", "cilium_ct6_global", "cilium_ct_any6_global"])
+def test_every_table_and_family(name: str) -> None:
+    results = []
+    for collect in ENGINES.values():
+        rng = np.random.default_rng(3)
+        with ct_map(name) as ct:
+            ct.update_batch(random_keys(1000, CT[name], rng, tcp="any" not in name), random_values(1000, rng))
+            tally = collect(as_table(ct, name=name), job())
+            results.append((figures(tally), contents(ct)))
+            assert tally.rows(name, "ipv6")
+    assert results[0] == results[1] == results[2]
+    assert 400 < len(results[0][1]) < 600
+
+
+@COLLECTING
+def test_ipv6_snat_pair_goes_along(collect: Engine) -> None:
+    ct_key = bytes(range(16)) + bytes(range(16, 32)) + b"\x01\xbb\xd3\xf4\x06\x00"
+    forward = keys.nat_key(ct_key, dsr=False)
+    nat_value = bytes(32) + bytes(range(64, 80)) + b"\xc3\x50" + bytes(6)
+    reverse = keys.reverse_nat_key(forward, nat_value)
+    with ct_map("cilium_ct6_global") as ct, Map.create("snat_v6", MapType.LRU_HASH, 38, 56, 64) as nat:
+        ct.update(ct_key, entry(lifetime=NOW - 1))
+        nat.update(forward, nat_value)
+        nat.update(reverse, keys.reverse_nat_value(forward, nat_value))
+        tally = collect(as_table(ct, nat, "cilium_ct6_global"), job())
+        assert (tally.nat_deleted, contents(ct), contents(nat)) == (2, {}, {})
+
+
+@COLLECTING
+def test_snat_of_a_living_connection_stays(collect: Engine, pair: tuple[Map, Map]) -> None:
+    ct, nat = pair
+    # Expired DSR OUT entry and a live plain one with related tuples: only the first one's SNAT entry goes.
+    dsr = key4("192.0.2.50", 40000, "10.64.0.64", 8080)
+    live = key4("10.64.0.64", 1234, "8.8.8.8", 443)
+    ct.update(dsr, entry(lifetime=NOW - 1, flags=0x80))
+    ct.update(live, entry(lifetime=NOW + 1))
+    nat.update(keys.nat_key(dsr, dsr=True), nat4("172.16.0.10", 80))
+    nat.update(keys.nat_key(live, dsr=False), nat4("10.0.0.1", 50000))
+    tally = collect(as_table(ct, nat), job())
+    assert tally.nat_deleted == 1
+    assert list(contents(nat)) == [keys.nat_key(live, dsr=False)]
+
+
+@COLLECTING
+def test_in_service_and_related_entries_take_no_snat_entry(collect: Engine, pair: tuple[Map, Map]) -> None:
+    ct, nat = pair
+    for flags in (1, 2, 3, 4):
+        ct.update(key4("10.0.0.1", 1000, "10.0.0.2", 80, flags=flags), entry(lifetime=NOW - 1))
+    out = key4("10.0.0.1", 1000, "10.0.0.2", 80)
+    for dsr in (False, True):
+        nat.update(keys.nat_key(out, dsr=dsr), nat4("1.1.1.1", 1))
+    tally = collect(as_table(ct, nat), job())
+    assert (int(tally.deleted.sum()), tally.nat_deleted, len(contents(nat))) == (4, 0, 2)
+
+
+@COLLECTING
+def test_dry_run_works_on_a_map_opened_for_reading(collect: Engine, tmp_path: Path) -> None:
+    from tests.support.gctables import table_dir
+
+    with table_dir(tmp_path) as where:
+        made = where.create("cilium_ct4_global")
+        where.fill("cilium_ct4_global", 800, np.random.default_rng(5))
+        before = contents(made)
+        with Map.open_pinned(where.path / "cilium_ct4_global", read_only=True) as ct:
+            tally = collect(as_table(ct), job(dry_run=True))
+        assert contents(made) == before
+        expired = sum(perkey.lifetime_of(v) < NOW for v in before.values())
+        assert int(tally.expired.sum()) == expired > 0
+        assert (int(tally.alive.sum()), int(tally.deleted.sum()), int(tally.skipped.sum())) == (800 - expired, 0, 0)
+
+
+@COLLECTING
+def test_a_stopped_run_tells_the_truth(collect: Engine) -> None:
+    rng = np.random.default_rng(11)
+    with ct_map(max_entries=16384) as ct:
+        ct.update_batch(random_keys(8000, CT["cilium_ct4_global"], rng), random_values(8000, rng, expired=1.0))
+        stop = threading.Event()
+        threading.Timer(0.3, stop.set).start()
+        tally = collect(as_table(ct), job(stop=stop, limit=RateLimit(2000, stop), batch_size=512))
+        left = len(contents(ct))
+        assert not tally.complete
+        assert 0 <= int(tally.deleted.sum()) == 8000 - left < 8000
+
+
+@COLLECTING
+def test_rate_limit_holds_and_all_go_in_the_end(collect: Engine) -> None:
+    import time
+
+    rng = np.random.default_rng(12)
+    with ct_map() as ct:
+        ct.update_batch(random_keys(900, CT["cilium_ct4_global"], rng), random_values(900, rng, expired=0.5))
+        expired = sum(perkey.lifetime_of(v) < NOW for v in contents(ct).values())
+        stop, started = threading.Event(), time.monotonic()
+        tally = collect(as_table(ct), job(stop=stop, limit=RateLimit(400, stop)))
+        took = time.monotonic() - started
+    assert (int(tally.deleted.sum()), tally.complete) == (expired, True)
+    assert int(tally.alive.sum()) == 900 - expired
+    assert took >= expired / 400 * 0.9
+
+
+def _refresh(ct: Map, key: bytes) -> None:
+    """What a packet does: write the lifetime of an entry that is there."""
+    if ct.lookup(key) is not None:
+        ct.update(key, entry(lifetime=NOW + 60))
+
+
+@pytest.mark.parametrize("in_kernel", [True, False], ids=["program", "lookups"])
+@pytest.mark.parametrize("recheck", [True, False], ids=["recheck", "no-recheck"])
+def test_recheck_saves_an_entry_refreshed_after_the_test(
+    in_kernel: bool, recheck: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = key4("10.0.0.1", 1000, "10.0.0.2", 80)
+    other = key4("10.0.0.1", 1001, "10.0.0.2", 80)
+    with ct_map() as ct:
+        ct.update(key, entry(lifetime=NOW - 1))
+        ct.update(other, entry(lifetime=NOW - 1))
+        if in_kernel:
+            turn = job(recheck=recheck, before_delete=lambda _keys: _refresh(ct, key))
+        else:
+            # Without programs the refresh comes while the candidate waits for the rate limit.
+            from ctctl.errors import KernelError
+
+            def refuse(*_args: object, **_more: object) -> None:
+                raise KernelError("load", "gc", 1)
+
+            monkeypatch.setattr(batch, "GcProgram", refuse)
+            stop = threading.Event()
+
+            class Slow(RateLimit):
+                def take(self, want: int, *, slice_s: float = 0.1) -> int:
+                    _refresh(ct, key)
+                    return 1
+
+            turn = job(recheck=recheck, limit=Slow(None, stop))
+        tally = batch.collect(as_table(ct), turn)
+        survived = ct.lookup(key) is not None
+        assert ct.lookup(other) is None
+    assert survived is recheck
+    assert int(tally.skipped.sum()) == int(recheck)
+    assert int(tally.expired.sum()) == 2
+
+
+@COLLECTING
+def test_memory_does_not_grow_with_the_table(collect: Engine) -> None:
+    import tracemalloc
+
+    peaks = []
+    for size in (3000, 24000):
+        rng = np.random.default_rng(1)
+        with ct_map(max_entries=2 * size) as ct:
+            ct.update_batch(random_keys(size, CT["cilium_ct4_global"], rng), random_values(size, rng))
+            tracemalloc.start()
+            collect(as_table(ct), job(batch_size=1024))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.5 + 200_000
+
+
+def test_batches_of_one_entry_and_more_than_the_table() -> None:
+    for size in (1, 7, 100_000):
+        rng = np.random.default_rng(9)
+        with ct_map() as ct:
+            ct.update_batch(random_keys(300, CT["cilium_ct4_global"], rng), random_values(300, rng))
+            expected = {k: v for k, v in contents(ct).items() if perkey.lifetime_of(v) >= NOW}
+            batch.collect(as_table(ct), job(batch_size=size))
+            assert contents(ct) == expected
+
+
+def test_kernel_engine_logs_more_than_its_log_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "LOG_SIZE", 64)
+    rng, recorder = np.random.default_rng(4), Recording()
+    with ct_map() as ct:
+        ct.update_batch(random_keys(1000, CT["cilium_ct4_global"], rng), random_values(1000, rng))
+        before = contents(ct)
+        tally = walk.collect(as_table(ct), job(recorder=recorder))
+        left = contents(ct)
+    assert recorder.of("cilium_ct4_global") == {k: v for k, v in before.items() if k not in left}
+    assert len(recorder.lines) == int(tally.deleted.sum()) == sum(perkey.lifetime_of(v) < NOW for v in before.values())
+    assert int(tally.alive.sum()) == len(left)
