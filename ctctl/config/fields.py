@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
@@ -10,31 +9,29 @@ from typing import TypeVar, overload
 
 from ctctl.config.yamltree import Item, parse_int
 from ctctl.errors import ConfigError
+from ctctl.model.suggest import nearest
+from ctctl.model.units import parse_duration
 
 T = TypeVar("T")
 D = TypeVar("D")
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 _REQUIRED = object()
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the known word nearest to a wrong one, else the list of known words."""
+def hint(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?`` for the known word nearest to a wrong one, else the list of known words."""
     words = sorted(known)
-    close = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
+    close = nearest(word, words)
+    return f"did you mean {close!r}?" if close else f"known: {', '.join(words) or 'none'}"
 
 
-def parse_duration(text: str) -> int:
+def parse_seconds(text: str) -> int:
     """Whole seconds from ``10s``, ``2h13m20s``, ``1d`` or a plain number. Raises ValueError."""
-    if text.isascii() and text.isdigit():
-        return int(text)
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise ValueError(f"{text!r} is not a duration such as 10s or 2h13m20s")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    seconds = parse_duration(text)
+    if seconds != int(seconds):
+        raise ValueError(f"{text!r} is no whole number of seconds")
+    return int(seconds)
 
 
 def parse_mac(text: str) -> str:
@@ -84,7 +81,7 @@ class Fields:
         known_keys = frozenset(known)
         for key, line in item.key_lines.items():
             if key not in known_keys:
-                message = f"{what}: unknown key {key!r}; {nearest(key, known_keys)}"
+                message = f"{what}: unknown key {key!r}; {hint(key, known_keys)}"
                 raise ConfigError(message, path=item.path, line=line)
 
     def __contains__(self, key: str) -> bool:
@@ -141,7 +138,7 @@ class Fields:
 
     def duration(self, key: str, default: int) -> int:
         """Whole seconds."""
-        return self.parsed(key, parse_duration, default)
+        return self.parsed(key, parse_seconds, default)
 
     def choice(self, key: str, choices: Iterable[str], default: str | None = None) -> str:
         """One of ``choices``, whatever the case; returned as spelt there."""

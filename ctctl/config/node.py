@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from ctctl.config.fields import Fields, nearest, parse_cidr, parse_ipv4, parse_mac
+from ctctl.config.fields import Fields, hint, parse_cidr, parse_ipv4, parse_mac
 from ctctl.config.service import PROTOCOLS, Service, assign_ids, check_services, parse_service
 from ctctl.config.yamltree import Item, load_yaml, parse_yaml
 from ctctl.errors import ConfigError
@@ -351,7 +351,7 @@ def _policy(item: Item, endpoints: tuple[Endpoint, ...]) -> PolicyRule:
     fields = Fields(item, "policy rule", ["endpoint", "direction", "identity", "cidr", "port", "protocol", "deny"])
     name = fields.text("endpoint")
     if name not in (known := [endpoint.name for endpoint in endpoints]):
-        raise fields.error("endpoint", f"no endpoint is called {name!r}; {nearest(name, known)}")
+        raise fields.error("endpoint", f"no endpoint is called {name!r}; {hint(name, known)}")
     if "identity" in fields and "cidr" in fields:
         raise fields.error("cidr", "a rule names the peer by identity or by cidr, not both")
     return PolicyRule(

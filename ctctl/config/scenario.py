@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ctctl.config.fields import Fields, nearest, parse_cidr, parse_duration, parse_ipv4
+from ctctl.config.fields import Fields, hint, parse_cidr, parse_ipv4, parse_seconds
 from ctctl.config.node import NodeFile, load_node_file
 from ctctl.config.service import BACKEND_STATES, Backend, Service, assign_ids, parse_backend, parse_service
 from ctctl.config.yamltree import Item
@@ -173,12 +173,12 @@ def _step(item: Item, number: int, nf: NodeFile) -> AnyStep:
 
 
 def _hint(item: Item) -> str:
-    return nearest(next(iter(item.entries), ""), _KINDS)
+    return hint(next(iter(item.entries), ""), _KINDS)
 
 
 def _common(fields: Fields, number: int) -> Step:
     expect = fields.mapping("expect").plain() if "expect" in fields else None
-    advance = fields.parsed("advance", parse_duration, 0)
+    advance = fields.parsed("advance", parse_seconds, 0)
     return Step(number, fields.item.line, fields.parsed("note", str, ""), advance, expect)
 
 
@@ -188,7 +188,7 @@ def _packet_step(fields: Fields, number: int, nf: NodeFile) -> PacketStep:
     endpoint = fields.parsed("endpoint", str, None)
     if endpoint is not None and nf.endpoint(endpoint) is None:
         known = [endpoint.name for endpoint in nf.endpoints]
-        raise fields.error("endpoint", f"no endpoint is called {endpoint!r}; {nearest(endpoint, known)}")
+        raise fields.error("endpoint", f"no endpoint is called {endpoint!r}; {hint(endpoint, known)}")
     if "identity" in fields and "mark" in fields:
         raise fields.error("mark", "identity is a mark already: give one of them")
     return PacketStep(
@@ -244,7 +244,7 @@ def _service_step(fields: Fields, number: int, nf: NodeFile) -> ServiceStep:
     name = fields.text("service")
     known = [service.name for service in nf.services]
     if name not in known:
-        raise fields.error("service", f"no service is called {name!r}; {nearest(name, known)}")
+        raise fields.error("service", f"no service is called {name!r}; {hint(name, known)}")
     if "backends" not in fields:
         raise fields.item.error(f"{fields.what}: backends is missing")
     return ServiceStep(
@@ -256,6 +256,6 @@ def _op_step(item: Item, number: int) -> OpStep:
     op = item.entries["op"].text
     what = f"step {number}: {op}"
     if op not in _OPS:
-        raise item.entries["op"].error(f"step {number}: unknown op {op!r}; {nearest(op, _OPS)}")
+        raise item.entries["op"].error(f"step {number}: unknown op {op!r}; {hint(op, _OPS)}")
     fields = Fields(item, what, ("op", "advance", "expect", "note", *_OPS[op]))
     return OpStep(_common(fields, number), op, {key: read(fields, key) for key, read in _OPS[op].items()})

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
-from ctctl.config.fields import Fields, parse_cidr, parse_duration, parse_ipv4
+from ctctl.config.fields import Fields, parse_cidr, parse_ipv4, parse_seconds
 from ctctl.config.yamltree import Item
 from ctctl.errors import ConfigError
 
@@ -113,7 +113,7 @@ def parse_service(item: Item) -> Service:
 def _affinity(text: str) -> int:
     if text.lower() == "none":
         return 0
-    return DEFAULT_AFFINITY_S if text.lower() == "clientip" else parse_duration(text)
+    return DEFAULT_AFFINITY_S if text.lower() == "clientip" else parse_seconds(text)
 
 
 def _source_ranges(fields: Fields) -> tuple[IPv4Network, ...]:
