@@ -1,0 +1,49 @@
+"""Every story, as a user runs it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ctctl.lab import processes
+from ctctl.lab.stories import STORIES
+from ctctl.lab.topology import Topology
+from tests.lab.conftest import ctctl
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_story(lab: Topology, story: str) -> None:
+    told = ctctl("lab", "run", story, "--name", lab.name).stdout
+    assert f"== {story}: as it has to be" in told
+    assert "-- which hook wrote what" in told
+    assert "events were lost" not in told
+
+
+def test_dsr_account_names_the_hooks(lab: Topology) -> None:
+    """Who writes what on which node, from the events of the datapath itself."""
+    told = ctctl("lab", "run", "loadbalancer-dsr", "--name", lab.name).stdout
+    account = told.partition("-- which hook wrote what")[2].splitlines()
+
+    def line(node: str, hook: str, text: str) -> bool:
+        return any(node in each and hook in each and text in each for each in account)
+
+    assert line("node-a", "from_netdev", "created SVC, backend 241")
+    assert line("node-a", "from_netdev", "Geneve 10.1.0.2 VNI 2, DSR option 172.190.0.17:80")
+    assert line("node-b", "from_overlay", "created OUT [DSRInternal] and the SNAT entry")
+    assert line("node-b", "to_container", "created IN [FromTunnel] with its ICMP related entry")
+    assert line("node-b", "to_netdev", "OUT")
+
+
+def test_a_story_that_fails_says_what_is_wrong(lab: Topology) -> None:
+    """Without its server the story cannot be: one line, exit status 1, the lab still works."""
+    route = ["ip", "route", "add", "blackhole", "10.64.1.36/32"]
+    processes.run(lab, "node-a", route)
+    try:
+        done = ctctl("lab", "run", "same-node", "pod-to-pod", "--name", lab.name, check=False)
+    finally:
+        processes.run(lab, "node-a", ["del" if word == "add" else word for word in route])
+    assert done.returncode == 1
+    assert "== same-node: as it has to be" in done.stdout
+    assert done.stderr.startswith("ctctl: pod1: ping 10.64.1.36: 2 packets transmitted, 0 received")
+    ctctl("lab", "run", "pod-to-pod", "--name", lab.name)
