@@ -181,7 +181,12 @@ def load_node_files(path: str | Path) -> tuple[NodeFile, ...]:
 
 def parse_node_file(text: str, path: str = "<text>") -> NodeFile:
     """A node file from its text; ``path`` is what errors call it."""
-    return _nodes(parse_yaml(text, path), path)[0]
+    return parse_node_files(text, path)[0]
+
+
+def parse_node_files(text: str, path: str = "<text>") -> tuple[NodeFile, ...]:
+    """Every node of a file's text; ``path`` is what errors call it."""
+    return _nodes(parse_yaml(text, path), path)
 
 
 def _nodes(documents: list[Item], path: str) -> tuple[NodeFile, ...]:
