@@ -18,7 +18,7 @@ from tests.support.gctables import IPV4, IPV6, NOW, entry, random_keys, random_v
 
 
 @pytest.mark.parametrize("layout", [IPV4, IPV6])
-def test_vectorised_and_single_agree(layout) -> None:  # noqa: ANN001
+def test_vectorised_and_single_agree(layout) -> None:
     rng = np.random.default_rng(7)
     keys, values = random_keys(500, layout, rng, tcp=False), random_values(500, rng)
     assert classes.class_numbers(keys).tolist() == [class_number(bytes(k)) for k in keys]
@@ -59,7 +59,7 @@ def test_odd_flag_bytes_share_a_row() -> None:
         (Direction.OUT, 1, True, 0x00, "regular-tcp-syn or regular-any", CtState.NEW),
     ],
 )
-def test_timeout_and_state(direction, proto, related, flags, timeout, state) -> None:  # noqa: ANN001
+def test_timeout_and_state(*, direction, proto, related, flags, timeout, state) -> None:
     assert timeout_of(EntryClass(proto, direction, related), flags) == timeout
     assert state_of(flags) == state
 
