@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from ctctl._ffi.errors import CallError
 from ctctl._ffi.fd import Fd
-from ctctl._ffi.library import Libbpf, capture_log, libbpf
+from ctctl._ffi.library import Libbpf, capture_log, libbpf, set_debug
 
-__all__ = ["CallError", "Fd", "Libbpf", "capture_log", "libbpf"]
+__all__ = ["CallError", "Fd", "Libbpf", "capture_log", "libbpf", "set_debug"]

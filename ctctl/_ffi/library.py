@@ -1,24 +1,23 @@
 """libbpf, loaded on first use, with every function typed from the signature table.
 
 libbpf's own log goes nowhere by itself: ``capture_log`` collects it for error messages, and
-``Libbpf.set_debug`` sends it on for ``--debug``.
+``set_debug`` sends it on.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ctctl._ffi.errors import CallError
-from ctctl._ffi.signatures import SIGNATURES, Check, PrintFn, Signature
+from ctctl._ffi.log import LOG
+from ctctl._ffi.signatures import SIGNATURES, Check, Signature
 from ctctl.errors import UnsupportedError
 
 _LIBRARY = "libbpf.so.1"
-_LEVEL_DEBUG = 2
 
 _TABLE: dict[str, Signature] = {signature.name: signature for signature in SIGNATURES}
 
@@ -37,16 +36,7 @@ class Libbpf:
             raise UnsupportedError(
                 f"cannot load {path}: {error}; install libbpf 1.1 or newer (Debian: apt install libbpf1)"
             ) from error
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._vasprintf = libc.vasprintf
-        self._vasprintf.argtypes = (ctypes.POINTER(ctypes.c_void_p), ctypes.c_char_p, ctypes.c_void_p)
-        self._free = libc.free
-        self._free.argtypes = (ctypes.c_void_p,)
-        self._free.restype = None
-        self._debug: Callable[[str], None] | None = None
-        self._capture = threading.local()
-        self._print_fn = PrintFn(self._print)
-        self._bind(_TABLE["libbpf_set_print"])(self._print_fn)
+        self._bind(_TABLE["libbpf_set_print"])(LOG.callback)
 
     def __getattr__(self, name: str) -> Any:
         signature = _TABLE.get(name)
@@ -60,10 +50,6 @@ class Libbpf:
     def version(self) -> tuple[int, int]:
         """(major, minor) of the installed library."""
         return int(self.libbpf_major_version()), int(self.libbpf_minor_version())
-
-    def set_debug(self, sink: Callable[[str], None] | None) -> None:
-        """Send every line libbpf logs to ``sink`` (None: to nobody)."""
-        self._debug = sink
 
     def strerror(self, err: int) -> str:
         """The text of an errno or of one of libbpf's own codes (4000 and up)."""
@@ -90,35 +76,6 @@ class Libbpf:
             raise UnsupportedError(f"{signature.name} needs libbpf >= {signature.since}; installed is {major}.{minor}")
 
         return stub
-
-    def _print(self, level: int, fmt: bytes, args: int) -> int:
-        lines: list[str] | None = getattr(self._capture, "lines", None)
-        if self._debug is None and (lines is None or level >= _LEVEL_DEBUG):
-            return 0
-        pointer = ctypes.c_void_p()
-        size = self._vasprintf(ctypes.byref(pointer), fmt, args)
-        if size < 0:
-            return 0
-        try:
-            text = ctypes.string_at(pointer.value or 0, size).decode(errors="replace")
-        finally:
-            self._free(pointer)
-        if lines is not None and level < _LEVEL_DEBUG:
-            lines.append(text)
-        if self._debug is not None:
-            self._debug(text.rstrip("\n"))
-        return 0
-
-    @contextmanager
-    def capturing(self) -> Iterator[list[str]]:
-        """Collect this thread's warnings and notes of libbpf in the list given."""
-        outer: list[str] | None = getattr(self._capture, "lines", None)
-        lines: list[str] = []
-        self._capture.lines = lines
-        try:
-            yield lines
-        finally:
-            self._capture.lines = outer
 
 
 def _raise_if_negative(name: str) -> Callable[..., int]:
@@ -148,5 +105,10 @@ def libbpf() -> Libbpf:
 @contextmanager
 def capture_log() -> Iterator[list[str]]:
     """Collect what libbpf logs in this thread while the block runs."""
-    with libbpf().capturing() as lines:
+    with LOG.capturing() as lines:
         yield lines
+
+
+def set_debug(sink: Callable[[str], None] | None) -> None:
+    """Send every line libbpf logs to ``sink``, for --debug (None: to nobody)."""
+    LOG.set_debug(sink)

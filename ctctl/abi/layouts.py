@@ -9,7 +9,7 @@ from ctypes import Array
 from enum import IntEnum, IntFlag
 from typing import Any, ClassVar
 
-from ctctl.abi.base import AbiStruct, be16, be32, s16, u8, u16, u32, u64
+from ctctl.abi.base import AbiStruct, be16, be32, s16, s32, u8, u16, u32, u64
 
 
 class CtctlTupleFlags(IntFlag):
@@ -121,7 +121,9 @@ class CtctlReason(IntEnum):
     REASON_INVALID_IDENTITY = 18
     REASON_UNKNOWN_CT = 19
     REASON_WRITE_ERROR = 20
-    REASON_MAX = 21
+    REASON_UNSUPPORTED_L2 = 21
+    REASON_FRAG_NOSUPPORT = 22
+    REASON_MAX = 23
 
 
 class CtctlVerdict(IntEnum):
@@ -204,6 +206,24 @@ class CtctlGcStatus(IntEnum):
     GC_DELETED = 1
     GC_REFRESHED = 2
     GC_GONE = 3
+
+
+class CtctlProbeKind(IntEnum):
+    """``enum ctctl_probe_kind``"""
+
+    PROBE_PACKET = 1
+    PROBE_RETURN = 2
+    PROBE_FREED = 3
+
+
+class CtctlProbeEntry(IntEnum):
+    """``enum ctctl_probe_entry``"""
+
+    PROBE_ENTRY_SERVICE = 0
+    PROBE_ENTRY_FORWARD_OUT = 1
+    PROBE_ENTRY_FORWARD_IN = 2
+    PROBE_ENTRY_REPLY_OUT = 3
+    PROBE_ENTRY_REPLY_IN = 4
 
 
 class ipv4_ct_tuple(AbiStruct):  # noqa: N801
@@ -587,12 +607,14 @@ class ctctl_policy_entry(AbiStruct):  # noqa: N801
     """``struct ctctl_policy_entry``, 4 bytes."""
 
     deny: int
+    others: int
     pad: Array[Any]
 
     _pack_ = 1
     _fields_: ClassVar = [
         ("deny", u8),
-        ("pad", u8 * 3),
+        ("others", u8),
+        ("pad", u8 * 2),
     ]
 
 
@@ -862,6 +884,55 @@ class ctctl_gc_log6(AbiStruct):  # noqa: N801
     ]
 
 
+class ctctl_probe_event(AbiStruct):  # noqa: N801
+    """``struct ctctl_probe_event``, 472 bytes."""
+
+    time_ns: int
+    location: int
+    netns: int
+    ifindex: int
+    mark: int
+    packet_len: int
+    prog_id: int
+    code: int
+    tuple: ipv4_ct_tuple
+    kind: int
+    egress: int
+    found: int
+    tcp_flags: int
+    icmp_type: int
+    icmp_code: int
+    fragment: int
+    head_len: int
+    pad: Array[Any]
+    entry: Array[Any]
+    head: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("time_ns", u64),
+        ("location", u64),
+        ("netns", u32),
+        ("ifindex", u32),
+        ("mark", u32),
+        ("packet_len", u32),
+        ("prog_id", u32),
+        ("code", s32),
+        ("tuple", ipv4_ct_tuple),
+        ("kind", u8),
+        ("egress", u8),
+        ("found", u8),
+        ("tcp_flags", u8),
+        ("icmp_type", u8),
+        ("icmp_code", u8),
+        ("fragment", u8),
+        ("head_len", u8),
+        ("pad", u8 * 2),
+        ("entry", ct_entry * 5),
+        ("head", u8 * 128),
+    ]
+
+
 #: Every struct of abi.h by its C name.
 STRUCTS: dict[str, type[AbiStruct]] = {
     "ipv4_ct_tuple": ipv4_ct_tuple,
@@ -895,4 +966,5 @@ STRUCTS: dict[str, type[AbiStruct]] = {
     "ctctl_gc_slot6": ctctl_gc_slot6,
     "ctctl_gc_log4": ctctl_gc_log4,
     "ctctl_gc_log6": ctctl_gc_log6,
+    "ctctl_probe_event": ctctl_probe_event,
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +62,11 @@ def _pins() -> list[str]:
 
 def _namespaces() -> list[str]:
     root = Path("/run/netns")
-    names = os.listdir(root) if root.is_dir() else []
-    return [f"netns {name}" for name in names if name.startswith(PREFIX)]
+    return [f"netns {path.name}" for path in root.glob(f"{PREFIX}*")]
 
 
 def _interfaces() -> list[str]:
-    return [f"interface {name}" for name in os.listdir("/sys/class/net") if name.startswith(PREFIX)]
+    return [f"interface {path.name}" for path in Path("/sys/class/net").glob(f"{PREFIX}*")]
 
 
 def attached_links(ifindex: int) -> list[int]:
