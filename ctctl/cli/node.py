@@ -1,0 +1,309 @@
+"""``ctctl load``, ``apply``, ``unload``, ``status`` and ``features``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctctl.cli.options import (
+    ColorOpt,
+    DryRunOpt,
+    FieldsOpt,
+    LimitOpt,
+    NodeOpt,
+    NoHeadersOpt,
+    OutputOpt,
+    SortOpt,
+    YesOpt,
+    output_options,
+)
+from ctctl.errors import UsageError
+from ctctl.render.output import ColorMode, Format, OutputOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ctctl.ops.node import LoadReport, LoadRequest, UnloadReport, UpdateReport
+
+app = typer.Typer(no_args_is_help=True)
+
+_DEFAULT_BPFFS = Path("/sys/fs/bpf")
+
+FileOpt = Annotated[Path, typer.Option("-f", "--file", metavar="FILE", help="Node file (YAML); see ctctl(1).")]
+BpffsOpt = Annotated[
+    Path, typer.Option("--bpffs", metavar="DIR", help="BPF file system to pin under; mounted if it is none yet.")
+]
+NetnsOpt = Annotated[
+    str | None,
+    typer.Option("--netns", metavar="NAME|PATH", help="Network namespace of the node's devices; again: as it was."),
+]
+WaitOpt = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another ctctl at this node.")
+]
+AllOpt = Annotated[bool, typer.Option("--all", help="Every node.")]
+
+_ATTACH = typer.Option("--attach", metavar="auto|tcx|tc", help="TCX links, clsact filters, or what the kernel has.")
+_RESIZE = typer.Option("--resize", help="Make tables anew whose size changed, keeping the entries that fit.")
+
+
+def _say(line: str) -> None:
+    typer.echo(f"ctctl: {line}", err=True)
+
+
+def _progress() -> Callable[[str], None]:
+    """Steps on one line of a terminal; nothing anywhere else."""
+    if not sys.stderr.isatty():
+        return lambda _step: None
+
+    def show(step: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{step}" if step != "done" else "\r\x1b[K")
+        sys.stderr.flush()
+
+    return show
+
+
+def _request(
+    file: Path,
+    node: str | None,
+    bpffs: Path,
+    wait: float,
+    *,
+    netns: str | None = None,
+    attach: str = "auto",
+    resize: bool = False,
+    kubernetes: bool = False,
+) -> LoadRequest:
+    from ctctl.datapath.attach import AttachMode
+    from ctctl.ops import node as ops
+
+    if attach not in AttachMode.__members__:
+        raise UsageError(f"--attach {attach!r}: use auto, tcx or tc")
+    loaded, text = ops.read_apply_file(file, node, bpffs) if kubernetes else ops.read_file(file, node)
+    for note in loaded.notes:
+        _say(note)
+    return ops.LoadRequest(
+        node=loaded,
+        text=text,
+        netns=netns or None,
+        bpffs=bpffs,
+        attach=AttachMode(attach),
+        resize=resize,
+        wait_s=wait,
+        say=_say,
+        step=_progress(),
+    )
+
+
+def _check_report_format(output: Format) -> None:
+    """Before anything is done: a report has no row form. Raises UsageError."""
+    if output in (Format.cilium, Format.csv, Format.name):
+        raise UsageError(f"-o {output.value} has no form for a report; use table, json, jsonl or yaml")
+
+
+def _ask(question: str, yes: bool) -> bool:
+    """Whether to go on: yes without a terminal, where giving the command is the answer."""
+    return yes or not sys.stdin.isatty() or typer.confirm(question, err=True)
+
+
+@app.command("load")
+def load_command(
+    file: FileOpt,
+    node: NodeOpt = None,
+    netns: NetnsOpt = None,
+    bpffs: BpffsOpt = _DEFAULT_BPFFS,
+    attach: Annotated[str, _ATTACH] = "auto",
+    resize: Annotated[bool, _RESIZE] = False,
+    wait: WaitOpt = 30.0,
+    dry_run: DryRunOpt = False,
+    yes: YesOpt = False,
+    output: OutputOpt = Format.table,
+) -> None:
+    """Install ctctl's own datapath on a node, or replace it without losing a connection.
+
+    \b
+    Makes the maps and pins them under <bpffs>/ctctl/<node>/, loads the programs and attaches them
+    to the pods' and the node's devices. A failure leaves what was there before.
+
+    \b
+    ctctl load -f node.yaml
+    ctctl load -f node.yaml --netns node-a --dry-run
+    ctctl load -f node.yaml --resize          # table sizes changed
+    """
+    from ctctl.ops import node as ops
+
+    _check_report_format(output)
+    request = _request(file, node, bpffs, wait, netns=netns, attach=attach, resize=resize)
+    if resize and not dry_run and not _ask("Make tables of another size, as the node file says?", yes):
+        raise typer.Abort
+    report = ops.plan_load(request) if dry_run else ops.load(request)
+    _write_report(report, "load", output)
+
+
+@app.command("apply")
+def apply_command(
+    file: FileOpt,
+    node: NodeOpt = None,
+    bpffs: BpffsOpt = _DEFAULT_BPFFS,
+    wait: WaitOpt = 30.0,
+    dry_run: DryRunOpt = False,
+    yes: YesOpt = False,
+    output: OutputOpt = Format.table,
+    fields: FieldsOpt = None,
+    sort: SortOpt = None,
+    limit: LimitOpt = None,
+    no_headers: NoHeadersOpt = False,
+    color: ColorOpt = ColorMode.auto,
+) -> None:
+    """Change services, endpoints, identities and policy of a loaded node in place.
+
+    \b
+    FILE is a node file, or Kubernetes Services and EndpointSlices as kubectl prints them, which
+    replace the node's services. The order of the changes keeps every live service resolving.
+
+    \b
+    ctctl apply -f node.yaml --dry-run        # what would change
+    kubectl get services,endpointslices -A -o yaml > s.yaml && ctctl apply -f s.yaml --yes
+    """
+    from ctctl.ops import node as ops
+    from ctctl.render.node import CHANGES
+    from ctctl.render.output import write_rows
+
+    options = output_options(output, fields, sort, limit, no_headers, color=color)
+    request = _request(file, node, bpffs, wait, kubernetes=True)
+
+    def show(report: UpdateReport) -> None:
+        meta = {
+            "node": report.node,
+            "planned": report.planned,
+            "attached": report.attached,
+            "replaced": report.replaced,
+            "detached": report.detached,
+        }
+        if report.changes or options.format not in (Format.table, Format.wide):
+            write_rows(CHANGES, ops.table_changes(report.changes), options, sys.stdout, meta=meta)
+
+    def confirm(report: UpdateReport) -> bool:
+        if yes or not sys.stdin.isatty():
+            return True
+        show(report)
+        return typer.confirm(f"Make these changes to node {report.node}?", err=True)
+
+    report = ops.plan_update(request) if dry_run else ops.update(request, confirm)
+    if report.planned and not dry_run:
+        raise typer.Abort
+    if dry_run or yes or not sys.stdin.isatty():
+        show(report)
+    _say(_apply_summary(report))
+
+
+def _apply_summary(report: UpdateReport) -> str:
+    if report.empty:
+        return f"node {report.node}: nothing to change"
+    done = "would change" if report.planned else "changed"
+    programs = [
+        f"{len(slots)} programs {word}"
+        for slots, word in ((report.attached, "new"), (report.replaced, "replaced"), (report.detached, "removed"))
+        if slots
+    ]
+    return ", ".join([f"node {report.node}: {len(report.changes)} records {done}", *programs])
+
+
+@app.command("unload")
+def unload_command(
+    node: NodeOpt = None,
+    everything: AllOpt = False,
+    bpffs: BpffsOpt = _DEFAULT_BPFFS,
+    wait: WaitOpt = 30.0,
+    dry_run: DryRunOpt = False,
+    yes: YesOpt = False,
+    output: OutputOpt = Format.table,
+) -> None:
+    """Remove a node's programs, links and tables, whatever state they are in.
+
+    \b
+    ctctl unload --node node-a
+    ctctl unload --all --dry-run
+    """
+    from ctctl.ops import node as ops
+
+    _check_report_format(output)
+    if node is not None and everything:
+        raise UsageError("--node and --all exclude each other")
+    names = ops.nodes_to_unload(node, everything, bpffs)
+    if not names:
+        _say("no node is loaded")
+    if dry_run:
+        for name in names:
+            _write_report(ops.plan_unload(name, bpffs), "unload", output)
+        return
+    if names and not _ask(f"Remove {', '.join(names)} with all connections in the tables?", yes):
+        raise typer.Abort
+    for name in names:
+        _write_report(ops.unload(name, bpffs, wait_s=wait, say=_say, step=_progress()), "unload", output)
+
+
+def _write_report(report: LoadReport | UnloadReport, what: str, output: Format) -> None:
+    """A line for people on stderr; the report itself on stdout when a format for programs is asked for."""
+    from dataclasses import asdict
+
+    from ctctl.render.node import report_summary
+    from ctctl.render.output import write_document
+
+    sys.stderr.write("\r\x1b[K" if sys.stderr.isatty() else "")
+    if output in (Format.table, Format.wide):
+        _say(report_summary(report))
+    else:
+        write_document(f"ctctl/{what}/v1", asdict(report), OutputOptions(output), sys.stdout)
+
+
+@app.command("status")
+def status_command(
+    node: NodeOpt = None,
+    bpffs: BpffsOpt = _DEFAULT_BPFFS,
+    output: OutputOpt = Format.table,
+    fields: FieldsOpt = None,
+    sort: SortOpt = None,
+    limit: LimitOpt = None,
+    no_headers: NoHeadersOpt = False,
+    color: ColorOpt = ColorMode.auto,
+) -> None:
+    """What is loaded: nodes, devices, programs, tables, drop counters, and what is missing.
+
+    \b
+    ctctl status
+    ctctl status -o json | jq '.nodes[].problems'
+    """
+    from ctctl.ops import node as ops
+    from ctctl.render.node import write_status
+
+    options = output_options(output, fields, sort, limit, no_headers, color=color)
+    nodes = ops.node_statuses(node, bpffs)
+    if not nodes and output in (Format.table, Format.wide):
+        _say(f"no node is loaded under {bpffs}/ctctl")
+    write_status(nodes, options, sys.stdout)
+
+
+@app.command("features")
+def features_command(
+    output: OutputOpt = Format.table,
+    fields: FieldsOpt = None,
+    sort: SortOpt = None,
+    limit: LimitOpt = None,
+    no_headers: NoHeadersOpt = False,
+    color: ColorOpt = ColorMode.auto,
+) -> None:
+    """What this kernel can do, and what each feature is needed for. Every feature is tried, not guessed.
+
+    \b
+    ctctl features
+    ctctl features -o json
+    """
+    from ctctl.ops import node as ops
+    from ctctl.render.node import FEATURES
+    from ctctl.render.output import write_rows
+
+    options = output_options(output, fields, sort, limit, no_headers, color=color)
+    write_rows(FEATURES, ops.features(), options, sys.stdout)

@@ -1,0 +1,124 @@
+"""One writer per node: an advisory lock on the node's pin directory itself.
+
+bpffs directories take flock(2), so the lock needs no file elsewhere, dies with its holder (also
+by SIGKILL) and cannot be about another node than the one whose pins are changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ctctl.errors import BusyError, NotFoundError, PermissionDenied
+
+#: Pause between two tries. flock has no time limit of its own, and a blocking one could not be bounded.
+_RETRY_S = 0.02
+
+DEFAULT_WAIT_S = 30.0
+
+
+@contextlib.contextmanager
+def node_lock(
+    directory: Path, *, create: bool, wait_s: float = DEFAULT_WAIT_S, on_wait: Callable[[str], None] | None = None
+) -> Iterator[bool]:
+    """Hold the lock of the node pinned at ``directory``; yields whether the directory was made here.
+
+    Waits up to ``wait_s`` seconds for another holder, after one call of ``on_wait`` with a line for
+    the operator. A directory that was made here and is still empty at the end is removed.
+    Raises BusyError, NotFoundError (``create`` false and nothing there), PermissionDenied.
+    """
+    fd, created = _acquire(directory, create, wait_s, on_wait)
+    try:
+        yield created
+    finally:
+        if created:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        os.close(fd)
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether somebody is changing this node now. Never waits."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _acquire(directory: Path, create: bool, wait_s: float, on_wait: Callable[[str], None] | None) -> tuple[int, bool]:
+    deadline = time.monotonic() + wait_s
+    while True:
+        created = _make(directory) if create else False
+        fd = _open(directory, create)
+        if fd is None:
+            continue
+        if not _try_lock(fd):
+            who = _holder(fd)
+            os.close(fd)
+            if time.monotonic() >= deadline:
+                raise BusyError(f"node {directory.name} is being changed by {who}; try again when it is done")
+            if on_wait is not None:
+                on_wait(f"waiting for {who}, which is changing node {directory.name}")
+                on_wait = None
+            time.sleep(_RETRY_S)
+            continue
+        # The holder before us may have been an unload: then this is the lock of a directory that is gone.
+        with contextlib.suppress(FileNotFoundError):
+            if directory.stat().st_ino == os.fstat(fd).st_ino:
+                return fd, created
+        os.close(fd)
+
+
+def _make(directory: Path) -> bool:
+    try:
+        directory.parent.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:  # the parent went away in between, with the last node in it
+        return False
+    except PermissionError as error:
+        raise PermissionDenied(f"cannot make {directory}: {error.strerror}; run as root") from None
+    return True
+
+
+def _open(directory: Path, create: bool) -> int | None:
+    try:
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if create:
+            return None
+        raise NotFoundError(f"no node is loaded at {directory}") from None
+    except PermissionError as error:
+        raise PermissionDenied(f"cannot open {directory}: {error.strerror}; run as root") from None
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(fd: int) -> str:
+    """Who holds the lock, from /proc/locks: "process 123 (ctctl load)" where it can be told."""
+    status = os.fstat(fd)
+    where = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            parts = line.split()
+            if len(parts) >= 6 and parts[1] == "FLOCK" and parts[5] == where:
+                return f"process {parts[4]}"
+    return "another process"

@@ -1,0 +1,85 @@
+"""Remove a node: programs first, then its maps, whatever state a load or a crash left them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctctl.datapath.attach import detach, find_attachments
+from ctctl.datapath.lock import DEFAULT_WAIT_S, node_lock
+from ctctl.datapath.netns import in_netns
+from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, choose_node, list_nodes, remove_if_empty, remove_tree
+from ctctl.datapath.preflight import require_privileges
+from ctctl.datapath.record import MAP_NAME, NodeRecord, read_record
+from ctctl.datapath.tunnel import remove_overlay
+from ctctl.errors import NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadReport:
+    """What was removed or, planned, would be."""
+
+    node: str
+    path: str
+    detached: tuple[str, ...]
+    maps: tuple[str, ...]
+    planned: bool = False
+
+
+def unload(
+    node: str,
+    bpffs: Path = DEFAULT_BPFFS,
+    *,
+    wait_s: float = DEFAULT_WAIT_S,
+    say: Callable[[str], None] = lambda _line: None,
+    step: Callable[[str], None] = lambda _line: None,
+) -> UnloadReport:
+    """Remove all of one node, half-made remains included. Nothing of other nodes is touched.
+
+    Raises NotFoundError, PermissionDenied, BusyError, KernelError. Killed half way, it can be run again.
+    """
+    require_privileges("ctctl unload")
+    paths = NodePaths(bpffs, node)
+    with node_lock(paths.dir, create=False, wait_s=wait_s, on_wait=say):
+        record = read_record(paths.map(MAP_NAME))
+        report = _report(paths, record)
+        for found in find_attachments(paths, record, thorough=True):
+            step(f"detach {found.slot}")
+            detach(found)
+        _remove_overlay(record)
+        step("unpin")
+        remove_tree(paths.dir)
+    remove_if_empty(paths.dir.parent)
+    return report
+
+
+def plan_unload(node: str, bpffs: Path = DEFAULT_BPFFS) -> UnloadReport:
+    """What ``unload`` would remove; changes nothing."""
+    require_privileges("ctctl unload")
+    paths = choose_node(node, bpffs)
+    report = _report(paths, read_record(paths.map(MAP_NAME)))
+    return UnloadReport(report.node, report.path, report.detached, report.maps, planned=True)
+
+
+def nodes_to_unload(node: str | None, everything: bool, bpffs: Path = DEFAULT_BPFFS) -> list[str]:
+    """Names of the nodes meant: the one named, the only one, or all. Raises NotFoundError, UsageError."""
+    if everything:
+        return list_nodes(bpffs)
+    return [choose_node(node, bpffs).node]
+
+
+def _report(paths: NodePaths, record: NodeRecord | None) -> UnloadReport:
+    attached = sorted({found.slot for found in find_attachments(paths, record, thorough=True)})
+    return UnloadReport(paths.node, str(paths.dir), tuple(attached), tuple(paths.map_pins()))
+
+
+def _remove_overlay(record: NodeRecord | None) -> None:
+    if record is None or not record.made_overlay:
+        return
+    name = next((slot.interface for slot in record.slots if slot.program == "from_overlay"), None)
+    if name is not None:
+        try:
+            in_netns(record.netns, lambda: remove_overlay(name))
+        except NotFoundError:
+            return  # the namespace is gone, and the device with it
