@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from ctctl.config.node import load_node_file
 from ctctl.datapath.loader import LoadRequest, load
 from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, list_nodes
 from ctctl.datapath.unload import unload
+from ctctl.datapath.update import update
 from ctctl.errors import NotFoundError, PermissionDenied
 from ctctl.lab.nodefile import node_document, node_yaml
 from ctctl.lab.topology import Node, Topology
@@ -30,27 +32,29 @@ def is_loaded(topology: Topology, node: str) -> bool | None:
         return None
 
 
-def load_node(
-    topology: Topology, node: Node, say: Say, *, states: Mapping[str, str] | None = None, without: Collection[str] = ()
-) -> None:
+def load_node(topology: Topology, node: Node, say: Say) -> None:
     """Write the node's file and load it; a second time replaces programs and services, connections stay.
 
     Raises what ``ctctl.datapath.loader.load`` raises.
     """
-    text = node_yaml(node_document(topology, node, states=states, without=without))
-    path = topology.node_file(node.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    load(LoadRequest(node=load_node_file(path), text=text, netns=topology.netns(node.name), say=say))
+    load(_request(topology, node, say, node_document(topology, node)))
 
 
 def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], without: Collection[str]) -> None:
-    """Change the services of a loaded node in place, as ``ctctl apply`` does."""
-    load_node(topology, node, _silent, states=states, without=without)
+    """Change the services of a loaded node in place, as ``ctctl apply`` does.
+
+    Raises what ``ctctl.datapath.update.update`` raises.
+    """
+    document = node_document(topology, node, states=states, without=without)
+    update(_request(topology, node, lambda _line: None, document))
 
 
-def _silent(_line: str) -> None:
-    return
+def _request(topology: Topology, node: Node, say: Say, document: dict[str, Any]) -> LoadRequest:
+    text = node_yaml(document)
+    path = topology.node_file(node.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return LoadRequest(node=load_node_file(path), text=text, netns=topology.netns(node.name), say=say)
 
 
 def unload_node(topology: Topology, node: str) -> bool:

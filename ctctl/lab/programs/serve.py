@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import resource
 import sys
 
 BACKLOG = 4096
@@ -67,6 +68,13 @@ async def main(name: str, port: int) -> None:
         await server.serve_forever()
 
 
+def allow_many_connections() -> None:
+    """A descriptor a connection: up to the hard limit, since a thousand clients may come at once."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 if __name__ == "__main__":
+    allow_many_connections()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main(sys.argv[1], int(sys.argv[2])))

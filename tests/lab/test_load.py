@@ -1,0 +1,235 @@
+"""Much traffic: iperf3 through services, a thousand connections at once, datagrams in fragments."""
+
+from __future__ import annotations
+
+import json
+import resource
+import selectors
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctctl.kernel.netns import run_in_netns
+from ctctl.lab import datapaths, processes
+from ctctl.lab.nodefile import backend_id
+from ctctl.lab.session import Session
+from ctctl.lab.topology import CLIENT_IP, IPERF_PORT, SERVE_PORT, Topology
+from ctctl.model.entry import CtEntry, CtFlags, CtState
+from ctctl.model.tuples import Direction
+from ctctl.render.lab import StoryWriter
+from tests.support.wait import wait_for
+
+pytestmark = pytest.mark.lab
+
+PARALLEL = 1000
+CLOSED = CtFlags.RxClosing | CtFlags.TxClosing | CtFlags.SeenNonSyn
+WORLD = 2
+
+
+class _NoEvents:
+    def events(self) -> list[Any]:
+        return []
+
+
+@pytest.fixture
+def session(lab: Topology) -> Session:
+    pins = {node.name: datapaths.pin_dir(lab, node.name) for node in lab.nodes}
+    made = Session(lab, pins, StoryWriter(sys.stdout), _NoEvents(), lambda _states, _without: None)
+    made.empty_tables()
+    return made
+
+
+@contextmanager
+def iperf_server(lab: Topology, pod: str) -> Iterator[None]:
+    process = processes.spawn(lab, pod, [processes.find_program("iperf3"), "-s", "-p", str(IPERF_PORT)])
+    try:
+        wait_for(lambda: _listens(process.pid, IPERF_PORT), 10, what="iperf3 to listen")
+        yield
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether someone listens on the port in the namespace of ``pid`` (proc(5): local address, state 0A)."""
+    tables = [path for name in ("tcp", "tcp6") if (path := Path(f"/proc/{pid}/net/{name}")).exists()]
+    sockets = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
+    return any(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in sockets)
+
+
+def _fragments(lab: Topology) -> dict[str, int]:
+    """How many packets each node has taken apart or put together (RFC 4293 counters)."""
+    counted = {}
+    for node in lab.nodes:
+        lines = run_in_netns(lab.netns(node.name), lambda: Path("/proc/thread-self/net/snmp").read_text().splitlines())
+        names, values = (line.split() for line in lines if line.startswith("Ip:"))
+        table = dict(zip(names, values, strict=True))
+        counted[node.name] = int(table["FragCreates"]) + int(table["ReasmReqds"])
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("member", "address"), [("pod1", "10.68.0.90"), ("client", "172.190.0.21")], ids=["clusterip", "loadbalancer-dsr"]
+)
+@pytest.mark.parametrize("kind", ["tcp", "tcp-reverse", "udp"])
+def test_iperf3(lab: Topology, member: str, address: str, kind: str) -> None:
+    """A real load with full packets: nothing is fragmented, datagrams are not lost in numbers."""
+    extra = {"tcp": [], "tcp-reverse": ["-R"], "udp": ["-u", "-b", "50M", "-l", "1472"]}[kind]
+    before = _fragments(lab)
+    with iperf_server(lab, "pod3"):
+        argv = ["iperf3", "-4", "-c", address, "-p", str(IPERF_PORT), "-t", "1", "-J", *extra]
+        report = json.loads(processes.run(lab, member, argv, timeout_s=30).stdout)
+    assert "error" not in report
+    if kind == "udp":
+        assert report["end"]["sum"]["packets"] > 1000
+        assert report["end"]["sum"]["lost_percent"] < 5
+    else:
+        assert report["start"]["tcp_mss_default"] == 1448
+        assert report["end"]["sum_received"]["bits_per_second"] > 100e6
+    assert _fragments(lab) == before
+
+
+def _connect_all(lab: Topology, member: str, address: tuple[str, int], stack: ExitStack) -> list[socket.socket]:
+    """A thousand connections, all open at once."""
+
+    def start() -> list[socket.socket]:
+        made = []
+        for _ in range(PARALLEL):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(address)
+            made.append(sock)
+        return made
+
+    sockets = run_in_netns(lab.netns(member), start)
+    _each(sockets, selectors.EVENT_WRITE, lambda sock: sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    return sockets
+
+
+def _each(sockets: list[socket.socket], event: int, act: Any, timeout_s: float = 30) -> dict[socket.socket, Any]:
+    """``act`` on each socket once it is ready; all must be within the time."""
+    results: dict[socket.socket, Any] = {}
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        for sock in sockets:
+            selector.register(sock, event)
+        while len(results) < len(sockets):
+            assert time.monotonic() < deadline, f"{len(sockets) - len(results)} of {len(sockets)} are not done"
+            for key, _ in selector.select(1):
+                results[key.fileobj] = act(key.fileobj)
+                selector.unregister(key.fileobj)
+    return results
+
+
+def _by_source(entries: list[CtEntry], direction: Direction) -> dict[int, CtEntry]:
+    """TCP entries of one direction by the client's port, of which each may be there once."""
+    found: dict[int, CtEntry] = {}
+    for entry in entries:
+        if entry.tuple.proto == 6 and entry.direction is direction and not entry.related:
+            assert entry.tuple.src_port not in found
+            found[entry.tuple.src_port] = entry
+    return found
+
+
+@pytest.mark.parametrize(("member", "service_name"), [("pod1", "web"), ("client", "lb-web")])
+def test_a_thousand_connections_at_once(session: Session, lab: Topology, member: str, service_name: str) -> None:
+    """All succeed, and every entry they leave at every node is the right one."""
+    service = lab.service(service_name)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with ExitStack() as stack:
+        sockets = _connect_all(lab, member, (service.ip, service.port), stack)
+        opened = _by_source(session.entries("node-a"), Direction.SVC)
+        assert len(opened) == PARALLEL
+        assert {entry.state for entry in opened.values()} <= {CtState.NEW, CtState.ESTABLISHED}
+        for sock in sockets:
+            sock.send(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
+        answers = _each(sockets, selectors.EVENT_READ, lambda sock: sock.recv(4096))
+        answered = {
+            sock.getsockname()[1]: body.decode().rpartition("\r\n")[2].strip() for sock, body in answers.items()
+        }
+    assert len(answered) == PARALLEL
+    counts = Counter(answered.values())
+    assert set(counts) == {backend.pod for backend in service.backends}
+    # A third each, with room for the chance of a thousand hashes: six standard deviations.
+    assert min(counts.values()) > PARALLEL / 3 - 90
+    wait_for(lambda: _all_closed(session), 10, what="every connection to be closed in every table")
+    _check_entries(session, lab, member, service_name, answered)
+
+
+def _all_closed(session: Session) -> bool:
+    tcp = [entry for node in ("node-a", "node-b") for entry in session.entries(node) if entry.tuple.proto == 6]
+    return all(entry.state is CtState.CLOSED for entry in tcp)
+
+
+def _check_entries(session: Session, lab: Topology, member: str, service_name: str, answered: dict[int, str]) -> None:
+    service, outside = lab.service(service_name), member == "client"
+    source = CLIENT_IP if outside else lab.pod(member).ip
+    identity = WORLD if outside else lab.pod(member).identity
+    tables = {node.name: session.entries(node.name) for node in lab.nodes}
+    svc = _by_source(tables["node-a"], Direction.SVC)
+    out = {node: _by_source(entries, Direction.OUT) for node, entries in tables.items()}
+    into = {node: _by_source(entries, Direction.IN) for node, entries in tables.items()}
+    assert not _by_source(tables["node-b"], Direction.SVC)
+    assert svc.keys() == answered.keys()
+    now = int(time.monotonic())
+    for port, name in answered.items():
+        pod = lab.pod(name)
+        local = pod.node == "node-a"
+        entry = svc[port]
+        assert (str(entry.tuple.src), str(entry.tuple.dst), entry.tuple.dst_port) == (source, service.ip, service.port)
+        assert (entry.backend_id, entry.rev_nat, entry.src_sec_id) == (backend_id(service, name), service.id, 0)
+        # From outside, the node of the backend keeps the OUT entry: a DSR one unless it is the intermediate node.
+        out_node = pod.node if outside else "node-a"
+        extra = (CtFlags.NodePort if local else CtFlags.DSRInternal) if outside else CtFlags(0)
+        rev_nat = service.id if local or not outside else 0
+        flow = (source, port, pod.ip, SERVE_PORT)
+        _check(out[out_node].pop(port), flow, CLOSED | extra, identity, rev_nat)
+        tunnelled = CtFlags.FromTunnel if outside and not local else CtFlags(0)
+        _check(into[pod.node].pop(port), flow, CLOSED | tunnelled, identity, 0)
+        assert 0 <= entry.lifetime - now <= 10
+    assert not any(left for tables_left in (out, into) for left in tables_left.values())
+    if outside:
+        snat = {row.flow: row.to for row in session.snat("node-b")}
+        vip = f"{service.ip}:{service.port}"
+        remote = {port: lab.pod(name) for port, name in answered.items() if lab.pod(name).node == "node-b"}
+        assert snat == {f"TCP {pod.ip}:{SERVE_PORT} -> {source}:{port}": vip for port, pod in remote.items()}
+
+
+def _check(entry: CtEntry, flow: tuple[str, int, str, int], flags: CtFlags, identity: int, rev_nat: int) -> None:
+    found = entry.tuple
+    assert (str(found.src), found.src_port, str(found.dst), found.dst_port) == flow
+    assert (entry.flags, entry.src_sec_id, entry.rev_nat) == (flags, identity, rev_nat), str(found)
+
+
+@pytest.mark.parametrize(
+    ("member", "address"),
+    [("pod1", ("10.64.1.36", SERVE_PORT)), ("pod1", ("10.64.0.64", SERVE_PORT)), ("pod1", ("10.68.0.53", 53))],
+    ids=["pod", "same-node", "clusterip"],
+)
+def test_datagrams_in_fragments(session: Session, lab: Topology, member: str, address: tuple[str, int]) -> None:
+    """Later fragments have no ports: they must follow the first, there and back."""
+    payload = bytes(range(256)) * 16
+    with session.socket(member, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect(address)
+        for _ in range(3):
+            sock.send(payload)
+            assert sock.recv(8192).endswith(b" " + payload)
+        port = sock.getsockname()[1]
+    found = [e for e in session.entries("node-a") if e.tuple.src_port == port and e.direction is Direction.OUT]
+    assert len(found) == 1
+
+
+def test_a_long_transfer_through_dsr_is_whole(lab: Topology) -> None:
+    """Twenty megabytes from the backend, past the intermediate node, byte for byte."""
+    size = 20_000_000
+    argv = ["curl", "-sS", "--max-time", "20", f"http://172.190.0.17/bytes/{size}"]
+    assert processes.run(lab, "client", argv, timeout_s=30).stdout == "x" * size
