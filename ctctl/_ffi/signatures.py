@@ -92,6 +92,7 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     Signature("bpf_program__name", c_char_p, (s.ProgramPtr,), _NONE),
     Signature("bpf_program__fd", c_int, (s.ProgramPtr,), _NEG),
     Signature("bpf_program__set_autoload", c_int, (s.ProgramPtr, c_bool), _NEG),
+    Signature("bpf_program__set_attach_target", c_int, (s.ProgramPtr, c_int, c_char_p), _NEG),
     Signature("bpf_program__autoload", c_bool, (s.ProgramPtr,), _NONE),
     Signature("bpf_map__name", c_char_p, (s.MapPtr,), _NONE),
     Signature("bpf_map__fd", c_int, (s.MapPtr,), _NEG),

@@ -148,6 +148,12 @@ class BpfObject:
         with operation("disable program", name):
             libbpf().bpf_program__set_autoload(self._program(name), False)
 
+    def set_attach_target(self, name: str, target: Program, function: str) -> None:
+        """Let the tracing program ``name`` be about ``function`` of another BPF program. Raises KernelError."""
+        self._unloaded("set attach target")
+        with operation("trace", f"{function} of program {target.name}"):
+            libbpf().bpf_program__set_attach_target(self._program(name), target.fd, os.fsencode(function))
+
     def load(self) -> None:
         """Create the maps and load the programs.
 

@@ -35,6 +35,8 @@ DROP_SENTENCES: dict[str, str] = {
     "invalid_identity": "the source identity is not allowed here",
     "unknown_ct": "a connection state that the hook does not expect",
     "write_error": "the packet could not be changed: out of memory",
+    "unsupported_l2": "not an Ethernet II frame",
+    "frag_nosupport": "a fragment, and fragments are not tracked here",
 }
 
 _CHOSEN_BY = (

@@ -265,8 +265,10 @@ _Static_assert(sizeof(struct ipv4_frag_l4ports) == 4, "ipv4_frag_l4ports");
 /* ---- policy: ctctl's own, one table for all endpoints of a node ---------- */
 
 /* ctctl_policy: a packet is allowed if one of the keys made by zeroing
- * identity and/or dport and/or proto is there and does not deny. An endpoint
- * without rules in a direction has the all-zero key for it (allow all). */
+ * identity and/or dport and/or proto is there and none of those there denies.
+ * An endpoint without rules in a direction has the all-zero key for it (allow
+ * all): where that allows and says nothing of other keys, it is the only one
+ * looked up. */
 struct ctctl_policy_key {
 	__u32  endpoint_id;
 	__u32  identity;        /* of the peer; 0: any */
@@ -278,7 +280,8 @@ _Static_assert(sizeof(struct ctctl_policy_key) == 12, "ctctl_policy_key");
 
 struct ctctl_policy_entry {
 	__u8   deny;
-	__u8   pad[3];
+	__u8   others;          /* of the all-zero key: 1, there are other keys, some may deny */
+	__u8   pad[2];
 };
 _Static_assert(sizeof(struct ctctl_policy_entry) == 4, "ctctl_policy_entry");
 
@@ -318,7 +321,9 @@ enum ctctl_reason {
 	REASON_INVALID_IDENTITY = 18,
 	REASON_UNKNOWN_CT = 19,
 	REASON_WRITE_ERROR = 20,    /* the packet could not be changed (no memory) */
-	REASON_MAX = 21,
+	REASON_UNSUPPORTED_L2 = 21, /* not Ethernet II */
+	REASON_FRAG_NOSUPPORT = 22, /* a fragment, and fragments are not tracked */
+	REASON_MAX = 23,
 };
 
 enum ctctl_verdict {
@@ -538,5 +543,51 @@ struct ctctl_gc_log6 {
 	struct ct_entry entry;
 };
 _Static_assert(sizeof(struct ctctl_gc_log6) == 152, "ctctl_gc_log6");
+
+/* ---- probes in front of any datapath: probe.bpf.o, proberet.bpf.o --------- */
+
+enum ctctl_probe_kind {
+	PROBE_PACKET = 1,               /* before the programs of a device */
+	PROBE_RETURN = 2,               /* after one of them, with its return code */
+	PROBE_FREED = 3,                /* the kernel dropped it */
+};
+
+/* Entries that a packet can hit, index of ctctl_probe_event.entry and bit of
+ * found. Forward: of a connection that the packet's source opened. */
+enum ctctl_probe_entry {
+	PROBE_ENTRY_SERVICE = 0,
+	PROBE_ENTRY_FORWARD_OUT = 1,
+	PROBE_ENTRY_FORWARD_IN = 2,
+	PROBE_ENTRY_REPLY_OUT = 3,
+	PROBE_ENTRY_REPLY_IN = 4,
+};
+
+#define CTCTL_PROBE_ENTRIES 5
+#define CTCTL_PROBE_HEAD 128
+
+/* ctctl_probe_events, a ring buffer. */
+struct ctctl_probe_event {
+	__u64  time_ns;                 /* CLOCK_MONOTONIC */
+	__u64  location;                /* PROBE_FREED: kernel address */
+	__u32  netns;                   /* inode of the network namespace */
+	__u32  ifindex;
+	__u32  mark;
+	__u32  packet_len;              /* whole frame */
+	__u32  prog_id;                 /* PROBE_RETURN */
+	__s32  code;                    /* PROBE_RETURN: return code; PROBE_FREED: enum skb_drop_reason */
+	struct ipv4_ct_tuple tuple;     /* real orientation: sport is the packet's */
+	__u8   kind;                    /* enum ctctl_probe_kind */
+	__u8   egress;
+	__u8   found;                   /* 1 << enum ctctl_probe_entry */
+	__u8   tcp_flags;
+	__u8   icmp_type;
+	__u8   icmp_code;
+	__u8   fragment;                /* 0 none, 1 first, 2 later */
+	__u8   head_len;
+	__u8   pad[2];
+	struct ct_entry entry[CTCTL_PROBE_ENTRIES]; /* as they stand, before the programs run */
+	__u8   head[CTCTL_PROBE_HEAD];  /* the packet from its IP header on */
+};
+_Static_assert(sizeof(struct ctctl_probe_event) == 64 + 5 * 56 + 128, "ctctl_probe_event");
 
 #endif /* CTCTL_ABI_H */

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * proberet.bpf.c - how it ended: return codes of other programs, and packets
+ * that the kernel dropped.
+ *
+ * probe_return is attached (fexit) to one program after the other, an object
+ * each; probe_freed to the kfree_skb tracepoint. Kernel structures are read by
+ * CO-RE, with no more of them declared than is used.
+ */
+#include <linux/bpf.h>
+#include <stddef.h>
+#include <bpf/bpf_core_read.h>
+
+#include "probe.h"
+
+#define CORE __attribute__((preserve_access_index))
+
+struct ns_common {
+	unsigned int inum;
+} CORE;
+
+struct net {
+	struct ns_common ns;
+} CORE;
+
+typedef struct {
+	struct net *net;
+} CORE possible_net_t;
+
+struct net_device {
+	int ifindex;
+	possible_net_t nd_net;
+} CORE;
+
+struct sk_buff {
+	struct net_device *dev;
+	unsigned char *head;
+	unsigned int len;
+	__u32 mark;
+	__be16 protocol;
+	__u16 network_header;
+	__u16 mac_header;
+} CORE;
+
+struct ip_header {
+	__u8   version_ihl;
+	__u8   tos;
+	__be16 total;
+	__be16 id;
+	__be16 frag_off;
+	__u8   ttl;
+	__u8   protocol;
+	__be16 check;
+	__be32 saddr;
+	__be32 daddr;
+};
+
+volatile const __u32 cfg_prog_id = 0;   /* probe_return: the program it is attached to */
+volatile const __u8 cfg_egress = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct ctctl_probe_event);
+	__uint(max_entries, 2);
+} ctctl_probe_scratch2 SEC(".maps");
+
+static __always_inline unsigned char *network_header(struct sk_buff *skb)
+{
+	return BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header);
+}
+
+static __always_inline bool read_packet(struct sk_buff *skb, struct probe_packet *p)
+{
+	unsigned char *at = network_header(skb);
+	struct ip_header ip;
+	__u8 l4[20] = {};
+
+	if (BPF_CORE_READ(skb, protocol) != bpf_htons(0x0800) || bpf_probe_read_kernel(&ip, sizeof(ip), at))
+		return false;
+	if (ip.version_ihl >> 4 != 4)
+		return false;
+	p->tuple.saddr = ip.saddr;
+	p->tuple.daddr = ip.daddr;
+	p->tuple.nexthdr = ip.protocol;
+	if (ip.frag_off & bpf_htons(0x1fff)) {
+		p->fragment = 2;
+		return true;
+	}
+	p->fragment = ip.frag_off & bpf_htons(0x2000) ? 1 : 0;
+	/* Headers of what a datapath handles are linear; a short packet ends in the tail room. */
+	if (!bpf_probe_read_kernel(l4, sizeof(l4), at + (ip.version_ihl & 15) * 4))
+		probe_l4(p, l4, sizeof(l4));
+	return true;
+}
+
+static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, __u8 kind, __u32 slot)
+{
+	struct probe_packet p = {};
+	struct ctctl_probe_event *ev;
+	struct net_device *dev;
+
+	if (!read_packet(skb, &p) || !probe_wanted(&p.tuple, probe_is_error(&p)))
+		return NULL;
+	ev = bpf_map_lookup_elem(&ctctl_probe_scratch2, &slot);
+	if (!ev)
+		return NULL;
+	probe_begin(ev, &p, kind);
+	dev = BPF_CORE_READ(skb, dev);
+	ev->ifindex = BPF_CORE_READ(dev, ifindex);
+	ev->netns = BPF_CORE_READ(dev, nd_net.net, ns.inum);
+	ev->mark = BPF_CORE_READ(skb, mark);
+	ev->packet_len = BPF_CORE_READ(skb, len);
+	if (!bpf_probe_read_kernel(ev->head, CTCTL_PROBE_HEAD, network_header(skb)))
+		ev->head_len = ev->packet_len < CTCTL_PROBE_HEAD ? ev->packet_len : CTCTL_PROBE_HEAD;
+	return ev;
+}
+
+/* Attached to the entry function of a TC program; a tail call goes on behind
+ * it, so that the code is the last program's. */
+SEC("fexit")
+int probe_return(__u64 *args) /* the program's argument, then its return code */
+{
+	struct ctctl_probe_event *ev = begin((struct sk_buff *)args[0], PROBE_RETURN, 0);
+
+	if (!ev)
+		return 0;
+	ev->prog_id = cfg_prog_id;
+	ev->egress = cfg_egress;
+	ev->code = (int)args[1];
+	probe_send(ev);
+	return 0;
+}
+
+/* Reasons are numbered differently from kernel to kernel: user space reads
+ * their names from the kernel's BTF. */
+SEC("tp_btf/kfree_skb")
+int probe_freed(__u64 *args) /* skb, location, reason */
+{
+	struct ctctl_probe_event *ev = begin((struct sk_buff *)args[0], PROBE_FREED, 1);
+
+	if (!ev)
+		return 0;
+	ev->location = args[1];
+	ev->code = (int)args[2];
+	probe_send(ev);
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
