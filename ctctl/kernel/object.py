@@ -69,7 +69,7 @@ class BpfObject:
         return frozenset(self._config)
 
     def map_names(self) -> list[str]:
-        """Names of the maps the source declares, in its order (without .rodata, .bss, …)."""
+        """Names of the maps the source declares (without .rodata, .bss, …)."""
         self._live()
         library = libbpf()
         return [name for name, handle in self._maps.items() if not library.bpf_map__is_internal(handle)]
@@ -128,13 +128,12 @@ class BpfObject:
             libbpf().bpf_map__set_value_size(self._map(map_name), n)
 
     def set_inner_map(self, map_name: str, inner: Map) -> None:
-        """Give a map of maps its template. ``inner`` is kept open until the object is closed."""
+        """Give a map of maps its template. libbpf only remembers the descriptor: a copy is kept until close."""
         self._unloaded("set inner map")
         template = inner.dup()
         self._keep.append(template)
         with operation("set inner map of", map_name):
-            # libbpf takes the descriptor over and closes it, so it gets its own.
-            libbpf().bpf_map__set_inner_map_fd(self._map(map_name), os.dup(template.fd))
+            libbpf().bpf_map__set_inner_map_fd(self._map(map_name), template.fd)
 
     def reuse_map(self, map_name: str, m: Map) -> None:
         """Load with ``m`` in place of a new map. Raises KernelError if its shape differs (at load)."""
