@@ -105,8 +105,8 @@ def gc(
     """
     if context.invoked_subcommand is not None:
         return
+    from ctctl.model.gc import EngineName
     from ctctl.ops.gc import run as ops
-    from ctctl.ops.gc.report import EngineName
     from ctctl.ops.gc.tables import locate
 
     out = output_options(output, fields, sort, limit, no_headers, color=color)
@@ -153,20 +153,27 @@ def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
 
 
 def _keep_running(path: Path, options: GcOptions, out: Any, *, interval: str, metrics: str | None, yes: bool) -> None:
-    from ctctl.ops.gc import keep_running as ops
+    from ctctl.ops.gc.keep_running import keep_running
     from ctctl.ops.gc.run import opened
+    from ctctl.ops.gc.schedule import parse_interval
     from ctctl.ops.gc.stopping import stop_on_signals
     from ctctl.render.gc import write_report
 
-    if options.endpoint is not None or options.undo is not None:
-        raise UsageError("--endpoint and --undo are for a single run, not for --interval")
-    schedule = ops.parse_interval(interval)
+    if options.endpoint is not None or options.undo is not None or options.now is not None:
+        raise UsageError("--endpoint, --undo and --now are for a single run, not for --interval")
+    schedule = parse_interval(interval)
     with opened(path, options) as tables:
         if not options.dry_run:
             _ask(path, options, tables.foreign, yes)
     with stop_on_signals() as stop:
-        ops.keep_running(
-            path, options, schedule, stop, lambda report: write_report(report, out, sys.stdout, sys.stderr), metrics
+        keep_running(
+            path,
+            options,
+            schedule,
+            stop,
+            on_report=lambda report: write_report(report, out, sys.stdout, sys.stderr),
+            on_failure=lambda message: typer.echo(f"ctctl: {message}", err=True),
+            metrics=metrics,
         )
 
 

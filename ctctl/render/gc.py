@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from ctctl.model.gc import Explanation, Report, Restored, Row, TableReport
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
-from ctctl.ops.gc.audit import Restored
-from ctctl.ops.gc.explain import Explanation
-from ctctl.ops.gc.report import Report, Row, TableReport
 from ctctl.render.output import Column, Format, OutputOptions, View, write_document, write_rows
 
 REPORT_SCHEMA = "ctctl/gc-report/v1"

@@ -16,8 +16,8 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.ops.gc import batch, keys, perkey, walk
 from ctctl.ops.gc.job import Engine, Job
 from ctctl.ops.gc.limit import RateLimit
-from ctctl.ops.gc.report import Tally
 from ctctl.ops.gc.tables import CT_TABLES, Table
+from ctctl.ops.gc.tally import Tally
 from tests.support.gctables import (
     CT,
     NOW,

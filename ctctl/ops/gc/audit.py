@@ -12,7 +12,6 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -20,6 +19,7 @@ from typing import TextIO
 from ctctl.decode.ct import decode_entry
 from ctctl.errors import DecodeError, KernelError
 from ctctl.kernel.map import Map, UpdateMode
+from ctctl.model.gc import Restored
 from ctctl.ops.gc.job import Recorder
 from ctctl.ops.gc.tables import NAT_TABLES, TableSet
 
@@ -96,15 +96,6 @@ def recording(audit: Path | None, undo: Path | None, source: str, now: int) -> I
 def _private(path: Path, how: int) -> TextIO:
     # Addresses of connections are nobody else's business: readable for the owner only.
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o600), "w", encoding="utf-8")
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What an undo did: entries put back, entries left alone because the key is in use again."""
-
-    restored: int
-    present: int
-    dry_run: bool
 
 
 def restore(path: Path, tables: TableSet, *, dry_run: bool = False) -> Restored:

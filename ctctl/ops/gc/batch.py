@@ -17,8 +17,8 @@ from ctctl.ops.gc.job import Job
 from ctctl.ops.gc.perkey import delete_one
 from ctctl.ops.gc.programs import GcProgram, Kind, Status
 from ctctl.ops.gc.record import record_deleted
-from ctctl.ops.gc.report import Tally
 from ctctl.ops.gc.tables import Table
+from ctctl.ops.gc.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,9 @@ entry is ``protocol << 3 | tuple flags & 7``, the same in the BPF program (bpf/g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ctctl.model.gc import EntryClass
 from ctctl.model.tuples import Direction
 
 if TYPE_CHECKING:
@@ -23,15 +23,6 @@ FLAGS_OFFSET = 36
 TUPLE_IN = 1
 TUPLE_RELATED = 2
 TUPLE_SERVICE = 4
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class EntryClass:
-    """What entries are counted by."""
-
-    protocol: int
-    direction: Direction
-    related: bool
 
 
 def class_of(number: int) -> EntryClass:

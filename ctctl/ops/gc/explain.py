@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctctl.model.entry import CtFlags, CtState
+from ctctl.model.gc import EntryClass, Explanation
 from ctctl.model.tuples import Direction
 from ctctl.ops.gc import classes
-from ctctl.ops.gc.classes import EntryClass
 from ctctl.ops.gc.tables import Table
 
 if TYPE_CHECKING:
@@ -19,32 +19,6 @@ _TCP = 6
 # A finer class number: class << 4 | state bits << 1 | expired.
 _CLOSING_MASK = 3
 _SEEN_SHIFT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One class of entries with one fate.
-
-    ``least_s`` and ``most_s``: seconds since expiry (``goes``) or left (not). ``timeout``: the
-    datapath's timeout that set the lifetime, by its node file name (spec/abi.md, "Timeouts").
-    """
-
-    map: str
-    entry_class: EntryClass
-    state: CtState
-    goes: bool
-    count: int
-    least_s: int
-    most_s: int
-    timeout: str
-
-    @property
-    def why(self) -> str:
-        """One sentence for an operator."""
-        span = f"{self.least_s} s" if self.least_s == self.most_s else f"{self.least_s} to {self.most_s} s"
-        if self.goes:
-            return f"expired {span} ago, {self.timeout} ran out without a packet"
-        return f"{span} left of {self.timeout}"
 
 
 def timeout_of(entry_class: EntryClass, flags: int) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ctctl.ops.gc.limit import RateLimit
-from ctctl.ops.gc.report import Tally
+from ctctl.ops.gc.stopping import Stop
 from ctctl.ops.gc.tables import Table
+from ctctl.ops.gc.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ class Job:
     """
 
     now: int
-    stop: threading.Event
+    stop: Stop
     limit: RateLimit
     dry_run: bool = False
     recorder: Recorder | None = None

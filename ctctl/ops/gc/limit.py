@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+
+from ctctl.ops.gc.stopping import Stop
 
 #: How much of a second's allowance is handed out at a time.
 _SLICE_S = 0.1
@@ -20,7 +21,7 @@ class RateLimit:
     def __init__(
         self,
         per_second: float | None,
-        stop: threading.Event,
+        stop: Stop,
         *,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,

@@ -7,8 +7,8 @@ import struct
 from ctctl.ops.gc import keys as _keys
 from ctctl.ops.gc.classes import FLAGS_OFFSET, LIFETIME_OFFSET
 from ctctl.ops.gc.job import Job
-from ctctl.ops.gc.report import Tally
 from ctctl.ops.gc.tables import Table
+from ctctl.ops.gc.tally import Tally
 
 #: A walk that restarts again and again under churn must end: after this many times the table's size.
 _MAX_ROUNDS = 4

@@ -15,13 +15,15 @@ from pathlib import Path
 from ctctl.datapath.record import MAP_NAME, read_record
 from ctctl.errors import CtctlError, KernelError, NotFoundError
 from ctctl.kernel.map import Map
+from ctctl.model.gc import EngineName, Explanation, Report, TableReport
 from ctctl.ops.gc import batch, interval, orphans, perkey, walk
 from ctctl.ops.gc.audit import recording
-from ctctl.ops.gc.explain import Explanation, explain
+from ctctl.ops.gc.explain import explain
 from ctctl.ops.gc.job import BATCH_SIZE, Engine, Job, Recorder
 from ctctl.ops.gc.limit import RateLimit
-from ctctl.ops.gc.report import EngineName, Report, TableReport, Tally
+from ctctl.ops.gc.stopping import Stop
 from ctctl.ops.gc.tables import CT_TABLES, ForeignTablesError, Table, TableSet, open_tables
+from ctctl.ops.gc.tally import Tally
 
 ENGINES: dict[EngineName, Engine] = {
     EngineName.BATCH: batch.collect,
@@ -73,7 +75,7 @@ def opened(path: Path, options: GcOptions) -> Iterator[TableSet]:
         yield tables
 
 
-def run(path: Path, options: GcOptions, stop: threading.Event) -> Report:
+def run(path: Path, options: GcOptions, stop: Stop) -> Report:
     """Collect the tables at ``path``. Setting ``stop`` ends the run early with a true report.
 
     Raises CtctlError when nothing could be done; a failure in one table is a note in the report.
@@ -82,7 +84,7 @@ def run(path: Path, options: GcOptions, stop: threading.Event) -> Report:
         return collect(tables, options, stop)
 
 
-def collect(tables: TableSet, options: GcOptions, stop: threading.Event) -> Report:
+def collect(tables: TableSet, options: GcOptions, stop: Stop) -> Report:
     """One run over open tables. Families run side by side: a slow or failing one takes nothing from the other."""
     started = time.monotonic()
     now = options.now if options.now is not None else monotonic_s()
@@ -134,7 +136,7 @@ def _job(
     *,
     address: bytes | None,
     rate: float | None,
-    stop: threading.Event,
+    stop: Stop,
     recorder: Recorder | None,
 ) -> Job:
     return Job(

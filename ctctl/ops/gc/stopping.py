@@ -1,14 +1,41 @@
-"""Ctrl-C and SIGTERM as an event: a run ends at its next entry, and still says what it did."""
+"""When to stop: Ctrl-C and SIGTERM as an event, and time limits. A stopped run still says what it did."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop(Protocol):
+    """What engines ask between entries and wait on; ``threading.Event`` is one."""
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds; whether to stop."""
+        ...
+
+
+class TimeLimit:
+    """Stops when ``outer`` does, and ``seconds`` after it was made."""
+
+    def __init__(self, outer: Stop, seconds: float) -> None:
+        self._outer = outer
+        self._end = time.monotonic() + seconds
+
+    def is_set(self) -> bool:
+        return self._outer.is_set() or time.monotonic() >= self._end
+
+    def wait(self, timeout: float) -> bool:
+        self._outer.wait(max(0.0, min(timeout, self._end - time.monotonic())))
+        return self.is_set()
 
 
 @contextlib.contextmanager

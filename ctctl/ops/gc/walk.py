@@ -15,8 +15,8 @@ from ctctl.errors import UnsupportedError
 from ctctl.ops.gc.job import Job
 from ctctl.ops.gc.programs import GcProgram, Kind
 from ctctl.ops.gc.record import record_deleted
-from ctctl.ops.gc.report import Tally
 from ctctl.ops.gc.tables import Table
+from ctctl.ops.gc.tally import Tally
 
 if TYPE_CHECKING:
     import numpy as np

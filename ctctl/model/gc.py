@@ -1,18 +1,21 @@
-"""What a run did: figures by table and class, the same from every engine."""
+"""What garbage collection tells: reports, explanations, the result of an undo."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import reduce
-from itertools import groupby
-from typing import TYPE_CHECKING
 
-from ctctl.ops.gc.classes import CLASSES, EntryClass, class_of
+from ctctl.model.entry import CtState
+from ctctl.model.tuples import Direction
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+
+@dataclass(frozen=True, slots=True, order=True)
+class EntryClass:
+    """What entries are counted by."""
+
+    protocol: int
+    direction: Direction
+    related: bool
 
 
 class EngineName(StrEnum):
@@ -114,56 +117,36 @@ class Report:
         return sum(table.nat_deleted for table in self.tables)
 
 
-def _zeros() -> NDArray[np.int64]:
-    import numpy as np
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One class of entries with one fate.
 
-    return np.zeros(CLASSES, np.int64)
+    ``least_s`` and ``most_s``: seconds since expiry (``goes``) or left (not). ``timeout``: the
+    datapath's timeout that set the lifetime, by its node file name (spec/abi.md, "Timeouts").
+    """
 
+    map: str
+    entry_class: EntryClass
+    state: CtState
+    goes: bool
+    count: int
+    least_s: int
+    most_s: int
+    timeout: str
 
-@dataclass(slots=True)
-class Tally:
-    """Counters of a running collection; int64 arrays with an element a class (``classes.class_of``)."""
-
-    alive: NDArray[np.int64] = field(default_factory=_zeros)
-    expired: NDArray[np.int64] = field(default_factory=_zeros)
-    deleted: NDArray[np.int64] = field(default_factory=_zeros)
-    skipped: NDArray[np.int64] = field(default_factory=_zeros)
-    nat_deleted: int = 0
-    #: restarts of a walk by key, because the key it stood on was gone
-    resets: int = 0
-    complete: bool = True
-
-    def rows(self, map_name: str, family: str) -> tuple[Row, ...]:
-        """The classes that were seen, in the order of ``EntryClass``."""
-        import numpy as np
-
-        seen = np.flatnonzero(self.alive + self.expired)
-        rows = [
-            Row(
-                map_name,
-                family,
-                class_of(int(number)),
-                int(self.alive[number]),
-                int(self.expired[number]),
-                int(self.deleted[number]),
-                int(self.skipped[number]),
-            )
-            for number in seen
-        ]
-        return tuple(_merged(sorted(rows, key=lambda row: row.entry_class)))
+    @property
+    def why(self) -> str:
+        """One sentence for an operator."""
+        span = f"{self.least_s} s" if self.least_s == self.most_s else f"{self.least_s} to {self.most_s} s"
+        if self.goes:
+            return f"expired {span} ago, {self.timeout} ran out without a packet"
+        return f"{span} left of {self.timeout}"
 
 
-def _merged(rows: list[Row]) -> list[Row]:
-    """Rows of equal class as one: odd flag bytes (SERVICE|IN) share a class word with others."""
-    groups = groupby(rows, key=lambda row: row.entry_class)
-    return [reduce(_sum, group) for _, group in groups]
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What an undo did: entries put back, entries left alone because the key is in use again."""
 
-
-def _sum(a: Row, b: Row) -> Row:
-    return replace(
-        a,
-        alive=a.alive + b.alive,
-        expired=a.expired + b.expired,
-        deleted=a.deleted + b.deleted,
-        skipped=a.skipped + b.skipped,
-    )
+    restored: int
+    present: int
+    dry_run: bool

@@ -1,0 +1,25 @@
+"""prometheus-client, an optional dependency, imported when metrics are asked for."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from ctctl.errors import UnsupportedError
+
+
+def prometheus() -> ModuleType:
+    """The client library. Raises UnsupportedError that says how to get it."""
+    try:
+        import prometheus_client
+    except ImportError:
+        raise UnsupportedError("metrics need prometheus-client: pip install 'ctctl[metrics]'") from None
+    return prometheus_client
+
+
+#: Prefix of every metric; what follows is the Cilium agent's name for it (spec/abi.md).
+PREFIX = "ctctl"
+
+
+def label_of_map(name: str) -> str:
+    """The map_name label as the agent writes it, without the prefix of the pin."""
+    return name.removeprefix("cilium_")
