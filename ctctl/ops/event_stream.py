@@ -104,7 +104,7 @@ class _NodeStream:
             self._follow.delete(key)
         self._ring.consume()
         self._pending.clear()
-        self._control[: len(bytes(layouts.ctctl_trace_ctl()))] = bytes(_control_words(kernel_filter))
+        self._control[: len(bytes(layouts.ctctl_trace_ctl()))] = bytes(control_words(kernel_filter))
         self.renew(time.monotonic_ns())
 
     def renew(self, now_ns: int) -> None:
@@ -134,7 +134,7 @@ class _NodeStream:
         self._stack.close()
 
 
-def _control_words(kernel_filter: KernelFilter | None) -> layouts.ctctl_trace_ctl:
+def control_words(kernel_filter: KernelFilter | None) -> layouts.ctctl_trace_ctl:
     words = layouts.ctctl_trace_ctl()
     if kernel_filter is None or not kernel_filter.selective:
         return words

@@ -1,0 +1,93 @@
+"""What a probe saw in front of, or behind, somebody else's programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ctctl.model.entry import CtEntry
+from ctctl.model.event import Fragment
+from ctctl.model.tuples import FlowTuple
+
+
+class ProbeKind(StrEnum):
+    """Where in a packet's life an event was taken (``enum ctctl_probe_kind`` of abi.h)."""
+
+    PACKET = "packet"
+    RETURN = "return"
+    FREED = "freed"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRef:
+    """A BPF program of a device. ``name`` is the whole name where its BTF has it, ``via`` tcx or clsact."""
+
+    id: int
+    name: str
+    tag: str
+    via: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (id {self.id}, tag {self.tag})"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeEvent:
+    """One packet at one probe, host order. None: does not apply, or is not known.
+
+    ``kind`` PACKET: before ``programs`` of the device run; ``entries`` are the conntrack entries that
+    they could find, as they stand then. RETURN: ``program`` ended with ``code``. FREED: the kernel
+    dropped the packet for ``reason`` (name of its ``enum skb_drop_reason``). ``identity`` is what the mark
+    carries, as Cilium writes it. ``head`` is the packet from its IP header on, at most 128 bytes.
+    """
+
+    time_ns: int
+    kind: ProbeKind
+    flow: FlowTuple
+    netns: int
+    ifindex: int
+    packet_length: int
+    mark: int
+    egress: bool = False
+    node: str | None = None
+    device: str | None = None
+    tcp_flags: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    fragment: Fragment = Fragment.NONE
+    identity: int | None = None
+    entries: tuple[CtEntry, ...] = ()
+    programs: tuple[ProgramRef, ...] = ()
+    program_id: int | None = None
+    program: ProgramRef | None = None
+    code: int | None = None
+    reason: str | None = None
+    location: int | None = None
+    head: bytes = b""
+
+
+#: Return codes of tc programs (linux/pkt_cls.h); -1 is TCX_NEXT as well.
+RETURN_CODES: dict[int, str] = {
+    -1: "TC_ACT_UNSPEC",
+    0: "TC_ACT_OK",
+    1: "TC_ACT_RECLASSIFY",
+    2: "TC_ACT_SHOT",
+    3: "TC_ACT_PIPE",
+    4: "TC_ACT_STOLEN",
+    5: "TC_ACT_QUEUED",
+    6: "TC_ACT_REPEAT",
+    7: "TC_ACT_REDIRECT",
+    8: "TC_ACT_TRAP",
+}
+
+
+def return_code_name(code: int) -> str:
+    """The name of a tc program's return code, or its number."""
+    return RETURN_CODES.get(code, str(code))
+
+
+def identity_of_mark(mark: int) -> int | None:
+    """The security identity in a mark that carries one (magic 0x0f00), as Cilium writes it; else None."""
+    if mark & 0x0F00 != 0x0F00:
+        return None
+    return mark >> 16 | (mark & 0xFF) << 16

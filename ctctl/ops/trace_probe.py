@@ -1,0 +1,311 @@
+"""Follow a flow through any datapath by probes in front of its programs, without disturbing them.
+
+Nothing is pinned: when this process ends, in whatever way, the kernel detaches the probes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ctctl
+from ctctl.abi import layouts
+from ctctl.btf import Btf, Kind
+from ctctl.decode.probe import decode_probe_event
+from ctctl.errors import CtctlError, KernelError, NotFoundError
+from ctctl.kernel.link import TcxLink
+from ctctl.kernel.map import Map
+from ctctl.kernel.netns import run_in_netns
+from ctctl.kernel.object import BpfObject
+from ctctl.kernel.program import Program
+from ctctl.kernel.ringbuf import RingBuffer
+from ctctl.kernel.tracing import TracingLink, entry_function
+from ctctl.model.entry import CtEntry, Layout
+from ctctl.model.probe import ProbeEvent, ProbeKind, ProgramRef
+from ctctl.model.tuples import Direction as CtDirection
+from ctctl.model.tuples import FlowTuple
+from ctctl.ops.event_stream import KernelFilter, control_words
+from ctctl.ops.probe_points import ProbePoint
+from ctctl.ops.trace_live import follow_key
+from ctctl.ops.trace_story import canonical, matches
+from ctctl.packet.text import FlowSpec
+from ctctl.source.live import layout_of
+
+_OBJECTS = Path(ctctl.__file__).parent / "bpf"
+_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
+_BACKENDS = "cilium_lb4_backends_v3"
+_SHARED = ("ctctl_probe_events", "ctctl_probe_ctl", "ctctl_probe_follow", "ctctl_probe_lost")
+_KEY0 = bytes(4)
+_VMLINUX = Path("/sys/kernel/btf/vmlinux")
+#: Numbers of drop reasons that mean nothing was dropped (SKB_NOT_DROPPED_YET, SKB_CONSUMED).
+_NOT_DROPPED = frozenset({0, 1})
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """What to follow, where, and for how long. ``tables`` is a bpffs directory with conntrack maps, or None."""
+
+    points: tuple[ProbePoint, ...]
+    kernel_filter: KernelFilter | None = None
+    flow: FlowSpec | None = None
+    tables: Path | None = None
+    count: int | None = None
+    duration_s: float | None = None
+
+
+@dataclass(slots=True)
+class ProbeSummary:
+    """What a trace by probes ended with; ``notes`` are what this kernel or these maps did not allow."""
+
+    events: int = 0
+    lost: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class ProbeTrace:
+    """Probes on some devices, from entry to exit. A context manager.
+
+    Raises KernelError where a probe cannot be attached; what is only missing (no tables, no
+    trampolines, no tracepoint) is a note in ``summary``.
+    """
+
+    def __init__(self, request: ProbeRequest) -> None:
+        self._request = request
+        self._stack = contextlib.ExitStack()
+        self._pending: list[bytes] = []
+        self._maps: dict[str, Map] = {}
+        self._layout = Layout.V1_16
+        self._reasons: dict[int, str] | None = None
+        self._programs = {ref.id: ref for point in request.points for ref in point.programs}
+        self._points = {(p.netns_inode, p.ifindex, str(p.direction) == "egress"): p for p in request.points}
+        self._nodes = {p.netns_inode: p.node for p in request.points}
+        self._devices = {(p.netns_inode, p.ifindex): p.device for p in request.points}
+        self._followed: set[Any] = set()
+        self.summary = ProbeSummary()
+        self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def __enter__(self) -> Self:
+        try:
+            tables = self._open_tables()
+            self._attach_probes(tables)
+            self._attach_drops()
+            self._attach_returns()
+            self._ring = RingBuffer(self._maps["ctctl_probe_events"], lambda data: self._pending.append(bytes(data)))
+            self._stack.callback(self._ring.close)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detach every probe. Twice is fine."""
+        self._stack.close()
+
+    # ---- attaching
+
+    def _open_tables(self) -> dict[str, Map]:
+        """The conntrack tables, for reading only; those that are not there are left out."""
+        tables: dict[str, Map] = {}
+        directory = self._request.tables
+        for name in _TABLES if directory is not None else ():
+            assert directory is not None
+            try:
+                tables[name] = self._stack.enter_context(Map.open_pinned(directory / name, read_only=True))
+            except NotFoundError:
+                continue
+        if len(tables) < len(_TABLES):
+            self.summary.notes.append(
+                f"no conntrack tables in {directory}: packets without entries"
+                if directory
+                else "no conntrack tables named"
+            )
+            return {}
+        self._layout, evidence = layout_of(tables[_TABLES[0]])
+        if evidence == "assumed":
+            self.summary.notes.append("the tables carry no BTF: layout 1.16 assumed")
+        return tables
+
+    def _share(self, bpf: BpfObject) -> None:
+        for name in _SHARED:
+            if name in self._maps:
+                bpf.reuse_map(name, self._maps[name])
+
+    def _adopt(self, bpf: BpfObject) -> None:
+        for name in _SHARED:
+            if name not in self._maps:
+                self._maps[name] = self._stack.enter_context(bpf.map(name).dup())
+                if name == "ctctl_probe_ctl":
+                    self._maps[name].update(_KEY0, bytes(control_words(self._request.kernel_filter)))
+
+    def _attach_probes(self, tables: dict[str, Map]) -> None:
+        by_namespace: dict[Path, list[ProbePoint]] = {}
+        for point in self._request.points:
+            by_namespace.setdefault(point.netns, []).append(point)
+        for path, points in by_namespace.items():
+            bpf = self._stack.enter_context(BpfObject.open(_OBJECTS / "probe.bpf.o"))
+            bpf.set_config("cfg_netns", points[0].netns_inode)
+            bpf.set_config("cfg_tables", int(bool(tables)))
+            self._share(bpf)
+            for name, table in tables.items():
+                bpf.reuse_map(name, table)
+            bpf.load()
+            self._adopt(bpf)
+            run_in_netns(str(path), self._attach_points, bpf, points)
+
+    def _attach_points(self, bpf: BpfObject, points: Sequence[ProbePoint]) -> None:
+        for point in points:
+            program = bpf.program(f"probe_{point.direction}")
+            # In front of a TCX chain is also in front of every clsact filter of the device.
+            self._stack.enter_context(TcxLink.attach(program, point.ifindex, point.direction, before="first"))
+
+    def _tracing(self, other: str) -> BpfObject:
+        bpf = BpfObject.open(_OBJECTS / "proberet.bpf.o")
+        bpf.disable_program(other)
+        self._share(bpf)
+        return bpf
+
+    def _attach_drops(self) -> None:
+        try:
+            bpf = self._stack.enter_context(self._tracing("probe_return"))
+            bpf.load()
+            self._stack.enter_context(TracingLink.attach(bpf.program("probe_freed")))
+        except KernelError as error:
+            self.summary.notes.append(f"no drops by the kernel: {error}")
+
+    def _attach_returns(self) -> None:
+        for ref in self._programs.values():
+            try:
+                self._attach_return(ref)
+            except NotFoundError as error:
+                self.summary.notes.append(f"no return codes of {ref}: {error}")
+            except KernelError as error:
+                code = _errno_name(error)
+                self.summary.notes.append(
+                    f"no return codes: this kernel lets no BPF program be traced by fexit ({code})"
+                )
+                return
+
+    def _attach_return(self, ref: ProgramRef) -> None:
+        with Program.from_id(ref.id) as target:
+            bpf = self._tracing("probe_freed")
+            try:
+                bpf.set_config("cfg_prog_id", ref.id)
+                bpf.set_config("cfg_egress", int(self._runs_at_egress(ref)))
+                bpf.set_attach_target("probe_return", target, entry_function(target))
+                bpf.load()
+                link = TracingLink.attach(bpf.program("probe_return"))
+            except BaseException:
+                bpf.close()
+                raise
+        self._stack.enter_context(bpf)
+        self._stack.enter_context(link)
+
+    def _runs_at_egress(self, ref: ProgramRef) -> bool:
+        return all(str(p.direction) == "egress" for p in self._request.points if ref in p.programs)
+
+    # ---- reading
+
+    def events(self) -> Generator[ProbeEvent, None, None]:
+        """The flow's events as they happened, until ``count`` or ``duration_s``."""
+        request = self._request
+        deadline = None if request.duration_s is None else time.monotonic() + request.duration_s
+        poll = select.poll()
+        poll.register(self._ring.fileno, select.POLLIN)
+        while request.count is None or self.summary.events < request.count:
+            left_s = 0.5 if deadline is None else min(0.5, deadline - time.monotonic())
+            poll.poll(max(left_s, 0) * 1000)
+            yield from self._take()
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+
+    def _take(self) -> Iterator[ProbeEvent]:
+        self._ring.consume()
+        records, self._pending[:] = list(self._pending), []
+        for record in records:
+            event = self._named(decode_probe_event(record, self._layout))
+            if event is None or not self._of_flow(event):
+                continue
+            self._follow_service(event)
+            self.summary.events += 1
+            yield event
+            if self.summary.events == self._request.count:
+                return
+        self.summary.lost = self._lost()
+
+    def _of_flow(self, event: ProbeEvent) -> bool:
+        flow = self._request.flow
+        if flow is None or event.icmp_type is not None:
+            return True
+        return matches(flow, event.flow) or canonical(event.flow) in self._followed
+
+    def _named(self, event: ProbeEvent) -> ProbeEvent | None:
+        """The event with names for its numbers; None for a free that was no drop."""
+        node = self._nodes.get(event.netns)
+        device = self._devices.get((event.netns, event.ifindex))
+        if event.kind is ProbeKind.FREED:
+            if event.code in _NOT_DROPPED:
+                return None
+            return replace(event, node=node, device=device, reason=self._reason(event.code or 0))
+        if event.kind is ProbeKind.RETURN:
+            program = self._programs.get(event.program_id or 0)
+            return replace(event, node=node, device=device, program=program)
+        point = self._points.get((event.netns, event.ifindex, event.egress))
+        return replace(event, node=node, device=device, programs=point.programs if point else ())
+
+    def _follow_service(self, event: ProbeEvent) -> None:
+        """A SERVICE entry says which backend the packets go to from here on."""
+        for entry in event.entries:
+            backend = self._backend(entry) if entry.direction is CtDirection.SVC else None
+            if backend is None or canonical(backend) in self._followed:
+                continue
+            self._followed.add(canonical(backend))
+            self._maps["ctctl_probe_follow"].update(follow_key(backend), b"\1")
+
+    def _backend(self, entry: CtEntry) -> FlowTuple | None:
+        if self._request.tables is None or not entry.backend_id:
+            return None
+        try:
+            with Map.open_pinned(self._request.tables / _BACKENDS, read_only=True) as backends:
+                value = backends.lookup(entry.backend_id.to_bytes(4, "little"))
+        except CtctlError:
+            return None
+        if value is None:
+            return None
+        raw = layouts.lb4_backend.from_buffer_copy(value)
+        flow = entry.tuple
+        return FlowTuple(flow.proto, flow.src, flow.src_port, IPv4Address(raw.address), raw.port)
+
+    def _reason(self, number: int) -> str:
+        if self._reasons is None:
+            self._reasons = kernel_drop_reasons()
+        return self._reasons.get(number, f"reason {number}")
+
+    def _lost(self) -> int:
+        value = self._maps["ctctl_probe_lost"].lookup(_KEY0) or b""
+        return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
+
+
+def _errno_name(error: KernelError) -> str:
+    return errno.errorcode.get(error.errno, str(error.errno))
+
+
+def kernel_drop_reasons(path: Path = _VMLINUX) -> dict[int, str]:
+    """Number → name of the running kernel's ``enum skb_drop_reason``, from its BTF; empty without one."""
+    try:
+        found = Btf(path.read_bytes()).find("skb_drop_reason", Kind.ENUM, Kind.ENUM64)
+    except (OSError, CtctlError):
+        return {}
+    if found is None:
+        return {}
+    return {value.value: value.name.removeprefix("SKB_DROP_REASON_").lower() for value in found.values}
