@@ -16,6 +16,14 @@ def prometheus() -> ModuleType:
     return prometheus_client
 
 
+def metric_families() -> ModuleType:
+    """The library's classes for metrics that are computed when scraped. Raises UnsupportedError."""
+    prometheus()
+    from prometheus_client import core
+
+    return core
+
+
 #: Prefix of every metric; what follows is the Cilium agent's name for it (spec/abi.md).
 PREFIX = "ctctl"
 

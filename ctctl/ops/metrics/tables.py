@@ -14,7 +14,7 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.ops.gc import classes
 from ctctl.ops.gc.run import monotonic_s
 from ctctl.ops.gc.tables import CT_TABLES, family_name
-from ctctl.ops.metrics.library import PREFIX, label_of_map, prometheus
+from ctctl.ops.metrics.library import PREFIX, label_of_map, metric_families
 
 _COUNTABLE = frozenset({MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.HASH_OF_MAPS})
 #: A scrape walks the tables; scrapes within this time share one walk.
@@ -119,7 +119,7 @@ class TablesCollector:
 
     def collect(self) -> Iterator[Any]:
         """The metric families, as prometheus-client asks for them."""
-        families = prometheus().core
+        families = metric_families()
         started = time.monotonic()
         at, counts = self._walked
         if started - at >= self._fresh_s:
