@@ -34,7 +34,6 @@ _SHOWN = (
     ("last_tx_report", "tx_report"),
     ("last_rx_report", "rx_report"),
 )
-#: The bits of Why that say how a lookup ended rather than why; the entry lines show them.
 _ARROW = "→"
 
 
@@ -109,22 +108,30 @@ def _lookup_lines(event: HookEvent, record: LookupRecord) -> Iterator[Line]:
 
 
 def _changes(event: HookEvent, record: LookupRecord) -> Iterator[Line]:
-    if not record.changes():
-        before = record.before
-        yield _labelled("", [("unchanged  ", "dim"), (entry_words(before, event.now_s) if before else "", "dim")])
+    before, after = record.before, record.after
+    if before is None or after is None:
         return
-    pieces: Line = [("created anew  " if record.why & Why.CREATED else "changed  ", "yellow")]
-    for name, label in _SHOWN:
-        if name in record.changes():
-            old, new = record.changes()[name]
+    label = "created anew  " if record.why & Why.CREATED else "changed  "
+    line = change_line(before, after, event.now_s, label)
+    if line is None:
+        line = _labelled("", [("unchanged  ", "dim"), (entry_words(before, event.now_s), "dim")])
+    yield line
+
+
+def change_line(before: CtEntry, after: CtEntry, now_s: int, label: str = "changed  ") -> Line | None:
+    """What differs between two states of an entry, old → new; None if nothing does."""
+    pieces: Line = [(label, "yellow")]
+    for name, title in _SHOWN:
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
             pieces += [
-                (f"{label} ", "dim"),
-                (_value(name, old, event.now_s), ""),
+                (f"{title} ", "dim"),
+                (_value(name, old, now_s), ""),
                 (f" {_ARROW} ", "dim"),
-                (_value(name, new, event.now_s), "bold yellow"),
+                (_value(name, new, now_s), "bold yellow"),
                 ("  ", ""),
             ]
-    yield _labelled("", pieces)
+    return _labelled("", pieces) if len(pieces) > 1 else None
 
 
 def entry_words(entry: CtEntry, now_s: int) -> str:
