@@ -24,7 +24,7 @@ def monotonic_s() -> int:
 def jiffies(timer_list: Path = _TIMER_LIST) -> int | None:
     """jiffies64 now, or None where the kernel does not show it (/proc/timer_list, root only)."""
     try:
-        with timer_list.open(encoding="ascii") as lines:
+        with timer_list.open(encoding="utf-8") as lines:
             for line in lines:
                 if match := re.match(r"jiffies: (\d+)", line):
                     return int(match[1])

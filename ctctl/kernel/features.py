@@ -209,7 +209,7 @@ def _bpffs() -> str:
 
 
 def _jit() -> str:
-    value = Path("/proc/sys/net/core/bpf_jit_enable").read_text(encoding="ascii").strip()
+    value = Path("/proc/sys/net/core/bpf_jit_enable").read_text(encoding="utf-8").strip()
     if value == "0":
         raise UnsupportedError("net.core.bpf_jit_enable is 0: programs are interpreted")
     return f"net.core.bpf_jit_enable = {value}"
@@ -247,7 +247,7 @@ def _capabilities() -> list[Feature]:
 
 def effective_capabilities() -> int:
     """This thread's effective capabilities as a bit set (proc(5), CapEff)."""
-    for line in Path("/proc/thread-self/status").read_text(encoding="ascii").splitlines():
+    for line in Path("/proc/thread-self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("CapEff:"):
             return int(line.split()[1], 16)
     return 0

@@ -310,7 +310,7 @@ class Map:
 
 def possible_cpus() -> int:
     """How many CPUs a per-CPU value has (/sys/devices/system/cpu/possible)."""
-    text = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()
+    text = Path("/sys/devices/system/cpu/possible").read_text(encoding="utf-8").strip()
     return 1 + max(int(part.split("-")[-1]) for part in text.split(","))
 
 

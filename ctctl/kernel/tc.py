@@ -92,11 +92,11 @@ def list_filters(ifindex: int | None = None) -> list[Filter]:
 
 
 def remove_clsact(ifindex: int) -> bool:
-    """Remove the device's clsact qdisc if no filter is left in it. True if it was removed."""
-    if list_filters(ifindex):
-        return False
+    """Remove the device's clsact qdisc if no filter of any kind is left in it. True if it was removed."""
     with _rtnetlink("remove clsact from", ifindex) as ip:
         if not _has_clsact(ip, ifindex):
+            return False
+        if any(list(ip.get_filters(index=ifindex, parent=parent)) for parent in _PARENT.values()):
             return False
         with _tolerate(errno.ENOENT, errno.ENODEV, errno.EINVAL):
             ip.tc("del", "clsact", ifindex)

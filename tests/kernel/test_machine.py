@@ -1,0 +1,169 @@
+"""What the kernel layer says and does about the machine: namespaces, bpffs, clocks, features."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ctctl.errors import KernelError, NotFoundError
+from ctctl.kernel import bpffs, clock
+from ctctl.kernel.features import Feature, effective_capabilities, libbpf_version, probe
+from ctctl.kernel.map import Map, MapType
+from ctctl.kernel.netns import netns_id, run_in_netns, run_in_new_netns
+from tests.support.net import netns_with_veth
+
+pytestmark = pytest.mark.kernel
+
+
+class TestNetns:
+    def test_it_is_another_namespace_and_only_for_the_call(self) -> None:
+        here = netns_id()
+        with netns_with_veth() as netns:
+            assert run_in_netns(netns.name, netns_id) == netns_id(netns.name) != here
+            assert run_in_netns(Path("/run/netns") / netns.name, netns_id) == netns_id(netns.name)
+            assert netns_id() == here
+
+    def test_arguments_results_and_exceptions_pass(self) -> None:
+        with netns_with_veth() as netns:
+            assert run_in_netns(netns.name, divmod, 7, 2) == (3, 1)
+            with pytest.raises(ZeroDivisionError):
+                run_in_netns(netns.name, divmod, 7, 0)
+
+    def test_of_a_process(self) -> None:
+        holder = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "echo ready; read line"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        try:
+            assert holder.stdout.readline() == "ready\n"
+            assert run_in_netns(holder.pid, netns_id) == netns_id(holder.pid) != netns_id()
+        finally:
+            holder.communicate("\n", timeout=5)
+
+    def test_nothing_there_and_no_namespace(self) -> None:
+        with pytest.raises(NotFoundError, match="no network namespace at /run/netns/nowhere"):
+            run_in_netns("nowhere", netns_id)
+        with pytest.raises(NotFoundError, match="no network namespace at"):
+            netns_id("nowhere")
+        with pytest.raises(KernelError, match=r"enter network namespace /dev/null: .*it is no network namespace"):
+            run_in_netns("/dev/null", netns_id)
+
+    def test_a_new_one_is_empty_and_goes_away(self) -> None:
+        seen = run_in_new_netns(lambda: (netns_id(), Path("/proc/thread-self/net/dev").read_text().count(":")))
+        assert seen[0] != netns_id()
+        assert seen[1] == 1, "only lo"
+
+
+class TestBpffs:
+    def test_mount_where_there_is_a_plain_folder(self, tmp_path: Path) -> None:
+        root = tmp_path / "bpf with space"
+        assert not bpffs.is_bpffs(root)
+        assert bpffs.ensure_mounted(root) is True
+        try:
+            assert bpffs.ensure_mounted(root) is False
+            assert root in bpffs.mounts()
+            assert bpffs.is_bpffs(root / "deep" / "inside")
+            assert bpffs.mount_of(root / "deep") == root
+            with Map.create("table", MapType.ARRAY, 4, 4, 1) as table:
+                table.pin(root / "table")
+            with Map.open_pinned(root / "table") as again:
+                assert again.info.name == "table"
+        finally:
+            subprocess.run(["umount", str(root)], check=True)
+        assert not bpffs.is_bpffs(root)
+
+    def test_a_place_that_cannot_be(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        with pytest.raises(KernelError, match=f"mount the BPF file system at {file}"):
+            bpffs.ensure_mounted(file)
+
+    def test_mountinfo_with_odd_paths(self, tmp_path: Path) -> None:
+        table = tmp_path / "mountinfo"
+        table.write_text(
+            "22 1 0:21 / /sys rw,nosuid - sysfs sysfs rw\n"
+            "30 22 0:26 / /sys/fs/bpf rw,relatime shared:9 - bpf bpf rw,mode=700\n"
+            "31 22 0:27 / /run/a\\040b rw master:1 - bpf none rw\n"
+        )
+        assert bpffs.mounts(table) == [Path("/sys/fs/bpf"), Path("/run/a b")]
+
+
+class TestClock:
+    def test_monotonic_is_the_kernels(self) -> None:
+        before = time.monotonic_ns()
+        assert before <= clock.monotonic_ns() <= time.monotonic_ns()
+        assert abs(clock.monotonic_s() - before // 10**9) <= 1
+
+    def test_jiffies_run_with_the_clock(self) -> None:
+        hz = clock.kernel_hz()
+        assert hz in (100, 250, 300, 1000)
+        jiffies = clock.jiffies()
+        assert jiffies is not None
+        assert clock.jiffies_units() in (jiffies >> 8, (jiffies + hz) >> 8)
+
+    def test_a_kernel_that_hides_them(self, tmp_path: Path) -> None:
+        assert clock.jiffies(tmp_path / "nothing") is None
+        assert clock.jiffies_units(tmp_path / "nothing") is None
+        (tmp_path / "timer_list").write_text("Timer List Version: v0.10\njiffies: 4295347686\n")
+        assert clock.jiffies(tmp_path / "timer_list") == 4295347686
+        assert clock.jiffies_units(tmp_path / "timer_list") == 4295347686 >> 8
+
+
+class TestFeatures:
+    def test_every_probe_answers_with_evidence(self) -> None:
+        threads = threading.active_count()
+        found = probe()
+        assert len({feature.name for feature in found}) == len(found)
+        assert [feature for feature in found if not feature.detail] == []
+        assert threading.active_count() == threads
+
+    def test_what_the_kernel_tests_rely_on_is_there(self) -> None:
+        by_name = {feature.name: feature for feature in probe()}
+        for name in ("libbpf", "bpf-syscall", "map-lru-hash", "map-batch", "map-ringbuf", "prog-test-run", "tcx"):
+            assert by_name[name].available, by_name[name]
+
+    def test_bpftool_agrees(self) -> None:
+        """Map types, helpers and program types as another program probes them."""
+        probed = subprocess.run(
+            ["bpftool", "-j", "feature", "probe", "kernel"], check=True, capture_output=True, text=True
+        )
+        theirs = json.loads(probed.stdout)
+        ours = {feature.name: feature.available for feature in probe()}
+        assert ours["map-lru-hash"] == theirs["map_types"]["have_lru_hash_map_type"]
+        assert ours["map-lpm-trie"] == theirs["map_types"]["have_lpm_trie_map_type"]
+        assert ours["map-ringbuf"] == theirs["map_types"]["have_ringbuf_map_type"]
+        assert ours["bpf-syscall"] == theirs["syscall_config"]["have_bpf_syscall"]
+
+    def test_versions_and_capabilities(self) -> None:
+        assert libbpf_version() == ".".join(libbpf_version().split("."))
+        bits = effective_capabilities()
+        by_name = {feature.name: feature for feature in probe()}
+        assert by_name["CAP_NET_ADMIN"] == Feature(
+            "CAP_NET_ADMIN",
+            bool(bits >> 12 & 1),
+            "held" if bits >> 12 & 1 else "not held",
+            by_name["CAP_NET_ADMIN"].used_for,
+        )
+
+    def test_without_privileges_each_probe_says_what_is_missing(self) -> None:
+        script = (
+            "from ctctl.kernel.features import probe\n"
+            "for feature in probe(): print(feature.name, feature.available, feature.detail, sep='|')\n"
+        )
+        drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+        done = subprocess.run([*drop, sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        rows = {line.split("|")[0]: line.split("|")[1:] for line in done.stdout.splitlines()}
+        assert rows["bpf-syscall"][0] == "False"
+        assert "needs root" in rows["bpf-syscall"][1]
+        assert rows["libbpf"][0] == "True"
+        assert rows["CAP_BPF"] == ["False", "not held"]

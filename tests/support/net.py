@@ -1,0 +1,45 @@
+"""Network namespaces for tests that need a device but no traffic."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ctctl.kernel.netns import run_in_netns
+from tests.support.names import unique_name
+
+
+@dataclass(frozen=True)
+class TestNetns:
+    """A named namespace with one veth pair in it: ``ifindex`` is one end, ``peer`` the other."""
+
+    __test__ = False
+
+    name: str
+    ifindex: int
+    peer: int
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@contextmanager
+def netns_with_veth() -> Iterator[TestNetns]:
+    """A fresh namespace, removed with everything in it."""
+    import socket
+
+    name = unique_name("ns")
+    _ip("netns", "add", name)
+    try:
+        _ip("-n", name, "link", "add", "veth-a", "up", "type", "veth", "peer", "name", "veth-b")
+        _ip("-n", name, "link", "set", "veth-b", "up")
+        yield TestNetns(
+            name,
+            run_in_netns(name, socket.if_nametoindex, "veth-a"),
+            run_in_netns(name, socket.if_nametoindex, "veth-b"),
+        )
+    finally:
+        _ip("netns", "del", name)
