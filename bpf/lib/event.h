@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * event.h - what a hook did with a packet, told to whoever listens.
+ *
+ * Without a listener all of this is one test of a pointer that is NULL. With
+ * one, the event is built up in a per-CPU scratch; at the end it is kept if
+ * the packet is of interest as it came or as it left.
+ */
+#ifndef CTCTL_EVENT_H
+#define CTCTL_EVENT_H
+
+#include "clock.h"
+#include "maps.h"
+#include "pkt.h"
+
+static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 zero = 0;
+	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
+	struct ctctl_event *ev;
+
+	/* The listener renews its lease from user space at any time. At worst
+	 * one packet more or less is told. */
+	if (!ctl || READ_ONCE(ctl->until_ns) <= p->now_ns)
+		return;
+	ev = bpf_map_lookup_elem(&ctctl_scratch, &zero);
+	if (!ev)
+		return;
+	__builtin_memset(ev, 0, offsetof(struct ctctl_event, lookup));
+	ev->time_ns = cfg_sim ? p->now_ns : bpf_ktime_get_ns();
+	ev->now_s = p->now;
+	ev->hook = p->hook;
+	ev->packet_len = p->len;
+	ev->mark_in = skb->mark;
+	ev->ifindex = skb->ifindex;
+	p->ev = ev;
+}
+
+/* The tuple in the packet's own orientation: sport is the packet's. */
+static __always_inline void event_tuple(struct ipv4_ct_tuple *to, const struct pkt *p)
+{
+	to->daddr = p->t.daddr;
+	to->saddr = p->t.saddr;
+	to->dport = p->t.sport;
+	to->sport = p->t.dport;
+	to->nexthdr = p->t.nexthdr;
+	to->flags = 0;
+}
+
+/* Once the headers are known, before anything is translated. */
+static __always_inline void event_in(struct pkt *p)
+{
+	if (p->ev)
+		event_tuple(&p->ev->in, p);
+}
+
+static __always_inline void event_lookup(struct pkt *p, enum ctctl_lookup_kind kind, enum ctctl_ct_dir dir)
+{
+	struct ctctl_event *ev = p->ev;
+	__u32 n;
+
+	if (!ev)
+		return;
+	n = ev->nr_lookups;
+	if (n >= CTCTL_EVENT_LOOKUPS)
+		n = CTCTL_EVENT_LOOKUPS - 1;
+	p->rec = &ev->lookup[n];
+	ev->nr_lookups = n + 1;
+	__builtin_memset(p->rec, 0, sizeof(*p->rec));
+	p->rec->kind = kind;
+	p->rec->dir = dir;
+	p->rec->any_map = p->t.nexthdr != IPPROTO_TCP;
+}
+
+static __always_inline void event_why(struct pkt *p, enum ctctl_why why)
+{
+	if (p->rec)
+		p->rec->why |= why;
+}
+
+static __always_inline void event_result(struct pkt *p, enum ctctl_ct_result result)
+{
+	if (p->rec)
+		p->rec->result = result;
+}
+
+static __always_inline void event_before(struct pkt *p, const struct ipv4_ct_tuple *key, const struct ct_entry *e)
+{
+	if (!p->rec)
+		return;
+	p->rec->tuple = *key;
+	p->rec->why |= WHY_HIT;
+	p->rec->before = *e;
+}
+
+static __always_inline void event_after(struct pkt *p, const struct ct_entry *e)
+{
+	if (p->rec)
+		p->rec->after = *e;
+}
+
+static __always_inline void event_service(struct pkt *p, __be16 rev_nat_index, __u32 backend_id)
+{
+	if (!p->ev)
+		return;
+	p->ev->rev_nat_index = rev_nat_index;
+	p->ev->backend_id = backend_id;
+}
+
+static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni)
+{
+	if (!p->ev)
+		return;
+	p->ev->tunnel_remote = remote;
+	p->ev->tunnel_vni = vni;
+}
+
+/* ---- who wants to hear it ---- */
+
+/* One key for both directions: the lower end first. */
+static __always_inline struct ipv4_ct_tuple event_canonical(const struct ipv4_ct_tuple *t)
+{
+	__u64 src = (__u64)bpf_ntohl(t->saddr) << 16 | bpf_ntohs(t->sport);
+	__u64 dst = (__u64)bpf_ntohl(t->daddr) << 16 | bpf_ntohs(t->dport);
+	struct ipv4_ct_tuple key = *t;
+
+	key.flags = 0;
+	if (dst < src)
+		tuple_reverse(&key);
+	return key;
+}
+
+static __always_inline bool
+event_end_wanted(const struct ctctl_trace_ctl *ctl, int end, __be32 addr, __be16 port, bool any_port)
+{
+	return (addr & ctl->mask[end]) == ctl->addr[end] && (any_port || !ctl->port[end] || port == ctl->port[end]);
+}
+
+/* An ICMP error is of interest to every flow between its two addresses. */
+static __noinline bool event_wanted(const struct ctctl_trace_ctl *ctl, const struct ipv4_ct_tuple *t, bool error)
+{
+	if (ctl->proto && ctl->proto != t->nexthdr && !error)
+		return false;
+	return (event_end_wanted(ctl, 0, t->saddr, t->sport, error) &&
+		event_end_wanted(ctl, 1, t->daddr, t->dport, error)) ||
+	       (event_end_wanted(ctl, 0, t->daddr, t->dport, error) &&
+		event_end_wanted(ctl, 1, t->saddr, t->sport, error));
+}
+
+static __noinline bool event_followed(const struct ipv4_ct_tuple *t)
+{
+	struct ipv4_ct_tuple key = event_canonical(t);
+
+	return bpf_map_lookup_elem(&ctctl_trace_follow, &key);
+}
+
+static __noinline void event_follow(const struct ipv4_ct_tuple *t)
+{
+	struct ipv4_ct_tuple key = event_canonical(t);
+	__u8 one = 1;
+
+	bpf_map_update_elem(&ctctl_trace_follow, &key, &one, BPF_ANY);
+}
+
+/* Is the packet of interest? If so, whatever it was translated to is from now
+ * on, at every hook that shares the table. */
+static __always_inline bool event_of_interest(const struct ctctl_event *ev)
+{
+	__u32 zero = 0;
+	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
+	bool error = ev->in.nexthdr == IPPROTO_ICMP && !ev->in.sport && !ev->in.dport;
+	struct ipv4_ct_tuple in = ev->in, out = ev->out, vip = ev->in;
+	bool translated;
+
+	if (!ctl)
+		return false;
+	if (!ctl->filter)
+		return true;
+	/* A packet with the DSR option came for the VIP, by way of another node. */
+	if (ev->dsr_port) {
+		vip.daddr = ev->dsr_vip;
+		vip.dport = ev->dsr_port;
+	}
+	if (!event_wanted(ctl, &in, error) && !event_wanted(ctl, &out, error) && !event_wanted(ctl, &vip, error) &&
+	    !event_followed(&in) && !event_followed(&out))
+		return false;
+	translated = in.saddr != out.saddr || in.daddr != out.daddr || in.sport != out.sport || in.dport != out.dport;
+	if (translated || ev->dsr_port) {
+		event_follow(&in);
+		event_follow(&out);
+	}
+	return true;
+}
+
+static __noinline void
+event_emit(struct __sk_buff *skb, struct pkt *p, enum ctctl_verdict verdict, enum ctctl_reason reason)
+{
+	struct ctctl_event *ev = p->ev;
+
+	event_tuple(&ev->out, p);
+	ev->mark_out = skb->mark;
+	ev->src_identity = p->src_identity;
+	ev->redirect_ifindex = p->redirect;
+	ev->dsr_vip = p->dsr_vip;
+	ev->dsr_port = p->dsr_port;
+	ev->verdict = verdict;
+	ev->reason = reason;
+	ev->tcp_flags = p->tcp_flags;
+	ev->icmp_type = p->icmp_type;
+	ev->icmp_code = p->icmp_code;
+	ev->fragment = p->fragment;
+	if (event_of_interest(ev) && bpf_ringbuf_output(&ctctl_events, ev, sizeof(*ev), 0))
+		stat_inc(STAT_EVENTS_LOST);
+}
+
+#endif /* CTCTL_EVENT_H */

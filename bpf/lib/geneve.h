@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * geneve.h - the tunnel between nodes, through a collect_md device or without
+ * one, and the DSR option in it (Cilium's: class 0x014b, type 0x81).
+ */
+#ifndef CTCTL_GENEVE_H
+#define CTCTL_GENEVE_H
+
+#include "endpoint.h"
+#include "event.h"
+#include "icmp.h"
+#include "lb.h"
+#include "nat.h"
+#include "pkt.h"
+#include "policy.h"
+
+#define GENEVE_TTL 64
+#define GENEVE_CRITICAL 0x40
+#define GENEVE_OPTIONS_MAX 8    /* looked at; more are skipped */
+#define DSR_OPTION_CLASS bpf_htons(0x014b)
+#define DSR_OPTION_TYPE 0x81    /* 1, critical */
+#define DSR_OPTION_WORDS 2
+
+struct geneve_header {
+	__u8   option_words;    /* version in the two bits above */
+	__u8   flags;
+	__be16 protocol;
+	__be32 vni;             /* in the upper three bytes */
+};
+
+struct dsr_option {
+	__be16 class;
+	__u8   type;
+	__u8   words;           /* of 4 bytes, after these 4 */
+	__be32 vip;
+	__be16 port;
+	__u16  pad;
+};
+
+/* How a packet came. */
+struct tunnel {
+	__be32 remote;
+	__u32  vni;
+};
+
+static __always_inline void geneve_take_option(struct pkt *p, const struct dsr_option *opt)
+{
+	if (opt->class != DSR_OPTION_CLASS || opt->type != DSR_OPTION_TYPE)
+		return;
+	p->dsr_vip = opt->vip;
+	p->dsr_port = opt->port;
+	p->dsr = true;
+}
+
+/* ---- in: from the device ---- */
+
+static __always_inline int geneve_key_of_device(struct __sk_buff *skb, struct pkt *p, struct tunnel *tun)
+{
+	struct bpf_tunnel_key key = {};
+	struct dsr_option opt = {};
+
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
+		return -REASON_NO_TUNNEL_KEY;
+	tun->remote = bpf_htonl(key.remote_ipv4);
+	tun->vni = key.tunnel_id;
+	if (bpf_skb_get_tunnel_opt(skb, &opt, sizeof(opt)) > 0)
+		geneve_take_option(p, &opt);
+	return OK;
+}
+
+static __always_inline int geneve_key_of_simulation(struct pkt *p, struct tunnel *tun)
+{
+	struct dsr_option opt;
+	struct ctctl_sim *s = sim();
+
+	if (!s || !s->has_tunnel_key)
+		return -REASON_NO_TUNNEL_KEY;
+	tun->remote = s->tunnel_remote;
+	tun->vni = s->tunnel_vni;
+	if (s->option_len >= sizeof(opt)) {
+		__builtin_memcpy(&opt, s->option, sizeof(opt));
+		geneve_take_option(p, &opt);
+	}
+	return OK;
+}
+
+static __always_inline int geneve_key(struct __sk_buff *skb, struct pkt *p, struct tunnel *tun)
+{
+	return cfg_sim ? geneve_key_of_simulation(p, tun) : geneve_key_of_device(skb, p, tun);
+}
+
+/* ---- in: from the wire ---- */
+
+static __noinline int geneve_parse_options(struct __sk_buff *skb, struct pkt *p, __u32 off, __u32 end)
+{
+	for (int i = 0; i < GENEVE_OPTIONS_MAX; i++) {
+		struct dsr_option opt;
+
+		if (off + sizeof(opt) > end)
+			break;
+		if (!pkt_load(skb, off, &opt, sizeof(opt)))
+			return -REASON_INVALID;
+		geneve_take_option(p, &opt);
+		off += 4 + (opt.words & 0x1f) * 4;
+	}
+	return OK;
+}
+
+/* Is this a tunnel's outer packet, for this node? */
+static __always_inline bool geneve_is_ours(struct __sk_buff *skb, const struct pkt *p)
+{
+	__be16 dport;
+
+	return p->t.nexthdr == IPPROTO_UDP && p->t.daddr == cfg_node_ip && p->fragment == FRAGMENT_NONE &&
+	       pkt_load(skb, p->l4_off + offsetof(struct udphdr, dest), &dport, sizeof(dport)) && dport == GENEVE_PORT;
+}
+
+/* Takes the outer headers off; the Ethernet header in front stays. */
+static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt *p, struct tunnel *tun)
+{
+	__u32 off = p->l4_off + sizeof(struct udphdr), options;
+	struct geneve_header geneve;
+	__be16 ethertype;
+
+	if (!pkt_load(skb, off, &geneve, sizeof(geneve)) || (geneve.option_words & 0xc0) ||
+	    geneve.protocol != bpf_htons(ETH_P_TEB))
+		return -REASON_INVALID;
+	options = (geneve.option_words & 0x3f) * 4;
+	off += sizeof(geneve);
+	if (options && geneve_parse_options(skb, p, off, off + options))
+		return -REASON_INVALID;
+	off += options;
+	if (!pkt_load(skb, off + offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype)))
+		return -REASON_INVALID;
+	if (ethertype != bpf_htons(ETH_P_IP))
+		return -REASON_UNKNOWN_L3;
+	tun->remote = p->t.saddr;
+	tun->vni = bpf_ntohl(geneve.vni) >> 8;
+	/* Segments stay as large as the sender made them. */
+	if (bpf_skb_adjust_room(skb, -(__s32)off, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return -REASON_INVALID;
+	p->len = skb->len;
+	return OK;
+}
+
+/* ---- out ---- */
+
+static __always_inline struct dsr_option geneve_dsr_option(const struct lb_result *lb)
+{
+	return (struct dsr_option){
+		.class = DSR_OPTION_CLASS, .type = DSR_OPTION_TYPE, .words = DSR_OPTION_WORDS,
+		.vip = lb->vip, .port = lb->vip_port,
+	};
+}
+
+static __always_inline int
+geneve_send_by_device(struct __sk_buff *skb, struct pkt *p, __be32 remote, const struct lb_result *lb, bool dsr)
+{
+	struct bpf_tunnel_key key = {
+		.tunnel_id = IDENTITY_WORLD, .remote_ipv4 = bpf_ntohl(remote), .tunnel_ttl = GENEVE_TTL,
+	};
+	struct dsr_option opt = geneve_dsr_option(lb);
+
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX) ||
+	    (dsr && bpf_skb_set_tunnel_opt(skb, &opt, sizeof(opt))))
+		return -REASON_WRITE_ERROR;
+	pkt_redirect(p, cfg_overlay_ifindex);
+	return OK;
+}
+
+struct geneve_outer {
+	struct ethhdr eth;
+	struct iphdr ip;
+	struct udphdr udp;
+	struct geneve_header geneve;
+} CTCTL_PACKED;
+
+/* One port for one flow, so that the network between spreads flows. */
+static __always_inline __be16 geneve_source_port(const struct pkt *p)
+{
+	__u32 hash = lb_hash(p->t.saddr, p->t.daddr, (__u32)p->t.dport << 16 | p->t.sport);
+
+	return bpf_htons(0xc000 | (hash & 0x3fff));
+}
+
+/* Do the segments of a GSO packet fit with OVERHEAD more? If not, the kernel
+ * makes them smaller; it can only for TCP. */
+static __always_inline bool
+geneve_segments_fit(struct __sk_buff *skb, const struct pkt *p, __u32 overhead, __u32 mtu)
+{
+	struct tcphdr tcp;
+
+	if (p->t.nexthdr != IPPROTO_TCP || !pkt_load(skb, p->l4_off, &tcp, sizeof(tcp)))
+		return true;
+	return p->l4_off - ETH_HLEN + tcp.doff * 4 + skb->gso_size + overhead <= mtu;
+}
+
+static __always_inline int
+geneve_send_inline(struct __sk_buff *skb, struct pkt *p, __be32 remote, const struct lb_result *lb, bool dsr,
+		   __u64 gso_flag)
+{
+	const __u32 options = dsr ? sizeof(struct dsr_option) : 0;
+	struct geneve_outer outer = {
+		.eth.h_proto = bpf_htons(ETH_P_IP),
+		.ip = { .version = 4, .ihl = 5, .frag_off = IP_DF, .ttl = GENEVE_TTL, .protocol = IPPROTO_UDP,
+			.saddr = cfg_node_ip, .daddr = remote },
+		.udp = { .source = geneve_source_port(p), .dest = GENEVE_PORT },
+		.geneve = { .option_words = options / 4, .flags = dsr ? GENEVE_CRITICAL : 0,
+			    .protocol = bpf_htons(ETH_P_TEB), .vni = bpf_htonl(IDENTITY_WORLD << 8) },
+	};
+	struct dsr_option opt = geneve_dsr_option(lb);
+	struct ethhdr inner;
+
+	if (!pkt_load(skb, 0, &inner, sizeof(inner)))
+		return -REASON_INVALID;
+	outer.ip.tot_len = bpf_htons(skb->len + sizeof(outer) + options - ETH_HLEN);
+	outer.udp.len = bpf_htons(skb->len + sizeof(outer) + options - ETH_HLEN - sizeof(outer.ip));
+	outer.ip.check = icmp_csum(&outer.ip, sizeof(outer.ip), 0);
+	__builtin_memcpy(outer.eth.h_dest, inner.h_dest, ETH_ALEN);
+	__builtin_memcpy(outer.eth.h_source, inner.h_source, ETH_ALEN);
+	if (bpf_skb_adjust_room(skb, sizeof(outer) + options, BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
+				BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | gso_flag) ||
+	    bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0) ||
+	    (dsr && bpf_skb_store_bytes(skb, sizeof(outer), &opt, sizeof(opt), 0)) ||
+	    bpf_skb_store_bytes(skb, sizeof(outer) + options, &inner, sizeof(inner), 0))
+		return -REASON_WRITE_ERROR;
+	skb->mark = MARK_OVERLAY;
+	p->redirect = cfg_dev_ifindex;
+	p->action = bpf_redirect_neigh(cfg_dev_ifindex, NULL, 0, 0);
+	return OK;
+}
+
+/* The sender is told what fits, about the packet as it sent it. */
+static __always_inline int
+geneve_too_big(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, __u32 mtu)
+{
+	struct nat_change back = {
+		.saddr = p->t.saddr, .daddr = lb->vip,
+		.old_port = p->t.sport, .new_port = lb->vip_port, .port_off = DPORT_OFF,
+	};
+	int ret = nat_rewrite(skb, p, &back);
+
+	return ret ? ret : icmp_unreachable(skb, p, ICMP_FRAG_NEEDED, mtu, skb->ifindex);
+}
+
+/* To the node behind the backend's address. DSR: with the option that tells
+ * that node which address the client wrote to. */
+static __always_inline int geneve_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr)
+{
+	const struct remote_endpoint_info *info = ipcache_find(p->t.daddr);
+	__u32 overhead = sizeof(struct geneve_outer) + (dsr ? sizeof(struct dsr_option) : 0);
+	__u64 gso_flag = 0;
+	__u32 mtu = 0;
+
+	if (!info || !info->tunnel_endpoint)
+		return -REASON_NO_TUNNEL_ENDPOINT;
+	event_tunnel(p, info->tunnel_endpoint, IDENTITY_WORLD);
+	if (dsr) {
+		p->dsr_vip = lb->vip;
+		p->dsr_port = lb->vip_port;
+	}
+	if (bpf_check_mtu(skb, cfg_sim ? 0 : cfg_dev_ifindex, &mtu, overhead, 0) == BPF_MTU_CHK_RET_FRAG_NEEDED)
+		return geneve_too_big(skb, p, lb, mtu - overhead);
+	if (cfg_overlay_device)
+		return geneve_send_by_device(skb, p, info->tunnel_endpoint, lb, dsr);
+	if (skb->gso_size && geneve_segments_fit(skb, p, overhead, mtu))
+		gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
+	return geneve_send_inline(skb, p, info->tunnel_endpoint, lb, dsr, gso_flag);
+}
+
+#endif /* CTCTL_GENEVE_H */

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * lb.h - services: find one, choose or keep a backend, translate to it.
+ */
+#ifndef CTCTL_LB_H
+#define CTCTL_LB_H
+
+#include "clock.h"
+#include "ct.h"
+#include "event.h"
+#include "maps.h"
+#include "nat.h"
+#include "pkt.h"
+
+#define SCOPE_EXTERNAL 0
+#define SCOPE_INTERNAL 1
+
+/* What balancing left behind for the stages after it. */
+struct lb_result {
+	__be32 vip;
+	__be16 vip_port;
+	__be16 rev_nat_index;   /* 0: not to a service */
+	bool   loopback;        /* the client is its own backend */
+};
+
+/* The frontend's entry; KEY stays with the scope it was found in. A pod sees
+ * the internal one of a service that has two. */
+static __always_inline const struct lb4_service *
+lb_find_service(const struct pkt *p, struct lb4_key *key, bool from_pod)
+{
+	const struct lb4_service *svc;
+
+	key->address = p->t.daddr;
+	key->dport = p->t.sport;
+	key->scope = SCOPE_EXTERNAL;
+	svc = bpf_map_lookup_elem(&cilium_lb4_services_v2, key);
+	if (!svc || !from_pod || !(svc->flags2 & SVC2_TWO_SCOPES))
+		return svc;
+	key->scope = SCOPE_INTERNAL;
+	return bpf_map_lookup_elem(&cilium_lb4_services_v2, key);
+}
+
+static __always_inline const struct lb4_backend *lb_backend(__u32 id)
+{
+	return bpf_map_lookup_elem(&cilium_lb4_backends_v3, &id);
+}
+
+static __always_inline bool lb_source_allowed(const struct pkt *p, const struct lb4_service *svc)
+{
+	struct lb4_src_range_key key = {
+		.prefixlen = 64, .rev_nat_id = svc->rev_nat_index, .addr = p->t.saddr,
+	};
+
+	return !(svc->flags & SVC_SOURCE_RANGE) || bpf_map_lookup_elem(&cilium_lb4_source_range, &key);
+}
+
+/* ---- which backend ---- */
+
+#define ROL32(x, n) ((x) << (n) | (x) >> (32 - (n)))
+
+/* The last round of Bob Jenkins' lookup3 (public domain) over three words. */
+static __always_inline __u32 lb_hash(__u32 a, __u32 b, __u32 c)
+{
+	const __u32 start = cfg_hash_seed + 0xdeadbeef + (3 << 2);
+
+	a += start;
+	b += start;
+	c += start;
+	c = (c ^ b) - ROL32(b, 14);
+	a = (a ^ c) - ROL32(c, 11);
+	b = (b ^ a) - ROL32(a, 25);
+	c = (c ^ b) - ROL32(b, 16);
+	a = (a ^ c) - ROL32(c, 4);
+	b = (b ^ a) - ROL32(a, 14);
+	return (c ^ b) - ROL32(b, 24);
+}
+
+static __always_inline __u32 lb_select_maglev(struct pkt *p, const struct lb4_service *svc)
+{
+	__u16 rev_nat_index = svc->rev_nat_index;
+	const __u32 size = cfg_maglev_size;
+	__u32 zero = 0, slot;
+	const __u32 *lut;
+	void *inner;
+
+	event_why(p, WHY_BACKEND_MAGLEV);
+	inner = bpf_map_lookup_elem(&cilium_lb4_maglev, &rev_nat_index);
+	if (!inner)
+		return 0;
+	lut = bpf_map_lookup_elem(inner, &zero);
+	slot = lb_hash(p->t.saddr, (__u32)p->t.dport << 16 | p->t.sport, p->t.nexthdr) % size;
+	return lut && slot < size ? lut[slot] : 0;
+}
+
+static __always_inline __u32 lb_select_random(struct pkt *p, struct lb4_key *key, const struct lb4_service *svc)
+{
+	const struct lb4_service *slot;
+
+	event_why(p, WHY_BACKEND_RANDOM);
+	key->backend_slot = random_u32() % svc->count + 1;
+	slot = bpf_map_lookup_elem(&cilium_lb4_services_v2, key);
+	return slot ? slot->backend_id : 0;
+}
+
+static __always_inline __u32 lb_select(struct pkt *p, struct lb4_key *key, const struct lb4_service *svc)
+{
+	if (!svc->count)
+		return 0;
+	return cfg_lb_maglev ? lb_select_maglev(p, svc) : lb_select_random(p, key, svc);
+}
+
+/* ---- session affinity: a client keeps its backend for a while ---- */
+
+static __always_inline struct lb4_affinity_key lb_affinity_key(__be32 client, const struct lb4_service *svc)
+{
+	return (struct lb4_affinity_key){ .client_id = client, .rev_nat_id = svc->rev_nat_index };
+}
+
+static __always_inline __u32 lb_affinity_backend(struct pkt *p, const struct lb4_service *svc)
+{
+	struct lb4_affinity_key key = lb_affinity_key(p->t.saddr, svc);
+	struct lb_affinity_match match = { .rev_nat_id = svc->rev_nat_index };
+	struct lb_affinity_val *val = bpf_map_lookup_elem(&cilium_lb4_affinity, &key);
+
+	if (!val)
+		return 0;
+	match.backend_id = val->backend_id;
+	/* last_used is written by every CPU the client's packets come to: at
+	 * worst it is the older of two, both of this moment. */
+	if (READ_ONCE(val->last_used) + svc->backend_id <= p->now ||
+	    !bpf_map_lookup_elem(&cilium_lb_affinity_match, &match)) {
+		bpf_map_delete_elem(&cilium_lb4_affinity, &key);
+		return 0;
+	}
+	return match.backend_id;
+}
+
+static __always_inline void
+lb_affinity_use(const struct pkt *p, __be32 client, const struct lb4_service *svc, __u32 backend_id)
+{
+	struct lb4_affinity_key key = lb_affinity_key(client, svc);
+	struct lb_affinity_val val = { .last_used = p->now, .backend_id = backend_id };
+
+	bpf_map_update_elem(&cilium_lb4_affinity, &key, &val, BPF_ANY);
+}
+
+/* ---- the connection's backend ---- */
+
+static __always_inline int lb_no_backend(struct pkt *p)
+{
+	event_why(p, WHY_NO_BACKEND);
+	return -REASON_NO_SERVICE;
+}
+
+/* A connection that has no SERVICE entry: choose, and write one. */
+static __always_inline int
+lb_connect(struct pkt *p, const struct ipv4_ct_tuple *ct_key, struct lb4_key *key, const struct lb4_service *svc,
+	   const struct lb4_backend **backend, __u32 *backend_id)
+{
+	struct ct_new new = { .rev_nat_index = svc->rev_nat_index };
+
+	if (!svc->count)
+		return lb_no_backend(p);
+	if (svc->flags & SVC_AFFINITY) {
+		new.backend_id = lb_affinity_backend(p, svc);
+		if (new.backend_id)
+			*backend = lb_backend(new.backend_id);
+		if (*backend)
+			event_why(p, WHY_BACKEND_AFFINITY);
+	}
+	if (!*backend) {
+		new.backend_id = lb_select(p, key, svc);
+		*backend = lb_backend(new.backend_id);
+	}
+	if (!*backend)
+		return lb_no_backend(p);
+	*backend_id = new.backend_id;
+	return ct_create(p, ct_key, CT_DIR_SERVICE, &new);
+}
+
+/* A connection that has one: its backend, unless that is gone or, for a SYN,
+ * no longer active. */
+static __always_inline int
+lb_continue(struct pkt *p, struct ct_entry *e, struct lb4_key *key, const struct lb4_service *svc,
+	    const struct lb4_backend **backend, __u32 *backend_id)
+{
+	*backend_id = READ_ONCE(e->backend_id);
+	*backend = lb_backend(*backend_id);
+	if (*backend && ((*backend)->flags == BACKEND_ACTIVE || !(p->tcp_flags & TCP_SYN))) {
+		event_why(p, WHY_BACKEND_KEPT);
+		return OK;
+	}
+	event_why(p, *backend ? WHY_BACKEND_INACTIVE : WHY_BACKEND_GONE);
+	*backend_id = lb_select(p, key, svc);
+	*backend = *backend_id ? lb_backend(*backend_id) : NULL;
+	if (!*backend)
+		return lb_no_backend(p);
+	/* Another CPU may choose for the same connection now: one of the two
+	 * choices stays, the other's packet went astray like any to a backend
+	 * that is gone. */
+	WRITE_ONCE(e->backend_id, *backend_id);
+	WRITE_ONCE(e->rev_nat_index, svc->rev_nat_index);
+	event_after(p, e);
+	return OK;
+}
+
+/* The packet is for SVC: SERVICE entry, affinity, translation. */
+static __always_inline int
+lb_to_backend(struct __sk_buff *skb, struct pkt *p, struct lb4_key *key, const struct lb4_service *svc, bool from_pod,
+	      struct lb_result *lb)
+{
+	struct ipv4_ct_tuple ct_key = p->t;
+	const struct lb4_backend *backend = NULL;
+	__be32 client = p->t.saddr;
+	__u32 backend_id = 0;
+	struct ct_entry *e;
+	int ret;
+
+	lb->vip = p->t.daddr;
+	lb->vip_port = p->t.sport;
+	lb->rev_nat_index = svc->rev_nat_index;
+	ct_key.flags = TUPLE_SERVICE;
+	event_lookup(p, LOOKUP_SERVICE, CT_DIR_SERVICE);
+	e = ct_lookup_one(p, &ct_key, CT_DIR_SERVICE, WANT_SERVICE, svc->rev_nat_index);
+	if (e) {
+		event_result(p, CT_RESULT_REPLY);
+		ret = lb_continue(p, e, key, svc, &backend, &backend_id);
+	} else {
+		ret = lb_connect(p, &ct_key, key, svc, &backend, &backend_id);
+	}
+	event_service(p, svc->rev_nat_index, ret ? 0 : backend_id);
+	if (ret || !backend)
+		return ret;
+	if (svc->flags & SVC_AFFINITY)
+		lb_affinity_use(p, client, svc, backend_id);
+	lb->loopback = from_pod && backend->address == client;
+	return nat_to_backend(skb, p, lb->loopback ? cfg_loopback : client, backend);
+}
+
+/* After the translation a fragment is one of another datagram. */
+static __always_inline int lb_fragment(struct pkt *p)
+{
+	if (p->fragment == FRAGMENT_LATER)
+		return pkt_fragment_ports(p);
+	if (p->fragment == FRAGMENT_FIRST)
+		pkt_fragment_remember(p);
+	return OK;
+}
+
+#endif /* CTCTL_LB_H */

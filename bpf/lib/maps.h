@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * maps.h - every table of the datapath. Names, types and layouts of the
+ * cilium_* ones are Cilium 1.16's; the loader sets sizes from the node file.
+ */
+#ifndef CTCTL_MAPS_H
+#define CTCTL_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "ctctl/abi.h"
+
+#define CTCTL_MAP(NAME, TYPE, KEY, VALUE, SIZE, FLAGS)	\
+	struct {						\
+		__uint(type, TYPE);				\
+		__type(key, KEY);				\
+		__type(value, VALUE);				\
+		__uint(max_entries, SIZE);			\
+		__uint(map_flags, FLAGS);			\
+	} NAME SEC(".maps")
+
+/* ---- state ---- */
+CTCTL_MAP(cilium_ct4_global, BPF_MAP_TYPE_LRU_HASH, struct ipv4_ct_tuple, struct ct_entry, 524288, 0);
+CTCTL_MAP(cilium_ct_any4_global, BPF_MAP_TYPE_LRU_HASH, struct ipv4_ct_tuple, struct ct_entry, 262144, 0);
+CTCTL_MAP(cilium_snat_v4_external, BPF_MAP_TYPE_LRU_HASH, struct ipv4_ct_tuple, struct ipv4_nat_entry, 524288, 0);
+CTCTL_MAP(cilium_lb4_affinity, BPF_MAP_TYPE_LRU_HASH, struct lb4_affinity_key, struct lb_affinity_val, 65536, 0);
+CTCTL_MAP(cilium_ipv4_frag_datagrams, BPF_MAP_TYPE_LRU_HASH, struct ipv4_frag_id, struct ipv4_frag_l4ports, 8192, 0);
+
+/* ---- settings ---- */
+CTCTL_MAP(cilium_lb4_services_v2, BPF_MAP_TYPE_HASH, struct lb4_key, struct lb4_service, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(cilium_lb4_backends_v3, BPF_MAP_TYPE_HASH, __u32, struct lb4_backend, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(cilium_lb4_reverse_nat, BPF_MAP_TYPE_HASH, __u16, struct lb4_reverse_nat, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(cilium_lb_affinity_match, BPF_MAP_TYPE_HASH, struct lb_affinity_match, __u8, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(cilium_lb4_source_range, BPF_MAP_TYPE_LPM_TRIE, struct lb4_src_range_key, __u8, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(cilium_lxc, BPF_MAP_TYPE_HASH, struct endpoint_key, struct endpoint_info, 65535, BPF_F_NO_PREALLOC);
+CTCTL_MAP(cilium_ipcache, BPF_MAP_TYPE_LPM_TRIE, struct ipcache_key, struct remote_endpoint_info, 512000,
+	  BPF_F_NO_PREALLOC);
+CTCTL_MAP(ctctl_policy, BPF_MAP_TYPE_HASH, struct ctctl_policy_key, struct ctctl_policy_entry, 16384,
+	  BPF_F_NO_PREALLOC);
+
+/* One array of cfg_maglev_size backend ids a service, behind its rev-NAT id. */
+struct maglev_lut {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32) * 16381);
+	__uint(max_entries, 1);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(key_size, sizeof(__u16));
+	__uint(value_size, sizeof(__u32));
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__array(values, struct maglev_lut);
+} cilium_lb4_maglev SEC(".maps");
+
+/* ---- what listeners and operators see ---- */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} ctctl_events SEC(".maps");
+
+CTCTL_MAP(ctctl_trace_ctl, BPF_MAP_TYPE_ARRAY, __u32, struct ctctl_trace_ctl, 1, BPF_F_MMAPABLE);
+CTCTL_MAP(ctctl_trace_follow, BPF_MAP_TYPE_LRU_HASH, struct ipv4_ct_tuple, __u8, 4096, 0);
+CTCTL_MAP(ctctl_sim, BPF_MAP_TYPE_ARRAY, __u32, struct ctctl_sim, 1, BPF_F_MMAPABLE);
+CTCTL_MAP(ctctl_metrics, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ctctl_counter, HOOK_MAX * REASON_MAX, 0);
+CTCTL_MAP(ctctl_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, STAT_MAX, 0);
+
+/* The event of the packet in hand, built up while somebody listens. */
+CTCTL_MAP(ctctl_scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ctctl_event, 1, 0);
+
+/* For values that other CPUs write at the same time. */
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
+
+static __always_inline void stat_inc(enum ctctl_stat stat)
+{
+	__u32 index = stat;
+	__u64 *count = bpf_map_lookup_elem(&ctctl_stats, &index);
+
+	if (count)
+		*count += 1;
+}
+
+#endif /* CTCTL_MAPS_H */

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * nodeport.h - services at a node's devices: requests from outside on their
+ * way in, DSR requests on the backend's node, replies on their way out.
+ */
+#ifndef CTCTL_NODEPORT_H
+#define CTCTL_NODEPORT_H
+
+#include "ct.h"
+#include "endpoint.h"
+#include "event.h"
+#include "geneve.h"
+#include "icmp.h"
+#include "lb.h"
+#include "nat.h"
+#include "pkt.h"
+
+/* ---- requests ---- */
+
+/* The backend is here: its replies leave by this node and need the entry. */
+static __always_inline int nodeport_track(struct pkt *p, const struct lb_result *lb)
+{
+	struct ct_new new = {
+		.src_sec_id = IDENTITY_WORLD, .flags = CT_NODE_PORT, .rev_nat_index = lb->rev_nat_index,
+	};
+	struct ipv4_ct_tuple key = p->t;
+
+	tuple_reverse(&key);
+	key.flags = TUPLE_OUT;
+	event_lookup(p, LOOKUP_NODE_PORT, CT_DIR_EGRESS);
+	if (ct_lookup_one(p, &key, CT_DIR_EGRESS, WANT_NODE_PORT, lb->rev_nat_index)) {
+		event_result(p, CT_RESULT_ESTABLISHED);
+		return OK;
+	}
+	return ct_create(p, &key, CT_DIR_EGRESS, &new);
+}
+
+/* A TCP connection's node has learnt of it from the SYN; a later fragment's
+ * payload is read as a header, as Cilium does. */
+static __always_inline int nodeport_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
+{
+	__u8 flags = TCP_SYN;
+
+	if (p->t.nexthdr == IPPROTO_TCP && !pkt_load_tcp_flags(skb, p, &flags))
+		return -REASON_CT_INVALID_HDR;
+	if (flags & TCP_SYN)
+		return geneve_send(skb, p, lb, true);
+	return geneve_send(skb, p, lb, false);
+}
+
+static __always_inline int
+nodeport_balance(struct __sk_buff *skb, struct pkt *p, struct lb4_key *key, const struct lb4_service *svc)
+{
+	struct lb_result lb = {};
+	int ret;
+
+	if (!(svc->flags & SVC_ROUTABLE))
+		return -REASON_IS_CLUSTER_IP;
+	if (!lb_source_allowed(p, svc))
+		return -REASON_NOT_IN_SRC_RANGE;
+	ret = pkt_parse_tcp_flags(skb, p);
+	if (ret)
+		return ret;
+	ret = lb_to_backend(skb, p, key, svc, false, &lb);
+	if (ret == -REASON_NO_SERVICE)
+		return icmp_no_service(skb, p, skb->ifindex);
+	if (ret)
+		return ret;
+	if (endpoint_find(p->t.daddr))
+		return nodeport_track(p, &lb);
+	if (svc->flags & SVC_HOST_PORT)
+		return -REASON_INVALID;
+	return nodeport_send(skb, p, &lb);
+}
+
+/* A packet that came from outside. OK with nothing decided: it is no service's,
+ * or its backend is here. */
+static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p)
+{
+	const struct lb4_service *svc;
+	struct lb4_key key = {};
+	int ret;
+
+	if (!pkt_has_ports(p))
+		return OK;
+	ret = pkt_parse_ports(skb, p);
+	event_in(p);
+	if (ret)
+		return ret;
+	svc = lb_find_service(p, &key, false);
+	return svc ? nodeport_balance(skb, p, &key, svc) : OK;
+}
+
+/* ---- DSR, on the backend's node ---- */
+
+/* Client, VIP and backend are known together from the option only; TCP has it
+ * in the SYN, and the entry made then tells that later packets are of it. */
+static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, bool *dsr)
+{
+	struct ipv4_ct_tuple key = p->t;
+	struct ct_entry *e;
+	__u8 flags;
+
+	*dsr = p->dsr;
+	if (p->t.nexthdr != IPPROTO_TCP)
+		return OK;
+	if (!pkt_load_tcp_flags(skb, p, &flags))
+		return -REASON_CT_INVALID_HDR;
+	if (flags & TCP_SYN)
+		return OK;
+	tuple_reverse(&key);
+	key.flags = TUPLE_OUT;
+	e = ct_find(&key);
+	*dsr = e && (e->flags & CT_DSR_INTERNAL);
+	p->dsr_port = 0;
+	return OK;
+}
+
+static __always_inline int dsr_track(struct __sk_buff *skb, struct pkt *p)
+{
+	struct ct_new new = { .src_sec_id = IDENTITY_WORLD, .flags = CT_DSR_INTERNAL };
+	struct ipv4_ct_tuple key = p->t;
+	struct ct_entry *e;
+	int ret;
+
+	ret = pkt_parse_tcp_flags(skb, p);
+	if (ret)
+		return ret;
+	tuple_reverse(&key);
+	key.flags = TUPLE_OUT;
+	event_lookup(p, LOOKUP_DSR, CT_DIR_EGRESS);
+	if (p->dsr_port)
+		event_why(p, WHY_DSR_OPTION);
+	e = ct_lookup_one(p, &key, CT_DIR_EGRESS, WANT_DSR, 0);
+	if (e) {
+		event_result(p, CT_RESULT_ESTABLISHED);
+		/* With TCP the option means a new connection. */
+		if (p->t.nexthdr != IPPROTO_TCP || !p->dsr_port)
+			return OK;
+	} else if (!p->dsr_port) {
+		return -REASON_INVALID;
+	}
+	ret = ct_create(p, &key, CT_DIR_EGRESS, &new);
+	return ret ? ret : snat_create(p, &key, p->dsr_vip, p->dsr_port);
+}
+
+/* A packet that came through the tunnel, if it is no service's. */
+static __always_inline int dsr_request(struct __sk_buff *skb, struct pkt *p)
+{
+	bool dsr = false;
+	int ret;
+
+	if (!pkt_has_ports(p))
+		return OK;
+	ret = dsr_is_request(skb, p, &dsr);
+	if (ret || !dsr)
+		return ret;
+	return dsr_track(skb, p);
+}
+
+/* ---- through the tunnel ---- */
+
+static __always_inline __u32 tunnel_identity(const struct pkt *p, __u32 vni)
+{
+	const struct remote_endpoint_info *info;
+
+	if (!identity_is_remote_node(vni))
+		return vni;
+	info = ipcache_find(p->t.saddr);
+	return info ? info->sec_identity : vni;
+}
+
+/* The packet is the inner one. To the pod it is for, or up to the host. */
+static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, const struct tunnel *tun)
+{
+	const struct endpoint_info *ep;
+	int ret;
+
+	event_tunnel(p, tun->remote, tun->vni);
+	/* No node sends as "host": on the way it becomes "remote node". */
+	if (tun->vni == IDENTITY_HOST)
+		return -REASON_INVALID_IDENTITY;
+	ret = pkt_parse_ip(skb, p);
+	event_in(p);
+	if (ret)
+		return ret;
+	if (p->fragment && !cfg_fragments)
+		return -REASON_FRAG_NOSUPPORT;
+	p->src_identity = tunnel_identity(p, tun->vni);
+	ret = nodeport_request(skb, p);
+	if (ret || p->redirect)
+		return ret;
+	ret = dsr_request(skb, p);
+	if (ret)
+		return ret;
+	ep = endpoint_find(p->t.daddr);
+	if (!ep || (ep->flags & ENDPOINT_HOST))
+		return OK;
+	skb->mark = mark_of_identity(p->src_identity) | MARK_FROM_TUNNEL;
+	return deliver(skb, p, ep->mac, ep->node_mac, ep->ifindex);
+}
+
+/* ---- replies ---- */
+
+/* What the packet's source is to be rewritten to, if it is a backend's reply. */
+static __always_inline bool
+reply_source(struct pkt *p, const struct ipv4_ct_tuple *key, const struct ct_entry *e, __be32 *address, __be16 *port)
+{
+	__be16 rev_nat_index = e->flags & CT_NODE_PORT ? e->rev_nat_index : 0;
+	const struct lb4_reverse_nat *service;
+	const struct ipv4_nat_entry *dsr;
+
+	if (!(e->flags & (CT_NODE_PORT | CT_DSR_INTERNAL)))
+		return false;
+	if (rev_nat_index) {
+		service = nat_service_address(rev_nat_index);
+		if (!service)
+			return false;
+		event_service(p, rev_nat_index, 0);
+		*address = service->address;
+		*port = service->port;
+		return true;
+	}
+	dsr = snat_find(key);
+	if (!dsr)
+		return false;
+	*address = dsr->to_saddr;
+	*port = dsr->to_sport;
+	return true;
+}
+
+/* A packet on its way out of the node. */
+static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
+{
+	struct ipv4_ct_tuple key;
+	struct ct_entry *e;
+	__be32 address;
+	__be16 port;
+	bool hit;
+	int ret;
+
+	if (!pkt_has_ports(p))
+		return OK;
+	ret = pkt_parse_ports(skb, p);
+	event_in(p);
+	if (ret)
+		return ret;
+	key = p->t;
+	key.flags = TUPLE_OUT;
+	e = ct_find(&key);
+	if (!e || !reply_source(p, &key, e, &address, &port))
+		return OK;
+	ret = pkt_parse_tcp_flags(skb, p);
+	if (ret)
+		return ret;
+	event_lookup(p, LOOKUP_REV_DNAT, CT_DIR_INGRESS);
+	event_before(p, &key, e);
+	hit = ct_touch(p, e, CT_DIR_INGRESS, WANT_TRANSLATED, 0);
+	event_after(p, e);
+	if (!hit)
+		return OK;
+	event_result(p, CT_RESULT_REPLY);
+	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
+	return nat_reply(skb, p, address, port, false);
+}
+
+/* Hooks on the way out have nothing to do for what is translated already,
+ * and for a tunnel's outer packets. */
+static __always_inline bool reply_is_done(const struct __sk_buff *skb)
+{
+	__u32 magic = skb->mark & MARK_MAGIC;
+
+	return magic == MARK_SNAT_DONE || magic == MARK_OVERLAY;
+}
+
+#endif /* CTCTL_NODEPORT_H */

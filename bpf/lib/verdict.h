@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * verdict.h - how a hook starts and ends: the one place where OK or -REASON
+ * becomes an action of the kernel, is counted and is told.
+ */
+#ifndef CTCTL_VERDICT_H
+#define CTCTL_VERDICT_H
+
+#include "clock.h"
+#include "event.h"
+#include "maps.h"
+#include "pkt.h"
+
+static __always_inline struct pkt hook_begin(struct __sk_buff *skb, enum ctctl_hook hook)
+{
+	struct pkt p = { .hook = hook, .action = TC_ACT_OK, .len = skb->len, .now_ns = clock_ns() };
+
+	p.now = p.now_ns / NSEC_PER_SEC;
+	event_begin(skb, &p);
+	return p;
+}
+
+static __always_inline int hook_end(struct __sk_buff *skb, struct pkt *p, int ret)
+{
+	enum ctctl_reason reason = ret < 0 ? -ret : REASON_OK;
+	__u32 index = p->hook * REASON_MAX + reason;
+	struct ctctl_counter *count = bpf_map_lookup_elem(&ctctl_metrics, &index);
+	enum ctctl_verdict verdict = VERDICT_PASS;
+
+	if (count) {
+		count->packets += 1;
+		count->bytes += p->len;
+	}
+	if (ret < 0)
+		verdict = VERDICT_DROP;
+	else if (p->redirect)
+		verdict = VERDICT_REDIRECT;
+	if (p->ev)
+		event_emit(skb, p, verdict, reason);
+	return ret < 0 ? TC_ACT_SHOT : p->action;
+}
+
+#endif /* CTCTL_VERDICT_H */

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * lxc.bpf.c - the hooks on the host side of a pod's veth. Loaded once for
+ * each pod, with the pod's addresses as read-only data.
+ */
+#include "ct.h"
+#include "endpoint.h"
+#include "icmp.h"
+#include "lb.h"
+#include "nat.h"
+#include "pkt.h"
+#include "policy.h"
+#include "verdict.h"
+
+volatile const __be32 cfg_ep_ip = 0;
+volatile const __u32 cfg_ep_id = 0;
+volatile const __u32 cfg_ep_identity = 0;
+volatile const __u32 cfg_ep_ifindex = 0;
+volatile const __u8 cfg_ep_mac[6] = {};
+volatile const __u8 cfg_ep_node_mac[6] = {};
+
+/* IPv4 goes on, ARP passes, nothing else does. */
+static __always_inline int pod_ethertype(struct __sk_buff *skb, bool *ipv4)
+{
+	__be16 ethertype = pkt_ethertype(skb);
+
+	*ipv4 = ethertype == bpf_htons(ETH_P_IP);
+	if (*ipv4 || ethertype == bpf_htons(ETH_P_ARP))
+		return OK;
+	return ethertype ? -REASON_UNKNOWN_L3 : -REASON_UNSUPPORTED_L2;
+}
+
+static __always_inline int pod_parse(struct __sk_buff *skb, struct pkt *p)
+{
+	int ret = pkt_parse_l4(skb, p);
+
+	event_in(p);
+	return ret;
+}
+
+/* ---- out of the pod ---- */
+
+/* Is the packet for a service? Then it gets a backend. */
+static __always_inline int egress_service(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
+{
+	const struct lb4_service *svc;
+	struct lb4_key key = {};
+	int ret;
+
+	if (!pkt_has_ports(p))
+		return OK;
+	svc = lb_find_service(p, &key, true);
+	if (!svc)
+		return OK;
+	ret = lb_to_backend(skb, p, &key, svc, true, lb);
+	return ret ? ret : lb_fragment(p);
+}
+
+static __always_inline int
+egress_create(struct pkt *p, const struct ipv4_ct_tuple *key, const struct lb_result *lb)
+{
+	struct ct_new new = {
+		.src_sec_id = cfg_ep_identity, .rev_nat_index = lb->rev_nat_index,
+		.flags = lb->loopback ? CT_LB_LOOPBACK : 0, .related = true,
+	};
+
+	return ct_create(p, key, CT_DIR_EGRESS, &new);
+}
+
+/* *LOOPBACK: the pod talks to itself by way of a service, in either direction. */
+static __always_inline int
+egress_track(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool *loopback)
+{
+	struct ipv4_ct_tuple key = p->t;
+	enum ctctl_ct_result result;
+	struct ct_entry *e;
+	int ret;
+
+	*loopback = lb->loopback;
+	result = ct_lookup(p, &key, CT_DIR_EGRESS, &e);
+	if (e && result >= CT_RESULT_REPLY) {
+		event_why(p, WHY_POLICY_SKIPPED);
+		*loopback |= !!(e->flags & CT_LB_LOOPBACK);
+		return OK;
+	}
+	if (!lb->loopback) {
+		ret = policy_check(skb, p, cfg_ep_id, true, p->t.daddr, key.dport);
+		if (ret)
+			return ret;
+	}
+	if (!e)
+		return egress_create(p, &key, lb);
+	/* The same addresses and ports, by way of another service, or none. */
+	if (e->rev_nat_index != lb->rev_nat_index) {
+		event_why(p, WHY_REV_NAT_CHANGED);
+		return egress_create(p, &key, lb);
+	}
+	return OK;
+}
+
+static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt *p)
+{
+	struct lb_result lb = {};
+	bool loopback;
+	int ret;
+
+	ret = pkt_parse_ip(skb, p);
+	if (ret)
+		return ret;
+	event_in(p);
+	if (p->fragment && !cfg_fragments)
+		return -REASON_FRAG_NOSUPPORT;
+	if (p->t.saddr != cfg_ep_ip)
+		return -REASON_INVALID_SIP;
+	ret = pod_parse(skb, p);
+	if (ret)
+		return ret;
+	ret = egress_service(skb, p, &lb);
+	if (ret == -REASON_NO_SERVICE)
+		return icmp_no_service(skb, p, cfg_ep_ifindex);
+	if (ret)
+		return ret;
+	ret = egress_track(skb, p, &lb, &loopback);
+	if (ret)
+		return ret;
+	skb->mark = mark_of_identity(cfg_ep_identity);
+	if (loopback)
+		return deliver(skb, p, (const __u8 *)cfg_ep_mac, (const __u8 *)cfg_ep_node_mac, cfg_ep_ifindex);
+	return OK;
+}
+
+SEC("tc")
+int from_container(struct __sk_buff *skb)
+{
+	struct pkt p = hook_begin(skb, HOOK_FROM_CONTAINER);
+	bool ipv4;
+	int ret;
+
+	p.src_identity = cfg_ep_identity;
+	ret = pod_ethertype(skb, &ipv4);
+	if (ipv4)
+		ret = from_container_ipv4(skb, &p);
+	return hook_end(skb, &p, ret);
+}
+
+/* ---- into the pod ---- */
+
+/* The pod's own packet to a service that it is itself the backend of? Its
+ * entry knows which service; policy is not asked. */
+static __always_inline bool ingress_loopback(const struct ipv4_ct_tuple *key, __be16 *rev_nat_index)
+{
+	struct ipv4_ct_tuple out = *key;
+	const struct ct_entry *e;
+
+	if (key->daddr != cfg_loopback)
+		return false;
+	out.flags = TUPLE_OUT;
+	e = ct_find(&out);
+	if (!e || !(e->flags & CT_LB_LOOPBACK))
+		return false;
+	*rev_nat_index = e->rev_nat_index;
+	return true;
+}
+
+static __always_inline int ingress_track(struct __sk_buff *skb, struct pkt *p, bool from_tunnel)
+{
+	struct ct_new new = { .flags = from_tunnel ? CT_FROM_TUNNEL : 0, .related = true };
+	struct ipv4_ct_tuple key = p->t;
+	enum ctctl_ct_result result;
+	struct ct_entry *e;
+	bool loopback;
+	int ret;
+
+	result = ct_lookup(p, &key, CT_DIR_INGRESS, &e);
+	if (e && result >= CT_RESULT_REPLY) {
+		event_why(p, WHY_POLICY_SKIPPED);
+		if (!e->rev_nat_index)
+			return OK;
+		return nat_service_reply(skb, p, e->rev_nat_index, e->flags & CT_LB_LOOPBACK);
+	}
+	loopback = e ? e->flags & CT_LB_LOOPBACK : ingress_loopback(&key, &new.rev_nat_index);
+	if (!loopback) {
+		ret = policy_check(skb, p, cfg_ep_id, false, p->t.saddr, key.dport);
+		if (ret)
+			return ret;
+	}
+	if (e)
+		return OK;
+	if (loopback)
+		new.flags |= CT_LB_LOOPBACK;
+	p->src_identity = identity_of_source(p->src_identity, p->t.saddr);
+	new.src_sec_id = p->src_identity;
+	return ct_create(p, &key, CT_DIR_INGRESS, &new);
+}
+
+static __always_inline int to_container_ipv4(struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 mark = skb->mark;
+	int ret;
+
+	p->src_identity = mark_identity(mark);
+	skb->mark = 0;
+	ret = pkt_parse_ip(skb, p);
+	if (ret)
+		return ret;
+	event_in(p);
+	if (p->fragment && !cfg_fragments)
+		return -REASON_FRAG_NOSUPPORT;
+	ret = pod_parse(skb, p);
+	if (ret)
+		return ret;
+	if (p->ev)
+		p->ev->src_identity = identity_of_source(p->src_identity, p->t.saddr);
+	return ingress_track(skb, p, mark & MARK_FROM_TUNNEL);
+}
+
+SEC("tc")
+int to_container(struct __sk_buff *skb)
+{
+	struct pkt p = hook_begin(skb, HOOK_TO_CONTAINER);
+	bool ipv4;
+	int ret;
+
+	ret = pod_ethertype(skb, &ipv4);
+	if (ipv4)
+		ret = to_container_ipv4(skb, &p);
+	return hook_end(skb, &p, ret);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
