@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from ctctl._ffi import CallError, Fd, libbpf
 from ctctl._ffi.structs import ProgLoadOpts
 from ctctl.errors import CtctlError, KernelError, UnsupportedError
 from ctctl.kernel import bpffs
+from ctctl.kernel.failures import PRIVILEGE_HINT
 from ctctl.kernel.link import Direction, query_tcx
 from ctctl.kernel.map import Map, MapFlag, MapType
 from ctctl.kernel.netns import run_in_new_netns
@@ -82,7 +82,11 @@ def _try(name: str, used_for: str, check: Callable[[], str]) -> Feature:
 
 
 def _reason(error: CallError) -> str:
-    return f"{errno.errorcode.get(error.errno, error.errno)} from {error.function}"
+    text = f"{errno.errorcode.get(error.errno, error.errno)} from {error.function}"
+    if error.errno != errno.EPERM:
+        return text
+    privileged = effective_capabilities() >> _CAPABILITIES["CAP_SYS_ADMIN"][0] & 1
+    return f"{text}: {'this kernel forbids it' if privileged else PRIVILEGE_HINT}"
 
 
 def _bpf_syscall() -> str:
@@ -92,12 +96,20 @@ def _bpf_syscall() -> str:
 
 def _map_type(kind: MapType) -> Callable[[], str]:
     def check() -> str:
-        result = libbpf().libbpf_probe_bpf_map_type(kind, None)
-        if result <= 0:
-            raise UnsupportedError("the kernel refuses the map type" if result == 0 else os.strerror(-result))
-        return f"map type {int(kind)}"
+        sizes = (0, 0, 4096) if kind is MapType.RINGBUF else (8, 8, 1)
+        flags = MapFlag.NO_PREALLOC if kind is MapType.LPM_TRIE else 0
+        with Map.create("ctctl_probe", kind, *sizes, flags=flags):
+            return f"map type {int(kind)}"
 
     return check
+
+
+def _map_of_maps() -> str:
+    with (
+        Map.create("ctctl_inner", MapType.ARRAY, 4, 8, 1) as inner,
+        Map.create("ctctl_probe", MapType.HASH_OF_MAPS, 4, 4, 1, inner=inner),
+    ):
+        return f"map type {int(MapType.HASH_OF_MAPS)}"
 
 
 def _batch() -> str:
@@ -138,6 +150,8 @@ def _syscall_program() -> str:
 
 
 def _for_each() -> str:
+    # libbpf's helper probe takes "no permission" for "there": rule that out first.
+    _load(_PROG_SYSCALL, prog_flags=_SLEEPABLE).close()
     result = libbpf().libbpf_probe_bpf_helper(_PROG_SYSCALL, _HELPER_FOR_EACH, None)
     if result != 1:
         raise UnsupportedError("no helper bpf_for_each_map_elem")
@@ -221,7 +235,7 @@ _PROBES: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
     ("jit", "fast programs", _jit),
     ("map-lru-hash", "conntrack tables", _map_type(MapType.LRU_HASH)),
     ("map-lpm-trie", "ipcache, source ranges", _map_type(MapType.LPM_TRIE)),
-    ("map-hash-of-maps", "Maglev tables", _map_type(MapType.HASH_OF_MAPS)),
+    ("map-hash-of-maps", "Maglev tables", _map_of_maps),
     ("map-ringbuf", "trace --live, ct events", _map_type(MapType.RINGBUF)),
     ("map-batch", "fast ct list and gc; else one by one", _batch),
     ("map-mmap", "trace control without system calls", _mmapable),

@@ -163,7 +163,8 @@ class TestFeatures:
         drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
         done = subprocess.run([*drop, sys.executable, "-c", script], capture_output=True, text=True, check=True)
         rows = {line.split("|")[0]: line.split("|")[1:] for line in done.stdout.splitlines()}
-        assert rows["bpf-syscall"][0] == "False"
-        assert "needs root" in rows["bpf-syscall"][1]
+        for name in ("bpf-syscall", "map-lru-hash", "map-batch", "prog-test-run", "for-each-map-elem", "tcx"):
+            assert rows[name][0] == "False"
+            assert "needs root" in rows[name][1], name
         assert rows["libbpf"][0] == "True"
         assert rows["CAP_BPF"] == ["False", "not held"]
