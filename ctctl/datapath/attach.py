@@ -18,7 +18,7 @@ from ctctl.datapath.paths import NodePaths
 from ctctl.datapath.record import NodeRecord, SlotRecord
 from ctctl.errors import CtctlError, KernelError, NotFoundError, UnsupportedError
 from ctctl.kernel import tc
-from ctctl.kernel.link import Direction, TcxLink, query_tcx
+from ctctl.kernel.link import Direction, LinkInfo, TcxLink, query_tcx
 from ctctl.kernel.program import Program
 
 _LOOPBACK = 1
@@ -61,14 +61,27 @@ def find_attachments(paths: NodePaths, record: NodeRecord | None, *, thorough: b
 
 
 def _find_links(paths: NodePaths, record: NodeRecord | None) -> Iterator[Attachment]:
-    netns = record.netns if record else None
     for slot, pin in paths.link_pins().items():
         # Gone meanwhile, or no link at all: nothing is attached by it either way.
         with contextlib.suppress(CtctlError), TcxLink.open_pinned(pin) as link:
             info = link.info
+            netns = _netns_of(info) if record is None else record.netns
             yield Attachment(
                 slot, AttachMode.tcx, info.ifindex, str(info.direction or ""), info.prog_id, pin, netns=netns
             )
+
+
+def _netns_of(link: LinkInfo) -> str | None:
+    """The namespace in which that interface runs that program: a link tells the index only."""
+    direction = link.direction
+    if not link.ifindex or direction is None:
+        return None
+    for netns in candidates(None):
+        with contextlib.suppress(CtctlError):
+            chain = in_netns(netns, lambda: query_tcx(link.ifindex, direction))
+            if any(program.prog_id == link.prog_id for program in chain):
+                return netns
+    return None
 
 
 def _find_filters(node: str, record: NodeRecord | None) -> Iterator[Attachment]:

@@ -93,7 +93,7 @@ class _Plan:
     def report(self, *, mounted: bool = False, planned: bool = False) -> LoadReport:
         wanted = {slot.name for unit in units(self.node) for slot in unit.slots}
         there = {found.slot for found in self.attached if found.ifindex}
-        fresh = set(self.pool.fresh) or (set(tables.CONFIG_TABLES) | STATE_MAPS) - set(self.pool.kept)
+        fresh = set(self.pool.fresh) or ({*tables.CONFIG_TABLES, tables.MAGLEV} | STATE_MAPS) - set(self.pool.kept)
         return LoadReport(
             node=self.paths.node,
             path=str(self.paths.dir),
@@ -151,7 +151,9 @@ def _preflight(request: LoadRequest) -> None:
 def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack, *, thorough: bool = False) -> _Plan:
     """Everything that can be found wrong without changing anything."""
     record = read_record(paths.map(MAP_NAME))
-    netns = request.netns or (record.netns if record else None)
+    attached = find_attachments(paths, record, thorough=thorough)
+    found = next((one.netns for one in attached if one.ifindex), None)
+    netns = request.netns or (record.netns if record else found)
     where = describe(netns)
     resolved = in_netns(netns, lambda: resolve_node(request.node, where))
     node, makes_overlay = in_netns(netns, lambda: resolve_tunnel(resolved, record))
@@ -168,7 +170,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
         netns=netns,
         node=node,
         mode=choose_mode(request.attach),
-        attached=find_attachments(paths, record, thorough=thorough),
+        attached=attached,
         pool=pool,
         makes_overlay=makes_overlay,
     )

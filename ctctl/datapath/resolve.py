@@ -107,7 +107,8 @@ def _peer_mac(ifindex: int) -> str | None:
         peer, netns_id = link.get_attr("IFLA_LINK"), link.get_attr("IFLA_LINK_NETNSID")
         if not peer:
             return None
-        where = {} if netns_id is None else {"target_netnsid": netns_id}
-        mac = route.link("get", index=peer, **where)[0].get_attr("IFLA_ADDRESS")
-        return str(mac) if mac else None
+        where = {} if netns_id is None else {"if_netnsid": netns_id}
+        other = route.link("get", index=peer, **where)[0]
+        mac = other.get_attr("IFLA_ADDRESS")
+        return str(mac) if mac and other.get_attr("IFLA_LINK") == ifindex else None
     return None

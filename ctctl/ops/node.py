@@ -111,7 +111,8 @@ def _service_value(key: bytes, value: bytes) -> str:
 
     slot = decode_service(key, value)
     if slot.slot:
-        return f"backend {slot.backend_id}"
+        flags = value[8] | value[9] << 8
+        return f"backend {slot.backend_id}" + (f", flags {flags:#06x}" if flags else "")
     affinity = f", affinity {slot.affinity_timeout}s" if slot.affinity_timeout else ""
     return f"{slot.type} id {slot.rev_nat}, {slot.count} backends{affinity}"
 

@@ -131,12 +131,7 @@ def _write_node(node: NodeStatus, options: OutputOptions, stream: TextIO) -> Non
         stream.write(f"\nevents lost: {node.events_lost}, conntrack entries not created: {node.create_failed or 0}\n")
 
 
-def _section(
-    view: View[object] | View[ProgramStatus] | View[MapStatus] | View[Counter],
-    rows: Iterable[object],
-    options: OutputOptions,
-    stream: TextIO,
-) -> None:
+def _section(view: View[T], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> None:
     listed = list(rows)
     if listed:
         stream.write("\n")

@@ -1,0 +1,124 @@
+"""A node to load: its own namespace with a device and pods, and the node file that describes it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ctctl.config.node import NodeFile, parse_node_file
+from ctctl.datapath.loader import LoadRequest
+from tests.support.names import unique_name
+
+BPFFS = Path("/sys/fs/bpf")
+POD_NET = "10.244.7"
+NODE_IP = "10.9.9.1"
+OUTSIDE_IP = "10.9.9.2"
+
+
+def run(*command: str) -> str:
+    """Run a command that must succeed; its output."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
+
+
+@dataclass
+class TestNode:
+    """``name`` is the node's and its namespace's; pods are ``name`` + 1, 2, …, the outside ``name`` + x."""
+
+    __test__ = False
+
+    name: str
+    pods: int
+    namespaces: list[str] = field(default_factory=list)
+
+    def pod(self, number: int) -> str:
+        return f"{self.name}{number}"
+
+    @property
+    def dir(self) -> Path:
+        return BPFFS / "ctctl" / self.name
+
+    def document(self, **changes: Any) -> dict[str, Any]:
+        """The node file as plain data; ``changes`` replace top-level keys."""
+        document: dict[str, Any] = {
+            "node": {"name": self.name, "ip": NODE_IP, "device": "eth0", "pod-cidr": f"{POD_NET}.0/24"},
+            "datapath": {"ct": {"tcp-max": 4096, "any-max": 4096, "snat-max": 4096}, "lb": {"maglev-table-size": 251}},
+            "endpoints": [
+                {"name": f"pod{n}", "ip": f"{POD_NET}.{10 + n}", "identity": 3000 + n, "interface": f"lxc{n}"}
+                for n in range(1, self.pods + 1)
+            ],
+            "remote": [{"cidr": "10.244.8.0/24", "identity": 3099, "node": OUTSIDE_IP}],
+            "services": [
+                {
+                    "name": "svc",
+                    "type": "ClusterIP",
+                    "ip": "10.68.0.1",
+                    "port": 80,
+                    "id": 15,
+                    "backends": [{"id": 19, "ip": f"{POD_NET}.11", "port": 8000}],
+                }
+            ],
+        }
+        return {**document, **changes}
+
+    def text(self, **changes: Any) -> str:
+        import yaml
+
+        return yaml.safe_dump(self.document(**changes), sort_keys=False)
+
+    def file(self, **changes: Any) -> NodeFile:
+        return parse_node_file(self.text(**changes), f"{self.name}.yaml")
+
+    def request(self, *, request: dict[str, Any] | None = None, **changes: Any) -> LoadRequest:
+        """A load of the node file with ``changes``; ``request`` are other fields of the request."""
+        text = self.text(**changes)
+        wanted = LoadRequest(node=parse_node_file(text, f"{self.name}.yaml"), text=text, netns=self.name, wait_s=20)
+        return replace(wanted, **(request or {}))
+
+
+@contextmanager
+def make_node(pods: int = 1) -> Iterator[TestNode]:
+    """A namespace with ``eth0`` to an outside one and a veth ``lxcN`` to each pod's; gone afterwards."""
+    node = TestNode(unique_name("n"), pods)
+    try:
+        _build(node)
+        yield node
+    finally:
+        for namespace in reversed(node.namespaces):
+            subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+
+
+def _build(node: TestNode) -> None:
+    outside = f"{node.name}x"
+    for namespace in (node.name, outside, *(node.pod(n) for n in range(1, node.pods + 1))):
+        run("ip", "netns", "add", namespace)
+        node.namespaces.append(namespace)
+        run("ip", "-n", namespace, "link", "set", "lo", "up")
+    commands = ["link add eth0 type veth peer name eth0 netns " + outside, "link set eth0 up"]
+    commands += [f"addr add {NODE_IP}/24 dev eth0", "addr add 169.254.1.1/32 dev lo"]
+    for n in range(1, node.pods + 1):
+        commands += [
+            f"link add lxc{n} type veth peer name eth0 netns {node.pod(n)}",
+            f"link set lxc{n} up",
+            f"route add {POD_NET}.{10 + n}/32 dev lxc{n}",
+        ]
+    _batch(node.name, commands)
+    _batch(
+        outside, ["link set eth0 up", f"addr add {OUTSIDE_IP}/24 dev eth0", f"route add {POD_NET}.0/24 via {NODE_IP}"]
+    )
+    for n in range(1, node.pods + 1):
+        gateway = ["route add 169.254.1.1 dev eth0", "route add default via 169.254.1.1"]
+        _batch(node.pod(n), ["link set eth0 up", f"addr add {POD_NET}.{10 + n}/32 dev eth0", *gateway])
+    run("ip", "netns", "exec", node.name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+
+def _batch(namespace: str, commands: list[str]) -> None:
+    done = subprocess.run(
+        ["ip", "-n", namespace, "-batch", "-"], input="\n".join(commands), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
