@@ -1,0 +1,156 @@
+"""What must survive: kill -9 at any moment, and entries that packets refresh while GC runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctctl.kernel.map import Map, MapType
+from ctctl.model.gc import EngineName
+from ctctl.ops.gc import batch, walk
+from ctctl.ops.gc.job import Job
+from ctctl.ops.gc.limit import RateLimit
+from ctctl.ops.gc.perkey import lifetime_of
+from ctctl.ops.gc.run import GcOptions, run
+from ctctl.ops.gc.tables import CT_TABLES, Table
+from tests.support.gctables import CT, NOW, contents, entry, random_keys, random_values, table_dir
+
+pytestmark = pytest.mark.kernel
+
+NAME = "cilium_ct4_global"
+
+
+def _collect_in_a_child(path: Path, engine: EngineName) -> int:
+    """Fork a process that collects; its pid. Forked, not started: the interpreter's start would hide the run."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run(path, GcOptions(engine=engine, now=NOW), threading.Event())
+        finally:
+            os._exit(0)
+    return pid
+
+
+@pytest.mark.parametrize("engine", list(EngineName))
+def test_kill_9_at_random_moments(tmp_path: Path, engine: EngineName) -> None:
+    rng = np.random.default_rng(20)
+    size = 3000 if engine is EngineName.PER_KEY else 30_000
+    with table_dir(tmp_path) as node:
+        table = node.create(NAME, 2 * size)
+        keys, values = random_keys(size, CT[NAME], rng), random_values(size, rng)
+        living = {bytes(k): bytes(v) for k, v in zip(keys, values, strict=True) if lifetime_of(bytes(v)) >= NOW}
+        cut_short = 0
+        for _ in range(12):
+            table.update_batch(keys, values)
+            pid = _collect_in_a_child(node.path, engine)
+            # The moment is the point of the test: anywhere from before the first entry to after the last.
+            time.sleep(float(rng.random()) * 0.08)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            left = contents(table)
+            assert left.keys() >= living.keys()
+            assert all(left[key] == value for key, value in living.items())
+            cut_short += len(living) < len(left) < size
+        report = run(node.path, GcOptions(engine=engine, now=NOW), threading.Event())
+        assert report.complete
+        assert contents(table) == living
+    assert cut_short or engine is EngineName.KERNEL, "no run was hit in the middle: the test shows nothing"
+
+
+class Traffic:
+    """A connection's packets: each refreshes its entry, and writes it anew when it is gone, as the datapath does.
+
+    The entries live in a map; ``breaks`` counts entries that were gone though refreshed within their lifetime.
+    """
+
+    def __init__(self, table: Map, keys: list[bytes]) -> None:
+        self._table = table
+        self._keys = keys
+        self._stop = threading.Event()
+        self.breaks = 0
+        self.packets = 0
+        self._thread = threading.Thread(target=self._send)
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _send(self) -> None:
+        while not self._stop.is_set():
+            for key in self._keys:
+                self.packets += 1
+                if self._table.lookup(key) is None:
+                    self.breaks += 1
+                self._table.update(key, entry(lifetime=NOW + 1))
+
+
+def _collect_under_traffic(recheck: bool, seconds: float) -> tuple[int, int]:
+    """Run GC back to back over connections that are refreshed between its test and its delete; (breaks, deleted)."""
+    rng = np.random.default_rng(6)
+    stop = threading.Event()
+    deleted = 0
+    with Map.create("ct", MapType.LRU_HASH, 14, 56, 65536) as ct:
+        layout, protocol = CT_TABLES[NAME]
+        table = Table(NAME, ct, layout, protocol, None)
+        idle, busy = random_keys(2000, layout, rng), random_keys(64, layout, rng)
+        busy[:, 4:8] = 255
+        busy_keys = [bytes(key) for key in busy]
+        end = time.monotonic() + seconds
+
+        def refreshed(_candidates: object) -> None:
+            # A packet just within the lifetime of a connection whose entry was read a moment earlier.
+            for key in busy_keys:
+                if ct.lookup(key) is not None:
+                    ct.update(key, entry(lifetime=NOW + 1))
+
+        breaks = 0
+        while time.monotonic() < end:
+            ct.update_batch(idle, random_values(len(idle), rng, expired=1.0))
+            for key in busy_keys:
+                ct.update(key, entry(lifetime=NOW - 1))
+            tally = batch.collect(
+                table, Job(NOW, stop, RateLimit(None, stop), recheck=recheck, before_delete=refreshed)
+            )
+            deleted += int(tally.deleted.sum())
+            breaks += sum(ct.lookup(key) is None for key in busy_keys)
+    return breaks, deleted
+
+
+def test_refreshed_entries_survive_with_the_recheck_and_only_with_it() -> None:
+    breaks, deleted = _collect_under_traffic(recheck=True, seconds=0.5)
+    assert (breaks, deleted > 0) == (0, True)
+    breaks, _ = _collect_under_traffic(recheck=False, seconds=0.2)
+    assert breaks > 0
+
+
+@pytest.mark.parametrize("collect", [batch.collect, walk.collect], ids=["batch", "kernel"])
+def test_live_connections_are_never_touched_under_traffic(collect) -> None:
+    rng = np.random.default_rng(8)
+    stop, rounds = threading.Event(), 0
+    with Map.create("ct", MapType.LRU_HASH, 14, 56, 65536) as ct:
+        layout, protocol = CT_TABLES[NAME]
+        table = Table(NAME, ct, layout, protocol, None)
+        idle, busy = random_keys(2000, layout, rng), random_keys(200, layout, rng)
+        busy[:, 4:8] = 255
+        with Traffic(ct, [bytes(key) for key in busy]) as traffic:
+            end = time.monotonic() + 1.0
+            # Its first packets find no entry; from then on none may be missing.
+            while traffic.packets < len(busy):
+                assert time.monotonic() < end + 10
+            before = traffic.breaks
+            while time.monotonic() < end or rounds < 5:
+                ct.update_batch(idle, random_values(len(idle), rng, expired=1.0))
+                collect(table, Job(NOW, stop, RateLimit(None, stop)))
+                rounds += 1
+        assert traffic.packets > len(busy)
+        assert traffic.breaks == before == len(busy)
