@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctctl.cli.groups import FlowFilterArgs, grouped
 from ctctl.cli.options import ColorOpt, RawOpt
 from ctctl.errors import CtctlError, UsageError
 from ctctl.render.output import ColorMode, OutputOptions, use_color
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctctl.ops.trace_live import LiveRequest, LiveSummary
+    from ctctl.query import Filter
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -36,6 +39,7 @@ def _group() -> None:
 
 
 @app.command()
+@grouped
 def trace(
     packet: Annotated[
         str | None,
@@ -49,6 +53,24 @@ def trace(
     node: Annotated[
         list[str] | None, typer.Option("--node", metavar="NAME", help="Only this node; may be given again.")
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Any datapath: look before the programs of devices, disturbing nothing.")
+    ] = False,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", metavar="NAME", help="Probe this device; else all that carry BPF programs."),
+    ] = None,
+    netns: Annotated[
+        list[str] | None, typer.Option("--netns", metavar="NAME", help="Probe devices of this network namespace.")
+    ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option("--tables", metavar="DIR", help="Conntrack maps for --probe. [default: those of Cilium]"),
+    ] = None,
+    expression: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="EXPR", help="Filter expression, as of ct list.", rich_help_panel="Filter"),
+    ] = None,
     count: Annotated[int | None, typer.Option("--count", min=1, metavar="N", help="Stop after N events.")] = None,
     duration: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="Stop after this time: 10s, 2m.")
@@ -56,6 +78,7 @@ def trace(
     output: Annotated[TraceFormat, typer.Option("-o", "--output", help="Form of the output.")] = TraceFormat.table,
     raw: RawOpt = False,
     color: ColorOpt = ColorMode.auto,
+    wanted: FlowFilterArgs,
 ) -> None:
     """What happens to a packet, hook by hook, and why.
 
@@ -64,6 +87,10 @@ def trace(
       ctctl trace 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
     Any port of a client to a service, for ten seconds, a JSON object a line:
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o jsonl
+    Every connection to port 80, by the filter of ct list:
+      ctctl trace --to-port 80 --protocol tcp
+    On a node of somebody else's datapath, Cilium included:
+      ctctl trace --probe 'tcp 10.64.0.36 > 10.64.0.64:8000' --device eth0
     Run the steps of a scenario on private maps:
       ctctl trace --scenario examples/pod-to-pod.yaml
     """
@@ -73,17 +100,45 @@ def trace(
             raise UsageError("--scenario brings its own packets: leave PACKET and --live out")
         _scenario(scenario, node, output, options, raw=raw)
         return
-    _live(_request(packet, node, count, duration), output, options, raw=raw)
+    if probe or device or netns:
+        _probe(packet, device or (), netns or (), tables, _Limits(count, duration), _Output(output, options, raw))
+        return
+    selection = wanted.filter([expression] if expression else None)
+    _live(_request(packet, node, _Limits(count, duration), selection), _Output(output, options, raw))
 
 
-def _request(packet: str | None, node: list[str] | None, count: int | None, duration: str | None) -> LiveRequest:
-    from ctctl.model.units import parse_duration
+@dataclass(frozen=True)
+class _Limits:
+    """``--count`` and ``--for``."""
+
+    count: int | None
+    duration: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        from ctctl.model.units import parse_duration
+
+        return None if self.duration is None else parse_duration(self.duration)
+
+
+@dataclass(frozen=True)
+class _Output:
+    format: TraceFormat
+    options: OutputOptions
+    raw: bool
+
+    @property
+    def color(self) -> bool:
+        return use_color(self.options, sys.stdout)
+
+
+def _request(packet: str | None, node: list[str] | None, limits: _Limits, wanted: Filter) -> LiveRequest:
+    from ctctl.ops.trace_filter import EventFilter
     from ctctl.ops.trace_live import LiveRequest
     from ctctl.packet.text import parse_flow_text
 
-    seconds = None if duration is None else parse_duration(duration)
     flow = None if packet is None else parse_flow_text(packet)
-    return LiveRequest(flow, tuple(node or ()), count, seconds)
+    return LiveRequest(flow, tuple(node or ()), limits.count, limits.seconds, EventFilter(wanted))
 
 
 def _scenario(path: Path, nodes: list[str] | None, output: TraceFormat, options: OutputOptions, *, raw: bool) -> None:
@@ -107,16 +162,16 @@ class ExpectationError(CtctlError):
     exit_code = EXIT_FINDINGS
 
 
-def _live(request: LiveRequest, output: TraceFormat, options: OutputOptions, *, raw: bool) -> None:
+def _live(request: LiveRequest, output: _Output) -> None:
     from ctctl.ops.trace_live import LiveTrace
     from ctctl.render.trace import JsonTrace, TableTrace
 
     tracer = LiveTrace(request)
     sink: JsonTrace | TableTrace
-    if output is TraceFormat.jsonl:
-        sink = JsonTrace(sys.stdout, wall_offset_ns=tracer.wall_offset_ns, raw=raw)
+    if output.format is TraceFormat.jsonl:
+        sink = JsonTrace(sys.stdout, wall_offset_ns=tracer.wall_offset_ns, raw=output.raw)
     else:
-        sink = TableTrace(sys.stdout, color=use_color(options, sys.stdout), wall_offset_ns=tracer.wall_offset_ns)
+        sink = TableTrace(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns)
     events = tracer.events(_say_ready)
     try:
         for traced in events:
@@ -124,6 +179,41 @@ def _live(request: LiveRequest, output: TraceFormat, options: OutputOptions, *, 
     finally:
         events.close()
         _say_summary(tracer.summary)
+
+
+def _probe(
+    packet: str | None,
+    devices: Sequence[str],
+    namespaces: Sequence[str],
+    tables: Path | None,
+    limits: _Limits,
+    output: _Output,
+) -> None:
+    from ctctl.ops.probe_points import describe_points, find_points
+    from ctctl.ops.trace_probe import ProbeTrace, probe_request
+    from ctctl.packet.text import parse_flow_text
+    from ctctl.render.trace_probe import ProbeJson, ProbeTable
+
+    flow = None if packet is None else parse_flow_text(packet)
+    points = find_points(devices, namespaces)
+    for line in describe_points(points):
+        print(f"probe: {line}", file=sys.stderr)
+    request = probe_request(points, flow, tables, count=limits.count, duration_s=limits.seconds)
+    with ProbeTrace(request) as tracer:
+        for note in tracer.summary.notes:
+            print(f"note: {note}", file=sys.stderr)
+        print("ready: probes attached", file=sys.stderr, flush=True)
+        sink: ProbeJson | ProbeTable
+        if output.format is TraceFormat.jsonl:
+            sink = ProbeJson(sys.stdout, wall_offset_ns=tracer.wall_offset_ns, raw=output.raw)
+        else:
+            sink = ProbeTable(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns)
+        try:
+            for event in tracer.events():
+                sink.event(event)
+        finally:
+            lost = f"{tracer.lost()} lost" if tracer.lost() else "none lost"
+            print(f"{tracer.summary.events} events; {lost}", file=sys.stderr, flush=True)
 
 
 def _say_ready(nodes: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ class LiveRequest:
     nodes: tuple[str, ...] = ()
     count: int | None = None
     duration_s: float | None = None
-    accept: Callable[[HookEvent], bool] | None = None
+    accept: Callable[[HookEvent, int], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class LiveTrace:
 
     def _admit(self, stream: EventStream, event: HookEvent) -> TracedEvent | None:
         number = self._story.admit(event)
-        if number is None or (self._request.accept is not None and not self._request.accept(event)):
+        if number is None or (self._request.accept is not None and not self._request.accept(event, number)):
             return None
         if self._request.flow is not None and event.translated:
             self._tell_all_nodes(stream, event.tuple_out)
@@ -121,32 +121,36 @@ def follow_key(flow: FlowTuple) -> bytes:
 
 
 def kernel_filter_for(flow: FlowSpec | None, nodes: Sequence[str], bpffs: Path = DEFAULT_BPFFS) -> KernelFilter | None:
-    """What the hooks compare for ``flow``; None: everything.
+    """What the hooks of those nodes (none: all) compare for ``flow``; None: everything."""
+    if flow is None:
+        return None
+    return filter_of(flow, [choose_node(name, bpffs).dir for name in nodes or list_nodes(bpffs)])
+
+
+def filter_of(flow: FlowSpec, directories: Sequence[Path]) -> KernelFilter:
+    """What hooks or probes compare for ``flow``. ``directories`` are where service tables are pinned.
 
     Behind a service the packets carry a backend's address, which a hook on another node cannot connect
     to the VIP. Where one end is a service the hooks therefore compare the other end only, and the rest is
     decided by translation as the events tell it.
     """
-    if flow is None:
-        return None
     exact = KernelFilter.of(flow)
     for side in (0, 1):
         network, other = flow.networks[side], flow.networks[1 - side]
         if network is None or network.prefixlen != 32 or other is None:
             continue
-        if _is_frontend(network, nodes, bpffs):
+        if _is_frontend(network, directories):
             ends = (None, other) if side == 0 else (other, None)
             ports = (0, flow.ports[1]) if side == 0 else (flow.ports[0], 0)
             return replace(exact, networks=ends, ports=ports)
     return exact
 
 
-def _is_frontend(address: IPv4Network, nodes: Sequence[str], bpffs: Path) -> bool:
+def _is_frontend(address: IPv4Network, directories: Sequence[Path]) -> bool:
     wanted = address.network_address.packed
-    for name in nodes or list_nodes(bpffs):
-        path = choose_node(name, bpffs).map("cilium_lb4_services_v2")
+    for directory in directories:
         try:
-            with Map.open_pinned(path, read_only=True) as services:
+            with Map.open_pinned(directory / "cilium_lb4_services_v2", read_only=True) as services:
                 if any(key[:4] == wanted for key, _ in services.items()):
                     return True
         except NotFoundError:

@@ -34,13 +34,15 @@ from ctctl.model.tuples import Direction as CtDirection
 from ctctl.model.tuples import FlowTuple
 from ctctl.ops.event_stream import KernelFilter, control_words
 from ctctl.ops.probe_points import ProbePoint
-from ctctl.ops.trace_live import follow_key
+from ctctl.ops.trace_live import filter_of, follow_key
 from ctctl.ops.trace_story import canonical, matches
 from ctctl.packet.text import FlowSpec
 from ctctl.source.live import layout_of
 
 _OBJECTS = Path(ctctl.__file__).parent / "bpf"
 _TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
+#: Where Cilium pins its tables, on a node and as seen from a pod that has the host's bpffs.
+_CILIUM_TABLES = (Path("/sys/fs/bpf/tc/globals"), Path("/run/cilium/bpffs/tc/globals"))
 _BACKENDS = "cilium_lb4_backends_v3"
 _SHARED = ("ctctl_probe_events", "ctctl_probe_ctl", "ctctl_probe_follow", "ctctl_probe_lost")
 _KEY0 = bytes(4)
@@ -61,12 +63,25 @@ class ProbeRequest:
     duration_s: float | None = None
 
 
+def probe_request(
+    points: Sequence[ProbePoint],
+    flow: FlowSpec | None,
+    tables: Path | None,
+    *,
+    count: int | None = None,
+    duration_s: float | None = None,
+) -> ProbeRequest:
+    """A request with what is left open filled in: Cilium's tables where it has some, and the kernel's filter."""
+    directory = tables or next((path for path in _CILIUM_TABLES if (path / _TABLES[0]).exists()), None)
+    kernel_filter = None if flow is None else filter_of(flow, [directory] if directory else [])
+    return ProbeRequest(tuple(points), kernel_filter, flow, directory, count, duration_s)
+
+
 @dataclass(slots=True)
 class ProbeSummary:
     """What a trace by probes ended with; ``notes`` are what this kernel or these maps did not allow."""
 
     events: int = 0
-    lost: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -241,7 +256,6 @@ class ProbeTrace:
             yield event
             if self.summary.events == self._request.count:
                 return
-        self.summary.lost = self._lost()
 
     def _of_flow(self, event: ProbeEvent) -> bool:
         flow = self._request.flow
@@ -291,7 +305,8 @@ class ProbeTrace:
             self._reasons = kernel_drop_reasons()
         return self._reasons.get(number, f"reason {number}")
 
-    def _lost(self) -> int:
+    def lost(self) -> int:
+        """Events that found the ring buffer full."""
         value = self._maps["ctctl_probe_lost"].lookup(_KEY0) or b""
         return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
 

@@ -10,7 +10,7 @@ from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment, HookEvent, LookupRecord, Verdict, Why
 from ctctl.model.tuples import FlowTuple, protocol_name
 from ctctl.packet.spec import ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, tcp_flag_letters
-from ctctl.render.explain import explain
+from ctctl.render.explain import explain, explain_lookup
 from ctctl.render.text import safe
 
 #: A line in pieces: text and rich style ("" for none).
@@ -71,7 +71,8 @@ def event_lines(event: HookEvent, *, time_text: str, connection: str = "") -> It
         yield from _lookup_lines(event, record)
     yield from _path_lines(event)
     label = "why"
-    for sentence in explain(event)[:-1]:
+    # Translation and tunnel have lines of their own.
+    for sentence in (text for record in event.lookups for text in explain_lookup(event, record)):
         yield _labelled(label, [(sentence, "")])
         label = ""
     verdict: Line = [(str(event.verdict), _VERDICT_STYLES[event.verdict])]
