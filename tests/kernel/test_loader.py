@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -15,7 +14,6 @@ from ctctl.abi import layouts
 from ctctl.datapath.attach import AttachMode, find_attachments
 from ctctl.datapath.loader import load, plan_load
 from ctctl.datapath.lock import node_lock
-from ctctl.datapath.netns import in_netns
 from ctctl.datapath.paths import NodePaths
 from ctctl.datapath.record import MAP_NAME, read_record
 from ctctl.datapath.status import NodeStatus, node_statuses
