@@ -40,6 +40,7 @@ _OBJECT_OF = {
     Hook.FROM_OVERLAY: "overlay",
     Hook.TO_OVERLAY: "overlay",
 }
+_HOOK_NAMES = frozenset(hook.value for hook in Hook)
 #: return codes of tc programs (linux/pkt_cls.h), and what each means for the packet
 _RETURN_CODES = {
     -1: ("TC_ACT_UNSPEC", Verdict.PASS),
@@ -93,7 +94,7 @@ def identity_mark(identity: int) -> int:
 class Simulator:
     """One simulated node. A context manager: closes its programs and maps.
 
-    Programs are loaded when a packet first needs them; one ``lxc`` object for each endpoint.
+    A program is loaded when a packet first needs it, and once for each endpoint.
     ``full_size``: tables as large as on a live node, where the file leaves their size at the default.
     """
 
@@ -102,7 +103,7 @@ class Simulator:
         self.now = now or nf.clock or DEFAULT_CLOCK
         self.maps = SimulatedMaps(nf, full_size=full_size)
         self._owner = contextlib.ExitStack()
-        self._objects: dict[tuple[str, str], BpfObject] = {}
+        self._objects: dict[tuple[Hook, str], BpfObject] = {}
         self._runs: dict[tuple[Hook, str], PreparedRun] = {}
         self._sim: memoryview | None = None
         self._ring: RingBuffer | None = None
@@ -144,8 +145,8 @@ class Simulator:
         self.load()
         self.maps.configure(self.nf)
 
-    def load(self, hook: Hook = Hook.FROM_NETDEV, endpoint: Endpoint | None = None) -> None:
-        """Load the programs of one hook now rather than with the first packet: the maps are there then."""
+    def load(self, hook: Hook = Hook.TO_NETDEV, endpoint: Endpoint | None = None) -> None:
+        """Load one hook's program now rather than with the first packet: the maps are there then."""
         self._object(hook, endpoint)
 
     def tables(self) -> SimulatedTables:
@@ -200,13 +201,17 @@ class Simulator:
         return self._runs[key]
 
     def _object(self, hook: Hook, endpoint: Endpoint | None) -> BpfObject:
-        key = (_OBJECT_OF[hook], endpoint.name if endpoint else "")
+        key = (hook, endpoint.name if endpoint else "")
         if key not in self._objects:
-            self._objects[key] = self._load(key[0], endpoint)
+            self._objects[key] = self._load(hook, endpoint)
         return self._objects[key]
 
-    def _load(self, name: str, endpoint: Endpoint | None) -> BpfObject:
-        bpf = self._owner.enter_context(BpfObject.open(OBJECTS / f"{name}.bpf.o"))
+    def _load(self, hook: Hook, endpoint: Endpoint | None) -> BpfObject:
+        bpf = self._owner.enter_context(BpfObject.open(OBJECTS / f"{_OBJECT_OF[hook]}.bpf.o"))
+        # The verifier takes most of the time: only the program that is asked for goes through it.
+        for name in bpf.program_names():
+            if name != hook and name in _HOOK_NAMES:
+                bpf.disable_program(name)
         known = bpf.config_names()
         for variable, value in {**rodata(self.nf, endpoint), "cfg_sim": 1}.items():
             if variable in known:
