@@ -89,6 +89,8 @@ static __always_inline __u32 lb_select_maglev(struct pkt *p, const struct lb4_se
 		return 0;
 	lut = bpf_map_lookup_elem(inner, &zero);
 	slot = lb_hash(p->t.saddr, (__u32)p->t.dport << 16 | p->t.sport, p->t.nexthdr) % size;
+	/* The verifier wants to see the bound that the compiler takes for granted. */
+	asm volatile("" : "+r"(slot));
 	return lut && slot < size ? lut[slot] : 0;
 }
 
