@@ -26,7 +26,7 @@ MODES = [AttachMode.tcx, AttachMode.tc]
 Action = Callable[[Callable[[str], None]], object]
 
 
-class Injected(CtctlError):
+class InjectedError(CtctlError):
     """The failure that a test causes."""
 
 
@@ -45,14 +45,18 @@ def steps_of(action: Action) -> list[str]:
     return taken
 
 
-def failing_at(number: int) -> Callable[[str], None]:
-    counter = count()
+class FailingAt:
+    """Raises at step ``number``, counted from 0; ``last`` is the step it was at."""
 
-    def step(name: str) -> None:
-        if next(counter) == number:
-            raise Injected(f"at {name}")
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.last = ""
 
-    return step
+    def __call__(self, name: str) -> None:
+        self.last = name
+        if not self._left:
+            raise InjectedError(f"at {name}")
+        self._left -= 1
 
 
 def kill_at(number: int, action: Action) -> None:
@@ -95,8 +99,8 @@ def test_first_load_failing_at_any_step_leaves_nothing(node: TestNode, mode: Att
     unload(node.name)
     assert len(names) >= 10
     for number in range(names.index("put in place") + 1):
-        with pytest.raises(Injected):
-            load(request(node, mode, failing_at(number)))
+        with pytest.raises(InjectedError):
+            load(request(node, mode, FailingAt(number)))
         assert nothing_left(node), names[number]
 
 
@@ -112,13 +116,12 @@ def test_reload_failing_at_any_step_changes_nothing(node: TestNode, mode: Attach
         load(changed)
 
     for number in count():
-        taken: list[str] = []
-        fail = failing_at(number)
-        with pytest.raises(Injected):
-            reload(lambda name: (taken.append(name), fail(name))[1])
-        assert snapshot(node) == before, taken[-1]
+        step = FailingAt(number)
+        with pytest.raises(InjectedError):
+            reload(step)
+        assert snapshot(node) == before, step.last
         assert status(node).problems == ()
-        if taken[-1] == "put in place":
+        if step.last == "put in place":
             break
     assert number >= 8
 
@@ -193,12 +196,11 @@ def test_update_failing_at_any_step_changes_nothing(node: TestNode) -> None:
     changed = another(node)
     before = (snapshot(node), tables(node))
     for number in count():
-        taken: list[str] = []
-        fail = failing_at(number)
-        with pytest.raises(Injected):
-            update(node.request(request={"step": lambda name: (taken.append(name), fail(name))[1]}, **changed))
-        assert (snapshot(node), tables(node)) == before, taken[-1]
-        if taken[-1] == "put in place":
+        step = FailingAt(number)
+        with pytest.raises(InjectedError):
+            update(node.request(request={"step": step}, **changed))
+        assert (snapshot(node), tables(node)) == before, step.last
+        if step.last == "put in place":
             break
     assert number >= 5
 
