@@ -125,7 +125,7 @@ static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt
 		return ret;
 	skb->mark = mark_of_identity(cfg_ep_identity);
 	if (loopback)
-		return deliver(skb, p, (const __u8 *)cfg_ep_mac, (const __u8 *)cfg_ep_node_mac, cfg_ep_ifindex);
+		return deliver(skb, p, cfg_ep_mac, cfg_ep_node_mac, cfg_ep_ifindex);
 	return OK;
 }
 

@@ -105,8 +105,11 @@ static __always_inline void csum_add_fold(__sum16 *csum, __u32 diff)
 	*csum = ~sum;
 }
 
+/* The addresses may be configuration: not volatile, they would be what they
+ * were compiled as. */
 static __always_inline int
-deliver(struct __sk_buff *skb, struct pkt *p, const __u8 *pod_mac, const __u8 *node_mac, __u32 ifindex)
+deliver(struct __sk_buff *skb, struct pkt *p, const volatile __u8 *pod_mac, const volatile __u8 *node_mac,
+	__u32 ifindex)
 {
 	struct ethhdr *eth = pkt_data(skb);
 	struct iphdr *ip = (void *)(eth + 1);
@@ -118,8 +121,10 @@ deliver(struct __sk_buff *skb, struct pkt *p, const __u8 *pod_mac, const __u8 *n
 	ip->ttl--;
 	/* TTL is the high byte of its word: one less of it, 0x100 more to the sum. */
 	csum_add_fold(&ip->check, bpf_htons(0xfeff));
-	__builtin_memcpy(eth->h_dest, pod_mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, node_mac, ETH_ALEN);
+	for (int i = 0; i < ETH_ALEN; i++) {
+		eth->h_dest[i] = pod_mac[i];
+		eth->h_source[i] = node_mac[i];
+	}
 	pkt_redirect(p, ifindex);
 	return OK;
 }
