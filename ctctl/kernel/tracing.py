@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import TracebackType
 from typing import Self
 
 from ctctl._ffi import Fd, libbpf
-from ctctl.btf import Kind
+from ctctl._ffi.structs import KernelProgInfo
 from ctctl.btf.reader import load_kernel_btf
 from ctctl.errors import NotFoundError
+from ctctl.kernel import info
 from ctctl.kernel.failures import operation
 from ctctl.kernel.program import Program
-
-#: The kernel keeps this many characters of a program's name (BPF_OBJ_NAME_LEN less the NUL).
-_NAME_LENGTH = 15
 
 
 class TracingLink:
@@ -40,16 +39,22 @@ class TracingLink:
 
 
 def entry_function(program: Program) -> str:
-    """The whole name of the function that a loaded program begins with, from its BTF.
+    """The whole name of the function that a loaded program begins with, from its BTF (``func_info``).
 
     The kernel's own name for it is cut to 15 characters. Raises NotFoundError for a program without BTF,
     KernelError.
     """
-    info = program.info
-    if not info.btf_id:
-        raise NotFoundError(f"program {info.id} ({info.name}) carries no BTF")
-    names = [entry.name for entry in load_kernel_btf(info.btf_id) if entry.kind is Kind.FUNC]
-    for name in names:
-        if name[:_NAME_LENGTH] == info.name:
-            return name
-    raise NotFoundError(f"program {info.id} ({info.name}) has no function of that name in its BTF")
+    head = info.fetch(program.fd, KernelProgInfo, "program")
+    if not head.btf_id or not head.nr_func_info:
+        raise NotFoundError(f"program {head.id} ({head.name.decode(errors='replace')}) carries no BTF")
+    records = (ctypes.c_uint32 * (head.func_info_rec_size // 4 * head.nr_func_info))()
+    raw = KernelProgInfo(
+        nr_func_info=head.nr_func_info,
+        func_info_rec_size=head.func_info_rec_size,
+        func_info=ctypes.addressof(records),
+    )
+    with operation("query", "program"):
+        size = ctypes.c_uint32(ctypes.sizeof(raw))
+        libbpf().bpf_obj_get_info_by_fd(program.fd, ctypes.byref(raw), ctypes.byref(size))
+    # struct bpf_func_info { insn_off, type_id }: ascending, the entry function first.
+    return load_kernel_btf(head.btf_id)[records[1]].name

@@ -1,0 +1,184 @@
+"""Probes in front of foreign programs: they see every packet, and nothing changes for anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctctl.decode.ct import encode_key
+from ctctl.errors import CtctlError, NotFoundError
+from ctctl.kernel.link import Direction, query_tcx
+from ctctl.kernel.map import Map, MapType
+from ctctl.kernel.netns import run_in_netns
+from ctctl.model.probe import ProbeEvent, ProbeKind, return_code_name
+from ctctl.model.tuples import FlowTuple
+from ctctl.ops.probe_points import describe_points, find_points
+from ctctl.ops.trace_probe import ProbeTrace, kernel_drop_reasons, probe_request
+from ctctl.packet.text import parse_flow_text
+from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, ForeignNet, foreign_net, foreign_program
+from tests.support.names import unique_name
+from tests.support.wait import wait_for
+
+pytestmark = pytest.mark.kernel
+
+FLOW = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+#: What a datagram to SERVER comes to behind each program.
+OUTCOME = {"passes": SERVER, "drops": None, "redirects": None, "rewrites": OTHER}
+CODES = {"passes": "TC_ACT_OK", "drops": "TC_ACT_SHOT", "redirects": "TC_ACT_REDIRECT", "rewrites": "TC_ACT_OK"}
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[ForeignNet]:
+    with foreign_net() as found:
+        yield found
+
+
+def traced(net: ForeignNet, action, tables: Path | None = None, flow: str = FLOW) -> tuple[list[ProbeEvent], list[str]]:
+    """The events while ``action`` runs, and the notes."""
+    points = find_points(namespaces=[net.server])
+    with ProbeTrace(probe_request(points, parse_flow_text(flow), tables, duration_s=0.3)) as tracer:
+        worker = threading.Thread(target=action)
+        worker.start()
+        events = list(tracer.events())
+        worker.join()
+        assert tracer.lost() == 0
+        return events, tracer.summary.notes
+
+
+@pytest.mark.parametrize("via", ["tcx", "clsact"])
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_foreign_program_works_the_same_with_a_probe_in_front(net: ForeignNet, kind: str, via: str) -> None:
+    with foreign_program(net, kind, via) as program:
+        net.send()
+        assert net.received() == OUTCOME[kind]
+        (point,) = find_points(namespaces=[net.server])
+        (ref,) = point.programs
+        assert (ref.id, ref.name, ref.via) == (program.info.id, f"foreign_program_that_{kind}", via)
+        outcome: list[str | None] = []
+
+        def send_and_receive() -> None:
+            net.send(b"traced")
+            outcome.append(net.received())
+
+        events, _ = traced(net, send_and_receive)
+        assert outcome == [OUTCOME[kind]]
+        before = [event for event in events if event.kind is ProbeKind.PACKET]
+        assert [(str(event.flow.dst), event.egress, event.device) for event in before] == [(SERVER, False, net.device)]
+        assert before[0].head[28:] == b"traced"
+        assert before[0].programs == point.programs
+        drops = {event.reason for event in events if event.kind is ProbeKind.FREED}
+        assert ("tc_ingress" in drops) == (kind == "drops")
+        net.send()
+        assert net.received() == OUTCOME[kind]
+    assert run_in_netns(net.server, query_tcx, net.ifindex, Direction.INGRESS) == []
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_return_codes_by_fexit(net: ForeignNet, kind: str) -> None:
+    with foreign_program(net, kind, "tcx") as program:
+        events, notes = traced(net, net.send)
+        if missing := [note for note in notes if note.startswith("no return codes")]:
+            assert "EPERM" in missing[0] or "fexit" in missing[0]
+            if os.environ.get("CTCTL_REQUIRE_FEXIT") == "1":
+                pytest.fail(missing[0])
+            pytest.skip(missing[0])
+        returns = [event for event in events if event.kind is ProbeKind.RETURN]
+        assert [(event.program_id, return_code_name(event.code or 0)) for event in returns] == [
+            (program.info.id, CODES[kind])
+        ]
+        assert returns[0].program is not None
+        assert returns[0].program.name == f"foreign_program_that_{kind}"
+        net.received(0.05)
+
+
+@pytest.fixture
+def tables() -> Iterator[Path]:
+    """A directory with conntrack tables as a foreign datapath pins them, and one entry."""
+    directory = Path("/sys/fs/bpf") / unique_name("tables")
+    directory.mkdir()
+    try:
+        for name in ("cilium_ct4_global", "cilium_ct_any4_global"):
+            with Map.create(name, MapType.LRU_HASH, 14, 56, 64) as table:
+                table.pin(directory / name)
+        yield directory
+    finally:
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
+
+
+def test_probe_shows_the_entry_as_it_stands(net: ForeignNet, tables: Path) -> None:
+    flow = FlowTuple(17, *_ends())
+    key = encode_key(flow, 0)
+    value = bytearray(56)
+    value[32:36] = (1234567).to_bytes(4, "little")
+    value[44:48] = (3096).to_bytes(4, "little")
+    with foreign_program(net, "passes", "tcx"), Map.open_pinned(tables / "cilium_ct_any4_global") as table:
+        events, notes = traced(net, net.send, tables)
+        assert events[0].entries == ()
+        assert any("assumed" in note for note in notes)
+        table.update(key, bytes(value))
+        events, _ = traced(net, net.send, tables)
+        (entry,) = next(event for event in events if event.kind is ProbeKind.PACKET).entries
+        assert (entry.tuple, entry.lifetime, entry.src_sec_id) == (flow, 1234567, 3096)
+        assert dict(table.items()) == {key: bytes(value)}
+    net.received(0.05)
+    net.received(0.05)
+
+
+def _ends():
+    from ipaddress import IPv4Address
+
+    return IPv4Address(CLIENT), 40000, IPv4Address(SERVER), PORT
+
+
+def test_other_flows_are_not_reported(net: ForeignNet) -> None:
+    with foreign_program(net, "passes", "tcx"):
+        events, _ = traced(net, lambda: net.send(port=PORT + 1))
+        assert [event for event in events if event.kind is ProbeKind.PACKET] == []
+
+
+def test_without_programs_or_devices_it_says_so(net: ForeignNet) -> None:
+    with pytest.raises(CtctlError, match="no device carries a BPF program"):
+        find_points(namespaces=[net.server])
+    with pytest.raises(NotFoundError, match="no-such-device"):
+        find_points(["no-such-device"], [net.server])
+    points = find_points([net.device], [net.server])
+    assert [str(point.direction) for point in points] == ["ingress", "egress"]
+    assert describe_points(points)[0] == f"{net.server}/{net.device} ingress: before nothing"
+
+
+def test_drop_reasons_have_the_kernels_names() -> None:
+    assert "tc_ingress" in kernel_drop_reasons().values()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_probes_are_gone_however_the_command_ends(net: ForeignNet, how: signal.Signals) -> None:
+    def chain() -> list[int]:
+        return [one.prog_id for one in run_in_netns(net.server, query_tcx, net.ifindex, Direction.INGRESS)]
+
+    with foreign_program(net, "passes", "tcx") as program:
+        command = [sys.executable, "-m", "ctctl", "trace", "--probe", FLOW, "--netns", net.server, "-o", "jsonl"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr is not None
+            assert running.stdout is not None
+            assert any(line.startswith("ready") for line in iter(running.stderr.readline, ""))
+            during = chain()
+            assert during[1:] == [program.info.id]
+            net.send()
+            assert json.loads(running.stdout.readline())["kind"] == "packet"
+            running.send_signal(how)
+            status = running.wait(10)
+            running.stderr.read()
+            running.stdout.read()
+        wait_for(lambda: chain() == [program.info.id], 5)
+        assert status == (130 if how is signal.SIGINT else -how)
+    net.received(0.05)
