@@ -151,7 +151,10 @@ def execute(
     from ctctl.lab.processes import interactive
     from ctctl.lab.topology import Topology
 
-    raise typer.Exit(interactive(Topology(name), member, command))
+    argv = command[1:] if command[0] == "--" else command
+    if not argv:
+        raise UsageError("no program named: ctctl lab exec MEMBER -- CMD [ARG...]")
+    raise typer.Exit(interactive(Topology(name), member, argv))
 
 
 @app.command("list")

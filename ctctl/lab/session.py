@@ -106,6 +106,7 @@ class Session:
         self._tap = tap
         self._configure = configure
         self._configured = False
+        self._first_event = 0
 
     # ---- the datapath
 
@@ -121,20 +122,26 @@ class Session:
             self._configured = False
 
     def events(self) -> Sequence[HookEvent]:
-        """What the hooks have reported so far, in order of time."""
-        return self._tap.events()
+        """What the hooks have reported since the beginning or ``begin_anew``, in order of time."""
+        return self._tap.events()[self._first_event :]
+
+    def begin_anew(self) -> None:
+        """Empty the tables and forget the events: what went before was a prelude."""
+        self.empty_tables()
+        self._first_event = len(self._tap.events())
 
     # ---- traffic
 
-    def curl(self, member: str, address: str, port: int, path: str = "/") -> Answer:
-        """One HTTP request with curl. Raises StoryError if it is not answered within ten seconds."""
+    def curl(self, member: str, address: str, port: int, *, path: str = "/", quiet: bool = False) -> Answer:
+        """One HTTP request with curl, ``quiet``: not told. Raises StoryError if it is not answered in ten seconds."""
         done = self._curl(member, address, port, path)
         if done.returncode:
             why = done.stderr.strip() or f"exit status {done.returncode}"
             raise StoryError(f"{member}: no answer from {address}:{port}: {why}")
         body, _, source_port = done.stdout.rpartition("\n")
         answer = Answer(body.strip(), int(source_port))
-        self.report.command(member, f"curl http://{address}:{port}{path}", answer.body)
+        if not quiet:
+            self.report.command(member, f"curl http://{address}:{port}{path}", answer.body)
         return answer
 
     def curl_refused(self, member: str, address: str, port: int) -> None:

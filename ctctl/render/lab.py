@@ -9,7 +9,7 @@ from ctctl.decode.ct import flag_names
 from ctctl.lab.cluster import Member
 from ctctl.lab.story import SnatRow, Story
 from ctctl.model.entry import CtEntry
-from ctctl.model.event import HookEvent, LookupRecord, Verdict, Why
+from ctctl.model.event import CtResult, HookEvent, LookupRecord, Verdict, Why
 from ctctl.render.ct_text import cilium_line
 from ctctl.render.output import Column, View, cell
 from ctctl.render.text import safe
@@ -106,31 +106,28 @@ class StoryWriter:
 
 def what_was_written(event: HookEvent) -> str:
     """What a hook created or changed for good, and what it did to the packet; empty for a mere refresh."""
-    written = [text for record in event.lookups if (text := _record(record))]
+    written = [text for record in event.lookups if (text := _record(record, event.now_s))]
     if event.verdict is Verdict.DROP:
         written.append(f"dropped: {event.reason}")
-    if written and event.translated:
-        written.append(f"translated to {packet_words_out(event)}")
-    if written and event.tunnel_remote is not None:
-        option = f", DSR option {event.dsr}" if event.dsr else ""
-        written.append(f"Geneve {event.tunnel_remote} VNI {event.tunnel_vni}{option}")
+    if not written:
+        return ""
+    if event.translated:
+        flow = event.tuple_out
+        written.append(f"translated to {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}")
+    if event.tunnel_remote is not None:
+        # Whoever puts a packet into the tunnel has translated it to the backend before.
+        way = "to" if event.translated else "from"
+        option = f" with DSR option {event.dsr}" if event.dsr else ""
+        written.append(f"Geneve {way} {event.tunnel_remote}, VNI {event.tunnel_vni}{option}")
     return "; ".join(written)
 
 
-def packet_words_out(event: HookEvent) -> str:
-    """Both ends of the packet as it left."""
-    flow = event.tuple_out
-    return f"{flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}"
-
-
-def _record(record: LookupRecord) -> str:
+def _record(record: LookupRecord, now: int) -> str:
     kind = f"{record.direction}{' related' if record.related else ''}"
-    if record.why & Why.CREATED:
-        also = [" with its ICMP related entry"] if record.why & Why.RELATED_CREATED else []
-        also += [" and the SNAT entry"] if record.why & Why.SNAT_CREATED else []
-        backend = f", backend {record.after.backend_id}" if record.after and record.after.backend_id else ""
-        flags = f" [{' '.join(flag_names(record.after.flags))}]" if record.after and record.after.flags else ""
-        return f"created {kind}{flags}{backend}{''.join(also)}"
+    if record.why & Why.CREATED and record.after is not None:
+        return f"created {kind}{_created(record, record.after)}"
+    if record.result is CtResult.RELATED:
+        return f"an error about {kind} {record.flow.src} -> {record.flow.dst}"
     changes = record.changes()
     words = []
     if "flags" in changes:
@@ -138,7 +135,16 @@ def _record(record: LookupRecord) -> str:
         words += [f"+{name}" for name in flag_names(after & ~before)]
         words += [f"-{name}" for name in flag_names(before & ~after)]
     if "backend_id" in changes:
-        words.append(f"backend {changes['backend_id'][0]} > {changes['backend_id'][1]}")
-    if words and record.after is not None and record.before is not None:
-        words.append(f"lifetime {record.after.lifetime - record.before.lifetime:+d} s")
-    return f"{kind} {' '.join(words)}" if words else ""
+        words.append("backend {} -> {}".format(*changes["backend_id"]))
+    if not words or record.after is None:
+        return ""
+    return f"{kind} {' '.join(words)} ({record.after.remaining(now)} s left)"
+
+
+def _created(record: LookupRecord, entry: CtEntry) -> str:
+    flags = f" [{' '.join(flag_names(entry.flags))}]" if entry.flags else ""
+    backend = f", backend {entry.backend_id}" if entry.backend_id else ""
+    # An ICMP error that is new itself has the same key as its own related entry: it is one entry.
+    related = " with its ICMP related entry" if record.why & Why.RELATED_CREATED and not record.related else ""
+    snat = " and the SNAT entry" if record.why & Why.SNAT_CREATED else ""
+    return f"{flags}{backend}{related}{snat}"

@@ -13,6 +13,7 @@ import contextlib
 import re
 import resource
 import sys
+import typing
 
 BACKLOG = 4096
 #: Every address of the pod: the namespace is its own.
@@ -29,8 +30,8 @@ class Answer(asyncio.DatagramProtocol):
         self.transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        # Not checked by class: asyncio's own datagram transport is none by inheritance in 3.11.
+        self.transport = typing.cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         assert self.transport is not None
