@@ -133,6 +133,16 @@ def exchange_link(pin: Path, program: Program) -> None:
         link.update(program)
 
 
+def detach_link(pin: Path) -> None:
+    """Take a pinned link's program off its device and unpin it.
+
+    Unpinning alone would do, but not at once: the kernel frees pins after a grace period.
+    """
+    with contextlib.suppress(CtctlError), TcxLink.open_pinned(pin) as link:
+        link.detach()
+    pin.unlink(missing_ok=True)
+
+
 def put_filter(program: Program, slot: SlotRecord, node: str, old: tc.Filter | None) -> tc.Filter:
     """Attach by a clsact filter in this thread's namespace, in place of ``old``, else beside all others."""
     direction = Direction(slot.direction)
@@ -156,7 +166,7 @@ def drop_filter(old: tc.Filter) -> None:
 def detach(old: Attachment) -> None:
     """Take one program off its device; a device or namespace that is gone took it along."""
     if old.pin is not None:
-        old.pin.unlink(missing_ok=True)
+        detach_link(old.pin)
     elif old.filter is not None:
         found = old.filter
         with contextlib.suppress(NotFoundError):

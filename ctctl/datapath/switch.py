@@ -1,6 +1,6 @@
 """Put loaded programs in place of what is attached, so that until ``commit`` everything can be taken back.
 
-New links are pinned in the staging directory: dropping that directory detaches them. Programs
+New links are pinned in the staging directory, where a load that is killed leaves them. Programs
 behind existing links and filters are exchanged in place, and exchanged back on failure; no packet
 finds a device without a program.
 """
@@ -16,6 +16,7 @@ from ctctl.datapath.attach import (
     AttachMode,
     attach_link,
     detach,
+    detach_link,
     drop_filter,
     exchange_link,
     put_filter,
@@ -77,7 +78,9 @@ class Switch:
 
     def _link(self, slot: SlotRecord, program: Program, found: Attachment | None) -> None:
         if found is None or found.pin is None:
-            in_netns(self.netns, lambda: attach_link(program, slot, self.paths.staged_links / slot.name))
+            pin = self.paths.staged_links / slot.name
+            self.undo.callback(detach_link, pin)
+            in_netns(self.netns, lambda: attach_link(program, slot, pin))
             return
         before = self.closing.enter_context(Program.from_id(found.program_id))
         self.undo.callback(exchange_link, found.pin, before)

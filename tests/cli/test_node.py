@@ -166,7 +166,10 @@ items:
   kind: Service
   metadata: {name: web, namespace: default}
   spec:
-    {clusterIP: 10.68.9.9, clusterIPs: [10.68.9.9], type: ClusterIP, ports: [{port: 80, targetPort: 8080, protocol: TCP}]}
+    type: ClusterIP
+    clusterIP: 10.68.9.9
+    clusterIPs: [10.68.9.9]
+    ports: [{port: 80, targetPort: 8080, protocol: TCP}]
 - apiVersion: discovery.k8s.io/v1
   kind: EndpointSlice
   metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}}
