@@ -141,9 +141,13 @@ class CtColumns:
         """Which entries are SERVICE ones."""
         return (self.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_SERVICE)) != 0  # type: ignore[no-any-return, operator]
 
-    def select(self, mask: Mask) -> CtColumns:
+    def select(self, mask: Mask | NDArray[np.intp]) -> CtColumns:
         """The entries where ``mask`` holds (a bool array, or indices), copied."""
         return CtColumns(self.keys[mask], self.values[mask], self.layout)
+
+    def copy(self) -> CtColumns:
+        """The same entries in memory of their own, valid beyond the next batch."""
+        return CtColumns(self.keys.copy(), self.values.copy(), self.layout)
 
     def entry(self, index: int, map_name: str | None = None, absent: frozenset[str] = frozenset()) -> CtEntry:
         """One entry of the batch as the model has it."""

@@ -9,7 +9,16 @@ import struct
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from ctctl.errors import DecodeError
-from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, RevNat, ServiceSlot, SourceRange, service_type
+from ctctl.model.service import (
+    Backend,
+    EndpointRecord,
+    IpcacheRecord,
+    RevNat,
+    ServiceFlags,
+    ServiceSlot,
+    SourceRange,
+    service_type,
+)
 from ctctl.model.tuples import Address
 
 BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
@@ -37,8 +46,19 @@ def decode_service(key: bytes, value: bytes) -> ServiceSlot:
     word = _SCOPES[scope] if scope < len(_SCOPES) else str(scope)
     if slot:
         return ServiceSlot(addr, port, word, slot, rev_nat, proto, backend_id=first)
-    # From 1.19 the top byte of the frontend's word is the load balancing algorithm, not a timeout.
-    return ServiceSlot(addr, port, word, 0, rev_nat, proto, service_type(flags), count, flags, first & 0xFFFFFF)
+    return frontend(addr, port, word, rev_nat, proto, count=count, flags=flags, first=first)
+
+
+def frontend(
+    addr: Address, port: int, scope: str, rev_nat: int, proto: int | None, *, count: int, flags: int, first: int
+) -> ServiceSlot:
+    """The frontend's own record. Its first word is the L7 proxy's port (network order) or the affinity
+    timeout; from 1.19 its top byte is the load balancing algorithm."""
+    kind = service_type(flags)
+    if flags & ServiceFlags.L7LoadBalancer:
+        proxy = (first & 0xFF) << 8 | first >> 8 & 0xFF
+        return ServiceSlot(addr, port, scope, 0, rev_nat, proto, kind, count, flags, l7_proxy_port=proxy)
+    return ServiceSlot(addr, port, scope, 0, rev_nat, proto, kind, count, flags, first & 0xFFFFFF)
 
 
 def decode_backend(key: bytes, value: bytes) -> Backend:

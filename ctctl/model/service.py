@@ -48,6 +48,7 @@ class ServiceSlot:
     backend_id: int | None = None
     backend: str | None = None
     flag_words: tuple[str, ...] = ()
+    l7_proxy_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from ctctl.errors import CtctlError
 from ctctl.model.clock import Clock
@@ -16,6 +16,8 @@ from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTa
 from ctctl.query.bind import TableContext
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from ctctl.decode.columns import CtColumns, Matrix
     from ctctl.kernel.map import Map
 
@@ -73,12 +75,30 @@ class Listings:
     names: dict[str, str] = field(default_factory=dict)
 
     def extend(self, other: Listings) -> None:
-        """Add what another listing of the same node shows; records that are already there stay once."""
-        for name in ("services", "backends", "rev_nats", "source_ranges", "maglev", "nat", "ipcache", "endpoints"):
-            mine: list[object] = getattr(self, name)
-            known = set(mine)
-            mine.extend(item for item in getattr(other, name) if item not in known)
+        """Add what another listing of the same node shows: each record once, gaps filled from either."""
+        self.services = _merged(self.services, other.services, "addr", "port", "proto", "scope", "slot")
+        self.backends = _merged(self.backends, other.backends, "backend_id")
+        self.nat = _merged(self.nat, other.nat, "tuple", "direction", "related")
+        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints"):
+            setattr(self, name, list(dict.fromkeys([*getattr(self, name), *getattr(other, name)])))
         self.names.update(other.names)
+
+
+Record = TypeVar("Record", bound="DataclassInstance")
+
+
+def _merged(first: list[Record], second: list[Record], *key: str) -> list[Record]:
+    """Both lists with one record a key; what one lacks comes from the other."""
+    found: dict[tuple[object, ...], Record] = {}
+    for record in (*first, *second):
+        at = tuple(getattr(record, name) for name in key)
+        old = found.get(at)
+        if old is None:
+            found[at] = record
+            continue
+        gaps = [item.name for item in fields(old) if getattr(old, item.name) in (None, ())]
+        found[at] = replace(old, **{name: getattr(record, name) for name in gaps})
+    return list(found.values())
 
 
 @dataclass(slots=True)
@@ -97,6 +117,8 @@ class Source:
     partial: list[str] = field(default_factory=list)
     foreign: bool = False
     directory: str | None = None
+    #: it holds conntrack tables, be they empty (a list of services does not)
+    has_ct: bool = True
     resources: ExitStack = field(default_factory=ExitStack)
 
     def nodes(self) -> list[str]:

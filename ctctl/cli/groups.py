@@ -1,0 +1,167 @@
+"""Groups of options that many commands share: filter, output, source. ``@grouped`` spreads them.
+
+A command takes one parameter a group; on the command line each field of the group is an option, so
+that all commands spell them alike and none repeats them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from ctctl.cli import options as opt
+from ctctl.errors import UsageError
+from ctctl.render.output import ColorMode, Format, OutputOptions
+
+if TYPE_CHECKING:
+    from ctctl.query import Filter
+    from ctctl.source.base import Source, SourceOptions
+
+_FILTER = "Filter"
+
+
+def _filter_option(flag: str, metavar: str, text: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=_FILTER)
+
+
+Many = list[str] | None
+
+
+@dataclass
+class FlowFilterArgs:
+    """The filter options that flows have too (spec/cli.md). Repeated values are alternatives; options add up."""
+
+    ip: Annotated[Many, _filter_option("--ip", "IP|CIDR", "Either end.")] = None
+    from_ip: Annotated[Many, _filter_option("--from-ip", "IP|CIDR", "The end that opened the connection.")] = None
+    to_ip: Annotated[Many, _filter_option("--to-ip", "IP|CIDR", "The end it was opened to.")] = None
+    port: Annotated[Many, _filter_option("--port", "N|A-B", "Either port.")] = None
+    from_port: Annotated[Many, _filter_option("--from-port", "N|A-B", "Source port.")] = None
+    to_port: Annotated[Many, _filter_option("--to-port", "N|A-B", "Destination port.")] = None
+    protocol: Annotated[Many, _filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.")] = (
+        None
+    )
+    direction: Annotated[Many, _filter_option("--direction", "out|in|svc", "What the entry was made for.")] = None
+    state: Annotated[Many, _filter_option("--state", "STATE", "new, established, closing or closed.")] = None
+    flag: Annotated[Many, _filter_option("--flag", "NAME", "A flag that is set, e.g. DSRInternal.")] = None
+    backend_id: Annotated[Many, _filter_option("--backend-id", "N", "Backend of a service entry.")] = None
+    rev_nat: Annotated[Many, _filter_option("--rev-nat", "N", "Reverse NAT index.")] = None
+    identity: Annotated[Many, _filter_option("--identity", "N", "Source security identity.")] = None
+    related: Annotated[
+        bool | None, typer.Option("--related/--no-related", help="ICMP related entries.", rich_help_panel=_FILTER)
+    ] = None
+    inverted: Annotated[bool, typer.Option("--not", help="Negate the whole filter.", rich_help_panel=_FILTER)] = False
+
+    def filter(self, expression: list[str] | None = None) -> Filter:
+        """The filter of options and expression. Raises UsageError."""
+        from ctctl.query import FilterFlags
+
+        given: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None:
+                given[item.name] = tuple(value) if isinstance(value, list) else value
+        return FilterFlags(**given).filter(" ".join(expression or ()))
+
+
+@dataclass
+class FilterArgs(FlowFilterArgs):
+    """The filter options of entries."""
+
+    expired: Annotated[
+        bool | None, typer.Option("--expired/--live", help="Expired or not.", rich_help_panel=_FILTER)
+    ] = None
+
+
+@dataclass
+class OutputArgs:
+    """The output options (spec/cli.md, Conventions)."""
+
+    output: opt.OutputOpt = Format.table
+    fields: opt.FieldsOpt = None
+    sort: opt.SortOpt = None
+    limit: opt.LimitOpt = None
+    no_headers: opt.NoHeadersOpt = False
+    color: opt.ColorOpt = ColorMode.auto
+
+    def options(self, *, follow: bool = False) -> OutputOptions:
+        """As the render layer takes them. Raises UsageError."""
+        return opt.output_options(
+            self.output, self.fields, self.sort, self.limit, self.no_headers, color=self.color, follow=follow
+        )
+
+
+@dataclass
+class SourceArgs:
+    """Where records come from and how to read them."""
+
+    source: opt.FromOpt = "auto"
+    node: opt.NodeOpt = None
+    map: opt.MapOpt = None
+    now: opt.NowOpt = None
+    clock: opt.ClockOpt = None
+    layout: opt.LayoutOpt = None
+
+    def options(self) -> SourceOptions:
+        """As the source layer takes them. Raises UsageError."""
+        from ctctl.model.clock import parse_clock
+        from ctctl.model.entry import Layout
+        from ctctl.model.suggest import unknown_name
+        from ctctl.source.base import SourceOptions
+
+        layout = None
+        if self.layout is not None:
+            known = [layout.value for layout in Layout]
+            if self.layout not in known:
+                raise UsageError(unknown_name("layout", self.layout, known))
+            layout = Layout(self.layout)
+        clock = parse_clock(self.clock) if self.clock is not None else None
+        return SourceOptions(self.node, self.map, layout, clock, self.now)
+
+    def open(self) -> Source:
+        """The source. Raises CtctlError."""
+        from ctctl.source.open import open_source
+
+        return open_source(self.source, self.options())
+
+
+_GROUPS = (FlowFilterArgs, FilterArgs, OutputArgs, SourceArgs)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with each option group among its parameters spread into options."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        annotation = hints[parameter.name]
+        if annotation in _GROUPS:
+            groups[parameter.name] = annotation
+            parameters += _spread(annotation)
+        else:
+            parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def spread(**given: Any) -> None:
+        made = {
+            name: kind(**{item.name: given.pop(item.name) for item in fields(kind)}) for name, kind in groups.items()
+        }
+        command(**given, **made)
+
+    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return spread
+
+
+def _spread(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    found = []
+    for item in fields(group):
+        default = inspect.Parameter.empty if item.default is MISSING else item.default
+        kind = inspect.Parameter.KEYWORD_ONLY
+        found.append(inspect.Parameter(item.name, kind, default=default, annotation=hints[item.name]))
+    return found

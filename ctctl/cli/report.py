@@ -1,0 +1,35 @@
+"""What commands that read a source have in common: notes on stderr, and the exit code of partial data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ctctl.errors import PartialDataError
+from ctctl.render.text import safe
+
+if TYPE_CHECKING:
+    from ctctl.cli.groups import SourceArgs
+    from ctctl.source.base import Source
+
+
+@contextmanager
+def opened(where: SourceArgs) -> Iterator[Source]:
+    """The source, its notes said on stderr; raises PartialDataError at the end if something was missing."""
+    with where.open() as source:
+        for note in source.notes:
+            say(note)
+        said = len(source.notes)
+        yield source
+        for note in source.notes[said:]:
+            say(note)
+        sys.stdout.flush()
+        if source.partial:
+            raise PartialDataError("partial data: " + safe("; ".join(source.partial)))
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(f"ctctl: {safe(text)}", file=sys.stderr)

@@ -1,0 +1,299 @@
+"""Pinned tables of this machine: our own nodes', a live Cilium's, or any directory or pin.
+
+Maps are opened read-only and nothing is ever mounted or written. Our own nodes count in seconds of
+CLOCK_MONOTONIC; another program's clock is found by evidence.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctctl.decode import services
+from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, VALUE_SIZE, layout_of_fields
+from ctctl.decode.nat import decode_nat
+from ctctl.errors import CtctlError, KernelError, NotFoundError, PermissionDenied, UsageError
+from ctctl.kernel import bpffs
+from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
+from ctctl.kernel.map import Map, MapType
+from ctctl.model.clock import Clock
+from ctctl.model.entry import Layout
+from ctctl.model.service import MaglevTable
+from ctctl.model.suggest import unknown_name
+from ctctl.source.base import CtTable, Listings, NoTableError, Source, SourceOptions
+from ctctl.source.clocks import agent_clock, clock_by_reports
+
+if TYPE_CHECKING:
+    from ctctl.source.base import Rows
+
+OWN_ROOT = "ctctl"
+CILIUM_DIRECTORY = Path("tc/globals")
+PER_CLUSTER = "cilium_per_cluster_ct_"
+_HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
+_SAMPLE = 4096
+
+
+def bpffs_roots() -> list[Path]:
+    """Mount points of every bpffs, the usual one first."""
+    roots = bpffs.mounts()
+    return sorted(dict.fromkeys(roots), key=lambda root: root != bpffs.DEFAULT_ROOT)
+
+
+def own_nodes() -> dict[str, Path]:
+    """Directories of the nodes that ctctl loaded, by node name."""
+    found: dict[str, Path] = {}
+    for root in bpffs_roots():
+        for directory in _listing(root / OWN_ROOT):
+            name = directory.name.replace("%2E", ".").replace("%25", "%")
+            if (directory / TABLE_NAMES[0]).exists():
+                found.setdefault(name, directory)
+    return found
+
+
+def _listing(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except PermissionError:
+        raise PermissionDenied(f"cannot look into {directory}: needs root") from None
+    except OSError:
+        return []
+
+
+def open_default(options: SourceOptions) -> Source:
+    """The loaded node (``options.node`` when several), else a live Cilium's tables.
+
+    Raises NotFoundError where there is neither, UsageError where a node must be named.
+    """
+    nodes = own_nodes()
+    if options.node is not None:
+        if options.node not in nodes:
+            hint = (
+                unknown_name("node", options.node, nodes) if nodes else f"no node is loaded, {options.node!r} neither"
+            )
+            raise NotFoundError(hint)
+        return open_directory(nodes[options.node], options)
+    if len(nodes) == 1:
+        return open_directory(next(iter(nodes.values())), options)
+    if nodes:
+        raise UsageError(f"several nodes are loaded: {', '.join(nodes)}; choose one with --node")
+    for root in bpffs_roots():
+        if any((root / CILIUM_DIRECTORY / name).exists() for name in TABLE_NAMES):
+            return open_directory(root / CILIUM_DIRECTORY, options)
+    if not bpffs_roots():
+        raise NotFoundError("no table: no BPF file system is mounted here; load a node or name a source with --from")
+    raise NotFoundError("no table: no ctctl node is loaded and no Cilium is running; name a source with --from")
+
+
+def node_of(directory: Path) -> str | None:
+    """The node's name if the directory is one of ours."""
+    if directory.parent.name != OWN_ROOT:
+        return None
+    return directory.name.replace("%2E", ".").replace("%25", "%")
+
+
+def open_directory(directory: Path, options: SourceOptions) -> Source:
+    """All conntrack tables pinned in a directory. Raises NoTableError if there is none, KernelError."""
+    node = node_of(directory)
+    source = Source(f"{directory}", directory=str(directory), foreign=node is None)
+    try:
+        for path in _listing(directory):
+            if path.name in TABLE_NAMES or path.name.startswith(PER_CLUSTER):
+                _add_pin(source, path, node)
+        source.tables.sort(key=lambda table: _order(table.name))
+        if not source.tables:
+            raise NoTableError(f"{directory}: no conntrack table is pinned there")
+        finish(source, options)
+    except BaseException:
+        source.close()
+        raise
+    source.listings = lambda _node: read_listings(directory)
+    return source
+
+
+def open_pin(path: Path, options: SourceOptions) -> Source:
+    """One pinned map. Raises NoTableError if it is no conntrack table, KernelError."""
+    node = node_of(path.parent)
+    source = Source(str(path), directory=str(path.parent), foreign=node is None)
+    try:
+        _add_pin(source, path, node)
+        if not source.tables:
+            raise NoTableError(f"{path}: not a conntrack table (key of 14 or 38 bytes, value of 56)")
+        finish(source, options)
+    except BaseException:
+        source.close()
+        raise
+    source.listings = lambda _node: read_listings(path.parent)
+    return source
+
+
+def _order(name: str) -> tuple[int, str]:
+    return (TABLE_NAMES.index(name), "") if name in TABLE_NAMES else (len(TABLE_NAMES), name)
+
+
+def _add_pin(source: Source, path: Path, node: str | None) -> None:
+    opened = source.resources.enter_context(Map.open_pinned(path, read_only=True))
+    if opened.info.type not in (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS):
+        _add_map(source, opened, path.name, node)
+        return
+    for key, value in opened.items():
+        try:
+            inner = source.resources.enter_context(Map.from_id(int.from_bytes(value, "little")))
+        except NotFoundError:
+            source.notes.append(f"{path.name}: the table of cluster {int.from_bytes(key, 'little')} went away")
+            continue
+        _add_map(source, inner, f"{path.name}[{int.from_bytes(key, 'little')}]", node)
+
+
+def _add_map(source: Source, table: Map, name: str, node: str | None) -> None:
+    info = table.info
+    family = {size: family for family, size in KEY_SIZE.items()}.get(info.key_size)
+    if family is None or info.value_size != VALUE_SIZE or info.type not in _HASHES:
+        return
+    layout, evidence = layout_of(table)
+    source.tables.append(
+        CtTable(
+            name=name,
+            family=family,
+            layout=layout,
+            layout_evidence=evidence,
+            read=lambda: read_map(table),
+            node=node,
+            max_entries=info.max_entries,
+            live=table,
+        )
+    )
+
+
+def layout_of(table: Map) -> tuple[Layout, str]:
+    """Layout and evidence: by the BTF of the map's value, else assumed to be 1.16."""
+    if table.info.btf_id == 0 or table.info.btf_value_type_id == 0:
+        return Layout.V1_16, "assumed"
+    from ctctl.btf import Kind, load_kernel_btf
+
+    try:
+        btf = load_kernel_btf(table.info.btf_id)
+        names: set[str] = set()
+        pending = [btf.resolve(table.info.btf_value_type_id)]
+        while pending:
+            for member in pending.pop().members:
+                names.add(member.name)
+                inner = btf.resolve(member.type_id)
+                if inner.kind in (Kind.STRUCT, Kind.UNION):
+                    pending.append(inner)
+    except CtctlError:
+        return Layout.V1_16, "assumed"
+    layout = layout_of_fields(names)
+    return (layout, "BTF") if layout is not None else (Layout.V1_16, "assumed")
+
+
+def read_map(table: Map) -> Iterator[Rows]:
+    """A live map batch by batch."""
+    for batch in table.batches(16384):
+        yield batch.keys, batch.values
+
+
+def finish(source: Source, options: SourceOptions) -> None:
+    """Apply ``--map``, ``--layout``, ``--clock`` and ``--now``; find clocks; note what was assumed."""
+    if options.map is not None:
+        known = [table.name for table in source.tables]
+        source.tables = [table for table in source.tables if table.name == options.map]
+        if not source.tables:
+            raise NotFoundError(unknown_name("table", options.map, known))
+    assumed = False
+    for table in source.tables:
+        if table.layout_evidence == "assumed":
+            assumed = options.layout is None
+            table.layout = options.layout or table.layout
+            table.layout_evidence = "--layout" if options.layout else "assumed"
+    if assumed:
+        source.notes.append("no type information (BTF): layout 1.16 assumed; choose with --layout")
+    clock, now = _clock(source, options)
+    for table in source.tables:
+        table.clock, table.now = clock, options.now if options.now is not None else now
+
+
+def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
+    if options.clock is None and not source.foreign:
+        return Clock(None, "ktime: ctctl's own node"), monotonic_s()
+    clock = options.clock or agent_clock()
+    if clock is not None:
+        return clock, monotonic_s() if clock.hz is None else jiffies_units()
+    reports = [report for table in source.tables for report in _reports(table)]
+    if not any(reports):
+        return Clock(None, "ktime assumed: no entry tells"), monotonic_s()
+    jiffies_now = jiffies_units()
+    found = clock_by_reports(reports, monotonic_s(), jiffies_now, kernel_hz() if jiffies_now else None)
+    if found is None:
+        source.notes.append("clock unknown: report times fit neither ktime nor jiffies; ktime assumed")
+        return Clock(None, "assumed"), monotonic_s()
+    source.notes.append(f"clock: {found[0].evidence}")
+    return found
+
+
+def _reports(table: CtTable) -> Iterator[int]:
+    """The latest report times of a sample of the table."""
+    from ctctl.decode.columns import Slot
+
+    for columns in table.columns():
+        for slot in (Slot.LAST_TX_REPORT, Slot.LAST_RX_REPORT):
+            yield int(columns.slot(slot).max())
+        if len(columns) >= _SAMPLE:
+            return
+
+
+_LISTINGS = {
+    "services": ("cilium_lb4_services_v2", "cilium_lb6_services_v2"),
+    "backends": ("cilium_lb4_backends_v3", "cilium_lb6_backends_v3"),
+    "rev_nats": ("cilium_lb4_reverse_nat", "cilium_lb6_reverse_nat"),
+    "source_ranges": ("cilium_lb4_source_range", "cilium_lb6_source_range"),
+    "ipcache": ("cilium_ipcache", "cilium_ipcache_v2"),
+    "endpoints": ("cilium_lxc",),
+    "nat": ("cilium_snat_v4_external", "cilium_snat_v6_external"),
+    "maglev": ("cilium_lb4_maglev", "cilium_lb6_maglev"),
+}
+_DECODERS: dict[str, Callable[[bytes, bytes], object]] = {
+    "services": services.decode_service,
+    "backends": services.decode_backend,
+    "rev_nats": services.decode_rev_nat,
+    "source_ranges": services.decode_source_range,
+    "ipcache": services.decode_ipcache,
+    "endpoints": services.decode_endpoint,
+}
+
+
+def read_listings(directory: Path, kinds: tuple[str, ...] = tuple(_LISTINGS)) -> Listings:
+    """The other tables pinned beside the conntrack ones. A missing table is an empty list."""
+    found = Listings()
+    for kind in kinds:
+        for name in _LISTINGS[kind]:
+            try:
+                with Map.open_pinned(directory / name, read_only=True) as table:
+                    _read_listing(found, kind, name, table)
+            except NotFoundError:
+                continue
+            except KernelError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                    raise
+    return found
+
+
+def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:
+    if kind == "nat":
+        found.nat.extend(decode_nat(key, value, name) for key, value in table.items())
+    elif kind == "maglev":
+        found.maglev.extend(_maglev(table, 6 if "lb6" in name else 4))
+    else:
+        getattr(found, kind).extend(_DECODERS[kind](key, value) for key, value in table.items())
+
+
+def _maglev(table: Map, family: int) -> Iterator[MaglevTable]:
+    for key, value in table.items():
+        try:
+            with Map.from_id(int.from_bytes(value, "little")) as inner:
+                raw = inner.lookup(bytes(4)) or b""
+        except NotFoundError:
+            continue
+        ids = tuple(int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4))
+        yield MaglevTable(int.from_bytes(key, "big"), family, ids)
