@@ -56,16 +56,15 @@ static __always_inline void event_in(struct pkt *p)
 
 static __always_inline void event_lookup(struct pkt *p, enum ctctl_lookup_kind kind, enum ctctl_ct_dir dir)
 {
-	struct ctctl_event *ev = p->ev;
-	__u32 n;
+	/* Counted on the stack, where the verifier knows the number. */
+	__u32 n = p->nr_lookups;
 
-	if (!ev)
+	if (!p->ev)
 		return;
-	n = ev->nr_lookups;
 	if (n >= CTCTL_EVENT_LOOKUPS)
 		n = CTCTL_EVENT_LOOKUPS - 1;
-	p->rec = &ev->lookup[n];
-	ev->nr_lookups = n + 1;
+	p->nr_lookups = n + 1;
+	p->rec = &p->ev->lookup[n];
 	__builtin_memset(p->rec, 0, sizeof(*p->rec));
 	p->rec->kind = kind;
 	p->rec->dir = dir;
@@ -105,6 +104,16 @@ static __always_inline void event_service(struct pkt *p, __be16 rev_nat_index, _
 		return;
 	p->ev->rev_nat_index = rev_nat_index;
 	p->ev->backend_id = backend_id;
+}
+
+/* From here on another hook has the packet, called by this one. */
+static __always_inline void event_hook(struct __sk_buff *skb, struct pkt *p, enum ctctl_hook hook)
+{
+	p->hook = hook;
+	if (!p->ev)
+		return;
+	p->ev->hook = hook;
+	p->ev->packet_len = skb->len;
 }
 
 static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni)
@@ -192,11 +201,14 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	return true;
 }
 
-static __noinline void
-event_emit(struct __sk_buff *skb, struct pkt *p, enum ctctl_verdict verdict, enum ctctl_reason reason)
+/* Global: the verifier goes through it once, not once for each way here. */
+__noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verdict, __u32 reason)
 {
-	struct ctctl_event *ev = p->ev;
+	__u32 zero = 0;
+	struct ctctl_event *ev = bpf_map_lookup_elem(&ctctl_scratch, &zero);
 
+	if (!ev || !p)
+		return 0;
 	event_tuple(&ev->out, p);
 	ev->mark_out = skb->mark;
 	ev->src_identity = p->src_identity;
@@ -209,8 +221,10 @@ event_emit(struct __sk_buff *skb, struct pkt *p, enum ctctl_verdict verdict, enu
 	ev->icmp_type = p->icmp_type;
 	ev->icmp_code = p->icmp_code;
 	ev->fragment = p->fragment;
+	ev->nr_lookups = p->nr_lookups;
 	if (event_of_interest(ev) && bpf_ringbuf_output(&ctctl_events, ev, sizeof(*ev), 0))
 		stat_inc(STAT_EVENTS_LOST);
+	return 0;
 }
 
 #endif /* CTCTL_EVENT_H */

@@ -176,6 +176,7 @@ static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, 
 	const struct endpoint_info *ep;
 	int ret;
 
+	event_hook(skb, p, HOOK_FROM_OVERLAY);
 	event_tunnel(p, tun->remote, tun->vni);
 	/* No node sends as "host": on the way it becomes "remote node". */
 	if (tun->vni == IDENTITY_HOST)

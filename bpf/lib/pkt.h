@@ -84,6 +84,7 @@ struct pkt {
 	__u8   icmp_code;
 	__u8   fragment;                /* enum fragment */
 	bool   dsr;                     /* it came with the DSR option */
+	__u8   nr_lookups;              /* of ev */
 };
 
 /* Pointers into the packet, read anew each time: the compiler may neither keep
