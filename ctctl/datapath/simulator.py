@@ -26,7 +26,7 @@ from ctctl.packet.geneve import Geneve, strip_geneve
 
 if TYPE_CHECKING:
     from ctctl.config.node import Endpoint, NodeFile
-    from ctctl.kernel.program import PreparedRun
+    from ctctl.kernel.program import PreparedRun, Program
 
 OBJECTS = Path(ctctl.__file__).parent / "bpf"
 #: second of the simulated clock at which a simulation starts that says nothing
@@ -189,15 +189,14 @@ class Simulator:
 
     # ---- programs
 
-    def prepared(self, hook: Hook, endpoint: Endpoint | None = None) -> PreparedRun:
-        """The hook's program as a test run for many packets; mark, clock and tunnel are the caller's."""
-        return self._prepared(hook, endpoint)
+    def program(self, hook: Hook, endpoint: Endpoint | None = None) -> Program:
+        """The hook's program, for replay; mark, clock and tunnel are the caller's."""
+        return self._object(hook, endpoint).program(hook.value)
 
     def _prepared(self, hook: Hook, endpoint: Endpoint | None) -> PreparedRun:
         key = (hook, endpoint.name if endpoint else "")
         if key not in self._runs:
-            program = self._object(hook, endpoint).program(hook.value)
-            self._runs[key] = program.prepare_test_run(max_frame=_MAX_FRAME)
+            self._runs[key] = self.program(hook, endpoint).prepare_test_run(max_frame=_MAX_FRAME)
         return self._runs[key]
 
     def _object(self, hook: Hook, endpoint: Endpoint | None) -> BpfObject:
@@ -237,8 +236,9 @@ class Simulator:
 
     # ---- one packet
 
-    def set_clock(self) -> None:
-        """Write the clock to the kernel side, with no tunnel and a random number of 0."""
+    def set_clock(self, now: int) -> None:
+        """Set the clock without a packet, with no tunnel and a random number of 0: for replay."""
+        self.now = now
         self._set_sim(0, None)
 
     def _set_sim(self, random: int, geneve: Geneve | None) -> None:

@@ -166,8 +166,9 @@ class Cluster:
             return Arrival(Outcome.DROPPED, Place(at.node, at.endpoint), result.frame, result.reason)
         if at.hook is Hook.TO_CONTAINER:
             return Arrival(Outcome.DELIVERED, Place(at.node, at.endpoint), result.frame)
-        if result.wire is not None and result.tunnel is not None:
-            return self._on_the_wire(at.node, result.wire, result.tunnel.remote)
+        if result.wire is not None:
+            # Encapsulated: the outer packet leaves by the node's device, and by its hook.
+            return _At(at.node, Hook.TO_NETDEV, result.wire, mark=result.mark)
         destination = dissect(result.frame).dst or IPv4Address(0)
         if at.hook is Hook.TO_NETDEV:
             return self._on_the_wire(at.node, result.frame, destination)
