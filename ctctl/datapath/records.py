@@ -109,6 +109,6 @@ def policy_key(endpoint_id: int, egress: bool, identity: int = 0, port: int = 0,
     return _POLICY_KEY.pack(endpoint_id, identity, be16(port), protocol, int(egress))
 
 
-def policy_value(deny: bool = False) -> bytes:
-    """``ctctl_policy_entry``."""
-    return bytes((int(deny), 0, 0, 0))
+def policy_value(deny: bool = False, others: bool = False) -> bytes:
+    """``ctctl_policy_entry``; ``others`` on a key for anything: look at more precise keys too."""
+    return bytes((int(deny), int(others), 0, 0))

@@ -170,7 +170,7 @@ def _policy_records(nf: NodeFile) -> Iterator[tuple[bytes, bytes]]:
             for rule in sorted(rules, key=lambda rule: rule.deny):
                 for identity in _peers(rule, identities):
                     key = rec.policy_key(endpoint.id, egress, identity, rule.port, rule.protocol)
-                    yield key, rec.policy_value(rule.deny)
+                    yield key, rec.policy_value(rule.deny, others=len(rules) > 1)
 
 
 def _peers(rule: PolicyRule, identities: Mapping[IPv4Network, int]) -> list[int]:

@@ -34,6 +34,8 @@ DROP_SENTENCES: dict[str, str] = {
     "ttl_exceeded": "the TTL has run out",
     "invalid_identity": "the source identity is not allowed here",
     "unknown_ct": "a connection state that the hook does not expect",
+    "unsupported_l2": "the frame is not Ethernet II",
+    "frag_nosupport": "a fragment, and fragments are not tracked here",
     "write_error": "the packet could not be changed: out of memory",
     "unsupported_l2": "not an Ethernet II frame",
     "frag_nosupport": "a fragment, and fragments are not tracked here",
