@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BATCH_SIZE = 4096
+#: Fits the caches: a candidate is still there when the re-check looks it up again (measured: 7 % over 4096).
+BATCH_SIZE = 1024
 
 
 class Recorder(Protocol):

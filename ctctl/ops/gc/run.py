@@ -211,7 +211,7 @@ def resolve_endpoint(text: str, path: Path) -> bytes:
         return ipaddress.ip_address(text).packed
     directory = path if path.is_dir() else path.parent
     record = read_record(directory / MAP_NAME)
-    known = record.endpoints if record is not None else {}
+    known = {name: address for address, name in record.endpoints.items()} if record is not None else {}
     if text not in known:
         names = f"it knows {', '.join(sorted(known))}" if known else "it has no record of names; give the address"
         raise NotFoundError(f"no endpoint {text!r} on the node at {path}: {names}")
