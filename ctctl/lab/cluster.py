@@ -19,7 +19,7 @@ from ctctl.datapath.preflight import require_privileges
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths, namespaces, network, processes
-from ctctl.lab.lock import locked
+from ctctl.lab.lock import forget, locked
 from ctctl.lab.topology import CLIENT, CLIENT_IP, MEMBERS, ROUTER, ROUTER_NODE_IP, SERVE_PORT, STATE_ROOT, Topology
 from ctctl.lab.wait import wait_until
 
@@ -78,6 +78,7 @@ def up(topology: Topology, say: Say) -> None:
             if not was_there:
                 say("failed: removing what was made")
                 _remove(topology)
+                forget(topology)
             raise
 
 

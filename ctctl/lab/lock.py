@@ -27,12 +27,15 @@ def locked(topology: Topology, *, wait_s: float = 60.0, remove: bool = False) ->
         yield
     finally:
         if remove:
-            # Still locked: whoever opened this file meanwhile will find that the name is gone and open anew.
-            with contextlib.suppress(FileNotFoundError):
-                topology.lock_path.unlink()
-            with contextlib.suppress(OSError):
-                topology.lock_path.parent.rmdir()
+            forget(topology)
         os.close(fd)
+
+
+def forget(topology: Topology) -> None:
+    """Remove the lock file. Only for its holder: whoever opened it meanwhile finds that the name is gone."""
+    topology.lock_path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        topology.lock_path.parent.rmdir()
 
 
 def _acquire(topology: Topology, deadline: float) -> int:

@@ -44,6 +44,7 @@ def run_story(topology: Topology, story: Story, report: Reporter) -> None:
         for node in topology.nodes:
             datapaths.apply_node(topology, node, states=states, without=without)
 
+    require_up(topology)
     with locked(topology):
         require_up(topology)
         report.begin(story)
