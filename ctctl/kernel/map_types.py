@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 from dataclasses import dataclass
 
 from ctctl.abi.check import check_type, field_names
@@ -27,13 +28,19 @@ class MapTypes:
         return field_names(self.btf, self.value_type_id) if self.value_type_id else frozenset()
 
 
+@functools.lru_cache(maxsize=8)
+def _btf(btf_id: int) -> Btf:
+    """Read once for all maps of an object. Ids are not used again until 2^31 others were (kernel/bpf/btf.c)."""
+    return load_kernel_btf(btf_id)
+
+
 def map_types(table: Map) -> MapTypes | None:
     """The map's type information; None if it has none, or if this user may not read it (CAP_SYS_ADMIN)."""
     info = table.info
     if not info.btf_id or not (info.btf_key_type_id or info.btf_value_type_id):
         return None
     try:
-        btf = load_kernel_btf(info.btf_id)
+        btf = _btf(info.btf_id)
     except KernelError as error:
         if error.errno == errno.EPERM:
             return None

@@ -19,6 +19,7 @@ from ctctl.kernel import tc
 from ctctl.kernel.netns import run_in_netns
 from tests.kernel.test_loader import attached_ids, entries, link_ids, map_ids, put_entries, status, tcx_programs
 from tests.support.nodes import TestNode, make_node
+from tests.support.standin import stand_ins
 
 pytestmark = pytest.mark.kernel
 
@@ -32,7 +33,8 @@ class InjectedError(CtctlError):
 
 @pytest.fixture
 def node() -> Iterator[TestNode]:
-    with make_node() as made:
+    """A node whose programs load in no time: what is tested is the order of the steps."""
+    with stand_ins(), make_node() as made:
         yield made
         if made.dir.exists():
             unload(made.name)
