@@ -31,7 +31,8 @@ from ctctl.lab.topology import (
     Topology,
 )
 
-NUD_PERMANENT = 0x80
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NTF_MASTER = 0x04
 SCOPE_LINK = 253
 
 _QUIET = {
@@ -83,6 +84,8 @@ def _router(ip: Any, topology: Topology) -> None:
         _veth(ip, port, None, peer=("eth0", node.mac, topology.netns(node.name)))
         ip.link("set", index=_index(ip, port), mtu=NODE_MTU, master=bridge)
         _up(ip, port)
+        # Known from the start: a flooded frame would be handled by the other node's hooks as well.
+        ip.fdb("replace", ifindex=_index(ip, port), lladdr=node.mac, flags=NTF_MASTER, state=NUD_NOARP)
     ip.link("set", index=bridge, mtu=NODE_MTU)
     _up(ip, "br0")
     _address(ip, "br0", ROUTER_NODE_IP, 24)
