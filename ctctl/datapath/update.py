@@ -165,8 +165,8 @@ def _carry_out(plan: _Plan, closing: contextlib.ExitStack) -> None:
         plan.pool.pin_fresh(paths.staging)
         write_record(paths.staging / MAP_NAME, _record(plan, staged))
         maps = plan.pool.all()
-        adding = [change for change in plan.changes if change.after is not None]
-        removing = [change for change in plan.changes if change.after is None]
+        adding = [change for change in plan.changes if is_addition(change)]
+        removing = [change for change in plan.changes if not is_addition(change)]
         # A pod's records are there before its programs run.
         _change(maps, adding, undo, step)
         kept = frozenset(slot.name for unit in units(plan.node) for slot in unit.slots) - {
@@ -181,6 +181,11 @@ def _carry_out(plan: _Plan, closing: contextlib.ExitStack) -> None:
     publish_maps(paths)
     switch.commit(keep=kept)
     publish_record(paths)
+
+
+def is_addition(change: Change) -> bool:
+    """Whether a change belongs before the exchange of programs: it takes nothing away."""
+    return change.after is not None
 
 
 def _change(

@@ -1,0 +1,182 @@
+"""A live service resolves at every moment of an update: never to nothing, never to a backend that is not its own."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from ctctl.datapath import update as update_module
+from ctctl.datapath import write
+from ctctl.datapath.diff import Change
+from ctctl.datapath.loader import load
+from ctctl.datapath.unload import unload
+from ctctl.datapath.update import update
+from ctctl.kernel.map import Map
+from ctctl.kernel.program import PreparedRun, Program
+from ctctl.packet.frame import build_frame
+from ctctl.packet.text import parse_packet_text
+from tests.kernel.test_loader import attached_ids
+from tests.support.nodes import POD_NET, TestNode, make_node
+
+pytestmark = pytest.mark.kernel
+
+CLIENT = f"{POD_NET}.11"
+VIP = "10.68.0.1"
+TC_ACT_SHOT = 2
+_DESTINATION = slice(30, 34)
+_SOURCE_PORT = 34
+
+
+def backend(number: int, state: str = "active") -> dict[str, Any]:
+    return {"id": 100 + number, "ip": f"10.244.8.{number}", "port": 8000, "state": state}
+
+
+#: What the service's backends become in turn: grown, shrunk, exchanged altogether, drained, re-ordered.
+BACKENDS = [
+    [backend(1), backend(2), backend(3)],
+    [backend(4)],
+    [backend(5), backend(6), backend(7), backend(8)],
+    [backend(8), backend(5)],
+    [backend(8, "terminating"), backend(9)],
+    [backend(9), backend(1), backend(2)],
+]
+
+
+def changes(node: TestNode, number: int, algorithm: str) -> dict[str, Any]:
+    document = node.document()
+    document["datapath"]["lb"]["algorithm"] = algorithm
+    chosen = BACKENDS[number % len(BACKENDS)]
+    document["services"] = [{"name": "live", "ip": VIP, "port": 80, "id": 15, "backends": chosen}]
+    # A service that comes and goes beside it.
+    if number % 2:
+        document["services"].append({"ip": "10.68.0.2", "port": 80, "id": 16, "backends": [backend(1)]})
+    return document
+
+
+class Client:
+    """New connections to the service, by test run of the very program that is attached to the pod."""
+
+    def __init__(self, node: TestNode) -> None:
+        slots = attached_ids(node)
+        self._program = Program.from_id(next(slots[slot] for slot in slots if slot.endswith("from_container")))
+        self._run: PreparedRun = self._program.prepare_test_run()
+        spec = parse_packet_text(f"tcp {CLIENT}:1024 > {VIP}:80 S")
+        self._frame = bytearray(build_frame(spec, "02:00:00:00:00:01", "02:00:00:00:00:02"))
+        self._port = 1024
+
+    def connect(self) -> str | None:
+        """A SYN from a port that was not used for long: the backend's address, None if it was dropped or refused."""
+        self._port = 1024 + (self._port - 1023) % 60000
+        # The checksum stays that of the first port: the datapath updates it without looking at it.
+        struct.pack_into("!H", self._frame, _SOURCE_PORT, self._port)
+        if self._run.run(bytes(self._frame)) == TC_ACT_SHOT:
+            return None
+        address = str(IPv4Address(self._run.data[_DESTINATION]))
+        return address if address.startswith("10.244.8.") else None
+
+    def close(self) -> None:
+        self._program.close()
+
+
+@pytest.fixture(params=["maglev", "random"])
+def algorithm(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def node(algorithm: str) -> Iterator[TestNode]:
+    with make_node() as made:
+        load(made.request(**changes(made, 0, algorithm)))
+        yield made
+        unload(made.name)
+
+
+def flush(node: TestNode) -> None:
+    """Forget old connections: each port is a new one again."""
+    with Map.open_pinned(node.dir / "cilium_ct4_global") as table:
+        for _batch in table.drain():
+            pass
+
+
+@dataclass
+class Watched:
+    """What new connections met after every single change of a table."""
+
+    failures: list[str]
+    lookups: int = 0
+
+
+def watch(node: TestNode, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    client, seen = Client(node), Watched([])
+
+    def carry_out(maps: dict[str, Map], change: Change) -> None:
+        write.carry_out(maps, change)
+        for _ in range(32):
+            seen.lookups += 1
+            if client.connect() is None:
+                seen.failures.append(f"{change.action} in {change.table}")
+
+    monkeypatch.setattr(update_module, "carry_out", carry_out)
+    return seen
+
+
+def test_service_resolves_after_every_single_change(
+    node: TestNode, algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch(node, monkeypatch)
+    for number in range(1, 2 * len(BACKENDS) + 1):
+        flush(node)
+        update(node.request(**changes(node, number, algorithm)))
+    assert seen.failures == []
+    assert seen.lookups > 2000
+
+
+def test_the_watch_sees_a_wrong_order(node: TestNode, algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same changes in the opposite order do leave moments without a backend."""
+    seen = watch(node, monkeypatch)
+    right = update_module.changes
+    monkeypatch.setattr(update_module, "changes", lambda have, want: right(have, want)[::-1])
+    monkeypatch.setattr(update_module, "is_addition", lambda change: True)
+    for number in range(1, len(BACKENDS)):
+        flush(node)
+        update(node.request(**changes(node, number, algorithm)))
+    assert seen.failures
+
+
+def test_service_resolves_while_updates_run(node: TestNode, algorithm: str) -> None:
+    """The same from another process, at moments nobody chose, while backends are exchanged again and again."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writing)
+        os._exit(_connect_until_closed(node, reading))
+    os.close(reading)
+    try:
+        for number in range(1, 40):
+            update(node.request(**changes(node, number, algorithm)))
+    finally:
+        os.close(writing)
+        status = os.waitpid(pid, 0)[1]
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def _connect_until_closed(node: TestNode, stop: int) -> int:
+    """0: every connection found a backend; 1: one did not; 2: there were too few to tell."""
+    os.set_blocking(stop, False)
+    client, done = Client(node), 0
+    while True:
+        for _ in range(64):
+            if client.connect() is None:
+                return 1
+        done += 64
+        try:
+            if os.read(stop, 1) == b"":
+                return 0 if done > 10_000 else 2
+        except BlockingIOError:
+            continue
