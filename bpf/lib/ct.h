@@ -233,6 +233,7 @@ ct_lookup(struct pkt *p, struct ipv4_ct_tuple *key, enum ctctl_ct_dir dir, struc
 static __always_inline int ct_create_failed(struct pkt *p, int err)
 {
 	stat_inc(STAT_CT_CREATE_FAILED);
+	stat_set(STAT_CT_CREATE_ERRNO, -err);
 	event_why(p, WHY_CREATE_FAILED);
 	if (p->rec)
 		p->rec->err = err;

@@ -84,4 +84,13 @@ static __always_inline void stat_inc(enum ctctl_stat stat)
 		*count += 1;
 }
 
+static __always_inline void stat_set(enum ctctl_stat stat, __u64 value)
+{
+	__u32 index = stat;
+	__u64 *slot = bpf_map_lookup_elem(&ctctl_stats, &index);
+
+	if (slot)
+		*slot = value;
+}
+
 #endif /* CTCTL_MAPS_H */

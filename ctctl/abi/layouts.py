@@ -196,7 +196,8 @@ class CtctlStat(IntEnum):
 
     STAT_EVENTS_LOST = 0
     STAT_CT_CREATE_FAILED = 1
-    STAT_MAX = 2
+    STAT_CT_CREATE_ERRNO = 2
+    STAT_MAX = 3
 
 
 class CtctlGcStatus(IntEnum):

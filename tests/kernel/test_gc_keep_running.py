@@ -109,7 +109,7 @@ def test_auto_follows_the_rule(node: TableDir) -> None:
 
 
 def test_a_table_full_signal_brings_the_run_forward(node: TableDir) -> None:
-    stats = node.add("ctctl_stats", Map.create("ctctl_stats", MapType.PERCPU_ARRAY, 4, 8, 2))
+    stats = node.add("ctctl_stats", Map.create("ctctl_stats", MapType.PERCPU_ARRAY, 4, 8, layouts.CtctlStat.STAT_MAX))
     signal_ = FullSignal(node.path)
     assert not signal_.raised()
     index = int(layouts.CtctlStat.STAT_CT_CREATE_FAILED).to_bytes(4, "little")

@@ -471,7 +471,8 @@ struct ctctl_counter {
 enum ctctl_stat {
 	STAT_EVENTS_LOST = 0,           /* ring buffer full */
 	STAT_CT_CREATE_FAILED = 1,
-	STAT_MAX = 2,
+	STAT_CT_CREATE_ERRNO = 2,       /* no counter: the kernel's errno of the last one that failed */
+	STAT_MAX = 3,
 };
 
 /* ---- garbage collection: gc.bpf.o ---------------------------------------- */

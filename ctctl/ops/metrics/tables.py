@@ -94,14 +94,29 @@ def _sum(table: Map, index: int) -> tuple[int, int]:
     return sum(c.packets for c in per_cpu), sum(c.bytes for c in per_cpu)
 
 
+#: Not counters: the end of the enum, and an errno.
+_NO_COUNTERS = frozenset({layouts.CtctlStat.STAT_MAX, layouts.CtctlStat.STAT_CT_CREATE_ERRNO})
+
+
 def stats(path: Path) -> dict[str, int]:
     """The datapath's own counters: events lost, entries that could not be created."""
-    names = [stat for stat in layouts.CtctlStat if stat is not layouts.CtctlStat.STAT_MAX]
+    names = [stat for stat in layouts.CtctlStat if stat not in _NO_COUNTERS]
     try:
         with Map.open_pinned(path / "ctctl_stats", read_only=True) as table:
             return {_word(stat.name, "STAT_"): _sum_u64(table, stat) for stat in names}
     except CtctlError:
         return {}
+
+
+def create_errnos(path: Path) -> list[int]:
+    """The kernel's errno of the last create that failed, of each CPU that saw one."""
+    try:
+        with Map.open_pinned(path / "ctctl_stats", read_only=True) as table:
+            value = table.lookup(int(layouts.CtctlStat.STAT_CT_CREATE_ERRNO).to_bytes(4, "little")) or b""
+            found = {int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), table.per_cpu_stride)}
+    except CtctlError:
+        return []
+    return sorted(found - {0})
 
 
 def _sum_u64(table: Map, index: int) -> int:
