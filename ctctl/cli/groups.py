@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -129,9 +129,6 @@ class SourceArgs:
         return open_source(self.source, self.options())
 
 
-_GROUPS = (FlowFilterArgs, FilterArgs, OutputArgs, SourceArgs)
-
-
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """``command`` with each option group among its parameters spread into options."""
     hints = get_type_hints(command, include_extras=True)
@@ -139,7 +136,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     groups: dict[str, type] = {}
     for parameter in inspect.signature(command).parameters.values():
         annotation = hints[parameter.name]
-        if annotation in _GROUPS:
+        if is_dataclass(annotation) and isinstance(annotation, type):
             groups[parameter.name] = annotation
             parameters += _spread(annotation)
         else:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctctl.cli import trace_simulate
 from ctctl.cli.groups import FlowFilterArgs, grouped
 from ctctl.cli.options import ColorOpt, RawOpt
+from ctctl.cli.trace_simulate import SimulateArgs
 from ctctl.errors import CtctlError, UsageError
 from ctctl.render.output import ColorMode, OutputOptions, use_color
 
@@ -79,6 +81,7 @@ def trace(
     raw: RawOpt = False,
     color: ColorOpt = ColorMode.auto,
     wanted: FlowFilterArgs,
+    made_up: SimulateArgs,
 ) -> None:
     """What happens to a packet, hook by hook, and why.
 
@@ -93,8 +96,15 @@ def trace(
       ctctl trace --probe 'tcp 10.64.0.36 > 10.64.0.64:8000' --device eth0
     Run the steps of a scenario on private maps:
       ctctl trace --scenario examples/pod-to-pod.yaml
+    What would happen to a connection, from a node file or a copy of the loaded nodes:
+      ctctl trace --simulate 'tcp 10.64.0.36:54260 > 10.96.0.10:80' -f node.yaml --handshake --close
+    What would become of the packets of a capture, and of the table:
+      ctctl trace --pcap capture.pcapng -f node.yaml
     """
     options = OutputOptions(color=color)
+    if made_up.asked:
+        trace_simulate.run(packet, made_up, node or (), options, json_lines=output is TraceFormat.jsonl, raw=raw)
+        return
     if scenario is not None:
         if packet is not None or live:
             raise UsageError("--scenario brings its own packets: leave PACKET and --live out")

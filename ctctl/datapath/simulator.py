@@ -126,14 +126,15 @@ class Simulator:
         is the source identity handed over in the mark, ``geneve`` the tunnel the packet came by,
         ``random`` what the random source returns. Raises UsageError, KernelError.
         """
-        run = self._prepared(hook, endpoint or self.endpoint_of(hook, frame))
+        endpoint = endpoint or self.endpoint_of(hook, frame)
+        run = self._prepared(hook, endpoint)
         self._set_sim(random, geneve)
         self._records.clear()
         run.context.mark = mark if identity is None else identity_mark(identity)
         code = run.run(frame)
         assert self._ring is not None
         self._ring.consume()
-        return self._result(hook, code if code < 1 << 31 else code - (1 << 32), run)
+        return self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)
 
     def advance(self, seconds: int) -> None:
         """Move the clock; nothing sleeps."""
@@ -250,13 +251,10 @@ class Simulator:
             self._sim, 0, self.now * 1_000_000_000, random, int(geneve is not None), vni, remote, len(options), options
         )
 
-    def _result(self, hook: Hook, code: int, run: PreparedRun) -> StepResult:
-        devices = {e.ifindex: e.interface or e.name for e in self.nf.endpoints if e.ifindex}
-        for device in (self.nf.node.device, self.nf.node.overlay):
-            if device is not None and device.ifindex:
-                devices[device.ifindex] = device.name
+    def _result(self, hook: Hook, endpoint: Endpoint | None, code: int, run: PreparedRun) -> StepResult:
         node = self.nf.node.name
-        events = tuple(decode_event(record, node=node, devices=devices) for record in self._records)
+        decoded = (decode_event(record, node=node, devices=self._devices()) for record in self._records)
+        events = tuple(self._located(event, endpoint) for event in decoded)
         word, verdict = _RETURN_CODES.get(code, (str(code), Verdict.PASS))
         frame, wire, tunnel = _unwrap(run.data, events)
         return StepResult(
@@ -270,6 +268,23 @@ class Simulator:
             tunnel=tunnel,
             wire=wire,
         )
+
+    def _located(self, event: HookEvent, endpoint: Endpoint | None) -> HookEvent:
+        """The event at the device it would be at: a test run has none of the node's."""
+        if _OBJECT_OF[event.hook] == "lxc":
+            ifindex, name = (endpoint.ifindex, endpoint.interface or endpoint.name) if endpoint else (None, None)
+        else:
+            tunnel = event.hook in (Hook.FROM_OVERLAY, Hook.TO_OVERLAY)
+            device = self.nf.node.overlay if tunnel else self.nf.node.device
+            ifindex, name = (device.ifindex, device.name) if device else (None, None)
+        return replace(event, ifindex=ifindex or 0, device=name)
+
+    def _devices(self) -> dict[int, str]:
+        devices = {e.ifindex: e.interface or e.name for e in self.nf.endpoints if e.ifindex}
+        for device in (self.nf.node.device, self.nf.node.overlay):
+            if device is not None and device.ifindex:
+                devices[device.ifindex] = device.name
+        return devices
 
 
 def _unwrap(frame: bytes, events: tuple[HookEvent, ...]) -> tuple[bytes, bytes | None, Geneve | None]:

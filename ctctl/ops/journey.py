@@ -84,10 +84,10 @@ class Cluster:
         self.nodes = dict(nodes)
 
     @classmethod
-    def of(cls, files: tuple[NodeFile, ...], now: int | None = None) -> Cluster:
-        """A cluster of these nodes, their tables empty."""
+    def of(cls, files: tuple[NodeFile, ...], now: int | None = None, *, full_size: bool = False) -> Cluster:
+        """A cluster of these nodes, their tables empty; ``full_size`` as of Simulator."""
         clock = now or max((nf.clock or 0 for nf in files), default=0) or None
-        return cls({nf.node.name: Simulator(nf, now=clock) for nf in files})
+        return cls({nf.node.name: Simulator(nf, now=clock, full_size=full_size) for nf in files})
 
     @property
     def now(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctctl.abi import layouts
 from ctctl.config.node import NodeFile
 from ctctl.datapath.simulator import SimulatedTables, Simulator
-from ctctl.decode.event import hook_number, reason_name
+from ctctl.datapath.status import read_counters
 from ctctl.errors import NotFoundError, PartialDataError
 from ctctl.kernel.replay import FrameBuffer, frame_runner
 from ctctl.model.event import Hook
+from ctctl.ops.journey import Cluster, with_ifindexes
+from ctctl.ops.whatif import StartTable, fill
 from ctctl.packet.capture import LinkType, Record, ethernet_frame, read_capture
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _MAX_FRAME = 3500
 _MIN_FRAME = 34
 _NS = 1_000_000_000
-_REASONS = int(layouts.CtctlReason.REASON_MAX)
 
 #: records that are looked at together, by numpy
 _CHUNK = 65536
@@ -82,8 +81,16 @@ class ReplaySummary:
         return self.runs / self.elapsed_s if self.elapsed_s else 0.0
 
 
-def replay(path: Path, nf: NodeFile, *, hook: Hook | None = None, endpoint: str | None = None) -> ReplaySummary:
-    """Replay a pcap or pcapng file (gzip too) on the node's private maps.
+def replay(
+    path: Path,
+    nf: NodeFile,
+    *,
+    hook: Hook | None = None,
+    endpoint: str | None = None,
+    now: int | None = None,
+    start: tuple[StartTable, ...] = (),
+) -> ReplaySummary:
+    """Replay a pcap or pcapng file (gzip too) on the node's private maps, which hold ``start`` at first.
 
     With ``hook`` every packet goes there (a pod hook: of ``endpoint``, else of its own address); else
     by its addresses: from a pod of the node through from_container, to one through to_container, any
@@ -92,7 +99,9 @@ def replay(path: Path, nf: NodeFile, *, hook: Hook | None = None, endpoint: str 
 
     Raises DecodeError, NotFoundError, KernelError.
     """
-    with _open(path) as buffer, Simulator(nf, full_size=True) as simulator:
+    nf = with_ifindexes(nf)
+    with _open(path) as buffer, Simulator(nf, now=now, full_size=True) as simulator:
+        fill(Cluster({nf.node.name: simulator}), start)
         player = _Player(simulator, buffer, hook, _endpoint(nf, endpoint))
         started = time.perf_counter()
         try:
@@ -136,6 +145,7 @@ class _Player:
         self._paths: dict[bytes, _Path] = {}
         simulator.load()
         simulator.mute()
+        simulator.set_clock(simulator.now)
 
     def play(self, records: Iterator[Record]) -> None:
         """Run every record, in order."""
@@ -233,11 +243,7 @@ class _Player:
 def _drops(simulator: Simulator) -> Counter[tuple[Hook, str]]:
     """Drops by hook and reason, from the datapath's own counters."""
     found: Counter[tuple[Hook, str]] = Counter()
-    metrics = simulator.maps["ctctl_metrics"]
-    for hook in Hook:
-        for reason in range(1, _REASONS):
-            value = metrics.lookup(struct.pack("<I", hook_number(hook) * _REASONS + reason)) or b""
-            packets = sum(struct.unpack_from("<Q", value, at)[0] for at in range(0, len(value), metrics.per_cpu_stride))
-            if packets:
-                found[hook, reason_name(reason)] = packets
+    for counter in read_counters(simulator.maps["ctctl_metrics"]):
+        if counter.reason != "ok" and counter.packets:
+            found[Hook(counter.hook), counter.reason] = counter.packets
     return found

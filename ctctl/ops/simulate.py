@@ -16,6 +16,8 @@ from ctctl.packet.dissect import dissect
 from ctctl.packet.frame import build_frame
 from ctctl.packet.spec import ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, PROTO_ICMP, PROTO_TCP, PacketSpec, TcpFlags
 
+#: entries that the tables of a simulation hold without evicting any
+_SMALL_TABLE = 8192
 _SYN, _SYN_ACK = TcpFlags.SYN, TcpFlags.SYN | TcpFlags.ACK
 _ACK, _FIN_ACK = TcpFlags.ACK, TcpFlags.FIN | TcpFlags.ACK
 
@@ -49,13 +51,18 @@ class Turn:
     from_client: bool
     flags: int | None = None
 
+    @property
+    def sender(self) -> str:
+        """client or server."""
+        return "client" if self.from_client else "server"
+
 
 @dataclass(frozen=True, slots=True)
 class Journey:
     """One packet's end: which of the conversation it was, from where, and how it ended."""
 
     number: int
-    turn: Turn
+    sender: str
     origin: Place
     arrival: Arrival
 
@@ -104,7 +111,8 @@ def run(request: Request) -> Iterator[StepRecord | Journey]:
     sequence = turns(request.packet, reply=request.reply, handshake=request.handshake, close=request.close)
     files = tuple(without_backends(with_ifindexes(nf), request.without_backends) for nf in request.nodes)
     _check_removed(request)
-    with Cluster.of(files, request.now) as cluster:
+    large = any(len(table.records) > _SMALL_TABLE for table in request.start)
+    with Cluster.of(files, request.now, full_size=large) as cluster:
         fill(cluster, request.start)
         apply_changes(cluster, request.changes)
         cluster.advance(request.at_s)
@@ -118,7 +126,7 @@ def run(request: Request) -> Iterator[StepRecord | Journey]:
                     number += 1
                     yield _record(number, part, turn, spec)
                     continue
-                yield Journey(index, turn, origin, part)
+                yield Journey(index, turn.sender, origin, part)
                 if not _remember(talk, turn, part):
                     return
 
@@ -180,8 +188,7 @@ def _remember(talk: _Talk, turn: Turn, arrival: Arrival) -> bool:
 
 
 def _record(number: int, hop: Hop, turn: Turn, spec: PacketSpec) -> StepRecord:
-    side = "client" if turn.from_client else "server"
-    step = Step(number, 0, f"{hop.node}: packet of the {side}", 0, None)
+    step = Step(number, 0, f"{hop.node}: packet of the {turn.sender}", 0, None)
     return StepRecord(PacketStep(step, hop.result.hook, None, spec), hop.now, hop.tables, hop.result)
 
 

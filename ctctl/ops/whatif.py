@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from ipaddress import AddressValueError, IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from ctctl.datapath.simmaps import SNAT_TABLE
 from ctctl.decode.ct import decode_entry, encode_key, encode_value, flags_of_direction, table_name
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.entry import CtEntry, CtFlags, Layout
@@ -150,10 +149,10 @@ def fill(cluster: Cluster, start: Iterable[StartTable]) -> None:
     for table in start:
         simulator = cluster.nodes[_node(cluster, table.node)]
         simulator.load()
-        if simulator.maps.get(table.name) is None:
-            continue
-        for key, value in table.records:
-            simulator.maps.write(table.name, key, value)
+        target = simulator.maps.get(table.name)
+        if target is not None and table.records:
+            keys, values = zip(*table.records, strict=True)
+            target.update_batch(b"".join(keys), b"".join(values))
 
 
 def _node(cluster: Cluster, name: str | None) -> str:
@@ -164,7 +163,3 @@ def _node(cluster: Cluster, name: str | None) -> str:
     if name not in cluster.nodes:
         raise NotFoundError(f"no node {name!r}; there is {', '.join(cluster.nodes)}")
     return name
-
-
-#: tables that can be copied into a simulation
-COPIED_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global", SNAT_TABLE, "cilium_lb4_affinity")
