@@ -26,6 +26,7 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
 from ctctl.kernel.program import Program
 from tests.support.nodes import BPFFS, POD_NET, TestNode, make_node, run
+from tests.support.standin import stand_ins
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.kernel
@@ -35,10 +36,23 @@ MODES = [AttachMode.tcx, AttachMode.tc]
 
 @pytest.fixture
 def node() -> Iterator[TestNode]:
-    with make_node() as made:
+    """A node whose programs only count: for what the loader does around them."""
+    with stand_ins(), make_node() as made:
         yield made
-        with contextlib.suppress(NotFoundError):
-            unload(made.name)
+        _unload(made)
+
+
+@pytest.fixture
+def real_node() -> Iterator[TestNode]:
+    """A node of two pods with the datapath itself."""
+    with make_node(pods=2) as made:
+        yield made
+        _unload(made)
+
+
+def _unload(node: TestNode) -> None:
+    with contextlib.suppress(NotFoundError):
+        unload(node.name)
 
 
 def status(node: TestNode) -> NodeStatus:
@@ -95,9 +109,11 @@ def tcx_programs(node: TestNode) -> set[int]:
     return run_in_netns(node.name, ask)
 
 
-def test_load_pins_maps_and_attaches_programs(node: TestNode) -> None:
+def test_load_pins_maps_and_attaches_programs(real_node: TestNode) -> None:
+    node = real_node
     report = load(node.request())
-    slots = {f"lxc-{POD_NET.replace('.', '_')}_11-{p}" for p in ("from_container", "to_container")}
+    pods = [f"lxc-{POD_NET.replace('.', '_')}_{n}" for n in (11, 12)]
+    slots = {f"{pod}-{program}" for pod in pods for program in ("from_container", "to_container")}
     assert set(report.attached) == slots | {"from_netdev", "to_netdev"}
     assert tcx_programs(node) == set(attached_ids(node).values())
     # bpftool is the independent witness.
@@ -105,7 +121,7 @@ def test_load_pins_maps_and_attaches_programs(node: TestNode) -> None:
     assert (shown["type"], shown["bytes_key"], shown["bytes_value"], shown["max_entries"]) == ("lru_hash", 14, 56, 4096)
     told = status(node)
     assert told.problems == ()
-    assert [p.attached for p in told.programs] == [True] * 4
+    assert [p.attached for p in told.programs] == [True] * 6
     assert (told.device, told.netns, told.attach) == ("eth0", f"/run/netns/{node.name}", "tcx")
 
 
@@ -151,33 +167,38 @@ def link_ids(node: TestNode) -> dict[str, int]:
     return found
 
 
-def test_a_connection_survives_a_reload() -> None:
-    with make_node(pods=2) as node:
-        load(node.request())
-        server = run_in_netns(node.pod(2), socket.create_server, (f"{POD_NET}.12", 8000))
-        client = run_in_netns(node.pod(1), socket.create_connection, (f"{POD_NET}.12", 8000), 5)
-        peer, _ = server.accept()
-        stop = threading.Event()
-        echoed = 0
-        with server, client, peer:
-            echo = threading.Thread(target=lambda: [peer.sendall(data) for data in iter(lambda: peer.recv(64), b"")])
-            echo.start()
-            reload = threading.Thread(target=lambda: (load(node.request()), stop.set()))
-            reload.start()
-            client.settimeout(5)
-            while not stop.is_set() or echoed < 100:
-                client.sendall(b"x" * 64)
-                got = b""
-                while len(got) < 64:
-                    got += client.recv(64 - len(got))
-                echoed += 1
-            reload.join()
-            client.shutdown(socket.SHUT_WR)
-            echo.join()
-        assert echoed >= 100
-        hooks = {c.hook: c.packets for c in status(node).counters if c.reason == "ok"}
-        assert hooks["from_container"] >= echoed
-        unload(node.name)
+def test_a_connection_survives_a_reload(real_node: TestNode) -> None:
+    node = real_node
+    load(node.request())
+    server = run_in_netns(node.pod(2), socket.create_server, (f"{POD_NET}.12", 8000))
+    client = run_in_netns(node.pod(1), socket.create_connection, (f"{POD_NET}.12", 8000), 5)
+    peer, _ = server.accept()
+    stop = threading.Event()
+    echoed = 0
+    with server, client, peer:
+        echo = threading.Thread(target=lambda: [peer.sendall(data) for data in iter(lambda: peer.recv(64), b"")])
+        echo.start()
+        reload = threading.Thread(target=lambda: (load(node.request()), stop.set()))
+        reload.start()
+        client.settimeout(5)
+        while not stop.is_set() or echoed < 100:
+            client.sendall(b"x" * 64)
+            got = b""
+            while len(got) < 64:
+                got += client.recv(64 - len(got))
+            echoed += 1
+        reload.join()
+        client.shutdown(socket.SHUT_WR)
+        echo.join()
+    assert echoed >= 100
+    told = status(node)
+    hooks = {c.hook: c.packets for c in told.counters if c.reason == "ok"}
+    assert hooks["from_container"] >= echoed
+    # The pods' IPv6 neighbour discovery is no business of an IPv4 datapath.
+    assert {c.reason for c in told.counters} <= {"ok", "unknown_l3"}
+    # One connection, one pair of entries: it was never taken for a new one.
+    with Map.open_pinned(node.dir / "cilium_ct4_global") as table:
+        assert len(list(table.items())) == 2
 
 
 @pytest.mark.parametrize(("first", "second"), [(AttachMode.tc, AttachMode.tcx), (AttachMode.tcx, AttachMode.tc)])
@@ -231,7 +252,7 @@ def test_growing_a_table_keeps_every_entry(node: TestNode) -> None:
 
 
 def test_removed_endpoint_is_detached_by_a_reload() -> None:
-    with make_node(pods=2) as node:
+    with stand_ins(), make_node(pods=2) as node:
         load(node.request())
         report = load(node.request(endpoints=node.document()["endpoints"][:1]))
         assert len(report.detached) == 2
