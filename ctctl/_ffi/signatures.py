@@ -66,9 +66,6 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     Signature("bpf_prog_get_fd_by_id", c_int, (c_uint32,), _NEG),
     Signature("bpf_btf_get_fd_by_id", c_int, (c_uint32,), _NEG),
     Signature("bpf_link_get_fd_by_id", c_int, (c_uint32,), _NEG),
-    Signature("bpf_map_get_next_id", c_int, (c_uint32, _U32P), _CALLER),
-    Signature("bpf_prog_get_next_id", c_int, (c_uint32, _U32P), _CALLER),
-    Signature("bpf_link_get_next_id", c_int, (c_uint32, _U32P), _CALLER),
     # programs and links, by descriptor
     Signature("bpf_prog_load", c_int, (c_int, c_char_p, c_char_p, c_void_p, c_size_t, POINTER(s.ProgLoadOpts)), _NEG),
     Signature("bpf_raw_tracepoint_open", c_int, (c_char_p, c_int), _NEG),

@@ -1,15 +1,13 @@
-"""What the kernel says about a BPF object behind a descriptor, and the walk over object ids."""
+"""What the kernel says about a BPF object behind a descriptor."""
 
 from __future__ import annotations
 
 import ctypes
-import errno
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from ctctl._ffi import libbpf
-from ctctl.kernel.failures import kernel_error, operation
+from ctctl.kernel.failures import operation
 
 _Info = TypeVar("_Info", bound=ctypes.Structure)
 
@@ -26,16 +24,3 @@ def kind_of(fd: int) -> str:
     """What a BPF descriptor is: "map", "prog", "link", or the name the kernel gives it."""
     target = str(Path(f"/proc/self/fd/{fd}").readlink())
     return target.removeprefix("anon_inode:").strip("[]").removeprefix("bpf-").removeprefix("bpf_")
-
-
-def ids(kind: str) -> Iterator[int]:
-    """Ids of every "map", "prog" or "link" of the machine, ascending. Raises KernelError."""
-    step = getattr(libbpf(), f"bpf_{kind}_get_next_id")
-    current = ctypes.c_uint32(0)
-    while True:
-        result = step(current.value, ctypes.byref(current))
-        if result == -errno.ENOENT:
-            return
-        if result < 0:
-            raise kernel_error("list ids of", f"every {kind}", -result)
-        yield current.value

@@ -1,13 +1,15 @@
 """What a test may leave behind and must not: descriptors, BPF links, pins, namespaces, interfaces, processes.
 
 Machine-wide things count only if their name starts with this run's prefix: other runs may be at
-work beside this one.
+work beside this one. With CTCTL_LEAK_CHECK=machine, for a machine with nobody else on it, all count.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +29,15 @@ class Inventory:
         return sorted((self.fds - before.fds) | (self.things - before.things))
 
 
+_ALONE = os.environ.get("CTCTL_LEAK_CHECK") == "machine"
+_PATTERN = "*" if _ALONE else f"{PREFIX}*"
+
+
 def take_inventory() -> Inventory:
     """The state now. Collects garbage first, so that only what is still referenced counts."""
     gc.collect()
-    return Inventory(frozenset(_descriptors()), frozenset([*_pins(), *_namespaces(), *_interfaces()]))
+    things = [*_pins(), *_namespaces(), *_interfaces(), *_children(), *(_links() if _ALONE else ())]
+    return Inventory(frozenset(_descriptors()), frozenset(things))
 
 
 def _descriptors() -> list[str]:
@@ -57,19 +64,32 @@ def _bpf_id(fd: str) -> str:
 
 def _pins() -> list[str]:
     root = Path("/sys/fs/bpf")
-    return [f"pin {path}" for path in root.rglob("*") if any(part.startswith(PREFIX) for part in path.parts)]
+    found = [path for top in root.glob(_PATTERN) for path in (top, *top.rglob("*"))]
+    # The iterators that the kernel puts there itself.
+    return [f"pin {path}" for path in found if path.name not in ("maps.debug", "progs.debug")]
 
 
 def _namespaces() -> list[str]:
-    root = Path("/run/netns")
-    return [f"netns {path.name}" for path in root.glob(f"{PREFIX}*")]
+    return [f"netns {path.name}" for path in Path("/run/netns").glob(_PATTERN)]
 
 
 def _interfaces() -> list[str]:
-    return [f"interface {path.name}" for path in Path("/sys/class/net").glob(f"{PREFIX}*")]
+    return [f"interface {path.name}" for path in Path("/sys/class/net").glob(_PATTERN)]
 
 
-def attached_links(ifindex: int) -> list[int]:
-    """Ids of the BPF links on an interface of this namespace, by bpftool."""
+def _children() -> list[str]:
+    """Child processes that still run, whichever thread started them."""
+    found = []
+    for listing in Path("/proc/self/task").glob("*/children"):
+        for pid in listing.read_text().split():
+            with contextlib.suppress(OSError):
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                if state != "Z":
+                    found.append(f"process {pid} {name}")
+    return found
+
+
+def _links() -> list[str]:
     output = subprocess.run(["bpftool", "-j", "link", "show"], check=True, capture_output=True, text=True).stdout
-    return [link["id"] for link in json.loads(output or "[]") if link.get("ifindex") == ifindex]
+    return [f"link {link['id']} {link.get('devname', '')}" for link in json.loads(output or "[]")]
