@@ -210,7 +210,7 @@ static __always_inline int to_container_ipv4(struct __sk_buff *skb, struct pkt *
 	if (ret)
 		return ret;
 	if (p->ev)
-		p->ev->src_identity = identity_of_source(p->src_identity, p->t.saddr);
+		p->src_identity = identity_of_source(p->src_identity, p->t.saddr);
 	return ingress_track(skb, p, mark & MARK_FROM_TUNNEL);
 }
 
