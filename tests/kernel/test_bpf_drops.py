@@ -41,12 +41,13 @@ from tests.support.datapath import (
 pytestmark = pytest.mark.kernel
 
 LOADBALANCER = {"type": "LoadBalancer"}
+GUARDED = {**LOADBALANCER, "source-ranges": ["203.0.113.0/24"]}
 SERVICES = [
     service("web", VIP, 80, 7, (101, REMOTE, 8080)),
     service("empty", "10.96.0.20", 80, 8),
     service("lb", LB_VIP, 80, 20, (201, REMOTE, 8080), **LOADBALANCER),
     service("nowhere", "172.16.0.11", 80, 21, (209, "198.51.100.7", 8080), **LOADBALANCER),
-    service("guarded", "172.16.0.12", 80, 22, (201, REMOTE, 8080), **LOADBALANCER, **{"source-ranges": ["203.0.113.0/24"]}),
+    service("guarded", "172.16.0.12", 80, 22, (201, REMOTE, 8080), **GUARDED),
     service("host-port", "172.16.0.13", 80, 23, (201, REMOTE, 8080), type="HostPort"),
 ]  # fmt: skip
 POLICY = [{"endpoint": "pod2", "direction": "egress", "port": 443, "protocol": "TCP"}]
