@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ import typer
 
 from ctctl.cli import trace_simulate
 from ctctl.cli.groups import FlowFilterArgs, grouped
+from ctctl.cli.interrupt import interruptible
 from ctctl.cli.options import ColorOpt, RawOpt
 from ctctl.cli.trace_simulate import SimulateArgs
 from ctctl.errors import CtctlError, UsageError
@@ -182,12 +184,11 @@ def _live(request: LiveRequest, output: _Output) -> None:
         sink = JsonTrace(sys.stdout, wall_offset_ns=tracer.wall_offset_ns, raw=output.raw)
     else:
         sink = TableTrace(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns)
-    events = tracer.events(_say_ready)
     try:
-        for traced in events:
-            sink.event(traced.event, traced.connection)
+        with interruptible() as stop, contextlib.closing(tracer.events(_say_ready, stop)) as events:
+            for traced in events:
+                sink.event(traced.event, traced.connection)
     finally:
-        events.close()
         _say_summary(tracer.summary)
 
 
@@ -209,7 +210,7 @@ def _probe(
     for line in describe_points(points):
         print(f"probe: {line}", file=sys.stderr)
     request = probe_request(points, flow, tables, count=limits.count, duration_s=limits.seconds)
-    with ProbeTrace(request) as tracer:
+    with interruptible() as stop, ProbeTrace(request) as tracer:
         for note in tracer.summary.notes:
             print(f"note: {note}", file=sys.stderr)
         print("ready: probes attached", file=sys.stderr, flush=True)
@@ -219,7 +220,7 @@ def _probe(
         else:
             sink = ProbeTable(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns)
         try:
-            for event in tracer.events():
+            for event in tracer.events(stop):
                 sink.event(event)
         finally:
             lost = f"{tracer.lost()} lost" if tracer.lost() else "none lost"

@@ -233,16 +233,19 @@ class EventStream:
         for stream in self._streams:
             stream.follow(key)
 
-    def read(self, timeout_s: float) -> list[HookEvent]:
-        """Wait up to ``timeout_s`` for events; those that are complete, oldest first. Renews the lease."""
+    def read(self, timeout_s: float, *, last: bool = False) -> list[HookEvent]:
+        """Wait up to ``timeout_s`` for events; those that are complete, oldest first. Renews the lease.
+
+        ``last``: everything that is there, nothing is waited for.
+        """
         now = time.monotonic_ns()
         if now - self._renewed_ns > LEASE_NS - _RENEW_NS:
             for stream in self._streams:
                 stream.renew(now)
             self._renewed_ns = now
         wait_s = min(timeout_s, 0.5) if not self._pending else _SETTLE_NS / 1e9
-        self._poll.poll(wait_s * 1000)
-        settled = time.monotonic_ns() - _SETTLE_NS
+        self._poll.poll(0 if last else wait_s * 1000)
+        settled = time.monotonic_ns() - (0 if last else _SETTLE_NS)
         for stream in self._streams:
             stream.consume()
         # A ring buffer is in the order of reservation, and nodes are read one after the other: what is

@@ -60,14 +60,20 @@ class LiveTrace:
         self._bpffs = bpffs
         self._story = StoryBook(request.flow)
         self._followed: set[bytes] = set()
+        self._shown: dict[int, int] = {}
         self.summary = LiveSummary([], 0, 0, {})
         #: nanoseconds to add to an event's time to get the wall clock's (Unix time)
         self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
 
-    def events(self, on_ready: Callable[[Sequence[str]], None] | None = None) -> Generator[TracedEvent, None, None]:
+    def events(
+        self,
+        on_ready: Callable[[Sequence[str]], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Generator[TracedEvent, None, None]:
         """The flow's events in order of time. ``on_ready`` is called with the nodes once hooks report.
 
-        However it ends, by exhaustion, by closing or by an exception, the hooks fall silent again.
+        Ends when ``stop`` says so, with what had happened by then. However it ends, also by closing or by
+        an exception, the hooks fall silent again.
         """
         request = self._request
         kernel_filter = kernel_filter_for(request.flow, request.nodes, self._bpffs)
@@ -77,16 +83,18 @@ class LiveTrace:
             if on_ready is not None:
                 on_ready(stream.nodes)
             try:
-                yield from self._run(stream, deadline)
+                yield from self._run(stream, deadline, stop)
             finally:
-                self.summary.connections = self._story.connections
+                self.summary.connections = len(self._shown)
                 self.summary.lost = stream.lost()
 
-    def _run(self, stream: EventStream, deadline: float | None) -> Iterator[TracedEvent]:
+    def _run(self, stream: EventStream, deadline: float | None, stop: Callable[[], bool]) -> Iterator[TracedEvent]:
         limit = self._request.count
-        while limit is None or self.summary.events < limit:
+        last = False
+        while not last:
+            last = stop() or (deadline is not None and time.monotonic() >= deadline)
             left = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
-            for event in stream.read(max(left, 0)):
+            for event in stream.read(max(left, 0), last=last):
                 traced = self._admit(stream, event)
                 if traced is None:
                     continue
@@ -94,8 +102,6 @@ class LiveTrace:
                 yield traced
                 if self.summary.events == limit:
                     return
-            if deadline is not None and time.monotonic() >= deadline:
-                return
 
     def _admit(self, stream: EventStream, event: HookEvent) -> TracedEvent | None:
         number = self._story.admit(event)
@@ -103,7 +109,8 @@ class LiveTrace:
             return None
         if self._request.flow is not None and event.translated:
             self._tell_all_nodes(stream, event.tuple_out)
-        return TracedEvent(event, number)
+        # Numbers count what is shown: connections that the filter left out leave no gaps.
+        return TracedEvent(event, self._shown.setdefault(number, len(self._shown) + 1))
 
     def _tell_all_nodes(self, stream: EventStream, flow: FlowTuple) -> None:
         """A node that sees only the translated tuple cannot know that it belongs to the flow."""

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import select
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -46,6 +46,7 @@ _CILIUM_TABLES = (Path("/sys/fs/bpf/tc/globals"), Path("/run/cilium/bpffs/tc/glo
 _BACKENDS = "cilium_lb4_backends_v3"
 _SHARED = ("ctctl_probe_events", "ctctl_probe_ctl", "ctctl_probe_follow", "ctctl_probe_lost")
 _KEY0 = bytes(4)
+_POLL_S = 0.2
 _VMLINUX = Path("/sys/kernel/btf/vmlinux")
 #: Numbers of drop reasons that mean nothing was dropped (SKB_NOT_DROPPED_YET, SKB_CONSUMED).
 _NOT_DROPPED = frozenset({0, 1})
@@ -231,18 +232,18 @@ class ProbeTrace:
 
     # ---- reading
 
-    def events(self) -> Generator[ProbeEvent, None, None]:
-        """The flow's events as they happened, until ``count`` or ``duration_s``."""
+    def events(self, stop: Callable[[], bool] = lambda: False) -> Generator[ProbeEvent, None, None]:
+        """The flow's events as they happened, until ``count``, ``duration_s`` or ``stop``."""
         request = self._request
         deadline = None if request.duration_s is None else time.monotonic() + request.duration_s
         poll = select.poll()
         poll.register(self._ring.fileno, select.POLLIN)
-        while request.count is None or self.summary.events < request.count:
-            left_s = 0.5 if deadline is None else min(0.5, deadline - time.monotonic())
-            poll.poll(max(left_s, 0) * 1000)
+        last = False
+        while not last and (request.count is None or self.summary.events < request.count):
+            last = stop() or (deadline is not None and time.monotonic() >= deadline)
+            left_s = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
+            poll.poll(0 if last else max(left_s, 0) * 1000)
             yield from self._take()
-            if deadline is not None and time.monotonic() >= deadline:
-                return
 
     def _take(self) -> Iterator[ProbeEvent]:
         self._ring.consume()

@@ -1,0 +1,178 @@
+"""Live traces of real traffic: one story through translation, hooks and nodes, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
+from ctctl.ops.event_stream import EventStream
+from tests.support.wait import wait_for
+
+pytestmark = pytest.mark.lab
+
+VIP, POD1, POD3 = "172.190.0.17", "10.64.0.36", "10.64.1.36"
+
+
+class Trace:
+    """A running ``ctctl trace -o jsonl`` on both nodes of a lab."""
+
+    def __init__(self, topology: Topology, *args: str) -> None:
+        nodes = [word for node in topology.nodes for word in ("--node", topology.datapath_node(node.name))]
+        command = [sys.executable, "-m", "ctctl", "trace", *args, *nodes, "-o", "jsonl"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        self.messages = [line := self.process.stderr.readline()]
+        while line and not line.startswith("ready"):
+            self.messages.append(line := self.process.stderr.readline())
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> list[dict[str, Any]]:
+        """Everything it printed, after the signal."""
+        self.process.send_signal(how)
+        out, err = self.process.communicate(timeout=10)
+        self.messages += err.splitlines()
+        return [json.loads(line) for line in out.splitlines()]
+
+
+@contextmanager
+def running(topology: Topology, *args: str) -> Iterator[Trace]:
+    trace = Trace(topology, *args)
+    try:
+        yield trace
+    finally:
+        trace.process.kill()
+        trace.process.communicate()
+
+
+def run(topology: Topology, member: str, *words: str, check: bool = True) -> None:
+    command = ["ip", "netns", "exec", topology.netns(member), *words]
+    subprocess.run(command, check=check, capture_output=True, timeout=20)
+
+
+def curl(topology: Topology, member: str, address: str, *options: str) -> None:
+    run(topology, member, "curl", "-s", "-m", "5", *options, f"http://{address}/")
+
+
+@contextmanager
+def background(topology: Topology) -> Iterator[None]:
+    """Traffic between the same and other members that is no part of the traced flow."""
+    loop = f"while :; do curl -s -m 2 http://{POD3}:8000/ >/dev/null; ping -c1 -W1 {POD3} >/dev/null; done"
+    commands = [["ip", "netns", "exec", topology.netns(member), "sh", "-c", loop] for member in ("pod1", "pod2")]
+    processes = [subprocess.Popen(command, start_new_session=True) for command in commands]
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def places(events: list[dict[str, Any]], flags: str) -> list[tuple[str, str]]:
+    """Node (its lab name) and hook of the events with these TCP flags, in the order shown."""
+    return [
+        (event["node"].rsplit("-", 2)[1] + "-" + event["node"].rsplit("-", 2)[2], event["hook"])
+        for event in events
+        if event["tcp_flags"] == flags
+    ]
+
+
+REQUEST = [("node-a", "from_netdev"), ("node-b", "from_overlay"), ("node-b", "to_container")]
+REPLY = [("node-b", "from_container"), ("node-b", "to_netdev")]
+
+
+def test_one_curl_through_the_load_balancer_in_order_and_alone(lab: Topology) -> None:
+    with background(lab), running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as trace:
+        curl(lab, CLIENT, VIP)
+        events = trace.stop()
+    assert {event["connection"] for event in events} == {1}
+    assert {CLIENT_IP} <= {event["tuple_in"]["src"] for event in events} <= {CLIENT_IP, POD3}
+    assert places(events, "S") == REQUEST
+    assert places(events, "SA") == REPLY
+    assert places(events, "FA")[:3] == REQUEST
+    assert places(events, "FA")[3:] == REPLY
+    assert [event["time_ns"] for event in events] == sorted(event["time_ns"] for event in events)
+    intermediate, overlay, pod = events[:3]
+    assert intermediate["tuple_out"]["dst"] == POD3
+    assert intermediate["tunnel"]["dsr"] == {"address": VIP, "port": 80}
+    assert [lookup["why"] for lookup in intermediate["lookups"]] == [["created", "backend_maglev"]]
+    assert [lookup["kind"] for lookup in overlay["lookups"]] == ["dsr"]
+    assert "snat_created" in overlay["lookups"][0]["why"]
+    assert {"created", "related_created", "policy_allowed"} <= set(pod["lookups"][0]["why"])
+    reply = next(event for event in events if event["hook"] == "to_netdev")
+    assert (reply["tuple_out"]["src"], reply["tuple_out"]["src_port"]) == (VIP, 80)
+    assert trace.messages[-1].endswith("events of 1 connections; none lost")
+    assert trace.process.returncode == 130
+
+
+def test_cluster_ip_and_backend_are_one_story_on_two_nodes(lab: Topology) -> None:
+    with background(lab), running(lab, f"tcp {POD1} > 10.68.174.146:80") as trace:
+        curl(lab, "pod1", "10.68.174.146")
+        events = trace.stop()
+    assert {event["connection"] for event in events} == {1}
+    assert places(events, "S") == [("node-a", "from_container"), *_stack(events, "S"), ("node-b", "to_container")]
+    last = [event for event in events if event["hook"] == "to_container" and event["translated"]]
+    assert last
+    assert {event["tuple_out"]["src"] for event in last} == {"10.68.174.146"}
+
+
+def _stack(events: list[dict[str, Any]], flags: str) -> list[tuple[str, str]]:
+    """The node devices' hooks, which see pod traffic as well."""
+    return [place for place in places(events, flags) if place[1].endswith("netdev")]
+
+
+def test_filter_flags_without_a_packet_choose_connections(lab: Topology) -> None:
+    with background(lab), running(lab, "--to-port", "80", "--protocol", "tcp") as trace:
+        curl(lab, CLIENT, VIP)
+        events = trace.stop()
+    assert events
+    assert {event["connection"] for event in events} == {1}
+    assert places(events, "S")[0] == REQUEST[0]
+
+
+def test_count_and_time_end_a_trace(lab: Topology) -> None:
+    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80", "--count", "2") as trace:
+        curl(lab, CLIENT, VIP)
+        out, _ = trace.process.communicate(timeout=10)
+    assert (len(out.splitlines()), trace.process.returncode) == (2, 0)
+    with running(lab, "--for", "200ms", "--to-port", "1") as trace:
+        assert trace.process.wait(10) == 0
+
+
+def test_a_second_listener_is_told_who_listens(lab: Topology) -> None:
+    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as first:
+        with running(lab, "tcp 1.1.1.1 > 2.2.2.2") as second:
+            assert second.process.wait(10) == 1
+        assert f"process {first.process.pid} is listening" in "".join(second.messages)
+        first.stop()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_hooks_fall_silent_and_the_next_listener_starts(lab: Topology, how: signal.Signals) -> None:
+    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as trace:
+        trace.stop(how)
+    name = lab.datapath_node("node-a")
+    # Taking over from a killed listener needs no waiting for its lease to run out.
+    with EventStream([name]) as stream:
+        curl(lab, CLIENT, VIP)
+        assert wait_for(lambda: stream.read(0.1), 5)
+
+
+def test_table_on_a_pipe_is_plain_text(lab: Topology) -> None:
+    nodes = [word for node in lab.nodes for word in ("--node", lab.datapath_node(node.name))]
+    command = [sys.executable, "-m", "ctctl", "trace", f"tcp {CLIENT_IP} > {VIP}:80", "--count", "3", *nodes]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("ready")
+        curl(lab, CLIENT, VIP)
+        out, _ = process.communicate(timeout=10)
+    assert "\x1b" not in out
+    assert f"translate  dst {VIP}:80 → {POD3}:8000" in out
+    assert "a backend is chosen (backend 241 from the Maglev table)" in out
