@@ -274,6 +274,11 @@ def _listing(names: dict[str, Any]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
+#: What libbpf warns of and goes on from: no cause of a failure.
+_HARMLESS = ("Failed to bump RLIMIT_MEMLOCK", "Retrying without BTF")
+
+
 def _first_line(log: list[str]) -> str:
-    """The first warning libbpf gave is the cause; the rest follows from it."""
-    return next((line.removeprefix("libbpf: ").strip() for line in log if line.strip()), "")
+    """The first warning that is not harmless is the cause; the rest follows from it."""
+    lines = (line.removeprefix("libbpf: ").strip() for line in log)
+    return next((line for line in lines if line and not any(words in line for words in _HARMLESS)), "")
