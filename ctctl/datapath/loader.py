@@ -27,7 +27,7 @@ from ctctl.datapath.resolve import netns_inode, resolve_node
 from ctctl.datapath.slots import units
 from ctctl.datapath.staging import begin, finish_interrupted, publish_maps, publish_record
 from ctctl.datapath.switch import Switch
-from ctctl.datapath.tunnel import make_overlay, remove_overlay, resolve_tunnel, with_overlay
+from ctctl.datapath.tunnel import BPF, DEVICE, make_overlay, remove_overlays, resolve_tunnel, with_overlay
 from ctctl.datapath.write import wanted_tables, write_tables
 from ctctl.kernel import bpffs as _bpffs
 from ctctl.kernel.map import UpdateMode
@@ -156,7 +156,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
     netns = request.netns or (record.netns if record else found)
     where = describe(netns)
     resolved = in_netns(netns, lambda: resolve_node(request.node, where))
-    node, makes_overlay = in_netns(netns, lambda: resolve_tunnel(resolved, record))
+    node, makes_overlay = in_netns(netns, lambda: resolve_tunnel(resolved))
     kept = open_pins(paths, only=STATE_MAPS)
     pool = closing.enter_context(MapPool(kept))
     for name in check_sizes(kept, tables.map_sizes(node), resize=request.resize):
@@ -200,20 +200,21 @@ def _carry_out(plan: _Plan, closing: contextlib.ExitStack) -> None:
     step("links")
     switch.commit()
     pool.carry_over(mode=UpdateMode.NOEXIST)
+    if plan.record is not None and (plan.record.tunnel, plan.node.datapath.tunnel) == (DEVICE, BPF):
+        in_netns(plan.netns, lambda: remove_overlays(paths.node))
     step("record")
     publish_record(paths)
     step("done")
 
 
 def _make_overlay(plan: _Plan, undo: contextlib.ExitStack) -> None:
-    overlay = plan.node.node.overlay
-    if not plan.makes_overlay or overlay is None or overlay.ifindex is not None:
+    overlay, node = plan.node.node.overlay, plan.paths.node
+    if not plan.makes_overlay or overlay is None:
         return
-    name = overlay.name
-    plan.request.step(f"make geneve device {name}")
-    ifindex = in_netns(plan.netns, lambda: make_overlay(name))
-    undo.callback(in_netns, plan.netns, lambda: remove_overlay(name))
-    plan.node = with_overlay(plan.node, name, ifindex)
+    plan.request.step(f"make geneve device {overlay.name}")
+    undo.callback(in_netns, plan.netns, lambda: remove_overlays(node))
+    ifindex = in_netns(plan.netns, lambda: make_overlay(node, overlay.name))
+    plan.node = with_overlay(plan.node, overlay.name, ifindex)
 
 
 def _record(plan: _Plan, staged: Staged) -> NodeRecord:
@@ -228,7 +229,6 @@ def _record(plan: _Plan, staged: Staged) -> NodeRecord:
         slots=tuple(staged.programs),
         file_path=node.path,
         file_text=plan.request.text,
-        made_overlay=plan.makes_overlay,
         rodata={slot: plain_config(config) for slot, config in staged.config.items()},
         endpoints={str(endpoint.ip): endpoint.name for endpoint in node.endpoints},
         services={str(service.id): service.name for service in node.services},

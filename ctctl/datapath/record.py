@@ -52,8 +52,6 @@ class NodeRecord:
     slots: tuple[SlotRecord, ...]
     file_path: str
     file_text: str
-    #: the geneve device was made by the loader, and goes with the node
-    made_overlay: bool = False
     rodata: dict[str, dict[str, Any]] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)

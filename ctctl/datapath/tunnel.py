@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from ctctl.config.node import NodeFile, Overlay
-from ctctl.datapath.record import NodeRecord
 from ctctl.datapath.resolve import find_interface
 from ctctl.errors import ConfigError, KernelError, UnsupportedError
 
@@ -18,8 +19,8 @@ _DEFAULT_NAME = "ctctl_geneve"
 _PORT = 6081
 
 
-def resolve_tunnel(node: NodeFile, record: NodeRecord | None) -> tuple[NodeFile, bool]:
-    """(``node`` with ``tunnel`` decided and the overlay's index, whether the loader makes the device).
+def resolve_tunnel(node: NodeFile) -> tuple[NodeFile, bool]:
+    """(``node`` with ``tunnel`` decided and the overlay's index, whether the loader must make the device).
 
     ``auto`` uses a collect_md geneve device that the node file names and that exists, and encapsulates in
     BPF otherwise. Runs in the node's namespace. Raises ConfigError for a device of another kind.
@@ -33,8 +34,7 @@ def resolve_tunnel(node: NodeFile, record: NodeRecord | None) -> tuple[NodeFile,
         found = None
     if found is None and wanted != DEVICE:
         return replace(node, datapath=replace(node.datapath, tunnel=BPF)), False
-    made = found is None or (record is not None and record.made_overlay)
-    return with_overlay(node, name, found.ifindex if found else None), made
+    return with_overlay(node, name, found.ifindex if found else None), found is None
 
 
 def with_overlay(node: NodeFile, name: str, ifindex: int | None) -> NodeFile:
@@ -46,38 +46,49 @@ def with_overlay(node: NodeFile, name: str, ifindex: int | None) -> NodeFile:
     )
 
 
-def make_overlay(name: str) -> int:
-    """Make a collect_md geneve device in this thread's namespace; its index. Raises UnsupportedError, KernelError."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
+def make_overlay(node: str, name: str) -> int:
+    """Make a collect_md geneve device for ``node`` in this thread's namespace; its index.
 
-    with IPRoute() as route:
-        try:
-            route.link("add", ifname=name, kind="geneve", geneve_port=_PORT, geneve_collect_metadata=True)
-            ifindex: int = route.link_lookup(ifname=name)[0]
-            route.link("set", index=ifindex, state="up")
-        except NetlinkError as error:
-            if error.code in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise UnsupportedError(
-                    "this kernel has no geneve device (CONFIG_GENEVE): use tunnel: bpf or auto in the node file"
-                ) from error
-            raise KernelError("make geneve device", name, error.code) from error
+    Its alias says whose it is: ``remove_overlays`` goes by that. Raises UnsupportedError, KernelError.
+    """
+    with _rtnetlink("make geneve device", name) as route:
+        route.link("add", ifname=name, kind="geneve", geneve_port=_PORT, geneve_collect_metadata=True)
+        ifindex: int = route.link_lookup(ifname=name)[0]
+        route.link("set", index=ifindex, ifalias=_alias(node))
+        route.link("set", index=ifindex, state="up")
     return ifindex
 
 
-def remove_overlay(name: str) -> None:
-    """Remove a device made by ``make_overlay``. One that is gone is fine."""
+def remove_overlays(node: str) -> None:
+    """Remove what ``make_overlay`` made for ``node`` in this thread's namespace. Raises KernelError."""
+    with _rtnetlink("remove geneve device of node", node) as route:
+        for link in route.get_links():
+            if link.get_attr("IFLA_IFALIAS") == _alias(node):
+                route.link("del", index=link["index"])
+
+
+def _alias(node: str) -> str:
+    return f"ctctl/{node}"
+
+
+@contextmanager
+def _rtnetlink(what: str, name: str) -> Iterator[Any]:
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    with IPRoute() as route, contextlib.suppress(NetlinkError, IndexError):
-        route.link("del", index=route.link_lookup(ifname=name)[0])
+    try:
+        with IPRoute() as route:
+            yield route
+    except NetlinkError as error:
+        if error.code == errno.EOPNOTSUPP:
+            raise UnsupportedError(
+                "this kernel has no geneve device (CONFIG_GENEVE): use tunnel: bpf or auto in the node file"
+            ) from error
+        raise KernelError(what, name, error.code) from error
 
 
 def _collects_metadata(ifindex: int) -> bool:
-    from pyroute2 import IPRoute
-
-    with IPRoute() as route:
+    with _rtnetlink("query interface", str(ifindex)) as route:
         info = route.get_links(ifindex)[0].get_attr("IFLA_LINKINFO")
     if info is None or info.get_attr("IFLA_INFO_KIND") != "geneve":
         return False

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctctl.datapath.attach import detach, find_attachments
 from ctctl.datapath.lock import DEFAULT_WAIT_S, node_lock
-from ctctl.datapath.netns import in_netns
+from ctctl.datapath.netns import candidates, in_netns
 from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, choose_node, list_nodes, remove_if_empty, remove_tree
 from ctctl.datapath.preflight import require_privileges
 from ctctl.datapath.record import MAP_NAME, NodeRecord, read_record
-from ctctl.datapath.tunnel import remove_overlay
-from ctctl.errors import NotFoundError
+from ctctl.datapath.tunnel import DEVICE, remove_overlays
+from ctctl.errors import CtctlError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def unload(
         for found in find_attachments(paths, record, thorough=True):
             step(f"detach {found.slot}")
             detach(found)
-        _remove_overlay(record)
+        _remove_overlays(paths, record)
         step("unpin")
         remove_tree(paths.dir)
     remove_if_empty(paths.dir.parent)
@@ -74,12 +75,10 @@ def _report(paths: NodePaths, record: NodeRecord | None) -> UnloadReport:
     return UnloadReport(paths.node, str(paths.dir), tuple(attached), tuple(paths.map_pins()))
 
 
-def _remove_overlay(record: NodeRecord | None) -> None:
-    if record is None or not record.made_overlay:
+def _remove_overlays(paths: NodePaths, record: NodeRecord | None) -> None:
+    """The geneve device that a load made, where there may be one."""
+    if record is not None and record.tunnel != DEVICE and not paths.staging.exists():
         return
-    name = next((slot.interface for slot in record.slots if slot.program == "from_overlay"), None)
-    if name is not None:
-        try:
-            in_netns(record.netns, lambda: remove_overlay(name))
-        except NotFoundError:
-            return  # the namespace is gone, and the device with it
+    for netns in candidates(record):
+        with contextlib.suppress(CtctlError):
+            in_netns(netns, lambda: remove_overlays(paths.node))
