@@ -12,6 +12,7 @@ from ctctl.config.node import NodeFile, Overlay
 from ctctl.datapath.resolve import find_interface
 from ctctl.errors import ConfigError, KernelError, UnsupportedError
 
+AUTO = "auto"
 BPF = "bpf"
 DEVICE = "device"
 
@@ -27,7 +28,8 @@ def resolve_tunnel(node: NodeFile) -> tuple[NodeFile, bool]:
     """
     wanted, overlay = node.datapath.tunnel, node.node.overlay
     name = overlay.name if overlay is not None else _DEFAULT_NAME
-    found = find_interface(name) if wanted != BPF else None
+    named = wanted == DEVICE or (wanted == AUTO and overlay is not None)
+    found = find_interface(name) if named else None
     if found is not None and not _collects_metadata(found.ifindex):
         if wanted == DEVICE:
             raise ConfigError(f"overlay: {name!r} is no geneve device in collect_md mode", path=node.path)
