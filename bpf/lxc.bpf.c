@@ -30,6 +30,15 @@ static __always_inline int pod_ethertype(struct __sk_buff *skb, bool *ipv4)
 	return ethertype ? -REASON_UNKNOWN_L3 : -REASON_UNSUPPORTED_L2;
 }
 
+static __always_inline struct pkt pod_begin(struct __sk_buff *skb, enum ctctl_hook hook)
+{
+	struct pkt p = hook_begin(skb, hook);
+
+	if (p.ev)
+		p.ev->endpoint_id = cfg_ep_id;
+	return p;
+}
+
 static __always_inline int pod_parse(struct __sk_buff *skb, struct pkt *p)
 {
 	int ret = pkt_parse_l4(skb, p);
@@ -120,6 +129,8 @@ static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt
 		return icmp_no_service(skb, p, cfg_ep_ifindex);
 	if (ret)
 		return ret;
+	if (p->ev)
+		p->ev->dst_identity = identity_of_peer(p->t.daddr);
 	ret = egress_track(skb, p, &lb, &loopback);
 	if (ret)
 		return ret;
@@ -132,7 +143,7 @@ static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt
 SEC("tc")
 int from_container(struct __sk_buff *skb)
 {
-	struct pkt p = hook_begin(skb, HOOK_FROM_CONTAINER);
+	struct pkt p = pod_begin(skb, HOOK_FROM_CONTAINER);
 	bool ipv4;
 	int ret;
 
@@ -217,7 +228,7 @@ static __always_inline int to_container_ipv4(struct __sk_buff *skb, struct pkt *
 SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
-	struct pkt p = hook_begin(skb, HOOK_TO_CONTAINER);
+	struct pkt p = pod_begin(skb, HOOK_TO_CONTAINER);
 	bool ipv4;
 	int ret;
 

@@ -167,8 +167,6 @@ ct_touch(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir, enum ct_want 
 	}
 	if ((flags & CT_CLOSED) != CT_CLOSED)
 		ct_refresh(p, e, dir, tcp, tcp_flags);
-	else
-		event_why(p, WHY_DEAD);
 	if (cfg_accounting) {
 		__sync_fetch_and_add(&e->packets, 1);
 		__sync_fetch_and_add(&e->bytes, p->len);
@@ -178,6 +176,8 @@ ct_touch(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir, enum ct_want 
 	} else if ((tcp_flags & TCP_SYN) && (flags & CT_CLOSED)) {
 		ct_reopen(p, e, dir);
 		return false;
+	} else if ((flags & CT_CLOSED) == CT_CLOSED) {
+		event_why(p, WHY_DEAD);
 	}
 	return true;
 }

@@ -77,8 +77,6 @@ policy_check(struct __sk_buff *skb, struct pkt *p, __u32 endpoint_id, bool egres
 	key.identity = egress ? identity_of_peer(peer) : identity_of_source(p->src_identity, peer);
 	key.dport = dport;
 	key.proto = p->t.nexthdr;
-	if (p->ev && egress)
-		p->ev->dst_identity = key.identity;
 	if (policy_ask_all(&key) == POLICY_ALLOW) {
 		event_why(p, WHY_POLICY_ALLOWED);
 		return OK;
