@@ -1,0 +1,289 @@
+"""Every check of the doctor: silent on a healthy table, and finding the fault made in a real one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ctctl.abi import layouts
+from ctctl.kernel.map import Map, MapType
+from ctctl.model.doctor import Diagnosis, Finding, Severity
+from ctctl.ops.doctor.diagnose import CHECKS, diagnose
+from ctctl.ops.doctor.facts import gather
+from ctctl.ops.gc import keys
+from ctctl.source.base import SourceOptions
+from ctctl.source.open import open_source
+from ctctl.source.snapshot import write_snapshot
+from tests.support.gctables import NOW, TableDir, entry, key4, nat4, table_dir
+
+pytestmark = pytest.mark.kernel
+
+TCP, ANY, TCP6, NAT = "cilium_ct4_global", "cilium_ct_any4_global", "cilium_ct6_global", "cilium_snat_v4_external"
+BACKENDS = "cilium_lb4_backends_v3"
+POD, PEER, CLIENT, VIP = "10.64.0.36", "10.64.0.64", "192.0.2.50", "10.68.0.1"
+SEEN, RX, TX, NODE_PORT, DSR = 0x10, 1, 2, 0x20, 0x80
+ID = 3096
+
+
+def put(node: TableDir, name: str, key: bytes, **fields: int) -> None:
+    node.maps[name].update(key, entry(**{"lifetime": NOW + 50, "src_sec_id": ID} | fields))
+
+
+def related(node: TableDir, src: str, dst: str, flags: int) -> None:
+    put(node, ANY, key4(src, 0, dst, 0, proto=1, flags=flags | 2))
+
+
+def backend(node: TableDir, number: int, state: int = 0) -> None:
+    value = bytes(layouts.lb4_backend(address=0x0A400040, port=8000, proto=6, flags=state))
+    node.maps[BACKENDS].update(number.to_bytes(4, "little"), value)
+
+
+def key6(number: int, flags: int = 0) -> bytes:
+    return number.to_bytes(16, "big") + b"\xfd" + bytes(15) + b"\x00\x50\x04\xd2\x06" + bytes([flags])
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[TableDir]:
+    """A healthy node that has one of everything the checks look at."""
+    with table_dir(tmp_path) as made:
+        for name in (TCP, ANY, TCP6, "cilium_ct_any6_global", NAT):
+            made.create(name, 1024)
+        made.add(BACKENDS, Map.create("backends", MapType.HASH, 4, 12, 64))
+        made.add("ctctl_stats", Map.create("ctctl_stats", MapType.PERCPU_ARRAY, 4, 8, layouts.CtctlStat.STAT_MAX))
+        # An open connection with its related entries, at either end; one that just begins; some that ended.
+        for flags in (0, 1):
+            put(made, TCP, key4(POD, 40000, PEER, 80, flags=flags), flags=SEEN, lifetime=NOW + 8000)
+            put(made, TCP, key4(POD, 40001, PEER, 80, flags=flags), flags=0)
+            related(made, POD, PEER, flags)
+        for port in range(50):
+            put(made, TCP, key4(POD, 41000 + port, PEER, 80), flags=SEEN, lifetime=NOW + 7000)
+            put(made, TCP, key4(POD, 42000 + port, PEER, 80), flags=SEEN | RX | TX, lifetime=NOW - port)
+            put(made, TCP, key4(POD, 43000 + port, PEER, 80), flags=SEEN | RX, lifetime=NOW + 7000)
+            put(made, ANY, key4(POD, 44000 + port, PEER, 53, proto=17), lifetime=NOW + 7)
+            made.maps[TCP6].update(key6(port), entry(lifetime=NOW + 100, src_sec_id=ID, flags=SEEN))
+        # A service connection, a DSR one with its SNAT entry, a masqueraded one with both of its.
+        put(made, TCP, key4(POD, 45000, VIP, 80, flags=4), backend_id=7, src_sec_id=0, flags=SEEN, rev_nat_index=3)
+        backend(made, 7)
+        dsr = key4(CLIENT, 46000, POD, 8000)
+        put(made, TCP, dsr, flags=DSR | SEEN, src_sec_id=2)
+        made.maps[NAT].update(keys.nat_key(dsr, dsr=True), nat4(VIP, 80))
+        masked = key4(POD, 47000, "8.8.8.8", 443)
+        put(made, TCP, masked, flags=SEEN)
+        forward, value = keys.nat_key(masked, dsr=False), nat4("10.0.0.1", 50000)
+        made.maps[NAT].update(forward, value)
+        made.maps[NAT].update(keys.reverse_nat_key(forward, value), keys.reverse_nat_value(forward, value))
+        # A live NodePort connection to a pod of this node: OUT and IN of the same tuple, both open.
+        for flags in (0, 1):
+            put(made, TCP, key4(CLIENT, 48000, POD, 8000, flags=flags), flags=SEEN | (0 if flags else NODE_PORT))
+        yield made
+
+
+def look(node: TableDir, **changes: object) -> Diagnosis:
+    with open_source(str(node.path), SourceOptions(now=NOW)) as source:
+        return diagnose(replace(gather(source, node=None, gc_interval_s=300), **changes))
+
+
+def checks(findings: Diagnosis) -> set[str]:
+    return {finding.check for finding in findings.findings}
+
+
+def only(node: TableDir, check: str, **changes: object) -> Finding:
+    found = look(node, **changes)
+    assert checks(found) == {check}, found.findings
+    return found.findings[0]
+
+
+def test_a_healthy_node_is_silent_to_every_check(node: TableDir) -> None:
+    found = look(node)
+    assert found.findings == ()
+    assert set(found.checks) == {check.name for check in CHECKS}
+    assert found.skipped == {}
+
+
+def test_pressure(node: TableDir) -> None:
+    put_many(node, ANY, 800, lambda i: (key4(POD, 1 + i, PEER, 53, proto=17), {}))
+    found = only(node, "pressure", growth={ANY: 10.0})
+    assert (found.map, found.severity) == (ANY, Severity.WARNING)
+    assert "full in" in found.summary
+    put_many(node, ANY, 150, lambda i: (key4(POD, 2000 + i, PEER, 53, proto=17), {}))
+    assert only(node, "pressure").severity is Severity.CRITICAL
+
+
+def put_many(node: TableDir, name: str, count: int, make: Callable[[int], tuple[bytes, dict[str, int]]]) -> None:
+    for i in range(count):
+        key, fields = make(i)
+        put(node, name, key, **fields)
+
+
+def test_gc_backlog(node: TableDir) -> None:
+    put_many(node, TCP, 40, lambda i: (key4(POD, 1 + i, PEER, 80), {"lifetime": NOW - 900 - i, "flags": SEEN}))
+    put_many(node, TCP6, 0, lambda i: (key6(i), {}))
+    # Both families behind, or it would be one that is starved.
+    for i in range(40):
+        node.maps[TCP6].update(key6(1000 + i), entry(lifetime=NOW - 900, src_sec_id=ID))
+    found = look(node)
+    assert checks(found) == {"gc-backlog"}
+    assert {finding.map for finding in found.findings} == {TCP, TCP6}
+    assert found.findings[0].evidence["oldest_s"] in (900, 939)
+
+
+def test_a_backlog_younger_than_the_interval_is_healthy(node: TableDir) -> None:
+    put_many(node, TCP, 100, lambda i: (key4(POD, 1 + i, PEER, 80), {"lifetime": NOW - 500, "flags": SEEN}))
+    assert look(node).findings == ()
+
+
+def test_family_starved(node: TableDir) -> None:
+    for i in range(60):
+        node.maps[TCP6].update(key6(1000 + i), entry(lifetime=NOW - 90_000, src_sec_id=ID))
+    found = look(node)
+    assert checks(found) == {"family-starved", "gc-backlog"}
+    (starved,) = [finding for finding in found.findings if finding.check == "family-starved"]
+    assert "IPv4 and not IPv6" in starved.summary
+
+
+def test_clock_mismatch(node: TableDir) -> None:
+    # Written in another clock: every lifetime and report is far ahead of this one.
+    offset = 16_777_216
+    table = node.maps[ANY]
+    for key, _ in list(table.items()):
+        table.update(key, entry(lifetime=NOW + offset + 60, last_tx_report=NOW + offset, src_sec_id=ID))
+    found = look(node)
+    assert checks(found) == {"clock-mismatch"}
+    assert found.findings[0].severity is Severity.CRITICAL
+    assert found.skipped["gc-backlog"] == "the table's clock is another one"
+
+
+def test_table_memory(node: TableDir) -> None:
+    total = sum(look_facts(node).table_bytes.values())
+    assert total > 5 * 1024 * 56
+    found = only(node, "table-memory", memory_bytes=total * 5)
+    assert found.evidence["bytes"] == total
+    assert look(node, memory_bytes=total * 50).findings == ()
+
+
+def look_facts(node: TableDir):
+    with open_source(str(node.path), SourceOptions(now=NOW)) as source:
+        return gather(source, node=None, gc_interval_s=300)
+
+
+def test_insertion_failures_with_the_kernels_error(node: TableDir) -> None:
+    table = node.maps["ctctl_stats"]
+    zeros = table.value_bytes - 8
+    for stat, number in (("STAT_CT_CREATE_FAILED", 5), ("STAT_CT_CREATE_ERRNO", errno.ENOMEM)):
+        index = int(layouts.CtctlStat[stat]).to_bytes(4, "little")
+        table.update(index, number.to_bytes(8, "little") + bytes(zeros))
+    found = only(node, "insertion-failed")
+    assert found.evidence["failed"] == 5
+    assert "ENOMEM (Cannot allocate memory)" in found.summary
+
+
+def test_backend_gone(node: TableDir) -> None:
+    node.maps[BACKENDS].delete((7).to_bytes(4, "little"))
+    found = only(node, "backend-gone")
+    assert found.evidence["backend_ids"] == [7]
+    assert found.evidence["examples"] == [f"SVC TCP {POD}:45000 -> {VIP}:80"]
+
+
+def test_backend_terminating(node: TableDir) -> None:
+    backend(node, 7, state=1)
+    assert only(node, "backend-terminating").evidence["backend_ids"] == [7]
+
+
+def test_half_closed(node: TableDir) -> None:
+    put_many(node, TCP, 60, lambda i: (key4(POD, 100 + i, PEER, 80), {"flags": SEEN | TX, "lifetime": NOW + 7000}))
+    found = only(node, "half-closed")
+    assert found.evidence["half_closed"] == 110
+    assert found.evidence["top"] == {PEER: 110}
+
+
+def test_syn_only_by_source(node: TableDir) -> None:
+    put_many(node, TCP, 120, lambda i: (key4("203.0.113.9", 100 + i, PEER, 80, flags=1), {"flags": 0}))
+    related(node, "203.0.113.9", PEER, 1)
+    found = only(node, "syn-only")
+    assert list(found.evidence["sources"].items()) == [("203.0.113.9", 120), (POD, 2)]
+
+
+def test_snat_missing(node: TableDir) -> None:
+    node.maps[NAT].delete(keys.nat_key(key4(CLIENT, 46000, POD, 8000), dsr=True))
+    found = only(node, "snat-missing")
+    assert found.severity is Severity.CRITICAL
+    assert found.evidence["examples"] == [f"OUT TCP {CLIENT}:46000 -> {POD}:8000"]
+
+
+def test_snat_orphans(node: TableDir) -> None:
+    node.maps[TCP].delete(key4(POD, 47000, "8.8.8.8", 443))
+    assert only(node, "snat-orphans").evidence["orphans"] == 2
+
+
+def test_shadowed(node: TableDir) -> None:
+    put(node, TCP, key4(CLIENT, 48000, POD, 8000), flags=SEEN | NODE_PORT | RX | TX, lifetime=NOW + 5)
+    found = only(node, "shadowed")
+    assert found.evidence["examples"] == [f"OUT TCP {CLIENT}:48000 -> {POD}:8000"]
+
+
+def test_related_gone(node: TableDir) -> None:
+    node.maps[ANY].delete(key4(POD, 0, PEER, 0, proto=1, flags=2))
+    found = only(node, "related-gone")
+    assert found.evidence["examples"] == [f"OUT TCP {POD}:40001 -> {PEER}:80"]
+
+
+def test_identity_zero(node: TableDir) -> None:
+    put(node, TCP, key4("10.64.0.99", 1, PEER, 80, flags=1), flags=SEEN, src_sec_id=0)
+    assert only(node, "identity-0").evidence["sources"] == {"10.64.0.99": 1}
+
+
+def doctor(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ctctl", "doctor", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_command_line(node: TableDir, tmp_path: Path) -> None:
+    where = ("--from", node.path, "--now", NOW)
+    healthy = doctor(*where)
+    assert (healthy.returncode, "healthy, 14 checks" in healthy.stdout) == (0, True), healthy.stderr
+    put(node, TCP, key4("10.64.0.99", 1, PEER, 80, flags=1), flags=SEEN, src_sec_id=0)
+    found = doctor(*where)
+    assert found.returncode == 3
+    assert "warning identity-0 cilium_ct4_global" in found.stdout
+    document = json.loads(doctor(*where, "-o", "json").stdout)
+    assert document["schema"] == "ctctl/doctor/v1"
+    assert [finding["check"] for finding in document["findings"]] == ["identity-0"]
+    assert document["findings"][0]["evidence"]["entries"] == 1
+    assert document["findings"][0]["advice"]
+
+
+def test_trend_of_a_growing_table(node: TableDir) -> None:
+    with open_source(str(node.path), SourceOptions(now=NOW)) as source:
+        table = source.tables[0]
+        read, calls = table.read, []
+
+        def growing():
+            # Between the two counts a hundred connections begin.
+            if calls:
+                put_many(node, TCP, 100, lambda i: (key4(POD, 1 + i, PEER, 80), {"flags": SEEN}))
+            calls.append(1)
+            return read()
+
+        table.read = growing
+        facts = gather(source, node=None, gc_interval_s=300, sample_s=0.05)
+    assert facts.growth[TCP] > 100
+    assert facts.growth[TCP6] == 0
+
+
+def test_works_on_a_snapshot(node: TableDir, tmp_path: Path) -> None:
+    put(node, TCP, key4("10.64.0.99", 1, PEER, 80, flags=1), flags=SEEN, src_sec_id=0)
+    snapshot = tmp_path / "tables.ctctl"
+    with open_source(str(node.path), SourceOptions(now=NOW)) as source, snapshot.open("wb") as stream:
+        write_snapshot(source, source.tables, lambda table: table.read(), stream)
+    found = doctor("--from", snapshot, "--now", NOW, "-o", "json")
+    assert found.returncode == 3, found.stderr
+    document = json.loads(found.stdout)
+    assert [finding["check"] for finding in document["findings"]] == ["identity-0"]
+    assert "insertion-failed" in document["sources"][0]["skipped"]
