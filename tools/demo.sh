@@ -46,18 +46,15 @@ run lab list --name "$LAB"
 heading 'Two pods talk, on two nodes: real ping, datagrams and HTTP'
 run lab run --name "$LAB" pod-to-pod
 
-heading "What is in the table: the client's node"
+heading "What is in the table: the client's node, then the server's"
 run ct list --node "$NODE_A"
-
-heading "The same connections at the server's node"
 run ct list --node "$NODE_B"
-printf '\n%sand as the Cilium CLI would write it%s\n' "$dim" "$plain"
-run ct list --node "$NODE_B" -o cilium
 
 heading 'What happens to a flow: every hook it passes, live'
-printf '%s$ ctctl trace "tcp 10.64.0.36 > %s" --live --count 6 & ctctl lab exec pod1 -- curl http://%s/%s\n' \
+printf '%s$ ctctl trace "tcp 10.64.0.36 > %s" --live --count 6 &\n$ ctctl lab exec pod1 -- curl http://%s/%s\n' \
   "$dim" "$SERVER" "$SERVER" "$plain"
-"$CTCTL" trace "tcp 10.64.0.36 > $SERVER" --live --count 6 --for 15s >"$work/trace" 2>"$work/trace.err" &
+"$CTCTL" trace "tcp 10.64.0.36 > $SERVER" --live --count 6 --for 15s --node "$NODE_A" --node "$NODE_B" \
+  >"$work/trace" 2>"$work/trace.err" &
 tracer=$!
 wait_for_text "$work/trace.err"
 "$CTCTL" lab exec --name "$LAB" pod1 -- curl -sS "http://$SERVER/"
@@ -68,3 +65,6 @@ cat "$work/trace"
 heading 'What would garbage collection do'
 run gc --dry-run --node "$NODE_A"
 
+heading 'The tables of both nodes at the end, as operators grep them today'
+run ct list --node "$NODE_A" -o cilium
+run ct list --node "$NODE_B" -o cilium

@@ -43,10 +43,21 @@ def load_node(topology: Topology, node: Node, say: Say) -> None:
 def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], without: Collection[str]) -> None:
     """Change the services of a loaded node in place, as ``ctctl apply`` does.
 
-    Raises what ``ctctl.datapath.update.update`` raises.
+    Raises what ``ctctl.datapath.update.update`` and ``load`` raise.
     """
     document = node_document(topology, node, states=states, without=without)
-    update(_request(topology, node, lambda _line: None, document))
+    request = _request(topology, node, lambda _line: None, document)
+    try:
+        update(request)
+    except NotFoundError:
+        # An update that was killed half way is for a load to complete.
+        load(request)
+
+
+def is_as_built(topology: Topology, node: Node) -> bool:
+    """Whether the node's file says what ``lab up`` wrote; not so after a story that was killed half way."""
+    path = topology.node_file(node.name)
+    return path.exists() and path.read_text() == node_yaml(node_document(topology, node))
 
 
 def _request(topology: Topology, node: Node, say: Say, document: dict[str, Any]) -> LoadRequest:

@@ -35,6 +35,7 @@ _PROTOCOLS = {"TCP": _TCP, "UDP": _UDP, "ICMP": _ICMP}
 
 #: A table is written before the packet is delivered, but the last ACK of a connection may still be on its way.
 _SETTLE_S = 3.0
+_REPORT_INTERVAL_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,9 @@ class Want:
     tx_flags_seen: int | None = None
     rx_flags_seen: int | None = None
     backend_id: int | None = None
-    #: seconds until it expires, most; the least is 3 less
-    remaining: int | None = None
+    #: What its last packet gave it to live, seconds. A report can be up to the report interval (5 s) older
+    #: than the last packet, so that a few more are fine.
+    timeout_s: int | None = None
 
     def __str__(self) -> str:
         words = [f"{self.proto} {self.direction} {self.src} -> {self.dst}{' related' if self.related else ''}"]
@@ -64,16 +66,16 @@ class Want:
                 words.append(f"{field.name}={_flag_words(value) if isinstance(value, CtFlags) else value}")
         return " ".join(words)
 
-    def mismatches(self, entry: CtEntry, now: int) -> list[str]:
+    def mismatches(self, entry: CtEntry) -> list[str]:
         """What of ``entry`` differs, in words; empty if it is the wanted one."""
         wrong = []
         for name in ("flags", "state", "src_sec_id", "rev_nat", "tx_flags_seen", "rx_flags_seen", "backend_id"):
             wanted, found = getattr(self, name), getattr(entry, name)
             if wanted is not None and wanted != found:
                 wrong.append(f"{name} is {_flag_words(found) if isinstance(found, CtFlags) else found}")
-        left = entry.remaining(now)
-        if self.remaining is not None and not self.remaining - 3 <= left <= self.remaining:
-            wrong.append(f"remaining is {left}")
+        given = entry.lifetime - max(entry.last_tx_report, entry.last_rx_report)
+        if self.timeout_s is not None and not self.timeout_s <= given <= self.timeout_s + _REPORT_INTERVAL_S:
+            wrong.append(f"it expires {given} s after its last report")
         return wrong
 
 
@@ -241,12 +243,12 @@ class Session:
 
         def there() -> bool:
             found[:] = [entry for entry in self.entries(node) if _same_flow(want, entry)]
-            return any(not want.mismatches(entry, int(time.monotonic())) for entry in found)
+            return any(not want.mismatches(entry) for entry in found)
 
         if not wait_until(there, _SETTLE_S):
             if not found:
                 raise StoryError(f"{node}: no entry {want}")
-            wrong = "; ".join(want.mismatches(found[0], int(time.monotonic())))
+            wrong = "; ".join(want.mismatches(found[0]))
             raise StoryError(f"{node}: expected {want}, but {wrong}")
         self.report.checked(f"{node}: {what or want}")
         return found[0]

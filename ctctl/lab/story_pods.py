@@ -36,9 +36,9 @@ def _expect_closed_tcp(session: Session, node: str, direction: Direction, flow: 
             rev_nat=0,
             tx_flags_seen=ALL_SEEN,
             rx_flags_seen=ALL_SEEN,
-            remaining=TCP_FIN_S,
+            timeout_s=TCP_FIN_S,
         ),
-        f"TCP {direction} {client.ip}:{port} -> {server.ip}:{SERVE_PORT}, closed by both sides, 10 s left",
+        f"TCP {direction} {client.ip}:{port} -> {server.ip}:{SERVE_PORT}, closed by both sides, 10 s to live",
     )
     outgoing = direction is Direction.OUT
     session.expect(
@@ -68,7 +68,7 @@ def _talk(session: Session, client: Pod, server: Pod, client_node: str, server_n
     for node, direction in ((client_node, Direction.OUT), (server_node, Direction.IN)):
         _expect_closed_tcp(session, node, direction, (client, answer.source_port, server))
         flow = (f"{client.ip}:{datagram.source_port}", f"{server.ip}:{SERVE_PORT}")
-        session.expect(node, Want(direction, "UDP", *flow, flags=CtFlags(0), state=CtState.NEW, remaining=ANY_S))
+        session.expect(node, Want(direction, "UDP", *flow, flags=CtFlags(0), state=CtState.NEW, timeout_s=ANY_S))
         _expect_echo(session, node, direction, client, server)
 
 
@@ -126,8 +126,8 @@ def icmp_error(session: Session) -> None:
     session.check(refused, "the ICMP port unreachable reached the socket")
     for node, direction in ((client.node, Direction.OUT), (server.node, Direction.IN)):
         flow = (f"{client.ip}:{port}", f"{server.ip}:{CLOSED_PORT}")
-        session.expect(node, Want(direction, "UDP", *flow, src_sec_id=client.identity, remaining=ANY_S))
-        session.expect(node, Want(direction, "ICMP", f"{client.ip}:0", f"{server.ip}:0", related=True, remaining=ANY_S))
+        session.expect(node, Want(direction, "UDP", *flow, src_sec_id=client.identity, timeout_s=ANY_S))
+        session.expect(node, Want(direction, "ICMP", f"{client.ip}:0", f"{server.ip}:0", related=True, timeout_s=ANY_S))
     _error_through_service(session, client)
     related = [event for event in session.events() if any(r.result is CtResult.RELATED for r in event.lookups)]
     session.check(len(related) >= 4, f"{len(related)} lookups of ICMP errors answered RELATED, and skipped policy")

@@ -41,7 +41,7 @@ def _expect_service(
             backend_id=backend_id(service, pod),
             tx_flags_seen=ALL_SEEN,
             rx_flags_seen=0,
-            remaining=TCP_FIN_S,
+            timeout_s=TCP_FIN_S,
         ),
         f"TCP SVC {source} -> {vip or _vip(service)}:{service.port}, backend {backend_id(service, pod)} ({pod})",
     )
@@ -72,7 +72,7 @@ def _expect_flow(
             rev_nat=rev_nat,
             tx_flags_seen=ALL_SEEN,
             rx_flags_seen=ALL_SEEN,
-            remaining=TCP_FIN_S,
+            timeout_s=TCP_FIN_S,
         ),
     )
     if not related:
@@ -257,7 +257,7 @@ def udp(session: Session) -> None:
         client.node,
         Want(_SVC, "UDP", source, f"{_vip(dns)}:{dns.port}", rev_nat=dns.id, backend_id=backend_id(dns, "pod3")),
     )
-    session.expect(client.node, Want(_OUT, "UDP", source, target, rev_nat=dns.id, remaining=ANY_S))
+    session.expect(client.node, Want(_OUT, "UDP", source, target, rev_nat=dns.id, timeout_s=ANY_S))
     session.expect(server.node, Want(_IN, "UDP", source, target, rev_nat=0, src_sec_id=client.identity))
     session.report.say(f"Three from outside to {_vip(outside)}:{outside.port}: DSR, with the option on each.")
     for _ in range(3):

@@ -47,6 +47,8 @@ def run_story(topology: Topology, story: Story, report: Reporter) -> None:
     require_up(topology)
     with locked(topology):
         require_up(topology)
+        if not all(datapaths.is_as_built(topology, node) for node in topology.nodes):
+            configure({}, frozenset())
         report.begin(story)
         with EventTap(list(names)) as tap:
             session = Session(topology, pins, report, _LabTap(tap, names), configure)

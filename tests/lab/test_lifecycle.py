@@ -144,6 +144,34 @@ def test_exec_passes_output_and_status(lab: Topology) -> None:
     assert "no-such-program" in missing.stderr
 
 
+def test_up_mounts_the_bpffs_and_says_so(fresh_lab: Topology) -> None:
+    """As on a fresh machine, where /sys/fs/bpf is a plain folder: in a mount namespace without it."""
+    ctctl = " ".join(CTCTL)
+    script = f"""
+        set -e
+        while umount /sys/fs/bpf 2>/dev/null; do :; done
+        {ctctl} lab list --name {fresh_lab.name} >&2
+        {ctctl} lab up --name {fresh_lab.name}
+        {ctctl} lab exec --name {fresh_lab.name} pod1 -- curl -sS http://10.64.1.36:8000/
+        {ctctl} lab down --name {fresh_lab.name}
+    """
+    command = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "pod3\n"
+    assert done.stderr.count("mounted a BPF file system at /sys/fs/bpf") == 1
+
+
+def test_a_story_that_was_killed_does_not_spoil_the_next(lab: Topology) -> None:
+    """SIGKILL while a backend is terminating: the next story starts from the services as they were."""
+    command = [*CTCTL, "lab", "run", "backend-drain", "--name", lab.name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("is removed" in said for said in process.stdout)
+        process.kill()
+    ctctl("lab", "run", "backend-drain", "--name", lab.name)
+
+
 def test_up_needs_root(fresh_lab: Topology) -> None:
     """Root without its capabilities, as in a container: one line, status 4."""
     powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]

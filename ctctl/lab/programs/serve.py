@@ -46,10 +46,12 @@ async def _serve(name: str, reader: asyncio.StreamReader, writer: asyncio.Stream
             wanted = re.match(r"GET /bytes/(\d{1,10}) ", request)
             length = min(int(wanted[1]), MAX_BYTES) if wanted else len(name) + 1
             head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n"
-            writer.write((head + ("Connection: close\r\n" if close else "") + "\r\n").encode())
+            head += "Connection: close\r\n\r\n" if close else "\r\n"
             if not wanted:
-                writer.write(f"{name}\n".encode())
+                # In one piece: a client that reads once has it all.
+                writer.write(f"{head}{name}\n".encode())
             else:
+                writer.write(head.encode())
                 for start in range(0, length, CHUNK):
                     writer.write(b"x" * min(CHUNK, length - start))
                     await writer.drain()
