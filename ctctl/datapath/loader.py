@@ -18,7 +18,7 @@ from ctctl.datapath import tables
 from ctctl.datapath.attach import Attachment, AttachMode, choose_mode, find_attachments
 from ctctl.datapath.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.datapath.netns import describe, in_netns
-from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
+from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, list_nodes, remove_if_empty, remove_tree
 from ctctl.datapath.pool import STATE_MAPS, MapPool, check_sizes, open_pins
 from ctctl.datapath.preflight import ensure_bpffs, require_kernel_btf, require_privileges
 from ctctl.datapath.programs import Staged, load_units, plain_config
@@ -29,6 +29,7 @@ from ctctl.datapath.staging import begin, finish_interrupted, publish_maps, publ
 from ctctl.datapath.switch import Switch
 from ctctl.datapath.tunnel import BPF, DEVICE, make_overlay, remove_overlays, resolve_tunnel, with_overlay
 from ctctl.datapath.write import wanted_tables, write_tables
+from ctctl.errors import UsageError
 from ctctl.kernel import bpffs as _bpffs
 from ctctl.kernel.map import UpdateMode
 from ctctl.kernel.netns import netns_path
@@ -157,6 +158,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
     where = describe(netns)
     resolved = in_netns(netns, lambda: resolve_node(request.node, where))
     node, makes_overlay = in_netns(netns, lambda: resolve_tunnel(resolved))
+    _refuse_taken(request, node, in_netns(netns, netns_inode))
     kept = open_pins(paths, only=STATE_MAPS)
     pool = closing.enter_context(MapPool(kept))
     for name in check_sizes(kept, tables.map_sizes(node), resize=request.resize):
@@ -174,6 +176,21 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
         pool=pool,
         makes_overlay=makes_overlay,
     )
+
+
+def _refuse_taken(request: LoadRequest, node: NodeFile, netns: int) -> None:
+    """Two nodes on one device would each see what the other left over. Raises UsageError."""
+    wanted = {slot.ifindex: slot.interface for unit in units(node) for slot in unit.slots if slot.ifindex}
+    for name in list_nodes(request.bpffs):
+        other = NodePaths(request.bpffs, name)
+        record = read_record(other.map(MAP_NAME))
+        if name == request.paths.node or record is None or record.netns_inode != netns:
+            continue
+        # Asked of the kernel: a namespace that is gone leaves its number and indexes to the next one.
+        attached = find_attachments(other, record)
+        taken = next((wanted[found.ifindex] for found in attached if found.ifindex in wanted), None)
+        if taken is not None:
+            raise UsageError(f"interface {taken!r} belongs to node {name}: unload that node first")
 
 
 def _carry_out(plan: _Plan, closing: contextlib.ExitStack) -> None:

@@ -24,7 +24,9 @@ from ctctl.kernel import tc
 from ctctl.kernel.link import Direction, TcxLink, query_tcx
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
+from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
+from tests.support.bpf import compile_source
 from tests.support.nodes import BPFFS, POD_NET, TestNode, make_node, run
 from tests.support.standin import stand_ins
 from tests.support.wait import wait_for
@@ -321,6 +323,42 @@ def test_map_of_another_layout_is_refused(node: TestNode) -> None:
     assert tcx_programs(node) == set()
     unload(node.name)
     assert not node.dir.exists()
+
+
+FOREIGN = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "ctctl/abi.h"
+struct entry {{ __u64 reserved0, backend_id, packets, bytes; __u32 lifetime; __u16 flags; __be16 rev_nat_index;
+	__u16 {first}, {second}; __u32 src_sec_id, last_tx_report, last_rx_report; }};
+struct {{
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct ipv4_ct_tuple);
+	__type(value, struct entry);
+	__uint(max_entries, 4096);
+}} cilium_ct4_global SEC(".maps");
+"""
+
+
+def test_map_of_the_same_size_and_other_fields_is_refused(node: TestNode) -> None:
+    node.dir.mkdir(parents=True)
+    source = FOREIGN.format(first="ifindex", second="seen")
+    with BpfObject.open(compile_source("foreign_entry.bpf.c", source)) as foreign:
+        foreign.load()
+        foreign.map("cilium_ct4_global").pin(node.dir / "cilium_ct4_global")
+    with pytest.raises(LayoutError, match=r"cilium_ct4_global: value: .*tx_flags_seen"):
+        load(node.request())
+    assert [path.name for path in node.dir.iterdir()] == ["cilium_ct4_global"]
+
+
+def test_a_device_of_another_node_is_refused(node: TestNode) -> None:
+    load(node.request())
+    document = node.document()
+    document["node"]["name"] = f"{node.name}b"
+    with pytest.raises(UsageError, match=f"interface 'lxc1' belongs to node {node.name}: unload that node first"):
+        load(node.request(**document))
+    assert not node.dir.with_name(f"{node.name}b").exists()
+    assert status(node).problems == ()
 
 
 def test_map_of_another_type_is_refused(node: TestNode) -> None:
