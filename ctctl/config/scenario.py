@@ -169,11 +169,8 @@ def _step(item: Item, number: int, nf: NodeFile) -> AnyStep:
             return GcStep(_common(fields, number), inner.parsed("endpoint", parse_ipv4, None))
         case "advance":
             return AdvanceStep(_common(Fields(item, what, ("advance", "expect", "note")), number))
-    raise item.error(f"{what}: says neither hook, op, service, gc nor advance; {_hint(item)}")
-
-
-def _hint(item: Item) -> str:
-    return hint(next(iter(item.entries), ""), _KINDS)
+    first = next(iter(item.entries), "")
+    raise item.error(f"{what}: {first!r} is no kind of step ({', '.join(_KINDS)}); {hint(first, _KINDS)}")
 
 
 def _common(fields: Fields, number: int) -> Step:
