@@ -20,6 +20,7 @@ from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel import info as _info
 from ctctl.kernel.failures import kernel_error, operation
 from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
+from ctctl.kernel.map_parallel import ParallelReader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -245,6 +246,13 @@ class Map:
     def batches(self, size: int = 4096, *, reuse: bool = True) -> Iterator[Batch]:
         """Every entry as Batches of up to about ``size``. With ``reuse`` a batch is valid until the next one."""
         return BatchReader(self, size, reuse=reuse, delete=False).run()
+
+    def parallel_batches(self, size: int = 4096) -> Iterator[Batch]:
+        """As ``batches``, read by two threads where that is sound: hash tables, more than one CPU.
+
+        Every batch is an array of its own; up to eight wait for the caller.
+        """
+        return ParallelReader(self, size).run()
 
     def drain(self, size: int = 4096) -> Iterator[Batch]:
         """As ``batches``, deleting what it hands out (BPF_MAP_LOOKUP_AND_DELETE_BATCH)."""

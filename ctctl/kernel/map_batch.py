@@ -52,20 +52,18 @@ class DeleteResult:
 class BatchReader:
     """One walk over a map by BPF_MAP_LOOKUP_BATCH, or LOOKUP_AND_DELETE_BATCH with ``delete``.
 
-    The kernel copies straight into the arrays handed out. ``stop`` is the cursor (a hash bucket)
-    at which to end, for readers that share a table; the cursor is opaque for other map types.
+    The kernel copies straight into the arrays handed out. ``start`` is a cursor to begin at, for
+    readers that share a hash table; the cursor is opaque for other map types.
     """
 
-    def __init__(
-        self, table: Map, size: int, *, reuse: bool, delete: bool, start: int | None = None, stop: int | None = None
-    ) -> None:
+    def __init__(self, table: Map, size: int, *, reuse: bool, delete: bool, start: int | None = None) -> None:
         if size < 1:
             raise ValueError(f"batch size {size}: at least 1")
         self._map = table
         self._size = min(size, max(table.info.max_entries, 1))
         self._reuse = reuse
         self._delete = delete
-        self._stop = stop
+        self._stop: int | None = None
         width = max(table.info.key_size, 8)
         self._cursor = ctypes.create_string_buffer(width)
         self._next = ctypes.create_string_buffer(width)
@@ -94,6 +92,10 @@ class BatchReader:
                 yield Batch(keys[:count], values[:count])
             if result == -errno.ENOENT or (self._stop is not None and self.position >= self._stop):
                 return
+
+    def stop_at(self, position: int) -> None:
+        """End with the batch that reaches this cursor."""
+        self._stop = position
 
     @property
     def position(self) -> int:
