@@ -1,34 +1,58 @@
-"""``ctctl ct``: the conntrack table, live or from a file."""
+"""``ctctl ct``: the conntrack table, live or from a file. Looking is here, changing in ``ct_change``."""
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from ctctl.cli.ct_change import register
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
-from ctctl.cli.options import RawOpt
+from ctctl.cli.options import ColorOpt, LayoutOpt, OutputOpt, RawOpt
+from ctctl.errors import UsageError
+from ctctl.render.output import ColorMode, Format
 
 app = typer.Typer(
-    add_completion=False,
     help="The conntrack table: list, get, stats, top, events, diff, delete.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
 )
 
 FilterArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="FILTER", help="e.g. 'proto == tcp and remaining < 30s and dst in 10.64.0.0/16'"),
 ]
+WatchOpt = Annotated[
+    float | None,
+    typer.Option("-w", "--watch", metavar="[SECS]", min=0.1, help="Again every SECS (default 1): only changes redraw."),
+]
 
 
-@app.command("list")
+class WatchCommand(TyperCommand):
+    """A command whose ``--watch`` may stand without a number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        for index, arg in enumerate(args):
+            spread.append(arg)
+            following = args[index + 1] if index + 1 < len(args) else ""
+            if arg in ("-w", "--watch") and not re.fullmatch(r"\d+(\.\d+)?", following):
+                spread.append("1")
+        return super().parse_args(ctx, spread)
+
+
+@app.command("list", cls=WatchCommand)
 @grouped
 def list_entries(
     expression: FilterArgument = None,
     time_diff: Annotated[bool, typer.Option("--time-diff", help="With -o cilium: show the remaining time.")] = False,
     raw: RawOpt = False,
+    watch: WatchOpt = None,
     *,
     wanted: FilterArgs,
     out: OutputArgs,
@@ -42,19 +66,213 @@ def list_entries(
     ctctl ct list --ip 10.64.0.0/24 --to-port 80 -o jsonl
     ctctl ct list --from cilium-sysdump.zip -o wide
     """
-    from ctctl.cli.report import opened
+    from ctctl.cli.report import opened, require_tables
+    from ctctl.ops.ct_names import names_of
     from ctctl.ops.ct_rows import matching, rows
-    from ctctl.render.ct_list import write_listing
+    from ctctl.render.ct_list import needs_names, write_listing
 
     options = out.options()
     selection = wanted.filter(expression)
     with opened(where) as source:
+        require_tables(source)
+        if watch is not None:
+            from ctctl.cli.watching import watch_list
+
+            watch_list(source, selection, options, watch)
+            return
+        names = names_of(source) if needs_names(options) else {}
         write_listing(
             source,
             lambda table: matching(table, selection),
-            lambda: rows(source, selection, sort=options.sort, limit=options.limit),
+            lambda: rows(source, selection, sort=options.sort, limit=options.limit, names=names),
             options,
             sys.stdout,
             raw=raw,
             time_diff=time_diff,
         )
+
+
+@app.command()
+@grouped
+def get(
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'")],
+    raw: RawOpt = False,
+    *,
+    out: OutputArgs,
+    where: SourceArgs,
+) -> None:
+    """Everything about one connection: its entries, service, backend and SNAT pair, and its state and why.
+
+    \b
+    ctctl ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
+    ctctl ct get 'tcp [fd00::1]:40000 > [fd00::2]:80' --from dump.txt -o json
+    """
+    from ctctl.cli.report import opened
+    from ctctl.ops.ct_get import get as find
+    from ctctl.render.ct_reports import write_connection
+
+    with opened(where) as source:
+        write_connection(find(source, flow), out.options(), sys.stdout, raw=raw)
+
+
+@app.command()
+@grouped
+def stats(expression: FilterArgument = None, *, wanted: FilterArgs, out: OutputArgs, where: SourceArgs) -> None:
+    """Count entries: by protocol, direction, state; pressure, expired backlog, half-open; -o wide: histograms.
+
+    \b
+    ctctl ct stats
+    ctctl ct stats --from snapshot.ctsnap -o json
+    """
+    from ctctl.cli.report import opened, require_tables
+    from ctctl.ops.ct_stats import stats as count
+    from ctctl.render.ct_reports import write_stats
+
+    selection = wanted.filter(expression)
+    with opened(where) as source:
+        require_tables(source)
+        write_stats(count(source, selection), out.options(), sys.stdout)
+
+
+@app.command(cls=WatchCommand)
+@grouped
+def top(
+    expression: FilterArgument = None,
+    by: Annotated[
+        str, typer.Option("--by", metavar="FIELD", help="src, dst, pair, service, backend, identity or port.")
+    ] = "src",
+    watch: WatchOpt = None,
+    *,
+    wanted: FilterArgs,
+    out: OutputArgs,
+    where: SourceArgs,
+) -> None:
+    """Who has the most entries.
+
+    \b
+    ctctl ct top --by dst --limit 5
+    ctctl ct top --by service 'state == new'
+    ctctl ct top --by src --watch 2
+    """
+    from ctctl.cli.report import opened, require_tables
+    from ctctl.model.suggest import unknown_name
+    from ctctl.ops.ct_names import names_of
+    from ctctl.ops.ct_top import By
+    from ctctl.ops.ct_top import top as group
+    from ctctl.render.ct_reports import top_view
+    from ctctl.render.output import write_rows
+
+    if by not in list(By):
+        raise UsageError("--by: " + unknown_name("field", by, [word.value for word in By]))
+    options, selection = out.options(), wanted.filter(expression)
+    limit = options.limit if options.limit is not None else 20
+    with opened(where) as source:
+        require_tables(source)
+        names = names_of(source)
+        if watch is not None:
+            from ctctl.cli.watching import watch_top
+
+            watch_top(source, By(by), selection, options, watch)
+            return
+        talkers = group(source, By(by), selection, limit=None if options.sort else limit, names=names)
+        write_rows(top_view(by), talkers, options, sys.stdout)
+
+
+@app.command()
+@grouped
+def events(
+    expression: FilterArgument = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Until interrupted (else one interval).")] = False,
+    interval: Annotated[float, typer.Option("--interval", metavar="SECS", min=0.05, help="Time between looks.")] = 1.0,
+    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Stop after N events.")] = None,
+    duration: Annotated[float | None, typer.Option("--for", metavar="SECS", min=0, help="Stop after SECS.")] = None,
+    *,
+    wanted: FilterArgs,
+    out: OutputArgs,
+    where: SourceArgs,
+) -> None:
+    """What happens to entries: NEW, UPDATE, CLOSING, DESTROY.
+
+    \b
+    ctctl ct events -f
+    ctctl ct events -f --to-port 80 -o jsonl
+    """
+    from itertools import islice
+
+    from ctctl.cli.report import opened, require_tables
+    from ctctl.ops.ct_events import events as watch_events
+    from ctctl.render.ct_reports import event_view
+    from ctctl.render.output import write_rows
+
+    options = out.options(follow=True)
+    if options.format not in (Format.table, Format.wide, Format.jsonl, Format.csv, Format.name) or options.sort:
+        raise UsageError("ct events streams: use -o table, wide, jsonl, csv or name, and no --sort")
+    rounds = None if follow else 1
+    if duration is not None:
+        rounds = max(round(duration / interval), 1)
+    with opened(where) as source:
+        require_tables(source)
+        found = watch_events(source, wanted.filter(expression), interval_s=interval, rounds=rounds, wait=time.sleep)
+        write_rows(event_view(), islice(found, count), options, sys.stdout)
+
+
+@app.command()
+@grouped
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A source, as --from takes it.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    expression: FilterArgument = None,
+    *,
+    wanted: FilterArgs,
+    out: OutputArgs,
+) -> None:
+    """What differs from A to B. Exit code 3 if anything does.
+
+    \b
+    ctctl ct diff before.ctsnap after.ctsnap
+    ctctl ct diff sysdump.zip auto
+    """
+    from ctctl.cli.report import opened
+    from ctctl.ops.ct_diff import diff as compare
+    from ctctl.render.ct_reports import diff_view
+    from ctctl.render.output import write_rows
+
+    with opened(SourceArgs(source=first)) as one, opened(SourceArgs(source=second)) as other:
+        found = write_rows(diff_view(), compare(one, other, wanted.filter(expression)), out.options(), sys.stdout)
+    if found:
+        raise typer.Exit(3)
+
+
+@app.command()
+def decode(
+    data: Annotated[list[str], typer.Argument(metavar="HEX|0x0413|KEYHEX:VALUEHEX", help="Bytes or a flag word.")],
+    layout: LayoutOpt = None,
+    output: OutputOpt = Format.table,
+    color: ColorOpt = ColorMode.auto,
+) -> None:
+    """Say what a flag word, a key, a value or an entry in hex means.
+
+    \b
+    ctctl ct decode 0x0413
+    ctctl ct decode 0a4000240a4000401f40d3f40600
+    """
+    from ctctl.cli.options import output_options
+    from ctctl.model.entry import Layout
+    from ctctl.ops.ct_decode import decode as explain
+    from ctctl.render.ct_decode import write_decoded
+
+    version = SourceArgs(layout=layout).options().layout or Layout.V1_16
+    found = explain("".join(data), version)
+    write_decoded(
+        flags=found.flags,
+        entry=found.entry,
+        flow=found.flow,
+        tuple_flags=found.tuple_flags,
+        value_only=found.value_only,
+        layout=version,
+        options=output_options(output, color=color),
+        stream=sys.stdout,
+    )
+
+
+register(app)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -93,6 +93,10 @@ class OutputArgs:
         return opt.output_options(
             self.output, self.fields, self.sort, self.limit, self.no_headers, color=self.color, follow=follow
         )
+
+    def limited(self, limit: int) -> OutputOptions:
+        """The options with a limit, for a preview."""
+        return replace(self.options(), limit=limit)
 
 
 @dataclass

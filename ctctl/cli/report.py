@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ctctl.errors import PartialDataError
+from ctctl.errors import DecodeError, PartialDataError
 from ctctl.render.text import safe
 
 if TYPE_CHECKING:
@@ -33,3 +33,9 @@ def opened(where: SourceArgs) -> Iterator[Source]:
 def say(text: str) -> None:
     """One line on stderr."""
     print(f"ctctl: {safe(text)}", file=sys.stderr)
+
+
+def require_tables(source: Source) -> None:
+    """Raise DecodeError if the source is of something else than conntrack tables."""
+    if not source.has_ct:
+        raise DecodeError(f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache or endpoint list")

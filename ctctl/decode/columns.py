@@ -9,7 +9,7 @@ lookup returns them. Columns are computed when asked for and kept, in host order
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -109,19 +109,19 @@ class CtColumns:
         self.family = family_of_key(keys.shape[1])
         self._key = self.keys.view(KEY4 if self.family == 4 else KEY6)[:, 0]
         self._value = self.values.view(VALUE)[:, 0]
-        self._cache: dict[int, NDArray[np.generic]] = {}
+        self._cache: dict[int, NDArray[Any]] = {}
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def slot(self, slot: Slot) -> NDArray[np.generic]:
+    def slot(self, slot: Slot) -> NDArray[Any]:
         """The numbers of one slot, length n, in host order and an unsigned type wide enough."""
         found = self._cache.get(slot)
         if found is None:
             found = self._cache[slot] = self._compute(slot)
         return found
 
-    def _compute(self, slot: Slot) -> NDArray[np.generic]:
+    def _compute(self, slot: Slot) -> NDArray[Any]:
         if slot in _VALUE_SLOTS:
             column = self._value[_VALUE_SLOTS[slot]]
         elif slot in _KEY_SLOTS:
@@ -139,7 +139,7 @@ class CtColumns:
     @property
     def service(self) -> Mask:
         """Which entries are SERVICE ones."""
-        return (self.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_SERVICE)) != 0  # type: ignore[no-any-return, operator]
+        return (self.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_SERVICE)) != 0  # type: ignore[no-any-return]
 
     def select(self, mask: Mask | NDArray[np.intp]) -> CtColumns:
         """The entries where ``mask`` holds (a bool array, or indices), copied."""

@@ -6,7 +6,7 @@ in the kernel.
 """
 
 from ctctl.query.bind import TableContext
-from ctctl.query.filter import Filter, FilterFlags
+from ctctl.query.filter import EVERYTHING, Filter, FilterFlags
 from ctctl.query.parse import FIELD_NAMES, parse_filter
 
-__all__ = ["FIELD_NAMES", "Filter", "FilterFlags", "TableContext", "parse_filter"]
+__all__ = ["EVERYTHING", "FIELD_NAMES", "Filter", "FilterFlags", "TableContext", "parse_filter"]

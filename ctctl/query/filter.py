@@ -45,6 +45,10 @@ class Filter:
         return holds(self.bind(table), slots_of(entry, table.layout))
 
 
+#: The filter that wants everything.
+EVERYTHING = Filter()
+
+
 def slots_of(entry: CtEntry, layout: Layout = Layout.V1_16) -> Callable[[int], int]:
     """The numbers of an entry by slot, as ``ctctl.decode.columns.Slot`` numbers them; absent ones are 0."""
     flow = entry.tuple

@@ -26,16 +26,23 @@ def write_listing(
     *,
     raw: bool = False,
     time_diff: bool = False,
-) -> None:
-    """Write what matches. ``batches`` gives a table's matching entries, ``rows`` all of them as rows.
+) -> int:
+    """Write what matches; returns how many entries.
 
+    ``batches`` gives a table's matching entries, ``rows`` all of them as rows.
     Raises UsageError for an unknown field.
     """
     view = ct_view(raw=raw, nodes=len(source.nodes()) > 1, time_diff=time_diff)
     if options.format is Format.cilium and not options.fields:
-        _write_cilium(source.tables, batches, rows, options, stream, time_diff=time_diff)
-        return
-    write_rows(view, rows(), options, stream, meta=meta_of(source))
+        return _write_cilium(source.tables, batches, rows, options, stream, time_diff=time_diff)
+    return write_rows(view, rows(), options, stream, meta=meta_of(source))
+
+
+def needs_names(options: OutputOptions) -> bool:
+    """Whether the output shows names, so that reading the listings they come from is worth it."""
+    if options.fields:
+        return any(name in ("src_name", "dst_name", "backend", "source", "destination") for name in options.fields)
+    return options.format not in (Format.cilium, Format.name, Format.csv)
 
 
 def meta_of(source: Source) -> dict[str, object]:
@@ -59,26 +66,33 @@ def _write_cilium(
     stream: TextIO,
     *,
     time_diff: bool,
-) -> None:
+) -> int:
     """Each table's lines, then one empty line, as the original writes them."""
-    if options.sort is not None or options.limit is not None:
-        view = ct_view()
-        chosen: dict[tuple[str | None, str | None], list[CtRow]] = {}
-        for row in arrange(view, rows(), options):
-            chosen.setdefault((row.node, row.entry.map), []).append(row)
+    count = 0
+    if options.sort is None and options.limit is None:
         for table in tables:
-            for row in chosen.get((table.node, table.name), ()):
-                _line(stream, cilium_line(row.entry, row.layout, row.clock, row.now if time_diff else None))
-            stream.write("\n")
-        return
+            count += _write_table(table, batches(table), stream, time_diff=time_diff)
+        return count
+    chosen: dict[tuple[str | None, str | None], list[CtRow]] = {}
+    for row in arrange(ct_view(), rows(), options):
+        chosen.setdefault((row.node, row.entry.map), []).append(row)
     for table in tables:
-        now = table.now if time_diff else None
-        for columns in batches(table):
-            for index in range(len(columns)):
-                _line(stream, cilium_line(columns.entry(index), table.layout, table.clock, now))
+        for row in chosen.get((table.node, table.name), ()):
+            line = cilium_line(row.entry, row.layout, row.clock, row.now if time_diff else None)
+            if line is not None:
+                stream.write(line + "\n")
+            count += 1
         stream.write("\n")
+    return count
 
 
-def _line(stream: TextIO, line: str | None) -> None:
-    if line is not None:
-        stream.write(line + "\n")
+def _write_table(table: CtTable, batches: Iterator[CtColumns], stream: TextIO, *, time_diff: bool) -> int:
+    count = 0
+    for columns in batches:
+        for index in range(len(columns)):
+            line = cilium_line(columns.entry(index), table.layout, table.clock, table.now if time_diff else None)
+            if line is not None:
+                stream.write(line + "\n")
+        count += len(columns)
+    stream.write("\n")
+    return count

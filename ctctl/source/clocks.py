@@ -36,9 +36,9 @@ def clock_by_remaining(pairs: Sequence[tuple[int, int]]) -> tuple[Clock, int] | 
         return None
     nows = {lifetime - remaining for lifetime, remaining in pairs}
     if len(nows) == 1:
-        return Clock(None, f"ktime: {len(pairs)} lines agree on now"), nows.pop()
+        return Clock(None, "ktime: the lines' remaining times agree on now"), nows.pop()
     for hz in HZ_VALUES:
-        clock = Clock(hz, f"jiffies at {hz} Hz: {len(pairs)} lines agree on now")
+        clock = Clock(hz, f"jiffies at {hz} Hz: the lines' remaining times agree on now")
         seconds = {clock.seconds(lifetime) - remaining for lifetime, remaining in pairs}
         if len(seconds) == 1:
             return clock, clock.units(seconds.pop())

@@ -1,0 +1,46 @@
+"""Exports that are rows of text or columns: JSON lines, CSV and Parquet."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from ctctl.errors import UsageError
+from ctctl.ops.ct_export import ExportFormat
+from ctctl.ops.ct_rows import matching, rows
+from ctctl.render.ct_list import write_listing
+from ctctl.render.output import Format, OutputOptions
+
+if TYPE_CHECKING:
+    from ctctl.query import Filter
+    from ctctl.source.base import Source
+
+
+def export_rows(source: Source, selection: Filter, form: ExportFormat, file: str) -> int:
+    """Write the matching rows; returns how many. Raises UsageError if the file cannot be written."""
+    try:
+        if form is ExportFormat.parquet:
+            from ctctl.render.parquet import write_parquet
+
+            if file == "-":
+                return write_parquet(source.tables, lambda table: matching(table, selection), sys.stdout.buffer)
+            with Path(file).open("wb") as stream:
+                return write_parquet(source.tables, lambda table: matching(table, selection), stream)
+        if file == "-":
+            return _write(source, selection, form, sys.stdout)
+        with Path(file).open("w", encoding="utf-8") as text:
+            return _write(source, selection, form, text)
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _write(source: Source, selection: Filter, form: ExportFormat, stream: TextIO) -> int:
+    options = OutputOptions(format=Format.jsonl if form is ExportFormat.jsonl else Format.csv)
+    return write_listing(
+        source,
+        lambda table: matching(table, selection),
+        lambda: rows(source, selection),
+        options,
+        stream,
+    )

@@ -1,0 +1,116 @@
+"""``ctctl lb|nat|ipcache|endpoint list``: the tables beside conntrack, live or from a dump."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.errors import UsageError
+
+
+def _app(text: str) -> typer.Typer:
+    app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+    app.callback()(lambda: None)
+    return app
+
+
+lb_app = _app("Load balancer tables: frontends, backends, reverse NAT, source ranges, Maglev.")
+nat_app = _app("The SNAT table.")
+ipcache_app = _app("The identity table.")
+endpoint_app = _app("The endpoints of a node.")
+
+
+@lb_app.command("list")
+@grouped
+def list_lb(
+    backends: Annotated[bool, typer.Option("--backends", help="The backend table.")] = False,
+    revnat: Annotated[bool, typer.Option("--revnat", help="The reverse NAT table.")] = False,
+    source_ranges: Annotated[bool, typer.Option("--source-ranges", help="Source ranges.")] = False,
+    maglev: Annotated[bool, typer.Option("--maglev", help="Maglev tables: slots by backend.")] = False,
+    *,
+    out: OutputArgs,
+    where: SourceArgs,
+) -> None:
+    """List frontends with their backends, or one of the other tables.
+
+    \b
+    ctctl lb list
+    ctctl lb list --backends --from sysdump.zip
+    """
+    from ctctl.cli.report import opened
+    from ctctl.ops.ct_names import names_of
+    from ctctl.render import services as views
+    from ctctl.render.output import write_rows
+
+    if backends + revnat + source_ranges + maglev > 1:
+        raise UsageError("choose one of --backends, --revnat, --source-ranges and --maglev")
+    options = out.options()
+    with opened(where) as source:
+        found = source.listings(where.node)
+        if backends:
+            write_rows(views.backend_view(), sorted(found.backends, key=lambda b: b.backend_id), options, sys.stdout)
+        elif revnat:
+            write_rows(views.rev_nat_view(), sorted(found.rev_nats, key=lambda r: r.rev_nat), options, sys.stdout)
+        elif source_ranges:
+            write_rows(views.source_range_view(), found.source_ranges, options, sys.stdout)
+        elif maglev:
+            write_rows(views.maglev_view(), found.maglev, options, sys.stdout)
+        else:
+            grouped_slots = views.frontends(found.services, found.backends, names_of(source, where.node))
+            write_rows(views.frontend_view(), grouped_slots, options, sys.stdout)
+
+
+@nat_app.command("list")
+@grouped
+def list_nat(*, out: OutputArgs, where: SourceArgs) -> None:
+    """List SNAT entries, in real packet order.
+
+    \b
+    ctctl nat list
+    ctctl nat list --from nat-list.txt -o json
+    """
+    from ctctl.cli.report import opened
+    from ctctl.render.output import write_rows
+    from ctctl.render.services import nat_view
+
+    with opened(where) as source:
+        nows = {table.now for table in source.tables}
+        now = nows.pop() if len(nows) == 1 else where.now
+        write_rows(nat_view(now), source.listings(where.node).nat, out.options(), sys.stdout)
+
+
+@ipcache_app.command("list")
+@grouped
+def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
+    """List identities by prefix.
+
+    \b
+    ctctl ipcache list
+    """
+    from ctctl.cli.report import opened
+    from ctctl.render.output import write_rows
+    from ctctl.render.services import ipcache_view
+
+    with opened(where) as source:
+        write_rows(ipcache_view(), source.listings(where.node).ipcache, out.options(), sys.stdout)
+
+
+@endpoint_app.command("list")
+@grouped
+def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
+    """List local endpoints.
+
+    \b
+    ctctl endpoint list
+    """
+    from ctctl.cli.report import opened
+    from ctctl.ops.ct_names import names_of
+    from ctctl.render.output import write_rows
+    from ctctl.render.services import endpoint_view
+
+    with opened(where) as source:
+        found = source.listings(where.node).endpoints
+        write_rows(endpoint_view(names_of(source, where.node)), found, out.options(), sys.stdout)

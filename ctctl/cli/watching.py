@@ -1,0 +1,126 @@
+"""The loops behind ``--watch``."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ctctl.errors import UsageError
+from ctctl.render.output import Column, Format, OutputOptions, View, write_rows
+
+if TYPE_CHECKING:
+    from ctctl.ops.ct_top import By
+    from ctctl.ops.ct_watch import Marked
+    from ctctl.query import Filter
+    from ctctl.source.base import Source
+
+_MARKS = {"new": "+", "closing": "~", "gone": "-", "": " "}
+
+
+def _height() -> int | None:
+    return shutil.get_terminal_size().lines - 1 if sys.stdout.isatty() else None
+
+
+def _check(source: Source, options: OutputOptions) -> None:
+    if any(table.live is None for table in source.tables):
+        raise UsageError("--watch needs a live table: a file does not change")
+    if options.format not in (Format.table, Format.wide, Format.jsonl):
+        raise UsageError("--watch goes with -o table, wide or jsonl")
+
+
+def watch_list(
+    source: Source, selection: Filter, options: OutputOptions, interval_s: float, rounds: int | None = None
+) -> None:
+    """``ct list --watch`` until interrupted. JSON lines say only what changed."""
+    from ctctl.ops.ct_watch import Watch
+    from ctctl.render.watch import Screen
+
+    _check(source, options)
+    screen = Screen(sys.stdout, _height())
+    limit = options.limit
+    if limit is None and sys.stdout.isatty():
+        limit = max((_height() or 25) - 2, 1)
+    watch = Watch(source, selection, sort=options.sort, limit=limit)
+    view = _marked_view()
+    first = True
+    while rounds is None or rounds > 0:
+        rows = watch.look()
+        if options.format is Format.jsonl:
+            changed = rows if first else [row for row in rows if row.mark]
+            write_rows(view, changed, replace(options, sort=None, limit=None, follow=True), sys.stdout)
+        else:
+            text = io.StringIO()
+            write_rows(view, rows, replace(options, limit=None), text)
+            screen.show(text.getvalue().splitlines())
+        first = False
+        rounds = None if rounds is None else rounds - 1
+        if rounds is None or rounds > 0:
+            time.sleep(interval_s)
+
+
+def _marked_view() -> View[Marked]:
+    from ctctl.render.ct import SCHEMA, ct_view, entry_name, row_record
+
+    base = ct_view()
+
+    def lifted(column: Column[object]) -> Column[Marked]:
+        text = column.text
+        return Column(
+            column.name,
+            column.title,
+            lambda marked: column.value(marked.row),
+            (lambda marked: text(marked.row)) if text is not None else None,
+            column.wide,
+            column.right,
+        )
+
+    mark: Column[Marked] = Column("mark", " ", lambda marked: marked.mark, lambda marked: _MARKS[marked.mark])
+    columns = [mark, *(lifted(column) for column in base.columns)]  # type: ignore[arg-type]
+    extra = [lifted(column) for column in base.extra]  # type: ignore[arg-type]
+    return View(
+        SCHEMA,
+        "entries",
+        columns,
+        lambda marked: entry_name(marked.row.entry),
+        lambda marked: {"mark": marked.mark, **row_record(marked.row)},
+        extra=extra,
+    )
+
+
+def watch_top(
+    source: Source, by: By, selection: Filter, options: OutputOptions, interval_s: float, rounds: int | None = None
+) -> None:
+    """``ct top --watch``: with each group's growth in entries a second."""
+    from ctctl.ops.ct_events import refresh_now
+    from ctctl.ops.ct_names import names_of
+    from ctctl.ops.ct_top import top
+    from ctctl.render.ct_reports import top_view
+    from ctctl.render.watch import Screen
+
+    _check(source, options)
+    screen, names = Screen(sys.stdout, _height()), names_of(source)
+    before: dict[str, int] | None = None
+    last = time.monotonic()
+    while rounds is None or rounds > 0:
+        for table in source.tables:
+            refresh_now(table)
+        groups = top(source, by, selection, limit=None, names=names)
+        now = time.monotonic()
+        if before is not None:
+            passed = max(now - last, 1e-6)
+            groups = [replace(group, rate=(group.entries - before.get(group.key, 0)) / passed) for group in groups]
+        before, last = {group.key: group.entries for group in groups}, now
+        shown = replace(options, limit=options.limit if options.limit is not None else 20)
+        if options.format is Format.jsonl:
+            write_rows(top_view(by.value), groups, replace(shown, follow=True), sys.stdout)
+        else:
+            text = io.StringIO()
+            write_rows(top_view(by.value), groups, shown, text)
+            screen.show(text.getvalue().splitlines())
+        rounds = None if rounds is None else rounds - 1
+        if rounds is None or rounds > 0:
+            time.sleep(interval_s)

@@ -1,0 +1,40 @@
+"""A list that is kept up to date: on a terminal only the lines that changed are written again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+
+class Screen:
+    """Lines on a terminal, or one block after the other where the stream is none."""
+
+    def __init__(self, stream: TextIO, height: int | None = None) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._height = height
+        self._shown: list[str] | None = None
+
+    def show(self, lines: Sequence[str]) -> int:
+        """Show ``lines``; returns how many were written."""
+        if not self._terminal:
+            self._stream.write("".join(line + "\n" for line in lines) + "\n")
+            self._stream.flush()
+            return len(lines)
+        visible = list(lines[: self._height]) if self._height else list(lines)
+        written = 0
+        parts: list[str] = []
+        if self._shown is None:
+            parts.append("\x1b[H\x1b[J")
+            self._shown = []
+        for number in range(max(len(visible), len(self._shown))):
+            new = visible[number] if number < len(visible) else ""
+            old = self._shown[number] if number < len(self._shown) else None
+            if new != old:
+                parts.append(f"\x1b[{number + 1};1H{new}\x1b[K")
+                written += 1
+        parts.append(f"\x1b[{len(visible) + 1};1H")
+        self._stream.write("".join(parts))
+        self._stream.flush()
+        self._shown = visible
+        return written
