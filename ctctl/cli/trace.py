@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ctctl.ops.trace_live import LiveRequest, LiveSummary
     from ctctl.query import Filter
+    from ctctl.render.picture import CaptureTrace, DiagramTrace
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -35,6 +36,9 @@ class TraceFormat(StrEnum):
 
     table = "table"
     jsonl = "jsonl"
+    mermaid = "mermaid"
+    svg = "svg"
+    pcapng = "pcapng"
 
 
 @app.callback()
@@ -102,10 +106,21 @@ def trace(
       ctctl trace --simulate 'tcp 10.64.0.36:54260 > 10.96.0.10:80' -f node.yaml --handshake --close
     What would become of the packets of a capture, and of the table:
       ctctl trace --pcap capture.pcapng -f node.yaml
+    A picture for a ticket, or packets with a comment per hook:
+      ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o svg > flow.svg
+      ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o pcapng > flow.pcapng
     """
     options = OutputOptions(color=color)
     if made_up.asked:
-        trace_simulate.run(packet, made_up, node or (), options, json_lines=output is TraceFormat.jsonl, raw=raw)
+        trace_simulate.run(
+            packet,
+            made_up,
+            node or (),
+            options,
+            json_lines=output is TraceFormat.jsonl,
+            raw=raw,
+            picture=_picture(output),
+        )
         return
     if scenario is not None:
         if packet is not None or live:
@@ -130,7 +145,10 @@ class _Limits:
     def seconds(self) -> float | None:
         from ctctl.model.units import parse_duration
 
-        return None if self.duration is None else parse_duration(self.duration)
+        try:
+            return None if self.duration is None else parse_duration(self.duration)
+        except ValueError as error:
+            raise UsageError(f"--for: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -156,11 +174,15 @@ def _request(packet: str | None, node: list[str] | None, limits: _Limits, wanted
 def _scenario(path: Path, nodes: list[str] | None, output: TraceFormat, options: OutputOptions, *, raw: bool) -> None:
     from ctctl.ops import scenario as ops
     from ctctl.render.scenario import step_record
-    from ctctl.render.scenario_writer import ScenarioWriter
+    from ctctl.render.scenario_writer import PictureWriter, ScenarioWriter
 
-    writer = ScenarioWriter(
-        sys.stdout, json_lines=output is TraceFormat.jsonl, color=use_color(options, sys.stdout), raw=raw
-    )
+    picture = _picture(output)
+    writer: PictureWriter | ScenarioWriter
+    if picture is not None:
+        writer = PictureWriter(picture)
+    else:
+        color = use_color(options, sys.stdout)
+        writer = ScenarioWriter(sys.stdout, json_lines=output is TraceFormat.jsonl, color=color, raw=raw)
     for record in ops.run(path, lambda step: step_record(step, raw=True), node=nodes[0] if nodes else None):
         writer.step(record)
     writer.finish()
@@ -174,13 +196,31 @@ class ExpectationError(CtctlError):
     exit_code = EXIT_FINDINGS
 
 
+def _picture(output: TraceFormat, wall_offset_ns: int = 0) -> CaptureTrace | DiagramTrace | None:
+    """What writes the forms that are no text lines; None for those that are. Raises UsageError."""
+    if output in {TraceFormat.table, TraceFormat.jsonl}:
+        return None
+    from ctctl.render.mermaid import mermaid
+    from ctctl.render.picture import CaptureTrace, DiagramTrace
+    from ctctl.render.svg import svg
+
+    if output is not TraceFormat.pcapng:
+        return DiagramTrace(sys.stdout, svg if output is TraceFormat.svg else mermaid)
+    if sys.stdout.isatty():
+        raise UsageError("-o pcapng is binary: send it to a file or a program, e.g. > flow.pcapng")
+    return CaptureTrace(sys.stdout.buffer, wall_offset_ns=wall_offset_ns)
+
+
 def _live(request: LiveRequest, output: _Output) -> None:
     from ctctl.ops.trace_live import LiveTrace
     from ctctl.render.trace import JsonTrace, TableTrace
 
     tracer = LiveTrace(request)
-    sink: JsonTrace | TableTrace
-    if output.format is TraceFormat.jsonl:
+    sink: JsonTrace | TableTrace | CaptureTrace | DiagramTrace
+    picture = _picture(output.format, tracer.wall_offset_ns)
+    if picture is not None:
+        sink = picture
+    elif output.format is TraceFormat.jsonl:
         sink = JsonTrace(sys.stdout, wall_offset_ns=tracer.wall_offset_ns, raw=output.raw)
     else:
         sink = TableTrace(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns)
@@ -189,6 +229,8 @@ def _live(request: LiveRequest, output: _Output) -> None:
             for traced in events:
                 sink.event(traced.event, traced.connection)
     finally:
+        if picture is not None:
+            picture.finish()
         _say_summary(tracer.summary)
 
 
@@ -205,6 +247,8 @@ def _probe(
     from ctctl.packet.text import parse_flow_text
     from ctctl.render.trace_probe import ProbeJson, ProbeTable
 
+    if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
+        raise UsageError(f"--probe has no -o {output.format}: table or jsonl")
     flow = None if packet is None else parse_flow_text(packet)
     points = find_points(devices, namespaces)
     for line in describe_points(points):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ctctl.model.event import Hook
     from ctctl.ops.simulate import Request
     from ctctl.ops.simulate_start import Start
+    from ctctl.render.picture import CaptureTrace, DiagramTrace
 
 _PANEL = "Simulation"
 _HOOKS = ("from_container", "to_container", "from_netdev", "to_netdev", "from_overlay", "to_overlay")
@@ -96,17 +97,30 @@ class SimulateArgs:
 
 
 def run(
-    packet: str | None, args: SimulateArgs, nodes: Sequence[str], options: OutputOptions, *, json_lines: bool, raw: bool
+    packet: str | None,
+    args: SimulateArgs,
+    nodes: Sequence[str],
+    options: OutputOptions,
+    *,
+    json_lines: bool,
+    raw: bool,
+    picture: CaptureTrace | DiagramTrace | None = None,
 ) -> None:
-    """Simulate or replay, as asked. Raises CtctlError."""
+    """Simulate or replay, as asked; a simulation into ``picture`` where one is given. Raises CtctlError."""
     if args.pcap is not None:
         if packet is not None:
             raise UsageError("--pcap brings its own packets: leave PACKET out")
+        if picture is not None:
+            raise UsageError("--pcap gives a summary: -o table or jsonl")
         _replay(args.pcap, args, nodes, options, json_lines=json_lines, raw=raw)
         return
     if packet is None:
         raise UsageError("--simulate: say which packet, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000 S'")
-    _simulate(_request(packet, args, nodes), options, json_lines=json_lines, raw=raw)
+    request = _request(packet, args, nodes)
+    if picture is None:
+        _simulate(request, options, json_lines=json_lines, raw=raw)
+    else:
+        _draw(request, picture)
 
 
 def _start(args: SimulateArgs, nodes: Sequence[str]) -> Start:
@@ -166,6 +180,17 @@ def _simulate(request: Request, options: OutputOptions, *, json_lines: bool, raw
             steps.step(part)
             journeys.tables(part)
     journeys.finish()
+
+
+def _draw(request: Request, picture: CaptureTrace | DiagramTrace) -> None:
+    from ctctl.ops import simulate
+    from ctctl.render.scenario_writer import PictureWriter
+
+    writer = PictureWriter(picture)
+    for part in simulate.run(request):
+        if not isinstance(part, simulate.Journey):
+            writer.step(part)
+    writer.finish()
 
 
 def _replay(

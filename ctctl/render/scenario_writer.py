@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
+from ctctl.render.picture import CaptureTrace, DiagramTrace
 from ctctl.render.scenario import STEP_SCHEMA, StepLike, step_lines, step_record, table_lines
 from ctctl.render.trace import LineWriter
 
@@ -41,3 +42,25 @@ class ScenarioWriter:
         """Write what comes after the last step."""
         if self._last is not None and not self._json:
             self._writer.lines(table_lines(self._last.tables, self._last.now))
+
+
+class PictureWriter:
+    """A scenario's or a simulation's packets as a diagram or a capture."""
+
+    def __init__(self, picture: CaptureTrace | DiagramTrace) -> None:
+        self._picture = picture
+        self.steps = 0
+        self.failed = 0
+
+    def step(self, record: StepLike) -> None:
+        """Take one step; those without a packet are only counted."""
+        self.steps += 1
+        self.failed += bool(record.failures)
+        if record.result is None:
+            return
+        for event in record.result.events:
+            self._picture.event(event, frame=record.result.wire or record.result.frame)
+
+    def finish(self) -> None:
+        """Write what was collected."""
+        self._picture.finish()

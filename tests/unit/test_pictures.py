@@ -1,0 +1,152 @@
+"""Diagrams and captures of traces: who sent what to whom, and packets that another reader understands."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from ipaddress import IPv4Address
+from xml.etree import ElementTree
+
+import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.utils import rdpcap
+
+from ctctl.model.event import Endpoint, Hook, HookEvent, Verdict
+from ctctl.model.tuples import FlowTuple
+from ctctl.packet.dissect import dissect
+from ctctl.packet.frame import build_frame
+from ctctl.packet.text import parse_packet_text
+from ctctl.render.mermaid import mermaid
+from ctctl.render.picture import CaptureTrace, DiagramTrace, rebuilt
+from ctctl.render.sequence import Message, Note, build
+from ctctl.render.svg import svg
+
+CLIENT, VIP, POD = "172.191.0.1", "172.190.0.17", "10.64.1.36"
+
+
+def flow(src: str, sport: int, dst: str, dport: int) -> FlowTuple:
+    return FlowTuple(6, IPv4Address(src), sport, IPv4Address(dst), dport)
+
+
+TO_VIP = flow(CLIENT, 40000, VIP, 80)
+TO_POD = flow(CLIENT, 40000, POD, 8000)
+
+
+def event(hook: Hook, node: str, tuple_in: FlowTuple, tuple_out: FlowTuple | None = None, **fields) -> HookEvent:
+    given = {"verdict": Verdict.PASS, "tcp_flags": 2, "packet_length": 74, "device": "eth0", **fields}
+    return HookEvent(5_000_000_000, 5, hook, 7, tuple_in, tuple_out or tuple_in, node=node, **given)
+
+
+REMOTE = IPv4Address("10.1.0.2")
+STORY = [
+    event(
+        Hook.FROM_NETDEV,
+        "node-a",
+        TO_VIP,
+        TO_POD,
+        tunnel_remote=REMOTE,
+        tunnel_vni=2,
+        dsr=Endpoint(IPv4Address(VIP), 80),
+    ),
+    event(Hook.FROM_OVERLAY, "node-b", TO_POD, tunnel_remote=IPv4Address("10.1.0.1"), tunnel_vni=2),
+    event(Hook.TO_CONTAINER, "node-b", TO_POD, device="lxc<1>"),
+    event(Hook.FROM_CONTAINER, "node-b", TO_POD.reversed(), tcp_flags=0x12),
+    event(Hook.TO_NETDEV, "node-b", TO_POD.reversed(), TO_VIP.reversed(), tcp_flags=0x12),
+]
+
+
+def arrows(events: list[HookEvent]) -> list[tuple[str, str, str]]:
+    return [(item.source, item.target, item.text) for item in build(events).items if isinstance(item, Message)]
+
+
+def test_packet_goes_from_hand_to_hand_and_each_hand_over_is_drawn_once() -> None:
+    assert arrows(STORY) == [
+        (CLIENT, "node-a", f"tcp {CLIENT}:40000 > {VIP}:80 S"),
+        ("node-a", "node-b", f"Geneve: tcp {CLIENT}:40000 > {POD}:8000 S"),
+        ("node-b", POD, f"tcp {CLIENT}:40000 > {POD}:8000 S"),
+        (POD, "node-b", f"tcp {POD}:8000 > {CLIENT}:40000 S."),
+        ("node-b", CLIENT, f"tcp {VIP}:80 > {CLIENT}:40000 S."),
+    ]
+    assert build(STORY).lifelines == [CLIENT, "node-a", "node-b", POD]
+
+
+def test_tunnel_to_a_node_that_was_not_watched_is_drawn() -> None:
+    assert arrows(STORY[:1])[-1] == ("node-a", str(REMOTE), f"Geneve: tcp {CLIENT}:40000 > {POD}:8000 S")
+    assert arrows(STORY[1:2])[0][0] == "10.1.0.1"
+
+
+def test_drop_ends_at_the_node() -> None:
+    dropped = replace(STORY[0], verdict=Verdict.DROP, reason="no_service", tunnel_remote=None)
+    diagram = build([dropped])
+    assert diagram.items[-1] == Message("node-a", "node-a", "dropped: no_service", dropped=True)
+    assert "p1-xp1: dropped: no_service" in mermaid(diagram)
+
+
+def test_mermaid_text_has_no_syntax_from_outside() -> None:
+    text = mermaid(build(STORY))
+    assert text.startswith("sequenceDiagram\n")
+    assert "lxc#lt;1#gt;" in text
+    assert text.count("Note over") == len(STORY)
+    assert not any(";" in line.replace("#gt;", "").replace("#lt;", "") for line in text.splitlines())
+
+
+def test_svg_is_well_formed_and_nothing_lies_outside() -> None:
+    picture = ElementTree.fromstring(svg(build(STORY)))
+    space = "{http://www.w3.org/2000/svg}"
+    width, height = (float(picture.get(name, "0")) for name in ("width", "height"))
+    texts = [element.text or "" for element in picture.iter(f"{space}text")]
+    notes = [item for item in build(STORY).items if isinstance(item, Note)]
+    assert all(note.title in texts for note in notes)
+    for box in picture.iter(f"{space}rect"):
+        if box.get("class"):
+            x, y, w, h = (float(box.get(name, "0")) for name in ("x", "y", "width", "height"))
+            assert x >= 0
+            assert x + w <= width
+            assert y + h <= height
+
+
+def test_no_events_are_an_empty_diagram() -> None:
+    assert "no events" in mermaid(build([]))
+    ElementTree.fromstring(svg(build([])))
+
+
+@pytest.mark.parametrize("draw", [svg, mermaid])
+def test_diagram_is_written_at_the_end(draw) -> None:
+    stream = io.StringIO()
+    trace = DiagramTrace(stream, draw)
+    for one in STORY:
+        trace.event(one, 1)
+    assert stream.getvalue() == ""
+    trace.finish()
+    assert stream.getvalue() == draw(build(STORY))
+
+
+def test_capture_is_read_by_scapy_with_a_comment_a_hook(tmp_path) -> None:
+    path = tmp_path / "flow.pcapng"
+    frame = build_frame(parse_packet_text(f"tcp {CLIENT}:40000 > {POD}:8000 S len=5"))
+    with path.open("wb") as stream:
+        trace = CaptureTrace(stream, wall_offset_ns=1_700_000_000_000_000_000)
+        trace.event(STORY[0], 1)
+        trace.event(STORY[1], 1, frame)
+        trace.finish()
+    first, second = rdpcap(str(path))
+    assert (first[IP].dst, first[TCP].dport, float(first.time)) == (POD, 8000, 1_700_000_005.0)
+    assert bytes(second) == frame
+    assert (first.wirelen, second.wirelen) == (74, len(frame))
+    assert (first.comment or b"").startswith(b"from_netdev pass, connection 1")
+    comments = path.read_bytes()
+    assert b"from_netdev pass, connection 1\ndestination translated" in comments
+    assert comments.count(b"headers rebuilt from the event") == 1
+    assert b"node-a:eth0" in comments
+
+
+@pytest.mark.parametrize("one", STORY)
+def test_rebuilt_headers_are_those_of_the_packet_that_left(one: HookEvent) -> None:
+    packet = dissect(rebuilt(one))
+    assert (packet.src, packet.src_port, packet.dst, packet.dst_port) == (
+        one.tuple_out.src,
+        one.tuple_out.src_port,
+        one.tuple_out.dst,
+        one.tuple_out.dst_port,
+    )
+    assert packet.tcp_flags == one.tcp_flags
