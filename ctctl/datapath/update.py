@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from ctctl.config.node import NodeFile
 from ctctl.datapath import tables as t
@@ -29,7 +30,7 @@ from ctctl.datapath.staging import begin, publish_maps, publish_record
 from ctctl.datapath.switch import Switch
 from ctctl.datapath.tables import rodata
 from ctctl.datapath.tunnel import resolve_tunnel
-from ctctl.datapath.write import Quiescence, carry_out, read_tables, wanted_tables
+from ctctl.datapath.write import Quiescence, carry_out, carry_out_maglev, read_tables, wanted_tables
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.kernel.map import Map
 
@@ -194,18 +195,18 @@ def _change(
     maps: Mapping[str, Map], todo: list[Change], undo: contextlib.ExitStack, step: Callable[[str], None]
 ) -> None:
     """Make the changes in order; what is removed is waited for until no program can be looking at it."""
-    phase = None
     with Quiescence() as quiescence:
-        for change in todo:
-            if change.table not in maps:
-                continue
-            if change.phase != phase:
-                phase = change.phase
-                step(f"{phase.name.lower().replace('_', ' ')}")
-                if phase in BORDERS:
-                    quiescence.wait()
-            undo.callback(carry_out, maps, change.reversed())
-            carry_out(maps, change)
+        for phase, group in groupby((change for change in todo if change.table in maps), key=lambda c: c.phase):
+            step(phase.name.lower().replace("_", " "))
+            if phase in BORDERS:
+                quiescence.wait()
+            found = list(group)
+            for change in found:
+                undo.callback(carry_out, maps, change.reversed())
+            carry_out_maglev(maps, [change for change in found if change.table == t.MAGLEV])
+            for change in found:
+                if change.table != t.MAGLEV:
+                    carry_out(maps, change)
 
 
 def _record(plan: _Plan, staged: Staged) -> NodeRecord:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import errno
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,11 @@ from ctctl.errors import CtctlError, KernelError
 from ctctl.kernel.map import Map, MapType
 
 _FIRST = bytes(4)
+_BATCH = 4096
+#: inner maps made before they are put into the outer one: each is a descriptor
+_TABLES_AT_ONCE = 128
+#: what kernels say that lack batches for a type of map: EINVAL, EOPNOTSUPP, and ENOTSUPP, which is not for users
+_NO_BATCH = frozenset({errno.EINVAL, errno.EOPNOTSUPP, 524})
 
 
 def wanted_tables(node: NodeFile) -> t.Tables:
@@ -32,8 +38,7 @@ def write_tables(maps: Mapping[str, Map], wanted: t.Tables) -> None:
             continue
         if len(records) > table.info.max_entries:
             raise CtctlError(f"{name} holds {table.info.max_entries} entries, the node file needs {len(records)}")
-        for key, value in records.items():
-            put(table, key, value)
+        put_all(table, records)
 
 
 def read_tables(maps: Mapping[str, Map]) -> t.Tables:
@@ -45,14 +50,42 @@ def read_tables(maps: Mapping[str, Map]) -> t.Tables:
     }
 
 
+def put_all(table: Map, records: Mapping[bytes, bytes]) -> None:
+    """Write many records, in batches where the kernel has them for this type of map."""
+    waiting = list(records.items())
+    if table.info.type == MapType.HASH_OF_MAPS:
+        for start in range(0, len(waiting), _TABLES_AT_ONCE):
+            _put_lookup_tables(table, waiting[start : start + _TABLES_AT_ONCE])
+    else:
+        _put_batch(table, waiting)
+
+
 def put(table: Map, key: bytes, value: bytes) -> None:
     """Write one record. A Maglev table becomes an inner map first: readers see the old or the new one."""
-    if table.info.type != MapType.HASH_OF_MAPS:
-        table.update(key, value)
-        return
-    with new_lookup_table(len(value) // 4) as inner:
-        inner.update(_FIRST, value)
-        table.update(key, inner.fd.to_bytes(4, "little"))
+    put_all(table, {key: value})
+
+
+def _put_lookup_tables(table: Map, records: Sequence[tuple[bytes, bytes]]) -> None:
+    """Each write of a map of maps waits for a grace period, some 15 ms: a batch waits once."""
+    with contextlib.ExitStack() as closing:
+        descriptors = []
+        for key, value in records:
+            inner = closing.enter_context(new_lookup_table(len(value) // 4))
+            inner.update(_FIRST, value)
+            descriptors.append((key, inner.fd.to_bytes(4, "little")))
+        _put_batch(table, descriptors)
+
+
+def _put_batch(table: Map, records: Sequence[tuple[bytes, bytes]]) -> None:
+    try:
+        for start in range(0, len(records), _BATCH):
+            keys, values = zip(*records[start : start + _BATCH], strict=True)
+            table.update_batch(b"".join(keys), b"".join(values))
+    except KernelError as error:
+        if error.errno not in _NO_BATCH:
+            raise
+        for key, value in records:
+            table.update(key, value)
 
 
 def new_lookup_table(size: int) -> Map:
@@ -74,6 +107,17 @@ def carry_out(maps: Mapping[str, Map], change: Change) -> None:
         put(table, change.key, change.after)
     else:
         table.delete(change.key)
+
+
+def carry_out_maglev(maps: Mapping[str, Map], changes: Sequence[Change]) -> None:
+    """Make changes to the live Maglev map, all at once: each by itself would wait. Raises KernelError."""
+    if not changes:
+        return
+    table = maps[t.MAGLEV]
+    put_all(table, {change.key: change.after for change in changes if change.after is not None})
+    gone = [change.key for change in changes if change.after is None]
+    if gone:
+        table.delete_batch(b"".join(gone))
 
 
 class Quiescence:
