@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 from collections.abc import Callable
@@ -40,11 +41,12 @@ class FrameBuffer:
             return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
     def close(self) -> None:
-        """Unmap. Views of it must be gone."""
-        self.view.release()
-        del self._owner
-        if self._map is not None:
-            self._map.close()
+        """Unmap, or leave that to the last view of the bytes (an error's traceback may hold one)."""
+        with contextlib.suppress(BufferError):
+            self.view.release()
+            del self._owner
+            if self._map is not None:
+                self._map.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,222 @@
+"""Made-up conversations over hooks and nodes, what-if, and where a simulation starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctctl.config.node import NodeFile, load_node_files
+from ctctl.decode.ct import decode_entry
+from ctctl.errors import NotFoundError, UsageError
+from ctctl.model.entry import CtEntry, CtState
+from ctctl.model.tuples import Direction
+from ctctl.ops.journey import Outcome
+from ctctl.ops.scenario import StepRecord
+from ctctl.ops.simulate import Journey, Request
+from ctctl.ops.simulate import run as simulate
+from ctctl.ops.whatif import StartTable, parse_change
+from ctctl.packet.text import parse_packet_text
+
+pytestmark = pytest.mark.kernel
+
+NODES = """\
+node: {name: node-a, ip: 10.1.0.1, pod-cidr: 10.64.0.0/24, device: eth0}
+endpoints:
+  - {name: client, ip: 10.64.0.36, identity: 3096}
+  - {name: other, ip: 10.64.0.37, identity: 3097}
+remote:
+  - {cidr: 10.64.1.0/24, identity: 4711, node: 10.1.0.2}
+services:
+  - {name: web, ip: 10.96.0.10, port: 80, id: 7,
+     backends: [{id: 101, ip: 10.64.1.64, port: 8080}, {id: 102, ip: 10.64.0.37, port: 8080}]}
+  - {name: lb, type: LoadBalancer, ip: 172.16.0.10, port: 80, id: 20, backends: [{id: 101, ip: 10.64.1.64, port: 8080}]}
+  - {name: self, ip: 10.96.0.11, port: 80, id: 8, backends: [{id: 104, ip: 10.64.0.36, port: 8080}]}
+  - {name: none, ip: 10.96.0.12, port: 80, id: 9, backends: []}
+---
+node: {name: node-b, ip: 10.1.0.2, pod-cidr: 10.64.1.0/24, device: eth0}
+endpoints:
+  - {name: web, ip: 10.64.1.64, identity: 4711}
+remote:
+  - {cidr: 10.64.0.0/24, identity: 3096, node: 10.1.0.1}
+policy:
+  - {endpoint: web, direction: ingress, port: 8080, protocol: TCP}
+"""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("nodes") / "nodes.yaml"
+    path.write_text(NODES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def nodes(path: Path) -> tuple[NodeFile, ...]:
+    return load_node_files(path)
+
+
+class Story:
+    """A simulation that ran: the hooks in order, how each packet ended, and each node's entries at the end."""
+
+    def __init__(self, text: str, nodes: tuple[NodeFile, ...], **wishes: Any) -> None:
+        self.hooks: list[str] = []
+        self.ends: list[Journey] = []
+        self._tables: dict[str, StepRecord] = {}
+        for part in simulate(Request(parse_packet_text(text), nodes, **wishes)):
+            if isinstance(part, Journey):
+                self.ends.append(part)
+                continue
+            assert part.result is not None
+            assert part.result.event is not None
+            node = str(part.result.event.node)
+            self.hooks.append(f"{node[-1]}:{part.result.event.hook}")
+            self._tables[node] = part
+
+    def entries(self, node: str) -> Iterator[CtEntry]:
+        for name, records in self._tables[node].tables.ct.items():
+            yield from (decode_entry(key, value, map_name=name) for key, value in records)
+
+    def entry(self, node: str, direction: Direction) -> CtEntry:
+        (found,) = (entry for entry in self.entries(node) if entry.direction is direction and not entry.related)
+        return found
+
+
+def test_pod_to_pod_over_two_nodes(nodes: tuple[NodeFile, ...]) -> None:
+    story = Story("tcp 10.64.0.36:40000 > 10.64.1.64:8080", nodes, handshake=True, close=True)
+    assert story.hooks[:4] == ["a:from_container", "a:to_netdev", "b:from_netdev", "b:to_container"]
+    assert story.hooks[4:8] == ["b:from_container", "b:to_netdev", "a:from_netdev", "a:to_container"]
+    assert [str(end.arrival.outcome) for end in story.ends] == ["delivered"] * 6
+    assert story.entry("node-a", Direction.OUT).state is CtState.CLOSED
+    assert story.entry("node-b", Direction.IN).state is CtState.CLOSED
+    assert story.entry("node-b", Direction.IN).src_sec_id == 3096
+
+
+def test_a_load_balancer_with_dsr(nodes: tuple[NodeFile, ...]) -> None:
+    story = Story("tcp 192.0.2.50:40000 > 172.16.0.10:80", nodes, handshake=True)
+    assert story.hooks[:4] == ["a:from_netdev", "a:to_netdev", "b:from_overlay", "b:to_container"]
+    assert story.hooks[4:6] == ["b:from_container", "b:to_netdev"]
+    reply = story.ends[1]
+    assert (reply.sender, reply.arrival.outcome, str(reply.arrival.place)) == ("server", Outcome.LEFT, "outside")
+    assert "172.16.0.10:80 > 192.0.2.50:40000 S." in _words(reply.arrival.frame)
+    assert story.entry("node-b", Direction.OUT).flags.name is not None
+    assert story.entry("node-a", Direction.SVC).backend_id == 101
+
+
+def _words(frame: bytes) -> str:
+    from ctctl.packet.describe import describe_frame
+
+    return describe_frame(frame)
+
+
+def test_hairpin_comes_back_to_its_own_pod(nodes: tuple[NodeFile, ...]) -> None:
+    story = Story("tcp 10.64.0.36:40000 > 10.96.0.11:80", nodes, handshake=True)
+    assert set(story.hooks) == {"a:from_container", "a:to_container"}
+    assert {str(end.arrival.place) for end in story.ends} == {"client on node-a"}
+    assert _words(story.ends[1].arrival.frame).startswith("tcp 10.96.0.11:80 > 10.64.0.36:40000 S.")
+
+
+def test_a_service_without_backends_answers_with_icmp(nodes: tuple[NodeFile, ...]) -> None:
+    story = Story("tcp 10.64.0.36:40000 > 10.96.0.12:80", nodes)
+    assert story.hooks == ["a:from_container", "a:to_container"]
+    assert _words(story.ends[0].arrival.frame).startswith("icmp 10.96.0.12 > 10.64.0.36")
+
+
+def test_policy_ends_a_conversation_early(nodes: tuple[NodeFile, ...]) -> None:
+    story = Story("tcp 10.64.0.36:40000 > 10.64.1.64:9090", nodes, handshake=True)
+    assert [(end.arrival.outcome, end.arrival.reason) for end in story.ends] == [(Outcome.DROPPED, "policy")]
+    assert str(story.ends[0].arrival.place) == "web on node-b"
+
+
+def test_a_pod_calls_the_world(nodes: tuple[NodeFile, ...]) -> None:
+    story = Story("icmp 10.64.0.36 > 192.0.2.1 id=7", nodes, reply=True)
+    assert [end.arrival.outcome for end in story.ends] == [Outcome.LEFT, Outcome.DELIVERED]
+    assert story.hooks[2:] == ["a:from_netdev", "a:to_container"]
+    assert "echo reply id 7" in _words(story.ends[1].arrival.frame)
+
+
+def test_udp_and_its_reply(nodes: tuple[NodeFile, ...]) -> None:
+    story = Story("udp 10.64.0.36:5000 > 10.64.0.37:53 len=9", nodes, reply=True)
+    assert story.hooks == ["a:from_container", "a:to_container"] * 2
+    assert [entry.tuple.dst_port for entry in story.entries("node-a") if not entry.related] == [53, 53]
+
+
+def test_without_a_backend(nodes: tuple[NodeFile, ...]) -> None:
+    for port in range(40000, 40006):
+        story = Story(f"tcp 10.64.0.36:{port} > 10.96.0.10:80", nodes, without_backends=(101,))
+        assert str(story.ends[0].arrival.place) == "other on node-a"
+    with pytest.raises(NotFoundError, match=r"no service has a backend 999; backends: 101, 102, 104"):
+        Story("tcp 10.64.0.36:1 > 10.96.0.10:80", nodes, without_backends=(999,))
+
+
+def test_an_entry_that_is_set(nodes: tuple[NodeFile, ...]) -> None:
+    text = (
+        "tcp out 10.64.0.36:40000 > 10.64.1.64:8080 node=node-a flags=RxClosing,TxClosing remaining=5s tx_flags_seen=3"
+    )
+    story = Story("tcp 10.64.0.36:40000 > 10.64.1.64:8080 A", nodes, changes=(parse_change(text),), at_s=3)
+    entry = story.entry("node-a", Direction.OUT)
+    # Both closing bits are set: an ordinary packet changes nothing.
+    assert (entry.state, entry.lifetime, entry.tx_flags_seen) == (CtState.CLOSED, 1_000_005, 3)
+
+
+def test_a_table_to_start_from(nodes: tuple[NodeFile, ...]) -> None:
+    first = Story("tcp 10.64.0.36:40000 > 10.64.1.64:8080", nodes, handshake=True)
+    records = tuple((entry.key, entry.value) for entry in first.entries("node-a") if entry.map == "cilium_ct4_global")
+    start = StartTable("cilium_ct4_global", records, "node-a")  # type: ignore[arg-type]
+    story = Story("tcp 10.64.0.36:40000 > 10.64.1.64:8080 FA", nodes, start=(start,), at_s=70)
+    assert story.entry("node-a", Direction.OUT).state is CtState.CLOSING
+    assert story.entry("node-a", Direction.OUT).lifetime == 1_000_070 + 8000
+
+
+def test_what_makes_no_conversation(nodes: tuple[NodeFile, ...]) -> None:
+    with pytest.raises(UsageError, match="are for TCP"):
+        Story("udp 10.64.0.36:1 > 10.64.1.64:2", nodes, handshake=True)
+    with pytest.raises(NotFoundError, match="no node 'node-c'"):
+        Story("tcp 192.0.2.1:1 > 172.16.0.10:80", nodes, via="node-c")
+    with pytest.raises(UsageError, match="node=NAME"):
+        Story("tcp 10.64.0.36:1 > 10.64.1.64:2", nodes, changes=(parse_change("tcp out 10.64.0.36:1 > 10.64.1.64:2"),))
+
+
+def command(*options: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "ctctl", "trace", *options]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_as_json(path: Path) -> None:
+    packet = "tcp 10.64.0.36:40000 > 10.64.1.64:8080"
+    done = command("--simulate", packet, "-f", str(path), "--reply", "-o", "jsonl", "--raw")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line.get("hook", line.get("outcome")) for line in lines] == [
+        *("from_container", "to_netdev", "from_netdev", "to_container", "delivered"),
+        *("from_container", "to_netdev", "from_netdev", "to_container", "delivered"),
+    ]
+    assert (lines[4]["place"], lines[9]["place"]) == ("web on node-b", "client on node-a")
+
+
+def test_the_command_in_words(path: Path) -> None:
+    done = command("--simulate", "tcp 10.64.0.36:40000 > 10.64.1.64:9090", "-f", str(path))
+    assert done.returncode == 0
+    assert "packet 1 of the client, from client on node-a: dropped at web on node-b: policy" in done.stdout
+    assert "node node-a" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--simulate"], "say which packet"),
+        (["--simulate", "tcp 10.64.0.36:1 > 10.64.1.64:2", "--set", "tcp out"], "an entry reads"),
+        (["--simulate", "tcp 10.64.0.36:1 > 10.64.1.64:2", "--at", "later"], "not a duration"),
+        (["--simulate", "--pcap", "x.pcap"], "give one of them"),
+    ],
+)
+def test_usage(path: Path, options: list[str], words: str) -> None:
+    done = command(*options, "-f", str(path))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
