@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctctl.abi.check import check_entry
 from ctctl.decode import services
 from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, VALUE_SIZE, layout_of_fields
 from ctctl.decode.nat import decode_nat
-from ctctl.errors import CtctlError, KernelError, NotFoundError, PermissionDenied, UsageError
+from ctctl.errors import KernelError, NotFoundError, PermissionDenied, UsageError
 from ctctl.kernel import bpffs
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
 from ctctl.kernel.map import Map, MapType
+from ctctl.kernel.map_types import map_types
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.model.service import MaglevTable
@@ -167,24 +169,15 @@ def _add_map(source: Source, table: Map, name: str, node: str | None) -> None:
 
 
 def layout_of(table: Map) -> tuple[Layout, str]:
-    """Layout and evidence: by the BTF of the map's value, else assumed to be 1.16."""
-    if table.info.btf_id == 0 or table.info.btf_value_type_id == 0:
-        return Layout.V1_16, "assumed"
-    from ctctl.btf import Kind, load_kernel_btf
+    """Layout and evidence: by the BTF of the map's value, else assumed to be 1.16.
 
-    try:
-        btf = load_kernel_btf(table.info.btf_id)
-        names: set[str] = set()
-        pending = [btf.resolve(table.info.btf_value_type_id)]
-        while pending:
-            for member in pending.pop().members:
-                names.add(member.name)
-                inner = btf.resolve(member.type_id)
-                if inner.kind in (Kind.STRUCT, Kind.UNION):
-                    pending.append(inner)
-    except CtctlError:
+    Raises LayoutError, naming the first field that differs, for BTF that fits no known layout.
+    """
+    types = map_types(table)
+    if types is None or not types.value_type_id:
         return Layout.V1_16, "assumed"
-    layout = layout_of_fields(names)
+    layout = layout_of_fields(types.value_fields)
+    check_entry(types.btf, types.value_type_id, layout or Layout.V1_16, what=f"{table.name}: value")
     return (layout, "BTF") if layout is not None else (Layout.V1_16, "assumed")
 
 

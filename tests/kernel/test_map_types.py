@@ -14,6 +14,7 @@ from ctctl.errors import KernelError, LayoutError
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.map_types import check_known_map, check_map, map_types
 from ctctl.kernel.object import BpfObject
+from ctctl.source.live import layout_of
 from tests.support.bpf import ROOT, compile_file, compile_source
 
 pytestmark = pytest.mark.kernel
@@ -95,9 +96,11 @@ char _license[] SEC("license") = "Dual BSD/GPL";
             assert "lifetime" in types.value_fields
             if not message:
                 assert check_known_map(table, "cilium_ct4_global") is True
+                assert layout_of(table)[1] == "BTF"
             else:
-                with pytest.raises(LayoutError, match=f"^{message}"):
-                    check_known_map(table, "cilium_ct4_global")
+                for check in (layout_of, lambda opened: check_known_map(opened, "cilium_ct4_global")):
+                    with pytest.raises(LayoutError, match=f"^{message}"):
+                        check(table)
 
 
 def test_kernel_btf_by_id() -> None:

@@ -14,6 +14,7 @@ from ctctl.kernel.bpffs import mount_of
 from ctctl.kernel.map import Map
 from ctctl.ops.gc.classes import VALUE_SIZE
 from ctctl.ops.gc.keys import IPV4, IPV6, KeyLayout
+from ctctl.source.live import layout_of
 
 #: Conntrack tables by pinned name: layout of the key, and the protocol label of the metrics (spec/abi.md).
 CT_TABLES: dict[str, tuple[KeyLayout, str]] = {
@@ -104,7 +105,7 @@ def open_tables(path: Path, *, read_only: bool, only: str | None = None) -> Tabl
     """Open the conntrack and SNAT tables pinned at ``path``; a missing family is normal.
 
     ``only`` leaves out every other conntrack table. Raises NotFoundError where there is no
-    conntrack table at all, LayoutError for one of another size, KernelError.
+    conntrack table at all, LayoutError for one of another layout, KernelError.
     """
     directory, names = (path, list(CT_TABLES)) if path.is_dir() else (path.parent, [path.name])
     if only is not None:
@@ -118,7 +119,8 @@ def open_tables(path: Path, *, read_only: bool, only: str | None = None) -> Tabl
         for name in names:
             if name in CT_TABLES and (directory / name).exists():
                 layout, protocol = CT_TABLES[name]
-                table = _open(directory / name, layout.size, VALUE_SIZE, read_only)
+                table = undo.enter_context(_open(directory / name, layout.size, VALUE_SIZE, read_only))
+                layout_of(table)
                 found.tables.append(Table(name, table, layout, protocol, found.nats.get(family_name(layout))))
         if not found.tables:
             raise NotFoundError(f"no conntrack table is pinned at {path} (looked for {', '.join(names) or only})")
