@@ -76,6 +76,10 @@ lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: fuzz
+fuzz: setup ## a million random packets through every BPF hook, the tables checked afterwards
+	$(BIN)/python tests/bench/fuzz.py
+
 # ---- generated files ----------------------------------------------------------------
 .PHONY: completions
 completions: setup ## regenerate completions/
