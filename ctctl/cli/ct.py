@@ -87,6 +87,7 @@ def list_entries(
             lambda: rows(source, selection, sort=options.sort, limit=options.limit, names=names),
             options,
             sys.stdout,
+            names=names,
             raw=raw,
             time_diff=time_diff,
         )

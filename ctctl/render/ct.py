@@ -33,7 +33,7 @@ _PLAIN = (
 )
 
 
-def _protocol_word(proto: int) -> str | None:
+def protocol_word(proto: int) -> str | None:
     """The protocol's name in JSON: "ANY" for 0, null where it has none."""
     return PROTOCOL_NAMES.get(proto) if proto else "ANY"
 
@@ -54,7 +54,7 @@ def entry_record(
     record: dict[str, object] = {
         "map": entry.map,
         "proto": flow.proto,
-        "proto_name": _protocol_word(flow.proto),
+        "proto_name": protocol_word(flow.proto),
         "direction": entry.direction.value,
         "related": entry.related,
         "src": str(flow.src),
@@ -165,7 +165,7 @@ def _columns(row_raw: bool) -> tuple[list[Column[CtRow]], list[Column[CtRow]]]:
         Column("node", "NODE", lambda r: r.node, wide=True),
     ]
     hidden: list[Column[CtRow]] = [
-        Column("proto_name", "PROTO", lambda r: _protocol_word(r.entry.tuple.proto)),
+        Column("proto_name", "PROTO", lambda r: protocol_word(r.entry.tuple.proto)),
         Column("src", "SRC", lambda r: r.entry.tuple.src),
         Column("src_port", "SPORT", lambda r: r.entry.tuple.src_port, right=True),
         Column("dst", "DST", lambda r: r.entry.tuple.dst),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from ctctl.model.row import CtRow
-from ctctl.render.ct import ct_view
+from ctctl.render.ct import SCHEMA, ct_view, row_record
 from ctctl.render.ct_text import cilium_line
 from ctctl.render.output import Format, OutputOptions, arrange, write_rows
 from ctctl.source.base import CtTable, Source
@@ -24,6 +25,7 @@ def write_listing(
     options: OutputOptions,
     stream: TextIO,
     *,
+    names: Mapping[str, str] | None = None,
     raw: bool = False,
     time_diff: bool = False,
 ) -> int:
@@ -35,6 +37,8 @@ def write_listing(
     view = ct_view(raw=raw, nodes=len(source.nodes()) > 1, time_diff=time_diff)
     if options.format is Format.cilium and not options.fields:
         return _write_cilium(source.tables, batches, rows, options, stream, time_diff=time_diff)
+    if options.format is Format.jsonl and not options.fields and options.sort is None and options.limit is None:
+        return sum(_write_json_lines(table, batches(table), names or {}, stream, raw=raw) for table in source.tables)
     return write_rows(view, rows(), options, stream, meta=meta_of(source))
 
 
@@ -87,12 +91,41 @@ def _write_cilium(
 
 
 def _write_table(table: CtTable, batches: Iterator[CtColumns], stream: TextIO, *, time_diff: bool) -> int:
+    from ctctl.render.ct_matrix import CiliumFormatter
+
+    formatter = CiliumFormatter(table, table.now if time_diff else None)
     count = 0
     for columns in batches:
-        for index in range(len(columns)):
-            line = cilium_line(columns.entry(index), table.layout, table.clock, table.now if time_diff else None)
-            if line is not None:
-                stream.write(line + "\n")
+        _write_bytes(stream, formatter.format(columns))
         count += len(columns)
     stream.write("\n")
     return count
+
+
+def _write_json_lines(
+    table: CtTable, batches: Iterator[CtColumns], names: Mapping[str, str], stream: TextIO, *, raw: bool
+) -> int:
+    from ctctl.render.ct_matrix import JsonFormatter
+
+    formatter = JsonFormatter(table, names, raw=raw)
+    count = 0
+    for columns in batches:
+        if formatter.can(columns):
+            _write_bytes(stream, formatter.format(columns))
+        else:
+            for index in range(len(columns)):
+                entry = columns.entry(index, table.name, table.absent)
+                row = CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, names)
+                stream.write(json.dumps({"schema": SCHEMA, **row_record(row, raw=raw)}) + "\n")
+        count += len(columns)
+    return count
+
+
+def _write_bytes(stream: TextIO, data: bytes) -> None:
+    """ASCII to a text stream, past its encoder where it has a binary layer."""
+    binary = getattr(stream, "buffer", None)
+    if binary is None:
+        stream.write(data.decode("ascii"))
+        return
+    stream.flush()
+    binary.write(data)
