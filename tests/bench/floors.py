@@ -31,6 +31,7 @@ class Measured:
     seconds: float
     load_seconds: float
     wall_seconds: float
+    cpu_seconds: float
     max_rss_kib: int
 
 
@@ -90,8 +91,12 @@ class Floors:
 
     def _run(self, *words: str, output: Path = Path(os.devnull)) -> Measured:
         measured = self.process([str(self._program), *words], output)
-        row = json.loads(measured.stderr)
-        return Measured(**row, wall_seconds=measured.wall_seconds, max_rss_kib=measured.max_rss_kib)
+        return Measured(
+            **json.loads(measured.stderr),
+            wall_seconds=measured.wall_seconds,
+            cpu_seconds=measured.cpu_seconds,
+            max_rss_kib=measured.max_rss_kib,
+        )
 
 
 @dataclass(frozen=True)
