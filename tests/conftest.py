@@ -53,12 +53,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _bpffs() -> None:
-    """Pins need a bpffs; on a fresh machine /sys/fs/bpf is a plain folder."""
-    if not _kernel_problem():
-        from ctctl.kernel.bpffs import ensure_mounted
+def _machine_as_found() -> Iterator[None]:
+    """Mount a bpffs where /sys/fs/bpf is a plain folder; at the end leave the machine as it was.
 
-        ensure_mounted()
+    What fixtures of modules and the session left behind is seen here.
+    """
+    if _kernel_problem():
+        yield
+        return
+    from ctctl.kernel.bpffs import DEFAULT_ROOT, ensure_mounted
+
+    mounted = ensure_mounted()
+    before = take_inventory()
+    yield
+    leaked = sorted(take_inventory().things - before.things)
+    if mounted:
+        subprocess.run(["umount", str(DEFAULT_ROOT)], check=False, capture_output=True)
+    if leaked:
+        pytest.fail("the run left behind: " + ", ".join(leaked), pytrace=False)
 
 
 @pytest.fixture(autouse=True)

@@ -63,8 +63,9 @@ def test_structures_are_those_of_the_headers(name: str) -> None:
     """Offsets and sizes of every named field, as the compiler sees the installed headers."""
     uses = "".join(f"struct {c_name} use_{c_name};\n" for c_name in _IN_C)
     # glibc asks for the stubs of 32-bit machines when the target names no machine.
-    headers = "#define __x86_64__ 1\n#include <stddef.h>\n#include <stdbool.h>\n#include <linux/bpf.h>\n#include <bpf/bpf.h>\n"
-    btf = read_object(compile_source("headers.c", headers + uses))
+    included = ("stddef.h", "stdbool.h", "linux/bpf.h", "bpf/bpf.h")
+    headers = "".join(f"#include <{header}>\n" for header in included)
+    btf = read_object(compile_source("headers.c", "#define __x86_64__ 1\n" + headers + uses))
     found = btf.find(name, Kind.STRUCT)
     assert found is not None
     in_c = {field.name: (field.offset // 8, field.size // 8) for field in fields(btf, found.id) if not field.bitfield}
