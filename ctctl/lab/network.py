@@ -49,6 +49,7 @@ _QUIET = {
     "net/core/somaxconn": "4096",
     "net/ipv4/tcp_max_syn_backlog": "4096",
 }
+_TUNNEL_OFFLOADS = {"tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"}
 _FORWARD = {"net/ipv4/ip_forward": "1"}
 
 
@@ -109,6 +110,7 @@ def _client(ip: Any) -> None:
 
 def _node(ip: Any, topology: Topology, node: Node) -> None:
     ip.link("set", index=_index(ip, "eth0"), mtu=NODE_MTU)
+    _wire_frames("eth0")
     _up(ip, "eth0")
     _address(ip, "eth0", node.ip, 24)
     _address(ip, "lo", node.gateway, 32)
@@ -148,6 +150,21 @@ def _veth(ip: Any, ifname: str, mac: str | None, *, peer: tuple[str, str, str]) 
     far = {"ifname": far_name, "address": far_mac, "net_ns_fd": far_netns}
     near = {"address": mac} if mac else {}
     ip.link("add", ifname=ifname, kind="veth", peer=far, **near)
+
+
+def _wire_frames(ifname: str) -> None:
+    """Let tunnelled packets leave the device segmented, as they would a network card.
+
+    A veth would pass a tunnel's large packet on as it is, which no wire does: the other node would
+    take it out of the tunnel unsegmented, and the kernel (6.18) can segment such a UDP packet no more.
+    """
+    from pyroute2 import Ethtool
+
+    with Ethtool() as ethtool:
+        features = ethtool.get_features(ifname)
+        for name in _TUNNEL_OFFLOADS & features.features.keys():
+            features.features[name].enable = False
+        ethtool.set_features(ifname, features)
 
 
 def _up(ip: Any, ifname: str) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ctctl.lab.cluster import down, up
-from ctctl.lab.processes import lab_pids
-from ctctl.lab.topology import MEMBERS, Topology
+from ctctl.lab.processes import find_program, lab_pids, spawn
+from ctctl.lab.topology import IPERF_PORT, MEMBERS, Topology
 from tests.support.names import unique_name
+from tests.support.wait import wait_for
 
 CTCTL = (sys.executable, "-m", "ctctl")
 
@@ -34,6 +36,24 @@ def remains(topology: Topology) -> list[str]:
     found += [f"file {path}" for path in (topology.state_dir, topology.lock_path) if path.exists()]
     links = sorted(path.name for path in Path("/sys/class/net").iterdir())
     return found + [f"link {name}" for name in links if name.startswith(("lxc-pod", "to-node"))]
+
+
+@contextmanager
+def iperf_server(lab: Topology, pod: str) -> Iterator[None]:
+    process = spawn(lab, pod, [find_program("iperf3"), "-s", "-p", str(IPERF_PORT)])
+    try:
+        wait_for(lambda: _listens(process.pid, IPERF_PORT), 10, what="iperf3 to listen")
+        yield
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether someone listens on the port in the namespace of ``pid`` (proc(5): local address, state 0A)."""
+    tables = [path for name in ("tcp", "tcp6") if (path := Path(f"/proc/{pid}/net/{name}")).exists()]
+    sockets = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
+    return any(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in sockets)
 
 
 @pytest.fixture

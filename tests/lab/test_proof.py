@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -15,9 +16,9 @@ from typing import Any
 import pytest
 
 from ctctl.kernel.netns import run_in_netns
-from ctctl.lab import datapaths
-from ctctl.lab.topology import CLIENT_IP, ROUTER_NODE_MAC, Topology
-from tests.lab.conftest import ctctl
+from ctctl.lab import datapaths, processes
+from ctctl.lab.topology import CLIENT_IP, IPERF_PORT, ROUTER_NODE_MAC, Topology
+from tests.lab.conftest import ctctl, iperf_server
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.lab
@@ -159,6 +160,27 @@ def test_dsr_on_the_wire(lab: Topology) -> None:
     assert not [packet for packet in map(Ether, at_a) if IP in packet and packet[IP].dst == CLIENT_IP]
 
 
+def test_large_transfers_are_full_frames_on_the_wire(lab: Topology) -> None:
+    """Upload through DSR: tunnelled segments of a full MSS, none too big for the node network, none a fragment."""
+    from scapy.contrib.geneve import GENEVE
+    from scapy.layers.inet import IP, TCP
+
+    with iperf_server(lab, "pod3"), capture(lab, "node-b") as frames:
+        argv = ["iperf3", "-4", "-c", "172.190.0.21", "-p", str(IPERF_PORT), "-n", "2M"]
+        processes.run(lab, "client", argv)
+    tunnelled = _geneve(frames)
+    sizes = Counter(packet[IP].len for packet in tunnelled)
+    # 50 bytes of outer headers around a packet of 1500; the option rides on the SYN alone.
+    assert max(sizes) == 1550
+    assert sizes[1550] > len(tunnelled) / 2
+    for packet in tunnelled:
+        inner = packet[GENEVE].payload
+        assert packet[IP].frag == inner[IP].frag == 0
+        assert packet[IP].flags == "DF"
+        if inner[IP].len == 1500:
+            assert len(inner[TCP].payload) == 1448
+
+
 def test_udp_carries_the_option_on_every_packet(lab: Topology) -> None:
     from scapy.contrib.geneve import GENEVE
 
@@ -203,7 +225,5 @@ def test_service_traffic_has_right_checksums_on_the_wire(lab: Topology) -> None:
 
 
 def _offload(topology: Topology, members: list[str], state: str) -> None:
-    from ctctl.lab.processes import run
-
     for member in members:
-        run(topology, member, ["ethtool", "-K", "eth0", "tx", state])
+        processes.run(topology, member, ["ethtool", "-K", "eth0", "tx", state])
