@@ -137,7 +137,7 @@ def _key(columns: CtColumns, by: By) -> NDArray[np.generic]:
     }[by]
     if columns.family == 4 and by is not By.pair:
         return columns.slot(slots[1])
-    words = np.stack([columns.slot(slot).astype(">u8") for slot in slots], axis=1)
+    words = np.stack([columns.slot(slot).astype(np.uint64) for slot in slots], axis=1).astype(">u8")
     return np.ascontiguousarray(words).view(f"V{8 * len(slots)}")[:, 0]
 
 

@@ -121,7 +121,7 @@ def _write_json_lines(
     return count
 
 
-def _write_bytes(stream: TextIO, data: bytes) -> None:
+def _write_bytes(stream: TextIO, data: bytearray) -> None:
     """ASCII to a text stream, past its encoder where it has a binary layer."""
     binary = getattr(stream, "buffer", None)
     if binary is None:

@@ -57,7 +57,7 @@ def _octets(columns: CtColumns) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 def _wide(columns: CtColumns, side: str) -> NDArray[Any]:
     """IPv6 addresses as 16-byte values, for a text each."""
-    words = np.stack([columns.slot(Slot[f"{side}_HI"]).astype(">u8"), columns.slot(Slot[side]).astype(">u8")], axis=1)
+    words = np.stack([columns.slot(Slot[f"{side}_HI"]), columns.slot(Slot[side])], axis=1).astype(">u8")
     return np.ascontiguousarray(words).view("V16")[:, 0]
 
 
@@ -74,12 +74,12 @@ class CiliumFormatter:
         self._flags = TextTable(lambda n: cilium_flags(n).encode(), 1 << 16)
         self._related = TextTable(lambda n: b" related expires=" if n & TUPLE_RELATED else b" expires=", 256)
 
-    def format(self, batch: CtColumns) -> bytes:
+    def format(self, batch: CtColumns) -> bytearray:
         """The lines of a batch."""
         proto = batch.slot(Slot.PROTO)
         columns = batch if proto.all() else batch.select(proto != 0)  # protocol 0 has no line
         if not len(columns):
-            return b""
+            return bytearray()
         lines = Lines(len(columns))
         self._add_tuple(lines, columns)
         lines.add(decimals(columns.slot(Slot.LIFETIME)))
@@ -150,7 +150,7 @@ class JsonFormatter:
         translated = (columns.slot(Slot.FLAGS) & np.uint16(CtFlags.DSRInternal)) != 0
         return not (translated & ((columns.slot(Slot.WORD0) | columns.slot(Slot.WORD8)) != 0)).any()
 
-    def format(self, columns: CtColumns) -> bytes:
+    def format(self, columns: CtColumns) -> bytearray:
         """The lines of a batch."""
         lines = Lines(len(columns))
         tuple_flags = columns.slot(Slot.TUPLE_FLAGS)
