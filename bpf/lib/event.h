@@ -27,7 +27,6 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 	if (!ev)
 		return;
 	__builtin_memset(ev, 0, offsetof(struct ctctl_event, lookup));
-	ev->time_ns = cfg_sim ? p->now_ns : bpf_ktime_get_ns();
 	ev->now_s = p->now;
 	ev->hook = p->hook;
 	ev->packet_len = p->len;
@@ -172,33 +171,37 @@ static __noinline void event_follow(const struct ipv4_ct_tuple *t)
 }
 
 /* Is the packet of interest? If so, whatever it was translated to is from now
- * on, at every hook that shares the table. */
+ * on, at every hook that shares the table. Most packets are not: what they are
+ * compared with is as little as decides it. */
 static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 {
 	__u32 zero = 0;
 	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
 	bool error = ev->in.nexthdr == IPPROTO_ICMP && !ev->in.sport && !ev->in.dport;
-	struct ipv4_ct_tuple in = ev->in, out = ev->out, vip = ev->in;
-	bool translated;
+	struct ipv4_ct_tuple in = ev->in, out = ev->out;
+	bool translated = in.saddr != out.saddr || in.daddr != out.daddr || in.sport != out.sport || in.dport != out.dport;
+	bool wanted;
 
 	if (!ctl)
 		return false;
 	if (!ctl->filter)
 		return true;
+	wanted = event_wanted(ctl, &in, error) || event_followed(&in);
+	if (!wanted && translated)
+		wanted = event_wanted(ctl, &out, error) || event_followed(&out);
 	/* A packet with the DSR option came for the VIP, by way of another node. */
-	if (ev->dsr_port) {
+	if (!wanted && ev->dsr_port) {
+		struct ipv4_ct_tuple vip = in;
+
 		vip.daddr = ev->dsr_vip;
 		vip.dport = ev->dsr_port;
+		wanted = event_wanted(ctl, &vip, error);
 	}
-	if (!event_wanted(ctl, &in, error) && !event_wanted(ctl, &out, error) && !event_wanted(ctl, &vip, error) &&
-	    !event_followed(&in) && !event_followed(&out))
-		return false;
-	translated = in.saddr != out.saddr || in.daddr != out.daddr || in.sport != out.sport || in.dport != out.dport;
-	if (translated || ev->dsr_port) {
+	if (wanted && (translated || ev->dsr_port)) {
 		event_follow(&in);
 		event_follow(&out);
 	}
-	return true;
+	return wanted;
 }
 
 /* Global: the verifier goes through it once, not once for each way here. */
@@ -222,7 +225,11 @@ __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verd
 	ev->icmp_code = p->icmp_code;
 	ev->fragment = p->fragment;
 	ev->nr_lookups = p->nr_lookups;
-	if (event_of_interest(ev) && bpf_ringbuf_output(&ctctl_events, ev, sizeof(*ev), 0))
+	if (!event_of_interest(ev))
+		return 0;
+	/* The hook's clock is coarse; events of several nodes are put in order by this one. */
+	ev->time_ns = cfg_sim ? p->now_ns : bpf_ktime_get_ns();
+	if (bpf_ringbuf_output(&ctctl_events, ev, sizeof(*ev), 0))
 		stat_inc(STAT_EVENTS_LOST);
 	return 0;
 }
