@@ -98,37 +98,43 @@ def turns(packet: PacketSpec, *, reply: bool, handshake: bool, close: bool) -> l
 
 
 def _answer(flags: int) -> int:
+    """What a receiver answers: SYN-ACK, FIN-ACK, data to data, else an ACK."""
     if flags & TcpFlags.SYN:
         return _SYN_ACK
-    return _FIN_ACK if flags & TcpFlags.FIN else _ACK
+    return _FIN_ACK if flags & TcpFlags.FIN else flags & TcpFlags.PSH | _ACK
 
 
 def run(request: Request) -> Iterator[StepRecord | Journey]:
     """Run the conversation: a StepRecord for every hook a packet meets, then the packet's Journey.
 
-    It ends early when a packet of the client does not arrive. Raises UsageError, NotFoundError, KernelError.
+    It ends early when a packet does not arrive. Raises UsageError, NotFoundError, KernelError.
     """
-    sequence = turns(request.packet, reply=request.reply, handshake=request.handshake, close=request.close)
     files = tuple(without_backends(with_ifindexes(nf), request.without_backends) for nf in request.nodes)
     _check_removed(request)
     large = any(len(table.records) > _SMALL_TABLE for table in request.start)
     with Cluster.of(files, request.now, full_size=large) as cluster:
         fill(cluster, request.start)
         apply_changes(cluster, request.changes)
-        cluster.advance(request.at_s)
-        client = cluster.origin(request.packet.src, request.packet.dst, request.via)
-        talk = _Talk(client, request.packet)
-        number = 0
-        for index, turn in enumerate(sequence, 1):
-            origin, spec = _packet(talk, turn)
-            for part in cluster.send(build_frame(spec), origin):
-                if isinstance(part, Hop):
-                    number += 1
-                    yield _record(number, part, turn, spec)
-                    continue
-                yield Journey(index, turn.sender, origin, part)
-                if not _remember(talk, turn, part):
-                    return
+        yield from converse(cluster, request)
+
+
+def converse(cluster: Cluster, request: Request) -> Iterator[StepRecord | Journey]:
+    """The same on a cluster that is there already, with the tables as earlier conversations left them."""
+    sequence = turns(request.packet, reply=request.reply, handshake=request.handshake, close=request.close)
+    cluster.advance(request.at_s)
+    client = cluster.origin(request.packet.src, request.packet.dst, request.via)
+    talk = _Talk(client, request.packet)
+    number = 0
+    for index, turn in enumerate(sequence, 1):
+        origin, spec = _packet(talk, turn)
+        for part in cluster.send(build_frame(spec), origin):
+            if isinstance(part, Hop):
+                number += 1
+                yield _record(number, part, turn, spec)
+                continue
+            yield Journey(index, turn.sender, origin, part)
+            if not _remember(talk, turn, part):
+                return
 
 
 def _packet(talk: _Talk, turn: Turn) -> tuple[Place, PacketSpec]:

@@ -183,6 +183,6 @@ def test_equal_tables(lab: Topology, seed: int) -> None:
         for node in lab.nodes:
             name = lab.datapath_node(node.name)
             simulated = essence(simulated_tables(cluster, name), ports)
-            assert simulated
+            assert len(simulated) > len(chosen) / 2
             assert essence(real_tables(lab, node.name), ports) == simulated
             assert related_keys(simulated_tables(cluster, name)) <= related_keys(real_tables(lab, node.name))
