@@ -247,12 +247,13 @@ class Map:
         """Every entry as Batches of up to about ``size``. With ``reuse`` a batch is valid until the next one."""
         return BatchReader(self, size, reuse=reuse, delete=False).run()
 
-    def parallel_batches(self, size: int = 4096) -> Iterator[Batch]:
+    def parallel_batches(self, size: int = 4096, *, ordered: bool = False) -> Iterator[Batch]:
         """As ``batches``, read by two threads where that is sound: hash tables, more than one CPU.
 
-        Every batch is an array of its own; up to eight wait for the caller.
+        ``ordered``: by one thread that reads ahead of the caller, in the kernel's order. Every batch is
+        an array of its own; up to eight wait for the caller.
         """
-        return ParallelReader(self, size).run()
+        return ParallelReader(self, size, ordered=ordered).run()
 
     def drain(self, size: int = 4096) -> Iterator[Batch]:
         """As ``batches``, deleting what it hands out (BPF_MAP_LOOKUP_AND_DELETE_BATCH)."""

@@ -1,4 +1,4 @@
-"""Batch operations on maps, with the cursor's quirks (bpf(2); measured in docs on the kernel's behaviour).
+"""Batch operations on maps, with the cursor's quirks (kernel/bpf/hashtab.c; tests/kernel/test_map.py shows them).
 
 - The end is ENOENT, and that last call still carries data.
 - ENOSPC: the next hash bucket does not fit. Nothing was copied and out_batch names the bucket

@@ -41,10 +41,11 @@ class _Item:
 
 
 class ParallelReader:
-    """One walk by two readers. Batches are fresh arrays, in no particular order between the halves."""
+    """One walk by two readers, or in the kernel's order by one that reads ahead. Batches are fresh arrays."""
 
-    def __init__(self, table: Map, size: int) -> None:
+    def __init__(self, table: Map, size: int, *, ordered: bool = False) -> None:
         self._map = table
+        self._ordered = ordered
         self._size = size
         self._half = bucket_count(table.info.max_entries) // 2
         self._items: queue.Queue[_Item] = queue.Queue(_QUEUED)
@@ -58,24 +59,24 @@ class ParallelReader:
         if opening is None:
             return
         yield opening
-        second = self._second_reader(first)
-        if second is None:
-            yield from batches
-            return
-        reader, later_batches, later_opening = second
-        first.stop_at(self._half)
-        threads = [
-            threading.Thread(target=self._pump, args=(False, first, batches, None), daemon=True),
-            threading.Thread(target=self._pump, args=(True, reader, later_batches, later_opening), daemon=True),
-        ]
-        for thread in threads:
+        second = None if self._ordered else self._second_reader(first)
+        pumps = [self._pump_thread(False, first, batches, None)]
+        if second is not None:
+            first.stop_at(self._half)
+            pumps.append(self._pump_thread(True, *second))
+        for thread in pumps:
             thread.start()
         try:
-            yield from self._merge()
+            yield from self._merge() if second is not None else self._in_order()
         finally:
             self._stop.set()
-            for thread in threads:
+            for thread in pumps:
                 thread.join()
+
+    def _pump_thread(
+        self, second: bool, reader: BatchReader, batches: Iterator[Batch], opening: Batch | None
+    ) -> threading.Thread:
+        return threading.Thread(target=self._pump, args=(second, reader, batches, opening), daemon=True)
 
     def _second_reader(self, first: BatchReader) -> tuple[BatchReader, Iterator[Batch], Batch] | None:
         """The reader of the second half with its first batch; None where one reader is right or all there is."""
@@ -112,6 +113,12 @@ class ParallelReader:
             except queue.Full:
                 continue
             return
+
+    def _in_order(self) -> Iterator[Batch]:
+        while (item := self._items.get()).batch is not None:
+            yield item.batch
+        if item.error is not None:
+            raise item.error
 
     def _merge(self) -> Iterator[Batch]:
         """Hand out both readers' batches; the first one's overrun once the second has covered it."""

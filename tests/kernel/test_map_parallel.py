@@ -58,6 +58,16 @@ def test_every_entry_comes_once(size: int, count: int, kind: MapType) -> None:
             assert (batch.keys[:, :4] == batch.values[:, :4]).all()
 
 
+@pytest.mark.parametrize("size", [1, 256, 4096])
+@pytest.mark.parametrize("count", [0, 1, 30_000])
+def test_reading_ahead_keeps_the_kernels_order(size: int, count: int) -> None:
+    with filled(count, 40_000) as table:
+        plain = [bytes(key) for batch in table.batches(size) for key in batch.keys]
+        ahead = [bytes(key) for batch in table.parallel_batches(size, ordered=True) for key in batch.keys]
+        assert ahead == plain
+        assert len(set(plain)) == count
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: one reader")
 def test_two_threads_do_read() -> None:
     """Else the test above would prove nothing."""
@@ -69,9 +79,10 @@ def test_two_threads_do_read() -> None:
         batches.close()
 
 
-def test_a_reader_that_stops_early_leaves_no_thread() -> None:
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_reader_that_stops_early_leaves_no_thread(ordered: bool) -> None:
     with filled(30_000, 40_000) as table:
-        for batch in table.parallel_batches(64):
+        for batch in table.parallel_batches(64, ordered=ordered):
             assert len(batch)
             break
 
@@ -97,9 +108,10 @@ def test_other_map_types_have_one_reader() -> None:
         assert sum(len(batch) for batch in table.parallel_batches(64)) == 2000
 
 
-def test_a_table_that_is_closed_meanwhile_ends_in_an_error() -> None:
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_table_that_is_closed_meanwhile_ends_in_an_error(ordered: bool) -> None:
     table = filled(30_000, 40_000)
-    batches = table.parallel_batches(16)
+    batches = table.parallel_batches(16, ordered=ordered)
     next(batches)
     next(batches)
     table.close()
