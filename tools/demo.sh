@@ -21,9 +21,7 @@ cleanup() {
   status=$?
   trap - EXIT INT TERM
   if [ -n "$tracer" ] && kill "$tracer" 2>/dev/null; then wait "$tracer" 2>/dev/null || true; fi
-  if "$CTCTL" lab list --name "$LAB" -o json 2>/dev/null | grep -q '"up": true'; then
-    heading 'Down: nothing stays behind'
-  fi
+  [ -d "/run/ctctl/lab-$LAB" ] && heading 'Down: nothing stays behind'
   "$CTCTL" lab down --name "$LAB" || status=1
   rm -rf "$work"
   exit "$status"

@@ -48,7 +48,9 @@ def packet_words(event: HookEvent) -> str:
         words = f"{name} {flow.src} > {flow.dst} {kind}{ident}"
     else:
         words = f"{name} {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}"
-    if event.tcp_flags is not None and event.fragment is not Fragment.LATER:
+    # A hook that tracks nothing does not read the flags: 0 means "none set" only where something was looked up.
+    read = bool(event.tcp_flags or event.lookups)
+    if event.tcp_flags is not None and read and event.fragment is not Fragment.LATER:
         words += f" {tcp_flag_letters(event.tcp_flags)}"
     if event.fragment is not Fragment.NONE:
         words += f" {event.fragment} fragment"
