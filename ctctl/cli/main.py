@@ -150,7 +150,10 @@ def root(
     ] = False,
 ) -> None:
     if debug:
+        from ctctl._ffi import set_debug
+
         os.environ["CTCTL_DEBUG"] = "1"
+        set_debug(lambda line: print(line, file=sys.stderr))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
