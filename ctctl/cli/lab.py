@@ -9,6 +9,7 @@ import typer
 
 from ctctl.cli.options import (
     ColorOpt,
+    DryRunOpt,
     FieldsOpt,
     LimitOpt,
     NoHeadersOpt,
@@ -52,7 +53,7 @@ def _say(line: str) -> None:
 
 
 @app.command()
-def up(name: NameOpt = "lab") -> None:
+def up(name: NameOpt = "lab", dry_run: DryRunOpt = False) -> None:
     """Bring the lab up, or repair it: two nodes, two pods each, a client behind a router.
 
     \b
@@ -61,27 +62,41 @@ def up(name: NameOpt = "lab") -> None:
       ctctl lab up
       ctctl lab up --name second
     """
-    from ctctl.lab.cluster import up as bring_up
-    from ctctl.lab.topology import Topology
+    from ctctl.lab import cluster
+    from ctctl.lab.topology import MEMBERS, Topology
 
     topology = Topology(name)
-    bring_up(topology, _say)
     nodes = ", ".join(topology.datapath_node(node.name) for node in topology.nodes)
+    if dry_run:
+        there = cluster.find(topology).namespaces
+        missing = [netns for member in MEMBERS if (netns := topology.netns(member)) not in there]
+        _say(f"would make namespaces: {', '.join(missing) or 'none, all are there'}")
+        _say(f"would load, or load again: {nodes}")
+        return
+    cluster.up(topology, _say)
     _say(f"lab {name!r} is up; nodes {nodes}. Next: ctctl lab run --list")
 
 
 @app.command()
-def down(name: NameOpt = "lab") -> None:
+def down(name: NameOpt = "lab", dry_run: DryRunOpt = False) -> None:
     """Remove the lab: processes, datapaths, namespaces, files; also what a killed "up" left.
 
     \b
+    It asks nothing: all that it removes is the lab's own.
     Example:
       ctctl lab down
     """
-    from ctctl.lab.cluster import down as bring_down
+    from ctctl.lab import cluster
     from ctctl.lab.topology import Topology
 
-    removed = bring_down(Topology(name))
+    topology = Topology(name)
+    if dry_run:
+        found = cluster.find(topology)
+        _say(f"would end processes: {', '.join(map(str, found.processes)) or 'none'}")
+        _say(f"would unload: {', '.join(found.datapaths) or 'nothing'}")
+        _say(f"would remove namespaces: {', '.join(found.namespaces) or 'none'}")
+        return
+    removed = cluster.down(topology)
     if removed.anything:
         counts = f"{removed.namespaces} namespaces, {removed.datapaths} datapaths, {removed.processes} processes"
         _say(f"lab {name!r} is down: removed {counts}")

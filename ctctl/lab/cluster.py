@@ -59,6 +59,25 @@ class Removed:
         return bool(self.processes or self.datapaths or self.namespaces)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of a lab: process ids, and names."""
+
+    processes: tuple[int, ...]
+    datapaths: tuple[str, ...]
+    namespaces: tuple[str, ...]
+
+
+def find(topology: Topology) -> Found:
+    """Everything that ``down`` would remove; changes nothing."""
+    names = (topology.netns(member) for member in MEMBERS)
+    return Found(
+        tuple(processes.lab_pids(topology)),
+        tuple(topology.datapath_node(n.name) for n in topology.nodes if datapaths.is_loaded(topology, n.name)),
+        tuple(name for name in names if namespaces.namespace_path(name).exists()),
+    )
+
+
 def up(topology: Topology, say: Say) -> None:
     """Bring the lab up, or complete and repair what is up already.
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from ctctl.lab import datapaths, namespaces, processes
-from ctctl.lab.cluster import down, members, up
+from ctctl.lab.cluster import down, find, members, up
 from ctctl.lab.topology import MEMBERS, Topology
 from tests.lab.conftest import CTCTL, ctctl, remains
 
@@ -122,6 +122,17 @@ def test_two_labs_side_by_side(lab: Topology, fresh_lab: Topology) -> None:
     assert all(member.up for member in members(lab))
     answer = processes.run(lab, "pod1", ["curl", "-sS", "--max-time", "5", "http://10.68.174.146/"])
     assert answer.stdout == "pod3\n"
+
+
+def test_dry_runs_change_nothing(lab: Topology, fresh_lab: Topology) -> None:
+    said = ctctl("lab", "up", "--dry-run", "--name", fresh_lab.name).stderr
+    assert fresh_lab.netns("pod1") in said
+    assert remains(fresh_lab) == []
+    before = find(lab)
+    said = ctctl("lab", "down", "--dry-run", "--name", lab.name).stderr
+    for what in (*before.namespaces, *before.datapaths, *map(str, before.processes)):
+        assert what in said
+    assert find(lab) == before
 
 
 def test_list_tells_what_is_up(lab: Topology) -> None:
