@@ -240,7 +240,9 @@ static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 	bool hit;
 	int ret;
 
-	if (!pkt_has_ports(p))
+	/* Where fragments are not tracked only the first of a datagram could be
+	 * translated; they pass as they are. */
+	if (!pkt_has_ports(p) || (p->fragment && !cfg_fragments))
 		return OK;
 	ret = pkt_parse_ports(skb, p);
 	event_in(p);

@@ -27,11 +27,14 @@ static __always_inline enum policy_answer policy_ask(const struct ctctl_policy_k
 	return entry->deny ? POLICY_DENY : POLICY_ALLOW;
 }
 
-/* All keys that cover the packet: each of peer, port and protocol named or any. */
-static __noinline enum policy_answer policy_ask_all(const struct ctctl_policy_key *exact)
+/* All keys that cover the packet: each of peer, port and protocol named or any.
+ * Global: the verifier goes through it once, not once for each way here. */
+__noinline int policy_ask_all(const struct ctctl_policy_key *exact)
 {
 	enum policy_answer answer = POLICY_NOTHING;
 
+	if (!exact)
+		return POLICY_NOTHING;
 	for (int any = 0; any < 8; any++) {
 		struct ctctl_policy_key key = *exact;
 		enum policy_answer one;
