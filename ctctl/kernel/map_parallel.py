@@ -53,6 +53,11 @@ class ParallelReader:
 
     def run(self) -> Iterator[Batch]:
         """Every entry as non-empty batches, each valid for as long as it is kept. Raises KernelError."""
+        # A handle of the walk's own: the caller may close its one while threads are in system calls.
+        with self._map.dup() as self._map:
+            yield from self._walk()
+
+    def _walk(self) -> Iterator[Batch]:
         first = BatchReader(self._map, self._size, reuse=False, delete=False)
         batches = first.run()
         opening = next(batches, None)
