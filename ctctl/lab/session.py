@@ -63,7 +63,7 @@ class Want:
         for field in fields(self)[5:]:
             value = getattr(self, field.name)
             if value is not None:
-                words.append(f"{field.name}={_flag_words(value) if isinstance(value, CtFlags) else value}")
+                words.append(f"{field.name}={_word(field.name, value)}")
         return " ".join(words)
 
     def mismatches(self, entry: CtEntry) -> list[str]:
@@ -72,7 +72,7 @@ class Want:
         for name in ("flags", "state", "src_sec_id", "rev_nat", "tx_flags_seen", "rx_flags_seen", "backend_id"):
             wanted, found = getattr(self, name), getattr(entry, name)
             if wanted is not None and wanted != found:
-                wrong.append(f"{name} is {_flag_words(found) if isinstance(found, CtFlags) else found}")
+                wrong.append(f"{name} is {_word(name, found)}")
         given = entry.lifetime - max(entry.last_tx_report, entry.last_rx_report)
         if self.timeout_s is not None and not self.timeout_s <= given <= self.timeout_s + _REPORT_INTERVAL_S:
             wrong.append(f"it expires {given} s after its last report")
@@ -286,8 +286,10 @@ def _same_flow(want: Want, entry: CtEntry) -> bool:
     )
 
 
-def _flag_words(flags: CtFlags) -> str:
-    return "|".join(str(flag.name) for flag in CtFlags if flag & flags) or "none"
+def _word(name: str, value: object) -> str:
+    if isinstance(value, CtFlags):
+        return "|".join(str(flag.name) for flag in CtFlags if flag & value) or "none"
+    return f"0x{value:02x}" if name.endswith("_seen") else str(value)
 
 
 def _bind_next(sock: socket.socket) -> int:

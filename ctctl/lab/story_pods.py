@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 from ctctl.lab.session import Session, Want
 from ctctl.lab.story import Story, StoryError
@@ -24,37 +25,43 @@ ANY_S = 60
 def _expect_closed_tcp(session: Session, node: str, direction: Direction, flow: tuple[Pod, int, Pod]) -> None:
     """A TCP connection ``flow`` (client, its port, server) that ended, with its ICMP related entry."""
     client, port, server = flow
+    connection = Want(
+        direction,
+        "TCP",
+        f"{client.ip}:{port}",
+        f"{server.ip}:{SERVE_PORT}",
+        flags=CLOSED,
+        src_sec_id=client.identity,
+        rev_nat=0,
+        tx_flags_seen=ALL_SEEN,
+        rx_flags_seen=ALL_SEEN,
+        timeout_s=TCP_FIN_S,
+    )
     session.expect(
         node,
-        Want(
-            direction,
-            "TCP",
-            f"{client.ip}:{port}",
-            f"{server.ip}:{SERVE_PORT}",
-            flags=CLOSED,
-            src_sec_id=client.identity,
-            rev_nat=0,
-            tx_flags_seen=ALL_SEEN,
-            rx_flags_seen=ALL_SEEN,
-            timeout_s=TCP_FIN_S,
-        ),
+        connection,
         f"TCP {direction} {client.ip}:{port} -> {server.ip}:{SERVE_PORT}, closed by both sides, 10 s to live",
     )
-    outgoing = direction is Direction.OUT
     session.expect(
         node,
-        Want(
-            direction,
-            "ICMP",
-            f"{client.ip}:0",
-            f"{server.ip}:0",
-            related=True,
-            flags=CtFlags(0),
-            src_sec_id=client.identity,
-            tx_flags_seen=SYN_SEEN if outgoing else 0,
-            rx_flags_seen=0 if outgoing else SYN_SEEN,
-        ),
+        related_to(connection, CtFlags(0)),
         f"ICMP {direction} related {client.ip} -> {server.ip}, written with the SYN",
+    )
+
+
+def related_to(connection: Want, flags: CtFlags) -> Want:
+    """The ICMP related entry that was written with ``connection``'s SYN and that no error has refreshed since."""
+    outgoing = connection.direction is Direction.OUT
+    return replace(
+        connection,
+        proto="ICMP",
+        src=connection.src.rpartition(":")[0] + ":0",
+        dst=connection.dst.rpartition(":")[0] + ":0",
+        related=True,
+        flags=flags,
+        tx_flags_seen=SYN_SEEN if outgoing else 0,
+        rx_flags_seen=0 if outgoing else SYN_SEEN,
+        timeout_s=ANY_S,
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from ctctl.lab.nodefile import backend_id
 from ctctl.lab.session import Answer, Session, Want
 from ctctl.lab.story import Story, StoryError
-from ctctl.lab.story_pods import ALL_SEEN, ANY_S, CLOSED, SYN_SEEN, TCP_FIN_S
+from ctctl.lab.story_pods import ALL_SEEN, ANY_S, CLOSED, TCP_FIN_S, related_to
 from ctctl.lab.topology import CLIENT, CLIENT_IP, SERVE_PORT, LabService, Pod
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import Direction
@@ -60,39 +60,21 @@ def _expect_flow(
     related: bool = True,
 ) -> None:
     """A closed TCP connection to a backend, with its related entry (or, asked so, without)."""
-    flow = (source, f"{target.ip}:{SERVE_PORT}")
-    session.expect(
-        node,
-        Want(
-            direction,
-            "TCP",
-            *flow,
-            flags=CLOSED | extra,
-            src_sec_id=identity,
-            rev_nat=rev_nat,
-            tx_flags_seen=ALL_SEEN,
-            rx_flags_seen=ALL_SEEN,
-            timeout_s=TCP_FIN_S,
-        ),
+    connection = Want(
+        direction,
+        "TCP",
+        source,
+        f"{target.ip}:{SERVE_PORT}",
+        flags=CLOSED | extra,
+        src_sec_id=identity,
+        rev_nat=rev_nat,
+        tx_flags_seen=ALL_SEEN,
+        rx_flags_seen=ALL_SEEN,
+        timeout_s=TCP_FIN_S,
     )
-    if not related:
-        return
-    host = source.rpartition(":")[0]
-    pair = (f"{host}:0", f"{target.ip}:0")
-    session.expect(
-        node,
-        Want(
-            direction,
-            "ICMP",
-            *pair,
-            related=True,
-            flags=extra,
-            src_sec_id=identity,
-            rev_nat=rev_nat,
-            tx_flags_seen=SYN_SEEN if direction is _OUT else 0,
-            rx_flags_seen=0 if direction is _OUT else SYN_SEEN,
-        ),
-    )
+    session.expect(node, connection)
+    if related:
+        session.expect(node, related_to(connection, extra))
 
 
 def _fetch(session: Session, member: str, service: LabService, *, vip: str | None = None) -> tuple[Answer, str]:
