@@ -101,13 +101,17 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct probe_pack
 
 static __always_inline void copy_head(struct __sk_buff *skb, struct ctctl_probe_event *ev)
 {
-	__u32 len = skb->len > ETH_HLEN ? skb->len - ETH_HLEN : 0;
+	__u32 len = skb->len;
 
+	if (len <= ETH_HLEN)
+		return;
+	len -= ETH_HLEN;
 	if (len > CTCTL_PROBE_HEAD)
 		len = CTCTL_PROBE_HEAD;
+	/* Older verifiers do not keep both ends of the range: said in a way that has them. */
 	asm volatile("" : "+r"(len));
-	if (len > 0 && len <= CTCTL_PROBE_HEAD &&
-	    !bpf_skb_load_bytes_relative(skb, 0, ev->head, len, BPF_HDR_START_NET))
+	len = ((len - 1) & (CTCTL_PROBE_HEAD - 1)) + 1;
+	if (!bpf_skb_load_bytes_relative(skb, 0, ev->head, len, BPF_HDR_START_NET))
 		ev->head_len = len;
 }
 

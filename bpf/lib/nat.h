@@ -59,9 +59,7 @@ static __always_inline int nat_l4(struct __sk_buff *skb, const struct pkt *p, co
 	if (!csum_off || bpf_l4_csum_replace(skb, p->l4_off + csum_off, c->old_port, c->new_port,
 					     flags | sizeof(c->new_port)))
 		return -REASON_CSUM_L4;
-	if (bpf_skb_store_bytes(skb, p->l4_off + c->port_off, &c->new_port, sizeof(c->new_port), 0))
-		return -REASON_WRITE_ERROR;
-	return OK;
+	return pkt_store(skb, p->l4_off + c->port_off, &c->new_port, sizeof(c->new_port)) ? OK : -REASON_WRITE_ERROR;
 }
 
 static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c)

@@ -125,6 +125,20 @@ static __always_inline bool pkt_load(struct __sk_buff *skb, __u32 off, void *to,
 	return !bpf_skb_load_bytes(skb, off, to, len);
 }
 
+static __always_inline bool pkt_store(struct __sk_buff *skb, __u32 off, const void *from, const __u32 len)
+{
+	void *to;
+
+	off &= PKT_OFF_MASK;
+	to = pkt_data(skb) + off;
+	asm volatile("" : "+r"(to));
+	if (to + len <= pkt_end(skb)) {
+		__builtin_memcpy(to, from, len);
+		return true;
+	}
+	return !bpf_skb_store_bytes(skb, off, from, len, 0);
+}
+
 /* The Ethernet type, network order; 0 for what is not Ethernet II. */
 static __always_inline __be16 pkt_ethertype(struct __sk_buff *skb)
 {

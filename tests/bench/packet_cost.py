@@ -39,7 +39,8 @@ RESULTS = Path(__file__).parent / "results"
 EMPTY = '#include <linux/bpf.h>\n__attribute__((section("tc"), used)) int empty(struct __sk_buff *skb) { return 0; }\n'
 TC_ACT_REDIRECT = 7
 
-#: what Cilium 1.16.4 takes above the empty program on this kind of machine (ns)
+#: what Cilium 1.16.4 was measured to take above the empty program (ns), and the empty program there
+ORIGINAL_EMPTY = 40
 ORIGINAL = {
     "from_container, pod to pod": 370,
     "to_container, reply": 285,
@@ -79,14 +80,14 @@ class Case:
     before: tuple[tuple[str, str], ...]
 
 
-POD, PEER, CLIENT = "10.64.0.36:40000", "10.64.1.64:80", "192.0.2.50:40000"
+POD, SERVER, PEER, CLIENT = "10.64.0.36:40000", "10.64.0.36:8080", "10.64.1.64:80", "192.0.2.50:40000"
 CASES = (
     Case("from_container, pod to pod", "from_container", f"tcp {POD} > {PEER} A",
          (("from_container", f"tcp {POD} > {PEER} S"),)),
     Case("to_container, reply", "to_container", f"tcp {PEER} > {POD} A",
          (("from_container", f"tcp {POD} > {PEER} S"),)),
-    Case("to_container, request", "to_container", f"tcp {PEER} > {POD} A",
-         (("to_container", f"tcp {PEER} > {POD} S"),)),
+    Case("to_container, request", "to_container", f"tcp {PEER} > {SERVER} A",
+         (("to_container", f"tcp {PEER} > {SERVER} S"),)),
     Case("from_container, ClusterIP", "from_container", f"tcp {POD} > 10.96.0.10:80 A",
          (("from_container", f"tcp {POD} > 10.96.0.10:80 S"), ("from_container", f"tcp {POD} > 10.96.0.11:8080 S"))),
     Case("to_container, ClusterIP reply", "to_container", f"tcp 10.96.0.11:8080 > {POD} A",
@@ -151,11 +152,12 @@ def measure(hook: Callable[[str], Program], empty: Program, case: Case, repeat: 
         costs.append(hook(case.hook).test_run(data, repeat=repeat).duration_ns - floors[-1])
     row: dict[str, object] = {
         "case": case.name, "ns_above_empty": statistics.median(costs), "empty_ns": statistics.median(floors),
+        "in_empty_runs": round(statistics.median(costs) / statistics.median(floors), 1),
         "lowest": min(costs), "highest": max(costs),
     }  # fmt: skip
     if case.name in ORIGINAL:
         row["original_ns"] = ORIGINAL[case.name]
-        row["ratio_to_original"] = round(statistics.median(costs) / ORIGINAL[case.name], 2)
+        row["original_in_empty_runs"] = round(ORIGINAL[case.name] / ORIGINAL_EMPTY, 1)
     return row
 
 
@@ -166,13 +168,16 @@ def as_markdown(result: dict[str, object], rows: list[dict[str, object]]) -> str
         f"Established TCP, no listener, {result['repeat']} runs a round, median of {result['rounds']} rounds;",
         f"nanoseconds above an empty program. {result['kernel']}, {result['cpus']} CPUs.",
         "",
-        "| case | ns above empty | lowest to highest | Cilium 1.16.4 | ratio |",
-        "|---|---|---|---|---|",
+        f"Cilium 1.16.4 was measured where the empty program took {ORIGINAL_EMPTY} ns: where that differs, compare",
+        "the cost in empty runs.",
+        "",
+        "| case | ns above empty | lowest to highest | in empty runs | Cilium 1.16.4, ns | in empty runs |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         span = f"{row['lowest']} to {row['highest']}"
-        original = f"{row.get('original_ns', '')} | {row.get('ratio_to_original', '')}"
-        lines.append(f"| {row['case']} | {row['ns_above_empty']:.0f} | {span} | {original} |")
+        original = f"{row.get('original_ns', '')} | {row.get('original_in_empty_runs', '')}"
+        lines.append(f"| {row['case']} | {row['ns_above_empty']:.0f} | {span} | {row['in_empty_runs']} | {original} |")
     return "\n".join(lines) + "\n"
 
 
