@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ctctl.model.ct_report import Change, CtEventKind
 from ctctl.model.entry import CtFlags, CtState
+from ctctl.render.schema_trace import TRACE_SCHEMAS
 from ctctl.render.schema_words import (
     ADDRESS,
     ANY,
@@ -311,42 +312,8 @@ _NODE = {
         {"sources": array(record({"source": STRING}, more=True))},
     ),
 }
-_HOOK = words("from_container", "to_container", "from_netdev", "to_netdev", "from_overlay", "to_overlay")
-_VERDICT = words("pass", "redirect", "drop")
-_TRACE = {
-    "ctctl/trace-event/v1": listing(
-        "ctctl/trace-event/v1",
-        "events",
-        record(
-            {
-                "time": maybe(STRING),
-                "time_ns": COUNT,
-                "node": maybe(STRING),
-                "hook": _HOOK,
-                "packet": STRING,
-                "tuple_in": maybe(OBJECT),
-                "tuple_out": maybe(OBJECT),
-                "lookups": array(OBJECT),
-                "verdict": _VERDICT,
-                "reason": maybe(STRING),
-                "why": ANY,
-            },
-            more=True,
-        ),
-    ),
-    "ctctl/trace-step/v1": listing(
-        "ctctl/trace-step/v1",
-        "steps",
-        record(
-            {"step": COUNT, "now": COUNT, "ct": OBJECT, "snat": array(OBJECT), "affinity": array(OBJECT)},
-            {"hook": _HOOK, "verdict": _VERDICT},
-            more=True,
-        ),
-    ),
-}
-
 #: By schema name, in the order of the commands in ``ctctl --help``.
-SCHEMAS: dict[str, Schema] = {**_CT, **_TABLES, **_TRACE, **_NODE}
+SCHEMAS: dict[str, Schema] = {**_CT, **_TABLES, **TRACE_SCHEMAS, **_NODE}
 
 
 def whole() -> Schema:

@@ -6,6 +6,7 @@ import io
 import json
 from ipaddress import IPv4Address
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,14 +14,17 @@ from hypothesis import strategies as st
 from ctctl.abi import layouts
 from ctctl.decode.ct import encode_key
 from ctctl.decode.event import decode_event, hook_number, reason_name
+from ctctl.decode.probe import decode_probe_event
 from ctctl.errors import DecodeError
 from ctctl.model import event as model
 from ctctl.model.tuples import FlowTuple
 from ctctl.ops.trace_story import StoryBook
 from ctctl.packet.text import parse_flow_text
 from ctctl.render.explain import DROP_SENTENCES, explain
+from ctctl.render.schemas import SCHEMAS
 from ctctl.render.trace import TableTrace
-from ctctl.render.trace_record import event_record
+from ctctl.render.trace_probe import PROBE_SCHEMA, probe_record
+from ctctl.render.trace_record import EVENT_SCHEMA, event_record
 
 POD, VIP, BACKEND = (IPv4Address(text) for text in ("10.64.0.36", "10.68.174.146", "10.64.0.98"))
 Why = model.Why
@@ -336,3 +340,36 @@ def test_story_knows_the_backend_side_by_the_dsr_option() -> None:
     raw = raw_event(TO_POD, dsr_vip=int(VIP), dsr_port=80)
     assert book.admit(decode_event(bytes(raw))) == 1
     assert book.admit(decode_event(bytes(raw_event(TO_POD.reversed())))) == 1
+
+
+def test_json_of_an_event_holds_to_its_schema() -> None:
+    raw = raw_event(
+        TO_VIP, TO_POD, tcp_flags=0x12, tunnel_remote=1, tunnel_vni=2, dsr_vip=int(VIP), dsr_port=80, verdict=1
+    )
+    add_lookup(raw, TO_VIP, kind=1, why=int(Why.HIT), tuple_flags=4, before={"lifetime": 1}, after={"lifetime": 2})
+    record = event_record(decode_event(bytes(raw), node="n"), wall_offset_ns=0, connection=1, raw=True)
+    line = json.loads(json.dumps({"schema": EVENT_SCHEMA, **record}))
+    jsonschema.validate(line, SCHEMAS[EVENT_SCHEMA])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**line, "surprise": 1}, SCHEMAS[EVENT_SCHEMA])
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_json_of_a_probe_event_holds_to_its_schema(kind: int) -> None:
+    raw = layouts.ctctl_probe_event(kind=kind, time_ns=5, mark=0x0C180F00, packet_len=74, found=0b10, head_len=4)
+    raw.tuple = packet_tuple(TO_POD)
+    event = decode_probe_event(bytes(raw))
+    assert (event.flow, event.identity, len(event.head)) == (TO_POD, 3096, 4)
+    assert [(entry.tuple, entry.direction) for entry in event.entries] == [(TO_POD, "OUT")]
+    line = json.loads(json.dumps({"schema": PROBE_SCHEMA, **probe_record(event, wall_offset_ns=0, raw=True)}))
+    jsonschema.validate(line, SCHEMAS[PROBE_SCHEMA])
+
+
+@pytest.mark.parametrize(
+    ("bit", "direction", "reply"), [(0, "SVC", False), (2, "IN", False), (3, "OUT", True), (4, "IN", True)]
+)
+def test_probe_entries_are_shown_in_their_original_direction(bit: int, direction: str, reply: bool) -> None:
+    raw = layouts.ctctl_probe_event(kind=1, found=1 << bit)
+    raw.tuple = packet_tuple(TO_POD)
+    (entry,) = decode_probe_event(bytes(raw)).entries
+    assert (entry.direction, entry.tuple) == (direction, TO_POD.reversed() if reply else TO_POD)
