@@ -39,7 +39,8 @@ class Service:
     """One frontend. ``affinity`` is the timeout in seconds, 0 for none; ``id`` its rev-NAT index.
 
     ``flags`` and ``flags2`` are raw bits (spec/abi.md) that win over what type and policies say.
-    ``scope`` None: external, and internal too where the traffic policy makes two scopes.
+    ``scope`` None: external, and internal too where the traffic policies make two scopes. Those have
+    different backends, so that the internal one has an id of its own, ``internal_id``.
     """
 
     name: str
@@ -57,6 +58,12 @@ class Service:
     flags2: int | None = None
     backends: tuple[Backend, ...] = ()
     line: int | None = None
+    internal_id: int = 0
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids of its scopes, in the order of ``scopes``."""
+        return (self.id, self.internal_id) if len(self.scopes) > 1 else (self.id,)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -138,9 +145,10 @@ def check_services(services: Iterable[Service], path: str) -> None:
             what = f"service {service.name}: frontend {service.ip}:{service.port} ({scope})"
             why = " (a 1.16 service key has no protocol: use protocol ANY)"
             _refuse(frontends.setdefault((service.ip, service.port, scope), service), service, what, path, why)
-        owner = ids.setdefault(service.id, service)
-        if (owner.ip, owner.port) != (service.ip, service.port):
-            _refuse(owner, service, f"service {service.name}: id {service.id}", path)
+        for number in service.ids:
+            owner = ids.setdefault(number, service)
+            if (owner.ip, owner.port) != (service.ip, service.port):
+                _refuse(owner, service, f"service {service.name}: id {number}", path)
         for backend in service.backends:
             first, first_service = backends.setdefault(backend.id, (backend, service))
             if (first.ip, first.port, first.state) != (backend.ip, backend.port, backend.state):
@@ -164,7 +172,8 @@ def assign_ids(services: Iterable[Service]) -> tuple[Service, ...]:
     services = tuple(services)
     service_ids = _allocate(
         {service.id for service in services if service.id},
-        {f"{service.ip}:{service.port}" for service in services if not service.id},
+        {f"{s.ip}:{s.port}" for s in services if not s.id}
+        | {f"{s.ip}:{s.port}/internal" for s in services if len(s.scopes) > 1},
         0xFFFF,
     )
     backend_ids = _allocate(
@@ -176,6 +185,7 @@ def assign_ids(services: Iterable[Service]) -> tuple[Service, ...]:
         replace(
             service,
             id=service.id or service_ids[f"{service.ip}:{service.port}"],
+            internal_id=service_ids.get(f"{service.ip}:{service.port}/internal", 0),
             backends=tuple(replace(b, id=b.id or backend_ids[f"{b.ip}:{b.port}"]) for b in service.backends),
         )
         for service in services

@@ -62,22 +62,22 @@ def service_records(nf: NodeFile, service: Service) -> Tables:
     """The records of one service in the five tables that services live in."""
     tables: Tables = {name: {} for name in (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES)}
     flags, flags2 = service_flags(service)
-    for scope in service.scopes:
+    for scope, number in zip(service.scopes, service.ids, strict=True):
         chosen, waiting = selectable_backends(nf, service, scope)
         for slot, backend in enumerate((*chosen, *waiting), 1):
             key = rec.service_key(service.ip, service.port, slot, _SCOPES[scope])
-            tables[SERVICES][key] = rec.slot_value(backend.id, service.id, flags, flags2)
+            tables[SERVICES][key] = rec.slot_value(backend.id, number, flags, flags2)
         frontend = rec.service_key(service.ip, service.port, 0, _SCOPES[scope])
         tables[SERVICES][frontend] = rec.frontend_value(
-            service.affinity, len(chosen), service.id, flags, flags2, qcount=len(waiting)
+            service.affinity, len(chosen), number, flags, flags2, qcount=len(waiting)
         )
+        tables[REVERSE_NAT][rec.rev_nat_key(number)] = rec.rev_nat_value(service.ip, service.port)
+        for backend in service.backends if flags & _AFFINITY else ():
+            tables[AFFINITY_MATCH][rec.affinity_match_key(backend.id, number)] = b"\0"
+        for cidr in service.source_ranges:
+            tables[SOURCE_RANGES][rec.source_range_key(number, cidr)] = b"\0"
     for backend in service.backends:
         tables[BACKENDS][rec.backend_key(backend.id)] = backend_record(backend, service.protocol)
-        if flags & _AFFINITY:
-            tables[AFFINITY_MATCH][rec.affinity_match_key(backend.id, service.id)] = b"\0"
-    tables[REVERSE_NAT][rec.rev_nat_key(service.id)] = rec.rev_nat_value(service.ip, service.port)
-    for cidr in service.source_ranges:
-        tables[SOURCE_RANGES][rec.source_range_key(service.id, cidr)] = b"\0"
     return tables
 
 
@@ -188,21 +188,24 @@ def maglev_tables(nf: NodeFile) -> dict[bytes, NDArray[np.uint32]]:
     tables: dict[bytes, NDArray[np.uint32]] = {}
     if nf.datapath.lb.algorithm == "maglev":
         for service in nf.services:
-            table = maglev_table(nf, service)
-            if table is not None and service.scope != "internal":
-                tables[rec.rev_nat_key(service.id)] = table
+            for key, table in service_maglev_tables(nf, service).items():
+                # Scopes that a file gives one id share the external one's table.
+                if service.scope != "internal" or key not in tables:
+                    tables[key] = table
     return tables
 
 
-def maglev_table(nf: NodeFile, service: Service) -> NDArray[np.uint32] | None:
-    """The table of one service, for clients outside where two scopes differ; None without a backend."""
+def service_maglev_tables(nf: NodeFile, service: Service) -> dict[bytes, NDArray[np.uint32]]:
+    """The tables of one service: one for each scope that has a backend."""
     from ctctl.datapath.maglev import build_table
 
-    chosen, _ = selectable_backends(nf, service, service.scopes[0])
-    if not chosen:
-        return None
-    weights = {b.id: (f"{b.ip}:{b.port}", b.weight) for b in chosen}
-    return build_table(weights, nf.datapath.lb.maglev_table_size)
+    tables: dict[bytes, NDArray[np.uint32]] = {}
+    for scope, number in zip(service.scopes, service.ids, strict=True):
+        chosen, _ = selectable_backends(nf, service, scope)
+        if chosen:
+            weights = {b.id: (f"{b.ip}:{b.port}", b.weight) for b in chosen}
+            tables[rec.rev_nat_key(number)] = build_table(weights, nf.datapath.lb.maglev_table_size)
+    return tables
 
 
 def map_sizes(nf: NodeFile) -> dict[str, int]:

@@ -49,9 +49,10 @@ def _service_set(simulator: Simulator, service: Any) -> None:
         for key, value in entries.items():
             simulator.maps.write(name, key, value)
     if simulator.nf.datapath.lb.algorithm == "maglev":
-        table = tables.maglev_table(simulator.nf, service)
-        raw = None if table is None else table.astype("<u4").tobytes()
-        simulator.maps.write(tables.MAGLEV, rec.rev_nat_key(service.id), raw)
+        built = tables.service_maglev_tables(simulator.nf, service)
+        for number in service.ids:
+            key = rec.rev_nat_key(number)
+            simulator.maps.write(tables.MAGLEV, key, built[key].astype("<u4").tobytes() if key in built else None)
 
 
 def _service_del(simulator: Simulator, address: IPv4Address, port: int) -> None:

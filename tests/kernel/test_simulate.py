@@ -37,6 +37,8 @@ services:
      backends: [{id: 101, ip: 10.64.1.64, port: 8080}, {id: 102, ip: 10.64.0.37, port: 8080}]}
   - {name: lb, type: LoadBalancer, ip: 172.16.0.10, port: 80, id: 20, backends: [{id: 101, ip: 10.64.1.64, port: 8080}]}
   - {name: self, ip: 10.96.0.11, port: 80, id: 8, backends: [{id: 104, ip: 10.64.0.36, port: 8080}]}
+  - {name: local, type: LoadBalancer, ip: 172.16.0.11, port: 80, id: 21, external-traffic-policy: Local,
+     backends: [{id: 101, ip: 10.64.1.64, port: 8080}]}
   - {name: none, ip: 10.96.0.12, port: 80, id: 9, backends: []}
 ---
 node: {name: node-b, ip: 10.1.0.2, pod-cidr: 10.64.1.0/24, device: eth0}
@@ -125,6 +127,14 @@ def test_a_service_without_backends_answers_with_icmp(nodes: tuple[NodeFile, ...
     story = Story("tcp 10.64.0.36:40000 > 10.96.0.12:80", nodes)
     assert story.hooks == ["a:from_container", "a:to_container"]
     assert _words(story.ends[0].arrival.frame).startswith("icmp 10.96.0.12 > 10.64.0.36")
+
+
+def test_a_local_traffic_policy_is_for_outside_only(nodes: tuple[NodeFile, ...]) -> None:
+    inside = Story("tcp 10.64.0.36:40000 > 172.16.0.11:80", nodes)
+    assert str(inside.ends[0].arrival.place) == "web on node-b"
+    outside = Story("tcp 192.0.2.50:40000 > 172.16.0.11:80", nodes, via="node-a")
+    assert outside.ends[0].arrival.outcome is not Outcome.DELIVERED
+    assert list(outside.entries("node-a")) == []
 
 
 def test_policy_ends_a_conversation_early(nodes: tuple[NodeFile, ...]) -> None:

@@ -139,6 +139,19 @@ def test_external_traffic_policy_local_has_two_scopes() -> None:
     assert slots(nf, rec.SCOPE_EXTERNAL) == [1]
     assert slots(nf, rec.SCOPE_INTERNAL) == [258, 1]
     assert (frontend(nf, 0).count, frontend(nf, 1).count) == (1, 2)
+    # Two scopes, two sets of backends: each has its own rev-NAT id, and Maglev table.
+    ids = [frontend(nf, 0).rev_nat_index, frontend(nf, 1).rev_nat_index]
+    assert ids == [7, nf.services[0].internal_id]
+    assert ids[0] != ids[1]
+    records = t.table_records(nf)
+    assert set(records[t.REVERSE_NAT]) == {rec.rev_nat_key(number) for number in ids}
+    tables = t.maglev_tables(nf)
+    assert [set(tables[rec.rev_nat_key(number)].tolist()) for number in ids] == [{1}, {1, 258}]
+    assert list(t.maglev_tables(service(nf_text("Local"), REMOTE))) == [rec.rev_nat_key(ids[1])]
+
+
+def nf_text(policy: str) -> str:
+    return f"type: LoadBalancer, ip: 172.16.0.10, external-traffic-policy: {policy}"
 
 
 def test_a_backend_is_local_by_node_name_where_it_is_given() -> None:
