@@ -69,6 +69,10 @@ demo: setup ## bring up the lab, send real traffic, show tables, a trace and a G
 test: setup lint ## everything: lint, types, import contracts, all tests with real kernel parts
 	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q
 
+.PHONY: test-kernels
+test-kernels: setup ## boot Debian 13's 6.12 kernel in an emulator: return codes of foreign programs by fexit
+	tools/test_kernels.sh
+
 .PHONY: lint
 lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
