@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from ctctl.datapath.record import MAP_NAME, read_record
 from ctctl.errors import CtctlError, KernelError, NotFoundError
-from ctctl.kernel.map import Map
 from ctctl.model.gc import EngineName, Explanation, Report, TableReport
 from ctctl.ops.gc import batch, interval, orphans, perkey, walk
 from ctctl.ops.gc.audit import recording
@@ -22,7 +20,7 @@ from ctctl.ops.gc.explain import explain
 from ctctl.ops.gc.job import BATCH_SIZE, Engine, Job, Recorder
 from ctctl.ops.gc.limit import RateLimit
 from ctctl.ops.gc.stopping import Stop
-from ctctl.ops.gc.tables import CT_TABLES, ForeignTablesError, Table, TableSet, open_tables
+from ctctl.ops.gc.tables import ForeignTablesError, Table, TableSet, open_tables
 from ctctl.ops.gc.tally import Tally
 
 ENGINES: dict[EngineName, Engine] = {
@@ -216,10 +214,3 @@ def resolve_endpoint(text: str, path: Path) -> bytes:
         names = f"it knows {', '.join(sorted(known))}" if known else "it has no record of names; give the address"
         raise NotFoundError(f"no endpoint {text!r} on the node at {path}: {names}")
     return ipaddress.ip_address(known[text]).packed
-
-
-def collect_private(ct: Map, nat: Map | None, name: str, now: int) -> TableReport:
-    """Collect one private table at a simulated time: the ``gc`` step of a scenario. ``name`` as pinned."""
-    layout, protocol = CT_TABLES[name]
-    table, stop, started = Table(name, ct, layout, protocol, nat), threading.Event(), time.monotonic()
-    return _table_report(table, batch.collect(table, Job(now, stop, RateLimit(None, stop))), started)
