@@ -1,0 +1,70 @@
+"""A packet that does not fit into the tunnel: its sender is told what does, about the packet as it sent it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import Ether
+
+from ctctl.datapath.simulator import Simulator
+from ctctl.kernel.program import TestRun
+from ctctl.model.event import Hook
+from tests.support.datapath import CLIENT, LB_VIP, NOW, REMOTE, frame, node_file, send, service, simulated
+from tests.support.names import unique_name
+
+pytestmark = pytest.mark.kernel
+
+MTU = 1500
+#: outer IPv4, UDP, Geneve and inner Ethernet headers; the DSR option
+OVERHEAD, OPTION = 20 + 8 + 8 + 14, 12
+REDIRECT = 7
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Simulator]:
+    services = [service("lb", LB_VIP, 80, 20, (201, REMOTE, 8080), type="LoadBalancer")]
+    with simulated(node_file(services=services)) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def ifindex() -> Iterator[int]:
+    """A device of MTU 1500 for packets to be on; nothing is sent through it."""
+    name = unique_name("mtu")
+    subprocess.run(["ip", "link", "add", name, "mtu", str(MTU), "type", "veth", "peer", unique_name("p")], check=True)
+    yield int(Path(f"/sys/class/net/{name}/ifindex").read_text())
+    subprocess.run(["ip", "link", "del", name], check=True)
+
+
+def run(node: Simulator, packet: bytes, ifindex: int) -> TestRun:
+    node.set_clock(NOW)
+    return node.program(Hook.FROM_NETDEV).test_run(packet, ifindex=ifindex)
+
+
+def sized(proto: str, ip_length: int) -> bytes:
+    """A packet to the service with so many bytes from its IP header on."""
+    headers, flags = (40, "A ") if proto == "tcp" else (28, "")
+    return frame(f"{proto} {CLIENT}:40000 > {LB_VIP}:80 {flags}len={ip_length - headers}")
+
+
+@pytest.mark.parametrize(("proto", "fits"), [("tcp", MTU - OVERHEAD), ("udp", MTU - OVERHEAD - OPTION)])
+def test_what_fits_goes_and_what_does_not_is_answered(node: Simulator, ifindex: int, proto: str, fits: int) -> None:
+    send(node, "from_netdev", f"tcp {CLIENT}:40000 > {LB_VIP}:80 S")
+    sent = run(node, sized(proto, fits), ifindex)
+    assert (sent.retval, len(sent.data)) == (REDIRECT, 14 + MTU)
+    assert Ether(sent.data)[UDP].dport == 6081
+
+    packet = sized(proto, fits + 1)
+    told = Ether(run(node, packet, ifindex).data)
+    assert (told[IP].src, told[IP].dst) == (LB_VIP, CLIENT)
+    assert (told[ICMP].type, told[ICMP].code, told[ICMP].nexthopmtu) == (3, 4, fits)
+    assert bytes(told[ICMP].payload)[:28] == packet[14:42]
+
+
+def test_an_answer_has_room_for_the_quote_only(node: Simulator, ifindex: int) -> None:
+    told = run(node, sized("udp", 1500), ifindex)
+    assert len(told.data) == 14 + 20 + 8 + 64
