@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ctctl.config.node import load_node_files
 from ctctl.config.scenario import PacketStep, load_scenario
 from ctctl.ops.scenario import run
 from ctctl.render.scenario import step_record
 
-EXAMPLES = sorted(path for path in (Path(__file__).parents[2] / "examples").glob("*.yaml") if load_scenario(path).steps)
+FILES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+EXAMPLES = [path for path in FILES if any(nf.steps for nf in load_node_files(path))]
 
 pytestmark = pytest.mark.kernel
 

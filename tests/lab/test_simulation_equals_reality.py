@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from ctctl.ops.journey import Cluster, with_ifindexes
 from ctctl.ops.simulate import Journey, Request, converse
 from ctctl.packet.checksum import internet_checksum
 from ctctl.packet.text import parse_packet_text
+from tests.lab.conftest import ctctl
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.lab
@@ -186,3 +189,35 @@ def test_equal_tables(lab: Topology, seed: int) -> None:
             assert len(simulated) > len(chosen) / 2
             assert essence(real_tables(lab, node.name), ports) == simulated
             assert related_keys(simulated_tables(cluster, name)) <= related_keys(real_tables(lab, node.name))
+
+
+def ctctl_json(*words: str) -> list[dict[str, object]]:
+    return [
+        json.loads(line) for line in ctctl("trace", "--simulate", *words, "-o", "jsonl", "--raw").stdout.splitlines()
+    ]
+
+
+def test_a_copy_of_the_live_tables(lab: Topology, tmp_path: Path) -> None:
+    """Simulated on a copy, an open connection goes on where it is; the live table does not change."""
+    pod = lab.pod("pod1")
+    packet = f"tcp {pod.ip}:{{port}} > {lab.pod('pod2').ip}:{SERVE_PORT} FA"
+    node = lab.datapath_node("node-a")
+    with run_in_netns(lab.netns("pod1"), socket.socket, socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.connect((lab.pod("pod2").ip, SERVE_PORT))
+        sock.sendall(REQUEST)
+        assert sock.recv(2048)
+        port = sock.getsockname()[1]
+        before = {key: value for table, key, value in real_tables(lab, "node-a") if table == TABLES[0]}
+        lines = ctctl_json(packet.format(port=port), "--node", node)
+        after = {key: value for table, key, value in real_tables(lab, "node-a") if table == TABLES[0]}
+        assert {key: value for key, value in before.items() if after.get(key) != value} == {}
+        snapshot = tmp_path / "node-a.ctsnap"
+        ctctl("ct", "export", str(snapshot), "--node", node)
+        again = ctctl_json(packet.format(port=port), "-f", str(lab.node_file("node-a")), "--from", str(snapshot))
+    for first, *_ in (lines, again):
+        assert first["hook"] == "from_container"
+        (event,) = first["events"]  # type: ignore[misc]
+        (lookup,) = event["lookups"]
+        assert lookup["result"] == "established"
+        assert lookup["before"]["state"] == "established"
+        assert lookup["after"]["state"] == "closing"
