@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -29,6 +30,14 @@ app = typer.Typer(
 )
 
 
+class Attach(StrEnum):
+    """Values of ``--attach``; the loader's ``AttachMode`` without importing what it needs."""
+
+    auto = "auto"
+    tcx = "tcx"
+    tc = "tc"
+
+
 def _complete_stories(incomplete: str) -> list[str]:
     try:
         from ctctl.lab.stories import STORIES
@@ -53,7 +62,13 @@ def _say(line: str) -> None:
 
 
 @app.command()
-def up(name: NameOpt = "lab", dry_run: DryRunOpt = False) -> None:
+def up(
+    name: NameOpt = "lab",
+    attach: Annotated[
+        Attach, typer.Option("--attach", help="TCX links, clsact filters, or what the kernel has.")
+    ] = Attach.auto,
+    dry_run: DryRunOpt = False,
+) -> None:
     """Bring the lab up, or repair it: two nodes, two pods each, a client behind a router.
 
     \b
@@ -62,6 +77,7 @@ def up(name: NameOpt = "lab", dry_run: DryRunOpt = False) -> None:
       ctctl lab up
       ctctl lab up --name second
     """
+    from ctctl.datapath.attach import AttachMode
     from ctctl.lab import cluster
     from ctctl.lab.topology import MEMBERS, Topology
 
@@ -73,7 +89,7 @@ def up(name: NameOpt = "lab", dry_run: DryRunOpt = False) -> None:
         _say(f"would make namespaces: {', '.join(missing) or 'none, all are there'}")
         _say(f"would load, or load again: {nodes}")
         return
-    cluster.up(topology, _say)
+    cluster.up(topology, _say, AttachMode(attach))
     _say(f"lab {name!r} is up; nodes {nodes}. Next: ctctl lab run --list")
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ctctl.datapath.attach import AttachMode
 from ctctl.datapath.preflight import require_privileges
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.netns import run_in_netns
@@ -78,10 +79,11 @@ def find(topology: Topology) -> Found:
     )
 
 
-def up(topology: Topology, say: Say) -> None:
+def up(topology: Topology, say: Say, attach: AttachMode = AttachMode.auto) -> None:
     """Bring the lab up, or complete and repair what is up already.
 
-    ``say`` gets a line per step. An ``up`` that fails removes what it made, unless the lab was there before.
+    ``say`` gets a line per step, ``attach`` is how programs are attached. An ``up`` that fails removes what
+    it made, unless the lab was there before.
 
     Raises:
         PermissionDenied: not root.
@@ -92,7 +94,7 @@ def up(topology: Topology, say: Say) -> None:
     with locked(topology):
         was_there = any(namespaces.is_live(topology.netns(member)) for member in MEMBERS)
         try:
-            _build(topology, say)
+            _build(topology, say, attach)
         except BaseException:
             if not was_there:
                 say("failed: removing what was made")
@@ -101,12 +103,12 @@ def up(topology: Topology, say: Say) -> None:
             raise
 
 
-def _build(topology: Topology, say: Say) -> None:
+def _build(topology: Topology, say: Say, attach: AttachMode) -> None:
     say(f"network: {len(topology.nodes)} nodes, {len(topology.pods)} pods, a router, a client outside")
     network.build(topology)
     for node in topology.nodes:
         say(f"datapath of {node.name}: node {topology.datapath_node(node.name)}")
-        datapaths.load_node(topology, node, say)
+        datapaths.load_node(topology, node, say, attach)
     say(f"servers: every pod answers HTTP and datagrams on port {SERVE_PORT}")
     _start_servers(topology)
 

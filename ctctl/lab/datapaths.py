@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ctctl.config.node import load_node_file
+from ctctl.datapath.attach import AttachMode
 from ctctl.datapath.loader import LoadRequest, load
 from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, list_nodes
 from ctctl.datapath.unload import unload
@@ -32,12 +34,12 @@ def is_loaded(topology: Topology, node: str) -> bool | None:
         return None
 
 
-def load_node(topology: Topology, node: Node, say: Say) -> None:
+def load_node(topology: Topology, node: Node, say: Say, attach: AttachMode = AttachMode.auto) -> None:
     """Write the node's file and load it; a second time replaces programs and services, connections stay.
 
     Raises what ``ctctl.datapath.loader.load`` raises.
     """
-    load(_request(topology, node, say, node_document(topology, node)))
+    load(replace(_request(topology, node, say, node_document(topology, node)), attach=attach))
 
 
 def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], without: Collection[str]) -> None:

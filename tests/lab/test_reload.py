@@ -1,0 +1,82 @@
+"""Programs exchanged under open connections, and the other way of attaching them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from ctctl.kernel.netns import run_in_netns
+from ctctl.lab.cluster import up
+from ctctl.lab.topology import SERVE_PORT, Topology
+from tests.lab.conftest import ctctl
+from tests.support.wait import wait_for
+
+pytestmark = pytest.mark.lab
+
+#: Who connects to what: a pod, a ClusterIP, a LoadBalancer with its backend elsewhere, one with it here.
+CONNECTIONS = [
+    ("pod1", ("10.64.1.36", SERVE_PORT)),
+    ("pod1", ("10.68.174.146", 80)),
+    ("client", ("172.190.0.17", 80)),
+    ("client", ("172.190.0.18", 80)),
+]
+
+
+def _open(lab: Topology, member: str, address: tuple[str, int]) -> socket.socket:
+    return run_in_netns(lab.netns(member), lambda: socket.create_connection(address, timeout=5))
+
+
+def _ask(connection: socket.socket) -> str:
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
+    return connection.recv(4096).decode().rpartition("\r\n")[2].strip()
+
+
+class SlowDownload:
+    """A long transfer that is read slowly, in a thread of its own; ``received`` counts the bytes."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.received = 0
+        self._stop = threading.Event()
+        self._connection = connection
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> SlowDownload:
+        self._connection.sendall(b"GET /bytes/1000000000 HTTP/1.1\r\nHost: lab\r\n\r\n")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def _read(self) -> None:
+        # The pause makes the sender wait for the window: the transfer outlasts any reload.
+        while not self._stop.wait(0.005):
+            self.received += len(self._connection.recv(1 << 16))
+
+
+def test_loading_again_keeps_open_connections(lab: Topology) -> None:
+    """Through every path; a transfer that runs meanwhile goes on."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(_open(lab, *connection)) for connection in CONNECTIONS]
+        answers = [_ask(connection) for connection in connections]
+        assert answers == ["pod3", "pod3", "pod3", "pod2"]
+        bulk = stack.enter_context(_open(lab, "client", ("172.190.0.17", 80)))
+        download = stack.enter_context(SlowDownload(bulk))
+        up(lab, lambda _line: None)
+        before = download.received
+        assert before > 0
+        wait_for(lambda: download.received > before + 5_000_000, 20, what="the transfer to go on")
+        assert [_ask(connection) for connection in connections] == answers
+
+
+def test_clsact_filters_do_as_tcx_links_do(fresh_lab: Topology) -> None:
+    """The way for kernels before 6.6: the same stories come out the same."""
+    ctctl("lab", "up", "--attach", "tc", "--name", fresh_lab.name)
+    status = json.loads(ctctl("status", "--node", fresh_lab.datapath_node("node-a"), "-o", "json").stdout)
+    assert {program["mode"] for program in status["nodes"][0]["programs"]} == {"tc"}
+    ctctl("lab", "run", "pod-to-pod", "hairpin", "loadbalancer-dsr", "loadbalancer-local", "--name", fresh_lab.name)
