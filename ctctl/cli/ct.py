@@ -69,7 +69,7 @@ def list_entries(
     from ctctl.cli.report import opened, require_tables
     from ctctl.ops.ct_names import names_of
     from ctctl.ops.ct_rows import matching, rows
-    from ctctl.render.ct_list import needs_names, write_listing
+    from ctctl.render.ct_list import Listing, needs_names, write_listing
 
     options = out.options()
     selection = wanted.filter(expression)
@@ -85,11 +85,8 @@ def list_entries(
             source,
             lambda table: matching(table, selection),
             lambda: rows(source, selection, sort=options.sort, limit=options.limit, names=names),
-            options,
+            Listing(options, names, raw, time_diff, whole=selection.node is None),
             sys.stdout,
-            names=names,
-            raw=raw,
-            time_diff=time_diff,
         )
 
 

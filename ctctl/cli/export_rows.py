@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from ctctl.errors import UsageError
 from ctctl.ops.ct_export import ExportFormat
 from ctctl.ops.ct_rows import matching, rows
-from ctctl.render.ct_list import write_listing
+from ctctl.render.ct_list import Listing, write_listing
 from ctctl.render.output import Format, OutputOptions
 
 if TYPE_CHECKING:
@@ -41,6 +41,6 @@ def _write(source: Source, selection: Filter, form: ExportFormat, stream: TextIO
         source,
         lambda table: matching(table, selection),
         lambda: rows(source, selection),
-        options,
+        Listing(options, whole=selection.node is None),
         stream,
     )

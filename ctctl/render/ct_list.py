@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from ctctl.model.row import CtRow
@@ -15,30 +17,38 @@ from ctctl.source.base import CtTable, Source
 if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
 
+#: Capacity from which two processes are worth starting the second one.
+_BIG = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How to list. ``whole``: nothing is filtered out; ``names`` are those of addresses."""
+
+    options: OutputOptions
+    names: Mapping[str, str] = field(default_factory=dict)
+    raw: bool = False
+    time_diff: bool = False
+    whole: bool = False
+
+
 Batches = Callable[[CtTable], Iterator["CtColumns"]]
 
 
 def write_listing(
-    source: Source,
-    batches: Batches,
-    rows: Callable[[], Iterable[CtRow]],
-    options: OutputOptions,
-    stream: TextIO,
-    *,
-    names: Mapping[str, str] | None = None,
-    raw: bool = False,
-    time_diff: bool = False,
+    source: Source, batches: Batches, rows: Callable[[], Iterable[CtRow]], listing: Listing, stream: TextIO
 ) -> int:
     """Write what matches; returns how many entries.
 
     ``batches`` gives a table's matching entries, ``rows`` all of them as rows.
     Raises UsageError for an unknown field.
     """
-    view = ct_view(raw=raw, nodes=len(source.nodes()) > 1, time_diff=time_diff)
+    options = listing.options
+    view = ct_view(raw=listing.raw, nodes=len(source.nodes()) > 1, time_diff=listing.time_diff)
     if options.format is Format.cilium and not options.fields:
-        return _write_cilium(source.tables, batches, rows, options, stream, time_diff=time_diff)
+        return _write_cilium(source.tables, batches, rows, listing, stream)
     if options.format is Format.jsonl and not options.fields and options.sort is None and options.limit is None:
-        return sum(_write_json_lines(table, batches(table), names or {}, stream, raw=raw) for table in source.tables)
+        return sum(_write_json_lines(table, batches(table), stream, listing) for table in source.tables)
     return write_rows(view, rows(), options, stream, meta=meta_of(source))
 
 
@@ -63,65 +73,90 @@ def meta_of(source: Source) -> dict[str, object]:
 
 
 def _write_cilium(
-    tables: Sequence[CtTable],
-    batches: Batches,
-    rows: Callable[[], Iterable[CtRow]],
-    options: OutputOptions,
-    stream: TextIO,
-    *,
-    time_diff: bool,
+    tables: Sequence[CtTable], batches: Batches, rows: Callable[[], Iterable[CtRow]], listing: Listing, stream: TextIO
 ) -> int:
     """Each table's lines, then one empty line, as the original writes them."""
-    count = 0
+    options = listing.options
     if options.sort is None and options.limit is None:
-        for table in tables:
-            count += _write_table(table, batches(table), stream, time_diff=time_diff)
-        return count
+        return sum(_write_table(table, batches(table), stream, listing) for table in tables)
     chosen: dict[tuple[str | None, str | None], list[CtRow]] = {}
+    count = 0
     for row in arrange(ct_view(), rows(), options):
         chosen.setdefault((row.node, row.entry.map), []).append(row)
+        count += 1
     for table in tables:
         for row in chosen.get((table.node, table.name), ()):
-            line = cilium_line(row.entry, row.layout, row.clock, row.now if time_diff else None)
+            line = cilium_line(row.entry, row.layout, row.clock, row.now if listing.time_diff else None)
             if line is not None:
                 stream.write(line + "\n")
-            count += 1
         stream.write("\n")
     return count
 
 
-def _write_table(table: CtTable, batches: Iterator[CtColumns], stream: TextIO, *, time_diff: bool) -> int:
+def _write_table(table: CtTable, batches: Iterator[CtColumns], stream: TextIO, listing: Listing) -> int:
     from ctctl.render.ct_matrix import CiliumFormatter
 
-    formatter = CiliumFormatter(table, table.now if time_diff else None)
-    count = 0
-    for columns in batches:
-        _write_bytes(stream, formatter.format(columns))
-        count += len(columns)
+    formatter = CiliumFormatter(table, table.now if listing.time_diff else None)
+    count = _write_formatted(table, batches, formatter.format, stream, whole=listing.whole)
     stream.write("\n")
     return count
 
 
-def _write_json_lines(
-    table: CtTable, batches: Iterator[CtColumns], names: Mapping[str, str], stream: TextIO, *, raw: bool
-) -> int:
+def _write_json_lines(table: CtTable, batches: Iterator[CtColumns], stream: TextIO, listing: Listing) -> int:
     from ctctl.render.ct_matrix import JsonFormatter
 
-    formatter = JsonFormatter(table, names, raw=raw)
+    formatter = JsonFormatter(table, listing.names, raw=listing.raw)
+
+    def lines(columns: CtColumns) -> bytes | bytearray:
+        return formatter.format(columns) if formatter.can(columns) else one_by_one(columns)
+
+    def one_by_one(columns: CtColumns) -> bytes:
+        parts = []
+        for index in range(len(columns)):
+            entry = columns.entry(index, table.name, table.absent)
+            row = CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, listing.names)
+            parts.append(json.dumps({"schema": SCHEMA, **row_record(row, raw=listing.raw)}) + "\n")
+        return "".join(parts).encode()
+
+    return _write_formatted(table, batches, lines, stream, whole=listing.whole)
+
+
+def _write_formatted(
+    table: CtTable,
+    batches: Iterator[CtColumns],
+    form: Callable[[CtColumns], bytes | bytearray],
+    stream: TextIO,
+    *,
+    whole: bool,
+) -> int:
+    """Write every batch as ``form`` has it; a big live table with two processes."""
+    output = _descriptor(stream)
+    if whole and output is not None and _worth_two(table):
+        from ctctl.render.relay import Job, relay
+        from ctctl.source.live import read_at
+
+        stream.flush()
+        return relay(Job(lambda cursor: read_at(table, cursor), form, output))
     count = 0
     for columns in batches:
-        if formatter.can(columns):
-            _write_bytes(stream, formatter.format(columns))
-        else:
-            for index in range(len(columns)):
-                entry = columns.entry(index, table.name, table.absent)
-                row = CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, names)
-                stream.write(json.dumps({"schema": SCHEMA, **row_record(row, raw=raw)}) + "\n")
+        _write_bytes(stream, form(columns))
         count += len(columns)
     return count
 
 
-def _write_bytes(stream: TextIO, data: bytearray) -> None:
+def _worth_two(table: CtTable) -> bool:
+    """Whether the table is live and big, and there is a second CPU."""
+    return table.live is not None and (table.max_entries or 0) >= _BIG and len(os.sched_getaffinity(0)) > 1
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, AttributeError):
+        return None
+
+
+def _write_bytes(stream: TextIO, data: bytes | bytearray) -> None:
     """ASCII to a text stream, past its encoder where it has a binary layer."""
     binary = getattr(stream, "buffer", None)
     if binary is None:

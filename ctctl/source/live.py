@@ -28,6 +28,7 @@ from ctctl.source.base import CtTable, Listings, NoTableError, Source, SourceOpt
 from ctctl.source.clocks import agent_clock, clock_by_reports
 
 if TYPE_CHECKING:
+    from ctctl.decode.columns import CtColumns
     from ctctl.source.base import Rows
 
 OWN_ROOT = "ctctl"
@@ -35,6 +36,8 @@ CILIUM_DIRECTORY = Path("tc/globals")
 PER_CLUSTER = "cilium_per_cluster_ct_"
 _HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 _SAMPLE = 4096
+#: Entries a batch: what numpy works on fits a CPU's cache, and calls are few.
+BATCH = 8192
 
 
 def bpffs_roots() -> list[Path]:
@@ -183,8 +186,26 @@ def layout_of(table: Map) -> tuple[Layout, str]:
 
 def read_map(table: Map) -> Iterator[Rows]:
     """A live map batch by batch."""
-    for batch in table.batches(16384):
+    for batch in table.batches(BATCH):
         yield batch.keys, batch.values
+
+
+def read_at(table: CtTable, cursor: int | None) -> tuple[CtColumns | None, int]:
+    """The batch of a live table at a cursor (None: the first) and the next cursor; no batch at the end.
+
+    The cursor of hash tables is the index of the next bucket. Raises KernelError, also if it does not advance.
+    """
+    from ctctl.decode.columns import CtColumns
+    from ctctl.kernel.map_batch import BatchReader
+
+    assert table.live is not None
+    reader = BatchReader(table.live, BATCH, reuse=False, delete=False, start=cursor)
+    batch = next(reader.run(), None)
+    if batch is None:
+        return None, 0
+    if reader.position <= (cursor or 0):
+        raise KernelError("read map", table.name, errno.ELOOP, "the kernel's cursor does not advance")
+    return CtColumns(batch.keys, batch.values, table.layout), reader.position
 
 
 def finish(source: Source, options: SourceOptions) -> None:
