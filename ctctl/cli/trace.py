@@ -73,7 +73,9 @@ def trace(
     ] = None,
     tables: Annotated[
         Path | None,
-        typer.Option("--tables", metavar="DIR", help="Conntrack maps for --probe. [default: those of Cilium]"),
+        typer.Option(
+            "--tables", metavar="DIR", help="Conntrack maps for --probe; else the loaded node's, or Cilium's."
+        ),
     ] = None,
     expression: Annotated[
         str | None,

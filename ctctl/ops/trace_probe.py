@@ -9,7 +9,8 @@ import contextlib
 import errno
 import select
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any, Self
 import ctctl
 from ctctl.abi import layouts
 from ctctl.btf import Btf, Kind
+from ctctl.datapath.paths import choose_node, list_nodes
+from ctctl.datapath.record import MAP_NAME, read_record
 from ctctl.decode.probe import decode_probe_event
 from ctctl.errors import CtctlError, KernelError, NotFoundError
 from ctctl.kernel.link import TcxLink
@@ -47,6 +50,8 @@ _BACKENDS = "cilium_lb4_backends_v3"
 _SHARED = ("ctctl_probe_events", "ctctl_probe_ctl", "ctctl_probe_follow", "ctctl_probe_lost")
 _KEY0 = bytes(4)
 _POLL_S = 0.2
+#: Events kept that passed the kernel's coarser filter and may yet be of the flow.
+_HELD = 256
 _VMLINUX = Path("/sys/kernel/btf/vmlinux")
 #: Numbers of drop reasons that mean nothing was dropped (SKB_NOT_DROPPED_YET, SKB_CONSUMED).
 _NOT_DROPPED = frozenset({0, 1})
@@ -54,12 +59,15 @@ _NOT_DROPPED = frozenset({0, 1})
 
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """What to follow, where, and for how long. ``tables`` is a bpffs directory with conntrack maps, or None."""
+    """What to follow, where, and for how long.
+
+    ``tables`` are the bpffs directories with conntrack maps, by inode of the network namespace they belong to.
+    """
 
     points: tuple[ProbePoint, ...]
     kernel_filter: KernelFilter | None = None
     flow: FlowSpec | None = None
-    tables: Path | None = None
+    tables: Mapping[int, Path] = field(default_factory=dict)
     count: int | None = None
     duration_s: float | None = None
 
@@ -72,10 +80,31 @@ def probe_request(
     count: int | None = None,
     duration_s: float | None = None,
 ) -> ProbeRequest:
-    """A request with what is left open filled in: Cilium's tables where it has some, and the kernel's filter."""
-    directory = tables or next((path for path in _CILIUM_TABLES if (path / _TABLES[0]).exists()), None)
-    kernel_filter = None if flow is None else filter_of(flow, [directory] if directory else [])
-    return ProbeRequest(tuple(points), kernel_filter, flow, directory, count, duration_s)
+    """A request with what is left open filled in: the tables of each namespace, and the kernel's filter.
+
+    ``tables`` hold for all namespaces; without them those of the node that is loaded there, else Cilium's.
+    """
+    directories = {}
+    for inode in {point.netns_inode for point in points}:
+        found = tables or _own_tables(inode) or next(filter(_has_tables, _CILIUM_TABLES), None)
+        if found is not None:
+            directories[inode] = found
+    kernel_filter = None if flow is None else filter_of(flow, sorted(set(directories.values())))
+    return ProbeRequest(tuple(points), kernel_filter, flow, directories, count, duration_s)
+
+
+def _has_tables(directory: Path) -> bool:
+    return (directory / _TABLES[0]).exists()
+
+
+def _own_tables(netns_inode: int) -> Path | None:
+    """The pin directory of ctctl's own node in that namespace."""
+    for name in list_nodes():
+        paths = choose_node(name)
+        record = read_record(paths.map(MAP_NAME))
+        if record is not None and record.netns_inode == netns_inode:
+            return paths.dir
+    return None
 
 
 @dataclass(slots=True)
@@ -105,13 +134,13 @@ class ProbeTrace:
         self._nodes = {p.netns_inode: p.node for p in request.points}
         self._devices = {(p.netns_inode, p.ifindex): p.device for p in request.points}
         self._followed: set[Any] = set()
+        self._held: deque[ProbeEvent] = deque(maxlen=_HELD)
         self.summary = ProbeSummary()
         self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
 
     def __enter__(self) -> Self:
         try:
-            tables = self._open_tables()
-            self._attach_probes(tables)
+            self._attach_probes()
             self._attach_drops()
             self._attach_returns()
             self._ring = RingBuffer(self._maps["ctctl_probe_events"], lambda data: self._pending.append(bytes(data)))
@@ -130,27 +159,27 @@ class ProbeTrace:
 
     # ---- attaching
 
-    def _open_tables(self) -> dict[str, Map]:
-        """The conntrack tables, for reading only; those that are not there are left out."""
-        tables: dict[str, Map] = {}
-        directory = self._request.tables
-        for name in _TABLES if directory is not None else ():
-            assert directory is not None
-            try:
-                tables[name] = self._stack.enter_context(Map.open_pinned(directory / name, read_only=True))
-            except NotFoundError:
-                continue
-        if len(tables) < len(_TABLES):
-            self.summary.notes.append(
-                f"no conntrack tables in {directory}: packets without entries"
-                if directory
-                else "no conntrack tables named"
-            )
+    def _open_tables(self, netns_inode: int) -> dict[str, Map]:
+        """The conntrack tables of a namespace, for reading only; empty where there are none."""
+        directory = self._request.tables.get(netns_inode)
+        if directory is None:
+            self._note("no conntrack tables are pinned here: packets without entries (--tables DIR names some)")
+            return {}
+        try:
+            tables = {
+                name: self._stack.enter_context(Map.open_pinned(directory / name, read_only=True)) for name in _TABLES
+            }
+        except NotFoundError as error:
+            self._note(f"{error}: packets without entries")
             return {}
         self._layout, evidence = layout_of(tables[_TABLES[0]])
         if evidence == "assumed":
-            self.summary.notes.append("the tables carry no BTF: layout 1.16 assumed")
+            self._note(f"the tables in {directory} carry no BTF: layout 1.16 assumed")
         return tables
+
+    def _note(self, text: str) -> None:
+        if text not in self.summary.notes:
+            self.summary.notes.append(text)
 
     def _share(self, bpf: BpfObject) -> None:
         for name in _SHARED:
@@ -164,11 +193,12 @@ class ProbeTrace:
                 if name == "ctctl_probe_ctl":
                     self._maps[name].update(_KEY0, bytes(control_words(self._request.kernel_filter)))
 
-    def _attach_probes(self, tables: dict[str, Map]) -> None:
+    def _attach_probes(self) -> None:
         by_namespace: dict[Path, list[ProbePoint]] = {}
         for point in self._request.points:
             by_namespace.setdefault(point.netns, []).append(point)
         for path, points in by_namespace.items():
+            tables = self._open_tables(points[0].netns_inode)
             bpf = self._stack.enter_context(BpfObject.open(_OBJECTS / "probe.bpf.o"))
             bpf.set_config("cfg_netns", points[0].netns_inode)
             bpf.set_config("cfg_tables", int(bool(tables)))
@@ -250,13 +280,24 @@ class ProbeTrace:
         records, self._pending[:] = list(self._pending), []
         for record in records:
             event = self._named(decode_probe_event(record, self._layout))
-            if event is None or not self._of_flow(event):
+            if event is None:
+                continue
+            if not self._of_flow(event):
+                self._held.append(event)
                 continue
             self._follow_service(event)
-            self.summary.events += 1
-            yield event
-            if self.summary.events == self._request.count:
-                return
+            for shown in (*self._release(), event):
+                self.summary.events += 1
+                yield shown
+                if self.summary.events == self._request.count:
+                    return
+
+    def _release(self) -> list[ProbeEvent]:
+        """Events that turn out to be of the flow: a backend is known only once the SERVICE entry was seen."""
+        found = [event for event in self._held if self._of_flow(event)]
+        if found:
+            self._held = deque((event for event in self._held if event not in found), _HELD)
+        return found
 
     def _of_flow(self, event: ProbeEvent) -> bool:
         flow = self._request.flow
@@ -280,18 +321,19 @@ class ProbeTrace:
 
     def _follow_service(self, event: ProbeEvent) -> None:
         """A SERVICE entry says which backend the packets go to from here on."""
+        directory = self._request.tables.get(event.netns)
         for entry in event.entries:
-            backend = self._backend(entry) if entry.direction is CtDirection.SVC else None
+            backend = self._backend(entry, directory) if entry.direction is CtDirection.SVC else None
             if backend is None or canonical(backend) in self._followed:
                 continue
             self._followed.add(canonical(backend))
             self._maps["ctctl_probe_follow"].update(follow_key(backend), b"\1")
 
-    def _backend(self, entry: CtEntry) -> FlowTuple | None:
-        if self._request.tables is None or not entry.backend_id:
+    def _backend(self, entry: CtEntry, directory: Path | None) -> FlowTuple | None:
+        if directory is None or not entry.backend_id:
             return None
         try:
-            with Map.open_pinned(self._request.tables / _BACKENDS, read_only=True) as backends:
+            with Map.open_pinned(directory / _BACKENDS, read_only=True) as backends:
                 value = backends.lookup(entry.backend_id.to_bytes(4, "little"))
         except CtctlError:
             return None

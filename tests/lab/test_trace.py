@@ -176,3 +176,25 @@ def test_table_on_a_pipe_is_plain_text(lab: Topology) -> None:
     assert "\x1b" not in out
     assert f"translate  dst {VIP}:80 → {POD3}:8000" in out
     assert "a backend is chosen (backend 241 from the Maglev table)" in out
+
+
+def test_probes_follow_the_flow_to_the_backend_by_the_tables_alone(lab: Topology) -> None:
+    spaces = [word for node in lab.nodes for word in ("--netns", lab.netns(node.name))]
+    command = [sys.executable, "-m", "ctctl", "trace", "--probe", f"tcp {CLIENT_IP} > {VIP}:80", *spaces, "-o", "jsonl"]
+    with (
+        background(lab),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stderr is not None
+        assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+        curl(lab, CLIENT, VIP)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    events = [json.loads(line) for line in out.splitlines()]
+    packets = [event for event in events if event["kind"] == "packet"]
+    assert {event["tuple"]["src"] for event in packets} == {CLIENT_IP, POD3}
+    syn = [(event["device"], event["direction"]) for event in packets if event["tcp_flags"] == "S"]
+    assert sorted(syn) == [("eth0", "ingress"), ("lxc-pod3", "egress")]
+    last = [event for event in packets if event["device"] == "lxc-pod3" and event["direction"] == "egress"][-1]
+    assert {entry["direction"] for entry in last["entries"]} == {"OUT", "IN"}
+    assert all(event["programs"][0]["via"] in {"tcx", "clsact"} for event in packets)
