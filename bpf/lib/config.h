@@ -37,10 +37,7 @@ volatile const __be32 cfg_loopback = 0;         /* source of a pod that is its o
 /* ---- the node ---- */
 volatile const __be32 cfg_node_ip = 0;
 volatile const __u32 cfg_dev_ifindex = 0;
-volatile const __u8 cfg_dev_mac[6] = {};
 volatile const __u32 cfg_overlay_ifindex = 0;
 volatile const __u8 cfg_overlay_device = 0;     /* 1: a collect_md Geneve device; 0: encapsulate in BPF */
-volatile const __be32 cfg_pod_cidr = 0;
-volatile const __be32 cfg_pod_mask = 0;
 
 #endif /* CTCTL_CONFIG_H */

@@ -224,7 +224,6 @@ def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bo
     Addresses and MACs are bytes in network order. ``overlay_device``: a real geneve device is used.
     """
     node, datapath = nf.node, nf.datapath
-    pod_cidr = node.pod_cidr
     values: dict[str, int | bytes] = {
         "cfg_accounting": int(datapath.accounting),
         "cfg_sctp": int(datapath.sctp),
@@ -238,12 +237,8 @@ def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bo
         "cfg_loopback": datapath.lb.loopback.packed,
         "cfg_node_ip": node.ip.packed,
         "cfg_dev_ifindex": (node.device.ifindex or 0) if node.device else 0,
-        "cfg_dev_mac": rec.mac_bytes(node.device.mac if node.device else None),
         "cfg_overlay_ifindex": (node.overlay.ifindex or 0) if node.overlay else 0,
         "cfg_overlay_device": int(overlay_device),
-        "cfg_pod_cidr": pod_cidr.network_address.packed if pod_cidr else bytes(4),
-        # Without a pod CIDR nothing is in it: no address equals 0.0.0.0 under a full mask.
-        "cfg_pod_mask": pod_cidr.netmask.packed if pod_cidr else b"\xff" * 4,
     }
     values |= _timeouts(nf)
     if endpoint is not None:

@@ -241,16 +241,9 @@ def test_rodata() -> None:
     assert values["cfg_ct_tcp_fin_s"] == 7
     assert values["cfg_no_backend_reject"] == 0
     assert values["cfg_node_ip"] == bytes([10, 1, 0, 1])
-    assert values["cfg_pod_cidr"] == bytes([10, 64, 0, 0])
-    assert values["cfg_pod_mask"] == bytes([255, 255, 255, 0])
     assert values["cfg_ep_mac"] == bytes.fromhex("020000000302")
     assert (values["cfg_ep_id"], values["cfg_ep_identity"], values["cfg_ep_ifindex"]) == (1001, 20001, 21)
     assert not any(name.startswith("cfg_ep") for name in t.rodata(nf))
-
-
-def test_without_a_pod_cidr_no_address_is_in_it() -> None:
-    values = t.rodata(parse_node_file("node: {name: n, ip: 10.0.0.1}"))
-    assert (values["cfg_pod_cidr"], values["cfg_pod_mask"]) == (bytes(4), b"\xff" * 4)
 
 
 def test_hash_seed_is_the_second_word_of_the_agents_seed() -> None:
