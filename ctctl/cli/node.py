@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,7 +140,8 @@ def load_command(
     if resize and not dry_run and not _ask("Make tables of another size, as the node file says?", yes):
         raise typer.Abort
     report = ops.plan_load(request) if dry_run else ops.load(request)
-    _write_report(report, "load", output)
+    _say_report(report, output)
+    _write_document("ctctl/load/v1", asdict(report), output)
 
 
 @app.command("apply")
@@ -235,28 +237,35 @@ def unload_command(
     names = ops.nodes_to_unload(node, everything, bpffs)
     if not names:
         _say("no node is loaded")
-    if dry_run:
-        for name in names:
-            _write_report(ops.plan_unload(name, bpffs), "unload", output)
-        return
-    if names and not _ask(f"Remove {', '.join(names)} with all connections in the tables?", yes):
+    if names and not dry_run and not _ask(f"Remove {', '.join(names)} with all connections in the tables?", yes):
         raise typer.Abort
+    reports = []
     for name in names:
-        _write_report(ops.unload(name, bpffs, wait_s=wait, say=_say, step=_progress()), "unload", output)
+        report = (
+            ops.plan_unload(name, bpffs)
+            if dry_run
+            else ops.unload(name, bpffs, wait_s=wait, say=_say, step=_progress())
+        )
+        _say_report(report, output)
+        reports.append(asdict(report))
+    _write_document("ctctl/unload/v1", {"nodes": reports}, output)
 
 
-def _write_report(report: LoadReport | UnloadReport, what: str, output: Format) -> None:
-    """A line for people on stderr; the report itself on stdout when a format for programs is asked for."""
-    from dataclasses import asdict
-
+def _say_report(report: LoadReport | UnloadReport, output: Format) -> None:
+    """A line for people, on stderr."""
     from ctctl.render.node import report_summary
-    from ctctl.render.output import write_document
 
     sys.stderr.write("\r\x1b[K" if sys.stderr.isatty() else "")
     if output in (Format.table, Format.wide):
         _say(report_summary(report))
-    else:
-        write_document(f"ctctl/{what}/v1", asdict(report), OutputOptions(output), sys.stdout)
+
+
+def _write_document(schema: str, document: dict[str, object], output: Format) -> None:
+    """The report itself, on stdout, when a format for programs is asked for."""
+    from ctctl.render.output import write_document
+
+    if output not in (Format.table, Format.wide):
+        write_document(schema, document, OutputOptions(output), sys.stdout)
 
 
 @app.command("status")

@@ -289,10 +289,37 @@ _NODE = {
         "features",
         record({"name": STRING, "available": BOOL, "needed_for": STRING, "detail": maybe(STRING)}),
     ),
+    "ctctl/load/v1": document(
+        "ctctl/load/v1",
+        record(
+            {
+                **dict.fromkeys(("node", "path", "attach", "tunnel"), STRING),
+                "netns": maybe(STRING),
+                **dict.fromkeys(("kept", "made", "attached", "replaced", "detached"), STRINGS),
+                "mounted": BOOL,
+                "planned": BOOL,
+            }
+        ),
+    ),
+    "ctctl/unload/v1": document(
+        "ctctl/unload/v1",
+        record(
+            {
+                "nodes": array(
+                    record({"node": STRING, "path": STRING, "detached": STRINGS, "maps": STRINGS, "planned": BOOL})
+                )
+            }
+        ),
+    ),
     "ctctl/apply/v1": listing(
         "ctctl/apply/v1",
         "changes",
-        record({"action": STRING, "kind": STRING, "name": STRING, "before": ANY, "after": ANY}),
+        record({"action": STRING, "kind": STRING, "name": STRING, "before": maybe(STRING), "after": maybe(STRING)}),
+        {
+            "node": STRING,
+            "planned": BOOL,
+            **dict.fromkeys(("attached", "replaced", "detached"), STRINGS),
+        },
     ),
     "ctctl/gc-report/v1": listing("ctctl/gc-report/v1", "rows", _GC_ROW, _GC_META),
     "ctctl/doctor/v1": listing(

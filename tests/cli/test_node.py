@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from ctctl.cli.main import main
 from tests.support.nodes import TestNode, make_node, run
+from tests.support.standin import stand_ins
 
 pytestmark = pytest.mark.kernel
 
@@ -18,9 +24,16 @@ CTCTL = [sys.executable, "-m", "ctctl"]
 
 
 def ctctl(*args: str | Path, prefix: tuple[str, ...] = (), check: int | None = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*prefix, *CTCTL, *map(str, args)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
+    """Run a command line: in this process, or behind ``prefix`` in one of its own."""
+    command = list(map(str, args))
+    if prefix:
+        whole = [*prefix, *CTCTL, *command]
+        done = subprocess.run(whole, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    else:
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            status = main(command)
+        done = subprocess.CompletedProcess(command, status, stdout.getvalue(), stderr.getvalue())
     if check is not None:
         assert done.returncode == check, done.stderr
     return done
@@ -35,7 +48,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture
 def node() -> Iterator[TestNode]:
-    with make_node() as made:
+    with stand_ins(), make_node() as made:
         yield made
         ctctl("unload", "--node", made.name, check=None)
 
@@ -78,16 +91,61 @@ def test_load_status_apply_unload(node: TestNode, file: Path, tmp_path: Path) ->
     assert not node.dir.exists()
 
 
+def test_output_keeps_to_its_schemas(node: TestNode, file: Path) -> None:
+    from ctctl.render.schemas import whole
+
+    validator = jsonschema.Draft202012Validator(whole())
+    commands: list[list[str | Path]] = [
+        ["load", "-f", file, "--netns", node.name, "--dry-run"],
+        ["load", "-f", file, "--netns", node.name],
+        ["status"],
+        ["apply", "-f", write(file, file.read_text(), "port: 8000", "port: 8001"), "--dry-run"],
+        ["apply", "-f", file, "--yes"],
+        ["unload", "--node", node.name, "--dry-run"],
+        ["unload", "--node", node.name],
+        ["features"],
+    ]
+    for command in commands:
+        document = json.loads(ctctl(*command, "-o", "json").stdout)
+        assert [error.message for error in validator.iter_errors(document)] == [], command
+        assert document["schema"] == f"ctctl/{command[0]}/v1"
+
+
 def test_status_for_people(node: TestNode, file: Path) -> None:
     load(node, file)
     shown = ctctl("status", "--node", node.name).stdout
     assert shown.startswith(f"Node {node.name}: device eth0, netns /run/netns/{node.name}, attached by ")
     lines = [line.split() for line in shown.splitlines()]
-    assert ["PROGRAM", "ENDPOINT", "DEVICE", "IFINDEX", "SIDE", "BY", "ID", "TAG", "STATE"] in lines
+    assert ["PROGRAM", "ENDPOINT", "DEVICE", "SIDE", "BY", "ID", "STATE"] in lines
     assert any(line[:1] == ["cilium_ct4_global"] and "4096" in line for line in lines)
     run("ip", "-n", node.name, "link", "del", "lxc1")
     assert "! from_container of lxc1: interface lxc1 is gone" in ctctl("status", "--node", node.name).stdout
     assert ctctl("status", "-o", "name", "--node", node.name).stdout == f"{node.name}\n"
+
+
+def answer(reply: bytes, *args: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """Run ctctl with ``reply`` typed at a terminal."""
+    master, slave = os.openpty()
+    try:
+        os.write(master, reply)
+        return subprocess.run([*CTCTL, *map(str, args)], stdin=slave, capture_output=True, check=False, timeout=60)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_what_destroys_asks_at_a_terminal(node: TestNode, file: Path, tmp_path: Path) -> None:
+    load(node, file)
+    changed = write(tmp_path / "b.yaml", file.read_text(), "port: 8000", "port: 8001")
+    refused = answer(b"n\n", "apply", "-f", changed)
+    assert refused.returncode == 1
+    assert b"not confirmed, nothing changed" in refused.stderr
+    assert b"10.244.7.11:8001" in refused.stdout
+    assert b"1 records changed" in answer(b"y\n", "apply", "-f", changed).stderr
+    assert answer(b"n\n", "unload", "--node", node.name).returncode == 1
+    assert node.dir.exists()
+    assert answer(b"y\n", "unload", "--node", node.name).returncode == 0
+    assert not node.dir.exists()
 
 
 def test_load_report_and_dry_run(node: TestNode, file: Path) -> None:
