@@ -172,6 +172,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = command.main(args, prog_name="ctctl", standalone_mode=False)
         sys.stdout.flush()
+    except SystemExit as exited:
+        # click turns a broken pipe into exit status 1; a reader that left is no failure.
+        if isinstance(exited.__context__, BrokenPipeError):
+            return _report(exited.__context__)
+        raise
     except Exception as error:
         return _report(error)
     return result if isinstance(result, int) else 0

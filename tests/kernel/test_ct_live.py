@@ -1,0 +1,446 @@
+"""Live tables: read, filtered in the kernel, counted, watched, deleted, restored. Private maps in a private bpffs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ctctl.abi import layouts
+from ctctl.decode.columns import KEY4, VALUE, CtColumns
+from ctctl.decode.ct import decode_entry
+from ctctl.errors import KernelError, NotFoundError, UsageError
+from ctctl.kernel.clock import monotonic_s
+from ctctl.kernel.map import Map, MapType
+from ctctl.model.ct_report import CtEventKind
+from ctctl.ops.ct_change import check_owner, delete, import_entries, plan_delete
+from ctctl.ops.ct_diff import diff
+from ctctl.ops.ct_events import events
+from ctctl.ops.ct_export import export_snapshot
+from ctctl.ops.ct_rows import matching, rows
+from ctctl.ops.ct_stats import count, stats
+from ctctl.ops.ct_top import By, top
+from ctctl.ops.ct_watch import Watch
+from ctctl.query import EVERYTHING, Filter
+from ctctl.query.predicate import mask_of
+from ctctl.render.ct_matrix import CiliumFormatter
+from ctctl.render.relay import Job, relay
+from ctctl.source.base import SourceOptions
+from ctctl.source.live import read_at
+from ctctl.source.open import open_source
+from ctctl.source.scan import scan, scan_stats
+from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
+from tests.unit.test_query import expressions
+
+pytestmark = pytest.mark.kernel
+CTCTL = Path(sys.executable).parent / "ctctl"
+SYN, SEEN, CLOSED, DSR = 0, 0x10, 0x13, 0x80
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Iterator[TableDir]:
+    with table_dir(tmp_path) as made:
+        for name in ("cilium_ct4_global", "cilium_ct_any4_global", "cilium_ct6_global", "cilium_snat_v4_external"):
+            made.create(name)
+        yield made
+
+
+def fill_small(tables: TableDir) -> int:
+    """A few connections; returns now."""
+    now = monotonic_s()
+    tcp = tables.maps["cilium_ct4_global"]
+    tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN, src_sec_id=7))
+    tcp.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=now + 10, flags=CLOSED))
+    tcp.update(key4("10.0.0.3", 1002, "10.0.0.2", 443, flags=1), entry(lifetime=1, flags=SYN))
+    tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 50, flags=SEEN | DSR))
+    any_table = tables.maps["cilium_ct_any4_global"]
+    any_table.update(key4("10.0.0.1", 0, "10.0.0.2", 0, proto=1, flags=2), entry(lifetime=now + 60))
+    nat = tables.maps["cilium_snat_v4_external"]
+    # DSR: the pod's reply 10.0.0.2:80 -> 192.0.2.1:5000 gets the VIP as its source.
+    nat.update(
+        bytes(layouts.ipv4_ct_tuple(daddr=0xC0000201, saddr=0x0A000002, dport=5000, sport=80, nexthdr=6, flags=0)),
+        nat4("172.16.0.1", 80),
+    )
+    return now
+
+
+def run(*words: str, code: int = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([CTCTL, *words], capture_output=True, text=True, check=False, input=stdin)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def listed(*words: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(run("ct", "list", "-o", "json", *words).stdout)["entries"]
+    return found
+
+
+def test_list_of_a_node_of_ours(tables: TableDir) -> None:
+    fill_small(tables)
+    found = listed("--from", str(tables.path))
+    assert len(found) == 5
+    assert {entry["node"] for entry in found} == {tables.path.name}
+    assert [e["src_port"] for e in listed("--from", str(tables.path), "--state", "established", "--identity", "7")] == [
+        1000
+    ]
+    assert [e["map"] for e in listed("--from", str(tables.path), "related")] == ["cilium_ct_any4_global"]
+    assert [e["direction"] for e in listed("--from", str(tables.path), "--expired")] == ["IN"]
+    assert len(listed("--from", str(tables.path / "cilium_ct4_global"))) == 4
+    assert len(listed("--from", str(tables.path), "--map", "cilium_ct_any4_global")) == 1
+    ordered = listed("--from", str(tables.path), "--sort", "-remaining", "--limit", "2")
+    assert [e["src_port"] for e in ordered] == [1000, 0]
+
+
+def test_reading_needs_no_write_access(tables: TableDir) -> None:
+    fill_small(tables)
+    with open_source(str(tables.path)) as source:
+        for table in source.tables:
+            assert table.live is not None
+            with pytest.raises(KernelError):
+                table.live.update(bytes(table.live.info.key_size), bytes(56))
+
+
+def test_missing_nodes_and_tables_are_named(tables: TableDir, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="did you mean 'cilium_ct_any4_global'"):
+        open_source(str(tables.path), SourceOptions(map="cilium_ct_any4"))
+    empty = tables.path.parent / "empty"
+    empty.mkdir()
+    assert "no conntrack table is pinned there" in run("ct", "list", "--from", str(empty), code=1).stderr
+    assert "no such file" in run("ct", "list", "--from", str(tmp_path / "nothing"), code=1).stderr
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=expressions, seed=st.integers(0, 2**16))
+def test_the_kernel_and_numpy_agree(tables: TableDir, text: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for name, family in (("cilium_ct4_global", 4), ("cilium_ct6_global", 6)):
+        live = tables.maps[name]
+        for key in list(contents(live)):
+            live.delete(key)
+        width = 14 if family == 4 else 38
+        keys = rng.integers(0, 4, (200, width), dtype=np.uint8)
+        keys[:, -2] = rng.choice([1, 6, 17], 200)
+        keys[:, -1] = rng.integers(0, 8, 200)
+        keys[:50, 0 : (width - 6) // 2] = (
+            list(b"\x0a\x40\x00\x24") if family == 4 else list(b"\xfd" + bytes(14) + b"\x01")
+        )
+        values = np.zeros(200, VALUE)
+        for field in ("flags", "rev_nat", "src_sec_id", "word8", "word16", "word0", "tx_flags_seen"):
+            values[field] = rng.integers(0, 32 if field == "flags" else 4, 200)
+        values["lifetime"], values["last_tx_report"] = 1000 + rng.integers(-3, 4, 200), 1000 + rng.integers(-3, 4, 200)
+        live.update_batch(keys, values.view(np.uint8).reshape(200, 56))
+    with open_source(str(tables.path), SourceOptions(now=1000)) as source:
+        for table in source.tables:
+            predicate = Filter.parse(text).bind(table.context())
+            if isinstance(predicate, bool):
+                continue
+            found = scan(table, predicate)
+            assert found is not None
+            expected = set()
+            for columns in table.columns():
+                expected |= {bytes(key) for key in columns.keys[mask_of(predicate, columns)]}
+            assert {bytes(key) for key in found.keys} == expected
+
+
+def test_a_filter_that_matches_too_much_is_read_by_batches(tables: TableDir) -> None:
+    tables.fill("cilium_ct4_global", 500, np.random.default_rng(3))
+    with open_source(str(tables.path / "cilium_ct4_global")) as source:
+        table = source.tables[0]
+        predicate = Filter.parse("tcp").bind(table.context())
+        assert scan(table, predicate, room=100) is None
+        assert sum(len(columns) for columns in matching(table, Filter.parse("tcp"))) == 500
+
+
+def test_kernel_statistics_are_those_of_batches(tables: TableDir) -> None:
+    rng = np.random.default_rng(5)
+    tables.fill("cilium_ct4_global", 800, rng, now=monotonic_s() + 20000)
+    tables.fill("cilium_ct6_global", 300, rng, now=monotonic_s() + 20000)
+    for hz in (None, 250):
+        with open_source(str(tables.path), SourceOptions(now=monotonic_s() + 19000)) as source:
+            for table in source.tables:
+                table.clock = type(table.clock)(hz)
+                kernel = scan_stats(table)
+                assert kernel is not None
+                assert list(kernel) == list(count(table, EVERYTHING))
+            totals = {found.map: found for found in stats(source)}
+            assert totals["cilium_ct4_global"].entries == 800
+            assert totals["cilium_ct4_global"].engine == "kernel"
+            assert totals["cilium_ct4_global"].capacity == 4096
+            some = next(iter(stats(source, Filter.parse("out"))))
+            assert some.entries == some.by_direction["OUT"] == totals["cilium_ct4_global"].by_direction["OUT"]
+
+
+def test_top_counts_what_list_shows(tables: TableDir) -> None:
+    fill_small(tables)
+    with open_source(str(tables.path)) as source:
+        by_src = {talker.key: talker.entries for talker in top(source, By.src)}
+        assert by_src == {"10.0.0.1": 3, "10.0.0.3": 1, "192.0.2.1": 1}
+        assert [(t.key, t.entries) for t in top(source, By.pair, limit=1)] == [("10.0.0.1 -> 10.0.0.2", 3)]
+        assert {t.key: t.entries for t in top(source, By.port, Filter.parse("tcp"))} == {"80": 3, "443": 1}
+
+
+def test_the_first_rows_by_a_number_are_the_first_of_all(tables: TableDir) -> None:
+    tables.fill("cilium_ct4_global", 900, np.random.default_rng(9), now=monotonic_s())
+    tables.fill("cilium_ct_any4_global", 400, np.random.default_rng(10), now=monotonic_s())
+    with open_source(str(tables.path)) as source:
+        for sort in ("remaining", "-remaining", "src_port", "-dst_port"):
+            name, descending = sort.removeprefix("-"), sort.startswith("-")
+
+            def number(row: object, name: str = name) -> int:
+                entry = row.entry  # type: ignore[attr-defined]
+                return int(entry.lifetime if name == "remaining" else getattr(entry.tuple, name))
+
+            every = sorted((number(row) for row in rows(source, EVERYTHING)), reverse=descending)
+            chosen = sorted((number(row) for row in rows(source, EVERYTHING, sort=sort, limit=25)), reverse=descending)
+            assert chosen[:25] == every[:25]
+
+
+def test_two_processes_write_what_one_does(tables: TableDir) -> None:
+    big = tables.add("big_ct4", Map.create("big", MapType.LRU_HASH, 14, 56, 1 << 17))
+    rng = np.random.default_rng(11)
+    keys = rng.integers(0, 256, (60_000, 14), dtype=np.uint8)
+    big.update_batch(keys, rng.integers(0, 256, (60_000, 56), dtype=np.uint8))
+    with open_source(str(tables.path / "big_ct4")) as source:
+        table = source.tables[0]
+        formatter = CiliumFormatter(table)
+        expected = b"".join(bytes(formatter.format(columns)) for columns in table.columns())
+        into, out = os.pipe()
+        written: list[bytes] = []
+
+        def drain() -> None:
+            while part := os.read(into, 1 << 16):
+                written.append(part)
+
+        reader = threading.Thread(target=drain)
+        reader.start()
+        total = relay(Job(lambda cursor: read_at(table, cursor), formatter.format, out))
+        os.close(out)
+        reader.join()
+        os.close(into)
+        assert total == len(contents(big))
+        assert b"".join(written) == expected
+
+
+def test_two_processes_stop_when_nobody_reads(tables: TableDir) -> None:
+    big = tables.add("cilium_ct_any6_global", Map.create("big", MapType.LRU_HASH, 38, 56, 1 << 17))
+    rng = np.random.default_rng(12)
+    big.update_batch(rng.integers(0, 256, (40_000, 38), dtype=np.uint8), np.zeros((40_000, 56), np.uint8))
+    done = subprocess.run(
+        f"{CTCTL} ct list -o cilium --from {tables.path} | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        executable="/bin/bash",
+        check=True,
+    )
+    assert done.stdout.strip() == "0"
+    assert done.stderr.count("\n") <= 1  # the note about the layout
+    listing = run("ct", "list", "-o", "jsonl", "--from", str(tables.path / "cilium_ct_any6_global"))
+    assert len(listing.stdout.splitlines()) == len(contents(big))
+
+
+def test_delete_takes_the_snat_pair_along_and_import_brings_all_back(tables: TableDir, tmp_path: Path) -> None:
+    fill_small(tables)
+    nat = tables.maps["cilium_snat_v4_external"]
+    before, nat_before = contents(tables.maps["cilium_ct4_global"]), contents(nat)
+    undo = tmp_path / "undo.ctsnap"
+    with open_source(str(tables.path)) as source:
+        plan = plan_delete(source, Filter.parse("src == 192.0.2.1"))
+        assert len(plan) == 1
+        assert len(plan.nat_entries()) == 1
+        done = delete(plan, undo)
+        assert (done.deleted, done.nat_deleted) == (1, 1)
+    assert contents(nat) == {}
+    assert len(contents(tables.maps["cilium_ct4_global"])) == 3
+    with open_source(str(tables.path)) as target, open_source(str(undo)) as snapshot:
+        outcome = import_entries(snapshot, target)
+        assert (outcome.written, outcome.kept, outcome.nat_written) == (1, 0, 1)
+        assert import_entries(snapshot, target).kept == 1
+    assert contents(tables.maps["cilium_ct4_global"]) == before
+    assert contents(nat) == nat_before
+
+
+def test_the_commands_that_change_ask_first(tables: TableDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill_small(tables)
+    table = tables.maps["cilium_ct4_global"]
+    where = ("--from", str(tables.path))
+    assert "needs a filter" in run("ct", "delete", *where, code=2).stderr
+    preview = run("ct", "delete", "--to-port", "443", "--dry-run", *where)
+    assert "1 entries" in preview.stderr
+    assert "10.0.0.3:1002" in preview.stdout
+    assert "not confirmed" in run("ct", "delete", "--to-port", "443", *where, code=1, stdin="n\n").stderr
+    assert len(contents(table)) == 4
+    done = run("ct", "delete", "--to-port", "443", "--yes", *where)
+    assert "undo with: ctctl ct import ctctl-undo-" in done.stderr
+    assert len(contents(table)) == 3
+    run("ct", "flush", "--yes", "--undo-file", "all.ctsnap", *where)
+    assert contents(table) == {}
+    run("ct", "import", "all.ctsnap", "--yes", *where)
+    assert len(contents(table)) == 3
+
+
+def test_tables_of_another_owner_need_the_users_word(tmp_path: Path) -> None:
+    with table_dir(tmp_path, own=False) as made:
+        table = made.create("cilium_ct4_global")
+        table.update(key4("10.0.0.1", 1, "10.0.0.2", 2), entry(lifetime=1))
+        with open_source(str(made.path)) as source:
+            assert source.foreign
+            with pytest.raises(UsageError, match="--allow-foreign"):
+                check_owner(source, allow_foreign=False)
+            check_owner(source, allow_foreign=True)
+        refused = run("ct", "flush", "--yes", "--from", str(made.path), code=2)
+        assert "--allow-foreign" in refused.stderr
+        assert len(contents(table)) == 1
+        run("ct", "flush", "--yes", "--undo-file", "-", "--allow-foreign", "--from", str(made.path))
+        assert contents(table) == {}
+
+
+def test_events_between_two_looks(tables: TableDir) -> None:
+    now = fill_small(tables)
+    tcp = tables.maps["cilium_ct4_global"]
+
+    def change(_seconds: float) -> None:
+        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
+        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1, src_sec_id=7))
+        tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 55, flags=SEEN | DSR))
+        tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
+
+    with open_source(str(tables.path)) as source:
+        found = list(events(source, rounds=1, wait=change))
+        assert {(event.kind, event.row.entry.tuple.src_port) for event in found} == {
+            (CtEventKind.NEW, 9),
+            (CtEventKind.CLOSING, 1000),
+            (CtEventKind.DESTROY, 1001),
+        }
+        closing = next(event for event in found if event.kind is CtEventKind.CLOSING)
+        assert closing.fields["flags"] == (SEEN, SEEN | 1)
+
+
+def test_watch_marks_what_changed(tables: TableDir) -> None:
+    now = fill_small(tables)
+    tcp = tables.maps["cilium_ct4_global"]
+    with open_source(str(tables.path)) as source:
+        watch = Watch(source, Filter.parse("tcp"), sort=None, limit=None)
+        assert {marked.mark for marked in watch.look()} == {""}
+        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
+        tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
+        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1))
+        marks = {marked.row.entry.tuple.src_port: marked.mark for marked in watch.look()}
+        assert marks == {1000: "closing", 1001: "gone", 1002: "", 5000: "", 9: "new"}
+
+
+def test_snapshot_of_a_live_table_and_diff(tables: TableDir, tmp_path: Path) -> None:
+    fill_small(tables)
+    path = tmp_path / "before.ctsnap"
+    with open_source(str(tables.path)) as source:
+        assert export_snapshot(source, path) == 5
+    tables.maps["cilium_ct4_global"].delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
+    with open_source(str(path)) as old, open_source(str(tables.path)) as new:
+        assert [item.change.value for item in diff(old, new)] == ["removed"]
+        assert not list(diff(old, old))
+        assert len(old.listings(None).nat) == 1
+    assert "1001" in run("ct", "diff", str(path), str(tables.path), code=3).stdout
+    # The node's name came along, so that the snapshot says what it is of.
+    assert {e["node"] for e in listed("--from", str(path))} == {tables.path.name}
+
+
+def test_get_joins_the_entries_of_a_connection(tables: TableDir) -> None:
+    fill_small(tables)
+    done = run("ct", "get", "tcp 192.0.2.1:5000 > 10.0.0.2:80", "--from", str(tables.path), "-o", "json")
+    found = json.loads(done.stdout)
+    assert found["state"] == "established"
+    assert [member["role"] for member in found["entries"]] == ["out"]
+    assert [entry["to_addr"] for entry in found["snat"]] == ["172.16.0.1"]
+    missing = run("ct", "get", "tcp 1.2.3.4:5 > 10.0.0.2:80", "--from", str(tables.path), code=1)
+    assert "a packet of it would be NEW" in missing.stderr
+
+
+def test_tables_of_other_clusters_in_an_array_of_maps(tables: TableDir) -> None:
+    inner = Map.create("inner", MapType.LRU_HASH, 14, 56, 64)
+    outer = Map.create("outer", MapType.ARRAY_OF_MAPS, 4, 4, 8, inner=inner)
+    with inner, outer:
+        inner.update(key4("10.0.0.1", 1, "10.0.0.2", 2), entry(lifetime=1))
+        outer.update((5).to_bytes(4, "little"), inner.fd.to_bytes(4, "little"))
+        outer.pin(tables.path / "cilium_per_cluster_ct_tcp4")
+        found = listed("--from", str(tables.path), "--expired")
+        assert [e["map"] for e in found] == ["cilium_per_cluster_ct_tcp4[5]"]
+
+
+def test_bpftool_shows_the_same_records(tables: TableDir, tmp_path: Path) -> None:
+    bpftool = shutil.which("bpftool") or next(map(str, Path("/usr/sbin").glob("bpftool")), None)
+    if bpftool is None:
+        pytest.skip("bpftool is not installed")
+    fill_small(tables)
+    name = tables.path / "cilium_ct4_global"
+    for flags in ([], ["-j"], ["-p"]):
+        dump = tmp_path / "dump"
+        dump.write_bytes(
+            subprocess.run([bpftool, *flags, "map", "dump", "pinned", name], capture_output=True, check=True).stdout
+        )
+        with open_source(str(dump)) as source:
+            found: dict[bytes, bytes] = {}
+            for table in source.tables:
+                for columns in table.columns():
+                    found |= dict(zip(map(bytes, columns.keys), map(bytes, columns.values), strict=True))
+            assert found == contents(tables.maps["cilium_ct4_global"])
+
+
+def test_reading_while_the_table_changes(tables: TableDir) -> None:
+    """Entries that stay are neither lost nor doubled while others come and go."""
+    tables.fill("cilium_ct4_global", 1500, np.random.default_rng(21))
+    live = tables.maps["cilium_ct4_global"]
+    stable = set(contents(live))
+    stop = threading.Event()
+    keys = [key4("172.16.0.1", port, "10.0.0.2", 80) for port in range(200)]
+
+    def churn() -> None:
+        while not stop.is_set():
+            for key in keys:
+                live.update(key, entry(lifetime=1))
+            for key in keys:
+                live.delete(key)
+
+    worker = threading.Thread(target=churn)
+    worker.start()
+    try:
+        with open_source(str(tables.path / "cilium_ct4_global")) as source:
+            for _ in range(5):
+                seen = [bytes(key) for columns in source.tables[0].columns() for key in columns.keys]
+                kept = [key for key in seen if key in stable]
+                assert len(kept) == len(set(kept)) == len(stable)
+    finally:
+        stop.set()
+        worker.join()
+
+
+def test_columns_match_the_generated_layout() -> None:
+    generated = np.dtype(layouts.ct_entry)
+    names = {
+        "word0": "reserved0",
+        "word8": "backend_id",
+        "word16": "packets",
+        "word24": "bytes",
+        "rev_nat": "rev_nat_index",
+    }
+    assert generated.itemsize == VALUE.itemsize
+    for name in VALUE.names or ():
+        assert VALUE.fields[name][1] == generated.fields[names.get(name, name)][1]  # type: ignore[index]
+    key = np.dtype(layouts.ipv4_ct_tuple)
+    assert [KEY4.fields[n][1] for n in ("daddr", "saddr", "dport", "sport")] == [  # type: ignore[index]
+        key.fields[n][1]
+        for n in ("daddr", "saddr", "dport", "sport")  # type: ignore[index]
+    ]
+    row = decode_entry(key4("10.0.0.1", 1, "10.0.0.2", 2), entry(lifetime=9, flags=SEEN))
+    assert CtColumns(np.zeros((1, 14), np.uint8), np.zeros((1, 56), np.uint8)).family == 4
+    assert (str(row.tuple.src), row.lifetime) == ("10.0.0.1", 9)
