@@ -25,7 +25,7 @@ from ctctl.datapath.programs import Staged, load_units, plain_config
 from ctctl.datapath.record import MAP_NAME, NodeRecord, read_record, write_record
 from ctctl.datapath.resolve import netns_inode, resolve_node
 from ctctl.datapath.slots import units
-from ctctl.datapath.staging import begin, finish_interrupted, publish_maps, publish_record
+from ctctl.datapath.staging import begin, finish_interrupted, publish_maps, publish_record, uninterrupted
 from ctctl.datapath.switch import Switch
 from ctctl.datapath.tunnel import BPF, DEVICE, make_overlay, remove_overlays, resolve_tunnel, with_overlay
 from ctctl.datapath.write import wanted_tables, write_tables
@@ -213,10 +213,17 @@ def _carry_out(plan: _Plan, closing: contextlib.ExitStack) -> None:
         switch.attach(staged.programs)
         step("put in place")
         undo.pop_all()
+    with uninterrupted():
+        _put_in_place(plan, switch)
+
+
+def _put_in_place(plan: _Plan, switch: Switch) -> None:
+    """The renames, after which there is no way back; a load that is killed in between is finished by the next."""
+    paths, step = plan.paths, plan.request.step
     publish_maps(paths)
     step("links")
     switch.commit()
-    pool.carry_over(mode=UpdateMode.NOEXIST)
+    plan.pool.carry_over(mode=UpdateMode.NOEXIST)
     if plan.record is not None and (plan.record.tunnel, plan.node.datapath.tunnel) == (DEVICE, BPF):
         in_netns(plan.netns, lambda: remove_overlays(paths.node))
     step("record")

@@ -61,7 +61,10 @@ def _acquire(directory: Path, create: bool, wait_s: float, on_wait: Callable[[st
     while True:
         created = _make(directory) if create else False
         fd = _open(directory, create)
-        if fd is None:
+        if fd is None:  # somebody removed it just now
+            if time.monotonic() >= deadline:
+                raise NotFoundError(f"cannot keep {directory}: it is removed as often as it is made")
+            time.sleep(_RETRY_S)
             continue
         if not _try_lock(fd):
             who = _holder(fd)

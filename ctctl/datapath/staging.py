@@ -8,7 +8,8 @@ anybody needs, and dropping it is.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 
 from ctctl.datapath.paths import NodePaths, remove_tree
 from ctctl.datapath.pool import STATE_MAPS, copy_entries
@@ -24,6 +25,16 @@ def begin(paths: NodePaths) -> None:
     remove_tree(paths.staging)
     paths.staged_links.mkdir(mode=0o700, parents=True)
     paths.links.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the renames are done. SIGKILL does not: see ``finish_interrupted``."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def publish_maps(paths: NodePaths) -> None:

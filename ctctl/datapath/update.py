@@ -26,7 +26,7 @@ from ctctl.datapath.programs import Staged, load_units, plain_config
 from ctctl.datapath.record import MAP_NAME, NodeRecord, SlotRecord, read_record, write_record
 from ctctl.datapath.resolve import resolve_node
 from ctctl.datapath.slots import Unit, units
-from ctctl.datapath.staging import begin, publish_maps, publish_record
+from ctctl.datapath.staging import begin, publish_maps, publish_record, uninterrupted
 from ctctl.datapath.switch import Switch
 from ctctl.datapath.tables import rodata
 from ctctl.datapath.tunnel import resolve_tunnel
@@ -181,9 +181,10 @@ def _carry_out(plan: _Plan, closing: contextlib.ExitStack) -> None:
         _change(maps, removing, undo, step)
         step("put in place")
         undo.pop_all()
-    publish_maps(paths)
-    switch.commit(keep=kept)
-    publish_record(paths)
+    with uninterrupted():
+        publish_maps(paths)
+        switch.commit(keep=kept)
+        publish_record(paths)
 
 
 def is_addition(change: Change) -> bool:

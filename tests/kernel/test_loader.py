@@ -169,6 +169,17 @@ def link_ids(node: TestNode) -> dict[str, int]:
     return found
 
 
+def test_a_node_of_one_kind_only(real_node: TestNode) -> None:
+    """Without pods, without a device: every table is there all the same, and the other comes by a reload."""
+    node = real_node
+    document = node.document()
+    alone = {key: value for key, value in document["node"].items() if key != "device"}
+    load(node.request(endpoints=[], services=[]))
+    assert (status(node).problems, len(tcx_programs(node))) == ((), 2)
+    load(node.request(node=alone))
+    assert (status(node).problems, len(tcx_programs(node))) == ((), 4)
+
+
 def test_a_connection_survives_a_reload(real_node: TestNode) -> None:
     node = real_node
     load(node.request())
@@ -355,7 +366,9 @@ def test_a_device_of_another_node_is_refused(node: TestNode) -> None:
     load(node.request())
     document = node.document()
     document["node"]["name"] = f"{node.name}b"
-    with pytest.raises(UsageError, match=f"interface '(lxc1|eth0)' belongs to node {node.name}: unload that node first"):
+    with pytest.raises(
+        UsageError, match=f"interface '(lxc1|eth0)' belongs to node {node.name}: unload that node first"
+    ):
         load(node.request(**document))
     assert not node.dir.with_name(f"{node.name}b").exists()
     assert status(node).problems == ()
