@@ -2,8 +2,9 @@
 
 A key is a path into the JSON with dots (``ct.cilium_ct4_global.0.state``; a key that stands there as
 it is wins). Against a list a number is its length, against an object of lists the lengths together
-(``ct: 1``). A list must have as many elements and each must match another one, in any order; a
-mapping must match in the keys it names. Anything else must be equal.
+(``ct: 1``); related entries, which come along with their connection, may be counted or not. A list
+must have as many elements and each must match another one, in any order; a mapping must match in the
+keys it names. Anything else must be equal.
 """
 
 from __future__ import annotations
@@ -44,9 +45,8 @@ def _find(value: Any, path: str) -> Any:
 
 
 def _compare(wanted: Any, found: Any, where: str) -> Iterator[str]:
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and (count := _count(found)) is not None:
-        if count != wanted:
-            yield f"{where}: {count} entries, expected {wanted}"
+    if isinstance(wanted, int) and not isinstance(wanted, bool) and (elements := _elements(found)) is not None:
+        yield from _compare_count(wanted, elements, where)
     elif isinstance(wanted, Mapping) and isinstance(found, Mapping):
         yield from differences(wanted, found, where)
     elif isinstance(wanted, list) and isinstance(found, list):
@@ -55,12 +55,20 @@ def _compare(wanted: Any, found: Any, where: str) -> Iterator[str]:
         yield f"{where}: is {_shown(found)}, expected {_shown(wanted)}"
 
 
-def _count(found: Any) -> int | None:
+def _elements(found: Any) -> list[Any] | None:
+    """What a number counts: a list's elements, or those of all lists of an object; None for anything else."""
     if isinstance(found, list):
-        return len(found)
+        return found
     if isinstance(found, Mapping) and all(isinstance(value, list) for value in found.values()):
-        return sum(map(len, found.values()))
+        return [element for value in found.values() for element in value]
     return None
+
+
+def _compare_count(wanted: int, elements: list[Any], where: str) -> Iterator[str]:
+    related = sum(isinstance(element, Mapping) and element.get("related") is True for element in elements)
+    if wanted not in (len(elements), len(elements) - related):
+        without = f" ({related} of them related)" if related else ""
+        yield f"{where}: {len(elements)} entries{without}, expected {wanted}"
 
 
 def _compare_lists(wanted: list[Any], found: list[Any], where: str) -> Iterator[str]:

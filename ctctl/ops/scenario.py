@@ -14,6 +14,7 @@ from ctctl.datapath.simframe import frame_of
 from ctctl.datapath.simulator import SimulatedTables, Simulator, StepResult
 from ctctl.errors import CtctlError
 from ctctl.ops.expect import differences
+from ctctl.ops.journey import with_ifindexes
 from ctctl.ops.scenario_changes import apply_operation, collect_garbage
 
 
@@ -58,7 +59,7 @@ def run(path: str | Path, describe: Describe, *, node: str | None = None) -> Ite
 
 def run_scenario(scenario: Scenario, describe: Describe) -> Iterator[StepRecord]:
     """Run a scenario that is loaded already."""
-    with Simulator(scenario.node) as simulator:
+    with Simulator(with_ifindexes(scenario.node)) as simulator:
         for step in scenario.steps:
             simulator.advance(step.step.advance)
             try:

@@ -155,7 +155,7 @@ def test_a_failed_expectation_is_exit_code_3_and_says_what_differs(tmp_path: Pat
     done = command(path)
     assert done.returncode == 3
     assert 'verdict: is "pass", expected "drop"' in done.stdout
-    assert "ct: 3 entries, expected 1" in done.stdout
+    assert "ct: 3 entries (1 of them related), expected 1" in done.stdout
     assert str(path) in done.stderr
     assert done.stderr.count("\n") == 1
 
