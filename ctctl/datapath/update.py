@@ -31,7 +31,7 @@ from ctctl.datapath.switch import Switch
 from ctctl.datapath.tables import rodata
 from ctctl.datapath.tunnel import resolve_tunnel
 from ctctl.datapath.write import Quiescence, carry_out, carry_out_maglev, read_tables, wanted_tables
-from ctctl.errors import NotFoundError, UsageError
+from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
 
 _OWN_MAPS = frozenset({*STATE_MAPS, *t.CONFIG_TABLES, t.MAGLEV})
@@ -123,6 +123,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack)
     _refuse_new_settings(node, record, pool)
     wanted = wanted_tables(node)
     have = read_tables(pool.kept)
+    _refuse_overflow(have, wanted, pool)
     return _Plan(
         request=request,
         paths=paths,
@@ -157,6 +158,15 @@ def _refuse_new_settings(node: NodeFile, record: NodeRecord, pool: MapPool) -> N
         table = pool.get(name)
         if table is not None and table.info.max_entries != size:
             raise UsageError(f"{name} changes from {table.info.max_entries} to {size} entries: that takes ctctl load")
+
+
+def _refuse_overflow(have: t.Tables, wanted: t.Tables, pool: MapPool) -> None:
+    """Old and new records are in a table together for a moment. Raises CtctlError."""
+    for name, records in wanted.items():
+        table, needed = pool.get(name), len(records.keys() | have.get(name, {}).keys())
+        if table is not None and needed > table.info.max_entries:
+            room = table.info.max_entries
+            raise CtctlError(f"{name} holds {room} entries, changing it in place needs {needed}; use ctctl load")
 
 
 def _carry_out(plan: _Plan, closing: contextlib.ExitStack) -> None:

@@ -62,7 +62,10 @@ def put_all(table: Map, records: Mapping[bytes, bytes]) -> None:
 
 def put(table: Map, key: bytes, value: bytes) -> None:
     """Write one record. A Maglev table becomes an inner map first: readers see the old or the new one."""
-    put_all(table, {key: value})
+    if table.info.type == MapType.HASH_OF_MAPS:
+        _put_lookup_tables(table, [(key, value)])
+    else:
+        table.update(key, value)
 
 
 def _put_lookup_tables(table: Map, records: Sequence[tuple[bytes, bytes]]) -> None:
