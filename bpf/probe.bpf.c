@@ -120,9 +120,14 @@ static __always_inline int probe(struct __sk_buff *skb, __u8 egress)
 	struct probe_packet p = {};
 	struct ctctl_probe_event *ev;
 	__u32 zero = 0;
+	__u64 *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
 
+	if (!current)
+		return PROBE_NEXT;
+	*current = 0;
 	if (!read_packet(skb, &p) || !probe_wanted(&p.tuple, probe_is_error(&p)))
 		return PROBE_NEXT;
+	*current = (__u64)(long)skb;
 	ev = bpf_map_lookup_elem(&ctctl_probe_scratch, &zero);
 	if (!ev)
 		return PROBE_NEXT;

@@ -94,13 +94,13 @@ static __always_inline bool read_packet(struct sk_buff *skb, struct probe_packet
 	return true;
 }
 
-static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, __u8 kind, __u32 slot)
+static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, __u8 kind, __u32 slot, bool wanted)
 {
 	struct probe_packet p = {};
 	struct ctctl_probe_event *ev;
 	struct net_device *dev;
 
-	if (!read_packet(skb, &p) || !probe_wanted(&p.tuple, probe_is_error(&p)))
+	if (!read_packet(skb, &p) || (!wanted && !probe_wanted(&p.tuple, probe_is_error(&p))))
 		return NULL;
 	ev = bpf_map_lookup_elem(&ctctl_probe_scratch2, &slot);
 	if (!ev)
@@ -121,10 +121,15 @@ static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, __u8
 SEC("fexit")
 int probe_return(__u64 *args) /* the program's argument, then its return code */
 {
-	struct ctctl_probe_event *ev = begin((struct sk_buff *)args[0], PROBE_RETURN, 0);
+	struct ctctl_probe_event *ev;
+	__u32 zero = 0;
+	__u64 *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
+	bool same = current && *current == args[0];
 
+	ev = begin((struct sk_buff *)args[0], PROBE_RETURN, 0, same);
 	if (!ev)
 		return 0;
+	ev->same_packet = same;
 	ev->prog_id = cfg_prog_id;
 	ev->egress = cfg_egress;
 	ev->code = (int)args[1];
@@ -137,7 +142,7 @@ int probe_return(__u64 *args) /* the program's argument, then its return code */
 SEC("tp_btf/kfree_skb")
 int probe_freed(__u64 *args) /* skb, location, reason */
 {
-	struct ctctl_probe_event *ev = begin((struct sk_buff *)args[0], PROBE_FREED, 1);
+	struct ctctl_probe_event *ev = begin((struct sk_buff *)args[0], PROBE_FREED, 1, false);
 
 	if (!ev)
 		return 0;

@@ -49,6 +49,15 @@ struct {
 	__uint(max_entries, 1);
 } ctctl_probe_lost SEC(".maps");
 
+/* Address of the packet of the flow that a CPU has in its hands, 0: none. A
+ * program may rewrite it: at its exit the tuple is no longer the flow's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} ctctl_probe_current SEC(".maps");
+
 static __always_inline void probe_reverse(struct ipv4_ct_tuple *t)
 {
 	__be32 addr = t->saddr;

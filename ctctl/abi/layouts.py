@@ -905,7 +905,8 @@ class ctctl_probe_event(AbiStruct):  # noqa: N801
     icmp_code: int
     fragment: int
     head_len: int
-    pad: Array[Any]
+    same_packet: int
+    pad: int
     entry: Array[Any]
     head: Array[Any]
 
@@ -928,7 +929,8 @@ class ctctl_probe_event(AbiStruct):  # noqa: N801
         ("icmp_code", u8),
         ("fragment", u8),
         ("head_len", u8),
-        ("pad", u8 * 2),
+        ("same_packet", u8),
+        ("pad", u8),
         ("entry", ct_entry * 5),
         ("head", u8 * 128),
     ]

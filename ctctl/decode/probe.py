@@ -73,6 +73,7 @@ def decode_probe_event(data: bytes | memoryview, layout: Layout = Layout.V1_16) 
         entries=tuple(_entries(raw, flow, layout)),
         code=raw.code if kind is not ProbeKind.PACKET else None,
         program_id=raw.prog_id or None,
+        same_packet=bool(raw.same_packet),
         location=raw.location or None,
         head=bytes(raw.head)[: raw.head_len],
     )

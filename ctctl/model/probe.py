@@ -36,7 +36,8 @@ class ProbeEvent:
     """One packet at one probe, host order. None: does not apply, or is not known.
 
     ``kind`` PACKET: before ``programs`` of the device run; ``entries`` are the conntrack entries that
-    they could find, as they stand then. RETURN: ``program`` ended with ``code``. FREED: the kernel
+    they could find, as they stand then. RETURN: ``program`` ended with ``code``; ``same_packet`` if a probe
+    saw this very packet before, whose tuple the program may have rewritten. FREED: the kernel
     dropped the packet for ``reason`` (name of its ``enum skb_drop_reason``). ``identity`` is what the mark
     carries, as Cilium writes it. ``head`` is the packet from its IP header on, at most 128 bytes.
     """
@@ -61,6 +62,7 @@ class ProbeEvent:
     program_id: int | None = None
     program: ProgramRef | None = None
     code: int | None = None
+    same_packet: bool = False
     reason: str | None = None
     location: int | None = None
     head: bytes = b""

@@ -47,7 +47,13 @@ _TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
 #: Where Cilium pins its tables, on a node and as seen from a pod that has the host's bpffs.
 _CILIUM_TABLES = (Path("/sys/fs/bpf/tc/globals"), Path("/run/cilium/bpffs/tc/globals"))
 _BACKENDS = "cilium_lb4_backends_v3"
-_SHARED = ("ctctl_probe_events", "ctctl_probe_ctl", "ctctl_probe_follow", "ctctl_probe_lost")
+_SHARED = (
+    "ctctl_probe_events",
+    "ctctl_probe_ctl",
+    "ctctl_probe_follow",
+    "ctctl_probe_lost",
+    "ctctl_probe_current",
+)
 _KEY0 = bytes(4)
 _POLL_S = 0.2
 #: Events kept that passed the kernel's coarser filter and may yet be of the flow.
@@ -286,6 +292,8 @@ class ProbeTrace:
                 self._held.append(event)
                 continue
             self._follow_service(event)
+            if event.same_packet:
+                self._follow(event.flow)
             for shown in (*self._release(), event):
                 self.summary.events += 1
                 yield shown
@@ -301,7 +309,7 @@ class ProbeTrace:
 
     def _of_flow(self, event: ProbeEvent) -> bool:
         flow = self._request.flow
-        if flow is None or event.icmp_type is not None:
+        if flow is None or event.icmp_type is not None or event.same_packet:
             return True
         return matches(flow, event.flow) or canonical(event.flow) in self._followed
 
@@ -324,10 +332,13 @@ class ProbeTrace:
         directory = self._request.tables.get(event.netns)
         for entry in event.entries:
             backend = self._backend(entry, directory) if entry.direction is CtDirection.SVC else None
-            if backend is None or canonical(backend) in self._followed:
-                continue
-            self._followed.add(canonical(backend))
-            self._maps["ctctl_probe_follow"].update(follow_key(backend), b"\1")
+            if backend is not None:
+                self._follow(backend)
+
+    def _follow(self, flow: FlowTuple) -> None:
+        if canonical(flow) not in self._followed:
+            self._followed.add(canonical(flow))
+            self._maps["ctctl_probe_follow"].update(follow_key(flow), b"\1")
 
     def _backend(self, entry: CtEntry, directory: Path | None) -> FlowTuple | None:
         if directory is None or not entry.backend_id:

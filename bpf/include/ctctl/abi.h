@@ -585,7 +585,8 @@ struct ctctl_probe_event {
 	__u8   icmp_code;
 	__u8   fragment;                /* 0 none, 1 first, 2 later */
 	__u8   head_len;
-	__u8   pad[2];
+	__u8   same_packet;             /* PROBE_RETURN: followed by the packet, whatever its tuple is now */
+	__u8   pad;
 	struct ct_entry entry[CTCTL_PROBE_ENTRIES]; /* as they stand, before the programs run */
 	__u8   head[CTCTL_PROBE_HEAD];  /* the packet from its IP header on */
 };
