@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ctctl.ops.node import LoadReport, LoadRequest, UnloadReport, UpdateReport
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 
 _DEFAULT_BPFFS = Path("/sys/fs/bpf")
 
