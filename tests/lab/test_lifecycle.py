@@ -7,10 +7,12 @@ import signal
 import subprocess
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from ctctl.lab import datapaths, namespaces, processes
 from ctctl.lab.cluster import down, find, members, up
 from ctctl.lab.topology import MEMBERS, Topology
+from ctctl.render.schemas import whole
 from tests.lab.conftest import CTCTL, ctctl, remains
 
 pytestmark = pytest.mark.lab
@@ -147,6 +149,15 @@ def test_list_tells_what_is_up(lab: Topology) -> None:
         "node-a": True,
         "node-b": True,
     }
+
+
+def test_lists_keep_to_their_schema(lab: Topology) -> None:
+    validator = Draft202012Validator(whole())
+    name = ("--name", lab.name)
+    for args in (("list", *name), ("list", "--name", "no-such-lab"), ("run", "--list")):
+        validator.validate(json.loads(ctctl("lab", *args, "-o", "json").stdout))
+        for line in ctctl("lab", *args, "-o", "jsonl").stdout.splitlines():
+            validator.validate(json.loads(line))
 
 
 def test_list_without_a_lab(fresh_lab: Topology) -> None:
