@@ -89,7 +89,8 @@ egress_track(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 	result = ct_lookup(p, &key, CT_DIR_EGRESS, &e);
 	if (e && result >= CT_RESULT_REPLY) {
 		event_why(p, WHY_POLICY_SKIPPED);
-		*loopback |= !!(e->flags & CT_LB_LOOPBACK);
+		/* An ICMP error about such a flow goes to the stack: as in Cilium. */
+		*loopback |= result == CT_RESULT_REPLY && (e->flags & CT_LB_LOOPBACK);
 		return OK;
 	}
 	if (!lb->loopback) {

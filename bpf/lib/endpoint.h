@@ -67,7 +67,7 @@ static __always_inline __u32 identity_of_peer(__be32 addr)
 {
 	const struct remote_endpoint_info *info = ipcache_find(addr);
 
-	return info ? info->sec_identity : IDENTITY_WORLD;
+	return info && info->sec_identity ? info->sec_identity : IDENTITY_WORLD;
 }
 
 /* The source's identity where the mark was vague: the address is asked. That

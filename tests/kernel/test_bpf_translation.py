@@ -247,3 +247,10 @@ def test_local_backend_reply(node: Simulator) -> None:
     assert (back[IP].src, back[TCP].sport) == ("172.16.0.11", 80)
     assert correct(to)
     assert correct(back)
+
+
+def test_an_error_about_a_hairpin_goes_to_the_stack(node: Simulator) -> None:
+    out = send(node, "from_container", f"tcp {POD}:40000 > 10.96.0.40:80 S")
+    send(node, "to_container", out.frame, "pod1", mark=out.mark)
+    error = f'icmp {POD} > 169.254.42.1 type=3 code=3 inner="tcp 169.254.42.1:40000 > {POD}:8080 S"'
+    assert send(node, "from_container", error, "pod1").verdict == "pass"
