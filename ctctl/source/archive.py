@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from ctctl.errors import DecodeError
+from ctctl.errors import CtctlError, DecodeError
 from ctctl.source.content import NoListingError, read_content
 from ctctl.source.dump import Dump
 from ctctl.source.stream import EndedEarlyError, Prefixed, Reader
@@ -33,6 +33,10 @@ _CHUNK = 1 << 18
 Dumps = dict[str | None, Dump]
 
 
+class LimitError(CtctlError):
+    """An archive is too big, too deep or of too many files: reading ends there."""
+
+
 class _Walk:
     """What was found so far, and what is left of the limits; nested archives share both."""
 
@@ -44,7 +48,7 @@ class _Walk:
     def take(self, count: int) -> None:
         self.bytes -= count
         if self.bytes < 0:
-            raise DecodeError(f"the archive unpacks to more than {MAX_UNPACKED >> 30} GiB: not reading on")
+            raise LimitError(f"the archive unpacks to more than {MAX_UNPACKED >> 30} GiB: not reading on")
 
     def dump(self, path: PurePosixPath) -> Dump:
         """The dump of the node a member is of."""
@@ -53,7 +57,7 @@ class _Walk:
     def member(self) -> None:
         self.members -= 1
         if self.members < 0:
-            raise DecodeError(f"the archive has more than {MAX_MEMBERS} files: not reading on")
+            raise LimitError(f"the archive has more than {MAX_MEMBERS} files: not reading on")
 
 
 class _Counted:
@@ -119,21 +123,30 @@ def _is_tar(head: bytes) -> bool:
 def read_archive(stream: Reader, name: str) -> Dumps:
     """Everything known in an archive, by node. What is cut off or damaged is noted in the dump it is of."""
     walk = _Walk()
-    _read_any(Prefixed(b"", stream), PurePosixPath(Path(name).name), walk, MAX_DEPTH)
+    path = PurePosixPath(Path(name).name)
+    try:
+        _read_any(Prefixed(b"", stream), path, walk, MAX_DEPTH)
+    except LimitError as error:
+        walk.dump(path).partial.append(str(error))
     return _without_empty(walk.dumps)
 
 
 def read_folder(path: Path) -> Dumps:
     """The same for an unpacked archive. Links are not followed."""
     walk = _Walk()
-    for entry in sorted(path.rglob("*")):
-        if entry.is_symlink() or not entry.is_file():
-            continue
-        walk.member()
-        with entry.open("rb") as stream:
-            name = PurePosixPath(entry.relative_to(path))
-            _read_any(Prefixed(b"", _Counted(stream, walk)), name, walk, MAX_DEPTH)
+    try:
+        for entry in sorted(path.rglob("*")):
+            if not entry.is_symlink() and entry.is_file():
+                walk.member()
+                _read_file(entry, PurePosixPath(entry.relative_to(path)), walk)
+    except LimitError as error:
+        walk.dump(PurePosixPath(path.name)).partial.append(str(error))
     return _without_empty(walk.dumps)
+
+
+def _read_file(entry: Path, name: PurePosixPath, walk: _Walk) -> None:
+    with entry.open("rb") as stream:
+        _read_any(Prefixed(b"", _Counted(stream, walk)), name, walk, MAX_DEPTH)
 
 
 def _without_empty(dumps: Dumps) -> Dumps:
@@ -168,7 +181,7 @@ def _read_any(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) ->
     try:
         if is_archive(head):
             if depth == 0:
-                raise DecodeError(f"archives nested deeper than {MAX_DEPTH}")
+                raise LimitError(f"archives nested deeper than {MAX_DEPTH}")
             _read_packed(stream, head, path, walk, depth)
         else:
             _read_member(stream, path, dump)
@@ -228,7 +241,7 @@ def _read_zip(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) ->
         for chunk in limited:
             size += len(chunk)
             if size > MAX_SPOOLED:
-                raise DecodeError(f"a zip archive of more than {MAX_SPOOLED >> 30} GiB")
+                raise LimitError(f"a zip archive of more than {MAX_SPOOLED >> 30} GiB")
             spool.write(chunk)
         spool.seek(0)
         try:

@@ -18,7 +18,7 @@ def clock_of_agent_config(text: str, where: str) -> Clock | None:
     try:
         document = json.loads(text)
         source, hz = document["ClockSource"], document.get("KernelHz")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if source == 0:
         return Clock(None, f"ktime by {where}")
