@@ -74,7 +74,7 @@ def test_iperf3(lab: Topology, member: str, address: str, kind: str) -> None:
         assert report["end"]["sum"]["lost_percent"] < 10
     else:
         assert report["start"]["tcp_mss_default"] == 1448
-        assert report["end"]["sum_received"]["bits_per_second"] > 100e6
+        assert report["end"]["sum_received"]["bits_per_second"] > 50e6
     assert _fragments(lab) == before
 
 
