@@ -156,21 +156,34 @@ def _device_names(paths: NodePaths) -> dict[int, str]:
 
 @contextlib.contextmanager
 def _listener_lock(node: str) -> Iterator[None]:
+    """Hold the node's only place for a listener; the file goes with it. Raises BusyError."""
     LOCK_DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path = LOCK_DIRECTORY / f"listen-{node}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = LOCK_DIRECTORY / f"listen-{node.replace('/', '%2F')}.lock"
+    descriptor = _lock_file(path, node)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            raise BusyError(
-                f"process {owner or 'unknown'} is listening on node {node!r} already: a node has one trace at a time"
-            ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock_file(path: Path, node: str) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The listener before us may have removed the file between our open and our lock.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
+        except BlockingIOError:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise BusyError(
+                f"process {owner or 'unknown'} is listening on node {node!r} already: a node has one trace at a time"
+            ) from None
         os.close(descriptor)
 
 
