@@ -16,6 +16,7 @@ from ctctl.datapath.simframe import macs_at
 from ctctl.datapath.simulator import SimulatedTables, Simulator, StepResult
 from ctctl.errors import NotFoundError
 from ctctl.model.event import Hook, Verdict
+from ctctl.ops.touched import Touched
 from ctctl.packet.dissect import dissect
 
 #: more hooks than any path has: a packet that goes round in circles ends here
@@ -78,16 +79,23 @@ class _At:
 
 
 class Cluster:
-    """Simulated nodes with a network between them, all under one clock. A context manager."""
+    """Simulated nodes with a network between them, all under one clock. A context manager.
 
-    def __init__(self, nodes: Mapping[str, Simulator]) -> None:
+    ``only_touched``: the tables of a Hop are the entries that packets met or made, not all of them.
+    """
+
+    def __init__(self, nodes: Mapping[str, Simulator], *, only_touched: bool = False) -> None:
         self.nodes = dict(nodes)
+        self._touched = {name: Touched(sim) for name, sim in nodes.items()} if only_touched else {}
 
     @classmethod
-    def of(cls, files: tuple[NodeFile, ...], now: int | None = None, *, full_size: bool = False) -> Cluster:
+    def of(
+        cls, files: tuple[NodeFile, ...], now: int | None = None, *, full_size: bool = False, only_touched: bool = False
+    ) -> Cluster:
         """A cluster of these nodes, their tables empty; ``full_size`` as of Simulator."""
         clock = now or max((nf.clock or 0 for nf in files), default=0) or None
-        return cls({nf.node.name: Simulator(nf, now=clock, full_size=full_size) for nf in files})
+        nodes = {nf.node.name: Simulator(nf, now=clock, full_size=full_size) for nf in files}
+        return cls(nodes, only_touched=only_touched)
 
     @property
     def now(self) -> int:
@@ -156,9 +164,17 @@ class Cluster:
             simulator = self.nodes[at.node]
             framed = _readdressed(simulator.nf, at)
             result = simulator.run(at.hook, framed, endpoint=at.endpoint, mark=at.mark)
-            yield Hop(at.node, result, simulator.tables(), simulator.now)
+            yield Hop(at.node, result, self._tables(at.node, result), simulator.now)
             at = self._next(at, result)
         yield Arrival(Outcome.LOOP, Place(at.node if isinstance(at, _At) else at.place.node), b"")
+
+    def _tables(self, node: str, result: StepResult) -> SimulatedTables:
+        touched = self._touched.get(node)
+        if touched is None:
+            return self.nodes[node].tables()
+        for event in result.events:
+            touched.note(event)
+        return touched.tables()
 
     def _next(self, at: _At, result: StepResult) -> _At | Arrival:
         nf = self.nodes[at.node].nf

@@ -107,12 +107,13 @@ def _answer(flags: int) -> int:
 def run(request: Request) -> Iterator[StepRecord | Journey]:
     """Run the conversation: a StepRecord for every hook a packet meets, then the packet's Journey.
 
-    It ends early when a packet does not arrive. Raises UsageError, NotFoundError, KernelError.
+    It ends early when a packet does not arrive. With tables to start from, records show the entries
+    that the conversation met or made. Raises UsageError, NotFoundError, KernelError.
     """
     files = tuple(without_backends(with_ifindexes(nf), request.without_backends) for nf in request.nodes)
     _check_removed(request)
     large = any(len(table.records) > _SMALL_TABLE for table in request.start)
-    with Cluster.of(files, request.now, full_size=large) as cluster:
+    with Cluster.of(files, request.now, full_size=large, only_touched=bool(request.start)) as cluster:
         fill(cluster, request.start)
         apply_changes(cluster, request.changes)
         yield from converse(cluster, request)

@@ -84,6 +84,9 @@ class Story:
         for name, records in self._tables[node].tables.ct.items():
             yield from (decode_entry(key, value, map_name=name) for key, value in records)
 
+    def snat(self, node: str) -> list[bytes]:
+        return [key for key, _ in self._tables[node].tables.snat]
+
     def entry(self, node: str, direction: Direction) -> CtEntry:
         (found,) = (entry for entry in self.entries(node) if entry.direction is direction and not entry.related)
         return found
@@ -181,6 +184,18 @@ def test_a_table_to_start_from(nodes: tuple[NodeFile, ...]) -> None:
     story = Story("tcp 10.64.0.36:40000 > 10.64.1.64:8080 FA", nodes, start=(start,), at_s=70)
     assert story.entry("node-a", Direction.OUT).state is CtState.CLOSING
     assert story.entry("node-a", Direction.OUT).lifetime == 1_000_070 + 8000
+
+
+def test_from_a_large_table_only_what_was_touched_is_shown(nodes: tuple[NodeFile, ...]) -> None:
+    whole = Story("tcp 192.0.2.50:40000 > 172.16.0.10:80", nodes, handshake=True)
+    others = (
+        StartTable("cilium_ct4_global", tuple((n.to_bytes(14, "big"), bytes(56)) for n in range(20000)), name)
+        for name in ("node-a", "node-b")
+    )
+    story = Story("tcp 192.0.2.50:40000 > 172.16.0.10:80", nodes, handshake=True, start=tuple(others))
+    for node in ("node-a", "node-b"):
+        assert list(story.entries(node)) == list(whole.entries(node))
+    assert story.snat("node-b") == whole.snat("node-b") != []
 
 
 def test_what_makes_no_conversation(nodes: tuple[NodeFile, ...]) -> None:

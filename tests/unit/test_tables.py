@@ -10,6 +10,8 @@ from ctctl.abi import layouts
 from ctctl.config.node import NodeFile, parse_node_file
 from ctctl.datapath import records as rec
 from ctctl.datapath import tables as t
+from ctctl.datapath.simulator import OBJECTS
+from ctctl.kernel.object import BpfObject
 
 HEAD = """\
 node: {name: node1, ip: 10.1.0.1, pod-cidr: 10.64.0.0/24, device: {name: eth0, ifindex: 10, mac: "02:00:00:00:01:01"},
@@ -244,6 +246,15 @@ def test_rodata() -> None:
     assert values["cfg_ep_mac"] == bytes.fromhex("020000000302")
     assert (values["cfg_ep_id"], values["cfg_ep_identity"], values["cfg_ep_ifindex"]) == (1001, 20001, 21)
     assert not any(name.startswith("cfg_ep") for name in t.rodata(nf))
+
+
+def test_rodata_has_every_setting_of_the_programs_and_no_other() -> None:
+    settings: set[str] = set()
+    for name in ("lxc", "netdev", "overlay"):
+        with BpfObject.open(OBJECTS / f"{name}.bpf.o") as bpf:
+            settings |= bpf.config_names()
+    nf = node()
+    assert set(t.rodata(nf, nf.endpoints[0])) == settings - {"cfg_sim"}
 
 
 def test_hash_seed_is_the_second_word_of_the_agents_seed() -> None:
