@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -56,7 +56,7 @@ def find_attachments(paths: NodePaths, record: NodeRecord | None, *, thorough: b
     """
     found = list(_find_links(paths, record))
     if thorough or record is None or record.attach != AttachMode.tcx:
-        found += _find_filters(paths.node, record)
+        found += find_filters(paths.node, candidates(record))
     return found
 
 
@@ -84,9 +84,10 @@ def _netns_of(link: LinkInfo) -> str | None:
     return None
 
 
-def _find_filters(node: str, record: NodeRecord | None) -> Iterator[Attachment]:
+def find_filters(node: str, namespaces: Iterable[str | None]) -> Iterator[Attachment]:
+    """The node's clsact filters in these network namespaces."""
     prefix = filter_name(node, "")
-    for netns in candidates(record):
+    for netns in namespaces:
         with contextlib.suppress(CtctlError):
             for found in in_netns(netns, tc.list_filters):
                 if found.name.startswith(prefix):

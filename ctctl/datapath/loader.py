@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ctctl.config.node import NodeFile
 from ctctl.datapath import tables
-from ctctl.datapath.attach import Attachment, AttachMode, choose_mode, find_attachments
+from ctctl.datapath.attach import Attachment, AttachMode, choose_mode, find_attachments, find_filters
 from ctctl.datapath.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.datapath.netns import describe, in_netns
 from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, list_nodes, remove_if_empty, remove_tree
@@ -152,7 +152,10 @@ def _preflight(request: LoadRequest) -> None:
 def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack, *, thorough: bool = False) -> _Plan:
     """Everything that can be found wrong without changing anything."""
     record = read_record(paths.map(MAP_NAME))
-    attached = find_attachments(paths, record, thorough=thorough)
+    if paths.map_pins() or paths.link_pins():
+        attached = find_attachments(paths, record, thorough=thorough)
+    else:  # a new node: no need to search every namespace of the machine
+        attached = list(find_filters(paths.node, [request.netns]))
     found = next((one.netns for one in attached if one.ifindex), None)
     netns = request.netns or (record.netns if record else found)
     where = describe(netns)

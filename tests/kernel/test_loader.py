@@ -14,7 +14,7 @@ from ctctl.abi import layouts
 from ctctl.datapath.attach import AttachMode, find_attachments
 from ctctl.datapath.loader import load, plan_load
 from ctctl.datapath.lock import node_lock
-from ctctl.datapath.paths import NodePaths
+from ctctl.datapath.paths import NodePaths, remove_tree
 from ctctl.datapath.record import MAP_NAME, read_record
 from ctctl.datapath.status import NodeStatus, node_statuses
 from ctctl.datapath.tables import table_records
@@ -310,6 +310,14 @@ def test_everything_works_without_the_record(node: TestNode, mode: AttachMode) -
     unload(node.name)
     assert tcx_programs(node) == set()
     assert run_in_netns(node.name, tc.list_filters) == []
+
+
+def test_filters_whose_pins_are_gone_are_taken_over(node: TestNode) -> None:
+    load(node.request(request={"attach": AttachMode.tc}))
+    remove_tree(node.dir)
+    load(node.request())
+    assert run_in_netns(node.name, tc.list_filters) == []
+    assert len(tcx_programs(node)) == 4
 
 
 def test_a_torn_record_is_no_record(node: TestNode) -> None:
