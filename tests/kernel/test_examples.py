@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ctctl.config.node import load_node_files
 from ctctl.config.scenario import PacketStep, load_scenario
 from ctctl.ops.scenario import run
 from ctctl.render.scenario import step_record
 
 FILES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
-EXAMPLES = [path for path in FILES if any(nf.steps for nf in load_node_files(path))]
+EXAMPLES = [path for path in FILES if "\nsteps:" in path.read_text()]
 
 pytestmark = pytest.mark.kernel
 
