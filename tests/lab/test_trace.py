@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from ctctl.cli.trace import _say_summary
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.ops.event_stream import EventStream
+from ctctl.ops.trace_live import LiveSummary
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.lab
@@ -198,3 +200,20 @@ def test_probes_follow_the_flow_to_the_backend_by_the_tables_alone(lab: Topology
     last = [event for event in packets if event["device"] == "lxc-pod3" and event["direction"] == "egress"][-1]
     assert {entry["direction"] for entry in last["entries"]} == {"OUT", "IN"}
     assert all(event["programs"][0]["via"] in {"tcx", "clsact"} for event in packets)
+
+
+def test_events_that_find_the_ring_buffer_full_are_counted(lab: Topology) -> None:
+    name = lab.datapath_node("node-a")
+    with EventStream([name]) as stream:
+        # Nobody reads meanwhile: 4 MiB hold some 8000 events, each echo and its reply make four.
+        run(lab, "pod1", "ping", "-q", "-f", "-c", "4000", POD3)
+        lost = stream.lost()[name]
+        read = stream.read(0, last=True)
+        assert lost > 0
+        assert 4000 < len(read) < 9000
+        assert stream.lost()[name] == lost
+
+
+def test_lost_events_are_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    _say_summary(LiveSummary(["node-a", "node-b"], 7, 1, {"node-a": 0, "node-b": 3}))
+    assert capsys.readouterr().err == "7 events of 1 connections; 3 lost on node-b\n"
