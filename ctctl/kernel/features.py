@@ -243,7 +243,7 @@ _PROBES: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
     ("prog-syscall", "gc --engine kernel", _syscall_program),
     ("for-each-map-elem", "gc --engine kernel, ct stats in the kernel", _for_each),
     ("map-iterator", "filters in the kernel", _iterator),
-    ("btf-vmlinux", "iterators, tracing", _vmlinux_btf),
+    ("btf-vmlinux", "load: the verifier; iterators, tracing", _vmlinux_btf),
     ("tcx", "attach by link; else clsact", _tcx),
     ("clsact", "attach where there is no TCX", _clsact),
     ("fentry", "tracing of foreign programs", _fentry),
