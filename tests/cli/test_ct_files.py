@@ -1,0 +1,269 @@
+"""The ct commands on files, as a user without root runs them: output, exit codes, schema, formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from ctctl.render.schemas import SCHEMAS, whole
+from tests.support.samples import ROOT, truth
+
+CTCTL = Path(sys.executable).parent / "ctctl"
+OLD, NEW = ROOT / "cilium-dbg-1.16.4", ROOT / "cilium-dbg-1.19-dev"
+TIMED = OLD / "ct-list-global.time-diff-ktime.txt"
+SYSDUMP = next(ROOT.glob("archives/*.zip"))
+BUGTOOL = next(ROOT.glob("archives/*2339991198.tar.gz"))
+CT_TEXTS = sorted(path for folder in (OLD, NEW) for path in folder.glob("ct-list-global*.txt"))
+
+
+def run(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([CTCTL, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def validated(text: str, *, lines: bool = False) -> list[dict[str, Any]]:
+    """Documents of an output, each held to the schema that it names."""
+    documents = [json.loads(line) for line in text.splitlines()] if lines else [json.loads(text)]
+    for document in documents:
+        schema = SCHEMAS[document["schema"]]
+        jsonschema.Draft202012Validator(schema).validate(document)
+    return documents
+
+
+@pytest.mark.parametrize("path", CT_TEXTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_text_listing_comes_out_as_it_went_in(path: Path) -> None:
+    words = ["--time-diff"] if "time-diff" in path.name else []
+    done = run("ct", "list", "-o", "cilium", *words, "--from", path)
+    assert done.stdout == path.read_text()
+
+
+SOURCES = [
+    TIMED,
+    OLD / "ct-list-global.json",
+    NEW / "ct-list-global.yaml",
+    ROOT / "bpftool/btf-1.15/cilium_ct6_global.txt",
+]
+COMMANDS: list[tuple[str, ...]] = [
+    ("ct", "list", "--raw"),
+    ("ct", "stats"),
+    ("ct", "top", "--by", "pair"),
+    ("ct", "top", "--by", "service"),
+]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_json_of_the_ct_commands_fits_the_schema(command: tuple[str, ...], source: Path) -> None:
+    whole_output = validated(run(*command, "-o", "json", "--from", source).stdout)[0]
+    lines = validated(run(*command, "-o", "jsonl", "--from", source).stdout, lines=True)
+    plural = next(name for name in whole_output if name in ("entries", "tables", "talkers"))
+    assert [{"schema": line["schema"], **line} for line in lines] == lines
+    assert [{k: v for k, v in line.items() if k != "schema"} for line in lines] == whole_output[plural]
+    assert yaml.safe_load(run(*command, "-o", "yaml", "--from", source).stdout) == whole_output
+
+
+@pytest.mark.parametrize(
+    ("command", "source"),
+    [
+        (("lb", "list"), OLD / "lb-list.txt"),
+        (("lb", "list"), NEW / "lb-list.frontends.json"),
+        (("lb", "list", "--backends"), OLD / "lb-list.backends.txt"),
+        (("lb", "list", "--revnat"), OLD / "lb-list.revnat.json"),
+        (("lb", "list", "--source-ranges"), OLD / "lb-list.source-ranges.txt"),
+        (("lb", "list", "--maglev"), NEW / "lb-maglev-list.json"),
+        (("nat", "list"), OLD / "nat-list.txt"),
+        (("nat", "list"), NEW / "nat-list.json"),
+        (("ipcache", "list"), OLD / "ipcache-list.txt"),
+        (("endpoint", "list"), NEW / "endpoint-list.json"),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, tuple) else part.name,
+)
+def test_the_other_tables(command: tuple[str, ...], source: Path) -> None:
+    document = validated(run(*command, "-o", "json", "--from", source).stdout)[0]
+    records = next(value for value in document.values() if isinstance(value, list))
+    assert records
+    assert len(validated(run(*command, "-o", "jsonl", "--from", source).stdout, lines=True)) == len(records)
+    table = run(*command, "--from", source).stdout.splitlines()
+    assert len(table) == len(records) + 1
+    assert len(run(*command, "-o", "wide", "--no-headers", "--from", source).stdout.splitlines()) == len(records)
+
+
+def test_get_explains_a_connection() -> None:
+    flow = "tcp 10.64.2.110:45641 > 10.64.0.153:9090"
+    done = run("ct", "get", flow, "--from", TIMED)
+    assert done.stdout.startswith(
+        "established: packets without SYN have been seen and neither side has closed; expires in"
+    )
+    document = validated(run("ct", "get", flow, "--from", TIMED, "-o", "json").stdout)[0]
+    assert [member["role"] for member in document["entries"]] == ["in", "related"]
+    # the replies' direction names the same connection
+    back = run("ct", "get", "tcp 10.64.0.153:9090 -> 10.64.2.110:45641", "--from", TIMED, "-o", "json")
+    assert json.loads(back.stdout)["entries"] == document["entries"]
+    assert run("ct", "get", flow, "--from", TIMED, "-o", "cilium").stdout.startswith("TCP IN 10.64.2.110:45641")
+
+
+def test_get_joins_service_and_backend_in_an_archive() -> None:
+    entries = [
+        e["decoded"]
+        for e in truth()["fills"]["ct-1.16"]["entries"]
+        if e["decoded"]["direction"] == "SVC" and not e.get("note") and e["decoded"]["backend_id"]
+    ]
+    seen = json.loads(run("ct", "list", "svc", "-o", "json", "--from", BUGTOOL, code=5).stdout)["entries"]
+    names = ("src", "src_port", "dst", "dst_port", "proto")
+    there = {tuple(entry[name] for name in names) for entry in seen}
+    found = [e for e in entries if tuple(e[name] for name in names) in there]
+    assert found
+    entry = found[0]
+    ends = [
+        f"[{entry[s]}]:{entry[s + '_port']}" if ":" in entry[s] else f"{entry[s]}:{entry[s + '_port']}"
+        for s in ("src", "dst")
+    ]
+    words = f"{entry['proto_name'].lower()} {ends[0]} > {ends[1]}"
+    document = validated(run("ct", "get", words, "--from", BUGTOOL, "-o", "json", code=5).stdout)[0]
+    assert document["backend"]["backend_id"] == entry["backend_id"]
+    assert document["service"] is not None
+
+
+def test_diff_has_exit_code_3() -> None:
+    assert "added" in run("ct", "diff", OLD / "ct-list-global.empty.txt", TIMED, "-o", "csv", code=3).stdout
+    assert run("ct", "diff", TIMED, TIMED).stdout.splitlines() == ["  DIR  ENTRY  STATE  CHANGED"]
+    changed = run("ct", "diff", TIMED, NEW / "ct-list-global.time-diff-ktime.txt", "-o", "json", code=3)
+    validated(changed.stdout)
+
+
+def test_filters_fields_sort_and_formats() -> None:
+    done = run("ct", "list", "svc and tcp", "--fields", "dst,dst_port,state", "-o", "csv", "--from", TIMED)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert rows
+    assert set(rows[0]) == {"dst", "dst_port", "state"}
+    ordered = run(
+        "ct", "list", "--sort", "remaining", "--fields", "remaining", "--no-headers", "-o", "csv", "--from", TIMED
+    )
+    values = [int(line) for line in ordered.stdout.split()]
+    assert values == sorted(values)
+    first = run(
+        "ct", "list", "--sort", "-remaining", "--limit", "3", "-o", "csv", "--fields", "remaining", "--from", TIMED
+    )
+    assert [int(v) for v in first.stdout.split()[1:]] == values[::-1][:3]
+    name = run("ct", "list", "-o", "name", "--limit", "1", "--from", TIMED).stdout.strip()
+    assert "related" not in run("ct", "get", name, "--from", TIMED).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--fields", "sorce"), "unknown field 'sorce'; did you mean 'source'?"),
+        (("--sort", "lifetim"), "unknown sort field 'lifetim'; did you mean 'lifetime'?"),
+        (("prto == tcp",), "unknown field 'prto'; did you mean 'proto'? (column 1)"),
+        (("--ip", "10.0.0.300"), "--ip: '10.0.0.300' is not an IP address or CIDR"),
+        (("--clock", "sundial"), "write ktime or jiffies:HZ"),
+        (("--layout", "1.17"), "unknown layout '1.17'; did you mean '1.1"),
+        (("--watch",), "--watch needs a live table"),
+    ],
+)
+def test_usage_errors_are_one_clear_line(words: tuple[str, ...], message: str) -> None:
+    done = run("ct", "list", "--from", TIMED, *words, code=2)
+    assert message in done.stderr
+    assert len([line for line in done.stderr.splitlines() if not line.startswith("ctctl: clock")]) == 1
+
+
+def test_time_must_be_known_and_can_be_given() -> None:
+    undated = OLD / "ct-list-global.txt"
+    assert "give it with --now" in run("ct", "list", "--expired", "--from", undated, code=2).stderr
+    dated = run("ct", "list", "--expired", "-o", "name", "--now", "3027938", "--from", undated)
+    timed = run("ct", "list", "--expired", "-o", "name", "--from", TIMED)
+    assert sorted(dated.stdout.split("\n")) == sorted(timed.stdout.split("\n"))
+
+
+def test_partial_archives_exit_5_and_name_the_node() -> None:
+    done = run("ct", "list", "--from", SYSDUMP, "-o", "json", code=5)
+    document = validated(done.stdout)[0]
+    assert {entry["node"] for entry in document["entries"]} >= {"cilium-7xk2p", "cilium-q9fzd"}
+    assert document["partial"]
+    assert "partial data" in done.stderr
+    one = run("ct", "list", "--from", SYSDUMP, "--node", "cilium-7xk2p", "-o", "json")
+    assert {entry["node"] for entry in json.loads(one.stdout)["entries"]} == {"cilium-7xk2p"}
+
+
+def test_a_listing_of_something_else_says_what_it_is() -> None:
+    assert "no conntrack table" in run("ct", "list", "--from", OLD / "ipcache-list.txt", code=1).stderr
+
+
+@pytest.mark.parametrize("suffix", ["ctsnap", "jsonl", "csv", "parquet"])
+def test_exports(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"table.{suffix}"
+    run("ct", "export", path, "--from", OLD / "ct-list-global.json")
+    data = path.read_bytes()
+    if suffix in ("ctsnap", "jsonl"):
+        again = run("ct", "list", "-o", "name", "--from", path).stdout
+        assert sorted(again.split("\n")) == sorted(
+            run("ct", "list", "-o", "name", "--from", OLD / "ct-list-global.json").stdout.split("\n")
+        )
+    elif suffix == "csv":
+        assert len(list(csv.DictReader(io.StringIO(data.decode())))) == 288
+    else:
+        assert data[:4] == data[-4:] == b"PAR1"
+        assert int.from_bytes(data[-8:-4], "little") < len(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("0x0413", "RxClosing TxClosing SeenNonSyn FromTunnel"),
+        ("1043", "RxClosing TxClosing SeenNonSyn FromTunnel"),
+        ("0a4000240a4000401f40d3f40600", "10.64.0.36:54260"),
+        ("0a4000240a4000401f40d3f40600:" + "00" * 56, "10.64.0.64"),
+        ("00" * 56, "lifetime"),
+    ],
+)
+def test_decode(data: str, expected: str) -> None:
+    assert expected in run("ct", "decode", data).stdout
+    validated(run("ct", "decode", data, "-o", "json").stdout)
+
+
+def test_decode_refuses_what_it_cannot_be() -> None:
+    assert "a key has 14 or 38" in run("ct", "decode", "001122", code=2).stderr
+    assert "not hex" in run("ct", "decode", "zz", code=2).stderr
+
+
+def test_the_schema_command_prints_valid_schemas() -> None:
+    everything = json.loads(run("schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(everything)
+    assert everything == json.loads(json.dumps(whole()))
+    document = json.loads(run("ct", "list", "-o", "json", "--limit", "1", "--from", TIMED).stdout)
+    jsonschema.Draft202012Validator(everything).validate(document)
+    one = json.loads(run("schema", "ct-entry").stdout)
+    jsonschema.Draft202012Validator(one).validate(document)
+    assert run("schema", "--list").stdout.split() == list(SCHEMAS)
+    assert "did you mean 'ct-entry'" in run("schema", "ct-entri", code=2).stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; from ctctl.cli.main import main; main(['ct', 'list', '--help']);"
+        "print(sorted({'numpy', 'pyroute2', 'rich', 'yaml', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_stdin_and_pipes() -> None:
+    with TIMED.open("rb") as stream:
+        done = subprocess.run(
+            [CTCTL, "ct", "list", "--from", "-", "-o", "cilium", "--time-diff"],
+            stdin=stream,
+            capture_output=True,
+            check=True,
+        )
+    assert done.stdout == TIMED.read_bytes()
