@@ -7,9 +7,10 @@ from ctctl.render.schema_words import (
     ANY,
     BOOL,
     COUNT,
+    COUNTS,
     HEX,
     INT,
-    OBJECT,
+    NUMBER,
     PORT,
     STRING,
     STRINGS,
@@ -132,11 +133,42 @@ _PROBE = record(
     {"head_hex": HEX},
 )
 
+_ARRIVAL = record(
+    {
+        "packet": COUNT,
+        "sender": words("client", "server"),
+        "origin": STRING,
+        "outcome": words(
+            "delivered", "dropped", "left the cluster", "to the node's own stack", "went round in circles"
+        ),
+        "place": STRING,
+        "node": STRING,
+        "reason": maybe(STRING),
+        "packet_out": STRING,
+        "packet_out_hex": HEX,
+    }
+)
+_REPLAY = record(
+    {
+        "packets": COUNT,
+        "bytes": COUNT,
+        "capture_s": NUMBER,
+        "runs": COUNTS,
+        "dropped": array(record({"hook": _HOOK, "reason": STRING, "packets": COUNT})),
+        "skipped": COUNTS,
+        "cut": COUNT,
+        "elapsed_s": NUMBER,
+        "runs_per_s": COUNT,
+        "now": COUNT,
+        "entries": COUNTS,
+    }
+)
+
 #: By schema name: one JSON object a line each.
 TRACE_SCHEMAS: dict[str, Schema] = {
     "ctctl/trace-event/v1": document("ctctl/trace-event/v1", _EVENT),
     "ctctl/trace-step/v1": document("ctctl/trace-step/v1", _STEP),
     "ctctl/probe-event/v1": document("ctctl/probe-event/v1", _PROBE),
-    "ctctl/trace-arrival/v1": document("ctctl/trace-arrival/v1", {**OBJECT, "properties": {}, "required": []}),
-    "ctctl/trace-replay/v1": document("ctctl/trace-replay/v1", {**OBJECT, "properties": {}, "required": []}),
+    "ctctl/trace-arrival/v1": document("ctctl/trace-arrival/v1", _ARRIVAL),
+    "ctctl/trace-replay/v1": document("ctctl/trace-replay/v1", _REPLAY),
 }

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import validate
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, CookedLinux, Ether
 from scapy.utils import PcapNgWriter
@@ -23,6 +24,7 @@ from ctctl.model.tuples import Direction
 from ctctl.ops.replay import ReplaySummary, replay
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
+from ctctl.render.schema_trace import TRACE_SCHEMAS
 
 pytestmark = pytest.mark.kernel
 
@@ -142,6 +144,7 @@ def test_the_command(tmp_path: Path) -> None:
     done = command("--pcap", str(path), "-f", str(node), "-o", "jsonl")
     assert (done.returncode, done.stderr) == (0, "")
     summary, *entries = [json.loads(line) for line in done.stdout.splitlines()]
+    validate(summary, TRACE_SCHEMAS["ctctl/trace-replay/v1"])
     assert summary["packets"] == 4
     assert summary["runs"] == {"from_container": 3, "to_container": 1}
     assert summary["entries"] == {"cilium_ct4_global": 1, "cilium_ct_any4_global": 1}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import validate
 
 from ctctl.config.node import NodeFile, load_node_files
 from ctctl.decode.ct import decode_entry
@@ -22,6 +23,7 @@ from ctctl.ops.simulate import Journey, Request
 from ctctl.ops.simulate import run as simulate
 from ctctl.ops.whatif import StartTable, parse_change
 from ctctl.packet.text import parse_packet_text
+from ctctl.render.schema_trace import TRACE_SCHEMAS
 
 pytestmark = pytest.mark.kernel
 
@@ -222,6 +224,8 @@ def test_the_command_as_json(path: Path) -> None:
         *("from_container", "to_netdev", "from_netdev", "to_container", "delivered"),
     ]
     assert (lines[4]["place"], lines[9]["place"]) == ("web on node-b", "client on node-a")
+    for line in lines:
+        validate(line, TRACE_SCHEMAS[line["schema"]])
 
 
 def test_the_command_in_words(path: Path) -> None:
