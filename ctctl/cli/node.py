@@ -66,6 +66,11 @@ def _progress() -> Callable[[str], None]:
     return show
 
 
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+
+
 def _request(
     file: Path,
     node: str | None,
@@ -170,35 +175,47 @@ def apply_command(
     kubectl get services,endpointslices -A -o yaml > s.yaml && ctctl apply -f s.yaml --yes
     """
     from ctctl.ops import node as ops
-    from ctctl.render.node import CHANGES
-    from ctctl.render.output import write_rows
 
     options = output_options(output, fields, sort, limit, no_headers, color=color)
+    _check_change_options(options)
     request = _request(file, node, bpffs, wait, kubernetes=True)
-
-    def show(report: UpdateReport) -> None:
-        meta = {
-            "node": report.node,
-            "planned": report.planned,
-            "attached": report.attached,
-            "replaced": report.replaced,
-            "detached": report.detached,
-        }
-        if report.changes or options.format not in (Format.table, Format.wide):
-            write_rows(CHANGES, ops.table_changes(report.changes), options, sys.stdout, meta=meta)
+    shown: list[str] = []
 
     def confirm(report: UpdateReport) -> bool:
         if yes or not sys.stdin.isatty():
             return True
-        show(report)
+        _show_changes(report, options)
+        shown.append(report.node)
         return typer.confirm(f"Make these changes to node {report.node}?", err=True)
 
     report = ops.plan_update(request) if dry_run else ops.update(request, confirm)
+    _clear_progress()
     if report.planned and not dry_run:
         raise typer.Abort
-    if dry_run or yes or not sys.stdin.isatty():
-        show(report)
+    if not shown:
+        _show_changes(report, options)
     _say(_apply_summary(report))
+
+
+def _check_change_options(options: OutputOptions) -> None:
+    """Before anything is changed: can the changes be shown as asked for? Raises UsageError."""
+    import io
+
+    from ctctl.render.node import CHANGES
+    from ctctl.render.output import write_rows
+
+    write_rows(CHANGES, [], options, io.StringIO())
+
+
+def _show_changes(report: UpdateReport, options: OutputOptions) -> None:
+    from ctctl.ops.node import table_changes
+    from ctctl.render.node import CHANGES
+    from ctctl.render.output import write_rows
+
+    words = ("attached", "replaced", "detached")
+    meta = {"node": report.node, "planned": report.planned, **{word: getattr(report, word) for word in words}}
+    if report.changes or options.format not in (Format.table, Format.wide):
+        write_rows(CHANGES, table_changes(report.changes), options, sys.stdout, meta=meta)
 
 
 def _apply_summary(report: UpdateReport) -> str:
@@ -255,7 +272,7 @@ def _say_report(report: LoadReport | UnloadReport, output: Format) -> None:
     """A line for people, on stderr."""
     from ctctl.render.node import report_summary
 
-    sys.stderr.write("\r\x1b[K" if sys.stderr.isatty() else "")
+    _clear_progress()
     if output in (Format.table, Format.wide):
         _say(report_summary(report))
 

@@ -212,6 +212,16 @@ def test_settings_of_the_node_take_a_load(node: TestNode, file: Path) -> None:
     assert "accounting changes from 0 to 1: that takes ctctl load" in said
 
 
+@pytest.mark.parametrize("wrong", [("-o", "cilium"), ("--fields", "acton"), ("--sort", "nothing")])
+def test_wrong_output_options_are_refused_before_anything_changes(
+    node: TestNode, file: Path, wrong: tuple[str, str]
+) -> None:
+    load(node, file)
+    write(file, file.read_text(), "port: 8000", "port: 8001")
+    one_line(ctctl("apply", "-f", file, "--yes", *wrong, check=2))
+    assert "1 records would change" in ctctl("apply", "-f", file, "--dry-run").stderr
+
+
 def test_apply_needs_a_loaded_node(node: TestNode, file: Path) -> None:
     assert f"no node {node.name!r}" in one_line(ctctl("apply", "-f", file, "--yes", check=1))
 
