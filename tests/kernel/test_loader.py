@@ -286,6 +286,19 @@ def test_recreated_interface_is_attached_again(node: TestNode) -> None:
     assert len(tcx_programs(node)) == 4
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_namespace_that_is_gone(node: TestNode, mode: AttachMode) -> None:
+    load(node.request(request={"attach": mode}))
+    run("ip", "netns", "del", node.name)
+    # The kernel takes the namespace apart in its own time.
+    wait_for(lambda: len(status(node).problems) == 4, timeout=20, what="status says that every device is gone")
+    assert all("is gone" in problem for problem in status(node).problems)
+    with pytest.raises(NotFoundError, match=f"no network namespace at /run/netns/{node.name}"):
+        load(node.request(request={"netns": None}))
+    unload(node.name)
+    assert not node.dir.exists()
+
+
 def test_detached_program_is_told(node: TestNode) -> None:
     load(node.request())
     with TcxLink.open_pinned(node.dir / "links" / "from_netdev") as link:
