@@ -7,7 +7,6 @@ loaded included (``record.py``), so that no second place can disagree with the k
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,10 +127,3 @@ def _rmdir(directory: Path) -> None:
         return
     except OSError as error:
         raise CtctlError(f"remove {directory}: {error.strerror}") from error
-
-
-def walk_pins(directory: Path) -> Iterator[Path]:
-    """Every file below ``directory``."""
-    for root, _, files in os.walk(directory):
-        for name in sorted(files):
-            yield Path(root, name)
