@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctctl.cli.groups import OutputArgs, grouped
 from ctctl.cli.options import (
     ColorOpt,
     DryRunOpt,
@@ -23,6 +24,8 @@ from ctctl.cli.options import (
     YesOpt,
     output_options,
 )
+from ctctl.cli.predicting import ForOpt, FromOption, PcapOpt, SetOpt, WorkloadArgument, seconds_of, workloads
+from ctctl.cli.predicting import NowOption as DumpTime
 from ctctl.errors import UsageError
 from ctctl.render.output import ColorMode, Format
 
@@ -218,3 +221,47 @@ def undo(
             typer.confirm(f"Put the entries of {file} back into {path}?", abort=True)
         result = restore(file, tables, dry_run=dry_run)
     write_restored(result, output_options(output), sys.stdout)
+
+
+@app.command()
+@grouped
+def simulate(
+    workload: WorkloadArgument = None,
+    duration: ForOpt = "24h",
+    change: SetOpt = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", metavar="PATH=VALUE", help="Also with this changed; may be repeated."),
+    ] = None,
+    from_: FromOption = None,
+    pcap: PcapOpt = None,
+    now: DumpTime = None,
+    plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Charts below the table.")] = True,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the charts as SVG.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write the charts as PNG.")] = None,
+    *,
+    out: OutputArgs,
+) -> None:
+    """How tables and the GC interval develop under a workload, hours or days ahead.
+
+    \b
+    ctctl gc simulate examples/workload.yaml
+    ctctl gc simulate examples/workload.yaml --compare ct.tcp-max=1048576 --compare timeouts.regular-tcp=3600s
+    ctctl gc simulate --from auto --for 6h --svg forecast.svg
+    ctctl gc simulate examples/workload.yaml --set nodes=10000 --set spread=0.5
+
+    A workload is kinds of connections with a rate, durations and ways to end; --from and --pcap learn
+    one from a table or a capture. Tables start empty.
+    """
+    from ctctl.ops.predict.fluid import predict
+    from ctctl.render import plot as plots
+    from ctctl.render.predict import charts, write_predictions
+
+    seconds = seconds_of(duration)
+    wanted = workloads(workload, from_, pcap, now, changes=change or [], compared=compare or [])
+    predictions = [predict(one, seconds) for one in wanted]
+    if svg is not None:
+        svg.write_text(plots.svg(charts(predictions)), encoding="utf-8")
+    if png is not None:
+        png.write_bytes(plots.png(charts(predictions)))
+    write_predictions(predictions, out.options(), sys.stdout, sys.stderr, plot=plot)

@@ -49,6 +49,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "ct": LazyCommand("ctctl.cli.ct", "The conntrack table: list, get, stats, top, events, diff, delete.", group=True),
     "trace": LazyCommand("ctctl.cli.trace", "What happens to a packet: live, simulated, from a scenario or a pcap."),
     "gc": LazyCommand("ctctl.cli.gc", "Collect expired entries, or say what would be collected.", group=True),
+    "sizing": LazyCommand("ctctl.cli.sizing", "How large the tables should be for a workload, and their memory."),
     "doctor": LazyCommand("ctctl.cli.doctor", "Find and explain what is wrong with the tables."),
     "lb": LazyCommand(_SERVICES, "Load balancer tables: frontends, backends, Maglev.", "lb_app", group=True),
     "nat": LazyCommand(_SERVICES, "The SNAT table.", "nat_app", group=True),

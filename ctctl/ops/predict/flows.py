@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -157,9 +157,10 @@ def _departures(arrivals: Series, duration: Duration, step_s: float) -> Series:
     integral = np.concatenate(([0.0], np.cumsum((cdf[1:] + cdf[:-1]) / 2) * (step_s / _FINE)))[::_FINE] / step_s
     share = np.diff(np.concatenate(([0.0], np.diff(integral))))
     size = 1 << (2 * steps - 1).bit_length()
-    product: Series = np.fft.irfft(np.fft.rfft(arrivals, size) * np.fft.rfft(share, size), size)[:steps]
-    return np.maximum(product, 0.0)
+    product = np.fft.irfft(np.fft.rfft(arrivals, size) * np.fft.rfft(share, size), size)[:steps]
+    found: Series = np.maximum(product, 0.0)
+    return found
 
 
-def _vectorised(function: Callable[[float], float]) -> Callable[[Series], Series]:
+def _vectorised(function: Callable[[float], float]) -> Callable[[Any], Series]:
     return lambda points: np.fromiter((function(float(t)) for t in points), np.float64, len(points))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ctctl.kernel.map import Map, MapType
-from ctctl.model.predict import Prediction, Size, Workload
+from ctctl.model.predict import Size, Workload
 from ctctl.ops.doctor.facts import map_memory
 from ctctl.ops.gc.tables import CT_TABLES
 from ctctl.ops.predict.fluid import predict
@@ -16,19 +16,22 @@ HEADROOM = 0.75
 #: Tables up to this many entries are made to be measured; greater ones cost in proportion.
 _MEASURED = 1 << 21
 _UNLIMITED = 1 << 40
+#: Sizes are powers of two: a coarse look is enough.
+_STEPS = 4000
 
 
-def sizes(workload: Workload, duration_s: float) -> tuple[list[Size], Prediction]:
-    """The recommended size of each table, and the prediction with tables that never overflow.
+def sizes(workload: Workload, duration_s: float) -> list[Size]:
+    """The recommended size of each table.
 
     The peak is that of the fullest node, of entries that are alive or not yet collected.
     """
-    free = predict(replace(workload, tcp_max=_UNLIMITED, any_max=_UNLIMITED), duration_s)
+    step_s = max(1.0, duration_s / _STEPS)
+    free = predict(replace(workload, tcp_max=_UNLIMITED, any_max=_UNLIMITED), duration_s, step_s=step_s)
     found = []
     for table in free.tables:
         configured = workload.any_max if "any" in table.name else workload.tcp_max
         # GC runs by the share it deletes: in a smaller table it would run more often, so this is the safe side.
-        fitted = _fitted(workload, table.name, table.worst_peak, duration_s)
+        fitted = _fitted(workload, table.name, table.worst_peak, duration_s, step_s)
         key_size = CT_TABLES[table.name][0].size
         found.append(
             Size(
@@ -40,16 +43,16 @@ def sizes(workload: Workload, duration_s: float) -> tuple[list[Size], Prediction
                 memory_of(configured, key_size),
             )
         )
-    return found, free
+    return found
 
 
+@dataclass(frozen=True, slots=True)
 class _Fitted:
-    def __init__(self, peak: float, entries: int) -> None:
-        self.peak = peak
-        self.entries = entries
+    peak: float
+    entries: int
 
 
-def _fitted(workload: Workload, name: str, free_peak: float, duration_s: float) -> _Fitted:
+def _fitted(workload: Workload, name: str, free_peak: float, duration_s: float, step_s: float) -> _Fitted:
     """The least power-of-two step in which the table, its GC running by its own size, stays below the headroom."""
     upper = rounded(free_peak / HEADROOM)
     best = _Fitted(free_peak, upper)
@@ -57,7 +60,7 @@ def _fitted(workload: Workload, name: str, free_peak: float, duration_s: float) 
     while entries >= 1024:
         other = "any" in name
         tried = replace(workload, tcp_max=_UNLIMITED if other else entries, any_max=entries if other else _UNLIMITED)
-        trial = predict(tried, duration_s)
+        trial = predict(tried, duration_s, step_s=step_s, only=name)
         peak = next(table.worst_peak for table in trial.tables if table.name == name)
         if peak > HEADROOM * entries:
             break

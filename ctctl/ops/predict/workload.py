@@ -17,8 +17,8 @@ _PROTOCOLS = ("tcp", "udp", "icmp", "sctp")
 _SHARES = ("lost", "unanswered", "daily", "ipv6")
 
 
-def load_workload(path: Path) -> Workload:
-    """The workload in a YAML file. Raises ConfigError with the file and the offending value."""
+def load_document(path: Path) -> dict[str, Any]:
+    """The document in a workload file, for ``parse_workload``. Raises ConfigError, OSError."""
     import yaml
 
     try:
@@ -29,7 +29,9 @@ def load_workload(path: Path) -> Workload:
         raise ConfigError(getattr(error, "problem", None) or "no YAML", path=str(path), line=line) from None
     except UnicodeDecodeError:
         raise ConfigError("no text", path=str(path)) from None
-    return parse_workload(document, str(path))
+    if not isinstance(document, dict):
+        raise ConfigError("no workload: a mapping with the key kinds", path=str(path))
+    return document
 
 
 def parse_workload(document: Any, where: str) -> Workload:

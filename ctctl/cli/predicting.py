@@ -1,0 +1,77 @@
+"""What ``ctctl gc simulate`` and ``ctctl sizing`` have in common: options, and the workload they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctctl.model.predict import Workload
+
+WorkloadArgument = Annotated[
+    Path | None, typer.Argument(metavar="[WORKLOAD]", help="YAML file; see examples/workload.yaml.")
+]
+ForOpt = Annotated[str, typer.Option("--for", metavar="TIME", help="How long to run, e.g. 24h.")]
+SetOpt = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the workload, e.g. ct.tcp-max=1048576.")
+]
+FromOption = Annotated[
+    str | None, typer.Option("--from", metavar="SRC", help="Learn the workload from a table: auto, a snapshot, a dump.")
+]
+PcapOpt = Annotated[Path | None, typer.Option("--pcap", metavar="FILE", help="Learn the workload from a capture.")]
+NowOption = Annotated[int | None, typer.Option("--now", metavar="T", help="With --from: the time of the dump.")]
+
+
+def seconds_of(text: str) -> float:
+    """A duration above 0. Raises UsageError."""
+    from ctctl.model.units import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if seconds <= 0:
+        raise UsageError(f"--for {text}: must be longer than 0")
+    return seconds
+
+
+def workloads(
+    file: Path | None,
+    source: str | None,
+    pcap: Path | None,
+    now: int | None,
+    *,
+    changes: list[str],
+    compared: list[str],
+) -> list[Workload]:
+    """The workload asked for, and one more for each change to compare with. Raises CtctlError."""
+    from dataclasses import replace
+
+    from ctctl.ops.predict import observed
+    from ctctl.ops.predict.workload import load_document, parse_workload, with_change
+
+    if file is None and source is None and pcap is None:
+        raise UsageError("which workload? name a file (see examples/workload.yaml), --from SRC or --pcap FILE")
+    where = str(file or pcap or source)
+    document = load_document(file) if file is not None else {"name": Path(where).stem, "kinds": [{"rate": 0}]}
+    for change in changes:
+        document = with_change(document, change, where)
+    variants = [("", document)] + [(change, with_change(document, change, where)) for change in compared]
+    found = []
+    for change, variant in variants:
+        workload = parse_workload(variant, where)
+        if file is None:
+            kinds = observed.kinds_of_capture(pcap) if pcap is not None else ()
+            if source is not None:
+                from ctctl.source.base import SourceOptions
+                from ctctl.source.open import open_source
+
+                with open_source(source, SourceOptions(now=now)) as opened:
+                    kinds += observed.kinds_of_source(opened, workload.timeouts)
+            workload = replace(workload, kinds=kinds)
+        found.append(replace(workload, name=change or workload.name))
+    return found
