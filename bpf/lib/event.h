@@ -227,6 +227,10 @@ __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verd
 	ev->nr_lookups = p->nr_lookups;
 	if (!event_of_interest(ev))
 		return 0;
+	/* A hook that tracks nothing has no use for the flags; who follows the
+	 * packet has. Encapsulated, the header is elsewhere, but was read before. */
+	if (p->t.nexthdr == IPPROTO_TCP && !ev->tcp_flags && p->fragment != FRAGMENT_LATER && !ev->tunnel_remote)
+		pkt_load_tcp_flags(skb, p, &ev->tcp_flags);
 	/* The hook's clock is coarse; events of several nodes are put in order by this one. */
 	ev->time_ns = cfg_sim ? p->now_ns : bpf_ktime_get_ns();
 	if (bpf_ringbuf_output(&ctctl_events, ev, sizeof(*ev), 0))
