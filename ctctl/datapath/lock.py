@@ -18,6 +18,9 @@ from ctctl.errors import BusyError, NotFoundError, PermissionDenied
 #: Pause between two tries. flock has no time limit of its own, and a blocking one could not be bounded.
 _RETRY_S = 0.02
 
+#: ``is_locked`` holds a shared lock for a moment: shorter than this is nobody at work.
+_GLANCE_S = 0.1
+
 DEFAULT_WAIT_S = 30.0
 
 
@@ -57,7 +60,8 @@ def is_locked(directory: Path) -> bool:
 
 
 def _acquire(directory: Path, create: bool, wait_s: float, on_wait: Callable[[str], None] | None) -> tuple[int, bool]:
-    deadline = time.monotonic() + wait_s
+    start = time.monotonic()
+    deadline = start + max(wait_s, _GLANCE_S)
     while True:
         created = _make(directory) if create else False
         fd = _open(directory, create)
@@ -71,7 +75,7 @@ def _acquire(directory: Path, create: bool, wait_s: float, on_wait: Callable[[st
             os.close(fd)
             if time.monotonic() >= deadline:
                 raise BusyError(f"node {directory.name} is being changed by {who}; try again when it is done")
-            if on_wait is not None:
+            if on_wait is not None and time.monotonic() >= start + _GLANCE_S:
                 on_wait(f"waiting for {who}, which is changing node {directory.name}")
                 on_wait = None
             time.sleep(_RETRY_S)

@@ -6,6 +6,7 @@ loaded included (``record.py``), so that no second place can disagree with the k
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,10 +114,8 @@ def remove_if_empty(directory: Path) -> None:
     """Remove ``directory`` unless something is in it or it is gone already."""
     try:
         directory.rmdir()
-    except FileNotFoundError:
-        return
-    except OSError:
-        if not any(True for _ in directory.iterdir()):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
             raise
 
 
