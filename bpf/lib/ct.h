@@ -71,22 +71,22 @@ static __always_inline bool ct_is_wanted(const struct ct_entry *e, enum ct_want 
  * service are the entry's tx) when the flags grew or the interval is over.
  * Two CPUs may lose one of two flags to each other, until it is seen again. */
 static __always_inline void
-ct_extend(const struct pkt *p, struct ct_entry *e, __u32 timeout, enum ctctl_ct_dir dir, __u8 tcp_flags)
+ct_extend(struct ct_entry *e, __u32 now, __u32 timeout, enum ctctl_ct_dir dir, __u8 tcp_flags)
 {
 	bool rx = dir == CT_DIR_INGRESS;
 	__u8 seen = rx ? READ_ONCE(e->rx_flags_seen) : READ_ONCE(e->tx_flags_seen);
 	__u32 reported = rx ? READ_ONCE(e->last_rx_report) : READ_ONCE(e->last_tx_report);
 	__u8 grown = seen | (tcp_flags & cfg_report_flags);
 
-	WRITE_ONCE(e->lifetime, p->now + timeout);
-	if (grown == seen && reported + cfg_report_interval_s >= p->now)
+	WRITE_ONCE(e->lifetime, now + timeout);
+	if (grown == seen && reported + cfg_report_interval_s >= now)
 		return;
 	if (rx) {
 		WRITE_ONCE(e->rx_flags_seen, grown);
-		WRITE_ONCE(e->last_rx_report, p->now);
+		WRITE_ONCE(e->last_rx_report, now);
 	} else {
 		WRITE_ONCE(e->tx_flags_seen, grown);
-		WRITE_ONCE(e->last_tx_report, p->now);
+		WRITE_ONCE(e->last_tx_report, now);
 	}
 }
 
@@ -113,16 +113,17 @@ ct_refresh(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir, bool tcp, _
 		else
 			timeout = cfg_ct_tcp_syn_s;
 	}
-	ct_extend(p, e, timeout, dir, tcp_flags);
+	ct_extend(e, p->now, timeout, dir, tcp_flags);
 }
 
 /* FIN closes the hook's direction; RST, and anything on a SERVICE entry, both. */
-static __always_inline void ct_close(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir)
+static __always_inline enum ctctl_why
+ct_close(struct ct_entry *e, __u32 now, enum ctctl_ct_dir dir, __u8 tcp_flags)
 {
 	__u16 flags = READ_ONCE(e->flags);
 	__u16 closed = flags;
 
-	if (dir == CT_DIR_SERVICE || (p->tcp_flags & TCP_RST))
+	if (dir == CT_DIR_SERVICE || (tcp_flags & TCP_RST))
 		closed |= CT_CLOSED;
 	else
 		closed |= dir == CT_DIR_INGRESS ? CT_RX_CLOSING : CT_TX_CLOSING;
@@ -130,22 +131,30 @@ static __always_inline void ct_close(struct pkt *p, struct ct_entry *e, enum ctc
 	 * then lives for the long timeout. */
 	if (closed != flags)
 		WRITE_ONCE(e->flags, closed);
-	if ((closed & CT_CLOSED) != CT_CLOSED) {
-		event_why(p, WHY_HALF_CLOSED);
-		return;
-	}
-	ct_extend(p, e, cfg_ct_tcp_fin_s, dir, p->tcp_flags);
-	event_why(p, WHY_CLOSED);
+	if ((closed & CT_CLOSED) != CT_CLOSED)
+		return WHY_HALF_CLOSED;
+	ct_extend(e, now, cfg_ct_tcp_fin_s, dir, tcp_flags);
+	return WHY_CLOSED;
 }
 
-/* A SYN on a closing entry: the same ports are used again. */
-static __always_inline void ct_reopen(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir)
+/* A SYN on a closing entry: the same ports are used again, the entry starts anew. */
+static __always_inline enum ctctl_why
+ct_reopen(struct ct_entry *e, __u32 now, enum ctctl_ct_dir dir, __u8 tcp_flags)
 {
 	WRITE_ONCE(e->flags, READ_ONCE(e->flags) & ~(CT_CLOSED | CT_SEEN_NON_SYN));
 	e->rx_flags_seen = 0;
 	e->tx_flags_seen = 0;
-	ct_refresh(p, e, dir, true, p->tcp_flags);
-	event_why(p, WHY_REOPENED);
+	ct_extend(e, now, cfg_ct_tcp_syn_s, dir, tcp_flags);
+	return WHY_REOPENED;
+}
+
+/* Ends and new starts, rare beside other packets; what was done, as WHY_*.
+ * Global: the verifier goes through it once, not once for each lookup. */
+__noinline int ct_close_or_reopen(struct ct_entry *e, __u32 now, __u32 dir, __u32 tcp_flags)
+{
+	if (!e)
+		return 0;
+	return tcp_flags & (TCP_FIN | TCP_RST) ? ct_close(e, now, dir, tcp_flags) : ct_reopen(e, now, dir, tcp_flags);
 }
 
 /* The packet acts on the entry found. False: take it as not found. */
@@ -155,6 +164,7 @@ ct_touch(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir, enum ct_want 
 	bool tcp = p->t.nexthdr == IPPROTO_TCP;
 	__u8 tcp_flags = tcp ? p->tcp_flags : 0;
 	__u16 flags = READ_ONCE(e->flags);
+	enum ctctl_why done;
 
 	if (!ct_is_wanted(e, want, rev_nat_index)) {
 		event_why(p, WHY_WRONG_TYPE);
@@ -171,14 +181,13 @@ ct_touch(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir, enum ct_want 
 		__sync_fetch_and_add(&e->packets, 1);
 		__sync_fetch_and_add(&e->bytes, p->len);
 	}
-	if (tcp_flags & (TCP_FIN | TCP_RST)) {
-		ct_close(p, e, dir);
-	} else if ((tcp_flags & TCP_SYN) && (flags & CT_CLOSED)) {
-		ct_reopen(p, e, dir);
-		return false;
-	} else if ((flags & CT_CLOSED) == CT_CLOSED) {
-		event_why(p, WHY_DEAD);
+	if ((tcp_flags & (TCP_FIN | TCP_RST)) || ((tcp_flags & TCP_SYN) && (flags & CT_CLOSED))) {
+		done = ct_close_or_reopen(e, p->now, dir, tcp_flags);
+		event_why(p, done);
+		return !(done & WHY_REOPENED);
 	}
+	if ((flags & CT_CLOSED) == CT_CLOSED)
+		event_why(p, WHY_DEAD);
 	return true;
 }
 
