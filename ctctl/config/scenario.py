@@ -24,6 +24,8 @@ _PACKET_KEYS = (
 )
 _GENEVE_KEYS = ("vni", "dsr", "option-hex", "remote")
 _WORLD = 2
+#: what fits into ctctl_sim.option (abi.h)
+_LONGEST_OPTION = 36
 _DEFAULT_REMOTE = IPv4Address("10.0.0.254")
 
 
@@ -213,6 +215,13 @@ def _frame(text: str) -> bytes:
     return frame
 
 
+def _option(text: str) -> bytes:
+    option = _frame(text)
+    if len(option) > _LONGEST_OPTION or len(option) % 4:
+        raise ValueError(f"{len(option)} bytes: options are words of 4 bytes, at most {_LONGEST_OPTION} here")
+    return option
+
+
 def _packet(text: str) -> PacketSpec:
     try:
         return parse_packet_text(text)
@@ -221,7 +230,7 @@ def _packet(text: str) -> PacketSpec:
 
 
 def _geneve(fields: Fields, nf: NodeFile) -> Geneve:
-    options = fields.parsed("option-hex", _frame, b"")
+    options = fields.parsed("option-hex", _option, b"")
     if "dsr" in fields:
         if options:
             raise fields.error("dsr", "is an option already: give either dsr or option-hex")

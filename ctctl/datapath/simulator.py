@@ -7,13 +7,13 @@ is a test run of the kernel (BPF_PROG_TEST_RUN). It is the very code of ``ctctl 
 from __future__ import annotations
 
 import contextlib
-import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import ctctl
+from ctctl.abi import layouts
 from ctctl.datapath.simmaps import AFFINITY_TABLE, CT_TABLES, EVENTS, SIM, SNAT_TABLE, TRACE_CTL, SimulatedMaps
 from ctctl.datapath.tables import rodata
 from ctctl.decode.event import decode_event
@@ -48,7 +48,6 @@ _RETURN_CODES = {
     2: ("TC_ACT_SHOT", Verdict.DROP),
     7: ("TC_ACT_REDIRECT", Verdict.REDIRECT),
 }
-_SIM = struct.Struct("<QIII4sI36s")
 _MAX_FRAME = 65535
 _FOREVER = (1 << 64) - 1
 
@@ -226,14 +225,16 @@ class Simulator:
     def _listen(self) -> None:
         """Have hooks emit every packet's event, and map the simulated clock."""
         self._sim = self.maps[SIM].mmap()
-        control = self.maps[TRACE_CTL].mmap()
-        control[:8] = struct.pack("<Q", _FOREVER)
+        self._emit(_FOREVER)
         self._ring = RingBuffer(self.maps[EVENTS], lambda record: self._records.append(bytes(record)))
 
     def mute(self) -> None:
         """Stop emitting events: for replay at full speed."""
-        control = self.maps[TRACE_CTL].mmap()
-        control[:8] = bytes(8)
+        self._emit(0)
+
+    def _emit(self, until_ns: int) -> None:
+        control = bytes(layouts.ctctl_trace_ctl(until_ns=until_ns))
+        self.maps[TRACE_CTL].mmap()[: len(control)] = control
 
     # ---- one packet
 
@@ -245,11 +246,16 @@ class Simulator:
     def _set_sim(self, random: int, geneve: Geneve | None) -> None:
         assert self._sim is not None
         options = geneve.options if geneve else b""
-        remote = geneve.remote.packed if geneve else bytes(4)
-        vni = geneve.vni if geneve else 0
-        _SIM.pack_into(
-            self._sim, 0, self.now * 1_000_000_000, random, int(geneve is not None), vni, remote, len(options), options
+        state = layouts.ctctl_sim(
+            now_ns=self.now * 1_000_000_000,
+            random=random,
+            has_tunnel_key=int(geneve is not None),
+            tunnel_vni=geneve.vni if geneve else 0,
+            tunnel_remote=int(geneve.remote) if geneve else 0,
+            option_len=len(options),
+            option=options,
         )
+        self._sim[: len(bytes(state))] = bytes(state)
 
     def _result(self, hook: Hook, endpoint: Endpoint | None, code: int, run: PreparedRun) -> StepResult:
         node = self.nf.node.name

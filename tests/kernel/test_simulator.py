@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -14,12 +13,13 @@ from ctctl.config.node import NodeFile, parse_node_file
 from ctctl.datapath.simframe import frame_of
 from ctctl.datapath.simulator import Simulator, StepResult, identity_mark
 from ctctl.decode.ct import decode_entry
-from ctctl.errors import UsageError
+from ctctl.errors import KernelError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
 from ctctl.model.event import CtResult, Hook, Verdict, Why
 from ctctl.model.tuples import Direction
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.text import parse_packet_text
+from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -154,6 +154,11 @@ def test_a_pod_hook_needs_a_pod(simulator: Simulator) -> None:
         send(simulator, Hook.FROM_CONTAINER, "tcp 10.9.9.9:5 > 10.64.1.64:80 S")
 
 
+def test_what_a_test_run_does_not_take_is_said(simulator: Simulator) -> None:
+    with pytest.raises(KernelError, match="a frame of 20 bytes is too short"):
+        simulator.run(Hook.FROM_NETDEV, bytes(20))
+
+
 def test_sizes_of_the_file_are_kept_and_defaults_are_small(node: NodeFile) -> None:
     with (
         Simulator(node) as small,
@@ -165,10 +170,18 @@ def test_sizes_of_the_file_are_kept_and_defaults_are_small(node: NodeFile) -> No
         assert said.maps["cilium_ct4_global"].info.max_entries == 77
 
 
-def test_nothing_of_it_stays(node: NodeFile) -> None:
-    pins = set(Path("/sys/fs/bpf").rglob("*"))
+def test_its_maps_go_with_it(node: NodeFile) -> None:
     with Simulator(node) as simulator:
         send(simulator, Hook.FROM_NETDEV, "tcp 192.0.2.50:40000 > 172.16.0.10:80 S")
         table: Map = simulator.maps["cilium_ct4_global"]
+        number = table.info.id
     assert table.closed
-    assert set(Path("/sys/fs/bpf").rglob("*")) - pins == set()
+    wait_for(lambda: not _exists(number), what="the map is gone")
+
+
+def _exists(number: int) -> bool:
+    try:
+        Map.from_id(number).close()
+    except NotFoundError:
+        return False
+    return True
