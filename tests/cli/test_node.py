@@ -164,6 +164,27 @@ def test_node_option_renames_the_only_node(node: TestNode, file: Path) -> None:
     assert node.dir.exists()
 
 
+def test_several_nodes_on_a_bpffs_of_their_own(node: TestNode, file: Path, tmp_path: Path) -> None:
+    own = tmp_path / "bpf"
+    where = ("--bpffs", str(own))
+    try:
+        assert f"mounted a BPF file system at {own}" in load(node, file, *where).stderr
+        with make_node() as other:
+            second = tmp_path / "other.yaml"
+            second.write_text(other.text())
+            load(other, second, *where)
+            told = json.loads(ctctl("status", *where, "-o", "json").stdout)
+            assert [found["name"] for found in told["nodes"]] == sorted([node.name, other.name])
+            assert "several nodes are loaded" in one_line(ctctl("unload", *where, check=2))
+            plan = json.loads(ctctl("unload", "--all", "--dry-run", *where, "-o", "json").stdout)
+            assert [len(found["detached"]) for found in plan["nodes"]] == [4, 4]
+            assert ctctl("unload", "--all", *where).stderr.count("unloaded node") == 2
+        assert not (own / "ctctl").exists()
+        assert not node.dir.exists()
+    finally:
+        run("umount", str(own))
+
+
 BAD_FILES = [
     pytest.param("datapath:", "datapaths:", "unknown key 'datapaths'", id="unknown key"),
     pytest.param("ip: 10.244.7.11", "ip: 10.244.7.311", "'10.244.7.311' is not an IPv4 address", id="bad address"),
