@@ -182,6 +182,12 @@ def events(
     expression: FilterArgument = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Until interrupted (else one interval).")] = False,
     interval: Annotated[float, typer.Option("--interval", metavar="SECS", min=0.05, help="Time between looks.")] = 1.0,
+    hooks: Annotated[
+        bool | None,
+        typer.Option(
+            "--hooks/--no-hooks", help="Told by the hooks of a node of ours (default there), or by comparing."
+        ),
+    ] = None,
     count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Stop after N events.")] = None,
     duration: Annotated[float | None, typer.Option("--for", metavar="SECS", min=0, help="Stop after SECS.")] = None,
     *,
@@ -199,18 +205,28 @@ def events(
 
     from ctctl.cli.report import opened, require_tables
     from ctctl.ops.ct_events import events as watch_events
+    from ctctl.ops.ct_hook_events import hook_events
     from ctctl.render.ct_reports import event_view
     from ctctl.render.output import write_rows
 
     options = out.options(follow=True)
     if options.format not in (Format.table, Format.wide, Format.jsonl, Format.csv, Format.name) or options.sort:
         raise UsageError("ct events streams: use -o table, wide, jsonl, csv or name, and no --sort")
-    rounds = None if follow else 1
-    if duration is not None:
-        rounds = max(round(duration / interval), 1)
+    limit_s = duration if duration is not None else None if follow else interval
     with opened(where) as source:
         require_tables(source)
-        found = watch_events(source, wanted.filter(expression), interval_s=interval, rounds=rounds, wait=time.sleep)
+        selection = wanted.filter(expression)
+        if hooks:
+            from ctctl.ops.ct_hook_events import hook_events
+
+            if source.foreign:
+                raise UsageError(
+                    "--hooks needs a node that ctctl loaded; without it tables are compared with themselves"
+                )
+            found = hook_events(source, selection, interval_s=interval, duration_s=limit_s)
+        else:
+            rounds = None if limit_s is None else max(round(limit_s / interval), 1)
+            found = watch_events(source, selection, interval_s=interval, rounds=rounds, wait=time.sleep)
         write_rows(event_view(), islice(found, count), options, sys.stdout)
 
 

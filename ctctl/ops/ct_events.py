@@ -18,9 +18,10 @@ from ctctl.query.filter import EVERYTHING, Filter
 from ctctl.source.base import CtTable, Source
 
 _CLOSING = int(CtFlags.RxClosing | CtFlags.TxClosing)
-#: Changes that every packet makes and that are no event by themselves.
-_NOISE = frozenset({"lifetime", "packets", "bytes", "rx_packets", "rx_bytes", "tx_packets", "tx_bytes"})
-_NOISE_REPORTS = frozenset({"last_tx_report", "last_rx_report"})
+#: Fields that every packet changes: no event by themselves.
+NOISE = frozenset({"lifetime", "packets", "bytes", "rx_packets", "rx_bytes", "tx_packets", "tx_bytes"}) | frozenset(
+    {"last_tx_report", "last_rx_report"}
+)
 
 
 def refresh_now(table: CtTable) -> None:
@@ -87,4 +88,4 @@ def _kind(old: bytes, new: bytes, table: CtTable) -> CtEventKind | None:
         return CtEventKind.NEW
     key = bytes(14 if table.family == 4 else 38)
     fields = changed_fields(row_of(table, key, old).entry, row_of(table, key, new).entry)
-    return CtEventKind.UPDATE if fields.keys() - _NOISE - _NOISE_REPORTS else None
+    return CtEventKind.UPDATE if fields.keys() - NOISE else None

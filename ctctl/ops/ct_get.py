@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.ct_report import Connection, Member
-from ctctl.model.entry import CtEntry, CtState
+from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.service import Backend
@@ -204,7 +204,7 @@ def _reason(entry: CtEntry) -> str:
             return "the client sent a FIN or RST, which closes both directions of a service entry"
         return "a RST ended it" if reset else f"both {tx} and {rx} have sent their FIN"
     if entry.state is CtState.CLOSING:
-        closer, other = (tx, rx) if "TxClosing" in str(entry.flags) else (rx, tx)
+        closer, other = (tx, rx) if entry.flags & CtFlags.TxClosing else (rx, tx)
         return f"{closer} has sent its FIN, {other} has not"
     if entry.state is CtState.NEW:
         answered = entry.rx_flags_seen and entry.tx_flags_seen

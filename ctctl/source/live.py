@@ -7,7 +7,9 @@ CLOCK_MONOTONIC; another program's clock is found by evidence.
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +37,10 @@ OWN_ROOT = "ctctl"
 CILIUM_DIRECTORY = Path("tc/globals")
 PER_CLUSTER = "cilium_per_cluster_ct_"
 _HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
-_SAMPLE = 4096
+_SAMPLE = 128
+#: A table in use has a report this recent: then ktime needs no comparison with jiffies.
+_RECENT_S = 86400
+_REPORTS, _REPORTS_AT = struct.Struct("<II"), 48
 #: Entries a batch: what numpy works on fits a CPU's cache, and calls are few.
 BATCH = 8192
 
@@ -237,8 +242,11 @@ def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
     reports = [report for table in source.tables for report in _reports(table)]
     if not any(reports):
         return Clock(None, "ktime assumed: no entry tells"), monotonic_s()
-    jiffies_now = jiffies_units()
-    found = clock_by_reports(reports, monotonic_s(), jiffies_now, kernel_hz() if jiffies_now else None)
+    found = clock_by_reports(reports, monotonic_s(), None, None)
+    if found is None or found[0].seconds(found[1]) - max(reports) > _RECENT_S:
+        # Reports that ktime explains badly: see whether jiffies do better. Finding HZ takes a moment.
+        jiffies_now = jiffies_units()
+        found = clock_by_reports(reports, monotonic_s(), jiffies_now, kernel_hz() if jiffies_now else None)
     if found is None:
         source.notes.append("clock unknown: report times fit neither ktime nor jiffies; ktime assumed")
         return Clock(None, "assumed"), monotonic_s()
@@ -247,14 +255,10 @@ def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
 
 
 def _reports(table: CtTable) -> Iterator[int]:
-    """The latest report times of a sample of the table."""
-    from ctctl.decode.columns import Slot
-
-    for columns in table.columns():
-        for slot in (Slot.LAST_TX_REPORT, Slot.LAST_RX_REPORT):
-            yield int(columns.slot(slot).max())
-        if len(columns) >= _SAMPLE:
-            return
+    """The report times of a sample of the table, read without numpy: it is all that some commands need."""
+    if table.live is not None:
+        for _, value in islice(table.live.items(), _SAMPLE):
+            yield from _REPORTS.unpack_from(value, _REPORTS_AT)
 
 
 _LISTINGS = {

@@ -45,21 +45,32 @@ class IdleClass:
 class Related:
     """ICMP related entries: one an address pair and direction, written anew by each connection of the pair.
 
-    ``pairs`` entries, each rewritten ``returning`` times a second; it expires ``timeout_s`` after the
-    last time. Nothing but an ICMP error looks it up, so it is evicted as hastily as what was seen once.
+    ``pairs`` entries, each written ``returning`` times a second; one expires ``timeout_s`` after the
+    last time. The kernel counts a rewrite as a use, so an entry that was just made comes up for
+    eviction as fast as others that were seen once, and a rewritten one does not.
     """
 
     pairs: float
     returning: float
     timeout_s: float
 
-    def younger(self, age_s: Series) -> Series:
-        """How many were written within ``age_s`` seconds."""
-        return self.pairs * -np.expm1(-self.returning * age_s)
+    def balance(self, age_s: Series) -> tuple[Series, Series, Series]:
+        """Where making, rewriting, eviction at ``age_s`` and expiry balance.
 
-    def passing(self, age_s: Series) -> Series:
-        """How many a second reach that age."""
-        return self.pairs * self.returning * np.exp(-self.returning * age_s)
+        Entries that are there and not expired; how many a second are evicted, and how many expire.
+        """
+        rate = self.returning
+        made_until = np.minimum(age_s / SEEN_ONCE_HASTE, self.timeout_s)
+        rewritten_until = np.minimum(age_s, self.timeout_s)
+        made_ends, rewritten_ends = np.exp(-rate * made_until), np.exp(-rate * rewritten_until)
+        # Of all writes, those that find the entry there; the others make it.
+        rewrites = rate * (1 - made_ends) / (rewritten_ends + 1 - made_ends)
+        makes = rate - rewrites
+        present = (makes * (1 - made_ends) + rewrites * (1 - rewritten_ends)) / rate
+        made_evicted, rewritten_evicted = made_until < self.timeout_s, rewritten_until < self.timeout_s
+        evicted = makes * made_ends * made_evicted + rewrites * rewritten_ends * rewritten_evicted
+        expiring = makes * made_ends * ~made_evicted + rewrites * rewritten_ends * ~rewritten_evicted
+        return self.pairs * present, self.pairs * evicted, self.pairs * expiring
 
 
 @dataclass(slots=True)

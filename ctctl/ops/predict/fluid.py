@@ -17,7 +17,7 @@ import numpy as np
 
 from ctctl.model.predict import Prediction, Sample, TablePrediction, Workload
 from ctctl.ops.gc import interval
-from ctctl.ops.predict.flows import SEEN_ONCE_HASTE, IdleClass, TableFlows, table_flows
+from ctctl.ops.predict.flows import IdleClass, TableFlows, table_flows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,16 +160,14 @@ def _related(table: _Table, step: float) -> Floats:
     """Related entries that are there and not expired; what the LRU took of them is counted, and comes back."""
     present = np.zeros(len(table.load))
     for related in table.flows.related:
-        age = np.minimum(table.lru_age / SEEN_ONCE_HASTE, related.timeout_s)
-        present += table.load * related.younger(age)
-        passing = table.load * related.passing(age) * step
-        taken = age < related.timeout_s
-        table.evicted += np.where(taken, passing, 0)
-        table.evicted_live += np.where(taken, passing, 0)
+        there, evicted, expiring = related.balance(table.lru_age)
+        present += table.load * there
+        table.evicted += table.load * evicted * step
+        table.evicted_live += table.load * evicted * step
         # Expired ones relax to where as many expire as are taken up again.
         decay = np.exp(-related.returning * step)
         table.related_expired *= decay
-        table.related_expired += np.where(taken, 0, passing * (1 - decay) / (related.returning * step))
+        table.related_expired += table.load * expiring * (1 - decay) / related.returning
     return present
 
 

@@ -1,0 +1,256 @@
+"""Connections, hook events, nf_conntrack, names and clocks: the parts of the ct commands that need no kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import numpy as np
+import pytest
+
+from ctctl.decode.ct import decode_entry, encode_key, encode_value
+from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.model.ct_report import CtEventKind
+from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
+from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
+from ctctl.model.nat import NatEntry
+from ctctl.model.row import CtRow
+from ctctl.model.service import Backend, RevNat
+from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.ops.ct_get import explain, get, parse_flow
+from ctctl.ops.ct_hook_events import events_of
+from ctctl.query import EVERYTHING, Filter
+from ctctl.source.base import CtTable, Listings, Source
+from ctctl.source.clocks import clock_by_remaining, clock_by_reports, clock_of_agent_config
+from ctctl.source.nf import record_of
+
+NOW = 5000
+CLIENT, VIP, POD = IPv4Address("192.0.2.1"), IPv4Address("172.16.0.1"), IPv4Address("10.0.0.2")
+
+
+def entry(flow: FlowTuple, flags: int = 0, tuple_flags: int = 0, **changes: object) -> CtEntry:
+    blank = decode_entry(encode_key(flow, tuple_flags), bytes(56), keep_raw=False)
+    return replace(blank, flags=CtFlags(flags), **{"lifetime": NOW + 60, **changes})  # type: ignore[arg-type]
+
+
+def source_of(entries: list[CtEntry], listings: Listings) -> Source:
+    keys = np.array([list(encode_key(e.tuple, e.tuple_flags)) for e in entries], dtype=np.uint8)
+    values = np.array([list(encode_value(e, Layout.V1_16)) for e in entries], dtype=np.uint8)
+    table = CtTable("cilium_ct4_global", 4, Layout.V1_16, lambda: iter([(keys, values)]), now=NOW)
+    return Source("test", tables=[table], listings=lambda _node: listings)
+
+
+def flow(text: str) -> FlowTuple:
+    return parse_flow(text)
+
+
+def test_flows_are_read_both_ways() -> None:
+    assert str(flow("tcp 10.0.0.1:5 > 10.0.0.2:80")) == "TCP 10.0.0.1:5 -> 10.0.0.2:80"
+    assert flow("tcp [fd00::1]:5 -> [fd00::2]:80").dst_port == 80
+    assert flow("icmp 10.0.0.1 > 10.0.0.2").src_port == 0
+    for wrong in (
+        "tcp 10.0.0.1:5",
+        "tpc 1.1.1.1:1 > 2.2.2.2:2",
+        "tcp 1.1.1.1:99999 > 2.2.2.2:2",
+        "tcp 1.1.1.1:1 > [::1]:2",
+        "",
+    ):
+        with pytest.raises(UsageError):
+            parse_flow(wrong)
+
+
+def service_world() -> Source:
+    """A client of a VIP behind rev-NAT 15: service entry, translated OUT entry, related, SNAT record."""
+    translated = flow("tcp 192.0.2.1:5000 > 10.0.0.2:8000")
+    entries = [
+        entry(flow("tcp 192.0.2.1:5000 > 172.16.0.1:80"), 0x10, 4, backend_id=19, rev_nat=15),
+        entry(translated, 0x10, 0, rev_nat=15),
+        entry(flow("icmp 192.0.2.1 > 10.0.0.2"), 0, 2, related=True, rev_nat=15),
+        entry(flow("tcp 192.0.2.9:1 > 10.0.0.2:8000"), 0x10),
+    ]
+    listings = Listings(
+        backends=[Backend(19, POD, 6, 8000, "active")],
+        rev_nats=[RevNat(15, VIP, 80)],
+        nat=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
+    )
+    return source_of(entries, listings)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 192.0.2.1:5000 > 10.0.0.2:8000", "tcp 10.0.0.2:8000 > 192.0.2.1:5000"],
+)
+def test_a_connection_is_found_by_any_of_its_tuples(asked: str) -> None:
+    found = get(service_world(), asked)
+    assert [member.role for member in found.members] == ["service", "out", "related"]
+    assert found.backend is not None
+    assert found.backend.backend_id == 19
+    assert found.service == "172.16.0.1:80"
+    assert [nat.to_addr for nat in found.nat] == [VIP]
+    assert found.state == "established"
+
+
+def test_an_unknown_connection_says_what_would_happen() -> None:
+    with pytest.raises(NotFoundError, match="a packet of it would be NEW"):
+        get(service_world(), "tcp 1.1.1.1:1 > 2.2.2.2:2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "seen", "tuple_flags", "words"),
+    [
+        (0, (2, 0), 0, "new: only a SYN has been seen"),
+        (0, (2, 0x12), 0, "new: SYN and SYN-ACK seen"),
+        (0x10, (2, 0x12), 0, "established: packets without SYN"),
+        (0x12, (0x1B, 0x1A), 0, "closing: 192.0.2.1 has sent its FIN, 10.0.0.2 has not"),
+        (0x11, (0x1A, 0x1B), 0, "closing: 10.0.0.2 has sent its FIN, 192.0.2.1 has not"),
+        (0x12, (0x1B, 0x1A), 1, "closing: 10.0.0.2 has sent its FIN, 192.0.2.1 has not"),
+        (0x13, (0x1B, 0x1B), 0, "closed: both 192.0.2.1 and 10.0.0.2 have sent their FIN"),
+        (0x13, (0x1E, 0x1A), 0, "closed: a RST ended it"),
+        (0x13, (0x1B, 0), 4, "closed: the client sent a FIN or RST"),
+    ],
+)
+def test_the_sentence(flags: int, seen: tuple[int, int], tuple_flags: int, words: str) -> None:
+    item = entry(
+        flow("tcp 192.0.2.1:5000 > 10.0.0.2:80"), flags, tuple_flags, tx_flags_seen=seen[0], rx_flags_seen=seen[1]
+    )
+    state, why = explain([CtRow(item, now=NOW)])
+    assert why.startswith(words)
+    assert why.endswith("; expires in 1m unless a packet refreshes it")
+    expired, why = explain([CtRow(replace(item, lifetime=NOW - 90), now=NOW)])
+    assert expired == f"{state}, expired"
+    assert "expired 1m30s ago, it still matches packets" in why
+    assert "time left is unknown" in explain([CtRow(item)])[1]
+
+
+def lookup(before: CtEntry | None, after: CtEntry | None) -> LookupRecord:
+    return LookupRecord(
+        LookupKind.CT,
+        LookupDirection.EGRESS,
+        CtResult.NEW,
+        "cilium_ct4_global",
+        flow("tcp 192.0.2.1:5000 > 10.0.0.2:80"),
+        Direction.OUT,
+        False,
+        Why(0),
+        before=before,
+        after=after,
+    )
+
+
+def test_events_of_hooks() -> None:
+    path = flow("tcp 192.0.2.1:5000 > 10.0.0.2:80")
+    new, seen, fin = entry(path), entry(path, 0x10), entry(path, 0x12)
+    refreshed = replace(seen, lifetime=NOW + 99, packets=5, last_tx_report=NOW)
+
+    def kinds(*lookups: LookupRecord, wanted: Filter = EVERYTHING) -> list[CtEventKind]:
+        event = HookEvent(7 * 10**9, NOW, Hook.FROM_CONTAINER, 1, path, path, Verdict.PASS, lookups=lookups, node="a")
+        return [found.kind for found in events_of(event, wanted)]
+
+    assert kinds(lookup(None, new)) == [CtEventKind.NEW]
+    assert kinds(lookup(new, seen), lookup(seen, fin)) == [CtEventKind.UPDATE, CtEventKind.CLOSING]
+    assert kinds(lookup(fin, new)) == [CtEventKind.NEW]
+    assert kinds(lookup(seen, refreshed), lookup(None, None)) == []
+    assert kinds(lookup(None, new), wanted=Filter.parse("udp")) == []
+
+
+# ---- clocks
+
+
+def test_clocks_by_what_lines_show() -> None:
+    assert clock_by_remaining([]) is None
+    found = clock_by_remaining([(NOW + 5, 5), (NOW - 7, -7)])
+    assert found is not None
+    assert (found[0].hz, found[1]) == (None, NOW)
+    for hz in (100, 250, 300, 1000):
+        now = 19_733_895
+        pairs = [(t, (t << 8) // hz - (now << 8) // hz) for t in range(now - 4000, now + 4000, 37)]
+        told = clock_by_remaining(pairs)
+        assert told is not None
+        assert told[0].hz == hz
+        assert told[0].seconds(told[1]) == (now << 8) // hz
+    assert clock_by_remaining([(10, 5), (20, 5), (30, 9)]) is None
+
+
+def test_clocks_by_the_latest_report() -> None:
+    assert clock_by_reports([], 1000, 4000, 250) is None
+    ktime = clock_by_reports([990, 5], 1000, 4000, 250)
+    assert ktime is not None
+    assert (ktime[0].hz, ktime[1]) == (None, 1000)
+    jiffies = clock_by_reports([3999], 1000, 4000, 250)
+    assert jiffies is not None
+    assert (jiffies[0].hz, jiffies[1]) == (250, 4000)
+    assert clock_by_reports([9999], 1000, 4000, 250) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "hz"), [('{"ClockSource": 0, "KernelHz": 250}', None), ('{"ClockSource": 1, "KernelHz": 100}', 100)]
+)
+def test_clocks_by_the_agents_configuration(text: str, hz: int | None) -> None:
+    clock = clock_of_agent_config(text, "here")
+    assert clock is not None
+    assert clock.hz == hz
+    assert "here" in clock.evidence
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"ClockSource": 1}', '{"ClockSource": "x"}', "[" * 99999])
+def test_no_configuration_is_no_clock(text: str) -> None:
+    assert clock_of_agent_config(text, "here") is None
+
+
+# ---- nf_conntrack
+
+
+def nf_tuple(src: str, sport: int, dst: str, dport: int, proto: int = 6) -> dict[str, object]:
+    return {
+        "CTA_TUPLE_IP": {"CTA_IP_V4_SRC": src, "CTA_IP_V4_DST": dst},
+        "CTA_TUPLE_PROTO": {"CTA_PROTO_NUM": proto, "CTA_PROTO_SRC_PORT": sport, "CTA_PROTO_DST_PORT": dport},
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"), [(1, CtState.NEW), (3, CtState.ESTABLISHED), (4, CtState.CLOSING), (7, CtState.CLOSED)]
+)
+def test_kernel_states_become_ours(state: int, expected: CtState) -> None:
+    attributes = {
+        "CTA_TUPLE_ORIG": nf_tuple("10.0.0.1", 5, "10.0.0.2", 80),
+        "CTA_TUPLE_REPLY": nf_tuple("10.0.0.2", 80, "10.0.0.1", 5),
+        "CTA_PROTOINFO": {"CTA_PROTOINFO_TCP": {"CTA_PROTOINFO_TCP_STATE": state}},
+        "CTA_TIMEOUT": 30,
+        "CTA_COUNTERS_ORIG": {"CTA_COUNTERS_PACKETS": 3, "CTA_COUNTERS_BYTES": 300},
+    }
+    record = record_of(attributes, NOW)
+    assert record is not None
+    family, key, value, nat = record
+    found = decode_entry(key, value, Layout.V1_15)
+    assert (family, found.state, found.lifetime, found.rx_packets, found.rx_bytes) == (4, expected, NOW + 30, 3, 300)
+    assert str(found.tuple) == "TCP 10.0.0.1:5 -> 10.0.0.2:80"
+    assert nat is None
+
+
+def test_translated_kernel_connections_have_a_nat_record() -> None:
+    original = nf_tuple("10.0.0.1", 5, "8.8.8.8", 53, 17)
+    masqueraded = record_of(
+        {"CTA_TUPLE_ORIG": original, "CTA_TUPLE_REPLY": nf_tuple("8.8.8.8", 53, "1.2.3.4", 777, 17)}, NOW
+    )
+    assert masqueraded is not None
+    assert masqueraded[3] is not None
+    assert (masqueraded[3].xlate, str(masqueraded[3].to_addr), masqueraded[3].to_port) == ("SRC", "1.2.3.4", 777)
+    redirected = record_of(
+        {"CTA_TUPLE_ORIG": original, "CTA_TUPLE_REPLY": nf_tuple("9.9.9.9", 54, "10.0.0.1", 5, 17)}, NOW
+    )
+    assert redirected is not None
+    assert redirected[3] is not None
+    assert (redirected[3].xlate, str(redirected[3].to_addr)) == ("DST", "9.9.9.9")
+    assert record_of({}, NOW) is None
+
+
+def test_the_kernels_own_table_can_be_asked() -> None:
+    from ctctl.source.open import open_source
+
+    try:
+        source = open_source("nf")
+    except CtctlError as error:
+        pytest.skip(str(error))
+    with source:
+        assert {table.name for table in source.tables} == {"nf_conntrack4", "nf_conntrack6"}
+        assert all(table.now is not None for table in source.tables)
