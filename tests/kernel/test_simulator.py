@@ -156,7 +156,7 @@ def test_a_pod_hook_needs_a_pod(simulator: Simulator) -> None:
 
 def test_what_a_test_run_does_not_take_is_said(simulator: Simulator) -> None:
     with pytest.raises(KernelError, match="a frame of 20 bytes is too short"):
-        simulator.run(Hook.FROM_NETDEV, bytes(20))
+        simulator.run(Hook.FROM_NETDEV, bytes(12) + b"\x08\0" + bytes(6))
 
 
 def test_sizes_of_the_file_are_kept_and_defaults_are_small(node: NodeFile) -> None:
