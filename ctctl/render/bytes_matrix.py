@@ -42,6 +42,13 @@ def _digits() -> tuple[Words, Words]:
     return middle, np.frombuffer(b"".join(leading + full), np.uint32)
 
 
+def number(numbers: NDArray[Any]) -> Words | bytes:
+    """Unsigned numbers in decimal; one literal where all are the same, as counters without accounting are."""
+    if len(numbers) and numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
+        return b"%d" % int(numbers[0])
+    return decimals(numbers)
+
+
 def decimals(numbers: NDArray[Any]) -> Words:
     """Unsigned numbers in decimal: words (n, k), k by the greatest."""
     middle, last = _digits()

@@ -21,6 +21,7 @@ from ctctl.render.bytes_matrix import (
     decimals,
     hex_bytes,
     ipv4,
+    number,
     signed_decimals,
     texts_by_value,
 )
@@ -102,26 +103,26 @@ class CiliumFormatter:
         lines.add(src, ports[0], b" -> ", dst, ports[1], self._related(tuple_flags))
 
     def _add_rest(self, lines: Lines, columns: CtColumns) -> None:
-        def number(slot: Slot) -> Words:
-            return decimals(columns.slot(slot))
+        def shown(slot: Slot) -> Words | bytes:
+            return number(columns.slot(slot))
 
         rx = (b" RxFlagsSeen=", hex_bytes(columns.slot(Slot.RX_FLAGS_SEEN)))
-        rx_report = (b" LastRxReport=", number(Slot.LAST_RX_REPORT))
+        rx_report = (b" LastRxReport=", shown(Slot.LAST_RX_REPORT))
         tx = (b" TxFlagsSeen=", hex_bytes(columns.slot(Slot.TX_FLAGS_SEEN)))
-        tx_report = (b" LastTxReport=", number(Slot.LAST_TX_REPORT))
+        tx_report = (b" LastTxReport=", shown(Slot.LAST_TX_REPORT))
         layout = self._table.layout
         if layout is Layout.V1_15:
-            lines.add(b" RxPackets=", number(Slot.WORD0), b" RxBytes=", number(Slot.WORD8), *rx, *rx_report)
-            lines.add(b" TxPackets=", number(Slot.WORD16), b" TxBytes=", number(Slot.WORD24), *tx, *tx_report)
+            lines.add(b" RxPackets=", shown(Slot.WORD0), b" RxBytes=", shown(Slot.WORD8), *rx, *rx_report)
+            lines.add(b" TxPackets=", shown(Slot.WORD16), b" TxBytes=", shown(Slot.WORD24), *tx, *tx_report)
         else:
-            lines.add(b" Packets=", number(Slot.WORD16), b" Bytes=", number(Slot.WORD24))
+            lines.add(b" Packets=", shown(Slot.WORD16), b" Bytes=", shown(Slot.WORD24))
             lines.add(*rx, *rx_report, *tx, *tx_report)
-        lines.add(b" ", self._flags(columns.slot(Slot.FLAGS)), b" RevNAT=", number(Slot.REV_NAT))
-        lines.add(b" SourceSecurityID=", number(Slot.SRC_SEC_ID))
+        lines.add(b" ", self._flags(columns.slot(Slot.FLAGS)), b" RevNAT=", shown(Slot.REV_NAT))
+        lines.add(b" SourceSecurityID=", shown(Slot.SRC_SEC_ID))
         if layout is not Layout.V1_19:
-            lines.add(b" IfIndex=", number(Slot.IFINDEX))
+            lines.add(b" IfIndex=", shown(Slot.IFINDEX))
         if layout is not Layout.V1_15:
-            lines.add(b" BackendID=", number(Slot.WORD8))
+            lines.add(b" BackendID=", shown(Slot.WORD8))
         lines.add(b" \n")
 
 
@@ -188,7 +189,7 @@ class JsonFormatter:
             elif name in ("backend_id", "rx_bytes") and self._table.layout is Layout.V1_15:
                 lines.add(label, self._shared_word(columns, service=name == "backend_id"))
             else:
-                lines.add(label, decimals(columns.slot(slot)))
+                lines.add(label, number(columns.slot(slot)))
 
     def _shared_word(self, columns: CtColumns, *, service: bool) -> Words:
         """Up to 1.15 one word is the backend of SERVICE entries and rx_bytes of all others."""
