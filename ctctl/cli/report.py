@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ctctl.cli.progress import Progress
 from ctctl.errors import DecodeError, PartialDataError
 from ctctl.render.text import safe
 
@@ -22,7 +23,13 @@ def opened(where: SourceArgs) -> Iterator[Source]:
         for note in source.notes:
             say(note)
         said = len(source.notes)
-        yield source
+        # Not over the output itself, where that is a terminal too.
+        progress = Progress(source, sys.stderr) if sys.stderr.isatty() and not sys.stdout.isatty() else None
+        try:
+            yield source
+        finally:
+            if progress is not None:
+                progress.close()
         for note in source.notes[said:]:
             say(note)
         sys.stdout.flush()
