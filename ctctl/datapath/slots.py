@@ -61,7 +61,8 @@ def units(node: NodeFile) -> Iterator[Unit]:
 
 
 def _device_unit(name: str, interface: str, ifindex: int | None) -> Unit:
-    assert ifindex is not None
+    """``ifindex`` None: a device that the load has yet to make; its slots have 0."""
     return Unit(
-        name, tuple(SlotRecord(program, program, interface, ifindex, direction) for program, direction in HOOKS[name])
+        name,
+        tuple(SlotRecord(program, program, interface, ifindex or 0, direction) for program, direction in HOOKS[name]),
     )

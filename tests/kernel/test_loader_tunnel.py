@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ctctl.datapath.loader import load
+from ctctl.datapath.loader import load, plan_load
 from ctctl.datapath.unload import unload
 from ctctl.errors import ConfigError, UnsupportedError
 from ctctl.kernel.features import probe
@@ -52,6 +52,7 @@ def test_a_device_of_another_kind_is_refused(node: TestNode) -> None:
 
 @pytest.mark.skipif("has_geneve()", reason="this kernel has geneve devices")
 def test_a_kernel_without_geneve_says_so(node: TestNode) -> None:
+    assert {"from_overlay", "to_overlay"} <= set(plan_load(node.request(**tunnel(node, "device"))).attached)
     with pytest.raises(UnsupportedError, match="no geneve device"):
         load(node.request(**tunnel(node, "device")))
     assert not node.dir.exists()
