@@ -76,9 +76,9 @@ def terminal(chart: Chart, width: int = 72, height: int = 8) -> list[str]:
 
 def _pixels(line: Line, chart: Chart, width: int, height: int) -> list[tuple[int, int]]:
     """The pixels of a line on a canvas, origin at the top left, without gaps."""
+    x_max, y_max = chart.x_max, chart.y_max
     placed = [
-        (round(x / chart.x_max * (width - 1)), height - 1 - round(max(0.0, y) / chart.y_max * (height - 1)))
-        for x, y in line.points
+        (round(x / x_max * (width - 1)), height - 1 - round(max(0.0, y) / y_max * (height - 1))) for x, y in line.points
     ]
     found: list[tuple[int, int]] = placed[:1]
     for (x0, y0), (x1, y1) in itertools.pairwise(placed):
@@ -105,19 +105,20 @@ def svg(charts: Sequence[Chart]) -> str:
 
 def _svg_chart(chart: Chart) -> list[str]:
     inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    x_max, y_max = chart.x_max, chart.y_max
     parts = [f'<text x="{LEFT}" y="16" font-weight="bold">{escape(chart.title)}</text>']
     for step in range(5):
         y = TOP + inner_height * (4 - step) / 4
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>')
-        label = escape(chart.unit(chart.y_max * step / 4))
+        label = escape(chart.unit(y_max * step / 4))
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#444444">{label}</text>')
         x = LEFT + inner_width * step / 4
-        time = escape(format_duration(round(chart.x_max * step / 4)))
+        time = escape(format_duration(round(x_max * step / 4)))
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle" fill="#444444">{time}</text>')
     for number, line in enumerate(chart.lines):
         color = COLORS[number % len(COLORS)]
         points = " ".join(
-            f"{LEFT + x / chart.x_max * inner_width:.1f},{TOP + inner_height * (1 - max(0.0, y) / chart.y_max):.1f}"
+            f"{LEFT + x / x_max * inner_width:.1f},{TOP + inner_height * (1 - max(0.0, y) / y_max):.1f}"
             for x, y in line.points
         )
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.5"/>')

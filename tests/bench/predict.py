@@ -180,7 +180,6 @@ def measure(workload: Workload, seconds: int, seed: int = 1) -> dict[str, Measur
                 simulator.set_clock(START + at)
                 for name in names:
                     look(simulator.maps[name], seen[name], START + at)
-                    seen[name].each_second.append(len(seen[name].keys))
                 if at - last_gc >= (workload.interval_s or 0):
                     last_gc = at
                     for name in names:
@@ -188,6 +187,8 @@ def measure(workload: Workload, seconds: int, seed: int = 1) -> dict[str, Measur
                         after = Measured()
                         look(simulator.maps[name], after, START + at)
                         seen[name].keys, seen[name].lifetimes = after.keys, after.lifetimes
+                for name in names:
+                    seen[name].each_second.append(len(seen[name].keys))
             if number not in begun:
                 begun.add(number)
                 seen[names[proto != TCP]].begun += 1

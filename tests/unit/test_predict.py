@@ -1,0 +1,264 @@
+"""Predictions against what must hold for any workload, and against hand-made sums."""
+
+from __future__ import annotations
+
+import math
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctctl.errors import ConfigError
+from ctctl.model.predict import Duration, Kind, Pattern, Shape, TimeoutPolicy, Workload
+from ctctl.ops.gc.interval import next_interval
+from ctctl.ops.predict.flows import table_flows
+from ctctl.ops.predict.fluid import loads, next_intervals, predict
+from ctctl.ops.predict.sizing import rounded
+from ctctl.ops.predict.workload import load_document, parse_workload, with_change
+from ctctl.render import plot
+
+ROOT = Path(__file__).resolve().parents[2]
+TCP, ANY = "cilium_ct4_global", "cilium_ct_any4_global"
+SHORT = TimeoutPolicy(regular_tcp=120, regular_tcp_syn=20, regular_tcp_fin=5, regular_any=20, service_any=20)
+
+
+def constant(seconds: float) -> Duration:
+    return Duration(Shape.CONSTANT, seconds)
+
+
+def workload(*kinds: Kind, **more: object) -> Workload:
+    return Workload(kinds, SHORT, interval_s=30, **more)
+
+
+def of(prediction, name: str):
+    return next(table for table in prediction.tables if table.name == name)
+
+
+def last(prediction, name: str) -> float:
+    return prediction.samples[-1].entries[name]
+
+
+def test_littles_law_without_gc() -> None:
+    # Nobody collects: everything that ever came is there.
+    never = replace(workload(Kind("a", "tcp", 10, constant(3))), interval_s=1e9)
+    assert last(predict(never, 200, step_s=1), TCP) == pytest.approx(2000, rel=0.01)
+
+
+def test_alive_is_rate_times_life() -> None:
+    found = predict(workload(Kind("a", "tcp", 10, constant(30))), 600, step_s=1)
+    sample = found.samples[-1]
+    # 30 s open, 5 s after FIN, and half a second because lifetimes are whole seconds
+    assert sample.entries[TCP] - sample.expired[TCP] == pytest.approx(355, rel=0.03)
+    assert of(found, TCP).evicted == 0
+
+
+def test_patterns_and_families() -> None:
+    kind = Kind("a", "udp", 100, constant(0), Pattern.CLUSTERIP, ipv6=0.25)
+    found = predict(workload(kind), 600, step_s=1)
+    alive = {name: found.samples[-1].entries[name] - found.samples[-1].expired[name] for name in (ANY, "cilium_ct_any6_global")}  # fmt: skip  # noqa: E501
+    assert alive[ANY] == pytest.approx(100 * 0.75 * 2 * 20.5, rel=0.03)
+    assert alive["cilium_ct_any6_global"] == pytest.approx(100 * 0.25 * 2 * 20.5, rel=0.03)
+    assert {table.name for table in found.tables} == set(alive)
+
+
+def test_related_entries_are_bounded_by_pairs() -> None:
+    busy = predict(workload(Kind("a", "tcp", 1000, constant(0), pairs=50)), 300, step_s=1)
+    assert last(busy, ANY) == pytest.approx(50, rel=0.01)
+    rare = predict(workload(Kind("a", "tcp", 1, constant(0), pairs=1000)), 600, step_s=1)
+    sample = rare.samples[-1]
+    assert sample.entries[ANY] - sample.expired[ANY] == pytest.approx(20, rel=0.05)
+
+
+kinds = st.builds(
+    Kind,
+    name=st.just("k"),
+    protocol=st.sampled_from(["tcp", "udp"]),
+    rate=st.floats(0.1, 500),
+    duration=st.one_of(
+        st.builds(constant, st.floats(0, 60)),
+        st.builds(Duration, st.just(Shape.EXPONENTIAL), st.floats(0.01, 60)),
+        st.builds(Duration, st.just(Shape.LOGNORMAL), st.floats(0.01, 20), st.floats(0.1, 2)),
+    ),
+    pattern=st.sampled_from(list(Pattern)),
+    lost=st.floats(0, 1),
+    unanswered=st.floats(0, 1),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(kinds, st.integers(256, 20000), st.sampled_from([None, 15.0, 60.0]))
+def test_nothing_is_lost_and_no_table_overflows(kind: Kind, size: int, interval_s: float | None) -> None:
+    case = Workload((kind,), SHORT, tcp_max=size, any_max=size, interval_s=interval_s)
+    found = predict(case, 240, step_s=1)
+    for table in found.tables:
+        assert 0 <= table.peak <= size + 1e-6
+        assert 0 <= table.evicted_live <= table.evicted * (1 + 1e-9) + 1e-6
+        assert 0 <= table.peak_expired <= size + 1e-6
+        # What came in is there, was collected or was evicted; connections whose entry was evicted while they
+        # were open end without leaving one.
+        came = sum(float(idle.inflow[-1]) for flows in table_flows(case, 240, 1.0) for idle in flows.idle)
+        came += sum(float(flows.active[-1]) for flows in table_flows(case, 240, 1.0))
+        gone = last(found, table.name) + table.deleted + table.evicted
+        assert gone >= came * (1 - 1e-6) - 1e-3
+        if table.evicted == 0:
+            assert gone == pytest.approx(came, rel=1e-6, abs=1e-3)
+
+
+def test_a_table_that_is_too_small_evicts_what_is_over() -> None:
+    small = workload(Kind("a", "tcp", 100, constant(1), lost=1.0), tcp_max=2048, any_max=2048)
+    table = of(predict(small, 600, step_s=1, cpus=1), TCP)
+    # 100 entries a second live 121 s: 12100 for room for 1984, nothing ever expires in time.
+    assert table.evicted_live == pytest.approx(60000 - 1984, rel=0.01)
+    assert table.deleted == 0
+
+
+@given(st.lists(st.tuples(st.floats(10, 43200), st.floats(0, 1)), min_size=1, max_size=50))
+def test_intervals_of_many_nodes_are_those_of_one(runs: list[tuple[float, float]]) -> None:
+    intervals, ratios = np.array([a for a, _ in runs]), np.array([b for _, b in runs])
+    expected = [next_interval(a, b) for a, b in runs]
+    assert next_intervals(intervals, ratios).tolist() == pytest.approx(expected)
+
+
+def test_interval_sequence_follows_the_rule() -> None:
+    case = replace(workload(Kind("a", "udp", 2000, constant(0))), interval_s=None, any_max=262144)
+    found = predict(case, 3600, step_s=1)
+    sequence = [seconds for _, seconds in found.intervals]
+    assert sequence[0] == 300
+    assert sequence[1] < 300
+    # It settles where the share deleted is between 5 and 25 %.
+    settled = sequence[-1]
+    assert 0.05 <= 2000 * settled / 262144 <= 0.26
+
+
+def test_a_fleet_is_its_quantiles() -> None:
+    load = loads(10_000, 0.5)
+    assert len(load) <= 256
+    assert load.mean() == pytest.approx(1)
+    assert np.log(load).std() == pytest.approx(0.5, rel=0.05)
+    one = workload(Kind("a", "tcp", 50, constant(2), lost=0.1), tcp_max=4096)
+    fleet = predict(replace(one, nodes=10_000, spread=0.8), 400, step_s=1)
+    assert of(fleet, TCP).worst_peak > of(fleet, TCP).peak
+    assert 0 < fleet.overflowing_nodes < 10_000
+    assert predict(replace(one, nodes=10_000), 400, step_s=1).overflowing_nodes == 0
+
+
+@pytest.mark.parametrize(
+    ("duration", "mean"),
+    [
+        (Duration(Shape.EXPONENTIAL, 4), 4),
+        (Duration(Shape.LOGNORMAL, 2, 0.5), 2 * math.exp(0.125)),
+        (Duration(Shape.PARETO, 1, 3), 1.5),
+        (Duration(Shape.EMPIRICAL, samples=(1.0, 2.0, 9.0)), 4),
+        (Duration(Shape.CONSTANT, 4), 4),
+    ],
+)
+def test_distributions(duration: Duration, mean: float) -> None:
+    points = np.arange(0, 400, 0.01)
+    cdf = np.array([duration.cdf(t) for t in points])
+    assert (np.diff(cdf) >= 0).all()
+    assert cdf[-1] == pytest.approx(1, abs=1e-4)
+    assert float((1 - cdf).sum() * 0.01) == pytest.approx(mean, rel=0.02)
+
+
+def test_sizes_are_powers_of_two() -> None:
+    assert [rounded(n) for n in (0, 1024, 1025, 500_000)] == [1024, 1024, 2048, 524288]
+
+
+# ---- workload files
+
+
+def document() -> dict:
+    return yaml.safe_load((ROOT / "examples/workload.yaml").read_text())
+
+
+def test_the_example_is_a_workload() -> None:
+    path = ROOT / "examples/workload.yaml"
+    found = parse_workload(load_document(path), str(path))
+    assert [kind.name for kind in found.kinds] == ["web", "ingress", "dns"]
+    assert found.kinds[0].duration == Duration(Shape.LOGNORMAL, 0.8, 1.6)
+    assert found.interval_s is None
+
+
+def test_changes() -> None:
+    changed = with_change(document(), "kinds.web.rate=7", "w")
+    changed = with_change(changed, "gc.interval=30s", "w")
+    found = parse_workload(changed, "w")
+    assert (found.kinds[0].rate, found.interval_s) == (7, 30)
+    for bad in ("kinds.nobody.rate=1", "no-value"):
+        with pytest.raises(ConfigError):
+            with_change(document(), bad, "w")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("kinds.web.rat=1", "did you mean 'rate'"),
+        ("kinds.web.rate=lots", "no number"),
+        ("kinds.web.lost=2", "between 0 and 1"),
+        ("kinds.web.duration={exponentail: 3s}", "exponential"),
+        ("kinds.web.protocol=tpc", "tcp"),
+        ("ct.tcp-max=-1", "whole number"),
+        ("gc.engine=bach", "batch"),
+        ("timeouts.regular-tpc=3s", "regular-tcp"),
+    ],
+)
+def test_mistakes_are_named(change: str, word: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_workload(with_change(document(), change, "file.yaml"), "file.yaml")
+    assert word in str(caught.value)
+    assert "file.yaml" in str(caught.value)
+
+
+# ---- charts and the command
+
+
+def chart() -> plot.Chart:
+    return plot.Chart("t <&>", [plot.Line("a & b", [(0, 0), (10, 5), (20, 10)])], plot.count)
+
+
+def test_svg_is_xml_with_a_line_each() -> None:
+    root = ElementTree.fromstring(plot.svg([chart(), chart()]))
+    assert len([e for e in root.iter() if e.tag.endswith("polyline")]) == 2
+
+
+def test_png_is_one() -> None:
+    data = plot.png([chart()])
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", data[16:24])
+    at = data.index(b"IDAT")
+    size = int.from_bytes(data[at - 4 : at], "big")
+    assert len(zlib.decompress(data[at + 4 : at + 4 + size])) == height * (3 * width + 1)
+
+
+def test_terminal_chart_rises() -> None:
+    lines = plot.terminal(chart(), width=20, height=4)
+    assert len(lines) == 6
+    assert lines[1].rstrip("⠀")[-1] != "0"
+    assert lines[4].split()[0] == "0"
+
+
+def test_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ctctl", "gc", "simulate", str(ROOT / "examples/workload.yaml"), "--for", "10m"]
+    files = ["--svg", str(tmp_path / "a.svg"), "--png", str(tmp_path / "a.png")]
+    done = subprocess.run(
+        [*command, *files, "--compare", "ct.tcp-max=2048", "-o", "json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load(done.stdout)
+    assert found["schema"] == "ctctl/prediction/v1"
+    assert [w["name"] for w in found["workloads"]] == ["busy node", "ct.tcp-max=2048"]
+    small = next(t for t in found["tables"] if t["workload"] != "busy node" and t["map"] == TCP)
+    assert small["evicted"] > 0
+    assert (tmp_path / "a.svg").stat().st_size > 1000
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    nothing = subprocess.run(command[:5], capture_output=True, text=True, check=False)
+    assert (nothing.returncode, "which workload?" in nothing.stderr) == (2, True)
