@@ -49,7 +49,10 @@ def list_lb(
         raise UsageError("choose one of --backends, --revnat, --source-ranges and --maglev")
     options = out.options()
     with opened(where) as source:
-        found = source.listings(where.node)
+        kinds = (
+            ["backends"] * backends + ["rev_nats"] * revnat + ["source_ranges"] * source_ranges + ["maglev"] * maglev
+        )
+        found = source.some(where.node, *(kinds or ("services", "backends")))
         if backends:
             write_rows(views.backend_view(), sorted(found.backends, key=lambda b: b.backend_id), options, sys.stdout)
         elif revnat:
@@ -79,7 +82,7 @@ def list_nat(*, out: OutputArgs, where: SourceArgs) -> None:
     with opened(where) as source:
         nows = {table.now for table in source.tables}
         now = nows.pop() if len(nows) == 1 else where.now
-        write_rows(nat_view(now), source.listings(where.node).nat, out.options(), sys.stdout)
+        write_rows(nat_view(now), source.some(where.node, "nat").nat, out.options(), sys.stdout)
 
 
 @ipcache_app.command("list")
@@ -95,7 +98,7 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.render.services import ipcache_view
 
     with opened(where) as source:
-        write_rows(ipcache_view(), source.listings(where.node).ipcache, out.options(), sys.stdout)
+        write_rows(ipcache_view(), source.some(where.node, "ipcache").ipcache, out.options(), sys.stdout)
 
 
 @endpoint_app.command("list")
@@ -112,5 +115,5 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.render.services import endpoint_view
 
     with opened(where) as source:
-        found = source.listings(where.node).endpoints
+        found = source.some(where.node, "endpoints").endpoints
         write_rows(endpoint_view(names_of(source, where.node)), found, out.options(), sys.stdout)

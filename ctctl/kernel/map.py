@@ -129,7 +129,8 @@ class Map:
         except CallError as error:
             if error.errno == errno.ENOENT:
                 raise NotFoundError(f"no map is pinned at {path}") from error
-            raise kernel_error("open pinned map", str(path), error.errno, _pin_hint(error.errno)) from error
+            hint = _pin_hint(error.errno, read_only=read_only)
+            raise kernel_error("open pinned map", str(path), error.errno, hint) from error
         fd = Fd(number, f"map {path}")
         if (kind := _info.kind_of(number)) != "map":
             fd.close()
@@ -323,8 +324,10 @@ def possible_cpus() -> int:
     return 1 + max(int(part.split("-")[-1]) for part in text.split(","))
 
 
-def _pin_hint(err: int) -> str:
-    return "it may only be read: needs write access to the pin" if err == errno.EACCES else ""
+def _pin_hint(err: int, *, read_only: bool) -> str:
+    if err != errno.EACCES:
+        return ""
+    return "needs read access to the pin" if read_only else "it may only be read: needs write access to the pin"
 
 
 def _write_hint(err: int) -> str:

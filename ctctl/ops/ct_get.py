@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -96,7 +95,7 @@ def _belongs(entry: CtEntry, flow: FlowTuple) -> bool:
 def get(source: Source, text: str) -> Connection:
     """The connection of a flow (either direction). Raises UsageError, NotFoundError if nothing is known of it."""
     flow = parse_flow(text)
-    listings = source.listings(source.nodes()[0] if len(source.nodes()) == 1 else None)
+    listings = source.some(_node(source), "backends", "rev_nats", "services")
     search = _Search(source, listings, names_of(source))
     search.find(flow)
     _follow_service(search)
@@ -104,7 +103,7 @@ def get(source: Source, text: str) -> Connection:
     rows = sorted(search.rows.values(), key=_order)
     if not rows:
         raise NotFoundError(f"no entry of {text.strip()}: a packet of it would be NEW (not in {source.description})")
-    nat = _nat(listings.nat, rows)
+    nat = tuple(_nat(source, rows))
     members = tuple(Member(_role(row.entry), row) for row in rows)
     state, why = explain(rows)
     return Connection(flow, state, why, members, nat, search.backend, _service(rows, search.names))
@@ -154,18 +153,22 @@ def _backend_at(search: _Search, address: Address, port: int) -> Backend | None:
 
 def _follow_translation(search: _Search) -> None:
     """A DSR entry's SNAT record holds the VIP that the client talks to; an SNAT one the address outside."""
-    for entry in _nat(search.listings.nat, list(search.rows.values())):
+    for entry in _nat(search.source, list(search.rows.values())):
         flow = entry.tuple
         if entry.direction is Direction.OUT:
             search.find(FlowTuple(flow.proto, flow.dst, flow.dst_port, entry.to_addr, entry.to_port))
 
 
-def _nat(entries: Iterable[NatEntry], rows: list[CtRow]) -> tuple[NatEntry, ...]:
+def _node(source: Source) -> str | None:
+    return source.nodes()[0] if len(source.nodes()) == 1 else None
+
+
+def _nat(source: Source, rows: list[CtRow]) -> list[NatEntry]:
+    """The SNAT entries of the connection's packets, and of those that they become."""
     flows = {flow for row in rows if not row.entry.related for flow in (row.entry.tuple, row.entry.tuple.reversed())}
-    found = [entry for entry in entries if entry.tuple in flows]
+    found = source.find_nat(flows, _node(source))
     outside = {FlowTuple(e.tuple.proto, e.tuple.dst, e.tuple.dst_port, e.to_addr, e.to_port) for e in found}
-    found += [entry for entry in entries if entry not in found and entry.tuple in outside]
-    return tuple(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *source.find_nat(outside - flows, _node(source))]))
 
 
 def _service(rows: list[CtRow], names: dict[str, str]) -> str | None:

@@ -12,7 +12,7 @@ def names_of(source: Source, node: str | None = None) -> dict[str, str]:
     """Names by address; ``backend N`` gives a backend's address, ``rev-nat N`` a service's. Never raises."""
     names: dict[str, str] = {}
     try:
-        listings = source.listings(node)
+        listings = source.some(node, "backends", "rev_nats", "services")
     except CtctlError:
         listings = Listings()
     names.update(listings.names)

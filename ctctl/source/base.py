@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
@@ -13,6 +13,7 @@ from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
+from ctctl.model.tuples import FlowTuple
 from ctctl.query.bind import TableContext
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ class Source:
     partial: list[str] = field(default_factory=list)
     foreign: bool = False
     directory: str | None = None
+    #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
+    partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
+    nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
     #: it holds conntrack tables, be they empty (a list of services does not)
     has_ct: bool = True
     resources: ExitStack = field(default_factory=ExitStack)
@@ -124,6 +128,17 @@ class Source:
     def nodes(self) -> list[str]:
         """Names of the nodes the tables are of, where the source has names."""
         return sorted({table.node for table in self.tables if table.node is not None})
+
+    def some(self, node: str | None, *kinds: str) -> Listings:
+        """At least these kinds of listings (attributes of ``Listings``) of a node."""
+        return self.listings(node) if self.partly is None else self.partly(node, kinds)
+
+    def find_nat(self, flows: Iterable[FlowTuple], node: str | None = None) -> list[NatEntry]:
+        """SNAT entries whose tuple, as packets have it, is one of ``flows``."""
+        if self.nat_of is not None:
+            return self.nat_of(flows)
+        wanted = set(flows)
+        return [entry for entry in self.listings(node).nat if entry.tuple in wanted]
 
     def close(self) -> None:
         """Close live maps and temporary files."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctctl.abi.check import check_entry
 from ctctl.decode import services
-from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, VALUE_SIZE, layout_of_fields
-from ctctl.decode.nat import decode_nat
+from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, TUPLE_IN, VALUE_SIZE, layout_of_fields
+from ctctl.decode.nat import decode_nat, encode_nat_key
 from ctctl.errors import KernelError, NotFoundError, PermissionDenied, UsageError
 from ctctl.kernel import bpffs
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
@@ -24,8 +24,10 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.map_types import map_types
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
+from ctctl.model.nat import NatEntry
 from ctctl.model.service import MaglevTable
 from ctctl.model.suggest import unknown_name
+from ctctl.model.tuples import FlowTuple
 from ctctl.source.base import CtTable, Listings, NoTableError, Source, SourceOptions
 from ctctl.source.clocks import agent_clock, clock_by_reports
 
@@ -118,7 +120,7 @@ def open_directory(directory: Path, options: SourceOptions) -> Source:
     except BaseException:
         source.close()
         raise
-    source.listings = lambda _node: read_listings(directory)
+    _offer_listings(source, directory)
     return source
 
 
@@ -134,8 +136,31 @@ def open_pin(path: Path, options: SourceOptions) -> Source:
     except BaseException:
         source.close()
         raise
-    source.listings = lambda _node: read_listings(path.parent)
+    _offer_listings(source, path.parent)
     return source
+
+
+def _offer_listings(source: Source, directory: Path) -> None:
+    source.listings = lambda _node: read_listings(directory)
+    source.partly = lambda _node, kinds: read_listings(directory, kinds)
+    source.nat_of = lambda flows: find_nat(directory, flows)
+
+
+def find_nat(directory: Path, flows: Iterable[FlowTuple]) -> list[NatEntry]:
+    """The SNAT entries of packets, looked up one by one: the table can be big."""
+    found: list[NatEntry] = []
+    wanted = list(flows)
+    for name, family in (("cilium_snat_v4_external", 4), ("cilium_snat_v6_external", 6)):
+        keys = [encode_nat_key(flow, flags) for flow in wanted if flow.src.version == family for flags in (0, TUPLE_IN)]
+        if not keys:
+            continue
+        try:
+            with Map.open_pinned(directory / name, read_only=True) as table:
+                pairs = ((key, table.lookup(key)) for key in keys)
+                found += [decode_nat(key, value, name) for key, value in pairs if value is not None]
+        except NotFoundError:
+            continue
+    return found
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -299,7 +324,9 @@ def read_listings(directory: Path, kinds: tuple[str, ...] = tuple(_LISTINGS)) ->
 
 def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:
     if kind == "nat":
-        found.nat.extend(decode_nat(key, value, name) for key, value in table.items())
+        for batch in table.batches(BATCH):
+            pairs = zip(map(bytes, batch.keys), map(bytes, batch.values), strict=True)
+            found.nat.extend(decode_nat(key, value, name) for key, value in pairs)
     elif kind == "maglev":
         found.maglev.extend(_maglev(table, 6 if "lb6" in name else 4))
     else:

@@ -45,6 +45,8 @@ _ROWS, _END = 1, 2
 _ZLIB = 1
 _MAX_HEAD = 1 << 28
 _MAX_ROWS = 1 << 20
+#: SNAT entries stand in the head, which is read whole.
+MAX_NAT = 200_000
 
 
 def is_snapshot(head: bytes) -> bool:
@@ -64,12 +66,16 @@ def write_snapshot(
     compress: bool = False,
 ) -> int:
     """Write tables, their meta data and the source's listings; returns how many entries."""
-    nodes = sorted({table.node or "" for table in tables})
+    listings = {node: source.listings(node or None) for node in sorted({table.node or "" for table in tables})}
+    for found in listings.values():
+        if len(found.nat) > MAX_NAT:
+            source.notes.append(f"the snapshot is without the SNAT table: {len(found.nat)} entries, at most {MAX_NAT}")
+            found.nat = []
     head = {
         "schema": "ctctl/snapshot/v1",
         "source": source.description,
         "tables": [_table_head(table) for table in tables],
-        "listings": {node: _listing_head(source.listings(node or None)) for node in nodes},
+        "listings": {node: _listing_head(found) for node, found in listings.items()},
         "notes": source.notes,
         "partial": source.partial,
     }

@@ -444,3 +444,25 @@ def test_columns_match_the_generated_layout() -> None:
     row = decode_entry(key4("10.0.0.1", 1, "10.0.0.2", 2), entry(lifetime=9, flags=SEEN))
     assert CtColumns(np.zeros((1, 14), np.uint8), np.zeros((1, 56), np.uint8)).family == 4
     assert (str(row.tuple.src), row.lifetime) == ("10.0.0.1", 9)
+
+
+def test_the_default_source_is_the_node_that_is_named(tables: TableDir, tmp_path: Path) -> None:
+    fill_small(tables)
+    name = tables.path.name
+    assert {e["node"] for e in listed("--node", name)} == {name}
+    assert "did you mean" in run("ct", "list", "--node", name + "x", code=1).stderr
+    with table_dir(tmp_path) as other:
+        other.create("cilium_ct4_global")
+        several = run("ct", "list", code=2)
+        assert name in several.stderr
+        assert "--node" in several.stderr
+
+
+def test_rights_are_needed_and_said(tables: TableDir) -> None:
+    fill_small(tables)
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", CTCTL, "ct", "list"]
+    for words in ([], ["--from", str(tables.path)]):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, cwd="/")
+        assert done.returncode in (1, 2, 4)  # pytest's own directory may hide the mount altogether
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
