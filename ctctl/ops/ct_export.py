@@ -50,16 +50,21 @@ def matching_rows(wanted: Filter) -> Callable[[CtTable], Iterator[Rows]]:
 
 
 def export_snapshot(source: Source, path: Path, wanted: Filter = EVERYTHING, *, compress: bool = False) -> int:
-    """Write a snapshot beside its name and put it in place whole; returns how many entries. Raises UsageError."""
-    part = path.with_name(path.name + ".part")
+    """Write a snapshot beside its name and put it in place whole; returns how many entries. Raises UsageError.
+
+    A device or a pipe (``/dev/null``, ``/dev/stdout``) is written as it is: it must not be replaced by a file.
+    """
+    path = path.resolve()
+    in_place = path.exists() and not path.is_file()
+    part = path if in_place else path.with_name(path.name + ".part")
     try:
         with part.open("wb") as stream:
             count = write_snapshot(source, source.tables, matching_rows(wanted), stream, compress=compress)
-        part.replace(path)
+        if not in_place:
+            part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    finally:
+        if not in_place:
+            part.unlink(missing_ok=True)
     return count

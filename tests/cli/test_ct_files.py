@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -267,3 +268,15 @@ def test_stdin_and_pipes() -> None:
             check=True,
         )
     assert done.stdout == TIMED.read_bytes()
+
+
+def test_export_into_a_pipe_leaves_the_pipe(tmp_path: Path) -> None:
+    # A device would be replaced by a file just the same; a pipe is what a test may risk.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        run("ct", "export", pipe, "--from", OLD / "ct-list-global.json")
+        written, _ = reader.communicate(timeout=10)
+    assert written
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
