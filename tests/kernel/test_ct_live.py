@@ -460,7 +460,10 @@ def test_the_default_source_is_the_node_that_is_named(tables: TableDir, tmp_path
 
 def test_rights_are_needed_and_said(tables: TableDir) -> None:
     fill_small(tables)
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", CTCTL, "ct", "list"]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", CTCTL]
+    if subprocess.run([*nobody, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("other users cannot run ctctl from here")
+    command = [*nobody, "ct", "list"]
     for words in ([], ["--from", str(tables.path)]):
         done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, cwd="/")
         assert done.returncode in (1, 2, 4)  # pytest's own directory may hide the mount altogether
