@@ -159,28 +159,36 @@ def decode_entry(
         key=key if keep_raw else None,
         value=value if keep_raw else None,
     )
-    changes: dict[str, object]
+    words = (first, second, third, fourth, word40)
+    changes = _by_layout(words, direction, flags, layout, value)
+    for name in absent & OPTIONAL_FIELDS:
+        changes[name] = None
+    return replace(entry, **changes)  # type: ignore[arg-type]
+
+
+def _by_layout(
+    words: tuple[int, int, int, int, bytes], direction: Direction, flags: int, layout: Layout, value: bytes
+) -> dict[str, object]:
+    """The fields whose bytes mean something else from version to version."""
+    first, second, third, fourth, word40 = words
+    ifindex = int.from_bytes(word40, "little")
     if layout is Layout.V1_15:
         service = direction is Direction.SVC
-        changes = {
+        return {
             "rx_packets": first,
             "rx_bytes": None if service else second,
             "backend_id": second if service else None,
             "tx_packets": third,
             "tx_bytes": fourth,
-            "ifindex": int.from_bytes(word40, "little"),
+            "ifindex": ifindex,
         }
-    else:
-        changes = {"backend_id": second, "packets": third, "bytes": fourth}
-        if layout is Layout.V1_16:
-            changes["ifindex"] = int.from_bytes(word40, "little")
-        elif flags & CtFlags.DSRInternal and direction is Direction.OUT and any(value[:16]):
-            changes["nat_addr"] = _nat_address(value[:16])
-            changes["nat_port"] = int.from_bytes(word40, "big")
-    for name in absent:
-        if name in OPTIONAL_FIELDS:
-            changes[name] = None
-    return replace(entry, **changes)  # type: ignore[arg-type]
+    found: dict[str, object] = {"backend_id": second, "packets": third, "bytes": fourth}
+    if layout is Layout.V1_16:
+        found["ifindex"] = ifindex
+    elif flags & CtFlags.DSRInternal and direction is Direction.OUT and any(value[:16]):
+        found["nat_addr"] = _nat_address(value[:16])
+        found["nat_port"] = int.from_bytes(word40, "big")
+    return found
 
 
 def encode_value(entry: CtEntry, layout: Layout) -> bytes:

@@ -125,8 +125,9 @@ def _backend_name(row: CtRow) -> str | None:
     return row.names.get(f"backend {backend}") if backend else None
 
 
-def _columns(row_raw: bool) -> tuple[list[Column[CtRow]], list[Column[CtRow]]]:
-    shown: list[Column[CtRow]] = [
+def _shown() -> list[Column[CtRow]]:
+    """What tables show."""
+    return [
         Column("proto", "PROTO", lambda r: r.entry.tuple.proto, lambda r: protocol_name(r.entry.tuple.proto), width=6),
         Column("direction", "DIR", lambda r: r.entry.direction, width=3),
         Column(
@@ -164,6 +165,10 @@ def _columns(row_raw: bool) -> tuple[list[Column[CtRow]], list[Column[CtRow]]]:
         Column("map", "MAP", lambda r: r.entry.map, wide=True),
         Column("node", "NODE", lambda r: r.node, wide=True),
     ]
+
+
+def _hidden(*, raw: bool) -> list[Column[CtRow]]:
+    """What only --fields and --sort know."""
     hidden: list[Column[CtRow]] = [
         Column("proto_name", "PROTO", lambda r: protocol_word(r.entry.tuple.proto)),
         Column("src", "SRC", lambda r: r.entry.tuple.src),
@@ -183,12 +188,12 @@ def _columns(row_raw: bool) -> tuple[list[Column[CtRow]], list[Column[CtRow]]]:
         *(_wide(name, name.upper()) for name in ("last_tx_report", "last_rx_report", "tuple_flags")),
         *(_wide(name, name.upper()) for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")),
     ]
-    if row_raw:
+    if raw:
         hidden += [
             Column("key_hex", "KEY", lambda r: r.entry.key if r.raw else None),
             Column("value_hex", "VALUE", lambda r: r.entry.value if r.raw else None),
         ]
-    return shown, hidden
+    return hidden
 
 
 def _wide(name: str, title: str) -> Column[CtRow]:
@@ -212,7 +217,7 @@ def row_record(row: CtRow, *, raw: bool = False) -> dict[str, object]:
 
 def ct_view(*, raw: bool = False, nodes: bool = False, time_diff: bool = False) -> View[CtRow]:
     """The view of conntrack rows. ``nodes``: several nodes, so say which; ``raw``: bytes as hex too."""
-    shown, hidden = _columns(raw)
+    shown, hidden = _shown(), _hidden(raw=raw)
     if nodes:
         shown = [column for column in shown if column.name != "node"]
         shown.insert(0, Column("node", "NODE", lambda r: r.node))
@@ -230,5 +235,4 @@ def ct_view(*, raw: bool = False, nodes: bool = False, time_diff: bool = False) 
 #: Every field that --fields, --sort know, for completion and help.
 def field_names() -> list[str]:
     """Names of all fields of a conntrack row."""
-    shown, hidden = _columns(True)
-    return [column.name for column in (*shown, *hidden)]
+    return [column.name for column in (*_shown(), *_hidden(raw=True))]
