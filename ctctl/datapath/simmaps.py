@@ -56,8 +56,8 @@ class SimulatedMaps:
                 bpf.set_max_entries(name, _EVENT_BYTES)
             elif name in self._sizes:
                 bpf.set_max_entries(name, self._sizes[name])
-            elif entries > _SPARE_ENTRIES:
-                bpf.set_max_entries(name, _DEFAULT_ENTRIES)
+            else:
+                bpf.set_max_entries(name, min(entries, _DEFAULT_ENTRIES))
 
     def adopt(self, bpf: BpfObject) -> None:
         """Take the maps that a loaded object made, and write the configuration into those."""
