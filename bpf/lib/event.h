@@ -46,11 +46,31 @@ static __always_inline void event_tuple(struct ipv4_ct_tuple *to, const struct p
 	to->flags = 0;
 }
 
-/* Once the headers are known, before anything is translated. */
+/* Has one end of the flow this address, as far as it is given at all? */
+static __always_inline bool event_near(const struct ctctl_trace_ctl *ctl, __be32 saddr, __be32 daddr)
+{
+	return (ctl->mask[0] && ((saddr & ctl->mask[0]) == ctl->addr[0] || (daddr & ctl->mask[0]) == ctl->addr[0])) ||
+	       (ctl->mask[1] && ((saddr & ctl->mask[1]) == ctl->addr[1] || (daddr & ctl->mask[1]) == ctl->addr[1])) ||
+	       (!ctl->mask[0] && !ctl->mask[1]);
+}
+
+/* Once the addresses are known, before anything is translated. Most packets
+ * are of other flows, and most of those are known by it: the rest of the hook
+ * then runs as if nobody listened. What is in a tunnel is not known yet. */
 static __always_inline void event_in(struct pkt *p)
 {
-	if (p->ev)
-		event_tuple(&p->ev->in, p);
+	struct ctctl_trace_ctl *ctl;
+	__u32 zero = 0;
+
+	if (!p->ev)
+		return;
+	ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
+	if (ctl && ctl->filter && ctl->near && p->hook != HOOK_FROM_OVERLAY && p->t.daddr != cfg_node_ip &&
+	    !event_near(ctl, p->t.saddr, p->t.daddr)) {
+		p->ev = NULL;
+		return;
+	}
+	event_tuple(&p->ev->in, p);
 }
 
 static __always_inline void event_lookup(struct pkt *p, enum ctctl_lookup_kind kind, enum ctctl_ct_dir dir)
@@ -162,11 +182,14 @@ static __noinline bool event_followed(const struct ipv4_ct_tuple *t)
 	return bpf_map_lookup_elem(&ctctl_trace_follow, &key);
 }
 
-static __noinline void event_follow(const struct ipv4_ct_tuple *t)
+/* Two CPUs may clear near at once: to the same. */
+static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const struct ipv4_ct_tuple *t)
 {
 	struct ipv4_ct_tuple key = event_canonical(t);
 	__u8 one = 1;
 
+	if (!event_near(ctl, t->saddr, t->daddr))
+		WRITE_ONCE(ctl->near, 0);
 	bpf_map_update_elem(&ctctl_trace_follow, &key, &one, BPF_ANY);
 }
 
@@ -198,8 +221,8 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 		wanted = event_wanted(ctl, &vip, error);
 	}
 	if (wanted && (translated || ev->dsr_port)) {
-		event_follow(&in);
-		event_follow(&out);
+		event_follow(ctl, &in);
+		event_follow(ctl, &out);
 	}
 	return wanted;
 }

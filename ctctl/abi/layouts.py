@@ -721,6 +721,7 @@ class ctctl_trace_ctl(AbiStruct):  # noqa: N801
     mask: Array[Any]
     port: Array[Any]
     proto: int
+    near: int
     pad: Array[Any]
 
     _pack_ = 1
@@ -731,7 +732,8 @@ class ctctl_trace_ctl(AbiStruct):  # noqa: N801
         ("mask", be32 * 2),
         ("port", be16 * 2),
         ("proto", u8),
-        ("pad", u8 * 7),
+        ("near", u8),
+        ("pad", u8 * 6),
     ]
 
 

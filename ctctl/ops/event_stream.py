@@ -15,7 +15,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -35,22 +35,33 @@ LEASE_NS = 3_000_000_000
 _RENEW_NS = 2_000_000_000
 #: An event reaches the ring buffer at most this long after its time was taken, generously.
 _SETTLE_NS = 2_000_000
-_KEY0 = bytes(4)
 LOCK_DIRECTORY = Path("/run/ctctl")
 
 
 @dataclass(frozen=True, slots=True)
 class KernelFilter:
-    """What the hooks compare before they emit anything: two ends in either order, and the protocol."""
+    """What the hooks compare before they emit anything: two ends in either order, and the protocol.
+
+    ``near`` says that every packet of the flow has the address of one end, also before translation, so
+    that hooks may leave packets without one aside at once.
+    """
 
     proto: int
     networks: tuple[IPv4Network | None, IPv4Network | None]
     ports: tuple[int, int]
+    near: bool = False
 
     @classmethod
     def of(cls, flow: FlowSpec) -> KernelFilter:
         """The filter that lets exactly the packets between the ends of ``flow`` through."""
         return cls(flow.proto or 0, flow.networks, flow.ports)
+
+    def covers(self, key: bytes) -> bool:
+        """Whether a tuple has the address of one of the ends, as far as they are given (``event_near`` of event.h)."""
+        flow = layouts.ipv4_ct_tuple.from_buffer_copy(key)
+        given = [network for network in self.networks if network is not None]
+        addresses = (IPv4Address(flow.saddr), IPv4Address(flow.daddr))
+        return not given or any(address in network for network in given for address in addresses)
 
     @property
     def selective(self) -> bool:
@@ -110,8 +121,12 @@ class _NodeStream:
     def renew(self, now_ns: int) -> None:
         self._control[:8] = (now_ns + LEASE_NS).to_bytes(8, "little")
 
-    def follow(self, key: bytes) -> None:
+    def follow(self, key: bytes, *, near: bool) -> None:
         self._follow.update(key, b"\1")
+        if not near:
+            words = layouts.ctctl_trace_ctl.from_buffer(self._control)
+            words.near = 0
+            del words
 
     def fileno(self) -> int:
         """Readable when events are waiting."""
@@ -140,6 +155,7 @@ def control_words(kernel_filter: KernelFilter | None) -> layouts.ctctl_trace_ctl
         return words
     words.filter = 1
     words.proto = kernel_filter.proto
+    words.near = kernel_filter.near
     for side in (0, 1):
         network = kernel_filter.networks[side]
         if network is not None:
@@ -243,8 +259,9 @@ class EventStream:
 
     def follow(self, key: bytes) -> None:
         """Let packets of this canonical ``ipv4_ct_tuple`` through on every node."""
+        near = self._filter is not None and self._filter.covers(key)
         for stream in self._streams:
-            stream.follow(key)
+            stream.follow(key, near=near)
 
     def read(self, timeout_s: float, *, last: bool = False) -> list[HookEvent]:
         """Wait up to ``timeout_s`` for events; those that are complete, oldest first. Renews the lease.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from ctctl.abi import layouts
@@ -141,7 +141,7 @@ def filter_of(flow: FlowSpec, directories: Sequence[Path]) -> KernelFilter:
     to the VIP. Where one end is a service the hooks therefore compare the other end only, and the rest is
     decided by translation as the events tell it.
     """
-    exact = KernelFilter.of(flow)
+    exact = replace(KernelFilter.of(flow), near=not _may_be_translated_to(flow, directories))
     for side in (0, 1):
         network, other = flow.networks[side], flow.networks[1 - side]
         if network is None or network.prefixlen != 32 or other is None:
@@ -153,13 +153,31 @@ def filter_of(flow: FlowSpec, directories: Sequence[Path]) -> KernelFilter:
     return exact
 
 
+def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
+    """Whether packets that have neither end's address can become the flow's: only one end is given, a backend."""
+    given = [network for network in flow.networks if network is not None]
+    if len(given) != 1:
+        return False
+    addresses = (
+        IPv4Address(layouts.lb4_backend.from_buffer_copy(value).address)
+        for directory in directories
+        for _, value in _records(directory / "cilium_lb4_backends_v3")
+    )
+    return any(address in given[0] for address in addresses)
+
+
 def _is_frontend(address: IPv4Network, directories: Sequence[Path]) -> bool:
     wanted = address.network_address.packed
-    for directory in directories:
-        try:
-            with Map.open_pinned(directory / "cilium_lb4_services_v2", read_only=True) as services:
-                if any(key[:4] == wanted for key, _ in services.items()):
-                    return True
-        except NotFoundError:
-            continue
-    return False
+    return any(
+        key[:4] == wanted for directory in directories for key, _ in _records(directory / "cilium_lb4_services_v2")
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """The records of a pinned table; none where it is not there."""
+    try:
+        table = Map.open_pinned(path, read_only=True)
+    except NotFoundError:
+        return
+    with table:
+        yield from table.items()

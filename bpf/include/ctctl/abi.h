@@ -443,7 +443,8 @@ struct ctctl_trace_ctl {
 	__be32 mask[2];
 	__be16 port[2];                 /* 0: any */
 	__u8   proto;                   /* 0: any */
-	__u8   pad[7];
+	__u8   near;                    /* 1: every packet of the flow has the address of one end; hooks may clear it */
+	__u8   pad[6];
 };
 _Static_assert(sizeof(struct ctctl_trace_ctl) == 40, "ctctl_trace_ctl");
 
