@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ctctl.model.ct_report import Change, CtEventKind
 from ctctl.model.entry import CtFlags, CtState
+from ctctl.render.schema_gc import GC_SCHEMAS
 from ctctl.render.schema_lab import LAB_SCHEMAS
 from ctctl.render.schema_trace import TRACE_SCHEMAS
 from ctctl.render.schema_words import (
@@ -341,7 +342,7 @@ _NODE = {
     ),
 }
 #: By schema name, in the order of the commands in ``ctctl --help``.
-SCHEMAS: dict[str, Schema] = {**_CT, **_TABLES, **TRACE_SCHEMAS, **_NODE, **LAB_SCHEMAS}
+SCHEMAS: dict[str, Schema] = {**_CT, **_TABLES, **TRACE_SCHEMAS, **_NODE, **GC_SCHEMAS, **LAB_SCHEMAS}
 
 
 def whole() -> Schema:

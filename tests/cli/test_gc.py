@@ -216,6 +216,38 @@ def test_explain_says_why(node: TableDir) -> None:
     assert second["why"] == "7000 s left of service-tcp"
 
 
+def test_everything_in_json_has_a_schema(node: TableDir, tmp_path: Path) -> None:
+    import jsonschema
+
+    from ctctl.render.schemas import SCHEMAS
+
+    audit, undo = tmp_path / "audit", tmp_path / "undo"
+    workload = Path(__file__).resolve().parents[2] / "examples/workload.yaml"
+    commands = (
+        ("gc", "--dry-run", "--from", node.path, *AT),
+        ("gc", "--explain", "--from", node.path, *AT),
+        ("gc", "--from", node.path, *AT, "--audit", audit, "--undo", undo),
+        ("gc", "undo", undo, "--from", node.path, "--yes"),
+        ("gc", "simulate", workload, "--for", "2m"),
+        ("sizing", workload, "--for", "2m"),
+        ("doctor", "--from", node.path, "--now", NOW),
+    )
+    for command in commands:
+        for form in ("json", "jsonl"):
+            if command[:2] == ("gc", "--from"):
+                undo.unlink(missing_ok=True)
+            if command[:2] == ("gc", "undo") and form == "jsonl":
+                out = ctctl(*command, "--dry-run", "-o", form).stdout
+            else:
+                out = ctctl(*command, "-o", form).stdout
+            documents = [json.loads(out)] if form == "json" else [json.loads(line) for line in out.splitlines()]
+            for found in documents:
+                jsonschema.validate(found, SCHEMAS[found["schema"]])
+    for line in audit.read_text().splitlines():
+        jsonschema.validate(json.loads(line), SCHEMAS["ctctl/gc-audit/v1"])
+    jsonschema.validate(json.loads(undo.read_text().splitlines()[0]), SCHEMAS["ctctl/gc-undo/v1"])
+
+
 def test_missing_tables_are_one_line(tmp_path: Path) -> None:
     done = ctctl("gc", "--dry-run", "--from", tmp_path)
     assert done.returncode == 1
