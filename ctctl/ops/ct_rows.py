@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from ctctl.decode.ct import LAYOUT_LACKS
+from ctctl.decode.ct import LAYOUT_LACKS, decode_entry
 from ctctl.model.entry import Layout
 from ctctl.model.row import CtRow
 from ctctl.query.filter import Filter
@@ -24,9 +25,10 @@ def row_of(table: CtTable, columns: CtColumns, index: int, names: Mapping[str, s
     return CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, names)
 
 
-def matching(table: CtTable, wanted: Filter) -> Iterator[CtColumns]:
+def matching(table: CtTable, wanted: Filter, *, scanned: bool = False) -> Iterator[CtColumns]:
     """The table's entries that the filter wants, batch by batch; live tables are filtered in the kernel.
 
+    ``scanned``: the kernel was asked already, in vain.
     Raises UsageError if the filter needs a now that is unknown.
     """
     from ctctl.query.predicate import mask_of
@@ -34,7 +36,7 @@ def matching(table: CtTable, wanted: Filter) -> Iterator[CtColumns]:
     predicate = wanted.bind(table.context())
     if predicate is False:
         return
-    if predicate is not True and table.live is not None:
+    if predicate is not True and table.live is not None and not scanned:
         from ctctl.source.scan import scan
 
         found = scan(table, predicate)
@@ -83,19 +85,36 @@ def rows(
     """
     known = names or {}
     slot = _sort_slot(source, sort)
-    if limit and slot is not None and sort is not None:
-        for table, columns in _first(source, wanted, slot, limit, descending=sort.startswith("-")):
-            yield from (row_of(table, columns, index, known) for index in range(len(columns)))
+    best = (slot, limit, sort.startswith("-")) if limit and slot is not None and sort is not None else None
+    found = (row for table in source.tables for row in _table_rows(table, wanted, known, best))
+    yield from found if sort is not None else islice(found, limit)
+
+
+def _table_rows(
+    table: CtTable, wanted: Filter, names: Mapping[str, str], best: tuple[str, int, bool] | None
+) -> Iterator[CtRow]:
+    """The rows of one table, or those that can be among the ``best`` (slot, how many, descending).
+
+    What the kernel has filtered is decoded one by one, without numpy.
+    """
+    records = _found_by_kernel(table, wanted)
+    if records is not None:
+        for key, value in records:
+            entry = decode_entry(key, value, table.layout, table.name, absent=table.absent)
+            yield CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, names)
         return
-    left = limit if sort is None else None
-    for table in source.tables:
-        for columns in matching(table, wanted):
-            count = len(columns) if left is None else min(left, len(columns))
-            yield from (row_of(table, columns, index, known) for index in range(count))
-            if left is not None:
-                left -= count
-                if left <= 0:
-                    return
+    batches = matching(table, wanted, scanned=True)
+    for columns in batches if best is None else _best(batches, *best):
+        yield from (row_of(table, columns, index, names) for index in range(len(columns)))
+
+
+def _found_by_kernel(table: CtTable, wanted: Filter) -> list[tuple[bytes, bytes]] | None:
+    predicate = wanted.bind(table.context())
+    if isinstance(predicate, bool) or table.live is None:
+        return None
+    from ctctl.source.scan import scan_records
+
+    return scan_records(table, predicate)
 
 
 def _sort_slot(source: Source, sort: str | None) -> str | None:
@@ -110,10 +129,8 @@ def _sort_slot(source: Source, sort: str | None) -> str | None:
     return _SORT_SLOTS[name]
 
 
-def _first(
-    source: Source, wanted: Filter, slot_name: str, limit: int, *, descending: bool
-) -> Iterator[tuple[CtTable, CtColumns]]:
-    """Per table the entries that can be among the first ``limit`` of all by one slot."""
+def _best(batches: Iterator[CtColumns], slot_name: str, limit: int, descending: bool) -> Iterator[CtColumns]:
+    """Of all batches the entries that can be among the first ``limit`` by one slot."""
     import numpy as np
 
     from ctctl.decode.columns import Slot
@@ -129,16 +146,15 @@ def _first(
             return columns
         return columns.select(np.argpartition(rank(columns), limit - 1)[:limit])
 
-    for table in source.tables:
-        kept: CtColumns | None = None
-        for columns in matching(table, wanted):
-            candidates = columns
-            if kept is not None and len(kept) == limit:
-                candidates = columns.select(rank(columns) < rank(kept).max())
-            candidates = best(candidates)
-            kept = candidates.copy() if kept is None else best(_joined(kept, candidates))
-        if kept is not None:
-            yield table, kept
+    kept: CtColumns | None = None
+    for columns in batches:
+        candidates = columns
+        if kept is not None and len(kept) == limit:
+            candidates = columns.select(rank(columns) < rank(kept).max())
+        candidates = best(candidates)
+        kept = candidates.copy() if kept is None else best(_joined(kept, candidates))
+    if kept is not None:
+        yield kept
 
 
 def _joined(first: CtColumns, second: CtColumns) -> CtColumns:

@@ -164,11 +164,25 @@ class Lines:
         """All lines, without the padding."""
         columns = [words_of(piece) if isinstance(piece, bytes) else piece for piece in self._pieces]
         widths = [column.shape[-1] for column in columns]
-        # bytes.translate drops NULs faster than a mask does, and from a bytearray without another copy.
-        store = bytearray(self._count * sum(widths) * 4)
+        # bytearray.translate drops NULs faster than a mask does; the memory is used again and again,
+        # because fresh pages would cost as much as the formatting.
+        store = _sized(self._count * sum(widths) * 4)
         matrix = np.frombuffer(store, np.uint32).reshape(self._count, -1)
         at = 0
         for column, width in zip(columns, widths, strict=True):
             matrix[:, at : at + width] = column
             at += width
+        del matrix
         return store.translate(None, b"\0")
+
+
+_store = bytearray()
+
+
+def _sized(size: int) -> bytearray:
+    """The one buffer of this module, resized. Only one formatter uses it at a time."""
+    if len(_store) > size:
+        del _store[size:]
+    elif len(_store) < size:
+        _store.extend(bytes(size - len(_store)))
+    return _store

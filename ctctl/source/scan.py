@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ctctl
+from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import CtctlError
 from ctctl.kernel.object import BpfObject
 from ctctl.query.predicate import PROGRAM_LIMIT, Predicate, program_of
@@ -44,8 +45,8 @@ def _open(table: CtTable, job: str) -> BpfObject:
     return scanner
 
 
-def scan(table: CtTable, predicate: Predicate, room: int = ROOM) -> CtColumns | None:
-    """The entries for which ``predicate`` holds, found inside the kernel; None: read by batches instead."""
+def scan_records(table: CtTable, predicate: Predicate, room: int = ROOM) -> list[tuple[bytes, bytes]] | None:
+    """Keys and values for which ``predicate`` holds, found inside the kernel; None: read by batches instead."""
     program = program_of(predicate)
     if program is None or table.live is None:
         return None
@@ -65,17 +66,26 @@ def scan(table: CtTable, predicate: Predicate, room: int = ROOM) -> CtColumns | 
         return None
 
 
-def _collect(table: CtTable, scanner: BpfObject, matched: int) -> CtColumns:
+def _collect(table: CtTable, scanner: BpfObject, matched: int) -> list[tuple[bytes, bytes]]:
+    size = KEY_SIZE[table.family]
+    with scanner.map("ctscan_found").mmap() as found:
+        raw = bytes(found[: matched * _FOUND_SIZE])
+    return [(raw[at : at + size], raw[at + _KEY_ROOM : at + _FOUND_SIZE]) for at in range(0, len(raw), _FOUND_SIZE)]
+
+
+def scan(table: CtTable, predicate: Predicate, room: int = ROOM) -> CtColumns | None:
+    """The same as columns."""
+    records = scan_records(table, predicate, room)
+    if records is None:
+        return None
     import numpy as np
 
     from ctctl.decode.columns import CtColumns
-    from ctctl.decode.ct import KEY_SIZE
 
-    found = np.frombuffer(scanner.map("ctscan_found").mmap(), np.uint8)[: matched * _FOUND_SIZE].reshape(
-        -1, _FOUND_SIZE
-    )
-    keys = found[:, : KEY_SIZE[table.family]].copy()
-    return CtColumns(keys, found[:, _KEY_ROOM:].copy(), table.layout)
+    keys = np.frombuffer(b"".join(key for key, _ in records), np.uint8)
+    values = np.frombuffer(b"".join(value for _, value in records), np.uint8)
+    shape = (len(records), KEY_SIZE[table.family])
+    return CtColumns(keys.reshape(shape), values.reshape(len(records), VALUE_SIZE), table.layout)
 
 
 #: struct ctscan_stats: entries, proto, direction/related/state/expired, flags, three histograms.
