@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctctl.cli.groups import OutputArgs, grouped
+from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import (
+    ClockOpt,
     ColorOpt,
     DryRunOpt,
     FieldsOpt,
@@ -45,10 +46,16 @@ class Engine(StrEnum):
 
 TablesOpt = Annotated[
     str,
-    typer.Option("--from", metavar="SRC", help="auto, a bpffs directory or a pinned map.", rich_help_panel="Source"),
+    typer.Option(
+        "--from",
+        metavar="SRC",
+        help="auto, a bpffs directory or a pinned map; a dry run takes any source.",
+        rich_help_panel="Source",
+    ),
 ]
 NowOption = Annotated[
-    int | None, typer.Option("--now", metavar="T", help="Expire as of this second of the tables' clock.", hidden=True)
+    int | None,
+    typer.Option("--now", metavar="T", help="Expire as of this time of the tables' clock.", rich_help_panel="Source"),
 ]
 
 
@@ -85,6 +92,7 @@ def gc(
     node: NodeOpt = None,
     only: MapOpt = None,
     now: NowOption = None,
+    clock: ClockOpt = None,
     yes: YesOpt = False,
     allow_foreign: ForeignOpt = False,
     output: OutputOpt = Format.table,
@@ -125,6 +133,9 @@ def gc(
         only=only,
         allow_foreign=allow_foreign,
     )
+    if options.dry_run and interval is None and endpoint is None and _is_file(source):
+        _preview(SourceArgs(source, node, only, now, clock), out, explain=explain)
+        return
     path = locate(source, node)
     if metrics is not None and interval is None:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
@@ -136,6 +147,25 @@ def gc(
         _keep_running(path, options, out, interval=interval, metrics=metrics, yes=yes)
     else:
         _run_once(path, options, yes, out)
+
+
+def _is_file(source: str) -> bool:
+    """Whether ``--from`` names something other than tables of this machine."""
+    from ctctl.kernel.bpffs import is_bpffs
+
+    return source != "auto" and (source in ("-", "nf") or (Path(source).exists() and not is_bpffs(source)))
+
+
+def _preview(where: SourceArgs, out: Any, *, explain: bool) -> None:
+    from ctctl.cli.report import opened
+    from ctctl.ops.gc import preview
+    from ctctl.render.gc import write_explanations, write_report
+
+    with opened(where) as tables:
+        if explain:
+            write_explanations(preview.explanations(tables), out, sys.stdout)
+        else:
+            write_report(preview.preview(tables), out, sys.stdout, sys.stderr)
 
 
 def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:

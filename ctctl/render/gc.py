@@ -133,7 +133,7 @@ def summary(report: Report) -> list[str]:
 def _ratio(report: Report) -> float:
     if not report.dry_run:
         return report.ratio
-    return max((table.expired / table.max_entries for table in report.tables), default=0.0)
+    return max((table.expired / table.max_entries for table in report.tables if table.max_entries), default=0.0)
 
 
 def write_explanations(rows: list[Explanation], options: OutputOptions, stream: TextIO) -> None:

@@ -248,10 +248,26 @@ def test_everything_in_json_has_a_schema(node: TableDir, tmp_path: Path) -> None
     jsonschema.validate(json.loads(undo.read_text().splitlines()[0]), SCHEMAS["ctctl/gc-undo/v1"])
 
 
+def test_dry_run_of_a_snapshot_is_that_of_its_table(node: TableDir, tmp_path: Path) -> None:
+    snapshot = tmp_path / "tables.ctctl"
+    assert ctctl("ct", "export", snapshot, "--from", node.path, *AT).returncode == 0
+    for more in ((), ("--explain",)):
+        live, stored = (
+            json.loads(ctctl("gc", "--dry-run", *more, "--from", where, *AT, "-o", "json").stdout)
+            for where in (node.path, snapshot)
+        )
+        for key in ("rows", "alive", "expired", "next_interval_s", "classes"):
+            assert live.get(key) == stored.get(key)
+    refused = ctctl("gc", "--from", snapshot, "--yes")
+    assert refused.returncode == 1
+    assert "no conntrack table is pinned" in refused.stderr
+
+
 def test_missing_tables_are_one_line(tmp_path: Path) -> None:
-    done = ctctl("gc", "--dry-run", "--from", tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith("ctctl: no conntrack table is pinned at")
+    for more in ((), ("--dry-run",), ("--explain",)):
+        done = ctctl("gc", *more, "--from", tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert str(tmp_path) in done.stderr
 
 
 def test_wrong_layout_is_one_line(tmp_path: Path) -> None:

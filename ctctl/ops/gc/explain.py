@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -45,13 +46,18 @@ def state_of(flags: int) -> CtState:
 
 
 def explain(table: Table, now: int) -> list[Explanation]:
-    """The classes of one table, those that go first, the biggest first. Reads only."""
+    """The classes of one live table. Reads only."""
+    return explain_rows(table.name, ((batch.keys, batch.values) for batch in table.map.batches()), now)
+
+
+def explain_rows(name: str, rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], now: int) -> list[Explanation]:
+    """The classes of the entries in ``rows`` (keys, values), those that go first, the biggest first."""
     found: dict[int, Explanation] = {}
-    for batch in table.map.batches():
-        for number, count, low, high in _groups(batch.keys, batch.values, now):
+    for keys, values in rows:
+        for number, count, low, high in _groups(keys, values, now):
             known = found.get(number)
             if known is None:
-                found[number] = _explanation(table.name, number, count, low, high)
+                found[number] = _explanation(name, number, count, low, high)
             else:
                 found[number] = replace(
                     known,
