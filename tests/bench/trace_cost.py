@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,19 @@ from ctctl.lab.cluster import down, up
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.ops.event_stream import KernelFilter, control_words
 from ctctl.packet.text import parse_flow_text
-from tests.bench.packet_cost import OBJECTS, PEER, POD, RESULTS, TC_ACT_REDIRECT, datapath, empty_program, frame
+from tests.bench.packet_cost import OBJECTS, PEER, POD, RESULTS, datapath, empty_program, frame
 
 OTHER_FLOW = "tcp 192.0.2.1 > 192.0.2.2:80"
+TC_ACT_REDIRECT = 7
 FOREVER = (1 << 64) - 1
 VIP = "172.190.0.17"
 #: Where the SYN and the SYN-ACK of a DSR connection are seen.
 HOOKS = {"S": ("from_netdev", "from_overlay", "to_container"), "SA": ("from_container", "to_netdev")}
 
 
-def control(until_ns: int) -> bytes:
-    words = control_words(KernelFilter.of(parse_flow_text(OTHER_FLOW)))
+def control(until_ns: int, near: bool = True) -> bytes:
+    """A listener for another flow. ``near``: what the command writes, save for a backend alone as the flow's end."""
+    words = control_words(replace(KernelFilter.of(parse_flow_text(OTHER_FLOW)), near=near))
     words.until_ns = until_ns
     return bytes(words)
 
@@ -65,15 +68,17 @@ def program_costs(repeat: int, rounds: int, clang: str) -> dict[str, Any]:
         program("from_container").test_run(syn)
         trace_ctl = _trace_control(program("from_container"))
         cases = [
-            ("from_container, nobody listens", program("from_container"), packet, 0),
-            ("from_container, another flow is traced", program("from_container"), packet, FOREVER),
-            ("to_container, nobody listens", program("to_container"), reply, 0),
-            ("to_container, another flow is traced", program("to_container"), reply, FOREVER),
-            ("probe, another flow", probe.program("probe_ingress"), packet, 0),
+            ("from_container, nobody listens", program("from_container"), packet, control(0)),
+            ("from_container, another flow is traced", program("from_container"), packet, control(FOREVER)),
+            ("from_container, same address, other port", program("from_container"), packet, control(FOREVER, False)),
+            ("to_container, nobody listens", program("to_container"), reply, control(0)),
+            ("to_container, another flow is traced", program("to_container"), reply, control(FOREVER)),
+            ("to_container, same address, other port", program("to_container"), reply, control(FOREVER, False)),
+            ("probe, another flow", probe.program("probe_ingress"), packet, control(0)),
         ]
         for _ in range(rounds):
-            for name, target, data, until in cases:
-                trace_ctl.update(bytes(4), control(until))
+            for name, target, data, words in cases:
+                trace_ctl.update(bytes(4), words)
                 floor = per_run_ns(empty, data, repeat)
                 measured.setdefault(name, []).append(per_run_ns(target, data, repeat) - floor)
         trace_ctl.close()
@@ -109,19 +114,15 @@ def in_lab(lab: Topology, member: str, *words: str) -> list[str]:
     return ["ip", "netns", "exec", lab.netns(member), *words]
 
 
-def blast(lab: Topology, seconds: int, curls: bool) -> tuple[float, int]:
-    """Packets a second that arrived, and how many curls were made meanwhile."""
-    command = in_lab(
-        lab, "pod1", "iperf3", "-c", "10.64.1.36", "-p", "5301", "-u", "-b", "0", "-l", "64", "-t", str(seconds), "-J"
-    )
+def blast(lab: Topology, seconds: int, bits_per_s: int) -> tuple[float, int]:
+    """Packets of 64 bytes a second that arrived (0: at full speed), and how many curls were made meanwhile."""
+    options = ("-u", "-b", str(bits_per_s), "-l", "64", "-t", str(seconds), "-J")
+    command = in_lab(lab, "pod1", "iperf3", "-c", "10.64.1.36", "-p", "5301", *options)
+    curl = in_lab(lab, CLIENT, "curl", "-s", "-m", "5", f"http://{VIP}/")
     sender = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     made = 0
     while sender.poll() is None:
-        if curls:
-            done = subprocess.run(
-                in_lab(lab, CLIENT, "curl", "-s", "-m", "5", f"http://{VIP}/"), capture_output=True, check=False
-            )
-            made += done.returncode == 0
+        made += subprocess.run(curl, capture_output=True, check=False).returncode == 0
         time.sleep(0.1)
     assert sender.stdout is not None
     total = json.load(sender.stdout)["end"]["sum"]
@@ -134,31 +135,34 @@ def lab_costs(rounds: int, seconds: int) -> dict[str, Any]:
     server = subprocess.Popen(in_lab(lab, "pod3", "iperf3", "-s", "-p", "5301"), stdout=subprocess.DEVNULL)
     try:
         time.sleep(0.5)
-        quiet, traced, missing, made, lost = [], [], 0, 0, ""
-        for number in range(2 * rounds):
-            # Alternating, and the order turned round from pair to pair, against drift.
-            tracing = (number % 2 == 1) ^ (number // 2 % 2 == 1)
-            trace = Traced(lab) if tracing else None
-            rate, curls = blast(lab, seconds, curls=True)
-            (traced if trace else quiet).append(rate)
-            if trace is not None:
-                events, last = trace.stop()
-                missing += _missing(events, curls)
-                made, lost = made + curls, f"{lost} {last}".strip()
-        return {
-            "packets_per_s": {
-                "not traced": round(statistics.median(quiet)),
-                "traced": round(statistics.median(traced)),
-            },
-            "ratio": round(statistics.median(t / q for t, q in zip(traced, quiet, strict=True)), 3),
-            "curls": made,
-            "events_missing": missing,
-            "summary": lost,
-        }
+        rates = {"100,000 packets/s offered": 100_000 * 64 * 8, "full speed": 0}
+        return {name: compare(lab, rounds, seconds, bits) for name, bits in rates.items()}
     finally:
         server.terminate()
         server.wait()
         down(lab)
+
+
+def compare(lab: Topology, rounds: int, seconds: int, bits_per_s: int) -> dict[str, Any]:
+    """The same traffic with and without a trace beside it, in turn."""
+    quiet, traced, missing, made, lost = [], [], 0, 0, 0
+    for number in range(2 * rounds):
+        # The order is turned round from pair to pair, against drift.
+        trace = Traced(lab) if (number % 2 == 1) ^ (number // 2 % 2 == 1) else None
+        rate, curls = blast(lab, seconds, bits_per_s)
+        (traced if trace else quiet).append(rate)
+        if trace is not None:
+            events, last = trace.stop()
+            missing += _missing(events, curls)
+            made += curls
+            lost += not last.endswith("none lost")
+    return {
+        "packets_per_s": {"not traced": round(statistics.median(quiet)), "traced": round(statistics.median(traced))},
+        "ratio": round(statistics.median(t / q for t, q in zip(traced, quiet, strict=True)), 3),
+        "curls": made,
+        "events_missing": missing,
+        "rounds_with_lost_events": lost,
+    }
 
 
 def _missing(events: list[dict[str, Any]], curls: int) -> int:
