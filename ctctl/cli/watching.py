@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ctctl.ops.ct_top import By
     from ctctl.ops.ct_watch import Marked
     from ctctl.query import Filter
+    from ctctl.render.watch import Screen
     from ctctl.source.base import Source
 
 _MARKS = {"new": "+", "closing": "~", "gone": "-", "": " "}
@@ -23,6 +24,12 @@ _MARKS = {"new": "+", "closing": "~", "gone": "-", "": " "}
 
 def _height() -> int | None:
     return shutil.get_terminal_size().lines - 1 if sys.stdout.isatty() else None
+
+
+def _screen() -> Screen:
+    from ctctl.render.watch import Screen
+
+    return Screen(sys.stdout, _height(), shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
 
 
 def _check(source: Source, options: OutputOptions) -> None:
@@ -37,10 +44,9 @@ def watch_list(
 ) -> None:
     """``ct list --watch`` until interrupted. JSON lines say only what changed."""
     from ctctl.ops.ct_watch import Watch
-    from ctctl.render.watch import Screen
 
     _check(source, options)
-    screen = Screen(sys.stdout, _height())
+    screen = _screen()
     limit = options.limit
     if limit is None and sys.stdout.isatty():
         limit = max((_height() or 25) - 2, 1)
@@ -99,10 +105,9 @@ def watch_top(
     from ctctl.ops.ct_names import names_of
     from ctctl.ops.ct_top import top
     from ctctl.render.ct_reports import top_view
-    from ctctl.render.watch import Screen
 
     _check(source, options)
-    screen, names = Screen(sys.stdout, _height()), names_of(source)
+    screen, names = _screen(), names_of(source)
     before: dict[str, int] | None = None
     last = time.monotonic()
     while rounds is None or rounds > 0:

@@ -9,10 +9,11 @@ from typing import TextIO
 class Screen:
     """Lines on a terminal, or one block after the other where the stream is none."""
 
-    def __init__(self, stream: TextIO, height: int | None = None) -> None:
+    def __init__(self, stream: TextIO, height: int | None = None, width: int | None = None) -> None:
         self._stream = stream
         self._terminal = stream.isatty()
         self._height = height
+        self._width = width
         self._shown: list[str] | None = None
 
     def show(self, lines: Sequence[str]) -> int:
@@ -21,7 +22,8 @@ class Screen:
             self._stream.write("".join(line + "\n" for line in lines) + "\n")
             self._stream.flush()
             return len(lines)
-        visible = list(lines[: self._height]) if self._height else list(lines)
+        # A line that wraps would shift all below it: the terminal's width cuts it.
+        visible = [line[: self._width] for line in lines[: self._height]]
         written = 0
         parts: list[str] = []
         if self._shown is None:

@@ -19,8 +19,10 @@ class Terminal(io.StringIO):
 
 def test_only_changed_lines_are_written_again() -> None:
     terminal = Terminal()
-    screen = Screen(terminal, height=3)
-    assert screen.show(["head", "a", "b", "cut off"]) == 3
+    screen = Screen(terminal, height=3, width=10)
+    assert screen.show(["head", "a", "b" * 50, "cut off"]) == 3
+    assert "b" * 10 in terminal.getvalue()
+    assert "b" * 11 not in terminal.getvalue()
     terminal.truncate(0)
     assert screen.show(["head", "a", "c"]) == 1
     assert "c" in terminal.getvalue()
