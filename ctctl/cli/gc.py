@@ -28,6 +28,7 @@ from ctctl.cli.options import (
 from ctctl.cli.predicting import ForOpt, FromOption, PcapOpt, SetOpt, WorkloadArgument, seconds_of, workloads
 from ctctl.cli.predicting import NowOption as DumpTime
 from ctctl.errors import UsageError
+from ctctl.model.clock import parse_clock
 from ctctl.render.output import ColorMode, Format
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def gc(
         engine=EngineName(engine.value),
         dry_run=dry_run or explain,
         now=now,
+        clock=parse_clock(clock) if clock is not None else None,
         rate=rate,
         endpoint=endpoint,
         orphans=orphans,

@@ -93,6 +93,44 @@ def test_foreign_tables_need_the_flag_and_yes(tmp_path: Path) -> None:
         assert contents(table) == {}
 
 
+def test_a_foreign_table_is_read_with_its_own_clock(tmp_path: Path) -> None:
+    from ctctl.kernel.clock import jiffies_units, monotonic_s
+
+    units = jiffies_units()
+    if units is None:
+        pytest.skip("this kernel does not show jiffies")
+    with table_dir(tmp_path, own=False) as cilium:
+        table = cilium.create("cilium_ct4_global")
+        for i in range(20):
+            times = {"lifetime": units + (50 if i % 2 else -50), "last_tx_report": units - 60 + i}
+            table.update(key4("10.0.0.1", 1 + i, "10.0.0.2", 80), entry(**times))
+        for more in ((), ("--clock", "jiffies:250"), ("--clock", "jiffies:1000")):
+            plan = json.loads(ctctl("gc", "--dry-run", *more, "--from", cilium.path, "-o", "json").stdout)
+            assert (plan["expired"], plan["alive"]) == (10, 10)
+            assert abs(plan["now"] - jiffies_units()) < 40
+        # Reports of no clock at all: nothing may be deleted on a guess.
+        for key in contents(table):
+            table.update(key, entry(lifetime=5, last_tx_report=monotonic_s() + 77_777_777))
+        refused = ctctl("gc", "--from", cilium.path, "--allow-foreign", "--yes")
+        assert (refused.returncode, len(contents(table))) == (1, 20), refused.stderr
+        assert "--clock" in refused.stderr
+
+
+def test_endpoint_by_the_name_it_was_loaded_with(node: TableDir) -> None:
+    from ctctl.datapath.record import MAP_NAME, NodeRecord, write_record
+
+    words = {"netns": None, "netns_inode": 0, "attach": "tcx", "tunnel": "bpf", "device": "eth0", "slots": ()}
+    record = NodeRecord("n", **words, file_path="", file_text="", endpoints={"10.64.9.9": "pod9"})
+    write_record(node.path / MAP_NAME, record)
+    key = key4("10.64.9.9", 1, "10.64.0.2", 80)
+    node.maps["cilium_ct4_global"].update(key, entry(lifetime=NOW + 50))
+    done = ctctl("gc", "--from", node.path, "--endpoint", "pod9", "--yes", "-o", "json")
+    assert (done.returncode, json.loads(done.stdout)["deleted"]) == (0, 1), done.stderr
+    assert key not in contents(node.maps["cilium_ct4_global"])
+    unknown = ctctl("gc", "--from", node.path, "--endpoint", "pod8", "--yes")
+    assert "it knows pod9" in unknown.stderr
+
+
 def test_a_terminal_is_asked(node: TableDir) -> None:
     leader, follower = pty.openpty()
     with os.fdopen(leader, "wb", buffering=0) as keyboard:

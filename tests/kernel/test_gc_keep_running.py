@@ -16,10 +16,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ctctl.abi import layouts
+from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.model.gc import Report
 from ctctl.ops.gc.keep_running import FullSignal, keep_running
-from ctctl.ops.gc.run import GcOptions, monotonic_s
+from ctctl.ops.gc.run import GcOptions
 from ctctl.ops.gc.schedule import Schedule
 from ctctl.ops.metrics.serve import scrape
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from ctctl.datapath.record import MAP_NAME, read_record
 from ctctl.errors import CtctlError, KernelError, NotFoundError
+from ctctl.model.clock import Clock
 from ctctl.model.gc import EngineName, Explanation, Report, TableReport
 from ctctl.ops.gc import batch, interval, orphans, perkey, walk
 from ctctl.ops.gc.audit import recording
+from ctctl.ops.gc.clock import now_of
 from ctctl.ops.gc.explain import explain
 from ctctl.ops.gc.job import BATCH_SIZE, Engine, Job, Recorder
 from ctctl.ops.gc.limit import RateLimit
@@ -32,15 +34,16 @@ ENGINES: dict[EngineName, Engine] = {
 
 @dataclass(frozen=True, slots=True)
 class GcOptions:
-    """What a run is to do. ``now``: None for this machine's monotonic clock; ``rate``: deletions a second.
+    """What a run is to do. ``now``: None for the tables' clock, ``clock``, or the one found.
 
-    ``endpoint`` (an address or a name of the node's record) scrubs instead of collecting;
+    ``rate``: deletions a second; ``endpoint`` (an address or a name of the node's record) scrubs instead of collecting;
     ``interval_s`` is the interval this run was due by, ``elapsed_s`` what passed since the last one.
     """
 
     engine: EngineName = EngineName.BATCH
     dry_run: bool = False
     now: int | None = None
+    clock: Clock | None = None
     rate: float | None = None
     endpoint: str | None = None
     orphans: bool = False
@@ -54,9 +57,10 @@ class GcOptions:
     elapsed_s: float = 0.0
 
 
-def monotonic_s() -> int:
-    """The clock that lifetimes are in (spec/abi.md)."""
-    return int(time.clock_gettime(time.CLOCK_MONOTONIC))
+def _now(tables: TableSet, options: GcOptions) -> tuple[int, list[str]]:
+    if options.now is not None:
+        return options.now, []
+    return now_of(tables, options.clock, dry_run=options.dry_run)
 
 
 @contextlib.contextmanager
@@ -85,11 +89,10 @@ def run(path: Path, options: GcOptions, stop: Stop) -> Report:
 def collect(tables: TableSet, options: GcOptions, stop: Stop) -> Report:
     """One run over open tables. Families run side by side: a slow or failing one takes nothing from the other."""
     started = time.monotonic()
-    now = options.now if options.now is not None else monotonic_s()
+    now, notes = _now(tables, options)
     address = resolve_endpoint(options.endpoint, tables.path) if options.endpoint is not None else None
     families = list(dict.fromkeys(table.family for table in tables.tables))
     rate = options.rate / len(families) if options.rate is not None else None
-    notes: list[str] = []
     with recording(options.audit, options.undo, str(tables.path), now) as recorder:
 
         def job() -> Job:
@@ -195,8 +198,8 @@ def _orphans(tables: TableSet, options: GcOptions, job: Job, notes: list[str]) -
 
 def explanations(path: Path, options: GcOptions) -> list[Explanation]:
     """Why the entries at ``path`` would go or stay, table by table. Reads only."""
-    now = options.now if options.now is not None else monotonic_s()
     with opened(path, replace(options, dry_run=True)) as tables:
+        now, _ = _now(tables, replace(options, dry_run=True))
         return [explanation for table in tables.tables for explanation in explain(table, now)]
 
 

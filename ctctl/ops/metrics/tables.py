@@ -10,9 +10,9 @@ from typing import Any
 
 from ctctl.abi import layouts
 from ctctl.errors import CtctlError
+from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.ops.gc import classes
-from ctctl.ops.gc.run import monotonic_s
 from ctctl.ops.gc.tables import CT_TABLES, family_name
 from ctctl.ops.metrics.library import PREFIX, label_of_map, metric_families
 
