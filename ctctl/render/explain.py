@@ -37,8 +37,6 @@ DROP_SENTENCES: dict[str, str] = {
     "unsupported_l2": "the frame is not Ethernet II",
     "frag_nosupport": "a fragment, and fragments are not tracked here",
     "write_error": "the packet could not be changed: out of memory",
-    "unsupported_l2": "not an Ethernet II frame",
-    "frag_nosupport": "a fragment, and fragments are not tracked here",
 }
 
 _CHOSEN_BY = (
@@ -155,7 +153,7 @@ def _connection(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield "no entry is written"
 
 
-def _node_port(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+def _node_port(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
     if record.why & Why.CREATED:
         yield "the backend is on this node: an OUT entry with NodePort is written, which will translate the reply"
     elif record.why & Why.HIT:
@@ -180,7 +178,7 @@ def _dsr(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield f"the SNAT entry for the replies{vip} is written"
 
 
-def _reverse_dnat(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+def _reverse_dnat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
     if record.why & Why.HIT:
         yield "a reply of a connection that was load balanced here: its source goes back to the VIP"
     else:

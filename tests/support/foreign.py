@@ -32,7 +32,7 @@ def ip(*words: str) -> None:
 
 @dataclass
 class ForeignNet:
-    """Two namespaces joined by a veth pair; the server has a second address and a device ``aside`` that leads nowhere."""
+    """Two namespaces joined by a veth pair; the server's second address and device ``aside`` lead nowhere."""
 
     client: str
     server: str

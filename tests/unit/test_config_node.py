@@ -232,5 +232,5 @@ def test_durations(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "s", "1 0s", "-5s", "1.5s", "10x"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="duration|whole"):
+    with pytest.raises(ValueError, match=r"duration|whole"):
         parse_seconds(text)
