@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +36,7 @@ from ctctl.ops.gc.job import Job  # noqa: E402
 from ctctl.ops.gc.limit import RateLimit  # noqa: E402
 from ctctl.ops.gc.tables import CT_TABLES, Table  # noqa: E402
 from ctctl.ops.predict.fluid import predict  # noqa: E402
+from ctctl.ops.predict.workload import load_document, parse_workload  # noqa: E402
 
 RESULTS = ROOT / "tests/bench/results/predict.json"
 START = 1_000_000
@@ -231,6 +234,21 @@ def _mean(values: list[float] | list[int]) -> int:
     return round(float(np.mean(values)))
 
 
+def fleet() -> dict[str, object]:
+    """What a day of 10,000 nodes with half a million entries costs to predict."""
+    path = ROOT / "examples/workload.yaml"
+    workload = replace(parse_workload(load_document(path), str(path)), nodes=10_000, spread=0.5)
+    wall, cpu = time.monotonic(), time.process_time()
+    predicted = predict(workload, 86400)
+    return {
+        "nodes": workload.nodes,
+        "entries_of_an_average_node": round(sum(table.mean for table in predicted.tables)),
+        "seconds": round(time.monotonic() - wall, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--seconds", type=int, default=400)
@@ -239,7 +257,8 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cases = {name: compare(name, w, asked.seconds, cpus=1) for name, w in CASES.items()}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"simulated_seconds": asked.seconds, "cases": cases}, indent=2) + "\n")
+    found = {"simulated_seconds": asked.seconds, "cases": cases, "fleet": fleet()}
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

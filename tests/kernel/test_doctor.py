@@ -287,3 +287,15 @@ def test_works_on_a_snapshot(node: TableDir, tmp_path: Path) -> None:
     document = json.loads(found.stdout)
     assert [finding["check"] for finding in document["findings"]] == ["identity-0"]
     assert "insertion-failed" in document["sources"][0]["skipped"]
+
+
+def test_works_on_a_sysdump() -> None:
+    (archive,) = (Path(__file__).resolve().parents[1] / "data/samples/archives").glob("cilium-sysdump-*.zip")
+    done = doctor("--from", archive, "-o", "json")
+    document = json.loads(done.stdout)
+    # One of its tables is cut short: partial data comes before findings.
+    assert done.returncode == 5, done.stderr
+    assert {source["node"] for source in document["sources"]} == {"cilium-7xk2p", "cilium-q9fzd", "cilium-wb4nt"}
+    found = {(finding["node"], finding["check"]) for finding in document["findings"]}
+    assert {("cilium-7xk2p", "backend-gone"), ("cilium-wb4nt", "snat-missing")} <= found
+    assert all("needs live tables" in source["skipped"]["table-memory"] for source in document["sources"])

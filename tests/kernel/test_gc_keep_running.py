@@ -271,3 +271,18 @@ def test_a_used_port_is_one_line(node: TableDir) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"ctctl: cannot serve metrics on {address}: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_metrics_of_a_read_only_bpffs(node: TableDir, tmp_path: Path) -> None:
+    """As the DaemonSet of deploy/ mounts it."""
+    mount = tmp_path / "ro"
+    mount.mkdir()
+    subprocess.run(["mount", "--bind", "-o", "ro", node.path.parents[1], mount], check=True)
+    try:
+        where = mount / node.path.relative_to(node.path.parents[1])
+        with pytest.raises(OSError, match="Read-only"):
+            (where / "new").mkdir()
+        samples = families_of(scrape(where))
+        assert value(samples, "ctctl_bpf_map_pressure", map_name="ct4_global") == 400 / 4096
+    finally:
+        subprocess.run(["umount", mount], check=True)
