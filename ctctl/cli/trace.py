@@ -231,7 +231,7 @@ def _live(request: LiveRequest, output: _Output) -> None:
             for traced in events:
                 sink.event(traced.event, traced.connection)
     finally:
-        if picture is not None:
+        if picture is not None and tracer.summary.nodes:
             picture.finish()
         _say_summary(tracer.summary)
 

@@ -218,7 +218,9 @@ class EventStream:
     ) -> None:
         names = list(nodes) or list_nodes(bpffs)
         if not names:
-            raise NotFoundError("no node is loaded: load one with ctctl load -f FILE, or see ctctl lab up")
+            raise NotFoundError(
+                "no node is loaded: ctctl load -f FILE or ctctl lab up; any other datapath: trace --probe"
+            )
         self._filter = kernel_filter
         self._pending: list[_Pending] = []
         self._streams: list[_NodeStream] = []
