@@ -8,7 +8,7 @@ import typer
 
 from ctctl.cli.options import NodeOpt
 
-app = typer.Typer(rich_markup_mode=None, help="Prometheus metrics.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Prometheus metrics.", no_args_is_help=True)
 
 
 @app.callback()
