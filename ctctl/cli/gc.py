@@ -34,7 +34,9 @@ from ctctl.render.output import ColorMode, Format
 if TYPE_CHECKING:
     from ctctl.ops.gc.run import GcOptions
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Collect expired entries, or say what would be collected.")
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, help="Collect expired entries, or say what would be collected."
+)
 
 
 class Engine(StrEnum):
