@@ -108,7 +108,8 @@ def collect(tables: TableSet, options: GcOptions, stop: Stop) -> Report:
         if not reports:
             raise CtctlError("; ".join(notes))
         purged = _orphans(tables, options, job(), notes)
-    ratio = 0.0 if options.dry_run else max(report.ratio for report in reports)
+    if address is not None:
+        notes.append(f"EXPIRED counts the entries of {options.endpoint}, expired or not; the interval is not touched")
     return Report(
         source=str(tables.path),
         engine=options.engine,
@@ -120,15 +121,19 @@ def collect(tables: TableSet, options: GcOptions, stop: Stop) -> Report:
         complete=len(reports) == len(tables.tables) and all(report.complete for report in reports),
         interval_s=options.interval_s,
         next_interval_s=interval.next_interval(
-            options.interval_s, _would_be(reports) if options.dry_run else ratio, actual_s=options.elapsed_s
+            options.interval_s, _ratio(reports, options), actual_s=options.elapsed_s
         ),
         notes=tuple(notes),
     )
 
 
-def _would_be(reports: list[TableReport]) -> float:
-    """A dry run's ratio: what the run itself would have deleted."""
-    return max((report.expired / report.max_entries for report in reports), default=0.0)
+def _ratio(reports: list[TableReport], options: GcOptions) -> float:
+    """The ratio for the interval rule; a dry run's is what the run would have deleted, a scrub has none."""
+    if options.endpoint is not None:
+        return 0.0
+    if options.dry_run:
+        return max(report.expired / report.max_entries for report in reports)
+    return max(report.ratio for report in reports)
 
 
 def _job(
