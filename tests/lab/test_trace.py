@@ -217,3 +217,13 @@ def test_events_that_find_the_ring_buffer_full_are_counted(lab: Topology) -> Non
 def test_lost_events_are_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     _say_summary(LiveSummary(["node-a", "node-b"], 7, 1, {"node-a": 0, "node-b": 3}))
     assert capsys.readouterr().err == "7 events of 1 connections; 3 lost on node-b\n"
+
+
+@pytest.mark.parametrize("flow", [f"tcp any > {POD3}:8000", f"tcp any > {VIP}:80", f"tcp {CLIENT_IP} > any"])
+def test_one_end_is_enough_also_where_packets_get_or_lose_it_on_the_way(lab: Topology, flow: str) -> None:
+    with running(lab, flow) as trace:
+        curl(lab, CLIENT, VIP)
+        events = trace.stop()
+    assert places(events, "S") == REQUEST
+    assert places(events, "SA") == REPLY
+    assert {event["connection"] for event in events} == {1}
