@@ -46,3 +46,10 @@ def require_tables(source: Source) -> None:
     """Raise DecodeError if the source is of something else than conntrack tables."""
     if not source.has_ct:
         raise DecodeError(f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache or endpoint list")
+
+
+def say_which_node(source: Source, node: str | None) -> None:
+    """Say that listings are of one node only, where a source has several and none was named."""
+    nodes = source.nodes()
+    if node is None and len(nodes) > 1:
+        say(f"these are the tables of {nodes[0]}; choose another of {', '.join(nodes)} with --node")

@@ -40,7 +40,7 @@ def list_lb(
     ctctl lb list
     ctctl lb list --backends --from sysdump.zip
     """
-    from ctctl.cli.report import opened
+    from ctctl.cli.report import opened, say_which_node
     from ctctl.ops.ct_names import names_of
     from ctctl.render import services as views
     from ctctl.render.output import write_rows
@@ -49,6 +49,7 @@ def list_lb(
         raise UsageError("choose one of --backends, --revnat, --source-ranges and --maglev")
     options = out.options()
     with opened(where) as source:
+        say_which_node(source, where.node)
         kinds = (
             ["backends"] * backends + ["rev_nats"] * revnat + ["source_ranges"] * source_ranges + ["maglev"] * maglev
         )
@@ -75,11 +76,12 @@ def list_nat(*, out: OutputArgs, where: SourceArgs) -> None:
     ctctl nat list
     ctctl nat list --from nat-list.txt -o json
     """
-    from ctctl.cli.report import opened
+    from ctctl.cli.report import opened, say_which_node
     from ctctl.render.output import write_rows
     from ctctl.render.services import nat_view
 
     with opened(where) as source:
+        say_which_node(source, where.node)
         nows = {table.now for table in source.tables}
         now = nows.pop() if len(nows) == 1 else where.now
         write_rows(nat_view(now), source.some(where.node, "nat").nat, out.options(), sys.stdout)
@@ -93,11 +95,12 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
     \b
     ctctl ipcache list
     """
-    from ctctl.cli.report import opened
+    from ctctl.cli.report import opened, say_which_node
     from ctctl.render.output import write_rows
     from ctctl.render.services import ipcache_view
 
     with opened(where) as source:
+        say_which_node(source, where.node)
         write_rows(ipcache_view(), source.some(where.node, "ipcache").ipcache, out.options(), sys.stdout)
 
 
@@ -109,11 +112,12 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
     \b
     ctctl endpoint list
     """
-    from ctctl.cli.report import opened
+    from ctctl.cli.report import opened, say_which_node
     from ctctl.ops.ct_names import names_of
     from ctctl.render.output import write_rows
     from ctctl.render.services import endpoint_view
 
     with opened(where) as source:
+        say_which_node(source, where.node)
         found = source.some(where.node, "endpoints").endpoints
         write_rows(endpoint_view(names_of(source, where.node)), found, out.options(), sys.stdout)

@@ -47,8 +47,11 @@ def write_listing(
     view = ct_view(raw=listing.raw, nodes=len(source.nodes()) > 1, time_diff=listing.time_diff)
     if options.format is Format.cilium and not options.fields:
         return _write_cilium(source.tables, batches, rows, listing, stream)
-    if options.format is Format.jsonl and not options.fields and options.sort is None and options.limit is None:
-        return sum(_write_json_lines(table, batches(table), stream, listing) for table in source.tables)
+    if not options.fields and options.sort is None and options.limit is None:
+        if options.format is Format.jsonl:
+            return sum(_write_json_lines(table, batches(table), stream, listing) for table in source.tables)
+        if options.format is Format.json:
+            return _write_json(source, batches, stream, listing)
     return write_rows(view, rows(), options, stream, meta=meta_of(source))
 
 
@@ -108,17 +111,43 @@ def _write_json_lines(table: CtTable, batches: Iterator[CtColumns], stream: Text
     formatter = JsonFormatter(table, listing.names, raw=listing.raw)
 
     def lines(columns: CtColumns) -> bytes | bytearray:
-        return formatter.format(columns) if formatter.can(columns) else one_by_one(columns)
-
-    def one_by_one(columns: CtColumns) -> bytes:
-        parts = []
-        for index in range(len(columns)):
-            entry = columns.entry(index, table.name, table.absent)
-            row = CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, listing.names)
-            parts.append(json.dumps({"schema": SCHEMA, **row_record(row, raw=listing.raw)}) + "\n")
-        return "".join(parts).encode()
+        if formatter.can(columns):
+            return formatter.format(columns)
+        records = _records(table, columns, listing)
+        return "".join(json.dumps({"schema": SCHEMA, **record}) + "\n" for record in records).encode()
 
     return _write_formatted(table, batches, lines, stream, whole=listing.whole)
+
+
+def _records(table: CtTable, columns: CtColumns, listing: Listing) -> Iterator[dict[str, object]]:
+    """The entries of a batch one by one."""
+    for index in range(len(columns)):
+        entry = columns.entry(index, table.name, table.absent)
+        row = CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, listing.names)
+        yield row_record(row, raw=listing.raw)
+
+
+def _write_json(source: Source, batches: Batches, stream: TextIO, listing: Listing) -> int:
+    """The document of ``-o json``, its list as it comes."""
+    from ctctl.render.ct_matrix import JsonFormatter
+
+    head = json.dumps({"schema": SCHEMA, **meta_of(source)})
+    stream.write(head[:-1] + ', "entries": [')
+    count = 0
+    for table in source.tables:
+        formatter = JsonFormatter(table, listing.names, raw=listing.raw, element=True)
+        for columns in batches(table):
+            if not len(columns):
+                continue
+            if formatter.can(columns):
+                data: bytes | bytearray = formatter.format(columns)
+            else:
+                records = _records(table, columns, listing)
+                data = "".join(",\n  " + json.dumps(record) for record in records).encode()
+            _write_bytes(stream, data if count else data[1:])
+            count += len(columns)
+    stream.write("\n]}\n" if count else "]}\n")
+    return count
 
 
 def _write_formatted(

@@ -131,13 +131,18 @@ def _text(value: object) -> bytes:
 
 
 class JsonFormatter:
-    """``-o jsonl`` of one table, field for field as ``row_record``. ``names`` are those of addresses."""
+    """``-o jsonl`` of one table, field for field as ``row_record``. ``names`` are those of addresses.
 
-    def __init__(self, table: CtTable, names: Mapping[str, str], *, raw: bool = False) -> None:
+    With ``element`` each is an element of the list that ``-o json`` prints, with a comma before it.
+    """
+
+    def __init__(self, table: CtTable, names: Mapping[str, str], *, raw: bool = False, element: bool = False) -> None:
         self._table = table
         self._names = names
         self._raw = raw
-        self._begin = f'{{"schema": "{SCHEMA}", "map": {json.dumps(table.name)}, "proto": '.encode()
+        head = ",\n  {" if element else f'{{"schema": "{SCHEMA}", '
+        self._begin = f'{head}"map": {json.dumps(table.name)}, "proto": '.encode()
+        self._end = b"}" if element else b"}\n"
         self._proto = TextTable(_proto_json, 1 << 16)
         self._state = TextTable(
             lambda n: f', "state": "{_STATES.get(n & 19, "closing")}", "lifetime": '.encode(), 1 << 16
@@ -168,7 +173,7 @@ class JsonFormatter:
             lines.add(f', "node": {json.dumps(self._table.node)}'.encode())
         if self._names:
             self._add_names(lines, columns)
-        lines.add(b"}\n")
+        lines.add(self._end)
         return lines.bytes()
 
     def _address(self, columns: CtColumns, side: str) -> Words:

@@ -86,7 +86,8 @@ def build(name: str, dumps: dict[str | None, Dump], options: SourceOptions) -> S
     apply_options(source, options)
 
     def listings(node: str | None) -> Listings:
-        chosen = dumps.get(node) or next(iter(dumps.values()))
+        first = source.nodes()[0] if source.nodes() else None
+        chosen = dumps.get(node) or dumps.get(first) or next(iter(dumps.values()))
         return chosen.listings
 
     source.listings = listings

@@ -93,6 +93,8 @@ def test_json_lines(drawn: tuple[CtTable, CtColumns], raw: bool, named: bool) ->
     expected = "".join(json.dumps({"schema": SCHEMA, **row_record(row, raw=raw)}) + "\n" for row in rows)
     if formatter.can(columns):
         assert formatter.format(columns).decode() == expected
+        elements = JsonFormatter(table, names, raw=raw, element=True).format(columns).decode()
+        assert elements == "".join(",\n  " + json.dumps(row_record(row, raw=raw)) for row in rows)
     else:
         assert any(row.entry.flags & 0x80 for row in rows)
 
