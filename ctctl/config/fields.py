@@ -17,6 +17,8 @@ D = TypeVar("D")
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 _REQUIRED = object()
+#: Expiry times are 32 bits of seconds: a longer lifetime would wrap round into the past.
+_LONGEST_S = 0x7FFFFFFF
 
 
 def hint(word: str, known: Iterable[str]) -> str:
@@ -29,6 +31,8 @@ def hint(word: str, known: Iterable[str]) -> str:
 def parse_seconds(text: str) -> int:
     """Whole seconds from ``10s``, ``2h13m20s``, ``1d`` or a plain number. Raises ValueError."""
     seconds = parse_duration(text)
+    if seconds > _LONGEST_S:
+        raise ValueError(f"{text!r} is too long: at most {_LONGEST_S} seconds")
     if seconds != int(seconds):
         raise ValueError(f"{text!r} is no whole number of seconds")
     return int(seconds)

@@ -22,6 +22,8 @@ _SCALARS = {
 }
 _TRUE = frozenset({"true", "yes", "on"})
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: Items a document may have beyond one a character: only aliases of aliases make more.
+_ALIASED_ITEMS = 10_000
 _WORDS = {"map": "a mapping", "seq": "a list", "null": "nothing", "str": "text", "int": "a number"}
 
 
@@ -94,34 +96,47 @@ def parse_yaml(text: str, path: str) -> list[Item]:
         raise ConfigError(message, path=path, line=mark.line + 1 if mark else None) from err
     except yaml.YAMLError as err:
         raise ConfigError(f"not valid YAML: {str(err).splitlines()[0]}", path=path) from err
-    documents = [_item(node, path, ()) for node in nodes if node is not None]
+    tree = _Tree(path, len(text) + _ALIASED_ITEMS)
+    documents = [tree.item(node, ()) for node in nodes if node is not None]
     return [item for item in documents if item.kind != "null"]
 
 
-def _item(node: Any, path: str, parents: tuple[int, ...]) -> Item:
-    line = node.start_mark.line + 1
-    if id(node) in parents:
-        raise ConfigError("an alias refers to itself", path=path, line=line)
-    if len(parents) > 64:
-        raise ConfigError("nested deeper than 64 levels", path=path, line=line)
-    inside = (*parents, id(node))
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, line, inside)
-    if isinstance(node, yaml.SequenceNode):
-        return Item("seq", path, line, items=tuple(_item(child, path, inside) for child in node.value))
-    return Item(_SCALARS.get(node.tag, "str"), path, line, text=node.value)
+class _Tree:
+    """Items from the nodes of one file; ``room`` is how many more it may have."""
 
+    def __init__(self, path: str, room: int) -> None:
+        self._path = path
+        self._room = room
 
-def _mapping(node: Any, path: str, line: int, parents: tuple[int, ...]) -> Item:
-    entries: dict[str, Item] = {}
-    key_lines: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        key_line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise ConfigError("a key must be a word", path=path, line=key_line)
-        key = key_node.value
-        if key in entries:
-            raise ConfigError(f"key {key!r} is already on line {key_lines[key]}", path=path, line=key_line)
-        entries[key] = _item(value_node, path, parents)
-        key_lines[key] = key_line
-    return Item("map", path, line, entries=entries, key_lines=key_lines)
+    def item(self, node: Any, parents: tuple[int, ...]) -> Item:
+        line = node.start_mark.line + 1
+        self._room -= 1
+        if id(node) in parents:
+            raise self._error("an alias refers to itself", line)
+        if len(parents) > 64:
+            raise self._error("nested deeper than 64 levels", line)
+        if self._room < 0:
+            raise self._error("aliases of aliases make the file too large", line)
+        inside = (*parents, id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, line, inside)
+        if isinstance(node, yaml.SequenceNode):
+            return Item("seq", self._path, line, items=tuple(self.item(child, inside) for child in node.value))
+        return Item(_SCALARS.get(node.tag, "str"), self._path, line, text=node.value)
+
+    def _mapping(self, node: Any, line: int, parents: tuple[int, ...]) -> Item:
+        entries: dict[str, Item] = {}
+        key_lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            key_line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self._error("a key must be a word", key_line)
+            key = key_node.value
+            if key in entries:
+                raise self._error(f"key {key!r} is already on line {key_lines[key]}", key_line)
+            entries[key] = self.item(value_node, parents)
+            key_lines[key] = key_line
+        return Item("map", self._path, line, entries=entries, key_lines=key_lines)
+
+    def _error(self, message: str, line: int) -> ConfigError:
+        return ConfigError(message, path=self._path, line=line)

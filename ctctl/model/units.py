@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _UNITS_S: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -15,8 +16,13 @@ def parse_duration(text: str) -> float:
     Raises ValueError for anything else, negative durations included.
     """
     text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return float(text)
+    seconds = float(text) if _NUMBER.fullmatch(text) else _sum_of_parts(text)
+    if math.isinf(seconds):
+        raise ValueError(f"{text!r} is too long")
+    return seconds
+
+
+def _sum_of_parts(text: str) -> float:
     position, total = 0, 0.0
     for match in _PART.finditer(text):
         if match.start() != position:

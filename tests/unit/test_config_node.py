@@ -120,6 +120,10 @@ def _with(old: str, new: str, text: str = SHORT) -> str:
         ("- a\n- b\n", 1, ["mapping"]),
         ("node: {name: n, ip: 10.0.0.1\n", 2, ["YAML"]),
         ("a: &x [*x]\n", 1, ["alias"]),
+        ("".join(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9 * (n > 0)}]\n" for n in range(40)), 1, ["aliases", "too large"]),
+        (_with("regular-tcp: 2h13m20s", "regular-tcp: 99999999999s"), 4, ["regular-tcp", "99999999999s", "too long"]),
+        (_with("regular-tcp: 2h13m20s", "regular-tcp: " + "9" * 400), 4, ["regular-tcp", "too long"]),
+        (_with("affinity: none", "affinity: 4294967296s"), 12, ["4294967296s", "too long"]),
     ],
 )
 def test_wrong_values_are_refused_where_they_stand(text: str, line: int, words: list[str]) -> None:
