@@ -50,11 +50,11 @@ def node(tmp_path: Path) -> Iterator[TableDir]:
 class Runs:
     """Reports of a collector in a thread, stopped at the end."""
 
-    def __init__(self, node: TableDir, options: GcOptions, schedule: Schedule, *, metrics: str | None = None) -> None:
+    def __init__(self, node: TableDir, options: GcOptions, schedule: Schedule, **more: object) -> None:
         self.reports: list[Report] = []
         self.failures: list[str] = []
         self.stop = threading.Event()
-        more = {"on_report": self.reports.append, "on_failure": self.failures.append, "metrics": metrics}
+        more |= {"on_report": self.reports.append, "on_failure": self.failures.append}
         self.thread = threading.Thread(
             target=lambda: keep_running(node.path, options, schedule, self.stop, poll_s=0.02, **more)
         )
@@ -101,6 +101,13 @@ def test_runs_at_once_and_again(node: TableDir) -> None:
     assert not runs.failures
 
 
+def test_a_short_interval_does_not_cut_runs_short(node: TableDir) -> None:
+    with Runs(node, GcOptions(), Schedule(fixed_s=0.0001)) as runs:
+        wait_for(lambda: len(runs.reports) >= 3, 20)
+    assert all(report.complete for report in runs.reports[:-1])
+    assert runs.reports[0].deleted == 400
+
+
 def test_auto_follows_the_rule(node: TableDir) -> None:
     schedule = Schedule()
     with Runs(node, GcOptions(), schedule) as runs:
@@ -142,7 +149,7 @@ def test_a_table_full_signal_brings_the_run_forward(node: TableDir) -> None:
 
 def test_neither_family_starves_behind_a_rate_limit(node: TableDir) -> None:
     # IPv4 has more to delete than a turn allows; IPv6 must get its turn in each run all the same.
-    with Runs(node, GcOptions(rate=100), Schedule(fixed_s=0.4)) as runs:
+    with Runs(node, GcOptions(rate=100), Schedule(fixed_s=0.4), least_run_s=0.4) as runs:
         wait_for(lambda: len(runs.reports) >= 2, 20)
     for report in runs.reports[:2]:
         by_family = {t.family: t for t in report.tables}

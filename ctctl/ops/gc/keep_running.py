@@ -13,6 +13,7 @@ from ctctl.abi import layouts
 from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map
 from ctctl.model.gc import Report
+from ctctl.ops.gc.interval import MINIMUM_S
 from ctctl.ops.gc.run import GcOptions, run
 from ctctl.ops.gc.schedule import Schedule
 from ctctl.ops.gc.stopping import TimeLimit
@@ -33,17 +34,19 @@ def keep_running(
     on_failure: Callable[[str], None],
     metrics: str | None = None,
     poll_s: float = POLL_S,
+    least_run_s: float = MINIMUM_S,
 ) -> None:
     """Collect ``path`` until ``stop`` is set. A run that fails is told and tried again at the next turn.
 
-    A run ends at the latest when the next one is due: with a rate limit a family that has more to
-    delete than fits must not hold up the other one's turn (both run side by side).
+    A run ends at the latest when the next one is due, though not within ``least_run_s``: with a rate
+    limit a family that has more to delete than fits must not hold up the other one's turn (both run
+    side by side).
     """
     with _metrics(metrics) as told:
         full = FullSignal(path)
         while _wait(schedule, stop, full, poll_s):
             started = time.monotonic()
-            limit = TimeLimit(stop, schedule.interval_s)
+            limit = TimeLimit(stop, max(schedule.interval_s, least_run_s))
             due = replace(options, interval_s=schedule.interval_s, elapsed_s=schedule.elapsed(started))
             try:
                 report = run(path, due, limit)

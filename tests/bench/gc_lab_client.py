@@ -1,0 +1,69 @@
+"""The traffic of gc_lab.py: open connections that must never break, and short ones as fast as they go.
+
+    gc_lab_client.py HOST PORT SECONDS OPEN SHORT
+
+Runs in a namespace of the lab; prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+#: Longest pause of an open connection; the lifetime is 4 s, in whole seconds.
+PAUSE_S = 2.7
+ANSWER_S = 10.0
+
+counts = {"requests": 0, "breaks": 0, "short": 0, "short_failed": 0, "longest_answer_s": 0.0}
+reasons: dict[str, int] = {}
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    started = time.monotonic()
+    writer.write(request)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER_S)
+    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+    await asyncio.wait_for(reader.readexactly(length), ANSWER_S)
+    counts["longest_answer_s"] = max(counts["longest_answer_s"], time.monotonic() - started)
+
+
+async def stay_open(host: str, port: int, end: float, rng: random.Random) -> None:
+    while time.monotonic() < end:
+        try:
+            reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), ANSWER_S)
+            while time.monotonic() < end:
+                await ask(reader, writer, REQUEST)
+                counts["requests"] += 1
+                await asyncio.sleep(rng.uniform(0, PAUSE_S))
+            writer.close()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+            counts["breaks"] += 1
+            reasons[repr(error)[:80]] = reasons.get(repr(error)[:80], 0) + 1
+
+
+async def come_and_go(host: str, port: int, end: float) -> None:
+    while time.monotonic() < end:
+        try:
+            reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), ANSWER_S)
+            await ask(reader, writer, LAST)
+            writer.close()
+            counts["short"] += 1
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            counts["short_failed"] += 1
+
+
+async def main() -> None:
+    host, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    end, rng = time.monotonic() + seconds, random.Random(1)
+    opened = [stay_open(host, port, end, rng) for _ in range(int(sys.argv[4]))]
+    short = [come_and_go(host, port, end) for _ in range(int(sys.argv[5]))]
+    await asyncio.gather(*opened, *short)
+    print(json.dumps(counts | {"reasons": reasons}))
+
+
+asyncio.run(main())
