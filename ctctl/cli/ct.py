@@ -203,9 +203,9 @@ def events(
     """
     from itertools import islice
 
-    from ctctl.cli.report import opened, require_tables
+    from ctctl.cli.report import opened, require_tables, say
     from ctctl.ops.ct_events import events as watch_events
-    from ctctl.ops.ct_hook_events import hook_events
+    from ctctl.ops.ct_hook_events import has_hooks, hook_events, told_events
     from ctctl.render.ct_reports import event_view
     from ctctl.render.output import write_rows
 
@@ -216,14 +216,12 @@ def events(
     with opened(where) as source:
         require_tables(source)
         selection = wanted.filter(expression)
+        if hooks and not has_hooks(source):
+            raise UsageError("--hooks needs a node that ctctl loaded; without it tables are compared with themselves")
         if hooks:
-            from ctctl.ops.ct_hook_events import hook_events
-
-            if source.foreign:
-                raise UsageError(
-                    "--hooks needs a node that ctctl loaded; without it tables are compared with themselves"
-                )
             found = hook_events(source, selection, interval_s=interval, duration_s=limit_s)
+        elif hooks is None and has_hooks(source):
+            found = told_events(source, selection, interval_s=interval, duration_s=limit_s, on_busy=say)
         else:
             rounds = None if limit_s is None else max(round(limit_s / interval), 1)
             found = watch_events(source, selection, interval_s=interval, rounds=rounds, wait=time.sleep)

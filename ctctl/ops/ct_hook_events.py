@@ -7,15 +7,16 @@ removes, so a look at the table every interval finds that.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ctctl.errors import BusyError
 from ctctl.model.ct_report import CtEvent, CtEventKind
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import HookEvent, LookupRecord
 from ctctl.model.row import CtRow
 from ctctl.ops.ct_diff import changed_fields, load, row_of
-from ctctl.ops.ct_events import NOISE, refresh_now
+from ctctl.ops.ct_events import NOISE, events, refresh_now
 from ctctl.ops.event_stream import EventStream
 from ctctl.query.bind import TableContext
 from ctctl.query.filter import EVERYTHING, Filter
@@ -27,6 +28,23 @@ _POLL_S = 0.2
 def has_hooks(source: Source) -> bool:
     """Whether the source is a loaded node of ours, whose hooks can tell."""
     return not source.foreign and source.directory is not None and (Path(source.directory) / "ctctl_events").exists()
+
+
+def told_events(
+    source: Source,
+    wanted: Filter,
+    *,
+    interval_s: float,
+    duration_s: float | None,
+    on_busy: Callable[[str], None],
+) -> Iterator[CtEvent]:
+    """``hook_events``, or what two looks differ in where another listener has the node; ``on_busy`` hears why."""
+    try:
+        yield from hook_events(source, wanted, interval_s=interval_s, duration_s=duration_s)
+    except BusyError as error:
+        on_busy(f"{error}; comparing looks at the table instead")
+        rounds = None if duration_s is None else max(round(duration_s / interval_s), 1)
+        yield from events(source, wanted, interval_s=interval_s, rounds=rounds)
 
 
 def hook_events(
