@@ -11,6 +11,7 @@ import csv
 import heapq
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -23,6 +24,10 @@ from ctctl.model.suggest import unknown_name
 from ctctl.render.text import safe
 
 T = TypeVar("T")
+
+
+#: Spaces between two columns of a table.
+_GAP = 2
 
 
 class Format(StrEnum):
@@ -311,41 +316,48 @@ def _write_plain_line(
 ) -> None:
     cells = zip(texts, widths, columns, strict=True)
     padded = (text.rjust(width) if column.right else text.ljust(width) for text, width, column in cells)
-    stream.write("  ".join(padded).rstrip() + "\n")
+    stream.write((" " * _GAP).join(padded).rstrip() + "\n")
 
 
 def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
-    if use_color(options, stream) or stream.isatty():
-        return _write_rich(columns, rows, options, stream)
+    rows = list(rows)
     lines = [[_text(column, row) for column in columns] for row in rows]
     heads = [] if options.no_headers else [[column.title for column in columns]]
     widths = [max(map(len, texts), default=0) for texts in zip(*heads, *lines, strict=True)]
+    if lines and stream.isatty():
+        # Only the last column gives way to a narrow terminal: half an address is worth less than a wrapped line.
+        left = shutil.get_terminal_size().columns - sum(widths[:-1]) - _GAP * (len(widths) - 1)
+        widths[-1] = min(widths[-1], max(left, len(columns[-1].title)))
+        lines = [[*line[:-1], _cut(line[-1], widths[-1])] for line in lines]
+    if use_color(options, stream):
+        _write_colored(columns, rows, [*heads, *lines], widths, stream)
+        return len(lines)
     for line in (*heads, *lines):
         _write_plain_line(line, widths, columns, stream)
     return len(lines)
 
 
-def _write_rich(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
-    from rich.console import Console  # 60 ms, only for a terminal
-    from rich.table import Table
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _write_colored(
+    columns: Sequence[Column[T]],
+    rows: Sequence[T],
+    lines: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    stream: TextIO,
+) -> None:
+    """``lines`` are the rows' texts, after the header if there is one."""
+    from rich.console import Console  # 60 ms, only for colour
     from rich.text import Text
 
-    terminal = stream.isatty()
-    table = Table(box=None, show_header=not options.no_headers, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
-    count = 0
-    for row in rows:
-        table.add_row(*(Text(_text(c, row), style=c.style(row) if c.style else "") for c in columns))
-        count += 1
-    color = use_color(options, stream)
-    # Colour asked for on a pipe: wide enough that nothing is cut.
-    console = Console(
-        file=stream,
-        force_terminal=color or None,
-        no_color=not color,
-        width=None if terminal else 2**15,
-        highlight=False,
-    )
-    console.print(table)
-    return count
+    styles = [[column.style(row) if column.style else "" for column in columns] for row in rows]
+    heads = len(lines) - len(rows)
+    console = Console(file=stream, force_terminal=True, width=2**15, highlight=False)
+    for line, line_styles in zip(lines, [*[["bold"] * len(columns)] * heads, *styles], strict=True):
+        shown = Text()
+        for column, text, width, style in zip(columns, line, widths, line_styles, strict=True):
+            shown.append(text.rjust(width) if column.right else text.ljust(width), style).append(" " * _GAP)
+        shown.rstrip()
+        console.print(shown, soft_wrap=True)

@@ -53,6 +53,37 @@ def test_table_when_piped_is_aligned_and_plain() -> None:
     assert written(OutputOptions(format=Format.wide)).splitlines()[1] == "b    10.0.0.10    5"
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch, options: OutputOptions) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    write_rows(VIEW, [Pod("a-pod", IPv4Address("10.64.255.100"), 123456)], options, stream)
+    assert write_rows(VIEW, [], options, Terminal()) == 0
+    return stream.getvalue().splitlines()
+
+
+def test_a_narrow_terminal_costs_the_end_of_a_line_and_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = OutputOptions(color=ColorMode.never)
+    assert on_a_terminal(80, monkeypatch, plain) == ["POD    ADDRESS", "a-pod  10.64.255.100"]
+    assert on_a_terminal(16, monkeypatch, plain) == ["POD    ADDRESS", "a-pod  10.64.25…"]
+    wide = OutputOptions(color=ColorMode.never, format=Format.wide)
+    assert on_a_terminal(5, monkeypatch, wide) == ["POD    ADDRESS        AGE", "a-pod  10.64.255.100  12…"]
+
+
+def test_color_never_and_no_color_leave_a_terminal_without_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1m" in on_a_terminal(80, monkeypatch, OutputOptions())[0]
+    never = on_a_terminal(80, monkeypatch, OutputOptions(color=ColorMode.never))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert on_a_terminal(80, monkeypatch, OutputOptions()) == never == ["POD    ADDRESS", "a-pod  10.64.255.100"]
+
+
 def test_sort_is_numeric_for_addresses_and_absent_values_come_last() -> None:
     assert written(OutputOptions(format=Format.name, sort="address")) == "c\na\nb\n"
     assert written(OutputOptions(format=Format.name, sort="-age_s")) == "b\nc\na\n"
