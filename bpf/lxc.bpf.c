@@ -215,9 +215,6 @@ static __always_inline int to_container_ipv4(struct __sk_buff *skb, struct pkt *
 	ret = pkt_parse_ip(skb, p);
 	if (ret)
 		return ret;
-	event_in(p);
-	if (p->fragment && !cfg_fragments)
-		return -REASON_FRAG_NOSUPPORT;
 	ret = pod_parse(skb, p);
 	if (ret)
 		return ret;

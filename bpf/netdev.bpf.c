@@ -12,6 +12,7 @@
 static __always_inline int from_netdev_ipv4(struct __sk_buff *skb, struct pkt *p)
 {
 	struct tunnel tun;
+	bool service;
 	int ret;
 
 	ret = pkt_parse_ip(skb, p);
@@ -24,7 +25,7 @@ static __always_inline int from_netdev_ipv4(struct __sk_buff *skb, struct pkt *p
 		ret = geneve_decapsulate(skb, p, &tun);
 		return ret ? ret : tunnel_receive(skb, p, &tun);
 	}
-	return nodeport_request(skb, p);
+	return nodeport_request(skb, p, &service);
 }
 
 SEC("tc")

@@ -12,10 +12,14 @@ SEC("tc")
 int from_overlay(struct __sk_buff *skb)
 {
 	struct pkt p = hook_begin(skb, HOOK_FROM_OVERLAY);
+	__be16 ethertype = pkt_ethertype(skb);
 	struct tunnel tun;
 	int ret = OK;
 
-	if (pkt_ethertype(skb) == bpf_htons(ETH_P_IP)) {
+	/* Pods have no IPv6. What else there may be is the stack's. */
+	if (ethertype == bpf_htons(ETH_P_IPV6)) {
+		ret = -REASON_UNKNOWN_L3;
+	} else if (ethertype == bpf_htons(ETH_P_IP)) {
 		ret = geneve_key(skb, &p, &tun);
 		if (!ret)
 			ret = tunnel_receive(skb, &p, &tun);

@@ -70,15 +70,18 @@ static __always_inline int geneve_key_of_device(struct __sk_buff *skb, struct pk
 
 static __always_inline int geneve_key_of_simulation(struct pkt *p, struct tunnel *tun)
 {
-	struct dsr_option opt;
+	struct dsr_option opt = {};
 	struct ctctl_sim *s = sim();
 
 	if (!s || !s->has_tunnel_key)
 		return -REASON_NO_TUNNEL_KEY;
 	tun->remote = s->tunnel_remote;
 	tun->vni = s->tunnel_vni;
-	if (s->option_len >= sizeof(opt)) {
-		__builtin_memcpy(&opt, s->option, sizeof(opt));
+	/* As the kernel's helper: what is short is filled up with zeros, what is
+	 * longer than the room for it is not handed over. */
+	if (s->option_len && s->option_len <= sizeof(opt)) {
+		for (__u32 i = 0; i < sizeof(opt); i++)
+			((__u8 *)&opt)[i] = i < s->option_len ? s->option[i] : 0;
 		geneve_take_option(p, &opt);
 	}
 	return OK;

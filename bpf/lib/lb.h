@@ -134,6 +134,8 @@ static __always_inline __u32 lb_affinity_backend(struct pkt *p, const struct lb4
 		bpf_map_delete_elem(&cilium_lb4_affinity, &key);
 		return 0;
 	}
+	/* Counts as used even if that backend turns out to be gone. */
+	WRITE_ONCE(val->last_used, p->now);
 	return match.backend_id;
 }
 

@@ -73,14 +73,15 @@ nodeport_balance(struct __sk_buff *skb, struct pkt *p, struct lb4_key *key, cons
 	return nodeport_send(skb, p, &lb);
 }
 
-/* A packet that came from outside. OK with nothing decided: it is no service's,
- * or its backend is here. */
-static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p)
+/* A packet that came from outside. OK and no redirect: it is no service's, or
+ * its backend is here. */
+static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p, bool *service)
 {
 	const struct lb4_service *svc;
 	struct lb4_key key = {};
 	int ret;
 
+	*service = false;
 	if (!pkt_has_ports(p))
 		return OK;
 	ret = pkt_parse_ports(skb, p);
@@ -88,7 +89,10 @@ static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p
 	if (ret)
 		return ret;
 	svc = lb_find_service(p, &key, false);
-	return svc ? nodeport_balance(skb, p, &key, svc) : OK;
+	if (!svc)
+		return OK;
+	*service = true;
+	return nodeport_balance(skb, p, &key, svc);
 }
 
 /* ---- DSR, on the backend's node ---- */
@@ -174,6 +178,7 @@ static __always_inline __u32 tunnel_identity(const struct pkt *p, __u32 vni)
 static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, const struct tunnel *tun)
 {
 	const struct endpoint_info *ep;
+	bool service;
 	int ret;
 
 	event_hook(skb, p, HOOK_FROM_OVERLAY);
@@ -188,10 +193,10 @@ static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, 
 	if (p->fragment && !cfg_fragments)
 		return -REASON_FRAG_NOSUPPORT;
 	p->src_identity = tunnel_identity(p, tun->vni);
-	ret = nodeport_request(skb, p);
+	ret = nodeport_request(skb, p, &service);
 	if (ret || p->redirect)
 		return ret;
-	ret = dsr_request(skb, p);
+	ret = service ? OK : dsr_request(skb, p);
 	if (ret)
 		return ret;
 	ep = endpoint_find(p->t.daddr);
@@ -240,9 +245,7 @@ static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 	bool hit;
 	int ret;
 
-	/* Where fragments are not tracked only the first of a datagram could be
-	 * translated; they pass as they are. */
-	if (!pkt_has_ports(p) || (p->fragment && !cfg_fragments))
+	if (!pkt_has_ports(p))
 		return OK;
 	ret = pkt_parse_ports(skb, p);
 	event_in(p);

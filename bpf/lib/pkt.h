@@ -226,18 +226,19 @@ static __always_inline void pkt_fragment_remember(const struct pkt *p)
 	bpf_map_update_elem(&cilium_ipv4_frag_datagrams, &id, &ports, BPF_ANY);
 }
 
-/* The port bytes go as they stand into dport, sport. */
+/* The port bytes go as they stand into dport, sport. Where fragments are not
+ * tracked, a later one's payload is read as a header, as Cilium does. */
 static __always_inline int pkt_parse_ports(struct __sk_buff *skb, struct pkt *p)
 {
 	struct ipv4_frag_l4ports ports;
 
-	if (p->fragment == FRAGMENT_LATER)
+	if (p->fragment == FRAGMENT_LATER && cfg_fragments)
 		return pkt_fragment_ports(p);
 	if (!pkt_load(skb, p->l4_off, &ports, sizeof(ports)))
 		return -REASON_CT_INVALID_HDR;
 	p->t.dport = ports.sport;
 	p->t.sport = ports.dport;
-	if (p->fragment == FRAGMENT_FIRST)
+	if (p->fragment == FRAGMENT_FIRST && cfg_fragments)
 		pkt_fragment_remember(p);
 	return OK;
 }
@@ -295,7 +296,9 @@ static __always_inline int pkt_parse_l4(struct __sk_buff *skb, struct pkt *p)
 
 	if (pkt_has_ports(p)) {
 		ret = pkt_parse_ports(skb, p);
-		return ret ? ret : pkt_parse_tcp_flags(skb, p);
+		if (ret || p->t.nexthdr != IPPROTO_TCP || (p->fragment == FRAGMENT_LATER && cfg_fragments))
+			return ret;
+		return pkt_load_tcp_flags(skb, p, &p->tcp_flags) ? OK : -REASON_CT_INVALID_HDR;
 	}
 	if (p->t.nexthdr == IPPROTO_ICMP)
 		return pkt_parse_icmp(skb, p);

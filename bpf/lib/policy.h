@@ -52,7 +52,8 @@ __noinline int policy_ask_all(const struct ctctl_policy_key *exact)
 	return answer;
 }
 
-/* DPORT is the flow's. The peer's identity is looked up only if keys besides
+/* DPORT is the flow's; a fragment where none are tracked has none, and needs a
+ * rule for all ports. The peer's identity is looked up only if keys besides
  * "anything" exist. */
 static __always_inline int
 policy_check(struct __sk_buff *skb, struct pkt *p, __u32 endpoint_id, bool egress, __be32 peer, __be16 dport)
@@ -78,14 +79,14 @@ policy_check(struct __sk_buff *skb, struct pkt *p, __u32 endpoint_id, bool egres
 		return OK;
 	}
 	key.identity = egress ? identity_of_peer(peer) : identity_of_source(p->src_identity, peer);
-	key.dport = dport;
+	key.dport = p->fragment && !cfg_fragments ? 0 : dport;
 	key.proto = p->t.nexthdr;
 	if (policy_ask_all(&key) == POLICY_ALLOW) {
 		event_why(p, WHY_POLICY_ALLOWED);
 		return OK;
 	}
 	event_why(p, WHY_POLICY_DENIED);
-	return -REASON_POLICY;
+	return p->fragment && !cfg_fragments ? -REASON_FRAG_NOSUPPORT : -REASON_POLICY;
 }
 
 #endif /* CTCTL_POLICY_H */

@@ -24,8 +24,8 @@ _PACKET_KEYS = (
 )
 _GENEVE_KEYS = ("vni", "dsr", "option-hex", "remote")
 _WORLD = 2
-#: what fits into ctctl_sim.option (abi.h)
-_LONGEST_OPTION = 36
+#: bytes of options that a Geneve header can have: 63 words
+_LONGEST_OPTION = 252
 _DEFAULT_REMOTE = IPv4Address("10.0.0.254")
 
 

@@ -49,6 +49,8 @@ _RETURN_CODES = {
     7: ("TC_ACT_REDIRECT", Verdict.REDIRECT),
 }
 _MAX_FRAME = 65535
+#: of a tunnel's options, as many as any program looks at
+_OPTION_ROOM = len(layouts.ctctl_sim().option)
 _FOREVER = (1 << 64) - 1
 
 
@@ -253,7 +255,7 @@ class Simulator:
             tunnel_vni=geneve.vni if geneve else 0,
             tunnel_remote=int(geneve.remote) if geneve else 0,
             option_len=len(options),
-            option=options,
+            option=options[:_OPTION_ROOM],
         )
         self._sim[: len(bytes(state))] = bytes(state)
 

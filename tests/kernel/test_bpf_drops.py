@@ -166,7 +166,6 @@ def test_fragments_are_dropped_where_they_are_not_tracked() -> None:
     with simulated(node_file({"fragments": False})) as node:
         for hook, packet in (
             ("from_container", f"udp {POD}:1 > {REMOTE}:53 frag=0+"),
-            ("to_container", f"udp {REMOTE}:1 > {POD}:53 frag=24"),
             ("from_netdev", f"udp {CLIENT}:1 > {VIP}:53 frag=24"),
         ):
             result = send(node, hook, packet)

@@ -118,7 +118,7 @@ def test_table_operations() -> None:
         ('{hook: from_netdev, mark: 1, identity: 2, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["identity", "one of them"]),
         ('{hook: from_netdev, expct: {}, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["expct", "expect"]),
         ('{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", geneve: {dsr: here}}', ["dsr", "ADDRESS:PORT"]),
-        (f'{{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", geneve: {{option-hex: {"00" * 40}}}}}', ["40 bytes"]),
+        (f'{{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", geneve: {{option-hex: {"00" * 42}}}}}', ["42 bytes"]),
         ("{service: svc-b, backends: []}", ["svc-b", "svc-a"]),
         ("{service: svc-a}", ["backends is missing"]),
         ("{op: backend_dell, backend_id: 5}", ["backend_dell", "backend_del"]),
