@@ -12,6 +12,8 @@ from ctctl.config.yamltree import Item
 from ctctl.errors import ConfigError
 
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalIPs", "HostPort")
+#: Kubernetes' word for the list of them, and people's for one
+_TYPE_SYNONYMS = {"ExternalIP": "ExternalIPs"}
 PROTOCOLS = {"ANY": 0, "TCP": 6, "UDP": 17, "SCTP": 132}
 BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
 #: what Kubernetes takes for sessionAffinity ClientIP without a timeout
@@ -98,9 +100,10 @@ def parse_service(item: Item) -> Service:
     name = fields.text("name", f"{address}:{port}")
     fields.what = f"service {name}"
     policies = ("Cluster", "Local")
+    kind = fields.choice("type", (*SERVICE_TYPES, *_TYPE_SYNONYMS), "ClusterIP")
     return Service(
         name=name,
-        type=fields.choice("type", SERVICE_TYPES, "ClusterIP"),
+        type=_TYPE_SYNONYMS.get(kind, kind),
         ip=address,
         port=port,
         protocol=fields.choice("protocol", PROTOCOLS, "TCP"),

@@ -84,6 +84,7 @@ def test_records_have_the_generated_layout() -> None:
         ("type: LoadBalancer, ip: 172.16.0.10, external-traffic-policy: Local", 100, 32),
         ("type: NodePort, ip: 10.1.0.1", 66, 0),
         ("type: ExternalIPs, ip: 203.0.113.1", 65, 0),
+        ("type: externalIP, ip: 203.0.113.1", 65, 0),
         ("type: HostPort, ip: 10.1.0.1", 72, 0),
         ("type: LoadBalancer, ip: 172.16.0.10, flags: 3, flags2: 4", 3, 4),
     ],
