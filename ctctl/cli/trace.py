@@ -15,6 +15,7 @@ from ctctl.cli import trace_simulate
 from ctctl.cli.groups import FlowFilterArgs, grouped
 from ctctl.cli.interrupt import interruptible
 from ctctl.cli.options import ColorOpt, RawOpt
+from ctctl.cli.trace_modes import Mode, check_options, choose_mode
 from ctctl.cli.trace_simulate import SimulateArgs
 from ctctl.errors import CtctlError, UsageError
 from ctctl.render.output import ColorMode, OutputOptions, use_color
@@ -112,28 +113,31 @@ def trace(
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o svg > flow.svg
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o pcapng > flow.pcapng
     """
-    options = OutputOptions(color=color)
+    mode = choose_mode(
+        {
+            Mode.live: live,
+            Mode.probe: probe or any((device, netns, tables)),
+            Mode.scenario: scenario is not None,
+            Mode.simulate: made_up.simulate,
+            Mode.pcap: made_up.pcap is not None,
+        }
+    )
+    own: dict[str, object] = {"PACKET": packet, "--node": node, "--filter": expression, "--count": count}
+    own |= {"--for": duration, "--device": device, "--netns": netns, "--tables": tables}
+    check_options(mode, own, wanted, made_up)
+    form = _Output(output, OutputOptions(color=color), raw)
     if made_up.asked:
+        lines = output is TraceFormat.jsonl
         trace_simulate.run(
-            packet,
-            made_up,
-            node or (),
-            options,
-            json_lines=output is TraceFormat.jsonl,
-            raw=raw,
-            picture=_picture(output),
+            packet, made_up, node or (), form.options, json_lines=lines, raw=raw, picture=_picture(output)
         )
-        return
-    if scenario is not None:
-        if packet is not None or live:
-            raise UsageError("--scenario brings its own packets: leave PACKET and --live out")
-        _scenario(scenario, node, output, options, raw=raw)
-        return
-    if probe or device or netns:
-        _probe(packet, device or (), netns or (), tables, _Limits(count, duration), _Output(output, options, raw))
-        return
-    selection = wanted.filter([expression] if expression else None)
-    _live(_request(packet, node, _Limits(count, duration), selection), _Output(output, options, raw))
+    elif scenario is not None:
+        _scenario(scenario, node, form)
+    elif mode is Mode.probe:
+        _probe(packet, device or (), netns or (), tables, _Limits(count, duration), form)
+    else:
+        selection = wanted.filter([expression] if expression else None)
+        _live(_request(packet, node, _Limits(count, duration), selection), form)
 
 
 @dataclass(frozen=True)
@@ -173,18 +177,20 @@ def _request(packet: str | None, node: list[str] | None, limits: _Limits, wanted
     return LiveRequest(flow, tuple(node or ()), limits.count, limits.seconds, EventFilter(wanted))
 
 
-def _scenario(path: Path, nodes: list[str] | None, output: TraceFormat, options: OutputOptions, *, raw: bool) -> None:
+def _scenario(path: Path, nodes: list[str] | None, output: _Output) -> None:
     from ctctl.ops import scenario as ops
     from ctctl.render.scenario import step_record
     from ctctl.render.scenario_writer import PictureWriter, ScenarioWriter
 
-    picture = _picture(output)
+    if nodes and len(nodes) > 1:
+        raise UsageError("--scenario runs on one node: give one --node")
+    picture = _picture(output.format)
     writer: PictureWriter | ScenarioWriter
     if picture is not None:
         writer = PictureWriter(picture)
     else:
-        color = use_color(options, sys.stdout)
-        writer = ScenarioWriter(sys.stdout, json_lines=output is TraceFormat.jsonl, color=color, raw=raw)
+        json_lines = output.format is TraceFormat.jsonl
+        writer = ScenarioWriter(sys.stdout, json_lines=json_lines, color=output.color, raw=output.raw)
     for record in ops.run(path, lambda step: step_record(step, raw=True), node=nodes[0] if nodes else None):
         writer.step(record)
     writer.finish()

@@ -90,9 +90,7 @@ class SimulateArgs:
 
     @property
     def asked(self) -> bool:
-        """Whether this is a simulation or a replay at all. Raises UsageError for both at once."""
-        if self.simulate and self.pcap is not None:
-            raise UsageError("--simulate and --pcap: give one of them")
+        """Whether this is a simulation or a replay at all."""
         return self.simulate or self.pcap is not None
 
 
@@ -108,8 +106,6 @@ def run(
 ) -> None:
     """Simulate or replay, as asked; a simulation into ``picture`` where one is given. Raises CtctlError."""
     if args.pcap is not None:
-        if packet is not None:
-            raise UsageError("--pcap brings its own packets: leave PACKET out")
         if picture is not None:
             raise UsageError("--pcap gives a summary: -o table or jsonl")
         _replay(args.pcap, args, nodes, options, json_lines=json_lines, raw=raw)

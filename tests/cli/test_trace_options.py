@@ -1,0 +1,42 @@
+"""Options of ``ctctl trace`` that do not go together are refused in one line, none is ignored."""
+
+from __future__ import annotations
+
+import pytest
+
+from ctctl.cli.main import main
+
+PACKET = "tcp 10.0.0.1:1 > 10.0.0.2:2"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([PACKET, "--live", "--simulate"], "--live and --simulate: give one of them"),
+        ([PACKET, "--probe", "--simulate"], "--probe and --simulate: give one of them"),
+        (["--scenario", "x.yaml", "--pcap", "x.pcap"], "--scenario and --pcap: give one of them"),
+        ([PACKET, "--device", "eth0", "--live"], "--live and --probe: give one of them"),
+        ([PACKET, "--scenario", "x.yaml"], "--scenario brings its own packets: leave PACKET out"),
+        ([PACKET, "--pcap", "x.pcap"], "--pcap brings its own packets: leave PACKET out"),
+        ([PACKET, "--reply"], "--reply goes with --simulate, not with --live"),
+        ([PACKET, "-f", "n.yaml"], "--file goes with --simulate or --pcap, not with --live"),
+        ([PACKET, "--probe", "--set", "x"], "--set goes with --simulate, not with --probe"),
+        ([PACKET, "--probe", "--port", "80"], "--port goes with --live, not with --probe"),
+        ([PACKET, "--probe", "--no-related"], "--related/--no-related goes with --live, not with --probe"),
+        ([PACKET, "--simulate", "--not"], "--not goes with --live, not with --simulate"),
+        ([PACKET, "--simulate", "--count", "3"], "--count goes with --live or --probe, not with --simulate"),
+        ([PACKET, "--simulate", "--hook", "from_netdev"], "--hook goes with --pcap, not with --simulate"),
+        (["--pcap", "x.pcap", "--at", "+5s"], "--at goes with --simulate, not with --pcap"),
+        (["--scenario", "x.yaml", "--from", "auto"], "--from goes with --simulate or --pcap, not with --scenario"),
+        (["--scenario", "x.yaml", "--node", "a", "--node", "b"], "--scenario runs on one node: give one --node"),
+        (
+            ["--simulate"],
+            "--simulate: say which packet, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000 S'",
+        ),
+    ],
+)
+def test_wrong_combinations_are_one_clear_line(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trace", *args]) == 2
+    assert capsys.readouterr().err == f"ctctl: {message}\n"
