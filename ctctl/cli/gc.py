@@ -34,9 +34,7 @@ from ctctl.render.output import ColorMode, Format
 if TYPE_CHECKING:
     from ctctl.ops.gc.run import GcOptions
 
-app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, help="Collect expired entries, or say what would be collected."
-)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Engine(StrEnum):
@@ -173,6 +171,7 @@ def _preview(where: SourceArgs, out: Any, *, explain: bool) -> None:
 
 
 def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
+    from ctctl.cli.counting import Counting
     from ctctl.ops.gc import run as ops
     from ctctl.ops.gc.stopping import stop_on_signals
     from ctctl.render.gc import write_report
@@ -180,8 +179,8 @@ def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
     with ops.opened(path, options) as tables:
         if not options.dry_run:
             _ask(path, options, tables.foreign, yes)
-        with stop_on_signals() as stop:
-            report = ops.collect(tables, options, stop)
+        with stop_on_signals() as stop, Counting(sys.stderr, "entries looked at") as progress:
+            report = ops.collect(tables, options, stop, progress)
     write_report(report, out, sys.stdout, sys.stderr)
     if stop.is_set():
         raise typer.Exit(130)

@@ -8,6 +8,7 @@ cannot take the others down.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -193,9 +194,7 @@ def _report(error: Exception) -> int:
         _say("interrupted" if interrupted else "not confirmed, nothing changed")
         return EXIT_INTERRUPTED if interrupted else 1
     if isinstance(error, BrokenPipeError):
-        # The reader left, which is no failure: keep the interpreter from complaining at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # the reader left, which is no failure
         return 0
     if debug:
         raise error
@@ -214,8 +213,18 @@ def _report(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         _say(f"{error.filename}: {error.strerror}")
         return 4 if isinstance(error, PermissionError) else 1
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _discard_output()
+        _say(f"cannot write: {error.strerror}")
+        return 1
     _say(f"unexpected {type(error).__name__}: {error}; please report this (--debug shows the traceback)")
     return 1
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from failing at exit with what is still buffered."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str) -> None:

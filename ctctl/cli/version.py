@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
 def version() -> None:
-    """Print the versions that a bug report needs: ctctl, libbpf, kernel, Python."""
+    """Print the versions that a bug report needs: ctctl, libbpf, kernel, Python.
+
+    \b
+    ctctl version
+    """
     import platform
 
     from ctctl import __version__

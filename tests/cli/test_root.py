@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from ctctl.cli.main import COMMANDS, main
+from ctctl.cli.main import COMMANDS, app, main
 
 ROOT = Path(__file__).resolve().parents[2]
 CTCTL = [sys.executable, "-m", "ctctl"]
@@ -58,6 +62,29 @@ def test_every_command_has_help(name: str) -> None:
     done = run(name, "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Usage: ctctl {name}")
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every command line that does something: commands of groups, and groups that run by themselves."""
+    names = command.list_commands(None) if hasattr(command, "list_commands") else []
+    if not names or getattr(command, "invoke_without_command", False):
+        yield path
+    for name in names:
+        yield from _commands(command.get_command(None, name), (*path, name))
+
+
+@pytest.mark.parametrize("path", list(_commands(typer.main.get_command(app), ())), ids=" ".join)
+def test_help_has_an_example_and_only_our_options(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*path, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"^ .*\bctctl {path[0]}\b", shown, re.MULTILINE), "no example"
+    assert "--install-completion" not in shown
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*CTCTL, "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "ctctl: cannot write: No space left on device\n")
 
 
 @pytest.mark.parametrize(
