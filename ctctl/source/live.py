@@ -115,7 +115,7 @@ def open_directory(directory: Path, options: SourceOptions) -> Source:
                 _add_pin(source, path, node)
         source.tables.sort(key=lambda table: _order(table.name))
         if not source.tables:
-            raise NoTableError(f"{directory}: no conntrack table is pinned there")
+            raise NoTableError(f"{directory}: {'; '.join(source.partial) or 'no conntrack table is pinned there'}")
         finish(source, options)
     except BaseException:
         source.close()
@@ -131,7 +131,7 @@ def open_pin(path: Path, options: SourceOptions) -> Source:
     try:
         _add_pin(source, path, node)
         if not source.tables:
-            raise NoTableError(f"{path}: not a conntrack table (key of 14 or 38 bytes, value of 56)")
+            raise NoTableError(f"{path.parent}: {source.partial[0]}")
         finish(source, options)
     except BaseException:
         source.close()
@@ -185,6 +185,10 @@ def _add_map(source: Source, table: Map, name: str, node: str | None) -> None:
     info = table.info
     family = {size: family for family, size in KEY_SIZE.items()}.get(info.key_size)
     if family is None or info.value_size != VALUE_SIZE or info.type not in _HASHES:
+        source.partial.append(
+            f"{name} is not a conntrack table: a map of type {info.type} with keys of {info.key_size} and values of"
+            f" {info.value_size} bytes, where a hash with 14 or 38 and {VALUE_SIZE} is expected"
+        )
         return
     layout, evidence = layout_of(table)
     source.tables.append(

@@ -119,6 +119,21 @@ def test_missing_nodes_and_tables_are_named(tables: TableDir, tmp_path: Path) ->
     assert "no such file" in run("ct", "list", "--from", str(tmp_path / "nothing"), code=1).stderr
 
 
+def test_a_table_of_another_layout_is_named(tables: TableDir) -> None:
+    fill_small(tables)
+    whole = run("ct", "list", "--from", str(tables.path), "-o", "name").stdout
+    other = tables.path / "cilium_ct_any6_global"
+    other.unlink(missing_ok=True)
+    with Map.create("other", MapType.HASH, 38, 48, 8) as table:
+        table.pin(other)
+    said = run("ct", "list", "--from", str(tables.path), "-o", "name", code=5)
+    assert "cilium_ct_any6_global is not a conntrack table: a map of type 1" in said.stderr
+    assert said.stdout == whole
+    alone = run("ct", "list", "--from", str(other), code=1)
+    assert "keys of 38 and values of 48 bytes" in alone.stderr
+    assert alone.stderr.count("\n") == 1
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=expressions, seed=st.integers(0, 2**16))
 def test_the_kernel_and_numpy_agree(tables: TableDir, text: str, seed: int) -> None:
