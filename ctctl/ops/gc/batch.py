@@ -39,6 +39,8 @@ def collect(table: Table, job: Job) -> Tally:
             if job.stop.is_set():
                 tally.complete = False
                 break
+            if job.progress is not None:
+                job.progress(len(batch))
             victims = _test(batch, job, tally)
             if job.dry_run or not len(victims):
                 continue

@@ -31,6 +31,7 @@ class Job:
 
     ``address``: scrub every entry with this address (network order), expired or not, instead of
     collecting. ``recheck`` off is for the experiment that shows what the re-check is worth.
+    ``progress`` is told how many entries were looked at since it was last told.
     ``before_delete`` is called between test and delete (tests put a refresh there).
     """
 
@@ -43,6 +44,7 @@ class Job:
     batch_size: int = BATCH_SIZE
     recheck: bool = True
     before_delete: Callable[[NDArray[np.uint8]], None] | None = None
+    progress: Callable[[int], None] | None = None
 
     @property
     def reason(self) -> str:

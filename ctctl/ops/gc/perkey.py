@@ -12,6 +12,7 @@ from ctctl.ops.gc.tally import Tally
 
 #: A walk that restarts again and again under churn must end: after this many times the table's size.
 _MAX_ROUNDS = 4
+_TELL_EVERY = 1024
 
 
 def lifetime_of(value: bytes) -> int:
@@ -42,6 +43,8 @@ def collect(table: Table, job: Job) -> Tally:
             tally.complete = False
             break
         visits -= 1
+        if job.progress is not None and visits % _TELL_EVERY == 0:
+            job.progress(_TELL_EVERY)
         following = table.map.next_key(key)
         value = table.map.lookup(key)
         if value is None:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import ipaddress
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,8 +86,11 @@ def run(path: Path, options: GcOptions, stop: Stop) -> Report:
         return collect(tables, options, stop)
 
 
-def collect(tables: TableSet, options: GcOptions, stop: Stop) -> Report:
-    """One run over open tables. Families run side by side: a slow or failing one takes nothing from the other."""
+def collect(tables: TableSet, options: GcOptions, stop: Stop, progress: Callable[[int], None] | None = None) -> Report:
+    """One run over open tables. Families run side by side: a slow or failing one takes nothing from the other.
+
+    ``progress`` is told how many more entries were looked at, from any thread.
+    """
     started = time.monotonic()
     now, notes = _now(tables, options)
     address = resolve_endpoint(options.endpoint, tables.path) if options.endpoint is not None else None
@@ -96,7 +99,8 @@ def collect(tables: TableSet, options: GcOptions, stop: Stop) -> Report:
     with recording(options.audit, options.undo, str(tables.path), now) as recorder:
 
         def job() -> Job:
-            return _job(options, now, address=address, rate=rate, stop=stop, recorder=recorder)
+            made = _job(options, now, address=address, rate=rate, stop=stop, recorder=recorder)
+            return replace(made, progress=progress)
 
         def family(name: str) -> list[TableReport]:
             mine, turn = [table for table in tables.tables if table.family == name], job()

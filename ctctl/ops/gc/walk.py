@@ -68,12 +68,17 @@ def collect(table: Table, job: Job) -> Tally:
 def _run(program: GcProgram, job: Job, worker: ThreadPoolExecutor) -> None:
     """Run one part in a thread of its own, so that this one can hear Ctrl-C and pass it on."""
     running: Future[None] = worker.submit(program.run)
+    told = 0
     while True:
         try:
             return running.result(timeout=_POLL_S)
         except NotYet:
             if job.stop.is_set():
                 program.control["stop"] = 1
+            if job.progress is not None:
+                looked_at = int(program.control["passed"][0] + program.control["nr_deleted"][0])
+                job.progress(looked_at - told)
+                told = looked_at
 
 
 def _read_counters(control: NDArray[np.void], tally: Tally, job: Job) -> None:
