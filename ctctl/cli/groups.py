@@ -158,11 +158,12 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return spread
 
 
-def _spread(group: type) -> list[inspect.Parameter]:
+@functools.cache
+def _spread(group: type) -> tuple[inspect.Parameter, ...]:
     hints = get_type_hints(group, include_extras=True)
     found = []
     for item in fields(group):
         default = inspect.Parameter.empty if item.default is MISSING else item.default
         kind = inspect.Parameter.KEYWORD_ONLY
         found.append(inspect.Parameter(item.name, kind, default=default, annotation=hints[item.name]))
-    return found
+    return tuple(found)

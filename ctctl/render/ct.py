@@ -125,6 +125,16 @@ def _backend_name(row: CtRow) -> str | None:
     return row.names.get(f"backend {backend}") if backend else None
 
 
+def _backend(row: CtRow) -> str:
+    number, name = row.entry.backend_id, _backend_name(row)
+    return "-" if number is None else f"{number} ({name})" if name is not None else str(number)
+
+
+def _rev_nat(row: CtRow) -> str:
+    name = row.names.get(f"rev-nat {row.entry.rev_nat}")
+    return f"{row.entry.rev_nat} ({name})" if name is not None else str(row.entry.rev_nat)
+
+
 def _shown() -> list[Column[CtRow]]:
     """What tables show."""
     return [
@@ -153,8 +163,8 @@ def _shown() -> list[Column[CtRow]]:
             lambda r: flags_text(int(r.entry.flags)),
             width=20,
         ),
-        _wide("rev_nat", "REVNAT"),
-        _wide("backend_id", "BACKEND"),
+        Column("rev_nat", "REVNAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
+        Column("backend_id", "BACKEND", lambda r: r.entry.backend_id, _backend, wide=True),
         _wide("src_sec_id", "IDENTITY"),
         _wide("packets", "PACKETS"),
         _wide("bytes", "BYTES"),
