@@ -90,7 +90,7 @@ def unshare(flags: int) -> None:
         raise CallError("unshare", ctypes.get_errno())
 
 
-def mount(source: str, target: str, fstype: str) -> None:
-    """mount(2) without flags or options."""
-    if _libc().mount(os.fsencode(source), os.fsencode(target), os.fsencode(fstype), 0, None) != 0:
+def mount(source: str, target: str, fstype: str, options: str) -> None:
+    """mount(2) without flags."""
+    if _libc().mount(os.fsencode(source), os.fsencode(target), os.fsencode(fstype), 0, os.fsencode(options)) != 0:
         raise CallError("mount", ctypes.get_errno())

@@ -119,6 +119,9 @@ def load(request: LoadRequest) -> LoadReport:
     before still is.
     """
     _preflight(request)
+    if not _bpffs.is_bpffs(request.bpffs):
+        with contextlib.ExitStack() as looking:  # what is wrong with the file is found before anything is mounted
+            _plan(request, request.paths, looking)
     mounted = ensure_bpffs(request.bpffs)
     if mounted:
         request.say(f"mounted a BPF file system at {request.bpffs}")

@@ -50,7 +50,8 @@ def ensure_mounted(path: str | Path = DEFAULT_ROOT) -> bool:
         return False
     try:
         target.mkdir(parents=True, exist_ok=True)
-        syscall.mount("bpf", str(target), "bpf")
+        # As systemd mounts it: the kernel's default lets every user make directories in it.
+        syscall.mount("bpf", str(target), "bpf", "mode=0700")
     except CallError as error:
         if error.errno == errno.EBUSY and is_bpffs(target):
             return False

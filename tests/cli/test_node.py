@@ -311,6 +311,13 @@ def test_a_plain_folder_becomes_a_bpffs(node: TestNode, file: Path) -> None:
     assert ctctl("status", "-o", "json", prefix=in_private_mounts(bare)).stdout.strip().endswith('"nodes": []}')
 
 
+def test_a_bad_file_mounts_nothing(node: TestNode, file: Path, tmp_path: Path) -> None:
+    own = tmp_path / "bpf"
+    write(file, node.text(), "lxc1", "nowhere0")
+    assert "there is no interface 'nowhere0'" in one_line(load(node, file, "--bpffs", own, check=2))
+    assert not own.exists()
+
+
 def test_a_mount_that_would_vanish_is_refused(node: TestNode, file: Path) -> None:
     bare = "while mountpoint -q /sys/fs/bpf; do umount /sys/fs/bpf || exit 9; done"
     prefix = ("unshare", "-m", "sh", "-c", f'{bare}; exec "$@"', "sh")

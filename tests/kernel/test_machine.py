@@ -72,6 +72,7 @@ class TestBpffs:
         try:
             assert bpffs.ensure_mounted(root) is False
             assert root in bpffs.mounts()
+            assert root.stat().st_mode & 0o777 == 0o700, "others could put pins where ctctl looks for its own"
             assert bpffs.is_bpffs(root / "deep" / "inside")
             assert bpffs.mount_of(root / "deep") == root
             with Map.create("table", MapType.ARRAY, 4, 4, 1) as table:
