@@ -122,6 +122,8 @@ def gc(
     from ctctl.ops.gc.tables import locate
 
     out = output_options(output, fields, sort, limit, no_headers, color=color)
+    if metrics is not None and interval is None:
+        raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
     options = ops.GcOptions(
         engine=EngineName(engine.value),
         dry_run=dry_run or explain,
@@ -139,8 +141,6 @@ def gc(
         _preview(SourceArgs(source, node, only, now, clock), out, explain=explain)
         return
     path = locate(source, node)
-    if metrics is not None and interval is None:
-        raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
     if explain:
         from ctctl.render.gc import write_explanations
 

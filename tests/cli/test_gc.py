@@ -229,6 +229,22 @@ def test_audit_log_and_undo(node: TableDir, tmp_path: Path, engine: str) -> None
     assert (again.returncode, "exists" in again.stderr) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--metrics", "9966"), "goes with --interval"),
+        (("--interval", "often"), "not a duration"),
+        (("--interval", "5s", "--endpoint", "10.0.0.1"), "single run"),
+        (("--rate", "0"), "--rate"),
+        (("--engine", "bach"), "batch"),
+    ],
+)
+def test_mistakes_are_usage_errors(node: TableDir, arguments: tuple[str, ...], word: str) -> None:
+    done = ctctl("gc", "--from", node.path, *arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert word in done.stderr
+
+
 def test_undo_refuses_what_is_no_undo_file(node: TableDir, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     for text in ("", "x\n", '{"schema": "other"}\n', '{"schema": "ctctl/gc-undo/v1"}\n{"map": "a"}\n'):
