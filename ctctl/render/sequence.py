@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,8 @@ from ctctl.render.trace_lines import change_line, packet_words
 
 #: How many events ahead the packet that left a node may be seen at the next one.
 _LOOK_AHEAD = 8
+#: Characters of a note's line: wider notes push the lifelines apart until nothing is legible.
+_NOTE_WIDTH = 46
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Diagram:
 
 def build(events: Sequence[HookEvent]) -> Diagram:
     """The diagram of ``events``, which are in order of time."""
+    # The tunnel's own packets have no tuple: the flow is drawn where it enters and leaves the tunnel.
+    events = [event for event in events if event.tuple_in.proto or event.verdict is Verdict.DROP]
     title = str(events[0].tuple_in) if events else "no events"
     diagram = Diagram(title)
     for index, event in enumerate(events):
@@ -134,9 +139,10 @@ def _note(event: HookEvent, node: str) -> Note:
 def _lookup(event: HookEvent, record: LookupRecord) -> list[str]:
     lines = [f"{record.kind}: {record.result}, {record.direction} entry"]
     if record.why & Why.HIT and record.before is not None and record.after is not None:
-        change = change_line(record.before, record.after, event.now_s)
+        change = change_line(record.before, record.after, event.now_s, label="")
         if change is not None:
-            lines.append("".join(text for text, _ in change).strip())
+            words = "".join(text for text, _ in change)
+            lines += [line for part in words.split("  ") for line in _wrapped(part.strip())]
     elif record.after is not None:
         lines[0] += " created"
         if record.after.backend_id:
@@ -146,3 +152,7 @@ def _lookup(event: HookEvent, record: LookupRecord) -> list[str]:
     if record.why & Why.POLICY_DENIED:
         lines.append("policy denies")
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _NOTE_WIDTH, subsequent_indent="  ", break_long_words=False)

@@ -40,6 +40,9 @@ _ARROW = "→"
 def packet_words(event: HookEvent) -> str:
     """The packet of an event in words: protocol, ends, TCP flags or ICMP type, length."""
     flow = event.tuple_in
+    if not flow.proto:
+        # The hook passed it on before it read the tuple, e.g. Geneve between nodes at to_netdev.
+        return "packet outside of any flow"
     name = protocol_name(flow.proto).lower()
     if event.icmp_type is not None:
         echo = {ICMP_ECHO_REQUEST: "echo request", ICMP_ECHO_REPLY: "echo reply"}.get(event.icmp_type)

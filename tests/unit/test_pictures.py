@@ -11,8 +11,19 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.utils import rdpcap
 
-from ctctl.model.event import Endpoint, Hook, HookEvent, Verdict
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.entry import CtEntry, CtFlags
+from ctctl.model.event import (
+    CtResult,
+    Endpoint,
+    Hook,
+    HookEvent,
+    LookupDirection,
+    LookupKind,
+    LookupRecord,
+    Verdict,
+    Why,
+)
+from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.packet.dissect import dissect
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
@@ -20,6 +31,7 @@ from ctctl.render.mermaid import mermaid
 from ctctl.render.picture import CaptureTrace, DiagramTrace, rebuilt
 from ctctl.render.sequence import Message, Note, build
 from ctctl.render.svg import svg
+from ctctl.render.trace_lines import packet_words
 
 CLIENT, VIP, POD = "172.191.0.1", "172.190.0.17", "10.64.1.36"
 
@@ -150,3 +162,34 @@ def test_rebuilt_headers_are_those_of_the_packet_that_left(one: HookEvent) -> No
         one.tuple_out.dst_port,
     )
     assert packet.tcp_flags == one.tcp_flags
+
+
+def test_tunnel_packets_outside_of_the_flow_are_not_drawn() -> None:
+    nothing = FlowTuple(0, IPv4Address(0), 0, IPv4Address(0), 0)
+    outer = event(Hook.TO_NETDEV, "node-a", nothing)
+    assert build([STORY[0], outer, *STORY[1:]]) == build(STORY)
+    assert packet_words(outer) == "packet outside of any flow"
+
+
+def test_a_change_is_a_line_a_field_and_no_note_is_wide() -> None:
+    kept = CtFlags.RxClosing | CtFlags.SeenNonSyn
+    before = CtEntry("cilium_ct4_global", TO_POD, Direction.IN, False, 1, kept, 8005, 0, 2, 2, 2, 5, 5)
+    added = CtFlags.TxClosing | CtFlags.FromTunnel | CtFlags.DSRInternal
+    record = LookupRecord(
+        LookupKind.CT,
+        LookupDirection.EGRESS,
+        CtResult.REPLY,
+        "cilium_ct4_global",
+        TO_POD,
+        Direction.IN,
+        related=False,
+        why=Why.HIT,
+        before=before,
+        after=replace(before, lifetime=15, flags=kept | added),
+    )
+    note = next(item for item in build([replace(STORY[3], lookups=(record,))]).items if isinstance(item, Note))
+    assert note.lines[:2] == ("ct: reply, IN entry", "lifetime 8000s → 10s")
+    assert max(map(len, note.lines)) <= 46
+    assert " ".join(line.strip() for line in note.lines[2:]) == (
+        "flags [RxClosing SeenNonSyn] → [RxClosing TxClosing SeenNonSyn DSRInternal FromTunnel]"
+    )
