@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -62,6 +63,8 @@ class _Search:
     names: dict[str, str]
     rows: dict[tuple[object, ...], CtRow] = field(default_factory=dict)
     backend: Backend | None = None
+    #: of the service whose address a DSR connection's SNAT entry holds
+    rev_nat: int = 0
 
     def find(self, flow: FlowTuple) -> list[CtRow]:
         """Entries whose tuple is ``flow`` or its reverse, and ICMP related ones of the address pair."""
@@ -97,16 +100,18 @@ def get(source: Source, text: str) -> Connection:
     flow = parse_flow(text)
     listings = source.some(_node(source), "backends", "rev_nats", "services")
     search = _Search(source, listings, names_of(source))
-    search.find(flow)
+    if not search.find(flow):
+        _follow_back(search, flow)
     _follow_service(search)
     _follow_translation(search)
     rows = sorted(search.rows.values(), key=_order)
     if not rows:
         raise NotFoundError(f"no entry of {text.strip()}: a packet of it would be NEW (not in {source.description})")
     nat = tuple(_nat(source, rows))
+    _follow_dsr(search, nat)
     members = tuple(Member(_role(row.entry), row) for row in rows)
     state, why = explain(rows)
-    return Connection(flow, state, why, members, nat, search.backend, _service(rows, search.names))
+    return Connection(flow, state, why, members, nat, search.backend, _service(search, rows))
 
 
 def _role(entry: CtEntry) -> str:
@@ -137,7 +142,7 @@ def _follow_service(search: _Search) -> None:
             for known in search.listings.rev_nats:
                 if known.rev_nat == entry.rev_nat and known.addr.version == flow.src.version:
                     search.find(FlowTuple(flow.proto, flow.src, flow.src_port, known.addr, known.port))
-            search.backend = search.backend or _backend_at(search, flow.dst, flow.dst_port)
+            search.backend = search.backend or _backend_at(search, flow.dst, flow.dst_port, entry.rev_nat)
 
 
 def _ports_of(search: _Search, backend: Backend) -> list[int]:
@@ -147,8 +152,11 @@ def _ports_of(search: _Search, backend: Backend) -> list[int]:
     return [int(found[1]) for text in texts if (found := re.search(r":(\d+)(?:/|$)", text))]
 
 
-def _backend_at(search: _Search, address: Address, port: int) -> Backend | None:
-    return next((b for b in search.listings.backends if b.addr == address and b.port in (port, None)), None)
+def _backend_at(search: _Search, address: Address, port: int, rev_nat: int) -> Backend | None:
+    """The service's backend there; services of the same pod have backends of their own."""
+    own = {slot.backend_id for slot in search.listings.services if slot.rev_nat == rev_nat}
+    there = [b for b in search.listings.backends if b.addr == address and b.port in (port, None)]
+    return min(there, key=lambda backend: backend.backend_id not in own, default=None)
 
 
 def _follow_translation(search: _Search) -> None:
@@ -157,6 +165,30 @@ def _follow_translation(search: _Search) -> None:
         flow = entry.tuple
         if entry.direction is Direction.OUT:
             search.find(FlowTuple(flow.proto, flow.dst, flow.dst_port, entry.to_addr, entry.to_port))
+
+
+def _follow_back(search: _Search, flow: FlowTuple) -> None:
+    """On the backend's node of a DSR connection only the SNAT entry has the address that the client talks to.
+
+    It is no entry's key: all are gone through, which is why everything else is tried before.
+    """
+    for entry in search.source.some(_node(search.source), "nat").nat:
+        as_the_client_has_it = FlowTuple(
+            entry.tuple.proto, entry.tuple.dst, entry.tuple.dst_port, entry.to_addr, entry.to_port
+        )
+        if entry.direction is Direction.OUT and as_the_client_has_it in (flow, flow.reversed()):
+            search.find(entry.tuple.reversed())
+
+
+def _follow_dsr(search: _Search, nat: Iterable[NatEntry]) -> None:
+    """Backend and service of a DSR connection: its entries have no rev-NAT index, its SNAT record has the VIP."""
+    for entry in nat:
+        for known in search.listings.rev_nats:
+            if entry.direction is Direction.OUT and (known.addr, known.port) == (entry.to_addr, entry.to_port):
+                search.rev_nat = search.rev_nat or known.rev_nat
+                search.backend = search.backend or _backend_at(
+                    search, entry.tuple.src, entry.tuple.src_port, known.rev_nat
+                )
 
 
 def _node(source: Source) -> str | None:
@@ -171,11 +203,9 @@ def _nat(source: Source, rows: list[CtRow]) -> list[NatEntry]:
     return list(dict.fromkeys([*found, *source.find_nat(outside - flows, _node(source))]))
 
 
-def _service(rows: list[CtRow], names: dict[str, str]) -> str | None:
-    for row in rows:
-        if row.entry.rev_nat:
-            return names.get(f"rev-nat {row.entry.rev_nat}", f"rev-NAT {row.entry.rev_nat}")
-    return None
+def _service(search: _Search, rows: list[CtRow]) -> str | None:
+    rev_nat = next((row.entry.rev_nat for row in rows if row.entry.rev_nat), search.rev_nat)
+    return search.names.get(f"rev-nat {rev_nat}", f"rev-NAT {rev_nat}") if rev_nat else None
 
 
 # ---- the sentence

@@ -15,7 +15,7 @@ from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.service import Backend, RevNat
+from ctctl.model.service import Backend, RevNat, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.ops.ct_get import explain, get, parse_flow
 from ctctl.ops.ct_hook_events import events_of
@@ -88,6 +88,29 @@ def test_a_connection_is_found_by_any_of_its_tuples(asked: str) -> None:
     assert found.service == "172.16.0.1:80"
     assert [nat.to_addr for nat in found.nat] == [VIP]
     assert found.state == "established"
+
+
+def dsr_world() -> Source:
+    """The backend's node of a DSR connection: only the SNAT entry says what the client talks to."""
+    translated = flow("tcp 192.0.2.1:5000 > 10.0.0.2:8000")
+    slots = [ServiceSlot(VIP, 80, "external", slot, 16, backend_id=number) for slot, number in ((0, None), (1, 20))]
+    listings = Listings(
+        services=slots,
+        backends=[Backend(19, POD, 6, 8000, "active"), Backend(20, POD, 6, 8000, "active")],
+        rev_nats=[RevNat(15, POD, 80), RevNat(16, VIP, 80)],
+        nat=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
+    )
+    return source_of([entry(translated, 0x90), entry(translated, 0x410, 1)], listings)
+
+
+@pytest.mark.parametrize("asked", ["tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 172.16.0.1:80 > 192.0.2.1:5000"])
+def test_a_dsr_connection_is_found_by_the_address_its_client_has(asked: str) -> None:
+    found = get(dsr_world(), asked)
+    assert [member.role for member in found.members] == ["out", "in"]
+    assert found.service == "172.16.0.1:80"
+    assert found.backend is not None
+    assert found.backend.backend_id == 20
+    assert len(found.nat) == 1
 
 
 def test_an_unknown_connection_says_what_would_happen() -> None:
