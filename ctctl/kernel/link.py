@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from ctctl._ffi import CallError, Fd, libbpf, syscall
-from ctctl._ffi.structs import KernelLinkInfo, ObjGetOpts
-from ctctl.errors import KernelError, NotFoundError
+from ctctl._ffi.structs import KernelLinkInfo
 from ctctl.kernel import info as _info
 from ctctl.kernel.failures import kernel_error, operation
+from ctctl.kernel.handle import Handle
 from ctctl.kernel.program import Program
 
 _BPF_F_BEFORE = 1 << 3
@@ -69,11 +66,10 @@ class LinkInfo:
     direction: Direction | None
 
 
-class TcxLink:
+class TcxLink(Handle):
     """A program attached to a device, as long as a descriptor or pin of the link lives."""
 
-    def __init__(self, fd: Fd) -> None:
-        self._fd = fd
+    KIND = KERNEL_KIND = "link"
 
     @classmethod
     def attach(
@@ -98,40 +94,6 @@ class TcxLink:
         with operation("attach", where, _ATTACH_HINTS):
             return cls(Fd(syscall.bpf(syscall.BPF_LINK_CREATE, attr), f"link of {where}"))
 
-    @classmethod
-    def open_pinned(cls, path: str | Path) -> TcxLink:
-        """The link pinned at ``path``. Raises NotFoundError, KernelError."""
-        try:
-            number = libbpf().bpf_obj_get_opts(os.fsencode(path), ctypes.byref(ObjGetOpts()))
-        except CallError as error:
-            if error.errno == errno.ENOENT:
-                raise NotFoundError(f"no link is pinned at {path}") from error
-            raise kernel_error("open pinned link", str(path), error.errno) from error
-        fd = Fd(number, f"link {path}")
-        if (kind := _info.kind_of(number)) != "link":
-            fd.close()
-            raise KernelError("open pinned link", str(path), errno.EINVAL, f"a {kind} is pinned there")
-        return cls(fd)
-
-    @classmethod
-    def from_id(cls, link_id: int) -> TcxLink:
-        """The link with this id. Raises NotFoundError, KernelError."""
-        try:
-            return cls(Fd(libbpf().bpf_link_get_fd_by_id(link_id), f"link id {link_id}"))
-        except CallError as error:
-            if error.errno == errno.ENOENT:
-                raise NotFoundError(f"no link has id {link_id}") from error
-            raise kernel_error("open link", f"id {link_id}", error.errno) from error
-
-    @property
-    def fd(self) -> int:
-        """The descriptor. Raises ClosedError once closed."""
-        return self._fd.number
-
-    @property
-    def closed(self) -> bool:
-        return self._fd.closed
-
     @property
     def info(self) -> LinkInfo:
         """What the kernel says now."""
@@ -150,28 +112,10 @@ class TcxLink:
         with operation("replace program of", self._fd.what):
             libbpf().bpf_link_update(self.fd, program.fd, None)
 
-    def pin(self, path: str | Path) -> None:
-        """Pin it at ``path`` in a bpffs: it then outlives this process. Raises KernelError."""
-        with operation("pin link at", str(path), {errno.EPERM: "is the directory in a BPF file system?"}):
-            libbpf().bpf_obj_pin(self.fd, os.fsencode(path))
-
     def detach(self) -> None:
         """Take the program off the device now, whoever else holds the link. Raises KernelError."""
         with operation("detach", self._fd.what):
             libbpf().bpf_link_detach(self.fd)
-
-    def close(self) -> None:
-        """Drop this handle; without a pin or another one the program is detached."""
-        self._fd.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<TcxLink {self._fd.what}{' closed' if self.closed else ''}>"
 
 
 def query_tcx(ifindex: int, direction: Direction) -> list[AttachedProgram]:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from ctctl._ffi import CallError, Fd, libbpf
-from ctctl._ffi.structs import KernelMapInfo, MapCreateOpts, ObjGetOpts
-from ctctl.errors import KernelError, NotFoundError
+from ctctl._ffi import Fd, libbpf
+from ctctl._ffi.structs import KernelMapInfo, MapCreateOpts
 from ctctl.kernel import info as _info
 from ctctl.kernel.failures import kernel_error, operation
+from ctctl.kernel.handle import Handle
 from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
 from ctctl.kernel.map_parallel import ParallelReader
 
@@ -84,16 +83,14 @@ class MapInfo:
     btf_value_type_id: int
 
 
-class Map:
+class Map(Handle):
     """One BPF map behind a descriptor: a context manager that closes what it owns.
 
     Keys and values are bytes of exactly the map's sizes. A per-CPU map's value is the values of all
     possible CPUs, each padded to 8 bytes, in CPU order (``per_cpu_stride`` apart).
     """
 
-    def __init__(self, fd: Fd, name: str = "") -> None:
-        self._fd = fd
-        self._name = name
+    KIND = KERNEL_KIND = "map"
 
     # ---- where maps come from
 
@@ -123,41 +120,10 @@ class Map:
 
         Raises NotFoundError if nothing is there, KernelError if it cannot be opened or is no map.
         """
-        opts = ObjGetOpts(file_flags=MapFlag.RDONLY if read_only else 0)
-        try:
-            number = libbpf().bpf_obj_get_opts(os.fsencode(path), ctypes.byref(opts))
-        except CallError as error:
-            if error.errno == errno.ENOENT:
-                raise NotFoundError(f"no map is pinned at {path}") from error
-            hint = _pin_hint(error.errno, read_only=read_only)
-            raise kernel_error("open pinned map", str(path), error.errno, hint) from error
-        fd = Fd(number, f"map {path}")
-        if (kind := _info.kind_of(number)) != "map":
-            fd.close()
-            raise KernelError("open pinned map", str(path), errno.EINVAL, f"a {kind} is pinned there")
-        return cls(fd, Path(path).name)
-
-    @classmethod
-    def from_id(cls, map_id: int) -> Map:
-        """The map with this id. Raises NotFoundError, KernelError."""
-        try:
-            number = libbpf().bpf_map_get_fd_by_id(map_id)
-        except CallError as error:
-            if error.errno == errno.ENOENT:
-                raise NotFoundError(f"no map has id {map_id}") from error
-            raise kernel_error("open map", f"id {map_id}", error.errno) from error
-        return cls(Fd(number, f"map id {map_id}"))
+        hint = "needs read access to the pin" if read_only else "it may only be read: needs write access to the pin"
+        return cls._open_pinned(path, MapFlag.RDONLY if read_only else 0, {errno.EACCES: hint})
 
     # ---- what it is
-
-    @property
-    def fd(self) -> int:
-        """The descriptor. Raises ClosedError once closed."""
-        return self._fd.number
-
-    @property
-    def closed(self) -> bool:
-        return self._fd.closed
 
     @cached_property
     def info(self) -> MapInfo:
@@ -285,31 +251,10 @@ class Map:
 
     # ---- life
 
-    def pin(self, path: str | Path) -> None:
-        """Pin it at ``path`` in a bpffs. Raises KernelError (EEXIST if something is there)."""
-        with operation("pin map at", str(path), {errno.EPERM: "is the directory in a BPF file system?"}):
-            libbpf().bpf_obj_pin(self.fd, os.fsencode(path))
-
     def freeze(self) -> None:
         """Let no system call write it any more."""
         with operation("freeze map", self.name):
             libbpf().bpf_map_freeze(self.fd)
-
-    def dup(self) -> Map:
-        """An owned handle on the same map."""
-        return Map(self._fd.dup(), self._name)
-
-    def close(self) -> None:
-        self._fd.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Map {self._name or self._fd.what}{' closed' if self.closed else ''}>"
 
     def _check(self, key: bytes, value: bytes | None = None) -> None:
         if len(key) != self.info.key_size:
@@ -322,12 +267,6 @@ def possible_cpus() -> int:
     """How many CPUs a per-CPU value has (/sys/devices/system/cpu/possible)."""
     text = Path("/sys/devices/system/cpu/possible").read_text(encoding="utf-8").strip()
     return 1 + max(int(part.split("-")[-1]) for part in text.split(","))
-
-
-def _pin_hint(err: int, *, read_only: bool) -> str:
-    if err != errno.EACCES:
-        return ""
-    return "needs read access to the pin" if read_only else "it may only be read: needs write access to the pin"
 
 
 def _write_hint(err: int) -> str:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from ctctl._ffi import CallError, Fd, libbpf
-from ctctl._ffi.structs import KernelProgInfo, ObjGetOpts, SkBuff, TestRunOpts
-from ctctl.errors import KernelError, NotFoundError
+from ctctl._ffi import libbpf
+from ctctl._ffi.structs import KernelProgInfo, SkBuff, TestRunOpts
 from ctctl.kernel import info as _info
 from ctctl.kernel.failures import kernel_error, operation
+from ctctl.kernel.handle import Handle
 
 #: What a program may add in front of or behind the packet in a test run.
 _HEADROOM = 512
@@ -58,46 +54,11 @@ class TestRun:
     tc_classid: int
 
 
-class Program:
+class Program(Handle):
     """One BPF program behind a descriptor."""
 
-    def __init__(self, fd: Fd, name: str = "") -> None:
-        self._fd = fd
-        self._name = name
-
-    @classmethod
-    def open_pinned(cls, path: str | Path) -> Program:
-        """The program pinned at ``path``. Raises NotFoundError, KernelError."""
-        try:
-            number = libbpf().bpf_obj_get_opts(os.fsencode(path), ctypes.byref(ObjGetOpts()))
-        except CallError as error:
-            if error.errno == errno.ENOENT:
-                raise NotFoundError(f"no program is pinned at {path}") from error
-            raise kernel_error("open pinned program", str(path), error.errno) from error
-        fd = Fd(number, f"program {path}")
-        if (kind := _info.kind_of(number)) != "prog":
-            fd.close()
-            raise KernelError("open pinned program", str(path), errno.EINVAL, f"a {kind} is pinned there")
-        return cls(fd, Path(path).name)
-
-    @classmethod
-    def from_id(cls, program_id: int) -> Program:
-        """The program with this id. Raises NotFoundError, KernelError."""
-        try:
-            return cls(Fd(libbpf().bpf_prog_get_fd_by_id(program_id), f"program id {program_id}"))
-        except CallError as error:
-            if error.errno == errno.ENOENT:
-                raise NotFoundError(f"no program has id {program_id}") from error
-            raise kernel_error("open program", f"id {program_id}", error.errno) from error
-
-    @property
-    def fd(self) -> int:
-        """The descriptor. Raises ClosedError once closed."""
-        return self._fd.number
-
-    @property
-    def closed(self) -> bool:
-        return self._fd.closed
+    KIND = "program"
+    KERNEL_KIND = "prog"
 
     @property
     def info(self) -> ProgramInfo:
@@ -126,11 +87,6 @@ class Program:
     def name(self) -> str:
         """The name in its object or pin; else the kernel's, cut to 15 characters."""
         return self._name or self.info.name
-
-    def pin(self, path: str | Path) -> None:
-        """Pin it at ``path`` in a bpffs. Raises KernelError."""
-        with operation("pin program at", str(path), {errno.EPERM: "is the directory in a BPF file system?"}):
-            libbpf().bpf_obj_pin(self.fd, os.fsencode(path))
 
     def test_run(
         self,
@@ -198,22 +154,6 @@ class Program:
         if (result := libbpf().bpf_prog_test_run_opts(self.fd, ctypes.byref(opts))) < 0:
             raise kernel_error("run program", self.name, -result)
         return opts.retval, buffer.raw[: len(context)]
-
-    def dup(self) -> Program:
-        """An owned handle on the same program."""
-        return Program(self._fd.dup(), self._name)
-
-    def close(self) -> None:
-        self._fd.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Program {self._name or self._fd.what}{' closed' if self.closed else ''}>"
 
 
 class PreparedRun:
