@@ -297,32 +297,32 @@ int gc_walk6(void *ctx __attribute__((unused)))
 
 /* ---- the batch engine's re-check ------------------------------------------- */
 
+/* What became of one key; *flags are those its entry had. */
+static __always_inline __u8 delete_if_expired(void *table, const void *key, struct run *run, __u16 *flags)
+{
+	struct ct_entry *entry = bpf_map_lookup_elem(table, key);
+
+	if (!entry)
+		return GC_GONE;
+	*flags = entry->flags;
+	if (cfg_gc_recheck && !is_expired(entry, run->now))
+		return GC_REFRESHED;
+	if (bpf_map_delete_elem(table, key))
+		return GC_GONE;
+	run->ctl->nr_deleted++;
+	return GC_DELETED;
+}
+
 static long check4(struct bpf_map *map __attribute__((unused)), __u32 *index, struct ctctl_gc_slot4 *slot,
 		   struct run *run)
 {
 	struct ipv4_ct_tuple key = slot->key;
-	struct ct_entry *entry;
-	__u16 flags;
+	__u16 flags = 0;
 
 	if (*index >= run->left || is_stopped(run->ctl))
 		return END;
-	entry = bpf_map_lookup_elem(&ctctl_gc_ct4, &key);
-	if (!entry) {
-		slot->status = GC_GONE;
-		return GO_ON;
-	}
-	flags = entry->flags;
-	if (cfg_gc_recheck && !is_expired(entry, run->now)) {
-		slot->status = GC_REFRESHED;
-		return GO_ON;
-	}
-	if (bpf_map_delete_elem(&ctctl_gc_ct4, &key)) {
-		slot->status = GC_GONE;
-		return GO_ON;
-	}
-	slot->status = GC_DELETED;
-	run->ctl->nr_deleted++;
-	if (cfg_gc_nat && key.flags == TUPLE_OUT) {
+	slot->status = delete_if_expired(&ctctl_gc_ct4, &key, run, &flags);
+	if (slot->status == GC_DELETED && cfg_gc_nat && key.flags == TUPLE_OUT) {
 		slot->nat = delete_nat4(&key, flags & CT_DSR_INTERNAL, &slot->nat_value);
 		run->ctl->nr_nat_deleted += slot->nat;
 	}
@@ -333,28 +333,12 @@ static long check6(struct bpf_map *map __attribute__((unused)), __u32 *index, st
 		   struct run *run)
 {
 	struct ipv6_ct_tuple key = slot->key;
-	struct ct_entry *entry;
-	__u16 flags;
+	__u16 flags = 0;
 
 	if (*index >= run->left || is_stopped(run->ctl))
 		return END;
-	entry = bpf_map_lookup_elem(&ctctl_gc_ct6, &key);
-	if (!entry) {
-		slot->status = GC_GONE;
-		return GO_ON;
-	}
-	flags = entry->flags;
-	if (cfg_gc_recheck && !is_expired(entry, run->now)) {
-		slot->status = GC_REFRESHED;
-		return GO_ON;
-	}
-	if (bpf_map_delete_elem(&ctctl_gc_ct6, &key)) {
-		slot->status = GC_GONE;
-		return GO_ON;
-	}
-	slot->status = GC_DELETED;
-	run->ctl->nr_deleted++;
-	if (cfg_gc_nat && key.flags == TUPLE_OUT) {
+	slot->status = delete_if_expired(&ctctl_gc_ct6, &key, run, &flags);
+	if (slot->status == GC_DELETED && cfg_gc_nat && key.flags == TUPLE_OUT) {
 		slot->nat = delete_nat6(&key, flags & CT_DSR_INTERNAL, &slot->nat_value);
 		run->ctl->nr_nat_deleted += slot->nat;
 	}
