@@ -379,7 +379,8 @@ def test_get_joins_the_entries_of_a_connection(tables: TableDir) -> None:
     assert [entry["to_addr"] for entry in found["snat"]] == ["172.16.0.1"]
     for asked in ("tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 172.16.0.1:80 > 192.0.2.1:5000"):
         by_vip = json.loads(run("ct", "get", asked, "--from", str(tables.path), "-o", "json").stdout)
-        assert (by_vip["entries"], by_vip["snat"]) == (found["entries"], found["snat"])
+        assert [member["role"] for member in by_vip["entries"]] == ["out"]
+        assert [entry["to_addr"] for entry in by_vip["snat"]] == ["172.16.0.1"]
     missing = run("ct", "get", "tcp 1.2.3.4:5 > 10.0.0.2:80", "--from", str(tables.path), code=1)
     assert "a packet of it would be NEW" in missing.stderr
 
