@@ -19,7 +19,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ctctl import __version__
-from ctctl.cli.light import install as install_plain_converters
 from ctctl.errors import CtctlError
 
 if TYPE_CHECKING:
@@ -169,7 +168,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(Exception):  # completion fails silently: a traceback in a prompt helps nobody
             typer.main.get_command(app).main([], prog_name="ctctl")
         return 0
-    install_plain_converters()
     command = typer.main.get_command(app)
     try:
         result = command.main(args, prog_name="ctctl", standalone_mode=False)
