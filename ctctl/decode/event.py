@@ -78,6 +78,10 @@ def decode_event(
     raw = layouts.ctctl_event.from_buffer_copy(data)
     devices = devices or {}
     proto = getattr(raw, "in").nexthdr
+    # A hook that tracks nothing reads no further than the addresses: type 0 is an echo reply only where it did.
+    typed = proto == _ICMP and bool(
+        raw.icmp_type or raw.nr_lookups or getattr(raw, "in").sport or getattr(raw, "in").dport
+    )
     tunnel = bool(raw.tunnel_remote) or bool(raw.tunnel_vni)
     return HookEvent(
         time_ns=raw.time_ns,
@@ -93,8 +97,8 @@ def decode_event(
         packet_length=raw.packet_len,
         endpoint_id=raw.endpoint_id or None,
         tcp_flags=raw.tcp_flags if proto == _TCP else None,
-        icmp_type=raw.icmp_type if proto == _ICMP else None,
-        icmp_code=raw.icmp_code if proto == _ICMP else None,
+        icmp_type=raw.icmp_type if typed else None,
+        icmp_code=raw.icmp_code if typed else None,
         fragment=_FRAGMENTS[min(raw.fragment, 2)],
         src_identity=raw.src_identity,
         dst_identity=raw.dst_identity,

@@ -9,7 +9,7 @@ from ctctl.decode.ct import flag_names
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment, HookEvent, LookupRecord, Verdict, Why
 from ctctl.model.tuples import FlowTuple, protocol_name
-from ctctl.packet.spec import ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, tcp_flag_letters
+from ctctl.packet.spec import ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, PROTO_ICMP, tcp_flag_letters
 from ctctl.render.explain import explain, explain_lookup
 from ctctl.render.text import safe
 
@@ -50,7 +50,8 @@ def packet_words(event: HookEvent) -> str:
         ident = f" id {flow.src_port or flow.dst_port}" if echo else ""
         words = f"{name} {flow.src} > {flow.dst} {kind}{ident}"
     else:
-        words = f"{name} {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}"
+        ends = (str(flow.src), str(flow.dst)) if flow.proto == PROTO_ICMP else (_end(flow, "src"), _end(flow, "dst"))
+        words = f"{name} {ends[0]} > {ends[1]}"
     # A hook that tracks nothing does not read the flags: 0 means "none set" only where something was looked up.
     read = bool(event.tcp_flags or event.lookups)
     if event.tcp_flags is not None and read and event.fragment is not Fragment.LATER:

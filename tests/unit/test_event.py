@@ -23,6 +23,7 @@ from ctctl.packet.text import parse_flow_text
 from ctctl.render.explain import DROP_SENTENCES, explain
 from ctctl.render.schemas import SCHEMAS
 from ctctl.render.trace import TableTrace
+from ctctl.render.trace_lines import packet_words
 from ctctl.render.trace_probe import PROBE_SCHEMA, probe_record
 from ctctl.render.trace_record import EVENT_SCHEMA, event_record
 
@@ -153,6 +154,15 @@ def test_any_bytes_end_in_an_event_or_a_decode_error(data: bytes, hook: int, ver
         assert hook not in range(1, 7) or verdict > 2 or (raw.nr_lookups and kind not in range(1, 6))
         return
     assert all(sentence.isprintable() for sentence in explain(event))
+
+
+def test_icmp_type_that_no_hook_read_is_not_made_up() -> None:
+    passed_on = FlowTuple(1, IPv4Address("10.0.0.1"), 0, IPv4Address("10.0.0.2"), 0)
+    event = decode_event(bytes(raw_event(passed_on)))
+    assert (event.icmp_type, event.icmp_code) == (None, None)
+    assert packet_words(event) == "icmp 10.0.0.1 > 10.0.0.2"
+    reply = FlowTuple(1, IPv4Address("10.0.0.1"), 0, IPv4Address("10.0.0.2"), 7)
+    assert packet_words(decode_event(bytes(raw_event(reply)))) == "icmp 10.0.0.1 > 10.0.0.2 echo reply id 7"
 
 
 def test_short_event_is_refused() -> None:
