@@ -109,7 +109,7 @@ def replay(
         except PartialDataError as error:
             player.summary.partial = str(error)
         summary = player.finish()
-        summary.elapsed_s = time.perf_counter() - started
+        summary.elapsed_s = time.perf_counter() - started - player.loading_s
         summary.dropped = _drops(simulator)
         summary.now, summary.tables = simulator.now, simulator.tables()
         return summary
@@ -135,6 +135,8 @@ class _Player:
 
     def __init__(self, simulator: Simulator, buffer: FrameBuffer, hook: Hook | None, endpoint: bytes | None) -> None:
         self.summary = ReplaySummary()
+        #: seconds that went into loading programs, which is no speed of the replay
+        self.loading_s = 0.0
         self._simulator = simulator
         self._buffer = buffer
         self._hook = hook
@@ -236,7 +238,9 @@ class _Player:
 
     def _runner(self, hook: Hook, pod: bytes | None) -> _Run:
         if (hook, pod) not in self._runners:
+            started = time.perf_counter()
             self._runners[hook, pod] = frame_runner(self._program(hook, pod), self._buffer)
+            self.loading_s += time.perf_counter() - started
         return self._runners[hook, pod]
 
 

@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,9 @@ def test_the_command(tmp_path: Path) -> None:
     done = command("--pcap", str(node), "-f", str(node))
     assert done.returncode == 1
     assert "neither pcap nor pcapng" in done.stderr
+
+
+def test_speed_is_that_of_the_replay_not_of_loading_programs(node: NodeFile, tmp_path: Path) -> None:
+    path = pcap(tmp_path / "a.pcap", [(1.0, frame("tcp 10.64.0.36:1000 > 10.64.1.64:80 S"))])
+    started = time.perf_counter()
+    assert min(replay(path, node).elapsed_s for _ in range(3)) < (time.perf_counter() - started) / 3 / 5
