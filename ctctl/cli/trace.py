@@ -289,4 +289,6 @@ def _say_summary(summary: LiveSummary) -> None:
     lost = "none lost"
     if summary.lost_total:
         lost = ", ".join(f"{number} lost on {name}" for name, number in summary.lost.items() if number)
-    print(f"{summary.events} events of {summary.connections} connections; {lost}", file=sys.stderr, flush=True)
+    events = "1 event" if summary.events == 1 else f"{summary.events} events"
+    connections = "1 connection" if summary.connections == 1 else f"{summary.connections} connections"
+    print(f"{events} of {connections}; {lost}", file=sys.stderr, flush=True)

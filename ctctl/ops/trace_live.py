@@ -12,7 +12,7 @@ from ctctl.abi import layouts
 from ctctl.datapath.paths import DEFAULT_BPFFS, choose_node, list_nodes
 from ctctl.errors import NotFoundError
 from ctctl.kernel.map import Map
-from ctctl.model.event import HookEvent
+from ctctl.model.event import HookEvent, Verdict
 from ctctl.model.tuples import FlowTuple
 from ctctl.ops.event_stream import EventStream, KernelFilter
 from ctctl.ops.trace_story import StoryBook, TracedEvent, canonical
@@ -104,6 +104,9 @@ class LiveTrace:
                     return
 
     def _admit(self, stream: EventStream, event: HookEvent) -> TracedEvent | None:
+        if not event.tuple_in.proto and event.verdict is not Verdict.DROP:
+            # A packet of no flow that the datapath let alone, e.g. Geneve between nodes at to_netdev.
+            return None
         number = self._story.admit(event)
         if number is None or (self._request.accept is not None and not self._request.accept(event, number)):
             return None

@@ -98,6 +98,8 @@ def test_one_curl_through_the_load_balancer_in_order_and_alone(lab: Topology) ->
     assert {CLIENT_IP} <= {event["tuple_in"]["src"] for event in events} <= {CLIENT_IP, POD3}
     assert places(events, "S") == REQUEST
     assert places(events, "SA") == REPLY
+    # The request and its answer, each one segment with data.
+    assert places(events, "PA") == [*REQUEST, *REPLY]
     assert places(events, "FA")[:3] == REQUEST
     assert places(events, "FA")[3:] == REPLY
     assert [event["time_ns"] for event in events] == sorted(event["time_ns"] for event in events)
@@ -110,7 +112,7 @@ def test_one_curl_through_the_load_balancer_in_order_and_alone(lab: Topology) ->
     assert {"created", "related_created", "policy_allowed"} <= set(pod["lookups"][0]["why"])
     reply = next(event for event in events if event["hook"] == "to_netdev")
     assert (reply["tuple_out"]["src"], reply["tuple_out"]["src_port"]) == (VIP, 80)
-    assert trace.messages[-1].endswith("events of 1 connections; none lost")
+    assert trace.messages[-1].endswith("events of 1 connection; none lost")
     assert trace.process.returncode == 130
 
 
@@ -137,6 +139,16 @@ def test_filter_flags_without_a_packet_choose_connections(lab: Topology) -> None
     assert events
     assert {event["connection"] for event in events} == {1}
     assert places(events, "S")[0] == REQUEST[0]
+
+
+def test_what_remains_when_the_client_is_left_out_has_no_tunnel_packets(lab: Topology) -> None:
+    with running(lab, "--ip", CLIENT_IP, "--not") as trace:
+        curl(lab, CLIENT, VIP)
+        curl(lab, "pod1", "10.68.174.146")
+        events = trace.stop()
+    assert events
+    assert {event["tuple_in"]["proto"] for event in events} == {6}
+    assert CLIENT_IP not in {event["tuple_in"][end] for event in events for end in ("src", "dst")}
 
 
 def test_count_and_time_end_a_trace(lab: Topology) -> None:
@@ -216,7 +228,7 @@ def test_events_that_find_the_ring_buffer_full_are_counted(lab: Topology) -> Non
 
 def test_lost_events_are_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     _say_summary(LiveSummary(["node-a", "node-b"], 7, 1, {"node-a": 0, "node-b": 3}))
-    assert capsys.readouterr().err == "7 events of 1 connections; 3 lost on node-b\n"
+    assert capsys.readouterr().err == "7 events of 1 connection; 3 lost on node-b\n"
 
 
 @pytest.mark.parametrize("flow", [f"tcp any > {POD3}:8000", f"tcp any > {VIP}:80", f"tcp {CLIENT_IP} > any"])
