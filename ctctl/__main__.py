@@ -1,6 +1,6 @@
 import sys
 
-from ctctl.cli.main import main
+from ctctl.cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

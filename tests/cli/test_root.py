@@ -117,6 +117,20 @@ def test_broken_pipe_is_quiet() -> None:
     assert done.stderr == ""
 
 
+def test_ctrl_c_while_it_starts_is_quiet() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt)\n"
+        "from ctctl.cli.start import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @pytest.mark.parametrize(("shell", "file"), [("bash", "ctctl.bash"), ("zsh", "_ctctl"), ("fish", "ctctl.fish")])
 def test_completions_are_in_step(shell: str, file: str) -> None:
     assert run("completion", shell).stdout == (ROOT / "completions" / file).read_text(), "run make completions"

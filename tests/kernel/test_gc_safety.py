@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -37,6 +38,12 @@ def _collect_in_a_child(path: Path, engine: EngineName) -> int:
     return pid
 
 
+def _wait_for_end(pid: int, at_most_s: float) -> None:
+    fd = os.pidfd_open(pid)
+    select.select([fd], [], [], at_most_s)
+    os.close(fd)
+
+
 @pytest.mark.parametrize("engine", list(EngineName))
 def test_kill_9_at_random_moments(tmp_path: Path, engine: EngineName) -> None:
     rng = np.random.default_rng(20)
@@ -50,7 +57,7 @@ def test_kill_9_at_random_moments(tmp_path: Path, engine: EngineName) -> None:
             table.update_batch(keys, values)
             pid = _collect_in_a_child(node.path, engine)
             # The moment is the point of the test: anywhere from before the first entry to after the last.
-            time.sleep(float(rng.random()) * 0.08)
+            _wait_for_end(pid, float(rng.random()) * 0.08)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             left = contents(table)
