@@ -55,7 +55,7 @@ def explain(event: HookEvent) -> list[str]:
     """The sentences for one event, in the order in which the hook decided; no full stops, lower case starts."""
     sentences: list[str] = []
     for record in event.lookups:
-        sentences += _lookup(event, record)
+        sentences += explain_lookup(event, record)
     sentences += _translation(event)
     sentences.append(_verdict(event))
     return [sentence for sentence in sentences if sentence]
@@ -63,10 +63,6 @@ def explain(event: HookEvent) -> list[str]:
 
 def explain_lookup(event: HookEvent, record: LookupRecord) -> list[str]:
     """The sentences for one lookup of ``event``."""
-    return _lookup(event, record)
-
-
-def _lookup(event: HookEvent, record: LookupRecord) -> list[str]:
     by_kind: dict[LookupKind, Callable[[HookEvent, LookupRecord], Iterator[str]]] = {
         LookupKind.SERVICE: _service,
         LookupKind.CT: _connection,
