@@ -53,11 +53,15 @@ def test_kill_9_at_random_moments(tmp_path: Path, engine: EngineName) -> None:
         keys, values = random_keys(size, CT[NAME], rng), random_values(size, rng)
         living = {bytes(k): bytes(v) for k, v in zip(keys, values, strict=True) if lifetime_of(bytes(v)) >= NOW}
         cut_short = 0
-        for _ in range(12):
+        table.update_batch(keys, values)
+        started = time.monotonic()
+        os.waitpid(_collect_in_a_child(node.path, engine), 0)
+        whole_s = time.monotonic() - started
+        for _ in range(16):
             table.update_batch(keys, values)
             pid = _collect_in_a_child(node.path, engine)
             # The moment is the point of the test: anywhere from before the first entry to after the last.
-            _wait_for_end(pid, float(rng.random()) * 0.08)
+            _wait_for_end(pid, float(rng.random()) * whole_s)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             left = contents(table)
