@@ -93,7 +93,6 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     Signature("bpf_map__value_size", c_uint32, (s.MapPtr,), _NONE),
     Signature("bpf_map__max_entries", c_uint32, (s.MapPtr,), _NONE),
     Signature("bpf_map__set_max_entries", c_int, (s.MapPtr, c_uint32), _NEG),
-    Signature("bpf_map__set_value_size", c_int, (s.MapPtr, c_uint32), _NEG),
     Signature("bpf_map__set_inner_map_fd", c_int, (s.MapPtr, c_int), _NEG),
     Signature("bpf_map__reuse_fd", c_int, (s.MapPtr, c_int), _NEG),
     Signature("bpf_map__initial_value", c_void_p, (s.MapPtr, POINTER(c_size_t)), _NONE),

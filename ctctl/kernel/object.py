@@ -122,11 +122,6 @@ class BpfObject:
         with operation("set size of map", map_name):
             libbpf().bpf_map__set_max_entries(self._map(map_name), n)
 
-    def set_value_size(self, map_name: str, n: int) -> None:
-        self._unloaded("resize map")
-        with operation("set value size of map", map_name):
-            libbpf().bpf_map__set_value_size(self._map(map_name), n)
-
     def set_inner_map(self, map_name: str, inner: Map) -> None:
         """Give a map of maps its template. libbpf only remembers the descriptor: a copy is kept until close."""
         self._unloaded("set inner map")

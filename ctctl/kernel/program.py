@@ -211,11 +211,6 @@ class PreparedRun:
         """skb->mark after the last run."""
         return int(self._after.mark)
 
-    @property
-    def cb_out(self) -> tuple[int, ...]:
-        """skb->cb after the last run."""
-        return tuple(self._after.cb)
-
     def result(self) -> TestRun:
         """The whole result of the last run."""
         after = self._after
