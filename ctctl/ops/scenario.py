@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,7 @@ def run(path: str | Path, describe: Describe, *, node: str | None = None) -> Ite
 
 def run_scenario(scenario: Scenario, describe: Describe) -> Iterator[StepRecord]:
     """Run a scenario that is loaded already."""
-    with Simulator(with_ifindexes(scenario.node)) as simulator:
+    with _one_cpu(), Simulator(with_ifindexes(scenario.node)) as simulator:
         for step in scenario.steps:
             simulator.advance(step.step.advance)
             try:
@@ -70,6 +72,17 @@ def run_scenario(scenario: Scenario, describe: Describe) -> Iterator[StepRecord]
                 raise
             record = StepRecord(step, simulator.now, simulator.tables(), result)
             yield replace(record, failures=_failures(record, describe))
+
+
+@contextmanager
+def _one_cpu() -> Iterator[None]:
+    """Stay on one CPU: which entry a full LRU table evicts depends on the CPU that needs the room."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _failures(record: StepRecord, describe: Describe) -> tuple[str, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ctctl.config.scenario import load_scenario
 from ctctl.errors import CtctlError
-from ctctl.ops.scenario import StepRecord, run
+from ctctl.ops.scenario import StepRecord, run, run_scenario
 from ctctl.render.scenario import step_record
 
 pytestmark = pytest.mark.kernel
@@ -180,3 +182,33 @@ def test_a_scenario_of_two_nodes(tmp_path: Path) -> None:
     path.write_text(HEAD + f"  - {SYN % (1, 0)}\n---\nnode: {{name: other, ip: 10.1.0.2}}\n")
     assert len(load_scenario(path, "n").steps) == 1
     assert load_scenario(path, "other").steps == ()
+
+
+def test_a_full_table_evicts_the_same_every_time(tmp_path: Path) -> None:
+    """Which entry goes depends on the CPU, so a scenario stays on one, wherever it was before."""
+    document = {
+        "node": {"name": "node1", "ip": "10.1.0.1"},
+        "datapath": {"ct": {"tcp-max": 8, "any-max": 8}},
+        "endpoints": [{"name": "pod1", "ip": "10.64.0.36", "identity": 20001}],
+        "steps": [
+            {"hook": "from_container", "packet": f"tcp 10.64.0.36:{port} > 10.64.1.64:80 S"}
+            for port in range(40000, 40040)
+        ],
+    }
+    path = tmp_path / "full.yaml"
+    path.write_text(yaml.safe_dump(document))
+    allowed = os.sched_getaffinity(0)
+    outcomes = set()
+    try:
+        for cpu in (min(allowed), max(allowed)):
+            os.sched_setaffinity(0, {cpu})
+            left = [record.tables.ct["cilium_ct4_global"] for record in run_scenario(load_scenario(path), lambda _: {})]
+            outcomes.add(tuple(tuple(key for key, _ in table) for table in left))
+            assert os.sched_getaffinity(0) == {cpu}
+        os.sched_setaffinity(0, allowed)
+        for _ in run_scenario(load_scenario(path), lambda _: {}):
+            assert len(os.sched_getaffinity(0)) == 1
+        assert os.sched_getaffinity(0) == allowed
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert len(outcomes) == 1
