@@ -107,13 +107,17 @@ def selectable_backends(nf: NodeFile, service: Service, scope: str) -> tuple[tup
     """(backends a new connection may get, the others), each in the file's order.
 
     Active ones are chosen; when there is none, the terminating ones still serve (Kubernetes'
-    proxy-terminating-endpoints). A Local traffic policy leaves the backends of other nodes out.
+    proxy-terminating-endpoints). A Local traffic policy leaves the backends of other nodes out. A
+    service with a ``scope`` is one record as it stands: all that it lists have slots that count.
     """
+    if service.scope is not None:
+        chosen = tuple(backend for backend in service.backends if backend.weight)
+        return chosen, tuple(backend for backend in service.backends if not backend.weight)
     policy = service.internal_traffic_policy
     if scope == "external" and service.type != "ClusterIP":
         policy = service.external_traffic_policy
     usable = service.backends
-    if policy == "Local" and service.scope is None:
+    if policy == "Local":
         usable = tuple(backend for backend in usable if _is_local(nf, backend))
     for state in ("active", "terminating"):
         chosen = tuple(backend for backend in usable if backend.state == state and backend.weight)

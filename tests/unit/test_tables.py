@@ -171,6 +171,14 @@ def test_a_scope_that_is_said_is_the_only_one() -> None:
     assert slots(nf, rec.SCOPE_EXTERNAL) == []
 
 
+def test_a_service_of_one_scope_is_written_as_it_is_listed() -> None:
+    """Which backends count was decided by who wrote the record down."""
+    backends = "{id: 1, ip: 10.64.1.1, port: 1, state: quarantined}, {id: 2, ip: 10.64.1.2, port: 1}"
+    nf = service("ip: 10.96.0.10, scope: external", backends)
+    assert slots(nf) == [1, 2]
+    assert (frontend(nf).count, frontend(nf).qcount) == (2, 0)
+
+
 def ipcache(nf: NodeFile) -> dict[str, tuple[int, int]]:
     found = {}
     for key, value in t.table_records(nf)[t.IPCACHE].items():
