@@ -35,7 +35,11 @@ _DEFAULT_BPFFS = Path("/sys/fs/bpf")
 
 FileOpt = Annotated[Path, typer.Option("-f", "--file", metavar="FILE", help="Node file (YAML); see ctctl(1).")]
 BpffsOpt = Annotated[
-    Path, typer.Option("--bpffs", metavar="DIR", help="BPF file system to pin under; mounted if it is none yet.")
+    Path,
+    # Not looked at here: without the right to read it, what is missing is root (exit 4), not a better option.
+    typer.Option(
+        "--bpffs", metavar="DIR", readable=False, help="BPF file system to pin under; mounted if it is none yet."
+    ),
 ]
 NetnsOpt = Annotated[
     str | None,
