@@ -9,7 +9,7 @@ from ctctl.source.base import Listings, Source
 
 
 def names_of(source: Source, node: str | None = None) -> dict[str, str]:
-    """Names by address; ``backend N`` gives a backend's address, ``rev-nat N`` a service's. Never raises."""
+    """Names by address; also ``backend N`` and ``rev-nat N`` (addresses), ``service N`` (a name). Never raises."""
     names: dict[str, str] = {}
     try:
         listings = source.some(node, "backends", "rev_nats", "services")
@@ -26,6 +26,7 @@ def names_of(source: Source, node: str | None = None) -> dict[str, str]:
         name = services.get(str(rev_nat.rev_nat))
         names[f"rev-nat {rev_nat.rev_nat}"] = f"{name} {text}" if name else text
         if name:
+            names[f"service {rev_nat.rev_nat}"] = name
             names.setdefault(address, name)
     ports = {slot.backend_id: slot.backend for slot in listings.services if slot.backend_id and slot.backend}
     for backend in listings.backends:

@@ -45,7 +45,7 @@ def frontends(slots: Sequence[ServiceSlot], backends: Sequence[Backend], names: 
         group = sorted(grouped[key], key=lambda slot: slot.slot)
         head = group[0]
         rest = tuple(slot for slot in group if slot.slot)
-        found.append(Frontend(head, rest, by_id, names.get(str(head.addr))))
+        found.append(Frontend(head, rest, by_id, names.get(f"service {head.rev_nat}", names.get(str(head.addr)))))
     return found
 
 

@@ -1,0 +1,17 @@
+"""Listings of services: what a frontend is called."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from ctctl.model.service import ServiceSlot
+from ctctl.render.services import frontends
+
+VIP = IPv4Address("172.16.0.1")
+
+
+def test_frontends_of_one_address_have_their_own_names() -> None:
+    slots = [ServiceSlot(VIP, port, "external", 0, rev_nat) for port, rev_nat in ((53, 7), (80, 8), (443, 9))]
+    names = {str(VIP): "dns", "service 7": "dns", "service 8": "web"}
+    # One whose service is not known has at least the address's name.
+    assert [frontend.name for frontend in frontends(slots, [], names)] == ["dns", "web", "dns"]
