@@ -107,15 +107,16 @@ def parse_packet_text(text: str) -> PacketSpec:
 def parse_flow_text(text: str) -> FlowSpec:
     """Read the ends of a flow to follow: as packet text, addresses also CIDRs or "any", PROTO also "ip" (any).
 
-    Anything after the ends (flags, keys) is accepted and not used.
+    Flags and keys after the ends are read as in a packet, and not used.
 
     Raises:
-        UsageError: the text has not the form PROTO SRC[:PORT] > DST[:PORT].
+        UsageError: the text has not the form PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [key=value ...].
     """
     reader = _reader(text)
     proto = _parse_protocol(reader)
     ends = _split_ends(reader)
     pairs = [_parse_network(reader, word) for word in ends]
+    _parse_rest(reader, 0 if proto is None else proto)
     return FlowSpec(proto, (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]))
 
 

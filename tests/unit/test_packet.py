@@ -230,3 +230,10 @@ def test_geneve_is_what_scapy_reads_and_strips_again() -> None:
     assert parse_dsr_option(bytes(4) + option) == (IPv4Address("172.190.0.17"), 80)
     assert strip_geneve(inner) is None
     assert [strip_geneve(frame[:cut]) for cut in range(14, 60)] == [None] * 46
+
+
+def test_words_after_the_ends_of_a_flow_are_those_of_a_packet() -> None:
+    assert parse_flow_text("tcp 10.0.0.1:1 > 10.0.0.2:2 SA len=5") == parse_flow_text("tcp 10.0.0.1:1 > 10.0.0.2:2")
+    for text in ("tcp 10.0.0.1:1 > 10.0.0.2:2 and", "ip 10.0.0.1 > 10.0.0.2 port=80"):
+        with pytest.raises(UsageError, match=r"unknown (word 'and'|key 'port')"):
+            parse_flow_text(text)
