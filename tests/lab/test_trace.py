@@ -63,6 +63,13 @@ def curl(topology: Topology, member: str, address: str, *options: str) -> None:
     run(topology, member, "curl", "-s", "-m", "5", *options, f"http://{address}/")
 
 
+def server_closed(topology: Topology, member: str, peer: str) -> bool:
+    """Whether the server there has sent its FIN on every connection of ``peer``, which may be after curl ended."""
+    command = ["ip", "netns", "exec", topology.netns(member), "ss", "-Htn", "dst", peer]
+    states = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+    return not any(line.startswith(("ESTAB", "CLOSE-WAIT")) for line in states.splitlines())
+
+
 @contextmanager
 def background(topology: Topology) -> Iterator[None]:
     """Traffic between the same and other members that is no part of the traced flow."""
@@ -93,6 +100,7 @@ REPLY = [("node-b", "from_container"), ("node-b", "to_netdev")]
 def test_one_curl_through_the_load_balancer_in_order_and_alone(lab: Topology) -> None:
     with background(lab), running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as trace:
         curl(lab, CLIENT, VIP)
+        assert wait_for(lambda: server_closed(lab, "pod3", CLIENT_IP), 5)
         events = trace.stop()
     assert {event["connection"] for event in events} == {1}
     assert {CLIENT_IP} <= {event["tuple_in"]["src"] for event in events} <= {CLIENT_IP, POD3}
