@@ -53,7 +53,7 @@ $(APT_STAMP): Makefile
 $(BIN)/ctctl: pyproject.toml hatch_build.py | $(APT_STAMP)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(MAKE) --no-print-directory bpf
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/pip install -qq --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 .PHONY: setup
@@ -97,7 +97,7 @@ docs: setup ## regenerate the command line reference and the man page
 
 .PHONY: wheel
 wheel: setup ## build the wheel (with the BPF objects in it)
-	$(BIN)/pip wheel -q --no-deps --disable-pip-version-check -w dist .
+	$(BIN)/pip wheel -qq --no-deps --disable-pip-version-check -w dist .
 
 .PHONY: clean
 clean: ## remove what was built
