@@ -38,6 +38,13 @@ class Attach(StrEnum):
     tc = "tc"
 
 
+class Tunnel(StrEnum):
+    """Values of ``--tunnel``, as in a node file."""
+
+    bpf = "bpf"
+    device = "device"
+
+
 def _complete_stories(incomplete: str) -> list[str]:
     try:
         from ctctl.lab.stories import STORIES
@@ -67,6 +74,9 @@ def up(
     attach: Annotated[
         Attach, typer.Option("--attach", help="TCX links, clsact filters, or what the kernel has.")
     ] = Attach.auto,
+    tunnel: Annotated[
+        Tunnel, typer.Option("--tunnel", help="Geneve by the programs themselves, or by a device of the kernel.")
+    ] = Tunnel.bpf,
     dry_run: DryRunOpt = False,
 ) -> None:
     """Bring the lab up, or repair it: two nodes, two pods each, a client behind a router.
@@ -76,6 +86,7 @@ def up(
     Examples:
       ctctl lab up
       ctctl lab up --name second
+      ctctl lab up --tunnel device
     """
     from ctctl.datapath.attach import AttachMode
     from ctctl.lab import cluster
@@ -89,7 +100,7 @@ def up(
         _say(f"would make namespaces: {', '.join(missing) or 'none, all are there'}")
         _say(f"would load, or load again: {nodes}")
         return
-    cluster.up(topology, _say, AttachMode(attach))
+    cluster.up(topology, _say, AttachMode(attach), tunnel.value)
     _say(f"lab {name!r} is up; nodes {nodes}. Next: ctctl lab run --list")
 
 

@@ -21,6 +21,7 @@ from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths, namespaces, network, processes
 from ctctl.lab.lock import forget, locked
+from ctctl.lab.nodefile import BPF
 from ctctl.lab.topology import CLIENT, CLIENT_IP, MEMBERS, ROUTER, ROUTER_NODE_IP, SERVE_PORT, STATE_ROOT, Topology
 from ctctl.lab.wait import wait_until
 
@@ -79,11 +80,11 @@ def find(topology: Topology) -> Found:
     )
 
 
-def up(topology: Topology, say: Say, attach: AttachMode = AttachMode.auto) -> None:
+def up(topology: Topology, say: Say, attach: AttachMode = AttachMode.auto, tunnel: str = BPF) -> None:
     """Bring the lab up, or complete and repair what is up already.
 
-    ``say`` gets a line per step, ``attach`` is how programs are attached. An ``up`` that fails removes what
-    it made, unless the lab was there before.
+    ``say`` gets a line per step, ``attach`` is how programs are attached, ``tunnel`` who encapsulates
+    (bpf, device). An ``up`` that fails removes what it made, unless the lab was there before.
 
     Raises:
         PermissionDenied: not root.
@@ -94,7 +95,7 @@ def up(topology: Topology, say: Say, attach: AttachMode = AttachMode.auto) -> No
     with locked(topology):
         was_there = any(namespaces.is_live(topology.netns(member)) for member in MEMBERS)
         try:
-            _build(topology, say, attach)
+            _build(topology, say, attach, tunnel)
         except BaseException:
             if not was_there:
                 say("failed: removing what was made")
@@ -103,12 +104,12 @@ def up(topology: Topology, say: Say, attach: AttachMode = AttachMode.auto) -> No
             raise
 
 
-def _build(topology: Topology, say: Say, attach: AttachMode) -> None:
+def _build(topology: Topology, say: Say, attach: AttachMode, tunnel: str) -> None:
     say(f"network: {len(topology.nodes)} nodes, {len(topology.pods)} pods, a router, a client outside")
     network.build(topology)
     for node in topology.nodes:
         say(f"datapath of {node.name}: node {topology.datapath_node(node.name)}")
-        datapaths.load_node(topology, node, say, attach)
+        datapaths.load_node(topology, node, say, attach, tunnel)
     say(f"servers: every pod answers HTTP and datagrams on port {SERVE_PORT}")
     _start_servers(topology)
 

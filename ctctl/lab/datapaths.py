@@ -15,7 +15,7 @@ from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, list_nodes
 from ctctl.datapath.unload import unload
 from ctctl.datapath.update import update
 from ctctl.errors import NotFoundError, PermissionDenied
-from ctctl.lab.nodefile import node_document, node_yaml
+from ctctl.lab.nodefile import BPF, node_document, node_yaml
 from ctctl.lab.topology import Node, Topology
 
 Say = Callable[[str], None]
@@ -34,12 +34,15 @@ def is_loaded(topology: Topology, node: str) -> bool | None:
         return None
 
 
-def load_node(topology: Topology, node: Node, say: Say, attach: AttachMode = AttachMode.auto) -> None:
+def load_node(
+    topology: Topology, node: Node, say: Say, attach: AttachMode = AttachMode.auto, tunnel: str = BPF
+) -> None:
     """Write the node's file and load it; a second time replaces programs and services, connections stay.
 
+    ``tunnel`` is who encapsulates, bpf or device.
     Raises what ``ctctl.datapath.loader.load`` raises.
     """
-    load(replace(_request(topology, node, say, node_document(topology, node)), attach=attach))
+    load(replace(_request(topology, node, say, node_document(topology, node, tunnel=tunnel)), attach=attach))
 
 
 def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], without: Collection[str]) -> None:
@@ -47,7 +50,7 @@ def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], wit
 
     Raises what ``ctctl.datapath.update.update`` and ``load`` raise.
     """
-    document = node_document(topology, node, states=states, without=without)
+    document = node_document(topology, node, states=states, without=without, tunnel=tunnel_of(topology, node))
     request = _request(topology, node, lambda _line: None, document)
     try:
         update(request)
@@ -59,7 +62,14 @@ def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], wit
 def is_as_built(topology: Topology, node: Node) -> bool:
     """Whether the node's file says what ``lab up`` wrote; not so after a story that was killed half way."""
     path = topology.node_file(node.name)
-    return path.exists() and path.read_text() == node_yaml(node_document(topology, node))
+    wanted = node_document(topology, node, tunnel=tunnel_of(topology, node))
+    return path.exists() and path.read_text() == node_yaml(wanted)
+
+
+def tunnel_of(topology: Topology, node: Node) -> str:
+    """Who encapsulates at the node according to its file: ``lab up`` decided, and what comes later keeps it."""
+    path = topology.node_file(node.name)
+    return load_node_file(path).datapath.tunnel if path.exists() else BPF
 
 
 def _request(topology: Topology, node: Node, say: Say, document: dict[str, Any]) -> LoadRequest:

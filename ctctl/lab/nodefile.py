@@ -12,6 +12,9 @@ CT_TCP_MAX = 65536
 CT_ANY_MAX = 65536
 SNAT_MAX = 65536
 
+#: Encapsulation by the programs themselves: every kernel can. The other one is ``device``.
+BPF = "bpf"
+
 IDENTITY_HOST = 1
 IDENTITY_REMOTE_NODE = 6
 
@@ -22,15 +25,17 @@ def node_document(
     *,
     states: Mapping[str, str] | None = None,
     without: Collection[str] = (),
+    tunnel: str = BPF,
 ) -> dict[str, Any]:
     """The node file of ``node`` as plain data.
 
     ``states`` maps a pod to the state of every backend it is (``terminating``, ...), default active;
-    pods in ``without`` are no backends of any service.
+    pods in ``without`` are no backends of any service. ``tunnel`` is who encapsulates, ``bpf`` or ``device``.
     """
     return {
         "node": {"name": topology.datapath_node(node.name), "ip": node.ip, "device": "eth0", "pod-cidr": node.pod_cidr},
         "datapath": {
+            "tunnel": tunnel,
             "ct": {"tcp-max": CT_TCP_MAX, "any-max": CT_ANY_MAX, "snat-max": SNAT_MAX},
             "lb": {"algorithm": "maglev", "mode": "dsr", "dispatch": "geneve", "no-backend": "reject"},
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctctl.lab.cluster import down, up
+from ctctl.lab.nodefile import BPF
 from ctctl.lab.processes import find_program, lab_pids, spawn
 from ctctl.lab.topology import IPERF_PORT, MEMBERS, Topology
 from tests.support.names import unique_name
@@ -69,10 +71,10 @@ def fresh_lab() -> Iterator[Topology]:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Topology]:
-    """One lab that is up, shared by all tests that do not take it down."""
+    """One lab that is up, shared by all tests that do not take it down; CTCTL_LAB_TUNNEL=device: with geneve."""
     topology = Topology(unique_name("lab"))
     try:
-        up(topology, lambda _line: None)
+        up(topology, lambda _line: None, tunnel=os.environ.get("CTCTL_LAB_TUNNEL", BPF))
         yield topology
     finally:
         down(topology)
