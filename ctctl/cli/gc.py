@@ -269,6 +269,7 @@ def simulate(
     from_: FromOption = None,
     pcap: PcapOpt = None,
     now: DumpTime = None,
+    node: NodeOpt = None,
     plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Charts below the table.")] = True,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the charts as SVG.")] = None,
     png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write the charts as PNG.")] = None,
@@ -291,7 +292,7 @@ def simulate(
     from ctctl.render.predict import charts, write_predictions
 
     seconds = seconds_of(duration)
-    wanted = workloads(workload, from_, pcap, now, changes=change or [], compared=compare or [])
+    wanted = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])
     predictions = [predict(one, seconds) for one in wanted]
     if svg is not None:
         svg.write_text(plots.svg(charts(predictions)), encoding="utf-8")

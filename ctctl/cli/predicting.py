@@ -45,6 +45,7 @@ def workloads(
     pcap: Path | None,
     now: int | None,
     *,
+    node: str | None,
     changes: list[str],
     compared: list[str],
 ) -> list[Workload]:
@@ -70,7 +71,7 @@ def workloads(
                 from ctctl.source.base import SourceOptions
                 from ctctl.source.open import open_source
 
-                with open_source(source, SourceOptions(now=now)) as opened:
+                with open_source(source, SourceOptions(now=now, node=node)) as opened:
                     kinds += observed.kinds_of_source(opened, workload.timeouts)
             workload = replace(workload, kinds=kinds)
         found.append(replace(workload, name=change or workload.name))

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from ctctl.cli.groups import OutputArgs, grouped
+from ctctl.cli.options import NodeOpt
 from ctctl.cli.predicting import ForOpt, FromOption, NowOption, PcapOpt, SetOpt, WorkloadArgument, seconds_of, workloads
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -21,6 +22,7 @@ def sizing(
     source: FromOption = None,
     pcap: PcapOpt = None,
     now: NowOption = None,
+    node: NodeOpt = None,
     *,
     out: OutputArgs,
 ) -> None:
@@ -38,5 +40,5 @@ def sizing(
     from ctctl.render.predict import write_sizes
 
     seconds = seconds_of(duration)
-    (wanted,) = workloads(workload, source, pcap, now, changes=change or [], compared=[])
+    (wanted,) = workloads(workload, source, pcap, now, node=node, changes=change or [], compared=[])
     write_sizes(sizes(wanted, seconds), out.options(), sys.stdout)

@@ -262,3 +262,19 @@ def test_command_line(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").stat().st_size > 1000
     nothing = subprocess.run(command[:5], capture_output=True, text=True, check=False)
     assert (nothing.returncode, "which workload?" in nothing.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", [("sizing",), ("gc", "simulate", "--no-plot")])
+def test_workload_of_one_node_of_several(command: tuple[str, ...]) -> None:
+    (archive,) = (ROOT / "tests/data/samples/archives").glob("cilium-sysdump-*.zip")
+    tables = {}
+    for node in ("cilium-7xk2p", "cilium-wb4nt", "nosuch"):
+        arguments = [*command, "--from", str(archive), "--now", "3027941", "--for", "10m", "-o", "csv", "--node", node]
+        tables[node] = subprocess.run(
+            [sys.executable, "-m", "ctctl", *arguments], capture_output=True, text=True, check=False
+        )
+    assert tables["nosuch"].returncode == 1
+    assert "cilium-7xk2p" in tables["nosuch"].stderr
+    assert tables["cilium-7xk2p"].returncode == 0, tables["cilium-7xk2p"].stderr
+    assert tables["cilium-wb4nt"].stdout
+    assert tables["cilium-7xk2p"].stdout != tables["cilium-wb4nt"].stdout
