@@ -1,18 +1,24 @@
 """Ten minutes of real traffic through the lab's datapath, with GC back to back on both nodes.
 
-    .venv/bin/python tests/bench/gc_lab.py [--minutes 10]
+    .venv/bin/python tests/bench/gc_lab.py [--minutes 10] [--late-minutes 1.5]
 
 Client → VIP → the node with the service → Geneve DSR → pod; replies straight back. Timeouts are 4 s.
 Connections that stay open ask within their lifetime and must never break; short ones come and go as
 fast as the lab can. The batch engine collects one node, the kernel engine the other.
+
+Then, twice, connections that ask just when their entries expire: with the re-check and without. One that
+was answered, and is not answered soon after, lost an entry that its packet had refreshed. With --minutes 0
+only these two runs are made, and the committed figures of the long one stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,6 +29,7 @@ TIMEOUTS = (
     "{regular-tcp: 4s, regular-tcp-syn: 4s, regular-tcp-fin: 2s, regular-any: 4s, "
     "service-tcp: 4s, service-tcp-grace: 2s, service-any: 4s}"
 )
+NODES = ("node-a", "node-b")
 VIP, PORT, OPEN, SHORT = "172.190.0.17", 80, 300, 4
 
 
@@ -39,43 +46,82 @@ def shorten(lab: str, node: str) -> None:
     ctctl("load", "-f", str(file), "--netns", f"ctctl-{lab}-{node}")
 
 
-def collector(lab: str, node: str, engine: str, stack: ExitStack) -> tuple[subprocess.Popen[str], Path]:
-    """A GC that runs back to back, and where its reports go."""
-    out = Path(f"/run/ctctl/lab-{lab}/gc-{node}.jsonl")
-    command = [*CTCTL, "gc", "--node", f"{lab}-{node}", "--interval", "1ms", "--engine", engine, "--yes", "-o", "jsonl"]
-    process = subprocess.Popen(
-        command, stdout=stack.enter_context(out.open("w")), stderr=subprocess.DEVNULL, text=True, cwd=ROOT
-    )
+def collector(command: list[str], out: Path, stack: ExitStack) -> None:
+    """A GC that runs back to back until the stack unwinds; its reports go to ``out``."""
+    process = subprocess.Popen(command, stdout=stack.enter_context(out.open("w")), stderr=subprocess.DEVNULL, cwd=ROOT)
     stack.callback(process.wait)
     stack.callback(process.terminate)
-    return process, out
+
+
+def gc_command(lab: str, node: str, engine: str) -> list[str]:
+    """What users type to collect without a pause."""
+    return [*CTCTL, "gc", "--node", f"{lab}-{node}", "--interval", "1ms", "--engine", engine, "--yes", "-o", "jsonl"]
+
+
+def collect_forever(directory: Path, *, recheck: bool) -> None:
+    """The batch engine back to back, as a process of its own; the command line cannot leave out the re-check."""
+    from ctctl.ops.gc.run import GcOptions, run
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    while not stop.is_set():
+        report = run(directory, GcOptions(recheck=recheck), stop)
+        print(json.dumps({"deleted": sum(row.deleted for table in report.tables for row in table.rows)}), flush=True)
+
+
+def traffic(lab: str, commands: dict[str, list[str]], seconds: float, *late: str) -> dict[str, object]:
+    """The client's figures and what the collectors deleted, by the names of ``commands``."""
+    files = {name: Path(f"/run/ctctl/lab-{lab}/gc-{number}.jsonl") for number, name in enumerate(commands)}
+    with ExitStack() as stack:
+        for name, command in commands.items():
+            collector(command, files[name], stack)
+        inside = ["ip", "netns", "exec", f"ctctl-{lab}-client"]
+        client = [sys.executable, "tests/bench/gc_lab_client.py"]
+        what = [VIP, str(PORT), str(seconds), str(OPEN), str(SHORT), *late]
+        done = subprocess.run([*inside, *client, *what], check=True, capture_output=True, text=True, cwd=ROOT)
+    deleted = {
+        name: sum(json.loads(line)["deleted"] for line in path.open() if line.endswith("}\n"))
+        for name, path in files.items()
+    }
+    return {"minutes": seconds / 60, "open": OPEN, **json.loads(done.stdout), "deleted": deleted}
+
+
+def at_expiry(lab: str, seconds: float, *, recheck: bool) -> dict[str, object]:
+    """Connections that ask when their entries expire, both nodes collected by the batch engine."""
+    word = "recheck" if recheck else "no-recheck"
+    commands = {
+        node: [sys.executable, __file__, "--collect", f"/sys/fs/bpf/ctctl/{lab}-{node}", word] for node in NODES
+    }
+    return traffic(lab, commands, seconds, "late")
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--minutes", type=float, default=10)
+    arguments.add_argument("--late-minutes", type=float, default=1.5)
     arguments.add_argument("--lab", default="gcbench")
+    arguments.add_argument("--collect", nargs=2, metavar=("DIR", "recheck|no-recheck"), help=argparse.SUPPRESS)
     asked = arguments.parse_args()
-    ctctl("lab", "up", "--name", asked.lab)
+    if asked.collect:
+        collect_forever(Path(asked.collect[0]), recheck=asked.collect[1] == "recheck")
+        return
+    lab, late_s = asked.lab, asked.late_minutes * 60
+    ctctl("lab", "up", "--name", lab)
     try:
-        for node in ("node-a", "node-b"):
-            shorten(asked.lab, node)
-        with ExitStack() as stack:
-            reports = {
-                f"{node} {engine}": collector(asked.lab, node, engine, stack)[1]
-                for node, engine in (("node-a", "batch"), ("node-b", "kernel"))
-            }
-            inside = ["ip", "netns", "exec", f"ctctl-{asked.lab}-client"]
-            client = [sys.executable, "tests/bench/gc_lab_client.py"]
-            what = [VIP, str(PORT), str(asked.minutes * 60), str(OPEN), str(SHORT)]
-            done = subprocess.run([*inside, *client, *what], check=True, capture_output=True, text=True, cwd=ROOT)
-        deleted = {
-            name: sum(json.loads(line)["deleted"] for line in path.open() if line.endswith("}\n"))
-            for name, path in reports.items()
+        for node in NODES:
+            shorten(lab, node)
+        if asked.minutes:
+            engines = dict(zip(NODES, ("batch", "kernel"), strict=True))
+            commands = {f"{node} {engine}": gc_command(lab, node, engine) for node, engine in engines.items()}
+            result = traffic(lab, commands, asked.minutes * 60)
+        else:
+            result = json.loads(RESULTS.read_text())
+        result["asking at expiry"] = {
+            "with re-check": at_expiry(lab, late_s, recheck=True),
+            "without re-check": at_expiry(lab, late_s, recheck=False),
         }
     finally:
-        ctctl("lab", "down", "--name", asked.lab)
-    result = {"minutes": asked.minutes, "open": OPEN, **json.loads(done.stdout), "deleted": deleted}
+        ctctl("lab", "down", "--name", lab)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -20,6 +21,7 @@ from ctctl.ops.gc.limit import RateLimit
 from ctctl.ops.gc.perkey import lifetime_of
 from ctctl.ops.gc.run import GcOptions, run
 from ctctl.ops.gc.tables import CT_TABLES, Table
+from tests.bench import gc_lab
 from tests.support.gctables import CT, NOW, contents, entry, random_keys, random_values, table_dir
 
 pytestmark = pytest.mark.kernel
@@ -165,3 +167,13 @@ def test_live_connections_are_never_touched_under_traffic(collect) -> None:
                 rounds += 1
         assert traffic.packets > len(busy)
         assert traffic.breaks == before == len(busy)
+
+
+def test_committed_figures_of_the_lab_hold_what_was_asked() -> None:
+    figures = json.loads(gc_lab.RESULTS.read_text())
+    assert figures["minutes"] >= 10
+    assert (figures["breaks"], figures["short_failed"]) == (0, 0)
+    late, without = (figures["asking at expiry"][name] for name in ("with re-check", "without re-check"))
+    assert late["late_answered"] > 1000
+    assert late["broken_after_an_answer"] == 0
+    assert without["broken_after_an_answer"] > 0
