@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ctctl.cli.complete import terms, words
 from ctctl.cli.ct_change import register
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import ColorOpt, LayoutOpt, OutputOpt, RawOpt
@@ -25,7 +26,11 @@ app = typer.Typer(
 
 FilterArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FILTER", help="e.g. 'proto == tcp and remaining < 30s and dst in 10.64.0.0/16'"),
+    typer.Argument(
+        metavar="FILTER",
+        help="e.g. 'proto == tcp and remaining < 30s and dst in 10.64.0.0/16'",
+        autocompletion=terms,
+    ),
 ]
 WatchOpt = Annotated[
     float | None,
@@ -137,7 +142,13 @@ def stats(expression: FilterArgument = None, *, wanted: FilterArgs, out: OutputA
 def top(
     expression: FilterArgument = None,
     by: Annotated[
-        str, typer.Option("--by", metavar="FIELD", help="src, dst, pair, service, backend, identity or port.")
+        str,
+        typer.Option(
+            "--by",
+            metavar="FIELD",
+            help="src, dst, pair, service, backend, identity or port.",
+            autocompletion=words("src", "dst", "pair", "service", "backend", "identity", "port"),
+        ),
     ] = "src",
     watch: WatchOpt = None,
     *,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ctctl.cli.complete import terms, words
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import DryRunOpt, ForeignOpt, YesOpt
 from ctctl.errors import UsageError
@@ -16,7 +17,8 @@ from ctctl.model.suggest import unknown_name
 _PREVIEW = 20
 
 FilterArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="FILTER", help="e.g. 'proto == tcp and dst in 10.64.0.0/16'")
+    list[str] | None,
+    typer.Argument(metavar="FILTER", help="e.g. 'proto == tcp and dst in 10.64.0.0/16'", autocompletion=terms),
 ]
 UndoOpt = Annotated[
     str | None,
@@ -37,7 +39,13 @@ def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; - for stdout.")],
     expression: FilterArgument = None,
     form: Annotated[
-        str | None, typer.Option("--format", metavar="FORM", help="snapshot, jsonl, csv or parquet; else by FILE.")
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="snapshot, jsonl, csv or parquet; else by FILE.",
+            autocompletion=words("snapshot", "jsonl", "csv", "parquet"),
+        ),
     ] = None,
     compress: Annotated[bool, typer.Option("--compress", help="Compress the snapshot (zlib).")] = False,
     *,

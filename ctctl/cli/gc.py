@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctctl.cli.complete import endpoints
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import (
     ClockOpt,
@@ -70,7 +71,12 @@ def gc(
     ] = Engine.batch,
     endpoint: Annotated[
         str | None,
-        typer.Option("--endpoint", metavar="IP|NAME", help="Delete everything of a departed pod instead."),
+        typer.Option(
+            "--endpoint",
+            metavar="IP|NAME",
+            help="Delete everything of a departed pod instead.",
+            autocompletion=endpoints,
+        ),
     ] = None,
     orphans: Annotated[bool, typer.Option("--orphans", help="Also SNAT entries without a conntrack entry.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say for each class why it would go or stay.")] = False,

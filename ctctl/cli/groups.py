@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from ctctl.cli import complete
 from ctctl.cli import options as opt
+from ctctl.cli.complete import Completer
 from ctctl.errors import UsageError
 from ctctl.render.output import ColorMode, Format, OutputOptions
 
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
     from ctctl.source.base import Source, SourceOptions
 
 _FILTER = "Filter"
+_PROTOCOLS = complete.words("tcp", "udp", "icmp", "icmpv6", "sctp")
+_STATES = complete.words("new", "established", "closing", "closed")
 
 
-def _filter_option(flag: str, metavar: str, text: str) -> Any:
-    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=_FILTER)
+def _filter_option(flag: str, metavar: str, text: str, known: Completer | None = None) -> Any:
+    return typer.Option(flag, metavar=metavar, help=text, autocompletion=known, rich_help_panel=_FILTER)
 
 
 Many = list[str] | None
@@ -36,20 +40,29 @@ Many = list[str] | None
 class FlowFilterArgs:
     """The filter options that flows have too (spec/cli.md). Repeated values are alternatives; options add up."""
 
-    ip: Annotated[Many, _filter_option("--ip", "IP|CIDR", "Either end.")] = None
-    from_ip: Annotated[Many, _filter_option("--from-ip", "IP|CIDR", "The end that opened the connection.")] = None
-    to_ip: Annotated[Many, _filter_option("--to-ip", "IP|CIDR", "The end it was opened to.")] = None
+    ip: Annotated[Many, _filter_option("--ip", "IP|CIDR", "Either end.", complete.addresses)] = None
+    from_ip: Annotated[
+        Many, _filter_option("--from-ip", "IP|CIDR", "The end that opened the connection.", complete.addresses)
+    ] = None
+    to_ip: Annotated[Many, _filter_option("--to-ip", "IP|CIDR", "The end it was opened to.", complete.addresses)] = None
     port: Annotated[Many, _filter_option("--port", "N|A-B", "Either port.")] = None
     from_port: Annotated[Many, _filter_option("--from-port", "N|A-B", "Source port.")] = None
     to_port: Annotated[Many, _filter_option("--to-port", "N|A-B", "Destination port.")] = None
-    protocol: Annotated[Many, _filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.")] = (
+    protocol: Annotated[
+        Many, _filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.", _PROTOCOLS)
+    ] = None
+    direction: Annotated[
+        Many,
+        _filter_option("--direction", "out|in|svc", "What the entry was made for.", complete.words("out", "in", "svc")),
+    ] = None
+    state: Annotated[Many, _filter_option("--state", "STATE", "new, established, closing or closed.", _STATES)] = None
+    flag: Annotated[Many, _filter_option("--flag", "NAME", "A flag that is set, e.g. DSRInternal.", complete.flags)] = (
         None
     )
-    direction: Annotated[Many, _filter_option("--direction", "out|in|svc", "What the entry was made for.")] = None
-    state: Annotated[Many, _filter_option("--state", "STATE", "new, established, closing or closed.")] = None
-    flag: Annotated[Many, _filter_option("--flag", "NAME", "A flag that is set, e.g. DSRInternal.")] = None
-    backend_id: Annotated[Many, _filter_option("--backend-id", "N", "Backend of a service entry.")] = None
-    rev_nat: Annotated[Many, _filter_option("--rev-nat", "N", "Reverse NAT index.")] = None
+    backend_id: Annotated[
+        Many, _filter_option("--backend-id", "N", "Backend of a service entry.", complete.backend_ids)
+    ] = None
+    rev_nat: Annotated[Many, _filter_option("--rev-nat", "N", "Reverse NAT index.", complete.rev_nats)] = None
     identity: Annotated[Many, _filter_option("--identity", "N", "Source security identity.")] = None
     related: Annotated[
         bool | None, typer.Option("--related/--no-related", help="ICMP related entries.", rich_help_panel=_FILTER)

@@ -5,37 +5,39 @@ Only typer and the standard library at import time: ``ctctl ct list --help`` loa
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ctctl.cli import complete
 from ctctl.errors import UsageError
 from ctctl.render.output import ColorMode, Format, OutputOptions
 
 _OUTPUT = "Output"
 _SOURCE = "Source"
 
-
-def _complete_nodes(incomplete: str) -> list[str]:
-    """Names of loaded nodes. Empty where none can be read: completion never fails."""
-    try:
-        names = sorted(path.name for path in Path("/sys/fs/bpf/ctctl").iterdir() if path.is_dir())
-    except OSError:
-        return []
-    return [name for name in names if name.startswith(incomplete)]
-
-
 OutputOpt = Annotated[
     Format, typer.Option("-o", "--output", help="Form of the output.", show_default=True, rich_help_panel=_OUTPUT)
 ]
 FieldsOpt = Annotated[
     str | None,
-    typer.Option("--fields", metavar="A,B", help="Only these fields, in this order.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--fields",
+        metavar="A,B",
+        help="Only these fields, in this order.",
+        autocompletion=complete.several,
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 SortOpt = Annotated[
     str | None,
-    typer.Option("--sort", metavar="[-]FIELD", help="Sort by a field; - for descending.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--sort",
+        metavar="[-]FIELD",
+        help="Sort by a field; - for descending.",
+        autocompletion=complete.fields,
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 LimitOpt = Annotated[
     int | None, typer.Option("--limit", min=0, metavar="N", help="At most N rows.", rich_help_panel=_OUTPUT)
@@ -63,13 +65,19 @@ NodeOpt = Annotated[
         "--node",
         metavar="NAME",
         help="Loaded node, where there are several.",
-        autocompletion=_complete_nodes,
+        autocompletion=complete.nodes,
         rich_help_panel=_SOURCE,
     ),
 ]
 MapOpt = Annotated[
     str | None,
-    typer.Option("--map", metavar="NAME", help="Only this table, e.g. cilium_ct4_global.", rich_help_panel=_SOURCE),
+    typer.Option(
+        "--map",
+        metavar="NAME",
+        help="Only this table, e.g. cilium_ct4_global.",
+        autocompletion=complete.maps,
+        rich_help_panel=_SOURCE,
+    ),
 ]
 NowOpt = Annotated[
     int | None,
@@ -78,7 +86,11 @@ NowOpt = Annotated[
 ClockOpt = Annotated[
     str | None,
     typer.Option(
-        "--clock", metavar="ktime|jiffies:HZ", help="Clock of the lifetimes; else by evidence.", rich_help_panel=_SOURCE
+        "--clock",
+        metavar="ktime|jiffies:HZ",
+        help="Clock of the lifetimes; else by evidence.",
+        autocompletion=complete.words("ktime", "jiffies:100", "jiffies:250", "jiffies:300", "jiffies:1000"),
+        rich_help_panel=_SOURCE,
     ),
 ]
 LayoutOpt = Annotated[
@@ -87,6 +99,7 @@ LayoutOpt = Annotated[
         "--layout",
         metavar="1.15|1.16|1.19",
         help="Layout of a table without BTF; 1.16 if unsaid.",
+        autocompletion=complete.words("1.15", "1.16", "1.19"),
         rich_help_panel=_SOURCE,
     ),
 ]

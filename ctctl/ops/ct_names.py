@@ -36,6 +36,13 @@ def names_of(source: Source, node: str | None = None) -> dict[str, str]:
     return names
 
 
+def endpoints_of(source: Source) -> dict[str, str]:
+    """Names of the pods of a node of ours by address; empty for any other source."""
+    if source.directory is None or source.foreign:
+        return {}
+    return _of_our_node(Path(source.directory))[0]
+
+
 def _of_our_node(directory: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Pods by address and services by rev-NAT id, from the record of the file a node of ours was loaded with."""
     from ctctl.datapath.record import MAP_NAME, read_record

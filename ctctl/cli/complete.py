@@ -1,0 +1,166 @@
+"""What the shells offer as values of shared options. Never fails and says nothing: what cannot be read offers nothing.
+
+Only typer and the standard library at import time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ctctl.render.output import View
+    from ctctl.source.base import CtTable, Source
+
+Completer = Callable[[typer.Context, str], list[str]]
+
+#: Entries of a table that are looked at for addresses, and answers given: a key press waits for both.
+_SAMPLE = 2048
+_ANSWERS = 200
+#: Bytes of a file that is read for its addresses.
+_FILE_MAX = 8 << 20
+
+
+def _answering(values: Callable[[typer.Context], Iterable[str]]) -> Completer:
+    """The values that begin as typed; none where they cannot be read."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        try:
+            found = dict.fromkeys(value for value in values(ctx) if value.startswith(incomplete))
+        except Exception:  # whatever is wrong with a source, a key press is no place to say it
+            return []
+        return list(islice(found, _ANSWERS))
+
+    return complete
+
+
+def words(*known: str) -> Completer:
+    """Completes one of ``known``."""
+    return _answering(lambda _ctx: known)
+
+
+@contextmanager
+def _source(ctx: typer.Context) -> Iterator[Source]:
+    """The source that the options before the word name; an empty one for stdin and big files."""
+    from ctctl.source.base import Source, SourceOptions
+    from ctctl.source.open import open_source
+
+    spec = str(ctx.params.get("source") or "auto")
+    if spec == "-" or (Path(spec).is_file() and Path(spec).stat().st_size > _FILE_MAX):
+        yield Source(spec)
+        return
+    with open_source(spec, SourceOptions(node=ctx.params.get("node"))) as source:
+        yield source
+
+
+def _maps(ctx: typer.Context) -> Iterator[str]:
+    with _source(ctx) as source:
+        yield from (table.name for table in source.tables)
+
+
+def _addresses(ctx: typer.Context) -> Iterator[str]:
+    from ctctl.decode.ct import decode_key
+
+    with _source(ctx) as source:
+        for table in source.tables:
+            for key in islice(_keys(table), _SAMPLE):
+                flow, _flags = decode_key(key)
+                yield str(flow.src)
+                yield str(flow.dst)
+
+
+def _keys(table: CtTable) -> Iterator[bytes]:
+    if table.live is not None:
+        # One by one: a batch would load numpy, which takes longer than the whole answer.
+        yield from (key for key, _value in table.live.items())
+    else:
+        yield from (bytes(key) for keys, _values in table.read() for key in keys)
+
+
+def _endpoints(ctx: typer.Context) -> Iterator[str]:
+    from ctctl.ops.ct_names import endpoints_of
+
+    with _source(ctx) as source:
+        for address, name in endpoints_of(source).items():
+            yield from (name, address)
+
+
+def _terms(_ctx: typer.Context) -> list[str]:
+    from ctctl.query.parse import FIELD_NAMES
+
+    return sorted(FIELD_NAMES)
+
+
+def _rev_nats(ctx: typer.Context) -> Iterator[str]:
+    with _source(ctx) as source:
+        yield from (str(record.rev_nat) for record in source.some(ctx.params.get("node"), "rev_nats").rev_nats)
+
+
+def _backend_ids(ctx: typer.Context) -> Iterator[str]:
+    with _source(ctx) as source:
+        yield from (str(record.backend_id) for record in source.some(ctx.params.get("node"), "backends").backends)
+
+
+def _nodes(_ctx: typer.Context) -> list[str]:
+    return sorted(path.name for path in Path("/sys/fs/bpf/ctctl").iterdir() if path.is_dir())
+
+
+def _view(ctx: typer.Context) -> View[Any] | None:
+    """The view of the command that is being typed."""
+    from ctctl.render import ct, ct_reports, services
+
+    group = ctx.parent.info_name if ctx.parent is not None else None
+    if group == "ct":
+        views: dict[str, Callable[[], View[Any]]] = {
+            "top": lambda: ct_reports.top_view(str(ctx.params.get("by") or "src")),
+            "events": ct_reports.event_view,
+            "diff": ct_reports.diff_view,
+        }
+        return views.get(str(ctx.info_name), ct.ct_view)()
+    if group == "lb":
+        kinds: dict[str, Callable[[], View[Any]]] = {
+            "backends": services.backend_view,
+            "revnat": services.rev_nat_view,
+            "source_ranges": services.source_range_view,
+            "maglev": services.maglev_view,
+        }
+        return next((view for kind, view in kinds.items() if ctx.params.get(kind)), services.frontend_view)()
+    others: dict[str | None, Callable[[], View[Any]]] = {
+        "nat": lambda: services.nat_view(None),
+        "ipcache": services.ipcache_view,
+        "endpoint": lambda: services.endpoint_view({}),
+    }
+    return others[group]() if group in others else None
+
+
+def _fields(ctx: typer.Context) -> list[str]:
+    view = _view(ctx)
+    return [] if view is None else [column.name for column in (*view.columns, *view.extra)]
+
+
+def _flags(_ctx: typer.Context) -> list[str]:
+    from ctctl.model.entry import CtFlags
+
+    return [str(flag.name) for flag in CtFlags]
+
+
+def several(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Fields separated by commas: the last one completes, and those that stand are not offered again."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in fields(ctx, last) if name not in before.split(",")]
+
+
+nodes = _answering(_nodes)
+maps = _answering(_maps)
+addresses = _answering(_addresses)
+rev_nats = _answering(_rev_nats)
+backend_ids = _answering(_backend_ids)
+fields = _answering(_fields)
+flags = _answering(_flags)
+endpoints = _answering(_endpoints)
+terms = _answering(_terms)

@@ -1,0 +1,79 @@
+"""Values that complete: from the options' own words, from the views' fields and from the source that is named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctctl.query.parse import FIELD_NAMES
+from tests.support.samples import ROOT
+
+DUMP = ROOT / "cilium-dbg-1.16.4" / "ct-list-global.txt"
+ARCHIVE = next((ROOT / "archives").glob("*.zip"))
+
+
+def answers(words: str) -> list[str]:
+    """What bash is told for the last word. Fails if anything is said beside it."""
+    env = {"_CTCTL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-m", "ctctl"], env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "want"),
+    [
+        ("ctctl ct list --state c", ["closing", "closed"]),
+        ("ctctl ct list --direction ", ["out", "in", "svc"]),
+        ("ctctl ct list --protocol u", ["udp"]),
+        ("ctctl ct delete --flag Seen", ["SeenNonSyn"]),
+        ("ctctl ct list --layout ", ["1.15", "1.16", "1.19"]),
+        ("ctctl ct stats --clock k", ["ktime"]),
+        ("ctctl ct top --by s", ["src", "service"]),
+        ("ctctl ct export --format p", ["parquet"]),
+        ("ctctl ct list --sort rema", ["remaining"]),
+        ("ctctl ct list --fields src,dst,src_p", ["src,dst,src_port"]),
+        ("ctctl ct top --by dst --fields exp", ["expired"]),
+        ("ctctl ct diff A B --fields ch", ["change"]),
+        ("ctctl ct events --fields ev", ["event"]),
+        ("ctctl lb list --maglev --sort sh", ["share"]),
+        ("ctctl nat list --fields xl", ["xlate"]),
+        ("ctctl ct list remai", ["remaining"]),
+        (f"ctctl ct list --from {ARCHIVE} --map cilium_ct_any6", ["cilium_ct_any6_global"]),
+        (f"ctctl lb list --from {DUMP} --map cilium_ct6", ["cilium_ct6_global"]),
+    ],
+)
+def test_words_complete(words: str, want: list[str]) -> None:
+    assert answers(words) == want
+
+
+def test_addresses_of_the_table_complete() -> None:
+    v4, v6 = (answers(f"ctctl ct list --from {DUMP} --ip {start}") for start in ("10.64.", "fd00:10:64::"))
+    assert v4
+    assert all(address.startswith("10.64.") for address in v4)
+    assert v6
+    assert all(address.startswith("fd00:10:64::") for address in v6)
+    assert len({*v4, *v6}) == len(v4) + len(v6)
+
+
+def test_ids_of_an_archive_complete() -> None:
+    assert "40" in answers(f"ctctl ct list --from {ARCHIVE} --rev-nat ")
+    assert "94" in answers(f"ctctl ct list --from {ARCHIVE} --backend-id 9")
+
+
+@pytest.mark.parametrize("option", ["--map", "--ip", "--rev-nat", "--backend-id"])
+def test_a_source_that_cannot_be_read_offers_nothing(option: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"PK\3\4 and no more")
+    for source in (broken, tmp_path / "missing", "-"):
+        assert answers(f"ctctl ct list --from {source} {option} ") == []
+
+
+def test_every_filter_field_completes() -> None:
+    assert set(answers("ctctl ct list ")) == set(FIELD_NAMES)
