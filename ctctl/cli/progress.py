@@ -32,11 +32,14 @@ class Progress:
 
         def read() -> Iterator[Rows]:
             for rows in original():
-                self._read += len(rows[0])
-                self._draw()
+                self._seen(len(rows[0]))
                 yield rows
 
-        table.read = read
+        table.read, table.seen = read, self._seen
+
+    def _seen(self, count: int) -> None:
+        self._read += count
+        self._draw()
 
     def _draw(self) -> None:
         now = self._clock()

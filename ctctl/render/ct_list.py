@@ -165,7 +165,7 @@ def _write_formatted(
         from ctctl.source.live import read_at
 
         stream.flush()
-        return relay(Job(lambda cursor: read_at(table, cursor), form, output))
+        return relay(Job(lambda cursor: read_at(table, cursor), form, output, table.seen))
     count = 0
     for columns in batches:
         _write_bytes(stream, form(columns))

@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do. ``read`` gives the batch at a cursor (None: the first), None at the end, and the next cursor."""
+    """What to do. ``read`` gives the batch at a cursor (None: the first), None at the end, and the next cursor.
+
+    ``seen`` is told, in the first process, how many more entries both have read.
+    """
 
     read: Callable[[int | None], tuple[CtColumns | None, int]]
     form: Callable[[CtColumns], bytes | bytearray]
     output: int
+    seen: Callable[[int], None] | None = None
 
 
-_CURSOR = struct.Struct("<?q")
+#: Whether there is more, where, and how many entries were read up to there.
+_CURSOR = struct.Struct("<?qq")
 _RESULT = struct.Struct("<Bq")
 _DONE, _BROKEN_PIPE, _INTERRUPTED, _FAILED = 0, 1, 2, 3
 
@@ -39,17 +44,17 @@ class _Turn:
         self._read_in, self._read_out = read_in, read_out
         self._write_in, self._write_out = write_in, write_out
 
-    def cursor(self) -> int | None:
-        """Wait for the turn to read: the cursor, None at the end (or when the other side is gone)."""
+    def cursor(self) -> tuple[int, int] | None:
+        """Wait for the turn to read: cursor and entries read so far; None at the end or when the other is gone."""
         message = os.read(self._read_in, _CURSOR.size)
         if len(message) < _CURSOR.size:
             return None
-        more, cursor = _CURSOR.unpack(message)
-        return cursor if more else None
+        more, cursor, count = _CURSOR.unpack(message)
+        return (cursor, count) if more else None
 
-    def pass_cursor(self, cursor: int | None) -> None:
+    def pass_cursor(self, cursor: int | None, count: int) -> None:
         """Give the other side the turn to read; None: there is nothing more."""
-        _send(self._read_out, _CURSOR.pack(cursor is not None, cursor or 0))
+        _send(self._read_out, _CURSOR.pack(cursor is not None, cursor or 0, count))
 
     def wait_to_write(self) -> None:
         """Wait for the turn to write. Raises BrokenPipeError if the other side has gone."""
@@ -104,15 +109,18 @@ def relay(job: Job) -> int:
 
 
 def _work(turn: _Turn, job: Job, *, opening: bool) -> int:
-    total = 0
+    total = told = 0
+    at: tuple[int | None, int] | None = (None, 0) if opening else turn.cursor()
+    seen = job.seen if opening else None
     first = opening
-    while True:
-        cursor = None if opening else turn.cursor()
-        if cursor is None and not opening:
-            return total
-        opening = False
+    while at is not None:
+        cursor, count = at
         batch, following = job.read(cursor)
-        turn.pass_cursor(following if batch is not None else None)
+        count += len(batch) if batch is not None else 0
+        turn.pass_cursor(following if batch is not None else None, count)
+        if seen is not None:
+            seen(count - told)
+            told = count
         if batch is None:
             return total
         data = memoryview(job.form(batch))
@@ -123,6 +131,8 @@ def _work(turn: _Turn, job: Job, *, opening: bool) -> int:
         while data:
             data = data[os.write(job.output, data) :]
         turn.pass_writing()
+        at = turn.cursor()
+    return total
 
 
 def _be_child(turn: _Turn, result: int, job: Job) -> None:

@@ -31,7 +31,8 @@ class CtTable:
 
     ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
     source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
-    ``live`` is the map behind a live table, open read-only.
+    ``live`` is the map behind a live table, open read-only. ``seen`` wants to know how many more
+    entries were read, of who reads the map past ``read``.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CtTable:
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
     live: Map | None = None
+    seen: Callable[[int], None] | None = None
 
     def context(self) -> TableContext:
         """What a filter must know about this table."""

@@ -36,7 +36,7 @@ from ctctl.query.predicate import mask_of
 from ctctl.render.ct_matrix import CiliumFormatter
 from ctctl.render.relay import Job, relay
 from ctctl.source.base import SourceOptions
-from ctctl.source.live import read_at
+from ctctl.source.live import BATCH, read_at
 from ctctl.source.open import open_source
 from ctctl.source.scan import scan, scan_stats
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
@@ -238,12 +238,16 @@ def test_two_processes_write_what_one_does(tables: TableDir) -> None:
 
         reader = threading.Thread(target=drain)
         reader.start()
-        total = relay(Job(lambda cursor: read_at(table, cursor), formatter.format, out))
+        seen: list[int] = []
+        total = relay(Job(lambda cursor: read_at(table, cursor), formatter.format, out, seen.append))
         os.close(out)
         reader.join()
         os.close(into)
         assert total == len(contents(big))
         assert b"".join(written) == expected
+        # For the progress bar: both sides' batches, but for one that the other side may read last.
+        assert total - BATCH <= sum(seen) <= total
+        assert len(seen) > 1
 
 
 def test_two_processes_stop_when_nobody_reads(tables: TableDir) -> None:
