@@ -70,7 +70,7 @@ test: setup lint ## everything: lint, types, import contracts, all tests with re
 	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q
 
 .PHONY: test-kernels
-test-kernels: setup ## boot Debian 13's 6.12 kernel in an emulator: return codes of foreign programs by fexit
+test-kernels: setup ## boot Debian 13's 6.12 kernel in an emulator: fexit on foreign programs, geneve devices
 	tools/test_kernels.sh
 
 .PHONY: lint

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Boot Debian 13's 6.12 kernel in QEMU and run there the tests of what other kernels may not allow:
-# return codes of foreign programs by fexit. Usage: tools/test_kernels.sh [pytest arguments]
+# return codes of foreign programs by fexit, and geneve devices: the loader's, and a lab that encapsulates
+# with them. With arguments only what these name. Usage: tools/test_kernels.sh [pytest arguments]
 #
 # Installs qemu-system-x86 if it is missing; kernel and virtme-ng are kept in the user's cache. The
 # guest sees this machine's files, and its own kernel, network and processes. KVM=1 uses /dev/kvm.
@@ -69,15 +70,25 @@ import shutil
 from tests.support.bpf import compile_file
 shutil.copy(compile_file("foreign.c"), "build/kernels/foreign.o")'
 
+if (($#)); then
+	printf -v runs 'run %s' "${*@Q}"
+else
+	runs="export CTCTL_LAB_TUNNEL=device
+	run tests/kernel/test_loader_tunnel.py tests/lab/test_tunnel.py tests/lab/test_proof.py -k 'geneve_device or of_the_user or dsr or udp'
+	run tests/kernel/test_probe.py -k 'fexit or passes-tcx or drops-clsact'"
+fi
+
 rm -f build/kernels/status build/kernels/log
 cat >build/kernels/run.sh <<-EOF
 	cd $PWD
 	exec >build/kernels/log 2>&1
-	modprobe -a veth sch_ingress cls_bpf 2>/dev/null
+	modprobe -a veth sch_ingress cls_bpf geneve 2>/dev/null
 	echo "kernel \$(uname -r)"
-	CTCTL_REQUIRE_KERNEL=1 CTCTL_REQUIRE_FEXIT=1 CTCTL_FOREIGN_OBJECT=build/kernels/foreign.o \\
-		timeout 1500 .venv/bin/python -m pytest -q -p no:cacheprovider ${*:-tests/kernel/test_probe.py -k 'fexit or passes-tcx or drops-clsact'}
-	echo \$? > build/kernels/status
+	export CTCTL_REQUIRE_KERNEL=1 CTCTL_REQUIRE_FEXIT=1 CTCTL_FOREIGN_OBJECT=build/kernels/foreign.o
+	run() { timeout 900 .venv/bin/python -m pytest -v -p no:cacheprovider "\$@" || status=1; }
+	status=0
+	$runs
+	echo \$status > build/kernels/status
 EOF
 
 export PATH="$cache/vng/bin:$PATH"
