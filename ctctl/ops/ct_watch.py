@@ -10,6 +10,7 @@ from ctctl.model.entry import CtState
 from ctctl.model.row import CtRow
 from ctctl.model.tuples import FlowTuple
 from ctctl.ops.ct_events import refresh_now
+from ctctl.ops.ct_names import names_of
 from ctctl.ops.ct_rows import rows
 from ctctl.query.filter import Filter
 from ctctl.source.base import Source
@@ -33,13 +34,15 @@ class Watch:
         self._wanted = wanted
         self._sort = sort
         self._limit = limit
+        self._names = names_of(source)
         self._before: dict[_Identity, CtRow] | None = None
 
     def look(self) -> list[Marked]:
         """The rows now; those that went since the last look stand at the end, once."""
         for table in self._source.tables:
             refresh_now(table)
-        now = {_identity(row): row for row in rows(self._source, self._wanted, sort=self._sort, limit=self._limit)}
+        found = rows(self._source, self._wanted, sort=self._sort, limit=self._limit, names=self._names)
+        now = {_identity(row): row for row in found}
         before, self._before = self._before, now
         return [*self._marked(now, before)]
 

@@ -137,12 +137,12 @@ def _percent(part: float | None) -> str:
     return "-" if part is None else f"{100 * part:.1f}%"
 
 
-def _stats_columns() -> list[Column[TableStats]]:
+def _stats_columns(*, nodes: bool) -> list[Column[TableStats]]:
     def by(mapping: str, key: str, title: str) -> Column[TableStats]:
         return Column(key, title, lambda s: getattr(s, mapping).get(key, 0), right=True)
 
     return [
-        Column("node", "NODE", lambda s: s.node, wide=True),
+        Column("node", "NODE", lambda s: s.node, wide=not nodes),
         Column("map", "MAP", lambda s: s.map),
         Column("entries", "ENTRIES", lambda s: s.entries, right=True),
         Column("capacity", "CAPACITY", lambda s: s.capacity, right=True),
@@ -171,7 +171,8 @@ def _stats_columns() -> list[Column[TableStats]]:
 def write_stats(found: Iterable[TableStats], options: OutputOptions, stream: TextIO) -> None:
     """The table of counts; with ``-o wide`` also histograms of the time left, overdue and idle."""
     tables = list(found)
-    view = View(STATS_SCHEMA, "tables", _stats_columns(), lambda s: s.map, stats_record)
+    nodes = len({stats.node for stats in tables}) > 1
+    view = View(STATS_SCHEMA, "tables", _stats_columns(nodes=nodes), lambda s: s.map, stats_record)
     write_rows(view, tables, options, stream)
     if options.format is Format.wide and not options.fields:
         for stats in tables:

@@ -195,6 +195,10 @@ def test_partial_archives_exit_5_and_name_the_node() -> None:
     assert "partial data" in done.stderr
     one = run("ct", "list", "--from", SYSDUMP, "--node", "cilium-7xk2p", "-o", "json")
     assert {entry["node"] for entry in json.loads(one.stdout)["entries"]} == {"cilium-7xk2p"}
+    counted = run("ct", "stats", "--from", SYSDUMP, "--fields", "node", "--no-headers", code=5).stdout.split()
+    shown = run("ct", "stats", "--from", SYSDUMP, code=5).stdout.splitlines()
+    assert shown[0].startswith("NODE")
+    assert [line.split()[0] for line in shown[1:]] == counted
 
 
 def test_a_listing_of_something_else_says_what_it_is() -> None:

@@ -35,7 +35,7 @@ from ctctl.query import EVERYTHING, Filter
 from ctctl.query.predicate import mask_of
 from ctctl.render.ct_matrix import CiliumFormatter
 from ctctl.render.relay import Job, relay
-from ctctl.source.base import SourceOptions
+from ctctl.source.base import Listings, SourceOptions
 from ctctl.source.live import BATCH, read_at
 from ctctl.source.open import open_source
 from ctctl.source.scan import scan, scan_stats
@@ -350,8 +350,11 @@ def test_watch_marks_what_changed(tables: TableDir) -> None:
     now = fill_small(tables)
     tcp = tables.maps["cilium_ct4_global"]
     with open_source(str(tables.path)) as source:
+        source.partly, source.listings = None, lambda _node: Listings(names={"10.0.0.2": "web"})
         watch = Watch(source, Filter.parse("tcp"), sort=None, limit=None)
-        assert {marked.mark for marked in watch.look()} == {""}
+        first = watch.look()
+        assert {marked.mark for marked in first} == {""}
+        assert all(marked.row.names.get("10.0.0.2") == "web" for marked in first)
         tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
         tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
         tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1))
