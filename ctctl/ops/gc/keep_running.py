@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +15,7 @@ from ctctl.model.gc import Report
 from ctctl.ops.gc.interval import MINIMUM_S
 from ctctl.ops.gc.run import GcOptions, run
 from ctctl.ops.gc.schedule import Schedule
-from ctctl.ops.gc.stopping import TimeLimit
+from ctctl.ops.gc.stopping import Stop, TimeLimit
 from ctctl.ops.metrics import GcMetrics, serving
 
 #: How often the datapath's counter of failed creates is read while waiting.
@@ -28,7 +27,7 @@ def keep_running(
     path: Path,
     options: GcOptions,
     schedule: Schedule,
-    stop: threading.Event,
+    stop: Stop,
     *,
     on_report: Callable[[Report], None],
     on_failure: Callable[[str], None],
@@ -60,7 +59,7 @@ def keep_running(
             on_report(replace(report, next_interval_s=schedule.interval_s))
 
 
-def _wait(schedule: Schedule, stop: threading.Event, full: FullSignal, poll_s: float) -> bool:
+def _wait(schedule: Schedule, stop: Stop, full: FullSignal, poll_s: float) -> bool:
     """Wait for the next turn. False: stopped."""
     table_full = False
     while not stop.is_set():

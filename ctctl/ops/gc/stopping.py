@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -12,14 +13,17 @@ from typing import Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+#: One Ctrl-C can arrive twice, by the process and by its group: within this time it counts once.
+_SAME_SIGNAL_S = 0.5
+
 
 class Stop(Protocol):
     """What engines ask between entries and wait on; ``threading.Event`` is one."""
 
     def is_set(self) -> bool: ...
 
-    def wait(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds; whether to stop."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait up to ``timeout`` seconds, for ever without; whether to stop."""
         ...
 
 
@@ -33,20 +37,57 @@ class TimeLimit:
     def is_set(self) -> bool:
         return self._outer.is_set() or time.monotonic() >= self._end
 
-    def wait(self, timeout: float) -> bool:
-        self._outer.wait(max(0.0, min(timeout, self._end - time.monotonic())))
+    def wait(self, timeout: float | None = None) -> bool:
+        left = self._end - time.monotonic()
+        self._outer.wait(max(0.0, left if timeout is None else min(timeout, left)))
         return self.is_set()
 
 
+class SignalStop:
+    """A stop that a signal handler may set at any moment, for any number of threads to wait on.
+
+    ``threading.Event`` will not do: its lock may be held by the very thread the handler interrupts.
+    An eventfd that is never drained has no lock.
+    """
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._fd, 1)
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self._set:
+            select.select([self._fd], [], [], timeout)
+        return self._set
+
+    def close(self) -> None:
+        """Free the descriptor; nobody may wait any more. ``is_set`` goes on answering."""
+        os.close(self._fd)
+
+
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second one acts as if nobody listened (main thread only)."""
-    stop = threading.Event()
+def stop_on_signals() -> Iterator[SignalStop]:
+    """A stop that SIGINT and SIGTERM set; a later one acts as if nobody listened (main thread only)."""
+    stop = SignalStop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    first: float | None = None
 
     def heard(number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
+        nonlocal first
+        now = time.monotonic()
+        if first is None:
+            first = now
+            stop.set()
+        elif now - first >= _SAME_SIGNAL_S:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
 
     for number in _SIGNALS:
         signal.signal(number, heard)
@@ -55,3 +96,4 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        stop.close()

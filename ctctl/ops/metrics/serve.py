@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.ops.gc.stopping import Stop
 from ctctl.ops.metrics.library import prometheus
 from ctctl.ops.metrics.tables import TablesCollector
 
@@ -53,7 +53,7 @@ def scrape(path: Path) -> str:
     return text
 
 
-def serve_tables(path: Path, address: str, stop: threading.Event, *, on_listening: Callable[[str], None]) -> None:
+def serve_tables(path: Path, address: str, stop: Stop, *, on_listening: Callable[[str], None]) -> None:
     """Serve what the tables at ``path`` hold, reading them when scraped, until ``stop`` is set."""
     with serving(_registry(path), address) as server:
         on_listening(f"{parse_address(address)[0]}:{server.server_port}")

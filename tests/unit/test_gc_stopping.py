@@ -1,0 +1,73 @@
+"""Stopping on signals: whatever moment they come at, a run ends and can tell what it did."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ctctl.ops.gc import stopping
+from ctctl.ops.gc.stopping import SignalStop, TimeLimit, stop_on_signals
+
+#: Waits in many short turns, as a run with a rate limit does, and says that it ended by itself.
+WAITER = """
+import sys
+from ctctl.ops.gc.stopping import stop_on_signals
+with stop_on_signals() as stop:
+    print("ready", flush=True)
+    while not stop.wait(0.0001):
+        pass
+print("reported", flush=True)
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2, 5])
+def test_signals_close_together_end_the_run_with_its_report(signals: int) -> None:
+    for _ in range(6):
+        with subprocess.Popen([sys.executable, "-c", WAITER], stdout=subprocess.PIPE, text=True) as waiter:
+            assert waiter.stdout is not None
+            assert waiter.stdout.readline() == "ready\n"
+            for _ in range(signals):
+                waiter.send_signal(signal.SIGINT)
+            rest, _ = waiter.communicate(timeout=20)
+        assert (rest, waiter.returncode) == ("reported\n", 0)
+
+
+def test_a_later_signal_acts_as_if_nobody_listened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted_twice() -> None:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.wait(5)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(stopping, "_SAME_SIGNAL_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_every_thread_that_waits_is_told() -> None:
+    stop = SignalStop()
+    told: list[bool] = []
+    threads = [threading.Thread(target=lambda: told.append(stop.wait())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert not stop.is_set()
+    assert not stop.wait(0)
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    stop.close()
+    assert told == [True, True, True]
+    assert stop.is_set()
+
+
+def test_a_time_limit_ends_by_itself() -> None:
+    stop = SignalStop()
+    limit = TimeLimit(stop, 0.01)
+    assert limit.wait()
+    assert not stop.is_set()
+    stop.close()
