@@ -20,7 +20,7 @@ with stop_on_signals() as stop:
     print("ready", flush=True)
     while not stop.wait(0.0001):
         pass
-print("reported", flush=True)
+    print("reported", flush=True)
 """
 
 
@@ -33,7 +33,8 @@ def test_signals_close_together_end_the_run_with_its_report(signals: int) -> Non
             for _ in range(signals):
                 waiter.send_signal(signal.SIGINT)
             rest, _ = waiter.communicate(timeout=20)
-        assert (rest, waiter.returncode) == ("reported\n", 0)
+        # A signal that comes after the report may end the process: its status says nothing here.
+        assert rest == "reported\n"
 
 
 def test_a_later_signal_acts_as_if_nobody_listened(monkeypatch: pytest.MonkeyPatch) -> None:
