@@ -265,33 +265,37 @@ static long walk6(struct bpf_map *map __attribute__((unused)), struct ipv6_ct_tu
 	return GO_ON;
 }
 
+/* What every pass starts with; false where there is nothing to tell it what to do. */
+static __always_inline bool run_begin(struct run *run)
+{
+	run->ctl = control();
+	if (!run->ctl)
+		return false;
+	run->now = run->ctl->now;
+	return true;
+}
+
 SEC("syscall")
 int gc_walk4(void *ctx __attribute__((unused)))
 {
-	struct ctctl_gc_ctl *ctl = control();
 	struct run run = {};
 
-	if (!ctl)
+	if (!run_begin(&run))
 		return -1;
-	run.ctl = ctl;
-	run.now = ctl->now;
-	run.left = ctl->budget;
-	run.skip = ctl->skip;
+	run.left = run.ctl->budget;
+	run.skip = run.ctl->skip;
 	return bpf_for_each_map_elem(&ctctl_gc_ct4, walk4, &run, 0) < 0;
 }
 
 SEC("syscall")
 int gc_walk6(void *ctx __attribute__((unused)))
 {
-	struct ctctl_gc_ctl *ctl = control();
 	struct run run = {};
 
-	if (!ctl)
+	if (!run_begin(&run))
 		return -1;
-	run.ctl = ctl;
-	run.now = ctl->now;
-	run.left = ctl->budget;
-	run.skip = ctl->skip;
+	run.left = run.ctl->budget;
+	run.skip = run.ctl->skip;
 	return bpf_for_each_map_elem(&ctctl_gc_ct6, walk6, &run, 0) < 0;
 }
 
@@ -348,28 +352,22 @@ static long check6(struct bpf_map *map __attribute__((unused)), __u32 *index, st
 SEC("syscall")
 int gc_check4(void *ctx __attribute__((unused)))
 {
-	struct ctctl_gc_ctl *ctl = control();
 	struct run run = {};
 
-	if (!ctl)
+	if (!run_begin(&run))
 		return -1;
-	run.ctl = ctl;
-	run.now = ctl->now;
-	run.left = ctl->nr_slots;
+	run.left = run.ctl->nr_slots;
 	return bpf_for_each_map_elem(&ctctl_gc_slots4, check4, &run, 0) < 0;
 }
 
 SEC("syscall")
 int gc_check6(void *ctx __attribute__((unused)))
 {
-	struct ctctl_gc_ctl *ctl = control();
 	struct run run = {};
 
-	if (!ctl)
+	if (!run_begin(&run))
 		return -1;
-	run.ctl = ctl;
-	run.now = ctl->now;
-	run.left = ctl->nr_slots;
+	run.left = run.ctl->nr_slots;
 	return bpf_for_each_map_elem(&ctctl_gc_slots6, check6, &run, 0) < 0;
 }
 
