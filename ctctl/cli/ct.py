@@ -217,6 +217,7 @@ def events(
     from ctctl.cli.report import opened, require_tables, say
     from ctctl.ops.ct_events import events as watch_events
     from ctctl.ops.ct_hook_events import has_hooks, hook_events, told_events
+    from ctctl.ops.gc.stopping import hear_interrupts
     from ctctl.render.ct_reports import event_view
     from ctctl.render.output import write_rows
 
@@ -224,6 +225,7 @@ def events(
     if options.format not in (Format.table, Format.wide, Format.jsonl, Format.csv, Format.name) or options.sort:
         raise UsageError("ct events streams: use -o table, wide, jsonl, csv or name, and no --sort")
     limit_s = duration if duration is not None else None if follow else interval
+    hear_interrupts()
     with opened(where) as source:
         require_tables(source)
         selection = wanted.filter(expression)
