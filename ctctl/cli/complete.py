@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from ctctl.render.output import View
-    from ctctl.source.base import CtTable, Source
+    from ctctl.out.output import View
+    from ctctl.tables.sources.base import CtTable, Source
 
 Completer = Callable[[typer.Context, str], list[str]]
 
@@ -47,8 +47,8 @@ def words(*known: str) -> Completer:
 @contextmanager
 def _source(ctx: typer.Context) -> Iterator[Source]:
     """The source that the options before the word name; an empty one for stdin and big files."""
-    from ctctl.source.base import Source, SourceOptions
-    from ctctl.source.open import open_source
+    from ctctl.tables.sources.base import Source, SourceOptions
+    from ctctl.tables.sources.open import open_source
 
     spec = str(ctx.params.get("source") or "auto")
     if spec == "-" or (Path(spec).is_file() and Path(spec).stat().st_size > _FILE_MAX):
@@ -83,7 +83,7 @@ def _keys(table: CtTable) -> Iterator[bytes]:
 
 
 def _endpoints(ctx: typer.Context) -> Iterator[str]:
-    from ctctl.ops.ct_names import endpoints_of
+    from ctctl.tables.names import endpoints_of
 
     with _source(ctx) as source:
         for address, name in endpoints_of(source).items():
@@ -91,7 +91,7 @@ def _endpoints(ctx: typer.Context) -> Iterator[str]:
 
 
 def _terms(_ctx: typer.Context) -> list[str]:
-    from ctctl.query.parse import FIELD_NAMES
+    from ctctl.tables.query.parse import FIELD_NAMES
 
     return sorted(FIELD_NAMES)
 
@@ -112,7 +112,9 @@ def _nodes(_ctx: typer.Context) -> list[str]:
 
 def _view(ctx: typer.Context) -> View[Any] | None:
     """The view of the command that is being typed."""
-    from ctctl.render import ct, ct_reports, services
+    from ctctl.ct import show as ct_reports
+    from ctctl.services import show as services
+    from ctctl.tables.show import entry as ct
 
     group = ctx.parent.info_name if ctx.parent is not None else None
     if group == "ct":

@@ -15,7 +15,7 @@ from ctctl.cli.ct_change import register
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
-from ctctl.render.output import ColorMode, Format
+from ctctl.out.output import ColorMode, Format
 
 app = typer.Typer(
     help="The conntrack table: list, get, stats, top, events, diff, delete.",
@@ -72,9 +72,9 @@ def list_entries(
     ctctl ct list --from cilium-sysdump.zip -o wide
     """
     from ctctl.cli.report import opened, require_tables
-    from ctctl.ops.ct_names import names_of
-    from ctctl.ops.ct_rows import matching, rows
-    from ctctl.render.ct_list import Listing, needs_names, write_listing
+    from ctctl.ct.show_list import Listing, needs_names, write_listing
+    from ctctl.tables.names import names_of
+    from ctctl.tables.rows import matching, rows
 
     options = out.options()
     selection = wanted.filter(expression)
@@ -111,8 +111,8 @@ def get(
     ctctl ct get 'tcp [fd00::1]:40000 > [fd00::2]:80' --from dump.txt -o json
     """
     from ctctl.cli.report import opened
-    from ctctl.ops.ct_get import get as find
-    from ctctl.render.ct_reports import write_connection
+    from ctctl.ct.get import get as find
+    from ctctl.ct.show import write_connection
 
     with opened(where) as source:
         write_connection(find(source, flow), out.options(), sys.stdout, raw=raw)
@@ -128,8 +128,8 @@ def stats(expression: FilterArgument = None, *, wanted: FilterArgs, out: OutputA
     ctctl ct stats --from snapshot.ctsnap -o json
     """
     from ctctl.cli.report import opened, require_tables
-    from ctctl.ops.ct_stats import stats as count
-    from ctctl.render.ct_reports import write_stats
+    from ctctl.ct.show import write_stats
+    from ctctl.ct.stats import stats as count
 
     selection = wanted.filter(expression)
     with opened(where) as source:
@@ -164,12 +164,12 @@ def top(
     ctctl ct top --by src --watch 2
     """
     from ctctl.cli.report import opened, require_tables
+    from ctctl.ct.show import top_view
+    from ctctl.ct.top import By
+    from ctctl.ct.top import top as group
     from ctctl.model.suggest import unknown_name
-    from ctctl.ops.ct_names import names_of
-    from ctctl.ops.ct_top import By
-    from ctctl.ops.ct_top import top as group
-    from ctctl.render.ct_reports import top_view
-    from ctctl.render.output import write_rows
+    from ctctl.out.output import write_rows
+    from ctctl.tables.names import names_of
 
     if by not in list(By):
         raise UsageError("--by: " + unknown_name("field", by, [word.value for word in By]))
@@ -215,11 +215,11 @@ def events(
     from itertools import islice
 
     from ctctl.cli.report import opened, require_tables, say
-    from ctctl.ops.ct_events import events as watch_events
-    from ctctl.ops.ct_hook_events import has_hooks, hook_events, told_events
-    from ctctl.ops.gc.stopping import hear_interrupts
-    from ctctl.render.ct_reports import event_view
-    from ctctl.render.output import write_rows
+    from ctctl.ct.events import events as watch_events
+    from ctctl.ct.hook_events import has_hooks, hook_events, told_events
+    from ctctl.ct.show import event_view
+    from ctctl.gc.stopping import hear_interrupts
+    from ctctl.out.output import write_rows
 
     options = out.options(follow=True)
     if options.format not in (Format.table, Format.wide, Format.jsonl, Format.csv, Format.name) or options.sort:
@@ -258,9 +258,9 @@ def diff(
     ctctl ct diff sysdump.zip auto
     """
     from ctctl.cli.report import opened
-    from ctctl.ops.ct_diff import diff as compare
-    from ctctl.render.ct_reports import diff_view
-    from ctctl.render.output import write_rows
+    from ctctl.ct.diff import diff as compare
+    from ctctl.ct.show import diff_view
+    from ctctl.out.output import write_rows
 
     with opened(SourceArgs(source=first)) as one, opened(SourceArgs(source=second)) as other:
         found = write_rows(diff_view(), compare(one, other, wanted.filter(expression)), out.options(), sys.stdout)
@@ -282,9 +282,9 @@ def decode(
     ctctl ct decode 0a4000240a4000401f40d3f40600
     """
     from ctctl.cli.options import output_options
+    from ctctl.ct.decode import decode as explain
+    from ctctl.ct.show_decode import write_decoded
     from ctctl.model.entry import Layout
-    from ctctl.ops.ct_decode import decode as explain
-    from ctctl.render.ct_decode import write_decoded
 
     version = SourceArgs(layout=layout).options().layout or Layout.V1_16
     found = explain("".join(data), version)

@@ -59,8 +59,8 @@ def export(
     ctctl ct export table.parquet --from sysdump.zip
     """
     from ctctl.cli.report import opened, require_tables, say
-    from ctctl.ops.ct_export import ExportFormat, export_snapshot, format_of, matching_rows
-    from ctctl.source.snapshot import write_snapshot
+    from ctctl.ct.export import ExportFormat, export_snapshot, format_of, matching_rows
+    from ctctl.tables.sources.snapshot import write_snapshot
 
     if form is not None and form not in list(ExportFormat):
         raise UsageError("--format: " + unknown_name("format", form, [f.value for f in ExportFormat]))
@@ -96,9 +96,9 @@ def import_(
     ctctl ct import ctctl-undo-20260101T120000.ctsnap
     """
     from ctctl.cli.report import opened, say
-    from ctctl.ops.ct_change import check_owner, import_entries
-    from ctctl.source.base import SourceOptions
-    from ctctl.source.open import open_source
+    from ctctl.ct.change import check_owner, import_entries
+    from ctctl.tables.sources.base import SourceOptions
+    from ctctl.tables.sources.open import open_source
 
     with opened(where) as target, open_source(file, SourceOptions()) as snapshot:
         check_owner(target, allow_foreign)
@@ -157,7 +157,7 @@ def flush(
     ctctl ct flush --dry-run
     ctctl ct flush --map cilium_ct_any4_global --yes
     """
-    from ctctl.query import Filter
+    from ctctl.tables.query import Filter
 
     _delete(Filter(), out, where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign, undo_file=undo_file)
 
@@ -173,11 +173,11 @@ def _delete(
     undo_file: str | None,
 ) -> None:
     from ctctl.cli.report import opened, say
-    from ctctl.ops.ct_change import check_owner, default_undo_file, plan_delete
-    from ctctl.ops.ct_change import delete as run
-    from ctctl.query import Filter
-    from ctctl.render.ct import ct_view
-    from ctctl.render.output import write_rows
+    from ctctl.ct.change import check_owner, default_undo_file, plan_delete
+    from ctctl.ct.change import delete as run
+    from ctctl.out.output import write_rows
+    from ctctl.tables.query import Filter
+    from ctctl.tables.show.entry import ct_view
 
     assert isinstance(selection, Filter)
     with opened(where) as source:

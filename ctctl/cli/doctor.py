@@ -35,10 +35,10 @@ def doctor(
     Each finding has its evidence, its severity and what to do. Exit code 3 with findings.
     """
     from ctctl.cli.report import opened
+    from ctctl.doctor.diagnose import examine
+    from ctctl.doctor.show import write_diagnoses
     from ctctl.errors import UsageError
     from ctctl.model.units import parse_duration
-    from ctctl.ops.doctor.diagnose import examine
-    from ctctl.render.doctor import write_diagnoses
 
     try:
         interval_s, sample_s = parse_duration(gc_interval), parse_duration(sample)

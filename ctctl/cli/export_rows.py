@@ -6,22 +6,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from ctctl.ct.export import ExportFormat
+from ctctl.ct.show_list import Listing, write_listing
 from ctctl.errors import UsageError
-from ctctl.ops.ct_export import ExportFormat
-from ctctl.ops.ct_rows import matching, rows
-from ctctl.render.ct_list import Listing, write_listing
-from ctctl.render.output import Format, OutputOptions
+from ctctl.out.output import Format, OutputOptions
+from ctctl.tables.rows import matching, rows
 
 if TYPE_CHECKING:
-    from ctctl.query import Filter
-    from ctctl.source.base import Source
+    from ctctl.tables.query import Filter
+    from ctctl.tables.sources.base import Source
 
 
 def export_rows(source: Source, selection: Filter, form: ExportFormat, file: str) -> int:
     """Write the matching rows; returns how many. Raises UsageError if the file cannot be written."""
     try:
         if form is ExportFormat.parquet:
-            from ctctl.render.parquet import write_parquet
+            from ctctl.tables.show.parquet import write_parquet
 
             if file == "-":
                 return write_parquet(source.tables, lambda table: matching(table, selection), sys.stdout.buffer)

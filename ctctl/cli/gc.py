@@ -30,10 +30,10 @@ from ctctl.cli.predicting import ForOpt, FromOption, PcapOpt, SetOpt, WorkloadAr
 from ctctl.cli.predicting import NowOption as DumpTime
 from ctctl.errors import UsageError
 from ctctl.model.clock import parse_clock
-from ctctl.render.output import ColorMode, Format
+from ctctl.out.output import ColorMode, Format
 
 if TYPE_CHECKING:
-    from ctctl.ops.gc.run import GcOptions
+    from ctctl.gc.run import GcOptions
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -123,9 +123,9 @@ def gc(
     """
     if context.invoked_subcommand is not None:
         return
-    from ctctl.model.gc import EngineName
-    from ctctl.ops.gc import run as ops
-    from ctctl.ops.gc.tables import locate
+    from ctctl.gc import run as ops
+    from ctctl.gc.report import EngineName
+    from ctctl.gc.tables import locate
 
     out = output_options(output, fields, sort, limit, no_headers, color=color)
     if metrics is not None and interval is None:
@@ -148,7 +148,7 @@ def gc(
         return
     path = locate(source, node)
     if explain:
-        from ctctl.render.gc import write_explanations
+        from ctctl.gc.show import write_explanations
 
         write_explanations(ops.explanations(path, options), out, sys.stdout)
     elif interval is not None:
@@ -166,8 +166,8 @@ def _is_file(source: str) -> bool:
 
 def _preview(where: SourceArgs, out: Any, *, explain: bool) -> None:
     from ctctl.cli.report import opened
-    from ctctl.ops.gc import preview
-    from ctctl.render.gc import write_explanations, write_report
+    from ctctl.gc import preview
+    from ctctl.gc.show import write_explanations, write_report
 
     with opened(where) as tables:
         if explain:
@@ -178,9 +178,9 @@ def _preview(where: SourceArgs, out: Any, *, explain: bool) -> None:
 
 def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
     from ctctl.cli.counting import Counting
-    from ctctl.ops.gc import run as ops
-    from ctctl.ops.gc.stopping import stop_on_signals
-    from ctctl.render.gc import write_report
+    from ctctl.gc import run as ops
+    from ctctl.gc.show import write_report
+    from ctctl.gc.stopping import stop_on_signals
 
     with ops.opened(path, options) as tables:
         if not options.dry_run:
@@ -195,11 +195,11 @@ def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
 
 
 def _keep_running(path: Path, options: GcOptions, out: Any, *, interval: str, metrics: str | None, yes: bool) -> None:
-    from ctctl.ops.gc.keep_running import keep_running
-    from ctctl.ops.gc.run import opened
-    from ctctl.ops.gc.schedule import parse_interval
-    from ctctl.ops.gc.stopping import stop_on_signals
-    from ctctl.render.gc import write_report
+    from ctctl.gc.keep_running import keep_running
+    from ctctl.gc.run import opened
+    from ctctl.gc.schedule import parse_interval
+    from ctctl.gc.show import write_report
+    from ctctl.gc.stopping import stop_on_signals
 
     if options.endpoint is not None or options.undo is not None or options.now is not None:
         raise UsageError("--endpoint, --undo and --now are for a single run, not for --interval")
@@ -247,10 +247,10 @@ def undo(
     ctctl gc --yes --undo gone.jsonl
     ctctl gc undo gone.jsonl
     """
-    from ctctl.ops.gc.audit import restore
-    from ctctl.ops.gc.run import GcOptions, opened
-    from ctctl.ops.gc.tables import locate
-    from ctctl.render.gc import write_restored
+    from ctctl.gc.audit import restore
+    from ctctl.gc.run import GcOptions, opened
+    from ctctl.gc.show import write_restored
+    from ctctl.gc.tables import locate
 
     path = locate(source, node)
     with opened(path, GcOptions(dry_run=dry_run, allow_foreign=allow_foreign)) as tables:
@@ -293,9 +293,9 @@ def simulate(
     A workload is kinds of connections with a rate, durations and ways to end; --from and --pcap learn
     one from a table or a capture. Tables start empty.
     """
-    from ctctl.ops.predict.fluid import predict
-    from ctctl.render import plot as plots
-    from ctctl.render.predict import charts, write_predictions
+    from ctctl.out import plot as plots
+    from ctctl.predict.fluid import predict
+    from ctctl.predict.show import charts, write_predictions
 
     seconds = seconds_of(duration)
     wanted = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])

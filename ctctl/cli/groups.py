@@ -18,11 +18,11 @@ from ctctl.cli import complete
 from ctctl.cli import options as opt
 from ctctl.cli.complete import Completer
 from ctctl.errors import UsageError
-from ctctl.render.output import ColorMode, Format, OutputOptions
+from ctctl.out.output import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
-    from ctctl.query import Filter
-    from ctctl.source.base import Source, SourceOptions
+    from ctctl.tables.query import Filter
+    from ctctl.tables.sources.base import Source, SourceOptions
 
 _FILTER = "Filter"
 _PROTOCOLS = complete.words("tcp", "udp", "icmp", "icmpv6", "sctp")
@@ -71,7 +71,7 @@ class FlowFilterArgs:
 
     def filter(self, expression: list[str] | None = None) -> Filter:
         """The filter of options and expression. Raises UsageError."""
-        from ctctl.query import FilterFlags
+        from ctctl.tables.query import FilterFlags
 
         given: dict[str, Any] = {}
         for item in fields(self):
@@ -128,7 +128,7 @@ class SourceArgs:
         from ctctl.model.clock import parse_clock
         from ctctl.model.entry import Layout
         from ctctl.model.suggest import unknown_name
-        from ctctl.source.base import SourceOptions
+        from ctctl.tables.sources.base import SourceOptions
 
         layout = None
         if self.layout is not None:
@@ -141,7 +141,7 @@ class SourceArgs:
 
     def open(self) -> Source:
         """The source. Raises CtctlError."""
-        from ctctl.source.open import open_source
+        from ctctl.tables.sources.open import open_source
 
         return open_source(self.source, self.options())
 

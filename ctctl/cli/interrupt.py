@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from ctctl.ops.gc.stopping import hear_interrupts
+from ctctl.gc.stopping import hear_interrupts
 
 
 class Interrupt:

@@ -19,7 +19,7 @@ from ctctl.cli.options import (
     output_options,
 )
 from ctctl.errors import UsageError
-from ctctl.render.output import ColorMode, Format, OutputOptions, use_color, write_rows
+from ctctl.out.output import ColorMode, Format, OutputOptions, use_color, write_rows
 
 app = typer.Typer(
     add_completion=False,
@@ -88,9 +88,9 @@ def up(
       ctctl lab up --name second
       ctctl lab up --tunnel device
     """
-    from ctctl.datapath.attach import AttachMode
     from ctctl.lab import cluster
     from ctctl.lab.topology import MEMBERS, Topology
+    from ctctl.node.attach import AttachMode
 
     topology = Topology(name)
     nodes = ", ".join(topology.datapath_node(node.name) for node in topology.nodes)
@@ -157,7 +157,7 @@ def run(
     from ctctl.lab.stories import STORIES, find_story
 
     if list_stories:
-        from ctctl.render.lab import STORY_VIEW
+        from ctctl.lab.show import STORY_VIEW
 
         write_rows(STORY_VIEW, STORIES.values(), output_options(output, color=color), sys.stdout)
         return
@@ -166,9 +166,9 @@ def run(
     if output is not Format.table:
         raise UsageError("a story is told as text; -o goes with --list")
     chosen = list(STORIES.values()) if every else [find_story(story) for story in stories or ()]
+    from ctctl.lab.run import run_story
+    from ctctl.lab.show import StoryWriter
     from ctctl.lab.topology import Topology
-    from ctctl.ops.lab import run_story
-    from ctctl.render.lab import StoryWriter
 
     writer = StoryWriter(sys.stdout, color=use_color(OutputOptions(color=color), sys.stdout))
     for story in chosen:
@@ -218,9 +218,9 @@ def list_members(
       ctctl lab list -o json
     """
     from ctctl.lab.cluster import members
+    from ctctl.lab.show import MEMBER_VIEW
     from ctctl.lab.stories import STORIES
     from ctctl.lab.topology import Topology
-    from ctctl.render.lab import MEMBER_VIEW
 
     rows = members(Topology(name))
     meta: dict[str, object] = {

@@ -35,9 +35,9 @@ def serve(
 
     What GC did is counted by the process that collects: ctctl gc --interval auto --metrics ADDR.
     """
-    from ctctl.ops.gc.stopping import stop_on_signals
-    from ctctl.ops.gc.tables import locate
-    from ctctl.ops.metrics.serve import scrape, serve_tables
+    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.gc.tables import locate
+    from ctctl.metrics.serve import scrape, serve_tables
 
     path = locate(source, node)
     if once:

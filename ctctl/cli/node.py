@@ -22,12 +22,12 @@ from ctctl.cli.options import (
     output_options,
 )
 from ctctl.errors import UsageError
-from ctctl.render.output import ColorMode, Format, OutputOptions
+from ctctl.out.output import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ctctl.ops.node import LoadReport, LoadRequest, UnloadReport, UpdateReport
+    from ctctl.node.commands import LoadReport, LoadRequest, UnloadReport, UpdateReport
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 
@@ -86,8 +86,8 @@ def _request(
     resize: bool = False,
     kubernetes: bool = False,
 ) -> LoadRequest:
-    from ctctl.datapath.attach import AttachMode
-    from ctctl.ops import node as ops
+    from ctctl.node import commands as ops
+    from ctctl.node.attach import AttachMode
 
     if attach not in AttachMode.__members__:
         raise UsageError(f"--attach {attach!r}: use auto, tcx or tc")
@@ -142,7 +142,7 @@ def load_command(
     ctctl load -f node.yaml --netns node-a --dry-run
     ctctl load -f node.yaml --resize          # table sizes changed
     """
-    from ctctl.ops import node as ops
+    from ctctl.node import commands as ops
 
     _check_report_format(output)
     request = _request(file, node, bpffs, wait, netns=netns, attach=attach, resize=resize)
@@ -178,7 +178,7 @@ def apply_command(
     ctctl apply -f node.yaml --dry-run        # what would change
     kubectl get services,endpointslices -A -o yaml > s.yaml && ctctl apply -f s.yaml --yes
     """
-    from ctctl.ops import node as ops
+    from ctctl.node import commands as ops
 
     options = output_options(output, fields, sort, limit, no_headers, color=color)
     _check_change_options(options)
@@ -205,16 +205,16 @@ def _check_change_options(options: OutputOptions) -> None:
     """Before anything is changed: can the changes be shown as asked for? Raises UsageError."""
     import io
 
-    from ctctl.render.node import CHANGES
-    from ctctl.render.output import write_rows
+    from ctctl.node.show import CHANGES
+    from ctctl.out.output import write_rows
 
     write_rows(CHANGES, [], options, io.StringIO())
 
 
 def _show_changes(report: UpdateReport, options: OutputOptions) -> None:
-    from ctctl.ops.node import table_changes
-    from ctctl.render.node import CHANGES
-    from ctctl.render.output import write_rows
+    from ctctl.node.commands import table_changes
+    from ctctl.node.show import CHANGES
+    from ctctl.out.output import write_rows
 
     words = ("attached", "replaced", "detached")
     meta = {"node": report.node, "planned": report.planned, **{word: getattr(report, word) for word in words}}
@@ -250,7 +250,7 @@ def unload_command(
     ctctl unload --node node-a
     ctctl unload --all --dry-run
     """
-    from ctctl.ops import node as ops
+    from ctctl.node import commands as ops
 
     _check_report_format(output)
     if node is not None and everything:
@@ -274,7 +274,7 @@ def unload_command(
 
 def _say_report(report: LoadReport | UnloadReport, output: Format) -> None:
     """A line for people, on stderr."""
-    from ctctl.render.node import report_summary
+    from ctctl.node.show import report_summary
 
     _clear_progress()
     if output in (Format.table, Format.wide):
@@ -283,7 +283,7 @@ def _say_report(report: LoadReport | UnloadReport, output: Format) -> None:
 
 def _write_document(schema: str, document: dict[str, object], output: Format) -> None:
     """The report itself, on stdout, when a format for programs is asked for."""
-    from ctctl.render.output import write_document
+    from ctctl.out.output import write_document
 
     if output not in (Format.table, Format.wide):
         write_document(schema, document, OutputOptions(output), sys.stdout)
@@ -306,8 +306,8 @@ def status_command(
     ctctl status
     ctctl status -o json | jq '.nodes[].problems'
     """
-    from ctctl.ops import node as ops
-    from ctctl.render.node import write_status
+    from ctctl.node import commands as ops
+    from ctctl.node.show import write_status
 
     options = output_options(output, fields, sort, limit, no_headers, color=color)
     nodes = ops.node_statuses(node, bpffs)
@@ -331,9 +331,9 @@ def features_command(
     ctctl features
     ctctl features -o json
     """
-    from ctctl.ops import node as ops
-    from ctctl.render.node import FEATURES
-    from ctctl.render.output import write_rows
+    from ctctl.node import commands as ops
+    from ctctl.node.show import FEATURES
+    from ctctl.out.output import write_rows
 
     options = output_options(output, fields, sort, limit, no_headers, color=color)
     write_rows(FEATURES, ops.features(), options, sys.stdout)

@@ -11,7 +11,7 @@ import typer
 
 from ctctl.cli import complete
 from ctctl.errors import UsageError
-from ctctl.render.output import ColorMode, Format, OutputOptions
+from ctctl.out.output import ColorMode, Format, OutputOptions
 
 _OUTPUT = "Output"
 _SOURCE = "Source"

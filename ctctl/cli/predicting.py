@@ -10,7 +10,7 @@ import typer
 from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from ctctl.model.predict import Workload
+    from ctctl.predict.model import Workload
 
 WorkloadArgument = Annotated[
     Path | None, typer.Argument(metavar="[WORKLOAD]", help="YAML file; see examples/workload.yaml.")
@@ -52,8 +52,8 @@ def workloads(
     """The workload asked for, and one more for each change to compare with. Raises CtctlError."""
     from dataclasses import replace
 
-    from ctctl.ops.predict import observed
-    from ctctl.ops.predict.workload import load_document, parse_workload, with_change
+    from ctctl.predict import observed
+    from ctctl.predict.workload import load_document, parse_workload, with_change
 
     if file is None and source is None and pcap is None:
         raise UsageError("which workload? name a file (see examples/workload.yaml), --from SRC or --pcap FILE")
@@ -68,8 +68,8 @@ def workloads(
         if file is None:
             kinds = observed.kinds_of_capture(pcap) if pcap is not None else ()
             if source is not None:
-                from ctctl.source.base import SourceOptions
-                from ctctl.source.open import open_source
+                from ctctl.tables.sources.base import SourceOptions
+                from ctctl.tables.sources.open import open_source
 
                 with open_source(source, SourceOptions(now=now, node=node)) as opened:
                     kinds += observed.kinds_of_source(opened, workload.timeouts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from ctctl.source.base import CtTable, Rows, Source
+    from ctctl.tables.sources.base import CtTable, Rows, Source
 
 _AFTER_S = 1.0
 _EVERY_S = 0.1

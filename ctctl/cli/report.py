@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ctctl.cli.progress import Progress
 from ctctl.errors import DecodeError, PartialDataError
-from ctctl.render.text import safe
+from ctctl.out.text import safe
 
 if TYPE_CHECKING:
     from ctctl.cli.groups import SourceArgs
-    from ctctl.source.base import Source
+    from ctctl.tables.sources.base import Source
 
 
 @contextmanager

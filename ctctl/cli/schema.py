@@ -23,9 +23,9 @@ def schema(
     ctctl schema > ctctl.schema.json
     ctctl schema ct-entry
     """
+    from ctctl.cli.schemas import SCHEMAS, whole
     from ctctl.errors import UsageError
     from ctctl.model.suggest import unknown_name
-    from ctctl.render.schemas import SCHEMAS, whole
 
     if names:
         typer.echo("\n".join(SCHEMAS))

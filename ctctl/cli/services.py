@@ -41,9 +41,9 @@ def list_lb(
     ctctl lb list --backends --from sysdump.zip
     """
     from ctctl.cli.report import opened, say_which_node
-    from ctctl.ops.ct_names import names_of
-    from ctctl.render import services as views
-    from ctctl.render.output import write_rows
+    from ctctl.out.output import write_rows
+    from ctctl.services import show as views
+    from ctctl.tables.names import names_of
 
     if backends + revnat + source_ranges + maglev > 1:
         raise UsageError("choose one of --backends, --revnat, --source-ranges and --maglev")
@@ -77,8 +77,8 @@ def list_nat(*, out: OutputArgs, where: SourceArgs) -> None:
     ctctl nat list --from nat-list.txt -o json
     """
     from ctctl.cli.report import opened, say_which_node
-    from ctctl.render.output import write_rows
-    from ctctl.render.services import nat_view
+    from ctctl.out.output import write_rows
+    from ctctl.services.show import nat_view
 
     with opened(where) as source:
         say_which_node(source, where.node)
@@ -96,8 +96,8 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
     ctctl ipcache list
     """
     from ctctl.cli.report import opened, say_which_node
-    from ctctl.render.output import write_rows
-    from ctctl.render.services import ipcache_view
+    from ctctl.out.output import write_rows
+    from ctctl.services.show import ipcache_view
 
     with opened(where) as source:
         say_which_node(source, where.node)
@@ -113,9 +113,9 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
     ctctl endpoint list
     """
     from ctctl.cli.report import opened, say_which_node
-    from ctctl.ops.ct_names import names_of
-    from ctctl.render.output import write_rows
-    from ctctl.render.services import endpoint_view
+    from ctctl.out.output import write_rows
+    from ctctl.services.show import endpoint_view
+    from ctctl.tables.names import names_of
 
     with opened(where) as source:
         say_which_node(source, where.node)

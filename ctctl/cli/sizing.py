@@ -36,8 +36,8 @@ def sizing(
     Recommended is the least power of two whose peak stays below 75 %, GC running by its rule. Memory is
     what this kernel accounts for a table of that size.
     """
-    from ctctl.ops.predict.sizing import sizes
-    from ctctl.render.predict import write_sizes
+    from ctctl.predict.show import write_sizes
+    from ctctl.predict.sizing import sizes
 
     seconds = seconds_of(duration)
     (wanted,) = workloads(workload, source, pcap, now, node=node, changes=change or [], compared=[])

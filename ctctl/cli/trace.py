@@ -18,14 +18,14 @@ from ctctl.cli.options import ColorOpt, RawOpt
 from ctctl.cli.trace_modes import Mode, check_options, choose_mode
 from ctctl.cli.trace_simulate import SimulateArgs
 from ctctl.errors import CtctlError, UsageError
-from ctctl.render.output import ColorMode, OutputOptions, use_color
+from ctctl.out.output import ColorMode, OutputOptions, use_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctctl.ops.trace_live import LiveRequest, LiveSummary
-    from ctctl.query import Filter
-    from ctctl.render.picture import CaptureTrace, DiagramTrace
+    from ctctl.tables.query import Filter
+    from ctctl.trace.live import LiveRequest, LiveSummary
+    from ctctl.trace.picture import CaptureTrace, DiagramTrace
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -169,18 +169,18 @@ class _Output:
 
 
 def _request(packet: str | None, node: list[str] | None, limits: _Limits, wanted: Filter) -> LiveRequest:
-    from ctctl.ops.trace_filter import EventFilter
-    from ctctl.ops.trace_live import LiveRequest
+    from ctctl.events.filter import EventFilter
     from ctctl.packet.text import parse_flow_text
+    from ctctl.trace.live import LiveRequest
 
     flow = None if packet is None else parse_flow_text(packet)
     return LiveRequest(flow, tuple(node or ()), limits.count, limits.seconds, EventFilter(wanted))
 
 
 def _scenario(path: Path, nodes: list[str] | None, output: _Output) -> None:
-    from ctctl.ops import scenario as ops
-    from ctctl.render.scenario import step_record
-    from ctctl.render.scenario_writer import PictureWriter, ScenarioWriter
+    from ctctl.simulate import scenario as ops
+    from ctctl.simulate.scenario_writer import PictureWriter, ScenarioWriter
+    from ctctl.simulate.show_scenario import step_record
 
     if nodes and len(nodes) > 1:
         raise UsageError("--scenario runs on one node: give one --node")
@@ -208,9 +208,9 @@ def _picture(output: TraceFormat, wall_offset_ns: int = 0) -> CaptureTrace | Dia
     """What writes the forms that are no text lines; None for those that are. Raises UsageError."""
     if output in {TraceFormat.table, TraceFormat.jsonl}:
         return None
-    from ctctl.render.mermaid import mermaid
-    from ctctl.render.picture import CaptureTrace, DiagramTrace
-    from ctctl.render.svg import svg
+    from ctctl.trace.mermaid import mermaid
+    from ctctl.trace.picture import CaptureTrace, DiagramTrace
+    from ctctl.trace.svg import svg
 
     if output is not TraceFormat.pcapng:
         return DiagramTrace(sys.stdout, svg if output is TraceFormat.svg else mermaid)
@@ -220,8 +220,8 @@ def _picture(output: TraceFormat, wall_offset_ns: int = 0) -> CaptureTrace | Dia
 
 
 def _live(request: LiveRequest, output: _Output) -> None:
-    from ctctl.ops.trace_live import LiveTrace
-    from ctctl.render.trace import JsonTrace, TableTrace
+    from ctctl.trace.live import LiveTrace
+    from ctctl.trace.show import JsonTrace, TableTrace
 
     tracer = LiveTrace(request)
     sink: JsonTrace | TableTrace | CaptureTrace | DiagramTrace
@@ -250,10 +250,10 @@ def _probe(
     limits: _Limits,
     output: _Output,
 ) -> None:
-    from ctctl.ops.probe_points import describe_points, find_points
-    from ctctl.ops.trace_probe import ProbeTrace, probe_request
     from ctctl.packet.text import parse_flow_text
-    from ctctl.render.trace_probe import ProbeJson, ProbeTable
+    from ctctl.trace.probe import ProbeTrace, probe_request
+    from ctctl.trace.probe_points import describe_points, find_points
+    from ctctl.trace.show_probe import ProbeJson, ProbeTable
 
     if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
         raise UsageError(f"--probe has no -o {output.format}: table or jsonl")

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctctl.errors import PartialDataError, UsageError
-from ctctl.render.output import OutputOptions, use_color
+from ctctl.out.output import OutputOptions, use_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctctl.model.event import Hook
-    from ctctl.ops.simulate import Request
-    from ctctl.ops.simulate_start import Start
-    from ctctl.render.picture import CaptureTrace, DiagramTrace
+    from ctctl.simulate.conversation import Request
+    from ctctl.simulate.start import Start
+    from ctctl.trace.picture import CaptureTrace, DiagramTrace
 
 _PANEL = "Simulation"
 _HOOKS = ("from_container", "to_container", "from_netdev", "to_netdev", "from_overlay", "to_overlay")
@@ -120,11 +120,11 @@ def run(
 
 
 def _start(args: SimulateArgs, nodes: Sequence[str]) -> Start:
-    from ctctl.ops import simulate_start
+    from ctctl.simulate import start as simulate_start
 
     start = simulate_start.from_files(args.file, nodes) if args.file else simulate_start.from_loaded(nodes)
     if args.source is not None:
-        from ctctl.source.open import open_source
+        from ctctl.tables.sources.open import open_source
 
         with open_source(args.source) as source:
             start = simulate_start.with_source(start, source)
@@ -135,9 +135,9 @@ def _start(args: SimulateArgs, nodes: Sequence[str]) -> Start:
 
 def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
     from ctctl.model.units import parse_duration
-    from ctctl.ops.simulate import Request
-    from ctctl.ops.whatif import parse_change
     from ctctl.packet.text import parse_packet_text
+    from ctctl.simulate.conversation import Request
+    from ctctl.simulate.whatif import parse_change
 
     spec = parse_packet_text(packet)
     changes = tuple(parse_change(text) for text in args.changes or ())
@@ -162,9 +162,9 @@ def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
 
 
 def _simulate(request: Request, options: OutputOptions, *, json_lines: bool, raw: bool) -> None:
-    from ctctl.ops import simulate
-    from ctctl.render.scenario_writer import ScenarioWriter
-    from ctctl.render.simulation import JourneyWriter
+    from ctctl.simulate import conversation as simulate
+    from ctctl.simulate.scenario_writer import ScenarioWriter
+    from ctctl.simulate.show import JourneyWriter
 
     color = use_color(options, sys.stdout)
     steps = ScenarioWriter(sys.stdout, json_lines=json_lines, color=color, raw=raw)
@@ -179,8 +179,8 @@ def _simulate(request: Request, options: OutputOptions, *, json_lines: bool, raw
 
 
 def _draw(request: Request, picture: CaptureTrace | DiagramTrace) -> None:
-    from ctctl.ops import simulate
-    from ctctl.render.scenario_writer import PictureWriter
+    from ctctl.simulate import conversation as simulate
+    from ctctl.simulate.scenario_writer import PictureWriter
 
     writer = PictureWriter(picture)
     for part in simulate.run(request):
@@ -192,8 +192,8 @@ def _draw(request: Request, picture: CaptureTrace | DiagramTrace) -> None:
 def _replay(
     path: Path, args: SimulateArgs, nodes: Sequence[str], options: OutputOptions, *, json_lines: bool, raw: bool
 ) -> None:
-    from ctctl.ops.replay import replay
-    from ctctl.render.simulation import write_replay
+    from ctctl.simulate.replay import replay
+    from ctctl.simulate.show import write_replay
 
     start = _start(args, nodes)
     if len(start.nodes) != 1:

@@ -10,15 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctctl.errors import UsageError
-from ctctl.ops.gc.stopping import hear_interrupts
-from ctctl.render.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.gc.stopping import hear_interrupts
+from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
 
 if TYPE_CHECKING:
-    from ctctl.ops.ct_top import By
-    from ctctl.ops.ct_watch import Marked
-    from ctctl.query import Filter
-    from ctctl.render.watch import Screen
-    from ctctl.source.base import Source
+    from ctctl.ct.top import By
+    from ctctl.ct.watch import Marked
+    from ctctl.out.watch import Screen
+    from ctctl.tables.query import Filter
+    from ctctl.tables.sources.base import Source
 
 _MARKS = {"new": "+", "closing": "~", "gone": "-", "": " "}
 
@@ -28,7 +28,7 @@ def _height() -> int | None:
 
 
 def _screen() -> Screen:
-    from ctctl.render.watch import Screen
+    from ctctl.out.watch import Screen
 
     return Screen(sys.stdout, _height(), shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
 
@@ -46,7 +46,7 @@ def watch_list(
     source: Source, selection: Filter, options: OutputOptions, interval_s: float, rounds: int | None = None
 ) -> None:
     """``ct list --watch`` until interrupted. JSON lines say only what changed."""
-    from ctctl.ops.ct_watch import Watch
+    from ctctl.ct.watch import Watch
 
     _start(source, options)
     screen = _screen()
@@ -72,7 +72,7 @@ def watch_list(
 
 
 def _marked_view() -> View[Marked]:
-    from ctctl.render.ct import SCHEMA, ct_view, entry_name, row_record
+    from ctctl.tables.show.entry import SCHEMA, ct_view, entry_name, row_record
 
     base = ct_view()
 
@@ -104,10 +104,10 @@ def watch_top(
     source: Source, by: By, selection: Filter, options: OutputOptions, interval_s: float, rounds: int | None = None
 ) -> None:
     """``ct top --watch``: with each group's growth in entries a second."""
-    from ctctl.ops.ct_events import refresh_now
-    from ctctl.ops.ct_names import names_of
-    from ctctl.ops.ct_top import top
-    from ctctl.render.ct_reports import top_view
+    from ctctl.ct.events import refresh_now
+    from ctctl.ct.show import top_view
+    from ctctl.ct.top import top
+    from ctctl.tables.names import names_of
 
     _start(source, options)
     screen, names = _screen(), names_of(source)

@@ -1,0 +1,1 @@
+"""Files that people write: checked, frozen values, every error with its line."""

@@ -1,0 +1,1 @@
+"""Maps, programs, links and objects of this kernel."""

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ctctl.datapath.attach import AttachMode
-from ctctl.datapath.preflight import require_privileges
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths, namespaces, network, processes
@@ -24,6 +22,8 @@ from ctctl.lab.lock import forget, locked
 from ctctl.lab.nodefile import BPF
 from ctctl.lab.topology import CLIENT, CLIENT_IP, MEMBERS, ROUTER, ROUTER_NODE_IP, SERVE_PORT, STATE_ROOT, Topology
 from ctctl.lab.wait import wait_until
+from ctctl.node.attach import AttachMode
+from ctctl.node.preflight import require_privileges
 
 Say = Callable[[str], None]
 

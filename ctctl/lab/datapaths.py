@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ctctl.config.node import load_node_file
-from ctctl.datapath.attach import AttachMode
-from ctctl.datapath.loader import LoadRequest, load
-from ctctl.datapath.paths import DEFAULT_BPFFS, NodePaths, list_nodes
-from ctctl.datapath.unload import unload
-from ctctl.datapath.update import update
 from ctctl.errors import NotFoundError, PermissionDenied
 from ctctl.lab.nodefile import BPF, node_document, node_yaml
 from ctctl.lab.topology import Node, Topology
+from ctctl.node.attach import AttachMode
+from ctctl.node.loader import LoadRequest, load
+from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, list_nodes
+from ctctl.node.unload import unload
+from ctctl.node.update import update
 
 Say = Callable[[str], None]
 
@@ -40,7 +40,7 @@ def load_node(
     """Write the node's file and load it; a second time replaces programs and services, connections stay.
 
     ``tunnel`` is who encapsulates, bpf or device.
-    Raises what ``ctctl.datapath.loader.load`` raises.
+    Raises what ``ctctl.node.loader.load`` raises.
     """
     load(replace(_request(topology, node, say, node_document(topology, node, tunnel=tunnel)), attach=attach))
 
@@ -48,7 +48,7 @@ def load_node(
 def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], without: Collection[str]) -> None:
     """Change the services of a loaded node in place, as ``ctctl apply`` does.
 
-    Raises what ``ctctl.datapath.update.update`` and ``load`` raise.
+    Raises what ``ctctl.node.update.update`` and ``load`` raise.
     """
     document = node_document(topology, node, states=states, without=without, tunnel=tunnel_of(topology, node))
     request = _request(topology, node, lambda _line: None, document)

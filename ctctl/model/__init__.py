@@ -1,0 +1,1 @@
+"""Frozen values: what every source decodes to and every output is made from."""

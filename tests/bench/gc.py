@@ -33,10 +33,10 @@ LIMITS = {"batch": 1.4, "kernel": 1.2}
 
 CHILD = """
 import sys, threading, time
-from ctctl.ops.gc import batch, perkey, walk
-from ctctl.ops.gc.job import Job
-from ctctl.ops.gc.limit import RateLimit
-from ctctl.ops.gc.tables import open_tables
+from ctctl.gc import batch, perkey, walk
+from ctctl.gc.job import Job
+from ctctl.gc.limit import RateLimit
+from ctctl.gc.tables import open_tables
 from pathlib import Path
 import numpy, ctctl._ffi
 def peak():

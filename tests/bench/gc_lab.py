@@ -60,7 +60,7 @@ def gc_command(lab: str, node: str, engine: str) -> list[str]:
 
 def collect_forever(directory: Path, *, recheck: bool) -> None:
     """The batch engine back to back, as a process of its own; the command line cannot leave out the re-check."""
-    from ctctl.ops.gc.run import GcOptions, run
+    from ctctl.gc.run import GcOptions, run
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -30,13 +30,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from ctctl.config.node import load_node_file  # noqa: E402
-from ctctl.datapath.simulator import Simulator  # noqa: E402
+from ctctl.gc import batch, walk  # noqa: E402
+from ctctl.gc.job import Engine, Job  # noqa: E402
+from ctctl.gc.limit import RateLimit  # noqa: E402
+from ctctl.gc.tables import CT_TABLES, Table  # noqa: E402
 from ctctl.kernel.map import Map  # noqa: E402
 from ctctl.model.event import Hook  # noqa: E402
-from ctctl.ops.gc import batch, walk  # noqa: E402
-from ctctl.ops.gc.job import Engine, Job  # noqa: E402
-from ctctl.ops.gc.limit import RateLimit  # noqa: E402
-from ctctl.ops.gc.tables import CT_TABLES, Table  # noqa: E402
+from ctctl.simulate.simulator import Simulator  # noqa: E402
 from tests.bench.predict import ACK, TCP, frame  # noqa: E402
 from tests.support.gctables import key4  # noqa: E402
 

@@ -31,10 +31,10 @@ import yaml
 
 import ctctl
 from ctctl.config.node import load_node_file
-from ctctl.datapath.tables import rodata, table_records
 from ctctl.kernel.map import Map
 from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
+from ctctl.node.tables import rodata, table_records
 from ctctl.packet.frame import build_frame
 from ctctl.packet.geneve import dsr_option
 from ctctl.packet.text import parse_packet_text

@@ -27,16 +27,16 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from ctctl.config.node import load_node_file  # noqa: E402
-from ctctl.datapath.simulator import Simulator  # noqa: E402
+from ctctl.gc import batch  # noqa: E402
+from ctctl.gc.job import Job  # noqa: E402
+from ctctl.gc.limit import RateLimit  # noqa: E402
+from ctctl.gc.tables import CT_TABLES, Table  # noqa: E402
 from ctctl.kernel.map import Map  # noqa: E402
 from ctctl.model.event import Hook  # noqa: E402
-from ctctl.model.predict import Duration, Kind, Shape, TimeoutPolicy, Workload  # noqa: E402
-from ctctl.ops.gc import batch  # noqa: E402
-from ctctl.ops.gc.job import Job  # noqa: E402
-from ctctl.ops.gc.limit import RateLimit  # noqa: E402
-from ctctl.ops.gc.tables import CT_TABLES, Table  # noqa: E402
-from ctctl.ops.predict.fluid import predict  # noqa: E402
-from ctctl.ops.predict.workload import load_document, parse_workload  # noqa: E402
+from ctctl.predict.fluid import predict  # noqa: E402
+from ctctl.predict.model import Duration, Kind, Shape, TimeoutPolicy, Workload  # noqa: E402
+from ctctl.predict.workload import load_document, parse_workload  # noqa: E402
+from ctctl.simulate.simulator import Simulator  # noqa: E402
 
 RESULTS = ROOT / "tests/bench/results/predict.json"
 START = 1_000_000

@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 from ctctl.config.node import parse_node_file
-from ctctl.ops.replay import replay
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
+from ctctl.simulate.replay import replay
 
 RESULTS = Path(__file__).parent / "results"
 MUST_REACH = 200_000

@@ -26,12 +26,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ctctl.abi import layouts
+from ctctl.events.stream import KernelFilter, control_words
 from ctctl.kernel.map import Map
 from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
 from ctctl.lab.cluster import down, up
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
-from ctctl.ops.event_stream import KernelFilter, control_words
 from ctctl.packet.text import parse_flow_text
 from tests.bench.packet_cost import OBJECTS, PEER, POD, RESULTS, datapath, empty_program, frame
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctctl.query.parse import FIELD_NAMES
+from ctctl.tables.query.parse import FIELD_NAMES
 from tests.support.samples import ROOT
 
 DUMP = ROOT / "cilium-dbg-1.16.4" / "ct-list-global.txt"

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from ctctl.render.schemas import SCHEMAS, whole
+from ctctl.cli.schemas import SCHEMAS, whole
 from tests.support.samples import ROOT, truth
 
 CTCTL = Path(sys.executable).parent / "ctctl"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctctl.ops.gc import keys
-from ctctl.ops.gc.perkey import lifetime_of
+from ctctl.gc.perkey import lifetime_of
+from ctctl.tables import pairs as keys
 from tests.support.gctables import NOW, TableDir, contents, entry, key4, nat4, table_dir
 from tests.support.wait import wait_for
 
@@ -117,7 +117,7 @@ def test_a_foreign_table_is_read_with_its_own_clock(tmp_path: Path) -> None:
 
 
 def test_endpoint_by_the_name_it_was_loaded_with(node: TableDir) -> None:
-    from ctctl.datapath.record import MAP_NAME, NodeRecord, write_record
+    from ctctl.node.record import MAP_NAME, NodeRecord, write_record
 
     words = {"netns": None, "netns_inode": 0, "attach": "tcx", "tunnel": "bpf", "device": "eth0", "slots": ()}
     record = NodeRecord("n", **words, file_path="", file_text="", endpoints={"10.64.9.9": "pod9"})
@@ -273,7 +273,7 @@ def test_explain_says_why(node: TableDir) -> None:
 def test_everything_in_json_has_a_schema(node: TableDir, tmp_path: Path) -> None:
     import jsonschema
 
-    from ctctl.render.schemas import SCHEMAS
+    from ctctl.cli.schemas import SCHEMAS
 
     audit, undo = tmp_path / "audit", tmp_path / "undo"
     workload = Path(__file__).resolve().parents[2] / "examples/workload.yaml"

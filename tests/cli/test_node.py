@@ -95,7 +95,7 @@ def test_load_status_apply_unload(node: TestNode, file: Path, tmp_path: Path) ->
 
 
 def test_output_keeps_to_its_schemas(node: TestNode, file: Path) -> None:
-    from ctctl.render.schemas import whole
+    from ctctl.cli.schemas import whole
 
     validator = jsonschema.Draft202012Validator(whole())
     commands: list[list[str | Path]] = [

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from ctctl.datapath import update as update_module
-from ctctl.datapath import write
-from ctctl.datapath.diff import Change
-from ctctl.datapath.loader import load
-from ctctl.datapath.unload import unload
-from ctctl.datapath.update import update
 from ctctl.kernel.map import Map
 from ctctl.kernel.program import PreparedRun, Program
+from ctctl.node import update as update_module
+from ctctl.node import write
+from ctctl.node.diff import Change
+from ctctl.node.loader import load
+from ctctl.node.unload import unload
+from ctctl.node.update import update
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
 from tests.kernel.test_loader import attached_ids

@@ -8,9 +8,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from ctctl.abi.layouts import CtctlCtFlags
-from ctctl.datapath.records import affinity_match_key, backend_key
-from ctctl.datapath.simulator import Simulator
+from ctctl.node.records import affinity_match_key, backend_key
 from ctctl.packet.geneve import Geneve, dsr_option
+from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
     CLIENT,
     LB_VIP,

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ctctl.abi.layouts import CtctlReason, CtctlStat
-from ctctl.datapath.simmaps import SimulatedMaps
-from ctctl.datapath.simulator import Simulator
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.object import BpfObject
 from ctctl.model.event import Why
 from ctctl.packet.geneve import Geneve, wrap_geneve
+from ctctl.simulate.maps import SimulatedMaps
+from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
     CLIENT,
     LB_VIP,

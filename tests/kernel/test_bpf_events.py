@@ -10,10 +10,10 @@ from ipaddress import IPv4Address
 import pytest
 
 from ctctl.abi.layouts import CtctlStat, ctctl_event, ctctl_trace_ctl
-from ctctl.datapath.simulator import Simulator
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupKind, Why
 from ctctl.packet.geneve import Geneve, dsr_option
+from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
     CLIENT,
     LB_VIP,

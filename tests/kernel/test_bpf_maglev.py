@@ -9,8 +9,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from ctctl.datapath.simulator import Simulator
-from ctctl.datapath.tables import hash_seed, maglev_tables
+from ctctl.node.tables import hash_seed, maglev_tables
+from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import CLIENT, LB_VIP, forget, node_file, send, service, simulated
 
 pytestmark = pytest.mark.kernel

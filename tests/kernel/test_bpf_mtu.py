@@ -10,9 +10,9 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Ether
 
-from ctctl.datapath.simulator import Simulator
 from ctctl.kernel.program import TestRun
 from ctctl.model.event import Hook
+from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import CLIENT, LB_VIP, NOW, REMOTE, frame, node_file, send, service, simulated
 from tests.support.names import unique_name
 

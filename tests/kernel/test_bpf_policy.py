@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ctctl.datapath.simulator import Simulator
+from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import CLIENT, POD, POD2, REMOTE, entries, forget, node_file, send, simulated
 
 pytestmark = pytest.mark.kernel

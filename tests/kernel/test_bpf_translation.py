@@ -12,8 +12,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from ctctl.abi.layouts import CtctlCtFlags
-from ctctl.datapath.simulator import Simulator
 from ctctl.packet.geneve import Geneve, dsr_option, wrap_geneve
+from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
     CLIENT,
     LB_VIP,

@@ -17,28 +17,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctctl.abi import layouts
+from ctctl.ct.change import check_owner, delete, import_entries, plan_delete
+from ctctl.ct.diff import diff
+from ctctl.ct.events import events
+from ctctl.ct.export import export_snapshot
+from ctctl.ct.report import CtEventKind
+from ctctl.ct.stats import count, stats
+from ctctl.ct.top import By, top
+from ctctl.ct.watch import Watch
 from ctctl.decode.columns import KEY4, VALUE, CtColumns
 from ctctl.decode.ct import decode_entry
 from ctctl.errors import KernelError, NotFoundError, UsageError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
-from ctctl.model.ct_report import CtEventKind
-from ctctl.ops.ct_change import check_owner, delete, import_entries, plan_delete
-from ctctl.ops.ct_diff import diff
-from ctctl.ops.ct_events import events
-from ctctl.ops.ct_export import export_snapshot
-from ctctl.ops.ct_rows import matching, rows
-from ctctl.ops.ct_stats import count, stats
-from ctctl.ops.ct_top import By, top
-from ctctl.ops.ct_watch import Watch
-from ctctl.query import EVERYTHING, Filter
-from ctctl.query.predicate import mask_of
-from ctctl.render.ct_matrix import CiliumFormatter
-from ctctl.render.relay import Job, relay
-from ctctl.source.base import Listings, SourceOptions
-from ctctl.source.live import BATCH, read_at
-from ctctl.source.open import open_source
-from ctctl.source.scan import scan, scan_stats
+from ctctl.tables.query import EVERYTHING, Filter
+from ctctl.tables.query.predicate import mask_of
+from ctctl.tables.rows import matching, rows
+from ctctl.tables.scan import scan, scan_stats
+from ctctl.tables.show.matrix import CiliumFormatter
+from ctctl.tables.show.relay import Job, relay
+from ctctl.tables.sources.base import Listings, SourceOptions
+from ctctl.tables.sources.live import BATCH, read_at
+from ctctl.tables.sources.open import open_source
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
 from tests.unit.test_query import expressions
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from ctctl.abi import layouts
+from ctctl.doctor.diagnose import CHECKS, diagnose
+from ctctl.doctor.facts import gather
+from ctctl.doctor.finding import Diagnosis, Finding, Severity
 from ctctl.kernel.map import Map, MapType
-from ctctl.model.doctor import Diagnosis, Finding, Severity
-from ctctl.ops.doctor.diagnose import CHECKS, diagnose
-from ctctl.ops.doctor.facts import gather
-from ctctl.ops.gc import keys
-from ctctl.source.base import SourceOptions
-from ctctl.source.open import open_source
-from ctctl.source.snapshot import write_snapshot
+from ctctl.tables import pairs as keys
+from ctctl.tables.sources.base import SourceOptions
+from ctctl.tables.sources.open import open_source
+from ctctl.tables.sources.snapshot import write_snapshot
 from tests.support.gctables import NOW, TableDir, entry, key4, nat4, table_dir
 
 pytestmark = pytest.mark.kernel

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ctctl.config.scenario import PacketStep, load_scenario
-from ctctl.ops.scenario import run
-from ctctl.render.scenario import step_record
+from ctctl.simulate.scenario import run
+from ctctl.simulate.scenario_file import PacketStep, load_scenario
+from ctctl.simulate.show_scenario import step_record
 
 FILES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 EXAMPLES = [path for path in FILES if "\nsteps:" in path.read_text()]

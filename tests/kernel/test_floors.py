@@ -11,7 +11,7 @@ import pytest
 from ctctl.decode.ct import decode_entry
 from ctctl.kernel.map import Map
 from ctctl.model.entry import Layout
-from ctctl.render.ct_text import cilium_line
+from ctctl.tables.show.cilium import cilium_line
 from tests.bench.fill import Filled, fill, remove
 from tests.bench.floors import Floors
 from tests.support.bpf import need_clang

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ctctl.gc import batch, perkey, walk
+from ctctl.gc.job import Engine, Job
+from ctctl.gc.limit import RateLimit
+from ctctl.gc.tables import CT_TABLES, Table
+from ctctl.gc.tally import Tally
 from ctctl.kernel.map import Map, MapType
-from ctctl.ops.gc import batch, keys, perkey, walk
-from ctctl.ops.gc.job import Engine, Job
-from ctctl.ops.gc.limit import RateLimit
-from ctctl.ops.gc.tables import CT_TABLES, Table
-from ctctl.ops.gc.tally import Tally
+from ctctl.tables import pairs as keys
 from tests.support.gctables import (
     CT,
     NOW,

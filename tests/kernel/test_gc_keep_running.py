@@ -16,13 +16,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ctctl.abi import layouts
+from ctctl.gc.keep_running import FullSignal, keep_running
+from ctctl.gc.report import Report
+from ctctl.gc.run import GcOptions
+from ctctl.gc.schedule import Schedule
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
-from ctctl.model.gc import Report
-from ctctl.ops.gc.keep_running import FullSignal, keep_running
-from ctctl.ops.gc.run import GcOptions
-from ctctl.ops.gc.schedule import Schedule
-from ctctl.ops.metrics.serve import scrape
+from ctctl.metrics.serve import scrape
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
 from tests.support.wait import wait_for
 
@@ -161,8 +161,8 @@ def test_neither_family_starves_behind_a_rate_limit(node: TableDir) -> None:
 
 def test_a_broken_family_does_not_stop_the_other(tmp_path: Path, node: TableDir, monkeypatch) -> None:
     from ctctl.errors import KernelError
-    from ctctl.model.gc import EngineName
-    from ctctl.ops.gc import batch, run
+    from ctctl.gc import batch, run
+    from ctctl.gc.report import EngineName
 
     def broken(table, job):
         if table.family == "ipv4":

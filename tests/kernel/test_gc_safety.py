@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctctl.gc import batch, walk
+from ctctl.gc.job import Job
+from ctctl.gc.limit import RateLimit
+from ctctl.gc.perkey import lifetime_of
+from ctctl.gc.report import EngineName
+from ctctl.gc.run import GcOptions, run
+from ctctl.gc.tables import CT_TABLES, Table
 from ctctl.kernel.map import Map, MapType
-from ctctl.model.gc import EngineName
-from ctctl.ops.gc import batch, walk
-from ctctl.ops.gc.job import Job
-from ctctl.ops.gc.limit import RateLimit
-from ctctl.ops.gc.perkey import lifetime_of
-from ctctl.ops.gc.run import GcOptions, run
-from ctctl.ops.gc.tables import CT_TABLES, Table
 from tests.bench import gc_lab
 from tests.support.gctables import CT, NOW, contents, entry, random_keys, random_values, table_dir
 

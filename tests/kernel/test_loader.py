@@ -11,14 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 from ctctl.abi import layouts
-from ctctl.datapath.attach import AttachMode, find_attachments
-from ctctl.datapath.loader import load, plan_load
-from ctctl.datapath.lock import node_lock
-from ctctl.datapath.paths import NodePaths, remove_tree
-from ctctl.datapath.record import MAP_NAME, read_record
-from ctctl.datapath.status import NodeStatus, node_statuses
-from ctctl.datapath.tables import table_records
-from ctctl.datapath.unload import plan_unload, unload
 from ctctl.errors import BusyError, ConfigError, LayoutError, NotFoundError, UsageError
 from ctctl.kernel import tc
 from ctctl.kernel.link import Direction, TcxLink, query_tcx
@@ -26,6 +18,14 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
 from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
+from ctctl.node.attach import AttachMode, find_attachments
+from ctctl.node.loader import load, plan_load
+from ctctl.node.lock import node_lock
+from ctctl.node.paths import NodePaths, remove_tree
+from ctctl.node.record import MAP_NAME, read_record
+from ctctl.node.status import NodeStatus, node_statuses
+from ctctl.node.tables import table_records
+from ctctl.node.unload import plan_unload, unload
 from tests.support.bpf import compile_source
 from tests.support.nodes import BPFFS, POD_NET, TestNode, make_node, run
 from tests.support.standin import stand_ins

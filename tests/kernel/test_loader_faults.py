@@ -10,13 +10,13 @@ from itertools import count
 
 import pytest
 
-from ctctl.datapath.attach import AttachMode
-from ctctl.datapath.loader import LoadRequest, load
-from ctctl.datapath.unload import unload
-from ctctl.datapath.update import update
 from ctctl.errors import CtctlError
 from ctctl.kernel import tc
 from ctctl.kernel.netns import run_in_netns
+from ctctl.node.attach import AttachMode
+from ctctl.node.loader import LoadRequest, load
+from ctctl.node.unload import unload
+from ctctl.node.update import update
 from tests.kernel.test_loader import attached_ids, entries, link_ids, map_ids, put_entries, status, tcx_programs
 from tests.support.nodes import TestNode, make_node
 from tests.support.standin import stand_ins
@@ -231,10 +231,10 @@ def another(node: TestNode) -> dict[str, object]:
 
 
 def tables(node: TestNode) -> object:
-    from ctctl.datapath.paths import NodePaths
-    from ctctl.datapath.pool import MapPool, open_pins
-    from ctctl.datapath.tables import CONFIG_TABLES, MAGLEV
-    from ctctl.datapath.write import read_tables
+    from ctctl.node.paths import NodePaths
+    from ctctl.node.pool import MapPool, open_pins
+    from ctctl.node.tables import CONFIG_TABLES, MAGLEV
+    from ctctl.node.write import read_tables
     from tests.support.nodes import BPFFS
 
     with MapPool(open_pins(NodePaths(BPFFS, node.name), only={*CONFIG_TABLES, MAGLEV})) as pool:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ctctl.datapath.loader import load, plan_load
-from ctctl.datapath.unload import unload
 from ctctl.errors import ConfigError, UnsupportedError
 from ctctl.kernel.features import probe
+from ctctl.node.loader import load, plan_load
+from ctctl.node.unload import unload
 from tests.kernel.test_loader import attached_ids, status, tcx_programs
 from tests.support.nodes import TestNode, make_node, run
 

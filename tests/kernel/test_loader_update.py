@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ctctl.datapath.attach import AttachMode
-from ctctl.datapath.loader import load
-from ctctl.datapath.unload import unload
-from ctctl.datapath.update import plan_update, update
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
+from ctctl.node.attach import AttachMode
+from ctctl.node.loader import load
+from ctctl.node.unload import unload
+from ctctl.node.update import plan_update, update
 from tests.kernel.test_loader import attached_ids, entries, map_ids, put_entries, status
 from tests.kernel.test_loader_faults import tables
 from tests.support.nodes import TestNode, make_node

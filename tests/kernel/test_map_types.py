@@ -14,7 +14,7 @@ from ctctl.errors import KernelError, LayoutError
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.map_types import check_known_map, check_map, map_types
 from ctctl.kernel.object import BpfObject
-from ctctl.source.live import layout_of
+from ctctl.tables.sources.live import layout_of
 from tests.support.bpf import ROOT, compile_file, compile_source
 
 pytestmark = pytest.mark.kernel

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctctl.model.predict import Duration, Shape, TimeoutPolicy, Workload
-from ctctl.ops.predict.fluid import predict
-from ctctl.ops.predict.observed import kinds_of_source
-from ctctl.ops.predict.sizing import memory_of
-from ctctl.source.base import SourceOptions
-from ctctl.source.open import open_source
+from ctctl.predict.fluid import predict
+from ctctl.predict.model import Duration, Shape, TimeoutPolicy, Workload
+from ctctl.predict.observed import kinds_of_source
+from ctctl.predict.sizing import memory_of
+from ctctl.tables.sources.base import SourceOptions
+from ctctl.tables.sources.open import open_source
 from tests.bench import predict as bench
 from tests.support.gctables import NOW, entry, key4, table_dir
 
@@ -88,7 +88,7 @@ def test_learns_from_a_capture(tmp_path: Path) -> None:
     from scapy.all import IP, UDP, Ether, wrpcap
     from scapy.all import TCP as T
 
-    from ctctl.ops.predict.observed import kinds_of_capture
+    from ctctl.predict.observed import kinds_of_capture
 
     packets = []
 

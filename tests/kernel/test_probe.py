@@ -18,11 +18,11 @@ from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.link import Direction, query_tcx
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
-from ctctl.model.probe import ProbeEvent, ProbeKind, return_code_name
 from ctctl.model.tuples import FlowTuple
-from ctctl.ops.probe_points import describe_points, find_points
-from ctctl.ops.trace_probe import ProbeTrace, kernel_drop_reasons, probe_request
 from ctctl.packet.text import parse_flow_text
+from ctctl.trace.probe import ProbeTrace, kernel_drop_reasons, probe_request
+from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
+from ctctl.trace.probe_points import describe_points, find_points
 from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
 from tests.support.wait import wait_for

@@ -22,10 +22,10 @@ from ctctl.errors import NotFoundError
 from ctctl.model.entry import CtState
 from ctctl.model.event import Hook
 from ctctl.model.tuples import Direction
-from ctctl.ops.replay import ReplaySummary, replay
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
-from ctctl.render.schema_trace import TRACE_SCHEMAS
+from ctctl.simulate.replay import ReplaySummary, replay
+from ctctl.trace.schema import TRACE_SCHEMAS
 
 pytestmark = pytest.mark.kernel
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ctctl.config.scenario import load_scenario
 from ctctl.errors import CtctlError
-from ctctl.ops.scenario import StepRecord, run, run_scenario
-from ctctl.render.scenario import step_record
+from ctctl.simulate.scenario import StepRecord, run, run_scenario
+from ctctl.simulate.scenario_file import load_scenario
+from ctctl.simulate.show_scenario import step_record
 
 pytestmark = pytest.mark.kernel
 

@@ -17,13 +17,13 @@ from ctctl.decode.ct import decode_entry
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.entry import CtEntry, CtState
 from ctctl.model.tuples import Direction
-from ctctl.ops.journey import Outcome
-from ctctl.ops.scenario import StepRecord
-from ctctl.ops.simulate import Journey, Request
-from ctctl.ops.simulate import run as simulate
-from ctctl.ops.whatif import StartTable, parse_change
 from ctctl.packet.text import parse_packet_text
-from ctctl.render.schema_trace import TRACE_SCHEMAS
+from ctctl.simulate.conversation import Journey, Request
+from ctctl.simulate.conversation import run as simulate
+from ctctl.simulate.journey import Outcome
+from ctctl.simulate.scenario import StepRecord
+from ctctl.simulate.whatif import StartTable, parse_change
+from ctctl.trace.schema import TRACE_SCHEMAS
 
 pytestmark = pytest.mark.kernel
 

@@ -10,8 +10,6 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from ctctl.config.node import NodeFile, parse_node_file
-from ctctl.datapath.simframe import frame_of
-from ctctl.datapath.simulator import Simulator, StepResult, identity_mark
 from ctctl.decode.ct import decode_entry
 from ctctl.errors import KernelError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
@@ -19,6 +17,8 @@ from ctctl.model.event import CtResult, Hook, Verdict, Why
 from ctctl.model.tuples import Direction
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.text import parse_packet_text
+from ctctl.simulate.frame import frame_of
+from ctctl.simulate.simulator import Simulator, StepResult, identity_mark
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.kernel

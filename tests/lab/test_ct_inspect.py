@@ -11,9 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from ctctl.cli.schemas import SCHEMAS
+from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
-from ctctl.ops.event_stream import EventStream
-from ctctl.render.schemas import SCHEMAS
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.lab

@@ -9,10 +9,10 @@ import subprocess
 import pytest
 from jsonschema import Draft202012Validator
 
+from ctctl.cli.schemas import whole
 from ctctl.lab import datapaths, namespaces, processes
 from ctctl.lab.cluster import down, find, members, up
 from ctctl.lab.topology import MEMBERS, Topology
-from ctctl.render.schemas import whole
 from tests.lab.conftest import CTCTL, ctctl, remains
 
 pytestmark = pytest.mark.lab

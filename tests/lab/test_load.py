@@ -19,10 +19,10 @@ from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths, processes
 from ctctl.lab.nodefile import backend_id
 from ctctl.lab.session import Session
+from ctctl.lab.show import StoryWriter
 from ctctl.lab.topology import CLIENT_IP, IPERF_PORT, SERVE_PORT, Topology
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.tuples import Direction
-from ctctl.render.lab import StoryWriter
 from tests.lab.conftest import iperf_server
 from tests.support.wait import wait_for
 

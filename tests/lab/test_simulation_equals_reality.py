@@ -19,10 +19,10 @@ from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths
 from ctctl.lab.topology import CLIENT, CLIENT_IP, PODS, SERVE_PORT, Topology
 from ctctl.model.entry import CtEntry
-from ctctl.ops.journey import Cluster, with_ifindexes
-from ctctl.ops.simulate import Journey, Request, converse
 from ctctl.packet.checksum import internet_checksum
 from ctctl.packet.text import parse_packet_text
+from ctctl.simulate.conversation import Journey, Request, converse
+from ctctl.simulate.journey import Cluster, with_ifindexes
 from tests.lab.conftest import ctctl
 from tests.support.wait import wait_for
 

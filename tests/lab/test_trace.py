@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from ctctl.cli.trace import _say_summary
+from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
-from ctctl.ops.event_stream import EventStream
-from ctctl.ops.trace_live import LiveSummary
+from ctctl.trace.live import LiveSummary
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.lab

@@ -12,11 +12,11 @@ import yaml
 
 from ctctl.abi.layouts import CtctlHook, CtctlReason, ct_entry
 from ctctl.config.node import NodeFile, load_node_file
-from ctctl.datapath.simulator import Simulator, StepResult
 from ctctl.kernel.map import Map
 from ctctl.model.event import Hook
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
+from ctctl.simulate.simulator import Simulator, StepResult
 
 POD, POD2, REMOTE, CLIENT = "10.64.0.36", "10.64.0.64", "10.64.1.64", "192.0.2.50"
 VIP, LB_VIP, NODE_IP = "10.96.0.10", "172.16.0.10", "10.1.0.1"

@@ -11,9 +11,9 @@ from ipaddress import IPv4Address
 from ctctl.abi.layouts import CtctlCtFlags as Ct
 from ctctl.abi.layouts import ct_entry, ipv4_ct_tuple
 from ctctl.config.node import Endpoint, NodeFile
-from ctctl.datapath.simulator import Simulator, identity_mark
 from ctctl.model.event import Hook
 from ctctl.packet.geneve import Geneve, dsr_option, wrap_geneve
+from ctctl.simulate.simulator import Simulator, identity_mark
 from tests.support.datapath import (
     CLIENT,
     LB_VIP,

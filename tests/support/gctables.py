@@ -14,7 +14,7 @@ import numpy as np
 
 from ctctl.abi import layouts
 from ctctl.kernel.map import Map, MapType
-from ctctl.ops.gc.keys import IPV4, IPV6, KeyLayout
+from ctctl.tables.pairs import IPV4, IPV6, KeyLayout
 
 NOW = 1_000_000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctctl.config.node import NodeFile, parse_node_file
-from ctctl.datapath.loader import LoadRequest
+from ctctl.node.loader import LoadRequest
 from tests.support.names import unique_name
 
 BPFFS = Path("/sys/fs/bpf")

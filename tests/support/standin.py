@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ctctl.datapath import programs
+from ctctl.node import programs
 from tests.support.bpf import SOURCES, compile_source
 
 _PROGRAM = 'SEC("tc") int {name}(struct __sk_buff *ctx) {{ return count(ctx, HOOK_{upper}); }}'

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ctctl.config.node import parse_node_file
-from ctctl.config.scenario import scenario_of
-from ctctl.datapath.tables import rodata, table_records
 from ctctl.errors import ConfigError
+from ctctl.node.tables import rodata, table_records
+from ctctl.simulate.scenario_file import scenario_of
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [path.read_text() for path in sorted((ROOT / "examples").glob("*.yaml"))]

@@ -7,18 +7,10 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from ctctl.config.node import parse_node_file
-from ctctl.config.scenario import (
-    AdvanceStep,
-    GcStep,
-    OpStep,
-    PacketStep,
-    Scenario,
-    ServiceStep,
-    scenario_of,
-)
 from ctctl.errors import ConfigError
 from ctctl.model.event import Hook
 from ctctl.packet.geneve import parse_dsr_option
+from ctctl.simulate.scenario_file import AdvanceStep, GcStep, OpStep, PacketStep, Scenario, ServiceStep, scenario_of
 
 HEAD = """\
 node: {name: n, ip: 10.1.0.1}

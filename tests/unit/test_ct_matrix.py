@@ -15,11 +15,11 @@ from ctctl.decode.ct import OPTIONAL_FIELDS
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.model.row import CtRow
-from ctctl.render.bytes_matrix import Lines, decimals, signed_decimals, texts_by_value
-from ctctl.render.ct import SCHEMA, row_record
-from ctctl.render.ct_matrix import CiliumFormatter, JsonFormatter
-from ctctl.render.ct_text import cilium_line
-from ctctl.source.base import CtTable
+from ctctl.out.bytes_matrix import Lines, decimals, signed_decimals, texts_by_value
+from ctctl.tables.show.cilium import cilium_line
+from ctctl.tables.show.entry import SCHEMA, row_record
+from ctctl.tables.show.matrix import CiliumFormatter, JsonFormatter
+from ctctl.tables.sources.base import CtTable
 
 few = st.sampled_from([0, 1, 9, 10, 99, 9999, 10000, 10001, 65535, 99999999, 100000000, 2**32 - 1])
 mapped = b"\0" * 10 + b"\xff\xff"

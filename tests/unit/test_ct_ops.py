@@ -8,21 +8,21 @@ from ipaddress import IPv4Address
 import numpy as np
 import pytest
 
+from ctctl.ct.get import explain, get, parse_flow
+from ctctl.ct.hook_events import events_of
+from ctctl.ct.report import CtEventKind
 from ctctl.decode.ct import decode_entry, encode_key, encode_value
 from ctctl.errors import CtctlError, NotFoundError, UsageError
-from ctctl.model.ct_report import CtEventKind
 from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.service import Backend, RevNat, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.ops.ct_get import explain, get, parse_flow
-from ctctl.ops.ct_hook_events import events_of
-from ctctl.query import EVERYTHING, Filter
-from ctctl.source.base import CtTable, Listings, Source
-from ctctl.source.clocks import clock_by_remaining, clock_by_reports, clock_of_agent_config
-from ctctl.source.nf import record_of
+from ctctl.tables.query import EVERYTHING, Filter
+from ctctl.tables.sources.base import CtTable, Listings, Source
+from ctctl.tables.sources.clocks import clock_by_remaining, clock_by_reports, clock_of_agent_config
+from ctctl.tables.sources.nf import record_of
 
 NOW = 5000
 CLIENT, VIP, POD = IPv4Address("192.0.2.1"), IPv4Address("172.16.0.1"), IPv4Address("10.0.0.2")
@@ -268,7 +268,7 @@ def test_translated_kernel_connections_have_a_nat_record() -> None:
 
 
 def test_the_kernels_own_table_can_be_asked() -> None:
-    from ctctl.source.open import open_source
+    from ctctl.tables.sources.open import open_source
 
     try:
         source = open_source("nf")

@@ -24,7 +24,7 @@ from ctctl.decode.ct import (
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtFlags, CtState, Layout
-from ctctl.render.ct_text import cilium_line
+from ctctl.tables.show.cilium import cilium_line
 from tests.support.samples import ROOT, records, truth
 
 LAYOUTS = {"1.15": Layout.V1_15, "1.16": Layout.V1_16, "1.19-dev": Layout.V1_19}

@@ -23,8 +23,8 @@ def metric_names() -> set[str]:
     """Names of all metrics that ctctl can export, as samples are called."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from ctctl.ops.metrics import GcMetrics
-    from ctctl.ops.metrics.tables import TablesCollector
+    from ctctl.metrics import GcMetrics
+    from ctctl.metrics.tables import TablesCollector
 
     registry = CollectorRegistry()
     registry.register(TablesCollector(Path("/nonexistent")))

@@ -12,20 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.abi import layouts
+from ctctl.cli.schemas import SCHEMAS
 from ctctl.decode.ct import encode_key
-from ctctl.decode.event import decode_event, hook_number, reason_name
-from ctctl.decode.probe import decode_probe_event
 from ctctl.errors import DecodeError
+from ctctl.events.decode import decode_event, hook_number, reason_name
+from ctctl.events.explain import DROP_SENTENCES, explain
+from ctctl.events.lines import packet_words
+from ctctl.events.record import EVENT_SCHEMA, event_record
 from ctctl.model import event as model
 from ctctl.model.tuples import FlowTuple
-from ctctl.ops.trace_story import StoryBook
 from ctctl.packet.text import parse_flow_text
-from ctctl.render.explain import DROP_SENTENCES, explain
-from ctctl.render.schemas import SCHEMAS
-from ctctl.render.trace import TableTrace
-from ctctl.render.trace_lines import packet_words
-from ctctl.render.trace_probe import PROBE_SCHEMA, probe_record
-from ctctl.render.trace_record import EVENT_SCHEMA, event_record
+from ctctl.trace.decode_probe import decode_probe_event
+from ctctl.trace.show import TableTrace
+from ctctl.trace.show_probe import PROBE_SCHEMA, probe_record
+from ctctl.trace.story import StoryBook
 
 POD, VIP, BACKEND = (IPv4Address(text) for text in ("10.64.0.36", "10.68.174.146", "10.64.0.98"))
 Why = model.Why

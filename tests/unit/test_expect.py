@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ctctl.ops.expect import differences
+from ctctl.simulate.expect import differences
 
 STEP: dict[str, Any] = {
     "verdict": "pass",

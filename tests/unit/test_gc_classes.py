@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctctl.gc.explain import state_of, timeout_of
+from ctctl.gc.perkey import class_number, lifetime_of
+from ctctl.gc.tally import Tally
 from ctctl.model.entry import CtState
-from ctctl.model.gc import EntryClass
+from ctctl.model.entry_class import EntryClass
 from ctctl.model.tuples import Direction
-from ctctl.ops.gc import classes
-from ctctl.ops.gc.classes import class_of
-from ctctl.ops.gc.explain import state_of, timeout_of
-from ctctl.ops.gc.perkey import class_number, lifetime_of
-from ctctl.ops.gc.tally import Tally
+from ctctl.tables import classes
+from ctctl.tables.classes import class_of
 from tests.support.gctables import IPV4, IPV6, NOW, entry, random_keys, random_values
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctctl.ops.gc.interval import MAXIMUM_S, MINIMUM_S, START_S, early_ratio, next_interval
+from ctctl.gc.interval import MAXIMUM_S, MINIMUM_S, START_S, early_ratio, next_interval
 
 ratios = st.floats(0, 1)
 intervals = st.floats(MINIMUM_S, MAXIMUM_S)

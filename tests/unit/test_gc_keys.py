@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctctl.ops.gc import keys
+from ctctl.tables import pairs as keys
 
 tuples = st.one_of(
     st.binary(min_size=12, max_size=12).map(lambda b: b + b"\x06\x00"),

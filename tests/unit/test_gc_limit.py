@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctctl.ops.gc.limit import RateLimit
+from ctctl.gc.limit import RateLimit
 
 
 class Clock:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.errors import UsageError
-from ctctl.ops.gc.schedule import Schedule, parse_interval
-from ctctl.ops.gc.stopping import TimeLimit
-from ctctl.ops.metrics.serve import parse_address
+from ctctl.gc.schedule import Schedule, parse_interval
+from ctctl.gc.stopping import TimeLimit
+from ctctl.metrics.serve import parse_address
 
 
 def test_first_run_is_at_once_then_by_the_rule() -> None:

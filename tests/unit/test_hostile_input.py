@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from ctctl.errors import CtctlError, DecodeError
-from ctctl.source import archive
-from ctctl.source.base import Source, SourceOptions
-from ctctl.source.open import open_source
-from ctctl.source.snapshot import MAGIC
+from ctctl.tables.sources import archive
+from ctctl.tables.sources.base import Source, SourceOptions
+from ctctl.tables.sources.open import open_source
+from ctctl.tables.sources.snapshot import MAGIC
 from tests.support.samples import ROOT, truth
 
 CTCTL = Path(sys.executable).parent / "ctctl"

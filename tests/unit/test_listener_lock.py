@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ctctl.errors import BusyError
-from ctctl.ops import event_stream
+from ctctl.events import stream
 from tests.support.children import started
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -23,9 +23,9 @@ from tests.support.wait import PATIENCE_S, wait_for
 LISTENER = """
 import os, sys
 from pathlib import Path
-from ctctl.ops import event_stream
-event_stream.LOCK_DIRECTORY = Path(sys.argv[1])
-with event_stream._listener_lock("node"):
+from ctctl.events import stream
+stream.LOCK_DIRECTORY = Path(sys.argv[1])
+with stream._listener_lock("node"):
     if os.fork() == 0:
         os.read(0, 1)
         os._exit(0)
@@ -36,7 +36,7 @@ with event_stream._listener_lock("node"):
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(event_stream, "LOCK_DIRECTORY", tmp_path)
+    monkeypatch.setattr(stream, "LOCK_DIRECTORY", tmp_path)
     return tmp_path
 
 
@@ -51,23 +51,23 @@ def listener(place: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_listener_is_named_and_its_file_goes_with_it(place: Path) -> None:
     with listener(place) as other:
         with pytest.raises(BusyError, match=f"process {other.pid} is listening on node 'node' already"):
-            event_stream._listener_lock("node").__enter__()
+            stream._listener_lock("node").__enter__()
         assert other.stdin is not None
         other.stdin.close()
         other.wait(PATIENCE_S)
     assert list(place.iterdir()) == []
-    with event_stream._listener_lock("node"):
+    with stream._listener_lock("node"):
         assert [path.name for path in place.iterdir()] == ["listen-node.lock"]
 
 
 def test_what_a_killed_listener_had_just_started_is_waited_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "_INHERITED_S", PATIENCE_S)
+    monkeypatch.setattr(stream, "_INHERITED_S", PATIENCE_S)
     tries: list[float] = []
-    monkeypatch.setattr(event_stream.time, "sleep", lambda s: (tries.append(s), threading.Event().wait(s))[0])
+    monkeypatch.setattr(stream.time, "sleep", lambda s: (tries.append(s), threading.Event().wait(s))[0])
     taken = threading.Event()
 
     def take() -> None:
-        with event_stream._listener_lock("node"):
+        with stream._listener_lock("node"):
             taken.set()
 
     with listener(place) as killed:
@@ -75,7 +75,7 @@ def test_what_a_killed_listener_had_just_started_is_waited_for(place: Path, monk
         killed.wait(PATIENCE_S)
         next_one = threading.Thread(target=take)
         next_one.start()
-        wait_for(lambda: len(tries) > 2 * event_stream._ENDING_S / event_stream._RETRY_S, what="the lock to be held")
+        wait_for(lambda: len(tries) > 2 * stream._ENDING_S / stream._RETRY_S, what="the lock to be held")
         assert not taken.is_set()
         assert killed.stdin is not None
         killed.stdin.close()
@@ -96,7 +96,7 @@ def test_the_place_is_free_though_falling_silent_failed(place: Path, monkeypatch
             if self.fails:
                 raise OSError("no")
 
-    made = event_stream.EventStream.__new__(event_stream.EventStream)
+    made = stream.EventStream.__new__(stream.EventStream)
     made._streams = [Stream("a", False), Stream("b", True), Stream("c", False)]  # type: ignore[list-item]
     with pytest.raises(OSError, match="no"):
         made.close()

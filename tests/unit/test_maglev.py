@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctctl.datapath.maglev import build_table, shares
+from ctctl.node.maglev import build_table, shares
 
 SIZE = 16381
 backend_sets = st.lists(st.integers(1, 0xFFFFFF), min_size=2, max_size=12, unique=True).map(

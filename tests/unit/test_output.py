@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.errors import UsageError
-from ctctl.render.output import ColorMode, Column, Format, OutputOptions, View, write_document, write_rows
-from ctctl.render.text import safe
+from ctctl.out.output import ColorMode, Column, Format, OutputOptions, View, write_document, write_rows
+from ctctl.out.text import safe
 
 
 @dataclass(frozen=True)

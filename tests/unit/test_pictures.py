@@ -11,6 +11,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.utils import rdpcap
 
+from ctctl.events.lines import packet_words
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.event import (
     CtResult,
@@ -27,11 +28,10 @@ from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.packet.dissect import dissect
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
-from ctctl.render.mermaid import mermaid
-from ctctl.render.picture import CaptureTrace, DiagramTrace, rebuilt
-from ctctl.render.sequence import Message, Note, build
-from ctctl.render.svg import svg
-from ctctl.render.trace_lines import packet_words
+from ctctl.trace.mermaid import mermaid
+from ctctl.trace.picture import CaptureTrace, DiagramTrace, rebuilt
+from ctctl.trace.sequence import Message, Note, build
+from ctctl.trace.svg import svg
 
 CLIENT, VIP, POD = "172.191.0.1", "172.190.0.17", "10.64.1.36"
 

@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctctl.errors import ConfigError
-from ctctl.model.predict import Duration, Kind, Pattern, Shape, TimeoutPolicy, Workload
-from ctctl.ops.gc.interval import next_interval
-from ctctl.ops.predict.flows import table_flows
-from ctctl.ops.predict.fluid import loads, next_intervals, predict
-from ctctl.ops.predict.sizing import rounded
-from ctctl.ops.predict.workload import load_document, parse_workload, with_change
-from ctctl.render import plot
+from ctctl.gc.interval import next_interval
+from ctctl.out import plot
+from ctctl.predict.flows import table_flows
+from ctctl.predict.fluid import loads, next_intervals, predict
+from ctctl.predict.model import Duration, Kind, Pattern, Shape, TimeoutPolicy, Workload
+from ctctl.predict.sizing import rounded
+from ctctl.predict.workload import load_document, parse_workload, with_change
 
 ROOT = Path(__file__).resolve().parents[2]
 TCP, ANY = "cilium_ct4_global", "cilium_ct_any4_global"

@@ -15,9 +15,9 @@ from ctctl.errors import UsageError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.query import Filter, FilterFlags, TableContext, parse_filter
-from ctctl.query.filter import slots_of
-from ctctl.query.predicate import PROGRAM_LIMIT, mask_of, program_of, run_program
+from ctctl.tables.query import Filter, FilterFlags, TableContext, parse_filter
+from ctctl.tables.query.filter import slots_of
+from ctctl.tables.query.predicate import PROGRAM_LIMIT, mask_of, program_of, run_program
 
 NOW = 1000
 

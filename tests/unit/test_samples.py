@@ -15,9 +15,9 @@ import pytest
 
 from ctctl.errors import NotFoundError
 from ctctl.model.entry import Layout
-from ctctl.render.ct import entry_record
-from ctctl.source.base import Listings, Source, SourceOptions
-from ctctl.source.open import open_source
+from ctctl.tables.show.entry import entry_record
+from ctctl.tables.sources.base import Listings, Source, SourceOptions
+from ctctl.tables.sources.open import open_source
 from tests.support.samples import ROOT, records, truth
 
 FILES = truth()["files"]

@@ -8,8 +8,8 @@ import numpy as np
 
 from ctctl.cli.progress import Progress
 from ctctl.model.entry import Layout
-from ctctl.render.watch import Screen
-from ctctl.source.base import CtTable, Source
+from ctctl.out.watch import Screen
+from ctctl.tables.sources.base import CtTable, Source
 
 
 class Terminal(io.StringIO):

@@ -8,10 +8,10 @@ import pytest
 
 from ctctl.abi import layouts
 from ctctl.config.node import NodeFile, parse_node_file
-from ctctl.datapath import records as rec
-from ctctl.datapath import tables as t
-from ctctl.datapath.simulator import OBJECTS
 from ctctl.kernel.object import BpfObject
+from ctctl.node import records as rec
+from ctctl.node import tables as t
+from ctctl.simulate.simulator import OBJECTS
 
 HEAD = """\
 node: {name: node1, ip: 10.1.0.1, pod-cidr: 10.64.0.0/24, device: {name: eth0, ifindex: 10, mac: "02:00:00:00:01:01"},

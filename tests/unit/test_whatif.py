@@ -9,7 +9,7 @@ import pytest
 from ctctl.errors import UsageError
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.ops.whatif import parse_change
+from ctctl.simulate.whatif import parse_change
 
 FLOW = FlowTuple(6, IPv4Address("10.64.0.36"), 40000, IPv4Address("10.96.0.10"), 80)
 

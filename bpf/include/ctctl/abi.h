@@ -356,7 +356,7 @@ enum ctctl_ct_result {
 };
 
 /* What was done and why: bits of ctctl_lookup.why. One sentence each in
- * ctctl/render/explain.py. */
+ * ctctl/events/explain.py. */
 enum ctctl_why {
 	WHY_HIT = 1 << 0,               /* an entry was found */
 	WHY_CREATED = 1 << 1,           /* an entry was written */

@@ -1,0 +1,1 @@
+"""The ``ct`` commands: what they find out, and how it looks."""

@@ -1,0 +1,75 @@
+"""``ct export``: a source into a file: a snapshot of ours, JSON lines, CSV or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctctl.errors import UsageError
+from ctctl.tables.query.filter import EVERYTHING, Filter
+from ctctl.tables.rows import matching
+from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.sources.snapshot import write_snapshot
+
+if TYPE_CHECKING:
+    from ctctl.tables.sources.base import Rows
+
+
+class ExportFormat(StrEnum):
+    """Forms a table can be exported in."""
+
+    snapshot = "snapshot"
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+_BATCH = 8192
+_SUFFIXES = {
+    ".jsonl": ExportFormat.jsonl,
+    ".ndjson": ExportFormat.jsonl,
+    ".csv": ExportFormat.csv,
+    ".parquet": ExportFormat.parquet,
+}
+
+
+def format_of(path: str, asked: ExportFormat | None) -> ExportFormat:
+    """What was asked for, else by the file's ending, else a snapshot."""
+    return asked or _SUFFIXES.get(Path(path).suffix.lower(), ExportFormat.snapshot)
+
+
+def matching_rows(wanted: Filter) -> Callable[[CtTable], Iterator[Rows]]:
+    """A reader of a table's matching records as matrices; whole live tables are read by two threads."""
+
+    def read(table: CtTable) -> Iterator[Rows]:
+        if wanted.node is None and table.live is not None:
+            for batch in table.live.parallel_batches(_BATCH):
+                yield batch.keys, batch.values
+            return
+        for columns in matching(table, wanted):
+            yield columns.keys, columns.values
+
+    return read
+
+
+def export_snapshot(source: Source, path: Path, wanted: Filter = EVERYTHING, *, compress: bool = False) -> int:
+    """Write a snapshot beside its name and put it in place whole; returns how many entries. Raises UsageError.
+
+    A device or a pipe (``/dev/null``, ``/dev/stdout``) is written as it is: it must not be replaced by a file.
+    """
+    path = path.resolve()
+    in_place = path.exists() and not path.is_file()
+    part = path if in_place else path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as stream:
+            count = write_snapshot(source, source.tables, matching_rows(wanted), stream, compress=compress)
+        if not in_place:
+            part.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        if not in_place:
+            part.unlink(missing_ok=True)
+    return count

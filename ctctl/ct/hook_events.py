@@ -1,0 +1,117 @@
+"""``ct events`` of a node of ours: what the hooks tell as they do it, and what went away between two looks.
+
+The datapath says what it creates and changes, at once and with the hook. Nobody says what GC or the LRU
+removes, so a look at the table every interval finds that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ctctl.ct.diff import changed_fields, load, row_of
+from ctctl.ct.events import NOISE, events, refresh_now
+from ctctl.ct.report import CtEvent, CtEventKind
+from ctctl.errors import BusyError
+from ctctl.events.stream import EventStream
+from ctctl.model.entry import CtEntry
+from ctctl.model.event import HookEvent, LookupRecord
+from ctctl.model.row import CtRow
+from ctctl.tables.query.bind import TableContext
+from ctctl.tables.query.filter import EVERYTHING, Filter
+from ctctl.tables.sources.base import CtTable, Source
+
+_POLL_S = 0.2
+
+
+def has_hooks(source: Source) -> bool:
+    """Whether the source is a loaded node of ours, whose hooks can tell."""
+    return not source.foreign and source.directory is not None and (Path(source.directory) / "ctctl_events").exists()
+
+
+def told_events(
+    source: Source,
+    wanted: Filter,
+    *,
+    interval_s: float,
+    duration_s: float | None,
+    on_busy: Callable[[str], None],
+) -> Iterator[CtEvent]:
+    """``hook_events``, or what two looks differ in where another listener has the node; ``on_busy`` hears why."""
+    try:
+        yield from hook_events(source, wanted, interval_s=interval_s, duration_s=duration_s)
+    except BusyError as error:
+        on_busy(f"{error}; comparing looks at the table instead")
+        rounds = None if duration_s is None else max(round(duration_s / interval_s), 1)
+        yield from events(source, wanted, interval_s=interval_s, rounds=rounds)
+
+
+def hook_events(
+    source: Source, wanted: Filter = EVERYTHING, *, interval_s: float = 1.0, duration_s: float | None = None
+) -> Iterator[CtEvent]:
+    """Events of the node that ``source`` is, until ``duration_s`` is over, or for ever.
+
+    Raises NotFoundError, BusyError (another listener), KernelError.
+    """
+    directory = Path(source.directory or "")
+    until = None if duration_s is None else time.monotonic() + duration_s
+    with EventStream(
+        [table.node for table in source.tables if table.node][:1], bpffs=directory.parent.parent
+    ) as stream:
+        yield from _follow(source, stream, wanted, interval_s, until)
+
+
+def _follow(
+    source: Source, stream: EventStream, wanted: Filter, interval_s: float, until: float | None
+) -> Iterator[CtEvent]:
+    offset = time.time() - time.monotonic()
+    before = {table.name: load(table) for table in source.tables}
+    look_at = time.monotonic() + interval_s
+    while until is None or time.monotonic() < until:
+        for hook_event in stream.read(_POLL_S):
+            yield from events_of(hook_event, wanted, offset)
+        if time.monotonic() >= look_at:
+            for table in source.tables:
+                refresh_now(table)
+                after = load(table)
+                yield from _gone(table, before[table.name], after, wanted)
+                before[table.name] = after
+            look_at = time.monotonic() + interval_s
+
+
+def events_of(event: HookEvent, wanted: Filter, offset_s: float = 0.0) -> Iterator[CtEvent]:
+    """What one packet did to entries. ``offset_s`` turns the monotonic clock into wall-clock time."""
+    for lookup in event.lookups:
+        kind = _kind(lookup)
+        if kind is None or lookup.after is None:
+            continue
+        context = TableContext(now=event.now_s, map=lookup.map, node=event.node)
+        if wanted.matches(lookup.after, context):
+            row = CtRow(lookup.after, now=event.now_s, node=event.node)
+            fields = changed_fields(lookup.before, lookup.after) if lookup.before is not None else {}
+            yield CtEvent(kind, event.time_ns / 1e9 + offset_s, row, str(event.hook), fields)
+
+
+def _kind(lookup: LookupRecord) -> CtEventKind | None:
+    before, after = lookup.before, lookup.after
+    if after is None:
+        return None
+    if before is None or _reopened(before, after):
+        return CtEventKind.NEW
+    if after.flags.closing & ~before.flags.closing:
+        return CtEventKind.CLOSING
+    return CtEventKind.UPDATE if changed_fields(before, after).keys() - NOISE else None
+
+
+def _reopened(before: CtEntry, after: CtEntry) -> bool:
+    """A SYN on a closing entry starts it anew in place."""
+    return bool(before.flags.closing) and not after.flags.closing
+
+
+def _gone(table: CtTable, before: dict[bytes, bytes], after: dict[bytes, bytes], wanted: Filter) -> Iterator[CtEvent]:
+    context, at = table.context(), time.time()
+    for key in before.keys() - after.keys():
+        row = row_of(table, key, before[key])
+        if wanted.matches(row.entry, context):
+            yield CtEvent(CtEventKind.DESTROY, at, row, "snapshot")

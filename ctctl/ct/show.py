@@ -1,0 +1,289 @@
+"""Connections, statistics, heavy hitters, differences and events as text and records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TextIO
+
+from ctctl.ct.report import Connection, CtEvent, Difference, Member, TableStats, Talker
+from ctctl.model.nat import NatEntry
+from ctctl.model.row import CtRow
+from ctctl.model.tuples import protocol_name
+from ctctl.model.units import format_duration
+from ctctl.out.output import Column, Format, OutputOptions, View, jsonable, write_document, write_rows
+from ctctl.out.text import safe
+from ctctl.tables.show.entry import ct_view, endpoint, entry_name, flags_text, row_record
+
+CONNECTION_SCHEMA = "ctctl/connection/v1"
+STATS_SCHEMA = "ctctl/ct-stats/v1"
+TOP_SCHEMA = "ctctl/ct-top/v1"
+DIFF_SCHEMA = "ctctl/ct-diff/v1"
+EVENT_SCHEMA = "ctctl/ct-event/v1"
+
+
+# ---- ct get
+
+
+def write_connection(found: Connection, options: OutputOptions, stream: TextIO, *, raw: bool = False) -> None:
+    """The joined view of a connection; with ``-o cilium`` its entries' lines."""
+    rows = [member.row for member in found.members]
+    if options.format in (Format.json, Format.jsonl, Format.yaml) and not options.fields:
+        write_document(CONNECTION_SCHEMA, connection_record(found, raw=raw), options, stream)
+        return
+    if options.format not in (Format.table, Format.wide) or options.fields:
+        write_rows(ct_view(raw=raw), rows, options, stream)
+        return
+    stream.write(safe(found.why) + "\n")
+    if found.service is not None:
+        backend = found.backend
+        via = f" via backend {backend.backend_id}" if backend is not None else ""
+        where = f" at {endpoint(backend.addr, backend.port or 0)}" if backend is not None else ""
+        state = f" ({backend.state})" if backend is not None and backend.state else ""
+        stream.write(safe(f"service {found.service}{via}{where}{state}") + "\n")
+    for entry in found.nat:
+        stream.write(safe(f"snat {entry}") + "\n")
+    stream.write("\n")
+    write_rows(_member_view(), found.members, replace(options, sort=None), stream)
+
+
+def _member_view() -> View[Member]:
+    base = ct_view()
+
+    def lifted(column: Column[CtRow]) -> Column[Member]:
+        text, style = column.text, column.style
+        return Column(
+            column.name,
+            column.title,
+            lambda member: column.value(member.row),
+            (lambda member: text(member.row)) if text is not None else None,
+            column.wide,
+            column.right,
+            (lambda member: style(member.row)) if style is not None else None,
+        )
+
+    role: Column[Member] = Column("role", "ROLE", lambda member: member.role)
+    return View(
+        CONNECTION_SCHEMA,
+        "entries",
+        [role, *(lifted(column) for column in base.columns)],
+        lambda member: entry_name(member.row.entry),
+    )
+
+
+def connection_record(found: Connection, *, raw: bool = False) -> dict[str, object]:
+    """A connection's JSON form."""
+    flow = found.flow
+    return {
+        "flow": {
+            "proto": flow.proto,
+            "proto_name": protocol_name(flow.proto),
+            "src": str(flow.src),
+            "src_port": flow.src_port,
+            "dst": str(flow.dst),
+            "dst_port": flow.dst_port,
+        },
+        "state": found.state,
+        "why": found.why,
+        "service": found.service,
+        "backend": None if found.backend is None else {k: jsonable(v) for k, v in asdict(found.backend).items()},
+        "snat": [nat_record(entry) for entry in found.nat],
+        "entries": [{"role": member.role, **row_record(member.row, raw=raw)} for member in found.members],
+    }
+
+
+def nat_record(entry: NatEntry) -> dict[str, object]:
+    """An SNAT entry's JSON form."""
+    flow = entry.tuple
+    return {
+        "map": entry.map,
+        "proto": flow.proto,
+        "proto_name": protocol_name(flow.proto),
+        "direction": entry.direction.value,
+        "related": entry.related,
+        "src": str(flow.src),
+        "src_port": flow.src_port,
+        "dst": str(flow.dst),
+        "dst_port": flow.dst_port,
+        "xlate": entry.xlate,
+        "to_addr": str(entry.to_addr),
+        "to_port": entry.to_port,
+        "created": entry.created,
+        "age": entry.age_s,
+        "needs_ct": entry.needs_ct,
+        "key_hex": entry.key.hex() if entry.key is not None else None,
+    }
+
+
+# ---- ct stats
+
+
+def stats_record(stats: TableStats) -> dict[str, object]:
+    """One table's statistics. Histograms are lists of {"le_s": upper end, "count": n} without empty buckets."""
+    record: dict[str, object] = asdict(stats)
+    record["pressure"] = stats.pressure
+    for name in ("remaining", "overdue", "idle"):
+        counts = getattr(stats, name)
+        record[name] = None if counts is None else _histogram(counts)
+    return record
+
+
+def _histogram(counts: Sequence[int]) -> list[dict[str, int]]:
+    return [{"le_s": (1 << bucket) - 1, "count": count} for bucket, count in enumerate(counts) if count]
+
+
+def _percent(part: float | None) -> str:
+    return "-" if part is None else f"{100 * part:.1f}%"
+
+
+def _stats_columns(*, nodes: bool) -> list[Column[TableStats]]:
+    def by(mapping: str, key: str, title: str) -> Column[TableStats]:
+        return Column(key, title, lambda s: getattr(s, mapping).get(key, 0), right=True)
+
+    return [
+        Column("node", "NODE", lambda s: s.node, wide=not nodes),
+        Column("map", "MAP", lambda s: s.map),
+        Column("entries", "ENTRIES", lambda s: s.entries, right=True),
+        Column("capacity", "CAPACITY", lambda s: s.capacity, right=True),
+        Column("pressure", "PRESSURE", lambda s: s.pressure, lambda s: _percent(s.pressure), right=True),
+        Column("expired", "EXPIRED", lambda s: s.expired, right=True),
+        by("by_direction", "OUT", "OUT"),
+        by("by_direction", "IN", "IN"),
+        by("by_direction", "SVC", "SVC"),
+        Column("related", "RELATED", lambda s: s.related, right=True),
+        by("by_state", "new", "NEW"),
+        by("by_state", "established", "ESTABLISHED"),
+        by("by_state", "closing", "CLOSING"),
+        by("by_state", "closed", "CLOSED"),
+        Column("half_open", "HALF-OPEN", lambda s: s.half_open, wide=True, right=True),
+        Column("half_closed", "HALF-CLOSED", lambda s: s.half_closed, wide=True, right=True),
+        Column(
+            "by_protocol",
+            "PROTOCOLS",
+            lambda s: s.by_protocol,
+            lambda s: " ".join(f"{name}={number}" for name, number in s.by_protocol.items()) or "-",
+        ),
+        Column("engine", "COUNTED BY", lambda s: s.engine, wide=True),
+    ]
+
+
+def write_stats(found: Iterable[TableStats], options: OutputOptions, stream: TextIO) -> None:
+    """The table of counts; with ``-o wide`` also histograms of the time left, overdue and idle."""
+    tables = list(found)
+    nodes = len({stats.node for stats in tables}) > 1
+    view = View(STATS_SCHEMA, "tables", _stats_columns(nodes=nodes), lambda s: s.map, stats_record)
+    write_rows(view, tables, options, stream)
+    if options.format is Format.wide and not options.fields:
+        for stats in tables:
+            for name, title in (("remaining", "time left"), ("overdue", "expired since"), ("idle", "idle")):
+                counts = getattr(stats, name)
+                if counts and any(counts):
+                    stream.write(f"\n{safe(stats.map)}: {title}\n")
+                    _write_histogram(counts, stream)
+
+
+def _write_histogram(counts: Sequence[int], stream: TextIO) -> None:
+    used = [bucket for bucket, count in enumerate(counts) if count]
+    most = max(counts)
+    for bucket in range(used[0], used[-1] + 1):
+        label = format_duration((1 << bucket) - 1)
+        bar = "#" * max(counts[bucket] * 40 // most, 1 if counts[bucket] else 0)
+        stream.write(f"  up to {label:>12}  {counts[bucket]:>9}  {bar}".rstrip() + "\n")
+
+
+# ---- ct top
+
+
+def top_view(by: str) -> View[Talker]:
+    """The view of heavy hitters."""
+    columns: list[Column[Talker]] = [
+        Column("key", by.upper(), lambda t: t.key, width=20),
+        Column("name", "NAME", lambda t: t.name, width=12),
+        Column("entries", "ENTRIES", lambda t: t.entries, right=True, width=8),
+        Column("rate", "NEW/S", lambda t: t.rate, lambda t: "-" if t.rate is None else f"{t.rate:+.1f}", right=True),
+        Column("expired", "EXPIRED", lambda t: t.expired, right=True, width=8),
+        Column("packets", "PACKETS", lambda t: t.packets, right=True, width=8),
+        Column("bytes", "BYTES", lambda t: t.bytes, right=True, width=8),
+    ]
+    return View(TOP_SCHEMA, "talkers", columns, lambda t: t.key, lambda t: {"by": by, **asdict(t)})
+
+
+# ---- ct diff and ct events
+
+
+def _fields_text(fields: dict[str, tuple[object, object]]) -> str:
+    def one(name: str, value: object) -> str:
+        return flags_text(int(str(value))) if name == "flags" else str(jsonable(value))
+
+    return ", ".join(f"{name} {one(name, old)} -> {one(name, new)}" for name, (old, new) in fields.items())
+
+
+def _fields_record(fields: dict[str, tuple[object, object]]) -> dict[str, Any]:
+    return {name: {"before": _plain(old), "after": _plain(new)} for name, (old, new) in fields.items()}
+
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, int) else jsonable(value)
+
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+_SIGN_STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
+
+
+def diff_view() -> View[Difference]:
+    """The view of differences."""
+    columns: list[Column[Difference]] = [
+        Column(
+            "change",
+            "",
+            lambda d: d.change,
+            lambda d: _SIGNS[d.change.value],
+            style=lambda d: _SIGN_STYLES[d.change.value],
+        ),
+        Column("map", "MAP", lambda d: d.row.entry.map, wide=True),
+        Column("direction", "DIR", lambda d: d.row.entry.direction),
+        Column("entry", "ENTRY", lambda d: entry_name(d.row.entry)),
+        Column("state", "STATE", lambda d: d.row.entry.state),
+        Column("fields", "CHANGED", lambda d: _fields_record(d.fields), lambda d: _fields_text(d.fields) or "-"),
+    ]
+    return View(DIFF_SCHEMA, "differences", columns, lambda d: entry_name(d.row.entry), _difference_record)
+
+
+def _difference_record(difference: Difference) -> dict[str, object]:
+    return {
+        "change": difference.change.value,
+        "entry": row_record(difference.row),
+        "fields": _fields_record(difference.fields),
+    }
+
+
+_EVENT_STYLES = {"NEW": "cyan", "UPDATE": "", "CLOSING": "yellow", "DESTROY": "red"}
+
+
+def _clock_text(moment: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(moment)) + f".{int(moment * 1000) % 1000:03d}"
+
+
+def event_view() -> View[CtEvent]:
+    """The view of events, for streaming."""
+    columns: list[Column[CtEvent]] = [
+        Column("time", "TIME", lambda e: e.time, lambda e: _clock_text(e.time), width=12),
+        Column("event", "EVENT", lambda e: e.kind, style=lambda e: _EVENT_STYLES[e.kind.value], width=7),
+        Column("direction", "DIR", lambda e: e.row.entry.direction, width=3),
+        Column("entry", "ENTRY", lambda e: entry_name(e.row.entry), width=50),
+        Column("state", "STATE", lambda e: e.row.entry.state, width=11),
+        Column("cause", "SEEN BY", lambda e: e.cause, wide=True, width=14),
+        Column("fields", "CHANGED", lambda e: _fields_record(e.fields), lambda e: _fields_text(e.fields) or "-"),
+    ]
+    return View(EVENT_SCHEMA, "events", columns, lambda e: entry_name(e.row.entry), _event_record)
+
+
+def _event_record(event: CtEvent) -> dict[str, object]:
+    return {
+        "event": event.kind.value,
+        "time": event.time,
+        "cause": event.cause,
+        "entry": row_record(event.row),
+        "fields": _fields_record(event.fields),
+    }

@@ -1,0 +1,79 @@
+"""Findings as text and JSON."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from ctctl.doctor.finding import Diagnosis, Finding
+from ctctl.out.output import Column, Format, OutputOptions, View, cell, jsonable, use_color, write_rows
+from ctctl.out.text import safe
+
+SCHEMA = "ctctl/doctor/v1"
+
+_MARKS = {"critical": "31", "warning": "33", "info": "36"}
+
+Row = tuple[str | None, Finding]
+
+FINDINGS: View[Row] = View(
+    schema=SCHEMA,
+    plural="findings",
+    columns=(
+        Column("severity", "SEVERITY", lambda row: row[1].severity.value),
+        Column("check", "CHECK", lambda row: row[1].check),
+        Column("node", "NODE", lambda row: row[0], wide=True),
+        Column("map", "MAP", lambda row: row[1].map),
+        Column("summary", "SUMMARY", lambda row: row[1].summary),
+        Column("advice", "ADVICE", lambda row: row[1].advice, wide=True),
+        Column("evidence", "EVIDENCE", lambda row: dict(row[1].evidence), wide=True),
+    ),
+    name=lambda row: row[1].check if row[1].map is None else f"{row[1].check}/{row[1].map}",
+)
+
+
+def write_diagnoses(diagnoses: list[tuple[str | None, Diagnosis]], options: OutputOptions, stream: TextIO) -> None:
+    """Findings node by node: a block each in ``table``, else as rows."""
+    if options.format is Format.table and not options.fields:
+        color = use_color(options, stream)
+        for node, diagnosis in diagnoses:
+            _write_text(node, diagnosis, stream, color=color)
+        return
+    rows = [(node, finding) for node, diagnosis in diagnoses for finding in diagnosis.findings]
+    meta = {
+        "sources": [
+            {
+                "source": diagnosis.source,
+                "node": node,
+                "checks": list(diagnosis.checks),
+                "skipped": dict(diagnosis.skipped),
+            }
+            for node, diagnosis in diagnoses
+        ]
+    }
+    write_rows(FINDINGS, rows, options, stream, meta=meta)
+
+
+def _write_text(node: str | None, diagnosis: Diagnosis, stream: TextIO, *, color: bool) -> None:
+    head = safe(node or diagnosis.source)
+    if not diagnosis.findings:
+        stream.write(f"{head}: healthy, {len(diagnosis.checks)} checks\n")
+    else:
+        stream.write(f"{head}: {len(diagnosis.findings)} findings\n")
+    for finding in diagnosis.findings:
+        word = finding.severity.value
+        mark = f"\x1b[{_MARKS[word]}m{word}\x1b[0m" if color else word
+        where = f" {safe(finding.map)}" if finding.map else ""
+        stream.write(f"\n{mark} {finding.check}{where}\n  {safe(finding.summary)}\n")
+        for name, value in finding.evidence.items():
+            stream.write(f"    {name.replace('_', ' ')}: {_evidence(value)}\n")
+        stream.write(f"  do: {safe(finding.advice)}\n")
+    for name, reason in diagnosis.skipped.items():
+        stream.write(f"\nnot checked: {name}: {safe(reason)}\n")
+
+
+def _evidence(value: object) -> str:
+    value = jsonable(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{safe(str(name))} {cell(item)}" for name, item in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(cell(item) for item in value) or "-"
+    return cell(value)

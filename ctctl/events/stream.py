@@ -1,0 +1,301 @@
+"""The events of loaded nodes as they happen: the lease that makes hooks talk, and the ring buffers.
+
+Hooks emit events only while ``ctctl_trace_ctl.until_ns`` lies in the future. The listener renews
+that lease from its own loop, so that one that is killed or stopped costs the datapath nothing after
+a few seconds. A lock per node keeps the lease and the ring buffer with one listener at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import time
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from ctctl.abi import layouts
+from ctctl.errors import BusyError, NotFoundError
+from ctctl.events.decode import decode_event
+from ctctl.kernel.map import Map
+from ctctl.kernel.ringbuf import RingBuffer
+from ctctl.model.event import HookEvent
+from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, choose_node, list_nodes
+from ctctl.node.record import MAP_NAME, read_record
+from ctctl.packet.text import FlowSpec
+
+LEASE_NS = 3_000_000_000
+#: Renewed this long before it ends.
+_RENEW_NS = 2_000_000_000
+#: An event reaches the ring buffer at most this long after its time was taken, generously.
+_SETTLE_NS = 2_000_000
+LOCK_DIRECTORY = Path("/run/ctctl")
+_RETRY_S = 0.01
+#: A listener that is just ending still holds its place: only who holds it longer than this is listening.
+_ENDING_S = 0.2
+#: A listener that was killed while it started a program: the lock is that program's too until it is loaded,
+#: which on a busy machine takes its time.
+_INHERITED_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFilter:
+    """What the hooks compare before they emit anything: two ends in either order, and the protocol.
+
+    ``near`` says that every packet of the flow has the address of one end, also before translation, so
+    that hooks may leave packets without one aside at once.
+    """
+
+    proto: int
+    networks: tuple[IPv4Network | None, IPv4Network | None]
+    ports: tuple[int, int]
+    near: bool = False
+
+    @classmethod
+    def of(cls, flow: FlowSpec) -> KernelFilter:
+        """The filter that lets exactly the packets between the ends of ``flow`` through."""
+        return cls(flow.proto or 0, flow.networks, flow.ports)
+
+    def covers(self, key: bytes) -> bool:
+        """Whether a tuple has the address of one of the ends, as far as they are given (``event_near`` of event.h)."""
+        flow = layouts.ipv4_ct_tuple.from_buffer_copy(key)
+        given = [network for network in self.networks if network is not None]
+        addresses = (IPv4Address(flow.saddr), IPv4Address(flow.daddr))
+        return not given or any(address in network for network in given for address in addresses)
+
+    @property
+    def selective(self) -> bool:
+        """Whether it leaves anything out."""
+        return bool(self.proto or any(self.ports) or any(net is not None for net in self.networks))
+
+
+#: Time in ns, the record's bytes, and where it came from.
+_Pending: TypeAlias = "tuple[int, bytes, _NodeStream]"
+
+
+class _NodeStream:
+    """One node: its control word, its ring buffer, its counter of lost events."""
+
+    def __init__(self, paths: NodePaths, pending: list[_Pending]) -> None:
+        self.node = paths.node
+        self._stack = contextlib.ExitStack()
+        try:
+            self._stack.enter_context(_listener_lock(paths.node))
+            control_map = self._open(paths, "ctctl_trace_ctl")
+            # The view must go before its map: a mapping keeps the array alive.
+            self._control = self._stack.enter_context(control_map.mmap())
+            self._stack.callback(self._silence)
+            self._follow = self._open(paths, "ctctl_trace_follow")
+            self._stats = self._open(paths, "ctctl_stats")
+            self._devices = _device_names(paths)
+            self._pending = pending
+            self._ring = RingBuffer(self._open(paths, "ctctl_events"), self._receive)
+            self._stack.callback(self._ring.close)
+            self._lost_before = self._read_lost()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _open(self, paths: NodePaths, name: str) -> Map:
+        try:
+            return self._stack.enter_context(Map.open_pinned(paths.map(name)))
+        except NotFoundError:
+            raise NotFoundError(f"node {paths.node!r} has no {name}: loaded by another version of ctctl?") from None
+
+    def _receive(self, data: memoryview) -> None:
+        # Only copied here: decoding waits until the ring buffer has been emptied.
+        record = bytes(data)
+        self._pending.append((int.from_bytes(record[:8], "little"), record, self))
+
+    def decode(self, record: bytes) -> HookEvent:
+        return decode_event(record, node=self.node, devices=self._devices)
+
+    def start(self, kernel_filter: KernelFilter | None) -> None:
+        """Write the filter, drop what an earlier listener left in the ring buffer, take the lease."""
+        for key in [key for key, _ in self._follow.items()]:
+            self._follow.delete(key)
+        self._ring.consume()
+        self._pending.clear()
+        self._control[: len(bytes(layouts.ctctl_trace_ctl()))] = bytes(control_words(kernel_filter))
+        self.renew(time.monotonic_ns())
+
+    def renew(self, now_ns: int) -> None:
+        self._control[:8] = (now_ns + LEASE_NS).to_bytes(8, "little")
+
+    def follow(self, key: bytes, *, near: bool) -> None:
+        self._follow.update(key, b"\1")
+        if not near:
+            words = layouts.ctctl_trace_ctl.from_buffer(self._control)
+            words.near = 0
+            del words
+
+    def fileno(self) -> int:
+        """Readable when events are waiting."""
+        return self._ring.fileno
+
+    def consume(self) -> None:
+        self._ring.consume()
+
+    def lost(self) -> int:
+        """Events that found the ring buffer full since start."""
+        return self._read_lost() - self._lost_before
+
+    def _read_lost(self) -> int:
+        value = self._stats.lookup(int(layouts.CtctlStat.STAT_EVENTS_LOST).to_bytes(4, "little")) or b""
+        return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
+
+    def _silence(self) -> None:
+        self._control[:8] = bytes(8)
+
+    def close(self) -> None:
+        """Let the hooks fall silent and give the listener's place free, whatever else fails."""
+        self._stack.close()
+
+
+def control_words(kernel_filter: KernelFilter | None) -> layouts.ctctl_trace_ctl:
+    words = layouts.ctctl_trace_ctl()
+    if kernel_filter is None or not kernel_filter.selective:
+        return words
+    words.filter = 1
+    words.proto = kernel_filter.proto
+    words.near = kernel_filter.near
+    for side in (0, 1):
+        network = kernel_filter.networks[side]
+        if network is not None:
+            words.addr[side] = int(network.network_address)
+            words.mask[side] = int(network.netmask)
+        words.port[side] = kernel_filter.ports[side]
+    return words
+
+
+def _device_names(paths: NodePaths) -> dict[int, str]:
+    record = read_record(paths.map(MAP_NAME))
+    return {slot.ifindex: slot.interface for slot in record.slots} if record is not None else {}
+
+
+@contextlib.contextmanager
+def _listener_lock(node: str) -> Iterator[None]:
+    """Hold the node's only place for a listener; the file goes with it. Raises BusyError."""
+    LOCK_DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path = LOCK_DIRECTORY / f"listen-{node.replace('/', '%2F')}.lock"
+    descriptor = _lock_file(path, node)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock_file(path: Path, node: str) -> int:
+    started = time.monotonic()
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The listener before us may have removed the file between our open and our lock.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
+        except BlockingIOError:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            gone = owner.isdigit() and not Path("/proc", owner).exists()
+            if time.monotonic() - started >= (_INHERITED_S if gone else _ENDING_S):
+                os.close(descriptor)
+                who = f"process {owner or 'unknown'} is listening on node {node!r} already"
+                raise BusyError(f"{who}: a node has one trace at a time") from None
+            time.sleep(_RETRY_S)
+        os.close(descriptor)
+
+
+class EventStream:
+    """The events of some nodes, merged in the order of their time. A context manager.
+
+    Raises NotFoundError (no such node, none loaded), BusyError (another listener), KernelError.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[str] = (),
+        kernel_filter: KernelFilter | None = None,
+        *,
+        bpffs: Path = DEFAULT_BPFFS,
+    ) -> None:
+        names = list(nodes) or list_nodes(bpffs)
+        if not names:
+            raise NotFoundError(
+                "no node is loaded: ctctl load -f FILE or ctctl lab up; any other datapath: trace --probe"
+            )
+        self._filter = kernel_filter
+        self._pending: list[_Pending] = []
+        self._streams: list[_NodeStream] = []
+        self._poll = select.poll()
+        self._renewed_ns = 0
+        try:
+            for name in dict.fromkeys(names):
+                self._streams.append(_NodeStream(choose_node(name, bpffs), self._pending))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the nodes that are listened to."""
+        return [stream.node for stream in self._streams]
+
+    def __enter__(self) -> Self:
+        for stream in self._streams:
+            stream.start(self._filter)
+            self._poll.register(stream.fileno(), select.POLLIN)
+        self._renewed_ns = time.monotonic_ns()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the leases and close everything, also where one fails. Twice is fine."""
+        with contextlib.ExitStack() as closing:
+            while self._streams:
+                closing.callback(self._streams.pop().close)
+
+    def lost(self) -> dict[str, int]:
+        """Node → events lost since the start because the ring buffer was full."""
+        return {stream.node: stream.lost() for stream in self._streams}
+
+    def follow(self, key: bytes) -> None:
+        """Let packets of this canonical ``ipv4_ct_tuple`` through on every node."""
+        near = self._filter is not None and self._filter.covers(key)
+        for stream in self._streams:
+            stream.follow(key, near=near)
+
+    def read(self, timeout_s: float, *, last: bool = False) -> list[HookEvent]:
+        """Wait up to ``timeout_s`` for events; those that are complete, oldest first. Renews the lease.
+
+        ``last``: everything that is there, nothing is waited for.
+        """
+        now = time.monotonic_ns()
+        if now - self._renewed_ns > LEASE_NS - _RENEW_NS:
+            for stream in self._streams:
+                stream.renew(now)
+            self._renewed_ns = now
+        wait_s = min(timeout_s, 0.5) if not self._pending else _SETTLE_NS / 1e9
+        self._poll.poll(0 if last else wait_s * 1000)
+        settled = time.monotonic_ns() - (0 if last else _SETTLE_NS)
+        for stream in self._streams:
+            stream.consume()
+        # A ring buffer is in the order of reservation, and nodes are read one after the other: what is
+        # younger than the settling time may still be overtaken by an older one and waits for the next call.
+        self._pending.sort(key=lambda item: item[0])
+        split = bisect_right(self._pending, settled, key=lambda item: item[0])
+        ready, self._pending[:] = self._pending[:split], self._pending[split:]
+        return [stream.decode(record) for _, record, stream in ready]

@@ -1,0 +1,101 @@
+"""Why entries would go or stay: for each class the time since expiry or left, and the timeout behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ctctl.gc.report import Explanation
+from ctctl.gc.tables import Table
+from ctctl.model.entry import CtFlags, CtState
+from ctctl.model.entry_class import EntryClass
+from ctctl.model.tuples import Direction
+from ctctl.tables import classes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_TCP = 6
+# A finer class number: class << 4 | state bits << 1 | expired.
+_CLOSING_MASK = 3
+_SEEN_SHIFT = 2
+
+
+def timeout_of(entry_class: EntryClass, flags: int) -> str:
+    """Name of the timeout that gave an entry its lifetime, from its flags (spec/datapath.md, refresh and close)."""
+    service = entry_class.direction is Direction.SVC
+    if entry_class.related:
+        return "regular-tcp-syn or regular-any"  # a copy of its flow's first lifetime, or refreshed by an ICMP error
+    if entry_class.protocol != _TCP:
+        return "service-any" if service else "regular-any"
+    if flags & _CLOSING_MASK == _CLOSING_MASK:
+        return "regular-tcp-fin"
+    if flags & CtFlags.SeenNonSyn:
+        return "service-tcp" if service else "regular-tcp"
+    return "regular-tcp-syn"
+
+
+def state_of(flags: int) -> CtState:
+    """State word of an entry's flags (spec/datapath.md, state words)."""
+    if flags & _CLOSING_MASK == _CLOSING_MASK:
+        return CtState.CLOSED
+    if flags & _CLOSING_MASK:
+        return CtState.CLOSING
+    return CtState.ESTABLISHED if flags & CtFlags.SeenNonSyn else CtState.NEW
+
+
+def explain(table: Table, now: int) -> list[Explanation]:
+    """The classes of one live table. Reads only."""
+    return explain_rows(table.name, ((batch.keys, batch.values) for batch in table.map.batches()), now)
+
+
+def explain_rows(name: str, rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], now: int) -> list[Explanation]:
+    """The classes of the entries in ``rows`` (keys, values), those that go first, the biggest first."""
+    found: dict[int, Explanation] = {}
+    for keys, values in rows:
+        for number, count, low, high in _groups(keys, values, now):
+            known = found.get(number)
+            if known is None:
+                found[number] = _explanation(name, number, count, low, high)
+            else:
+                found[number] = replace(
+                    known,
+                    count=known.count + count,
+                    least_s=min(known.least_s, low),
+                    most_s=max(known.most_s, high),
+                )
+    return sorted(found.values(), key=lambda e: (not e.goes, -e.count))
+
+
+def _groups(keys: NDArray[np.uint8], values: NDArray[np.uint8], now: int) -> list[tuple[int, int, int, int]]:
+    """(fine class number, count, least and most seconds since or until expiry) of a batch."""
+    import numpy as np
+
+    flags = classes.entry_flags(values)
+    left = classes.lifetimes(values).astype(np.int64) - now
+    state = (flags & _CLOSING_MASK) | ((flags & CtFlags.SeenNonSyn) != 0).astype(np.uint16) << _SEEN_SHIFT
+    numbers = (classes.class_numbers(keys).astype(np.int64) << 4) | (state << 1) | (left < 0)
+    order = np.argsort(numbers, kind="stable")
+    ordered, distance = numbers[order], np.abs(left)[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    counts = np.diff(np.append(starts, len(ordered)))
+    lows, highs = np.minimum.reduceat(distance, starts), np.maximum.reduceat(distance, starts)
+    return list(zip(ordered[starts].tolist(), counts.tolist(), lows.tolist(), highs.tolist(), strict=True))
+
+
+def _explanation(map_name: str, number: int, count: int, low: int, high: int) -> Explanation:
+    state = number >> 1 & 7
+    flags = state & _CLOSING_MASK | (CtFlags.SeenNonSyn if state >> _SEEN_SHIFT else 0)
+    entry_class = classes.class_of(number >> 4)
+    return Explanation(
+        map_name,
+        entry_class,
+        state_of(flags),
+        bool(number & 1),
+        count,
+        low,
+        high,
+        timeout_of(entry_class, flags),
+    )

@@ -1,0 +1,118 @@
+"""Garbage collection that keeps running: by the interval rule, and at once when a table is full."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ctctl.abi import layouts
+from ctctl.errors import CtctlError
+from ctctl.gc.interval import MINIMUM_S
+from ctctl.gc.report import Report
+from ctctl.gc.run import GcOptions, run
+from ctctl.gc.schedule import Schedule
+from ctctl.gc.stopping import Stop, TimeLimit
+from ctctl.kernel.map import Map
+from ctctl.metrics import GcMetrics, serving
+
+#: How often the datapath's counter of failed creates is read while waiting.
+POLL_S = 1.0
+STATS_MAP = "ctctl_stats"
+
+
+def keep_running(
+    path: Path,
+    options: GcOptions,
+    schedule: Schedule,
+    stop: Stop,
+    *,
+    on_report: Callable[[Report], None],
+    on_failure: Callable[[str], None],
+    metrics: str | None = None,
+    poll_s: float = POLL_S,
+    least_run_s: float = MINIMUM_S,
+) -> None:
+    """Collect ``path`` until ``stop`` is set. A run that fails is told and tried again at the next turn.
+
+    A run ends at the latest when the next one is due, though not within ``least_run_s``: with a rate
+    limit a family that has more to delete than fits must not hold up the other one's turn (both run
+    side by side).
+    """
+    with _metrics(metrics) as told:
+        full = FullSignal(path)
+        while _wait(schedule, stop, full, poll_s):
+            started = time.monotonic()
+            limit = TimeLimit(stop, max(schedule.interval_s, least_run_s))
+            due = replace(options, interval_s=schedule.interval_s, elapsed_s=schedule.elapsed(started))
+            try:
+                report = run(path, due, limit)
+            except CtctlError as error:
+                schedule.ran(started, 0.0)
+                on_failure(str(error))
+                told.failed()
+                continue
+            schedule.ran(started, report.ratio)
+            told.ran(report, schedule.interval_s)
+            on_report(replace(report, next_interval_s=schedule.interval_s))
+
+
+def _wait(schedule: Schedule, stop: Stop, full: FullSignal, poll_s: float) -> bool:
+    """Wait for the next turn. False: stopped."""
+    table_full = False
+    while not stop.is_set():
+        table_full = full.raised() or table_full
+        left = schedule.due_in(time.monotonic(), table_full=table_full)
+        if left <= 0:
+            return True
+        stop.wait(min(left, poll_s))
+    return False
+
+
+class FullSignal:
+    """The datapath's word that it could not create an entry: a counter that grew (STAT_CT_CREATE_FAILED)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path / STATS_MAP
+        self._seen = self._read()
+
+    def raised(self) -> bool:
+        """Whether it grew since the last question. A node without the counter never says so."""
+        count = self._read()
+        grew = count > self._seen
+        self._seen = count
+        return grew
+
+    def _read(self) -> int:
+        try:
+            with Map.open_pinned(self._path, read_only=True) as stats:
+                return sum_cpus(stats, layouts.CtctlStat.STAT_CT_CREATE_FAILED)
+        except CtctlError:
+            return 0
+
+
+def sum_cpus(stats: Map, index: int) -> int:
+    """A __u64 counter of a per-CPU array, over all CPUs."""
+    value = stats.lookup(index.to_bytes(4, "little")) or b""
+    stride = stats.per_cpu_stride
+    return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), stride))
+
+
+class NoMetrics:
+    """Nobody asked for metrics, and prometheus-client may not be there."""
+
+    def ran(self, report: Report, next_interval_s: float) -> None: ...
+
+    def failed(self) -> None: ...
+
+
+@contextlib.contextmanager
+def _metrics(address: str | None) -> Iterator[GcMetrics | NoMetrics]:
+    if address is None:
+        yield NoMetrics()
+        return
+    told = GcMetrics()
+    with serving(told.registry, address):
+        yield told

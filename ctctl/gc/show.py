@@ -1,0 +1,151 @@
+"""GC reports and explanations as tables and JSON."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from ctctl.gc.report import Explanation, Report, Restored, Row, TableReport
+from ctctl.model.tuples import protocol_name
+from ctctl.model.units import format_duration
+from ctctl.out.output import Column, Format, OutputOptions, View, write_document, write_rows
+
+REPORT_SCHEMA = "ctctl/gc-report/v1"
+EXPLAIN_SCHEMA = "ctctl/gc-explain/v1"
+UNDO_SCHEMA = "ctctl/gc-restored/v1"
+
+
+def _protocol(number: int) -> str:
+    return protocol_name(number)
+
+
+def _direction(row: Row | Explanation) -> str:
+    return row.entry_class.direction.value + (" related" if row.entry_class.related else "")
+
+
+ROWS: View[Row] = View(
+    schema=REPORT_SCHEMA,
+    plural="rows",
+    columns=(
+        Column("map", "MAP", lambda row: row.map),
+        Column("protocol", "PROTOCOL", lambda row: _protocol(row.entry_class.protocol)),
+        Column("direction", "DIRECTION", lambda row: row.entry_class.direction.value, text=_direction),
+        Column("related", "RELATED", lambda row: row.entry_class.related, wide=True),
+        Column("family", "FAMILY", lambda row: row.family, wide=True),
+        Column("alive", "ALIVE", lambda row: row.alive, right=True),
+        Column("expired", "EXPIRED", lambda row: row.expired, right=True),
+        Column("deleted", "DELETED", lambda row: row.deleted, right=True),
+        Column("skipped", "SKIPPED", lambda row: row.skipped, right=True),
+    ),
+    name=lambda row: f"{row.map}/{_protocol(row.entry_class.protocol)}/{_direction(row).replace(' ', '-')}",
+)
+
+EXPLANATIONS: View[Explanation] = View(
+    schema=EXPLAIN_SCHEMA,
+    plural="classes",
+    columns=(
+        Column("map", "MAP", lambda e: e.map),
+        Column("protocol", "PROTOCOL", lambda e: _protocol(e.entry_class.protocol)),
+        Column("direction", "DIRECTION", lambda e: e.entry_class.direction.value, text=_direction),
+        Column("related", "RELATED", lambda e: e.entry_class.related, wide=True),
+        Column("state", "STATE", lambda e: e.state.value),
+        Column("fate", "FATE", lambda e: "go" if e.goes else "stay"),
+        Column("count", "COUNT", lambda e: e.count, right=True),
+        Column("least_s", "LEAST", lambda e: e.least_s, right=True, wide=True),
+        Column("most_s", "MOST", lambda e: e.most_s, right=True, wide=True),
+        Column("timeout", "TIMEOUT", lambda e: e.timeout, wide=True),
+        Column("why", "WHY", lambda e: e.why),
+    ),
+    name=lambda e: f"{e.map}/{_protocol(e.entry_class.protocol)}/{_direction(e).replace(' ', '-')}/{e.state.value}",
+)
+
+
+def report_document(report: Report) -> dict[str, object]:
+    """A report as JSON has it, without its rows."""
+    return {
+        "source": report.source,
+        "engine": report.engine.value,
+        "dry_run": report.dry_run,
+        "now": report.now,
+        "complete": report.complete,
+        "duration_s": round(report.duration_s, 6),
+        "alive": sum(table.alive for table in report.tables),
+        "expired": sum(table.expired for table in report.tables),
+        "deleted": report.deleted,
+        "skipped": sum(table.skipped for table in report.tables),
+        "nat_deleted": report.nat_deleted,
+        "orphans": report.orphans,
+        "ratio": report.ratio,
+        "interval_s": report.interval_s,
+        "next_interval_s": report.next_interval_s,
+        "notes": list(report.notes),
+        "maps": [_table(table) for table in report.tables],
+    }
+
+
+def _table(table: TableReport) -> dict[str, object]:
+    return {
+        "map": table.map,
+        "family": table.family,
+        "protocol": table.protocol,
+        "max_entries": table.max_entries,
+        "alive": table.alive,
+        "expired": table.expired,
+        "deleted": table.deleted,
+        "skipped": table.skipped,
+        "nat_deleted": table.nat_deleted,
+        "resets": table.resets,
+        "complete": table.complete,
+        "duration_s": round(table.duration_s, 6),
+    }
+
+
+def write_report(report: Report, options: OutputOptions, stream: TextIO, notes: TextIO) -> None:
+    """The report's rows on ``stream``; what a table has no column for on ``notes`` (stderr)."""
+    meta = report_document(report)
+    if options.format in (Format.json, Format.yaml):
+        write_rows(ROWS, report.rows, options, stream, meta=meta)
+        return
+    write_rows(ROWS, report.rows, options, stream)
+    for line in summary(report):
+        print(line, file=notes)
+
+
+def summary(report: Report) -> list[str]:
+    """What a report says beside its rows, for people."""
+    totals = [f"{sum(t.alive for t in report.tables)} alive", f"{sum(t.expired for t in report.tables)} expired"]
+    if not report.dry_run:
+        totals += [f"{report.deleted} deleted", f"{sum(t.skipped for t in report.tables)} skipped"]
+        totals += [f"{report.nat_deleted} SNAT entries along"] if report.nat_deleted else []
+    if report.orphans is not None:
+        totals.append(f"{report.orphans} SNAT entries {'would go' if report.dry_run else 'purged'} by themselves")
+    head = "dry run, nothing deleted: " if report.dry_run else ""
+    lines = [f"{head}{', '.join(totals)} ({report.engine.value} engine, {report.duration_s:.3f} s)"]
+    lines += report.notes
+    if not report.complete:
+        lines.append("stopped before the end: the figures count what was done until then")
+    lines.append(
+        f"next interval {format_duration(report.next_interval_s)} (was {format_duration(report.interval_s)}, "
+        f"{'would be ' if report.dry_run else ''}deleted/capacity {_ratio(report):.1%})"
+    )
+    return lines
+
+
+def _ratio(report: Report) -> float:
+    if not report.dry_run:
+        return report.ratio
+    return max((table.expired / table.max_entries for table in report.tables if table.max_entries), default=0.0)
+
+
+def write_explanations(rows: list[Explanation], options: OutputOptions, stream: TextIO) -> None:
+    """Why each class of entries would go or stay."""
+    write_rows(EXPLANATIONS, rows, options, stream)
+
+
+def write_restored(result: Restored, options: OutputOptions, stream: TextIO) -> None:
+    """What an undo did."""
+    if options.format in (Format.json, Format.jsonl, Format.yaml):
+        document = {"restored": result.restored, "present": result.present, "dry_run": result.dry_run}
+        write_document(UNDO_SCHEMA, document, options, stream)
+        return
+    verb = "would be restored" if result.dry_run else "restored"
+    print(f"{result.restored} entries {verb}, {result.present} left alone (their key is in use)", file=stream)

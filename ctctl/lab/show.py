@@ -1,0 +1,150 @@
+"""The lab for people: a story as it happens, its tables, and which hook wrote what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from ctctl.decode.ct import flag_names
+from ctctl.events.lines import packet_words
+from ctctl.lab.cluster import Member
+from ctctl.lab.story import SnatRow, Story
+from ctctl.model.entry import CtEntry
+from ctctl.model.event import CtResult, HookEvent, LookupRecord, Verdict, Why
+from ctctl.out.output import Column, View, cell
+from ctctl.out.text import safe
+from ctctl.tables.show.cilium import cilium_line
+
+#: An account is short: after this many lines it only says how many more there are.
+ACCOUNT_LINES = 24
+
+MEMBER_VIEW: View[Member] = View(
+    schema="ctctl/lab/v1",
+    plural="members",
+    columns=(
+        Column("name", "NAME", lambda m: m.name),
+        Column("kind", "KIND", lambda m: m.kind),
+        Column("ip", "ADDRESS", lambda m: m.ip),
+        Column("node", "NODE", lambda m: m.node),
+        Column("netns", "NAMESPACE", lambda m: m.netns),
+        Column("up", "UP", lambda m: m.up),
+        Column("datapath", "DATAPATH", lambda m: m.datapath),
+        Column("loaded", "LOADED", lambda m: m.loaded),
+        Column("processes", "PROCESSES", lambda m: m.processes, right=True),
+        Column("interface", "INTERFACE", lambda m: m.interface, wide=True),
+        Column("identity", "IDENTITY", lambda m: m.identity, wide=True, right=True),
+    ),
+    name=lambda m: m.name,
+)
+
+STORY_VIEW: View[Story] = View(
+    schema="ctctl/lab-stories/v1",
+    plural="stories",
+    columns=(
+        Column("name", "STORY", lambda s: s.name),
+        Column("about", "WHAT IT SHOWS", lambda s: s.about),
+        Column("programs", "PROGRAMS", lambda s: list(s.programs), wide=True),
+    ),
+    name=lambda s: s.name,
+)
+
+
+class StoryWriter:
+    """Writes stories to a stream (``ctctl.lab.story.Reporter``). ``color``: with terminal styles."""
+
+    def __init__(self, stream: TextIO, *, color: bool = False) -> None:
+        self._stream = stream
+        self._color = color
+
+    def begin(self, story: Story) -> None:
+        self._line(f"== {story.name}: {story.about}", "1")
+
+    def say(self, text: str) -> None:
+        self._line(text)
+
+    def command(self, member: str, command: str, answer: str) -> None:
+        self._line(f"  {member}$ {command}", "36")
+        self._line(f"      {safe(answer)}")
+
+    def checked(self, text: str) -> None:
+        self._line(f"  ok  {text}", "32")
+
+    def table(self, node: str, entries: Sequence[CtEntry], snat: Sequence[SnatRow], now: int) -> None:
+        self._line(f"\n-- {node}: {len(entries)} conntrack entries, {len(snat)} SNAT entries, now={now}", "1")
+        for entry in entries:
+            self._line(cilium_line(entry) or "")
+        for row in snat:
+            self._line(f"SNAT {row.flow} => {row.to}")
+
+    def account(self, events: Sequence[HookEvent], lost: int) -> None:
+        self._line("\n-- which hook wrote what", "1")
+        rows = [
+            (event.node or "", str(event.hook), event.device or str(event.ifindex), packet_words(event), wrote)
+            for event in events
+            if (wrote := what_was_written(event))
+        ]
+        shown = rows[:ACCOUNT_LINES]
+        widths = [max((len(row[column]) for row in shown), default=0) for column in range(4)]
+        for row in shown:
+            cells = "  ".join(f"{cell(text):<{width}}" for text, width in zip(row, widths, strict=False))
+            self._line(f"{cells}  {row[4]}")
+        if len(rows) > len(shown):
+            self._line(f"... and {len(rows) - len(shown)} more like these")
+        if lost:
+            self._line(f"({lost} events were lost: the ring buffer was full)", "33")
+
+    def end(self, story: Story) -> None:
+        """The story went as it had to."""
+        self._line(f"\n== {story.name}: as it has to be\n", "1;32")
+
+    def _line(self, text: str, style: str = "") -> None:
+        if self._color and style:
+            text = f"\x1b[{style}m{text}\x1b[0m"
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def what_was_written(event: HookEvent) -> str:
+    """What a hook created or changed for good, and what it did to the packet; empty for a mere refresh."""
+    written = [text for record in event.lookups if (text := _record(record, event.now_s))]
+    if event.verdict is Verdict.DROP:
+        written.append(f"dropped: {event.reason}")
+    if not written:
+        return ""
+    if event.translated:
+        flow = event.tuple_out
+        written.append(f"translated to {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}")
+    if event.tunnel_remote is not None:
+        # Whoever puts a packet into the tunnel has translated it to the backend before.
+        way = "to" if event.translated else "from"
+        option = f" with DSR option {event.dsr}" if event.dsr else ""
+        written.append(f"Geneve {way} {event.tunnel_remote}, VNI {event.tunnel_vni}{option}")
+    return "; ".join(written)
+
+
+def _record(record: LookupRecord, now: int) -> str:
+    kind = f"{record.direction}{' related' if record.related else ''}"
+    if record.why & Why.CREATED and record.after is not None:
+        return f"created {kind}{_created(record, record.after)}"
+    if record.result is CtResult.RELATED:
+        return f"an error about {kind} {record.flow.src} -> {record.flow.dst}"
+    changes = record.changes()
+    words = []
+    if "flags" in changes:
+        before, after = changes["flags"]
+        words += [f"+{name}" for name in flag_names(after & ~before)]
+        words += [f"-{name}" for name in flag_names(before & ~after)]
+    if "backend_id" in changes:
+        words.append("backend {} -> {}".format(*changes["backend_id"]))
+    if not words or record.after is None:
+        return ""
+    return f"{kind} {' '.join(words)} ({record.after.remaining(now)} s left)"
+
+
+def _created(record: LookupRecord, entry: CtEntry) -> str:
+    flags = f" [{' '.join(flag_names(entry.flags))}]" if entry.flags else ""
+    backend = f", backend {entry.backend_id}" if entry.backend_id else ""
+    # An ICMP error that is new itself has the same key as its own related entry: it is one entry.
+    related = " with its ICMP related entry" if record.why & Why.RELATED_CREATED and not record.related else ""
+    snat = " and the SNAT entry" if record.why & Why.SNAT_CREATED else ""
+    return f"{flags}{backend}{related}{snat}"

@@ -1,0 +1,1 @@
+"""A node: loaded, changed, found, described and unloaded."""

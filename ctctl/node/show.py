@@ -1,0 +1,192 @@
+"""What load, unload, status, apply and features print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import TextIO, TypeVar
+
+from ctctl.node.loader import LoadReport
+from ctctl.node.report import FeatureRow, TableChange
+from ctctl.node.status import Counter, MapStatus, NodeStatus, ProgramStatus
+from ctctl.node.unload import UnloadReport
+from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.out.text import safe
+
+T = TypeVar("T")
+
+
+def _state(program: ProgramStatus) -> str:
+    return program.problem or "attached"
+
+
+def _style(program: ProgramStatus) -> str:
+    return "red" if program.problem else ""
+
+
+PROGRAMS: View[ProgramStatus] = View(
+    "ctctl/program/v1",
+    "programs",
+    (
+        Column("program", "PROGRAM", lambda p: p.program),
+        Column("endpoint", "ENDPOINT", lambda p: p.endpoint or None),
+        Column("interface", "DEVICE", lambda p: p.interface or None),
+        Column("ifindex", "IFINDEX", lambda p: p.ifindex, right=True, wide=True),
+        Column("direction", "SIDE", lambda p: p.direction),
+        Column("mode", "BY", lambda p: p.mode),
+        Column("id", "ID", lambda p: p.id, right=True),
+        Column("tag", "TAG", lambda p: p.tag, wide=True),
+        Column("state", "STATE", _state, style=_style),
+    ),
+    name=lambda p: p.slot,
+)
+
+
+def _full(table: MapStatus) -> str | None:
+    return None if table.entries is None else f"{100 * table.entries / table.max_entries:.1f}%"
+
+
+MAPS: View[MapStatus] = View(
+    "ctctl/map/v1",
+    "maps",
+    (
+        Column("name", "MAP", lambda m: m.name),
+        Column("id", "ID", lambda m: m.id, right=True, wide=True),
+        Column("type", "TYPE", lambda m: m.type),
+        Column("entries", "ENTRIES", lambda m: m.entries, right=True),
+        Column("max_entries", "CAPACITY", lambda m: m.max_entries, right=True),
+        Column("full", "FULL", _full, right=True),
+    ),
+    name=lambda m: m.name,
+)
+
+
+COUNTERS: View[Counter] = View(
+    "ctctl/counter/v1",
+    "counters",
+    (
+        Column("hook", "HOOK", lambda c: c.hook),
+        Column("reason", "OUTCOME", lambda c: c.reason),
+        Column("packets", "PACKETS", lambda c: c.packets, right=True),
+        Column("bytes", "BYTES", lambda c: c.bytes, right=True),
+    ),
+    name=lambda c: f"{c.hook} {c.reason}",
+)
+
+
+def _attached(node: NodeStatus) -> str:
+    return f"{sum(program.attached for program in node.programs)}/{len(node.programs)}"
+
+
+NODES: View[NodeStatus] = View(
+    "ctctl/status/v1",
+    "nodes",
+    (
+        Column("name", "NODE", lambda n: n.name),
+        Column("device", "DEVICE", lambda n: n.device),
+        Column("netns", "NETNS", lambda n: n.netns),
+        Column("attach", "BY", lambda n: n.attach),
+        Column("programs", "PROGRAMS", _attached, right=True),
+        Column("drops", "DROPS", lambda n: n.drops, right=True),
+        Column("events_lost", "LOST", lambda n: n.events_lost, right=True),
+        Column("problems", "PROBLEMS", lambda n: len(n.problems), right=True),
+    ),
+    name=lambda n: n.name,
+    record=asdict,
+)
+
+
+def write_status(nodes: Sequence[NodeStatus], options: OutputOptions, stream: TextIO) -> None:
+    """Every node: for people as one section each, else as rows."""
+    if options.format not in (Format.table, Format.wide) or options.fields:
+        write_rows(NODES, nodes, options, stream)
+        return
+    for number, node in enumerate(nodes):
+        if number:
+            stream.write("\n")
+        _write_node(node, options, stream)
+
+
+def _write_node(node: NodeStatus, options: OutputOptions, stream: TextIO) -> None:
+    facts = [
+        ("device", node.device),
+        ("netns", node.netns),
+        ("attached by", node.attach),
+        ("tunnel", node.tunnel),
+        ("file", node.file),
+        ("ctctl", node.version),
+    ]
+    told = ", ".join(f"{what} {value}" for what, value in facts if value)
+    stream.write(safe(f"Node {node.name}" + (f": {told}" if told else "")) + "\n")
+    if node.changing:
+        stream.write("  another ctctl is changing this node now\n")
+    for problem in node.problems:
+        stream.write(safe(f"  ! {problem}") + "\n")
+    plain = replace(options, sort=None, limit=None)
+    _section(PROGRAMS, node.programs, plain, stream)
+    maps = node.maps if options.format is Format.wide else [m for m in node.maps if m.entries is not None]
+    _section(MAPS, maps, plain, stream)
+    _section(COUNTERS, node.counters, plain, stream)
+    if node.events_lost is not None:
+        stream.write(f"\nevents lost: {node.events_lost}, conntrack entries not created: {node.create_failed or 0}\n")
+
+
+def _section(view: View[T], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> None:
+    listed = list(rows)
+    if listed:
+        stream.write("\n")
+        write_rows(view, listed, options, stream)
+
+
+FEATURES: View[FeatureRow] = View(
+    "ctctl/features/v1",
+    "features",
+    (
+        Column("name", "FEATURE", lambda f: f.name),
+        Column("available", "HERE", lambda f: f.available, style=lambda f: "" if f.available else "yellow"),
+        Column("needed_for", "NEEDED FOR", lambda f: f.needed_for),
+        Column("detail", "DETAIL", lambda f: f.detail or None),
+    ),
+    name=lambda f: f.name,
+)
+
+_ACTION_STYLE = {"add": "green", "remove": "red", "change": "yellow"}
+
+CHANGES: View[TableChange] = View(
+    "ctctl/apply/v1",
+    "changes",
+    (
+        Column("action", "ACTION", lambda c: c.action, style=lambda c: _ACTION_STYLE.get(c.action, "")),
+        Column("kind", "KIND", lambda c: c.kind),
+        Column("name", "NAME", lambda c: c.name),
+        Column("before", "BEFORE", lambda c: c.before),
+        Column("after", "AFTER", lambda c: c.after),
+    ),
+    name=lambda c: f"{c.action} {c.kind} {c.name}",
+)
+
+
+def _load_summary(report: LoadReport) -> str:
+    """One line on what a load did or would do."""
+    done = "would load" if report.planned else "loaded"
+    where = f" in {report.netns}" if report.netns else ""
+    programs = [
+        f"{len(slots)} {word}"
+        for slots, word in ((report.attached, "attached"), (report.replaced, "replaced"), (report.detached, "detached"))
+        if slots
+    ]
+    return (
+        f"{done} node {report.node}{where}: programs {', '.join(programs) or 'none'} by {report.attach}, "
+        f"{len(report.kept)} tables kept, {len(report.made)} made, pinned in {report.path}"
+    )
+
+
+def _unload_summary(report: UnloadReport) -> str:
+    """One line on what an unload removed or would remove."""
+    done = "would unload" if report.planned else "unloaded"
+    return f"{done} node {report.node}: {len(report.detached)} programs, {len(report.maps)} tables"
+
+
+def report_summary(report: LoadReport | UnloadReport) -> str:
+    """One line on what was or would be done."""
+    return _load_summary(report) if isinstance(report, LoadReport) else _unload_summary(report)

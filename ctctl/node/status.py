@@ -1,0 +1,258 @@
+"""What is loaded on this machine, told from the kernel; the record only adds names.
+
+Reading never waits for a load that runs, and never fails because a piece is missing: what is
+missing is the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ctctl.abi.layouts import CtctlHook, CtctlReason, CtctlStat
+from ctctl.errors import CtctlError, NotFoundError, PermissionDenied
+from ctctl.kernel.map import Map, MapType
+from ctctl.kernel.program import Program
+from ctctl.node.attach import Attachment, find_attachments
+from ctctl.node.lock import is_locked
+from ctctl.node.netns import interface_name_in
+from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, list_nodes
+from ctctl.node.pool import PRIVATE_MAPS, STATE_MAPS, count_entries
+from ctctl.node.record import MAP_NAME, NodeRecord, SlotRecord, read_record
+
+_METRICS = "ctctl_metrics"
+_STATS = "ctctl_stats"
+_COUNTER_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStatus:
+    """One slot: what should be attached there, and what is. ``problem`` is empty when they agree."""
+
+    slot: str
+    program: str
+    endpoint: str
+    interface: str
+    ifindex: int
+    direction: str
+    mode: str
+    id: int | None
+    tag: str | None
+    attached: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MapStatus:
+    """One pinned map. ``entries`` is None where counting means nothing (arrays, ring buffers)."""
+
+    name: str
+    id: int
+    type: str
+    entries: int | None
+    max_entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Packets and bytes of one outcome at one hook, since the node was first loaded; ``ok`` went through."""
+
+    hook: str
+    reason: str
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node. ``netns`` None: the namespace of whoever loaded it; ``problems``: what is not as it should be."""
+
+    name: str
+    path: str
+    netns: str | None
+    device: str | None
+    attach: str | None
+    tunnel: str | None
+    file: str | None
+    version: str | None
+    changing: bool
+    programs: tuple[ProgramStatus, ...] = ()
+    maps: tuple[MapStatus, ...] = ()
+    counters: tuple[Counter, ...] = ()
+    events_lost: int | None = None
+    create_failed: int | None = None
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def drops(self) -> int:
+        """Packets dropped, all hooks and reasons."""
+        return sum(counter.packets for counter in self.counters if counter.reason != "ok")
+
+
+def node_statuses(name: str | None = None, bpffs: Path = DEFAULT_BPFFS) -> list[NodeStatus]:
+    """Every node, or the one called ``name``. Raises NotFoundError, PermissionDenied."""
+    names = list_nodes(bpffs)
+    if name is not None and name not in names:
+        raise NotFoundError(f"no node {name!r} is loaded under {bpffs}/ctctl")
+    return [node_status(NodePaths(bpffs, found)) for found in names if name in (None, found)]
+
+
+def node_status(paths: NodePaths) -> NodeStatus:
+    """What there is of one node. Raises PermissionDenied."""
+    record = read_record(paths.map(MAP_NAME))
+    changing = is_locked(paths.dir)
+    problems: list[str] = []
+    maps, map_ids, counters, stats = _maps(paths, problems)
+    programs = tuple(_programs(paths, record, map_ids))
+    problems += [f"{p.program} of {p.interface or p.slot}: {p.problem}" for p in programs if p.problem]
+    if paths.staging.exists() and not changing:
+        problems.append("a load was interrupted: run ctctl load again, or ctctl unload")
+    elif record is None and not changing:
+        problems.append("nothing says how this node was loaded: run ctctl load again, or ctctl unload")
+    return NodeStatus(
+        name=paths.node,
+        path=str(paths.dir),
+        netns=record.netns if record else None,
+        device=record.device or None if record else None,
+        attach=record.attach if record else None,
+        tunnel=record.tunnel if record else None,
+        file=record.file_path if record else None,
+        version=record.version if record else None,
+        changing=changing,
+        programs=programs,
+        maps=maps,
+        counters=counters,
+        events_lost=stats.get(CtctlStat.STAT_EVENTS_LOST),
+        create_failed=stats.get(CtctlStat.STAT_CT_CREATE_FAILED),
+        problems=tuple(problems),
+    )
+
+
+def _maps(
+    paths: NodePaths, problems: list[str]
+) -> tuple[tuple[MapStatus, ...], dict[str, int], tuple[Counter, ...], dict[int, int]]:
+    """(maps, their ids, counters, statistics) from the node's pins."""
+    found: list[MapStatus] = []
+    counters: tuple[Counter, ...] = ()
+    stats: dict[int, int] = {}
+    for name, path in paths.map_pins().items():
+        try:
+            with Map.open_pinned(path, read_only=True) as table:
+                info = table.info
+                found.append(MapStatus(name, info.id, _type_name(info.type), count_entries(table), info.max_entries))
+                if name == _METRICS:
+                    counters = read_counters(table)
+                elif name == _STATS:
+                    stats = {stat: sum(_per_cpu(table, stat, 1)) for stat in range(table.info.max_entries)}
+        except PermissionDenied:
+            raise
+        except CtctlError as error:
+            problems.append(f"{name}: {error}")
+    listed = {status.name for status in found}
+    for name in sorted(STATE_MAPS - listed):
+        problems.append(f"{name} is not pinned")
+    return tuple(found), {status.name: status.id for status in found}, counters, stats
+
+
+def _type_name(kind: int) -> str:
+    with contextlib.suppress(ValueError):
+        return MapType(kind).name.lower()
+    return str(kind)
+
+
+def read_counters(table: Map) -> tuple[Counter, ...]:
+    """Counters of ``ctctl_metrics`` that are not 0 (index: hook * REASON_MAX + reason, abi.h)."""
+    found = []
+    reasons = int(CtctlReason.REASON_MAX)
+    for hook in range(1, int(CtctlHook.HOOK_MAX)):
+        for reason in range(reasons):
+            packets, size = _per_cpu(table, hook * reasons + reason, 2)
+            if packets:
+                found.append(Counter(hook_name(hook), reason_name(reason), packets, size))
+    return tuple(found)
+
+
+def hook_name(hook: int) -> str:
+    """``from_container`` for HOOK_FROM_CONTAINER."""
+    return CtctlHook(hook).name.removeprefix("HOOK_").lower()
+
+
+def reason_name(reason: int) -> str:
+    """``policy`` for REASON_POLICY, ``ok`` for what went through."""
+    return CtctlReason(reason).name.removeprefix("REASON_").lower()
+
+
+def _per_cpu(table: Map, index: int, words: int) -> list[int]:
+    """The first ``words`` u64 of a per-CPU array's element, each summed over all CPUs."""
+    value = table.lookup(index.to_bytes(4, "little")) or b""
+    stride = table.per_cpu_stride or len(value)
+    return [
+        sum(
+            int.from_bytes(value[cpu + word * _COUNTER_BYTES : cpu + (word + 1) * _COUNTER_BYTES], "little")
+            for cpu in range(0, len(value), stride)
+        )
+        for word in range(words)
+    ]
+
+
+def _programs(paths: NodePaths, record: NodeRecord | None, map_ids: Mapping[str, int]) -> Iterator[ProgramStatus]:
+    attached = {found.slot: found for found in find_attachments(paths, record)}
+    wanted = {slot.name: slot for slot in record.slots} if record else {}
+    for name, slot in wanted.items():
+        yield _program(name, slot, attached.get(name), record, map_ids)
+    for name in sorted(attached.keys() - wanted.keys()):
+        yield _program(name, None, attached[name], record, map_ids)
+
+
+def _program(
+    name: str,
+    slot: SlotRecord | None,
+    found: Attachment | None,
+    record: NodeRecord | None,
+    map_ids: Mapping[str, int],
+) -> ProgramStatus:
+    netns = found.netns if found and found.netns else record.netns if record else None
+    ifindex = (found.ifindex if found else 0) or (slot.ifindex if slot else 0)
+    device = interface_name_in(netns, ifindex) or (slot.interface if slot else "")
+    tag, problem = None, ""
+    if found is None:
+        gone = interface_name_in(netns, ifindex) is None
+        problem = f"interface {device} is gone" if gone else "not attached"
+    else:
+        tag, problem = _check_program(found, map_ids)
+        if not found.ifindex:
+            problem = f"interface {device or '?'} is gone"
+    if slot is None and not problem and record is not None:
+        problem = "attached, but not part of what was loaded last"
+    return ProgramStatus(
+        slot=name,
+        program=slot.program if slot else name.rsplit("-", 1)[-1],
+        endpoint=slot.endpoint if slot else "",
+        interface=device,
+        ifindex=ifindex,
+        direction=slot.direction if slot else found.direction if found else "",
+        mode=str(found.mode) if found else record.attach if record else "",
+        id=found.program_id if found else None,
+        tag=tag,
+        attached=bool(found and found.ifindex),
+        problem=problem,
+    )
+
+
+def _check_program(found: Attachment, map_ids: Mapping[str, int]) -> tuple[str | None, str]:
+    """(tag, problem): a program must use the maps that are pinned, or nobody sees what it writes."""
+    try:
+        with Program.from_id(found.program_id) as program:
+            info = program.info
+    except CtctlError:
+        return None, "its program is gone"
+    foreign = [map_id for map_id in info.map_ids if map_id not in map_ids.values()]
+    for map_id in foreign:
+        with contextlib.suppress(CtctlError), Map.from_id(map_id) as table:
+            name = table.info.name
+            pinned = next((pin for pin in map_ids if pin[:15] == name and pin not in PRIVATE_MAPS), None)
+            if pinned:
+                return info.tag, f"uses another {pinned} (id {map_id}) than the pinned one: run ctctl load again"
+    return info.tag, ""

@@ -1,0 +1,275 @@
+"""What a node file becomes in the kernel: exact records of every configuration table, and rodata.
+
+Pure: no file descriptor, no clock. ``table_records`` is the whole wanted state; the loader and the
+simulator bring the maps there.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+from ctctl.config.node import Endpoint, NodeFile, PolicyRule
+from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
+from ctctl.node import records as rec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: table name -> key -> value
+Tables = dict[str, dict[bytes, bytes]]
+
+SERVICES = "cilium_lb4_services_v2"
+BACKENDS = "cilium_lb4_backends_v3"
+REVERSE_NAT = "cilium_lb4_reverse_nat"
+AFFINITY_MATCH = "cilium_lb_affinity_match"
+SOURCE_RANGES = "cilium_lb4_source_range"
+ENDPOINTS = "cilium_lxc"
+IPCACHE = "cilium_ipcache"
+POLICY = "ctctl_policy"
+MAGLEV = "cilium_lb4_maglev"
+CONFIG_TABLES = (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES, ENDPOINTS, IPCACHE, POLICY)
+
+#: Cilium's reserved identities (enum ctctl_identity)
+IDENTITY_HOST, IDENTITY_WORLD = 1, 2
+#: first identity of a CIDR that only this node knows
+LOCAL_IDENTITY = 1 << 24
+_WORLD = IPv4Network("0.0.0.0/0")
+
+# enum ctctl_svc_flags and ctctl_svc_flags2
+_EXT_LOCAL_SCOPE, _AFFINITY, _ROUTABLE, _SOURCE_RANGE = 4, 16, 64, 128
+_INT_LOCAL_SCOPE, _TWO_SCOPES = 16, 32
+_TYPE_FLAGS = {"ClusterIP": 0, "ExternalIPs": 1, "NodePort": 2, "HostPort": 8, "LoadBalancer": 32}
+_SCOPES = {"external": rec.SCOPE_EXTERNAL, "internal": rec.SCOPE_INTERNAL}
+
+
+def table_records(nf: NodeFile) -> Tables:
+    """Every record of every configuration table, by table name. The Maglev tables are apart: maglev_tables."""
+    tables: Tables = {name: {} for name in CONFIG_TABLES}
+    for service in nf.services:
+        for name, entries in service_records(nf, service).items():
+            tables[name].update(entries)
+    tables[ENDPOINTS] = _endpoint_records(nf)
+    tables[IPCACHE] = _ipcache_records(nf)
+    tables[POLICY] = dict(_policy_records(nf))
+    return tables
+
+
+def service_records(nf: NodeFile, service: Service) -> Tables:
+    """The records of one service in the five tables that services live in."""
+    tables: Tables = {name: {} for name in (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES)}
+    flags, flags2 = service_flags(service)
+    for scope, number in zip(service.scopes, service.ids, strict=True):
+        chosen, waiting = selectable_backends(nf, service, scope)
+        for slot, backend in enumerate((*chosen, *waiting), 1):
+            key = rec.service_key(service.ip, service.port, slot, _SCOPES[scope])
+            tables[SERVICES][key] = rec.slot_value(backend.id, number, flags, flags2)
+        frontend = rec.service_key(service.ip, service.port, 0, _SCOPES[scope])
+        tables[SERVICES][frontend] = rec.frontend_value(
+            service.affinity, len(chosen), number, flags, flags2, qcount=len(waiting)
+        )
+        tables[REVERSE_NAT][rec.rev_nat_key(number)] = rec.rev_nat_value(service.ip, service.port)
+        for backend in service.backends if flags & _AFFINITY else ():
+            tables[AFFINITY_MATCH][rec.affinity_match_key(backend.id, number)] = b"\0"
+        for cidr in service.source_ranges:
+            tables[SOURCE_RANGES][rec.source_range_key(number, cidr)] = b"\0"
+    for backend in service.backends:
+        tables[BACKENDS][rec.backend_key(backend.id)] = backend_record(backend, service.protocol)
+    return tables
+
+
+def backend_record(backend: Backend, protocol: str) -> bytes:
+    """A backend's value in the backend table."""
+    return rec.backend_value(backend.ip, backend.port, PROTOCOLS[protocol], BACKEND_STATES.index(backend.state))
+
+
+def service_flags(service: Service) -> tuple[int, int]:
+    """``flags`` and ``flags2`` of a service: as given, else from its type, policies, affinity and ranges."""
+    external_local = service.type != "ClusterIP" and service.external_traffic_policy == "Local"
+    internal_local = service.internal_traffic_policy == "Local"
+    flags = _TYPE_FLAGS[service.type]
+    flags |= _ROUTABLE if service.type != "ClusterIP" else 0
+    flags |= _EXT_LOCAL_SCOPE if external_local else 0
+    flags |= _AFFINITY if service.affinity else 0
+    flags |= _SOURCE_RANGE if service.source_ranges else 0
+    flags2 = _INT_LOCAL_SCOPE if internal_local else 0
+    flags2 |= _TWO_SCOPES if service.two_scopes else 0
+    return (
+        flags if service.flags is None else service.flags,
+        flags2 if service.flags2 is None else service.flags2,
+    )
+
+
+def selectable_backends(nf: NodeFile, service: Service, scope: str) -> tuple[tuple[Backend, ...], tuple[Backend, ...]]:
+    """(backends a new connection may get, the others), each in the file's order.
+
+    Active ones are chosen; when there is none, the terminating ones still serve (Kubernetes'
+    proxy-terminating-endpoints). A Local traffic policy leaves the backends of other nodes out. A
+    service with a ``scope`` is one record as it stands: all that it lists have slots that count.
+    """
+    if service.scope is not None:
+        chosen = tuple(backend for backend in service.backends if backend.weight)
+        return chosen, tuple(backend for backend in service.backends if not backend.weight)
+    policy = service.internal_traffic_policy
+    if scope == "external" and service.type != "ClusterIP":
+        policy = service.external_traffic_policy
+    usable = service.backends
+    if policy == "Local":
+        usable = tuple(backend for backend in usable if _is_local(nf, backend))
+    for state in ("active", "terminating"):
+        chosen = tuple(backend for backend in usable if backend.state == state and backend.weight)
+        if chosen:
+            break
+    return chosen, tuple(backend for backend in usable if backend not in chosen)
+
+
+def _is_local(nf: NodeFile, backend: Backend) -> bool:
+    if backend.node is not None:
+        return backend.node == nf.node.name
+    pod_cidr = nf.node.pod_cidr
+    return any(backend.ip == e.ip for e in nf.endpoints) or (pod_cidr is not None and backend.ip in pod_cidr)
+
+
+def _endpoint_records(nf: NodeFile) -> dict[bytes, bytes]:
+    entries = {
+        rec.endpoint_key(e.ip): rec.endpoint_info(e.ifindex or 0, e.id, e.identity, e.mac, e.node_mac)
+        for e in nf.endpoints
+    }
+    host = rec.endpoint_info(0, 0, IDENTITY_HOST, None, None, host=True)
+    return {rec.endpoint_key(nf.node.ip): host, **entries}
+
+
+def _ipcache_records(nf: NodeFile) -> dict[bytes, bytes]:
+    """Identities by prefix: what the file says wins over what ctctl knows by itself."""
+    known: dict[IPv4Network, bytes] = {_WORLD: rec.remote_info(IDENTITY_WORLD, None)}
+    known |= {cidr: rec.remote_info(identity, None) for cidr, identity in cidr_identities(nf).items()}
+    known[IPv4Network(nf.node.ip)] = rec.remote_info(IDENTITY_HOST, None)
+    known |= {IPv4Network(e.ip): rec.remote_info(e.identity, None) for e in nf.endpoints}
+    known |= {entry.cidr: rec.remote_info(entry.identity, entry.node) for entry in nf.remote}
+    return {rec.ipcache_key(cidr): value for cidr, value in known.items()}
+
+
+def cidr_identities(nf: NodeFile) -> dict[IPv4Network, int]:
+    """Identity of every CIDR a policy names: the table's own where it has one, else a local one from 2^24 up."""
+    known = {_WORLD: IDENTITY_WORLD} | {entry.cidr: entry.identity for entry in nf.remote}
+    named = sorted({rule.cidr for rule in nf.policy if rule.cidr is not None})
+    fresh = [cidr for cidr in named if cidr not in known]
+    local = {cidr: LOCAL_IDENTITY + number for number, cidr in enumerate(fresh)}
+    return {cidr: local[cidr] if cidr in local else known[cidr] for cidr in named}
+
+
+def _policy_records(nf: NodeFile) -> Iterator[tuple[bytes, bytes]]:
+    """One allow-all key for each endpoint and direction without rules; else a key for each rule and peer."""
+    identities = cidr_identities(nf)
+    for endpoint in nf.endpoints:
+        for direction in ("ingress", "egress"):
+            rules = [r for r in nf.policy if (r.endpoint, r.direction) == (endpoint.name, direction)]
+            egress = direction == "egress"
+            if not rules:
+                yield rec.policy_key(endpoint.id, egress), rec.policy_value()
+            # A deny of the very same key wins over an allow, wherever it stands in the file.
+            for rule in sorted(rules, key=lambda rule: rule.deny):
+                for identity in _peers(rule, identities):
+                    key = rec.policy_key(endpoint.id, egress, identity, rule.port, rule.protocol)
+                    yield key, rec.policy_value(rule.deny, others=len(rules) > 1)
+
+
+def _peers(rule: PolicyRule, identities: Mapping[IPv4Network, int]) -> list[int]:
+    """The identities a rule means: a CIDR means also every narrower CIDR that has an identity of its own."""
+    if rule.cidr is None:
+        return [rule.identity or 0]
+    return [identity for cidr, identity in identities.items() if cidr.subnet_of(rule.cidr)]
+
+
+def maglev_tables(nf: NodeFile) -> dict[bytes, NDArray[np.uint32]]:
+    """Look-up table (``<u4`` backend ids) of every service with backends, by key of the Maglev map.
+
+    Empty when backends are chosen at random.
+    """
+    tables: dict[bytes, NDArray[np.uint32]] = {}
+    if nf.datapath.lb.algorithm == "maglev":
+        for service in nf.services:
+            for key, table in service_maglev_tables(nf, service).items():
+                # Scopes that a file gives one id share the external one's table.
+                if service.scope != "internal" or key not in tables:
+                    tables[key] = table
+    return tables
+
+
+def service_maglev_tables(nf: NodeFile, service: Service) -> dict[bytes, NDArray[np.uint32]]:
+    """The tables of one service: one for each scope that has a backend."""
+    from ctctl.node.maglev import build_table
+
+    tables: dict[bytes, NDArray[np.uint32]] = {}
+    for scope, number in zip(service.scopes, service.ids, strict=True):
+        chosen, _ = selectable_backends(nf, service, scope)
+        if chosen:
+            weights = {b.id: (f"{b.ip}:{b.port}", b.weight) for b in chosen}
+            tables[rec.rev_nat_key(number)] = build_table(weights, nf.datapath.lb.maglev_table_size)
+    return tables
+
+
+def map_sizes(nf: NodeFile) -> dict[str, int]:
+    """``max_entries`` of the maps whose size the node file sets."""
+    ct = nf.datapath.ct
+    return {
+        "cilium_ct4_global": ct.tcp_max,
+        "cilium_ct_any4_global": ct.any_max,
+        "cilium_snat_v4_external": ct.snat_max,
+    }
+
+
+def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bool = False) -> dict[str, int | bytes]:
+    """Values of the datapath's read-only configuration; with an endpoint those of its program too.
+
+    Addresses and MACs are bytes in network order. ``overlay_device``: a real geneve device is used.
+    """
+    node, datapath = nf.node, nf.datapath
+    values: dict[str, int | bytes] = {
+        "cfg_accounting": int(datapath.accounting),
+        "cfg_sctp": int(datapath.sctp),
+        "cfg_fragments": int(datapath.fragments),
+        "cfg_report_interval_s": datapath.ct.report_interval,
+        "cfg_report_flags": datapath.ct.report_flags,
+        "cfg_lb_maglev": int(datapath.lb.algorithm == "maglev"),
+        "cfg_maglev_size": datapath.lb.maglev_table_size,
+        "cfg_hash_seed": hash_seed(datapath.lb.maglev_seed),
+        "cfg_no_backend_reject": int(datapath.lb.no_backend == "reject"),
+        "cfg_loopback": datapath.lb.loopback.packed,
+        "cfg_node_ip": node.ip.packed,
+        "cfg_dev_ifindex": (node.device.ifindex or 0) if node.device else 0,
+        "cfg_overlay_ifindex": (node.overlay.ifindex or 0) if node.overlay else 0,
+        "cfg_overlay_device": int(overlay_device),
+    }
+    values |= _timeouts(nf)
+    if endpoint is not None:
+        values |= {
+            "cfg_ep_ip": endpoint.ip.packed,
+            "cfg_ep_id": endpoint.id,
+            "cfg_ep_identity": endpoint.identity,
+            "cfg_ep_ifindex": endpoint.ifindex or 0,
+            "cfg_ep_mac": rec.mac_bytes(endpoint.mac),
+            "cfg_ep_node_mac": rec.mac_bytes(endpoint.node_mac),
+        }
+    return values
+
+
+def _timeouts(nf: NodeFile) -> dict[str, int | bytes]:
+    times = nf.datapath.timeouts
+    return {
+        "cfg_ct_tcp_s": times.regular_tcp,
+        "cfg_ct_tcp_syn_s": times.regular_tcp_syn,
+        "cfg_ct_tcp_fin_s": times.regular_tcp_fin,
+        "cfg_ct_any_s": times.regular_any,
+        "cfg_svc_tcp_s": times.service_tcp,
+        "cfg_svc_tcp_grace_s": times.service_tcp_grace,
+        "cfg_svc_any_s": times.service_any,
+    }
+
+
+def hash_seed(maglev_seed: str) -> int:
+    """The datapath's hash seed, of the 12 bytes the agent splits in three: the second word, big-endian."""
+    return int.from_bytes(base64.b64decode(maglev_seed)[4:8], "big")

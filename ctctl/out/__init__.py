@@ -1,0 +1,1 @@
+"""How things are written: formats, charts, safe text. Knows no kernel and no feature."""

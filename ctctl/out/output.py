@@ -1,0 +1,363 @@
+"""One way out for everything that is a list: table, wide, cilium, json, jsonl, yaml, csv, name.
+
+A command says once what its rows are (a ``View``); this module does fields, sorting, limits and
+the formats. jsonl, json, yaml, csv, cilium and name are written as the rows come, so their memory
+does not grow with the table; table and wide need all rows to know their widths.
+"""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
+from typing import Any, Generic, TextIO, TypeVar
+
+from ctctl.errors import UsageError
+from ctctl.model.suggest import unknown_name
+from ctctl.out.text import safe
+
+T = TypeVar("T")
+
+
+#: Spaces between two columns of a table.
+_GAP = 2
+
+
+class Format(StrEnum):
+    """Values of ``-o`` (spec/cli.md)."""
+
+    table = "table"
+    wide = "wide"
+    cilium = "cilium"
+    json = "json"
+    jsonl = "jsonl"
+    yaml = "yaml"
+    csv = "csv"
+    name = "name"  # shadows Enum.name, which nothing here reads
+
+
+class ColorMode(StrEnum):
+    """Values of ``--color``."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[T]):
+    """One field of a row.
+
+    ``value`` is what JSON, CSV and sorting see; ``text`` what a table shows (default: the value as
+    text, "-" for None). ``wide``: only with ``-o wide``. ``style`` names a rich style for a
+    terminal. ``width`` is the least width in a table whose rows are still to come.
+    """
+
+    name: str
+    title: str
+    value: Callable[[T], object]
+    text: Callable[[T], str] | None = None
+    wide: bool = False
+    right: bool = False
+    style: Callable[[T], str] | None = None
+    width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class View(Generic[T]):
+    """What a command's rows are: schema name, key of the list in JSON, columns, and the other forms.
+
+    ``record`` is a row's JSON form (default: its columns). ``cilium`` is the line of ``-o cilium``
+    where there is one. ``extra`` are fields that ``--fields`` and ``--sort`` know and tables do not show.
+    """
+
+    schema: str
+    plural: str
+    columns: Sequence[Column[T]]
+    name: Callable[[T], str]
+    record: Callable[[T], dict[str, object]] | None = None
+    cilium: Callable[[T], str] | None = None
+    extra: Sequence[Column[T]] = ()
+
+    def column(self, name: str, kind: str = "field") -> Column[T]:
+        """The column called ``name``. Raises UsageError that names the nearest right one."""
+        known = {column.name: column for column in (*self.columns, *self.extra)}
+        if name not in known:
+            raise UsageError(unknown_name(kind, name, known))
+        return known[name]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How to write rows. ``sort`` may start with ``-`` for descending; ``follow``: flush every row."""
+
+    format: Format = Format.table
+    fields: tuple[str, ...] = ()
+    sort: str | None = None
+    limit: int | None = None
+    no_headers: bool = False
+    color: ColorMode = ColorMode.auto
+    follow: bool = False
+
+
+def use_color(options: OutputOptions, stream: TextIO) -> bool:
+    """Whether to colour: ``--color``, else NO_COLOR, else whether the stream is a terminal."""
+    if options.color is not ColorMode.auto:
+        return options.color is ColorMode.always
+    return not os.environ.get("NO_COLOR") and stream.isatty()
+
+
+def jsonable(value: object) -> Any:
+    """A model value as JSON knows it: addresses and words as text, flags as numbers, bytes as hex."""
+    if isinstance(value, IPv4Address | IPv6Address):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item) for item in value]
+    return value
+
+
+def cell(value: object) -> str:
+    """A value as one line of text: "-" for None, lists joined by spaces, safe to print."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    value = jsonable(value)
+    if isinstance(value, list):
+        return " ".join(cell(item) for item in value) or "-"
+    if isinstance(value, dict):
+        return safe(json.dumps(value))
+    return safe(str(value))
+
+
+def _csv_cell(value: object) -> object:
+    if value is None:
+        return ""
+    value = jsonable(value)
+    if isinstance(value, list):
+        return " ".join(str(item) for item in value)
+    return safe(value) if isinstance(value, str) else value
+
+
+def _sort_key(column: Column[T]) -> Callable[[T], tuple[int, Any]]:
+    def key(row: T) -> tuple[int, Any]:
+        value = column.value(row)
+        if isinstance(value, IPv4Address | IPv6Address):
+            return (value.version, int(value))
+        if isinstance(value, bool | int | float):
+            return (0, value)
+        return (9, cell(value))
+
+    return key
+
+
+def arrange(view: View[T], rows: Iterable[T], options: OutputOptions) -> Iterable[T]:
+    """Rows sorted and limited as asked; rows without the sort field come last either way."""
+    if options.sort is None:
+        return rows if options.limit is None else islice(rows, options.limit)
+    column = view.column(options.sort.removeprefix("-"), "sort field")
+    key, descending = _sort_key(column), options.sort.startswith("-")
+    absent: list[T] = []
+
+    def present() -> Iterator[T]:
+        for row in rows:
+            if column.value(row) is None:
+                absent.append(row)
+            else:
+                yield row
+
+    if options.limit is None:
+        ordered = sorted(present(), key=key, reverse=descending)
+        return [*ordered, *absent]
+    pick = heapq.nlargest if descending else heapq.nsmallest
+    ordered = pick(options.limit, present(), key=key)
+    return [*ordered, *absent][: options.limit]
+
+
+def write_rows(
+    view: View[T],
+    rows: Iterable[T],
+    options: OutputOptions,
+    stream: TextIO,
+    *,
+    meta: Mapping[str, object] | None = None,
+) -> int:
+    """Write ``rows`` in the format asked for; returns how many. ``meta`` goes beside the list in json and yaml.
+
+    Raises UsageError for an unknown field or a format these rows do not have.
+    """
+    chosen = [view.column(name) for name in options.fields]
+    rows = arrange(view, rows, options)
+    if options.format in (Format.table, Format.wide):
+        columns = chosen or [c for c in view.columns if options.format is Format.wide or not c.wide]
+        if options.follow:
+            return _write_following(columns, rows, options, stream)
+        return _write_table(columns, rows, options, stream)
+    if options.format is Format.csv:
+        return _write_csv(chosen or [*view.columns], rows, options, stream)
+    if options.format is Format.cilium:
+        if view.cilium is None:
+            raise UsageError(f"{view.plural} have no cilium form; use -o table, wide, json, jsonl, yaml, csv or name")
+        return _write_lines(map(view.cilium, rows), options, stream)
+    if options.format is Format.name:
+        return _write_lines((safe(view.name(row)) for row in rows), options, stream)
+    records = (_record(view, chosen, row) for row in rows)
+    if options.format is Format.jsonl:
+        schema = {"schema": view.schema}
+        return _write_lines((json.dumps({**schema, **record}) for record in records), options, stream)
+    write = _write_json if options.format is Format.json else _write_yaml
+    return write({"schema": view.schema, **jsonable(meta or {})}, view.plural, records, stream)
+
+
+def write_document(schema: str, document: Mapping[str, object], options: OutputOptions, stream: TextIO) -> None:
+    """Write one object that is no list as json, jsonl (one line) or yaml."""
+    whole = {"schema": schema, **jsonable(document)}
+    if options.format is Format.yaml:
+        import yaml  # 20 ms that other formats need not pay
+
+        yaml.safe_dump(whole, stream, sort_keys=False, allow_unicode=False)
+    elif options.format in (Format.json, Format.jsonl):
+        stream.write(json.dumps(whole, indent=2 if options.format is Format.json else None) + "\n")
+    else:
+        raise UsageError(f"-o {options.format.value} has no form for this; use table, json, jsonl or yaml")
+
+
+def _record(view: View[T], chosen: Sequence[Column[T]], row: T) -> dict[str, Any]:
+    if chosen:
+        return {column.name: jsonable(column.value(row)) for column in chosen}
+    if view.record is not None:
+        return {name: jsonable(value) for name, value in view.record(row).items()}
+    return {column.name: jsonable(column.value(row)) for column in view.columns}
+
+
+def _text(column: Column[T], row: T) -> str:
+    return safe(column.text(row)) if column.text is not None else cell(column.value(row))
+
+
+def _write_lines(lines: Iterable[str], options: OutputOptions, stream: TextIO) -> int:
+    count = 0
+    for line in lines:
+        stream.write(line + "\n")
+        count += 1
+        if options.follow:
+            stream.flush()
+    return count
+
+
+def _write_json(head: dict[str, Any], plural: str, records: Iterable[dict[str, Any]], stream: TextIO) -> int:
+    opening = json.dumps(head)[:-1]
+    stream.write(f"{opening}, {json.dumps(plural)}: [")
+    count = 0
+    for record in records:
+        stream.write((",\n  " if count else "\n  ") + json.dumps(record))
+        count += 1
+    stream.write("\n]}\n" if count else "]}\n")
+    return count
+
+
+def _write_yaml(head: dict[str, Any], plural: str, records: Iterable[dict[str, Any]], stream: TextIO) -> int:
+    import yaml  # 20 ms that other formats need not pay
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    yaml.dump(head, stream, Dumper=dumper, sort_keys=False)
+    count = 0
+    for record in records:
+        if not count:
+            stream.write(f"{plural}:\n")
+        yaml.dump([record], stream, Dumper=dumper, sort_keys=False, width=2**30)
+        count += 1
+    if not count:
+        stream.write(f"{plural}: []\n")
+    return count
+
+
+def _write_csv(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
+    writer = csv.writer(stream, lineterminator="\n")
+    if not options.no_headers:
+        writer.writerow([column.name for column in columns])
+    count = 0
+    for row in rows:
+        writer.writerow([_csv_cell(column.value(row)) for column in columns])
+        count += 1
+        if options.follow:
+            stream.flush()
+    return count
+
+
+def _write_following(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
+    """A table whose rows come over time: fixed widths, a line as soon as it is known."""
+    widths = [max(column.width, len(column.title)) for column in columns]
+    if not options.no_headers:
+        _write_plain_line([column.title for column in columns], widths, columns, stream)
+        stream.flush()
+    count = 0
+    for row in rows:
+        _write_plain_line([_text(column, row) for column in columns], widths, columns, stream)
+        stream.flush()
+        count += 1
+    return count
+
+
+def _write_plain_line(
+    texts: Sequence[str], widths: Sequence[int], columns: Sequence[Column[T]], stream: TextIO
+) -> None:
+    cells = zip(texts, widths, columns, strict=True)
+    padded = (text.rjust(width) if column.right else text.ljust(width) for text, width, column in cells)
+    stream.write((" " * _GAP).join(padded).rstrip() + "\n")
+
+
+def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
+    rows = list(rows)
+    lines = [[_text(column, row) for column in columns] for row in rows]
+    heads = [] if options.no_headers else [[column.title for column in columns]]
+    widths = [max(map(len, texts), default=0) for texts in zip(*heads, *lines, strict=True)]
+    if lines and stream.isatty():
+        # Only the last column gives way to a narrow terminal: half an address is worth less than a wrapped line.
+        left = shutil.get_terminal_size().columns - sum(widths[:-1]) - _GAP * (len(widths) - 1)
+        widths[-1] = min(widths[-1], max(left, len(columns[-1].title)))
+        lines = [[*line[:-1], _cut(line[-1], widths[-1])] for line in lines]
+    if use_color(options, stream):
+        _write_colored(columns, rows, [*heads, *lines], widths, stream)
+        return len(lines)
+    for line in (*heads, *lines):
+        _write_plain_line(line, widths, columns, stream)
+    return len(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _write_colored(
+    columns: Sequence[Column[T]],
+    rows: Sequence[T],
+    lines: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    stream: TextIO,
+) -> None:
+    """``lines`` are the rows' texts, after the header if there is one."""
+    from rich.console import Console  # 60 ms, only for colour
+    from rich.text import Text
+
+    styles = [[column.style(row) if column.style else "" for column in columns] for row in rows]
+    heads = len(lines) - len(rows)
+    console = Console(file=stream, force_terminal=True, width=2**15, highlight=False)
+    for line, line_styles in zip(lines, [*[["bold"] * len(columns)] * heads, *styles], strict=True):
+        shown = Text()
+        for column, text, width, style in zip(columns, line, widths, line_styles, strict=True):
+            shown.append(text.rjust(width) if column.right else text.ljust(width), style).append(" " * _GAP)
+        shown.rstrip()
+        console.print(shown, soft_wrap=True)

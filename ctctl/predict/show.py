@@ -1,0 +1,172 @@
+"""Predictions and sizes as tables, JSON and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from ctctl.model.units import format_duration
+from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.out.plot import Chart, Line, count, terminal
+from ctctl.out.text import safe
+from ctctl.predict.model import Prediction, Size, TablePrediction
+
+SCHEMA = "ctctl/prediction/v1"
+SIZES_SCHEMA = "ctctl/sizing/v1"
+
+Row = tuple[Prediction, TablePrediction]
+
+
+def _share(entries: float, row: Row) -> str:
+    return f"{count(entries)} ({entries / row[1].max_entries:.0%})"
+
+
+TABLES: View[Row] = View(
+    schema=SCHEMA,
+    plural="tables",
+    columns=(
+        Column("workload", "WORKLOAD", lambda row: row[0].name),
+        Column("map", "MAP", lambda row: row[1].name),
+        Column("max_entries", "SIZE", lambda row: row[1].max_entries, right=True),
+        Column("mean", "MEAN", lambda row: round(row[1].mean), text=lambda row: _share(row[1].mean, row), right=True),
+        Column("peak", "PEAK", lambda row: round(row[1].peak), text=lambda row: _share(row[1].peak, row), right=True),
+        Column("worst_peak", "WORST", lambda row: round(row[1].worst_peak), right=True, wide=True),
+        Column(
+            "peak_expired",
+            "BACKLOG",
+            lambda row: round(row[1].peak_expired),
+            text=lambda row: count(row[1].peak_expired),
+            right=True,
+        ),
+        Column(
+            "evicted", "EVICTED", lambda row: round(row[1].evicted), text=lambda row: count(row[1].evicted), right=True
+        ),
+        Column(
+            "evicted_live",
+            "ALIVE",
+            lambda row: round(row[1].evicted_live),
+            text=lambda row: count(row[1].evicted_live),
+            right=True,
+        ),
+        Column(
+            "deleted",
+            "COLLECTED",
+            lambda row: round(row[1].deleted),
+            text=lambda row: count(row[1].deleted),
+            right=True,
+            wide=True,
+        ),
+    ),
+    name=lambda row: f"{row[0].name}/{row[1].name}",
+)
+
+SIZES: View[Size] = View(
+    schema=SIZES_SCHEMA,
+    plural="sizes",
+    columns=(
+        Column("map", "MAP", lambda size: size.name),
+        Column("peak", "PEAK", lambda size: round(size.peak), right=True),
+        Column("recommended", "RECOMMENDED", lambda size: size.recommended, right=True),
+        Column(
+            "memory_bytes", "MEMORY", lambda size: size.memory_bytes, lambda size: _mib(size.memory_bytes), right=True
+        ),
+        Column("configured", "CONFIGURED", lambda size: size.configured, right=True),
+        Column(
+            "configured_bytes",
+            "ITS MEMORY",
+            lambda size: size.configured_bytes,
+            lambda size: _mib(size.configured_bytes),
+            right=True,
+        ),
+    ),
+    name=lambda size: size.name,
+)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def charts(predictions: Sequence[Prediction]) -> list[Chart]:
+    """Fill, live evictions, GC interval and backlog over time, every workload in each."""
+    many = len(predictions) > 1
+
+    def label(prediction: Prediction, table: str) -> str:
+        name = table.removeprefix("cilium_")
+        return f"{prediction.name} {name}" if many else name
+
+    def lines(of: str) -> list[Line]:
+        return [
+            Line(label(p, table.name), [(s.time_s, getattr(s, of)[table.name]) for s in p.samples])
+            for p in predictions
+            for table in p.tables
+        ]
+
+    return [
+        Chart("entries", lines("entries"), count),
+        Chart("expired, not yet collected", lines("expired"), count),
+        Chart("evicted alive, in all", lines("evicted_live"), count),
+        Chart(
+            "GC interval",
+            [Line(p.name if many else "interval", [(s.time_s, s.interval_s) for s in p.samples]) for p in predictions],
+            lambda seconds: format_duration(round(seconds)),
+        ),
+    ]
+
+
+def write_predictions(
+    predictions: Sequence[Prediction], options: OutputOptions, stream: TextIO, notes: TextIO, *, plot: bool
+) -> None:
+    """Tables of all workloads, with their whole course in JSON and YAML; charts with ``plot`` in a table."""
+    rows = [(prediction, table) for prediction in predictions for table in prediction.tables]
+    meta = {"workloads": [_document(prediction) for prediction in predictions]}
+    write_rows(TABLES, rows, options, stream, meta=meta)
+    if options.format in (Format.table, Format.wide):
+        for prediction in predictions:
+            print(_summary(prediction), file=notes)
+        if plot:
+            for chart in charts(predictions):
+                stream.write("\n" + "\n".join(map(safe, terminal(chart))) + "\n")
+
+
+def _summary(prediction: Prediction) -> str:
+    first = [format_duration(seconds) for _, seconds in prediction.intervals[:8]]
+    more = ", …" if len(prediction.intervals) > 8 else ""
+    fleet = (
+        f"{prediction.nodes} nodes, {prediction.overflowing_nodes} of them evict; a node: "
+        if prediction.nodes > 1
+        else ""
+    )
+    return safe(
+        f"{prediction.name}: {fleet}{prediction.gc_runs:.0f} GC runs in {format_duration(prediction.duration_s)}, "
+        f"{prediction.gc_cpu_s:.1f} CPU seconds; interval {', '.join(first)}{more}"
+    )
+
+
+def _document(prediction: Prediction) -> dict[str, object]:
+    return {
+        "name": prediction.name,
+        "duration_s": prediction.duration_s,
+        "step_s": prediction.step_s,
+        "nodes": prediction.nodes,
+        "overflowing_nodes": prediction.overflowing_nodes,
+        "gc_runs": round(prediction.gc_runs, 2),
+        "gc_cpu_s": round(prediction.gc_cpu_s, 3),
+        "intervals": [{"time_s": at, "interval_s": seconds} for at, seconds in prediction.intervals],
+        "samples": [
+            {
+                "time_s": sample.time_s,
+                "interval_s": sample.interval_s,
+                "gc_cpu_s": round(sample.gc_cpu_s, 3),
+                "entries": {name: round(value) for name, value in sample.entries.items()},
+                "expired": {name: round(value) for name, value in sample.expired.items()},
+                "evicted_live": {name: round(value) for name, value in sample.evicted_live.items()},
+            }
+            for sample in prediction.samples
+        ],
+    }
+
+
+def write_sizes(sizes: list[Size], options: OutputOptions, stream: TextIO) -> None:
+    """Recommended sizes and what they cost."""
+    write_rows(SIZES, sizes, options, stream)

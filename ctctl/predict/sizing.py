@@ -1,0 +1,81 @@
+"""How large the tables should be for a workload, and what that costs in memory, measured on this kernel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from ctctl.doctor.facts import map_memory
+from ctctl.gc.tables import CT_TABLES
+from ctctl.kernel.map import Map, MapType
+from ctctl.predict.fluid import predict
+from ctctl.predict.model import Size, Workload
+
+#: Fill to stay below: an LRU table starts to evict a little before it is full, and workloads swing.
+HEADROOM = 0.75
+#: Tables up to this many entries are made to be measured; greater ones cost in proportion.
+_MEASURED = 1 << 21
+_UNLIMITED = 1 << 40
+#: Sizes are powers of two: a coarse look is enough.
+_STEPS = 4000
+
+
+def sizes(workload: Workload, duration_s: float) -> list[Size]:
+    """The recommended size of each table.
+
+    The peak is that of the fullest node, of entries that are alive or not yet collected.
+    """
+    step_s = max(1.0, duration_s / _STEPS)
+    free = predict(replace(workload, tcp_max=_UNLIMITED, any_max=_UNLIMITED), duration_s, step_s=step_s)
+    found = []
+    for table in free.tables:
+        configured = workload.any_max if "any" in table.name else workload.tcp_max
+        # GC runs by the share it deletes: in a smaller table it would run more often, so this is the safe side.
+        fitted = _fitted(workload, table.name, table.worst_peak, duration_s, step_s)
+        key_size = CT_TABLES[table.name][0].size
+        found.append(
+            Size(
+                table.name,
+                fitted.peak,
+                fitted.entries,
+                configured,
+                memory_of(fitted.entries, key_size),
+                memory_of(configured, key_size),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    peak: float
+    entries: int
+
+
+def _fitted(workload: Workload, name: str, free_peak: float, duration_s: float, step_s: float) -> _Fitted:
+    """The least power-of-two step in which the table, its GC running by its own size, stays below the headroom."""
+    upper = rounded(free_peak / HEADROOM)
+    best = _Fitted(free_peak, upper)
+    entries = upper // 2
+    while entries >= 1024:
+        other = "any" in name
+        tried = replace(workload, tcp_max=_UNLIMITED if other else entries, any_max=entries if other else _UNLIMITED)
+        trial = predict(tried, duration_s, step_s=step_s, only=name)
+        peak = next(table.worst_peak for table in trial.tables if table.name == name)
+        if peak > HEADROOM * entries:
+            break
+        best = _Fitted(peak, entries)
+        entries //= 2
+    return best
+
+
+def rounded(entries: float) -> int:
+    """The next power of two, at least 1024."""
+    return 1 << max(10, math.ceil(math.log2(max(entries, 1))))
+
+
+def memory_of(entries: int, key_size: int) -> int:
+    """Bytes of a conntrack table of that size, as the kernel accounts one it just made. Raises KernelError."""
+    made = min(entries, _MEASURED)
+    with Map.create("ctctl_sizing", MapType.LRU_HASH, key_size, 56, made) as table:
+        return map_memory(table) * entries // made

@@ -1,0 +1,1 @@
+"""The tables beside conntrack: SNAT, load balancer, identities, endpoints."""

@@ -1,0 +1,1 @@
+"""Packets that are made up: conversations, scenarios and captures through the datapath's programs on private maps."""

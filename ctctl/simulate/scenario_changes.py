@@ -1,0 +1,86 @@
+"""Changes between the packets of a scenario: single table operations, and garbage collection."""
+
+from __future__ import annotations
+
+import threading
+from ipaddress import IPv4Address
+from typing import Any
+
+from ctctl.config.service import BACKEND_STATES, Backend
+from ctctl.node import records as rec
+from ctctl.node import tables
+from ctctl.simulate.maps import CT_TABLES, SNAT_TABLE
+from ctctl.simulate.simulator import Simulator
+
+
+def apply_operation(simulator: Simulator, op: str, args: dict[str, Any]) -> None:
+    """Do one ``op`` step (spec/cli.md). Only the tables change: the node file still says what it said."""
+    maps = simulator.maps
+    match op:
+        case "backend_del":
+            maps.write(tables.BACKENDS, rec.backend_key(args["backend_id"]), None)
+        case "backend_set":
+            maps.write(tables.BACKENDS, rec.backend_key(args["backend_id"]), _backend(args))
+        case "service_set":
+            _service_set(simulator, args["service"])
+        case "service_del":
+            _service_del(simulator, args["addr"], args["port"])
+        case "revnat_del":
+            maps.write(tables.REVERSE_NAT, rec.rev_nat_key(args["rev_nat_id"]), None)
+        case "affmatch_del":
+            key = rec.affinity_match_key(args["backend_id"], args["rev_nat_id"])
+            maps.write(tables.AFFINITY_MATCH, key, None)
+        case "snat_clear":
+            for key, _ in list(maps.entries(SNAT_TABLE)):
+                maps.write(SNAT_TABLE, key, None)
+        case "srcrange_add":
+            maps.write(tables.SOURCE_RANGES, rec.source_range_key(args["rev_nat_id"], args["cidr"]), b"\0")
+        case "policy_del":
+            maps.write(tables.POLICY, rec.policy_key(args["endpoint_id"], bool(args["egress"])), None)
+
+
+def _backend(args: dict[str, Any]) -> bytes:
+    backend = Backend(args["backend_id"], args["ip"], args["port"], args["state"])
+    return rec.backend_value(backend.ip, backend.port, rec.ANY_PROTOCOL, BACKEND_STATES.index(backend.state))
+
+
+def _service_set(simulator: Simulator, service: Any) -> None:
+    for name, entries in tables.service_records(simulator.nf, service).items():
+        for key, value in entries.items():
+            simulator.maps.write(name, key, value)
+    if simulator.nf.datapath.lb.algorithm == "maglev":
+        built = tables.service_maglev_tables(simulator.nf, service)
+        for number in service.ids:
+            key = rec.rev_nat_key(number)
+            simulator.maps.write(tables.MAGLEV, key, built[key].astype("<u4").tobytes() if key in built else None)
+
+
+def _service_del(simulator: Simulator, address: IPv4Address, port: int) -> None:
+    """Frontends and slots of both scopes go; the reverse NAT entry stays for connections that live."""
+    frontend = address.packed + rec.be16(port)
+    for key, _ in list(simulator.maps.entries(tables.SERVICES)):
+        if key.startswith(frontend):
+            simulator.maps.write(tables.SERVICES, key, None)
+
+
+def collect_garbage(simulator: Simulator, endpoint: IPv4Address | None = None) -> int:
+    """Run the per-key engine of ``ctctl gc`` at the simulated time; how many entries went.
+
+    With ``endpoint`` every entry with that address goes, expired or not, and nothing else (spec/abi.md).
+    """
+    # The engine brings numpy along, which scenarios without this step do without.
+    from ctctl.gc import perkey
+    from ctctl.gc.job import Job
+    from ctctl.gc.limit import RateLimit
+    from ctctl.gc.tables import CT_TABLES as LAYOUTS
+    from ctctl.gc.tables import Table
+
+    stop = threading.Event()
+    job = Job(simulator.now, stop, RateLimit(None, stop), address=endpoint.packed if endpoint else None)
+    simulator.load()
+    deleted = 0
+    for name in CT_TABLES:
+        layout, protocol = LAYOUTS[name]
+        nat = simulator.maps.get(SNAT_TABLE)
+        deleted += int(sum(perkey.collect(Table(name, simulator.maps[name], layout, protocol, nat), job).deleted))
+    return deleted

@@ -1,0 +1,66 @@
+"""A scenario's steps on a stream, as they come."""
+
+from __future__ import annotations
+
+import json
+from typing import TextIO
+
+from ctctl.simulate.show_scenario import STEP_SCHEMA, StepLike, step_lines, step_record, table_lines
+from ctctl.trace.picture import CaptureTrace, DiagramTrace
+from ctctl.trace.show import LineWriter
+
+
+class ScenarioWriter:
+    """Steps as blocks with the tables at the end, or a JSON line for every step with a packet.
+
+    ``steps`` counts what was written, ``failed`` the steps whose expectations did not hold.
+    """
+
+    def __init__(self, stream: TextIO, *, json_lines: bool, color: bool = False, raw: bool = False) -> None:
+        self._stream = stream
+        self._json = json_lines
+        self._raw = raw
+        self._writer = LineWriter(stream, color=color)
+        self._last: StepLike | None = None
+        self.steps = 0
+        self.failed = 0
+
+    def step(self, record: StepLike) -> None:
+        """Write one step."""
+        self._last = record
+        self.steps += 1
+        self.failed += bool(record.failures)
+        if not self._json:
+            self._writer.lines(step_lines(record))
+        elif record.result is not None:
+            line = {"schema": STEP_SCHEMA, **step_record(record, raw=self._raw)}
+            if record.failures:
+                line["failures"] = list(record.failures)
+            self._stream.write(json.dumps(line) + "\n")
+
+    def finish(self) -> None:
+        """Write what comes after the last step."""
+        if self._last is not None and not self._json:
+            self._writer.lines(table_lines(self._last.tables, self._last.now))
+
+
+class PictureWriter:
+    """A scenario's or a simulation's packets as a diagram or a capture."""
+
+    def __init__(self, picture: CaptureTrace | DiagramTrace) -> None:
+        self._picture = picture
+        self.steps = 0
+        self.failed = 0
+
+    def step(self, record: StepLike) -> None:
+        """Take one step; those without a packet are only counted."""
+        self.steps += 1
+        self.failed += bool(record.failures)
+        if record.result is None:
+            return
+        for event in record.result.events:
+            self._picture.event(event, frame=record.result.wire or record.result.frame)
+
+    def finish(self) -> None:
+        """Write what was collected."""
+        self._picture.finish()

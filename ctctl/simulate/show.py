@@ -1,0 +1,200 @@
+"""Simulated journeys and replays: how packets ended, as JSON and for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TextIO
+
+from ctctl.decode.ct import decode_entry
+from ctctl.events.lines import Line
+from ctctl.events.record import entry_record
+from ctctl.model.event import Hook
+from ctctl.model.units import format_duration
+from ctctl.out.text import safe
+from ctctl.packet.describe import describe_frame
+from ctctl.simulate.show_scenario import StepLike, table_lines
+from ctctl.simulate.simulator import SimulatedTables
+from ctctl.trace.show import LineWriter
+
+ARRIVAL_SCHEMA = "ctctl/trace-arrival/v1"
+REPLAY_SCHEMA = "ctctl/trace-replay/v1"
+ENTRY_SCHEMA = "ctctl/ct-entry/v1"
+_STYLES = {"delivered": "green", "left the cluster": "green", "dropped": "bold red"}
+
+
+class PlaceLike(Protocol):
+    """An end of a journey (``ctctl.simulate.journey.Place``)."""
+
+    @property
+    def node(self) -> str: ...
+
+
+class ArrivalLike(Protocol):
+    """The end of one packet (``ctctl.simulate.journey.Arrival``)."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def place(self) -> PlaceLike: ...
+    @property
+    def frame(self) -> bytes: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
+class JourneyLike(Protocol):
+    """One packet of a conversation (``ctctl.simulate.conversation.Journey``)."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def origin(self) -> PlaceLike: ...
+    @property
+    def arrival(self) -> ArrivalLike: ...
+
+
+class ReplayLike(Protocol):
+    """What a replay came to (``ctctl.simulate.replay.ReplaySummary``)."""
+
+    packets: int
+    bytes: int
+    first_ns: int | None
+    last_ns: int
+    elapsed_s: float
+    cut: int
+    partial: str | None
+    now: int
+
+    @property
+    def hooks(self) -> Mapping[Hook, int]: ...
+    @property
+    def dropped(self) -> Mapping[tuple[Hook, str], int]: ...
+    @property
+    def skipped(self) -> Mapping[str, int]: ...
+    @property
+    def tables(self) -> SimulatedTables | None: ...
+    @property
+    def rate(self) -> float: ...
+
+
+def journey_record(journey: JourneyLike) -> dict[str, Any]:
+    """How one packet of a simulated conversation ended."""
+    arrival = journey.arrival
+    return {
+        "schema": ARRIVAL_SCHEMA,
+        "packet": journey.number,
+        "sender": journey.sender,
+        "origin": str(journey.origin),
+        "outcome": str(arrival.outcome),
+        "place": str(arrival.place),
+        "node": arrival.place.node,
+        "reason": arrival.reason,
+        "packet_out": describe_frame(arrival.frame),
+        "packet_out_hex": arrival.frame.hex(),
+    }
+
+
+def journey_line(journey: JourneyLike) -> Line:
+    """The same in one line."""
+    arrival = journey.arrival
+    outcome = str(arrival.outcome)
+    where = f" to {arrival.place}" if outcome == "delivered" else f" at {arrival.place}" if arrival.reason else ""
+    why = f": {arrival.reason}" if arrival.reason else ""
+    return [
+        (f"packet {journey.number} of the {journey.sender}, from {safe(str(journey.origin))}: ", "bold"),
+        (f"{outcome}{safe(where)}{why}", _STYLES.get(outcome, "yellow")),
+        (f"  {describe_frame(arrival.frame)}", ""),
+    ]
+
+
+class JourneyWriter:
+    """The ends of a simulated conversation's packets, and at last every node's tables."""
+
+    def __init__(self, stream: TextIO, *, json_lines: bool, color: bool) -> None:
+        self._stream = stream
+        self._json = json_lines
+        self._writer = LineWriter(stream, color=color)
+        self._last: dict[str, StepLike] = {}
+
+    def tables(self, record: StepLike) -> None:
+        """Remember what a node's tables hold after a step."""
+        event = record.result.event if record.result else None
+        if event is not None and event.node is not None:
+            self._last[event.node] = record
+
+    def arrival(self, journey: JourneyLike) -> None:
+        """Write how a packet ended."""
+        if self._json:
+            self._stream.write(json.dumps(journey_record(journey)) + "\n")
+        else:
+            self._writer.lines([journey_line(journey), []])
+
+    def finish(self) -> None:
+        """Write the tables; JSON lines carry them already."""
+        for node, record in self._last.items() if not self._json else ():
+            self._writer.lines([[(f"node {safe(node)}", "bold blue")], *table_lines(record.tables, record.now)])
+
+
+def write_replay(summary: ReplayLike, stream: TextIO, *, json_lines: bool, color: bool, raw: bool) -> None:
+    """A replay's summary, and the conntrack tables after it."""
+    if json_lines:
+        for record in (replay_record(summary), *entry_records(summary, raw=raw)):
+            stream.write(json.dumps(record) + "\n")
+        return
+    writer = LineWriter(stream, color=color)
+    writer.lines(replay_lines(summary))
+    if summary.tables is not None:
+        writer.lines(table_lines(summary.tables, summary.now))
+
+
+def replay_record(summary: ReplayLike) -> dict[str, Any]:
+    """A replay's summary as JSON; times in seconds, counts of entries by table."""
+    tables = summary.tables.ct if summary.tables else {}
+    return {
+        "schema": REPLAY_SCHEMA,
+        "packets": summary.packets,
+        "bytes": summary.bytes,
+        "capture_s": _span_s(summary),
+        "runs": {str(hook): count for hook, count in summary.hooks.items()},
+        "dropped": [
+            {"hook": str(hook), "reason": reason, "packets": count} for (hook, reason), count in summary.dropped.items()
+        ],
+        "skipped": dict(summary.skipped),
+        "cut": summary.cut,
+        "elapsed_s": round(summary.elapsed_s, 6),
+        "runs_per_s": round(summary.rate),
+        "now": summary.now,
+        "entries": {name: len(entries) for name, entries in tables.items()},
+    }
+
+
+def replay_lines(summary: ReplayLike) -> Iterator[Line]:
+    """A replay's summary for people."""
+    span = format_duration(_span_s(summary))
+    yield [(f"{summary.packets} packets, {summary.bytes} bytes, captured over {span}", "bold")]
+    runs = ", ".join(f"{hook} {count}" for hook, count in sorted(summary.hooks.items())) or "none"
+    yield [("    hooks      ", "dim"), (runs, "")]
+    yield [("    speed      ", "dim"), (f"{summary.rate:,.0f} packets/s", "")]
+    for (hook, reason), count in sorted(summary.dropped.items(), key=lambda item: -item[1]):
+        yield [("    dropped    ", "dim"), (f"{count} at {hook}: {reason}", "bold red")]
+    for why, count in sorted(summary.skipped.items()):
+        yield [("    skipped    ", "dim"), (f"{count}: {why}", "yellow")]
+    if summary.cut:
+        yield [("    cut        ", "dim"), (f"{summary.cut} packets ran without their tail", "yellow")]
+
+
+def entry_records(summary: ReplayLike, *, raw: bool = False) -> Iterator[dict[str, Any]]:
+    """Every conntrack entry after a replay, as in ``ct list -o jsonl``."""
+    for name, entries in summary.tables.ct.items() if summary.tables else ():
+        for key, value in entries:
+            yield {
+                "schema": ENTRY_SCHEMA,
+                **entry_record(decode_entry(key, value, map_name=name), summary.now, raw=raw),
+            }
+
+
+def _span_s(summary: ReplayLike) -> float:
+    return 0.0 if summary.first_ns is None else (summary.last_ns - summary.first_ns) / 1e9

@@ -1,0 +1,306 @@
+"""Run packets through the datapath's own BPF programs, on private maps, under a clock that is set.
+
+Nothing real is touched: the maps are not pinned, the programs attached nowhere, and every packet
+is a test run of the kernel (BPF_PROG_TEST_RUN). It is the very code of ``ctctl load``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import ctctl
+from ctctl.abi import layouts
+from ctctl.errors import UsageError
+from ctctl.events.decode import decode_event
+from ctctl.kernel.object import BpfObject
+from ctctl.kernel.ringbuf import RingBuffer
+from ctctl.model.event import Hook, HookEvent, Verdict
+from ctctl.node.tables import rodata
+from ctctl.packet.dissect import dissect
+from ctctl.packet.geneve import Geneve, strip_geneve
+from ctctl.simulate.maps import AFFINITY_TABLE, CT_TABLES, EVENTS, SIM, SNAT_TABLE, TRACE_CTL, SimulatedMaps
+
+if TYPE_CHECKING:
+    from ctctl.config.node import Endpoint, NodeFile
+    from ctctl.kernel.program import PreparedRun, Program
+
+OBJECTS = Path(ctctl.__file__).parent / "bpf"
+#: second of the simulated clock at which a simulation starts that says nothing
+DEFAULT_CLOCK = 1_000_000
+
+_OBJECT_OF = {
+    Hook.FROM_CONTAINER: "lxc",
+    Hook.TO_CONTAINER: "lxc",
+    Hook.FROM_NETDEV: "netdev",
+    Hook.TO_NETDEV: "netdev",
+    Hook.FROM_OVERLAY: "overlay",
+    Hook.TO_OVERLAY: "overlay",
+}
+_HOOK_NAMES = frozenset(hook.value for hook in Hook)
+#: return codes of tc programs (linux/pkt_cls.h), and what each means for the packet
+_RETURN_CODES = {
+    -1: ("TC_ACT_UNSPEC", Verdict.PASS),
+    0: ("TC_ACT_OK", Verdict.PASS),
+    2: ("TC_ACT_SHOT", Verdict.DROP),
+    7: ("TC_ACT_REDIRECT", Verdict.REDIRECT),
+}
+_MAX_FRAME = 65535
+#: of a tunnel's options, as many as any program looks at
+_OPTION_ROOM = len(layouts.ctctl_sim().option)
+_FOREVER = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one program did with one packet.
+
+    ``frame`` is the packet as it left, without the tunnel's headers; ``wire`` the whole of an
+    encapsulated one. ``reason`` is None unless the packet was dropped.
+    """
+
+    hook: Hook
+    verdict: Verdict
+    reason: str | None
+    return_code: str
+    frame: bytes
+    mark: int
+    events: tuple[HookEvent, ...]
+    tunnel: Geneve | None = None
+    wire: bytes | None = None
+
+    @property
+    def event(self) -> HookEvent | None:
+        """The packet's own event: the last one, where a hook called another."""
+        return self.events[-1] if self.events else None
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedTables:
+    """The tables as they stand: raw records, sorted by key."""
+
+    ct: dict[str, list[tuple[bytes, bytes]]]
+    snat: list[tuple[bytes, bytes]]
+    affinity: list[tuple[bytes, bytes]]
+
+
+def identity_mark(identity: int) -> int:
+    """``skb->mark`` by which a hook hands a source identity to the next, as Cilium writes it."""
+    return (identity & 0xFFFF) << 16 | identity >> 16 & 0xFF | 0x0F00
+
+
+class Simulator:
+    """One simulated node. A context manager: closes its programs and maps.
+
+    A program is loaded when a packet first needs it, and once for each endpoint.
+    ``full_size``: tables as large as on a live node, where the file leaves their size at the default.
+    """
+
+    def __init__(self, nf: NodeFile, *, now: int | None = None, full_size: bool = False) -> None:
+        self.nf = nf
+        self.now = now or nf.clock or DEFAULT_CLOCK
+        self.maps = SimulatedMaps(nf, full_size=full_size)
+        self._owner = contextlib.ExitStack()
+        self._objects: dict[tuple[Hook, str], BpfObject] = {}
+        self._runs: dict[tuple[Hook, str], PreparedRun] = {}
+        self._sim: memoryview | None = None
+        self._ring: RingBuffer | None = None
+        self._records: list[bytes] = []
+
+    def run(
+        self,
+        hook: Hook,
+        frame: bytes,
+        *,
+        endpoint: Endpoint | None = None,
+        identity: int | None = None,
+        mark: int = 0,
+        geneve: Geneve | None = None,
+        random: int = 0,
+    ) -> StepResult:
+        """Run one packet (a whole Ethernet frame) through one hook.
+
+        ``endpoint`` of a pod hook defaults to the one the packet comes from or goes to. ``identity``
+        is the source identity handed over in the mark, ``geneve`` the tunnel the packet came by,
+        ``random`` what the random source returns. Raises UsageError, KernelError.
+        """
+        endpoint = endpoint or self.endpoint_of(hook, frame)
+        run = self._prepared(hook, endpoint)
+        self._set_sim(random, geneve)
+        self._records.clear()
+        run.context.mark = mark if identity is None else identity_mark(identity)
+        code = run.run(frame)
+        assert self._ring is not None
+        self._ring.consume()
+        return self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)
+
+    def advance(self, seconds: int) -> None:
+        """Move the clock; nothing sleeps."""
+        self.now += seconds
+
+    def configure(self, nf: NodeFile) -> None:
+        """Change services, identities, endpoints and policy between packets, as ``apply`` does."""
+        self.nf = replace(nf, datapath=self.nf.datapath)
+        self.load()
+        self.maps.configure(self.nf)
+
+    def load(self, hook: Hook = Hook.TO_NETDEV, endpoint: Endpoint | None = None) -> None:
+        """Load one hook's program now rather than with the first packet: the maps are there then."""
+        self._object(hook, endpoint)
+
+    def tables(self) -> SimulatedTables:
+        """The connection tables as they stand."""
+        return SimulatedTables(
+            ct={name: sorted(self.maps.entries(name)) for name in CT_TABLES},
+            snat=sorted(self.maps.entries(SNAT_TABLE)),
+            affinity=sorted(self.maps.entries(AFFINITY_TABLE)),
+        )
+
+    def endpoint_of(self, hook: Hook, frame: bytes) -> Endpoint | None:
+        """The endpoint a pod hook's packet belongs to by its addresses; None at a device's hooks.
+
+        Raises UsageError for a pod hook and a packet of no endpoint of this node.
+        """
+        if _OBJECT_OF[hook] != "lxc":
+            return None
+        packet = dissect(frame)
+        address = packet.src if hook is Hook.FROM_CONTAINER else packet.dst
+        found = self.nf.endpoint(str(address))
+        if found is None:
+            which = "source" if hook is Hook.FROM_CONTAINER else "destination"
+            raise UsageError(f"{hook}: no endpoint has the packet's {which} {address}; name one with 'endpoint'")
+        return found
+
+    def close(self) -> None:
+        """Drop programs and maps."""
+        if self._ring is not None:
+            self._ring.close()
+        self._sim = self._ring = None
+        self._runs.clear()
+        self._owner.close()
+        self.maps.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    # ---- programs
+
+    def program(self, hook: Hook, endpoint: Endpoint | None = None) -> Program:
+        """The hook's program, for replay; mark, clock and tunnel are the caller's."""
+        return self._object(hook, endpoint).program(hook.value)
+
+    def _prepared(self, hook: Hook, endpoint: Endpoint | None) -> PreparedRun:
+        key = (hook, endpoint.name if endpoint else "")
+        if key not in self._runs:
+            self._runs[key] = self.program(hook, endpoint).prepare_test_run(max_frame=_MAX_FRAME)
+        return self._runs[key]
+
+    def _object(self, hook: Hook, endpoint: Endpoint | None) -> BpfObject:
+        key = (hook, endpoint.name if endpoint else "")
+        if key not in self._objects:
+            self._objects[key] = self._load(hook, endpoint)
+        return self._objects[key]
+
+    def _load(self, hook: Hook, endpoint: Endpoint | None) -> BpfObject:
+        bpf = self._owner.enter_context(BpfObject.open(OBJECTS / f"{_OBJECT_OF[hook]}.bpf.o"))
+        # The verifier takes most of the time: only the program that is asked for goes through it.
+        for name in bpf.program_names():
+            if name != hook and name in _HOOK_NAMES:
+                bpf.disable_program(name)
+        known = bpf.config_names()
+        for variable, value in {**rodata(self.nf, endpoint), "cfg_sim": 1}.items():
+            if variable in known:
+                bpf.set_config(variable, value)
+        self.maps.share(bpf)
+        bpf.load()
+        self.maps.adopt(bpf)
+        if self._ring is None:
+            self._listen()
+        return bpf
+
+    def _listen(self) -> None:
+        """Have hooks emit every packet's event, and map the simulated clock."""
+        self._sim = self.maps[SIM].mmap()
+        self._emit(_FOREVER)
+        self._ring = RingBuffer(self.maps[EVENTS], lambda record: self._records.append(bytes(record)))
+
+    def mute(self) -> None:
+        """Stop emitting events: for replay at full speed."""
+        self._emit(0)
+
+    def _emit(self, until_ns: int) -> None:
+        control = bytes(layouts.ctctl_trace_ctl(until_ns=until_ns))
+        self.maps[TRACE_CTL].mmap()[: len(control)] = control
+
+    # ---- one packet
+
+    def set_clock(self, now: int) -> None:
+        """Set the clock without a packet, with no tunnel and a random number of 0: for replay."""
+        self.now = now
+        self._set_sim(0, None)
+
+    def _set_sim(self, random: int, geneve: Geneve | None) -> None:
+        assert self._sim is not None
+        options = geneve.options if geneve else b""
+        state = layouts.ctctl_sim(
+            now_ns=self.now * 1_000_000_000,
+            random=random,
+            has_tunnel_key=int(geneve is not None),
+            tunnel_vni=geneve.vni if geneve else 0,
+            tunnel_remote=int(geneve.remote) if geneve else 0,
+            option_len=len(options),
+            option=options[:_OPTION_ROOM],
+        )
+        self._sim[: len(bytes(state))] = bytes(state)
+
+    def _result(self, hook: Hook, endpoint: Endpoint | None, code: int, run: PreparedRun) -> StepResult:
+        node = self.nf.node.name
+        decoded = (decode_event(record, node=node, devices=self._devices()) for record in self._records)
+        events = tuple(self._located(event, endpoint) for event in decoded)
+        word, verdict = _RETURN_CODES.get(code, (str(code), Verdict.PASS))
+        frame, wire, tunnel = _unwrap(run.data, events)
+        return StepResult(
+            hook=hook,
+            verdict=verdict,
+            reason=next((event.reason for event in reversed(events) if event.reason), None),
+            return_code=word,
+            frame=frame,
+            mark=run.mark_out,
+            events=events,
+            tunnel=tunnel,
+            wire=wire,
+        )
+
+    def _located(self, event: HookEvent, endpoint: Endpoint | None) -> HookEvent:
+        """The event at the device it would be at: a test run has none of the node's."""
+        if _OBJECT_OF[event.hook] == "lxc":
+            ifindex, name = (endpoint.ifindex, endpoint.interface or endpoint.name) if endpoint else (None, None)
+        else:
+            tunnel = event.hook in (Hook.FROM_OVERLAY, Hook.TO_OVERLAY)
+            device = self.nf.node.overlay if tunnel else self.nf.node.device
+            ifindex, name = (device.ifindex, device.name) if device else (None, None)
+        return replace(event, ifindex=ifindex or 0, device=name)
+
+    def _devices(self) -> dict[int, str]:
+        devices = {e.ifindex: e.interface or e.name for e in self.nf.endpoints if e.ifindex}
+        for device in (self.nf.node.device, self.nf.node.overlay):
+            if device is not None and device.ifindex:
+                devices[device.ifindex] = device.name
+        return devices
+
+
+def _unwrap(frame: bytes, events: tuple[HookEvent, ...]) -> tuple[bytes, bytes | None, Geneve | None]:
+    """(inner frame, whole frame, outer headers) of a packet that a hook encapsulated; else the frame alone."""
+    event = events[-1] if events else None
+    stripped = strip_geneve(frame) if event is not None and event.tunnel_remote is not None else None
+    if event is None or stripped is None or stripped[0].local != event.tunnel_remote:
+        return frame, None, None
+    outer, inner = stripped
+    # Seen from here the remote end is where it goes to.
+    return inner, frame, Geneve(outer.local, outer.remote, outer.vni, outer.options)

@@ -1,0 +1,70 @@
+"""Entries by class: protocol, direction, related. Vectorised over batches; pure.
+
+Keys and values are the arrays of a batch: uint8, (n, key size) and (n, 56). The class number of an
+entry is ``protocol << 3 | tuple flags & 7``, the same in the BPF program (bpf/gc.bpf.c).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ctctl.model.entry_class import EntryClass
+from ctctl.model.tuples import Direction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CLASSES = 256 << 3
+VALUE_SIZE = 56
+LIFETIME_OFFSET = 32
+FLAGS_OFFSET = 36
+
+TUPLE_IN = 1
+TUPLE_RELATED = 2
+TUPLE_SERVICE = 4
+
+
+def class_of(number: int) -> EntryClass:
+    """The class behind a class number."""
+    flags = number & 7
+    direction = Direction.SVC if flags & TUPLE_SERVICE else Direction.IN if flags & TUPLE_IN else Direction.OUT
+    return EntryClass(number >> 3, direction, bool(flags & TUPLE_RELATED))
+
+
+def class_numbers(keys: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Class number of every key, IPv4 (14 bytes) or IPv6 (38): the two end alike, in protocol and flags."""
+    import numpy as np
+
+    return ((keys[:, -2].astype(np.uint16) << 3) | (keys[:, -1] & 7)).astype(np.uint16, copy=False)
+
+
+def lifetimes(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Lifetime of every value, a view where the rows are contiguous."""
+    found: NDArray[np.uint32] = _field(values, LIFETIME_OFFSET, "<u4")
+    return found
+
+
+def entry_flags(values: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Flag bits of every value, a view where the rows are contiguous."""
+    found: NDArray[np.uint16] = _field(values, FLAGS_OFFSET, "<u2")
+    return found
+
+
+def _field(values: NDArray[np.uint8], offset: int, dtype: str) -> Any:
+    import numpy as np
+
+    rows = np.ascontiguousarray(values)
+    return np.ndarray((len(rows),), dtype, buffer=rows, offset=offset, strides=rows.strides[:1])
+
+
+def expired(values: NDArray[np.uint8], now: int) -> NDArray[np.bool_]:
+    """Which entries GC would collect: ``lifetime < now`` (spec/abi.md). A bool a row."""
+    return lifetimes(values) < now
+
+
+def count(numbers: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """How many entries each class has; an int64 a class."""
+    import numpy as np
+
+    return np.bincount(numbers, minlength=CLASSES)

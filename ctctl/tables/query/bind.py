@@ -1,0 +1,181 @@
+"""A filter bound to one table: fields become tests of slots, by the table's layout, family and clock.
+
+A condition on a field that the table lacks is false (so its negation is true): absent is not 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
+from ctctl.errors import UsageError
+from ctctl.model.clock import Clock
+from ctctl.model.entry import CtFlags, Layout
+from ctctl.tables.query.ast import MAX, And, HasFlags, Network, Node, Not, Or, Range
+from ctctl.tables.query.predicate import Predicate, all_of, any_of, in_range, inverse
+
+_BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
+_SEEN = int(CtFlags.SeenNonSyn)
+
+# Slot numbers (ctctl.decode.columns.Slot, which would import numpy).
+_PROTO, _TUPLE_FLAGS, _SRC_HI, _DST_HI, _SRC_PORT, _DST_PORT, _LIFETIME, _FLAGS = 0, 1, 2, 4, 6, 7, 8, 9
+_LAST_TX, _LAST_RX, _WORD0, _WORD8, _WORD16, _WORD24 = 15, 16, 17, 18, 19, 20
+_PLAIN = {
+    "proto": _PROTO,
+    "tuple_flags": _TUPLE_FLAGS,
+    "src_port": _SRC_PORT,
+    "dst_port": _DST_PORT,
+    "lifetime": _LIFETIME,
+    "flags": _FLAGS,
+    "rev_nat": 10,
+    "ifindex": 11,
+    "tx_flags_seen": 12,
+    "rx_flags_seen": 13,
+    "src_sec_id": 14,
+    "last_tx_report": _LAST_TX,
+    "last_rx_report": _LAST_RX,
+}
+_COUNTERS = {"packets": _WORD16, "bytes": _WORD24, "rx_packets": _WORD0, "tx_packets": _WORD16, "tx_bytes": _WORD24}
+
+
+@dataclass(frozen=True, slots=True)
+class TableContext:
+    """What a filter must know about a table. ``now`` in the clock's units; None: unknown."""
+
+    family: int = 4
+    layout: Layout = Layout.V1_16
+    clock: Clock = field(default_factory=Clock)
+    now: int | None = None
+    map: str | None = None
+    node: str | None = None
+    absent: frozenset[str] = frozenset()
+
+    def lacks(self, name: str) -> bool:
+        """Whether the table does not know this field."""
+        return name in self.absent or name in LAYOUT_LACKS[self.layout]
+
+
+def bind(node: Node | None, table: TableContext) -> Predicate:
+    """The predicate of a filter on this table. Raises UsageError if it needs a now that is unknown."""
+    if node is None:
+        return True
+    if isinstance(node, And):
+        return all_of([bind(item, table) for item in node.items])
+    if isinstance(node, Or):
+        return any_of([bind(item, table) for item in node.items])
+    if isinstance(node, Not):
+        return inverse(bind(node.item, table))
+    if isinstance(node, HasFlags):
+        return False if table.lacks("flags") else in_range(_FLAGS, node.mask, node.mask, node.mask)
+    return any_of([_term(node.field, value, table) for value in node.values])
+
+
+def _term(name: str, value: object, table: TableContext) -> Predicate:
+    if table.lacks(name):
+        return False
+    if isinstance(value, IPv4Network | IPv6Network):
+        if name == "ip":
+            return any_of([_address("src", value, table), _address("dst", value, table)])
+        return _address(name, value, table)
+    if isinstance(value, str):
+        return _word(name, value, table)
+    if not isinstance(value, Range):
+        raise TypeError(f"{name}: {value!r}")
+    return _number(name, value, table)
+
+
+def _number(name: str, value: Range, table: TableContext) -> Predicate:
+    if name in _PLAIN:
+        return in_range(_PLAIN[name], value.low, value.high)
+    if name == "port":
+        return any_of([in_range(_SRC_PORT, value.low, value.high), in_range(_DST_PORT, value.low, value.high)])
+    if name == "family":
+        return value.low <= table.family <= value.high
+    if name == "remaining":
+        return _remaining(value, table)
+    if name == "idle":
+        return _idle(value, table)
+    if name in _COUNTERS:
+        return in_range(_COUNTERS[name], value.low, value.high)
+    # backend_id and rx_bytes share a word up to 1.15, told apart by the direction.
+    second = in_range(_WORD8, value.low, value.high)
+    if table.layout is not Layout.V1_15:
+        return second
+    service = in_range(_TUPLE_FLAGS, TUPLE_SERVICE, TUPLE_SERVICE, TUPLE_SERVICE)
+    return all_of([service if name == "backend_id" else inverse(service), second])
+
+
+def _now(name: str, table: TableContext) -> int:
+    if table.now is None:
+        raise UsageError(f"filter: {name} needs to know the time of this dump; give it with --now")
+    return table.now
+
+
+def _remaining(value: Range, table: TableContext) -> Predicate:
+    """Seconds until expiry, as ``Clock.remaining_s`` has it, as a range of lifetimes."""
+    base = table.clock.seconds(_now("remaining", table))
+    low = 0 if value.low <= -MAX else table.clock.units(base + value.low)
+    high = MAX if value.high >= MAX else table.clock.units(base + value.high + 1) - 1
+    return in_range(_LIFETIME, low, high)
+
+
+def _idle(value: Range, table: TableContext) -> Predicate:
+    """Seconds since the last report of either side: at least ``a`` means both reports are that old."""
+    base = table.clock.seconds(_now("idle", table))
+
+    def reported_by(seconds: int) -> Predicate:
+        last = table.clock.units(seconds + 1) - 1
+        return all_of([in_range(_LAST_TX, 0, last), in_range(_LAST_RX, 0, last)])
+
+    old_enough: Predicate = True if value.low <= -MAX else reported_by(base - value.low)
+    too_old: Predicate = False if value.high >= MAX else reported_by(base - value.high - 1)
+    return all_of([old_enough, inverse(too_old)])
+
+
+def _word(name: str, value: str, table: TableContext) -> Predicate:
+    if name == "direction":
+        return _direction(value)
+    if name == "state":
+        return _state(value)
+    if name == "related":
+        bit = TUPLE_RELATED
+        return in_range(_TUPLE_FLAGS, bit, bit, bit) if value == "true" else in_range(_TUPLE_FLAGS, 0, 0, bit)
+    if name in ("expired", "live"):
+        expired = in_range(_LIFETIME, 0, _now(name, table) - 1)
+        return expired if (value == "true") == (name == "expired") else inverse(expired)
+    return value == (table.map if name == "map" else table.node)
+
+
+def _direction(word: str) -> Predicate:
+    if word == "svc":
+        return in_range(_TUPLE_FLAGS, TUPLE_SERVICE, TUPLE_SERVICE, TUPLE_SERVICE)
+    wanted = TUPLE_IN if word == "in" else 0
+    return in_range(_TUPLE_FLAGS, wanted, wanted, TUPLE_SERVICE | TUPLE_IN)
+
+
+def _state(word: str) -> Predicate:
+    if word == "closed":
+        return in_range(_FLAGS, _BOTH, _BOTH, _BOTH)
+    if word == "closing":
+        return in_range(_FLAGS, 1, _BOTH - 1, _BOTH)
+    wanted = _SEEN if word == "established" else 0
+    return in_range(_FLAGS, wanted, wanted, _BOTH | _SEEN)
+
+
+def _address(side: str, network: Network, table: TableContext) -> Predicate:
+    """An address in a network; an IPv4 one also matches IPv4-mapped addresses of an IPv6 table."""
+    high = _SRC_HI if side == "src" else _DST_HI
+    if table.family == 4:
+        if network.version == 6:
+            return False
+        return _masked(high + 1, int(network.network_address), int(network.netmask))
+    if network.version == 4:
+        base, mask = (0xFFFF << 32) | int(network.network_address), (2**96 - 1) << 32 | int(network.netmask)
+    else:
+        base, mask = int(network.network_address), int(network.netmask)
+    return all_of([_masked(high, base >> 64, mask >> 64), _masked(high + 1, base & MAX, mask & MAX)])
+
+
+def _masked(slot: int, value: int, mask: int) -> Predicate:
+    return in_range(slot, value, value, mask) if mask else True

@@ -1,0 +1,169 @@
+"""Fields of the filter language and how the text of a value becomes one.
+
+Each function takes a value's text and raises ValueError with what is wrong; the parser adds where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_network
+
+from ctctl.model.entry import CtFlags, CtState
+from ctctl.model.suggest import unknown_name
+from ctctl.model.units import parse_duration
+from ctctl.tables.query.ast import MAX, Network, Range, Value
+
+#: Protocol numbers by name, as typed. IGMP and VRRP too: newer CLIs print them.
+PROTOCOLS = {"icmp": 1, "igmp": 2, "tcp": 6, "udp": 17, "icmpv6": 58, "vrrp": 112, "sctp": 132}
+DIRECTIONS = ("out", "in", "svc")
+STATES = tuple(state.value for state in CtState)
+FLAG_NAMES = tuple(str(flag.name) for flag in CtFlags)
+
+#: Other spellings: what Hubble, the Cilium CLI or a packet header calls the field.
+ALIASES = {
+    "protocol": "proto",
+    "dir": "direction",
+    "sport": "src_port",
+    "from_port": "src_port",
+    "dport": "dst_port",
+    "to_port": "dst_port",
+    "from_ip": "src",
+    "src_ip": "src",
+    "to_ip": "dst",
+    "dst_ip": "dst",
+    "addr": "ip",
+    "address": "ip",
+    "backend": "backend_id",
+    "revnat": "rev_nat",
+    "rev_nat_index": "rev_nat",
+    "identity": "src_sec_id",
+    "expires": "lifetime",
+}
+NUMBER_BITS = {
+    "backend_id": 64,
+    "packets": 64,
+    "bytes": 64,
+    "rx_packets": 64,
+    "rx_bytes": 64,
+    "tx_packets": 64,
+    "tx_bytes": 64,
+    "lifetime": 32,
+    "flags": 16,
+    "rev_nat": 16,
+    "ifindex": 16,
+    "tx_flags_seen": 8,
+    "rx_flags_seen": 8,
+    "src_sec_id": 32,
+    "last_tx_report": 32,
+    "last_rx_report": 32,
+    "tuple_flags": 8,
+}
+#: Durations in seconds, relative to the table's now.
+DURATIONS = ("remaining", "idle")
+TEXTS = ("map", "node")
+
+
+def number(text: str, low: int = 0, high: int = MAX) -> Range:
+    """``80``, ``0x13``, ``80..90`` or ``80-90``."""
+    for separator in ("..", "-"):
+        first, found, last = text.partition(separator)
+        if found and first and last:
+            start, end = number(first, low, high).low, number(last, low, high).low
+            if start > end:
+                raise ValueError(f"range {text} is empty: its end comes first")
+            return Range(start, end)
+    try:
+        value = int(text, 16) if text.lower().startswith("0x") else int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not low <= value <= high:
+        raise ValueError(f"{text} is out of range, {low} to {high}")
+    return Range(value, value)
+
+
+def port(text: str) -> Range:
+    """A port or a range of ports."""
+    return number(text, 0, 65535)
+
+
+def protocol(text: str) -> Range:
+    """A protocol by name or number."""
+    if text.lower() in PROTOCOLS:
+        value = PROTOCOLS[text.lower()]
+        return Range(value, value)
+    if text[:1].isdigit():
+        return number(text, 0, 255)
+    raise ValueError(unknown_name("protocol", text, PROTOCOLS))
+
+
+def network(text: str) -> Network:
+    """An address or a CIDR; host bits may be set."""
+    try:
+        return ip_network(text.strip("[]"), strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address or CIDR") from None
+
+
+def duration(text: str) -> Range:
+    """Seconds; a leading minus is allowed (expired entries have negative remaining time)."""
+    seconds = parse_duration(text.removeprefix("-"))
+    if seconds != int(seconds):
+        raise ValueError(f"{text}: whole seconds only, the tables know no finer time")
+    value = -int(seconds) if text.startswith("-") else int(seconds)
+    return Range(value, value)
+
+
+def word_of(kind: str, names: tuple[str, ...]) -> Callable[[str], str]:
+    """A reader of one of ``names``, in any case."""
+
+    def read(text: str) -> str:
+        if text.lower() in names:
+            return text.lower()
+        raise ValueError(unknown_name(kind, text, names))
+
+    return read
+
+
+def boolean(text: str) -> str:
+    """``true`` or ``false`` (``yes``/``no``, ``1``/``0``)."""
+    words = {"true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
+    if text.lower() not in words:
+        raise ValueError(f"{text!r}: write true or false")
+    return words[text.lower()]
+
+
+def flag_mask(text: str) -> int:
+    """A flag's bit by name (any case) or number."""
+    for flag in CtFlags:
+        if str(flag.name).lower() == text.lower():
+            return int(flag)
+    if text[:1].isdigit():
+        return number(text, 0, 0xFFFF).low
+    raise ValueError(unknown_name("flag", text, FLAG_NAMES))
+
+
+def _number_reader(bits: int) -> Callable[[str], Value]:
+    return lambda text: number(text, 0, 2**bits - 1)
+
+
+READERS: dict[str, Callable[[str], Value]] = {
+    "proto": protocol,
+    "src": network,
+    "dst": network,
+    "ip": network,
+    "src_port": port,
+    "dst_port": port,
+    "port": port,
+    "direction": word_of("direction", DIRECTIONS),
+    "state": word_of("state", STATES),
+    "related": boolean,
+    "expired": boolean,
+    "live": boolean,
+    "family": lambda text: number(text, 4, 6),
+    **{name: _number_reader(bits) for name, bits in NUMBER_BITS.items()},
+    **dict.fromkeys(DURATIONS, duration),
+    **dict.fromkeys(TEXTS, str),
+}
+BOOLEANS = frozenset({"related", "expired", "live"})
+#: Fields that < and > make sense for.
+ORDERED = frozenset({*NUMBER_BITS, *DURATIONS, "proto", "src_port", "dst_port", "port", "family"})

@@ -1,0 +1,1 @@
+"""How the records of tables look: the Cilium CLI's lines, JSON records, table rows."""

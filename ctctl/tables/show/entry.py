@@ -1,0 +1,248 @@
+"""Conntrack entries as tables, records and lines."""
+
+from __future__ import annotations
+
+from ctctl.decode.ct import LAYOUT_LACKS, flag_names, other_bits
+from ctctl.model.clock import Clock
+from ctctl.model.entry import CtEntry, CtState, Layout
+from ctctl.model.row import CtRow
+from ctctl.model.tuples import PROTOCOL_NAMES, Address, protocol_name
+from ctctl.model.units import format_duration
+from ctctl.out.output import Column, View
+from ctctl.tables.show.cilium import cilium_line
+
+SCHEMA = "ctctl/ct-entry/v1"
+
+_STYLES = {CtState.NEW: "cyan", CtState.ESTABLISHED: "green", CtState.CLOSING: "yellow", CtState.CLOSED: "dim"}
+_PLAIN = (
+    "backend_id",
+    "packets",
+    "bytes",
+    "rx_packets",
+    "rx_bytes",
+    "tx_packets",
+    "tx_bytes",
+    "rev_nat",
+    "ifindex",
+    "tx_flags_seen",
+    "rx_flags_seen",
+    "src_sec_id",
+    "last_tx_report",
+    "last_rx_report",
+    "tuple_flags",
+)
+
+
+def protocol_word(proto: int) -> str | None:
+    """The protocol's name in JSON: "ANY" for 0, null where it has none."""
+    return PROTOCOL_NAMES.get(proto) if proto else "ANY"
+
+
+def entry_record(
+    entry: CtEntry,
+    *,
+    layout: Layout = Layout.V1_16,
+    clock: Clock | None = None,
+    now: int | None = None,
+    raw: bool = False,
+) -> dict[str, object]:
+    """An entry's JSON form. Fields the layout does not have are left out; those the source lacks are null.
+
+    ``now`` adds ``remaining`` (seconds) and ``expired``, ``raw`` adds ``key_hex`` and ``value_hex``.
+    """
+    flow, flags = entry.tuple, int(entry.flags)
+    record: dict[str, object] = {
+        "map": entry.map,
+        "proto": flow.proto,
+        "proto_name": protocol_word(flow.proto),
+        "direction": entry.direction.value,
+        "related": entry.related,
+        "src": str(flow.src),
+        "src_port": flow.src_port,
+        "dst": str(flow.dst),
+        "dst_port": flow.dst_port,
+        "state": entry.state.value,
+        "lifetime": entry.lifetime,
+        "flags": flags,
+        "flag_names": flag_names(flags),
+        "other_bits": other_bits(flags),
+    }
+    lacks = LAYOUT_LACKS[layout]
+    record.update((name, getattr(entry, name)) for name in _PLAIN if name not in lacks)
+    if entry.nat_addr is not None:
+        record["nat_addr"], record["nat_port"] = entry.nat_addr, entry.nat_port
+    if now is not None:
+        record["remaining"] = (clock or Clock()).remaining_s(entry.lifetime, now)
+        record["expired"] = entry.expired(now)
+    if raw:
+        record["key_hex"] = entry.key.hex() if entry.key is not None else None
+        record["value_hex"] = entry.value.hex() if entry.value is not None else None
+    return record
+
+
+def endpoint(address: Address, port: int) -> str:
+    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
+def entry_name(entry: CtEntry) -> str:
+    """One word-like line that names an entry and that ``ct get`` takes."""
+    flow = entry.tuple
+    return (
+        f"{protocol_name(flow.proto).lower()} {endpoint(flow.src, flow.src_port)} > {endpoint(flow.dst, flow.dst_port)}"
+    )
+
+
+def flags_text(flags: int) -> str:
+    """Names of the set bits, the rest as hex."""
+    rest = other_bits(flags)
+    return " ".join([*flag_names(flags), *([f"0x{rest:04x}"] if rest else [])]) or "-"
+
+
+def _named(row: CtRow, address: Address, port: int) -> str:
+    name = row.names.get(str(address))
+    return endpoint(address, port) + (f" ({name})" if name else "")
+
+
+def _remaining(row: CtRow) -> str:
+    left = row.remaining_s
+    if left is None:
+        return "-"
+    return f"expired {format_duration(-left)} ago" if row.expired else format_duration(left)
+
+
+def _state(row: CtRow) -> str:
+    state = row.entry.state.value
+    return state + (" related" if row.entry.related else "") + (" expired" if row.expired else "")
+
+
+def _style(row: CtRow) -> str:
+    return "red dim" if row.expired else _STYLES[row.entry.state]
+
+
+def _backend_name(row: CtRow) -> str | None:
+    backend = row.entry.backend_id
+    return row.names.get(f"backend {backend}") if backend else None
+
+
+def _backend(row: CtRow) -> str:
+    number, name = row.entry.backend_id, _backend_name(row)
+    return "-" if number is None else f"{number} ({name})" if name is not None else str(number)
+
+
+def _rev_nat(row: CtRow) -> str:
+    name = row.names.get(f"rev-nat {row.entry.rev_nat}")
+    return f"{row.entry.rev_nat} ({name})" if name is not None else str(row.entry.rev_nat)
+
+
+def _shown() -> list[Column[CtRow]]:
+    """What tables show."""
+    return [
+        Column("proto", "PROTO", lambda r: r.entry.tuple.proto, lambda r: protocol_name(r.entry.tuple.proto), width=6),
+        Column("direction", "DIR", lambda r: r.entry.direction, width=3),
+        Column(
+            "source",
+            "SOURCE",
+            lambda r: endpoint(r.entry.tuple.src, r.entry.tuple.src_port),
+            lambda r: _named(r, r.entry.tuple.src, r.entry.tuple.src_port),
+            width=21,
+        ),
+        Column(
+            "destination",
+            "DESTINATION",
+            lambda r: endpoint(r.entry.tuple.dst, r.entry.tuple.dst_port),
+            lambda r: _named(r, r.entry.tuple.dst, r.entry.tuple.dst_port),
+            width=21,
+        ),
+        Column("state", "STATE", lambda r: r.entry.state, _state, style=_style, width=11),
+        Column("remaining", "REMAINING", lambda r: r.remaining_s, _remaining, right=True, style=_style, width=9),
+        Column(
+            "flag_names",
+            "FLAGS",
+            lambda r: flag_names(int(r.entry.flags)),
+            lambda r: flags_text(int(r.entry.flags)),
+            width=20,
+        ),
+        Column("rev_nat", "REVNAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
+        Column("backend_id", "BACKEND", lambda r: r.entry.backend_id, _backend, wide=True),
+        _wide("src_sec_id", "IDENTITY"),
+        _wide("packets", "PACKETS"),
+        _wide("bytes", "BYTES"),
+        Column("tx_flags_seen", "TX", lambda r: r.entry.tx_flags_seen, lambda r: f"{r.entry.tx_flags_seen:#04x}", True),
+        Column("rx_flags_seen", "RX", lambda r: r.entry.rx_flags_seen, lambda r: f"{r.entry.rx_flags_seen:#04x}", True),
+        _wide("lifetime", "EXPIRES"),
+        _wide("ifindex", "IFINDEX"),
+        Column("map", "MAP", lambda r: r.entry.map, wide=True),
+        Column("node", "NODE", lambda r: r.node, wide=True),
+    ]
+
+
+def _hidden(*, raw: bool) -> list[Column[CtRow]]:
+    """What only --fields and --sort know."""
+    hidden: list[Column[CtRow]] = [
+        Column("proto_name", "PROTO", lambda r: protocol_word(r.entry.tuple.proto)),
+        Column("src", "SRC", lambda r: r.entry.tuple.src),
+        Column("src_port", "SPORT", lambda r: r.entry.tuple.src_port, right=True),
+        Column("dst", "DST", lambda r: r.entry.tuple.dst),
+        Column("dst_port", "DPORT", lambda r: r.entry.tuple.dst_port, right=True),
+        Column("related", "RELATED", lambda r: r.entry.related),
+        Column("expired", "EXPIRED", lambda r: r.expired),
+        Column("idle", "IDLE", lambda r: r.idle_s, right=True),
+        Column("flags", "FLAGS", lambda r: int(r.entry.flags), lambda r: f"{int(r.entry.flags):#06x}", right=True),
+        Column("other_bits", "OTHER", lambda r: other_bits(int(r.entry.flags)), right=True),
+        Column("src_name", "SRC NAME", lambda r: r.names.get(str(r.entry.tuple.src))),
+        Column("dst_name", "DST NAME", lambda r: r.names.get(str(r.entry.tuple.dst))),
+        Column("backend", "BACKEND", _backend_name),
+        Column("nat_addr", "NAT ADDR", lambda r: r.entry.nat_addr),
+        Column("nat_port", "NAT PORT", lambda r: r.entry.nat_port, right=True),
+        *(_wide(name, name.upper()) for name in ("last_tx_report", "last_rx_report", "tuple_flags")),
+        *(_wide(name, name.upper()) for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")),
+    ]
+    if raw:
+        hidden += [
+            Column("key_hex", "KEY", lambda r: r.entry.key if r.raw else None),
+            Column("value_hex", "VALUE", lambda r: r.entry.value if r.raw else None),
+        ]
+    return hidden
+
+
+def _wide(name: str, title: str) -> Column[CtRow]:
+    return Column(name, title, lambda r: getattr(r.entry, name), wide=True, right=True)
+
+
+def row_record(row: CtRow, *, raw: bool = False) -> dict[str, object]:
+    """A row's JSON form: the entry's, the node it is of, and names where they are known."""
+    record = entry_record(row.entry, layout=row.layout, clock=row.clock, now=row.now, raw=raw and row.raw)
+    if row.node is not None:
+        record["node"] = row.node
+    for side, address in (("src_name", row.entry.tuple.src), ("dst_name", row.entry.tuple.dst)):
+        name = row.names.get(str(address))
+        if name is not None:
+            record[side] = name
+    backend = _backend_name(row)
+    if backend is not None:
+        record["backend"] = backend
+    return record
+
+
+def ct_view(*, raw: bool = False, nodes: bool = False, time_diff: bool = False) -> View[CtRow]:
+    """The view of conntrack rows. ``nodes``: several nodes, so say which; ``raw``: bytes as hex too."""
+    shown, hidden = _shown(), _hidden(raw=raw)
+    if nodes:
+        shown = [column for column in shown if column.name != "node"]
+        shown.insert(0, Column("node", "NODE", lambda r: r.node))
+    return View(
+        schema=SCHEMA,
+        plural="entries",
+        columns=shown,
+        name=lambda row: entry_name(row.entry),
+        record=lambda row: row_record(row, raw=raw),
+        cilium=lambda row: cilium_line(row.entry, row.layout, row.clock, row.now if time_diff else None) or "",
+        extra=hidden,
+    )
+
+
+#: Every field that --fields, --sort know, for completion and help.
+def field_names() -> list[str]:
+    """Names of all fields of a conntrack row."""
+    return [column.name for column in (*_shown(), *_hidden(raw=True))]

@@ -1,0 +1,1 @@
+"""Where records come from: live maps, snapshots, dumps, archives, nf_conntrack."""

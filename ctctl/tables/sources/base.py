@@ -1,0 +1,168 @@
+"""What every source of records offers: tables to stream, what they lack, and what to tell the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
+
+from ctctl.errors import CtctlError
+from ctctl.model.clock import Clock
+from ctctl.model.entry import Layout
+from ctctl.model.nat import NatEntry
+from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
+from ctctl.model.tuples import FlowTuple
+from ctctl.tables.query.bind import TableContext
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from ctctl.decode.columns import CtColumns, Matrix
+    from ctctl.kernel.map import Map
+
+    Rows: TypeAlias = tuple[Matrix, Matrix]
+
+
+@dataclass(slots=True)
+class CtTable:
+    """One conntrack table. ``read`` streams it as (keys, values) byte matrices, each valid until the next.
+
+    ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
+    source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
+    ``live`` is the map behind a live table, open read-only. ``seen`` wants to know how many more
+    entries were read, of who reads the map past ``read``.
+    """
+
+    name: str
+    family: int
+    layout: Layout
+    read: Callable[[], Iterator[Rows]]
+    layout_evidence: str = "assumed"
+    node: str | None = None
+    absent: frozenset[str] = frozenset()
+    raw: bool = True
+    max_entries: int | None = None
+    count: int | None = None
+    clock: Clock = field(default_factory=Clock)
+    now: int | None = None
+    live: Map | None = None
+    seen: Callable[[int], None] | None = None
+
+    def context(self) -> TableContext:
+        """What a filter must know about this table."""
+        return TableContext(self.family, self.layout, self.clock, self.now, self.name, self.node, self.absent)
+
+    def columns(self) -> Iterator[CtColumns]:
+        """The table batch by batch; each batch is valid until the next."""
+        from ctctl.decode.columns import CtColumns
+
+        for keys, values in self.read():
+            yield CtColumns(keys, values, self.layout)
+
+
+@dataclass(slots=True)
+class Listings:
+    """The other tables of one node, as far as the source shows them."""
+
+    services: list[ServiceSlot] = field(default_factory=list)
+    backends: list[Backend] = field(default_factory=list)
+    rev_nats: list[RevNat] = field(default_factory=list)
+    source_ranges: list[SourceRange] = field(default_factory=list)
+    maglev: list[MaglevTable] = field(default_factory=list)
+    nat: list[NatEntry] = field(default_factory=list)
+    ipcache: list[IpcacheRecord] = field(default_factory=list)
+    endpoints: list[EndpointRecord] = field(default_factory=list)
+    #: names of addresses (pods, services) where the source knows them
+    names: dict[str, str] = field(default_factory=dict)
+
+    def extend(self, other: Listings) -> None:
+        """Add what another listing of the same node shows: each record once, gaps filled from either."""
+        self.services = _merged(self.services, other.services, "addr", "port", "proto", "scope", "slot")
+        self.backends = _merged(self.backends, other.backends, "backend_id")
+        self.nat = _merged(self.nat, other.nat, "tuple", "direction", "related")
+        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints"):
+            setattr(self, name, list(dict.fromkeys([*getattr(self, name), *getattr(other, name)])))
+        self.names.update(other.names)
+
+
+Record = TypeVar("Record", bound="DataclassInstance")
+
+
+def _merged(first: list[Record], second: list[Record], *key: str) -> list[Record]:
+    """Both lists with one record a key; what one lacks comes from the other."""
+    found: dict[tuple[object, ...], Record] = {}
+    for record in (*first, *second):
+        at = tuple(getattr(record, name) for name in key)
+        old = found.get(at)
+        if old is None:
+            found[at] = record
+            continue
+        gaps = [item.name for item in fields(old) if getattr(old, item.name) in (None, ())]
+        found[at] = replace(old, **{name: getattr(record, name) for name in gaps})
+    return list(found.values())
+
+
+@dataclass(slots=True)
+class Source:
+    """Tables from one place. A context manager: live maps are closed with it.
+
+    ``notes`` are things the user should know (a clock that was assumed); ``partial`` says what is
+    missing: not empty means exit code 5 after what was good has been shown. ``foreign``: another
+    program owns the tables.
+    """
+
+    description: str
+    tables: list[CtTable] = field(default_factory=list)
+    listings: Callable[[str | None], Listings] = lambda _node: Listings()
+    notes: list[str] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    foreign: bool = False
+    directory: str | None = None
+    #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
+    partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
+    nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
+    #: it holds conntrack tables, be they empty (a list of services does not)
+    has_ct: bool = True
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    def nodes(self) -> list[str]:
+        """Names of the nodes the tables are of, where the source has names."""
+        return sorted({table.node for table in self.tables if table.node is not None})
+
+    def some(self, node: str | None, *kinds: str) -> Listings:
+        """At least these kinds of listings (attributes of ``Listings``) of a node."""
+        return self.listings(node) if self.partly is None else self.partly(node, kinds)
+
+    def find_nat(self, flows: Iterable[FlowTuple], node: str | None = None) -> list[NatEntry]:
+        """SNAT entries whose tuple, as packets have it, is one of ``flows``."""
+        if self.nat_of is not None:
+            return self.nat_of(flows)
+        wanted = set(flows)
+        return [entry for entry in self.listings(node).nat if entry.tuple in wanted]
+
+    def close(self) -> None:
+        """Close live maps and temporary files."""
+        self.resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the user said about a source: node, table, layout, clock and time."""
+
+    node: str | None = None
+    map: str | None = None
+    layout: Layout | None = None
+    clock: Clock | None = None
+    now: int | None = None
+
+
+class NoTableError(CtctlError):
+    """A source has no conntrack table at all."""

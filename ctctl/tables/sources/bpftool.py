@@ -1,0 +1,245 @@
+"""``bpftool map dump`` of conntrack and SNAT tables: JSON (with or without BTF), plain with BTF, hex.
+
+In JSON the raw key and value stand beside what BTF makes of them, so they are used. Plain output
+with BTF has only the latter: integers are raw memory, bit fields are bare hex numbers (so it is no
+JSON), and IPv6 addresses are unions, of which ``addr`` holds the octets.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Collection
+from typing import Any
+
+from ctctl.decode import services
+from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, VALUE_SIZE, layout_of_fields, table_name
+from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
+from ctctl.decode.nat import decode_nat
+from ctctl.errors import DecodeError
+from ctctl.model.entry import Layout
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.stream import EndedEarlyError, Reader, json_array, lines
+
+_BARE_HEX = re.compile(r":\s*(0x[0-9a-fA-F]+)(?=\s*[,}\r\n]|$)")
+_HEX_LINE = re.compile(r"(?:[0-9a-f]{2}(?:\s+|$))+")
+_CT = struct.Struct("<QQQQIHHHBBIII")
+# Bit fields from bit 0, by their names in any version (bit 2, 9 and 11 changed theirs).
+_BITS = (
+    ("rx_closing", 0, 1),
+    ("tx_closing", 1, 1),
+    ("lb_loopback", 3, 1),
+    ("seen_non_syn", 4, 1),
+    ("node_port", 5, 1),
+    ("proxy_redirect", 6, 1),
+    ("from_l7lb", 8, 1),
+    ("from_tunnel", 10, 1),
+)
+# The bit fields whose names moved: (names in order of the fields without a fixed place) by their place.
+_MOVED = {"nat46": (2, 1), "nat64": (2, 1), "dsr": (7, 1), "dsr_internal": (7, 1), "auth_required": (9, 1)}
+
+
+def read_json(stream: Reader, dump: Dump, hint: str) -> None:
+    """``-j`` and ``-p``. ``hint`` is the file's name: the content does not say which table it is."""
+    _read(json_array(stream), dump, hint)
+
+
+def read_plain(stream: Reader, dump: Dump, hint: str) -> None:
+    """Plain output of a map with BTF."""
+    _read(json_array(stream, lambda text: _BARE_HEX.sub(r': "\1"', text)), dump, hint)
+
+
+def _read(items: Any, dump: Dump, hint: str) -> None:
+    try:
+        for item in items:
+            if not isinstance(item, dict) or "key" not in item or "value" not in item:
+                raise DecodeError("an element has no key and value")
+            _add(dump, hint, item)
+    except EndedEarlyError as error:
+        dump.partial.append(str(error))
+
+
+def _add(dump: Dump, hint: str, item: dict[str, Any]) -> None:
+    key, value = item["key"], item["value"]
+    formatted = item.get("formatted")
+    names: Collection[str] | None = None
+    try:
+        if isinstance(key, list) and isinstance(value, list):
+            raw = _octets(key), _octets(value)
+            if isinstance(formatted, dict):
+                names = _names(formatted["value"])
+        elif isinstance(key, dict) and isinstance(value, dict):
+            if "daddr" not in key or "nexthdr" not in key:
+                return
+            names = _names(value)
+            raw = _key_of(key), _value_of(value)
+        else:
+            return
+    except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
+        raise DecodeError(f"an element is no table record: {error}") from error
+    add_raw(dump, hint, *raw, names)
+
+
+def _octets(words: list[Any]) -> bytes:
+    return bytes(int(word, 16) if isinstance(word, str) else word for word in words)
+
+
+def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[str] | None = None) -> None:
+    """One record by its sizes: conntrack, SNAT, or a table whose name ``hint`` contains. Others are left out.
+
+    ``names`` are the BTF field names of the value, where known. Raises DecodeError.
+    """
+    families = {size: family for family, size in KEY_SIZE.items()}
+    family = families.get(len(key))
+    if family is not None and len(value) == VALUE_SIZE and "snat" not in hint and not _is_nat(names):
+        layout = layout_of_fields(names) if names is not None else None
+        name = next((name for name in TABLE_NAMES if name in hint), None) or table_name(family, key[-2])
+        table = dump.table(name, family)
+        if not len(table) and layout is not None:
+            table.layout, table.evidence = layout, "BTF"
+        table.add(key, value)
+    elif family is not None and len(value) == NAT_SIZE[family]:
+        dump.listings.nat.append(decode_nat(key, value, f"cilium_snat_v{family}_external"))
+    else:
+        _add_other(dump, hint, key, value)
+
+
+def _is_nat(names: Collection[str] | None) -> bool:
+    """An IPv6 SNAT value has the size of a conntrack one: only names (or the file's name) tell."""
+    return names is not None and "created" in names
+
+
+def _add_other(dump: Dump, hint: str, key: bytes, value: bytes) -> None:
+    for part, kind, decode in (
+        ("_services_v2", "services", services.decode_service),
+        ("_backends_v3", "backends", services.decode_backend),
+        ("_reverse_nat", "rev_nats", services.decode_rev_nat),
+        ("_source_range", "source_ranges", services.decode_source_range),
+        ("cilium_ipcache", "ipcache", services.decode_ipcache),
+        ("cilium_lxc", "endpoints", services.decode_endpoint),
+    ):
+        if part in hint:
+            getattr(dump.listings, kind).append(decode(key, value))
+            return
+
+
+def _names(value: Any) -> set[str]:
+    found: set[str] = set()
+    if isinstance(value, dict):
+        for name, part in value.items():
+            found.add(name)
+            found |= _names(part)
+    return found
+
+
+def _number(value: Any) -> int:
+    return int(value, 0) if isinstance(value, str) else int(value)
+
+
+def _address(value: Any) -> bytes:
+    """A raw word, or the octets of a union."""
+    if isinstance(value, dict):
+        octets = value.get("addr")
+        if not isinstance(octets, list) or len(octets) != 16:
+            raise DecodeError("an address has no octets")
+        return bytes(octets)
+    return _number(value).to_bytes(4, "little")
+
+
+def _key_of(key: dict[str, Any]) -> bytes:
+    ports = struct.pack("<HHBB", *(_number(key[name]) for name in ("dport", "sport", "nexthdr", "flags")))
+    return _address(key["daddr"]) + _address(key["saddr"]) + ports
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Members of anonymous structs and unions lifted to their parent."""
+    flat: dict[str, Any] = {}
+    for name, part in value.items():
+        if isinstance(part, dict) and name in ("", "common", "nat_info"):
+            flat.update(_flat(part))
+        else:
+            flat[name] = part
+    return flat
+
+
+def _value_of(value: dict[str, Any]) -> bytes:
+    flat = _flat(value)
+    if "created" in flat:
+        return _nat_value(flat)
+    layout = layout_of_fields(flat)
+    if layout is Layout.V1_15:
+        head = [flat.get(name, 0) for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")]
+    else:
+        head = [flat.get(name, 0) for name in ("reserved0", "backend_id", "packets", "bytes")]
+    word40 = flat.get("ifindex", flat.get("reserved4", flat.get("nat_port", 0)))
+    tail = [flat[name] for name in ("tx_flags_seen", "rx_flags_seen", "src_sec_id", "last_tx_report", "last_rx_report")]
+    rev_nat = _number(flat["rev_nat_index"])
+    numbers = [*map(_number, head), _number(flat["lifetime"]), _bits(flat), rev_nat, _number(word40)]
+    return _CT.pack(*numbers, *map(_number, tail))
+
+
+def _bits(flat: dict[str, Any]) -> int:
+    """The flag word from its bit fields; the reserved ones stand in the order of their numbers."""
+    word = sum((_number(flat.get(name, 0)) & 1) << bit for name, bit, _ in _BITS)
+    for name, (bit, width) in _MOVED.items():
+        word |= (_number(flat.get(name, 0)) & (1 << width) - 1) << bit
+    free = [place for place in ((2, 1), (9, 1), (11, 5)) if not any(n in flat and _MOVED[n] == place for n in _MOVED)]
+    reserved = sorted(
+        name for name in flat if re.fullmatch(r"reserved\d*", name) and name not in ("reserved0", "reserved4")
+    )
+    if "reserved" in reserved:  # up to 1.15 the last one has no number
+        reserved.remove("reserved")
+        reserved.append("reserved")
+    for name, (bit, width) in zip(reserved, free, strict=False):
+        word |= (_number(flat[name]) & (1 << width) - 1) << bit
+    return word
+
+
+def _nat_value(flat: dict[str, Any]) -> bytes:
+    head = struct.pack("<QQQQ", *(_number(flat.get(name, 0)) for name in ("created", "needs_ct", "pad1", "pad2")))
+    address = next(flat[name] for name in ("address", "to_saddr", "to_daddr") if name in flat)
+    port = next(flat[name] for name in ("port", "to_sport", "to_dport") if name in flat)
+    raw = _address(address)
+    return head + raw + struct.pack("<H", _number(port)) + bytes(2 if len(raw) == 4 else 6)
+
+
+def read_hex(stream: Reader, dump: Dump, hint: str) -> None:
+    """Plain output of a map without BTF: ``key:`` and ``value:`` in hex, then ``Found N elements``."""
+    parts: dict[str, bytearray] = {"key": bytearray(), "value": bytearray()}
+    into, count = "", 0
+
+    def flush() -> int:
+        if parts["key"]:
+            if parts["value"]:
+                add_raw(dump, hint, bytes(parts["key"]), bytes(parts["value"]))
+            parts["key"], parts["value"] = bytearray(), bytearray()
+            return 1
+        return 0
+
+    found: int | None = None
+    for line in lines(stream):
+        text = line.strip()
+        label, colon, rest = text.partition(":")
+        if colon and label in parts:
+            if label == "key":
+                count += flush()
+            into, text = label, rest.partition("value:")[0].strip()
+            if rest.partition("value:")[1]:
+                parts["key"] += bytes.fromhex(text)
+                into, text = "value", rest.partition("value:")[2].strip()
+        if match := re.match(r"Found (\d+) elements?", text):
+            found = int(match[1])
+        elif text and into and _HEX_LINE.fullmatch(text):
+            parts[into] += bytes.fromhex(text)
+            if len(parts[into]) > 4096:
+                raise DecodeError("a record of more than 4096 bytes")
+        elif text:
+            raise DecodeError(f"not a bpftool dump: {text[:60]!r}")
+    try:
+        count += flush()
+    except DecodeError as error:
+        dump.partial.append(f"the last record is cut off: {error}")
+    if found is None:
+        dump.partial.append("the dump does not end with its number of elements: it is cut off")
+    elif found != count:
+        dump.partial.append(f"the dump says {found} elements, it has {count}")

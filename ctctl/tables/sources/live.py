@@ -1,0 +1,348 @@
+"""Pinned tables of this machine: our own nodes', a live Cilium's, or any directory or pin.
+
+Maps are opened read-only and nothing is ever mounted or written. Our own nodes count in seconds of
+CLOCK_MONOTONIC; another program's clock is found by evidence.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctctl.abi.check import check_entry
+from ctctl.decode import services
+from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, TUPLE_IN, VALUE_SIZE, layout_of_fields
+from ctctl.decode.nat import decode_nat, encode_nat_key
+from ctctl.errors import KernelError, NotFoundError, PermissionDenied, UsageError
+from ctctl.kernel import bpffs
+from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
+from ctctl.kernel.map import Map, MapType
+from ctctl.kernel.map_types import map_types
+from ctctl.model.clock import Clock
+from ctctl.model.entry import Layout
+from ctctl.model.nat import NatEntry
+from ctctl.model.service import MaglevTable
+from ctctl.model.suggest import unknown_name
+from ctctl.model.tuples import FlowTuple
+from ctctl.tables.sources.base import CtTable, Listings, NoTableError, Source, SourceOptions
+from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
+
+if TYPE_CHECKING:
+    from ctctl.decode.columns import CtColumns
+    from ctctl.tables.sources.base import Rows
+
+OWN_ROOT = "ctctl"
+CILIUM_DIRECTORY = Path("tc/globals")
+PER_CLUSTER = "cilium_per_cluster_ct_"
+_HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
+_SAMPLE = 128
+#: A table in use has a report this recent: then ktime needs no comparison with jiffies.
+_RECENT_S = 86400
+_REPORTS, _REPORTS_AT = struct.Struct("<II"), 48
+#: Entries a batch: what numpy works on fits a CPU's cache, and calls are few.
+BATCH = 8192
+
+
+def bpffs_roots() -> list[Path]:
+    """Mount points of every bpffs, the usual one first."""
+    roots = bpffs.mounts()
+    return sorted(dict.fromkeys(roots), key=lambda root: root != bpffs.DEFAULT_ROOT)
+
+
+def own_nodes() -> dict[str, Path]:
+    """Directories of the nodes that ctctl loaded, by node name."""
+    found: dict[str, Path] = {}
+    for root in bpffs_roots():
+        for directory in _listing(root / OWN_ROOT):
+            name = directory.name.replace("%2E", ".").replace("%25", "%")
+            if (directory / TABLE_NAMES[0]).exists():
+                found.setdefault(name, directory)
+    return found
+
+
+def _listing(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except PermissionError:
+        raise PermissionDenied(f"cannot look into {directory}: needs root") from None
+    except OSError:
+        return []
+
+
+def open_default(options: SourceOptions) -> Source:
+    """The loaded node (``options.node`` when several), else a live Cilium's tables.
+
+    Raises NotFoundError where there is neither, UsageError where a node must be named.
+    """
+    nodes = own_nodes()
+    if options.node is not None:
+        if options.node not in nodes:
+            hint = (
+                unknown_name("node", options.node, nodes) if nodes else f"no node is loaded, {options.node!r} neither"
+            )
+            raise NotFoundError(hint)
+        return open_directory(nodes[options.node], options)
+    if len(nodes) == 1:
+        return open_directory(next(iter(nodes.values())), options)
+    if nodes:
+        raise UsageError(f"several nodes are loaded: {', '.join(nodes)}; choose one with --node")
+    for root in bpffs_roots():
+        if any((root / CILIUM_DIRECTORY / name).exists() for name in TABLE_NAMES):
+            return open_directory(root / CILIUM_DIRECTORY, options)
+    if not bpffs_roots():
+        raise NotFoundError("no table: no BPF file system is mounted here; load a node or name a source with --from")
+    raise NotFoundError("no table: no ctctl node is loaded and no Cilium is running; name a source with --from")
+
+
+def node_of(directory: Path) -> str | None:
+    """The node's name if the directory is one of ours."""
+    if directory.parent.name != OWN_ROOT:
+        return None
+    return directory.name.replace("%2E", ".").replace("%25", "%")
+
+
+def open_directory(directory: Path, options: SourceOptions) -> Source:
+    """All conntrack tables pinned in a directory. Raises NoTableError if there is none, KernelError."""
+    node = node_of(directory)
+    source = Source(f"{directory}", directory=str(directory), foreign=node is None)
+    try:
+        for path in _listing(directory):
+            if path.name in TABLE_NAMES or path.name.startswith(PER_CLUSTER):
+                _add_pin(source, path, node)
+        source.tables.sort(key=lambda table: _order(table.name))
+        if not source.tables:
+            raise NoTableError(f"{directory}: {'; '.join(source.partial) or 'no conntrack table is pinned there'}")
+        finish(source, options)
+    except BaseException:
+        source.close()
+        raise
+    _offer_listings(source, directory)
+    return source
+
+
+def open_pin(path: Path, options: SourceOptions) -> Source:
+    """One pinned map. Raises NoTableError if it is no conntrack table, KernelError."""
+    node = node_of(path.parent)
+    source = Source(str(path), directory=str(path.parent), foreign=node is None)
+    try:
+        _add_pin(source, path, node)
+        if not source.tables:
+            raise NoTableError(f"{path.parent}: {source.partial[0]}")
+        finish(source, options)
+    except BaseException:
+        source.close()
+        raise
+    _offer_listings(source, path.parent)
+    return source
+
+
+def _offer_listings(source: Source, directory: Path) -> None:
+    source.listings = lambda _node: read_listings(directory)
+    source.partly = lambda _node, kinds: read_listings(directory, kinds)
+    source.nat_of = lambda flows: find_nat(directory, flows)
+
+
+def find_nat(directory: Path, flows: Iterable[FlowTuple]) -> list[NatEntry]:
+    """The SNAT entries of packets, looked up one by one: the table can be big."""
+    found: list[NatEntry] = []
+    wanted = list(flows)
+    for name, family in (("cilium_snat_v4_external", 4), ("cilium_snat_v6_external", 6)):
+        keys = [encode_nat_key(flow, flags) for flow in wanted if flow.src.version == family for flags in (0, TUPLE_IN)]
+        if not keys:
+            continue
+        try:
+            with Map.open_pinned(directory / name, read_only=True) as table:
+                pairs = ((key, table.lookup(key)) for key in keys)
+                found += [decode_nat(key, value, name) for key, value in pairs if value is not None]
+        except NotFoundError:
+            continue
+    return found
+
+
+def _order(name: str) -> tuple[int, str]:
+    return (TABLE_NAMES.index(name), "") if name in TABLE_NAMES else (len(TABLE_NAMES), name)
+
+
+def _add_pin(source: Source, path: Path, node: str | None) -> None:
+    opened = source.resources.enter_context(Map.open_pinned(path, read_only=True))
+    if opened.info.type not in (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS):
+        _add_map(source, opened, path.name, node)
+        return
+    for key, value in opened.items():
+        try:
+            inner = source.resources.enter_context(Map.from_id(int.from_bytes(value, "little")))
+        except NotFoundError:
+            source.notes.append(f"{path.name}: the table of cluster {int.from_bytes(key, 'little')} went away")
+            continue
+        _add_map(source, inner, f"{path.name}[{int.from_bytes(key, 'little')}]", node)
+
+
+def _add_map(source: Source, table: Map, name: str, node: str | None) -> None:
+    info = table.info
+    family = {size: family for family, size in KEY_SIZE.items()}.get(info.key_size)
+    if family is None or info.value_size != VALUE_SIZE or info.type not in _HASHES:
+        source.partial.append(
+            f"{name} is not a conntrack table: a map of type {info.type} with keys of {info.key_size} and values of"
+            f" {info.value_size} bytes, where a hash with 14 or 38 and {VALUE_SIZE} is expected"
+        )
+        return
+    layout, evidence = layout_of(table)
+    source.tables.append(
+        CtTable(
+            name=name,
+            family=family,
+            layout=layout,
+            layout_evidence=evidence,
+            read=lambda: read_map(table),
+            node=node,
+            max_entries=info.max_entries,
+            live=table,
+        )
+    )
+
+
+def layout_of(table: Map) -> tuple[Layout, str]:
+    """Layout and evidence: by the BTF of the map's value, else assumed to be 1.16.
+
+    Raises LayoutError, naming the first field that differs, for BTF that fits no known layout.
+    """
+    types = map_types(table)
+    if types is None or not types.value_type_id:
+        return Layout.V1_16, "assumed"
+    layout = layout_of_fields(types.value_fields)
+    check_entry(types.btf, types.value_type_id, layout or Layout.V1_16, what=f"{table.name}: value")
+    return (layout, "BTF") if layout is not None else (Layout.V1_16, "assumed")
+
+
+def read_map(table: Map) -> Iterator[Rows]:
+    """A live map batch by batch."""
+    for batch in table.batches(BATCH):
+        yield batch.keys, batch.values
+
+
+def read_at(table: CtTable, cursor: int | None) -> tuple[CtColumns | None, int]:
+    """The batch of a live table at a cursor (None: the first) and the next cursor; no batch at the end.
+
+    The cursor of hash tables is the index of the next bucket. Raises KernelError, also if it does not advance.
+    """
+    from ctctl.decode.columns import CtColumns
+    from ctctl.kernel.map_batch import BatchReader
+
+    assert table.live is not None
+    reader = BatchReader(table.live, BATCH, reuse=False, delete=False, start=cursor)
+    batch = next(reader.run(), None)
+    if batch is None:
+        return None, 0
+    if reader.position <= (cursor or 0):
+        raise KernelError("read map", table.name, errno.ELOOP, "the kernel's cursor does not advance")
+    return CtColumns(batch.keys, batch.values, table.layout), reader.position
+
+
+def finish(source: Source, options: SourceOptions) -> None:
+    """Apply ``--map``, ``--layout``, ``--clock`` and ``--now``; find clocks; note what was assumed."""
+    if options.map is not None:
+        known = [table.name for table in source.tables]
+        source.tables = [table for table in source.tables if table.name == options.map]
+        if not source.tables:
+            raise NotFoundError(unknown_name("table", options.map, known))
+    assumed = False
+    for table in source.tables:
+        if table.layout_evidence == "assumed":
+            assumed = options.layout is None
+            table.layout = options.layout or table.layout
+            table.layout_evidence = "--layout" if options.layout else "assumed"
+    if assumed:
+        source.notes.append("no type information (BTF): layout 1.16 assumed; choose with --layout")
+    clock, now = _clock(source, options)
+    for table in source.tables:
+        table.clock, table.now = clock, options.now if options.now is not None else now
+
+
+def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
+    if options.clock is None and not source.foreign:
+        return Clock(None, "ktime: ctctl's own node"), monotonic_s()
+    clock = options.clock or agent_clock()
+    if clock is not None:
+        return clock, monotonic_s() if clock.hz is None else jiffies_units()
+    reports = [report for table in source.tables for report in _reports(table)]
+    if not any(reports):
+        return Clock(None, "ktime assumed: no entry tells"), monotonic_s()
+    found = clock_by_reports(reports, monotonic_s(), None, None)
+    if found is None or found[0].seconds(found[1]) - max(reports) > _RECENT_S:
+        # Reports that ktime explains badly: see whether jiffies do better. Finding HZ takes a moment.
+        jiffies_now = jiffies_units()
+        found = clock_by_reports(reports, monotonic_s(), jiffies_now, kernel_hz() if jiffies_now else None)
+    if found is None:
+        source.notes.append("clock unknown: report times fit neither ktime nor jiffies; ktime assumed")
+        return Clock(None, "assumed"), monotonic_s()
+    source.notes.append(f"clock: {found[0].evidence}")
+    return found
+
+
+def _reports(table: CtTable) -> Iterator[int]:
+    """The report times of a sample of the table, read without numpy: it is all that some commands need."""
+    if table.live is not None:
+        for _, value in islice(table.live.items(), _SAMPLE):
+            yield from _REPORTS.unpack_from(value, _REPORTS_AT)
+
+
+_LISTINGS = {
+    "services": ("cilium_lb4_services_v2", "cilium_lb6_services_v2"),
+    "backends": ("cilium_lb4_backends_v3", "cilium_lb6_backends_v3"),
+    "rev_nats": ("cilium_lb4_reverse_nat", "cilium_lb6_reverse_nat"),
+    "source_ranges": ("cilium_lb4_source_range", "cilium_lb6_source_range"),
+    "ipcache": ("cilium_ipcache", "cilium_ipcache_v2"),
+    "endpoints": ("cilium_lxc",),
+    "nat": ("cilium_snat_v4_external", "cilium_snat_v6_external"),
+    "maglev": ("cilium_lb4_maglev", "cilium_lb6_maglev"),
+}
+_DECODERS: dict[str, Callable[[bytes, bytes], object]] = {
+    "services": services.decode_service,
+    "backends": services.decode_backend,
+    "rev_nats": services.decode_rev_nat,
+    "source_ranges": services.decode_source_range,
+    "ipcache": services.decode_ipcache,
+    "endpoints": services.decode_endpoint,
+}
+
+
+def read_listings(directory: Path, kinds: tuple[str, ...] = tuple(_LISTINGS)) -> Listings:
+    """The other tables pinned beside the conntrack ones. A missing table is an empty list."""
+    found = Listings()
+    for kind in kinds:
+        for name in _LISTINGS[kind]:
+            try:
+                with Map.open_pinned(directory / name, read_only=True) as table:
+                    _read_listing(found, kind, name, table)
+            except NotFoundError:
+                continue
+            except KernelError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                    raise
+    return found
+
+
+def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:
+    if kind == "nat":
+        for batch in table.batches(BATCH):
+            pairs = zip(map(bytes, batch.keys), map(bytes, batch.values), strict=True)
+            found.nat.extend(decode_nat(key, value, name) for key, value in pairs)
+    elif kind == "maglev":
+        found.maglev.extend(_maglev(table, 6 if "lb6" in name else 4))
+    else:
+        getattr(found, kind).extend(_DECODERS[kind](key, value) for key, value in table.items())
+
+
+def _maglev(table: Map, family: int) -> Iterator[MaglevTable]:
+    for key, value in table.items():
+        try:
+            with Map.from_id(int.from_bytes(value, "little")) as inner:
+                raw = inner.lookup(bytes(4)) or b""
+        except NotFoundError:
+            continue
+        ids = tuple(int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4))
+        yield MaglevTable(int.from_bytes(key, "big"), family, ids)

@@ -1,0 +1,136 @@
+"""The kernel's own connection tracking (nf_conntrack) through netlink, as a table of the same form.
+
+Kernel states become flag bits, so that filters, states and statistics mean the same: a TCP connection
+that has seen an answer has SeenNonSyn, one that is closing has a closing bit, one in TIME_WAIT or CLOSE
+both. What nf_conntrack does not have (identities, TCP flags, interfaces) is absent. Counters are per
+direction, as in layout 1.15: rx is the original direction, tx the reply's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from ctctl.decode.ct import encode_key
+from ctctl.errors import CtctlError, PermissionDenied, UnsupportedError
+from ctctl.kernel.clock import monotonic_s
+from ctctl.model.clock import Clock
+from ctctl.model.entry import CtFlags, Layout
+from ctctl.model.nat import NatEntry
+from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.tables.sources.base import Listings, Source, SourceOptions
+from ctctl.tables.sources.dump import Collected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ABSENT = frozenset({"ifindex", "backend_id", "packets", "bytes"})
+_VALUE = struct.Struct("<QQQQIHHHBBIII")
+_BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
+_SEEN = int(CtFlags.SeenNonSyn)
+#: enum tcp_conntrack (linux/netfilter/nf_conntrack_tcp.h) as flag bits.
+TCP_STATES = {1: 0, 2: 0, 3: _SEEN, 4: _SEEN | 1, 5: _SEEN | 1, 6: _SEEN | 1, 7: _SEEN | _BOTH, 8: _SEEN | _BOTH, 9: 0}
+#: IPS_SEEN_REPLY (linux/netfilter/nf_conntrack_common.h)
+_SEEN_REPLY = 1 << 1
+
+
+def open_nf(options: SourceOptions) -> Source:
+    """nf_conntrack of this network namespace. Raises PermissionDenied, UnsupportedError."""
+    now = options.now if options.now is not None else monotonic_s()
+    source = Source("nf_conntrack")
+    listings = Listings()
+    tables = {4: _table(4), 6: _table(6)}
+    for attributes in _dump():
+        record = record_of(attributes, now)
+        if record is None:
+            continue
+        family, key, value, nat = record
+        tables[family].add(key, value)
+        if nat is not None:
+            listings.nat.append(nat)
+    clock = Clock(None, "ktime: the kernel tells the time left")
+    source.tables = [table.table(None, clock, now) for table in tables.values()]
+    source.listings = lambda _node: listings
+    from ctctl.tables.sources.files import apply_options
+
+    apply_options(source, SourceOptions(map=options.map))
+    return source
+
+
+def _table(family: int) -> Collected:
+    return Collected(f"nf_conntrack{family}", family, Layout.V1_15, "nf_conntrack", raw=False, absent=ABSENT)
+
+
+def _dump() -> Iterator[Mapping[str, Any]]:
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
+
+    try:
+        socket = NFCTSocket()
+    except OSError as error:
+        raise UnsupportedError(f"nf_conntrack: no netlink socket: {error.strerror}") from error
+    with socket:
+        try:
+            for message in socket.dump():
+                yield attributes_of(message)
+        except NetlinkError as error:
+            if error.code in (1, 13):
+                raise PermissionDenied("nf_conntrack: needs CAP_NET_ADMIN") from error
+            raise UnsupportedError(f"nf_conntrack: this kernel does not offer it ({error})") from error
+        except OSError as error:
+            raise UnsupportedError(f"nf_conntrack: {error}") from error
+
+
+def attributes_of(message: Any) -> dict[str, Any]:
+    """A netlink message's attributes, nested ones as dicts."""
+    found: dict[str, Any] = {}
+    for name, value in message["attrs"]:
+        found[name] = attributes_of(value) if hasattr(value, "get") and "attrs" in value else value
+    return found
+
+
+def _flow(tuple_: Mapping[str, Any]) -> FlowTuple:
+    ip, proto = tuple_["CTA_TUPLE_IP"], tuple_["CTA_TUPLE_PROTO"]
+    version = "V4" if "CTA_IP_V4_SRC" in ip else "V6"
+    src, dst = ip_address(ip[f"CTA_IP_{version}_SRC"]), ip_address(ip[f"CTA_IP_{version}_DST"])
+    if "CTA_PROTO_ICMP_ID" in proto or "CTA_PROTO_ICMPV6_ID" in proto:
+        ident = proto.get("CTA_PROTO_ICMP_ID", proto.get("CTA_PROTO_ICMPV6_ID", 0))
+        return FlowTuple(proto["CTA_PROTO_NUM"], src, ident, dst, 0)
+    ports = proto.get("CTA_PROTO_SRC_PORT", 0), proto.get("CTA_PROTO_DST_PORT", 0)
+    return FlowTuple(proto["CTA_PROTO_NUM"], src, ports[0], dst, ports[1])
+
+
+def _counters(attributes: Mapping[str, Any], side: str) -> tuple[int, int]:
+    counters = attributes.get(f"CTA_COUNTERS_{side}") or {}
+    return int(counters.get("CTA_COUNTERS_PACKETS", 0)), int(counters.get("CTA_COUNTERS_BYTES", 0))
+
+
+def record_of(attributes: Mapping[str, Any], now: int) -> tuple[int, bytes, bytes, NatEntry | None] | None:
+    """(family, key, value, translation if there is one) of one connection; None if it cannot be shown."""
+    try:
+        flow, reply = _flow(attributes["CTA_TUPLE_ORIG"]), _flow(attributes["CTA_TUPLE_REPLY"])
+        key = encode_key(flow, 0)
+    except (KeyError, ValueError, struct.error, CtctlError):
+        return None
+    info = attributes.get("CTA_PROTOINFO") or {}
+    tcp = info.get("CTA_PROTOINFO_TCP") or {}
+    if "CTA_PROTOINFO_TCP_STATE" in tcp:
+        flags = TCP_STATES.get(int(tcp["CTA_PROTOINFO_TCP_STATE"]), 0)
+    else:
+        flags = _SEEN if int(attributes.get("CTA_STATUS", 0)) & _SEEN_REPLY else 0
+    lifetime = now + int(attributes.get("CTA_TIMEOUT", 0))
+    rx, tx = _counters(attributes, "ORIG"), _counters(attributes, "REPLY")
+    value = _VALUE.pack(*rx, *tx, lifetime, flags, 0, 0, 0, 0, 0, 0, 0)
+    return flow.src.version, key, value, _translation(flow, reply)
+
+
+def _translation(flow: FlowTuple, reply: FlowTuple) -> NatEntry | None:
+    """What the replies' tuple shows was rewritten: the source (SRC), else the destination (DST)."""
+    if flow.proto in (1, 58) or reply == flow.reversed():
+        return None
+    source_changed = (reply.dst, reply.dst_port) != (flow.src, flow.src_port)
+    to_addr, to_port = (reply.dst, reply.dst_port) if source_changed else (reply.src, reply.src_port)
+    xlate = "SRC" if source_changed else "DST"
+    return NatEntry("nf_conntrack", flow, Direction.OUT, False, xlate, to_addr, to_port)

@@ -1,0 +1,186 @@
+"""Follow a flow through the hooks of loaded nodes, live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from ctctl.abi import layouts
+from ctctl.errors import NotFoundError
+from ctctl.events.stream import EventStream, KernelFilter
+from ctctl.kernel.map import Map
+from ctctl.model.event import HookEvent, Verdict
+from ctctl.model.tuples import FlowTuple
+from ctctl.node.paths import DEFAULT_BPFFS, choose_node, list_nodes
+from ctctl.packet.text import FlowSpec
+from ctctl.trace.story import StoryBook, TracedEvent, canonical
+
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """What to follow and for how long. ``flow`` None: everything that ``accept`` lets through.
+
+    ``count`` counts events, ``duration_s`` seconds; None is no limit.
+    """
+
+    flow: FlowSpec | None = None
+    nodes: tuple[str, ...] = ()
+    count: int | None = None
+    duration_s: float | None = None
+    accept: Callable[[HookEvent, int], bool] | None = None
+
+
+@dataclass(slots=True)
+class LiveSummary:
+    """What a trace ended with. ``lost`` is by node."""
+
+    nodes: list[str]
+    events: int
+    connections: int
+    lost: dict[str, int]
+
+    @property
+    def lost_total(self) -> int:
+        return sum(self.lost.values())
+
+
+class LiveTrace:
+    """One live trace. Iterate ``events()``; ``summary`` is complete afterwards.
+
+    Raises as EventStream does.
+    """
+
+    def __init__(self, request: LiveRequest, *, bpffs: Path = DEFAULT_BPFFS) -> None:
+        self._request = request
+        self._bpffs = bpffs
+        self._story = StoryBook(request.flow)
+        self._followed: set[bytes] = set()
+        self._shown: dict[int, int] = {}
+        self.summary = LiveSummary([], 0, 0, {})
+        #: nanoseconds to add to an event's time to get the wall clock's (Unix time)
+        self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def events(
+        self,
+        on_ready: Callable[[Sequence[str]], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Generator[TracedEvent, None, None]:
+        """The flow's events in order of time. ``on_ready`` is called with the nodes once hooks report.
+
+        Ends when ``stop`` says so, with what had happened by then. However it ends, also by closing or by
+        an exception, the hooks fall silent again.
+        """
+        request = self._request
+        kernel_filter = kernel_filter_for(request.flow, request.nodes, self._bpffs)
+        deadline = None if request.duration_s is None else time.monotonic() + request.duration_s
+        with EventStream(request.nodes, kernel_filter, bpffs=self._bpffs) as stream:
+            self.summary.nodes = stream.nodes
+            if on_ready is not None:
+                on_ready(stream.nodes)
+            try:
+                yield from self._run(stream, deadline, stop)
+            finally:
+                self.summary.connections = len(self._shown)
+                self.summary.lost = stream.lost()
+
+    def _run(self, stream: EventStream, deadline: float | None, stop: Callable[[], bool]) -> Iterator[TracedEvent]:
+        limit = self._request.count
+        last = False
+        while not last:
+            last = stop() or (deadline is not None and time.monotonic() >= deadline)
+            left = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
+            for event in stream.read(max(left, 0), last=last):
+                traced = self._admit(stream, event)
+                if traced is None:
+                    continue
+                self.summary.events += 1
+                yield traced
+                if self.summary.events == limit:
+                    return
+
+    def _admit(self, stream: EventStream, event: HookEvent) -> TracedEvent | None:
+        if not event.tuple_in.proto and event.verdict is not Verdict.DROP:
+            # A packet of no flow that the datapath let alone, e.g. Geneve between nodes at to_netdev.
+            return None
+        number = self._story.admit(event)
+        if number is None or (self._request.accept is not None and not self._request.accept(event, number)):
+            return None
+        if self._request.flow is not None and event.translated:
+            self._tell_all_nodes(stream, event.tuple_out)
+        # Numbers count what is shown: connections that the filter left out leave no gaps.
+        return TracedEvent(event, self._shown.setdefault(number, len(self._shown) + 1))
+
+    def _tell_all_nodes(self, stream: EventStream, flow: FlowTuple) -> None:
+        """A node that sees only the translated tuple cannot know that it belongs to the flow."""
+        key = follow_key(flow)
+        if key not in self._followed:
+            self._followed.add(key)
+            stream.follow(key)
+
+
+def follow_key(flow: FlowTuple) -> bytes:
+    """The key of ``ctctl_trace_follow`` for a packet's tuple: the lesser end as source, flags zero."""
+    proto, (low, high) = canonical(flow)
+    words = layouts.ipv4_ct_tuple(saddr=low[0], sport=low[1], daddr=high[0], dport=high[1], nexthdr=proto)
+    return bytes(words)
+
+
+def kernel_filter_for(flow: FlowSpec | None, nodes: Sequence[str], bpffs: Path = DEFAULT_BPFFS) -> KernelFilter | None:
+    """What the hooks of those nodes (none: all) compare for ``flow``; None: everything."""
+    if flow is None:
+        return None
+    return filter_of(flow, [choose_node(name, bpffs).dir for name in nodes or list_nodes(bpffs)])
+
+
+def filter_of(flow: FlowSpec, directories: Sequence[Path]) -> KernelFilter:
+    """What hooks or probes compare for ``flow``. ``directories`` are where service tables are pinned.
+
+    Behind a service the packets carry a backend's address, which a hook on another node cannot connect
+    to the VIP. Where one end is a service the hooks therefore compare the other end only, and the rest is
+    decided by translation as the events tell it.
+    """
+    exact = replace(KernelFilter.of(flow), near=not _may_be_translated_to(flow, directories))
+    for side in (0, 1):
+        network, other = flow.networks[side], flow.networks[1 - side]
+        if network is None or network.prefixlen != 32 or other is None:
+            continue
+        if _is_frontend(network, directories):
+            ends = (None, other) if side == 0 else (other, None)
+            ports = (0, flow.ports[1]) if side == 0 else (flow.ports[0], 0)
+            return replace(exact, networks=ends, ports=ports)
+    return exact
+
+
+def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
+    """Whether packets that have neither end's address can become the flow's: only one end is given, a backend."""
+    given = [network for network in flow.networks if network is not None]
+    if len(given) != 1:
+        return False
+    addresses = (
+        IPv4Address(layouts.lb4_backend.from_buffer_copy(value).address)
+        for directory in directories
+        for _, value in _records(directory / "cilium_lb4_backends_v3")
+    )
+    return any(address in given[0] for address in addresses)
+
+
+def _is_frontend(address: IPv4Network, directories: Sequence[Path]) -> bool:
+    wanted = address.network_address.packed
+    return any(
+        key[:4] == wanted for directory in directories for key, _ in _records(directory / "cilium_lb4_services_v2")
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """The records of a pinned table; none where it is not there."""
+    try:
+        table = Map.open_pinned(path, read_only=True)
+    except NotFoundError:
+        return
+    with table:
+        yield from table.items()

@@ -1,0 +1,91 @@
+"""Traces that are written whole, or in a form of their own: diagrams and captures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO, TextIO
+
+from ctctl.events.explain import explain
+from ctctl.model.event import Fragment, HookEvent
+from ctctl.packet.frame import build_frame
+from ctctl.packet.pcapng import PcapngWriter
+from ctctl.packet.spec import PacketSpec
+from ctctl.trace.sequence import Diagram, build
+
+
+class DiagramTrace:
+    """Collects events; ``finish`` writes the diagram. ``draw`` is ``mermaid`` or ``svg``."""
+
+    def __init__(self, stream: TextIO, draw: Callable[[Diagram], str]) -> None:
+        self._stream = stream
+        self._draw = draw
+        self._events: list[HookEvent] = []
+
+    def event(self, event: HookEvent, connection: int | None = None, frame: bytes | None = None) -> None:  # noqa: ARG002
+        """Take one event."""
+        self._events.append(event)
+
+    def finish(self) -> None:
+        """Write the diagram of everything that came."""
+        self._stream.write(self._draw(build(self._events)))
+        self._stream.flush()
+
+
+class CaptureTrace:
+    """A packet per event in a pcapng file, as it left the hook, with what the hook did as its comment.
+
+    A live event carries no packet: its headers are rebuilt from what the event says, and the comment
+    says so; the length is the real one.
+    """
+
+    def __init__(self, stream: BinaryIO, *, wall_offset_ns: int = 0) -> None:
+        self._writer = PcapngWriter(stream)
+        self._stream = stream
+        self._offset_ns = wall_offset_ns
+
+    def event(self, event: HookEvent, connection: int | None = None, frame: bytes | None = None) -> None:
+        """Write one event's packet."""
+        whole = frame if frame is not None else rebuilt(event)
+        device = event.device or f"ifindex{event.ifindex}"
+        self._writer.packet(
+            whole,
+            time_ns=event.time_ns + self._offset_ns,
+            interface=f"{event.node or 'node'}:{device}",
+            comment=capture_comment(event, connection, rebuilt_headers=frame is None),
+            original_length=event.packet_length if frame is None else 0,
+        )
+        self._stream.flush()
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+
+
+def capture_comment(event: HookEvent, connection: int | None, *, rebuilt_headers: bool) -> str:
+    """What a packet's comment says: hook, verdict, and why."""
+    lines = [f"{event.hook} {event.verdict}" + (f" {event.reason}" if event.reason else "")]
+    if connection is not None:
+        lines[0] += f", connection {connection}"
+    lines += explain(event)
+    if rebuilt_headers:
+        lines.append("(headers rebuilt from the event; the packet itself was not captured)")
+    return "\n".join(lines)
+
+
+def rebuilt(event: HookEvent) -> bytes:
+    """The headers that an event's packet had when it left the hook."""
+    flow = event.tuple_out
+    echo = event.icmp_type in {0, 8}
+    spec = PacketSpec(
+        flow.proto,
+        flow.src,  # type: ignore[arg-type]
+        flow.dst,  # type: ignore[arg-type]
+        src_port=flow.src_port,
+        dst_port=flow.dst_port,
+        tcp_flags=event.tcp_flags,
+        icmp_type=event.icmp_type,
+        icmp_code=event.icmp_code or 0,
+        ident=(flow.src_port or flow.dst_port) if echo else None,
+        fragment_offset={Fragment.FIRST: 0, Fragment.LATER: 8}.get(event.fragment),
+        more_fragments=event.fragment is Fragment.FIRST,
+    )
+    return build_frame(spec)

@@ -1,0 +1,101 @@
+"""Where probes can go: the devices that carry BPF programs, and which programs those are."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.kernel.link import Direction, query_tcx
+from ctctl.kernel.netns import netns_path, run_in_netns
+from ctctl.kernel.program import Program
+from ctctl.kernel.tc import list_filters
+from ctctl.kernel.tracing import entry_function
+from ctctl.trace.probe_event import ProgramRef
+
+_OWN_NAMESPACE = Path("/proc/self/ns/net")
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePoint:
+    """One direction of one device, with the programs that run there, in order.
+
+    ``netns`` is the namespace's file, ``netns_inode`` its number, ``node`` how it is called in output.
+    """
+
+    netns: Path
+    netns_inode: int
+    node: str | None
+    ifindex: int
+    device: str
+    direction: Direction
+    programs: tuple[ProgramRef, ...]
+
+
+def find_points(devices: Sequence[str] = (), namespaces: Sequence[str] = ()) -> list[ProbePoint]:
+    """Every direction of every device that carries BPF programs, found by query; TCX chain, then clsact.
+
+    ``devices`` restricts to those names and takes them also without programs. ``namespaces`` are names of
+    ip-netns(8) or paths; none: the caller's. Raises NotFoundError, KernelError.
+    """
+    points: list[ProbePoint] = []
+    for name in namespaces or [""]:
+        path = netns_path(name) if name else _OWN_NAMESPACE
+        label = Path(name).name if name else None
+        try:
+            inode = path.stat().st_ino
+        except OSError:
+            raise NotFoundError(f"no network namespace {name!r}") from None
+        points += run_in_netns(str(path), lambda p=path, i=inode, n=label: list(_scan(p, i, n, devices)))  # type: ignore[misc]
+    missing = set(devices) - {point.device for point in points}
+    if missing:
+        raise NotFoundError(f"no device {', '.join(sorted(missing))} in {', '.join(namespaces) or 'this namespace'}")
+    if not points:
+        raise UsageError(
+            "no device carries a BPF program here: name devices with --device, or a namespace with --netns"
+        )
+    return points
+
+
+def _scan(path: Path, inode: int, node: str | None, devices: Sequence[str]) -> Iterator[ProbePoint]:
+    for ifindex, device in socket.if_nameindex():
+        if devices and device not in devices:
+            continue
+        filters = list_filters(ifindex)
+        for direction in Direction:
+            programs = [(attached.prog_id, "tcx") for attached in query_tcx(ifindex, direction)]
+            programs += [(found.prog_id, "clsact") for found in filters if found.direction is direction]
+            if programs or devices:
+                refs = tuple(_reference(number, via) for number, via in programs)
+                yield ProbePoint(path, inode, node, ifindex, device, direction, refs)
+
+
+def _reference(program_id: int, via: str) -> ProgramRef:
+    try:
+        with Program.from_id(program_id) as program:
+            info = program.info
+            try:
+                name = entry_function(program)
+            except CtctlError:
+                name = info.name
+            return ProgramRef(program_id, name, info.tag, via)
+    except NotFoundError:
+        return ProgramRef(program_id, "gone", "", via)
+
+
+def describe_points(points: Sequence[ProbePoint]) -> list[str]:
+    """A line for each device and direction: what the probe goes in front of."""
+    lines = []
+    for point in points:
+        where = f"{point.node}/{point.device}" if point.node else point.device
+        programs = ", ".join(str(program) for program in point.programs) or "nothing"
+        lines.append(f"{where} {point.direction}: before {programs}")
+    return lines
+
+
+def current_namespace_inode() -> int:
+    """The inode of the caller's network namespace."""
+    return os.stat(_OWN_NAMESPACE).st_ino  # noqa: PTH116 - the link's target is meant

@@ -1,0 +1,145 @@
+"""Events of probes: blocks for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from ctctl.events.lines import Line, change_line, entry_words
+from ctctl.events.record import entry_record, tuple_record, wall_clock
+from ctctl.model.entry import CtEntry
+from ctctl.model.event import Fragment
+from ctctl.model.tuples import protocol_name
+from ctctl.out.text import safe
+from ctctl.packet.spec import tcp_flag_letters
+from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef, return_code_name
+from ctctl.trace.show import LineWriter
+
+PROBE_SCHEMA = "ctctl/probe-event/v1"
+
+
+class ProbeTable:
+    """A block per packet and probe; entries show what they became since the last probe that saw them."""
+
+    def __init__(self, stream: TextIO, *, color: bool, wall_offset_ns: int) -> None:
+        self._writer = LineWriter(stream, color=color)
+        self._offset_ns = wall_offset_ns
+        self._seen: dict[Any, CtEntry] = {}
+
+    def event(self, event: ProbeEvent) -> None:
+        """Write one event's block."""
+        self._writer.lines(self._block(event))
+
+    def _block(self, event: ProbeEvent) -> Iterator[Line]:
+        head: Line = [(wall_clock(event.time_ns, self._offset_ns)[11:26], "dim")]
+        if event.node:
+            head.append((f"  {safe(event.node)}", "bold blue"))
+        head.append((f"  {_place(event)}", "bold"))
+        head += [(f"  {probe_packet_words(event)}", "bold"), (f"  {event.packet_length} bytes", "dim")]
+        yield head
+        if event.kind is not ProbeKind.PACKET:
+            yield [("    ended      ", "dim"), (_ending(event), "bold red" if _is_drop(event) else "green")]
+            return
+        if event.mark:
+            identity = f", identity {event.identity}" if event.identity is not None else ""
+            yield [("    mark       ", "dim"), (f"{event.mark:#010x}{identity}", "")]
+        for entry in event.entries:
+            yield from self._entry(entry, event.time_ns // 1_000_000_000)
+        if not event.entries:
+            yield [("    entry      ", "dim"), ("none yet", "yellow")]
+        for program in event.programs:
+            yield [("    next       ", "dim"), (f"{program.via} {safe(str(program))}", "")]
+
+    def _entry(self, entry: CtEntry, now_s: int) -> Iterator[Line]:
+        key = (entry.map, entry.tuple, entry.tuple_flags)
+        before, self._seen[key] = self._seen.get(key), entry
+        related = " related" if entry.related else ""
+        yield [
+            ("    entry      ", "dim"),
+            (f"{entry.direction} {entry.tuple}{related}  ", ""),
+            (f"{entry.state}  ", "green"),
+            (entry_words(entry, now_s), "dim"),
+        ]
+        if before is not None and (line := change_line(before, entry, now_s)) is not None:
+            yield line
+
+
+class ProbeJson:
+    """One JSON object a line and event, flushed at once."""
+
+    def __init__(self, stream: TextIO, *, wall_offset_ns: int, raw: bool = False) -> None:
+        self._stream = stream
+        self._offset_ns = wall_offset_ns
+        self._raw = raw
+
+    def event(self, event: ProbeEvent) -> None:
+        """Write one event's line."""
+        record = probe_record(event, wall_offset_ns=self._offset_ns, raw=self._raw)
+        self._stream.write(json.dumps({"schema": PROBE_SCHEMA, **record}) + "\n")
+        self._stream.flush()
+
+
+def _place(event: ProbeEvent) -> str:
+    device = safe(event.device) if event.device else f"ifindex {event.ifindex}"
+    if event.kind is ProbeKind.FREED:
+        return "kernel"
+    direction = "egress" if event.egress else "ingress"
+    return f"{device} {direction}"
+
+
+def _ending(event: ProbeEvent) -> str:
+    if event.kind is ProbeKind.FREED:
+        return f"dropped by the kernel: {event.reason}"
+    program = event.program or f"program {event.program_id}"
+    return f"{safe(str(program))} returned {return_code_name(event.code or 0)}"
+
+
+def _is_drop(event: ProbeEvent) -> bool:
+    return event.kind is ProbeKind.FREED or return_code_name(event.code or 0) == "TC_ACT_SHOT"
+
+
+def probe_packet_words(event: ProbeEvent) -> str:
+    """The packet of a probe's event in words."""
+    flow = event.flow
+    words = f"{protocol_name(flow.proto).lower()} {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}"
+    if event.tcp_flags is not None and event.fragment is not Fragment.LATER:
+        words += f" {tcp_flag_letters(event.tcp_flags)}"
+    if event.icmp_type is not None:
+        words += f" type {event.icmp_type} code {event.icmp_code}"
+    return words
+
+
+def probe_record(event: ProbeEvent, *, wall_offset_ns: int, raw: bool = False) -> dict[str, Any]:
+    """One event as JSON (schema PROBE_SCHEMA). ``raw`` adds the packet's first bytes and entries as hex."""
+    now = event.time_ns // 1_000_000_000
+    record: dict[str, Any] = {
+        "time": wall_clock(event.time_ns, wall_offset_ns),
+        "time_ns": event.time_ns,
+        "node": event.node,
+        "netns": event.netns,
+        "kind": str(event.kind),
+        "device": event.device,
+        "ifindex": event.ifindex,
+        "direction": "egress" if event.egress else "ingress",
+        "packet": probe_packet_words(event),
+        "length": event.packet_length,
+        "tuple": tuple_record(event.flow),
+        "tcp_flags": None if event.tcp_flags is None else tcp_flag_letters(event.tcp_flags, ack="A"),
+        "icmp_type": event.icmp_type,
+        "icmp_code": event.icmp_code,
+        "mark": event.mark,
+        "identity": event.identity,
+        "entries": [entry_record(entry, now, raw=raw) for entry in event.entries],
+        "programs": [_program(program) for program in event.programs],
+        "program": None if event.program is None else _program(event.program),
+        "return_code": None if event.kind is not ProbeKind.RETURN else return_code_name(event.code or 0),
+        "reason": event.reason,
+    }
+    if raw:
+        record["head_hex"] = event.head.hex()
+    return record
+
+
+def _program(program: ProgramRef) -> dict[str, Any]:
+    return {"id": program.id, "name": program.name, "tag": program.tag, "via": program.via}
