@@ -209,6 +209,33 @@ class CtctlGcStatus(IntEnum):
     GC_GONE = 3
 
 
+class CtctlWriterPhase(IntEnum):
+    """``enum ctctl_writer_phase``"""
+
+    WRITER_PAIRS = 1
+    WRITER_DELETE = 2
+    WRITER_DELETE_NAT = 3
+    WRITER_DELETE_ORPHANS = 4
+
+
+class CtctlWriterStatus(IntEnum):
+    """``enum ctctl_writer_status``"""
+
+    WRITER_UNTOUCHED = 0
+    WRITER_DELETED = 1
+    WRITER_CHANGED = 2
+    WRITER_GONE = 3
+
+
+class CtctlWriterPair(IntFlag):
+    """``enum ctctl_writer_pair``"""
+
+    PAIR_FORWARD = 0x1
+    PAIR_REVERSE = 0x2
+    PAIR_FORWARD_DELETED = 0x4
+    PAIR_REVERSE_DELETED = 0x8
+
+
 class CtctlProbeKind(IntEnum):
     """``enum ctctl_probe_kind``"""
 
@@ -887,6 +914,77 @@ class ctctl_gc_log6(AbiStruct):  # noqa: N801
     ]
 
 
+class ctctl_writer_ctl(AbiStruct):  # noqa: N801
+    """``struct ctctl_writer_ctl``, 24 bytes."""
+
+    phase: int
+    nr_slots: int
+    ktime_ns: int
+    jiffies: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("phase", u32),
+        ("nr_slots", u32),
+        ("ktime_ns", u64),
+        ("jiffies", u64),
+    ]
+
+
+class ctctl_writer_slot4(AbiStruct):  # noqa: N801
+    """``struct ctctl_writer_slot4``, 184 bytes."""
+
+    key: ipv4_ct_tuple
+    status: int
+    pair: int
+    entry: ct_entry
+    forward: ipv4_nat_entry
+    reverse: ipv4_nat_entry
+    forward_key: ipv4_ct_tuple
+    reverse_key: ipv4_ct_tuple
+    pad: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("key", ipv4_ct_tuple),
+        ("status", u8),
+        ("pair", u8),
+        ("entry", ct_entry),
+        ("forward", ipv4_nat_entry),
+        ("reverse", ipv4_nat_entry),
+        ("forward_key", ipv4_ct_tuple),
+        ("reverse_key", ipv4_ct_tuple),
+        ("pad", u8 * 4),
+    ]
+
+
+class ctctl_writer_slot6(AbiStruct):  # noqa: N801
+    """``struct ctctl_writer_slot6``, 288 bytes."""
+
+    key: ipv6_ct_tuple
+    status: int
+    pair: int
+    entry: ct_entry
+    forward: ipv6_nat_entry
+    reverse: ipv6_nat_entry
+    forward_key: ipv6_ct_tuple
+    reverse_key: ipv6_ct_tuple
+    pad: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("key", ipv6_ct_tuple),
+        ("status", u8),
+        ("pair", u8),
+        ("entry", ct_entry),
+        ("forward", ipv6_nat_entry),
+        ("reverse", ipv6_nat_entry),
+        ("forward_key", ipv6_ct_tuple),
+        ("reverse_key", ipv6_ct_tuple),
+        ("pad", u8 * 4),
+    ]
+
+
 class ctctl_probe_event(AbiStruct):  # noqa: N801
     """``struct ctctl_probe_event``, 472 bytes."""
 
@@ -971,5 +1069,8 @@ STRUCTS: dict[str, type[AbiStruct]] = {
     "ctctl_gc_slot6": ctctl_gc_slot6,
     "ctctl_gc_log4": ctctl_gc_log4,
     "ctctl_gc_log6": ctctl_gc_log6,
+    "ctctl_writer_ctl": ctctl_writer_ctl,
+    "ctctl_writer_slot4": ctctl_writer_slot4,
+    "ctctl_writer_slot6": ctctl_writer_slot6,
     "ctctl_probe_event": ctctl_probe_event,
 }

@@ -262,4 +262,5 @@ def _record(plan: _Plan, staged: Staged) -> NodeRecord:
         rodata={slot: plain_config(config) for slot, config in staged.config.items()},
         endpoints={str(endpoint.ip): endpoint.name for endpoint in node.endpoints},
         services={str(number): service.name for service in node.services for number in service.ids},
+        maps=plan.pool.ids(),
     )

@@ -546,6 +546,65 @@ struct ctctl_gc_log6 {
 };
 _Static_assert(sizeof(struct ctctl_gc_log6) == 152, "ctctl_gc_log6");
 
+/* ---- the writer: writer.bpf.o ---------------------------------------------- */
+
+enum ctctl_writer_phase {
+	WRITER_PAIRS = 1,               /* copy each OUT entry's SNAT pair into its slot */
+	WRITER_DELETE = 2,              /* delete each entry that is still as planned, and its pair */
+	WRITER_DELETE_NAT = 3,          /* slots are of SNAT entries: key and forward are filled */
+	WRITER_DELETE_ORPHANS = 4,      /* the same, only where no conntrack entry stands behind */
+};
+
+enum ctctl_writer_status {
+	WRITER_UNTOUCHED = 0,
+	WRITER_DELETED = 1,
+	WRITER_CHANGED = 2,             /* the live entry is not what was planned (any more) */
+	WRITER_GONE = 3,                /* there is no such entry (any more) */
+};
+
+enum ctctl_writer_pair {
+	PAIR_FORWARD = 1 << 0,          /* found: forward_key and forward are of a live entry */
+	PAIR_REVERSE = 1 << 1,
+	PAIR_FORWARD_DELETED = 1 << 2,
+	PAIR_REVERSE_DELETED = 1 << 3,
+};
+
+/* ctctl_writer_ctl, an mmapable array with one element. */
+struct ctctl_writer_ctl {
+	__u32 phase;                    /* enum ctctl_writer_phase */
+	__u32 nr_slots;                 /* slots filled */
+	__u64 ktime_ns;                 /* out, writer_clock: what the datapath's clock says */
+	__u64 jiffies;                  /* out, writer_clock: jiffies64 */
+};
+_Static_assert(sizeof(struct ctctl_writer_ctl) == 24, "ctctl_writer_ctl");
+
+/* ctctl_writer_slots4/6: entries to delete, as they were planned and written to the journal. */
+struct ctctl_writer_slot4 {
+	struct ipv4_ct_tuple key;
+	__u8   status;                  /* enum ctctl_writer_status */
+	__u8   pair;                    /* enum ctctl_writer_pair */
+	struct ct_entry entry;
+	struct ipv4_nat_entry forward;
+	struct ipv4_nat_entry reverse;
+	struct ipv4_ct_tuple forward_key;
+	struct ipv4_ct_tuple reverse_key;
+	__u8   pad[4];
+};
+_Static_assert(sizeof(struct ctctl_writer_slot4) == 184, "ctctl_writer_slot4");
+
+struct ctctl_writer_slot6 {
+	struct ipv6_ct_tuple key;
+	__u8   status;
+	__u8   pair;
+	struct ct_entry entry;
+	struct ipv6_nat_entry forward;
+	struct ipv6_nat_entry reverse;
+	struct ipv6_ct_tuple forward_key;
+	struct ipv6_ct_tuple reverse_key;
+	__u8   pad[4];
+};
+_Static_assert(sizeof(struct ctctl_writer_slot6) == 288, "ctctl_writer_slot6");
+
 /* ---- probes in front of any datapath: probe.bpf.o, proberet.bpf.o --------- */
 
 enum ctctl_probe_kind {
