@@ -37,6 +37,12 @@ _RENEW_NS = 2_000_000_000
 #: An event reaches the ring buffer at most this long after its time was taken, generously.
 _SETTLE_NS = 2_000_000
 LOCK_DIRECTORY = Path("/run/ctctl")
+_RETRY_S = 0.01
+#: A listener that is just ending still holds its place: only who holds it longer than this is listening.
+_ENDING_S = 0.2
+#: A listener that was killed while it started a program: the lock is that program's too until it is loaded,
+#: which on a busy machine takes its time.
+_INHERITED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,11 @@ class _NodeStream:
         self.node = paths.node
         self._stack = contextlib.ExitStack()
         try:
-            self._lock = self._stack.enter_context(_listener_lock(paths.node))
-            self._control_map = self._open(paths, pins.TRACE_CTL)
+            self._stack.enter_context(_listener_lock(paths.node))
+            control_map = self._open(paths, pins.TRACE_CTL)
             # The view must go before its map: a mapping keeps the array alive.
-            self._control = self._control_map.mmap()
+            self._control = self._stack.enter_context(control_map.mmap())
+            self._stack.callback(self._silence)
             self._follow = self._open(paths, pins.TRACE_FOLLOW)
             self._stats = self._open(paths, pins.STATS)
             self._devices = _device_names(paths)
@@ -144,9 +151,11 @@ class _NodeStream:
         value = self._stats.lookup(int(layouts.CtctlStat.STAT_EVENTS_LOST).to_bytes(4, "little")) or b""
         return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
 
-    def close(self) -> None:
+    def _silence(self) -> None:
         self._control[:8] = bytes(8)
-        self._control.release()
+
+    def close(self) -> None:
+        """Let the hooks fall silent and give the listener's place free, whatever else fails."""
         self._stack.close()
 
 
@@ -187,6 +196,7 @@ def _listener_lock(node: str) -> Iterator[None]:
 
 
 def _lock_file(path: Path, node: str) -> int:
+    started = time.monotonic()
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -197,10 +207,12 @@ def _lock_file(path: Path, node: str) -> int:
                     return descriptor
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise BusyError(
-                f"process {owner or 'unknown'} is listening on node {node!r} already: a node has one trace at a time"
-            ) from None
+            gone = owner.isdigit() and not Path("/proc", owner).exists()
+            if time.monotonic() - started >= (_INHERITED_S if gone else _ENDING_S):
+                os.close(descriptor)
+                who = f"process {owner or 'unknown'} is listening on node {node!r} already"
+                raise BusyError(f"{who}: a node has one trace at a time") from None
+            time.sleep(_RETRY_S)
         os.close(descriptor)
 
 
@@ -251,9 +263,10 @@ class EventStream:
         self.close()
 
     def close(self) -> None:
-        """End the leases and close everything. Twice is fine."""
-        while self._streams:
-            self._streams.pop().close()
+        """End the leases and close everything, also where one fails. Twice is fine."""
+        with contextlib.ExitStack() as closing:
+            while self._streams:
+                closing.callback(self._streams.pop().close)
 
     def lost(self) -> dict[str, int]:
         """Node → events lost since the start because the ring buffer was full."""

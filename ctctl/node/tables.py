@@ -233,6 +233,7 @@ def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bo
         "cfg_accounting": int(datapath.accounting),
         "cfg_sctp": int(datapath.sctp),
         "cfg_fragments": int(datapath.fragments),
+        "cfg_syn_ack_opens": int(datapath.like == "1.16.4"),
         "cfg_report_interval_s": datapath.ct.report_interval,
         "cfg_report_flags": datapath.ct.report_flags,
         "cfg_lb_maglev": int(datapath.lb.algorithm == "maglev"),
