@@ -12,16 +12,17 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from ctctl.abi import pins
 from ctctl.abi.maps import MAPS
 from ctctl.errors import CtctlError
 from ctctl.kernel.bpffs import mount_of, mounts
 from ctctl.kernel.map import Map
-from ctctl.node.paths import ROOT, NodePaths, node_name
-from ctctl.node.record import MAP_NAME, NodeRecord, read_record
+from ctctl.node.paths import ROOT, NodePaths
+from ctctl.node.record import NodeRecord, read_record
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: pinned by a load besides the tables with a layout of their own
-_OTHER_PINS = frozenset({MAP_NAME, "ctctl_events"})
+_OTHER_PINS = frozenset({pins.NODE_RECORD, pins.EVENTS})
 
 
 class NotOursError(CtctlError):
@@ -96,12 +97,11 @@ def _records() -> Iterator[NodeRecord]:
             directories = sorted((root / ROOT).iterdir())
         except OSError:
             continue
-        for directory in directories:
-            paths = NodePaths(root, node_name(directory.name))
+        for paths in filter(None, map(NodePaths.at, directories)):
             # A load that was killed between its renames: its maps are in place, its record still in staging.
             for place in (paths.dir, paths.staging):
-                if why_not_ours(place) is None and _is_ours(place / MAP_NAME):
-                    record = read_record(place / MAP_NAME)
+                if why_not_ours(place) is None and _is_ours(place / pins.NODE_RECORD):
+                    record = read_record(place / pins.NODE_RECORD)
                     if record is not None:
                         yield record
 
@@ -143,7 +143,7 @@ def _strange(paths: NodePaths, record: NodeRecord | None) -> Iterator[str]:
 
 
 def _known_ids(paths: NodePaths, record: NodeRecord) -> frozenset[int]:
-    staged = read_record(paths.staging / MAP_NAME)
+    staged = read_record(paths.staging / pins.NODE_RECORD)
     return frozenset([*record.maps.values(), *(staged.maps.values() if staged else ())])
 
 

@@ -14,6 +14,7 @@ from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
 from ctctl.model.tuples import FlowTuple
+from ctctl.tables.pairs import KEY_LAYOUTS, KeyLayout
 from ctctl.tables.query.bind import TableContext
 from ctctl.tables.sources.facts import NodeFacts
 
@@ -33,7 +34,7 @@ class CtTable:
     ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
     source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
     ``live`` is the map behind a live table, open read-only. ``seen`` wants to know how many more
-    entries were read, of who reads the map past ``read``. ``release`` is the Cilium release ("1.14")
+    entries were read, of who reads the map past ``read``. ``nat`` is the SNAT table beside a live one, open read-only. ``release`` is the Cilium release ("1.14")
     that made the table or its lines, where that is known; ``capacity_evidence`` says who says ``max_entries``.
     """
 
@@ -52,7 +53,23 @@ class CtTable:
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
     live: Map | None = None
+    nat: Map | None = None
     seen: Callable[[int], None] | None = None
+
+    @property
+    def keys(self) -> KeyLayout:
+        """Where the fields of its keys are."""
+        return KEY_LAYOUTS[self.family]
+
+    @property
+    def protocol(self) -> str:
+        """The protocol label of the metrics: ``TCP`` or ``non-TCP`` (docs/reference/abi.md)."""
+        return "non-TCP" if "_any" in self.name else "TCP"
+
+    @property
+    def family_label(self) -> str:
+        """The family label of the metrics."""
+        return f"ipv{self.family}"
 
     def context(self) -> TableContext:
         """What a filter must know about this table."""
