@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from ctctl.cli.complete import terms, words
 from ctctl.cli.ct_change import register
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
-from ctctl.cli.options import ColorOpt, LayoutOpt, OutputOpt, RawOpt
+from ctctl.cli.options import MAX_COUNT, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format
 
@@ -199,7 +199,9 @@ def events(
             "--hooks/--no-hooks", help="Told by the hooks of a node of ours (default there), or by comparing."
         ),
     ] = None,
-    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Stop after N events.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", metavar="N", min=1, max=MAX_COUNT, help="Stop after N events.")
+    ] = None,
     duration: Annotated[float | None, typer.Option("--for", metavar="SECS", min=0, help="Stop after SECS.")] = None,
     *,
     wanted: FilterArgs,
