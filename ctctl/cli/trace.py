@@ -82,7 +82,9 @@ def trace(
         str | None,
         typer.Option("--filter", metavar="EXPR", help="Filter expression, as of ct list.", rich_help_panel="Filter"),
     ] = None,
-    count: Annotated[int | None, typer.Option("--count", min=1, max=MAX_COUNT, metavar="N", help="Stop after N events.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, max=MAX_COUNT, metavar="N", help="Stop after N events.")
+    ] = None,
     duration: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="Stop after this time: 10s, 2m.")
     ] = None,

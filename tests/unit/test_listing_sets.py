@@ -61,7 +61,9 @@ def records(draw: st.DrawFn, family: int, *, tcp: bool) -> tuple[bytes, bytes]:
     proto = 6 if tcp else draw(st.sampled_from([1, 17, 58, 132]))
     key = b"".join(ends) + ports + bytes([proto, draw(st.sampled_from([0, 1, 2, 3, 4]))])
     value = bytearray(56)
-    struct.pack_into("<IH", value, 32, draw(st.sampled_from([0, 999, 1000, 9000])), draw(st.sampled_from([0, 1, 16, 3])))
+    struct.pack_into(
+        "<IH", value, 32, draw(st.sampled_from([0, 999, 1000, 9000])), draw(st.sampled_from([0, 1, 16, 3]))
+    )
     value[8] = draw(st.sampled_from([0, 7]))
     return key, bytes(value)
 
