@@ -18,6 +18,8 @@
 #include <bpf/bpf_helpers.h>
 #include <ctctl/abi.h>
 
+#include "bound.h"
+
 struct bpf_map;
 
 volatile const __u8 cfg_gc_dry_run = 0; /* count, delete nothing */
@@ -72,7 +74,7 @@ static __always_inline struct ctctl_gc_ctl *control(void)
 
 static __always_inline __u32 class_of(__u8 proto, __u8 flags)
 {
-	return ((__u32)proto << 3 | (flags & 7)) & (CTCTL_GC_CLASSES - 1);
+	return bound_index((__u32)proto << 3 | (flags & 7), CTCTL_GC_CLASSES);
 }
 
 static __always_inline bool is_stopped(struct ctctl_gc_ctl *ctl)
