@@ -218,12 +218,14 @@ def events(
     from ctctl.ct.events import events as watch_events
     from ctctl.ct.hook_events import has_hooks, hook_events, told_events
     from ctctl.ct.show import event_view
+    from ctctl.gc.stopping import hear_interrupts
     from ctctl.out.output import write_rows
 
     options = out.options(follow=True)
     if options.format not in (Format.table, Format.wide, Format.jsonl, Format.csv, Format.name) or options.sort:
         raise UsageError("ct events streams: use -o table, wide, jsonl, csv or name, and no --sort")
     limit_s = duration if duration is not None else None if follow else interval
+    hear_interrupts()
     with opened(where) as source:
         require_tables(source)
         selection = wanted.filter(expression)

@@ -20,6 +20,9 @@ from ctctl.errors import ConfigError
 
 _TOP_KEYS = ["name", "about", "node", "datapath", "endpoints", "remote", "services", "policy", "clock", "steps"]
 
+#: patch releases of Cilium 1.16 with rules of their own, oldest first
+RELEASES = ("1.16.4", "1.16.12")
+
 #: source of a hairpin connection, the agent's default
 _LOOPBACK = IPv4Address("169.254.42.1")
 
@@ -91,12 +94,17 @@ class LbSpec:
 
 @dataclass(frozen=True, slots=True)
 class DatapathSpec:
-    """How the datapath behaves. ``tunnel``: encapsulate in BPF, in a geneve device, or what the kernel has."""
+    """How the datapath behaves.
+
+    ``tunnel``: encapsulate in BPF, in a geneve device, or what the kernel has. ``like``: the first of
+    Cilium's patch releases that has these rules, one of ``RELEASES``.
+    """
 
     accounting: bool = False
     sctp: bool = False
     fragments: bool = True
     tunnel: str = "auto"
+    like: str = RELEASES[-1]
     timeouts: Timeouts = Timeouts()
     ct: CtSpec = CtSpec()
     lb: LbSpec = LbSpec()
@@ -246,7 +254,7 @@ def _long_form(fields: Fields, key: str, known: tuple[str, ...]) -> Fields:
 
 
 def _datapath(item: Item) -> DatapathSpec:
-    fields = Fields(item, "datapath", ["accounting", "sctp", "fragments", "tunnel", "timeouts", "ct", "lb"])
+    fields = Fields(item, "datapath", ["accounting", "sctp", "fragments", "tunnel", "like", "timeouts", "ct", "lb"])
     defaults = Timeouts()
     keys = {name.replace("_", "-"): name for name in Timeouts.__dataclass_fields__}
     times = Fields(fields.mapping("timeouts"), "timeouts", keys)
@@ -255,6 +263,7 @@ def _datapath(item: Item) -> DatapathSpec:
         sctp=fields.boolean("sctp", False),
         fragments=fields.boolean("fragments", True),
         tunnel=fields.choice("tunnel", ("auto", "bpf", "device"), "auto"),
+        like=fields.choice("like", RELEASES, RELEASES[-1]),
         timeouts=Timeouts(**{name: times.duration(key, getattr(defaults, name)) for key, name in keys.items()}),
         ct=_ct(fields.mapping("ct")),
         lb=_lb(fields.mapping("lb")),

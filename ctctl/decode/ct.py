@@ -28,8 +28,6 @@ _KEY6 = struct.Struct(">16s16sHHBB")
 # Tables are in the byte order of the machine that wrote them; every dump seen is little-endian.
 _VALUE = struct.Struct("<QQQQIH2s2sBBIII")
 
-TABLE_NAMES = ("cilium_ct4_global", "cilium_ct_any4_global", "cilium_ct6_global", "cilium_ct_any6_global")
-
 #: Fields of an entry that a layout does not have.
 LAYOUT_LACKS: dict[Layout, frozenset[str]] = {
     Layout.V1_15: frozenset({"packets", "bytes", "nat_addr", "nat_port"}),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.decode.ct import decode_entry, decode_key, direction_of
 from ctctl.errors import DecodeError
 from ctctl.model.event import (
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _TCP, _ICMP = 6, 1
 _FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
 #: The any-map bit of a lookup → the table's name.
-_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
 _RELATED = int(layouts.CtctlTupleFlags.TUPLE_RELATED)
 
 Word = TypeVar("Word", Hook, Verdict, LookupKind, LookupDirection, CtResult)
@@ -134,7 +133,7 @@ def _packet_tuple(raw: Any) -> FlowTuple:
 def _lookup(raw: Any) -> LookupRecord:
     key = bytes(raw.tuple)
     flow, tuple_flags = decode_key(key)
-    table = _TABLES[1 if raw.any_map else 0]
+    table = pins.OWN_CT_TABLES[1 if raw.any_map else 0]
     why = Why(raw.why)
     return LookupRecord(
         kind=_word(_KINDS, raw.kind, "lookup"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.errors import CtctlError
 from ctctl.gc.interval import MINIMUM_S
 from ctctl.gc.report import Report
@@ -20,7 +20,7 @@ from ctctl.metrics import GcMetrics, serving
 
 #: How often the datapath's counter of failed creates is read while waiting.
 POLL_S = 1.0
-STATS_MAP = "ctctl_stats"
+STATS_MAP = pins.STATS
 
 
 def keep_running(

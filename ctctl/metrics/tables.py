@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.errors import CtctlError
 from ctctl.gc.tables import CT_TABLES, family_name
 from ctctl.kernel.clock import monotonic_s
@@ -70,7 +70,7 @@ def hook_counters(path: Path) -> dict[tuple[str, str], tuple[int, int]]:
     hooks, reasons = layouts.CtctlHook, layouts.CtctlReason
     found: dict[tuple[str, str], tuple[int, int]] = {}
     try:
-        with Map.open_pinned(path / "ctctl_metrics", read_only=True) as table:
+        with Map.open_pinned(path / pins.METRICS, read_only=True) as table:
             for hook in hooks:
                 for reason in reasons:
                     if hook is hooks.HOOK_MAX or reason is reasons.REASON_MAX:
@@ -102,7 +102,7 @@ def stats(path: Path) -> dict[str, int]:
     """The datapath's own counters: events lost, entries that could not be created."""
     names = [stat for stat in layouts.CtctlStat if stat not in _NO_COUNTERS]
     try:
-        with Map.open_pinned(path / "ctctl_stats", read_only=True) as table:
+        with Map.open_pinned(path / pins.STATS, read_only=True) as table:
             return {_word(stat.name, "STAT_"): _sum_u64(table, stat) for stat in names}
     except CtctlError:
         return {}
@@ -111,7 +111,7 @@ def stats(path: Path) -> dict[str, int]:
 def create_errnos(path: Path) -> list[int]:
     """The kernel's errno of the last create that failed, of each CPU that saw one."""
     try:
-        with Map.open_pinned(path / "ctctl_stats", read_only=True) as table:
+        with Map.open_pinned(path / pins.STATS, read_only=True) as table:
             value = table.lookup(int(layouts.CtctlStat.STAT_CT_CREATE_ERRNO).to_bytes(4, "little")) or b""
             found = {int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), table.per_cpu_stride)}
     except CtctlError:

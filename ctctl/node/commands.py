@@ -10,8 +10,8 @@ from ctctl.config.node import NodeFile
 from ctctl.errors import NotFoundError
 from ctctl.node import tables as t
 from ctctl.node.diff import Change
+from ctctl.node.find import choose_node
 from ctctl.node.loader import LoadReport, LoadRequest, load, plan_load
-from ctctl.node.paths import choose_node
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.node.report import FeatureRow, TableChange
 from ctctl.node.status import NodeStatus, node_statuses

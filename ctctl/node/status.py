@@ -11,19 +11,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctctl.abi import pins
 from ctctl.abi.layouts import CtctlHook, CtctlReason, CtctlStat
-from ctctl.errors import CtctlError, NotFoundError, PermissionDenied
+from ctctl.errors import CtctlError, PermissionDenied
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.program import Program
 from ctctl.node.attach import Attachment, find_attachments
+from ctctl.node.find import choose_node, own_nodes
 from ctctl.node.lock import is_locked
 from ctctl.node.netns import interface_name_in
-from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, list_nodes
+from ctctl.node.paths import NodePaths
 from ctctl.node.pool import PRIVATE_MAPS, STATE_MAPS, count_entries
 from ctctl.node.record import MAP_NAME, NodeRecord, SlotRecord, read_record
 
-_METRICS = "ctctl_metrics"
-_STATS = "ctctl_stats"
+_METRICS = pins.METRICS
+_STATS = pins.STATS
 _COUNTER_BYTES = 8
 
 
@@ -91,12 +93,10 @@ class NodeStatus:
         return sum(counter.packets for counter in self.counters if counter.reason != "ok")
 
 
-def node_statuses(name: str | None = None, bpffs: Path = DEFAULT_BPFFS) -> list[NodeStatus]:
+def node_statuses(name: str | None = None, bpffs: Path | None = None) -> list[NodeStatus]:
     """Every node, or the one called ``name``. Raises NotFoundError, PermissionDenied."""
-    names = list_nodes(bpffs)
-    if name is not None and name not in names:
-        raise NotFoundError(f"no node {name!r} is loaded under {bpffs}/ctctl")
-    return [node_status(NodePaths(bpffs, found)) for found in names if name in (None, found)]
+    chosen = own_nodes(bpffs).values() if name is None else [choose_node(name, bpffs)]
+    return [node_status(paths) for paths in chosen]
 
 
 def node_status(paths: NodePaths) -> NodeStatus:

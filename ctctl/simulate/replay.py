@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctctl.abi import pins
 from ctctl.config.node import NodeFile
 from ctctl.errors import NotFoundError, PartialDataError
 from ctctl.kernel.replay import FrameBuffer, frame_runner
@@ -247,7 +248,7 @@ class _Player:
 def _drops(simulator: Simulator) -> Counter[tuple[Hook, str]]:
     """Drops by hook and reason, from the datapath's own counters."""
     found: Counter[tuple[Hook, str]] = Counter()
-    for counter in read_counters(simulator.maps["ctctl_metrics"]):
+    for counter in read_counters(simulator.maps[pins.METRICS]):
         if counter.reason != "ok" and counter.packets:
             found[Hook(counter.hook), counter.reason] = counter.packets
     return found
