@@ -207,6 +207,7 @@ class CtctlGcStatus(IntEnum):
     GC_DELETED = 1
     GC_REFRESHED = 2
     GC_GONE = 3
+    GC_FOUND = 4
 
 
 class CtctlWriterPhase(IntEnum):
@@ -824,7 +825,7 @@ class ipv6_nat_entry(AbiStruct):  # noqa: N801
 
 
 class ctctl_gc_ctl(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_ctl``, 49208 bytes."""
+    """``struct ctctl_gc_ctl``, 49216 bytes."""
 
     now: int
     stop: int
@@ -833,6 +834,7 @@ class ctctl_gc_ctl(AbiStruct):  # noqa: N801
     nr_slots: int
     passed: int
     nr_deleted: int
+    nr_found: int
     nr_nat_deleted: int
     alive: Array[Any]
     deleted: Array[Any]
@@ -847,6 +849,7 @@ class ctctl_gc_ctl(AbiStruct):  # noqa: N801
         ("nr_slots", u64),
         ("passed", u64),
         ("nr_deleted", u64),
+        ("nr_found", u64),
         ("nr_nat_deleted", u64),
         ("alive", u64 * 2048),
         ("deleted", u64 * 2048),
@@ -855,61 +858,61 @@ class ctctl_gc_ctl(AbiStruct):  # noqa: N801
 
 
 class ctctl_gc_slot4(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_slot4``, 56 bytes."""
+    """``struct ctctl_gc_slot4``, 16 bytes."""
 
     key: ipv4_ct_tuple
     status: int
-    nat: int
-    nat_value: ipv4_nat_entry
+    pad: int
 
     _pack_ = 1
     _fields_: ClassVar = [
         ("key", ipv4_ct_tuple),
         ("status", u8),
-        ("nat", u8),
-        ("nat_value", ipv4_nat_entry),
+        ("pad", u8),
     ]
 
 
 class ctctl_gc_slot6(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_slot6``, 96 bytes."""
+    """``struct ctctl_gc_slot6``, 40 bytes."""
 
     key: ipv6_ct_tuple
     status: int
-    nat: int
-    nat_value: ipv6_nat_entry
+    pad: int
 
     _pack_ = 1
     _fields_: ClassVar = [
         ("key", ipv6_ct_tuple),
         ("status", u8),
-        ("nat", u8),
-        ("nat_value", ipv6_nat_entry),
+        ("pad", u8),
     ]
 
 
 class ctctl_gc_log4(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_log4``, 112 bytes."""
+    """``struct ctctl_gc_log4``, 72 bytes."""
 
-    slot: ctctl_gc_slot4
+    key: ipv4_ct_tuple
+    pad: Array[Any]
     entry: ct_entry
 
     _pack_ = 1
     _fields_: ClassVar = [
-        ("slot", ctctl_gc_slot4),
+        ("key", ipv4_ct_tuple),
+        ("pad", u8 * 2),
         ("entry", ct_entry),
     ]
 
 
 class ctctl_gc_log6(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_log6``, 152 bytes."""
+    """``struct ctctl_gc_log6``, 96 bytes."""
 
-    slot: ctctl_gc_slot6
+    key: ipv6_ct_tuple
+    pad: Array[Any]
     entry: ct_entry
 
     _pack_ = 1
     _fields_: ClassVar = [
-        ("slot", ctctl_gc_slot6),
+        ("key", ipv6_ct_tuple),
+        ("pad", u8 * 2),
         ("entry", ct_entry),
     ]
 

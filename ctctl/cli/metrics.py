@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ctctl.cli.groups import SourceArgs
 from ctctl.cli.options import NodeOpt
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Prometheus metrics.", no_args_is_help=True)
@@ -36,12 +37,11 @@ def serve(
     What GC did is counted by the process that collects: ctctl gc --interval auto --metrics ADDR.
     """
     from ctctl.gc.stopping import stop_on_signals
-    from ctctl.gc.tables import locate
     from ctctl.metrics.serve import scrape, serve_tables
 
-    path = locate(source, node)
+    opening = SourceArgs(source, node).open
     if once:
-        typer.echo(scrape(path), nl=False)
+        typer.echo(scrape(opening), nl=False)
         return
     with stop_on_signals() as stop:
-        serve_tables(path, address, stop, on_listening=lambda at: typer.echo(f"http://{at}/metrics", err=True))
+        serve_tables(opening, address, stop, on_listening=lambda at: typer.echo(f"http://{at}/metrics", err=True))

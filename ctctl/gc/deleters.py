@@ -95,7 +95,6 @@ class _ByExpiry:
         slots, control = self._program.slots[: len(keys)], self._program.control
         column(slots, "key")[:] = keys
         slots["status"] = Status.UNTOUCHED
-        slots["nat"] = 0
         control["nr_slots"] = len(keys)
         control["nr_nat_deleted"] = 0
         self._program.run()

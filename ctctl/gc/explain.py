@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctctl.gc.report import Explanation
-from ctctl.gc.tables import Table
 from ctctl.model.entry import CtFlags, CtState
 from ctctl.model.entry_class import EntryClass
 from ctctl.model.tuples import Direction
@@ -44,11 +43,6 @@ def state_of(flags: int) -> CtState:
     if flags & _CLOSING_MASK:
         return CtState.CLOSING
     return CtState.ESTABLISHED if flags & CtFlags.SeenNonSyn else CtState.NEW
-
-
-def explain(table: Table, now: int) -> list[Explanation]:
-    """The classes of one live table. Reads only."""
-    return explain_rows(table.name, ((batch.keys, batch.values) for batch in table.map.batches()), now)
 
 
 def explain_rows(name: str, rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], now: int) -> list[Explanation]:

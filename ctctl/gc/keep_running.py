@@ -17,6 +17,7 @@ from ctctl.gc.schedule import Schedule
 from ctctl.gc.stopping import Stop, TimeLimit
 from ctctl.kernel.map import Map
 from ctctl.metrics import GcMetrics, serving
+from ctctl.tables.sources.base import Source
 
 #: How often the datapath's counter of failed creates is read while waiting.
 POLL_S = 1.0
@@ -24,7 +25,7 @@ STATS_MAP = pins.STATS
 
 
 def keep_running(
-    path: Path,
+    opening: Callable[[], Source],
     options: GcOptions,
     schedule: Schedule,
     stop: Stop,
@@ -35,20 +36,21 @@ def keep_running(
     poll_s: float = POLL_S,
     least_run_s: float = MINIMUM_S,
 ) -> None:
-    """Collect ``path`` until ``stop`` is set. A run that fails is told and tried again at the next turn.
+    """Collect what ``opening`` opens, each turn anew, until ``stop`` is set; a run that fails is told and tried again.
 
     A run ends at the latest when the next one is due, though not within ``least_run_s``: with a rate
     limit a family that has more to delete than fits must not hold up the other one's turn (both run
     side by side).
     """
     with _metrics(metrics) as told:
-        full = FullSignal(path)
+        full = FullSignal(_directory(opening))
         while _wait(schedule, stop, full, poll_s):
             started = time.monotonic()
             limit = TimeLimit(stop, max(schedule.interval_s, least_run_s))
             due = replace(options, interval_s=schedule.interval_s, elapsed_s=schedule.elapsed(started))
             try:
-                report = run(path, due, limit)
+                with opening() as source:
+                    report = run(source, due, limit)
             except CtctlError as error:
                 schedule.ran(started, 0.0)
                 on_failure(str(error))
@@ -57,6 +59,11 @@ def keep_running(
             schedule.ran(started, report.ratio)
             told.ran(report, schedule.interval_s)
             on_report(replace(report, next_interval_s=schedule.interval_s))
+
+
+def _directory(opening: Callable[[], Source]) -> Path | None:
+    with opening() as source:
+        return Path(source.directory) if source.directory is not None else None
 
 
 def _wait(schedule: Schedule, stop: Stop, full: FullSignal, poll_s: float) -> bool:
@@ -74,8 +81,8 @@ def _wait(schedule: Schedule, stop: Stop, full: FullSignal, poll_s: float) -> bo
 class FullSignal:
     """The datapath's word that it could not create an entry: a counter that grew (STAT_CT_CREATE_FAILED)."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path / STATS_MAP
+    def __init__(self, directory: Path | None) -> None:
+        self._path = directory / STATS_MAP if directory is not None else None
         self._seen = self._read()
 
     def raised(self) -> bool:
@@ -86,6 +93,8 @@ class FullSignal:
         return grew
 
     def _read(self) -> int:
+        if self._path is None:
+            return 0
         try:
             with Map.open_pinned(self._path, read_only=True) as stats:
                 return sum_cpus(stats, layouts.CtctlStat.STAT_CT_CREATE_FAILED)

@@ -83,9 +83,7 @@ def _remover(target: Target, job: Job) -> Remover:
     )
 
 
-def _remove(
-    remover: Remover, keys: NDArray[np.uint8], values: NDArray[np.uint8], job: Job
-) -> tuple[int, bool]:
+def _remove(remover: Remover, keys: NDArray[np.uint8], values: NDArray[np.uint8], job: Job) -> tuple[int, bool]:
     """Delete within the rate limit; how many went, and whether to go on."""
     done = deleted = 0
     while done < len(keys):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
-from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.errors import CtctlError, UsageError
 from ctctl.gc.stopping import Stop
 from ctctl.metrics.library import prometheus
 from ctctl.metrics.tables import TablesCollector
+from ctctl.tables.sources.base import Source
+from ctctl.tables.writer.targets import require_live
 
 DEFAULT_PORT = 9966
 _LOOPBACK = "127.0.0.1"
@@ -47,22 +48,24 @@ def serving(registry: Any, address: str) -> Iterator[WSGIServer]:
         thread.join()
 
 
-def scrape(path: Path) -> str:
-    """One scrape of the tables at ``path``, in Prometheus' text form. Raises NotFoundError."""
-    text: str = prometheus().generate_latest(_registry(path)).decode()
+def scrape(opening: Callable[[], Source]) -> str:
+    """One scrape of the tables that ``opening`` opens, in Prometheus' text form. Raises what it raises."""
+    text: str = prometheus().generate_latest(_registry(opening)).decode()
     return text
 
 
-def serve_tables(path: Path, address: str, stop: Stop, *, on_listening: Callable[[str], None]) -> None:
-    """Serve what the tables at ``path`` hold, reading them when scraped, until ``stop`` is set."""
-    with serving(_registry(path), address) as server:
+def serve_tables(
+    opening: Callable[[], Source], address: str, stop: Stop, *, on_listening: Callable[[str], None]
+) -> None:
+    """Serve what the tables that ``opening`` opens hold, reading them when scraped, until ``stop`` is set."""
+    with serving(_registry(opening), address) as server:
         on_listening(f"{parse_address(address)[0]}:{server.server_port}")
         stop.wait()
 
 
-def _registry(path: Path) -> Any:
-    if not path.is_dir():
-        raise NotFoundError(f"no directory of pinned tables at {path}")
+def _registry(opening: Callable[[], Source]) -> Any:
+    with opening() as source:  # what is not there at the start is a mistake, later it is a node that went
+        require_live(source)
     registry = prometheus().CollectorRegistry()
-    registry.register(TablesCollector(path))
+    registry.register(TablesCollector(opening))
     return registry

@@ -48,7 +48,7 @@ def why_not_ours(directory: Path) -> str | None:
     if found is None:
         return None
     mount, below = found
-    device, mounted = os.stat(mount).st_dev, frozenset(mounts())
+    device, mounted = mount.stat().st_dev, frozenset(mounts())
     at = mount
     for part in below:
         at /= part
@@ -124,22 +124,23 @@ def check_pins(paths: NodePaths, record: NodeRecord | None) -> None:
     strange = sorted(_strange(paths, record))
     if strange:
         names = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
-        raise NotOursError(
-            f"{paths.dir}: {names}: not pinned there by ctctl; move it away first, nothing was removed"
-        )
+        raise NotOursError(f"{paths.dir}: {names}: not pinned there by ctctl; move it away first, nothing was removed")
 
 
 def _strange(paths: NodePaths, record: NodeRecord | None) -> Iterator[str]:
+    known = {*MAPS, *_OTHER_PINS, *(record.maps if record is not None else ())}
     for directory in (paths.dir, paths.staging):
-        for pin in _files(directory):
-            if not (pin.name in MAPS or pin.name in _OTHER_PINS or pin.name in (record.maps if record else ())):
-                yield pin.name
-            elif directory == paths.dir and record is not None and record.maps and pin.name in MAPS:
-                if not _has_id(pin, _known_ids(paths, record)):
-                    yield pin.name
-        for other in _directories(directory):
-            if other not in (paths.links, paths.staging, paths.staged_links):
-                yield f"{other.name}/"
+        for entry in _entries(directory):
+            if entry.is_dir():
+                if entry not in (paths.links, paths.staging, paths.staged_links):
+                    yield f"{entry.name}/"
+            elif entry.name not in known:
+                yield entry.name
+    if record is not None and record.maps:
+        ids = _known_ids(paths, record)
+        for entry in _entries(paths.dir):
+            if entry.name in MAPS and not entry.is_dir() and not _has_id(entry, ids):
+                yield entry.name
 
 
 def _known_ids(paths: NodePaths, record: NodeRecord) -> frozenset[int]:
@@ -153,14 +154,6 @@ def _has_id(pin: Path, ids: Collection[int]) -> bool:
             return table.info.id in ids
     except CtctlError:
         return False
-
-
-def _files(directory: Path) -> list[Path]:
-    return [path for path in _entries(directory) if not path.is_dir()]
-
-
-def _directories(directory: Path) -> list[Path]:
-    return [path for path in _entries(directory) if path.is_dir()]
 
 
 def _entries(directory: Path) -> list[Path]:

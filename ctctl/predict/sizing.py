@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from ctctl.decode.ct import KEY_SIZE
 from ctctl.doctor.facts import map_memory
-from ctctl.gc.tables import CT_TABLES
 from ctctl.kernel.map import Map, MapType
 from ctctl.predict.fluid import predict
 from ctctl.predict.model import Size, Workload
@@ -32,7 +32,7 @@ def sizes(workload: Workload, duration_s: float) -> list[Size]:
         configured = workload.any_max if "any" in table.name else workload.tcp_max
         # GC runs by the share it deletes: in a smaller table it would run more often, so this is the safe side.
         fitted = _fitted(workload, table.name, table.worst_peak, duration_s, step_s)
-        key_size = CT_TABLES[table.name][0].size
+        key_size = KEY_SIZE[6 if "6" in table.name else 4]
         found.append(
             Size(
                 table.name,

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from ctctl.gc.schedule import Schedule
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.serve import scrape
+from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.open import open_source
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
 from tests.support.wait import wait_for
 
@@ -47,6 +49,10 @@ def node(tmp_path: Path) -> Iterator[TableDir]:
         yield made
 
 
+def opening(path: Path) -> Callable[[], Source]:
+    return lambda: open_source(str(path))
+
+
 class Runs:
     """Reports of a collector in a thread, stopped at the end."""
 
@@ -56,7 +62,7 @@ class Runs:
         self.stop = threading.Event()
         more |= {"on_report": self.reports.append, "on_failure": self.failures.append}
         self.thread = threading.Thread(
-            target=lambda: keep_running(node.path, options, schedule, self.stop, poll_s=0.02, **more)
+            target=lambda: keep_running(opening(node.path), options, schedule, self.stop, poll_s=0.02, **more)
         )
 
     def __enter__(self) -> Runs:
@@ -164,17 +170,19 @@ def test_a_broken_family_does_not_stop_the_other(tmp_path: Path, node: TableDir,
     from ctctl.gc import batch, run
     from ctctl.gc.report import EngineName
 
-    def broken(table, job):
-        if table.family == "ipv4":
+    def broken(table, target, job, tally):
+        if table.family == 4:
             raise KernelError("read map", table.name, 5)
-        return batch.collect(table, job)
+        batch.collect(table, target, job, tally)
 
     monkeypatch.setitem(run.ENGINES, EngineName.BATCH, broken)
     with Runs(node, GcOptions(), Schedule(fixed_s=0.1)) as runs:
         wait_for(lambda: len(runs.reports) >= 2, 20)
     report = runs.reports[0]
-    assert [t.map for t in report.tables] == ["cilium_ct6_global"]
-    assert report.tables[0].deleted == 200
+    assert [(t.map, t.deleted, t.complete) for t in report.tables] == [
+        ("cilium_ct4_global", 0, False),
+        ("cilium_ct6_global", 200, True),
+    ]
     assert "cilium_ct4_global" in report.notes[0]
     assert not report.complete
 
@@ -242,7 +250,7 @@ def test_metrics_of_tables(node: TableDir) -> None:
     one = bytes(layouts.ctctl_counter(packets=3, bytes=180))
     counters.update(index.to_bytes(4, "little"), one * (counters.value_bytes // 16))
     cpus = counters.value_bytes // 16
-    samples = families_of(scrape(node.path))
+    samples = families_of(scrape(opening(node.path)))
     assert value(samples, "ctctl_bpf_map_pressure", map_name="ct4_global") == 400 / 4096
     conntrack = {"family": "ipv4", "protocol": "TCP"}
     assert value(samples, "ctctl_datapath_conntrack_entries", **conntrack, status="alive") == 200
@@ -289,7 +297,7 @@ def test_metrics_of_a_read_only_bpffs(node: TableDir, tmp_path: Path) -> None:
         where = mount / node.path.relative_to(node.path.parents[1])
         with pytest.raises(OSError, match="Read-only"):
             (where / "new").mkdir()
-        samples = families_of(scrape(where))
+        samples = families_of(scrape(opening(where)))
         assert value(samples, "ctctl_bpf_map_pressure", map_name="ct4_global") == 400 / 4096
     finally:
         subprocess.run(["umount", mount], check=True)

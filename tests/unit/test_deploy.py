@@ -25,9 +25,10 @@ def metric_names() -> set[str]:
 
     from ctctl.metrics import GcMetrics
     from ctctl.metrics.tables import TablesCollector
+    from ctctl.tables.sources.open import open_source
 
     registry = CollectorRegistry()
-    registry.register(TablesCollector(Path("/nonexistent")))
+    registry.register(TablesCollector(lambda: open_source("/nonexistent")))
     names = {"ctctl_datapath_events_lost_total", "ctctl_datapath_ct_create_failed_total"}
     for source in (registry, GcMetrics().registry):
         for family in text_string_to_metric_families(generate_latest(source).decode()):

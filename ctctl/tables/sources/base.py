@@ -34,7 +34,8 @@ class CtTable:
     ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
     source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
     ``live`` is the map behind a live table, open read-only. ``seen`` wants to know how many more
-    entries were read, of who reads the map past ``read``. ``nat`` is the SNAT table beside a live one, open read-only. ``release`` is the Cilium release ("1.14")
+    entries were read, of who reads the map past ``read``. ``nat`` is the SNAT
+    table beside a live one, open read-only. ``release`` is the Cilium release ("1.14")
     that made the table or its lines, where that is known; ``capacity_evidence`` says who says ``max_entries``.
     """
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ctctl.abi import pins
 from ctctl.abi.check import check_entry
 from ctctl.decode import services
-from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, VALUE_SIZE, layout_of_fields
+from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, VALUE_SIZE, family_of_key, layout_of_fields
 from ctctl.decode.nat import decode_nat, encode_nat_key
 from ctctl.errors import KernelError, NotFoundError, PermissionDenied
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
@@ -67,9 +67,7 @@ def open_default(options: SourceOptions) -> Source:
 def open_directory(directory: Path, options: SourceOptions) -> Source:
     """All conntrack tables pinned in a directory. Raises NoTableError if there is none, KernelError."""
     names = [
-        path
-        for path in _listing(directory)
-        if path.name in pins.CT_TABLES or path.name.startswith(pins.CT_PER_CLUSTER)
+        path for path in _listing(directory) if path.name in pins.CT_TABLES or path.name.startswith(pins.CT_PER_CLUSTER)
     ]
     return _open_pins(f"{directory}", directory, names, options)
 
@@ -195,6 +193,19 @@ def _add_map(source: Source, table: Map, name: str, node: str | None) -> None:
             max_entries=info.max_entries,
             live=table,
         )
+    )
+
+
+def table_of(name: str, table: Map, nat: Map | None = None) -> CtTable:
+    """A map of this process's own as a table. ``now`` is not known: it may be simulated."""
+    return CtTable(
+        name=name,
+        family=family_of_key(table.info.key_size),
+        layout=Layout.V1_16,
+        read=lambda: read_map(table),
+        max_entries=table.info.max_entries,
+        live=table,
+        nat=nat,
     )
 
 

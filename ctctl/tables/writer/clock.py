@@ -7,8 +7,8 @@ only believed where that agrees: in a time namespace, or where time has been tam
 from __future__ import annotations
 
 import itertools
-import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ctctl
 from ctctl.abi import layouts
@@ -18,6 +18,10 @@ from ctctl.kernel.object import BpfObject
 from ctctl.model.clock import Clock
 from ctctl.tables.sources.base import CtTable, Source
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 OBJECT = Path(ctctl.__file__).parent / "bpf" / "writer.bpf.o"
 CLOCK = "writer_clock"
 
@@ -26,7 +30,7 @@ _AHEAD_S = 5
 #: No datapath gives an entry longer: ten days, where Cilium's longest default is 6 hours.
 _LONGEST_S = 10 * 86400
 _SAMPLE = 4096
-_TIMES, _LIFETIME_AT, _REPORTS_AT = struct.Struct("<I"), 32, 48
+_LIFETIME_AT, _REPORTS_AT = 32, 48
 
 
 class ClockError(CtctlError):
@@ -66,7 +70,8 @@ def datapath_now(clock: Clock) -> int:
         return jiffies >> JIFFIES_SHIFT
     if abs(ktime_ns // 1_000_000_000 - monotonic_s()) > _AHEAD_S:
         raise ClockError(
-            f"the kernel's clock says {ktime_ns // 1_000_000_000} s, this process's {monotonic_s()} s: nothing is deleted"
+            f"the kernel's clock says {ktime_ns // 1_000_000_000} s, this process's {monotonic_s()} s:"
+            " nothing is deleted"
         )
     return ktime_ns // 1_000_000_000
 
@@ -108,7 +113,7 @@ def check_times(table: CtTable, now: int) -> None:
             )
 
 
-def _column(values, at):  # type: ignore[no-untyped-def]
+def _column(values: NDArray[np.uint8], at: int) -> NDArray[np.uint32]:
     import numpy as np
 
     return np.ascontiguousarray(values[:, at : at + 4]).view("<u4").ravel()

@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ctctl.errors import DecodeError
-from ctctl.out.files import cannot_write, new_file
+from ctctl.out.files import WriteError, cannot_write, new_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,8 +52,9 @@ def default_path() -> Path:
 class Journal:
     """A journal being written; a context manager. Safe for several threads, each batch stays whole."""
 
-    def __init__(self, path: Path, descriptor: int, head: dict[str, object]) -> None:
+    def __init__(self, path: Path, descriptor: int, head: dict[str, object], *, named: bool) -> None:
         self.path = path
+        self._named = named
         self._fd = descriptor
         self._size = 0
         self._lock = threading.Lock()
@@ -63,10 +64,15 @@ class Journal:
         self._write(_line(head))
 
     @classmethod
-    def create(cls, path: Path, *, command: str, source: str, node: str | None) -> Journal:
-        """Begin a new file, for its owner only. Raises WriteError if it is there or cannot be written."""
+    def create(cls, path: Path | None, *, command: str, source: str, node: str | None) -> Journal:
+        """Begin a new file, for its owner only; one that the user did not name (None) is there only if it is needed.
+
+        Raises WriteError if it is there or cannot be written.
+        """
+        named = path is not None
+        path = path or default_path()
         descriptor = new_file(path)
-        head = {
+        head: dict[str, object] = {
             "schema": SCHEMA,
             "command": command,
             "source": source,
@@ -74,7 +80,7 @@ class Journal:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
-            made = cls(path, descriptor, head)
+            made = cls(path, descriptor, head, named=named)
             _sync_directory(path)
         except BaseException:
             os.close(descriptor)
@@ -88,19 +94,20 @@ class Journal:
         Raises WriteError; the file then is as it was before.
         """
         with self._lock:
-            self._write(b"".join(_records(*record) for record in records if len(record[1])))
+            self._write(b"".join(_records(*record) for record in records if len(record[1])), flush=True)
             self._records += sum(len(keys) for _, keys, _ in records)
 
     def gone(self, deleted: int, *stayed: tuple[str, Bytes2d]) -> None:
         """Say how many of the records planned last were deleted, and which were not.
 
-        Raises WriteError: nothing is lost by it but the word that an entry stayed.
+        Never raises: the deletions are done, and nothing is lost but the word that an entry stayed.
         """
         with self._lock:
             self._deleted += deleted
             lines = b"".join(_stayed(*record) for record in stayed if len(record[1]))
-            if lines:
-                self._write(lines)
+            with contextlib.suppress(WriteError):
+                if lines:
+                    self._write(lines)
 
     @property
     def deleted(self) -> int:
@@ -108,7 +115,7 @@ class Journal:
         return self._deleted
 
     def close(self) -> None:
-        """End the file with the word that the run did. A journal of nothing is removed."""
+        """End the file with the word that the run did."""
         if self._fd < 0:
             return
         if not self._failed:
@@ -116,7 +123,7 @@ class Journal:
                 self._write(_line({"done": True, "deleted": self._deleted}))
         os.close(self._fd)
         self._fd = -1
-        if not self._records:
+        if not self._records and not self._named:
             self.path.unlink(missing_ok=True)
 
     @property
@@ -124,12 +131,13 @@ class Journal:
         """Whether there is anything in it to bring back."""
         return self._records > 0
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, flush: bool = False) -> None:
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(self._fd, view) :]
-            os.fdatasync(self._fd)
+            if flush:
+                os.fdatasync(self._fd)
         except OSError as error:
             self._failed = True
             with contextlib.suppress(OSError):  # half a batch: none of it was deleted

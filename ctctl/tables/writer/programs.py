@@ -10,8 +10,8 @@ from ctctl.abi import layouts
 from ctctl.abi.layouts import CtctlWriterPhase
 from ctctl.errors import KernelError
 from ctctl.kernel.object import BpfObject
-from ctctl.tables.writer.targets import Target
 from ctctl.tables.writer.clock import OBJECT
+from ctctl.tables.writer.targets import Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,9 +40,7 @@ class WriterProgram:
             self._object.load()
             self._program = self._object.program(program)
             self._control = self._shared("ctctl_writer_ctl", layouts.ctctl_writer_ctl)
-            self.slots = self._shared(
-                f"ctctl_writer_slots{family}", getattr(layouts, f"ctctl_writer_slot{family}")
-            )
+            self.slots = self._shared(f"ctctl_writer_slots{family}", getattr(layouts, f"ctctl_writer_slot{family}"))
         except BaseException:
             self.close()
             raise

@@ -93,11 +93,11 @@ class Remover:
         slots = self._filled(keys, "entry", values)
         self._run(Phase.WRITER_PAIRS, slots)
         if self._journal is not None:
-            self._journal.planned((self._target.name, keys, values), *self._pairs(slots, Pair.PAIR_FORWARD, 0))
+            self._journal.planned((self._target.name, keys, values), *self._pairs(slots))
         if self._before_delete is not None:
             self._before_delete(keys)
         self._run(Phase.WRITER_DELETE, slots)
-        gone = self._pairs(slots, Pair.PAIR_FORWARD_DELETED, 2)
+        gone = self._pairs(slots, deleted=True)
         removed = Removed(slots["status"].copy(), sum(len(found) for _, found, _ in gone))
         self._tell(removed, keys, values, gone, self._left(slots))
         return removed
@@ -135,13 +135,13 @@ class Remover:
         else:
             _by_system_calls(self._target, phase, slots)
 
-    def _pairs(self, slots: NDArray[np.void], bit: int, shift: int) -> list[tuple[str, Bytes2d, Bytes2d]]:
-        """(table, keys, values) of the forward entries with ``bit``, and of the reverse ones with the next."""
+    def _pairs(self, slots: NDArray[np.void], *, deleted: bool = False) -> list[tuple[str, Bytes2d, Bytes2d]]:
+        """(table, keys, values) of the SNAT entries that were found, or ``deleted``."""
         if self._target.nat is None:
             return []
         found = []
         for side, which in (("forward", Pair.PAIR_FORWARD), ("reverse", Pair.PAIR_REVERSE)):
-            chosen = (slots["pair"] & (which << shift)) != 0
+            chosen = (slots["pair"] & (which << 2 * deleted)) != 0
             if chosen.any():
                 keys, values = column(slots, f"{side}_key")[chosen], column(slots, side)[chosen]
                 found.append((self._target.nat_name, keys, values))

@@ -6,20 +6,26 @@ import errno
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ctctl.abi import pins
 from ctctl.errors import KernelError
 from ctctl.kernel.map import Map, UpdateMode
 from ctctl.tables.writer.journal import Record
+
+#: A hostile file may name a table a record.
+_REASONS = 20
+_SNAT = (*pins.SNAT_TABLES.values(), *pins.SNAT_PER_CLUSTER.values())
 
 
 @dataclass(slots=True)
 class Restored:
     """What a restore did: entries created, and left alone because the key is in use again.
 
-    ``full``: entries for which a table has no room: an LRU table would have thrown out others for them.
-    ``skipped``: why records of a table were left out, with how many.
+    ``nat``: how many of those created are SNAT entries. ``full``: entries for which a table has no room, as
+    an LRU table would have thrown out others for them. ``skipped``: why records were left out, with how many.
     """
 
     restored: int = 0
+    nat: int = 0
     present: int = 0
     full: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
@@ -45,6 +51,8 @@ def restore(
         table = maps.get(record.table)
         reason = _unfit(record, table)
         if table is None or reason:
+            if reason not in done.skipped and len(done.skipped) >= _REASONS:
+                reason = "of other tables"
             done.skipped[reason] = done.skipped.get(reason, 0) + 1
             continue
         if record.table not in room:
@@ -67,12 +75,10 @@ def _create(table: Map, record: Record, room: dict[str, int], done: Restored) ->
         done.present += there
         done.full += not there
         return
-    if done.dry_run:
-        there = table.lookup(record.key) is not None
-    else:
-        there = not _created(table, record)
+    there = table.lookup(record.key) is not None if done.dry_run else not _created(table, record)
     done.present += there
     done.restored += not there
+    done.nat += not there and record.table.startswith(_SNAT)
     room[record.table] -= not there
 
 

@@ -43,6 +43,12 @@ class Target:
         return self.nat.name if self.nat is not None else ""
 
 
+def private_target(table: CtTable) -> Target:
+    """The target of a table whose maps this process made for itself and shows nobody: it need not be asked whose."""
+    assert table.live is not None
+    return Target(table, table.live, table.nat)
+
+
 @dataclass(slots=True)
 class Targets:
     """The tables of a source, open for writing; a context manager. ``foreign``: another program's, and allowed."""
@@ -79,8 +85,7 @@ def check_owner(source: Source, *, allow_foreign: bool, owned: Callable[[], dict
 
     Raises UsageError unless all are live, ForeignTablesError for another's tables without ``allow_foreign``.
     """
-    if not source.tables or any(table.live is None for table in source.tables):
-        raise UsageError(f"{source.description} is no live table: nothing can be changed there")
+    require_live(source)
     ids = owned()
     strange = next((known for known in _maps_of(source) if known.info.id not in ids), None)
     if strange is not None and not allow_foreign:
@@ -89,6 +94,12 @@ def check_owner(source: Source, *, allow_foreign: bool, owned: Callable[[], dict
             " (a live Cilium's?); add --allow-foreign to change it"
         )
     return strange is not None
+
+
+def require_live(source: Source) -> None:
+    """Raise UsageError unless every table of ``source`` is live."""
+    if not source.tables or any(table.live is None for table in source.tables):
+        raise UsageError(f"{source.description} is no live table: nothing can be changed there")
 
 
 def _maps_of(source: Source) -> Iterator[Map]:
