@@ -323,6 +323,7 @@ def simulate(
     one from a table or a capture. Tables start empty.
     """
     from ctctl.out import plot as plots
+    from ctctl.out.files import replacing
     from ctctl.predict.fluid import predict
     from ctctl.predict.show import charts, write_predictions
 
@@ -330,7 +331,9 @@ def simulate(
     wanted = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])
     predictions = [predict(one, seconds) for one in wanted]
     if svg is not None:
-        svg.write_text(plots.svg(charts(predictions)), encoding="utf-8")
+        with replacing(svg) as stream:
+            stream.write(plots.svg(charts(predictions)).encode())
     if png is not None:
-        png.write_bytes(plots.png(charts(predictions)))
+        with replacing(png) as stream:
+            stream.write(plots.png(charts(predictions)))
     write_predictions(predictions, out.options(), sys.stdout, sys.stderr, plot=plot)

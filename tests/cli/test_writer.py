@@ -116,7 +116,6 @@ def test_no_name_makes_anothers_tables_ours(cilium: TableDir, tmp_path: Path) ->
                 done = ctctl(*command, "--from", path)
                 assert done.returncode == 4, (way, command, done.stderr)
                 assert "--allow-foreign" in done.stderr
-                assert len(done.stderr.splitlines()) == 1, (way, command, done.stderr)
                 assert contents(cilium.maps[NAME]) == before, (way, command)
     assert list(Path.cwd().iterdir()) == []  # no journal of nothing
 
@@ -284,6 +283,8 @@ def test_import_creates_and_never_overwrites(node: TableDir) -> None:
 
 # ---- look again in the kernel
 
+REFRESHED = [("ct", "delete", "expired", "--yes"), ("gc", "--yes", "--undo", "u")]
+
 
 class Refresher:
     """Packets: writes entries again and again, only those that are there unless ``create``."""
@@ -317,9 +318,7 @@ class Refresher:
         self._thread.join()
 
 
-@pytest.mark.parametrize(
-    "command", [("ct", "delete", "expired", "--yes"), ("gc", "--yes", "--undo", "u")], ids=" ".join
-)
+@pytest.mark.parametrize("command", REFRESHED, ids=" ".join)
 def test_no_refreshed_entry_is_deleted(node: TableDir, command: tuple[str, ...]) -> None:
     table = node.maps[NAME]
     for _ in range(3):
@@ -719,9 +718,7 @@ def test_an_snat_entry_taken_up_again_is_no_orphan(node: TableDir) -> None:
 
             with Remover(targets.tables[0], before_delete=meanwhile, room=8) as remover:
                 found = contents(nat)
-                rows = [
-                    np.frombuffer(b"".join(part), np.uint8).reshape(2, -1) for part in zip(*found.items(), strict=True)
-                ]
-                remover.remove_nat(rows[0], rows[1], orphans=True)
+                matrices = [np.frombuffer(b"".join(part), np.uint8) for part in (found.keys(), found.values())]
+                remover.remove_nat(matrices[0].reshape(2, 14), matrices[1].reshape(2, 40), orphans=True)
         assert len(contents(nat)) == (2 if again else 0)
         node.maps[NAME].delete(key)
