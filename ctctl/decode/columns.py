@@ -136,6 +136,27 @@ class CtColumns:
             column = self._key["proto" if slot is Slot.PROTO else "tuple_flags"]
         return column.astype(column.dtype.newbyteorder("="), copy=False)
 
+    def raw(self, name: str) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
+        """A field as it lies in the table, in network order where the table has it so; nothing is copied.
+
+        A pair where a SERVICE entry has it elsewhere: of the others, then of those. ``src`` and ``dst`` are octets.
+        """
+        if name in ("src", "dst"):
+            half = 4 if self.family == 4 else 16
+            ends = self.keys[:, :half], self.keys[:, half : 2 * half]
+            return ends if name == "src" else ends[::-1]
+        if name in ("src_port", "dst_port"):
+            ports = self._key["sport"], self._key["dport"]
+            return ports if name == "src_port" else ports[::-1]
+        if name == "nat_port":
+            return self.values[:, 40:42].view(">u2")[:, 0]
+        return self._key[name] if name in ("proto", "tuple_flags") else self._value[name]
+
+    @property
+    def key_end(self) -> NDArray[Any]:
+        """Protocol and tuple flags as one number, ``protocol << 8 | flags``; nothing is copied."""
+        return self.keys[:, -2:].view(">u2")[:, 0]
+
     @property
     def service(self) -> Mask:
         """Which entries are SERVICE ones."""
