@@ -143,7 +143,8 @@ def cell(value: object) -> str:
     return safe(str(value))
 
 
-def _csv_cell(value: object) -> object:
+def csv_cell(value: object) -> object:
+    """A value as CSV has it: empty for None, lists joined by spaces."""
     if value is None:
         return ""
     value = jsonable(value)
@@ -290,7 +291,7 @@ def _write_csv(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputO
         writer.writerow([column.name for column in columns])
     count = 0
     for row in rows:
-        writer.writerow([_csv_cell(column.value(row)) for column in columns])
+        writer.writerow([csv_cell(column.value(row)) for column in columns])
         count += 1
         if options.follow:
             stream.flush()

@@ -174,9 +174,7 @@ class RowProgram:
         table, op = self._tables[at], self._ops[at]
         op.texts, op.places, op.limit = _address(table.texts), _address(table.places), len(table.places)
 
-    def _number(
-        self, kind: OpKind, column: Column, flags: OpFlags = OpFlags.NONE, count: int = 0
-    ) -> RowProgram:
+    def _number(self, kind: OpKind, column: Column, flags: OpFlags = OpFlags.NONE, count: int = 0) -> RowProgram:
         usual, alt = column if isinstance(column, tuple) else (column, None)
         if alt is not None:
             flags |= OpFlags.SWAPPED

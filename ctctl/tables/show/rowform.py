@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from ipaddress import IPv6Address, ip_address
@@ -20,13 +21,13 @@ import numpy as np
 from ctctl._ffi.rows import OpFlags
 from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_RELATED, TUPLE_SERVICE, direction_of, flag_names, other_bits
-from ctctl.model.entry import Layout
+from ctctl.model.entry import CtState, Layout, state_of
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import cell, csv_cell
 from ctctl.out.rowtext import RowProgram, TextTable
 from ctctl.tables.show.cilium import cilium_flags, cilium_protocol
-from ctctl.tables.show.entry import flags_text, protocol_word, state_of_flags
+from ctctl.tables.show.entry import flags_text, protocol_word
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -189,6 +190,16 @@ class EntryForm:
         """Whether a field has a form here."""
         return name in _SPECIAL or name in _SLOTS
 
+    def put_lower_proto(self, program: RowProgram, columns: CtColumns) -> None:
+        """The protocol as a name of an entry has it."""
+        lower = self._coded("lower proto", Style.TEXT, 256, lambda n: protocol_name(n).lower().encode())
+        program.text(columns.raw("proto"), lower)
+
+    def put_style(self, program: RowProgram, columns: CtColumns) -> None:
+        """The escape sequence of a row's colour: by state, expired ones dim and red."""
+        styles = self._coded("style", Style.TEXT, 256, lambda n: _style(n).encode())
+        program.text(self._state_number(columns), styles)
+
     def _constant(self, program: RowProgram, style: Style, value: object, text: str | None = None) -> None:
         program.literal(encode(style, value, text))
 
@@ -203,7 +214,12 @@ class EntryForm:
         return table
 
     def _values(
-        self, name: str, style: Style, limit: int, value: Callable[[int], object], text: Callable[[int], str] | None = None
+        self,
+        name: str,
+        style: Style,
+        limit: int,
+        value: Callable[[int], object],
+        text: Callable[[int], str] | None = None,
     ) -> TextTable:
         """Texts of a field whose value follows from a small number."""
         return self._coded(name, style, limit, lambda n: encode(style, value(n), text(n) if text else None))
@@ -243,11 +259,13 @@ class EntryForm:
         """1 in rows where a name (``src_name``, ``dst_name``, ``backend``) is known."""
         if name == "backend":
             backends = self._backend_column(columns)
-            named = np.array([int(k[8:]) for k in self._names if k.startswith("backend ") and k[8:].isdigit()], np.uint64)
+            named = np.array([int(key[8:]) for key in self._names if re.fullmatch(r"backend \d+", key)], np.uint64)
             return (np.isin(backends, named) & (backends != 0)).astype(np.uint8)
         return (self._name_index(columns, name[:3]) != 0).astype(np.uint8)
 
     def _backend_column(self, columns: CtColumns) -> NDArray[np.uint64]:
+        if "backend_id" in self._lacks:
+            return np.zeros(len(columns), np.uint64)
         backends = columns.slot(Slot.WORD8) * ~columns.translated
         return backends * columns.service if self.table.layout.split_counters else backends
 
@@ -296,15 +314,17 @@ class EntryForm:
 
     def _state(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
         if style is not Style.TEXT:
-            program.text(columns.raw("flags"), self._values("state", style, 1 << 16, state_of_flags))
+            program.text(columns.raw("flags"), self._values("state", style, 1 << 16, state_of))
             return
-        expired = self._expired(columns) if self.table.now is not None else np.zeros(len(columns), np.uint8)
-        number = (
-            (columns.slot(Slot.FLAGS) & 19).astype(np.uint16)
-            | (columns.slot(Slot.TUPLE_FLAGS) & TUPLE_RELATED).astype(np.uint16) << 5
-            | expired.astype(np.uint16) << 7
-        )
-        program.text(number, self._values("state words", style, 256, int, _state_words))
+        program.text(self._state_number(columns), self._values("state words", style, 256, int, _state_words))
+
+    def _state_number(self, columns: CtColumns) -> NDArray[np.uint8]:
+        """The flag bits that make the state word, 64 for related, 128 for expired."""
+        number = (columns.slot(Slot.FLAGS) & 19).astype(np.uint8)
+        number |= (columns.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_RELATED)) << 5
+        if self.table.now is not None:
+            number |= self._expired(columns) << 7
+        return number
 
     def _remaining_field(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
         if self.table.now is None:
@@ -371,7 +391,9 @@ class EntryForm:
 
         def put() -> None:
             if named:
-                self._by_value(program, numbers, lambda n: _with_name(n, self._names.get(f"backend {n}") if n else None))
+                self._by_value(
+                    program, numbers, lambda n: _with_name(n, self._names.get(f"backend {n}") if n else None)
+                )
             else:
                 program.decimal(columns.raw("word8"))
 
@@ -463,7 +485,14 @@ def _seconds(times: NDArray[np.int64], hz: int | None) -> NDArray[np.int64]:
 
 def _state_words(number: int) -> str:
     related, expired = number & 64, number & 128
-    return state_of_flags(number & 19).value + (" related" if related else "") + (" expired" if expired else "")
+    return state_of(number & 19).value + (" related" if related else "") + (" expired" if expired else "")
+
+
+_STYLES = {CtState.NEW: "36", CtState.ESTABLISHED: "32", CtState.CLOSING: "33", CtState.CLOSED: "2"}
+
+
+def _style(number: int) -> str:
+    return f"\033[{'2;31' if number & 128 else _STYLES[state_of(number & 19)]}m"
 
 
 def _remaining_text(left: int, expired: bool) -> str:
