@@ -54,6 +54,11 @@ def table_name(family: int, proto: int) -> str:
     return f"cilium_ct{'' if proto == 6 else '_any'}{family}_global"
 
 
+def table_labels(name: str) -> tuple[str, str]:
+    """(family, protocol) of a conntrack table in the words of the agent's metrics: ("ipv4", "non-TCP")."""
+    return f"ipv{6 if '6_' in name else 4}", "non-TCP" if "_any" in name else "TCP"
+
+
 def layout_of_fields(names: Collection[str]) -> Layout | None:
     """The layout by the field names of a map's BTF, None where they are of no known layout.
 
