@@ -175,6 +175,15 @@ class CtColumns:
         """The entries where ``mask`` holds (a bool array, or indices), copied."""
         return CtColumns(self.keys[mask], self.values[mask], self.layout)
 
+    def first(self, count: int) -> CtColumns:
+        """The first so many entries, not copied."""
+        return CtColumns(self.keys[:count], self.values[:count], self.layout)
+
+    def with_protocol(self) -> CtColumns:
+        """The entries whose protocol is not 0: the Cilium CLI has no line for the others."""
+        there = self._key["proto"] != 0
+        return self if there.all() else self.select(there)
+
     def copy(self) -> CtColumns:
         """The same entries in memory of their own, valid beyond the next batch."""
         return CtColumns(self.keys.copy(), self.values.copy(), self.layout)

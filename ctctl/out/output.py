@@ -69,6 +69,8 @@ class Column(Generic[T]):
     right: bool = False
     style: Callable[[T], str] | None = None
     width: int = 0
+    #: columns that may go where a terminal is too narrow: the highest number first; 0 stays
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

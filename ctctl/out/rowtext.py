@@ -158,7 +158,7 @@ class RowProgram:
             first = int(run.row)
             function(ctypes.byref(run))
             if run.out_used:
-                yield memoryview(memory)[: run.out_used], ends[first : int(run.row)]
+                yield memory.data[: run.out_used], ends[first : int(run.row)]
             if run.missing_op >= 0:
                 self._tables[run.missing_op].add(run.missing)
                 self._rebind(ops, self._tables[run.missing_op])

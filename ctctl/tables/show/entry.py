@@ -176,6 +176,7 @@ def _shown() -> list[Column[CtRow]]:
             lambda r: flag_names(int(r.entry.flags)),
             lambda r: flags_text(int(r.entry.flags)),
             width=20,
+            priority=9,
         ),
         Column("rev_nat", "REVNAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
         Column("backend_id", "BACKEND", lambda r: r.entry.backend_id, _backend, wide=True),

@@ -109,7 +109,7 @@ class EntryForm:
 
     def program(self, columns: CtColumns) -> RowProgram:
         """An empty program over the rows of a batch."""
-        return RowProgram(len(columns), columns.raw("tuple_flags"), TUPLE_SERVICE)
+        return RowProgram(len(columns), columns.keys[:, -1], TUPLE_SERVICE)
 
     # ---- lines ------------------------------------------------------------------
 
@@ -200,6 +200,46 @@ class EntryForm:
         styles = self._coded("style", Style.TEXT, 256, lambda n: _style(n).encode())
         program.text(self._state_number(columns), styles)
 
+    def sort_keys(self, columns: CtColumns, name: str) -> tuple[list[Array], NDArray[np.bool_]]:
+        """What rows are sorted by, the weightiest first, and which rows lack the field. Texts are bytes."""
+        present = np.zeros(len(columns), np.bool_)
+        absent = ~present
+        if name in self._lacks:
+            return [np.zeros(len(columns), np.uint64)] * (3 if name in ("src", "dst") else 1), absent
+        if name in ("src", "dst"):
+            high, low = (columns.slot(Slot[name.upper() + part]).astype(np.uint64) for part in ("_HI", ""))
+            return [np.full(len(columns), columns.family, np.uint64), high, low], present
+        if name in ("remaining", "expired"):
+            if self.table.now is None:
+                return [np.zeros(len(columns), np.int64)], absent
+            return [
+                self._remaining(columns) if name == "remaining" else self._expired(columns).astype(np.int64)
+            ], present
+        if name == "idle":
+            last = np.maximum(columns.slot(Slot.LAST_TX_REPORT), columns.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
+            idle = self.table.clock.seconds(self.table.now or 0) - _seconds(last, self.table.clock.hz)
+            return [idle], (last == 0) | (self.table.now is None)
+        if name == "related":
+            return [(columns.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_RELATED)).astype(np.uint64)], present
+        if name in ("backend_id", "rx_bytes"):
+            return [columns.slot(Slot.WORD8).astype(np.uint64)], ~self._has_word(columns, name)
+        if name == "nat_port":
+            return [columns.slot(Slot.IFINDEX).byteswap().astype(np.uint64)], ~columns.translated
+        if name in _SLOTS:
+            return [columns.slot(_SLOTS[name]).astype(np.uint64)], present
+        if name == "other_bits":
+            return [(columns.slot(Slot.FLAGS) & np.uint16(other_bits(0xFFFF))).astype(np.uint64)], present
+        program = self.program(columns)
+        self.put(program, columns, name, Style.JSON)
+        texts = np.array(program.lines(), dtype=object)
+        return [texts], texts == b"null"
+
+    def _has_word(self, columns: CtColumns, name: str) -> NDArray[np.bool_]:
+        """Which rows have the word that is a backend, up to 1.15 only in SERVICE entries, else received bytes."""
+        if self.table.layout.split_counters:
+            return columns.service if name == "backend_id" else ~columns.service
+        return ~columns.translated
+
     def _constant(self, program: RowProgram, style: Style, value: object, text: str | None = None) -> None:
         program.literal(encode(style, value, text))
 
@@ -260,8 +300,10 @@ class EntryForm:
         if name == "backend":
             backends = self._backend_column(columns)
             named = np.array([int(key[8:]) for key in self._names if re.fullmatch(r"backend \d+", key)], np.uint64)
-            return (np.isin(backends, named) & (backends != 0)).astype(np.uint8)
-        return (self._name_index(columns, name[:3]) != 0).astype(np.uint8)
+            there: NDArray[np.bool_] = np.isin(backends, named) & (backends != 0)
+        else:
+            there = self._name_index(columns, name[:3]) != 0
+        return there.view(np.uint8)
 
     def _backend_column(self, columns: CtColumns) -> NDArray[np.uint64]:
         if "backend_id" in self._lacks:
@@ -320,7 +362,7 @@ class EntryForm:
 
     def _state_number(self, columns: CtColumns) -> NDArray[np.uint8]:
         """The flag bits that make the state word, 64 for related, 128 for expired."""
-        number = (columns.slot(Slot.FLAGS) & 19).astype(np.uint8)
+        number: NDArray[np.uint8] = (columns.slot(Slot.FLAGS) & 19).astype(np.uint8)
         number |= (columns.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_RELATED)) << 5
         if self.table.now is not None:
             number |= self._expired(columns) << 7
@@ -383,10 +425,7 @@ class EntryForm:
     def _shared(self, name: str, program: RowProgram, columns: CtColumns, style: Style) -> None:
         """The word that is a backend, up to 1.15 only in SERVICE entries, else received bytes."""
         numbers = columns.slot(Slot.WORD8)
-        if self.table.layout.split_counters:
-            there = columns.service if name == "backend_id" else ~columns.service
-        else:
-            there = ~columns.translated
+        there = self._has_word(columns, name)
         named = style is Style.TEXT and name == "backend_id" and any(key.startswith("backend ") for key in self._names)
 
         def put() -> None:
