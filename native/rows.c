@@ -6,14 +6,15 @@
  * loop they all share: a *row program*, a short list of operations built by ctctl/out/rowtext.py, is
  * run once a row over columns that lie in memory as numpy has them. It knows no format and no entry.
  *
- * Every operation checks the room it needs before it writes; a row that does not fit is not begun
- * for the caller: its bytes are taken back and the caller comes again with an empty buffer.
+ * Before a row is begun there is room for the longest it can be (``row_limit``), so that nothing is
+ * checked within it; short texts are copied 16 bytes at a time, over their end, for which literals and
+ * texts have 16 bytes of slack behind them.
  */
 #include <stdint.h>
 #include <string.h>
 
 enum rows_op_kind {
-	ROWS_LITERAL,	/* the text at ``base``, ``count`` bytes */
+	ROWS_NOTHING,	/* only the literal before it */
 	ROWS_DECIMAL,	/* an unsigned number */
 	ROWS_SIGNED,	/* an int64 */
 	ROWS_HEX,	/* an unsigned number, ``count`` digits at the least */
@@ -38,7 +39,7 @@ struct rows_op {
 	uint32_t kind;
 	uint32_t flags;
 	uint32_t width;		/* bytes of a number: 1, 2, 4 or 8 */
-	uint32_t count;
+	uint32_t count;		/* digits, bytes, characters, operations; of a text the longest length */
 	uint64_t stride;	/* bytes from one row's to the next's */
 	uint64_t mask;
 	uint64_t want;
@@ -47,6 +48,8 @@ struct rows_op {
 	const uint8_t *alt;
 	const uint8_t *texts;
 	const uint32_t *places;
+	const uint8_t *before;	/* a literal that stands before what the operation writes */
+	uint64_t before_size;
 };
 
 struct rows_run {
@@ -69,6 +72,7 @@ struct rows_run {
 #define ABSENT UINT32_MAX
 #define NUMBER_SIZE 20
 #define IPV6_SIZE 46
+#define SLACK 16
 
 static const char hex_digits[] = "0123456789abcdef";
 static char pairs[200];
@@ -93,7 +97,7 @@ __attribute__((constructor)) static void make_tables(void)
 	}
 }
 
-static uint64_t load(const uint8_t *at, uint32_t width, int big)
+static inline uint64_t load(const uint8_t *at, uint32_t width, int big)
 {
 	uint64_t number = 0;
 	uint32_t word;
@@ -114,11 +118,25 @@ static uint64_t load(const uint8_t *at, uint32_t width, int big)
 	}
 }
 
-static uint8_t *put_decimal(uint8_t *at, uint64_t number)
+static inline uint8_t *put_text(uint8_t *at, const uint8_t *text, uint64_t size)
 {
-	char digits[NUMBER_SIZE];
+	uint64_t done = 0;
+
+	do
+		memcpy(at + done, text + done, SLACK);
+	while ((done += SLACK) < size);
+	return at + size;
+}
+
+static inline uint8_t *put_decimal(uint8_t *at, uint64_t number)
+{
+	uint8_t digits[NUMBER_SIZE + SLACK];
 	int first = NUMBER_SIZE;
 
+	if (number < 10) {
+		*at = (uint8_t)('0' + number);
+		return at + 1;
+	}
 	while (number >= 100) {
 		first -= 2;
 		memcpy(digits + first, pairs + 2 * (number % 100), 2);
@@ -128,13 +146,15 @@ static uint8_t *put_decimal(uint8_t *at, uint64_t number)
 		first -= 2;
 		memcpy(digits + first, pairs + 2 * number, 2);
 	} else {
-		digits[--first] = (char)('0' + number);
+		digits[--first] = (uint8_t)('0' + number);
 	}
-	memcpy(at, digits + first, (size_t)(NUMBER_SIZE - first));
+	memcpy(at, digits + first, SLACK);
+	if (first < NUMBER_SIZE - SLACK)
+		memcpy(at + SLACK, digits + first + SLACK, 4);
 	return at + NUMBER_SIZE - first;
 }
 
-static uint8_t *put_hex(uint8_t *at, uint64_t number, uint32_t digits)
+static inline uint8_t *put_hex(uint8_t *at, uint64_t number, uint32_t digits)
 {
 	while (digits < 16 && number >> (4 * digits))
 		digits++;
@@ -143,15 +163,14 @@ static uint8_t *put_hex(uint8_t *at, uint64_t number, uint32_t digits)
 	return at;
 }
 
-static uint8_t *put_ipv4(uint8_t *at, const uint8_t *address)
+static inline uint8_t *put_ipv4(uint8_t *at, const uint8_t *address)
 {
 	for (int i = 0; i < 4; i++) {
-		if (i)
-			*at++ = '.';
 		memcpy(at, octets[address[i]], 4);
 		at += octet_size[address[i]];
+		*at++ = '.';
 	}
-	return at;
+	return at - 1;
 }
 
 /* RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups as "::". */
@@ -194,44 +213,66 @@ static uint8_t *put_ipv6(uint8_t *at, const uint8_t *address, uint32_t flags)
 }
 
 /* Characters of UTF-8 text: bytes that do not continue another. */
-static uint64_t characters(const uint8_t *from, const uint8_t *to)
+static inline uint64_t characters(const uint8_t *from, const uint8_t *to)
 {
-	uint64_t count = 0;
+	uint64_t count = (uint64_t)(to - from);
 
 	for (; from < to; from++)
-		count += (*from & 0xc0) != 0x80;
+		count -= (*from & 0xc0) == 0x80;
 	return count;
 }
 
-enum row_end { ROW_DONE, ROW_FULL, ROW_MISSING };
-
-static enum row_end put_row(struct rows_run *run, uint64_t row, uint8_t **out)
+/* The longest a row can be, with what copies write over its end. */
+static uint64_t row_limit(const struct rows_run *run)
 {
-	uint8_t *at = *out, *limit = run->out + run->out_size, *cell = at;
-	int swapped = run->chooser && (run->chooser[row * run->chooser_stride] & run->chooser_mask);
-	uint64_t width = 0;
+	uint64_t limit = 2 * SLACK;
 
 	for (uint64_t i = 0; i < run->op_count; i++) {
 		const struct rows_op *op = &run->ops[i];
-		const uint8_t *base = swapped && (op->flags & ROWS_SWAPPED) ? op->alt : op->base;
-		const uint8_t *from = base + row * op->stride;
-		uint64_t room = (uint64_t)(limit - at), number;
 
+		limit += op->before_size;
 		switch (op->kind) {
-		case ROWS_LITERAL:
-			if (room < op->count)
-				return ROW_FULL;
-			memcpy(at, op->base, op->count);
-			at += op->count;
-			break;
 		case ROWS_DECIMAL:
-			if (room < NUMBER_SIZE)
-				return ROW_FULL;
+		case ROWS_SIGNED:
+			limit += NUMBER_SIZE + 1;
+			break;
+		case ROWS_HEX:
+			limit += op->count > 16 ? op->count : 16;
+			break;
+		case ROWS_BYTES:
+			limit += 2 * (uint64_t)op->count;
+			break;
+		case ROWS_IPV4:
+		case ROWS_IPV6:
+			limit += IPV6_SIZE;
+			break;
+		case ROWS_TEXT:
+		case ROWS_CELL:
+			limit += op->count;
+			break;
+		}
+	}
+	return limit;
+}
+
+/* One row. False where a text is missing, which ``run`` then names. */
+static inline int put_row(struct rows_run *run, uint64_t row, uint8_t **out)
+{
+	uint8_t *at = *out, *cell = at;
+	int swapped = run->chooser && (run->chooser[row * run->chooser_stride] & run->chooser_mask);
+	uint64_t width = 0, number, shown, pad;
+
+	for (uint64_t i = 0; i < run->op_count; i++) {
+		const struct rows_op *op = &run->ops[i];
+		const uint8_t *from = (swapped && (op->flags & ROWS_SWAPPED) ? op->alt : op->base) + row * op->stride;
+
+		if (op->before_size)
+			at = put_text(at, op->before, op->before_size);
+		switch (op->kind) {
+		case ROWS_DECIMAL:
 			at = put_decimal(at, load(from, op->width, op->flags & ROWS_BIG));
 			break;
 		case ROWS_SIGNED:
-			if (room < NUMBER_SIZE + 1)
-				return ROW_FULL;
 			number = load(from, 8, 0);
 			if (number >> 63) {
 				*at++ = '-';
@@ -240,24 +281,16 @@ static enum row_end put_row(struct rows_run *run, uint64_t row, uint8_t **out)
 			at = put_decimal(at, number);
 			break;
 		case ROWS_HEX:
-			if (room < 16 + (uint64_t)op->count)
-				return ROW_FULL;
 			at = put_hex(at, load(from, op->width, op->flags & ROWS_BIG), op->count);
 			break;
 		case ROWS_BYTES:
-			if (room < 2 * (uint64_t)op->count)
-				return ROW_FULL;
 			for (uint32_t byte = 0; byte < op->count; byte++)
 				at = put_hex(at, from[byte], 2);
 			break;
 		case ROWS_IPV4:
-			if (room < 16)
-				return ROW_FULL;
 			at = put_ipv4(at, from);
 			break;
 		case ROWS_IPV6:
-			if (room < IPV6_SIZE)
-				return ROW_FULL;
 			at = put_ipv6(at, from, op->flags);
 			break;
 		case ROWS_TEXT:
@@ -265,22 +298,17 @@ static enum row_end put_row(struct rows_run *run, uint64_t row, uint8_t **out)
 			if (number >= op->limit || op->places[2 * number] == ABSENT) {
 				run->missing = number;
 				run->missing_op = (int64_t)i;
-				return ROW_MISSING;
+				return 0;
 			}
-			if (room < op->places[2 * number + 1])
-				return ROW_FULL;
-			memcpy(at, op->texts + op->places[2 * number], op->places[2 * number + 1]);
-			at += op->places[2 * number + 1];
+			at = put_text(at, op->texts + op->places[2 * number], op->places[2 * number + 1]);
 			break;
 		case ROWS_CELL:
 			cell = at;
 			width = op->count;
 			break;
-		case ROWS_END: {
-			uint64_t shown = characters(cell, at), pad = shown < width ? width - shown : 0;
-
-			if (room < pad)
-				return ROW_FULL;
+		case ROWS_END:
+			shown = characters(cell, at);
+			pad = shown < width ? width - shown : 0;
 			if (op->flags & ROWS_RIGHT) {
 				memmove(cell + pad, cell, (size_t)(at - cell));
 				memset(cell, ' ', pad);
@@ -289,7 +317,6 @@ static enum row_end put_row(struct rows_run *run, uint64_t row, uint8_t **out)
 			}
 			at += pad;
 			break;
-		}
 		case ROWS_UNLESS:
 			if ((load(from, op->width, op->flags & ROWS_BIG) & op->mask) != op->want)
 				i += op->count;
@@ -299,23 +326,23 @@ static enum row_end put_row(struct rows_run *run, uint64_t row, uint8_t **out)
 		}
 	}
 	*out = at;
-	return ROW_DONE;
+	return 1;
 }
 
 /* Write rows from ``run->row`` on until all are done, the buffer is full, or a text is missing. */
 void ctctl_rows(struct rows_run *run)
 {
-	uint8_t *at = run->out;
+	uint8_t *at = run->out, *end = run->out + run->out_size;
+	uint64_t limit = row_limit(run);
 
 	run->missing_op = -1;
-	while (run->row < run->rows) {
+	for (; run->row < run->rows && (uint64_t)(end - at) >= limit; run->row++) {
 		uint64_t row = run->order ? (uint64_t)run->order[run->row] : run->row;
 
-		if (put_row(run, row, &at) != ROW_DONE)
+		if (!put_row(run, row, &at))
 			break;
 		if (run->ends)
 			run->ends[run->row] = (uint64_t)(at - run->out);
-		run->row++;
 	}
 	run->out_used = (uint64_t)(at - run->out);
 }

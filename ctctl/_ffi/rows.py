@@ -16,7 +16,7 @@ LIBRARY = Path(__file__).parent.parent / "native" / "rows.so"
 class OpKind(IntEnum):
     """``enum rows_op_kind``."""
 
-    LITERAL = 0
+    NOTHING = 0
     DECIMAL = 1
     SIGNED = 2
     HEX = 3
@@ -40,6 +40,9 @@ class OpFlags(IntFlag):
     DOTTED = 1 << 4
 
 
+#: Bytes behind a literal or a text that a copy may read.
+SLACK = 16
+
 #: ``places`` of a text that is not there yet.
 ABSENT = 0xFFFFFFFF
 
@@ -60,6 +63,8 @@ class RowsOp(ctypes.Structure):
         ("alt", ctypes.c_size_t),
         ("texts", ctypes.c_size_t),
         ("places", ctypes.c_size_t),
+        ("before", ctypes.c_size_t),
+        ("before_size", ctypes.c_uint64),
     ]
 
 

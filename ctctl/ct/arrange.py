@@ -48,6 +48,7 @@ class Arranger:
 
     def chunks(self, size: int) -> Iterator[list[Piece]]:
         """The rows in order, ``size`` at a time: rows of each part, and their places in the chunk."""
+        self._join()
         order = self._order(self._parts)[: self._limit]
         part, row = self._places()
         for start in range(0, len(order), size):
@@ -60,6 +61,13 @@ class Arranger:
                 alone = len(places) == len(chosen)
                 chunk.append((form, columns, np.ascontiguousarray(rows[places]), None if alone else places))
             yield chunk
+
+    def _join(self) -> None:
+        """One part a table, so that a chunk has few."""
+        tables: dict[int, list[tuple[EntryForm, CtColumns]]] = {}
+        for form, columns in self._parts:
+            tables.setdefault(id(form), []).append((form, columns))
+        self._parts = [(parts[0][0], CtColumns.joined([part for _form, part in parts])) for parts in tables.values()]
 
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         sizes = [len(columns) for _form, columns in self._parts]

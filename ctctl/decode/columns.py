@@ -175,6 +175,12 @@ class CtColumns:
         """The entries where ``mask`` holds (a bool array, or indices), copied."""
         return CtColumns(self.keys[mask], self.values[mask], self.layout)
 
+    @classmethod
+    def joined(cls, parts: list[CtColumns]) -> CtColumns:
+        """The entries of several batches of one table."""
+        keys, values = ([getattr(part, name) for part in parts] for name in ("keys", "values"))
+        return cls(np.concatenate(keys), np.concatenate(values), parts[0].layout)
+
     def first(self, count: int) -> CtColumns:
         """The first so many entries, not copied."""
         return CtColumns(self.keys[:count], self.values[:count], self.layout)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ctctl._ffi.rows import ABSENT, OpFlags, OpKind, RowsOp, RowsRun, rows_function
+from ctctl._ffi.rows import ABSENT, SLACK, OpFlags, OpKind, RowsOp, RowsRun, rows_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +38,7 @@ class TextTable:
         self.places = np.full((limit, 2), ABSENT, np.uint32)
         self.texts = np.zeros(1 << 12, np.uint8)
         self._used = 0
+        self.longest = 0
 
     @classmethod
     def of(cls, texts: Sequence[bytes]) -> TextTable:
@@ -50,11 +51,12 @@ class TextTable:
     def add(self, number: int) -> None:
         """Make the text of a number."""
         text = self._make(number)
-        if self._used + len(text) > len(self.texts):
-            self.texts = np.concatenate([self.texts, np.zeros(max(len(self.texts), len(text)), np.uint8)])
+        if self._used + len(text) + SLACK > len(self.texts):
+            self.texts = np.concatenate([self.texts, np.zeros(len(self.texts) + len(text) + SLACK, np.uint8)])
         self.texts[self._used : self._used + len(text)] = np.frombuffer(text, np.uint8)
         self.places[number] = (self._used, len(text))
         self._used += len(text)
+        self.longest = max(self.longest, len(text))
 
 
 class RowProgram:
@@ -67,6 +69,7 @@ class RowProgram:
     def __init__(self, rows: int, chooser: NDArray[np.uint8] | None = None, mask: int = 0) -> None:
         self._rows = rows
         self._ops: list[RowsOp] = []
+        self._before = b""
         self._tables: dict[int, TextTable] = {}
         self._kept: list[object] = [chooser]
         self._run = RowsRun(rows=rows, missing_op=-1)
@@ -77,9 +80,7 @@ class RowProgram:
 
     def literal(self, text: bytes) -> RowProgram:
         """The same text in every row."""
-        if text:
-            memory = np.frombuffer(text, np.uint8)
-            self._add(RowsOp(kind=OpKind.LITERAL, count=len(text), base=_address(memory)), text, memory)
+        self._before += text
         return self
 
     def decimal(self, column: Column) -> RowProgram:
@@ -123,6 +124,7 @@ class RowProgram:
         at = len(self._ops)
         self._number(OpKind.UNLESS, column)
         yield
+        self._flush()
         op = self._ops[at]
         op.mask, op.want, op.count = mask, want, len(self._ops) - at - 1
 
@@ -143,6 +145,7 @@ class RowProgram:
 
     def _pieces(self, order: NDArray[np.int64] | None, size: int) -> Iterator[tuple[memoryview, NDArray[np.uint64]]]:
         """Text and where each of its rows ends. A piece is valid until the next one is asked for."""
+        self._flush()
         run, function = self._run, rows_function()
         ops = (RowsOp * len(self._ops))(*self._ops)
         self._ops = list(ops)
@@ -168,11 +171,12 @@ class RowProgram:
     def _rebind(self, ops: ctypes.Array[RowsOp], table: TextTable) -> None:
         for at, other in self._tables.items():
             if other is table:
-                ops[at].texts, ops[at].places = _address(table.texts), _address(table.places)
+                ops[at].texts, ops[at].count = _address(table.texts), table.longest
 
     def _bind(self, at: int) -> None:
         table, op = self._tables[at], self._ops[at]
         op.texts, op.places, op.limit = _address(table.texts), _address(table.places), len(table.places)
+        op.count = table.longest
 
     def _number(self, kind: OpKind, column: Column, flags: OpFlags = OpFlags.NONE, count: int = 0) -> RowProgram:
         usual, alt = column if isinstance(column, tuple) else (column, None)
@@ -187,8 +191,18 @@ class RowProgram:
         return self
 
     def _add(self, op: RowsOp, *keep: object) -> None:
+        if self._before:
+            memory = np.frombuffer(self._before + bytes(SLACK), np.uint8)
+            op.before, op.before_size = _address(memory), len(self._before)
+            self._kept.append(memory)
+            self._before = b""
         self._ops.append(op)
         self._kept.extend(keep)
+
+    def _flush(self) -> None:
+        """A literal that nothing follows has an operation of its own."""
+        if self._before:
+            self._add(RowsOp(kind=OpKind.NOTHING))
 
 
 def _address(array: Array) -> int:

@@ -376,8 +376,15 @@ class EntryForm:
             program.literal(start).signed(self._remaining(columns)).literal(end)
         else:
             # Odd numbers are of expired entries: by jiffies a lifetime just over may be 0 s away.
-            number = self._remaining(columns) << 1 | self._expired(columns)
-            self._by_value(program, number, lambda n: _remaining_text(n >> 1, bool(n & 1)).encode())
+            number = self._remaining(columns) + _REMAINING << 1 | self._expired(columns)
+
+            def text(number: int) -> bytes:
+                return _remaining_text((number >> 1) - _REMAINING, bool(number & 1)).encode()
+
+            if len(columns) and number.min() >= 0 and number.max() < 4 * _REMAINING:
+                program.text(number, self._coded("remaining", style, 4 * _REMAINING, text))
+            else:
+                self._by_value(program, number, text)
 
     def _expired_field(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
         if self.table.now is None:
@@ -516,6 +523,8 @@ class _KnownAddresses:
 
 
 _LOW = (1 << 64) - 1
+#: Remaining times of fewer seconds, of either sign, have a text each that is made once.
+_REMAINING = 1 << 16
 
 
 def _seconds(times: NDArray[np.int64], hz: int | None) -> NDArray[np.int64]:
