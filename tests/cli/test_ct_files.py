@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 from ctctl.cli.schemas import SCHEMAS, whole
+from tests.support.children import started
 from tests.support.samples import ROOT, truth
+from tests.support.wait import PATIENCE_S
 
 CTCTL = Path(sys.executable).parent / "ctctl"
 OLD, NEW = ROOT / "cilium-dbg-1.16.4", ROOT / "cilium-dbg-1.19-dev"
@@ -278,9 +280,9 @@ def test_export_into_a_pipe_leaves_the_pipe(tmp_path: Path) -> None:
     # A device would be replaced by a file just the same; a pipe is what a test may risk.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+    with started("cat", pipe, text=False) as reader:
         run("ct", "export", pipe, "--from", OLD / "ct-list-global.json")
-        written, _ = reader.communicate(timeout=10)
+        written, _ = reader.communicate(timeout=PATIENCE_S)
     assert written
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]

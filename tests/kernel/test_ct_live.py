@@ -56,15 +56,15 @@ def tables(tmp_path: Path) -> Iterator[TableDir]:
 
 
 def fill_small(tables: TableDir) -> int:
-    """A few connections; returns now."""
+    """A few connections, none of which ends while a test runs, however slowly; returns now."""
     now = monotonic_s()
     tcp = tables.maps["cilium_ct4_global"]
-    tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN, src_sec_id=7))
-    tcp.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=now + 10, flags=CLOSED))
+    tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN, src_sec_id=7))
+    tcp.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=now + 10_000, flags=CLOSED))
     tcp.update(key4("10.0.0.3", 1002, "10.0.0.2", 443, flags=1), entry(lifetime=1, flags=SYN))
-    tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 50, flags=SEEN | DSR))
+    tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 50_000, flags=SEEN | DSR))
     any_table = tables.maps["cilium_ct_any4_global"]
-    any_table.update(key4("10.0.0.1", 0, "10.0.0.2", 0, proto=1, flags=2), entry(lifetime=now + 60))
+    any_table.update(key4("10.0.0.1", 0, "10.0.0.2", 0, proto=1, flags=2), entry(lifetime=now + 60_000))
     nat = tables.maps["cilium_snat_v4_external"]
     # DSR: the pod's reply 10.0.0.2:80 -> 192.0.2.1:5000 gets the VIP as its source.
     nat.update(
@@ -330,9 +330,9 @@ def test_events_between_two_looks(tables: TableDir) -> None:
     tcp = tables.maps["cilium_ct4_global"]
 
     def change(_seconds: float) -> None:
-        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
-        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1, src_sec_id=7))
-        tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 55, flags=SEEN | DSR))
+        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60_000))
+        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN | 1, src_sec_id=7))
+        tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 55_000, flags=SEEN | DSR))
         tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
 
     with open_source(str(tables.path)) as source:
@@ -355,9 +355,9 @@ def test_watch_marks_what_changed(tables: TableDir) -> None:
         first = watch.look()
         assert {marked.mark for marked in first} == {""}
         assert all(marked.row.names.get("10.0.0.2") == "web" for marked in first)
-        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
+        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60_000))
         tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
-        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1))
+        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN | 1))
         marks = {marked.row.entry.tuple.src_port: marked.mark for marked in watch.look()}
         assert marks == {1000: "closing", 1001: "gone", 1002: "", 5000: "", 9: "new"}
 

@@ -16,6 +16,7 @@ from ctctl.kernel import bpffs, clock
 from ctctl.kernel.features import Feature, effective_capabilities, libbpf_version, probe
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import netns_id, run_in_netns, run_in_new_netns
+from tests.support.children import started
 from tests.support.net import netns_with_veth
 
 pytestmark = pytest.mark.kernel
@@ -36,19 +37,11 @@ class TestNetns:
                 run_in_netns(netns.name, divmod, 7, 0)
 
     def test_of_a_process(self) -> None:
-        holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "echo ready; read line"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        try:
+        command = ("unshare", "--net", "sh", "-c", "echo ready; read line")
+        with started(*command, stdin=subprocess.PIPE, stderr=None) as holder:
+            assert holder.stdout is not None
             assert holder.stdout.readline() == "ready\n"
             assert run_in_netns(holder.pid, netns_id) == netns_id(holder.pid) != netns_id()
-        finally:
-            holder.communicate("\n", timeout=5)
 
     def test_nothing_there_and_no_namespace(self) -> None:
         with pytest.raises(NotFoundError, match="no network namespace at /run/netns/nowhere"):
