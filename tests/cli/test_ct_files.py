@@ -227,7 +227,7 @@ def test_exports(suffix: str, tmp_path: Path) -> None:
 PARQUET_SOURCES = {
     "1.16": OLD / "ct-list-global.json",
     "1.19": NEW / "ct-list-global.json",
-    "1.15": ROOT / "bpftool/btf-1.15/cilium_ct4_global.json",
+    "1.15": ROOT / "bpftool/btf-1.15/cilium_ct4_global.j.json",
     "ipv6": ROOT / "bpftool/btf-1.15/cilium_ct6_global.txt",
 }
 
