@@ -8,25 +8,15 @@ import threading
 
 import pytest
 
-<<<<<<< HEAD:tests/unit/test_gc_stopping.py
-from ctctl.gc import stopping
-from ctctl.gc.stopping import SignalStop, TimeLimit, stop_on_signals
-from tests.support.children import started
-from tests.support.wait import PATIENCE_S
-=======
 from ctctl.kernel import stopping
 from ctctl.kernel.stopping import SignalStop, TimeLimit, stop_on_signals
->>>>>>> main:tests/unit/test_stopping.py
+from tests.support.children import started
+from tests.support.wait import PATIENCE_S
 
 #: Waits in many short turns, as a run with a rate limit does, and says that it ended by itself.
 WAITER = """
 import sys
-<<<<<<< HEAD:tests/unit/test_gc_stopping.py
-from ctctl.gc.stopping import stop_on_signals
-from tests.support.wait import PATIENCE_S
-=======
 from ctctl.kernel.stopping import stop_on_signals
->>>>>>> main:tests/unit/test_stopping.py
 with stop_on_signals() as stop:
     print("ready", flush=True)
     while not stop.wait(0.0001):
