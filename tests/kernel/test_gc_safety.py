@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -21,7 +20,6 @@ from ctctl.gc.report import EngineName
 from ctctl.gc.run import GcOptions, run
 from ctctl.gc.tables import CT_TABLES, Table
 from ctctl.kernel.map import Map, MapType
-from tests.bench import gc_lab
 from tests.support.gctables import CT, NOW, contents, entry, random_keys, random_values, table_dir
 from tests.support.wait import PATIENCE_S
 
@@ -169,13 +167,3 @@ def test_live_connections_are_never_touched_under_traffic(collect) -> None:
                 rounds += 1
         assert traffic.packets > len(busy)
         assert traffic.breaks == before == len(busy)
-
-
-def test_committed_figures_of_the_lab_hold_what_was_asked() -> None:
-    figures = json.loads(gc_lab.RESULTS.read_text())
-    assert figures["minutes"] >= 10
-    assert (figures["breaks"], figures["short_failed"]) == (0, 0)
-    late, without = (figures["asking at expiry"][name] for name in ("with re-check", "without re-check"))
-    assert late["late_answered"] > 1000
-    assert late["broken_after_an_answer"] == 0
-    assert without["broken_after_an_answer"] > 0
