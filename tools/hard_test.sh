@@ -38,8 +38,13 @@ print("\n".join(lines))' "$seed" ;;
 }
 
 mkdir -p build
-busy=()
-trap 'kill "${busy[@]}" 2>/dev/null || true' EXIT
+busy=() tests=""
+finish() {
+  [[ -z $tests ]] || kill -- "-$tests" 2>/dev/null || true
+  kill "${busy[@]}" 2>/dev/null || true
+}
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
 for ((i = 0; i < loops; i++)); do
   bash -c 'while :; do :; done' &
   busy+=($!)
@@ -58,7 +63,10 @@ for order in "${orders[@]}"; do
     command=(make test "TESTS=$(files "$order" | tr '\n' ' ')")
   fi
   started=$SECONDS
-  if env --ignore-signal=INT,HUP,PIPE setsid --wait "${command[@]}" </dev/null >"$log" 2>&1; then said=green; else said=FAILED failed=1; fi
+  env --ignore-signal=INT,HUP,PIPE setsid "${command[@]}" </dev/null >"$log" 2>&1 &
+  tests=$!
+  if wait "$tests"; then said=green; else said=FAILED failed=1; fi
+  tests=""
   seconds=$((SECONDS - started))
   [[ $order == shuffled ]] && order="shuffled by seed $seed"
   echo "run $number, $order, $loops busy loops, $seconds s: $said; $(tail -n 1 "$log")"
