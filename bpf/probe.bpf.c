@@ -11,6 +11,7 @@
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
 
+#include "bound.h"
 #include "probe.h"
 
 #define PROBE_NEXT (-1) /* TCX_NEXT, and TC_ACT_UNSPEC for clsact: the next program decides */
@@ -108,9 +109,7 @@ static __always_inline void copy_head(struct __sk_buff *skb, struct ctctl_probe_
 	len -= ETH_HLEN;
 	if (len > CTCTL_PROBE_HEAD)
 		len = CTCTL_PROBE_HEAD;
-	/* Older verifiers do not keep both ends of the range: said in a way that has them. */
-	asm volatile("" : "+r"(len));
-	len = ((len - 1) & (CTCTL_PROBE_HEAD - 1)) + 1;
+	len = bound_length(len, CTCTL_PROBE_HEAD);
 	if (!bpf_skb_load_bytes_relative(skb, 0, ev->head, len, BPF_HDR_START_NET))
 		ev->head_len = len;
 }

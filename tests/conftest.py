@@ -1,4 +1,4 @@
-"""Markers that need a kernel, and the leak check around each test that has one."""
+"""Markers that need a kernel, the leak check around each test that has one, and a run of one's own surroundings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.leaks import take_inventory
+from tests.support.signals import as_in_a_fresh_shell
 
 _MARKED = ("kernel", "lab")
+#: What a user's shell may set and what would change what commands print.
+_FOREIGN_ENVIRONMENT = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CTCTL_DEBUG")
+
+
+def pytest_configure() -> None:
+    """Tests and the programs they start find the same signals and environment on every machine."""
+    as_in_a_fresh_shell()
+    for name in _FOREIGN_ENVIRONMENT:
+        os.environ.pop(name, None)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ volatile const __u8 cfg_sim = 0;                /* 1: clock, random numbers and 
 volatile const __u8 cfg_accounting = 0;         /* 1: count packets and bytes of entries */
 volatile const __u8 cfg_sctp = 0;               /* 1: SCTP is tracked and balanced */
 volatile const __u8 cfg_fragments = 1;          /* 1: later fragments find their ports; 0: fragments are dropped */
+volatile const __u8 cfg_syn_ack_opens = 0;      /* 1: Cilium before 1.16.12, a SYN with ACK starts a connection too */
 volatile const __u32 cfg_report_interval_s = 5;
 volatile const __u8 cfg_report_flags = 0xff;    /* TCP flags that count as seen */
 volatile const __u32 cfg_ct_tcp_s = 8000;

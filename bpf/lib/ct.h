@@ -67,6 +67,13 @@ static __always_inline bool ct_is_wanted(const struct ct_entry *e, enum ct_want 
 	return false;
 }
 
+/* Does a packet with these flags reopen an entry that is closing? Until Cilium
+ * 1.16.12 the answer to a SYN did so too; a service's grace is over for either. */
+static __always_inline bool ct_is_reopening(__u8 tcp_flags)
+{
+	return (tcp_flags & TCP_SYN) && (cfg_syn_ack_opens || !(tcp_flags & TCP_ACK));
+}
+
 /* New lifetime; flags and report time of the hook's direction (egress and
  * service are the entry's tx) when the flags grew or the interval is over.
  * Two CPUs may lose one of two flags to each other, until it is seen again. */
@@ -137,7 +144,7 @@ ct_close(struct ct_entry *e, __u32 now, enum ctctl_ct_dir dir, __u8 tcp_flags)
 	return WHY_CLOSED;
 }
 
-/* A SYN on a closing entry: the same ports are used again, the entry starts anew. */
+/* The same ports are used again, the entry starts anew. */
 static __always_inline enum ctctl_why
 ct_reopen(struct ct_entry *e, __u32 now, enum ctctl_ct_dir dir, __u8 tcp_flags)
 {
@@ -181,7 +188,7 @@ ct_touch(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir, enum ct_want 
 		__sync_fetch_and_add(&e->packets, 1);
 		__sync_fetch_and_add(&e->bytes, p->len);
 	}
-	if ((tcp_flags & (TCP_FIN | TCP_RST)) || ((tcp_flags & TCP_SYN) && (flags & CT_CLOSED))) {
+	if ((tcp_flags & (TCP_FIN | TCP_RST)) || (ct_is_reopening(tcp_flags) && (flags & CT_CLOSED))) {
 		done = ct_close_or_reopen(e, p->now, dir, tcp_flags);
 		event_why(p, done);
 		return !(done & WHY_REOPENED);

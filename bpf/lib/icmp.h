@@ -5,6 +5,7 @@
 #ifndef CTCTL_ICMP_H
 #define CTCTL_ICMP_H
 
+#include "bound.h"
 #include "endpoint.h"
 #include "event.h"
 #include "pkt.h"
@@ -58,7 +59,8 @@ static __noinline int icmp_unreachable(struct __sk_buff *skb, struct pkt *p, __u
 
 	if (bpf_skb_change_tail(skb, ETH_HLEN + quoted, 0))
 		return -REASON_NO_SERVICE;
-	if (quoted < sizeof(a.ip) || quoted > ICMP_QUOTE_MAX || bpf_skb_load_bytes(skb, ETH_HLEN, quote, quoted))
+	if (quoted < sizeof(a.ip) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN, quote, bound_length(quoted, ICMP_QUOTE_MAX)))
 		return -REASON_NO_SERVICE;
 	a.icmp.checksum = icmp_csum(quote, sizeof(quote), bpf_csum_diff(NULL, 0, (void *)&a.icmp, sizeof(a.icmp), 0));
 	if (bpf_skb_adjust_room(skb, sizeof(a.ip) + sizeof(a.icmp), BPF_ADJ_ROOM_MAC, 0) ||

@@ -34,6 +34,7 @@ enum tcp_flag {
 	TCP_FIN = 0x01,
 	TCP_SYN = 0x02,
 	TCP_RST = 0x04,
+	TCP_ACK = 0x10,
 };
 
 /* linux/icmp.h would bring in the C library's headers. */

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from ctctl.kernel.stopping import hear_interrupts
+
 
 class Interrupt:
     """Whether the user wants to stop."""
@@ -27,6 +29,7 @@ class Interrupt:
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interrupt]:
     """Collect Ctrl-C inside the block; at its end it becomes the KeyboardInterrupt that it was."""
+    hear_interrupts()
     interrupt = Interrupt()
     before = signal.signal(signal.SIGINT, interrupt.note)
     try:

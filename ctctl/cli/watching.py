@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctctl.errors import UsageError
+from ctctl.kernel.stopping import hear_interrupts
 from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ def _screen() -> Screen:
     return Screen(sys.stdout, _height(), shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
 
 
-def _check(source: Source, options: OutputOptions) -> None:
+def _start(source: Source, options: OutputOptions) -> None:
+    """Listen to Ctrl-C, which ends the loop. Raises UsageError for what cannot be watched."""
     if any(table.live is None for table in source.tables):
         raise UsageError("--watch needs a live table: a file does not change")
     if options.format not in (Format.table, Format.wide, Format.jsonl):
         raise UsageError("--watch goes with -o table, wide or jsonl")
+    hear_interrupts()
 
 
 def watch_list(
@@ -45,7 +48,7 @@ def watch_list(
     """``ct list --watch`` until interrupted. JSON lines say only what changed."""
     from ctctl.ct.watch import Watch
 
-    _check(source, options)
+    _start(source, options)
     screen = _screen()
     limit = options.limit
     if limit is None and sys.stdout.isatty():
@@ -106,7 +109,7 @@ def watch_top(
     from ctctl.ct.top import top
     from ctctl.tables.names import names_of
 
-    _check(source, options)
+    _start(source, options)
     screen, names = _screen(), names_of(source)
     before: dict[str, int] | None = None
     last = time.monotonic()

@@ -14,11 +14,15 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from ctctl.config.fields import Fields, hint, parse_cidr, parse_ipv4, parse_mac
+from ctctl.config.k8s import is_kubernetes, kubernetes_services
 from ctctl.config.service import PROTOCOLS, Service, assign_ids, check_services, parse_service
 from ctctl.config.yamltree import Item, load_yaml, parse_yaml
 from ctctl.errors import ConfigError
 
 _TOP_KEYS = ["name", "about", "node", "datapath", "endpoints", "remote", "services", "policy", "clock", "steps"]
+
+#: patch releases of Cilium 1.16 with rules of their own, oldest first
+RELEASES = ("1.16.4", "1.16.12")
 
 #: source of a hairpin connection, the agent's default
 _LOOPBACK = IPv4Address("169.254.42.1")
@@ -91,12 +95,17 @@ class LbSpec:
 
 @dataclass(frozen=True, slots=True)
 class DatapathSpec:
-    """How the datapath behaves. ``tunnel``: encapsulate in BPF, in a geneve device, or what the kernel has."""
+    """How the datapath behaves.
+
+    ``tunnel``: encapsulate in BPF, in a geneve device, or what the kernel has. ``like``: the first of
+    Cilium's patch releases that has these rules, one of ``RELEASES``.
+    """
 
     accounting: bool = False
     sctp: bool = False
     fragments: bool = True
     tunnel: str = "auto"
+    like: str = RELEASES[-1]
     timeouts: Timeouts = Timeouts()
     ct: CtSpec = CtSpec()
     lb: LbSpec = LbSpec()
@@ -190,8 +199,6 @@ def parse_node_files(text: str, path: str = "<text>") -> tuple[NodeFile, ...]:
 
 
 def _nodes(documents: list[Item], path: str) -> tuple[NodeFile, ...]:
-    from ctctl.config.k8s import is_kubernetes
-
     objects = [document for document in documents if is_kubernetes(document)]
     nodes = [document for document in documents if not is_kubernetes(document)]
     if not nodes:
@@ -246,7 +253,7 @@ def _long_form(fields: Fields, key: str, known: tuple[str, ...]) -> Fields:
 
 
 def _datapath(item: Item) -> DatapathSpec:
-    fields = Fields(item, "datapath", ["accounting", "sctp", "fragments", "tunnel", "timeouts", "ct", "lb"])
+    fields = Fields(item, "datapath", ["accounting", "sctp", "fragments", "tunnel", "like", "timeouts", "ct", "lb"])
     defaults = Timeouts()
     keys = {name.replace("_", "-"): name for name in Timeouts.__dataclass_fields__}
     times = Fields(fields.mapping("timeouts"), "timeouts", keys)
@@ -255,6 +262,7 @@ def _datapath(item: Item) -> DatapathSpec:
         sctp=fields.boolean("sctp", False),
         fragments=fields.boolean("fragments", True),
         tunnel=fields.choice("tunnel", ("auto", "bpf", "device"), "auto"),
+        like=fields.choice("like", RELEASES, RELEASES[-1]),
         timeouts=Timeouts(**{name: times.duration(key, getattr(defaults, name)) for key, name in keys.items()}),
         ct=_ct(fields.mapping("ct")),
         lb=_lb(fields.mapping("lb")),
@@ -341,11 +349,9 @@ def _remote(item: Item) -> Remote:
 
 
 def _services(fields: Fields, objects: list[Item], node: NodeSpec) -> tuple[tuple[Service, ...], tuple[str, ...]]:
-    from ctctl.config.k8s import is_kubernetes, kubernetes_services
-
     item = fields.item.entries.get("services")
     items = (item,) if item is not None and is_kubernetes(item) else fields.sequence("services")
-    found = kubernetes_services([*objects, *filter(is_kubernetes, items)], node)
+    found = kubernetes_services([*objects, *filter(is_kubernetes, items)], node.ip)
     own = [parse_service(item) for item in items if not is_kubernetes(item)]
     services = assign_ids([*own, *found.services])
     check_services(services, fields.item.path)

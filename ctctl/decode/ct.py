@@ -28,8 +28,6 @@ _KEY6 = struct.Struct(">16s16sHHBB")
 # Tables are in the byte order of the machine that wrote them; every dump seen is little-endian.
 _VALUE = struct.Struct("<QQQQIH2s2sBBIII")
 
-TABLE_NAMES = ("cilium_ct4_global", "cilium_ct_any4_global", "cilium_ct6_global", "cilium_ct_any6_global")
-
 #: Fields of an entry that a layout does not have.
 _PER_DIRECTION = frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes"})
 _NAT = frozenset({"nat_addr", "nat_port"})
@@ -58,6 +56,11 @@ def family_of_key(key_size: int) -> int:
 def table_name(family: int, proto: int) -> str:
     """The table an entry lies in when nothing says: TCP ones in ct*, all others in ct_any*."""
     return f"cilium_ct{'' if proto == 6 else '_any'}{family}_global"
+
+
+def table_labels(name: str) -> tuple[str, str]:
+    """(family, protocol) of a conntrack table in the words of the agent's metrics: ("ipv4", "non-TCP")."""
+    return f"ipv{6 if '6_' in name else 4}", "non-TCP" if "_any" in name else "TCP"
 
 
 def layout_of_fields(names: Collection[str]) -> Layout | None:

@@ -20,13 +20,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.errors import BusyError, NotFoundError
 from ctctl.events.decode import decode_event
 from ctctl.kernel.map import Map
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import HookEvent
-from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, choose_node, list_nodes
+from ctctl.node.counters import read_stat
+from ctctl.node.find import choose_nodes
+from ctctl.node.paths import NodePaths
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.packet.text import FlowSpec
 
@@ -36,6 +38,12 @@ _RENEW_NS = 2_000_000_000
 #: An event reaches the ring buffer at most this long after its time was taken, generously.
 _SETTLE_NS = 2_000_000
 LOCK_DIRECTORY = Path("/run/ctctl")
+_RETRY_S = 0.01
+#: A listener that is just ending still holds its place: only who holds it longer than this is listening.
+_ENDING_S = 0.2
+#: A listener that was killed while it started a program: the lock is that program's too until it is loaded,
+#: which on a busy machine takes its time.
+_INHERITED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +88,16 @@ class _NodeStream:
         self.node = paths.node
         self._stack = contextlib.ExitStack()
         try:
-            self._lock = self._stack.enter_context(_listener_lock(paths.node))
-            self._control_map = self._open(paths, "ctctl_trace_ctl")
+            self._stack.enter_context(_listener_lock(paths.node))
+            control_map = self._open(paths, pins.TRACE_CTL)
             # The view must go before its map: a mapping keeps the array alive.
-            self._control = self._control_map.mmap()
-            self._follow = self._open(paths, "ctctl_trace_follow")
-            self._stats = self._open(paths, "ctctl_stats")
+            self._control = self._stack.enter_context(control_map.mmap())
+            self._stack.callback(self._silence)
+            self._follow = self._open(paths, pins.TRACE_FOLLOW)
+            self._stats = self._open(paths, pins.STATS)
             self._devices = _device_names(paths)
             self._pending = pending
-            self._ring = RingBuffer(self._open(paths, "ctctl_events"), self._receive)
+            self._ring = RingBuffer(self._open(paths, pins.EVENTS), self._receive)
             self._stack.callback(self._ring.close)
             self._lost_before = self._read_lost()
         except BaseException:
@@ -140,12 +149,13 @@ class _NodeStream:
         return self._read_lost() - self._lost_before
 
     def _read_lost(self) -> int:
-        value = self._stats.lookup(int(layouts.CtctlStat.STAT_EVENTS_LOST).to_bytes(4, "little")) or b""
-        return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
+        return read_stat(self._stats, layouts.CtctlStat.STAT_EVENTS_LOST)
+
+    def _silence(self) -> None:
+        self._control[:8] = bytes(8)
 
     def close(self) -> None:
-        self._control[:8] = bytes(8)
-        self._control.release()
+        """Let the hooks fall silent and give the listener's place free, whatever else fails."""
         self._stack.close()
 
 
@@ -186,6 +196,7 @@ def _listener_lock(node: str) -> Iterator[None]:
 
 
 def _lock_file(path: Path, node: str) -> int:
+    started = time.monotonic()
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -196,10 +207,12 @@ def _lock_file(path: Path, node: str) -> int:
                     return descriptor
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise BusyError(
-                f"process {owner or 'unknown'} is listening on node {node!r} already: a node has one trace at a time"
-            ) from None
+            gone = owner.isdigit() and not Path("/proc", owner).exists()
+            if time.monotonic() - started >= (_INHERITED_S if gone else _ENDING_S):
+                os.close(descriptor)
+                who = f"process {owner or 'unknown'} is listening on node {node!r} already"
+                raise BusyError(f"{who}: a node has one trace at a time") from None
+            time.sleep(_RETRY_S)
         os.close(descriptor)
 
 
@@ -214,21 +227,20 @@ class EventStream:
         nodes: Sequence[str] = (),
         kernel_filter: KernelFilter | None = None,
         *,
-        bpffs: Path = DEFAULT_BPFFS,
+        bpffs: Path | None = None,
     ) -> None:
-        names = list(nodes) or list_nodes(bpffs)
-        if not names:
-            raise NotFoundError(
-                "no node is loaded: ctctl load -f FILE or ctctl lab up; any other datapath: trace --probe"
-            )
+        try:
+            chosen = choose_nodes(nodes, bpffs)
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}; any other datapath: trace --probe") from None
         self._filter = kernel_filter
         self._pending: list[_Pending] = []
         self._streams: list[_NodeStream] = []
         self._poll = select.poll()
         self._renewed_ns = 0
         try:
-            for name in dict.fromkeys(names):
-                self._streams.append(_NodeStream(choose_node(name, bpffs), self._pending))
+            for paths in chosen:
+                self._streams.append(_NodeStream(paths, self._pending))
         except BaseException:
             self.close()
             raise
@@ -251,9 +263,10 @@ class EventStream:
         self.close()
 
     def close(self) -> None:
-        """End the leases and close everything. Twice is fine."""
-        while self._streams:
-            self._streams.pop().close()
+        """End the leases and close everything, also where one fails. Twice is fine."""
+        with contextlib.ExitStack() as closing:
+            while self._streams:
+                closing.callback(self._streams.pop().close)
 
     def lost(self) -> dict[str, int]:
         """Node → events lost since the start because the ring buffer was full."""

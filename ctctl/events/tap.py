@@ -36,14 +36,20 @@ class EventTap:
         self._thread = threading.Thread(target=self._run, name="event tap", daemon=True)
 
     def __enter__(self) -> Self:
-        self._stream.__enter__()
-        self._thread.start()
+        try:
+            self._stream.__enter__()
+            self._thread.start()
+        except BaseException:
+            self._stream.close()
+            raise
         return self
 
     def __exit__(self, *_exc: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._stop = True
-        self._thread.join()
-        self._stream.close()
+        try:
+            self._thread.join()
+        finally:
+            self._stream.close()
 
     def events(self) -> list[HookEvent]:
         """Everything up to now, in order of time. Raises what reading raised."""

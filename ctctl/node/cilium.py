@@ -7,11 +7,12 @@ pinned maps, the entries themselves.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from ctctl.abi import pins
 from ctctl.abi.check import field_names
 from ctctl.btf import Btf, Kind
 from ctctl.btf.elf import btf_section
@@ -20,42 +21,38 @@ from ctctl.errors import CtctlError
 from ctctl.model.entry import CtFlags, Layout
 from ctctl.model.version import FIRST_MINOR, LAST_MINOR, CiliumVersion, version_in
 from ctctl.node import agent
-
-#: Where Cilium pins its maps under a bpffs root.
-GLOBALS: Final = Path("tc/globals")
+from ctctl.node.find import CILIUM_GLOBALS
 
 #: The first version that pins a map of this name; one that ends in "_" is the beginning of names.
 _SINCE: Final = {
-    "cilium_percpu_trace_id": 19,
-    "cilium_l2_responder_v6": 19,
-    "cilium_ipcache_v2": 18,
-    "cilium_policy_v2_": 17,
-    "cilium_policystats": 17,
-    "cilium_ratelimit_metrics": 17,
-    "cilium_snat_v4_alloc_retries": 17,
-    "cilium_node_map_v2": 16,
-    "cilium_skip_lb4": 16,
-    "cilium_skip_lb6": 16,
-    "cilium_ratelimit": 16,
+    pins.PERCPU_TRACE_ID: 19,
+    pins.L2_RESPONDER6: 19,
+    pins.IPCACHE_V2: 18,
+    pins.CILIUM_POLICY_V2: 17,
+    pins.CILIUM_POLICY_STATS: 17,
+    pins.RATELIMIT_METRICS: 17,
+    pins.SNAT4_RETRIES: 17,
+    pins.NODE_IDS_V2: 16,
+    pins.SKIP_LB4: 16,
+    pins.SKIP_LB6: 16,
+    pins.RATELIMIT: 16,
 }
 #: The last version that pins it.
-_UNTIL: Final = {"cilium_tunnel_map": 16, "cilium_node_map": 16, "cilium_ipcache": 17}
+_UNTIL: Final = {pins.TUNNELS: 16, pins.NODE_IDS: 16, pins.IPCACHE: 17}
 #: Maps that every version has from then on: without any of them the node is older.
 _ALWAYS: Final = {
-    16: ("cilium_node_map_v2", "cilium_skip_lb4", "cilium_skip_lb6", "cilium_ratelimit"),
-    19: ("cilium_percpu_trace_id", "cilium_l2_responder_v6"),
+    16: (pins.NODE_IDS_V2, pins.SKIP_LB4, pins.SKIP_LB6, pins.RATELIMIT),
+    19: (pins.PERCPU_TRACE_ID, pins.L2_RESPONDER6),
 }
 #: What shows that the whole of a node's maps is there, so that a missing one means something.
-_COMPLETE: Final = frozenset({"cilium_lxc", "cilium_runtime_config"})
-#: Pinned up to 1.14 on every node, later only where IPsec is on.
-_ENCRYPT: Final = "cilium_encrypt_state"
+_COMPLETE: Final = frozenset({pins.ENDPOINTS, pins.RUNTIME_CONFIG})
 
 _MAX_OBJECT: Final = 64 << 20
 
 
 def is_this_nodes(directory: Path) -> bool:
     """Whether a directory is where this machine's agent pins its maps, so that its state tells about them."""
-    return directory.parts[-2:] == GLOBALS.parts
+    return directory.parts[-2:] == CILIUM_GLOBALS.parts
 
 
 def identify(names: Collection[str], entries: Iterable[tuple[bytes, bytes]], *, here: bool) -> CiliumVersion | None:
@@ -139,8 +136,8 @@ def version_of_names(names: Collection[str]) -> CiliumVersion | None:
         for minor, always in _ALWAYS.items():
             if minor > low and not any(has(name) for name in always):
                 high, told = min(high, minor - 1), True
-    if high <= 15 and told:
-        low = high = FIRST_MINOR if has(_ENCRYPT) else max(low, 15)
+    if high <= 15 and told:  # pinned up to 1.14 on every node, later only where IPsec is on
+        low = high = FIRST_MINOR if has(pins.ENCRYPT) else max(low, 15)
     return CiliumVersion(low, max(low, high), "the names of the pinned maps") if told else None
 
 
@@ -166,12 +163,3 @@ def version_of_entries(entries: Iterable[tuple[bytes, bytes]]) -> CiliumVersion 
     if translated:
         return CiliumVersion(19, LAST_MINOR, "the entries")
     return CiliumVersion(16, LAST_MINOR, "the entries") if silent else None
-
-
-def foreign_directories(roots: Iterable[Path], tables: Collection[str]) -> Iterator[Path]:
-    """Where a Cilium has pinned its maps under these bpffs roots."""
-    for root in roots:
-        directory = root / GLOBALS
-        with contextlib.suppress(OSError):
-            if any((directory / name).exists() for name in tables):
-                yield directory

@@ -160,15 +160,34 @@ def test_why_of_a_backend(node: Simulator) -> None:
     assert why(2) & (Why.BACKEND_RANDOM | Why.BACKEND_KEPT | Why.BACKEND_AFFINITY) == Why.BACKEND_AFFINITY
 
 
-def test_reopened_reply_entry_is_told_apart(node: Simulator) -> None:
-    """A late SYN-ACK on a dead OUT entry resets it and makes an IN entry: two lookups."""
+def late(node: Simulator, flags: str) -> HookEvent:
+    """What the hook tells of a packet with these flags that answers a connection closed before."""
     told(node, "from_container", f"tcp {POD}:40000 > {REMOTE}:80 S")
     told(node, "from_container", f"tcp {POD}:40000 > {REMOTE}:80 R")
-    event = told(node, "to_container", f"tcp {REMOTE}:80 > {POD}:40000 SA")
+    event = told(node, "to_container", f"tcp {REMOTE}:80 > {POD}:40000 {flags}")
     assert event is not None
-    first, second = event.lookups
+    return event
+
+
+def test_reopened_reply_entry_is_told_apart(node: Simulator) -> None:
+    """A SYN on a dead OUT entry, from the other side, resets it and makes an IN entry: two lookups."""
+    first, second = late(node, "S").lookups
     assert (str(first.direction), first.why) == ("OUT", Why.HIT | Why.REOPENED)
     assert str(second.direction) == "IN"
+    assert second.why & Why.CREATED
+
+
+def test_a_late_syn_ack_reopens_nothing(node: Simulator) -> None:
+    """The rule from Cilium 1.16.12 on, and the default."""
+    (only,) = late(node, "SA").lookups
+    assert only.why & (Why.HIT | Why.DEAD | Why.REOPENED) == Why.HIT | Why.DEAD
+    assert only.result is CtResult.REPLY
+
+
+def test_a_late_syn_ack_reopens_as_in_1_16_4() -> None:
+    with simulated(node_file({"like": "1.16.4"}, services=SERVICES)) as node:
+        first, second = late(node, "SA").lookups
+    assert (str(first.direction), first.why) == ("OUT", Why.HIT | Why.REOPENED)
     assert second.why & Why.CREATED
 
 

@@ -8,8 +8,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: How long a test waits for what must come before it says that it does not. No measure of speed: on a
+#: machine with a dozen other programs on each core everything still comes within it.
+PATIENCE_S = 120.0
 
-def wait_for(condition: Callable[[], T], timeout: float = 5.0, *, what: str = "") -> T:
+
+def wait_for(condition: Callable[[], T], timeout: float = PATIENCE_S, *, what: str = "") -> T:
     """The first truthy result of ``condition``, asked again at growing intervals.
 
     Raises TimeoutError after ``timeout`` seconds, with the last result.

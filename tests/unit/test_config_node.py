@@ -34,7 +34,7 @@ node:
   pod-cidr: 10.64.0.0/24
   device: {name: eth0, ifindex: 10, mac: "02:00:00:00:01:01"}
   overlay: {name: cilium_geneve, ifindex: 14}
-datapath: {accounting: true, sctp: true, fragments: false, lb: {no-backend: drop, algorithm: random}}
+datapath: {like: 1.16.4, accounting: true, sctp: true, fragments: false, lb: {no-backend: drop, algorithm: random}}
 clock: 1000000
 endpoints:
   - {name: pod1, ip: 10.64.0.36, id: 1001, identity: 20001, ifindex: 21,
@@ -53,6 +53,7 @@ def test_short_form() -> None:
     assert node.datapath.timeouts == Timeouts(regular_tcp=8000, service_any=90)
     assert node.datapath.ct == CtSpec(tcp_max=1024, report_interval=7, report_flags=0x3F)
     assert node.datapath.lb.maglev_table_size == 1021
+    assert node.datapath.like == "1.16.12"
     assert node.datapath.lb.loopback == IPv4Address("169.254.42.9")
     assert node.endpoints == (
         Endpoint("pod1", IPv4Address("10.64.0.36"), 3096, id=36, interface="lxc1", mac="10:00:00:00:00:01"),
@@ -64,6 +65,7 @@ def test_short_form() -> None:
 
 def test_long_form() -> None:
     node = parse_node_file(LONG)
+    assert node.datapath.like == "1.16.4"
     assert node.node.device == Device("eth0", 10, "02:00:00:00:01:01")
     assert node.node.overlay == Overlay("cilium_geneve", 14)
     assert node.node.pod_cidr == IPv4Network("10.64.0.0/24")
@@ -83,6 +85,7 @@ def test_defaults_are_those_of_the_agent() -> None:
     assert (times.regular_tcp, times.regular_tcp_syn, times.regular_tcp_fin, times.regular_any) == (8000, 60, 10, 60)
     assert (times.service_tcp, times.service_tcp_grace, times.service_any) == (8000, 60, 60)
     assert (node.datapath.ct.tcp_max, node.datapath.ct.any_max) == (524288, 262144)
+    assert node.datapath.like == "1.16.12"
     assert (node.datapath.ct.report_interval, node.datapath.ct.report_flags) == (5, 255)
     assert node.datapath.lb.maglev_table_size == 16381
 

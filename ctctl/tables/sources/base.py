@@ -16,6 +16,7 @@ from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTa
 from ctctl.model.tuples import FlowTuple
 from ctctl.model.version import CiliumVersion
 from ctctl.tables.query.bind import TableContext
+from ctctl.tables.sources.facts import NodeFacts
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -33,7 +34,8 @@ class CtTable:
     ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
     source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
     ``live`` is the map behind a live table, open read-only. ``seen`` wants to know how many more
-    entries were read, of who reads the map past ``read``.
+    entries were read, of who reads the map past ``read``. ``release`` is the Cilium release ("1.14")
+    that made the table or its lines, where that is known; ``capacity_evidence`` says who says ``max_entries``.
     """
 
     name: str
@@ -45,6 +47,8 @@ class CtTable:
     absent: frozenset[str] = frozenset()
     raw: bool = True
     max_entries: int | None = None
+    capacity_evidence: str | None = None
+    release: str | None = None
     count: int | None = None
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
@@ -56,11 +60,12 @@ class CtTable:
         return TableContext(self.family, self.layout, self.clock, self.now, self.name, self.node, self.absent)
 
     def columns(self) -> Iterator[CtColumns]:
-        """The table batch by batch; each batch is valid until the next."""
+        """The table batch by batch, none empty; each batch is valid until the next."""
         from ctctl.decode.columns import CtColumns
 
         for keys, values in self.read():
-            yield CtColumns(keys, values, self.layout)
+            if len(keys):
+                yield CtColumns(keys, values, self.layout)
 
 
 @dataclass(slots=True)
@@ -117,6 +122,8 @@ class Source:
     description: str
     tables: list[CtTable] = field(default_factory=list)
     listings: Callable[[str | None], Listings] = lambda _node: Listings()
+    #: what the node's own files say about it: capacity, timeouts, clock, version
+    facts: Callable[[str | None], NodeFacts] = lambda _node: NodeFacts()
     notes: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     #: what it was read by (layout, clock): for who asks (``-v``), not for every command

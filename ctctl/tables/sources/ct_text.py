@@ -11,7 +11,8 @@ import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from ctctl.decode.ct import TABLE_NAMES, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, encode_key, table_name
+from ctctl.abi import pins
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, encode_key, table_name
 from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import Address, FlowTuple
@@ -38,8 +39,8 @@ def read_text(stream: Reader, dump: Dump) -> None:
     section, odd, odd_line = 0, 0, ""
     for line in lines(stream):
         if not line.strip():
-            if section < len(TABLE_NAMES):
-                dump.table(TABLE_NAMES[section], 4 if section < 2 else 6)
+            if section < len(pins.CT_TABLES):
+                dump.table(pins.CT_TABLES[section], 4 if section < 2 else 6)
             section += 1
             continue
         match = LINE.match(line)
@@ -87,11 +88,11 @@ def _add_line(dump: Dump, match: re.Match[str], section: int) -> None:
 def _table(section: int, proto: int, src: Address, dst: Address) -> tuple[str, int]:
     """By position (ct4, any4, ct6, any6, an empty line after each) where that can be, else by the entry."""
     family = 6 if 6 in (src.version, dst.version) else 4
-    if section < len(TABLE_NAMES):
+    if section < len(pins.CT_TABLES):
         position = 4 if section < 2 else 6
         # IPv4-mapped addresses print as plain IPv4, so the IPv6 tables may hold lines that look like IPv4.
         if position in (family, 6) and (section % 2 == 1 or proto == 6):
-            return TABLE_NAMES[section], position
+            return pins.CT_TABLES[section], position
     return table_name(family, proto), family
 
 

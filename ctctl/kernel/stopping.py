@@ -1,4 +1,9 @@
-"""When to stop: Ctrl-C and SIGTERM as an event, and time limits. A stopped run still says what it did."""
+"""When to stop: signals as an event, and time limits. A stopped run still says what it did.
+
+A command that runs until it is told to stop listens to SIGINT also where its parent ignored it (a
+background job of a script, whose next line is ``kill -INT``), as tcpdump and ping do. Commands that end by
+themselves leave it ignored, as the shell asked. A hang-up that was ignored (nohup) stays ignored everywhere.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: One Ctrl-C can arrive twice, by the process and by its group: within this time it counts once.
 _SAME_SIGNAL_S = 0.5
@@ -72,11 +77,22 @@ class SignalStop:
         os.close(self._fd)
 
 
+def hear_interrupts() -> None:
+    """Ctrl-C ends this process with KeyboardInterrupt, also where the parent had it ignored (main thread only)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[SignalStop]:
-    """A stop that SIGINT and SIGTERM set; a later one acts as if nobody listened (main thread only)."""
+    """A stop that SIGINT, SIGTERM and a lost terminal set; a later one acts as if nobody listened.
+
+    Main thread only. A SIGHUP or SIGTERM that the parent ignored stays ignored.
+    """
+    hear_interrupts()
     stop = SignalStop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     first: float | None = None
 
     def heard(number: int, _frame: FrameType | None) -> None:
@@ -89,7 +105,7 @@ def stop_on_signals() -> Iterator[SignalStop]:
             signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, heard)
     try:
         yield stop

@@ -1,0 +1,45 @@
+"""What a node's own files say about it: version, table sizes, timeouts, clock; each with where that stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from ctctl.model.clock import Clock
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(Generic[Value]):
+    """A value and the evidence for it, in words for people ("status --verbose")."""
+
+    value: Value
+    evidence: str
+
+
+@dataclass(slots=True)
+class NodeFacts:
+    """Facts of one node. What nothing says is absent or None.
+
+    ``capacity`` and ``pressure`` (0 to 1) are by table name, ``timeouts_s`` by the names of
+    ``config.node.Timeouts``.
+    """
+
+    version: Fact[str] | None = None
+    node: Fact[str] | None = None
+    clock: Clock | None = None
+    gc_interval_s: Fact[float] | None = None
+    capacity: dict[str, Fact[int]] = field(default_factory=dict)
+    pressure: dict[str, Fact[float]] = field(default_factory=dict)
+    timeouts_s: dict[str, Fact[int]] = field(default_factory=dict)
+
+    def merge(self, other: NodeFacts) -> None:
+        """Add what another file of the same node says; what is known already stays."""
+        self.version = self.version or other.version
+        self.node = self.node or other.node
+        self.clock = self.clock or other.clock
+        self.gc_interval_s = self.gc_interval_s or other.gc_interval_s
+        self.capacity = {**other.capacity, **self.capacity}
+        self.pressure = {**other.pressure, **self.pressure}
+        self.timeouts_s = {**other.timeouts_s, **self.timeouts_s}

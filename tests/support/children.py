@@ -1,0 +1,39 @@
+"""Programs that tests start: bounded, and ended with the test whatever became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.wait import PATIENCE_S
+
+CTCTL = (sys.executable, "-m", "ctctl")
+
+
+def run_ctctl(*words: object, **how: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would, to its end; ``how`` goes to ``subprocess.run``."""
+    usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE_S}
+    return subprocess.run([*CTCTL, *map(str, words)], check=False, **{**usual, **how})
+
+
+@contextlib.contextmanager
+def started(*command: str | Path, **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program that runs beside the test, with pipes for its output; killed at the end if it is still there.
+
+    ``subprocess.Popen`` as a context manager would wait for it instead, for ever where a signal did not reach it.
+    """
+    usual: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(list(map(str, command)), **{**usual, **how})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
