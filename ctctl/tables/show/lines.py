@@ -57,7 +57,7 @@ def yaml_elements(names: Sequence[str] = (), *, raw: bool = False) -> Builder:
                     form.put(program, columns, name, Style.YAML)
             else:
                 program.literal(f"{start}{name}:".encode())
-                form.put(program, columns, name, Style.YAML)
+                form.put(program, columns, name, Style.YAML, record=not names)
             start = "  "
         return program
 
@@ -143,7 +143,7 @@ def _record(form: EntryForm, columns: CtColumns, start: str, end: bytes, *, raw:
     for index, name in enumerate(record_fields(form.table, raw=raw)):
         label = f'{", " if index else start}"{name}": '.encode()
         if name not in _NAMES:
-            form.put(program.literal(label), columns, name, Style.JSON)
+            form.put(program.literal(label), columns, name, Style.JSON, record=True)
             continue
         with program.where(form.known(columns, name), 1, 1):
             form.put(program.literal(label), columns, name, Style.JSON)

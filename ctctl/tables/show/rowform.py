@@ -63,6 +63,13 @@ _SLOTS = {
 }
 
 
+_COUNTERS = ("packets", "bytes", "rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
+
+
+def _raw_name(name: str) -> str:
+    return _SLOTS[name].name.lower()
+
+
 class Style(Enum):
     """How a value is written."""
 
@@ -173,17 +180,33 @@ class EntryForm:
 
     # ---- fields -----------------------------------------------------------------
 
-    def put(self, program: RowProgram, columns: CtColumns, name: str, style: Style) -> None:
-        """Add a field's value in every row."""
+    def put(
+        self, program: RowProgram, columns: CtColumns, name: str, style: Style, *, record: bool = False
+    ) -> None:
+        """Add a field's value in every row. ``record``: as records have it, counters that do not count as 0."""
         special = _SPECIAL.get(name)
         if name in self._lacks:
             self._constant(program, style, None)
+        elif name in _COUNTERS and not record:
+            self._counter(name, program, columns, style)
         elif special is not None:
             special(self, program, columns, style)
         elif name in _SLOTS:
-            self._number(program, style, columns.raw(_SLOTS[name].name.lower()))
+            self._number(program, style, columns.raw(_raw_name(name)))
         else:
             raise KeyError(name)
+
+    def _counter(self, name: str, program: RowProgram, columns: CtColumns, style: Style) -> None:
+        """A counter, absent in entries that count nothing: each was made by a packet."""
+        there = self._counted(columns)
+        if name == "rx_bytes":
+            there = there & self._has_word(columns, name)
+        self._unless(program, style, there.view(np.uint8), lambda: program.decimal(columns.raw(_raw_name(name))))
+
+    def _counted(self, columns: CtColumns) -> NDArray[np.bool_]:
+        words = (Slot.WORD0, Slot.WORD16) if self.table.layout.split_counters else (Slot.WORD16,)
+        found: NDArray[np.bool_] = np.logical_or.reduce([columns.slot(word) != 0 for word in words])
+        return found
 
     @staticmethod
     def can(name: str) -> bool:
@@ -222,9 +245,14 @@ class EntryForm:
         if name == "related":
             return [(columns.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_RELATED)).astype(np.uint64)], present
         if name in ("backend_id", "rx_bytes"):
-            return [columns.slot(Slot.WORD8).astype(np.uint64)], ~self._has_word(columns, name)
+            there = self._has_word(columns, name)
+            if name == "rx_bytes":
+                there = there & self._counted(columns)
+            return [columns.slot(Slot.WORD8).astype(np.uint64)], ~there
         if name == "nat_port":
             return [columns.slot(Slot.IFINDEX).byteswap().astype(np.uint64)], ~columns.translated
+        if name in _COUNTERS:
+            return [columns.slot(_SLOTS[name]).astype(np.uint64)], ~self._counted(columns)
         if name in _SLOTS:
             return [columns.slot(_SLOTS[name]).astype(np.uint64)], present
         if name == "other_bits":
