@@ -180,9 +180,7 @@ class EntryForm:
 
     # ---- fields -----------------------------------------------------------------
 
-    def put(
-        self, program: RowProgram, columns: CtColumns, name: str, style: Style, *, record: bool = False
-    ) -> None:
+    def put(self, program: RowProgram, columns: CtColumns, name: str, style: Style, *, record: bool = False) -> None:
         """Add a field's value in every row. ``record``: as records have it, counters that do not count as 0."""
         special = _SPECIAL.get(name)
         if name in self._lacks:
