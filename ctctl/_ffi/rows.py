@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,22 @@ class RowsRun(ctypes.Structure):
     ]
 
 
+def op_array(ops: Sequence[RowsOp]) -> ctypes.Array[RowsOp]:
+    """Operations beside each other, as the formatter wants them."""
+    return (RowsOp * len(ops))(*ops)
+
+
+def run_rows(run: RowsRun, ops: ctypes.Array[RowsOp]) -> None:
+    """Write rows until all are done, the buffer is full, or a text is missing (``ctctl_rows``).
+
+    Raises UnsupportedError where the package was installed without it.
+    """
+    run.ops, run.op_count = ctypes.addressof(ops), len(ops)
+    _function()(ctypes.byref(run))
+
+
 @functools.cache
-def rows_function() -> Any:
-    """``ctctl_rows``. Raises UnsupportedError where the package was installed without it."""
+def _function() -> Any:
     try:
         function = ctypes.CDLL(str(LIBRARY)).ctctl_rows
     except OSError as error:

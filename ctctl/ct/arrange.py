@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctctl.decode.columns import CtColumns
+from ctctl.model.row import CtRow
+from ctctl.tables.query.filter import Filter
+from ctctl.tables.rows import matching, row_of
 from ctctl.tables.show.rowform import EntryForm
+from ctctl.tables.sources.base import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,3 +107,41 @@ def _ascending(key: Array, *, descending: bool) -> Array:
     if not descending:
         return key
     return -key if key.dtype.kind == "i" else ~key.astype(np.uint64)
+
+
+def rows(
+    source: Source,
+    wanted: Filter,
+    *,
+    sort: str | None = None,
+    limit: int | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Iterator[CtRow]:
+    """The rows that match, sorted and limited, one by one: for a screenful.
+
+    Raises UsageError if the filter needs a now that is unknown.
+    """
+    known = names or {}
+    if sort is None:
+        found = (
+            row_of(table, columns, index, known)
+            for table in source.tables
+            for columns in matching(table, wanted)
+            for index in range(len(columns))
+        )
+        yield from islice(found, limit)
+        return
+    arranger = Arranger(sort, limit)
+    for table in source.tables:
+        form = EntryForm(table, known)
+        for columns in matching(table, wanted):
+            arranger.add(form, columns)
+    for chunk in arranger.chunks(_KEPT):
+        placed: list[tuple[int, CtRow]] = []
+        for form, columns, order, places in chunk:
+            at = range(len(order)) if places is None else places.tolist()
+            placed += [
+                (place, row_of(form.table, columns, index, known))
+                for place, index in zip(at, order.tolist(), strict=True)
+            ]
+        yield from (row for _place, row in sorted(placed, key=lambda pair: pair[0]))

@@ -7,7 +7,6 @@ memory does not grow with the table.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ctctl._ffi.rows import ABSENT, SLACK, OpFlags, OpKind, RowsOp, RowsRun, rows_function
+from ctctl._ffi.rows import ABSENT, SLACK, OpFlags, OpKind, RowsOp, RowsRun, op_array, run_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,12 +145,9 @@ class RowProgram:
     def _pieces(self, order: NDArray[np.int64] | None, size: int) -> Iterator[tuple[memoryview, NDArray[np.uint64]]]:
         """Text and where each of its rows ends. A piece is valid until the next one is asked for."""
         self._flush()
-        run, function = self._run, rows_function()
-        ops = (RowsOp * len(self._ops))(*self._ops)
-        self._ops = list(ops)
+        run, ops = self._run, op_array(self._ops)
         rows = self._rows if order is None else len(order)
         ends = np.zeros(max(rows, 1), np.uint64)
-        run.ops, run.op_count = ctypes.addressof(ops), len(ops)
         run.rows, run.row, run.order = rows, 0, 0 if order is None else _address(order)
         run.ends = _address(ends)
         buffer = bytearray(size)
@@ -159,7 +155,7 @@ class RowProgram:
         while run.row < rows:
             run.out, run.out_size = _address(memory), len(memory)
             first = int(run.row)
-            function(ctypes.byref(run))
+            run_rows(run, ops)
             if run.out_used:
                 yield memory.data[: run.out_used], ends[first : int(run.row)]
             if run.missing_op >= 0:
@@ -168,7 +164,7 @@ class RowProgram:
             elif run.row == first:  # a row longer than the buffer
                 memory = np.zeros(2 * len(memory), np.uint8)
 
-    def _rebind(self, ops: ctypes.Array[RowsOp], table: TextTable) -> None:
+    def _rebind(self, ops: Any, table: TextTable) -> None:
         for at, other in self._tables.items():
             if other is table:
                 ops[at].texts, ops[at].count = _address(table.texts), table.longest

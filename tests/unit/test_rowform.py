@@ -25,7 +25,25 @@ from ctctl.tables.show.entry import ct_view, field_names
 from ctctl.tables.show.lines import TableColumn
 from ctctl.tables.show.rowform import EntryForm
 from ctctl.tables.sources.base import CtTable
-from tests.unit.test_ct_matrix import records
+
+few = st.sampled_from([0, 1, 9, 10, 99, 9999, 10000, 10001, 65535, 99999999, 100000000, 2**32 - 1])
+mapped = b"\0" * 10 + b"\xff\xff"
+addresses6 = st.one_of(st.binary(min_size=16, max_size=16), st.binary(min_size=4, max_size=4).map(mapped.__add__))
+
+
+@st.composite
+def records(draw: st.DrawFn, family: int) -> tuple[bytes, bytes]:
+    one = st.binary(min_size=4, max_size=4) if family == 4 else addresses6
+    addresses = draw(one) + draw(one)
+    proto = draw(st.sampled_from([0, 1, 2, 6, 17, 58, 112, 132, 255]))
+    tail = draw(st.binary(min_size=4, max_size=4)) + bytes([proto, draw(st.integers(0, 255))])
+    value = bytearray(draw(st.binary(min_size=56, max_size=56)))
+    for at in draw(st.sets(st.sampled_from([0, 8, 16, 24]))):
+        value[at : at + 8] = draw(few).to_bytes(8, "little")
+    if draw(st.booleans()):
+        value[32:36] = draw(few).to_bytes(4, "little")
+    return addresses + tail, bytes(value)
+
 
 NAMES = st.sampled_from(
     [{}, {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6", "backend 19": "10.0.0.1:8000", "rev-nat 15": "svc,=x"}]
