@@ -6,7 +6,6 @@ CLOCK_MONOTONIC; another program's clock is found by evidence.
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from ctctl.abi import pins
 from ctctl.abi.check import check_entry
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields
-from ctctl.errors import KernelError, NotFoundError, PermissionDenied
+from ctctl.errors import NotFoundError, PermissionDenied
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.map_types import map_types
