@@ -223,7 +223,7 @@ def _carry_out(plan: Plan, undo_file: str | None, *, allow_foreign: bool, shown:
     from contextlib import ExitStack
 
     from ctctl.ct.change import Outcome, delete
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.writer.journal import Journal
     from ctctl.tables.writer.targets import open_targets
 

@@ -208,7 +208,7 @@ def _collected(tables: Source, options: GcOptions) -> tuple[Report, bool]:
     """The report, and whether a signal ended the run."""
     from ctctl.cli.counting import Counting
     from ctctl.gc import run as ops
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
 
     with stop_on_signals() as stop, Counting(sys.stderr, "entries looked at") as progress:
         report = ops.run(tables, options, stop, progress)
@@ -221,7 +221,7 @@ def _keep_running(
     from ctctl.gc.keep_running import keep_running
     from ctctl.gc.schedule import parse_interval
     from ctctl.gc.show import write_report
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.writer.targets import check_owner
 
     if options.endpoint is not None or options.undo is not None or options.now is not None:

@@ -55,13 +55,16 @@ COMMANDS: dict[str, LazyCommand] = {
     "nat": LazyCommand(_SERVICES, "The SNAT table.", "nat_app", group=True),
     "ipcache": LazyCommand(_SERVICES, "The identity table.", "ipcache_app", group=True),
     "endpoint": LazyCommand(_SERVICES, "The endpoints of a node.", "endpoint_app", group=True),
+    "tunnel": LazyCommand(_SERVICES, "The tunnel table of Cilium up to 1.16.", "tunnel_app", group=True),
+    "socknat": LazyCommand(_SERVICES, "Sockets that the socket load balancer turned.", "socknat_app", group=True),
+    "policy": LazyCommand("ctctl.cli.policy", "Who may talk to whom, and which rule decides.", group=True),
     "load": LazyCommand(_NODE, "Install ctctl's own datapath, or replace it without losing a connection."),
     "apply": LazyCommand(_NODE, "Change services, endpoints, identities and policy in place."),
     "unload": LazyCommand(_NODE, "Remove a node's programs, links and tables."),
     "status": LazyCommand(_NODE, "What is loaded: nodes, devices, programs, tables, drop counters."),
     "features": LazyCommand(_NODE, "What this kernel can do, and what each feature is needed for."),
     "lab": LazyCommand("ctctl.cli.lab", "A small cluster in network namespaces, with real traffic.", group=True),
-    "metrics": LazyCommand("ctctl.cli.metrics", "Prometheus metrics.", group=True),
+    "metrics": LazyCommand("ctctl.cli.metrics", "Prometheus metrics, and the datapath's drop counters.", group=True),
     "schema": LazyCommand("ctctl.cli.schema", "The JSON Schema of everything ctctl prints as JSON."),
     "completion": LazyCommand("ctctl.cli.completion", "Completion script for bash, zsh or fish."),
     "version": LazyCommand("ctctl.cli.version", "Versions of ctctl, libbpf, the kernel and Python."),
@@ -147,10 +150,15 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say what tables are read by: version, layout and clock.")
+    ] = False,
     version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
+    if verbose:
+        os.environ["CTCTL_VERBOSE"] = "1"
     if debug:
         from ctctl._ffi import set_debug
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 @contextmanager
 def opened(where: SourceArgs) -> Iterator[Source]:
     """The source, its notes said on stderr; raises PartialDataError at the end if something was missing."""
-    with where.open() as source, shown(source):
+    with where.open() as source, shown(source, verbose=where.verbose):
         yield source
 
 
 @contextmanager
-def shown(source: Source) -> Iterator[None]:
+def shown(source: Source, *, verbose: bool = False) -> Iterator[None]:
     """What ``opened`` does around the work on an open source."""
-    for note in source.notes:
+    for note in [*(source.details if verbose or is_verbose() else []), *source.notes]:
         say(note)
     said = len(source.notes)
     # Not over the output itself, where that is a terminal too.
@@ -43,6 +44,11 @@ def shown(source: Source) -> Iterator[None]:
         raise PartialDataError("partial data: " + safe("; ".join(source.partial)))
 
 
+def is_verbose() -> bool:
+    """Whether ``ctctl -v`` was asked for."""
+    return os.environ.get("CTCTL_VERBOSE") == "1"
+
+
 def say(text: str) -> None:
     """One line on stderr."""
     print(f"ctctl: {safe(text)}", file=sys.stderr)
@@ -51,7 +57,9 @@ def say(text: str) -> None:
 def require_tables(source: Source) -> None:
     """Raise DecodeError if the source is of something else than conntrack tables."""
     if not source.has_ct:
-        raise DecodeError(f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache or endpoint list")
+        raise DecodeError(
+            f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache, endpoint, policy or socknat list"
+        )
 
 
 def say_which_node(source: Source, node: str | None) -> None:

@@ -33,7 +33,7 @@ def undo_journal(
     """Put back what a journal holds, and say what is wrong with it. Raises PartialDataError if not all is back."""
     from ctctl.cli.report import say
     from ctctl.ct.change import readable_maps
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.writer.targets import check_owner, open_targets, require_live
     from ctctl.tables.writer.undo import node_of, remarks, undo, write_undone
 
@@ -66,9 +66,9 @@ def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, a
     """Create a snapshot's entries in the live tables."""
     from ctctl.cli.report import opened, say
     from ctctl.ct.change import check_snapshot, readable_maps, snapshot_records
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
+    from ctctl.tables.open import open_source
     from ctctl.tables.sources.base import SourceOptions
-    from ctctl.tables.sources.open import open_source
     from ctctl.tables.writer.restore import restore
     from ctctl.tables.writer.targets import check_owner, open_targets, require_live
 

@@ -17,10 +17,10 @@ from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
 from ctctl.decode.nat import encode_nat_key
 from ctctl.kernel.map import Map
-from ctctl.metrics.tables import create_errnos, hook_counters, stats
 from ctctl.model.entry import CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction
+from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.sources.base import CtTable, Listings, Source
 
 if TYPE_CHECKING:

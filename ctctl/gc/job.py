@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ctctl.gc.limit import RateLimit
-from ctctl.gc.stopping import Stop
 from ctctl.gc.tally import Tally
+from ctctl.kernel.stopping import Stop
 from ctctl.tables.sources.base import CtTable
 from ctctl.tables.writer.targets import Target
 

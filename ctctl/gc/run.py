@@ -20,8 +20,8 @@ from ctctl.gc.audit import auditing
 from ctctl.gc.job import BATCH_SIZE, Engine, Job
 from ctctl.gc.limit import RateLimit
 from ctctl.gc.report import EngineName, Report, TableReport
-from ctctl.gc.stopping import Stop
 from ctctl.gc.tally import Tally
+from ctctl.kernel.stopping import Stop
 from ctctl.node.record import read_record
 from ctctl.out.files import WriteError
 from ctctl.tables.sources.base import CtTable, Source

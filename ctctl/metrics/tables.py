@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctctl.abi import layouts, pins
 from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.library import PREFIX, label_of_map, metric_families
+from ctctl.node.counters import hook_counters, stats
 from ctctl.tables import classes
 from ctctl.tables.sources.base import CtTable, Source
 
@@ -72,65 +72,6 @@ def _keys(table: Map) -> Iterator[bytes]:
     while key is not None:
         yield key
         key = table.next_key(key)
-
-
-def hook_counters(path: Path) -> dict[tuple[str, str], tuple[int, int]]:
-    """Packets and bytes by hook and reason ("ok": went through), where they are not 0."""
-    hooks, reasons = layouts.CtctlHook, layouts.CtctlReason
-    found: dict[tuple[str, str], tuple[int, int]] = {}
-    try:
-        with Map.open_pinned(path / pins.METRICS, read_only=True) as table:
-            for hook in hooks:
-                for reason in reasons:
-                    if hook is hooks.HOOK_MAX or reason is reasons.REASON_MAX:
-                        continue
-                    packets, size = _sum(table, hook * reasons.REASON_MAX + reason)
-                    if packets:
-                        found[_word(hook.name, "HOOK_"), _word(reason.name, "REASON_")] = (packets, size)
-    except CtctlError:
-        return {}
-    return found
-
-
-def _word(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).lower()
-
-
-def _sum(table: Map, index: int) -> tuple[int, int]:
-    value = table.lookup(index.to_bytes(4, "little")) or b""
-    size = table.per_cpu_stride
-    per_cpu = [layouts.ctctl_counter.from_buffer_copy(value, at) for at in range(0, len(value), size)]
-    return sum(c.packets for c in per_cpu), sum(c.bytes for c in per_cpu)
-
-
-#: Not counters: the end of the enum, and an errno.
-_NO_COUNTERS = frozenset({layouts.CtctlStat.STAT_MAX, layouts.CtctlStat.STAT_CT_CREATE_ERRNO})
-
-
-def stats(path: Path) -> dict[str, int]:
-    """The datapath's own counters: events lost, entries that could not be created."""
-    names = [stat for stat in layouts.CtctlStat if stat not in _NO_COUNTERS]
-    try:
-        with Map.open_pinned(path / pins.STATS, read_only=True) as table:
-            return {_word(stat.name, "STAT_"): _sum_u64(table, stat) for stat in names}
-    except CtctlError:
-        return {}
-
-
-def create_errnos(path: Path) -> list[int]:
-    """The kernel's errno of the last create that failed, of each CPU that saw one."""
-    try:
-        with Map.open_pinned(path / pins.STATS, read_only=True) as table:
-            value = table.lookup(int(layouts.CtctlStat.STAT_CT_CREATE_ERRNO).to_bytes(4, "little")) or b""
-            found = {int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), table.per_cpu_stride)}
-    except CtctlError:
-        return []
-    return sorted(found - {0})
-
-
-def _sum_u64(table: Map, index: int) -> int:
-    value = table.lookup(index.to_bytes(4, "little")) or b""
-    return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), table.per_cpu_stride))
 
 
 class TablesCollector:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctctl.abi import layouts
+from ctctl.ct.arrange import rows
 from ctctl.ct.change import Outcome, delete, plan_delete, snapshot_records
 from ctctl.ct.diff import diff
 from ctctl.ct.events import events
 from ctctl.ct.export import export_snapshot
 from ctctl.ct.report import CtEventKind
-from ctctl.ct.stats import count, stats
+from ctctl.ct.stats import count, stats, stats_of
 from ctctl.ct.top import By, top
 from ctctl.ct.watch import Watch
 from ctctl.decode.columns import KEY4, VALUE, CtColumns
@@ -32,12 +32,9 @@ from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.tables.query import EVERYTHING, Filter
 from ctctl.tables.query.predicate import mask_of
-from ctctl.tables.rows import matching, rows
+from ctctl.tables.rows import matching
 from ctctl.tables.scan import scan, scan_stats
-from ctctl.tables.show.matrix import CiliumFormatter
-from ctctl.tables.show.relay import Job, relay
 from ctctl.tables.sources.base import Listings, SourceOptions
-from ctctl.tables.sources.live import BATCH, read_at
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.writer.journal import Journal
 from ctctl.tables.writer.restore import restore
@@ -60,15 +57,15 @@ def tables(tmp_path: Path) -> Iterator[TableDir]:
 
 
 def fill_small(tables: TableDir) -> int:
-    """A few connections; returns now."""
+    """A few connections, none of which ends while a test runs, however slowly; returns now."""
     now = monotonic_s()
     tcp = tables.maps["cilium_ct4_global"]
-    tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN, src_sec_id=7))
-    tcp.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=now + 10, flags=CLOSED))
+    tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN, src_sec_id=7))
+    tcp.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=now + 10_000, flags=CLOSED))
     tcp.update(key4("10.0.0.3", 1002, "10.0.0.2", 443, flags=1), entry(lifetime=1, flags=SYN))
-    tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 50, flags=SEEN | DSR))
+    tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 50_000, flags=SEEN | DSR))
     any_table = tables.maps["cilium_ct_any4_global"]
-    any_table.update(key4("10.0.0.1", 0, "10.0.0.2", 0, proto=1, flags=2), entry(lifetime=now + 60))
+    any_table.update(key4("10.0.0.1", 0, "10.0.0.2", 0, proto=1, flags=2), entry(lifetime=now + 60_000))
     nat = tables.maps["cilium_snat_v4_external"]
     # DSR: the pod's reply 10.0.0.2:80 -> 192.0.2.1:5000 gets the VIP as its source.
     nat.update(
@@ -199,6 +196,33 @@ def test_kernel_statistics_are_those_of_batches(tables: TableDir) -> None:
             assert some.entries == some.by_direction["OUT"] == totals["cilium_ct4_global"].by_direction["OUT"]
 
 
+def test_an_entry_lives_through_the_second_of_its_lifetime(tables: TableDir) -> None:
+    """Cilium's GC takes what is before now: the entry whose lifetime is now counts as alive, by every way to count."""
+    table, now = tables.maps["cilium_ct4_global"], 5000
+    for port, lifetime in enumerate((now - 1, now, now + 1), 1):
+        table.update(key4("10.0.0.1", port, "10.0.0.2", 80), entry(lifetime=lifetime, flags=SEEN))
+    with open_source(str(tables.path / "cilium_ct4_global"), SourceOptions(now=now)) as source:
+        (by_kernel,) = stats(source)
+        by_batch = stats_of(source.tables[0], count(source.tables[0], EVERYTHING), "batch")
+        (some,) = stats(source, Filter.parse("out"))
+        (talker,) = top(source, By.src)
+        expired = [row.entry.tuple.src_port for row in rows(source, Filter.parse("expired"))]
+        live = {row.entry.tuple.src_port for row in rows(source, Filter.parse("live"))}
+        shown = {row.entry.tuple.src_port: row.expired for row in rows(source, EVERYTHING)}
+    for found in (by_kernel, by_batch, some):
+        assert (found.entries, found.expired) == (3, 1)
+        assert found.remaining is not None
+        assert found.overdue is not None
+        assert found.remaining[:2] == (1, 1)
+        assert found.overdue[:2] == (0, 1)
+    assert by_kernel.engine == "kernel"
+    assert talker.expired == 1
+    assert (expired, live) == ([1], {2, 3})
+    assert shown == {1: True, 2: False, 3: False}
+    command = ("--from", str(tables.path), "--map", "cilium_ct4_global", "--now", str(now))
+    assert [e["src_port"] for e in listed(*command) if e["expired"]] == [1]
+
+
 def test_top_counts_what_list_shows(tables: TableDir) -> None:
     fill_small(tables)
     with open_source(str(tables.path)) as source:
@@ -224,37 +248,7 @@ def test_the_first_rows_by_a_number_are_the_first_of_all(tables: TableDir) -> No
             assert chosen[:25] == every[:25]
 
 
-def test_two_processes_write_what_one_does(tables: TableDir) -> None:
-    big = tables.add("big_ct4", Map.create("big", MapType.LRU_HASH, 14, 56, 1 << 17))
-    rng = np.random.default_rng(11)
-    keys = rng.integers(0, 256, (60_000, 14), dtype=np.uint8)
-    big.update_batch(keys, rng.integers(0, 256, (60_000, 56), dtype=np.uint8))
-    with open_source(str(tables.path / "big_ct4")) as source:
-        table = source.tables[0]
-        formatter = CiliumFormatter(table)
-        expected = b"".join(bytes(formatter.format(columns)) for columns in table.columns())
-        into, out = os.pipe()
-        written: list[bytes] = []
-
-        def drain() -> None:
-            while part := os.read(into, 1 << 16):
-                written.append(part)
-
-        reader = threading.Thread(target=drain)
-        reader.start()
-        seen: list[int] = []
-        total = relay(Job(lambda cursor: read_at(table, cursor), formatter.format, out, seen.append))
-        os.close(out)
-        reader.join()
-        os.close(into)
-        assert total == len(contents(big))
-        assert b"".join(written) == expected
-        # For the progress bar: both sides' batches, but for one that the other side may read last.
-        assert total - BATCH <= sum(seen) <= total
-        assert len(seen) > 1
-
-
-def test_two_processes_stop_when_nobody_reads(tables: TableDir) -> None:
+def test_a_listing_stops_when_nobody_reads(tables: TableDir) -> None:
     big = tables.add("cilium_ct_any6_global", Map.create("big", MapType.LRU_HASH, 38, 56, 1 << 17))
     rng = np.random.default_rng(12)
     big.update_batch(rng.integers(0, 256, (40_000, 38), dtype=np.uint8), np.zeros((40_000, 56), np.uint8))
@@ -343,9 +337,9 @@ def test_events_between_two_looks(tables: TableDir) -> None:
     tcp = tables.maps["cilium_ct4_global"]
 
     def change(_seconds: float) -> None:
-        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
-        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1, src_sec_id=7))
-        tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 55, flags=SEEN | DSR))
+        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60_000))
+        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN | 1, src_sec_id=7))
+        tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 55_000, flags=SEEN | DSR))
         tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
 
     with open_source(str(tables.path)) as source:
@@ -368,9 +362,9 @@ def test_watch_marks_what_changed(tables: TableDir) -> None:
         first = watch.look()
         assert {marked.mark for marked in first} == {""}
         assert all(marked.row.names.get("10.0.0.2") == "web" for marked in first)
-        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
+        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60_000))
         tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
-        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1))
+        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN | 1))
         marks = {marked.row.entry.tuple.src_port: marked.mark for marked in watch.look()}
         assert marks == {1000: "closing", 1001: "gone", 1002: "", 5000: "", 9: "new"}
 
