@@ -8,11 +8,16 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.leaks import take_inventory
 from tests.support.signals import as_in_a_fresh_shell
 
 _MARKED = ("kernel", "lab")
+
+# How long an example takes says something about the machine only.
+settings.register_profile("ctctl", deadline=None)
+settings.load_profile("ctctl")
 #: What a user's shell may set and what would change what commands print.
 _FOREIGN_ENVIRONMENT = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CTCTL_DEBUG")
 
