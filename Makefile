@@ -70,7 +70,7 @@ test: setup lint ## everything: lint, types, import contracts, all tests with re
 	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q
 
 .PHONY: test-kernels
-test-kernels: setup ## boot Debian 13's 6.12 kernel in an emulator: fexit on foreign programs, geneve devices
+test-kernels: setup ## boot Linux 6.1, 6.12 and the newest of Debian in an emulator; writes docs/support-matrix.md
 	tools/test_kernels.sh
 
 .PHONY: lint

@@ -183,13 +183,7 @@ def _freed() -> str:
 
 
 def _returns() -> str:
-    with (
-        trial.opened("probe", frozenset({"probe_ingress"})) as traced,
-        trial.opened("proberet", frozenset({"probe_return"})) as bpf,
-    ):
-        traced.load()
-        bpf.set_attach_target("probe_return", traced.program("probe_ingress"), "probe_ingress")
-        bpf.load()
+    with trial.returns_probe() as bpf:
         TracingLink.attach(bpf.program("probe_return")).close()
     return "probe_return of proberet.bpf.o can be attached (fexit)"
 

@@ -61,3 +61,19 @@ def verified_insns(name: str, program: str, config: Mapping[str, int] | None = N
         bpf.load()
         with bpf.program(program) as loaded:
             return loaded.info.verified_insns
+
+
+@contextmanager
+def returns_probe() -> Iterator[BpfObject]:
+    """``proberet``, loaded with ``probe_return`` on a program of ours, not attached.
+
+    Raises KernelError where this kernel lets no BPF program be traced.
+    """
+    with (
+        opened("probe", frozenset({"probe_ingress"})) as traced,
+        opened("proberet", frozenset({"probe_return"})) as bpf,
+    ):
+        traced.load()
+        bpf.set_attach_target("probe_return", traced.program("probe_ingress"), "probe_ingress")
+        bpf.load()
+        yield bpf
