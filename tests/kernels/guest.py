@@ -33,7 +33,7 @@ _TESTS = (
 )  # fmt: skip
 #: Real packets between namespaces, through a geneve device where the kernel has one.
 _LAB = ("test_tunnel.py", "test_proof.py")
-_TIMEOUT_S = 900
+_TIMEOUT_S = 1200
 
 
 def features() -> list[dict[str, Any]]:
