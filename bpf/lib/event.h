@@ -36,7 +36,7 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* The tuple in the packet's own orientation: sport is the packet's. */
-static __always_inline void event_tuple(struct ipv4_ct_tuple *to, const struct pkt *p)
+static __always_inline void event_tuple(tuple_t *to, const struct pkt *p)
 {
 	to->daddr = p->t.daddr;
 	to->saddr = p->t.saddr;
@@ -102,7 +102,17 @@ static __always_inline void event_result(struct pkt *p, enum ctctl_ct_result res
 		p->rec->result = result;
 }
 
-static __always_inline void event_before(struct pkt *p, const struct ipv4_ct_tuple *key, const struct ct_entry *e)
+/* The packet's flow, where what is looked up is no conntrack entry. */
+static __always_inline void event_flow(struct pkt *p)
+{
+	if (!p->rec)
+		return;
+	p->rec->tuple = p->t;
+	tuple_reverse(&p->rec->tuple);
+	p->rec->tuple.flags = TUPLE_OUT;
+}
+
+static __always_inline void event_before(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
 	if (!p->rec)
 		return;
@@ -146,11 +156,11 @@ static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni
 /* ---- who wants to hear it ---- */
 
 /* One key for both directions: the lower end first. */
-static __always_inline struct ipv4_ct_tuple event_canonical(const struct ipv4_ct_tuple *t)
+static __always_inline tuple_t event_canonical(const tuple_t *t)
 {
 	__u64 src = (__u64)bpf_ntohl(t->saddr) << 16 | bpf_ntohs(t->sport);
 	__u64 dst = (__u64)bpf_ntohl(t->daddr) << 16 | bpf_ntohs(t->dport);
-	struct ipv4_ct_tuple key = *t;
+	tuple_t key = *t;
 
 	key.flags = 0;
 	if (dst < src)
@@ -165,7 +175,7 @@ event_end_wanted(const struct ctctl_trace_ctl *ctl, int end, __be32 addr, __be16
 }
 
 /* An ICMP error is of interest to every flow between its two addresses. */
-static __noinline bool event_wanted(const struct ctctl_trace_ctl *ctl, const struct ipv4_ct_tuple *t, bool error)
+static __noinline bool event_wanted(const struct ctctl_trace_ctl *ctl, const tuple_t *t, bool error)
 {
 	if (ctl->proto && ctl->proto != t->nexthdr && !error)
 		return false;
@@ -175,17 +185,17 @@ static __noinline bool event_wanted(const struct ctctl_trace_ctl *ctl, const str
 		event_end_wanted(ctl, 1, t->saddr, t->sport, error));
 }
 
-static __noinline bool event_followed(const struct ipv4_ct_tuple *t)
+static __noinline bool event_followed(const tuple_t *t)
 {
-	struct ipv4_ct_tuple key = event_canonical(t);
+	tuple_t key = event_canonical(t);
 
 	return bpf_map_lookup_elem(&ctctl_trace_follow, &key);
 }
 
 /* Two CPUs may clear near at once: to the same. */
-static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const struct ipv4_ct_tuple *t)
+static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const tuple_t *t)
 {
-	struct ipv4_ct_tuple key = event_canonical(t);
+	tuple_t key = event_canonical(t);
 	__u8 one = 1;
 
 	if (!event_near(ctl, t->saddr, t->daddr))
@@ -201,7 +211,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	__u32 zero = 0;
 	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
 	bool error = ev->in.nexthdr == IPPROTO_ICMP && !ev->in.sport && !ev->in.dport;
-	struct ipv4_ct_tuple in = ev->in, out = ev->out;
+	tuple_t in = ev->in, out = ev->out;
 	bool translated = in.saddr != out.saddr || in.daddr != out.daddr || in.sport != out.sport || in.dport != out.dport;
 	bool wanted;
 
@@ -214,7 +224,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 		wanted = event_wanted(ctl, &out, error) || event_followed(&out);
 	/* A packet with the DSR option came for the VIP, by way of another node. */
 	if (!wanted && ev->dsr_port) {
-		struct ipv4_ct_tuple vip = in;
+		tuple_t vip = in;
 
 		vip.daddr = ev->dsr_vip;
 		vip.dport = ev->dsr_port;

@@ -229,9 +229,7 @@ geneve_send_inline(struct __sk_buff *skb, struct pkt *p, __be32 remote, const st
 	    bpf_skb_store_bytes(skb, sizeof(outer) + options, &inner, sizeof(inner), 0))
 		return -REASON_WRITE_ERROR;
 	skb->mark = MARK_OVERLAY;
-	p->redirect = cfg_dev_ifindex;
-	p->action = bpf_redirect_neigh(cfg_dev_ifindex, NULL, 0, 0);
-	return OK;
+	return pkt_send_out(p);
 }
 
 /* The sender is told what fits, about the packet as it sent it. */
