@@ -5,6 +5,7 @@
  */
 #include "ct.h"
 #include "endpoint.h"
+#include "geneve.h"
 #include "icmp.h"
 #include "lb.h"
 #include "nat.h"
@@ -108,6 +109,16 @@ egress_track(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 	return OK;
 }
 
+/* To a pod of another node, where the network knows no way there. */
+static __always_inline int egress_tunnel(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
+{
+	if (!lb->rev_nat_index) {
+		lb->vip = p->t.daddr;
+		lb->vip_port = p->t.sport;
+	}
+	return geneve_send(skb, p, lb, false, cfg_ep_identity);
+}
+
 static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt *p)
 {
 	struct lb_result lb = {};
@@ -135,6 +146,8 @@ static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt
 	ret = egress_track(skb, p, &lb, &loopback);
 	if (ret)
 		return ret;
+	if (cfg_tunnel && !loopback && ipcache_is_tunneled(p->t.daddr))
+		return egress_tunnel(skb, p, &lb);
 	skb->mark = mark_of_identity(cfg_ep_identity);
 	if (loopback)
 		return deliver(skb, p, cfg_ep_mac, cfg_ep_node_mac, cfg_ep_ifindex);

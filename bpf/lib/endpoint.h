@@ -89,6 +89,14 @@ static __always_inline __u32 identity_of_source(__u32 from_mark, addr_t addr)
 	return info->sec_identity;
 }
 
+/* Is the address another node's pod's, which a tunnel leads to? */
+static __always_inline bool ipcache_is_tunneled(addr_t addr)
+{
+	const struct remote_endpoint_info *info = ipcache_find(addr);
+
+	return info && info->tunnel_endpoint;
+}
+
 static __always_inline const struct endpoint_info *endpoint_find(addr_t addr)
 {
 	struct endpoint_key key = { .family = ENDPOINT_FAMILY };

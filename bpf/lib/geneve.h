@@ -37,10 +37,11 @@ struct dsr_option {
 	__u16  pad;
 };
 
-/* How a packet came. */
+/* How a packet came, or goes. */
 struct tunnel {
 	__be32 remote;
 	__u32  vni;
+	__u32  mtu;             /* of the way there */
 };
 
 static __always_inline void geneve_take_option(struct pkt *p, const struct dsr_option *opt)
@@ -157,10 +158,10 @@ static __always_inline struct dsr_option geneve_dsr_option(const struct lb_resul
 }
 
 static __always_inline int
-geneve_send_by_device(struct __sk_buff *skb, struct pkt *p, __be32 remote, const struct lb_result *lb, bool dsr)
+geneve_send_by_device(struct __sk_buff *skb, struct pkt *p, const struct tunnel *to, const struct lb_result *lb, bool dsr)
 {
 	struct bpf_tunnel_key key = {
-		.tunnel_id = IDENTITY_WORLD, .remote_ipv4 = bpf_ntohl(remote), .tunnel_ttl = GENEVE_TTL,
+		.tunnel_id = to->vni, .remote_ipv4 = bpf_ntohl(to->remote), .tunnel_ttl = GENEVE_TTL,
 	};
 	struct dsr_option opt = geneve_dsr_option(lb);
 
@@ -199,17 +200,17 @@ geneve_segments_fit(struct __sk_buff *skb, const struct pkt *p, __u32 overhead, 
 }
 
 static __always_inline int
-geneve_send_inline(struct __sk_buff *skb, struct pkt *p, __be32 remote, const struct lb_result *lb, bool dsr,
+geneve_send_inline(struct __sk_buff *skb, struct pkt *p, const struct tunnel *to, const struct lb_result *lb, bool dsr,
 		   __u64 gso_flag)
 {
 	const __u32 options = dsr ? sizeof(struct dsr_option) : 0;
 	struct geneve_outer outer = {
 		.eth.h_proto = bpf_htons(ETH_P_IP),
 		.ip = { .version = 4, .ihl = 5, .frag_off = IP_DF, .ttl = GENEVE_TTL, .protocol = IPPROTO_UDP,
-			.saddr = cfg_node_ip, .daddr = remote },
+			.saddr = cfg_node_ip, .daddr = to->remote },
 		.udp = { .source = geneve_source_port(p), .dest = GENEVE_PORT },
 		.geneve = { .option_words = options / 4, .flags = dsr ? GENEVE_CRITICAL : 0,
-			    .protocol = bpf_htons(ETH_P_TEB), .vni = bpf_htonl(IDENTITY_WORLD << 8) },
+			    .protocol = bpf_htons(ETH_P_TEB), .vni = bpf_htonl(to->vni << 8) },
 	};
 	struct dsr_option opt = geneve_dsr_option(lb);
 	struct ethhdr inner;
@@ -245,29 +246,55 @@ geneve_too_big(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb,
 	return ret ? ret : icmp_unreachable(skb, p, ICMP_FRAG_NEEDED, mtu, skb->ifindex);
 }
 
-/* To the node behind the backend's address. DSR: with the option that tells
- * that node which address the client wrote to. */
-static __always_inline int geneve_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr)
+/* What DSR's option and the outer headers take. */
+static __always_inline __u32 geneve_overhead(bool dsr)
+{
+	return sizeof(struct geneve_outer) + (dsr ? sizeof(struct dsr_option) : 0);
+}
+
+/* Does the packet fit on the way to the node behind its destination? *TO says
+ * which way; the sender of one that does not is told, and it is redirected. */
+static __always_inline int
+geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, struct tunnel *to)
 {
 	const struct remote_endpoint_info *info = ipcache_find(p->t.daddr);
-	__u32 overhead = sizeof(struct geneve_outer) + (dsr ? sizeof(struct dsr_option) : 0);
-	__u64 gso_flag = 0;
-	__u32 mtu = 0;
 
 	if (!info || !info->tunnel_endpoint)
 		return -REASON_NO_TUNNEL_ENDPOINT;
-	event_tunnel(p, info->tunnel_endpoint, IDENTITY_WORLD);
+	to->remote = info->tunnel_endpoint;
+	event_tunnel(p, to->remote, to->vni);
+	if (bpf_check_mtu(skb, cfg_sim ? 0 : cfg_dev_ifindex, &to->mtu, geneve_overhead(dsr), 0) ==
+	    BPF_MTU_CHK_RET_FRAG_NEEDED)
+		return geneve_too_big(skb, p, lb, to->mtu - geneve_overhead(dsr));
+	return OK;
+}
+
+/* DSR: with the option that tells the node which address the client wrote to. */
+static __always_inline int
+geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, const struct tunnel *to)
+{
+	__u64 gso_flag = 0;
+
 	if (dsr) {
 		p->dsr_vip = lb->vip;
 		p->dsr_port = lb->vip_port;
 	}
-	if (bpf_check_mtu(skb, cfg_sim ? 0 : cfg_dev_ifindex, &mtu, overhead, 0) == BPF_MTU_CHK_RET_FRAG_NEEDED)
-		return geneve_too_big(skb, p, lb, mtu - overhead);
 	if (cfg_overlay_device)
-		return geneve_send_by_device(skb, p, info->tunnel_endpoint, lb, dsr);
-	if (skb->gso_size && geneve_segments_fit(skb, p, overhead, mtu))
+		return geneve_send_by_device(skb, p, to, lb, dsr);
+	if (skb->gso_size && geneve_segments_fit(skb, p, geneve_overhead(dsr), to->mtu))
 		gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
-	return geneve_send_inline(skb, p, info->tunnel_endpoint, lb, dsr, gso_flag);
+	return geneve_send_inline(skb, p, to, lb, dsr, gso_flag);
+}
+
+static __always_inline int
+geneve_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, __u32 vni)
+{
+	struct tunnel to = { .vni = vni };
+	int ret = geneve_route(skb, p, lb, dsr, &to);
+
+	if (ret || p->redirect)
+		return ret;
+	return geneve_push(skb, p, lb, dsr, &to);
 }
 
 #endif /* CTCTL_GENEVE_H */

@@ -53,38 +53,31 @@ static __always_inline int nodeport_send_dsr(struct __sk_buff *skb, struct pkt *
 	if (cfg_dsr_option)
 		return dsr_option_send(skb, p, lb, flags & TCP_SYN);
 	if (flags & TCP_SYN)
-		return geneve_send(skb, p, lb, true);
-	return geneve_send(skb, p, lb, false);
+		return geneve_send(skb, p, lb, true, IDENTITY_WORLD);
+	return geneve_send(skb, p, lb, false, IDENTITY_WORLD);
 }
 
 /* The backend's node answers to this one: by its address on that way. */
 static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
 {
 	struct snat_target to = { .addr = cfg_node_addr, .any_port = true };
-	const struct remote_endpoint_info *peer;
-	bool tunnel = false;
+	struct tunnel way = { .vni = IDENTITY_WORLD };
+	const bool tunnel = cfg_tunnel && ipcache_is_tunneled(p->t.daddr);
 	int ret;
 
 	ret = lb_fragment(p);
-	if (ret)
-		return ret;
-	if (cfg_tunnel) {
-		peer = ipcache_find(p->t.daddr);
-		tunnel = peer && peer->tunnel_endpoint;
-	}
-	if (tunnel) {
+	if (!ret && tunnel) {
 		to.addr = cfg_router_addr;
-	} else {
-		ret = ttl_decrement(skb);
-		if (ret)
-			return ret;
+		ret = geneve_route(skb, p, lb, false, &way);
 	}
+	if (!ret && !p->redirect)
+		ret = ttl_decrement(skb);
+	if (ret || p->redirect)
+		return ret;
 	ret = snat_apply(skb, p, &to);
 	if (ret)
 		return ret;
-	if (tunnel)
-		return geneve_send(skb, p, lb, false);
-	return pkt_send_out(p);
+	return tunnel ? geneve_push(skb, p, lb, false, &way) : pkt_send_out(p);
 }
 
 static __always_inline int
@@ -213,8 +206,7 @@ static __always_inline int dsr_request(struct __sk_buff *skb, struct pkt *p)
  * client, from the address that the client wrote to. */
 static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 {
-	const struct remote_endpoint_info *peer;
-	struct lb_result lb = {};
+	struct lb_result lb = { .vip = p->t.daddr, .vip_port = p->t.sport };
 	tuple_t key = p->t;
 	struct ct_entry *e;
 	bool hit;
@@ -239,11 +231,8 @@ static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 	ret = nat_service_reply(skb, p, e->rev_nat_index, false);
 	if (ret)
 		return ret;
-	if (cfg_tunnel) {
-		peer = ipcache_find(p->t.daddr);
-		if (peer && peer->tunnel_endpoint)
-			return geneve_send(skb, p, &lb, false);
-	}
+	if (cfg_tunnel && ipcache_is_tunneled(p->t.daddr))
+		return geneve_send(skb, p, &lb, false, IDENTITY_WORLD);
 	ret = ttl_decrement(skb);
 	return ret ? ret : pkt_send_out(p);
 }

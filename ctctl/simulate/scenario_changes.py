@@ -33,6 +33,13 @@ def apply_operation(simulator: Simulator, op: str, args: dict[str, Any]) -> None
         case "snat_clear":
             for key, _ in list(maps.entries(SNAT_TABLE)):
                 maps.write(SNAT_TABLE, key, None)
+        case "snat_add":
+            maps.write(SNAT_TABLE, args["key_hex"], args["value_hex"])
+        case "snat_del":
+            maps.write(SNAT_TABLE, args["key_hex"], None)
+        case "ct_del":
+            for table in CT_TABLES:
+                maps.write(table, args["key_hex"], None)
         case "srcrange_add":
             maps.write(tables.SOURCE_RANGES, rec.source_range_key(args["rev_nat_id"], args["cidr"]), b"\0")
         case "policy_del":
