@@ -149,26 +149,35 @@ static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt 
 
 /* ---- out ---- */
 
-static __always_inline struct dsr_option geneve_dsr_option(const struct lb_result *lb)
+/* What the outer headers say. */
+struct geneve_send {
+	__be32 remote;
+	__u32  vni;
+	__u64  gso_flag;        /* of bpf_skb_adjust_room() */
+	__be16 source_port;
+	__be16 vip_port;
+	addr_t vip;
+	__u32  dsr;             /* 1: with the option */
+};
+
+static __always_inline struct dsr_option geneve_dsr_option(const struct geneve_send *to)
 {
 	return (struct dsr_option){
 		.class = DSR_OPTION_CLASS, .type = DSR_OPTION_TYPE, .words = DSR_OPTION_WORDS,
-		.vip = lb->vip, .port = lb->vip_port,
+		.vip = to->vip, .port = to->vip_port,
 	};
 }
 
-static __always_inline int
-geneve_send_by_device(struct __sk_buff *skb, struct pkt *p, const struct tunnel *to, const struct lb_result *lb, bool dsr)
+static __always_inline int geneve_send_by_device(struct __sk_buff *skb, const struct geneve_send *to)
 {
 	struct bpf_tunnel_key key = {
 		.tunnel_id = to->vni, .remote_ipv4 = bpf_ntohl(to->remote), .tunnel_ttl = GENEVE_TTL,
 	};
-	struct dsr_option opt = geneve_dsr_option(lb);
+	struct dsr_option opt = geneve_dsr_option(to);
 
 	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX) ||
-	    (dsr && bpf_skb_set_tunnel_opt(skb, &opt, sizeof(opt))))
+	    (to->dsr && bpf_skb_set_tunnel_opt(skb, &opt, sizeof(opt))))
 		return -REASON_WRITE_ERROR;
-	pkt_redirect(p, cfg_overlay_ifindex);
 	return OK;
 }
 
@@ -199,20 +208,19 @@ geneve_segments_fit(struct __sk_buff *skb, const struct pkt *p, __u32 overhead, 
 	return p->l4_off - ETH_HLEN + tcp.doff * 4 + skb->gso_size + overhead <= mtu;
 }
 
-static __always_inline int
-geneve_send_inline(struct __sk_buff *skb, struct pkt *p, const struct tunnel *to, const struct lb_result *lb, bool dsr,
-		   __u64 gso_flag)
+static __always_inline int geneve_send_inline(struct __sk_buff *skb, const struct geneve_send *to)
 {
+	const bool dsr = to->dsr;
 	const __u32 options = dsr ? sizeof(struct dsr_option) : 0;
 	struct geneve_outer outer = {
 		.eth.h_proto = bpf_htons(ETH_P_IP),
 		.ip = { .version = 4, .ihl = 5, .frag_off = IP_DF, .ttl = GENEVE_TTL, .protocol = IPPROTO_UDP,
 			.saddr = cfg_node_ip, .daddr = to->remote },
-		.udp = { .source = geneve_source_port(p), .dest = GENEVE_PORT },
+		.udp = { .source = to->source_port, .dest = GENEVE_PORT },
 		.geneve = { .option_words = options / 4, .flags = dsr ? GENEVE_CRITICAL : 0,
 			    .protocol = bpf_htons(ETH_P_TEB), .vni = bpf_htonl(to->vni << 8) },
 	};
-	struct dsr_option opt = geneve_dsr_option(lb);
+	struct dsr_option opt = geneve_dsr_option(to);
 	struct ethhdr inner;
 
 	if (!pkt_load(skb, 0, &inner, sizeof(inner)))
@@ -224,13 +232,21 @@ geneve_send_inline(struct __sk_buff *skb, struct pkt *p, const struct tunnel *to
 	__builtin_memcpy(outer.eth.h_source, inner.h_source, ETH_ALEN);
 	if (bpf_skb_adjust_room(skb, sizeof(outer) + options, BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
-				BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | gso_flag) ||
+				BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | to->gso_flag) ||
 	    bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0) ||
 	    (dsr && bpf_skb_store_bytes(skb, sizeof(outer), &opt, sizeof(opt), 0)) ||
 	    bpf_skb_store_bytes(skb, sizeof(outer) + options, &inner, sizeof(inner), 0))
 		return -REASON_WRITE_ERROR;
 	skb->mark = MARK_OVERLAY;
-	return pkt_send_out(p);
+	return OK;
+}
+
+/* Global: the verifier goes through it once, not once for each way here. */
+__noinline int geneve_encapsulate(struct __sk_buff *skb, const struct geneve_send *to)
+{
+	if (!to)
+		return -REASON_INVALID;
+	return cfg_overlay_device ? geneve_send_by_device(skb, to) : geneve_send_inline(skb, to);
 }
 
 /* The sender is told what fits, about the packet as it sent it. */
@@ -273,17 +289,27 @@ geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 static __always_inline int
 geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, const struct tunnel *to)
 {
-	__u64 gso_flag = 0;
+	struct geneve_send send = {
+		.remote = to->remote, .vni = to->vni, .vip = lb->vip, .vip_port = lb->vip_port, .dsr = dsr,
+	};
+	int ret;
 
 	if (dsr) {
 		p->dsr_vip = lb->vip;
 		p->dsr_port = lb->vip_port;
 	}
-	if (cfg_overlay_device)
-		return geneve_send_by_device(skb, p, to, lb, dsr);
-	if (skb->gso_size && geneve_segments_fit(skb, p, geneve_overhead(dsr), to->mtu))
-		gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
-	return geneve_send_inline(skb, p, to, lb, dsr, gso_flag);
+	if (!cfg_overlay_device) {
+		send.source_port = geneve_source_port(p);
+		if (skb->gso_size && geneve_segments_fit(skb, p, geneve_overhead(dsr), to->mtu))
+			send.gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
+	}
+	ret = geneve_encapsulate(skb, &send);
+	if (ret)
+		return ret;
+	if (!cfg_overlay_device)
+		return pkt_send_out(p);
+	pkt_redirect(p, cfg_overlay_ifindex);
+	return OK;
 }
 
 static __always_inline int

@@ -188,7 +188,7 @@ def _reverse_dnat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield "no entry of a connection that was load balanced here"
 
 
-def _source_nat(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+def _source_nat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
     why = record.why
     if record.hook_direction is LookupDirection.INGRESS:
         yield "an answer to a flow that left by the node's address: its destination goes back to the flow's own source"
@@ -203,6 +203,8 @@ def _source_nat(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield "a pair of SNAT entries is written; the port was taken by another flow to the same end, so it got another"
     elif why & Why.SNAT_CREATED:
         yield "a pair of SNAT entries is written: the packet leaves with the node's address, answers find back"
+    else:
+        yield "the packet is to leave with the node's address"
     if why & Why.CREATED:
         yield "the node's own flow: an OUT entry is written, so that nobody takes its port"
 

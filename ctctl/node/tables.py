@@ -272,6 +272,7 @@ def _source_nat(nf: NodeFile) -> dict[str, int | bytes]:
         "cfg_native_count": len(native),
         "cfg_node_addr": nf.node.ip.packed,
         "cfg_router_addr": router_address(nf).packed,
+        "cfg_world": IDENTITY_WORLD,
     }
 
 
