@@ -222,7 +222,7 @@ def events(
     from ctctl.ct.events import events as watch_events
     from ctctl.ct.hook_events import has_hooks, hook_events, told_events
     from ctctl.ct.show import event_view
-    from ctctl.gc.stopping import hear_interrupts
+    from ctctl.kernel.stopping import hear_interrupts
     from ctctl.out.output import write_rows
 
     options = out.options(follow=True)

@@ -188,7 +188,7 @@ def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
     from ctctl.cli.counting import Counting
     from ctctl.gc import run as ops
     from ctctl.gc.show import write_report
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
 
     with ops.opened(path, options) as tables:
         if not options.dry_run:
@@ -207,7 +207,7 @@ def _keep_running(path: Path, options: GcOptions, out: Any, *, interval: str, me
     from ctctl.gc.run import opened
     from ctctl.gc.schedule import parse_interval
     from ctctl.gc.show import write_report
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
 
     if options.endpoint is not None or options.undo is not None or options.now is not None:
         raise UsageError("--endpoint, --undo and --now are for a single run, not for --interval")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctctl.doctor.facts import BUILD_UP, Facts, words
 from ctctl.doctor.finding import Finding, Severity
-from ctctl.model.entry import CtFlags, Layout
+from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import Address, Direction, protocol_name
 from ctctl.tables import pairs as _keys
 from ctctl.tables.show.entry import endpoint
@@ -59,7 +59,7 @@ def pairs(facts: Facts) -> Iterator[Finding]:
     """DSR connections without the SNAT entry that turns their replies into the VIP's."""
     known = facts.nat_keys()
     for table in facts.tables:
-        if table.layout is Layout.V1_19:
+        if table.layout.has_nat:
             continue  # the translation is in the entry itself there
         mask = table.out & table.alive & table.flag(int(CtFlags.DSRInternal)) & ~table.closed
         lost = [key for key in table.keys_where(mask) if _keys.nat_key(key, dsr=True) not in known]

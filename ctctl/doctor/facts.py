@@ -19,10 +19,10 @@ from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
 from ctctl.decode.nat import encode_nat_key
 from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map
-from ctctl.metrics.tables import create_errnos, hook_counters, stats
-from ctctl.model.entry import CtFlags, Layout
+from ctctl.model.entry import CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Address, Direction
+from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.sources.base import CtTable, Listings, Source
 from ctctl.tables.sources.facts import NodeFacts
 
@@ -142,7 +142,7 @@ class TableFacts:
     def _saw(self, side: str) -> Mask:
         """Whether a packet of that side was ever seen: its flags, its report or (up to 1.15) its counter say so."""
         found: Mask = (self.slot(Slot[f"{side}_FLAGS_SEEN"]) != 0) | (self.slot(Slot[f"LAST_{side}_REPORT"]) != 0)
-        if self.layout is Layout.V1_15:
+        if self.layout.split_counters:
             found |= self.slot(Slot.WORD0 if side == "RX" else Slot.WORD16) != 0
         return found
 

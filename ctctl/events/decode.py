@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctctl.abi import layouts, pins
+from ctctl.abi.words import reason_name
 from ctctl.decode.ct import decode_entry, decode_key, direction_of
 from ctctl.errors import DecodeError
 from ctctl.model.event import (
@@ -46,19 +47,11 @@ _VERDICTS = _words(layouts.CtctlVerdict, Verdict, "VERDICT_")
 _KINDS = _words(layouts.CtctlLookupKind, LookupKind, "LOOKUP_")
 _DIRECTIONS = _words(layouts.CtctlCtDir, LookupDirection, "CT_DIR_")
 _RESULTS = _words(layouts.CtctlCtResult, CtResult, "CT_RESULT_")
-_REASONS = {
-    int(number): name.removeprefix("REASON_").lower() for name, number in layouts.CtctlReason.__members__.items()
-}
 
 
 def hook_number(hook: Hook) -> int:
     """The number of ``hook`` in ``enum ctctl_hook``."""
     return next(number for number, word in _HOOKS.items() if word is hook)
-
-
-def reason_name(number: int) -> str:
-    """The name of a drop reason; "reason_N" for one this version does not know."""
-    return _REASONS.get(number, f"reason_{number}")
 
 
 def decode_event(

@@ -26,6 +26,7 @@ from ctctl.events.decode import decode_event
 from ctctl.kernel.map import Map
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import HookEvent
+from ctctl.node.counters import read_stat
 from ctctl.node.find import choose_nodes
 from ctctl.node.paths import NodePaths
 from ctctl.node.record import MAP_NAME, read_record
@@ -148,8 +149,7 @@ class _NodeStream:
         return self._read_lost() - self._lost_before
 
     def _read_lost(self) -> int:
-        value = self._stats.lookup(int(layouts.CtctlStat.STAT_EVENTS_LOST).to_bytes(4, "little")) or b""
-        return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
+        return read_stat(self._stats, layouts.CtctlStat.STAT_EVENTS_LOST)
 
     def _silence(self) -> None:
         self._control[:8] = bytes(8)

@@ -16,7 +16,7 @@ from ctctl.decode.ct import decode_entry
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import processes
-from ctctl.lab.story import EventSource, Reporter, SnatRow, StoryError
+from ctctl.lab.report import EventSource, Reporter, SnatRow, StoryError
 from ctctl.lab.topology import Topology
 from ctctl.lab.wait import wait_until
 from ctctl.model.entry import CtEntry, CtFlags, CtState

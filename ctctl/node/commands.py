@@ -80,7 +80,7 @@ def read_apply_file(path: Path, name: str | None, bpffs: Path) -> tuple[NodeFile
     nodes = parse_node_files(record.file_text, record.file_path)
     base = next((node for node in nodes if node.node.name == paths.node), nodes[0])
     base = replace(base, node=replace(base.node, name=paths.node))
-    found = load_kubernetes_services(path, base.node)
+    found = load_kubernetes_services(path, base.node.ip)
     return replace(base, services=found.services, notes=found.notes), record.file_text
 
 

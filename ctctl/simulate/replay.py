@@ -19,7 +19,7 @@ from ctctl.config.node import NodeFile
 from ctctl.errors import NotFoundError, PartialDataError
 from ctctl.kernel.replay import FrameBuffer, frame_runner
 from ctctl.model.event import Hook
-from ctctl.node.status import read_counters
+from ctctl.node.counters import read_counters
 from ctctl.packet.capture import LinkType, Record, ethernet_frame, read_capture
 from ctctl.simulate.journey import Cluster, with_ifindexes
 from ctctl.simulate.simulator import SimulatedTables, Simulator
