@@ -205,7 +205,7 @@ def _lifetime(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         bit = CtFlags.RxClosing if CtFlags.RxClosing in after.flags else CtFlags.TxClosing
         yield f"FIN of one side: {bit.name} is set, the lifetime stays {left}"
     elif why & Why.DEAD:
-        yield "both closing bits were set before: the packet changes nothing"
+        yield "both closing bits were set before: the packet changes nothing in it"
     elif why & Why.LONG_LIFETIME:
         yield f"first packet without SYN: SeenNonSyn, and lifetime {left} from now on"
     elif why & Why.HIT and "lifetime" in record.changes():
