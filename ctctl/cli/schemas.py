@@ -184,7 +184,7 @@ _CT = {
         ),
     ),
     "ctctl/ct-decode/v1": document(
-        "ctctl/ct-decode/v1", record({"kind": words("flags", "key", "value", "entry")}, more=True)
+        "ctctl/ct-decode/v1", record({"kind": words("flags", "key", "value", "entry", "snat")}, more=True)
     ),
 }
 _TABLES = {
