@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Iterator
 
 from ctctl.model.entry import CtFlags
-from ctctl.model.event import CtResult, Hook, HookEvent, LookupKind, LookupRecord, Verdict, Why
+from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.packet.spec import TcpFlags
 
 #: Why a packet was dropped, for each name of ``enum ctctl_reason``.
@@ -36,6 +36,12 @@ DROP_SENTENCES: dict[str, str] = {
     "unknown_ct": "a connection state that the hook does not expect",
     "unsupported_l2": "the frame is not Ethernet II",
     "frag_nosupport": "a fragment, and fragments are not tracked here",
+    "nat_no_mapping": "no port of the node's address is free for this destination",
+    "nat_unsupp_proto": "an ICMP message that cannot leave by the node's address",
+    "unknown_icmp_code": "an ICMP error that cannot leave by the node's address: only 'fragmentation needed' can",
+    "unknown_l4": "an ICMP error about a protocol that is not translated",
+    "invalid_exthdr": "an IPv6 extension header that is not followed",
+    "unknown_target": "a neighbour solicitation for an address that is none of this node's",
     "write_error": "the packet could not be changed: out of memory",
 }
 
@@ -69,6 +75,7 @@ def explain_lookup(event: HookEvent, record: LookupRecord) -> list[str]:
         LookupKind.NODE_PORT: _node_port,
         LookupKind.DSR: _dsr,
         LookupKind.REV_DNAT: _reverse_dnat,
+        LookupKind.SNAT: _source_nat,
     }
     sentences = list(by_kind[record.kind](event, record))
     sentences += _lifetime(event, record)
@@ -184,6 +191,27 @@ def _reverse_dnat(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield f"an entry of a connection that was load balanced here was found{number}, but nothing is translated"
     else:
         yield "no entry of a connection that was load balanced here"
+
+
+def _source_nat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    why = record.why
+    if record.hook_direction is LookupDirection.INGRESS:
+        yield "an answer to a flow that left by the node's address: its destination goes back to the flow's own source"
+        return
+    if why & Why.SNAT_STALE:
+        yield "the flow's SNAT entries were for another address: deleted"
+    if why & Why.SNAT_KEPT:
+        yield "the flow has its SNAT entries: the same address and port as before"
+    elif why & Why.SNAT_EXHAUSTED:
+        yield "no free port of the node's address was found in 128 tries"
+    elif why & Why.SNAT_PORT_TAKEN:
+        yield "a pair of SNAT entries is written; the port was taken by another flow to the same end, so it got another"
+    elif why & Why.SNAT_CREATED:
+        yield "a pair of SNAT entries is written: the packet leaves with the node's address, answers find back"
+    else:
+        yield "the packet is to leave with the node's address"
+    if why & Why.CREATED:
+        yield "the node's own flow: an OUT entry is written, so that nobody takes its port"
 
 
 def _remaining(event: HookEvent, record: LookupRecord) -> str:

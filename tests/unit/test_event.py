@@ -176,6 +176,24 @@ CLOSED = {"flags": 3, "lifetime": 1010, "backend_id": 19}
 
 EXPLAINED = [
     (
+        "masqueraded by another port",
+        {"tcp_flags": 2},
+        {"kind": 6, "why": Why.SNAT_CREATED | Why.SNAT_PORT_TAKEN},
+        [
+            "a pair of SNAT entries is written; the port was taken by another flow to the same end, so it got another",
+            "passed on to the stack",
+        ],
+    ),
+    (
+        "no port is free",
+        {"tcp_flags": 2, "verdict": 2, "reason": 23},
+        {"kind": 6, "why": Why.SNAT_EXHAUSTED},
+        [
+            "no free port of the node's address was found in 128 tries",
+            "dropped (nat_no_mapping): no port of the node's address is free for this destination",
+        ],
+    ),
+    (
         "new connection",
         {"tcp_flags": 2},
         {"kind": 2, "why": Why.CREATED | Why.RELATED_CREATED | Why.POLICY_ALLOWED, "after": {"lifetime": 1060}},
