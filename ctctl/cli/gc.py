@@ -187,18 +187,16 @@ def _backend(
     """Delete the service entries of a backend, as ``ct delete`` with the filter that selects them would."""
     from ctctl.cli.ct_change import delete_selected
     from ctctl.cli.report import opened, say
-    from ctctl.ct.show_list import Listing, write_listing
+    from ctctl.ct.listing import Listing
+    from ctctl.ct.show_list import write_listing
     from ctctl.gc.backends import entries_of_backend
-    from ctctl.tables.rows import matching, rows
+    from ctctl.tables.rows import matching
 
     with opened(where) as tables:
         selection, known = entries_of_backend(tables, backend)
         say(known)
         if dry_run:
-            shown = Listing(out)
-            write_listing(
-                tables, lambda table: matching(table, selection), lambda: rows(tables, selection), shown, sys.stdout
-            )
+            write_listing(tables, lambda table: matching(table, selection), Listing(out), sys.stdout)
             return
     args = OutputArgs(out.format, ",".join(out.fields) or None, out.sort, out.limit, out.no_headers, out.color)
     delete_selected(
