@@ -261,3 +261,7 @@ def _say_outcome(outcome: Outcome, plan: Plan, journal: Journal | None, foreign:
     say(text if outcome.complete else f"{text}; stopped before the end")
     if journal is not None and journal.kept:
         say(f"undo with: {undo_command(journal.path, plan.source.description, foreign=foreign)}")
+
+
+#: ``gc --backend`` goes the same way.
+delete_selected = _delete

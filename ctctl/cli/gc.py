@@ -31,9 +31,10 @@ from ctctl.cli.options import (
 from ctctl.cli.predicting import ForOpt, FromOption, PcapOpt, SetOpt, WorkloadArgument, seconds_of, workloads
 from ctctl.cli.predicting import NowOption as DumpTime
 from ctctl.errors import UsageError
-from ctctl.out.output import ColorMode, Format
+from ctctl.out.output import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
+    from ctctl.gc.explain import Scrub
     from ctctl.gc.report import Report
     from ctctl.gc.run import GcOptions
     from ctctl.tables.sources.base import Source
@@ -88,6 +89,10 @@ def gc(
             autocompletion=endpoints,
         ),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", metavar="IP|ID", help="Delete the service entries of a gone backend instead."),
+    ] = None,
     orphans: Annotated[bool, typer.Option("--orphans", help="Also SNAT entries without a conntrack entry.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say for each class why it would go or stay.")] = False,
     interval: Annotated[
@@ -127,6 +132,7 @@ def gc(
     ctctl gc --dry-run --explain          and why
     ctctl gc --yes --undo gone.jsonl      run; 'ctctl gc undo gone.jsonl' puts it back
     ctctl gc --endpoint 10.64.0.36        everything of a departed pod, and nothing else
+    ctctl gc --backend 10.64.0.64         the service entries of a backend that is gone
     ctctl gc --interval auto --metrics 127.0.0.1:9966
 
     A terminal is asked before anything is deleted. Another program's tables (a live Cilium) are
@@ -141,6 +147,10 @@ def gc(
     out = output_options(output, fields, sort, limit, no_headers, color=color)
     if metrics is not None and interval is None:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
+    if backend is not None:
+        where = SourceArgs(source, node, only, now, clock)
+        _backend(backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo)
+        return
     options = ops.GcOptions(
         engine=EngineName(engine.value),
         dry_run=dry_run or explain,
@@ -155,20 +165,61 @@ def gc(
     )
     where = SourceArgs(source, node, only, now, clock)
     if explain:
-        _explain(where, out)
+        _explain(where, endpoint, out)
     elif interval is not None:
         _keep_running(where, options, out, interval=interval, metrics=metrics, yes=yes)
     else:
         _run_once(where, options, yes, out)
 
 
-def _explain(where: SourceArgs, out: Any) -> None:
-    from ctctl.cli.report import opened
+def _backend(
+    backend: str,
+    where: SourceArgs,
+    out: OutputOptions,
+    *,
+    yes: bool,
+    dry_run: bool,
+    allow_foreign: bool,
+    undo: Path | None,
+) -> None:
+    """Delete the service entries of a backend, as ``ct delete`` with the filter that selects them would."""
+    from ctctl.cli.ct_change import delete_selected
+    from ctctl.cli.report import opened, say
+    from ctctl.ct.listing import Listing
+    from ctctl.ct.show_list import write_listing
+    from ctctl.gc.backends import entries_of_backend
+    from ctctl.tables.rows import matching
+
+    with opened(where) as tables:
+        selection, known = entries_of_backend(tables, backend)
+        say(known)
+        if dry_run:
+            write_listing(tables, lambda table: matching(table, selection), Listing(out), sys.stdout)
+            return
+    args = OutputArgs(out.format, ",".join(out.fields) or None, out.sort, out.limit, out.no_headers, out.color)
+    delete_selected(
+        selection,
+        args,
+        where,
+        yes=yes,
+        dry_run=False,
+        allow_foreign=allow_foreign,
+        undo_file=str(undo) if undo is not None else None,
+    )
+
+
+def _explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
+    from ctctl.cli.report import opened, say
     from ctctl.gc import preview
     from ctctl.gc.show import write_explanations
 
     with opened(where) as tables:
-        write_explanations(preview.explanations(tables), out, sys.stdout)
+        found, notes = preview.explanations(tables, _scrub(tables, endpoint))
+        write_explanations(found, out, sys.stdout)
+        for note in notes:
+            say(note)
+    if notes:
+        raise typer.Exit(5)
 
 
 def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> None:
@@ -198,10 +249,30 @@ def _preview(tables: Source, options: GcOptions, out: Any) -> None:
     from ctctl.gc import preview
     from ctctl.gc.show import write_report
 
-    if options.endpoint is not None or options.orphans:
-        raise UsageError(f"{tables.description} is no live table: --endpoint and --orphans need one")
+    if options.orphans:
+        raise UsageError(f"{tables.description} is no live table: --orphans needs one")
     with shown(tables):
-        write_report(preview.preview(tables), out, sys.stdout, sys.stderr)
+        report = preview.preview(tables, scrub=_scrub(tables, options.endpoint))
+        write_report(report, out, sys.stdout, sys.stderr)
+    if not report.complete:
+        raise typer.Exit(5)
+
+
+def _scrub(tables: Source, endpoint: str | None) -> Scrub | None:
+    """What a scrub of ``endpoint`` would take. Raises UsageError for a name where only addresses are known."""
+    import ipaddress
+
+    from ctctl.gc.explain import Scrub
+    from ctctl.gc.run import resolve_endpoint
+
+    if endpoint is None:
+        return None
+    if all(table.live is not None for table in tables.tables):
+        return Scrub(endpoint, resolve_endpoint(endpoint, tables))
+    try:
+        return Scrub(endpoint, ipaddress.ip_address(endpoint).packed)
+    except ValueError:
+        raise UsageError(f"--endpoint {endpoint}: a file has no names of endpoints: give the address") from None
 
 
 def _collected(tables: Source, options: GcOptions) -> tuple[Report, bool]:
@@ -320,7 +391,7 @@ def simulate(
     ctctl gc simulate examples/workload.yaml --set nodes=10000 --set spread=0.5
 
     A workload is kinds of connections with a rate, durations and ways to end; --from and --pcap learn
-    one from a table or a capture. Tables start empty.
+    one from a table or a capture. Tables start empty, or as the table is that --from learns from.
     """
     from ctctl.out import plot as plots
     from ctctl.out.files import replacing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,13 +44,14 @@ def serve(
     """
     from ctctl.kernel.stopping import stop_on_signals
     from ctctl.metrics.serve import scrape, serve_tables
+    from ctctl.node.find import find_tables
 
-    opening = SourceArgs(source, node).open
+    path = find_tables(node) if source == "auto" else Path(source)
     if once:
-        typer.echo(scrape(opening), nl=False)
+        typer.echo(scrape(path), nl=False)
         return
     with stop_on_signals() as stop:
-        serve_tables(opening, address, stop, on_listening=lambda at: typer.echo(f"http://{at}/metrics", err=True))
+        serve_tables(path, address, stop, on_listening=lambda at: typer.echo(f"http://{at}/metrics", err=True))
 
 
 @app.command()

@@ -243,8 +243,6 @@ def _report(turn: _Run, reports: list[TableReport], purged: int | None, duration
     deleted = sum(report.deleted for report in reports)
     if turn.errors and not deleted and not purged:
         raise turn.errors[0]
-    if turn.address is not None:
-        notes.append(f"EXPIRED counts the entries of {options.endpoint}, expired or not; the interval is not touched")
     return Report(
         source=turn.source.description,
         engine=options.engine,
@@ -262,6 +260,7 @@ def _report(turn: _Run, reports: list[TableReport], purged: int | None, duration
         undo_file=turn.journal.path if turn.journal is not None and turn.journal.kept else None,
         foreign=turn.targets is not None and turn.targets.foreign,
         failure=turn.errors[0] if turn.errors else None,
+        scrubbed=options.endpoint,
     )
 
 

@@ -68,7 +68,8 @@ _PREDICTION = record(
 _SIZE = record(
     {
         "map": STRING,
-        **dict.fromkeys(("peak", "recommended", "memory_bytes", "configured", "configured_bytes"), COUNT),
+        **dict.fromkeys(("peak", "recommended", "memory_bytes"), COUNT),
+        **dict.fromkeys(("alive", "configured", "configured_bytes"), maybe(COUNT)),
     }
 )
 #: One line of the file that ``gc --audit`` appends to; SNAT entries have no entry in words.

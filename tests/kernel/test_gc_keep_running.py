@@ -243,7 +243,7 @@ def test_metrics_of_tables(node: TableDir) -> None:
     one = bytes(layouts.ctctl_counter(packets=3, bytes=180))
     counters.update(index.to_bytes(4, "little"), one * (counters.value_bytes // 16))
     cpus = counters.value_bytes // 16
-    samples = families_of(scrape(opening(node.path)))
+    samples = families_of(scrape(node.path))
     assert value(samples, "ctctl_bpf_map_pressure", map_name="ct4_global") == 400 / 4096
     conntrack = {"family": "ipv4", "protocol": "TCP"}
     assert value(samples, "ctctl_datapath_conntrack_entries", **conntrack, status="alive") == 200
@@ -286,7 +286,7 @@ def test_metrics_of_a_read_only_bpffs(node: TableDir, tmp_path: Path) -> None:
         where = mount / node.path.relative_to(node.path.parents[1])
         with pytest.raises(OSError, match="Read-only"):
             (where / "new").mkdir()
-        samples = families_of(scrape(opening(where)))
+        samples = families_of(scrape(where))
         assert value(samples, "ctctl_bpf_map_pressure", map_name="ct4_global") == 400 / 4096
     finally:
         subprocess.run(["umount", mount], check=True)

@@ -7,14 +7,12 @@ only believed where that agrees: in a time namespace, or where time has been tam
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ctctl
 from ctctl.abi import layouts
 from ctctl.errors import CtctlError, KernelError
 from ctctl.kernel.clock import JIFFIES_SHIFT, jiffies_units, monotonic_offset_ns, monotonic_s
-from ctctl.kernel.object import BpfObject
+from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.model.clock import Clock
 from ctctl.tables.sources.base import CtTable, Source
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-OBJECT = Path(ctctl.__file__).parent / "bpf" / "writer.bpf.o"
+OBJECT = OBJECTS / "writer.bpf.o"
 CLOCK = "writer_clock"
 
 #: Reports are written with the clock of the CPU they are made on, and read some time before they are compared.
