@@ -4,8 +4,8 @@ Lines of JSON. The first says what it is; then one a record, as it lay in the ta
 that was not deleted after all (a packet had refreshed it); the last says that the run came to its end:
 
     {"schema": "ctctl/undo/v1", "command": "gc", "source": …, "node": …, "time": …}
-    {"map": "cilium_ct4_global", "key_hex": …, "value_hex": …}
-    {"stayed": "cilium_ct4_global", "key_hex": …}
+    {"map": TABLE, "key_hex": …, "value_hex": …}
+    {"stayed": TABLE, "key_hex": …}
     {"done": true, "deleted": 325}
 
 A batch of records is written and flushed whole before the first of them is deleted. What a kill leaves
