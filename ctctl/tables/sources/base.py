@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
@@ -81,30 +81,41 @@ class Listings:
     #: names of addresses (pods, services) where the source knows them
     names: dict[str, str] = field(default_factory=dict)
 
-    def extend(self, other: Listings) -> None:
-        """Add what another listing of the same node shows: each record once, gaps filled from either."""
-        self.services = _merged(self.services, other.services, "addr", "port", "proto", "scope", "slot")
-        self.backends = _merged(self.backends, other.backends, "backend_id")
-        self.nat = _merged(self.nat, other.nat, "tuple", "direction", "related")
+    @classmethod
+    def joined(cls, parts: Sequence[Listings]) -> Listings:
+        """One of all parts of the same node: each record once, gaps filled from any of them."""
+        found = cls()
+        for name, key in _KEYS.items():
+            setattr(found, name, _merged([record for part in parts for record in getattr(part, name)], key))
         for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints"):
-            setattr(self, name, list(dict.fromkeys([*getattr(self, name), *getattr(other, name)])))
-        self.names.update(other.names)
+            setattr(found, name, list(dict.fromkeys(record for part in parts for record in getattr(part, name))))
+        for part in parts:
+            found.names.update(part.names)
+        return found
 
+
+#: what makes a record of a listing the same record
+_KEYS = {
+    "services": ("addr", "port", "proto", "scope", "slot"),
+    "backends": ("backend_id",),
+    "nat": ("tuple", "direction", "related"),
+}
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
 
-def _merged(first: list[Record], second: list[Record], *key: str) -> list[Record]:
-    """Both lists with one record a key; what one lacks comes from the other."""
+def _merged(records: list[Record], key: tuple[str, ...]) -> list[Record]:
+    """The records with one a key; what one lacks comes from the others."""
     found: dict[tuple[object, ...], Record] = {}
-    for record in (*first, *second):
+    for record in records:
         at = tuple(getattr(record, name) for name in key)
         old = found.get(at)
         if old is None:
             found[at] = record
             continue
         gaps = [item.name for item in fields(old) if getattr(old, item.name) in (None, ())]
-        found[at] = replace(old, **{name: getattr(record, name) for name in gaps})
+        if gaps:
+            found[at] = replace(old, **{name: getattr(record, name) for name in gaps})
     return list(found.values())
 
 
