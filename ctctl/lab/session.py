@@ -11,20 +11,17 @@ from dataclasses import dataclass, fields
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from ctctl.abi import pins
 from ctctl.decode.ct import decode_entry
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import processes
-from ctctl.lab.story import EventSource, Reporter, SnatRow, StoryError
+from ctctl.lab.report import EventSource, Reporter, SnatRow, StoryError
 from ctctl.lab.topology import Topology
 from ctctl.lab.wait import wait_until
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.event import HookEvent
 from ctctl.model.tuples import Direction, FlowTuple
-
-CT_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
-SNAT_TABLE = "cilium_snat_v4_external"
-AFFINITY_TABLE = "cilium_lb4_affinity"
 
 #: The first local port that clients take, so that the tables of a story are easy to read.
 FIRST_PORT = 54260
@@ -197,7 +194,7 @@ class Session:
     def entries(self, node: str) -> list[CtEntry]:
         """Both conntrack tables of a node."""
         found = []
-        for table in CT_TABLES:
+        for table in pins.OWN_CT_TABLES:
             with Map.open_pinned(self._pins[node] / table, read_only=True) as opened:
                 found += [decode_entry(key, value, map_name=table) for key, value in opened.items()]
         return sorted(found, key=lambda entry: (entry.map or "", entry.direction, str(entry.tuple)))
@@ -205,7 +202,7 @@ class Session:
     def snat(self, node: str) -> list[SnatRow]:
         """The SNAT table of a node: keys are in packet order, unlike conntrack's (spec/abi.md)."""
         rows = []
-        with Map.open_pinned(self._pins[node] / SNAT_TABLE, read_only=True) as table:
+        with Map.open_pinned(self._pins[node] / pins.SNAT4, read_only=True) as table:
             for key, value in table.items():
                 flow = FlowTuple(
                     key[12],
@@ -220,9 +217,9 @@ class Session:
 
     def empty_tables(self) -> None:
         """Forget every connection on both nodes: a story's tables show that story."""
-        for pins in self._pins.values():
-            for table in (*CT_TABLES, SNAT_TABLE, AFFINITY_TABLE):
-                with Map.open_pinned(pins / table) as opened:
+        for directory in self._pins.values():
+            for table in (*pins.OWN_CT_TABLES, pins.SNAT4, pins.LB4_AFFINITY):
+                with Map.open_pinned(directory / table) as opened:
                     for key, _ in list(opened.items()):
                         opened.delete(key)
 

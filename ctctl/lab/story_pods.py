@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 
+from ctctl.lab.report import StoryError
 from ctctl.lab.session import Session, Want
-from ctctl.lab.story import Story, StoryError
+from ctctl.lab.story import Story
 from ctctl.lab.topology import CLOSED_PORT, SERVE_PORT, Pod
 from ctctl.model.entry import CtFlags, CtState
 from ctctl.model.event import CtResult

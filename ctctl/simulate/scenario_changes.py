@@ -6,10 +6,10 @@ import threading
 from ipaddress import IPv4Address
 from typing import Any
 
+from ctctl.abi import pins
 from ctctl.config.service import BACKEND_STATES, Backend
 from ctctl.node import records as rec
 from ctctl.node import tables
-from ctctl.simulate.maps import CT_TABLES, SNAT_TABLE
 from ctctl.simulate.simulator import Simulator
 
 
@@ -31,8 +31,8 @@ def apply_operation(simulator: Simulator, op: str, args: dict[str, Any]) -> None
             key = rec.affinity_match_key(args["backend_id"], args["rev_nat_id"])
             maps.write(tables.AFFINITY_MATCH, key, None)
         case "snat_clear":
-            for key, _ in list(maps.entries(SNAT_TABLE)):
-                maps.write(SNAT_TABLE, key, None)
+            for key, _ in list(maps.entries(pins.SNAT4)):
+                maps.write(pins.SNAT4, key, None)
         case "srcrange_add":
             maps.write(tables.SOURCE_RANGES, rec.source_range_key(args["rev_nat_id"], args["cidr"]), b"\0")
         case "policy_del":
@@ -79,8 +79,8 @@ def collect_garbage(simulator: Simulator, endpoint: IPv4Address | None = None) -
     job = Job(simulator.now, stop, RateLimit(None, stop), address=endpoint.packed if endpoint else None)
     simulator.load()
     deleted = 0
-    for name in CT_TABLES:
+    for name in pins.OWN_CT_TABLES:
         layout, protocol = LAYOUTS[name]
-        nat = simulator.maps.get(SNAT_TABLE)
+        nat = simulator.maps.get(pins.SNAT4)
         deleted += int(sum(perkey.collect(Table(name, simulator.maps[name], layout, protocol, nat), job).deleted))
     return deleted

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctctl.errors import UsageError
 from ctctl.gc.schedule import Schedule, parse_interval
-from ctctl.gc.stopping import TimeLimit
+from ctctl.kernel.stopping import TimeLimit
 from ctctl.metrics.serve import parse_address
 
 

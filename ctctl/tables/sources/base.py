@@ -14,6 +14,7 @@ from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
 from ctctl.model.tuples import FlowTuple
+from ctctl.model.version import CiliumVersion
 from ctctl.tables.query.bind import TableContext
 from ctctl.tables.sources.facts import NodeFacts
 
@@ -33,8 +34,8 @@ class CtTable:
     ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
     source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
     ``live`` is the map behind a live table, open read-only. ``seen`` wants to know how many more
-    entries were read, of who reads the map past ``read``. ``release`` is the Cilium release ("1.14")
-    that made the table or its lines, where that is known; ``capacity_evidence`` says who says ``max_entries``.
+    entries were read, of who reads the map past ``read``. ``capacity_evidence`` names who says
+    ``max_entries``, where it is not the table; ``now_at_least`` is its newest report: it was read then or later.
     """
 
     name: str
@@ -47,10 +48,10 @@ class CtTable:
     raw: bool = True
     max_entries: int | None = None
     capacity_evidence: str | None = None
-    release: str | None = None
     count: int | None = None
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
+    now_at_least: int | None = None
     live: Map | None = None
     seen: Callable[[int], None] | None = None
 
@@ -59,11 +60,12 @@ class CtTable:
         return TableContext(self.family, self.layout, self.clock, self.now, self.name, self.node, self.absent)
 
     def columns(self) -> Iterator[CtColumns]:
-        """The table batch by batch; each batch is valid until the next."""
+        """The table batch by batch, none empty; each batch is valid until the next."""
         from ctctl.decode.columns import CtColumns
 
         for keys, values in self.read():
-            yield CtColumns(keys, values, self.layout)
+            if len(keys):
+                yield CtColumns(keys, values, self.layout)
 
 
 @dataclass(slots=True)
@@ -123,7 +125,7 @@ def _merged(records: list[Record], key: tuple[str, ...]) -> list[Record]:
 class Source:
     """Tables from one place. A context manager: live maps are closed with it.
 
-    ``notes`` are things the user should know (a clock that was assumed); ``partial`` says what is
+    ``notes`` are things the user should know (a time that is unknown); ``partial`` says what is
     missing: not empty means exit code 5 after what was good has been shown. ``foreign``: another
     program owns the tables.
     """
@@ -135,8 +137,12 @@ class Source:
     facts: Callable[[str | None], NodeFacts] = lambda _node: NodeFacts()
     notes: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
+    #: what it was read by (layout, clock): for who asks (``-v``), not for every command
+    details: list[str] = field(default_factory=list)
     foreign: bool = False
     directory: str | None = None
+    #: the Cilium that owns the tables, where that is known
+    version: CiliumVersion | None = None
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None

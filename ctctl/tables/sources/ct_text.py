@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -75,7 +76,7 @@ class CtLines:
         if service:  # up to 1.14: VIP -> client, as the key has it
             flow, flags = FlowTuple(proto, dst, ports[1], src, ports[0]), TUPLE_SERVICE
         flags |= TUPLE_RELATED if start["related"] else 0
-        line = _Line(text[expires.end() :], digits(expires["expires"]), expires["remaining"], service, flags)
+        line = _Line(text[expires.end() :], digits(expires["expires"]), expires["remaining"], suffix=service)
         family = 6 if 6 in (src.version, dst.version) else 4
         if 2 <= self.section <= 3 and family == 4 and len(self._mapped) < _MAX_MAPPED and not self.other:
             self._mapped.append((self.section, flow, flags, line))
@@ -99,10 +100,9 @@ class CtLines:
             for table in self.dump.tables.values():
                 if not len(table):
                     table.layout, table.evidence = full[0].layout, "the lines' fields"
-        releases = {table.release for table in full if table.release}
-        if len(releases) == 1:
-            for table in self.dump.tables.values():
-                table.release = table.release or next(iter(releases))
+        if any(table.layout is Layout.V1_14 for table in full):
+            for table in self.dump.tables.values():  # one program wrote them; only service entries tell which
+                table.layout = Layout.V1_14 if table.layout is Layout.V1_15 else table.layout
 
     def _put(self, name: str, family: int, flow: FlowTuple, flags: int, line: _Line) -> None:
         try:
@@ -110,7 +110,7 @@ class CtLines:
         except (ValueError, struct.error) as error:
             raise DecodeError(f"no key: {error}") from error
         table = self.dump.table(name, family)
-        describe(table, line.layout, line.release, "the lines' fields", raw=False)
+        describe(table, line.layout, "the lines' fields", raw=False)
         if line.layout is Layout.V1_19:
             # Text shows the upper half of the service's address only, and some builds swap its port's bytes.
             table.absent |= {"nat_addr", "nat_port"} if family == 6 else frozenset()
@@ -122,42 +122,35 @@ class CtLines:
 class _Line:
     """The part of a line behind the addresses."""
 
-    __slots__ = ("layout", "lifetime", "release", "remaining", "report", "value")
+    __slots__ = ("layout", "lifetime", "remaining", "report", "value")
 
-    def __init__(self, text: str, lifetime: int, remaining: str | None, service: bool, tuple_flags: int) -> None:
+    def __init__(self, text: str, lifetime: int, remaining: str | None, *, suffix: bool) -> None:
         numbers = {found[1]: int(found[2], 0) for found in _FIELD.finditer(text)}
         if "Flags" not in numbers or not ("RxPackets" in numbers or "Packets" in numbers):
             raise DecodeError("fields are missing: the line is cut off or of another program")
         self.lifetime, self.remaining = lifetime, remaining
-        self.layout = layout_of_names(numbers)
-        self.release = _release(numbers, service, bool(tuple_flags & TUPLE_SERVICE))
+        self.layout = Layout.V1_14 if suffix else _layout_of(numbers, "RxPackets", "IfIndex", "NatPort")
         self.report = max(numbers.get("LastRxReport", 0), numbers.get("LastTxReport", 0))
         self.value = _value(numbers, lifetime, self.layout)
 
 
-def layout_of_names(numbers: dict[str, Any]) -> Layout:
-    """The layout by the names of a line's fields."""
-    if "RxPackets" in numbers:
+def _layout_of(names: Collection[str], split: str, ifindex: str, nat_port: str) -> Layout:
+    """The layout by the names of an entry's fields, however they are spelled."""
+    if split in names:
         return Layout.V1_15
-    return Layout.V1_16 if "IfIndex" in numbers else Layout.V1_19
+    if ifindex in names:
+        return Layout.V1_16
+    return Layout.V1_19 if nat_port in names else Layout.V1_18
 
 
-def _release(numbers: dict[str, int], suffix: bool, service: bool) -> str | None:
-    """The release whose CLI writes such lines, as far as this one shows it."""
-    if "NatPort" in numbers:
-        return "1.19"
-    if "RxPackets" in numbers:
-        return "1.14" if suffix else "1.15" if service else None
-    return "1.16" if "IfIndex" in numbers else "1.18"
-
-
-def describe(table: Collected, layout: Layout, release: str | None, evidence: str, *, raw: bool) -> None:
-    """Say of a table what its first record shows. Raises DecodeError for a record of another layout."""
+def describe(table: Collected, layout: Layout, evidence: str, *, raw: bool) -> None:
+    """Say of a table what its record shows. Raises DecodeError for a record of another layout than the first."""
     if not len(table):
         table.layout, table.evidence, table.raw = layout, evidence, raw
+    elif table.layout.split_counters and layout.split_counters:
+        table.layout = Layout.V1_14 if Layout.V1_14 in (table.layout, layout) else layout
     elif table.layout is not layout:
         raise DecodeError(f"an entry of layout {layout} in a listing of {table.layout}")
-    table.release = table.release or release
 
 
 def _protocol(text: str | None) -> int:
@@ -173,11 +166,11 @@ def _protocol(text: str | None) -> int:
 
 def _value(numbers: dict[str, int], lifetime: int, layout: Layout) -> bytes:
     get = numbers.get
-    if layout is Layout.V1_15:
+    if layout.split_counters:
         head = (get("RxPackets", 0), get("RxBytes", 0), get("TxPackets", 0), get("TxBytes", 0))
     else:
         head = (0, get("BackendID", 0), get("Packets", 0), get("Bytes", 0))
-    word40 = get("IfIndex", 0) if layout is not Layout.V1_19 else _swapped(whole(get("NatPort", 0), 16))
+    word40 = get("IfIndex", _swapped(whole(get("NatPort", 0), 16)))
     try:
         return _VALUE.pack(
             *head,
@@ -237,8 +230,8 @@ def add_record(dump: Dump, item: Any) -> None:
         if daddr.version != saddr.version:
             raise DecodeError("addresses of both families")
         raw_key = daddr.packed + saddr.packed + struct.pack("<HHBB", *(whole(key[n], 16) for n in _KEY_NAMES))
-        layout, release = _layout_of_record(value)
-        names = _VALUE_NAMES_1_15 if layout is Layout.V1_15 else _VALUE_NAMES
+        layout = _layout_of(value, "rxpackets", "ifindex", "natport")
+        names = _VALUE_NAMES_1_15 if layout.split_counters else _VALUE_NAMES
         head = [whole(value.get(name, 0), 64) for name in names[:4]]
         if "union0" in value:
             head[:2] = _union(value["union0"])
@@ -248,16 +241,8 @@ def add_record(dump: Dump, item: Any) -> None:
         raise DecodeError(f"an element is no conntrack entry: {error}") from error
     family = 4 if daddr.version == 4 else 6
     table = dump.table(table_name(family, key["nextheader"]), family)
-    describe(table, layout, release, "the records' fields", raw=True)
+    describe(table, layout, "the records' fields", raw=True)
     table.add(raw_key, raw_value)
-
-
-def _layout_of_record(value: dict[str, Any]) -> tuple[Layout, str | None]:
-    if "rxpackets" in value:
-        return Layout.V1_15, None
-    if "ifindex" in value:
-        return Layout.V1_16, "1.16"
-    return Layout.V1_19, "1.19" if "natport" in value or "union0" in value else "1.18"
 
 
 def _union(pair: Any) -> list[int]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, VALUE_SIZE
+from ctctl.abi import pins
+from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
@@ -42,7 +43,6 @@ class Collected:
     evidence: str = "assumed"
     raw: bool = True
     absent: frozenset[str] = frozenset()
-    release: str | None = None
     keys: bytearray = field(default_factory=bytearray)
     values: bytearray = field(default_factory=bytearray)
     shown: list[Shown] = field(default_factory=list)
@@ -86,7 +86,6 @@ class Collected:
         if len(self) > before or not before:
             self.raw = (self.raw or not before) and other.raw
             self.absent = other.absent | (self.absent if before else frozenset())
-        self.release = self.release or other.release
         if self.evidence == "assumed":
             self.layout, self.evidence = other.layout, other.evidence
 
@@ -120,7 +119,6 @@ class Collected:
             node=node,
             absent=self.absent,
             raw=self.raw,
-            release=self.release,
             count=len(self),
         )
 
@@ -211,5 +209,5 @@ class Dump:
 
     def ordered(self) -> list[Collected]:
         """The tables in the order the Cilium CLI lists them."""
-        order = {name: index for index, name in enumerate(TABLE_NAMES)}
+        order = {name: index for index, name in enumerate(pins.CT_TABLES)}
         return sorted(self.tables.values(), key=lambda table: (order.get(table.name, len(order)), table.name))

@@ -141,7 +141,8 @@ def add(dump: Dump, record: Any) -> None:
 def _entry_of(record: Any) -> tuple[CtEntry, Layout]:
     if not isinstance(record, dict):
         raise DecodeError("it is no object")
-    layout = Layout.V1_15 if "rx_packets" in record else Layout.V1_16 if "ifindex" in record else Layout.V1_19
+    told = (("rx_packets", Layout.V1_15), ("ifindex", Layout.V1_16), ("nat_port", Layout.V1_19))
+    layout = next((layout for name, layout in told if name in record), Layout.V1_18)
     flow = FlowTuple(
         whole(record["proto"], 8),
         address(record["src"]),

@@ -9,13 +9,13 @@ import threading
 
 import pytest
 
-from ctctl.gc import stopping
-from ctctl.gc.stopping import SignalStop, TimeLimit, stop_on_signals
+from ctctl.kernel import stopping
+from ctctl.kernel.stopping import SignalStop, TimeLimit, stop_on_signals
 
 #: Waits in many short turns, as a run with a rate limit does, and says that it ended by itself.
 WAITER = """
 import sys
-from ctctl.gc.stopping import stop_on_signals
+from ctctl.kernel.stopping import stop_on_signals
 with stop_on_signals() as stop:
     print("ready", flush=True)
     while not stop.wait(0.0001):
