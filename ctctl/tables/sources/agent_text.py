@@ -93,17 +93,18 @@ def add_line(dump: Dump, line: str) -> bool:
 
 
 def _setting(facts: NodeFacts, name: str, text: str) -> bool:
-    evidence = "the config map" if name.startswith("bpf-") else "the agent's configuration"
+    configured = name.startswith("bpf-")
+    evidence, rank = ("the config map", 2) if configured else ("the agent's configuration", 1)
     if name in _TIMEOUTS:
         seconds = seconds_of(text)
         if seconds is not None:
-            facts.timeouts_s.setdefault(_TIMEOUTS[name], Fact(seconds, f"{name} in {evidence}"))
+            facts.timeouts_s.setdefault(_TIMEOUTS[name], Fact(seconds, f"{name} in {evidence}", rank))
         return seconds is not None
     if not (text.isascii() and text.isdecimal() and 0 < int(text) < MAX_SIZE):
         return False
     evidence = "status --verbose" if " " in name or name == "NAT" else f"{name} in {evidence}"
     for table in _SIZES[name]:
-        facts.capacity.setdefault(table, Fact(int(text), evidence))
+        facts.capacity.setdefault(table, Fact(int(text), evidence, rank))
     return True
 
 

@@ -148,11 +148,13 @@ class Source:
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
     #: it holds conntrack tables, be they empty (a list of services does not)
     has_ct: bool = True
+    #: nodes that it shows anything of, be it no conntrack table
+    node_names: list[str] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
 
     def nodes(self) -> list[str]:
-        """Names of the nodes the tables are of, where the source has names."""
-        return sorted({table.node for table in self.tables if table.node is not None})
+        """Names of the nodes it is of, where the source has names."""
+        return sorted({*self.node_names, *(table.node for table in self.tables if table.node is not None)})
 
     def some(self, node: str | None, *kinds: str) -> Listings:
         """At least these kinds of listings (attributes of ``Listings``) of a node."""

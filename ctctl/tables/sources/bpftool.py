@@ -206,12 +206,17 @@ def _nat_value(flat: dict[str, Any]) -> bytes:
     return head + raw + struct.pack("<H", _number(port)) + bytes(2 if len(raw) == 4 else 6)
 
 
+_PIN = re.compile(r"cilium_[a-z0-9_]{2,60}")
+
+
 def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
     """Plain output of a map without BTF: ``key:`` and ``value:`` in hex, then ``Found N elements``.
 
     It ends after that line, or before a line that is none of it.
     """
     dumped = _Hex(dump, hint)
+    if pin := _PIN.search(hint):
+        dump.pins[pin[0]] = None
     found = None
     try:
         while (line := lines.next()) is not None:

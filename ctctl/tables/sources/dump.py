@@ -147,6 +147,8 @@ class Dump:
     skipped: int = 0
     skipped_first: str = ""
     parts: list[Listings] = field(default_factory=list)
+    #: names of pinned maps that were dumped, be they of a kind that is read or not
+    pins: dict[str, None] = field(default_factory=dict)
     lost: dict[str, _Lost] = field(default_factory=dict)
 
     @property
@@ -198,6 +200,7 @@ class Dump:
         self.now = self.now if self.now is not None else other.now
         self.partial += other.partial
         self.kinds.update(other.kinds)
+        self.pins.update(other.pins)
         self.skipped += other.skipped
         self.skipped_first = self.skipped_first or other.skipped_first
 
