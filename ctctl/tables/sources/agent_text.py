@@ -1,4 +1,4 @@
-"""What an agent says about its node: ``status --verbose``, ``config``, its stored configuration, the config map, metrics.
+"""What an agent says about its node: status, configuration (stored, shown, the config map) and metrics.
 
 Only capacity, timeouts, clock, version and map pressure are taken. Every line is looked at by itself,
 so it does not matter which of the programs wrote it, or what else stands in the file.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ctctl.decode.ct import TABLE_NAMES
+from ctctl.abi import pins
 from ctctl.model.clock import Clock
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import Fact, NodeFacts
 
-_TCP = (TABLE_NAMES[0], TABLE_NAMES[2])
-_ANY = (TABLE_NAMES[1], TABLE_NAMES[3])
-_NAT = ("cilium_snat_v4_external", "cilium_snat_v6_external")
+_TCP = (pins.CT_TABLES[0], pins.CT_TABLES[2])
+_ANY = (pins.CT_TABLES[1], pins.CT_TABLES[3])
+_NAT = (pins.SNAT4, pins.SNAT6)
 
 #: table sizes by the name that each program has for them
 _SIZES = {
@@ -47,10 +47,16 @@ _TIMEOUTS = {
     "bpf-ct-timeout-regular-tcp-fin": "regular_tcp_fin",
 }
 _NAMES = "|".join(sorted((*_SIZES, *_TIMEOUTS), key=len, reverse=True))
-_SETTING = re.compile(rf'\s{{0,12}}"?({_NAMES})"?(?:\s{{0,60}}[:=]|\s{{2,60}})\s{{0,12}}"?([0-9][0-9a-zµ.]{{0,24}})"?,?\s*$')
+_SETTING = re.compile(
+    rf'\s{{0,12}}"?({_NAMES})"?(?:\s{{0,60}}[:=]|\s{{2,60}})\s{{0,12}}"?([0-9][0-9a-zµ.]{{0,24}})"?,?\s*$'
+)
 _CLOCK = re.compile(r"\s{0,8}Clock Source for BPF:\s+(ktime|jiffies)(?:\s+\[(\d{1,5}) Hz\])?")
-_VERSION = re.compile(r"\s{0,8}(?:Cilium:\s+Ok\s+v?(\d+\.\d+[\w.-]{0,40})|(?:Daemon|Client):\s+v?(\d+\.\d+[\w.-]{0,40}) )")
-_PRESSURE = re.compile(r'\s{0,8}cilium_bpf_map_pressure\W{1,90}map_name="?(?:cilium_)?(\w{1,60})"?\W{1,120}(\d{1,6}(?:\.\d{1,12})?)')
+_VERSION = re.compile(
+    r"\s{0,8}(?:Cilium:\s+Ok\s+v?(\d+\.\d+[\w.-]{0,40})|(?:Daemon|Client):\s+v?(\d+\.\d+[\w.-]{0,40}) )"
+)
+_PRESSURE = re.compile(
+    r'\s{0,8}cilium_bpf_map_pressure\W{1,90}map_name="?(?:cilium_)?(\w{1,60})"?\W{1,120}(\d{1,6}(?:\.\d{1,12})?)'
+)
 _INTERVAL = re.compile(r"\s{0,8}cilium_datapath_conntrack_gc_interval_seconds\b.{0,160}?\s(\d{1,9}(?:\.\d{1,9})?)\s*$")
 _NODE = re.compile(r'\s{0,8}"?NodeName"?\s{0,40}[:=]\s{0,4}"?([a-z0-9][a-z0-9.-]{0,252})"?,?\s*$')
 #: A line of any of them, quickly.
@@ -123,7 +129,12 @@ def add_config(dump: Dump, document: dict[str, Any]) -> None:
     """``agent-runtime-config.json``: sizes, timeouts (nanoseconds), clock."""
     where = "the agent's configuration"
     for name, value in document.items():
-        if (name in _SIZES or name in _TIMEOUTS) and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if (
+            (name in _SIZES or name in _TIMEOUTS)
+            and isinstance(value, int)
+            and not isinstance(value, bool)
+            and value >= 0
+        ):
             _setting(dump.facts, name, str(value))
     source, hz = document.get("ClockSource"), document.get("KernelHz")
     if source in (0, 1) and not isinstance(source, bool):

@@ -23,6 +23,7 @@ from ctctl.tables.sources.stream import EndedEarlyError, Lines, whole
 
 _BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
 _OCTETS = re.compile(r"[0-9a-f]{2}(?:[ \t]{1,4}[0-9a-f]{2}){0,63}")
+_UNREADABLE = re.compile(r"[A-Z<][A-Za-z0-9 ,<>()'-]{2,80}")
 _FOUND = re.compile(r"Found (\d{1,9}) elements?")
 #: No key or value of a table that is read here is longer.
 MAX_RECORD = 4096
@@ -266,9 +267,13 @@ class _Hex:
         if label.startswith("value (CPU ") and colon:
             self.per_cpu, self._into = True, ""
             return True
+        if self._into == "value" and not self._parts["value"] and _UNREADABLE.fullmatch(text):
+            self._parts["key"].clear()  # a table whose values user space cannot look up
+            self._into = "skipped"
+            return True
         if self.per_cpu and not self._into:
             return _OCTETS.fullmatch(text) is not None
-        return bool(self._into) and bool(text) and self._octets(text)
+        return self._into in self._parts and self._octets(text)
 
     def _octets(self, text: str) -> bool:
         if not text:

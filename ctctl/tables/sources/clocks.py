@@ -73,13 +73,17 @@ def told_by(shown: Sequence[Shown], clock: Clock | None) -> Told:
     if not fitting:
         if clock is None and (last := _last_of_several(shown)) is not None:
             return last
-        return Told(contradiction="the lines' remaining times fit no clock: they are not of one moment, or were changed")
+        return Told(
+            contradiction="the lines' remaining times fit no clock: they are not of one moment, or were changed"
+        )
     best = fitting[0]
     now = _now_by(shown, best)
     assert now is not None
     if best is not clock:
-        evidence = f"{best} by the lines' remaining times, which agree on now" if proven else (
-            "ktime assumed: one remaining time fits every clock"
+        evidence = (
+            f"{best} by the lines' remaining times, which agree on now"
+            if proven
+            else ("ktime assumed: one remaining time fits every clock")
         )
         best = Clock(best.hz, evidence)
     ages = sorted(best.remaining_s(now, line.report) for line in shown if line.report)
@@ -112,7 +116,9 @@ def _last_of_several(shown: Sequence[Shown]) -> Told | None:
     turns = [now for index, now in enumerate(nows) if not index or now != nows[index - 1]]
     if len(turns) > 8 or turns != sorted(turns) or len(shown) < 2 * len(turns):
         return None
-    return Told(Clock(None, f"ktime by the remaining times of {len(turns)} listings, of which the last counts"), turns[-1], True)
+    return Told(
+        Clock(None, f"ktime by the remaining times of {len(turns)} listings, of which the last counts"), turns[-1], True
+    )
 
 
 def clock_by_reports(

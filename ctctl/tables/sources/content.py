@@ -8,6 +8,7 @@ table names.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -205,13 +206,15 @@ class _Mixed:
 
     def _is_damaged(self, line: str) -> bool:
         """Whether a line is of a listing and cannot be read: it has the fields, stands in a table, or is no text."""
-        if any(mark in line for mark in ct_text.MARKS) or any(mark in line for mark in nat_text.MARKS):
+        if " --> " not in line and sum(mark in line for mark in ct_text.MARKS) > 1:
+            return True  # "a --> b" is how the agent's own cache of maps writes keys
+        if any(mark in line for mark in nat_text.MARKS):
             return True
         if ct_text.START.search(line[:_HEAD]) is not None:
             return True
         if self.table == "pairs" and not _TALK.match(line):
             return True
-        return bool(self.dump.kinds) and (self.lines.damaged or not line.isprintable() and "\t" not in line)
+        return bool(self.dump.kinds) and (self.lines.damaged or (not line.isprintable() and "\t" not in line))
 
     # ---- documents
 
@@ -278,7 +281,7 @@ class _Mixed:
                 lambda item: bpftool.add_item(self.dump, self.hint, item),
             )
         else:
-            self._ignore(json_array(stream), "a JSON array of no known form")
+            self._ignore(json_array(stream, lenient=True), "a JSON array of no known form")
 
     def _take(self, items: Iterator[Any], add: Callable[[Any], None]) -> None:
         """Every element of a listing; one that cannot be read does not hide the others."""
@@ -295,12 +298,9 @@ class _Mixed:
 
     def _ignore(self, items: Iterator[Any], what: str) -> None:
         self.foreign = self.foreign or what
-        try:
+        with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
             for _ in items:
                 pass
-        except DecodeError:
-            # No JSON after all: what follows may still be lines of a listing.
-            self.lines.next()
 
     def _object(self, head: str) -> None:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from ctctl.decode.ct import TABLE_NAMES, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, encode_key, table_name
+from ctctl.abi import pins
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, encode_key, table_name
 from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import FlowTuple
@@ -25,9 +26,12 @@ from ctctl.tables.sources.stream import address, digits, whole
 START = re.compile(
     r"(?<![\w.:-])(?:(?P<proto>[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+)?(?P<direction>OUT|IN|SVC)[ \t]+"
     r"(?P<src>\[?[0-9a-fA-F.:]{2,45}\]?):(?P<src_port>\d{1,5})[ \t]+->[ \t]+"
-    r"(?P<dst>\[?[0-9a-fA-F.:]{2,45}\]?):(?P<dst_port>\d{1,5})(?P<related>[ \t]+related)?(?P<service>[ \t]+service)?[ \t]+"
+    r"(?P<dst>\[?[0-9a-fA-F.:]{2,45}\]?):(?P<dst_port>\d{1,5})"
+    r"(?P<related>[ \t]+related)?(?P<service>[ \t]+service)?[ \t]+"
 )
-_EXPIRES = re.compile(r"expires=(?P<expires>\d{1,20})(?:[ \t]+\(remaining:[ \t]+(?P<remaining>-?\d{1,20})[ \t]+sec\(s\)\))?")
+_EXPIRES = re.compile(
+    r"expires=(?P<expires>\d{1,20})(?:[ \t]+\(remaining:[ \t]+(?P<remaining>-?\d{1,20})[ \t]+sec\(s\)\))?"
+)
 _FIELD = re.compile(r"(?<!\w)([A-Z][A-Za-z]{2,20})=(0x[0-9a-fA-F]{1,16}|\d{1,20})(?![\w.])")
 #: What a line of an entry has, be it damaged or cut off.
 MARKS = ("expires=", "FlagsSeen=", "RevNAT=", "SourceSecurityID=", "LastRxReport=", "LastTxReport=")
@@ -50,12 +54,13 @@ class CtLines:
 
     The program lists ct4, any4, ct6, any6 with an empty line after each. Only position tells an
     IPv4-mapped address of an IPv6 table from an IPv4 one, so it counts only where the file is that and
-    nothing else (``finish``).
+    nothing else, and IPv6 entries stand there too (``finish``).
     """
 
     dump: Dump
     section: int = 0
     other: bool = False
+    _real6: bool = False
     _mapped: list[tuple[int, FlowTuple, int, _Line]] = field(default_factory=list)
 
     def blank(self) -> None:
@@ -78,6 +83,7 @@ class CtLines:
         flags |= TUPLE_RELATED if start["related"] else 0
         line = _Line(text[expires.end() :], digits(expires["expires"]), expires["remaining"], suffix=service)
         family = 6 if 6 in (src.version, dst.version) else 4
+        self._real6 |= self.section >= 2 and family == 6
         if 2 <= self.section <= 3 and family == 4 and len(self._mapped) < _MAX_MAPPED and not self.other:
             self._mapped.append((self.section, flow, flags, line))
             return
@@ -85,16 +91,16 @@ class CtLines:
 
     def finish(self) -> None:
         """Put what only the position of all lines could place; name the tables that are empty."""
-        whole_listing = not self.other and self.section in (4, 3)
+        whole_listing = not self.other and self._real6 and self.section <= len(pins.CT_TABLES)
         for section, flow, flags, line in self._mapped:
             by_position = whole_listing and (section % 2 == 1 or flow.proto == 6)
             family = 6 if by_position else 4
-            name = TABLE_NAMES[section] if by_position else table_name(family, flow.proto)
+            name = pins.CT_TABLES[section] if by_position else table_name(family, flow.proto)
             self._put(name, family, flow, flags, line)
         self._mapped = []
-        if not self.other and self.section <= len(TABLE_NAMES):
+        if not self.other and self.section <= len(pins.CT_TABLES):
             for number in range(self.section):
-                self.dump.table(TABLE_NAMES[number], 4 if number < 2 else 6)
+                self.dump.table(pins.CT_TABLES[number], 4 if number < 2 else 6)
         full = [table for table in self.dump.tables.values() if len(table)]
         if len({table.layout for table in full}) == 1:
             for table in self.dump.tables.values():

@@ -194,7 +194,7 @@ class Dump:
                     mine.merge(theirs)
                 except DecodeError as error:
                     self.partial.append(str(error))
-        self.parts.append(other.listings)
+        self.parts += [other.listings, *other.parts]
         self.facts.merge(other.facts)
         self.clock = self.clock or other.clock
         self.now = self.now if self.now is not None else other.now

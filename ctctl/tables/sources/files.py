@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
@@ -47,7 +47,7 @@ def open_stdin(options: SourceOptions) -> Source:
 
 
 def open_folder(path: Path, options: SourceOptions) -> Source:
-    """A folder of anything: a sysdump, a bugtool, files of several nodes. Raises DecodeError if nothing in it is known."""
+    """A folder of anything: a sysdump, files of several nodes. Raises DecodeError if nothing in it is known."""
     dumps = archive.read_folder(path)
     if not dumps:
         raise DecodeError(f"{path}: no file in it is a dump of any known form")
@@ -72,11 +72,7 @@ def _open_stream(
         if not dumps:
             raise DecodeError(f"{name}: nothing in the archive is a dump of any known form")
         return build(name, dumps, options)
-    return build(name, {node_of(_pure(name)): _read_text(source, head, name)}, options)
-
-
-def _pure(name: str) -> archive.PurePosixPath:
-    return archive.PurePosixPath(Path(name).name)
+    return build(name, {node_of(PurePosixPath(Path(name).name)): _read_text(source, head, name)}, options)
 
 
 def _read_text(source: Prefixed, head: bytes, name: str) -> Dump:
@@ -91,6 +87,8 @@ def _read_text(source: Prefixed, head: bytes, name: str) -> Dump:
             known = True
         else:
             raise DecodeError(f"{name}: {error}") from error
+    if not known and dump.partial:
+        raise DecodeError(f"{name}: nothing could be read: {'; '.join(dump.partial)}")
     if not known:
         raise DecodeError(
             f"{name}: not a snapshot, archive, ct list or bpftool dump; it starts with {bytes(head[:24])!r}"

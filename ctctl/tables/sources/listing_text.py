@@ -35,17 +35,19 @@ _FRONTEND = re.compile(
     r" \[(?P<flags>0x[0-9a-f]{1,2}) (?P<flags2>0x[0-9a-f]{1,2})\]"
 )
 _SLOT = re.compile(
-    rf"(?P<backend>{_ADDRESS}:\d{{1,5}}(?:/[A-Z]{{1,8}})?(?:@\d{{1,5}})?) \((?P<rev>\d{{1,5}})\) \((?P<slot>\d{{1,5}})\)"
+    rf"(?P<backend>{_ADDRESS}(?:@\d{{1,5}})?:\d{{1,5}}(?:/[A-Z]{{1,8}})?(?:@\d{{1,5}})?)"
+    r" \((?P<rev>\d{1,5})\) \((?P<slot>\d{1,5})\)"
     r"(?: \[(?P<words>[^\]]{0,200})\])?(?: \(L7LB Proxy Port: (?P<proxy>\d{1,5})\))?"
 )
 _MISSING = re.compile(r"backend (\d{1,10}) not found")
 _BACKEND = re.compile(
-    r"(?P<proto>[A-Za-z0-9]{1,8})://(?P<addr>\[?[0-9a-fA-F.:]{2,60}\]?)(?:@(?P<cluster>\d{1,5}))?(?:\[(?P<zone>[^\]]{0,60})\])?"
+    r"(?P<proto>[A-Za-z0-9]{1,8})://(?P<addr>\[?[0-9a-fA-F.:]{2,60}\]?)"
+    r"(?:@(?P<cluster>\d{1,5}))?(?:\[(?P<zone>[^\]]{0,60})\])?"
 )
 _REV_NAT = re.compile(rf"(?P<addr>{_ADDRESS}):(?P<port>\d{{1,5}})")
 _RANGE = re.compile(r"(?P<cidr>[0-9a-fA-F.:]{2,45}/\d{1,3}) \((?P<rev>\d{1,5})\)")
 _MAGLEV = re.compile(r"\[(?P<rev>\d{1,5})\]/v(?P<family>[46])")
-_ATTRIBUTE = re.compile(r"(\w{1,32})=([^\s,]{0,64}),?(?=\s|$)")
+_ATTRIBUTE = re.compile(r"(\w{1,32})=(\S{0,64}?),?(?=\s|$)")
 #: Maglev tables have at most 131071 places; other lines are short.
 _MAX_ROW = 4096
 
@@ -139,7 +141,9 @@ def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
     scope = "internal" if left["internal"] else "external"
     if match := _FRONTEND.fullmatch(right):
         if slot:
-            return ServiceSlot(addr, port, scope, slot, digits(match["rev"], 16), proto, backend_id=digits(match["first"]))
+            return ServiceSlot(
+                addr, port, scope, slot, digits(match["rev"], 16), proto, backend_id=digits(match["first"])
+            )
         flags = int(match["flags"], 16) | int(match["flags2"], 16) << 8
         count, rev_nat = digits(match["count"], 16), digits(match["rev"], 16)
         return frontend(addr, port, scope, rev_nat, proto, count=count, flags=flags, first=digits(match["first"]))

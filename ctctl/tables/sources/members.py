@@ -15,14 +15,16 @@ _POD = re.compile(r"cilium-bugtool-(?P<pod>[a-z0-9.-]*?[a-z][a-z0-9.-]*?)-\d{8}-
 _NAMED = re.compile(r"cilium-bugtool-(?P<pod>[a-z][a-z0-9.-]{0,60})$")
 #: Folders that say what is in them, not whose it is.
 _STRUCTURE = re.compile(
-    r"(?:cmd|cli|conf|state|logs?|tmp|files?|dumps?|data|out|cilium-(?:sysdump|bugtool)\b.*|.*\.(?:tar|gz|tgz|zip|bz2|xz))$", re.I
+    r"(?:\.*|cmd|cli|conf|state|logs?|tmp|files?|dumps?|data|out|cilium-(?:sysdump|bugtool)\b.*|.*\.(?:tar|gz|tgz|zip|bz2|xz))$",
+    re.I,
 )
 #: Words of a file's name that say which listing it is.
 _LISTING = re.compile(
     r"(?:cilium|dbg|bpf|bpftool|map|dump|pinned|sys|fs|tc|globals|ct|ct4|ct6|ctmap|conntrack|any|any4|any6|nat|snat|v4|v6|lb"
     r"|lb4|lb6|list|global|tcp|all|time|diff|timediff|external|backends?|frontends?|revnat|reverse|source|ranges?|services?"
     r"|svc|maglev|ipcache|endpoints?|lxc|ip|ep|id|identity|policy|tunnel|metrics?|status|verbose|config|agent|runtime"
-    r"|configmap|json|jsonl|yaml|yml|txt|md|out|log|gz|raw|live|entries|tables?|\d+)$", re.I
+    r"|configmap|json|jsonl|yaml|yml|txt|md|out|log|gz|raw|live|entries|tables?|\d+)$",
+    re.I,
 )
 
 
@@ -74,7 +76,8 @@ class Members:
 
         Raises DecodeError where nothing was found but things that could not be read.
         """
-        found: Dumps = dict(self.pods)
+        found: Dumps = {}
+        found.update(self.pods)
         shared: list[Dump] = []
         nodes = [name for name, place in self.folders.items() if name is not None and _has_tables(place)]
         for name, place in self.folders.items():

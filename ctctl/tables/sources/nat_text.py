@@ -6,6 +6,7 @@ import re
 import struct
 from typing import Any
 
+from ctctl.abi import pins
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import DecodeError
 from ctctl.model.nat import NatEntry
@@ -22,7 +23,7 @@ _LINE = re.compile(
     + _END.replace("%s", "dst")
     + r"(?P<related>[ \t]+related)?(?:[ \t]+service)?[ \t]+XLATE_(?P<xlate>SRC|DST)[ \t]+"
     + _END.replace("%s", "to")
-    + r"[ \t]+Created=(?P<age>-?\d{1,19})sec(?:[ \t]+ago)?(?:[ \t]+(?:NeedsCT|HostLocal)=(?P<ct>\d{1,19}))?"
+    + r"[ \t]+Created=(?P<age>-?\d{1,19})sec(?:[ \t]+ago)?(?:[ \t]+(?:NeedsCT|HostLocal)=(?P<ct>\d{1,20}))?"
 )
 #: Where a line starts: an error text can be glued to its front.
 _START = re.compile(r"(?:ICMPv6|ICMP|TCP|UDP|SCTP|IGMP|VRRP|(?<!\d)\d{1,3})[ \t]+(?:OUT|IN)[ \t]+[\[0-9a-fA-F:]")
@@ -41,7 +42,7 @@ def nat_of_line(text: str) -> NatEntry:
     ports = digits(match["src_port"], 16), digits(match["dst_port"], 16)
     host_local = "HostLocal" in match[0]
     return NatEntry(
-        map=f"cilium_snat_v{src.version}_external",
+        map=pins.SNAT_TABLES[src.version],
         tuple=FlowTuple(proto, src, ports[0], dst, ports[1]),
         direction=Direction(match["direction"]),
         related=match["related"] is not None,
@@ -60,10 +61,12 @@ def nat_of_record(item: Any) -> NatEntry:
         daddr, saddr, to_addr = (address_of(part) for part in (key["DestAddr"], key["SourceAddr"], value["Addr"]))
         if len({daddr.version, saddr.version, to_addr.version}) != 1:
             raise DecodeError("addresses of both families")
-        ports = struct.pack("<HHBB", *(whole(key[name], 16) for name in ("DestPort", "SourcePort", "NextHeader", "Flags")))
+        ports = struct.pack(
+            "<HHBB", *(whole(key[name], 16) for name in ("DestPort", "SourcePort", "NextHeader", "Flags"))
+        )
         head = struct.pack("<QQQQ", *(whole(value.get(name, 0), 64) for name in ("Created", "NeedsCT", "Pad1", "Pad2")))
         tail = struct.pack("<H", whole(value["Port"], 16)) + bytes(2 if daddr.version == 4 else 6)
     except (KeyError, TypeError, AttributeError, struct.error) as error:
         raise DecodeError(f"an element is no SNAT entry: {error}") from error
-    map_name = f"cilium_snat_v{daddr.version}_external"
+    map_name = pins.SNAT_TABLES[daddr.version]
     return decode_nat(daddr.packed + saddr.packed + ports, head + to_addr.packed + tail, map_name)

@@ -7,6 +7,7 @@ words (a TCP state, ``[UNREPLIED]``) becomes the same flag bits as there.
 from __future__ import annotations
 
 import re
+
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.tuples import FlowTuple
@@ -17,14 +18,18 @@ from ctctl.tables.sources.stream import address, digits
 #: A line of either form: the family's name and number, or an event's word, may stand in front.
 LINE = re.compile(
     r"\s{0,40}(?:\[[\d.]{1,20}\]\s{0,8})?(?:\[(?:NEW|UPDATE|DESTROY)\]\s{1,8})?(?:ipv[46]\s+\d{1,2}\s+)?"
-    r"(?P<name>[a-z][a-z0-9-]{1,9})\s+(?P<proto>\d{1,3})\s+(?:(?P<timeout>\d{1,10})\s+)?(?:(?P<state>[A-Z][A-Z_0-9]{2,12})\s+)?"
+    r"(?P<name>[a-z][a-z0-9-]{1,9})\s+(?P<proto>\d{1,3})\s+"
+    r"(?:(?P<timeout>\d{1,10})\s+)?(?:(?P<state>[A-Z][A-Z_0-9]{2,12})\s+)?"
     r"(?P<rest>(?:\[[A-Z]+\]\s+)?src=[0-9a-fA-F.:]{2,45}\s.*)"
 )
 #: The line that the program ends with.
 END = re.compile(r"conntrack v\d.{0,60}flow entries have been shown")
 _PAIR = re.compile(r"(?<![\w-])([a-z][a-z-]{1,9})=([0-9a-fA-F.:x]{1,45})(?![\w.:])")
 #: The kernel's TCP states by the name that listings have.
-_STATES = "NONE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSE SYN_SENT2".split()
+_STATES = (
+    *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT"),
+    *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
+)
 #: The time left counts from the listing, whose time nothing says: lifetimes are seconds from then.
 CLOCK = Clock(None, "ktime: lifetimes count from the listing, whose time is taken for 0")
 

@@ -13,7 +13,15 @@ from ctctl.model.clock import parse_clock
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import DECODER, EndedEarlyError, Lines, address, json_array, whole, yaml_items, yaml_value
+from ctctl.tables.sources.stream import (
+    DECODER,
+    Lines,
+    address,
+    json_array,
+    whole,
+    yaml_items,
+    yaml_value,
+)
 
 _NUMBERS = {
     "lifetime": 32,

@@ -14,7 +14,9 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.stream import address, digits
 
 _END = r"\[?[0-9a-fA-F.:]{2,45}\]?:\d{1,5}(?:/[A-Z]{1,8})?(?:/i)?"
-_FRONT = re.compile(r"(?P<addr>\[[0-9a-fA-F.:]{2,45}\]|[0-9.]{7,15}):(?P<port>\d{1,5})(?:/(?P<proto>[A-Z]{1,8}))?(?P<internal>/i)?")
+_FRONT = re.compile(
+    r"(?P<addr>\[[0-9a-fA-F.:]{2,45}\]|[0-9.]{7,15}):(?P<port>\d{1,5})(?:/(?P<proto>[A-Z]{1,8}))?(?P<internal>/i)?"
+)
 
 #: What a line of ``lb/maps-dump`` starts with, by table.
 MAPS_DUMP = re.compile(r"\s*(BE|SVC|REV|SRCRANGE|AFF|MAGLEV|SOCKREV): +(?=[A-Z]+=)")
@@ -22,7 +24,8 @@ _PAIR = re.compile(r"(?<!\w)([A-Za-z]{2,12})=(\S{1,400})")
 
 SERVICE_HEADER = re.compile(r"\s*ID +(?:Frontend|Name) +.{0,40}Service Type +.{0,40}Backend")
 _SERVICE_ROW = re.compile(
-    rf"\s*(?P<id>\d{{1,10}}) {{2,}}(?P<front>{_END}) {{2,}}(?P<type>[A-Za-z]{{4,20}})(?: {{2,}}(?P<backend>\d{{1,5}} => .{{7,100}}))?\s*$"
+    rf"\s*(?P<id>\d{{1,10}}) {{2,}}(?P<front>{_END}) {{2,}}(?P<type>[A-Za-z]{{4,20}})"
+    r"(?: {2,}(?P<backend>\d{1,5} => .{7,100}))?\s*$"
 )
 _BACKEND_ROW = re.compile(rf"\s*(?P<slot>\d{{1,5}}) => (?P<backend>{_END})(?: \((?P<state>[a-z-]{{1,20}})\))?\s*$")
 
@@ -48,7 +51,14 @@ def add_maps_dump(dump: Dump, line: str) -> None:
             addr, port, proto, _ = _front(values["ADDR"])
             zone = values.get("ZONE")
             found.backends.append(
-                Backend(number, addr, proto, port, values.get("STATE"), zone=digits(zone, 8) if zone and zone.isdecimal() else None)
+                Backend(
+                    number,
+                    addr,
+                    proto,
+                    port,
+                    values.get("STATE"),
+                    zone=digits(zone, 8) if zone and zone.isdecimal() else None,
+                )
             )
         elif start[1] == "REV":
             addr, port, _, _ = _front(values["ADDR"])
@@ -85,7 +95,7 @@ def _maps_slot(values: dict[str, str], rev_nat: int) -> ServiceSlot:
 
 @dataclass(slots=True)
 class ServiceLines:
-    """Rows of the agent's ``service list``. Its ids are the rev-NAT indexes up to 1.18, so they are not taken for such."""
+    """Rows of the agent's ``service list``. Its ids are rev-NAT indexes up to 1.18 only, so they are not taken."""
 
     dump: Dump
     front: ServiceSlot | None = None

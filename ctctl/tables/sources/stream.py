@@ -201,11 +201,12 @@ def _no_number(text: str) -> NoReturn:
 DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
-def json_array(stream: Reader, repair: Callable[[str], str] | None = None) -> Iterator[Any]:
+def json_array(stream: Reader, repair: Callable[[str], str] | None = None, *, lenient: bool = False) -> Iterator[Any]:
     """Elements of one JSON array, one at a time. ``repair`` changes text first, whole lines at a time.
 
-    What follows the array is put back where the stream can take it. Raises EndedEarlyError where the
-    array stops in the middle, DecodeError where it is no JSON.
+    What follows the array is put back where the stream can take it; ``lenient``: also where it turns out
+    to be no JSON, from the next line on. Raises EndedEarlyError where the array stops in the middle,
+    DecodeError where it is no JSON.
     """
     buffer = _Buffer(stream, repair)
     try:
@@ -214,8 +215,12 @@ def json_array(stream: Reader, repair: Callable[[str], str] | None = None) -> It
         while not buffer.skip("]"):
             buffer.skip(",")
             yield buffer.element()
-    finally:
-        buffer.give_back()
+    except DecodeError:
+        if lenient:
+            buffer.next_line()
+            buffer.give_back()
+        raise
+    buffer.give_back()
 
 
 class _Buffer:
@@ -285,6 +290,11 @@ class _Buffer:
             self._at = end
             return value
 
+    def next_line(self) -> None:
+        """Leave what is left of the line."""
+        end = self._text.find("\n", self._at)
+        self._at = len(self._text) if end < 0 else end + 1
+
     def give_back(self) -> None:
         back = getattr(self._stream, "back", None)
         if back is not None:
@@ -346,7 +356,7 @@ def yaml_value(text: str) -> Any:
     if re.search(r"(?:^|[\s\[{,:-])[&*][^\s,\[\]{}]+\s*(?:$|[\s,\]}])", text):
         raise DecodeError("YAML with anchors")
     try:
-        return yaml.load(text, loader)  # noqa: S506 - the safe loader, in C
+        return yaml.load(text, loader)
     except (yaml.YAMLError, TypeError, LookupError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise DecodeError(f"damaged YAML: {' '.join(str(error).split())[:120]}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 
-from ctctl.decode.ct import TABLE_NAMES
+from ctctl.abi import pins
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.tables.sources.base import CtTable, Source, SourceOptions
@@ -31,7 +31,7 @@ def tables_of(source: Source, node: str | None, dump: Dump, options: SourceOptio
         _note(source, node, f"the listing contradicts itself: {text}; no remaining times; give --now")
     best = next((found for found in told.values() if found.proven and found.now is not None), None)
     best = best or next((found for found in told.values() if found.now is not None), Told())
-    now, evidence = _now_of(source, node, dump, options, bool(contradictions))
+    now, evidence = _now_of(dump, options, contradicts=bool(contradictions))
     for collected, table in pairs:
         own = told[table.name] if told[table.name].now is not None else best
         clock = named or own.clock or _ASSUMED
@@ -52,9 +52,7 @@ def _note(source: Source, node: str | None, text: str) -> None:
     source.notes.append(f"{node}: {text}" if node else text)
 
 
-def _now_of(
-    source: Source, node: str | None, dump: Dump, options: SourceOptions, contradicts: bool
-) -> tuple[int | None, str]:
+def _now_of(dump: Dump, options: SourceOptions, *, contradicts: bool) -> tuple[int | None, str]:
     """The dump's time by what the user or the document says, else by the ages of SNAT entries whose birth is known."""
     if options.now is not None:
         return options.now, ""
@@ -95,7 +93,7 @@ def _layout_by_entries(dump: Dump, tables: list[CtTable]) -> tuple[Layout | None
         return [(key.tobytes(), value.tobytes()) for key, value in islice(rows, _SAMPLE)]
 
     sample = [record for table in tables for record in entries(table)]
-    found = identify([name for name in dump.pins if name not in TABLE_NAMES], sample, here=False)
+    found = identify([name for name in dump.pins if name not in pins.CT_TABLES], sample, here=False)
     return (found.layout, found.evidence) if found is not None and found.certain else (None, "")
 
 
@@ -125,10 +123,9 @@ def note_times(source: Source) -> None:
         if table.now is None:
             texts.setdefault(_UNTIMED, {})[table.node] = None
     for text, of in texts.items():
-        if text == _UNTIMED:
-            text += _at_least(tables, of)
+        whole = text + (_at_least(tables, of) if text == _UNTIMED else "")
         named = [node for node in of if node]
-        source.notes.append(text if set(of) == nodes or not named else f"{_few(named)}: {text}")
+        source.notes.append(whole if set(of) == nodes or not named else f"{_few(named)}: {whole}")
 
 
 _UNTIMED = "the dump does not say when it was made: no remaining times; give --now"

@@ -1,4 +1,4 @@
-"""Packed streams unpacked as they are read: gzip of several members, bzip2, xz; never more than a share of what came in.
+"""Packed streams unpacked as they are read: gzip, bzip2, xz, of several members; bounded by what came in.
 
 Every byte that a layer hands out is taken from one budget, which the bytes of the file itself refill:
 a file of 4 KB cannot become gigabytes, however it is nested.
@@ -113,7 +113,7 @@ class _Other:
 
 
 #: a form's first bytes
-MAGIC = {"gzip": b"\x1f\x8b\x08", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0"}
+MAGIC = {"gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0"}
 
 
 def packed_form(head: bytes) -> str | None:
@@ -174,8 +174,10 @@ class Unpacked:
             raise EndedEarlyError(f"the {self._form} data is damaged: {error}") from error
         if self._inflate.eof and self._inflate.rest:
             # What is left of the piece stands in front of what was not looked at yet: only a view moves.
-            self._raw = memoryview(bytes(self._inflate.rest) + bytes(self._raw)) if self._raw else memoryview(
-                self._inflate.rest
+            self._raw = (
+                memoryview(bytes(self._inflate.rest) + bytes(self._raw))
+                if self._raw
+                else memoryview(self._inflate.rest)
             )
         return data
 

@@ -53,7 +53,15 @@ def directory(spool: IO[bytes]) -> list[zipfile.ZipInfo] | None:
         spool.seek(0)
         with zipfile.ZipFile(spool) as archive:
             return archive.infolist()
-    except (zipfile.BadZipFile, UnicodeDecodeError, ValueError, OSError, struct.error, NotImplementedError, OverflowError):
+    except (
+        zipfile.BadZipFile,
+        UnicodeDecodeError,
+        ValueError,
+        OSError,
+        struct.error,
+        NotImplementedError,
+        OverflowError,
+    ):
         return None
 
 
