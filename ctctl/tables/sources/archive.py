@@ -47,10 +47,7 @@ class _Walk:
         if len(self.partial) > _MAX_SAID:
             more = len(self.partial) - _MAX_SAID
             self.partial = [*self.partial[:_MAX_SAID], f"{more} more"]
-        if self.partial:
-            said = Dump()
-            said.partial = self.partial
-            self.members.add(PurePosixPath("archive"), said)
+        self.members.loose += self.partial
         return self.members.by_node()
 
 
@@ -134,9 +131,10 @@ def _read_member(stream: Prefixed, path: PurePosixPath, walk: _Walk) -> None:
         part.partial = []
     except DecodeError as error:
         part.partial.append(str(error))
-    part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds else []
-    part.skipped = 0
-    walk.members.add(path, part)
+    finally:  # also of a file that goes beyond the limits what was read counts
+        part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds or part.broken else []
+        part.skipped = 0
+        walk.members.add(path, part)
 
 
 def _read_tar(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) -> None:

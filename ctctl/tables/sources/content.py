@@ -20,12 +20,15 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import HEADERS, PairLines, is_pair, read_pairs_json
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.stream import (
+    DamagedJsonError,
     EndedEarlyError,
     Lines,
     Reader,
     Unquoted,
     json_array,
     json_object,
+    whole_members,
+    without_quotes,
     yaml_items,
 )
 
@@ -61,6 +64,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "") -> bool:
         mixed.read()
     except EndedEarlyError as error:
         dump.partial.append(str(error))
+        dump.broken = True
     finally:
         mixed.finish()
     if not dump.kinds and mixed.foreign:
@@ -121,7 +125,9 @@ class _Mixed:
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
             return True
-        if self.table == "services" and self.services.add(line):
+        if self.services.add(line, inside=self.table == "services"):
+            self._not_ct("service list")
+            self.table = "services"
             return True
         if agent_text.HINT.search(line[:200]) and agent_text.add_line(self.dump, line[:400]):
             self._not_ct("agent status")
@@ -221,7 +227,7 @@ class _Mixed:
     def _document(self, line: str) -> bool:
         """A line that starts a document: the document's reader takes the stream over, as far as that goes."""
         if _JSON.match(line):
-            form: Callable[[Reader], None] = self._json
+            form: Callable[[Lines | Unquoted], None] = self._json
         elif _YAML.match(line):
             form = self._yaml
         elif _HEX.match(line):
@@ -236,20 +242,22 @@ class _Mixed:
         form(Unquoted(self.lines) if quoted else self.lines)
         return True
 
-    def _yaml(self, _stream: Reader) -> None:
+    def _yaml(self, _stream: Lines | Unquoted) -> None:
         self._not_ct("Cilium ct list (YAML)")
         self._take(yaml_items(self.lines), lambda item: ct_text.add_record(self.dump, item))
 
-    def _hex(self, _stream: Reader) -> None:
+    def _hex(self, _stream: Lines | Unquoted) -> None:
         self._not_ct("bpftool (hex)")
         bpftool.read_hex(self.lines, self.dump, self.hint)
 
-    def _own_yaml(self, _stream: Reader) -> None:
+    def _own_yaml(self, _stream: Lines | Unquoted) -> None:
         self._not_ct("ctctl ct list (YAML)")
         own_json.read_yaml(self.lines, self.dump)
 
-    def _json(self, stream: Reader) -> None:
-        head = self.lines.peek(_HEAD).lstrip(" \t\r\n>|│")
+    def _json(self, stream: Lines | Unquoted) -> None:
+        head = self.lines.peek(_HEAD).lstrip()
+        if stream is not self.lines:
+            head = without_quotes(head)
         if head.startswith("["):
             self._array(stream, head)
         elif re.match(r'\{"schema": "ctctl/ct-entry/v1", "map"', head) or re.match(
@@ -261,7 +269,7 @@ class _Mixed:
             self._not_ct("ctctl ct list (JSON)")
             own_json.read_document(self.lines, self.dump)
         else:
-            self._object(head)
+            self._object(stream, head)
 
     def _array(self, stream: Reader, head: str) -> None:
         if re.match(r"\[\s*\]", head):
@@ -302,15 +310,17 @@ class _Mixed:
             for _ in items:
                 pass
 
-    def _object(self, head: str) -> None:
+    def _object(self, stream: Lines | Unquoted, head: str) -> None:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
         try:
-            document = json_object(self.lines, MAX_DOCUMENT)
+            document = json_object(stream, MAX_DOCUMENT)
         except DecodeError as error:
             self.foreign = self.foreign or str(error)
             if self.dump.kinds or _is_known(head):
                 self._not_ct("Cilium listing")
                 self.dump.partial.append(str(error))
+            if isinstance(error, DamagedJsonError) and _is_known(head):
+                read_pairs_json(dict(whole_members(error.text)), self.dump)
             while self.lines.read(1 << 18):
                 pass
             return

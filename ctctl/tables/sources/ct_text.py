@@ -61,6 +61,7 @@ class CtLines:
     section: int = 0
     other: bool = False
     _real6: bool = False
+    _nat_ports: list[tuple[Collected, int]] = field(default_factory=list)
     _mapped: list[tuple[int, FlowTuple, int, _Line]] = field(default_factory=list)
 
     def blank(self) -> None:
@@ -101,6 +102,7 @@ class CtLines:
         if not self.other and self.section <= len(pins.CT_TABLES):
             for number in range(self.section):
                 self.dump.table(pins.CT_TABLES[number], 4 if number < 2 else 6)
+        self._judge_nat_ports()
         full = [table for table in self.dump.tables.values() if len(table)]
         if len({table.layout for table in full}) == 1:
             for table in self.dump.tables.values():
@@ -110,6 +112,22 @@ class CtLines:
             for table in self.dump.tables.values():  # one program wrote them; only service entries tell which
                 table.layout = Layout.V1_14 if table.layout is Layout.V1_15 else table.layout
 
+    def _judge_nat_ports(self) -> None:
+        """Whether ``NatPort=`` is the port: some builds of 1.19 print its bytes the other way round.
+
+        A port of a service tells: a known frontend's, one of the NodePort range, or a low one. Where all
+        do, or none does, the port is not given; the line itself is kept.
+        """
+        known = {slot.port for slot in self.dump.listings.services}
+        as_printed = swapped = False
+        for _, port in self._nat_ports:
+            first, second = _is_service_port(port, known), _is_service_port(_swapped(port), known)
+            as_printed |= first and not second
+            swapped |= second and not first
+        if not as_printed or swapped:
+            for table, _ in self._nat_ports:
+                table.absent |= {"nat_port"}
+
     def _put(self, name: str, family: int, flow: FlowTuple, flags: int, line: _Line) -> None:
         try:
             key = encode_key(flow, flags, family)
@@ -117,9 +135,10 @@ class CtLines:
             raise DecodeError(f"no key: {error}") from error
         table = self.dump.table(name, family)
         describe(table, line.layout, "the lines' fields", raw=False)
-        if line.layout is Layout.V1_19:
-            # Text shows the upper half of the service's address only, and some builds swap its port's bytes.
-            table.absent |= {"nat_addr", "nat_port"} if family == 6 else frozenset()
+        if line.nat_port:
+            self._nat_ports.append((table, line.nat_port))
+            # Text shows half of the service's address only: all of it that an IPv4 one has.
+            table.absent |= {"nat_addr"} if family == 6 else frozenset()
         table.add(key, line.value)
         if line.remaining is not None:
             table.show(line.lifetime, int(line.remaining), line.report)
@@ -128,7 +147,7 @@ class CtLines:
 class _Line:
     """The part of a line behind the addresses."""
 
-    __slots__ = ("layout", "lifetime", "remaining", "report", "value")
+    __slots__ = ("layout", "lifetime", "nat_port", "remaining", "report", "value")
 
     def __init__(self, text: str, lifetime: int, remaining: str | None, *, suffix: bool) -> None:
         numbers = {found[1]: int(found[2], 0) for found in _FIELD.finditer(text)}
@@ -136,8 +155,13 @@ class _Line:
             raise DecodeError("fields are missing: the line is cut off or of another program")
         self.lifetime, self.remaining = lifetime, remaining
         self.layout = Layout.V1_14 if suffix else _layout_of(numbers, "RxPackets", "IfIndex", "NatPort")
+        self.nat_port = numbers.get("NatPort", 0)
         self.report = max(numbers.get("LastRxReport", 0), numbers.get("LastTxReport", 0))
         self.value = _value(numbers, lifetime, self.layout)
+
+
+def _is_service_port(port: int, known: Collection[int]) -> bool:
+    return port in known or 0 < port < 1024 or 30000 <= port <= 32767
 
 
 def _layout_of(names: Collection[str], split: str, ifindex: str, nat_port: str) -> Layout:

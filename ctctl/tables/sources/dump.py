@@ -144,6 +144,8 @@ class Dump:
     clock: Clock | None = None
     now: int | None = None
     partial: list[str] = field(default_factory=list)
+    #: the file itself is cut off or damaged, whatever it was
+    broken: bool = False
     skipped: int = 0
     skipped_first: str = ""
     parts: list[Listings] = field(default_factory=list)

@@ -61,12 +61,17 @@ class Members:
 
     pods: dict[str, Dump] = field(default_factory=dict)
     folders: dict[str | None, _Place] = field(default_factory=dict)
+    #: what could not be read of files of which nothing else is known
+    loose: list[str] = field(default_factory=list)
 
     def add(self, path: PurePosixPath, part: Dump) -> None:
         """What one file holds."""
         pod = node_of(path)
         if pod is not None:
             self.pods.setdefault(pod, Dump()).merge(part)
+            return
+        if not part.kinds:
+            self.loose += part.partial
             return
         place = self.folders.setdefault(folder_of(path), _Place())
         place.words.setdefault(word_of(path), Dump()).merge(part)
@@ -92,7 +97,9 @@ class Members:
                     shared.append(dump)
                 else:
                     found.setdefault(node, Dump()).merge(dump)
-        return _with_shared(found, shared)
+        said = Dump()
+        said.partial = self.loose
+        return _with_shared(found, [*shared, said])
 
 
 def _has_tables(place: _Place) -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ABSENT = frozenset({"ifindex", "backend_id", "packets", "bytes"})
+#: What a listing shows only where nf_conntrack_acct is on.
+COUNTERS = frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes"})
 _VALUE = struct.Struct("<QQQQIHHHBBIII")
 _BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
 SEEN = int(CtFlags.SeenNonSyn)

@@ -12,7 +12,7 @@ from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.nf import SEEN, TCP_STATES, nf_record, nf_table
+from ctctl.tables.sources.nf import COUNTERS, SEEN, TCP_STATES, nf_record, nf_table
 from ctctl.tables.sources.stream import address, digits
 
 #: A line of either form: the family's name and number, or an event's word, may stand in front.
@@ -54,7 +54,13 @@ def add_line(dump: Dump, match: re.Match[str]) -> None:
     if record is None:
         raise DecodeError("a connection that no key can hold")
     family, key, value, nat = record
-    dump.tables.setdefault(f"nf_conntrack{family}", nf_table(family)).add(key, value)
+    table = dump.tables.get(f"nf_conntrack{family}")
+    if table is None:
+        table = dump.tables[f"nf_conntrack{family}"] = nf_table(family)
+        table.absent |= COUNTERS
+    if "packets" in original or "packets" in reply:
+        table.absent -= COUNTERS
+    table.add(key, value)
     if nat is not None:
         dump.listings.nat.append(nat)
     dump.clock, dump.now = dump.clock or CLOCK, 0 if dump.now is None else dump.now

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from ctctl.errors import DecodeError
-from ctctl.model.service import Backend, RevNat, ServiceSlot, SourceRange
+from ctctl.model.service import SERVICE_TYPES, Backend, RevNat, ServiceSlot, SourceRange
 from ctctl.model.tuples import Address
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
@@ -24,7 +24,7 @@ _PAIR = re.compile(r"(?<!\w)([A-Za-z]{2,12})=(\S{1,400})")
 
 SERVICE_HEADER = re.compile(r"\s*ID +(?:Frontend|Name) +.{0,40}Service Type +.{0,40}Backend")
 _SERVICE_ROW = re.compile(
-    rf"\s*(?P<id>\d{{1,10}}) {{2,}}(?P<front>{_END}) {{2,}}(?P<type>[A-Za-z]{{4,20}})"
+    rf"\s*(?P<id>\d{{1,10}}) {{2,}}(?P<front>{_END}) {{2,}}(?P<type>{'|'.join(SERVICE_TYPES)})"
     r"(?: {2,}(?P<backend>\d{1,5} => .{7,100}))?\s*$"
 )
 _BACKEND_ROW = re.compile(rf"\s*(?P<slot>\d{{1,5}}) => (?P<backend>{_END})(?: \((?P<state>[a-z-]{{1,20}})\))?\s*$")
@@ -100,8 +100,11 @@ class ServiceLines:
     dump: Dump
     front: ServiceSlot | None = None
 
-    def add(self, line: str) -> bool:
-        """Whether the line is a row; it is added then. A row without a frontend is a backend of the one above."""
+    def add(self, line: str, *, inside: bool) -> bool:
+        """Whether the line is a row; it is added then. A row without a frontend is a backend of the one above.
+
+        Outside the table (``inside`` False) only a row with a frontend and a known type is taken for one.
+        """
         try:
             match = _SERVICE_ROW.match(line) if len(line) < 500 else None
             if match is not None:
@@ -111,6 +114,8 @@ class ServiceLines:
                 line = match["backend"] or ""
                 if not line:
                     return True
+            elif not inside:
+                return False
             row = _BACKEND_ROW.match(line) if len(line) < 500 else None
             if row is None or self.front is None:
                 return match is not None

@@ -15,6 +15,7 @@ MAX_LINE = 1 << 20
 MAX_ELEMENT = 1 << 22
 _CHUNK = 1 << 18
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
+_QUOTES = re.compile(r"^[ \t]*(?:[>|│][ \t]?)+", re.MULTILINE)
 _QUOTE = re.compile(r"[ \t]*(?:[>|│][ \t]?)+")
 
 
@@ -55,6 +56,12 @@ def address(text: object) -> IPv4Address | IPv6Address:
         return ip_address(text.strip("[]"))
     except ValueError:
         raise DecodeError(f"{text!r} is no address") from None
+
+
+class DamagedJsonError(DecodeError):
+    """A JSON document that is cut off or damaged; ``text`` is all of it."""
+
+    text = ""
 
 
 class Prefixed:
@@ -179,6 +186,11 @@ class Lines:
         return text_of(self._data[self._at : self._at + size])
 
 
+def without_quotes(text: str) -> str:
+    """Text without the quote marks of its lines."""
+    return _QUOTES.sub("", text)
+
+
 class Unquoted:
     """What follows with the quote marks of each line gone, as a ``Reader``."""
 
@@ -189,7 +201,8 @@ class Unquoted:
         line = self._lines.next()
         return b"" if line is None else line.encode() + b"\n"
 
-    def back(self, text: str) -> None:
+    def back(self, text: str | bytes) -> None:
+        """Put text back in front, its quote marks gone already."""
         self._lines.back(text)
 
 
@@ -301,7 +314,7 @@ class _Buffer:
             back(self._text[self._at :].encode() + self._pending)
 
 
-def json_object(lines: Lines, limit: int) -> Any:
+def json_object(lines: Lines | Unquoted, limit: int) -> Any:
     """One JSON value that starts at the next line, read whole up to ``limit`` bytes; what follows stays.
 
     Raises DecodeError for what is none.
@@ -332,9 +345,25 @@ def json_object(lines: Lines, limit: int) -> Any:
             if size >= wanted:
                 wanted *= 4
                 continue
-            raise broken or DecodeError(f"damaged JSON: {str(error)[:120]}") from error
+            damaged = DamagedJsonError(str(broken) if broken else f"damaged JSON: {str(error)[:120]}")
+            damaged.text = text[at:]
+            raise damaged from error
         lines.back(text[end:].encode())
         return value
+
+
+def whole_members(text: str) -> Iterator[tuple[str, Any]]:
+    """The members of a JSON object that is cut off, up to the first that is not whole."""
+    at = text.find("{") + 1
+    while at > 0:
+        at = len(text) - len(text[at:].lstrip(" \t\r\n,"))
+        try:
+            name, end = DECODER.raw_decode(text, at)
+            at = len(text) - len(text[end:].lstrip(" \t\r\n:"))
+            value, at = DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return
+        yield str(name), value
 
 
 def _whole(raw: bytes) -> int:

@@ -120,7 +120,7 @@ def note_times(source: Source) -> None:
             detail = f"clock: {table.clock.evidence}"
             if detail not in source.details:
                 source.details.append(detail)
-        if table.now is None:
+        if table.now is None and not any("contradicts itself" in note for note in source.notes):
             texts.setdefault(_UNTIMED, {})[table.node] = None
     for text, of in texts.items():
         whole = text + (_at_least(tables, of) if text == _UNTIMED else "")
