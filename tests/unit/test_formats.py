@@ -228,7 +228,7 @@ def test_snat_entries_of_every_version() -> None:
 def test_28232_snat_entries_in_little_time(tmp_path: Path) -> None:
     path = tmp_path / "nat-ago.txt.gz"
     lines = [
-        f"TCP OUT 10.0.3.{p % 200 + 1}:{p} -> 203.0.113.10:443 XLATE_SRC 192.0.2.5:{p} Created=2719514sec ago NeedsCT=1\n"
+        f"TCP OUT 10.0.3.{p % 200 + 1}:{p} -> 203.0.113.10:443 XLATE_SRC 192.0.2.5:{p} Created=2719514sec NeedsCT=1\n"
         for p in range(32768, 61000)
     ]
     path.write_bytes(gzip.compress("".join(lines).encode()))
