@@ -11,6 +11,7 @@ from typing import Any
 
 from ctctl.abi import pins
 from ctctl.model.clock import Clock
+from ctctl.tables.sources.clocks import clock_of_document
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import Fact, NodeFacts
 
@@ -127,7 +128,6 @@ def is_agent_config(document: Any) -> bool:
 
 def add_config(dump: Dump, document: dict[str, Any]) -> None:
     """``agent-runtime-config.json``: sizes, timeouts (nanoseconds), clock."""
-    where = "the agent's configuration"
     for name, value in document.items():
         if (
             (name in _SIZES or name in _TIMEOUTS)
@@ -136,10 +136,7 @@ def add_config(dump: Dump, document: dict[str, Any]) -> None:
             and value >= 0
         ):
             _setting(dump.facts, name, str(value))
-    source, hz = document.get("ClockSource"), document.get("KernelHz")
-    if source in (0, 1) and not isinstance(source, bool):
-        clock = _clock("jiffies" if source else "ktime", hz if isinstance(hz, int) else None, where)
-        dump.facts.clock = dump.facts.clock or clock
+    dump.facts.clock = dump.facts.clock or clock_of_document(document, "the agent's configuration")
 
 
 def add_config_map(dump: Dump, document: Any) -> bool:

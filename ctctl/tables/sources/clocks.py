@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,17 +13,8 @@ HZ_VALUES = (100, 250, 300, 1000)
 _CLOCKS = (Clock(None), *(Clock(hz) for hz in HZ_VALUES))
 
 
-def clock_of_agent_config(text: str, where: str) -> Clock | None:
-    """The clock by an agent's stored configuration (ClockSource 0 ktime, 1 jiffies), None if it says nothing."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return clock_of_document(document, where) if isinstance(document, dict) else None
-
-
 def clock_of_document(document: Mapping[str, Any], where: str) -> Clock | None:
-    """The same of a configuration that is decoded already."""
+    """The clock by an agent's stored configuration (ClockSource 0 ktime, 1 jiffies), None if it says nothing."""
     source, hz = document.get("ClockSource"), document.get("KernelHz")
     if source == 0:
         return Clock(None, f"ktime by {where}")
