@@ -85,6 +85,8 @@ def _union(entry: CtEntry) -> int | None:
         return int.from_bytes(entry.value[8:16], "little")
     if entry.nat_addr is None:
         return entry.backend_id
+    if entry.value is not None:
+        return int.from_bytes(entry.value[8:16], "little")
     return int.from_bytes(nat_bytes(entry.nat_addr)[8:], "little")
 
 
