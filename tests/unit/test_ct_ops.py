@@ -16,6 +16,7 @@ from ctctl.ct.report import Connection, CtEventKind
 from ctctl.ct.sentence import explain
 from ctctl.decode.ct import decode_entry, encode_key, encode_value
 from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.nat import NatEntry
