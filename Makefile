@@ -89,7 +89,7 @@ mutants: setup ## plant small faults one at a time and count those that no test 
 	$(BIN)/python tools/mutants.py
 
 .PHONY: test-kernels
-test-kernels: setup ## boot Debian 13's 6.12 kernel in an emulator: fexit on foreign programs, geneve devices
+test-kernels: setup ## boot Linux 6.1, 6.12 and the newest of Debian in an emulator; writes docs/support-matrix.md
 	tools/test_kernels.sh
 
 .PHONY: lint
