@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ctctl.abi import pins
-from ctctl.errors import CtctlError, KernelError, NotFoundError
+from ctctl.errors import CtctlError, KernelError, NotFoundError, UsageError
 from ctctl.gc import batch, interval, orphans, perkey, walk
 from ctctl.gc.audit import auditing
 from ctctl.gc.job import BATCH_SIZE, Engine, Job
@@ -273,16 +273,32 @@ def _ratio(reports: list[TableReport], options: GcOptions) -> float:
     return max(report.ratio for report in reports)
 
 
-def resolve_endpoint(text: str, source: Source) -> bytes:
-    """An endpoint's address in network order, from an address or a name the node was loaded with.
+def _named_addresses(text: str, source: Source) -> list[bytes]:
+    """The addresses of a pod by name, as what lies beside the tables has them; empty where nothing does."""
+    from ctctl.tables.names import book_of
 
-    Raises NotFoundError for a name the node does not know.
+    with contextlib.suppress(CtctlError):
+        return [network.network_address.packed for network in book_of(source).networks(f"pod/{text}")]
+    return []
+
+
+def resolve_endpoint(text: str, source: Source) -> bytes:
+    """An endpoint's address in network order, from an address or a name the node or its agent knows.
+
+    Raises NotFoundError for a name that neither knows, UsageError for one of several addresses: a scrub of
+    one of them would leave the other's entries.
     """
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(text).packed
     record = read_record(Path(source.directory) / pins.NODE_RECORD) if source.directory is not None else None
     known = {name: address for address, name in record.endpoints.items()} if record is not None else {}
     if text not in known:
+        found = _named_addresses(text, source)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = ", ".join(str(ipaddress.ip_address(one)) for one in found)
+            raise UsageError(f"{text!r} has several addresses ({listed}): scrub one after the other")
         names = f"it knows {', '.join(sorted(known))}" if known else "it has no record of names; give the address"
         raise NotFoundError(f"no endpoint {text!r} on the node at {source.description}: {names}")
     return ipaddress.ip_address(known[text]).packed
