@@ -144,7 +144,7 @@ def gc(
     if metrics is not None and interval is None:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
     if backend is not None:
-        where = SourceArgs(source, node, only, now, clock)
+        where = SourceArgs([source], node, only, now, clock)
         _backend(backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo)
         return
     options = ops.GcOptions(
@@ -161,7 +161,7 @@ def gc(
         allow_foreign=allow_foreign,
     )
     if options.dry_run and interval is None and _is_file(source):
-        _preview(SourceArgs(source, node, only, now, clock), out, explain=explain, endpoint=endpoint)
+        _preview(SourceArgs([source], node, only, now, clock), out, explain=explain, endpoint=endpoint)
         return
     path = locate(source, node)
     if explain:
