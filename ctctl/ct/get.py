@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from ctctl.ct.flow import Asked, read_flow
+from ctctl.ct.flow import Asked, End, read_flow
 from ctctl.ct.report import Connection, Member
 from ctctl.ct.sentence import explain, main_row, role_of, sentence, state_of
 from ctctl.errors import NotFoundError
@@ -26,6 +26,7 @@ from ctctl.tables.query.ast import And, Node, Or, Range, Term
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.query.values import network
 from ctctl.tables.rows import matching, row_of
+from ctctl.tables.show.entry import endpoint
 from ctctl.tables.sources.base import Listings, Source
 
 _ICMP = (1, 58)
@@ -67,7 +68,7 @@ class _Search:
     def listings(self, node: str | None) -> Listings:
         """Services, backends and rev-NATs of a node: their numbers mean nothing on another."""
         if node not in self._listings:
-            self._listings[node] = self.source.some(node, "backends", "rev_nats", "services")
+            self._listings[node] = self.source.some(node, "backends", "rev_nats", "services", "sockets")
         return self._listings[node]
 
     def names(self, node: str | None) -> dict[str, str]:
@@ -135,11 +136,10 @@ def _connections(search: _Search, asked: Asked) -> Iterator[Connection]:
     """The connections of one reading of what was asked."""
     if asked.exact is None:
         search.expect_many(asked)
-    seeds, note = _seeds(search, asked), None
-    if not seeds:
-        seeds = _behind_nat(search, asked)
-    if not seeds:
-        seeds, note = _behind_socket(search, asked)
+    seeds = _seeds(search, asked) or _behind_nat(search, asked)
+    turned = _behind_socket(search, asked)
+    if not seeds or asked.exact is None:
+        seeds = [*seeds, *turned]
     taken: set[tuple[object, ...]] = set()
     groups = [seeds] if asked.exact is not None else [[row] for row in seeds]
     for group in groups:
@@ -147,9 +147,22 @@ def _connections(search: _Search, asked: Asked) -> Iterator[Connection]:
             continue
         rows, nat = _joined(search, group)
         taken.update(map(_key, rows))
+        note = _no_service_note(rows, asked, turned) or _socket_note(search, rows)
         yield _connection(search, asked, rows, nat, note)
     if not seeds:
         yield from _nat_only(search, asked)
+
+
+def _no_service_note(rows: list[CtRow], asked: Asked, turned: list[CtRow]) -> str | None:
+    """Why a connection answers a question about a frontend that none of its entries names."""
+    if any(asked.has(row.entry.tuple) for row in rows) or not {_key(row) for row in rows} & {
+        _key(row) for row in turned
+    }:
+        return None
+    return (
+        "no service entry: its destination is a backend of the service that was asked for; where the load balancer "
+        "works in the socket nothing more is left to see"
+    )
 
 
 def _seeds(search: _Search, asked: Asked) -> list[CtRow]:
@@ -216,29 +229,53 @@ def _rows_of(search: _Search, flow: FlowTuple) -> Iterator[CtRow]:
             yield row
 
 
-def _behind_socket(search: _Search, asked: Asked) -> tuple[list[CtRow], str | None]:
-    """A connection to a frontend that has no service entry: the tables hold client to backend only."""
+def _behind_socket(search: _Search, asked: Asked) -> list[CtRow]:
+    """Connections to a frontend that have no service entry: the tables hold client to backend only."""
     for client, frontend in ((asked.src, asked.dst), (asked.dst, asked.src)):
-        targets: set[Place] = set()
-        for node in search.nodes:
-            listings = search.listings(node)
-            for slot in listings.services:
-                if slot.addr == frontend.address and slot.slot and frontend.port in (None, slot.port):
-                    targets.update(_places_of_slot(listings, slot.backend_id, slot.backend))
+        targets = {place for node in search.nodes for place in _behind(search.listings(node), frontend)}
         rows = [
             row
-            for row in search.around(client.address, client.port, asked.proto)
+            for row in (search.around(client.address, client.port, asked.proto) if targets else ())
             if not row.entry.related
+            and not row.entry.rev_nat
             and client.fits(row.entry.tuple.src, row.entry.tuple.src_port)
             and (row.entry.tuple.dst, row.entry.tuple.dst_port) in targets
         ]
         if rows:
-            where = f"{frontend.address}" + (f" port {frontend.port}" if frontend.port is not None else "")
-            return rows, (
-                f"no service entry: the destination is a backend of {where}, chosen at connect() where the "
-                "load balancer works in the socket"
-            )
-    return [], None
+            return rows
+    return []
+
+
+def _behind(listings: Listings, frontend: End) -> Iterator[Place]:
+    """Where sockets that connected to a frontend were turned to; where none is known, where its backends are."""
+    turned = [
+        (socket.backend, socket.backend_port)
+        for socket in listings.sockets
+        if socket.frontend == frontend.address and frontend.port in (None, socket.frontend_port)
+    ]
+    yield from turned
+    for slot in listings.services if not turned else ():
+        if slot.addr == frontend.address and slot.slot and frontend.port in (None, slot.port):
+            yield from _places_of_slot(listings, slot.backend_id, slot.backend)
+
+
+def _socket_note(search: _Search, rows: list[CtRow]) -> str | None:
+    """What the load balancer in the socket may have made of a connection that has no service entry."""
+    if any(row.entry.rev_nat or role_of(row.entry) == "service" for row in rows):
+        return None
+    flow, node = main_row(rows).entry.tuple, main_row(rows).node
+    listings = search.listings(node)
+    found = {
+        endpoint(socket.frontend, socket.frontend_port)
+        for socket in listings.sockets
+        if (socket.backend, socket.backend_port) == (flow.dst, flow.dst_port)
+    }
+    if found:
+        where = ", ".join(sorted(found))
+        return (
+            f"no service entry: sockets that connected to {where} were turned to this backend; this may be one of them"
+        )
+    return None
 
 
 def _places_of_slot(listings: Listings, backend_id: int | None, text: str | None) -> Iterator[Place]:
