@@ -354,7 +354,7 @@ def undo(
 
     undo_journal(
         file,
-        SourceArgs(source, node),
+        SourceArgs([source], node),
         yes=yes,
         dry_run=dry_run,
         allow_foreign=allow_foreign,
