@@ -74,9 +74,7 @@ def read_flow(text: str) -> list[Asked]:
         raise UsageError(f"{text!r}: write PROTO SRC:PORT > DST:PORT, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'")
     try:
         proto = None if match["proto"].lower() in ("ip", "any") else protocol(match["proto"]).low
-        pairs = list(
-            itertools.product(_ends(match["src"], addresses_of), _ends(match["dst"].rstrip(","), addresses_of))
-        )
+        pairs = list(itertools.product(_ends(match["src"]), _ends(match["dst"].rstrip(","))))
     except ValueError as error:
         raise UsageError(f"{text!r}: {error}") from None
     found = [Asked(proto, src, dst) for src, dst in pairs if src.address.version == dst.address.version]
