@@ -26,12 +26,8 @@ from ctctl.model.service import (
     TunnelRecord,
 )
 from ctctl.model.tuples import FlowTuple
-<<<<<<< HEAD
 from ctctl.model.version import CiliumVersion, version_in
-=======
-from ctctl.model.version import CiliumVersion
 from ctctl.tables.pairs import KEY_LAYOUTS, KeyLayout
->>>>>>> main
 from ctctl.tables.query.bind import Resolver, TableContext
 from ctctl.tables.sources.facts import NodeFacts
 
