@@ -52,7 +52,7 @@ def list_rules(
     from ctctl.services.show_policy import policy_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         rules = listings_of(source, where.node, "policy").policy
         if endpoint is not None:
             number = _endpoint_id(source, where.node, endpoint)
@@ -96,16 +96,17 @@ def get_verdict(
     A service's address stands for no backend: name the pod it sends to.
     """
     from ctctl.cli.report import opened, say
+    from ctctl.cli.services import listings_of
     from ctctl.out.output import write_rows
     from ctctl.services.policy import judge
     from ctctl.services.show_policy import verdict_view
     from ctctl.tables.flow_text import connection_of
     from ctctl.tables.names import book_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         book = book_of(source, where.node)
         connection = connection_of(flow, book)
-        found = source.some(where.node, "policy", "endpoints", "ipcache")
+        found = listings_of(source, where.node, "policy", "endpoints", "ipcache")
         verdicts = judge(connection, found.policy, found.endpoints, found.ipcache)
         if not verdicts:
             say(f"neither {connection.src} nor {connection.dst} is an endpoint of this node: nothing here decides")

@@ -36,12 +36,37 @@ socknat_app = _app("Sockets whose connections the socket load balancer turned to
 
 def listings_of(source: Source, node: str | None, *kinds: str) -> Listings:
     """These kinds of a node's tables; what could not be read is missing data of the source."""
-    from ctctl.cli.report import say_which_node
+    from ctctl.cli.report import say, say_which_node
 
     say_which_node(source, node)
     found = source.some(node, *kinds)
     source.partial += [problem for problem in found.problems if problem not in source.partial]
+    source.partial += [_UNKNOWN[kind] for kind in kinds if kind in found.missing and kind in _UNKNOWN]
+    if source.directory is None:
+        unread = [kind for kind in kinds if kind in _LIVE_ONLY and not getattr(found, kind)]
+        source.partial += [f"{source.description} does not show the {_LIVE_ONLY[kind]}" for kind in unread]
+    for kind in kinds:
+        if kind in found.missing and kind in _NO_TABLE:
+            say(_NO_TABLE[kind])
     return found
+
+
+#: Kinds whose absence is no empty answer but none, and those that not every node has.
+_UNKNOWN = {
+    "counters": "no table of Cilium's counters (cilium_metrics) is pinned here: what was dropped is unknown",
+    "policy": "no policy map (cilium_policy_…) is pinned here: what is allowed is unknown",
+}
+#: Kinds that are read from pinned tables only.
+_LIVE_ONLY = {
+    "counters": "datapath's counters",
+    "policy": "policy maps",
+    "sockets": "sockets of the socket load balancer",
+    "tunnels": "tunnel table",
+}
+_NO_TABLE = {
+    "sockets": "no table of turned sockets is pinned here: there is no socket load balancer",
+    "tunnels": "no tunnel table is pinned here: Cilium has it up to 1.16; see ctctl ipcache list",
+}
 
 
 def show(view: View[T], rows: Iterable[T], out: OutputArgs) -> None:
@@ -76,7 +101,7 @@ def list_lb(
 
     if frontends + backends + revnat + source_ranges + maglev > 1:
         raise UsageError("choose one of --frontends, --backends, --revnat, --source-ranges and --maglev")
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         if backends:
             found = listings_of(source, where.node, "backends")
             show(views.backend_view(), sorted(found.backends, key=lambda b: b.backend_id), out)
@@ -111,7 +136,8 @@ def _nat_entries(
 
     node = where.node or next(iter(source.nodes()), None)
     chosen = NatFilter(wanted.filter(expression).node, SourceNames(source, where.node), node)
-    return [entry for entry in listings_of(source, where.node, "nat").nat if chosen(entry)]
+    found = listings_of(source, where.node, "nat").nat
+    return [entry for entry in found if where.map in (None, entry.map) and chosen(entry)]
 
 
 @nat_app.command("list")
@@ -134,7 +160,7 @@ def list_nat(
     from ctctl.services.show_nat import nat_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         entries = _nat_entries(source, where, wanted, expression)
         clock, now = source.time(where.node)
         show(nat_view(names_of(source, where.node), clock, where.now if now is None else now), entries, out)
@@ -167,7 +193,7 @@ def nat_stats(
     from ctctl.services.show_nat import port_use_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         entries = _nat_entries(source, where, wanted, expression)
         first = first_port or (first_snat_port(source.directory) if source.foreign else None) or FIRST_PORT
         show(port_use_view(names_of(source, where.node)), port_use(entries, first), out)
@@ -185,7 +211,7 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.services.show_identity import ipcache_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         found = listings_of(source, where.node, "ipcache").ipcache
         show(ipcache_view(names_of(source, where.node), source.minor), found, out)
 
@@ -202,7 +228,7 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.services.show_identity import endpoint_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         found = listings_of(source, where.node, "endpoints").endpoints
         show(endpoint_view(names_of(source, where.node), source.minor), found, out)
 
@@ -218,7 +244,7 @@ def list_tunnels(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.cli.report import opened
     from ctctl.services.show_identity import tunnel_view
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         show(tunnel_view(), listings_of(source, where.node, "tunnels").tunnels, out)
 
 
@@ -234,6 +260,6 @@ def list_sockets(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.services.show_identity import socket_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         found = listings_of(source, where.node, "sockets").sockets
         show(socket_view(names_of(source, where.node)), sorted(found, key=lambda s: s.cookie), out)
