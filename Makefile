@@ -49,7 +49,7 @@ $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_DEPS) Makefile
 # libbpf at run time; a compiler, headers and bpftool to build and to check; ordinary programs for
 # the lab's traffic.
 APT := clang-19 llvm-19 gcc make libc6-dev libbpf1 libbpf-dev libelf1 linux-libc-dev bpftool \
-       python3 python3-venv iproute2 ethtool iputils-ping curl iperf3 socat netcat-openbsd tcpdump kmod
+       chromium python3 python3-venv iproute2 ethtool iputils-ping curl iperf3 socat netcat-openbsd tcpdump kmod
 APT_STAMP := build/.apt
 
 $(APT_STAMP): Makefile
