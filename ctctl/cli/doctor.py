@@ -51,13 +51,3 @@ def doctor(
         write_diagnoses(diagnoses, out.options(), sys.stdout)
     if any(diagnosis.findings for _, diagnosis in diagnoses):
         raise typer.Exit(3)
-<<<<<<< HEAD
-=======
-
-
-def _words(where: SourceArgs) -> str:
-    """The options that name the source, as they were typed."""
-    given = (*(("--from", source) for source in where.source or () if source != "auto"), ("--node", where.node))
-    more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
-    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in (*given, *more) if value is not None)
->>>>>>> main
