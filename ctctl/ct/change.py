@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctctl.abi import pins
 from ctctl.ct.diff import load, row_of
 from ctctl.decode.ct import KEY_SIZE
 from ctctl.decode.nat import decode_nat
@@ -86,14 +87,10 @@ def plan_delete(source: Source, wanted: Filter) -> Plan:
     return plan
 
 
-def _nat_name(family: int) -> str:
-    return f"cilium_snat_v{family}_external"
-
-
 def _add_nat(plan: Plan, directory: Path) -> None:
     for family in KEY_SIZE:
         try:
-            with Map.open_pinned(directory / _nat_name(family), read_only=True) as nat:
+            with Map.open_pinned(directory / pins.SNAT_TABLES[family], read_only=True) as nat:
                 for table, records in plan.tables:
                     if table.family == family:
                         _add_pairs(plan.nat.setdefault(nat.name, {}), nat, records)

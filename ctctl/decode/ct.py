@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
+from ctctl.abi import pins
 from ctctl.errors import DecodeError
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import Direction, FlowTuple
@@ -51,12 +52,13 @@ def family_of_key(key_size: int) -> int:
 
 def table_name(family: int, proto: int) -> str:
     """The table an entry lies in when nothing says: TCP ones in ct*, all others in ct_any*."""
-    return f"cilium_ct{'' if proto == 6 else '_any'}{family}_global"
+    tcp, other = (pins.CT4_TCP, pins.CT4_ANY) if family == 4 else (pins.CT6_TCP, pins.CT6_ANY)
+    return tcp if proto == 6 else other
 
 
 def table_labels(name: str) -> tuple[str, str]:
     """(family, protocol) of a conntrack table in the words of the agent's metrics: ("ipv4", "non-TCP")."""
-    return f"ipv{6 if '6_' in name else 4}", "non-TCP" if "_any" in name else "TCP"
+    return f"ipv{pins.CT_FAMILY[name]}", "TCP" if name in (pins.CT4_TCP, pins.CT6_TCP) else "non-TCP"
 
 
 def layout_of_fields(names: Collection[str]) -> Layout | None:

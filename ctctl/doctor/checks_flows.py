@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctctl.abi import pins
 from ctctl.decode.columns import Slot
 from ctctl.decode.ct import TUPLE_RELATED
 from ctctl.doctor.facts import Facts, TableFacts
@@ -141,7 +142,7 @@ def snat_orphans(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "snat-orphans",
                 Severity.INFO if len(orphans) < BUILD_UP else Severity.WARNING,
-                f"cilium_snat_v{family}_external",
+                pins.SNAT_TABLES[family],
                 f"{len(orphans)} of {len(mine)} SNAT entries have no connection behind them",
                 "ctctl gc --orphans purges them",
                 {"orphans": len(orphans), "entries": len(mine), "examples": [str(entry) for entry in orphans[:3]]},

@@ -207,15 +207,7 @@ def _memory(path: Path) -> int:
     if not path.is_file():
         return 0
     with contextlib.suppress(CtctlError, OSError), Map.open_pinned(path, read_only=True) as table:
-        return map_memory(table)
-    return 0
-
-
-def map_memory(table: Map) -> int:
-    """Bytes of memory of a map as the kernel accounts it; 0 where it does not say."""
-    for line in _lines(Path(f"/proc/self/fdinfo/{table.fd}")):
-        if line.startswith("memlock:"):
-            return int(line.split()[1])
+        return table.memory_bytes
     return 0
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ctctl.doctor.facts import map_memory
-from ctctl.gc.tables import CT_TABLES
+from ctctl.abi import pins
+from ctctl.decode.ct import KEY_SIZE
 from ctctl.kernel.map import Map, MapType
 from ctctl.predict.fluid import predict
 from ctctl.predict.model import Size, Workload
@@ -32,7 +32,7 @@ def sizes(workload: Workload, duration_s: float) -> list[Size]:
         configured = workload.any_max if "any" in table.name else workload.tcp_max
         # GC runs by the share it deletes: in a smaller table it would run more often, so this is the safe side.
         fitted = _fitted(workload, table.name, table.worst_peak, duration_s, step_s)
-        key_size = CT_TABLES[table.name][0].size
+        key_size = KEY_SIZE[pins.CT_FAMILY[table.name]]
         found.append(
             Size(
                 table.name,
@@ -78,4 +78,4 @@ def memory_of(entries: int, key_size: int) -> int:
     """Bytes of a conntrack table of that size, as the kernel accounts one it just made. Raises KernelError."""
     made = min(entries, _MEASURED)
     with Map.create("ctctl_sizing", MapType.LRU_HASH, key_size, 56, made) as table:
-        return map_memory(table) * entries // made
+        return table.memory_bytes * entries // made

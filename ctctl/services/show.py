@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctctl.ct.show import nat_record
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import (
     Backend,
@@ -22,6 +21,7 @@ from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, View
 from ctctl.tables.show.entry import endpoint
+from ctctl.tables.show.nat import nat_record
 
 
 @dataclass(frozen=True, slots=True)

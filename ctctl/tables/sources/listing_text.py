@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from ctctl.abi import pins
 from ctctl.decode.nat import decode_nat
 from ctctl.decode.services import frontend
 from ctctl.errors import DecodeError
@@ -78,7 +79,7 @@ def _nat_of(match: re.Match[str]) -> NatEntry:
     proto = int(match["proto"]) if match["proto"].isdecimal() else PROTOCOLS[match["proto"].lower()]
     src, dst = ip_address(_plain(match["src"])), ip_address(_plain(match["dst"]))
     return NatEntry(
-        map=f"cilium_snat_v{src.version}_external",
+        map=pins.SNAT_TABLES[src.version],
         tuple=FlowTuple(proto, src, int(match["src_port"]), dst, int(match["dst_port"])),
         direction=Direction(match["direction"]),
         related=match["related"] is not None,
@@ -109,7 +110,7 @@ def nat_of_record(item: Any) -> NatEntry:
         tail = struct.pack("<H", value["Port"]) + bytes(2 if daddr.version == 4 else 6)
     except (KeyError, TypeError, struct.error) as error:
         raise DecodeError(f"an element is no SNAT entry: {error}") from error
-    map_name = f"cilium_snat_v{daddr.version}_external"
+    map_name = pins.SNAT_TABLES[daddr.version]
     return decode_nat(daddr.packed + saddr.packed + ports, head + to_addr.packed + tail, map_name)
 
 
