@@ -12,6 +12,7 @@ import typer
 from ctctl.cli.complete import endpoints
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import (
+    MAX_NOW,
     ClockOpt,
     ColorOpt,
     DryRunOpt,
@@ -57,7 +58,14 @@ TablesOpt = Annotated[
 ]
 NowOption = Annotated[
     int | None,
-    typer.Option("--now", metavar="T", help="Expire as of this time of the tables' clock.", rich_help_panel="Source"),
+    typer.Option(
+        "--now",
+        metavar="T",
+        min=0,
+        max=MAX_NOW,
+        help="Expire as of this time of the tables' clock.",
+        rich_help_panel="Source",
+    ),
 ]
 
 

@@ -13,6 +13,11 @@ from ctctl.cli import complete
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format, OutputOptions
 
+#: Times of the tables have 32 bits.
+MAX_NOW = 2**32 - 1
+#: More events than that are not counted.
+MAX_COUNT = 2**63 - 1
+
 _OUTPUT = "Output"
 _SOURCE = "Source"
 
@@ -81,7 +86,14 @@ MapOpt = Annotated[
 ]
 NowOpt = Annotated[
     int | None,
-    typer.Option("--now", metavar="T", help="The time of the dump, in its clock's units.", rich_help_panel=_SOURCE),
+    typer.Option(
+        "--now",
+        metavar="T",
+        min=0,
+        max=MAX_NOW,
+        help="The time of the dump, in its clock's units.",
+        rich_help_panel=_SOURCE,
+    ),
 ]
 ClockOpt = Annotated[
     str | None,

@@ -26,7 +26,7 @@ def row_of(table: CtTable, columns: CtColumns, index: int, names: Mapping[str, s
 
 
 def matching(table: CtTable, wanted: Filter, *, scanned: bool = False) -> Iterator[CtColumns]:
-    """The table's entries that the filter wants, batch by batch; live tables are filtered in the kernel.
+    """The table's entries that the filter wants, batch by batch, none empty; live tables are filtered in the kernel.
 
     ``scanned``: the kernel was asked already, in vain.
     Raises UsageError if the filter needs a now that is unknown.
@@ -41,7 +41,8 @@ def matching(table: CtTable, wanted: Filter, *, scanned: bool = False) -> Iterat
 
         found = scan(table, predicate)
         if found is not None:
-            yield found
+            if len(found):
+                yield found
             return
     for columns in table.columns():
         if predicate is True:

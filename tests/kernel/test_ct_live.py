@@ -495,3 +495,21 @@ def test_rights_are_needed_and_said(tables: TableDir) -> None:
         assert done.returncode in (1, 2, 4)  # pytest's own directory may hide the mount altogether
         assert done.stderr.count("\n") == 1
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "wide", "cilium", "json", "jsonl", "yaml", "csv", "name"])
+def test_a_table_without_a_match_hides_no_later_one(tables: TableDir, form: str) -> None:
+    """The kernel finds nothing in the first table and something in the second."""
+    fill_small(tables)
+    out = run("ct", "list", "icmp", "-o", form, "--from", str(tables.path)).stdout
+    assert "10.0.0.2" in out
+    assert "192.0.2.1" not in out
+    assert "10.0.0.2" not in run("ct", "list", "port == 1", "-o", form, "--from", str(tables.path)).stdout
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "ctsnap"])
+def test_exports_of_tables_without_a_match(tables: TableDir, tmp_path: Path, suffix: str) -> None:
+    fill_small(tables)
+    file = tmp_path / f"x.{suffix}"
+    assert "1 entries" in run("ct", "export", str(file), "icmp", "--from", str(tables.path)).stderr
+    assert b"10.0.0.2" in file.read_bytes() or suffix == "ctsnap"

@@ -59,11 +59,12 @@ class CtTable:
         return TableContext(self.family, self.layout, self.clock, self.now, self.name, self.node, self.absent)
 
     def columns(self) -> Iterator[CtColumns]:
-        """The table batch by batch; each batch is valid until the next."""
+        """The table batch by batch, none empty; each batch is valid until the next."""
         from ctctl.decode.columns import CtColumns
 
         for keys, values in self.read():
-            yield CtColumns(keys, values, self.layout)
+            if len(keys):
+                yield CtColumns(keys, values, self.layout)
 
 
 @dataclass(slots=True)
