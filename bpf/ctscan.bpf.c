@@ -186,7 +186,7 @@ static __always_inline void address_slots(__u64 *hi, __u64 *lo, const void *addr
 }
 
 /* Ports and addresses in the connection's original direction: a SERVICE tuple
- * stands as the packet's, any other reversed (spec/abi.md). */
+ * stands as the packet's, any other reversed (docs/reference/abi.md). */
 static __always_inline void key_slots(__u64 *slot, const void *key, const bool six)
 {
 	const void *daddr = key, *saddr = key + ADDRESS_SIZE(six);

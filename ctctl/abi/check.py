@@ -21,7 +21,7 @@ from ctctl.model.entry import Layout
 
 #: Room that nobody reads, whatever it is called.
 _FILLER = re.compile(r"^_?(pad|reserved|unused|qcount)")
-#: Fields that some versions have given up (spec/abi.md): their room may be filler.
+#: Fields that some versions have given up (docs/reference/abi.md): their room may be filler.
 _OPTIONAL = frozenset({"ifindex"})
 
 #: Bit number in ``ct_entry.flags`` of each bit field of the versions from 1.14 to 1.19.

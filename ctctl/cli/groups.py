@@ -38,7 +38,7 @@ Many = list[str] | None
 
 @dataclass
 class FlowFilterArgs:
-    """The filter options that flows have too (spec/cli.md). Repeated values are alternatives; options add up."""
+    """The filter options that flows have too (docs/reference/cli.md): repeated values are alternatives."""
 
     ip: Annotated[Many, _filter_option("--ip", "IP|CIDR", "Either end.", complete.addresses)] = None
     from_ip: Annotated[
@@ -92,7 +92,7 @@ class FilterArgs(FlowFilterArgs):
 
 @dataclass
 class OutputArgs:
-    """The output options (spec/cli.md, Conventions)."""
+    """The output options (docs/reference/cli.md)."""
 
     output: opt.OutputOpt = Format.table
     fields: opt.FieldsOpt = None

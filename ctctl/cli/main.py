@@ -1,7 +1,7 @@
 """The root of the command line: which module holds which command, and how a run ends.
 
 Modules are imported when their command is asked for, and never for the list that ``ctctl --help``
-prints, so that help stays instant (spec/cli.md) and a broken optional dependency of one command
+prints, so that help stays instant (docs/reference/cli.md) and a broken optional dependency of one command
 cannot take the others down.
 """
 

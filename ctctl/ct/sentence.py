@@ -1,7 +1,7 @@
 """The one sentence about a connection's state, and why. It says nothing of a side that the entry does not see.
 
 An entry's tx and rx side follow the hook that wrote it: for OUT entries tx is who opened the connection,
-for IN entries it is who answers (spec/datapath.md). A SERVICE entry sees the client only.
+for IN entries it is who answers (docs/reference/datapath.md). A SERVICE entry sees the client only.
 """
 
 from __future__ import annotations

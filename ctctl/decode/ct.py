@@ -1,4 +1,4 @@
-"""Bytes of a conntrack table to entries and back, one at a time (spec/abi.md).
+"""Bytes of a conntrack table to entries and back, one at a time (docs/reference/abi.md).
 
 The crossed ports and swapped addresses of the tables, and wire byte order, end here. The 56 bytes
 of a value changed their meaning between Cilium versions: every function takes the ``Layout``.

@@ -24,7 +24,7 @@ _SEEN_SHIFT = 2
 
 
 def timeout_of(entry_class: EntryClass, flags: int) -> str:
-    """Name of the timeout that gave an entry its lifetime, from its flags (spec/datapath.md, refresh and close)."""
+    """Name of the timeout that gave an entry its lifetime, from its flags (docs/reference/datapath.md)."""
     service = entry_class.direction is Direction.SVC
     if entry_class.related:
         return "regular-tcp-syn or regular-any"  # a copy of its flow's first lifetime, or refreshed by an ICMP error
@@ -38,7 +38,7 @@ def timeout_of(entry_class: EntryClass, flags: int) -> str:
 
 
 def state_of(flags: int) -> CtState:
-    """State word of an entry's flags (spec/datapath.md, state words)."""
+    """State word of an entry's flags (docs/reference/datapath.md)."""
     if flags & _CLOSING_MASK == _CLOSING_MASK:
         return CtState.CLOSED
     if flags & _CLOSING_MASK:

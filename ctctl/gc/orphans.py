@@ -1,4 +1,4 @@
-"""SNAT entries that no conntrack entry stands behind any more (spec/abi.md, "GC facts")."""
+"""SNAT entries that no conntrack entry stands behind any more (docs/reference/abi.md, "GC facts")."""
 
 from __future__ import annotations
 

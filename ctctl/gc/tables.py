@@ -17,7 +17,7 @@ from ctctl.tables.classes import VALUE_SIZE
 from ctctl.tables.pairs import IPV4, IPV6, KeyLayout
 from ctctl.tables.sources.live import layout_of
 
-#: Conntrack tables by pinned name: layout of the key, and the protocol label of the metrics (spec/abi.md).
+#: Conntrack tables by pinned name: layout of the key, and the protocol label of the metrics (docs/reference/abi.md).
 CT_TABLES: dict[str, tuple[KeyLayout, str]] = {
     pins.CT4_TCP: (IPV4, "TCP"),
     pins.CT4_ANY: (IPV4, "non-TCP"),

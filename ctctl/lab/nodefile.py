@@ -1,4 +1,4 @@
-"""The lab's node files: the topology said in the words of ``ctctl load -f`` (spec/cli.md). Pure."""
+"""The lab's node files: the topology said in the words of ``ctctl load -f`` (docs/node-file.md). Pure."""
 
 from __future__ import annotations
 

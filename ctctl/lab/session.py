@@ -200,7 +200,7 @@ class Session:
         return sorted(found, key=lambda entry: (entry.map or "", entry.direction, str(entry.tuple)))
 
     def snat(self, node: str) -> list[SnatRow]:
-        """The SNAT table of a node: keys are in packet order, unlike conntrack's (spec/abi.md)."""
+        """The SNAT table of a node: keys are in packet order, unlike conntrack's (docs/reference/abi.md)."""
         rows = []
         with Map.open_pinned(self._pins[node] / pins.SNAT4, read_only=True) as table:
             for key, value in table.items():

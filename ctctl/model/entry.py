@@ -10,7 +10,7 @@ from ctctl.model.tuples import Direction, FlowTuple
 
 
 class CtFlags(IntFlag):
-    """Flag bits of a conntrack entry (spec/abi.md). Unknown bits are kept."""
+    """Flag bits of a conntrack entry (docs/reference/abi.md). Unknown bits are kept."""
 
     RxClosing = 1 << 0
     TxClosing = 1 << 1
@@ -31,7 +31,7 @@ class CtFlags(IntFlag):
 
 
 class CtState(StrEnum):
-    """State words for people (spec/datapath.md). "expired" is a separate property."""
+    """State words for people (docs/reference/datapath.md). "expired" is a separate property."""
 
     NEW = "new"
     ESTABLISHED = "established"
@@ -40,7 +40,7 @@ class CtState(StrEnum):
 
 
 class Layout(StrEnum):
-    """What the 56 bytes of an entry mean; they changed between Cilium versions (spec/abi.md)."""
+    """What the 56 bytes of an entry mean; they changed between Cilium versions (docs/reference/abi.md)."""
 
     V1_15 = "1.15"
     V1_16 = "1.16"
@@ -87,7 +87,7 @@ class CtEntry:
 
     @property
     def state(self) -> CtState:
-        """NEW, ESTABLISHED, CLOSING or CLOSED from the flag bits (spec/datapath.md, state words)."""
+        """NEW, ESTABLISHED, CLOSING or CLOSED from the flag bits (docs/reference/datapath.md)."""
         closing = self.flags.closing
         if closing == CtFlags.RxClosing | CtFlags.TxClosing:
             return CtState.CLOSED
@@ -100,5 +100,5 @@ class CtEntry:
         return self.lifetime - now
 
     def expired(self, now: int) -> bool:
-        """Whether GC would collect it: ``lifetime < now`` (spec/abi.md)."""
+        """Whether GC would collect it: ``lifetime < now`` (docs/reference/abi.md)."""
         return self.lifetime < now

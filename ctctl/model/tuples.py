@@ -1,6 +1,6 @@
 """Connection tuples as people mean them: who opened the connection, to whom.
 
-Pure values. The crossed ports and reversed addresses of the tables (spec/abi.md) never leave
+Pure values. The crossed ports and reversed addresses of the tables (docs/reference/abi.md) never leave
 ``ctctl.decode``.
 """
 

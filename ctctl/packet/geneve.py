@@ -1,4 +1,4 @@
-"""Geneve over UDP (RFC 8926) around a frame, and Cilium's DSR option in it (spec/abi.md)."""
+"""Geneve over UDP (RFC 8926) around a frame, and Cilium's DSR option in it (docs/reference/abi.md)."""
 
 from __future__ import annotations
 

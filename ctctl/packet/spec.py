@@ -56,7 +56,7 @@ def parse_tcp_flags(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class PacketSpec:
-    """One packet in words (spec/cli.md, packet text). Everything in host order; None: not given.
+    """One packet in words (docs/reference/cli.md). Everything in host order; None: not given.
 
     ``length`` counts the bytes behind the L4 header (for a later fragment: behind the IP header).
     ``ident`` is the ICMP echo identifier, ``ip_id`` the IP identification. ``fragment_offset`` is in

@@ -1,4 +1,4 @@
-"""A scenario: a node file with steps (spec/cli.md, Trace). Every step is checked before the first one runs."""
+"""A scenario: a node file with steps (docs/scenarios.md). Every step is checked before the first one runs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class GcStep:
 
 @dataclass(frozen=True, slots=True)
 class OpStep:
-    """One change of a table; ``args`` are the keys of spec/cli.md, parsed."""
+    """One change of a table; ``args`` are the keys of docs/scenarios.md, parsed."""
 
     step: Step
     op: str

@@ -59,7 +59,7 @@ def _field(values: NDArray[np.uint8], offset: int, dtype: str) -> Any:
 
 
 def expired(values: NDArray[np.uint8], now: int) -> NDArray[np.bool_]:
-    """Which entries GC would collect: ``lifetime < now`` (spec/abi.md). A bool a row."""
+    """Which entries GC would collect: ``lifetime < now`` (docs/reference/abi.md). A bool a row."""
     return lifetimes(values) < now
 
 

@@ -1,6 +1,6 @@
 """Which SNAT entries belong to which conntrack entry. Pure, on raw keys, IPv4 and IPv6.
 
-Offsets and orientation: spec/abi.md ("Key", "GC facts"). A conntrack OUT key of S:sp -> D:dp holds
+Offsets and orientation: docs/reference/abi.md ("Key", "GC facts"). A conntrack OUT key of S:sp -> D:dp holds
 daddr=S saddr=D dport=dp sport=sp; the SNAT table's key is in packet order: daddr=D saddr=S dport=dp
 sport=sp, so the addresses change places. A DSRInternal entry is the client's connection, its SNAT
 key the pod's reply: there the ports change places and the addresses stay.

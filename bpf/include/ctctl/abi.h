@@ -6,7 +6,7 @@
  * the numbers in them. Fixed widths, explicit pads, no bit fields; the Python
  * layouts in ctctl/abi/ are generated from the BTF of this file, so nothing is
  * written down twice. Tables named cilium_* have exactly Cilium 1.16's layout
- * (spec/abi.md), so that one decoder reads a live Cilium node and this datapath.
+ * (docs/reference/abi.md), so that one decoder reads a live Cilium node and this datapath.
  *
  * "be" in a comment means network byte order.
  */
@@ -20,7 +20,7 @@
 /* ---- connection tracking ------------------------------------------------ */
 
 /* cilium_ct4_global, cilium_ct_any4_global, cilium_snat_v4_external: key.
- * Ports of a packet land crossed: its source port in dport (spec/abi.md). */
+ * Ports of a packet land crossed: its source port in dport (docs/reference/abi.md). */
 struct ipv4_ct_tuple {
 	__be32 daddr;
 	__be32 saddr;
