@@ -53,7 +53,6 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     Signature("bpf_map_update_elem", c_int, (c_int, c_void_p, c_void_p, c_uint64), _CALLER),
     Signature("bpf_map_delete_elem", c_int, (c_int, c_void_p), _CALLER),
     Signature("bpf_map_get_next_key", c_int, (c_int, c_void_p, c_void_p), _CALLER),
-    Signature("bpf_map_freeze", c_int, (c_int,), _NEG),
     Signature("bpf_map_lookup_batch", c_int, _LOOKUP_BATCH, _CALLER),
     Signature("bpf_map_lookup_and_delete_batch", c_int, _LOOKUP_BATCH, _CALLER),
     Signature("bpf_map_update_batch", c_int, (c_int, c_void_p, c_void_p, _U32P, _BATCH_OPTS), _CALLER),

@@ -49,11 +49,6 @@ _DIRECTIONS = _words(layouts.CtctlCtDir, LookupDirection, "CT_DIR_")
 _RESULTS = _words(layouts.CtctlCtResult, CtResult, "CT_RESULT_")
 
 
-def hook_number(hook: Hook) -> int:
-    """The number of ``hook`` in ``enum ctctl_hook``."""
-    return next(number for number, word in _HOOKS.items() if word is hook)
-
-
 def decode_event(
     data: bytes | memoryview,
     *,

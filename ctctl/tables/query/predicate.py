@@ -184,12 +184,3 @@ def _emit(
             jumps[index][which] = ACCEPT
         for index, which in on_false:
             jumps[index][which] = REJECT
-
-
-def run_program(program: bytes, slot: Callable[[int], int]) -> bool:
-    """What the kernel does with a program, in Python: the reference the tests compare it with."""
-    at = 0
-    while at not in (ACCEPT, REJECT):
-        number, yes, no, mask, low, high = _INSTRUCTION.unpack_from(program, at * _INSTRUCTION.size)
-        at = yes if low <= slot(number) & mask <= high else no
-    return at == ACCEPT
