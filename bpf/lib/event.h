@@ -145,39 +145,9 @@ static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni
 
 /* ---- who wants to hear it ---- */
 
-/* One key for both directions: the lower end first. */
-static __always_inline struct ipv4_ct_tuple event_canonical(const struct ipv4_ct_tuple *t)
-{
-	__u64 src = (__u64)bpf_ntohl(t->saddr) << 16 | bpf_ntohs(t->sport);
-	__u64 dst = (__u64)bpf_ntohl(t->daddr) << 16 | bpf_ntohs(t->dport);
-	struct ipv4_ct_tuple key = *t;
-
-	key.flags = 0;
-	if (dst < src)
-		tuple_reverse(&key);
-	return key;
-}
-
-static __always_inline bool
-event_end_wanted(const struct ctctl_trace_ctl *ctl, int end, __be32 addr, __be16 port, bool any_port)
-{
-	return (addr & ctl->mask[end]) == ctl->addr[end] && (any_port || !ctl->port[end] || port == ctl->port[end]);
-}
-
-/* An ICMP error is of interest to every flow between its two addresses. */
-static __noinline bool event_wanted(const struct ctctl_trace_ctl *ctl, const struct ipv4_ct_tuple *t, bool error)
-{
-	if (ctl->proto && ctl->proto != t->nexthdr && !error)
-		return false;
-	return (event_end_wanted(ctl, 0, t->saddr, t->sport, error) &&
-		event_end_wanted(ctl, 1, t->daddr, t->dport, error)) ||
-	       (event_end_wanted(ctl, 0, t->daddr, t->dport, error) &&
-		event_end_wanted(ctl, 1, t->saddr, t->sport, error));
-}
-
 static __noinline bool event_followed(const struct ipv4_ct_tuple *t)
 {
-	struct ipv4_ct_tuple key = event_canonical(t);
+	struct ipv4_ct_tuple key = tuple_canonical(t);
 
 	return bpf_map_lookup_elem(&ctctl_trace_follow, &key);
 }
@@ -185,7 +155,7 @@ static __noinline bool event_followed(const struct ipv4_ct_tuple *t)
 /* Two CPUs may clear near at once: to the same. */
 static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const struct ipv4_ct_tuple *t)
 {
-	struct ipv4_ct_tuple key = event_canonical(t);
+	struct ipv4_ct_tuple key = tuple_canonical(t);
 	__u8 one = 1;
 
 	if (!event_near(ctl, t->saddr, t->daddr))
@@ -209,16 +179,16 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 		return false;
 	if (!ctl->filter)
 		return true;
-	wanted = event_wanted(ctl, &in, error) || event_followed(&in);
+	wanted = flow_wanted(ctl, &in, error) || event_followed(&in);
 	if (!wanted && translated)
-		wanted = event_wanted(ctl, &out, error) || event_followed(&out);
+		wanted = flow_wanted(ctl, &out, error) || event_followed(&out);
 	/* A packet with the DSR option came for the VIP, by way of another node. */
 	if (!wanted && ev->dsr_port) {
 		struct ipv4_ct_tuple vip = in;
 
 		vip.daddr = ev->dsr_vip;
 		vip.dport = ev->dsr_port;
-		wanted = event_wanted(ctl, &vip, error);
+		wanted = flow_wanted(ctl, &vip, error);
 	}
 	if (wanted && (translated || ev->dsr_port)) {
 		event_follow(ctl, &in);

@@ -21,49 +21,10 @@
 #include <bpf/bpf_helpers.h>
 
 #include "config.h"
+#include "flow.h"
 #include "maps.h"
 
 #define OK 0
-
-#define IP_MF bpf_htons(0x2000)
-#define IP_DF bpf_htons(0x4000)
-#define IP_OFFSET bpf_htons(0x1fff)
-
-/* Of the 14th byte of a TCP header. */
-enum tcp_flag {
-	TCP_FIN = 0x01,
-	TCP_SYN = 0x02,
-	TCP_RST = 0x04,
-	TCP_ACK = 0x10,
-};
-
-/* linux/icmp.h would bring in the C library's headers. */
-struct icmp_header {
-	__u8   type;
-	__u8   code;
-	__u16  checksum;
-	__be16 id;              /* of echoes */
-	__be16 mtu;             /* of "fragmentation needed" */
-};
-
-enum icmp_type {
-	ICMP_ECHO_REPLY = 0,
-	ICMP_DEST_UNREACH = 3,
-	ICMP_ECHO = 8,
-	ICMP_TIME_EXCEEDED = 11,
-	ICMP_PARAM_PROBLEM = 12,
-};
-
-enum icmp_unreachable_code {
-	ICMP_PORT_UNREACH = 3,
-	ICMP_FRAG_NEEDED = 4,
-};
-
-enum fragment {
-	FRAGMENT_NONE = 0,
-	FRAGMENT_FIRST = 1,
-	FRAGMENT_LATER = 2,     /* no L4 header in it */
-};
 
 struct pkt {
 	struct ctctl_event *ev;         /* built up while somebody listens, else NULL */
@@ -177,11 +138,9 @@ static __always_inline int pkt_parse_ip(struct __sk_buff *skb, struct pkt *p)
 	p->t.nexthdr = ip->protocol;
 	p->t.flags = 0;
 	p->l4_off = ETH_HLEN + ip->ihl * 4;
-	p->fragment = FRAGMENT_NONE;
-	if (ip->frag_off & (IP_MF | IP_OFFSET)) {
-		p->fragment = ip->frag_off & IP_OFFSET ? FRAGMENT_LATER : FRAGMENT_FIRST;
+	p->fragment = ip_fragment(ip->frag_off);
+	if (p->fragment)
 		p->ip_id = ip->id;
-	}
 	return OK;
 }
 
@@ -316,17 +275,6 @@ static __always_inline void pkt_redirect(struct pkt *p, __u32 ifindex)
 {
 	p->redirect = ifindex;
 	p->action = bpf_redirect(ifindex, 0);
-}
-
-static __always_inline void tuple_reverse(struct ipv4_ct_tuple *t)
-{
-	__be32 addr = t->saddr;
-	__be16 port = t->sport;
-
-	t->saddr = t->daddr;
-	t->daddr = addr;
-	t->sport = t->dport;
-	t->dport = port;
 }
 
 #endif /* CTCTL_PKT_H */

@@ -44,6 +44,28 @@ IPCACHE: Final = "cilium_ipcache"
 IPCACHE_V2: Final = "cilium_ipcache_v2"
 FRAGMENTS: Final = "cilium_ipv4_frag_datagrams"
 
+#: What the names of the policy maps of endpoints begin with; the endpoint's number follows.
+CILIUM_POLICY: Final = "cilium_policy_"
+CILIUM_POLICY_V2: Final = "cilium_policy_v2_"
+CILIUM_POLICY_STATS: Final = "cilium_policystats"
+CILIUM_METRICS: Final = "cilium_metrics"
+TUNNELS: Final = "cilium_tunnel_map"
+LB4_SOCKETS: Final = "cilium_lb4_reverse_sk"
+LB6_SOCKETS: Final = "cilium_lb6_reverse_sk"
+
+# Of these only the presence is read: it tells Cilium's versions apart (node/cilium.py).
+ENCRYPT: Final = "cilium_encrypt_state"
+L2_RESPONDER6: Final = "cilium_l2_responder_v6"
+NODE_IDS: Final = "cilium_node_map"
+NODE_IDS_V2: Final = "cilium_node_map_v2"
+PERCPU_TRACE_ID: Final = "cilium_percpu_trace_id"
+RATELIMIT: Final = "cilium_ratelimit"
+RATELIMIT_METRICS: Final = "cilium_ratelimit_metrics"
+RUNTIME_CONFIG: Final = "cilium_runtime_config"
+SKIP_LB4: Final = "cilium_skip_lb4"
+SKIP_LB6: Final = "cilium_skip_lb6"
+SNAT4_RETRIES: Final = "cilium_snat_v4_alloc_retries"
+
 POLICY: Final = "ctctl_policy"
 EVENTS: Final = "ctctl_events"
 TRACE_CTL: Final = "ctctl_trace_ctl"

@@ -147,10 +147,15 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say what tables are read by: version, layout and clock.")
+    ] = False,
     version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
+    if verbose:
+        os.environ["CTCTL_VERBOSE"] = "1"
     if debug:
         from ctctl._ffi import set_debug
 

@@ -109,11 +109,16 @@ LayoutOpt = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        metavar="1.15|1.16|1.19",
-        help="Layout of a table without BTF; 1.16 if unsaid.",
-        autocompletion=complete.words("1.15", "1.16", "1.19"),
+        metavar="1.14…1.19",
+        help="Cilium version that a table without BTF is of; else by evidence.",
+        autocompletion=complete.words("1.14", "1.15", "1.16", "1.17", "1.18", "1.19"),
         rich_help_panel=_SOURCE,
     ),
+]
+
+VerboseOpt = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Say on stderr what the tables are read by.", rich_help_panel=_SOURCE),
 ]
 
 YesOpt = Annotated[bool, typer.Option("-y", "--yes", help="Do it without asking.")]

@@ -64,8 +64,8 @@ ENTRY = record(
     },
     {
         **{name: maybe(COUNT) for name in _COUNTERS},
-        "nat_addr": ADDRESS,
-        "nat_port": PORT,
+        "nat_addr": maybe(ADDRESS),
+        "nat_port": maybe(PORT),
         "remaining": INT,
         "expired": BOOL,
         "node": STRING,

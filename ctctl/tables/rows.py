@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ctctl.decode.ct import LAYOUT_LACKS, decode_entry
-from ctctl.model.entry import Layout
 from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources.base import CtTable, Source
@@ -121,7 +120,9 @@ def _found_by_kernel(table: CtTable, wanted: Filter) -> list[tuple[bytes, bytes]
 def _sort_slot(source: Source, sort: str | None) -> str | None:
     name = (sort or "").removeprefix("-")
     tables = source.tables
-    if name in _SORT_WORDS and all(table.layout is not Layout.V1_15 and name not in table.absent for table in tables):
+    shared = "backend_id"  # its bytes are something else in some entries of these versions
+    plain = all(not table.layout.split_counters and name not in table.absent for table in tables)
+    if name in _SORT_WORDS and plain and not (name == shared and any(table.layout.has_nat for table in tables)):
         return _SORT_WORDS[name]
     if name not in _SORT_SLOTS or any(name in table.absent | LAYOUT_LACKS[table.layout] for table in tables):
         return None

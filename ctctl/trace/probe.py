@@ -35,7 +35,8 @@ from ctctl.model.tuples import FlowTuple
 from ctctl.node.find import cilium_tables, own_nodes
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.packet.text import FlowSpec
-from ctctl.tables.sources.live import layout_of
+from ctctl.tables.sources.base import SourceOptions
+from ctctl.tables.sources.live import open_directory
 from ctctl.trace.decode_probe import decode_probe_event
 from ctctl.trace.live import filter_of, follow_key
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
@@ -170,9 +171,8 @@ class ProbeTrace:
         except NotFoundError as error:
             self._note(f"{error}: packets without entries")
             return {}
-        self._layout, evidence = layout_of(tables[pins.CT4_TCP])
-        if evidence == "assumed":
-            self._note(f"the tables in {directory} carry no BTF: layout 1.16 assumed")
+        with open_directory(directory, SourceOptions()) as source:
+            self._layout = source.tables[0].layout
         return tables
 
     def _note(self, text: str) -> None:

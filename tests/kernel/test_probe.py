@@ -124,9 +124,8 @@ def test_probe_shows_the_entry_as_it_stands(net: ForeignNet, tables: Path) -> No
     value[32:36] = (1234567).to_bytes(4, "little")
     value[44:48] = (3096).to_bytes(4, "little")
     with foreign_program(net, "passes", "tcx"), Map.open_pinned(tables / "cilium_ct_any4_global") as table:
-        events, notes = traced(net, net.send, tables)
+        events, _ = traced(net, net.send, tables)
         assert events[0].entries == ()
-        assert any("assumed" in note for note in notes)
         table.update(key, bytes(value))
         events, _ = traced(net, net.send, tables)
         (entry,) = next(event for event in events if event.kind is ProbeKind.PACKET).entries

@@ -144,7 +144,10 @@ def said(text: str, form: Format, *, nodes: bool) -> Said:
         assert "SOURCE" in lines[0]
         return _words(lines[1:], [1, 3, 4] if nodes else [0, 2, 3])
     if form is Format.cilium:
-        return _words([line for line in lines if line], [0, 2, 4])
+        # 1.14 writes a service entry from the service to the client, and says "service".
+        turned = [line for line in lines if " service expires=" in line]
+        straight = [line for line in lines if line and line not in turned]
+        return _words(straight, [0, 2, 4]) + _words(turned, [0, 4, 2])
     if form is Format.name:
         return _words(lines, [0, 1, 3])
     if form is Format.csv:

@@ -69,8 +69,7 @@ def entry_record(
     }
     lacks = LAYOUT_LACKS[layout]
     record.update((name, getattr(entry, name)) for name in _PLAIN if name not in lacks)
-    if entry.nat_addr is not None:
-        record["nat_addr"], record["nat_port"] = entry.nat_addr, entry.nat_port
+    record.update((name, getattr(entry, name)) for name in ("nat_addr", "nat_port") if name not in lacks)
     if now is not None:
         record["remaining"] = (clock or Clock()).remaining_s(entry.lifetime, now)
         record["expired"] = entry.expired(now)

@@ -18,7 +18,6 @@ from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields, table_name
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import DecodeError
-from ctctl.model.entry import Layout
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.stream import EndedEarlyError, Reader, json_array, lines
 
@@ -168,7 +167,7 @@ def _value_of(value: dict[str, Any]) -> bytes:
     if "created" in flat:
         return _nat_value(flat)
     layout = layout_of_fields(flat)
-    if layout is Layout.V1_15:
+    if layout is not None and layout.split_counters:
         head = [flat.get(name, 0) for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")]
     else:
         head = [flat.get(name, 0) for name in ("reserved0", "backend_id", "packets", "bytes")]

@@ -28,6 +28,8 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.service import MaglevTable
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import FlowTuple
+from ctctl.model.version import CiliumVersion
+from ctctl.node.cilium import identify, is_this_nodes
 from ctctl.node.find import find_tables, node_at
 from ctctl.tables.sources.base import CtTable, Listings, NoTableError, Source, SourceOptions
 from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
@@ -206,17 +208,37 @@ def finish(source: Source, options: SourceOptions) -> None:
         source.tables = [table for table in source.tables if table.name == options.map]
         if not source.tables:
             raise NotFoundError(unknown_name("table", options.map, known))
-    assumed = False
-    for table in source.tables:
-        if table.layout_evidence == "assumed":
-            assumed = options.layout is None
-            table.layout = options.layout or table.layout
-            table.layout_evidence = "--layout" if options.layout else "assumed"
-    if assumed:
-        source.notes.append("no type information (BTF): layout 1.16 assumed; choose with --layout")
+    _find_layout(source, options.layout)
     clock, now = _clock(source, options)
     for table in source.tables:
         table.clock, table.now = clock, options.now if options.now is not None else now
+
+
+def _find_layout(source: Source, asked: Layout | None) -> None:
+    """The layout of tables without BTF: as the user says, else by evidence of what Cilium this is."""
+    bare = [table for table in source.tables if table.layout_evidence == "assumed"]
+    if source.foreign and source.directory is not None:
+        source.version = version_of(Path(source.directory), source.tables)
+    if source.version is not None:
+        source.details.append(f"Cilium {source.version} by {source.version.evidence}")
+    for table in bare:
+        if asked is not None:
+            table.layout, table.layout_evidence = asked, "--layout"
+        elif source.version is not None:
+            table.layout, table.layout_evidence = source.version.layout, source.version.evidence
+    if bare and asked is None and source.version is None:
+        source.details.append("no entry and no name tells the layout: 1.16 assumed; choose with --layout")
+
+
+def version_of(directory: Path, tables: Iterable[CtTable]) -> CiliumVersion | None:
+    """The Cilium whose maps are pinned in a directory, of which ``tables`` are the conntrack ones."""
+    samples = (record for table in tables for record in _sample(table))
+    return identify([path.name for path in _listing(directory)], samples, here=is_this_nodes(directory))
+
+
+def _sample(table: CtTable) -> Iterator[tuple[bytes, bytes]]:
+    if table.live is not None:
+        yield from islice(table.live.items(), _SAMPLE)
 
 
 def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
@@ -224,6 +246,7 @@ def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
         return Clock(None, "ktime: ctctl's own node"), monotonic_s()
     clock = options.clock or agent_clock()
     if clock is not None:
+        source.details.append(f"clock: {clock.evidence}")
         return clock, monotonic_s() if clock.hz is None else jiffies_units()
     reports = [report for table in source.tables for report in _reports(table)]
     if not any(reports):
@@ -236,15 +259,14 @@ def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
     if found is None:
         source.notes.append("clock unknown: report times fit neither ktime nor jiffies; ktime assumed")
         return Clock(None, "assumed"), monotonic_s()
-    source.notes.append(f"clock: {found[0].evidence}")
+    source.details.append(f"clock: {found[0].evidence}")
     return found
 
 
 def _reports(table: CtTable) -> Iterator[int]:
     """The report times of a sample of the table, read without numpy: it is all that some commands need."""
-    if table.live is not None:
-        for _, value in islice(table.live.items(), _SAMPLE):
-            yield from _REPORTS.unpack_from(value, _REPORTS_AT)
+    for _, value in _sample(table):
+        yield from _REPORTS.unpack_from(value, _REPORTS_AT)
 
 
 _LISTINGS = {
