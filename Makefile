@@ -27,7 +27,7 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Ibpf/include -I
 bpf: $(BPF_OBJ) ## compile the BPF objects into the package
 
 .PHONY: abi
-abi: ## generate ctctl/abi/layouts.py from bpf/include/ctctl/abi.h
+abi: ## generate ctctl/abi/layouts.py and constants.py from bpf/include/ctctl/abi.h
 	$(BIN)/python tools/gen_abi.py --clang $(CLANG)
 
 $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_DEPS) Makefile

@@ -11,18 +11,18 @@ from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
-from ctctl.abi import pins
+from ctctl.abi import constants, pins
 from ctctl.errors import DecodeError
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import Direction, FlowTuple
 
-KEY_SIZE = {4: 14, 6: 38}
-VALUE_SIZE = 56
+KEY_SIZE = {4: constants.IPV4_CT_TUPLE_SIZE, 6: constants.IPV6_CT_TUPLE_SIZE}
+VALUE_SIZE = constants.CT_ENTRY_SIZE
 
 # Bits of the tuple's flag byte. OUT is the absence of IN and SERVICE.
-TUPLE_IN = 1
-TUPLE_RELATED = 2
-TUPLE_SERVICE = 4
+TUPLE_IN = constants.TUPLE_IN
+TUPLE_RELATED = constants.TUPLE_RELATED
+TUPLE_SERVICE = constants.TUPLE_SERVICE
 
 _KEY4 = struct.Struct(">IIHHBB")
 _KEY6 = struct.Struct(">16s16sHHBB")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 
+from ctctl.abi.constants import CT_ENTRY_FLAGS, CT_ENTRY_LIFETIME
 from ctctl.gc.job import Job
 from ctctl.gc.tables import Table
 from ctctl.gc.tally import Tally
+from ctctl.model.entry import CtFlags
 from ctctl.tables import pairs as _keys
-from ctctl.tables.classes import FLAGS_OFFSET, LIFETIME_OFFSET
 
 #: A walk that restarts again and again under churn must end: after this many times the table's size.
 _MAX_ROUNDS = 4
@@ -17,12 +18,12 @@ _TELL_EVERY = 1024
 
 def lifetime_of(value: bytes) -> int:
     """Lifetime of one entry's value."""
-    return int(struct.unpack_from("<I", value, LIFETIME_OFFSET)[0])
+    return int(struct.unpack_from("<I", value, CT_ENTRY_LIFETIME)[0])
 
 
 def flags_of(value: bytes) -> int:
     """Flag bits of one entry's value."""
-    return int(struct.unpack_from("<H", value, FLAGS_OFFSET)[0])
+    return int(struct.unpack_from("<H", value, CT_ENTRY_FLAGS)[0])
 
 
 def class_number(key: bytes) -> int:
@@ -88,7 +89,7 @@ def delete_nat(table: Table, job: Job, key: bytes, value: bytes) -> int:
     """Delete the SNAT entry of a deleted OUT entry, and its reverse; how many went."""
     if table.nat is None or not _keys.is_out(key):
         return 0
-    dsr = bool(flags_of(value) & _keys.CT_DSR_INTERNAL)
+    dsr = bool(flags_of(value) & CtFlags.DSRInternal)
     forward = _keys.nat_key(key, dsr)
     nat_value = table.nat.lookup(forward)
     if nat_value is None or not _drop(table, job, forward, nat_value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctctl.gc.perkey import flags_of
+from ctctl.model.entry import CtFlags
 from ctctl.tables import pairs as _keys
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def record_deleted(
         recorder.deleted(table.name, reason, key, value)
         if not nats[i] or table.nat is None:
             continue
-        forward, nat_value = _keys.nat_key(key, bool(flags_of(value) & _keys.CT_DSR_INTERNAL)), nat_values[i].tobytes()
+        forward, nat_value = _keys.nat_key(key, bool(flags_of(value) & CtFlags.DSRInternal)), nat_values[i].tobytes()
         recorder.deleted(table.nat.name, "snat-pair", forward, nat_value)
         if nats[i] == 2:
             reverse = _keys.reverse_nat_key(forward, nat_value)

@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from ctctl.abi import pins
+from ctctl.decode.ct import VALUE_SIZE
 from ctctl.errors import CtctlError, LayoutError, NotFoundError
 from ctctl.kernel.bpffs import mount_of
 from ctctl.kernel.map import Map
 from ctctl.node.find import find_tables
-from ctctl.tables.classes import VALUE_SIZE
 from ctctl.tables.pairs import IPV4, IPV6, KeyLayout
 from ctctl.tables.sources.live import layout_of
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ctctl.abi import pins
 from ctctl.config.node import Endpoint, NodeFile, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
+from ctctl.model.service import ServiceFlags
 from ctctl.node import records as rec
 
 if TYPE_CHECKING:
@@ -40,10 +41,13 @@ IDENTITY_HOST, IDENTITY_WORLD = 1, 2
 LOCAL_IDENTITY = 1 << 24
 _WORLD = IPv4Network("0.0.0.0/0")
 
-# enum ctctl_svc_flags and ctctl_svc_flags2
-_EXT_LOCAL_SCOPE, _AFFINITY, _ROUTABLE, _SOURCE_RANGE = 4, 16, 64, 128
-_INT_LOCAL_SCOPE, _TWO_SCOPES = 16, 32
-_TYPE_FLAGS = {"ClusterIP": 0, "ExternalIPs": 1, "NodePort": 2, "HostPort": 8, "LoadBalancer": 32}
+_TYPE_FLAGS = {
+    "ClusterIP": ServiceFlags(0),
+    "ExternalIPs": ServiceFlags.ExternalIP,
+    "NodePort": ServiceFlags.NodePort,
+    "HostPort": ServiceFlags.HostPort,
+    "LoadBalancer": ServiceFlags.LoadBalancer,
+}
 _SCOPES = {"external": rec.SCOPE_EXTERNAL, "internal": rec.SCOPE_INTERNAL}
 
 
@@ -73,7 +77,7 @@ def service_records(nf: NodeFile, service: Service) -> Tables:
             service.affinity, len(chosen), number, flags, flags2, qcount=len(waiting)
         )
         tables[REVERSE_NAT][rec.rev_nat_key(number)] = rec.rev_nat_value(service.ip, service.port)
-        for backend in service.backends if flags & _AFFINITY else ():
+        for backend in service.backends if flags & ServiceFlags.Affinity else ():
             tables[AFFINITY_MATCH][rec.affinity_match_key(backend.id, number)] = b"\0"
         for cidr in service.source_ranges:
             tables[SOURCE_RANGES][rec.source_range_key(number, cidr)] = b"\0"
@@ -92,15 +96,18 @@ def service_flags(service: Service) -> tuple[int, int]:
     external_local = service.type != "ClusterIP" and service.external_traffic_policy == "Local"
     internal_local = service.internal_traffic_policy == "Local"
     flags = _TYPE_FLAGS[service.type]
-    flags |= _ROUTABLE if service.type != "ClusterIP" else 0
-    flags |= _EXT_LOCAL_SCOPE if external_local else 0
-    flags |= _AFFINITY if service.affinity else 0
-    flags |= _SOURCE_RANGE if service.source_ranges else 0
-    flags2 = _INT_LOCAL_SCOPE if internal_local else 0
-    flags2 |= _TWO_SCOPES if service.two_scopes else 0
+    for flag, given in (
+        (ServiceFlags.Routable, service.type != "ClusterIP"),
+        (ServiceFlags.ExtLocalScope, external_local),
+        (ServiceFlags.Affinity, service.affinity),
+        (ServiceFlags.SourceRange, service.source_ranges),
+        (ServiceFlags.IntLocalScope, internal_local),
+        (ServiceFlags.TwoScopes, service.two_scopes),
+    ):
+        flags |= flag if given else 0
     return (
-        flags if service.flags is None else service.flags,
-        flags2 if service.flags2 is None else service.flags2,
+        int(flags) & 0xFF if service.flags is None else service.flags,
+        int(flags) >> 8 if service.flags2 is None else service.flags2,
     )
 
 

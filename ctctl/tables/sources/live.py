@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.abi.check import check_entry
+from ctctl.abi.constants import CT_ENTRY_LAST_TX_REPORT
 from ctctl.decode import services
 from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, VALUE_SIZE, layout_of_fields
 from ctctl.decode.nat import decode_nat, encode_nat_key
@@ -42,7 +43,7 @@ _HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 _SAMPLE = 128
 #: A table in use has a report this recent: then ktime needs no comparison with jiffies.
 _RECENT_S = 86400
-_REPORTS, _REPORTS_AT = struct.Struct("<II"), 48
+_REPORTS, _REPORTS_AT = struct.Struct("<II"), CT_ENTRY_LAST_TX_REPORT
 #: Entries a batch: what numpy works on fits a CPU's cache, and calls are few.
 BATCH = 8192
 
