@@ -31,7 +31,7 @@ _TCP, _UDP, _ICMP = 6, 17, 1
 _PROTOCOLS = {"TCP": _TCP, "UDP": _UDP, "ICMP": _ICMP}
 
 #: A table is written before the packet is delivered, but the last ACK of a connection may still be on its way.
-_SETTLE_S = 3.0
+_SETTLE_S = 15.0
 _REPORT_INTERVAL_S = 5
 
 
@@ -132,7 +132,7 @@ class Session:
     # ---- traffic
 
     def curl(self, member: str, address: str, port: int, *, path: str = "/", quiet: bool = False) -> Answer:
-        """One HTTP request with curl, ``quiet``: not told. Raises StoryError if it is not answered in ten seconds."""
+        """One HTTP request with curl, ``quiet``: not told. Raises StoryError without an answer in 15 seconds."""
         done = self._curl(member, address, port, path)
         if done.returncode:
             why = done.stderr.strip() or f"exit status {done.returncode}"
@@ -154,7 +154,7 @@ class Session:
     def _curl(self, member: str, address: str, port: int, path: str) -> processes.Finished:
         ports = f"{FIRST_PORT}-{LAST_PORT}"
         url = f"http://{address}:{port}{path}"
-        argv = ("curl", "-sS", "-4", "--noproxy", "*", "--max-time", "10", "--local-port", ports)
+        argv = ("curl", "-sS", "-4", "--noproxy", "*", "--max-time", "15", "--local-port", ports)
         return processes.run(self.topology, member, (*argv, "-w", "\n%{local_port}", url), check=False)
 
     def ping(self, member: str, address: str, count: int = 1) -> None:
@@ -170,7 +170,7 @@ class Session:
         """One UDP datagram, whose answer must come from where it was sent to."""
         with self.socket(member, socket.SOCK_DGRAM) as sock:
             source_port = _bind_next(sock)
-            sock.settimeout(5)
+            sock.settimeout(_SETTLE_S)
             sock.connect((address, port))
             sock.send(text.encode())
             try:
@@ -231,7 +231,7 @@ class Session:
     # ---- expectations
 
     def expect(self, node: str, want: Want, what: str = "") -> CtEntry:
-        """The wanted entry of a node; waits up to three seconds for it.
+        """The wanted entry of a node; waits up to fifteen seconds for it.
 
         Raises:
             StoryError: it is not there, or not like that; says what is.

@@ -120,7 +120,7 @@ def icmp_error(session: Session) -> None:
         " related entry that was written with the datagram's own."
     )
     with session.socket(client.name, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(15)
         sock.connect((server.ip, CLOSED_PORT))
         port = sock.getsockname()[1]
         sock.send(b"anybody there?")
@@ -151,7 +151,7 @@ def _error_through_service(session: Session, client: Pod) -> None:
         session.socket(client.name, socket.SOCK_RAW, socket.IPPROTO_ICMP) as errors,
         session.socket(client.name, socket.SOCK_DGRAM) as sock,
     ):
-        errors.settimeout(5)
+        errors.settimeout(15)
         sock.sendto(b"anybody there?", (service.ip, service.port))
         try:
             packet, sender = errors.recvfrom(2048)

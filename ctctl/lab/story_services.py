@@ -285,7 +285,7 @@ def backend_drain(session: Session) -> None:
     session.report.say(f"{client.name} opens a connection to {vip[0]}:{vip[1]} and keeps it open.")
     with ExitStack() as stack:
         held = stack.enter_context(session.socket(client.name, socket.SOCK_STREAM))
-        held.settimeout(5)
+        held.settimeout(15)
         held.connect(vip)
         first = _ask(held)
         source = f"{client.ip}:{held.getsockname()[1]}"

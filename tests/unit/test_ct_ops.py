@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -22,6 +23,8 @@ from ctctl.model.row import CtRow
 from ctctl.model.service import Backend, RevNat, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query import EVERYTHING, Filter
+from ctctl.tables.show.entry import ct_view, row_record
+from ctctl.tables.show.matrix import JsonFormatter
 from ctctl.tables.sources.base import CtTable, Listings, Source
 from ctctl.tables.sources.clocks import clock_by_remaining, clock_by_reports, clock_of_agent_config
 from ctctl.tables.sources.nf import record_of
@@ -152,6 +155,32 @@ def test_the_sentence(flags: int, seen: tuple[int, int], tuple_flags: int, words
     assert expired == f"{state}, expired"
     assert "expired 1m30s ago, it still matches packets" in why
     assert "time left is unknown" in explain([CtRow(item)])[1]
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "shown", "remaining", "expired"),
+    [
+        (NOW + 90, "1m30s", 90, False),
+        (NOW, "0s", 0, False),
+        (NOW - 1, "expired 1s ago", -1, True),
+        (NOW - 90, "expired 1m30s ago", -90, True),
+    ],
+)
+def test_time_left_and_time_over_are_never_taken_for_one_another(
+    lifetime: int, shown: str, remaining: int, expired: bool
+) -> None:
+    row = CtRow(entry(flow("tcp 192.0.2.1:5000 > 10.0.0.2:80"), 0x10, lifetime=lifetime), now=NOW)
+    (column,) = (column for column in ct_view().columns if column.name == "remaining")
+    assert column.text is not None
+    assert (column.text(row), column.value(row)) == (shown, remaining)
+    record = row_record(row)
+    assert (record["remaining"], record["expired"]) == (remaining, expired)
+    source = source_of([row.entry], Listings())
+    text = JsonFormatter(source.tables[0], {}).format(next(source.tables[0].columns())).decode()
+    assert (json.loads(text)["remaining"], json.loads(text)["expired"]) == (remaining, expired)
+    (state,) = (column for column in ct_view().columns if column.name == "state")
+    assert state.text is not None
+    assert state.text(row).endswith(" expired") is expired
 
 
 def lookup(before: CtEntry | None, after: CtEntry | None) -> LookupRecord:
