@@ -20,7 +20,7 @@ from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.service import Backend
-from ctctl.model.tuples import Address, Direction, FlowTuple
+from ctctl.model.tuples import ICMP, ICMPV6, Address, Direction, FlowTuple
 from ctctl.tables.names import names_of
 from ctctl.tables.query.ast import And, Node, Or, Range, Term
 from ctctl.tables.query.filter import Filter
@@ -28,7 +28,7 @@ from ctctl.tables.query.values import network
 from ctctl.tables.rows import matching, row_of
 from ctctl.tables.sources.base import Listings, Source
 
-_ICMP = (1, 58)
+_ICMP = (ICMP, ICMPV6)
 _ROLES = ("service", "out", "in", "related")
 Place = tuple[Address, int]
 

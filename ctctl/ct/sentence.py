@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import Direction
+from ctctl.model.tuples import TCP, Direction
 from ctctl.model.units import format_duration
 
 _FIN, _SYN, _RST = 0x01, 0x02, 0x04
-_TCP = 6
 _NO_HANDSHAKE = "no handshake in this protocol: the entry lives while packets refresh it"
 _ORDER = ("out", "in", "service", "related")
 
@@ -44,7 +43,7 @@ def state_of(row: CtRow) -> str:
 def sentence(row: CtRow) -> str:
     """Why an entry is in its state, and how long it has."""
     entry = row.entry
-    if entry.tuple.proto != _TCP or entry.related:
+    if entry.tuple.proto != TCP or entry.related:
         return _NO_HANDSHAKE + _when(row)
     return (_of_service(entry) if entry.direction is Direction.SVC else _of_flow(entry)) + _when(row)
 

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from ctctl.abi import constants, pins
 from ctctl.errors import DecodeError
 from ctctl.model.entry import CtEntry, CtFlags, Layout
-from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.model.tuples import TCP, Direction, FlowTuple
 
 KEY_SIZE = {4: constants.IPV4_CT_TUPLE_SIZE, 6: constants.IPV6_CT_TUPLE_SIZE}
 VALUE_SIZE = constants.CT_ENTRY_SIZE
@@ -57,7 +57,7 @@ def family_of_key(key_size: int) -> int:
 def table_name(family: int, proto: int) -> str:
     """The table an entry lies in when nothing says: TCP ones in ct*, all others in ct_any*."""
     tcp, other = (pins.CT4_TCP, pins.CT4_ANY) if family == 4 else (pins.CT6_TCP, pins.CT6_ANY)
-    return tcp if proto == 6 else other
+    return tcp if proto == TCP else other
 
 
 def table_labels(name: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from ctctl.decode.nat import encode_nat_key
 from ctctl.kernel.map import Map
 from ctctl.model.entry import CtFlags
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Direction
+from ctctl.model.tuples import TCP, Direction
 from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.sources.base import CtTable, Listings, Source
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-TCP = 6
 _CLOSING = int(CtFlags.RxClosing | CtFlags.TxClosing)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from ctctl.gc.job import Job
 from ctctl.gc.tables import TableSet, family_name
 from ctctl.kernel.map import Map
+from ctctl.model.tuples import TCP
 from ctctl.tables import pairs as _keys
-
-_TCP = 6
 
 
 def purge(tables: TableSet, job: Job) -> int:
@@ -57,7 +56,7 @@ def is_orphan(key: bytes, value: bytes, cts: dict[str, Map]) -> bool:
     ``cts``: the family's conntrack maps by protocol label, TCP and non-TCP.
     """
     forward = key if _keys.is_out(key) else _keys.forward_nat_key(key, value)
-    table = cts["TCP" if key[-2] == _TCP else "non-TCP"]
+    table = cts["TCP" if key[-2] == TCP else "non-TCP"]
     return all(table.lookup(ct_key) is None for ct_key in _keys.ct_keys(forward))
 
 

@@ -21,14 +21,13 @@ from ctctl.lab.topology import Topology
 from ctctl.lab.wait import wait_until
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.event import HookEvent
-from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.model.tuples import ICMP, TCP, UDP, Direction, FlowTuple
 
 #: The first local port that clients take, so that the tables of a story are easy to read.
 FIRST_PORT = 54260
 LAST_PORT = 54999
 
-_TCP, _UDP, _ICMP = 6, 17, 1
-_PROTOCOLS = {"TCP": _TCP, "UDP": _UDP, "ICMP": _ICMP}
+_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "ICMP": ICMP}
 
 #: A table is written before the packet is delivered, but the last ACK of a connection may still be on its way.
 _SETTLE_S = 15.0

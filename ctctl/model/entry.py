@@ -6,6 +6,7 @@ import builtins
 import re
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
+from typing import Final
 
 from ctctl.model.tuples import Direction, FlowTuple
 
@@ -38,6 +39,24 @@ class CtState(StrEnum):
     ESTABLISHED = "established"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+#: The flag bits that make a state.
+STATE_BITS: Final = int(CtFlags.RxClosing | CtFlags.TxClosing | CtFlags.SeenNonSyn)
+
+
+def state_of(flags: int) -> CtState:
+    """The state word of an entry's flag bits (docs/reference/datapath.md)."""
+    closing = CtFlags(flags).closing
+    if closing == CtFlags.RxClosing | CtFlags.TxClosing:
+        return CtState.CLOSED
+    if closing:
+        return CtState.CLOSING
+    return CtState.ESTABLISHED if flags & CtFlags.SeenNonSyn else CtState.NEW
+
+
+#: The state of each combination of those bits, for tables that are gone through by the million.
+STATES: Final = {bits: state_of(bits) for bits in range(STATE_BITS + 1) if bits & STATE_BITS == bits}
 
 
 class Layout(StrEnum):
@@ -115,12 +134,7 @@ class CtEntry:
     @property
     def state(self) -> CtState:
         """NEW, ESTABLISHED, CLOSING or CLOSED from the flag bits (docs/reference/datapath.md)."""
-        closing = self.flags.closing
-        if closing == CtFlags.RxClosing | CtFlags.TxClosing:
-            return CtState.CLOSED
-        if closing:
-            return CtState.CLOSING
-        return CtState.ESTABLISHED if self.flags & CtFlags.SeenNonSyn else CtState.NEW
+        return STATES[int(self.flags) & STATE_BITS]
 
     def remaining(self, now: int) -> int:
         """Clock units until expiry; negative: expired and not yet collected."""

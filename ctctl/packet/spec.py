@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address
 
-PROTO_ICMP = 1
-PROTO_TCP = 6
-PROTO_UDP = 17
-PROTO_SCTP = 132
+from ctctl.model.tuples import ICMP, SCTP, TCP, UDP
+
+PROTO_ICMP = ICMP
+PROTO_TCP = TCP
+PROTO_UDP = UDP
+PROTO_SCTP = SCTP
 
 ICMP_ECHO_REPLY = 0
 ICMP_ECHO_REQUEST = 8

@@ -14,7 +14,7 @@ import numpy as np
 
 from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_RELATED, TUPLE_SERVICE, direction_of, flag_names, other_bits
-from ctctl.model.entry import Layout
+from ctctl.model.entry import STATE_BITS, STATES, Layout
 from ctctl.out.bytes_matrix import Lines, TextTable, decimals, hex_bytes, ipv4, number, signed_decimals, texts_by_value
 from ctctl.tables.show.cilium import cilium_address, cilium_flags, cilium_protocol
 from ctctl.tables.show.entry import SCHEMA, protocol_word
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ctctl.out.bytes_matrix import Words
-
-_STATES = {0: "new", 16: "established", 3: "closed", 19: "closed"}
 
 
 def _seconds(times: NDArray[Any], table: CtTable) -> NDArray[np.int64]:
@@ -154,9 +152,7 @@ class JsonFormatter:
         self._begin = f'{head}"map": {json.dumps(table.name)}, "proto": '.encode()
         self._end = b"}" if element else b"}\n"
         self._proto = TextTable(_proto_json, 1 << 16)
-        self._state = TextTable(
-            lambda n: f', "state": "{_STATES.get(n & 19, "closing")}", "lifetime": '.encode(), 1 << 16
-        )
+        self._state = TextTable(lambda n: f', "state": "{STATES[n & STATE_BITS]}", "lifetime": '.encode(), 1 << 16)
         self._flags = TextTable(_flags_json, 1 << 16)
 
     def can(self, columns: CtColumns) -> bool:
