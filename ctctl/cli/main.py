@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 
-#: typer's own base of "what you typed is wrong" errors: (UsageError, ClickException) of whichever click it carries.
-_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
-
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
@@ -168,11 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     missing = _hold_descriptors()
     if "_CTCTL_COMPLETE" in os.environ:
-        from typer.completion import completion_init  # type: ignore[attr-defined]
-
-        completion_init()
         with contextlib.suppress(Exception):  # completion fails silently: a traceback in a prompt helps nobody
-            typer.main.get_command(app).main([], prog_name="ctctl")
+            _answer_shell()
         return 0
     command = typer.main.get_command(app)
     try:
@@ -221,6 +215,15 @@ def _hold_descriptors() -> list[str]:
     return missing
 
 
+def _answer_shell() -> None:
+    """Print what completes the words in the environment, as typer's answer to the shell that asks."""
+    # A command made with completion makes typer know the shells. Ours has it without its two options.
+    shells = typer.Typer(add_completion=True)
+    shells.command()(lambda: None)
+    typer.main.get_command(shells)
+    typer.main.get_command(app).main([], prog_name="ctctl")
+
+
 def _report(error: Exception) -> int:
     """Say in one line what went wrong; the exit status it ends in."""
     debug = os.environ.get("CTCTL_DEBUG") == "1"
@@ -238,9 +241,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, CtctlError):
         _say(str(error))
         return error.exit_code
-    if isinstance(error, _ClickException):
+    if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
-        message = error.format_message()  # type: ignore[attr-defined]
+        message = error.format_message()
         if not message and context is not None:  # no_args_is_help: the message is the help itself
             typer.echo(context.get_help(), err=True)
             return 2
