@@ -9,12 +9,12 @@ from typing import Any, TextIO
 
 from ctctl.ct.report import Connection, CtEvent, Difference, Member, TableStats, Talker
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, Format, OutputOptions, View, jsonable, write_document, write_rows
 from ctctl.out.text import safe
 from ctctl.tables.show.entry import ct_view, endpoint, entry_name, flags_text, row_record
 from ctctl.tables.show.nat import nat_record
+from ctctl.tables.show.tuples import tuple_record
 
 CONNECTION_SCHEMA = "ctctl/connection/v1"
 CONNECTIONS_SCHEMA = "ctctl/connections/v1"
@@ -94,16 +94,8 @@ def _member_view(*, nodes: bool = False) -> View[Member]:
 
 def connection_record(found: Connection, *, raw: bool = False) -> dict[str, object]:
     """A connection's JSON form."""
-    flow = found.flow
     return {
-        "flow": {
-            "proto": flow.proto,
-            "proto_name": protocol_name(flow.proto),
-            "src": str(flow.src),
-            "src_port": flow.src_port,
-            "dst": str(flow.dst),
-            "dst_port": flow.dst_port,
-        },
+        "flow": tuple_record(found.flow),
         "state": found.state,
         "why": found.why,
         "notes": list(found.notes),

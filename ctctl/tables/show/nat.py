@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import protocol_name
+from ctctl.tables.show.tuples import tuple_record
 
 
 def nat_record(entry: NatEntry) -> dict[str, object]:
     """An SNAT entry's JSON form."""
-    flow = entry.tuple
     return {
         "map": entry.map,
-        "proto": flow.proto,
-        "proto_name": protocol_name(flow.proto),
-        "direction": entry.direction.value,
-        "related": entry.related,
-        "src": str(flow.src),
-        "src_port": flow.src_port,
-        "dst": str(flow.dst),
-        "dst_port": flow.dst_port,
+        **tuple_record(entry.tuple, direction=entry.direction.value, related=entry.related),
         "xlate": entry.xlate,
         "to_addr": str(entry.to_addr),
         "to_port": entry.to_port,
