@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ctctl.abi import pins
 from ctctl.config.node import Endpoint, NodeFile, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
+from ctctl.model.identity import HOST, WORLD
 from ctctl.model.service import ServiceFlags
 from ctctl.node import records as rec
 
@@ -35,8 +36,6 @@ POLICY = pins.POLICY
 MAGLEV = pins.LB4_MAGLEV
 CONFIG_TABLES = (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES, ENDPOINTS, IPCACHE, POLICY)
 
-#: Cilium's reserved identities (enum ctctl_identity)
-IDENTITY_HOST, IDENTITY_WORLD = 1, 2
 #: first identity of a CIDR that only this node knows
 LOCAL_IDENTITY = 1 << 24
 _WORLD = IPv4Network("0.0.0.0/0")
@@ -146,15 +145,15 @@ def _endpoint_records(nf: NodeFile) -> dict[bytes, bytes]:
         rec.endpoint_key(e.ip): rec.endpoint_info(e.ifindex or 0, e.id, e.identity, e.mac, e.node_mac)
         for e in nf.endpoints
     }
-    host = rec.endpoint_info(0, 0, IDENTITY_HOST, None, None, host=True)
+    host = rec.endpoint_info(0, 0, HOST, None, None, host=True)
     return {rec.endpoint_key(nf.node.ip): host, **entries}
 
 
 def _ipcache_records(nf: NodeFile) -> dict[bytes, bytes]:
     """Identities by prefix: what the file says wins over what ctctl knows by itself."""
-    known: dict[IPv4Network, bytes] = {_WORLD: rec.remote_info(IDENTITY_WORLD, None)}
+    known: dict[IPv4Network, bytes] = {_WORLD: rec.remote_info(WORLD, None)}
     known |= {cidr: rec.remote_info(identity, None) for cidr, identity in cidr_identities(nf).items()}
-    known[IPv4Network(nf.node.ip)] = rec.remote_info(IDENTITY_HOST, None)
+    known[IPv4Network(nf.node.ip)] = rec.remote_info(HOST, None)
     known |= {IPv4Network(e.ip): rec.remote_info(e.identity, None) for e in nf.endpoints}
     known |= {entry.cidr: rec.remote_info(entry.identity, entry.node) for entry in nf.remote}
     return {rec.ipcache_key(cidr): value for cidr, value in known.items()}
@@ -162,7 +161,7 @@ def _ipcache_records(nf: NodeFile) -> dict[bytes, bytes]:
 
 def cidr_identities(nf: NodeFile) -> dict[IPv4Network, int]:
     """Identity of every CIDR a policy names: the table's own where it has one, else a local one from 2^24 up."""
-    known = {_WORLD: IDENTITY_WORLD} | {entry.cidr: entry.identity for entry in nf.remote}
+    known = {_WORLD: WORLD} | {entry.cidr: entry.identity for entry in nf.remote}
     named = sorted({rule.cidr for rule in nf.policy if rule.cidr is not None})
     fresh = [cidr for cidr in named if cidr not in known]
     local = {cidr: LOCAL_IDENTITY + number for number, cidr in enumerate(fresh)}
