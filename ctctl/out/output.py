@@ -69,6 +69,8 @@ class Column(Generic[T]):
     right: bool = False
     style: Callable[[T], str] | None = None
     width: int = 0
+    #: columns that may go where a terminal is too narrow: the highest number first; 0 stays
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def cell(value: object) -> str:
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-def _csv_cell(value: object) -> object:
+def csv_cell(value: object) -> object:
     """Absent is empty; numbers stay numbers; a text that could start a formula gets an apostrophe before it."""
     if value is None:
         return ""
@@ -308,7 +310,7 @@ def _write_csv(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputO
         writer.writerow([column.name for column in columns])
     count = 0
     for row in rows:
-        writer.writerow([_csv_cell(column.value(row)) for column in columns])
+        writer.writerow([csv_cell(column.value(row)) for column in columns])
         count += 1
         if options.follow:
             stream.flush()
