@@ -200,9 +200,11 @@ _NODE = {
                 "summary": STRING,
                 "advice": ANY,
                 "evidence": OBJECT,
+                "show": STRINGS,
+                "mend": STRINGS,
             }
         ),
-        {"sources": array(record({"source": STRING}, more=True))},
+        {"sources": array(record({"source": STRING, "verdict": words("healthy", "findings", "unknown")}, more=True))},
     ),
 }
 #: By schema name, in the order of the commands in ``ctctl --help``.
