@@ -69,8 +69,6 @@ CODE = [
     # run.py replays recordings and comes as it is with them.
     if path.suffix in (".py", ".c", ".h", ".sh") and path.relative_to(ROOT) != Path("tests/conformance/run.py")
 ]
-#: Written by runs of hours, so that a checkout may not have it yet.
-WRITTEN_BY_RUNS = {"docs/support-matrix.md"}
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -80,7 +78,7 @@ def test_pages_that_code_refers_to_are_in_the_repository() -> None:
         for path in CODE
         for page in re.findall(r"[\w./-]*[\w-]\.md\b", path.read_text())
         if "tests" not in path.parts or page.startswith(("docs/", "spec/"))
-        if page not in WRITTEN_BY_RUNS and not (ROOT / page).is_file() and not (path.parent / page).is_file()
+        if not (ROOT / page).is_file() and not (path.parent / page).is_file()
     }
     assert missing == set()
 
@@ -88,17 +86,12 @@ def test_pages_that_code_refers_to_are_in_the_repository() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_what_a_page_refers_to_is_in_the_repository(page: Path) -> None:
     text = page.read_text()
-    links = {
-        link
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
-        if not (page.parent / link).exists() and f"docs/{Path(link).name}" not in WRITTEN_BY_RUNS
-    }
+    links = {link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if not (page.parent / link).exists()}
     places = {
         place
         for place in re.findall(r"`((?:ctctl|bpf|docs|tests|tools|deploy|examples)/[\w./-]+)`", text)
         # Objects are compiled.
-        if not place.startswith(("ctctl/bpf/", "tests/bench/results/", *WRITTEN_BY_RUNS))
-        and not (ROOT / place).exists()
+        if not place.startswith(("ctctl/bpf/", "tests/bench/results/")) and not (ROOT / place).exists()
     }
     assert links | places == set()
 
