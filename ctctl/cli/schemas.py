@@ -108,7 +108,7 @@ _CT = {
         ),
     ),
     "ctctl/ct-decode/v1": document(
-        "ctctl/ct-decode/v1", record({"kind": words("flags", "key", "value", "entry")}, more=True)
+        "ctctl/ct-decode/v1", record({"kind": words("flags", "key", "value", "entry", "snat")}, more=True)
     ),
 }
 _GC_ROW = record(
@@ -118,11 +118,11 @@ _GC_ROW = record(
         "direction": DIRECTION,
         "related": BOOL,
         "family": ANY,
-        "alive": COUNT,
-        "expired": COUNT,
         "deleted": COUNT,
         "skipped": COUNT,
-    }
+    },
+    # A scrub does not ask what is expired: it counts what it selects, and what is of others.
+    dict.fromkeys(("alive", "expired", "others", "selected"), COUNT),
 )
 _GC_META = {
     "source": STRING,
@@ -131,7 +131,8 @@ _GC_META = {
     "now": INT,
     "complete": BOOL,
     "duration_s": NUMBER,
-    **dict.fromkeys(("alive", "expired", "deleted", "skipped", "nat_deleted"), COUNT),
+    **dict.fromkeys(("alive", "expired", "others", "selected", "deleted", "skipped", "nat_deleted"), COUNT),
+    "scrubbed": STRING,
     "orphans": maybe(COUNT),
     "ratio": NUMBER,
     "interval_s": NUMBER,

@@ -36,6 +36,10 @@ def write_table(
     stacked = False
     if room is not None and not chosen:
         layout, dropped = _fitting(layout, columns, room)
+        if _width(layout) > room:
+            short = {"source": "source_short", "destination": "destination_short"}
+            columns = [view.column(short.get(column.name, column.name)) for column in layout]
+            layout = [_sized(column, first, header=not options.no_headers) for column in columns]
         stacked = _width(layout) > room
     color = use_color(options, stream)
     builder = stacked_lines(layout, color=color) if stacked else table_lines(layout, color=color)
@@ -80,10 +84,10 @@ def _fitting(layout: list[TableColumn], columns: list[Column[Any]], room: int) -
 
 def _header(layout: list[TableColumn], titles: dict[str, str], *, color: bool, stacked: bool) -> bytes:
     names = [column.name for column in layout]
-    shown = [column for column in layout if not (stacked and column.name == "destination")]
+    shown = [column for column in layout if not (stacked and column.name == "destination_short")]
     texts = [
-        f"{titles[column.name]} > {titles['destination']}"
-        if stacked and column.name == "source" and "destination" in names
+        f"{titles[column.name]} > {titles['destination_short']}"
+        if stacked and column.name == "source_short" and "destination_short" in names
         else titles[column.name]
         for column in shown
     ]

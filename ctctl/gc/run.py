@@ -15,7 +15,7 @@ from ctctl.errors import CtctlError, KernelError, NotFoundError
 from ctctl.gc import batch, interval, orphans, perkey, walk
 from ctctl.gc.audit import recording
 from ctctl.gc.clock import now_of
-from ctctl.gc.explain import explain
+from ctctl.gc.explain import Scrub, explain
 from ctctl.gc.job import BATCH_SIZE, Engine, Job, Recorder
 from ctctl.gc.limit import RateLimit
 from ctctl.gc.report import EngineName, Explanation, Report, TableReport
@@ -112,8 +112,6 @@ def collect(tables: TableSet, options: GcOptions, stop: Stop, progress: Callable
         if not reports:
             raise CtctlError("; ".join(notes))
         purged = _orphans(tables, options, job(), notes)
-    if address is not None:
-        notes.append(f"EXPIRED counts the entries of {options.endpoint}, expired or not; the interval is not touched")
     return Report(
         source=str(tables.path),
         engine=options.engine,
@@ -128,6 +126,7 @@ def collect(tables: TableSet, options: GcOptions, stop: Stop, progress: Callable
             options.interval_s, _ratio(reports, options), actual_s=options.elapsed_s
         ),
         notes=tuple(notes),
+        scrubbed=options.endpoint,
     )
 
 
@@ -209,7 +208,10 @@ def explanations(path: Path, options: GcOptions) -> list[Explanation]:
     """Why the entries at ``path`` would go or stay, table by table. Reads only."""
     with opened(path, replace(options, dry_run=True)) as tables:
         now, _ = _now(tables, replace(options, dry_run=True))
-        return [explanation for table in tables.tables for explanation in explain(table, now)]
+        scrubbed = None
+        if options.endpoint is not None:
+            scrubbed = Scrub(options.endpoint, resolve_endpoint(options.endpoint, tables.path))
+        return [explanation for table in tables.tables for explanation in explain(table, now, scrubbed)]
 
 
 def resolve_endpoint(text: str, path: Path) -> bytes:

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
@@ -89,14 +89,17 @@ class View(Generic[T]):
     record: Callable[[T], dict[str, object]] | None = None
     cilium: Callable[[T], str] | None = None
     extra: Sequence[Column[T]] = ()
+    #: other spellings of fields, as the filter language has them; a field's own name wins
+    aliases: Mapping[str, str] = field(default_factory=dict)
     cilium_lines: Callable[[Iterable[T]], Iterable[str]] | None = None
 
     def column(self, name: str, kind: str = "field") -> Column[T]:
         """The column called ``name``. Raises UsageError that names the nearest right one."""
         known = {column.name: column for column in (*self.columns, *self.extra)}
-        if name not in known:
+        spelled = name if name in known else self.aliases.get(name, name)
+        if spelled not in known:
             raise UsageError(unknown_name(kind, name, known))
-        return known[name]
+        return known[spelled]
 
 
 @dataclass(frozen=True, slots=True)

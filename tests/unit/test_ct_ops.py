@@ -183,7 +183,7 @@ def test_time_left_and_time_over_are_never_taken_for_one_another(
     assert (json.loads(text)["remaining"], json.loads(text)["expired"]) == (remaining, expired)
     (state,) = (column for column in ct_view().columns if column.name == "state")
     assert state.text is not None
-    assert state.text(row).endswith(" expired") is expired
+    assert state.text(row).endswith(" over") is expired
 
 
 def lookup(before: CtEntry | None, after: CtEntry | None) -> LookupRecord:

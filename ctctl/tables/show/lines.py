@@ -104,13 +104,13 @@ def table_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Builde
 
 def stacked_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Builder:
     """As ``table_lines``, with each destination on a line of its own below the source: for long addresses."""
-    above = [column for column in layout if column.name != "destination"]
-    indent = sum(column.width + 2 for column in above[: [column.name for column in above].index("source")])
+    above = [column for column in layout if column.name != "destination_short"]
+    indent = sum(column.width + 2 for column in above[: [column.name for column in above].index("source_short")])
     first = table_lines(above, color=color)
 
     def build(form: EntryForm, columns: CtColumns) -> RowProgram:
         program = first(form, columns).literal(b" " * max(indent - 2, 0) + b"> ")
-        form.put(program, columns, "destination", Style.TEXT)
+        form.put(program, columns, "destination_short", Style.TEXT)
         return program.literal(b"\n")
 
     return build

@@ -27,7 +27,7 @@ from ctctl.model.units import format_duration
 from ctctl.out.output import cell, csv_cell
 from ctctl.out.rowtext import RowProgram, TextTable
 from ctctl.tables.show.cilium import cilium_flags, cilium_protocol
-from ctctl.tables.show.entry import flags_text, protocol_word
+from ctctl.tables.show.entry import flags_text, protocol_word, state_text
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class EntryForm:
         self._names = names or {}
         self._time_diff = time_diff
         self._tables: dict[tuple[str, Style], TextTable] = {}
+        self._seen_numbers: dict[str, _Numbers] = {}
         self._known = _KnownAddresses(self._names, table.family)
         self._lacks = LAYOUT_LACKS[table.layout] | table.absent
 
@@ -314,6 +315,8 @@ class EntryForm:
             name = self._known.names[number - 1] if number else None
             if form == "name":
                 return encode(style, name)
+            if form == "bare":
+                return _bare(style, name or "")
             return encode(style, None, f" ({name})") if name is not None else b""
 
         return self._coded(f"address {form}", style, len(self._known.names) + 1, make)
@@ -367,15 +370,28 @@ class EntryForm:
         }.get(style, (b"", b""))
         program.literal(start).address(columns.raw(side), _PLAIN_IPV6).literal(end)
 
-    def _end(self, side: str, program: RowProgram, columns: CtColumns, style: Style) -> None:
+    def _end(self, side: str, program: RowProgram, columns: CtColumns, style: Style, *, named: bool = True) -> None:
         """``10.0.0.1:80``, for people with the name behind it."""
         quote, close = {Style.JSON: (b'"', b'"'), Style.YAML: (b" '", b"'\n")}.get(style, (b"", b""))
         open_, shut = (b"[", b"]:") if columns.family == 6 else (b"", b":")
         program.literal(quote + open_).address(columns.raw(side), _PLAIN_IPV6).literal(shut)
         program.decimal(columns.raw(f"{side}_port"))
-        if style is Style.TEXT and self._known.names:
+        if named and style is Style.TEXT and self._known.names:
             program.text(self._name_index(columns, side), self._name_texts("in brackets", style))
         program.literal(close)
+
+    def _short_end(self, side: str, program: RowProgram, columns: CtColumns, style: Style) -> None:
+        """``ns/pod:80`` where the name is known, else as ``_end``."""
+        there = (self._name_index(columns, side) != 0).view(np.uint8)
+        if not there.any():
+            self._end(side, program, columns, style, named=False)
+            return
+        quote, close = {Style.JSON: (b'"', b'"'), Style.YAML: (b" '", b"'\n")}.get(style, (b"", b""))
+        with program.where(there, 1, 1):
+            program.literal(quote).text(self._name_index(columns, side), self._name_texts("bare", style))
+            program.literal(b":").decimal(columns.raw(f"{side}_port")).literal(close)
+        with program.where(there, 1, 0):
+            self._end(side, program, columns, style, named=False)
 
     def _side_name(self, side: str, program: RowProgram, columns: CtColumns, style: Style) -> None:
         program.text(self._name_index(columns, side), self._name_texts("name", style))
@@ -384,7 +400,17 @@ class EntryForm:
         if style is not Style.TEXT:
             program.text(columns.raw("flags"), self._values("state", style, 1 << 16, state_of))
             return
-        program.text(self._state_number(columns), self._values("state words", style, 256, int, _state_words))
+        if self.table.now is None:
+            words = self._values("state words", style, 256, int, lambda n: _state_words(n, None))
+            program.text(self._state_number(columns), words)
+            return
+        number = _time_number(self._remaining(columns), self._expired(columns)) << 8 | self._state_number(columns)
+        self._timed(program, "state", number, lambda n: _state_words(n & 255, _time_of(n >> 8)[0]))
+
+    def _timed(self, program: RowProgram, name: str, number: NDArray[np.int64], text: Callable[[int], str]) -> None:
+        """A text per distinct number that holds a time, kept from batch to batch."""
+        known = self._seen_numbers.setdefault(name, _Numbers(lambda n: text(n).encode()))
+        program.text(known.places(number), known.table)
 
     def _state_number(self, columns: CtColumns) -> NDArray[np.uint8]:
         """The flag bits that make the state word, 64 for related, 128 for expired."""
@@ -401,16 +427,8 @@ class EntryForm:
             start, end = (b" ", b"\n") if style is Style.YAML else (b"", b"")
             program.literal(start).signed(self._remaining(columns)).literal(end)
         else:
-            # Odd numbers are of expired entries: by jiffies a lifetime just over may be 0 s away.
-            number = self._remaining(columns) + _REMAINING << 1 | self._expired(columns)
-
-            def text(number: int) -> bytes:
-                return _remaining_text((number >> 1) - _REMAINING, bool(number & 1)).encode()
-
-            if len(columns) and number.min() >= 0 and number.max() < 4 * _REMAINING:
-                program.text(number, self._coded("remaining", style, 4 * _REMAINING, text))
-            else:
-                self._by_value(program, number, text)
+            number = _time_number(self._remaining(columns), self._expired(columns))
+            self._timed(program, "remaining", number, lambda n: _remaining_text(*_time_of(n)))
 
     def _expired_field(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
         if self.table.now is None:
@@ -549,17 +567,54 @@ class _KnownAddresses:
 
 
 _LOW = (1 << 64) - 1
-#: Remaining times of fewer seconds, of either sign, have a text each that is made once.
-_REMAINING = 1 << 16
+
+
+class _Numbers:
+    """Texts of numbers from a wide range, of which a table has few: each made once."""
+
+    def __init__(self, make: Callable[[int], bytes]) -> None:
+        self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._ids: NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._by_id: list[int] = []
+        self.table = TextTable(lambda place: make(self._by_id[place]), 0)
+
+    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Where in the table each number's text is."""
+        if not len(numbers):
+            return np.zeros(0, np.uint32)
+        at = self._find(numbers)
+        missing = np.ones(len(numbers), np.bool_) if at is None else self._numbers[at] != numbers
+        if missing.any():
+            fresh = np.unique(numbers[missing])
+            ids = np.arange(len(self._by_id), len(self._by_id) + len(fresh), dtype=np.uint32)
+            self._by_id += fresh.tolist()
+            order = np.argsort(joined := np.concatenate([self._numbers, fresh]))
+            self._numbers, self._ids = joined[order], np.concatenate([self._ids, ids])[order]
+            self.table.grow(len(self._by_id))
+            at = self._find(numbers)
+        return self._ids[at]
+
+    def _find(self, numbers: NDArray[np.int64]) -> NDArray[np.intp] | None:
+        if not len(self._numbers):
+            return None
+        return np.minimum(np.searchsorted(self._numbers, numbers), len(self._numbers) - 1)
+
+
+def _time_number(left: NDArray[np.int64], expired: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Seconds left and whether they are over: by jiffies a lifetime just over may be 0 s away."""
+    return left << 1 | expired
+
+
+def _time_of(number: int) -> tuple[int, bool]:
+    return number >> 1, bool(number & 1)
 
 
 def _seconds(times: NDArray[np.int64], hz: int | None) -> NDArray[np.int64]:
     return times if hz is None else (times << 8) // hz
 
 
-def _state_words(number: int) -> str:
-    related, expired = number & 64, number & 128
-    return state_of(number & 19).value + (" related" if related else "") + (" expired" if expired else "")
+def _state_words(number: int, left: int | None) -> str:
+    return state_text(state_of(number & 19), related=bool(number & 64), left=left, expired=bool(number & 128))
 
 
 _STYLES = {CtState.NEW: "36", CtState.ESTABLISHED: "32", CtState.CLOSING: "33", CtState.CLOSED: "2"}
@@ -571,6 +626,13 @@ def _style(number: int) -> str:
 
 def _remaining_text(left: int, expired: bool) -> str:
     return f"expired {format_duration(-left)} ago" if expired else format_duration(left)
+
+
+def _bare(style: Style, name: str) -> bytes:
+    """A name within a text of that style, whose quotes stand around it already."""
+    if style is Style.JSON:
+        return encode(style, name)[1:-1]
+    return name.replace("'", "''").encode() if style is Style.YAML else encode(Style.TEXT, None, name)
 
 
 def _with_name(number: int, name: str | None) -> bytes:
@@ -588,6 +650,8 @@ _SPECIAL: dict[str, Callable[[EntryForm, RowProgram, CtColumns, Style], None]] =
     "dst": lambda form, *args: form._address("dst", *args),
     "source": lambda form, *args: form._end("src", *args),
     "destination": lambda form, *args: form._end("dst", *args),
+    "source_short": lambda form, *args: form._short_end("src", *args),
+    "destination_short": lambda form, *args: form._short_end("dst", *args),
     "src_name": lambda form, *args: form._side_name("src", *args),
     "dst_name": lambda form, *args: form._side_name("dst", *args),
     "state": EntryForm._state,
