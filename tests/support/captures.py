@@ -20,8 +20,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTURES = ROOT / "tests" / "data" / "captures"
-NAMES = tuple(sorted(path.name.removesuffix(".tar.xz") for path in CAPTURES.glob("*.tar.xz")))
+NAMES = tuple(sorted(path.name.removesuffix(".tar.xz") for path in CAPTURES.glob("cilium-1.*.tar.xz")))
 CTCTL = Path(sys.executable).parent / "ctctl"
+BUGTOOL = next(CAPTURES.glob("cilium-bugtool-*.tar.xz"))
 GLOBALS = "/sys/fs/bpf/tc/globals"
 
 _PLAIN = {"hash", "lru_hash", "array", "lpm_trie"}

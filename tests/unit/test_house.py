@@ -56,7 +56,7 @@ def test_a_table_is_named_in_one_place() -> None:
         f"{path.relative_to(ROOT)}: {name}"
         for path in sorted((ROOT / "ctctl").rglob("*.py"))
         if path.relative_to(ROOT) not in (Path("ctctl/abi/pins.py"), Path("ctctl/abi/layouts.py"))
-        for name in re.findall(r'"(\w+)"|f"(cilium_.*?)"', path.read_text())
+        for name in re.findall(r'"(\w+)"|f"(cilium_(?:ct|snat|lb).*?)"', path.read_text())
         if name[0] in PIN_NAMES or name[1]
     }
     assert written == set()
