@@ -110,14 +110,15 @@ def get(
     ctctl ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
     ctctl ct get 'tcp 10.64.0.36 > 10.64.0.64:8000'       any port of the first: each connection
     ctctl ct get 'TCP OUT 10.64.0.36:54260 -> 10.64.0.64:8000'    as ct list prints it
+    ctctl ct get 'tcp default/client > web:80'            pods and services by name
     ctctl ct get 'tcp [fd00::1]:40000 > [fd00::2]:80' --from dump.txt -o json
     """
-    from ctctl.cli.report import opened
+    from ctctl.cli.report import addressed, opened
     from ctctl.ct.get import get as find
     from ctctl.ct.show import write_connections
 
     with opened(where) as source:
-        write_connections(find(source, flow), out.options(), sys.stdout, raw=raw)
+        write_connections(find(source, addressed(source, where.node, flow)), out.options(), sys.stdout, raw=raw)
 
 
 @app.command()
