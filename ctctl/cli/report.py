@@ -20,22 +20,28 @@ if TYPE_CHECKING:
 @contextmanager
 def opened(where: SourceArgs) -> Iterator[Source]:
     """The source, its notes said on stderr; raises PartialDataError at the end if something was missing."""
-    with where.open() as source:
-        for note in [*(source.details if where.verbose or is_verbose() else []), *source.notes]:
-            say(note)
-        said = len(source.notes)
-        # Not over the output itself, where that is a terminal too.
-        progress = Progress(source, sys.stderr) if sys.stderr.isatty() and not sys.stdout.isatty() else None
-        try:
-            yield source
-        finally:
-            if progress is not None:
-                progress.close()
-        for note in source.notes[said:]:
-            say(note)
-        sys.stdout.flush()
-        if source.partial:
-            raise PartialDataError("partial data: " + safe("; ".join(source.partial)))
+    with where.open() as source, shown(source, verbose=where.verbose):
+        yield source
+
+
+@contextmanager
+def shown(source: Source, *, verbose: bool = False) -> Iterator[None]:
+    """What ``opened`` does around the work on an open source."""
+    for note in [*(source.details if verbose or is_verbose() else []), *source.notes]:
+        say(note)
+    said = len(source.notes)
+    # Not over the output itself, where that is a terminal too.
+    progress = Progress(source, sys.stderr) if sys.stderr.isatty() and not sys.stdout.isatty() else None
+    try:
+        yield
+    finally:
+        if progress is not None:
+            progress.close()
+    for note in source.notes[said:]:
+        say(note)
+    sys.stdout.flush()
+    if source.partial:
+        raise PartialDataError("partial data: " + safe("; ".join(source.partial)))
 
 
 def is_verbose() -> bool:

@@ -46,6 +46,7 @@ IPV6 = KeyLayout(
     nat_value_size=constants.IPV6_NAT_ENTRY_SIZE,
     nat_address=constants.IPV6_NAT_ENTRY_TO_SADDR,
 )
+KEY_LAYOUTS = {4: IPV4, 6: IPV6}
 
 
 def layout_of(key: bytes) -> KeyLayout:
