@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ctctl.cli.progress import Progress
 from ctctl.errors import DecodeError, PartialDataError
+from ctctl.out.pager import paged
 from ctctl.out.text import safe
 
 if TYPE_CHECKING:
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(where: SourceArgs) -> Iterator[Source]:
-    """The source, its notes said on stderr; raises PartialDataError at the end if something was missing."""
-    with where.open() as source, shown(source, verbose=where.verbose):
+def opened(where: SourceArgs, *, pages: bool = False) -> Iterator[Source]:
+    """The source, its notes said on stderr; raises PartialDataError at the end if something was missing.
+
+    ``pages``: what is printed inside goes through the pager, on a terminal.
+    """
+    with where.open() as source, shown(source, verbose=where.verbose), paged() if pages else nullcontext():
         yield source
 
 

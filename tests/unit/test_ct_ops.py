@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.service import Backend, RevNat, ServiceSlot
+from ctctl.model.service import Backend, RevNat, ServiceSlot, SocketNat
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
@@ -152,7 +152,8 @@ def test_the_sentence(flags: int, seen: tuple[int, int], tuple_flags: int, words
     )
     state, why = explain([CtRow(item, now=NOW)])
     assert why.startswith(words)
-    assert why.endswith("; expires in 1m unless a packet refreshes it")
+    revived = "a SYN opens it anew" if flags & 3 == 3 else "a packet refreshes it"
+    assert why.endswith(f"; expires in 1m unless {revived}")
     expired, why = explain([CtRow(replace(item, lifetime=NOW - 90), now=NOW)])
     assert expired == f"{state}, expired"
     assert "expired 1m30s ago, it still matches packets" in why
@@ -478,6 +479,11 @@ def test_socket_lb_leaves_no_service_entry() -> None:
     found = only(source_of([entry(translated, 0x10)], listings), "tcp 10.0.0.9:5000 > 172.16.0.1:80")
     assert [member.role for member in found.members] == ["out"]
     assert "no service entry" in found.notes[0]
+    listings.sockets = [SocketNat(7, POD, 8000, VIP, 80, 15)]
+    source = source_of([entry(translated, 0x10), entry(flow("tcp 10.0.0.9:5001 > 10.0.0.3:8000"), 0x10)], listings)
+    assert [one.flow.src_port for one in get(source, "tcp 10.0.0.9 > 172.16.0.1:80")] == [5000]
+    assert "sockets that connected to 172.16.0.1:80" in only(source, str(translated)).notes[0]
+    assert only(source, "tcp 10.0.0.9:5001 > 10.0.0.3:8000").notes == ()
 
 
 def test_snat_entries_alone_are_an_answer() -> None:
@@ -499,3 +505,19 @@ def test_a_dsr_entry_of_1_19_is_found_by_its_vip() -> None:
     source = Source("test", tables=[table], listings=lambda _node: listings)
     for asked in ("tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 192.0.2.1 > 172.16.0.1"):
         assert only(source, asked).service == "172.16.0.1:80"
+
+
+def test_ends_may_be_names() -> None:
+    known = {"default/web": [VIP], "client": [CLIENT, ip_address("fd00::1")]}
+
+    def addresses(name: str) -> list[IPv4Address | IPv6Address]:
+        if name not in known:
+            raise UsageError(f"unknown name {name!r}")
+        return known[name]
+
+    (asked,) = read_flow("tcp client:5000 > default/web:80", addresses)
+    assert str(asked.exact) == "TCP 192.0.2.1:5000 -> 172.16.0.1:80"
+    with pytest.raises(UsageError, match="unknown name"):
+        read_flow("tcp clint:5000 > default/web:80", addresses)
+    for address in ("10.0.0.1:80", "[fd00::1]:80", "fd00::1:80", "fe80::1"):
+        assert all(asked.src.address != VIP for asked in read_flow(f"tcp {address} > {address}", addresses))
