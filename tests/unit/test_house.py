@@ -89,7 +89,7 @@ def test_what_a_page_refers_to_is_in_the_repository(page: Path) -> None:
     links = {link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if not (page.parent / link).exists()}
     places = {
         place
-        for place in re.findall(r"`((?:ctctl|bpf|docs|tests|tools|deploy|examples)/[\w./-]+)`", text)
+        for place in re.findall(r"`((?:ctctl|bpf|docs|tests|tools|deploy|examples)/[\w./-]+\.\w+)`", text)
         # Objects are compiled.
         if not place.startswith(("ctctl/bpf/", "tests/bench/results/")) and not (ROOT / place).exists()
     }
