@@ -38,7 +38,7 @@ $(NATIVE): native/rows.c Makefile
 	$(CC) -O3 -g -Wall -Wextra -Werror -fPIC -shared -o $@.tmp $< && mv $@.tmp $@
 
 .PHONY: abi
-abi: ## generate ctctl/abi/layouts.py from bpf/include/ctctl/abi.h
+abi: ## generate ctctl/abi/layouts.py and constants.py from bpf/include/ctctl/abi.h
 	$(BIN)/python tools/gen_abi.py --clang $(CLANG)
 
 $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_DEPS) Makefile

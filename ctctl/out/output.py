@@ -32,7 +32,7 @@ _GAP = 2
 
 
 class Format(StrEnum):
-    """Values of ``-o`` (spec/cli.md)."""
+    """Values of ``-o`` (docs/reference/cli.md)."""
 
     table = "table"
     wide = "wide"
