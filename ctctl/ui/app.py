@@ -26,6 +26,8 @@ from ctctl.ui.trend import History, Trend, figures
 
 _NUMBERED = ("entries", "trend", "talkers", "findings", "source")
 _PAGES = ("talkers", "findings", "source", "connection")
+_TYPING = "Enter or Esc: done typing"
+_COUNTED = ("entries", "new", "established", "closing", "closed")
 _KEYS = "/ filter  s <> sort  r reverse  1 table 2 time 3 top 4 doctor 5 source  q quit"
 
 
@@ -92,6 +94,7 @@ class Screenful(App[None]):
         self._error = ""
         self._by = By.src
         self._flow = ""
+        self._gc = pages.gc_text(source)
 
     def compose(self) -> ComposeResult:
         """The screen from top to bottom."""
@@ -100,7 +103,7 @@ class Screenful(App[None]):
         with Horizontal(id="strip"):
             yield Static("", id="pressure", markup=False)
             yield Sparkline([], id="course")
-            yield Static(pages.gc_text(self._source), id="gc", markup=False)
+            yield Static("", id="gc", markup=False)
         with Horizontal(classes="line", id="filtering"):
             yield Static("filter", classes="label", markup=False)
             yield Input(self._expression, id="filter", compact=True, select_on_focus=False)
@@ -118,6 +121,7 @@ class Screenful(App[None]):
 
     def on_mount(self) -> None:
         """Begin to read."""
+        self.watch(self.screen, "focused", self._say_keys)
         self.set_focus(self.query_one(Entries))
         self._ask()
         self._pump.start()
@@ -125,6 +129,10 @@ class Screenful(App[None]):
     def on_unmount(self) -> None:
         """Stop reading."""
         self._pump.stop()
+
+    def _say_keys(self) -> None:
+        typing = isinstance(self.focused, Input)
+        self.query_one("#keys", Static).update(_TYPING if typing else _KEYS)
 
     # ---- asking
 
@@ -310,7 +318,9 @@ class Screenful(App[None]):
             note.update(Text(self._note(frame)))
         self.query_one("#head", Static).update(Text(self._head(frame), no_wrap=True, overflow="ellipsis"))
         now = figures(frame)
-        words = [f"{name} {'unknown' if now[name] is None else f'{now[name]:.0f}'}" for name in list(now)[1:]]
+        words = [f"{name} {value:.0f}" for name, value in now.items() if value is not None and name in _COUNTED]
+        late = now["expired"]
+        self.query_one("#gc", Static).update(f"expired {'unknown' if late is None else f'{late:.0f}'}, {self._gc}")
         self.query_one("#counts", Static).update(Text("  ".join(words), no_wrap=True, overflow="ellipsis"))
         self.query_one("#pressure", Static).update(f"pressure {pages.percent(now['pressure'])}")
         self.query_one("#course").visible = now["pressure"] is not None
