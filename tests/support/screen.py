@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -18,6 +19,8 @@ from tests.support.wait import PATIENCE_S, wait_for
 
 KEYS = {"enter": "\r", "esc": "\x1b", "up": "\x1b[A", "down": "\x1b[B", "end": "\x1b[F", "home": "\x1b[H"}
 KEYS |= {"pagedown": "\x1b[6~", "pageup": "\x1b[5~", "backspace": "\x7f"}
+
+_PRIVATE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-z]|\x1b\[\?[0-9;]*(\$p|u)|\x1b_[^\x1b]*\x1b\\")
 
 
 class FullScreen:
@@ -107,10 +110,8 @@ class FullScreen:
 
 
 def _without_private(data: bytes) -> bytes:
-    """Without the sequences of the kitty keyboard protocol and of synchronised output requests."""
-    import re
-
-    return re.sub(rb"\x1b\[[<>=?][0-9;]*[u$a-km-z]|\x1b\[\?[0-9;]*\$p|\x1b_[^\x1b]*\x1b\\", b"", data)
+    """Without the sequences of the kitty keyboard protocol and requests for modes."""
+    return _PRIVATE.sub(b"", data)
 
 
 @contextmanager
