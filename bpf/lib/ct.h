@@ -208,7 +208,7 @@ ct_lookup_one(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, enum ct_
 
 	if (!e) {
 		if (p->rec)
-			p->rec->tuple = *key;
+			event_key(p->rec, key);
 		return NULL;
 	}
 	event_before(p, key, e);
@@ -260,7 +260,7 @@ static __always_inline int ct_create_failed(struct pkt *p, int err)
 static __always_inline int ct_create_related(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
 	tuple_t icmp = {
-		.daddr = key->daddr, .saddr = key->saddr, .nexthdr = IPPROTO_ICMP, .flags = key->flags | TUPLE_RELATED,
+		.daddr = key->daddr, .saddr = key->saddr, .nexthdr = IPPROTO_ICMP_FAMILY, .flags = key->flags | TUPLE_RELATED,
 	};
 	int err = bpf_map_update_elem(&MAP_CT_ANY, &icmp, e, BPF_ANY);
 
@@ -292,7 +292,7 @@ ct_create(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, const struct
 	if (err)
 		return ct_create_failed(p, err);
 	if (p->rec) {
-		p->rec->tuple = *key;
+		event_key(p->rec, key);
 		p->rec->why |= WHY_CREATED;
 		p->rec->after = e;
 	}

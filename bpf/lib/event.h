@@ -32,20 +32,38 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 	ev->packet_len = p->len;
 	ev->mark_in = skb->mark;
 	ev->ifindex = skb->ifindex;
+	ev->family = ENDPOINT_FAMILY;
 	p->ev = ev;
 }
 
-/* The tuple in the packet's own orientation: sport is the packet's. */
-static __always_inline void event_tuple(tuple_t *to, const struct pkt *p)
+/* Events have room for either family; what is there already is zero. */
+static __always_inline void event_addr(__u8 to[16], addr_t addr)
 {
-	to->daddr = p->t.daddr;
-	to->saddr = p->t.saddr;
+	__builtin_memcpy(to, &addr, sizeof(addr));
+}
+
+/* The tuple in the packet's own orientation: sport is the packet's. */
+static __always_inline void event_tuple(struct ipv6_ct_tuple *to, const struct pkt *p)
+{
+	event_addr(to->daddr, p->t.daddr);
+	event_addr(to->saddr, p->t.saddr);
 	to->dport = p->t.sport;
 	to->sport = p->t.dport;
 	to->nexthdr = p->t.nexthdr;
 	to->flags = 0;
 }
 
+static __always_inline void event_key(struct ctctl_lookup *rec, const tuple_t *key)
+{
+	event_addr(rec->tuple.daddr, key->daddr);
+	event_addr(rec->tuple.saddr, key->saddr);
+	rec->tuple.dport = key->dport;
+	rec->tuple.sport = key->sport;
+	rec->tuple.nexthdr = key->nexthdr;
+	rec->tuple.flags = key->flags;
+}
+
+#if FAMILY == 4
 /* Has one end of the flow this address, as far as it is given at all? */
 static __always_inline bool event_near(const struct ctctl_trace_ctl *ctl, __be32 saddr, __be32 daddr)
 {
@@ -54,9 +72,23 @@ static __always_inline bool event_near(const struct ctctl_trace_ctl *ctl, __be32
 	       (!ctl->mask[0] && !ctl->mask[1]);
 }
 
+/* What is in a tunnel is not known yet. */
+static __always_inline bool event_may_match(const struct ctctl_trace_ctl *ctl, const struct pkt *p)
+{
+	return !ctl->near || p->hook == HOOK_FROM_OVERLAY || p->t.daddr == cfg_node_ip ||
+	       event_near(ctl, p->t.saddr, p->t.daddr);
+}
+#else
+/* A flow to follow is one of IPv4. */
+static __always_inline bool event_may_match(const struct ctctl_trace_ctl *ctl, const struct pkt *p)
+{
+	return !ctl || !p;
+}
+#endif
+
 /* Once the addresses are known, before anything is translated. Most packets
  * are of other flows, and most of those are known by it: the rest of the hook
- * then runs as if nobody listened. What is in a tunnel is not known yet. */
+ * then runs as if nobody listened. */
 static __always_inline void event_in(struct pkt *p)
 {
 	struct ctctl_trace_ctl *ctl;
@@ -65,8 +97,7 @@ static __always_inline void event_in(struct pkt *p)
 	if (!p->ev)
 		return;
 	ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
-	if (ctl && ctl->filter && ctl->near && p->hook != HOOK_FROM_OVERLAY && p->t.daddr != cfg_node_ip &&
-	    !event_near(ctl, p->t.saddr, p->t.daddr)) {
+	if (ctl && ctl->filter && !event_may_match(ctl, p)) {
 		p->ev = NULL;
 		return;
 	}
@@ -105,18 +136,20 @@ static __always_inline void event_result(struct pkt *p, enum ctctl_ct_result res
 /* The packet's flow, where what is looked up is no conntrack entry. */
 static __always_inline void event_flow(struct pkt *p)
 {
+	tuple_t key = p->t;
+
 	if (!p->rec)
 		return;
-	p->rec->tuple = p->t;
-	tuple_reverse(&p->rec->tuple);
-	p->rec->tuple.flags = TUPLE_OUT;
+	tuple_reverse(&key);
+	key.flags = TUPLE_OUT;
+	event_key(p->rec, &key);
 }
 
 static __always_inline void event_before(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
 	if (!p->rec)
 		return;
-	p->rec->tuple = *key;
+	event_key(p->rec, key);
 	p->rec->why |= WHY_HIT;
 	p->rec->before = *e;
 }
@@ -155,6 +188,7 @@ static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni
 
 /* ---- who wants to hear it ---- */
 
+#if FAMILY == 4
 /* One key for both directions: the lower end first. */
 static __always_inline tuple_t event_canonical(const tuple_t *t)
 {
@@ -189,7 +223,7 @@ static __noinline bool event_followed(const tuple_t *t)
 {
 	tuple_t key = event_canonical(t);
 
-	return bpf_map_lookup_elem(&ctctl_trace_follow, &key);
+	return bpf_map_lookup_elem(&MAP_TRACE_FOLLOW, &key);
 }
 
 /* Two CPUs may clear near at once: to the same. */
@@ -200,7 +234,16 @@ static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const tuple_t *
 
 	if (!event_near(ctl, t->saddr, t->daddr))
 		WRITE_ONCE(ctl->near, 0);
-	bpf_map_update_elem(&ctctl_trace_follow, &key, &one, BPF_ANY);
+	bpf_map_update_elem(&MAP_TRACE_FOLLOW, &key, &one, BPF_ANY);
+}
+
+static __always_inline tuple_t event_flow_of(const struct ipv6_ct_tuple *t)
+{
+	tuple_t flow = { .dport = t->dport, .sport = t->sport, .nexthdr = t->nexthdr };
+
+	__builtin_memcpy(&flow.daddr, t->daddr, sizeof(flow.daddr));
+	__builtin_memcpy(&flow.saddr, t->saddr, sizeof(flow.saddr));
+	return flow;
 }
 
 /* Is the packet of interest? If so, whatever it was translated to is from now
@@ -211,7 +254,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	__u32 zero = 0;
 	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
 	bool error = ev->in.nexthdr == IPPROTO_ICMP && !ev->in.sport && !ev->in.dport;
-	tuple_t in = ev->in, out = ev->out;
+	tuple_t in = event_flow_of(&ev->in), out = event_flow_of(&ev->out);
 	bool translated = in.saddr != out.saddr || in.daddr != out.daddr || in.sport != out.sport || in.dport != out.dport;
 	bool wanted;
 
@@ -226,7 +269,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	if (!wanted && ev->dsr_port) {
 		tuple_t vip = in;
 
-		vip.daddr = ev->dsr_vip;
+		__builtin_memcpy(&vip.daddr, ev->dsr_vip, sizeof(vip.daddr));
 		vip.dport = ev->dsr_port;
 		wanted = event_wanted(ctl, &vip, error);
 	}
@@ -236,6 +279,16 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	}
 	return wanted;
 }
+
+#else
+static __always_inline bool event_of_interest(const struct ctctl_event *ev)
+{
+	__u32 zero = 0;
+	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
+
+	return ev && ctl && !ctl->filter;
+}
+#endif
 
 /* Global: the verifier goes through it once, not once for each way here. */
 __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verdict, __u32 reason)
@@ -249,7 +302,7 @@ __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verd
 	ev->mark_out = skb->mark;
 	ev->src_identity = p->src_identity;
 	ev->redirect_ifindex = p->redirect;
-	ev->dsr_vip = p->dsr_vip;
+	event_addr(ev->dsr_vip, p->dsr_vip);
 	ev->dsr_port = p->dsr_port;
 	ev->verdict = verdict;
 	ev->reason = reason;

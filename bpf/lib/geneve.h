@@ -14,12 +14,15 @@
 #include "pkt.h"
 #include "policy.h"
 
+/* linux/bpf.h has it since 6.3. */
+#define ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8)
+
 #define GENEVE_TTL 64
 #define GENEVE_CRITICAL 0x40
 #define GENEVE_OPTIONS_MAX 8    /* looked at; more are skipped */
 #define DSR_OPTION_CLASS bpf_htons(0x014b)
 #define DSR_OPTION_TYPE 0x81    /* 1, critical */
-#define DSR_OPTION_WORDS 2
+#define DSR_OPTION_WORDS FAMILY_NAME(2, 5)
 
 struct geneve_header {
 	__u8   option_words;    /* version in the two bits above */
@@ -32,7 +35,7 @@ struct dsr_option {
 	__be16 class;
 	__u8   type;
 	__u8   words;           /* of 4 bytes, after these 4 */
-	__be32 vip;
+	addr_t vip;
 	__be16 port;
 	__u16  pad;
 };
@@ -95,6 +98,12 @@ static __always_inline int geneve_key(struct __sk_buff *skb, struct pkt *p, stru
 
 /* ---- in: from the wire ---- */
 
+/* In skb->cb[0], from the program that took an outer IPv4 header off an IPv6
+ * packet to the one that goes on with it. */
+#define GENEVE_INNER_IPV6 0x67656e36
+
+#if FAMILY == 4
+
 static __noinline int geneve_parse_options(struct __sk_buff *skb, struct pkt *p, __u32 off, __u32 end)
 {
 	for (int i = 0; i < GENEVE_OPTIONS_MAX; i++) {
@@ -119,6 +128,30 @@ static __always_inline bool geneve_is_ours(struct __sk_buff *skb, const struct p
 	       pkt_load(skb, p->l4_off + offsetof(struct udphdr, dest), &dport, sizeof(dport)) && dport == GENEVE_PORT;
 }
 
+/* The first option, if it is of the size of the other family's DSR option. */
+static __always_inline int
+geneve_pass_ipv6(struct __sk_buff *skb, struct pkt *p, const struct tunnel *tun, __u32 off, __u32 options)
+{
+	const __u32 len = 24;
+	__u32 zero = 0;
+	struct ctctl_tunnel_in *in = bpf_map_lookup_elem(&ctctl_tunnel_in, &zero);
+
+	if (!in)
+		return -REASON_INVALID;
+	in->remote = tun->remote;
+	in->vni = tun->vni;
+	in->option_len = options >= len && pkt_load(skb, off - options, in->option, len) ? len : 0;
+	/* Before Linux 6.3 the packet is still said to be of IPv4; the pod's
+	 * device goes by the Ethernet header. */
+	if (bpf_skb_adjust_room(skb, -(__s32)off, BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_FIXED_GSO | ADJ_ROOM_DECAP_L3_IPV6) &&
+	    bpf_skb_adjust_room(skb, -(__s32)off, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return -REASON_INVALID;
+	skb->cb[0] = GENEVE_INNER_IPV6;
+	p->action = HOOK_NEXT;
+	return OK;
+}
+
 /* Takes the outer headers off; the Ethernet header in front stays. */
 static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt *p, struct tunnel *tun)
 {
@@ -136,16 +169,37 @@ static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt 
 	off += options;
 	if (!pkt_load(skb, off + offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype)))
 		return -REASON_INVALID;
-	if (ethertype != bpf_htons(ETH_P_IP))
-		return -REASON_UNKNOWN_L3;
 	tun->remote = p->t.saddr;
 	tun->vni = bpf_ntohl(geneve.vni) >> 8;
+	if (cfg_ipv6 && ethertype == bpf_htons(ETH_P_IPV6))
+		return geneve_pass_ipv6(skb, p, tun, off, options);
+	if (ethertype != bpf_htons(ETH_P_IP))
+		return -REASON_UNKNOWN_L3;
 	/* Segments stay as large as the sender made them. */
 	if (bpf_skb_adjust_room(skb, -(__s32)off, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return -REASON_INVALID;
 	p->len = skb->len;
 	return OK;
 }
+#else
+static __always_inline int geneve_key_of_wire(struct __sk_buff *skb, struct pkt *p, struct tunnel *tun)
+{
+	__u32 zero = 0;
+	struct ctctl_tunnel_in *in = bpf_map_lookup_elem(&ctctl_tunnel_in, &zero);
+	struct dsr_option opt;
+
+	skb->cb[0] = 0;
+	if (!in)
+		return -REASON_NO_TUNNEL_KEY;
+	tun->remote = in->remote;
+	tun->vni = in->vni;
+	if (in->option_len == sizeof(opt)) {
+		__builtin_memcpy(&opt, in->option, sizeof(opt));
+		geneve_take_option(p, &opt);
+	}
+	return OK;
+}
+#endif
 
 /* ---- out ---- */
 
@@ -191,7 +245,11 @@ struct geneve_outer {
 /* One port for one flow, so that the network between spreads flows. */
 static __always_inline __be16 geneve_source_port(const struct pkt *p)
 {
+#if FAMILY == 4
 	__u32 hash = lb_hash(p->t.saddr, p->t.daddr, (__u32)p->t.dport << 16 | p->t.sport);
+#else
+	__u32 hash = lb_flow_hash(p);
+#endif
 
 	return bpf_htons(0xc000 | (hash & 0x3fff));
 }
@@ -259,7 +317,7 @@ geneve_too_big(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb,
 	};
 	int ret = nat_rewrite(skb, p, &back);
 
-	return ret ? ret : icmp_unreachable(skb, p, ICMP_FRAG_NEEDED, mtu, skb->ifindex);
+	return ret ? ret : icmp_too_big(skb, p, mtu);
 }
 
 /* What DSR's option and the outer headers take. */

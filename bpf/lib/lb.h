@@ -48,7 +48,7 @@ static __always_inline const lb_backend_t *lb_backend(__u32 id)
 static __always_inline bool lb_source_allowed(const struct pkt *p, const struct lb4_service *svc)
 {
 	src_range_key_t key = {
-		.prefixlen = 64, .rev_nat_id = svc->rev_nat_index, .addr = p->t.saddr,
+		.prefixlen = 32 + ADDR_BITS, .rev_nat_id = svc->rev_nat_index, .addr = p->t.saddr,
 	};
 
 	return !(svc->flags & SVC_SOURCE_RANGE) || bpf_map_lookup_elem(&MAP_SOURCE_RANGE, &key);
@@ -75,6 +75,20 @@ static __always_inline __u32 lb_hash(__u32 a, __u32 b, __u32 c)
 	return (c ^ b) - ROL32(b, 24);
 }
 
+/* Of the client and the ports; not of the service's address. */
+static __always_inline __u32 lb_flow_hash(const struct pkt *p)
+{
+	const __u32 ports = (__u32)p->t.dport << 16 | p->t.sport;
+
+#if FAMILY == 4
+	return lb_hash(p->t.saddr, ports, p->t.nexthdr);
+#else
+	const __be32 *client = p->t.saddr.word;
+
+	return lb_hash(lb_hash(client[0], client[1], client[2]), client[3] ^ ports, p->t.nexthdr);
+#endif
+}
+
 static __always_inline __u32 lb_select_maglev(struct pkt *p, const struct lb4_service *svc)
 {
 	__u16 rev_nat_index = svc->rev_nat_index;
@@ -88,7 +102,7 @@ static __always_inline __u32 lb_select_maglev(struct pkt *p, const struct lb4_se
 	if (!inner)
 		return 0;
 	lut = bpf_map_lookup_elem(inner, &zero);
-	slot = lb_hash(p->t.saddr, (__u32)p->t.dport << 16 | p->t.sport, p->t.nexthdr) % size;
+	slot = lb_flow_hash(p) % size;
 	/* The verifier wants to see the bound that the compiler takes for granted. */
 	asm volatile("" : "+r"(slot));
 	return lut && slot < size ? lut[slot] : 0;
@@ -237,8 +251,12 @@ lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct 
 		return ret;
 	if (svc->flags & SVC_AFFINITY)
 		lb_affinity_use(p, client, svc, backend_id);
+#if FAMILY == 4
 	lb->loopback = from_pod && addr_equal(backend->address, client);
-	return nat_to_backend(skb, p, lb->loopback ? cfg_loopback : client, backend);
+	if (lb->loopback)
+		client = cfg_loopback;
+#endif
+	return nat_to_backend(skb, p, client, backend);
 }
 
 /* After the translation a fragment is one of another datagram. */

@@ -41,6 +41,10 @@ static __always_inline __u32 nat_csum_off(const struct pkt *p)
 		return offsetof(struct tcphdr, check);
 	case IPPROTO_UDP:
 		return offsetof(struct udphdr, check);
+#if FAMILY == 6
+	case IPPROTO_ICMPV6:
+		return offsetof(struct icmp_header, checksum);
+#endif
 	}
 	return 0;
 }
@@ -66,6 +70,7 @@ static __always_inline int nat_l4(struct __sk_buff *skb, const struct pkt *p, co
 	return pkt_store(skb, p->l4_off + c->port_off, &c->new_port, sizeof(c->new_port)) ? OK : -REASON_WRITE_ERROR;
 }
 
+#if FAMILY == 4
 static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c)
 {
 	struct iphdr *ip = pkt_ip(skb);
@@ -79,6 +84,21 @@ static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *
 	csum_add_fold(&ip->check, diff);
 	return pkt_has_l4(p) ? nat_l4(skb, p, c, diff) : OK;
 }
+#else
+static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c)
+{
+	struct ipv6hdr *ip = pkt_ipv6(skb);
+	addr_t before[2], after[2] = { c->saddr, c->daddr };
+	__u32 diff;
+
+	if (!ip)
+		return -REASON_INVALID;
+	__builtin_memcpy(before, &ip->saddr, sizeof(before));
+	__builtin_memcpy(&ip->saddr, after, sizeof(after));
+	diff = bpf_csum_diff((void *)before, sizeof(before), (void *)after, sizeof(after), 0);
+	return nat_l4(skb, p, c, diff);
+}
+#endif
 
 /* Towards a backend; P's tuple follows. */
 static __always_inline int

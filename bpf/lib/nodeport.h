@@ -71,7 +71,7 @@ static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt 
 		ret = geneve_route(skb, p, lb, false, &way);
 	}
 	if (!ret && !p->redirect)
-		ret = ttl_decrement(skb);
+		ret = icmp_hop(skb, p);
 	if (ret || p->redirect)
 		return ret;
 	ret = snat_apply(skb, p, &to);
@@ -135,6 +135,19 @@ static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p
 
 /* ---- DSR, on the backend's node ---- */
 
+/* A SYN of a connection that is not, or no longer, by DSR. IPv4 leaves the
+ * entry as it is, as in Cilium 1.16. */
+static __always_inline void dsr_leave(const tuple_t *key, bool dsr)
+{
+	struct ct_entry *e;
+
+	if (FAMILY == 4 || dsr)
+		return;
+	e = ct_find(key);
+	if (e)
+		WRITE_ONCE(e->flags, READ_ONCE(e->flags) & ~CT_DSR_INTERNAL);
+}
+
 /* Client, VIP and backend are known together from the option only; TCP has it
  * in the SYN, and the entry made then tells that later packets are of it. */
 static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, bool *dsr)
@@ -148,10 +161,12 @@ static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, 
 		return OK;
 	if (!pkt_load_tcp_flags(skb, p, &flags))
 		return -REASON_CT_INVALID_HDR;
-	if (flags & TCP_SYN)
-		return OK;
 	tuple_reverse(&key);
 	key.flags = TUPLE_OUT;
+	if (flags & TCP_SYN) {
+		dsr_leave(&key, p->dsr);
+		return OK;
+	}
 	e = ct_find(&key);
 	*dsr = e && (e->flags & CT_DSR_INTERNAL);
 	p->dsr_port = 0;
@@ -233,8 +248,8 @@ static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 		return ret;
 	if (cfg_tunnel && ipcache_is_tunneled(p->t.daddr))
 		return geneve_send(skb, p, &lb, false, IDENTITY_WORLD);
-	ret = ttl_decrement(skb);
-	return ret ? ret : pkt_send_out(p);
+	ret = icmp_hop(skb, p);
+	return ret || p->redirect ? ret : pkt_send_out(p);
 }
 
 /* A packet from outside or the tunnel that is for no service. */
@@ -259,6 +274,9 @@ static __always_inline __u32 tunnel_identity(const struct pkt *p, __u32 vni)
 {
 	const struct remote_endpoint_info *info;
 
+	/* On the wire the world is one, whatever the family. */
+	if (vni == IDENTITY_WORLD)
+		return cfg_world;
 	if (!identity_is_remote_node(vni))
 		return vni;
 	info = ipcache_find(p->t.saddr);
@@ -277,7 +295,7 @@ static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, 
 	/* No node sends as "host": on the way it becomes "remote node". */
 	if (tun->vni == IDENTITY_HOST)
 		return -REASON_INVALID_IDENTITY;
-	ret = pkt_parse_ip(skb, p);
+	ret = pkt_parse_l3(skb, p);
 	event_in(p);
 	if (ret)
 		return ret;
@@ -296,6 +314,9 @@ static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, 
 	ep = endpoint_find(p->t.daddr);
 	if (!ep || (ep->flags & ENDPOINT_HOST))
 		return OK;
+	ret = icmp_hop(skb, p);
+	if (ret || p->redirect)
+		return ret;
 	skb->mark = mark_of_identity(p->src_identity) | MARK_FROM_TUNNEL;
 	return deliver(skb, p, ep->mac, ep->node_mac, ep->ifindex);
 }

@@ -230,9 +230,11 @@ snat_is_needed(struct __sk_buff *skb, struct pkt *p, struct snat_target *to, boo
 	return ret;
 }
 
+#if FAMILY == 4
 /* An error about a packet that came by the node's address, from the pod it
  * came to: what it quotes gets back that address, and its own source it. */
 static __noinline int snat_quoted_out(struct __sk_buff *skb, struct pkt *p);
+#endif
 
 static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, bool *echo)
 {
@@ -249,8 +251,10 @@ static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, b
 		return OK;
 	case ICMP_ECHO_REPLY:
 		return OK;
+#if FAMILY == 4
 	case ICMP_DEST_UNREACH:
 		return icmp.code == ICMP_FRAG_NEEDED ? snat_quoted_out(skb, p) : -REASON_UNKNOWN_ICMP_CODE;
+#endif
 	}
 	return -REASON_NAT_UNSUPP_PROTO;
 }
@@ -265,7 +269,7 @@ static __always_inline int snat_out(struct __sk_buff *skb, struct pkt *p, bool o
 	ret = snat_is_needed(skb, p, &to, overlay);
 	if (ret != SNAT_YES)
 		return ret;
-	if (p->t.nexthdr == IPPROTO_ECHO) {
+	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
 		ret = snat_out_icmp(skb, p, &echo);
 		if (ret)
 			return ret;
@@ -295,7 +299,30 @@ static __always_inline int snat_track_answer(struct __sk_buff *skb, struct pkt *
 	return OK;
 }
 
+#if FAMILY == 4
 static __noinline int snat_quoted_in(struct __sk_buff *skb, struct pkt *p, bool *done);
+#else
+/* Cilium 1.16 looks for the quoted header 4 bytes too early: it never finds the
+ * flow, and drops what it cannot walk through there. */
+static __always_inline int snat_check_quoted(struct __sk_buff *skb, const struct pkt *p)
+{
+	const __u32 off = p->l4_off + offsetof(struct icmp_header, id);
+	struct ipv4_frag_l4ports ports;
+	struct ipv6hdr ip;
+	__u8 nexthdr;
+	int l4_off;
+
+	if (!pkt_load(skb, off, &ip, sizeof(ip)))
+		return -REASON_INVALID;
+	nexthdr = ip.nexthdr;
+	l4_off = ipv6_l4(skb, off + sizeof(ip), &nexthdr);
+	if (l4_off < 0)
+		return l4_off;
+	if ((nexthdr == IPPROTO_TCP || nexthdr == IPPROTO_UDP) && !pkt_load(skb, l4_off, &ports, sizeof(ports)))
+		return -REASON_INVALID;
+	return OK;
+}
+#endif
 
 /* *DONE: the packet was an answer to a flow that left by the node's address;
  * its destination is the flow's own source again. */
@@ -308,11 +335,16 @@ static __always_inline int snat_answer(struct __sk_buff *skb, struct pkt *p, boo
 	int ret;
 
 	*done = false;
-	if (p->t.nexthdr == IPPROTO_ECHO) {
+	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
 		if (!pkt_load(skb, p->l4_off, &icmp, sizeof(icmp)))
 			return -REASON_INVALID;
+#if FAMILY == 4
 		if (icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
 			return snat_quoted_in(skb, p, done);
+#else
+		if (icmp.type == ICMP_TOO_BIG)
+			return snat_check_quoted(skb, p);
+#endif
 		if (icmp.type != ICMP_ECHO_REPLY)
 			return OK;
 		p->t.sport = icmp.id;
@@ -348,6 +380,7 @@ static __always_inline int snat_answer(struct __sk_buff *skb, struct pkt *p, boo
 	return lb_fragment(p);
 }
 
+#if FAMILY == 4
 /* ---- packets quoted in ICMP errors ---- */
 
 struct quoted {
@@ -489,5 +522,6 @@ static __noinline int snat_quoted_in(struct __sk_buff *skb, struct pkt *p, bool 
 	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
 	return nat_rewrite(skb, p, &c);
 }
+#endif
 
 #endif /* CTCTL_SNAT_H */
