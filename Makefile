@@ -67,7 +67,15 @@ demo: setup ## bring up the lab, send real traffic, show tables, a trace and a G
 
 .PHONY: test
 test: setup lint ## everything: lint, types, import contracts, all tests with real kernel parts
-	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q
+	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q $(TESTS)
+
+.PHONY: test-hard
+test-hard: setup ## the tests seven times: signals ignored, no terminal, four busy loops, files in other orders too
+	tools/hard_test.sh
+
+.PHONY: mutants
+mutants: setup ## plant small faults one at a time and count those that no test notices (an hour or two)
+	$(BIN)/python tools/mutants.py
 
 .PHONY: test-kernels
 test-kernels: setup ## boot Debian 13's 6.12 kernel in an emulator: fexit on foreign programs, geneve devices

@@ -159,44 +159,46 @@ static __always_inline __u64 value_slot(__u32 slot, const struct ct_entry *value
 	}
 }
 
+/* A key of either family: the addresses, then the same for both. Hash tables
+ * align keys to 8 bytes, so its fields are loaded as the numbers they are. SIX
+ * is a constant wherever these are inlined. */
+#define ADDRESS_SIZE(_six) ((_six) ? 16 : 4)
+
+struct key_tail {
+	__be16 dport;
+	__be16 sport;
+	__u8   nexthdr;
+	__u8   flags;
+};
+
+static __always_inline const struct key_tail *tail_of(const void *key, const bool six)
+{
+	return key + 2 * ADDRESS_SIZE(six);
+}
+
+/* An address as two numbers, the upper one 0 for IPv4. */
+static __always_inline void address_slots(__u64 *hi, __u64 *lo, const void *address, const bool six)
+{
+	const __be64 *words = address;
+
+	*hi = six ? bpf_be64_to_cpu(words[0]) : 0;
+	*lo = six ? bpf_be64_to_cpu(words[1]) : bpf_ntohl(*(const __be32 *)address);
+}
+
 /* Ports and addresses in the connection's original direction: a SERVICE tuple
  * stands as the packet's, any other reversed (spec/abi.md). */
-static __always_inline void key4_slots(__u64 *slot, const struct ipv4_ct_tuple *key)
+static __always_inline void key_slots(__u64 *slot, const void *key, const bool six)
 {
-	bool service = key->flags & TUPLE_SERVICE;
+	const void *daddr = key, *saddr = key + ADDRESS_SIZE(six);
+	const struct key_tail *tail = tail_of(key, six);
+	bool service = tail->flags & TUPLE_SERVICE;
 
-	slot[SLOT_PROTO] = key->nexthdr;
-	slot[SLOT_TUPLE_FLAGS] = key->flags;
-	slot[SLOT_SRC_HI] = 0;
-	slot[SLOT_DST_HI] = 0;
-	slot[SLOT_SRC] = bpf_ntohl(service ? key->saddr : key->daddr);
-	slot[SLOT_DST] = bpf_ntohl(service ? key->daddr : key->saddr);
-	slot[SLOT_SRC_PORT] = bpf_ntohs(service ? key->dport : key->sport);
-	slot[SLOT_DST_PORT] = bpf_ntohs(service ? key->sport : key->dport);
-}
-
-static __always_inline __u64 word_of(const __u8 *address)
-{
-	__u64 word;
-
-	__builtin_memcpy(&word, address, sizeof(word));
-	return bpf_be64_to_cpu(word);
-}
-
-static __always_inline void key6_slots(__u64 *slot, const struct ipv6_ct_tuple *key)
-{
-	bool service = key->flags & TUPLE_SERVICE;
-	const __u8 *src = service ? key->saddr : key->daddr;
-	const __u8 *dst = service ? key->daddr : key->saddr;
-
-	slot[SLOT_PROTO] = key->nexthdr;
-	slot[SLOT_TUPLE_FLAGS] = key->flags;
-	slot[SLOT_SRC_HI] = word_of(src);
-	slot[SLOT_SRC] = word_of(src + 8);
-	slot[SLOT_DST_HI] = word_of(dst);
-	slot[SLOT_DST] = word_of(dst + 8);
-	slot[SLOT_SRC_PORT] = bpf_ntohs(service ? key->dport : key->sport);
-	slot[SLOT_DST_PORT] = bpf_ntohs(service ? key->sport : key->dport);
+	slot[SLOT_PROTO] = tail->nexthdr;
+	slot[SLOT_TUPLE_FLAGS] = tail->flags;
+	address_slots(&slot[SLOT_SRC_HI], &slot[SLOT_SRC], service ? saddr : daddr, six);
+	address_slots(&slot[SLOT_DST_HI], &slot[SLOT_DST], service ? daddr : saddr, six);
+	slot[SLOT_SRC_PORT] = bpf_ntohs(service ? tail->dport : tail->sport);
+	slot[SLOT_DST_PORT] = bpf_ntohs(service ? tail->sport : tail->dport);
 }
 
 static __always_inline bool wanted(const __u64 *key_slot, const struct ct_entry *value)
@@ -224,46 +226,25 @@ static __always_inline struct ctscan_found *take(struct ctscan_state *state)
 	return index < cfg_room ? bpf_map_lookup_elem(&ctscan_found, &index) : NULL;
 }
 
-static long filter4(struct bpf_map *map, struct ipv4_ct_tuple *key, struct ct_entry *value, void *ctx)
+static __always_inline long filter(const void *key, const struct ct_entry *value, const bool six)
 {
 	struct ctscan_state *state = bpf_map_lookup_elem(&ctscan_state, &zero);
 	struct ctscan_found *found;
 	__u64 slot[KEY_SLOTS];
 
-	(void)map;
-	(void)ctx;
 	if (!state)
 		return 1;
 	state->visited++;
-	key4_slots(slot, key);
+	key_slots(slot, key, six);
 	if (!wanted(slot, value))
 		return 0;
 	found = take(state);
 	if (!found)
 		return 1;
-	__builtin_memcpy(found->key, key, sizeof(*key));
-	found->value = *value;
-	return 0;
-}
-
-static long filter6(struct bpf_map *map, struct ipv6_ct_tuple *key, struct ct_entry *value, void *ctx)
-{
-	struct ctscan_state *state = bpf_map_lookup_elem(&ctscan_state, &zero);
-	struct ctscan_found *found;
-	__u64 slot[KEY_SLOTS];
-
-	(void)map;
-	(void)ctx;
-	if (!state)
-		return 1;
-	state->visited++;
-	key6_slots(slot, key);
-	if (!wanted(slot, value))
-		return 0;
-	found = take(state);
-	if (!found)
-		return 1;
-	__builtin_memcpy(found->key, key, sizeof(*key));
+	if (six)
+		__builtin_memcpy(found->key, key, sizeof(struct ipv6_ct_tuple));
+	else
+		__builtin_memcpy(found->key, key, sizeof(struct ipv4_ct_tuple));
 	found->value = *value;
 	return 0;
 }
@@ -288,9 +269,10 @@ static __always_inline __u64 seconds_of(__u64 time)
 	return cfg_hz ? (time << 8) / cfg_hz : time;
 }
 
-static __always_inline long count(const struct ct_entry *value, __u8 proto, __u8 tuple_flags)
+static __always_inline long count(const void *key, const struct ct_entry *value, const bool six)
 {
 	struct ctscan_stats *stats = bpf_map_lookup_elem(&ctscan_stats, &zero);
+	__u8 proto = tail_of(key, six)->nexthdr, tuple_flags = tail_of(key, six)->flags;
 	__u32 last = value->last_tx_report > value->last_rx_report ? value->last_tx_report : value->last_rx_report;
 	__u32 direction = tuple_flags & TUPLE_SERVICE ? 2 : tuple_flags & TUPLE_IN;
 	__u32 closing = value->flags & (CT_RX_CLOSING | CT_TX_CLOSING);
@@ -324,46 +306,30 @@ static __always_inline long count(const struct ct_entry *value, __u8 proto, __u8
 	return 0;
 }
 
-static long count4(struct bpf_map *map, struct ipv4_ct_tuple *key, struct ct_entry *value, void *ctx)
-{
-	(void)map;
-	(void)ctx;
-	return count(value, key->nexthdr, key->flags);
-}
+#define UNUSED __attribute__((unused))
 
-static long count6(struct bpf_map *map, struct ipv6_ct_tuple *key, struct ct_entry *value, void *ctx)
-{
-	(void)map;
-	(void)ctx;
-	return count(value, key->nexthdr, key->flags);
-}
+#define CALLBACK(_name, _body, _key, _six)                                                      \
+	static long _name(struct bpf_map *map UNUSED, struct _key *key, struct ct_entry *value, \
+			  void *ctx UNUSED)                                                     \
+	{                                                                                       \
+		return _body(key, value, _six);                                                 \
+	}
 
-SEC("syscall")
-int scan_filter4(void *ctx)
-{
-	(void)ctx;
-	return bpf_for_each_map_elem(&target4, filter4, NULL, 0) < 0;
-}
+CALLBACK(filter4, filter, ipv4_ct_tuple, false)
+CALLBACK(filter6, filter, ipv6_ct_tuple, true)
+CALLBACK(count4, count, ipv4_ct_tuple, false)
+CALLBACK(count6, count, ipv6_ct_tuple, true)
 
-SEC("syscall")
-int scan_filter6(void *ctx)
-{
-	(void)ctx;
-	return bpf_for_each_map_elem(&target6, filter6, NULL, 0) < 0;
-}
+#define SCAN(_name, _target, _callback)                                                         \
+	SEC("syscall")                                                                          \
+	int _name(void *ctx UNUSED)                                                             \
+	{                                                                                       \
+		return bpf_for_each_map_elem(&_target, _callback, NULL, 0) < 0;                 \
+	}
 
-SEC("syscall")
-int scan_stats4(void *ctx)
-{
-	(void)ctx;
-	return bpf_for_each_map_elem(&target4, count4, NULL, 0) < 0;
-}
-
-SEC("syscall")
-int scan_stats6(void *ctx)
-{
-	(void)ctx;
-	return bpf_for_each_map_elem(&target6, count6, NULL, 0) < 0;
-}
+SCAN(scan_filter4, target4, filter4)
+SCAN(scan_filter6, target6, filter6)
+SCAN(scan_stats4, target4, count4)
+SCAN(scan_stats6, target6, count6)
 
 char _license[] SEC("license") = "Dual BSD/GPL";

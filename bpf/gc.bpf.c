@@ -2,13 +2,17 @@
 /*
  * gc.bpf.c - garbage collection inside the kernel.
  *
- * gc_walk4/6: walk the whole table, delete an expired entry in the same callback
- * that tested it. gc_check4/6: the batch engine's candidates; each is tested again
- * in the live table and deleted at once.
+ * gc_walk4/6: walk the whole table; what looks expired is collected in the same
+ * callback. gc_check4/6: the batch engine's candidates. To collect is the same
+ * for both: copy the key, look it up, test what is found, delete at once. The
+ * element a walk stands on may be reused for another connection at any moment,
+ * its key written before its value: it is only a hint which key to look up.
  *
  * Between test and delete lie some instructions, without a lock: a packet on
  * another CPU can refresh the entry in between and lose the refresh. It can only
  * hit an entry that was past its lifetime already.
+ *
+ * Both families have one body; SIX is a constant wherever it is inlined.
  *
  * All are run by BPF_PROG_RUN on tables of any owner: ctctl_gc_ct4/6 and
  * ctctl_gc_nat4/6 are replaced by the live tables before loading.
@@ -83,188 +87,144 @@ static __always_inline bool is_stopped(struct ctctl_gc_ctl *ctl)
 }
 
 /* Lifetime as it is now: packets write it while we look. */
-static __always_inline bool is_expired(struct ct_entry *entry, __u32 now)
+static __always_inline bool is_expired(const struct ct_entry *entry, __u32 now)
 {
-	return *(volatile __u32 *)&entry->lifetime < now;
+	return *(const volatile __u32 *)&entry->lifetime < now;
 }
+
+/* ---- one body for both families --------------------------------------------- */
+
+union tuple {
+	struct ipv4_ct_tuple v4;
+	struct ipv6_ct_tuple v6;
+} __attribute__((aligned(8)));
+
+union nat_value {
+	struct ipv4_nat_entry v4;
+	struct ipv6_nat_entry v6;
+};
+
+/* Where a field of the family's struct is: they differ in sizes, not in names. */
+#define AT(_six, _v4, _v6, _p, _field)                                  \
+	((_six) ? (void *)&((struct _v6 *)(_p))->_field                 \
+		: (void *)&((struct _v4 *)(_p))->_field)
+#define TUPLE(_six, _p, _field) AT(_six, ipv4_ct_tuple, ipv6_ct_tuple, _p, _field)
+#define NAT(_six, _p, _field)   AT(_six, ipv4_nat_entry, ipv6_nat_entry, _p, _field)
+#define SLOT(_six, _p, _field)  AT(_six, ctctl_gc_slot4, ctctl_gc_slot6, _p, _field)
+#define LOG(_six, _p, _field)   AT(_six, ctctl_gc_log4, ctctl_gc_log6, _p, _field)
+
+static __always_inline void tuple_copy(void *to, const void *from, const bool six)
+{
+	if (six)
+		__builtin_memcpy(to, from, sizeof(struct ipv6_ct_tuple));
+	else
+		__builtin_memcpy(to, from, sizeof(struct ipv4_ct_tuple));
+}
+
+static __always_inline void nat_copy(void *to, const void *from, const bool six)
+{
+	if (six)
+		*(struct ipv6_nat_entry *)to = *(const struct ipv6_nat_entry *)from;
+	else
+		*(struct ipv4_nat_entry *)to = *(const struct ipv4_nat_entry *)from;
+}
+
+static __always_inline void address_copy(void *to, const void *from, const bool six)
+{
+	if (six)
+		__builtin_memcpy(to, from, 16);
+	else
+		__builtin_memcpy(to, from, 4);
+}
+
+static __always_inline void port_copy(void *to, const void *from)
+{
+	__builtin_memcpy(to, from, sizeof(__be16));
+}
+
+static __always_inline __u8 tuple_flags(const void *tuple, const bool six)
+{
+	return *(const __u8 *)TUPLE(six, tuple, flags);
+}
+
+static __always_inline __u8 tuple_proto(const void *tuple, const bool six)
+{
+	return *(const __u8 *)TUPLE(six, tuple, nexthdr);
+}
+
+static __always_inline void *nat_table(const bool six)
+{
+	return six ? (void *)&ctctl_gc_nat6 : (void *)&ctctl_gc_nat4;
+}
+
+static __always_inline void *ct_table(const bool six)
+{
+	return six ? (void *)&ctctl_gc_ct6 : (void *)&ctctl_gc_ct4;
+}
+
+/* ---- to collect one entry ---------------------------------------------------- */
 
 /* The SNAT entry of a deleted OUT entry, and its reverse. The SNAT key is in packet
  * order: the OUT key with its addresses exchanged, or its ports for a DSR entry
  * (its key is the client's connection, the SNAT key the pod's reply).
  * Returns how many SNAT entries went; *value is the forward one's. */
-static __always_inline __u8 delete_nat4(struct ipv4_ct_tuple *ct, bool dsr, struct ipv4_nat_entry *value)
+static __always_inline __u8 delete_nat(const union tuple *ct, bool dsr, void *value, const bool six)
 {
-	struct ipv4_ct_tuple key = *ct, reverse = {};
-	struct ipv4_nat_entry *nat;
+	void *table = nat_table(six), *nat;
+	union tuple key, reverse;
 
+	tuple_copy(&key, ct, six);
 	if (dsr) {
-		key.dport = ct->sport;
-		key.sport = ct->dport;
+		port_copy(TUPLE(six, &key, dport), TUPLE(six, ct, sport));
+		port_copy(TUPLE(six, &key, sport), TUPLE(six, ct, dport));
 	} else {
-		key.daddr = ct->saddr;
-		key.saddr = ct->daddr;
+		address_copy(TUPLE(six, &key, daddr), TUPLE(six, ct, saddr), six);
+		address_copy(TUPLE(six, &key, saddr), TUPLE(six, ct, daddr), six);
 	}
-	nat = bpf_map_lookup_elem(&ctctl_gc_nat4, &key);
+	nat = bpf_map_lookup_elem(table, &key);
 	if (!nat)
 		return 0;
-	*value = *nat;
-	if (bpf_map_delete_elem(&ctctl_gc_nat4, &key))
+	nat_copy(value, nat, six);
+	if (bpf_map_delete_elem(table, &key))
 		return 0;
 	if (dsr)
 		return 1;
-	reverse.daddr = value->to_saddr;
-	reverse.saddr = key.daddr;
-	reverse.dport = value->to_sport;
-	reverse.sport = key.dport;
-	reverse.nexthdr = key.nexthdr;
-	reverse.flags = TUPLE_IN;
-	return bpf_map_delete_elem(&ctctl_gc_nat4, &reverse) ? 1 : 2;
+	tuple_copy(&reverse, &key, six);
+	address_copy(TUPLE(six, &reverse, daddr), NAT(six, value, to_saddr), six);
+	address_copy(TUPLE(six, &reverse, saddr), TUPLE(six, &key, daddr), six);
+	port_copy(TUPLE(six, &reverse, dport), NAT(six, value, to_sport));
+	port_copy(TUPLE(six, &reverse, sport), TUPLE(six, &key, dport));
+	*(__u8 *)TUPLE(six, &reverse, flags) = TUPLE_IN;
+	return bpf_map_delete_elem(table, &reverse) ? 1 : 2;
 }
 
-static __always_inline __u8 delete_nat6(struct ipv6_ct_tuple *ct, bool dsr, struct ipv6_nat_entry *value)
+/* Deletes KEY's entry if it is expired now, its SNAT pair with it. SLOT, where
+ * there is one, is told which pair; COPY, where there is one, keeps the entry. */
+static __always_inline enum ctctl_gc_status
+collect(struct run *run, const union tuple *key, void *slot, struct ct_entry *copy, const bool six)
 {
-	struct ipv6_ct_tuple key = *ct, reverse = {};
-	struct ipv6_nat_entry *nat;
-
-	if (dsr) {
-		key.dport = ct->sport;
-		key.sport = ct->dport;
-	} else {
-		__builtin_memcpy(key.daddr, ct->saddr, sizeof(key.daddr));
-		__builtin_memcpy(key.saddr, ct->daddr, sizeof(key.saddr));
-	}
-	nat = bpf_map_lookup_elem(&ctctl_gc_nat6, &key);
-	if (!nat)
-		return 0;
-	*value = *nat;
-	if (bpf_map_delete_elem(&ctctl_gc_nat6, &key))
-		return 0;
-	if (dsr)
-		return 1;
-	__builtin_memcpy(reverse.daddr, value->to_saddr, sizeof(reverse.daddr));
-	__builtin_memcpy(reverse.saddr, key.daddr, sizeof(reverse.saddr));
-	reverse.dport = value->to_sport;
-	reverse.sport = key.dport;
-	reverse.nexthdr = key.nexthdr;
-	reverse.flags = TUPLE_IN;
-	return bpf_map_delete_elem(&ctctl_gc_nat6, &reverse) ? 1 : 2;
-}
-
-/* ---- the kernel engine ----------------------------------------------------- */
-
-/* What a walk does with the entry at hand. Live ones are counted here. */
-enum step { STEP_NEXT, STEP_END, STEP_DELETE };
-
-static __always_inline enum step next_step(struct run *run, __u8 proto, __u8 flags, struct ct_entry *entry)
-{
-	struct ctctl_gc_ctl *ctl = run->ctl;
-
-	if (!run->left || is_stopped(ctl))
-		return STEP_END;
-	if (run->skip) {
-		run->skip--;
-		ctl->passed++;
-		return STEP_NEXT;
-	}
-	if (!is_expired(entry, run->now)) {
-		ctl->alive[class_of(proto, flags)]++;
-		ctl->passed++;
-		return STEP_NEXT;
-	}
-	if (cfg_gc_dry_run) {
-		ctl->skipped[class_of(proto, flags)]++;
-		ctl->passed++;
-		return STEP_NEXT;
-	}
-	return STEP_DELETE;
-}
-
-/* Evicted or deleted by somebody else between test and delete: not ours to count as deleted. */
-static __always_inline void count_delete(struct run *run, __u32 class, long err)
-{
-	struct ctctl_gc_ctl *ctl = run->ctl;
-
-	if (err) {
-		ctl->skipped[class]++;
-		return;
-	}
-	ctl->deleted[class]++;
-	ctl->nr_deleted++;
-	run->left--;
-}
-
-static long walk4(struct bpf_map *map __attribute__((unused)), struct ipv4_ct_tuple *key,
-		  struct ct_entry *entry, struct run *run)
-{
-	struct ipv4_nat_entry scratch = {}, *nat_value = &scratch;
-	struct ctctl_gc_log4 *log = NULL;
-	struct ipv4_ct_tuple tuple;
-	enum step step;
-	__u32 slot;
+	struct ct_entry *entry = bpf_map_lookup_elem(ct_table(six), key);
+	union nat_value scratch;
 	__u8 nat = 0;
-	__u16 flags;
-	long err;
+	bool dsr;
 
-	step = next_step(run, key->nexthdr, key->flags, entry);
-	if (step != STEP_DELETE)
-		return step == STEP_END ? END : GO_ON;
-	tuple = *key;
-	flags = entry->flags;
-	if (cfg_gc_log) {
-		slot = run->ctl->nr_deleted;
-		log = bpf_map_lookup_elem(&ctctl_gc_log4, &slot);
-		if (!log)
-			return END; /* full: the caller reads it and comes back */
-		log->slot.key = tuple;
-		log->entry = *entry;
-		nat_value = &log->slot.nat_value;
-	}
-	err = bpf_map_delete_elem(&ctctl_gc_ct4, &tuple);
-	if (cfg_gc_nat && !err && tuple.flags == TUPLE_OUT) {
-		nat = delete_nat4(&tuple, flags & CT_DSR_INTERNAL, nat_value);
+	if (!entry)
+		return GC_GONE;
+	if (cfg_gc_recheck && !is_expired(entry, run->now))
+		return GC_REFRESHED;
+	dsr = entry->flags & CT_DSR_INTERNAL;
+	if (copy)
+		*copy = *entry;
+	if (bpf_map_delete_elem(ct_table(six), key))
+		return GC_GONE;
+	run->ctl->nr_deleted++;
+	if (cfg_gc_nat && tuple_flags(key, six) == TUPLE_OUT) {
+		nat = delete_nat(key, dsr, slot ? SLOT(six, slot, nat_value) : &scratch, six);
 		run->ctl->nr_nat_deleted += nat;
 	}
-	if (log)
-		log->slot.nat = nat;
-	count_delete(run, class_of(tuple.nexthdr, tuple.flags), err);
-	return GO_ON;
-}
-
-static long walk6(struct bpf_map *map __attribute__((unused)), struct ipv6_ct_tuple *key,
-		  struct ct_entry *entry, struct run *run)
-{
-	struct ipv6_nat_entry scratch = {}, *nat_value = &scratch;
-	struct ctctl_gc_log6 *log = NULL;
-	struct ipv6_ct_tuple tuple;
-	enum step step;
-	__u32 slot;
-	__u8 nat = 0;
-	__u16 flags;
-	long err;
-
-	step = next_step(run, key->nexthdr, key->flags, entry);
-	if (step != STEP_DELETE)
-		return step == STEP_END ? END : GO_ON;
-	tuple = *key;
-	flags = entry->flags;
-	if (cfg_gc_log) {
-		slot = run->ctl->nr_deleted;
-		log = bpf_map_lookup_elem(&ctctl_gc_log6, &slot);
-		if (!log)
-			return END;
-		log->slot.key = tuple;
-		log->entry = *entry;
-		nat_value = &log->slot.nat_value;
-	}
-	err = bpf_map_delete_elem(&ctctl_gc_ct6, &tuple);
-	if (cfg_gc_nat && !err && tuple.flags == TUPLE_OUT) {
-		nat = delete_nat6(&tuple, flags & CT_DSR_INTERNAL, nat_value);
-		run->ctl->nr_nat_deleted += nat;
-	}
-	if (log)
-		log->slot.nat = nat;
-	count_delete(run, class_of(tuple.nexthdr, tuple.flags), err);
-	return GO_ON;
+	if (slot)
+		*(__u8 *)SLOT(six, slot, nat) = nat;
+	return GC_DELETED;
 }
 
 /* What every pass starts with; false where there is nothing to tell it what to do. */
@@ -277,8 +237,71 @@ static __always_inline bool run_begin(struct run *run)
 	return true;
 }
 
-SEC("syscall")
-int gc_walk4(void *ctx __attribute__((unused)))
+/* ---- the kernel engine ----------------------------------------------------- */
+
+/* Left in place: CLASS of it is counted in COUNTS. */
+static __always_inline long pass_over(struct run *run, __u64 *counts, __u32 class)
+{
+	counts[class]++;
+	run->ctl->passed++;
+	return GO_ON;
+}
+
+static __always_inline long walk(struct run *run, const void *key, const struct ct_entry *entry, const bool six)
+{
+	__u32 class = class_of(tuple_proto(key, six), tuple_flags(key, six));
+	struct ctctl_gc_ctl *ctl = run->ctl;
+	union tuple tuple;
+	void *log = NULL;
+	__u32 slot;
+
+	if (!run->left || is_stopped(ctl))
+		return END;
+	if (run->skip) {
+		run->skip--;
+		ctl->passed++;
+		return GO_ON;
+	}
+	if (!is_expired(entry, run->now))
+		return pass_over(run, ctl->alive, class);
+	if (cfg_gc_dry_run)
+		return pass_over(run, ctl->skipped, class);
+	tuple_copy(&tuple, key, six);
+	class = class_of(tuple_proto(&tuple, six), tuple_flags(&tuple, six));
+	if (cfg_gc_log) {
+		slot = ctl->nr_deleted;
+		log = six ? bpf_map_lookup_elem(&ctctl_gc_log6, &slot) : bpf_map_lookup_elem(&ctctl_gc_log4, &slot);
+		if (!log)
+			return END; /* full: the caller reads it and comes back */
+		tuple_copy(SLOT(six, log, key), &tuple, six);
+	}
+	switch (collect(run, &tuple, log, log ? LOG(six, log, entry) : NULL, six)) {
+	case GC_DELETED:
+		ctl->deleted[class]++;
+		run->left--;
+		return GO_ON;
+	case GC_REFRESHED:
+		return pass_over(run, ctl->alive, class);
+	default:
+		/* Evicted or deleted by somebody else: not ours to count as deleted. */
+		ctl->skipped[class]++;
+		return GO_ON;
+	}
+}
+
+static long walk4(struct bpf_map *map __attribute__((unused)), struct ipv4_ct_tuple *key,
+		  struct ct_entry *entry, struct run *run)
+{
+	return walk(run, key, entry, false);
+}
+
+static long walk6(struct bpf_map *map __attribute__((unused)), struct ipv6_ct_tuple *key,
+		  struct ct_entry *entry, struct run *run)
+{
+	return walk(run, key, entry, true);
+}
+
+static __always_inline int walk_table(void *table, void *callback)
 {
 	struct run run = {};
 
@@ -286,91 +309,66 @@ int gc_walk4(void *ctx __attribute__((unused)))
 		return -1;
 	run.left = run.ctl->budget;
 	run.skip = run.ctl->skip;
-	return bpf_for_each_map_elem(&ctctl_gc_ct4, walk4, &run, 0) < 0;
+	return bpf_for_each_map_elem(table, callback, &run, 0) < 0;
+}
+
+SEC("syscall")
+int gc_walk4(void *ctx __attribute__((unused)))
+{
+	return walk_table(&ctctl_gc_ct4, walk4);
 }
 
 SEC("syscall")
 int gc_walk6(void *ctx __attribute__((unused)))
 {
-	struct run run = {};
-
-	if (!run_begin(&run))
-		return -1;
-	run.left = run.ctl->budget;
-	run.skip = run.ctl->skip;
-	return bpf_for_each_map_elem(&ctctl_gc_ct6, walk6, &run, 0) < 0;
+	return walk_table(&ctctl_gc_ct6, walk6);
 }
 
 /* ---- the batch engine's re-check ------------------------------------------- */
 
-/* What became of one key; *flags are those its entry had. */
-static __always_inline __u8 delete_if_expired(void *table, const void *key, struct run *run, __u16 *flags)
+static __always_inline long check(struct run *run, __u32 index, void *slot, const bool six)
 {
-	struct ct_entry *entry = bpf_map_lookup_elem(table, key);
+	union tuple key;
 
-	if (!entry)
-		return GC_GONE;
-	*flags = entry->flags;
-	if (cfg_gc_recheck && !is_expired(entry, run->now))
-		return GC_REFRESHED;
-	if (bpf_map_delete_elem(table, key))
-		return GC_GONE;
-	run->ctl->nr_deleted++;
-	return GC_DELETED;
+	if (index >= run->left || is_stopped(run->ctl))
+		return END;
+	tuple_copy(&key, SLOT(six, slot, key), six);
+	*(__u8 *)SLOT(six, slot, status) = collect(run, &key, slot, NULL, six);
+	return GO_ON;
 }
 
 static long check4(struct bpf_map *map __attribute__((unused)), __u32 *index, struct ctctl_gc_slot4 *slot,
 		   struct run *run)
 {
-	struct ipv4_ct_tuple key = slot->key;
-	__u16 flags = 0;
-
-	if (*index >= run->left || is_stopped(run->ctl))
-		return END;
-	slot->status = delete_if_expired(&ctctl_gc_ct4, &key, run, &flags);
-	if (slot->status == GC_DELETED && cfg_gc_nat && key.flags == TUPLE_OUT) {
-		slot->nat = delete_nat4(&key, flags & CT_DSR_INTERNAL, &slot->nat_value);
-		run->ctl->nr_nat_deleted += slot->nat;
-	}
-	return GO_ON;
+	return check(run, *index, slot, false);
 }
 
 static long check6(struct bpf_map *map __attribute__((unused)), __u32 *index, struct ctctl_gc_slot6 *slot,
 		   struct run *run)
 {
-	struct ipv6_ct_tuple key = slot->key;
-	__u16 flags = 0;
+	return check(run, *index, slot, true);
+}
 
-	if (*index >= run->left || is_stopped(run->ctl))
-		return END;
-	slot->status = delete_if_expired(&ctctl_gc_ct6, &key, run, &flags);
-	if (slot->status == GC_DELETED && cfg_gc_nat && key.flags == TUPLE_OUT) {
-		slot->nat = delete_nat6(&key, flags & CT_DSR_INTERNAL, &slot->nat_value);
-		run->ctl->nr_nat_deleted += slot->nat;
-	}
-	return GO_ON;
+static __always_inline int check_slots(void *slots, void *callback)
+{
+	struct run run = {};
+
+	if (!run_begin(&run))
+		return -1;
+	run.left = run.ctl->nr_slots;
+	return bpf_for_each_map_elem(slots, callback, &run, 0) < 0;
 }
 
 SEC("syscall")
 int gc_check4(void *ctx __attribute__((unused)))
 {
-	struct run run = {};
-
-	if (!run_begin(&run))
-		return -1;
-	run.left = run.ctl->nr_slots;
-	return bpf_for_each_map_elem(&ctctl_gc_slots4, check4, &run, 0) < 0;
+	return check_slots(&ctctl_gc_slots4, check4);
 }
 
 SEC("syscall")
 int gc_check6(void *ctx __attribute__((unused)))
 {
-	struct run run = {};
-
-	if (!run_begin(&run))
-		return -1;
-	run.left = run.ctl->nr_slots;
-	return bpf_for_each_map_elem(&ctctl_gc_slots6, check6, &run, 0) < 0;
+	return check_slots(&ctctl_gc_slots6, check6);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

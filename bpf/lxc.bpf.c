@@ -49,13 +49,14 @@ static __always_inline int pod_ethertype(struct __sk_buff *skb, enum pod_frame *
 	return ethertype ? -REASON_UNKNOWN_L3 : -REASON_UNSUPPORTED_L2;
 }
 
-static __always_inline struct pkt pod_begin(struct __sk_buff *skb, enum ctctl_hook hook)
+static __always_inline void pod_begin(struct __sk_buff *skb, struct pkt *p, enum ctctl_hook hook)
 {
-	struct pkt p = hook_begin(skb, hook);
+	struct ctctl_event *ev;
 
-	if (p.ev)
-		p.ev->endpoint_id = cfg_ep_id;
-	return p;
+	hook_begin(skb, p, hook);
+	ev = event_of(p);
+	if (ev)
+		ev->endpoint_id = cfg_ep_id;
 }
 
 static __always_inline int pod_parse(struct __sk_buff *skb, struct pkt *p)
@@ -71,18 +72,18 @@ static __always_inline int pod_parse(struct __sk_buff *skb, struct pkt *p)
 /* ---- out of the pod ---- */
 
 /* Is the packet for a service? Then it gets a backend. */
-static __always_inline int egress_service(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
+STAGE int egress_service(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
 {
 	const struct lb4_service *svc;
-	lb_key_t key = {};
+	IN_ROOM(lb_key_t, key, service);
 	int ret;
 
-	if (!pkt_has_ports(p))
+	if (!key || !pkt_has_ports(p))
 		return OK;
-	svc = lb_find_service(p, &key, true);
+	svc = lb_find_service(p, key, true);
 	if (!svc)
 		return OK;
-	ret = lb_to_backend(skb, p, &key, svc, true, lb);
+	ret = lb_to_backend(skb, p, key, svc, true, lb);
 	return ret ? ret : lb_fragment(p);
 }
 
@@ -139,12 +140,22 @@ static __always_inline int egress_tunnel(struct __sk_buff *skb, struct pkt *p, s
 	return geneve_send(skb, p, lb, false, cfg_ep_identity);
 }
 
+static __always_inline void egress_tell_peer(struct pkt *p)
+{
+	struct ctctl_event *ev = event_of(p);
+
+	if (ev)
+		ev->dst_identity = identity_of_peer(p->t.daddr);
+}
+
 static __always_inline int egress_packet(struct __sk_buff *skb, struct pkt *p)
 {
-	struct lb_result lb = {};
+	IN_ROOM(struct lb_result, lb, result);
 	bool loopback;
 	int ret;
 
+	if (!lb)
+		return -REASON_INVALID;
 	ret = pkt_parse_ip(skb, p);
 	if (ret)
 		return ret;
@@ -162,18 +173,17 @@ static __always_inline int egress_packet(struct __sk_buff *skb, struct pkt *p)
 	ret = pod_parse(skb, p);
 	if (ret)
 		return ret;
-	ret = egress_service(skb, p, &lb);
+	ret = egress_service(skb, p, lb);
 	if (ret == -REASON_NO_SERVICE)
 		return icmp_no_service(skb, p, cfg_ep_ifindex);
 	if (ret)
 		return ret;
-	if (p->ev)
-		p->ev->dst_identity = identity_of_peer(p->t.daddr);
-	ret = egress_track(skb, p, &lb, &loopback);
+	egress_tell_peer(p);
+	ret = egress_track(skb, p, lb, &loopback);
 	if (ret)
 		return ret;
 	if (cfg_tunnel && !loopback && ipcache_is_tunneled(p->t.daddr))
-		return egress_tunnel(skb, p, &lb);
+		return egress_tunnel(skb, p, lb);
 	skb->mark = mark_of_identity(cfg_ep_identity);
 	if (!loopback)
 		return OK;
@@ -188,15 +198,15 @@ int HOOK_PROGRAM(from_container)(struct __sk_buff *skb)
 {
 	enum pod_frame frame;
 	int ret = pod_ethertype(skb, &frame);
-	struct pkt p;
+	IN_ROOM(struct pkt, p, pkt);
 
-	if (frame == FRAME_OTHER)
+	if (frame == FRAME_OTHER || !p)
 		return HOOK_NEXT;
-	p = pod_begin(skb, HOOK_FROM_CONTAINER);
-	p.src_identity = cfg_ep_identity;
+	pod_begin(skb, p, HOOK_FROM_CONTAINER);
+	p->src_identity = cfg_ep_identity;
 	if (frame == FRAME_OURS)
-		ret = egress_packet(skb, &p);
-	return hook_end(skb, &p, ret);
+		ret = egress_packet(skb, p);
+	return hook_end(skb, p, ret);
 }
 
 /* ---- into the pod ---- */
@@ -276,7 +286,7 @@ static __always_inline int ingress_packet(struct __sk_buff *skb, struct pkt *p)
 	ret = pod_parse(skb, p);
 	if (ret)
 		return ret;
-	if (p->ev)
+	if (pkt_is_heard(p))
 		p->src_identity = identity_of_source(p->src_identity, p->t.saddr);
 	return ingress_track(skb, p, mark & MARK_FROM_TUNNEL);
 }
@@ -286,14 +296,14 @@ int HOOK_PROGRAM(to_container)(struct __sk_buff *skb)
 {
 	enum pod_frame frame;
 	int ret = pod_ethertype(skb, &frame);
-	struct pkt p;
+	IN_ROOM(struct pkt, p, pkt);
 
-	if (frame == FRAME_OTHER)
+	if (frame == FRAME_OTHER || !p)
 		return HOOK_NEXT;
-	p = pod_begin(skb, HOOK_TO_CONTAINER);
+	pod_begin(skb, p, HOOK_TO_CONTAINER);
 	if (frame == FRAME_OURS)
-		ret = ingress_packet(skb, &p);
-	return hook_end(skb, &p, ret);
+		ret = ingress_packet(skb, p);
+	return hook_end(skb, p, ret);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

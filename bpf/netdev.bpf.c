@@ -76,33 +76,33 @@ static __always_inline int from_netdev_packet(struct __sk_buff *skb, struct pkt 
 SEC("tc")
 int HOOK_PROGRAM(from_netdev)(struct __sk_buff *skb)
 {
-	struct pkt p;
+	IN_ROOM(struct pkt, p, pkt);
 	int ret = OK;
 
-	if (pkt_is_others(skb))
+	if (pkt_is_others(skb) || !p)
 		return HOOK_NEXT;
-	p = hook_begin(skb, HOOK_FROM_NETDEV);
+	hook_begin(skb, p, HOOK_FROM_NETDEV);
 	if (pkt_ethertype(skb) == bpf_htons(ETH_P_FAMILY))
-		ret = from_netdev_packet(skb, &p);
-	return hook_end(skb, &p, ret);
+		ret = from_netdev_packet(skb, p);
+	return hook_end(skb, p, ret);
 }
 
 SEC("tc")
 int HOOK_PROGRAM(to_netdev)(struct __sk_buff *skb)
 {
-	struct pkt p;
+	IN_ROOM(struct pkt, p, pkt);
 	int ret = OK;
 
-	if (pkt_is_others(skb))
+	if (pkt_is_others(skb) || !p)
 		return HOOK_NEXT;
-	p = hook_begin(skb, HOOK_TO_NETDEV);
+	hook_begin(skb, p, HOOK_TO_NETDEV);
 	if (pkt_ethertype(skb) == bpf_htons(ETH_P_FAMILY) && !reply_is_done(skb)) {
-		ret = pkt_parse_l3(skb, &p);
-		event_in(&p);
+		ret = pkt_parse_l3(skb, p);
+		event_in(p);
 		if (!ret)
-			ret = nodeport_leave(skb, &p, false);
+			ret = nodeport_leave(skb, p, false);
 	}
-	return hook_end(skb, &p, ret);
+	return hook_end(skb, p, ret);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -7,10 +7,6 @@
  * cilium_ct4_global and cilium_ct_any4_global are replaced by the tables of
  * whoever owns the device before loading.
  */
-#include <linux/bpf.h>
-#include <linux/ip.h>
-#include <linux/pkt_cls.h>
-
 #include "bound.h"
 #include "probe.h"
 
@@ -30,15 +26,6 @@ volatile const __u8 cfg_tables = 0;     /* 1: there are conntrack tables to look
 TABLE(cilium_ct4_global);
 TABLE(cilium_ct_any4_global);
 
-/* An event is too large for the stack. TC programs run with softirqs off, so
- * that no other probe can use a CPU's scratch in between. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct ctctl_probe_event);
-	__uint(max_entries, 1);
-} ctctl_probe_scratch SEC(".maps");
-
 static __always_inline void
 look(struct ctctl_probe_event *ev, const struct ipv4_ct_tuple *key, bool any, enum ctctl_probe_entry which)
 {
@@ -54,7 +41,7 @@ look(struct ctctl_probe_event *ev, const struct ipv4_ct_tuple *key, bool any, en
 /* Every entry that the programs behind could find (spec/abi.md, Key). */
 static __always_inline void look_up(struct ctctl_probe_event *ev, const struct probe_packet *p)
 {
-	bool any = p->tuple.nexthdr != P_TCP;
+	bool any = p->tuple.nexthdr != IPPROTO_TCP;
 	__u8 related = probe_is_error(p) ? TUPLE_RELATED : 0;
 	struct ipv4_ct_tuple key = p->tuple;
 
@@ -67,7 +54,7 @@ static __always_inline void look_up(struct ctctl_probe_event *ev, const struct p
 	look(ev, &key, any, PROBE_ENTRY_REPLY_OUT);
 	key.flags = TUPLE_IN | related;
 	look(ev, &key, any, PROBE_ENTRY_REPLY_IN);
-	probe_reverse(&key);
+	tuple_reverse(&key);
 	look(ev, &key, any, PROBE_ENTRY_FORWARD_IN);
 	key.flags = TUPLE_OUT | related;
 	look(ev, &key, any, PROBE_ENTRY_FORWARD_OUT);
@@ -75,28 +62,23 @@ static __always_inline void look_up(struct ctctl_probe_event *ev, const struct p
 
 static __always_inline bool read_packet(struct __sk_buff *skb, struct probe_packet *p)
 {
+	union probe_l4 l4 = {};
+	__u32 len = sizeof(l4), off;
 	struct iphdr ip;
-	__u8 l4[20] = {};
-	__u32 len = sizeof(l4);
 
-	if (skb->protocol != bpf_htons(0x0800))
+	if (skb->protocol != bpf_htons(ETH_P_IP))
 		return false;
 	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
 		return false;
-	p->tuple.saddr = ip.saddr;
-	p->tuple.daddr = ip.daddr;
-	p->tuple.nexthdr = ip.protocol;
-	if (ip.frag_off & bpf_htons(0x1fff)) {
-		p->fragment = 2;
+	off = probe_ip(p, &ip);
+	if (!off)
 		return true;
-	}
-	p->fragment = ip.frag_off & bpf_htons(0x2000) ? 1 : 0;
-	if (bpf_skb_load_bytes_relative(skb, ip.ihl * 4, l4, 20, BPF_HDR_START_NET)) {
-		len = 8;
-		if (bpf_skb_load_bytes_relative(skb, ip.ihl * 4, l4, 8, BPF_HDR_START_NET))
+	if (bpf_skb_load_bytes_relative(skb, off, &l4, sizeof(l4), BPF_HDR_START_NET)) {
+		len = sizeof(l4.icmp);
+		if (bpf_skb_load_bytes_relative(skb, off, &l4, sizeof(l4.icmp), BPF_HDR_START_NET))
 			return true;
 	}
-	probe_l4(p, l4, len);
+	probe_l4(p, &l4, len);
 	return true;
 }
 
@@ -127,10 +109,9 @@ static __always_inline int probe(struct __sk_buff *skb, __u8 egress)
 	if (!read_packet(skb, &p) || !probe_wanted(&p.tuple, probe_is_error(&p)))
 		return PROBE_NEXT;
 	*current = (__u64)(long)skb;
-	ev = bpf_map_lookup_elem(&ctctl_probe_scratch, &zero);
+	ev = probe_begin(&p, PROBE_PACKET);
 	if (!ev)
 		return PROBE_NEXT;
-	probe_begin(ev, &p, PROBE_PACKET);
 	ev->netns = cfg_netns;
 	ev->ifindex = skb->ifindex;
 	ev->mark = skb->mark;

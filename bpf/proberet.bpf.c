@@ -7,11 +7,9 @@
  * each; probe_freed to the kfree_skb tracepoint. Kernel structures are read by
  * CO-RE, with no more of them declared than is used.
  */
-#include <linux/bpf.h>
-#include <stddef.h>
-#include <bpf/bpf_core_read.h>
-
 #include "probe.h"
+
+#include <bpf/bpf_core_read.h>
 
 #define CORE __attribute__((preserve_access_index))
 
@@ -42,28 +40,8 @@ struct sk_buff {
 	__u16 mac_header;
 } CORE;
 
-struct ip_header {
-	__u8   version_ihl;
-	__u8   tos;
-	__be16 total;
-	__be16 id;
-	__be16 frag_off;
-	__u8   ttl;
-	__u8   protocol;
-	__be16 check;
-	__be32 saddr;
-	__be32 daddr;
-};
-
 volatile const __u32 cfg_prog_id = 0;   /* probe_return: the program it is attached to */
 volatile const __u8 cfg_egress = 0;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct ctctl_probe_event);
-	__uint(max_entries, 2);
-} ctctl_probe_scratch2 SEC(".maps");
 
 static __always_inline unsigned char *network_header(struct sk_buff *skb)
 {
@@ -73,28 +51,22 @@ static __always_inline unsigned char *network_header(struct sk_buff *skb)
 static __always_inline bool read_packet(struct sk_buff *skb, struct probe_packet *p)
 {
 	unsigned char *at = network_header(skb);
-	struct ip_header ip;
-	__u8 l4[20] = {};
+	union probe_l4 l4 = {};
+	struct iphdr ip;
+	__u32 off;
 
-	if (BPF_CORE_READ(skb, protocol) != bpf_htons(0x0800) || bpf_probe_read_kernel(&ip, sizeof(ip), at))
+	if (BPF_CORE_READ(skb, protocol) != bpf_htons(ETH_P_IP) || bpf_probe_read_kernel(&ip, sizeof(ip), at))
 		return false;
-	if (ip.version_ihl >> 4 != 4)
+	if (ip.version != 4)
 		return false;
-	p->tuple.saddr = ip.saddr;
-	p->tuple.daddr = ip.daddr;
-	p->tuple.nexthdr = ip.protocol;
-	if (ip.frag_off & bpf_htons(0x1fff)) {
-		p->fragment = 2;
-		return true;
-	}
-	p->fragment = ip.frag_off & bpf_htons(0x2000) ? 1 : 0;
+	off = probe_ip(p, &ip);
 	/* Headers of what a datapath handles are linear; a short packet ends in the tail room. */
-	if (!bpf_probe_read_kernel(l4, sizeof(l4), at + (ip.version_ihl & 15) * 4))
-		probe_l4(p, l4, sizeof(l4));
+	if (off && !bpf_probe_read_kernel(&l4, sizeof(l4), at + off))
+		probe_l4(p, &l4, sizeof(l4));
 	return true;
 }
 
-static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, __u8 kind, __u32 slot, bool wanted)
+static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, enum ctctl_probe_kind kind, bool wanted)
 {
 	struct probe_packet p = {};
 	struct ctctl_probe_event *ev;
@@ -102,10 +74,9 @@ static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, __u8
 
 	if (!read_packet(skb, &p) || (!wanted && !probe_wanted(&p.tuple, probe_is_error(&p))))
 		return NULL;
-	ev = bpf_map_lookup_elem(&ctctl_probe_scratch2, &slot);
+	ev = probe_begin(&p, kind);
 	if (!ev)
 		return NULL;
-	probe_begin(ev, &p, kind);
 	dev = BPF_CORE_READ(skb, dev);
 	ev->ifindex = BPF_CORE_READ(dev, ifindex);
 	ev->netns = BPF_CORE_READ(dev, nd_net.net, ns.inum);
@@ -126,7 +97,7 @@ int probe_return(__u64 *args) /* the program's argument, then its return code */
 	__u64 *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
 	bool same = current && *current == args[0];
 
-	ev = begin((struct sk_buff *)args[0], PROBE_RETURN, 0, same);
+	ev = begin((struct sk_buff *)args[0], PROBE_RETURN, same);
 	if (!ev)
 		return 0;
 	ev->same_packet = same;
@@ -142,7 +113,7 @@ int probe_return(__u64 *args) /* the program's argument, then its return code */
 SEC("tp_btf/kfree_skb")
 int probe_freed(__u64 *args) /* skb, location, reason */
 {
-	struct ctctl_probe_event *ev = begin((struct sk_buff *)args[0], PROBE_FREED, 1, false);
+	struct ctctl_probe_event *ev = begin((struct sk_buff *)args[0], PROBE_FREED, false);
 
 	if (!ev)
 		return 0;

@@ -78,7 +78,7 @@ struct dsr_destination {
 	addr_t vip;
 	__be16 port;
 	__u16  pad;
-};
+} CTCTL_PACKED;
 _Static_assert(sizeof(struct dsr_destination) == 24, "dsr_destination");
 
 /* The header stands first, in front of others. The pod gets it too. */

@@ -9,9 +9,51 @@
 #ifndef CTCTL_EVENT_H
 #define CTCTL_EVENT_H
 
+#include "bound.h"
 #include "clock.h"
 #include "maps.h"
 #include "pkt.h"
+
+#if FAMILY == 4
+static __always_inline struct ctctl_event *event_of(const struct pkt *p)
+{
+	return p->ev;
+}
+
+/* The lookup in progress, NULL if nobody listens or there is none. */
+static __always_inline struct ctctl_lookup *event_record(const struct pkt *p)
+{
+	return p->rec;
+}
+
+static __always_inline void event_drop(struct pkt *p)
+{
+	p->ev = NULL;
+}
+#else
+static __always_inline struct ctctl_event *event_of(const struct pkt *p)
+{
+	__u32 zero = 0;
+
+	return p->heard ? bpf_map_lookup_elem(&ctctl_scratch, &zero) : NULL;
+}
+
+static __always_inline struct ctctl_lookup *event_record(const struct pkt *p)
+{
+	struct ctctl_event *ev = event_of(p);
+	__u32 n = p->nr_lookups;
+
+	if (!ev || !n)
+		return NULL;
+	n = bound_index(n - 1, 4);
+	return n < CTCTL_EVENT_LOOKUPS ? &ev->lookup[n] : NULL;
+}
+
+static __always_inline void event_drop(struct pkt *p)
+{
+	p->heard = 0;
+}
+#endif
 
 static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 {
@@ -33,7 +75,11 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 	ev->mark_in = skb->mark;
 	ev->ifindex = skb->ifindex;
 	ev->family = ENDPOINT_FAMILY;
+#if FAMILY == 4
 	p->ev = ev;
+#else
+	p->heard = 1;
+#endif
 }
 
 /* Events have room for either family; what is there already is zero. */
@@ -94,134 +140,128 @@ static __always_inline void event_in(struct pkt *p)
 	struct ctctl_trace_ctl *ctl;
 	__u32 zero = 0;
 
-	if (!p->ev)
+	struct ctctl_event *ev = event_of(p);
+
+	if (!ev)
 		return;
 	ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
 	if (ctl && ctl->filter && !event_may_match(ctl, p)) {
-		p->ev = NULL;
+		event_drop(p);
 		return;
 	}
-	event_tuple(&p->ev->in, p);
+	event_tuple(&ev->in, p);
 }
 
 static __always_inline void event_lookup(struct pkt *p, enum ctctl_lookup_kind kind, enum ctctl_ct_dir dir)
 {
 	/* Counted on the stack, where the verifier knows the number. */
 	__u32 n = p->nr_lookups;
+	struct ctctl_lookup *rec;
 
-	if (!p->ev)
+	if (!pkt_is_heard(p))
 		return;
 	if (n >= CTCTL_EVENT_LOOKUPS)
 		n = CTCTL_EVENT_LOOKUPS - 1;
 	p->nr_lookups = n + 1;
+#if FAMILY == 4
 	p->rec = &p->ev->lookup[n];
-	__builtin_memset(p->rec, 0, sizeof(*p->rec));
-	p->rec->kind = kind;
-	p->rec->dir = dir;
-	p->rec->any_map = p->t.nexthdr != IPPROTO_TCP;
+#endif
+	rec = event_record(p);
+	if (!rec)
+		return;
+	__builtin_memset(rec, 0, sizeof(*rec));
+	rec->kind = kind;
+	rec->dir = dir;
+	rec->any_map = p->t.nexthdr != IPPROTO_TCP;
 }
 
 static __always_inline void event_why(struct pkt *p, enum ctctl_why why)
 {
-	if (p->rec)
-		p->rec->why |= why;
+	struct ctctl_lookup *rec = event_record(p);
+
+	if (rec)
+		rec->why |= why;
 }
 
 static __always_inline void event_result(struct pkt *p, enum ctctl_ct_result result)
 {
-	if (p->rec)
-		p->rec->result = result;
+	struct ctctl_lookup *rec = event_record(p);
+
+	if (rec)
+		rec->result = result;
 }
 
 /* The packet's flow, where what is looked up is no conntrack entry. */
 static __always_inline void event_flow(struct pkt *p)
 {
-	tuple_t key = p->t;
+	struct ctctl_lookup *rec = event_record(p);
+	tuple_t key;
 
-	if (!p->rec)
+	if (!rec)
 		return;
+	key = p->t;
 	tuple_reverse(&key);
 	key.flags = TUPLE_OUT;
-	event_key(p->rec, &key);
+	event_key(rec, &key);
 }
 
 static __always_inline void event_before(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
-	if (!p->rec)
+	struct ctctl_lookup *rec = event_record(p);
+
+	if (!rec)
 		return;
-	event_key(p->rec, key);
-	p->rec->why |= WHY_HIT;
-	p->rec->before = *e;
+	event_key(rec, key);
+	rec->why |= WHY_HIT;
+	rec->before = *e;
 }
 
 static __always_inline void event_after(struct pkt *p, const struct ct_entry *e)
 {
-	if (p->rec)
-		p->rec->after = *e;
+	struct ctctl_lookup *rec = event_record(p);
+
+	if (rec)
+		rec->after = *e;
 }
 
 static __always_inline void event_service(struct pkt *p, __be16 rev_nat_index, __u32 backend_id)
 {
-	if (!p->ev)
+	struct ctctl_event *ev = event_of(p);
+
+	if (!ev)
 		return;
-	p->ev->rev_nat_index = rev_nat_index;
-	p->ev->backend_id = backend_id;
+	ev->rev_nat_index = rev_nat_index;
+	ev->backend_id = backend_id;
 }
 
 /* From here on another hook has the packet, called by this one. */
 static __always_inline void event_hook(struct __sk_buff *skb, struct pkt *p, enum ctctl_hook hook)
 {
+	struct ctctl_event *ev = event_of(p);
+
 	p->hook = hook;
-	if (!p->ev)
+	if (!ev)
 		return;
-	p->ev->hook = hook;
-	p->ev->packet_len = skb->len;
+	ev->hook = hook;
+	ev->packet_len = skb->len;
 }
 
 static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni)
 {
-	if (!p->ev)
+	struct ctctl_event *ev = event_of(p);
+
+	if (!ev)
 		return;
-	p->ev->tunnel_remote = remote;
-	p->ev->tunnel_vni = vni;
+	ev->tunnel_remote = remote;
+	ev->tunnel_vni = vni;
 }
 
 /* ---- who wants to hear it ---- */
 
 #if FAMILY == 4
-/* One key for both directions: the lower end first. */
-static __always_inline tuple_t event_canonical(const tuple_t *t)
-{
-	__u64 src = (__u64)bpf_ntohl(t->saddr) << 16 | bpf_ntohs(t->sport);
-	__u64 dst = (__u64)bpf_ntohl(t->daddr) << 16 | bpf_ntohs(t->dport);
-	tuple_t key = *t;
-
-	key.flags = 0;
-	if (dst < src)
-		tuple_reverse(&key);
-	return key;
-}
-
-static __always_inline bool
-event_end_wanted(const struct ctctl_trace_ctl *ctl, int end, __be32 addr, __be16 port, bool any_port)
-{
-	return (addr & ctl->mask[end]) == ctl->addr[end] && (any_port || !ctl->port[end] || port == ctl->port[end]);
-}
-
-/* An ICMP error is of interest to every flow between its two addresses. */
-static __noinline bool event_wanted(const struct ctctl_trace_ctl *ctl, const tuple_t *t, bool error)
-{
-	if (ctl->proto && ctl->proto != t->nexthdr && !error)
-		return false;
-	return (event_end_wanted(ctl, 0, t->saddr, t->sport, error) &&
-		event_end_wanted(ctl, 1, t->daddr, t->dport, error)) ||
-	       (event_end_wanted(ctl, 0, t->daddr, t->dport, error) &&
-		event_end_wanted(ctl, 1, t->saddr, t->sport, error));
-}
-
 static __noinline bool event_followed(const tuple_t *t)
 {
-	tuple_t key = event_canonical(t);
+	tuple_t key = tuple_canonical(t);
 
 	return bpf_map_lookup_elem(&MAP_TRACE_FOLLOW, &key);
 }
@@ -229,7 +269,7 @@ static __noinline bool event_followed(const tuple_t *t)
 /* Two CPUs may clear near at once: to the same. */
 static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const tuple_t *t)
 {
-	tuple_t key = event_canonical(t);
+	tuple_t key = tuple_canonical(t);
 	__u8 one = 1;
 
 	if (!event_near(ctl, t->saddr, t->daddr))
@@ -262,16 +302,16 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 		return false;
 	if (!ctl->filter)
 		return true;
-	wanted = event_wanted(ctl, &in, error) || event_followed(&in);
+	wanted = flow_wanted(ctl, &in, error) || event_followed(&in);
 	if (!wanted && translated)
-		wanted = event_wanted(ctl, &out, error) || event_followed(&out);
+		wanted = flow_wanted(ctl, &out, error) || event_followed(&out);
 	/* A packet with the DSR option came for the VIP, by way of another node. */
 	if (!wanted && ev->dsr_port) {
 		tuple_t vip = in;
 
 		__builtin_memcpy(&vip.daddr, ev->dsr_vip, sizeof(vip.daddr));
 		vip.dport = ev->dsr_port;
-		wanted = event_wanted(ctl, &vip, error);
+		wanted = flow_wanted(ctl, &vip, error);
 	}
 	if (wanted && (translated || ev->dsr_port)) {
 		event_follow(ctl, &in);

@@ -14,6 +14,7 @@
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "ctctl/abi.h"
 
@@ -33,6 +34,7 @@ typedef struct lb4_src_range_key src_range_key_t;
 typedef struct ipv4_nat_entry nat_entry_t;
 
 #define FAMILY_NAME(four, six) four
+#define FAMILY_PACKED
 #define ETH_P_FAMILY ETH_P_IP
 #define ENDPOINT_FAMILY 1       /* of endpoint and ipcache keys, and of events */
 #define IPPROTO_ICMP_FAMILY IPPROTO_ICMP
@@ -57,11 +59,14 @@ static __always_inline bool addr_within(addr_t a, addr_t network, addr_t mask)
 
 #else
 
+/* Two halves: the compiler moves them whole, which it does not with what may
+ * lie anywhere. */
 typedef struct {
-	__be32 word[4];
+	__u64 half[2];
 } addr_t;
 
-/* As in abi.h, with addresses that can be assigned. */
+/* As in abi.h, with addresses that can be assigned; what is behind the abi's
+ * bytes is no part of a key. */
 typedef struct {
 	addr_t daddr;
 	addr_t saddr;
@@ -69,8 +74,9 @@ typedef struct {
 	__be16 sport;
 	__u8   nexthdr;
 	__u8   flags;
-} CTCTL_PACKED tuple_t;
-_Static_assert(sizeof(tuple_t) == sizeof(struct ipv6_ct_tuple), "tuple_t");
+	__u8   pad[2];
+} tuple_t;
+_Static_assert(offsetof(tuple_t, pad) == sizeof(struct ipv6_ct_tuple), "tuple_t");
 
 typedef struct {
 	addr_t address;
@@ -96,8 +102,9 @@ _Static_assert(sizeof(lb_backend_t) == sizeof(struct lb6_backend), "lb_backend_t
 typedef struct {
 	addr_t address;
 	__be16 port;
-} CTCTL_PACKED reverse_nat_t;
-_Static_assert(sizeof(reverse_nat_t) == sizeof(struct lb6_reverse_nat), "reverse_nat_t");
+	__u8   pad[6];
+} reverse_nat_t;
+_Static_assert(offsetof(reverse_nat_t, pad) == sizeof(struct lb6_reverse_nat), "reverse_nat_t");
 
 typedef struct {
 	addr_t client_id;
@@ -128,6 +135,7 @@ typedef struct {
 _Static_assert(sizeof(nat_entry_t) == sizeof(struct ipv6_nat_entry), "nat_entry_t");
 
 #define FAMILY_NAME(four, six) six
+#define FAMILY_PACKED CTCTL_PACKED      /* an address where a packet has it */
 #define ETH_P_FAMILY ETH_P_IPV6
 #define ENDPOINT_FAMILY 2
 #define IPPROTO_ICMP_FAMILY IPPROTO_ICMPV6
@@ -145,13 +153,13 @@ enum icmp_type {
 
 static __always_inline bool addr_equal(addr_t a, addr_t b)
 {
-	return !((a.word[0] ^ b.word[0]) | (a.word[1] ^ b.word[1]) | (a.word[2] ^ b.word[2]) | (a.word[3] ^ b.word[3]));
+	return !((a.half[0] ^ b.half[0]) | (a.half[1] ^ b.half[1]));
 }
 
 static __always_inline bool addr_within(addr_t a, addr_t network, addr_t mask)
 {
-	for (int i = 0; i < 4; i++)
-		a.word[i] &= mask.word[i];
+	a.half[0] &= mask.half[0];
+	a.half[1] &= mask.half[1];
 	return addr_equal(a, network);
 }
 

@@ -38,7 +38,7 @@ struct dsr_option {
 	addr_t vip;
 	__be16 port;
 	__u16  pad;
-};
+} FAMILY_PACKED;
 
 /* How a packet came, or goes. */
 struct tunnel {
@@ -311,12 +311,17 @@ __noinline int geneve_encapsulate(struct __sk_buff *skb, const struct geneve_sen
 static __always_inline int
 geneve_too_big(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, __u32 mtu)
 {
-	struct nat_change back = {
-		.saddr = p->t.saddr, .daddr = lb->vip,
-		.old_port = p->t.sport, .new_port = lb->vip_port, .port_off = DPORT_OFF,
-	};
-	int ret = nat_rewrite(skb, p, &back);
+	IN_ROOM(struct nat_change, back, change);
+	int ret;
 
+	if (!back)
+		return -REASON_INVALID;
+	back->saddr = p->t.saddr;
+	back->daddr = lb->vip;
+	back->old_port = p->t.sport;
+	back->new_port = lb->vip_port;
+	back->port_off = DPORT_OFF;
+	ret = nat_rewrite(skb, p, back);
 	return ret ? ret : icmp_too_big(skb, p, mtu);
 }
 
@@ -328,7 +333,7 @@ static __always_inline __u32 geneve_overhead(bool dsr)
 
 /* Does the packet fit on the way to the node behind its destination? *TO says
  * which way; the sender of one that does not is told, and it is redirected. */
-static __always_inline int
+STAGE int
 geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, struct tunnel *to)
 {
 	const struct remote_endpoint_info *info = ipcache_find(p->t.daddr);
@@ -344,24 +349,29 @@ geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 }
 
 /* DSR: with the option that tells the node which address the client wrote to. */
-static __always_inline int
+STAGE int
 geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, const struct tunnel *to)
 {
-	struct geneve_send send = {
-		.remote = to->remote, .vni = to->vni, .vip = lb->vip, .vip_port = lb->vip_port, .dsr = dsr,
-	};
+	IN_ROOM(struct geneve_send, send, geneve);
 	int ret;
 
+	if (!send)
+		return -REASON_INVALID;
+	send->remote = to->remote;
+	send->vni = to->vni;
+	send->vip = lb->vip;
+	send->vip_port = lb->vip_port;
+	send->dsr = dsr;
 	if (dsr) {
 		p->dsr_vip = lb->vip;
 		p->dsr_port = lb->vip_port;
 	}
 	if (!cfg_overlay_device) {
-		send.source_port = geneve_source_port(p);
+		send->source_port = geneve_source_port(p);
 		if (skb->gso_size && geneve_segments_fit(skb, p, geneve_overhead(dsr), to->mtu))
-			send.gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
+			send->gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
 	}
-	ret = geneve_encapsulate(skb, &send);
+	ret = geneve_encapsulate(skb, send);
 	if (ret)
 		return ret;
 	if (!cfg_overlay_device)

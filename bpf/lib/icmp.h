@@ -9,6 +9,7 @@
 #include "endpoint.h"
 #include "event.h"
 #include "pkt.h"
+#include "room.h"
 
 static __always_inline __u16 icmp_csum(void *data, __u32 len, __u32 sum)
 {
@@ -118,12 +119,12 @@ struct icmp_error {
 	__u8   pad[2];
 };
 
-static __always_inline __u32 icmp_sum_quoted(struct __sk_buff *skb, __u32 quoted)
+static __always_inline __u32 icmp_sum_quoted(struct __sk_buff *skb, struct room *r, __u32 quoted)
 {
 	__u32 sum = 0;
 
 	for (__u32 i = 0; i < ICMP_QUOTE_CHUNKS; i++) {
-		__u8 chunk[ICMP_QUOTE_CHUNK] = {};
+		__u8 *chunk = room_zeroed(r->chunk, sizeof(r->chunk));
 		__u32 off = i * ICMP_QUOTE_CHUNK, left;
 
 		if (off >= quoted)
@@ -131,7 +132,7 @@ static __always_inline __u32 icmp_sum_quoted(struct __sk_buff *skb, __u32 quoted
 		left = quoted - off < ICMP_QUOTE_CHUNK ? quoted - off : ICMP_QUOTE_CHUNK;
 		if (bpf_skb_load_bytes(skb, ETH_HLEN + off, chunk, bound_length(left, ICMP_QUOTE_CHUNK)))
 			break;
-		sum = bpf_csum_diff(NULL, 0, (void *)chunk, sizeof(chunk), sum);
+		sum = bpf_csum_diff(NULL, 0, (void *)chunk, ICMP_QUOTE_CHUNK, sum);
 	}
 	return sum;
 }
@@ -140,44 +141,47 @@ static __always_inline __u32 icmp_sum_quoted(struct __sk_buff *skb, __u32 quoted
  * now are in *T. Global: the verifier goes through it once. */
 __noinline int icmp_turn(struct __sk_buff *skb, const struct icmp_error *error, tuple_t *t)
 {
-	struct icmp_pseudo pseudo = {};
-	struct icmp_answer a = {};
+	struct room *r = room();
 	struct ethhdr *eth = pkt_data(skb);
 	struct ipv6hdr *ip = (void *)(eth + 1);
+	struct icmp_pseudo *pseudo;
+	struct icmp_answer *a;
 	__u32 quoted, sum;
 
-	if (!error || !t)
+	if (!error || !t || !r)
 		return -REASON_INVALID;
+	a = room_zeroed(r->answer, sizeof(*a));
+	pseudo = room_zeroed(r->pseudo, sizeof(*pseudo));
 	if ((void *)(ip + 1) > pkt_end(skb))
 		return -REASON_INVALID;
 	quoted = error->quoted;
-	__builtin_memcpy(a.eth.h_dest, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(a.eth.h_source, eth->h_dest, ETH_ALEN);
-	a.eth.h_proto = bpf_htons(ETH_P_IPV6);
-	__builtin_memcpy(&a.ip, ip, sizeof(__be32));    /* version, class, flow */
-	a.ip.payload_len = bpf_htons(sizeof(a.icmp) + quoted);
-	a.ip.nexthdr = IPPROTO_ICMPV6;
-	a.ip.hop_limit = error->hop_limit;
-	__builtin_memcpy(&pseudo.saddr, &ip->daddr, sizeof(addr_t));
-	__builtin_memcpy(&pseudo.daddr, &ip->saddr, sizeof(addr_t));
+	__builtin_memcpy(a->eth.h_dest, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(a->eth.h_source, eth->h_dest, ETH_ALEN);
+	a->eth.h_proto = bpf_htons(ETH_P_IPV6);
+	__builtin_memcpy(&a->ip, ip, sizeof(__be32));    /* version, class, flow */
+	a->ip.payload_len = bpf_htons(sizeof(a->icmp) + quoted);
+	a->ip.nexthdr = IPPROTO_ICMPV6;
+	a->ip.hop_limit = error->hop_limit;
+	__builtin_memcpy(&pseudo->saddr, &ip->daddr, sizeof(addr_t));
+	__builtin_memcpy(&pseudo->daddr, &ip->saddr, sizeof(addr_t));
 	if (error->own)
-		pseudo.saddr = error->from;
-	pseudo.len = bpf_htonl(sizeof(a.icmp) + quoted);
-	pseudo.nexthdr = bpf_htonl(IPPROTO_ICMPV6);
-	__builtin_memcpy(&a.ip.saddr, &pseudo.saddr, 2 * sizeof(addr_t));
-	a.icmp.type = error->type;
-	a.icmp.code = error->code;
-	__builtin_memcpy(&a.icmp.id, &error->word, sizeof(error->word));
+		pseudo->saddr = error->from;
+	pseudo->len = bpf_htonl(sizeof(a->icmp) + quoted);
+	pseudo->nexthdr = bpf_htonl(IPPROTO_ICMPV6);
+	__builtin_memcpy(&a->ip.saddr, &pseudo->saddr, 2 * sizeof(addr_t));
+	a->icmp.type = error->type;
+	a->icmp.code = error->code;
+	__builtin_memcpy(&a->icmp.id, &error->word, sizeof(error->word));
 
 	if (bpf_skb_change_tail(skb, ETH_HLEN + quoted, 0))
 		return -REASON_NO_SERVICE;
-	sum = icmp_sum_quoted(skb, quoted);
-	sum = bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), sum);
-	a.icmp.checksum = icmp_csum(&a.icmp, sizeof(a.icmp), sum);
-	if (bpf_skb_adjust_room(skb, sizeof(a.ip) + sizeof(a.icmp), BPF_ADJ_ROOM_MAC, 0) ||
-	    bpf_skb_store_bytes(skb, 0, &a, sizeof(a), 0))
+	sum = icmp_sum_quoted(skb, r, quoted);
+	sum = bpf_csum_diff(NULL, 0, (void *)pseudo, sizeof(*pseudo), sum);
+	a->icmp.checksum = icmp_csum(&a->icmp, sizeof(a->icmp), sum);
+	if (bpf_skb_adjust_room(skb, sizeof(a->ip) + sizeof(a->icmp), BPF_ADJ_ROOM_MAC, 0) ||
+	    bpf_skb_store_bytes(skb, 0, a, sizeof(*a), 0))
 		return -REASON_NO_SERVICE;
-	*t = (tuple_t){ .daddr = pseudo.daddr, .saddr = pseudo.saddr, .nexthdr = IPPROTO_ICMPV6 };
+	*t = (tuple_t){ .daddr = pseudo->daddr, .saddr = pseudo->saddr, .nexthdr = IPPROTO_ICMPV6 };
 	return OK;
 }
 
@@ -250,7 +254,7 @@ static __always_inline int icmp_time_exceeded(struct __sk_buff *skb, struct pkt 
 
 /* What a router does: one hop less. IPv6's sender is told where that was the
  * last one, and the packet is redirected; IPv4's, as in Cilium, is not. */
-static __always_inline int icmp_hop(struct __sk_buff *skb, struct pkt *p)
+STAGE int icmp_hop(struct __sk_buff *skb, struct pkt *p)
 {
 	int ret = ttl_decrement(skb);
 
@@ -263,7 +267,7 @@ static __always_inline int icmp_hop(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* A service without a backend says so, unless it is told to keep quiet. */
-static __always_inline int icmp_no_service(struct __sk_buff *skb, struct pkt *p, __u32 ifindex)
+STAGE int icmp_no_service(struct __sk_buff *skb, struct pkt *p, __u32 ifindex)
 {
 	if (!cfg_no_backend_reject)
 		return -REASON_NO_SERVICE;

@@ -11,6 +11,7 @@
 #include "endpoint.h"
 #include "nat.h"
 #include "pkt.h"
+#include "room.h"
 
 #define ND_ROUTER bpf_htonl(0xc0000000)         /* router, solicited */
 #define ND_POD bpf_htonl(0x60000000)            /* solicited, override */
@@ -76,7 +77,7 @@ nd_advertise(struct __sk_buff *skb, struct pkt *p, __be32 flags, const volatile 
 
 /* A question for an address of this node is answered and redirected; the host
  * itself answers for its own. FROM_POD: nobody else would answer. */
-static __always_inline int
+STAGE int
 nd_solicitation(struct __sk_buff *skb, struct pkt *p, const volatile __u8 *mac, __u32 ifindex, bool from_pod)
 {
 	const struct endpoint_info *ep;

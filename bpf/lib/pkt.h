@@ -22,57 +22,30 @@
 #include <bpf/bpf_helpers.h>
 
 #include "config.h"
+#include "flow.h"
 #include "maps.h"
 
 #define OK 0
 
-#define IP_MF bpf_htons(0x2000)
-#define IP_DF bpf_htons(0x4000)
-#define IP_OFFSET bpf_htons(0x1fff)
-
-/* Of the 14th byte of a TCP header. */
-enum tcp_flag {
-	TCP_FIN = 0x01,
-	TCP_SYN = 0x02,
-	TCP_RST = 0x04,
-	TCP_ACK = 0x10,
-};
-
-/* linux/icmp.h would bring in the C library's headers. */
-struct icmp_header {
-	__u8   type;
-	__u8   code;
-	__u16  checksum;
-	__be16 id;              /* of echoes */
-	__be16 mtu;             /* of "fragmentation needed" */
-};
-
-enum icmp_unreachable_code {
-	ICMP_PORT_UNREACH = 3,
-	ICMP_FRAG_NEEDED = 4,
-};
-
-enum fragment {
-	FRAGMENT_NONE = 0,
-	FRAGMENT_FIRST = 1,
-	FRAGMENT_LATER = 2,     /* no L4 header in it */
-};
-
 struct pkt {
+#if FAMILY == 4
 	struct ctctl_event *ev;         /* built up while somebody listens, else NULL */
 	struct ctctl_lookup *rec;       /* the lookup of ev in progress, or NULL */
+#else
+	__u64  heard;                   /* 1: somebody listens; a pointer does not survive in the room */
+#endif
 	__u64  now_ns;
 	__u32  now;                     /* the second that lifetimes are counted in */
 	__u32  len;                     /* whole frame, as it came */
 	__u32  src_identity;
 	__u32  redirect;                /* device the packet goes to, 0: the stack has it next */
 	addr_t dsr_vip;                 /* of the DSR option */
-	tuple_t t;         /* as loaded: source port in dport, destination port in sport */
+	tuple_t t;                      /* as loaded: source port in dport, destination port in sport */
 	__be16 dsr_port;
 	__be16 ip_id;
 	__u16  l4_off;
 	__u8   hook;                    /* enum ctctl_hook */
-	__u8   action;                  /* TC_ACT_* unless dropped */
+	__s8   action;                  /* TC_ACT_* unless dropped */
 	__u8   tcp_flags;               /* 0 unless TCP; 0 of a later fragment */
 	__u8   icmp_type;
 	__u8   icmp_code;
@@ -80,6 +53,12 @@ struct pkt {
 	bool   dsr;                     /* it came with the DSR option */
 	__u8   nr_lookups;              /* of ev */
 };
+
+/* Does somebody listen to this packet? */
+static __always_inline bool pkt_is_heard(const struct pkt *p)
+{
+	return FAMILY_NAME(p->ev, p->heard);
+}
 
 /* Pointers into the packet, read anew each time: the compiler may neither keep
  * one over a call that moves the packet, nor take it for the 32-bit number
@@ -187,17 +166,16 @@ static __always_inline int pkt_parse_ip(struct __sk_buff *skb, struct pkt *p)
 	p->t.dport = 0;
 	p->t.sport = 0;
 	p->t.flags = 0;
-	p->fragment = FRAGMENT_NONE;
 #if FAMILY == 4
 	p->t.daddr = ip->daddr;
 	p->t.saddr = ip->saddr;
 	p->t.nexthdr = ip->protocol;
 	p->l4_off = ETH_HLEN + ip->ihl * 4;
-	if (ip->frag_off & (IP_MF | IP_OFFSET)) {
-		p->fragment = ip->frag_off & IP_OFFSET ? FRAGMENT_LATER : FRAGMENT_FIRST;
+	p->fragment = ip_fragment(ip->frag_off);
+	if (p->fragment)
 		p->ip_id = ip->id;
-	}
 #else
+	p->fragment = FRAGMENT_NONE;
 	__builtin_memcpy(&p->t.daddr, &ip->daddr, sizeof(addr_t));
 	__builtin_memcpy(&p->t.saddr, &ip->saddr, sizeof(addr_t));
 	p->t.nexthdr = ip->nexthdr;
@@ -382,27 +360,20 @@ static __always_inline int pkt_parse_icmp(struct __sk_buff *skb, struct pkt *p)
 
 	if (!pkt_load(skb, p->l4_off, &p->icmp_type, sizeof(p->icmp_type)))
 		return -REASON_CT_INVALID_HDR;
-	if (p->ev)
+	if (pkt_is_heard(p))
 		pkt_load(skb, p->l4_off + offsetof(struct icmp_header, code), &p->icmp_code, sizeof(p->icmp_code));
-	switch (p->icmp_type) {
-	case ICMP_DEST_UNREACH:
-	case ICMP_TIME_EXCEEDED:
-	case ICMP_PARAM_PROBLEM:
-#if FAMILY == 6
-	case ICMP_TOO_BIG:
-#endif
+	if (icmp_is_error(p->icmp_type)) {
 		p->t.flags = TUPLE_RELATED;
 		return OK;
-	case ICMP_ECHO:
-	case ICMP_ECHO_REPLY:
-		if (!pkt_load(skb, p->l4_off + offsetof(struct icmp_header, id), &identifier,
-			      sizeof(identifier)))
-			return -REASON_CT_INVALID_HDR;
-		if (p->icmp_type == ICMP_ECHO)
-			p->t.dport = identifier;
-		else
-			p->t.sport = identifier;
 	}
+	if (p->icmp_type != ICMP_ECHO && p->icmp_type != ICMP_ECHO_REPLY)
+		return OK;
+	if (!pkt_load(skb, p->l4_off + offsetof(struct icmp_header, id), &identifier, sizeof(identifier)))
+		return -REASON_CT_INVALID_HDR;
+	if (p->icmp_type == ICMP_ECHO)
+		p->t.dport = identifier;
+	else
+		p->t.sport = identifier;
 	return OK;
 }
 
@@ -440,17 +411,6 @@ static __always_inline int pkt_send_out(struct pkt *p)
 	p->redirect = cfg_dev_ifindex;
 	p->action = bpf_redirect_neigh(cfg_dev_ifindex, NULL, 0, 0);
 	return OK;
-}
-
-static __always_inline void tuple_reverse(tuple_t *t)
-{
-	addr_t addr = t->saddr;
-	__be16 port = t->sport;
-
-	t->saddr = t->daddr;
-	t->daddr = addr;
-	t->sport = t->dport;
-	t->dport = port;
 }
 
 #endif /* CTCTL_PKT_H */

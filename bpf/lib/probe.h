@@ -8,17 +8,9 @@
 #ifndef CTCTL_PROBE_H
 #define CTCTL_PROBE_H
 
-#include <stdbool.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+#include <stddef.h>
 
-#include "ctctl/abi.h"
-
-#define ETH_HLEN 14
-#define P_ICMP 1
-#define P_TCP 6
-#define P_UDP 17
-#define P_SCTP 132
+#include "flow.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -49,6 +41,15 @@ struct {
 	__uint(max_entries, 1);
 } ctctl_probe_lost SEC(".maps");
 
+/* An event is too large for the stack. TC programs run with softirqs off, so
+ * that no other probe of a kind can use a CPU's scratch in between. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct ctctl_probe_event);
+	__uint(max_entries, PROBE_FREED + 1);
+} ctctl_probe_scratch SEC(".maps");
+
 /* Address of the packet of the flow that a CPU has in its hands, 0: none. A
  * program may rewrite it: at its exit the tuple is no longer the flow's. */
 struct {
@@ -58,41 +59,20 @@ struct {
 	__uint(max_entries, 1);
 } ctctl_probe_current SEC(".maps");
 
-static __always_inline void probe_reverse(struct ipv4_ct_tuple *t)
-{
-	__be32 addr = t->saddr;
-	__be16 port = t->sport;
-
-	t->saddr = t->daddr;
-	t->daddr = addr;
-	t->sport = t->dport;
-	t->dport = port;
-}
-
-static __always_inline bool
-probe_end(const struct ctctl_trace_ctl *ctl, int end, __be32 addr, __be16 port, bool any_port)
-{
-	return (addr & ctl->mask[end]) == ctl->addr[end] && (any_port || !ctl->port[end] || port == ctl->port[end]);
-}
-
 /* Is the packet of the flow? An ICMP error is, if its addresses are. */
 static __always_inline bool probe_wanted(const struct ipv4_ct_tuple *t, bool error)
 {
 	__u32 zero = 0;
 	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
-	struct ipv4_ct_tuple key = *t;
+	struct ipv4_ct_tuple key;
 
 	if (!ctl)
 		return false;
 	if (!ctl->filter)
 		return true;
-	if ((!ctl->proto || ctl->proto == t->nexthdr || error) &&
-	    ((probe_end(ctl, 0, t->saddr, t->sport, error) && probe_end(ctl, 1, t->daddr, t->dport, error)) ||
-	     (probe_end(ctl, 0, t->daddr, t->dport, error) && probe_end(ctl, 1, t->saddr, t->sport, error))))
+	if (flow_wanted(ctl, t, error))
 		return true;
-	if (((__u64)bpf_ntohl(t->daddr) << 16 | bpf_ntohs(t->dport)) <
-	    ((__u64)bpf_ntohl(t->saddr) << 16 | bpf_ntohs(t->sport)))
-		probe_reverse(&key);
+	key = tuple_canonical(t);
 	return bpf_map_lookup_elem(&ctctl_probe_follow, &key);
 }
 
@@ -102,42 +82,72 @@ struct probe_packet {
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u8 fragment;
+	__u8 fragment;                  /* enum fragment */
 };
 
 static __always_inline bool probe_is_error(const struct probe_packet *p)
 {
-	return p->tuple.nexthdr == P_ICMP && (p->icmp_type == 3 || p->icmp_type == 11 || p->icmp_type == 12);
+	return p->tuple.nexthdr == IPPROTO_ICMP && icmp_is_error(p->icmp_type);
 }
 
-/* Ports and flags from the first bytes of L4, as many as there are. */
-static __always_inline void probe_l4(struct probe_packet *p, const __u8 *l4, __u32 len)
+/* Addresses, protocol, fragment. Returns where L4 starts, behind the IP header's
+ * start; 0 for a later fragment, which has none. */
+static __always_inline __u32 probe_ip(struct probe_packet *p, const struct iphdr *ip)
+{
+	p->tuple.saddr = ip->saddr;
+	p->tuple.daddr = ip->daddr;
+	p->tuple.nexthdr = ip->protocol;
+	p->fragment = ip_fragment(ip->frag_off);
+	return p->fragment == FRAGMENT_LATER ? 0 : ip->ihl * 4;
+}
+
+/* The first bytes of L4, as the protocol has them. */
+union probe_l4 {
+	struct {
+		__be16 sport;
+		__be16 dport;
+		__u8   more[9];
+		__u8   tcp_flags;
+	};
+	struct icmp_header icmp;
+	__u8 bytes[20];
+};
+
+/* Ports and flags, as far as there are LEN bytes. */
+static __always_inline void probe_l4(struct probe_packet *p, const union probe_l4 *l4, __u32 len)
 {
 	switch (p->tuple.nexthdr) {
-	case P_TCP:
-	case P_UDP:
-	case P_SCTP:
-		if (len < 4)
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+		if (len < offsetof(union probe_l4, more))
 			return;
-		p->tuple.sport = *(const __be16 *)l4;
-		p->tuple.dport = *(const __be16 *)(l4 + 2);
-		if (p->tuple.nexthdr == P_TCP && len >= 14)
-			p->tcp_flags = l4[13];
+		p->tuple.sport = l4->sport;
+		p->tuple.dport = l4->dport;
+		if (p->tuple.nexthdr == IPPROTO_TCP && len > offsetof(union probe_l4, tcp_flags))
+			p->tcp_flags = l4->tcp_flags;
 		return;
-	case P_ICMP:
-		if (len < 8)
+	case IPPROTO_ICMP:
+		if (len < sizeof(l4->icmp))
 			return;
-		p->icmp_type = l4[0];
-		p->icmp_code = l4[1];
-		if (l4[0] == 8)
-			p->tuple.sport = *(const __be16 *)(l4 + 4);
-		else if (l4[0] == 0)
-			p->tuple.dport = *(const __be16 *)(l4 + 4);
+		p->icmp_type = l4->icmp.type;
+		p->icmp_code = l4->icmp.code;
+		if (l4->icmp.type == ICMP_ECHO)
+			p->tuple.sport = l4->icmp.id;
+		else if (l4->icmp.type == ICMP_ECHO_REPLY)
+			p->tuple.dport = l4->icmp.id;
 	}
 }
 
-static __always_inline void probe_begin(struct ctctl_probe_event *ev, const struct probe_packet *p, __u8 kind)
+/* The event of a packet, in the scratch of its kind. NULL is for the verifier. */
+static __always_inline struct ctctl_probe_event *
+probe_begin(const struct probe_packet *p, enum ctctl_probe_kind kind)
 {
+	__u32 slot = kind;
+	struct ctctl_probe_event *ev = bpf_map_lookup_elem(&ctctl_probe_scratch, &slot);
+
+	if (!ev)
+		return NULL;
 	__builtin_memset(ev, 0, sizeof(*ev));
 	ev->time_ns = bpf_ktime_get_ns();
 	ev->kind = kind;
@@ -146,6 +156,7 @@ static __always_inline void probe_begin(struct ctctl_probe_event *ev, const stru
 	ev->icmp_type = p->icmp_type;
 	ev->icmp_code = p->icmp_code;
 	ev->fragment = p->fragment;
+	return ev;
 }
 
 static __always_inline void probe_send(const struct ctctl_probe_event *ev)

@@ -43,8 +43,10 @@ _FLAG_BITS = {
 
 #: What the fields of abi.h's ct_entry (the 1.16 layout) are called in the other layouts.
 ENTRY_NAMES: Mapping[Layout, Mapping[str, str]] = {
+    Layout.V1_14: {"reserved0": "rx_packets", "packets": "tx_packets", "bytes": "tx_bytes"},
     Layout.V1_15: {"reserved0": "rx_packets", "packets": "tx_packets", "bytes": "tx_bytes"},
     Layout.V1_16: {},
+    Layout.V1_18: {},
     Layout.V1_19: {},
 }
 

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.abi.base import AbiStruct
 
 Shape: TypeAlias = "type[AbiStruct] | int"
 
 MAPS: Final[dict[str, tuple[Shape, Shape]]] = {
-    "cilium_ct4_global": (layouts.ipv4_ct_tuple, layouts.ct_entry),
-    "cilium_ct_any4_global": (layouts.ipv4_ct_tuple, layouts.ct_entry),
-    "cilium_ct6_global": (layouts.ipv6_ct_tuple, layouts.ct_entry),
-    "cilium_ct_any6_global": (layouts.ipv6_ct_tuple, layouts.ct_entry),
-    "cilium_snat_v4_external": (layouts.ipv4_ct_tuple, layouts.ipv4_nat_entry),
-    "cilium_lb4_services_v2": (layouts.lb4_key, layouts.lb4_service),
-    "cilium_lb4_backends_v3": (4, layouts.lb4_backend),
-    "cilium_lb4_reverse_nat": (2, layouts.lb4_reverse_nat),
-    "cilium_lb4_maglev": (2, 4),
-    "cilium_lb4_affinity": (layouts.lb4_affinity_key, layouts.lb_affinity_val),
-    "cilium_lb_affinity_match": (layouts.lb_affinity_match, 1),
-    "cilium_lb4_source_range": (layouts.lb4_src_range_key, 1),
-    "cilium_lxc": (layouts.endpoint_key, layouts.endpoint_info),
-    "cilium_ipcache": (layouts.ipcache_key, layouts.remote_endpoint_info),
-    "cilium_ipv4_frag_datagrams": (layouts.ipv4_frag_id, layouts.ipv4_frag_l4ports),
-    "ctctl_policy": (layouts.ctctl_policy_key, layouts.ctctl_policy_entry),
-    "ctctl_trace_ctl": (4, layouts.ctctl_trace_ctl),
-    "ctctl_trace_follow": (layouts.ipv4_ct_tuple, 1),
-    "ctctl_sim": (4, layouts.ctctl_sim),
-    "ctctl_metrics": (4, layouts.ctctl_counter),
-    "ctctl_stats": (4, 8),
+    pins.CT4_TCP: (layouts.ipv4_ct_tuple, layouts.ct_entry),
+    pins.CT4_ANY: (layouts.ipv4_ct_tuple, layouts.ct_entry),
+    pins.CT6_TCP: (layouts.ipv6_ct_tuple, layouts.ct_entry),
+    pins.CT6_ANY: (layouts.ipv6_ct_tuple, layouts.ct_entry),
+    pins.SNAT4: (layouts.ipv4_ct_tuple, layouts.ipv4_nat_entry),
+    pins.LB4_SERVICES: (layouts.lb4_key, layouts.lb4_service),
+    pins.LB4_BACKENDS: (4, layouts.lb4_backend),
+    pins.LB4_REVERSE_NAT: (2, layouts.lb4_reverse_nat),
+    pins.LB4_MAGLEV: (2, 4),
+    pins.LB4_AFFINITY: (layouts.lb4_affinity_key, layouts.lb_affinity_val),
+    pins.LB_AFFINITY_MATCH: (layouts.lb_affinity_match, 1),
+    pins.LB4_SOURCE_RANGE: (layouts.lb4_src_range_key, 1),
+    pins.ENDPOINTS: (layouts.endpoint_key, layouts.endpoint_info),
+    pins.IPCACHE: (layouts.ipcache_key, layouts.remote_endpoint_info),
+    pins.FRAGMENTS: (layouts.ipv4_frag_id, layouts.ipv4_frag_l4ports),
+    pins.POLICY: (layouts.ctctl_policy_key, layouts.ctctl_policy_entry),
+    pins.TRACE_CTL: (4, layouts.ctctl_trace_ctl),
+    pins.TRACE_FOLLOW: (layouts.ipv4_ct_tuple, 1),
+    pins.SIM: (4, layouts.ctctl_sim),
+    pins.METRICS: (4, layouts.ctctl_counter),
+    pins.STATS: (4, 8),
 }

@@ -107,7 +107,9 @@ def _backend_ids(ctx: typer.Context) -> Iterator[str]:
 
 
 def _nodes(_ctx: typer.Context) -> list[str]:
-    return sorted(path.name for path in Path("/sys/fs/bpf/ctctl").iterdir() if path.is_dir())
+    from ctctl.node.find import list_nodes
+
+    return sorted(list_nodes())
 
 
 def _view(ctx: typer.Context) -> View[Any] | None:

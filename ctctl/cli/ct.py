@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from ctctl.cli.complete import terms, words
 from ctctl.cli.ct_change import register
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
-from ctctl.cli.options import ColorOpt, LayoutOpt, OutputOpt, RawOpt
+from ctctl.cli.options import MAX_COUNT, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format
 
@@ -108,14 +108,16 @@ def get(
 
     \b
     ctctl ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
+    ctctl ct get 'tcp 10.64.0.36 > 10.64.0.64:8000'       any port of the first: each connection
+    ctctl ct get 'TCP OUT 10.64.0.36:54260 -> 10.64.0.64:8000'    as ct list prints it
     ctctl ct get 'tcp [fd00::1]:40000 > [fd00::2]:80' --from dump.txt -o json
     """
     from ctctl.cli.report import opened
     from ctctl.ct.get import get as find
-    from ctctl.ct.show import write_connection
+    from ctctl.ct.show import write_connections
 
     with opened(where) as source:
-        write_connection(find(source, flow), out.options(), sys.stdout, raw=raw)
+        write_connections(find(source, flow), out.options(), sys.stdout, raw=raw)
 
 
 @app.command()
@@ -199,7 +201,9 @@ def events(
             "--hooks/--no-hooks", help="Told by the hooks of a node of ours (default there), or by comparing."
         ),
     ] = None,
-    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Stop after N events.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", metavar="N", min=1, max=MAX_COUNT, help="Stop after N events.")
+    ] = None,
     duration: Annotated[float | None, typer.Option("--for", metavar="SECS", min=0, help="Stop after SECS.")] = None,
     *,
     wanted: FilterArgs,
@@ -218,7 +222,7 @@ def events(
     from ctctl.ct.events import events as watch_events
     from ctctl.ct.hook_events import has_hooks, hook_events, told_events
     from ctctl.ct.show import event_view
-    from ctctl.gc.stopping import hear_interrupts
+    from ctctl.kernel.stopping import hear_interrupts
     from ctctl.out.output import write_rows
 
     options = out.options(follow=True)

@@ -12,6 +12,7 @@ import typer
 from ctctl.cli.complete import endpoints
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import (
+    MAX_NOW,
     ClockOpt,
     ColorOpt,
     DryRunOpt,
@@ -57,7 +58,14 @@ TablesOpt = Annotated[
 ]
 NowOption = Annotated[
     int | None,
-    typer.Option("--now", metavar="T", help="Expire as of this time of the tables' clock.", rich_help_panel="Source"),
+    typer.Option(
+        "--now",
+        metavar="T",
+        min=0,
+        max=MAX_NOW,
+        help="Expire as of this time of the tables' clock.",
+        rich_help_panel="Source",
+    ),
 ]
 
 
@@ -180,7 +188,7 @@ def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
     from ctctl.cli.counting import Counting
     from ctctl.gc import run as ops
     from ctctl.gc.show import write_report
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
 
     with ops.opened(path, options) as tables:
         if not options.dry_run:
@@ -199,7 +207,7 @@ def _keep_running(path: Path, options: GcOptions, out: Any, *, interval: str, me
     from ctctl.gc.run import opened
     from ctctl.gc.schedule import parse_interval
     from ctctl.gc.show import write_report
-    from ctctl.gc.stopping import stop_on_signals
+    from ctctl.kernel.stopping import stop_on_signals
 
     if options.endpoint is not None or options.undo is not None or options.now is not None:
         raise UsageError("--endpoint, --undo and --now are for a single run, not for --interval")

@@ -122,20 +122,22 @@ class SourceArgs:
     now: opt.NowOpt = None
     clock: opt.ClockOpt = None
     layout: opt.LayoutOpt = None
+    verbose: opt.VerboseOpt = False
 
     def options(self) -> SourceOptions:
         """As the source layer takes them. Raises UsageError."""
         from ctctl.model.clock import parse_clock
         from ctctl.model.entry import Layout
         from ctctl.model.suggest import unknown_name
+        from ctctl.model.version import FIRST_MINOR, LAST_MINOR
         from ctctl.tables.sources.base import SourceOptions
 
         layout = None
         if self.layout is not None:
-            known = [layout.value for layout in Layout]
-            if self.layout not in known:
+            layout = Layout.of_version(self.layout)
+            if layout is None:
+                known = [f"1.{minor}" for minor in range(FIRST_MINOR, LAST_MINOR + 1)]
                 raise UsageError(unknown_name("layout", self.layout, known))
-            layout = Layout(self.layout)
         clock = parse_clock(self.clock) if self.clock is not None else None
         return SourceOptions(self.node, self.map, layout, clock, self.now)
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from ctctl.gc.stopping import hear_interrupts
+from ctctl.kernel.stopping import hear_interrupts
 
 
 class Interrupt:

@@ -147,10 +147,15 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say what tables are read by: version, layout and clock.")
+    ] = False,
     version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
+    if verbose:
+        os.environ["CTCTL_VERBOSE"] = "1"
     if debug:
         from ctctl._ffi import set_debug
 
@@ -161,6 +166,7 @@ def root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status (documented in ``EPILOG``)."""
     args = list(sys.argv[1:] if argv is None else argv)
+    missing = _hold_descriptors()
     if "_CTCTL_COMPLETE" in os.environ:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
@@ -178,8 +184,41 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report(exited.__context__)
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None and missing:
+            _discard_output()
+            _say(f"standard {' and '.join(missing)} is closed: open it, or give a file or /dev/null")
+            return 1
         return _report(error)
     return result if isinstance(result, int) else 0
+
+
+def _hold_descriptors() -> list[str]:
+    """Take the place of standard streams that are closed; the names of the two whose use is then an error.
+
+    A file opened later must not become descriptor 1 and be printed into, and ``print(file=None)`` writes
+    notes among the data. What only reads stands in for stdout, what only writes for stdin: using either
+    fails with EBADF. Notes to a closed stderr go nowhere.
+    """
+    missing = []
+    for fd, name, mode in ((0, "input", os.O_WRONLY), (1, "output", os.O_RDONLY), (2, "", os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+            continue
+        except OSError:
+            pass
+        found = os.open(os.devnull, mode)
+        if found != fd:  # pragma: no cover - the lowest free number is the one that is closed
+            os.dup2(found, fd)
+            os.close(found)
+        if name:
+            missing.append(name)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    return missing
 
 
 def _report(error: Exception) -> int:
@@ -211,12 +250,16 @@ def _report(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         _say(f"{error.filename}: {error.strerror}")
         return 4 if isinstance(error, PermissionError) else 1
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in _NO_OUTPUT:
         _discard_output()
         _say(f"cannot write: {error.strerror}")
         return 1
     _say(f"unexpected {type(error).__name__}: {error}; please report this (--debug shows the traceback)")
     return 1
+
+
+#: How writing to what stdout was sent to fails.
+_NO_OUTPUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 def _discard_output() -> None:

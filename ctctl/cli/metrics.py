@@ -35,8 +35,8 @@ def serve(
 
     What GC did is counted by the process that collects: ctctl gc --interval auto --metrics ADDR.
     """
-    from ctctl.gc.stopping import stop_on_signals
     from ctctl.gc.tables import locate
+    from ctctl.kernel.stopping import stop_on_signals
     from ctctl.metrics.serve import scrape, serve_tables
 
     path = locate(source, node)

@@ -41,6 +41,10 @@ BpffsOpt = Annotated[
         "--bpffs", metavar="DIR", readable=False, help="BPF file system to pin under; mounted if it is none yet."
     ),
 ]
+AnyBpffsOpt = Annotated[
+    Path | None,
+    typer.Option("--bpffs", metavar="DIR", readable=False, help="Look in this BPF file system; else in every one."),
+]
 NetnsOpt = Annotated[
     str | None,
     typer.Option("--netns", metavar="NAME|PATH", help="Network namespace of the node's devices; again: as it was."),
@@ -292,7 +296,7 @@ def _write_document(schema: str, document: dict[str, object], output: Format) ->
 @app.command("status")
 def status_command(
     node: NodeOpt = None,
-    bpffs: BpffsOpt = _DEFAULT_BPFFS,
+    bpffs: AnyBpffsOpt = None,
     output: OutputOpt = Format.table,
     fields: FieldsOpt = None,
     sort: SortOpt = None,
@@ -312,7 +316,7 @@ def status_command(
     options = output_options(output, fields, sort, limit, no_headers, color=color)
     nodes = ops.node_statuses(node, bpffs)
     if not nodes and output in (Format.table, Format.wide):
-        _say(f"no node is loaded under {bpffs}/ctctl")
+        _say("no node is loaded" + (f" under {bpffs}/ctctl" if bpffs else ""))
     write_status(nodes, options, sys.stdout)
 
 

@@ -13,6 +13,11 @@ from ctctl.cli import complete
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format, OutputOptions
 
+#: Times of the tables have 32 bits.
+MAX_NOW = 2**32 - 1
+#: More events than that are not counted.
+MAX_COUNT = 2**63 - 1
+
 _OUTPUT = "Output"
 _SOURCE = "Source"
 
@@ -81,7 +86,14 @@ MapOpt = Annotated[
 ]
 NowOpt = Annotated[
     int | None,
-    typer.Option("--now", metavar="T", help="The time of the dump, in its clock's units.", rich_help_panel=_SOURCE),
+    typer.Option(
+        "--now",
+        metavar="T",
+        min=0,
+        max=MAX_NOW,
+        help="The time of the dump, in its clock's units.",
+        rich_help_panel=_SOURCE,
+    ),
 ]
 ClockOpt = Annotated[
     str | None,
@@ -97,11 +109,16 @@ LayoutOpt = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        metavar="1.15|1.16|1.19",
-        help="Layout of a table without BTF; 1.16 if unsaid.",
-        autocompletion=complete.words("1.15", "1.16", "1.19"),
+        metavar="1.14…1.19",
+        help="Cilium version that a table without BTF is of; else by evidence.",
+        autocompletion=complete.words("1.14", "1.15", "1.16", "1.17", "1.18", "1.19"),
         rich_help_panel=_SOURCE,
     ),
+]
+
+VerboseOpt = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Say on stderr what the tables are read by.", rich_help_panel=_SOURCE),
 ]
 
 YesOpt = Annotated[bool, typer.Option("-y", "--yes", help="Do it without asking.")]

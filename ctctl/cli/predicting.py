@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctctl.cli.options import MAX_NOW
 from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ FromOption = Annotated[
     str | None, typer.Option("--from", metavar="SRC", help="Learn the workload from a table: auto, a snapshot, a dump.")
 ]
 PcapOpt = Annotated[Path | None, typer.Option("--pcap", metavar="FILE", help="Learn the workload from a capture.")]
-NowOption = Annotated[int | None, typer.Option("--now", metavar="T", help="With --from: the time of the dump.")]
+NowOption = Annotated[
+    int | None, typer.Option("--now", metavar="T", min=0, max=MAX_NOW, help="With --from: the time of the dump.")
+]
 
 
 def seconds_of(text: str) -> float:

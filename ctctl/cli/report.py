@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def opened(where: SourceArgs) -> Iterator[Source]:
     """The source, its notes said on stderr; raises PartialDataError at the end if something was missing."""
     with where.open() as source:
-        for note in source.notes:
+        for note in [*(source.details if where.verbose or is_verbose() else []), *source.notes]:
             say(note)
         said = len(source.notes)
         # Not over the output itself, where that is a terminal too.
@@ -35,6 +36,11 @@ def opened(where: SourceArgs) -> Iterator[Source]:
         sys.stdout.flush()
         if source.partial:
             raise PartialDataError("partial data: " + safe("; ".join(source.partial)))
+
+
+def is_verbose() -> bool:
+    """Whether ``ctctl -v`` was asked for."""
+    return os.environ.get("CTCTL_VERBOSE") == "1"
 
 
 def say(text: str) -> None:

@@ -64,8 +64,8 @@ ENTRY = record(
     },
     {
         **{name: maybe(COUNT) for name in _COUNTERS},
-        "nat_addr": ADDRESS,
-        "nat_port": PORT,
+        "nat_addr": maybe(ADDRESS),
+        "nat_port": maybe(PORT),
         "remaining": INT,
         "expired": BOOL,
         "node": STRING,
@@ -150,7 +150,9 @@ _CONNECTION = record(
         "flow": record(_TUPLE),
         "state": STRING,
         "why": STRING,
+        "notes": STRINGS,
         "service": maybe(STRING),
+        "backend_id": maybe(COUNT),
         "backend": maybe(_BACKEND),
         "snat": array(_NAT),
         "entries": array(record({"role": words("service", "out", "in", "related")}, more=True)),
@@ -160,6 +162,7 @@ _CONNECTION = record(
 _CT = {
     "ctctl/ct-entry/v1": listing("ctctl/ct-entry/v1", "entries", ENTRY, _META),
     "ctctl/connection/v1": document("ctctl/connection/v1", _CONNECTION),
+    "ctctl/connections/v1": document("ctctl/connections/v1", record({"connections": array(_CONNECTION)})),
     "ctctl/ct-stats/v1": listing("ctctl/ct-stats/v1", "tables", _STATS),
     "ctctl/ct-top/v1": listing("ctctl/ct-top/v1", "talkers", _TALKER),
     "ctctl/ct-diff/v1": listing(

@@ -14,7 +14,7 @@ import typer
 from ctctl.cli import trace_simulate
 from ctctl.cli.groups import FlowFilterArgs, grouped
 from ctctl.cli.interrupt import interruptible
-from ctctl.cli.options import ColorOpt, RawOpt
+from ctctl.cli.options import MAX_COUNT, ColorOpt, RawOpt
 from ctctl.cli.trace_modes import Mode, check_options, choose_mode
 from ctctl.cli.trace_simulate import SimulateArgs
 from ctctl.errors import CtctlError, UsageError
@@ -82,7 +82,9 @@ def trace(
         str | None,
         typer.Option("--filter", metavar="EXPR", help="Filter expression, as of ct list.", rich_help_panel="Filter"),
     ] = None,
-    count: Annotated[int | None, typer.Option("--count", min=1, metavar="N", help="Stop after N events.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, max=MAX_COUNT, metavar="N", help="Stop after N events.")
+    ] = None,
     duration: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="Stop after this time: 10s, 2m.")
     ] = None,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctctl.errors import UsageError
-from ctctl.gc.stopping import hear_interrupts
+from ctctl.kernel.stopping import hear_interrupts
 from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
 
 if TYPE_CHECKING:

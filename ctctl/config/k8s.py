@@ -21,8 +21,6 @@ from ctctl.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ctctl.config.node import NodeSpec
-
 _SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 #: slices, by (namespace, service), each with the item it came from
 _Slices = dict[tuple[str, str], list[dict[str, Any]]]
@@ -41,19 +39,19 @@ def is_kubernetes(item: Item) -> bool:
     return item.kind == "map" and "kind" in item.entries and "apiVersion" in item.entries
 
 
-def load_kubernetes_services(path: str | Path, node: NodeSpec) -> KubernetesServices:
+def load_kubernetes_services(path: str | Path, node_ip: IPv4Address) -> KubernetesServices:
     """Services with ids from a file of nothing but Kubernetes objects. Raises ConfigError."""
     documents = load_yaml(path)
     for document in documents:
         if not is_kubernetes(document):
             raise document.error("is not a Kubernetes object: apiVersion and kind are missing")
-    found = kubernetes_services(documents, node)
+    found = kubernetes_services(documents, node_ip)
     services = assign_ids(found.services)
     check_services(services, str(path))
     return KubernetesServices(services, found.notes)
 
 
-def kubernetes_services(items: Iterable[Item], node: NodeSpec) -> KubernetesServices:
+def kubernetes_services(items: Iterable[Item], node_ip: IPv4Address) -> KubernetesServices:
     """Services for one node (its address carries the node ports). Raises ConfigError."""
     objects = [single for item in items for single in _flatten(item)]
     slices: _Slices = defaultdict(list)
@@ -70,7 +68,7 @@ def kubernetes_services(items: Iterable[Item], node: NodeSpec) -> KubernetesServ
     for item in objects:
         if item.entries["kind"].text == "Service":
             try:
-                services += _service(item.plain(), slices, node, item.line, notes)
+                services += _service(item.plain(), slices, node_ip, item.line, notes)
             except (ValueError, TypeError, KeyError, AttributeError) as err:
                 name = _get(item.plain(), "metadata", "name")
                 raise item.error(f"Service {name}: {err or type(err).__name__}") from err
@@ -105,7 +103,9 @@ def _namespace(body: dict[str, Any]) -> str:
     return str(_get(body, "metadata", "namespace") or "default")
 
 
-def _service(body: dict[str, Any], slices: _Slices, node: NodeSpec, line: int, notes: list[str]) -> Iterator[Service]:
+def _service(
+    body: dict[str, Any], slices: _Slices, node_ip: IPv4Address, line: int, notes: list[str]
+) -> Iterator[Service]:
     spec, name = body.get("spec") or {}, str(_get(body, "metadata", "name"))
     full_name = f"{_namespace(body)}/{name}"
     kind = spec.get("type", "ClusterIP")
@@ -115,7 +115,7 @@ def _service(body: dict[str, Any], slices: _Slices, node: NodeSpec, line: int, n
     if spec.get("clusterIP") == "None":
         notes.append(f"Service {full_name}: headless, has no frontend: ignored")
         return
-    addresses = list(_frontends(spec, body.get("status") or {}, node))
+    addresses = list(_frontends(spec, body.get("status") or {}, node_ip))
     if not addresses:
         notes.append(f"Service {full_name}: has no IPv4 address: ignored")
         return
@@ -142,7 +142,9 @@ def _service(body: dict[str, Any], slices: _Slices, node: NodeSpec, line: int, n
             )
 
 
-def _frontends(spec: dict[str, Any], status: dict[str, Any], node: NodeSpec) -> Iterator[tuple[str, IPv4Address, str]]:
+def _frontends(
+    spec: dict[str, Any], status: dict[str, Any], node_ip: IPv4Address
+) -> Iterator[tuple[str, IPv4Address, str]]:
     """(frontend type, address, suffix of its name) of each address a service has."""
     kind = spec.get("type", "ClusterIP")
     cluster = _ipv4_only(spec.get("clusterIPs") or [spec.get("clusterIP")])
@@ -150,7 +152,7 @@ def _frontends(spec: dict[str, Any], status: dict[str, Any], node: NodeSpec) -> 
     external = _ipv4_only(spec.get("externalIPs") or ())
     yield from (("ClusterIP", address, "") for address in cluster)
     if kind in ("NodePort", "LoadBalancer"):
-        yield "NodePort", node.ip, "/nodeport"
+        yield "NodePort", node_ip, "/nodeport"
     if kind == "LoadBalancer":
         yield from (("LoadBalancer", address, f"/loadbalancer/{address}") for address in balancer)
     yield from (("ExternalIPs", address, f"/external/{address}") for address in external)

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from ctctl.config.fields import Fields, hint, parse_cidr, parse_ipv4, parse_mac
+from ctctl.config.k8s import is_kubernetes, kubernetes_services
 from ctctl.config.service import PROTOCOLS, Service, assign_ids, check_services, parse_service
 from ctctl.config.yamltree import Item, load_yaml, parse_yaml
 from ctctl.errors import ConfigError
@@ -219,8 +220,6 @@ def parse_node_files(text: str, path: str = "<text>") -> tuple[NodeFile, ...]:
 
 
 def _nodes(documents: list[Item], path: str) -> tuple[NodeFile, ...]:
-    from ctctl.config.k8s import is_kubernetes
-
     objects = [document for document in documents if is_kubernetes(document)]
     nodes = [document for document in documents if not is_kubernetes(document)]
     if not nodes:
@@ -396,11 +395,9 @@ def _remote(item: Item) -> Remote:
 
 
 def _services(fields: Fields, objects: list[Item], node: NodeSpec) -> tuple[tuple[Service, ...], tuple[str, ...]]:
-    from ctctl.config.k8s import is_kubernetes, kubernetes_services
-
     item = fields.item.entries.get("services")
     items = (item,) if item is not None and is_kubernetes(item) else fields.sequence("services")
-    found = kubernetes_services([*objects, *filter(is_kubernetes, items)], node)
+    found = kubernetes_services([*objects, *filter(is_kubernetes, items)], node.ip)
     own = [parse_service(item) for item in items if not is_kubernetes(item)]
     services = assign_ids([*own, *found.services])
     check_services(services, fields.item.path)

@@ -1,254 +1,453 @@
-"""``ct get``: every entry of one connection, and one sentence about its state."""
+"""``ct get``: every entry of a connection, on every node of the source, and one sentence about its state.
+
+The entries of a connection have the client's address and port in common; what else they share is told
+by the service (rev-NAT index, backend), by SNAT entries, and for a pod that talks to itself by the
+loopback address that stands for it (``LBLoopback``).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from functools import cache
 
+from ctctl.ct.flow import Asked, read_flow
 from ctctl.ct.report import Connection, Member
-from ctctl.errors import NotFoundError, UsageError
-from ctctl.model.entry import CtEntry, CtFlags, CtState
+from ctctl.ct.sentence import explain, main_row, role_of, sentence, state_of
+from ctctl.errors import NotFoundError
+from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.service import Backend
 from ctctl.model.tuples import Address, Direction, FlowTuple
-from ctctl.model.units import format_duration
 from ctctl.tables.names import names_of
-from ctctl.tables.query.ast import And, Range, Term
+from ctctl.tables.query.ast import And, Node, Or, Range, Term
 from ctctl.tables.query.filter import Filter
-from ctctl.tables.query.values import network, protocol
+from ctctl.tables.query.values import network
 from ctctl.tables.rows import matching, row_of
 from ctctl.tables.sources.base import Listings, Source
 
-_FLOW = re.compile(r"(?P<proto>\w+)\s+(?P<src>\S+)\s*(?:->|>)\s*(?P<dst>\S+)")
-_END = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)|(?P<bare>[0-9a-fA-F:]+))(?::(?P<port>\d+))?")
 _ICMP = (1, 58)
-_RST = 0x04
-_NO_HANDSHAKE = "no handshake in this protocol: the entry lives while packets refresh it"
+_ROLES = ("service", "out", "in", "related")
+Place = tuple[Address, int]
 
 
-def parse_flow(text: str) -> FlowTuple:
-    """``tcp 10.0.0.1:1234 > 10.0.0.2:80`` (IPv6 in brackets; ``->`` too). Raises UsageError."""
-    match = _FLOW.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{text!r}: write PROTO SRC:PORT > DST:PORT, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'")
-    try:
-        proto = protocol(match["proto"]).low
-        (src, src_port), (dst, dst_port) = _end(match["src"]), _end(match["dst"])
-    except ValueError as error:
-        raise UsageError(f"{text!r}: {error}") from None
-    if src.version != dst.version:
-        raise UsageError(f"{text!r}: one end is IPv4, the other IPv6")
-    return FlowTuple(proto, src, src_port, dst, dst_port)
+def get(source: Source, text: str) -> list[Connection]:
+    """The connections of a flow (either direction), one where it names both ports.
 
-
-def _end(text: str) -> tuple[Address, int]:
-    match = _END.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no ADDRESS:PORT (IPv6 in brackets)")
-    port = int(match["port"] or 0)
-    if port > 65535:
-        raise ValueError(f"port {port} is out of range")
-    return ip_address(match["v6"] or match["v4"] or match["bare"]), port
+    Raises UsageError, NotFoundError if nothing is known of it.
+    """
+    search = _Search(source)
+    readings = read_flow(text)
+    for asked in readings:
+        found = list(_connections(search, asked))
+        if found:
+            return found
+    any_port = any(asked.exact is None for asked in readings)
+    fate = "" if any_port else ": a packet of it would be NEW"
+    raise NotFoundError(f"no entry of {text.strip()}{fate} (not in {source.description})")
 
 
 @dataclass(slots=True)
 class _Search:
-    """What is known of a connection while its entries are collected."""
+    """What has been read of the source while connections are put together."""
 
     source: Source
-    listings: Listings
-    names: dict[str, str]
-    rows: dict[tuple[object, ...], CtRow] = field(default_factory=dict)
-    backend: Backend | None = None
-    #: of the service whose address a DSR connection's SNAT entry holds
-    rev_nat: int = 0
+    _rows: dict[tuple[Address, int | None, int | None], list[CtRow]] = field(default_factory=dict)
+    _listings: dict[str | None, Listings] = field(default_factory=dict)
+    _names: dict[str | None, dict[str, str]] = field(default_factory=dict)
+    _by_port: dict[tuple[Address, int | None], dict[int | None, list[CtRow]]] = field(default_factory=dict)
+    _nats: dict[FlowTuple, list[tuple[str | None, NatEntry]]] | None = None
 
-    def find(self, flow: FlowTuple) -> list[CtRow]:
-        """Entries whose tuple is ``flow`` or its reverse, and ICMP related ones of the address pair."""
-        ends = And(
-            (
-                Term("ip", (network(str(flow.src)),)),
-                Term("ip", (network(str(flow.dst)),)),
-                Term("proto", (Range(flow.proto, flow.proto), *(Range(icmp, icmp) for icmp in _ICMP))),
-            )
-        )
-        found = []
+    @property
+    def nodes(self) -> list[str | None]:
+        return [*self.source.nodes()] or [None]
+
+    def listings(self, node: str | None) -> Listings:
+        """Services, backends and rev-NATs of a node: their numbers mean nothing on another."""
+        if node not in self._listings:
+            self._listings[node] = self.source.some(node, "backends", "rev_nats", "services")
+        return self._listings[node]
+
+    def names(self, node: str | None) -> dict[str, str]:
+        if node not in self._names:
+            self._names[node] = names_of(self.source, node)
+        return self._names[node]
+
+    def around(self, address: Address, port: int | None, proto: int | None) -> list[CtRow]:
+        """Entries that have the address at an end, with the port (None: any) or as ICMP related ones."""
+        whole = self._by_port.get((address, proto)) or self._by_port.get((address, None))
+        if whole is not None and port is not None:
+            return [*whole.get(port, ()), *whole.get(None, ())]
+        key = (address, port, proto)
+        if key not in self._rows:
+            terms: list[Node] = [Term("ip", (network(str(address)),))]
+            if port is not None:
+                terms.append(Or((Term("port", (Range(port, port),)), Term("related", ("true",)))))
+            if proto is not None:
+                terms.append(Term("proto", (Range(proto, proto), *(Range(icmp, icmp) for icmp in _ICMP))))
+            self._rows[key] = list(self._read(address.version, Filter(And(tuple(terms)))))
+        return self._rows[key]
+
+    def expect_many(self, asked: Asked) -> None:
+        """Read all entries of both ends once, where each of many connections would ask for its own."""
+        for end in (asked.src, asked.dst):
+            found: dict[int | None, list[CtRow]] = {}
+            for row in self.around(end.address, None, asked.proto):
+                flow = row.entry.tuple
+                for port in {None} if row.entry.related else {flow.src_port, flow.dst_port}:
+                    found.setdefault(port, []).append(row)
+            self._by_port[end.address, asked.proto] = found
+
+    def _read(self, family: int, wanted: Filter) -> Iterator[CtRow]:
         for table in self.source.tables:
-            if table.family != flow.src.version:
-                continue
-            for columns in matching(table, Filter(ends)):
-                for index in range(len(columns)):
-                    row = row_of(table, columns, index, self.names)
-                    if _belongs(row.entry, flow):
-                        self.rows[(row.node, row.entry.map, row.entry.tuple, row.entry.tuple_flags)] = row
-                        found.append(row)
-        return found
+            if table.family == family:
+                for columns in matching(table, wanted):
+                    for index in range(len(columns)):
+                        yield row_of(table, columns, index, self.names(table.node))
+
+    def nats(self, flows: Iterable[FlowTuple]) -> list[tuple[str | None, NatEntry]]:
+        """SNAT entries of packets of these flows, with their node."""
+        wanted = list(flows)
+        if self.source.nat_of is not None:
+            return [(self.nodes[0], entry) for entry in self.source.nat_of(wanted)]
+        if self._nats is None:
+            self._nats = {}
+            for node, entry in self.all_nats():
+                self._nats.setdefault(entry.tuple, []).append((node, entry))
+        return [pair for flow in wanted for pair in self._nats.get(flow, ())]
+
+    def all_nats(self) -> Iterator[tuple[str | None, NatEntry]]:
+        for node in self.nodes:
+            for entry in self.source.some(node, "nat").nat:
+                yield node, entry
 
 
-def _belongs(entry: CtEntry, flow: FlowTuple) -> bool:
-    tuple_ = entry.tuple
-    if entry.related and tuple_.proto in _ICMP:
-        return {tuple_.src, tuple_.dst} == {flow.src, flow.dst}
-    return tuple_ in (flow, flow.reversed())
+def _key(row: CtRow) -> tuple[object, ...]:
+    return row.node, row.entry.map, row.entry.tuple, row.entry.tuple_flags
 
 
-def get(source: Source, text: str) -> Connection:
-    """The connection of a flow (either direction). Raises UsageError, NotFoundError if nothing is known of it."""
-    flow = parse_flow(text)
-    listings = source.some(_node(source), "backends", "rev_nats", "services")
-    search = _Search(source, listings, names_of(source))
-    if not search.find(flow):
-        _follow_back(search, flow)
-    _follow_service(search)
-    _follow_translation(search)
-    rows = sorted(search.rows.values(), key=_order)
-    if not rows:
-        raise NotFoundError(f"no entry of {text.strip()}: a packet of it would be NEW (not in {source.description})")
-    nat = tuple(_nat(source, rows))
-    _follow_dsr(search, nat)
-    members = tuple(Member(_role(row.entry), row) for row in rows)
-    state, why = explain(rows)
-    return Connection(flow, state, why, members, nat, search.backend, _service(search, rows))
+# ---- which connections
 
 
-def _role(entry: CtEntry) -> str:
-    if entry.related:
-        return "related"
-    return {Direction.SVC: "service", Direction.OUT: "out", Direction.IN: "in"}[entry.direction]
-
-
-def _order(row: CtRow) -> tuple[int, str]:
-    return ("service", "out", "in", "related").index(_role(row.entry)), str(row.entry.tuple)
-
-
-def _follow_service(search: _Search) -> None:
-    """From a SERVICE entry to the translated connection, and back from a translated one to its service."""
-    for row in list(search.rows.values()):
-        entry, flow = row.entry, row.entry.tuple
-        if entry.related:
+def _connections(search: _Search, asked: Asked) -> Iterator[Connection]:
+    """The connections of one reading of what was asked."""
+    if asked.exact is None:
+        search.expect_many(asked)
+    seeds, note = _seeds(search, asked), None
+    if not seeds:
+        seeds = _behind_nat(search, asked)
+    if not seeds:
+        seeds, note = _behind_socket(search, asked)
+    taken: set[tuple[object, ...]] = set()
+    groups = [seeds] if asked.exact is not None else [[row] for row in seeds]
+    for group in groups:
+        if all(_key(row) in taken for row in group):
             continue
-        if entry.direction is Direction.SVC:
-            backend = next((b for b in search.listings.backends if b.backend_id == entry.backend_id), None)
-            if backend is None:
-                continue
-            search.backend = backend
-            ports = [backend.port] if backend.port is not None else _ports_of(search, backend)
-            for port in ports:
-                search.find(FlowTuple(flow.proto, flow.src, flow.src_port, backend.addr, port))
-        elif entry.rev_nat:
-            for known in search.listings.rev_nats:
-                if known.rev_nat == entry.rev_nat and known.addr.version == flow.src.version:
-                    search.find(FlowTuple(flow.proto, flow.src, flow.src_port, known.addr, known.port))
-            search.backend = search.backend or _backend_at(search, flow.dst, flow.dst_port, entry.rev_nat)
+        rows, nat = _joined(search, group)
+        taken.update(map(_key, rows))
+        yield _connection(search, asked, rows, nat, note)
+    if not seeds:
+        yield from _nat_only(search, asked)
 
 
-def _ports_of(search: _Search, backend: Backend) -> list[int]:
-    texts = [
-        slot.backend for slot in search.listings.services if slot.backend and slot.backend_id == backend.backend_id
+def _seeds(search: _Search, asked: Asked) -> list[CtRow]:
+    """Entries of the flow itself; ICMP related ones only where ICMP is asked for, or nothing else is there."""
+    port = asked.src.port if asked.src.port is not None else asked.dst.port
+    found = search.around(asked.src.address, port, asked.proto)
+    rows = [row for row in found if not row.entry.related and _is_asked(row.entry, asked)]
+    pair = {asked.src.address, asked.dst.address}
+    return rows or [row for row in found if row.entry.related and {row.entry.tuple.src, row.entry.tuple.dst} == pair]
+
+
+def _is_asked(entry: CtEntry, asked: Asked) -> bool:
+    outside = _vip_of(entry)
+    return asked.has(entry.tuple) or (outside is not None and asked.has(outside))
+
+
+def _vip_of(entry: CtEntry) -> FlowTuple | None:
+    """The connection as the client of a DSR one has it, where the entry itself says (from 1.19 on)."""
+    if entry.nat_addr is None or not entry.nat_port:
+        return None
+    flow = entry.tuple
+    return FlowTuple(flow.proto, flow.src, flow.src_port, _address(entry.nat_addr), entry.nat_port)
+
+
+@cache
+def _address(text: str) -> Address:
+    from ipaddress import ip_address
+
+    return ip_address(text)
+
+
+def _inside(entry: NatEntry) -> FlowTuple:
+    """The flow before translation, in the direction of the translated packet's sender."""
+    if entry.direction is Direction.OUT:
+        return entry.tuple
+    return FlowTuple(entry.tuple.proto, entry.to_addr, entry.to_port, entry.tuple.src, entry.tuple.src_port)
+
+
+def _outside(entry: NatEntry) -> FlowTuple:
+    """The same flow after it."""
+    if entry.direction is Direction.IN:
+        return entry.tuple.reversed()
+    return FlowTuple(entry.tuple.proto, entry.to_addr, entry.to_port, entry.tuple.dst, entry.tuple.dst_port)
+
+
+def _translated(search: _Search, asked: Asked) -> list[NatEntry]:
+    """SNAT entries with the flow on either side. All are gone through: the outer side is no entry's key."""
+    return [entry for _, entry in search.all_nats() if asked.has(_inside(entry)) or asked.has(_outside(entry))]
+
+
+def _behind_nat(search: _Search, asked: Asked) -> list[CtRow]:
+    """Entries of a connection that only SNAT entries know by the addresses that were asked for.
+
+    So it is on the backend's node of a DSR connection, whose client talks to a VIP.
+    """
+    flows = {flow for entry in _translated(search, asked) for flow in (_inside(entry), _outside(entry))}
+    return [row for flow in flows for row in _rows_of(search, flow)]
+
+
+def _rows_of(search: _Search, flow: FlowTuple) -> Iterator[CtRow]:
+    """Entries with this tuple or its reverse, on any node."""
+    for row in search.around(flow.src, flow.src_port or None, flow.proto):
+        if not row.entry.related and row.entry.tuple in (flow, flow.reversed()):
+            yield row
+
+
+def _behind_socket(search: _Search, asked: Asked) -> tuple[list[CtRow], str | None]:
+    """A connection to a frontend that has no service entry: the tables hold client to backend only."""
+    for client, frontend in ((asked.src, asked.dst), (asked.dst, asked.src)):
+        targets: set[Place] = set()
+        for node in search.nodes:
+            listings = search.listings(node)
+            for slot in listings.services:
+                if slot.addr == frontend.address and slot.slot and frontend.port in (None, slot.port):
+                    targets.update(_places_of_slot(listings, slot.backend_id, slot.backend))
+        rows = [
+            row
+            for row in search.around(client.address, client.port, asked.proto)
+            if not row.entry.related
+            and client.fits(row.entry.tuple.src, row.entry.tuple.src_port)
+            and (row.entry.tuple.dst, row.entry.tuple.dst_port) in targets
+        ]
+        if rows:
+            where = f"{frontend.address}" + (f" port {frontend.port}" if frontend.port is not None else "")
+            return rows, (
+                f"no service entry: the destination is a backend of {where}, chosen at connect() where the "
+                "load balancer works in the socket"
+            )
+    return [], None
+
+
+def _places_of_slot(listings: Listings, backend_id: int | None, text: str | None) -> Iterator[Place]:
+    for backend in listings.backends:
+        if backend.backend_id == backend_id and backend.port is not None:
+            yield backend.addr, backend.port
+    if text and (found := re.fullmatch(r"\[?([^\[\]]+?)\]?:(\d+)(?:/\w+)*", text)):
+        yield _address(found[1]), int(found[2])
+
+
+# ---- what belongs to one
+
+
+def _joined(search: _Search, seeds: list[CtRow]) -> tuple[list[CtRow], list[tuple[str | None, NatEntry]]]:
+    """All entries of the connection that the seeds are of, and its SNAT entries."""
+    rows: dict[tuple[object, ...], CtRow] = {}
+    nat: dict[tuple[str | None, NatEntry], None] = {}
+    new = list(seeds)
+    while new:
+        for row in new:
+            rows[_key(row)] = row
+        found = [other for row in new for other in _neighbours(search, row)]
+        flows = {flow for row in new if not row.entry.related for flow in _both(row.entry.tuple)}
+        found += _across_nat(search, flows, nat)
+        new = list({_key(row): row for row in found if _key(row) not in rows}.values())
+    return sorted(rows.values(), key=_order), list(nat)
+
+
+def _both(flow: FlowTuple) -> tuple[FlowTuple, FlowTuple]:
+    return flow, flow.reversed()
+
+
+def _order(row: CtRow) -> tuple[int, str, str]:
+    return _ROLES.index(role_of(row.entry)), str(row.entry.tuple), row.node or ""
+
+
+def _across_nat(
+    search: _Search, flows: set[FlowTuple], nat: dict[tuple[str | None, NatEntry], None]
+) -> Iterator[CtRow]:
+    """What stands on the other side of SNAT entries of these flows; the entries are added to ``nat``."""
+    asked = flows
+    while asked:
+        found = [pair for pair in search.nats(asked) if pair not in nat]
+        nat.update(dict.fromkeys(found))
+        asked = set()
+        for _, entry in found:
+            for flow in (_inside(entry), _outside(entry)):
+                if flow not in flows:
+                    asked.update(_both(flow))
+                    yield from _rows_of(search, flow)
+        flows = flows | asked
+
+
+def _neighbours(search: _Search, row: CtRow) -> Iterator[CtRow]:
+    """Entries that stand directly beside one: of the same tuple, its service, what its service made of it."""
+    entry = row.entry
+    if entry.related:
+        return
+    flow, clients = entry.tuple, [(entry.tuple.src, entry.tuple.src_port)]
+    if entry.flags & CtFlags.LBLoopback:
+        clients.append((flow.dst, flow.src_port))  # the pod that the loopback address stands for
+    for address, port in clients:
+        for other in search.around(address, port or None, flow.proto):
+            if _beside(search, row, other):
+                yield other
+    vip = _vip_of(entry)
+    if vip is not None:
+        yield from _rows_of(search, vip)
+
+
+def _beside(search: _Search, row: CtRow, other: CtRow) -> bool:
+    flow, its = row.entry.tuple, other.entry.tuple
+    if other.entry.related:
+        return {its.src, its.dst} == {flow.src, flow.dst} and other.node == row.node
+    if its in _both(flow):
+        return True
+    for service, leg in ((row, other), (other, row)):
+        if role_of(service.entry) == "service" and role_of(leg.entry) != "service":
+            return _is_leg(search, service, leg)
+    return False
+
+
+def _is_leg(search: _Search, service: CtRow, leg: CtRow) -> bool:
+    """Whether ``leg`` is the connection that a service entry's was translated to."""
+    client, flow = service.entry.tuple, leg.entry.tuple
+    if flow.src_port != client.src_port or flow.proto != client.proto:
+        return False
+    loopback = bool(leg.entry.flags & CtFlags.LBLoopback) and flow.dst == client.src
+    if not loopback and flow.src != client.src:
+        return False
+    same_service = bool(leg.entry.rev_nat) and leg.entry.rev_nat == service.entry.rev_nat and leg.node == service.node
+    return same_service or (flow.dst, flow.dst_port) in _targets(search, service)
+
+
+def _targets(search: _Search, service: CtRow) -> list[Place]:
+    """Where the backend of a service entry is."""
+    listings, number = search.listings(service.node), service.entry.backend_id
+    slots = [slot for slot in listings.services if slot.backend_id == number and slot.backend] if number else []
+    found = [place for slot in slots for place in _places_of_slot(listings, None, slot.backend)]
+    return [*found, *_places_of_slot(listings, number, None)] if number else found
+
+
+# ---- what is said of it
+
+
+def _connection(
+    search: _Search,
+    asked: Asked,
+    rows: list[CtRow],
+    nat: list[tuple[str | None, NatEntry]],
+    note: str | None,
+) -> Connection:
+    state, why = explain(rows)
+    main = main_row(rows)
+    several = len(search.source.nodes()) > 1
+    if several:
+        why += f" (on {main.node})"
+    number, backend, gone = _backend(search, rows, nat)
+    notes = [note] if note else []
+    notes += [gone] if gone else []
+    notes += [
+        f"{role_of(row.entry)} entry{f' on {row.node}' if several else ''}: {state_of(row)}: {sentence(row)}"
+        for row in rows
+        if row is not main and not row.entry.related and state_of(row) != state_of(main)
     ]
-    return [int(found[1]) for text in texts if (found := re.search(r":(\d+)(?:/|$)", text))]
+    return Connection(
+        flow=asked.exact or main.entry.tuple,
+        state=state,
+        why=why,
+        members=tuple(Member(role_of(row.entry), row) for row in rows),
+        nat=tuple(dict.fromkeys(entry for _, entry in nat)),
+        backend=backend,
+        service=_service(search, rows, nat),
+        backend_id=number,
+        notes=tuple(notes),
+    )
 
 
-def _backend_at(search: _Search, address: Address, port: int, rev_nat: int) -> Backend | None:
-    """The service's backend there; services of the same pod have backends of their own."""
-    own = {slot.backend_id for slot in search.listings.services if slot.rev_nat == rev_nat}
-    there = [b for b in search.listings.backends if b.addr == address and b.port in (port, None)]
+def _backend(
+    search: _Search, rows: list[CtRow], nat: list[tuple[str | None, NatEntry]]
+) -> tuple[int | None, Backend | None, str | None]:
+    """The backend's number, the backend itself, and a sentence where it is not in the node's table."""
+    for row in rows:
+        number = row.entry.backend_id
+        if role_of(row.entry) == "service" and number:
+            known = search.listings(row.node).backends
+            found = next((backend for backend in known if backend.backend_id == number), None)
+            if found is not None:
+                return number, found, None
+            if not known:
+                return number, None, f"backend {number}: the source shows no backends"
+            return (
+                number,
+                None,
+                (
+                    f"backend {number} is not in the backend table: the next packet of the client goes to another one, "
+                    "or is dropped where there is none"
+                ),
+            )
+    for node, rev_nat in _rev_nats(search, rows, nat):
+        for row in rows:
+            if not row.entry.related and (found := _backend_at(search, node, rev_nat, row.entry.tuple)):
+                return found.backend_id, found, None
+    return None, None, None
+
+
+def _backend_at(search: _Search, node: str | None, rev_nat: int, flow: FlowTuple) -> Backend | None:
+    """The service's backend at either end of a flow; services of the same pod have backends of their own."""
+    listings = search.listings(node)
+    own = {slot.backend_id for slot in listings.services if slot.rev_nat == rev_nat}
+    ends = ((flow.dst, flow.dst_port), (flow.src, flow.src_port))
+    there = [
+        backend
+        for address, port in ends
+        for backend in listings.backends
+        if backend.addr == address and backend.port in (port, None)
+    ]
     return min(there, key=lambda backend: backend.backend_id not in own, default=None)
 
 
-def _follow_translation(search: _Search) -> None:
-    """A DSR entry's SNAT record holds the VIP that the client talks to; an SNAT one the address outside."""
-    for entry in _nat(search.source, list(search.rows.values())):
-        flow = entry.tuple
-        if entry.direction is Direction.OUT:
-            search.find(FlowTuple(flow.proto, flow.dst, flow.dst_port, entry.to_addr, entry.to_port))
+def _rev_nats(
+    search: _Search, rows: list[CtRow], nat: list[tuple[str | None, NatEntry]]
+) -> Iterator[tuple[str | None, int]]:
+    """Rev-NAT indexes with their node: of the entries, and of the VIP that a DSR connection's SNAT entry has."""
+    for row in rows:
+        if row.entry.rev_nat:
+            yield row.node, row.entry.rev_nat
+    vips = {(node, entry.to_addr, entry.to_port) for node, entry in nat if entry.direction is Direction.OUT}
+    for row in rows:
+        if row.entry.nat_addr is not None and row.entry.nat_port:
+            vips.add((row.node, _address(row.entry.nat_addr), row.entry.nat_port))
+    for node, address, port in vips:
+        for known in search.listings(node).rev_nats:
+            if (known.addr, known.port) == (address, port):
+                yield node, known.rev_nat
 
 
-def _follow_back(search: _Search, flow: FlowTuple) -> None:
-    """On the backend's node of a DSR connection only the SNAT entry has the address that the client talks to.
-
-    It is no entry's key: all are gone through, which is why everything else is tried before.
-    """
-    for entry in search.source.some(_node(search.source), "nat").nat:
-        as_the_client_has_it = FlowTuple(
-            entry.tuple.proto, entry.tuple.dst, entry.tuple.dst_port, entry.to_addr, entry.to_port
-        )
-        if entry.direction is Direction.OUT and as_the_client_has_it in (flow, flow.reversed()):
-            search.find(entry.tuple.reversed())
+def _service(search: _Search, rows: list[CtRow], nat: list[tuple[str | None, NatEntry]]) -> str | None:
+    for node, rev_nat in _rev_nats(search, rows, nat):
+        return search.names(node).get(f"rev-nat {rev_nat}", f"rev-NAT {rev_nat}")
+    return None
 
 
-def _follow_dsr(search: _Search, nat: Iterable[NatEntry]) -> None:
-    """Backend and service of a DSR connection: its entries have no rev-NAT index, its SNAT record has the VIP."""
-    for entry in nat:
-        for known in search.listings.rev_nats:
-            if entry.direction is Direction.OUT and (known.addr, known.port) == (entry.to_addr, entry.to_port):
-                search.rev_nat = search.rev_nat or known.rev_nat
-                search.backend = search.backend or _backend_at(
-                    search, entry.tuple.src, entry.tuple.src_port, known.rev_nat
-                )
-
-
-def _node(source: Source) -> str | None:
-    return source.nodes()[0] if len(source.nodes()) == 1 else None
-
-
-def _nat(source: Source, rows: list[CtRow]) -> list[NatEntry]:
-    """The SNAT entries of the connection's packets, and of those that they become."""
-    flows = {flow for row in rows if not row.entry.related for flow in (row.entry.tuple, row.entry.tuple.reversed())}
-    found = source.find_nat(flows, _node(source))
-    outside = {FlowTuple(e.tuple.proto, e.tuple.dst, e.tuple.dst_port, e.to_addr, e.to_port) for e in found}
-    return list(dict.fromkeys([*found, *source.find_nat(outside - flows, _node(source))]))
-
-
-def _service(search: _Search, rows: list[CtRow]) -> str | None:
-    rev_nat = next((row.entry.rev_nat for row in rows if row.entry.rev_nat), search.rev_nat)
-    return search.names.get(f"rev-nat {rev_nat}", f"rev-NAT {rev_nat}") if rev_nat else None
-
-
-# ---- the sentence
-
-
-def explain(rows: list[CtRow]) -> tuple[str, str]:
-    """The connection's state and why, by its OUT entry, else IN, else SERVICE, else a related one."""
-    main = min(rows, key=lambda row: ("out", "in", "service", "related").index(_role(row.entry)))
-    entry = main.entry
-    word = entry.state.value
-    if main.expired:
-        word += ", expired"
-    reason = _reason(entry) if entry.tuple.proto == 6 else _NO_HANDSHAKE
-    return word, f"{word}: {reason}{_when(main)}"
-
-
-def _sides(entry: CtEntry) -> tuple[str, str]:
-    """Who the rx and the tx side of an entry are: they follow the hook, so for an IN entry tx is the server."""
-    if entry.direction is Direction.IN:
-        return f"{entry.tuple.src}", f"{entry.tuple.dst}"
-    return f"{entry.tuple.dst}", f"{entry.tuple.src}"
-
-
-def _reason(entry: CtEntry) -> str:
-    rx, tx = _sides(entry)
-    reset = (entry.tx_flags_seen | entry.rx_flags_seen) & _RST
-    if entry.state is CtState.CLOSED:
-        if entry.direction is Direction.SVC:
-            return "the client sent a FIN or RST, which closes both directions of a service entry"
-        return "a RST ended it" if reset else f"both {tx} and {rx} have sent their FIN"
-    if entry.state is CtState.CLOSING:
-        closer, other = (tx, rx) if entry.flags & CtFlags.TxClosing else (rx, tx)
-        return f"{closer} has sent its FIN, {other} has not"
-    if entry.state is CtState.NEW:
-        answered = entry.rx_flags_seen and entry.tx_flags_seen
-        return "SYN and SYN-ACK seen, the handshake's last packet not yet" if answered else "only a SYN has been seen"
-    return "packets without SYN have been seen and neither side has closed"
-
-
-def _when(row: CtRow) -> str:
-    left = row.remaining_s
-    if left is None:
-        return "; the dump does not say when it was made, so its time left is unknown"
-    if row.expired:
-        return f"; expired {format_duration(-left)} ago, it still matches packets until it is collected"
-    return f"; expires in {format_duration(left)} unless a packet refreshes it"
+def _nat_only(search: _Search, asked: Asked) -> Iterator[Connection]:
+    """SNAT entries that no conntrack entry of the source belongs to."""
+    found = _translated(search, asked)
+    groups: dict[FlowTuple, list[NatEntry]] = {}
+    for entry in found:
+        groups.setdefault(_inside(entry), []).append(entry)
+    for flow, entries in groups.items():
+        why = "no conntrack entry of it here, only SNAT entries"
+        yield Connection(asked.exact or flow, "none", f"none: {why}", nat=tuple(entries))

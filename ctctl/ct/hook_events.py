@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ctctl.abi import pins
 from ctctl.ct.diff import changed_fields, load, row_of
 from ctctl.ct.events import NOISE, events, refresh_now
 from ctctl.ct.report import CtEvent, CtEventKind
@@ -27,7 +28,7 @@ _POLL_S = 0.2
 
 def has_hooks(source: Source) -> bool:
     """Whether the source is a loaded node of ours, whose hooks can tell."""
-    return not source.foreign and source.directory is not None and (Path(source.directory) / "ctctl_events").exists()
+    return not source.foreign and source.directory is not None and (Path(source.directory) / pins.EVENTS).exists()
 
 
 def told_events(

@@ -21,7 +21,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Every entry of one connection, joined. ``why`` is one sentence."""
+    """Every entry of one connection, joined. ``why`` is one sentence, ``notes`` are what else is worth knowing.
+
+    ``backend`` is None where the node's table has no backend ``backend_id`` (any more).
+    """
 
     flow: FlowTuple
     state: str
@@ -31,6 +34,8 @@ class Connection:
     backend: Backend | None = None
     #: the frontend's address and port, its name where known
     service: str | None = None
+    backend_id: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 #: Upper ends of the histograms' buckets: bucket n holds 2^(n-1) to 2^n - 1 seconds, bucket 0 zero.

@@ -17,6 +17,7 @@ from ctctl.out.text import safe
 from ctctl.tables.show.entry import ct_view, endpoint, entry_name, flags_text, row_record
 
 CONNECTION_SCHEMA = "ctctl/connection/v1"
+CONNECTIONS_SCHEMA = "ctctl/connections/v1"
 STATS_SCHEMA = "ctctl/ct-stats/v1"
 TOP_SCHEMA = "ctctl/ct-top/v1"
 DIFF_SCHEMA = "ctctl/ct-diff/v1"
@@ -26,30 +27,49 @@ EVENT_SCHEMA = "ctctl/ct-event/v1"
 # ---- ct get
 
 
-def write_connection(found: Connection, options: OutputOptions, stream: TextIO, *, raw: bool = False) -> None:
-    """The joined view of a connection; with ``-o cilium`` its entries' lines."""
-    rows = [member.row for member in found.members]
+def write_connections(
+    found: Sequence[Connection], options: OutputOptions, stream: TextIO, *, raw: bool = False
+) -> None:
+    """The joined view of each connection; several in JSON are one list. With ``-o cilium`` their entries' lines."""
+    rows = [member.row for connection in found for member in connection.members]
     if options.format in (Format.json, Format.jsonl, Format.yaml) and not options.fields:
-        write_document(CONNECTION_SCHEMA, connection_record(found, raw=raw), options, stream)
+        records = [connection_record(connection, raw=raw) for connection in found]
+        if len(records) > 1 and options.format is not Format.jsonl:
+            write_document(CONNECTIONS_SCHEMA, {"connections": records}, options, stream)
+            return
+        for record in records:
+            write_document(CONNECTION_SCHEMA, record, options, stream)
         return
     if options.format not in (Format.table, Format.wide) or options.fields:
         write_rows(ct_view(raw=raw), rows, options, stream)
         return
+    several = len({row.node for row in rows}) > 1
+    entries = replace(options, sort=None, limit=None)
+    for number, connection in enumerate(found[: options.limit]):
+        stream.write("\n" if number else "")
+        _write_connection(connection, entries, stream, several=several)
+
+
+def _write_connection(found: Connection, options: OutputOptions, stream: TextIO, *, several: bool) -> None:
+    """One connection for people; ``several``: with the nodes of its entries."""
     stream.write(safe(found.why) + "\n")
+    for note in found.notes:
+        stream.write(safe(note) + "\n")
     if found.service is not None:
         backend = found.backend
-        via = f" via backend {backend.backend_id}" if backend is not None else ""
+        via = f" via backend {found.backend_id}" if found.backend_id else ""
         where = f" at {endpoint(backend.addr, backend.port or 0)}" if backend is not None else ""
         state = f" ({backend.state})" if backend is not None and backend.state else ""
         stream.write(safe(f"service {found.service}{via}{where}{state}") + "\n")
     for entry in found.nat:
         stream.write(safe(f"snat {entry}") + "\n")
-    stream.write("\n")
-    write_rows(_member_view(), found.members, replace(options, sort=None), stream)
+    if found.members:
+        stream.write("\n")
+        write_rows(_member_view(nodes=several), found.members, options, stream)
 
 
-def _member_view() -> View[Member]:
-    base = ct_view()
+def _member_view(*, nodes: bool = False) -> View[Member]:
+    base = ct_view(nodes=nodes)
 
     def lifted(column: Column[CtRow]) -> Column[Member]:
         text, style = column.text, column.style
@@ -86,7 +106,9 @@ def connection_record(found: Connection, *, raw: bool = False) -> dict[str, obje
         },
         "state": found.state,
         "why": found.why,
+        "notes": list(found.notes),
         "service": found.service,
+        "backend_id": found.backend_id,
         "backend": None if found.backend is None else {k: jsonable(v) for k, v in asdict(found.backend).items()},
         "snat": [nat_record(entry) for entry in found.nat],
         "entries": [{"role": member.role, **row_record(member.row, raw=raw)} for member in found.members],

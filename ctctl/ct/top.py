@@ -10,7 +10,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from ctctl.ct.report import Talker
-from ctctl.model.entry import Layout
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
@@ -54,7 +53,7 @@ def top(
     groups: dict[str, _Group] = {}
     counted = timed = bool(source.tables)
     for table in source.tables:
-        counted = counted and table.layout is not Layout.V1_15 and not table.absent & {"packets", "bytes"}
+        counted = counted and not table.layout.split_counters and not table.absent & {"packets", "bytes"}
         timed = timed and table.now is not None
         for columns in matching(table, wanted):
             _add_batch(groups, table, columns, by)
@@ -105,7 +104,7 @@ def _add_batch(groups: dict[str, _Group], table: CtTable, columns: CtColumns, by
         expired = np.bincount(inverse, weights=chosen.slot(Slot.LIFETIME) < table.now, minlength=len(unique))
     packets: NDArray[Any] = np.zeros(len(unique))
     octets: NDArray[Any] = np.zeros(len(unique))
-    if table.layout is not Layout.V1_15:
+    if not table.layout.split_counters:
         packets = np.bincount(inverse, weights=chosen.slot(Slot.WORD16), minlength=len(unique))
         octets = np.bincount(inverse, weights=chosen.slot(Slot.WORD24), minlength=len(unique))
     for index, raw in enumerate(unique.tolist()):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_SERVICE, decode_entry, family_of_key
-from ctctl.model.entry import CtEntry, Layout
+from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_SERVICE, decode_entry, family_of_key
+from ctctl.model.entry import CtEntry, CtFlags, Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,6 +140,15 @@ class CtColumns:
     def service(self) -> Mask:
         """Which entries are SERVICE ones."""
         return (self.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_SERVICE)) != 0  # type: ignore[no-any-return]
+
+    @property
+    def translated(self) -> Mask:
+        """Which entries hold a service's address and port in place of a backend (1.19, DSR)."""
+        if not self.layout.has_nat:
+            return np.zeros(len(self), dtype=np.bool_)
+        outgoing = (self.slot(Slot.TUPLE_FLAGS) & np.uint8(TUPLE_SERVICE | TUPLE_IN)) == 0
+        dsr = (self.slot(Slot.FLAGS) & np.uint16(CtFlags.DSRInternal)) != 0
+        return outgoing & dsr & ((self.slot(Slot.WORD0) | self.slot(Slot.WORD8)) != 0)  # type: ignore[no-any-return]
 
     def select(self, mask: Mask | NDArray[np.intp]) -> CtColumns:
         """The entries where ``mask`` holds (a bool array, or indices), copied."""

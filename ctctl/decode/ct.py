@@ -28,13 +28,15 @@ _KEY6 = struct.Struct(">16s16sHHBB")
 # Tables are in the byte order of the machine that wrote them; every dump seen is little-endian.
 _VALUE = struct.Struct("<QQQQIH2s2sBBIII")
 
-TABLE_NAMES = ("cilium_ct4_global", "cilium_ct_any4_global", "cilium_ct6_global", "cilium_ct_any6_global")
-
 #: Fields of an entry that a layout does not have.
+_PER_DIRECTION = frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes"})
+_NAT = frozenset({"nat_addr", "nat_port"})
 LAYOUT_LACKS: dict[Layout, frozenset[str]] = {
-    Layout.V1_15: frozenset({"packets", "bytes", "nat_addr", "nat_port"}),
-    Layout.V1_16: frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "nat_addr", "nat_port"}),
-    Layout.V1_19: frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "ifindex"}),
+    Layout.V1_14: frozenset({"packets", "bytes"}) | _NAT,
+    Layout.V1_15: frozenset({"packets", "bytes"}) | _NAT,
+    Layout.V1_16: _PER_DIRECTION | _NAT,
+    Layout.V1_18: _PER_DIRECTION | _NAT | {"ifindex"},
+    Layout.V1_19: _PER_DIRECTION | {"ifindex"},
 }
 #: Fields that may be None, i.e. that a source may lack.
 OPTIONAL_FIELDS = frozenset(
@@ -56,15 +58,22 @@ def table_name(family: int, proto: int) -> str:
     return f"cilium_ct{'' if proto == 6 else '_any'}{family}_global"
 
 
+def table_labels(name: str) -> tuple[str, str]:
+    """(family, protocol) of a conntrack table in the words of the agent's metrics: ("ipv4", "non-TCP")."""
+    return f"ipv{6 if '6_' in name else 4}", "non-TCP" if "_any" in name else "TCP"
+
+
 def layout_of_fields(names: Collection[str]) -> Layout | None:
     """The layout by the field names of a map's BTF, None where they are of no known layout.
 
-    Up to 1.15 counters are per direction; from 1.19 ``ifindex`` is gone.
+    Up to 1.15 counters are per direction; from 1.18 ``ifindex`` is gone, in 1.19 the room is ``nat_port``.
     """
     if "tx_packets" in names:
         return Layout.V1_15
     if "packets" in names and "lifetime" in names:
-        return Layout.V1_16 if "ifindex" in names else Layout.V1_19
+        if "ifindex" in names:
+            return Layout.V1_16
+        return Layout.V1_19 if "nat_port" in names else Layout.V1_18
     return None
 
 
@@ -172,7 +181,7 @@ def _by_layout(
     """The fields whose bytes mean something else from version to version."""
     first, second, third, fourth, word40 = words
     ifindex = int.from_bytes(word40, "little")
-    if layout is Layout.V1_15:
+    if layout.split_counters:
         service = direction is Direction.SVC
         return {
             "rx_packets": first,
@@ -185,21 +194,22 @@ def _by_layout(
     found: dict[str, object] = {"backend_id": second, "packets": third, "bytes": fourth}
     if layout is Layout.V1_16:
         found["ifindex"] = ifindex
-    elif flags & CtFlags.DSRInternal and direction is Direction.OUT and any(value[:16]):
+    elif layout.has_nat and flags & CtFlags.DSRInternal and direction is Direction.OUT and any(value[:16]):
         found["nat_addr"] = _nat_address(value[:16])
         found["nat_port"] = int.from_bytes(word40, "big")
+        found["backend_id"] = None
     return found
 
 
 def encode_value(entry: CtEntry, layout: Layout) -> bytes:
     """The 56 bytes of an entry's fields in ``layout``; absent fields are zero."""
     word40 = (entry.ifindex or 0).to_bytes(2, "little")
-    if layout is Layout.V1_15:
+    if layout.split_counters:
         second = entry.backend_id if entry.direction is Direction.SVC else entry.rx_bytes
         head = (entry.rx_packets, second, entry.tx_packets, entry.tx_bytes)
     else:
         head = (0, entry.backend_id, entry.packets, entry.bytes)
-    if layout is Layout.V1_19:
+    if layout.has_nat:
         word40 = (entry.nat_port or 0).to_bytes(2, "big")
     value = _VALUE.pack(
         *(number or 0 for number in head),
@@ -213,10 +223,15 @@ def encode_value(entry: CtEntry, layout: Layout) -> bytes:
         entry.last_tx_report,
         entry.last_rx_report,
     )
-    if layout is Layout.V1_19 and entry.nat_addr is not None:
-        address = IPv6Address(entry.nat_addr).packed if ":" in entry.nat_addr else IPv4Address(entry.nat_addr).packed
-        value = address.rjust(16, b"\0") + value[16:]
+    if layout.has_nat and entry.nat_addr is not None:
+        value = nat_bytes(entry.nat_addr) + value[16:]
     return value
+
+
+def nat_bytes(address: str) -> bytes:
+    """The 16 bytes in which a DSR entry holds the service's address; an IPv4 one stands at the end."""
+    packed = IPv6Address(address).packed if ":" in address else IPv4Address(address).packed
+    return packed.rjust(16, b"\0")
 
 
 def encode_entry(entry: CtEntry, layout: Layout, family: int | None = None) -> tuple[bytes, bytes]:

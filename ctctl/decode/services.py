@@ -6,6 +6,7 @@ The 1.16 and 1.19 forms are told apart by sizes; ids in ``rev_nat`` fields are i
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from ctctl.errors import DecodeError
@@ -16,12 +17,17 @@ from ctctl.model.service import (
     RevNat,
     ServiceFlags,
     ServiceSlot,
+    SocketNat,
     SourceRange,
+    TunnelRecord,
     service_type,
 )
 from ctctl.model.tuples import Address
 
 BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
+#: Flag bits of an identity's record: skip the tunnel, has a tunnel end, which is IPv6, is in another cluster.
+IPCACHE_FLAGS = ((1, "skiptunnel"), (2, "hastunnel"), (4, "ipv6tunnel"), (8, "remotecluster"))
+IPCACHE_IPV6_TUNNEL = 4
 _SCOPES = ("external", "internal")
 
 
@@ -44,9 +50,23 @@ def decode_service(key: bytes, value: bytes) -> ServiceSlot:
     first, count = struct.unpack_from("<IH", value)
     rev_nat, flags = int.from_bytes(value[6:8], "big"), value[8] | value[9] << 8
     word = _SCOPES[scope] if scope < len(_SCOPES) else str(scope)
+    quarantined = int.from_bytes(value[10:12], "little")
     if slot:
-        return ServiceSlot(addr, port, word, slot, rev_nat, proto, backend_id=first)
-    return frontend(addr, port, word, rev_nat, proto, count=count, flags=flags, first=first)
+        return ServiceSlot(
+            addr,
+            port,
+            word,
+            slot,
+            rev_nat,
+            proto,
+            count=count,
+            flags=flags,
+            backend_id=first,
+            word=first,
+            quarantined=quarantined,
+        )
+    found = frontend(addr, port, word, rev_nat, proto, count=count, flags=flags, first=first)
+    return replace(found, quarantined=quarantined)
 
 
 def frontend(
@@ -57,8 +77,8 @@ def frontend(
     kind = service_type(flags)
     if flags & ServiceFlags.L7LoadBalancer:
         proxy = (first & 0xFF) << 8 | first >> 8 & 0xFF
-        return ServiceSlot(addr, port, scope, 0, rev_nat, proto, kind, count, flags, l7_proxy_port=proxy)
-    return ServiceSlot(addr, port, scope, 0, rev_nat, proto, kind, count, flags, first & 0xFFFFFF)
+        return ServiceSlot(addr, port, scope, 0, rev_nat, proto, kind, count, flags, l7_proxy_port=proxy, word=first)
+    return ServiceSlot(addr, port, scope, 0, rev_nat, proto, kind, count, flags, first & 0xFFFFFF, word=first)
 
 
 def decode_backend(key: bytes, value: bytes) -> Backend:
@@ -104,7 +124,8 @@ def decode_ipcache(key: bytes, value: bytes) -> IpcacheRecord:
         tunnel: Address = IPv4Address(value[4:8])
         encrypt_key, flags = value[10], value[11]
     else:
-        tunnel = _address(value[4:8] if not any(value[8:20]) else value[4:20])
+        wide = value[23] & IPCACHE_IPV6_TUNNEL or any(value[8:20])
+        tunnel = _address(value[4:20] if wide else value[4:8])
         encrypt_key, flags = value[22], value[23]
     return IpcacheRecord(
         str(network),
@@ -113,6 +134,28 @@ def decode_ipcache(key: bytes, value: bytes) -> IpcacheRecord:
         None if int(tunnel) == 0 else str(tunnel),
         encrypt_key,
         bool(flags & 1),
+        flags,
+    )
+
+
+def decode_tunnel(key: bytes, value: bytes) -> TunnelRecord:
+    """One record of ``cilium_tunnel_map`` (up to 1.16). Raises DecodeError on wrong sizes."""
+    _size("tunnel key", key, 20)
+    _size("tunnel value", value, 20)
+    prefix, endpoint = (_address(raw[:4] if raw[16] == 1 else raw[:16]) for raw in (key, value))
+    return TunnelRecord(prefix, endpoint, value[17])
+
+
+def decode_socket_nat(key: bytes, value: bytes) -> SocketNat:
+    """One record of ``cilium_lb{4,6}_reverse_sk``: cookie, address and port; all but the cookie in network order."""
+    _size("socket key", key, 16, 32)
+    _size("socket value", value, 8, 20)
+    width = 4 if len(key) == 16 else 16
+    cookie = int.from_bytes(key[:8], "little")
+    backend, port = _address(key[8 : 8 + width]), int.from_bytes(key[8 + width : 10 + width], "big")
+    front, front_port, rev_nat = value[:width], value[width : width + 2], value[width + 2 : width + 4]
+    return SocketNat(
+        cookie, backend, port, _address(front), int.from_bytes(front_port, "big"), int.from_bytes(rev_nat, "big")
     )
 
 

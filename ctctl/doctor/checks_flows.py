@@ -11,7 +11,7 @@ from ctctl.decode.columns import Slot
 from ctctl.decode.ct import TUPLE_RELATED
 from ctctl.doctor.facts import Facts, TableFacts
 from ctctl.doctor.finding import Finding, Severity
-from ctctl.model.entry import CtFlags, Layout
+from ctctl.model.entry import CtFlags
 from ctctl.tables import pairs as _keys
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def snat_pairs(facts: Facts) -> Iterator[Finding]:
     """DSR connections without the SNAT entry that turns their replies into the VIP's."""
     known = facts.nat_keys()
     for table in facts.tables:
-        if table.layout is Layout.V1_19:
+        if table.layout.has_nat:
             continue  # the translation is in the entry itself there
         mask = table.out & table.alive & table.flag(int(CtFlags.DSRInternal)) & ~table.closed
         lost = [key for key in table.keys_where(mask) if _keys.nat_key(key, dsr=True) not in known]

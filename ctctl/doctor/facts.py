@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctctl.abi import pins
 from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
 from ctctl.decode.nat import encode_nat_key
 from ctctl.kernel.map import Map
-from ctctl.metrics.tables import create_errnos, hook_counters, stats
 from ctctl.model.entry import CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction
+from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.sources.base import CtTable, Listings, Source
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ def gather(source: Source, *, node: str | None, gc_interval_s: float, sample_s: 
         source=source.description,
         tables=tables,
         listings=listings,
-        has_backends=bool(listings.backends) or bool(pinned & {"cilium_lb4_backends_v3", "cilium_lb6_backends_v3"}),
-        has_nat=bool(listings.nat) or bool(pinned & {"cilium_snat_v4_external", "cilium_snat_v6_external"}),
+        has_backends=bool(listings.backends) or bool(pinned & {pins.LB4_BACKENDS, pins.LB6_BACKENDS}),
+        has_nat=bool(listings.nat) or bool(pinned & {pins.SNAT4, pins.SNAT6}),
         gc_interval_s=gc_interval_s,
     )
     if directory is not None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
+from ctctl.abi.words import reason_name
 from ctctl.decode.ct import decode_entry, decode_key, direction_of
 from ctctl.errors import DecodeError
 from ctctl.model.event import (
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _TCP, _ICMP = 6, 1
 _FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
 #: The any-map bit of a lookup → the table's name.
-_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
 _RELATED = int(layouts.CtctlTupleFlags.TUPLE_RELATED)
 
 Word = TypeVar("Word", Hook, Verdict, LookupKind, LookupDirection, CtResult)
@@ -47,19 +47,11 @@ _VERDICTS = _words(layouts.CtctlVerdict, Verdict, "VERDICT_")
 _KINDS = _words(layouts.CtctlLookupKind, LookupKind, "LOOKUP_")
 _DIRECTIONS = _words(layouts.CtctlCtDir, LookupDirection, "CT_DIR_")
 _RESULTS = _words(layouts.CtctlCtResult, CtResult, "CT_RESULT_")
-_REASONS = {
-    int(number): name.removeprefix("REASON_").lower() for name, number in layouts.CtctlReason.__members__.items()
-}
 
 
 def hook_number(hook: Hook) -> int:
     """The number of ``hook`` in ``enum ctctl_hook``."""
     return next(number for number, word in _HOOKS.items() if word is hook)
-
-
-def reason_name(number: int) -> str:
-    """The name of a drop reason; "reason_N" for one this version does not know."""
-    return _REASONS.get(number, f"reason_{number}")
 
 
 def decode_event(
@@ -134,7 +126,7 @@ def _packet_tuple(raw: Any) -> FlowTuple:
 def _lookup(raw: Any) -> LookupRecord:
     key = bytes(raw.tuple)
     flow, tuple_flags = decode_key(key)
-    table = _TABLES[1 if raw.any_map else 0]
+    table = pins.OWN_CT_TABLES[1 if raw.any_map else 0]
     why = Why(raw.why)
     return LookupRecord(
         kind=_word(_KINDS, raw.kind, "lookup"),

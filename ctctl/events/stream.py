@@ -20,13 +20,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.errors import BusyError, NotFoundError
 from ctctl.events.decode import decode_event
 from ctctl.kernel.map import Map
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import HookEvent
-from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, choose_node, list_nodes
+from ctctl.node.counters import read_stat
+from ctctl.node.find import choose_nodes
+from ctctl.node.paths import NodePaths
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.packet.text import FlowSpec
 
@@ -87,15 +89,15 @@ class _NodeStream:
         self._stack = contextlib.ExitStack()
         try:
             self._stack.enter_context(_listener_lock(paths.node))
-            control_map = self._open(paths, "ctctl_trace_ctl")
+            control_map = self._open(paths, pins.TRACE_CTL)
             # The view must go before its map: a mapping keeps the array alive.
             self._control = self._stack.enter_context(control_map.mmap())
             self._stack.callback(self._silence)
-            self._follow = self._open(paths, "ctctl_trace_follow")
-            self._stats = self._open(paths, "ctctl_stats")
+            self._follow = self._open(paths, pins.TRACE_FOLLOW)
+            self._stats = self._open(paths, pins.STATS)
             self._devices = _device_names(paths)
             self._pending = pending
-            self._ring = RingBuffer(self._open(paths, "ctctl_events"), self._receive)
+            self._ring = RingBuffer(self._open(paths, pins.EVENTS), self._receive)
             self._stack.callback(self._ring.close)
             self._lost_before = self._read_lost()
         except BaseException:
@@ -147,8 +149,7 @@ class _NodeStream:
         return self._read_lost() - self._lost_before
 
     def _read_lost(self) -> int:
-        value = self._stats.lookup(int(layouts.CtctlStat.STAT_EVENTS_LOST).to_bytes(4, "little")) or b""
-        return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
+        return read_stat(self._stats, layouts.CtctlStat.STAT_EVENTS_LOST)
 
     def _silence(self) -> None:
         self._control[:8] = bytes(8)
@@ -226,21 +227,20 @@ class EventStream:
         nodes: Sequence[str] = (),
         kernel_filter: KernelFilter | None = None,
         *,
-        bpffs: Path = DEFAULT_BPFFS,
+        bpffs: Path | None = None,
     ) -> None:
-        names = list(nodes) or list_nodes(bpffs)
-        if not names:
-            raise NotFoundError(
-                "no node is loaded: ctctl load -f FILE or ctctl lab up; any other datapath: trace --probe"
-            )
+        try:
+            chosen = choose_nodes(nodes, bpffs)
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}; any other datapath: trace --probe") from None
         self._filter = kernel_filter
         self._pending: list[_Pending] = []
         self._streams: list[_NodeStream] = []
         self._poll = select.poll()
         self._renewed_ns = 0
         try:
-            for name in dict.fromkeys(names):
-                self._streams.append(_NodeStream(choose_node(name, bpffs), self._pending))
+            for paths in chosen:
+                self._streams.append(_NodeStream(paths, self._pending))
         except BaseException:
             self.close()
             raise

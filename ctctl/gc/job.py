@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ctctl.gc.limit import RateLimit
-from ctctl.gc.stopping import Stop
 from ctctl.gc.tables import Table
 from ctctl.gc.tally import Tally
+from ctctl.kernel.stopping import Stop
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.errors import CtctlError
 from ctctl.gc.interval import MINIMUM_S
+from ctctl.gc.metrics import GcMetrics
 from ctctl.gc.report import Report
 from ctctl.gc.run import GcOptions, run
 from ctctl.gc.schedule import Schedule
-from ctctl.gc.stopping import Stop, TimeLimit
 from ctctl.kernel.map import Map
-from ctctl.metrics import GcMetrics, serving
+from ctctl.kernel.stopping import Stop, TimeLimit
+from ctctl.metrics.serve import serving
+from ctctl.node.counters import read_stat
 
 #: How often the datapath's counter of failed creates is read while waiting.
 POLL_S = 1.0
-STATS_MAP = "ctctl_stats"
 
 
 def keep_running(
@@ -75,7 +76,7 @@ class FullSignal:
     """The datapath's word that it could not create an entry: a counter that grew (STAT_CT_CREATE_FAILED)."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path / STATS_MAP
+        self._path = path / pins.STATS
         self._seen = self._read()
 
     def raised(self) -> bool:
@@ -88,16 +89,9 @@ class FullSignal:
     def _read(self) -> int:
         try:
             with Map.open_pinned(self._path, read_only=True) as stats:
-                return sum_cpus(stats, layouts.CtctlStat.STAT_CT_CREATE_FAILED)
+                return read_stat(stats, layouts.CtctlStat.STAT_CT_CREATE_FAILED)
         except CtctlError:
             return 0
-
-
-def sum_cpus(stats: Map, index: int) -> int:
-    """A __u64 counter of a per-CPU array, over all CPUs."""
-    value = stats.lookup(index.to_bytes(4, "little")) or b""
-    stride = stats.per_cpu_stride
-    return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), stride))
 
 
 class NoMetrics:

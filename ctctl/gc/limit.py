@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ctctl.gc.stopping import Stop
+from ctctl.kernel.stopping import Stop
 
 #: How much of a second's allowance is handed out at a time.
 _SLICE_S = 0.1

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import ctctl
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.errors import KernelError
 from ctctl.gc.tables import Table
 from ctctl.kernel.object import BpfObject
@@ -55,7 +55,7 @@ class GcProgram:
             self._object.set_config("cfg_gc_recheck", int(recheck))
             self._object.load()
             self._program = self._object.program(f"gc_{kind}{family}")
-            self.control = self._shared("ctctl_gc_ctl", layouts.ctctl_gc_ctl)[0:1]
+            self.control = self._shared(pins.GC_CTL, layouts.ctctl_gc_ctl)[0:1]
             self.slots = self._shared(f"ctctl_gc_slots{family}", getattr(layouts, f"ctctl_gc_slot{family}"))
             self.log = self._shared(f"ctctl_gc_log{family}", getattr(layouts, f"ctctl_gc_log{family}"))
         except BaseException:

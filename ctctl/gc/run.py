@@ -19,9 +19,9 @@ from ctctl.gc.explain import explain
 from ctctl.gc.job import BATCH_SIZE, Engine, Job, Recorder
 from ctctl.gc.limit import RateLimit
 from ctctl.gc.report import EngineName, Explanation, Report, TableReport
-from ctctl.gc.stopping import Stop
 from ctctl.gc.tables import ForeignTablesError, Table, TableSet, open_tables
 from ctctl.gc.tally import Tally
+from ctctl.kernel.stopping import Stop
 from ctctl.model.clock import Clock
 from ctctl.node.record import MAP_NAME, read_record
 

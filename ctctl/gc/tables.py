@@ -8,24 +8,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ctctl.abi import pins
 from ctctl.errors import CtctlError, LayoutError, NotFoundError
 from ctctl.kernel.bpffs import mount_of
 from ctctl.kernel.map import Map
-from ctctl.node.paths import DEFAULT_BPFFS, choose_node, list_nodes
+from ctctl.node.find import find_tables
 from ctctl.tables.classes import VALUE_SIZE
 from ctctl.tables.pairs import IPV4, IPV6, KeyLayout
 from ctctl.tables.sources.live import layout_of
 
 #: Conntrack tables by pinned name: layout of the key, and the protocol label of the metrics (spec/abi.md).
 CT_TABLES: dict[str, tuple[KeyLayout, str]] = {
-    "cilium_ct4_global": (IPV4, "TCP"),
-    "cilium_ct_any4_global": (IPV4, "non-TCP"),
-    "cilium_ct6_global": (IPV6, "TCP"),
-    "cilium_ct_any6_global": (IPV6, "non-TCP"),
+    pins.CT4_TCP: (IPV4, "TCP"),
+    pins.CT4_ANY: (IPV4, "non-TCP"),
+    pins.CT6_TCP: (IPV6, "TCP"),
+    pins.CT6_ANY: (IPV6, "non-TCP"),
 }
-NAT_TABLES: dict[str, KeyLayout] = {"cilium_snat_v4_external": IPV4, "cilium_snat_v6_external": IPV6}
-
-CILIUM_GLOBALS = "tc/globals"
+NAT_TABLES: dict[str, KeyLayout] = {pins.SNAT4: IPV4, pins.SNAT6: IPV6}
 
 
 def family_name(layout: KeyLayout) -> str:
@@ -76,19 +75,9 @@ class TableSet:
         self.close()
 
 
-def locate(source: str = "auto", node: str | None = None, *, bpffs: Path = DEFAULT_BPFFS) -> Path:
-    """The directory (or single pin) that ``--from`` and ``--node`` name.
-
-    auto: ctctl's own node, else a live Cilium's tables. Raises NotFoundError, UsageError.
-    """
-    if source != "auto":
-        return Path(source)
-    if node is not None or list_nodes(bpffs):
-        return choose_node(node, bpffs).dir
-    globals_dir = bpffs / CILIUM_GLOBALS
-    if globals_dir.is_dir():
-        return globals_dir
-    raise NotFoundError(f"no tables: no node is loaded under {bpffs}/ctctl, and {globals_dir} is not there")
+def locate(source: str = "auto", node: str | None = None) -> Path:
+    """The directory (or single pin) that ``--from`` and ``--node`` name; auto: as ``find_tables``."""
+    return find_tables(node) if source == "auto" else Path(source)
 
 
 def is_own(path: Path) -> bool:

@@ -7,44 +7,21 @@ import errno
 import mmap as _mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctctl._ffi import Fd, libbpf
-from ctctl._ffi.structs import KernelMapInfo, MapCreateOpts
-from ctctl.kernel import info as _info
+from ctctl._ffi.structs import MapCreateOpts
 from ctctl.kernel.failures import kernel_error, operation
-from ctctl.kernel.handle import Handle
 from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
+from ctctl.kernel.map_handle import MapHandle, MapInfo, MapType, possible_cpus
 from ctctl.kernel.map_parallel import ParallelReader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "DeleteResult", "Map", "MapFlag", "MapInfo", "MapType", "UpdateMode"]
-
-
-class MapType(IntEnum):
-    """``enum bpf_map_type`` (linux/bpf.h), the types that can hold or lead to tables ctctl reads."""
-
-    HASH = 1
-    ARRAY = 2
-    PROG_ARRAY = 3
-    PERF_EVENT_ARRAY = 4
-    PERCPU_HASH = 5
-    PERCPU_ARRAY = 6
-    LRU_HASH = 9
-    LRU_PERCPU_HASH = 10
-    LPM_TRIE = 11
-    ARRAY_OF_MAPS = 12
-    HASH_OF_MAPS = 13
-    RINGBUF = 27
-
-
-_PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
+__all__ = ["Batch", "DeleteResult", "Map", "MapFlag", "MapInfo", "MapType", "UpdateMode", "possible_cpus"]
 
 
 class MapFlag(IntFlag):
@@ -67,30 +44,12 @@ class UpdateMode(IntEnum):
     EXIST = 2
 
 
-@dataclass(frozen=True, slots=True)
-class MapInfo:
-    """``struct bpf_map_info``. Sizes in bytes; ``value_size`` is one CPU's in per-CPU maps."""
-
-    id: int
-    type: int
-    name: str
-    key_size: int
-    value_size: int
-    max_entries: int
-    map_flags: int
-    btf_id: int
-    btf_key_type_id: int
-    btf_value_type_id: int
-
-
-class Map(Handle):
+class Map(MapHandle):
     """One BPF map behind a descriptor: a context manager that closes what it owns.
 
     Keys and values are bytes of exactly the map's sizes. A per-CPU map's value is the values of all
     possible CPUs, each padded to 8 bytes, in CPU order (``per_cpu_stride`` apart).
     """
-
-    KIND = KERNEL_KIND = "map"
 
     # ---- where maps come from
 
@@ -122,40 +81,6 @@ class Map(Handle):
         """
         hint = "needs read access to the pin" if read_only else "it may only be read: needs write access to the pin"
         return cls._open_pinned(path, MapFlag.RDONLY if read_only else 0, {errno.EACCES: hint})
-
-    # ---- what it is
-
-    @cached_property
-    def info(self) -> MapInfo:
-        """What the kernel says it is (read once: none of it changes)."""
-        raw = _info.fetch(self.fd, KernelMapInfo, self._name or "map")
-        return MapInfo(
-            id=raw.id,
-            type=raw.type,
-            name=raw.name.decode(errors="replace"),
-            key_size=raw.key_size,
-            value_size=raw.value_size,
-            max_entries=raw.max_entries,
-            map_flags=raw.map_flags,
-            btf_id=raw.btf_id,
-            btf_key_type_id=raw.btf_key_type_id,
-            btf_value_type_id=raw.btf_value_type_id,
-        )
-
-    @property
-    def name(self) -> str:
-        """The name it was made or pinned under; else the kernel's, cut to 15 characters."""
-        return self._name or self.info.name
-
-    @cached_property
-    def per_cpu_stride(self) -> int:
-        """Bytes from one CPU's value to the next in a per-CPU map, 0 in any other."""
-        return (self.info.value_size + 7) // 8 * 8 if self.info.type in _PER_CPU else 0
-
-    @cached_property
-    def value_bytes(self) -> int:
-        """Length of the value that lookup returns and update takes."""
-        return self.per_cpu_stride * possible_cpus() if self.per_cpu_stride else self.info.value_size
 
     # ---- one entry
 
@@ -261,12 +186,6 @@ class Map(Handle):
             raise ValueError(f"map {self.name}: key of {len(key)} bytes, it takes {self.info.key_size}")
         if value is not None and len(value) != self.value_bytes:
             raise ValueError(f"map {self.name}: value of {len(value)} bytes, it takes {self.value_bytes}")
-
-
-def possible_cpus() -> int:
-    """How many CPUs a per-CPU value has (/sys/devices/system/cpu/possible)."""
-    text = Path("/sys/devices/system/cpu/possible").read_text(encoding="utf-8").strip()
-    return 1 + max(int(part.split("-")[-1]) for part in text.split(","))
 
 
 def _write_hint(err: int) -> str:

@@ -19,12 +19,11 @@ from ctctl._ffi import libbpf
 from ctctl._ffi.structs import MapBatchOpts
 from ctctl.errors import KernelError
 from ctctl.kernel.failures import kernel_error
+from ctctl.kernel.map_handle import MapHandle
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from ctctl.kernel.map import Map
 
 #: The kernel's own "operation not supported", unknown to user space's errno.h.
 ENOTSUPP = 524
@@ -56,7 +55,7 @@ class BatchReader:
     readers that share a hash table; the cursor is opaque for other map types.
     """
 
-    def __init__(self, table: Map, size: int, *, reuse: bool, delete: bool, start: int | None = None) -> None:
+    def __init__(self, table: MapHandle, size: int, *, reuse: bool, delete: bool, start: int | None = None) -> None:
         if size < 1:
             raise ValueError(f"batch size {size}: at least 1")
         self._map = table
@@ -138,7 +137,7 @@ class BatchReader:
         return kernel_error("drain map" if self._delete else "read map", self._map.name, err, hint)
 
 
-def update_batch(table: Map, keys: Any, values: Any, flags: int) -> int:
+def update_batch(table: MapHandle, keys: Any, values: Any, flags: int) -> int:
     """BPF_MAP_UPDATE_BATCH over n contiguous keys and values. Returns n. Raises KernelError."""
     key_view, total = _contiguous(table, keys, table.info.key_size, "keys")
     value_view, given = _contiguous(table, values, table.value_bytes, "values")
@@ -156,7 +155,7 @@ def update_batch(table: Map, keys: Any, values: Any, flags: int) -> int:
     return total
 
 
-def delete_batch(table: Map, keys: Any) -> DeleteResult:
+def delete_batch(table: MapHandle, keys: Any) -> DeleteResult:
     """BPF_MAP_DELETE_BATCH over n contiguous keys, going on behind each key that is gone."""
     view, total = _contiguous(table, keys, table.info.key_size, "keys")
     base, width = view.ctypes.data, table.info.key_size
@@ -176,7 +175,7 @@ def delete_batch(table: Map, keys: Any) -> DeleteResult:
     return DeleteResult(total - gone, gone)
 
 
-def _contiguous(table: Map, data: Any, width: int, what: str) -> tuple[NDArray[np.uint8], int]:
+def _contiguous(table: MapHandle, data: Any, width: int, what: str) -> tuple[NDArray[np.uint8], int]:
     """``data`` (bytes or array of any dtype) as flat bytes, copied only if not contiguous, and its record count."""
     import numpy as np
 

@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctctl.kernel.map_batch import Batch, BatchReader
+from ctctl.kernel.map_handle import MapHandle, MapType
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ctctl.kernel.map import Map
-
 _QUEUED = 8
 _STOP_CHECK_S = 0.05
-#: BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LRU_HASH: types whose cursor is a bucket index.
-_HASHES = frozenset({1, 9})
+#: Types whose cursor is a bucket index.
+_HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class _Item:
 class ParallelReader:
     """One walk by two readers, or in the kernel's order by one that reads ahead. Batches are fresh arrays."""
 
-    def __init__(self, table: Map, size: int, *, ordered: bool = False) -> None:
+    def __init__(self, table: MapHandle, size: int, *, ordered: bool = False) -> None:
         self._map = table
         self._ordered = ordered
         self._size = size

@@ -28,7 +28,7 @@ from ctctl.node.preflight import require_privileges
 Say = Callable[[str], None]
 
 _SERVER = Path(__file__).parent / "programs" / "serve.py"
-_SERVER_READY_S = 20.0
+_SERVER_READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from ctctl.errors import NotFoundError, PermissionDenied
 from ctctl.lab.nodefile import BPF, node_document, node_yaml
 from ctctl.lab.topology import Node, Topology
 from ctctl.node.attach import AttachMode
+from ctctl.node.find import list_nodes
 from ctctl.node.loader import LoadRequest, load
-from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, list_nodes
+from ctctl.node.paths import DEFAULT_BPFFS, NodePaths
 from ctctl.node.unload import unload
 from ctctl.node.update import update
 
@@ -29,7 +30,7 @@ def pin_dir(topology: Topology, node: str) -> Path:
 def is_loaded(topology: Topology, node: str) -> bool | None:
     """Whether the node has a pin directory; None where this user may not look."""
     try:
-        return topology.datapath_node(node) in list_nodes()
+        return topology.datapath_node(node) in list_nodes(DEFAULT_BPFFS)
     except PermissionDenied:
         return None
 

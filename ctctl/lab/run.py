@@ -9,8 +9,9 @@ from ctctl.events.tap import EventTap
 from ctctl.lab import datapaths, processes
 from ctctl.lab.cluster import require_up
 from ctctl.lab.lock import locked
+from ctctl.lab.report import Reporter
 from ctctl.lab.session import Session
-from ctctl.lab.story import Reporter, Story
+from ctctl.lab.story import Story
 from ctctl.lab.topology import Topology
 from ctctl.model.event import HookEvent
 
@@ -49,7 +50,7 @@ def run_story(topology: Topology, story: Story, report: Reporter) -> None:
         require_up(topology)
         if not all(datapaths.is_as_built(topology, node) for node in topology.nodes):
             configure({}, frozenset())
-        report.begin(story)
+        report.begin(story.name, story.about)
         with EventTap(list(names)) as tap:
             session = Session(topology, pins, report, _LabTap(tap, names), configure)
             session.empty_tables()

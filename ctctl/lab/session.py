@@ -11,20 +11,17 @@ from dataclasses import dataclass, fields
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from ctctl.abi import pins
 from ctctl.decode.ct import decode_entry
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import processes
-from ctctl.lab.story import EventSource, Reporter, SnatRow, StoryError
+from ctctl.lab.report import EventSource, Reporter, SnatRow, StoryError
 from ctctl.lab.topology import Topology
 from ctctl.lab.wait import wait_until
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.event import HookEvent
 from ctctl.model.tuples import Direction, FlowTuple
-
-CT_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
-SNAT_TABLE = "cilium_snat_v4_external"
-AFFINITY_TABLE = "cilium_lb4_affinity"
 
 #: The first local port that clients take, so that the tables of a story are easy to read.
 FIRST_PORT = 54260
@@ -34,7 +31,7 @@ _TCP, _UDP, _ICMP = 6, 17, 1
 _PROTOCOLS = {"TCP": _TCP, "UDP": _UDP, "ICMP": _ICMP}
 
 #: A table is written before the packet is delivered, but the last ACK of a connection may still be on its way.
-_SETTLE_S = 3.0
+_SETTLE_S = 15.0
 _REPORT_INTERVAL_S = 5
 
 
@@ -135,7 +132,7 @@ class Session:
     # ---- traffic
 
     def curl(self, member: str, address: str, port: int, *, path: str = "/", quiet: bool = False) -> Answer:
-        """One HTTP request with curl, ``quiet``: not told. Raises StoryError if it is not answered in ten seconds."""
+        """One HTTP request with curl, ``quiet``: not told. Raises StoryError without an answer in 15 seconds."""
         done = self._curl(member, address, port, path)
         if done.returncode:
             why = done.stderr.strip() or f"exit status {done.returncode}"
@@ -157,7 +154,7 @@ class Session:
     def _curl(self, member: str, address: str, port: int, path: str) -> processes.Finished:
         ports = f"{FIRST_PORT}-{LAST_PORT}"
         url = f"http://{address}:{port}{path}"
-        argv = ("curl", "-sS", "-4", "--noproxy", "*", "--max-time", "10", "--local-port", ports)
+        argv = ("curl", "-sS", "-4", "--noproxy", "*", "--max-time", "15", "--local-port", ports)
         return processes.run(self.topology, member, (*argv, "-w", "\n%{local_port}", url), check=False)
 
     def ping(self, member: str, address: str, count: int = 1) -> None:
@@ -173,7 +170,7 @@ class Session:
         """One UDP datagram, whose answer must come from where it was sent to."""
         with self.socket(member, socket.SOCK_DGRAM) as sock:
             source_port = _bind_next(sock)
-            sock.settimeout(5)
+            sock.settimeout(_SETTLE_S)
             sock.connect((address, port))
             sock.send(text.encode())
             try:
@@ -197,7 +194,7 @@ class Session:
     def entries(self, node: str) -> list[CtEntry]:
         """Both conntrack tables of a node."""
         found = []
-        for table in CT_TABLES:
+        for table in pins.OWN_CT_TABLES:
             with Map.open_pinned(self._pins[node] / table, read_only=True) as opened:
                 found += [decode_entry(key, value, map_name=table) for key, value in opened.items()]
         return sorted(found, key=lambda entry: (entry.map or "", entry.direction, str(entry.tuple)))
@@ -205,7 +202,7 @@ class Session:
     def snat(self, node: str) -> list[SnatRow]:
         """The SNAT table of a node: keys are in packet order, unlike conntrack's (spec/abi.md)."""
         rows = []
-        with Map.open_pinned(self._pins[node] / SNAT_TABLE, read_only=True) as table:
+        with Map.open_pinned(self._pins[node] / pins.SNAT4, read_only=True) as table:
             for key, value in table.items():
                 flow = FlowTuple(
                     key[12],
@@ -220,9 +217,9 @@ class Session:
 
     def empty_tables(self) -> None:
         """Forget every connection on both nodes: a story's tables show that story."""
-        for pins in self._pins.values():
-            for table in (*CT_TABLES, SNAT_TABLE, AFFINITY_TABLE):
-                with Map.open_pinned(pins / table) as opened:
+        for directory in self._pins.values():
+            for table in (*pins.OWN_CT_TABLES, pins.SNAT4, pins.LB4_AFFINITY):
+                with Map.open_pinned(directory / table) as opened:
                     for key, _ in list(opened.items()):
                         opened.delete(key)
 
@@ -234,7 +231,7 @@ class Session:
     # ---- expectations
 
     def expect(self, node: str, want: Want, what: str = "") -> CtEntry:
-        """The wanted entry of a node; waits up to three seconds for it.
+        """The wanted entry of a node; waits up to fifteen seconds for it.
 
         Raises:
             StoryError: it is not there, or not like that; says what is.

@@ -8,7 +8,8 @@ from typing import TextIO
 from ctctl.decode.ct import flag_names
 from ctctl.events.lines import packet_words
 from ctctl.lab.cluster import Member
-from ctctl.lab.story import SnatRow, Story
+from ctctl.lab.report import SnatRow
+from ctctl.lab.story import Story
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import CtResult, HookEvent, LookupRecord, Verdict, Why
 from ctctl.out.output import Column, View, cell
@@ -56,8 +57,8 @@ class StoryWriter:
         self._stream = stream
         self._color = color
 
-    def begin(self, story: Story) -> None:
-        self._line(f"== {story.name}: {story.about}", "1")
+    def begin(self, name: str, about: str) -> None:
+        self._line(f"== {name}: {about}", "1")
 
     def say(self, text: str) -> None:
         self._line(text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 
+from ctctl.lab.report import StoryError
 from ctctl.lab.session import Session, Want
-from ctctl.lab.story import Story, StoryError
+from ctctl.lab.story import Story
 from ctctl.lab.topology import CLOSED_PORT, SERVE_PORT, Pod
 from ctctl.model.entry import CtFlags, CtState
 from ctctl.model.event import CtResult
@@ -119,7 +120,7 @@ def icmp_error(session: Session) -> None:
         " related entry that was written with the datagram's own."
     )
     with session.socket(client.name, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(15)
         sock.connect((server.ip, CLOSED_PORT))
         port = sock.getsockname()[1]
         sock.send(b"anybody there?")
@@ -150,7 +151,7 @@ def _error_through_service(session: Session, client: Pod) -> None:
         session.socket(client.name, socket.SOCK_RAW, socket.IPPROTO_ICMP) as errors,
         session.socket(client.name, socket.SOCK_DGRAM) as sock,
     ):
-        errors.settimeout(5)
+        errors.settimeout(15)
         sock.sendto(b"anybody there?", (service.ip, service.port))
         try:
             packet, sender = errors.recvfrom(2048)

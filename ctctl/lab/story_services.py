@@ -7,8 +7,9 @@ from collections import Counter
 from contextlib import ExitStack
 
 from ctctl.lab.nodefile import backend_id
+from ctctl.lab.report import StoryError
 from ctctl.lab.session import Answer, Session, Want
-from ctctl.lab.story import Story, StoryError
+from ctctl.lab.story import Story
 from ctctl.lab.story_pods import ALL_SEEN, ANY_S, CLOSED, TCP_FIN_S, related_to
 from ctctl.lab.topology import CLIENT, CLIENT_IP, SERVE_PORT, LabService, Pod
 from ctctl.model.entry import CtFlags
@@ -284,7 +285,7 @@ def backend_drain(session: Session) -> None:
     session.report.say(f"{client.name} opens a connection to {vip[0]}:{vip[1]} and keeps it open.")
     with ExitStack() as stack:
         held = stack.enter_context(session.socket(client.name, socket.SOCK_STREAM))
-        held.settimeout(5)
+        held.settimeout(15)
         held.connect(vip)
         first = _ask(held)
         source = f"{client.ip}:{held.getsockname()[1]}"

@@ -1,6 +1,1 @@
-"""Prometheus metrics: what GC did (``gc``), what the tables hold now (``tables``), and serving them (``serve``)."""
-
-from ctctl.gc.metrics import GcMetrics
-from ctctl.metrics.serve import serving
-
-__all__ = ["GcMetrics", "serving"]
+"""Prometheus metrics: what the tables hold now (``tables``), and serving a registry (``serve``)."""

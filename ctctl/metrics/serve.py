@@ -9,7 +9,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from ctctl.errors import CtctlError, NotFoundError, UsageError
-from ctctl.gc.stopping import Stop
+from ctctl.kernel.stopping import Stop
 from ctctl.metrics.library import prometheus
 from ctctl.metrics.tables import TablesCollector
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctctl.abi import layouts
+from ctctl.abi import pins
+from ctctl.decode.ct import table_labels
 from ctctl.errors import CtctlError
-from ctctl.gc.tables import CT_TABLES, family_name
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.library import PREFIX, label_of_map, metric_families
+from ctctl.node.counters import hook_counters, stats
 from ctctl.tables import classes
 
 _COUNTABLE = frozenset({MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.HASH_OF_MAPS})
@@ -41,7 +42,7 @@ def _count(pin: Path, now: int) -> TableCount | None:
         with Map.open_pinned(pin, read_only=True) as table:
             if table.info.type not in _COUNTABLE:
                 return None
-            if pin.name in CT_TABLES:
+            if pin.name in pins.CT_TABLES:
                 entries = expired = 0
                 for batch in table.batches():
                     entries += len(batch)
@@ -63,65 +64,6 @@ def _keys(table: Map) -> Iterator[bytes]:
     while key is not None:
         yield key
         key = table.next_key(key)
-
-
-def hook_counters(path: Path) -> dict[tuple[str, str], tuple[int, int]]:
-    """Packets and bytes by hook and reason ("ok": went through), where they are not 0."""
-    hooks, reasons = layouts.CtctlHook, layouts.CtctlReason
-    found: dict[tuple[str, str], tuple[int, int]] = {}
-    try:
-        with Map.open_pinned(path / "ctctl_metrics", read_only=True) as table:
-            for hook in hooks:
-                for reason in reasons:
-                    if hook is hooks.HOOK_MAX or reason is reasons.REASON_MAX:
-                        continue
-                    packets, size = _sum(table, hook * reasons.REASON_MAX + reason)
-                    if packets:
-                        found[_word(hook.name, "HOOK_"), _word(reason.name, "REASON_")] = (packets, size)
-    except CtctlError:
-        return {}
-    return found
-
-
-def _word(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).lower()
-
-
-def _sum(table: Map, index: int) -> tuple[int, int]:
-    value = table.lookup(index.to_bytes(4, "little")) or b""
-    size = table.per_cpu_stride
-    per_cpu = [layouts.ctctl_counter.from_buffer_copy(value, at) for at in range(0, len(value), size)]
-    return sum(c.packets for c in per_cpu), sum(c.bytes for c in per_cpu)
-
-
-#: Not counters: the end of the enum, and an errno.
-_NO_COUNTERS = frozenset({layouts.CtctlStat.STAT_MAX, layouts.CtctlStat.STAT_CT_CREATE_ERRNO})
-
-
-def stats(path: Path) -> dict[str, int]:
-    """The datapath's own counters: events lost, entries that could not be created."""
-    names = [stat for stat in layouts.CtctlStat if stat not in _NO_COUNTERS]
-    try:
-        with Map.open_pinned(path / "ctctl_stats", read_only=True) as table:
-            return {_word(stat.name, "STAT_"): _sum_u64(table, stat) for stat in names}
-    except CtctlError:
-        return {}
-
-
-def create_errnos(path: Path) -> list[int]:
-    """The kernel's errno of the last create that failed, of each CPU that saw one."""
-    try:
-        with Map.open_pinned(path / "ctctl_stats", read_only=True) as table:
-            value = table.lookup(int(layouts.CtctlStat.STAT_CT_CREATE_ERRNO).to_bytes(4, "little")) or b""
-            found = {int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), table.per_cpu_stride)}
-    except CtctlError:
-        return []
-    return sorted(found - {0})
-
-
-def _sum_u64(table: Map, index: int) -> int:
-    value = table.lookup(index.to_bytes(4, "little")) or b""
-    return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), table.per_cpu_stride))
 
 
 class TablesCollector:
@@ -161,9 +103,9 @@ def _table_families(families: Any, counts: list[TableCount]) -> Iterator[Any]:
         pressure.add_metric([label_of_map(count.map)], count.entries / count.max_entries)
         size.add_metric([label_of_map(count.map)], count.max_entries)
         if count.expired is not None:
-            layout, protocol = CT_TABLES[count.map]
-            entries.add_metric([family_name(layout), protocol, "alive"], count.entries - count.expired)
-            entries.add_metric([family_name(layout), protocol, "expired"], count.expired)
+            labels = table_labels(count.map)
+            entries.add_metric([*labels, "alive"], count.entries - count.expired)
+            entries.add_metric([*labels, "expired"], count.expired)
     yield from (pressure, size, entries)
 
 

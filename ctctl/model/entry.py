@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 
@@ -40,11 +41,36 @@ class CtState(StrEnum):
 
 
 class Layout(StrEnum):
-    """What the 56 bytes of an entry mean; they changed between Cilium versions (spec/abi.md)."""
+    """What the 56 bytes of an entry mean, and how that version's CLI writes them (spec/real-cilium.md).
 
+    Each is named after the first version that has it. 1.14 and 1.15 have the same bytes and differ in
+    the text of service entries.
+    """
+
+    V1_14 = "1.14"
     V1_15 = "1.15"
     V1_16 = "1.16"
+    V1_18 = "1.18"
     V1_19 = "1.19"
+
+    @property
+    def split_counters(self) -> bool:
+        """Counters of each direction, and a backend id in place of a service entry's received bytes."""
+        return self in (Layout.V1_14, Layout.V1_15)
+
+    @property
+    def has_nat(self) -> bool:
+        """An entry of DSR holds the service's address and port itself."""
+        return self is Layout.V1_19
+
+    @classmethod
+    def of_version(cls, text: str) -> Layout | None:
+        """The layout of a Cilium version (``1.17``, ``v1.18.3``), None for one that is not known."""
+        found = re.fullmatch(r"v?1\.(\d+)(?:[.-].*)?", text)
+        minor = int(found[1]) if found else 0
+        if minor < 14:
+            return None
+        return max((layout for layout in cls if int(layout.split(".")[1]) <= minor), key=lambda one: one.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +80,8 @@ class CtEntry:
     Fields a layout or a source lacks are None, never 0. ``lifetime`` and the report times are in
     units of the table's clock (seconds for ``ktime``). ``backend_id`` counts only for SVC entries.
     ``packets``/``bytes`` are both directions together from 1.16 on; up to 1.15 ``rx_*`` and
-    ``tx_*`` hold them apart. ``nat_addr``/``nat_port`` exist from 1.19 on DSR OUT entries.
+    ``tx_*`` hold them apart. ``nat_addr``/``nat_port`` exist from 1.19 on DSR OUT entries, which then
+    have no ``backend_id``: its bytes are the address.
     """
 
     map: str | None

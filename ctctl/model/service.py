@@ -25,6 +25,9 @@ class ServiceFlags(IntFlag):
     Loopback = 1 << 11
     IntLocalScope = 1 << 12
     TwoScopes = 1 << 13
+    #: from 1.17; with SourceRange: the ranges are those that may not
+    Quarantined = 1 << 14
+    FwdModeDSR = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ class ServiceSlot:
     backend: str | None = None
     flag_words: tuple[str, ...] = ()
     l7_proxy_port: int | None = None
+    #: the record's first word as it stands: the backend of a slot, the affinity timeout or proxy port of a frontend
+    word: int | None = None
+    #: backends of a frontend that are quarantined (from 1.17)
+    quarantined: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,29 @@ class IpcacheRecord:
     tunnel_endpoint: str | None = None
     encrypt_key: int = 0
     skip_tunnel: bool = False
+    #: the whole flag byte where the source has it
+    flags: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelRecord:
+    """Up to 1.16: the node behind which the pods of a prefix are; ``key`` is the encryption key's number."""
+
+    prefix: Address
+    endpoint: Address
+    key: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SocketNat:
+    """A socket whose connection was turned to a backend at connect(): what its frontend was."""
+
+    cookie: int
+    backend: Address
+    backend_port: int
+    frontend: Address
+    frontend_port: int
+    rev_nat: int
 
 
 @dataclass(frozen=True, slots=True)

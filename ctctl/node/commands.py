@@ -10,8 +10,8 @@ from ctctl.config.node import NodeFile
 from ctctl.errors import NotFoundError
 from ctctl.node import tables as t
 from ctctl.node.diff import Change
+from ctctl.node.find import choose_node
 from ctctl.node.loader import LoadReport, LoadRequest, load, plan_load
-from ctctl.node.paths import choose_node
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.node.report import FeatureRow, TableChange
 from ctctl.node.status import NodeStatus, node_statuses
@@ -80,7 +80,7 @@ def read_apply_file(path: Path, name: str | None, bpffs: Path) -> tuple[NodeFile
     nodes = parse_node_files(record.file_text, record.file_path)
     base = next((node for node in nodes if node.node.name == paths.node), nodes[0])
     base = replace(base, node=replace(base.node, name=paths.node))
-    found = load_kubernetes_services(path, base.node)
+    found = load_kubernetes_services(path, base.node.ip)
     return replace(base, services=found.services, notes=found.notes), record.file_text
 
 

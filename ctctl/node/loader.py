@@ -20,9 +20,10 @@ from ctctl.kernel.map import UpdateMode
 from ctctl.kernel.netns import netns_path
 from ctctl.node import tables
 from ctctl.node.attach import Attachment, AttachMode, choose_mode, find_attachments, find_filters
+from ctctl.node.find import own_nodes
 from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.node.netns import describe, in_netns
-from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, list_nodes, remove_if_empty, remove_tree
+from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
 from ctctl.node.pool import STATE_MAPS, MapPool, check_sizes, open_pins
 from ctctl.node.preflight import ensure_bpffs, require_kernel_btf, require_privileges
 from ctctl.node.programs import Staged, load_units, plain_config
@@ -187,8 +188,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
 def _refuse_taken(request: LoadRequest, node: NodeFile, netns: int) -> None:
     """Two nodes on one device would each see what the other left over. Raises UsageError."""
     wanted = {slot.ifindex: slot.interface for unit in units(node) for slot in unit.slots if slot.ifindex}
-    for name in list_nodes(request.bpffs):
-        other = NodePaths(request.bpffs, name)
+    for name, other in own_nodes(request.bpffs).items():
         record = read_record(other.map(MAP_NAME))
         if name == request.paths.node or record is None or record.netns_inode != netns:
             continue

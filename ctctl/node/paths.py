@@ -10,11 +10,14 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from ctctl.errors import CtctlError, NotFoundError, PermissionDenied, UsageError
+from ctctl.errors import CtctlError, UsageError
+from ctctl.kernel.bpffs import DEFAULT_ROOT
 
-DEFAULT_BPFFS = Path("/sys/fs/bpf")
-_ROOT = "ctctl"
+DEFAULT_BPFFS = DEFAULT_ROOT
+#: The directory below a bpffs that holds a directory for each node.
+ROOT = "ctctl"
 _STAGING = "staging"
 _LINKS = "links"
 
@@ -40,9 +43,20 @@ class NodePaths:
         if not self.node or "/" in self.node or not self.node.isprintable() or len(encoded) > 128:
             raise UsageError(f"node name {self.node!r}: 1 to 128 printable characters without '/'")
 
+    @classmethod
+    def at(cls, directory: Path) -> Self | None:
+        """The node whose directory this is by its place, None for any other directory."""
+        name = _decode(directory.name)
+        if directory.parent.name != ROOT or _encode(name) != directory.name:
+            return None
+        try:
+            return cls(directory.parent.parent, name)
+        except UsageError:
+            return None
+
     @property
     def dir(self) -> Path:
-        return self.bpffs / _ROOT / _encode(self.node)
+        return self.bpffs / ROOT / _encode(self.node)
 
     @property
     def links(self) -> Path:
@@ -75,29 +89,6 @@ def _entries(directory: Path) -> list[Path]:
         return sorted(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def list_nodes(bpffs: Path = DEFAULT_BPFFS) -> list[str]:
-    """Names of the nodes with a pin directory, half-made ones included. Raises PermissionDenied."""
-    try:
-        return [_decode(path.name) for path in _entries(bpffs / _ROOT) if path.is_dir()]
-    except PermissionError:
-        raise PermissionDenied(f"{bpffs} is not readable for this user: run as root") from None
-
-
-def choose_node(name: str | None, bpffs: Path = DEFAULT_BPFFS) -> NodePaths:
-    """The node called ``name``, or the only one there is. Raises NotFoundError, UsageError when several."""
-    nodes = list_nodes(bpffs)
-    if name is None:
-        if len(nodes) > 1:
-            raise UsageError(f"several nodes are loaded ({', '.join(nodes)}): say which with --node")
-        if not nodes:
-            raise NotFoundError(f"no node is loaded under {bpffs}/{_ROOT}")
-        name = nodes[0]
-    if name not in nodes:
-        loaded = f"loaded: {', '.join(nodes)}" if nodes else "none is loaded"
-        raise NotFoundError(f"no node {name!r} under {bpffs}/{_ROOT} ({loaded})")
-    return NodePaths(bpffs, name)
 
 
 def remove_tree(directory: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ctctl.abi import pins
 from ctctl.errors import KernelError, LayoutError, UsageError
 from ctctl.kernel.map import Map, MapType, UpdateMode
 from ctctl.kernel.map_types import check_known_map
@@ -24,22 +25,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Maps whose content outlives a reload. Every other map is settings, written from the node file.
-CT_MAPS = ("cilium_ct4_global", "cilium_ct_any4_global")
 STATE_MAPS = frozenset(
     {
-        *CT_MAPS,
-        "cilium_snat_v4_external",
-        "cilium_lb4_affinity",
-        "cilium_ipv4_frag_datagrams",
-        "ctctl_events",
-        "ctctl_trace_ctl",
-        "ctctl_trace_follow",
-        "ctctl_metrics",
-        "ctctl_stats",
+        *pins.OWN_CT_TABLES,
+        pins.SNAT4,
+        pins.LB4_AFFINITY,
+        pins.FRAGMENTS,
+        pins.EVENTS,
+        pins.TRACE_CTL,
+        pins.TRACE_FOLLOW,
+        pins.METRICS,
+        pins.STATS,
     }
 )
 #: Maps that are nobody else's business: one per load, never pinned.
-PRIVATE_MAPS = frozenset({"ctctl_sim", "ctctl_scratch"})
+PRIVATE_MAPS = frozenset({pins.SIM, pins.SCRATCH})
 
 _LIFETIME_OFFSET = 32
 _COPY_BATCH = 4096
@@ -163,7 +163,7 @@ def copy_entries(old: Map, new: Map, mode: UpdateMode = UpdateMode.ANY) -> int:
         return 0
     keys = np.concatenate([keys for keys, _ in batches])
     values = np.concatenate([values for _, values in batches])
-    keys, values = _longest_living(keys, values, new.info.max_entries, old.name in CT_MAPS)
+    keys, values = _longest_living(keys, values, new.info.max_entries, old.name in pins.OWN_CT_TABLES)
     if mode is UpdateMode.ANY:
         for start in range(0, len(keys), _COPY_BATCH):
             new.update_batch(keys[start : start + _COPY_BATCH], values[start : start + _COPY_BATCH])

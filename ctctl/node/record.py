@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ctctl import __version__
+from ctctl.abi import pins
 from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map, MapType
 
-MAP_NAME = "ctctl_node"
+MAP_NAME = pins.NODE_RECORD
 
 _KEY = bytes(4)
 _LENGTH = 4

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import TextIO, TypeVar
 
+from ctctl.node.counters import Counter
 from ctctl.node.loader import LoadReport
 from ctctl.node.report import FeatureRow, TableChange
-from ctctl.node.status import Counter, MapStatus, NodeStatus, ProgramStatus
+from ctctl.node.status import MapStatus, NodeStatus, ProgramStatus
 from ctctl.node.unload import UnloadReport
 from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
 from ctctl.out.text import safe

@@ -11,20 +11,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctctl.abi.layouts import CtctlHook, CtctlReason, CtctlStat
-from ctctl.errors import CtctlError, NotFoundError, PermissionDenied
+from ctctl.abi import pins
+from ctctl.abi.layouts import CtctlStat
+from ctctl.errors import CtctlError, PermissionDenied
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.program import Program
 from ctctl.node.attach import Attachment, find_attachments
+from ctctl.node.counters import Counter, read_counters, read_stat
+from ctctl.node.find import choose_node, own_nodes
 from ctctl.node.lock import is_locked
 from ctctl.node.netns import interface_name_in
-from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, list_nodes
+from ctctl.node.paths import NodePaths
 from ctctl.node.pool import PRIVATE_MAPS, STATE_MAPS, count_entries
 from ctctl.node.record import MAP_NAME, NodeRecord, SlotRecord, read_record
-
-_METRICS = "ctctl_metrics"
-_STATS = "ctctl_stats"
-_COUNTER_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +55,6 @@ class MapStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
-    """Packets and bytes of one outcome at one hook, since the node was first loaded; ``ok`` went through."""
-
-    hook: str
-    reason: str
-    packets: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One node. ``netns`` None: the namespace of whoever loaded it; ``problems``: what is not as it should be."""
 
@@ -91,12 +80,10 @@ class NodeStatus:
         return sum(counter.packets for counter in self.counters if counter.reason != "ok")
 
 
-def node_statuses(name: str | None = None, bpffs: Path = DEFAULT_BPFFS) -> list[NodeStatus]:
+def node_statuses(name: str | None = None, bpffs: Path | None = None) -> list[NodeStatus]:
     """Every node, or the one called ``name``. Raises NotFoundError, PermissionDenied."""
-    names = list_nodes(bpffs)
-    if name is not None and name not in names:
-        raise NotFoundError(f"no node {name!r} is loaded under {bpffs}/ctctl")
-    return [node_status(NodePaths(bpffs, found)) for found in names if name in (None, found)]
+    chosen = own_nodes(bpffs).values() if name is None else [choose_node(name, bpffs)]
+    return [node_status(paths) for paths in chosen]
 
 
 def node_status(paths: NodePaths) -> NodeStatus:
@@ -142,10 +129,10 @@ def _maps(
             with Map.open_pinned(path, read_only=True) as table:
                 info = table.info
                 found.append(MapStatus(name, info.id, _type_name(info.type), count_entries(table), info.max_entries))
-                if name == _METRICS:
+                if name == pins.METRICS:
                     counters = read_counters(table)
-                elif name == _STATS:
-                    stats = {stat: sum(_per_cpu(table, stat, 1)) for stat in range(table.info.max_entries)}
+                elif name == pins.STATS:
+                    stats = {stat: read_stat(table, stat) for stat in CtctlStat if stat < table.info.max_entries}
         except PermissionDenied:
             raise
         except CtctlError as error:
@@ -160,41 +147,6 @@ def _type_name(kind: int) -> str:
     with contextlib.suppress(ValueError):
         return MapType(kind).name.lower()
     return str(kind)
-
-
-def read_counters(table: Map) -> tuple[Counter, ...]:
-    """Counters of ``ctctl_metrics`` that are not 0 (index: hook * REASON_MAX + reason, abi.h)."""
-    found = []
-    reasons = int(CtctlReason.REASON_MAX)
-    for hook in range(1, int(CtctlHook.HOOK_MAX)):
-        for reason in range(reasons):
-            packets, size = _per_cpu(table, hook * reasons + reason, 2)
-            if packets:
-                found.append(Counter(hook_name(hook), reason_name(reason), packets, size))
-    return tuple(found)
-
-
-def hook_name(hook: int) -> str:
-    """``from_container`` for HOOK_FROM_CONTAINER."""
-    return CtctlHook(hook).name.removeprefix("HOOK_").lower()
-
-
-def reason_name(reason: int) -> str:
-    """``policy`` for REASON_POLICY, ``ok`` for what went through."""
-    return CtctlReason(reason).name.removeprefix("REASON_").lower()
-
-
-def _per_cpu(table: Map, index: int, words: int) -> list[int]:
-    """The first ``words`` u64 of a per-CPU array's element, each summed over all CPUs."""
-    value = table.lookup(index.to_bytes(4, "little")) or b""
-    stride = table.per_cpu_stride or len(value)
-    return [
-        sum(
-            int.from_bytes(value[cpu + word * _COUNTER_BYTES : cpu + (word + 1) * _COUNTER_BYTES], "little")
-            for cpu in range(0, len(value), stride)
-        )
-        for word in range(words)
-    ]
 
 
 def _programs(paths: NodePaths, record: NodeRecord | None, map_ids: Mapping[str, int]) -> Iterator[ProgramStatus]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
+from ctctl.abi import pins
 from ctctl.config.node import LB_MODES, NATIVE_NETWORKS, Endpoint, NodeFile, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
 from ctctl.node import records as rec
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
 #: table name -> key -> value
 Tables = dict[str, dict[bytes, bytes]]
 
-SERVICES = "cilium_lb4_services_v2"
-BACKENDS = "cilium_lb4_backends_v3"
-REVERSE_NAT = "cilium_lb4_reverse_nat"
-AFFINITY_MATCH = "cilium_lb_affinity_match"
-SOURCE_RANGES = "cilium_lb4_source_range"
-ENDPOINTS = "cilium_lxc"
-IPCACHE = "cilium_ipcache"
-POLICY = "ctctl_policy"
-MAGLEV = "cilium_lb4_maglev"
+SERVICES = pins.LB4_SERVICES
+BACKENDS = pins.LB4_BACKENDS
+REVERSE_NAT = pins.LB4_REVERSE_NAT
+AFFINITY_MATCH = pins.LB_AFFINITY_MATCH
+SOURCE_RANGES = pins.LB4_SOURCE_RANGE
+ENDPOINTS = pins.ENDPOINTS
+IPCACHE = pins.IPCACHE
+POLICY = pins.POLICY
+MAGLEV = pins.LB4_MAGLEV
 CONFIG_TABLES = (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES, ENDPOINTS, IPCACHE, POLICY)
 
 #: Cilium's reserved identities (enum ctctl_identity)
@@ -216,9 +217,9 @@ def map_sizes(nf: NodeFile) -> dict[str, int]:
     """``max_entries`` of the maps whose size the node file sets."""
     ct = nf.datapath.ct
     return {
-        "cilium_ct4_global": ct.tcp_max,
-        "cilium_ct_any4_global": ct.any_max,
-        "cilium_snat_v4_external": ct.snat_max,
+        pins.CT4_TCP: ct.tcp_max,
+        pins.CT4_ANY: ct.any_max,
+        pins.SNAT4: ct.snat_max,
     }
 
 

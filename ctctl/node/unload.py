@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ctctl.errors import CtctlError
 from ctctl.node.attach import detach, find_attachments
+from ctctl.node.find import choose_node, list_nodes
 from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.node.netns import candidates, in_netns
-from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, choose_node, list_nodes, remove_if_empty, remove_tree
+from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
 from ctctl.node.preflight import require_privileges
 from ctctl.node.record import MAP_NAME, NodeRecord, read_record
 from ctctl.node.tunnel import DEVICE, remove_overlays

@@ -18,10 +18,11 @@ from ctctl.kernel.map import Map
 from ctctl.node import tables as t
 from ctctl.node.attach import Attachment, AttachMode, find_attachments
 from ctctl.node.diff import BORDERS, Change, changes
+from ctctl.node.find import choose_node
 from ctctl.node.loader import LoadRequest
 from ctctl.node.lock import node_lock
 from ctctl.node.netns import describe, in_netns
-from ctctl.node.paths import NodePaths, choose_node, remove_tree
+from ctctl.node.paths import NodePaths, remove_tree
 from ctctl.node.pool import STATE_MAPS, MapPool, open_pins
 from ctctl.node.preflight import require_privileges
 from ctctl.node.programs import Staged, load_units, plain_config

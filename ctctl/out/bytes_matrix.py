@@ -161,7 +161,9 @@ class Lines:
         return self
 
     def bytes(self) -> bytearray:
-        """All lines, without the padding."""
+        """All lines, without the padding. No lines at all are no bytes: a table may have no match."""
+        if not self._count:
+            return bytearray()
         columns = [words_of(piece) if isinstance(piece, bytes) else piece for piece in self._pieces]
         widths = [column.shape[-1] for column in columns]
         # bytearray.translate drops NULs faster than a mask does; the memory is used again and again,

@@ -12,6 +12,7 @@ import heapq
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -106,6 +107,11 @@ class OutputOptions:
     color: ColorMode = ColorMode.auto
     follow: bool = False
 
+    def __post_init__(self) -> None:
+        # More rows than can be counted are all rows.
+        if self.limit is not None and self.limit > sys.maxsize:
+            object.__setattr__(self, "limit", sys.maxsize)
+
 
 def use_color(options: OutputOptions, stream: TextIO) -> bool:
     """Whether to colour: ``--color``, else NO_COLOR, else whether the stream is a terminal."""
@@ -143,13 +149,19 @@ def cell(value: object) -> str:
     return safe(str(value))
 
 
+#: What makes a spreadsheet take a text for a formula, also in its full-width forms (OWASP, "CSV injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
 def _csv_cell(value: object) -> object:
+    """Absent is empty; numbers stay numbers; a text that could start a formula gets an apostrophe before it."""
     if value is None:
         return ""
     value = jsonable(value)
-    if isinstance(value, list):
-        return " ".join(str(item) for item in value)
-    return safe(value) if isinstance(value, str) else value
+    if isinstance(value, bool | int | float):
+        return value
+    text = " ".join(safe(str(item)) for item in value) if isinstance(value, list) else cell(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text
 
 
 def _sort_key(column: Column[T]) -> Callable[[T], tuple[int, Any]]:

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from ctctl.config.node import NodeFile
     from ctctl.kernel.object import BpfObject
 
-CT_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
-SNAT_TABLE = "cilium_snat_v4_external"
-AFFINITY_TABLE = "cilium_lb4_affinity"
-EVENTS, TRACE_CTL, SIM = "ctctl_events", "ctctl_trace_ctl", "ctctl_sim"
 
 #: entries of a table whose size the node file leaves at the default: enough, and made in a moment
 _DEFAULT_ENTRIES = 16384

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctctl.abi import pins
 from ctctl.config.node import NodeFile
 from ctctl.errors import NotFoundError, PartialDataError
 from ctctl.kernel.replay import FrameBuffer, frame_runner
 from ctctl.model.event import Hook
-from ctctl.node.status import read_counters
+from ctctl.node.counters import read_counters
 from ctctl.packet.capture import LinkType, Record, ethernet_frame, read_capture
 from ctctl.simulate.journey import Cluster, with_ifindexes
 from ctctl.simulate.simulator import SimulatedTables, Simulator
@@ -247,7 +248,7 @@ class _Player:
 def _drops(simulator: Simulator) -> Counter[tuple[Hook, str]]:
     """Drops by hook and reason, from the datapath's own counters."""
     found: Counter[tuple[Hook, str]] = Counter()
-    for counter in read_counters(simulator.maps["ctctl_metrics"]):
+    for counter in read_counters(simulator.maps[pins.METRICS]):
         if counter.reason != "ok" and counter.packets:
             found[Hook(counter.hook), counter.reason] = counter.packets
     return found

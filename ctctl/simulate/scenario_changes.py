@@ -6,10 +6,11 @@ import threading
 from ipaddress import IPv4Address
 from typing import Any
 
+from ctctl.abi import pins
 from ctctl.config.service import BACKEND_STATES, Backend
 from ctctl.node import records as rec
 from ctctl.node import tables
-from ctctl.simulate.maps import CT_TABLES, SNAT_TABLE, SimulatedMaps
+from ctctl.simulate.maps import SimulatedMaps
 from ctctl.simulate.simulator import Simulator
 
 
@@ -47,14 +48,14 @@ def _change_state(maps: SimulatedMaps, op: str, args: dict[str, Any]) -> None:
     """An ``op`` on a table that packets write: what GC or an older agent could leave."""
     match op:
         case "snat_clear":
-            for key, _ in list(maps.entries(SNAT_TABLE)):
-                maps.write(SNAT_TABLE, key, None)
+            for key, _ in list(maps.entries(pins.SNAT4)):
+                maps.write(pins.SNAT4, key, None)
         case "snat_add":
-            maps.write(SNAT_TABLE, args["key_hex"], args["value_hex"])
+            maps.write(pins.SNAT4, args["key_hex"], args["value_hex"])
         case "snat_del":
-            maps.write(SNAT_TABLE, args["key_hex"], None)
+            maps.write(pins.SNAT4, args["key_hex"], None)
         case "ct_del":
-            for table in CT_TABLES:
+            for table in pins.OWN_CT_TABLES:
                 maps.write(table, args["key_hex"], None)
 
 
@@ -98,8 +99,8 @@ def collect_garbage(simulator: Simulator, endpoint: IPv4Address | None = None) -
     job = Job(simulator.now, stop, RateLimit(None, stop), address=endpoint.packed if endpoint else None)
     simulator.load()
     deleted = 0
-    for name in CT_TABLES:
+    for name in pins.OWN_CT_TABLES:
         layout, protocol = LAYOUTS[name]
-        nat = simulator.maps.get(SNAT_TABLE)
+        nat = simulator.maps.get(pins.SNAT4)
         deleted += int(sum(perkey.collect(Table(name, simulator.maps[name], layout, protocol, nat), job).deleted))
     return deleted

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import ctctl
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.errors import UsageError
 from ctctl.events.decode import decode_event
 from ctctl.kernel.object import BpfObject
@@ -22,7 +22,7 @@ from ctctl.model.event import Hook, HookEvent, Verdict
 from ctctl.node.tables import rodata
 from ctctl.packet.dissect import dissect
 from ctctl.packet.geneve import Geneve, strip_geneve
-from ctctl.simulate.maps import AFFINITY_TABLE, CT_TABLES, EVENTS, SIM, SNAT_TABLE, TRACE_CTL, SimulatedMaps
+from ctctl.simulate.maps import SimulatedMaps
 
 if TYPE_CHECKING:
     from ctctl.config.node import Endpoint, NodeFile
@@ -154,9 +154,9 @@ class Simulator:
     def tables(self) -> SimulatedTables:
         """The connection tables as they stand."""
         return SimulatedTables(
-            ct={name: sorted(self.maps.entries(name)) for name in CT_TABLES},
-            snat=sorted(self.maps.entries(SNAT_TABLE)),
-            affinity=sorted(self.maps.entries(AFFINITY_TABLE)),
+            ct={name: sorted(self.maps.entries(name)) for name in pins.OWN_CT_TABLES},
+            snat=sorted(self.maps.entries(pins.SNAT4)),
+            affinity=sorted(self.maps.entries(pins.LB4_AFFINITY)),
         )
 
     def endpoint_of(self, hook: Hook, frame: bytes) -> Endpoint | None:
@@ -226,9 +226,9 @@ class Simulator:
 
     def _listen(self) -> None:
         """Have hooks emit every packet's event, and map the simulated clock."""
-        self._sim = self.maps[SIM].mmap()
+        self._sim = self.maps[pins.SIM].mmap()
         self._emit(_FOREVER)
-        self._ring = RingBuffer(self.maps[EVENTS], lambda record: self._records.append(bytes(record)))
+        self._ring = RingBuffer(self.maps[pins.EVENTS], lambda record: self._records.append(bytes(record)))
 
     def mute(self) -> None:
         """Stop emitting events: for replay at full speed."""
@@ -236,7 +236,7 @@ class Simulator:
 
     def _emit(self, until_ns: int) -> None:
         control = bytes(layouts.ctctl_trace_ctl(until_ns=until_ns))
-        self.maps[TRACE_CTL].mmap()[: len(control)] = control
+        self.maps[pins.TRACE_CTL].mmap()[: len(control)] = control
 
     # ---- one packet
 

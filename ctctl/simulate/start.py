@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctctl.abi import pins
 from ctctl.config.node import NodeFile, load_node_files, parse_node_files
 from ctctl.decode.ct import decode_entry, encode_entry
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map
 from ctctl.model.entry import Layout
-from ctctl.node.paths import choose_node, list_nodes
+from ctctl.node.find import choose_nodes
 from ctctl.node.record import MAP_NAME, read_record
-from ctctl.simulate.maps import AFFINITY_TABLE, CT_TABLES, SNAT_TABLE
 from ctctl.simulate.whatif import StartTable
 
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import CtTable, Source
 
 #: what a live node's connections consist of
-_COPIED = (*CT_TABLES, SNAT_TABLE, AFFINITY_TABLE)
+_COPIED = (*pins.OWN_CT_TABLES, pins.SNAT4, pins.LB4_AFFINITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,10 @@ def from_loaded(names: Sequence[str] = ()) -> Start:
 
     Raises NotFoundError where nothing is loaded.
     """
-    known = list_nodes()
-    if not known:
-        raise NotFoundError("no node is loaded to copy: give a node file with -f, or load one")
     nodes: list[NodeFile] = []
     tables: list[StartTable] = []
-    for name in names or known:
-        paths = choose_node(name)
+    for paths in choose_nodes(names):
+        name = paths.node
         record = read_record(paths.map(MAP_NAME))
         if record is None:
             raise NotFoundError(f"node {name}: what was loaded is not recorded: give its node file with -f")

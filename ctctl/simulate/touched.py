@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from ctctl.abi import pins
 from ctctl.decode.ct import encode_key, flags_of_direction
 from ctctl.model.event import HookEvent, LookupRecord, Why
 from ctctl.model.tuples import FlowTuple
-from ctctl.simulate.maps import AFFINITY_TABLE, CT_TABLES, SNAT_TABLE
 from ctctl.simulate.simulator import SimulatedTables, Simulator
 from ctctl.tables.pairs import nat_key
 
@@ -33,14 +33,14 @@ class Touched:
         if event.rev_nat is not None and event.tuple_in.src.version == 4:
             # lb4_affinity_key: the client's address, zero extended to 8 bytes, and the rev-NAT id
             client = event.tuple_in.src.packed + bytes(4)
-            self._keys[AFFINITY_TABLE].add(client + event.rev_nat.to_bytes(2, "big") + bytes(6))
+            self._keys[pins.LB4_AFFINITY].add(client + event.rev_nat.to_bytes(2, "big") + bytes(6))
 
     def tables(self) -> SimulatedTables:
         """The noted entries that are there."""
         return SimulatedTables(
-            ct={name: self._records(name) for name in CT_TABLES},
-            snat=self._records(SNAT_TABLE),
-            affinity=self._records(AFFINITY_TABLE),
+            ct={name: self._records(name) for name in pins.OWN_CT_TABLES},
+            snat=self._records(pins.SNAT4),
+            affinity=self._records(pins.LB4_AFFINITY),
         )
 
     def _records(self, name: str) -> list[tuple[bytes, bytes]]:
@@ -56,6 +56,6 @@ def _keys(lookup: LookupRecord) -> Iterator[tuple[str, bytes]]:
     yield lookup.map, key
     if lookup.why & Why.RELATED_CREATED:
         flow = FlowTuple(_ICMP, lookup.flow.src, 0, lookup.flow.dst, 0)
-        yield CT_TABLES[1], encode_key(flow, flags_of_direction(lookup.direction, related=True))
+        yield pins.OWN_CT_TABLES[1], encode_key(flow, flags_of_direction(lookup.direction, related=True))
     if lookup.why & Why.SNAT_CREATED:
-        yield SNAT_TABLE, nat_key(key, dsr=True)
+        yield pins.SNAT4, nat_key(key, dsr=True)

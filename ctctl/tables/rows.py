@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ctctl.decode.ct import LAYOUT_LACKS, decode_entry
-from ctctl.model.entry import Layout
 from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources.base import CtTable, Source
@@ -26,7 +25,7 @@ def row_of(table: CtTable, columns: CtColumns, index: int, names: Mapping[str, s
 
 
 def matching(table: CtTable, wanted: Filter, *, scanned: bool = False) -> Iterator[CtColumns]:
-    """The table's entries that the filter wants, batch by batch; live tables are filtered in the kernel.
+    """The table's entries that the filter wants, batch by batch, none empty; live tables are filtered in the kernel.
 
     ``scanned``: the kernel was asked already, in vain.
     Raises UsageError if the filter needs a now that is unknown.
@@ -41,7 +40,8 @@ def matching(table: CtTable, wanted: Filter, *, scanned: bool = False) -> Iterat
 
         found = scan(table, predicate)
         if found is not None:
-            yield found
+            if len(found):
+                yield found
             return
     for columns in table.columns():
         if predicate is True:
@@ -120,7 +120,9 @@ def _found_by_kernel(table: CtTable, wanted: Filter) -> list[tuple[bytes, bytes]
 def _sort_slot(source: Source, sort: str | None) -> str | None:
     name = (sort or "").removeprefix("-")
     tables = source.tables
-    if name in _SORT_WORDS and all(table.layout is not Layout.V1_15 and name not in table.absent for table in tables):
+    shared = "backend_id"  # its bytes are something else in some entries of these versions
+    plain = all(not table.layout.split_counters and name not in table.absent for table in tables)
+    if name in _SORT_WORDS and plain and not (name == shared and any(table.layout.has_nat for table in tables)):
         return _SORT_WORDS[name]
     if name not in _SORT_SLOTS or any(name in table.absent | LAYOUT_LACKS[table.layout] for table in tables):
         return None

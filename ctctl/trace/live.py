@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.errors import NotFoundError
 from ctctl.events.stream import EventStream, KernelFilter
 from ctctl.kernel.map import Map
 from ctctl.model.event import HookEvent, Verdict
 from ctctl.model.tuples import FlowTuple
-from ctctl.node.paths import DEFAULT_BPFFS, choose_node, list_nodes
+from ctctl.node.find import choose_nodes
 from ctctl.packet.text import FlowSpec
 from ctctl.trace.story import StoryBook, TracedEvent, canonical
 
@@ -55,7 +55,7 @@ class LiveTrace:
     Raises as EventStream does.
     """
 
-    def __init__(self, request: LiveRequest, *, bpffs: Path = DEFAULT_BPFFS) -> None:
+    def __init__(self, request: LiveRequest, *, bpffs: Path | None = None) -> None:
         self._request = request
         self._bpffs = bpffs
         self._story = StoryBook(request.flow)
@@ -130,11 +130,11 @@ def follow_key(flow: FlowTuple) -> bytes:
     return bytes(words)
 
 
-def kernel_filter_for(flow: FlowSpec | None, nodes: Sequence[str], bpffs: Path = DEFAULT_BPFFS) -> KernelFilter | None:
+def kernel_filter_for(flow: FlowSpec | None, nodes: Sequence[str], bpffs: Path | None = None) -> KernelFilter | None:
     """What the hooks of those nodes (none: all) compare for ``flow``; None: everything."""
     if flow is None:
         return None
-    return filter_of(flow, [choose_node(name, bpffs).dir for name in nodes or list_nodes(bpffs)])
+    return filter_of(flow, [paths.dir for paths in choose_nodes(nodes, bpffs)])
 
 
 def filter_of(flow: FlowSpec, directories: Sequence[Path]) -> KernelFilter:
@@ -164,16 +164,14 @@ def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
     addresses = (
         IPv4Address(layouts.lb4_backend.from_buffer_copy(value).address)
         for directory in directories
-        for _, value in _records(directory / "cilium_lb4_backends_v3")
+        for _, value in _records(directory / pins.LB4_BACKENDS)
     )
     return any(address in given[0] for address in addresses)
 
 
 def _is_frontend(address: IPv4Network, directories: Sequence[Path]) -> bool:
     wanted = address.network_address.packed
-    return any(
-        key[:4] == wanted for directory in directories for key, _ in _records(directory / "cilium_lb4_services_v2")
-    )
+    return any(key[:4] == wanted for directory in directories for key, _ in _records(directory / pins.LB4_SERVICES))
 
 
 def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ctctl
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.btf import Btf, Kind
 from ctctl.errors import CtctlError, KernelError, NotFoundError
 from ctctl.events.stream import KernelFilter, control_words
@@ -32,10 +32,11 @@ from ctctl.kernel.tracing import TracingLink, entry_function
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.tuples import Direction as CtDirection
 from ctctl.model.tuples import FlowTuple
-from ctctl.node.paths import choose_node, list_nodes
+from ctctl.node.find import cilium_tables, own_nodes
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.packet.text import FlowSpec
-from ctctl.tables.sources.live import layout_of
+from ctctl.tables.sources.base import SourceOptions
+from ctctl.tables.sources.live import open_directory
 from ctctl.trace.decode_probe import decode_probe_event
 from ctctl.trace.live import filter_of, follow_key
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
@@ -43,16 +44,13 @@ from ctctl.trace.probe_points import ProbePoint
 from ctctl.trace.story import canonical, matches
 
 _OBJECTS = Path(ctctl.__file__).parent / "bpf"
-_TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
-#: Where Cilium pins its tables, on a node and as seen from a pod that has the host's bpffs.
-_CILIUM_TABLES = (Path("/sys/fs/bpf/tc/globals"), Path("/run/cilium/bpffs/tc/globals"))
-_BACKENDS = "cilium_lb4_backends_v3"
+_BACKENDS = pins.LB4_BACKENDS
 _SHARED = (
-    "ctctl_probe_events",
-    "ctctl_probe_ctl",
-    "ctctl_probe_follow",
-    "ctctl_probe_lost",
-    "ctctl_probe_current",
+    pins.PROBE_EVENTS,
+    pins.PROBE_CTL,
+    pins.PROBE_FOLLOW,
+    pins.PROBE_LOST,
+    pins.PROBE_CURRENT,
 )
 _KEY0 = bytes(4)
 _POLL_S = 0.2
@@ -92,21 +90,16 @@ def probe_request(
     """
     directories = {}
     for inode in {point.netns_inode for point in points}:
-        found = tables or _own_tables(inode) or next(filter(_has_tables, _CILIUM_TABLES), None)
+        found = tables or _own_tables(inode) or cilium_tables()
         if found is not None:
             directories[inode] = found
     kernel_filter = None if flow is None else filter_of(flow, sorted(set(directories.values())))
     return ProbeRequest(tuple(points), kernel_filter, flow, directories, count, duration_s)
 
 
-def _has_tables(directory: Path) -> bool:
-    return (directory / _TABLES[0]).exists()
-
-
 def _own_tables(netns_inode: int) -> Path | None:
     """The pin directory of ctctl's own node in that namespace."""
-    for name in list_nodes():
-        paths = choose_node(name)
+    for paths in own_nodes().values():
         record = read_record(paths.map(MAP_NAME))
         if record is not None and record.netns_inode == netns_inode:
             return paths.dir
@@ -149,7 +142,7 @@ class ProbeTrace:
             self._attach_probes()
             self._attach_drops()
             self._attach_returns()
-            self._ring = RingBuffer(self._maps["ctctl_probe_events"], lambda data: self._pending.append(bytes(data)))
+            self._ring = RingBuffer(self._maps[pins.PROBE_EVENTS], lambda data: self._pending.append(bytes(data)))
             self._stack.callback(self._ring.close)
         except BaseException:
             self._stack.close()
@@ -173,14 +166,14 @@ class ProbeTrace:
             return {}
         try:
             tables = {
-                name: self._stack.enter_context(Map.open_pinned(directory / name, read_only=True)) for name in _TABLES
+                name: self._stack.enter_context(Map.open_pinned(directory / name, read_only=True))
+                for name in pins.OWN_CT_TABLES
             }
         except NotFoundError as error:
             self._note(f"{error}: packets without entries")
             return {}
-        self._layout, evidence = layout_of(tables[_TABLES[0]])
-        if evidence == "assumed":
-            self._note(f"the tables in {directory} carry no BTF: layout 1.16 assumed")
+        with open_directory(directory, SourceOptions()) as source:
+            self._layout = source.tables[0].layout
         return tables
 
     def _note(self, text: str) -> None:
@@ -196,7 +189,7 @@ class ProbeTrace:
         for name in _SHARED:
             if name not in self._maps:
                 self._maps[name] = self._stack.enter_context(bpf.map(name).dup())
-                if name == "ctctl_probe_ctl":
+                if name == pins.PROBE_CTL:
                     self._maps[name].update(_KEY0, bytes(control_words(self._request.kernel_filter)))
 
     def _attach_probes(self) -> None:
@@ -338,7 +331,7 @@ class ProbeTrace:
     def _follow(self, flow: FlowTuple) -> None:
         if canonical(flow) not in self._followed:
             self._followed.add(canonical(flow))
-            self._maps["ctctl_probe_follow"].update(follow_key(flow), b"\1")
+            self._maps[pins.PROBE_FOLLOW].update(follow_key(flow), b"\1")
 
     def _backend(self, entry: CtEntry, directory: Path | None) -> FlowTuple | None:
         if directory is None or not entry.backend_id:
@@ -361,7 +354,7 @@ class ProbeTrace:
 
     def lost(self) -> int:
         """Events that found the ring buffer full."""
-        value = self._maps["ctctl_probe_lost"].lookup(_KEY0) or b""
+        value = self._maps[pins.PROBE_LOST].lookup(_KEY0) or b""
         return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
 
 

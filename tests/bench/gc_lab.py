@@ -21,6 +21,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tests/bench/results/gc_lab.json"
@@ -69,7 +70,7 @@ def collect_forever(directory: Path, *, recheck: bool) -> None:
         print(json.dumps({"deleted": sum(row.deleted for table in report.tables for row in table.rows)}), flush=True)
 
 
-def traffic(lab: str, commands: dict[str, list[str]], seconds: float, *late: str) -> dict[str, object]:
+def traffic(lab: str, commands: dict[str, list[str]], seconds: float, *late: str) -> dict[str, Any]:
     """The client's figures and what the collectors deleted, by the names of ``commands``."""
     files = {name: Path(f"/run/ctctl/lab-{lab}/gc-{number}.jsonl") for number, name in enumerate(commands)}
     with ExitStack() as stack:
@@ -86,13 +87,26 @@ def traffic(lab: str, commands: dict[str, list[str]], seconds: float, *late: str
     return {"minutes": seconds / 60, "open": OPEN, **json.loads(done.stdout), "deleted": deleted}
 
 
-def at_expiry(lab: str, seconds: float, *, recheck: bool) -> dict[str, object]:
+def at_expiry(lab: str, seconds: float, *, recheck: bool) -> dict[str, Any]:
     """Connections that ask when their entries expire, both nodes collected by the batch engine."""
     word = "recheck" if recheck else "no-recheck"
     commands = {
         node: [sys.executable, __file__, "--collect", f"/sys/fs/bpf/ctctl/{lab}-{node}", word] for node in NODES
     }
     return traffic(lab, commands, seconds, "late")
+
+
+def judge(result: dict[str, Any]) -> None:
+    """Only figures that hold what was asked are written down. Raises SystemExit with what does not hold."""
+    with_recheck, without = (result["asking at expiry"][name] for name in ("with re-check", "without re-check"))
+    asked = {
+        "no connection broke": (result["breaks"], result["short_failed"]) == (0, 0),
+        "many asked when their entries expired": with_recheck["late_answered"] > 1000,
+        "none broke after an answer, with the re-check": with_recheck["broken_after_an_answer"] == 0,
+        "some did without it, so that the load shows something": without["broken_after_an_answer"] > 0,
+    }
+    if failed := [what for what, holds in asked.items() if not holds]:
+        raise SystemExit(f"not so: {'; '.join(failed)}; {RESULTS} is as it was")
 
 
 def main() -> None:
@@ -122,9 +136,10 @@ def main() -> None:
         }
     finally:
         ctctl("lab", "down", "--name", lab)
+    print(json.dumps(result, indent=2))
+    judge(result)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

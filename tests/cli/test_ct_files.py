@@ -14,9 +14,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from pyarrow import parquet
 
 from ctctl.cli.schemas import SCHEMAS, whole
+from tests.support.children import started
 from tests.support.samples import ROOT, truth
+from tests.support.wait import PATIENCE_S
 
 CTCTL = Path(sys.executable).parent / "ctctl"
 OLD, NEW = ROOT / "cilium-dbg-1.16.4", ROOT / "cilium-dbg-1.19-dev"
@@ -218,8 +221,46 @@ def test_exports(suffix: str, tmp_path: Path) -> None:
     elif suffix == "csv":
         assert len(list(csv.DictReader(io.StringIO(data.decode())))) == 288
     else:
-        assert data[:4] == data[-4:] == b"PAR1"
-        assert int.from_bytes(data[-8:-4], "little") < len(data)
+        assert parquet.read_table(path).num_rows == 288
+
+
+PARQUET_SOURCES = {
+    "1.16": OLD / "ct-list-global.json",
+    "1.19": NEW / "ct-list-global.json",
+    "1.15": ROOT / "bpftool/btf-1.15/cilium_ct4_global.j.json",
+    "ipv6": ROOT / "bpftool/btf-1.15/cilium_ct6_global.txt",
+}
+
+
+@pytest.mark.parametrize("source", PARQUET_SOURCES.values(), ids=PARQUET_SOURCES)
+def test_parquet_holds_what_the_listing_shows(source: Path, tmp_path: Path) -> None:
+    """Read by another implementation, row by row and field by field against the JSON listing."""
+    path = tmp_path / "table.parquet"
+    run("ct", "export", path, "--from", source)
+    rows = parquet.read_table(path).to_pylist()
+    listed = json.loads(run("ct", "list", "--from", source, "-o", "json").stdout)["entries"]
+    assert rows
+    # Parquet has no nulls: a node that nothing names is empty text.
+    expected = [{name: entry[name] for name in rows[0] if name != "node"} | {"node": ""} for entry in listed]
+
+    def order(row: dict[str, Any]) -> str:
+        return json.dumps(row, sort_keys=True)
+
+    assert sorted(rows, key=order) == sorted(expected, key=order)
+    assert {"state", "direction", "src", "dst_port", "lifetime", "flags", "src_sec_id"} <= set(rows[0])
+
+
+def test_the_state_words_of_parquet_are_those_of_every_flag_word(tmp_path: Path) -> None:
+    """All eight combinations of the three bits that a state is made of, and other bits beside them."""
+    states = {0: "new", 16: "established", 1: "closing", 2: "closing", 17: "closing", 18: "closing"}
+    states |= {3: "closed", 19: "closed", 0x413: "closed", 0x90: "established"}
+    first = run("ct", "list", "-o", "jsonl", "--from", OLD / "ct-list-global.json").stdout.splitlines()[0]
+    source, path = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    entries = [{**json.loads(first), "flags": flags, "src_port": 1000 + flags} for flags in states]
+    source.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    run("ct", "export", path, "--from", source)
+    found = {row["src_port"] - 1000: row["state"] for row in parquet.read_table(path).to_pylist()}
+    assert found == states
 
 
 @pytest.mark.parametrize(
@@ -278,9 +319,9 @@ def test_export_into_a_pipe_leaves_the_pipe(tmp_path: Path) -> None:
     # A device would be replaced by a file just the same; a pipe is what a test may risk.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+    with started("cat", pipe, text=False) as reader:
         run("ct", "export", pipe, "--from", OLD / "ct-list-global.json")
-        written, _ = reader.communicate(timeout=10)
+        written, _ = reader.communicate(timeout=PATIENCE_S)
     assert written
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]

@@ -16,8 +16,9 @@ import pytest
 
 from ctctl.gc.perkey import lifetime_of
 from ctctl.tables import pairs as keys
+from tests.support.children import started
 from tests.support.gctables import NOW, TableDir, contents, entry, key4, nat4, table_dir
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -26,7 +27,9 @@ AT = ("--now", str(NOW))
 
 
 def ctctl(*args: object, **more: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CTCTL, *map(str, args)], capture_output=True, text=True, check=False, timeout=60, **more)
+    return subprocess.run(
+        [*CTCTL, *map(str, args)], capture_output=True, text=True, check=False, timeout=PATIENCE_S, **more
+    )
 
 
 @pytest.fixture
@@ -337,12 +340,12 @@ def test_wrong_layout_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("engine", ["batch", "kernel", "per-key"])
 def test_ctrl_c_ends_with_a_true_report(node: TableDir, engine: str) -> None:
     table = node.maps["cilium_ct4_global"]
-    options = ("--from", node.path, *AT, "--engine", engine, "--rate", 200, "--map", "cilium_ct4_global", "-o", "json")
+    options = ("--from", node.path, *AT, "--engine", engine, "--rate", 20, "--map", "cilium_ct4_global", "-o", "json")
     command = [*CTCTL, "gc", *map(str, options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(contents(table)) < 480, 20, what="first deletions")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    with started(*command) as process:
+        wait_for(lambda: len(contents(table)) < 500, what="first deletions")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, err
     report = json.loads(out)
     assert report["complete"] is False

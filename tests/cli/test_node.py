@@ -18,6 +18,7 @@ import pytest
 from ctctl.cli.main import main
 from tests.support.nodes import TestNode, make_node, run
 from tests.support.standin import stand_ins
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -131,7 +132,9 @@ def answer(reply: bytes, *args: str | Path) -> subprocess.CompletedProcess[bytes
     master, slave = os.openpty()
     try:
         os.write(master, reply)
-        return subprocess.run([*CTCTL, *map(str, args)], stdin=slave, capture_output=True, check=False, timeout=60)
+        return subprocess.run(
+            [*CTCTL, *map(str, args)], stdin=slave, capture_output=True, check=False, timeout=PATIENCE_S
+        )
     finally:
         os.close(master)
         os.close(slave)

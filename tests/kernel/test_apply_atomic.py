@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from ctctl.kernel.map import Map
+from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import PreparedRun, Program
 from ctctl.node import update as update_module
 from ctctl.node import write
+from ctctl.node.attach import AttachMode
 from ctctl.node.diff import Change
 from ctctl.node.loader import load
 from ctctl.node.unload import unload
@@ -22,7 +25,9 @@ from ctctl.node.update import update
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
 from tests.kernel.test_loader import attached_ids
-from tests.support.nodes import POD_NET, TestNode, make_node
+from tests.support.bpf import FRAME, compile_file
+from tests.support.nodes import POD_NET, TestNode, make_node, run
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -180,3 +185,87 @@ def _connect_until_closed(node: TestNode, stop: int) -> int:
                 return 0 if done > 10_000 else 2
         except BlockingIOError:
             continue
+
+
+def test_the_wait_outlasts_a_program_that_is_running() -> None:
+    """A real program in the middle of a packet: nothing it may have looked at is taken away before it has ended."""
+    with BpfObject.open(compile_file("slow.bpf.c")) as bpf:
+        bpf.load()
+        with bpf.map("words").mmap() as raw, raw.cast("Q") as words, write.Quiescence() as quiescence:
+            started_at, end, ended = 0, 1, 2
+            seen: list[int] = []
+
+            def wait() -> None:
+                quiescence.wait()
+                seen.append(words[ended])
+
+            running = threading.Thread(target=bpf.program("slow").test_run, args=(FRAME,))
+            waiting = threading.Thread(target=wait)
+            running.start()
+            wait_for(lambda: words[started_at], what="the program to run")
+            waiting.start()
+            # Long enough for one that does not wait to be found out. Who waits is right after any time.
+            waiting.join(0.2)
+            words[end] = 1
+            running.join(PATIENCE_S)
+            waiting.join(PATIENCE_S)
+            assert seen == [1]
+
+
+def test_nothing_is_removed_without_the_wait(node: TestNode, algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a removed record was named by, packets under way have ended between the one going and the other."""
+    told: list[str] = []
+    own_wait, own_maglev = write.Quiescence.wait, write.carry_out_maglev
+
+    def wait(self: write.Quiescence) -> None:
+        own_wait(self)
+        told.append("wait")
+
+    def carry_out(maps: dict[str, Map], change: Change) -> None:
+        write.carry_out(maps, change)
+        told.append(change.phase.name)
+
+    def carry_out_maglev(maps: dict[str, Map], changes: list[Change]) -> None:
+        own_maglev(maps, changes)
+        told.extend(change.phase.name for change in changes)
+
+    monkeypatch.setattr(write.Quiescence, "wait", wait)
+    monkeypatch.setattr(update_module, "carry_out", carry_out)
+    monkeypatch.setattr(update_module, "carry_out_maglev", carry_out_maglev)
+    removals = set()
+    for number in range(1, len(BACKENDS)):
+        told.clear()
+        update(node.request(**changes(node, number, algorithm)))
+        for at, phase in enumerate(told):
+            if phase.startswith("REMOVE") and phase not in told[:at]:
+                assert told[at - 1] == "wait", told
+        removals |= {phase for phase in told if phase.startswith("REMOVE")}
+    assert removals == {"REMOVE_FRONTENDS", "REMOVE_REFERENCES", "REMOVE_BACKENDS"}
+
+
+def test_a_pods_records_are_there_while_its_programs_run_until_it_goes(algorithm: str) -> None:
+    """Looked at in the kernel at every step of an apply that makes a pod come."""
+    with make_node(pods=2) as made:
+        document = changes(made, 0, algorithm)
+        one = {**document, "endpoints": document["endpoints"][:1]}
+        # Filters, which every kernel has and tc(8) shows.
+        load(made.request(request={"attach": AttachMode.tc}, **one))
+        try:
+            looks: list[tuple[bool, bool]] = []
+            address = IPv4Address(f"{POD_NET}.12").packed
+
+            def look(_step: str) -> None:
+                with Map.open_pinned(made.dir / "cilium_lxc") as table:
+                    known = any(key[:4] == address for key, _ in table.items())
+                attached = run("tc", "-n", made.name, "filter", "show", "dev", "lxc2", "ingress")
+                looks.append((known, "bpf" in attached))
+
+            rule = {"endpoint": "pod2", "direction": "ingress", "cidr": "10.0.0.0/8", "port": 80}
+            update(made.request(request={"step": look}, **{**document, "policy": [rule]}))
+            look("afterwards")
+            assert looks[0] == (False, False)
+            assert looks[-1] == (True, True)
+            assert (False, True) not in looks
+            assert (True, False) in looks
+        finally:
+            unload(made.name)

@@ -117,7 +117,7 @@ class TestTcx:
 
         with inside(lambda: TcxLink.attach(loaded.program("count"), netns.peer, Direction.INGRESS)):
             inside(send)
-            assert wait_for(lambda: loaded.map("seen").lookup((7).to_bytes(4, "little")), 5) is not None
+            assert wait_for(lambda: loaded.map("seen").lookup((7).to_bytes(4, "little"))) is not None
 
     def test_a_pinned_link_outlives_its_handle(
         self, netns: TestNetns, programs: tuple[Program, Program], inside: Callable[[Callable[[], T]], T]
@@ -138,7 +138,7 @@ class TestTcx:
                 Program.open_pinned(path)
         finally:
             path.unlink(missing_ok=True)
-        wait_for(lambda: chain() == 0, 5)
+        wait_for(lambda: chain() == 0)
         with pytest.raises(NotFoundError, match=f"no link is pinned at {path}"):
             TcxLink.open_pinned(path)
 

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from ctctl.abi.layouts import CtctlCtFlags
+from ctctl.model.entry import CtState
+from ctctl.model.event import LookupKind, Why
 from ctctl.node.records import affinity_match_key, backend_key
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.simulate.simulator import Simulator
@@ -77,6 +79,35 @@ def test_affinity_counts_as_used_though_its_backend_is_gone() -> None:
         node.maps.write("cilium_lb_affinity_match", affinity_match_key(101, 7), None)
         send(node, "from_container", f"tcp {POD}:3 > {VIP}:80 S")
         assert not node.tables().affinity
+
+
+def test_the_grace_of_a_closed_service_entry_is_over_with_its_last_second() -> None:
+    """Within it a SYN reopens the entry; from service-tcp-grace on it is taken as if there were none."""
+    svc = service("web", VIP, 80, 7, (101, REMOTE, 8080))
+    with simulated(node_file({"timeouts": {"service-tcp-grace": "60s"}}, services=[svc])) as node:
+        for port, passed in enumerate((0, 59, 60, 61, 4000), 40000):
+            closed = node.now
+            for flags in ("S", "FA"):
+                send(node, "from_container", f"tcp {POD}:{port} > {VIP}:80 {flags}")
+            node.advance(passed)
+            event = send(node, "from_container", f"tcp {POD}:{port} > {VIP}:80 S").event
+            assert event is not None
+            first = event.lookups[0]
+            assert first.kind is LookupKind.SERVICE
+            assert first.before is not None
+            assert (first.before.last_tx_report, first.before.state) == (closed, CtState.CLOSED)
+            assert first.why & (Why.GRACE_OVER | Why.REOPENED) == (Why.GRACE_OVER if passed >= 60 else Why.REOPENED)
+
+
+def test_a_report_is_renewed_after_its_interval_and_not_with_its_last_second() -> None:
+    with simulated(node_file()) as node:
+        for _ in range(2):
+            send(node, "from_container", f"tcp {POD}:40000 > {REMOTE}:80 A")
+        for passed, reported in ((5, NOW), (6, NOW + 6)):
+            node.set_clock(NOW + passed)
+            send(node, "from_container", f"tcp {POD}:40000 > {REMOTE}:80 A")
+            (entry,) = (entry for key, entry in entries(node).items() if key[12] == 6)
+            assert (entry.last_tx_report, entry.lifetime) == (reported, NOW + passed + 8000)
 
 
 def test_a_service_at_the_overlay_is_no_dsr_request() -> None:

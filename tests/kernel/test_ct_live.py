@@ -22,7 +22,7 @@ from ctctl.ct.diff import diff
 from ctctl.ct.events import events
 from ctctl.ct.export import export_snapshot
 from ctctl.ct.report import CtEventKind
-from ctctl.ct.stats import count, stats
+from ctctl.ct.stats import count, stats, stats_of
 from ctctl.ct.top import By, top
 from ctctl.ct.watch import Watch
 from ctctl.decode.columns import KEY4, VALUE, CtColumns
@@ -56,15 +56,15 @@ def tables(tmp_path: Path) -> Iterator[TableDir]:
 
 
 def fill_small(tables: TableDir) -> int:
-    """A few connections; returns now."""
+    """A few connections, none of which ends while a test runs, however slowly; returns now."""
     now = monotonic_s()
     tcp = tables.maps["cilium_ct4_global"]
-    tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN, src_sec_id=7))
-    tcp.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=now + 10, flags=CLOSED))
+    tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN, src_sec_id=7))
+    tcp.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=now + 10_000, flags=CLOSED))
     tcp.update(key4("10.0.0.3", 1002, "10.0.0.2", 443, flags=1), entry(lifetime=1, flags=SYN))
-    tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 50, flags=SEEN | DSR))
+    tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 50_000, flags=SEEN | DSR))
     any_table = tables.maps["cilium_ct_any4_global"]
-    any_table.update(key4("10.0.0.1", 0, "10.0.0.2", 0, proto=1, flags=2), entry(lifetime=now + 60))
+    any_table.update(key4("10.0.0.1", 0, "10.0.0.2", 0, proto=1, flags=2), entry(lifetime=now + 60_000))
     nat = tables.maps["cilium_snat_v4_external"]
     # DSR: the pod's reply 10.0.0.2:80 -> 192.0.2.1:5000 gets the VIP as its source.
     nat.update(
@@ -193,6 +193,33 @@ def test_kernel_statistics_are_those_of_batches(tables: TableDir) -> None:
             assert totals["cilium_ct4_global"].capacity == 4096
             some = next(iter(stats(source, Filter.parse("out"))))
             assert some.entries == some.by_direction["OUT"] == totals["cilium_ct4_global"].by_direction["OUT"]
+
+
+def test_an_entry_lives_through_the_second_of_its_lifetime(tables: TableDir) -> None:
+    """Cilium's GC takes what is before now: the entry whose lifetime is now counts as alive, by every way to count."""
+    table, now = tables.maps["cilium_ct4_global"], 5000
+    for port, lifetime in enumerate((now - 1, now, now + 1), 1):
+        table.update(key4("10.0.0.1", port, "10.0.0.2", 80), entry(lifetime=lifetime, flags=SEEN))
+    with open_source(str(tables.path / "cilium_ct4_global"), SourceOptions(now=now)) as source:
+        (by_kernel,) = stats(source)
+        by_batch = stats_of(source.tables[0], count(source.tables[0], EVERYTHING), "batch")
+        (some,) = stats(source, Filter.parse("out"))
+        (talker,) = top(source, By.src)
+        expired = [row.entry.tuple.src_port for row in rows(source, Filter.parse("expired"))]
+        live = {row.entry.tuple.src_port for row in rows(source, Filter.parse("live"))}
+        shown = {row.entry.tuple.src_port: row.expired for row in rows(source, EVERYTHING)}
+    for found in (by_kernel, by_batch, some):
+        assert (found.entries, found.expired) == (3, 1)
+        assert found.remaining is not None
+        assert found.overdue is not None
+        assert found.remaining[:2] == (1, 1)
+        assert found.overdue[:2] == (0, 1)
+    assert by_kernel.engine == "kernel"
+    assert talker.expired == 1
+    assert (expired, live) == ([1], {2, 3})
+    assert shown == {1: True, 2: False, 3: False}
+    command = ("--from", str(tables.path), "--map", "cilium_ct4_global", "--now", str(now))
+    assert [e["src_port"] for e in listed(*command) if e["expired"]] == [1]
 
 
 def test_top_counts_what_list_shows(tables: TableDir) -> None:
@@ -330,9 +357,9 @@ def test_events_between_two_looks(tables: TableDir) -> None:
     tcp = tables.maps["cilium_ct4_global"]
 
     def change(_seconds: float) -> None:
-        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
-        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1, src_sec_id=7))
-        tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 55, flags=SEEN | DSR))
+        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60_000))
+        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN | 1, src_sec_id=7))
+        tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 55_000, flags=SEEN | DSR))
         tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
 
     with open_source(str(tables.path)) as source:
@@ -355,9 +382,9 @@ def test_watch_marks_what_changed(tables: TableDir) -> None:
         first = watch.look()
         assert {marked.mark for marked in first} == {""}
         assert all(marked.row.names.get("10.0.0.2") == "web" for marked in first)
-        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60))
+        tcp.update(key4("10.0.0.9", 9, "10.0.0.2", 80), entry(lifetime=now + 60_000))
         tcp.delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
-        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100, flags=SEEN | 1))
+        tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN | 1))
         marks = {marked.row.entry.tuple.src_port: marked.mark for marked in watch.look()}
         assert marks == {1000: "closing", 1001: "gone", 1002: "", 5000: "", 9: "new"}
 
@@ -495,3 +522,21 @@ def test_rights_are_needed_and_said(tables: TableDir) -> None:
         assert done.returncode in (1, 2, 4)  # pytest's own directory may hide the mount altogether
         assert done.stderr.count("\n") == 1
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "wide", "cilium", "json", "jsonl", "yaml", "csv", "name"])
+def test_a_table_without_a_match_hides_no_later_one(tables: TableDir, form: str) -> None:
+    """The kernel finds nothing in the first table and something in the second."""
+    fill_small(tables)
+    out = run("ct", "list", "icmp", "-o", form, "--from", str(tables.path)).stdout
+    assert "10.0.0.2" in out
+    assert "192.0.2.1" not in out
+    assert "10.0.0.2" not in run("ct", "list", "port == 1", "-o", form, "--from", str(tables.path)).stdout
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "ctsnap"])
+def test_exports_of_tables_without_a_match(tables: TableDir, tmp_path: Path, suffix: str) -> None:
+    fill_small(tables)
+    file = tmp_path / f"x.{suffix}"
+    assert "1 entries" in run("ct", "export", str(file), "icmp", "--from", str(tables.path)).stderr
+    assert b"10.0.0.2" in file.read_bytes() or suffix == "ctsnap"

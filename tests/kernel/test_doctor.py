@@ -22,6 +22,7 @@ from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot import write_snapshot
 from tests.support.gctables import NOW, TableDir, entry, key4, nat4, table_dir
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -241,7 +242,7 @@ def test_identity_zero(node: TableDir) -> None:
 
 def doctor(*args: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ctctl", "doctor", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 def test_command_line(node: TableDir, tmp_path: Path) -> None:

@@ -134,18 +134,55 @@ def test_every_table_and_family(name: str) -> None:
     assert 400 < len(results[0][1]) < 600
 
 
+CLIENT6, POD6, VIP6 = bytes(range(16)), bytes(range(16, 32)), bytes(range(64, 80))
+HTTPS, CLIENT_PORT = b"\x01\xbb", b"\xd3\xf4"
+
+
 @COLLECTING
 def test_ipv6_snat_pair_goes_along(collect: Engine) -> None:
-    ct_key = bytes(range(16)) + bytes(range(16, 32)) + b"\x01\xbb\xd3\xf4\x06\x00"
-    forward = keys.nat_key(ct_key, dsr=False)
-    nat_value = bytes(32) + bytes(range(64, 80)) + b"\xc3\x50" + bytes(6)
-    reverse = keys.reverse_nat_key(forward, nat_value)
+    """Keys by hand: the conntrack key is reversed with crossed ports, the SNAT key as the packet has it."""
+    ct_key = POD6 + CLIENT6 + HTTPS + CLIENT_PORT + b"\x06\x00"
+    forward = CLIENT6 + POD6 + HTTPS + CLIENT_PORT + b"\x06\x00"
+    nat_value = bytes(32) + VIP6 + b"\xc3\x50" + bytes(6)
+    reverse = VIP6 + CLIENT6 + b"\xc3\x50" + HTTPS + b"\x06\x01"
+    assert (keys.nat_key(ct_key, dsr=False), keys.reverse_nat_key(forward, nat_value)) == (forward, reverse)
     with ct_map("cilium_ct6_global") as ct, Map.create("snat_v6", MapType.LRU_HASH, 38, 56, 64) as nat:
         ct.update(ct_key, entry(lifetime=NOW - 1))
         nat.update(forward, nat_value)
         nat.update(reverse, keys.reverse_nat_value(forward, nat_value))
         tally = collect(as_table(ct, nat, "cilium_ct6_global"), job())
         assert (tally.nat_deleted, contents(ct), contents(nat)) == (2, {}, {})
+
+
+@COLLECTING
+def test_the_snat_entry_of_an_ipv6_dsr_connection_goes_along_and_no_other(collect: Engine) -> None:
+    """A DSR entry's SNAT key is the pod's reply: the same addresses, the ports exchanged, and it has no reverse."""
+    ct_key = CLIENT6 + POD6 + HTTPS + CLIENT_PORT + b"\x06\x00"
+    reply = CLIENT6 + POD6 + CLIENT_PORT + HTTPS + b"\x06\x00"
+    # What would be taken for the pair of a plain entry, and for the reverse of this one.
+    plain = POD6 + CLIENT6 + HTTPS + CLIENT_PORT + b"\x06\x00"
+    reverse = VIP6 + CLIENT6 + b"\xc3\x50" + HTTPS + b"\x06\x01"
+    nat_value = bytes(32) + VIP6 + b"\xc3\x50" + bytes(6)
+    assert keys.nat_key(ct_key, dsr=True) == reply
+    with ct_map("cilium_ct6_global") as ct, Map.create("snat_v6", MapType.LRU_HASH, 38, 56, 64) as nat:
+        ct.update(ct_key, entry(lifetime=NOW - 1, flags=0x80))
+        for key in (reply, plain, reverse):
+            nat.update(key, nat_value)
+        tally = collect(as_table(ct, nat, "cilium_ct6_global"), job())
+        assert (tally.nat_deleted, contents(ct), contents(nat).keys()) == (1, {}, {plain, reverse})
+
+
+@COLLECTING
+@pytest.mark.parametrize("name", ["cilium_ct4_global", "cilium_ct6_global"])
+def test_an_entry_lives_through_the_second_of_its_lifetime(collect: Engine, name: str) -> None:
+    made = {}
+    with ct_map(name) as ct:
+        for number, lifetime in enumerate((NOW - 1, NOW, NOW + 1)):
+            made[lifetime] = bytes([number + 1] * (CT[name].size - 2)) + b"\x06\x00"
+            ct.update(made[lifetime], entry(lifetime=lifetime))
+        tally = collect(as_table(ct, name=name), job())
+        assert contents(ct).keys() == {made[NOW], made[NOW + 1]}
+    assert (int(tally.deleted.sum()), int(tally.alive.sum())) == (1, 2)
 
 
 @COLLECTING

@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +22,12 @@ from ctctl.gc.schedule import Schedule
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.serve import scrape
+from tests.support.children import CTCTL, started
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
-CTCTL = [sys.executable, "-m", "ctctl"]
 CPUS = os.cpu_count() or 1
 
 
@@ -65,7 +64,7 @@ class Runs:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop.set()
-        self.thread.join(20)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
 
 
@@ -82,7 +81,7 @@ def value(samples: dict, name: str, /, **labels: str) -> float:
 
 
 def get(address: str) -> str:
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE_S)
     connection.request("GET", "/metrics")
     response = connection.getresponse()
     assert response.status == 200
@@ -93,7 +92,7 @@ def get(address: str) -> str:
 
 def test_runs_at_once_and_again(node: TableDir) -> None:
     with Runs(node, GcOptions(), Schedule(fixed_s=0.1)) as runs:
-        wait_for(lambda: len(runs.reports) >= 3, 20)
+        wait_for(lambda: len(runs.reports) >= 3)
     first, second = runs.reports[:2]
     assert {t.map for t in first.tables} == {"cilium_ct4_global", "cilium_ct6_global"}
     assert [t.deleted for t in first.tables] == [200, 200]
@@ -103,7 +102,7 @@ def test_runs_at_once_and_again(node: TableDir) -> None:
 
 def test_a_short_interval_does_not_cut_runs_short(node: TableDir) -> None:
     with Runs(node, GcOptions(), Schedule(fixed_s=0.0001)) as runs:
-        wait_for(lambda: len(runs.reports) >= 3, 20)
+        wait_for(lambda: len(runs.reports) >= 3)
     assert all(report.complete for report in runs.reports[:-1])
     assert runs.reports[0].deleted == 400
 
@@ -111,7 +110,7 @@ def test_a_short_interval_does_not_cut_runs_short(node: TableDir) -> None:
 def test_auto_follows_the_rule(node: TableDir) -> None:
     schedule = Schedule()
     with Runs(node, GcOptions(), schedule) as runs:
-        wait_for(lambda: runs.reports, 20)
+        wait_for(lambda: runs.reports)
     # 200 of 4096: under 5 %, half as long again
     assert runs.reports[0].next_interval_s == schedule.interval_s == 450
 
@@ -140,23 +139,23 @@ def test_a_table_full_signal_brings_the_run_forward(node: TableDir) -> None:
             return 0.0 if table_full else super().due_in(now)
 
     with Runs(node, GcOptions(), Impatient()) as runs:
-        wait_for(lambda: len(runs.reports) == 1, 20)
+        wait_for(lambda: len(runs.reports) == 1)
         node.maps["cilium_ct4_global"].update(key4("1.1.1.1", 1, "2.2.2.2", 2), entry(lifetime=0))
         fail()
-        wait_for(lambda: len(runs.reports) == 2, 20)
+        wait_for(lambda: len(runs.reports) == 2)
     assert runs.reports[1].deleted == 1
 
 
 def test_neither_family_starves_behind_a_rate_limit(node: TableDir) -> None:
     # IPv4 has more to delete than a turn allows; IPv6 must get its turn in each run all the same.
-    with Runs(node, GcOptions(rate=100), Schedule(fixed_s=0.4), least_run_s=0.4) as runs:
-        wait_for(lambda: len(runs.reports) >= 2, 20)
+    # Turns of 0.4 s against 10 s for each family: a slow machine is still far from done.
+    with Runs(node, GcOptions(rate=20), Schedule(fixed_s=0.4), least_run_s=0.4) as runs:
+        wait_for(lambda: len(runs.reports) >= 2)
     for report in runs.reports[:2]:
         by_family = {t.family: t for t in report.tables}
         assert by_family["ipv4"].deleted > 0
         assert by_family["ipv6"].deleted > 0
         assert not report.complete
-        assert report.duration_s < 5
 
 
 def test_a_broken_family_does_not_stop_the_other(tmp_path: Path, node: TableDir, monkeypatch) -> None:
@@ -171,7 +170,7 @@ def test_a_broken_family_does_not_stop_the_other(tmp_path: Path, node: TableDir,
 
     monkeypatch.setitem(run.ENGINES, EngineName.BATCH, broken)
     with Runs(node, GcOptions(), Schedule(fixed_s=0.1)) as runs:
-        wait_for(lambda: len(runs.reports) >= 2, 20)
+        wait_for(lambda: len(runs.reports) >= 2)
     report = runs.reports[0]
     assert [t.map for t in report.tables] == ["cilium_ct6_global"]
     assert report.tables[0].deleted == 200
@@ -181,32 +180,26 @@ def test_a_broken_family_does_not_stop_the_other(tmp_path: Path, node: TableDir,
 
 def test_tables_that_go_away_are_a_failure_told_not_an_end(node: TableDir) -> None:
     with Runs(node, GcOptions(), Schedule(fixed_s=0.05)) as runs:
-        wait_for(lambda: runs.reports, 20)
+        wait_for(lambda: runs.reports)
         for name in list(node.maps):
             (node.path / name).unlink()
-        wait_for(lambda: runs.failures, 20)
+        wait_for(lambda: runs.failures)
         node.create("cilium_ct_any4_global")
         count = len(runs.reports)
-        wait_for(lambda: len(runs.reports) > count, 20)
+        wait_for(lambda: len(runs.reports) > count)
     assert "no conntrack table" in runs.failures[0]
     assert runs.reports[-1].tables[0].map == "cilium_ct_any4_global"
 
 
 def test_metrics_of_a_collector(node: TableDir) -> None:
-    process = subprocess.Popen(
-        [*CTCTL, "gc", "--from", str(node.path), "--interval", "auto", "--metrics", "127.0.0.1:0", "-o", "jsonl"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_for(lambda: len(contents(node.maps["cilium_ct6_global"])) == 200, 30)
-        port = wait_for(lambda: _listening_port(process.pid), 10)
-        wait_for(lambda: "gc_runs_total{" in get(f"127.0.0.1:{port}"), 10)
+    command = (*CTCTL, "gc", "--from", node.path, "--interval", "auto", "--metrics", "127.0.0.1:0", "-o", "jsonl")
+    with started(*command) as process:
+        wait_for(lambda: len(contents(node.maps["cilium_ct6_global"])) == 200)
+        port = wait_for(lambda: _listening_port(process.pid))
+        wait_for(lambda: "gc_runs_total{" in get(f"127.0.0.1:{port}"))
         samples = families_of(get(f"127.0.0.1:{port}"))
-    finally:
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert out.count("\n") >= 2
     labels = {"family": "ipv6", "protocol": "TCP"}
@@ -253,17 +246,13 @@ def test_metrics_of_tables(node: TableDir) -> None:
 
 
 def test_metrics_serve_until_stopped(node: TableDir) -> None:
-    process = subprocess.Popen(
-        [*CTCTL, "metrics", "serve", "127.0.0.1:0", "--from", str(node.path)], stderr=subprocess.PIPE, text=True
-    )
-    try:
+    with started(*CTCTL, "metrics", "serve", "127.0.0.1:0", "--from", node.path) as process:
         assert process.stderr is not None
         address = process.stderr.readline().strip().removeprefix("http://").removesuffix("/metrics")
         samples = families_of(get(address))
         assert samples["ctctl_node_up", frozenset()] == 1
-    finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
 
 

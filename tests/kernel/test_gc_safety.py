@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -21,8 +20,8 @@ from ctctl.gc.report import EngineName
 from ctctl.gc.run import GcOptions, run
 from ctctl.gc.tables import CT_TABLES, Table
 from ctctl.kernel.map import Map, MapType
-from tests.bench import gc_lab
 from tests.support.gctables import CT, NOW, contents, entry, random_keys, random_values, table_dir
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -126,8 +125,9 @@ def _collect_under_traffic(recheck: bool, seconds: float) -> tuple[int, int]:
                 if ct.lookup(key) is not None:
                     ct.update(key, entry(lifetime=NOW + 1))
 
-        breaks = 0
-        while time.monotonic() < end:
+        breaks = rounds = 0
+        while time.monotonic() < end or not rounds:
+            rounds += 1
             ct.update_batch(idle, random_values(len(idle), rng, expired=1.0))
             for key in busy_keys:
                 ct.update(key, entry(lifetime=NOW - 1))
@@ -159,7 +159,7 @@ def test_live_connections_are_never_touched_under_traffic(collect) -> None:
             end = time.monotonic() + 1.0
             # Its first packets find no entry; from then on none may be missing.
             while traffic.packets < len(busy):
-                assert time.monotonic() < end + 10
+                assert time.monotonic() < end + PATIENCE_S
             before = traffic.breaks
             while time.monotonic() < end or rounds < 5:
                 ct.update_batch(idle, random_values(len(idle), rng, expired=1.0))
@@ -167,13 +167,3 @@ def test_live_connections_are_never_touched_under_traffic(collect) -> None:
                 rounds += 1
         assert traffic.packets > len(busy)
         assert traffic.breaks == before == len(busy)
-
-
-def test_committed_figures_of_the_lab_hold_what_was_asked() -> None:
-    figures = json.loads(gc_lab.RESULTS.read_text())
-    assert figures["minutes"] >= 10
-    assert (figures["breaks"], figures["short_failed"]) == (0, 0)
-    late, without = (figures["asking at expiry"][name] for name in ("with re-check", "without re-check"))
-    assert late["late_answered"] > 1000
-    assert late["broken_after_an_answer"] == 0
-    assert without["broken_after_an_answer"] > 0

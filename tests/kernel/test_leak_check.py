@@ -11,6 +11,7 @@ import pytest
 from ctctl.kernel.map import Map, MapType
 from tests.support.leaks import take_inventory
 from tests.support.names import unique_name
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -48,7 +49,7 @@ def _interface() -> Undo:
 
 def _process() -> Undo:
     child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
-    return lambda: child.communicate(timeout=5)
+    return lambda: child.communicate(timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ def test_a_namespace_that_is_gone(node: TestNode, mode: AttachMode) -> None:
     load(node.request(request={"attach": mode}))
     run("ip", "netns", "del", node.name)
     # The kernel takes the namespace apart in its own time.
-    wait_for(lambda: len(status(node).problems) == 4, timeout=20, what="status says that every device is gone")
+    wait_for(lambda: len(status(node).problems) == 4, what="status says that every device is gone")
     assert all("is gone" in problem for problem in status(node).problems)
     with pytest.raises(NotFoundError, match=f"no network namespace at /run/netns/{node.name}"):
         load(node.request(request={"netns": None}))

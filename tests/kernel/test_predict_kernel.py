@@ -5,7 +5,6 @@ tests/bench/predict.py is the long form of this; its figures are in tests/bench/
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -40,16 +39,6 @@ def test_fill_within_5_percent_and_evictions_within_15(name: str) -> None:
         seen = float(np.mean(real.each_second[SECONDS // 3 :]))
         assert fill == pytest.approx(seen, rel=0.05)
         assert table.evicted == pytest.approx(real.evicted + real.unseen(), rel=0.15, abs=50)
-
-
-def test_committed_figures_hold_what_was_asked() -> None:
-    results = json.loads((Path(bench.RESULTS)).read_text())
-    for case, tables in results["cases"].items():
-        for table, figures in tables.items():
-            where = f"{case} {table}"
-            for name, limit in (("mean_entries", 0.05), ("peak_entries", 0.05), ("evicted", 0.15)):
-                predicted, measured = figures[name]["predicted"], figures[name]["measured"]
-                assert predicted == pytest.approx(measured, rel=limit, abs=10), f"{where} {name}"
 
 
 def test_memory_is_what_the_kernel_says() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +21,10 @@ from ctctl.packet.text import parse_flow_text
 from ctctl.trace.probe import ProbeTrace, kernel_drop_reasons, probe_request
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
 from ctctl.trace.probe_points import describe_points, find_points
+from tests.support.children import CTCTL, started
 from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -122,9 +121,8 @@ def test_probe_shows_the_entry_as_it_stands(net: ForeignNet, tables: Path) -> No
     value[32:36] = (1234567).to_bytes(4, "little")
     value[44:48] = (3096).to_bytes(4, "little")
     with foreign_program(net, "passes", "tcx"), Map.open_pinned(tables / "cilium_ct_any4_global") as table:
-        events, notes = traced(net, net.send, tables)
+        events, _ = traced(net, net.send, tables)
         assert events[0].entries == ()
-        assert any("assumed" in note for note in notes)
         table.update(key, bytes(value))
         events, _ = traced(net, net.send, tables)
         (entry,) = next(event for event in events if event.kind is ProbeKind.PACKET).entries
@@ -166,8 +164,8 @@ def test_probes_are_gone_however_the_command_ends(net: ForeignNet, how: signal.S
         return [one.prog_id for one in run_in_netns(net.server, query_tcx, net.ifindex, Direction.INGRESS)]
 
     with foreign_program(net, "passes", "tcx") as program:
-        command = [sys.executable, "-m", "ctctl", "trace", "--probe", FLOW, "--netns", net.server, "-o", "jsonl"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        command = (*CTCTL, "trace", "--probe", FLOW, "--netns", net.server, "-o", "jsonl")
+        with started(*command) as running:
             assert running.stderr is not None
             assert running.stdout is not None
             assert any(line.startswith("ready") for line in iter(running.stderr.readline, ""))
@@ -176,9 +174,9 @@ def test_probes_are_gone_however_the_command_ends(net: ForeignNet, how: signal.S
             net.send()
             assert json.loads(running.stdout.readline())["kind"] == "packet"
             running.send_signal(how)
-            status = running.wait(10)
+            status = running.wait(PATIENCE_S)
             running.stderr.read()
             running.stdout.read()
-        wait_for(lambda: chain() == [program.info.id], 5)
+        wait_for(lambda: chain() == [program.info.id])
         assert status == (130 if how is signal.SIGINT else -how)
     net.received(0.05)

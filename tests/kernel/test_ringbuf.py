@@ -12,7 +12,7 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.object import BpfObject
 from ctctl.kernel.ringbuf import RingBuffer
 from tests.support.bpf import FRAME, compile_file
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -61,7 +61,7 @@ def test_a_waiting_poll_wakes_up(loaded: BpfObject) -> None:
         waiter.start()
         started.wait()
         emit(loaded, 77)
-        waiter.join(timeout=5)
+        waiter.join(PATIENCE_S)
         assert not waiter.is_alive()
         assert got == [77]
 

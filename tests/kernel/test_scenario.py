@@ -16,6 +16,7 @@ from ctctl.errors import CtctlError
 from ctctl.simulate.scenario import StepRecord, run, run_scenario
 from ctctl.simulate.scenario_file import load_scenario
 from ctctl.simulate.show_scenario import step_record
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -129,7 +130,7 @@ def test_service_step_is_an_apply(play: Any) -> None:
 
 def command(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "ctctl", "trace", "--scenario", str(path), *options]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_the_command_and_its_json(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ctctl.simulate.journey import Outcome
 from ctctl.simulate.scenario import StepRecord
 from ctctl.simulate.whatif import StartTable, parse_change
 from ctctl.trace.schema import TRACE_SCHEMAS
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -211,7 +212,7 @@ def test_what_makes_no_conversation(nodes: tuple[NodeFile, ...]) -> None:
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "ctctl", "trace", *options]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_the_command_as_json(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,14 @@ from ctctl.lab.cluster import down, up
 from ctctl.lab.nodefile import BPF
 from ctctl.lab.processes import find_program, lab_pids, spawn
 from ctctl.lab.topology import IPERF_PORT, MEMBERS, Topology
+from tests.support.children import run_ctctl
 from tests.support.names import unique_name
-from tests.support.wait import wait_for
-
-CTCTL = (sys.executable, "-m", "ctctl")
+from tests.support.wait import PATIENCE_S, wait_for
 
 
-def ctctl(*args: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def ctctl(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would."""
-    done = subprocess.run([*CTCTL, *args], capture_output=True, text=True, timeout=timeout, check=False)
+    done = run_ctctl(*args)
     if check and done.returncode:
         raise AssertionError(f"ctctl {' '.join(args)}: status {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
@@ -44,11 +42,11 @@ def remains(topology: Topology) -> list[str]:
 def iperf_server(lab: Topology, pod: str) -> Iterator[None]:
     process = spawn(lab, pod, [find_program("iperf3"), "-s", "-p", str(IPERF_PORT)])
     try:
-        wait_for(lambda: _listens(process.pid, IPERF_PORT), 10, what="iperf3 to listen")
+        wait_for(lambda: _listens(process.pid, IPERF_PORT), what="iperf3 to listen")
         yield
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(PATIENCE_S)
 
 
 def _listens(pid: int, port: int) -> bool:

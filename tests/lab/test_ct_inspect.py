@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -14,21 +13,21 @@ import pytest
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
-from tests.support.wait import wait_for
+from tests.support.children import CTCTL, run_ctctl, started
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.lab
 
-CTCTL = (sys.executable, "-m", "ctctl")
 VIP, POD1, POD3, WEB = "172.190.0.17", "10.64.0.36", "10.64.1.36", "10.68.0.10"
 
 
 def curl(lab: Topology, member: str, address: str) -> None:
     command = ["ip", "netns", "exec", lab.netns(member), "curl", "-s", "-m", "5", f"http://{address}/"]
-    subprocess.run(command, check=True, capture_output=True, timeout=20)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 def ctctl_json(*words: str) -> Any:
-    done = subprocess.run([*CTCTL, *words, "-o", "json"], capture_output=True, text=True, check=True, timeout=60)
+    done = run_ctctl(*words, "-o", "json", check=True)
     document = json.loads(done.stdout)
     jsonschema.Draft202012Validator(SCHEMAS[document["schema"]]).validate(document)
     return document
@@ -66,37 +65,29 @@ def test_a_dsr_connection_has_its_snat_record(lab: Topology) -> None:
 def test_events_as_the_hooks_tell_them(lab: Topology) -> None:
     node = ("--node", lab.datapath_node("node-a"))
     words = ("ct", "events", "-f", f"dst == {POD3} and tcp", "--interval", "0.5", "-o", "jsonl", *node)
-    process = subprocess.Popen([*CTCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     events: list[dict[str, Any]] = []
+    with started(*CTCTL, *words) as process:
 
-    def collect() -> None:
-        assert process.stdout is not None
-        events.extend(json.loads(line) for line in process.stdout)
+        def collect() -> None:
+            assert process.stdout is not None
+            events.extend(json.loads(line) for line in process.stdout)
 
-    reader = threading.Thread(target=collect)
-    try:
-        # The listener needs a moment to take its lease: traffic until it is heard.
-        lines: list[dict[str, Any]] = events
+        reader = threading.Thread(target=collect)
         reader.start()
+        try:
+            # The listener needs a moment to take its lease: traffic until it is heard.
+            def heard() -> bool:
+                curl(lab, "pod1", f"{POD3}:8000")
+                return any(event["event"] == "CLOSING" for event in events)
 
-        def heard() -> bool:
-            curl(lab, "pod1", f"{POD3}:8000")
-            return any(event["event"] == "CLOSING" for event in lines)
-
-        wait_for(heard, 30, what="events of a connection")
-        flow = f"src == {POD1} and dst == {POD3} and tcp"
-        deleted = subprocess.run(
-            [*CTCTL, "ct", "delete", flow, "--yes", "--undo-file", "-", *node],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert "deleted" in deleted.stderr
-        wait_for(lambda: any(event["event"] == "DESTROY" for event in lines), 20, what="the deletion")
-    finally:
-        process.terminate()
-        reader.join(10)
-        process.communicate(timeout=10)
+            wait_for(heard, what="events of a connection")
+            flow = f"src == {POD1} and dst == {POD3} and tcp"
+            deleted = run_ctctl("ct", "delete", flow, "--yes", "--undo-file", "-", *node, check=True)
+            assert "deleted" in deleted.stderr
+            wait_for(lambda: any(event["event"] == "DESTROY" for event in events), what="the deletion")
+        finally:
+            process.terminate()
+            reader.join(PATIENCE_S)
     for event in events:
         jsonschema.Draft202012Validator(SCHEMAS[event["schema"]]).validate(event)
     kinds = {event["event"] for event in events}
@@ -107,12 +98,6 @@ def test_events_as_the_hooks_tell_them(lab: Topology) -> None:
 def test_events_go_on_beside_another_listener(lab: Topology) -> None:
     node = lab.datapath_node("node-a")
     with EventStream([node]):
-        done = subprocess.run(
-            [*CTCTL, "ct", "events", "--interval", "0.2", "--node", node],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
+        done = run_ctctl("ct", "events", "--interval", "0.2", "--node", node, check=True)
     assert "is listening on node" in done.stderr
     assert "comparing looks at the table instead" in done.stderr

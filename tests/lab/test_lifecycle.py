@@ -13,7 +13,9 @@ from ctctl.cli.schemas import whole
 from ctctl.lab import datapaths, namespaces, processes
 from ctctl.lab.cluster import down, find, members, up
 from ctctl.lab.topology import MEMBERS, Topology
-from tests.lab.conftest import CTCTL, ctctl, remains
+from tests.lab.conftest import ctctl, remains
+from tests.support.children import CTCTL, started
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.lab
 
@@ -58,7 +60,7 @@ def _bpftool_entries(topology: Topology, node: str) -> set[str]:
 def test_up_that_is_killed_leaves_nothing_after_down(fresh_lab: Topology, line: str, delay: float) -> None:
     """SIGKILL at each step and a little into it; then ``down`` from what it finds."""
     command = [*CTCTL, "lab", "up", "--name", fresh_lab.name]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with started(*command, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         assert any(said.startswith(line) for said in process.stderr)
         # Not a sleep that something depends on: where in the step the kill falls is left to chance.
@@ -72,17 +74,17 @@ def test_up_that_is_killed_leaves_nothing_after_down(fresh_lab: Topology, line: 
 
 def test_up_that_is_interrupted_cleans_up(fresh_lab: Topology) -> None:
     command = [*CTCTL, "lab", "up", "--name", fresh_lab.name]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with started(*command, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         assert any(said.startswith("datapath of node-b") for said in process.stderr)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE_S) == 130
     assert remains(fresh_lab) == []
 
 
 def test_up_after_a_crash_completes_the_lab(fresh_lab: Topology) -> None:
     command = [*CTCTL, "lab", "up", "--name", fresh_lab.name]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with started(*command, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         assert any(said.startswith("datapath of node-b") for said in process.stderr)
         process.kill()
@@ -193,7 +195,7 @@ def test_up_mounts_the_bpffs_and_says_so(fresh_lab: Topology) -> None:
         {ctctl} lab down --name {fresh_lab.name}
     """
     command = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "pod3\n"
     assert done.stderr.count("mounted a BPF file system at /sys/fs/bpf") == 1
@@ -202,7 +204,7 @@ def test_up_mounts_the_bpffs_and_says_so(fresh_lab: Topology) -> None:
 def test_a_story_that_was_killed_does_not_spoil_the_next(lab: Topology) -> None:
     """SIGKILL while a backend is terminating: the next story starts from the services as they were."""
     command = [*CTCTL, "lab", "run", "backend-drain", "--name", lab.name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with started(*command, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         assert any("is removed" in said for said in process.stdout)
         process.kill()

@@ -24,7 +24,7 @@ from ctctl.lab.topology import CLIENT_IP, IPERF_PORT, SERVE_PORT, Topology
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.tuples import Direction
 from tests.lab.conftest import iperf_server
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -67,7 +67,7 @@ def test_iperf3(lab: Topology, member: str, address: str, kind: str) -> None:
     before = _fragments(lab)
     with iperf_server(lab, "pod3"):
         argv = ["iperf3", "-4", "-c", address, "-p", str(IPERF_PORT), "-t", "1", "-J", *extra]
-        report = json.loads(processes.run(lab, member, argv, timeout_s=30).stdout)
+        report = json.loads(processes.run(lab, member, argv, timeout_s=PATIENCE_S).stdout)
     assert "error" not in report
     if kind == "udp":
         assert report["end"]["sum"]["packets"] > 500
@@ -95,10 +95,12 @@ def _connect_all(lab: Topology, member: str, address: tuple[str, int], stack: Ex
     return sockets
 
 
-def _each(sockets: list[socket.socket], event: int, act: Any, timeout_s: float = 30) -> dict[socket.socket, Any]:
+def _each(
+    sockets: list[socket.socket], event: int, act: Any, timeout_s: float = PATIENCE_S
+) -> dict[socket.socket, Any]:
     """``act`` on each socket once it is ready; all must be within the time."""
     results: dict[socket.socket, Any] = {}
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE_S
     with selectors.DefaultSelector() as selector:
         for sock in sockets:
             selector.register(sock, event)
@@ -142,7 +144,7 @@ def test_a_thousand_connections_at_once(session: Session, lab: Topology, member:
     assert set(counts) == {backend.pod for backend in service.backends}
     # A third each, with room for the chance of a thousand hashes: six standard deviations.
     assert min(counts.values()) > PARALLEL / 3 - 90
-    wait_for(lambda: _all_closed(session), 10, what="every connection to be closed in every table")
+    wait_for(lambda: _all_closed(session), what="every connection to be closed in every table")
     _check_entries(session, lab, member, service_name, answered)
 
 
@@ -175,7 +177,8 @@ def _check_entries(session: Session, lab: Topology, member: str, service_name: s
         _check(out[out_node].pop(port), flow, CLOSED | extra, identity, rev_nat)
         tunnelled = CtFlags.FromTunnel if outside and not local else CtFlags(0)
         _check(into[pod.node].pop(port), flow, CLOSED | tunnelled, identity, 0)
-        assert entry.lifetime - entry.last_tx_report == 10
+        # The last ACK may come in a later second than the FIN that was reported; a report is at most 5 s old.
+        assert 10 <= entry.lifetime - entry.last_tx_report <= 15
     assert not any(left for tables_left in (out, into) for left in tables_left.values())
     if outside:
         snat = {row.flow: row.to for row in session.snat("node-b")}
@@ -204,7 +207,7 @@ def test_datagrams_in_fragments(session: Session, member: str, address: tuple[st
     """Later fragments have no ports: they must follow the first, there and back."""
     payload = bytes(range(256)) * 16
     with session.socket(member, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE_S)
         sock.connect(address)
         for _ in range(3):
             sock.send(payload)
@@ -228,7 +231,7 @@ def test_datagrams_that_the_device_is_to_segment(session: Session, member: str, 
     udp_segment, size, count = 103, 1400, 10
     pieces = [bytes([65 + number]) * size for number in range(count)]
     with session.socket(member, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE_S)
         sock.setsockopt(socket.IPPROTO_UDP, udp_segment, size)
         sock.connect(address)
         sock.send(b"".join(pieces))
@@ -239,5 +242,5 @@ def test_datagrams_that_the_device_is_to_segment(session: Session, member: str, 
 def test_a_long_transfer_through_dsr_is_whole(lab: Topology) -> None:
     """Twenty megabytes from the backend, past the intermediate node, byte for byte."""
     size = 20_000_000
-    argv = ["curl", "-sS", "--max-time", "20", f"http://172.190.0.17/bytes/{size}"]
-    assert processes.run(lab, "client", argv, timeout_s=30).stdout == "x" * size
+    argv = ["curl", "-sS", "--max-time", "60", f"http://172.190.0.17/bytes/{size}"]
+    assert processes.run(lab, "client", argv, timeout_s=PATIENCE_S).stdout == "x" * size

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from ctctl.lab import namespaces, network, processes
 from ctctl.lab.lock import locked
 from ctctl.lab.topology import MEMBERS, Topology
 from tests.lab.conftest import remains
+from tests.support.children import started
 from tests.support.names import unique_name
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -92,34 +92,30 @@ def test_processes_are_found_by_namespace_alone(wired: Topology) -> None:
     """As after a crash: started by nobody who remembers it."""
     environment = {key: value for key, value in os.environ.items() if key != processes.MARK}
     stray = run_in_netns(
-        wired.netns("pod2"), lambda: subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
+        wired.netns("pod2"), lambda: subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True)
     )
     assert stray.pid in processes.lab_pids(wired)
     assert processes.kill_all(wired) == 1
-    assert stray.wait(5) == -signal.SIGKILL
+    assert stray.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 def test_processes_are_found_when_the_namespace_has_no_name_any_more() -> None:
     topology = Topology(unique_name("p"))
     namespaces.ensure(topology.netns("pod1"))
-    process = processes.spawn(topology, "pod1", ["sleep", "60"])
+    process = processes.spawn(topology, "pod1", ["sleep", "600"])
     namespaces.remove(topology.netns("pod1"))
     assert processes.lab_pids(topology) == [process.pid]
     processes.kill_all(topology)
-    assert process.wait(5) == -signal.SIGKILL
+    assert process.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 def test_processes_outside_are_never_touched(wired: Topology) -> None:
     """Also when they inherited the lab's mark, from a shell that lab exec started."""
     environment = {**os.environ, processes.MARK: wired.name}
-    outside = subprocess.Popen(["sleep", "60"], env=environment)
-    try:
+    with started("sleep", "600", env=environment) as outside:
         assert processes.lab_pids(wired) == []
         assert processes.kill_all(wired) == 0
         assert outside.poll() is None
-    finally:
-        outside.kill()
-        outside.wait()
 
 
 def test_a_program_that_is_not_installed_names_its_package(wired: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +128,7 @@ def test_a_program_that_is_not_installed_names_its_package(wired: Topology, monk
 
 def test_a_program_that_hangs_is_ended(wired: Topology) -> None:
     with pytest.raises(processes.ProgramError, match="not done after"):
-        processes.run(wired, "pod1", ["sleep", "60"], timeout_s=0.2)
+        processes.run(wired, "pod1", ["sleep", "600"], timeout_s=0.2)
     assert processes.lab_pids(wired) == []
 
 
@@ -155,7 +151,7 @@ def test_one_lock_holder_at_a_time_and_no_file_after_the_last() -> None:
         waiting = threading.Thread(target=lambda: _take(topology, order))
         waiting.start()
         order.append("first")
-    waiting.join(10)
+    waiting.join(PATIENCE_S)
     assert order == ["first", "second"]
     assert not topology.lock_path.exists()
 
@@ -169,15 +165,13 @@ def test_the_lock_dies_with_its_holder() -> None:
     topology = Topology(unique_name("d"))
     code = (
         "import sys, time\nfrom ctctl.lab.lock import locked\nfrom ctctl.lab.topology import Topology\n"
-        "with locked(Topology(sys.argv[1])):\n print('held', flush=True)\n time.sleep(60)\n"
+        "with locked(Topology(sys.argv[1])):\n print('held', flush=True)\n time.sleep(600)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code, topology.name], stdout=subprocess.PIPE, text=True) as holder:
+    with started(sys.executable, "-c", code, topology.name) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        holder.kill()
-    started = time.monotonic()
-    with locked(topology, wait_s=5, remove=True):
-        assert time.monotonic() - started < 2
+    with locked(topology, wait_s=0, remove=True):
+        pass
     assert not topology.lock_path.exists()
 
 
@@ -187,10 +181,10 @@ def test_servers_answer_http_and_datagrams(wired: Topology) -> None:
     try:
         url = "http://10.64.1.36:8000"
         ask = ["curl", "-sS", "--max-time", "5", f"{url}/"]
-        answer = wait_for(lambda: processes.run(wired, "pod1", ask, check=False).stdout, 10, what="the server")
+        answer = wait_for(lambda: processes.run(wired, "pod1", ask, check=False).stdout, what="the server")
         assert answer == "pod3\n"
         counted = processes.run(wired, "pod1", [*ask[:-1], "-o/dev/null", "-w%{size_download}", f"{url}/bytes/3000000"])
         assert counted.stdout == "3000000"
     finally:
         processes.kill_all(wired)
-        process.wait(5)
+        process.wait(PATIENCE_S)

@@ -13,7 +13,7 @@ from ctctl.kernel.netns import run_in_netns
 from ctctl.lab.cluster import up
 from ctctl.lab.topology import SERVE_PORT, Topology
 from tests.lab.conftest import ctctl
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -27,7 +27,7 @@ CONNECTIONS = [
 
 
 def _open(lab: Topology, member: str, address: tuple[str, int]) -> socket.socket:
-    return run_in_netns(lab.netns(member), lambda: socket.create_connection(address, timeout=5))
+    return run_in_netns(lab.netns(member), lambda: socket.create_connection(address, timeout=PATIENCE_S))
 
 
 def _ask(connection: socket.socket) -> str:
@@ -51,7 +51,7 @@ class SlowDownload:
 
     def __exit__(self, *_exc: object) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
 
     def _read(self) -> None:
         # The pause makes the sender wait for the window: the transfer outlasts any reload.
@@ -70,7 +70,7 @@ def test_loading_again_keeps_open_connections(lab: Topology) -> None:
         up(lab, lambda _line: None)
         before = download.received
         assert before > 0
-        wait_for(lambda: download.received > before + 5_000_000, 20, what="the transfer to go on")
+        wait_for(lambda: download.received > before + 5_000_000, what="the transfer to go on")
         assert [_ask(connection) for connection in connections] == answers
 
 

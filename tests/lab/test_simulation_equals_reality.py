@@ -24,7 +24,7 @@ from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.conversation import Journey, Request, converse
 from ctctl.simulate.journey import Cluster, with_ifindexes
 from tests.lab.conftest import ctctl
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -94,7 +94,7 @@ def talk(topology: Topology, conversation: Conversation) -> None:
     kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "icmp": socket.SOCK_RAW}[conversation.proto]
     proto = socket.IPPROTO_ICMP if conversation.proto == "icmp" else 0
     with run_in_netns(netns, socket.socket, socket.AF_INET, kind, proto) as sock:
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE_S)
         if conversation.proto == "icmp":
             echo = struct.pack(">BBHHH", 8, 0, 0, conversation.port, 1)
             echo = echo[:2] + struct.pack(">H", internet_checksum(echo)) + echo[4:]
@@ -175,7 +175,7 @@ def test_equal_tables(lab: Topology, seed: int) -> None:
     ports = {conversation.port for conversation in chosen}
     for conversation in chosen:
         talk(lab, conversation)
-    wait_for(lambda: settled(lab, ports), 10)
+    wait_for(lambda: settled(lab, ports))
     files = tuple(with_ifindexes(load_node_file(lab.node_file(node.name))) for node in lab.nodes)
     with Cluster.of(files) as cluster:
         for conversation in chosen:

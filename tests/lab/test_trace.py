@@ -6,9 +6,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -17,7 +16,8 @@ from ctctl.cli.trace import _say_summary
 from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.trace.live import LiveSummary
-from tests.support.wait import wait_for
+from tests.support.children import CTCTL, started
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -27,10 +27,8 @@ VIP, POD1, POD3 = "172.190.0.17", "10.64.0.36", "10.64.1.36"
 class Trace:
     """A running ``ctctl trace -o jsonl`` on both nodes of a lab."""
 
-    def __init__(self, topology: Topology, *args: str) -> None:
-        nodes = [word for node in topology.nodes for word in ("--node", topology.datapath_node(node.name))]
-        command = [sys.executable, "-m", "ctctl", "trace", *args, *nodes, "-o", "jsonl"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
         assert self.process.stderr is not None
         self.messages = [line := self.process.stderr.readline()]
         while line and not line.startswith("ready"):
@@ -39,24 +37,21 @@ class Trace:
     def stop(self, how: signal.Signals = signal.SIGINT) -> list[dict[str, Any]]:
         """Everything it printed, after the signal."""
         self.process.send_signal(how)
-        out, err = self.process.communicate(timeout=10)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
         self.messages += err.splitlines()
         return [json.loads(line) for line in out.splitlines()]
 
 
 @contextmanager
 def running(topology: Topology, *args: str) -> Iterator[Trace]:
-    trace = Trace(topology, *args)
-    try:
-        yield trace
-    finally:
-        trace.process.kill()
-        trace.process.communicate()
+    nodes = [word for node in topology.nodes for word in ("--node", topology.datapath_node(node.name))]
+    with started(*CTCTL, "trace", *args, *nodes, "-o", "jsonl") as process:
+        yield Trace(process)
 
 
 def run(topology: Topology, member: str, *words: str, check: bool = True) -> None:
     command = ["ip", "netns", "exec", topology.netns(member), *words]
-    subprocess.run(command, check=check, capture_output=True, timeout=20)
+    subprocess.run(command, check=check, capture_output=True, timeout=PATIENCE_S)
 
 
 def curl(topology: Topology, member: str, address: str, *options: str) -> None:
@@ -66,7 +61,7 @@ def curl(topology: Topology, member: str, address: str, *options: str) -> None:
 def server_closed(topology: Topology, member: str, peer: str) -> bool:
     """Whether the server there has sent its FIN on every connection of ``peer``, which may be after curl ended."""
     command = ["ip", "netns", "exec", topology.netns(member), "ss", "-Htn", "dst", peer]
-    states = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+    states = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout
     return not any(line.startswith(("ESTAB", "CLOSE-WAIT")) for line in states.splitlines())
 
 
@@ -75,13 +70,11 @@ def background(topology: Topology) -> Iterator[None]:
     """Traffic between the same and other members that is no part of the traced flow."""
     loop = f"while :; do curl -s -m 2 http://{POD3}:8000/ >/dev/null; ping -c1 -W1 {POD3} >/dev/null; done"
     commands = [["ip", "netns", "exec", topology.netns(member), "sh", "-c", loop] for member in ("pod1", "pod2")]
-    processes = [subprocess.Popen(command, start_new_session=True) for command in commands]
-    try:
+    with ExitStack() as stack:
+        for command in commands:
+            process = stack.enter_context(started(*command, start_new_session=True, stdout=None, stderr=None))
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
         yield
-    finally:
-        for process in processes:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def places(events: list[dict[str, Any]], flags: str) -> list[tuple[str, str]]:
@@ -100,7 +93,7 @@ REPLY = [("node-b", "from_container"), ("node-b", "to_netdev")]
 def test_one_curl_through_the_load_balancer_in_order_and_alone(lab: Topology) -> None:
     with background(lab), running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as trace:
         curl(lab, CLIENT, VIP)
-        assert wait_for(lambda: server_closed(lab, "pod3", CLIENT_IP), 5)
+        assert wait_for(lambda: server_closed(lab, "pod3", CLIENT_IP))
         events = trace.stop()
     assert {event["connection"] for event in events} == {1}
     assert {CLIENT_IP} <= {event["tuple_in"]["src"] for event in events} <= {CLIENT_IP, POD3}
@@ -162,16 +155,16 @@ def test_what_remains_when_the_client_is_left_out_has_no_tunnel_packets(lab: Top
 def test_count_and_time_end_a_trace(lab: Topology) -> None:
     with running(lab, f"tcp {CLIENT_IP} > {VIP}:80", "--count", "2") as trace:
         curl(lab, CLIENT, VIP)
-        out, _ = trace.process.communicate(timeout=10)
+        out, _ = trace.process.communicate(timeout=PATIENCE_S)
     assert (len(out.splitlines()), trace.process.returncode) == (2, 0)
     with running(lab, "--for", "200ms", "--to-port", "1") as trace:
-        assert trace.process.wait(10) == 0
+        assert trace.process.wait(PATIENCE_S) == 0
 
 
 def test_a_second_listener_is_told_who_listens(lab: Topology) -> None:
     with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as first:
         with running(lab, "tcp 1.1.1.1 > 2.2.2.2") as second:
-            assert second.process.wait(10) == 1
+            assert second.process.wait(PATIENCE_S) == 1
         assert f"process {first.process.pid} is listening" in "".join(second.messages)
         first.stop()
 
@@ -184,17 +177,16 @@ def test_hooks_fall_silent_and_the_next_listener_starts(lab: Topology, how: sign
     # Taking over from a killed listener needs no waiting for its lease to run out.
     with EventStream([name]) as stream:
         curl(lab, CLIENT, VIP)
-        assert wait_for(lambda: stream.read(0.1), 5)
+        assert wait_for(lambda: stream.read(0.1))
 
 
 def test_table_on_a_pipe_is_plain_text(lab: Topology) -> None:
     nodes = [word for node in lab.nodes for word in ("--node", lab.datapath_node(node.name))]
-    command = [sys.executable, "-m", "ctctl", "trace", f"tcp {CLIENT_IP} > {VIP}:80", "--count", "3", *nodes]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(*CTCTL, "trace", f"tcp {CLIENT_IP} > {VIP}:80", "--count", "3", *nodes) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("ready")
         curl(lab, CLIENT, VIP)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=PATIENCE_S)
     assert "\x1b" not in out
     assert f"translate  dst {VIP}:80 → {POD3}:8000" in out
     assert "a backend is chosen (backend 241 from the Maglev table)" in out
@@ -202,16 +194,13 @@ def test_table_on_a_pipe_is_plain_text(lab: Topology) -> None:
 
 def test_probes_follow_the_flow_to_the_backend_by_the_tables_alone(lab: Topology) -> None:
     spaces = [word for node in lab.nodes for word in ("--netns", lab.netns(node.name))]
-    command = [sys.executable, "-m", "ctctl", "trace", "--probe", f"tcp {CLIENT_IP} > {VIP}:80", *spaces, "-o", "jsonl"]
-    with (
-        background(lab),
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
-    ):
+    command = (*CTCTL, "trace", "--probe", f"tcp {CLIENT_IP} > {VIP}:80", *spaces, "-o", "jsonl")
+    with background(lab), started(*command) as process:
         assert process.stderr is not None
         assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
         curl(lab, CLIENT, VIP)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=PATIENCE_S)
     events = [json.loads(line) for line in out.splitlines()]
     packets = [event for event in events if event["kind"] == "packet"]
     assert {event["tuple"]["src"] for event in packets} == {CLIENT_IP, POD3}

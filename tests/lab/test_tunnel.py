@@ -36,8 +36,8 @@ def test_without_geneve_the_lab_says_so(fresh_lab: Topology) -> None:
 
 @pytest.mark.skipif("not has_geneve()", reason="this kernel has no geneve device")
 def test_dsr_through_a_geneve_device(fresh_lab: Topology) -> None:
-    ctctl("lab", "up", "--name", fresh_lab.name, "--tunnel", "device", timeout=250)
-    told = ctctl("lab", "run", "loadbalancer-dsr", "--name", fresh_lab.name, timeout=100).stdout
+    ctctl("lab", "up", "--name", fresh_lab.name, "--tunnel", "device")
+    told = ctctl("lab", "run", "loadbalancer-dsr", "--name", fresh_lab.name).stdout
     assert "== loadbalancer-dsr: as it has to be" in told
     assert "from_overlay" in told
     # SYN, ACK, request and FIN at least; the reply goes another way.

@@ -16,8 +16,8 @@ CTCTL = (sys.executable, "-m", "ctctl")
 
 def run_ctctl(*words: object, **how: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would, to its end; ``how`` goes to ``subprocess.run``."""
-    usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE_S}
-    return subprocess.run([*CTCTL, *map(str, words)], check=False, **{**usual, **how})
+    usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE_S, "check": False}
+    return subprocess.run([*CTCTL, *map(str, words)], **{**usual, **how})  # noqa: PLW1510
 
 
 @contextlib.contextmanager

@@ -142,7 +142,7 @@ class TestForeignEntries:
         [
             ("entry_1_15", Layout.V1_15),
             ("entry_1_16", Layout.V1_16),
-            ("entry_1_18", Layout.V1_19),
+            ("entry_1_18", Layout.V1_18),
             ("entry_1_19", Layout.V1_19),
         ],
     )

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from ctctl.config.k8s import load_kubernetes_services
-from ctctl.config.node import NodeSpec, load_node_file, parse_node_file
+from ctctl.config.node import load_node_file, parse_node_file
 from ctctl.config.service import Service
 from ctctl.config.yamltree import load_yaml
 from ctctl.errors import ConfigError
 
 DATA = Path(__file__).parent.parent / "data" / "kubernetes" / "services.yaml"
-NODE = NodeSpec("node-a", IPv4Address("10.1.0.1"))
+NODE_IP = IPv4Address("10.1.0.1")
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Service]:
-    return {service.name: service for service in load_kubernetes_services(DATA, NODE).services}
+    return {service.name: service for service in load_kubernetes_services(DATA, NODE_IP).services}
 
 
 def test_every_address_and_port_is_a_frontend(services: dict[str, Service]) -> None:
@@ -65,7 +65,7 @@ def test_the_same_port_over_tcp_and_udp_is_one_frontend(services: dict[str, Serv
 
 
 def test_what_is_left_out_is_said() -> None:
-    notes = load_kubernetes_services(DATA, NODE).notes
+    notes = load_kubernetes_services(DATA, NODE_IP).notes
     assert [note.split(":")[0] for note in notes] == ["Service shop/db", "Service shop/outside", "Service shop/six"]
     assert "headless" in notes[0]
     assert "ExternalName" in notes[1]
@@ -79,12 +79,12 @@ def test_ids_are_the_same_in_every_run_and_order(tmp_path: Path) -> None:
     other = tmp_path / "reversed.json"
     other.write_text(json.dumps(body))
     first = {
-        s.name: s.id for s in load_kubernetes_services(DATA, NODE).services if s.name != "kube-system/kube-dns:dns"
+        s.name: s.id for s in load_kubernetes_services(DATA, NODE_IP).services if s.name != "kube-system/kube-dns:dns"
     }
-    second = {s.name: s.id for s in load_kubernetes_services(other, NODE).services}
+    second = {s.name: s.id for s in load_kubernetes_services(other, NODE_IP).services}
     assert first.items() <= second.items()
     assert len(set(first.values())) == len(first)
-    backends = {(b.ip, b.port): b.id for s in load_kubernetes_services(DATA, NODE).services for b in s.backends}
+    backends = {(b.ip, b.port): b.id for s in load_kubernetes_services(DATA, NODE_IP).services for b in s.backends}
     assert len(set(backends.values())) == len(backends)
 
 
@@ -95,7 +95,7 @@ def test_in_place_of_services(tmp_path: Path) -> None:
     behind = tmp_path / "behind.yaml"
     own = "services: [{name: own, ip: 10.96.9.9, port: 80, id: 15}]"
     behind.write_text(f"node: {{name: node-a, ip: 10.1.0.1}}\n{own}\n---\n{DATA.read_text()}")
-    wanted = {s.name for s in load_kubernetes_services(DATA, NODE).services}
+    wanted = {s.name for s in load_kubernetes_services(DATA, NODE_IP).services}
     assert {s.name for s in load_node_file(inside).services} == wanted
     assert {s.name for s in load_node_file(behind).services} == wanted | {"own"}
     assert len(load_node_file(inside).notes) == 3
@@ -132,4 +132,4 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: 1\n")
     with pytest.raises(ConfigError, match="not a Kubernetes object"):
-        load_kubernetes_services(path, NODE)
+        load_kubernetes_services(path, NODE_IP)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from ipaddress import IPv4Address
 
 import numpy as np
 import pytest
 
-from ctctl.ct.get import explain, get, parse_flow
+from ctctl.ct.flow import read_flow
+from ctctl.ct.get import get
 from ctctl.ct.hook_events import events_of
-from ctctl.ct.report import CtEventKind
+from ctctl.ct.report import Connection, CtEventKind
+from ctctl.ct.sentence import explain
 from ctctl.decode.ct import decode_entry, encode_key, encode_value
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
@@ -20,6 +23,8 @@ from ctctl.model.row import CtRow
 from ctctl.model.service import Backend, RevNat, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query import EVERYTHING, Filter
+from ctctl.tables.show.entry import ct_view, row_record
+from ctctl.tables.show.matrix import JsonFormatter
 from ctctl.tables.sources.base import CtTable, Listings, Source
 from ctctl.tables.sources.clocks import clock_by_remaining, clock_by_reports, clock_of_agent_config
 from ctctl.tables.sources.nf import record_of
@@ -41,7 +46,14 @@ def source_of(entries: list[CtEntry], listings: Listings) -> Source:
 
 
 def flow(text: str) -> FlowTuple:
-    return parse_flow(text)
+    (asked,) = read_flow(text)
+    assert asked.exact is not None
+    return asked.exact
+
+
+def only(source: Source, text: str) -> Connection:
+    (found,) = get(source, text)
+    return found
 
 
 def test_flows_are_read_both_ways() -> None:
@@ -56,7 +68,7 @@ def test_flows_are_read_both_ways() -> None:
         "",
     ):
         with pytest.raises(UsageError):
-            parse_flow(wrong)
+            read_flow(wrong)
 
 
 def service_world() -> Source:
@@ -81,7 +93,7 @@ def service_world() -> Source:
     ["tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 192.0.2.1:5000 > 10.0.0.2:8000", "tcp 10.0.0.2:8000 > 192.0.2.1:5000"],
 )
 def test_a_connection_is_found_by_any_of_its_tuples(asked: str) -> None:
-    found = get(service_world(), asked)
+    found = only(service_world(), asked)
     assert [member.role for member in found.members] == ["service", "out", "related"]
     assert found.backend is not None
     assert found.backend.backend_id == 19
@@ -105,7 +117,7 @@ def dsr_world() -> Source:
 
 @pytest.mark.parametrize("asked", ["tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 172.16.0.1:80 > 192.0.2.1:5000"])
 def test_a_dsr_connection_is_found_by_the_address_its_client_has(asked: str) -> None:
-    found = get(dsr_world(), asked)
+    found = only(dsr_world(), asked)
     assert [member.role for member in found.members] == ["out", "in"]
     assert found.service == "172.16.0.1:80"
     assert found.backend is not None
@@ -129,7 +141,7 @@ def test_an_unknown_connection_says_what_would_happen() -> None:
         (0x12, (0x1B, 0x1A), 1, "closing: 10.0.0.2 has sent its FIN, 192.0.2.1 has not"),
         (0x13, (0x1B, 0x1B), 0, "closed: both 192.0.2.1 and 10.0.0.2 have sent their FIN"),
         (0x13, (0x1E, 0x1A), 0, "closed: a RST ended it"),
-        (0x13, (0x1B, 0), 4, "closed: the client sent a FIN or RST"),
+        (0x13, (0x1B, 0), 4, "closed: the client (192.0.2.1) sent a FIN or RST"),
     ],
 )
 def test_the_sentence(flags: int, seen: tuple[int, int], tuple_flags: int, words: str) -> None:
@@ -143,6 +155,32 @@ def test_the_sentence(flags: int, seen: tuple[int, int], tuple_flags: int, words
     assert expired == f"{state}, expired"
     assert "expired 1m30s ago, it still matches packets" in why
     assert "time left is unknown" in explain([CtRow(item)])[1]
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "shown", "remaining", "expired"),
+    [
+        (NOW + 90, "1m30s", 90, False),
+        (NOW, "0s", 0, False),
+        (NOW - 1, "expired 1s ago", -1, True),
+        (NOW - 90, "expired 1m30s ago", -90, True),
+    ],
+)
+def test_time_left_and_time_over_are_never_taken_for_one_another(
+    lifetime: int, shown: str, remaining: int, expired: bool
+) -> None:
+    row = CtRow(entry(flow("tcp 192.0.2.1:5000 > 10.0.0.2:80"), 0x10, lifetime=lifetime), now=NOW)
+    (column,) = (column for column in ct_view().columns if column.name == "remaining")
+    assert column.text is not None
+    assert (column.text(row), column.value(row)) == (shown, remaining)
+    record = row_record(row)
+    assert (record["remaining"], record["expired"]) == (remaining, expired)
+    source = source_of([row.entry], Listings())
+    text = JsonFormatter(source.tables[0], {}).format(next(source.tables[0].columns())).decode()
+    assert (json.loads(text)["remaining"], json.loads(text)["expired"]) == (remaining, expired)
+    (state,) = (column for column in ct_view().columns if column.name == "state")
+    assert state.text is not None
+    assert state.text(row).endswith(" expired") is expired
 
 
 def lookup(before: CtEntry | None, after: CtEntry | None) -> LookupRecord:
@@ -277,3 +315,177 @@ def test_the_kernels_own_table_can_be_asked() -> None:
     with source:
         assert {table.name for table in source.tables} == {"nf_conntrack4", "nf_conntrack6"}
         assert all(table.now is not None for table in source.tables)
+
+
+# ---- ct get: as the tools print it, any port, hairpins, several nodes, what an entry cannot see
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TCP OUT 192.0.2.1:5000 -> 10.0.0.2:8000",
+        "TCP SVC 192.0.2.1:5000 -> 10.0.0.2:8000 expires=17 Packets=0 Bytes=0 Flags=0x0010 [ SeenNonSyn ]",
+        "TCP IN 192.0.2.1:5000 -> 10.0.0.2:8000 XLATE_DST 10.0.0.9:80 Created=3sec ago",
+        "TCP    OUT  192.0.2.1:5000  10.0.0.2:8000  closing   5h59m50s  TxClosing",
+        "tcp 192.0.2.1:5000 (web) > 10.0.0.2:8000 (default/pod-1)",
+        "TCP OUT 192.0.2.1:5000 -> 10.0.0.2:8000 service expires=1",
+        "tcp 192.0.2.1:5000>10.0.0.2:8000 S seq 1000 ack 0 len 0",
+        "6 192.0.2.1:5000 -> 10.0.0.2:8000",
+    ],
+)
+def test_flows_are_read_as_the_tools_print_them(text: str) -> None:
+    assert str(flow(text)) == "TCP 192.0.2.1:5000 -> 10.0.0.2:8000"
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("[fd00::1]:80", {("fd00::1", 80)}),
+        ("fd00::1:80", {("fd00::1", 80), ("fd00::1:80", None)}),
+        ("fd00:10:244:1::df65:45948", {("fd00:10:244:1::df65", 45948)}),
+        ("fd00::1", {("fd00::1", None)}),
+        ("[fd00::1]", {("fd00::1", None)}),
+        ("[fd00::1]:0", {("fd00::1", None)}),
+        ("1:2:3:4:5:6:7:8:80", {("1:2:3:4:5:6:7:8", 80)}),
+        ("1:2:3:4:5:6:7:80", {("1:2:3:4:5:6:7:80", None)}),
+    ],
+)
+def test_ipv6_ends_with_and_without_brackets(text: str, ends: set[tuple[str, int | None]]) -> None:
+    found = {(str(asked.src.address), asked.src.port) for asked in read_flow(f"tcp {text} > [fd00::9]:1")}
+    assert found == ends
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tcp a > b",
+        "tcp 10.0.0.1:70000 > 10.0.0.2",
+        "tcp 10.0.0.1 10.0.0.2",
+        "tcp 1.1.1.1 > 2.2.2.2 nonsense",
+        "x" * 9999,
+    ],
+)
+def test_what_is_no_flow_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_flow(text)
+
+
+def test_without_a_port_it_means_any_port() -> None:
+    entries = [entry(flow(f"tcp 192.0.2.1:{port} > 10.0.0.2:80"), 0x10) for port in (5000, 5001)]
+    entries.append(entry(flow("tcp 192.0.2.1:5002 > 10.0.0.2:81"), 0x10))
+    source = source_of(entries, Listings())
+    assert len(get(source, "tcp 192.0.2.1 > 10.0.0.2:80")) == 2
+    assert len(get(source, "tcp 10.0.0.2 > 192.0.2.1")) == 3
+    assert len(get(source, "ip 192.0.2.1:0 > 10.0.0.2:0")) == 3
+    assert str(only(source, "tcp 192.0.2.1:5001 > 10.0.0.2").flow) == "TCP 192.0.2.1:5001 -> 10.0.0.2:80"
+    with pytest.raises(NotFoundError) as caught:
+        get(source, "tcp 192.0.2.1 > 10.0.0.3")
+    assert "would be NEW" not in str(caught.value)
+
+
+HAIRPIN = [
+    entry(flow("tcp 10.0.0.2:5555 > 10.96.0.9:80"), 0x12, 4, rev_nat=17, tx_flags_seen=0x1B, backend_id=3),
+    entry(flow("tcp 169.254.42.1:5555 > 10.0.0.2:80"), 0x1A, 0, rev_nat=17, tx_flags_seen=0x1B),
+    entry(flow("tcp 169.254.42.1:5555 > 10.0.0.2:80"), 0x1B, 1, rev_nat=17, tx_flags_seen=0x1B, rx_flags_seen=0x1B),
+    entry(flow("tcp 169.254.42.1:5556 > 10.0.0.2:80"), 0x10, 1),
+]
+
+
+@pytest.mark.parametrize("asked", ["tcp 10.0.0.2:5555 > 10.96.0.9:80", "tcp 169.254.42.1:5555 > 10.0.0.2:80"])
+def test_a_hairpin_is_found_whole(asked: str) -> None:
+    found = only(source_of(HAIRPIN, Listings()), asked)
+    assert [member.role for member in found.members] == ["service", "out", "in"]
+    assert (found.backend_id, found.backend) == (3, None)
+    assert "no packet of 10.0.0.2 was ever seen" in found.why
+    assert any(note.startswith("in entry: closed: both") for note in found.notes)
+
+
+def test_a_service_entry_never_tells_of_the_side_it_cannot_see() -> None:
+    for flags in (0, 0x10, 0x11, 0x12, 0x13):
+        item = entry(flow("tcp 192.0.2.1:5000 > 172.16.0.1:80"), flags, 4, tx_flags_seen=0x1B)
+        _, why = explain([CtRow(item, now=NOW)])
+        assert "172.16.0.1" not in why
+
+
+def test_a_gone_backend_is_said() -> None:
+    world = service_world()
+    listings = world.listings(None)
+    listings.backends = [Backend(20, POD, 6, 8001, "active")]
+    found = only(world, "tcp 192.0.2.1:5000 > 172.16.0.1:80")
+    assert (found.backend_id, found.backend) == (19, None)
+    assert any("backend 19 is not in the backend table" in note for note in found.notes)
+    assert {member.role for member in found.members} == {"service", "out", "related"}
+
+
+def two_nodes() -> Source:
+    """NodePort by SNAT: node a has service, OUT and the SNAT pair, node b has what arrives there."""
+    client = flow("tcp 192.0.2.1:5000 > 192.168.0.11:30080")
+    translated, there = flow("tcp 192.0.2.1:5000 > 10.0.2.3:8000"), flow("tcp 10.0.1.52:6000 > 10.0.2.3:8000")
+    node_a = source_of(
+        [entry(client, 0x10, 4, backend_id=2, rev_nat=3), entry(translated, 0x30, 0, rev_nat=3)], Listings()
+    )
+    node_b = source_of([entry(there, 0x10, 1)], Listings())
+    router = IPv4Address("10.0.1.52")
+    listings = {
+        "a": Listings(
+            backends=[Backend(2, IPv4Address("10.0.2.3"), 6, 8000)],
+            rev_nats=[RevNat(3, IPv4Address("192.168.0.11"), 30080)],
+            nat=[
+                NatEntry("cilium_snat_v4_external", translated, Direction.OUT, False, "SRC", router, 6000),
+                NatEntry("cilium_snat_v4_external", there.reversed(), Direction.IN, False, "DST", CLIENT, 5000),
+            ],
+        ),
+        "b": Listings(backends=[Backend(2, IPv4Address("10.9.9.9"), 6, 1)]),
+    }
+    tables = [replace(node_a.tables[0], node="a"), replace(node_b.tables[0], node="b")]
+    return Source("two", tables=tables, listings=lambda node: listings.get(node or "a", Listings()))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "tcp 192.0.2.1:5000 > 192.168.0.11:30080",
+        "tcp 192.0.2.1:5000 > 10.0.2.3:8000",
+        "tcp 10.0.1.52:6000 > 10.0.2.3:8000",
+        "TCP IN 10.0.2.3:8000 -> 10.0.1.52:6000 XLATE_DST 192.0.2.1:5000",
+        "tcp 10.0.1.52 > 10.0.2.3",
+    ],
+)
+def test_snat_legs_and_other_nodes_belong_to_it(asked: str) -> None:
+    found = only(two_nodes(), asked)
+    assert [(member.role, member.row.node) for member in found.members] == [("service", "a"), ("out", "a"), ("in", "b")]
+    assert len(found.nat) == 2
+    assert found.service == "192.168.0.11:30080"
+    assert found.backend is not None
+    assert str(found.backend.addr) == "10.0.2.3"
+    assert found.why.endswith("(on a)")
+
+
+def test_socket_lb_leaves_no_service_entry() -> None:
+    translated = flow("tcp 10.0.0.9:5000 > 10.0.0.2:8000")
+    slots = [ServiceSlot(VIP, 80, "external", 1, 15, backend_id=19)]
+    listings = Listings(services=slots, backends=[Backend(19, POD, 6, 8000)], rev_nats=[RevNat(15, VIP, 80)])
+    found = only(source_of([entry(translated, 0x10)], listings), "tcp 10.0.0.9:5000 > 172.16.0.1:80")
+    assert [member.role for member in found.members] == ["out"]
+    assert "no service entry" in found.notes[0]
+
+
+def test_snat_entries_alone_are_an_answer() -> None:
+    host = flow("tcp 192.168.0.11:5000 > 192.0.2.9:443")
+    address = IPv4Address("192.168.0.11")
+    nat = [NatEntry("cilium_snat_v4_external", host, Direction.OUT, False, "SRC", address, 5000)]
+    world = service_world()
+    world.listings = lambda _node: Listings(nat=nat)
+    found = only(world, "tcp 192.168.0.11:5000 > 192.0.2.9:443")
+    assert (found.state, found.members, len(found.nat)) == ("none", (), 1)
+
+
+def test_a_dsr_entry_of_1_19_is_found_by_its_vip() -> None:
+    item = entry(flow("tcp 192.0.2.1:5000 > 10.0.0.2:8000"), 0x90, nat_addr="172.16.0.1", nat_port=80)
+    keys = np.array([list(encode_key(item.tuple, 0))], dtype=np.uint8)
+    values = np.array([list(encode_value(item, Layout.V1_19))], dtype=np.uint8)
+    table = CtTable("cilium_ct4_global", 4, Layout.V1_19, lambda: iter([(keys, values)]), now=NOW)
+    listings = Listings(rev_nats=[RevNat(16, VIP, 80)])
+    source = Source("test", tables=[table], listings=lambda _node: listings)
+    for asked in ("tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 192.0.2.1 > 172.16.0.1"):
+        assert only(source, asked).service == "172.16.0.1:80"

@@ -27,7 +27,7 @@ from ctctl.model.entry import CtFlags, CtState, Layout
 from ctctl.tables.show.cilium import cilium_line
 from tests.support.samples import ROOT, records, truth
 
-LAYOUTS = {"1.15": Layout.V1_15, "1.16": Layout.V1_16, "1.19-dev": Layout.V1_19}
+LAYOUTS = {"1.15": Layout.V1_15, "1.16": Layout.V1_16, "1.19-dev": Layout.V1_18}
 CT_FILLS = sorted(name for name in truth()["fills"] if name.startswith("ct-"))
 
 
@@ -73,7 +73,7 @@ TEXT_FILES = [
 
 @pytest.mark.parametrize(("name", "about"), TEXT_FILES, ids=[name for name, _ in TEXT_FILES])
 def test_the_cilium_form_is_byte_for_byte(name: str, about: dict[str, object]) -> None:
-    layout = Layout.V1_19 if "1.19" in name else Layout.V1_16
+    layout = Layout.V1_18 if "1.19" in name else Layout.V1_16
     clock = Clock(250) if "jiffies" in name else Clock()
     now = about.get("now")
     expected = (ROOT / name).read_text().split("\n")

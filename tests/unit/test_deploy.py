@@ -23,7 +23,7 @@ def metric_names() -> set[str]:
     """Names of all metrics that ctctl can export, as samples are called."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from ctctl.metrics import GcMetrics
+    from ctctl.gc.metrics import GcMetrics
     from ctctl.metrics.tables import TablesCollector
 
     registry = CollectorRegistry()

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.abi import layouts
+from ctctl.abi.words import reason_name
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.decode.ct import encode_key
 from ctctl.errors import DecodeError
-from ctctl.events.decode import decode_event, hook_number, reason_name
+from ctctl.events.decode import decode_event, hook_number
 from ctctl.events.explain import DROP_SENTENCES, explain
 from ctctl.events.lines import packet_words
 from ctctl.events.record import EVENT_SCHEMA, event_record

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ctctl.errors import UsageError
 from ctctl.gc.schedule import Schedule, parse_interval
-from ctctl.gc.stopping import TimeLimit
+from ctctl.kernel.stopping import TimeLimit
 from ctctl.metrics.serve import parse_address
+from tests.support.wait import PATIENCE_S
 
 
 def test_first_run_is_at_once_then_by_the_rule() -> None:
@@ -59,11 +60,11 @@ def test_bad_intervals(text: str) -> None:
 def test_time_limit_ends_by_itself_and_with_the_outer_one() -> None:
     outer = threading.Event()
     short, long = TimeLimit(outer, 0.02), TimeLimit(outer, 3600)
-    assert short.wait(60) is True
+    assert short.wait(PATIENCE_S) is True
     assert not long.is_set()
     outer.set()
     assert long.is_set()
-    assert long.wait(60) is True
+    assert long.wait(PATIENCE_S) is True
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
+from ctctl.btf import Kind, read_object
 from ctctl.model.entry import CtFlags
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +30,36 @@ def test_flag_names_are_those_of_the_kernel_side() -> None:
     ours = {plain(flag.name or ""): flag.value for flag in CtFlags}
     theirs = {plain(flag.name or ""): flag.value for flag in layouts.CtctlCtFlags}
     assert ours == {name.removeprefix("ct"): value for name, value in theirs.items()}
+
+
+PIN_NAMES = {value for key, value in vars(pins).items() if key.isupper() and isinstance(value, str)}
+
+
+def maps_of(name: str) -> set[str]:
+    """Names of the maps of a compiled object."""
+    btf = read_object(ROOT / "ctctl" / "bpf" / f"{name}.bpf.o")
+    section = btf.find(".maps", Kind.DATASEC)
+    assert section is not None
+    return {btf[variable.type_id].name for variable in section.members}
+
+
+def test_table_names_are_those_of_the_objects() -> None:
+    datapath = maps_of("lxc") | maps_of("netdev") | maps_of("overlay")
+    assert datapath <= PIN_NAMES, "a map of the datapath has no name in ctctl/abi/pins.py"
+    ours = {name for name in PIN_NAMES if name.startswith("ctctl_")} - {pins.NODE_RECORD}
+    assert ours <= datapath | maps_of("gc") | maps_of("probe") | maps_of("proberet")
+
+
+def test_a_table_is_named_in_one_place() -> None:
+    """Everything else takes it from there: a string that is a table's name stands in no other module."""
+    written = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "ctctl").rglob("*.py"))
+        if path.relative_to(ROOT) not in (Path("ctctl/abi/pins.py"), Path("ctctl/abi/layouts.py"))
+        for name in re.findall(r'"(\w+)"', path.read_text())
+        if name in PIN_NAMES
+    }
+    assert written == set()
 
 
 def test_the_wheel_carries_the_bpf_objects_and_no_source(tmp_path: Path) -> None:

@@ -145,3 +145,21 @@ def test_documents_have_structured_forms_only() -> None:
     assert json.loads(stream.getvalue()) == {"schema": "test/doc/v1", "address": "1.1.1.1"}
     with pytest.raises(UsageError):
         write_document("test/doc/v1", {}, OutputOptions(format=Format.csv), stream)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\t=", "\uff1d", "\uff0d"])
+def test_no_formula_can_start_a_cell(start: str) -> None:
+    text = f"{start}HYPERLINK(1)"
+    view = View("test/v1", "rows", [Column("a", "A", lambda row: row), Column("b", "B", lambda row: [row, row])], str)
+    stream = io.StringIO()
+    write_rows(view, [text], OutputOptions(format=Format.csv), stream)
+    for cell in next(csv.reader(io.StringIO(stream.getvalue().splitlines()[1]))):
+        assert not cell.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0d"))
+        assert "HYPERLINK(1)" in cell
+
+
+def test_csv_keeps_numbers_and_leaves_absent_ones_empty() -> None:
+    columns: list[Column[int | None]] = [Column("a", "A", lambda row: row), Column("b", "B", lambda _row: None)]
+    stream = io.StringIO()
+    write_rows(View("test/v1", "rows", columns, str), [-5, None, 0], OutputOptions(format=Format.csv), stream)
+    assert stream.getvalue() == "a,b\n-5,\n,\n0,\n"

@@ -225,25 +225,74 @@ def chart() -> plot.Chart:
     return plot.Chart("t <&>", [plot.Line("a & b", [(0, 0), (10, 5), (20, 10)])], plot.count)
 
 
+def steps() -> plot.Chart:
+    """Flat at the bottom for half of the time, then at the top: nothing upside down or mirrored looks like it."""
+    return plot.Chart("s", [plot.Line("x", [(0, 0), (50, 0), (50, 8), (100, 8)])], plot.count)
+
+
 def test_svg_is_xml_with_a_line_each() -> None:
     root = ElementTree.fromstring(plot.svg([chart(), chart()]))
     assert len([e for e in root.iter() if e.tag.endswith("polyline")]) == 2
 
 
-def test_png_is_one() -> None:
-    data = plot.png([chart()])
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+def test_svg_runs_from_left_to_right_and_upwards() -> None:
+    root = ElementTree.fromstring(plot.svg([steps()]))
+    (line,) = (e for e in root.iter() if e.tag.endswith("polyline"))
+    points = [tuple(float(number) for number in point.split(",")) for point in line.attrib["points"].split()]
+    left, right, top, bottom = plot.LEFT, plot.WIDTH - plot.RIGHT, plot.TOP, plot.HEIGHT - plot.BOTTOM
+    middle = (left + right) / 2
+    # In SVG y grows downwards.
+    assert points == [(left, bottom), (middle, bottom), (middle, top), (right, top)]
+    labels = {e.text: float(e.attrib["y"]) for e in root.iter() if e.attrib.get("text-anchor") == "end"}
+    assert labels["0"] == bottom + 4
+    assert labels["8"] == top + 4
+    times = {e.text: float(e.attrib["x"]) for e in root.iter() if e.attrib.get("text-anchor") == "middle"}
+    assert (times["0s"], times["50s"], times["1m40s"]) == (left, middle, right)
+
+
+def pixels(data: bytes) -> list[list[bytes]]:
+    """The rows of an 8-bit RGB PNG whose rows are not filtered."""
     width, height = struct.unpack(">II", data[16:24])
     at = data.index(b"IDAT")
-    size = int.from_bytes(data[at - 4 : at], "big")
-    assert len(zlib.decompress(data[at + 4 : at + 4 + size])) == height * (3 * width + 1)
+    raw = zlib.decompress(data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at], "big")])
+    rows = [raw[row * (3 * width + 1) :][: 3 * width + 1] for row in range(height)]
+    assert {row[0] for row in rows} == {0}
+    return [[row[at : at + 3] for at in range(1, len(row), 3)] for row in rows]
 
 
-def test_terminal_chart_rises() -> None:
-    lines = plot.terminal(chart(), width=20, height=4)
-    assert len(lines) == 6
-    assert lines[1].rstrip("⠀")[-1] != "0"
-    assert lines[4].split()[0] == "0"
+def test_png_is_one_and_runs_from_left_to_right_and_upwards() -> None:
+    data = plot.png([steps()])
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    rows = pixels(data)
+    assert (len(rows), len(rows[0])) == (plot.HEIGHT, plot.WIDTH)
+    color = bytes.fromhex(plot.COLORS[0][1:])
+    inner = range(plot.TOP - 1, plot.HEIGHT - plot.BOTTOM + 1)
+    drawn = {x: [y for y in inner if rows[y][x] == color] for x in (plot.LEFT + 50, plot.WIDTH - plot.RIGHT - 50)}
+    early, late = drawn.values()
+    assert early
+    assert late
+    assert min(early) >= plot.HEIGHT - plot.BOTTOM - 3
+    assert max(late) <= plot.TOP + 2
+
+
+def braille(lines: list[str]) -> list[list[int]]:
+    """The dots of each row from the top, as the columns (two a character) they are in."""
+    dots = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+    return [
+        [2 * at + side for at, cell in enumerate(line) for side in (0, 1) if ord(cell) - 0x2800 & dots[row][side]]
+        for line in lines
+        for row in range(4)
+    ]
+
+
+def test_terminal_chart_runs_from_left_to_right_and_upwards() -> None:
+    lines = plot.terminal(steps(), width=20, height=4)
+    assert [line.split()[0] for line in (lines[1], lines[4])] == ["8", "0"]
+    rows = braille([line[2:] for line in lines[1:5]])
+    assert (rows[0], rows[-1]) == (list(range(20, 40)), list(range(21)))
+    # Between them only the step itself.
+    assert all(row == [20] for row in rows[1:-1])
+    assert lines[5].split() == ["0", "1m40s"]
 
 
 def test_command_line(tmp_path: Path) -> None:
@@ -258,8 +307,10 @@ def test_command_line(tmp_path: Path) -> None:
     assert [w["name"] for w in found["workloads"]] == ["busy node", "ct.tcp-max=2048"]
     small = next(t for t in found["tables"] if t["workload"] != "busy node" and t["map"] == TCP)
     assert small["evicted"] > 0
-    assert (tmp_path / "a.svg").stat().st_size > 1000
-    assert (tmp_path / "a.png").stat().st_size > 1000
+    # A chart for each table, with a line for each of the two workloads.
+    drawn = ElementTree.parse(tmp_path / "a.svg").getroot()
+    assert len([e for e in drawn.iter() if e.tag.endswith("polyline")]) >= 4
+    assert len(pixels((tmp_path / "a.png").read_bytes())) == int(drawn.attrib["height"])
     nothing = subprocess.run(command[:5], capture_output=True, text=True, check=False)
     assert (nothing.returncode, "which workload?" in nothing.stderr) == (2, True)
 

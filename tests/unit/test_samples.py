@@ -94,7 +94,7 @@ def test_conntrack_dumps(name: str) -> None:
         compare(got, expected, text=text)
         assert not source.partial
         layouts = {table.layout for table in source.tables}
-        assert layouts == {Layout.V1_15 if "1.15" in name else Layout.V1_19 if "1.19" in name else Layout.V1_16}
+        assert layouts == {Layout.V1_15 if "1.15" in name else Layout.V1_18 if "1.19" in name else Layout.V1_16}
         raw = not text
         assert all(table.raw == raw for table in source.tables)
 

@@ -11,6 +11,7 @@ from ctctl.config.node import NodeFile, parse_node_file
 from ctctl.kernel.object import BpfObject
 from ctctl.node import records as rec
 from ctctl.node import tables as t
+from ctctl.node.maglev import shares
 from ctctl.simulate.simulator import OBJECTS
 
 HEAD = """\
@@ -285,3 +286,11 @@ def test_maglev_tables_hold_the_backends_new_connections_may_get() -> None:
     assert len(table) == 16381
     assert set(table.tolist()) == {1}
     assert t.maglev_tables(service("ip: 10.96.0.10")) == {}
+
+
+def test_maglev_slots_are_shared_by_the_weights_of_the_file() -> None:
+    weights = {1: 1, 2: 3, 3: 4}
+    text = ", ".join(f"{{id: {n}, ip: 10.64.1.{n}, port: 80, weight: {weight}}}" for n, weight in weights.items())
+    (table,) = t.maglev_tables(service("ip: 10.96.0.10", text)).values()
+    parts = shares(table)
+    assert {number: round(part * 8, 2) for number, part in parts.items()} == weights

@@ -20,7 +20,14 @@ class Range:
     high: int
 
 
-Value: TypeAlias = Range | Network | str
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name where an address, an identity or a service belongs: its source knows what it stands for."""
+
+    text: str
+
+
+Value: TypeAlias = Range | Network | Name | str
 
 
 @dataclass(frozen=True, slots=True)

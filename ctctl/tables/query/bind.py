@@ -5,14 +5,16 @@ A condition on a field that the table lacks is false (so its negation is true): 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol
 
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.errors import UsageError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtFlags, Layout
-from ctctl.tables.query.ast import MAX, And, HasFlags, Network, Node, Not, Or, Range
+from ctctl.tables.query.ast import MAX, And, HasFlags, Name, Network, Node, Not, Or, Range
 from ctctl.tables.query.predicate import Predicate, all_of, any_of, in_range, inverse
 
 _BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
@@ -20,6 +22,7 @@ _SEEN = int(CtFlags.SeenNonSyn)
 
 # Slot numbers (ctctl.decode.columns.Slot, which would import numpy).
 _PROTO, _TUPLE_FLAGS, _SRC_HI, _DST_HI, _SRC_PORT, _DST_PORT, _LIFETIME, _FLAGS = 0, 1, 2, 4, 6, 7, 8, 9
+_IFINDEX = 11
 _LAST_TX, _LAST_RX, _WORD0, _WORD8, _WORD16, _WORD24 = 15, 16, 17, 18, 19, 20
 _PLAIN = {
     "proto": _PROTO,
@@ -29,7 +32,7 @@ _PLAIN = {
     "lifetime": _LIFETIME,
     "flags": _FLAGS,
     "rev_nat": 10,
-    "ifindex": 11,
+    "ifindex": _IFINDEX,
     "tx_flags_seen": 12,
     "rx_flags_seen": 13,
     "src_sec_id": 14,
@@ -37,6 +40,39 @@ _PLAIN = {
     "last_rx_report": _LAST_RX,
 }
 _COUNTERS = {"packets": _WORD16, "bytes": _WORD24, "rx_packets": _WORD0, "tx_packets": _WORD16, "tx_bytes": _WORD24}
+
+_DSR_OUT = all_of(
+    [
+        in_range(_FLAGS, int(CtFlags.DSRInternal), int(CtFlags.DSRInternal), int(CtFlags.DSRInternal)),
+        in_range(_TUPLE_FLAGS, 0, 0, TUPLE_IN | TUPLE_SERVICE),
+    ]
+)
+#: From 1.19 the first 16 bytes of such an entry are the service's address, if they are not zero.
+_HAS_ADDRESS = any_of([in_range(_WORD0, 1, MAX), in_range(_WORD8, 1, MAX)])
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRef:
+    """A service as filters need it: its rev-NAT ids, and its frontends as (address, port, protocol or 0)."""
+
+    rev_nats: frozenset[int]
+    frontends: tuple[tuple[Network, int, int], ...]
+
+
+class Resolver(Protocol):
+    """Who knows names. Each method raises UsageError for a name that it does not know."""
+
+    def networks(self, name: str) -> Sequence[Network]:
+        """The addresses of a pod, a service, a node or an identity's name."""
+        ...
+
+    def identities(self, name: str) -> Sequence[int]:
+        """The identities with a reserved name or a label."""
+        ...
+
+    def service(self, name: str) -> ServiceRef:
+        """A service by its name or its ``ADDRESS:PORT``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +86,7 @@ class TableContext:
     map: str | None = None
     node: str | None = None
     absent: frozenset[str] = frozenset()
+    names: Resolver | None = field(default=None, compare=False)
 
     def lacks(self, name: str) -> bool:
         """Whether the table does not know this field."""
@@ -74,7 +111,11 @@ def bind(node: Node | None, table: TableContext) -> Predicate:
 def _term(name: str, value: object, table: TableContext) -> Predicate:
     if table.lacks(name):
         return False
+    if isinstance(value, Name):
+        return _named(name, value.text, table)
     if isinstance(value, IPv4Network | IPv6Network):
+        if name == "nat_addr":
+            return all_of([_DSR_OUT, _translated_to(value)])
         if name == "ip":
             return any_of([_address("src", value, table), _address("dst", value, table)])
         return _address(name, value, table)
@@ -98,12 +139,71 @@ def _number(name: str, value: Range, table: TableContext) -> Predicate:
         return _idle(value, table)
     if name in _COUNTERS:
         return in_range(_COUNTERS[name], value.low, value.high)
+    if name == "nat_port":
+        return all_of([_DSR_OUT, _HAS_ADDRESS, _swapped(_IFINDEX, value)])
     # backend_id and rx_bytes share a word up to 1.15, told apart by the direction.
     second = in_range(_WORD8, value.low, value.high)
-    if table.layout is not Layout.V1_15:
+    if table.layout.has_nat:
+        return all_of([inverse(all_of([_DSR_OUT, _HAS_ADDRESS])), second])
+    if not table.layout.split_counters:
         return second
     service = in_range(_TUPLE_FLAGS, TUPLE_SERVICE, TUPLE_SERVICE, TUPLE_SERVICE)
     return all_of([service if name == "backend_id" else inverse(service), second])
+
+
+def _swapped(slot: int, value: Range) -> Predicate:
+    """Two bytes in network order, which the slot has read the other way round."""
+    low, high = max(value.low, 0), min(value.high, 0xFFFF)
+    if low > high:
+        return False
+
+    def first_byte(low_byte: int, high_byte: int) -> Predicate:
+        return in_range(slot, low_byte, high_byte, 0xFF)
+
+    def second_byte(low_byte: int, high_byte: int) -> Predicate:
+        return in_range(slot, low_byte << 8, high_byte << 8, 0xFF00)
+
+    first, last = low >> 8, high >> 8
+    if first == last:
+        return all_of([first_byte(first, first), second_byte(low & 0xFF, high & 0xFF)])
+    between = first_byte(first + 1, last - 1)
+    edges = ((first, low & 0xFF, 0xFF), (last, 0, high & 0xFF))
+    return any_of([between, *(all_of([first_byte(at, at), second_byte(a, b)]) for at, a, b in edges)])
+
+
+def _translated_to(network: Network) -> Predicate:
+    """The 16 address bytes at the front of a value; an IPv4 address stands in the last word, or in the first."""
+    packed, mask = network.network_address.packed, network.netmask.packed
+    if network.version == 6:
+        return all_of([_HAS_ADDRESS, _bytes_are(packed, mask)])
+    last = all_of([_bytes_are(bytes(12) + packed, b"\xff" * 12 + mask), _HAS_ADDRESS])
+    return any_of([last, all_of([_bytes_are(packed + bytes(12), mask + b"\xff" * 12), _HAS_ADDRESS])])
+
+
+def _bytes_are(value: bytes, mask: bytes) -> Predicate:
+    words = ((slot, value[at : at + 8], mask[at : at + 8]) for slot, at in ((_WORD0, 0), (_WORD8, 8)))
+    return all_of(
+        [_masked(slot, int.from_bytes(want, "little"), int.from_bytes(bits, "little")) for slot, want, bits in words]
+    )
+
+
+def _named(name: str, text: str, table: TableContext) -> Predicate:
+    """A condition on what has that name."""
+    if table.names is None:
+        raise UsageError(f"filter: {text!r} is no address, and this source knows no names")
+    if name == "src_sec_id":
+        return any_of([in_range(_PLAIN[name], number, number) for number in table.names.identities(text)])
+    if name != "service":
+        return any_of([_term(name, network, table) for network in table.names.networks(text)])
+    service = table.names.service(text)
+    ids = [in_range(_PLAIN["rev_nat"], number, number) for number in sorted(service.rev_nats)]
+    return any_of(ids + [_frontend(*one, table) for one in service.frontends])
+
+
+def _frontend(network: Network, port: int, proto: int, table: TableContext) -> Predicate:
+    """What was opened to a frontend."""
+    right_proto: Predicate = in_range(_PROTO, proto, proto) if proto else True
+    return all_of([_address("dst", network, table), in_range(_DST_PORT, port, port), right_proto])
 
 
 def _now(name: str, table: TableContext) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ctctl.decode.ct import nat_bytes
 from ctctl.errors import UsageError
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.tuples import Direction
@@ -53,8 +54,13 @@ def slots_of(entry: CtEntry, layout: Layout = Layout.V1_16) -> Callable[[int], i
     """The numbers of an entry by slot, as ``ctctl.decode.columns.Slot`` numbers them; absent ones are 0."""
     flow = entry.tuple
     service = entry.direction is Direction.SVC
-    second = entry.rx_bytes if layout is Layout.V1_15 and not service else entry.backend_id
-    older = layout is Layout.V1_15
+    second = entry.rx_bytes if layout.split_counters and not service else entry.backend_id
+    older = layout.split_counters
+    ifindex, word0 = entry.ifindex or 0, entry.rx_packets or 0
+    if layout.has_nat and entry.nat_addr is not None:
+        raw = nat_bytes(entry.nat_addr)
+        word0, second = int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
+        ifindex = int.from_bytes((entry.nat_port or 0).to_bytes(2, "big"), "little")
     numbers = (
         flow.proto,
         entry.tuple_flags,
@@ -67,13 +73,13 @@ def slots_of(entry: CtEntry, layout: Layout = Layout.V1_16) -> Callable[[int], i
         entry.lifetime,
         int(entry.flags),
         entry.rev_nat,
-        entry.ifindex or 0,
+        ifindex,
         entry.tx_flags_seen,
         entry.rx_flags_seen,
         entry.src_sec_id,
         entry.last_tx_report,
         entry.last_rx_report,
-        entry.rx_packets or 0,
+        word0,
         second or 0,
         (entry.tx_packets if older else entry.packets) or 0,
         (entry.tx_bytes if older else entry.bytes) or 0,
@@ -98,6 +104,7 @@ class FilterFlags:
     backend_id: tuple[str, ...] = ()
     rev_nat: tuple[str, ...] = ()
     identity: tuple[str, ...] = ()
+    service: tuple[str, ...] = ()
     related: bool | None = None
     expired: bool | None = None
     inverted: bool = False
@@ -132,6 +139,7 @@ class FilterFlags:
             "backend-id": ("backend_id", self.backend_id),
             "rev-nat": ("rev_nat", self.rev_nat),
             "identity": ("src_sec_id", self.identity),
+            "service": ("service", self.service),
         }
         for option, (name, texts) in options.items():
             if texts:

@@ -5,13 +5,15 @@ Each function takes a value's text and raises ValueError with what is wrong; the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import ip_network
 
 from ctctl.model.entry import CtFlags, CtState
+from ctctl.model.identity import RESERVED_NUMBERS
 from ctctl.model.suggest import unknown_name
 from ctctl.model.units import parse_duration
-from ctctl.tables.query.ast import MAX, Network, Range, Value
+from ctctl.tables.query.ast import MAX, Name, Network, Range, Value
 
 #: Protocol numbers by name, as typed. IGMP and VRRP too: newer CLIs print them.
 PROTOCOLS = {"icmp": 1, "igmp": 2, "tcp": 6, "udp": 17, "icmpv6": 58, "vrrp": 112, "sctp": 132}
@@ -104,6 +106,39 @@ def network(text: str) -> Network:
         raise ValueError(f"{text!r} is not an IP address or CIDR") from None
 
 
+#: What a pod, a service or a label looks like: ``web-1``, ``default/web``, ``app=web``.
+_NAME = re.compile(r"(?=.*[A-Za-z_])[A-Za-z0-9_][\w./:=-]*")
+
+
+def address(text: str) -> Network | Name:
+    """An address, a CIDR, or the name of what has addresses."""
+    try:
+        return network(text)
+    except ValueError:
+        if re.fullmatch(r"[0-9a-fA-F:./]*", text) or not _NAME.fullmatch(text):
+            raise
+        return Name(text)
+
+
+def identity(text: str) -> Range | Name:
+    """A number, the name of a reserved identity, or a label."""
+    reserved = RESERVED_NUMBERS.get(text.removeprefix("reserved:").lower())
+    if reserved is not None:
+        return Range(reserved, reserved)
+    if text[:1].isdigit():
+        return number(text, 0, 2**32 - 1)
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is neither a number nor a label")
+    return Name(text)
+
+
+def service(text: str) -> Name:
+    """A service by name, or its ``ADDRESS:PORT``."""
+    if not text:
+        raise ValueError("a service's name or ADDRESS:PORT is missing")
+    return Name(text)
+
+
 def duration(text: str) -> Range:
     """Seconds; a leading minus is allowed (expired entries have negative remaining time)."""
     seconds = parse_duration(text.removeprefix("-"))
@@ -148,9 +183,12 @@ def _number_reader(bits: int) -> Callable[[str], Value]:
 
 READERS: dict[str, Callable[[str], Value]] = {
     "proto": protocol,
-    "src": network,
-    "dst": network,
-    "ip": network,
+    "src": address,
+    "dst": address,
+    "ip": address,
+    "nat_addr": address,
+    "nat_port": port,
+    "service": service,
     "src_port": port,
     "dst_port": port,
     "port": port,
@@ -161,9 +199,10 @@ READERS: dict[str, Callable[[str], Value]] = {
     "live": boolean,
     "family": lambda text: number(text, 4, 6),
     **{name: _number_reader(bits) for name, bits in NUMBER_BITS.items()},
+    "src_sec_id": identity,
     **dict.fromkeys(DURATIONS, duration),
     **dict.fromkeys(TEXTS, str),
 }
 BOOLEANS = frozenset({"related", "expired", "live"})
 #: Fields that < and > make sense for.
-ORDERED = frozenset({*NUMBER_BITS, *DURATIONS, "proto", "src_port", "dst_port", "port", "family"})
+ORDERED = frozenset({*NUMBER_BITS, *DURATIONS, "proto", "src_port", "dst_port", "port", "nat_port", "family"})

@@ -69,8 +69,7 @@ def entry_record(
     }
     lacks = LAYOUT_LACKS[layout]
     record.update((name, getattr(entry, name)) for name in _PLAIN if name not in lacks)
-    if entry.nat_addr is not None:
-        record["nat_addr"], record["nat_port"] = entry.nat_addr, entry.nat_port
+    record.update((name, getattr(entry, name)) for name in ("nat_addr", "nat_port") if name not in lacks)
     if now is not None:
         record["remaining"] = (clock or Clock()).remaining_s(entry.lifetime, now)
         record["expired"] = entry.expired(now)
@@ -166,8 +165,8 @@ def _shown() -> list[Column[CtRow]]:
         Column("rev_nat", "REVNAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
         Column("backend_id", "BACKEND", lambda r: r.entry.backend_id, _backend, wide=True),
         _wide("src_sec_id", "IDENTITY"),
-        _wide("packets", "PACKETS"),
-        _wide("bytes", "BYTES"),
+        _counter("packets"),
+        _counter("bytes"),
         Column("tx_flags_seen", "TX", lambda r: r.entry.tx_flags_seen, lambda r: f"{r.entry.tx_flags_seen:#04x}", True),
         Column("rx_flags_seen", "RX", lambda r: r.entry.rx_flags_seen, lambda r: f"{r.entry.rx_flags_seen:#04x}", True),
         _wide("lifetime", "EXPIRES"),
@@ -196,7 +195,7 @@ def _hidden(*, raw: bool) -> list[Column[CtRow]]:
         Column("nat_addr", "NAT ADDR", lambda r: r.entry.nat_addr),
         Column("nat_port", "NAT PORT", lambda r: r.entry.nat_port, right=True),
         *(_wide(name, name.upper()) for name in ("last_tx_report", "last_rx_report", "tuple_flags")),
-        *(_wide(name, name.upper()) for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")),
+        *map(_counter, ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")),
     ]
     if raw:
         hidden += [
@@ -208,6 +207,20 @@ def _hidden(*, raw: bool) -> list[Column[CtRow]]:
 
 def _wide(name: str, title: str) -> Column[CtRow]:
     return Column(name, title, lambda r: getattr(r.entry, name), wide=True, right=True)
+
+
+_PACKET_COUNTERS = ("packets", "rx_packets", "tx_packets")
+
+
+def counted(entry: CtEntry) -> bool:
+    """Whether the entry's counters count: each entry was made by a packet, so one that counts has one at least."""
+    return any(getattr(entry, name) for name in _PACKET_COUNTERS)
+
+
+def _counter(name: str) -> Column[CtRow]:
+    """A counter, absent where accounting is off (the record has zeros then)."""
+    title = name.upper()
+    return Column(name, title, lambda r: getattr(r.entry, name) if counted(r.entry) else None, wide=True, right=True)
 
 
 def row_record(row: CtRow, *, raw: bool = False) -> dict[str, object]:

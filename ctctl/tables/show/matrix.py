@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctctl.decode.columns import CtColumns, Slot
-from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_RELATED, direction_of, flag_names, other_bits
-from ctctl.model.entry import CtFlags, Layout
+from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_RELATED, TUPLE_SERVICE, direction_of, flag_names, other_bits
+from ctctl.model.entry import Layout
 from ctctl.out.bytes_matrix import Lines, TextTable, decimals, hex_bytes, ipv4, number, signed_decimals, texts_by_value
 from ctctl.tables.show.cilium import cilium_address, cilium_flags, cilium_protocol
 from ctctl.tables.show.entry import SCHEMA, protocol_word
@@ -59,12 +59,18 @@ class CiliumFormatter:
     def __init__(self, table: CtTable, now: int | None = None) -> None:
         self._table = table
         self._now = now
-        layout = table.layout
-        self._head = TextTable(
-            lambda n: f"{cilium_protocol(n >> 8, layout)} {direction_of(n & 255).value} ".encode(), 1 << 16
-        )
+        self._old_service = table.layout is Layout.V1_14
+        self._head = TextTable(lambda n: self._head_of(n >> 8, n & 255).encode(), 1 << 16)
         self._flags = TextTable(lambda n: cilium_flags(n).encode(), 1 << 16)
-        self._related = TextTable(lambda n: b" related expires=" if n & TUPLE_RELATED else b" expires=", 256)
+        self._after = TextTable(lambda n: self._after_of(n).encode(), 256)
+
+    def _head_of(self, proto: int, tuple_flags: int) -> str:
+        shown = tuple_flags & ~TUPLE_SERVICE if self._old_service else tuple_flags
+        return f"{cilium_protocol(proto, self._table.layout)} {direction_of(shown).value} "
+
+    def _after_of(self, tuple_flags: int) -> str:
+        service = " service" if self._old_service and tuple_flags & TUPLE_SERVICE else ""
+        return f"{' related' if tuple_flags & TUPLE_RELATED else ''}{service} expires="
 
     def format(self, batch: CtColumns) -> bytearray:
         """The lines of a batch."""
@@ -90,8 +96,12 @@ class CiliumFormatter:
                 texts_by_value(_wide(columns, side), lambda raw: cilium_address(IPv6Address(raw)).encode() + b":")
                 for side in ("SRC", "DST")
             )
-        ports = decimals(columns.slot(Slot.SRC_PORT)), decimals(columns.slot(Slot.DST_PORT))
-        lines.add(src, ports[0], b" -> ", dst, ports[1], self._related(tuple_flags))
+        src_port, dst_port = decimals(columns.slot(Slot.SRC_PORT)), decimals(columns.slot(Slot.DST_PORT))
+        if self._old_service and columns.service.any():
+            turned = columns.service[:, None]
+            src, dst = _exchanged(src, dst, turned)
+            src_port, dst_port = _exchanged(src_port, dst_port, turned)
+        lines.add(src, src_port, b" -> ", dst, dst_port, self._after(tuple_flags))
 
     def _add_rest(self, lines: Lines, columns: CtColumns) -> None:
         def shown(slot: Slot) -> Words | bytes:
@@ -102,7 +112,7 @@ class CiliumFormatter:
         tx = (b" TxFlagsSeen=", hex_bytes(columns.slot(Slot.TX_FLAGS_SEEN)))
         tx_report = (b" LastTxReport=", shown(Slot.LAST_TX_REPORT))
         layout = self._table.layout
-        if layout is Layout.V1_15:
+        if layout.split_counters:
             lines.add(b" RxPackets=", shown(Slot.WORD0), b" RxBytes=", shown(Slot.WORD8), *rx, *rx_report)
             lines.add(b" TxPackets=", shown(Slot.WORD16), b" TxBytes=", shown(Slot.WORD24), *tx, *tx_report)
         else:
@@ -110,11 +120,20 @@ class CiliumFormatter:
             lines.add(*rx, *rx_report, *tx, *tx_report)
         lines.add(b" ", self._flags(columns.slot(Slot.FLAGS)), b" RevNAT=", shown(Slot.REV_NAT))
         lines.add(b" SourceSecurityID=", shown(Slot.SRC_SEC_ID))
-        if layout is not Layout.V1_19:
+        if "ifindex" not in LAYOUT_LACKS[layout]:
             lines.add(b" IfIndex=", shown(Slot.IFINDEX))
-        if layout is not Layout.V1_15:
+        if not layout.split_counters:
             lines.add(b" BackendID=", shown(Slot.WORD8))
+        if layout.has_nat:
+            lines.add(b" NatPort=", number(columns.slot(Slot.IFINDEX).byteswap()))
         lines.add(b" \n")
+
+
+def _exchanged(first: Words, second: Words, turned: NDArray[np.bool_]) -> tuple[Words, Words]:
+    """Two texts a row, change places where ``turned`` is true; texts are of any width, padded on the left."""
+    width = max(first.shape[1], second.shape[1])
+    one, other = (np.pad(words, ((0, 0), (width - words.shape[1], 0))) for words in (first, second))
+    return np.where(turned, other, one), np.where(turned, one, other)
 
 
 def _text(value: object) -> bytes:
@@ -142,10 +161,7 @@ class JsonFormatter:
 
     def can(self, columns: CtColumns) -> bool:
         """Whether every entry of the batch has the plain form: a translated address (1.19) needs one of its own."""
-        if self._table.layout is not Layout.V1_19:
-            return True
-        translated = (columns.slot(Slot.FLAGS) & np.uint16(CtFlags.DSRInternal)) != 0
-        return not (translated & ((columns.slot(Slot.WORD0) | columns.slot(Slot.WORD8)) != 0)).any()
+        return not columns.translated.any()
 
     def format(self, columns: CtColumns) -> bytearray:
         """The lines of a batch."""
@@ -182,10 +198,12 @@ class JsonFormatter:
             label = f', "{name}": '.encode()
             if name in self._table.absent:
                 lines.add(label + b"null")
-            elif name in ("backend_id", "rx_bytes") and self._table.layout is Layout.V1_15:
+            elif name in ("backend_id", "rx_bytes") and self._table.layout.split_counters:
                 lines.add(label, self._shared_word(columns, service=name == "backend_id"))
             else:
                 lines.add(label, number(columns.slot(slot)))
+        if self._table.layout.has_nat:
+            lines.add(b', "nat_addr": null, "nat_port": null')
 
     def _shared_word(self, columns: CtColumns, *, service: bool) -> Words:
         """Up to 1.15 one word is the backend of SERVICE entries and rx_bytes of all others."""
@@ -214,7 +232,7 @@ class JsonFormatter:
             values = columns.slot(Slot[side]) if columns.family == 4 else _wide(columns, side)
             lines.add(texts_by_value(values, text))
         backend = columns.slot(Slot.WORD8)
-        if self._table.layout is Layout.V1_15:
+        if self._table.layout.split_counters:
             backend = backend * columns.service
         if "backend_id" not in self._table.absent:
             lines.add(texts_by_value(backend, self._backend_name))

@@ -14,7 +14,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ctctl.decode.ct import LAYOUT_LACKS
-from ctctl.model.entry import Layout
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -130,6 +129,26 @@ def _address(side: str) -> Callable[[CtTable, CtColumns], bytes]:
     return values
 
 
+def _backends(_table: CtTable, columns: CtColumns) -> bytes:
+    from ctctl.decode.columns import Slot
+
+    raw: bytes = (columns.slot(Slot.WORD8) * ~columns.translated).astype("<u8").tobytes()
+    return raw
+
+
+def _nat_addresses(_table: CtTable, columns: CtColumns) -> bytes:
+    """The service's address of a DSR entry, empty for any other."""
+    translated = columns.translated.tolist()
+    return _byte_arrays([columns.entry(n).nat_addr or "" if nat else "" for n, nat in enumerate(translated)])
+
+
+def _nat_ports(_table: CtTable, columns: CtColumns) -> bytes:
+    from ctctl.decode.columns import Slot
+
+    raw: bytes = (columns.slot(Slot.IFINDEX).byteswap() * columns.translated).astype("<u4").tobytes()
+    return raw
+
+
 def _words(pick: Callable[[Any], list[str]]) -> Callable[[CtTable, CtColumns], bytes]:
     return lambda _table, columns: _byte_arrays(pick(columns))
 
@@ -169,11 +188,15 @@ def _columns(tables: Sequence[CtTable]) -> list[_Column]:
         *(number(name, name.upper()) for name in ("tx_flags_seen", "rx_flags_seen", "src_sec_id")),
         *(number(name, name.upper()) for name in ("last_tx_report", "last_rx_report")),
     ]
-    if all(table.layout is not Layout.V1_15 for table in tables):
+    if all(not table.layout.split_counters for table in tables):
         words = {"backend_id": "WORD8", "packets": "WORD16", "bytes": "WORD24"}
     else:
         words = {"rx_packets": "WORD0", "tx_packets": "WORD16", "tx_bytes": "WORD24"}
-    found += [number(name, slot, wide=True) for name, slot in words.items()]
+    found += [number(name, slot, wide=True) for name, slot in words.items() if name != "backend_id"]
+    if "backend_id" in words:
+        found.append(_Column("backend_id", _Type.INT64, _UINT_64, _backends))
+    found.append(_Column("nat_addr", _Type.BYTE_ARRAY, _UTF8, _nat_addresses))
+    found.append(_Column("nat_port", _Type.INT32, _UINT_32, _nat_ports))
     return [column for column in found if column.name not in lacks]
 
 

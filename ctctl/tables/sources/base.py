@@ -14,6 +14,7 @@ from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
 from ctctl.model.tuples import FlowTuple
+from ctctl.model.version import CiliumVersion
 from ctctl.tables.query.bind import TableContext
 from ctctl.tables.sources.facts import NodeFacts
 
@@ -59,11 +60,12 @@ class CtTable:
         return TableContext(self.family, self.layout, self.clock, self.now, self.name, self.node, self.absent)
 
     def columns(self) -> Iterator[CtColumns]:
-        """The table batch by batch; each batch is valid until the next."""
+        """The table batch by batch, none empty; each batch is valid until the next."""
         from ctctl.decode.columns import CtColumns
 
         for keys, values in self.read():
-            yield CtColumns(keys, values, self.layout)
+            if len(keys):
+                yield CtColumns(keys, values, self.layout)
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ def _merged(first: list[Record], second: list[Record], *key: str) -> list[Record
 class Source:
     """Tables from one place. A context manager: live maps are closed with it.
 
-    ``notes`` are things the user should know (a clock that was assumed); ``partial`` says what is
+    ``notes`` are things the user should know (a time that is unknown); ``partial`` says what is
     missing: not empty means exit code 5 after what was good has been shown. ``foreign``: another
     program owns the tables.
     """
@@ -124,8 +126,12 @@ class Source:
     facts: Callable[[str | None], NodeFacts] = lambda _node: NodeFacts()
     notes: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
+    #: what it was read by (layout, clock): for who asks (``-v``), not for every command
+    details: list[str] = field(default_factory=list)
     foreign: bool = False
     directory: str | None = None
+    #: the Cilium that owns the tables, where that is known
+    version: CiliumVersion | None = None
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None

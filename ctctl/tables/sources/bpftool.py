@@ -12,12 +12,12 @@ import struct
 from collections.abc import Collection
 from typing import Any
 
+from ctctl.abi import pins
 from ctctl.decode import services
-from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, VALUE_SIZE, layout_of_fields, table_name
+from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields, table_name
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import DecodeError
-from ctctl.model.entry import Layout
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.stream import EndedEarlyError, Reader, json_array, lines
 
@@ -93,7 +93,7 @@ def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[s
     family = families.get(len(key))
     if family is not None and len(value) == VALUE_SIZE and "snat" not in hint and not _is_nat(names):
         layout = layout_of_fields(names) if names is not None else None
-        name = next((name for name in TABLE_NAMES if name in hint), None) or table_name(family, key[-2])
+        name = next((name for name in pins.CT_TABLES if name in hint), None) or table_name(family, key[-2])
         table = dump.table(name, family)
         if not len(table) and layout is not None:
             table.layout, table.evidence = layout, "BTF"
@@ -115,8 +115,8 @@ def _add_other(dump: Dump, hint: str, key: bytes, value: bytes) -> None:
         ("_backends_v3", "backends", services.decode_backend),
         ("_reverse_nat", "rev_nats", services.decode_rev_nat),
         ("_source_range", "source_ranges", services.decode_source_range),
-        ("cilium_ipcache", "ipcache", services.decode_ipcache),
-        ("cilium_lxc", "endpoints", services.decode_endpoint),
+        (pins.IPCACHE, "ipcache", services.decode_ipcache),
+        (pins.ENDPOINTS, "endpoints", services.decode_endpoint),
     ):
         if part in hint:
             getattr(dump.listings, kind).append(decode(key, value))
@@ -167,7 +167,7 @@ def _value_of(value: dict[str, Any]) -> bytes:
     if "created" in flat:
         return _nat_value(flat)
     layout = layout_of_fields(flat)
-    if layout is Layout.V1_15:
+    if layout is not None and layout.split_counters:
         head = [flat.get(name, 0) for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")]
     else:
         head = [flat.get(name, 0) for name in ("reserved0", "backend_id", "packets", "bytes")]

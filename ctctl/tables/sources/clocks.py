@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ctctl.model.clock import Clock
+from ctctl.node.agent import runtime_config
 
 HZ_VALUES = (100, 250, 300, 1000)
-#: Where an agent leaves its configuration, clock source included.
-AGENT_CONFIGS = ("/var/run/cilium/state/agent-runtime-config.json", "/run/cilium/state/agent-runtime-config.json")
 
 
 def clock_of_agent_config(text: str, where: str) -> Clock | None:
     """The clock by an agent's stored configuration (ClockSource 0 ktime, 1 jiffies), None if it says nothing."""
     try:
         document = json.loads(text)
-        source, hz = document["ClockSource"], document.get("KernelHz")
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
+    return clock_of_document(document, where) if isinstance(document, dict) else None
+
+
+def clock_of_document(document: Mapping[str, Any], where: str) -> Clock | None:
+    """The same of a configuration that is decoded already."""
+    source, hz = document.get("ClockSource"), document.get("KernelHz")
     if source == 0:
         return Clock(None, f"ktime by {where}")
     if source == 1 and isinstance(hz, int) and 0 < hz <= 10000:
@@ -69,12 +73,5 @@ def clock_by_reports(
 
 def agent_clock() -> Clock | None:
     """The clock that an agent on this machine stored in its configuration."""
-    for name in AGENT_CONFIGS:
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            continue
-        clock = clock_of_agent_config(text, name)
-        if clock is not None:
-            return clock
-    return None
+    stored = runtime_config()
+    return None if stored is None else clock_of_document(*stored)

@@ -11,7 +11,8 @@ import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from ctctl.decode.ct import TABLE_NAMES, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, encode_key, table_name
+from ctctl.abi import pins
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, encode_key, table_name
 from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import Address, FlowTuple
@@ -38,8 +39,8 @@ def read_text(stream: Reader, dump: Dump) -> None:
     section, odd, odd_line = 0, 0, ""
     for line in lines(stream):
         if not line.strip():
-            if section < len(TABLE_NAMES):
-                dump.table(TABLE_NAMES[section], 4 if section < 2 else 6)
+            if section < len(pins.CT_TABLES):
+                dump.table(pins.CT_TABLES[section], 4 if section < 2 else 6)
             section += 1
             continue
         match = LINE.match(line)
@@ -73,7 +74,8 @@ def _add_line(dump: Dump, match: re.Match[str], section: int) -> None:
     name, family = _table(section, proto, src, dst)
     key = encode_key(FlowTuple(proto, src, int(match["src_port"]), dst, int(match["dst_port"])), flags, family)
     numbers = {found[1]: int(found[2], 0) for found in _FIELD.finditer(match["fields"])}
-    layout = Layout.V1_15 if "RxPackets" in numbers else Layout.V1_16 if "IfIndex" in numbers else Layout.V1_19
+    told = (("RxPackets", Layout.V1_15), ("IfIndex", Layout.V1_16), ("NatPort", Layout.V1_19))
+    layout = next((layout for name, layout in told if name in numbers), Layout.V1_18)
     lifetime = int(match["expires"])
     table = dump.table(name, family)
     if not len(table):
@@ -86,17 +88,17 @@ def _add_line(dump: Dump, match: re.Match[str], section: int) -> None:
 def _table(section: int, proto: int, src: Address, dst: Address) -> tuple[str, int]:
     """By position (ct4, any4, ct6, any6, an empty line after each) where that can be, else by the entry."""
     family = 6 if 6 in (src.version, dst.version) else 4
-    if section < len(TABLE_NAMES):
+    if section < len(pins.CT_TABLES):
         position = 4 if section < 2 else 6
         # IPv4-mapped addresses print as plain IPv4, so the IPv6 tables may hold lines that look like IPv4.
         if position in (family, 6) and (section % 2 == 1 or proto == 6):
-            return TABLE_NAMES[section], position
+            return pins.CT_TABLES[section], position
     return table_name(family, proto), family
 
 
 def _text_value(numbers: dict[str, int], lifetime: int, layout: Layout) -> bytes:
     get = numbers.get
-    if layout is Layout.V1_15:
+    if layout.split_counters:
         head = (get("RxPackets", 0), get("RxBytes", 0), get("TxPackets", 0), get("TxBytes", 0))
     else:
         head = (0, get("BackendID", 0), get("Packets", 0), get("Bytes", 0))
@@ -105,7 +107,7 @@ def _text_value(numbers: dict[str, int], lifetime: int, layout: Layout) -> bytes
         lifetime,
         numbers["Flags"],
         _swapped(get("RevNAT", 0)),
-        get("IfIndex", 0),
+        get("IfIndex", _swapped(get("NatPort", 0))),
         get("TxFlagsSeen", 0),
         get("RxFlagsSeen", 0),
         get("SourceSecurityID", 0),
@@ -169,8 +171,9 @@ def add_record(dump: Dump, item: Any) -> None:
     try:
         daddr, saddr = address_of(key["destaddr"]), address_of(key["sourceaddr"])
         raw_key = daddr.packed + saddr.packed + struct.pack("<HHBB", *(key[n] for n in _KEY_NAMES))
-        layout = Layout.V1_15 if "rxpackets" in value else Layout.V1_16 if "ifindex" in value else Layout.V1_19
-        names = _VALUE_NAMES_1_15 if layout is Layout.V1_15 else _VALUE_NAMES
+        told = (("rxpackets", Layout.V1_15), ("ifindex", Layout.V1_16), ("natport", Layout.V1_19))
+        layout = next((layout for name, layout in told if name in value), Layout.V1_18)
+        names = _VALUE_NAMES_1_15 if layout.split_counters else _VALUE_NAMES
         raw_value = _VALUE.pack(
             *(value.get(name, 0) for name in names[:7]), _word40(value), *(value[n] for n in names[7:])
         )

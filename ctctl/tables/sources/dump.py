@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, VALUE_SIZE
+from ctctl.abi import pins
+from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
@@ -128,5 +129,5 @@ class Dump:
 
     def ordered(self) -> list[Collected]:
         """The tables in the order the Cilium CLI lists them."""
-        order = {name: index for index, name in enumerate(TABLE_NAMES)}
+        order = {name: index for index, name in enumerate(pins.CT_TABLES)}
         return sorted(self.tables.values(), key=lambda table: (order.get(table.name, len(order)), table.name))

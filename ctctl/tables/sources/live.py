@@ -13,12 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctctl.abi import pins
 from ctctl.abi.check import check_entry
 from ctctl.decode import services
-from ctctl.decode.ct import KEY_SIZE, TABLE_NAMES, TUPLE_IN, VALUE_SIZE, layout_of_fields
+from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, VALUE_SIZE, layout_of_fields
 from ctctl.decode.nat import decode_nat, encode_nat_key
-from ctctl.errors import KernelError, NotFoundError, PermissionDenied, UsageError
-from ctctl.kernel import bpffs
+from ctctl.errors import KernelError, NotFoundError, PermissionDenied
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.map_types import map_types
@@ -28,6 +28,9 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.service import MaglevTable
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import FlowTuple
+from ctctl.model.version import CiliumVersion
+from ctctl.node.cilium import identify, is_this_nodes
+from ctctl.node.find import find_tables, node_at
 from ctctl.tables.sources.base import CtTable, Listings, NoTableError, Source, SourceOptions
 from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
 
@@ -35,9 +38,6 @@ if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
     from ctctl.tables.sources.base import Rows
 
-OWN_ROOT = "ctctl"
-CILIUM_DIRECTORY = Path("tc/globals")
-PER_CLUSTER = "cilium_per_cluster_ct_"
 _HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 _SAMPLE = 128
 #: A table in use has a report this recent: then ktime needs no comparison with jiffies.
@@ -45,23 +45,6 @@ _RECENT_S = 86400
 _REPORTS, _REPORTS_AT = struct.Struct("<II"), 48
 #: Entries a batch: what numpy works on fits a CPU's cache, and calls are few.
 BATCH = 8192
-
-
-def bpffs_roots() -> list[Path]:
-    """Mount points of every bpffs, the usual one first."""
-    roots = bpffs.mounts()
-    return sorted(dict.fromkeys(roots), key=lambda root: root != bpffs.DEFAULT_ROOT)
-
-
-def own_nodes() -> dict[str, Path]:
-    """Directories of the nodes that ctctl loaded, by node name."""
-    found: dict[str, Path] = {}
-    for root in bpffs_roots():
-        for directory in _listing(root / OWN_ROOT):
-            name = directory.name.replace("%2E", ".").replace("%25", "%")
-            if (directory / TABLE_NAMES[0]).exists():
-                found.setdefault(name, directory)
-    return found
 
 
 def _listing(directory: Path) -> list[Path]:
@@ -78,40 +61,16 @@ def open_default(options: SourceOptions) -> Source:
 
     Raises NotFoundError where there is neither, UsageError where a node must be named.
     """
-    nodes = own_nodes()
-    if options.node is not None:
-        if options.node not in nodes:
-            hint = (
-                unknown_name("node", options.node, nodes) if nodes else f"no node is loaded, {options.node!r} neither"
-            )
-            raise NotFoundError(hint)
-        return open_directory(nodes[options.node], options)
-    if len(nodes) == 1:
-        return open_directory(next(iter(nodes.values())), options)
-    if nodes:
-        raise UsageError(f"several nodes are loaded: {', '.join(nodes)}; choose one with --node")
-    for root in bpffs_roots():
-        if any((root / CILIUM_DIRECTORY / name).exists() for name in TABLE_NAMES):
-            return open_directory(root / CILIUM_DIRECTORY, options)
-    if not bpffs_roots():
-        raise NotFoundError("no table: no BPF file system is mounted here; load a node or name a source with --from")
-    raise NotFoundError("no table: no ctctl node is loaded and no Cilium is running; name a source with --from")
-
-
-def node_of(directory: Path) -> str | None:
-    """The node's name if the directory is one of ours."""
-    if directory.parent.name != OWN_ROOT:
-        return None
-    return directory.name.replace("%2E", ".").replace("%25", "%")
+    return open_directory(find_tables(options.node), options)
 
 
 def open_directory(directory: Path, options: SourceOptions) -> Source:
     """All conntrack tables pinned in a directory. Raises NoTableError if there is none, KernelError."""
-    node = node_of(directory)
+    node = node_at(directory)
     source = Source(f"{directory}", directory=str(directory), foreign=node is None)
     try:
         for path in _listing(directory):
-            if path.name in TABLE_NAMES or path.name.startswith(PER_CLUSTER):
+            if path.name in pins.CT_TABLES or path.name.startswith(pins.CT_PER_CLUSTER):
                 _add_pin(source, path, node)
         source.tables.sort(key=lambda table: _order(table.name))
         if not source.tables:
@@ -126,7 +85,7 @@ def open_directory(directory: Path, options: SourceOptions) -> Source:
 
 def open_pin(path: Path, options: SourceOptions) -> Source:
     """One pinned map. Raises NoTableError if it is no conntrack table, KernelError."""
-    node = node_of(path.parent)
+    node = node_at(path.parent)
     source = Source(str(path), directory=str(path.parent), foreign=node is None)
     try:
         _add_pin(source, path, node)
@@ -150,7 +109,7 @@ def find_nat(directory: Path, flows: Iterable[FlowTuple]) -> list[NatEntry]:
     """The SNAT entries of packets, looked up one by one: the table can be big."""
     found: list[NatEntry] = []
     wanted = list(flows)
-    for name, family in (("cilium_snat_v4_external", 4), ("cilium_snat_v6_external", 6)):
+    for name, family in ((pins.SNAT4, 4), (pins.SNAT6, 6)):
         keys = [encode_nat_key(flow, flags) for flow in wanted if flow.src.version == family for flags in (0, TUPLE_IN)]
         if not keys:
             continue
@@ -164,7 +123,7 @@ def find_nat(directory: Path, flows: Iterable[FlowTuple]) -> list[NatEntry]:
 
 
 def _order(name: str) -> tuple[int, str]:
-    return (TABLE_NAMES.index(name), "") if name in TABLE_NAMES else (len(TABLE_NAMES), name)
+    return (pins.CT_TABLES.index(name), "") if name in pins.CT_TABLES else (len(pins.CT_TABLES), name)
 
 
 def _add_pin(source: Source, path: Path, node: str | None) -> None:
@@ -249,17 +208,37 @@ def finish(source: Source, options: SourceOptions) -> None:
         source.tables = [table for table in source.tables if table.name == options.map]
         if not source.tables:
             raise NotFoundError(unknown_name("table", options.map, known))
-    assumed = False
-    for table in source.tables:
-        if table.layout_evidence == "assumed":
-            assumed = options.layout is None
-            table.layout = options.layout or table.layout
-            table.layout_evidence = "--layout" if options.layout else "assumed"
-    if assumed:
-        source.notes.append("no type information (BTF): layout 1.16 assumed; choose with --layout")
+    _find_layout(source, options.layout)
     clock, now = _clock(source, options)
     for table in source.tables:
         table.clock, table.now = clock, options.now if options.now is not None else now
+
+
+def _find_layout(source: Source, asked: Layout | None) -> None:
+    """The layout of tables without BTF: as the user says, else by evidence of what Cilium this is."""
+    bare = [table for table in source.tables if table.layout_evidence == "assumed"]
+    if source.foreign and source.directory is not None:
+        source.version = version_of(Path(source.directory), source.tables)
+    if source.version is not None:
+        source.details.append(f"Cilium {source.version} by {source.version.evidence}")
+    for table in bare:
+        if asked is not None:
+            table.layout, table.layout_evidence = asked, "--layout"
+        elif source.version is not None:
+            table.layout, table.layout_evidence = source.version.layout, source.version.evidence
+    if bare and asked is None and source.version is None:
+        source.details.append("no entry and no name tells the layout: 1.16 assumed; choose with --layout")
+
+
+def version_of(directory: Path, tables: Iterable[CtTable]) -> CiliumVersion | None:
+    """The Cilium whose maps are pinned in a directory, of which ``tables`` are the conntrack ones."""
+    samples = (record for table in tables for record in _sample(table))
+    return identify([path.name for path in _listing(directory)], samples, here=is_this_nodes(directory))
+
+
+def _sample(table: CtTable) -> Iterator[tuple[bytes, bytes]]:
+    if table.live is not None:
+        yield from islice(table.live.items(), _SAMPLE)
 
 
 def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
@@ -267,6 +246,7 @@ def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
         return Clock(None, "ktime: ctctl's own node"), monotonic_s()
     clock = options.clock or agent_clock()
     if clock is not None:
+        source.details.append(f"clock: {clock.evidence}")
         return clock, monotonic_s() if clock.hz is None else jiffies_units()
     reports = [report for table in source.tables for report in _reports(table)]
     if not any(reports):
@@ -279,26 +259,25 @@ def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
     if found is None:
         source.notes.append("clock unknown: report times fit neither ktime nor jiffies; ktime assumed")
         return Clock(None, "assumed"), monotonic_s()
-    source.notes.append(f"clock: {found[0].evidence}")
+    source.details.append(f"clock: {found[0].evidence}")
     return found
 
 
 def _reports(table: CtTable) -> Iterator[int]:
     """The report times of a sample of the table, read without numpy: it is all that some commands need."""
-    if table.live is not None:
-        for _, value in islice(table.live.items(), _SAMPLE):
-            yield from _REPORTS.unpack_from(value, _REPORTS_AT)
+    for _, value in _sample(table):
+        yield from _REPORTS.unpack_from(value, _REPORTS_AT)
 
 
 _LISTINGS = {
-    "services": ("cilium_lb4_services_v2", "cilium_lb6_services_v2"),
-    "backends": ("cilium_lb4_backends_v3", "cilium_lb6_backends_v3"),
-    "rev_nats": ("cilium_lb4_reverse_nat", "cilium_lb6_reverse_nat"),
-    "source_ranges": ("cilium_lb4_source_range", "cilium_lb6_source_range"),
-    "ipcache": ("cilium_ipcache", "cilium_ipcache_v2"),
-    "endpoints": ("cilium_lxc",),
-    "nat": ("cilium_snat_v4_external", "cilium_snat_v6_external"),
-    "maglev": ("cilium_lb4_maglev", "cilium_lb6_maglev"),
+    "services": (pins.LB4_SERVICES, pins.LB6_SERVICES),
+    "backends": (pins.LB4_BACKENDS, pins.LB6_BACKENDS),
+    "rev_nats": (pins.LB4_REVERSE_NAT, pins.LB6_REVERSE_NAT),
+    "source_ranges": (pins.LB4_SOURCE_RANGE, pins.LB6_SOURCE_RANGE),
+    "ipcache": (pins.IPCACHE, pins.IPCACHE_V2),
+    "endpoints": (pins.ENDPOINTS,),
+    "nat": (pins.SNAT4, pins.SNAT6),
+    "maglev": (pins.LB4_MAGLEV, pins.LB6_MAGLEV),
 }
 _DECODERS: dict[str, Callable[[bytes, bytes], object]] = {
     "services": services.decode_service,

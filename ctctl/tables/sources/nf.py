@@ -22,6 +22,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.sources.base import Listings, Source, SourceOptions
 from ctctl.tables.sources.dump import Collected
+from ctctl.tables.sources.options import apply_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,8 +54,6 @@ def open_nf(options: SourceOptions) -> Source:
     clock = Clock(None, "ktime: the kernel tells the time left")
     source.tables = [table.table(None, clock, now) for table in tables.values()]
     source.listings = lambda _node: listings
-    from ctctl.tables.sources.files import apply_options
-
     apply_options(source, SourceOptions(map=options.map))
     return source
 

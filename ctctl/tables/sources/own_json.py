@@ -117,7 +117,8 @@ def add(dump: Dump, record: Any) -> None:
 
 
 def _entry_of(record: dict[str, Any]) -> tuple[CtEntry, Layout]:
-    layout = Layout.V1_15 if "rx_packets" in record else Layout.V1_16 if "ifindex" in record else Layout.V1_19
+    told = (("rx_packets", Layout.V1_15), ("ifindex", Layout.V1_16), ("nat_port", Layout.V1_19))
+    layout = next((layout for name, layout in told if name in record), Layout.V1_18)
     flow = FlowTuple(
         int(record["proto"]),
         ip_address(record["src"]),

@@ -29,6 +29,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.sources.base import CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 
 if TYPE_CHECKING:
@@ -179,8 +180,6 @@ def open_snapshot(
 
     for number, table in enumerate(source.tables):
         table.read = _reader(frames, number)
-    from ctctl.tables.sources.files import apply_options
-
     apply_options(source, options)
     return source
 

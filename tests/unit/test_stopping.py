@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import threading
 
 import pytest
 
-from ctctl.gc import stopping
-from ctctl.gc.stopping import SignalStop, TimeLimit, stop_on_signals
+from ctctl.kernel import stopping
+from ctctl.kernel.stopping import SignalStop, TimeLimit, stop_on_signals
+from tests.support.children import started
+from tests.support.wait import PATIENCE_S
 
 #: Waits in many short turns, as a run with a rate limit does, and says that it ended by itself.
 WAITER = """
 import sys
-from ctctl.gc.stopping import stop_on_signals
+from ctctl.kernel.stopping import stop_on_signals
 with stop_on_signals() as stop:
     print("ready", flush=True)
     while not stop.wait(0.0001):
@@ -27,12 +28,12 @@ with stop_on_signals() as stop:
 @pytest.mark.parametrize("signals", [1, 2, 5])
 def test_signals_close_together_end_the_run_with_its_report(signals: int) -> None:
     for _ in range(6):
-        with subprocess.Popen([sys.executable, "-c", WAITER], stdout=subprocess.PIPE, text=True) as waiter:
+        with started(sys.executable, "-c", WAITER) as waiter:
             assert waiter.stdout is not None
             assert waiter.stdout.readline() == "ready\n"
             for _ in range(signals):
                 waiter.send_signal(signal.SIGINT)
-            rest, _ = waiter.communicate(timeout=20)
+            rest, _ = waiter.communicate(timeout=PATIENCE_S)
         # A signal that comes after the report may end the process: its status says nothing here.
         assert rest == "reported\n"
 
@@ -41,7 +42,7 @@ def test_a_later_signal_acts_as_if_nobody_listened(monkeypatch: pytest.MonkeyPat
     def interrupted_twice() -> None:
         with stop_on_signals() as stop:
             signal.raise_signal(signal.SIGINT)
-            assert stop.wait(5)
+            assert stop.wait(PATIENCE_S)
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(stopping, "_SAME_SIGNAL_S", 0.0)
@@ -60,7 +61,7 @@ def test_every_thread_that_waits_is_told() -> None:
     assert not stop.wait(0)
     stop.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     stop.close()
     assert told == [True, True, True]
     assert stop.is_set()

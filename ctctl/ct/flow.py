@@ -1,0 +1,122 @@
+"""The flow that ``ct get`` is asked for: as people type it, and as the tools print it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from ctctl.errors import UsageError
+from ctctl.model.tuples import Address, FlowTuple
+from ctctl.tables.query.values import protocol
+
+#: What may follow an end in a printed line: the name of a pod or service.
+_NAMED = r"(?:\s+\([^()]*\))?"
+_FLOW = re.compile(
+    rf"(?P<proto>\w+)\s+(?P<way>(?:OUT|IN|SVC)\s+)?(?P<src>[^\s>]+?){_NAMED}(?:\s*(?P<arrow>->|>|→)\s*|\s+)"
+    rf"(?P<dst>[^\s>]+){_NAMED}(?P<rest>\s.*)?",
+    re.IGNORECASE,
+)
+#: The word after the ends in a line of ct list, nat list or trace.
+_FOLLOWING = re.compile(
+    r"related|service|new|established|closing|closed|XLATE_.*|[SAFRPUEC.]+|\w+[=:].*|echo|type|\(.*"
+)
+_LONGEST = 4096
+_ICMP = (1, 58)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a flow; port None: any."""
+
+    address: Address
+    port: int | None
+
+    def fits(self, address: Address, port: int) -> bool:
+        """Whether this is that address, and that port where one was given."""
+        return address == self.address and self.port in (None, port)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What connections are asked for; protocol None: any."""
+
+    proto: int | None
+    src: End
+    dst: End
+
+    def has(self, flow: FlowTuple) -> bool:
+        """Whether ``flow`` is asked for, in either direction."""
+        if self.proto not in (None, flow.proto):
+            return False
+        here, there = (flow.src, flow.src_port), (flow.dst, flow.dst_port)
+        return (self.src.fits(*here) and self.dst.fits(*there)) or (self.src.fits(*there) and self.dst.fits(*here))
+
+    @property
+    def exact(self) -> FlowTuple | None:
+        """The one flow that is asked for, where protocol and ports say so."""
+        if self.proto is None or (self.proto not in _ICMP and None in (self.src.port, self.dst.port)):
+            return None
+        return FlowTuple(self.proto, self.src.address, self.src.port or 0, self.dst.address, self.dst.port or 0)
+
+
+def read_flow(text: str) -> list[Asked]:
+    """``tcp 10.0.0.1:1234 > 10.0.0.2:80``; no port, or port 0, is any port, protocol ``ip`` any protocol.
+
+    Lines of ``ct list``, ``nat list`` and of the Cilium CLI are read too: ``TCP OUT a -> b expires=…``. Some
+    print an IPv6 end without brackets (``fd00::1:80``), which may be an address as well: more than one
+    reading, the one with ports first. Raises UsageError.
+    """
+    match = _FLOW.fullmatch(text.strip()[:_LONGEST])
+    rest = match["rest"].split() if match is not None and match["rest"] else []
+    if match is None or not (match["arrow"] or match["way"]) or (rest and not _FOLLOWING.fullmatch(rest[0])):
+        raise UsageError(f"{text!r}: write PROTO SRC:PORT > DST:PORT, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'")
+    try:
+        proto = None if match["proto"].lower() in ("ip", "any") else protocol(match["proto"]).low
+        pairs = list(itertools.product(_ends(match["src"]), _ends(match["dst"].rstrip(","))))
+    except ValueError as error:
+        raise UsageError(f"{text!r}: {error}") from None
+    found = [Asked(proto, src, dst) for src, dst in pairs if src.address.version == dst.address.version]
+    if not found:
+        raise UsageError(f"{text!r}: one end is IPv4, the other IPv6")
+    return found
+
+
+def _ends(text: str) -> list[End]:
+    """The readings of one end, the one with a port first. Raises ValueError."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        return [End(_address(host, text), _port(port.removeprefix(":")) if port else None)]
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return [End(_address(text, text), None)]
+    found = []
+    if ":" not in host or _is_address(host):
+        found.append(End(_address(host, text), _port(port)))
+    if ":" in host and _is_address(text):
+        found.append(End(_address(text, text), None))
+    if not found:
+        raise ValueError(f"{text!r} is no ADDRESS:PORT (IPv6: [ADDRESS]:PORT)")
+    return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _address(host: str, text: str) -> Address:
+    try:
+        return ip_address(host)
+    except ValueError:
+        raise ValueError(f"{text!r} is no ADDRESS:PORT (IPv6: [ADDRESS]:PORT)") from None
+
+
+def _port(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise ValueError(f"port {text!r} is no number from 0 to 65535")
+    return int(text) or None

@@ -1,0 +1,41 @@
+"""Records of an endpoint's policy map: who may talk to it and to whom it may talk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEntry:
+    """One rule of one endpoint. ``identity`` 0 is every peer, ``proto`` 0 every protocol and port.
+
+    ``port_bits`` of ``port`` count (16 is one port, 0 every port). ``proxy_port`` 0: no proxy. ``auth_type``
+    0 is none. Counters are None where the datapath does not keep them. ``precedence`` (from 1.18) orders
+    rules that a packet matches: the higher one decides, before any prefix.
+    """
+
+    endpoint_id: int
+    egress: bool
+    identity: int
+    proto: int
+    port: int
+    port_bits: int
+    deny: bool
+    proxy_port: int = 0
+    auth_type: int = 0
+    packets: int | None = None
+    bytes: int | None = None
+    prefix_bits: int = 0
+    precedence: int | None = None
+    cookie: int | None = None
+    map: str | None = None
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """First and last port it covers."""
+        return self.port, self.port | (1 << 16 - self.port_bits) - 1
+
+    def covers(self, proto: int, port: int) -> bool:
+        """Whether a packet of that protocol to that port is covered."""
+        first, last = self.ports
+        return self.proto in (0, proto) and (self.port_bits == 0 or first <= port <= last)

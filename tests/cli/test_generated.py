@@ -1,0 +1,47 @@
+"""Files that a program writes are what it writes now: nobody edited them, nobody forgot to run it.
+
+``ctctl/abi/layouts.py`` is held by tests/unit/test_abi.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.children import run_ctctl
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPLETIONS = {"bash": "ctctl.bash", "zsh": "_ctctl", "fish": "ctctl.fish"}
+
+
+@pytest.mark.parametrize("shell", COMPLETIONS)
+def test_completions(shell: str) -> None:
+    written = run_ctctl("completion", shell, check=True).stdout
+    assert (ROOT / "completions" / COMPLETIONS[shell]).read_text() == written, "run make completions"
+
+
+def test_no_completion_file_is_left_over() -> None:
+    assert {path.name for path in (ROOT / "completions").iterdir()} == set(COMPLETIONS.values())
+
+
+def test_reference_and_man_page() -> None:
+    command = [sys.executable, ROOT / "tools" / "gen_docs.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["docs/cli.md", "docs/ctctl.1"])
+def test_the_check_sees_a_changed_file(name: str, tmp_path: Path) -> None:
+    """What tells that the files are in step must be able to tell that they are not."""
+    for path in ("tools", "docs"):
+        (tmp_path / path).mkdir()
+    (tmp_path / "tools/gen_docs.py").write_text((ROOT / "tools/gen_docs.py").read_text())
+    for page in ("docs/cli.md", "docs/ctctl.1"):
+        (tmp_path / page).write_text((ROOT / page).read_text())
+    (tmp_path / name).write_text((ROOT / name).read_text() + "\n")
+    command = [sys.executable, tmp_path / "tools/gen_docs.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"out of date: {name}; run make docs\n")

@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+"""How much the tests notice: small faults are planted one at a time, and each should make a test fail.
+
+    tools/mutants.py                    run, and write tests/bench/results/mutants.json anew
+    tools/mutants.py --target ct.h      only one target, the others' figures stay
+    tools/mutants.py --each 10          so many mutants of each target (default 40, chosen by a fixed seed)
+    tools/mutants.py --list             name the mutants, run nothing
+
+A mutant changes one place: a comparison or its boundary, and/or, a sign, a bit operation, a negation, a number,
+a condition, in C also a statement that is left out. It is planted in a copy of the tree, so that the tree itself
+stays as it is. What does not compile is no mutant; what the verifier refuses counts as noticed. As root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "tests/bench/results/mutants.json"
+SEED = 1
+#: Seconds after which a run that does not end counts as noticed.
+HANG_S = 900
+
+
+@dataclass(frozen=True)
+class Target:
+    """Sources (globs) and the tests (globs) that should notice; those that are fast first."""
+
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+TARGETS = {
+    "decode": Target(
+        ("ctctl/decode/*.py",),
+        ("tests/unit/test_layout_1_15.py", "tests/unit/test_decode*.py", "tests/unit/test_round_trips.py",
+         "tests/unit/test_query.py", "tests/unit/test_samples.py", "tests/unit/test_ct_*.py"),
+    ),
+    "query": Target(
+        ("ctctl/tables/query/*.py",),
+        ("tests/unit/test_layout_1_15.py", "tests/unit/test_query.py", "tests/cli/test_ct_files.py",
+         "tests/kernel/test_ct_live.py"),
+    ),
+    "gc": Target(
+        ("ctctl/gc/*.py",),
+        ("tests/unit/test_gc*.py", "tests/kernel/test_gc_engines.py", "tests/cli/test_gc.py",
+         "tests/kernel/test_gc*.py"),
+    ),
+    "ct.h": Target(
+        ("bpf/lib/ct.h",),
+        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_[!f]*.py", "tests/conformance/test_vectors.py"),
+    ),
+}  # fmt: skip
+
+#: Mutants that change nothing anybody could see, by file and text before and after: with the reason.
+EQUIVALENT: dict[tuple[str, str, str], str] = {}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One place of a file: the text from ``start`` to ``end`` becomes ``after``."""
+
+    file: str
+    start: int
+    end: int
+    line: int
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {_one_line(self.before)} -> {_one_line(self.after) or '(nothing)'}"
+
+    def applied(self, text: str) -> str:
+        return text[: self.start] + self.after + text[self.end :]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+# ---- Python
+
+_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+}  # fmt: skip
+_OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+}  # fmt: skip
+
+
+def python_mutants(file: str, text: str) -> Iterator[Mutant]:
+    """Every mutant of a module. Types, docstrings and what only type checkers run are left alone."""
+    tree = ast.parse(text)
+    # ast counts bytes in a line; texts here are cut by characters.
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def offset(line: int, column: int) -> int:
+        whole = text[starts[line - 1] : starts[line]]
+        return starts[line - 1] + len(whole.encode()[:column].decode())
+
+    skipped = {id(node) for part in _not_run(tree) for node in ast.walk(part)}
+    for node in ast.walk(tree):
+        if id(node) in skipped or not hasattr(node, "lineno"):
+            continue
+        for after in _replacements(node):
+            start, end = offset(node.lineno, node.col_offset), offset(node.end_lineno or 0, node.end_col_offset or 0)
+            yield Mutant(file, start, end, node.lineno, text[start:end], f"({after})")
+
+
+def _not_run(tree: ast.Module) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield node
+        elif isinstance(node, ast.AnnAssign) or (isinstance(node, ast.arg) and node.annotation is not None):
+            yield node.annotation
+        elif isinstance(node, ast.FunctionDef) and node.returns is not None:
+            yield node.returns
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("cast", "TypeVar", "dataclass")):
+            yield node
+        elif isinstance(node, ast.JoinedStr):
+            yield node  # cannot be cut apart: its parts have no places of their own before Python 3.12
+
+
+def _replacements(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        yield ast.unparse(ast.Compare(node.left, [_COMPARISONS[type(node.ops[0])]()], node.comparators))
+    elif isinstance(node, ast.BoolOp):
+        yield ast.unparse(ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values))
+    elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS and not _is_text(node):
+        yield ast.unparse(ast.BinOp(node.left, _OPERATORS[type(node.op)](), node.right))
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield ast.unparse(node.operand)
+    elif isinstance(node, ast.IfExp):
+        yield ast.unparse(ast.IfExp(node.test, node.orelse, node.body))
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield str(not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+        yield str(node.value + 1)
+
+
+def _is_text(node: ast.BinOp) -> bool:
+    return any(isinstance(side, ast.Constant | ast.JoinedStr) and not isinstance(getattr(side, "value", None), int)
+               for side in (node.left, node.right))  # fmt: skip
+
+
+# ---- C
+
+_C_TOKENS = re.compile(r"<=|>=|==|!=|&&|\|\||(?<= )<(?= )|(?<= )>(?= )|(?<= )[-+|&](?= )|(?<=[( ])!(?=[a-z(])")
+_C_SWAPS = {"<=": "<", ">=": ">", "==": "!=", "!=": "==", "&&": "||", "||": "&&", "<": "<=", ">": ">=", "+": "-",
+            "-": "+", "|": "&", "&": "|", "!": ""}  # fmt: skip
+#: A whole statement of one line: an assignment, a counter, a call whose result nobody takes.
+_C_STATEMENT = re.compile(r"^\t+((?:\w+\(|\*?[\w.>-]+(?:\[[^]]*\])? ?(?:[-+|&]?= |\+\+|--)).*;)$", re.M)
+
+
+def c_mutants(file: str, text: str) -> Iterator[Mutant]:
+    """Every mutant of a C file; comments, the preprocessor and texts are left alone."""
+    code = re.sub(r'/\*.*?\*/|//[^\n]*|^[ \t]*#[^\n]*|"[^"\n]*"', _blank, text, flags=re.S | re.M)
+    for found in _C_TOKENS.finditer(code):
+        yield Mutant(file, found.start(), found.end(), _line(text, found.start()), found[0], _C_SWAPS[found[0]])
+    for found in _C_STATEMENT.finditer(code):
+        if not found[1].startswith(("return", "if", "for", "while", "switch")):
+            yield Mutant(file, found.start(1), found.end(1), _line(text, found.start(1)), found[1], ";")
+
+
+def _blank(found: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", found[0])
+
+
+def _line(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
+
+
+# ---- the run
+
+
+def mutants_of(target: Target) -> list[Mutant]:
+    """All of a target, in the order of its text."""
+    found: list[Mutant] = []
+    for pattern in target.sources:
+        for path in sorted(ROOT.glob(pattern)):
+            name, text = str(path.relative_to(ROOT)), path.read_text()
+            found += python_mutants(name, text) if path.suffix == ".py" else c_mutants(name, text)
+    unlike = (one for one in found if (one.file, _one_line(one.before), _one_line(one.after)) not in EQUIVALENT)
+    return sorted(unlike, key=lambda one: (one.file, one.start, one.after))
+
+
+class Tree:
+    """A copy of the tree in which mutants are planted one after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", "build", ".*_cache")
+        shutil.copytree(ROOT, path, ignore=ignored, symlinks=True)
+        # The copy's modules come before the installed ones, in the programs that tests start too.
+        self.environment = {**os.environ, "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def noticed(self, mutant: Mutant, tests: list[str]) -> bool | None:
+        """Whether a test fails with it; None if it does not compile."""
+        file = self.path / mutant.file
+        text = file.read_text()
+        file.write_text(mutant.applied(text))
+        try:
+            return self._compiles(mutant) and not self.passes(tests)
+        finally:
+            file.write_text(text)
+
+    def _compiles(self, mutant: Mutant) -> bool | None:
+        if mutant.file.endswith(".py"):
+            return True
+        return True if self.make() else None
+
+    def make(self) -> bool:
+        """Compile the BPF objects of the copy."""
+        for path in (self.path / "ctctl/bpf").glob("*.o"):
+            path.unlink()
+        return subprocess.run(["make", "-s", "bpf"], cwd=self.path, capture_output=True, check=False).returncode == 0
+
+    def passes(self, tests: list[str]) -> bool:
+        """Whether the tests pass; False too where they do not end."""
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+        how = {"cwd": self.path, "env": self.environment, "stdin": subprocess.DEVNULL, "capture_output": True}
+        try:
+            return subprocess.run(command, timeout=HANG_S, check=False, **how).returncode == 0  # type: ignore[call-overload, no-any-return]
+        except subprocess.TimeoutExpired:
+            return False
+
+
+def run(name: str, target: Target, number: int) -> dict[str, object]:
+    """Try some of a target's mutants; its figures."""
+    candidates = mutants_of(target)
+    chosen = sorted(random.Random(SEED).sample(candidates, min(number, len(candidates))), key=candidates.index)
+    tests = list(dict.fromkeys(str(p.relative_to(ROOT)) for glob in target.tests for p in sorted(ROOT.glob(glob))))
+    survivors: list[str] = []
+    tried = 0
+    with tempfile.TemporaryDirectory(prefix="ctctl-mutants-") as directory:
+        tree = Tree(Path(directory) / "tree")
+        if not tree.make() or not tree.passes(tests):
+            raise SystemExit(f"{name}: the tests fail without any mutant: {' '.join(tests)}")
+        for mutant in chosen:
+            started = time.monotonic()
+            noticed = tree.noticed(mutant, tests)
+            if noticed is None:
+                continue
+            tried += 1
+            if not noticed:
+                survivors.append(str(mutant))
+            word = "noticed" if noticed else "SURVIVED"
+            print(f"{name}: {word} ({time.monotonic() - started:.0f} s) {mutant}", flush=True)
+    return {"candidates": len(candidates), "tried": tried, "noticed": tried - len(survivors), "survivors": survivors}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--target", action="append", choices=TARGETS)
+    arguments.add_argument("--each", type=int, default=40, metavar="N")
+    arguments.add_argument("--list", action="store_true")
+    asked = arguments.parse_args()
+    figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in asked.target or TARGETS:
+        if asked.list:
+            print("\n".join(map(str, mutants_of(TARGETS[name]))))
+            continue
+        figures[name] = run(name, TARGETS[name], asked.each)
+        RESULTS.write_text(json.dumps(dict(sorted(figures.items())), indent=2) + "\n")
+        print(f"{name}: {figures[name]['noticed']} of {figures[name]['tried']} noticed")
+
+
+if __name__ == "__main__":
+    main()
