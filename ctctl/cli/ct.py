@@ -72,9 +72,10 @@ def list_entries(
     ctctl ct list --from cilium-sysdump.zip -o wide
     """
     from ctctl.cli.report import opened, require_tables
-    from ctctl.ct.show_list import Listing, needs_names, write_listing
+    from ctctl.ct.listing import Listing
+    from ctctl.ct.show_list import needs_names, write_listing
     from ctctl.tables.names import names_of
-    from ctctl.tables.rows import matching, rows
+    from ctctl.tables.rows import matching
 
     options = out.options()
     selection = wanted.filter(expression)
@@ -89,8 +90,7 @@ def list_entries(
         write_listing(
             source,
             lambda table: matching(table, selection),
-            lambda: rows(source, selection, sort=options.sort, limit=options.limit, names=names),
-            Listing(options, names, raw, time_diff, whole=selection.node is None),
+            Listing(options, names, raw, time_diff),
             sys.stdout,
         )
 

@@ -299,7 +299,7 @@ def simulate(
     ctctl gc simulate examples/workload.yaml --set nodes=10000 --set spread=0.5
 
     A workload is kinds of connections with a rate, durations and ways to end; --from and --pcap learn
-    one from a table or a capture. Tables start empty.
+    one from a table or a capture. Tables start empty, or as the table is that --from learns from.
     """
     from ctctl.out import plot as plots
     from ctctl.predict.fluid import predict

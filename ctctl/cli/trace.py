@@ -180,7 +180,9 @@ def _request(packet: str | None, node: list[str] | None, limits: _Limits, wanted
 
 
 def _scenario(path: Path, nodes: list[str] | None, output: _Output) -> None:
+    from ctctl.cli.report import say
     from ctctl.simulate import scenario as ops
+    from ctctl.simulate.scenario_file import load_scenario
     from ctctl.simulate.scenario_writer import PictureWriter, ScenarioWriter
     from ctctl.simulate.show_scenario import step_record
 
@@ -193,7 +195,10 @@ def _scenario(path: Path, nodes: list[str] | None, output: _Output) -> None:
     else:
         json_lines = output.format is TraceFormat.jsonl
         writer = ScenarioWriter(sys.stdout, json_lines=json_lines, color=output.color, raw=output.raw)
-    for record in ops.run(path, lambda step: step_record(step, raw=True), node=nodes[0] if nodes else None):
+    scenario = load_scenario(path, nodes[0] if nodes else None)
+    for note in scenario.node.notes:
+        say(note)
+    for record in ops.run_scenario(scenario, lambda step: step_record(step, raw=True)):
         writer.step(record)
     writer.finish()
     if writer.failed:

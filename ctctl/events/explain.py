@@ -181,9 +181,14 @@ def _dsr(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield f"the SNAT entry for the replies{vip} is written"
 
 
-def _reverse_dnat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
-    if record.why & Why.HIT:
+def _reverse_dnat(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    entry = record.after or record.before
+    before, after = event.tuple_in, event.tuple_out
+    if record.why & Why.HIT and (before.src, before.src_port) != (after.src, after.src_port):
         yield "a reply of a connection that was load balanced here: its source goes back to the VIP"
+    elif record.why & Why.HIT:
+        number = f" (rev-NAT {entry.rev_nat})" if entry is not None and entry.rev_nat else ""
+        yield f"an entry of a connection that was load balanced here was found{number}, but nothing is translated"
     else:
         yield "no entry of a connection that was load balanced here"
 
@@ -228,7 +233,7 @@ def _lifetime(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         bit = CtFlags.RxClosing if CtFlags.RxClosing in after.flags else CtFlags.TxClosing
         yield f"FIN of one side: {bit.name} is set, the lifetime stays {left}"
     elif why & Why.DEAD:
-        yield "both closing bits were set before: the packet changes nothing"
+        yield "both closing bits were set before: the packet changes nothing in it"
     elif why & Why.LONG_LIFETIME:
         yield f"first packet without SYN: SeenNonSyn, and lifetime {left} from now on"
     elif why & Why.HIT and "lifetime" in record.changes():
@@ -258,4 +263,12 @@ def _verdict(event: HookEvent) -> str:
     if event.verdict is Verdict.REDIRECT:
         where = event.redirect_device or (f"device {event.redirect_ifindex}" if event.redirect_ifindex else "a device")
         return f"redirected to {where}"
-    return "delivered to the pod" if event.hook is Hook.TO_CONTAINER else "passed on to the stack"
+    return _PASSED.get(event.hook, "passed on to the stack")
+
+
+#: Where a packet goes that a hook lets through; the others are hooks of what comes in.
+_PASSED = {
+    Hook.TO_CONTAINER: "delivered to the pod",
+    Hook.TO_NETDEV: "leaves by the device",
+    Hook.TO_OVERLAY: "leaves by the tunnel device",
+}

@@ -69,6 +69,8 @@ class Column(Generic[T]):
     right: bool = False
     style: Callable[[T], str] | None = None
     width: int = 0
+    #: columns that may go where a terminal is too narrow: the highest number first; 0 stays
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class View(Generic[T]):
     """What a command's rows are: schema name, key of the list in JSON, columns, and the other forms.
 
     ``record`` is a row's JSON form (default: its columns). ``cilium`` is the line of ``-o cilium``
-    where there is one. ``extra`` are fields that ``--fields`` and ``--sort`` know and tables do not show.
+    where there is one, ``cilium_lines`` all lines of a table whose columns are aligned. ``extra`` are
+    fields that ``--fields`` and ``--sort`` know and tables do not show.
     """
 
     schema: str
@@ -86,6 +89,7 @@ class View(Generic[T]):
     record: Callable[[T], dict[str, object]] | None = None
     cilium: Callable[[T], str] | None = None
     extra: Sequence[Column[T]] = ()
+    cilium_lines: Callable[[Iterable[T]], Iterable[str]] | None = None
 
     def column(self, name: str, kind: str = "field") -> Column[T]:
         """The column called ``name``. Raises UsageError that names the nearest right one."""
@@ -153,7 +157,7 @@ def cell(value: object) -> str:
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-def _csv_cell(value: object) -> object:
+def csv_cell(value: object) -> object:
     """Absent is empty; numbers stay numbers; a text that could start a formula gets an apostrophe before it."""
     if value is None:
         return ""
@@ -221,6 +225,10 @@ def write_rows(
     if options.format is Format.csv:
         return _write_csv(chosen or [*view.columns], rows, options, stream)
     if options.format is Format.cilium:
+        if view.cilium_lines is not None:
+            listed = list(rows)
+            _write_lines(view.cilium_lines(listed), options, stream)
+            return len(listed)
         if view.cilium is None:
             raise UsageError(f"{view.plural} have no cilium form; use -o table, wide, json, jsonl, yaml, csv or name")
         return _write_lines(map(view.cilium, rows), options, stream)
@@ -302,7 +310,7 @@ def _write_csv(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputO
         writer.writerow([column.name for column in columns])
     count = 0
     for row in rows:
-        writer.writerow([_csv_cell(column.value(row)) for column in columns])
+        writer.writerow([csv_cell(column.value(row)) for column in columns])
         count += 1
         if options.follow:
             stream.flush()

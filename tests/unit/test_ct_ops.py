@@ -24,7 +24,8 @@ from ctctl.model.service import Backend, RevNat, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
-from ctctl.tables.show.matrix import JsonFormatter
+from ctctl.tables.show.lines import json_lines
+from ctctl.tables.show.rowform import EntryForm
 from ctctl.tables.sources.base import CtTable, Listings, Source
 from ctctl.tables.sources.clocks import clock_by_remaining, clock_by_reports, clock_of_agent_config
 from ctctl.tables.sources.nf import record_of
@@ -176,7 +177,9 @@ def test_time_left_and_time_over_are_never_taken_for_one_another(
     record = row_record(row)
     assert (record["remaining"], record["expired"]) == (remaining, expired)
     source = source_of([row.entry], Listings())
-    text = JsonFormatter(source.tables[0], {}).format(next(source.tables[0].columns())).decode()
+    table = source.tables[0]
+    (line,) = json_lines()(EntryForm(table), next(table.columns())).lines()
+    text = line.decode()
     assert (json.loads(text)["remaining"], json.loads(text)["expired"]) == (remaining, expired)
     (state,) = (column for column in ct_view().columns if column.name == "state")
     assert state.text is not None

@@ -10,6 +10,7 @@ from ctctl.model.tuples import PROTOCOL_NAMES, Address, protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, View
 from ctctl.tables.show.cilium import cilium_line
+from ctctl.tables.sources.base import CtTable
 
 SCHEMA = "ctctl/ct-entry/v1"
 
@@ -30,6 +31,11 @@ _PLAIN = (
     "last_tx_report",
     "last_rx_report",
     "tuple_flags",
+)
+
+_HEAD = (
+    *("map", "proto", "proto_name", "direction", "related", "src", "src_port", "dst", "dst_port"),
+    *("state", "lifetime", "flags", "flag_names", "other_bits"),
 )
 
 
@@ -77,6 +83,15 @@ def entry_record(
         record["key_hex"] = entry.key.hex() if entry.key is not None else None
         record["value_hex"] = entry.value.hex() if entry.value is not None else None
     return record
+
+
+def record_fields(table: CtTable, *, raw: bool = False) -> list[str]:
+    """The keys of a row's JSON form (``row_record``), in order; names stand only where they are known."""
+    lacks = LAYOUT_LACKS[table.layout]
+    names = [*_HEAD, *(name for name in (*_PLAIN, "nat_addr", "nat_port") if name not in lacks)]
+    names += ["remaining", "expired"] if table.now is not None else []
+    names += ["key_hex", "value_hex"] if raw and table.raw else []
+    return [*names, *(["node"] if table.node is not None else []), "src_name", "dst_name", "backend"]
 
 
 def endpoint(address: Address, port: int) -> str:
@@ -161,6 +176,7 @@ def _shown() -> list[Column[CtRow]]:
             lambda r: flag_names(int(r.entry.flags)),
             lambda r: flags_text(int(r.entry.flags)),
             width=20,
+            priority=9,
         ),
         Column("rev_nat", "REVNAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
         Column("backend_id", "BACKEND", lambda r: r.entry.backend_id, _backend, wide=True),
