@@ -168,7 +168,7 @@ static __always_inline int egress_packet(struct __sk_buff *skb, struct pkt *p)
 	if (nd_is(skb, p, ICMP_NEIGHBOUR_ADVERTISEMENT))
 		return OK;
 #endif
-	if (!addr_equal(p->t.saddr, cfg_ep_ip))
+	if (!addr_equal(p->t.saddr, CONFIG_ADDR(cfg_ep_ip)))
 		return -REASON_INVALID_SIP;
 	ret = pod_parse(skb, p);
 	if (ret)

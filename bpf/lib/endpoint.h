@@ -54,7 +54,8 @@ static __always_inline bool identity_is_remote_node(__u32 identity)
 /* Says of an address no more than that it is of no pod. */
 static __always_inline bool identity_is_vague(__u32 identity)
 {
-	return identity < IDENTITY_UNMANAGED || identity_is_remote_node(identity);
+	return identity < IDENTITY_UNMANAGED || identity_is_remote_node(identity) ||
+	       (cfg_ipv6 && (identity == IDENTITY_WORLD_IPV4 || identity == IDENTITY_WORLD_IPV6));
 }
 
 static __always_inline const struct remote_endpoint_info *ipcache_find(addr_t addr)

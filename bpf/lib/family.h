@@ -35,6 +35,7 @@ typedef struct ipv4_nat_entry nat_entry_t;
 
 #define FAMILY_NAME(four, six) four
 #define FAMILY_PACKED
+#define CONFIG_ADDR(setting) (setting)
 #define ETH_P_FAMILY ETH_P_IP
 #define ENDPOINT_FAMILY 1       /* of endpoint and ipcache keys, and of events */
 #define IPPROTO_ICMP_FAMILY IPPROTO_ICMP
@@ -135,6 +136,8 @@ typedef struct {
 _Static_assert(sizeof(nat_entry_t) == sizeof(struct ipv6_nat_entry), "nat_entry_t");
 
 #define FAMILY_NAME(four, six) six
+/* Of a setting: a volatile struct that is copied whole loses that. */
+#define CONFIG_ADDR(setting) ((addr_t){ { (setting).half[0], (setting).half[1] } })
 #define FAMILY_PACKED CTCTL_PACKED      /* an address where a packet has it */
 #define ETH_P_FAMILY ETH_P_IPV6
 #define ENDPOINT_FAMILY 2

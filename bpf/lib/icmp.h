@@ -229,7 +229,7 @@ static __always_inline int icmp_too_big(struct __sk_buff *skb, struct pkt *p, __
  * limit that was too low, so that it reaches neighbours only. */
 static __always_inline int icmp_time_exceeded(struct __sk_buff *skb, struct pkt *p)
 {
-	struct icmp_error error = { .type = ICMP_TIME_EXCEEDED, .own = true, .from = cfg_router_addr };
+	struct icmp_error error = { .type = ICMP_TIME_EXCEEDED, .own = true, .from = CONFIG_ADDR(cfg_router_addr) };
 	struct ipv6hdr *ip = pkt_ipv6(skb);
 
 	if (!ip)

@@ -41,7 +41,7 @@ static __always_inline bool nd_is(struct __sk_buff *skb, struct pkt *p, __u8 typ
 static __always_inline int
 nd_advertise(struct __sk_buff *skb, struct pkt *p, __be32 flags, const volatile __u8 *mac, __u32 ifindex)
 {
-	addr_t before[2] = { p->t.saddr, p->t.daddr }, after[2] = { cfg_router_addr, p->t.saddr };
+	addr_t before[2] = { p->t.saddr, p->t.daddr }, after[2] = { CONFIG_ADDR(cfg_router_addr), p->t.saddr };
 	struct nd_message old, new;
 	struct ethhdr *eth;
 	struct ipv6hdr *ip;
@@ -85,7 +85,7 @@ nd_solicitation(struct __sk_buff *skb, struct pkt *p, const volatile __u8 *mac, 
 
 	if (!pkt_load(skb, p->l4_off + offsetof(struct nd_message, target), &target, sizeof(target)))
 		return -REASON_INVALID;
-	if (addr_equal(target, cfg_router_addr))
+	if (addr_equal(target, CONFIG_ADDR(cfg_router_addr)))
 		return nd_advertise(skb, p, ND_ROUTER, mac, ifindex);
 	ep = endpoint_find(target);
 	if (!ep)

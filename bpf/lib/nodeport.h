@@ -60,14 +60,14 @@ static __always_inline int nodeport_send_dsr(struct __sk_buff *skb, struct pkt *
 /* The backend's node answers to this one: by its address on that way. */
 static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
 {
-	struct snat_target to = { .addr = cfg_node_addr, .any_port = true };
+	struct snat_target to = { .addr = CONFIG_ADDR(cfg_node_addr), .any_port = true };
 	struct tunnel way = { .vni = IDENTITY_WORLD };
 	const bool tunnel = cfg_tunnel && ipcache_is_tunneled(p->t.daddr);
 	int ret;
 
 	ret = lb_fragment(p);
 	if (!ret && tunnel) {
-		to.addr = cfg_router_addr;
+		to.addr = CONFIG_ADDR(cfg_router_addr);
 		ret = geneve_route(skb, p, lb, false, &way);
 	}
 	if (!ret && !p->redirect)
@@ -137,19 +137,6 @@ static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p
 
 /* ---- DSR, on the backend's node ---- */
 
-/* A SYN of a connection that is not, or no longer, by DSR. IPv4 leaves the
- * entry as it is, as in Cilium 1.16. */
-static __always_inline void dsr_leave(const tuple_t *key, bool dsr)
-{
-	struct ct_entry *e;
-
-	if (FAMILY == 4 || dsr)
-		return;
-	e = ct_find(key);
-	if (e)
-		WRITE_ONCE(e->flags, READ_ONCE(e->flags) & ~CT_DSR_INTERNAL);
-}
-
 /* Client, VIP and backend are known together from the option only; TCP has it
  * in the SYN, and the entry made then tells that later packets are of it. */
 static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, bool *dsr)
@@ -163,12 +150,10 @@ static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, 
 		return OK;
 	if (!pkt_load_tcp_flags(skb, p, &flags))
 		return -REASON_CT_INVALID_HDR;
+	if (flags & TCP_SYN)
+		return OK;
 	tuple_reverse(&key);
 	key.flags = TUPLE_OUT;
-	if (flags & TCP_SYN) {
-		dsr_leave(&key, p->dsr);
-		return OK;
-	}
 	e = ct_find(&key);
 	*dsr = e && (e->flags & CT_DSR_INTERNAL);
 	p->dsr_port = 0;

@@ -180,7 +180,7 @@ enum snat_need {
 static __always_inline bool snat_is_native(addr_t addr)
 {
 	for (__u32 i = 0; i < NATIVE_NETWORKS; i++)
-		if (i < cfg_native_count && addr_within(addr, cfg_native_net[i], cfg_native_mask[i]))
+		if (i < cfg_native_count && addr_within(addr, CONFIG_ADDR(cfg_native_net[i]), CONFIG_ADDR(cfg_native_mask[i])))
 			return true;
 	return false;
 }
@@ -222,7 +222,7 @@ snat_is_needed(struct __sk_buff *skb, struct pkt *p, struct snat_target *to, boo
 {
 	int ret;
 
-	to->addr = overlay ? cfg_router_addr : cfg_node_addr;
+	to->addr = overlay ? CONFIG_ADDR(cfg_router_addr) : CONFIG_ADDR(cfg_node_addr);
 	if (overlay && !cfg_tunnel)
 		return SNAT_NO;
 	if (addr_equal(p->t.saddr, to->addr) &&

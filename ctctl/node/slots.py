@@ -19,13 +19,24 @@ HOOKS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+def object_name(name: str, version: int) -> str:
+    """The object that has the programs of ``name`` for one IP version."""
+    return f"{name}6" if version == 6 else name
+
+
+def program_name(hook: str, version: int) -> str:
+    """The program of a hook for one IP version."""
+    return f"{hook}_v6" if version == 6 else hook
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One object to load: its configuration is of one endpoint, or of the node."""
+    """One object to load: its configuration is of one endpoint, or of the node, and of one IP version."""
 
     object: str
     slots: tuple[SlotRecord, ...]
     endpoint: Endpoint | None = None
+    version: int = 4
 
     @property
     def title(self) -> str:
