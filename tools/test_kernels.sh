@@ -136,7 +136,7 @@ run_kernel() {
 	EOF
 	echo "== $name: $release"
 	# vng wants a terminal, and without virtio-serial hands on neither output nor exit status.
-	script -qec "timeout 1500 vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/run.sh" /dev/null </dev/null >"$out/$name.console" || true
+	script -qec "timeout 3600 vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/run.sh" /dev/null </dev/null >"$out/$name.console" || true
 	grep -E '^(features|figures|vectors|tests|lab): ' "$out/$name.log" || tail -n 20 "$out/$name.log" "$out/$name.console"
 	return "$(cat "$out/$name.status" 2>/dev/null || echo 1)"
 }

@@ -184,7 +184,7 @@ _CT = {
         ),
     ),
     "ctctl/ct-decode/v1": document(
-        "ctctl/ct-decode/v1", record({"kind": words("flags", "key", "value", "entry")}, more=True)
+        "ctctl/ct-decode/v1", record({"kind": words("flags", "key", "value", "entry", "snat")}, more=True)
     ),
 }
 _TABLES = {
@@ -352,11 +352,11 @@ _GC_ROW = record(
         "direction": _DIRECTION,
         "related": BOOL,
         "family": ANY,
-        "alive": COUNT,
-        "expired": COUNT,
         "deleted": COUNT,
         "skipped": COUNT,
-    }
+    },
+    # A scrub does not ask what is expired: it counts what it selects, and what is of others.
+    dict.fromkeys(("alive", "expired", "others", "selected"), COUNT),
 )
 _GC_META = {
     "source": STRING,
@@ -365,11 +365,13 @@ _GC_META = {
     "now": INT,
     "complete": BOOL,
     "duration_s": NUMBER,
-    **dict.fromkeys(("alive", "expired", "deleted", "skipped", "nat_deleted"), COUNT),
+    **dict.fromkeys(("alive", "expired", "others", "selected", "deleted", "skipped", "nat_deleted"), COUNT),
+    "scrubbed": STRING,
     "orphans": maybe(COUNT),
     "ratio": NUMBER,
     "interval_s": NUMBER,
     "next_interval_s": NUMBER,
+    "undo_file": maybe(STRING),
     "notes": STRINGS,
     "maps": array(record({"map": STRING}, more=True)),
 }

@@ -170,12 +170,26 @@ class _Output:
         return use_color(self.options, sys.stdout)
 
 
+def _addressed(packet: str, nodes: list[str] | None) -> str:
+    """Packet text with names as addresses, by what the node's tables and its agent know. Raises UsageError."""
+    from ctctl.cli.report import addressed
+    from ctctl.tables.flow_text import has_names
+    from ctctl.tables.open import open_source
+    from ctctl.tables.sources.base import SourceOptions
+
+    if not has_names(packet):
+        return packet
+    node = nodes[0] if nodes else None
+    with open_source("auto", SourceOptions(node=node)) as source:
+        return addressed(source, node, packet)
+
+
 def _request(packet: str | None, node: list[str] | None, limits: _Limits, wanted: Filter) -> LiveRequest:
     from ctctl.events.filter import EventFilter
     from ctctl.packet.text import parse_flow_text
     from ctctl.trace.live import LiveRequest
 
-    flow = None if packet is None else parse_flow_text(packet)
+    flow = None if packet is None else parse_flow_text(_addressed(packet, node))
     return LiveRequest(flow, tuple(node or ()), limits.count, limits.seconds, EventFilter(wanted))
 
 
@@ -264,7 +278,7 @@ def _probe(
 
     if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
         raise UsageError(f"--probe has no -o {output.format}: table or jsonl")
-    flow = None if packet is None else parse_flow_text(packet)
+    flow = None if packet is None else parse_flow_text(_addressed(packet, None))
     points = find_points(devices, namespaces)
     for line in describe_points(points):
         print(f"probe: {line}", file=sys.stderr)

@@ -110,4 +110,6 @@ def _when(row: CtRow) -> str:
         return "; the dump does not say when it was made, so its time left is unknown"
     if row.expired:
         return f"; expired {format_duration(-left)} ago, it still matches packets until it is collected"
-    return f"; expires in {format_duration(left)} unless a packet refreshes it"
+    # A dead entry is not refreshed (spec/datapath.md, refresh and close): a SYN may open it anew.
+    revived = "a SYN opens it anew" if row.entry.state is CtState.CLOSED else "a packet refreshes it"
+    return f"; expires in {format_duration(left)} unless {revived}"

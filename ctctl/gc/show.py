@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ctctl.gc.report import Explanation, Report, Restored, Row, TableReport
+from ctctl.gc.report import Explanation, Report, Row, TableReport
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
-from ctctl.out.output import Column, Format, OutputOptions, View, write_document, write_rows
+from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.tables.writer.undo import undo_command
 
 REPORT_SCHEMA = "ctctl/gc-report/v1"
 EXPLAIN_SCHEMA = "ctctl/gc-explain/v1"
-UNDO_SCHEMA = "ctctl/gc-restored/v1"
 
 
 def _protocol(number: int) -> str:
@@ -37,6 +37,19 @@ ROWS: View[Row] = View(
         Column("skipped", "SKIPPED", lambda row: row.skipped, right=True),
     ),
     name=lambda row: f"{row.map}/{_protocol(row.entry_class.protocol)}/{_direction(row).replace(' ', '-')}",
+)
+
+#: A scrub does not ask whether entries are expired, so its figures are called otherwise.
+SCRUBBED: View[Row] = View(
+    schema=REPORT_SCHEMA,
+    plural="rows",
+    columns=(
+        *ROWS.columns[:5],
+        Column("others", "OTHERS", lambda row: row.alive, right=True),
+        Column("selected", "SELECTED", lambda row: row.expired, right=True),
+        *ROWS.columns[-2:],
+    ),
+    name=ROWS.name,
 )
 
 EXPLANATIONS: View[Explanation] = View(
@@ -68,8 +81,7 @@ def report_document(report: Report) -> dict[str, object]:
         "now": report.now,
         "complete": report.complete,
         "duration_s": round(report.duration_s, 6),
-        "alive": sum(table.alive for table in report.tables),
-        "expired": sum(table.expired for table in report.tables),
+        **_counts(sum(table.alive for table in report.tables), sum(table.expired for table in report.tables), report),
         "deleted": report.deleted,
         "skipped": sum(table.skipped for table in report.tables),
         "nat_deleted": report.nat_deleted,
@@ -77,19 +89,26 @@ def report_document(report: Report) -> dict[str, object]:
         "ratio": report.ratio,
         "interval_s": report.interval_s,
         "next_interval_s": report.next_interval_s,
+        "undo_file": str(report.undo_file) if report.undo_file is not None else None,
         "notes": list(report.notes),
-        "maps": [_table(table) for table in report.tables],
+        "maps": [_table(table, report) for table in report.tables],
     }
 
 
-def _table(table: TableReport) -> dict[str, object]:
+def _counts(others: int, chosen: int, report: Report) -> dict[str, object]:
+    """The two figures by what they count: alive and expired, or in a scrub the entries of others and the selected."""
+    if report.scrubbed is None:
+        return {"alive": others, "expired": chosen}
+    return {"scrubbed": report.scrubbed, "others": others, "selected": chosen}
+
+
+def _table(table: TableReport, report: Report) -> dict[str, object]:
     return {
         "map": table.map,
         "family": table.family,
         "protocol": table.protocol,
         "max_entries": table.max_entries,
-        "alive": table.alive,
-        "expired": table.expired,
+        **_counts(table.alive, table.expired, report),
         "deleted": table.deleted,
         "skipped": table.skipped,
         "nat_deleted": table.nat_deleted,
@@ -102,17 +121,22 @@ def _table(table: TableReport) -> dict[str, object]:
 def write_report(report: Report, options: OutputOptions, stream: TextIO, notes: TextIO) -> None:
     """The report's rows on ``stream``; what a table has no column for on ``notes`` (stderr)."""
     meta = report_document(report)
+    view = ROWS if report.scrubbed is None else SCRUBBED
     if options.format in (Format.json, Format.yaml):
-        write_rows(ROWS, report.rows, options, stream, meta=meta)
+        write_rows(view, report.rows, options, stream, meta=meta)
         return
-    write_rows(ROWS, report.rows, options, stream)
+    write_rows(view, report.rows, options, stream)
     for line in summary(report):
         print(line, file=notes)
 
 
 def summary(report: Report) -> list[str]:
     """What a report says beside its rows, for people."""
-    totals = [f"{sum(t.alive for t in report.tables)} alive", f"{sum(t.expired for t in report.tables)} expired"]
+    others, chosen = sum(t.alive for t in report.tables), sum(t.expired for t in report.tables)
+    if report.scrubbed is None:
+        totals = [f"{others} alive", f"{chosen} expired"]
+    else:
+        totals = [f"{chosen} entries of {report.scrubbed}, expired or not", f"{others} of others"]
     if not report.dry_run:
         totals += [f"{report.deleted} deleted", f"{sum(t.skipped for t in report.tables)} skipped"]
         totals += [f"{report.nat_deleted} SNAT entries along"] if report.nat_deleted else []
@@ -121,8 +145,12 @@ def summary(report: Report) -> list[str]:
     head = "dry run, nothing deleted: " if report.dry_run else ""
     lines = [f"{head}{', '.join(totals)} ({report.engine.value} engine, {report.duration_s:.3f} s)"]
     lines += report.notes
+    if report.undo_file is not None:
+        lines.append(f"undo with: {undo_command(report.undo_file, report.source, foreign=report.foreign)}")
     if not report.complete:
         lines.append("stopped before the end: the figures count what was done until then")
+    if report.scrubbed is not None:
+        return lines
     lines.append(
         f"next interval {format_duration(report.next_interval_s)} (was {format_duration(report.interval_s)}, "
         f"{'would be ' if report.dry_run else ''}deleted/capacity {_ratio(report):.1%})"
@@ -139,13 +167,3 @@ def _ratio(report: Report) -> float:
 def write_explanations(rows: list[Explanation], options: OutputOptions, stream: TextIO) -> None:
     """Why each class of entries would go or stay."""
     write_rows(EXPLANATIONS, rows, options, stream)
-
-
-def write_restored(result: Restored, options: OutputOptions, stream: TextIO) -> None:
-    """What an undo did."""
-    if options.format in (Format.json, Format.jsonl, Format.yaml):
-        document = {"restored": result.restored, "present": result.present, "dry_run": result.dry_run}
-        write_document(UNDO_SCHEMA, document, options, stream)
-        return
-    verb = "would be restored" if result.dry_run else "restored"
-    print(f"{result.restored} entries {verb}, {result.present} left alone (their key is in use)", file=stream)

@@ -188,13 +188,25 @@ def _returns() -> str:
     return "probe_return of proberet.bpf.o can be attached (fexit)"
 
 
-def _tcx() -> str:
-    def attach() -> None:
-        with _load(_PROG_SCHED_CLS) as program:
-            for direction in Direction:
-                TcxLink.attach(program, 1, direction).close()
+def _probes() -> str:
+    with trial.opened("probe", None, {"cfg_tables": 1}) as bpf:
+        bpf.load()
+        run_in_new_netns(_attach_both, bpf.program("probe_ingress"), bpf.program("probe_egress"))
+    return "probe_ingress, probe_egress of probe.bpf.o can be attached"
 
-    run_in_new_netns(attach)
+
+def _attach_both(ingress: Program, egress: Program) -> None:
+    """To the loopback device of this namespace, and off again."""
+    with (
+        TcxLink.attach(ingress, 1, Direction.INGRESS, before="first"),
+        TcxLink.attach(egress, 1, Direction.EGRESS, before="first"),
+    ):
+        pass
+
+
+def _tcx() -> str:
+    with _load(_PROG_SCHED_CLS) as program:
+        run_in_new_netns(_attach_both, program, program)
     return "links on device ingress and egress"
 
 
@@ -257,17 +269,21 @@ _PROBES: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
     ("datapath-pods", "load, lab, trace --simulate", _own("lxc")),
     ("datapath-device", "load, lab, trace --simulate", _own("netdev")),
     ("datapath-overlay", "load with a geneve device", _own("overlay", cfg_overlay_device=1)),
-    ("gc-kernel", "gc --engine kernel; else batch", _own("gc", ("gc_walk4", "gc_walk6"), cfg_gc_nat=1, cfg_gc_log=1)),
+    (
+        "gc-kernel",
+        "gc --engine kernel; else batch",
+        _own("gc", ("gc_walk4", "gc_walk6"), cfg_gc_nat=1, cfg_gc_log=1),
+    ),
     (
         "gc-recheck",
-        "gc --engine batch: the second look",
+        "gc --engine batch; else per-key",
         _own("gc", ("gc_check4", "gc_check6"), cfg_gc_nat=1),
     ),
     ("ct-filter", "ct list: filters in the kernel; else here", _own("ctscan", ("scan_filter4", "scan_filter6"))),
     ("ct-stats", "ct stats in the kernel; else here", _own("ctscan", ("scan_stats4", "scan_stats6"))),
-    ("probe", "trace on a foreign datapath; needs tcx", _own("probe", cfg_tables=1)),
-    ("probe-drops", "trace: packets that the kernel drops", _freed),
-    ("probe-returns", "trace: what foreign programs return", _returns),
+    ("probe", "trace --probe, on any datapath", _probes),
+    ("probe-drops", "trace --probe: drops by the kernel", _freed),
+    ("probe-returns", "trace --probe: return codes; else none", _returns),
 )
 
 

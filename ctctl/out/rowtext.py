@@ -47,6 +47,12 @@ class TextTable:
             table.add(number)
         return table
 
+    def grow(self, limit: int) -> None:
+        """Room for more numbers: all below ``limit``."""
+        if limit > len(self.places):
+            more = np.full((max(limit, 2 * len(self.places)) - len(self.places), 2), ABSENT, np.uint32)
+            self.places = np.concatenate([self.places, more])
+
     def add(self, number: int) -> None:
         """Make the text of a number."""
         text = self._make(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import numpy as np
 import pytest
@@ -16,18 +16,19 @@ from ctctl.ct.report import Connection, CtEventKind
 from ctctl.ct.sentence import explain
 from ctctl.decode.ct import decode_entry, encode_key, encode_value
 from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.service import Backend, RevNat, ServiceSlot
+from ctctl.model.service import Backend, RevNat, ServiceSlot, SocketNat
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
 from ctctl.tables.show.lines import json_lines
 from ctctl.tables.show.rowform import EntryForm
 from ctctl.tables.sources.base import CtTable, Listings, Source
-from ctctl.tables.sources.clocks import clock_by_remaining, clock_by_reports, clock_of_agent_config
+from ctctl.tables.sources.clocks import Shown, Told, clock_by_reports, clock_of_document, told_by
 from ctctl.tables.sources.nf import record_of
 
 NOW = 5000
@@ -151,7 +152,8 @@ def test_the_sentence(flags: int, seen: tuple[int, int], tuple_flags: int, words
     )
     state, why = explain([CtRow(item, now=NOW)])
     assert why.startswith(words)
-    assert why.endswith("; expires in 1m unless a packet refreshes it")
+    revived = "a SYN opens it anew" if flags & 3 == 3 else "a packet refreshes it"
+    assert why.endswith(f"; expires in 1m unless {revived}")
     expired, why = explain([CtRow(replace(item, lifetime=NOW - 90), now=NOW)])
     assert expired == f"{state}, expired"
     assert "expired 1m30s ago, it still matches packets" in why
@@ -183,7 +185,7 @@ def test_time_left_and_time_over_are_never_taken_for_one_another(
     assert (json.loads(text)["remaining"], json.loads(text)["expired"]) == (remaining, expired)
     (state,) = (column for column in ct_view().columns if column.name == "state")
     assert state.text is not None
-    assert state.text(row).endswith(" expired") is expired
+    assert state.text(row).endswith(" over") is expired
 
 
 def lookup(before: CtEntry | None, after: CtEntry | None) -> LookupRecord:
@@ -221,18 +223,22 @@ def test_events_of_hooks() -> None:
 
 
 def test_clocks_by_what_lines_show() -> None:
-    assert clock_by_remaining([]) is None
-    found = clock_by_remaining([(NOW + 5, 5), (NOW - 7, -7)])
-    assert found is not None
-    assert (found[0].hz, found[1]) == (None, NOW)
+    assert told_by([], None) == Told()
+    found = told_by([Shown(NOW + 5, 5, 0), Shown(NOW - 7, -7, 0)], None)
+    assert found.clock is not None
+    assert (found.clock.hz, found.now, found.proven) == (None, NOW, True)
     for hz in (100, 250, 300, 1000):
         now = 19_733_895
-        pairs = [(t, (t << 8) // hz - (now << 8) // hz) for t in range(now - 4000, now + 4000, 37)]
-        told = clock_by_remaining(pairs)
-        assert told is not None
-        assert told[0].hz == hz
-        assert told[0].seconds(told[1]) == (now << 8) // hz
-    assert clock_by_remaining([(10, 5), (20, 5), (30, 9)]) is None
+        lines = [Shown(t, (t << 8) // hz - (now << 8) // hz, 0) for t in range(now - 4000, now + 4000, 37)]
+        told = told_by(lines, None)
+        assert told.clock is not None
+        assert told.now is not None
+        assert told.clock.hz == hz
+        assert told.clock.seconds(told.now) == (now << 8) // hz
+    assert told_by([Shown(10, 5, 0), Shown(20, 5, 0), Shown(30, 9, 0)], None).contradiction
+    single = told_by([Shown(NOW + 5, 5, 0)], None)
+    assert (single.now, single.proven) == (NOW, False)
+    assert told_by([Shown(NOW + 5, 5, 0)], Clock(250, "said")).clock == Clock(250, "said")
 
 
 def test_clocks_by_the_latest_report() -> None:
@@ -247,18 +253,20 @@ def test_clocks_by_the_latest_report() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "hz"), [('{"ClockSource": 0, "KernelHz": 250}', None), ('{"ClockSource": 1, "KernelHz": 100}', 100)]
+    ("document", "hz"), [({"ClockSource": 0, "KernelHz": 250}, None), ({"ClockSource": 1, "KernelHz": 100}, 100)]
 )
-def test_clocks_by_the_agents_configuration(text: str, hz: int | None) -> None:
-    clock = clock_of_agent_config(text, "here")
+def test_clocks_by_the_agents_configuration(document: dict[str, object], hz: int | None) -> None:
+    clock = clock_of_document(document, "here")
     assert clock is not None
     assert clock.hz == hz
     assert "here" in clock.evidence
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"ClockSource": 1}', '{"ClockSource": "x"}', "[" * 99999])
-def test_no_configuration_is_no_clock(text: str) -> None:
-    assert clock_of_agent_config(text, "here") is None
+@pytest.mark.parametrize(
+    "document", [{}, {"ClockSource": 1}, {"ClockSource": "x"}, {"ClockSource": 1, "KernelHz": "x"}]
+)
+def test_no_configuration_is_no_clock(document: dict[str, object]) -> None:
+    assert clock_of_document(document, "here") is None
 
 
 # ---- nf_conntrack
@@ -471,6 +479,11 @@ def test_socket_lb_leaves_no_service_entry() -> None:
     found = only(source_of([entry(translated, 0x10)], listings), "tcp 10.0.0.9:5000 > 172.16.0.1:80")
     assert [member.role for member in found.members] == ["out"]
     assert "no service entry" in found.notes[0]
+    listings.sockets = [SocketNat(7, POD, 8000, VIP, 80, 15)]
+    source = source_of([entry(translated, 0x10), entry(flow("tcp 10.0.0.9:5001 > 10.0.0.3:8000"), 0x10)], listings)
+    assert [one.flow.src_port for one in get(source, "tcp 10.0.0.9 > 172.16.0.1:80")] == [5000]
+    assert "sockets that connected to 172.16.0.1:80" in only(source, str(translated)).notes[0]
+    assert only(source, "tcp 10.0.0.9:5001 > 10.0.0.3:8000").notes == ()
 
 
 def test_snat_entries_alone_are_an_answer() -> None:
@@ -492,3 +505,19 @@ def test_a_dsr_entry_of_1_19_is_found_by_its_vip() -> None:
     source = Source("test", tables=[table], listings=lambda _node: listings)
     for asked in ("tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 192.0.2.1 > 172.16.0.1"):
         assert only(source, asked).service == "172.16.0.1:80"
+
+
+def test_ends_may_be_names() -> None:
+    known = {"default/web": [VIP], "client": [CLIENT, ip_address("fd00::1")]}
+
+    def addresses(name: str) -> list[IPv4Address | IPv6Address]:
+        if name not in known:
+            raise UsageError(f"unknown name {name!r}")
+        return known[name]
+
+    (asked,) = read_flow("tcp client:5000 > default/web:80", addresses)
+    assert str(asked.exact) == "TCP 192.0.2.1:5000 -> 172.16.0.1:80"
+    with pytest.raises(UsageError, match="unknown name"):
+        read_flow("tcp clint:5000 > default/web:80", addresses)
+    for address in ("10.0.0.1:80", "[fd00::1]:80", "fd00::1:80", "fe80::1"):
+        assert all(asked.src.address != VIP for asked in read_flow(f"tcp {address} > {address}", addresses))
