@@ -258,7 +258,12 @@ static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, b
 		return OK;
 	case ICMP_ECHO_REPLY:
 		return OK;
-#if FAMILY == 4
+#if FAMILY == 6
+	/* Without these nobody finds the node. */
+	case ICMP_NEIGHBOUR_SOLICITATION:
+	case ICMP_NEIGHBOUR_ADVERTISEMENT:
+		return OK;
+#else
 	case ICMP_DEST_UNREACH:
 		return icmp.code == ICMP_FRAG_NEEDED ? snat_quoted_out(skb, p) : -REASON_UNKNOWN_ICMP_CODE;
 #endif
