@@ -23,28 +23,14 @@ volatile const __u32 cfg_ep_ifindex = 0;
 volatile const __u8 cfg_ep_mac[6] = {};
 volatile const __u8 cfg_ep_node_mac[6] = {};
 
-enum pod_frame {
-	FRAME_OURS,             /* of the family of this program */
-	FRAME_PASSES,
-	FRAME_OTHER,            /* of the other family: its program is next */
-};
-
 /* ARP passes. What is of neither family passes nobody; the program of IPv4,
  * the first, says so. */
-static __always_inline int pod_ethertype(struct __sk_buff *skb, enum pod_frame *frame)
+static __always_inline int pod_ethertype(struct __sk_buff *skb, bool *ours)
 {
 	__be16 ethertype = pkt_ethertype(skb);
 
-	*frame = FRAME_PASSES;
-	if (ethertype == bpf_htons(ETH_P_FAMILY)) {
-		*frame = FRAME_OURS;
-		return OK;
-	}
-	if (pkt_is_others(skb)) {
-		*frame = FRAME_OTHER;
-		return OK;
-	}
-	if (ethertype == bpf_htons(ETH_P_ARP))
+	*ours = ethertype == bpf_htons(ETH_P_FAMILY);
+	if (*ours || ethertype == bpf_htons(ETH_P_ARP))
 		return OK;
 	return ethertype ? -REASON_UNKNOWN_L3 : -REASON_UNSUPPORTED_L2;
 }
@@ -196,15 +182,16 @@ static __always_inline int egress_packet(struct __sk_buff *skb, struct pkt *p)
 SEC("tc")
 int HOOK_PROGRAM(from_container)(struct __sk_buff *skb)
 {
-	enum pod_frame frame;
-	int ret = pod_ethertype(skb, &frame);
 	IN_ROOM(struct pkt, p, pkt);
+	bool ours;
+	int ret;
 
-	if (frame == FRAME_OTHER || !p)
+	if (pkt_is_others(skb) || !p)
 		return HOOK_NEXT;
 	pod_begin(skb, p, HOOK_FROM_CONTAINER);
 	p->src_identity = cfg_ep_identity;
-	if (frame == FRAME_OURS)
+	ret = pod_ethertype(skb, &ours);
+	if (ours)
 		ret = egress_packet(skb, p);
 	return hook_end(skb, p, ret);
 }
@@ -294,14 +281,15 @@ static __always_inline int ingress_packet(struct __sk_buff *skb, struct pkt *p)
 SEC("tc")
 int HOOK_PROGRAM(to_container)(struct __sk_buff *skb)
 {
-	enum pod_frame frame;
-	int ret = pod_ethertype(skb, &frame);
 	IN_ROOM(struct pkt, p, pkt);
+	bool ours;
+	int ret;
 
-	if (frame == FRAME_OTHER || !p)
+	if (pkt_is_others(skb) || !p)
 		return HOOK_NEXT;
 	pod_begin(skb, p, HOOK_TO_CONTAINER);
-	if (frame == FRAME_OURS)
+	ret = pod_ethertype(skb, &ours);
+	if (ours)
 		ret = ingress_packet(skb, p);
 	return hook_end(skb, p, ret);
 }

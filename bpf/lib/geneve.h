@@ -45,6 +45,7 @@ struct tunnel {
 	__be32 remote;
 	__u32  vni;
 	__u32  mtu;             /* of the way there */
+	bool   apart;           /* encapsulated by a function of its own: where a hook has several ways into tunnels */
 };
 
 static __always_inline void geneve_take_option(struct pkt *p, const struct dsr_option *opt)
@@ -299,13 +300,20 @@ static __always_inline int geneve_send_inline(struct __sk_buff *skb, const struc
 	return OK;
 }
 
-/* Global: the verifier goes through it once, not once for each way here. */
-__noinline int geneve_encapsulate(struct __sk_buff *skb, const struct geneve_send *to)
+STAGE int geneve_encapsulate(struct __sk_buff *skb, const struct geneve_send *to)
 {
-	if (!to)
-		return -REASON_INVALID;
 	return cfg_overlay_device ? geneve_send_by_device(skb, to) : geneve_send_inline(skb, to);
 }
+
+#if FAMILY == 4
+/* Global: the verifier goes through it once, not once for each way here. */
+__noinline int geneve_encapsulate_apart(struct __sk_buff *skb, const struct geneve_send *to)
+{
+	return to ? geneve_encapsulate(skb, to) : -REASON_INVALID;
+}
+#else
+#define geneve_encapsulate_apart geneve_encapsulate
+#endif
 
 /* The sender is told what fits, about the packet as it sent it. */
 static __always_inline int
@@ -371,7 +379,7 @@ geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bo
 		if (skb->gso_size && geneve_segments_fit(skb, p, geneve_overhead(dsr), to->mtu))
 			send->gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
 	}
-	ret = geneve_encapsulate(skb, send);
+	ret = to->apart ? geneve_encapsulate_apart(skb, send) : geneve_encapsulate(skb, send);
 	if (ret)
 		return ret;
 	if (!cfg_overlay_device)
@@ -383,7 +391,8 @@ geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bo
 static __always_inline int
 geneve_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, __u32 vni)
 {
-	struct tunnel to = { .vni = vni };
+	/* DSR's ways are the fast ones. */
+	struct tunnel to = { .vni = vni, .apart = cfg_lb_mode != LB_DSR && !dsr };
 	int ret = geneve_route(skb, p, lb, dsr, &to);
 
 	if (ret || p->redirect)

@@ -61,7 +61,7 @@ static __always_inline int nodeport_send_dsr(struct __sk_buff *skb, struct pkt *
 static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
 {
 	struct snat_target to = { .addr = CONFIG_ADDR(cfg_node_addr), .any_port = true };
-	struct tunnel way = { .vni = IDENTITY_WORLD };
+	struct tunnel way = { .vni = IDENTITY_WORLD, .apart = true };
 	const bool tunnel = cfg_tunnel && ipcache_is_tunneled(p->t.daddr);
 	int ret;
 

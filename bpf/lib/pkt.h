@@ -126,11 +126,12 @@ static __always_inline __be16 pkt_ethertype(struct __sk_buff *skb)
  * of IPv4, the first, has what is of neither. */
 static __always_inline bool pkt_is_others(struct __sk_buff *skb)
 {
-	__be16 ethertype = pkt_ethertype(skb);
-
 	if (FAMILY == 6)
-		return ethertype != bpf_htons(ETH_P_IPV6);
-	return cfg_ipv6 && ethertype == bpf_htons(ETH_P_IPV6);
+		return pkt_ethertype(skb) != bpf_htons(ETH_P_IPV6);
+	/* A node of one family pays nothing for this. */
+	if (!cfg_ipv6)
+		return false;
+	return pkt_ethertype(skb) == bpf_htons(ETH_P_IPV6);
 }
 
 static __always_inline struct iphdr *pkt_ip(struct __sk_buff *skb)
