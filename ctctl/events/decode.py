@@ -22,14 +22,13 @@ from ctctl.model.event import (
     Verdict,
     Why,
 )
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.tuples import ICMP, ICMPV6, TCP, FlowTuple
 
 if TYPE_CHECKING:
     from ctctl.model.entry import CtEntry
 
 #: family of an event (bpf/include/ctctl/abi.h)
 _IPV6 = 2
-_TCP, _ICMPS = 6, frozenset({1, 58})
 _FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
 #: The any-map bit of a lookup → the table's name.
 _RELATED = int(layouts.CtctlTupleFlags.TUPLE_RELATED)
@@ -51,11 +50,6 @@ _DIRECTIONS = _words(layouts.CtctlCtDir, LookupDirection, "CT_DIR_")
 _RESULTS = _words(layouts.CtctlCtResult, CtResult, "CT_RESULT_")
 
 
-def hook_number(hook: Hook) -> int:
-    """The number of ``hook`` in ``enum ctctl_hook``."""
-    return next(number for number, word in _HOOKS.items() if word is hook)
-
-
 def decode_event(
     data: bytes | memoryview,
     *,
@@ -73,7 +67,7 @@ def decode_event(
     devices = devices or {}
     proto = getattr(raw, "in").nexthdr
     # A hook that tracks nothing reads no further than the addresses: type 0 is an echo reply only where it did.
-    typed = proto in _ICMPS and bool(
+    typed = proto in (ICMP, ICMPV6) and bool(
         raw.icmp_type or raw.nr_lookups or getattr(raw, "in").sport or getattr(raw, "in").dport
     )
     tunnel = bool(raw.tunnel_remote) or bool(raw.tunnel_vni)
@@ -90,7 +84,7 @@ def decode_event(
         reason=reason_name(raw.reason) if raw.reason else None,
         packet_length=raw.packet_len,
         endpoint_id=raw.endpoint_id or None,
-        tcp_flags=raw.tcp_flags if proto == _TCP else None,
+        tcp_flags=raw.tcp_flags if proto == TCP else None,
         icmp_type=raw.icmp_type if typed else None,
         icmp_code=raw.icmp_code if typed else None,
         fragment=_FRAGMENTS[min(raw.fragment, 2)],

@@ -15,6 +15,8 @@ from ctctl.abi import pins
 from ctctl.config.fields import Network
 from ctctl.config.node import LB_MODES, NATIVE_NETWORKS, Endpoint, NodeFile, NodeSpec, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
+from ctctl.model.identity import HOST, WORLD, WORLD_IPV4, WORLD_IPV6
+from ctctl.model.service import ServiceFlags
 from ctctl.node import records as rec
 
 if TYPE_CHECKING:
@@ -37,18 +39,19 @@ MAGLEV = pins.LB4_MAGLEV
 CONFIG6_TABLES = tuple(pins.of_family(name, 6) for name in (SERVICES, BACKENDS, REVERSE_NAT, SOURCE_RANGES))
 CONFIG_TABLES = (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES, ENDPOINTS, IPCACHE, POLICY)
 
-#: Cilium's reserved identities (enum ctctl_identity)
-IDENTITY_HOST, IDENTITY_WORLD = 1, 2
 #: the world of a node that has both families, by IP version
-IDENTITY_WORLDS = {4: 9, 6: 10}
+WORLDS = {4: WORLD_IPV4, 6: WORLD_IPV6}
 #: first identity of a CIDR that only this node knows
 LOCAL_IDENTITY = 1 << 24
 _WORLD: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
-# enum ctctl_svc_flags and ctctl_svc_flags2
-_EXT_LOCAL_SCOPE, _AFFINITY, _ROUTABLE, _SOURCE_RANGE = 4, 16, 64, 128
-_INT_LOCAL_SCOPE, _TWO_SCOPES = 16, 32
-_TYPE_FLAGS = {"ClusterIP": 0, "ExternalIPs": 1, "NodePort": 2, "HostPort": 8, "LoadBalancer": 32}
+_TYPE_FLAGS = {
+    "ClusterIP": ServiceFlags(0),
+    "ExternalIPs": ServiceFlags.ExternalIP,
+    "NodePort": ServiceFlags.NodePort,
+    "HostPort": ServiceFlags.HostPort,
+    "LoadBalancer": ServiceFlags.LoadBalancer,
+}
 _SCOPES = {"external": rec.SCOPE_EXTERNAL, "internal": rec.SCOPE_INTERNAL}
 
 
@@ -71,7 +74,7 @@ def config_tables(nf: NodeFile) -> tuple[str, ...]:
 
 def world_identity(nf: NodeFile, version: int) -> int:
     """The identity of the world in one family."""
-    return IDENTITY_WORLDS[version] if nf.datapath.ipv6 else IDENTITY_WORLD
+    return WORLDS[version] if nf.datapath.ipv6 else WORLD
 
 
 def service_records(nf: NodeFile, service: Service) -> Tables:
@@ -91,7 +94,7 @@ def service_records(nf: NodeFile, service: Service) -> Tables:
             service.affinity, len(chosen), number, flags, flags2, qcount=len(waiting)
         )
         tables[reverse_nat][rec.rev_nat_key(number)] = rec.rev_nat_value(service.ip, service.port)
-        for backend in service.backends if flags & _AFFINITY else ():
+        for backend in service.backends if flags & ServiceFlags.Affinity else ():
             tables[AFFINITY_MATCH][rec.affinity_match_key(backend.id, number)] = b"\0"
         for cidr in service.source_ranges:
             tables[source_ranges][rec.source_range_key(number, cidr)] = b"\0"
@@ -110,15 +113,18 @@ def service_flags(service: Service) -> tuple[int, int]:
     external_local = service.type != "ClusterIP" and service.external_traffic_policy == "Local"
     internal_local = service.internal_traffic_policy == "Local"
     flags = _TYPE_FLAGS[service.type]
-    flags |= _ROUTABLE if service.type != "ClusterIP" else 0
-    flags |= _EXT_LOCAL_SCOPE if external_local else 0
-    flags |= _AFFINITY if service.affinity else 0
-    flags |= _SOURCE_RANGE if service.source_ranges else 0
-    flags2 = _INT_LOCAL_SCOPE if internal_local else 0
-    flags2 |= _TWO_SCOPES if service.two_scopes else 0
+    for flag, given in (
+        (ServiceFlags.Routable, service.type != "ClusterIP"),
+        (ServiceFlags.ExtLocalScope, external_local),
+        (ServiceFlags.Affinity, service.affinity),
+        (ServiceFlags.SourceRange, service.source_ranges),
+        (ServiceFlags.IntLocalScope, internal_local),
+        (ServiceFlags.TwoScopes, service.two_scopes),
+    ):
+        flags |= flag if given else 0
     return (
-        flags if service.flags is None else service.flags,
-        flags2 if service.flags2 is None else service.flags2,
+        int(flags) & 0xFF if service.flags is None else service.flags,
+        int(flags) >> 8 if service.flags2 is None else service.flags2,
     )
 
 
@@ -154,7 +160,7 @@ def _is_local(nf: NodeFile, backend: Backend) -> bool:
 
 
 def _endpoint_records(nf: NodeFile) -> dict[bytes, bytes]:
-    host = rec.endpoint_info(0, 0, IDENTITY_HOST, None, None, host=True)
+    host = rec.endpoint_info(0, 0, HOST, None, None, host=True)
     entries = {rec.endpoint_key(address): host for address in _addresses(nf, nf.node)}
     for e in nf.endpoints:
         info = rec.endpoint_info(e.ifindex or 0, e.id, e.identity, e.mac, e.node_mac)
@@ -173,7 +179,7 @@ def _ipcache_records(nf: NodeFile) -> dict[bytes, bytes]:
     """Identities by prefix: what the file says wins over what ctctl knows by itself."""
     known = {cidr: rec.remote_info(identity, None) for cidr, identity in _worlds(nf).items()}
     known |= {cidr: rec.remote_info(identity, None) for cidr, identity in cidr_identities(nf).items()}
-    known |= {_host(address): rec.remote_info(IDENTITY_HOST, None) for address in _addresses(nf, nf.node)}
+    known |= {_host(address): rec.remote_info(HOST, None) for address in _addresses(nf, nf.node)}
     for e in nf.endpoints:
         known |= {_host(address): rec.remote_info(e.identity, None) for address in _addresses(nf, e)}
     known |= {entry.cidr: rec.remote_info(entry.identity, entry.node) for entry in nf.remote}
