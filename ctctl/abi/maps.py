@@ -1,4 +1,4 @@
-"""Key and value layout of every table, by pinned name (spec/abi.md). A plain number type is its size in bytes."""
+"""Key and value layout of every table, by pinned name (docs/reference/abi.md). A plain number is a size in bytes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ MAPS: Final[dict[str, tuple[Shape, Shape]]] = {
     pins.CT6_TCP: (layouts.ipv6_ct_tuple, layouts.ct_entry),
     pins.CT6_ANY: (layouts.ipv6_ct_tuple, layouts.ct_entry),
     pins.SNAT4: (layouts.ipv4_ct_tuple, layouts.ipv4_nat_entry),
+    pins.SNAT6: (layouts.ipv6_ct_tuple, layouts.ipv6_nat_entry),
+    pins.LB6_SERVICES: (layouts.lb6_key, layouts.lb4_service),
+    pins.LB6_BACKENDS: (4, layouts.lb6_backend),
+    pins.LB6_REVERSE_NAT: (2, layouts.lb6_reverse_nat),
+    pins.LB6_MAGLEV: (2, 4),
+    pins.LB6_AFFINITY: (layouts.lb6_affinity_key, layouts.lb_affinity_val),
+    pins.LB6_SOURCE_RANGE: (layouts.lb6_src_range_key, 1),
+    pins.TRACE_FOLLOW6: (layouts.ipv6_ct_tuple, 1),
+    pins.TUNNEL_IN: (4, layouts.ctctl_tunnel_in),
     pins.LB4_SERVICES: (layouts.lb4_key, layouts.lb4_service),
     pins.LB4_BACKENDS: (4, layouts.lb4_backend),
     pins.LB4_REVERSE_NAT: (2, layouts.lb4_reverse_nat),

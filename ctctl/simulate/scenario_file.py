@@ -1,19 +1,20 @@
-"""A scenario: a node file with steps (spec/cli.md, Trace). Every step is checked before the first one runs."""
+"""A scenario: a node file with steps (docs/scenarios.md). Every step is checked before the first one runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ctctl.config.fields import Fields, hint, parse_cidr, parse_ipv4, parse_seconds
+from ctctl.config.fields import Address, Fields, Network, hint, parse_ip, parse_ipv4, parse_network, parse_seconds
 from ctctl.config.node import NodeFile, load_node_file
 from ctctl.config.service import BACKEND_STATES, Backend, Service, assign_ids, parse_backend, parse_service
 from ctctl.config.yamltree import Item
 from ctctl.errors import UsageError
 from ctctl.model.event import Hook
+from ctctl.model.identity import WORLD
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.spec import PacketSpec
 from ctctl.packet.text import parse_packet_text
@@ -23,7 +24,6 @@ _PACKET_KEYS = (
     *("advance", "expect", "note"),
 )
 _GENEVE_KEYS = ("vni", "dsr", "option-hex", "remote")
-_WORLD = 2
 #: bytes of options that a Geneve header can have: 63 words
 _LONGEST_OPTION = 252
 _DEFAULT_REMOTE = IPv4Address("10.0.0.254")
@@ -79,12 +79,12 @@ class GcStep:
     """Garbage collection; with ``endpoint`` the scrub after that address went away."""
 
     step: Step
-    endpoint: IPv4Address | None = None
+    endpoint: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpStep:
-    """One change of a table; ``args`` are the keys of spec/cli.md, parsed."""
+    """One change of a table; ``args`` are the keys of docs/scenarios.md, parsed."""
 
     step: Step
     op: str
@@ -119,12 +119,12 @@ def _number(low: int, high: int) -> _Reader:
     return lambda fields, key: fields.integer(key, low=low, high=high)
 
 
-def _address(fields: Fields, key: str) -> IPv4Address:
-    return fields.parsed(key, parse_ipv4)
+def _address(fields: Fields, key: str) -> Address:
+    return fields.parsed(key, parse_ip)
 
 
-def _network(fields: Fields, key: str) -> IPv4Network:
-    return fields.parsed(key, parse_cidr)
+def _network(fields: Fields, key: str) -> Network:
+    return fields.parsed(key, parse_network)
 
 
 def _bytes(fields: Fields, key: str) -> bytes:
@@ -175,7 +175,7 @@ def _step(item: Item, number: int, nf: NodeFile) -> AnyStep:
         case "gc":
             fields = Fields(item, what, ("gc", "advance", "expect", "note"))
             inner = Fields(fields.mapping("gc"), f"{what}: gc", ("endpoint",))
-            return GcStep(_common(fields, number), inner.parsed("endpoint", parse_ipv4, None))
+            return GcStep(_common(fields, number), inner.parsed("endpoint", parse_ip, None))
         case "advance":
             return AdvanceStep(_common(Fields(item, what, ("advance", "expect", "note")), number))
     first = next(iter(item.entries), "")
@@ -243,7 +243,7 @@ def _geneve(fields: Fields, nf: NodeFile) -> Geneve:
             raise fields.error("dsr", "is an option already: give either dsr or option-hex")
         options = fields.parsed("dsr", _dsr)
     remote = fields.parsed("remote", parse_ipv4, _DEFAULT_REMOTE)
-    return Geneve(remote, nf.node.ip, fields.integer("vni", _WORLD, high=0xFFFFFF), options)
+    return Geneve(remote, nf.node.ip, fields.integer("vni", WORLD, high=0xFFFFFF), options)
 
 
 def _dsr(text: str) -> bytes:

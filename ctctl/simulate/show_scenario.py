@@ -36,7 +36,7 @@ class StepLike(Protocol):
 
 
 def step_record(record: StepLike, *, raw: bool = False) -> dict[str, Any]:
-    """A step as JSON (spec/cli.md, Trace): what became of the packet, and the whole tables after it.
+    """A step as JSON (docs/scenarios.md): what became of the packet, and the whole tables after it.
 
     A step without a packet has only its number, the clock and the tables.
     """
@@ -74,8 +74,14 @@ def tables_record(tables: SimulatedTables, now: int, *, raw: bool = False) -> di
             for name, entries in tables.ct.items()
         },
         "snat": [_snat_record(key, value) for key, value in tables.snat],
-        "affinity": [{"key_hex": key.hex(), "value_hex": value.hex()} for key, value in tables.affinity],
+        "affinity": _affinity_records(tables.affinity),
+        "snat6": [_snat_record(key, value) for key, value in tables.snat6],
+        "affinity6": _affinity_records(tables.affinity6),
     }
+
+
+def _affinity_records(entries: list[tuple[bytes, bytes]]) -> list[dict[str, str]]:
+    return [{"key_hex": key.hex(), "value_hex": value.hex()} for key, value in entries]
 
 
 def _snat_record(key: bytes, value: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@
  * the numbers in them. Fixed widths, explicit pads, no bit fields; the Python
  * layouts in ctctl/abi/ are generated from the BTF of this file, so nothing is
  * written down twice. Tables named cilium_* have exactly Cilium 1.16's layout
- * (spec/abi.md), so that one decoder reads a live Cilium node and this datapath.
+ * (docs/reference/abi.md), so that one decoder reads a live Cilium node and this datapath.
  *
  * "be" in a comment means network byte order.
  */
@@ -20,7 +20,7 @@
 /* ---- connection tracking ------------------------------------------------ */
 
 /* cilium_ct4_global, cilium_ct_any4_global, cilium_snat_v4_external: key.
- * Ports of a packet land crossed: its source port in dport (spec/abi.md). */
+ * Ports of a packet land crossed: its source port in dport (docs/reference/abi.md). */
 struct ipv4_ct_tuple {
 	__be32 daddr;
 	__be32 saddr;
@@ -151,6 +151,51 @@ enum ctctl_backend_state {
 	BACKEND_MAINTENANCE = 3,
 };
 
+/* The IPv6 twins: the same fields in the same order, addresses of 16 bytes. */
+struct lb6_key {
+	__u8   address[16];
+	__be16 dport;
+	__u16  backend_slot;
+	__u8   proto;
+	__u8   scope;
+	__u8   pad[2];
+};
+_Static_assert(sizeof(struct lb6_key) == 24, "lb6_key");
+
+struct lb6_backend {
+	__u8   address[16];
+	__be16 port;
+	__u8   proto;
+	__u8   flags;
+	__u16  cluster_id;
+	__u8   zone;
+	__u8   pad;
+};
+_Static_assert(sizeof(struct lb6_backend) == 24, "lb6_backend");
+
+struct lb6_reverse_nat {
+	__u8   address[16];
+	__be16 port;
+} CTCTL_PACKED;
+_Static_assert(sizeof(struct lb6_reverse_nat) == 18, "lb6_reverse_nat");
+
+struct lb6_affinity_key {
+	__u8   client_id[16];
+	__be16 rev_nat_id;
+	__u8   netns_cookie;
+	__u8   pad1;
+	__u32  pad2;
+};
+_Static_assert(sizeof(struct lb6_affinity_key) == 24, "lb6_affinity_key");
+
+struct lb6_src_range_key {
+	__u32  prefixlen;
+	__u16  rev_nat_id;
+	__u16  pad;
+	__u8   addr[16];
+};
+_Static_assert(sizeof(struct lb6_src_range_key) == 24, "lb6_src_range_key");
+
 struct lb4_reverse_nat {
 	__be32 address;
 	__be16 port;
@@ -242,6 +287,8 @@ enum ctctl_identity {
 	IDENTITY_REMOTE_NODE = 6,
 	IDENTITY_KUBE_APISERVER = 7,
 	IDENTITY_INGRESS = 8,
+	IDENTITY_WORLD_IPV4 = 9,    /* of nodes that have both families */
+	IDENTITY_WORLD_IPV6 = 10,
 };
 
 /* ---- fragments ----------------------------------------------------------- */
@@ -396,7 +443,7 @@ enum ctctl_why {
 };
 
 struct ctctl_lookup {
-	struct ipv4_ct_tuple tuple;     /* key of the entry found or written, else looked up */
+	struct ipv6_ct_tuple tuple;     /* key of the entry found or written, else looked up; IPv4: addresses in the first 4 bytes */
 	__u8   kind;                    /* enum ctctl_lookup_kind */
 	__u8   dir;                     /* enum ctctl_ct_dir */
 	__u8   result;                  /* enum ctctl_ct_result */
@@ -406,7 +453,7 @@ struct ctctl_lookup {
 	struct ct_entry before;         /* valid with WHY_HIT */
 	struct ct_entry after;          /* valid with WHY_HIT or WHY_CREATED */
 };
-_Static_assert(sizeof(struct ctctl_lookup) == 24 + 112, "ctctl_lookup");
+_Static_assert(sizeof(struct ctctl_lookup) == 48 + 112, "ctctl_lookup");
 
 #define CTCTL_EVENT_LOOKUPS 3
 
@@ -423,8 +470,8 @@ struct ctctl_event {
 	__u32  redirect_ifindex;
 	__be32 tunnel_remote;           /* outer peer, 0: no tunnel */
 	__u32  tunnel_vni;
-	__be32 dsr_vip;                 /* of the DSR option, 0: none */
-	__be16 dsr_port;
+	__u8   dsr_vip[16];             /* of the DSR option, with the port; IPv4: in the first 4 bytes */
+	__be16 dsr_port;                /* 0: none */
 	__u16  endpoint_id;             /* pod hooks */
 	__u32  backend_id;              /* chosen or kept, 0: none */
 	__be16 rev_nat_index;
@@ -436,13 +483,13 @@ struct ctctl_event {
 	__u8   icmp_code;
 	__u8   fragment;                /* 0 none, 1 first, 2 later */
 	__u8   nr_lookups;
-	struct ipv4_ct_tuple in;        /* as it came; real orientation: sport is the packet's */
-	struct ipv4_ct_tuple out;       /* as it left */
-	__u8   pad[2];
-	__u32  pad2;
+	__u8   family;                  /* 1: IPv4, addresses in the first 4 bytes; 2: IPv6 */
+	__u8   pad;
+	struct ipv6_ct_tuple in;        /* as it came; real orientation: sport is the packet's */
+	struct ipv6_ct_tuple out;       /* as it left */
 	struct ctctl_lookup lookup[CTCTL_EVENT_LOOKUPS];
 };
-_Static_assert(sizeof(struct ctctl_event) == 104 + 3 * 136, "ctctl_event");
+_Static_assert(sizeof(struct ctctl_event) == 160 + 3 * 160, "ctctl_event");
 
 /* ctctl_trace_ctl, an mmapable array with one element: who listens.
  * Hooks emit events only while now < until_ns, so that a listener that was
@@ -471,6 +518,17 @@ struct ctctl_sim {
 	__u8   option[36];
 };
 _Static_assert(sizeof(struct ctctl_sim) == 64, "ctctl_sim");
+
+/* ctctl_tunnel_in, a per-CPU array with one element: how the packet in hand
+ * came, from the program that took its outer IPv4 headers off to the one of
+ * its own family. */
+struct ctctl_tunnel_in {
+	__be32 remote;
+	__u32  vni;
+	__u32  option_len;
+	__u8   option[28];
+};
+_Static_assert(sizeof(struct ctctl_tunnel_in) == 40, "ctctl_tunnel_in");
 
 /* ctctl_metrics, a per-CPU array; index: hook * REASON_MAX + reason
  * (REASON_OK counts what went through). */
@@ -618,6 +676,75 @@ struct ctctl_writer_slot6 {
 	__u8   pad[4];
 };
 _Static_assert(sizeof(struct ctctl_writer_slot6) == 288, "ctctl_writer_slot6");
+
+/* ---- filters and counts in the kernel: ctscan.bpf.o ----------------------- */
+
+/* One number of an entry, in host order: what filters compare. */
+enum ctctl_slot {
+	SLOT_PROTO = 0,
+	SLOT_TUPLE_FLAGS = 1,
+	SLOT_SRC_HI = 2,
+	SLOT_SRC = 3,
+	SLOT_DST_HI = 4,
+	SLOT_DST = 5,
+	SLOT_SRC_PORT = 6,
+	SLOT_DST_PORT = 7,
+	SLOT_LIFETIME = 8,              /* from here on of the value */
+	SLOT_FLAGS = 9,
+	SLOT_REV_NAT = 10,
+	SLOT_IFINDEX = 11,
+	SLOT_TX_FLAGS_SEEN = 12,
+	SLOT_RX_FLAGS_SEEN = 13,
+	SLOT_SRC_SEC_ID = 14,
+	SLOT_LAST_TX_REPORT = 15,
+	SLOT_LAST_RX_REPORT = 16,
+	SLOT_WORD0 = 17,                /* the four words that change their meaning between versions */
+	SLOT_WORD8 = 18,
+	SLOT_WORD16 = 19,
+	SLOT_WORD24 = 20,
+};
+
+enum ctctl_scan {
+	SCAN_BUCKETS = 40,
+	SCAN_INSNS = 64,                /* instructions of a filter at most */
+	SCAN_ACCEPT = 254,              /* targets of a jump that are no instruction */
+	SCAN_REJECT = 255,
+};
+
+struct ctscan_insn {
+	__u8   slot;                    /* enum ctctl_slot */
+	__u8   yes;                     /* next instruction if low <= slot & mask <= high, or ACCEPT, REJECT */
+	__u8   no;
+	__u8   pad[5];
+	__u64  mask;
+	__u64  low;
+	__u64  high;
+};
+_Static_assert(sizeof(struct ctscan_insn) == 32, "ctscan_insn");
+
+/* One entry that the filter wants. */
+struct ctscan_found {
+	__u8   key[40];
+	struct ct_entry value;
+};
+_Static_assert(sizeof(struct ctscan_found) == 96, "ctscan_found");
+
+struct ctscan_state {
+	__u64  visited;
+	__u64  matched;                 /* more than there is room for: the reader filters for itself */
+};
+
+/* What "ct stats" shows of one table. Times in seconds, in buckets by powers
+ * of two: bucket 0 counts zero, bucket n from 2^(n-1) to 2^n - 1. */
+struct ctscan_stats {
+	__u64  entries;
+	__u64  proto[256];
+	__u64  kind[3][2][4][2];        /* direction, related, state, expired */
+	__u64  flags[16];
+	__u64  remaining[SCAN_BUCKETS];
+	__u64  overdue[SCAN_BUCKETS];
+	__u64  idle[SCAN_BUCKETS];
+};
 
 /* ---- probes in front of any datapath: probe.bpf.o, proberet.bpf.o --------- */
 
