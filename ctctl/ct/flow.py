@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ctctl.errors import UsageError
-from ctctl.model.tuples import Address, FlowTuple
+from ctctl.model.tuples import ICMP, ICMPV6, Address, FlowTuple
 from ctctl.tables.query.values import protocol
 
 #: What may follow an end in a printed line: the name of a pod or service.
@@ -23,10 +22,8 @@ _FLOW = re.compile(
 _FOLLOWING = re.compile(
     r"related|service|new|established|closing|closed|XLATE_.*|[SAFRPUEC.]+|\w+[=:].*|echo|type|\(.*"
 )
-#: The name of a pod, a service or a node, maybe with its kind or namespace before it and a port behind.
-_NAME = re.compile(r"(?=[^:]*[A-Za-z])[A-Za-z0-9][\w./-]*(?::\d+)?")
 _LONGEST = 4096
-_ICMP = (1, 58)
+_ICMP = (ICMP, ICMPV6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +61,12 @@ class Asked:
         return FlowTuple(self.proto, self.src.address, self.src.port or 0, self.dst.address, self.dst.port or 0)
 
 
-def read_flow(text: str, addresses_of: Callable[[str], list[Address]] | None = None) -> list[Asked]:
+def read_flow(text: str) -> list[Asked]:
     """``tcp 10.0.0.1:1234 > 10.0.0.2:80``; no port, or port 0, is any port, protocol ``ip`` any protocol.
 
     Lines of ``ct list``, ``nat list`` and of the Cilium CLI are read too: ``TCP OUT a -> b expires=…``. Some
     print an IPv6 end without brackets (``fd00::1:80``), which may be an address as well: more than one
-    reading, the one with ports first. An end may be a name (``default/web:80``) where ``addresses_of`` knows
-    them; it has a reading for each address. Raises UsageError.
+    reading, the one with ports first. Raises UsageError.
     """
     match = _FLOW.fullmatch(text.strip()[:_LONGEST])
     rest = match["rest"].split() if match is not None and match["rest"] else []
@@ -78,9 +74,7 @@ def read_flow(text: str, addresses_of: Callable[[str], list[Address]] | None = N
         raise UsageError(f"{text!r}: write PROTO SRC:PORT > DST:PORT, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'")
     try:
         proto = None if match["proto"].lower() in ("ip", "any") else protocol(match["proto"]).low
-        pairs = list(
-            itertools.product(_ends(match["src"], addresses_of), _ends(match["dst"].rstrip(","), addresses_of))
-        )
+        pairs = list(itertools.product(_ends(match["src"]), _ends(match["dst"].rstrip(","))))
     except ValueError as error:
         raise UsageError(f"{text!r}: {error}") from None
     found = [Asked(proto, src, dst) for src, dst in pairs if src.address.version == dst.address.version]
@@ -89,11 +83,8 @@ def read_flow(text: str, addresses_of: Callable[[str], list[Address]] | None = N
     return found
 
 
-def _ends(text: str, addresses_of: Callable[[str], list[Address]] | None) -> list[End]:
-    """The readings of one end, the one with a port first. Raises ValueError, and UsageError for an unknown name."""
-    if addresses_of is not None and _NAME.fullmatch(text):
-        name, _, port = text.partition(":")
-        return [End(address, _port(port) if port else None) for address in addresses_of(name)]
+def _ends(text: str) -> list[End]:
+    """The readings of one end, the one with a port first. Raises ValueError."""
     if text.startswith("["):
         host, _, port = text[1:].partition("]")
         return [End(_address(host, text), _port(port.removeprefix(":")) if port else None)]

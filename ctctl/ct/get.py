@@ -7,31 +7,30 @@ loopback address that stands for it (``LBLoopback``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ctctl.ct.answer import connection, no_service_note, socket_note
 from ctctl.ct.flow import Asked, End, read_flow
 from ctctl.ct.report import Connection
 from ctctl.ct.search import Place, Search, Translations, inside, key_of, outside, places_of_slot, rows_of, vip_of
 from ctctl.ct.sentence import role_of
-from ctctl.errors import NotFoundError, UsageError
+from ctctl.errors import NotFoundError
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import Address, FlowTuple
-from ctctl.tables.names import SourceNames
+from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.base import Listings, Source
 
 _ROLES = ("service", "out", "in", "related")
 
 
 def get(source: Source, text: str) -> list[Connection]:
-    """The connections of a flow (either direction), one where it names both ports. Ends may be names.
+    """The connections of a flow (either direction), one where it names both ports.
 
     Raises UsageError, NotFoundError if nothing is known of it.
     """
     search = Search(source)
-    readings = read_flow(text, _addresses_in(source))
+    readings = read_flow(text)
     for asked in readings:
         found = list(_connections(search, asked))
         if found:
@@ -39,27 +38,6 @@ def get(source: Source, text: str) -> list[Connection]:
     any_port = any(asked.exact is None for asked in readings)
     fate = "" if any_port else ": a packet of it would be NEW"
     raise NotFoundError(f"no entry of {text.strip()}{fate} (not in {source.description})")
-
-
-def _addresses_in(source: Source) -> Callable[[str], list[Address]]:
-    """What resolves the name of a pod, a service or a node, by what any node of the source knows."""
-
-    def addresses(name: str) -> list[Address]:
-        nodes: list[str | None] = [*source.nodes()] or [None]
-        found: dict[Address, None] = {}
-        failure: UsageError | None = None
-        for node in nodes:
-            try:
-                networks = SourceNames(source, node).networks(name)
-            except UsageError as error:
-                failure = error
-                continue
-            found.update({one.network_address: None for one in networks if one.num_addresses == 1})
-        if not found and failure is not None:
-            raise failure
-        return list(found)
-
-    return addresses
 
 
 # ---- which connections

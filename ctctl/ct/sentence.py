@@ -1,18 +1,17 @@
 """The one sentence about a connection's state, and why. It says nothing of a side that the entry does not see.
 
 An entry's tx and rx side follow the hook that wrote it: for OUT entries tx is who opened the connection,
-for IN entries it is who answers (spec/datapath.md). A SERVICE entry sees the client only.
+for IN entries it is who answers (docs/reference/datapath.md). A SERVICE entry sees the client only.
 """
 
 from __future__ import annotations
 
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import Direction
+from ctctl.model.tuples import TCP, Direction
 from ctctl.model.units import format_duration
 
 _FIN, _SYN, _RST = 0x01, 0x02, 0x04
-_TCP = 6
 _NO_HANDSHAKE = "no handshake in this protocol: the entry lives while packets refresh it"
 _ORDER = ("out", "in", "service", "related")
 
@@ -44,7 +43,7 @@ def state_of(row: CtRow) -> str:
 def sentence(row: CtRow) -> str:
     """Why an entry is in its state, and how long it has."""
     entry = row.entry
-    if entry.tuple.proto != _TCP or entry.related:
+    if entry.tuple.proto != TCP or entry.related:
         return _NO_HANDSHAKE + _when(row)
     return (_of_service(entry) if entry.direction is Direction.SVC else _of_flow(entry)) + _when(row)
 
@@ -64,6 +63,8 @@ def _of_service(entry: CtEntry) -> str:
 def _of_flow(entry: CtEntry) -> str:
     rx, tx = _sides(entry)
     saw_rx, saw_tx = _saw(entry, "rx"), _saw(entry, "tx")
+    if not (saw_rx or saw_tx):
+        saw_rx = saw_tx = True  # not told (nf_conntrack): nothing is said of who was seen
     if entry.state is CtState.CLOSED:
         return _closed(entry, rx, tx)
     if entry.state is CtState.CLOSING:
@@ -74,9 +75,10 @@ def _of_flow(entry: CtEntry) -> str:
         return f"{closer} has sent its FIN, {other} has not"
     if entry.state is CtState.NEW:
         # Not every datapath reports ACK (monitor aggregation flags), but a SYN of the side that answers it does.
+        seen = entry.rx_flags_seen | entry.tx_flags_seen
         if entry.rx_flags_seen & entry.tx_flags_seen & _SYN:
             return "SYN and SYN-ACK seen, the handshake's last packet not yet"
-        return "only a SYN has been seen"
+        return "only a SYN has been seen" if seen & _SYN else "no packet without SYN has been seen"
     if not (saw_rx and saw_tx):
         silent = rx if saw_tx else tx
         return f"packets without SYN have been seen and none closes; no packet of {silent} was ever seen by this entry"
@@ -110,6 +112,6 @@ def _when(row: CtRow) -> str:
         return "; the dump does not say when it was made, so its time left is unknown"
     if row.expired:
         return f"; expired {format_duration(-left)} ago, it still matches packets until it is collected"
-    # A dead entry is not refreshed (spec/datapath.md, refresh and close): a SYN may open it anew.
+    # A dead entry is not refreshed (docs/reference/datapath.md, refresh and close): a SYN may open it anew.
     revived = "a SYN opens it anew" if row.entry.state is CtState.CLOSED else "a packet refreshes it"
     return f"; expires in {format_duration(left)} unless {revived}"

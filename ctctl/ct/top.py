@@ -58,8 +58,8 @@ def top(
             name=_name(by, key, known),
             entries=entries,
             expired=expired if timed else None,
-            packets=packets if counted else None,
-            bytes=octets if counted else None,
+            packets=packets if counted and packets else None,  # each entry was made by a packet: 0 is "not counted"
+            bytes=octets if counted and packets else None,
         )
         for _family, totals in sorted(kinds.items())
         for raw, (entries, expired, packets, octets) in totals.most(limit)
@@ -74,6 +74,8 @@ def _name(by: By, key: str, names: Mapping[str, str]) -> str | None:
         return names.get(f"rev-nat {key}")
     if by is By.backend:
         return names.get(f"backend {key}")
+    if by is By.identity:
+        return names.get(f"identity {key}")
     if by is By.pair:
         ends = [names.get(end) for end in key.split(" -> ")]
         return " -> ".join(end or "?" for end in ends) if any(ends) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address
 
 import numpy as np
 import pytest
@@ -136,6 +136,8 @@ def test_an_unknown_connection_says_what_would_happen() -> None:
     ("flags", "seen", "tuple_flags", "words"),
     [
         (0, (2, 0), 0, "new: only a SYN has been seen"),
+        (0, (0, 0), 0, "new: no packet without SYN has been seen"),
+        (0x12, (0, 0), 0, "closing: 192.0.2.1 has sent its FIN, 10.0.0.2 has not"),
         (0, (2, 0x12), 0, "new: SYN and SYN-ACK seen"),
         (0x10, (2, 0x12), 0, "established: packets without SYN"),
         (0x12, (0x1B, 0x1A), 0, "closing: 192.0.2.1 has sent its FIN, 10.0.0.2 has not"),
@@ -505,19 +507,3 @@ def test_a_dsr_entry_of_1_19_is_found_by_its_vip() -> None:
     source = Source("test", tables=[table], listings=lambda _node: listings)
     for asked in ("tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 192.0.2.1 > 172.16.0.1"):
         assert only(source, asked).service == "172.16.0.1:80"
-
-
-def test_ends_may_be_names() -> None:
-    known = {"default/web": [VIP], "client": [CLIENT, ip_address("fd00::1")]}
-
-    def addresses(name: str) -> list[IPv4Address | IPv6Address]:
-        if name not in known:
-            raise UsageError(f"unknown name {name!r}")
-        return known[name]
-
-    (asked,) = read_flow("tcp client:5000 > default/web:80", addresses)
-    assert str(asked.exact) == "TCP 192.0.2.1:5000 -> 172.16.0.1:80"
-    with pytest.raises(UsageError, match="unknown name"):
-        read_flow("tcp clint:5000 > default/web:80", addresses)
-    for address in ("10.0.0.1:80", "[fd00::1]:80", "fd00::1:80", "fe80::1"):
-        assert all(asked.src.address != VIP for asked in read_flow(f"tcp {address} > {address}", addresses))
