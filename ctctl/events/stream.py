@@ -207,13 +207,20 @@ def _lock_file(path: Path, node: str) -> int:
                     return descriptor
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            gone = owner.isdigit() and not Path("/proc", owner).exists()
-            if time.monotonic() - started >= (_INHERITED_S if gone else _ENDING_S):
+            if time.monotonic() - started >= (_INHERITED_S if _is_gone(owner) else _ENDING_S):
                 os.close(descriptor)
                 who = f"process {owner or 'unknown'} is listening on node {node!r} already"
                 raise BusyError(f"{who}: a node has one trace at a time") from None
             time.sleep(_RETRY_S)
         os.close(descriptor)
+
+
+def _is_gone(pid: str) -> bool:
+    """Whether a process has ended, waited for by its parent or not (proc(5): state Z or X)."""
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return pid.isdigit()
 
 
 class EventStream:
