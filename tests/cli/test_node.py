@@ -77,7 +77,7 @@ def write(path: Path, text: str, old: str, new: str) -> Path:
 def test_load_status_apply_unload(node: TestNode, file: Path, tmp_path: Path) -> None:
     done = load(node, file)
     assert f"loaded node {node.name}" in one_line(done)
-    told = json.loads(ctctl("status", "-o", "json").stdout)
+    told = json.loads(ctctl("status", "--node", node.name, "-o", "json").stdout)
     assert told["schema"] == "ctctl/status/v1"
     mine = next(found for found in told["nodes"] if found["name"] == node.name)
     assert mine["problems"] == []
@@ -102,7 +102,7 @@ def test_output_keeps_to_its_schemas(node: TestNode, file: Path) -> None:
     commands: list[list[str | Path]] = [
         ["load", "-f", file, "--netns", node.name, "--dry-run"],
         ["load", "-f", file, "--netns", node.name],
-        ["status"],
+        ["status", "--node", node.name],
         ["apply", "-f", write(file, file.read_text(), "port: 8000", "port: 8001"), "--dry-run"],
         ["apply", "-f", file, "--yes"],
         ["unload", "--node", node.name, "--dry-run"],
