@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.leaks import take_inventory
 from tests.support.signals import as_in_a_fresh_shell
@@ -22,6 +23,9 @@ def pytest_configure() -> None:
     as_in_a_fresh_shell()
     for name in _FOREIGN_ENVIRONMENT:
         os.environ.pop(name, None)
+    # Hypothesis would call an example that took long a failure, and one that was made slowly another.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 @functools.cache
