@@ -47,8 +47,8 @@ def words(*known: str) -> Completer:
 @contextmanager
 def _source(ctx: typer.Context) -> Iterator[Source]:
     """The source that the options before the word name; an empty one for stdin and big files."""
+    from ctctl.tables.open import open_source
     from ctctl.tables.sources.base import Source, SourceOptions
-    from ctctl.tables.sources.open import open_source
 
     spec = str(ctx.params.get("source") or "auto")
     if spec == "-" or (Path(spec).is_file() and Path(spec).stat().st_size > _FILE_MAX):
@@ -61,12 +61,18 @@ def _source(ctx: typer.Context) -> Iterator[Source]:
 def _maps(ctx: typer.Context) -> Iterator[str]:
     with _source(ctx) as source:
         yield from (table.name for table in source.tables)
+        if source.directory is not None:
+            from ctctl.tables.sources.pinned import table_names
+
+            yield from table_names(path.name for path in sorted(Path(source.directory).iterdir()))
 
 
 def _addresses(ctx: typer.Context) -> Iterator[str]:
     from ctctl.decode.ct import decode_key
+    from ctctl.tables.names import endpoints_of
 
     with _source(ctx) as source:
+        yield from endpoints_of(source).values()
         for table in source.tables:
             for key in islice(_keys(table), _SAMPLE):
                 flow, _flags = decode_key(key)
@@ -115,7 +121,7 @@ def _nodes(_ctx: typer.Context) -> list[str]:
 def _view(ctx: typer.Context) -> View[Any] | None:
     """The view of the command that is being typed."""
     from ctctl.ct import show as ct_reports
-    from ctctl.services import show as services
+    from ctctl.services import show_identity, show_lb, show_policy
     from ctctl.tables.show import entry as ct
 
     group = ctx.parent.info_name if ctx.parent is not None else None
@@ -128,18 +134,49 @@ def _view(ctx: typer.Context) -> View[Any] | None:
         return views.get(str(ctx.info_name), ct.ct_view)()
     if group == "lb":
         kinds: dict[str, Callable[[], View[Any]]] = {
-            "backends": services.backend_view,
-            "revnat": services.rev_nat_view,
-            "source_ranges": services.source_range_view,
-            "maglev": services.maglev_view,
+            "frontends": lambda: show_lb.slot_view(0),
+            "backends": show_lb.backend_view,
+            "revnat": show_lb.rev_nat_view,
+            "source_ranges": show_lb.source_range_view,
+            "maglev": show_lb.maglev_view,
         }
-        return next((view for kind, view in kinds.items() if ctx.params.get(kind)), services.frontend_view)()
+        return next((view for kind, view in kinds.items() if ctx.params.get(kind)), lambda: show_lb.frontend_view(0))()
     others: dict[str | None, Callable[[], View[Any]]] = {
-        "nat": lambda: services.nat_view(None),
-        "ipcache": services.ipcache_view,
-        "endpoint": lambda: services.endpoint_view({}),
+        "nat": lambda: _nat_view(str(ctx.info_name)),
+        "ipcache": lambda: show_identity.ipcache_view({}, 0),
+        "endpoint": lambda: show_identity.endpoint_view({}, 0),
+        "tunnel": show_identity.tunnel_view,
+        "socknat": lambda: show_identity.socket_view({}),
+        "policy": lambda: show_policy.verdict_view({}) if ctx.info_name == "get" else show_policy.policy_view({}, 0),
+        "metrics": lambda: show_policy.counter_view(None),
     }
     return others[group]() if group in others else None
+
+
+def _nat_view(command: str) -> View[Any]:
+    from ctctl.model.clock import Clock
+    from ctctl.services import show_nat
+
+    return show_nat.port_use_view({}) if command == "stats" else show_nat.nat_view({}, Clock(), None)
+
+
+def _identities(ctx: typer.Context) -> Iterator[str]:
+    from ctctl.model.identity import RESERVED_NUMBERS
+    from ctctl.tables.names import book_of
+
+    yield from RESERVED_NUMBERS
+    with _source(ctx) as source:
+        for labels in book_of(source, ctx.params.get("node")).labels.values():
+            yield from (label.partition(":")[2] for label in labels)
+
+
+def _services(ctx: typer.Context) -> Iterator[str]:
+    from ctctl.tables.names import book_of
+
+    with _source(ctx) as source:
+        book = book_of(source, ctx.params.get("node"))
+        yield from book.services
+        yield from book.service_ids.values()
 
 
 def _fields(ctx: typer.Context) -> list[str]:
@@ -166,5 +203,7 @@ rev_nats = _answering(_rev_nats)
 backend_ids = _answering(_backend_ids)
 fields = _answering(_fields)
 flags = _answering(_flags)
+identities = _answering(_identities)
+services = _answering(_services)
 endpoints = _answering(_endpoints)
 terms = _answering(_terms)

@@ -97,8 +97,8 @@ def import_(
     """
     from ctctl.cli.report import opened, say
     from ctctl.ct.change import check_owner, import_entries
+    from ctctl.tables.open import open_source
     from ctctl.tables.sources.base import SourceOptions
-    from ctctl.tables.sources.open import open_source
 
     with opened(where) as target, open_source(file, SourceOptions()) as snapshot:
         check_owner(target, allow_foreign)

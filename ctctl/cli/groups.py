@@ -36,15 +36,28 @@ def _filter_option(flag: str, metavar: str, text: str, known: Completer | None =
 Many = list[str] | None
 
 
+def _filter_of(options: FlowFilterArgs | NatFilterArgs, expression: list[str] | None) -> Filter:
+    from ctctl.tables.query import FilterFlags
+
+    given: dict[str, Any] = {}
+    for item in fields(options):
+        value = getattr(options, item.name)
+        if value is not None:
+            given[item.name] = tuple(value) if isinstance(value, list) else value
+    return FilterFlags(**given).filter(" ".join(expression or ()))
+
+
 @dataclass
 class FlowFilterArgs:
     """The filter options that flows have too (spec/cli.md). Repeated values are alternatives; options add up."""
 
-    ip: Annotated[Many, _filter_option("--ip", "IP|CIDR", "Either end.", complete.addresses)] = None
+    ip: Annotated[Many, _filter_option("--ip", "IP|CIDR|NAME", "Either end.", complete.addresses)] = None
     from_ip: Annotated[
-        Many, _filter_option("--from-ip", "IP|CIDR", "The end that opened the connection.", complete.addresses)
+        Many, _filter_option("--from-ip", "IP|CIDR|NAME", "The end that opened the connection.", complete.addresses)
     ] = None
-    to_ip: Annotated[Many, _filter_option("--to-ip", "IP|CIDR", "The end it was opened to.", complete.addresses)] = None
+    to_ip: Annotated[
+        Many, _filter_option("--to-ip", "IP|CIDR|NAME", "The end it was opened to.", complete.addresses)
+    ] = None
     port: Annotated[Many, _filter_option("--port", "N|A-B", "Either port.")] = None
     from_port: Annotated[Many, _filter_option("--from-port", "N|A-B", "Source port.")] = None
     to_port: Annotated[Many, _filter_option("--to-port", "N|A-B", "Destination port.")] = None
@@ -63,7 +76,12 @@ class FlowFilterArgs:
         Many, _filter_option("--backend-id", "N", "Backend of a service entry.", complete.backend_ids)
     ] = None
     rev_nat: Annotated[Many, _filter_option("--rev-nat", "N", "Reverse NAT index.", complete.rev_nats)] = None
-    identity: Annotated[Many, _filter_option("--identity", "N", "Source security identity.")] = None
+    identity: Annotated[
+        Many, _filter_option("--identity", "N|NAME|LABEL", "Source security identity.", complete.identities)
+    ] = None
+    service: Annotated[
+        Many, _filter_option("--service", "NAME|IP:PORT", "What a service takes part in.", complete.services)
+    ] = None
     related: Annotated[
         bool | None, typer.Option("--related/--no-related", help="ICMP related entries.", rich_help_panel=_FILTER)
     ] = None
@@ -71,14 +89,36 @@ class FlowFilterArgs:
 
     def filter(self, expression: list[str] | None = None) -> Filter:
         """The filter of options and expression. Raises UsageError."""
-        from ctctl.tables.query import FilterFlags
+        return _filter_of(self, expression)
 
-        given: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not None:
-                given[item.name] = tuple(value) if isinstance(value, list) else value
-        return FilterFlags(**given).filter(" ".join(expression or ()))
+
+@dataclass
+class NatFilterArgs:
+    """Those of the filter options that SNAT entries have; ``--ip`` and ``--port`` look at the translated end too."""
+
+    ip: Annotated[Many, _filter_option("--ip", "IP|CIDR|NAME", "Any end.", complete.addresses)] = None
+    from_ip: Annotated[Many, _filter_option("--from-ip", "IP|CIDR|NAME", "The packet's source.")] = None
+    to_ip: Annotated[Many, _filter_option("--to-ip", "IP|CIDR|NAME", "The packet's destination.")] = None
+    port: Annotated[Many, _filter_option("--port", "N|A-B", "Any port.")] = None
+    from_port: Annotated[Many, _filter_option("--from-port", "N|A-B", "Source port.")] = None
+    to_port: Annotated[Many, _filter_option("--to-port", "N|A-B", "Destination port.")] = None
+    protocol: Annotated[
+        Many, _filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.", _PROTOCOLS)
+    ] = None
+    direction: Annotated[
+        Many, _filter_option("--direction", "out|in", "What leaves, or what comes back.", complete.words("out", "in"))
+    ] = None
+    service: Annotated[
+        Many, _filter_option("--service", "NAME|IP:PORT", "A service at any end.", complete.services)
+    ] = None
+    related: Annotated[
+        bool | None, typer.Option("--related/--no-related", help="ICMP related entries.", rich_help_panel=_FILTER)
+    ] = None
+    inverted: Annotated[bool, typer.Option("--not", help="Negate the whole filter.", rich_help_panel=_FILTER)] = False
+
+    def filter(self, expression: list[str] | None = None) -> Filter:
+        """The filter of options and expression. Raises UsageError."""
+        return _filter_of(self, expression)
 
 
 @dataclass
@@ -122,6 +162,7 @@ class SourceArgs:
     now: opt.NowOpt = None
     clock: opt.ClockOpt = None
     layout: opt.LayoutOpt = None
+    names: opt.NamesOpt = None
     verbose: opt.VerboseOpt = False
 
     def options(self) -> SourceOptions:
@@ -139,11 +180,11 @@ class SourceArgs:
                 known = [f"1.{minor}" for minor in range(FIRST_MINOR, LAST_MINOR + 1)]
                 raise UsageError(unknown_name("layout", self.layout, known))
         clock = parse_clock(self.clock) if self.clock is not None else None
-        return SourceOptions(self.node, self.map, layout, clock, self.now)
+        return SourceOptions(self.node, self.map, layout, clock, self.now, tuple(self.names or ()))
 
     def open(self) -> Source:
         """The source. Raises CtctlError."""
-        from ctctl.tables.sources.open import open_source
+        from ctctl.tables.open import open_source
 
         return open_source(self.source, self.options())
 

@@ -1,4 +1,4 @@
-"""``ctctl metrics``: Prometheus metrics of a node's tables."""
+"""``ctctl metrics``: Prometheus metrics of a node's tables, and the datapath's own counters."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from typing import Annotated
 
 import typer
 
+from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import NodeOpt
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Prometheus metrics.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Prometheus metrics, and the datapath's counters.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
 def metrics() -> None:
-    """Prometheus metrics."""
+    """Prometheus metrics, and the datapath's counters."""
 
 
 @app.command()
@@ -45,3 +51,30 @@ def serve(
         return
     with stop_on_signals() as stop:
         serve_tables(path, address, stop, on_listening=lambda at: typer.echo(f"http://{at}/metrics", err=True))
+
+
+@app.command()
+@grouped
+def drops(
+    everything: Annotated[bool, typer.Option("--all", help="What was forwarded too.")] = False,
+    *,
+    out: OutputArgs,
+    where: SourceArgs,
+) -> None:
+    """Why packets were dropped: reason, direction, place in the datapath's code, most packets first.
+
+    \b
+    ctctl metrics drops
+    ctctl metrics drops --all -o json
+
+    Counted since the node's maps were made. ctctl's own nodes count in ctctl status.
+    """
+    from ctctl.cli.report import opened
+    from ctctl.cli.services import listings_of, show
+    from ctctl.services.show_policy import counter_view
+
+    with opened(where) as source:
+        counters = listings_of(source, where.node, "counters").counters
+        chosen = [one for one in counters if everything or one.dropped]
+        minor = source.minor if source.version is not None else None
+        show(counter_view(minor), sorted(chosen, key=lambda one: (-one.packets, one.reason, one.line)), out)

@@ -116,6 +116,15 @@ LayoutOpt = Annotated[
     ),
 ]
 
+NamesOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--names",
+        metavar="FILE",
+        help="Names of pods, services and nodes: Kubernetes objects, a sysdump, a folder of them.",
+        rich_help_panel=_SOURCE,
+    ),
+]
 VerboseOpt = Annotated[
     bool,
     typer.Option("-v", "--verbose", help="Say on stderr what the tables are read by.", rich_help_panel=_SOURCE),

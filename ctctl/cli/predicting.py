@@ -71,8 +71,8 @@ def workloads(
         if file is None:
             kinds = observed.kinds_of_capture(pcap) if pcap is not None else ()
             if source is not None:
+                from ctctl.tables.open import open_source
                 from ctctl.tables.sources.base import SourceOptions
-                from ctctl.tables.sources.open import open_source
 
                 with open_source(source, SourceOptions(now=now, node=node)) as opened:
                     kinds += observed.kinds_of_source(opened, workload.timeouts)

@@ -51,7 +51,9 @@ def say(text: str) -> None:
 def require_tables(source: Source) -> None:
     """Raise DecodeError if the source is of something else than conntrack tables."""
     if not source.has_ct:
-        raise DecodeError(f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache or endpoint list")
+        raise DecodeError(
+            f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache, endpoint, policy or socknat list"
+        )
 
 
 def say_which_node(source: Source, node: str | None) -> None:

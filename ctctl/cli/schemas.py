@@ -207,6 +207,98 @@ _TABLES = {
             }
         ),
     ),
+    "ctctl/lb-slot/v1": listing(
+        "ctctl/lb-slot/v1",
+        "slots",
+        record(
+            {
+                "frontend": STRING,
+                "proto": maybe(COUNT),
+                "scope": STRING,
+                "slot": COUNT,
+                **dict.fromkeys(("word", "count", "quarantined", "rev_nat", "flags"), maybe(COUNT)),
+            }
+        ),
+    ),
+    "ctctl/nat-port-use/v1": listing(
+        "ctctl/nat-port-use/v1",
+        "port_use",
+        record(
+            {
+                "proto": COUNT,
+                "egress": ADDRESS,
+                "remote": STRING,
+                "ports": COUNT,
+                "range_size": COUNT,
+                "share": NUMBER,
+                "entries": COUNT,
+            }
+        ),
+    ),
+    "ctctl/tunnel/v1": listing(
+        "ctctl/tunnel/v1", "tunnels", record({"prefix": ADDRESS, "endpoint": ADDRESS, "key": COUNT})
+    ),
+    "ctctl/socket/v1": listing(
+        "ctctl/socket/v1",
+        "sockets",
+        record({"cookie": COUNT, "frontend": STRING, "service": maybe(STRING), "backend": STRING, "rev_nat": COUNT}),
+    ),
+    "ctctl/policy-rule/v1": listing(
+        "ctctl/policy-rule/v1",
+        "rules",
+        record(
+            {
+                "endpoint_id": COUNT,
+                "endpoint": maybe(STRING),
+                "direction": words("ingress", "egress"),
+                "verdict": words("allow", "deny"),
+                "identity": COUNT,
+                "ports": STRING,
+                "proxy_port": maybe(PORT),
+                "auth_type": COUNT,
+                "packets": maybe(COUNT),
+                "bytes": maybe(COUNT),
+                "precedence": maybe(COUNT),
+                "prefix_bits": COUNT,
+                "map": maybe(STRING),
+            }
+        ),
+    ),
+    "ctctl/policy-verdict/v1": listing(
+        "ctctl/policy-verdict/v1",
+        "verdicts",
+        record(
+            {
+                "verdict": words("allowed", "denied", "unknown"),
+                "direction": words("ingress", "egress"),
+                "endpoint": ADDRESS,
+                "endpoint_id": maybe(COUNT),
+                "peer": ADDRESS,
+                "peer_identity": maybe(COUNT),
+                "proto": COUNT,
+                "port": PORT,
+                "why": STRING,
+                "derived_from": STRINGS,
+            }
+        ),
+    ),
+    "ctctl/datapath-counter/v1": listing(
+        "ctctl/datapath-counter/v1",
+        "counters",
+        record(
+            {
+                "reason": STRING,
+                "code": COUNT,
+                "direction": words("ingress", "egress", "service", "unknown"),
+                "packets": COUNT,
+                "bytes": COUNT,
+                "where": STRING,
+                "file": maybe(STRING),
+                "line": maybe(COUNT),
+                "dropped": BOOL,
+            }
+        ),
+    ),
     "ctctl/lb-revnat/v1": listing(
         "ctctl/lb-revnat/v1", "revnats", record({"rev_nat": COUNT, "addr": ADDRESS, "port": PORT})
     ),
@@ -224,7 +316,9 @@ _TABLES = {
         record(
             {
                 "prefix": STRING,
+                "name": maybe(STRING),
                 "identity": COUNT,
+                "labels": maybe(STRING),
                 "tunnel_endpoint": maybe(STRING),
                 "encrypt_key": COUNT,
                 "cluster_id": COUNT,
@@ -241,6 +335,7 @@ _TABLES = {
                 "name": maybe(STRING),
                 "endpoint_id": COUNT,
                 "identity": COUNT,
+                "labels": maybe(STRING),
                 "ifindex": COUNT,
                 "mac": maybe(STRING),
                 "node_mac": maybe(STRING),

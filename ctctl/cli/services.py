@@ -1,14 +1,23 @@
-"""``ctctl lb|nat|ipcache|endpoint list``: the tables beside conntrack, live or from a dump."""
+"""``ctctl lb|nat|ipcache|endpoint|tunnel|socknat``: the tables beside conntrack, live or from a dump."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.complete import terms
+from ctctl.cli.groups import NatFilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctctl.model.nat import NatEntry
+    from ctctl.out.output import View
+    from ctctl.tables.sources.base import Listings, Source
+
+T = TypeVar("T")
 
 
 def _app(text: str) -> typer.Typer:
@@ -18,14 +27,34 @@ def _app(text: str) -> typer.Typer:
 
 
 lb_app = _app("Load balancer tables: frontends, backends, reverse NAT, source ranges, Maglev.")
-nat_app = _app("The SNAT table.")
+nat_app = _app("The SNAT table: its entries, and the use of its ports.")
 ipcache_app = _app("The identity table.")
 endpoint_app = _app("The endpoints of a node.")
+tunnel_app = _app("The tunnel table of Cilium up to 1.16.")
+socknat_app = _app("Sockets whose connections the socket load balancer turned to a backend.")
+
+
+def listings_of(source: Source, node: str | None, *kinds: str) -> Listings:
+    """These kinds of a node's tables; what could not be read is missing data of the source."""
+    from ctctl.cli.report import say_which_node
+
+    say_which_node(source, node)
+    found = source.some(node, *kinds)
+    source.partial += [problem for problem in found.problems if problem not in source.partial]
+    return found
+
+
+def show(view: View[T], rows: Iterable[T], out: OutputArgs) -> None:
+    """Write rows as asked for."""
+    from ctctl.out.output import write_rows
+
+    write_rows(view, rows, out.options(), sys.stdout)
 
 
 @lb_app.command("list")
 @grouped
 def list_lb(
+    frontends: Annotated[bool, typer.Option("--frontends", help="The service tables' records as they stand.")] = False,
     backends: Annotated[bool, typer.Option("--backends", help="The backend table.")] = False,
     revnat: Annotated[bool, typer.Option("--revnat", help="The reverse NAT table.")] = False,
     source_ranges: Annotated[bool, typer.Option("--source-ranges", help="Source ranges.")] = False,
@@ -39,52 +68,109 @@ def list_lb(
     \b
     ctctl lb list
     ctctl lb list --backends --from sysdump.zip
+    ctctl lb list -o cilium
     """
-    from ctctl.cli.report import opened, say_which_node
-    from ctctl.out.output import write_rows
-    from ctctl.services import show as views
+    from ctctl.cli.report import opened
+    from ctctl.services import show_lb as views
     from ctctl.tables.names import names_of
 
-    if backends + revnat + source_ranges + maglev > 1:
-        raise UsageError("choose one of --backends, --revnat, --source-ranges and --maglev")
-    options = out.options()
+    if frontends + backends + revnat + source_ranges + maglev > 1:
+        raise UsageError("choose one of --frontends, --backends, --revnat, --source-ranges and --maglev")
     with opened(where) as source:
-        say_which_node(source, where.node)
-        kinds = (
-            ["backends"] * backends + ["rev_nats"] * revnat + ["source_ranges"] * source_ranges + ["maglev"] * maglev
-        )
-        found = source.some(where.node, *(kinds or ("services", "backends")))
         if backends:
-            write_rows(views.backend_view(), sorted(found.backends, key=lambda b: b.backend_id), options, sys.stdout)
+            found = listings_of(source, where.node, "backends")
+            show(views.backend_view(), sorted(found.backends, key=lambda b: b.backend_id), out)
         elif revnat:
-            write_rows(views.rev_nat_view(), sorted(found.rev_nats, key=lambda r: r.rev_nat), options, sys.stdout)
+            found = listings_of(source, where.node, "rev_nats")
+            show(views.rev_nat_view(), sorted(found.rev_nats, key=lambda r: r.rev_nat), out)
         elif source_ranges:
-            write_rows(views.source_range_view(), found.source_ranges, options, sys.stdout)
+            show(views.source_range_view(), listings_of(source, where.node, "source_ranges").source_ranges, out)
         elif maglev:
-            write_rows(views.maglev_view(), found.maglev, options, sys.stdout)
+            show(views.maglev_view(), listings_of(source, where.node, "maglev").maglev, out)
+        elif frontends:
+            show(views.slot_view(source.minor), listings_of(source, where.node, "services").services, out)
         else:
+            found = listings_of(source, where.node, "services", "backends")
             grouped_slots = views.frontends(found.services, found.backends, names_of(source, where.node))
-            write_rows(views.frontend_view(), grouped_slots, options, sys.stdout)
+            show(views.frontend_view(source.minor), grouped_slots, out)
+
+
+NatFilterArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILTER", help="e.g. 'tcp and nat_addr == 192.0.2.1 and dst_port == 443'", autocompletion=terms
+    ),
+]
+
+
+def _nat_entries(
+    source: Source, where: SourceArgs, wanted: NatFilterArgs, expression: list[str] | None
+) -> list[NatEntry]:
+    from ctctl.tables.names import SourceNames
+    from ctctl.tables.query.nat import NatFilter
+
+    node = where.node or next(iter(source.nodes()), None)
+    chosen = NatFilter(wanted.filter(expression).node, SourceNames(source, where.node), node)
+    return [entry for entry in listings_of(source, where.node, "nat").nat if chosen(entry)]
 
 
 @nat_app.command("list")
 @grouped
-def list_nat(*, out: OutputArgs, where: SourceArgs) -> None:
+def list_nat(
+    expression: NatFilterArgument = None,
+    *,
+    wanted: NatFilterArgs,
+    out: OutputArgs,
+    where: SourceArgs,
+) -> None:
     """List SNAT entries, in real packet order.
 
     \b
     ctctl nat list
-    ctctl nat list --from nat-list.txt -o json
+    ctctl nat list --ip default/web-1 --protocol udp
+    ctctl nat list 'nat_port in 40000..40100' -o json
     """
-    from ctctl.cli.report import opened, say_which_node
-    from ctctl.out.output import write_rows
-    from ctctl.services.show import nat_view
+    from ctctl.cli.report import opened
+    from ctctl.services.show_nat import nat_view
+    from ctctl.tables.names import names_of
 
     with opened(where) as source:
-        say_which_node(source, where.node)
-        nows = {table.now for table in source.tables}
-        now = nows.pop() if len(nows) == 1 else where.now
-        write_rows(nat_view(now), source.some(where.node, "nat").nat, out.options(), sys.stdout)
+        entries = _nat_entries(source, where, wanted, expression)
+        clock, now = source.time(where.node)
+        show(nat_view(names_of(source, where.node), clock, where.now if now is None else now), entries, out)
+
+
+@nat_app.command("stats")
+@grouped
+def nat_stats(
+    expression: NatFilterArgument = None,
+    first_port: Annotated[
+        int | None,
+        typer.Option(
+            "--first-port", min=1, max=65535, help="First port that SNAT gives out; else the agent's, or 32768."
+        ),
+    ] = None,
+    *,
+    wanted: NatFilterArgs,
+    out: OutputArgs,
+    where: SourceArgs,
+) -> None:
+    """Port use by egress address and remote end, the fullest first: what runs out where SNAT fails.
+
+    \b
+    ctctl nat stats
+    ctctl nat stats 'nat_addr == 192.0.2.1' --limit 10
+    """
+    from ctctl.cli.report import opened
+    from ctctl.node.cilium import first_snat_port
+    from ctctl.services.nat import FIRST_PORT, port_use
+    from ctctl.services.show_nat import port_use_view
+    from ctctl.tables.names import names_of
+
+    with opened(where) as source:
+        entries = _nat_entries(source, where, wanted, expression)
+        first = first_port or (first_snat_port(source.directory) if source.foreign else None) or FIRST_PORT
+        show(port_use_view(names_of(source, where.node)), port_use(entries, first), out)
 
 
 @ipcache_app.command("list")
@@ -95,13 +181,13 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
     \b
     ctctl ipcache list
     """
-    from ctctl.cli.report import opened, say_which_node
-    from ctctl.out.output import write_rows
-    from ctctl.services.show import ipcache_view
+    from ctctl.cli.report import opened
+    from ctctl.services.show_identity import ipcache_view
+    from ctctl.tables.names import names_of
 
     with opened(where) as source:
-        say_which_node(source, where.node)
-        write_rows(ipcache_view(), source.some(where.node, "ipcache").ipcache, out.options(), sys.stdout)
+        found = listings_of(source, where.node, "ipcache").ipcache
+        show(ipcache_view(names_of(source, where.node), source.minor), found, out)
 
 
 @endpoint_app.command("list")
@@ -112,12 +198,42 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
     \b
     ctctl endpoint list
     """
-    from ctctl.cli.report import opened, say_which_node
-    from ctctl.out.output import write_rows
-    from ctctl.services.show import endpoint_view
+    from ctctl.cli.report import opened
+    from ctctl.services.show_identity import endpoint_view
     from ctctl.tables.names import names_of
 
     with opened(where) as source:
-        say_which_node(source, where.node)
-        found = source.some(where.node, "endpoints").endpoints
-        write_rows(endpoint_view(names_of(source, where.node)), found, out.options(), sys.stdout)
+        found = listings_of(source, where.node, "endpoints").endpoints
+        show(endpoint_view(names_of(source, where.node), source.minor), found, out)
+
+
+@tunnel_app.command("list")
+@grouped
+def list_tunnels(*, out: OutputArgs, where: SourceArgs) -> None:
+    """List which node the pods of a prefix are behind (Cilium up to 1.16; later: ctctl ipcache list).
+
+    \b
+    ctctl tunnel list
+    """
+    from ctctl.cli.report import opened
+    from ctctl.services.show_identity import tunnel_view
+
+    with opened(where) as source:
+        show(tunnel_view(), listings_of(source, where.node, "tunnels").tunnels, out)
+
+
+@socknat_app.command("list")
+@grouped
+def list_sockets(*, out: OutputArgs, where: SourceArgs) -> None:
+    """List sockets by cookie: the frontend they connected to, and the backend their packets go to.
+
+    \b
+    ctctl socknat list
+    """
+    from ctctl.cli.report import opened
+    from ctctl.services.show_identity import socket_view
+    from ctctl.tables.names import names_of
+
+    with opened(where) as source:
+        found = listings_of(source, where.node, "sockets").sockets
+        show(socket_view(names_of(source, where.node)), sorted(found, key=lambda s: s.cookie), out)

@@ -124,7 +124,7 @@ def _start(args: SimulateArgs, nodes: Sequence[str]) -> Start:
 
     start = simulate_start.from_files(args.file, nodes) if args.file else simulate_start.from_loaded(nodes)
     if args.source is not None:
-        from ctctl.tables.sources.open import open_source
+        from ctctl.tables.open import open_source
 
         with open_source(args.source) as source:
             start = simulate_start.with_source(start, source)

@@ -76,7 +76,8 @@ class View(Generic[T]):
     """What a command's rows are: schema name, key of the list in JSON, columns, and the other forms.
 
     ``record`` is a row's JSON form (default: its columns). ``cilium`` is the line of ``-o cilium``
-    where there is one. ``extra`` are fields that ``--fields`` and ``--sort`` know and tables do not show.
+    where there is one, ``cilium_lines`` all lines of a table whose columns are aligned. ``extra`` are
+    fields that ``--fields`` and ``--sort`` know and tables do not show.
     """
 
     schema: str
@@ -86,6 +87,7 @@ class View(Generic[T]):
     record: Callable[[T], dict[str, object]] | None = None
     cilium: Callable[[T], str] | None = None
     extra: Sequence[Column[T]] = ()
+    cilium_lines: Callable[[Iterable[T]], Iterable[str]] | None = None
 
     def column(self, name: str, kind: str = "field") -> Column[T]:
         """The column called ``name``. Raises UsageError that names the nearest right one."""
@@ -221,6 +223,10 @@ def write_rows(
     if options.format is Format.csv:
         return _write_csv(chosen or [*view.columns], rows, options, stream)
     if options.format is Format.cilium:
+        if view.cilium_lines is not None:
+            listed = list(rows)
+            _write_lines(view.cilium_lines(listed), options, stream)
+            return len(listed)
         if view.cilium is None:
             raise UsageError(f"{view.plural} have no cilium form; use -o table, wide, json, jsonl, yaml, csv or name")
         return _write_lines(map(view.cilium, rows), options, stream)

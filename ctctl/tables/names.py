@@ -1,54 +1,88 @@
-"""Names of pods, services and backends by address, from whatever knows them."""
+"""Names both ways: of addresses, services and identities as they are shown, and what a typed name stands for.
+
+The one home of names. They come from the record of a node of ours, from a Cilium node's own state (its
+agent's API, the endpoints it stored), from what listings of a dump say, and from files beside the source:
+Kubernetes objects, a sysdump, what the agent answered (``--names``).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from ctctl.errors import CtctlError
+from ctctl.tables.namebook import NameBook
+from ctctl.tables.names_agent import add_agent
+from ctctl.tables.names_files import add_file
+from ctctl.tables.query.bind import ServiceRef
 from ctctl.tables.sources.base import Listings, Source
 
 
-def names_of(source: Source, node: str | None = None) -> dict[str, str]:
-    """Names by address; also ``backend N`` and ``rev-nat N`` (addresses), ``service N`` (a name). Never raises."""
-    names: dict[str, str] = {}
+def book_of(source: Source, node: str | None = None) -> NameBook:
+    """All names of one node of a source, read once. Raises CtctlError only for files the user named."""
+    known = source.books.get(node)
+    if isinstance(known, NameBook):
+        return known
+    book = source.books[node] = NameBook()
     try:
-        listings = source.some(node, "backends", "rev_nats", "services")
+        book.listings = source.some(node, "backends", "rev_nats", "services", "ipcache", "endpoints")
     except CtctlError:
-        listings = Listings()
-    names.update(listings.names)
-    services: dict[str, str] = {}
+        book.listings = Listings()
+    for address, name in book.listings.names.items():
+        book.add_pod(name, [address])
     if source.directory is not None and not source.foreign:
-        pods, services = _of_our_node(Path(source.directory))
-        names.update(pods)
-    for rev_nat in listings.rev_nats:
-        address = str(rev_nat.addr)
-        text = f"{address}:{rev_nat.port}" if rev_nat.addr.version == 4 else f"[{address}]:{rev_nat.port}"
-        name = services.get(str(rev_nat.rev_nat))
-        names[f"rev-nat {rev_nat.rev_nat}"] = f"{name} {text}" if name else text
-        if name:
-            names[f"service {rev_nat.rev_nat}"] = name
-            names.setdefault(address, name)
-    ports = {slot.backend_id: slot.backend for slot in listings.services if slot.backend_id and slot.backend}
-    for backend in listings.backends:
-        address = str(backend.addr) if backend.addr.version == 4 else f"[{backend.addr}]"
-        known = f"{address}:{backend.port}" if backend.port is not None else ports.get(backend.backend_id, address)
-        names[f"backend {backend.backend_id}"] = known
-    return names
+        _add_own(book, Path(source.directory))
+    elif source.directory is not None:
+        add_agent(book, Path(source.directory))
+    for path in source.name_files:
+        add_file(book, Path(path))
+    return book
 
 
-def endpoints_of(source: Source) -> dict[str, str]:
-    """Names of the pods of a node of ours by address; empty for any other source."""
-    if source.directory is None or source.foreign:
-        return {}
-    return _of_our_node(Path(source.directory))[0]
-
-
-def _of_our_node(directory: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _add_own(book: NameBook, directory: Path) -> None:
     """Pods by address and services by rev-NAT id, from the record of the file a node of ours was loaded with."""
     from ctctl.node.record import MAP_NAME, read_record
 
     try:
         record = read_record(directory / MAP_NAME)
     except CtctlError:
-        return {}, {}
-    return ({}, {}) if record is None else (record.endpoints, record.services)
+        return
+    if record is None:
+        return
+    for address, name in record.endpoints.items():
+        book.add_pod(name, [address])
+    heads = {one.rev_nat: one for one in book.listings.rev_nats}
+    for text, name in record.services.items():
+        number = int(text)
+        head = heads.get(number)
+        book.add_service(name, [str(head.addr)] if head else [], head.port if head else 0, 0, number)
+
+
+def names_of(source: Source, node: str | None = None) -> dict[str, str]:
+    """Names to show, as ``NameBook.shown`` has them. Raises CtctlError only for files the user named."""
+    return book_of(source, node).shown()
+
+
+def endpoints_of(source: Source) -> dict[str, str]:
+    """Names of the pods of a source by address, for completion."""
+    book = book_of(source)
+    return {str(address): name for name, addresses in book.pods.items() for address in addresses}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceNames:
+    """The names of one node of a source, read when a filter first asks for one."""
+
+    source: Source
+    node: str | None = None
+
+    def networks(self, name: str) -> Sequence[IPv4Network | IPv6Network]:
+        return book_of(self.source, self.node).networks(name)
+
+    def identities(self, name: str) -> Sequence[int]:
+        return book_of(self.source, self.node).identities(name)
+
+    def service(self, name: str) -> ServiceRef:
+        return book_of(self.source, self.node).service(name)

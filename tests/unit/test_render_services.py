@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from ctctl.model.service import ServiceSlot
-from ctctl.services.show import frontends
+from ctctl.services.show_lb import frontends
 
 VIP = IPv4Address("172.16.0.1")
 

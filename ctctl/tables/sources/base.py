@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from ctctl.errors import CtctlError
 from ctctl.model.clock import Clock
+from ctctl.model.drops import DatapathCounter
 from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
-from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
+from ctctl.model.policy import PolicyEntry
+from ctctl.model.service import (
+    Backend,
+    EndpointRecord,
+    IpcacheRecord,
+    MaglevTable,
+    RevNat,
+    ServiceSlot,
+    SocketNat,
+    SourceRange,
+    TunnelRecord,
+)
 from ctctl.model.tuples import FlowTuple
 from ctctl.model.version import CiliumVersion
-from ctctl.tables.query.bind import TableContext
+from ctctl.tables.query.bind import Resolver, TableContext
 from ctctl.tables.sources.facts import NodeFacts
 
 if TYPE_CHECKING:
@@ -54,10 +66,14 @@ class CtTable:
     now: int | None = None
     live: Map | None = None
     seen: Callable[[int], None] | None = None
+    #: who knows what a name in a filter stands for
+    names: Resolver | None = None
 
     def context(self) -> TableContext:
         """What a filter must know about this table."""
-        return TableContext(self.family, self.layout, self.clock, self.now, self.name, self.node, self.absent)
+        return TableContext(
+            self.family, self.layout, self.clock, self.now, self.name, self.node, self.absent, self.names
+        )
 
     def columns(self) -> Iterator[CtColumns]:
         """The table batch by batch, none empty; each batch is valid until the next."""
@@ -80,6 +96,12 @@ class Listings:
     nat: list[NatEntry] = field(default_factory=list)
     ipcache: list[IpcacheRecord] = field(default_factory=list)
     endpoints: list[EndpointRecord] = field(default_factory=list)
+    sockets: list[SocketNat] = field(default_factory=list)
+    tunnels: list[TunnelRecord] = field(default_factory=list)
+    policy: list[PolicyEntry] = field(default_factory=list)
+    counters: list[DatapathCounter] = field(default_factory=list)
+    #: what could not be read of these tables
+    problems: list[str] = field(default_factory=list)
     #: names of addresses (pods, services) where the source knows them
     names: dict[str, str] = field(default_factory=dict)
 
@@ -88,8 +110,11 @@ class Listings:
         self.services = _merged(self.services, other.services, "addr", "port", "proto", "scope", "slot")
         self.backends = _merged(self.backends, other.backends, "backend_id")
         self.nat = _merged(self.nat, other.nat, "tuple", "direction", "related")
-        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints"):
+        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels"):
             setattr(self, name, list(dict.fromkeys([*getattr(self, name), *getattr(other, name)])))
+        self.policy += other.policy
+        self.counters += other.counters
+        self.problems += other.problems
         self.names.update(other.names)
 
 
@@ -132,6 +157,12 @@ class Source:
     directory: str | None = None
     #: the Cilium that owns the tables, where that is known
     version: CiliumVersion | None = None
+    #: files that the user named for names (``--names``), and what was read of them, by node (``tables.names``)
+    name_files: tuple[str, ...] = ()
+    books: dict[str | None, object] = field(default_factory=dict)
+    #: of a live source: the clock of all its tables, and its now
+    clock: Clock = field(default_factory=Clock)
+    now: int | None = None
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
@@ -142,6 +173,20 @@ class Source:
     def nodes(self) -> list[str]:
         """Names of the nodes the tables are of, where the source has names."""
         return sorted({table.node for table in self.tables if table.node is not None})
+
+    @property
+    def minor(self) -> int:
+        """The Cilium 1.x whose forms its listings have: by evidence, else by the layout of its tables."""
+        if self.version is not None:
+            return self.version.low
+        return min((int(table.layout.split(".")[1]) for table in self.tables), default=16)
+
+    def time(self, node: str | None = None) -> tuple[Clock, int | None]:
+        """Clock and now of a node's tables; now is None where they do not agree or it is unknown."""
+        if self.now is not None:
+            return self.clock, self.now
+        times = {(table.clock, table.now) for table in self.tables if node in (None, table.node)}
+        return times.pop() if len(times) == 1 else (self.clock, None)
 
     def some(self, node: str | None, *kinds: str) -> Listings:
         """At least these kinds of listings (attributes of ``Listings``) of a node."""
@@ -174,6 +219,8 @@ class SourceOptions:
     layout: Layout | None = None
     clock: Clock | None = None
     now: int | None = None
+    #: files with names: Kubernetes objects, a sysdump
+    names: tuple[str, ...] = ()
 
 
 class NoTableError(CtctlError):

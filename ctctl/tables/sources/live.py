@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.abi.check import check_entry
-from ctctl.decode import services
-from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, VALUE_SIZE, layout_of_fields
-from ctctl.decode.nat import decode_nat, encode_nat_key
+from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields
 from ctctl.errors import KernelError, NotFoundError, PermissionDenied
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.map_types import map_types
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
-from ctctl.model.nat import NatEntry
-from ctctl.model.service import MaglevTable
 from ctctl.model.suggest import unknown_name
-from ctctl.model.tuples import FlowTuple
 from ctctl.model.version import CiliumVersion
 from ctctl.node.cilium import identify, is_this_nodes
 from ctctl.node.find import find_tables, node_at
-from ctctl.tables.sources.base import CtTable, Listings, NoTableError, Source, SourceOptions
+from ctctl.tables.sources import pinned
+from ctctl.tables.sources.base import CtTable, NoTableError, Source, SourceOptions
 from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
 
 if TYPE_CHECKING:
@@ -79,7 +75,7 @@ def open_directory(directory: Path, options: SourceOptions) -> Source:
     except BaseException:
         source.close()
         raise
-    _offer_listings(source, directory)
+    _offer_listings(source, directory, options)
     return source
 
 
@@ -95,31 +91,15 @@ def open_pin(path: Path, options: SourceOptions) -> Source:
     except BaseException:
         source.close()
         raise
-    _offer_listings(source, path.parent)
+    _offer_listings(source, path.parent, options)
     return source
 
 
-def _offer_listings(source: Source, directory: Path) -> None:
-    source.listings = lambda _node: read_listings(directory)
-    source.partly = lambda _node, kinds: read_listings(directory, kinds)
-    source.nat_of = lambda flows: find_nat(directory, flows)
-
-
-def find_nat(directory: Path, flows: Iterable[FlowTuple]) -> list[NatEntry]:
-    """The SNAT entries of packets, looked up one by one: the table can be big."""
-    found: list[NatEntry] = []
-    wanted = list(flows)
-    for name, family in ((pins.SNAT4, 4), (pins.SNAT6, 6)):
-        keys = [encode_nat_key(flow, flags) for flow in wanted if flow.src.version == family for flags in (0, TUPLE_IN)]
-        if not keys:
-            continue
-        try:
-            with Map.open_pinned(directory / name, read_only=True) as table:
-                pairs = ((key, table.lookup(key)) for key in keys)
-                found += [decode_nat(key, value, name) for key, value in pairs if value is not None]
-        except NotFoundError:
-            continue
-    return found
+def _offer_listings(source: Source, directory: Path, options: SourceOptions) -> None:
+    only = options.map if options.map in pinned.table_names(path.name for path in _listing(directory)) else None
+    source.listings = lambda _node: pinned.read_listings(directory, only=only)
+    source.partly = lambda _node, kinds: pinned.read_listings(directory, kinds, only=only)
+    source.nat_of = lambda flows: pinned.find_nat(directory, flows)
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -202,16 +182,28 @@ def read_at(table: CtTable, cursor: int | None) -> tuple[CtColumns | None, int]:
 
 
 def finish(source: Source, options: SourceOptions) -> None:
-    """Apply ``--map``, ``--layout``, ``--clock`` and ``--now``; find clocks; note what was assumed."""
-    if options.map is not None:
-        known = [table.name for table in source.tables]
-        source.tables = [table for table in source.tables if table.name == options.map]
-        if not source.tables:
-            raise NotFoundError(unknown_name("table", options.map, known))
+    """Find version, layout and clock; apply ``--map``, ``--layout``, ``--clock`` and ``--now``."""
     _find_layout(source, options.layout)
-    clock, now = _clock(source, options)
+    source.clock, now = _clock(source, options)
+    source.now = options.now if options.now is not None else now
     for table in source.tables:
-        table.clock, table.now = clock, options.now if options.now is not None else now
+        table.clock, table.now = source.clock, source.now
+    if options.map is not None:
+        _choose(source, options.map)
+
+
+def _choose(source: Source, name: str) -> None:
+    """Leave one table, which need not be a conntrack one: then none of those. Raises NotFoundError."""
+    known = [table.name for table in source.tables]
+    source.tables = [table for table in source.tables if table.name == name]
+    if source.tables:
+        return
+    pins_here = [path.name for path in _listing(Path(source.directory))] if source.directory else []
+    others = pinned.table_names(pins_here)
+    if name not in others:
+        raise NotFoundError(unknown_name("table", name, [*known, *others]))
+    source.has_ct = False
+    source.description = f"{source.description}/{name}"
 
 
 def _find_layout(source: Source, asked: Layout | None) -> None:
@@ -267,61 +259,3 @@ def _reports(table: CtTable) -> Iterator[int]:
     """The report times of a sample of the table, read without numpy: it is all that some commands need."""
     for _, value in _sample(table):
         yield from _REPORTS.unpack_from(value, _REPORTS_AT)
-
-
-_LISTINGS = {
-    "services": (pins.LB4_SERVICES, pins.LB6_SERVICES),
-    "backends": (pins.LB4_BACKENDS, pins.LB6_BACKENDS),
-    "rev_nats": (pins.LB4_REVERSE_NAT, pins.LB6_REVERSE_NAT),
-    "source_ranges": (pins.LB4_SOURCE_RANGE, pins.LB6_SOURCE_RANGE),
-    "ipcache": (pins.IPCACHE, pins.IPCACHE_V2),
-    "endpoints": (pins.ENDPOINTS,),
-    "nat": (pins.SNAT4, pins.SNAT6),
-    "maglev": (pins.LB4_MAGLEV, pins.LB6_MAGLEV),
-}
-_DECODERS: dict[str, Callable[[bytes, bytes], object]] = {
-    "services": services.decode_service,
-    "backends": services.decode_backend,
-    "rev_nats": services.decode_rev_nat,
-    "source_ranges": services.decode_source_range,
-    "ipcache": services.decode_ipcache,
-    "endpoints": services.decode_endpoint,
-}
-
-
-def read_listings(directory: Path, kinds: tuple[str, ...] = tuple(_LISTINGS)) -> Listings:
-    """The other tables pinned beside the conntrack ones. A missing table is an empty list."""
-    found = Listings()
-    for kind in kinds:
-        for name in _LISTINGS[kind]:
-            try:
-                with Map.open_pinned(directory / name, read_only=True) as table:
-                    _read_listing(found, kind, name, table)
-            except NotFoundError:
-                continue
-            except KernelError as error:
-                if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-                    raise
-    return found
-
-
-def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:
-    if kind == "nat":
-        for batch in table.batches(BATCH):
-            pairs = zip(map(bytes, batch.keys), map(bytes, batch.values), strict=True)
-            found.nat.extend(decode_nat(key, value, name) for key, value in pairs)
-    elif kind == "maglev":
-        found.maglev.extend(_maglev(table, 6 if "lb6" in name else 4))
-    else:
-        getattr(found, kind).extend(_DECODERS[kind](key, value) for key, value in table.items())
-
-
-def _maglev(table: Map, family: int) -> Iterator[MaglevTable]:
-    for key, value in table.items():
-        try:
-            with Map.from_id(int.from_bytes(value, "little")) as inner:
-                raw = inner.lookup(bytes(4)) or b""
-        except NotFoundError:
-            continue
-        ids = tuple(int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4))
-        yield MaglevTable(int.from_bytes(key, "big"), family, ids)

@@ -1,17 +1,13 @@
-"""SNAT, load balancer, identity and endpoint tables as views."""
+"""Load balancer tables as views."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctctl.ct.show import nat_record
-from ctctl.model.nat import NatEntry
 from ctctl.model.service import (
     Backend,
-    EndpointRecord,
-    IpcacheRecord,
     MaglevTable,
     RevNat,
     ServiceFlags,
@@ -21,6 +17,7 @@ from ctctl.model.service import (
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, View
+from ctctl.tables.show import listings
 from ctctl.tables.show.entry import endpoint
 
 
@@ -65,8 +62,15 @@ def _flags(head: ServiceSlot) -> list[str]:
     return [str(flag.name) for flag in ServiceFlags if head.flags & flag]
 
 
-def frontend_view() -> View[Frontend]:
+def frontend_view(minor: int) -> View[Frontend]:
     """``lb list``."""
+
+    def cilium(rows: Iterable[Frontend]) -> list[str]:
+        chosen = list(rows)
+        backends = {number: one for frontend in chosen for number, one in frontend.backends.items()}
+        slots = [slot for frontend in chosen for slot in _records(frontend)]
+        return listings.service_lines(slots, backends.values(), minor)
+
     columns: list[Column[Frontend]] = [
         Column("frontend", "FRONTEND", lambda f: endpoint(f.head.addr, f.head.port)),
         Column("name", "NAME", lambda f: f.name),
@@ -78,7 +82,40 @@ def frontend_view() -> View[Frontend]:
         Column("affinity_timeout", "AFFINITY", lambda f: f.head.affinity_timeout, _affinity, wide=True, right=True),
         Column("backends", "BACKENDS", lambda f: [_slot_text(f, slot) for slot in f.slots]),
     ]
-    return View("ctctl/lb-frontend/v1", "frontends", columns, lambda f: endpoint(f.head.addr, f.head.port))
+    return View(
+        "ctctl/lb-frontend/v1",
+        "frontends",
+        columns,
+        lambda f: endpoint(f.head.addr, f.head.port),
+        cilium_lines=cilium,
+    )
+
+
+def _records(frontend: Frontend) -> list[ServiceSlot]:
+    """The frontend's records, its own and one a slot."""
+    return [slot for slot in dict.fromkeys((frontend.head, *frontend.slots)) if slot is not None]
+
+
+def slot_view(minor: int) -> View[ServiceSlot]:
+    """``lb list --frontends``: the records of the service tables as they stand."""
+    columns: list[Column[ServiceSlot]] = [
+        Column("frontend", "FRONTEND", lambda s: endpoint(s.addr, s.port)),
+        Column("proto", "PROTO", lambda s: s.proto, lambda s: _proto(s.proto)),
+        Column("scope", "SCOPE", lambda s: s.scope),
+        Column("slot", "SLOT", lambda s: s.slot, right=True),
+        Column("word", "WORD", lambda s: s.word, right=True),
+        Column("count", "COUNT", lambda s: s.count, right=True),
+        Column("quarantined", "QUARANTINED", lambda s: s.quarantined, right=True),
+        Column("rev_nat", "REVNAT", lambda s: s.rev_nat, right=True),
+        Column("flags", "FLAGS", lambda s: s.flags, lambda s: f"{s.flags or 0:#06x}", right=True),
+    ]
+    return View(
+        "ctctl/lb-slot/v1",
+        "slots",
+        columns,
+        lambda s: f"{endpoint(s.addr, s.port)} {s.slot}",
+        cilium_lines=lambda rows: listings.frontend_lines(rows, minor),
+    )
 
 
 def _affinity(frontend: Frontend) -> str:
@@ -101,7 +138,13 @@ def backend_view() -> View[Backend]:
         Column("cluster_id", "CLUSTER", lambda b: b.cluster_id, wide=True, right=True),
         Column("zone", "ZONE", lambda b: b.zone, wide=True, right=True),
     ]
-    return View("ctctl/lb-backend/v1", "backends", columns, lambda b: str(b.backend_id))
+    return View(
+        "ctctl/lb-backend/v1",
+        "backends",
+        columns,
+        lambda b: str(b.backend_id),
+        cilium_lines=listings.backend_lines,
+    )
 
 
 def rev_nat_view() -> View[RevNat]:
@@ -111,7 +154,7 @@ def rev_nat_view() -> View[RevNat]:
         Column("addr", "ADDRESS", lambda r: r.addr),
         Column("port", "PORT", lambda r: r.port, right=True),
     ]
-    return View("ctctl/lb-revnat/v1", "revnats", columns, lambda r: str(r.rev_nat))
+    return View("ctctl/lb-revnat/v1", "revnats", columns, lambda r: str(r.rev_nat), cilium_lines=listings.rev_nat_lines)
 
 
 def source_range_view() -> View[SourceRange]:
@@ -120,7 +163,13 @@ def source_range_view() -> View[SourceRange]:
         Column("rev_nat", "REVNAT", lambda r: r.rev_nat, right=True),
         Column("cidr", "CIDR", lambda r: r.cidr),
     ]
-    return View("ctctl/lb-source-range/v1", "source_ranges", columns, lambda r: r.cidr)
+    return View(
+        "ctctl/lb-source-range/v1",
+        "source_ranges",
+        columns,
+        lambda r: r.cidr,
+        cilium_lines=listings.source_range_lines,
+    )
 
 
 def _share(table: MaglevTable) -> dict[str, int]:
@@ -139,63 +188,11 @@ def maglev_view() -> View[MaglevTable]:
     def record(table: MaglevTable) -> dict[str, object]:
         return {"rev_nat": table.rev_nat, "family": table.family, "share": _share(table), "table": list(table.table)}
 
-    return View("ctctl/lb-maglev/v1", "maglev", columns, lambda m: str(m.rev_nat), record)
-
-
-def ipcache_view() -> View[IpcacheRecord]:
-    """``ipcache list``."""
-    columns: list[Column[IpcacheRecord]] = [
-        Column("prefix", "PREFIX", lambda r: r.prefix),
-        Column("identity", "IDENTITY", lambda r: r.identity, right=True),
-        Column("tunnel_endpoint", "TUNNEL ENDPOINT", lambda r: r.tunnel_endpoint),
-        Column("encrypt_key", "KEY", lambda r: r.encrypt_key, wide=True, right=True),
-        Column("cluster_id", "CLUSTER", lambda r: r.cluster_id, wide=True, right=True),
-        Column("skip_tunnel", "SKIP TUNNEL", lambda r: r.skip_tunnel, wide=True),
-    ]
-    return View("ctctl/ipcache-entry/v1", "prefixes", columns, lambda r: r.prefix)
-
-
-def endpoint_view(names: dict[str, str]) -> View[EndpointRecord]:
-    """``endpoint list``."""
-    columns: list[Column[EndpointRecord]] = [
-        Column("addr", "ADDRESS", lambda e: e.addr),
-        Column("name", "NAME", lambda e: "host" if e.flags & 1 else names.get(str(e.addr))),
-        Column("endpoint_id", "ID", lambda e: e.endpoint_id, right=True),
-        Column("identity", "IDENTITY", lambda e: e.identity, right=True),
-        Column("ifindex", "IFINDEX", lambda e: e.ifindex, right=True),
-        Column("mac", "MAC", lambda e: e.mac),
-        Column("node_mac", "NODE MAC", lambda e: e.node_mac, wide=True),
-        Column("flags", "FLAGS", lambda e: e.flags, lambda e: f"{e.flags:#06x}", wide=True, right=True),
-        Column("parent_ifindex", "PARENT", lambda e: e.parent_ifindex, wide=True, right=True),
-    ]
-    return View("ctctl/endpoint/v1", "endpoints", columns, lambda e: str(e.addr))
-
-
-def nat_view(now: int | None) -> View[NatEntry]:
-    """``nat list``; ``now`` turns the time of creation into an age."""
-
-    def age(entry: NatEntry) -> int | None:
-        if entry.age_s is not None:
-            return entry.age_s
-        return now - entry.created if now is not None and entry.created is not None else None
-
-    def age_text(entry: NatEntry) -> str:
-        seconds = age(entry)
-        return "-" if seconds is None else format_duration(seconds)
-
-    columns: list[Column[NatEntry]] = [
-        Column("proto", "PROTO", lambda e: e.tuple.proto, lambda e: protocol_name(e.tuple.proto)),
-        Column("direction", "DIR", lambda e: e.direction),
-        Column("source", "SOURCE", lambda e: endpoint(e.tuple.src, e.tuple.src_port)),
-        Column("destination", "DESTINATION", lambda e: endpoint(e.tuple.dst, e.tuple.dst_port)),
-        Column("xlate", "XLATE", lambda e: e.xlate),
-        Column("to", "TO", lambda e: endpoint(e.to_addr, e.to_port)),
-        Column("age", "AGE", age, age_text, right=True),
-        Column("needs_ct", "NEEDS CT", lambda e: e.needs_ct, wide=True, right=True),
-        Column("related", "RELATED", lambda e: e.related, wide=True),
-    ]
-
-    def record(entry: NatEntry) -> dict[str, object]:
-        return {**nat_record(entry), "age": age(entry)}
-
-    return View("ctctl/nat-entry/v1", "entries", columns, str, record)
+    return View(
+        "ctctl/lb-maglev/v1",
+        "maglev",
+        columns,
+        lambda m: str(m.rev_nat),
+        record,
+        cilium_lines=listings.maglev_lines,
+    )

@@ -1,0 +1,142 @@
+"""Who may talk to whom: what an endpoint's policy map says of a packet, and which rule says it.
+
+As the datapath decides (bpf/lib/policy.h of Cilium): of the rules for the peer's identity, and of those
+for every peer, the one with the longest prefix of protocol and port counts. Of these two a deny decides
+up to 1.17, then the longer prefix; from 1.18 the higher precedence, which the agent has worked out. Where
+no rule covers a packet it is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+from ctctl.model.policy import PolicyEntry
+from ctctl.model.service import EndpointRecord, IpcacheRecord
+from ctctl.model.tuples import Address, FlowTuple, protocol_name
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one endpoint's policy says of one direction of a connection.
+
+    ``allowed`` is None where nothing tells; ``why`` is a sentence. ``rule`` is what decided, None where no
+    rule covers it. ``derived_from`` are labels of the policies the agent made the rule of, where it says.
+    """
+
+    endpoint_id: int | None
+    endpoint: Address
+    direction: str
+    peer: Address
+    peer_identity: int | None
+    proto: int
+    port: int
+    allowed: bool | None
+    why: str
+    rule: PolicyEntry | None = None
+    derived_from: tuple[str, ...] = ()
+
+
+def decide(rules: Iterable[PolicyEntry], egress: bool, identity: int, proto: int, port: int) -> PolicyEntry | None:
+    """The rule of one endpoint that decides on a packet, None where none covers it."""
+    covering = [rule for rule in rules if rule.egress == egress and rule.covers(proto, port)]
+    best = [
+        max((rule for rule in covering if rule.identity == number), key=lambda rule: rule.prefix_bits, default=None)
+        for number in dict.fromkeys((identity, 0))
+    ]
+    candidates = [rule for rule in best if rule is not None]
+    if any(rule.precedence is not None for rule in candidates):
+        return max(candidates, key=lambda rule: (rule.precedence or 0, rule.prefix_bits, rule.identity != 0))
+    return max(candidates, key=lambda rule: (rule.deny, rule.prefix_bits, rule.identity != 0), default=None)
+
+
+def identity_of(address: Address, ipcache: Iterable[IpcacheRecord]) -> int | None:
+    """The identity of an address: that of the longest prefix, None where the table has none."""
+    found: tuple[int, int] | None = None
+    for record in ipcache:
+        network = ip_network(record.prefix, strict=False)
+        if (
+            network.version == address.version
+            and address in network
+            and (found is None or network.prefixlen > found[0])
+        ):
+            found = network.prefixlen, record.identity
+    return None if found is None else found[1]
+
+
+def judge(
+    flow: FlowTuple,
+    rules: Sequence[PolicyEntry],
+    endpoints: Sequence[EndpointRecord],
+    ipcache: Sequence[IpcacheRecord],
+) -> list[Verdict]:
+    """What the endpoints of this node say of a connection: the source's egress, the destination's ingress.
+
+    Empty where neither end is an endpoint here.
+    """
+    found = []
+    for own, peer, egress in ((flow.src, flow.dst, True), (flow.dst, flow.src, False)):
+        record = next((one for one in endpoints if one.addr == own and not one.flags & 1), None)
+        if record is not None:
+            own_rules = [rule for rule in rules if rule.endpoint_id == record.endpoint_id]
+            found.append(_verdict(flow, record, own_rules, identity_of(peer, ipcache), egress=egress))
+    return found
+
+
+def _verdict(
+    flow: FlowTuple, record: EndpointRecord, own: Sequence[PolicyEntry], identity: int | None, *, egress: bool
+) -> Verdict:
+    peer = flow.dst if egress else flow.src
+    word = "egress" if egress else "ingress"
+    rule, allowed, why = None, None, ""
+    if not own:
+        why = "no policy map of this endpoint could be read"
+    elif identity is None:
+        why = f"the identity table has no entry for {peer}"
+    else:
+        rule = decide(own, egress, identity, flow.proto, flow.dst_port)
+        allowed = rule is not None and not rule.deny
+        why = f"no {word} rule covers it" if rule is None else rule_text(rule)
+    return Verdict(record.endpoint_id, record.addr, word, peer, identity, flow.proto, flow.dst_port, allowed, why, rule)
+
+
+def rule_text(rule: PolicyEntry) -> str:
+    """A rule in words: ``allow ingress from any peer, any port``."""
+    verb, way = ("deny" if rule.deny else "allow"), ("egress to" if rule.egress else "ingress from")
+    peer = f"identity {rule.identity}" if rule.identity else "any peer"
+    proxy = f", through the proxy at port {rule.proxy_port}" if rule.proxy_port else ""
+    return f"{verb} {way} {peer}, {ports_text(rule)}{proxy}"
+
+
+def ports_text(rule: PolicyEntry) -> str:
+    """``any port``, ``80/TCP``, ``8000-8191/TCP``."""
+    if not rule.proto:
+        return "any port"
+    first, last = rule.ports
+    if rule.port_bits == 0:
+        return f"any {protocol_name(rule.proto)} port"
+    return f"{first}/{protocol_name(rule.proto)}" if first == last else f"{first}-{last}/{protocol_name(rule.proto)}"
+
+
+def derived_from(endpoint: Any, rule: PolicyEntry) -> tuple[str, ...]:
+    """Labels of the policies behind a rule, from the agent's answer about the endpoint.
+
+    The agent lists what it realised by protocol and port; rules that differ in the peer only share the labels.
+    """
+    found: dict[str, None] = {}
+    for part in _realized(endpoint, "egress" if rule.egress else "ingress"):
+        text = str(part.get("rule", ""))
+        if rule.port_bits and f'"port":{rule.port}' not in text.replace(" ", ""):
+            continue
+        for labels in part.get("derived-from-rules") or ():
+            if isinstance(labels, list):
+                found[" ".join(map(str, labels))] = None
+    return tuple(found)
+
+
+def _realized(endpoint: Any, direction: str) -> list[dict[str, Any]]:
+    for key in ("status", "policy", "realized", "l4", direction):
+        endpoint = endpoint.get(key) if isinstance(endpoint, dict) else None
+    return [part for part in endpoint if isinstance(part, dict)] if isinstance(endpoint, list) else []

@@ -1,0 +1,106 @@
+"""Policy rules, verdicts and drop counters as views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ctctl.model.drops import DatapathCounter, file_name, reason_name
+from ctctl.model.policy import PolicyEntry
+from ctctl.model.tuples import protocol_name
+from ctctl.out.output import Column, View
+from ctctl.services.policy import Verdict, ports_text, rule_text
+from ctctl.tables.show import listings
+
+
+def _peer(rule: PolicyEntry, names: Mapping[str, str]) -> str:
+    if not rule.identity:
+        return "any"
+    name = names.get(f"identity {rule.identity}")
+    return f"{rule.identity} ({name})" if name else str(rule.identity)
+
+
+def policy_view(names: Mapping[str, str], minor: int) -> View[PolicyEntry]:
+    """``policy list``; ``names`` knows ``endpoint N`` and ``identity N``."""
+    columns: list[Column[PolicyEntry]] = [
+        Column("endpoint_id", "ENDPOINT", lambda r: r.endpoint_id, right=True),
+        Column("endpoint", "NAME", lambda r: names.get(f"endpoint {r.endpoint_id}")),
+        Column("direction", "DIR", lambda r: "egress" if r.egress else "ingress"),
+        Column("verdict", "VERDICT", lambda r: "deny" if r.deny else "allow", style=_style),
+        Column("identity", "PEER", lambda r: r.identity, lambda r: _peer(r, names)),
+        Column("ports", "PORTS", ports_text),
+        Column("proxy_port", "PROXY", lambda r: r.proxy_port or None, right=True),
+        Column("auth_type", "AUTH", lambda r: r.auth_type, wide=True, right=True),
+        Column("packets", "PACKETS", lambda r: r.packets, right=True),
+        Column("bytes", "BYTES", lambda r: r.bytes, right=True),
+        Column("precedence", "PRECEDENCE", lambda r: r.precedence, wide=True, right=True),
+        Column("prefix_bits", "PREFIX", lambda r: r.prefix_bits, wide=True, right=True),
+        Column("map", "MAP", lambda r: r.map, wide=True),
+    ]
+    return View(
+        "ctctl/policy-rule/v1",
+        "rules",
+        columns,
+        lambda r: f"{r.endpoint_id} {rule_text(r)}",
+        cilium_lines=lambda rows: listings.policy_lines(rows, minor),
+    )
+
+
+def _style(rule: PolicyEntry) -> str:
+    return "red" if rule.deny else ""
+
+
+def verdict_view(names: Mapping[str, str]) -> View[Verdict]:
+    """``policy get``: a row an endpoint of this node that has a say."""
+
+    def word(verdict: Verdict) -> str:
+        return "unknown" if verdict.allowed is None else "allowed" if verdict.allowed else "denied"
+
+    def named(address: object) -> str:
+        name = names.get(str(address))
+        return f"{address} ({name})" if name else str(address)
+
+    def identity(verdict: Verdict) -> str:
+        number = verdict.peer_identity
+        name = names.get(f"identity {number}")
+        return "-" if number is None else f"{number} ({name})" if name else str(number)
+
+    columns: list[Column[Verdict]] = [
+        Column("verdict", "VERDICT", word, style=lambda v: "" if v.allowed else "red"),
+        Column("direction", "DIR", lambda v: v.direction),
+        Column("endpoint", "ENDPOINT", lambda v: v.endpoint, lambda v: named(v.endpoint)),
+        Column("endpoint_id", "ID", lambda v: v.endpoint_id, right=True, wide=True),
+        Column("peer", "PEER", lambda v: v.peer, lambda v: named(v.peer)),
+        Column("peer_identity", "IDENTITY", lambda v: v.peer_identity, identity),
+        Column("proto", "PROTO", lambda v: v.proto, lambda v: protocol_name(v.proto)),
+        Column("port", "PORT", lambda v: v.port, right=True),
+        Column("why", "RULE", lambda v: v.why),
+        Column("derived_from", "POLICIES", lambda v: list(v.derived_from)),
+    ]
+    return View("ctctl/policy-verdict/v1", "verdicts", columns, lambda v: f"{v.direction} {v.endpoint}")
+
+
+def counter_view(minor: int | None) -> View[DatapathCounter]:
+    """``metrics drops``."""
+
+    def where(one: DatapathCounter) -> str:
+        if not one.line:
+            return "-"
+        return f"{file_name(one.file, minor) or f'file {one.file}'}:{one.line}"
+
+    columns: list[Column[DatapathCounter]] = [
+        Column("reason", "REASON", lambda c: reason_name(c.reason)),
+        Column("code", "CODE", lambda c: c.reason, right=True, wide=True),
+        Column("direction", "DIR", lambda c: c.direction),
+        Column("packets", "PACKETS", lambda c: c.packets, right=True),
+        Column("bytes", "BYTES", lambda c: c.bytes, right=True),
+        Column("file", "FILE", lambda c: file_name(c.file, minor) if c.line else None, wide=True),
+        Column("line", "LINE", lambda c: c.line or None, right=True, wide=True),
+        Column("dropped", "DROPPED", lambda c: c.dropped, wide=True),
+    ]
+    return View(
+        "ctctl/datapath-counter/v1",
+        "counters",
+        [*columns[:5], Column("where", "WHERE", where), *columns[5:]],
+        lambda c: f"{reason_name(c.reason)} {c.direction}",
+        cilium_lines=lambda rows: listings.counter_lines(rows, minor or 16),
+    )

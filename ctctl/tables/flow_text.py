@@ -1,0 +1,81 @@
+"""A connection as it is typed, with names where addresses belong: ``tcp default/client > web:80``."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+
+from ctctl.errors import UsageError
+from ctctl.model.tuples import Address, FlowTuple
+from ctctl.tables.namebook import NameBook
+from ctctl.tables.query.values import PROTOCOLS
+
+_ENDS = re.compile(r"\s*(?P<proto>[\w-]+)\s+(?P<src>\S+)\s*(?:->|>)\s*(?P<dst>\S+)\s*")
+_END = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<plain>[^\[\]]+?))(?::(?P<port>\d{1,5}))?")
+
+
+def connection_of(text: str, book: NameBook) -> FlowTuple:
+    """The connection a text means; without a port it is 0. Raises UsageError."""
+    match = _ENDS.fullmatch(text)
+    if match is None:
+        raise UsageError(f"flow {text!r}: write it as 'tcp SOURCE > DESTINATION:PORT'")
+    proto = PROTOCOLS.get(match["proto"].lower())
+    if proto is None:
+        raise UsageError(f"flow {text!r}: unknown protocol {match['proto']!r}")
+    src, src_port = _end_of(match["src"], text)
+    dst, dst_port = _end_of(match["dst"], text)
+    version = next((one.version for one in (src, dst) if not isinstance(one, str)), None)
+    source = book.address_of(src, version) if isinstance(src, str) else src
+    target = book.address_of(dst, version or source.version) if isinstance(dst, str) else dst
+    if source.version != target.version:
+        raise UsageError(f"flow {text!r}: an IPv{source.version} and an IPv{target.version} address")
+    return FlowTuple(proto, source, src_port, target, dst_port)
+
+
+def _end_of(word: str, text: str) -> tuple[Address | str, int]:
+    """An address or a name, and its port."""
+    try:
+        return ip_address(word.strip("[]")), 0
+    except ValueError:
+        pass
+    match = _END.fullmatch(word)
+    if match is None or int(match["port"] or 0) > 65535:
+        raise UsageError(f"flow {text!r}: {word!r} is neither an address nor a name with a port")
+    host = match["six"] or match["plain"]
+    try:
+        return ip_address(host), int(match["port"] or 0)
+    except ValueError:
+        return host, int(match["port"] or 0)
+
+
+def with_addresses(text: str, book: NameBook) -> str:
+    """Packet or flow text with the names at its two ends replaced by addresses. Raises UsageError.
+
+    What has no name is handed on as it stands, for the reader of such texts to judge.
+    """
+    match = re.match(r"(?P<head>.*?\s)?(?P<src>\S+)(?P<arrow>\s*(?:->|>)\s*)(?P<dst>\S+)", text)
+    if match is None:
+        return text
+    ends = [_end_of(match[name], text) for name in ("src", "dst")]
+    if not any(isinstance(end, str) and _is_name(end) for end, _ in ends):
+        return text
+    version = next((end.version for end, _ in ends if not isinstance(end, str)), None)
+    said = []
+    for name, (end, port) in zip(("src", "dst"), ends, strict=True):
+        if not isinstance(end, str) or not _is_name(end):
+            said.append(match[name])
+            continue
+        address = book.address_of(end, version)
+        version = version or address.version
+        said.append(_joined(address, port))
+    return text[: match.start("src")] + said[0] + match["arrow"] + said[1] + text[match.end() :]
+
+
+def _is_name(word: str) -> bool:
+    return word not in ("any", "*") and "/" not in word.partition("/")[2] and bool(re.search(r"[A-Za-z_]", word))
+
+
+def _joined(address: Address, port: int) -> str:
+    if not port:
+        return str(address)
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"

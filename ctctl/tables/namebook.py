@@ -1,0 +1,247 @@
+"""The names of one node: of addresses, services and identities as shown, and what a typed name stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from ctctl.errors import UsageError
+from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
+from ctctl.model.suggest import unknown_name
+from ctctl.model.tuples import Address
+from ctctl.tables.query.bind import ServiceRef
+from ctctl.tables.sources.base import Listings
+
+Frontend = tuple[Address, int, int]
+
+#: Labels that say nothing an operator would name a peer by.
+_DULL_LABELS = ("io.cilium.k8s.", "io.kubernetes.pod.", "io.cilium.k8s.namespace.labels.")
+_NAMESPACE_LABEL = "io.kubernetes.pod.namespace"
+
+
+@dataclass(slots=True)
+class NameBook:
+    """What is known of one node's names. Names of pods and services are ``namespace/name`` where there is one."""
+
+    pods: dict[str, dict[Address, None]] = field(default_factory=dict)
+    nodes: dict[str, dict[Address, None]] = field(default_factory=dict)
+    services: dict[str, dict[Frontend, None]] = field(default_factory=dict)
+    #: names by rev-NAT id, and endpoints by number
+    service_ids: dict[int, str] = field(default_factory=dict)
+    endpoint_ids: dict[int, str] = field(default_factory=dict)
+    #: labels by identity, with their source: ``k8s:app=web``
+    labels: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    listings: Listings = field(default_factory=Listings)
+
+    # ---- what is known
+
+    def add_pod(self, name: str, addresses: Iterable[str], endpoint_id: int | None = None) -> None:
+        """A pod's addresses; texts that are none are passed over."""
+        self.pods.setdefault(name, {}).update(dict.fromkeys(_addresses(addresses)))
+        if endpoint_id is not None:
+            self.endpoint_ids[endpoint_id] = name
+
+    def add_node(self, name: str, addresses: Iterable[str]) -> None:
+        """A node's addresses."""
+        self.nodes.setdefault(name, {}).update(dict.fromkeys(_addresses(addresses)))
+
+    def add_service(
+        self, name: str, addresses: Iterable[str], port: int, proto: int, rev_nat: int | None = None
+    ) -> None:
+        """Frontends of a service. ``proto`` 0: any."""
+        known = self.services.setdefault(name, {})
+        known.update({(address, port, proto): None for address in _addresses(addresses)})
+        if rev_nat:
+            self.service_ids.setdefault(rev_nat, name)
+
+    def add_labels(self, identity: int, labels: Iterable[str]) -> None:
+        """The labels of an identity."""
+        self.labels.setdefault(identity, tuple(sorted(labels)))
+
+    # ---- shown
+
+    def shown(self) -> dict[str, str]:
+        """Names to show, by address; also ``backend N`` and ``rev-nat N`` (addresses), ``service N``,
+        ``identity N`` and ``endpoint N`` (names)."""
+        names = dict(self.listings.names)
+        for group in (self.services, self.nodes, self.pods):
+            for name, ends in group.items():
+                for end in ends:
+                    address = end[0] if isinstance(end, tuple) else end
+                    if not address.is_unspecified:
+                        names[str(address)] = name
+        for number, labels in self.labels.items():
+            names[f"identity {number}"] = label_text(labels)
+        for number, name in RESERVED_IDENTITIES.items():
+            names[f"identity {number}"] = name
+        names.update({f"endpoint {number}": name for number, name in self.endpoint_ids.items()})
+        self._show_services(names)
+        return names
+
+    def _show_services(self, names: dict[str, str]) -> None:
+        for rev_nat in self.listings.rev_nats:
+            text = _end(rev_nat.addr, rev_nat.port)
+            name = self.service_ids.get(rev_nat.rev_nat)
+            names[f"rev-nat {rev_nat.rev_nat}"] = f"{name} {text}" if name else text
+            if name and not rev_nat.addr.is_unspecified:
+                names.setdefault(str(rev_nat.addr), name)
+        names.update({f"service {number}": name for number, name in self.service_ids.items()})
+        ports = {slot.backend_id: slot.backend for slot in self.listings.services if slot.backend_id and slot.backend}
+        for backend in self.listings.backends:
+            address = str(backend.addr) if backend.addr.version == 4 else f"[{backend.addr}]"
+            known = (
+                _end(backend.addr, backend.port) if backend.port is not None else ports.get(backend.backend_id, address)
+            )
+            names[f"backend {backend.backend_id}"] = known
+
+    # ---- typed
+
+    def networks(self, name: str) -> Sequence[IPv4Network | IPv6Network]:
+        """The addresses of a pod, a service or a node, or of every peer with an identity's name or label.
+
+        Raises UsageError for an unknown name, and for one that several things have.
+        """
+        kind, _, rest = name.partition("/")
+        groups = {"pod": self.pods, "node": self.nodes, "service": self._by_service()}
+        if kind in groups and rest and not _find(groups["pod"], name):
+            groups, name = {kind: groups[kind]}, rest
+        found = {f"{word}/{full}": ends for word, group in groups.items() for full, ends in _find(group, name).items()}
+        if len(found) > 1:
+            raise UsageError(f"{name!r} could be {' or '.join(sorted(found))}: say which")
+        if found:
+            return _single(next(iter(found.values())))
+        identities = self._identities(name)
+        if identities:
+            return [
+                ip_network(record.prefix, strict=False)
+                for record in self.listings.ipcache
+                if record.identity in identities and not record.prefix.endswith("/0")
+            ]
+        raise UsageError(self._unknown(name))
+
+    def _by_service(self) -> dict[str, dict[Address, None]]:
+        known = self.services.items()
+        return {name: {address: None for address, _, _ in ends if not address.is_unspecified} for name, ends in known}
+
+    def _unknown(self, name: str) -> str:
+        known = [*self.pods, *self.services, *self.nodes]
+        if not known and not self.labels:
+            return f"{name!r}: no names are known here; --names FILE gives some (Kubernetes objects, a sysdump)"
+        short = [full.rpartition("/")[2] for full in known]
+        return unknown_name("name", name, dict.fromkeys([*known, *short, *RESERVED_NUMBERS]))
+
+    def identities(self, name: str) -> Sequence[int]:
+        """The identities with a reserved name or a label, or of a pod. Raises UsageError for an unknown one."""
+        found = self._identities(name)
+        if found:
+            return sorted(found)
+        ends = {address for addresses in _find(self.pods, name).values() for address in addresses}
+        found = {endpoint.identity for endpoint in self.listings.endpoints if endpoint.addr in ends}
+        if found:
+            return sorted(found)
+        labels = [label.partition(":")[2] for labels in self.labels.values() for label in labels]
+        raise UsageError(unknown_name("identity", name, dict.fromkeys([*RESERVED_NUMBERS, *labels])))
+
+    def _identities(self, name: str) -> set[int]:
+        reserved = RESERVED_NUMBERS.get(name.removeprefix("reserved:").lower())
+        if reserved is not None:
+            return {reserved}
+        return {
+            number
+            for number, labels in self.labels.items()
+            if any(name in (label, label.partition(":")[2]) for label in labels)
+        }
+
+    def service(self, name: str) -> ServiceRef:
+        """A service by name or by ``ADDRESS:PORT``. Raises UsageError for an unknown or ambiguous one."""
+        end = _end_of(name)
+        if end is not None:
+            frontends: dict[Frontend, None] = {(*end, 0): None}
+        else:
+            found = _find(self.services, name.removeprefix("service/"))
+            named = {full for full in self.service_ids.values() if _is_named(full, name.removeprefix("service/"))}
+            full_names = {*found, *named}
+            if len(full_names) != 1:
+                known = dict.fromkeys([*self.services, *self.service_ids.values()])
+                text = " or ".join(sorted(full_names))
+                raise UsageError(
+                    f"{name!r} could be {text}: say which" if text else unknown_name("service", name, known)
+                )
+            name = full_names.pop()
+            frontends = dict(found.get(name, {}))
+        ids = {number for number, full in self.service_ids.items() if full == name}
+        ids |= {one.rev_nat for one in self.listings.rev_nats if any(f[:2] == (one.addr, one.port) for f in frontends)}
+        shown = [(_network(address), port, proto) for address, port, proto in frontends if not address.is_unspecified]
+        return ServiceRef(frozenset(ids - {0}), tuple(shown))
+
+    def address_of(self, name: str, version: int | None = None) -> Address:
+        """The one address of a pod, service or node, of that IP version. Raises UsageError."""
+        found = sorted((network.network_address for network in self.networks(name)), key=lambda one: one.version)
+        fitting = [address for address in found if version in (None, address.version)]
+        first = [address for address in fitting if address.version == fitting[0].version]
+        if not fitting:
+            raise UsageError(f"{name!r} has no IPv{version} address")
+        if len(first) > 1:
+            raise UsageError(f"{name!r} has several addresses, {', '.join(map(str, first))}: say which")
+        return first[0]
+
+
+def _network(address: Address) -> IPv4Network | IPv6Network:
+    return ip_network(address)
+
+
+def _single(addresses: Iterable[Address]) -> list[IPv4Network | IPv6Network]:
+    return [_network(address) for address in addresses]
+
+
+def _end(address: Address, port: int) -> str:
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
+def _end_of(text: str) -> tuple[Address, int] | None:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        return None
+    try:
+        return ip_address(host.strip("[]")), int(port)
+    except ValueError:
+        return None
+
+
+def _addresses(texts: Iterable[str]) -> list[Address]:
+    found = []
+    for text in texts:
+        try:
+            found.append(ip_address(str(text).partition("/")[0]))
+        except ValueError:
+            continue
+    return found
+
+
+def _is_named(full: str, name: str) -> bool:
+    """Whether a full name is meant: spelt out, or without its namespace or cluster."""
+    return full == name or full.rpartition("/")[2] == name
+
+
+def _find(group: dict[str, dict[Address, None]] | dict[str, dict[Frontend, None]], name: str) -> dict[str, dict]:  # type: ignore[type-arg]
+    """The things of one kind with that name; a full name beats short ones."""
+    if name in group:
+        return {name: group[name]}
+    return {full: ends for full, ends in group.items() if _is_named(full, name)}
+
+
+def label_text(labels: Iterable[str]) -> str:
+    """Labels for people: without their source, and without those that every pod of a namespace has."""
+    plain = [label.partition(":")[2] or label for label in labels]
+    telling = [label for label in plain if not label.startswith(_DULL_LABELS)]
+    return ",".join(telling or plain)
+
+
+def namespace_of(labels: Iterable[str]) -> str:
+    """The namespace that an identity's labels say, an empty text if they say none."""
+    for label in labels:
+        key, _, value = (label.partition(":")[2] or label).partition("=")
+        if key == _NAMESPACE_LABEL:
+            return value
+    return ""
