@@ -33,7 +33,7 @@ def answers(words: str) -> list[str]:
         ("ctctl ct list --direction ", ["out", "in", "svc"]),
         ("ctctl ct list --protocol u", ["udp"]),
         ("ctctl ct delete --flag Seen", ["SeenNonSyn"]),
-        ("ctctl ct list --layout ", ["1.15", "1.16", "1.19"]),
+        ("ctctl ct list --layout ", ["1.14", "1.15", "1.16", "1.17", "1.18", "1.19"]),
         ("ctctl ct stats --clock k", ["ktime"]),
         ("ctctl ct top --by s", ["src", "service"]),
         ("ctctl ct export --format p", ["parquet"]),

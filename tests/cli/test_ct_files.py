@@ -172,7 +172,7 @@ def test_filters_fields_sort_and_formats() -> None:
         (("prto == tcp",), "unknown field 'prto'; did you mean 'proto'? (column 1)"),
         (("--ip", "10.0.0.300"), "--ip: '10.0.0.300' is not an IP address or CIDR"),
         (("--clock", "sundial"), "write ktime or jiffies:HZ"),
-        (("--layout", "1.17"), "unknown layout '1.17'; did you mean '1.1"),
+        (("--layout", "1.13"), "unknown layout '1.13'; did you mean '1.1"),
         (("--watch",), "--watch needs a live table"),
     ],
 )
