@@ -4,6 +4,7 @@
     tools/mutants.py                    run, and write tests/bench/results/mutants.json anew
     tools/mutants.py --target ct.h      only one target, the others' figures stay
     tools/mutants.py --each 10          so many mutants of each target (default 25, chosen by a fixed seed)
+    tools/mutants.py --survivors        only those that survived the last time
     tools/mutants.py --list             name the mutants, run nothing
 
 A mutant changes one place: a comparison or its boundary, and/or, a sign, a bit operation, a negation, a number,
@@ -27,6 +28,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tests/bench/results/mutants.json"
@@ -62,7 +64,8 @@ TARGETS = {
     ),
     "ct.h": Target(
         ("bpf/lib/ct.h",),
-        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_events.py", "tests/kernel/test_bpf_translation.py"),
+        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_events.py", "tests/kernel/test_bpf_translation.py",
+         "tests/kernel/test_bpf_drops.py"),
     ),
 }  # fmt: skip
 
@@ -243,10 +246,26 @@ class Tree:
             return False
 
 
-def run(name: str, target: Target, number: int) -> dict[str, object]:
-    """Try some of a target's mutants; its figures."""
-    candidates = mutants_of(target)
-    chosen = sorted(random.Random(SEED).sample(candidates, min(number, len(candidates))), key=candidates.index)
+def some(candidates: list[Mutant], number: int) -> list[Mutant]:
+    """So many of them, the same each time."""
+    return sorted(random.Random(SEED).sample(candidates, min(number, len(candidates))), key=candidates.index)
+
+
+def again(name: str, before: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a target after its survivors were tried again."""
+    names = {_without_line(survivor) for survivor in before["survivors"]}
+    candidates = mutants_of(TARGETS[name])
+    found = run(name, TARGETS[name], [one for one in candidates if _without_line(str(one)) in names])
+    left = found["survivors"]
+    return {**before, "candidates": len(candidates), "noticed": before["tried"] - len(left), "survivors": left}
+
+
+def _without_line(mutant: str) -> str:
+    return re.sub(r":\d+: ", ": ", mutant, count=1)
+
+
+def run(name: str, target: Target, chosen: list[Mutant]) -> dict[str, Any]:
+    """Try these mutants of a target; its figures."""
     tests = list(dict.fromkeys(str(p.relative_to(ROOT)) for glob in target.tests for p in sorted(ROOT.glob(glob))))
     survivors: list[str] = []
     tried = 0
@@ -264,13 +283,19 @@ def run(name: str, target: Target, number: int) -> dict[str, object]:
                 survivors.append(str(mutant))
             word = "noticed" if noticed else "SURVIVED"
             print(f"{name}: {word} ({time.monotonic() - started:.0f} s) {mutant}", flush=True)
-    return {"candidates": len(candidates), "tried": tried, "noticed": tried - len(survivors), "survivors": survivors}
+    return {
+        "candidates": len(mutants_of(target)),
+        "tried": tried,
+        "noticed": tried - len(survivors),
+        "survivors": survivors,
+    }
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--target", action="append", choices=TARGETS)
     arguments.add_argument("--each", type=int, default=25, metavar="N")
+    arguments.add_argument("--survivors", action="store_true")
     arguments.add_argument("--list", action="store_true")
     asked = arguments.parse_args()
     figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -278,7 +303,10 @@ def main() -> None:
         if asked.list:
             print("\n".join(map(str, mutants_of(TARGETS[name]))))
             continue
-        figures[name] = run(name, TARGETS[name], asked.each)
+        if asked.survivors:
+            figures[name] = again(name, figures[name])
+        else:
+            figures[name] = run(name, TARGETS[name], some(mutants_of(TARGETS[name]), asked.each))
         RESULTS.write_text(json.dumps(dict(sorted(figures.items())), indent=2) + "\n")
         print(f"{name}: {figures[name]['noticed']} of {figures[name]['tried']} noticed")
 
