@@ -24,7 +24,18 @@ MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null || echo x86_64-linux-gnu)
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Ibpf/include -Ibpf/lib -I/usr/include/$(MULTIARCH)
 
 .PHONY: bpf
-bpf: $(BPF_OBJ) ## compile the BPF objects into the package
+bpf: $(BPF_OBJ) native ## compile the BPF objects (and the row formatter) into the package
+
+# The one piece of native code in user space: the loop behind every listing (native/rows.c).
+NATIVE  := ctctl/native/rows.so
+CC      ?= gcc
+
+.PHONY: native
+native: $(NATIVE) ## compile the row formatter into the package
+
+$(NATIVE): native/rows.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -O3 -g -Wall -Wextra -Werror -fPIC -shared -o $@.tmp $< && mv $@.tmp $@
 
 .PHONY: abi
 abi: ## generate ctctl/abi/layouts.py from bpf/include/ctctl/abi.h
@@ -78,7 +89,7 @@ mutants: setup ## plant small faults one at a time and count those that no test 
 	$(BIN)/python tools/mutants.py
 
 .PHONY: test-kernels
-test-kernels: setup ## boot Debian 13's 6.12 kernel in an emulator: fexit on foreign programs, geneve devices
+test-kernels: setup ## boot Linux 6.1, 6.12 and the newest of Debian in an emulator; writes docs/support-matrix.md
 	tools/test_kernels.sh
 
 .PHONY: lint
@@ -109,4 +120,4 @@ wheel: setup ## build the wheel (with the BPF objects in it)
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf build dist $(BPF_OUT)/*.o .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist $(BPF_OUT)/*.o $(NATIVE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@
  */
 #include "ct.h"
 #include "endpoint.h"
+#include "geneve.h"
 #include "icmp.h"
 #include "lb.h"
 #include "nat.h"
@@ -12,7 +13,7 @@
 #include "policy.h"
 #include "verdict.h"
 
-volatile const __be32 cfg_ep_ip = 0;
+volatile const addr_t cfg_ep_ip = {};
 volatile const __u32 cfg_ep_id = 0;
 volatile const __u32 cfg_ep_identity = 0;
 volatile const __u32 cfg_ep_ifindex = 0;
@@ -53,7 +54,7 @@ static __always_inline int pod_parse(struct __sk_buff *skb, struct pkt *p)
 static __always_inline int egress_service(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
 {
 	const struct lb4_service *svc;
-	struct lb4_key key = {};
+	lb_key_t key = {};
 	int ret;
 
 	if (!pkt_has_ports(p))
@@ -66,7 +67,7 @@ static __always_inline int egress_service(struct __sk_buff *skb, struct pkt *p, 
 }
 
 static __always_inline int
-egress_create(struct pkt *p, const struct ipv4_ct_tuple *key, const struct lb_result *lb)
+egress_create(struct pkt *p, const tuple_t *key, const struct lb_result *lb)
 {
 	struct ct_new new = {
 		.src_sec_id = cfg_ep_identity, .rev_nat_index = lb->rev_nat_index,
@@ -80,7 +81,7 @@ egress_create(struct pkt *p, const struct ipv4_ct_tuple *key, const struct lb_re
 static __always_inline int
 egress_track(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool *loopback)
 {
-	struct ipv4_ct_tuple key = p->t;
+	tuple_t key = p->t;
 	enum ctctl_ct_result result;
 	struct ct_entry *e;
 	int ret;
@@ -108,6 +109,16 @@ egress_track(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 	return OK;
 }
 
+/* To a pod of another node, where the network knows no way there. */
+static __always_inline int egress_tunnel(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
+{
+	if (!lb->rev_nat_index) {
+		lb->vip = p->t.daddr;
+		lb->vip_port = p->t.sport;
+	}
+	return geneve_send(skb, p, lb, false, cfg_ep_identity);
+}
+
 static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt *p)
 {
 	struct lb_result lb = {};
@@ -120,7 +131,7 @@ static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt
 	event_in(p);
 	if (p->fragment && !cfg_fragments)
 		return -REASON_FRAG_NOSUPPORT;
-	if (p->t.saddr != cfg_ep_ip)
+	if (!addr_equal(p->t.saddr, cfg_ep_ip))
 		return -REASON_INVALID_SIP;
 	ret = pod_parse(skb, p);
 	if (ret)
@@ -135,6 +146,8 @@ static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt
 	ret = egress_track(skb, p, &lb, &loopback);
 	if (ret)
 		return ret;
+	if (cfg_tunnel && !loopback && ipcache_is_tunneled(p->t.daddr))
+		return egress_tunnel(skb, p, &lb);
 	skb->mark = mark_of_identity(cfg_ep_identity);
 	if (loopback)
 		return deliver(skb, p, cfg_ep_mac, cfg_ep_node_mac, cfg_ep_ifindex);
@@ -159,9 +172,9 @@ int from_container(struct __sk_buff *skb)
 
 /* The pod's own packet to a service that it is itself the backend of? Its
  * entry knows which service; policy is not asked. */
-static __always_inline bool ingress_loopback(const struct ipv4_ct_tuple *key, __be16 *rev_nat_index)
+static __always_inline bool ingress_loopback(const tuple_t *key, __be16 *rev_nat_index)
 {
-	struct ipv4_ct_tuple out = *key;
+	tuple_t out = *key;
 	const struct ct_entry *e;
 
 	if (key->daddr != cfg_loopback)
@@ -177,7 +190,7 @@ static __always_inline bool ingress_loopback(const struct ipv4_ct_tuple *key, __
 static __always_inline int ingress_track(struct __sk_buff *skb, struct pkt *p, bool from_tunnel)
 {
 	struct ct_new new = { .flags = from_tunnel ? CT_FROM_TUNNEL : 0, .related = true };
-	struct ipv4_ct_tuple key = p->t;
+	tuple_t key = p->t;
 	enum ctctl_ct_result result;
 	struct ct_entry *e;
 	bool loopback;

@@ -25,7 +25,17 @@ static __always_inline int from_netdev_ipv4(struct __sk_buff *skb, struct pkt *p
 		ret = geneve_decapsulate(skb, p, &tun);
 		return ret ? ret : tunnel_receive(skb, p, &tun);
 	}
-	return nodeport_request(skb, p, &service);
+	ret = nodeport_request(skb, p, &service);
+	if (ret || service)
+		return ret;
+	if (cfg_dsr_option) {
+		ret = dsr_option_read(skb, p);
+		if (!ret)
+			ret = dsr_request(skb, p);
+		if (ret)
+			return ret;
+	}
+	return nodeport_other(skb, p);
 }
 
 SEC("tc")
@@ -49,7 +59,7 @@ int to_netdev(struct __sk_buff *skb)
 		ret = pkt_parse_ip(skb, &p);
 		event_in(&p);
 		if (!ret)
-			ret = nodeport_reply(skb, &p);
+			ret = nodeport_leave(skb, &p, false);
 	}
 	return hook_end(skb, &p, ret);
 }

@@ -37,7 +37,7 @@ int to_overlay(struct __sk_buff *skb)
 		ret = pkt_parse_ip(skb, &p);
 		event_in(&p);
 		if (!ret)
-			ret = nodeport_reply(skb, &p);
+			ret = nodeport_leave(skb, &p, true);
 	}
 	return hook_end(skb, &p, ret);
 }

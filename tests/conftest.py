@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,11 @@ from tests.support.leaks import take_inventory
 from tests.support.signals import as_in_a_fresh_shell
 
 _MARKED = ("kernel", "lab")
+_NO_PARAMETERS = SimpleNamespace(params={})
+
+# How long an example takes, and how long it takes to make, says something about the machine only.
+settings.register_profile("ctctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ctctl")
 #: What a user's shell may set and what would change what commands print.
 _FOREIGN_ENVIRONMENT = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CTCTL_DEBUG")
 
@@ -23,9 +29,6 @@ def pytest_configure() -> None:
     as_in_a_fresh_shell()
     for name in _FOREIGN_ENVIRONMENT:
         os.environ.pop(name, None)
-    # Hypothesis would call an example that took long a failure, and one that was made slowly another.
-    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("any machine")
 
 
 @functools.cache
@@ -55,6 +58,13 @@ def _lab_problem() -> str:
     return done.stderr.strip() if done.returncode else ""
 
 
+@functools.cache
+def _tcx() -> bool:
+    from ctctl.kernel.link import has_tcx
+
+    return has_tcx()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip with the reason what this machine cannot run; with CTCTL_REQUIRE_KERNEL=1 fail instead."""
     if not any(item.get_closest_marker(name) for name in _MARKED):
@@ -64,6 +74,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CTCTL_REQUIRE_KERNEL") == "1":
             pytest.fail(f"CTCTL_REQUIRE_KERNEL=1, but: {problem}", pytrace=False)
         pytest.skip(problem)
+    # No failure under CTCTL_REQUIRE_KERNEL: the loader does without.
+    asked = item.get_closest_marker("tcx") or "tcx" in getattr(item, "callspec", _NO_PARAMETERS).params.values()
+    if asked and not _tcx():
+        pytest.skip("this kernel has no TCX (Linux 6.6)")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,17 +1,29 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Boot Debian 13's 6.12 kernel in QEMU and run there the tests of what other kernels may not allow:
-# return codes of foreign programs by fexit, and geneve devices: the loader's, and a lab that encapsulates
-# with them. With arguments only what these name. Usage: tools/test_kernels.sh [pytest arguments]
+# Boot Debian's kernels one after the other in QEMU: 6.1 (Debian 12), 6.12 (Debian 13) and the newest that
+# Debian 13's backports or testing have. In each: load every program, run the conformance vectors, the kernel
+# tests that can run there and the lab. docs/support-matrix.md is written from it, and the verifier's figures.
 #
-# Installs qemu-system-x86 if it is missing; kernel and virtme-ng are kept in the user's cache. The
-# guest sees this machine's files, and its own kernel, network and processes. KVM=1 uses /dev/kvm.
+# Usage: tools/test_kernels.sh [-k KERNEL] [STEP …]     e.g. -k 6.1 figures   (steps: tests/kernels/guest.py)
+#
+# Installs qemu-system-x86 if it is missing; kernels and virtme-ng are kept in the user's cache, packages are
+# listed through an apt configuration of its own. The guest sees this machine's files read-only (build/kernels
+# apart), and its own kernel, network and processes. KVM=1 uses /dev/kvm.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ctctl/kernels
 apt=$cache/apt
-mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial build/kernels
+out=build/kernels
+only=
+while getopts k: option; do
+	case $option in
+	k) only=$OPTARG ;;
+	*) exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
+mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial "$out/objects"
 
 install_missing() {
 	local missing=()
@@ -24,77 +36,127 @@ install_missing() {
 		apt-get update -qq
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 	fi
+	[ -x "$cache/vng/bin/vng" ] || { python3 -m venv "$cache/vng" && "$cache/vng/bin/pip" install -q --disable-pip-version-check virtme-ng; }
 }
 
-# A private apt configuration: Debian 13's packages, without touching this machine's sources.
-fetch_kernel() {
-	cat >"$apt/trixie.sources" <<-EOF
+# Lists of packages, without touching this machine's sources.
+list_packages() {
+	cat >"$apt/debian.sources" <<-EOF
 		Types: deb
 		URIs: http://deb.debian.org/debian
-		Suites: trixie
+		Suites: bookworm trixie trixie-backports testing
+		Components: main
+		Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+		Types: deb
+		URIs: http://deb.debian.org/debian-security
+		Suites: bookworm-security trixie-security
 		Components: main
 		Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 	EOF
 	cat >"$apt/apt.conf" <<-EOF
 		Dir::State::lists "$apt/lists";
 		Dir::Cache "$apt/cache";
-		Dir::Etc::sourcelist "$apt/trixie.sources";
+		Dir::Etc::sourcelist "$apt/debian.sources";
 		Dir::Etc::sourceparts "/dev/null";
 		Acquire::Languages "none";
 		APT::Sandbox::User "root";
 	EOF
 	apt-get -q -c "$apt/apt.conf" update >/dev/null
+	packages=$(apt-cache -c "$apt/apt.conf" pkgnames linux-image- | grep -E '^linux-image-[0-9][^a-z]*(\+deb[0-9.]+)?-amd64$' | sort -V)
+}
+
+# The package for "6.1", "6.12" or "newest".
+package_for() {
+	case $1 in
+	6.1) grep -E '^linux-image-6\.1\.[0-9]+-[0-9]+-amd64$' <<<"$packages" | tail -1 ;;
+	6.12) grep -E '^linux-image-6\.12\.[0-9]+\+deb13-amd64$' <<<"$packages" | tail -1 ;;
+	newest) tail -1 <<<"$packages" ;;
+	esac
+}
+
+# Newer kernels come in three packages: an image that depends on binary and modules.
+fetch_kernel() {
+	local package=$1 root=$2 part
+	local parts=("$package")
+	for part in binary modules; do
+		part=${package/linux-image-/linux-$part-}
+		[ -n "$(apt-cache -c "$apt/apt.conf" show "$part" 2>/dev/null)" ] && parts+=("$part")
+	done
+	rm -rf "$root" "$root.new"
+	mkdir -p "$root.new"
+	(
+		cd "$root.new"
+		apt-get -q -c "$apt/apt.conf" download "${parts[@]}" >/dev/null
+		for part in ./*.deb; do dpkg -x "$part" .; done
+		rm -f ./*.deb
+	)
+	mv "$root.new" "$root"
+}
+
+# Sets image and modules of an unpacked kernel.
+find_kernel() {
+	modules=$(compgen -G "$1/lib/modules/*" || compgen -G "$1/usr/lib/modules/*")
+	release=${modules##*/}
+	image=$1/boot/vmlinuz-$release
+	[ -e "$image" ] || image=$modules/vmlinuz
+}
+
+links=()
+trap '((${#links[@]})) && rm -f "${links[@]}"; rmdir --ignore-fail-on-non-empty /lib/modules 2>/dev/null || true' EXIT
+link_modules() {
+	[ ! -e "/lib/modules/$release" ] || return 0
+	mkdir -p /lib/modules
+	ln -s "$modules" "/lib/modules/$release"
+	links+=("/lib/modules/$release")
+	depmod "$release" 2>/dev/null
+}
+
+# Boot one kernel and do what is asked; 0 if nothing failed.
+run_kernel() {
+	local name=$1
+	shift
+	local root=$cache/deb-$name kvm=--disable-kvm
 	local package
-	package=$(apt-cache -c "$apt/apt.conf" pkgnames linux-image-6.12 | grep -E '^linux-image-6\.12\.[0-9]+\+deb13-amd64$' | sort -V | tail -1)
-	[ -n "$package" ] || { echo "no 6.12 kernel in Debian 13's package list" >&2; exit 1; }
-	(cd "$cache" && apt-get -q -c "$apt/apt.conf" download "$package" >/dev/null && rm -rf root && dpkg -x ./"$package"_*.deb root && rm -f ./"$package"_*.deb)
+	package=$(package_for "$name")
+	[ -n "$package" ] || { echo "$name: no such kernel in Debian's package lists" >&2; return 1; }
+	[ "$(cat "$root/package" 2>/dev/null)" = "$package" ] || { fetch_kernel "$package" "$root" && echo "$package" >"$root/package"; }
+	find_kernel "$root"
+	link_modules
+	[ "${KVM:-}" = 1 ] && kvm=
+	rm -f "$out/$name.status" "$out/$name.log"
+	cat >"$out/run.sh" <<-EOF
+		cd $PWD
+		exec >$out/$name.log 2>&1
+		mount -t bpf bpf /sys/fs/bpf 2>/dev/null
+		modprobe -a veth sch_ingress cls_bpf geneve 2>/dev/null
+		export PYTHONDONTWRITEBYTECODE=1 CTCTL_REQUIRE_KERNEL=1 CTCTL_REQUIRE_FEXIT=1 CTCTL_TEST_OBJECTS=$PWD/$out/objects
+		.venv/bin/python -m tests.kernels.guest $out/$name.json ${*@Q}
+		echo \$? >$out/$name.status
+	EOF
+	echo "== $name: $release"
+	# vng wants a terminal, and without virtio-serial hands on neither output nor exit status.
+	script -qec "timeout 3600 vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/run.sh" /dev/null </dev/null >"$out/$name.console" || true
+	grep -E '^(features|figures|vectors|tests|lab): ' "$out/$name.log" || tail -n 20 "$out/$name.log" "$out/$name.console"
+	return "$(cat "$out/$name.status" 2>/dev/null || echo 1)"
 }
 
 install_missing
-compgen -G "$cache/root/boot/vmlinuz-6.12*" >/dev/null || fetch_kernel
-[ -x "$cache/vng/bin/vng" ] || { python3 -m venv "$cache/vng" && "$cache/vng/bin/pip" install -q --disable-pip-version-check virtme-ng; }
-
-image=$(ls "$cache"/root/boot/vmlinuz-6.12* | tail -1)
-release=${image#*/vmlinuz-}
-modules=/lib/modules/$release
-if [ ! -e "$modules" ]; then
-	mkdir -p /lib/modules
-	ln -s "$cache/root/usr/lib/modules/$release" "$modules"
-	trap 'rm -f "$modules"; rmdir --ignore-fail-on-non-empty /lib/modules' EXIT
-	depmod "$release"
-fi
-
-# The compiler would take minutes in the emulator.
-.venv/bin/python -c '
-import shutil
-from tests.support.bpf import compile_file
-shutil.copy(compile_file("foreign.c"), "build/kernels/foreign.o")'
-
-if (($#)); then
-	printf -v runs 'run %s' "${*@Q}"
-else
-	runs="export CTCTL_LAB_TUNNEL=device
-	run tests/kernel/test_loader_tunnel.py tests/lab/test_tunnel.py tests/lab/test_proof.py -k 'geneve_device or of_the_user or dsr or udp'
-	run tests/kernel/test_probe.py -k 'fexit or passes-tcx or drops-clsact'"
-fi
-
-rm -f build/kernels/status build/kernels/log
-cat >build/kernels/run.sh <<-EOF
-	cd $PWD
-	exec >build/kernels/log 2>&1
-	modprobe -a veth sch_ingress cls_bpf geneve 2>/dev/null
-	echo "kernel \$(uname -r)"
-	export CTCTL_REQUIRE_KERNEL=1 CTCTL_REQUIRE_FEXIT=1 CTCTL_FOREIGN_OBJECT=build/kernels/foreign.o
-	run() { timeout 900 .venv/bin/python -m pytest -v -p no:cacheprovider "\$@" || status=1; }
-	status=0
-	$runs
-	echo \$status > build/kernels/status
-EOF
-
+list_packages
 export PATH="$cache/vng/bin:$PATH"
-kvm=--disable-kvm
-[ "${KVM:-}" = 1 ] && kvm=
-# vng wants a terminal, and without virtio-serial hands on neither output nor exit status.
-script -qec "vng -r '$image' $kvm --rw --user root --cpus 2 --memory 2G -- sh build/kernels/run.sh" /dev/null </dev/null || true
-cat build/kernels/log
-exit "$(cat build/kernels/status 2>/dev/null || echo 1)"
+# The compiler would take minutes in the emulator.
+rm -rf "${out:?}/objects" && mkdir "$out/objects"
+CTCTL_TEST_OBJECTS=$PWD/$out/objects .venv/bin/python -c '
+from tests.support.bpf import SOURCES, compile_file
+from tests.support.standin import compile_stand_ins
+compile_stand_ins()
+for source in sorted(SOURCES.glob("*.c")):
+    compile_file(source.name)'
+
+failed=0
+for name in 6.1 6.12 newest; do
+	[ -z "$only" ] || [ "$only" = "$name" ] || continue
+	run_kernel "$name" "$@" || failed=1
+done
+.venv/bin/python -m tests.kernels.report "$out"
+exit $failed

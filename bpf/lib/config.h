@@ -8,7 +8,15 @@
 #ifndef CTCTL_CONFIG_H
 #define CTCTL_CONFIG_H
 
-#include "ctctl/abi.h"
+#include "family.h"
+
+/* Which requests for a backend on another node go there with their client's
+ * address, to be answered by that node; the others get this node's address. */
+enum lb_mode {
+	LB_DSR = 0,
+	LB_SNAT = 1,
+	LB_HYBRID = 2,          /* TCP by DSR, the rest by SNAT */
+};
 
 /* ---- simulation ---- */
 volatile const __u8 cfg_sim = 0;                /* 1: clock, random numbers and tunnel key from ctctl_sim */
@@ -34,9 +42,22 @@ volatile const __u32 cfg_maglev_size = 16381;   /* entries of every Maglev table
 volatile const __u32 cfg_hash_seed = 0;
 volatile const __u8 cfg_no_backend_reject = 1;  /* 1: ICMP port unreachable; 0: drop */
 volatile const __be32 cfg_loopback = 0;         /* source of a pod that is its own backend */
+volatile const __u8 cfg_lb_mode = 0;            /* enum lb_mode: how a request gets to another node's backend */
+volatile const __u8 cfg_dsr_option = 0;         /* 1: DSR by an option in the IP header; 0: by Geneve */
+
+/* ---- source NAT ---- */
+#define NATIVE_NETWORKS 4
+volatile const __u8 cfg_masquerade = 0;         /* 1: pods speak to the world by the node's address */
+volatile const addr_t cfg_native_net[NATIVE_NETWORKS] = {};     /* where they keep their own */
+volatile const addr_t cfg_native_mask[NATIVE_NETWORKS] = {};
+volatile const __u32 cfg_native_count = 0;
 
 /* ---- the node ---- */
-volatile const __be32 cfg_node_ip = 0;
+volatile const __be32 cfg_node_ip = 0;          /* of the tunnels, which run over IPv4 */
+volatile const addr_t cfg_node_addr = {};       /* the family's */
+volatile const addr_t cfg_router_addr = {};     /* of the node among its pods: the first of their CIDR */
+volatile const __u32 cfg_world = IDENTITY_WORLD;
+volatile const __u8 cfg_tunnel = 0;             /* 1: pods of other nodes are reached through the tunnel */
 volatile const __u32 cfg_dev_ifindex = 0;
 volatile const __u32 cfg_overlay_ifindex = 0;
 volatile const __u8 cfg_overlay_device = 0;     /* 1: a collect_md Geneve device; 0: encapsulate in BPF */

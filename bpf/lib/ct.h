@@ -35,18 +35,18 @@ struct ct_new {
 
 /* Two calls, not a chosen map: the verifier makes a direct call of a lookup
  * whose map it knows. */
-static __always_inline struct ct_entry *ct_find(const struct ipv4_ct_tuple *key)
+static __always_inline struct ct_entry *ct_find(const tuple_t *key)
 {
 	if (key->nexthdr == IPPROTO_TCP)
-		return bpf_map_lookup_elem(&cilium_ct4_global, key);
-	return bpf_map_lookup_elem(&cilium_ct_any4_global, key);
+		return bpf_map_lookup_elem(&MAP_CT_TCP, key);
+	return bpf_map_lookup_elem(&MAP_CT_ANY, key);
 }
 
-static __always_inline int ct_write(const struct ipv4_ct_tuple *key, const struct ct_entry *e)
+static __always_inline int ct_write(const tuple_t *key, const struct ct_entry *e)
 {
 	if (key->nexthdr == IPPROTO_TCP)
-		return bpf_map_update_elem(&cilium_ct4_global, key, e, BPF_ANY);
-	return bpf_map_update_elem(&cilium_ct_any4_global, key, e, BPF_ANY);
+		return bpf_map_update_elem(&MAP_CT_TCP, key, e, BPF_ANY);
+	return bpf_map_update_elem(&MAP_CT_ANY, key, e, BPF_ANY);
 }
 
 static __always_inline bool ct_is_wanted(const struct ct_entry *e, enum ct_want want, __be16 rev_nat_index)
@@ -200,7 +200,7 @@ ct_touch(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir, enum ct_want 
 
 /* The entry under KEY, acted upon, or NULL. */
 static __always_inline struct ct_entry *
-ct_lookup_one(struct pkt *p, const struct ipv4_ct_tuple *key, enum ctctl_ct_dir dir, enum ct_want want,
+ct_lookup_one(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, enum ct_want want,
 	      __be16 rev_nat_index)
 {
 	struct ct_entry *e = ct_find(key);
@@ -221,7 +221,7 @@ ct_lookup_one(struct pkt *p, const struct ipv4_ct_tuple *key, enum ctctl_ct_dir 
  * as the packet has it; it leaves as the key of the flow's own entry, unless
  * the packet is a reply. The entry, or NULL for NEW, is in *ENTRY. */
 static __always_inline enum ctctl_ct_result
-ct_lookup(struct pkt *p, struct ipv4_ct_tuple *key, enum ctctl_ct_dir dir, struct ct_entry **entry)
+ct_lookup(struct pkt *p, tuple_t *key, enum ctctl_ct_dir dir, struct ct_entry **entry)
 {
 	const __u8 forward = dir == CT_DIR_EGRESS ? TUPLE_OUT : TUPLE_IN;
 	const __u8 reverse = dir == CT_DIR_EGRESS ? TUPLE_IN : TUPLE_OUT;
@@ -257,12 +257,12 @@ static __always_inline int ct_create_failed(struct pkt *p, int err)
 }
 
 /* One entry for all ICMP errors between two addresses, of whatever flow. */
-static __always_inline int ct_create_related(struct pkt *p, const struct ipv4_ct_tuple *key, const struct ct_entry *e)
+static __always_inline int ct_create_related(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
-	struct ipv4_ct_tuple icmp = {
+	tuple_t icmp = {
 		.daddr = key->daddr, .saddr = key->saddr, .nexthdr = IPPROTO_ICMP, .flags = key->flags | TUPLE_RELATED,
 	};
-	int err = bpf_map_update_elem(&cilium_ct_any4_global, &icmp, e, BPF_ANY);
+	int err = bpf_map_update_elem(&MAP_CT_ANY, &icmp, e, BPF_ANY);
 
 	if (err)
 		return ct_create_failed(p, err);
@@ -272,7 +272,7 @@ static __always_inline int ct_create_related(struct pkt *p, const struct ipv4_ct
 
 /* Whatever the packet, a TCP entry starts as if by a SYN. */
 static __always_inline int
-ct_create(struct pkt *p, const struct ipv4_ct_tuple *key, enum ctctl_ct_dir dir, const struct ct_new *new)
+ct_create(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, const struct ct_new *new)
 {
 	bool tcp = key->nexthdr == IPPROTO_TCP;
 	struct ct_entry e = {

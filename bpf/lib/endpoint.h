@@ -9,7 +9,6 @@
 #include "maps.h"
 #include "pkt.h"
 
-#define ADDR_IPV4 1
 #define ENDPOINT_HOST 1
 
 /* skb->mark, as Cilium lays it out: identity 15..0 in 31..16, identity 23..16
@@ -22,6 +21,10 @@
 #define MARK_OVERLAY 0x0400     /* a tunnel's outer packet, made by us */
 #define MARK_SNAT_DONE 0x0300   /* translated: no hook shall do it again */
 #define MARK_FROM_TUNNEL 0x1000
+
+/* Identities that only this node knows: CIDRs, and nodes told apart. */
+#define IDENTITY_SCOPE 0xff000000
+#define IDENTITY_SCOPE_REMOTE_NODE 0x02000000
 
 static __always_inline __u32 mark_of_identity(__u32 identity)
 {
@@ -39,12 +42,13 @@ static __always_inline __u32 mark_identity(__u32 mark)
 	case MARK_HOST:
 		return IDENTITY_HOST;
 	}
-	return IDENTITY_WORLD;
+	return cfg_world;
 }
 
 static __always_inline bool identity_is_remote_node(__u32 identity)
 {
-	return identity == IDENTITY_REMOTE_NODE || identity == IDENTITY_KUBE_APISERVER;
+	return identity == IDENTITY_REMOTE_NODE || identity == IDENTITY_KUBE_APISERVER ||
+	       (identity & IDENTITY_SCOPE) == IDENTITY_SCOPE_REMOTE_NODE;
 }
 
 /* Says of an address no more than that it is of no pod. */
@@ -53,27 +57,27 @@ static __always_inline bool identity_is_vague(__u32 identity)
 	return identity < IDENTITY_UNMANAGED || identity_is_remote_node(identity);
 }
 
-static __always_inline const struct remote_endpoint_info *ipcache_find(__be32 addr)
+static __always_inline const struct remote_endpoint_info *ipcache_find(addr_t addr)
 {
 	struct ipcache_key key = {
-		.prefixlen = 8 * (sizeof(key) - offsetof(struct ipcache_key, cluster_id) - 12), .family = ADDR_IPV4,
+		.prefixlen = 8 * (sizeof(key) - offsetof(struct ipcache_key, cluster_id) - 12), .family = ENDPOINT_FAMILY,
 	};
 
 	__builtin_memcpy(key.addr, &addr, sizeof(addr));
 	return bpf_map_lookup_elem(&cilium_ipcache, &key);
 }
 
-static __always_inline __u32 identity_of_peer(__be32 addr)
+static __always_inline __u32 identity_of_peer(addr_t addr)
 {
 	const struct remote_endpoint_info *info = ipcache_find(addr);
 
-	return info && info->sec_identity ? info->sec_identity : IDENTITY_WORLD;
+	return info && info->sec_identity ? info->sec_identity : cfg_world;
 }
 
 /* The source's identity where the mark was vague: the address is asked. That
  * an address is the host's does not prove that the host sent it: what comes
  * from outside may have been masqueraded. */
-static __always_inline __u32 identity_of_source(__u32 from_mark, __be32 addr)
+static __always_inline __u32 identity_of_source(__u32 from_mark, addr_t addr)
 {
 	const struct remote_endpoint_info *info;
 
@@ -85,9 +89,17 @@ static __always_inline __u32 identity_of_source(__u32 from_mark, __be32 addr)
 	return info->sec_identity;
 }
 
-static __always_inline const struct endpoint_info *endpoint_find(__be32 addr)
+/* Is the address another node's pod's, which a tunnel leads to? */
+static __always_inline bool ipcache_is_tunneled(addr_t addr)
 {
-	struct endpoint_key key = { .family = ADDR_IPV4 };
+	const struct remote_endpoint_info *info = ipcache_find(addr);
+
+	return info && info->tunnel_endpoint;
+}
+
+static __always_inline const struct endpoint_info *endpoint_find(addr_t addr)
+{
+	struct endpoint_key key = { .family = ENDPOINT_FAMILY };
 
 	__builtin_memcpy(key.addr, &addr, sizeof(addr));
 	return bpf_map_lookup_elem(&cilium_lxc, &key);
@@ -105,22 +117,34 @@ static __always_inline void csum_add_fold(__sum16 *csum, __u32 diff)
 	*csum = ~sum;
 }
 
-/* The addresses may be configuration: not volatile, they would be what they
- * were compiled as. */
-static __always_inline int
-deliver(struct __sk_buff *skb, struct pkt *p, const volatile __u8 *pod_mac, const volatile __u8 *node_mac,
-	__u32 ifindex)
+static __always_inline int ttl_decrement(struct __sk_buff *skb)
 {
-	struct ethhdr *eth = pkt_data(skb);
-	struct iphdr *ip = (void *)(eth + 1);
+	struct iphdr *ip = pkt_ip(skb);
 
-	if ((void *)(ip + 1) > pkt_end(skb))
+	if (!ip)
 		return -REASON_INVALID;
 	if (ip->ttl <= 1)
 		return -REASON_TTL_EXCEEDED;
 	ip->ttl--;
 	/* TTL is the high byte of its word: one less of it, 0x100 more to the sum. */
 	csum_add_fold(&ip->check, bpf_htons(0xfeff));
+	return OK;
+}
+
+/* The addresses may be configuration: not volatile, they would be what they
+ * were compiled as. */
+static __always_inline int
+deliver(struct __sk_buff *skb, struct pkt *p, const volatile __u8 *pod_mac, const volatile __u8 *node_mac,
+	__u32 ifindex)
+{
+	struct ethhdr *eth;
+	int ret = ttl_decrement(skb);
+
+	if (ret)
+		return ret;
+	eth = pkt_data(skb);
+	if ((void *)(eth + 1) > pkt_end(skb))
+		return -REASON_INVALID;
 	for (int i = 0; i < ETH_ALEN; i++) {
 		eth->h_dest[i] = pod_mac[i];
 		eth->h_source[i] = node_mac[i];

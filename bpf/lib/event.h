@@ -36,7 +36,7 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* The tuple in the packet's own orientation: sport is the packet's. */
-static __always_inline void event_tuple(struct ipv4_ct_tuple *to, const struct pkt *p)
+static __always_inline void event_tuple(tuple_t *to, const struct pkt *p)
 {
 	to->daddr = p->t.daddr;
 	to->saddr = p->t.saddr;
@@ -102,7 +102,17 @@ static __always_inline void event_result(struct pkt *p, enum ctctl_ct_result res
 		p->rec->result = result;
 }
 
-static __always_inline void event_before(struct pkt *p, const struct ipv4_ct_tuple *key, const struct ct_entry *e)
+/* The packet's flow, where what is looked up is no conntrack entry. */
+static __always_inline void event_flow(struct pkt *p)
+{
+	if (!p->rec)
+		return;
+	p->rec->tuple = p->t;
+	tuple_reverse(&p->rec->tuple);
+	p->rec->tuple.flags = TUPLE_OUT;
+}
+
+static __always_inline void event_before(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
 	if (!p->rec)
 		return;
@@ -145,17 +155,17 @@ static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni
 
 /* ---- who wants to hear it ---- */
 
-static __noinline bool event_followed(const struct ipv4_ct_tuple *t)
+static __noinline bool event_followed(const tuple_t *t)
 {
-	struct ipv4_ct_tuple key = tuple_canonical(t);
+	tuple_t key = tuple_canonical(t);
 
 	return bpf_map_lookup_elem(&ctctl_trace_follow, &key);
 }
 
 /* Two CPUs may clear near at once: to the same. */
-static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const struct ipv4_ct_tuple *t)
+static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const tuple_t *t)
 {
-	struct ipv4_ct_tuple key = tuple_canonical(t);
+	tuple_t key = tuple_canonical(t);
 	__u8 one = 1;
 
 	if (!event_near(ctl, t->saddr, t->daddr))
@@ -171,7 +181,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	__u32 zero = 0;
 	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
 	bool error = ev->in.nexthdr == IPPROTO_ICMP && !ev->in.sport && !ev->in.dport;
-	struct ipv4_ct_tuple in = ev->in, out = ev->out;
+	tuple_t in = ev->in, out = ev->out;
 	bool translated = in.saddr != out.saddr || in.daddr != out.daddr || in.sport != out.sport || in.dport != out.dport;
 	bool wanted;
 
@@ -184,7 +194,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 		wanted = flow_wanted(ctl, &out, error) || event_followed(&out);
 	/* A packet with the DSR option came for the VIP, by way of another node. */
 	if (!wanted && ev->dsr_port) {
-		struct ipv4_ct_tuple vip = in;
+		tuple_t vip = in;
 
 		vip.daddr = ev->dsr_vip;
 		vip.dport = ev->dsr_port;

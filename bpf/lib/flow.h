@@ -15,7 +15,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "ctctl/abi.h"
+#include "family.h"
 
 #define IP_MF bpf_htons(0x2000)
 #define IP_DF bpf_htons(0x4000)
@@ -72,9 +72,9 @@ static __always_inline enum fragment ip_fragment(__be16 frag_off)
 
 /* ---- tuples ---- */
 
-static __always_inline void tuple_reverse(struct ipv4_ct_tuple *t)
+static __always_inline void tuple_reverse(tuple_t *t)
 {
-	__be32 addr = t->saddr;
+	addr_t addr = t->saddr;
 	__be16 port = t->sport;
 
 	t->saddr = t->daddr;
@@ -84,11 +84,11 @@ static __always_inline void tuple_reverse(struct ipv4_ct_tuple *t)
 }
 
 /* One key for both directions: the lower end first. */
-static __always_inline struct ipv4_ct_tuple tuple_canonical(const struct ipv4_ct_tuple *t)
+static __always_inline tuple_t tuple_canonical(const tuple_t *t)
 {
 	__u64 src = (__u64)bpf_ntohl(t->saddr) << 16 | bpf_ntohs(t->sport);
 	__u64 dst = (__u64)bpf_ntohl(t->daddr) << 16 | bpf_ntohs(t->dport);
-	struct ipv4_ct_tuple key = *t;
+	tuple_t key = *t;
 
 	key.flags = 0;
 	if (dst < src)
@@ -105,7 +105,7 @@ flow_end_wanted(const struct ctctl_trace_ctl *ctl, int end, __be32 addr, __be16 
 }
 
 /* An ICMP error is of interest to every flow between its two addresses. */
-static __noinline bool flow_wanted(const struct ctctl_trace_ctl *ctl, const struct ipv4_ct_tuple *t, bool error)
+static __noinline bool flow_wanted(const struct ctctl_trace_ctl *ctl, const tuple_t *t, bool error)
 {
 	if (ctl->proto && ctl->proto != t->nexthdr && !error)
 		return false;

@@ -37,10 +37,11 @@ struct dsr_option {
 	__u16  pad;
 };
 
-/* How a packet came. */
+/* How a packet came, or goes. */
 struct tunnel {
 	__be32 remote;
 	__u32  vni;
+	__u32  mtu;             /* of the way there */
 };
 
 static __always_inline void geneve_take_option(struct pkt *p, const struct dsr_option *opt)
@@ -148,26 +149,35 @@ static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt 
 
 /* ---- out ---- */
 
-static __always_inline struct dsr_option geneve_dsr_option(const struct lb_result *lb)
+/* What the outer headers say. */
+struct geneve_send {
+	__be32 remote;
+	__u32  vni;
+	__u64  gso_flag;        /* of bpf_skb_adjust_room() */
+	__be16 source_port;
+	__be16 vip_port;
+	addr_t vip;
+	__u32  dsr;             /* 1: with the option */
+};
+
+static __always_inline struct dsr_option geneve_dsr_option(const struct geneve_send *to)
 {
 	return (struct dsr_option){
 		.class = DSR_OPTION_CLASS, .type = DSR_OPTION_TYPE, .words = DSR_OPTION_WORDS,
-		.vip = lb->vip, .port = lb->vip_port,
+		.vip = to->vip, .port = to->vip_port,
 	};
 }
 
-static __always_inline int
-geneve_send_by_device(struct __sk_buff *skb, struct pkt *p, __be32 remote, const struct lb_result *lb, bool dsr)
+static __always_inline int geneve_send_by_device(struct __sk_buff *skb, const struct geneve_send *to)
 {
 	struct bpf_tunnel_key key = {
-		.tunnel_id = IDENTITY_WORLD, .remote_ipv4 = bpf_ntohl(remote), .tunnel_ttl = GENEVE_TTL,
+		.tunnel_id = to->vni, .remote_ipv4 = bpf_ntohl(to->remote), .tunnel_ttl = GENEVE_TTL,
 	};
-	struct dsr_option opt = geneve_dsr_option(lb);
+	struct dsr_option opt = geneve_dsr_option(to);
 
 	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX) ||
-	    (dsr && bpf_skb_set_tunnel_opt(skb, &opt, sizeof(opt))))
+	    (to->dsr && bpf_skb_set_tunnel_opt(skb, &opt, sizeof(opt))))
 		return -REASON_WRITE_ERROR;
-	pkt_redirect(p, cfg_overlay_ifindex);
 	return OK;
 }
 
@@ -198,20 +208,19 @@ geneve_segments_fit(struct __sk_buff *skb, const struct pkt *p, __u32 overhead, 
 	return p->l4_off - ETH_HLEN + tcp.doff * 4 + skb->gso_size + overhead <= mtu;
 }
 
-static __always_inline int
-geneve_send_inline(struct __sk_buff *skb, struct pkt *p, __be32 remote, const struct lb_result *lb, bool dsr,
-		   __u64 gso_flag)
+static __always_inline int geneve_send_inline(struct __sk_buff *skb, const struct geneve_send *to)
 {
+	const bool dsr = to->dsr;
 	const __u32 options = dsr ? sizeof(struct dsr_option) : 0;
 	struct geneve_outer outer = {
 		.eth.h_proto = bpf_htons(ETH_P_IP),
 		.ip = { .version = 4, .ihl = 5, .frag_off = IP_DF, .ttl = GENEVE_TTL, .protocol = IPPROTO_UDP,
-			.saddr = cfg_node_ip, .daddr = remote },
-		.udp = { .source = geneve_source_port(p), .dest = GENEVE_PORT },
+			.saddr = cfg_node_ip, .daddr = to->remote },
+		.udp = { .source = to->source_port, .dest = GENEVE_PORT },
 		.geneve = { .option_words = options / 4, .flags = dsr ? GENEVE_CRITICAL : 0,
-			    .protocol = bpf_htons(ETH_P_TEB), .vni = bpf_htonl(IDENTITY_WORLD << 8) },
+			    .protocol = bpf_htons(ETH_P_TEB), .vni = bpf_htonl(to->vni << 8) },
 	};
-	struct dsr_option opt = geneve_dsr_option(lb);
+	struct dsr_option opt = geneve_dsr_option(to);
 	struct ethhdr inner;
 
 	if (!pkt_load(skb, 0, &inner, sizeof(inner)))
@@ -223,15 +232,21 @@ geneve_send_inline(struct __sk_buff *skb, struct pkt *p, __be32 remote, const st
 	__builtin_memcpy(outer.eth.h_source, inner.h_source, ETH_ALEN);
 	if (bpf_skb_adjust_room(skb, sizeof(outer) + options, BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
-				BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | gso_flag) ||
+				BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | to->gso_flag) ||
 	    bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0) ||
 	    (dsr && bpf_skb_store_bytes(skb, sizeof(outer), &opt, sizeof(opt), 0)) ||
 	    bpf_skb_store_bytes(skb, sizeof(outer) + options, &inner, sizeof(inner), 0))
 		return -REASON_WRITE_ERROR;
 	skb->mark = MARK_OVERLAY;
-	p->redirect = cfg_dev_ifindex;
-	p->action = bpf_redirect_neigh(cfg_dev_ifindex, NULL, 0, 0);
 	return OK;
+}
+
+/* Global: the verifier goes through it once, not once for each way here. */
+__noinline int geneve_encapsulate(struct __sk_buff *skb, const struct geneve_send *to)
+{
+	if (!to)
+		return -REASON_INVALID;
+	return cfg_overlay_device ? geneve_send_by_device(skb, to) : geneve_send_inline(skb, to);
 }
 
 /* The sender is told what fits, about the packet as it sent it. */
@@ -247,29 +262,65 @@ geneve_too_big(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb,
 	return ret ? ret : icmp_unreachable(skb, p, ICMP_FRAG_NEEDED, mtu, skb->ifindex);
 }
 
-/* To the node behind the backend's address. DSR: with the option that tells
- * that node which address the client wrote to. */
-static __always_inline int geneve_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr)
+/* What DSR's option and the outer headers take. */
+static __always_inline __u32 geneve_overhead(bool dsr)
+{
+	return sizeof(struct geneve_outer) + (dsr ? sizeof(struct dsr_option) : 0);
+}
+
+/* Does the packet fit on the way to the node behind its destination? *TO says
+ * which way; the sender of one that does not is told, and it is redirected. */
+static __always_inline int
+geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, struct tunnel *to)
 {
 	const struct remote_endpoint_info *info = ipcache_find(p->t.daddr);
-	__u32 overhead = sizeof(struct geneve_outer) + (dsr ? sizeof(struct dsr_option) : 0);
-	__u64 gso_flag = 0;
-	__u32 mtu = 0;
 
 	if (!info || !info->tunnel_endpoint)
 		return -REASON_NO_TUNNEL_ENDPOINT;
-	event_tunnel(p, info->tunnel_endpoint, IDENTITY_WORLD);
+	to->remote = info->tunnel_endpoint;
+	event_tunnel(p, to->remote, to->vni);
+	if (bpf_check_mtu(skb, cfg_sim ? 0 : cfg_dev_ifindex, &to->mtu, geneve_overhead(dsr), 0) ==
+	    BPF_MTU_CHK_RET_FRAG_NEEDED)
+		return geneve_too_big(skb, p, lb, to->mtu - geneve_overhead(dsr));
+	return OK;
+}
+
+/* DSR: with the option that tells the node which address the client wrote to. */
+static __always_inline int
+geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, const struct tunnel *to)
+{
+	struct geneve_send send = {
+		.remote = to->remote, .vni = to->vni, .vip = lb->vip, .vip_port = lb->vip_port, .dsr = dsr,
+	};
+	int ret;
+
 	if (dsr) {
 		p->dsr_vip = lb->vip;
 		p->dsr_port = lb->vip_port;
 	}
-	if (bpf_check_mtu(skb, cfg_sim ? 0 : cfg_dev_ifindex, &mtu, overhead, 0) == BPF_MTU_CHK_RET_FRAG_NEEDED)
-		return geneve_too_big(skb, p, lb, mtu - overhead);
-	if (cfg_overlay_device)
-		return geneve_send_by_device(skb, p, info->tunnel_endpoint, lb, dsr);
-	if (skb->gso_size && geneve_segments_fit(skb, p, overhead, mtu))
-		gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
-	return geneve_send_inline(skb, p, info->tunnel_endpoint, lb, dsr, gso_flag);
+	if (!cfg_overlay_device) {
+		send.source_port = geneve_source_port(p);
+		if (skb->gso_size && geneve_segments_fit(skb, p, geneve_overhead(dsr), to->mtu))
+			send.gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
+	}
+	ret = geneve_encapsulate(skb, &send);
+	if (ret)
+		return ret;
+	if (!cfg_overlay_device)
+		return pkt_send_out(p);
+	pkt_redirect(p, cfg_overlay_ifindex);
+	return OK;
+}
+
+static __always_inline int
+geneve_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, __u32 vni)
+{
+	struct tunnel to = { .vni = vni };
+	int ret = geneve_route(skb, p, lb, dsr, &to);
+
+	if (ret || p->redirect)
+		return ret;
+	return geneve_push(skb, p, lb, dsr, &to);
 }
 
 #endif /* CTCTL_GENEVE_H */

@@ -67,7 +67,7 @@ static __noinline int icmp_unreachable(struct __sk_buff *skb, struct pkt *p, __u
 	    bpf_skb_store_bytes(skb, 0, &a, sizeof(a), 0))
 		return -REASON_NO_SERVICE;
 
-	p->t = (struct ipv4_ct_tuple){ .daddr = a.ip.daddr, .saddr = a.ip.saddr, .nexthdr = IPPROTO_ICMP };
+	p->t = (tuple_t){ .daddr = a.ip.daddr, .saddr = a.ip.saddr, .nexthdr = IPPROTO_ICMP };
 	p->icmp_type = ICMP_DEST_UNREACH;
 	p->icmp_code = code;
 	pkt_redirect(p, ifindex);

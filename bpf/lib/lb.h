@@ -17,7 +17,7 @@
 
 /* What balancing left behind for the stages after it. */
 struct lb_result {
-	__be32 vip;
+	addr_t vip;
 	__be16 vip_port;
 	__be16 rev_nat_index;   /* 0: not to a service */
 	bool   loopback;        /* the client is its own backend */
@@ -26,32 +26,32 @@ struct lb_result {
 /* The frontend's entry; KEY stays with the scope it was found in. A pod sees
  * the internal one of a service that has two. */
 static __always_inline const struct lb4_service *
-lb_find_service(const struct pkt *p, struct lb4_key *key, bool from_pod)
+lb_find_service(const struct pkt *p, lb_key_t *key, bool from_pod)
 {
 	const struct lb4_service *svc;
 
 	key->address = p->t.daddr;
 	key->dport = p->t.sport;
 	key->scope = SCOPE_EXTERNAL;
-	svc = bpf_map_lookup_elem(&cilium_lb4_services_v2, key);
+	svc = bpf_map_lookup_elem(&MAP_SERVICES, key);
 	if (!svc || !from_pod || !(svc->flags2 & SVC2_TWO_SCOPES))
 		return svc;
 	key->scope = SCOPE_INTERNAL;
-	return bpf_map_lookup_elem(&cilium_lb4_services_v2, key);
+	return bpf_map_lookup_elem(&MAP_SERVICES, key);
 }
 
-static __always_inline const struct lb4_backend *lb_backend(__u32 id)
+static __always_inline const lb_backend_t *lb_backend(__u32 id)
 {
-	return bpf_map_lookup_elem(&cilium_lb4_backends_v3, &id);
+	return bpf_map_lookup_elem(&MAP_BACKENDS, &id);
 }
 
 static __always_inline bool lb_source_allowed(const struct pkt *p, const struct lb4_service *svc)
 {
-	struct lb4_src_range_key key = {
+	src_range_key_t key = {
 		.prefixlen = 64, .rev_nat_id = svc->rev_nat_index, .addr = p->t.saddr,
 	};
 
-	return !(svc->flags & SVC_SOURCE_RANGE) || bpf_map_lookup_elem(&cilium_lb4_source_range, &key);
+	return !(svc->flags & SVC_SOURCE_RANGE) || bpf_map_lookup_elem(&MAP_SOURCE_RANGE, &key);
 }
 
 /* ---- which backend ---- */
@@ -84,7 +84,7 @@ static __always_inline __u32 lb_select_maglev(struct pkt *p, const struct lb4_se
 	void *inner;
 
 	event_why(p, WHY_BACKEND_MAGLEV);
-	inner = bpf_map_lookup_elem(&cilium_lb4_maglev, &rev_nat_index);
+	inner = bpf_map_lookup_elem(&MAP_MAGLEV, &rev_nat_index);
 	if (!inner)
 		return 0;
 	lut = bpf_map_lookup_elem(inner, &zero);
@@ -94,17 +94,17 @@ static __always_inline __u32 lb_select_maglev(struct pkt *p, const struct lb4_se
 	return lut && slot < size ? lut[slot] : 0;
 }
 
-static __always_inline __u32 lb_select_random(struct pkt *p, struct lb4_key *key, const struct lb4_service *svc)
+static __always_inline __u32 lb_select_random(struct pkt *p, lb_key_t *key, const struct lb4_service *svc)
 {
 	const struct lb4_service *slot;
 
 	event_why(p, WHY_BACKEND_RANDOM);
 	key->backend_slot = random_u32() % svc->count + 1;
-	slot = bpf_map_lookup_elem(&cilium_lb4_services_v2, key);
+	slot = bpf_map_lookup_elem(&MAP_SERVICES, key);
 	return slot ? slot->backend_id : 0;
 }
 
-static __always_inline __u32 lb_select(struct pkt *p, struct lb4_key *key, const struct lb4_service *svc)
+static __always_inline __u32 lb_select(struct pkt *p, lb_key_t *key, const struct lb4_service *svc)
 {
 	if (!svc->count)
 		return 0;
@@ -113,16 +113,16 @@ static __always_inline __u32 lb_select(struct pkt *p, struct lb4_key *key, const
 
 /* ---- session affinity: a client keeps its backend for a while ---- */
 
-static __always_inline struct lb4_affinity_key lb_affinity_key(__be32 client, const struct lb4_service *svc)
+static __always_inline affinity_key_t lb_affinity_key(addr_t client, const struct lb4_service *svc)
 {
-	return (struct lb4_affinity_key){ .client_id = client, .rev_nat_id = svc->rev_nat_index };
+	return (affinity_key_t){ .client_id = client, .rev_nat_id = svc->rev_nat_index };
 }
 
 static __always_inline __u32 lb_affinity_backend(struct pkt *p, const struct lb4_service *svc)
 {
-	struct lb4_affinity_key key = lb_affinity_key(p->t.saddr, svc);
+	affinity_key_t key = lb_affinity_key(p->t.saddr, svc);
 	struct lb_affinity_match match = { .rev_nat_id = svc->rev_nat_index };
-	struct lb_affinity_val *val = bpf_map_lookup_elem(&cilium_lb4_affinity, &key);
+	struct lb_affinity_val *val = bpf_map_lookup_elem(&MAP_AFFINITY, &key);
 
 	if (!val)
 		return 0;
@@ -131,7 +131,7 @@ static __always_inline __u32 lb_affinity_backend(struct pkt *p, const struct lb4
 	 * worst it is the older of two, both of this moment. */
 	if (READ_ONCE(val->last_used) + svc->backend_id <= p->now ||
 	    !bpf_map_lookup_elem(&cilium_lb_affinity_match, &match)) {
-		bpf_map_delete_elem(&cilium_lb4_affinity, &key);
+		bpf_map_delete_elem(&MAP_AFFINITY, &key);
 		return 0;
 	}
 	/* Counts as used even if that backend turns out to be gone. */
@@ -140,12 +140,12 @@ static __always_inline __u32 lb_affinity_backend(struct pkt *p, const struct lb4
 }
 
 static __always_inline void
-lb_affinity_use(const struct pkt *p, __be32 client, const struct lb4_service *svc, __u32 backend_id)
+lb_affinity_use(const struct pkt *p, addr_t client, const struct lb4_service *svc, __u32 backend_id)
 {
-	struct lb4_affinity_key key = lb_affinity_key(client, svc);
+	affinity_key_t key = lb_affinity_key(client, svc);
 	struct lb_affinity_val val = { .last_used = p->now, .backend_id = backend_id };
 
-	bpf_map_update_elem(&cilium_lb4_affinity, &key, &val, BPF_ANY);
+	bpf_map_update_elem(&MAP_AFFINITY, &key, &val, BPF_ANY);
 }
 
 /* ---- the connection's backend ---- */
@@ -158,8 +158,8 @@ static __always_inline int lb_no_backend(struct pkt *p)
 
 /* A connection that has no SERVICE entry: choose, and write one. */
 static __always_inline int
-lb_connect(struct pkt *p, const struct ipv4_ct_tuple *ct_key, struct lb4_key *key, const struct lb4_service *svc,
-	   const struct lb4_backend **backend, __u32 *backend_id)
+lb_connect(struct pkt *p, const tuple_t *ct_key, lb_key_t *key, const struct lb4_service *svc,
+	   const lb_backend_t **backend, __u32 *backend_id)
 {
 	struct ct_new new = { .rev_nat_index = svc->rev_nat_index };
 
@@ -185,8 +185,8 @@ lb_connect(struct pkt *p, const struct ipv4_ct_tuple *ct_key, struct lb4_key *ke
 /* A connection that has one: its backend, unless that is gone or, for a SYN,
  * no longer active. */
 static __always_inline int
-lb_continue(struct pkt *p, struct ct_entry *e, struct lb4_key *key, const struct lb4_service *svc,
-	    const struct lb4_backend **backend, __u32 *backend_id)
+lb_continue(struct pkt *p, struct ct_entry *e, lb_key_t *key, const struct lb4_service *svc,
+	    const lb_backend_t **backend, __u32 *backend_id)
 {
 	*backend_id = READ_ONCE(e->backend_id);
 	*backend = lb_backend(*backend_id);
@@ -210,12 +210,12 @@ lb_continue(struct pkt *p, struct ct_entry *e, struct lb4_key *key, const struct
 
 /* The packet is for SVC: SERVICE entry, affinity, translation. */
 static __always_inline int
-lb_to_backend(struct __sk_buff *skb, struct pkt *p, struct lb4_key *key, const struct lb4_service *svc, bool from_pod,
+lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct lb4_service *svc, bool from_pod,
 	      struct lb_result *lb)
 {
-	struct ipv4_ct_tuple ct_key = p->t;
-	const struct lb4_backend *backend = NULL;
-	__be32 client = p->t.saddr;
+	tuple_t ct_key = p->t;
+	const lb_backend_t *backend = NULL;
+	addr_t client = p->t.saddr;
 	__u32 backend_id = 0;
 	struct ct_entry *e;
 	int ret;
@@ -237,7 +237,7 @@ lb_to_backend(struct __sk_buff *skb, struct pkt *p, struct lb4_key *key, const s
 		return ret;
 	if (svc->flags & SVC_AFFINITY)
 		lb_affinity_use(p, client, svc, backend_id);
-	lb->loopback = from_pod && backend->address == client;
+	lb->loopback = from_pod && addr_equal(backend->address, client);
 	return nat_to_backend(skb, p, lb->loopback ? cfg_loopback : client, backend);
 }
 

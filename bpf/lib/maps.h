@@ -9,7 +9,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "ctctl/abi.h"
+#include "family.h"
 
 #define CTCTL_MAP(NAME, TYPE, KEY, VALUE, SIZE, FLAGS)	\
 	struct {						\
@@ -20,19 +20,30 @@
 		__uint(map_flags, FLAGS);			\
 	} NAME SEC(".maps")
 
+/* ---- the family's: one name here, Cilium's outside ---- */
+#define MAP_CT_TCP FAMILY_NAME(cilium_ct4_global, cilium_ct6_global)
+#define MAP_CT_ANY FAMILY_NAME(cilium_ct_any4_global, cilium_ct_any6_global)
+#define MAP_SNAT FAMILY_NAME(cilium_snat_v4_external, cilium_snat_v6_external)
+#define MAP_AFFINITY FAMILY_NAME(cilium_lb4_affinity, cilium_lb6_affinity)
+#define MAP_SERVICES FAMILY_NAME(cilium_lb4_services_v2, cilium_lb6_services_v2)
+#define MAP_BACKENDS FAMILY_NAME(cilium_lb4_backends_v3, cilium_lb6_backends_v3)
+#define MAP_REVERSE_NAT FAMILY_NAME(cilium_lb4_reverse_nat, cilium_lb6_reverse_nat)
+#define MAP_SOURCE_RANGE FAMILY_NAME(cilium_lb4_source_range, cilium_lb6_source_range)
+#define MAP_MAGLEV FAMILY_NAME(cilium_lb4_maglev, cilium_lb6_maglev)
+
 /* ---- state ---- */
-CTCTL_MAP(cilium_ct4_global, BPF_MAP_TYPE_LRU_HASH, struct ipv4_ct_tuple, struct ct_entry, 524288, 0);
-CTCTL_MAP(cilium_ct_any4_global, BPF_MAP_TYPE_LRU_HASH, struct ipv4_ct_tuple, struct ct_entry, 262144, 0);
-CTCTL_MAP(cilium_snat_v4_external, BPF_MAP_TYPE_LRU_HASH, struct ipv4_ct_tuple, struct ipv4_nat_entry, 524288, 0);
-CTCTL_MAP(cilium_lb4_affinity, BPF_MAP_TYPE_LRU_HASH, struct lb4_affinity_key, struct lb_affinity_val, 65536, 0);
+CTCTL_MAP(MAP_CT_TCP, BPF_MAP_TYPE_LRU_HASH, tuple_t, struct ct_entry, 524288, 0);
+CTCTL_MAP(MAP_CT_ANY, BPF_MAP_TYPE_LRU_HASH, tuple_t, struct ct_entry, 262144, 0);
+CTCTL_MAP(MAP_SNAT, BPF_MAP_TYPE_LRU_HASH, tuple_t, nat_entry_t, 524288, 0);
+CTCTL_MAP(MAP_AFFINITY, BPF_MAP_TYPE_LRU_HASH, affinity_key_t, struct lb_affinity_val, 65536, 0);
 CTCTL_MAP(cilium_ipv4_frag_datagrams, BPF_MAP_TYPE_LRU_HASH, struct ipv4_frag_id, struct ipv4_frag_l4ports, 8192, 0);
 
 /* ---- settings ---- */
-CTCTL_MAP(cilium_lb4_services_v2, BPF_MAP_TYPE_HASH, struct lb4_key, struct lb4_service, 65536, BPF_F_NO_PREALLOC);
-CTCTL_MAP(cilium_lb4_backends_v3, BPF_MAP_TYPE_HASH, __u32, struct lb4_backend, 65536, BPF_F_NO_PREALLOC);
-CTCTL_MAP(cilium_lb4_reverse_nat, BPF_MAP_TYPE_HASH, __u16, struct lb4_reverse_nat, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(MAP_SERVICES, BPF_MAP_TYPE_HASH, lb_key_t, struct lb4_service, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(MAP_BACKENDS, BPF_MAP_TYPE_HASH, __u32, lb_backend_t, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(MAP_REVERSE_NAT, BPF_MAP_TYPE_HASH, __u16, reverse_nat_t, 65536, BPF_F_NO_PREALLOC);
 CTCTL_MAP(cilium_lb_affinity_match, BPF_MAP_TYPE_HASH, struct lb_affinity_match, __u8, 65536, BPF_F_NO_PREALLOC);
-CTCTL_MAP(cilium_lb4_source_range, BPF_MAP_TYPE_LPM_TRIE, struct lb4_src_range_key, __u8, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(MAP_SOURCE_RANGE, BPF_MAP_TYPE_LPM_TRIE, src_range_key_t, __u8, 65536, BPF_F_NO_PREALLOC);
 CTCTL_MAP(cilium_lxc, BPF_MAP_TYPE_HASH, struct endpoint_key, struct endpoint_info, 65535, BPF_F_NO_PREALLOC);
 CTCTL_MAP(cilium_ipcache, BPF_MAP_TYPE_LPM_TRIE, struct ipcache_key, struct remote_endpoint_info, 512000,
 	  BPF_F_NO_PREALLOC);
@@ -54,7 +65,7 @@ struct {
 	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__array(values, struct maglev_lut);
-} cilium_lb4_maglev SEC(".maps");
+} MAP_MAGLEV SEC(".maps");
 
 /* ---- what listeners and operators see ---- */
 struct {

@@ -17,13 +17,14 @@
 
 #define SPORT_OFF 0
 #define DPORT_OFF 2
+#define ECHO_ID_OFF offsetof(struct icmp_header, id)
 
 struct nat_change {
-	__be32 saddr;
-	__be32 daddr;
+	addr_t saddr;
+	addr_t daddr;
 	__be16 old_port;
 	__be16 new_port;
-	__u32  port_off;        /* SPORT_OFF or DPORT_OFF */
+	__u32  port_off;        /* SPORT_OFF, DPORT_OFF, or ECHO_ID_OFF: an identifier stands for a port */
 };
 
 static __always_inline __u32 csum_add(__u32 a, __u32 b)
@@ -46,6 +47,7 @@ static __always_inline __u32 nat_csum_off(const struct pkt *p)
 
 static __always_inline int nat_l4(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c, __u32 diff)
 {
+	const bool echo = c->port_off == ECHO_ID_OFF;
 	__u64 flags = p->t.nexthdr == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 	__u32 csum_off = nat_csum_off(p);
 
@@ -53,8 +55,10 @@ static __always_inline int nat_l4(struct __sk_buff *skb, const struct pkt *p, co
 	 * only (the device is to do the rest), which ports are no part of. */
 	if (csum_off && bpf_l4_csum_replace(skb, p->l4_off + csum_off, 0, diff, flags | BPF_F_PSEUDO_HDR))
 		return -REASON_CSUM_L4;
-	if (!pkt_has_ports(p) || c->new_port == c->old_port)
+	if ((!pkt_has_ports(p) && !echo) || c->new_port == c->old_port)
 		return OK;
+	if (echo)
+		csum_off = offsetof(struct icmp_header, checksum);
 	/* SCTP's CRC32c would have to be made anew over the whole packet. */
 	if (!csum_off || bpf_l4_csum_replace(skb, p->l4_off + csum_off, c->old_port, c->new_port,
 					     flags | sizeof(c->new_port)))
@@ -78,7 +82,7 @@ static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *
 
 /* Towards a backend; P's tuple follows. */
 static __always_inline int
-nat_to_backend(struct __sk_buff *skb, struct pkt *p, __be32 saddr, const struct lb4_backend *backend)
+nat_to_backend(struct __sk_buff *skb, struct pkt *p, addr_t saddr, const lb_backend_t *backend)
 {
 	struct nat_change c = {
 		.saddr = saddr, .daddr = backend->address,
@@ -94,7 +98,7 @@ nat_to_backend(struct __sk_buff *skb, struct pkt *p, __be32 saddr, const struct 
 /* A reply gets the address and port the client wrote to. LOOPBACK: the client
  * is the backend, the loopback address stood for it. */
 static __always_inline int
-nat_reply(struct __sk_buff *skb, struct pkt *p, __be32 address, __be16 port, bool loopback)
+nat_reply(struct __sk_buff *skb, struct pkt *p, addr_t address, __be16 port, bool loopback)
 {
 	struct nat_change c = {
 		.saddr = address, .daddr = loopback ? p->t.saddr : p->t.daddr,
@@ -108,15 +112,15 @@ nat_reply(struct __sk_buff *skb, struct pkt *p, __be32 address, __be16 port, boo
 	return nat_rewrite(skb, p, &c);
 }
 
-static __always_inline const struct lb4_reverse_nat *nat_service_address(__be16 rev_nat_index)
+static __always_inline const reverse_nat_t *nat_service_address(__be16 rev_nat_index)
 {
-	return bpf_map_lookup_elem(&cilium_lb4_reverse_nat, &rev_nat_index);
+	return bpf_map_lookup_elem(&MAP_REVERSE_NAT, &rev_nat_index);
 }
 
 /* A reply of a service's backend; without the service's address it stays as it is. */
 static __always_inline int nat_service_reply(struct __sk_buff *skb, struct pkt *p, __be16 rev_nat_index, bool loopback)
 {
-	const struct lb4_reverse_nat *service = nat_service_address(rev_nat_index);
+	const reverse_nat_t *service = nat_service_address(rev_nat_index);
 
 	if (!service)
 		return OK;
@@ -124,23 +128,26 @@ static __always_inline int nat_service_reply(struct __sk_buff *skb, struct pkt *
 	return nat_reply(skb, p, service->address, service->port, loopback);
 }
 
-/* ---- DSR: what the backend's node writes over the source of replies ---- */
+/* ---- the SNAT table ---- */
 
-/* The table's key: pod to client, ports as in the packet. REPLY has them crossed. */
-static __always_inline struct ipv4_ct_tuple snat_key(const struct ipv4_ct_tuple *reply)
+/* Its key has ports as in the packet, T has them crossed. DIR: TUPLE_OUT of
+ * the packet whose source is to be rewritten, TUPLE_IN of the answer. */
+static __always_inline tuple_t snat_key(const tuple_t *t, enum ctctl_tuple_flags dir)
 {
-	return (struct ipv4_ct_tuple){
-		.daddr = reply->daddr, .saddr = reply->saddr, .dport = reply->sport, .sport = reply->dport,
-		.nexthdr = reply->nexthdr, .flags = TUPLE_OUT,
+	return (tuple_t){
+		.daddr = t->daddr, .saddr = t->saddr, .dport = t->sport, .sport = t->dport,
+		.nexthdr = t->nexthdr, .flags = dir,
 	};
 }
 
+/* DSR: what the backend's node writes over the source of replies. */
+
 static __always_inline int
-snat_create(struct pkt *p, const struct ipv4_ct_tuple *reply, __be32 vip, __be16 vip_port)
+snat_create(struct pkt *p, const tuple_t *reply, addr_t vip, __be16 vip_port)
 {
-	struct ipv4_nat_entry entry = { .created = p->now, .to_saddr = vip, .to_sport = vip_port };
-	struct ipv4_ct_tuple key = snat_key(reply);
-	int err = bpf_map_update_elem(&cilium_snat_v4_external, &key, &entry, BPF_ANY);
+	nat_entry_t entry = { .created = p->now, .to_saddr = vip, .to_sport = vip_port };
+	tuple_t key = snat_key(reply, TUPLE_OUT);
+	int err = bpf_map_update_elem(&MAP_SNAT, &key, &entry, BPF_ANY);
 
 	if (err)
 		return ct_create_failed(p, err);
@@ -148,11 +155,11 @@ snat_create(struct pkt *p, const struct ipv4_ct_tuple *reply, __be32 vip, __be16
 	return OK;
 }
 
-static __always_inline const struct ipv4_nat_entry *snat_find(const struct ipv4_ct_tuple *reply)
+static __always_inline const nat_entry_t *snat_find(const tuple_t *t, enum ctctl_tuple_flags dir)
 {
-	struct ipv4_ct_tuple key = snat_key(reply);
+	tuple_t key = snat_key(t, dir);
 
-	return bpf_map_lookup_elem(&cilium_snat_v4_external, &key);
+	return bpf_map_lookup_elem(&MAP_SNAT, &key);
 }
 
 #endif /* CTCTL_NAT_H */

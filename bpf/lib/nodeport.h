@@ -7,6 +7,7 @@
 #define CTCTL_NODEPORT_H
 
 #include "ct.h"
+#include "dsr_option.h"
 #include "endpoint.h"
 #include "event.h"
 #include "geneve.h"
@@ -14,16 +15,17 @@
 #include "lb.h"
 #include "nat.h"
 #include "pkt.h"
+#include "snat.h"
 
 /* ---- requests ---- */
 
-/* The backend is here: its replies leave by this node and need the entry. */
+/* The reply comes by this node and needs the entry. */
 static __always_inline int nodeport_track(struct pkt *p, const struct lb_result *lb)
 {
 	struct ct_new new = {
-		.src_sec_id = IDENTITY_WORLD, .flags = CT_NODE_PORT, .rev_nat_index = lb->rev_nat_index,
+		.src_sec_id = cfg_world, .flags = CT_NODE_PORT, .rev_nat_index = lb->rev_nat_index,
 	};
-	struct ipv4_ct_tuple key = p->t;
+	tuple_t key = p->t;
 
 	tuple_reverse(&key);
 	key.flags = TUPLE_OUT;
@@ -35,23 +37,54 @@ static __always_inline int nodeport_track(struct pkt *p, const struct lb_result 
 	return ct_create(p, &key, CT_DIR_EGRESS, &new);
 }
 
+static __always_inline bool nodeport_uses_dsr(const struct pkt *p)
+{
+	return cfg_lb_mode == LB_DSR || (cfg_lb_mode == LB_HYBRID && p->t.nexthdr == IPPROTO_TCP);
+}
+
 /* A TCP connection's node has learnt of it from the SYN; a later fragment's
  * payload is read as a header, as Cilium does. */
-static __always_inline int nodeport_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
+static __always_inline int nodeport_send_dsr(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
 {
 	__u8 flags = TCP_SYN;
 
 	if (p->t.nexthdr == IPPROTO_TCP && !pkt_load_tcp_flags(skb, p, &flags))
 		return -REASON_CT_INVALID_HDR;
+	if (cfg_dsr_option)
+		return dsr_option_send(skb, p, lb, flags & TCP_SYN);
 	if (flags & TCP_SYN)
-		return geneve_send(skb, p, lb, true);
-	return geneve_send(skb, p, lb, false);
+		return geneve_send(skb, p, lb, true, IDENTITY_WORLD);
+	return geneve_send(skb, p, lb, false, IDENTITY_WORLD);
+}
+
+/* The backend's node answers to this one: by its address on that way. */
+static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
+{
+	struct snat_target to = { .addr = cfg_node_addr, .any_port = true };
+	struct tunnel way = { .vni = IDENTITY_WORLD };
+	const bool tunnel = cfg_tunnel && ipcache_is_tunneled(p->t.daddr);
+	int ret;
+
+	ret = lb_fragment(p);
+	if (!ret && tunnel) {
+		to.addr = cfg_router_addr;
+		ret = geneve_route(skb, p, lb, false, &way);
+	}
+	if (!ret && !p->redirect)
+		ret = ttl_decrement(skb);
+	if (ret || p->redirect)
+		return ret;
+	ret = snat_apply(skb, p, &to);
+	if (ret)
+		return ret;
+	return tunnel ? geneve_push(skb, p, lb, false, &way) : pkt_send_out(p);
 }
 
 static __always_inline int
-nodeport_balance(struct __sk_buff *skb, struct pkt *p, struct lb4_key *key, const struct lb4_service *svc)
+nodeport_balance(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct lb4_service *svc)
 {
 	struct lb_result lb = {};
+	bool local;
 	int ret;
 
 	if (!(svc->flags & SVC_ROUTABLE))
@@ -66,11 +99,16 @@ nodeport_balance(struct __sk_buff *skb, struct pkt *p, struct lb4_key *key, cons
 		return icmp_no_service(skb, p, skb->ifindex);
 	if (ret)
 		return ret;
-	if (endpoint_find(p->t.daddr))
-		return nodeport_track(p, &lb);
-	if (svc->flags & SVC_HOST_PORT)
+	local = endpoint_find(p->t.daddr);
+	if (!local && (svc->flags & SVC_HOST_PORT))
 		return -REASON_INVALID;
-	return nodeport_send(skb, p, &lb);
+	if (local || !nodeport_uses_dsr(p)) {
+		ret = nodeport_track(p, &lb);
+		if (ret || local)
+			return ret;
+		return nodeport_send_snat(skb, p, &lb);
+	}
+	return nodeport_send_dsr(skb, p, &lb);
 }
 
 /* A packet that came from outside. OK and no redirect: it is no service's, or
@@ -78,7 +116,7 @@ nodeport_balance(struct __sk_buff *skb, struct pkt *p, struct lb4_key *key, cons
 static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p, bool *service)
 {
 	const struct lb4_service *svc;
-	struct lb4_key key = {};
+	lb_key_t key = {};
 	int ret;
 
 	*service = false;
@@ -101,7 +139,7 @@ static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p
  * in the SYN, and the entry made then tells that later packets are of it. */
 static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, bool *dsr)
 {
-	struct ipv4_ct_tuple key = p->t;
+	tuple_t key = p->t;
 	struct ct_entry *e;
 	__u8 flags;
 
@@ -122,8 +160,8 @@ static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, 
 
 static __always_inline int dsr_track(struct __sk_buff *skb, struct pkt *p)
 {
-	struct ct_new new = { .src_sec_id = IDENTITY_WORLD, .flags = CT_DSR_INTERNAL };
-	struct ipv4_ct_tuple key = p->t;
+	struct ct_new new = { .src_sec_id = cfg_world, .flags = CT_DSR_INTERNAL };
+	tuple_t key = p->t;
 	struct ct_entry *e;
 	int ret;
 
@@ -148,18 +186,71 @@ static __always_inline int dsr_track(struct __sk_buff *skb, struct pkt *p)
 	return ret ? ret : snat_create(p, &key, p->dsr_vip, p->dsr_port);
 }
 
-/* A packet that came through the tunnel, if it is no service's. */
+/* A packet that came from another node, if it is no service's. */
 static __always_inline int dsr_request(struct __sk_buff *skb, struct pkt *p)
 {
 	bool dsr = false;
 	int ret;
 
-	if (!pkt_has_ports(p))
+	if (!pkt_has_ports(p) || !nodeport_uses_dsr(p))
 		return OK;
 	ret = dsr_is_request(skb, p, &dsr);
 	if (ret || !dsr)
 		return ret;
 	return dsr_track(skb, p);
+}
+
+/* ---- replies of backends on other nodes ---- */
+
+/* An answer to a request that left by this node's address goes on to the
+ * client, from the address that the client wrote to. */
+static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
+{
+	struct lb_result lb = { .vip = p->t.daddr, .vip_port = p->t.sport };
+	tuple_t key = p->t;
+	struct ct_entry *e;
+	bool hit;
+	int ret;
+
+	if (!pkt_has_ports(p))
+		return OK;
+	key.flags = TUPLE_OUT;
+	e = ct_find(&key);
+	if (!e || !ct_is_wanted(e, WANT_NODE_PORT, 0))
+		return OK;
+	ret = pkt_parse_tcp_flags(skb, p);
+	if (ret)
+		return ret;
+	event_lookup(p, LOOKUP_REV_DNAT, CT_DIR_INGRESS);
+	event_before(p, &key, e);
+	hit = ct_touch(p, e, CT_DIR_INGRESS, WANT_NODE_PORT, 0);
+	event_after(p, e);
+	if (!hit)
+		return OK;
+	event_result(p, CT_RESULT_REPLY);
+	ret = nat_service_reply(skb, p, e->rev_nat_index, false);
+	if (ret)
+		return ret;
+	if (cfg_tunnel && ipcache_is_tunneled(p->t.daddr))
+		return geneve_send(skb, p, &lb, false, IDENTITY_WORLD);
+	ret = ttl_decrement(skb);
+	return ret ? ret : pkt_send_out(p);
+}
+
+/* A packet from outside or the tunnel that is for no service. */
+static __always_inline int nodeport_other(struct __sk_buff *skb, struct pkt *p)
+{
+	bool done;
+	int ret;
+
+	if (pkt_has_ports(p) ? nodeport_uses_dsr(p) && !cfg_masquerade : !cfg_masquerade)
+		return OK;
+	if (cfg_lb_mode == LB_DSR && !cfg_masquerade)
+		return OK;
+	ret = snat_answer(skb, p, &done);
+	if (ret || !done || cfg_lb_mode == LB_DSR)
+		return ret;
+	return nodeport_return(skb, p);
 }
 
 /* ---- through the tunnel ---- */
@@ -196,8 +287,11 @@ static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, 
 	ret = nodeport_request(skb, p, &service);
 	if (ret || p->redirect)
 		return ret;
-	ret = service ? OK : dsr_request(skb, p);
-	if (ret)
+	if (!service && !cfg_dsr_option)
+		ret = dsr_request(skb, p);
+	if (!service && !ret)
+		ret = nodeport_other(skb, p);
+	if (ret || p->redirect)
 		return ret;
 	ep = endpoint_find(p->t.daddr);
 	if (!ep || (ep->flags & ENDPOINT_HOST))
@@ -210,11 +304,11 @@ static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, 
 
 /* What the packet's source is to be rewritten to, if it is a backend's reply. */
 static __always_inline bool
-reply_source(struct pkt *p, const struct ipv4_ct_tuple *key, const struct ct_entry *e, __be32 *address, __be16 *port)
+reply_source(struct pkt *p, const tuple_t *key, const struct ct_entry *e, addr_t *address, __be16 *port)
 {
 	__be16 rev_nat_index = e->flags & CT_NODE_PORT ? e->rev_nat_index : 0;
-	const struct lb4_reverse_nat *service;
-	const struct ipv4_nat_entry *dsr;
+	const reverse_nat_t *service;
+	const nat_entry_t *dsr;
 
 	if (!(e->flags & (CT_NODE_PORT | CT_DSR_INTERNAL)))
 		return false;
@@ -227,7 +321,7 @@ reply_source(struct pkt *p, const struct ipv4_ct_tuple *key, const struct ct_ent
 		*port = service->port;
 		return true;
 	}
-	dsr = snat_find(key);
+	dsr = snat_find(key, TUPLE_OUT);
 	if (!dsr)
 		return false;
 	*address = dsr->to_saddr;
@@ -238,9 +332,9 @@ reply_source(struct pkt *p, const struct ipv4_ct_tuple *key, const struct ct_ent
 /* A packet on its way out of the node. */
 static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 {
-	struct ipv4_ct_tuple key;
+	tuple_t key;
 	struct ct_entry *e;
-	__be32 address;
+	addr_t address;
 	__be16 port;
 	bool hit;
 	int ret;
@@ -268,6 +362,16 @@ static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 	event_result(p, CT_RESULT_REPLY);
 	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
 	return nat_reply(skb, p, address, port, false);
+}
+
+/* A packet on its way out: a reply, or one that takes the node's address. */
+static __always_inline int nodeport_leave(struct __sk_buff *skb, struct pkt *p, bool overlay)
+{
+	int ret = nodeport_reply(skb, p);
+
+	if (ret || (cfg_lb_mode == LB_DSR && !cfg_masquerade) || (skb->mark & MARK_MAGIC) == MARK_SNAT_DONE)
+		return ret;
+	return snat_out(skb, p, overlay);
 }
 
 /* Hooks on the way out have nothing to do for what is translated already,

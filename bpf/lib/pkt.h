@@ -34,8 +34,8 @@ struct pkt {
 	__u32  len;                     /* whole frame, as it came */
 	__u32  src_identity;
 	__u32  redirect;                /* device the packet goes to, 0: the stack has it next */
-	__be32 dsr_vip;                 /* of the DSR option */
-	struct ipv4_ct_tuple t;         /* as loaded: source port in dport, destination port in sport */
+	addr_t dsr_vip;                 /* of the DSR option */
+	tuple_t t;         /* as loaded: source port in dport, destination port in sport */
 	__be16 dsr_port;
 	__be16 ip_id;
 	__u16  l4_off;
@@ -275,6 +275,14 @@ static __always_inline void pkt_redirect(struct pkt *p, __u32 ifindex)
 {
 	p->redirect = ifindex;
 	p->action = bpf_redirect(ifindex, 0);
+}
+
+/* Out of the node's device, to whom the kernel's routes and neighbours say. */
+static __always_inline int pkt_send_out(struct pkt *p)
+{
+	p->redirect = cfg_dev_ifindex;
+	p->action = bpf_redirect_neigh(cfg_dev_ifindex, NULL, 0, 0);
+	return OK;
 }
 
 #endif /* CTCTL_PKT_H */

@@ -56,7 +56,7 @@ __noinline int policy_ask_all(const struct ctctl_policy_key *exact)
  * rule for all ports. The peer's identity is looked up only if keys besides
  * "anything" exist. */
 static __always_inline int
-policy_check(struct __sk_buff *skb, struct pkt *p, __u32 endpoint_id, bool egress, __be32 peer, __be16 dport)
+policy_check(struct __sk_buff *skb, struct pkt *p, __u32 endpoint_id, bool egress, addr_t peer, __be16 dport)
 {
 	struct ctctl_policy_key key = { .endpoint_id = endpoint_id, .egress = egress };
 	const struct ctctl_policy_entry *everything;

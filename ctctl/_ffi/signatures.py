@@ -46,7 +46,6 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     Signature("libbpf_minor_version", c_uint32, (), _NONE),
     Signature("libbpf_set_print", c_void_p, (PrintFn,), _NONE),
     Signature("libbpf_strerror", c_int, (c_int, c_char_p, c_size_t), _NONE),
-    Signature("libbpf_probe_bpf_helper", c_int, (c_int, c_int, c_void_p), _CALLER),
     # maps, by descriptor
     Signature("bpf_map_create", c_int, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, POINTER(s.MapCreateOpts)), _NEG),
     Signature("bpf_map_lookup_elem", c_int, (c_int, c_void_p, c_void_p), _CALLER),
@@ -69,7 +68,6 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     # programs and links, by descriptor
     Signature("bpf_prog_load", c_int, (c_int, c_char_p, c_char_p, c_void_p, c_size_t, POINTER(s.ProgLoadOpts)), _NEG),
     Signature("bpf_raw_tracepoint_open", c_int, (c_char_p, c_int), _NEG),
-    Signature("libbpf_find_vmlinux_btf_id", c_int, (c_char_p, c_int), _NEG),
     Signature("bpf_prog_test_run_opts", c_int, (c_int, POINTER(s.TestRunOpts)), _CALLER),
     Signature("bpf_link_update", c_int, (c_int, c_int, c_void_p), _NEG),
     Signature("bpf_link_detach", c_int, (c_int,), _NEG),

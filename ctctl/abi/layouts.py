@@ -123,7 +123,13 @@ class CtctlReason(IntEnum):
     REASON_WRITE_ERROR = 20
     REASON_UNSUPPORTED_L2 = 21
     REASON_FRAG_NOSUPPORT = 22
-    REASON_MAX = 23
+    REASON_NAT_NO_MAPPING = 23
+    REASON_NAT_UNSUPP_PROTO = 24
+    REASON_UNKNOWN_ICMP_CODE = 25
+    REASON_UNKNOWN_L4 = 26
+    REASON_INVALID_EXTHDR = 27
+    REASON_UNKNOWN_TARGET = 28
+    REASON_MAX = 29
 
 
 class CtctlVerdict(IntEnum):
@@ -143,6 +149,7 @@ class CtctlLookupKind(IntEnum):
     LOOKUP_NODE_PORT = 3
     LOOKUP_DSR = 4
     LOOKUP_REV_DNAT = 5
+    LOOKUP_SNAT = 6
 
 
 class CtctlCtDir(IntEnum):
@@ -189,6 +196,10 @@ class CtctlWhy(IntFlag):
     WHY_CREATE_FAILED = 0x200000
     WHY_SNAT_CREATED = 0x400000
     WHY_DSR_OPTION = 0x800000
+    WHY_SNAT_KEPT = 0x1000000
+    WHY_SNAT_STALE = 0x2000000
+    WHY_SNAT_PORT_TAKEN = 0x4000000
+    WHY_SNAT_EXHAUSTED = 0x8000000
 
 
 class CtctlStat(IntEnum):
@@ -197,7 +208,8 @@ class CtctlStat(IntEnum):
     STAT_EVENTS_LOST = 0
     STAT_CT_CREATE_FAILED = 1
     STAT_CT_CREATE_ERRNO = 2
-    STAT_MAX = 3
+    STAT_SNAT_EXHAUSTED = 3
+    STAT_MAX = 4
 
 
 class CtctlGcStatus(IntEnum):

@@ -72,9 +72,10 @@ def list_entries(
     ctctl ct list --from cilium-sysdump.zip -o wide
     """
     from ctctl.cli.report import opened, require_tables
-    from ctctl.ct.show_list import Listing, needs_names, write_listing
+    from ctctl.ct.listing import Listing
+    from ctctl.ct.show_list import needs_names, write_listing
     from ctctl.tables.names import names_of
-    from ctctl.tables.rows import matching, rows
+    from ctctl.tables.rows import matching
 
     options = out.options()
     selection = wanted.filter(expression)
@@ -89,8 +90,7 @@ def list_entries(
         write_listing(
             source,
             lambda table: matching(table, selection),
-            lambda: rows(source, selection, sort=options.sort, limit=options.limit, names=names),
-            Listing(options, names, raw, time_diff, whole=selection.node is None),
+            Listing(options, names, raw, time_diff),
             sys.stdout,
         )
 
@@ -110,14 +110,15 @@ def get(
     ctctl ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
     ctctl ct get 'tcp 10.64.0.36 > 10.64.0.64:8000'       any port of the first: each connection
     ctctl ct get 'TCP OUT 10.64.0.36:54260 -> 10.64.0.64:8000'    as ct list prints it
+    ctctl ct get 'tcp default/client > web:80'            pods and services by name
     ctctl ct get 'tcp [fd00::1]:40000 > [fd00::2]:80' --from dump.txt -o json
     """
-    from ctctl.cli.report import opened
+    from ctctl.cli.report import addressed, opened
     from ctctl.ct.get import get as find
     from ctctl.ct.show import write_connections
 
     with opened(where) as source:
-        write_connections(find(source, flow), out.options(), sys.stdout, raw=raw)
+        write_connections(find(source, addressed(source, where.node, flow)), out.options(), sys.stdout, raw=raw)
 
 
 @app.command()
@@ -274,15 +275,19 @@ def diff(
 
 @app.command()
 def decode(
-    data: Annotated[list[str], typer.Argument(metavar="HEX|0x0413|KEYHEX:VALUEHEX", help="Bytes or a flag word.")],
+    data: Annotated[
+        list[str], typer.Argument(metavar="HEX|0x0413|KEYHEX:VALUEHEX|LINE", help="Bytes, a flag word, a line.")
+    ],
     layout: LayoutOpt = None,
     output: OutputOpt = Format.table,
     color: ColorOpt = ColorMode.auto,
 ) -> None:
-    """Say what a flag word, a key, a value or an entry in hex means.
+    """Say what a flag word, a key, a value or an entry in hex means, or a line of a listing.
 
     \b
-    ctctl ct decode 0x0413
+    ctctl ct decode 0x0413                up to 0xff both readings: an entry's flags, and TCP's
+    ctctl ct decode RxFlagsSeen=0x1b
+    ctctl ct decode 'TCP IN 10.0.0.1:1 -> 10.0.0.2:80 expires=100 ... Flags=0x0013 ...'
     ctctl ct decode 0a4000240a4000401f40d3f40600
     """
     from ctctl.cli.options import output_options
@@ -291,17 +296,8 @@ def decode(
     from ctctl.model.entry import Layout
 
     version = SourceArgs(layout=layout).options().layout or Layout.V1_16
-    found = explain("".join(data), version)
-    write_decoded(
-        flags=found.flags,
-        entry=found.entry,
-        flow=found.flow,
-        tuple_flags=found.tuple_flags,
-        value_only=found.value_only,
-        layout=version,
-        options=output_options(output, color=color),
-        stream=sys.stdout,
-    )
+    found = explain(" ".join(data), version)
+    write_decoded(found, version, output_options(output, color=color), sys.stdout)
 
 
 register(app)

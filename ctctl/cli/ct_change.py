@@ -204,3 +204,7 @@ def _delete(
         say(f"{done.deleted} entries and {done.nat_deleted} SNAT records deleted{gone}")
         if done.undo_file:
             say(f"undo with: ctctl ct import {done.undo_file}")
+
+
+#: ``gc --backend`` goes the same way.
+delete_selected = _delete

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -16,8 +17,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @grouped
 def doctor(
     gc_interval: Annotated[
-        str, typer.Option("--gc-interval", metavar="TIME", help="How often GC runs here; 5m unless it is known.")
-    ] = "5m",
+        str | None, typer.Option("--gc-interval", metavar="TIME", help="How often GC runs here; 5m unless it is known.")
+    ] = None,
     sample: Annotated[
         str, typer.Option("--sample", metavar="TIME", help="Count live tables twice, this far apart, for the trend.")
     ] = "0s",
@@ -32,7 +33,8 @@ def doctor(
     ctctl doctor --sample 5s              with the trend: when a table will be full
     ctctl doctor --from cilium-sysdump.zip -o json
 
-    Each finding has its evidence, its severity and what to do. Exit code 3 with findings.
+    Each finding has its evidence, its severity, and the commands that show and mend it. Exit code 3 with
+    findings. "healthy" is said only where the table sizes and the time were known; else it is "unknown".
     """
     from ctctl.cli.report import opened
     from ctctl.doctor.diagnose import examine
@@ -41,11 +43,19 @@ def doctor(
     from ctctl.model.units import parse_duration
 
     try:
-        interval_s, sample_s = parse_duration(gc_interval), parse_duration(sample)
+        interval_s = parse_duration(gc_interval) if gc_interval is not None else None
+        sample_s = parse_duration(sample)
     except ValueError as error:
         raise UsageError(str(error)) from None
     with opened(where) as source:
-        diagnoses = examine(source, gc_interval_s=interval_s, sample_s=sample_s)
+        diagnoses = examine(source, gc_interval_s=interval_s, sample_s=sample_s, where=_words(where))
         write_diagnoses(diagnoses, out.options(), sys.stdout)
     if any(diagnosis.findings for _, diagnosis in diagnoses):
         raise typer.Exit(3)
+
+
+def _words(where: SourceArgs) -> str:
+    """The options that name the source, as they were typed."""
+    given = (("--from", where.source if where.source != "auto" else None), ("--node", where.node))
+    more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
+    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in (*given, *more) if value is not None)

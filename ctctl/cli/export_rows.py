@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ctctl.ct.export import ExportFormat
-from ctctl.ct.show_list import Listing, write_listing
+from ctctl.ct.listing import Listing
+from ctctl.ct.show_list import write_listing
 from ctctl.errors import UsageError
 from ctctl.out.output import Format, OutputOptions
-from ctctl.tables.rows import matching, rows
+from ctctl.tables.rows import matching
 
 if TYPE_CHECKING:
     from ctctl.tables.query import Filter
@@ -40,7 +41,6 @@ def _write(source: Source, selection: Filter, form: ExportFormat, stream: TextIO
     return write_listing(
         source,
         lambda table: matching(table, selection),
-        lambda: rows(source, selection),
-        Listing(options, whole=selection.node is None),
+        Listing(options),
         stream,
     )

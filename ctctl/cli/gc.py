@@ -31,7 +31,7 @@ from ctctl.cli.predicting import ForOpt, FromOption, PcapOpt, SetOpt, WorkloadAr
 from ctctl.cli.predicting import NowOption as DumpTime
 from ctctl.errors import UsageError
 from ctctl.model.clock import parse_clock
-from ctctl.out.output import ColorMode, Format
+from ctctl.out.output import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
     from ctctl.gc.run import GcOptions
@@ -86,6 +86,10 @@ def gc(
             autocompletion=endpoints,
         ),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", metavar="IP|ID", help="Delete the service entries of a gone backend instead."),
+    ] = None,
     orphans: Annotated[bool, typer.Option("--orphans", help="Also SNAT entries without a conntrack entry.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say for each class why it would go or stay.")] = False,
     interval: Annotated[
@@ -124,6 +128,7 @@ def gc(
     ctctl gc --dry-run --explain          and why
     ctctl gc --yes --undo gone.jsonl      run; 'ctctl gc undo gone.jsonl' puts it back
     ctctl gc --endpoint 10.64.0.36        everything of a departed pod, and nothing else
+    ctctl gc --backend 10.64.0.64         the service entries of a backend that is gone
     ctctl gc --interval auto --metrics 127.0.0.1:9966
 
     A terminal is asked before anything is deleted. Another program's tables (a live Cilium) are
@@ -138,6 +143,10 @@ def gc(
     out = output_options(output, fields, sort, limit, no_headers, color=color)
     if metrics is not None and interval is None:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
+    if backend is not None:
+        where = SourceArgs(source, node, only, now, clock)
+        _backend(backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo)
+        return
     options = ops.GcOptions(
         engine=EngineName(engine.value),
         dry_run=dry_run or explain,
@@ -151,8 +160,8 @@ def gc(
         only=only,
         allow_foreign=allow_foreign,
     )
-    if options.dry_run and interval is None and endpoint is None and _is_file(source):
-        _preview(SourceArgs(source, node, only, now, clock), out, explain=explain)
+    if options.dry_run and interval is None and _is_file(source):
+        _preview(SourceArgs(source, node, only, now, clock), out, explain=explain, endpoint=endpoint)
         return
     path = locate(source, node)
     if explain:
@@ -165,6 +174,42 @@ def gc(
         _run_once(path, options, yes, out)
 
 
+def _backend(
+    backend: str,
+    where: SourceArgs,
+    out: OutputOptions,
+    *,
+    yes: bool,
+    dry_run: bool,
+    allow_foreign: bool,
+    undo: Path | None,
+) -> None:
+    """Delete the service entries of a backend, as ``ct delete`` with the filter that selects them would."""
+    from ctctl.cli.ct_change import delete_selected
+    from ctctl.cli.report import opened, say
+    from ctctl.ct.listing import Listing
+    from ctctl.ct.show_list import write_listing
+    from ctctl.gc.backends import entries_of_backend
+    from ctctl.tables.rows import matching
+
+    with opened(where) as tables:
+        selection, known = entries_of_backend(tables, backend)
+        say(known)
+        if dry_run:
+            write_listing(tables, lambda table: matching(table, selection), Listing(out), sys.stdout)
+            return
+    args = OutputArgs(out.format, ",".join(out.fields) or None, out.sort, out.limit, out.no_headers, out.color)
+    delete_selected(
+        selection,
+        args,
+        where,
+        yes=yes,
+        dry_run=False,
+        allow_foreign=allow_foreign,
+        undo_file=str(undo) if undo is not None else None,
+    )
+
+
 def _is_file(source: str) -> bool:
     """Whether ``--from`` names something other than tables of this machine."""
     from ctctl.kernel.bpffs import is_bpffs
@@ -172,16 +217,36 @@ def _is_file(source: str) -> bool:
     return source != "auto" and (source in ("-", "nf") or (Path(source).exists() and not is_bpffs(source)))
 
 
-def _preview(where: SourceArgs, out: Any, *, explain: bool) -> None:
-    from ctctl.cli.report import opened
+def _preview(where: SourceArgs, out: Any, *, explain: bool, endpoint: str | None) -> None:
+    """A dry run on a file. What was left out, for want of its time, ends in exit code 5."""
+    from ctctl.cli.report import opened, say
     from ctctl.gc import preview
+    from ctctl.gc.explain import Scrub
     from ctctl.gc.show import write_explanations, write_report
 
+    scrub = Scrub(endpoint, _address(endpoint)) if endpoint is not None else None
     with opened(where) as tables:
         if explain:
-            write_explanations(preview.explanations(tables), out, sys.stdout)
+            found, notes = preview.explanations(tables, scrub)
+            write_explanations(found, out, sys.stdout)
+            for note in notes:
+                say(note)
+            complete = not notes
         else:
-            write_report(preview.preview(tables), out, sys.stdout, sys.stderr)
+            report = preview.preview(tables, scrub=scrub)
+            write_report(report, out, sys.stdout, sys.stderr)
+            complete = report.complete
+    if not complete:
+        raise typer.Exit(5)
+
+
+def _address(text: str) -> bytes:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(text).packed
+    except ValueError:
+        raise UsageError(f"--endpoint {text}: a file has no names of endpoints: give the address") from None
 
 
 def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
@@ -299,7 +364,7 @@ def simulate(
     ctctl gc simulate examples/workload.yaml --set nodes=10000 --set spread=0.5
 
     A workload is kinds of connections with a rate, durations and ways to end; --from and --pcap learn
-    one from a table or a capture. Tables start empty.
+    one from a table or a capture. Tables start empty, or as the table is that --from learns from.
     """
     from ctctl.out import plot as plots
     from ctctl.predict.fluid import predict

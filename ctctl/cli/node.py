@@ -306,6 +306,8 @@ def status_command(
 ) -> None:
     """What is loaded: nodes, devices, programs, tables, drop counters, and what is missing.
 
+    A live Cilium node too: its version and what says so, how it works, its tables with their fill.
+
     \b
     ctctl status
     ctctl status -o json | jq '.nodes[].problems'
@@ -314,7 +316,7 @@ def status_command(
     from ctctl.node.show import write_status
 
     options = output_options(output, fields, sort, limit, no_headers, color=color)
-    nodes = ops.node_statuses(node, bpffs)
+    nodes = ops.all_statuses(node, bpffs)
     if not nodes and output in (Format.table, Format.wide):
         _say("no node is loaded" + (f" under {bpffs}/ctctl" if bpffs else ""))
     write_status(nodes, options, sys.stdout)

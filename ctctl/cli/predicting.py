@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,10 @@ from ctctl.cli.options import MAX_NOW
 from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ctctl.predict.model import Workload
+    from ctctl.predict.observed import Observed
 
 WorkloadArgument = Annotated[
     Path | None, typer.Argument(metavar="[WORKLOAD]", help="YAML file; see examples/workload.yaml.")
@@ -61,13 +64,18 @@ def workloads(
     if file is None and source is None and pcap is None:
         raise UsageError("which workload? name a file (see examples/workload.yaml), --from SRC or --pcap FILE")
     where = str(file or pcap or source)
-    document = load_document(file) if file is not None else {"name": Path(where).stem, "kinds": [{"rate": 0}]}
+    document: dict[str, Any] = (
+        load_document(file) if file is not None else {"name": Path(where).stem, "kinds": [{"rate": 0}]}
+    )
     for change in changes:
         document = with_change(document, change, where)
     variants = [("", document)] + [(change, with_change(document, change, where)) for change in compared]
     found = []
     for change, variant in variants:
         workload = parse_workload(variant, where)
+        timeouts: Mapping[str, object] = variant.get("timeouts", {})
+        sizes: Mapping[str, object] = variant.get("ct", {})
+        given = [name.replace("-", "_") for name in timeouts]
         if file is None:
             kinds = observed.kinds_of_capture(pcap) if pcap is not None else ()
             if source is not None:
@@ -75,7 +83,30 @@ def workloads(
                 from ctctl.tables.sources.base import SourceOptions
 
                 with open_source(source, SourceOptions(now=now, node=node)) as opened:
-                    kinds += observed.kinds_of_source(opened, workload.timeouts)
+                    seen = observed.observe(opened, workload.timeouts, given)
+                kinds += seen.kinds
+                workload = _as_seen(workload, seen, sizes)
             workload = replace(workload, kinds=kinds)
         found.append(replace(workload, name=change or workload.name))
     return found
+
+
+def _as_seen(workload: Workload, seen: Observed, given: Mapping[str, object]) -> Workload:
+    """The workload with the timeouts and table sizes of what it was learned from; sizes ``given`` count first."""
+    from dataclasses import replace
+
+    sizes = dict(seen.sizes)
+    for name in sizes:
+        key = "any-max" if "any" in name else "tcp-max"
+        if key in given:
+            sizes[name] = workload.any_max if key == "any-max" else workload.tcp_max
+    tcp = [size for name, size in sizes.items() if size and "any" not in name]
+    others = [size for name, size in sizes.items() if size and "any" in name]
+    return replace(
+        workload,
+        timeouts=seen.timeouts,
+        tcp_max=max(tcp, default=workload.tcp_max),
+        any_max=max(others, default=workload.any_max),
+        alive=seen.alive,
+        sizes=sizes,
+    )

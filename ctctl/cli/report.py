@@ -56,6 +56,14 @@ def require_tables(source: Source) -> None:
         )
 
 
+def addressed(source: Source, node: str | None, text: str) -> str:
+    """Packet or flow text with the names of pods, services and nodes in it as addresses. Raises UsageError."""
+    from ctctl.tables.flow_text import has_names, with_addresses
+    from ctctl.tables.names import book_of
+
+    return with_addresses(text, book_of(source, node)) if has_names(text) else text
+
+
 def say_which_node(source: Source, node: str | None) -> None:
     """Say that listings are of one node only, where a source has several and none was named."""
     nodes = source.nodes()

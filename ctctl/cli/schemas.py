@@ -184,7 +184,7 @@ _CT = {
         ),
     ),
     "ctctl/ct-decode/v1": document(
-        "ctctl/ct-decode/v1", record({"kind": words("flags", "key", "value", "entry")}, more=True)
+        "ctctl/ct-decode/v1", record({"kind": words("flags", "key", "value", "entry", "snat")}, more=True)
     ),
 }
 _TABLES = {
@@ -352,11 +352,11 @@ _GC_ROW = record(
         "direction": _DIRECTION,
         "related": BOOL,
         "family": ANY,
-        "alive": COUNT,
-        "expired": COUNT,
         "deleted": COUNT,
         "skipped": COUNT,
-    }
+    },
+    # A scrub does not ask what is expired: it counts what it selects, and what is of others.
+    dict.fromkeys(("alive", "expired", "others", "selected"), COUNT),
 )
 _GC_META = {
     "source": STRING,
@@ -365,7 +365,8 @@ _GC_META = {
     "now": INT,
     "complete": BOOL,
     "duration_s": NUMBER,
-    **dict.fromkeys(("alive", "expired", "deleted", "skipped", "nat_deleted"), COUNT),
+    **dict.fromkeys(("alive", "expired", "others", "selected", "deleted", "skipped", "nat_deleted"), COUNT),
+    "scrubbed": STRING,
     "orphans": maybe(COUNT),
     "ratio": NUMBER,
     "interval_s": NUMBER,
@@ -434,9 +435,11 @@ _NODE = {
                 "summary": STRING,
                 "advice": ANY,
                 "evidence": OBJECT,
+                "show": STRINGS,
+                "mend": STRINGS,
             }
         ),
-        {"sources": array(record({"source": STRING}, more=True))},
+        {"sources": array(record({"source": STRING, "verdict": words("healthy", "findings", "unknown")}, more=True))},
     ),
 }
 #: By schema name, in the order of the commands in ``ctctl --help``.

@@ -170,17 +170,33 @@ class _Output:
         return use_color(self.options, sys.stdout)
 
 
+def _addressed(packet: str, nodes: list[str] | None) -> str:
+    """Packet text with names as addresses, by what the node's tables and its agent know. Raises UsageError."""
+    from ctctl.cli.report import addressed
+    from ctctl.tables.flow_text import has_names
+    from ctctl.tables.open import open_source
+    from ctctl.tables.sources.base import SourceOptions
+
+    if not has_names(packet):
+        return packet
+    node = nodes[0] if nodes else None
+    with open_source("auto", SourceOptions(node=node)) as source:
+        return addressed(source, node, packet)
+
+
 def _request(packet: str | None, node: list[str] | None, limits: _Limits, wanted: Filter) -> LiveRequest:
     from ctctl.events.filter import EventFilter
     from ctctl.packet.text import parse_flow_text
     from ctctl.trace.live import LiveRequest
 
-    flow = None if packet is None else parse_flow_text(packet)
+    flow = None if packet is None else parse_flow_text(_addressed(packet, node))
     return LiveRequest(flow, tuple(node or ()), limits.count, limits.seconds, EventFilter(wanted))
 
 
 def _scenario(path: Path, nodes: list[str] | None, output: _Output) -> None:
+    from ctctl.cli.report import say
     from ctctl.simulate import scenario as ops
+    from ctctl.simulate.scenario_file import load_scenario
     from ctctl.simulate.scenario_writer import PictureWriter, ScenarioWriter
     from ctctl.simulate.show_scenario import step_record
 
@@ -193,7 +209,10 @@ def _scenario(path: Path, nodes: list[str] | None, output: _Output) -> None:
     else:
         json_lines = output.format is TraceFormat.jsonl
         writer = ScenarioWriter(sys.stdout, json_lines=json_lines, color=output.color, raw=output.raw)
-    for record in ops.run(path, lambda step: step_record(step, raw=True), node=nodes[0] if nodes else None):
+    scenario = load_scenario(path, nodes[0] if nodes else None)
+    for note in scenario.node.notes:
+        say(note)
+    for record in ops.run_scenario(scenario, lambda step: step_record(step, raw=True)):
         writer.step(record)
     writer.finish()
     if writer.failed:
@@ -259,7 +278,7 @@ def _probe(
 
     if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
         raise UsageError(f"--probe has no -o {output.format}: table or jsonl")
-    flow = None if packet is None else parse_flow_text(packet)
+    flow = None if packet is None else parse_flow_text(_addressed(packet, None))
     points = find_points(devices, namespaces)
     for line in describe_points(points):
         print(f"probe: {line}", file=sys.stderr)

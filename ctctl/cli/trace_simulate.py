@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,6 +120,7 @@ def run(
 
 
 def _start(args: SimulateArgs, nodes: Sequence[str]) -> Start:
+    from ctctl.cli.report import say
     from ctctl.simulate import start as simulate_start
 
     start = simulate_start.from_files(args.file, nodes) if args.file else simulate_start.from_loaded(nodes)
@@ -128,8 +129,11 @@ def _start(args: SimulateArgs, nodes: Sequence[str]) -> Start:
 
         with open_source(args.source) as source:
             start = simulate_start.with_source(start, source)
+            start = replace(
+                start, notes=(*start.notes, *source.notes, *(f"partial data: {one}" for one in source.partial))
+            )
     for note in start.notes:
-        print(f"ctctl: {note}", file=sys.stderr)
+        say(note)
     return start
 
 

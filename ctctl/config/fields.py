@@ -173,6 +173,18 @@ class Fields:
             raise self.error(key, f"expected a list, not {item.shown}")
         return item.items
 
+    def networks(self, key: str) -> tuple[IPv4Network, ...]:
+        """A list of networks, or one; none if absent."""
+        item = self.item.entries.get(key)
+        items = self.sequence(key) if item is None or item.kind in ("null", "seq", "map") else (item,)
+        found = []
+        for each in items:
+            try:
+                found.append(parse_cidr(each.text))
+            except ValueError as err:
+                raise each.error(f"{self.what}: {key}: {err}") from None
+        return tuple(found)
+
 
 def _text(text: str) -> str:
     if not text.strip():

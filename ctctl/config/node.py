@@ -24,6 +24,10 @@ _TOP_KEYS = ["name", "about", "node", "datapath", "endpoints", "remote", "servic
 #: patch releases of Cilium 1.16 with rules of their own, oldest first
 RELEASES = ("1.16.4", "1.16.12")
 
+LB_MODES = ("dsr", "snat", "hybrid")
+#: most CIDRs of one family that pods keep their own address to (NATIVE_NETWORKS of bpf/lib/config.h)
+NATIVE_NETWORKS = 4
+
 #: source of a hairpin connection, the agent's default
 _LOOPBACK = IPv4Address("169.254.42.1")
 
@@ -82,7 +86,11 @@ class CtSpec:
 
 @dataclass(frozen=True, slots=True)
 class LbSpec:
-    """Load balancing. ``maglev_seed`` is 12 bytes in base64, as the agent's option of that name."""
+    """Load balancing. ``maglev_seed`` is 12 bytes in base64, as the agent's option of that name.
+
+    ``mode``: how a request gets to a backend on another node, one of ``LB_MODES``; ``dispatch``: how DSR
+    tells that node the service's address, by Geneve or by an option in the IP header.
+    """
 
     algorithm: str = "maglev"
     maglev_table_size: int = 16381
@@ -94,10 +102,20 @@ class LbSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Masquerade:
+    """Whether pods speak to the world by the node's address, for each family."""
+
+    ipv4: bool = False
+    ipv6: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DatapathSpec:
     """How the datapath behaves.
 
-    ``tunnel``: encapsulate in BPF, in a geneve device, or what the kernel has. ``like``: the first of
+    ``tunnel``: encapsulate in BPF, in a geneve device, or what the kernel has. ``routing``: pods of other
+    nodes are reached by the network's routes, or through the tunnel. ``native_routing``: the networks to
+    which pods keep their own address. ``like``: the first of
     Cilium's patch releases that has these rules, one of ``RELEASES``.
     """
 
@@ -106,6 +124,9 @@ class DatapathSpec:
     fragments: bool = True
     tunnel: str = "auto"
     like: str = RELEASES[-1]
+    routing: str = "native"
+    masquerade: Masquerade = Masquerade()
+    native_routing: tuple[IPv4Network, ...] = ()
     timeouts: Timeouts = Timeouts()
     ct: CtSpec = CtSpec()
     lb: LbSpec = LbSpec()
@@ -252,8 +273,30 @@ def _long_form(fields: Fields, key: str, known: tuple[str, ...]) -> Fields:
     return Fields(item, f"node: {key}", known)
 
 
+_DATAPATH_KEYS = (
+    *("accounting", "sctp", "fragments", "tunnel", "like", "routing", "masquerade", "native-routing-cidr"),
+    *("timeouts", "ct", "lb"),
+)
+
+
+def _masquerade(fields: Fields) -> Masquerade:
+    item = fields.item.entries.get("masquerade")
+    if item is not None and item.kind == "map":
+        inner = Fields(item, "masquerade", ("ipv4", "ipv6"))
+        return Masquerade(inner.boolean("ipv4", False), inner.boolean("ipv6", False))
+    both = fields.boolean("masquerade", False)
+    return Masquerade(both, both)
+
+
+def _native_routing(fields: Fields) -> tuple[IPv4Network, ...]:
+    networks = fields.networks("native-routing-cidr")
+    if len(networks) > NATIVE_NETWORKS:
+        raise fields.error("native-routing-cidr", f"{len(networks)} networks; at most {NATIVE_NETWORKS}")
+    return networks
+
+
 def _datapath(item: Item) -> DatapathSpec:
-    fields = Fields(item, "datapath", ["accounting", "sctp", "fragments", "tunnel", "like", "timeouts", "ct", "lb"])
+    fields = Fields(item, "datapath", _DATAPATH_KEYS)
     defaults = Timeouts()
     keys = {name.replace("_", "-"): name for name in Timeouts.__dataclass_fields__}
     times = Fields(fields.mapping("timeouts"), "timeouts", keys)
@@ -263,6 +306,9 @@ def _datapath(item: Item) -> DatapathSpec:
         fragments=fields.boolean("fragments", True),
         tunnel=fields.choice("tunnel", ("auto", "bpf", "device"), "auto"),
         like=fields.choice("like", RELEASES, RELEASES[-1]),
+        routing=fields.choice("routing", ("native", "tunnel"), "native"),
+        masquerade=_masquerade(fields),
+        native_routing=_native_routing(fields),
         timeouts=Timeouts(**{name: times.duration(key, getattr(defaults, name)) for key, name in keys.items()}),
         ct=_ct(fields.mapping("ct")),
         lb=_lb(fields.mapping("lb")),
@@ -292,8 +338,8 @@ def _lb(item: Item) -> LbSpec:
         algorithm=fields.choice("algorithm", ("maglev", "random"), default.algorithm),
         maglev_table_size=size,
         maglev_seed=fields.parsed("maglev-seed", _seed, default.maglev_seed),
-        mode=fields.choice("mode", ("dsr",), default.mode),
-        dispatch=fields.choice("dispatch", ("geneve",), default.dispatch),
+        mode=fields.choice("mode", LB_MODES, default.mode),
+        dispatch=fields.choice("dispatch", ("geneve", "opt"), default.dispatch),
         loopback=fields.parsed("loopback", parse_ipv4, default.loopback),
         no_backend=fields.choice("no-backend", ("reject", "drop"), default.no_backend),
     )

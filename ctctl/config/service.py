@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
-from ctctl.config.fields import Fields, parse_cidr, parse_ipv4, parse_seconds
+from ctctl.config.fields import Fields, parse_ipv4, parse_seconds
 from ctctl.config.yamltree import Item
 from ctctl.errors import ConfigError
 
@@ -112,7 +112,7 @@ def parse_service(item: Item) -> Service:
         affinity=fields.parsed("affinity", _affinity, 0),
         external_traffic_policy=fields.choice("external-traffic-policy", policies, "Cluster"),
         internal_traffic_policy=fields.choice("internal-traffic-policy", policies, "Cluster"),
-        source_ranges=_source_ranges(fields),
+        source_ranges=fields.networks("source-ranges"),
         flags=fields.optional_integer("flags", high=255),
         flags2=fields.optional_integer("flags2", high=255),
         backends=tuple(parse_backend(backend) for backend in fields.sequence("backends")),
@@ -124,16 +124,6 @@ def _affinity(text: str) -> int:
     if text.lower() == "none":
         return 0
     return DEFAULT_AFFINITY_S if text.lower() == "clientip" else parse_seconds(text)
-
-
-def _source_ranges(fields: Fields) -> tuple[IPv4Network, ...]:
-    ranges = []
-    for item in fields.sequence("source-ranges"):
-        try:
-            ranges.append(parse_cidr(item.text))
-        except ValueError as err:
-            raise item.error(f"{fields.what}: source-ranges: {err}") from None
-    return tuple(ranges)
 
 
 def check_services(services: Iterable[Service], path: str) -> None:

@@ -1,21 +1,45 @@
-"""``ct decode``: what a number or bytes mean: a flag word, a key, a value, or both."""
+"""``ct decode``: what a number, bytes or a printed line mean: flags, a key, a value, an entry."""
 
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, decode_entry, decode_key, direction_of, table_name
-from ctctl.errors import UsageError
+from ctctl.errors import CtctlError, UsageError
 from ctctl.model.entry import CtEntry, Layout
+from ctctl.model.nat import NatEntry
+from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Direction, FlowTuple
+
+#: Bits of the TCP header's flag byte, the lowest first (RFC 9293).
+TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+_WORD = r"0x[0-9a-fA-F]{1,4}|\d{1,5}"
+#: Names that a flag word has in listings, and whether it holds TCP flags.
+_NAMED = {
+    "flags": False,
+    "rxflagsseen": True,
+    "txflagsseen": True,
+    "rx_flags_seen": True,
+    "tx_flags_seen": True,
+    "tcp_flags": True,
+}
+#: Bytes in hex, however they are separated, quoted or listed.
+_HEX = re.compile(r"[0-9a-fA-Fx\s,:_\"\[\]-]+")
+#: What a printed line has and hex has not: an arrow, a JSON object, "expires=".
+_LINE = re.compile(r"->|expires=|XLATE_|^\s*[\[{]")
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What was given: exactly one of ``flags``, ``entry`` or ``flow`` (with ``tuple_flags``)."""
+    """What was given: ``flags`` (of an entry) or ``tcp_flags``, both where either may be meant; or ``entry``,
+    ``nat`` or ``flow`` (with ``tuple_flags``). ``layout`` is the entry's where a line told it."""
 
     flags: int | None = None
+    tcp_flags: int | None = None
+    nat: NatEntry | None = None
+    layout: Layout | None = None
     entry: CtEntry | None = None
     flow: FlowTuple | None = None
     tuple_flags: int = 0
@@ -36,13 +60,20 @@ def _bytes(text: str) -> bytes:
 
 
 def decode(text: str, layout: Layout = Layout.V1_16) -> Decoded:
-    """``0x0413`` or a number: flags; 14 or 38 bytes: a key; 56: a value; ``KEY:VALUE``: an entry. Raises UsageError."""
+    """``0x0413``, a number or ``NAME=0x1b``: flags; 14 or 38 bytes: a key; 56: a value; ``KEY:VALUE``: an entry.
+
+    A word up to 0xff may be flags of an entry or of TCP: both are told. Also whatever line or record a listing
+    has (``TCP IN a -> b expires=…``). Raises UsageError.
+    """
     stripped = text.strip()
-    if re.fullmatch(r"0x[0-9a-fA-F]{1,4}|\d{1,5}", stripped):
-        number = int(stripped, 0)
-        if number > 0xFFFF:
-            raise UsageError(f"{stripped}: a flag word has 16 bits")
-        return Decoded(flags=number)
+    name, equals, word = stripped.partition("=")
+    if re.fullmatch(_WORD, stripped):
+        number = _flag_word(stripped)
+        return Decoded(flags=number, tcp_flags=number if number <= 0xFF else None)
+    if equals and re.fullmatch(r"\w+", name) and re.fullmatch(_WORD, word.strip()):
+        return _named(name, _flag_word(word.strip()))
+    if _LINE.search(stripped) and not _HEX.fullmatch(stripped):
+        return _line(stripped)
     key_text, colon, value_text = stripped.partition(":")
     if colon and len(_bytes(key_text)) in KEY_SIZE.values() and len(_bytes(value_text)) == VALUE_SIZE:
         key = _bytes(key_text)
@@ -61,3 +92,40 @@ def decode(text: str, layout: Layout = Layout.V1_16) -> Decoded:
     if len(raw) == 2:
         return Decoded(flags=int.from_bytes(raw, "little"))
     raise UsageError(f"{len(raw)} bytes: a key has 14 or 38, a value 56, an entry both, a flag word 2")
+
+
+def _flag_word(text: str) -> int:
+    number = int(text, 0) if text.startswith("0x") else int(text)
+    if number > 0xFFFF:
+        raise UsageError(f"{text}: a flag word has 16 bits")
+    return number
+
+
+def _named(name: str, number: int) -> Decoded:
+    if name.lower() not in _NAMED:
+        raise UsageError(unknown_name("flag word", name, ["Flags", "RxFlagsSeen", "TxFlagsSeen"]))
+    if not _NAMED[name.lower()]:
+        return Decoded(flags=number)
+    if number > 0xFF:
+        raise UsageError(f"{name}={number:#x}: TCP flags have 8 bits")
+    return Decoded(tcp_flags=number)
+
+
+def _line(text: str) -> Decoded:
+    """What a line or record of a listing holds, read as the file that it is of would be. Raises UsageError."""
+    from ctctl.tables.sources.base import SourceOptions
+    from ctctl.tables.sources.open import open_source
+
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as file:
+        file.write(text.rstrip("\n") + "\n")
+        file.flush()
+        try:
+            with open_source(file.name, SourceOptions()) as source:
+                for table in source.tables:
+                    for columns in table.columns():
+                        return Decoded(entry=columns.entry(0, table.name, table.absent), layout=table.layout)
+                for entry in source.listings(None).nat:
+                    return Decoded(nat=entry)
+        except CtctlError:
+            pass
+    raise UsageError(f"{text[:60]!r}... is no line of a conntrack or SNAT listing, and no hex")

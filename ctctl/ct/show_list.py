@@ -1,58 +1,56 @@
-"""``ct list`` in every format. Whole tables go as bytes from numpy where that is the same text, only faster."""
+"""``ct list`` in every format: which rows, in which order, written batch by batch."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from ctctl.model.row import CtRow
-from ctctl.out.output import Format, OutputOptions, arrange, write_rows
-from ctctl.tables.show.cilium import cilium_line
-from ctctl.tables.show.entry import SCHEMA, ct_view, row_record
+from ctctl.ct.listing import Batches, Listing, Out, Run, Skipping
+from ctctl.errors import UsageError
+from ctctl.out.output import Format, OutputOptions, View
+from ctctl.tables.show.entry import SCHEMA, ct_view
 from ctctl.tables.sources.base import CtTable, Source
 
 if TYPE_CHECKING:
-    from ctctl.decode.columns import CtColumns
+    import numpy as np
+    from numpy.typing import NDArray
 
-#: Capacity from which two processes are worth starting the second one.
-_BIG = 1 << 17
+    from ctctl.model.row import CtRow
+    from ctctl.tables.show.lines import Builder
+    from ctctl.tables.show.rowform import EntryForm
 
+    Order = NDArray[np.int64]
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """How to list. ``whole``: nothing is filtered out; ``names`` are those of addresses."""
-
-    options: OutputOptions
-    names: Mapping[str, str] = field(default_factory=dict)
-    raw: bool = False
-    time_diff: bool = False
-    whole: bool = False
+#: Rows that are sorted are written so many at a time.
+_CHUNK = 1 << 14
+_LISTS = {Format.json: "entries", Format.yaml: "entries"}
 
 
-Batches = Callable[[CtTable], Iterator["CtColumns"]]
+def write_listing(source: Source, batches: Batches, listing: Listing, stream: TextIO) -> int:
+    """Write what matches; returns how many entries. ``batches`` gives a table's matching entries.
 
-
-def write_listing(
-    source: Source, batches: Batches, rows: Callable[[], Iterable[CtRow]], listing: Listing, stream: TextIO
-) -> int:
-    """Write what matches; returns how many entries.
-
-    ``batches`` gives a table's matching entries, ``rows`` all of them as rows.
     Raises UsageError for an unknown field.
     """
     options = listing.options
     view = ct_view(raw=listing.raw, nodes=len(source.nodes()) > 1, time_diff=listing.time_diff)
-    if options.format is Format.cilium and not options.fields:
-        return _write_cilium(source.tables, batches, rows, listing, stream)
-    if not options.fields and options.sort is None and options.limit is None:
-        if options.format is Format.jsonl:
-            return sum(_write_json_lines(table, batches(table), stream, listing) for table in source.tables)
-        if options.format is Format.json:
-            return _write_json(source, batches, stream, listing)
-    return write_rows(view, rows(), options, stream, meta=meta_of(source))
+    chosen = [view.column(name).name for name in options.fields]
+    if options.sort is not None:
+        view.column(options.sort.removeprefix("-"), "sort field")
+    out = Out(stream)
+    if options.format is Format.cilium and not chosen:
+        return _write_cilium(source, batches, listing, out)
+    chunks = _chunks(source, batches, listing)
+    if options.format in (Format.table, Format.wide):
+        from ctctl.ct.show_table import write_table
+
+        return write_table(view, chosen, chunks, options, out)
+    builder = _builder(view, chosen, options.format, raw=listing.raw)
+    if options.format is Format.csv and not options.no_headers:
+        out.write((",".join(chosen or [column.name for column in view.columns]) + "\n").encode())
+    if options.format in _LISTS:
+        return _write_document(source, options.format, (builder, chunks), out)
+    return sum(out.emit(builder, chunk) for chunk in chunks)
 
 
 def needs_names(options: OutputOptions) -> bool:
@@ -75,121 +73,102 @@ def meta_of(source: Source) -> dict[str, object]:
     }
 
 
-def _write_cilium(
-    tables: Sequence[CtTable], batches: Batches, rows: Callable[[], Iterable[CtRow]], listing: Listing, stream: TextIO
-) -> int:
-    """Each table's lines, then one empty line, as the original writes them."""
+def _chunks(source: Source, batches: Batches, listing: Listing) -> Iterator[list[Run]]:
+    """What is to be written, a piece at a time."""
     options = listing.options
-    if options.sort is None and options.limit is None:
-        return sum(_write_table(table, batches(table), stream, listing) for table in tables)
-    chosen: dict[tuple[str | None, str | None], list[CtRow]] = {}
-    count = 0
-    for row in arrange(ct_view(), rows(), options):
-        chosen.setdefault((row.node, row.entry.map), []).append(row)
-        count += 1
-    for table in tables:
-        for row in chosen.get((table.node, table.name), ()):
-            line = cilium_line(row.entry, row.layout, row.clock, row.now if listing.time_diff else None)
-            if line is not None:
-                stream.write(line + "\n")
-        stream.write("\n")
-    return count
+    forms = [_form(table, listing) for table in source.tables]
+    if options.sort is not None:
+        from ctctl.ct.arrange import Arranger
 
-
-def _write_table(table: CtTable, batches: Iterator[CtColumns], stream: TextIO, listing: Listing) -> int:
-    from ctctl.tables.show.matrix import CiliumFormatter
-
-    formatter = CiliumFormatter(table, table.now if listing.time_diff else None)
-    count = _write_formatted(table, batches, formatter.format, stream, whole=listing.whole)
-    stream.write("\n")
-    return count
-
-
-def _write_json_lines(table: CtTable, batches: Iterator[CtColumns], stream: TextIO, listing: Listing) -> int:
-    from ctctl.tables.show.matrix import JsonFormatter
-
-    formatter = JsonFormatter(table, listing.names, raw=listing.raw)
-
-    def lines(columns: CtColumns) -> bytes | bytearray:
-        if formatter.can(columns):
-            return formatter.format(columns)
-        records = _records(table, columns, listing)
-        return "".join(json.dumps({"schema": SCHEMA, **record}) + "\n" for record in records).encode()
-
-    return _write_formatted(table, batches, lines, stream, whole=listing.whole)
-
-
-def _records(table: CtTable, columns: CtColumns, listing: Listing) -> Iterator[dict[str, object]]:
-    """The entries of a batch one by one."""
-    for index in range(len(columns)):
-        entry = columns.entry(index, table.name, table.absent)
-        row = CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, listing.names)
-        yield row_record(row, raw=listing.raw)
-
-
-def _write_json(source: Source, batches: Batches, stream: TextIO, listing: Listing) -> int:
-    """The document of ``-o json``, its list as it comes."""
-    from ctctl.tables.show.matrix import JsonFormatter
-
-    head = json.dumps({"schema": SCHEMA, **meta_of(source)})
-    stream.write(head[:-1] + ', "entries": [')
-    count = 0
-    for table in source.tables:
-        formatter = JsonFormatter(table, listing.names, raw=listing.raw, element=True)
-        for columns in batches(table):
-            if not len(columns):
-                continue
-            if formatter.can(columns):
-                data: bytes | bytearray = formatter.format(columns)
-            else:
-                records = _records(table, columns, listing)
-                data = "".join(",\n  " + json.dumps(record) for record in records).encode()
-            _write_bytes(stream, data if count else data[1:])
-            count += len(columns)
-    stream.write("\n]}\n" if count else "]}\n")
-    return count
-
-
-def _write_formatted(
-    table: CtTable,
-    batches: Iterator[CtColumns],
-    form: Callable[[CtColumns], bytes | bytearray],
-    stream: TextIO,
-    *,
-    whole: bool,
-) -> int:
-    """Write every batch as ``form`` has it; a big live table with two processes."""
-    output = _descriptor(stream)
-    if whole and output is not None and _worth_two(table):
-        from ctctl.tables.show.relay import Job, relay
-        from ctctl.tables.sources.live import read_at
-
-        stream.flush()
-        return relay(Job(lambda cursor: read_at(table, cursor), form, output, table.seen))
-    count = 0
-    for columns in batches:
-        _write_bytes(stream, form(columns))
-        count += len(columns)
-    return count
-
-
-def _worth_two(table: CtTable) -> bool:
-    """Whether the table is live and big, and there is a second CPU."""
-    return table.live is not None and (table.max_entries or 0) >= _BIG and len(os.sched_getaffinity(0)) > 1
-
-
-def _descriptor(stream: TextIO) -> int | None:
-    try:
-        return stream.fileno()
-    except (OSError, AttributeError):
-        return None
-
-
-def _write_bytes(stream: TextIO, data: bytes | bytearray) -> None:
-    """ASCII to a text stream, past its encoder where it has a binary layer."""
-    binary = getattr(stream, "buffer", None)
-    if binary is None:
-        stream.write(data.decode("ascii"))
+        arranger = Arranger(options.sort, options.limit)
+        for form in forms:
+            for columns in batches(form.table):
+                arranger.add(form, columns)
+        yield from ([Run(*piece) for piece in chunk] for chunk in arranger.chunks(_CHUNK))
         return
-    stream.flush()
-    binary.write(data)
+    left = options.limit
+    for form in forms:
+        if left == 0:
+            return
+        for columns in batches(form.table):
+            if left is None or len(columns) <= left:
+                yield [Run(form, columns)]
+            else:
+                yield [Run(form, columns.first(left))]
+            left = None if left is None else max(left - len(columns), 0)
+            if left == 0:
+                break
+
+
+def _form(table: CtTable, listing: Listing) -> EntryForm:
+    from ctctl.tables.show.rowform import EntryForm
+
+    return EntryForm(table, listing.names, time_diff=listing.time_diff)
+
+
+def _builder(view: View[CtRow], chosen: list[str], output: Format, *, raw: bool) -> Builder:
+    from ctctl.tables.show import lines
+
+    if output is Format.csv:
+        return lines.csv_lines(chosen or [column.name for column in view.columns])
+    if output is Format.name:
+        return lines.name_lines()
+    if output is Format.yaml:
+        return lines.yaml_elements(chosen, raw=raw)
+    if output is Format.cilium:
+        raise UsageError("-o cilium is a line of its own: it has no --fields")
+    element = output is Format.json
+    if chosen:
+        return lines.json_fields(chosen, element=element)
+    return lines.json_elements(raw=raw) if element else lines.json_lines(raw=raw)
+
+
+def _write_document(source: Source, output: Format, content: tuple[Builder, Iterable[list[Run]]], out: Out) -> int:
+    """The document of json or yaml, its list as it comes."""
+    builder, chunks = content
+    head = {"schema": SCHEMA, **meta_of(source)}
+    if output is Format.yaml:
+        import yaml
+
+        text = yaml.safe_dump(head, sort_keys=False)
+        opening, empty, closing = f"{text}entries:\n", f"{text}entries: []\n", ""
+    else:
+        text = json.dumps(head)[:-1]
+        opening, empty, closing = f'{text}, "entries": [', f'{text}, "entries": []}}\n', "\n]}\n"
+    count = 0
+    for chunk in chunks:
+        if not count and any(len(run) > 0 for run in chunk):
+            out.write(opening.encode())
+            if output is Format.json:
+                count += Skipping(out).emit(builder, chunk)  # the first element has no comma before it
+                continue
+        count += out.emit(builder, chunk)
+    out.write(closing.encode() if count else empty.encode())
+    return count
+
+
+def _write_cilium(source: Source, batches: Batches, listing: Listing, out: Out) -> int:
+    """Each table's lines, then one empty line, as the original writes them. Protocol 0 has no line."""
+    from ctctl.tables.show.lines import cilium_lines
+
+    builder, count = cilium_lines(), 0
+    shown: dict[int, list[Run]] = {id(table): [] for table in source.tables}
+    direct = listing.options.sort is None and listing.options.limit is None
+    if direct:
+        for table in source.tables:
+            form = _form(table, listing)
+            for columns in batches(table):
+                count += len(columns)
+                out.emit(builder, [Run(form, columns.with_protocol())])
+            out.write(b"\n")
+        return count
+    for chunk in _chunks(source, batches, listing):
+        for run in chunk:
+            shown[id(run.form.table)].append(run)
+            count += len(run)
+    for runs in shown.values():
+        for run in runs:
+            columns = run.columns if run.order is None else run.columns.select(run.order)
+            out.emit(builder, [Run(run.form, columns.with_protocol())])
+        out.write(b"\n")
+    return count

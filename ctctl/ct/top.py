@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
@@ -33,12 +31,7 @@ class By(StrEnum):
     port = "port"
 
 
-@dataclass(slots=True)
-class _Group:
-    entries: int = 0
-    expired: int = 0
-    packets: int = 0
-    bytes: int = 0
+_ADDRESSES = (By.src, By.dst, By.pair)
 
 
 def top(
@@ -50,28 +43,30 @@ def top(
     names: Mapping[str, str] | None = None,
 ) -> list[Talker]:
     """The groups with the most entries, most first. Raises UsageError if the filter needs an unknown now."""
-    groups: dict[str, _Group] = {}
     counted = timed = bool(source.tables)
+    kinds: dict[int, _Totals] = {}
     for table in source.tables:
         counted = counted and not table.layout.split_counters and not table.absent & {"packets", "bytes"}
         timed = timed and table.now is not None
+        totals = kinds.setdefault(table.family if by in _ADDRESSES else 0, _Totals())
         for columns in matching(table, wanted):
-            _add_batch(groups, table, columns, by)
-    chosen = heapq.nlargest(
-        limit if limit is not None else len(groups), groups.items(), key=lambda i: (i[1].entries, i[0])
-    )
+            _add_batch(totals, table, columns, by)
     known = names or {}
-    return [
+    found = [
         Talker(
             key=key,
             name=_name(by, key, known),
-            entries=group.entries,
-            expired=group.expired if timed else None,
-            packets=group.packets if counted else None,
-            bytes=group.bytes if counted else None,
+            entries=entries,
+            expired=expired if timed else None,
+            packets=packets if counted else None,
+            bytes=octets if counted else None,
         )
-        for key, group in chosen
+        for _family, totals in sorted(kinds.items())
+        for raw, (entries, expired, packets, octets) in totals.most(limit)
+        for key in (_text(raw, by),)
     ]
+    found.sort(key=lambda talker: -talker.entries)  # stable: alike ones stay in the order of their keys
+    return found[:limit]
 
 
 def _name(by: By, key: str, names: Mapping[str, str]) -> str | None:
@@ -85,7 +80,7 @@ def _name(by: By, key: str, names: Mapping[str, str]) -> str | None:
     return names.get(key)
 
 
-def _add_batch(groups: dict[str, _Group], table: CtTable, columns: CtColumns, by: By) -> None:
+def _add_batch(totals: _Totals, table: CtTable, columns: CtColumns, by: By) -> None:
     import numpy as np
 
     from ctctl.decode.columns import Slot
@@ -96,23 +91,49 @@ def _add_batch(groups: dict[str, _Group], table: CtTable, columns: CtColumns, by
         if not column.any():
             return
         chosen = columns.select(column != 0)
-    unique, inverse = np.unique(_key(chosen, by), return_inverse=True)
-    inverse = inverse.reshape(-1)
-    entries = np.bincount(inverse, minlength=len(unique))
-    expired: NDArray[Any] = np.zeros(len(unique))
+    figures = np.zeros((4, len(chosen)), np.uint64)
+    figures[0] = 1
     if table.now is not None:
-        expired = np.bincount(inverse, weights=chosen.slot(Slot.LIFETIME) < table.now, minlength=len(unique))
-    packets: NDArray[Any] = np.zeros(len(unique))
-    octets: NDArray[Any] = np.zeros(len(unique))
+        figures[1] = chosen.slot(Slot.LIFETIME) < table.now
     if not table.layout.split_counters:
-        packets = np.bincount(inverse, weights=chosen.slot(Slot.WORD16), minlength=len(unique))
-        octets = np.bincount(inverse, weights=chosen.slot(Slot.WORD24), minlength=len(unique))
-    for index, raw in enumerate(unique.tolist()):
-        group = groups.setdefault(_text(raw, by, table.family), _Group())
-        group.entries += int(entries[index])
-        group.expired += int(expired[index])
-        group.packets += int(packets[index])
-        group.bytes += int(octets[index])
+        figures[2], figures[3] = chosen.slot(Slot.WORD16), chosen.slot(Slot.WORD24)
+    totals.add(_key(chosen, by), figures)
+
+
+class _Totals:
+    """Sums of figures (4, n) by key, of any number of batches: entries, expired, packets, bytes."""
+
+    def __init__(self) -> None:
+        self._keys: list[NDArray[Any]] = []
+        self._figures: list[NDArray[np.uint64]] = []
+
+    def add(self, keys: NDArray[Any], figures: NDArray[np.uint64]) -> None:
+        """Add a batch, its keys summed up already so that what is kept is small."""
+        keys, figures = _summed(keys, figures)
+        self._keys.append(keys)
+        self._figures.append(figures)
+
+    def most(self, limit: int | None) -> list[tuple[Any, tuple[int, ...]]]:
+        """The keys with the most entries and their figures, most first, alike ones in the order of the keys."""
+        import numpy as np
+
+        if not self._keys:
+            return []
+        keys, figures = _summed(np.concatenate(self._keys), np.concatenate(self._figures, axis=1))
+        order = np.argsort(~figures[0], kind="stable")[:limit]
+        return list(zip(keys[order].tolist(), map(tuple, figures[:, order].T.tolist()), strict=True))
+
+
+def _summed(keys: NDArray[Any], figures: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[np.uint64]]:
+    """Each key once, in order, with the sums of its figures."""
+    import numpy as np
+
+    if not len(keys):
+        return keys, figures
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return keys[starts], np.add.reduceat(figures[:, order], starts, axis=1)
 
 
 def _key(columns: CtColumns, by: By) -> NDArray[np.generic]:
@@ -134,19 +155,18 @@ def _key(columns: CtColumns, by: By) -> NDArray[np.generic]:
         By.dst: (Slot.DST_HI, Slot.DST),
         By.pair: (Slot.SRC_HI, Slot.SRC, Slot.DST_HI, Slot.DST),
     }[by]
-    if columns.family == 4 and by is not By.pair:
-        return columns.slot(slots[1])
+    if columns.family == 4:
+        ends = [columns.slot(slot) for slot in slots[1::2]]
+        return ends[0] if by is not By.pair else ends[0].astype(np.uint64) << np.uint64(32) | ends[1]
     words = np.stack([columns.slot(slot).astype(np.uint64) for slot in slots], axis=1).astype(">u8")
     return np.ascontiguousarray(words).view(f"V{8 * len(slots)}")[:, 0]
 
 
-def _text(raw: int | bytes, by: By, family: int) -> str:
+def _text(raw: int | bytes, by: By) -> str:
     if by in (By.service, By.backend, By.identity, By.port):
         return str(raw)
     if isinstance(raw, int):
-        return str(IPv4Address(raw))
-
-    def address(part: bytes) -> str:
-        return str(IPv4Address(part[-4:]) if family == 4 else IPv6Address(part))
-
-    return address(raw) if by is not By.pair else f"{address(raw[:16])} -> {address(raw[16:])}"
+        low = str(IPv4Address(raw & 0xFFFFFFFF))
+        return low if by is not By.pair else f"{IPv4Address(raw >> 32)} -> {low}"
+    first = str(IPv6Address(raw[:16]))
+    return first if by is not By.pair else f"{first} -> {IPv6Address(raw[16:])}"

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ctctl.ct.arrange import rows
 from ctctl.ct.events import refresh_now
 from ctctl.model.entry import CtState
 from ctctl.model.row import CtRow
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.names import names_of
 from ctctl.tables.query.filter import Filter
-from ctctl.tables.rows import rows
 from ctctl.tables.sources.base import Source
 
 _Identity: TypeAlias = tuple[str | None, str | None, FlowTuple, int]

@@ -136,6 +136,27 @@ class CtColumns:
             column = self._key["proto" if slot is Slot.PROTO else "tuple_flags"]
         return column.astype(column.dtype.newbyteorder("="), copy=False)
 
+    def raw(self, name: str) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
+        """A field as it lies in the table, in network order where the table has it so; nothing is copied.
+
+        A pair where a SERVICE entry has it elsewhere: of the others, then of those. ``src`` and ``dst`` are octets.
+        """
+        if name in ("src", "dst"):
+            half = 4 if self.family == 4 else 16
+            ends = self.keys[:, :half], self.keys[:, half : 2 * half]
+            return ends if name == "src" else ends[::-1]
+        if name in ("src_port", "dst_port"):
+            ports = self._key["sport"], self._key["dport"]
+            return ports if name == "src_port" else ports[::-1]
+        if name == "nat_port":
+            return self.values[:, 40:42].view(">u2")[:, 0]
+        return self._key[name] if name in ("proto", "tuple_flags") else self._value[name]
+
+    @property
+    def key_end(self) -> NDArray[Any]:
+        """Protocol and tuple flags as one number, ``protocol << 8 | flags``; nothing is copied."""
+        return self.keys[:, -2:].view(">u2")[:, 0]
+
     @property
     def service(self) -> Mask:
         """Which entries are SERVICE ones."""
@@ -153,6 +174,21 @@ class CtColumns:
     def select(self, mask: Mask | NDArray[np.intp]) -> CtColumns:
         """The entries where ``mask`` holds (a bool array, or indices), copied."""
         return CtColumns(self.keys[mask], self.values[mask], self.layout)
+
+    @classmethod
+    def joined(cls, parts: list[CtColumns]) -> CtColumns:
+        """The entries of several batches of one table."""
+        keys, values = ([getattr(part, name) for part in parts] for name in ("keys", "values"))
+        return cls(np.concatenate(keys), np.concatenate(values), parts[0].layout)
+
+    def first(self, count: int) -> CtColumns:
+        """The first so many entries, not copied."""
+        return CtColumns(self.keys[:count], self.values[:count], self.layout)
+
+    def with_protocol(self) -> CtColumns:
+        """The entries whose protocol is not 0: the Cilium CLI has no line for the others."""
+        there = self._key["proto"] != 0
+        return self if there.all() else self.select(there)
 
     def copy(self) -> CtColumns:
         """The same entries in memory of their own, valid beyond the next batch."""

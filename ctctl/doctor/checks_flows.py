@@ -9,7 +9,7 @@ import numpy as np
 
 from ctctl.decode.columns import Slot
 from ctctl.decode.ct import TUPLE_RELATED
-from ctctl.doctor.facts import Facts, TableFacts
+from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts, TableFacts, words
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.model.entry import CtFlags
 from ctctl.tables import pairs as _keys
@@ -17,54 +17,21 @@ from ctctl.tables import pairs as _keys
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: A build-up: at least so many, and this share of the table's TCP entries.
-BUILD_UP = 100
-BUILD_UP_SHARE = 0.1
 
-
-def backends(facts: Facts) -> Iterator[Finding]:
-    """SERVICE entries whose backend is gone, or is not to get new connections."""
-    states = {backend.backend_id: backend.state for backend in facts.listings.backends}
-    for table in facts.tables:
-        mask = table.service & table.alive & ~table.closed
-        ids = table.slot(Slot.WORD8)
-        used = np.unique(ids[mask])
-        gone = [int(i) for i in used if int(i) and int(i) not in states]
-        leaving = [int(i) for i in used if states.get(int(i)) in ("terminating", "quarantined", "maintenance")]
-        for name, chosen, severity, what, advice in (
-            (
-                "backend-gone",
-                gone,
-                Severity.WARNING,
-                "that no longer exists",
-                "their next packet selects another backend and the connection breaks; if it lasts, services "
-                "are not kept up to date here",
-            ),
-            (
-                "backend-terminating",
-                leaving,
-                Severity.INFO,
-                "that is terminating",
-                "they keep working until the pod exits; wait for them before it goes (ctctl ct list --backend-id)",
-            ),
-        ):
-            if chosen:
-                hit = mask & np.isin(ids, np.array(chosen, ids.dtype))
-                yield Finding(
-                    name,
-                    severity,
-                    table.name,
-                    f"{int(hit.sum())} service entries use a backend {what}",
-                    advice,
-                    {"backend_ids": chosen[:10], "entries": int(hit.sum()), "examples": table.examples(hit)},
-                )
+def _one_sided(table: TableFacts) -> NDArray[np.bool_]:
+    """Half closed entries that never saw a packet of the side that has not closed."""
+    found: NDArray[np.bool_] = np.where(
+        (table.closing & np.uint16(CtFlags.TxClosing)) != 0, ~table.saw_rx, ~table.saw_tx
+    )
+    return found & table.half_closed
 
 
 def half_closed(facts: Facts) -> Iterator[Finding]:
-    """Connections with one FIN seen: they keep the long lifetime."""
+    """Connections with one FIN seen and the other side's packets too: they keep the long lifetime."""
     for table in facts.tables:
-        mask = table.flow & table.tcp & table.alive & table.half_closed
-        count, of = int(mask.sum()), int((table.flow & table.tcp & table.alive).sum())
+        tcp = table.flow & table.tcp & table.alive
+        mask = tcp & table.half_closed & ~_one_sided(table)
+        count, of = int(mask.sum()), int(tcp.sum())
         if count >= BUILD_UP and count >= BUILD_UP_SHARE * of:
             yield Finding(
                 "half-closed",
@@ -73,7 +40,38 @@ def half_closed(facts: Facts) -> Iterator[Finding]:
                 f"{count} of {of} TCP entries are half closed: one side sent FIN, the other never did",
                 "look for the server that does not close (ctctl ct top --by dst 'state == closing'); until it does, "
                 "each entry lives as long as an open connection",
-                {"half_closed": count, "tcp": of, "top": _top(table, mask, Slot.DST), "examples": table.examples(mask)},
+                {"half_closed": count, "tcp": of, "top": table.top(mask, Slot.DST), "examples": table.examples(mask)},
+                (
+                    facts.look("ctctl ct top 'tcp and state == closing' --by dst"),
+                    facts.look("ctctl ct list 'tcp and not svc and state == closing' --limit 20"),
+                ),
+                (facts.change("ctctl ct delete 'tcp and not svc and state == closing and idle > 600s'"),),
+            )
+
+
+def one_way(facts: Facts) -> Iterator[Finding]:
+    """Connections that were used and of which one direction was never seen: its packets take another way."""
+    for table in facts.tables:
+        tcp = table.flow & table.tcp & table.alive
+        used = table.seen_non_syn & ~table.closed & (table.saw_rx ^ table.saw_tx)
+        mask = tcp & (_one_sided(table) | used)
+        count, of = int(mask.sum()), int(tcp.sum())
+        if count >= BUILD_UP and count >= BUILD_UP_SHARE * of:
+            yield Finding(
+                "one-way",
+                Severity.WARNING,
+                table.name,
+                f"{count} of {of} TCP entries never saw a packet of one side: replies do not pass this node",
+                "the other direction takes another way (a balancer with direct return, asymmetric routes): entries "
+                "never see its FIN and keep the long lifetime; shorten bpf-ct-timeout-regular-tcp, or let both "
+                "directions pass here",
+                {"one_way": count, "tcp": of, "top": table.top(mask, Slot.DST), "examples": table.examples(mask)},
+                (
+                    facts.look(
+                        "ctctl ct list 'tcp and not svc and rx_flags_seen == 0 and last_rx_report == 0' --limit 20"
+                    ),
+                ),
+                ("cilium config set bpf-ct-timeout-regular-tcp 2h",),
             )
 
 
@@ -90,97 +88,57 @@ def syn_only(facts: Facts) -> Iterator[Finding]:
                 f"{count} of {of} TCP entries never got an answer to their SYN",
                 "a scan, a flood, or a destination that is down: look at the sources named, and at drops "
                 "(ctctl status) if they are your own pods",
-                {"syn_only": count, "tcp": of, "sources": _top(table, mask, Slot.SRC)},
+                {"syn_only": count, "tcp": of, "sources": table.top(mask, Slot.SRC)},
+                (facts.look("ctctl ct top 'tcp and state == new' --by src"),),
+                (facts.change("ctctl gc"),),
             )
-
-
-def _top(table: TableFacts, mask: NDArray[np.bool_], slot: Slot, count: int = 5) -> dict[str, int]:
-    """The commonest addresses of the chosen entries, with how many each has."""
-    order = np.flatnonzero(mask)
-    rows = np.stack([table.slot(Slot(slot - 1))[order], table.slot(slot)[order]], axis=1).astype(np.uint64)
-    _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
-    found: dict[str, int] = {}
-    for at in np.argsort(-counts, kind="stable")[:count]:
-        entry = table.columns.entry(int(order[first[at]]))
-        address = entry.tuple.src if slot is Slot.SRC else entry.tuple.dst
-        found[str(address)] = int(counts[at])
-    return found
-
-
-def snat_pairs(facts: Facts) -> Iterator[Finding]:
-    """DSR connections without the SNAT entry that turns their replies into the VIP's."""
-    known = facts.nat_keys()
-    for table in facts.tables:
-        if table.layout.has_nat:
-            continue  # the translation is in the entry itself there
-        mask = table.out & table.alive & table.flag(int(CtFlags.DSRInternal)) & ~table.closed
-        lost = [key for key in table.keys_where(mask) if _keys.nat_key(key, dsr=True) not in known]
-        if lost:
-            chosen = mask & np.isin(_words(table.columns.keys), np.array(lost, f"S{len(lost[0])}"))
-            yield Finding(
-                "snat-missing",
-                Severity.CRITICAL,
-                table.name,
-                f"{len(lost)} DSR connections have no SNAT entry: their replies leave with the pod's address",
-                "the SNAT table evicted them (look at its pressure); the client must connect anew",
-                {"entries": len(lost), "examples": table.examples(chosen)},
-            )
-
-
-def snat_orphans(facts: Facts) -> Iterator[Finding]:
-    """SNAT entries that no conntrack entry stands behind."""
-    known = facts.nat_keys()
-    for family in (4, 6):
-        tables = facts.of_family(family)
-        mine = {key: entry for key, entry in known.items() if len(key) == (14 if family == 4 else 38)}
-        if len(tables) < 2 or not mine:
-            continue
-        outs = {key for table in tables for key in table.keys_where(table.out)}
-        orphans = [entry for key, entry in mine.items() if _is_orphan(key, entry.value or b"", outs)]
-        if orphans:
-            yield Finding(
-                "snat-orphans",
-                Severity.INFO if len(orphans) < BUILD_UP else Severity.WARNING,
-                f"cilium_snat_v{family}_external",
-                f"{len(orphans)} of {len(mine)} SNAT entries have no connection behind them",
-                "ctctl gc --orphans purges them",
-                {"orphans": len(orphans), "entries": len(mine), "examples": [str(entry) for entry in orphans[:3]]},
-            )
-
-
-def _is_orphan(key: bytes, value: bytes, outs: set[bytes]) -> bool:
-    if not _keys.is_out(key):
-        if not value:
-            return False  # a listing without raw values: its forward entry cannot be told
-        key = _keys.forward_nat_key(key, value)
-    return not outs.intersection(_keys.ct_keys(key))
 
 
 def shadowed(facts: Facts) -> Iterator[Finding]:
-    """A closed NodePort OUT entry in front of a live IN entry of the same tuple."""
+    """A closed NodePort OUT entry in front of an IN entry of the same tuple, that lives or died of it."""
     for table in facts.tables:
         dead = table.out & table.closed & table.flag(int(CtFlags.NodePort))
         live = table.inbound & table.alive & ~table.closed
-        if not dead.any() or not live.any():
+        if not dead.any():
             continue
-        words = _words(table.columns.keys[:, :-1])
-        mask = dead & np.isin(words, words[live])
-        if mask.any():
+        keys = words(table.columns.keys[:, :-1])
+        mask, past = dead & np.isin(keys, keys[live]), dead & np.isin(keys, keys[_reset_at_once(table)])
+        if (mask | past).any():
+            told = [f"{int(mask.sum())} closed NodePort entries shadow a live connection"] if mask.any() else []
+            told += (
+                [f"{int(past.sum())} closed NodePort entries shadowed a connection, which was reset at once"]
+                if past.any()
+                else []
+            )
             yield Finding(
                 "shadowed",
                 Severity.CRITICAL,
                 table.name,
-                f"{int(mask.sum())} closed NodePort entries shadow a live connection on the same tuple: its replies "
-                "match the dead one and are translated as if they were the service's",
+                f"{'; '.join(told)} (on the same tuple): its replies match the dead entry and are translated as if "
+                "they were the service's",
                 "delete the closed entries (ctctl ct delete with the tuples named); GC takes them once they expire",
-                {"entries": int(mask.sum()), "examples": table.examples(mask)},
+                {
+                    "entries": int((mask | past).sum()),
+                    "reset": int(past.sum()),
+                    "examples": table.examples(mask | past),
+                },
+                (facts.look("ctctl ct list 'out and state == closed and flag(NodePort)'"),),
+                facts.delete(table, mask | past),
             )
 
 
-def _words(keys: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Keys as one bytes value each. Only trailing NULs are lost, which equal widths make harmless."""
-    rows = np.ascontiguousarray(keys)
-    return rows.view(f"S{rows.shape[1]}")[:, 0]
+def _reset_at_once(table: TableFacts) -> NDArray[np.bool_]:
+    """IN entries whose client answered the SYN-ACK with a RST: it came from an address it did not ask.
+
+    ACK is left out: not every datapath reports it (monitor aggregation flags).
+    """
+    client = table.slot(Slot.RX_FLAGS_SEEN) & np.uint8(~_ACK & 0xFF)
+    server = table.slot(Slot.TX_FLAGS_SEEN) & np.uint8(~_ACK & 0xFF)
+    found: NDArray[np.bool_] = table.inbound & table.closed & (client == _SYN | _RST) & (server == _SYN)
+    return found
+
+
+_SYN, _RST, _ACK = 0x02, 0x04, 0x10
 
 
 def related_gone(facts: Facts) -> Iterator[Finding]:
@@ -197,7 +155,7 @@ def related_gone(facts: Facts) -> Iterator[Finding]:
             young = table.flow & table.alive & table.tcp & ~table.seen_non_syn & (table.closing == 0) & ~none
             lost = [key for key in table.keys_where(young) if _pair(key) not in there]
             if lost:
-                chosen = young & np.isin(_words(table.columns.keys), np.array(lost, f"S{len(lost[0])}"))
+                chosen = young & np.isin(words(table.columns.keys), np.array(lost, f"S{len(lost[0])}"))
                 yield Finding(
                     "related-gone",
                     Severity.WARNING,
@@ -206,6 +164,8 @@ def related_gone(facts: Facts) -> Iterator[Finding]:
                     "path MTU and unreachable messages for them are not recognised",
                     "the non-TCP table evicts (look at its pressure): make it larger (ct.any-max)",
                     {"lost": len(lost), "new": int(young.sum()), "examples": table.examples(chosen)},
+                    (facts.look("ctctl ct stats"), facts.look("ctctl ct list --related")),
+                    (facts.change("ctctl gc"),),
                 )
 
 
@@ -215,9 +175,15 @@ def _pair(key: bytes) -> bytes:
 
 
 def identity_zero(facts: Facts) -> Iterator[Finding]:
-    """Connections whose source has no security identity. SERVICE entries have none by design."""
+    """Connections whose source should have a security identity and has none.
+
+    SERVICE entries have none by design, nor what the node itself opens: the SNAT engine writes those OUT
+    entries. So an OUT entry counts only if its source is known as a pod, an IN entry if it is not the node.
+    """
     for table in facts.tables:
-        mask = table.flow & table.alive & (table.slot(Slot.SRC_SEC_ID) == 0)
+        bare = table.flow & table.alive & (table.slot(Slot.SRC_SEC_ID) == 0)
+        pods = table.is_any(Slot.SRC, facts.pod_addresses)
+        mask = bare & np.where(table.inbound, ~table.is_any(Slot.SRC, facts.host_addresses), pods)
         if mask.any():
             yield Finding(
                 "identity-0",
@@ -226,5 +192,11 @@ def identity_zero(facts: Facts) -> Iterator[Finding]:
                 f"{int(mask.sum())} connections come from a source without an identity (0, unknown)",
                 "policy treats it as unknown: look for the addresses in the identity table (ctctl ipcache list); "
                 "the agent was late, or the entry was written before the address was known",
-                {"entries": int(mask.sum()), "sources": _top(table, mask, Slot.SRC), "examples": table.examples(mask)},
+                {
+                    "entries": int(mask.sum()),
+                    "sources": table.top(mask, Slot.SRC),
+                    "examples": table.examples(mask),
+                },
+                (facts.look("ctctl ct list --identity 0 --no-related"), facts.look("ctctl ipcache list")),
+                facts.delete(table, mask),
             )

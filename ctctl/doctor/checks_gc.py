@@ -1,14 +1,13 @@
-"""Is the table too full, does GC keep up, and is the time right?"""
+"""Is the table too full, does GC keep up, and what do the tables cost?"""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
-
-from ctctl.decode.columns import Slot
+from ctctl.abi import pins
 from ctctl.doctor.facts import Facts, TableFacts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.model.units import format_duration
@@ -19,41 +18,106 @@ PRESSURE_CRITICAL = 0.9
 BACKLOG_SHARE = 0.1
 #: Below this many entries a share says nothing.
 FEW = 32
-#: No timeout of the datapath is longer than hours; a lifetime a month ahead is of another clock.
-ABSURD_S = 30 * 86400
-#: Report times come from the packet's own clock reading, so they may only be as late as this snapshot took.
-FUTURE_S = 5
 #: Tables may cost this much of the machine's memory.
 MEMORY_SHARE = 0.1
 
 
+#: The option of a Cilium agent that sizes a table.
+_OPTIONS = {
+    pins.CT4_TCP: "bpf-ct-global-tcp-max",
+    pins.CT6_TCP: "bpf-ct-global-tcp-max",
+    pins.CT4_ANY: "bpf-ct-global-any-max",
+    pins.CT6_ANY: "bpf-ct-global-any-max",
+    pins.SNAT4: "bpf-nat-global-max",
+    pins.SNAT6: "bpf-nat-global-max",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fill:
+    """How full one table is; ``entries`` and ``capacity`` None where only the share is told."""
+
+    name: str
+    share: float
+    entries: int | None
+    capacity: int | None
+    expired: int | None
+
+
+def _fills(facts: Facts) -> Iterator[_Fill]:
+    known = set()
+    for table in facts.tables:
+        if table.max_entries:
+            expired = int((~table.alive).sum()) if table.now is not None else None
+            known.add(table.name)
+            yield _Fill(table.name, len(table) / table.max_entries, len(table), table.max_entries, expired)
+    for name, (entries, capacity) in facts.nat_sizes.items():
+        if capacity:
+            known.add(name)
+            yield _Fill(name, entries / capacity, entries, capacity, None)
+    for name, share in facts.told_pressure.items():
+        # A dump may be cut, the agent's own figure is of the whole table.
+        if name not in known or share >= PRESSURE_WARNING:
+            yield _Fill(name, share, None, None, None)
+
+
+def no_capacity(facts: Facts) -> str | None:
+    """Why pressure cannot be told of any table, or None."""
+    return None if any(_fills(facts)) else "the size of the table is unknown"
+
+
+def without_capacity(facts: Facts) -> str | None:
+    """Which tables' sizes are unknown, or None."""
+    known = {fill.name for fill in _fills(facts)}
+    unknown = sorted({table.name for table in facts.tables} - known)
+    return f"the size of {', '.join(unknown)} is unknown" if unknown else None
+
+
 def pressure(facts: Facts) -> Iterator[Finding]:
     """Pressure and trend: an LRU table evicts live entries before it is quite full."""
-    for table in facts.tables:
-        if not table.max_entries or len(table) / table.max_entries < PRESSURE_WARNING:
-            continue
-        share, expired = len(table) / table.max_entries, int((~table.alive).sum())
-        growth = facts.growth.get(table.name)
-        trend = ""
-        evidence: dict[str, object] = {"entries": len(table), "max_entries": table.max_entries, "expired": expired}
-        if growth is not None:
-            evidence["growth_per_s"] = round(growth, 1)
-        if growth is not None and growth > 0:
-            full = (table.max_entries - len(table)) / growth
+    worst: dict[str, _Fill] = {}
+    for fill in _fills(facts):
+        if fill.share >= PRESSURE_WARNING and fill.share >= worst.get(fill.name, fill).share:
+            worst[fill.name] = fill
+    for fill in worst.values():
+        yield _pressed(facts, fill)
+
+
+def _pressed(facts: Facts, fill: _Fill) -> Finding:
+    growth, trend = facts.growth.get(fill.name), ""
+    evidence: dict[str, object] = {"share": round(fill.share, 3)}
+    if fill.capacity is not None:
+        evidence = {"entries": fill.entries, "max_entries": fill.capacity}
+    if fill.expired is not None:
+        evidence["expired"] = fill.expired
+    if fill.name in facts.capacity_evidence:
+        evidence["size_by"] = facts.capacity_evidence[fill.name]
+    if growth is not None:
+        evidence["growth_per_s"] = round(growth, 1)
+        if growth > 0 and fill.capacity is not None and fill.entries is not None:
+            full = (fill.capacity - fill.entries) / growth
             trend = f", full in {format_duration(full)} at {growth:.0f} entries/s"
-        advice = (
-            "run GC now (ctctl gc): half or more of it is expired"
-            if expired >= len(table) / 2
-            else "make the table larger (ct.tcp-max, ct.any-max; ctctl sizing) or shorten timeouts"
-        )
-        yield Finding(
-            "pressure",
-            Severity.CRITICAL if share >= PRESSURE_CRITICAL else Severity.WARNING,
-            table.name,
-            f"{share:.0%} full{trend}: the LRU evicts live connections near 100 %",
-            advice,
-            evidence,
-        )
+    mostly_expired = bool(fill.expired and fill.entries and fill.expired >= fill.entries / 2)
+    nat = fill.name in pins.SNAT_TABLES.values()
+    return Finding(
+        "pressure",
+        Severity.CRITICAL if fill.share >= PRESSURE_CRITICAL else Severity.WARNING,
+        fill.name,
+        f"{fill.share:.0%} full{trend}: the LRU evicts live connections near 100 %",
+        "run GC now (ctctl gc): half or more of it is expired"
+        if mostly_expired
+        else "make the table larger (ct.tcp-max, ct.any-max; ctctl sizing) or shorten timeouts",
+        evidence,
+        (facts.look("ctctl nat list --limit 20" if nat else "ctctl ct stats"),),
+        (facts.change("ctctl gc"),) if mostly_expired else (_larger(facts, fill),),
+    )
+
+
+def _larger(facts: Facts, fill: _Fill) -> str:
+    if not facts.foreign and facts.live:
+        return "ctctl load -f node.yaml"  # with a larger ct.tcp-max or ct.any-max in it
+    size = 2 * fill.capacity if fill.capacity is not None else "SIZE"
+    return f"cilium config set {_OPTIONS.get(fill.name, 'bpf-map-dynamic-size-ratio')} {size}"
 
 
 def overdue(table: TableFacts, interval_s: float) -> int:
@@ -76,6 +140,8 @@ def backlog(facts: Facts) -> Iterator[Finding]:
             f"the oldest {format_duration(oldest)} ago",
             "see whether GC runs at all (ctctl gc --dry-run --explain, then ctctl gc); it may need a shorter interval",
             {"overdue": late, "entries": len(table), "oldest_s": oldest, "gc_interval_s": facts.gc_interval_s},
+            (facts.look("ctctl gc --dry-run --explain"),),
+            (facts.change("ctctl gc"),),
         )
 
 
@@ -100,31 +166,8 @@ def starved_family(facts: Facts) -> Iterator[Finding]:
             f"{shares[served][0]} of {shares[served][1]} IPv{served} ones",
             "collect both (ctctl gc serves families side by side); early GC runs of some agents serve one family only",
             {f"ipv{family}": {"overdue": late, "entries": count} for family, (late, count) in shares.items()},
-        )
-
-
-def clock(facts: Facts) -> Iterator[Finding]:
-    """Lifetimes and reports that cannot be of the clock that expiry is tested against."""
-    for table in facts.tables:
-        if not len(table) or table.now is None:
-            continue
-        reports = np.maximum(table.slot(Slot.LAST_TX_REPORT), table.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
-        future = int((reports > table.now + FUTURE_S).sum())
-        far = int((table.left > ABSURD_S).sum())
-        if max(future, far) < max(1, len(table) // 100):
-            continue
-        yield Finding(
-            "clock-mismatch",
-            Severity.CRITICAL,
-            table.name,
-            f"{future} of {len(table)} entries saw packets in the future, {far} expire in more than a month: "
-            "the table counts in another clock than the one it is read with",
-            "older Cilium builds count in jiffies: give --clock jiffies:HZ (or the right --now); do not run GC before",
-            {
-                "now": table.now,
-                "latest_report": int(reports.max()),
-                "latest_lifetime": int(table.slot(Slot.LIFETIME).max()),
-            },
+            (facts.look(f"ctctl ct stats 'family == {starved}'"),),
+            (facts.change("ctctl gc"),),
         )
 
 
@@ -147,6 +190,8 @@ def memory(facts: Facts) -> Iterator[Finding]:
             "memory_bytes": facts.memory_bytes,
             "largest": [f"{name} {size / 2**20:.0f} MiB" for name, size in largest],
         },
+        (facts.look("ctctl ct stats"),),
+        (facts.look("ctctl sizing"),),
     )
 
 
@@ -166,4 +211,6 @@ def insertion(facts: Facts) -> Iterator[Finding]:
         "ENOMEM: every LRU list is busy, make the tables larger or run GC; E2BIG: the table is full and no LRU. "
         "ctctl trace --live shows the kernel's error packet by packet",
         {"failed": failed, "by_hook": hooks, "kernel_errors": errors},
+        ("ctctl status", facts.look("ctctl ct stats")),
+        (facts.change("ctctl gc"),),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ from ctctl.abi import pins
 from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
 from ctctl.decode.nat import encode_nat_key
+from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map
 from ctctl.model.entry import CtFlags
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Direction
+from ctctl.model.tuples import Address, Direction
 from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.sources.base import CtTable, Listings, Source
+from ctctl.tables.sources.facts import NodeFacts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +32,23 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 TCP = 6
+#: Reserved identity of the node itself (docs/reference/real-nodes.md).
+HOST_IDENTITY = 1
+#: How often GC runs where nobody says.
+GC_INTERVAL_S = 300.0
 _CLOSING = int(CtFlags.RxClosing | CtFlags.TxClosing)
+
+
+#: A build-up: at least so many, and this share of the table's TCP entries.
+BUILD_UP = 100
+BUILD_UP_SHARE = 0.1
+_LOW = 2**64 - 1
+
+
+def words(keys: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """Keys as one bytes value each. Only trailing NULs are lost, which equal widths make harmless."""
+    rows = np.ascontiguousarray(keys)
+    return rows.view(f"S{rows.shape[1]}")[:, 0]
 
 
 class TableFacts:
@@ -120,6 +139,46 @@ class TableFacts:
     def seen_non_syn(self) -> Mask:
         return self.flag(int(CtFlags.SeenNonSyn))
 
+    def _saw(self, side: str) -> Mask:
+        """Whether a packet of that side was ever seen: its flags, its report or (up to 1.15) its counter say so."""
+        found: Mask = (self.slot(Slot[f"{side}_FLAGS_SEEN"]) != 0) | (self.slot(Slot[f"LAST_{side}_REPORT"]) != 0)
+        if self.layout.split_counters:
+            found |= self.slot(Slot.WORD0 if side == "RX" else Slot.WORD16) != 0
+        return found
+
+    @cached_property
+    def saw_rx(self) -> Mask:
+        return self._saw("RX")
+
+    @cached_property
+    def saw_tx(self) -> Mask:
+        return self._saw("TX")
+
+    def is_any(self, slot: Slot, addresses: Collection[Address]) -> Mask:
+        """Entries whose source or destination (``Slot.SRC``, ``Slot.DST``) is one of these addresses."""
+        numbers = [int(address) for address in addresses if address.version == self.family]
+        wanted = np.array([[n >> 64, n & _LOW] for n in numbers], np.uint64).reshape(len(numbers), 2)
+        have = np.stack([self.slot(Slot(slot - 1)), self.slot(slot)], axis=1).astype(np.uint64)
+        found: Mask = np.isin(words(have.view(np.uint8)), words(wanted.view(np.uint8)))
+        return found
+
+    def to(self, address: Address, port: int) -> Mask:
+        """Entries of connections to that address and port."""
+        found: Mask = self.is_any(Slot.DST, (address,)) & (self.slot(Slot.DST_PORT) == port)
+        return found
+
+    def top(self, mask: Mask, slot: Slot, count: int = 5) -> dict[str, int]:
+        """The commonest addresses (``Slot.SRC``, ``Slot.DST``) of the chosen entries, with how many each has."""
+        order = np.flatnonzero(mask)
+        rows = np.stack([self.slot(Slot(slot - 1))[order], self.slot(slot)[order]], axis=1).astype(np.uint64)
+        _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
+        found: dict[str, int] = {}
+        for at in np.argsort(-counts, kind="stable")[:count]:
+            entry = self.columns.entry(int(order[first[at]]))
+            address = entry.tuple.src if slot is Slot.SRC else entry.tuple.dst
+            found[str(address)] = int(counts[at])
+        return found
+
     def keys_where(self, mask: Mask) -> list[bytes]:
         """Raw keys of the chosen entries."""
         return [row.tobytes() for row in self.columns.keys[mask]]
@@ -130,7 +189,7 @@ class TableFacts:
         return [f"{entry.direction} {entry.tuple}" for entry in chosen]
 
 
-@dataclass(slots=True)
+@dataclass
 class Facts:
     """What one node's tables show. ``stats`` and ``drops`` are empty where the datapath is not ours.
 
@@ -144,6 +203,18 @@ class Facts:
     has_backends: bool
     has_nat: bool
     gc_interval_s: float
+    #: entries and capacity of the SNAT tables that the source shows, by name; capacity None: unknown
+    nat_sizes: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    #: how full tables are (0 to 1), where the node itself says so
+    told_pressure: dict[str, float] = field(default_factory=dict)
+    #: who says how large a table is, by name
+    capacity_evidence: dict[str, str] = field(default_factory=dict)
+    #: seconds by which this process's monotonic clock is set apart (time namespace); None: no live tables
+    clock_offset_s: int | None = None
+    #: what a command needs to look at the same source, and to change what another program owns
+    where: str = ""
+    foreign: bool = False
+    live: bool = False
     stats: dict[str, int] = field(default_factory=dict)
     drops: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     create_errnos: list[int] = field(default_factory=list)
@@ -153,7 +224,43 @@ class Facts:
 
     @property
     def has_now(self) -> bool:
-        return all(table.now is not None for table in self.tables)
+        return bool(self.tables) and all(table.now is not None for table in self.tables)
+
+    @cached_property
+    def host_addresses(self) -> frozenset[Address]:
+        """The node's own addresses, as far as its tables tell: identity 1, or an endpoint that is the host."""
+        found: set[Address] = {endpoint.addr for endpoint in self.listings.endpoints if endpoint.flags & 1}
+        for record in self.listings.ipcache:
+            network = _network(record.prefix)
+            if record.identity == HOST_IDENTITY and network is not None and network.num_addresses == 1:
+                found.add(network.network_address)
+        return frozenset(found)
+
+    @cached_property
+    def pod_addresses(self) -> frozenset[Address]:
+        """Addresses of the pods of this node."""
+        return frozenset(endpoint.addr for endpoint in self.listings.endpoints if not endpoint.flags & 1)
+
+    def look(self, command: str) -> str:
+        """A command that looks at this source."""
+        return f"{command}{self.where}"
+
+    def change(self, command: str) -> str:
+        """A command that changes the node's tables; it asks first."""
+        return f"{command} --allow-foreign" if self.foreign else command
+
+    def delete(self, table: TableFacts, mask: Mask, count: int = 3) -> tuple[str, ...]:
+        """Commands that delete the first of the chosen entries, one by one: no other may go with them."""
+        chosen = [table.columns.entry(int(index)) for index in np.flatnonzero(mask)[:count]]
+        return tuple(
+            self.change(
+                f"ctctl ct delete 'direction == {entry.direction.lower()} and proto == {flow.proto} and "
+                f"src == {flow.src} and src_port == {flow.src_port} and dst == {flow.dst} and "
+                f"dst_port == {flow.dst_port}'"
+            )
+            for entry in chosen
+            for flow in (entry.tuple,)
+        )
 
     def of_family(self, family: int) -> list[TableFacts]:
         return [table for table in self.tables if table.family == family]
@@ -163,19 +270,35 @@ class Facts:
         return {entry.key or _nat_key(entry): entry for entry in self.listings.nat}
 
 
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
 def _nat_key(entry: NatEntry) -> bytes:
     flags = (TUPLE_IN if entry.direction is Direction.IN else 0) | (TUPLE_RELATED if entry.related else 0)
     return encode_nat_key(entry.tuple, flags)
 
 
-def gather(source: Source, *, node: str | None, gc_interval_s: float, sample_s: float = 0.0) -> Facts:
-    """Read what the checks need. ``sample_s``: wait that long between two counts of live tables."""
+def gather(
+    source: Source, *, node: str | None, gc_interval_s: float | None, sample_s: float = 0.0, where: str = ""
+) -> Facts:
+    """Read what the checks need. ``sample_s``: wait that long between two counts of live tables.
+
+    ``gc_interval_s`` None: what the node says, else ``GC_INTERVAL_S``. ``where`` are the options that name the
+    source, for the commands of findings.
+    """
     before = _counts(source) if sample_s > 0 else {}
     started = time.monotonic()
     listings = source.listings(node)
     tables = [TableFacts(table) for table in source.tables if node is None or table.node in (node, None)]
     directory = Path(source.directory) if source.directory is not None else None
     pinned = {path.name for path in directory.iterdir()} if directory is not None else set()
+    told = source.facts(node)
+    if gc_interval_s is None:
+        gc_interval_s = told.gc_interval_s.value if told.gc_interval_s is not None else GC_INTERVAL_S
     facts = Facts(
         source=source.description,
         tables=tables,
@@ -183,7 +306,19 @@ def gather(source: Source, *, node: str | None, gc_interval_s: float, sample_s: 
         has_backends=bool(listings.backends) or bool(pinned & {pins.LB4_BACKENDS, pins.LB6_BACKENDS}),
         has_nat=bool(listings.nat) or bool(pinned & {pins.SNAT4, pins.SNAT6}),
         gc_interval_s=gc_interval_s,
+        nat_sizes=_nat_sizes(listings, directory, told),
+        told_pressure={name: fact.value for name, fact in told.pressure.items()},
+        capacity_evidence={table.name: table.capacity_evidence for table in source.tables if table.capacity_evidence},
+        where=where,
+        foreign=source.foreign,
+        live=directory is not None or any(table.live is not None for table in tables),
     )
+    for table in tables:
+        if not table.max_entries and table.name in told.capacity:
+            table.max_entries = told.capacity[table.name].value
+            facts.capacity_evidence[table.name] = told.capacity[table.name].evidence
+    if facts.live:
+        facts.clock_offset_s = clock_offset_s()
     if directory is not None:
         facts.stats, facts.drops = stats(directory), hook_counters(directory)
         facts.create_errnos = create_errnos(directory)
@@ -196,14 +331,38 @@ def gather(source: Source, *, node: str | None, gc_interval_s: float, sample_s: 
     return facts
 
 
+def _nat_sizes(listings: Listings, directory: Path | None, told: NodeFacts) -> dict[str, tuple[int, int | None]]:
+    """Entries and capacity of the SNAT tables."""
+    found: dict[str, tuple[int, int | None]] = {}
+    for family, name in pins.SNAT_TABLES.items():
+        entries = sum(entry.tuple.src.version == family for entry in listings.nat)
+        capacity = told.capacity[name].value if name in told.capacity else None
+        if directory is not None:
+            with contextlib.suppress(CtctlError), Map.open_pinned(directory / name, read_only=True) as table:
+                capacity = table.info.max_entries
+        if entries or capacity:
+            found[name] = (entries, capacity)
+    return found
+
+
+def clock_offset_s(path: Path = Path("/proc/self/timens_offsets")) -> int:
+    """Seconds by which a time namespace sets this process's monotonic clock apart (time_namespaces(7)).
+
+    The kernel's programs know nothing of it: entries are in the machine's own clock.
+    """
+    for line in _lines(path):
+        words = line.split()
+        if words[:1] == ["monotonic"] and len(words) >= 2 and words[1].lstrip("-").isdigit():
+            return int(words[1])
+    return 0
+
+
 def _counts(source: Source) -> dict[str, int]:
     return {table.name: sum(len(keys) for keys, _ in table.read()) for table in source.tables if table.live is not None}
 
 
 def _memory(path: Path) -> int:
     """Bytes the kernel accounts to a pinned map (fdinfo), 0 where it does not say."""
-    from ctctl.errors import CtctlError
-
     if not path.is_file():
         return 0
     with contextlib.suppress(CtctlError, OSError), Map.open_pinned(path, read_only=True) as table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ctctl.doctor.finding import Diagnosis, Finding
+from ctctl.doctor.finding import Diagnosis, Finding, Verdict
 from ctctl.out.output import Column, Format, OutputOptions, View, cell, jsonable, use_color, write_rows
 from ctctl.out.text import safe
 
@@ -25,6 +25,8 @@ FINDINGS: View[Row] = View(
         Column("summary", "SUMMARY", lambda row: row[1].summary),
         Column("advice", "ADVICE", lambda row: row[1].advice, wide=True),
         Column("evidence", "EVIDENCE", lambda row: dict(row[1].evidence), wide=True),
+        Column("show", "SHOW", lambda row: list(row[1].show), lambda row: "; ".join(row[1].show) or "-", wide=True),
+        Column("mend", "MEND", lambda row: list(row[1].mend), lambda row: "; ".join(row[1].mend) or "-", wide=True),
     ),
     name=lambda row: row[1].check if row[1].map is None else f"{row[1].check}/{row[1].map}",
 )
@@ -43,6 +45,7 @@ def write_diagnoses(diagnoses: list[tuple[str | None, Diagnosis]], options: Outp
             {
                 "source": diagnosis.source,
                 "node": node,
+                "verdict": diagnosis.verdict.value,
                 "checks": list(diagnosis.checks),
                 "skipped": dict(diagnosis.skipped),
             }
@@ -54,10 +57,7 @@ def write_diagnoses(diagnoses: list[tuple[str | None, Diagnosis]], options: Outp
 
 def _write_text(node: str | None, diagnosis: Diagnosis, stream: TextIO, *, color: bool) -> None:
     head = safe(node or diagnosis.source)
-    if not diagnosis.findings:
-        stream.write(f"{head}: healthy, {len(diagnosis.checks)} checks\n")
-    else:
-        stream.write(f"{head}: {len(diagnosis.findings)} findings\n")
+    stream.write(f"{head}: {_headline(diagnosis)}\n")
     for finding in diagnosis.findings:
         word = finding.severity.value
         mark = f"\x1b[{_MARKS[word]}m{word}\x1b[0m" if color else word
@@ -66,8 +66,23 @@ def _write_text(node: str | None, diagnosis: Diagnosis, stream: TextIO, *, color
         for name, value in finding.evidence.items():
             stream.write(f"    {name.replace('_', ' ')}: {_evidence(value)}\n")
         stream.write(f"  do: {safe(finding.advice)}\n")
+        for what, commands in (("show", finding.show), ("mend", finding.mend)):
+            for command in commands:
+                stream.write(f"  {what}: {safe(command)}\n")
+    stream.write("\n" if diagnosis.skipped else "")
     for name, reason in diagnosis.skipped.items():
-        stream.write(f"\nnot checked: {name}: {safe(reason)}\n")
+        stream.write(f"not checked: {name}: {safe(reason)}\n")
+
+
+def _headline(diagnosis: Diagnosis) -> str:
+    ran, left = len(diagnosis.checks), len(diagnosis.skipped)
+    if diagnosis.verdict is Verdict.FINDINGS:
+        count = len(diagnosis.findings)
+        return f"{count} finding{'s' if count > 1 else ''}"
+    if diagnosis.verdict is Verdict.UNKNOWN:
+        blind = ", ".join(name for name in diagnosis.skipped if name in diagnosis.essential)
+        return f"unknown: {ran} checks found nothing, but {blind} could not be looked at"
+    return f"healthy, {ran} checks" + (f" ({left} not possible here)" if left else "")
 
 
 def _evidence(value: object) -> str:

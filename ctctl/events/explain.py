@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Iterator
 
 from ctctl.model.entry import CtFlags
-from ctctl.model.event import CtResult, Hook, HookEvent, LookupKind, LookupRecord, Verdict, Why
+from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.packet.spec import TcpFlags
 
 #: Why a packet was dropped, for each name of ``enum ctctl_reason``.
@@ -36,6 +36,12 @@ DROP_SENTENCES: dict[str, str] = {
     "unknown_ct": "a connection state that the hook does not expect",
     "unsupported_l2": "the frame is not Ethernet II",
     "frag_nosupport": "a fragment, and fragments are not tracked here",
+    "nat_no_mapping": "no port of the node's address is free for this destination",
+    "nat_unsupp_proto": "an ICMP message that cannot leave by the node's address",
+    "unknown_icmp_code": "an ICMP error that cannot leave by the node's address: only 'fragmentation needed' can",
+    "unknown_l4": "an ICMP error about a protocol that is not translated",
+    "invalid_exthdr": "an IPv6 extension header that is not followed",
+    "unknown_target": "a neighbour solicitation for an address that is none of this node's",
     "write_error": "the packet could not be changed: out of memory",
 }
 
@@ -69,6 +75,7 @@ def explain_lookup(event: HookEvent, record: LookupRecord) -> list[str]:
         LookupKind.NODE_PORT: _node_port,
         LookupKind.DSR: _dsr,
         LookupKind.REV_DNAT: _reverse_dnat,
+        LookupKind.SNAT: _source_nat,
     }
     sentences = list(by_kind[record.kind](event, record))
     sentences += _lifetime(event, record)
@@ -174,11 +181,37 @@ def _dsr(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield f"the SNAT entry for the replies{vip} is written"
 
 
-def _reverse_dnat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
-    if record.why & Why.HIT:
+def _reverse_dnat(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    entry = record.after or record.before
+    before, after = event.tuple_in, event.tuple_out
+    if record.why & Why.HIT and (before.src, before.src_port) != (after.src, after.src_port):
         yield "a reply of a connection that was load balanced here: its source goes back to the VIP"
+    elif record.why & Why.HIT:
+        number = f" (rev-NAT {entry.rev_nat})" if entry is not None and entry.rev_nat else ""
+        yield f"an entry of a connection that was load balanced here was found{number}, but nothing is translated"
     else:
         yield "no entry of a connection that was load balanced here"
+
+
+def _source_nat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    why = record.why
+    if record.hook_direction is LookupDirection.INGRESS:
+        yield "an answer to a flow that left by the node's address: its destination goes back to the flow's own source"
+        return
+    if why & Why.SNAT_STALE:
+        yield "the flow's SNAT entries were for another address: deleted"
+    if why & Why.SNAT_KEPT:
+        yield "the flow has its SNAT entries: the same address and port as before"
+    elif why & Why.SNAT_EXHAUSTED:
+        yield "no free port of the node's address was found in 128 tries"
+    elif why & Why.SNAT_PORT_TAKEN:
+        yield "a pair of SNAT entries is written; the port was taken by another flow to the same end, so it got another"
+    elif why & Why.SNAT_CREATED:
+        yield "a pair of SNAT entries is written: the packet leaves with the node's address, answers find back"
+    else:
+        yield "the packet is to leave with the node's address"
+    if why & Why.CREATED:
+        yield "the node's own flow: an OUT entry is written, so that nobody takes its port"
 
 
 def _remaining(event: HookEvent, record: LookupRecord) -> str:
@@ -200,7 +233,7 @@ def _lifetime(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         bit = CtFlags.RxClosing if CtFlags.RxClosing in after.flags else CtFlags.TxClosing
         yield f"FIN of one side: {bit.name} is set, the lifetime stays {left}"
     elif why & Why.DEAD:
-        yield "both closing bits were set before: the packet changes nothing"
+        yield "both closing bits were set before: the packet changes nothing in it"
     elif why & Why.LONG_LIFETIME:
         yield f"first packet without SYN: SeenNonSyn, and lifetime {left} from now on"
     elif why & Why.HIT and "lifetime" in record.changes():
@@ -230,4 +263,12 @@ def _verdict(event: HookEvent) -> str:
     if event.verdict is Verdict.REDIRECT:
         where = event.redirect_device or (f"device {event.redirect_ifindex}" if event.redirect_ifindex else "a device")
         return f"redirected to {where}"
-    return "delivered to the pod" if event.hook is Hook.TO_CONTAINER else "passed on to the stack"
+    return _PASSED.get(event.hook, "passed on to the stack")
+
+
+#: Where a packet goes that a hook lets through; the others are hooks of what comes in.
+_PASSED = {
+    Hook.TO_CONTAINER: "delivered to the pod",
+    Hook.TO_NETDEV: "leaves by the device",
+    Hook.TO_OVERLAY: "leaves by the tunnel device",
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctctl.gc.report import Explanation
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TCP = 6
-# A finer class number: class << 4 | state bits << 1 | expired.
+# A finer class number: class << 5 | selected << 4 | state bits << 1 | expired.
 _CLOSING_MASK = 3
 _SEEN_SHIFT = 2
 
@@ -46,19 +46,42 @@ def state_of(flags: int) -> CtState:
     return CtState.ESTABLISHED if flags & CtFlags.SeenNonSyn else CtState.NEW
 
 
-def explain(table: Table, now: int) -> list[Explanation]:
+@dataclass(frozen=True, slots=True)
+class Scrub:
+    """A scrub: everything of one address goes, expired or not. ``name`` is what the user said."""
+
+    name: str
+    address: bytes
+
+    def of(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which entries have the address at an end (network order); none of the other IP version."""
+        import numpy as np
+
+        width = len(self.address)
+        if keys.shape[1] != (14 if width == 4 else 38):
+            return np.zeros(len(keys), bool)
+        wanted = np.frombuffer(self.address, np.uint8)
+        found: NDArray[np.bool_] = (keys[:, :width] == wanted).all(1) | (keys[:, width : 2 * width] == wanted).all(1)
+        return found
+
+
+def explain(table: Table, now: int, scrub: Scrub | None = None) -> list[Explanation]:
     """The classes of one live table. Reads only."""
-    return explain_rows(table.name, ((batch.keys, batch.values) for batch in table.map.batches()), now)
+    return explain_rows(table.name, ((batch.keys, batch.values) for batch in table.map.batches()), now, scrub)
 
 
-def explain_rows(name: str, rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], now: int) -> list[Explanation]:
+def explain_rows(
+    name: str, rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], now: int, scrub: Scrub | None = None
+) -> list[Explanation]:
     """The classes of the entries in ``rows`` (keys, values), those that go first, the biggest first."""
     found: dict[int, Explanation] = {}
     for keys, values in rows:
-        for number, count, low, high in _groups(keys, values, now):
+        if not len(keys):
+            continue
+        for number, count, low, high in _groups(keys, values, now, scrub):
             known = found.get(number)
             if known is None:
-                found[number] = _explanation(name, number, count, low, high)
+                found[number] = _explanation(name, number, count, low, high, scrub=scrub)
             else:
                 found[number] = replace(
                     known,
@@ -69,14 +92,17 @@ def explain_rows(name: str, rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.u
     return sorted(found.values(), key=lambda e: (not e.goes, -e.count))
 
 
-def _groups(keys: NDArray[np.uint8], values: NDArray[np.uint8], now: int) -> list[tuple[int, int, int, int]]:
+def _groups(
+    keys: NDArray[np.uint8], values: NDArray[np.uint8], now: int, scrub: Scrub | None
+) -> list[tuple[int, int, int, int]]:
     """(fine class number, count, least and most seconds since or until expiry) of a batch."""
     import numpy as np
 
     flags = classes.entry_flags(values)
     left = classes.lifetimes(values).astype(np.int64) - now
     state = (flags & _CLOSING_MASK) | ((flags & CtFlags.SeenNonSyn) != 0).astype(np.uint16) << _SEEN_SHIFT
-    numbers = (classes.class_numbers(keys).astype(np.int64) << 4) | (state << 1) | (left < 0)
+    chosen = scrub.of(keys) if scrub is not None else left < 0
+    numbers = (classes.class_numbers(keys).astype(np.int64) << 5) | (chosen << 4) | (state << 1) | (left < 0)
     order = np.argsort(numbers, kind="stable")
     ordered, distance = numbers[order], np.abs(left)[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
@@ -85,17 +111,19 @@ def _groups(keys: NDArray[np.uint8], values: NDArray[np.uint8], now: int) -> lis
     return list(zip(ordered[starts].tolist(), counts.tolist(), lows.tolist(), highs.tolist(), strict=True))
 
 
-def _explanation(map_name: str, number: int, count: int, low: int, high: int) -> Explanation:
+def _explanation(map_name: str, number: int, count: int, low: int, high: int, *, scrub: Scrub | None) -> Explanation:
     state = number >> 1 & 7
     flags = state & _CLOSING_MASK | (CtFlags.SeenNonSyn if state >> _SEEN_SHIFT else 0)
-    entry_class = classes.class_of(number >> 4)
+    entry_class = classes.class_of(number >> 5)
     return Explanation(
         map_name,
         entry_class,
         state_of(flags),
-        bool(number & 1),
+        bool(number >> 4 & 1),
         count,
         low,
         high,
         timeout_of(entry_class, flags),
+        scrub.name if scrub is not None else None,
+        bool(number & 1),
     )

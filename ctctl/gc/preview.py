@@ -10,7 +10,7 @@ import numpy as np
 
 from ctctl.errors import CtctlError
 from ctctl.gc import interval
-from ctctl.gc.explain import explain_rows
+from ctctl.gc.explain import Scrub, explain_rows
 from ctctl.gc.report import EngineName, Explanation, Report, TableReport
 from ctctl.gc.tables import CT_TABLES
 from ctctl.gc.tally import Tally
@@ -21,38 +21,64 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def preview(source: Source, interval_s: float = interval.START_S) -> Report:
-    """What a run would do to the tables of ``source``. Raises CtctlError where the time of the dump is unknown."""
+def preview(source: Source, interval_s: float = interval.START_S, scrub: Scrub | None = None) -> Report:
+    """What a run, or a scrub, would do to the tables of ``source``.
+
+    Tables whose time is unknown are left out with a note, unless a scrub asks, which needs no time. Raises
+    CtctlError where no time is known.
+    """
     started = time.monotonic()
-    reports = tuple(_table(table) for table in source.tables)
+    timed, notes = (list(source.tables), []) if scrub is not None else _timed(source)
+    reports = tuple(_table(table, scrub) for table in timed)
     ratio = max((report.expired / report.max_entries for report in reports if report.max_entries), default=0.0)
+    notes += [
+        f"{report.map}: the source does not say how large the table is: no part in the interval"
+        for report in reports
+        if not report.max_entries and scrub is None
+    ]
     return Report(
         source=source.description,
         engine=EngineName.BATCH,
         dry_run=True,
-        now=max((_now(table) for table in source.tables), default=0),
+        now=max((table.now or 0 for table in timed), default=0),
         tables=reports,
         orphans=None,
         duration_s=time.monotonic() - started,
-        complete=not source.partial,
+        complete=not source.partial and len(timed) == len(source.tables),
         interval_s=interval_s,
         next_interval_s=interval.next_interval(interval_s, ratio),
-        notes=tuple(
-            f"{report.map}: the source does not say how large the table is: no part in the interval"
-            for report in reports
-            if not report.max_entries
-        ),
+        notes=tuple(dict.fromkeys(notes)),
+        scrubbed=scrub.name if scrub is not None else None,
     )
 
 
-def explanations(source: Source) -> list[Explanation]:
-    """Why the entries of ``source`` would go or stay. Raises CtctlError where the time of the dump is unknown."""
-    return [found for table in source.tables for found in explain_rows(table.name, _rows(table), _now(table))]
+def explanations(source: Source, scrub: Scrub | None = None) -> tuple[list[Explanation], list[str]]:
+    """Why the entries of ``source`` would go or stay, and which tables cannot be told of.
+
+    Raises CtctlError where no time is known.
+    """
+    timed, notes = _timed(source)
+    found = [one for table in timed for one in explain_rows(table.name, _rows(table), _now(table), scrub)]
+    return found, notes
+
+
+def _timed(source: Source) -> tuple[list[CtTable], list[str]]:
+    """The tables whose time is known, and a note for each other. Raises CtctlError if there is none of them."""
+    timed = [table for table in source.tables if table.now is not None]
+    unknown = [
+        f"{_named(table)}: the time of the dump is unknown: give --now" for table in source.tables if table.now is None
+    ]
+    if unknown and not timed:
+        raise CtctlError(unknown[0])
+    return timed, unknown
+
+
+def _named(table: CtTable) -> str:
+    return table.name if table.node is None else f"{table.node}: {table.name}"
 
 
 def _now(table: CtTable) -> int:
-    if table.now is None:
-        raise CtctlError(f"{table.name}: the time of the dump is unknown: give --now")
+    assert table.now is not None
     return table.now
 
 
@@ -60,11 +86,11 @@ def _rows(table: CtTable) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]
     yield from table.read()
 
 
-def _table(table: CtTable) -> TableReport:
+def _table(table: CtTable, scrub: Scrub | None) -> TableReport:
     started, tally = time.monotonic(), Tally()
     for keys, values in _rows(table):
         numbers = classes.class_numbers(keys)
-        gone = classes.expired(values, _now(table))
+        gone = scrub.of(keys) if scrub is not None else classes.expired(values, _now(table))
         tally.expired += classes.count(numbers[gone])
         tally.alive += classes.count(numbers[~gone])
     family = f"ipv{table.family}"

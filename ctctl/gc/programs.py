@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import ctctl
 from ctctl.abi import layouts, pins
 from ctctl.errors import KernelError
 from ctctl.gc.tables import Table
-from ctctl.kernel.object import BpfObject
+from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.tables.pairs import IPV4
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-OBJECT = Path(ctctl.__file__).parent / "bpf" / "gc.bpf.o"
+OBJECT = OBJECTS / "gc.bpf.o"
 
 
 class Kind(StrEnum):

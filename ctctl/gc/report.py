@@ -89,6 +89,8 @@ class Report:
     interval_s: float
     next_interval_s: float
     notes: tuple[str, ...] = ()
+    #: whose entries were scrubbed, expired or not: ``expired`` counts them, ``alive`` all others
+    scrubbed: str | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -124,11 +126,17 @@ class Explanation:
     least_s: int
     most_s: int
     timeout: str
+    #: whose entries a scrub takes, expired or not
+    scrubbed: str | None = None
+    expired: bool = False
 
     @property
     def why(self) -> str:
         """One sentence for an operator."""
         span = f"{self.least_s} s" if self.least_s == self.most_s else f"{self.least_s} to {self.most_s} s"
+        if self.scrubbed is not None:
+            age = f"expired {span} ago" if self.expired else f"{span} left of {self.timeout}"
+            return f"{'of' if self.goes else 'not of'} {self.scrubbed}; {age}"
         if self.goes:
             return f"expired {span} ago, {self.timeout} ran out without a packet"
         return f"{span} left of {self.timeout}"

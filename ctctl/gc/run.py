@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctctl.errors import CtctlError, KernelError, NotFoundError
+from ctctl.errors import CtctlError, KernelError, NotFoundError, UsageError
 from ctctl.gc import batch, interval, orphans, perkey, walk
 from ctctl.gc.audit import recording
 from ctctl.gc.clock import now_of
-from ctctl.gc.explain import explain
+from ctctl.gc.explain import Scrub, explain
 from ctctl.gc.job import BATCH_SIZE, Engine, Job, Recorder
 from ctctl.gc.limit import RateLimit
 from ctctl.gc.report import EngineName, Explanation, Report, TableReport
@@ -112,8 +112,6 @@ def collect(tables: TableSet, options: GcOptions, stop: Stop, progress: Callable
         if not reports:
             raise CtctlError("; ".join(notes))
         purged = _orphans(tables, options, job(), notes)
-    if address is not None:
-        notes.append(f"EXPIRED counts the entries of {options.endpoint}, expired or not; the interval is not touched")
     return Report(
         source=str(tables.path),
         engine=options.engine,
@@ -128,6 +126,7 @@ def collect(tables: TableSet, options: GcOptions, stop: Stop, progress: Callable
             options.interval_s, _ratio(reports, options), actual_s=options.elapsed_s
         ),
         notes=tuple(notes),
+        scrubbed=options.endpoint,
     )
 
 
@@ -209,13 +208,28 @@ def explanations(path: Path, options: GcOptions) -> list[Explanation]:
     """Why the entries at ``path`` would go or stay, table by table. Reads only."""
     with opened(path, replace(options, dry_run=True)) as tables:
         now, _ = _now(tables, replace(options, dry_run=True))
-        return [explanation for table in tables.tables for explanation in explain(table, now)]
+        scrubbed = None
+        if options.endpoint is not None:
+            scrubbed = Scrub(options.endpoint, resolve_endpoint(options.endpoint, tables.path))
+        return [explanation for table in tables.tables for explanation in explain(table, now, scrubbed)]
+
+
+def _named_addresses(text: str, path: Path) -> list[bytes]:
+    """The addresses of a pod by name, as what lies beside the tables has them; empty where nothing does."""
+    from ctctl.tables.names import book_of
+    from ctctl.tables.sources.base import SourceOptions
+    from ctctl.tables.sources.live import open_directory
+
+    with contextlib.suppress(CtctlError), open_directory(path if path.is_dir() else path.parent, SourceOptions()) as at:
+        return [network.network_address.packed for network in book_of(at).networks(f"pod/{text}")]
+    return []
 
 
 def resolve_endpoint(text: str, path: Path) -> bytes:
-    """An endpoint's address in network order, from an address or a name the node was loaded with.
+    """An endpoint's address in network order, from an address or a name the node or its agent knows.
 
-    Raises NotFoundError for a name the node does not know.
+    Raises NotFoundError for a name that neither knows, UsageError for one of several addresses: a scrub of
+    one of them would leave the other's entries.
     """
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(text).packed
@@ -223,6 +237,12 @@ def resolve_endpoint(text: str, path: Path) -> bytes:
     record = read_record(directory / MAP_NAME)
     known = {name: address for address, name in record.endpoints.items()} if record is not None else {}
     if text not in known:
+        found = _named_addresses(text, path)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = ", ".join(str(ipaddress.ip_address(one)) for one in found)
+            raise UsageError(f"{text!r} has several addresses ({listed}): scrub one after the other")
         names = f"it knows {', '.join(sorted(known))}" if known else "it has no record of names; give the address"
         raise NotFoundError(f"no endpoint {text!r} on the node at {path}: {names}")
     return ipaddress.ip_address(known[text]).packed

@@ -14,6 +14,7 @@ from ctctl.out.schema_words import (
     array,
     document,
     listing,
+    maybe,
     record,
     words,
 )
@@ -67,7 +68,8 @@ _PREDICTION = record(
 _SIZE = record(
     {
         "map": STRING,
-        **dict.fromkeys(("peak", "recommended", "memory_bytes", "configured", "configured_bytes"), COUNT),
+        **dict.fromkeys(("peak", "recommended", "memory_bytes"), COUNT),
+        **dict.fromkeys(("alive", "configured", "configured_bytes"), maybe(COUNT)),
     }
 )
 #: One line of the file that ``gc --audit`` appends to; SNAT entries have no entry in words.

@@ -39,6 +39,19 @@ ROWS: View[Row] = View(
     name=lambda row: f"{row.map}/{_protocol(row.entry_class.protocol)}/{_direction(row).replace(' ', '-')}",
 )
 
+#: A scrub does not ask whether entries are expired, so its figures are called otherwise.
+SCRUBBED: View[Row] = View(
+    schema=REPORT_SCHEMA,
+    plural="rows",
+    columns=(
+        *ROWS.columns[:5],
+        Column("others", "OTHERS", lambda row: row.alive, right=True),
+        Column("selected", "SELECTED", lambda row: row.expired, right=True),
+        *ROWS.columns[-2:],
+    ),
+    name=ROWS.name,
+)
+
 EXPLANATIONS: View[Explanation] = View(
     schema=EXPLAIN_SCHEMA,
     plural="classes",
@@ -68,8 +81,7 @@ def report_document(report: Report) -> dict[str, object]:
         "now": report.now,
         "complete": report.complete,
         "duration_s": round(report.duration_s, 6),
-        "alive": sum(table.alive for table in report.tables),
-        "expired": sum(table.expired for table in report.tables),
+        **_counts(sum(table.alive for table in report.tables), sum(table.expired for table in report.tables), report),
         "deleted": report.deleted,
         "skipped": sum(table.skipped for table in report.tables),
         "nat_deleted": report.nat_deleted,
@@ -78,18 +90,24 @@ def report_document(report: Report) -> dict[str, object]:
         "interval_s": report.interval_s,
         "next_interval_s": report.next_interval_s,
         "notes": list(report.notes),
-        "maps": [_table(table) for table in report.tables],
+        "maps": [_table(table, report) for table in report.tables],
     }
 
 
-def _table(table: TableReport) -> dict[str, object]:
+def _counts(others: int, chosen: int, report: Report) -> dict[str, object]:
+    """The two figures by what they count: alive and expired, or in a scrub the entries of others and the selected."""
+    if report.scrubbed is None:
+        return {"alive": others, "expired": chosen}
+    return {"scrubbed": report.scrubbed, "others": others, "selected": chosen}
+
+
+def _table(table: TableReport, report: Report) -> dict[str, object]:
     return {
         "map": table.map,
         "family": table.family,
         "protocol": table.protocol,
         "max_entries": table.max_entries,
-        "alive": table.alive,
-        "expired": table.expired,
+        **_counts(table.alive, table.expired, report),
         "deleted": table.deleted,
         "skipped": table.skipped,
         "nat_deleted": table.nat_deleted,
@@ -102,17 +120,22 @@ def _table(table: TableReport) -> dict[str, object]:
 def write_report(report: Report, options: OutputOptions, stream: TextIO, notes: TextIO) -> None:
     """The report's rows on ``stream``; what a table has no column for on ``notes`` (stderr)."""
     meta = report_document(report)
+    view = ROWS if report.scrubbed is None else SCRUBBED
     if options.format in (Format.json, Format.yaml):
-        write_rows(ROWS, report.rows, options, stream, meta=meta)
+        write_rows(view, report.rows, options, stream, meta=meta)
         return
-    write_rows(ROWS, report.rows, options, stream)
+    write_rows(view, report.rows, options, stream)
     for line in summary(report):
         print(line, file=notes)
 
 
 def summary(report: Report) -> list[str]:
     """What a report says beside its rows, for people."""
-    totals = [f"{sum(t.alive for t in report.tables)} alive", f"{sum(t.expired for t in report.tables)} expired"]
+    others, chosen = sum(t.alive for t in report.tables), sum(t.expired for t in report.tables)
+    if report.scrubbed is None:
+        totals = [f"{others} alive", f"{chosen} expired"]
+    else:
+        totals = [f"{chosen} entries of {report.scrubbed}, expired or not", f"{others} of others"]
     if not report.dry_run:
         totals += [f"{report.deleted} deleted", f"{sum(t.skipped for t in report.tables)} skipped"]
         totals += [f"{report.nat_deleted} SNAT entries along"] if report.nat_deleted else []
@@ -123,6 +146,8 @@ def summary(report: Report) -> list[str]:
     lines += report.notes
     if not report.complete:
         lines.append("stopped before the end: the figures count what was done until then")
+    if report.scrubbed is not None:
+        return lines
     lines.append(
         f"next interval {format_duration(report.next_interval_s)} (was {format_duration(report.interval_s)}, "
         f"{'would be ' if report.dry_run else ''}deleted/capacity {_ratio(report):.1%})"

@@ -8,14 +8,23 @@ from contextlib import contextmanager
 
 from ctctl._ffi import CallError
 from ctctl.errors import KernelError
+from ctctl.kernel.capabilities import effective_capabilities
 
-PRIVILEGE_HINT = "needs root, or CAP_BPF with CAP_NET_ADMIN"
+#: CAP_NET_ADMIN and CAP_SYS_ADMIN: who has both lacks nothing that a program of ours needs.
+_ALL_THAT_COUNTS = 1 << 12 | 1 << 21
+
+
+def permission_hint() -> str:
+    """Why EPERM: the user's rights, or the kernel's own configuration."""
+    if effective_capabilities() & _ALL_THAT_COUNTS == _ALL_THAT_COUNTS:
+        return "this kernel forbids it"
+    return "needs root, or CAP_BPF with CAP_NET_ADMIN"
 
 
 def kernel_error(what: str, name: str, err: int, hint: str = "") -> KernelError:
     """KernelError for ``err`` (positive), with the usual hint where a privilege is missing."""
     if not hint and err == errno.EPERM:
-        hint = PRIVILEGE_HINT
+        hint = permission_hint()
     return KernelError(what, name, err, hint)
 
 

@@ -1,5 +1,7 @@
 """What this machine can do: each feature is tried, never guessed from a version number.
 
+What our own programs are needed for is there if those programs load, and attach where they would be.
+
 Probes leave nothing behind: objects are closed at once, a device is made only in a namespace that
 ends with the probe.
 """
@@ -15,20 +17,19 @@ from typing import Final
 
 from ctctl._ffi import CallError, Fd, libbpf
 from ctctl._ffi.structs import ProgLoadOpts
-from ctctl.errors import CtctlError, KernelError, UnsupportedError
-from ctctl.kernel import bpffs
-from ctctl.kernel.failures import PRIVILEGE_HINT
-from ctctl.kernel.link import Direction, query_tcx
+from ctctl.errors import CtctlError, KernelError, NotFoundError, UnsupportedError
+from ctctl.kernel import bpffs, trial
+from ctctl.kernel.capabilities import effective_capabilities
+from ctctl.kernel.failures import permission_hint
+from ctctl.kernel.link import Direction, TcxLink
 from ctctl.kernel.map import Map, MapFlag, MapType
 from ctctl.kernel.netns import run_in_new_netns
 from ctctl.kernel.program import Program
+from ctctl.kernel.tc import attach_filter
+from ctctl.kernel.tracing import TracingLink
 
 _PROG_SCHED_CLS = 3
-_PROG_TRACING = 26
 _PROG_SYSCALL = 31
-_ATTACH_FENTRY = 24
-_ATTACH_ITER = 28
-_HELPER_FOR_EACH = 164
 _SLEEPABLE = 1 << 4
 #: r0 = 0; exit
 _RETURN_ZERO = bytes.fromhex("b700000000000000" "9500000000000000")  # fmt: skip
@@ -62,12 +63,23 @@ def libbpf_version() -> str | None:
 
 
 def probe() -> list[Feature]:
-    """Every feature, each tried on its own. Raises nothing: a failed probe says why in its detail."""
+    """Every feature, each tried on its own. Raises nothing: a failed probe says why in its detail.
+
+    Takes seconds: the verifier goes through every program of ours.
+    """
     version = libbpf_version()
     found = [Feature("libbpf", version is not None, version or "not installed", "everything on live tables")]
     if version is not None:
         found += [_try(name, used_for, check) for name, used_for, check in _PROBES]
     return found + _capabilities()
+
+
+def probe_one(name: str) -> Feature:
+    """One of the features by name, the others not tried. Raises NotFoundError for a name that there is not."""
+    for known, used_for, check in _PROBES:
+        if known == name:
+            return _try(name, used_for, check)
+    raise NotFoundError(f"no feature {name!r}; there are {', '.join(known for known, _, _ in _PROBES)}")
 
 
 def _try(name: str, used_for: str, check: Callable[[], str]) -> Feature:
@@ -83,10 +95,7 @@ def _try(name: str, used_for: str, check: Callable[[], str]) -> Feature:
 
 def _reason(error: CallError) -> str:
     text = f"{errno.errorcode.get(error.errno, error.errno)} from {error.function}"
-    if error.errno != errno.EPERM:
-        return text
-    privileged = effective_capabilities() >> _CAPABILITIES["CAP_SYS_ADMIN"][0] & 1
-    return f"{text}: {'this kernel forbids it' if privileged else PRIVILEGE_HINT}"
+    return f"{text}: {permission_hint()}" if error.errno == errno.EPERM else text
 
 
 def _bpf_syscall() -> str:
@@ -149,70 +158,82 @@ def _syscall_program() -> str:
     return "programs run on request"
 
 
-def _for_each() -> str:
-    # libbpf's helper probe takes "no permission" for "there": rule that out first.
-    _load(_PROG_SYSCALL, prog_flags=_SLEEPABLE).close()
-    result = libbpf().libbpf_probe_bpf_helper(_PROG_SYSCALL, _HELPER_FOR_EACH, None)
-    if result != 1:
-        raise UnsupportedError("no helper bpf_for_each_map_elem")
-    return "bpf_for_each_map_elem in a syscall program"
-
-
 def _vmlinux_btf() -> str:
     path = Path("/sys/kernel/btf/vmlinux")
     size = path.stat().st_size
     return f"{path}, {size // 1024} KiB"
 
 
-def _fentry() -> str:
-    target = b"bpf_fentry_test1"
-    btf_id = libbpf().libbpf_find_vmlinux_btf_id(target, _ATTACH_FENTRY)
-    with _load(_PROG_TRACING, expected_attach_type=_ATTACH_FENTRY, attach_btf_id=btf_id) as program:
-        Fd(libbpf().bpf_raw_tracepoint_open(None, program.fd), "probe link").close()
-    return "kernel functions can be traced"
+def _own(name: str, programs: tuple[str, ...] = (), **config: int) -> Callable[[], str]:
+    """A check that this kernel takes ``programs`` of one of our objects (none named: all of them)."""
+
+    def check() -> str:
+        with trial.opened(name, frozenset(programs) or None, config) as bpf:
+            bpf.load()
+            return f"{', '.join(programs or bpf.program_names())} of {bpf.name} can be loaded"
+
+    return check
 
 
-def _iterator() -> str:
-    btf_id = libbpf().libbpf_find_vmlinux_btf_id(b"bpf_map_elem", _ATTACH_ITER)
-    _load(_PROG_TRACING, expected_attach_type=_ATTACH_ITER, attach_btf_id=btf_id).close()
-    return "bpf_map_elem iterator"
+def _freed() -> str:
+    with trial.opened("proberet", frozenset({"probe_freed"})) as bpf:
+        bpf.load()
+        TracingLink.attach(bpf.program("probe_freed")).close()
+    return "probe_freed of proberet.bpf.o can be attached"
+
+
+def _returns() -> str:
+    with trial.returns_probe() as bpf:
+        TracingLink.attach(bpf.program("probe_return")).close()
+    return "probe_return of proberet.bpf.o can be attached (fexit)"
+
+
+def _probes() -> str:
+    with trial.opened("probe", None, {"cfg_tables": 1}) as bpf:
+        bpf.load()
+        run_in_new_netns(_attach_both, bpf.program("probe_ingress"), bpf.program("probe_egress"))
+    return "probe_ingress, probe_egress of probe.bpf.o can be attached"
+
+
+def _attach_both(ingress: Program, egress: Program) -> None:
+    """To the loopback device of this namespace, and off again."""
+    with (
+        TcxLink.attach(ingress, 1, Direction.INGRESS, before="first"),
+        TcxLink.attach(egress, 1, Direction.EGRESS, before="first"),
+    ):
+        pass
 
 
 def _tcx() -> str:
-    run_in_new_netns(query_tcx, 1, Direction.INGRESS)
+    with _load(_PROG_SCHED_CLS) as program:
+        run_in_new_netns(_attach_both, program, program)
     return "links on device ingress and egress"
 
 
 def _clsact() -> str:
-    def add() -> None:
-        from pyroute2 import IPRoute
+    def attach() -> None:
+        with _load(_PROG_SCHED_CLS) as program:
+            for direction in Direction:
+                attach_filter(program, 1, direction, name=program.name)
 
-        with IPRoute() as ip:
-            ip.tc("add", "clsact", 1)
-
-    _rtnetlink("make", "clsact qdisc", add)
-    return "qdisc clsact"
+    run_in_new_netns(attach)
+    return "filters on device ingress and egress"
 
 
 def _geneve() -> str:
     def add() -> None:
         from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
 
-        with IPRoute() as ip:
-            ip.link("add", ifname="ctctl_probe", kind="geneve", geneve_id=1, geneve_remote="192.0.2.1")
+        try:
+            with IPRoute() as ip:
+                ip.link("add", ifname="ctctl_probe", kind="geneve", geneve_id=1, geneve_remote="192.0.2.1")
+        except NetlinkError as error:
+            hint = "the kernel has none; the datapath encapsulates by itself"
+            raise KernelError("make", "geneve device", error.code, hint) from error
 
-    _rtnetlink("make", "geneve device", add)
+    run_in_new_netns(add)
     return "geneve devices can be made"
-
-
-def _rtnetlink(what: str, name: str, call: Callable[[], None]) -> None:
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        run_in_new_netns(call)
-    except NetlinkError as error:
-        hint = "the kernel has none; the datapath encapsulates by itself" if "geneve" in name else ""
-        raise KernelError(what, name, error.code, hint) from error
 
 
 def _bpffs() -> str:
@@ -240,14 +261,29 @@ _PROBES: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
     ("map-batch", "fast ct list and gc; else one by one", _batch),
     ("map-mmap", "trace control without system calls", _mmapable),
     ("prog-test-run", "trace --simulate and --scenario", _test_run),
-    ("prog-syscall", "gc --engine kernel", _syscall_program),
-    ("for-each-map-elem", "gc --engine kernel, ct stats in the kernel", _for_each),
-    ("map-iterator", "filters in the kernel", _iterator),
-    ("btf-vmlinux", "load: the verifier; iterators, tracing", _vmlinux_btf),
+    ("prog-syscall", "gc, ct stats and filters in the kernel", _syscall_program),
+    ("btf-vmlinux", "load: the verifier; tracing", _vmlinux_btf),
     ("tcx", "attach by link; else clsact", _tcx),
     ("clsact", "attach where there is no TCX", _clsact),
-    ("fentry", "tracing of foreign programs", _fentry),
     ("geneve-device", "overlay by the kernel; else in BPF", _geneve),
+    ("datapath-pods", "load, lab, trace --simulate", _own("lxc")),
+    ("datapath-device", "load, lab, trace --simulate", _own("netdev")),
+    ("datapath-overlay", "load with a geneve device", _own("overlay", cfg_overlay_device=1)),
+    (
+        "gc-kernel",
+        "gc --engine kernel; else batch",
+        _own("gc", ("gc_walk4", "gc_walk6"), cfg_gc_nat=1, cfg_gc_log=1),
+    ),
+    (
+        "gc-recheck",
+        "gc --engine batch; else per-key",
+        _own("gc", ("gc_check4", "gc_check6"), cfg_gc_nat=1),
+    ),
+    ("ct-filter", "ct list: filters in the kernel; else here", _own("ctscan", ("scan_filter4", "scan_filter6"))),
+    ("ct-stats", "ct stats in the kernel; else here", _own("ctscan", ("scan_stats4", "scan_stats6"))),
+    ("probe", "trace --probe, on any datapath", _probes),
+    ("probe-drops", "trace --probe: drops by the kernel", _freed),
+    ("probe-returns", "trace --probe: return codes; else none", _returns),
 )
 
 
@@ -257,11 +293,3 @@ def _capabilities() -> list[Feature]:
         Feature(name, bool(effective >> bit & 1), "held" if effective >> bit & 1 else "not held", used_for)
         for name, (bit, used_for) in _CAPABILITIES.items()
     ]
-
-
-def effective_capabilities() -> int:
-    """This thread's effective capabilities as a bit set (proc(5), CapEff)."""
-    for line in Path("/proc/thread-self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0

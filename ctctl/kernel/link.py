@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from ctctl._ffi import CallError, Fd, libbpf, syscall
 from ctctl._ffi.structs import KernelLinkInfo
+from ctctl.errors import KernelError
 from ctctl.kernel import info as _info
 from ctctl.kernel.failures import kernel_error, operation
 from ctctl.kernel.handle import Handle
@@ -22,6 +23,7 @@ from ctctl.kernel.program import Program
 _BPF_F_BEFORE = 1 << 3
 _BPF_F_ID = 1 << 5
 _MAX_ATTACHED = 64
+_LOOPBACK = 1
 #: BPF_LINK_TYPE_TCX (enum bpf_link_type).
 LINK_TYPE_TCX: Final = 11
 
@@ -140,3 +142,14 @@ def query_tcx(ifindex: int, direction: Direction) -> list[AttachedProgram]:
         hint = _NO_DEVICE if error.errno == errno.ENODEV else ""
         raise kernel_error("query programs of", f"{direction} of interface {ifindex}", error.errno, hint) from error
     return [AttachedProgram(programs[i], links[i]) for i in range(attr.count)]
+
+
+def has_tcx() -> bool:
+    """Whether this kernel has TCX, asked of the loopback device, which every namespace has. Raises KernelError."""
+    try:
+        query_tcx(_LOOPBACK, Direction.INGRESS)
+    except KernelError as error:
+        if error.errno == errno.EINVAL:
+            return False
+        raise
+    return True

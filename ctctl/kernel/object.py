@@ -9,15 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import ctctl
 from ctctl._ffi import CallError, Fd, capture_log, libbpf
 from ctctl.btf import Btf, Kind
 from ctctl.errors import ClosedError, KernelError, NotFoundError, VerifierError
-from ctctl.kernel.failures import PRIVILEGE_HINT, kernel_error, operation
+from ctctl.kernel.failures import kernel_error, operation, permission_hint
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.program import Program
 from ctctl.kernel.verifier import refusal
 
 _CONFIG_SECTION = ".rodata"
+
+#: Where the package carries its compiled objects.
+OBJECTS = Path(ctctl.__file__).parent / "bpf"
 
 
 class BpfObject:
@@ -68,6 +72,10 @@ class BpfObject:
         """Names of the ``volatile const`` variables that ``set_config`` takes."""
         return frozenset(self._config)
 
+    def config_size(self, name: str) -> int:
+        """Size of a configuration variable in bytes. Raises NotFoundError."""
+        return self._variable(name)[1]
+
     def map_names(self) -> list[str]:
         """Names of the maps the source declares (without .rodata, .bss, …)."""
         self._live()
@@ -97,9 +105,7 @@ class BpfObject:
         Raises NotFoundError for an unknown name, ValueError for a value that does not fit.
         """
         self._unloaded("set config")
-        if name not in self._config:
-            raise NotFoundError(f"{self.name}: no configuration variable {name!r}; it has {_listing(self._config)}")
-        offset, size, signed = self._config[name]
+        offset, size, signed = self._variable(name)
         if isinstance(value, int):
             try:
                 data = value.to_bytes(size, "little", signed=signed or value < 0)
@@ -245,6 +251,11 @@ class BpfObject:
         if not self._loaded:
             raise KernelError("use", self.name, errno.EINVAL, "the object is not loaded")
 
+    def _variable(self, name: str) -> tuple[int, int, bool]:
+        if name not in self._config:
+            raise NotFoundError(f"{self.name}: no configuration variable {name!r}; it has {_listing(self._config)}")
+        return self._config[name]
+
     def _map(self, name: str) -> Any:
         self._live()
         if name not in self._maps:
@@ -261,7 +272,7 @@ class BpfObject:
         refused = refusal(log)
         if refused and refused.log and err != errno.EPERM:
             return VerifierError(f"{refused.program} of {self.name}", err, refused.summary, refused.log)
-        hint = f"{_first_line(log)}; {PRIVILEGE_HINT}" if err == errno.EPERM else _first_line(log)
+        hint = f"{_first_line(log)}; {permission_hint()}" if err == errno.EPERM else _first_line(log)
         return kernel_error("load BPF object", self.name, err, hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from ctctl.abi import pins
 from ctctl.decode.ct import table_labels
-from ctctl.errors import CtctlError
+from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.library import PREFIX, label_of_map, metric_families
@@ -32,25 +33,44 @@ class TableCount:
     expired: int | None = None
 
 
-def count_tables(path: Path, now: int) -> list[TableCount]:
-    """Every hash table pinned at ``path``, counted by batches; those that cannot be read are left out."""
-    return [found for pin in sorted(path.iterdir()) if pin.is_file() and (found := _count(pin, now)) is not None]
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The tables of a directory: those that could be counted, and why others could not."""
+
+    tables: list[TableCount]
+    failures: list[str]
+
+
+def count_tables(path: Path, now: int) -> Counts:
+    """Every hash table pinned at ``path``, counted by batches. Raises NotFoundError if it is not there."""
+    found = Counts([], [])
+    try:
+        pinned = sorted(pin for pin in path.iterdir() if pin.is_file())
+    except OSError as error:
+        raise NotFoundError(f"{path}: {error.strerror}: the node's tables are not there (any more)") from None
+    for pin in pinned:
+        try:
+            count = _count(pin, now)
+        except CtctlError as error:
+            found.failures.append(str(error))
+            continue
+        if count is not None:
+            found.tables.append(count)
+    return found
 
 
 def _count(pin: Path, now: int) -> TableCount | None:
-    try:
-        with Map.open_pinned(pin, read_only=True) as table:
-            if table.info.type not in _COUNTABLE:
-                return None
-            if pin.name in pins.CT_TABLES:
-                entries = expired = 0
-                for batch in table.batches():
-                    entries += len(batch)
-                    expired += int(classes.expired(batch.values, now).sum())
-                return TableCount(pin.name, entries, table.info.max_entries, expired)
-            return TableCount(pin.name, _entries(table), table.info.max_entries)
-    except CtctlError:
-        return None
+    """A table's figures, None for what is no hash table. Raises CtctlError if it cannot be read."""
+    with Map.open_pinned(pin, read_only=True) as table:
+        if table.info.type not in _COUNTABLE:
+            return None
+        if pin.name in pins.CT_TABLES:
+            entries = expired = 0
+            for batch in table.batches():
+                entries += len(batch)
+                expired += int(classes.expired(batch.values, now).sum())
+            return TableCount(pin.name, entries, table.info.max_entries, expired)
+        return TableCount(pin.name, _entries(table), table.info.max_entries)
 
 
 def _entries(table: Map) -> int:
@@ -72,20 +92,41 @@ class TablesCollector:
     def __init__(self, path: Path, *, fresh_s: float = FRESH_S) -> None:
         self._path = path
         self._fresh_s = fresh_s
-        self._walked: tuple[float, list[TableCount]] = (-fresh_s, [])
+        self._walked: tuple[float, Counts] = (-fresh_s, Counts([], []))
+        self._lock = threading.Lock()
+
+    def counts(self) -> Counts:
+        """The tables' figures. Raises CtctlError that says why, if there are none: no data is not an empty table."""
+        with self._lock:  # one walk, however many ask at the same time
+            started = time.monotonic()
+            at, counts = self._walked
+            if started - at >= self._fresh_s:
+                counts = count_tables(self._path, monotonic_s())
+                self._walked = (started, counts)
+        if not counts.tables:
+            why = (
+                counts.failures[0] if counts.failures else "no table is pinned there; is a node loaded (ctctl status)?"
+            )
+            raise CtctlError(f"{self._path}: no data: {why}")
+        return counts
+
+    def describe(self) -> Iterator[Any]:
+        """The families without samples."""
+        return self._families(Counts([], []))
 
     def collect(self) -> Iterator[Any]:
-        """The metric families, as prometheus-client asks for them."""
+        """The metric families, as prometheus-client asks for them. Raises CtctlError where there is no data."""
+        return self._families(self.counts())
+
+    def _families(self, counts: Counts) -> Iterator[Any]:
         families = metric_families()
-        started = time.monotonic()
-        at, counts = self._walked
-        if started - at >= self._fresh_s:
-            counts = count_tables(self._path, monotonic_s()) if self._path.is_dir() else []
-            self._walked = (started, counts)
         up = families.GaugeMetricFamily(f"{PREFIX}_node_up", "Whether the node's tables are there.")
-        up.add_metric([], float(bool(counts)))
+        up.add_metric([], 1.0)
         yield up
-        yield from _table_families(families, counts)
+        unread = families.GaugeMetricFamily(f"{PREFIX}_tables_unreadable", "Pinned tables that could not be read.")
+        unread.add_metric([], len(counts.failures))
+        yield unread
+        yield from _table_families(families, counts.tables)
         yield from _datapath_families(families, self._path)
 
 

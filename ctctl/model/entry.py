@@ -40,6 +40,16 @@ class CtState(StrEnum):
     CLOSED = "closed"
 
 
+def state_of(flags: int) -> CtState:
+    """The state word of an entry with these flag bits (spec/datapath.md, state words)."""
+    closing = CtFlags(flags).closing
+    if closing == CtFlags.RxClosing | CtFlags.TxClosing:
+        return CtState.CLOSED
+    if closing:
+        return CtState.CLOSING
+    return CtState.ESTABLISHED if flags & CtFlags.SeenNonSyn else CtState.NEW
+
+
 class Layout(StrEnum):
     """What the 56 bytes of an entry mean, and how that version's CLI writes them (spec/real-cilium.md).
 
@@ -115,12 +125,7 @@ class CtEntry:
     @property
     def state(self) -> CtState:
         """NEW, ESTABLISHED, CLOSING or CLOSED from the flag bits (spec/datapath.md, state words)."""
-        closing = self.flags.closing
-        if closing == CtFlags.RxClosing | CtFlags.TxClosing:
-            return CtState.CLOSED
-        if closing:
-            return CtState.CLOSING
-        return CtState.ESTABLISHED if self.flags & CtFlags.SeenNonSyn else CtState.NEW
+        return state_of(self.flags)
 
     def remaining(self, now: int) -> int:
         """Clock units until expiry; negative: expired and not yet collected."""

@@ -42,6 +42,7 @@ class LookupKind(StrEnum):
     NODE_PORT = "node_port"
     DSR = "dsr"
     REV_DNAT = "rev_dnat"
+    SNAT = "snat"
 
 
 class LookupDirection(StrEnum):
@@ -96,6 +97,10 @@ class Why(IntFlag):
     CREATE_FAILED = 1 << 21
     SNAT_CREATED = 1 << 22
     DSR_OPTION = 1 << 23
+    SNAT_KEPT = 1 << 24
+    SNAT_STALE = 1 << 25
+    SNAT_PORT_TAKEN = 1 << 26
+    SNAT_EXHAUSTED = 1 << 27
 
     def names(self) -> list[str]:
         """The set bits in lower case, lowest first; unknown ones as "bit24"."""

@@ -45,3 +45,10 @@ def format_duration(seconds: float) -> str:
             text += f"{whole // size}{unit}"
             whole %= size
     return sign + text + (f"{whole}s" if whole or not text else "")
+
+
+def short_duration(seconds: float) -> str:
+    """The two largest units of a duration, ``2h13m``: for columns of a table."""
+    text = format_duration(seconds)
+    parts = re.findall(r"-?\d+(?:ms|[dhms])", text)
+    return "".join(parts[:2])

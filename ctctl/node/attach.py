@@ -7,21 +7,19 @@ Both can be found again without any record: a link by its pin, a filter by its n
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ctctl.errors import CtctlError, KernelError, NotFoundError, UnsupportedError
+from ctctl.errors import CtctlError, NotFoundError, UnsupportedError
 from ctctl.kernel import tc
-from ctctl.kernel.link import Direction, LinkInfo, TcxLink, query_tcx
+from ctctl.kernel.link import Direction, LinkInfo, TcxLink, has_tcx, query_tcx
 from ctctl.kernel.program import Program
 from ctctl.node.netns import candidates, in_netns
 from ctctl.node.paths import NodePaths
 from ctctl.node.record import NodeRecord, SlotRecord
 
-_LOOPBACK = 1
 #: Where our filters go on a device that has none of ours yet: behind those that asked to be first.
 _PRIORITY = 50
 
@@ -100,17 +98,6 @@ def find_filters(node: str, namespaces: Iterable[str | None]) -> Iterator[Attach
 def filter_name(node: str, slot: str) -> str:
     """The name of a node's clsact filter: what it is found by."""
     return f"ctctl/{node}/{slot}"
-
-
-def has_tcx() -> bool:
-    """Whether this kernel has TCX, asked of the loopback device, which every namespace has."""
-    try:
-        query_tcx(_LOOPBACK, Direction.INGRESS)
-    except KernelError as error:
-        if error.errno == errno.EINVAL:
-            return False
-        raise
-    return True
 
 
 def choose_mode(asked: AttachMode) -> AttachMode:

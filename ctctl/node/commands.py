@@ -11,10 +11,11 @@ from ctctl.errors import NotFoundError
 from ctctl.node import tables as t
 from ctctl.node.diff import Change
 from ctctl.node.find import choose_node
+from ctctl.node.foreign import all_statuses
 from ctctl.node.loader import LoadReport, LoadRequest, load, plan_load
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.node.report import FeatureRow, TableChange
-from ctctl.node.status import NodeStatus, node_statuses
+from ctctl.node.status import NodeStatus
 from ctctl.node.unload import UnloadReport, nodes_to_unload, plan_unload, unload
 from ctctl.node.update import UpdateReport, plan_update, update
 
@@ -26,9 +27,9 @@ __all__ = [
     "TableChange",
     "UnloadReport",
     "UpdateReport",
+    "all_statuses",
     "features",
     "load",
-    "node_statuses",
     "nodes_to_unload",
     "plan_load",
     "plan_unload",

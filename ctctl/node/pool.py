@@ -111,12 +111,15 @@ def _check_layout(table: Map, name: str) -> None:
         raise LayoutError(f"{error}: it was not made by this ctctl; ctctl unload removes it") from None
 
 
+_COUNTED_BY_KEY = frozenset({MapType.LPM_TRIE, MapType.HASH_OF_MAPS, MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH})
+
+
 def count_entries(table: Map) -> int | None:
     """How many entries a map holds. None where counting means nothing (arrays, ring buffers)."""
     kind = table.info.type
     if kind in (MapType.HASH, MapType.LRU_HASH):
         return sum(len(batch) for batch in table.batches())
-    if kind in (MapType.LPM_TRIE, MapType.HASH_OF_MAPS):
+    if kind in _COUNTED_BY_KEY:
         return sum(1 for _ in _keys(table))
     return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctctl.errors import PermissionDenied, UnsupportedError
 from ctctl.kernel import bpffs as _bpffs
-from ctctl.kernel.features import effective_capabilities
+from ctctl.kernel.capabilities import effective_capabilities
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ctctl.config.node import NodeFile
 from ctctl.errors import LayoutError
 from ctctl.kernel.map import Map
-from ctctl.kernel.object import BpfObject
+from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.program import Program
 from ctctl.node.pool import PRIVATE_MAPS, MapPool
 from ctctl.node.record import SlotRecord
 from ctctl.node.slots import Unit
 from ctctl.node.tables import MAGLEV, map_sizes, rodata
 from ctctl.node.write import new_lookup_table
-
-OBJECTS = Path(__file__).parent.parent / "bpf"
 
 Config = dict[str, int | bytes]
 

@@ -84,6 +84,8 @@ NODES: View[NodeStatus] = View(
     "nodes",
     (
         Column("name", "NODE", lambda n: n.name),
+        Column("owner", "OF", lambda n: n.owner),
+        Column("version", "VERSION", lambda n: n.version, wide=True),
         Column("device", "DEVICE", lambda n: n.device),
         Column("netns", "NETNS", lambda n: n.netns),
         Column("attach", "BY", lambda n: n.attach),
@@ -109,6 +111,9 @@ def write_status(nodes: Sequence[NodeStatus], options: OutputOptions, stream: Te
 
 
 def _write_node(node: NodeStatus, options: OutputOptions, stream: TextIO) -> None:
+    if node.owner != "ctctl":
+        _write_foreign(node, options, stream)
+        return
     facts = [
         ("device", node.device),
         ("netns", node.netns),
@@ -130,6 +135,32 @@ def _write_node(node: NodeStatus, options: OutputOptions, stream: TextIO) -> Non
     _section(COUNTERS, node.counters, plain, stream)
     if node.events_lost is not None:
         stream.write(f"\nevents lost: {node.events_lost}, conntrack entries not created: {node.create_failed or 0}\n")
+
+
+#: Tables of a foreign node that people ask about; -o wide shows all.
+_WELL_KNOWN = ("ct", "snat", "lb", "ipcache", "lxc", "policy", "tunnel")
+
+
+def _write_foreign(node: NodeStatus, options: OutputOptions, stream: TextIO) -> None:
+    """A live Cilium node: version and mode in lines of their own, then what is pinned and attached."""
+    by = node.facts.get("version by")
+    version = f"Cilium {node.version} by {by}" if node.version else "Cilium of unknown version"
+    stream.write(safe(f"Node {node.name}: {version}, pinned in {node.path}") + "\n")
+    for topic, word in node.facts.items():
+        if topic != "version by":
+            stream.write(safe(f"  {topic}: {word}") + "\n")
+    for problem in node.problems:
+        stream.write(safe(f"  ! {problem}") + "\n")
+    plain = replace(options, sort=None, limit=None)
+    _section(PROGRAMS, node.programs, plain, stream)
+    wide = options.format is Format.wide
+    shown = [
+        m
+        for m in node.maps
+        if wide or (m.entries is not None and m.name.removeprefix("cilium_").startswith(_WELL_KNOWN))
+    ]
+    _section(MAPS, shown, plain, stream)
+    _section(COUNTERS, node.counters, plain, stream)
 
 
 def _section(view: View[T], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> None:

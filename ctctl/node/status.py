@@ -73,6 +73,9 @@ class NodeStatus:
     events_lost: int | None = None
     create_failed: int | None = None
     problems: tuple[str, ...] = field(default=())
+    #: "ctctl", or "cilium" for another owner's node; how that one works, by topic
+    owner: str = "ctctl"
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def drops(self) -> int:
@@ -128,7 +131,7 @@ def _maps(
         try:
             with Map.open_pinned(path, read_only=True) as table:
                 info = table.info
-                found.append(MapStatus(name, info.id, _type_name(info.type), count_entries(table), info.max_entries))
+                found.append(MapStatus(name, info.id, map_type_name(info.type), count_entries(table), info.max_entries))
                 if name == pins.METRICS:
                     counters = read_counters(table)
                 elif name == pins.STATS:
@@ -143,7 +146,7 @@ def _maps(
     return tuple(found), {status.name: status.id for status in found}, counters, stats
 
 
-def _type_name(kind: int) -> str:
+def map_type_name(kind: int) -> str:
     with contextlib.suppress(ValueError):
         return MapType(kind).name.lower()
     return str(kind)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
-from ctctl.config.node import Endpoint, NodeFile, PolicyRule
+from ctctl.config.node import LB_MODES, NATIVE_NETWORKS, Endpoint, NodeFile, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
 from ctctl.node import records as rec
 
@@ -241,12 +241,15 @@ def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bo
         "cfg_hash_seed": hash_seed(datapath.lb.maglev_seed),
         "cfg_no_backend_reject": int(datapath.lb.no_backend == "reject"),
         "cfg_loopback": datapath.lb.loopback.packed,
+        "cfg_lb_mode": LB_MODES.index(datapath.lb.mode),
+        "cfg_dsr_option": int(datapath.lb.dispatch == "opt"),
+        "cfg_tunnel": int(datapath.routing == "tunnel"),
         "cfg_node_ip": node.ip.packed,
         "cfg_dev_ifindex": (node.device.ifindex or 0) if node.device else 0,
         "cfg_overlay_ifindex": (node.overlay.ifindex or 0) if node.overlay else 0,
         "cfg_overlay_device": int(overlay_device),
     }
-    values |= _timeouts(nf)
+    values |= _timeouts(nf) | _source_nat(nf)
     if endpoint is not None:
         values |= {
             "cfg_ep_ip": endpoint.ip.packed,
@@ -257,6 +260,27 @@ def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bo
             "cfg_ep_node_mac": rec.mac_bytes(endpoint.node_mac),
         }
     return values
+
+
+def _source_nat(nf: NodeFile) -> dict[str, int | bytes]:
+    """Whose packets take the node's address, and which address that is."""
+    native = nf.datapath.native_routing
+    room = (NATIVE_NETWORKS - len(native)) * 4
+    return {
+        "cfg_masquerade": int(nf.datapath.masquerade.ipv4),
+        "cfg_native_net": b"".join(network.network_address.packed for network in native) + bytes(room),
+        "cfg_native_mask": b"".join(network.netmask.packed for network in native) + bytes(room),
+        "cfg_native_count": len(native),
+        "cfg_node_addr": nf.node.ip.packed,
+        "cfg_router_addr": router_address(nf).packed,
+        "cfg_world": IDENTITY_WORLD,
+    }
+
+
+def router_address(nf: NodeFile) -> IPv4Address:
+    """The node's own address among its pods: the first host of their CIDR, the node's address without one."""
+    cidr = nf.node.pod_cidr
+    return cidr.network_address + 1 if cidr is not None and cidr.num_addresses > 1 else nf.node.ip
 
 
 def _timeouts(nf: NodeFile) -> dict[str, int | bytes]:

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
@@ -69,6 +69,8 @@ class Column(Generic[T]):
     right: bool = False
     style: Callable[[T], str] | None = None
     width: int = 0
+    #: columns that may go where a terminal is too narrow: the highest number first; 0 stays
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,17 @@ class View(Generic[T]):
     record: Callable[[T], dict[str, object]] | None = None
     cilium: Callable[[T], str] | None = None
     extra: Sequence[Column[T]] = ()
+    #: other spellings of fields, as the filter language has them; a field's own name wins
+    aliases: Mapping[str, str] = field(default_factory=dict)
     cilium_lines: Callable[[Iterable[T]], Iterable[str]] | None = None
 
     def column(self, name: str, kind: str = "field") -> Column[T]:
         """The column called ``name``. Raises UsageError that names the nearest right one."""
         known = {column.name: column for column in (*self.columns, *self.extra)}
-        if name not in known:
+        spelled = name if name in known else self.aliases.get(name, name)
+        if spelled not in known:
             raise UsageError(unknown_name(kind, name, known))
-        return known[name]
+        return known[spelled]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,7 @@ def cell(value: object) -> str:
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-def _csv_cell(value: object) -> object:
+def csv_cell(value: object) -> object:
     """Absent is empty; numbers stay numbers; a text that could start a formula gets an apostrophe before it."""
     if value is None:
         return ""
@@ -308,7 +313,7 @@ def _write_csv(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputO
         writer.writerow([column.name for column in columns])
     count = 0
     for row in rows:
-        writer.writerow([_csv_cell(column.value(row)) for column in columns])
+        writer.writerow([csv_cell(column.value(row)) for column in columns])
         count += 1
         if options.follow:
             stream.flush()

@@ -25,8 +25,8 @@ from ctctl.packet.spec import (
 PROTOCOLS = {"tcp": PROTO_TCP, "udp": PROTO_UDP, "icmp": PROTO_ICMP, "sctp": PROTO_SCTP}
 _WITH_PORTS = frozenset({PROTO_TCP, PROTO_UDP, PROTO_SCTP})
 _FORM = 'a packet reads "PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [key=value ...]"'
-#: An ICMP error as describe_frame() writes it; what it quotes is cut by design.
-_BRACKETED = re.compile(r"\[(?P<inner>[^\[\]]*?)(?: truncated L4 \(\d+ bytes\))?\]")
+#: An ICMP error as describe_frame() writes it; what it quotes is cut by design. An IPv6 address has brackets too.
+_BRACKETED = re.compile(r"\[(?P<inner>[a-z]+\s[^\[\]]*?)(?: truncated L4 \(\d+ bytes\))?\]")
 
 
 @dataclass(frozen=True, slots=True)

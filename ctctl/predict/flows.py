@@ -118,8 +118,8 @@ def _add(  # noqa: PLR0917 - the parts of one sum
     table = tables[f"{'tcp' if kind.protocol == 'tcp' else 'any'}{family}"]
     arrivals = _arrivals(kind, steps, step_s) * share
     answered = arrivals * (1 - kind.unanswered)
-    departures = _departures(answered, kind.duration, step_s)
-    active = np.cumsum(answered) - np.cumsum(departures)
+    departures = _departures(answered, kind.duration, step_s) + _endings(kind, steps, step_s) * share
+    active = kind.open * share + np.cumsum(answered) - np.cumsum(departures)
     for count, long, plain in (
         (flows, timeouts.regular_tcp, timeouts.regular_any),
         (services, timeouts.service_tcp, timeouts.service_any),
@@ -134,10 +134,26 @@ def _add(  # noqa: PLR0917 - the parts of one sum
             _idle(table, plain, departures * count)
         first = timeouts.regular_tcp_syn if kind.protocol == "tcp" else plain
         _idle(table, first, arrivals * kind.unanswered * count, SEEN_ONCE_HASTE)
+    for left_s, entries in kind.idle:
+        at_start = np.zeros(steps)
+        at_start[0] = entries * share
+        _idle(table, left_s, at_start)
     if kind.pairs and related:
         first = timeouts.regular_tcp_syn if kind.protocol == "tcp" else timeouts.regular_any
         pairs = kind.pairs * share
         tables[f"any{family}"].related.append(Related(related * pairs, kind.rate * share / pairs, first + ROUNDING_S))
+
+
+def _endings(kind: Kind, steps: int, step_s: float) -> Series:
+    """Of the connections that are open at the start, those that end in each step.
+
+    How old they are is not known, so they last as long again as a new one.
+    """
+    if not kind.open:
+        return np.zeros(steps)
+    over = _vectorised(kind.duration.cdf)(np.arange(steps + 1) * step_s)
+    found: Series = kind.open * np.diff(np.concatenate(([0.0], over[1:])))
+    return found
 
 
 def _idle(table: TableFlows, timeout_s: float, inflow: Series, haste: float = 1.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -79,7 +80,8 @@ class Kind:
     the long timeout) and the share ``unanswered`` (only its first
     packet was ever seen; of any protocol). ``pairs``: distinct
     address pairs, of which each has one ICMP related entry; None: not counted. ``daily``: amplitude
-    of a daily swing of the rate, 0 to 1.
+    of a daily swing of the rate, 0 to 1. ``open``: connections that are there at the start, ``idle``: entries
+    of connections that are over by then, as (seconds left, how many).
     """
 
     name: str
@@ -92,6 +94,8 @@ class Kind:
     pairs: float | None = None
     daily: float = 0.0
     ipv6: float = 0.0
+    open: float = 0.0
+    idle: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,9 @@ class Workload:
     nodes: int = 1
     spread: float = 0.0
     name: str = ""
+    #: what a table that the workload was learned from has now, by name: entries alive, and its size
+    alive: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +180,16 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a table should be, and what that costs."""
+    """How large a table should be, and what that costs.
+
+    ``alive``: entries that are there now, where the workload was learned from a table. ``configured`` None:
+    nobody says how large the table is.
+    """
 
     name: str
     peak: float
     recommended: int
-    configured: int
+    configured: int | None
     memory_bytes: int
-    configured_bytes: int
+    configured_bytes: int | None
+    alive: int | None = None

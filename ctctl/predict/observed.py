@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctctl.decode.columns import Slot
 from ctctl.doctor.facts import TableFacts
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.packet.capture import ethernet_frame, read_capture
@@ -16,28 +19,106 @@ from ctctl.predict.model import Duration, Kind, Pattern, Shape, TimeoutPolicy
 from ctctl.predict.workload import empirical
 from ctctl.tables.sources.base import Source
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 #: A connection whose last packet is older than this counts as lost, not as open.
 QUIET_S = 300.0
 #: Fewer than this many entries of a sort say nothing about a rate.
 _FEW = 3
+#: The distance from report to lifetime that so many entries stay below is noise (a timeout that was changed).
+_LEAST = 0.05
+#: Idle entries are taken in so many groups of like time left.
+_GROUPS = 16
 
 
-def kinds_of_source(source: Source, timeouts: TimeoutPolicy) -> tuple[Kind, ...]:
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What tables tell of their workload: kinds of connections, the timeouts they were written with, and by
+    table how many entries are alive and how large it is (None: unknown)."""
+
+    kinds: tuple[Kind, ...]
+    timeouts: TimeoutPolicy
+    alive: dict[str, int]
+    sizes: dict[str, int | None]
+
+
+def observe(source: Source, timeouts: TimeoutPolicy, given: Collection[str] = ()) -> Observed:
     """Kinds of connections that would leave the tables as they are, by Little's law.
 
     What is closed and not expired ended within the FIN timeout, what never got an answer began within
     the SYN timeout, and so on: counts over timeouts are rates; open connections over their rate the
-    mean duration. Raises CtctlError where the time of the dump is unknown or nothing is alive.
+    mean duration. Where none has ended, none is expected to. The timeouts are those ``given`` (names), else
+    what the node says, else what the entries were written with, else ``timeouts``. Raises CtctlError where the
+    time of the dump is unknown or nothing is alive.
     """
-    kinds: list[Kind] = []
-    for table in source.tables:
-        facts = TableFacts(table)
-        if facts.now is None:
+    tables = [TableFacts(table) for table in source.tables]
+    for table in tables:
+        if table.now is None:
             raise CtctlError(f"{table.name}: the time of the dump is unknown, so no rate can be told: give --now")
-        kinds += _kinds_of_table(facts, timeouts)
+    nodes: list[str | None] = [*source.nodes()] or [None]
+    told = {name: float(fact.value) for node in nodes for name, fact in source.facts(node).timeouts_s.items()}
+    known = {item.name for item in fields(TimeoutPolicy)}
+    learned = {**learned_timeouts(tables), **{name: value for name, value in told.items() if name in known}}
+    policy = replace(timeouts, **{name: value for name, value in learned.items() if name not in given})
+    policy = _lengthened(policy, tables, {*given, *learned})
+    kinds = [kind for table in tables for kind in _kinds_of_table(table, policy)]
+    alive: dict[str, int] = {}
+    sizes: dict[str, int | None] = {}
+    for table in tables:
+        # Of several nodes the fullest counts: all have tables of one size.
+        alive[table.name] = max(alive.get(table.name, 0), int(table.alive.sum()))
+        sizes[table.name] = table.max_entries or sizes.get(table.name)
     if not kinds:
         raise CtctlError(f"{source.description}: nothing alive to learn a workload from")
-    return tuple(kinds)
+    return Observed(tuple(kinds), policy, alive, sizes)
+
+
+def learned_timeouts(tables: Sequence[TableFacts]) -> dict[str, float]:
+    """Timeouts that entries were written with: a packet sets the lifetime to its time and the timeout.
+
+    Reports are as late as the report interval, so the least distance counts.
+    """
+    found: dict[str, list[Any]] = {}
+    for table in tables:
+        reports = np.maximum(table.slot(Slot.LAST_TX_REPORT), table.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
+        for name, mask in _by_timeout(table):
+            chosen = mask & (reports > 0)
+            distance = table.slot(Slot.LIFETIME).astype(np.int64)[chosen] - reports[chosen]
+            found.setdefault(name, []).append(distance[distance > 0])
+    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+    return {
+        name: float(np.quantile(distances, _LEAST, method="lower"))
+        for name, distances in joined.items()
+        if len(distances) >= _FEW
+    }
+
+
+def _lengthened(policy: TimeoutPolicy, tables: Sequence[TableFacts], fixed: Collection[str]) -> TimeoutPolicy:
+    """The policy with no timeout shorter than the time that an entry has left of it, but for the ``fixed`` ones."""
+    longest: dict[str, float] = {}
+    for table in tables:
+        for name, mask in _by_timeout(table):
+            if name not in fixed and mask.any():
+                longest[name] = max(longest.get(name, getattr(policy, name)), float(table.left[mask].max()))
+    return replace(policy, **longest)
+
+
+def _by_timeout(table: TableFacts) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """The entries whose lifetime each timeout set (spec/datapath.md, refresh and close)."""
+    tcp, service, related = table.tcp, table.service, table.related
+    open_ = table.seen_non_syn & (table.closing == 0)
+    yield "regular_tcp", tcp & open_ & ~service & ~related
+    yield "service_tcp", tcp & open_ & service
+    yield "regular_tcp_syn", tcp & ~table.seen_non_syn & (table.closing == 0) & ~related
+    yield "regular_tcp_fin", tcp & table.closed & ~service
+    yield "regular_any", ~tcp & ~service & ~related
+    yield "service_any", ~tcp & service
+
+
+def kinds_of_source(source: Source, timeouts: TimeoutPolicy) -> tuple[Kind, ...]:
+    """The kinds alone, with these timeouts. Raises CtctlError."""
+    return observe(source, timeouts, [item.name for item in fields(TimeoutPolicy)]).kinds
 
 
 def _kinds_of_table(table: TableFacts, timeouts: TimeoutPolicy) -> Iterator[Kind]:
@@ -63,19 +144,27 @@ def _tcp_kind(table: TableFacts, tcp: np.ndarray, pattern: Pattern, long: float,
     open_ = tcp & table.seen_non_syn & ~table.closed
     quiet = open_ & (table.left < long - QUIET_S)
     lost = int(quiet.sum()) / max(1.0, long - QUIET_S)
-    ended = max(closed + lost, 1e-6)
+    ended, busy = closed + lost, int(open_.sum()) - int(quiet.sum())
+    mean = busy / ended if ended else math.inf
     rate = ended + unanswered
-    mean = (int(open_.sum()) - int(quiet.sum())) / ended
     return Kind(
         f"{table.name} {pattern} tcp",
         "tcp",
         rate,
         Duration(Shape.EXPONENTIAL, mean) if mean > 0 else Duration(Shape.CONSTANT, 0.0),
         pattern,
-        lost=lost / ended,
-        unanswered=unanswered / rate,
+        lost=lost / ended if ended else 0.0,
+        unanswered=unanswered / rate if rate else 0.0,
         ipv6=float(table.family == 6),
+        open=float(busy),
+        idle=_left(table.left[quiet]),
     )
+
+
+def _left(left: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """Times left, in a few groups of like ones: (seconds, how many)."""
+    groups = [group for group in np.array_split(np.sort(left), _GROUPS) if len(group)]
+    return tuple((float(group.mean()), float(len(group))) for group in groups)
 
 
 @dataclass(slots=True)

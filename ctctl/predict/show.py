@@ -65,6 +65,7 @@ SIZES: View[Size] = View(
     plural="sizes",
     columns=(
         Column("map", "MAP", lambda size: size.name),
+        Column("alive", "ALIVE", lambda size: size.alive, right=True),
         Column("peak", "PEAK", lambda size: round(size.peak), right=True),
         Column("recommended", "RECOMMENDED", lambda size: size.recommended, right=True),
         Column(
@@ -75,7 +76,7 @@ SIZES: View[Size] = View(
             "configured_bytes",
             "ITS MEMORY",
             lambda size: size.configured_bytes,
-            lambda size: _mib(size.configured_bytes),
+            lambda size: "-" if size.configured_bytes is None else _mib(size.configured_bytes),
             right=True,
         ),
     ),

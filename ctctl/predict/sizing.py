@@ -23,24 +23,30 @@ _STEPS = 4000
 def sizes(workload: Workload, duration_s: float) -> list[Size]:
     """The recommended size of each table.
 
-    The peak is that of the fullest node, of entries that are alive or not yet collected.
+    The peak is that of the fullest node, of entries that are alive or not yet collected; never less than what
+    is alive in the table that the workload was learned from.
     """
     step_s = max(1.0, duration_s / _STEPS)
     free = predict(replace(workload, tcp_max=_UNLIMITED, any_max=_UNLIMITED), duration_s, step_s=step_s)
     found = []
     for table in free.tables:
-        configured = workload.any_max if "any" in table.name else workload.tcp_max
+        default = workload.any_max if "any" in table.name else workload.tcp_max
+        configured = workload.sizes.get(table.name) if workload.sizes else default
+        alive = workload.alive.get(table.name, 0)
         # GC runs by the share it deletes: in a smaller table it would run more often, so this is the safe side.
         fitted = _fitted(workload, table.name, table.worst_peak, duration_s, step_s)
+        # A forecast may err; what is there now is certain.
+        recommended = max(fitted.entries, rounded(alive / HEADROOM))
         key_size = CT_TABLES[table.name][0].size
         found.append(
             Size(
                 table.name,
-                fitted.peak,
-                fitted.entries,
+                max(fitted.peak, float(alive)),
+                recommended,
                 configured,
-                memory_of(fitted.entries, key_size),
-                memory_of(configured, key_size),
+                memory_of(recommended, key_size),
+                memory_of(configured, key_size) if configured else None,
+                alive if workload.alive else None,
             )
         )
     return found

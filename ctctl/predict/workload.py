@@ -96,7 +96,7 @@ def _kind(item: Any, where: str) -> Kind:
         raise ConfigError(unknown_name("pattern", pattern, [known.value for known in Pattern]), path=where)
     if "rate" not in given:
         raise ConfigError("rate: new connections a second", path=where)
-    shares = {name: _number(given.get(name, 0), f"{where}: {name}", 0, 1) for name in _SHARES}
+    shares: dict[str, Any] = {name: _number(given.get(name, 0), f"{where}: {name}", 0, 1) for name in _SHARES}
     pairs = given.get("pairs")
     return Kind(
         name=str(given.get("name", protocol)),

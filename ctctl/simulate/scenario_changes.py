@@ -10,33 +10,53 @@ from ctctl.abi import pins
 from ctctl.config.service import BACKEND_STATES, Backend
 from ctctl.node import records as rec
 from ctctl.node import tables
+from ctctl.simulate.maps import SimulatedMaps
 from ctctl.simulate.simulator import Simulator
 
 
 def apply_operation(simulator: Simulator, op: str, args: dict[str, Any]) -> None:
     """Do one ``op`` step (spec/cli.md). Only the tables change: the node file still says what it said."""
-    maps = simulator.maps
+    if op == "service_set":
+        _service_set(simulator, args["service"])
+    elif op == "service_del":
+        _service_del(simulator, args["addr"], args["port"])
+    elif op.startswith(("snat_", "ct_")):
+        _change_state(simulator.maps, op, args)
+    else:
+        _change_settings(simulator.maps, op, args)
+
+
+def _change_settings(maps: SimulatedMaps, op: str, args: dict[str, Any]) -> None:
+    """An ``op`` on one record of a configuration table."""
     match op:
         case "backend_del":
             maps.write(tables.BACKENDS, rec.backend_key(args["backend_id"]), None)
         case "backend_set":
             maps.write(tables.BACKENDS, rec.backend_key(args["backend_id"]), _backend(args))
-        case "service_set":
-            _service_set(simulator, args["service"])
-        case "service_del":
-            _service_del(simulator, args["addr"], args["port"])
         case "revnat_del":
             maps.write(tables.REVERSE_NAT, rec.rev_nat_key(args["rev_nat_id"]), None)
         case "affmatch_del":
             key = rec.affinity_match_key(args["backend_id"], args["rev_nat_id"])
             maps.write(tables.AFFINITY_MATCH, key, None)
-        case "snat_clear":
-            for key, _ in list(maps.entries(pins.SNAT4)):
-                maps.write(pins.SNAT4, key, None)
         case "srcrange_add":
             maps.write(tables.SOURCE_RANGES, rec.source_range_key(args["rev_nat_id"], args["cidr"]), b"\0")
         case "policy_del":
             maps.write(tables.POLICY, rec.policy_key(args["endpoint_id"], bool(args["egress"])), None)
+
+
+def _change_state(maps: SimulatedMaps, op: str, args: dict[str, Any]) -> None:
+    """An ``op`` on a table that packets write: what GC or an older agent could leave."""
+    match op:
+        case "snat_clear":
+            for key, _ in list(maps.entries(pins.SNAT4)):
+                maps.write(pins.SNAT4, key, None)
+        case "snat_add":
+            maps.write(pins.SNAT4, args["key_hex"], args["value_hex"])
+        case "snat_del":
+            maps.write(pins.SNAT4, args["key_hex"], None)
+        case "ct_del":
+            for table in pins.OWN_CT_TABLES:
+                maps.write(table, args["key_hex"], None)
 
 
 def _backend(args: dict[str, Any]) -> bytes:

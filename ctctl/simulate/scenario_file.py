@@ -127,6 +127,10 @@ def _network(fields: Fields, key: str) -> IPv4Network:
     return fields.parsed(key, parse_cidr)
 
 
+def _bytes(fields: Fields, key: str) -> bytes:
+    return fields.parsed(key, _frame)
+
+
 def _state(fields: Fields, key: str) -> str:
     return fields.choice(key, BACKEND_STATES, "active")
 
@@ -147,6 +151,9 @@ _OPS: dict[str, dict[str, _Reader]] = {
     "revnat_del": {"rev_nat_id": _PORT},
     "affmatch_del": {"backend_id": _ID, "rev_nat_id": _PORT},
     "snat_clear": {},
+    "snat_add": {"key_hex": _bytes, "value_hex": _bytes},
+    "snat_del": {"key_hex": _bytes},
+    "ct_del": {"key_hex": _bytes},
     "srcrange_add": {"rev_nat_id": _PORT, "cidr": _network},
     "policy_del": {"endpoint_id": _number(1, 0xFFFF), "egress": _number(0, 1)},
 }

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import ctctl
 from ctctl.abi import layouts, pins
 from ctctl.errors import UsageError
 from ctctl.events.decode import decode_event
-from ctctl.kernel.object import BpfObject
+from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import Hook, HookEvent, Verdict
 from ctctl.node.tables import rodata
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from ctctl.config.node import Endpoint, NodeFile
     from ctctl.kernel.program import PreparedRun, Program
 
-OBJECTS = Path(ctctl.__file__).parent / "bpf"
 #: second of the simulated clock at which a simulation starts that says nothing
 DEFAULT_CLOCK = 1_000_000
 

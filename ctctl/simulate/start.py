@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +38,13 @@ class Start:
 def from_files(path: Path, names: Sequence[str] = ()) -> Start:
     """The nodes of a file, or those of these names, with empty tables. Raises ConfigError, NotFoundError."""
     nodes = load_node_files(path)
-    return Start(_chosen(nodes, names, str(path)))
+    chosen = _chosen(nodes, names, str(path))
+    return Start(chosen, notes=notes_of(chosen))
+
+
+def notes_of(nodes: Iterable[NodeFile]) -> tuple[str, ...]:
+    """What reading node files left out, each once: documents of one file share their Kubernetes objects."""
+    return tuple(dict.fromkeys(note for nf in nodes for note in nf.notes))
 
 
 def from_loaded(names: Sequence[str] = ()) -> Start:
@@ -57,7 +63,8 @@ def from_loaded(names: Sequence[str] = ()) -> Start:
         chosen = next((nf for nf in files if nf.node.name == name), files[0])
         nodes.append(replace(chosen, node=replace(chosen.node, name=name)))
         tables += [StartTable(table, tuple(_pinned(paths.map(table))), name) for table in _COPIED]
-    return Start(tuple(nodes), tuple(tables), monotonic_s(), (f"copied from {', '.join(n.node.name for n in nodes)}",))
+    copied = f"copied from {', '.join(n.node.name for n in nodes)}"
+    return Start(tuple(nodes), tuple(tables), monotonic_s(), (copied, *notes_of(nodes)))
 
 
 def _pinned(path: Path) -> Iterator[tuple[bytes, bytes]]:

@@ -11,6 +11,9 @@ from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.values import PROTOCOLS
 
 _ENDS = re.compile(r"\s*(?P<proto>[\w-]+)\s+(?P<src>\S+)\s*(?:->|>)\s*(?P<dst>\S+)\s*")
+_PACKET = re.compile(r"(?P<head>.*?\s)?(?P<src>[^\s>]+?)(?P<arrow>\s*(?:->|>)\s*)(?P<dst>\S+)")
+#: A pod, service or node, with its namespace or without.
+_NAME = re.compile(r"(?:[\w.-]+/){0,2}[\w.-]+")
 _END = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<plain>[^\[\]]+?))(?::(?P<port>\d{1,5}))?")
 
 
@@ -48,15 +51,33 @@ def _end_of(word: str, text: str) -> tuple[Address | str, int]:
         return host, int(match["port"] or 0)
 
 
+def has_names(text: str) -> bool:
+    """Whether one of a packet text's ends is a name."""
+    match = _PACKET.match(text)
+    return match is not None and any(
+        _is_name(re.sub(r":\d{1,5}$", "", match[name])) and not _is_address(match[name]) for name in ("src", "dst")
+    )
+
+
+def _is_address(word: str) -> bool:
+    try:
+        return not isinstance(_end_of(word, word)[0], str)
+    except UsageError:
+        return False
+
+
 def with_addresses(text: str, book: NameBook) -> str:
     """Packet or flow text with the names at its two ends replaced by addresses. Raises UsageError.
 
     What has no name is handed on as it stands, for the reader of such texts to judge.
     """
-    match = re.match(r"(?P<head>.*?\s)?(?P<src>\S+)(?P<arrow>\s*(?:->|>)\s*)(?P<dst>\S+)", text)
+    match = _PACKET.match(text)
     if match is None:
         return text
-    ends = [_end_of(match[name], text) for name in ("src", "dst")]
+    try:
+        ends = [_end_of(match[name], text) for name in ("src", "dst")]
+    except UsageError:
+        return text
     if not any(isinstance(end, str) and _is_name(end) for end, _ in ends):
         return text
     version = next((end.version for end, _ in ends if not isinstance(end, str)), None)
@@ -72,7 +93,7 @@ def with_addresses(text: str, book: NameBook) -> str:
 
 
 def _is_name(word: str) -> bool:
-    return word not in ("any", "*") and "/" not in word.partition("/")[2] and bool(re.search(r"[A-Za-z_]", word))
+    return word not in ("any", "*") and _NAME.fullmatch(word) is not None and re.search(r"[A-Za-z_]", word) is not None
 
 
 def _joined(address: Address, port: int) -> str:

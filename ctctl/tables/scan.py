@@ -8,20 +8,18 @@ the table by batches instead.
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ctctl
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import CtctlError
-from ctctl.kernel.object import BpfObject
+from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.tables.query.predicate import PROGRAM_LIMIT, Predicate, program_of
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
 
-OBJECT = Path(ctctl.__file__).parent / "bpf" / "ctscan.bpf.o"
+OBJECT = OBJECTS / "ctscan.bpf.o"
 #: Entries that a filter may find in the kernel; more are read by batches.
 ROOM = 1 << 15
 _FOUND_SIZE = 96

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import ctctl
 from ctctl.abi import layouts, pins
 from ctctl.btf import Btf, Kind
 from ctctl.errors import CtctlError, KernelError, NotFoundError
@@ -25,7 +24,7 @@ from ctctl.events.stream import KernelFilter, control_words
 from ctctl.kernel.link import TcxLink
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
-from ctctl.kernel.object import BpfObject
+from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.program import Program
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.kernel.tracing import TracingLink, entry_function
@@ -43,7 +42,6 @@ from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
 from ctctl.trace.probe_points import ProbePoint
 from ctctl.trace.story import canonical, matches
 
-_OBJECTS = Path(ctctl.__file__).parent / "bpf"
 _BACKENDS = pins.LB4_BACKENDS
 _SHARED = (
     pins.PROBE_EVENTS,
@@ -198,7 +196,7 @@ class ProbeTrace:
             by_namespace.setdefault(point.netns, []).append(point)
         for path, points in by_namespace.items():
             tables = self._open_tables(points[0].netns_inode)
-            bpf = self._stack.enter_context(BpfObject.open(_OBJECTS / "probe.bpf.o"))
+            bpf = self._stack.enter_context(BpfObject.open(OBJECTS / "probe.bpf.o"))
             bpf.set_config("cfg_netns", points[0].netns_inode)
             bpf.set_config("cfg_tables", int(bool(tables)))
             self._share(bpf)
@@ -215,7 +213,7 @@ class ProbeTrace:
             self._stack.enter_context(TcxLink.attach(program, point.ifindex, point.direction, before="first"))
 
     def _tracing(self, other: str) -> BpfObject:
-        bpf = BpfObject.open(_OBJECTS / "proberet.bpf.o")
+        bpf = BpfObject.open(OBJECTS / "proberet.bpf.o")
         bpf.disable_program(other)
         self._share(bpf)
         return bpf

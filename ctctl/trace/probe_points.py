@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctctl.errors import CtctlError, NotFoundError, UsageError
-from ctctl.kernel.link import Direction, query_tcx
+from ctctl.errors import CtctlError, NotFoundError, UnsupportedError, UsageError
+from ctctl.kernel.link import Direction, has_tcx, query_tcx
 from ctctl.kernel.netns import netns_path, run_in_netns
 from ctctl.kernel.program import Program
 from ctctl.kernel.tc import list_filters
@@ -39,8 +39,14 @@ def find_points(devices: Sequence[str] = (), namespaces: Sequence[str] = ()) -> 
     """Every direction of every device that carries BPF programs, found by query; TCX chain, then clsact.
 
     ``devices`` restricts to those names and takes them also without programs. ``namespaces`` are names of
-    ip-netns(8) or paths; none: the caller's. Raises NotFoundError, KernelError.
+    ip-netns(8) or paths; none: the caller's. Raises UnsupportedError without TCX: a filter of clsact would
+    outlive a killed trace in front of another program. Raises NotFoundError, KernelError.
     """
+    if not has_tcx():
+        raise UnsupportedError(
+            "probes need TCX links (Linux 6.6), which this kernel does not have: trace a node of ctctl itself with"
+            " --live, or read the tables with ctctl ct get"
+        )
     points: list[ProbePoint] = []
     for name in namespaces or [""]:
         path = netns_path(name) if name else _OWN_NAMESPACE

@@ -38,13 +38,24 @@ class Row:
     max_mb: int | None = None
 
 
+TOP = ("src", "dst", "pair", "service", "backend", "identity", "port")
 ROWS = (
     Row("ct stats", ("ct", "stats"), "count", 2.0, True),
     Row("ct list, a filter that matches 1,000 rows", ("ct", "list", "--ip", "10.65.0.0/30"), "count", 2.0, True),
-    Row("ct list -o cilium", ("ct", "list", "-o", "cilium"), "format", 2.2, False, 120),
-    Row("ct list -o jsonl", ("ct", "list", "-o", "jsonl"), "format", 3.0, False, 150),
+    Row("ct list", ("ct", "list"), "format", 3.0, False, 120),
+    Row("ct list -o wide", ("ct", "list", "-o", "wide"), "format", 3.0, False, 120),
+    Row("ct list -o cilium", ("ct", "list", "-o", "cilium"), "format", 1.5, False, 120),
+    Row("ct list -o jsonl", ("ct", "list", "-o", "jsonl"), "format", 2.0, False, 120),
+    Row("ct list -o json", ("ct", "list", "-o", "json"), "format", 2.0, False, 120),
+    Row("ct list -o csv", ("ct", "list", "-o", "csv"), "format", 3.0, False, 120),
+    Row("ct list -o yaml", ("ct", "list", "-o", "yaml"), "format", 5.0, False, 120),
+    Row("ct list -o name", ("ct", "list", "-o", "name"), "format", 3.0, False, 120),
+    Row("ct list --fields src,dst,state", ("ct", "list", "--fields", "src,dst,state"), "format", 3.0, False, 120),
+    Row("ct list --sort remaining", ("ct", "list", "--sort", "remaining"), "format", 5.0, False),
     Row("ct export", ("ct", "export", "{output}"), "read", 1.5, True),
     Row("first 50 by remaining time", ("ct", "list", "--sort", "remaining", "--limit", "50"), "read", 2.5, True),
+    *(Row(f"ct top --by {by}", ("ct", "top", "--by", by), "format", 1.5, False) for by in TOP),
+    Row("doctor", ("doctor",), "format", 2.0, False),
 )
 
 
@@ -111,16 +122,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="rows whose name has this; prints, writes no results")
     asked = parser.parse_args()
     floors, results = Floors(), {}
     directory = Path("/sys/fs/bpf") / unique_name("bench")
     with tempfile.TemporaryDirectory() as scratch:
         try:
             fill(directory, entries=asked.entries)
-            for row in ROWS:
+            for row in (row for row in ROWS if asked.only in row.name):
                 results[row.name] = measure(row, directory, floors, asked.rounds, Path(scratch) / "export")
+                print(row.name, results[row.name], flush=True)
         finally:
             remove(directory)
+    if asked.only:
+        return
     results["ct list of an empty table"] = measure_empty(floors, asked.rounds)
     write_results(results, asked.entries, asked.rounds)
 

@@ -58,6 +58,7 @@ def inside(netns: TestNetns) -> Callable[[Callable[[], T]], T]:
     return lambda fn: run_in_netns(netns.name, fn)
 
 
+@pytest.mark.tcx
 class TestTcx:
     def test_order_replace_detach(
         self,

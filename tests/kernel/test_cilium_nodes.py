@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from ctctl.decode.ct import decode_entry
 from ctctl.decode.nat import decode_nat
+from ctctl.model.entry import Layout
 from tests.support import captures
 from tests.support.captures import CapturedNode, captured_node
 
@@ -78,3 +81,173 @@ def test_nat_lines_are_those_of_that_versions_cli(node: CapturedNode) -> None:
     age = int(first.partition("Created=")[2].partition("sec")[0])
     now = created[(host.strip("[]"), int(port), target.rpartition(":")[0].strip("[]"))] + age
     assert lines(node.run("nat", "list", "-o", "cilium", "--now", str(now))) == lines(expected)
+
+
+def version_of(name: str) -> str:
+    return name.split("-")[1]
+
+
+def maps_of(name: str) -> dict[str, dict[str, object]]:
+    return {table["pin"]: table for table in captures.document(name, "maps.json")["maps"]}
+
+
+@pytest.mark.parametrize("name", captures.NAMES)
+def test_the_version_is_found_without_an_agent_and_said_when_asked(name: str) -> None:
+    # As a node is that was restored without its per-CPU maps: names and entries alone tell.
+    with captured_node(name, per_cpu=False) as node:
+        assert f"Cilium {version_of(name)} by" in node.done("-v", "ct", "list").stderr
+        assert f"Cilium {version_of(name)} by" in node.done("nat", "list", "-v").stderr
+        assert node.done("nat", "list").stderr == ""
+        told = node.json("status")["nodes"][0]
+        assert (told["version"], told["owner"]) == (version_of(name), "cilium")
+
+
+def test_status_describes_the_node(node: CapturedNode) -> None:
+    told = node.json("status")["nodes"][0]
+    held = {table["name"]: (table["entries"], table["max_entries"]) for table in told["maps"]}
+    for pin, about in maps_of(node.name).items():
+        if pin in held and about["type"] not in ("array", "percpu_array"):
+            assert held[pin] == (len(about["entries"]), about["max_entries"])  # type: ignore[arg-type]
+    config = captures.document(node.name, "cmd/agent-runtime-config.json")
+    assert told["facts"]["routing"] == config["RoutingMode"]
+    services = "dsr" if "dsr" in node.name else "snat"
+    assert told["facts"]["services"].startswith(services)
+    text = node.run("status")
+    assert f"Cilium {version_of(node.name)}" in text
+    assert "cilium_ct4_global" in text
+
+
+def test_drop_counters_are_those_of_the_map(node: CapturedNode) -> None:
+    expected = {}
+    for key, values in maps_of(node.name)["cilium_metrics"]["entries"]:  # type: ignore[attr-defined]
+        raw = bytes.fromhex(key)
+        if raw[0] >= 130:
+            numbers = [int.from_bytes(bytes.fromhex(value)[:8], "little") for value in values]
+            place = (raw[0], int.from_bytes(raw[2:4], "little") or None)
+            expected[place] = expected.get(place, 0) + sum(numbers)
+    told = node.json("metrics", "drops")["counters"]
+    assert {(one["code"], one["line"]): one["packets"] for one in told} == expected
+    assert all(one["reason"] != str(one["code"]) for one in told)
+    status = node.json("status")["nodes"][0]["counters"]
+    assert sum(one["packets"] for one in status if one["reason"] != "ok") == sum(expected.values())
+
+
+def test_entries_have_the_fields_of_their_version_only(node: CapturedNode) -> None:
+    layout = Layout.of_version(version_of(node.name))
+    assert layout is not None
+    entries = node.json("ct", "list", "--raw")["entries"]
+    backends = {backend["backend_id"] for backend in node.json("lb", "list", "--backends")["backends"]}
+    assert entries
+    for entry in entries:
+        truth = decode_entry(bytes.fromhex(entry["key_hex"]), bytes.fromhex(entry["value_hex"]), layout)
+        assert entry.get("backend_id") == truth.backend_id
+        assert entry["backend_id"] in {None, 0, *backends}
+        assert ("rx_packets" in entry) == layout.split_counters
+        assert ("ifindex" in entry) == (version_of(node.name) in ("1.14", "1.16"))
+        assert ("nat_addr" in entry) == layout.has_nat
+    chosen = node.json("ct", "list", "backend_id > 0")["entries"]
+    assert {entry["backend_id"] for entry in chosen} <= backends
+    assert len(chosen) == sum(1 for entry in entries if entry["backend_id"])
+
+
+def test_nat_filters_choose_what_they_say(node: CapturedNode) -> None:
+    every = node.json("nat", "list", "--now", "9000")["entries"]
+
+    def chosen(*words: str) -> list[dict[str, object]]:
+        return node.json("nat", "list", "--now", "9000", *words)["entries"]  # type: ignore[no-any-return]
+
+    by_pod = chosen("--ip", "10.61.1.101")
+    assert by_pod == [e for e in every if "10.61.1.101" in (e["src"], e["dst"], e["to_addr"])] != []
+    port = every[0]["to_port"]
+    wanted = [e for e in every if e["to_port"] == port and e["proto"] != 17]
+    assert chosen(f"nat_port == {port} and not udp") == wanted
+    incoming = chosen("--direction", "in", "--protocol", "tcp", "--not")
+    assert incoming == [e for e in every if not (e["direction"] == "IN" and e["proto"] == 6)]
+    refused = node.done("nat", "list", "state == closing", check=2)
+    assert "SNAT entries have no" in refused.stderr
+    use = node.json("nat", "stats")["port_use"]
+    outgoing = [e for e in every if e["direction"] == "OUT" and not e["related"]]
+    assert sum(one["entries"] for one in use) == len(outgoing)
+
+
+def test_one_table_by_name(node: CapturedNode) -> None:
+    for table, words, rows in (
+        ("cilium_snat_v4_external", ("nat", "list"), "entries"),
+        ("cilium_lb4_services_v2", ("lb", "list", "--frontends"), "slots"),
+        ("cilium_lxc", ("endpoint", "list"), "endpoints"),
+    ):
+        told = node.json(*words, "--map", table)[rows]
+        assert len(told) == len(maps_of(node.name)[table]["entries"])  # type: ignore[arg-type]
+    policy = next(pin for pin in maps_of(node.name) if pin.startswith("cilium_policy_") and pin[-1].isdigit())
+    assert {rule["map"] for rule in node.json("policy", "list", "--map", policy)["rules"]} == {policy}
+    assert "no conntrack table" in node.done("ct", "list", "--map", "cilium_lxc", check=1).stderr
+
+
+def test_policy_says_which_rule_decides(node: CapturedNode) -> None:
+    verdicts = node.json("policy", "get", "tcp 10.61.1.101 > 10.61.1.102:8000")["verdicts"]
+    assert [(v["direction"], v["verdict"]) for v in verdicts] == [("egress", "allowed"), ("ingress", "allowed")]
+    ids = {one["addr"]: one["identity"] for one in node.json("endpoint", "list")["endpoints"]}
+    assert [v["peer_identity"] for v in verdicts] == [ids["10.61.1.102"], ids["10.61.1.101"]]
+    assert "any peer" in verdicts[0]["why"]
+
+
+@pytest.fixture(params=captures.NAMES, scope="module")
+def answering(request: pytest.FixtureRequest) -> Iterator[CapturedNode]:
+    with captured_node(request.param, agent=True) as found:
+        yield found
+
+
+def entries_of(node: CapturedNode, *words: str) -> list[dict[str, object]]:
+    return node.json("ct", "list", "--now", "9000", *words)["entries"]  # type: ignore[no-any-return]
+
+
+def test_the_agent_says_its_version_and_its_names(answering: CapturedNode) -> None:
+    node = answering
+    assert "by the agent's API" in node.done("-v", "ct", "list").stderr
+    assert node.json("status")["nodes"][0]["version"].startswith(version_of(node.name))
+    listed = node.json("endpoint", "list")["endpoints"]
+    names = {one["addr"]: one["name"] for one in listed}
+    assert (names["10.61.1.101"], names["10.61.1.102"]) == ("default/p1", "default/p2")
+    addresses = [address for address, name in names.items() if name == "default/p1"]
+    by_address = entries_of(node, *(word for one in addresses for word in ("--ip", one)))
+    assert entries_of(node, "--ip", "p1") == by_address != []
+    assert {"default/p1"} == {e["src_name"] for e in entries_of(node, "src == default/p1")}
+    identity = next(one["identity"] for one in listed if one["addr"] == "10.61.1.101")
+    labelled = entries_of(node, "--identity", "app=client")
+    assert labelled == [e for e in entries_of(node) if e["src_sec_id"] == identity] != []
+    told = node.json("policy", "get", "tcp p1 > default/p2:8000")["verdicts"]
+    assert [v["verdict"] for v in told] == ["allowed", "allowed"]
+    assert "nosuchpod" in node.done("ct", "list", "--ip", "nosuchpod", check=2).stderr
+    one = node.json("ct", "get", "tcp p1 > default/p2:8000", "--now", "6000")
+    assert one == node.json("ct", "get", "tcp 10.61.1.101 > 10.61.1.102:8000", "--now", "6000")
+    version = 6 if len(addresses) > 1 else 4
+    scrub = node.done("gc", "--endpoint", "p1", "--dry-run", "--clock", "ktime", "-o", "json", check=None)
+    if version == 4:
+        by_hand = node.json("gc", "--endpoint", "10.61.1.101", "--dry-run", "--clock", "ktime")
+        assert json.loads(scrub.stdout)["deleted"] == by_hand["deleted"] > 0
+    else:
+        assert "several addresses (10.61.1.101, fd10:61:1::101)" in scrub.stderr
+
+
+def test_a_service_by_name_is_its_frontends_and_what_they_chose(answering: CapturedNode) -> None:
+    services = [one["spec"] for one in captures.document(answering.name, "cmd/service-list.json")]
+    named = [spec for spec in services if spec.get("flags", {}).get("name")]
+    if not named:
+        pytest.skip("the agent was given services without names")
+    every = entries_of(answering)
+    for name in {f"{spec['flags']['namespace']}/{spec['flags']['name']}" for spec in named}:
+        own = [spec for spec in named if f"{spec['flags']['namespace']}/{spec['flags']['name']}" == name]
+        ids = {spec["id"] for spec in own}
+        ends = {(spec["frontend-address"]["ip"], spec["frontend-address"]["port"]) for spec in own}
+        wanted = [e for e in every if e["rev_nat"] in ids or (e["dst"], e["dst_port"]) in ends]
+        assert entries_of(answering, "--service", name) == wanted
+    listed = answering.json("lb", "list")["frontends"]
+    assert name in {one["name"] for one in listed}
+
+
+def test_a_service_by_its_address(node: CapturedNode) -> None:
+    rev_nats = node.json("lb", "list", "--revnat")["revnats"]
+    ids = {one["rev_nat"] for one in rev_nats if (one["addr"], one["port"]) == ("10.96.0.10", 80)}
+    found = entries_of(node, "--service", "10.96.0.10:80")
+    wanted = [e for e in entries_of(node) if e["rev_nat"] in ids or (e["dst"], e["dst_port"]) == ("10.96.0.10", 80)]
+    assert found == wanted

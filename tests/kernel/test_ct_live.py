@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctctl.abi import layouts
+from ctctl.ct.arrange import rows
 from ctctl.ct.change import check_owner, delete, import_entries, plan_delete
 from ctctl.ct.diff import diff
 from ctctl.ct.events import events
@@ -32,12 +32,9 @@ from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.tables.query import EVERYTHING, Filter
 from ctctl.tables.query.predicate import mask_of
-from ctctl.tables.rows import matching, rows
+from ctctl.tables.rows import matching
 from ctctl.tables.scan import scan, scan_stats
-from ctctl.tables.show.matrix import CiliumFormatter
-from ctctl.tables.show.relay import Job, relay
 from ctctl.tables.sources.base import Listings, SourceOptions
-from ctctl.tables.sources.live import BATCH, read_at
 from ctctl.tables.sources.open import open_source
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
 from tests.unit.test_query import expressions
@@ -247,37 +244,7 @@ def test_the_first_rows_by_a_number_are_the_first_of_all(tables: TableDir) -> No
             assert chosen[:25] == every[:25]
 
 
-def test_two_processes_write_what_one_does(tables: TableDir) -> None:
-    big = tables.add("big_ct4", Map.create("big", MapType.LRU_HASH, 14, 56, 1 << 17))
-    rng = np.random.default_rng(11)
-    keys = rng.integers(0, 256, (60_000, 14), dtype=np.uint8)
-    big.update_batch(keys, rng.integers(0, 256, (60_000, 56), dtype=np.uint8))
-    with open_source(str(tables.path / "big_ct4")) as source:
-        table = source.tables[0]
-        formatter = CiliumFormatter(table)
-        expected = b"".join(bytes(formatter.format(columns)) for columns in table.columns())
-        into, out = os.pipe()
-        written: list[bytes] = []
-
-        def drain() -> None:
-            while part := os.read(into, 1 << 16):
-                written.append(part)
-
-        reader = threading.Thread(target=drain)
-        reader.start()
-        seen: list[int] = []
-        total = relay(Job(lambda cursor: read_at(table, cursor), formatter.format, out, seen.append))
-        os.close(out)
-        reader.join()
-        os.close(into)
-        assert total == len(contents(big))
-        assert b"".join(written) == expected
-        # For the progress bar: both sides' batches, but for one that the other side may read last.
-        assert total - BATCH <= sum(seen) <= total
-        assert len(seen) > 1
-
-
-def test_two_processes_stop_when_nobody_reads(tables: TableDir) -> None:
+def test_a_listing_stops_when_nobody_reads(tables: TableDir) -> None:
     big = tables.add("cilium_ct_any6_global", Map.create("big", MapType.LRU_HASH, 38, 56, 1 << 17))
     rng = np.random.default_rng(12)
     big.update_batch(rng.integers(0, 256, (40_000, 38), dtype=np.uint8), np.zeros((40_000, 56), np.uint8))

@@ -14,7 +14,7 @@ import pytest
 
 from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel import bpffs, clock
-from ctctl.kernel.features import libbpf_version, probe
+from ctctl.kernel.features import libbpf_version, probe, probe_one
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import netns_id, run_in_netns, run_in_new_netns
 from tests.support.children import started
@@ -124,8 +124,27 @@ class TestFeatures:
 
     def test_what_the_kernel_tests_rely_on_is_there(self) -> None:
         by_name = {feature.name: feature for feature in probe()}
-        for name in ("libbpf", "bpf-syscall", "map-lru-hash", "map-batch", "map-ringbuf", "prog-test-run", "tcx"):
+        for name in ("libbpf", "bpf-syscall", "map-lru-hash", "map-batch", "map-ringbuf", "prog-test-run"):
             assert by_name[name].available, by_name[name]
+
+    def test_our_own_programs_load_and_attach_on_every_kernel(self) -> None:
+        """Linux 6.1 is the oldest: what may be missing is a way to attach, and fexit."""
+        found = {feature.name: feature for feature in probe()}
+        own = [name for name in found if name.startswith(("datapath-", "gc-", "ct-", "probe"))]
+        assert len(own) == 10
+        may_lack = {"probe-returns"} | ({"probe"} if not found["tcx"].available else set())
+        assert [found[name] for name in own if not found[name].available and name not in may_lack] == []
+        assert found["tcx"].available or found["clsact"].available
+
+    def test_a_no_of_root_is_the_kernels(self) -> None:
+        """Where fexit is not allowed, root is not told to become root."""
+        returns = probe_one("probe-returns")
+        assert returns.available or "needs root" not in returns.detail
+
+    def test_one_of_them(self) -> None:
+        assert probe_one("map-lru-hash") == next(feature for feature in probe() if feature.name == "map-lru-hash")
+        with pytest.raises(NotFoundError, match="no feature 'flux'; there are bpf-syscall"):
+            probe_one("flux")
 
     def test_bpftool_agrees(self) -> None:
         """Map types, helpers and program types as another program probes them."""
@@ -161,7 +180,7 @@ class TestFeatures:
         drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
         done = subprocess.run([*drop, sys.executable, "-c", script], capture_output=True, text=True, check=True)
         rows = {line.split("|")[0]: line.split("|")[1:] for line in done.stdout.splitlines()}
-        for name in ("bpf-syscall", "map-lru-hash", "map-batch", "prog-test-run", "for-each-map-elem", "tcx"):
+        for name in ("bpf-syscall", "map-lru-hash", "map-batch", "prog-test-run", "gc-kernel", "tcx"):
             assert rows[name][0] == "False"
             assert "needs root" in rows[name][1], name
         assert rows["libbpf"][0] == "True"

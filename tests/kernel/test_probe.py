@@ -27,7 +27,8 @@ from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, Foreign
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S, wait_for
 
-pytestmark = pytest.mark.kernel
+#: Probes are attached by TCX links only.
+pytestmark = [pytest.mark.kernel, pytest.mark.tcx]
 
 FLOW = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
 #: What a datagram to SERVER comes to behind each program.

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ctctl.kernel.features import probe
+from ctctl.kernel.features import probe_one
 from ctctl.lab import datapaths, processes
 from ctctl.lab.topology import Topology
 from tests.lab.conftest import ctctl, remains
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.lab
 
 
 def has_geneve() -> bool:
-    return next(feature.available for feature in probe() if feature.name == "geneve-device")
+    return probe_one("geneve-device").available
 
 
 def device_packets(lab: Topology, node: str) -> tuple[int, int]:

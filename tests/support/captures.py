@@ -7,11 +7,14 @@ an agent pins them, and with the agent's stored configuration where it stores it
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
+import socketserver
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +23,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTURES = ROOT / "tests" / "data" / "captures"
-NAMES = tuple(sorted(path.name.removesuffix(".tar.xz") for path in CAPTURES.glob("*.tar.xz")))
+NAMES = tuple(sorted(path.name.removesuffix(".tar.xz") for path in CAPTURES.glob("cilium-1.*.tar.xz")))
 CTCTL = Path(sys.executable).parent / "ctctl"
+BUGTOOL = next(CAPTURES.glob("cilium-bugtool-*.tar.xz"))
 GLOBALS = "/sys/fs/bpf/tc/globals"
 
 _PLAIN = {"hash", "lru_hash", "array", "lpm_trie"}
@@ -83,9 +87,14 @@ class CapturedNode:
 
 
 @contextlib.contextmanager
-def captured_node(name: str, *, per_cpu: bool = True, without: tuple[str, ...] = ()) -> Iterator[CapturedNode]:
-    """The capture ``name`` restored. ``per_cpu``: its per-CPU maps too; ``without``: maps that are left out."""
-    request = json.dumps({"name": name, "per_cpu": per_cpu, "without": without})
+def captured_node(
+    name: str, *, per_cpu: bool = True, without: tuple[str, ...] = (), agent: bool = False
+) -> Iterator[CapturedNode]:
+    """The capture ``name`` restored. ``per_cpu``: its per-CPU maps too; ``without``: maps that are left out.
+
+    ``agent``: what the agent answered when the node was captured is to be had at its socket again.
+    """
+    request = json.dumps({"name": name, "per_cpu": per_cpu, "without": without, "agent": agent})
     holder = subprocess.Popen(
         ["unshare", "-m", "--propagation", "private", sys.executable, "-m", "tests.support.captures", request],
         stdin=subprocess.PIPE,
@@ -127,8 +136,42 @@ def _main(request: dict[str, Any]) -> None:
     for about in json.loads(capture["maps.json"])["maps"]:
         if about["type"] in kinds and about["entries"] is not None and about["pin"] not in request["without"]:
             _restore(about)
+    if request["agent"]:
+        _serve(capture)
     print("ready", flush=True)
     sys.stdin.read()
+
+
+#: What is asked of an agent, and the file of a capture that has its answer.
+_ANSWERS = {
+    "/v1/healthz": "cmd/status.json",
+    "/v1/endpoint": "cmd/endpoint-list.json",
+    "/v1/service": "cmd/service-list.json",
+    "/v1/identity": "cmd/identity-list.json",
+}
+
+
+def _serve(capture: dict[str, bytes]) -> None:
+    """The agent's answers at its socket."""
+    version = capture["cmd/version.txt"].decode().partition("Daemon: ")[2].strip()
+    answers = {path: capture[file] for path, file in _ANSWERS.items()}
+    answers["/v1/debuginfo"] = json.dumps({"cilium-version": version}).encode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answers.get(self.path)
+            self.send_response(200 if body is not None else 404)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def address_string(self) -> str:
+            return "ctctl"
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    server = socketserver.ThreadingUnixStreamServer("/run/cilium/cilium.sock", Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 def _restore(about: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -105,9 +104,7 @@ def foreign_program(net: ForeignNet, kind: str, via: str) -> Iterator[Program]:
     """The foreign program that ``kind`` ("drops") at the server's ingress, by "tcx" or "clsact"."""
     name = f"foreign_program_that_{kind}"
     with ExitStack() as stack:
-        # In an emulator the compiler would take minutes: an object made before may be named.
-        compiled = os.environ.get("CTCTL_FOREIGN_OBJECT")
-        bpf = stack.enter_context(BpfObject.open(compiled or compile_file("foreign.c")))
+        bpf = stack.enter_context(BpfObject.open(compile_file("foreign.c")))
         bpf.set_config("cfg_target", net.aside)
         bpf.set_config("cfg_address", IPv4Address(OTHER).packed)
         bpf.load()

@@ -7,7 +7,17 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from ctctl.config.fields import parse_seconds
-from ctctl.config.node import CtSpec, Device, Endpoint, Overlay, Remote, Timeouts, load_node_file, parse_node_file
+from ctctl.config.node import (
+    CtSpec,
+    Device,
+    Endpoint,
+    Masquerade,
+    Overlay,
+    Remote,
+    Timeouts,
+    load_node_file,
+    parse_node_file,
+)
 from ctctl.errors import ConfigError
 
 SHORT = """\
@@ -34,7 +44,9 @@ node:
   pod-cidr: 10.64.0.0/24
   device: {name: eth0, ifindex: 10, mac: "02:00:00:00:01:01"}
   overlay: {name: cilium_geneve, ifindex: 14}
-datapath: {like: 1.16.4, accounting: true, sctp: true, fragments: false, lb: {no-backend: drop, algorithm: random}}
+datapath:
+  {like: 1.16.4, routing: tunnel, masquerade: {ipv4: true}, native-routing-cidr: 10.64.0.0/16,
+   accounting: true, sctp: true, fragments: false, lb: {no-backend: drop, algorithm: random}}
 clock: 1000000
 endpoints:
   - {name: pod1, ip: 10.64.0.36, id: 1001, identity: 20001, ifindex: 21,
@@ -65,7 +77,9 @@ def test_short_form() -> None:
 
 def test_long_form() -> None:
     node = parse_node_file(LONG)
-    assert node.datapath.like == "1.16.4"
+    assert (node.datapath.like, node.datapath.routing) == ("1.16.4", "tunnel")
+    assert node.datapath.masquerade == Masquerade(ipv4=True)
+    assert node.datapath.native_routing == (IPv4Network("10.64.0.0/16"),)
     assert node.node.device == Device("eth0", 10, "02:00:00:00:01:01")
     assert node.node.overlay == Overlay("cilium_geneve", 14)
     assert node.node.pod_cidr == IPv4Network("10.64.0.0/24")

@@ -16,6 +16,7 @@ from ctctl.ct.report import Connection, CtEventKind
 from ctctl.ct.sentence import explain
 from ctctl.decode.ct import decode_entry, encode_key, encode_value
 from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.nat import NatEntry
@@ -24,9 +25,10 @@ from ctctl.model.service import Backend, RevNat, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
-from ctctl.tables.show.matrix import JsonFormatter
+from ctctl.tables.show.lines import json_lines
+from ctctl.tables.show.rowform import EntryForm
 from ctctl.tables.sources.base import CtTable, Listings, Source
-from ctctl.tables.sources.clocks import clock_by_remaining, clock_by_reports, clock_of_agent_config
+from ctctl.tables.sources.clocks import Shown, Told, clock_by_reports, clock_of_document, told_by
 from ctctl.tables.sources.nf import record_of
 
 NOW = 5000
@@ -176,11 +178,13 @@ def test_time_left_and_time_over_are_never_taken_for_one_another(
     record = row_record(row)
     assert (record["remaining"], record["expired"]) == (remaining, expired)
     source = source_of([row.entry], Listings())
-    text = JsonFormatter(source.tables[0], {}).format(next(source.tables[0].columns())).decode()
+    table = source.tables[0]
+    (line,) = json_lines()(EntryForm(table), next(table.columns())).lines()
+    text = line.decode()
     assert (json.loads(text)["remaining"], json.loads(text)["expired"]) == (remaining, expired)
     (state,) = (column for column in ct_view().columns if column.name == "state")
     assert state.text is not None
-    assert state.text(row).endswith(" expired") is expired
+    assert state.text(row).endswith(" over") is expired
 
 
 def lookup(before: CtEntry | None, after: CtEntry | None) -> LookupRecord:
@@ -218,18 +222,22 @@ def test_events_of_hooks() -> None:
 
 
 def test_clocks_by_what_lines_show() -> None:
-    assert clock_by_remaining([]) is None
-    found = clock_by_remaining([(NOW + 5, 5), (NOW - 7, -7)])
-    assert found is not None
-    assert (found[0].hz, found[1]) == (None, NOW)
+    assert told_by([], None) == Told()
+    found = told_by([Shown(NOW + 5, 5, 0), Shown(NOW - 7, -7, 0)], None)
+    assert found.clock is not None
+    assert (found.clock.hz, found.now, found.proven) == (None, NOW, True)
     for hz in (100, 250, 300, 1000):
         now = 19_733_895
-        pairs = [(t, (t << 8) // hz - (now << 8) // hz) for t in range(now - 4000, now + 4000, 37)]
-        told = clock_by_remaining(pairs)
-        assert told is not None
-        assert told[0].hz == hz
-        assert told[0].seconds(told[1]) == (now << 8) // hz
-    assert clock_by_remaining([(10, 5), (20, 5), (30, 9)]) is None
+        lines = [Shown(t, (t << 8) // hz - (now << 8) // hz, 0) for t in range(now - 4000, now + 4000, 37)]
+        told = told_by(lines, None)
+        assert told.clock is not None
+        assert told.now is not None
+        assert told.clock.hz == hz
+        assert told.clock.seconds(told.now) == (now << 8) // hz
+    assert told_by([Shown(10, 5, 0), Shown(20, 5, 0), Shown(30, 9, 0)], None).contradiction
+    single = told_by([Shown(NOW + 5, 5, 0)], None)
+    assert (single.now, single.proven) == (NOW, False)
+    assert told_by([Shown(NOW + 5, 5, 0)], Clock(250, "said")).clock == Clock(250, "said")
 
 
 def test_clocks_by_the_latest_report() -> None:
@@ -244,18 +252,20 @@ def test_clocks_by_the_latest_report() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "hz"), [('{"ClockSource": 0, "KernelHz": 250}', None), ('{"ClockSource": 1, "KernelHz": 100}', 100)]
+    ("document", "hz"), [({"ClockSource": 0, "KernelHz": 250}, None), ({"ClockSource": 1, "KernelHz": 100}, 100)]
 )
-def test_clocks_by_the_agents_configuration(text: str, hz: int | None) -> None:
-    clock = clock_of_agent_config(text, "here")
+def test_clocks_by_the_agents_configuration(document: dict[str, object], hz: int | None) -> None:
+    clock = clock_of_document(document, "here")
     assert clock is not None
     assert clock.hz == hz
     assert "here" in clock.evidence
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"ClockSource": 1}', '{"ClockSource": "x"}', "[" * 99999])
-def test_no_configuration_is_no_clock(text: str) -> None:
-    assert clock_of_agent_config(text, "here") is None
+@pytest.mark.parametrize(
+    "document", [{}, {"ClockSource": 1}, {"ClockSource": "x"}, {"ClockSource": 1, "KernelHz": "x"}]
+)
+def test_no_configuration_is_no_clock(document: dict[str, object]) -> None:
+    assert clock_of_document(document, "here") is None
 
 
 # ---- nf_conntrack

@@ -21,18 +21,16 @@ UNITS = sorted(DEPLOY.glob("*.service"))
 
 def metric_names() -> set[str]:
     """Names of all metrics that ctctl can export, as samples are called."""
-    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client import generate_latest
 
     from ctctl.gc.metrics import GcMetrics
     from ctctl.metrics.tables import TablesCollector
 
-    registry = CollectorRegistry()
-    registry.register(TablesCollector(Path("/nonexistent")))
     names = {"ctctl_datapath_events_lost_total", "ctctl_datapath_ct_create_failed_total"}
-    for source in (registry, GcMetrics().registry):
-        for family in text_string_to_metric_families(generate_latest(source).decode()):
-            suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
-            names |= {family.name + suffix for suffix in suffixes}
+    of_gc = text_string_to_metric_families(generate_latest(GcMetrics().registry).decode())
+    for family in (*TablesCollector(Path("/nonexistent")).describe(), *of_gc):
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
+        names |= {family.name + suffix for suffix in suffixes}
     return names
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import jsonschema
@@ -175,6 +176,24 @@ CLOSED = {"flags": 3, "lifetime": 1010, "backend_id": 19}
 
 EXPLAINED = [
     (
+        "masqueraded by another port",
+        {"tcp_flags": 2},
+        {"kind": 6, "why": Why.SNAT_CREATED | Why.SNAT_PORT_TAKEN},
+        [
+            "a pair of SNAT entries is written; the port was taken by another flow to the same end, so it got another",
+            "passed on to the stack",
+        ],
+    ),
+    (
+        "no port is free",
+        {"tcp_flags": 2, "verdict": 2, "reason": 23},
+        {"kind": 6, "why": Why.SNAT_EXHAUSTED},
+        [
+            "no free port of the node's address was found in 128 tries",
+            "dropped (nat_no_mapping): no port of the node's address is free for this destination",
+        ],
+    ),
+    (
         "new connection",
         {"tcp_flags": 2},
         {"kind": 2, "why": Why.CREATED | Why.RELATED_CREATED | Why.POLICY_ALLOWED, "after": {"lifetime": 1060}},
@@ -240,7 +259,7 @@ EXPLAINED = [
         {"kind": 2, "result": 1, "why": Why.HIT | Why.DEAD, "before": CLOSED, "after": CLOSED},
         [
             "OUT entry of the packet's own direction found: established",
-            "both closing bits were set before: the packet changes nothing",
+            "both closing bits were set before: the packet changes nothing in it",
             "passed on to the stack",
         ],
     ),
@@ -384,3 +403,22 @@ def test_probe_entries_are_shown_in_their_original_direction(bit: int, direction
     raw.tuple = packet_tuple(TO_POD)
     (entry,) = decode_probe_event(bytes(raw)).entries
     assert (entry.direction, entry.tuple) == (direction, TO_POD.reversed() if reply else TO_POD)
+
+
+def test_the_reply_goes_back_to_the_vip_only_where_it_was_translated() -> None:
+    raw = raw_event(TO_POD, tcp_flags=0x12)
+    add_lookup(raw, TO_POD, kind=5, result=2, why=Why.HIT | Why.DEAD, before=CLOSED, after=CLOSED)
+    event = decode_event(bytes(raw))
+    assert event.lookups[0].kind is model.LookupKind.REV_DNAT
+    sentence = "an entry of a connection that was load balanced here was found, but nothing is translated"
+    assert explain(event)[0] == sentence
+    vip = replace(event.tuple_out, src=IPv4Address("192.0.2.1"), src_port=80)
+    assert explain(replace(event, tuple_out=vip))[0].endswith("its source goes back to the VIP")
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [(model.Hook.TO_NETDEV, "leaves by the device"), (model.Hook.FROM_NETDEV, "passed on to the stack")],
+)
+def test_what_leaves_is_not_passed_on_to_the_stack(hook: model.Hook, words: str) -> None:
+    assert explain(replace(decode_event(bytes(raw_event(TO_POD))), hook=hook))[-1] == words

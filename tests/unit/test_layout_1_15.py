@@ -22,7 +22,8 @@ from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import Filter, slots_of
 from ctctl.tables.query.predicate import holds, mask_of
 from ctctl.tables.show.entry import row_record
-from ctctl.tables.show.matrix import JsonFormatter
+from ctctl.tables.show.lines import json_lines
+from ctctl.tables.show.rowform import EntryForm
 from ctctl.tables.sources.base import CtTable, Source
 
 #: TCP 10.0.0.1:1000 -> 10.0.0.2:80: key bytes by hand (destination address first, ports crossed), then flags.
@@ -88,7 +89,7 @@ def test_filters_ask_the_right_entries(text: str, found: list[int]) -> None:
 
 
 def test_shown_under_its_own_name() -> None:
-    lines = JsonFormatter(table(), {f"backend {WORD}": "10.0.0.9:80"}).format(columns()).decode().splitlines()
+    lines = json_lines()(EntryForm(table(), {f"backend {WORD}": "10.0.0.9:80"}), columns()).lines()
     for flags, line in zip((OUT, IN, SVC), lines, strict=True):
         row = CtRow(decoded(flags), OLD, names={f"backend {WORD}": "10.0.0.9:80"})
         for record in (json.loads(line), row_record(row)):

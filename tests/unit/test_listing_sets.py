@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from ctctl.cli.export_rows import export_rows
 from ctctl.ct.export import ExportFormat, export_snapshot
-from ctctl.ct.show_list import Listing, write_listing
+from ctctl.ct.listing import Listing
+from ctctl.ct.show_list import write_listing
 from ctctl.ct.stats import stats
 from ctctl.ct.top import By, top
 from ctctl.decode.ct import KEY_SIZE, decode_entry
@@ -29,7 +30,7 @@ from ctctl.model.entry import Layout
 from ctctl.model.tuples import FlowTuple, protocol_name
 from ctctl.out.output import Format, OutputOptions
 from ctctl.tables.query import Filter
-from ctctl.tables.rows import matching, rows
+from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 
@@ -164,8 +165,7 @@ def listing(source: Source, wanted: Filter, options: OutputOptions) -> tuple[int
     count = write_listing(
         source,
         lambda table: matching(table, wanted),
-        lambda: rows(source, wanted, sort=options.sort, limit=options.limit),
-        Listing(options, whole=wanted.node is None),
+        Listing(options),
         stream,
     )
     return count, stream.getvalue()

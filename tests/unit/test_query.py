@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
@@ -310,3 +311,41 @@ def test_idle_is_since_the_last_report_though_the_other_side_never_sent_one(tx: 
     table, row = TableContext(now=NOW), entry(last_tx_report=tx, last_rx_report=rx)
     for text, wanted in (("idle >= 10s", True), ("idle >= 11s", False), ("idle < 11s", True), ("idle == 10s", True)):
         assert Filter.parse(text).matches(row, table) is wanted, text
+
+
+def _dsr(address: str, port: int, **fields: object) -> CtEntry:
+    return replace(entry(**fields), flags=CtFlags.DSRInternal, nat_addr=address, nat_port=port, backend_id=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("nat_port == 30080", True),
+        ("nat_port in 30000..30099", True),
+        ("nat_port in 30081..40000", False),
+        ("nat_port in 1..30079", False),
+        ("nat_port in 256..65535", True),
+        ("nat_addr == 172.19.0.5", True),
+        ("nat_addr in 172.19.0.0/16", True),
+        ("nat_addr in 172.20.0.0/16", False),
+        ("nat_addr in ::/0", False),
+        ("nat_addr in fd00::/8", False),
+        ("backend_id >= 0", False),
+        ("not nat_port == 30080", False),
+    ],
+)
+def test_what_a_dsr_entry_is_translated_to(text: str, matches: bool) -> None:
+    table = TableContext(layout=Layout.V1_19)
+    assert Filter.parse(text).matches(_dsr("172.19.0.5", 30080), table) is matches
+    other = replace(entry(), flags=CtFlags(0), backend_id=7)
+    assert not Filter.parse("nat_port >= 0 or nat_addr in ::/0 or nat_addr in 0.0.0.0/0").matches(other, table)
+    assert Filter.parse("backend_id == 7").matches(other, table)
+    assert not Filter.parse("nat_port >= 0").matches(other, TableContext(layout=Layout.V1_18))
+
+
+@pytest.mark.parametrize("port", [0, 1, 255, 256, 257, 30080, 65280, 65535])
+def test_ranges_of_ports_in_network_order(port: int) -> None:
+    table = TableContext(layout=Layout.V1_19)
+    for low, high in ((0, 65535), (1, 1), (200, 300), (255, 256), (30000, 31000), (65281, 65535), (256, 511)):
+        wanted = Filter.parse(f"nat_port in {low}..{high}")
+        assert wanted.matches(_dsr("172.19.0.5", port), table) is (low <= port <= high), (low, high)

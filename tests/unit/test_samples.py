@@ -304,7 +304,7 @@ def test_a_bugtool_archive() -> None:
         assert len(source.partial) == 1
         assert "cilium_ct_any6_global" in source.partial[0]
         assert {table.now for table in source.tables} == {members(BUGTOOL, "nat-list")[0]["now"]}
-        assert any("by the ages in the nat list" in note for note in source.notes)
+        assert any("by the ages in the nat list" in note for note in source.details)
         assert {table.clock.evidence for table in source.tables} == {"ktime by the agent's configuration"}
 
 

@@ -323,7 +323,13 @@ enum ctctl_reason {
 	REASON_WRITE_ERROR = 20,    /* the packet could not be changed (no memory) */
 	REASON_UNSUPPORTED_L2 = 21, /* not Ethernet II */
 	REASON_FRAG_NOSUPPORT = 22, /* a fragment, and fragments are not tracked */
-	REASON_MAX = 23,
+	REASON_NAT_NO_MAPPING = 23, /* no port of the node's address is free */
+	REASON_NAT_UNSUPP_PROTO = 24,
+	REASON_UNKNOWN_ICMP_CODE = 25,
+	REASON_UNKNOWN_L4 = 26,
+	REASON_INVALID_EXTHDR = 27,
+	REASON_UNKNOWN_TARGET = 28, /* of a neighbour solicitation */
+	REASON_MAX = 29,
 };
 
 enum ctctl_verdict {
@@ -339,7 +345,8 @@ enum ctctl_lookup_kind {
 	LOOKUP_CT = 2,          /* a pod hook's: reverse, then forward */
 	LOOKUP_NODE_PORT = 3,   /* OUT entry of a local backend behind a VIP */
 	LOOKUP_DSR = 4,         /* OUT entry with DSRInternal */
-	LOOKUP_REV_DNAT = 5,    /* to_netdev: the entry a reply belongs to */
+	LOOKUP_REV_DNAT = 5,    /* the entry a backend's reply belongs to */
+	LOOKUP_SNAT = 6,        /* the pair by which a packet leaves with the node's address, or is an answer to one */
 };
 
 enum ctctl_ct_dir {
@@ -380,8 +387,12 @@ enum ctctl_why {
 	WHY_POLICY_DENIED = 1 << 19,
 	WHY_POLICY_SKIPPED = 1 << 20,   /* reply or related: policy not asked */
 	WHY_CREATE_FAILED = 1 << 21,    /* ctctl_lookup.err says why */
-	WHY_SNAT_CREATED = 1 << 22,     /* DSR: SNAT entry written */
+	WHY_SNAT_CREATED = 1 << 22,     /* SNAT entry, or pair of them, written */
 	WHY_DSR_OPTION = 1 << 23,       /* the packet carried the DSR option */
+	WHY_SNAT_KEPT = 1 << 24,        /* the flow has its pair of SNAT entries */
+	WHY_SNAT_STALE = 1 << 25,       /* it had one for another address: deleted */
+	WHY_SNAT_PORT_TAKEN = 1 << 26,  /* its port was taken: it got another */
+	WHY_SNAT_EXHAUSTED = 1 << 27,   /* no free port in all tries */
 };
 
 struct ctctl_lookup {
@@ -473,7 +484,8 @@ enum ctctl_stat {
 	STAT_EVENTS_LOST = 0,           /* ring buffer full */
 	STAT_CT_CREATE_FAILED = 1,
 	STAT_CT_CREATE_ERRNO = 2,       /* no counter: the kernel's errno of the last one that failed */
-	STAT_MAX = 3,
+	STAT_SNAT_EXHAUSTED = 3,        /* packets dropped for want of a port */
+	STAT_MAX = 4,
 };
 
 /* ---- garbage collection: gc.bpf.o ---------------------------------------- */

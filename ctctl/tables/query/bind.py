@@ -173,11 +173,12 @@ def _swapped(slot: int, value: Range) -> Predicate:
 
 def _translated_to(network: Network) -> Predicate:
     """The 16 address bytes at the front of a value; an IPv4 address stands in the last word, or in the first."""
-    packed, mask = network.network_address.packed, network.netmask.packed
-    if network.version == 6:
-        return all_of([_HAS_ADDRESS, _bytes_are(packed, mask)])
-    last = all_of([_bytes_are(bytes(12) + packed, b"\xff" * 12 + mask), _HAS_ADDRESS])
-    return any_of([last, all_of([_bytes_are(packed + bytes(12), mask + b"\xff" * 12), _HAS_ADDRESS])])
+    packed, mask, rest = network.network_address.packed, network.netmask.packed, b"\xff" * 12
+    if network.version == 4:
+        either = [_bytes_are(bytes(12) + packed, rest + mask), _bytes_are(packed + bytes(12), mask + rest)]
+        return all_of([any_of(either), _HAS_ADDRESS])
+    is_ipv4 = any_of([_bytes_are(bytes(16), rest + bytes(4)), _bytes_are(bytes(16), bytes(4) + rest)])
+    return all_of([inverse(is_ipv4), _bytes_are(packed, mask)])
 
 
 def _bytes_are(value: bytes, mask: bytes) -> Predicate:

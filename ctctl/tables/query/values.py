@@ -30,6 +30,8 @@ ALIASES = {
     "dport": "dst_port",
     "to_port": "dst_port",
     "from_ip": "src",
+    "source": "src",
+    "destination": "dst",
     "src_ip": "src",
     "to_ip": "dst",
     "dst_ip": "dst",

@@ -81,8 +81,12 @@ def cilium_line(
 
 def _union(entry: CtEntry) -> int | None:
     """What stands where a service entry has its backend: in a 1.19 DSR entry half of an address."""
+    if entry.backend_id is None and entry.value is not None:
+        return int.from_bytes(entry.value[8:16], "little")
     if entry.nat_addr is None:
         return entry.backend_id
+    if entry.value is not None:
+        return int.from_bytes(entry.value[8:16], "little")
     return int.from_bytes(nat_bytes(entry.nat_addr)[8:], "little")
 
 

@@ -7,9 +7,11 @@ from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtState, Layout
 from ctctl.model.row import CtRow
 from ctctl.model.tuples import PROTOCOL_NAMES, Address, protocol_name
-from ctctl.model.units import format_duration
+from ctctl.model.units import format_duration, short_duration
 from ctctl.out.output import Column, View
+from ctctl.tables.query.values import ALIASES
 from ctctl.tables.show.cilium import cilium_line
+from ctctl.tables.sources.base import CtTable
 
 SCHEMA = "ctctl/ct-entry/v1"
 
@@ -30,6 +32,11 @@ _PLAIN = (
     "last_tx_report",
     "last_rx_report",
     "tuple_flags",
+)
+
+_HEAD = (
+    *("map", "proto", "proto_name", "direction", "related", "src", "src_port", "dst", "dst_port"),
+    *("state", "lifetime", "flags", "flag_names", "other_bits"),
 )
 
 
@@ -79,6 +86,15 @@ def entry_record(
     return record
 
 
+def record_fields(table: CtTable, *, raw: bool = False) -> list[str]:
+    """The keys of a row's JSON form (``row_record``), in order; names stand only where they are known."""
+    lacks = LAYOUT_LACKS[table.layout]
+    names = [*_HEAD, *(name for name in (*_PLAIN, "nat_addr", "nat_port") if name not in lacks)]
+    names += ["remaining", "expired"] if table.now is not None else []
+    names += ["key_hex", "value_hex"] if raw and table.raw else []
+    return [*names, *(["node"] if table.node is not None else []), "src_name", "dst_name", "backend"]
+
+
 def endpoint(address: Address, port: int) -> str:
     """``10.0.0.1:80`` or ``[fd00::1]:80``."""
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
@@ -110,9 +126,22 @@ def _remaining(row: CtRow) -> str:
     return f"expired {format_duration(-left)} ago" if row.expired else format_duration(left)
 
 
+def state_text(state: CtState, *, related: bool, left: int | None, expired: bool | None) -> str:
+    """The state of an entry and its time in words: ``established, 2h13m left``, ``closed, 8s over``."""
+    word = state.value + (" related" if related else "")
+    if left is None:
+        return word
+    return f"{word}, {short_duration(-left)} over" if expired else f"{word}, {short_duration(left)} left"
+
+
 def _state(row: CtRow) -> str:
-    state = row.entry.state.value
-    return state + (" related" if row.entry.related else "") + (" expired" if row.expired else "")
+    entry = row.entry
+    return state_text(entry.state, related=entry.related, left=row.remaining_s, expired=row.expired)
+
+
+def _short(row: CtRow, address: Address, port: int) -> str:
+    name = row.names.get(str(address))
+    return f"{name}:{port}" if name is not None else endpoint(address, port)
 
 
 def _style(row: CtRow) -> str:
@@ -153,23 +182,35 @@ def _shown() -> list[Column[CtRow]]:
             lambda r: _named(r, r.entry.tuple.dst, r.entry.tuple.dst_port),
             width=21,
         ),
-        Column("state", "STATE", lambda r: r.entry.state, _state, style=_style, width=11),
-        Column("remaining", "REMAINING", lambda r: r.remaining_s, _remaining, right=True, style=_style, width=9),
+        Column("state", "STATE", lambda r: r.entry.state, _state, style=_style, width=23),
+        Column("remaining", "REMAINING", lambda r: r.remaining_s, _remaining, wide=True, right=True, style=_style),
         Column(
             "flag_names",
-            "FLAGS",
+            "FLAG_NAMES",
             lambda r: flag_names(int(r.entry.flags)),
             lambda r: flags_text(int(r.entry.flags)),
-            width=20,
+            wide=True,
         ),
-        Column("rev_nat", "REVNAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
-        Column("backend_id", "BACKEND", lambda r: r.entry.backend_id, _backend, wide=True),
+        Column("rev_nat", "REV_NAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
+        Column("backend_id", "BACKEND_ID", lambda r: r.entry.backend_id, _backend, wide=True),
         _wide("src_sec_id", "IDENTITY"),
         _counter("packets"),
         _counter("bytes"),
-        Column("tx_flags_seen", "TX", lambda r: r.entry.tx_flags_seen, lambda r: f"{r.entry.tx_flags_seen:#04x}", True),
-        Column("rx_flags_seen", "RX", lambda r: r.entry.rx_flags_seen, lambda r: f"{r.entry.rx_flags_seen:#04x}", True),
-        _wide("lifetime", "EXPIRES"),
+        Column(
+            "tx_flags_seen",
+            "TX_FLAGS_SEEN",
+            lambda r: r.entry.tx_flags_seen,
+            lambda r: f"{r.entry.tx_flags_seen:#04x}",
+            True,
+        ),
+        Column(
+            "rx_flags_seen",
+            "RX_FLAGS_SEEN",
+            lambda r: r.entry.rx_flags_seen,
+            lambda r: f"{r.entry.rx_flags_seen:#04x}",
+            True,
+        ),
+        _wide("lifetime", "LIFETIME"),
         _wide("ifindex", "IFINDEX"),
         Column("map", "MAP", lambda r: r.entry.map, wide=True),
         Column("node", "NODE", lambda r: r.node, wide=True),
@@ -179,21 +220,23 @@ def _shown() -> list[Column[CtRow]]:
 def _hidden(*, raw: bool) -> list[Column[CtRow]]:
     """What only --fields and --sort know."""
     hidden: list[Column[CtRow]] = [
-        Column("proto_name", "PROTO", lambda r: protocol_word(r.entry.tuple.proto)),
+        Column("proto_name", "PROTO_NAME", lambda r: protocol_word(r.entry.tuple.proto)),
         Column("src", "SRC", lambda r: r.entry.tuple.src),
-        Column("src_port", "SPORT", lambda r: r.entry.tuple.src_port, right=True),
+        Column("src_port", "SRC_PORT", lambda r: r.entry.tuple.src_port, right=True),
         Column("dst", "DST", lambda r: r.entry.tuple.dst),
-        Column("dst_port", "DPORT", lambda r: r.entry.tuple.dst_port, right=True),
+        Column("dst_port", "DST_PORT", lambda r: r.entry.tuple.dst_port, right=True),
         Column("related", "RELATED", lambda r: r.entry.related),
         Column("expired", "EXPIRED", lambda r: r.expired),
         Column("idle", "IDLE", lambda r: r.idle_s, right=True),
         Column("flags", "FLAGS", lambda r: int(r.entry.flags), lambda r: f"{int(r.entry.flags):#06x}", right=True),
-        Column("other_bits", "OTHER", lambda r: other_bits(int(r.entry.flags)), right=True),
-        Column("src_name", "SRC NAME", lambda r: r.names.get(str(r.entry.tuple.src))),
-        Column("dst_name", "DST NAME", lambda r: r.names.get(str(r.entry.tuple.dst))),
+        Column("other_bits", "OTHER_BITS", lambda r: other_bits(int(r.entry.flags)), right=True),
+        Column("src_name", "SRC_NAME", lambda r: r.names.get(str(r.entry.tuple.src))),
+        Column("dst_name", "DST_NAME", lambda r: r.names.get(str(r.entry.tuple.dst))),
+        Column("source_short", "SOURCE", lambda r: _short(r, r.entry.tuple.src, r.entry.tuple.src_port)),
+        Column("destination_short", "DESTINATION", lambda r: _short(r, r.entry.tuple.dst, r.entry.tuple.dst_port)),
         Column("backend", "BACKEND", _backend_name),
-        Column("nat_addr", "NAT ADDR", lambda r: r.entry.nat_addr),
-        Column("nat_port", "NAT PORT", lambda r: r.entry.nat_port, right=True),
+        Column("nat_addr", "NAT_ADDR", lambda r: r.entry.nat_addr),
+        Column("nat_port", "NAT_PORT", lambda r: r.entry.nat_port, right=True),
         *(_wide(name, name.upper()) for name in ("last_tx_report", "last_rx_report", "tuple_flags")),
         *map(_counter, ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")),
     ]
@@ -207,6 +250,13 @@ def _hidden(*, raw: bool) -> list[Column[CtRow]]:
 
 def _wide(name: str, title: str) -> Column[CtRow]:
     return Column(name, title, lambda r: getattr(r.entry, name), wide=True, right=True)
+
+
+def _seen(name: str) -> Column[CtRow]:
+    """A byte of TCP flags, in tables as hex."""
+    return Column(
+        name, name.upper(), lambda r: getattr(r.entry, name), lambda r: f"{getattr(r.entry, name):#04x}", True
+    )
 
 
 _PACKET_COUNTERS = ("packets", "rx_packets", "tx_packets")
@@ -252,6 +302,7 @@ def ct_view(*, raw: bool = False, nodes: bool = False, time_diff: bool = False) 
         record=lambda row: row_record(row, raw=raw),
         cilium=lambda row: cilium_line(row.entry, row.layout, row.clock, row.now if time_diff else None) or "",
         extra=hidden,
+        aliases=ALIASES,
     )
 
 

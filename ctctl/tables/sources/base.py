@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
@@ -46,8 +46,8 @@ class CtTable:
     ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
     source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
     ``live`` is the map behind a live table, open read-only. ``seen`` wants to know how many more
-    entries were read, of who reads the map past ``read``. ``release`` is the Cilium release ("1.14")
-    that made the table or its lines, where that is known; ``capacity_evidence`` says who says ``max_entries``.
+    entries were read, of who reads the map past ``read``. ``capacity_evidence`` names who says
+    ``max_entries``, where it is not the table; ``now_at_least`` is its newest report: it was read then or later.
     """
 
     name: str
@@ -60,10 +60,10 @@ class CtTable:
     raw: bool = True
     max_entries: int | None = None
     capacity_evidence: str | None = None
-    release: str | None = None
     count: int | None = None
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
+    now_at_least: int | None = None
     live: Map | None = None
     seen: Callable[[int], None] | None = None
     #: who knows what a name in a filter stands for
@@ -105,33 +105,43 @@ class Listings:
     #: names of addresses (pods, services) where the source knows them
     names: dict[str, str] = field(default_factory=dict)
 
-    def extend(self, other: Listings) -> None:
-        """Add what another listing of the same node shows: each record once, gaps filled from either."""
-        self.services = _merged(self.services, other.services, "addr", "port", "proto", "scope", "slot")
-        self.backends = _merged(self.backends, other.backends, "backend_id")
-        self.nat = _merged(self.nat, other.nat, "tuple", "direction", "related")
-        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels"):
-            setattr(self, name, list(dict.fromkeys([*getattr(self, name), *getattr(other, name)])))
-        self.policy += other.policy
-        self.counters += other.counters
-        self.problems += other.problems
-        self.names.update(other.names)
+    @classmethod
+    def joined(cls, parts: Sequence[Listings]) -> Listings:
+        """One of all parts of the same node: each record once, gaps filled from any of them."""
+        found = cls()
+        for name, key in _KEYS.items():
+            setattr(found, name, _merged([record for part in parts for record in getattr(part, name)], key))
+        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels", "policy"):
+            setattr(found, name, list(dict.fromkeys(record for part in parts for record in getattr(part, name))))
+        for part in parts:
+            found.counters += part.counters
+            found.problems += part.problems
+            found.names.update(part.names)
+        return found
 
+
+#: what makes a record of a listing the same record
+_KEYS = {
+    "services": ("addr", "port", "proto", "scope", "slot"),
+    "backends": ("backend_id",),
+    "nat": ("tuple", "direction", "related"),
+}
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
 
-def _merged(first: list[Record], second: list[Record], *key: str) -> list[Record]:
-    """Both lists with one record a key; what one lacks comes from the other."""
+def _merged(records: list[Record], key: tuple[str, ...]) -> list[Record]:
+    """The records with one a key; what one lacks comes from the others."""
     found: dict[tuple[object, ...], Record] = {}
-    for record in (*first, *second):
+    for record in records:
         at = tuple(getattr(record, name) for name in key)
         old = found.get(at)
         if old is None:
             found[at] = record
             continue
         gaps = [item.name for item in fields(old) if getattr(old, item.name) in (None, ())]
-        found[at] = replace(old, **{name: getattr(record, name) for name in gaps})
+        if gaps:
+            found[at] = replace(old, **{name: getattr(record, name) for name in gaps})
     return list(found.values())
 
 
@@ -168,11 +178,13 @@ class Source:
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
     #: it holds conntrack tables, be they empty (a list of services does not)
     has_ct: bool = True
+    #: nodes that it shows anything of, be it no conntrack table
+    node_names: list[str] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
 
     def nodes(self) -> list[str]:
-        """Names of the nodes the tables are of, where the source has names."""
-        return sorted({table.node for table in self.tables if table.node is not None})
+        """Names of the nodes it is of, where the source has names."""
+        return sorted({*self.node_names, *(table.node for table in self.tables if table.node is not None)})
 
     @property
     def minor(self) -> int:

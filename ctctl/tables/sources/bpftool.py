@@ -19,10 +19,14 @@ from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import EndedEarlyError, Reader, json_array, lines
+from ctctl.tables.sources.stream import EndedEarlyError, Lines, whole
 
-_BARE_HEX = re.compile(r":\s*(0x[0-9a-fA-F]+)(?=\s*[,}\r\n]|$)")
-_HEX_LINE = re.compile(r"(?:[0-9a-f]{2}(?:\s+|$))+")
+_BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
+_OCTETS = re.compile(r"[0-9a-f]{2}(?:[ \t]{1,4}[0-9a-f]{2}){0,63}")
+_UNREADABLE = re.compile(r"[A-Z<][A-Za-z0-9 ,<>()'-]{2,80}")
+_FOUND = re.compile(r"Found (\d{1,9}) elements?")
+#: No key or value of a table that is read here is longer.
+MAX_RECORD = 4096
 _CT = struct.Struct("<QQQQIHHHBBIII")
 # Bit fields from bit 0, by their names in any version (bit 2, 9 and 11 changed theirs).
 _BITS = (
@@ -39,27 +43,20 @@ _BITS = (
 _MOVED = {"nat46": (2, 1), "nat64": (2, 1), "dsr": (7, 1), "dsr_internal": (7, 1), "auth_required": (9, 1)}
 
 
-def read_json(stream: Reader, dump: Dump, hint: str) -> None:
-    """``-j`` and ``-p``. ``hint`` is the file's name: the content does not say which table it is."""
-    _read(json_array(stream), dump, hint)
+def quote_hex(text: str) -> str:
+    """Plain output of a map with BTF as JSON: its bit fields are bare hex numbers."""
+    return _BARE_HEX.sub(r': "\1"', text)
 
 
-def read_plain(stream: Reader, dump: Dump, hint: str) -> None:
-    """Plain output of a map with BTF."""
-    _read(json_array(stream, lambda text: _BARE_HEX.sub(r': "\1"', text)), dump, hint)
+def add_item(dump: Dump, hint: str, item: Any) -> None:
+    """One element of ``-j``, ``-p`` or plain output with BTF; ``hint`` is the file's name: the content names no table.
 
-
-def _read(items: Any, dump: Dump, hint: str) -> None:
-    try:
-        for item in items:
-            if not isinstance(item, dict) or "key" not in item or "value" not in item:
-                raise DecodeError("an element has no key and value")
-            _add(dump, hint, item)
-    except EndedEarlyError as error:
-        dump.partial.append(str(error))
-
-
-def _add(dump: Dump, hint: str, item: dict[str, Any]) -> None:
+    Records of other tables are left out. Raises DecodeError for what is no record.
+    """
+    if not isinstance(item, dict) or "key" not in item or "value" not in item:
+        if isinstance(item, dict) and "key" in item and ("values" in item or "error" in item):
+            return  # per-CPU tables, and a key that was deleted while it was read
+        raise DecodeError("an element has no key and value")
     key, value = item["key"], item["value"]
     formatted = item.get("formatted")
     names: Collection[str] | None = None
@@ -81,7 +78,9 @@ def _add(dump: Dump, hint: str, item: dict[str, Any]) -> None:
 
 
 def _octets(words: list[Any]) -> bytes:
-    return bytes(int(word, 16) if isinstance(word, str) else word for word in words)
+    if len(words) > MAX_RECORD:
+        raise DecodeError(f"a record of more than {MAX_RECORD} bytes")
+    return bytes(int(word[:6], 16) if isinstance(word, str) else whole(word, 8) for word in words)
 
 
 def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[str] | None = None) -> None:
@@ -89,6 +88,8 @@ def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[s
 
     ``names`` are the BTF field names of the value, where known. Raises DecodeError.
     """
+    if max(len(key), len(value)) > MAX_RECORD:
+        raise DecodeError(f"a record of more than {MAX_RECORD} bytes")
     families = {size: family for family, size in KEY_SIZE.items()}
     family = families.get(len(key))
     if family is not None and len(value) == VALUE_SIZE and "snat" not in hint and not _is_nat(names):
@@ -119,7 +120,10 @@ def _add_other(dump: Dump, hint: str, key: bytes, value: bytes) -> None:
         (pins.ENDPOINTS, "endpoints", services.decode_endpoint),
     ):
         if part in hint:
-            getattr(dump.listings, kind).append(decode(key, value))
+            try:
+                getattr(dump.listings, kind).append(decode(key, value))
+            except (struct.error, ValueError, IndexError) as error:
+                raise DecodeError(f"a record of {hint} that is none: {error}") from error
             return
 
 
@@ -133,7 +137,7 @@ def _names(value: Any) -> set[str]:
 
 
 def _number(value: Any) -> int:
-    return int(value, 0) if isinstance(value, str) else int(value)
+    return int(value[:20], 0) if isinstance(value, str) else whole(value, 64)
 
 
 def _address(value: Any) -> bytes:
@@ -142,7 +146,7 @@ def _address(value: Any) -> bytes:
         octets = value.get("addr")
         if not isinstance(octets, list) or len(octets) != 16:
             raise DecodeError("an address has no octets")
-        return bytes(octets)
+        return bytes(whole(octet, 8) for octet in octets)
     return _number(value).to_bytes(4, "little")
 
 
@@ -203,43 +207,96 @@ def _nat_value(flat: dict[str, Any]) -> bytes:
     return head + raw + struct.pack("<H", _number(port)) + bytes(2 if len(raw) == 4 else 6)
 
 
-def read_hex(stream: Reader, dump: Dump, hint: str) -> None:
-    """Plain output of a map without BTF: ``key:`` and ``value:`` in hex, then ``Found N elements``."""
-    parts: dict[str, bytearray] = {"key": bytearray(), "value": bytearray()}
-    into, count = "", 0
+_PIN = re.compile(r"cilium_[a-z0-9_]{2,60}")
 
-    def flush() -> int:
-        if parts["key"]:
-            if parts["value"]:
-                add_raw(dump, hint, bytes(parts["key"]), bytes(parts["value"]))
-            parts["key"], parts["value"] = bytearray(), bytearray()
-            return 1
-        return 0
 
-    found: int | None = None
-    for line in lines(stream):
-        text = line.strip()
-        label, colon, rest = text.partition(":")
-        if colon and label in parts:
-            if label == "key":
-                count += flush()
-            into, text = label, rest.partition("value:")[0].strip()
-            if rest.partition("value:")[1]:
-                parts["key"] += bytes.fromhex(text)
-                into, text = "value", rest.partition("value:")[2].strip()
-        if match := re.match(r"Found (\d+) elements?", text):
-            found = int(match[1])
-        elif text and into and _HEX_LINE.fullmatch(text):
-            parts[into] += bytes.fromhex(text)
-            if len(parts[into]) > 4096:
-                raise DecodeError("a record of more than 4096 bytes")
-        elif text:
-            raise DecodeError(f"not a bpftool dump: {text[:60]!r}")
+def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
+    """Plain output of a map without BTF: ``key:`` and ``value:`` in hex, then ``Found N elements``.
+
+    It ends after that line, or before a line that is none of it.
+    """
+    dumped = _Hex(dump, hint)
+    if pin := _PIN.search(hint):
+        dump.pins[pin[0]] = None
+    found = None
     try:
-        count += flush()
-    except DecodeError as error:
-        dump.partial.append(f"the last record is cut off: {error}")
-    if found is None:
+        while (line := lines.next()) is not None:
+            text = line.strip()
+            if match := _FOUND.fullmatch(text):
+                found = int(match[1])
+                break
+            if text and not dumped.add(text):
+                lines.back(line + "\n")
+                break
+    except EndedEarlyError as error:
+        dump.partial.append(str(error))
+    dumped.flush(last=True)
+    if found is None and not dumped.per_cpu:
         dump.partial.append("the dump does not end with its number of elements: it is cut off")
-    elif found != count:
-        dump.partial.append(f"the dump says {found} elements, it has {count}")
+    elif found not in (None, dumped.count):
+        dump.partial.append(f"the dump says {found} elements, it has {dumped.count}")
+
+
+class _Hex:
+    """The records of one hex dump, line by line. Those of per-CPU tables are counted only."""
+
+    def __init__(self, dump: Dump, hint: str) -> None:
+        self._dump = dump
+        self._hint = hint
+        self._parts: dict[str, bytearray] = {"key": bytearray(), "value": bytearray()}
+        self._into = ""
+        self.count = 0
+        self.per_cpu = False
+
+    def add(self, text: str) -> bool:
+        """Whether the line is one of the dump; it is taken then."""
+        label, colon, rest = text.partition(":")
+        if colon and label == "key":
+            self.flush()
+            key, value, rest = rest.partition("value:")
+            self._into = "key"
+            if not self._octets(key.strip()):
+                return False
+            if not value:
+                return True
+            self._into, text = "value", rest.strip()
+            return self._octets(text)
+        if colon and label == "value":
+            self._into = "value"
+            return self._octets(rest.strip())
+        if label.startswith("value (CPU ") and colon:
+            self.per_cpu, self._into = True, ""
+            return True
+        if self._into == "value" and not self._parts["value"] and _UNREADABLE.fullmatch(text):
+            self._parts["key"].clear()  # a table whose values user space cannot look up
+            self._into = "skipped"
+            return True
+        if self.per_cpu and not self._into:
+            return _OCTETS.fullmatch(text) is not None
+        return self._into in self._parts and self._octets(text)
+
+    def _octets(self, text: str) -> bool:
+        if not text:
+            return True
+        if _OCTETS.fullmatch(text) is None or len(self._parts[self._into]) > MAX_RECORD:
+            return False
+        self._parts[self._into] += bytes.fromhex(text)
+        return True
+
+    def flush(self, *, last: bool = False) -> None:
+        """Add the record that was read; one that is cut off is said."""
+        key, value = bytes(self._parts["key"]), bytes(self._parts["value"])
+        self._parts = {"key": bytearray(), "value": bytearray()}
+        if not key:
+            return
+        self.count += 1
+        if self.per_cpu:
+            return
+        try:
+            if value:
+                add_raw(self._dump, self._hint, key, value)
+        except DecodeError as error:
+            if last:
+                self._dump.partial.append(f"the last record is cut off: {error}")
+            else:
+                self._dump.lose("record(s)", str(error))

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ctctl.model.clock import Clock
 from ctctl.node.agent import runtime_config
 
 HZ_VALUES = (100, 250, 300, 1000)
-
-
-def clock_of_agent_config(text: str, where: str) -> Clock | None:
-    """The clock by an agent's stored configuration (ClockSource 0 ktime, 1 jiffies), None if it says nothing."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return clock_of_document(document, where) if isinstance(document, dict) else None
+_CLOCKS = (Clock(None), *(Clock(hz) for hz in HZ_VALUES))
 
 
 def clock_of_document(document: Mapping[str, Any], where: str) -> Clock | None:
-    """The same of a configuration that is decoded already."""
+    """The clock by an agent's stored configuration (ClockSource 0 ktime, 1 jiffies), None if it says nothing."""
     source, hz = document.get("ClockSource"), document.get("KernelHz")
     if source == 0:
         return Clock(None, f"ktime by {where}")
@@ -31,22 +23,92 @@ def clock_of_document(document: Mapping[str, Any], where: str) -> Clock | None:
     return None
 
 
-def clock_by_remaining(pairs: Sequence[tuple[int, int]]) -> tuple[Clock, int] | None:
-    """Clock and now from (lifetime, remaining seconds shown): the pair that explains every line.
+class Shown(NamedTuple):
+    """What a line with ``--time-diff`` says: when it ends, how many seconds that is from now, its last report."""
 
-    None where no clock does: the lines are not of one second, or were changed.
+    lifetime: int
+    remaining: int
+    report: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a table's lines say about the time they were listed.
+
+    ``clock`` and ``now`` are None where they do not say. ``proven``: lines of several lifetimes agree, in
+    this clock and in no other. ``contradiction`` says what cannot be true of them together.
     """
-    if not pairs:
+
+    clock: Clock | None = None
+    now: int | None = None
+    proven: bool = False
+    contradiction: str | None = None
+
+
+#: A report may be this much after the listing's own now: lines are read while packets pass.
+_SLACK_S = 60
+#: Nothing of a table in use is this old: even a GC that has stopped leaves entries that packets refresh.
+_IMPOSSIBLE_S = 30 * 86400
+
+
+def told_by(shown: Sequence[Shown], clock: Clock | None) -> Told:
+    """Clock and now by the remaining times of the lines; ``clock`` is one that other evidence names.
+
+    A single lifetime fits every clock, so it proves none: without a named one, seconds are assumed.
+    """
+    if not shown:
+        return Told()
+    proven = len({line.lifetime for line in shown}) > 1
+    fitting = [found for found in (clock, *_CLOCKS) if found is not None and _now_by(shown, found) is not None]
+    if not fitting:
+        if clock is None and (last := _last_of_several(shown)) is not None:
+            return last
+        return Told(
+            contradiction="the lines' remaining times fit no clock: they are not of one moment, or were changed"
+        )
+    best = fitting[0]
+    now = _now_by(shown, best)
+    assert now is not None
+    if best is not clock:
+        evidence = (
+            f"{best} by the lines' remaining times, which agree on now"
+            if proven
+            else ("ktime assumed: one remaining time fits every clock")
+        )
+        best = Clock(best.hz, evidence)
+    ages = sorted(best.remaining_s(now, line.report) for line in shown if line.report)
+    if ages and ages[len(ages) // 2] < -_SLACK_S:
+        text = f"entries were reported {-ages[len(ages) // 2]} s later than its remaining times say it was made"
+        return Told(best, None, proven, text)
+    if ages and ages[0] > _IMPOSSIBLE_S and max(line.remaining for line in shown) < -_IMPOSSIBLE_S:
+        newest = max(line.report for line in shown)
+        text = f"by its remaining times its newest report is {ages[0]} s old ({_guess(now, newest)})"
+        return Told(best, None, proven, text)
+    return Told(best, now, proven)
+
+
+def _guess(now: int, newest: int) -> str:
+    """What may have gone wrong in whoever printed it."""
+    if 200 <= now / max(newest, 1) <= 320:
+        return "jiffies that were not shifted?"
+    return "a clock that is not the tables'"
+
+
+def _now_by(shown: Sequence[Shown], clock: Clock) -> int | None:
+    """The one now that all lines agree on in a clock, None if there is none."""
+    seconds = {clock.seconds(line.lifetime) - line.remaining for line in shown}
+    return clock.units(seconds.pop()) if len(seconds) == 1 and min(seconds, default=0) >= 0 else None
+
+
+def _last_of_several(shown: Sequence[Shown]) -> Told | None:
+    """Several listings one after the other in seconds: runs of lines that agree, each later than the one before."""
+    nows = [line.lifetime - line.remaining for line in shown]
+    turns = [now for index, now in enumerate(nows) if not index or now != nows[index - 1]]
+    if len(turns) > 8 or turns != sorted(turns) or len(shown) < 2 * len(turns):
         return None
-    nows = {lifetime - remaining for lifetime, remaining in pairs}
-    if len(nows) == 1:
-        return Clock(None, "ktime: the lines' remaining times agree on now"), nows.pop()
-    for hz in HZ_VALUES:
-        clock = Clock(hz, f"jiffies at {hz} Hz: the lines' remaining times agree on now")
-        seconds = {clock.seconds(lifetime) - remaining for lifetime, remaining in pairs}
-        if len(seconds) == 1:
-            return clock, clock.units(seconds.pop())
-    return None
+    return Told(
+        Clock(None, f"ktime by the remaining times of {len(turns)} listings, of which the last counts"), turns[-1], True
+    )
 
 
 def clock_by_reports(

@@ -1,22 +1,52 @@
-"""What a stream holds, found by its content and read accordingly. Names are only hints for table names."""
+"""What a stream holds: told line by line, so that listings of all kinds may follow one another in one file.
+
+People paste what their terminal shows: a prompt, kubectl's "Defaulted container", quotes, a heading,
+one listing after the other. A line that starts a document (JSON, YAML, a dump of bpftool) hands the
+stream to that document's reader, and gets it back where the document ends. Names are only hints for
+table names.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources import bpftool, ct_text, listing_text, own_json
-from ctctl.tables.sources.clocks import clock_of_agent_config
+from ctctl.tables.sources import agent_text, bpftool, ct_text, nat_text, nf_text, own_json
+from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import Prefixed, Reader, text_of
+from ctctl.tables.sources.listing_text import HEADERS, PairLines, is_pair, read_pairs_json
+from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
+from ctctl.tables.sources.stream import (
+    DamagedJsonError,
+    EndedEarlyError,
+    Lines,
+    Reader,
+    Unquoted,
+    json_array,
+    json_object,
+    whole_members,
+    without_quotes,
+    yaml_items,
+)
 
-#: How much of a stream is looked at to tell its form.
-HEAD = 1 << 16
-#: A JSON object (no array) is read whole, up to this size.
-MAX_DOCUMENT = 1 << 26
+#: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
+MAX_DOCUMENT = 8 << 20
+#: How much of a document is looked at to tell its form.
+_HEAD = 4096
+_JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
+_YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
+_HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
+_TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
+_FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
+#: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
+_TALK = re.compile(
+    r"\s*(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%] |Defaulted |command terminated|Failed to get clocksource|Unable to "
+    r"|time=|level=|Warning|WARNING|Using |\.\.\.|…)"
+)
+_ERROR = re.compile(r"\s*Error\b:? ?")
 
 
 class NoListingError(DecodeError):
@@ -24,106 +54,299 @@ class NoListingError(DecodeError):
 
 
 def read_content(stream: Reader, dump: Dump, hint: str = "") -> bool:
-    """Read a text of any known form into ``dump``. False: of no known form, nothing was read.
+    """Read everything that is known in a stream into ``dump``. False: nothing was.
 
-    ``hint`` is the file's name. Raises DecodeError for a known form that cannot be read.
+    ``hint`` is the file's name. What is recognised and cannot be read is in ``dump.partial``. Raises
+    NoListingError for JSON of no known form, DecodeError for a document that is known and cannot be read.
     """
-    source = stream if isinstance(stream, Prefixed) else Prefixed(b"", stream)
-    head = text_of(source.peek(HEAD))
-    kind, read = _kind_of(head, hint)
-    if read is None:
-        return False
-    dump.kind = dump.kind or kind
-    read(source, dump)
-    return True
-
-
-_Read = Callable[[Reader, Dump], None]
-
-
-def _kind_of(head: str, hint: str) -> tuple[str, _Read | None]:
-    start = head.lstrip()
-    if not start:
-        return ("empty listing", ct_text.read_text) if "\n" in head else ("", None)
-    if start[0] == "[":
-        return _array_kind(start, hint)
-    if start[0] == "{":
-        return _object_kind(start)
-    if re.match(r"- [Kk]ey:", start):
-        return "Cilium ct list (YAML)", ct_text.read_yaml
-    if re.match(r"key:|Found \d+ elements?\s*$", start):
-        return "bpftool (hex)", lambda stream, dump: bpftool.read_hex(stream, dump, hint)
-    if re.match(r"schema: ctctl/ct-entry/", start):
-        return "ctctl ct list (YAML)", own_json.read_yaml
-    return _lines_kind(start)
-
-
-def _lines_kind(start: str) -> tuple[str, _Read | None]:
-    for line in start.split("\n", 20)[:20]:
-        if ct_text.LINE.match(line):
-            return "Cilium ct list", ct_text.read_text
-        if listing_text.NAT_LINE.search(line):
-            return "Cilium nat list", listing_text.read_nat_text
-        if listing_text.HEADERS.match(line):
-            return "Cilium listing", listing_text.read_pairs_text
-    return "", None
-
-
-def _array_kind(start: str, hint: str) -> tuple[str, _Read | None]:
-    def plain(stream: Reader, dump: Dump) -> None:
-        bpftool.read_plain(stream, dump, hint)
-
-    def full(stream: Reader, dump: Dump) -> None:
-        bpftool.read_json(stream, dump, hint)
-
-    if re.match(r"\[\s*\]\s*$", start):
-        return "empty dump", full
-    if re.match(r'\[\s*\{\s*"Key"', start):
-        if re.search(r'"Lifetime"', start):
-            return "Cilium ct list (JSON)", ct_text.read_json
-        return ("Cilium nat list (JSON)", listing_text.read_nat_json) if '"Created"' in start else ("", None)
-    if re.match(r'\[\s*\{\s*"key"\s*:\s*\[', start):
-        return "bpftool (JSON)", full
-    if re.match(r'\[\s*\{\s*"key"\s*:', start):
-        return "bpftool (plain)", plain
-    return "", None
-
-
-def _object_kind(start: str) -> tuple[str, _Read | None]:
-    if re.match(r'\{"schema": "ctctl/ct-entry/v1", "map"', start) or re.match(
-        r'\{"schema": "ctctl/ct-entry/v1"[^\[]*\}\s*\n', start
-    ):
-        return "ctctl ct list (JSON lines)", own_json.read_lines
-    if re.match(r'\{"schema": "ctctl/ct-entry/v1"', start):
-        return "ctctl ct list (JSON)", own_json.read_document
-    return "JSON object", _read_object
-
-
-def _read_object(stream: Reader, dump: Dump) -> None:
-    """A JSON object: a listing by pairs, or an agent's configuration; anything else is no form of ours."""
-    parts, size = [], 0
-    while chunk := stream.read(1 << 18):
-        size += len(chunk)
-        if size > MAX_DOCUMENT:
-            raise DecodeError(f"a JSON object of more than {MAX_DOCUMENT >> 20} MiB")
-        parts.append(chunk)
-    text = text_of(b"".join(parts))
-    clock = clock_of_agent_config(text, "the agent's configuration")
-    if clock is not None:
-        dump.clock, dump.kind = clock, "agent configuration"
-        return
+    mixed = _Mixed(stream, dump, hint)
     try:
-        document: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"damaged JSON: {error}") from error
-    if not isinstance(document, dict) or (document and not _is_listing(document)):
-        raise NoListingError("a JSON object that is no listing of any known form")
-    listing_text.read_pairs_json(document, dump)
+        mixed.read()
+    except EndedEarlyError as error:
+        dump.partial.append(str(error))
+        dump.broken = True
+    finally:
+        mixed.finish()
+    if not dump.kinds and mixed.foreign:
+        raise NoListingError(mixed.foreign)
+    return bool(dump.kinds)
 
 
-def _is_listing(document: dict[str, Any]) -> bool:
+class _Mixed:
+    """A stream in whatever order its parts come. ``table`` is the two-column table that rows belong to now."""
+
+    def __init__(self, stream: Reader, dump: Dump, hint: str) -> None:
+        self.lines = Lines(stream)
+        self.dump = dump
+        self.hint = hint
+        self.ct = CtLines(dump)
+        self.pairs = PairLines(dump)
+        self.services = ServiceLines(dump)
+        self.table = ""
+        #: what a document of no known form was
+        self.foreign = ""
+        self._blank = 0
+        self._old = 0
+
+    def read(self) -> None:
+        """Everything up to the end."""
+        while (line := self.lines.next()) is not None:
+            if not line.strip():
+                self.table = ""
+                self._blank += 1
+                self.ct.blank()
+            elif not self._record(line) and not self._document(line):
+                self._other(line)
+
+    def finish(self) -> None:
+        """What can be said only at the end."""
+        dump = self.dump
+        if "Cilium ct list" in dump.kinds or (not dump.kinds and self._blank and not dump.skipped and not self.foreign):
+            dump.found("Cilium ct list")
+            try:
+                self.ct.finish()
+            except DecodeError as error:
+                dump.lose("line(s)", str(error))
+        if self.lines.overlong:
+            dump.partial.append(f"{self.lines.overlong} line(s) of more than 1 MiB: not read")
+        if self._old:
+            dump.partial.append(f"{self._old} line(s) of a listing of before 1.6 (rx_packets=): not read")
+        dump.settle()
+
+    # ---- lines
+
+    def _record(self, line: str) -> bool:
+        """A line that is a record by itself, of whatever listing."""
+        if len(line) <= _HEAD and (
+            self._entry(line) or self._translation(line) or self._connection(line) or self._service(line)
+        ):
+            self.table = ""
+            return True
+        if self.pairs.add(line):
+            self._not_ct("Cilium listing")
+            return True
+        if self.services.add(line, inside=self.table == "services"):
+            self._not_ct("service list")
+            self.table = "services"
+            return True
+        if agent_text.HINT.search(line[:200]) and agent_text.add_line(self.dump, line[:400]):
+            self._not_ct("agent status")
+            return True
+        return False
+
+    def _entry(self, line: str) -> bool:
+        if "->" not in line:
+            return False
+        start = ct_text.START.search(line)
+        if start is None or not line.startswith("expires=", start.end()):
+            return False
+        if ct_text.OLD in line:
+            self._old += 1
+            self.dump.found("Cilium ct list")
+            return True
+        self.ct.other |= start.start() > 0
+        self.dump.found("Cilium ct list")
+        try:
+            self.ct.add(line, start)
+        except DecodeError:
+            self.dump.lose("line(s)", line)
+        return True
+
+    def _translation(self, line: str) -> bool:
+        if "XLATE_" not in line:
+            return False
+        self._not_ct("Cilium nat list")
+        try:
+            self.dump.listings.nat.append(nat_text.nat_of_line(line))
+        except DecodeError:
+            self.dump.lose("line(s) of a nat list", line)
+        return True
+
+    def _connection(self, line: str) -> bool:
+        if "src=" not in line:
+            return bool(nf_text.END.search(line))
+        match = nf_text.LINE.match(line)
+        if match is None:
+            return False
+        self._not_ct("conntrack list")
+        try:
+            nf_text.add_line(self.dump, match)
+        except DecodeError:
+            self.dump.lose("line(s) of a conntrack list", line)
+        return True
+
+    def _service(self, line: str) -> bool:
+        if not MAPS_DUMP.match(line):
+            return False
+        self._not_ct("lb/maps-dump")
+        try:
+            add_maps_dump(self.dump, line)
+        except DecodeError:
+            self.dump.lose("line(s) of lb/maps-dump", line)
+        return True
+
+    def _not_ct(self, kind: str) -> None:
+        self.dump.found(kind)
+        self.ct.other = True
+
+    def _other(self, line: str) -> None:
+        """A line of no record: a header, talk between listings, or something that is damaged."""
+        if HEADERS.match(line):
+            self._not_ct("Cilium listing")
+            self.table, self.pairs.group = "pairs", ""
+        elif SERVICE_HEADER.match(line):
+            self._not_ct("service list")
+            self.table, self.services.front = "services", None
+        elif self.dump.kinds and _ERROR.match(line):
+            self.dump.partial.append(f"the listing ends with an error: {_ERROR.sub('', line)[:160]}")
+        elif self._is_damaged(line):
+            self.dump.found(self.dump.kind or "Cilium listing")
+            self.dump.lose("line(s)" if "Cilium ct list" in self.dump.kinds else "line(s) of a listing", line)
+        else:
+            self.ct.other = True
+            self.table = "" if self.table == "pairs" else self.table
+            if name := _TABLE_NAME.search(line[:_HEAD]):
+                self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
+            if not _FENCE.match(line):
+                self.dump.skip(line)
+
+    def _is_damaged(self, line: str) -> bool:
+        """Whether a line is of a listing and cannot be read: it has the fields, stands in a table, or is no text."""
+        if " --> " not in line and sum(mark in line for mark in ct_text.MARKS) > 1:
+            return True  # "a --> b" is how the agent's own cache of maps writes keys
+        if any(mark in line for mark in nat_text.MARKS):
+            return True
+        if ct_text.START.search(line[:_HEAD]) is not None:
+            return True
+        if self.table == "pairs" and not _TALK.match(line):
+            return True
+        return bool(self.dump.kinds) and (self.lines.damaged or (not line.isprintable() and "\t" not in line))
+
+    # ---- documents
+
+    def _document(self, line: str) -> bool:
+        """A line that starts a document: the document's reader takes the stream over, as far as that goes."""
+        if _JSON.match(line):
+            form: Callable[[Lines | Unquoted], None] = self._json
+        elif _YAML.match(line):
+            form = self._yaml
+        elif _HEX.match(line):
+            form = self._hex
+        elif line.startswith("schema: ctctl/ct-entry/"):
+            form = self._own_yaml
+        else:
+            return False
+        quoted = self.lines.quoted
+        self.lines.back(line + "\n")
+        self.ct.other = True
+        form(Unquoted(self.lines) if quoted else self.lines)
+        return True
+
+    def _yaml(self, _stream: Lines | Unquoted) -> None:
+        self._not_ct("Cilium ct list (YAML)")
+        self._take(yaml_items(self.lines), lambda item: ct_text.add_record(self.dump, item))
+
+    def _hex(self, _stream: Lines | Unquoted) -> None:
+        self._not_ct("bpftool (hex)")
+        bpftool.read_hex(self.lines, self.dump, self.hint)
+
+    def _own_yaml(self, _stream: Lines | Unquoted) -> None:
+        self._not_ct("ctctl ct list (YAML)")
+        own_json.read_yaml(self.lines, self.dump)
+
+    def _json(self, stream: Lines | Unquoted) -> None:
+        head = self.lines.peek(_HEAD).lstrip()
+        if stream is not self.lines:
+            head = without_quotes(head)
+        if head.startswith("["):
+            self._array(stream, head)
+        elif re.match(r'\{"schema": "ctctl/ct-entry/v1", "map"', head) or re.match(
+            r'\{"schema": "ctctl/ct-entry/v1"[^\[]{0,2000}\}\s*\n', head
+        ):
+            self._not_ct("ctctl ct list (JSON lines)")
+            own_json.read_line(self.lines, self.dump)
+        elif head.startswith('{"schema": "ctctl/ct-entry/v1"'):
+            self._not_ct("ctctl ct list (JSON)")
+            own_json.read_document(self.lines, self.dump)
+        else:
+            self._object(stream, head)
+
+    def _array(self, stream: Reader, head: str) -> None:
+        if re.match(r"\[\s*\]", head):
+            self._not_ct("empty dump")
+            self._take(json_array(stream), lambda _item: None)
+        elif re.match(r'\[\s*\{\s*"Key"', head) and '"Lifetime"' in head:
+            self._not_ct("Cilium ct list (JSON)")
+            self._take(json_array(stream), lambda item: ct_text.add_record(self.dump, item))
+        elif re.match(r'\[\s*\{\s*"Key"', head) and '"Created"' in head:
+            self._not_ct("Cilium nat list (JSON)")
+            self._take(json_array(stream), lambda item: self.dump.listings.nat.append(nat_text.nat_of_record(item)))
+        elif re.match(r'\[\s*\{\s*"key"\s*:', head):
+            self._not_ct("bpftool (JSON)")
+            plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
+            self._take(
+                json_array(stream, bpftool.quote_hex if plain else None),
+                lambda item: bpftool.add_item(self.dump, self.hint, item),
+            )
+        else:
+            self._ignore(json_array(stream, lenient=True), "a JSON array of no known form")
+
+    def _take(self, items: Iterator[Any], add: Callable[[Any], None]) -> None:
+        """Every element of a listing; one that cannot be read does not hide the others."""
+        try:
+            for item in items:
+                try:
+                    add(item)
+                except DecodeError as error:
+                    self.dump.lose("record(s)", str(error))
+        except EndedEarlyError as error:
+            self.dump.partial.append(str(error))
+        except DecodeError as error:
+            self.dump.partial.append(str(error))
+
+    def _ignore(self, items: Iterator[Any], what: str) -> None:
+        self.foreign = self.foreign or what
+        with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
+            for _ in items:
+                pass
+
+    def _object(self, stream: Lines | Unquoted, head: str) -> None:
+        """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
+        try:
+            document = json_object(stream, MAX_DOCUMENT)
+        except DecodeError as error:
+            self.foreign = self.foreign or str(error)
+            if self.dump.kinds or _is_known(head):
+                self._not_ct("Cilium listing")
+                self.dump.partial.append(str(error))
+            if isinstance(error, DamagedJsonError) and _is_known(head):
+                read_pairs_json(dict(whole_members(error.text)), self.dump)
+            while self.lines.read(1 << 18):
+                pass
+            return
+        if agent_text.is_agent_config(document):
+            self._not_ct("agent configuration")
+            agent_text.add_config(self.dump, document)
+        elif isinstance(document, dict) and "key" in document and "value" in document:
+            self._not_ct("bpftool (JSON)")
+            self._take(iter([document]), lambda item: bpftool.add_item(self.dump, self.hint, item))
+        elif document == {} or _is_listing(document):
+            self._not_ct("Cilium listing")
+            read_pairs_json(document, self.dump)
+        elif agent_text.add_config_map(self.dump, document):
+            self._not_ct("config map")
+        else:
+            self.foreign = self.foreign or "a JSON object that is no listing of any known form"
+
+
+def _is_known(head: str) -> bool:
+    """Whether the start of a JSON object that cannot be read is one of a listing by pairs."""
+    match = re.match(r'\{\s*"([^"]{3,120})"\s*:\s*\[\s*"([^"]{0,400})"', head)
+    return match is not None and is_pair(match[1].strip(), match[2].strip())
+
+
+def _is_listing(document: Any) -> bool:
+    if not isinstance(document, dict):
+        return False
     left, texts = next(iter(document.items()))
-    try:
-        return isinstance(texts, list) and bool(texts) and listing_text.is_pair(left.strip(), str(texts[0]).strip())
-    except (ValueError, KeyError):
-        return False
+    return isinstance(texts, list) and bool(texts) and is_pair(str(left).strip(), str(texts[0]).strip())

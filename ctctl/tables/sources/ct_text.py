@@ -1,6 +1,6 @@
-"""The Cilium CLI's ``bpf ct list`` in text, JSON and YAML, of 1.14 to 1.19.
+"""The Cilium CLI's ``bpf ct list``: lines of text, elements of the JSON and YAML forms, of 1.6 to 1.20.
 
-In text, ports are right and only counters' names tell the version. In JSON and YAML, ports and RevNAT
+In text, ports are right and the fields' names tell the version. In JSON and YAML, ports and RevNAT
 are in network order, addresses are the tuple's fields, and nothing says which table an entry is of.
 """
 
@@ -8,130 +8,217 @@ from __future__ import annotations
 
 import re
 import struct
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ctctl.abi import pins
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, encode_key, table_name
 from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
-from ctctl.model.tuples import Address, FlowTuple
+from ctctl.model.tuples import FlowTuple
 from ctctl.tables.query.values import PROTOCOLS
-from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import EndedEarlyError, Reader, json_array, lines, yaml_items
+from ctctl.tables.sources.dump import Collected, Dump
+from ctctl.tables.sources.stream import address, digits, whole
 
-LINE = re.compile(
-    r"(?:(?P<proto>[A-Za-z0-9]+) )?(?P<direction>OUT|IN|SVC) (?P<src>[0-9a-fA-F.:]+):(?P<src_port>\d+)"
-    r" -> (?P<dst>[0-9a-fA-F.:]+):(?P<dst_port>\d+)(?P<related> related)?(?: service)?"
-    r" expires=(?P<expires>\d+)(?: \(remaining: (?P<remaining>-?\d+) sec\(s\)\))? (?P<fields>.*)"
+#: How a line of an entry starts, wherever in a pasted line that is (a host's name may stand in front).
+START = re.compile(
+    r"(?<![\w.:-])(?:(?P<proto>[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+)?(?P<direction>OUT|IN|SVC)[ \t]+"
+    r"(?P<src>\[?[0-9a-fA-F.:]{2,45}\]?):(?P<src_port>\d{1,5})[ \t]+->[ \t]+"
+    r"(?P<dst>\[?[0-9a-fA-F.:]{2,45}\]?):(?P<dst_port>\d{1,5})"
+    r"(?P<related>[ \t]+related)?(?P<service>[ \t]+service)?[ \t]+"
 )
-_FIELD = re.compile(r"(\w+)=(0x[0-9a-fA-F]+|\d+)")
+_EXPIRES = re.compile(
+    r"expires=(?P<expires>\d{1,20})(?:[ \t]+\(remaining:[ \t]+(?P<remaining>-?\d{1,20})[ \t]+sec\(s\)\))?"
+)
+_FIELD = re.compile(r"(?<!\w)([A-Z][A-Za-z]{2,20})=(0x[0-9a-fA-F]{1,16}|\d{1,20})(?![\w.])")
+#: What a line of an entry has, be it damaged or cut off.
+MARKS = ("expires=", "FlagsSeen=", "RevNAT=", "SourceSecurityID=", "LastRxReport=", "LastTxReport=")
+#: A field of listings before 1.6.
+OLD = "rx_packets="
+
 _VALUE = struct.Struct("<QQQQIHHHBBIII")
 _FLAGS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
+#: More lines than this of IPv6 tables that look like IPv4 are no IPv4-mapped addresses.
+_MAX_MAPPED = 100_000
 
 
 def _swapped(port: int) -> int:
     return (port & 0xFF) << 8 | port >> 8
 
 
-def read_text(stream: Reader, dump: Dump) -> None:
-    """Every line of a text listing. Lines that are none are counted as missing data, errors are quoted."""
-    section, odd, odd_line = 0, 0, ""
-    for line in lines(stream):
-        if not line.strip():
-            if section < len(pins.CT_TABLES):
-                dump.table(pins.CT_TABLES[section], 4 if section < 2 else 6)
-            section += 1
-            continue
-        match = LINE.match(line)
-        if match is None:
-            if line.startswith(("Error", ">")):
-                dump.partial.append(_error_of(line))
-            else:
-                odd, odd_line = odd + 1, odd_line or line
-            continue
+@dataclass(slots=True)
+class CtLines:
+    """The lines of a text listing, one after the other. ``blank`` is called for each empty line.
+
+    The program lists ct4, any4, ct6, any6 with an empty line after each. Only position tells an
+    IPv4-mapped address of an IPv6 table from an IPv4 one, so it counts only where the file is that and
+    nothing else, and IPv6 entries stand there too (``finish``).
+    """
+
+    dump: Dump
+    section: int = 0
+    other: bool = False
+    _real6: bool = False
+    _nat_ports: list[tuple[Collected, int]] = field(default_factory=list)
+    _mapped: list[tuple[int, FlowTuple, int, _Line]] = field(default_factory=list)
+
+    def blank(self) -> None:
+        """An empty line: the next table."""
+        self.section += 1
+
+    def add(self, text: str, start: re.Match[str]) -> None:
+        """One line. Raises DecodeError for what is none."""
+        expires = _EXPIRES.match(text, start.end())
+        if expires is None:
+            raise DecodeError("no expires=")
+        direction, service = start["direction"], start["service"] is not None
+        src, dst = address(start["src"]), address(start["dst"])
+        ports = digits(start["src_port"], 16), digits(start["dst_port"], 16)
+        proto = _protocol(start["proto"])
+        flow = FlowTuple(proto, src, ports[0], dst, ports[1])
+        flags = _FLAGS[direction]
+        if service:  # up to 1.14: VIP -> client, as the key has it
+            flow, flags = FlowTuple(proto, dst, ports[1], src, ports[0]), TUPLE_SERVICE
+        flags |= TUPLE_RELATED if start["related"] else 0
+        line = _Line(text[expires.end() :], digits(expires["expires"]), expires["remaining"], suffix=service)
+        family = 6 if 6 in (src.version, dst.version) else 4
+        self._real6 |= self.section >= 2 and family == 6
+        if 2 <= self.section <= 3 and family == 4 and len(self._mapped) < _MAX_MAPPED and not self.other:
+            self._mapped.append((self.section, flow, flags, line))
+            return
+        self._put(table_name(family, proto), family, flow, flags, line)
+
+    def finish(self) -> None:
+        """Put what only the position of all lines could place; name the tables that are empty."""
+        whole_listing = not self.other and self._real6 and self.section <= len(pins.CT_TABLES)
+        for section, flow, flags, line in self._mapped:
+            by_position = whole_listing and (section % 2 == 1 or flow.proto == 6)
+            family = 6 if by_position else 4
+            name = pins.CT_TABLES[section] if by_position else table_name(family, flow.proto)
+            self._put(name, family, flow, flags, line)
+        self._mapped = []
+        if not self.other and self.section <= len(pins.CT_TABLES):
+            for number in range(self.section):
+                self.dump.table(pins.CT_TABLES[number], 4 if number < 2 else 6)
+        self._judge_nat_ports()
+        full = [table for table in self.dump.tables.values() if len(table)]
+        if len({table.layout for table in full}) == 1:
+            for table in self.dump.tables.values():
+                if not len(table):
+                    table.layout, table.evidence = full[0].layout, "the lines' fields"
+        if any(table.layout is Layout.V1_14 for table in full):
+            for table in self.dump.tables.values():  # one program wrote them; only service entries tell which
+                table.layout = Layout.V1_14 if table.layout is Layout.V1_15 else table.layout
+
+    def _judge_nat_ports(self) -> None:
+        """Whether ``NatPort=`` is the port: some builds of 1.19 print its bytes the other way round.
+
+        A port of a service tells: a known frontend's, one of the NodePort range, or a low one. Where all
+        do, or none does, the port is not given; the line itself is kept.
+        """
+        known = {slot.port for slot in self.dump.listings.services}
+        as_printed = swapped = False
+        for _, port in self._nat_ports:
+            first, second = _is_service_port(port, known), _is_service_port(_swapped(port), known)
+            as_printed |= first and not second
+            swapped |= second and not first
+        if not as_printed or swapped:
+            for table, _ in self._nat_ports:
+                table.absent |= {"nat_port"}
+
+    def _put(self, name: str, family: int, flow: FlowTuple, flags: int, line: _Line) -> None:
         try:
-            _add_line(dump, match, section)
-        except (ValueError, KeyError, struct.error, DecodeError):
-            odd, odd_line = odd + 1, odd_line or line
-    layouts = {table.layout for table in dump.tables.values() if len(table)}
-    for table in dump.tables.values():
-        if not len(table) and len(layouts) == 1:
-            table.layout, table.evidence = next(iter(layouts)), "the lines' fields"
-    if odd:
-        dump.partial.append(f"{odd} line(s) that are no entry, the first: {odd_line[:80]!r}")
+            key = encode_key(flow, flags, family)
+        except (ValueError, struct.error) as error:
+            raise DecodeError(f"no key: {error}") from error
+        table = self.dump.table(name, family)
+        describe(table, line.layout, "the lines' fields", raw=False)
+        if line.nat_port:
+            self._nat_ports.append((table, line.nat_port))
+            # Text shows half of the service's address only: all of it that an IPv4 one has.
+            table.absent |= {"nat_addr"} if family == 6 else frozenset()
+        table.add(key, line.value)
+        if line.remaining is not None:
+            table.show(line.lifetime, int(line.remaining), line.report)
 
 
-def _error_of(line: str) -> str:
-    return f"the listing ends with an error: {line.removeprefix('> ').removeprefix('Error: ')[:160]}"
+class _Line:
+    """The part of a line behind the addresses."""
+
+    __slots__ = ("layout", "lifetime", "nat_port", "remaining", "report", "value")
+
+    def __init__(self, text: str, lifetime: int, remaining: str | None, *, suffix: bool) -> None:
+        numbers = {found[1]: int(found[2], 0) for found in _FIELD.finditer(text)}
+        if "Flags" not in numbers or not ("RxPackets" in numbers or "Packets" in numbers):
+            raise DecodeError("fields are missing: the line is cut off or of another program")
+        self.lifetime, self.remaining = lifetime, remaining
+        self.layout = Layout.V1_14 if suffix else _layout_of(numbers, "RxPackets", "IfIndex", "NatPort")
+        self.nat_port = numbers.get("NatPort", 0)
+        self.report = max(numbers.get("LastRxReport", 0), numbers.get("LastTxReport", 0))
+        self.value = _value(numbers, lifetime, self.layout)
 
 
-def _add_line(dump: Dump, match: re.Match[str], section: int) -> None:
-    proto_text = match["proto"] or "0"
-    proto = int(proto_text) if proto_text.isdecimal() else PROTOCOLS[proto_text.lower()]
-    src, dst = ip_address(match["src"]), ip_address(match["dst"])
-    flags = _FLAGS[match["direction"]] | (TUPLE_RELATED if match["related"] else 0)
-    name, family = _table(section, proto, src, dst)
-    key = encode_key(FlowTuple(proto, src, int(match["src_port"]), dst, int(match["dst_port"])), flags, family)
-    numbers = {found[1]: int(found[2], 0) for found in _FIELD.finditer(match["fields"])}
-    told = (("RxPackets", Layout.V1_15), ("IfIndex", Layout.V1_16), ("NatPort", Layout.V1_19))
-    layout = next((layout for name, layout in told if name in numbers), Layout.V1_18)
-    lifetime = int(match["expires"])
-    table = dump.table(name, family)
+def _is_service_port(port: int, known: Collection[int]) -> bool:
+    return port in known or 0 < port < 1024 or 30000 <= port <= 32767
+
+
+def _layout_of(names: Collection[str], split: str, ifindex: str, nat_port: str) -> Layout:
+    """The layout by the names of an entry's fields, however they are spelled."""
+    if split in names:
+        return Layout.V1_15
+    if ifindex in names:
+        return Layout.V1_16
+    return Layout.V1_19 if nat_port in names else Layout.V1_18
+
+
+def describe(table: Collected, layout: Layout, evidence: str, *, raw: bool) -> None:
+    """Say of a table what its record shows. Raises DecodeError for a record of another layout than the first."""
     if not len(table):
-        table.layout, table.evidence, table.raw = layout, "the lines' fields", False
-    table.add(key, _text_value(numbers, lifetime, layout))
-    if match["remaining"] is not None:
-        table.pair(lifetime, int(match["remaining"]))
+        table.layout, table.evidence, table.raw = layout, evidence, raw
+    elif table.layout.split_counters and layout.split_counters:
+        table.layout = Layout.V1_14 if Layout.V1_14 in (table.layout, layout) else layout
+    elif table.layout is not layout:
+        raise DecodeError(f"an entry of layout {layout} in a listing of {table.layout}")
 
 
-def _table(section: int, proto: int, src: Address, dst: Address) -> tuple[str, int]:
-    """By position (ct4, any4, ct6, any6, an empty line after each) where that can be, else by the entry."""
-    family = 6 if 6 in (src.version, dst.version) else 4
-    if section < len(pins.CT_TABLES):
-        position = 4 if section < 2 else 6
-        # IPv4-mapped addresses print as plain IPv4, so the IPv6 tables may hold lines that look like IPv4.
-        if position in (family, 6) and (section % 2 == 1 or proto == 6):
-            return pins.CT_TABLES[section], position
-    return table_name(family, proto), family
+def _protocol(text: str | None) -> int:
+    if text is None:
+        return 0
+    if text.isdecimal():
+        return digits(text, 8)
+    number = PROTOCOLS.get(text.lower())
+    if number is None:
+        raise DecodeError(f"{text} is no protocol")
+    return number
 
 
-def _text_value(numbers: dict[str, int], lifetime: int, layout: Layout) -> bytes:
+def _value(numbers: dict[str, int], lifetime: int, layout: Layout) -> bytes:
     get = numbers.get
     if layout.split_counters:
         head = (get("RxPackets", 0), get("RxBytes", 0), get("TxPackets", 0), get("TxBytes", 0))
     else:
         head = (0, get("BackendID", 0), get("Packets", 0), get("Bytes", 0))
-    return _VALUE.pack(
-        *head,
-        lifetime,
-        numbers["Flags"],
-        _swapped(get("RevNAT", 0)),
-        get("IfIndex", _swapped(get("NatPort", 0))),
-        get("TxFlagsSeen", 0),
-        get("RxFlagsSeen", 0),
-        get("SourceSecurityID", 0),
-        get("LastTxReport", 0),
-        get("LastRxReport", 0),
-    )
-
-
-def read_json(stream: Reader, dump: Dump) -> None:
-    """The JSON listing. Stops with a note where the data does. Raises DecodeError for other JSON."""
+    word40 = get("IfIndex", _swapped(whole(get("NatPort", 0), 16)))
     try:
-        for item in json_array(stream):
-            add_record(dump, item)
-    except EndedEarlyError as error:
-        dump.partial.append(str(error))
+        return _VALUE.pack(
+            *head,
+            lifetime,
+            numbers["Flags"],
+            _swapped(whole(get("RevNAT", 0), 16)),
+            word40,
+            get("TxFlagsSeen", 0),
+            get("RxFlagsSeen", 0),
+            get("SourceSecurityID", 0),
+            get("LastTxReport", 0),
+            get("LastRxReport", 0),
+        )
+    except struct.error as error:
+        raise DecodeError(f"a number does not fit: {error}") from error
 
 
-def read_yaml(stream: Reader, dump: Dump) -> None:
-    """The YAML listing: the same records, names in lower case and nested by Go type."""
-    try:
-        for item in yaml_items(stream):
-            add_record(dump, item)
-    except EndedEarlyError as error:
-        dump.partial.append(str(error))
+# ---- JSON and YAML
 
 
 def is_record(item: Any) -> bool:
@@ -161,7 +248,7 @@ def address_of(octets: Any) -> IPv4Address | IPv6Address:
     """An address from its array of octets. Raises DecodeError."""
     if not isinstance(octets, list) or len(octets) not in (4, 16):
         raise DecodeError("an address is no array of 4 or 16 octets")
-    raw = bytes(octets)
+    raw = bytes(whole(octet, 8) for octet in octets)
     return IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)
 
 
@@ -170,28 +257,35 @@ def add_record(dump: Dump, item: Any) -> None:
     key, value = _parts(item)
     try:
         daddr, saddr = address_of(key["destaddr"]), address_of(key["sourceaddr"])
-        raw_key = daddr.packed + saddr.packed + struct.pack("<HHBB", *(key[n] for n in _KEY_NAMES))
-        told = (("rxpackets", Layout.V1_15), ("ifindex", Layout.V1_16), ("natport", Layout.V1_19))
-        layout = next((layout for name, layout in told if name in value), Layout.V1_18)
+        if daddr.version != saddr.version:
+            raise DecodeError("addresses of both families")
+        raw_key = daddr.packed + saddr.packed + struct.pack("<HHBB", *(whole(key[n], 16) for n in _KEY_NAMES))
+        layout = _layout_of(value, "rxpackets", "ifindex", "natport")
         names = _VALUE_NAMES_1_15 if layout.split_counters else _VALUE_NAMES
-        raw_value = _VALUE.pack(
-            *(value.get(name, 0) for name in names[:7]), _word40(value), *(value[n] for n in names[7:])
-        )
+        head = [whole(value.get(name, 0), 64) for name in names[:4]]
+        if "union0" in value:
+            head[:2] = _union(value["union0"])
+        middle = (whole(value["lifetime"]), whole(value["flags"], 16), whole(value["revnat"], 16), _word40(value))
+        raw_value = _VALUE.pack(*head, *middle, *(whole(value[n]) for n in _TAIL))
     except (KeyError, TypeError, ValueError, struct.error) as error:
         raise DecodeError(f"an element is no conntrack entry: {error}") from error
     family = 4 if daddr.version == 4 else 6
     table = dump.table(table_name(family, key["nextheader"]), family)
-    if not len(table):
-        table.layout, table.evidence = layout, "the records' fields"
+    describe(table, layout, "the records' fields", raw=True)
     table.add(raw_key, raw_value)
 
 
+def _union(pair: Any) -> list[int]:
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise DecodeError("Union0 is no pair of numbers")
+    return [whole(part, 64) for part in pair]
+
+
 def _word40(value: dict[str, Any]) -> int:
-    number = value.get("ifindex", value.get("reserved4", value.get("natport", 0)))
-    return int(number)
+    return whole(value.get("ifindex", value.get("natport", value.get("reserved4", 0))), 16)
 
 
 _KEY_NAMES = ("destport", "sourceport", "nextheader", "flags")
 _TAIL = ("txflagsseen", "rxflagsseen", "sourcesecurityid", "lasttxreport", "lastrxreport")
-_VALUE_NAMES = ("reserved0", "backendid", "packets", "bytes", "lifetime", "flags", "revnat", *_TAIL)
-_VALUE_NAMES_1_15 = ("rxpackets", "rxbytes", "txpackets", "txbytes", "lifetime", "flags", "revnat", *_TAIL)
+_VALUE_NAMES = ("reserved0", "backendid", "packets", "bytes")
+_VALUE_NAMES_1_15 = ("rxpackets", "rxbytes", "txpackets", "txbytes")

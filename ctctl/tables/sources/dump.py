@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.tables.sources.base import CtTable, Listings
-from ctctl.tables.sources.clocks import clock_by_remaining
+from ctctl.tables.sources.clocks import Shown, Told, told_by
+from ctctl.tables.sources.facts import NodeFacts
 
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import Rows
@@ -21,11 +23,19 @@ if TYPE_CHECKING:
 MAX_RECORDS = 8_000_000
 _BATCH = 16384
 _PAIRS = 512
+#: where a value has its two report times
+_REPORTS = struct.Struct("<II")
+_REPORTS_AT = 48
+#: no clock of a machine gets here
+_NO_TIME = 0xFFFFFF00
 
 
 @dataclass(slots=True)
 class Collected:
-    """One table of a dump. ``pairs`` are (lifetime, remaining seconds shown), a sample of them."""
+    """One table of a dump. ``shown`` is a sample of what lines with ``--time-diff`` say about the time.
+
+    ``newest`` is the newest report of any entry: the table was read then or later.
+    """
 
     name: str
     family: int
@@ -35,7 +45,8 @@ class Collected:
     absent: frozenset[str] = frozenset()
     keys: bytearray = field(default_factory=bytearray)
     values: bytearray = field(default_factory=bytearray)
-    pairs: list[tuple[int, int]] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+    newest: int = 0
     known: set[bytes] | None = None
 
     def __len__(self) -> int:
@@ -49,41 +60,56 @@ class Collected:
             raise DecodeError(f"{self.name}: more than {MAX_RECORDS} entries")
         self.keys += key
         self.values += value
+        first, second = _REPORTS.unpack_from(value, _REPORTS_AT)
+        self.newest = max(self.newest, first if first < _NO_TIME else 0, second if second < _NO_TIME else 0)
 
-    def pair(self, lifetime: int, remaining: int) -> None:
-        """Remember what a line with ``--time-diff`` shows."""
-        if len(self.pairs) < _PAIRS:
-            self.pairs.append((lifetime, remaining))
+    def show(self, lifetime: int, remaining: int, report: int) -> None:
+        """Remember what a line with ``--time-diff`` shows, and its own last report."""
+        if len(self.shown) < _PAIRS:
+            self.shown.append(Shown(lifetime, remaining, report))
 
     def merge(self, other: Collected) -> None:
         """Add the records of another dump of the same table; those with a key that is there stay."""
         size = KEY_SIZE[self.family]
+        if other.family != self.family:
+            raise DecodeError(f"{self.name}: entries of both families in one table")
         if self.known is None:
             self.known = {bytes(self.keys[at : at + size]) for at in range(0, len(self.keys), size)}
+        before = len(self)
         for index in range(len(other)):
             key = bytes(other.keys[index * size : (index + 1) * size])
             if key not in self.known:
                 self.known.add(key)
                 self.add(key, bytes(other.values[index * VALUE_SIZE : (index + 1) * VALUE_SIZE]))
-        self.pairs += other.pairs
-        self.raw = self.raw and other.raw
+        self.shown += other.shown[: _PAIRS - len(self.shown)]
+        self.newest = max(self.newest, other.newest)
+        if len(self) > before or not before:
+            self.raw = (self.raw or not before) and other.raw
+            self.absent = other.absent | (self.absent if before else frozenset())
+        if self.evidence == "assumed":
+            self.layout, self.evidence = other.layout, other.evidence
 
     def rows(self) -> Iterator[Rows]:
-        """The records as matrices of up to 16384 rows."""
+        """The records as matrices of up to 16384 rows, of each key the last one."""
         import numpy as np
 
         size = KEY_SIZE[self.family]
         keys = np.frombuffer(bytes(self.keys), np.uint8).reshape(-1, size)
         values = np.frombuffer(bytes(self.values), np.uint8).reshape(-1, VALUE_SIZE)
+        whole = keys.view(f"V{size}").ravel()
+        _, last = np.unique(whole[::-1], return_index=True)
+        if len(last) != len(whole):
+            kept = np.sort(len(whole) - 1 - last)
+            keys, values = keys[kept], values[kept]
         for start in range(0, len(keys), _BATCH):
             yield keys[start : start + _BATCH], values[start : start + _BATCH]
 
-    def table(self, node: str | None, clock: Clock | None, now: int | None) -> CtTable:
-        """As a source's table; clock and now by evidence of the lines where the caller knows none."""
-        found = clock_by_remaining(self.pairs)
-        if found is not None:
-            clock = clock or found[0]
-            now = now if now is not None else found[1]
+    def told(self, clock: Clock | None) -> Told:
+        """What the lines say about clock and time; ``clock`` is known from elsewhere."""
+        return told_by(self.shown, clock)
+
+    def table(self, node: str | None) -> CtTable:
+        """As a source's table, without clock and time."""
         return CtTable(
             name=self.name,
             family=self.family,
@@ -94,38 +120,97 @@ class Collected:
             absent=self.absent,
             raw=self.raw,
             count=len(self),
-            clock=clock or Clock(None, "ktime assumed: the dump does not tell"),
-            now=now,
         )
 
 
 @dataclass(slots=True)
-class Dump:
-    """Everything one file (or all files of one node in an archive) holds."""
+class _Lost:
+    count: int = 0
+    first: str = ""
 
-    kind: str = ""
+
+@dataclass(slots=True)
+class Dump:
+    """Everything one file (or all files of one node in an archive) holds.
+
+    ``kinds`` are the forms that were recognised. ``partial`` is what is missing, by name; ``skipped``
+    counts lines between the records that are no listing, which is nothing missing.
+    """
+
+    kinds: dict[str, None] = field(default_factory=dict)
     tables: dict[str, Collected] = field(default_factory=dict)
     listings: Listings = field(default_factory=Listings)
+    facts: NodeFacts = field(default_factory=NodeFacts)
     clock: Clock | None = None
     now: int | None = None
     partial: list[str] = field(default_factory=list)
+    #: the file itself is cut off or damaged, whatever it was
+    broken: bool = False
+    skipped: int = 0
+    skipped_first: str = ""
+    parts: list[Listings] = field(default_factory=list)
+    #: names of pinned maps that were dumped, be they of a kind that is read or not
+    pins: dict[str, None] = field(default_factory=dict)
+    lost: dict[str, _Lost] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The first form that was recognised, empty for none."""
+        return next(iter(self.kinds), "")
+
+    def found(self, kind: str) -> None:
+        """Note that a form was recognised."""
+        self.kinds[kind] = None
 
     def table(self, name: str, family: int) -> Collected:
-        """The table of this name, made when it is first asked for."""
+        """The table of this name, made when it is first asked for. Raises DecodeError for one of the other family."""
         if name not in self.tables:
             self.tables[name] = Collected(name, family)
+        if self.tables[name].family != family:
+            raise DecodeError(f"{name}: entries of both families in one table")
         return self.tables[name]
 
+    def lose(self, what: str, first: str) -> None:
+        """Count a record that was recognised and could not be understood; ``what`` is the listing it is of."""
+        lost = self.lost.setdefault(what, _Lost())
+        lost.count += 1
+        lost.first = lost.first or first
+
+    def skip(self, line: str) -> None:
+        """Count a line that is of no listing."""
+        self.skipped += 1
+        self.skipped_first = self.skipped_first or line
+
+    def settle(self) -> None:
+        """Say what was lost, once the file is read."""
+        for what, lost in self.lost.items():
+            self.partial.append(f"{lost.count} {what} that are no entry, the first: {lost.first[:80]!r}")
+        self.lost = {}
+
     def merge(self, other: Dump) -> None:
-        """Add another dump of the same node."""
+        """Add another dump of the same node. Its listings count once ``join`` was called."""
         for name, theirs in other.tables.items():
             mine = self.tables.setdefault(name, theirs)
             if mine is not theirs:
-                mine.merge(theirs)
-        self.listings.extend(other.listings)
+                try:
+                    mine.merge(theirs)
+                except DecodeError as error:
+                    self.partial.append(str(error))
+        self.parts += [other.listings, *other.parts]
+        self.facts.merge(other.facts)
         self.clock = self.clock or other.clock
         self.now = self.now if self.now is not None else other.now
         self.partial += other.partial
+        self.kinds.update(other.kinds)
+        self.pins.update(other.pins)
+        self.skipped += other.skipped
+        self.skipped_first = self.skipped_first or other.skipped_first
+
+    def join(self) -> None:
+        """Make one of the listings of everything merged: all at once, for there may be thousands."""
+        if self.parts:
+            self.listings = Listings.joined([self.listings, *self.parts])
+            self.parts = []
 
     def ordered(self) -> list[Collected]:
         """The tables in the order the Cilium CLI lists them."""

@@ -16,6 +16,8 @@ class Fact(Generic[Value]):
 
     value: Value
     evidence: str
+    #: of two facts the one of lower rank is believed: 0 the kernel's own, 1 what runs, 2 what was configured
+    rank: int = 1
 
 
 @dataclass(slots=True)
@@ -34,12 +36,18 @@ class NodeFacts:
     pressure: dict[str, Fact[float]] = field(default_factory=dict)
     timeouts_s: dict[str, Fact[int]] = field(default_factory=dict)
 
+    def said(self) -> bool:
+        """Whether there is anything in it."""
+        return self != NodeFacts()
+
     def merge(self, other: NodeFacts) -> None:
         """Add what another file of the same node says; what is known already stays."""
         self.version = self.version or other.version
         self.node = self.node or other.node
         self.clock = self.clock or other.clock
         self.gc_interval_s = self.gc_interval_s or other.gc_interval_s
-        self.capacity = {**other.capacity, **self.capacity}
+        for mine, theirs in ((self.capacity, other.capacity), (self.timeouts_s, other.timeouts_s)):
+            for name, fact in theirs.items():
+                if name not in mine or fact.rank < mine[name].rank:
+                    mine[name] = fact
         self.pressure = {**other.pressure, **self.pressure}
-        self.timeouts_s = {**other.timeouts_s, **self.timeouts_s}

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.sources import archive, snapshot
-from ctctl.tables.sources.base import CtTable, Listings, Source, SourceOptions
-from ctctl.tables.sources.content import read_content
+from ctctl.tables.sources.base import Listings, Source, SourceOptions
+from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.facts import NodeFacts
+from ctctl.tables.sources.members import Dumps, node_of
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.stream import Prefixed
+from ctctl.tables.sources.timing import tables_of
+from ctctl.tables.sources.unpack import LimitError
 
 _HEAD = 512
+_CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
 
 
 def open_file(path: Path, options: SourceOptions) -> Source:
@@ -28,16 +34,20 @@ def open_file(path: Path, options: SourceOptions) -> Source:
     except OSError as error:
         raise NotFoundError(f"{path}: {error.strerror}") from None
     with stream:
-        return _open_stream(stream, str(path), options, reopen=lambda: path.open("rb"))
+        # A pipe (process substitution) cannot be read a second time.
+        again = (lambda: path.open("rb")) if stat.S_ISREG(path.stat().st_mode) else None
+        return _open_stream(stream, str(path), options, reopen=again)
 
 
 def open_stdin(options: SourceOptions) -> Source:
     """Whatever comes in on stdin."""
+    if sys.stdin is None:
+        raise NotFoundError("--from -: stdin is closed")
     return _open_stream(sys.stdin.buffer, "stdin", options)
 
 
 def open_folder(path: Path, options: SourceOptions) -> Source:
-    """An unpacked sysdump or bugtool folder. Raises DecodeError if nothing in it is known."""
+    """A folder of anything: a sysdump, files of several nodes. Raises DecodeError if nothing in it is known."""
     dumps = archive.read_folder(path)
     if not dumps:
         raise DecodeError(f"{path}: no file in it is a dump of any known form")
@@ -48,29 +58,54 @@ def _open_stream(
     stream: BinaryIO, name: str, options: SourceOptions, reopen: Callable[[], BinaryIO] | None = None
 ) -> Source:
     source = Prefixed(b"", stream)
-    head = source.peek(_HEAD)
+    try:
+        head = source.peek(_HEAD)
+    except OSError as error:
+        raise NotFoundError(f"{name}: {error.strerror}") from None
     if snapshot.is_snapshot(head):
         return snapshot.open_snapshot(source, name, options, reopen)
     if archive.is_archive(head):
-        dumps = archive.read_archive(source, name)
+        try:
+            dumps = archive.read_archive(source, name)
+        except DecodeError as error:
+            raise DecodeError(f"{name}: {error}") from error
         if not dumps:
             raise DecodeError(f"{name}: nothing in the archive is a dump of any known form")
         return build(name, dumps, options)
+    return build(name, {node_of(PurePosixPath(Path(name).name)): _read_text(source, head, name)}, options)
+
+
+def _read_text(source: Prefixed, head: bytes, name: str) -> Dump:
+    """A file that is no archive. Raises DecodeError where nothing of it is known."""
     dump = Dump()
+    if head.startswith(_CAPTURES):
+        raise DecodeError(f"{name}: a packet capture, no dump of tables; ctctl trace --pcap reads it")
     try:
         known = read_content(source, dump, Path(name).name)
-    except DecodeError as error:
-        raise DecodeError(f"{name}: {error}") from error
+    except (DecodeError, LimitError) as error:
+        if isinstance(error, NoListingError) and dump.kinds:
+            known = True
+        else:
+            raise DecodeError(f"{name}: {error}") from error
+    if not known and dump.partial:
+        raise DecodeError(f"{name}: nothing could be read: {'; '.join(dump.partial)}")
     if not known:
         raise DecodeError(
             f"{name}: not a snapshot, archive, ct list or bpftool dump; it starts with {bytes(head[:24])!r}"
             if head
             else f"{name}: empty"
         )
-    return build(name, {None: dump}, options)
+    if dump.partial and not dump.tables and not _any_listing(dump.listings) and not dump.facts.said():
+        raise DecodeError(f"{name}: nothing could be read: {'; '.join(dump.partial)}")
+    return dump
 
 
-def build(name: str, dumps: dict[str | None, Dump], options: SourceOptions) -> Source:
+def _any_listing(found: Listings) -> bool:
+    kinds = (found.services, found.backends, found.rev_nats, found.source_ranges, found.maglev)
+    return any((*kinds, found.nat, found.ipcache, found.endpoints))
+
+
+def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
     """A source of what was read, by node. Raises NotFoundError for a node or table that is not there."""
     if options.node is not None:
         if options.node not in dumps:
@@ -79,40 +114,31 @@ def build(name: str, dumps: dict[str | None, Dump], options: SourceOptions) -> S
     source = Source(name)
     for node, dump in dumps.items():
         source.partial += [f"{node}: {text}" if node and len(dumps) > 1 else text for text in dump.partial]
-        source.tables += _tables_of(source, node, dump, options)
-    kinds = {dump.kind for dump in dumps.values()}
+        source.tables += tables_of(source, node, dump, options)
+        if dump.skipped:
+            text = f"{dump.skipped} line(s) of no listing skipped, the first: {dump.skipped_first[:60]!r}"
+            (source.notes if dump.skipped and _worth_saying(dump) else source.details).append(text)
+    kinds = {kind for dump in dumps.values() for kind in dump.kinds}
     source.has_ct = bool(source.tables) or any(
-        "ct list" in kind or "bpftool" in kind or "empty" in kind for kind in kinds
+        "ct list" in kind or "bpftool" in kind or "empty" in kind or "conntrack" in kind for kind in kinds
     )
     apply_options(source, options)
 
-    def listings(node: str | None) -> Listings:
+    def of(node: str | None) -> Dump:
         first = source.nodes()[0] if source.nodes() else None
-        chosen = dumps.get(node) or dumps.get(first) or next(iter(dumps.values()))
-        return chosen.listings
+        return dumps.get(node) or dumps.get(first) or next(iter(dumps.values()))
 
-    source.listings = listings
+    def listings(node: str | None) -> Listings:
+        return of(node).listings
+
+    def facts(node: str | None) -> NodeFacts:
+        return of(node).facts
+
+    source.listings, source.facts = listings, facts
+    source.node_names = sorted(node for node in dumps if node)
     return source
 
 
-def _tables_of(source: Source, node: str | None, dump: Dump, options: SourceOptions) -> list[CtTable]:
-    """A node's tables. A table whose lines do not tell clock and time takes those of the node's other ones."""
-    clock, now = options.clock or dump.clock, options.now if options.now is not None else _now_of(source, dump)
-    tables = [collected.table(node, clock, now) for collected in dump.ordered()]
-    told = next((table for table in tables if table.now is not None), None)
-    for table in tables:
-        if table.now is None and told is not None:
-            table.clock, table.now = told.clock, told.now
-    return tables
-
-
-def _now_of(source: Source, dump: Dump) -> int | None:
-    """The dump's time by the ages in a nat listing beside raw SNAT entries, where nothing else says it."""
-    if dump.now is not None:
-        return dump.now
-    nows = [e.created + e.age_s for e in dump.listings.nat if e.created and e.age_s is not None and e.age_s >= 0]
-    if not nows or any(table.pairs for table in dump.tables.values()):
-        return None
-    best = max(set(nows), key=nows.count)
-    source.notes.append(f"now {best} by the ages in the nat list ({nows.count(best)} of {len(nows)} entries agree)")
-    return best
+def _worth_saying(dump: Dump) -> bool:
+    """Whether skipped lines are more than what people's terminals put around listings."""
+    return dump.skipped > 20

@@ -6,7 +6,6 @@ CLOCK_MONOTONIC; another program's clock is found by evidence.
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from ctctl.abi import pins
 from ctctl.abi.check import check_entry
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields
-from ctctl.errors import KernelError, NotFoundError, PermissionDenied
+from ctctl.errors import NotFoundError, PermissionDenied
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.map_types import map_types
@@ -31,7 +30,6 @@ from ctctl.tables.sources.base import CtTable, NoTableError, Source, SourceOptio
 from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
 
 if TYPE_CHECKING:
-    from ctctl.decode.columns import CtColumns
     from ctctl.tables.sources.base import Rows
 
 _HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
@@ -161,24 +159,6 @@ def read_map(table: Map) -> Iterator[Rows]:
     """A live map batch by batch."""
     for batch in table.batches(BATCH):
         yield batch.keys, batch.values
-
-
-def read_at(table: CtTable, cursor: int | None) -> tuple[CtColumns | None, int]:
-    """The batch of a live table at a cursor (None: the first) and the next cursor; no batch at the end.
-
-    The cursor of hash tables is the index of the next bucket. Raises KernelError, also if it does not advance.
-    """
-    from ctctl.decode.columns import CtColumns
-    from ctctl.kernel.map_batch import BatchReader
-
-    assert table.live is not None
-    reader = BatchReader(table.live, BATCH, reuse=False, delete=False, start=cursor)
-    batch = next(reader.run(), None)
-    if batch is None:
-        return None, 0
-    if reader.position <= (cursor or 0):
-        raise KernelError("read map", table.name, errno.ELOOP, "the kernel's cursor does not advance")
-    return CtColumns(batch.keys, batch.values, table.layout), reader.position
 
 
 def finish(source: Source, options: SourceOptions) -> None:

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ABSENT = frozenset({"ifindex", "backend_id", "packets", "bytes"})
+#: What a listing shows only where nf_conntrack_acct is on.
+COUNTERS = frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes"})
 _VALUE = struct.Struct("<QQQQIHHHBBIII")
 _BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
-_SEEN = int(CtFlags.SeenNonSyn)
+SEEN = int(CtFlags.SeenNonSyn)
 #: enum tcp_conntrack (linux/netfilter/nf_conntrack_tcp.h) as flag bits.
-TCP_STATES = {1: 0, 2: 0, 3: _SEEN, 4: _SEEN | 1, 5: _SEEN | 1, 6: _SEEN | 1, 7: _SEEN | _BOTH, 8: _SEEN | _BOTH, 9: 0}
+TCP_STATES = {1: 0, 2: 0, 3: SEEN, 4: SEEN | 1, 5: SEEN | 1, 6: SEEN | 1, 7: SEEN | _BOTH, 8: SEEN | _BOTH, 9: 0}
 #: IPS_SEEN_REPLY (linux/netfilter/nf_conntrack_common.h)
 _SEEN_REPLY = 1 << 1
 
@@ -42,7 +44,7 @@ def open_nf(options: SourceOptions) -> Source:
     now = options.now if options.now is not None else monotonic_s()
     source = Source("nf_conntrack")
     listings = Listings()
-    tables = {4: _table(4), 6: _table(6)}
+    tables = {4: nf_table(4), 6: nf_table(6)}
     for attributes in _dump():
         record = record_of(attributes, now)
         if record is None:
@@ -52,13 +54,16 @@ def open_nf(options: SourceOptions) -> Source:
         if nat is not None:
             listings.nat.append(nat)
     clock = Clock(None, "ktime: the kernel tells the time left")
-    source.tables = [table.table(None, clock, now) for table in tables.values()]
+    source.tables = [table.table(None) for table in tables.values()]
+    for shown in source.tables:
+        shown.clock, shown.now = clock, now
     source.listings = lambda _node: listings
     apply_options(source, SourceOptions(map=options.map))
     return source
 
 
-def _table(family: int) -> Collected:
+def nf_table(family: int) -> Collected:
+    """The table of a family, empty."""
     return Collected(f"nf_conntrack{family}", family, Layout.V1_15, "nf_conntrack", raw=False, absent=ABSENT)
 
 
@@ -110,7 +115,6 @@ def record_of(attributes: Mapping[str, Any], now: int) -> tuple[int, bytes, byte
     """(family, key, value, translation if there is one) of one connection; None if it cannot be shown."""
     try:
         flow, reply = _flow(attributes["CTA_TUPLE_ORIG"]), _flow(attributes["CTA_TUPLE_REPLY"])
-        key = encode_key(flow, 0)
     except (KeyError, ValueError, struct.error, CtctlError):
         return None
     info = attributes.get("CTA_PROTOINFO") or {}
@@ -118,10 +122,21 @@ def record_of(attributes: Mapping[str, Any], now: int) -> tuple[int, bytes, byte
     if "CTA_PROTOINFO_TCP_STATE" in tcp:
         flags = TCP_STATES.get(int(tcp["CTA_PROTOINFO_TCP_STATE"]), 0)
     else:
-        flags = _SEEN if int(attributes.get("CTA_STATUS", 0)) & _SEEN_REPLY else 0
+        flags = SEEN if int(attributes.get("CTA_STATUS", 0)) & _SEEN_REPLY else 0
     lifetime = now + int(attributes.get("CTA_TIMEOUT", 0))
     rx, tx = _counters(attributes, "ORIG"), _counters(attributes, "REPLY")
-    value = _VALUE.pack(*rx, *tx, lifetime, flags, 0, 0, 0, 0, 0, 0, 0)
+    return nf_record(flow, reply, flags=flags, lifetime=lifetime, rx=rx, tx=tx)
+
+
+def nf_record(
+    flow: FlowTuple, reply: FlowTuple, *, flags: int, lifetime: int, rx: tuple[int, int], tx: tuple[int, int]
+) -> tuple[int, bytes, bytes, NatEntry | None] | None:
+    """(family, key, value, translation) of one connection by its two directions; None if it cannot be shown."""
+    try:
+        key = encode_key(flow, 0)
+        value = _VALUE.pack(*rx, *tx, lifetime, flags, 0, 0, 0, 0, 0, 0, 0)
+    except (ValueError, struct.error):
+        return None
     return flow.src.version, key, value, _translation(flow, reply)
 
 

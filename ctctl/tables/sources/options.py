@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ctctl.errors import NotFoundError
 from ctctl.model.suggest import unknown_name
-from ctctl.tables.sources.base import CtTable, Source, SourceOptions
+from ctctl.tables.sources.base import Source, SourceOptions
+from ctctl.tables.sources.timing import note_times
 
 
 def apply_options(source: Source, options: SourceOptions) -> None:
@@ -17,13 +18,4 @@ def apply_options(source: Source, options: SourceOptions) -> None:
     for table in source.tables:
         if table.layout_evidence == "assumed" and options.layout is not None:
             table.layout, table.layout_evidence = options.layout, "--layout"
-    _note(source, source.tables)
-
-
-def _note(source: Source, tables: list[CtTable]) -> None:
-    if any(table.layout_evidence == "assumed" and table.count for table in tables):
-        source.notes.append("no type information in the dump: layout 1.16 assumed; choose with --layout")
-    for evidence in sorted({table.clock.evidence for table in tables if table.count and table.clock.evidence}):
-        source.notes.append(f"clock: {evidence}")
-    if any(table.now is None for table in tables if table.count):
-        source.notes.append("the dump does not say when it was made: no remaining times; give --now")
+    note_times(source)

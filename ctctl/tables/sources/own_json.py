@@ -2,141 +2,183 @@
 
 from __future__ import annotations
 
-import json
 import re
-from ipaddress import ip_address
+import struct
+from collections.abc import Iterator
 from typing import Any
 
 from ctctl.decode.ct import KEY_SIZE, OPTIONAL_FIELDS, direction_of, encode_key, encode_value, table_name
-from ctctl.errors import DecodeError
+from ctctl.errors import CtctlError, DecodeError, UsageError
 from ctctl.model.clock import parse_clock
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader, json_array, lines, text_of, yaml_items
-
-_NUMBERS = (
-    "lifetime",
-    "rev_nat",
-    "src_sec_id",
-    "tx_flags_seen",
-    "rx_flags_seen",
-    "last_tx_report",
-    "last_rx_report",
+from ctctl.tables.sources.stream import (
+    DECODER,
+    Lines,
+    address,
+    json_array,
+    whole,
+    yaml_items,
+    yaml_value,
 )
 
+_NUMBERS = {
+    "lifetime": 32,
+    "rev_nat": 16,
+    "src_sec_id": 32,
+    "tx_flags_seen": 8,
+    "rx_flags_seen": 8,
+    "last_tx_report": 32,
+    "last_rx_report": 32,
+}
+_OPTIONAL_BITS = {"ifindex": 16, "nat_port": 16}
+#: A name of a table; anything else is no name that a kernel or a program gave.
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
+_HEAD = 1 << 16
 
-def read_lines(stream: Reader, dump: Dump) -> None:
-    """JSON lines. A last line that is cut off is said to be missing."""
-    for line in lines(stream):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            dump.partial.append(f"a line that is no JSON: {line[:60]!r}")
-            continue
+
+def read_line(lines: Lines, dump: Dump) -> None:
+    """One line of JSON lines. One that is cut off is said to be missing."""
+    line = lines.next() or ""
+    try:
+        record = DECODER.decode(line)
+    except (ValueError, RecursionError):
+        dump.partial.append(f"a line that is no JSON: {line[:60]!r}")
+        return
+    try:
         add(dump, record)
+    except DecodeError as error:
+        dump.lose("record(s)", str(error))
 
 
-def read_document(stream: Reader, dump: Dump) -> None:
-    """One JSON object with the list of entries last. Raises DecodeError for any other."""
-    source = stream if isinstance(stream, Prefixed) else Prefixed(b"", stream)
-    head = text_of(source.peek(1 << 16))
+def _take(items: Iterator[Any], dump: Dump) -> None:
+    try:
+        for record in items:
+            try:
+                add(dump, record)
+            except DecodeError as error:
+                dump.lose("record(s)", str(error))
+    except DecodeError as error:
+        dump.partial.append(str(error))
+
+
+def read_document(lines: Lines, dump: Dump) -> None:
+    """One JSON object with the list of entries last."""
+    head = lines.peek(_HEAD)
     match = re.search(r'"entries": \[', head)
     if match is None:
-        raise DecodeError("the document has no list of entries")
+        dump.partial.append("the document has no list of entries")
+        lines.next()
+        return
     try:
-        _take_meta(dump, json.loads(head[: match.start()].rstrip().rstrip(",") + "}"))
-    except ValueError as error:
-        raise DecodeError(f"damaged JSON: {error}") from error
-    source.read(len(head[: match.end() - 1].encode()))
-    try:
-        for record in json_array(source):
-            add(dump, record)
-    except EndedEarlyError as error:
-        dump.partial.append(str(error))
+        _take_meta(dump, DECODER.decode(head[: match.start()].strip().rstrip(",") + "}"))
+    except (ValueError, RecursionError) as error:
+        dump.partial.append(f"damaged JSON: {error}")
+    _pass(lines, len(head[: match.end() - 1].encode()))
+    _take(json_array(lines), dump)
+    closing = lines.next()
+    if closing is not None and closing.strip() not in ("}", ""):
+        lines.back(closing + "\n")
 
 
-def read_yaml(stream: Reader, dump: Dump) -> None:
+def _pass(lines: Lines, size: int) -> None:
+    while size > 0 and (part := lines.read(size)):
+        size -= len(part)
+
+
+def read_yaml(lines: Lines, dump: Dump) -> None:
     """The YAML form: a head, then the list of entries."""
-    source = stream if isinstance(stream, Prefixed) else Prefixed(b"", stream)
-    head = text_of(source.peek(1 << 16))
-    match = re.search(r"^entries:.*\n", head, re.MULTILINE)
-    if match is None:
-        raise DecodeError("the document has no list of entries")
-    import yaml
-
+    head: list[str] = []
+    size = 0
+    while (line := lines.next()) is not None and not line.startswith("entries:") and size < _HEAD:
+        head.append(line)
+        size += len(line)
+    if line is None or not line.startswith("entries:"):
+        dump.partial.append("the document has no list of entries")
+        return
     try:
-        _take_meta(dump, yaml.safe_load(head[: match.start()]))
-    except yaml.YAMLError as error:
-        raise DecodeError(f"damaged YAML: {error}") from error
-    source.read(len(head[: match.end()].encode()))
-    try:
-        for record in yaml_items(source):
-            add(dump, record)
-    except EndedEarlyError as error:
+        _take_meta(dump, yaml_value("\n".join(head)))
+    except DecodeError as error:
         dump.partial.append(str(error))
+    if line.strip() == "entries:":
+        _take(yaml_items(lines), dump)
 
 
 def _take_meta(dump: Dump, meta: Any) -> None:
     if not isinstance(meta, dict):
         return
-    clocks = meta.get("clock") or []
-    if len(clocks) == 1 and isinstance(clocks[0], dict):
-        dump.clock = parse_clock(str(clocks[0].get("clock")), str(clocks[0].get("evidence", "")))
-    if isinstance(meta.get("now"), int):
-        dump.now = meta["now"]
+    clocks = meta.get("clock")
+    if isinstance(clocks, list) and len(clocks) == 1 and isinstance(clocks[0], dict):
+        try:
+            dump.clock = parse_clock(str(clocks[0].get("clock"))[:20], str(clocks[0].get("evidence", ""))[:200])
+        except UsageError:
+            dump.partial.append("the document names a clock that is none")
+    now = meta.get("now")
+    if isinstance(now, int) and not isinstance(now, bool) and 0 <= now < 1 << 40:
+        dump.now = now
 
 
 def add(dump: Dump, record: Any) -> None:
     """One entry's record. Raises DecodeError if it is none."""
     try:
         entry, layout = _entry_of(record)
-    except (KeyError, TypeError, ValueError) as error:
+        family = 6 if ":" in record["src"] or ":" in record["dst"] else 4
+        name = entry.map or table_name(family, entry.tuple.proto)
+        raw = record.get("key_hex") is not None and record.get("value_hex") is not None
+        if raw:
+            key, value = bytes.fromhex(record["key_hex"]), bytes.fromhex(record["value_hex"])
+        else:
+            key, value = encode_key(entry.tuple, entry.tuple_flags, family), encode_value(entry, layout)
+    except (KeyError, TypeError, ValueError, OverflowError, struct.error, CtctlError) as error:
         raise DecodeError(f"no conntrack record of ctctl: {error}") from error
-    family = 6 if ":" in record["src"] or ":" in record["dst"] else 4
-    name = entry.map or table_name(family, entry.tuple.proto)
     table = dump.table(name, family)
-    raw = record.get("key_hex") is not None and record.get("value_hex") is not None
     if not len(table):
         table.layout, table.evidence, table.raw = layout, "the records' fields", raw
         table.absent = frozenset(field for field in OPTIONAL_FIELDS if field in record and record[field] is None)
     table.absent &= frozenset(field for field in OPTIONAL_FIELDS if record.get(field) is None)
     table.raw = table.raw and raw
-    if raw:
-        key, value = bytes.fromhex(record["key_hex"]), bytes.fromhex(record["value_hex"])
-    else:
-        key, value = encode_key(entry.tuple, entry.tuple_flags, family), encode_value(entry, layout)
     if len(key) != KEY_SIZE[table.family]:
         raise DecodeError(f"{name}: entries of both families in one table")
     table.add(key, value)
     remaining = record.get("remaining")
-    if isinstance(remaining, int):
-        table.pair(entry.lifetime, remaining)
+    if isinstance(remaining, int) and not isinstance(remaining, bool):
+        table.show(entry.lifetime, remaining, max(entry.last_tx_report, entry.last_rx_report))
 
 
-def _entry_of(record: dict[str, Any]) -> tuple[CtEntry, Layout]:
+def _entry_of(record: Any) -> tuple[CtEntry, Layout]:
+    if not isinstance(record, dict):
+        raise DecodeError("it is no object")
     told = (("rx_packets", Layout.V1_15), ("ifindex", Layout.V1_16), ("nat_port", Layout.V1_19))
     layout = next((layout for name, layout in told if name in record), Layout.V1_18)
     flow = FlowTuple(
-        int(record["proto"]),
-        ip_address(record["src"]),
-        int(record["src_port"]),
-        ip_address(record["dst"]),
-        int(record["dst_port"]),
+        whole(record["proto"], 8),
+        address(record["src"]),
+        whole(record["src_port"], 16),
+        address(record["dst"]),
+        whole(record["dst_port"], 16),
     )
-    flags = int(record["tuple_flags"])
-    plain: dict[str, Any] = {name: int(record[name]) for name in _NUMBERS}
-    optional: dict[str, Any] = {name: record.get(name) for name in OPTIONAL_FIELDS}
+    name = record.get("map")
+    if name is not None and (not isinstance(name, str) or _NAME.fullmatch(name) is None):
+        raise DecodeError(f"{str(name)[:40]!r} is no table's name")
+    flags = whole(record["tuple_flags"], 8)
+    plain: dict[str, Any] = {field: whole(record[field], bits) for field, bits in _NUMBERS.items()}
+    optional: dict[str, Any] = {field: _optional(record, field) for field in OPTIONAL_FIELDS}
     entry = CtEntry(
-        map=record.get("map"),
+        map=name,
         tuple=flow,
         direction=direction_of(flags),
         related=bool(flags & 2),
         tuple_flags=flags,
-        flags=CtFlags(int(record["flags"])),
+        flags=CtFlags(whole(record["flags"], 16)),
         **plain,
         **optional,
     )
     return entry, layout
+
+
+def _optional(record: dict[str, Any], field: str) -> int | str | None:
+    value = record.get(field)
+    if value is None:
+        return None
+    return str(address(value)) if field == "nat_addr" else whole(value, _OPTIONAL_BITS.get(field, 64))

@@ -1,17 +1,22 @@
-"""Reading text of unknown origin with bounded memory: lines, JSON arrays, YAML lists."""
+"""Reading text of unknown origin with bounded memory and time: lines, JSON arrays, numbers that fit."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NoReturn, Protocol
 
 from ctctl.errors import DecodeError
 
-#: A line, and an element of an array, may be this long; nothing real comes near.
-MAX_LINE = 1 << 16
+#: A line may be this long (a Maglev table is one line), and an element of an array; nothing real comes near.
+MAX_LINE = 1 << 20
 MAX_ELEMENT = 1 << 22
 _CHUNK = 1 << 18
+_TERMINAL = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
+_QUOTES = re.compile(r"^[ \t]*(?:[>|│][ \t]?)+", re.MULTILINE)
+_QUOTE = re.compile(r"[ \t]*(?:[>|│][ \t]?)+")
 
 
 class Reader(Protocol):
@@ -27,6 +32,36 @@ class EndedEarlyError(DecodeError):
 def text_of(raw: bytes) -> str:
     """UTF-8, with whatever is not as ``\\xNN``."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+def whole(value: object, bits: int = 32) -> int:
+    """A number as a table holds it. Raises DecodeError for what is none, or does not fit in ``bits``."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
+        raise DecodeError(f"{str(value)[:40]!r} is no number of {bits} bits")
+    return value
+
+
+def digits(text: str, bits: int = 32) -> int:
+    """The same from decimal digits."""
+    if len(text) > 20 or not text.isascii() or not text.isdecimal():
+        raise DecodeError(f"{text[:40]!r} is no number of {bits} bits")
+    return whole(int(text), bits)
+
+
+def address(text: object) -> IPv4Address | IPv6Address:
+    """An address from its text, brackets allowed. Raises DecodeError."""
+    if not isinstance(text, str) or len(text) > 64:
+        raise DecodeError(f"{str(text)[:40]!r} is no address")
+    try:
+        return ip_address(text.strip("[]"))
+    except ValueError:
+        raise DecodeError(f"{text!r} is no address") from None
+
+
+class DamagedJsonError(DecodeError):
+    """A JSON document that is cut off or damaged; ``text`` is all of it."""
+
+    text = ""
 
 
 class Prefixed:
@@ -55,57 +90,176 @@ class Prefixed:
         return self._head[:size]
 
 
-def lines(stream: Reader) -> Iterator[str]:
-    """Lines without their ends. Raises DecodeError for a line longer than 64 KiB."""
-    rest, number = b"", 0
-    while chunk := stream.read(_CHUNK):
-        parts = (rest + chunk).split(b"\n")
-        rest = parts.pop()
-        for part in parts:
-            number += 1
-            if len(part) > MAX_LINE:
-                break
-            yield text_of(part)
-        else:
-            if len(rest) <= MAX_LINE:
-                continue
-        raise DecodeError(f"line {number + 1} is longer than {MAX_LINE} bytes: not a listing")
-    if rest:
-        yield text_of(rest)
+class Lines:
+    """A stream as lines, at any of which a document can be read instead: what it leaves is lines again.
+
+    Lines come without terminal colours, quote marks and their ends. ``overlong`` counts those of more
+    than 1 MiB, which are skipped; ``quoted`` and ``damaged`` are of the last line: it had quote marks in
+    front, or bytes that are no text.
+    """
+
+    def __init__(self, stream: Reader) -> None:
+        self._stream = stream
+        self._data = b""
+        self._at = 0
+        self._ended: Exception | None = None
+        self.overlong = 0
+        self.quoted = False
+        self.damaged = False
+
+    def _more(self) -> bool:
+        """Append what comes next; a stream that breaks ends, and says so after the last line."""
+        chunk = b""
+        if self._ended is None:
+            try:
+                chunk = self._stream.read(_CHUNK)
+            except EndedEarlyError as error:
+                self._ended = error
+        self._data = self._data[self._at :] + chunk
+        self._at = 0
+        return bool(chunk)
+
+    def next(self) -> str | None:
+        """The next line, None at the end. Raises EndedEarlyError there if the stream broke off."""
+        searched = 0
+        while (end := self._data.find(b"\n", self._at + searched)) < 0:
+            searched = len(self._data) - self._at
+            if searched > MAX_LINE:
+                self._skip_line()
+                searched = 0
+            elif not self._more():
+                if self._data:
+                    end = len(self._data)
+                    break
+                if self._ended is not None:
+                    raise self._ended
+                return None
+        raw, self._at = self._data[self._at : end], end + 1
+        if end == len(self._data):
+            self._data, self._at = b"", 0
+        return self._cleaned(raw)
+
+    def _skip_line(self) -> None:
+        """Forget the rest of an endless line."""
+        self.overlong += 1
+        while True:
+            self._data, self._at = b"", 0
+            if not self._more():
+                return
+            end = self._data.find(b"\n")
+            if end >= 0:
+                self._at = end + 1
+                return
+
+    def _cleaned(self, raw: bytes) -> str:
+        try:
+            text = raw.decode()
+            self.damaged = False
+        except UnicodeDecodeError:
+            text, self.damaged = text_of(raw), True
+        if "\x1b" in text:
+            text = _TERMINAL.sub("", text)
+        text = text.rstrip().removeprefix("\ufeff")
+        quote = _QUOTE.match(text) if text[:1] in " \t>|│" else None
+        self.quoted = quote is not None
+        return text[quote.end() :] if quote is not None else text
+
+    def read(self, size: int = _CHUNK, /) -> bytes:
+        """What follows as it is, as a ``Reader``. Raises EndedEarlyError after the last of a broken stream."""
+        if self._at >= len(self._data) and not self._more():
+            if self._ended is not None:
+                raise self._ended
+            return b""
+        part = self._data[self._at : self._at + size]
+        self._at += len(part)
+        return part
+
+    def back(self, text: str | bytes) -> None:
+        """Put text back in front."""
+        raw = text.encode() if isinstance(text, str) else text
+        self._data, self._at = raw + self._data[self._at :], 0
+
+    def peek(self, size: int) -> str:
+        """The text that follows, about ``size`` bytes, without taking it."""
+        while len(self._data) - self._at < size and self._more():
+            pass
+        return text_of(self._data[self._at : self._at + size])
 
 
-def json_array(stream: Reader, repair: Callable[[str], str] | None = None, start: str = "") -> Iterator[Any]:
+def without_quotes(text: str) -> str:
+    """Text without the quote marks of its lines."""
+    return _QUOTES.sub("", text)
+
+
+class Unquoted:
+    """What follows with the quote marks of each line gone, as a ``Reader``."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def read(self, _size: int = _CHUNK, /) -> bytes:
+        line = self._lines.next()
+        return b"" if line is None else line.encode() + b"\n"
+
+    def back(self, text: str | bytes) -> None:
+        """Put text back in front, its quote marks gone already."""
+        self._lines.back(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of a table")
+
+
+#: JSON without NaN and Infinity.
+DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def json_array(stream: Reader, repair: Callable[[str], str] | None = None, *, lenient: bool = False) -> Iterator[Any]:
     """Elements of one JSON array, one at a time. ``repair`` changes text first, whole lines at a time.
 
-    ``start`` is text that was read already. Raises EndedEarlyError where the array stops in the
-    middle, DecodeError where it is no JSON.
+    What follows the array is put back where the stream can take it; ``lenient``: also where it turns out
+    to be no JSON, from the next line on. Raises EndedEarlyError where the array stops in the middle,
+    DecodeError where it is no JSON.
     """
-    decoder = json.JSONDecoder()
-    buffer = _Buffer(stream, repair, start)
-    if not buffer.skip("["):
-        raise DecodeError("not a JSON array")
-    while True:
-        if buffer.skip("]"):
-            return
-        buffer.skip(",")
-        yield buffer.element(decoder)
+    buffer = _Buffer(stream, repair)
+    try:
+        if not buffer.skip("["):
+            raise DecodeError("not a JSON array")
+        while not buffer.skip("]"):
+            buffer.skip(",")
+            yield buffer.element()
+    except DecodeError:
+        if lenient:
+            buffer.next_line()
+            buffer.give_back()
+        raise
+    buffer.give_back()
 
 
 class _Buffer:
-    def __init__(self, stream: Reader, repair: Callable[[str], str] | None, start: str) -> None:
+    def __init__(self, stream: Reader, repair: Callable[[str], str] | None) -> None:
         self._stream = stream
         self._repair = repair
-        self._text = start
+        self._text = ""
         self._pending = b""
         self._at = 0
         self._ended = False
+        self._broken: EndedEarlyError | None = None
 
     def _more(self) -> bool:
+        """Read on until there is twice as much as before: an element is looked at few times only."""
         if self._ended:
             return False
-        chunk = self._stream.read(_CHUNK)
-        self._ended = not chunk
-        raw = self._pending + chunk
+        wanted, parts, size = max(_CHUNK, len(self._text) - self._at), [self._pending], 0
+        while size < wanted and not self._ended:
+            try:
+                chunk = self._stream.read(_CHUNK)
+            except EndedEarlyError as error:
+                chunk, self._broken = b"", error
+            self._ended = not chunk
+            size += len(chunk)
+            parts.append(chunk)
+        raw = b"".join(parts)
         # Cut at a line's end where lines are repaired, else where no UTF-8 sequence is split.
         cut = len(raw) if self._ended else raw.rfind(b"\n") + 1 if self._repair else _whole(raw)
         self._pending = raw[cut:]
@@ -114,7 +268,10 @@ class _Buffer:
         text = text_of(raw[:cut])
         self._text = self._text[self._at :] + (self._repair(text) if self._repair else text)
         self._at = 0
-        return bool(chunk)
+        return size > 0
+
+    def _early(self, text: str) -> EndedEarlyError:
+        return self._broken or EndedEarlyError(text)
 
     def skip(self, char: str) -> bool:
         """Skip white space, and ``char`` if it is next."""
@@ -126,18 +283,18 @@ class _Buffer:
                 self._at += found
                 return found
             if not self._more():
-                raise EndedEarlyError("the dump ends in the middle")
+                raise self._early("the dump ends in the middle")
 
-    def element(self, decoder: json.JSONDecoder) -> Any:
+    def element(self) -> Any:
         self.skip("")
         while True:
             try:
-                value, end = decoder.raw_decode(self._text, self._at)
+                value, end = DECODER.raw_decode(self._text, self._at)
             except ValueError as error:
                 if len(self._text) - self._at > MAX_ELEMENT:
                     raise DecodeError(f"not JSON, or an element of more than {MAX_ELEMENT} bytes") from error
                 if not self._more():
-                    raise EndedEarlyError("the dump ends in the middle of an entry, or is damaged there") from error
+                    raise self._early("the dump ends in the middle of an entry, or is damaged there") from error
                 continue
             except RecursionError:
                 raise DecodeError("JSON nested too deeply") from None
@@ -145,6 +302,68 @@ class _Buffer:
                 continue
             self._at = end
             return value
+
+    def next_line(self) -> None:
+        """Leave what is left of the line."""
+        end = self._text.find("\n", self._at)
+        self._at = len(self._text) if end < 0 else end + 1
+
+    def give_back(self) -> None:
+        back = getattr(self._stream, "back", None)
+        if back is not None:
+            back(self._text[self._at :].encode() + self._pending)
+
+
+def json_object(lines: Lines | Unquoted, limit: int) -> Any:
+    """One JSON value that starts at the next line, read whole up to ``limit`` bytes; what follows stays.
+
+    Raises DecodeError for what is none.
+    """
+    parts: list[bytes] = []
+    size, wanted, broken = 0, _CHUNK, None
+    while True:
+        while size < min(wanted, limit + 1):
+            try:
+                chunk = lines.read()
+            except EndedEarlyError as error:
+                chunk, broken = b"", error
+            if not chunk:
+                break
+            parts.append(chunk)
+            size += len(chunk)
+        raw = b"".join(parts)
+        parts = [raw]
+        text = text_of(raw)
+        at = len(text) - len(text.lstrip())
+        try:
+            value, end = DECODER.raw_decode(text, at)
+        except RecursionError:
+            raise DecodeError("JSON nested too deeply") from None
+        except ValueError as error:
+            if size > limit:
+                raise DecodeError(f"a JSON object of more than {limit >> 20} MiB") from None
+            if size >= wanted:
+                wanted *= 4
+                continue
+            damaged = DamagedJsonError(str(broken) if broken else f"damaged JSON: {str(error)[:120]}")
+            damaged.text = text[at:]
+            raise damaged from error
+        lines.back(text[end:].encode())
+        return value
+
+
+def whole_members(text: str) -> Iterator[tuple[str, Any]]:
+    """The members of a JSON object that is cut off, up to the first that is not whole."""
+    at = text.find("{") + 1
+    while at > 0:
+        at = len(text) - len(text[at:].lstrip(" \t\r\n,"))
+        try:
+            name, end = DECODER.raw_decode(text, at)
+            at = len(text) - len(text[end:].lstrip(" \t\r\n:"))
+            value, at = DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return
+        yield str(name), value
 
 
 def _whole(raw: bytes) -> int:
@@ -158,29 +377,52 @@ def _whole(raw: bytes) -> int:
     return len(raw)
 
 
-def yaml_items(stream: Reader) -> Iterator[Any]:
-    """Elements of one YAML list, one at a time. Raises DecodeError, EndedEarlyError."""
+def yaml_value(text: str) -> Any:
+    """One YAML document. Aliases and what they could blow up are refused. Raises DecodeError."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if re.search(r"(?:^|[\s\[{,:-])[&*][^\s,\[\]{}]+\s*(?:$|[\s,\]}])", text):
+        raise DecodeError("YAML with anchors")
+    try:
+        return yaml.load(text, loader)
+    except (yaml.YAMLError, TypeError, LookupError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+        raise DecodeError(f"damaged YAML: {' '.join(str(error).split())[:120]}") from error
 
-    def parse(block: list[str]) -> Any:
-        try:
-            return yaml.load("\n".join(block), loader)[0]
-        except (yaml.YAMLError, TypeError, LookupError, ValueError, RecursionError) as error:
-            raise EndedEarlyError("an entry of the YAML list is damaged or cut off") from error
 
+def yaml_items(lines: Lines) -> Iterator[Any]:
+    """Elements of one YAML list from the next line on, one at a time, with the indentation of the first.
+
+    It ends before the first line that is none of it. Raises DecodeError, EndedEarlyError.
+    """
     block: list[str] = []
-    size = 0
-    for line in lines(stream):
-        if line.startswith("- ") and block:
-            yield parse(block)
-            block, size = [], 0
-        if line.strip() in ("", "[]", "---") and not block:
+    size, indent = 0, 0
+    while (line := lines.next()) is not None:
+        left = len(line) - len(line.lstrip())
+        if not block and not line.strip():
             continue
-        size += len(line)
-        if size > MAX_LINE:
+        if not block:
+            indent = left
+        text = line[indent:] if left >= indent else line.lstrip()
+        starts = left <= indent and text.startswith("- ")
+        if block and left <= indent and not starts:
+            lines.back(line + "\n")
+            break
+        if starts and block:
+            yield _yaml_item(block)
+            block, size = [], 0
+        size += len(text)
+        if size > 1 << 16:
             raise DecodeError("an element of the YAML list is too long")
-        block.append(line)
+        block.append(text)
     if block:
-        yield parse(block)
+        yield _yaml_item(block)
+
+
+def _yaml_item(block: list[str]) -> Any:
+    try:
+        return yaml_value("\n".join(block))[0]
+    except (TypeError, LookupError):
+        raise EndedEarlyError("an entry of the YAML list is damaged or cut off") from None
+    except DecodeError as error:
+        raise EndedEarlyError(f"an entry of the YAML list is damaged or cut off: {error}") from error

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * dsr_option.h - DSR by an option in the IP header: the request goes to the
+ * backend's node as it is, and says which address the client wrote to.
+ */
+#ifndef CTCTL_DSR_OPTION_H
+#define CTCTL_DSR_OPTION_H
+
+#include "endpoint.h"
+#include "lb.h"
+#include "pkt.h"
+
+#define IP_HEADER_MAX 60
+#define DSR_IP_OPTION_TYPE 0x9a
+
+/* Cilium's bytes: port and address with their bytes the other way round. */
+struct dsr_ip_option {
+	__u8   type;
+	__u8   len;
+	__u16  port;
+	__u32  vip;
+};
+
+/* The option stands first, in front of others. The pod gets it too. */
+static __always_inline int dsr_option_add(struct __sk_buff *skb, const struct lb_result *lb)
+{
+	struct dsr_ip_option opt = {
+		.type = DSR_IP_OPTION_TYPE, .len = sizeof(opt),
+		.port = __builtin_bswap16(lb->vip_port), .vip = __builtin_bswap32(lb->vip),
+	};
+	struct iphdr *ip = pkt_ip(skb);
+	__u32 before, after, diff;
+
+	if (!ip)
+		return -REASON_INVALID;
+	if (ip->ihl * 4 + sizeof(opt) > IP_HEADER_MAX)
+		return -REASON_CT_INVALID_HDR;
+	before = *(__u32 *)ip;
+	ip->ihl += sizeof(opt) / 4;
+	ip->tot_len = bpf_htons(bpf_ntohs(ip->tot_len) + sizeof(opt));
+	after = *(__u32 *)ip;
+	diff = bpf_csum_diff(&before, sizeof(before), &after, sizeof(after), 0);
+	csum_add_fold(&ip->check, bpf_csum_diff(NULL, 0, (void *)&opt, sizeof(opt), diff));
+	if (bpf_skb_adjust_room(skb, sizeof(opt), BPF_ADJ_ROOM_NET, 0) ||
+	    !pkt_store(skb, ETH_HLEN + sizeof(*ip), &opt, sizeof(opt)))
+		return -REASON_INVALID;
+	return OK;
+}
+
+static __always_inline int
+dsr_option_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool with_option)
+{
+	int ret = OK;
+
+	if (with_option)
+		ret = dsr_option_add(skb, lb);
+	if (ret)
+		return ret;
+	if (with_option) {
+		p->dsr_vip = lb->vip;
+		p->dsr_port = lb->vip_port;
+	}
+	ret = ttl_decrement(skb);
+	return ret ? ret : pkt_send_out(p);
+}
+
+/* Looked for in a header that has room for it and nothing else. */
+static __always_inline int dsr_option_read(struct __sk_buff *skb, struct pkt *p)
+{
+	struct dsr_ip_option opt;
+
+	if (p->l4_off != ETH_HLEN + sizeof(struct iphdr) + sizeof(opt))
+		return OK;
+	if (!pkt_load(skb, ETH_HLEN + sizeof(struct iphdr), &opt, sizeof(opt)))
+		return -REASON_INVALID;
+	if (opt.type != DSR_IP_OPTION_TYPE || opt.len != sizeof(opt))
+		return OK;
+	p->dsr_vip = __builtin_bswap32(opt.vip);
+	p->dsr_port = __builtin_bswap16(opt.port);
+	p->dsr = true;
+	return OK;
+}
+
+#endif /* CTCTL_DSR_OPTION_H */

@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * snat.h - packets that leave by the node's address: requests for backends on
+ * other nodes, pods' packets to the world, and the node's own, whose ports the
+ * others must not take.
+ *
+ * A flow has a pair of entries: OUT says what its source becomes, IN, under the
+ * answer's tuple, what the answer's destination becomes again. They have no
+ * lifetime: whoever collects the conntrack entry collects the pair. The rule by
+ * which a port is chosen is Cilium 1.16's, its modulus included.
+ */
+#ifndef CTCTL_SNAT_H
+#define CTCTL_SNAT_H
+
+#include "bound.h"
+#include "ct.h"
+#include "endpoint.h"
+#include "event.h"
+#include "lb.h"
+#include "nat.h"
+#include "pkt.h"
+
+#define SNAT_PORT_MIN 32768
+#define SNAT_PORT_MAX 65535
+#define SNAT_TRIES 128
+
+/* What a packet's source is to become. */
+struct snat_target {
+	addr_t addr;
+	bool   needs_ct;        /* the node's own: nobody else has an entry for it */
+	bool   any_port;        /* of a pod or a client: low ports too */
+};
+
+/* The range is one short: 65535 can be kept, never drawn, and one more is two more. */
+static __always_inline __u16 snat_clamp(__u16 value)
+{
+	return SNAT_PORT_MIN + value % (SNAT_PORT_MAX - SNAT_PORT_MIN);
+}
+
+/* Writes both entries of a new pair; OUT comes with everything but the port.
+ * The number of ports that were taken, or -REASON. Global: the verifier goes
+ * through the tries once. */
+__noinline int snat_create_pair(const tuple_t *key, nat_entry_t *out)
+{
+	nat_entry_t in = {};
+	tuple_t in_key = {};
+	__u16 port;
+
+	if (!key || !out)
+		return -REASON_INVALID;
+	in.created = out->created;
+	in.needs_ct = out->needs_ct;
+	in.to_saddr = key->saddr;
+	in.to_sport = key->sport;
+	in_key.daddr = out->to_saddr;
+	in_key.saddr = key->daddr;
+	in_key.sport = key->dport;
+	in_key.nexthdr = key->nexthdr;
+	in_key.flags = TUPLE_IN;
+	port = bpf_ntohs(key->sport);
+	if (port < SNAT_PORT_MIN)
+		port = snat_clamp(random_u32());
+	for (int taken = 0; taken < SNAT_TRIES; taken++) {
+		in_key.dport = bpf_htons(port);
+		if (!bpf_map_update_elem(&MAP_SNAT, &in_key, &in, BPF_NOEXIST)) {
+			out->to_sport = in_key.dport;
+			if (!bpf_map_update_elem(&MAP_SNAT, key, out, BPF_NOEXIST))
+				return taken;
+			bpf_map_delete_elem(&MAP_SNAT, &in_key);
+			return -REASON_NAT_NO_MAPPING;
+		}
+		port = snat_clamp(taken ? port + 1 : random_u32());
+	}
+	stat_inc(STAT_SNAT_EXHAUSTED);
+	return -REASON_NAT_NO_MAPPING;
+}
+
+/* The pair of a flow that is to be rewritten otherwise now. */
+static __always_inline void snat_delete_pair(const tuple_t *key, const nat_entry_t *out)
+{
+	tuple_t in_key = {
+		.daddr = out->to_saddr, .saddr = key->daddr, .dport = out->to_sport, .sport = key->dport,
+		.nexthdr = key->nexthdr, .flags = TUPLE_IN,
+	};
+
+	bpf_map_delete_elem(&MAP_SNAT, key);
+	bpf_map_delete_elem(&MAP_SNAT, &in_key);
+}
+
+/* The node's own flow has an OUT entry that keeps its pair alive. */
+static __always_inline int snat_track(struct __sk_buff *skb, struct pkt *p)
+{
+	struct ct_new new = {};
+	tuple_t key = p->t;
+	int ret;
+
+	ret = pkt_parse_tcp_flags(skb, p);
+	if (ret)
+		return ret;
+	tuple_reverse(&key);
+	key.flags = TUPLE_OUT;
+	if (ct_lookup_one(p, &key, CT_DIR_EGRESS, WANT_ANY, 0)) {
+		event_result(p, CT_RESULT_ESTABLISHED);
+		return OK;
+	}
+	return ct_create(p, &key, CT_DIR_EGRESS, &new);
+}
+
+/* The flow's OUT entry, found or made, in *ENTRY. */
+static __always_inline int
+snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat_entry_t *entry)
+{
+	tuple_t key = snat_key(&p->t, TUPLE_OUT);
+	const nat_entry_t *found;
+	int ret;
+
+	event_lookup(p, LOOKUP_SNAT, CT_DIR_EGRESS);
+	event_flow(p);
+	if (to->needs_ct) {
+		ret = snat_track(skb, p);
+		if (ret)
+			return ret;
+	}
+	found = bpf_map_lookup_elem(&MAP_SNAT, &key);
+	if (found) {
+		if (addr_equal(found->to_saddr, to->addr) && !!found->needs_ct == to->needs_ct) {
+			event_why(p, WHY_SNAT_KEPT);
+			*entry = *found;
+			return OK;
+		}
+		event_why(p, WHY_SNAT_STALE);
+		snat_delete_pair(&key, found);
+	}
+	entry->created = p->now;
+	entry->needs_ct = to->needs_ct;
+	entry->to_saddr = to->addr;
+	ret = snat_create_pair(&key, entry);
+	if (ret < 0) {
+		event_why(p, WHY_SNAT_EXHAUSTED);
+		return -REASON_NAT_NO_MAPPING;
+	}
+	event_why(p, ret ? WHY_SNAT_CREATED | WHY_SNAT_PORT_TAKEN : WHY_SNAT_CREATED);
+	return OK;
+}
+
+/* P's source becomes the target; P's tuple follows. */
+static __always_inline int snat_apply(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to)
+{
+	nat_entry_t entry = {};
+	struct nat_change c = {
+		.daddr = p->t.daddr, .old_port = p->t.dport, .port_off = pkt_has_ports(p) ? SPORT_OFF : ECHO_ID_OFF,
+	};
+	int ret;
+
+	ret = snat_map(skb, p, to, &entry);
+	if (ret)
+		return ret;
+	c.saddr = entry.to_saddr;
+	c.new_port = entry.to_sport;
+	p->t.saddr = c.saddr;
+	p->t.dport = c.new_port;
+	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
+	return nat_rewrite(skb, p, &c);
+}
+
+/* ---- out of the node's device ---- */
+
+enum snat_need {
+	SNAT_NO = 0,
+	SNAT_YES = 1,
+};
+
+static __always_inline bool snat_is_native(addr_t addr)
+{
+	for (__u32 i = 0; i < NATIVE_NETWORKS; i++)
+		if (i < cfg_native_count && addr_within(addr, cfg_native_net[i], cfg_native_mask[i]))
+			return true;
+	return false;
+}
+
+/* Somebody outside opened the flow: its packets are answers. */
+static __always_inline bool snat_is_answer(const struct pkt *p)
+{
+	tuple_t key = p->t;
+
+	key.flags = TUPLE_IN;
+	return ct_find(&key);
+}
+
+/* Does a pod's packet to the world take the node's address? SNAT_*, or -REASON. */
+static __always_inline int snat_masquerades(struct __sk_buff *skb, struct pkt *p)
+{
+	const struct endpoint_info *ep = endpoint_find(p->t.saddr);
+	const struct remote_endpoint_info *peer;
+	int ret;
+
+	if (!ep)
+		return SNAT_NO;
+	if (!pkt_has_ports(p)) {
+		ret = pkt_parse_l4(skb, p);
+		if (ret && ret != -REASON_CT_UNKNOWN_PROTO)
+			return ret;
+	}
+	if ((ep->flags & ENDPOINT_HOST) || snat_is_native(p->t.daddr))
+		return SNAT_NO;
+	peer = ipcache_find(p->t.daddr);
+	if (!peer || (!cfg_tunnel && identity_is_remote_node(peer->sec_identity)))
+		return SNAT_NO;
+	return snat_is_answer(p) ? SNAT_NO : SNAT_YES;
+}
+
+/* Is the packet's source to be rewritten, and to what? SNAT_*, or -REASON. */
+static __always_inline int
+snat_is_needed(struct __sk_buff *skb, struct pkt *p, struct snat_target *to, bool overlay)
+{
+	int ret;
+
+	to->addr = overlay ? cfg_router_addr : cfg_node_addr;
+	if (overlay && !cfg_tunnel)
+		return SNAT_NO;
+	if (addr_equal(p->t.saddr, to->addr) &&
+	    ((pkt_has_ports(p) && cfg_lb_mode != LB_DSR) || (cfg_masquerade && !overlay))) {
+		to->needs_ct = true;
+		return SNAT_YES;
+	}
+	if (overlay || !cfg_masquerade)
+		return SNAT_NO;
+	ret = snat_masquerades(skb, p);
+	to->any_port = true;
+	return ret;
+}
+
+/* An error about a packet that came by the node's address, from the pod it
+ * came to: what it quotes gets back that address, and its own source it. */
+static __noinline int snat_quoted_out(struct __sk_buff *skb, struct pkt *p);
+
+static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, bool *echo)
+{
+	struct icmp_header icmp;
+
+	*echo = false;
+	if (!pkt_load(skb, p->l4_off, &icmp, sizeof(icmp)))
+		return -REASON_INVALID;
+	switch (icmp.type) {
+	case ICMP_ECHO:
+		p->t.dport = icmp.id;
+		p->t.sport = 0;
+		*echo = true;
+		return OK;
+	case ICMP_ECHO_REPLY:
+		return OK;
+	case ICMP_DEST_UNREACH:
+		return icmp.code == ICMP_FRAG_NEEDED ? snat_quoted_out(skb, p) : -REASON_UNKNOWN_ICMP_CODE;
+	}
+	return -REASON_NAT_UNSUPP_PROTO;
+}
+
+/* A packet on its way out that is no service's reply. */
+static __always_inline int snat_out(struct __sk_buff *skb, struct pkt *p, bool overlay)
+{
+	struct snat_target to = {};
+	bool echo = false;
+	int ret;
+
+	ret = snat_is_needed(skb, p, &to, overlay);
+	if (ret != SNAT_YES)
+		return ret;
+	if (p->t.nexthdr == IPPROTO_ECHO) {
+		ret = snat_out_icmp(skb, p, &echo);
+		if (ret)
+			return ret;
+	}
+	if (!pkt_has_ports(p) && !echo)
+		return OK;
+	if (!to.any_port && bpf_ntohs(p->t.dport) < SNAT_PORT_MIN)
+		return OK;
+	p->t.flags = 0;
+	return snat_apply(skb, p, &to);
+}
+
+/* ---- answers ---- */
+
+/* The node's own flow: its entry is refreshed as by any answer. */
+static __always_inline int snat_track_answer(struct __sk_buff *skb, struct pkt *p)
+{
+	tuple_t key = p->t;
+	int ret;
+
+	ret = pkt_parse_tcp_flags(skb, p);
+	if (ret)
+		return ret;
+	key.flags = TUPLE_OUT;
+	if (ct_lookup_one(p, &key, CT_DIR_INGRESS, WANT_ANY, 0))
+		event_result(p, CT_RESULT_REPLY);
+	return OK;
+}
+
+static __noinline int snat_quoted_in(struct __sk_buff *skb, struct pkt *p, bool *done);
+
+/* *DONE: the packet was an answer to a flow that left by the node's address;
+ * its destination is the flow's own source again. */
+static __always_inline int snat_answer(struct __sk_buff *skb, struct pkt *p, bool *done)
+{
+	struct nat_change c = { .saddr = p->t.saddr, .port_off = DPORT_OFF };
+	const nat_entry_t *found;
+	struct icmp_header icmp;
+	nat_entry_t entry;
+	int ret;
+
+	*done = false;
+	if (p->t.nexthdr == IPPROTO_ECHO) {
+		if (!pkt_load(skb, p->l4_off, &icmp, sizeof(icmp)))
+			return -REASON_INVALID;
+		if (icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
+			return snat_quoted_in(skb, p, done);
+		if (icmp.type != ICMP_ECHO_REPLY)
+			return OK;
+		p->t.sport = icmp.id;
+		p->t.dport = 0;
+		c.port_off = ECHO_ID_OFF;
+	} else if (!pkt_has_ports(p)) {
+		return OK;
+	}
+	if (bpf_ntohs(p->t.sport) < SNAT_PORT_MIN)
+		return OK;
+	found = snat_find(&p->t, TUPLE_IN);
+	if (!found)
+		return OK;
+	entry = *found;
+	event_lookup(p, LOOKUP_SNAT, CT_DIR_INGRESS);
+	c.daddr = entry.to_saddr;
+	c.old_port = p->t.sport;
+	c.new_port = entry.to_sport;
+	p->t.daddr = c.daddr;
+	p->t.sport = c.new_port;
+	event_why(p, WHY_SNAT_KEPT);
+	event_flow(p);
+	if (entry.needs_ct) {
+		ret = snat_track_answer(skb, p);
+		if (ret)
+			return ret;
+	}
+	ret = nat_rewrite(skb, p, &c);
+	if (ret)
+		return ret;
+	*done = true;
+	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
+	return lb_fragment(p);
+}
+
+/* ---- packets quoted in ICMP errors ---- */
+
+struct quoted {
+	struct iphdr ip;
+	__u32  l4_off;
+	tuple_t t;              /* of the quoted packet's answer, ports as in a packet */
+};
+
+/* TYPE: of the echo that can be quoted here. */
+static __always_inline int
+snat_load_quoted(struct __sk_buff *skb, const struct pkt *p, struct quoted *q, __u8 echo_type)
+{
+	struct ipv4_frag_l4ports ports;
+	struct icmp_header icmp;
+
+	if (!pkt_load(skb, p->l4_off + sizeof(icmp), &q->ip, sizeof(q->ip)))
+		return -REASON_INVALID;
+	q->l4_off = p->l4_off + sizeof(icmp) + q->ip.ihl * 4;
+	q->t.nexthdr = q->ip.protocol;
+	q->t.saddr = q->ip.daddr;
+	q->t.daddr = q->ip.saddr;
+	switch (q->ip.protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+		if (!pkt_load(skb, q->l4_off, &ports, sizeof(ports)))
+			return -REASON_INVALID;
+		q->t.dport = ports.sport;
+		q->t.sport = ports.dport;
+		return OK;
+	case IPPROTO_ICMP:
+		if (!pkt_load(skb, q->l4_off, &icmp, sizeof(icmp) - sizeof(icmp.mtu)) || icmp.type != echo_type)
+			return -REASON_INVALID;
+		if (echo_type == ICMP_ECHO) {
+			q->t.dport = icmp.id;
+			q->t.sport = 0;
+		} else {
+			q->t.sport = icmp.id;
+			q->t.dport = 0;
+		}
+		return OK;
+	}
+	return -REASON_UNKNOWN_L4;
+}
+
+/* A quoted packet gets another address (at ADDR_OFF of its header) and port
+ * (at PORT_OFF of its L4), its checksums along; the error's own checksum
+ * covers all of it, the quoted checksum's change too. */
+static __always_inline int
+snat_rewrite_quoted(struct __sk_buff *skb, const struct pkt *p, struct quoted *q, __u32 addr_off, __u32 port_off,
+		    addr_t old_addr, __be16 old_port, const nat_entry_t *to)
+{
+	const __u32 ip_off = p->l4_off + sizeof(struct icmp_header);
+	__u32 addr_diff = csum_add(~old_addr, to->to_saddr), outer = addr_diff;
+	__u32 port_diff = csum_add(~(__u32)old_port, to->to_sport);
+	__u32 csum_off = 0;
+	__sum16 before, after;
+
+	if (q->t.nexthdr == IPPROTO_TCP)
+		csum_off = offsetof(struct tcphdr, check);
+	else if (q->t.nexthdr == IPPROTO_UDP)
+		csum_off = offsetof(struct udphdr, check);
+	else
+		csum_off = offsetof(struct icmp_header, checksum);
+	if (!pkt_load(skb, q->l4_off + csum_off, &before, sizeof(before)))
+		return -REASON_CSUM_L4;
+	after = before;
+	if (q->t.nexthdr == IPPROTO_ICMP)
+		csum_add_fold(&after, port_diff);
+	else if (before || q->t.nexthdr == IPPROTO_TCP)
+		csum_add_fold(&after, csum_add(addr_diff, port_diff));
+	outer = csum_add(outer, port_diff);
+	outer = csum_add(outer, csum_add(~(__u32)before, after));
+	before = q->ip.check;
+	csum_add_fold(&q->ip.check, addr_diff);
+	outer = csum_add(outer, csum_add(~(__u32)before, q->ip.check));
+	if (!pkt_store(skb, q->l4_off + csum_off, &after, sizeof(after)) ||
+	    !pkt_store(skb, q->l4_off + port_off, &to->to_sport, sizeof(to->to_sport)) ||
+	    !pkt_store(skb, ip_off + addr_off, &to->to_saddr, sizeof(to->to_saddr)) ||
+	    !pkt_store(skb, ip_off + offsetof(struct iphdr, check), &q->ip.check, sizeof(q->ip.check)))
+		return -REASON_WRITE_ERROR;
+	if (bpf_l4_csum_replace(skb, p->l4_off + offsetof(struct icmp_header, checksum), 0, outer, 0))
+		return -REASON_CSUM_L4;
+	return OK;
+}
+
+static __noinline int snat_quoted_out(struct __sk_buff *skb, struct pkt *p)
+{
+	struct quoted q = { .t.flags = TUPLE_OUT };
+	struct nat_change c = { .daddr = p->t.daddr, .port_off = SPORT_OFF };
+	const nat_entry_t *found;
+	nat_entry_t entry;
+	int ret;
+
+	ret = snat_load_quoted(skb, p, &q, ICMP_ECHO_REPLY);
+	if (ret)
+		return ret;
+	found = bpf_map_lookup_elem(&MAP_SNAT, &q.t);
+	if (!found)
+		return OK;
+	entry = *found;
+	if (!addr_equal(entry.to_saddr, q.t.saddr) || entry.to_sport != q.t.sport) {
+		ret = snat_rewrite_quoted(skb, p, &q, offsetof(struct iphdr, daddr),
+					  q.t.nexthdr == IPPROTO_ICMP ? ECHO_ID_OFF : DPORT_OFF, q.t.saddr, q.t.sport,
+					  &entry);
+		if (ret)
+			return ret;
+	}
+	c.saddr = entry.to_saddr;
+	p->t.saddr = c.saddr;
+	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
+	return nat_rewrite(skb, p, &c);
+}
+
+static __noinline int snat_quoted_in(struct __sk_buff *skb, struct pkt *p, bool *done)
+{
+	struct quoted q = { .t.flags = TUPLE_IN };
+	struct nat_change c = { .saddr = p->t.saddr, .port_off = DPORT_OFF };
+	const nat_entry_t *found;
+	nat_entry_t entry;
+	int ret;
+
+	ret = snat_load_quoted(skb, p, &q, ICMP_ECHO);
+	if (ret)
+		return ret == -REASON_UNKNOWN_L4 ? OK : ret;
+	found = bpf_map_lookup_elem(&MAP_SNAT, &q.t);
+	if (!found)
+		return OK;
+	entry = *found;
+	if (!addr_equal(entry.to_saddr, q.t.daddr) || entry.to_sport != q.t.dport) {
+		ret = snat_rewrite_quoted(skb, p, &q, offsetof(struct iphdr, saddr),
+					  q.t.nexthdr == IPPROTO_ICMP ? ECHO_ID_OFF : SPORT_OFF, q.t.daddr, q.t.dport,
+					  &entry);
+		if (ret)
+			return ret;
+	}
+	c.daddr = entry.to_saddr;
+	p->t.daddr = c.daddr;
+	*done = true;
+	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
+	return nat_rewrite(skb, p, &c);
+}
+
+#endif /* CTCTL_SNAT_H */

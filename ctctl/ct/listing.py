@@ -1,0 +1,93 @@
+"""What a listing is made of: how to list, rows of a batch, and where the text goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ctctl.out.output import OutputOptions
+from ctctl.tables.sources.base import CtTable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ctctl.decode.columns import CtColumns
+    from ctctl.tables.show.lines import Builder
+    from ctctl.tables.show.rowform import EntryForm
+
+    Order = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How to list. ``names`` are those of addresses."""
+
+    options: OutputOptions
+    names: Mapping[str, str] = field(default_factory=dict)
+    raw: bool = False
+    time_diff: bool = False
+
+
+Batches = Callable[[CtTable], Iterator["CtColumns"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows of one batch, in the order given, or all as they lie. ``places``: where each stands in its chunk."""
+
+    form: EntryForm
+    columns: CtColumns
+    order: Order | None = None
+    places: Order | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns) if self.order is None else len(self.order)
+
+
+class Out:
+    """Bytes to a text stream, past its encoder where it has a binary layer."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._binary: Any = getattr(stream, "buffer", None)
+        if self._binary is not None:
+            stream.flush()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write a piece whose characters are whole."""
+        if self._binary is None:
+            self.stream.write(bytes(data).decode())
+        else:
+            self._binary.write(data)
+
+    def emit(self, builder: Builder, chunk: list[Run]) -> int:
+        """Write the lines of a chunk; returns how many."""
+        if len(chunk) == 1 and chunk[0].places is None:
+            run = chunk[0]
+            builder(run.form, run.columns).run(self.write, run.order)
+            return len(run)
+        count = sum(len(run) for run in chunk)
+        found = [b""] * count
+        for run in chunk:
+            lines = builder(run.form, run.columns).lines(run.order)
+            places = range(len(run)) if run.places is None else run.places.tolist()
+            for place, line in zip(places, lines, strict=True):
+                found[place] = line
+        self.write(b"".join(found))
+        return count
+
+
+class Skipping(Out):
+    """Leaves out the first byte of what passes."""
+
+    def __init__(self, out: Out) -> None:
+        super().__init__(out.stream)
+        self._out = out
+        self._begun = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Pass on, but for the first byte of all."""
+        self._out.write(data if self._begun else data[1:])
+        self._begun = True

@@ -1,0 +1,150 @@
+"""Conntrack entries in the formats that are lists: what stands between the fields, and in which order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ctctl.decode.columns import CtColumns
+from ctctl.out.rowtext import RowProgram
+from ctctl.tables.show.entry import SCHEMA, record_fields
+from ctctl.tables.show.rowform import EntryForm, Style
+
+#: Keys of a record that are there only where the name is known.
+_NAMES = ("src_name", "dst_name", "backend")
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column of a table for people: its width in characters, where the text stands in it, its colours."""
+
+    name: str
+    width: int
+    right: bool = False
+    styled: bool = False
+
+
+Builder = Callable[[EntryForm, CtColumns], RowProgram]
+
+
+def json_lines(*, raw: bool = False) -> Builder:
+    """``-o jsonl``: an object a line."""
+    return lambda form, columns: _record(form, columns, f'{{"schema": {json.dumps(SCHEMA)}, ', b"}\n", raw=raw)
+
+
+def json_elements(*, raw: bool = False) -> Builder:
+    """The elements of the list of ``-o json``, with a comma before each."""
+    return lambda form, columns: _record(form, columns, ",\n  {", b"}", raw=raw)
+
+
+def json_fields(names: Sequence[str], *, element: bool = False) -> Builder:
+    """As the two above, of these fields only."""
+    start = ",\n  {" if element else f'{{"schema": {json.dumps(SCHEMA)}, '
+    return _joined(names, Style.JSON, start, ", ", "}" if element else "}\n", label=lambda name: f'"{name}": ')
+
+
+def yaml_elements(names: Sequence[str] = (), *, raw: bool = False) -> Builder:
+    """The elements of the list of ``-o yaml``."""
+
+    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
+        program, start = form.program(columns), "- "
+        for name in names or record_fields(form.table, raw=raw):
+            optional = not names and name in _NAMES
+            if optional:
+                with program.where(form.known(columns, name), 1, 1):
+                    program.literal(f"  {name}:".encode())
+                    form.put(program, columns, name, Style.YAML)
+            else:
+                program.literal(f"{start}{name}:".encode())
+                form.put(program, columns, name, Style.YAML, record=not names)
+            start = "  "
+        return program
+
+    return build
+
+
+def csv_lines(names: Sequence[str]) -> Builder:
+    """``-o csv``: without its header."""
+    return _joined(names, Style.CSV, "", ",", "\n", label=lambda _name: "")
+
+
+def name_lines() -> Builder:
+    """``-o name``: what ``ct get`` takes."""
+
+    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
+        program = form.program(columns)
+        form.put_lower_proto(program, columns)
+        for start, name in ((b" ", "source"), (b" > ", "destination")):
+            program.literal(start)
+            form.put(program, columns, name, Style.CSV)
+        return program.literal(b"\n")
+
+    return build
+
+
+def table_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Builder:
+    """Rows of a table; the last column is not padded."""
+
+    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
+        program = form.program(columns)
+        for index, column in enumerate(layout):
+            last = index == len(layout) - 1
+            if color and column.styled:
+                form.put_style(program, columns)
+            with program.cell(0 if last and not column.right else column.width, right=column.right):
+                form.put(program, columns, column.name, Style.TEXT)
+            if color and column.styled:
+                program.literal(b"\033[0m")
+            program.literal(b"\n" if last else b"  ")
+        return program
+
+    return build
+
+
+def stacked_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Builder:
+    """As ``table_lines``, with each destination on a line of its own below the source: for long addresses."""
+    above = [column for column in layout if column.name != "destination_short"]
+    indent = sum(column.width + 2 for column in above[: [column.name for column in above].index("source_short")])
+    first = table_lines(above, color=color)
+
+    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
+        program = first(form, columns).literal(b" " * max(indent - 2, 0) + b"> ")
+        form.put(program, columns, "destination_short", Style.TEXT)
+        return program.literal(b"\n")
+
+    return build
+
+
+def cilium_lines() -> Builder:
+    """``-o cilium``. Entries of protocol 0 have no line."""
+
+    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
+        return form.cilium(columns)
+
+    return build
+
+
+def _joined(
+    names: Sequence[str], style: Style, start: str, between: str, end: str, *, label: Callable[[str], str]
+) -> Builder:
+    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
+        program = form.program(columns)
+        for index, name in enumerate(names):
+            program.literal(f"{between if index else start}{label(name)}".encode())
+            form.put(program, columns, name, style)
+        return program.literal(end.encode())
+
+    return build
+
+
+def _record(form: EntryForm, columns: CtColumns, start: str, end: bytes, *, raw: bool) -> RowProgram:
+    program = form.program(columns)
+    for index, name in enumerate(record_fields(form.table, raw=raw)):
+        label = f'{", " if index else start}"{name}": '.encode()
+        if name not in _NAMES:
+            form.put(program.literal(label), columns, name, Style.JSON, record=True)
+            continue
+        with program.where(form.known(columns, name), 1, 1):
+            form.put(program.literal(label), columns, name, Style.JSON)
+    return program.literal(end)

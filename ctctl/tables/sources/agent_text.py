@@ -1,0 +1,153 @@
+"""What an agent says about its node: status, configuration (stored, shown, the config map) and metrics.
+
+Only capacity, timeouts, clock, version and map pressure are taken. Every line is looked at by itself,
+so it does not matter which of the programs wrote it, or what else stands in the file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ctctl.abi import pins
+from ctctl.model.clock import Clock
+from ctctl.tables.sources.clocks import clock_of_document
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.facts import Fact, NodeFacts
+
+_TCP = (pins.CT_TABLES[0], pins.CT_TABLES[2])
+_ANY = (pins.CT_TABLES[1], pins.CT_TABLES[3])
+_NAT = (pins.SNAT4, pins.SNAT6)
+
+#: table sizes by the name that each program has for them
+_SIZES = {
+    "TCP connection tracking": _TCP,
+    "Non-TCP connection tracking": _ANY,
+    "NAT": _NAT,
+    "CTMapEntriesGlobalTCP": _TCP,
+    "CTMapEntriesGlobalAny": _ANY,
+    "NATMapEntriesGlobal": _NAT,
+    "bpf-ct-global-tcp-max": _TCP,
+    "bpf-ct-global-any-max": _ANY,
+    "bpf-nat-global-max": _NAT,
+}
+_TIMEOUTS = {
+    "CTMapEntriesTimeoutTCP": "regular_tcp",
+    "CTMapEntriesTimeoutAny": "regular_any",
+    "CTMapEntriesTimeoutSVCTCP": "service_tcp",
+    "CTMapEntriesTimeoutSVCTCPGrace": "service_tcp_grace",
+    "CTMapEntriesTimeoutSVCAny": "service_any",
+    "CTMapEntriesTimeoutSYN": "regular_tcp_syn",
+    "CTMapEntriesTimeoutFIN": "regular_tcp_fin",
+    "bpf-ct-timeout-regular-tcp": "regular_tcp",
+    "bpf-ct-timeout-regular-any": "regular_any",
+    "bpf-ct-timeout-service-tcp": "service_tcp",
+    "bpf-ct-timeout-service-tcp-grace": "service_tcp_grace",
+    "bpf-ct-timeout-service-any": "service_any",
+    "bpf-ct-timeout-regular-tcp-syn": "regular_tcp_syn",
+    "bpf-ct-timeout-regular-tcp-fin": "regular_tcp_fin",
+}
+_NAMES = "|".join(sorted((*_SIZES, *_TIMEOUTS), key=len, reverse=True))
+_SETTING = re.compile(
+    rf'\s{{0,12}}"?({_NAMES})"?(?:\s{{0,60}}[:=]|\s{{2,60}})\s{{0,12}}"?([0-9][0-9a-zµ.]{{0,24}})"?,?\s*$'
+)
+_CLOCK = re.compile(r"\s{0,8}Clock Source for BPF:\s+(ktime|jiffies)(?:\s+\[(\d{1,5}) Hz\])?")
+_VERSION = re.compile(
+    r"\s{0,8}(?:Cilium:\s+Ok\s+v?(\d+\.\d+[\w.-]{0,40})|(?:Daemon|Client):\s+v?(\d+\.\d+[\w.-]{0,40}) )"
+)
+_PRESSURE = re.compile(
+    r'\s{0,8}cilium_bpf_map_pressure\W{1,90}map_name="?(?:cilium_)?(\w{1,60})"?\W{1,120}(\d{1,6}(?:\.\d{1,12})?)'
+)
+_INTERVAL = re.compile(r"\s{0,8}cilium_datapath_conntrack_gc_interval_seconds\b.{0,160}?\s(\d{1,9}(?:\.\d{1,9})?)\s*$")
+_NODE = re.compile(r'\s{0,8}"?NodeName"?\s{0,40}[:=]\s{0,4}"?([a-z0-9][a-z0-9.-]{0,252})"?,?\s*$')
+#: A line of any of them, quickly.
+HINT = re.compile(
+    r"connection tracking|^\s*NAT\s|CTMapEntries|NATMapEntries|bpf-(?:ct|nat)-|Clock Source|cilium_bpf_map_pressure"
+    r"|gc_interval_seconds|^\s*Cilium:|^(?:Daemon|Client):"
+)
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+MAX_SIZE = 1 << 31
+
+
+def seconds_of(text: str) -> int | None:
+    """A Go duration (``2h13m20s``) or a number of nanoseconds as whole seconds, None for what is neither."""
+    if text.isascii() and text.isdecimal():
+        return int(text) // 1_000_000_000
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return int(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
+
+
+def add_line(dump: Dump, line: str) -> bool:
+    """Take what a line says. False: it says nothing of interest."""
+    facts = dump.facts
+    if match := _SETTING.match(line):
+        return _setting(facts, match[1], match[2])
+    if match := _PRESSURE.match(line):
+        facts.pressure.setdefault(f"cilium_{match[1]}", Fact(float(match[2]), "metrics"))
+    elif match := _CLOCK.match(line):
+        clock = _clock(match[1], int(match[2]) if match[2] else None, "status --verbose")
+        facts.clock = facts.clock or clock
+    elif match := _INTERVAL.match(line):
+        facts.gc_interval_s = facts.gc_interval_s or Fact(float(match[1]), "metrics")
+    elif match := _VERSION.match(line):
+        facts.version = facts.version or Fact(match[1] or match[2], "status" if match[1] else "version")
+    else:
+        return False
+    return True
+
+
+def _setting(facts: NodeFacts, name: str, text: str) -> bool:
+    configured = name.startswith("bpf-")
+    evidence, rank = ("the config map", 2) if configured else ("the agent's configuration", 1)
+    if name in _TIMEOUTS:
+        seconds = seconds_of(text)
+        if seconds is not None:
+            facts.timeouts_s.setdefault(_TIMEOUTS[name], Fact(seconds, f"{name} in {evidence}", rank))
+        return seconds is not None
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < MAX_SIZE):
+        return False
+    evidence = "status --verbose" if " " in name or name == "NAT" else f"{name} in {evidence}"
+    for table in _SIZES[name]:
+        facts.capacity.setdefault(table, Fact(int(text), evidence, rank))
+    return True
+
+
+def _clock(kind: str, hz: int | None, where: str) -> Clock | None:
+    if kind == "ktime":
+        return Clock(None, f"ktime by {where}")
+    return Clock(hz, f"jiffies at {hz} Hz by {where}") if hz and 0 < hz <= 10000 else None
+
+
+def is_agent_config(document: Any) -> bool:
+    """Whether a JSON object is what an agent stores of its configuration."""
+    return isinstance(document, dict) and ("ClockSource" in document or "CTMapEntriesGlobalTCP" in document)
+
+
+def add_config(dump: Dump, document: dict[str, Any]) -> None:
+    """``agent-runtime-config.json``: sizes, timeouts (nanoseconds), clock."""
+    for name, value in document.items():
+        if (
+            (name in _SIZES or name in _TIMEOUTS)
+            and isinstance(value, int)
+            and not isinstance(value, bool)
+            and value >= 0
+        ):
+            _setting(dump.facts, name, str(value))
+    dump.facts.clock = dump.facts.clock or clock_of_document(document, "the agent's configuration")
+
+
+def add_config_map(dump: Dump, document: Any) -> bool:
+    """A Kubernetes object or list as JSON: the data of config maps. False: it holds none of interest."""
+    if not isinstance(document, dict):
+        return False
+    items = document.get("items")
+    taken = False
+    for item in items if isinstance(items, list) else [document]:
+        data = item.get("data") if isinstance(item, dict) else None
+        for name, value in data.items() if isinstance(data, dict) else ():
+            if name in _SIZES or name in _TIMEOUTS:
+                taken |= _setting(dump.facts, name, str(value)[:40])
+    return taken

@@ -1,0 +1,138 @@
+"""Which node a file of a folder or an archive is of, by its path; several files of one node are one dump."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from ctctl.errors import DecodeError
+from ctctl.tables.sources.dump import Dump
+
+Dumps = dict[str | None, Dump]
+
+_POD = re.compile(r"cilium-bugtool-(?P<pod>[a-z0-9.-]*?[a-z][a-z0-9.-]*?)-\d{8}-\d{6}")
+_NAMED = re.compile(r"cilium-bugtool-(?P<pod>[a-z][a-z0-9.-]{0,60})$")
+#: Folders that say what is in them, not whose it is.
+_STRUCTURE = re.compile(
+    r"(?:\.*|cmd|cli|conf|state|logs?|tmp|files?|dumps?|data|out|cilium-(?:sysdump|bugtool)\b.*|.*\.(?:tar|gz|tgz|zip|bz2|xz))$",
+    re.I,
+)
+#: Words of a file's name that say which listing it is.
+_LISTING = re.compile(
+    r"(?:cilium|dbg|bpf|bpftool|map|dump|pinned|sys|fs|tc|globals|ct|ct4|ct6|ctmap|conntrack|any|any4|any6|nat|snat|v4|v6|lb"
+    r"|lb4|lb6|list|global|tcp|all|time|diff|timediff|external|backends?|frontends?|revnat|reverse|source|ranges?|services?"
+    r"|svc|maglev|ipcache|endpoints?|lxc|ip|ep|id|identity|policy|tunnel|metrics?|status|verbose|config|agent|runtime"
+    r"|configmap|json|jsonl|yaml|yml|txt|md|out|log|gz|raw|live|entries|tables?|\d+)$",
+    re.I,
+)
+
+
+def node_of(path: PurePosixPath) -> str | None:
+    """The node a member is of: the pod in the name of its bugtool folder or archive, None if there is none."""
+    for part in path.parts:
+        match = _POD.match(part) or _NAMED.match(part)
+        if match is not None:
+            return match["pod"]
+    return None
+
+
+def folder_of(path: PurePosixPath) -> str | None:
+    """The first folder on a member's way that says whose it is."""
+    return next((part for part in path.parts[:-1] if not _STRUCTURE.match(part)), None)
+
+
+def word_of(path: PurePosixPath) -> str:
+    """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``."""
+    words = [word for word in re.split(r"[-_.+\s]+", path.name) if word and not _LISTING.match(word)]
+    return "-".join(words)[:60]
+
+
+@dataclass(slots=True)
+class _Place:
+    """What was found in one folder (or of one bugtool), by the word in the files' names."""
+
+    words: dict[str, Dump] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Members:
+    """Dumps by node, found out once all members are known."""
+
+    pods: dict[str, Dump] = field(default_factory=dict)
+    folders: dict[str | None, _Place] = field(default_factory=dict)
+    #: what could not be read of files of which nothing else is known
+    loose: list[str] = field(default_factory=list)
+
+    def add(self, path: PurePosixPath, part: Dump) -> None:
+        """What one file holds."""
+        pod = node_of(path)
+        if pod is not None:
+            self.pods.setdefault(pod, Dump()).merge(part)
+            return
+        if not part.kinds:
+            self.loose += part.partial
+            return
+        place = self.folders.setdefault(folder_of(path), _Place())
+        place.words.setdefault(word_of(path), Dump()).merge(part)
+
+    def by_node(self) -> Dumps:
+        """The nodes' dumps. What is of no node (a config map beside the nodes' folders) is of all of them.
+
+        Raises DecodeError where nothing was found but things that could not be read.
+        """
+        found: Dumps = {}
+        found.update(self.pods)
+        shared: list[Dump] = []
+        nodes = [name for name, place in self.folders.items() if name is not None and _has_tables(place)]
+        for name, place in self.folders.items():
+            split = [word for word, dump in place.words.items() if word and dump.tables]
+            many = len(split) > 1
+            for word, dump in place.words.items():
+                if many and word in split:
+                    node: str | None = f"{name}/{word}" if name and len(nodes) > 1 else word
+                else:
+                    node = name if len(nodes) > 1 and name in nodes else None
+                if node is None:
+                    shared.append(dump)
+                else:
+                    found.setdefault(node, Dump()).merge(dump)
+        said = Dump()
+        said.partial = self.loose
+        return _with_shared(found, [*shared, said])
+
+
+def _has_tables(place: _Place) -> bool:
+    return any(dump.tables for dump in place.words.values())
+
+
+def _with_shared(found: Dumps, shared: list[Dump]) -> Dumps:
+    """Files of no node: the only node's, or a node without a name, but for what they say of all of them."""
+    found = {node: dump for node, dump in found.items() if dump.kinds or dump.partial}
+    rest = Dump()
+    for dump in shared:
+        rest.merge(dump)
+    real = {node: dump for node, dump in found.items() if dump.kinds}
+    if not real:
+        for dump in found.values():
+            rest.merge(dump)
+        if rest.kinds:
+            real = {None: rest}
+        elif rest.partial:
+            raise DecodeError("; ".join(rest.partial))
+    elif rest.tables and len(real) == 1 and not next(iter(real.values())).tables:
+        next(iter(real.values())).merge(rest)
+    else:
+        for dump in real.values():
+            dump.facts.merge(rest.facts)
+        first = next(iter(real.values()))
+        first.partial += rest.partial
+        if rest.tables:
+            real[None] = rest
+            rest.partial = []
+        for node, dump in found.items():
+            if not dump.kinds:
+                first.partial += [f"{node}: {text}" for text in dump.partial]
+    for dump in real.values():
+        dump.join()
+    return real

@@ -1,0 +1,130 @@
+"""Services as the agent tells them: ``lb/maps-dump`` of its shell (from 1.17) and ``service list``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from ctctl.errors import DecodeError
+from ctctl.model.service import SERVICE_TYPES, Backend, RevNat, ServiceSlot, SourceRange
+from ctctl.model.tuples import Address
+from ctctl.tables.query.values import PROTOCOLS
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.stream import address, digits
+
+_END = r"\[?[0-9a-fA-F.:]{2,45}\]?:\d{1,5}(?:/[A-Z]{1,8})?(?:/i)?"
+_FRONT = re.compile(
+    r"(?P<addr>\[[0-9a-fA-F.:]{2,45}\]|[0-9.]{7,15}):(?P<port>\d{1,5})(?:/(?P<proto>[A-Z]{1,8}))?(?P<internal>/i)?"
+)
+
+#: What a line of ``lb/maps-dump`` starts with, by table.
+MAPS_DUMP = re.compile(r"\s*(BE|SVC|REV|SRCRANGE|AFF|MAGLEV|SOCKREV): +(?=[A-Z]+=)")
+_PAIR = re.compile(r"(?<!\w)([A-Za-z]{2,12})=(\S{1,400})")
+
+SERVICE_HEADER = re.compile(r"\s*ID +(?:Frontend|Name) +.{0,40}Service Type +.{0,40}Backend")
+_SERVICE_ROW = re.compile(
+    rf"\s*(?P<id>\d{{1,10}}) {{2,}}(?P<front>{_END}) {{2,}}(?P<type>{'|'.join(SERVICE_TYPES)})"
+    r"(?: {2,}(?P<backend>\d{1,5} => .{7,100}))?\s*$"
+)
+_BACKEND_ROW = re.compile(rf"\s*(?P<slot>\d{{1,5}}) => (?P<backend>{_END})(?: \((?P<state>[a-z-]{{1,20}})\))?\s*$")
+
+
+def _front(text: str) -> tuple[Address, int, int | None, str]:
+    match = _FRONT.fullmatch(text)
+    if match is None:
+        raise DecodeError(f"{text[:60]!r} is no frontend")
+    proto = PROTOCOLS.get(match["proto"].lower()) if match["proto"] else None
+    return address(match["addr"]), digits(match["port"], 16), proto, "internal" if match["internal"] else "external"
+
+
+def add_maps_dump(dump: Dump, line: str) -> None:
+    """One line of ``lb/maps-dump``. Raises DecodeError; tables that nothing here shows are left out."""
+    start = MAPS_DUMP.match(line)
+    if start is None:
+        raise DecodeError("no line of lb/maps-dump")
+    values = dict(_PAIR.findall(line[start.end() - 0 :]))
+    found = dump.listings
+    try:
+        number = digits(values["ID"])
+        if start[1] == "BE":
+            addr, port, proto, _ = _front(values["ADDR"])
+            zone = values.get("ZONE")
+            found.backends.append(
+                Backend(
+                    number,
+                    addr,
+                    proto,
+                    port,
+                    values.get("STATE"),
+                    zone=digits(zone, 8) if zone and zone.isdecimal() else None,
+                )
+            )
+        elif start[1] == "REV":
+            addr, port, _, _ = _front(values["ADDR"])
+            found.rev_nats.append(RevNat(number, addr, port))
+        elif start[1] == "SRCRANGE":
+            found.source_ranges.append(SourceRange(number, str(ip_network(values["CIDR"], strict=False))))
+        elif start[1] == "SVC":
+            found.services.append(_maps_slot(values, number))
+    except (KeyError, ValueError) as error:
+        raise DecodeError(f"a line of lb/maps-dump without {error}") from error
+
+
+def _maps_slot(values: dict[str, str], rev_nat: int) -> ServiceSlot:
+    addr, port, proto, scope = _front(values["ADDR"])
+    slot = digits(values["SLOT"], 16)
+    if slot:
+        return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend_id=digits(values["BEID"]))
+    words = tuple(word for word in values.get("FLAGS", "").split("+") if word)
+    timeout, proxy = values.get("AFFTimeout"), values.get("L7PORT", values.get("L7Proxy"))
+    return ServiceSlot(
+        addr,
+        port,
+        scope,
+        0,
+        rev_nat,
+        proto,
+        words[0] if words else None,
+        count=digits(values["COUNT"], 16) if "COUNT" in values else None,
+        affinity_timeout=digits(timeout) if timeout is not None else None,
+        flag_words=words,
+        l7_proxy_port=digits(proxy, 16) if proxy and proxy.isdecimal() else None,
+    )
+
+
+@dataclass(slots=True)
+class ServiceLines:
+    """Rows of the agent's ``service list``. Its ids are rev-NAT indexes up to 1.18 only, so they are not taken."""
+
+    dump: Dump
+    front: ServiceSlot | None = None
+
+    def add(self, line: str, *, inside: bool) -> bool:
+        """Whether the line is a row; it is added then. A row without a frontend is a backend of the one above.
+
+        Outside the table (``inside`` False) only a row with a frontend and a known type is taken for one.
+        """
+        try:
+            match = _SERVICE_ROW.match(line) if len(line) < 500 else None
+            if match is not None:
+                addr, port, proto, scope = _front(match["front"])
+                self.front = ServiceSlot(addr, port, scope, 0, None, proto, match["type"], flag_words=(match["type"],))
+                self.dump.listings.services.append(self.front)
+                line = match["backend"] or ""
+                if not line:
+                    return True
+            elif not inside:
+                return False
+            row = _BACKEND_ROW.match(line) if len(line) < 500 else None
+            if row is None or self.front is None:
+                return match is not None
+            front = self.front
+            backend = row["backend"]
+            slot = ServiceSlot(
+                front.addr, front.port, front.scope, digits(row["slot"], 16), None, front.proto, backend=backend
+            )
+            self.dump.listings.services.append(slot)
+        except DecodeError:
+            return False
+        return True

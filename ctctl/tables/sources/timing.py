@@ -1,0 +1,140 @@
+"""When the tables of a dump were read, in which clock and layout: by its own evidence, never guessed silently."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+from ctctl.abi import pins
+from ctctl.model.clock import Clock
+from ctctl.model.entry import Layout
+from ctctl.tables.sources.base import CtTable, Source, SourceOptions
+from ctctl.tables.sources.clocks import Told
+from ctctl.tables.sources.dump import Dump
+
+_ASSUMED = Clock(None, "ktime assumed: the dump does not tell")
+#: entries that are looked at for the layout
+_SAMPLE = 512
+
+
+def tables_of(source: Source, node: str | None, dump: Dump, options: SourceOptions) -> list[CtTable]:
+    """A node's tables with clock, time, layout and capacity; what contradicts itself is noted.
+
+    The clock is what the user said, else what the document itself, the lines' remaining times or the
+    node's own files say. A table whose lines tell no time takes that of the node's other ones.
+    """
+    pairs = [(collected, collected.table(node)) for collected in dump.ordered()]
+    named = options.clock or dump.clock or dump.facts.clock
+    told = {table.name: collected.told(named) for collected, table in pairs}
+    contradictions = dict.fromkeys(found.contradiction for found in told.values() if found.contradiction)
+    for text in contradictions:
+        _note(source, node, f"the listing contradicts itself: {text}; no remaining times; give --now")
+    best = next((found for found in told.values() if found.proven and found.now is not None), None)
+    best = best or next((found for found in told.values() if found.now is not None), Told())
+    now, evidence = _now_of(dump, options, contradicts=bool(contradictions))
+    for collected, table in pairs:
+        own = told[table.name] if told[table.name].now is not None else best
+        clock = named or own.clock or _ASSUMED
+        if own.clock is not None and own.proven and options.clock is None and dump.clock is None:
+            clock = own.clock
+        table.clock = clock
+        table.now = now if now is not None else own.now
+        newest = collected.newest or max((other.newest for other, _ in pairs), default=0)
+        table.now_at_least = newest or None
+    if evidence:
+        source.details.append(f"{node}: {evidence}" if node else evidence)
+    _find_layouts(dump, [table for _, table in pairs], options)
+    _give_capacity(dump, [table for _, table in pairs])
+    return [table for _, table in pairs]
+
+
+def _note(source: Source, node: str | None, text: str) -> None:
+    source.notes.append(f"{node}: {text}" if node else text)
+
+
+def _now_of(dump: Dump, options: SourceOptions, *, contradicts: bool) -> tuple[int | None, str]:
+    """The dump's time by what the user or the document says, else by the ages of SNAT entries whose birth is known."""
+    if options.now is not None:
+        return options.now, ""
+    if dump.now is not None:
+        return dump.now, ""
+    if contradicts or any(table.shown for table in dump.tables.values()):
+        return None, ""
+    nows = Counter(e.created + e.age_s for e in dump.listings.nat if e.created and e.age_s is not None and e.age_s >= 0)
+    if not nows:
+        return None, ""
+    best, agree = nows.most_common(1)[0]
+    return best, f"now {best} by the ages in the nat list ({agree} of {nows.total()} entries agree)"
+
+
+def _find_layouts(dump: Dump, tables: list[CtTable], options: SourceOptions) -> None:
+    """The layout of tables that were dumped as bytes: of the node's other tables, its version, its entries."""
+    bare = [table for table in tables if table.layout_evidence == "assumed"]
+    if not bare:
+        return
+    layout, evidence = options.layout, "--layout"
+    if layout is None:
+        known = {table.layout for table in tables if table.layout_evidence != "assumed" and table.count}
+        layout, evidence = known.pop() if len(known) == 1 else None, "the node's other listings"
+    if layout is None and dump.facts.version is not None:
+        layout, evidence = Layout.of_version(dump.facts.version.value), f"version by {dump.facts.version.evidence}"
+    if layout is None:
+        layout, evidence = _layout_by_entries(dump, bare)
+    for table in bare:
+        if layout is not None:
+            table.layout, table.layout_evidence = layout, evidence
+
+
+def _layout_by_entries(dump: Dump, tables: list[CtTable]) -> tuple[Layout | None, str]:
+    from ctctl.node.cilium import identify
+
+    def entries(table: CtTable) -> list[tuple[bytes, bytes]]:
+        rows = ((key, value) for keys, values in table.read() for key, value in zip(keys, values, strict=True))
+        return [(key.tobytes(), value.tobytes()) for key, value in islice(rows, _SAMPLE)]
+
+    sample = [record for table in tables for record in entries(table)]
+    found = identify([name for name in dump.pins if name not in pins.CT_TABLES], sample, here=False)
+    return (found.layout, found.evidence) if found is not None and found.certain else (None, "")
+
+
+def _give_capacity(dump: Dump, tables: list[CtTable]) -> None:
+    for table in tables:
+        fact = dump.facts.capacity.get(table.name)
+        if fact is not None and table.max_entries is None:
+            table.max_entries, table.capacity_evidence = fact.value, fact.evidence
+
+
+def note_times(source: Source) -> None:
+    """What is assumed or unknown, said once for all nodes that it is true of."""
+    tables = [table for table in source.tables if table.count]
+    nodes = {table.node for table in tables}
+    texts: dict[str, dict[str | None, None]] = {}
+    for table in tables:
+        if table.layout_evidence == "assumed":
+            texts.setdefault("no type information in the dump: layout 1.16 assumed; choose with --layout", {})[
+                table.node
+            ] = None
+        if "assumed" in table.clock.evidence:
+            texts.setdefault(f"clock: {table.clock.evidence}", {})[table.node] = None
+        elif table.clock.evidence:
+            detail = f"clock: {table.clock.evidence}"
+            if detail not in source.details:
+                source.details.append(detail)
+        if table.now is None and not any("contradicts itself" in note for note in source.notes):
+            texts.setdefault(_UNTIMED, {})[table.node] = None
+    for text, of in texts.items():
+        whole = text + (_at_least(tables, of) if text == _UNTIMED else "")
+        named = [node for node in of if node]
+        source.notes.append(whole if set(of) == nodes or not named else f"{_few(named)}: {whole}")
+
+
+_UNTIMED = "the dump does not say when it was made: no remaining times; give --now"
+
+
+def _at_least(tables: list[CtTable], nodes: dict[str | None, None]) -> str:
+    least = {table.now_at_least for table in tables if table.node in nodes and table.now_at_least}
+    return f" ({max(least)} or later by its newest report)" if len(nodes) == 1 and least else ""
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

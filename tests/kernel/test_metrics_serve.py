@@ -1,0 +1,83 @@
+"""Metrics over HTTP: a page only where there is data, and few, short connections."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from wsgiref.simple_server import WSGIServer
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ctctl.metrics import serve
+from ctctl.metrics.serve import serving
+from ctctl.metrics.tables import TablesCollector
+from tests.support.children import CTCTL
+from tests.support.gctables import TableDir, table_dir
+from tests.support.wait import PATIENCE_S, wait_for
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[TableDir]:
+    with table_dir(tmp_path) as made:
+        made.create("cilium_ct4_global")
+        made.fill("cilium_ct4_global", 40, np.random.default_rng(1))
+        yield made
+
+
+def test_no_data_is_said_and_not_served_as_a_page(node: TableDir, tmp_path: Path) -> None:
+    empty = node.path.parent / "nothing-here"
+    empty.mkdir()
+    done = subprocess.run(
+        [*CTCTL, "metrics", "serve", "--once", "--from", str(empty)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no data: no table is pinned there" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def request(server: WSGIServer, text: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_S) as connection:
+        connection.sendall(text.encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_pages(node: TableDir) -> None:
+    collector = TablesCollector(node.path, fresh_s=0)
+    registry = CollectorRegistry()
+    registry.register(collector)
+    with serving(registry, "127.0.0.1:0") as server:
+        assert request(server, "GET /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200")
+        assert request(server, "GET /elsewhere HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 404")
+        assert request(server, "POST /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 405")
+        for name in list(node.maps):
+            (node.path / name).unlink()
+        gone = request(server, "GET /metrics HTTP/1.0\r\n\r\n")
+        assert gone.startswith(b"HTTP/1.0 503")
+        assert b"no data" in gone
+    with serving(CollectorRegistry(), "127.0.0.1:0") as server:
+        assert request(server, "GET /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 503")
+
+
+def test_connections_are_few_and_short(node: TableDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = CollectorRegistry()
+    registry.register(TablesCollector(node.path))
+    with serving(registry, "127.0.0.1:0") as server, contextlib.ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_S))
+            for _ in range(serve.MOST_CONNECTIONS)
+        ]
+        wait_for(lambda: len(server._open) == serve.MOST_CONNECTIONS)
+        assert b" 503 " in request(server, "GET /metrics HTTP/1.0\r\n\r\n").splitlines()[0]
+        # Nobody says anything, and all are left when their time is over.
+        monkeypatch.setattr(serve, "WHOLE_S", 0.0)
+        assert [connection.recv(1) for connection in silent] == [b""] * len(silent)
+        wait_for(lambda: not server._open)
+        monkeypatch.setattr(serve, "WHOLE_S", 600.0)
+        assert b" 200 " in request(server, "GET /metrics HTTP/1.0\r\n\r\n").splitlines()[0]

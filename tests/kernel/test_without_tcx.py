@@ -1,0 +1,32 @@
+"""A kernel without TCX (before Linux 6.6): what is attached another way, and what is refused in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ctctl.kernel.link import has_tcx
+
+pytestmark = [pytest.mark.kernel, pytest.mark.skipif("has_tcx()", reason="this kernel has TCX")]
+
+
+def test_probes_refuse_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ctctl", "trace", "--probe", "tcp 10.0.0.1:1 > 10.0.0.2:2", "--device", "lo"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1), done.stderr
+    assert "probes need TCX links (Linux 6.6)" in done.stderr
+
+
+def test_features_says_so() -> None:
+    from ctctl.kernel.features import probe_one
+
+    tcx, clsact = probe_one("tcx"), probe_one("clsact")
+    assert (tcx.available, clsact.available) == (False, True)
+    assert "this kernel has no TCX (Linux 6.6)" in tcx.detail
+    assert not has_tcx()

@@ -1,0 +1,113 @@
+"""How many instructions the verifier goes through for each of our programs, by kernel.
+
+    python -m tests.kernels.complexity           # print the running kernel's figures
+    python -m tests.kernels.complexity --write   # and commit them: tests/kernels/figures/MAJOR.MINOR.json
+
+The kernel refuses a program at a million; ours stay under half of it on every kernel, so that a change
+is not what first meets the limit. Read-only data is known to the verifier: each program is measured as
+compiled, with everything on, by way of a geneve device and in a simulation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctctl.errors import KernelError, VerifierError
+from ctctl.kernel import trial
+from ctctl.kernel.object import OBJECTS, BpfObject
+
+LIMIT = 500_000
+FIGURES = Path(__file__).parent / "figures"
+#: Verifiers and our own programs change: the committed figure tells a change of kind, not of percent.
+SAME_ORDER = 3
+#: Below this a factor says nothing.
+SMALL = 20_000
+
+_DATAPATH = ("lxc", "netdev", "overlay")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One program under one configuration."""
+
+    object: str
+    program: str
+    variant: str
+
+    def __str__(self) -> str:
+        return f"{self.object}-{self.program}-{self.variant}"
+
+    def config(self) -> dict[str, int]:
+        if self.variant == "compiled":
+            return {}
+        with BpfObject.open(OBJECTS / f"{self.object}.bpf.o") as bpf:
+            config = trial.everything_on(bpf)
+            if self.variant == "device":
+                config["cfg_overlay_device"] = 1
+            if self.variant == "simulated":
+                config["cfg_sim"] = 1
+            return {name: value for name, value in config.items() if name in bpf.config_names()}
+
+    def measure(self) -> int:
+        """Instructions that the running kernel's verifier went through. Raises VerifierError, KernelError."""
+        if self.program == "probe_return":
+            with trial.returns_probe() as bpf, bpf.program(self.program) as loaded:
+                return loaded.info.verified_insns
+        return trial.verified_insns(self.object, self.program, self.config())
+
+
+def cases() -> Iterator[Case]:
+    """Every program of every object."""
+    for name in trial.object_names():
+        variants = ("compiled", "everything", *(("device", "simulated") if name in _DATAPATH else ()))
+        with BpfObject.open(OBJECTS / f"{name}.bpf.o") as bpf:
+            for program in bpf.program_names():
+                for variant in variants:
+                    yield Case(name, program, variant)
+
+
+def running() -> str:
+    """MAJOR.MINOR of the running kernel."""
+    return ".".join(os.uname().release.split("-")[0].split(".")[:2])
+
+
+def committed(kernel: str) -> dict[str, int]:
+    """The committed figures of a kernel by case; empty if there are none."""
+    path = FIGURES / f"{kernel}.json"
+    if not path.is_file():
+        return {}
+    programs = json.loads(path.read_text(encoding="utf-8"))["programs"]
+    return {f"{program}-{variant}": n for program, by in programs.items() for variant, n in by.items()}
+
+
+def measured() -> dict[str, dict[str, int]]:
+    """Figures of the running kernel by program and variant, without those that this kernel forbids to load."""
+    programs: dict[str, dict[str, int]] = {}
+    for case in cases():
+        try:
+            figure = case.measure()
+        except VerifierError:
+            raise
+        except KernelError as error:
+            print(f"{case}: {error}", file=sys.stderr)
+            continue
+        programs.setdefault(f"{case.object}-{case.program}", {})[case.variant] = figure
+    return programs
+
+
+def main() -> None:
+    programs = measured()
+    text = json.dumps({"kernel": os.uname().release, "limit": LIMIT, "programs": programs}, indent=2) + "\n"
+    if "--write" in sys.argv:
+        FIGURES.mkdir(exist_ok=True)
+        (FIGURES / f"{running()}.json").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

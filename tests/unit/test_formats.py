@@ -1,0 +1,461 @@
+"""What people have: every case of tests/data/cases, the listings of captured nodes, and what is like them."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctctl.abi import pins
+from ctctl.decode.ct import decode_entry
+from ctctl.decode.nat import decode_nat
+from ctctl.errors import CtctlError, DecodeError
+from ctctl.model.entry import CtEntry, Layout
+from ctctl.model.tuples import Direction
+from ctctl.tables.show.cilium import cilium_line
+from ctctl.tables.sources.base import CtTable, Source, SourceOptions
+from ctctl.tables.sources.open import open_source
+from tests.support import captures
+
+CTCTL = Path(sys.executable).parent / "ctctl"
+CASES = Path(__file__).resolve().parents[1] / "data" / "cases" / "dumps"
+#: Files whose names look like listings and are none of those that are read.
+OTHERS = ("map-list.txt", "bpftool-net.json")
+LAYOUTS = {"1.14": Layout.V1_14, "1.16": Layout.V1_16, "1.18": Layout.V1_18, "1.19": Layout.V1_19}
+
+
+def case(number: str) -> Path:
+    return next(CASES.glob(f"{number}-*"))
+
+
+def read(path: Path | str, **options: Any) -> Source:
+    return open_source(str(path), SourceOptions(**options))
+
+
+def entries(source: Source) -> Iterator[tuple[CtEntry, CtTable]]:
+    for table in source.tables:
+        for columns in table.columns():
+            for index in range(len(columns)):
+                yield columns.entry(index, table.name, table.absent), table
+
+
+def listed(source: Source) -> list[str]:
+    return [cilium_line(entry, table.layout) or "" for entry, table in entries(source)]
+
+
+def lines_of(path: Path) -> list[str]:
+    return [line.rstrip() + " " for line in path.read_text().splitlines() if line.strip()]
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CTCTL, *map(str, words)], capture_output=True, text=True, check=False, timeout=60)
+
+
+# ---- captured nodes
+
+
+@cache
+def maps(capture: str) -> dict[str, dict[bytes, bytes]]:
+    document = captures.document(capture, "maps.json")
+    return {
+        item["pin"]: {
+            bytes.fromhex(key): bytes.fromhex(value) for key, value in item["entries"] or () if isinstance(value, str)
+        }
+        for item in document["maps"]
+    }
+
+
+def conntrack(capture: str) -> dict[tuple[str, bytes], bytes]:
+    return {(name, key): value for name in pins.CT_TABLES for key, value in maps(capture).get(name, {}).items()}
+
+
+def written(capture: str, name: str, folder: Path) -> Path:
+    path = folder / Path(name).name
+    path.write_bytes(captures.files(capture)[name])
+    return path
+
+
+@pytest.mark.parametrize("capture", captures.NAMES)
+@pytest.mark.parametrize("form", ["json", "yaml", "txt"])
+def test_a_capture_read_back_has_the_entries_of_its_maps(capture: str, form: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[capture.split("-")[1]]
+    expected = conntrack(capture)
+    with read(written(capture, f"cli/ct-list-global.{form}", tmp_path)) as source:
+        assert not source.partial
+        got = {(entry.map, entry.key): (entry, table) for entry, table in entries(source)}
+        assert got.keys() == expected.keys()
+        for (name, key), (entry, table) in got.items():
+            truth = decode_entry(key, expected[name, key], layout, name)
+            assert cilium_line(entry, table.layout) == cilium_line(truth, table.layout)
+            if form != "txt":
+                assert entry.value == expected[name, key]
+                continue
+            for field in ("backend_id", "flags", "lifetime", "rev_nat", "src_sec_id", "packets", "rx_bytes"):
+                assert getattr(entry, field) == getattr(truth, field) or (
+                    field == "backend_id" and truth.direction is not Direction.SVC
+                )
+
+
+@pytest.mark.parametrize("capture", captures.NAMES)
+@pytest.mark.parametrize("form", ["json", "txt"])
+def test_the_nat_list_of_a_capture(capture: str, form: str, tmp_path: Path) -> None:
+    expected = {
+        (entry.tuple, entry.direction, entry.xlate, entry.to_addr, entry.to_port)
+        for name in pins.SNAT_TABLES.values()
+        for entry in (decode_nat(key, value, name) for key, value in maps(capture).get(name, {}).items())
+    }
+    with read(written(capture, f"cli/nat-list.{form}", tmp_path)) as source:
+        assert not source.partial
+        found = source.listings(None).nat
+        assert {(e.tuple, e.direction, e.xlate, e.to_addr, e.to_port) for e in found} == expected
+        assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize("capture", captures.NAMES)
+def test_the_other_listings_of_a_capture(capture: str, tmp_path: Path) -> None:
+    counts = {
+        "lb-list.txt": ("services", (pins.LB4_SERVICES, pins.LB6_SERVICES)),
+        "lb-list.frontends.json": ("services", (pins.LB4_SERVICES, pins.LB6_SERVICES)),
+        "lb-list.backends.txt": ("backends", (pins.LB4_BACKENDS, pins.LB6_BACKENDS)),
+        "lb-list.backends.json": ("backends", (pins.LB4_BACKENDS, pins.LB6_BACKENDS)),
+        "lb-list.revnat.txt": ("rev_nats", (pins.LB4_REVERSE_NAT, pins.LB6_REVERSE_NAT)),
+        "lb-list.source-ranges.json": ("source_ranges", (pins.LB4_SOURCE_RANGE, pins.LB6_SOURCE_RANGE)),
+        "endpoint-list.txt": ("endpoints", (pins.ENDPOINTS,)),
+        "ipcache-list.json": ("ipcache", (pins.IPCACHE, pins.IPCACHE_V2)),
+    }
+    for name, (kind, tables) in counts.items():
+        with read(written(capture, f"cli/{name}", tmp_path)) as source:
+            assert not source.partial, name
+            assert len(getattr(source.listings(None), kind)) == sum(len(maps(capture).get(t, {})) for t in tables), name
+
+
+@pytest.mark.parametrize("capture", captures.NAMES)
+def test_every_file_of_a_capture_is_read_or_is_no_listing_of_ours(capture: str, tmp_path: Path) -> None:
+    for name in captures.files(capture):
+        if not name.startswith(("cli/", "cmd/")):
+            continue
+        path = written(capture, name, tmp_path)
+        with contextlib.suppress(DecodeError), read(path) as source:
+            assert not source.partial, name
+        done = run("lb", "list", "--from", path) if path.name in OTHERS else None
+        assert done is None or (done.returncode, done.stderr.count("\n")) == (1, 1), name
+
+
+@pytest.mark.parametrize("capture", captures.NAMES)
+def test_what_an_agent_says_about_its_node(capture: str, tmp_path: Path) -> None:
+    for name in ("cmd/status-verbose.txt", "cmd/agent-runtime-config.json"):
+        with read(written(capture, name, tmp_path)) as source:
+            facts = source.facts(None)
+            assert facts.capacity[pins.CT4_TCP].value in (221723, 221724)
+            assert facts.capacity[pins.CT6_ANY].value in (110861, 110862)
+            assert str(facts.clock) == "ktime"
+    assert facts.timeouts_s["regular_tcp"].value == (21600 if "1.14" in capture else 8000)
+    assert facts.timeouts_s["service_tcp_grace"].value == 60
+    assert "CTMapEntriesTimeoutTCP" in facts.timeouts_s["regular_tcp"].evidence
+
+
+def test_a_folder_with_everything_of_a_capture_is_one_node(tmp_path: Path) -> None:
+    capture = captures.NAMES[-1]
+    for name, data in captures.files(capture).items():
+        if name.startswith(("cli/", "cmd/")):
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+    with read(tmp_path) as source:
+        assert not source.partial
+        assert source.nodes() == []
+        table = next(table for table in source.tables if table.name == pins.CT4_TCP)
+        assert table.max_entries == 221723
+        assert table.capacity_evidence
+        assert "assumed" not in table.clock.evidence
+
+
+# ---- what people paste
+
+
+def test_a_service_entry_as_it_was_written_up_to_1_14() -> None:
+    with read(case("03") / "ct.txt") as source:
+        found = {str(entry.tuple): entry for entry, _ in entries(source)}
+        assert listed(source) == lines_of(case("03") / "ct.txt")
+    service = next(entry for entry in found.values() if entry.direction is Direction.SVC)
+    assert (str(service.tuple.src), service.tuple.src_port) == ("10.72.3.2", 58842)
+    assert (str(service.tuple.dst), service.tuple.dst_port) == ("10.72.32.1", 80)
+    assert service.backend_id == 21
+
+
+def test_a_listing_that_contradicts_itself_is_said_to() -> None:
+    with read(case("04") / "ct.txt") as source:
+        assert [table.now for table in source.tables] == [None]
+        assert any("contradicts itself" in note and "not shifted" in note for note in source.notes)
+        assert source.tables[0].now_at_least == 16817036
+
+
+def test_a_single_line_proves_no_clock(tmp_path: Path) -> None:
+    with read(case("19") / "dump47396.txt") as source:
+        assert source.tables[0].now == 750
+        assert "assumed" in source.tables[0].clock.evidence
+
+
+def test_a_report_after_the_listings_own_time_contradicts_it(tmp_path: Path) -> None:
+    line = (case("19") / "dump47396.txt").read_text().splitlines()[0]
+    path = tmp_path / "x"
+    path.write_text(
+        line.replace("LastTxReport=702", "LastTxReport=90702").replace("LastRxReport=465", "LastRxReport=90702")
+    )
+    with read(path) as source:
+        assert source.tables[0].now is None
+        assert any("contradicts itself" in note for note in source.notes)
+
+
+def test_snat_entries_of_every_version() -> None:
+    for folder in ("cilium-bugtool", "fixed"):
+        with read(case("05") / folder) as source:
+            assert [entry.age_s for entry in source.listings(None).nat] == [97878, 97878]
+    with read(case("09") / "nat-hostlocal-3.txt") as source:
+        assert [entry.to_port for entry in source.listings(None).nat] == [32768, 32769, 32770]
+        assert {entry.needs_ct for entry in source.listings(None).nat} == {None}
+
+
+def test_28232_snat_entries_in_little_time(tmp_path: Path) -> None:
+    path = tmp_path / "nat-ago.txt.gz"
+    lines = [
+        f"TCP OUT 10.0.3.{p % 200 + 1}:{p} -> 203.0.113.10:443 XLATE_SRC 192.0.2.5:{p} Created=2719514sec NeedsCT=1\n"
+        for p in range(32768, 61000)
+    ]
+    path.write_bytes(gzip.compress("".join(lines).encode()))
+    with read(path) as source:
+        assert len(source.listings(None).nat) == 28232
+
+
+def test_dsr_entries_of_1_19() -> None:
+    with read(case("06") / "ct.txt") as source:
+        assert listed(source) == lines_of(case("06") / "ct.txt")
+        entry = next(entry for entry, _ in entries(source) if entry.nat_addr)
+        assert (entry.nat_addr, entry.nat_port, entry.backend_id) == ("172.19.0.5", None, None)
+
+
+def test_the_nat_port_of_a_listing_whose_builds_order_is_plain(tmp_path: Path) -> None:
+    text = (case("06") / "ct.txt").read_text()
+    path = tmp_path / "ct.txt"
+    path.write_text(text.replace("NatPort=30587", "NatPort=30080"))  # 32885 the other way round
+    with read(path) as source:
+        assert next(entry.nat_port for entry, _ in entries(source) if entry.nat_addr) == 30080
+
+
+def test_frontends_with_an_empty_left_column() -> None:
+    for name in ("lb.txt", "lb-noprompt.txt", "bugtool"):
+        with read(case("07") / name) as source:
+            found = source.listings(None).services
+            assert len(found) == 7
+            assert {(str(slot.addr), slot.port, slot.scope) for slot in found} == {("192.0.2.100", 443, "internal")}
+            assert sorted(slot.slot for slot in found) == [0, 4, 6, 7, 8, 9, 10]
+            assert not source.partial
+    for name, count in (("lb.txt", 8), ("lb.json", 4)):
+        with read(case("11") / name) as source:
+            assert len(source.listings(None).services) == count
+            assert not source.partial
+
+
+def test_backends_of_1_14_and_1_15_are_no_counters() -> None:
+    for folder in ("bugtool", "bugtool14"):
+        with read(case("07") / folder) as source:
+            found = {entry.backend_id for entry, _ in entries(source)}
+            assert found == {4711, 101}
+            assert {backend.backend_id for backend in source.listings(None).backends} == {101, 102}
+
+
+def test_aligned_columns_and_several_listings_in_one_file() -> None:
+    with read(case("13") / "ct-asposted.txt") as source:
+        assert len(listed(source)) == 3
+        assert {str(slot.addr) for slot in source.listings(None).services} == {"::", "0.0.0.0"}
+        assert not source.partial
+    with read(case("27") / "notes.txt") as source:
+        assert len(listed(source)) == 2
+        assert len(source.listings(None).nat) == 3
+        assert not source.partial
+
+
+@pytest.mark.parametrize("name", ["conntrack-L.txt", "proc-nf_conntrack.txt"])
+def test_netfilters_own_text(name: str) -> None:
+    with read(case("15") / name) as source:
+        found = {entry.tuple.src_port: entry for entry, _ in entries(source)}
+        assert {port: entry.state.value for port, entry in found.items()} == {
+            48931: "new",
+            60000: "established",
+            60001: "new",
+        }
+        assert {row.remaining(0) for row in found.values()} == {30, 431999, 119}
+        assert {entry.rx_packets for entry in found.values()} == {None}
+        assert {(e.xlate, str(e.to_addr), e.to_port) for e in source.listings(None).nat} == {
+            ("DST", "10.11.4.22", 8125),
+            ("SRC", "172.18.0.2", 45815),
+            ("SRC", "172.18.0.2", 45816),
+        }
+
+
+@pytest.mark.parametrize("name", ["btf.txt", "bugtool.md", "dump.json", "hex-prompt.txt", "hex.txt", "lookup.json"])
+def test_bpftools_forms(name: str) -> None:
+    with read(case("17") / name) as source:
+        assert [str(entry.tuple) for entry, _ in entries(source)] == ["TCP 10.64.0.36:54260 -> 10.64.0.64:8000"]
+        assert not source.partial
+
+
+def test_kubectls_first_line_hides_nothing() -> None:
+    for path in sorted(case("18").iterdir()):
+        with read(path) as source:
+            listings = source.listings(None)
+            found = len(listed(source)) + len(listings.nat) + len(listings.services)
+            assert found + len(listings.ipcache) + len(listings.endpoints) > 0, path.name
+            # Only files that are cut off are partial.
+            assert bool(source.partial) <= (path.stat().st_size >= 4200), path.name
+
+
+def test_the_shells_map_dump() -> None:
+    with read(case("25") / "dump.txt") as source:
+        listings = source.listings(None)
+        assert [(b.backend_id, b.port, b.state) for b in listings.backends] == [
+            (1, 80, "active"),
+            (2, 80, "terminating"),
+        ]
+        assert [(slot.slot, slot.backend_id) for slot in listings.services] == [(0, None), (1, 1), (2, 2)]
+        assert [(r.rev_nat, r.port) for r in listings.rev_nats] == [(1, 80)]
+
+
+def test_capacity_clock_and_timeouts_of_a_sysdump() -> None:
+    with read(case("31") / "sysdump") as source:
+        assert source.nodes() == ["x"]
+        table = source.tables[0]
+        assert (table.max_entries, table.capacity_evidence) == (131072, "status --verbose")
+        assert table.clock.evidence == "ktime by status --verbose"
+        facts = source.facts("x")
+        assert facts.version is not None
+        assert facts.version.value == "1.16.4"
+        assert facts.pressure[pins.CT4_TCP].value == 0.992141
+        assert facts.timeouts_s["regular_tcp"].value == 7200
+        assert "config map" in facts.timeouts_s["regular_tcp"].evidence
+
+
+# ---- what is not partial, and what is
+
+
+def with_noise(text: str, prefix: str = "") -> str:
+    lines = text.splitlines()
+    noise = [
+        "$ kubectl exec -n kube-system cilium-x -- cilium bpf ct list global",
+        'Defaulted container "a" out of: a, b',
+    ]
+    return "\n".join([*noise, "```", *(prefix + line for line in lines), "```", "(that was all)", "root@node:/# "])
+
+
+@pytest.mark.parametrize("prefix", ["", "> ", "    ", "| ", ">> ", "node1: ", "\t"])
+@pytest.mark.parametrize(
+    "name", ["03/ct.txt", "05/fixed/cmd/cilium-bpf-nat-list.md", "27/notes.txt", "15/conntrack-L.txt"]
+)
+def test_prompts_fences_quotes_and_indentation(prefix: str, name: str, tmp_path: Path) -> None:
+    number, _, rest = name.partition("/")
+    original = case(number) / rest
+    if prefix == "node1: " and number == "15":
+        pytest.skip("a word in front of a line of netfilter's is no line of it")
+    path = tmp_path / "paste.txt"
+    path.write_text(with_noise(original.read_text(), prefix))
+    with read(original) as plain, read(path) as pasted:
+        assert sorted(listed(pasted)) == sorted(listed(plain))
+        assert len(pasted.listings(None).nat) == len(plain.listings(None).nat)
+        assert not pasted.partial
+
+
+@pytest.mark.parametrize("prefix", ["", "> ", "  "])
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_documents_in_the_middle_of_a_paste(prefix: str, form: str, tmp_path: Path) -> None:
+    capture = captures.NAMES[0]
+    whole = captures.text(capture, f"cli/ct-list-global.{form}")
+    nat = captures.text(capture, "cli/nat-list.txt")
+    path = tmp_path / "paste.txt"
+    path.write_text(with_noise(whole, prefix) + "\n\nand the SNAT table:\n" + nat)
+    with read(path) as source:
+        assert len(listed(source)) == len(conntrack(capture))
+        assert len(source.listings(None).nat) == len(nat.split("\n")) - nat.count("\n\n") - 1
+        assert not source.partial
+
+
+def test_a_damaged_line_is_partial_data_by_name(tmp_path: Path) -> None:
+    text = (case("03") / "ct.txt").read_text().splitlines()
+    path = tmp_path / "ct.txt"
+    for damaged in (
+        text[0][:120],
+        text[0].replace("10.72.3.2", "10.72.3.999"),
+        text[0].replace("expires=", "expires=x"),
+    ):
+        path.write_text("\n".join([damaged, *text]))
+        with read(path) as source:
+            assert len(listed(source)) == 3
+            assert any("1 line(s) that are no entry" in said for said in source.partial), damaged
+        assert run("ct", "list", "--from", path).returncode == 5
+
+
+def test_a_listing_of_before_1_6_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "ct.txt"
+    path.write_text(
+        "TCP OUT 10.0.0.1:80 -> 10.0.0.2:1000 expires=5 rx_packets=1 rx_bytes=2 tx_packets=0 tx_bytes=0 flags=0\n"
+    )
+    with pytest.raises(DecodeError, match=r"before 1\.6"):
+        read(path)
+
+
+def test_the_real_bugtool_is_whole() -> None:
+    done = run("ct", "list", "--from", captures.BUGTOOL, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert len(document["entries"]) > 100
+    assert not document["partial"]
+    with read(captures.BUGTOOL) as source:
+        assert {table.layout for table in source.tables} == {Layout.V1_19}
+        assert {table.max_entries for table in source.tables} == {221723, 110861}
+        assert {table.now for table in source.tables} != {None}
+
+
+# ---- several nodes
+
+
+def test_a_folder_of_anything_has_the_node_as_a_column(tmp_path: Path) -> None:
+    for name, number in (("n1-ct.txt", "03"), ("n2-ct.txt", "06"), ("notes.md", None)):
+        (tmp_path / name).write_text((case(number) / "ct.txt").read_text() if number else "nothing of interest\n")
+    with read(tmp_path) as source:
+        assert source.nodes() == ["n1", "n2"]
+        assert {(table.node, table.count) for table in source.tables} == {("n1", 3), ("n2", 2)}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    shutil.move(tmp_path / "n1-ct.txt", tmp_path / "a" / "ct.txt")
+    shutil.move(tmp_path / "n2-ct.txt", tmp_path / "b" / "ct.txt")
+    with read(tmp_path) as source:
+        assert source.nodes() == ["a", "b"]
+    with read(tmp_path, node="b") as source:
+        assert [table.count for table in source.tables] == [2]
+
+
+def test_one_bad_member_never_hides_the_rest(tmp_path: Path) -> None:
+    shutil.copy(case("03") / "ct.txt", tmp_path / "ct.txt")
+    (tmp_path / "x.zip").write_bytes(b"PK\x03\x04" + b"\xff" * 400)
+    (tmp_path / "y.gz").write_bytes(gzip.compress(b"a" * 1000)[:20])
+    (tmp_path / "z.json").write_text("{" * 1000)
+    with read(tmp_path) as source:
+        assert len(listed(source)) == 3
+        assert any("x.zip" in said for said in source.partial)
+        assert any("y.gz" in said for said in source.partial)
+
+
+def test_nothing_known_is_an_error_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("nothing\n")
+    for path in (tmp_path, tmp_path / "x"):
+        with pytest.raises(CtctlError) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,121 @@
+"""Dry runs of what is no live table: scrubs, nodes without time, and the service entries of a gone backend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import numpy as np
+import pytest
+
+from ctctl.decode.ct import decode_entry, encode_key, encode_value
+from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.gc.backends import entries_of_backend
+from ctctl.gc.explain import Scrub
+from ctctl.gc.preview import explanations, preview
+from ctctl.gc.show import report_document
+from ctctl.model.entry import CtEntry, CtFlags, Layout
+from ctctl.model.service import Backend
+from ctctl.model.tuples import FlowTuple
+from ctctl.tables.sources.base import CtTable, Listings, Source
+
+NOW = 5000
+POD, PEER = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.9")
+
+
+def entry(
+    src: str, sport: int, dst: str, *, way: int = 0, left: int = 60, flags: int = 0x10, **more: object
+) -> CtEntry:
+    flow = FlowTuple(6, IPv4Address(src), sport, IPv4Address(dst), 80)
+    blank = decode_entry(encode_key(flow, way), bytes(56), keep_raw=False)
+    return replace(blank, flags=CtFlags(flags), lifetime=NOW + left, **more)  # type: ignore[arg-type]
+
+
+def table(entries: list[CtEntry], *, node: str | None = None, now: int | None = NOW) -> CtTable:
+    keys = np.array([list(encode_key(e.tuple, e.tuple_flags)) for e in entries], np.uint8).reshape(len(entries), 14)
+    values = np.array([list(encode_value(e, Layout.V1_16)) for e in entries], np.uint8).reshape(len(entries), 56)
+    return CtTable(
+        "cilium_ct4_global", 4, Layout.V1_16, lambda: iter([(keys, values)]), node=node, now=now, max_entries=64
+    )
+
+
+def world() -> Source:
+    mine = [entry("10.0.0.1", 1, "10.0.0.2"), entry("10.0.0.3", 2, "10.0.0.1", left=-5)]
+    others = [entry("10.0.0.3", 3, "10.0.0.4"), entry("10.0.0.3", 4, "10.0.0.4", left=-7)]
+    return Source("test", [table([*mine, *others])])
+
+
+def test_a_scrub_takes_what_is_alive_and_says_so() -> None:
+    scrub = Scrub("pod1", POD.packed)
+    found, notes = explanations(world(), scrub)
+    assert notes == []
+    assert {(one.goes, one.why) for one in found} == {
+        (True, "of pod1; 60 s left of regular-tcp"),
+        (True, "of pod1; expired 5 s ago"),
+        (False, "not of pod1; 60 s left of regular-tcp"),
+        (False, "not of pod1; expired 7 s ago"),
+    }
+    document = report_document(preview(world(), scrub=scrub))
+    assert (document["selected"], document["others"], document["scrubbed"]) == (2, 2, "pod1")
+    assert "expired" not in document
+
+
+def test_a_scrub_of_the_other_ip_version_takes_nothing() -> None:
+    report = preview(world(), scrub=Scrub("v6", bytes(16)))
+    assert report.tables[0].expired == 0
+
+
+def test_without_a_scrub_what_is_expired_goes() -> None:
+    found, _ = explanations(world())
+    assert {(one.goes, one.count) for one in found} == {(True, 2), (False, 2)}
+    document = report_document(preview(world()))
+    assert (document["alive"], document["expired"], "selected" in document) == (2, 2, False)
+
+
+def test_a_node_without_time_hides_no_other() -> None:
+    timed, untimed = table([entry("10.0.0.1", 1, "10.0.0.2", left=-9)], node="a"), table([], node="b", now=None)
+    report = preview(Source("archive", [timed, untimed]))
+    assert (sum(t.expired for t in report.tables), report.complete) == (1, False)
+    note = "b: cilium_ct4_global: the time of the dump is unknown: give --now"
+    assert note in report.notes
+    found, notes = explanations(Source("archive", [timed, untimed]))
+    assert ([one.count for one in found], notes) == ([1], [note])
+    for ask in (preview, explanations):
+        with pytest.raises(CtctlError, match="give --now"):
+            ask(Source("archive", [untimed]))
+
+
+def service_world(*, gone: bool) -> Source:
+    """Two clients of a service; backend 7 at PEER, backend 8 elsewhere."""
+    rows = [
+        entry("10.0.0.1", 1, "10.96.0.1", way=4, backend_id=7, rev_nat=5),
+        entry("10.0.0.1", 1, str(PEER), rev_nat=5),
+        entry("10.0.0.2", 1, "10.96.0.1", way=4, backend_id=7, rev_nat=5),
+        entry("10.0.0.1", 2, "10.96.0.1", way=4, backend_id=8, rev_nat=5),
+        entry("10.0.0.1", 2, "10.0.0.8", rev_nat=5),
+    ]
+    backends = [Backend(8, IPv4Address("10.0.0.8"), 6, 80), *([] if gone else [Backend(7, PEER, 6, 80)])]
+    return Source("test", [table(rows)], listings=lambda _node: Listings(backends=backends))
+
+
+@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("text", ["10.0.0.9", "7"])
+def test_service_entries_of_a_backend(gone: bool, text: str) -> None:
+    source = service_world(gone=gone)
+    wanted, known = entries_of_backend(source, text)
+    assert ("gone" in known) is gone
+    (only,) = source.tables
+    (columns,) = only.columns()
+    chosen = [
+        found.tuple.src_port
+        for found in (columns.entry(index) for index in range(len(columns)))
+        if wanted.matches(found, only.context())
+    ]
+    assert chosen == [1, 1]
+
+
+def test_what_is_no_backend() -> None:
+    with pytest.raises(NotFoundError, match="no service entry uses a backend at"):
+        entries_of_backend(service_world(gone=True), "10.0.0.77")
+    with pytest.raises(UsageError):
+        entries_of_backend(service_world(gone=True), "web")

@@ -1,0 +1,195 @@
+"""Names of pods, services, nodes and identities: collected from what people have, shown, and taken where typed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zipfile
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from ctctl.errors import NotFoundError, UsageError
+from ctctl.model.service import EndpointRecord, IpcacheRecord, RevNat
+from ctctl.model.tuples import FlowTuple
+from ctctl.tables.flow_text import connection_of, has_names, with_addresses
+from ctctl.tables.namebook import NameBook, label_text
+from ctctl.tables.names_agent import add_stored_endpoint
+from ctctl.tables.names_files import add_document, add_file
+
+KUBERNETES = """
+apiVersion: v1
+kind: List
+items:
+- kind: Pod
+  metadata: {namespace: shop, name: web-1}
+  status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]}
+- {kind: Pod, metadata: {namespace: test, name: web-1}, status: {podIP: 10.0.0.9}}
+- {kind: Pod, metadata: {namespace: shop, name: agent}, spec: {hostNetwork: true}, status: {podIP: 192.168.0.1}}
+- {kind: Pod, metadata: {namespace: shop, name: done}, status: {phase: Succeeded, podIP: 10.0.0.1}}
+- kind: Service
+  metadata: {namespace: shop, name: web}
+  spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ports: [{port: 80, protocol: TCP, nodePort: 30080}]}
+  status: {loadBalancer: {ingress: [{ip: 172.16.0.1}]}}
+- kind: Node
+  metadata: {name: n1}
+  status: {addresses: [{type: InternalIP, address: 192.168.0.1}, {type: Hostname, address: n1}]}
+- kind: EndpointSlice
+  endpoints: [{addresses: [10.0.0.7], targetRef: {kind: Pod, namespace: shop, name: web-2}}]
+- kind: CiliumEndpoint
+  metadata: {namespace: shop, name: web-3}
+  status:
+    identity: {id: 4711, labels: ["k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop"]}
+    networking: {addressing: [{ipv4: 10.0.0.8}]}
+- {kind: CiliumIdentity, metadata: {name: "4712"}, security-labels: {"k8s:app": client}}
+"""
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> NameBook:
+    found = NameBook()
+    found.listings.rev_nats = [
+        RevNat(7, ip_address("10.96.0.1"), 80),
+        RevNat(8, ip_address("192.168.0.1"), 30080),
+        RevNat(9, ip_address("10.96.0.2"), 53),
+    ]
+    found.listings.ipcache = [
+        IpcacheRecord("10.0.0.8/32", 4711),
+        IpcacheRecord("192.168.0.1/32", 1),
+        IpcacheRecord("0.0.0.0/0", 2),
+    ]
+    found.listings.endpoints = [EndpointRecord(ip_address("10.0.0.7"), identity=4711)]
+    path = tmp_path / "objects.yaml"
+    path.write_text(KUBERNETES)
+    add_file(found, path)
+    return found
+
+
+def texts(book: NameBook, name: str) -> list[str]:
+    return sorted(str(network) for network in book.networks(name))
+
+
+def test_kubernetes_objects_name_what_they_are_of(book: NameBook) -> None:
+    shown = book.shown()
+    assert shown["10.0.0.1"] == shown["fd00::1"] == "shop/web-1"
+    assert shown["192.168.0.1"] == "n1"  # a pod of the host's network does not take the node's address
+    assert shown["10.96.0.1"] == shown["172.16.0.1"] == "shop/web"
+    assert shown["10.0.0.7"] == "shop/web-2"
+    assert shown["service 7"] == shown["service 8"] == "shop/web"
+    assert "service 9" not in shown
+    assert shown["identity 4711"] == "app=web"
+    assert (shown["identity 1"], shown["identity 6"]) == ("host", "remote-node")
+
+
+def test_a_name_is_taken_where_it_is_clear(book: NameBook) -> None:
+    assert texts(book, "shop/web-1") == ["10.0.0.1/32", "fd00::1/128"]
+    assert texts(book, "web-2") == ["10.0.0.7/32"]
+    assert texts(book, "n1") == texts(book, "node/n1") == ["192.168.0.1/32"]
+    assert texts(book, "host") == ["192.168.0.1/32"]
+    assert texts(book, "app=web") == ["10.0.0.8/32"]
+    assert list(book.identities("app=client")) == [4712]
+    assert list(book.identities("web-2")) == [4711]
+    with pytest.raises(UsageError, match="shop/web-1 or pod/test/web-1"):
+        book.networks("web-1")
+    with pytest.raises(UsageError, match="did you mean"):
+        book.networks("web-22")
+    with pytest.raises(UsageError, match="--names FILE"):
+        NameBook().networks("web")
+
+
+def test_a_service_is_its_frontends_and_their_numbers(book: NameBook) -> None:
+    service = book.service("web")
+    assert service.rev_nats == {7, 8}
+    ends = {(str(network), port, proto) for network, port, proto in service.frontends}
+    assert ends == {("10.96.0.1/32", 80, 6), ("172.16.0.1/32", 80, 6), ("192.168.0.1/32", 30080, 6)}
+    by_address = book.service("10.96.0.2:53")
+    assert by_address.rev_nats == {9}
+    with pytest.raises(UsageError, match="service"):
+        book.service("nothing")
+
+
+def test_flows_and_packets_with_names(book: NameBook) -> None:
+    wanted = FlowTuple(6, ip_address("10.0.0.7"), 0, ip_address("10.96.0.1"), 80)
+    assert connection_of("tcp web-2 > 10.96.0.1:80", book) == wanted
+    assert with_addresses("tcp web-2:4000 > 10.96.0.1:80 S len=5", book) == "tcp 10.0.0.7:4000 > 10.96.0.1:80 S len=5"
+    assert with_addresses("TCP OUT web-2:1 -> shop/web-1:80", book) == "TCP OUT 10.0.0.7:1 -> 10.0.0.1:80"
+    assert with_addresses("tcp [fd00::9]:1 > shop/web-1:80", book) == "tcp [fd00::9]:1 > [fd00::1]:80"
+    for plain in ("tcp 10.0.0.1:1 > 10.0.0.2:2", "tcp fd00::1:80 > fd00::2:80", "tcp any > 10.0.0.1:80", "nonsense"):
+        assert not has_names(plain)
+        assert with_addresses(plain, book) == plain
+    assert has_names("tcp web-2 > 10.0.0.1:80")
+    with pytest.raises(UsageError, match="no IPv6 address"):
+        with_addresses("tcp [fd00::9]:1 > web-2:80", book)
+
+
+def test_a_sysdump_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "sysdump.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("cilium-sysdump/k8s-pods-1.yaml", KUBERNETES)
+        archive.writestr(
+            "cilium-sysdump/secrets.yaml", "kind: Pod\nmetadata: {name: hidden}\nstatus: {podIP: 10.0.0.66}"
+        )
+        archive.writestr("cilium-sysdump/ciliumidentities.yaml", "\0\1 not YAML: [")
+    book = NameBook()
+    add_file(book, path)
+    assert texts(book, "web-2") == ["10.0.0.7/32"]
+    assert "10.0.0.66" not in book.shown()
+    with pytest.raises(NotFoundError, match="--names"):
+        add_file(book, tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("form", ["json", "header"])
+def test_the_endpoints_an_agent_stored(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ctctl.node import agent
+    from ctctl.tables.names_agent import stored_endpoints
+
+    stored = {
+        "ID": 92,
+        "K8sPodName": "web-1",
+        "K8sNamespace": "shop",
+        "IPv4": "10.0.0.1",
+        "IPv6": "fd00::1",
+        "SecLabel": {
+            "id": 4711,
+            "labels": {"app": {"key": "app", "value": "web", "source": "k8s"}},
+        },
+    }
+    folder = tmp_path / "92"
+    folder.mkdir()
+    if form == "json":
+        (folder / "ep_config.json").write_text(json.dumps(stored))
+    else:
+        text = base64.b64encode(json.dumps(stored).encode()).decode()
+        (folder / "ep_config.h").write_text(f"/*\n * CILIUM_BASE64_{text}\n */\n")
+    monkeypatch.setattr(agent, "STATE_DIRECTORIES", (tmp_path,))
+    book = NameBook()
+    for document in stored_endpoints():
+        add_stored_endpoint(book, document)
+    assert texts(book, "shop/web-1") == ["10.0.0.1/32", "fd00::1/128"]
+    assert book.shown()["endpoint 92"] == "shop/web-1"
+    assert book.labels[4711] == ("k8s:app=web",)
+
+
+def test_hostile_documents_name_nothing() -> None:
+    book = NameBook()
+    for document in (
+        None,
+        [],
+        [[]],
+        {"kind": "Pod"},
+        {"kind": "Pod", "metadata": 5, "status": []},
+        {"kind": "Service", "spec": {"ports": [{"port": "x"}], "clusterIPs": 5}},
+        {"items": [{"kind": "Node", "status": {"addresses": [{"type": None}]}}]},
+        [{"status": None, "id": None}, {"status": {"networking": {"addressing": 5}}, "id": "x"}],
+        [{"spec": {"frontend-address": None}}],
+        {"endpoint-list": {"a": 1}, "nodes-added": [5, {"name": 7}]},
+    ):
+        add_document(book, document)
+    assert not any(ends for ends in book.pods.values())
+
+
+def test_labels_for_people() -> None:
+    labels = ["k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop", "k8s:io.cilium.k8s.policy.cluster=c"]
+    assert label_text(labels) == "app=web"
+    assert label_text(["reserved:host"]) == "host"

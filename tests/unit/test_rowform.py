@@ -1,0 +1,164 @@
+"""Row programs write exactly what the one-by-one forms do, in every format and for every field."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctctl.decode.columns import CtColumns
+from ctctl.decode.ct import OPTIONAL_FIELDS
+from ctctl.model.clock import Clock
+from ctctl.model.entry import Layout
+from ctctl.model.row import CtRow
+from ctctl.out.output import Format, OutputOptions, write_rows
+from ctctl.out.rowtext import RowProgram
+from ctctl.tables.show import lines
+from ctctl.tables.show.cilium import cilium_line
+from ctctl.tables.show.entry import ct_view, field_names
+from ctctl.tables.show.lines import TableColumn
+from ctctl.tables.show.rowform import EntryForm
+from ctctl.tables.sources.base import CtTable
+
+few = st.sampled_from([0, 1, 9, 10, 99, 9999, 10000, 10001, 65535, 99999999, 100000000, 2**32 - 1])
+mapped = b"\0" * 10 + b"\xff\xff"
+addresses6 = st.one_of(st.binary(min_size=16, max_size=16), st.binary(min_size=4, max_size=4).map(mapped.__add__))
+
+
+@st.composite
+def records(draw: st.DrawFn, family: int) -> tuple[bytes, bytes]:
+    one = st.binary(min_size=4, max_size=4) if family == 4 else addresses6
+    addresses = draw(one) + draw(one)
+    proto = draw(st.sampled_from([0, 1, 2, 6, 17, 58, 112, 132, 255]))
+    tail = draw(st.binary(min_size=4, max_size=4)) + bytes([proto, draw(st.integers(0, 255))])
+    value = bytearray(draw(st.binary(min_size=56, max_size=56)))
+    for at in draw(st.sets(st.sampled_from([0, 8, 16, 24]))):
+        value[at : at + 8] = draw(few).to_bytes(8, "little")
+    if draw(st.booleans()):
+        value[32:36] = draw(few).to_bytes(4, "little")
+    return addresses + tail, bytes(value)
+
+
+NAMES = st.sampled_from(
+    [{}, {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6", "backend 19": "10.0.0.1:8000", "rev-nat 15": "svc,=x"}]
+)
+
+
+def text_of(program: RowProgram, **kwargs: object) -> str:
+    found = io.BytesIO()
+    program.run(found.write, **kwargs)
+    return found.getvalue().decode()
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[CtTable, CtColumns, dict[str, str]]:
+    family = draw(st.sampled_from([4, 6]))
+    batch = draw(st.lists(records(family), min_size=0, max_size=6))
+    one = bytes([10, 0, 0, 1]) if family == 4 else bytes.fromhex("fd" + "00" * 14 + "01")
+    batch += [(one + key[len(one) :], value[:8] + (19).to_bytes(8, "little") + value[16:]) for key, value in batch[:2]]
+    keys = np.array([list(key) for key, _ in batch], np.uint8).reshape(len(batch), 14 if family == 4 else 38)
+    values = np.array([list(value) for _, value in batch], np.uint8).reshape(len(batch), 56)
+    layout = draw(st.sampled_from(list(Layout)))
+    table = CtTable(
+        name=f"cilium_ct{family}_global",
+        family=family,
+        layout=layout,
+        read=lambda: iter([(keys, values)]),
+        node=draw(st.sampled_from([None, "node-a", "=1+1"])),
+        absent=draw(st.sampled_from([frozenset(), OPTIONAL_FIELDS])),
+        clock=draw(st.sampled_from([Clock(), Clock(hz=250)])),
+        now=draw(st.sampled_from([None, 0, 1000, 2**31])),
+    )
+    return table, CtColumns(keys, values, layout), draw(NAMES)
+
+
+def rows(table: CtTable, columns: CtColumns, names: dict[str, str]) -> list[CtRow]:
+    return [
+        CtRow(
+            columns.entry(at, table.name, table.absent), table.layout, table.clock, table.now, table.node, True, names
+        )
+        for at in range(len(columns))
+    ]
+
+
+def one_by_one(
+    found: list[CtRow], output: Format, fields: tuple[str, ...] = (), *, raw: bool = False, time_diff: bool = False
+) -> str:
+    stream = io.StringIO()
+    options = OutputOptions(output, fields, no_headers=True)
+    write_rows(ct_view(raw=raw, time_diff=time_diff), found, options, stream)
+    return stream.getvalue()
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.booleans())
+def test_records(drawn: tuple[CtTable, CtColumns, dict[str, str]], raw: bool) -> None:
+    table, columns, names = drawn
+    form = EntryForm(table, names)
+    expected = one_by_one(rows(table, columns, names), Format.jsonl, raw=raw)
+    assert text_of(lines.json_lines(raw=raw)(form, columns)) == expected
+    document = yaml.safe_load("entries:\n" + text_of(lines.yaml_elements(raw=raw)(form, columns)))["entries"] or []
+    assert document == [{k: v for k, v in json.loads(line).items() if k != "schema"} for line in expected.splitlines()]
+    elements = text_of(lines.json_elements(raw=raw)(form, columns))
+    assert json.loads("[" + elements[1:] + "]") == document
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables())
+def test_every_field(drawn: tuple[CtTable, CtColumns, dict[str, str]]) -> None:
+    table, columns, names = drawn
+    form, found = EntryForm(table, names), rows(table, columns, names)
+    fields = tuple(field_names())
+    assert all(EntryForm.can(name) for name in fields)
+    assert text_of(lines.csv_lines(fields)(form, columns)) == one_by_one(found, Format.csv, fields, raw=True)
+    assert text_of(lines.json_fields(fields)(form, columns)) == one_by_one(found, Format.jsonl, fields, raw=True)
+    document = yaml.safe_load("entries:\n" + text_of(lines.yaml_elements(fields)(form, columns)))["entries"] or []
+    expected = yaml.safe_load(one_by_one(found, Format.yaml, fields, raw=True))["entries"]
+    assert document == expected
+    for name in fields:
+        shown = text_of(lines.table_lines([TableColumn(name, 0)])(form, columns))
+        text = one_by_one(found, Format.table, (name,), raw=True)
+        assert [line.strip() for line in shown.split("\n")] == [line.strip() for line in text.split("\n")], name
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables(), st.booleans())
+def test_cilium_lines(drawn: tuple[CtTable, CtColumns, dict[str, str]], time_diff: bool) -> None:
+    table, columns, names = drawn
+    table.absent = frozenset()  # what a source lacks is zero in its bytes
+    columns = columns.select(columns.raw("proto") != 0)
+    form = EntryForm(table, names, time_diff=time_diff)
+    now = table.now if time_diff else None
+    expected = [cilium_line(row.entry, row.layout, row.clock, now) for row in rows(table, columns, names)]
+    assert text_of(lines.cilium_lines()(form, columns)) == "".join(f"{line}\n" for line in expected)
+    assert text_of(lines.name_lines()(form, columns)) == one_by_one(rows(table, columns, names), Format.name)
+
+
+def test_rows_longer_than_the_buffer_and_in_another_order() -> None:
+    program = RowProgram(3).literal(b"x" * 100).decimal(np.array([1, 2, 3], np.uint32)).literal(b"\n")
+    assert text_of(program, size=7, order=np.array([2, 0], np.int64)) == "x" * 100 + "3\n" + "x" * 100 + "1\n"
+    assert program.lines() == [b"x" * 100 + b"%d\n" % n for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("number", [0, 9, 10, 99, 100, 12345, 2**32 - 1, 2**63, 2**64 - 1])
+def test_numbers(number: int) -> None:
+    column = np.array([number], np.uint64)
+    program = RowProgram(1)
+    with program.cell(24, right=True):
+        program.decimal(column)
+    program.literal(b"|").hexadecimal(column, 4).literal(b"|").decimal(column.astype(">u8"))
+    assert text_of(program) == f"{number:>24}|{number:04x}|{number}"
+
+
+def test_csv_is_read_back() -> None:
+    key, value = bytes([10, 0, 0, 1, 10, 0, 0, 2, 0, 80, 1, 0, 6, 0]), bytes(56)
+    table = CtTable("t", 4, Layout.V1_16, lambda: iter(()), node='a,"b"\n')
+    columns = CtColumns(np.frombuffer(key, np.uint8)[None], np.frombuffer(value, np.uint8)[None])
+    text = text_of(lines.csv_lines(["node", "src"])(EntryForm(table), columns))
+    assert len(next(csv.reader(io.StringIO(text)))) == 2
