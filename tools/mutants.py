@@ -52,7 +52,7 @@ TARGETS = {
     "decode": Target(
         ("ctctl/decode/*.py",),
         ("tests/unit/test_layout_1_15.py", "tests/unit/test_decode*.py", "tests/unit/test_query.py",
-         "tests/unit/test_ct_matrix.py"),
+         "tests/unit/test_rowform.py"),
     ),
     "query": Target(
         ("ctctl/tables/query/*.py",),
@@ -83,9 +83,12 @@ class Mutant:
     line: int
     before: str
     after: str
+    #: the line of the source, for readers
+    source: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {_one_line(self.before)} -> {_one_line(self.after) or '(nothing)'}"
+        change = f"{_one_line(self.before)} -> {_one_line(self.after) or '(nothing)'}"
+        return f"{self.file}:{self.line}: {change} in: {_one_line(self.source)}"
 
     def applied(self, text: str) -> str:
         return text[: self.start] + self.after + text[self.end :]
@@ -125,7 +128,7 @@ def python_mutants(file: str, text: str) -> Iterator[Mutant]:
             continue
         for after in _replacements(node):
             start, end = offset(node.lineno, node.col_offset), offset(node.end_lineno or 0, node.end_col_offset or 0)
-            yield Mutant(file, start, end, node.lineno, text[start:end], f"({after})")
+            yield _mutant(file, text, start, end, f"({after})")
 
 
 def _not_run(tree: ast.Module) -> Iterator[ast.AST]:
@@ -177,18 +180,19 @@ def c_mutants(file: str, text: str) -> Iterator[Mutant]:
     """Every mutant of a C file; comments, the preprocessor and texts are left alone."""
     code = re.sub(r'/\*.*?\*/|//[^\n]*|^[ \t]*#[^\n]*|"[^"\n]*"', _blank, text, flags=re.S | re.M)
     for found in _C_TOKENS.finditer(code):
-        yield Mutant(file, found.start(), found.end(), _line(text, found.start()), found[0], _C_SWAPS[found[0]])
+        yield _mutant(file, text, found.start(), found.end(), _C_SWAPS[found[0]])
     for found in _C_STATEMENT.finditer(code):
         if not found[1].startswith(("return", "if", "for", "while", "switch")):
-            yield Mutant(file, found.start(1), found.end(1), _line(text, found.start(1)), found[1], ";")
+            yield _mutant(file, text, found.start(1), found.end(1), ";")
 
 
 def _blank(found: re.Match[str]) -> str:
     return re.sub(r"[^\n]", " ", found[0])
 
 
-def _line(text: str, offset: int) -> int:
-    return text.count("\n", 0, offset) + 1
+def _mutant(file: str, text: str, start: int, end: int, after: str) -> Mutant:
+    line = text.count("\n", 0, start)
+    return Mutant(file, start, end, line + 1, text[start:end], after, text.splitlines()[line])
 
 
 # ---- the run
