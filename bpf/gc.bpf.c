@@ -23,13 +23,14 @@
 #include <ctctl/abi.h>
 
 #include "bound.h"
+#include "snatpair.h"
 
 struct bpf_map;
 
 volatile const __u8 cfg_gc_dry_run = 0; /* count, delete nothing */
 volatile const __u8 cfg_gc_recheck = 1; /* 0: delete candidates without another look */
 volatile const __u8 cfg_gc_nat = 0;     /* there is an SNAT table */
-volatile const __u8 cfg_gc_log = 0;     /* record what was deleted */
+volatile const __u8 cfg_gc_log = 0;     /* walk: delete nothing, record what is expired */
 
 #define TABLE(_name, _key, _value)                      \
 	struct {                                        \
@@ -99,17 +100,11 @@ union tuple {
 	struct ipv6_ct_tuple v6;
 } __attribute__((aligned(8)));
 
-union nat_value {
-	struct ipv4_nat_entry v4;
-	struct ipv6_nat_entry v6;
-};
-
 /* Where a field of the family's struct is: they differ in sizes, not in names. */
 #define AT(_six, _v4, _v6, _p, _field)                                  \
 	((_six) ? (void *)&((struct _v6 *)(_p))->_field                 \
 		: (void *)&((struct _v4 *)(_p))->_field)
 #define TUPLE(_six, _p, _field) AT(_six, ipv4_ct_tuple, ipv6_ct_tuple, _p, _field)
-#define NAT(_six, _p, _field)   AT(_six, ipv4_nat_entry, ipv6_nat_entry, _p, _field)
 #define SLOT(_six, _p, _field)  AT(_six, ctctl_gc_slot4, ctctl_gc_slot6, _p, _field)
 #define LOG(_six, _p, _field)   AT(_six, ctctl_gc_log4, ctctl_gc_log6, _p, _field)
 
@@ -119,27 +114,6 @@ static __always_inline void tuple_copy(void *to, const void *from, const bool si
 		__builtin_memcpy(to, from, sizeof(struct ipv6_ct_tuple));
 	else
 		__builtin_memcpy(to, from, sizeof(struct ipv4_ct_tuple));
-}
-
-static __always_inline void nat_copy(void *to, const void *from, const bool six)
-{
-	if (six)
-		*(struct ipv6_nat_entry *)to = *(const struct ipv6_nat_entry *)from;
-	else
-		*(struct ipv4_nat_entry *)to = *(const struct ipv4_nat_entry *)from;
-}
-
-static __always_inline void address_copy(void *to, const void *from, const bool six)
-{
-	if (six)
-		__builtin_memcpy(to, from, 16);
-	else
-		__builtin_memcpy(to, from, 4);
-}
-
-static __always_inline void port_copy(void *to, const void *from)
-{
-	__builtin_memcpy(to, from, sizeof(__be16));
 }
 
 static __always_inline __u8 tuple_flags(const void *tuple, const bool six)
@@ -164,48 +138,26 @@ static __always_inline void *ct_table(const bool six)
 
 /* ---- to collect one entry ---------------------------------------------------- */
 
-/* The SNAT entry of a deleted OUT entry, and its reverse. The SNAT key is in packet
- * order: the OUT key with its addresses exchanged, or its ports for a DSR entry
- * (its key is the client's connection, the SNAT key the pod's reply).
- * Returns how many SNAT entries went; *value is the forward one's. */
-static __always_inline __u8 delete_nat(const union tuple *ct, bool dsr, void *value, const bool six)
+/* Deletes the SNAT entry of a deleted OUT entry, and its reverse; how many went. */
+static __always_inline __u8 delete_nat(const union tuple *ct, bool dsr, const bool six)
 {
 	void *table = nat_table(six), *nat;
 	union tuple key, reverse;
 
-	tuple_copy(&key, ct, six);
-	if (dsr) {
-		port_copy(TUPLE(six, &key, dport), TUPLE(six, ct, sport));
-		port_copy(TUPLE(six, &key, sport), TUPLE(six, ct, dport));
-	} else {
-		address_copy(TUPLE(six, &key, daddr), TUPLE(six, ct, saddr), six);
-		address_copy(TUPLE(six, &key, saddr), TUPLE(six, ct, daddr), six);
-	}
+	snatpair_key(&key, ct, dsr, six);
 	nat = bpf_map_lookup_elem(table, &key);
 	if (!nat)
 		return 0;
-	nat_copy(value, nat, six);
+	snatpair_reverse(&reverse, &key, nat, six);
 	if (bpf_map_delete_elem(table, &key))
 		return 0;
-	if (dsr)
-		return 1;
-	tuple_copy(&reverse, &key, six);
-	address_copy(TUPLE(six, &reverse, daddr), NAT(six, value, to_saddr), six);
-	address_copy(TUPLE(six, &reverse, saddr), TUPLE(six, &key, daddr), six);
-	port_copy(TUPLE(six, &reverse, dport), NAT(six, value, to_sport));
-	port_copy(TUPLE(six, &reverse, sport), TUPLE(six, &key, dport));
-	*(__u8 *)TUPLE(six, &reverse, flags) = TUPLE_IN;
-	return bpf_map_delete_elem(table, &reverse) ? 1 : 2;
+	return dsr || bpf_map_delete_elem(table, &reverse) ? 1 : 2;
 }
 
-/* Deletes KEY's entry if it is expired now, its SNAT pair with it. SLOT, where
- * there is one, is told which pair; COPY, where there is one, keeps the entry. */
-static __always_inline enum ctctl_gc_status
-collect(struct run *run, const union tuple *key, void *slot, struct ct_entry *copy, const bool six)
+/* Deletes KEY's entry if it is expired now, its SNAT pair with it. */
+static __always_inline enum ctctl_gc_status collect(struct run *run, const union tuple *key, const bool six)
 {
 	struct ct_entry *entry = bpf_map_lookup_elem(ct_table(six), key);
-	union nat_value scratch;
-	__u8 nat = 0;
 	bool dsr;
 
 	if (!entry)
@@ -213,18 +165,27 @@ collect(struct run *run, const union tuple *key, void *slot, struct ct_entry *co
 	if (cfg_gc_recheck && !is_expired(entry, run->now))
 		return GC_REFRESHED;
 	dsr = entry->flags & CT_DSR_INTERNAL;
-	if (copy)
-		*copy = *entry;
 	if (bpf_map_delete_elem(ct_table(six), key))
 		return GC_GONE;
 	run->ctl->nr_deleted++;
-	if (cfg_gc_nat && tuple_flags(key, six) == TUPLE_OUT) {
-		nat = delete_nat(key, dsr, slot ? SLOT(six, slot, nat_value) : &scratch, six);
-		run->ctl->nr_nat_deleted += nat;
-	}
-	if (slot)
-		*(__u8 *)SLOT(six, slot, nat) = nat;
+	if (cfg_gc_nat && tuple_flags(key, six) == TUPLE_OUT)
+		run->ctl->nr_nat_deleted += delete_nat(key, dsr, six);
 	return GC_DELETED;
+}
+
+/* Records KEY's entry, if it is expired, in LOG. */
+static __always_inline enum ctctl_gc_status find(struct run *run, const union tuple *key, void *log, const bool six)
+{
+	struct ct_entry *entry = bpf_map_lookup_elem(ct_table(six), key);
+
+	if (!entry)
+		return GC_GONE;
+	*(struct ct_entry *)LOG(six, log, entry) = *entry;
+	if (!is_expired(LOG(six, log, entry), run->now))
+		return GC_REFRESHED;
+	tuple_copy(LOG(six, log, key), key, six);
+	run->ctl->nr_found++;
+	return GC_FOUND;
 }
 
 /* What every pass starts with; false where there is nothing to tell it what to do. */
@@ -251,9 +212,10 @@ static __always_inline long walk(struct run *run, const void *key, const struct 
 {
 	__u32 class = class_of(tuple_proto(key, six), tuple_flags(key, six));
 	struct ctctl_gc_ctl *ctl = run->ctl;
+	enum ctctl_gc_status status;
 	union tuple tuple;
-	void *log = NULL;
 	__u32 slot;
+	void *log;
 
 	if (!run->left || is_stopped(ctl))
 		return END;
@@ -269,15 +231,20 @@ static __always_inline long walk(struct run *run, const void *key, const struct 
 	tuple_copy(&tuple, key, six);
 	class = class_of(tuple_proto(&tuple, six), tuple_flags(&tuple, six));
 	if (cfg_gc_log) {
-		slot = ctl->nr_deleted;
+		slot = ctl->nr_found;
 		log = six ? bpf_map_lookup_elem(&ctctl_gc_log6, &slot) : bpf_map_lookup_elem(&ctctl_gc_log4, &slot);
 		if (!log)
 			return END; /* full: the caller reads it and comes back */
-		tuple_copy(SLOT(six, log, key), &tuple, six);
+		status = find(run, &tuple, log, six);
+	} else {
+		status = collect(run, &tuple, six);
 	}
-	switch (collect(run, &tuple, log, log ? LOG(six, log, entry) : NULL, six)) {
+	switch (status) {
 	case GC_DELETED:
 		ctl->deleted[class]++;
+		run->left--;
+		return GO_ON;
+	case GC_FOUND:
 		run->left--;
 		return GO_ON;
 	case GC_REFRESHED:
@@ -333,7 +300,7 @@ static __always_inline long check(struct run *run, __u32 index, void *slot, cons
 	if (index >= run->left || is_stopped(run->ctl))
 		return END;
 	tuple_copy(&key, SLOT(six, slot, key), six);
-	*(__u8 *)SLOT(six, slot, status) = collect(run, &key, slot, NULL, six);
+	*(__u8 *)SLOT(six, slot, status) = collect(run, &key, six);
 	return GO_ON;
 }
 

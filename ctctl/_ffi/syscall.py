@@ -1,4 +1,4 @@
-"""Raw bpf(2) for what libbpf 1.1 lacks (TCX), and the other calls Python 3.11 has no wrapper for.
+"""Raw bpf(2) for what libbpf 1.1 lacks (TCX, flags with an id), and the other calls Python 3.11 has no wrapper for.
 
 Layouts are those of ``union bpf_attr`` in linux/bpf.h (Linux 6.6 and later for TCX).
 """
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from ctctl._ffi.errors import CallError
 from ctctl.errors import UnsupportedError
 
+BPF_MAP_GET_FD_BY_ID = 14
 BPF_PROG_QUERY = 16
 BPF_LINK_CREATE = 28
 
@@ -35,6 +36,12 @@ class LinkCreateAttr(ctypes.Structure):
         ("expected_revision", c_uint64),
         ("_rest", c_uint64 * 4),
     ]
+
+
+class GetByIdAttr(ctypes.Structure):
+    """``bpf_attr`` of the commands that open an object by its id."""
+
+    _fields_: ClassVar = [("id", c_uint32), ("next_id", c_uint32), ("open_flags", c_uint32)]
 
 
 class QueryAttr(ctypes.Structure):

@@ -219,6 +219,34 @@ class CtctlGcStatus(IntEnum):
     GC_DELETED = 1
     GC_REFRESHED = 2
     GC_GONE = 3
+    GC_FOUND = 4
+
+
+class CtctlWriterPhase(IntEnum):
+    """``enum ctctl_writer_phase``"""
+
+    WRITER_PAIRS = 1
+    WRITER_DELETE = 2
+    WRITER_DELETE_NAT = 3
+    WRITER_DELETE_ORPHANS = 4
+
+
+class CtctlWriterStatus(IntEnum):
+    """``enum ctctl_writer_status``"""
+
+    WRITER_UNTOUCHED = 0
+    WRITER_DELETED = 1
+    WRITER_CHANGED = 2
+    WRITER_GONE = 3
+
+
+class CtctlWriterPair(IntFlag):
+    """``enum ctctl_writer_pair``"""
+
+    PAIR_FORWARD = 0x1
+    PAIR_REVERSE = 0x2
+    PAIR_FORWARD_DELETED = 0x4
+    PAIR_REVERSE_DELETED = 0x8
 
 
 class CtctlProbeKind(IntEnum):
@@ -809,7 +837,7 @@ class ipv6_nat_entry(AbiStruct):  # noqa: N801
 
 
 class ctctl_gc_ctl(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_ctl``, 49208 bytes."""
+    """``struct ctctl_gc_ctl``, 49216 bytes."""
 
     now: int
     stop: int
@@ -818,6 +846,7 @@ class ctctl_gc_ctl(AbiStruct):  # noqa: N801
     nr_slots: int
     passed: int
     nr_deleted: int
+    nr_found: int
     nr_nat_deleted: int
     alive: Array[Any]
     deleted: Array[Any]
@@ -832,6 +861,7 @@ class ctctl_gc_ctl(AbiStruct):  # noqa: N801
         ("nr_slots", u64),
         ("passed", u64),
         ("nr_deleted", u64),
+        ("nr_found", u64),
         ("nr_nat_deleted", u64),
         ("alive", u64 * 2048),
         ("deleted", u64 * 2048),
@@ -840,62 +870,133 @@ class ctctl_gc_ctl(AbiStruct):  # noqa: N801
 
 
 class ctctl_gc_slot4(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_slot4``, 56 bytes."""
+    """``struct ctctl_gc_slot4``, 16 bytes."""
 
     key: ipv4_ct_tuple
     status: int
-    nat: int
-    nat_value: ipv4_nat_entry
+    pad: int
 
     _pack_ = 1
     _fields_: ClassVar = [
         ("key", ipv4_ct_tuple),
         ("status", u8),
-        ("nat", u8),
-        ("nat_value", ipv4_nat_entry),
+        ("pad", u8),
     ]
 
 
 class ctctl_gc_slot6(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_slot6``, 96 bytes."""
+    """``struct ctctl_gc_slot6``, 40 bytes."""
 
     key: ipv6_ct_tuple
     status: int
-    nat: int
-    nat_value: ipv6_nat_entry
+    pad: int
 
     _pack_ = 1
     _fields_: ClassVar = [
         ("key", ipv6_ct_tuple),
         ("status", u8),
-        ("nat", u8),
-        ("nat_value", ipv6_nat_entry),
+        ("pad", u8),
     ]
 
 
 class ctctl_gc_log4(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_log4``, 112 bytes."""
+    """``struct ctctl_gc_log4``, 72 bytes."""
 
-    slot: ctctl_gc_slot4
+    key: ipv4_ct_tuple
+    pad: Array[Any]
     entry: ct_entry
 
     _pack_ = 1
     _fields_: ClassVar = [
-        ("slot", ctctl_gc_slot4),
+        ("key", ipv4_ct_tuple),
+        ("pad", u8 * 2),
         ("entry", ct_entry),
     ]
 
 
 class ctctl_gc_log6(AbiStruct):  # noqa: N801
-    """``struct ctctl_gc_log6``, 152 bytes."""
+    """``struct ctctl_gc_log6``, 96 bytes."""
 
-    slot: ctctl_gc_slot6
+    key: ipv6_ct_tuple
+    pad: Array[Any]
     entry: ct_entry
 
     _pack_ = 1
     _fields_: ClassVar = [
-        ("slot", ctctl_gc_slot6),
+        ("key", ipv6_ct_tuple),
+        ("pad", u8 * 2),
         ("entry", ct_entry),
+    ]
+
+
+class ctctl_writer_ctl(AbiStruct):  # noqa: N801
+    """``struct ctctl_writer_ctl``, 24 bytes."""
+
+    phase: int
+    nr_slots: int
+    ktime_ns: int
+    jiffies: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("phase", u32),
+        ("nr_slots", u32),
+        ("ktime_ns", u64),
+        ("jiffies", u64),
+    ]
+
+
+class ctctl_writer_slot4(AbiStruct):  # noqa: N801
+    """``struct ctctl_writer_slot4``, 184 bytes."""
+
+    key: ipv4_ct_tuple
+    status: int
+    pair: int
+    entry: ct_entry
+    forward: ipv4_nat_entry
+    reverse: ipv4_nat_entry
+    forward_key: ipv4_ct_tuple
+    reverse_key: ipv4_ct_tuple
+    pad: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("key", ipv4_ct_tuple),
+        ("status", u8),
+        ("pair", u8),
+        ("entry", ct_entry),
+        ("forward", ipv4_nat_entry),
+        ("reverse", ipv4_nat_entry),
+        ("forward_key", ipv4_ct_tuple),
+        ("reverse_key", ipv4_ct_tuple),
+        ("pad", u8 * 4),
+    ]
+
+
+class ctctl_writer_slot6(AbiStruct):  # noqa: N801
+    """``struct ctctl_writer_slot6``, 288 bytes."""
+
+    key: ipv6_ct_tuple
+    status: int
+    pair: int
+    entry: ct_entry
+    forward: ipv6_nat_entry
+    reverse: ipv6_nat_entry
+    forward_key: ipv6_ct_tuple
+    reverse_key: ipv6_ct_tuple
+    pad: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("key", ipv6_ct_tuple),
+        ("status", u8),
+        ("pair", u8),
+        ("entry", ct_entry),
+        ("forward", ipv6_nat_entry),
+        ("reverse", ipv6_nat_entry),
+        ("forward_key", ipv6_ct_tuple),
+        ("reverse_key", ipv6_ct_tuple),
+        ("pad", u8 * 4),
     ]
 
 
@@ -983,5 +1084,8 @@ STRUCTS: dict[str, type[AbiStruct]] = {
     "ctctl_gc_slot6": ctctl_gc_slot6,
     "ctctl_gc_log4": ctctl_gc_log4,
     "ctctl_gc_log6": ctctl_gc_log6,
+    "ctctl_writer_ctl": ctctl_writer_ctl,
+    "ctctl_writer_slot4": ctctl_writer_slot4,
+    "ctctl_writer_slot6": ctctl_writer_slot6,
     "ctctl_probe_event": ctctl_probe_event,
 }

@@ -22,6 +22,8 @@ SNAT4: Final = "cilium_snat_v4_external"
 SNAT6: Final = "cilium_snat_v6_external"
 #: SNAT tables by IP version.
 SNAT_TABLES: Final = {4: SNAT4, 6: SNAT6}
+#: Maps of SNAT tables by cluster id, beside the per-cluster conntrack tables.
+SNAT_PER_CLUSTER: Final = {4: "cilium_per_cluster_snat_v4_external", 6: "cilium_per_cluster_snat_v6_external"}
 
 LB4_SERVICES: Final = "cilium_lb4_services_v2"
 LB6_SERVICES: Final = "cilium_lb6_services_v2"

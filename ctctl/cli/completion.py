@@ -16,7 +16,7 @@ class Shell(StrEnum):
     fish = "fish"
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell to print the script for.")]) -> None:
     """Print a completion script. Commands, options and values complete; no root is needed.
 

@@ -79,7 +79,7 @@ def list_entries(
 
     options = out.options()
     selection = wanted.filter(expression)
-    with opened(where) as source:
+    with opened(where, pages=watch is None) as source:
         require_tables(source)
         if watch is not None:
             from ctctl.cli.watching import watch_list

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,13 @@ from ctctl.cli.options import DryRunOpt, ForeignOpt, YesOpt
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
 
+if TYPE_CHECKING:
+    from ctctl.ct.change import Outcome, Plan
+    from ctctl.tables.query import Filter
+    from ctctl.tables.writer.journal import Journal
+
 _PREVIEW = 20
+EXIT_INTERRUPTED = 130
 
 FilterArgument = Annotated[
     list[str] | None,
@@ -22,7 +28,7 @@ FilterArgument = Annotated[
 ]
 UndoOpt = Annotated[
     str | None,
-    typer.Option("--undo-file", metavar="FILE", help="Where to keep what is deleted, for ct import; - for nowhere."),
+    typer.Option("--undo-file", metavar="FILE", help="Where to keep what is deleted, for gc undo; - for nowhere."),
 ]
 
 
@@ -82,39 +88,37 @@ def export(
 
 @grouped
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A snapshot or undo file.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also replace entries that are there.")] = False,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A snapshot, or the journal of ct delete or gc.")],
     yes: YesOpt = False,
     dry_run: DryRunOpt = False,
     allow_foreign: ForeignOpt = False,
     *,
     where: SourceArgs,
 ) -> None:
-    """Write a snapshot's entries into the live tables. Entries that are there stay as they are.
+    """Create a file's entries in the live tables. Entries that are there stay as they are.
 
     \b
-    ctctl ct import ctctl-undo-20260101T120000.ctsnap
+    ctctl ct import before.ctsnap
+    ctctl ct import ctctl-undo-20260101T120000-4711.jsonl
     """
-    from ctctl.cli.report import opened, say
-    from ctctl.ct.change import check_owner, import_entries
-    from ctctl.tables.open import open_source
-    from ctctl.tables.sources.base import SourceOptions
+    from ctctl.cli.restoring import import_snapshot, undo_journal
+    from ctctl.tables.writer.journal import is_journal
 
-    with opened(where) as target, open_source(file, SourceOptions()) as snapshot:
-        check_owner(target, allow_foreign)
-        planned = import_entries(snapshot, target, overwrite=overwrite, dry_run=True)
-        say(
-            f"{planned.written} entries and {planned.nat_written} SNAT records to write into {target.description};"
-            f" {planned.kept} are there and stay"
-        )
-        if dry_run:
-            return
-        if not yes:
-            typer.confirm("Write them?", abort=True, err=True)
-        done = import_entries(snapshot, target, overwrite=overwrite)
-        for text in done.skipped:
-            say(f"left out {text}")
-        say(f"{done.written} entries and {done.nat_written} SNAT records written")
+    if is_journal(_head(file)):
+        undo_journal(Path(file), where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign)
+    else:
+        import_snapshot(file, where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign)
+
+
+def _head(file: str) -> bytes:
+    """How a file begins; empty for what is no plain file, which is read once and by its reader."""
+    try:
+        if not Path(file).is_file():
+            return b""
+        with Path(file).open("rb") as stream:
+            return stream.read(512)
+    except OSError:
+        return b""
 
 
 @grouped
@@ -134,6 +138,9 @@ def delete(
     \b
     ctctl ct delete --ip 10.64.0.36 --dry-run
     ctctl ct delete 'tcp and state == closed and expired' --yes
+
+    What is deleted is written to a file first, and 'ctctl gc undo FILE' brings it back. An entry that a
+    packet refreshed between being shown and being deleted stays.
     """
     selection = wanted.filter(expression)
     if selection.node is None:
@@ -163,7 +170,7 @@ def flush(
 
 
 def _delete(
-    selection: object,
+    selection: Filter,
     out: OutputArgs,
     where: SourceArgs,
     *,
@@ -173,37 +180,87 @@ def _delete(
     undo_file: str | None,
 ) -> None:
     from ctctl.cli.report import opened, say
-    from ctctl.ct.change import check_owner, default_undo_file, plan_delete
-    from ctctl.ct.change import delete as run
-    from ctctl.out.output import write_rows
-    from ctctl.tables.query import Filter
-    from ctctl.tables.show.entry import ct_view
+    from ctctl.ct.change import check_time, plan_delete
+    from ctctl.tables.writer.targets import check_owner, require_live
 
-    assert isinstance(selection, Filter)
     with opened(where) as source:
-        check_owner(source, allow_foreign or dry_run)
+        # Before anything is read for it: whose the tables are, and what time it is.
+        if dry_run:
+            require_live(source)
+        else:
+            check_owner(source, allow_foreign=allow_foreign)
+            check_time(source, selection, given=where.clock is not None, now_given=where.now is not None)
         plan = plan_delete(source, selection)
-        options = out.options()
-        limited = options if options.limit is not None or not sys.stdout.isatty() else out.limited(_PREVIEW)
-        if len(plan) and (dry_run or not yes or options.limit is not None):
-            shown = write_rows(ct_view(), plan.rows(), limited, sys.stdout)
-            if shown < len(plan):
-                say(f"and {len(plan) - shown} more")
-        for entry in plan.nat_entries()[:_PREVIEW]:
-            say(f"with its SNAT record: {entry}")
-        nat = sum(map(len, plan.nat.values()))
-        say(f"{len(plan)} entries and {nat} SNAT records would be deleted from {source.description}")
+        _show(plan, out, dry_run=dry_run, yes=yes)
+        more = "" if plan.nat_counted else "more than "
+        records = f"{more}{len(plan.nat)} SNAT records"
+        say(f"{len(plan)} entries and {records} would be deleted from {source.description}")
         if dry_run or not len(plan):
             return
         if not yes:
             sys.stdout.flush()
             typer.confirm("Delete them?", abort=True, err=True)
-        path = None if undo_file == "-" else Path(undo_file) if undo_file else default_undo_file()
-        done = run(plan, path)
-        gone = f", {done.gone} were gone already" if done.gone else ""
-        say(f"{done.deleted} entries and {done.nat_deleted} SNAT records deleted{gone}")
-        if done.undo_file:
-            say(f"undo with: ctctl ct import {done.undo_file}")
+        _carry_out(plan, undo_file, allow_foreign=allow_foreign, shown=not yes and selection.node is not None)
+
+
+def _show(plan: Plan, out: OutputArgs, *, dry_run: bool, yes: bool) -> None:
+    from ctctl.cli.report import say
+    from ctctl.out.output import write_rows
+    from ctctl.tables.show.entry import ct_view
+
+    options = out.options()
+    limited = options if options.limit is not None or not sys.stdout.isatty() else out.limited(_PREVIEW)
+    if len(plan) and (dry_run or not yes or options.limit is not None):
+        shown = write_rows(ct_view(), plan.rows(), limited, sys.stdout)
+        if shown < len(plan):
+            say(f"and {len(plan) - shown} more")
+    for entry in plan.nat_entries()[:_PREVIEW]:
+        say(f"with its SNAT record: {entry}")
+
+
+def _carry_out(plan: Plan, undo_file: str | None, *, allow_foreign: bool, shown: bool) -> None:
+    """Delete, and say what was deleted however it ends."""
+    from contextlib import ExitStack
+
+    from ctctl.ct.change import Outcome, delete
+    from ctctl.kernel.stopping import stop_on_signals
+    from ctctl.tables.writer.journal import Journal
+    from ctctl.tables.writer.targets import open_targets
+
+    outcome = Outcome()
+    journal: Journal | None = None
+    targets = None
+    try:
+        with ExitStack() as stack:
+            targets = stack.enter_context(open_targets(plan.source, allow_foreign=allow_foreign))
+            if undo_file != "-":
+                path = Path(undo_file) if undo_file else None
+                node = next(iter(plan.source.nodes()), None)
+                made = Journal.create(path, command="ct delete", source=plan.source.description, node=node)
+                journal = stack.enter_context(made)
+            stop = stack.enter_context(stop_on_signals())
+            delete(plan, targets, journal, outcome, shown=shown, stopped=stop.is_set)
+    finally:
+        if targets is not None:
+            _say_outcome(outcome, plan, journal, targets.foreign)
+    if not outcome.complete:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _say_outcome(outcome: Outcome, plan: Plan, journal: Journal | None, foreign: bool) -> None:
+    from ctctl.cli.report import say
+    from ctctl.tables.writer.undo import undo_command
+
+    for note in outcome.notes:
+        say(note)
+    text = f"{outcome.deleted} entries and {outcome.nat_deleted} SNAT records deleted"
+    if outcome.changed:
+        text += f", {outcome.changed} skipped: a packet refreshed them meanwhile"
+    if outcome.gone:
+        text += f", {outcome.gone} were gone already"
+    say(text if outcome.complete else f"{text}; stopped before the end")
+    if journal is not None and journal.kept:
+        say(f"undo with: {undo_command(journal.path, plan.source.description, foreign=foreign)}")
 
 
 #: ``gc --backend`` goes the same way.

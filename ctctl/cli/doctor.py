@@ -47,7 +47,7 @@ def doctor(
         sample_s = parse_duration(sample)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         diagnoses = examine(source, gc_interval_s=interval_s, sample_s=sample_s, where=_words(where))
         write_diagnoses(diagnoses, out.options(), sys.stdout)
     if any(diagnosis.findings for _, diagnosis in diagnoses):

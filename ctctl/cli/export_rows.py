@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ctctl.ct.export import ExportFormat
 from ctctl.ct.listing import Listing
 from ctctl.ct.show_list import write_listing
-from ctctl.errors import UsageError
+from ctctl.out.files import replacing
 from ctctl.out.output import Format, OutputOptions
 from ctctl.tables.rows import matching
 
@@ -19,21 +21,20 @@ if TYPE_CHECKING:
 
 
 def export_rows(source: Source, selection: Filter, form: ExportFormat, file: str) -> int:
-    """Write the matching rows; returns how many. Raises UsageError if the file cannot be written."""
-    try:
-        if form is ExportFormat.parquet:
-            from ctctl.tables.show.parquet import write_parquet
+    """Write the matching rows; returns how many. Raises WriteError if the file cannot be written."""
+    if form is ExportFormat.parquet:
+        from ctctl.tables.show.parquet import write_parquet
 
-            if file == "-":
-                return write_parquet(source.tables, lambda table: matching(table, selection), sys.stdout.buffer)
-            with Path(file).open("wb") as stream:
-                return write_parquet(source.tables, lambda table: matching(table, selection), stream)
-        if file == "-":
-            return _write(source, selection, form, sys.stdout)
-        with Path(file).open("w", encoding="utf-8") as text:
-            return _write(source, selection, form, text)
-    except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror}") from error
+        with nullcontext(sys.stdout.buffer) if file == "-" else replacing(Path(file)) as stream:
+            return write_parquet(source.tables, lambda table: matching(table, selection), stream)
+    if file == "-":
+        return _write(source, selection, form, sys.stdout)
+    with replacing(Path(file)) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8")
+        count = _write(source, selection, form, text)
+        text.flush()
+        text.detach()  # the stream is not this one's to close
+        return count
 
 
 def _write(source: Source, selection: Filter, form: ExportFormat, stream: TextIO) -> int:

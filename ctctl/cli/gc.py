@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,11 +31,13 @@ from ctctl.cli.options import (
 from ctctl.cli.predicting import ForOpt, FromOption, PcapOpt, SetOpt, WorkloadArgument, seconds_of, workloads
 from ctctl.cli.predicting import NowOption as DumpTime
 from ctctl.errors import UsageError
-from ctctl.model.clock import parse_clock
 from ctctl.out.output import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
+    from ctctl.gc.explain import Scrub
+    from ctctl.gc.report import Report
     from ctctl.gc.run import GcOptions
+    from ctctl.tables.sources.base import Source
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -105,7 +108,8 @@ def gc(
         Path | None, typer.Option("--audit", metavar="FILE", help="Append a JSON line for every deletion.")
     ] = None,
     undo: Annotated[
-        Path | None, typer.Option("--undo", metavar="FILE", help="Write what 'ctctl gc undo FILE' needs.")
+        Path | None,
+        typer.Option("--undo", metavar="FILE", help="Write there first what goes, for 'ctctl gc undo FILE'."),
     ] = None,
     source: TablesOpt = "auto",
     node: NodeOpt = None,
@@ -133,12 +137,12 @@ def gc(
 
     A terminal is asked before anything is deleted. Another program's tables (a live Cilium) are
     changed only with --allow-foreign, and scrubs and foreign tables need --yes without a terminal.
+    A scrub always writes a journal (--undo), as entries go that are alive.
     """
     if context.invoked_subcommand is not None:
         return
     from ctctl.gc import run as ops
     from ctctl.gc.report import EngineName
-    from ctctl.gc.tables import locate
 
     out = output_options(output, fields, sort, limit, no_headers, color=color)
     if metrics is not None and interval is None:
@@ -151,27 +155,21 @@ def gc(
         engine=EngineName(engine.value),
         dry_run=dry_run or explain,
         now=now,
-        clock=parse_clock(clock) if clock is not None else None,
+        clock_given=clock is not None,
         rate=rate,
         endpoint=endpoint,
         orphans=orphans,
         audit=audit,
         undo=undo,
-        only=only,
         allow_foreign=allow_foreign,
     )
-    if options.dry_run and interval is None and _is_file(source):
-        _preview(SourceArgs(source, node, only, now, clock), out, explain=explain, endpoint=endpoint)
-        return
-    path = locate(source, node)
+    where = SourceArgs(source, node, only, now, clock)
     if explain:
-        from ctctl.gc.show import write_explanations
-
-        write_explanations(ops.explanations(path, options), out, sys.stdout)
+        _explain(where, endpoint, out)
     elif interval is not None:
-        _keep_running(path, options, out, interval=interval, metrics=metrics, yes=yes)
+        _keep_running(where, options, out, interval=interval, metrics=metrics, yes=yes)
     else:
-        _run_once(path, options, yes, out)
+        _run_once(where, options, yes, out)
 
 
 def _backend(
@@ -210,79 +208,102 @@ def _backend(
     )
 
 
-def _is_file(source: str) -> bool:
-    """Whether ``--from`` names something other than tables of this machine."""
-    from ctctl.kernel.bpffs import is_bpffs
-
-    return source != "auto" and (source in ("-", "nf") or (Path(source).exists() and not is_bpffs(source)))
-
-
-def _preview(where: SourceArgs, out: Any, *, explain: bool, endpoint: str | None) -> None:
-    """A dry run on a file. What was left out, for want of its time, ends in exit code 5."""
+def _explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
     from ctctl.cli.report import opened, say
     from ctctl.gc import preview
-    from ctctl.gc.explain import Scrub
-    from ctctl.gc.show import write_explanations, write_report
+    from ctctl.gc.show import write_explanations
 
-    scrub = Scrub(endpoint, _address(endpoint)) if endpoint is not None else None
     with opened(where) as tables:
-        if explain:
-            found, notes = preview.explanations(tables, scrub)
-            write_explanations(found, out, sys.stdout)
-            for note in notes:
-                say(note)
-            complete = not notes
-        else:
-            report = preview.preview(tables, scrub=scrub)
-            write_report(report, out, sys.stdout, sys.stderr)
-            complete = report.complete
-    if not complete:
+        found, notes = preview.explanations(tables, _scrub(tables, endpoint))
+        write_explanations(found, out, sys.stdout)
+        for note in notes:
+            say(note)
+    if notes:
         raise typer.Exit(5)
 
 
-def _address(text: str) -> bytes:
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(text).packed
-    except ValueError:
-        raise UsageError(f"--endpoint {text}: a file has no names of endpoints: give the address") from None
-
-
-def _run_once(path: Path, options: GcOptions, yes: bool, out: Any) -> None:
-    from ctctl.cli.counting import Counting
-    from ctctl.gc import run as ops
+def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> None:
     from ctctl.gc.show import write_report
-    from ctctl.kernel.stopping import stop_on_signals
+    from ctctl.tables.writer.targets import check_owner
 
-    with ops.opened(path, options) as tables:
+    with where.open() as tables:
+        if options.dry_run and not all(table.live is not None for table in tables.tables):
+            _preview(tables, options, out)
+            return
         if not options.dry_run:
-            _ask(path, options, tables.foreign, yes)
-        with stop_on_signals() as stop, Counting(sys.stderr, "entries looked at") as progress:
-            report = ops.collect(tables, options, stop, progress)
+            foreign = check_owner(tables, allow_foreign=options.allow_foreign)
+            options = _asked(tables, options, foreign, yes)
+        report, interrupted = _collected(tables, options)
     write_report(report, out, sys.stdout, sys.stderr)
-    if stop.is_set():
+    if interrupted:
         raise typer.Exit(130)
+    if report.failure is not None:
+        raise report.failure
     if not report.complete:
         raise typer.Exit(5)
 
 
-def _keep_running(path: Path, options: GcOptions, out: Any, *, interval: str, metrics: str | None, yes: bool) -> None:
+def _preview(tables: Source, options: GcOptions, out: Any) -> None:
+    """A dry run of what is no live table: a walk over what can be read."""
+    from ctctl.cli.report import shown
+    from ctctl.gc import preview
+    from ctctl.gc.show import write_report
+
+    if options.orphans:
+        raise UsageError(f"{tables.description} is no live table: --orphans needs one")
+    with shown(tables):
+        report = preview.preview(tables, scrub=_scrub(tables, options.endpoint))
+        write_report(report, out, sys.stdout, sys.stderr)
+    if not report.complete:
+        raise typer.Exit(5)
+
+
+def _scrub(tables: Source, endpoint: str | None) -> Scrub | None:
+    """What a scrub of ``endpoint`` would take. Raises UsageError for a name where only addresses are known."""
+    import ipaddress
+
+    from ctctl.gc.explain import Scrub
+    from ctctl.gc.run import resolve_endpoint
+
+    if endpoint is None:
+        return None
+    if all(table.live is not None for table in tables.tables):
+        return Scrub(endpoint, resolve_endpoint(endpoint, tables))
+    try:
+        return Scrub(endpoint, ipaddress.ip_address(endpoint).packed)
+    except ValueError:
+        raise UsageError(f"--endpoint {endpoint}: a file has no names of endpoints: give the address") from None
+
+
+def _collected(tables: Source, options: GcOptions) -> tuple[Report, bool]:
+    """The report, and whether a signal ended the run."""
+    from ctctl.cli.counting import Counting
+    from ctctl.gc import run as ops
+    from ctctl.kernel.stopping import stop_on_signals
+
+    with stop_on_signals() as stop, Counting(sys.stderr, "entries looked at") as progress:
+        report = ops.run(tables, options, stop, progress)
+    return report, stop.is_set()
+
+
+def _keep_running(
+    where: SourceArgs, options: GcOptions, out: Any, *, interval: str, metrics: str | None, yes: bool
+) -> None:
     from ctctl.gc.keep_running import keep_running
-    from ctctl.gc.run import opened
     from ctctl.gc.schedule import parse_interval
     from ctctl.gc.show import write_report
     from ctctl.kernel.stopping import stop_on_signals
+    from ctctl.tables.writer.targets import check_owner
 
     if options.endpoint is not None or options.undo is not None or options.now is not None:
         raise UsageError("--endpoint, --undo and --now are for a single run, not for --interval")
     schedule = parse_interval(interval)
-    with opened(path, options) as tables:
+    with where.open() as tables:
         if not options.dry_run:
-            _ask(path, options, tables.foreign, yes)
+            _asked(tables, options, check_owner(tables, allow_foreign=options.allow_foreign), yes)
     with stop_on_signals() as stop:
         keep_running(
-            path,
+            where.open,
             options,
             schedule,
             stop,
@@ -292,20 +313,27 @@ def _keep_running(path: Path, options: GcOptions, out: Any, *, interval: str, me
         )
 
 
-def _ask(path: Path, options: GcOptions, foreign: bool, yes: bool) -> None:
+def _asked(tables: Source, options: GcOptions, foreign: bool, yes: bool) -> GcOptions:
     """Ask a terminal. Without one, collecting ctctl's own expired entries needs no yes: it is what the tool is for."""
-    if yes:
-        return
+    from ctctl.gc.run import is_ahead
+
+    ahead = options.endpoint is None and is_ahead(tables, options)
     what = "expired entries" if options.endpoint is None else f"every entry of {options.endpoint}"
-    if sys.stdin.isatty():
-        typer.confirm(f"Delete {what} from {path}{', which another program owns' if foreign else ''}?", abort=True)
-    elif foreign or options.endpoint is not None:
-        raise UsageError(f"deleting {what} from {path} needs --yes where there is no terminal to ask")
+    if ahead:
+        what = f"what will have expired at {options.now}, which is a time to come,"
+    if yes:
+        pass
+    elif sys.stdin.isatty():
+        where = f"{tables.description}{', which another program owns' if foreign else ''}"
+        typer.confirm(f"Delete {what} from {where}?", abort=True)
+    elif foreign or ahead or options.endpoint is not None:
+        raise UsageError(f"deleting {what} from {tables.description} needs --yes where there is no terminal to ask")
+    return replace(options, keep=options.endpoint is not None or ahead)
 
 
 @app.command()
 def undo(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by gc --undo FILE.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The journal of gc --undo, ct delete or ct flush.")],
     *,
     source: TablesOpt = "auto",
     node: NodeOpt = None,
@@ -319,20 +347,19 @@ def undo(
     \b
     ctctl gc --yes --undo gone.jsonl
     ctctl gc undo gone.jsonl
-    """
-    from ctctl.gc.audit import restore
-    from ctctl.gc.run import GcOptions, opened
-    from ctctl.gc.show import write_restored
-    from ctctl.gc.tables import locate
 
-    path = locate(source, node)
-    with opened(path, GcOptions(dry_run=dry_run, allow_foreign=allow_foreign)) as tables:
-        if not dry_run and not yes:
-            if not sys.stdin.isatty():
-                raise UsageError(f"writing entries to {path} needs --yes where there is no terminal to ask")
-            typer.confirm(f"Put the entries of {file} back into {path}?", abort=True)
-        result = restore(file, tables, dry_run=dry_run)
-    write_restored(result, output_options(output), sys.stdout)
+    A journal is complete also after kill -9 or a full disk. What cannot be restored is said, with exit code 5.
+    """
+    from ctctl.cli.restoring import undo_journal
+
+    undo_journal(
+        file,
+        SourceArgs(source, node),
+        yes=yes,
+        dry_run=dry_run,
+        allow_foreign=allow_foreign,
+        options=output_options(output),
+    )
 
 
 @app.command()
@@ -367,6 +394,7 @@ def simulate(
     one from a table or a capture. Tables start empty, or as the table is that --from learns from.
     """
     from ctctl.out import plot as plots
+    from ctctl.out.files import replacing
     from ctctl.predict.fluid import predict
     from ctctl.predict.show import charts, write_predictions
 
@@ -374,7 +402,9 @@ def simulate(
     wanted = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])
     predictions = [predict(one, seconds) for one in wanted]
     if svg is not None:
-        svg.write_text(plots.svg(charts(predictions)), encoding="utf-8")
+        with replacing(svg) as stream:
+            stream.write(plots.svg(charts(predictions)).encode())
     if png is not None:
-        png.write_bytes(plots.png(charts(predictions)))
+        with replacing(png) as stream:
+            stream.write(plots.png(charts(predictions)))
     write_predictions(predictions, out.options(), sys.stdout, sys.stderr, plot=plot)

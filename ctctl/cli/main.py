@@ -153,10 +153,13 @@ def root(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Say what tables are read by: version, layout and clock.")
     ] = False,
+    no_pager: Annotated[bool, typer.Option("--no-pager", help="Do not send long lists through a pager.")] = False,
     version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
+    if no_pager:
+        os.environ["CTCTL_PAGER"] = ""
     if verbose:
         os.environ["CTCTL_VERBOSE"] = "1"
     if debug:
@@ -224,6 +227,14 @@ def _hold_descriptors() -> list[str]:
     return missing
 
 
+def _usage_message(error: Exception, message: str) -> str:
+    """What was typed wrong, in one line, with the nearest right word."""
+    option, possible = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if option is not None and possible is not None:
+        return f"no option {option}{nearest_hint(option, list(possible))}"
+    return " ".join(message.split())
+
+
 def _report(error: Exception) -> int:
     """Say in one line what went wrong; the exit status it ends in."""
     debug = os.environ.get("CTCTL_DEBUG") == "1"
@@ -244,11 +255,11 @@ def _report(error: Exception) -> int:
     if isinstance(error, _ClickException):
         context = getattr(error, "ctx", None)
         message = error.format_message()  # type: ignore[attr-defined]
-        if not message and context is not None:  # no_args_is_help: the message is the help itself
-            typer.echo(context.get_help(), err=True)
-            return 2
+        if context is not None and (not message or message.startswith("Usage:")):  # a group by itself: its help
+            typer.echo(context.get_help())
+            return 0
         path = context.command_path if context is not None else "ctctl"
-        _say(f"{message} (see '{path} --help')")
+        _say(f"{_usage_message(error, message)} (see '{path} --help')")
         return 2
     if isinstance(error, OSError) and error.filename is not None:
         _say(f"{error.filename}: {error.strerror}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,11 +42,11 @@ def serve(
 
     What GC did is counted by the process that collects: ctctl gc --interval auto --metrics ADDR.
     """
-    from ctctl.gc.tables import locate
     from ctctl.kernel.stopping import stop_on_signals
     from ctctl.metrics.serve import scrape, serve_tables
+    from ctctl.node.find import find_tables
 
-    path = locate(source, node)
+    path = find_tables(node) if source == "auto" else Path(source)
     if once:
         typer.echo(scrape(path), nl=False)
         return

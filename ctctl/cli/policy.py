@@ -52,7 +52,7 @@ def list_rules(
     from ctctl.services.show_policy import policy_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         rules = listings_of(source, where.node, "policy").policy
         if endpoint is not None:
             number = _endpoint_id(source, where.node, endpoint)
@@ -102,7 +102,7 @@ def get_verdict(
     from ctctl.tables.flow_text import connection_of
     from ctctl.tables.names import book_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         book = book_of(source, where.node)
         connection = connection_of(flow, book)
         found = source.some(where.node, "policy", "endpoints", "ipcache")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ctctl.cli.progress import Progress
 from ctctl.errors import DecodeError, PartialDataError
+from ctctl.out.pager import paged
 from ctctl.out.text import safe
 
 if TYPE_CHECKING:
@@ -18,24 +19,33 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(where: SourceArgs) -> Iterator[Source]:
-    """The source, its notes said on stderr; raises PartialDataError at the end if something was missing."""
-    with where.open() as source:
-        for note in [*(source.details if where.verbose or is_verbose() else []), *source.notes]:
-            say(note)
-        said = len(source.notes)
-        # Not over the output itself, where that is a terminal too.
-        progress = Progress(source, sys.stderr) if sys.stderr.isatty() and not sys.stdout.isatty() else None
-        try:
-            yield source
-        finally:
-            if progress is not None:
-                progress.close()
-        for note in source.notes[said:]:
-            say(note)
-        sys.stdout.flush()
-        if source.partial:
-            raise PartialDataError("partial data: " + safe("; ".join(source.partial)))
+def opened(where: SourceArgs, *, pages: bool = False) -> Iterator[Source]:
+    """The source, its notes said on stderr; raises PartialDataError at the end if something was missing.
+
+    ``pages``: what is printed inside goes through the pager, on a terminal.
+    """
+    with where.open() as source, shown(source, verbose=where.verbose), paged() if pages else nullcontext():
+        yield source
+
+
+@contextmanager
+def shown(source: Source, *, verbose: bool = False) -> Iterator[None]:
+    """What ``opened`` does around the work on an open source."""
+    for note in [*(source.details if verbose or is_verbose() else []), *source.notes]:
+        say(note)
+    said = len(source.notes)
+    # Not over the output itself, where that is a terminal too.
+    progress = Progress(source, sys.stderr) if sys.stderr.isatty() and not sys.stdout.isatty() else None
+    try:
+        yield
+    finally:
+        if progress is not None:
+            progress.close()
+    for note in source.notes[said:]:
+        say(note)
+    sys.stdout.flush()
+    if source.partial:
+        raise PartialDataError("partial data: " + safe("; ".join(source.partial)))
 
 
 def is_verbose() -> bool:

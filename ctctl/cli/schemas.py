@@ -371,6 +371,7 @@ _GC_META = {
     "ratio": NUMBER,
     "interval_s": NUMBER,
     "next_interval_s": NUMBER,
+    "undo_file": maybe(STRING),
     "notes": STRINGS,
     "maps": array(record({"map": STRING}, more=True)),
 }

@@ -76,7 +76,7 @@ def list_lb(
 
     if frontends + backends + revnat + source_ranges + maglev > 1:
         raise UsageError("choose one of --frontends, --backends, --revnat, --source-ranges and --maglev")
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         if backends:
             found = listings_of(source, where.node, "backends")
             show(views.backend_view(), sorted(found.backends, key=lambda b: b.backend_id), out)
@@ -134,7 +134,7 @@ def list_nat(
     from ctctl.services.show_nat import nat_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         entries = _nat_entries(source, where, wanted, expression)
         clock, now = source.time(where.node)
         show(nat_view(names_of(source, where.node), clock, where.now if now is None else now), entries, out)
@@ -167,7 +167,7 @@ def nat_stats(
     from ctctl.services.show_nat import port_use_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         entries = _nat_entries(source, where, wanted, expression)
         first = first_port or (first_snat_port(source.directory) if source.foreign else None) or FIRST_PORT
         show(port_use_view(names_of(source, where.node)), port_use(entries, first), out)
@@ -185,7 +185,7 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.services.show_identity import ipcache_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         found = listings_of(source, where.node, "ipcache").ipcache
         show(ipcache_view(names_of(source, where.node), source.minor), found, out)
 
@@ -202,7 +202,7 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.services.show_identity import endpoint_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         found = listings_of(source, where.node, "endpoints").endpoints
         show(endpoint_view(names_of(source, where.node), source.minor), found, out)
 
@@ -218,7 +218,7 @@ def list_tunnels(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.cli.report import opened
     from ctctl.services.show_identity import tunnel_view
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         show(tunnel_view(), listings_of(source, where.node, "tunnels").tunnels, out)
 
 
@@ -234,6 +234,6 @@ def list_sockets(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.services.show_identity import socket_view
     from ctctl.tables.names import names_of
 
-    with opened(where) as source:
+    with opened(where, pages=True) as source:
         found = listings_of(source, where.node, "sockets").sockets
         show(socket_view(names_of(source, where.node)), sorted(found, key=lambda s: s.cookie), out)

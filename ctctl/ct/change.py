@@ -1,218 +1,244 @@
-"""``ct delete``, ``ct flush``, ``ct import``: the commands that change live tables.
+"""``ct delete``, ``ct flush``, ``ct import``: the commands that change live tables, through the one writer.
 
-Deleting takes the SNAT pair of an OUT entry along, as Cilium's GC does, and writes what goes to an
-undo file first. Tables of another owner are only touched when the user says so.
+Deleting takes the SNAT pair of an OUT entry along, as Cilium's GC does. What was shown is what goes: an
+entry that a packet refreshed since stays.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
-from ctctl.ct.diff import load, row_of
-from ctctl.decode.ct import KEY_SIZE
+from ctctl.abi.layouts import CtctlWriterStatus
+from ctctl.ct.diff import row_of
 from ctctl.decode.nat import decode_nat
-from ctctl.errors import NotFoundError, UsageError
-from ctctl.kernel.map import Map, UpdateMode
+from ctctl.errors import UsageError
+from ctctl.kernel.map import Map
 from ctctl.model.entry import CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.tables.pairs import is_out, nat_key, reverse_nat_key
-from ctctl.tables.query.filter import Filter
-from ctctl.tables.sources.base import CtTable, Listings, Source
-from ctctl.tables.sources.snapshot import write_snapshot
+from ctctl.tables import classes, pairs
+from ctctl.tables.query.filter import EVERYTHING, Filter
+from ctctl.tables.rows import matching
+from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.writer.clock import check_clock, check_times, datapath_now
+from ctctl.tables.writer.journal import Journal, Record
+from ctctl.tables.writer.remover import ROOM, Remover
+from ctctl.tables.writer.targets import Target, Targets
 
 if TYPE_CHECKING:
-    from ctctl.tables.sources.base import Rows
+    import numpy as np
+    from numpy.typing import NDArray
 
-_FLAGS_AT = 36
+    Bytes2d = NDArray[np.uint8]
+
+#: Entries that changed under the deletion, as they are now, as far as they are still wanted.
+_Again: TypeAlias = "Callable[[Bytes2d], tuple[Bytes2d, Bytes2d]]"
+#: How often an entry that changed under the deletion is looked at anew, where nobody was shown the old one.
+_ROUNDS = 4
+#: SNAT pairs of a plan are looked up one by one only for so many entries: the rest is counted when it goes.
+_LOOKED_UP = 4096
 
 
 @dataclass(slots=True)
 class Plan:
-    """What would be deleted: (table, records) and the SNAT records that go with them, by map name."""
+    """What would be deleted: the entries as they were read, by table, and SNAT entries that go with them.
+
+    ``nat``: (table name, key, value) of the pairs of the first entries; ``nat_counted``: whether those are all.
+    """
 
     source: Source
-    tables: list[tuple[CtTable, dict[bytes, bytes]]] = field(default_factory=list)
-    nat: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
+    wanted: Filter
+    tables: list[tuple[CtTable, Bytes2d, Bytes2d]] = field(default_factory=list)
+    nat: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+    nat_counted: bool = True
 
     def __len__(self) -> int:
-        return sum(len(records) for _, records in self.tables)
+        return sum(len(keys) for _, keys, _ in self.tables)
 
     def rows(self) -> Iterator[CtRow]:
         """The entries, as rows."""
-        for table, records in self.tables:
-            for key, value in records.items():
-                yield row_of(table, key, value)
+        for table, keys, values in self.tables:
+            for key, value in zip(keys, values, strict=True):
+                yield row_of(table, key.tobytes(), value.tobytes())
 
     def nat_entries(self) -> list[NatEntry]:
-        """The SNAT records."""
-        return [decode_nat(key, value, name) for name, found in self.nat.items() for key, value in found.items()]
+        """The SNAT records that were looked up."""
+        return [decode_nat(key, value, name) for name, key, value in self.nat]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What was done. ``gone``: entries that went away by themselves between looking and deleting."""
+    """What was done, at every moment. ``changed``: entries refreshed or reused since they were planned, which stayed;
+    ``gone``: that went away by themselves; ``notes``: lines for the operator; ``complete``: nobody stopped it."""
 
-    deleted: int
-    gone: int
-    nat_deleted: int
-    undo_file: str | None
+    deleted: int = 0
+    changed: int = 0
+    gone: int = 0
+    nat_deleted: int = 0
+    complete: bool = True
+    notes: list[str] = field(default_factory=list)
 
 
-def check_owner(source: Source, allow_foreign: bool) -> None:
-    """Raise UsageError unless the source is live and ours, or ``allow_foreign`` was said."""
-    if any(table.live is None for table in source.tables) or not source.tables:
-        raise UsageError(f"{source.description} is no live table: nothing can be changed there")
-    if source.foreign and not allow_foreign:
-        raise UsageError(
-            f"{source.description} belongs to another program (a live Cilium?); add --allow-foreign to change it"
-        )
+def check_time(source: Source, wanted: Filter, *, given: bool, now_given: bool) -> None:
+    """Set the tables' time by the datapath's own clock where the filter depends on it. Raises ClockError."""
+    if not wanted.needs_now:
+        return
+    if not now_given:
+        check_clock(source, given=given)
+    for table in source.tables:
+        if not now_given:
+            table.now = datapath_now(table.clock)
+        check_times(table, table.now or 0)
 
 
 def plan_delete(source: Source, wanted: Filter) -> Plan:
-    """What the filter selects, and the SNAT pairs of it."""
-    plan = Plan(source)
+    """What the filter selects now, and the SNAT pairs of the first of it. Reads only."""
+    plan = Plan(source, wanted)
     for table in source.tables:
-        records = load(table, wanted)
-        if records:
-            plan.tables.append((table, records))
-    if source.directory is not None:
-        _add_nat(plan, Path(source.directory))
+        keys, values = _matching(table, wanted)
+        if len(keys):
+            plan.tables.append((table, keys, values))
+    _add_pairs(plan)
     return plan
 
 
-def _nat_name(family: int) -> str:
-    return f"cilium_snat_v{family}_external"
-
-
-def _add_nat(plan: Plan, directory: Path) -> None:
-    for family in KEY_SIZE:
-        try:
-            with Map.open_pinned(directory / _nat_name(family), read_only=True) as nat:
-                for table, records in plan.tables:
-                    if table.family == family:
-                        _add_pairs(plan.nat.setdefault(nat.name, {}), nat, records)
-        except NotFoundError:
-            continue
-
-
-def _add_pairs(found: dict[bytes, bytes], nat: Map, records: dict[bytes, bytes]) -> None:
-    for key, value in records.items():
-        if not is_out(key):
-            continue
-        dsr = bool(int.from_bytes(value[_FLAGS_AT : _FLAGS_AT + 2], "little") & CtFlags.DSRInternal)
-        forward = nat_key(key, dsr)
-        there = nat.lookup(forward)
-        if there is None:
-            continue
-        found[forward] = there
-        backward = reverse_nat_key(forward, there)
-        other = nat.lookup(backward)
-        if other is not None:
-            found[backward] = other
-
-
-def delete(plan: Plan, undo_file: Path | None) -> Outcome:
-    """Write the undo file, then delete. Raises KernelError, and UsageError if the file is there already."""
-    if undo_file is not None:
-        _write_undo(plan, undo_file)
-    directory = Path(plan.source.directory or "")
-    deleted = gone = nat_deleted = 0
-    for table, records in plan.tables:
-        with _writable(table, directory) as live:
-            result = live.delete_batch(b"".join(records))
-            deleted += result.deleted
-            gone += result.gone
-    for name, found in plan.nat.items():
-        if found:
-            with Map.open_pinned(directory / name) as nat:
-                nat_deleted += sum(nat.delete(key) for key in found)
-    return Outcome(deleted, gone, nat_deleted, str(undo_file) if undo_file is not None else None)
-
-
-def _writable(table: CtTable, directory: Path) -> Map:
-    if "[" in table.name and table.live is not None:
-        return Map.from_id(table.live.info.id)
-    return Map.open_pinned(directory / table.name)
-
-
-def default_undo_file() -> Path:
-    """Where the undo file goes if the user names none."""
-    return Path(f"ctctl-undo-{time.strftime('%Y%m%dT%H%M%S')}.ctsnap")
-
-
-def _write_undo(plan: Plan, path: Path) -> None:
+def _matching(table: CtTable, wanted: Filter) -> tuple[Bytes2d, Bytes2d]:
     import numpy as np
 
-    def rows(table: CtTable) -> Iterator[Rows]:
-        records = next(found for known, found in plan.tables if known is table)
-        keys = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), -1)
-        yield keys, np.frombuffer(b"".join(records.values()), np.uint8).reshape(len(records), -1)
-
-    kept = Source(plan.source.description, listings=lambda _node: Listings(nat=plan.nat_entries()))
-    try:
-        with path.open("xb") as stream:
-            write_snapshot(kept, [table for table, _ in plan.tables], rows, stream)
-    except FileExistsError:
-        raise UsageError(f"{path} is there already: name another undo file") from None
-    except OSError as error:
-        raise UsageError(f"cannot write the undo file {path}: {error.strerror}") from None
+    found = [(columns.keys.copy(), columns.values.copy()) for columns in matching(table, wanted)]
+    if not found:
+        return np.empty((0, table.keys.size), np.uint8), np.empty((0, classes.VALUE_SIZE), np.uint8)
+    return np.concatenate([keys for keys, _ in found]), np.concatenate([values for _, values in found])
 
 
-@dataclass(frozen=True, slots=True)
-class ImportOutcome:
-    """What an import did; ``kept``: entries that were there and stayed as they were."""
+def _add_pairs(plan: Plan) -> None:
+    for table, keys, values in plan.tables:
+        if table.nat is None:
+            continue
+        plan.nat_counted = plan.nat_counted and len(keys) <= _LOOKED_UP
+        for key, value in zip(keys[:_LOOKED_UP], values[:_LOOKED_UP], strict=True):
+            plan.nat += _pair_of(table.nat, key.tobytes(), value.tobytes())
 
-    written: int
-    kept: int
-    nat_written: int
-    skipped: tuple[str, ...]
+
+def _pair_of(nat: Map, key: bytes, value: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    if not pairs.is_out(key):
+        return
+    at = classes.FLAGS_OFFSET
+    dsr = bool(int.from_bytes(value[at : at + 2], "little") & CtFlags.DSRInternal)
+    forward = pairs.nat_key(key, dsr)
+    there = nat.lookup(forward)
+    if there is None:
+        return
+    yield nat.name, forward, there
+    backward = pairs.reverse_nat_key(forward, there)
+    other = None if dsr else nat.lookup(backward)
+    if other is not None:
+        yield nat.name, backward, other
 
 
-def import_entries(
-    snapshot: Source, target: Source, *, overwrite: bool = False, dry_run: bool = False
-) -> ImportOutcome:
-    """Write a snapshot's entries into live tables of the same names. Entries that are there stay, unless ``overwrite``.
+def delete(
+    plan: Plan,
+    targets: Targets,
+    journal: Journal | None,
+    outcome: Outcome,
+    *,
+    shown: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Delete what was planned and still is so; ``outcome`` is true at every moment, also when something is raised.
 
-    Raises UsageError if the snapshot's bytes are not the tables' own, KernelError.
+    ``shown``: somebody agreed to what the plan says, so an entry that has changed since stays. Without that an
+    entry that changed, and that the filter still wants, is looked at anew a few times. Raises WriteError if the
+    journal cannot be written (nothing of that batch is gone), KernelError.
     """
-    directory = Path(target.directory or "")
+    for table, keys, values in plan.tables:
+        target = targets.of(table)
+        with Remover(target, journal=journal) as remover:
+            if remover.window is not None:
+                outcome.notes.append(f"{table.name}: {remover.window}")
+            again = None if shown else partial(_again, target, plan.wanted, outcome)
+            for start in range(0, len(keys), ROOM):
+                if stopped():
+                    outcome.complete = False
+                    return
+                part = slice(start, start + ROOM)
+                _delete_batch(remover, keys[part], values[part], again, outcome)
+
+
+def _delete_batch(remover: Remover, keys: Bytes2d, values: Bytes2d, again: _Again | None, outcome: Outcome) -> None:
+    rounds = 1 if again is None else _ROUNDS
+    for turn in range(rounds):
+        removed = remover.remove(keys, values)
+        outcome.deleted += removed.deleted
+        outcome.nat_deleted += removed.nat_deleted
+        outcome.gone += int((removed.status == CtctlWriterStatus.WRITER_GONE).sum())
+        left = keys[removed.status == CtctlWriterStatus.WRITER_CHANGED]
+        if not len(left):
+            return
+        if again is None or turn == rounds - 1:
+            outcome.changed += len(left)
+            return
+        keys, values = again(left)
+        if not len(keys):
+            return
+
+
+def _again(target: Target, wanted: Filter, outcome: Outcome, keys: Bytes2d) -> tuple[Bytes2d, Bytes2d]:
+    """Those of ``keys`` that the filter wants as they are now, with their values."""
+    import numpy as np
+
+    from ctctl.decode.columns import CtColumns
+    from ctctl.tables.query.predicate import mask_of
+
+    values = [target.map.lookup(key.tobytes()) for key in keys]
+    there = np.array([value is not None for value in values])
+    outcome.gone += int((~there).sum())
+    keys = keys[there]
+    found = np.frombuffer(b"".join(value for value in values if value is not None), np.uint8).reshape(len(keys), -1)
+    predicate = wanted.bind(target.table.context())
+    if isinstance(predicate, bool):
+        mask = np.full(len(keys), predicate)
+    else:
+        mask = mask_of(predicate, CtColumns(keys, found, target.table.layout))
+    outcome.changed += int((~mask).sum())
+    return keys[mask], found[mask]
+
+
+def check_snapshot(snapshot: Source, target: Source) -> list[str]:
+    """Why tables of ``snapshot`` cannot be written into ``target``: those are left out.
+
+    Raises UsageError if the snapshot's bytes are not the tables' own.
+    """
     tables = {table.name: table for table in target.tables}
-    written = kept = nat_written = 0
-    skipped: list[str] = []
+    left_out = []
     for table in snapshot.tables:
-        there = tables.get(table.name)
         if not table.raw:
             raise UsageError(f"{snapshot.description}: a listing, not the tables' own bytes; it cannot be imported")
+        there = tables.get(table.name)
         if there is None or there.layout is not table.layout:
-            skipped.append(f"{table.name}: {'not there' if there is None else 'of another layout'}")
-            continue
-        with _writable(there, directory) as live:
-            new, old = _write(live, load(table), overwrite=overwrite, dry_run=dry_run)
-        written, kept = written + new, kept + old
-    with ExitStack() as stack:
-        opened: dict[str, Map] = {}
-        for entry in snapshot.listings(None).nat:
-            if entry.key is None or entry.value is None or entry.map is None:
-                continue
-            if entry.map not in opened:
-                opened[entry.map] = stack.enter_context(Map.open_pinned(directory / entry.map))
-            nat_written += _write(opened[entry.map], {entry.key: entry.value}, overwrite=overwrite, dry_run=dry_run)[0]
-    return ImportOutcome(written, kept, nat_written, tuple(skipped))
+            left_out.append(f"{table.name}: {'not there' if there is None else 'of another layout'}")
+    return left_out
 
 
-def _write(live: Map, records: dict[bytes, bytes], *, overwrite: bool, dry_run: bool) -> tuple[int, int]:
-    written = kept = 0
-    for key, value in records.items():
-        if not overwrite and live.lookup(key) is not None:
-            kept += 1
+def snapshot_records(snapshot: Source, target: Source) -> Iterator[Record]:
+    """The entries of a snapshot that go into ``target``: conntrack entries of tables of its layout, SNAT entries."""
+    tables = {table.name: table for table in target.tables}
+    for table in snapshot.tables:
+        there = tables.get(table.name)
+        if there is None or there.layout is not table.layout:
             continue
-        if not dry_run:
-            live.update(key, value, mode=UpdateMode.ANY)
-        written += 1
-    return written, kept
+        for columns in matching(table, EVERYTHING):
+            for key, value in zip(columns.keys, columns.values, strict=True):
+                yield Record(table.name, key.tobytes(), value.tobytes())
+    for entry in snapshot.listings(None).nat:
+        if entry.key is not None and entry.value is not None and entry.map is not None:
+            yield Record(entry.map, entry.key, entry.value)
+
+
+def readable_maps(source: Source) -> dict[str, Map]:
+    """The maps of a source by name, as they are open for reading."""
+    found = {table.name: table.live for table in source.tables if table.live is not None}
+    return found | {table.nat.name: table.nat for table in source.tables if table.nat is not None}

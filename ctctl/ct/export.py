@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctctl.errors import UsageError
+from ctctl.out.files import replacing
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
@@ -55,21 +55,6 @@ def matching_rows(wanted: Filter) -> Callable[[CtTable], Iterator[Rows]]:
 
 
 def export_snapshot(source: Source, path: Path, wanted: Filter = EVERYTHING, *, compress: bool = False) -> int:
-    """Write a snapshot beside its name and put it in place whole; returns how many entries. Raises UsageError.
-
-    A device or a pipe (``/dev/null``, ``/dev/stdout``) is written as it is: it must not be replaced by a file.
-    """
-    path = path.resolve()
-    in_place = path.exists() and not path.is_file()
-    part = path if in_place else path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as stream:
-            count = write_snapshot(source, source.tables, matching_rows(wanted), stream, compress=compress)
-        if not in_place:
-            part.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        if not in_place:
-            part.unlink(missing_ok=True)
-    return count
+    """Write a snapshot and put it in place whole; returns how many entries. Raises WriteError."""
+    with replacing(path) as stream:
+        return write_snapshot(source, source.tables, matching_rows(wanted), stream, compress=compress)

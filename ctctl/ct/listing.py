@@ -63,7 +63,13 @@ class Out:
             self._binary.write(data)
 
     def emit(self, builder: Builder, chunk: list[Run]) -> int:
-        """Write the lines of a chunk; returns how many."""
+        """Write the lines of a chunk at once, so that the first rows do not wait; returns how many."""
+        count = self._emit(builder, chunk)
+        if self._binary is not None:
+            self._binary.flush()
+        return count
+
+    def _emit(self, builder: Builder, chunk: list[Run]) -> int:
         if len(chunk) == 1 and chunk[0].places is None:
             run = chunk[0]
             builder(run.form, run.columns).run(self.write, run.order)

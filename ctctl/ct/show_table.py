@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ctctl.out.output import Column, Format, OutputOptions, View, use_color
+from ctctl.out.output import Column, Format, OutputOptions, View, fitting, say_dropped, use_color
 from ctctl.tables.show.lines import TableColumn, stacked_lines, table_lines
 
 if TYPE_CHECKING:
     from ctctl.ct.listing import Out, Run
     from ctctl.model.row import CtRow
+    from ctctl.tables.show.lines import Builder
 
 #: Rows of a batch whose texts say how wide the columns have to be.
 _SAMPLE = 1000
@@ -23,35 +22,64 @@ _GAP = 2
 def write_table(
     view: View[CtRow], chosen: list[str], chunks: Iterator[list[Run]], options: OutputOptions, out: Out
 ) -> int:
-    """Write the rows as they come; returns how many. What does not fit a terminal is said on stderr."""
+    """Write the rows as they come; returns how many. What does not fit a terminal is said on stderr.
+
+    On a terminal IPv4 and IPv6 tables have widths of their own, each found from its first rows.
+    """
     stream = out.stream
     names = chosen or [c.name for c in view.columns if options.format is Format.wide or not c.wide]
-    columns = [view.column(name) for name in names]
-    first = next(chunks, None)
-    if first is None:
-        first = []
-    layout = [_sized(column, first, header=not options.no_headers) for column in columns]
-    room = shutil.get_terminal_size().columns if stream.isatty() and options.format is Format.table else None
-    dropped: list[str] = []
-    stacked = False
-    if room is not None and not chosen:
-        layout, dropped = _fitting(layout, columns, room)
-        if _width(layout) > room:
-            short = {"source": "source_short", "destination": "destination_short"}
-            columns = [view.column(short.get(column.name, column.name)) for column in layout]
-            layout = [_sized(column, first, header=not options.no_headers) for column in columns]
-        stacked = _width(layout) > room
-    color = use_color(options, stream)
-    builder = stacked_lines(layout, color=color) if stacked else table_lines(layout, color=color)
-    if not options.no_headers:
-        titles = {column.name: column.title for column in columns}
-        out.write(_header(layout, titles, color=color, stacked=stacked))
-    count = sum(out.emit(builder, chunk) for chunk in chain([first] if first else [], chunks))
-    if dropped:
-        stream.flush()
-        words = ", ".join(name.upper() for name in dropped)
-        print(f"ctctl: not shown at {room} columns: {words}; -o wide shows all", file=sys.stderr)
+    room = shutil.get_terminal_size().columns if stream.isatty() else None
+    sheet = _Sheet(view, names, options, None if chosen or options.format is Format.wide else room)
+    builder: Builder | None = None
+    family, count = 0, 0
+    for chunk in chunks:
+        found = chunk[0].form.table.family
+        if builder is None or (found != family and room is not None and options.sort is None):
+            if builder is not None and not options.no_headers:
+                out.write(b"\n")
+            builder = sheet.lines(chunk, out, color=use_color(options, stream))
+            family = found
+        count += out.emit(builder, chunk)
+    if builder is None:
+        sheet.lines([], out, color=use_color(options, stream))
+    if room is not None:
+        say_dropped(sheet.dropped, room, stream)
     return count
+
+
+class _Sheet:
+    """How rows are laid out: the columns asked for, as far as there is room."""
+
+    def __init__(self, view: View[CtRow], names: list[str], options: OutputOptions, room: int | None) -> None:
+        self._view = view
+        self._names = names
+        self._header = not options.no_headers
+        self._room = room
+        self.dropped: list[str] = []
+
+    def lines(self, sample: list[Run], out: Out, *, color: bool) -> Builder:
+        """Write the header and say how the lines are made; widths are those of the sample."""
+        columns = [self._view.column(name) for name in self._names]
+        layout = self._sized(columns, sample)
+        room = self._room
+        if room is not None:
+            kept = fitting([column.width for column in layout], [column.priority for column in columns], room)
+            self.dropped += [c.name for at, c in enumerate(columns) if at not in kept and c.name not in self.dropped]
+            columns, layout = [columns[at] for at in kept], [layout[at] for at in kept]
+            if _width(layout) > room:
+                short = {"source": "source_short", "destination": "destination_short"}
+                columns = [self._view.column(short.get(column.name, column.name)) for column in columns]
+                layout = self._sized(columns, sample)
+        stacked = room is not None and _width(layout) > room
+        if self._header:
+            titles = {column.name: column.title for column in columns}
+            out.write(_header(layout, titles, color=color, stacked=stacked))
+        if stacked and room is not None:
+            return stacked_lines(layout, room, color=color)
+        return table_lines(layout, color=color)
+
+    def _sized(self, columns: list[Column[CtRow]], sample: list[Run]) -> list[TableColumn]:
+        return [_sized(column, sample, header=self._header) for column in columns]
 
 
 def _sized(column: Column[CtRow], sample: list[Run], *, header: bool) -> TableColumn:
@@ -70,18 +98,6 @@ def _width(layout: list[TableColumn]) -> int:
     return sum(column.width for column in layout) + _GAP * (len(layout) - 1)
 
 
-def _fitting(layout: list[TableColumn], columns: list[Column[Any]], room: int) -> tuple[list[TableColumn], list[str]]:
-    """The columns that have room, and those dropped: the least important first."""
-    order = sorted(range(len(columns)), key=lambda at: (columns[at].priority, at), reverse=True)
-    kept, dropped = list(range(len(columns))), []
-    for at in order:
-        if _width([layout[index] for index in kept]) <= room or not columns[at].priority:
-            break
-        kept.remove(at)
-        dropped.append(columns[at].name)
-    return [layout[index] for index in kept], dropped
-
-
 def _header(layout: list[TableColumn], titles: dict[str, str], *, color: bool, stacked: bool) -> bytes:
     names = [column.name for column in layout]
     shown = [column for column in layout if not (stacked and column.name == "destination_short")]
@@ -91,6 +107,8 @@ def _header(layout: list[TableColumn], titles: dict[str, str], *, color: bool, s
         else titles[column.name]
         for column in shown
     ]
+    if stacked:
+        return (" " * _GAP).join(texts).encode() + b"\n"
     cells = [
         text.rjust(column.width) if column.right else text.ljust(column.width)
         for text, column in zip(texts, shown, strict=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctctl.gc.report import Explanation
-from ctctl.gc.tables import Table
 from ctctl.model.entry import CtFlags, CtState
 from ctctl.model.entry_class import EntryClass
 from ctctl.model.tuples import Direction
@@ -63,11 +62,6 @@ class Scrub:
         wanted = np.frombuffer(self.address, np.uint8)
         found: NDArray[np.bool_] = (keys[:, :width] == wanted).all(1) | (keys[:, width : 2 * width] == wanted).all(1)
         return found
-
-
-def explain(table: Table, now: int, scrub: Scrub | None = None) -> list[Explanation]:
-    """The classes of one live table. Reads only."""
-    return explain_rows(table.name, ((batch.keys, batch.values) for batch in table.map.batches()), now, scrub)
 
 
 def explain_rows(

@@ -19,13 +19,14 @@ from ctctl.kernel.map import Map
 from ctctl.kernel.stopping import Stop, TimeLimit
 from ctctl.metrics.serve import serving
 from ctctl.node.counters import read_stat
+from ctctl.tables.sources.base import Source
 
 #: How often the datapath's counter of failed creates is read while waiting.
 POLL_S = 1.0
 
 
 def keep_running(
-    path: Path,
+    opening: Callable[[], Source],
     options: GcOptions,
     schedule: Schedule,
     stop: Stop,
@@ -36,20 +37,21 @@ def keep_running(
     poll_s: float = POLL_S,
     least_run_s: float = MINIMUM_S,
 ) -> None:
-    """Collect ``path`` until ``stop`` is set. A run that fails is told and tried again at the next turn.
+    """Collect what ``opening`` opens, each turn anew, until ``stop`` is set; a run that fails is told and tried again.
 
     A run ends at the latest when the next one is due, though not within ``least_run_s``: with a rate
     limit a family that has more to delete than fits must not hold up the other one's turn (both run
     side by side).
     """
     with _metrics(metrics) as told:
-        full = FullSignal(path)
+        full = FullSignal(_directory(opening))
         while _wait(schedule, stop, full, poll_s):
             started = time.monotonic()
             limit = TimeLimit(stop, max(schedule.interval_s, least_run_s))
             due = replace(options, interval_s=schedule.interval_s, elapsed_s=schedule.elapsed(started))
             try:
-                report = run(path, due, limit)
+                with opening() as source:
+                    report = run(source, due, limit)
             except CtctlError as error:
                 schedule.ran(started, 0.0)
                 on_failure(str(error))
@@ -58,6 +60,11 @@ def keep_running(
             schedule.ran(started, report.ratio)
             told.ran(report, schedule.interval_s)
             on_report(replace(report, next_interval_s=schedule.interval_s))
+
+
+def _directory(opening: Callable[[], Source]) -> Path | None:
+    with opening() as source:
+        return Path(source.directory) if source.directory is not None else None
 
 
 def _wait(schedule: Schedule, stop: Stop, full: FullSignal, poll_s: float) -> bool:
@@ -75,8 +82,8 @@ def _wait(schedule: Schedule, stop: Stop, full: FullSignal, poll_s: float) -> bo
 class FullSignal:
     """The datapath's word that it could not create an entry: a counter that grew (STAT_CT_CREATE_FAILED)."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path / pins.STATS
+    def __init__(self, directory: Path | None) -> None:
+        self._path = directory / pins.STATS if directory is not None else None
         self._seen = self._read()
 
     def raised(self) -> bool:
@@ -87,6 +94,8 @@ class FullSignal:
         return grew
 
     def _read(self) -> int:
+        if self._path is None:
+            return 0
         try:
             with Map.open_pinned(self._path, read_only=True) as stats:
                 return read_stat(stats, layouts.CtctlStat.STAT_CT_CREATE_FAILED)

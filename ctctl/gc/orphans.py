@@ -1,47 +1,106 @@
-"""SNAT entries that no conntrack entry stands behind any more (spec/abi.md, "GC facts")."""
+"""SNAT entries that no conntrack entry stands behind any more (docs/reference/abi.md, "GC facts")."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ctctl.abi.layouts import CtctlWriterStatus
 from ctctl.gc.job import Job
-from ctctl.gc.tables import TableSet, family_name
 from ctctl.kernel.map import Map
 from ctctl.tables import pairs as _keys
+from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.writer.remover import Remover
+from ctctl.tables.writer.targets import Target, Targets
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _TCP = 6
+_TCP_LABEL, _OTHER_LABEL = "TCP", "non-TCP"
+Cts = dict[str, CtTable]
 
 
-def purge(tables: TableSet, job: Job) -> int:
-    """Delete the orphans of every family whose two conntrack tables are there; how many (dry run: were found).
+def purge(source: Source, targets: Targets | None, job: Job) -> int:
+    """Delete the orphans of every SNAT table whose two conntrack tables are there; how many (dry run: were found).
 
     The datapath writes the conntrack entry before its SNAT entry, so an orphan is not one in the making.
     With ``job.address``: every SNAT entry with that address in its key or its value, orphan or not.
     """
     found = 0
-    for family, nat in tables.nats.items():
-        cts = {table.protocol: table.map for table in tables.tables if table.family == family}
+    for nat, cts in _by_snat(source).values():
         if len(cts) == 2 or job.address is not None:
-            found += _purge_family(nat, cts, job)
+            found += _purge_one(nat, cts, targets, job)
     return found
 
 
-def _purge_family(nat: Map, cts: dict[str, Map], job: Job) -> int:
+def _by_snat(source: Source) -> dict[int, tuple[Map, Cts]]:
+    """Each SNAT table with its conntrack tables by protocol label."""
+    found: dict[int, tuple[Map, Cts]] = {}
+    for table in source.tables:
+        if table.nat is not None:
+            found.setdefault(table.nat.info.id, (table.nat, {}))[1][table.protocol] = table
+    return found
+
+
+def _purge_one(nat: Map, cts: Cts, targets: Targets | None, job: Job) -> int:
     found = 0
-    for batch in nat.batches(job.batch_size):
-        for key, value in zip(map(bytes, batch.keys), map(bytes, batch.values), strict=True):
+    maps = {protocol: table.live for protocol, table in cts.items() if table.live is not None}
+    removers: dict[str, Remover] = {}
+    try:
+        for batch in nat.batches(job.batch_size):
+            going: dict[str, list[int]] = {}
+            for at, (key, value) in enumerate(zip(map(bytes, batch.keys), map(bytes, batch.values), strict=True)):
+                if _goes(key, value, maps, job):
+                    going.setdefault(_protocol(key, cts), []).append(at)
+            for protocol, rows in going.items():
+                if targets is None:
+                    found += len(rows)
+                    continue
+                if protocol not in removers:
+                    removers[protocol] = _remover(targets.of(cts[protocol]), job)
+                deleted, go_on = _remove(removers[protocol], batch.keys[rows], batch.values[rows], job)
+                found += deleted
+                if not go_on:
+                    return found
             if job.stop.is_set():
                 return found
-            if not _goes(key, value, cts, job):
-                continue
-            if not job.dry_run:
-                if not job.limit.take(1):
-                    return found
-                live = nat.lookup(key)
-                if live is None or not _goes(key, live, cts, job) or not nat.delete(key):
-                    continue
-                if job.recorder is not None:
-                    job.recorder.deleted(nat.name, "orphan" if job.address is None else job.reason, key, live)
-            found += 1
+    finally:
+        for remover in removers.values():
+            remover.close()
     return found
+
+
+def _remover(target: Target, job: Job) -> Remover:
+    reason = "orphan" if job.address is None else job.reason
+    return Remover(
+        target,
+        journal=job.journal,
+        recorder=job.recorder,
+        reason=reason,
+        room=job.batch_size,
+        before_delete=job.before_delete,
+    )
+
+
+def _remove(remover: Remover, keys: NDArray[np.uint8], values: NDArray[np.uint8], job: Job) -> tuple[int, bool]:
+    """Delete within the rate limit; how many went, and whether to go on."""
+    done = deleted = 0
+    while done < len(keys):
+        chunk = job.limit.take(min(len(keys) - done, remover.room))
+        if not chunk:
+            return deleted, False
+        part = slice(done, done + chunk)
+        removed = remover.remove_nat(keys[part], values[part], orphans=job.address is None)
+        deleted += int((removed.status == CtctlWriterStatus.WRITER_DELETED).sum())
+        done += chunk
+    return deleted, True
+
+
+def _protocol(key: bytes, cts: Cts) -> str:
+    """The conntrack table behind an SNAT entry; for a scrub any that is there will do."""
+    wanted = _TCP_LABEL if key[-2] == _TCP else _OTHER_LABEL
+    return wanted if wanted in cts else next(iter(cts))
 
 
 def _goes(key: bytes, value: bytes, cts: dict[str, Map], job: Job) -> bool:
@@ -54,16 +113,13 @@ def _goes(key: bytes, value: bytes, cts: dict[str, Map], job: Job) -> bool:
 def is_orphan(key: bytes, value: bytes, cts: dict[str, Map]) -> bool:
     """Whether neither conntrack OUT key behind an SNAT entry is in the table of its protocol.
 
-    ``cts``: the family's conntrack maps by protocol label, TCP and non-TCP.
+    ``cts``: the conntrack maps by protocol label, TCP and non-TCP.
     """
     forward = key if _keys.is_out(key) else _keys.forward_nat_key(key, value)
-    table = cts["TCP" if key[-2] == _TCP else "non-TCP"]
+    table = cts[_TCP_LABEL if key[-2] == _TCP else _OTHER_LABEL]
     return all(table.lookup(ct_key) is None for ct_key in _keys.ct_keys(forward))
 
 
-def families_without_ct(tables: TableSet) -> list[str]:
-    """Families whose orphans cannot be told, because a conntrack table of theirs is not there."""
-    counts = dict.fromkeys(tables.nats, 0)
-    for table in tables.tables:
-        counts[family_name(table.layout)] = counts.get(family_name(table.layout), 0) + 1
-    return [family for family in tables.nats if counts[family] < 2]
+def without_ct(source: Source) -> list[str]:
+    """SNAT tables whose orphans cannot be told, because a conntrack table of theirs is not there."""
+    return [nat.name for nat, cts in _by_snat(source).values() if len(cts) < 2]

@@ -1,18 +1,31 @@
-"""The per-key engine: next-key, lookup, delete, as the original did up to 1.17. No BPF program, no batches."""
+"""The per-key engine: next-key and lookup for every entry, as the original did up to 1.17.
+
+What it finds goes, a few at a time, through the writer's remover: as everywhere a program in the kernel
+compares and deletes.
+"""
 
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
+from ctctl.gc.deleters import Deleter, deleter
 from ctctl.gc.job import Job
-from ctctl.gc.tables import Table
 from ctctl.gc.tally import Tally
 from ctctl.tables import pairs as _keys
 from ctctl.tables.classes import FLAGS_OFFSET, LIFETIME_OFFSET
+from ctctl.tables.sources.base import CtTable
+from ctctl.tables.writer.targets import Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: A walk that restarts again and again under churn must end: after this many times the table's size.
 _MAX_ROUNDS = 4
 _TELL_EVERY = 1024
+#: Found entries wait for so many others at most.
+_AT_ONCE = 64
 
 
 def lifetime_of(value: bytes) -> int:
@@ -30,14 +43,24 @@ def class_number(key: bytes) -> int:
     return key[-2] << 3 | key[-1] & 7
 
 
-def collect(table: Table, job: Job) -> Tally:
-    """Collect by single system calls, each entry looked up again immediately before its deletion.
+def collect(table: CtTable, target: Target | None, job: Job, tally: Tally) -> None:
+    """Collect by single look-ups.
 
     Under churn an entry can be met twice: ``resets`` counts the restarts that cause it.
     """
-    tally = Tally()
-    visits = _MAX_ROUNDS * table.map.info.max_entries
-    key = table.map.next_key(None)
+    if target is None:
+        _walk(table, job, tally, None)
+        return
+    with deleter(target, job, tally, _AT_ONCE) as delete:
+        _walk(table, job, tally, delete)
+
+
+def _walk(table: CtTable, job: Job, tally: Tally, delete: Deleter | None) -> None:
+    assert table.live is not None
+    live = table.live
+    found: dict[bytes, bytes] = {}
+    visits = _MAX_ROUNDS * live.info.max_entries
+    key = live.next_key(None)
     while key is not None:
         if job.stop.is_set() or visits == 0:
             tally.complete = False
@@ -45,19 +68,39 @@ def collect(table: Table, job: Job) -> Tally:
         visits -= 1
         if job.progress is not None and visits % _TELL_EVERY == 0:
             job.progress(_TELL_EVERY)
-        following = table.map.next_key(key)
-        value = table.map.lookup(key)
+        # Before anything is deleted: a walk that stands on a key that is gone starts again.
+        following = live.next_key(key)
+        value = live.lookup(key)
         if value is None:
             tally.resets += 1
         elif not is_victim(job, key, value):
             tally.alive[class_number(key)] += 1
-        elif job.dry_run:
+        elif delete is None:
             tally.expired[class_number(key)] += 1
-        elif not delete_one(table, job, tally, key):
-            tally.complete = False
-            break
+        else:
+            found[key] = value
+        if delete is not None and len(found) >= _AT_ONCE and not _delete(delete, found, tally, keep=following):
+            return
         key = following
-    return tally
+    if delete is not None and tally.complete:
+        _delete(delete, found, tally)
+
+
+def _delete(delete: Deleter, found: dict[bytes, bytes], tally: Tally, keep: bytes | None = None) -> bool:
+    """Delete what was found and forget it, but for the key that the walk is about to stand on."""
+    waiting = {keep: found.pop(keep)} if keep in found else {}
+    if found and not delete(_matrix(list(found)), _matrix(list(found.values()))):
+        tally.complete = False
+        return False
+    found.clear()
+    found.update(waiting)
+    return True
+
+
+def _matrix(rows: list[bytes]) -> NDArray[np.uint8]:
+    import numpy as np
+
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
 
 
 def is_victim(job: Job, key: bytes, value: bytes) -> bool:
@@ -65,44 +108,3 @@ def is_victim(job: Job, key: bytes, value: bytes) -> bool:
     if job.address is not None:
         return _keys.has_address(key, job.address)
     return lifetime_of(value) < job.now
-
-
-def delete_one(table: Table, job: Job, tally: Tally, key: bytes) -> bool:
-    """Delete one entry found expired, if the live entry still is. False: time to stop, nothing done."""
-    if not job.limit.take(1):
-        return False
-    number = class_number(key)
-    tally.expired[number] += 1
-    value = table.map.lookup(key)
-    if value is None or (job.recheck and not is_victim(job, key, value)) or not table.map.delete(key):
-        tally.skipped[number] += 1
-        return True
-    tally.deleted[number] += 1
-    if job.recorder is not None:
-        job.recorder.deleted(table.name, job.reason, key, value)
-    tally.nat_deleted += delete_nat(table, job, key, value)
-    return True
-
-
-def delete_nat(table: Table, job: Job, key: bytes, value: bytes) -> int:
-    """Delete the SNAT entry of a deleted OUT entry, and its reverse; how many went."""
-    if table.nat is None or not _keys.is_out(key):
-        return 0
-    dsr = bool(flags_of(value) & _keys.CT_DSR_INTERNAL)
-    forward = _keys.nat_key(key, dsr)
-    nat_value = table.nat.lookup(forward)
-    if nat_value is None or not _drop(table, job, forward, nat_value):
-        return 0
-    if dsr:
-        return 1
-    reverse = _keys.reverse_nat_key(forward, nat_value)
-    reverse_value = table.nat.lookup(reverse)
-    return 2 if reverse_value is not None and _drop(table, job, reverse, reverse_value) else 1
-
-
-def _drop(table: Table, job: Job, key: bytes, value: bytes) -> bool:
-    if table.nat is None or not table.nat.delete(key):
-        return False
-    if job.recorder is not None:
-        job.recorder.deleted(table.nat.name, "snat-pair", key, value)
-    return True

@@ -12,7 +12,6 @@ from ctctl.errors import CtctlError
 from ctctl.gc import interval
 from ctctl.gc.explain import Scrub, explain_rows
 from ctctl.gc.report import EngineName, Explanation, Report, TableReport
-from ctctl.gc.tables import CT_TABLES
 from ctctl.gc.tally import Tally
 from ctctl.tables import classes
 from ctctl.tables.sources.base import CtTable, Source
@@ -93,11 +92,11 @@ def _table(table: CtTable, scrub: Scrub | None) -> TableReport:
         gone = scrub.of(keys) if scrub is not None else classes.expired(values, _now(table))
         tally.expired += classes.count(numbers[gone])
         tally.alive += classes.count(numbers[~gone])
-    family = f"ipv{table.family}"
+    family = table.family_label
     return TableReport(
         map=table.name,
         family=family,
-        protocol=CT_TABLES[table.name][1] if table.name in CT_TABLES else "TCP",
+        protocol=table.protocol,
         max_entries=table.max_entries or 0,
         rows=tally.rows(table.name, family),
         nat_deleted=0,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ctctl.abi import layouts, pins
 from ctctl.errors import KernelError
-from ctctl.gc.tables import Table
 from ctctl.kernel.object import OBJECTS, BpfObject
-from ctctl.tables.pairs import IPV4
+from ctctl.tables.sources.base import CtTable
+from ctctl.tables.writer.targets import Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,18 +38,19 @@ class Status(IntEnum):
 class GcProgram:
     """One program on one table, with the memory it shares with user space; a context manager.
 
-    ``control`` is one ``ctctl_gc_ctl``; ``slots`` are ``ctctl_gc_slot4/6``; ``log`` ``ctctl_gc_log4/6``,
+    On a table that is open for reading only it counts. ``log``: it deletes nothing and records what is
+    expired. ``control`` is one ``ctctl_gc_ctl``; ``slots`` are ``ctctl_gc_slot4/6``; ``log`` ``ctctl_gc_log4/6``,
     the last two with as many elements as asked for. All are views of the live maps.
     """
 
     def __init__(
-        self, table: Table, kind: Kind, *, slots: int = 1, log: int = 0, dry_run: bool = False, recheck: bool = True
+        self, where: Target | CtTable, kind: Kind, *, slots: int = 1, log: int = 0, recheck: bool = True
     ) -> None:
-        family = 4 if table.layout is IPV4 else 6
+        family = (where.table if isinstance(where, Target) else where).family
         self._object = BpfObject.open(OBJECT)
         try:
-            self._configure(table, f"gc_{kind}{family}", family, slots, log)
-            self._object.set_config("cfg_gc_dry_run", int(dry_run))
+            self._configure(where, f"gc_{kind}{family}", family, slots, log)
+            self._object.set_config("cfg_gc_dry_run", int(not isinstance(where, Target)))
             self._object.set_config("cfg_gc_recheck", int(recheck))
             self._object.load()
             self._program = self._object.program(f"gc_{kind}{family}")
@@ -60,14 +61,16 @@ class GcProgram:
             self.close()
             raise
 
-    def _configure(self, table: Table, program: str, family: int, slots: int, log: int) -> None:
+    def _configure(self, where: Target | CtTable, program: str, family: int, slots: int, log: int) -> None:
         for name in self._object.program_names():
             if name != program:
                 self._object.disable_program(name)
-        self._object.reuse_map(f"ctctl_gc_ct{family}", table.map)
-        if table.nat is not None:
-            self._object.reuse_map(f"ctctl_gc_nat{family}", table.nat)
-        self._object.set_config("cfg_gc_nat", int(table.nat is not None))
+        table, nat = (where.map, where.nat) if isinstance(where, Target) else (where.live, None)
+        assert table is not None
+        self._object.reuse_map(f"ctctl_gc_ct{family}", table)
+        if nat is not None:
+            self._object.reuse_map(f"ctctl_gc_nat{family}", nat)
+        self._object.set_config("cfg_gc_nat", int(nat is not None))
         self._object.set_max_entries(f"ctctl_gc_slots{family}", slots)
         self._object.set_max_entries(f"ctctl_gc_log{family}", max(log, 1))
         self._object.set_config("cfg_gc_log", int(log > 0))

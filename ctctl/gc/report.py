@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from ctctl.errors import CtctlError
 from ctctl.model.entry import CtState
 from ctctl.model.entry_class import EntryClass
 
@@ -75,7 +77,9 @@ class Report:
     """A whole run. ``now`` is in units of the tables' clock; times are in seconds.
 
     ``complete`` is False after Ctrl-C or a failure: every figure then still counts what was done.
-    ``orphans_deleted`` is None unless orphans were asked for; in a dry run it counts those found.
+    ``undo_file`` is the journal of what was deleted, ``failure`` what ended the run; ``foreign``: the
+    tables are another program's.
+    ``orphans`` is None unless orphans were asked for; in a dry run it counts those found.
     """
 
     source: str
@@ -89,6 +93,9 @@ class Report:
     interval_s: float
     next_interval_s: float
     notes: tuple[str, ...] = ()
+    undo_file: Path | None = None
+    foreign: bool = False
+    failure: CtctlError | None = None
     #: whose entries were scrubbed, expired or not: ``expired`` counts them, ``alive`` all others
     scrubbed: str | None = None
 
@@ -140,12 +147,3 @@ class Explanation:
         if self.goes:
             return f"expired {span} ago, {self.timeout} ran out without a packet"
         return f"{span} left of {self.timeout}"
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What an undo did: entries put back, entries left alone because the key is in use again."""
-
-    restored: int
-    present: int
-    dry_run: bool

@@ -1,29 +1,33 @@
-"""One garbage collection from end to end: open, decide, collect every family, report."""
+"""One garbage collection from end to end: decide, collect every family, report."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import ipaddress
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ctctl.abi import pins
 from ctctl.errors import CtctlError, KernelError, NotFoundError, UsageError
 from ctctl.gc import batch, interval, orphans, perkey, walk
-from ctctl.gc.audit import recording
-from ctctl.gc.clock import now_of
-from ctctl.gc.explain import Scrub, explain
-from ctctl.gc.job import BATCH_SIZE, Engine, Job, Recorder
+from ctctl.gc.audit import auditing
+from ctctl.gc.job import BATCH_SIZE, Engine, Job
 from ctctl.gc.limit import RateLimit
-from ctctl.gc.report import EngineName, Explanation, Report, TableReport
-from ctctl.gc.tables import ForeignTablesError, Table, TableSet, open_tables
+from ctctl.gc.report import EngineName, Report, TableReport
 from ctctl.gc.tally import Tally
 from ctctl.kernel.stopping import Stop
-from ctctl.model.clock import Clock
-from ctctl.node.record import MAP_NAME, read_record
+from ctctl.node.record import read_record
+from ctctl.out.files import WriteError
+from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.writer.clock import ClockError, check_clock, check_times, datapath_now
+from ctctl.tables.writer.journal import Journal
+from ctctl.tables.writer.targets import Targets, open_targets
 
 ENGINES: dict[EngineName, Engine] = {
     EngineName.BATCH: batch.collect,
@@ -34,22 +38,24 @@ ENGINES: dict[EngineName, Engine] = {
 
 @dataclass(frozen=True, slots=True)
 class GcOptions:
-    """What a run is to do. ``now``: None for the tables' clock, ``clock``, or the one found.
+    """What a run is to do.
 
-    ``rate``: deletions a second; ``endpoint`` (an address or a name of the node's record) scrubs instead of collecting;
-    ``interval_s`` is the interval this run was due by, ``elapsed_s`` what passed since the last one.
+    ``now``: None for the tables' clock; ``clock_given``: the user named it. ``rate``: deletions a second;
+    ``endpoint`` (an address or a name of the node's record) scrubs instead of collecting. ``undo``: where the
+    journal goes; ``keep``: entries go that are alive, so there has to be one, named or not. ``interval_s`` is
+    the interval this run was due by, ``elapsed_s`` what passed since the last one.
     """
 
     engine: EngineName = EngineName.BATCH
     dry_run: bool = False
     now: int | None = None
-    clock: Clock | None = None
+    clock_given: bool = False
     rate: float | None = None
     endpoint: str | None = None
     orphans: bool = False
     audit: Path | None = None
     undo: Path | None = None
-    only: str | None = None
+    keep: bool = False
     allow_foreign: bool = False
     recheck: bool = True
     batch_size: int = BATCH_SIZE
@@ -57,75 +63,203 @@ class GcOptions:
     elapsed_s: float = 0.0
 
 
-def _now(tables: TableSet, options: GcOptions) -> tuple[int, list[str]]:
-    if options.now is not None:
-        return options.now, []
-    return now_of(tables, options.clock, dry_run=options.dry_run)
+@dataclass(slots=True)
+class _Run:
+    """One run over open tables, and what went wrong in it."""
+
+    source: Source
+    targets: Targets | None
+    options: GcOptions
+    now: int
+    address: bytes | None
+    notes: list[str]
+    journal: Journal | None = None
+    errors: list[CtctlError] = field(default_factory=list)
+    #: the journal could not be written: nothing more is deleted
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def say(self, line: str) -> None:
+        if line not in self.notes:
+            self.notes.append(line)
 
 
-@contextlib.contextmanager
-def opened(path: Path, options: GcOptions) -> Iterator[TableSet]:
-    """The tables of a run: read-only in a dry run; another owner's for writing only when allowed.
+def run(source: Source, options: GcOptions, stop: Stop, progress: Callable[[int], None] | None = None) -> Report:
+    """Collect the tables of ``source``. Setting ``stop`` ends the run early with a true report.
 
-    Raises ForeignTablesError, NotFoundError, LayoutError, KernelError.
-    """
-    with open_tables(path, read_only=options.dry_run, only=options.only) as tables:
-        if tables.foreign and not options.dry_run and not options.allow_foreign:
-            raise ForeignTablesError(
-                f"{path} is no node of ctctl: its tables are changed only with --allow-foreign (--dry-run needs none)"
-            )
-        yield tables
-
-
-def run(path: Path, options: GcOptions, stop: Stop) -> Report:
-    """Collect the tables at ``path``. Setting ``stop`` ends the run early with a true report.
-
-    Raises CtctlError when nothing could be done; a failure in one table is a note in the report.
-    """
-    with opened(path, options) as tables:
-        return collect(tables, options, stop)
-
-
-def collect(tables: TableSet, options: GcOptions, stop: Stop, progress: Callable[[int], None] | None = None) -> Report:
-    """One run over open tables. Families run side by side: a slow or failing one takes nothing from the other.
-
-    ``progress`` is told how many more entries were looked at, from any thread.
+    Families run side by side: a slow or failing one takes nothing from the other. ``progress`` is told how
+    many more entries were looked at, from any thread. Raises CtctlError when nothing could be done; a
+    failure later on is ``failure`` of the report.
     """
     started = time.monotonic()
-    now, notes = _now(tables, options)
-    address = resolve_endpoint(options.endpoint, tables.path) if options.endpoint is not None else None
-    families = list(dict.fromkeys(table.family for table in tables.tables))
-    rate = options.rate / len(families) if options.rate is not None else None
-    with recording(options.audit, options.undo, str(tables.path), now) as recorder:
+    address = resolve_endpoint(options.endpoint, source) if options.endpoint is not None else None
+    with ExitStack() as stack:
+        # Whose they are first: what is refused is not even looked at.
+        targets = None
+        if not options.dry_run:
+            targets = stack.enter_context(open_targets(source, allow_foreign=options.allow_foreign))
+        now = time_of(source, options)
+        notes = [note for note in source.notes if note.startswith("clock")] + list(source.partial)
+        turn = _Run(source, targets, options, now, address, notes)
+        audit = stack.enter_context(auditing(options.audit, now))
+        if targets is not None and (options.undo is not None or options.keep):
+            node = next(iter(source.nodes()), None)
+            turn.journal = stack.enter_context(
+                Journal.create(options.undo, command="gc", source=source.description, node=node)
+            )
+        job = Job(
+            now=now,
+            stop=_AnyStop(stop, turn.stopped),
+            limit=RateLimit(None, stop),
+            dry_run=options.dry_run,
+            journal=turn.journal,
+            recorder=audit,
+            address=address,
+            batch_size=options.batch_size,
+            recheck=options.recheck,
+            progress=progress,
+            say=turn.say,
+        )
+        reports = _families(turn, job)
+        purged = _orphans(turn, _limited(job, options.rate))
+    return _report(turn, reports, purged, time.monotonic() - started)
 
-        def job() -> Job:
-            made = _job(options, now, address=address, rate=rate, stop=stop, recorder=recorder)
-            return replace(made, progress=progress)
 
-        def family(name: str) -> list[TableReport]:
-            mine, turn = [table for table in tables.tables if table.family == name], job()
-            reports = [_collect_table(table, options.engine, turn, notes) for table in mine]
-            return [report for report in reports if report is not None]
+class _AnyStop:
+    """Stops when the user does, and when nothing may be deleted any more."""
 
-        with ThreadPoolExecutor(len(families), "ctctl-gc") as pool:
-            reports = [report for result in pool.map(family, families) for report in result]
-        if not reports:
-            raise CtctlError("; ".join(notes))
-        purged = _orphans(tables, options, job(), notes)
+    def __init__(self, outer: Stop, inner: threading.Event) -> None:
+        self._outer = outer
+        self._inner = inner
+
+    def is_set(self) -> bool:
+        return self._outer.is_set() or self._inner.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._outer.wait(timeout)
+        return self.is_set()
+
+
+def _limited(job: Job, rate: float | None) -> Job:
+    return replace(job, limit=RateLimit(rate, job.stop))
+
+
+def _families(turn: _Run, job: Job) -> list[TableReport]:
+    """Collect every table; families side by side, each with its share of the rate."""
+    tables = turn.source.tables
+    families = list(dict.fromkeys(table.family for table in tables))
+    rate = turn.options.rate / len(families) if turn.options.rate is not None else None
+
+    def family(number: int) -> list[TableReport]:
+        mine = _limited(job, rate)
+        return [_collect_table(turn, table, mine) for table in tables if table.family == number]
+
+    with ThreadPoolExecutor(len(families), "ctctl-gc") as pool:
+        return [report for result in pool.map(family, families) for report in result]
+
+
+def time_of(source: Source, options: GcOptions) -> int:
+    """Now, in units of the tables' clock. Raises ClockError unless it is certain, or nothing is to be deleted by it."""
+    table = source.tables[0]
+    if options.dry_run or options.endpoint is not None:
+        now = options.now if options.now is not None else table.now
+        if now is None and options.endpoint is None:
+            raise ClockError(f"{source.description}: it cannot be told what time it is: give --now")
+        return now or 0
+    if options.now is not None:
+        now = options.now
+    else:
+        check_clock(source, given=options.clock_given)
+        now = datapath_now(table.clock)
+    for table in source.tables:
+        check_times(table, now)
+    return now
+
+
+def is_ahead(source: Source, options: GcOptions) -> bool:
+    """Whether ``--now`` is a time to come: entries that are alive would go."""
+    if options.now is None:
+        return False
+    with contextlib.suppress(ClockError):
+        return options.now > datapath_now(source.tables[0].clock) + 1
+    return True
+
+
+def _collect_table(turn: _Run, table: CtTable, job: Job) -> TableReport:
+    started, tally = time.monotonic(), Tally()
+    if job.address is not None and len(job.address) != table.keys.address:
+        # An IPv4 pod has nothing in the IPv6 tables: figures for them would be a walk for nothing.
+        return _table_report(table, tally, started)
+    target = turn.targets.of(table) if turn.targets is not None else None
+    engine = turn.options.engine
+    try:
+        try:
+            ENGINES[engine](table, target, job, tally)
+        except KernelError as error:
+            if engine is not EngineName.BATCH or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, 524):
+                raise
+            turn.say(f"{table.name}: no batch operations here, collected key by key")
+            perkey.collect(table, target, job, tally)
+    except CtctlError as error:
+        if isinstance(error, WriteError):
+            turn.stopped.set()
+        turn.errors.append(error)
+        turn.say(f"{table.name}: {error}")
+        tally.complete = False
+    return _table_report(table, tally, started)
+
+
+def _table_report(table: CtTable, tally: Tally, started: float) -> TableReport:
+    return TableReport(
+        map=table.name,
+        family=table.family_label,
+        protocol=table.protocol,
+        max_entries=table.max_entries or 0,
+        rows=tally.rows(table.name, table.family_label),
+        nat_deleted=tally.nat_deleted,
+        resets=tally.resets,
+        complete=tally.complete,
+        duration_s=time.monotonic() - started,
+    )
+
+
+def _orphans(turn: _Run, job: Job) -> int | None:
+    if not turn.options.orphans and job.address is None:
+        return None
+    if job.address is None:
+        for name in orphans.without_ct(turn.source):
+            turn.say(f"{name}: orphans cannot be told without both conntrack tables")
+    if job.stop.is_set():
+        return 0
+    try:
+        return orphans.purge(turn.source, turn.targets, job)
+    except CtctlError as error:
+        turn.errors.append(error)
+        turn.say(str(error))
+        return 0
+
+
+def _report(turn: _Run, reports: list[TableReport], purged: int | None, duration_s: float) -> Report:
+    options, notes = turn.options, turn.notes
+    deleted = sum(report.deleted for report in reports)
+    if turn.errors and not deleted and not purged:
+        raise turn.errors[0]
     return Report(
-        source=str(tables.path),
+        source=turn.source.description,
         engine=options.engine,
         dry_run=options.dry_run,
-        now=now,
+        now=turn.now,
         tables=tuple(reports),
         orphans=purged,
-        duration_s=time.monotonic() - started,
-        complete=len(reports) == len(tables.tables) and all(report.complete for report in reports),
+        duration_s=duration_s,
+        complete=not turn.errors and not turn.source.partial and all(report.complete for report in reports),
         interval_s=options.interval_s,
         next_interval_s=interval.next_interval(
             options.interval_s, _ratio(reports, options), actual_s=options.elapsed_s
         ),
         notes=tuple(notes),
+        undo_file=turn.journal.path if turn.journal is not None and turn.journal.kept else None,
+        foreign=turn.targets is not None and turn.targets.foreign,
+        failure=turn.errors[0] if turn.errors else None,
         scrubbed=options.endpoint,
     )
 
@@ -139,93 +273,16 @@ def _ratio(reports: list[TableReport], options: GcOptions) -> float:
     return max(report.ratio for report in reports)
 
 
-def _job(
-    options: GcOptions,
-    now: int,
-    *,
-    address: bytes | None,
-    rate: float | None,
-    stop: Stop,
-    recorder: Recorder | None,
-) -> Job:
-    return Job(
-        now=now,
-        stop=stop,
-        limit=RateLimit(rate, stop),
-        dry_run=options.dry_run,
-        recorder=recorder,
-        address=address,
-        batch_size=options.batch_size,
-        recheck=options.recheck,
-    )
-
-
-def _collect_table(table: Table, engine: EngineName, job: Job, notes: list[str]) -> TableReport | None:
-    started = time.monotonic()
-    if job.address is not None and len(job.address) != table.layout.address:
-        # An IPv4 pod has nothing in the IPv6 tables: figures for them would be a walk for nothing.
-        return _table_report(table, Tally(), started)
-    try:
-        tally = ENGINES[engine](table, job)
-    except KernelError as error:
-        if engine is not EngineName.BATCH or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, 524):
-            notes.append(f"{table.name}: {error}")
-            return None
-        notes.append(f"{table.name}: no batch operations here, collected key by key")
-        tally = perkey.collect(table, job)
-    except CtctlError as error:
-        notes.append(f"{table.name}: {error}")
-        return None
-    return _table_report(table, tally, started)
-
-
-def _table_report(table: Table, tally: Tally, started: float) -> TableReport:
-    return TableReport(
-        map=table.name,
-        family=table.family,
-        protocol=table.protocol,
-        max_entries=table.map.info.max_entries,
-        rows=tally.rows(table.name, table.family),
-        nat_deleted=tally.nat_deleted,
-        resets=tally.resets,
-        complete=tally.complete,
-        duration_s=time.monotonic() - started,
-    )
-
-
-def _orphans(tables: TableSet, options: GcOptions, job: Job, notes: list[str]) -> int | None:
-    if not options.orphans and job.address is None:
-        return None
-    if job.address is None:
-        notes.extend(
-            f"{family}: orphans cannot be told without both conntrack tables"
-            for family in orphans.families_without_ct(tables)
-        )
-    return orphans.purge(tables, job)
-
-
-def explanations(path: Path, options: GcOptions) -> list[Explanation]:
-    """Why the entries at ``path`` would go or stay, table by table. Reads only."""
-    with opened(path, replace(options, dry_run=True)) as tables:
-        now, _ = _now(tables, replace(options, dry_run=True))
-        scrubbed = None
-        if options.endpoint is not None:
-            scrubbed = Scrub(options.endpoint, resolve_endpoint(options.endpoint, tables.path))
-        return [explanation for table in tables.tables for explanation in explain(table, now, scrubbed)]
-
-
-def _named_addresses(text: str, path: Path) -> list[bytes]:
+def _named_addresses(text: str, source: Source) -> list[bytes]:
     """The addresses of a pod by name, as what lies beside the tables has them; empty where nothing does."""
     from ctctl.tables.names import book_of
-    from ctctl.tables.sources.base import SourceOptions
-    from ctctl.tables.sources.live import open_directory
 
-    with contextlib.suppress(CtctlError), open_directory(path if path.is_dir() else path.parent, SourceOptions()) as at:
-        return [network.network_address.packed for network in book_of(at).networks(f"pod/{text}")]
+    with contextlib.suppress(CtctlError):
+        return [network.network_address.packed for network in book_of(source).networks(f"pod/{text}")]
     return []
 
 
-def resolve_endpoint(text: str, path: Path) -> bytes:
+def resolve_endpoint(text: str, source: Source) -> bytes:
     """An endpoint's address in network order, from an address or a name the node or its agent knows.
 
     Raises NotFoundError for a name that neither knows, UsageError for one of several addresses: a scrub of
@@ -233,16 +290,15 @@ def resolve_endpoint(text: str, path: Path) -> bytes:
     """
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(text).packed
-    directory = path if path.is_dir() else path.parent
-    record = read_record(directory / MAP_NAME)
+    record = read_record(Path(source.directory) / pins.NODE_RECORD) if source.directory is not None else None
     known = {name: address for address, name in record.endpoints.items()} if record is not None else {}
     if text not in known:
-        found = _named_addresses(text, path)
+        found = _named_addresses(text, source)
         if len(found) == 1:
             return found[0]
         if found:
             listed = ", ".join(str(ipaddress.ip_address(one)) for one in found)
             raise UsageError(f"{text!r} has several addresses ({listed}): scrub one after the other")
         names = f"it knows {', '.join(sorted(known))}" if known else "it has no record of names; give the address"
-        raise NotFoundError(f"no endpoint {text!r} on the node at {path}: {names}")
+        raise NotFoundError(f"no endpoint {text!r} on the node at {source.description}: {names}")
     return ipaddress.ip_address(known[text]).packed

@@ -87,10 +87,19 @@ _AUDIT = record(
 GC_SCHEMAS: dict[str, Schema] = {
     "ctctl/gc-explain/v1": listing("ctctl/gc-explain/v1", "classes", _EXPLANATION),
     "ctctl/gc-restored/v1": document(
-        "ctctl/gc-restored/v1", record({"restored": COUNT, "present": COUNT, "dry_run": BOOL})
+        "ctctl/gc-restored/v1",
+        record(
+            {
+                **dict.fromkeys(("restored", "present", "full", "left_out", "damaged"), COUNT),
+                **dict.fromkeys(("cut", "finished", "dry_run"), BOOL),
+            }
+        ),
     ),
     "ctctl/gc-audit/v1": document("ctctl/gc-audit/v1", _AUDIT),
-    "ctctl/gc-undo/v1": document("ctctl/gc-undo/v1", record({"source": STRING})),
+    "ctctl/undo/v1": document(
+        "ctctl/undo/v1",
+        record({"command": STRING, "source": STRING, "node": maybe(STRING), "time": STRING}),
+    ),
     "ctctl/prediction/v1": listing("ctctl/prediction/v1", "tables", _PREDICTION, {"workloads": array(_WORKLOAD)}),
     "ctctl/sizing/v1": listing("ctctl/sizing/v1", "sizes", _SIZE),
 }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ctctl.gc.report import Explanation, Report, Restored, Row, TableReport
+from ctctl.gc.report import Explanation, Report, Row, TableReport
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
-from ctctl.out.output import Column, Format, OutputOptions, View, write_document, write_rows
+from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.tables.writer.undo import undo_command
 
 REPORT_SCHEMA = "ctctl/gc-report/v1"
 EXPLAIN_SCHEMA = "ctctl/gc-explain/v1"
-UNDO_SCHEMA = "ctctl/gc-restored/v1"
 
 
 def _protocol(number: int) -> str:
@@ -89,6 +89,7 @@ def report_document(report: Report) -> dict[str, object]:
         "ratio": report.ratio,
         "interval_s": report.interval_s,
         "next_interval_s": report.next_interval_s,
+        "undo_file": str(report.undo_file) if report.undo_file is not None else None,
         "notes": list(report.notes),
         "maps": [_table(table, report) for table in report.tables],
     }
@@ -144,6 +145,8 @@ def summary(report: Report) -> list[str]:
     head = "dry run, nothing deleted: " if report.dry_run else ""
     lines = [f"{head}{', '.join(totals)} ({report.engine.value} engine, {report.duration_s:.3f} s)"]
     lines += report.notes
+    if report.undo_file is not None:
+        lines.append(f"undo with: {undo_command(report.undo_file, report.source, foreign=report.foreign)}")
     if not report.complete:
         lines.append("stopped before the end: the figures count what was done until then")
     if report.scrubbed is not None:
@@ -164,13 +167,3 @@ def _ratio(report: Report) -> float:
 def write_explanations(rows: list[Explanation], options: OutputOptions, stream: TextIO) -> None:
     """Why each class of entries would go or stay."""
     write_rows(EXPLANATIONS, rows, options, stream)
-
-
-def write_restored(result: Restored, options: OutputOptions, stream: TextIO) -> None:
-    """What an undo did."""
-    if options.format in (Format.json, Format.jsonl, Format.yaml):
-        document = {"restored": result.restored, "present": result.present, "dry_run": result.dry_run}
-        write_document(UNDO_SCHEMA, document, options, stream)
-        return
-    verb = "would be restored" if result.dry_run else "restored"
-    print(f"{result.restored} entries {verb}, {result.present} left alone (their key is in use)", file=stream)

@@ -1,5 +1,8 @@
 """The kernel engine: a BPF program walks the table and deletes in the callback that tested.
 
+With an undo journal nothing may go before it is written down: the walk then only finds, part by part, and
+the writer's remover deletes what was found.
+
 The walk always starts at the first bucket. When it ends early (the rate limit's slice is used up, or
 the log is full) the next part skips what the parts before left in place: on a still table exactly the
 rest, under churn an entry may be passed over until the next run.
@@ -9,20 +12,23 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ctctl.errors import UnsupportedError
+from ctctl.gc.deleters import Deleter, deleter
 from ctctl.gc.job import Job
 from ctctl.gc.programs import GcProgram, Kind
-from ctctl.gc.record import record_deleted
-from ctctl.gc.tables import Table
 from ctctl.gc.tally import Tally
+from ctctl.tables.sources.base import CtTable
+from ctctl.tables.writer.programs import column
+from ctctl.tables.writer.targets import Target
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Log records of one part of a walk, 112 bytes each for IPv4.
+#: Log records of one part of a walk, 72 bytes each for IPv4.
 LOG_SIZE = 32768
 
 #: How soon a walk notices Ctrl-C.
@@ -32,86 +38,74 @@ _SLICE_S = 1.0
 _NO_LIMIT = 2**63
 
 
-def collect(table: Table, job: Job) -> Tally:
+def collect(table: CtTable, target: Target | None, job: Job, tally: Tally) -> None:
     """Collect in the kernel. Raises UnsupportedError for an endpoint scrub, KernelError where programs cannot run."""
     if job.address is not None:
         raise UnsupportedError("the kernel engine collects expired entries only: use --engine batch with --endpoint")
-    tally = Tally()
-    log = LOG_SIZE if job.recorder is not None and not job.dry_run else 0
-    with (
-        GcProgram(table, Kind.WALK, log=log, dry_run=job.dry_run) as program,
-        ThreadPoolExecutor(1, "ctctl-gc-walk") as worker,
-    ):
-        control = program.control
-        control["now"] = job.now
-        while True:
-            budget = job.limit.take(table.map.info.max_entries, slice_s=_SLICE_S) if job.limit.limited else _NO_LIMIT
-            if not budget:
-                tally.complete = False
-                break
-            control["budget"] = min(budget, log or _NO_LIMIT)
-            control["skip"], control["passed"] = control["passed"][0], 0
-            control["nr_deleted"] = 0
-            _run(program, job, worker)
-            deleted = int(control["nr_deleted"][0])
-            if job.recorder is not None and log:
-                _record(program.log[:deleted], table, job)
-            if job.stop.is_set():
-                tally.complete = False
-                break
-            if deleted < control["budget"][0]:
-                break
-        _read_counters(control, tally, job)
-    return tally
-
-
-def _run(program: GcProgram, job: Job, worker: ThreadPoolExecutor) -> None:
-    """Run one part in a thread of its own, so that this one can hear Ctrl-C and pass it on."""
-    running: Future[None] = worker.submit(program.run)
-    told = 0
-    while True:
+    log = LOG_SIZE if target is not None and job.planned else 0
+    with ExitStack() as stack:
+        program = stack.enter_context(GcProgram(target or table, Kind.WALK, log=log))
+        delete = stack.enter_context(deleter(target, job, tally, job.batch_size)) if target and log else None
+        program.control["now"] = job.now
         try:
-            return running.result(timeout=_POLL_S)
-        except NotYet:
-            if job.stop.is_set():
-                program.control["stop"] = 1
-            if job.progress is not None:
-                looked_at = int(program.control["passed"][0] + program.control["nr_deleted"][0])
-                job.progress(looked_at - told)
-                told = looked_at
+            _walk(program, job, tally, delete, table.max_entries or 1)
+        finally:
+            _read_counters(program.control, tally, job)
+
+
+def _walk(program: GcProgram, job: Job, tally: Tally, delete: Deleter | None, max_entries: int) -> None:
+    control, stayed = program.control, 0
+    while True:
+        budget = _NO_LIMIT
+        if job.limit.limited and delete is None:
+            budget = job.limit.take(max_entries, slice_s=_SLICE_S)
+        if not budget:
+            tally.complete = False
+            return
+        control["budget"] = budget
+        control["skip"], control["passed"] = control["passed"][0] + stayed, 0
+        control["nr_deleted"] = control["nr_found"] = 0
+        _run(program, job)
+        found = int(control["nr_found"][0])
+        if delete is not None and found:
+            before = int(tally.skipped.sum())
+            if not delete(column(program.log[:found], "key").copy(), column(program.log[:found], "entry").copy()):
+                tally.complete = False
+                return
+            # Found, and refreshed since: the next part passes over them too.
+            stayed = int(tally.skipped.sum()) - before
+        if job.stop.is_set():
+            tally.complete = False
+            return
+        if (found < len(program.log)) if delete is not None else (int(control["nr_deleted"][0]) < budget):
+            return
+
+
+def _run(program: GcProgram, job: Job) -> None:
+    """Run one part in a thread of its own, so that this one can hear Ctrl-C and pass it on."""
+    told = 0
+    with ThreadPoolExecutor(1, "ctctl-gc-walk") as worker:
+        running: Future[None] = worker.submit(program.run)
+        while True:
+            try:
+                return running.result(timeout=_POLL_S)
+            except NotYet:
+                if job.stop.is_set():
+                    program.control["stop"] = 1
+                if job.progress is not None:
+                    looked_at = int(program.control["passed"][0] + program.control["nr_deleted"][0])
+                    job.progress(looked_at - told)
+                    told = looked_at
 
 
 def _read_counters(control: NDArray[np.void], tally: Tally, job: Job) -> None:
+    """What the program counted; what the remover deleted is in the tally already."""
     import numpy as np
 
+    deleted, skipped = control["deleted"][0].astype(np.int64), control["skipped"][0].astype(np.int64)
     tally.alive += control["alive"][0].astype(np.int64)
-    tally.deleted += control["deleted"][0].astype(np.int64)
-    not_deleted = control["skipped"][0].astype(np.int64)
-    tally.expired += tally.deleted + not_deleted
+    tally.deleted += deleted
+    tally.expired += deleted + skipped
     if not job.dry_run:
-        tally.skipped += not_deleted
+        tally.skipped += skipped
     tally.nat_deleted += int(control["nr_nat_deleted"][0])
-
-
-def _record(log: NDArray[np.void], table: Table, job: Job) -> None:
-    """Hand the log of one part to the recorder."""
-    if job.recorder is None or not len(log):
-        return
-    slots = log["slot"]
-    record_deleted(
-        job.recorder,
-        table,
-        job.reason,
-        keys=_bytes(slots["key"]),
-        values=_bytes(log["entry"]),
-        nats=slots["nat"],
-        nat_values=_bytes(slots["nat_value"]),
-    )
-
-
-def _bytes(column: NDArray[np.void]) -> NDArray[np.uint8]:
-    """A column of structures as uint8 (n, size)."""
-    import numpy as np
-
-    rows = np.ascontiguousarray(column)
-    return np.ndarray((len(rows), rows.dtype.itemsize), np.uint8, buffer=rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from pathlib import Path
@@ -12,8 +13,29 @@ _TIMER_LIST = Path("/proc/timer_list")
 
 
 def monotonic_ns() -> int:
-    """CLOCK_MONOTONIC in nanoseconds: what bpf_ktime_get_ns() reads."""
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    """CLOCK_MONOTONIC in nanoseconds as the kernel has it: what bpf_ktime_get_ns() reads.
+
+    In a time namespace (time_namespaces(7)) this process's own clock is shifted against it.
+    """
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) - monotonic_offset_ns()
+
+
+@functools.cache
+def monotonic_offset_ns(offsets: Path = Path("/proc/self/timens_offsets")) -> int:
+    """How far this process's CLOCK_MONOTONIC is ahead of the kernel's: not 0 in a time namespace.
+
+    A process cannot change it once it runs. The file is of the namespace for children, which is the process's own
+    but for who called unshare(CLONE_NEWTIME) itself.
+    """
+    try:
+        with offsets.open(encoding="utf-8") as lines:
+            for line in lines:
+                name, seconds, nanoseconds = line.split()
+                if name in ("monotonic", "1"):
+                    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    except (OSError, ValueError):
+        return 0
+    return 0
 
 
 def monotonic_s() -> int:

@@ -11,8 +11,9 @@ from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctctl._ffi import Fd, libbpf
+from ctctl._ffi import CallError, Fd, libbpf, syscall
 from ctctl._ffi.structs import MapCreateOpts
+from ctctl.errors import NotFoundError
 from ctctl.kernel.failures import kernel_error, operation
 from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
 from ctctl.kernel.map_handle import MapHandle, MapInfo, MapType, possible_cpus
@@ -81,6 +82,21 @@ class Map(MapHandle):
         """
         hint = "needs read access to the pin" if read_only else "it may only be read: needs write access to the pin"
         return cls._open_pinned(path, MapFlag.RDONLY if read_only else 0, {errno.EACCES: hint})
+
+    @classmethod
+    def open_id(cls, number: int, name: str = "", *, read_only: bool = True) -> Map:
+        """The map with this id, to be called ``name``; ``read_only`` as in ``open_pinned``.
+
+        Raises NotFoundError, KernelError (EPERM without CAP_SYS_ADMIN).
+        """
+        attr = syscall.GetByIdAttr(id=number, open_flags=MapFlag.RDONLY if read_only else 0)
+        try:
+            descriptor = syscall.bpf(syscall.BPF_MAP_GET_FD_BY_ID, attr)
+        except CallError as error:
+            if error.errno == errno.ENOENT:
+                raise NotFoundError(f"no map has id {number}") from error
+            raise kernel_error("open map", name or f"id {number}", error.errno) from error
+        return cls(Fd(descriptor, f"map {name or number}"), name)
 
     # ---- one entry
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctctl.abi import pins
 from ctctl.decode.ct import table_labels
 from ctctl.errors import CtctlError, NotFoundError
-from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.library import PREFIX, label_of_map, metric_families
 from ctctl.node.counters import hook_counters, stats
 from ctctl.tables import classes
+from ctctl.tables.sources.base import CtTable, SourceOptions
+from ctctl.tables.sources.live import open_directory
 
 _COUNTABLE = frozenset({MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.HASH_OF_MAPS})
 #: A scrape walks the tables; scrapes within this time share one walk.
@@ -41,35 +41,59 @@ class Counts:
     failures: list[str]
 
 
-def count_tables(path: Path, now: int) -> Counts:
+def count_tables(path: Path) -> Counts:
     """Every hash table pinned at ``path``, counted by batches. Raises NotFoundError if it is not there."""
     found = Counts([], [])
     try:
         pinned = sorted(pin for pin in path.iterdir() if pin.is_file())
     except OSError as error:
         raise NotFoundError(f"{path}: {error.strerror}: the node's tables are not there (any more)") from None
+    conntrack = _count_conntrack(path, found)
     for pin in pinned:
+        if pin.name in conntrack:
+            continue
         try:
-            count = _count(pin, now)
+            count = _count(pin)
         except CtctlError as error:
             found.failures.append(str(error))
             continue
         if count is not None:
             found.tables.append(count)
+    found.tables.sort(key=lambda count: count.map)
     return found
 
 
-def _count(pin: Path, now: int) -> TableCount | None:
+def _count_conntrack(path: Path, found: Counts) -> set[str]:
+    """Add the conntrack tables as every command opens them, per-cluster ones too; the names of their pins."""
+    try:
+        source = open_directory(path, SourceOptions())
+    except CtctlError:
+        return set()
+    with source:
+        for table in source.tables:
+            try:
+                found.tables.append(_count_entries(table))
+            except CtctlError as error:
+                found.failures.append(str(error))
+        return {table.name.partition("[")[0] for table in source.tables}
+
+
+def _count_entries(table: CtTable) -> TableCount:
+    """A conntrack table's figures, by the clock that was found for it. Raises CtctlError if it cannot be read."""
+    assert table.live is not None
+    entries = expired = 0
+    for batch in table.live.batches():
+        entries += len(batch)
+        if table.now is not None:
+            expired += int(classes.expired(batch.values, table.now).sum())
+    return TableCount(table.name, entries, table.live.info.max_entries, expired if table.now is not None else None)
+
+
+def _count(pin: Path) -> TableCount | None:
     """A table's figures, None for what is no hash table. Raises CtctlError if it cannot be read."""
     with Map.open_pinned(pin, read_only=True) as table:
         if table.info.type not in _COUNTABLE:
             return None
-        if pin.name in pins.CT_TABLES:
-            entries = expired = 0
-            for batch in table.batches():
-                entries += len(batch)
-                expired += int(classes.expired(batch.values, now).sum())
-            return TableCount(pin.name, entries, table.info.max_entries, expired)
         return TableCount(pin.name, _entries(table), table.info.max_entries)
 
 
@@ -101,7 +125,7 @@ class TablesCollector:
             started = time.monotonic()
             at, counts = self._walked
             if started - at >= self._fresh_s:
-                counts = count_tables(self._path, monotonic_s())
+                counts = count_tables(self._path)
                 self._walked = (started, counts)
         if not counts.tables:
             why = (
@@ -140,13 +164,16 @@ def _table_families(families: Any, counts: list[TableCount]) -> Iterator[Any]:
         "Conntrack entries: alive, and expired but not yet collected.",
         labels=["family", "protocol", "status"],
     )
+    totals: dict[tuple[str, str], tuple[int, int]] = {}
     for count in counts:
         pressure.add_metric([label_of_map(count.map)], count.entries / count.max_entries)
         size.add_metric([label_of_map(count.map)], count.max_entries)
         if count.expired is not None:
-            labels = table_labels(count.map)
-            entries.add_metric([*labels, "alive"], count.entries - count.expired)
-            entries.add_metric([*labels, "expired"], count.expired)
+            alive, expired = totals.get(table_labels(count.map), (0, 0))
+            totals[table_labels(count.map)] = (alive + count.entries - count.expired, expired + count.expired)
+    for labels, (alive, expired) in totals.items():
+        entries.add_metric([*labels, "alive"], alive)
+        entries.add_metric([*labels, "expired"], expired)
     yield from (pressure, size, entries)
 
 

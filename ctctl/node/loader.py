@@ -23,6 +23,7 @@ from ctctl.node.attach import Attachment, AttachMode, choose_mode, find_attachme
 from ctctl.node.find import own_nodes
 from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.node.netns import describe, in_netns
+from ctctl.node.owner import check_place
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
 from ctctl.node.pool import STATE_MAPS, MapPool, check_sizes, open_pins
 from ctctl.node.preflight import ensure_bpffs, require_kernel_btf, require_privileges
@@ -149,6 +150,7 @@ def plan_load(request: LoadRequest) -> LoadReport:
 def _preflight(request: LoadRequest) -> None:
     require_privileges("ctctl load")
     require_kernel_btf()
+    check_place(request.paths.dir)
     if request.node.steps:
         request.say("this is a scenario: its steps are for ctctl trace --scenario and are not run")
 
@@ -262,4 +264,5 @@ def _record(plan: _Plan, staged: Staged) -> NodeRecord:
         rodata={slot: plain_config(config) for slot, config in staged.config.items()},
         endpoints={str(endpoint.ip): endpoint.name for endpoint in node.endpoints},
         services={str(number): service.name for service in node.services for number in service.ids},
+        maps=plan.pool.ids(),
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ctctl.errors import BusyError, NotFoundError, PermissionDenied
+from ctctl.node.owner import check_place
 
 #: Pause between two tries. flock has no time limit of its own, and a blocking one could not be bounded.
 _RETRY_S = 0.02
@@ -32,8 +33,10 @@ def node_lock(
 
     Waits up to ``wait_s`` seconds for another holder, after one call of ``on_wait`` with a line for
     the operator. A directory that was made here and is still empty at the end is removed.
-    Raises BusyError, NotFoundError (``create`` false and nothing there), PermissionDenied.
+    Raises BusyError, NotFoundError (``create`` false and nothing there), PermissionDenied, NotOursError
+    (the directory is a link, a mount or another user's: no node of ctctl's).
     """
+    check_place(directory)
     fd, created = _acquire(directory, create, wait_s, on_wait)
     try:
         yield created
@@ -47,7 +50,7 @@ def node_lock(
 def is_locked(directory: Path) -> bool:
     """Whether somebody is changing this node now. Never waits."""
     try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -102,7 +105,7 @@ def _make(directory: Path) -> bool:
 
 def _open(directory: Path, create: bool) -> int | None:
     try:
-        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         if create:
             return None

@@ -67,6 +67,10 @@ class MapPool:
     def all(self) -> dict[str, Map]:
         return self.kept | self.fresh
 
+    def ids(self) -> dict[str, int]:
+        """Kernel ids by name: what the record says is the node's."""
+        return {name: table.info.id for name, table in self.all().items()}
+
     def resize(self, name: str) -> None:
         """Let ``name`` be made anew; ``carry_over`` copies what it held."""
         self.replaced[name] = self.kept.pop(name)

@@ -56,6 +56,8 @@ class NodeRecord:
     rodata: dict[str, dict[str, Any]] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)
+    #: kernel ids of the node's maps by pinned name: what makes a map ours (``owner.py``)
+    maps: dict[str, int] = field(default_factory=dict)
     version: str = __version__
 
 

@@ -12,6 +12,7 @@ from ctctl.node.attach import detach, find_attachments
 from ctctl.node.find import choose_node, list_nodes
 from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.node.netns import candidates, in_netns
+from ctctl.node.owner import check_pins
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
 from ctctl.node.preflight import require_privileges
 from ctctl.node.record import MAP_NAME, NodeRecord, read_record
@@ -39,12 +40,14 @@ def unload(
 ) -> UnloadReport:
     """Remove all of one node, half-made remains included. Nothing of other nodes is touched.
 
-    Raises NotFoundError, PermissionDenied, BusyError, KernelError. Killed half way, it can be run again.
+    Raises NotFoundError, PermissionDenied, BusyError, KernelError, NotOursError (what is pinned there is not
+    ctctl's). Killed half way, it can be run again.
     """
     require_privileges("ctctl unload")
     paths = NodePaths(bpffs, node)
     with node_lock(paths.dir, create=False, wait_s=wait_s, on_wait=say):
         record = read_record(paths.map(MAP_NAME))
+        check_pins(paths, record)
         report = _report(paths, record)
         for found in find_attachments(paths, record, thorough=True):
             step(f"detach {found.slot}")
@@ -60,7 +63,9 @@ def plan_unload(node: str, bpffs: Path = DEFAULT_BPFFS) -> UnloadReport:
     """What ``unload`` would remove; changes nothing."""
     require_privileges("ctctl unload")
     paths = choose_node(node, bpffs)
-    report = _report(paths, read_record(paths.map(MAP_NAME)))
+    record = read_record(paths.map(MAP_NAME))
+    check_pins(paths, record)
+    report = _report(paths, record)
     return UnloadReport(report.node, report.path, report.detached, report.maps, planned=True)
 
 

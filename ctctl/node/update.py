@@ -236,4 +236,5 @@ def _record(plan: _Plan, staged: Staged) -> NodeRecord:
         rodata=rodata_by_slot,
         endpoints={str(endpoint.ip): endpoint.name for endpoint in node.endpoints},
         services={str(number): service.name for service in node.services for number in service.ids},
+        maps=record.maps | plan.pool.ids(),
     )

@@ -342,21 +342,47 @@ def _write_plain_line(
     stream.write((" " * _GAP).join(padded).rstrip() + "\n")
 
 
+def fitting(widths: Sequence[int], priorities: Sequence[int], room: int) -> list[int]:
+    """Which columns have room beside each other: those of the highest priority number go first, 0 never."""
+    kept = list(range(len(widths)))
+    for at in sorted(kept, key=lambda at: (priorities[at], at), reverse=True):
+        if sum(widths[index] + _GAP for index in kept) - _GAP <= room or not priorities[at]:
+            break
+        kept.remove(at)
+    return kept
+
+
+def say_dropped(names: Sequence[str], room: int, stream: TextIO) -> None:
+    """Say on stderr which columns a terminal has no room for."""
+    if names:
+        stream.flush()
+        words = ", ".join(name.upper() for name in names)
+        print(f"ctctl: no room at {room} columns for {words}; -o wide shows all", file=sys.stderr)
+
+
 def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
     rows = list(rows)
     lines = [[_text(column, row) for column in columns] for row in rows]
     heads = [] if options.no_headers else [[column.title for column in columns]]
     widths = [max(map(len, texts), default=0) for texts in zip(*heads, *lines, strict=True)]
+    dropped: list[str] = []
+    room = shutil.get_terminal_size().columns
+    if lines and stream.isatty() and options.format is Format.table and not options.fields:
+        kept = fitting(widths, [column.priority for column in columns], room)
+        dropped = [column.name for at, column in enumerate(columns) if at not in kept]
+        columns, widths = [columns[at] for at in kept], [widths[at] for at in kept]
+        heads, lines = ([[line[at] for at in kept] for line in some] for some in (heads, lines))
     if lines and stream.isatty():
         # Only the last column gives way to a narrow terminal: half an address is worth less than a wrapped line.
-        left = shutil.get_terminal_size().columns - sum(widths[:-1]) - _GAP * (len(widths) - 1)
+        left = room - sum(widths[:-1]) - _GAP * (len(widths) - 1)
         widths[-1] = min(widths[-1], max(left, len(columns[-1].title)))
         lines = [[*line[:-1], _cut(line[-1], widths[-1])] for line in lines]
     if use_color(options, stream):
         _write_colored(columns, rows, [*heads, *lines], widths, stream)
-        return len(lines)
-    for line in (*heads, *lines):
-        _write_plain_line(line, widths, columns, stream)
+    else:
+        for line in (*heads, *lines):
+            _write_plain_line(line, widths, columns, stream)
+    say_dropped(dropped, room, stream)
     return len(lines)
 
 

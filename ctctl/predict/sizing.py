@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from ctctl.decode.ct import KEY_SIZE
 from ctctl.doctor.facts import map_memory
-from ctctl.gc.tables import CT_TABLES
 from ctctl.kernel.map import Map, MapType
 from ctctl.predict.fluid import predict
 from ctctl.predict.model import Size, Workload
@@ -37,7 +37,7 @@ def sizes(workload: Workload, duration_s: float) -> list[Size]:
         fitted = _fitted(workload, table.name, table.worst_peak, duration_s, step_s)
         # A forecast may err; what is there now is certain.
         recommended = max(fitted.entries, rounded(alive / HEADROOM))
-        key_size = CT_TABLES[table.name][0].size
+        key_size = KEY_SIZE[6 if "6" in table.name else 4]
         found.append(
             Size(
                 table.name,

@@ -92,15 +92,17 @@ def collect_garbage(simulator: Simulator, endpoint: IPv4Address | None = None) -
     from ctctl.gc import perkey
     from ctctl.gc.job import Job
     from ctctl.gc.limit import RateLimit
-    from ctctl.gc.tables import CT_TABLES as LAYOUTS
-    from ctctl.gc.tables import Table
+    from ctctl.gc.tally import Tally
+    from ctctl.tables.sources.live import table_of
+    from ctctl.tables.writer.targets import private_target
 
     stop = threading.Event()
     job = Job(simulator.now, stop, RateLimit(None, stop), address=endpoint.packed if endpoint else None)
     simulator.load()
     deleted = 0
     for name in pins.OWN_CT_TABLES:
-        layout, protocol = LAYOUTS[name]
-        nat = simulator.maps.get(pins.SNAT4)
-        deleted += int(sum(perkey.collect(Table(name, simulator.maps[name], layout, protocol, nat), job).deleted))
+        table = table_of(name, simulator.maps[name], simulator.maps.get(pins.SNAT4))
+        tally = Tally()
+        perkey.collect(table, private_target(table), job, tally)
+        deleted += int(tally.deleted.sum())
     return deleted

@@ -37,6 +37,7 @@ class KeyLayout:
 
 IPV4 = KeyLayout(size=14, address=4, nat_value_size=40)
 IPV6 = KeyLayout(size=38, address=16, nat_value_size=56)
+KEY_LAYOUTS = {4: IPV4, 6: IPV6}
 
 
 def layout_of(key: bytes) -> KeyLayout:

@@ -36,21 +36,25 @@ import sys, threading, time
 from ctctl.gc import batch, perkey, walk
 from ctctl.gc.job import Job
 from ctctl.gc.limit import RateLimit
-from ctctl.gc.tables import open_tables
+from ctctl.gc.tally import Tally
+from ctctl.tables.sources.base import SourceOptions
+from ctctl.tables.sources.open import open_source
+from ctctl.tables.writer.targets import open_targets
 from pathlib import Path
 import numpy, ctctl._ffi
 def peak():
     return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
 engine, path, now = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 collect = {"batch": batch.collect, "kernel": walk.collect, "per-key": perkey.collect}[engine]
-with open_tables(path, read_only=False) as tables:
+with open_source(str(path), SourceOptions(now=now)) as source, open_targets(source, allow_foreign=False) as targets:
     stop = threading.Event()
     ctctl._ffi.libbpf()
     numpy.zeros(1).sum()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = peak()
     start, cpu = time.monotonic(), time.process_time()
-    tally = collect(tables.tables[0], Job(now, stop, RateLimit(None, stop)))
+    tally = Tally()
+    collect(source.tables[0], targets.tables[0], Job(now, stop, RateLimit(None, stop)), tally)
     took, cpu = time.monotonic() - start, time.process_time() - cpu
 after = peak()
 print(int(tally.alive.sum()), int(tally.deleted.sum()), took, cpu, (after - before) / 1024)

@@ -62,11 +62,13 @@ def gc_command(lab: str, node: str, engine: str) -> list[str]:
 def collect_forever(directory: Path, *, recheck: bool) -> None:
     """The batch engine back to back, as a process of its own; the command line cannot leave out the re-check."""
     from ctctl.gc.run import GcOptions, run
+    from ctctl.tables.sources.open import open_source
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     while not stop.is_set():
-        report = run(directory, GcOptions(recheck=recheck), stop)
+        with open_source(str(directory)) as source:
+            report = run(source, GcOptions(recheck=recheck), stop)
         print(json.dumps({"deleted": sum(row.deleted for table in report.tables for row in table.rows)}), flush=True)
 
 

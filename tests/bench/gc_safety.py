@@ -29,14 +29,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+
 from ctctl.config.node import load_node_file  # noqa: E402
 from ctctl.gc import batch, walk  # noqa: E402
 from ctctl.gc.job import Engine, Job  # noqa: E402
 from ctctl.gc.limit import RateLimit  # noqa: E402
-from ctctl.gc.tables import CT_TABLES, Table  # noqa: E402
+from ctctl.gc.tally import Tally  # noqa: E402
 from ctctl.kernel.map import Map  # noqa: E402
 from ctctl.model.event import Hook  # noqa: E402
 from ctctl.simulate.simulator import Simulator  # noqa: E402
+from ctctl.tables.sources.live import table_of  # noqa: E402
+from ctctl.tables.writer.targets import private_target  # noqa: E402
 from tests.bench.predict import ACK, TCP, frame  # noqa: E402
 from tests.support.gctables import key4  # noqa: E402
 
@@ -148,15 +151,15 @@ def experiment(engine: Engine, seconds: float, *, recheck: bool) -> Result:
         simulator.mute()
         simulator.set_clock(START)
         ct = simulator.maps[NAME]
-        layout, protocol = CT_TABLES[NAME]
-        table = Table(NAME, ct, layout, protocol)
+        target = private_target(table_of(NAME, ct))
         origin = time.monotonic()
 
         def collect() -> None:
             while not done.is_set():
                 # The clock as the datapath has it, so that both mean the same by expired.
                 job = Job(simulator.now, done, RateLimit(None, done), recheck=recheck)
-                tally = engine(table, job)
+                tally = Tally()
+                engine(target.table, target, job, tally)
                 result.collections += 1
                 result.deleted += int(tally.deleted.sum())
                 result.skipped += int(tally.skipped.sum())

@@ -30,13 +30,15 @@ from ctctl.config.node import load_node_file  # noqa: E402
 from ctctl.gc import batch  # noqa: E402
 from ctctl.gc.job import Job  # noqa: E402
 from ctctl.gc.limit import RateLimit  # noqa: E402
-from ctctl.gc.tables import CT_TABLES, Table  # noqa: E402
+from ctctl.gc.tally import Tally  # noqa: E402
 from ctctl.kernel.map import Map  # noqa: E402
 from ctctl.model.event import Hook  # noqa: E402
 from ctctl.predict.fluid import predict  # noqa: E402
 from ctctl.predict.model import Duration, Kind, Shape, TimeoutPolicy, Workload  # noqa: E402
 from ctctl.predict.workload import load_document, parse_workload  # noqa: E402
 from ctctl.simulate.simulator import Simulator  # noqa: E402
+from ctctl.tables.sources.live import table_of  # noqa: E402
+from ctctl.tables.writer.targets import private_target  # noqa: E402
 
 RESULTS = ROOT / "tests/bench/results/predict.json"
 START = 1_000_000
@@ -219,8 +221,8 @@ def replace_ints(timeouts: TimeoutPolicy) -> TimeoutPolicy:
 
 
 def _collect(ct: Map, name: str, now: int, stop: threading.Event) -> None:
-    layout, protocol = CT_TABLES[name]
-    batch.collect(Table(name, ct, layout, protocol), Job(now, stop, RateLimit(None, stop)))
+    target = private_target(table_of(name, ct))
+    batch.collect(target.table, target, Job(now, stop, RateLimit(None, stop)), Tally())
 
 
 def compare(name: str, workload: Workload, seconds: int, *, cpus: int) -> dict[str, dict[str, dict[str, int]]]:

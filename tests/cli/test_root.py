@@ -106,10 +106,11 @@ def test_usage_errors_are_one_line(args: list[str], status: int, says: str) -> N
     assert done.stdout == ""
 
 
-def test_no_arguments_shows_help_and_fails() -> None:
-    done = run()
-    assert done.returncode == 2
-    assert "Usage: ctctl" in done.stderr
+@pytest.mark.parametrize("words", [(), ("ct",), ("lab",), ("nat",), ("completion",)])
+def test_a_group_by_itself_prints_its_help(words: tuple[str, ...]) -> None:
+    done, asked = run(*words), run(*words, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == asked.stdout
 
 
 def test_broken_pipe_is_quiet() -> None:

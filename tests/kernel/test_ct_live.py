@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ctctl.abi import layouts
 from ctctl.ct.arrange import rows
-from ctctl.ct.change import check_owner, delete, import_entries, plan_delete
+from ctctl.ct.change import Outcome, delete, plan_delete, snapshot_records
 from ctctl.ct.diff import diff
 from ctctl.ct.events import events
 from ctctl.ct.export import export_snapshot
@@ -27,7 +27,7 @@ from ctctl.ct.top import By, top
 from ctctl.ct.watch import Watch
 from ctctl.decode.columns import KEY4, VALUE, CtColumns
 from ctctl.decode.ct import decode_entry
-from ctctl.errors import KernelError, NotFoundError, UsageError
+from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.tables.query import EVERYTHING, Filter
@@ -36,6 +36,10 @@ from ctctl.tables.rows import matching
 from ctctl.tables.scan import scan, scan_stats
 from ctctl.tables.sources.base import Listings, SourceOptions
 from ctctl.tables.sources.open import open_source
+from ctctl.tables.writer.journal import Journal
+from ctctl.tables.writer.restore import restore
+from ctctl.tables.writer.targets import ForeignTablesError, check_owner, open_targets
+from ctctl.tables.writer.undo import undo
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
 from tests.unit.test_query import expressions
 
@@ -266,19 +270,28 @@ def test_delete_takes_the_snat_pair_along_and_import_brings_all_back(tables: Tab
     fill_small(tables)
     nat = tables.maps["cilium_snat_v4_external"]
     before, nat_before = contents(tables.maps["cilium_ct4_global"]), contents(nat)
-    undo = tmp_path / "undo.ctsnap"
+    snapshot_file, undo_file = tmp_path / "before.ctsnap", tmp_path / "undo.jsonl"
     with open_source(str(tables.path)) as source:
         plan = plan_delete(source, Filter.parse("src == 192.0.2.1"))
         assert len(plan) == 1
         assert len(plan.nat_entries()) == 1
-        done = delete(plan, undo)
+        done = Outcome()
+        with open_targets(source, allow_foreign=False) as targets:
+            export_snapshot(source, snapshot_file)
+            with Journal.create(undo_file, command="test", source="here", node=None) as journal:
+                delete(plan, targets, journal, done)
         assert (done.deleted, done.nat_deleted) == (1, 1)
     assert contents(nat) == {}
     assert len(contents(tables.maps["cilium_ct4_global"])) == 3
-    with open_source(str(tables.path)) as target, open_source(str(undo)) as snapshot:
-        outcome = import_entries(snapshot, target)
-        assert (outcome.written, outcome.kept, outcome.nat_written) == (1, 0, 1)
-        assert import_entries(snapshot, target).kept == 1
+    with (
+        open_source(str(tables.path)) as target,
+        open_source(str(snapshot_file)) as snapshot,
+        open_targets(target, allow_foreign=False) as targets,
+    ):
+        outcome = restore(snapshot_records(snapshot, target), targets.maps())
+        assert (outcome.restored, outcome.present, outcome.nat) == (2, 4, 1)
+        again = undo(undo_file, targets.maps()).restored
+        assert (again.restored, again.present) == (0, 2)
     assert contents(tables.maps["cilium_ct4_global"]) == before
     assert contents(nat) == nat_before
 
@@ -295,11 +308,11 @@ def test_the_commands_that_change_ask_first(tables: TableDir, tmp_path: Path, mo
     assert "not confirmed" in run("ct", "delete", "--to-port", "443", *where, code=1, stdin="n\n").stderr
     assert len(contents(table)) == 4
     done = run("ct", "delete", "--to-port", "443", "--yes", *where)
-    assert "undo with: ctctl ct import ctctl-undo-" in done.stderr
+    assert "undo with: ctctl gc undo /" in done.stderr
     assert len(contents(table)) == 3
-    run("ct", "flush", "--yes", "--undo-file", "all.ctsnap", *where)
+    run("ct", "flush", "--yes", "--undo-file", "all.jsonl", *where)
     assert contents(table) == {}
-    run("ct", "import", "all.ctsnap", "--yes", *where)
+    run("ct", "import", "all.jsonl", "--yes", *where)
     assert len(contents(table)) == 3
 
 
@@ -309,10 +322,10 @@ def test_tables_of_another_owner_need_the_users_word(tmp_path: Path) -> None:
         table.update(key4("10.0.0.1", 1, "10.0.0.2", 2), entry(lifetime=1))
         with open_source(str(made.path)) as source:
             assert source.foreign
-            with pytest.raises(UsageError, match="--allow-foreign"):
+            with pytest.raises(ForeignTablesError, match="--allow-foreign"):
                 check_owner(source, allow_foreign=False)
-            check_owner(source, allow_foreign=True)
-        refused = run("ct", "flush", "--yes", "--from", str(made.path), code=2)
+            assert check_owner(source, allow_foreign=True)
+        refused = run("ct", "flush", "--yes", "--from", str(made.path), code=4)
         assert "--allow-foreign" in refused.stderr
         assert len(contents(table)) == 1
         run("ct", "flush", "--yes", "--undo-file", "-", "--allow-foreign", "--from", str(made.path))

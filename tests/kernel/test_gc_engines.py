@@ -12,16 +12,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctctl.gc import batch, perkey, walk
+from ctctl.errors import KernelError
+from ctctl.gc import batch, deleters, perkey, walk
 from ctctl.gc.job import Engine, Job
 from ctctl.gc.limit import RateLimit
-from ctctl.gc.tables import CT_TABLES, Table
 from ctctl.gc.tally import Tally
 from ctctl.kernel.map import Map, MapType
 from ctctl.tables import pairs as keys
+from ctctl.tables.writer import remover
+from ctctl.tables.writer.journal import Journal
+from ctctl.tables.writer.remover import Remover
+from ctctl.tables.writer.undo import undo
 from tests.support.gctables import (
     CT,
     NOW,
+    as_target,
+    collected,
     contents,
     entry,
     key4,
@@ -57,11 +63,6 @@ def job(**changes: object) -> Job:
 
 def ct_map(name: str = "cilium_ct4_global", max_entries: int = 4096) -> Map:
     return Map.create(name[:15], MapType.LRU_HASH, CT[name].size, 56, max_entries)
-
-
-def as_table(ct: Map, nat: Map | None = None, name: str = "cilium_ct4_global") -> Table:
-    layout, protocol = CT_TABLES[name]
-    return Table(name, ct, layout, protocol, nat)
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_three_engines_one_result(seed: int, size: int, share: float, recorded: 
             if size:
                 fill_pair(ct, nat, seed, size, share)
             before, nat_before = contents(ct), contents(nat)
-            tally = collect(as_table(ct, nat), job(recorder=recorder))
+            tally = collected(collect, as_target(ct, nat), job(recorder=recorder))
             left, nat_left = contents(ct), contents(nat)
         assert left == {k: v for k, v in before.items() if perkey.lifetime_of(v) >= NOW}
         assert tally.complete
@@ -127,7 +128,7 @@ def test_every_table_and_family(name: str) -> None:
         rng = np.random.default_rng(3)
         with ct_map(name) as ct:
             ct.update_batch(random_keys(1000, CT[name], rng, tcp="any" not in name), random_values(1000, rng))
-            tally = collect(as_table(ct, name=name), job())
+            tally = collected(collect, as_target(ct, name=name), job())
             results.append((figures(tally), contents(ct)))
             assert tally.rows(name, "ipv6")
     assert results[0] == results[1] == results[2]
@@ -150,7 +151,7 @@ def test_ipv6_snat_pair_goes_along(collect: Engine) -> None:
         ct.update(ct_key, entry(lifetime=NOW - 1))
         nat.update(forward, nat_value)
         nat.update(reverse, keys.reverse_nat_value(forward, nat_value))
-        tally = collect(as_table(ct, nat, "cilium_ct6_global"), job())
+        tally = collected(collect, as_target(ct, nat, "cilium_ct6_global"), job())
         assert (tally.nat_deleted, contents(ct), contents(nat)) == (2, {}, {})
 
 
@@ -168,7 +169,7 @@ def test_the_snat_entry_of_an_ipv6_dsr_connection_goes_along_and_no_other(collec
         ct.update(ct_key, entry(lifetime=NOW - 1, flags=0x80))
         for key in (reply, plain, reverse):
             nat.update(key, nat_value)
-        tally = collect(as_table(ct, nat, "cilium_ct6_global"), job())
+        tally = collected(collect, as_target(ct, nat, "cilium_ct6_global"), job())
         assert (tally.nat_deleted, contents(ct), contents(nat).keys()) == (1, {}, {plain, reverse})
 
 
@@ -180,7 +181,7 @@ def test_an_entry_lives_through_the_second_of_its_lifetime(collect: Engine, name
         for number, lifetime in enumerate((NOW - 1, NOW, NOW + 1)):
             made[lifetime] = bytes([number + 1] * (CT[name].size - 2)) + b"\x06\x00"
             ct.update(made[lifetime], entry(lifetime=lifetime))
-        tally = collect(as_table(ct, name=name), job())
+        tally = collected(collect, as_target(ct, name=name), job())
         assert contents(ct).keys() == {made[NOW], made[NOW + 1]}
     assert (int(tally.deleted.sum()), int(tally.alive.sum())) == (1, 2)
 
@@ -195,7 +196,7 @@ def test_snat_of_a_living_connection_stays(collect: Engine, pair: tuple[Map, Map
     ct.update(live, entry(lifetime=NOW + 1))
     nat.update(keys.nat_key(dsr, dsr=True), nat4("172.16.0.10", 80))
     nat.update(keys.nat_key(live, dsr=False), nat4("10.0.0.1", 50000))
-    tally = collect(as_table(ct, nat), job())
+    tally = collected(collect, as_target(ct, nat), job())
     assert tally.nat_deleted == 1
     assert list(contents(nat)) == [keys.nat_key(live, dsr=False)]
 
@@ -208,7 +209,7 @@ def test_in_service_and_related_entries_take_no_snat_entry(collect: Engine, pair
     out = key4("10.0.0.1", 1000, "10.0.0.2", 80)
     for dsr in (False, True):
         nat.update(keys.nat_key(out, dsr=dsr), nat4("1.1.1.1", 1))
-    tally = collect(as_table(ct, nat), job())
+    tally = collected(collect, as_target(ct, nat), job())
     assert (int(tally.deleted.sum()), tally.nat_deleted, len(contents(nat))) == (4, 0, 2)
 
 
@@ -221,7 +222,7 @@ def test_dry_run_works_on_a_map_opened_for_reading(collect: Engine, tmp_path: Pa
         where.fill("cilium_ct4_global", 800, np.random.default_rng(5))
         before = contents(made)
         with Map.open_pinned(where.path / "cilium_ct4_global", read_only=True) as ct:
-            tally = collect(as_table(ct), job(dry_run=True))
+            tally = collected(collect, as_target(ct), job(dry_run=True))
         assert contents(made) == before
         expired = sum(perkey.lifetime_of(v) < NOW for v in before.values())
         assert int(tally.expired.sum()) == expired > 0
@@ -235,7 +236,7 @@ def test_a_stopped_run_tells_the_truth(collect: Engine) -> None:
         ct.update_batch(random_keys(8000, CT["cilium_ct4_global"], rng), random_values(8000, rng, expired=1.0))
         stop = threading.Event()
         threading.Timer(0.3, stop.set).start()
-        tally = collect(as_table(ct), job(stop=stop, limit=RateLimit(2000, stop), batch_size=512))
+        tally = collected(collect, as_target(ct), job(stop=stop, limit=RateLimit(2000, stop), batch_size=512))
         left = len(contents(ct))
         assert not tally.complete
         assert 0 <= int(tally.deleted.sum()) == 8000 - left < 8000
@@ -250,7 +251,7 @@ def test_rate_limit_holds_and_all_go_in_the_end(collect: Engine) -> None:
         ct.update_batch(random_keys(900, CT["cilium_ct4_global"], rng), random_values(900, rng, expired=0.5))
         expired = sum(perkey.lifetime_of(v) < NOW for v in contents(ct).values())
         stop, started = threading.Event(), time.monotonic()
-        tally = collect(as_table(ct), job(stop=stop, limit=RateLimit(400, stop)))
+        tally = collected(collect, as_target(ct), job(stop=stop, limit=RateLimit(400, stop)))
         took = time.monotonic() - started
     assert (int(tally.deleted.sum()), tally.complete) == (expired, True)
     assert int(tally.alive.sum()) == 900 - expired
@@ -263,40 +264,81 @@ def _refresh(ct: Map, key: bytes) -> None:
         ct.update(key, entry(lifetime=NOW + 60))
 
 
-@pytest.mark.parametrize("in_kernel", [True, False], ids=["program", "lookups"])
-@pytest.mark.parametrize("recheck", [True, False], ids=["recheck", "no-recheck"])
-def test_recheck_saves_an_entry_refreshed_after_the_test(
-    in_kernel: bool, recheck: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without syscall programs."""
+
+    def refuse(*_args: object, **_more: object) -> None:
+        raise KernelError("load", "program", 22)
+
+    monkeypatch.setattr(deleters, "GcProgram", refuse)
+    monkeypatch.setattr(remover, "WriterProgram", refuse)
+
+
+@pytest.mark.parametrize("how", ["expiry", "planned", "lookups", "no-recheck"])
+@pytest.mark.parametrize("collect", [batch.collect, perkey.collect], ids=["batch", "per-key"])
+def test_an_entry_refreshed_after_the_test_stays(collect: Engine, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     key = key4("10.0.0.1", 1000, "10.0.0.2", 80)
     other = key4("10.0.0.1", 1001, "10.0.0.2", 80)
+    if how == "lookups":
+        _no_programs(monkeypatch)
+    said: list[str] = []
     with ct_map() as ct:
         ct.update(key, entry(lifetime=NOW - 1))
         ct.update(other, entry(lifetime=NOW - 1))
-        if in_kernel:
-            turn = job(recheck=recheck, before_delete=lambda _keys: _refresh(ct, key))
-        else:
-            # Without programs the refresh comes while the candidate waits for the rate limit.
-            from ctctl.errors import KernelError
-
-            def refuse(*_args: object, **_more: object) -> None:
-                raise KernelError("load", "gc", 1)
-
-            monkeypatch.setattr(batch, "GcProgram", refuse)
-            stop = threading.Event()
-
-            class Slow(RateLimit):
-                def take(self, want: int, *, slice_s: float = 0.1) -> int:
-                    _refresh(ct, key)
-                    return 1
-
-            turn = job(recheck=recheck, limit=Slow(None, stop))
-        tally = batch.collect(as_table(ct), turn)
+        turn = job(
+            recheck=how != "no-recheck",
+            recorder=Recording() if how == "planned" else None,
+            before_delete=lambda _keys: _refresh(ct, key),
+            say=said.append,
+        )
+        tally = collected(collect, as_target(ct), turn)
         survived = ct.lookup(key) is not None
         assert ct.lookup(other) is None
-    assert survived is recheck
-    assert int(tally.skipped.sum()) == int(recheck)
+    assert survived is (how != "no-recheck")
+    assert int(tally.skipped.sum()) == int(survived)
     assert int(tally.expired.sum()) == 2
+    assert [("system calls" in line) for line in said] == ([True] if how == "lookups" else [])
+
+
+@pytest.mark.parametrize("programs", [True, False], ids=["program", "lookups"])
+def test_the_remover_takes_pairs_along_and_leaves_what_changed(
+    pair: tuple[Map, Map], programs: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The program and its stand-in do the same; every byte counts, and the journal says which stayed."""
+    if not programs:
+        _no_programs(monkeypatch)
+    ct, nat = pair
+    plain, dsr = key4("10.0.0.1", 1, "8.8.8.8", 53), key4("192.0.2.9", 4000, "10.0.0.1", 80)
+    changed, gone = key4("10.0.0.1", 2, "8.8.8.8", 53), key4("10.0.0.1", 3, "8.8.8.8", 53)
+    values = {plain: entry(lifetime=5), dsr: entry(lifetime=6, flags=0x80), changed: entry(lifetime=7)}
+    forward, moved = keys.nat_key(plain, dsr=False), keys.nat_key(changed, dsr=False)
+    value = nat4("172.16.0.1", 77)
+    nat.update(forward, value)
+    nat.update(keys.reverse_nat_key(forward, value), keys.reverse_nat_value(forward, value))
+    nat.update(keys.nat_key(dsr, dsr=True), nat4("172.16.0.2", 80))
+    nat.update(moved, nat4("172.16.0.3", 88))
+    for key, planned in values.items():
+        ct.update(key, planned)
+
+    def meanwhile(_keys: object) -> None:
+        ct.update(changed, entry(lifetime=7, packets=1))
+
+    planned_keys = np.frombuffer(b"".join([plain, dsr, changed, gone]), np.uint8).reshape(4, 14)
+    planned_values = np.frombuffer(b"".join([*values.values(), entry(lifetime=8)]), np.uint8).reshape(4, 56)
+    path = tmp_path / "journal"
+    with Journal.create(path, command="test", source="here", node=None) as journal:
+        target = as_target(ct, nat)
+        with Remover(target, journal=journal, before_delete=meanwhile, room=16) as taking:
+            removed = taking.remove(planned_keys, planned_values)
+            assert (taking.window is None) is programs
+    assert removed.status.tolist() == [1, 1, 2, 3]
+    assert removed.nat_deleted == 3
+    assert contents(ct) == {changed: entry(lifetime=7, packets=1)}
+    assert list(contents(nat)) == [moved]
+    back = undo(path, {"cilium_ct4_global": ct, nat.name: nat})
+    assert (back.restored.restored, back.restored.present, back.whole, back.journal.finished) == (5, 0, True, True)
+    assert contents(ct) == {**values, changed: entry(lifetime=7, packets=1)}
+    assert len(contents(nat)) == 4
 
 
 @COLLECTING
@@ -309,7 +351,7 @@ def test_memory_does_not_grow_with_the_table(collect: Engine) -> None:
         with ct_map(max_entries=2 * size) as ct:
             ct.update_batch(random_keys(size, CT["cilium_ct4_global"], rng), random_values(size, rng))
             tracemalloc.start()
-            collect(as_table(ct), job(batch_size=1024))
+            collected(collect, as_target(ct), job(batch_size=1024))
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.5 + 200_000
@@ -321,7 +363,7 @@ def test_batches_of_one_entry_and_more_than_the_table() -> None:
         with ct_map() as ct:
             ct.update_batch(random_keys(300, CT["cilium_ct4_global"], rng), random_values(300, rng))
             expected = {k: v for k, v in contents(ct).items() if perkey.lifetime_of(v) >= NOW}
-            batch.collect(as_table(ct), job(batch_size=size))
+            collected(batch.collect, as_target(ct), job(batch_size=size))
             assert contents(ct) == expected
 
 
@@ -331,7 +373,7 @@ def test_kernel_engine_logs_more_than_its_log_holds(monkeypatch: pytest.MonkeyPa
     with ct_map() as ct:
         ct.update_batch(random_keys(1000, CT["cilium_ct4_global"], rng), random_values(1000, rng))
         before = contents(ct)
-        tally = walk.collect(as_table(ct), job(recorder=recorder))
+        tally = collected(walk.collect, as_target(ct), job(recorder=recorder))
         left = contents(ct)
     assert recorder.of("cilium_ct4_global") == {k: v for k, v in before.items() if k not in left}
     assert len(recorder.lines) == int(tally.deleted.sum()) == sum(perkey.lifetime_of(v) < NOW for v in before.values())

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from ctctl.gc.schedule import Schedule
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.serve import scrape
+from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.open import open_source
 from tests.support.children import CTCTL, started
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
 from tests.support.wait import PATIENCE_S, wait_for
@@ -46,6 +48,10 @@ def node(tmp_path: Path) -> Iterator[TableDir]:
         yield made
 
 
+def opening(path: Path) -> Callable[[], Source]:
+    return lambda: open_source(str(path))
+
+
 class Runs:
     """Reports of a collector in a thread, stopped at the end."""
 
@@ -55,7 +61,7 @@ class Runs:
         self.stop = threading.Event()
         more |= {"on_report": self.reports.append, "on_failure": self.failures.append}
         self.thread = threading.Thread(
-            target=lambda: keep_running(node.path, options, schedule, self.stop, poll_s=0.02, **more)
+            target=lambda: keep_running(opening(node.path), options, schedule, self.stop, poll_s=0.02, **more)
         )
 
     def __enter__(self) -> Runs:
@@ -163,17 +169,19 @@ def test_a_broken_family_does_not_stop_the_other(tmp_path: Path, node: TableDir,
     from ctctl.gc import batch, run
     from ctctl.gc.report import EngineName
 
-    def broken(table, job):
-        if table.family == "ipv4":
+    def broken(table, target, job, tally):
+        if table.family == 4:
             raise KernelError("read map", table.name, 5)
-        return batch.collect(table, job)
+        batch.collect(table, target, job, tally)
 
     monkeypatch.setitem(run.ENGINES, EngineName.BATCH, broken)
     with Runs(node, GcOptions(), Schedule(fixed_s=0.1)) as runs:
         wait_for(lambda: len(runs.reports) >= 2)
     report = runs.reports[0]
-    assert [t.map for t in report.tables] == ["cilium_ct6_global"]
-    assert report.tables[0].deleted == 200
+    assert [(t.map, t.deleted, t.complete) for t in report.tables] == [
+        ("cilium_ct4_global", 0, False),
+        ("cilium_ct6_global", 200, True),
+    ]
     assert "cilium_ct4_global" in report.notes[0]
     assert not report.complete
 

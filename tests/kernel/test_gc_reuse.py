@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ctctl.gc.programs import GcProgram, Kind
-from ctctl.gc.tables import Table
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.object import BpfObject
 from ctctl.tables.pairs import IPV4
 from tests.support.bpf import compile_file
-from tests.support.gctables import NOW
+from tests.support.gctables import NOW, as_target
 
 pytestmark = pytest.mark.kernel
 
@@ -24,7 +23,7 @@ def test_an_element_reused_for_a_live_connection_costs_no_entry() -> None:
     with (
         Map.create("churned", MapType.LRU_HASH, IPV4.size, 56, 4096) as table,
         BpfObject.open(compile_file("churn.c")) as churn,
-        GcProgram(Table("churned", table, IPV4, "TCP"), Kind.WALK) as gc,
+        GcProgram(as_target(table), Kind.WALK) as gc,
         ThreadPoolExecutor(1) as writer,
     ):
         churn.reuse_map("target", table)

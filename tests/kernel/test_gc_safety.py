@@ -16,11 +16,11 @@ from ctctl.gc import batch, walk
 from ctctl.gc.job import Job
 from ctctl.gc.limit import RateLimit
 from ctctl.gc.perkey import lifetime_of
-from ctctl.gc.report import EngineName
+from ctctl.gc.report import EngineName, Report
 from ctctl.gc.run import GcOptions, run
-from ctctl.gc.tables import CT_TABLES, Table
 from ctctl.kernel.map import Map, MapType
-from tests.support.gctables import CT, NOW, contents, entry, random_keys, random_values, table_dir
+from ctctl.tables.sources.open import open_source
+from tests.support.gctables import CT, NOW, as_target, collected, contents, entry, random_keys, random_values, table_dir
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
@@ -28,12 +28,17 @@ pytestmark = pytest.mark.kernel
 NAME = "cilium_ct4_global"
 
 
+def _run(path: Path, engine: EngineName) -> Report:
+    with open_source(str(path)) as source:
+        return run(source, GcOptions(engine=engine, now=NOW), threading.Event())
+
+
 def _collect_in_a_child(path: Path, engine: EngineName) -> int:
     """Fork a process that collects; its pid. Forked, not started: the interpreter's start would hide the run."""
     pid = os.fork()
     if pid == 0:
         try:
-            run(path, GcOptions(engine=engine, now=NOW), threading.Event())
+            _run(path, engine)
         finally:
             os._exit(0)
     return pid
@@ -69,7 +74,7 @@ def test_kill_9_at_random_moments(tmp_path: Path, engine: EngineName) -> None:
             assert left.keys() >= living.keys()
             assert all(left[key] == value for key, value in living.items())
             cut_short += len(living) < len(left) < size
-        report = run(node.path, GcOptions(engine=engine, now=NOW), threading.Event())
+        report = _run(node.path, engine)
         assert report.complete
         assert contents(table) == living
     assert cut_short or engine is EngineName.KERNEL, "no run was hit in the middle: the test shows nothing"
@@ -112,8 +117,8 @@ def _collect_under_traffic(recheck: bool, seconds: float) -> tuple[int, int]:
     stop = threading.Event()
     deleted = 0
     with Map.create("ct", MapType.LRU_HASH, 14, 56, 65536) as ct:
-        layout, protocol = CT_TABLES[NAME]
-        table = Table(NAME, ct, layout, protocol, None)
+        layout = CT[NAME]
+        table = as_target(ct)
         idle, busy = random_keys(2000, layout, rng), random_keys(64, layout, rng)
         busy[:, 4:8] = 255
         busy_keys = [bytes(key) for key in busy]
@@ -131,8 +136,8 @@ def _collect_under_traffic(recheck: bool, seconds: float) -> tuple[int, int]:
             ct.update_batch(idle, random_values(len(idle), rng, expired=1.0))
             for key in busy_keys:
                 ct.update(key, entry(lifetime=NOW - 1))
-            tally = batch.collect(
-                table, Job(NOW, stop, RateLimit(None, stop), recheck=recheck, before_delete=refreshed)
+            tally = collected(
+                batch.collect, table, Job(NOW, stop, RateLimit(None, stop), recheck=recheck, before_delete=refreshed)
             )
             deleted += int(tally.deleted.sum())
             breaks += sum(ct.lookup(key) is None for key in busy_keys)
@@ -151,8 +156,8 @@ def test_live_connections_are_never_touched_under_traffic(collect) -> None:
     rng = np.random.default_rng(8)
     stop, rounds = threading.Event(), 0
     with Map.create("ct", MapType.LRU_HASH, 14, 56, 65536) as ct:
-        layout, protocol = CT_TABLES[NAME]
-        table = Table(NAME, ct, layout, protocol, None)
+        layout = CT[NAME]
+        table = as_target(ct)
         idle, busy = random_keys(2000, layout, rng), random_keys(200, layout, rng)
         busy[:, 4:8] = 255
         with Traffic(ct, [bytes(key) for key in busy]) as traffic:
@@ -163,7 +168,7 @@ def test_live_connections_are_never_touched_under_traffic(collect) -> None:
             before = traffic.breaks
             while time.monotonic() < end or rounds < 5:
                 ct.update_batch(idle, random_values(len(idle), rng, expired=1.0))
-                collect(table, Job(NOW, stop, RateLimit(None, stop)))
+                collected(collect, table, Job(NOW, stop, RateLimit(None, stop)))
                 rounds += 1
         assert traffic.packets > len(busy)
         assert traffic.breaks == before == len(busy)

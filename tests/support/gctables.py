@@ -9,12 +9,18 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ctctl.abi import layouts
+from ctctl.gc.job import Engine, Job
+from ctctl.gc.tally import Tally
 from ctctl.kernel.map import Map, MapType
+from ctctl.node.record import MAP_NAME, NodeRecord, write_record
 from ctctl.tables.pairs import IPV4, IPV6, KeyLayout
+from ctctl.tables.sources.live import table_of
+from ctctl.tables.writer.targets import Target, private_target
 
 NOW = 1_000_000
 
@@ -76,10 +82,15 @@ def contents(table: Map) -> dict[bytes, bytes]:
 
 @dataclass
 class TableDir:
-    """A directory of pinned tables in a bpffs of its own; ``path`` is what ``--from`` takes."""
+    """A directory of pinned tables in a bpffs of its own; ``path`` is what ``--from`` takes.
+
+    ``own``: a record says that the tables are a node's, as a load writes it; ``words`` are more of it.
+    """
 
     path: Path
+    own: bool = False
     maps: dict[str, Map] = field(default_factory=dict)
+    words: dict[str, Any] = field(default_factory=dict)
 
     def create(self, name: str, max_entries: int = 4096) -> Map:
         layout = (CT | NAT)[name]
@@ -89,11 +100,34 @@ class TableDir:
     def add(self, name: str, table: Map) -> Map:
         table.pin(self.path / name)
         self.maps[name] = table
+        if self.own:
+            self.record()
         return table
+
+    def record(self, **words: Any) -> None:
+        """Write the node's record anew, with more ``words``."""
+        self.words |= words
+        plain: dict[str, Any] = {"netns": None, "netns_inode": 0, "attach": "tcx", "tunnel": "bpf", "device": "eth0"}
+        ids = {name: table.info.id for name, table in self.maps.items()}
+        made = {**plain, "slots": (), "file_path": "", "file_text": "", "maps": ids, **self.words}
+        (self.path / MAP_NAME).unlink(missing_ok=True)
+        write_record(self.path / MAP_NAME, NodeRecord(self.path.name, **made))
 
     def fill(self, name: str, n: int, rng: np.random.Generator, *, expired: float = 0.5, now: int = NOW) -> None:
         keys = random_keys(n, CT[name], rng, tcp="any" not in name)
         self.maps[name].update_batch(keys, random_values(n, rng, now=now, expired=expired))
+
+
+def as_target(ct: Map, nat: Map | None = None, name: str = "cilium_ct4_global") -> Target:
+    """Maps of the test's own, open for the engines."""
+    return private_target(table_of(name, ct, nat))
+
+
+def collected(collect: Engine, target: Target, job: Job) -> Tally:
+    """What an engine did to a table; in a dry run it may only read."""
+    tally = Tally()
+    collect(target.table, None if job.dry_run else target, job, tally)
+    return tally
 
 
 @contextlib.contextmanager
@@ -103,9 +137,11 @@ def table_dir(tmp: Path, *, own: bool = True) -> Iterator[TableDir]:
     mount.mkdir()
     subprocess.run(["mount", "-t", "bpf", "bpf", mount], check=True)
     path = mount / (f"ctctl/{unique('node')}" if own else "tc/globals")
-    made = TableDir(path)
+    made = TableDir(path, own)
     try:
-        path.mkdir(parents=True)
+        # As the loader makes them: nobody else may write there.
+        path.parent.mkdir(mode=0o700, parents=True)
+        path.mkdir(mode=0o700)
         yield made
     finally:
         for table in made.maps.values():

@@ -513,50 +513,111 @@ struct ctctl_gc_ctl {
 	__u64  budget;                  /* deletions allowed in this part, the walk ends with the last */
 	__u64  nr_slots;                /* check: slots filled */
 	__u64  passed;                  /* walk, out: entries seen and left in place, skipped ones included */
-	__u64  nr_deleted;              /* out: in this part; also the log records written */
+	__u64  nr_deleted;              /* out: in this part */
+	__u64  nr_found;                /* walk that only finds, out: log records written in this part */
 	__u64  nr_nat_deleted;          /* out: SNAT entries that went with them */
 	__u64  alive[CTCTL_GC_CLASSES];
 	__u64  deleted[CTCTL_GC_CLASSES];
 	__u64  skipped[CTCTL_GC_CLASSES]; /* expired when tested, not deleted: the delete failed, or a dry run */
 };
-_Static_assert(sizeof(struct ctctl_gc_ctl) == 56 + 3 * 8 * CTCTL_GC_CLASSES, "ctctl_gc_ctl");
+_Static_assert(sizeof(struct ctctl_gc_ctl) == 64 + 3 * 8 * CTCTL_GC_CLASSES, "ctctl_gc_ctl");
 
 enum ctctl_gc_status {
 	GC_UNTOUCHED = 0,               /* stopped before it */
 	GC_DELETED = 1,
 	GC_REFRESHED = 2,               /* the live entry is not expired (any more) */
 	GC_GONE = 3,                    /* there is no such entry (any more) */
+	GC_FOUND = 4,                   /* recorded, for the writer to delete */
 };
 
 /* ctctl_gc_slots4/6: candidates of the batch engine, and what became of each;
- * ctctl_gc_log4/6: what the kernel engine deleted, when asked to tell. */
+ * ctctl_gc_log4/6: what a walk that only finds has found, for the writer to delete. */
 struct ctctl_gc_slot4 {
 	struct ipv4_ct_tuple key;
 	__u8   status;                  /* enum ctctl_gc_status */
-	__u8   nat;                     /* 1: nat_value is of the SNAT entry deleted along, 2: its reverse went too */
-	struct ipv4_nat_entry nat_value;
+	__u8   pad;
 };
-_Static_assert(sizeof(struct ctctl_gc_slot4) == 56, "ctctl_gc_slot4");
+_Static_assert(sizeof(struct ctctl_gc_slot4) == 16, "ctctl_gc_slot4");
 
 struct ctctl_gc_slot6 {
 	struct ipv6_ct_tuple key;
 	__u8   status;
-	__u8   nat;
-	struct ipv6_nat_entry nat_value;
+	__u8   pad;
 };
-_Static_assert(sizeof(struct ctctl_gc_slot6) == 96, "ctctl_gc_slot6");
+_Static_assert(sizeof(struct ctctl_gc_slot6) == 40, "ctctl_gc_slot6");
 
 struct ctctl_gc_log4 {
-	struct ctctl_gc_slot4 slot;
+	struct ipv4_ct_tuple key;
+	__u8   pad[2];
 	struct ct_entry entry;
 };
-_Static_assert(sizeof(struct ctctl_gc_log4) == 112, "ctctl_gc_log4");
+_Static_assert(sizeof(struct ctctl_gc_log4) == 72, "ctctl_gc_log4");
 
 struct ctctl_gc_log6 {
-	struct ctctl_gc_slot6 slot;
+	struct ipv6_ct_tuple key;
+	__u8   pad[2];
 	struct ct_entry entry;
 };
-_Static_assert(sizeof(struct ctctl_gc_log6) == 152, "ctctl_gc_log6");
+_Static_assert(sizeof(struct ctctl_gc_log6) == 96, "ctctl_gc_log6");
+
+/* ---- the writer: writer.bpf.o ---------------------------------------------- */
+
+enum ctctl_writer_phase {
+	WRITER_PAIRS = 1,               /* copy each OUT entry's SNAT pair into its slot */
+	WRITER_DELETE = 2,              /* delete each entry that is still as planned, and its pair */
+	WRITER_DELETE_NAT = 3,          /* slots are of SNAT entries: key and forward are filled */
+	WRITER_DELETE_ORPHANS = 4,      /* the same, only where no conntrack entry stands behind */
+};
+
+enum ctctl_writer_status {
+	WRITER_UNTOUCHED = 0,
+	WRITER_DELETED = 1,
+	WRITER_CHANGED = 2,             /* the live entry is not what was planned (any more) */
+	WRITER_GONE = 3,                /* there is no such entry (any more) */
+};
+
+enum ctctl_writer_pair {
+	PAIR_FORWARD = 1 << 0,          /* found: forward_key and forward are of a live entry */
+	PAIR_REVERSE = 1 << 1,
+	PAIR_FORWARD_DELETED = 1 << 2,
+	PAIR_REVERSE_DELETED = 1 << 3,
+};
+
+/* ctctl_writer_ctl, an mmapable array with one element. */
+struct ctctl_writer_ctl {
+	__u32 phase;                    /* enum ctctl_writer_phase */
+	__u32 nr_slots;                 /* slots filled */
+	__u64 ktime_ns;                 /* out, writer_clock: what the datapath's clock says */
+	__u64 jiffies;                  /* out, writer_clock: jiffies64 */
+};
+_Static_assert(sizeof(struct ctctl_writer_ctl) == 24, "ctctl_writer_ctl");
+
+/* ctctl_writer_slots4/6: entries to delete, as they were planned and written to the journal. */
+struct ctctl_writer_slot4 {
+	struct ipv4_ct_tuple key;
+	__u8   status;                  /* enum ctctl_writer_status */
+	__u8   pair;                    /* enum ctctl_writer_pair */
+	struct ct_entry entry;
+	struct ipv4_nat_entry forward;
+	struct ipv4_nat_entry reverse;
+	struct ipv4_ct_tuple forward_key;
+	struct ipv4_ct_tuple reverse_key;
+	__u8   pad[4];
+};
+_Static_assert(sizeof(struct ctctl_writer_slot4) == 184, "ctctl_writer_slot4");
+
+struct ctctl_writer_slot6 {
+	struct ipv6_ct_tuple key;
+	__u8   status;
+	__u8   pair;
+	struct ct_entry entry;
+	struct ipv6_nat_entry forward;
+	struct ipv6_nat_entry reverse;
+	struct ipv6_ct_tuple forward_key;
+	struct ipv6_ct_tuple reverse_key;
+	__u8   pad[4];
+};
+_Static_assert(sizeof(struct ctctl_writer_slot6) == 288, "ctctl_writer_slot6");
 
 /* ---- probes in front of any datapath: probe.bpf.o, proberet.bpf.o --------- */
 

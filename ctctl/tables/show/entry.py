@@ -128,7 +128,9 @@ def _remaining(row: CtRow) -> str:
 
 def state_text(state: CtState, *, related: bool, left: int | None, expired: bool | None) -> str:
     """The state of an entry and its time in words: ``established, 2h13m left``, ``closed, 8s over``."""
-    word = state.value + (" related" if related else "")
+    word = state.value
+    if related:  # an ICMP error's entry stays new: that it is related is all there is to say
+        word = "related" if state is CtState.NEW else f"{word} related"
     if left is None:
         return word
     return f"{word}, {short_duration(-left)} over" if expired else f"{word}, {short_duration(left)} left"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ctctl.decode.columns import CtColumns
 from ctctl.out.rowtext import RowProgram
@@ -26,6 +27,13 @@ class TableColumn:
 
 
 Builder = Callable[[EntryForm, CtColumns], RowProgram]
+
+
+class Adder(Protocol):
+    """A builder that can also go on with a program."""
+
+    def __call__(self, form: EntryForm, columns: CtColumns, program: RowProgram | None = None) -> RowProgram:
+        """The program, with the rows added to it."""
 
 
 def json_lines(*, raw: bool = False) -> Builder:
@@ -83,11 +91,11 @@ def name_lines() -> Builder:
     return build
 
 
-def table_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Builder:
-    """Rows of a table; the last column is not padded."""
+def table_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Adder:
+    """Rows of a table; the last column is not padded. Added to a program where one is given."""
 
-    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
-        program = form.program(columns)
+    def build(form: EntryForm, columns: CtColumns, program: RowProgram | None = None) -> RowProgram:
+        program = form.program(columns) if program is None else program
         for index, column in enumerate(layout):
             last = index == len(layout) - 1
             if color and column.styled:
@@ -102,18 +110,27 @@ def table_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Builde
     return build
 
 
-def stacked_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Builder:
-    """As ``table_lines``, with each destination on a line of its own below the source: for long addresses."""
+def stacked_lines(layout: Sequence[TableColumn], room: int, *, color: bool = False) -> Builder:
+    """As ``table_lines``, with each destination on a line of its own below the source: for long addresses.
+
+    Where even that has no room, what follows the source stands behind the destination.
+    """
     above = [column for column in layout if column.name != "destination_short"]
-    indent = sum(column.width + 2 for column in above[: [column.name for column in above].index("source_short")])
-    first = table_lines(above, color=color)
+    end = [column.name for column in above].index("source_short") + 1
+    width = sum(column.width + 2 for column in above) - 2
+    indent = b" " * (sum(column.width + 2 for column in above[: end - 1]) - 2) + b"> "
+    if width <= room:
+        first = table_lines(above, color=color)
 
-    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
-        program = first(form, columns).literal(b" " * max(indent - 2, 0) + b"> ")
-        form.put(program, columns, "destination_short", Style.TEXT)
-        return program.literal(b"\n")
+        def build(form: EntryForm, columns: CtColumns) -> RowProgram:
+            program = first(form, columns).literal(indent)
+            form.put(program, columns, "destination_short", Style.TEXT)
+            return program.literal(b"\n")
 
-    return build
+        return build
+    destination = next(column for column in layout if column.name == "destination_short")
+    head, tail = table_lines(above[:end]), table_lines([destination, *above[end:]], color=color)
+    return lambda form, columns: tail(form, columns, head(form, columns).literal(b"  > "))
 
 
 def cilium_lines() -> Builder:

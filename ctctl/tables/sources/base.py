@@ -27,6 +27,7 @@ from ctctl.model.service import (
 )
 from ctctl.model.tuples import FlowTuple
 from ctctl.model.version import CiliumVersion
+from ctctl.tables.pairs import KEY_LAYOUTS, KeyLayout
 from ctctl.tables.query.bind import Resolver, TableContext
 from ctctl.tables.sources.facts import NodeFacts
 
@@ -46,8 +47,9 @@ class CtTable:
     ``raw``: the bytes are the table's own, not rebuilt from a listing. ``absent``: fields that the
     source does not show. ``now`` in units of ``clock``, None where nothing says when the dump was made.
     ``live`` is the map behind a live table, open read-only. ``seen`` wants to know how many more
-    entries were read, of who reads the map past ``read``. ``capacity_evidence`` names who says
-    ``max_entries``, where it is not the table; ``now_at_least`` is its newest report: it was read then or later.
+    entries were read, of who reads the map past ``read``. ``nat`` is the SNAT table beside a live one, open
+    read-only. ``capacity_evidence`` names who says ``max_entries``, where it is not the table; ``now_at_least``
+    is its newest report: it was read then or later.
     """
 
     name: str
@@ -65,9 +67,25 @@ class CtTable:
     now: int | None = None
     now_at_least: int | None = None
     live: Map | None = None
+    nat: Map | None = None
     seen: Callable[[int], None] | None = None
     #: who knows what a name in a filter stands for
     names: Resolver | None = None
+
+    @property
+    def keys(self) -> KeyLayout:
+        """Where the fields of its keys are."""
+        return KEY_LAYOUTS[self.family]
+
+    @property
+    def protocol(self) -> str:
+        """The protocol label of the metrics: ``TCP`` or ``non-TCP`` (docs/reference/abi.md)."""
+        return "non-TCP" if "_any" in self.name else "TCP"
+
+    @property
+    def family_label(self) -> str:
+        """The family label of the metrics."""
+        return f"ipv{self.family}"
 
     def context(self) -> TableContext:
         """What a filter must know about this table."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.abi.check import check_entry
-from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields
+from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, family_of_key, layout_of_fields
 from ctctl.errors import NotFoundError, PermissionDenied
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
 from ctctl.kernel.map import Map, MapType
@@ -25,6 +25,8 @@ from ctctl.model.suggest import unknown_name
 from ctctl.model.version import CiliumVersion
 from ctctl.node.cilium import identify, is_this_nodes
 from ctctl.node.find import find_tables, node_at
+from ctctl.node.owner import own_maps
+from ctctl.tables.pairs import KEY_LAYOUTS
 from ctctl.tables.sources import pinned
 from ctctl.tables.sources.base import CtTable, NoTableError, Source, SourceOptions
 from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
@@ -60,15 +62,29 @@ def open_default(options: SourceOptions) -> Source:
 
 def open_directory(directory: Path, options: SourceOptions) -> Source:
     """All conntrack tables pinned in a directory. Raises NoTableError if there is none, KernelError."""
+    names = [
+        path for path in _listing(directory) if path.name in pins.CT_TABLES or path.name.startswith(pins.CT_PER_CLUSTER)
+    ]
+    return _open_pins(f"{directory}", directory, names, options)
+
+
+def open_pin(path: Path, options: SourceOptions) -> Source:
+    """One pinned map. Raises NoTableError if it is no conntrack table, KernelError."""
+    return _open_pins(str(path), path.parent, [path], options)
+
+
+def _open_pins(description: str, directory: Path, paths: list[Path], options: SourceOptions) -> Source:
     node = node_at(directory)
-    source = Source(f"{directory}", directory=str(directory), foreign=node is None)
+    source = Source(description, directory=str(directory))
     try:
-        for path in _listing(directory):
-            if path.name in pins.CT_TABLES or path.name.startswith(pins.CT_PER_CLUSTER):
-                _add_pin(source, path, node)
+        for path in paths:
+            _add_pin(source, path, node)
         source.tables.sort(key=lambda table: _order(table.name))
         if not source.tables:
             raise NoTableError(f"{directory}: {'; '.join(source.partial) or 'no conntrack table is pinned there'}")
+        _add_snat(source, directory)
+        ours = own_maps()
+        source.foreign = not all(table.live is not None and table.live.info.id in ours for table in source.tables)
         finish(source, options)
     except BaseException:
         source.close()
@@ -77,20 +93,38 @@ def open_directory(directory: Path, options: SourceOptions) -> Source:
     return source
 
 
-def open_pin(path: Path, options: SourceOptions) -> Source:
-    """One pinned map. Raises NoTableError if it is no conntrack table, KernelError."""
-    node = node_at(path.parent)
-    source = Source(str(path), directory=str(path.parent), foreign=node is None)
+def _add_snat(source: Source, directory: Path) -> None:
+    """The SNAT table of each conntrack table: its family's, its cluster's where there is one a cluster."""
+    opened: dict[tuple[int, int | None], Map | None] = {}
+    for table in source.tables:
+        name, _, cluster = table.name.removesuffix("]").partition("[")
+        key = (table.family, int(cluster) if cluster else None)
+        if cluster or not name.startswith(pins.CT_PER_CLUSTER):
+            if key not in opened:
+                opened[key] = _open_snat(source, directory, *key)
+            table.nat = opened[key]
+
+
+def _open_snat(source: Source, directory: Path, family: int, cluster: int | None) -> Map | None:
+    name = pins.SNAT_TABLES[family] if cluster is None else pins.SNAT_PER_CLUSTER[family]
     try:
-        _add_pin(source, path, node)
-        if not source.tables:
-            raise NoTableError(f"{path.parent}: {source.partial[0]}")
-        finish(source, options)
-    except BaseException:
-        source.close()
-        raise
-    _offer_listings(source, path.parent, options)
-    return source
+        found = source.resources.enter_context(Map.open_pinned(directory / name, read_only=True))
+        if cluster is not None:
+            inner = found.lookup(cluster.to_bytes(4, "little"))
+            if inner is None:
+                return None
+            name = f"{name}[{cluster}]"
+            found = source.resources.enter_context(Map.open_id(int.from_bytes(inner, "little"), name))
+    except NotFoundError:
+        return None
+    info, keys = found.info, KEY_LAYOUTS[family]
+    if (info.key_size, info.value_size) != (keys.size, keys.nat_value_size) or info.type not in _HASHES:
+        source.notes.append(
+            f"{name} is no SNAT table: keys of {info.key_size} and values of {info.value_size} bytes,"
+            f" not {keys.size} and {keys.nat_value_size}; it is left alone"
+        )
+        return None
+    return found
 
 
 def _offer_listings(source: Source, directory: Path, options: SourceOptions) -> None:
@@ -111,7 +145,7 @@ def _add_pin(source: Source, path: Path, node: str | None) -> None:
         return
     for key, value in opened.items():
         try:
-            inner = source.resources.enter_context(Map.from_id(int.from_bytes(value, "little")))
+            inner = source.resources.enter_context(Map.open_id(int.from_bytes(value, "little")))
         except NotFoundError:
             source.notes.append(f"{path.name}: the table of cluster {int.from_bytes(key, 'little')} went away")
             continue
@@ -139,6 +173,19 @@ def _add_map(source: Source, table: Map, name: str, node: str | None) -> None:
             max_entries=info.max_entries,
             live=table,
         )
+    )
+
+
+def table_of(name: str, table: Map, nat: Map | None = None) -> CtTable:
+    """A map of this process's own as a table. ``now`` is not known: it may be simulated."""
+    return CtTable(
+        name=name,
+        family=family_of_key(table.info.key_size),
+        layout=Layout.V1_16,
+        read=lambda: read_map(table),
+        max_entries=table.info.max_entries,
+        live=table,
+        nat=nat,
     )
 
 

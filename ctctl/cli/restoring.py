@@ -1,0 +1,122 @@
+"""Bringing entries back: ``gc undo`` and ``ct import``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ctctl.errors import PartialDataError, UsageError
+from ctctl.out.output import OutputOptions
+
+if TYPE_CHECKING:
+    from ctctl.cli.groups import SourceArgs
+    from ctctl.tables.sources.base import Source
+    from ctctl.tables.writer.restore import Restored
+
+EXIT_INTERRUPTED = 130
+
+
+def undo_journal(
+    file: Path,
+    where: SourceArgs,
+    *,
+    yes: bool,
+    dry_run: bool,
+    allow_foreign: bool,
+    options: OutputOptions = OutputOptions(),
+) -> None:
+    """Put back what a journal holds, and say what is wrong with it. Raises PartialDataError if not all is back."""
+    from ctctl.cli.report import say
+    from ctctl.ct.change import readable_maps
+    from ctctl.kernel.stopping import stop_on_signals
+    from ctctl.tables.writer.targets import check_owner, open_targets, require_live
+    from ctctl.tables.writer.undo import node_of, remarks, undo, write_undone
+
+    node = node_of(file)
+    if where.node is None and where.source == "auto" and node is not None:
+        where = replace(where, node=node)  # with several nodes the journal knows which one it is of
+    with ExitStack() as stack:
+        source = stack.enter_context(where.open())
+        if dry_run:
+            require_live(source)
+            maps = readable_maps(source)
+        else:
+            check_owner(source, allow_foreign=allow_foreign)
+            _confirm(f"Put the entries of {file} back into {source.description}?", source, yes)
+            maps = stack.enter_context(open_targets(source, allow_foreign=allow_foreign)).maps()
+        stop = stack.enter_context(stop_on_signals())
+        undone = undo(file, maps, dry_run=dry_run, stopped=stop.is_set)
+        interrupted = stop.is_set()
+    write_undone(undone, options, sys.stdout)
+    sys.stdout.flush()
+    for line in remarks(undone):
+        say(line)
+    if interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not undone.whole:
+        raise PartialDataError(f"not everything in {file} was restored")
+
+
+def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, allow_foreign: bool) -> None:
+    """Create a snapshot's entries in the live tables."""
+    from ctctl.cli.report import opened, say
+    from ctctl.ct.change import check_snapshot, readable_maps, snapshot_records
+    from ctctl.kernel.stopping import stop_on_signals
+    from ctctl.tables.open import open_source
+    from ctctl.tables.sources.base import SourceOptions
+    from ctctl.tables.writer.restore import restore
+    from ctctl.tables.writer.targets import check_owner, open_targets, require_live
+
+    with opened(where) as target, open_source(file, SourceOptions()) as snapshot:
+        if dry_run:
+            require_live(target)
+        else:
+            check_owner(target, allow_foreign=allow_foreign)
+        for text in check_snapshot(snapshot, target):
+            say(f"left out {text}")
+        planned = restore(snapshot_records(snapshot, target), readable_maps(target), dry_run=True)
+        say(f"{_words(planned)} to write into {target.description}; {planned.present} are there and stay")
+        _say_left_out(planned)
+        if dry_run:
+            _raise_partial(snapshot)
+            return
+        if not yes:
+            typer.confirm("Write them?", abort=True, err=True)
+        with open_targets(target, allow_foreign=allow_foreign) as targets, stop_on_signals() as stop:
+            done = restore(snapshot_records(snapshot, target), targets.maps(), stopped=stop.is_set)
+            interrupted = stop.is_set()
+        say(f"{_words(done)} written; {done.present} are there and stay")
+        if interrupted:
+            raise typer.Exit(EXIT_INTERRUPTED)
+        _raise_partial(snapshot)
+
+
+def _words(done: Restored) -> str:
+    return f"{done.restored - done.nat} entries and {done.nat} SNAT records"
+
+
+def _say_left_out(done: Restored) -> None:
+    from ctctl.cli.report import say
+
+    if done.full:
+        say(f"{done.full} do not fit: the table is full, others would be evicted for them")
+    for reason, count in done.skipped.items():
+        say(f"left out {count} records: {reason}")
+
+
+def _raise_partial(snapshot: Source) -> None:
+    if snapshot.partial:
+        raise PartialDataError("; ".join(snapshot.partial))
+
+
+def _confirm(question: str, source: Source, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"writing entries to {source.description} needs --yes where there is no terminal to ask")
+    typer.confirm(question, abort=True, err=True)

@@ -1,0 +1,163 @@
+"""Whose a map is and whose a directory: decided by the object, never by the name it is reached under.
+
+A map is ours if its id is in the record of a node that ctctl loaded. Records are looked for only
+where ctctl puts them, in directories that nobody else can write, reached without a link or a mount
+on the way: a symbolic link, a bind mount or a directory that another user planted leads to no record.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from ctctl.abi import pins
+from ctctl.abi.maps import MAPS
+from ctctl.errors import CtctlError
+from ctctl.kernel.bpffs import mount_of, mounts
+from ctctl.kernel.map import Map
+from ctctl.node.paths import ROOT, NodePaths
+from ctctl.node.record import NodeRecord, read_record
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+#: pinned by a load besides the tables with a layout of their own
+_OTHER_PINS = frozenset({pins.NODE_RECORD, pins.EVENTS})
+
+
+class NotOursError(CtctlError):
+    """Something that is reached under a name of ctctl's, and is another's."""
+
+    exit_code = 4
+
+
+def check_place(directory: Path) -> None:
+    """Make sure that ``directory``, which need not exist, is where ctctl put it: in no link, mount or other's hands.
+
+    Raises NotOursError. Outside a bpffs nothing is checked: pins cannot be there.
+    """
+    reason = why_not_ours(directory)
+    if reason is not None:
+        raise NotOursError(f"{reason}: this is not ctctl's own directory, nothing in it is touched")
+
+
+def why_not_ours(directory: Path) -> str | None:
+    """What is wrong with the way from the bpffs's root to ``directory``, None where nothing is."""
+    # The mount point itself may be reached by a link (/sys/fs/bpf on some systems is one).
+    found = _mount_above(directory)
+    if found is None:
+        return None
+    mount, below = found
+    device, mounted = mount.stat().st_dev, frozenset(mounts())
+    at = mount
+    for part in below:
+        at /= part
+        try:
+            status = os.lstat(at)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"{at}: {error.strerror}"
+        if stat.S_ISLNK(status.st_mode):
+            return f"{at} is a symbolic link"
+        if not stat.S_ISDIR(status.st_mode):
+            return f"{at} is no directory"
+        if status.st_dev != device or at in mounted:
+            return f"something is mounted on {at}"
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{at} belongs to user {status.st_uid}"
+        if status.st_mode & _OTHERS_MAY_WRITE:
+            return f"{at} may be written by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return None
+
+
+def _mount_above(directory: Path) -> tuple[Path, tuple[str, ...]] | None:
+    """The bpffs that ctctl's directory lies in, and the names below it; the last ``ctctl/NODE`` is not followed."""
+    target = Path(os.path.normpath(directory.absolute()))
+    below: tuple[str, ...] = ()
+    if ROOT in target.parts:
+        cut = len(target.parts) - 1 - target.parts[::-1].index(ROOT)
+        target, below = Path(*target.parts[:cut]), target.parts[cut:]
+    target = target.resolve()
+    mount = mount_of(target)
+    return None if mount is None else (mount, (*target.relative_to(mount).parts, *below))
+
+
+def own_maps() -> dict[int, str]:
+    """The node of every map that ctctl loaded, by map id, over every bpffs that this process sees."""
+    found: dict[int, str] = {}
+    for record in _records():
+        found.update(dict.fromkeys(record.maps.values(), record.node))
+    return found
+
+
+def _records() -> Iterator[NodeRecord]:
+    for root in dict.fromkeys(mounts()):
+        try:
+            directories = sorted((root / ROOT).iterdir())
+        except OSError:
+            continue
+        for paths in filter(None, map(NodePaths.at, directories)):
+            # A load that was killed between its renames: its maps are in place, its record still in staging.
+            for place in (paths.dir, paths.staging):
+                if why_not_ours(place) is None and _is_ours(place / pins.NODE_RECORD):
+                    record = read_record(place / pins.NODE_RECORD)
+                    if record is not None:
+                        yield record
+
+
+def _is_ours(pin: Path) -> bool:
+    try:
+        status = os.lstat(pin)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.geteuid())
+
+
+def check_pins(paths: NodePaths, record: NodeRecord | None) -> None:
+    """Make sure that what ``unload`` is about to unpin is the node's own. Raises NotOursError.
+
+    Without a record (a load was killed, or another version wrote it) names have to do.
+    """
+    for place in (paths.dir, paths.links, paths.staging, paths.staged_links):
+        check_place(place)
+    strange = sorted(_strange(paths, record))
+    if strange:
+        names = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
+        raise NotOursError(f"{paths.dir}: {names}: not pinned there by ctctl; move it away first, nothing was removed")
+
+
+def _strange(paths: NodePaths, record: NodeRecord | None) -> Iterator[str]:
+    known = {*MAPS, *_OTHER_PINS, *(record.maps if record is not None else ())}
+    for directory in (paths.dir, paths.staging):
+        for entry in _entries(directory):
+            if entry.is_dir():
+                if entry not in (paths.links, paths.staging, paths.staged_links):
+                    yield f"{entry.name}/"
+            elif entry.name not in known:
+                yield entry.name
+    if record is not None and record.maps:
+        ids = _known_ids(paths, record)
+        for entry in _entries(paths.dir):
+            if entry.name in MAPS and not entry.is_dir() and not _has_id(entry, ids):
+                yield entry.name
+
+
+def _known_ids(paths: NodePaths, record: NodeRecord) -> frozenset[int]:
+    staged = read_record(paths.staging / pins.NODE_RECORD)
+    return frozenset([*record.maps.values(), *(staged.maps.values() if staged else ())])
+
+
+def _has_id(pin: Path, ids: Collection[int]) -> bool:
+    try:
+        with Map.open_pinned(pin, read_only=True) as table:
+            return table.info.id in ids
+    except CtctlError:
+        return False
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []

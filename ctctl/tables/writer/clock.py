@@ -1,0 +1,117 @@
+"""What time it is in the tables' own clock: the one question that a deletion must not get wrong.
+
+The clock is read by a program in the kernel, where the datapath reads it. This process's own clock is
+only believed where that agrees: in a time namespace, or where time has been tampered with, nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from ctctl.abi import layouts
+from ctctl.errors import CtctlError, KernelError
+from ctctl.kernel.clock import JIFFIES_SHIFT, jiffies_units, monotonic_offset_ns, monotonic_s
+from ctctl.kernel.object import OBJECTS, BpfObject
+from ctctl.model.clock import Clock
+from ctctl.tables.sources.base import CtTable, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+OBJECT = OBJECTS / "writer.bpf.o"
+CLOCK = "writer_clock"
+
+#: Reports are written with the clock of the CPU they are made on, and read some time before they are compared.
+_AHEAD_S = 5
+#: No datapath gives an entry longer: ten days, where Cilium's longest default is 6 hours.
+_LONGEST_S = 10 * 86400
+_SAMPLE = 4096
+_LIFETIME_AT, _REPORTS_AT = 32, 48
+
+
+class ClockError(CtctlError):
+    """It cannot be told what has expired: nothing may be deleted."""
+
+
+def kernel_clock() -> tuple[int, int] | None:
+    """(nanoseconds of CLOCK_MONOTONIC, jiffies64) as the datapath reads them; None where no program can tell."""
+    try:
+        with BpfObject.open(OBJECT) as loaded:
+            for name in loaded.program_names():
+                if name != CLOCK:
+                    loaded.disable_program(name)
+            loaded.load()
+            failed, _ = loaded.program(CLOCK).run_syscall()
+            told = layouts.ctctl_writer_ctl.from_buffer_copy(loaded.map("ctctl_writer_ctl").mmap())
+    except KernelError:
+        return None
+    return None if failed else (told.ktime_ns, told.jiffies)
+
+
+def datapath_now(clock: Clock) -> int:
+    """Now in units of ``clock``, by the kernel's clock. Raises ClockError where it cannot be had for certain."""
+    told = kernel_clock()
+    if told is None:
+        if monotonic_offset_ns():
+            raise ClockError(
+                "this process is in a time namespace and this kernel runs no program that could read the datapath's"
+                " clock: nothing is deleted; run ctctl outside (nsenter -t 1 -T)"
+            )
+        units = monotonic_s() if clock.hz is None else jiffies_units()
+        if units is None:
+            raise ClockError("this kernel does not show jiffies (/proc/timer_list): give --now")
+        return units
+    ktime_ns, jiffies = told
+    if clock.hz is not None:
+        return jiffies >> JIFFIES_SHIFT
+    if abs(ktime_ns // 1_000_000_000 - monotonic_s()) > _AHEAD_S:
+        raise ClockError(
+            f"the kernel's clock says {ktime_ns // 1_000_000_000} s, this process's {monotonic_s()} s:"
+            " nothing is deleted"
+        )
+    return ktime_ns // 1_000_000_000
+
+
+def check_clock(source: Source, *, given: bool) -> None:
+    """Make sure that the tables' clock is known: by the node's own record, evidence, or ``given`` by the user.
+
+    Raises ClockError.
+    """
+    for table in source.tables:
+        if source.foreign and not given and (table.clock.evidence == "assumed" or table.now is None):
+            raise ClockError(
+                f"{source.description}: report times fit no clock, so what has expired cannot be told: "
+                "give --clock ktime or jiffies:HZ"
+            )
+
+
+def check_times(table: CtTable, now: int) -> None:
+    """Make sure that ``table`` can be one of a datapath whose clock says ``now``, by a sample of its entries.
+
+    Raises ClockError for a report of the future or a lifetime no timeout gives.
+    """
+    if table.live is None:
+        return
+    unit_s = 1.0 if table.clock.hz is None else (1 << JIFFIES_SHIFT) / table.clock.hz
+    latest, longest = now + _AHEAD_S / unit_s, now + _LONGEST_S / unit_s
+    for batch in itertools.islice(table.live.batches(_SAMPLE), 1):
+        lifetimes, tx, rx = (_column(batch.values, at) for at in (_LIFETIME_AT, _REPORTS_AT, _REPORTS_AT + 4))
+        report = max(int(tx.max()), int(rx.max()))
+        if report > latest:
+            raise ClockError(
+                f"{table.name}: an entry was reported on at {report}, and it is {now} now: the clock is not the one"
+                " that the datapath used, so nothing is deleted; see --clock and --now"
+            )
+        if int(lifetimes.max()) > longest:
+            raise ClockError(
+                f"{table.name}: an entry has {int(lifetimes.max()) - now} units left, which no timeout gives: the clock"
+                " is not the one that the datapath used, so nothing is deleted; see --clock and --now"
+            )
+
+
+def _column(values: NDArray[np.uint8], at: int) -> NDArray[np.uint32]:
+    import numpy as np
+
+    return np.ascontiguousarray(values[:, at : at + 4]).view("<u4").ravel()

@@ -1,0 +1,92 @@
+"""Undoing a run: the journal back into the tables, and what is said of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from ctctl.errors import DecodeError
+from ctctl.kernel.map import Map
+from ctctl.out.output import Format, OutputOptions, write_document
+from ctctl.tables.writer.journal import Contents, open_journal, records
+from ctctl.tables.writer.restore import Restored, restore
+
+SCHEMA = "ctctl/gc-restored/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What was brought back, and in what state the journal was."""
+
+    restored: Restored
+    journal: Contents
+
+    @property
+    def whole(self) -> bool:
+        """Whether every line of the journal could be read and had its table here."""
+        done = self.restored
+        return not (self.journal.cut or self.journal.damaged or done.skipped or done.full)
+
+
+def undo(
+    path: Path, maps: dict[str, Map], *, dry_run: bool = False, stopped: Callable[[], bool] = lambda: False
+) -> Undone:
+    """Put back what a journal holds. Raises DecodeError for a file that is none, or has no record that can be read."""
+    journal = open_journal(path)
+    done = restore(records(journal), maps, dry_run=dry_run, stopped=stopped)
+    if journal.damaged and not (done.restored or done.present or done.full or done.skipped):
+        raise DecodeError(f"{path}: none of its {journal.damaged} lines is a record: nothing was restored")
+    return Undone(done, journal)
+
+
+def undo_command(path: Path, source: str, *, foreign: bool = False) -> str:
+    """What to type to undo a run, from any directory and however many nodes there are."""
+    words = ["ctctl", "gc", "undo", str(path.absolute()), "--from", str(Path(source).absolute()), "--yes"]
+    return shlex.join([*words, *(["--allow-foreign"] if foreign else [])])
+
+
+def remarks(undone: Undone) -> list[str]:
+    """What an operator should know beside the figures, a line each."""
+    journal, done = undone.journal, undone.restored
+    lines = []
+    if journal.cut:
+        lines.append(
+            f"the last line of {journal.path} is cut off: its entry is not restored (a run that was killed had not"
+            " deleted it yet)"
+        )
+    if journal.damaged:
+        lines.append(f"{journal.damaged} lines of {journal.path} are damaged: their entries are not restored")
+    if not journal.finished and not journal.cut:
+        lines.append(f"{journal.path} has no end: the run that wrote it was stopped before it came to its own")
+    if done.full:
+        lines.append(f"{done.full} entries are not restored: the table is full, they would push out others")
+    lines += [f"{count} records left out: {reason}" for reason, count in done.skipped.items()]
+    return lines
+
+
+def write_undone(undone: Undone, options: OutputOptions, stream: TextIO) -> None:
+    """The figures, in words or as a document."""
+    journal, done = undone.journal, undone.restored
+    if options.format in (Format.json, Format.jsonl, Format.yaml):
+        document = {
+            "restored": done.restored,
+            "present": done.present,
+            "full": done.full,
+            "left_out": sum(done.skipped.values()),
+            "damaged": journal.damaged,
+            "cut": journal.cut,
+            "finished": journal.finished,
+            "dry_run": done.dry_run,
+        }
+        write_document(SCHEMA, document, options, stream)
+        return
+    verb = "would be restored" if done.dry_run else "restored"
+    print(f"{done.restored} entries {verb}, {done.present} left alone (their key is in use)", file=stream)
+
+
+def node_of(path: Path) -> str | None:
+    """The node that a journal was written on, by its own word."""
+    return open_journal(path).node

@@ -1,0 +1,724 @@
+"""Attacks on what deletes and restores, with the real command on real maps: each was seen to work once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctctl.kernel.clock import monotonic_s
+from ctctl.kernel.map import Map, MapType
+from ctctl.model.nat import NatEntry
+from ctctl.tables import pairs
+from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, random_keys, table_dir
+from tests.support.names import unique_name
+from tests.support.wait import wait_for
+
+pytestmark = pytest.mark.kernel
+
+CTCTL = [sys.executable, "-m", "ctctl"]
+NAME, SNAT = "cilium_ct4_global", "cilium_snat_v4_external"
+
+
+def ctctl(*args: object, **more: object) -> subprocess.CompletedProcess[str]:
+    more.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run([*CTCTL, *map(str, args)], capture_output=True, text=True, check=False, timeout=120, **more)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = tmp_path / "cwd"
+    where.mkdir()
+    monkeypatch.chdir(where)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[TableDir]:
+    """A node of ours with a TCP and an SNAT table."""
+    with table_dir(tmp_path) as made:
+        made.create(NAME, 1 << 16)
+        made.create(SNAT, 1 << 16)
+        yield made
+
+
+@pytest.fixture
+def cilium(tmp_path: Path) -> Iterator[TableDir]:
+    """Another program's tables, with entries that are alive and some that are not."""
+    with table_dir(tmp_path, own=False) as made:
+        made.create(NAME)
+        made.create(SNAT)
+        fill(made.maps[NAME], 50)
+        yield made
+
+
+def fill(table: Map, count: int, *, lifetime: int = 0, **fields: int) -> list[bytes]:
+    """Entries 10.0.0.1:N > 10.0.0.2:80; their keys."""
+    keys = random_keys(count, CT[NAME], np.random.default_rng(1))
+    keys[:, -1] = 0
+    value = np.frombuffer(entry(lifetime=lifetime, **fields), np.uint8)
+    table.update_batch(keys, np.tile(value, (count, 1)))
+    return [bytes(key) for key in keys]
+
+
+def alive() -> int:
+    return monotonic_s() + 5000
+
+
+# ---- whose is it?
+
+WRITING = [
+    ("gc", "--yes"),
+    ("gc", "--yes", "--endpoint", "10.0.0.1"),
+    ("ct", "delete", "expired", "--yes"),
+    ("ct", "flush", "--yes"),
+]
+
+
+def links(cilium: TableDir, tmp_path: Path, stack: contextlib.ExitStack) -> dict[str, Path]:
+    """Ways to make another's tables look like ours."""
+    root = cilium.path.parents[1]
+    ways = {"dots": root / "tc" / ".." / "tc" / "globals", "outside": tmp_path / "link"}
+    ways["outside"].symlink_to(cilium.path)
+    planted = root / "ctctl"
+    planted.mkdir(mode=0o777)
+    os.chown(planted, 65534, 65534)
+    ways["planted link"] = planted / "node"
+    ways["planted link"].symlink_to(cilium.path)
+    ways["planted directory"] = planted / "other"
+    ways["planted directory"].mkdir()
+    cilium.maps[NAME].pin(ways["planted directory"] / NAME)
+    cilium.maps[SNAT].pin(ways["planted directory"] / SNAT)
+    ways["bind mount"] = planted / "bound"
+    ways["bind mount"].mkdir()
+    subprocess.run(["mount", "--bind", cilium.path, ways["bind mount"]], check=True)
+    stack.callback(subprocess.run, ["umount", ways["bind mount"]], check=True)
+    return ways
+
+
+def test_no_name_makes_anothers_tables_ours(cilium: TableDir, tmp_path: Path) -> None:
+    before = contents(cilium.maps[NAME])
+    with contextlib.ExitStack() as stack:
+        for way, path in links(cilium, tmp_path, stack).items():
+            for command in WRITING:
+                done = ctctl(*command, "--from", path)
+                assert done.returncode == 4, (way, command, done.stderr)
+                assert "--allow-foreign" in done.stderr
+                assert contents(cilium.maps[NAME]) == before, (way, command)
+    assert list(Path.cwd().iterdir()) == []  # no journal of nothing
+
+
+def test_a_pin_of_ours_under_any_name_is_ours(node: TableDir, tmp_path: Path) -> None:
+    fill(node.maps[NAME], 10)
+    (tmp_path / "link").symlink_to(node.path)
+    done = ctctl("ct", "flush", "--yes", "--from", tmp_path / "link")
+    assert (done.returncode, contents(node.maps[NAME])) == (0, {}), done.stderr
+
+
+def test_an_snat_table_of_another_beside_ours_is_not_written(node: TableDir) -> None:
+    (node.path / SNAT).unlink()
+    with Map.create("foreign_snat", MapType.LRU_HASH, 14, 40, 64) as foreign:
+        foreign.pin(node.path / SNAT)
+        (key,) = fill(node.maps[NAME], 1)
+        foreign.update(pairs.nat_key(key, dsr=False), nat4("1.1.1.1", 1))
+        for command in WRITING:
+            assert ctctl(*command, "--from", node.path).returncode == 4
+        assert (len(contents(foreign)), len(contents(node.maps[NAME]))) == (1, 1)
+
+
+def test_refused_before_anything_is_opened_for_writing(cilium: TableDir) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not there to look at the descriptors")
+    trace = Path("trace")
+    subprocess.run(
+        ["strace", "-f", "-e", "bpf", "-o", trace, *CTCTL, "gc", "--yes", "--from", cilium.path],
+        check=False, capture_output=True, timeout=120,
+    )  # fmt: skip
+    opened = [line for line in trace.read_text().splitlines() if "BPF_OBJ_GET," in line]
+    assert opened
+    assert all("BPF_F_RDONLY" in line for line in opened if "ctctl_node" not in line), opened
+
+
+@pytest.mark.parametrize("name", ["ctctl", "unload"])
+def test_unload_takes_no_pins_that_are_not_a_nodes(cilium: TableDir, tmp_path: Path, name: str) -> None:
+    root = cilium.path.parents[1]
+    policy = Map.create("policy", MapType.HASH, 8, 48, 8)
+    with policy:
+        policy.pin(cilium.path / "cilium_policy_00123")
+        before = sorted(path.name for path in cilium.path.iterdir())
+
+        def refused(*words: object) -> None:
+            for command in (("unload", "--all"), ("unload", "--node", "globals"), ("unload", "--all", "--dry-run")):
+                done = ctctl(*command, "--bpffs", root, *words)
+                assert done.returncode in (1, 4), (command, done.stderr)
+                assert sorted(path.name for path in cilium.path.iterdir()) == before, command
+
+        if name == "ctctl":
+            (root / "ctctl").symlink_to(root / "tc")
+            refused("--yes")
+        else:
+            (root / "ctctl").mkdir(mode=0o700)
+            (root / "ctctl/globals").mkdir(mode=0o700)
+            subprocess.run(["mount", "--bind", cilium.path, root / "ctctl/globals"], check=True)
+            try:
+                refused("--yes")
+            finally:
+                subprocess.run(["umount", root / "ctctl/globals"], check=True)
+            # The same pins in a directory that is ours by all appearances.
+            for pin in before:
+                with Map.open_pinned(cilium.path / pin) as table:
+                    table.pin(root / "ctctl/globals" / pin)
+            done = ctctl("unload", "--all", "--bpffs", root, "--yes")
+            assert (done.returncode, "cilium_policy_00123" in done.stderr) == (4, True), done.stderr
+            assert sorted(path.name for path in (root / "ctctl/globals").iterdir()) == before
+
+
+def test_load_takes_no_directory_of_another_user(tmp_path: Path) -> None:
+    from tests.support.nodes import make_node
+
+    with make_node() as made, table_dir(tmp_path, own=False) as other:
+        root = other.path.parents[1]
+        (root / "ctctl").mkdir()
+        os.chown(root / "ctctl", 65534, 65534)
+        file = Path("node.yaml")
+        file.write_text(made.text())
+        for more in ((), ("--dry-run",)):
+            done = ctctl("load", "-f", file, "--netns", made.name, "--bpffs", root, *more)
+            assert (done.returncode, "belongs to user 65534" in done.stderr) == (4, True), done.stderr
+        assert list((root / "ctctl").iterdir()) == []
+
+
+def test_a_reload_keeps_what_is_ours_ours() -> None:
+    """The ids in the record follow a load, an apply and a resize."""
+    from tests.support.nodes import make_node
+
+    with make_node() as made:
+        try:
+            for changes in ({}, {}, {"remote": []}):
+                Path("node.yaml").write_text(made.text(**changes))
+                verb = ("load", "--netns", made.name) if not changes else ("apply",)
+                done = ctctl(*verb, "-f", "node.yaml", "--node", made.name, *(("--yes",) if changes else ()))
+                assert done.returncode == 0, done.stderr
+                with Map.open_pinned(made.dir / NAME) as table:
+                    fill(table, 5)
+                    done = ctctl("gc", "--yes", "--node", made.name, "-o", "json")
+                    assert (done.returncode, json.loads(done.stdout)["deleted"]) == (0, 5), done.stderr
+        finally:
+            done = ctctl("unload", "--node", made.name, "--yes")
+        assert done.returncode == 0, done.stderr
+
+
+# ---- names from files
+
+
+def snapshot_with_nat(path: Path, node: TableDir, names: list[str]) -> None:
+    """A snapshot whose SNAT records name ``names`` as their tables."""
+    from ctctl.ct.export import matching_rows
+    from ctctl.decode.nat import decode_nat
+    from ctctl.tables.query import Filter
+    from ctctl.tables.sources.base import Listings
+    from ctctl.tables.sources.open import open_source
+    from ctctl.tables.sources.snapshot import write_snapshot
+
+    key = key4("10.0.0.9", 9, "8.8.8.8", 99)
+    with open_source(str(node.path)) as source, path.open("wb") as stream:
+        found: list[NatEntry] = [decode_nat(key, nat4("6.6.6.6", 6), name) for name in names]
+        source.listings = lambda _node: Listings(nat=found)
+        write_snapshot(source, source.tables, matching_rows(Filter()), stream)
+
+
+def test_a_file_cannot_name_a_map(node: TableDir) -> None:
+    root = node.path.parents[1]
+    secret = root / unique_name("secret")
+    secret.mkdir()
+    globals_dir = root / "tc/globals"
+    globals_dir.mkdir(parents=True)
+    with (
+        Map.create("victim", MapType.LRU_HASH, 14, 40, 64) as victim,
+        Map.create("beside", MapType.LRU_HASH, 14, 40, 64) as beside,
+    ):
+        victim.pin(secret / "victim")
+        victim.pin(globals_dir / SNAT)
+        beside.pin(node.path / "beside")
+        names = [str(secret / "victim"), f"../../tc/globals/{SNAT}", f"../../{secret.name}/victim", "beside", "", "\0"]
+        snapshot = Path("evil.ctsnap")
+        snapshot_with_nat(snapshot, node, names)
+        lines = [{"schema": "ctctl/undo/v1", "source": "", "node": None}]
+        lines += [{"map": n, "key_hex": bytes(14).hex(), "value_hex": bytes(40).hex()} for n in names]
+        journal = Path("evil.jsonl")
+        journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for command in (("ct", "import", snapshot), ("ct", "import", journal), ("gc", "undo", journal)):
+            for more in (("--dry-run",), ("--yes",), ("--yes", "--allow-foreign")):
+                done = ctctl(*command, "--from", node.path, *more)
+                assert done.returncode in (0, 5), done.stderr
+                assert "no such table here" in done.stderr
+                assert contents(victim) == contents(beside) == contents(node.maps[SNAT]) == {}
+
+
+def test_import_creates_and_never_overwrites(node: TableDir) -> None:
+    first, second = fill(node.maps[NAME], 2, lifetime=alive())
+    assert ctctl("ct", "export", "a.ctsnap", "--from", node.path).returncode == 0
+    newer = entry(lifetime=alive() + 1, packets=7)
+    node.maps[NAME].update(first, newer)
+    node.maps[NAME].delete(second)
+    # While it writes, the datapath writes too: what is there when its turn comes stays.
+    with Refresher(node.maps[NAME], [second], lambda: newer, create=True):
+        done = ctctl("ct", "import", "a.ctsnap", "--from", node.path, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert contents(node.maps[NAME])[first] == newer
+    assert ctctl("ct", "import", "a.ctsnap", "--from", node.path, "--yes", "--overwrite").returncode == 2
+
+
+# ---- look again in the kernel
+
+REFRESHED = [("ct", "delete", "expired", "--yes"), ("gc", "--yes", "--undo", "u")]
+
+
+class Refresher:
+    """Packets: writes entries again and again, only those that are there unless ``create``."""
+
+    def __init__(self, table: Map, keys: list[bytes], value: Callable[[], bytes], *, create: bool = False) -> None:
+        self._table = table
+        self._keys = keys
+        self._value = value
+        self._create = create
+        self._stop = threading.Event()
+        self.refreshed: set[bytes] = set()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        from ctctl.errors import KernelError
+        from ctctl.kernel.map import UpdateMode
+
+        mode = UpdateMode.ANY if self._create else UpdateMode.EXIST
+        while not self._stop.is_set():
+            for key in self._keys:
+                with contextlib.suppress(KernelError):
+                    self._table.update(key, self._value(), mode=mode)
+                    self.refreshed.add(key)
+
+    def __enter__(self) -> Refresher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("command", REFRESHED, ids=" ".join)
+def test_no_refreshed_entry_is_deleted(node: TableDir, command: tuple[str, ...]) -> None:
+    table = node.maps[NAME]
+    for _ in range(3):
+        for key in list(contents(table)):
+            table.delete(key)
+        keys = fill(table, 30_000)
+        Path("u").unlink(missing_ok=True)
+        with Refresher(table, keys[::3], lambda: entry(lifetime=alive())) as packets:
+            done = ctctl(*command, "--from", node.path)
+        assert done.returncode == 0, done.stderr
+        left = contents(table)
+        assert packets.refreshed <= left.keys()
+        assert left.keys() <= packets.refreshed
+        if len(packets.refreshed) > 0:
+            return
+    pytest.fail("no packet came in time: the test shows nothing")
+
+
+def answer_after(command: list[str], meanwhile: Callable[[], None]) -> tuple[int, str]:
+    """Run a command on a terminal, do something while its question stands, and say yes; (status, what it said)."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower)
+    os.close(follower)
+    said = b""
+    with contextlib.suppress(OSError), os.fdopen(leader, "r+b", buffering=0) as terminal:
+        while b"[y/N]" not in said:
+            said += terminal.read(4096)
+        meanwhile()
+        terminal.write(b"y\n")
+        while part := terminal.read(4096):
+            said += part
+    return process.wait(60), said.decode(errors="replace")
+
+
+@pytest.mark.parametrize("what", ["expired", "src == 10.0.0.1"])
+def test_an_entry_refreshed_while_the_question_stands_stays(node: TableDir, what: str) -> None:
+    table = node.maps[NAME]
+    key, other = key4("10.0.0.1", 1, "10.0.0.2", 80), key4("10.0.0.1", 2, "10.0.0.2", 80)
+    for each in (key, other):
+        table.update(each, entry(lifetime=0))
+    command = [*CTCTL, "ct", "delete", what, "--from", str(node.path)]
+    status, said = answer_after(command, lambda: table.update(key, entry(lifetime=alive())))
+    assert status == 0, said
+    assert list(contents(table)) == [key]
+    assert "1 skipped" in said
+
+
+def test_a_flush_takes_what_was_refreshed_too(node: TableDir) -> None:
+    table = node.maps[NAME]
+    keys = fill(table, 200, lifetime=alive())
+    command = [*CTCTL, "ct", "flush", "--from", str(node.path)]
+    status, said = answer_after(command, lambda: table.update(keys[0], entry(lifetime=alive() + 9)))
+    assert (status, contents(table)) == (0, {}), said
+
+
+# ---- the time
+
+
+def in_time_namespace(seconds: int) -> list[str]:
+    probe = ["unshare", "-T", f"--monotonic={seconds}", "--"]
+    if subprocess.run([*probe, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no time namespaces here")
+    return probe
+
+
+@pytest.mark.parametrize("seconds", [100_000, -200])
+@pytest.mark.parametrize("command", [("gc", "--yes"), ("ct", "delete", "expired", "--yes")], ids=" ".join)
+def test_a_shifted_clock_deletes_nothing_that_lives(node: TableDir, command: tuple[str, ...], seconds: int) -> None:
+    table = node.maps[NAME]
+    living = fill(table, 1000, lifetime=alive())
+    dead = key4("10.9.9.9", 1, "10.0.0.2", 80)
+    table.update(dead, entry(lifetime=0))
+    done = subprocess.run(
+        [*in_time_namespace(seconds), *CTCTL, *command, "--from", str(node.path)], capture_output=True, check=False
+    )
+    left = contents(table)
+    assert living == [key for key in living if key in left], done.stderr
+    assert (dead in left) is (done.returncode != 0)
+
+
+def test_a_table_of_another_clock_is_refused(node: TableDir) -> None:
+    table = node.maps[NAME]
+    keys = fill(table, 20)
+    for fields in ({"last_tx_report": monotonic_s() + 100_000}, {"lifetime": monotonic_s() + 20 * 86400}):
+        table.update(keys[0], entry(**fields))
+        for command in (("gc", "--yes"), ("ct", "delete", "expired", "--yes")):
+            done = ctctl(*command, "--from", node.path)
+            assert (done.returncode, len(contents(table))) == (1, 20), done.stderr
+            assert "clock" in done.stderr
+
+
+def test_a_time_to_come_is_asked_for_and_kept(node: TableDir) -> None:
+    table = node.maps[NAME]
+    fill(table, 20, lifetime=alive())
+    ahead = ("gc", "--from", node.path, "--now", alive() + 10)
+    assert (ctctl(*ahead).returncode, len(contents(table))) == (2, 20)
+    done = ctctl(*ahead, "--yes")
+    assert (done.returncode, contents(table)) == (0, {}), done.stderr
+    assert run_undo(done.stderr).returncode == 0
+    assert len(contents(table)) == 20
+
+
+# ---- the journal
+
+
+def run_undo(stderr: str) -> subprocess.CompletedProcess[str]:
+    """What was printed to undo a run, as it was printed."""
+    (line,) = re.findall(r"undo with: ctctl (.*)", stderr)
+    return ctctl(*shlex.split(line))
+
+
+@pytest.mark.parametrize("engine", ["batch", "kernel", "per-key"])
+def test_more_pairs_than_a_snapshot_holds_come_back(tmp_path: Path, engine: str) -> None:
+    count = 210_000 if engine != "per-key" else 3_000
+    with table_dir(tmp_path) as node:
+        table, nat = node.create(NAME, 2 * count), node.create(SNAT, 4 * count)
+        fill(table, count)
+        keys = np.concatenate([batch.keys.copy() for batch in table.batches()])
+        forward = np.concatenate([keys[:, 4:8], keys[:, 0:4], keys[:, 8:]], axis=1)
+        values = np.zeros((count, 40), np.uint8)
+        values[:, 32:36] = (1, 2, 3, 4)
+        values[:, 36:38] = 7
+        nat.update_batch(forward, values)
+        before = count_of(table), count_of(nat)
+        done = ctctl("gc", "--yes", "--engine", engine, "--undo", "big", "--from", node.path)
+        assert done.returncode == 0, done.stderr
+        assert (count_of(table), count_of(nat)) == (0, 0)
+        assert run_undo(done.stderr).returncode == 0
+        assert (count_of(table), count_of(nat)) == before == (count, count)
+
+
+def count_of(table: Map) -> int:
+    return sum(len(batch) for batch in table.batches())
+
+
+def test_flush_keeps_every_pair_too(node: TableDir) -> None:
+    keys = fill(node.maps[NAME], 9000, lifetime=alive())
+    for key in keys:
+        node.maps[SNAT].update(pairs.nat_key(key, dsr=False), nat4("1.2.3.4", 99))
+    before = contents(node.maps[NAME]), contents(node.maps[SNAT])
+    done = ctctl("ct", "flush", "--yes", "--from", node.path)
+    assert (contents(node.maps[NAME]), contents(node.maps[SNAT])) == ({}, {}), done.stderr
+    assert "9000 entries and 9000 SNAT records deleted" in done.stderr
+    assert run_undo(done.stderr).returncode == 0
+    assert before == (contents(node.maps[NAME]), contents(node.maps[SNAT]))
+
+
+@contextlib.contextmanager
+def small_disk(where: Path, size_kb: int) -> Iterator[Path]:
+    where.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", where], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("gc", "--yes", "--undo"),
+        ("gc", "--yes", "--engine", "kernel", "--undo"),
+        ("gc", "--yes", "--engine", "per-key", "--undo"),
+        ("ct", "flush", "--yes", "--undo-file"),
+    ],
+    ids=" ".join,
+)
+def test_a_full_disk_stops_the_deletions_it_cannot_record(
+    node: TableDir, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    table = node.maps[NAME]
+    fill(table, 30_000)
+    before = contents(table)
+    with small_disk(tmp_path / "disk", 4096) as disk:
+        done = ctctl(*command, disk / "journal", "--from", node.path)
+        assert done.returncode == 1, (done.returncode, done.stderr)
+        assert "No space left" in done.stderr
+        left = contents(table)
+        assert 0 < len(left) < 30_000
+        recorded = (disk / "journal").read_text().count('"value_hex"')
+        assert recorded >= 30_000 - len(left)
+        assert f"{30_000 - len(left)} " in done.stderr.replace("expired", "")
+        assert run_undo(done.stderr).returncode == 0
+    assert contents(table) == before
+
+
+def test_no_room_for_the_first_line_deletes_nothing(node: TableDir, tmp_path: Path) -> None:
+    fill(node.maps[NAME], 100)
+    with small_disk(tmp_path / "disk", 4) as disk:
+        (disk / "filler").write_bytes(b"x" * 4096)
+        for command in (("gc", "--yes", "--undo"), ("ct", "flush", "--yes", "--undo-file")):
+            done = ctctl(*command, disk / "journal", "--from", node.path)
+            assert (done.returncode, len(contents(node.maps[NAME]))) == (1, 100), done.stderr
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("engine", ["batch", "kernel"])
+def test_what_a_signal_stops_is_all_in_the_journal(node: TableDir, engine: str, signal_number: int) -> None:
+    table = node.maps[NAME]
+    fill(table, 30_000)
+    before = contents(table)
+    command = [*CTCTL, "gc", "--yes", "--engine", engine, "--undo", "journal", "--from", str(node.path)]
+    process = subprocess.Popen([*command, "--rate", "20000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: count_of(table) < 30_000, 60, what="first deletions")
+    process.send_signal(signal_number)
+    _, said = process.communicate(timeout=60)
+    left = count_of(table)
+    assert 0 < left < 30_000
+    if signal_number != signal.SIGKILL:
+        assert process.returncode == 130, said
+        assert f"{30_000 - left} deleted" in said
+    undone = ctctl("gc", "undo", "journal", "--from", node.path, "--yes", "-o", "json")
+    assert undone.returncode == 0, undone.stderr
+    assert contents(table) == before
+    found = json.loads(undone.stdout)
+    assert found["finished"] is (signal_number != signal.SIGKILL)
+    assert found["restored"] == 30_000 - left
+
+
+def test_a_flush_stopped_by_a_signal_says_what_it_did(node: TableDir) -> None:
+    table = node.maps[NAME]
+    fill(table, 60_000)
+    before = count_of(table)
+    process = subprocess.Popen(
+        [*CTCTL, "ct", "flush", "--yes", "--from", str(node.path)], stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: count_of(table) < before, 60, what="first deletions")
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=60)
+    left = count_of(table)
+    assert f"{before - left} entries and 0 SNAT records deleted" in said
+    assert process.returncode == (130 if left else 0), said
+    assert run_undo(said).returncode == 0
+    assert count_of(table) == before
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 150])
+def test_a_cut_last_line_is_said_and_the_rest_restored(node: TableDir, cut: int) -> None:
+    table = node.maps[NAME]
+    keys = fill(table, 10)
+    done = ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path)
+    assert done.returncode == 0, done.stderr
+    whole = Path("journal").read_bytes()
+    body = whole[: whole.rindex(b'{"done"')]
+    Path("journal").write_bytes(body[: len(body) - cut])
+    done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes")
+    missing = 0 if cut <= 1 else 1
+    assert len(contents(table)) == len(keys) - missing
+    assert f"{len(keys) - missing} entries restored" in done.stdout
+    assert ("cut off" in done.stderr, done.returncode) == (True, 5), done.stderr
+
+
+def test_damaged_lines_cost_only_themselves(node: TableDir) -> None:
+    fill(node.maps[NAME], 10)
+    assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
+    lines = Path("journal").read_bytes().splitlines(keepends=True)
+    lines[3] = b"\xff\xfe\n"
+    lines[5] = b'{"map": "cilium_ct4_global", "key_hex": "zz", "value_hex": ""}\n'
+    lines[6] = b'{"map": "cilium_ct4_global", "key_hex": "00", "value_hex": "00"}\n'
+    lines.insert(7, b"x" * 100_000 + b"\n")
+    Path("journal").write_bytes(b"".join(lines))
+    done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes")
+    assert (done.returncode, len(contents(node.maps[NAME]))) == (5, 7), done.stderr
+
+
+def test_undo_leaves_what_stayed_and_what_is_there(node: TableDir) -> None:
+    """An entry that was not deleted after all is not brought back once it went by itself."""
+    table = node.maps[NAME]
+    key, other = key4("10.0.0.1", 1, "10.0.0.2", 80), key4("10.0.0.1", 2, "10.0.0.2", 80)
+    for each in (key, other):
+        table.update(each, entry(lifetime=0))
+    command = [*CTCTL, "ct", "delete", "expired", "--undo-file", "journal", "--from", str(node.path)]
+    assert answer_after(command, lambda: table.update(key, entry(lifetime=alive())))[0] == 0
+    table.delete(key)
+    assert ctctl("gc", "undo", "journal", "--from", node.path, "--yes").returncode == 0
+    assert list(contents(table)) == [other]
+
+
+def test_a_full_table_throws_out_nothing_for_an_undo(tmp_path: Path) -> None:
+    with table_dir(tmp_path) as node:
+        table = node.create(NAME, 64)
+        fill(table, 20)
+        assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
+        living = random_keys(60, CT[NAME], np.random.default_rng(77))
+        living[:, 4] = 99
+        for key in living:
+            table.update(bytes(key), entry(lifetime=alive()))
+        there = contents(table).keys()
+        done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes")
+        assert there <= contents(table).keys()
+        assert (done.returncode, "full" in done.stderr) == (5, True), done.stderr
+
+
+def test_printed_undo_works_with_several_nodes(tmp_path: Path) -> None:
+    from tests.support.nodes import make_node
+
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(make_node()) for _ in range(2)]
+        for made in nodes:
+            Path(f"{made.name}.yaml").write_text(made.text())
+            stack.callback(ctctl, "unload", "--node", made.name, "--yes")
+            done = ctctl("load", "-f", f"{made.name}.yaml", "--netns", made.name)
+            assert done.returncode == 0, done.stderr
+        with Map.open_pinned(nodes[1].dir / NAME) as table:
+            fill(table, 7, lifetime=alive())
+            done = ctctl("ct", "flush", "--yes", "--node", nodes[1].name)
+            assert (done.returncode, contents(table)) == (0, {}), done.stderr
+            back = run_undo(done.stderr)
+            assert (back.returncode, len(contents(table))) == (0, 7), back.stderr
+            # And without being told: the journal knows its node.
+            ctctl("ct", "flush", "--yes", "--node", nodes[1].name, "--undo-file", "again")
+            back = ctctl("gc", "undo", "again", "--yes")
+            assert (back.returncode, len(contents(table))) == (0, 7), back.stderr
+
+
+# ---- files
+
+
+def test_files_are_private_and_follow_no_link(node: TableDir) -> None:
+    fill(node.maps[NAME], 5)
+    victim = Path("victim")
+    victim.write_text("precious")
+    for name in ("out.ctsnap.part", "out.jsonl.part", "undo.part", "undo"):
+        Path(name).symlink_to(victim.absolute())
+    for name in ("out.ctsnap", "out.jsonl", "out.csv"):
+        assert ctctl("ct", "export", name, "--from", node.path).returncode == 0
+        assert Path(name).stat().st_mode & 0o777 == 0o600
+    done = ctctl("ct", "flush", "--yes", "--undo-file", "undo", "--from", node.path)
+    assert (done.returncode, len(contents(node.maps[NAME]))) == (1, 5), done.stderr
+    done = ctctl("gc", "--yes", "--audit", "undo", "--from", node.path)
+    assert (done.returncode, len(contents(node.maps[NAME]))) == (1, 5), done.stderr
+    assert victim.read_text() == "precious"
+    done = ctctl("ct", "flush", "--yes", "--undo-file", "new", "--from", node.path)
+    assert Path("new").stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in Path.cwd().iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("form", ["snapshot", "jsonl", "csv"])
+def test_no_half_file_stays_behind_on_a_full_disk(node: TableDir, tmp_path: Path, form: str) -> None:
+    fill(node.maps[NAME], 60_000, packets=1)
+    with small_disk(tmp_path / "disk", 256) as disk:
+        (disk / "out").write_text("the old one")
+        done = ctctl("ct", "export", disk / "out", "--format", form, "--from", node.path)
+        assert (done.returncode, "No space left" in done.stderr) == (1, True), done.stderr
+        assert [path.name for path in disk.iterdir()] == ["out"]
+        assert (disk / "out").read_text() == "the old one"
+
+
+# ---- every table
+
+
+def test_per_cluster_tables_are_collected_with_their_own_snat(node: TableDir) -> None:
+    ct, nat = "cilium_per_cluster_ct_tcp4", "cilium_per_cluster_snat_v4_external"
+    key = key4("10.0.0.1", 1, "8.8.8.8", 53)
+    forward = pairs.nat_key(key, dsr=False)
+    with (
+        Map.create("inner_ct", MapType.LRU_HASH, 14, 56, 64) as inner_ct,
+        Map.create("inner_nat", MapType.LRU_HASH, 14, 40, 64) as inner_nat,
+        Map.create("outer_ct", MapType.ARRAY_OF_MAPS, 4, 4, 8, inner=inner_ct) as outer_ct,
+        Map.create("outer_nat", MapType.ARRAY_OF_MAPS, 4, 4, 8, inner=inner_nat) as outer_nat,
+    ):
+        outer_ct.update((5).to_bytes(4, "little"), inner_ct.fd.to_bytes(4, "little"))
+        outer_nat.update((5).to_bytes(4, "little"), inner_nat.fd.to_bytes(4, "little"))
+        outer_ct.pin(node.path / ct)
+        outer_nat.pin(node.path / nat)
+        inner_ct.update(key, entry(lifetime=0))
+        inner_nat.update(forward, nat4("1.1.1.1", 1))
+        node.maps[SNAT].update(forward, nat4("2.2.2.2", 2))
+        assert ctctl("gc", "--yes", "--from", node.path).returncode == 4  # the inner maps are in no record
+        plan = ctctl("gc", "--dry-run", "--from", node.path, "-o", "json")
+        assert [m["map"] for m in json.loads(plan.stdout)["maps"] if m["expired"]] == [f"{ct}[5]"]
+        done = ctctl("gc", "--yes", "--allow-foreign", "--clock", "ktime", "--undo", "u", "--from", node.path)
+        assert (done.returncode, contents(inner_ct), contents(inner_nat)) == (0, {}, {}), done.stderr
+        assert len(contents(node.maps[SNAT])) == 1
+        assert run_undo(done.stderr).returncode == 0
+        assert (list(contents(inner_ct)), list(contents(inner_nat))) == ([key], [forward])
+
+
+def test_an_snat_entry_taken_up_again_is_no_orphan(node: TableDir) -> None:
+    """The look behind an orphan is taken by the program that deletes."""
+    from ctctl.tables.sources.open import open_source
+    from ctctl.tables.writer.remover import Remover
+    from ctctl.tables.writer.targets import open_targets
+
+    key = key4("10.0.0.1", 1, "8.8.8.8", 53)
+    forward, value = pairs.nat_key(key, dsr=False), nat4("1.1.1.1", 1)
+    reverse = pairs.reverse_nat_key(forward, value)
+    nat = node.maps[SNAT]
+    for again in (True, False):
+        nat.update(forward, value)
+        nat.update(reverse, pairs.reverse_nat_value(forward, value))
+        with open_source(str(node.path)) as source, open_targets(source, allow_foreign=False) as targets:
+
+            def meanwhile(_keys: object, again: bool = again) -> None:
+                if again:
+                    node.maps[NAME].update(key, entry(lifetime=alive()))
+
+            with Remover(targets.tables[0], before_delete=meanwhile, room=8) as remover:
+                found = contents(nat)
+                matrices = [np.frombuffer(b"".join(part), np.uint8) for part in (found.keys(), found.values())]
+                remover.remove_nat(matrices[0].reshape(2, 14), matrices[1].reshape(2, 40), orphans=True)
+        assert len(contents(nat)) == (2 if again else 0)
+        node.maps[NAME].delete(key)

@@ -1,0 +1,42 @@
+"""Run a command on a terminal of a given size (a pty) and read what it shows."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import termios
+from collections.abc import Mapping, Sequence
+
+_SEQUENCES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z=>]|\x1b[=>]")
+
+
+def on_terminal(
+    words: Sequence[str], columns: int, rows: int = 50, environment: Mapping[str, str] | None = None
+) -> tuple[int, list[str]]:
+    """Exit code and lines of a command whose standard streams are a terminal; colours and cursor moves left out."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    settings = {**os.environ, "TERM": "xterm", **(environment or {})}
+    settings.pop("COLUMNS", None)
+    process = os.posix_spawn(
+        words[0],
+        list(words),
+        settings,
+        file_actions=[*[(os.POSIX_SPAWN_DUP2, child, fd) for fd in (0, 1, 2)], (os.POSIX_SPAWN_CLOSE, parent)],
+        setsid=True,
+    )
+    os.close(child)
+    shown = b""
+    try:
+        while part := os.read(parent, 1 << 16):
+            shown += part
+    except OSError:
+        pass  # EIO: nobody holds the other side any more
+    finally:
+        os.close(parent)
+    _pid, status = os.waitpid(process, 0)
+    text = _SEQUENCES.sub(b"", shown).decode(errors="replace").replace("\r", "")
+    return os.waitstatus_to_exitcode(status), text.splitlines()
