@@ -64,8 +64,7 @@ TARGETS = {
     ),
     "ct.h": Target(
         ("bpf/lib/ct.h",),
-        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_events.py", "tests/kernel/test_bpf_translation.py",
-         "tests/kernel/test_bpf_drops.py"),
+        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_events.py", "tests/kernel/test_bpf_translation.py"),
     ),
 }  # fmt: skip
 

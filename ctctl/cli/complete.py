@@ -50,7 +50,8 @@ def _source(ctx: typer.Context) -> Iterator[Source]:
     from ctctl.tables.open import open_source
     from ctctl.tables.sources.base import Source, SourceOptions
 
-    spec = str(ctx.params.get("source") or "auto")
+    given = ctx.params.get("source") or "auto"
+    spec = str(given[-1] if isinstance(given, (list, tuple)) else given)
     if spec == "-" or (Path(spec).is_file() and Path(spec).stat().st_size > _FILE_MAX):
         yield Source(spec)
         return

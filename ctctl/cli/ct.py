@@ -267,7 +267,7 @@ def diff(
     from ctctl.ct.show import diff_view
     from ctctl.out.output import write_rows
 
-    with opened(SourceArgs(source=first)) as one, opened(SourceArgs(source=second)) as other:
+    with opened(SourceArgs(source=[first])) as one, opened(SourceArgs(source=[second])) as other:
         found = write_rows(diff_view(), compare(one, other, wanted.filter(expression)), out.options(), sys.stdout)
     if found:
         raise typer.Exit(3)

@@ -56,6 +56,6 @@ def doctor(
 
 def _words(where: SourceArgs) -> str:
     """The options that name the source, as they were typed."""
-    given = (("--from", where.source if where.source != "auto" else None), ("--node", where.node))
+    given = (*(("--from", source) for source in where.source or () if source != "auto"), ("--node", where.node))
     more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
     return "".join(f" {name} {shlex.quote(str(value))}" for name, value in (*given, *more) if value is not None)

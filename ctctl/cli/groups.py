@@ -156,7 +156,7 @@ class OutputArgs:
 class SourceArgs:
     """Where records come from and how to read them."""
 
-    source: opt.FromOpt = "auto"
+    source: opt.FromOpt = None
     node: opt.NodeOpt = None
     map: opt.MapOpt = None
     now: opt.NowOpt = None
@@ -186,7 +186,7 @@ class SourceArgs:
         """The source. Raises CtctlError."""
         from ctctl.tables.open import open_source
 
-        return open_source(self.source, self.options())
+        return open_source(self.source or "auto", self.options())
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

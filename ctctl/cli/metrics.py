@@ -9,6 +9,7 @@ import typer
 
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import NodeOpt
+from ctctl.errors import UsageError
 
 app = typer.Typer(
     add_completion=False,
@@ -75,6 +76,8 @@ def drops(
     from ctctl.services.show_policy import counter_view
 
     with opened(where) as source:
+        if not source.foreign and source.directory is not None:
+            raise UsageError("this node is ctctl's own, whose counters are in ctctl status")
         counters = listings_of(source, where.node, "counters").counters
         chosen = [one for one in counters if everything or one.dropped]
         minor = source.minor if source.version is not None else None

@@ -56,11 +56,12 @@ RawOpt = Annotated[
 ]
 
 FromOpt = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         "--from",
         metavar="SRC",
-        help="auto, a bpffs directory, a pinned map, a snapshot, a dump or archive, nf (nf_conntrack), or - for stdin.",
+        help="auto, a bpffs directory, a pinned map, a snapshot, a dump, a folder or archive, nf (nf_conntrack), "
+        "or - for stdin; several times: all of them, with the node as a column.",
         rich_help_panel=_SOURCE,
     ),
 ]

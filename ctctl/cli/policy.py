@@ -96,6 +96,7 @@ def get_verdict(
     A service's address stands for no backend: name the pod it sends to.
     """
     from ctctl.cli.report import opened, say
+    from ctctl.cli.services import listings_of
     from ctctl.out.output import write_rows
     from ctctl.services.policy import judge
     from ctctl.services.show_policy import verdict_view
@@ -105,7 +106,7 @@ def get_verdict(
     with opened(where, pages=True) as source:
         book = book_of(source, where.node)
         connection = connection_of(flow, book)
-        found = source.some(where.node, "policy", "endpoints", "ipcache")
+        found = listings_of(source, where.node, "policy", "endpoints", "ipcache")
         verdicts = judge(connection, found.policy, found.endpoints, found.ipcache)
         if not verdicts:
             say(f"neither {connection.src} nor {connection.dst} is an endpoint of this node: nothing here decides")

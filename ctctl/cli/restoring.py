@@ -38,7 +38,7 @@ def undo_journal(
     from ctctl.tables.writer.undo import node_of, remarks, undo, write_undone
 
     node = node_of(file)
-    if where.node is None and where.source == "auto" and node is not None:
+    if where.node is None and where.source in (None, ["auto"]) and node is not None:
         where = replace(where, node=node)  # with several nodes the journal knows which one it is of
     with ExitStack() as stack:
         source = stack.enter_context(where.open())

@@ -36,12 +36,37 @@ socknat_app = _app("Sockets whose connections the socket load balancer turned to
 
 def listings_of(source: Source, node: str | None, *kinds: str) -> Listings:
     """These kinds of a node's tables; what could not be read is missing data of the source."""
-    from ctctl.cli.report import say_which_node
+    from ctctl.cli.report import say, say_which_node
 
     say_which_node(source, node)
     found = source.some(node, *kinds)
     source.partial += [problem for problem in found.problems if problem not in source.partial]
+    source.partial += [_UNKNOWN[kind] for kind in kinds if kind in found.missing and kind in _UNKNOWN]
+    if source.directory is None:
+        unread = [kind for kind in kinds if kind in _LIVE_ONLY and not getattr(found, kind)]
+        source.partial += [f"{source.description} does not show the {_LIVE_ONLY[kind]}" for kind in unread]
+    for kind in kinds:
+        if kind in found.missing and kind in _NO_TABLE:
+            say(_NO_TABLE[kind])
     return found
+
+
+#: Kinds whose absence is no empty answer but none, and those that not every node has.
+_UNKNOWN = {
+    "counters": "no table of Cilium's counters (cilium_metrics) is pinned here: what was dropped is unknown",
+    "policy": "no policy map (cilium_policy_…) is pinned here: what is allowed is unknown",
+}
+#: Kinds that are read from pinned tables only.
+_LIVE_ONLY = {
+    "counters": "datapath's counters",
+    "policy": "policy maps",
+    "sockets": "sockets of the socket load balancer",
+    "tunnels": "tunnel table",
+}
+_NO_TABLE = {
+    "sockets": "no table of turned sockets is pinned here: there is no socket load balancer",
+    "tunnels": "no tunnel table is pinned here: Cilium has it up to 1.16; see ctctl ipcache list",
+}
 
 
 def show(view: View[T], rows: Iterable[T], out: OutputArgs) -> None:
@@ -111,7 +136,8 @@ def _nat_entries(
 
     node = where.node or next(iter(source.nodes()), None)
     chosen = NatFilter(wanted.filter(expression).node, SourceNames(source, where.node), node)
-    return [entry for entry in listings_of(source, where.node, "nat").nat if chosen(entry)]
+    found = listings_of(source, where.node, "nat").nat
+    return [entry for entry in found if where.map in (None, entry.map) and chosen(entry)]
 
 
 @nat_app.command("list")

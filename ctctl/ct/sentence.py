@@ -64,6 +64,8 @@ def _of_service(entry: CtEntry) -> str:
 def _of_flow(entry: CtEntry) -> str:
     rx, tx = _sides(entry)
     saw_rx, saw_tx = _saw(entry, "rx"), _saw(entry, "tx")
+    if not (saw_rx or saw_tx):
+        saw_rx = saw_tx = True  # not told (nf_conntrack): nothing is said of who was seen
     if entry.state is CtState.CLOSED:
         return _closed(entry, rx, tx)
     if entry.state is CtState.CLOSING:
@@ -74,9 +76,10 @@ def _of_flow(entry: CtEntry) -> str:
         return f"{closer} has sent its FIN, {other} has not"
     if entry.state is CtState.NEW:
         # Not every datapath reports ACK (monitor aggregation flags), but a SYN of the side that answers it does.
+        seen = entry.rx_flags_seen | entry.tx_flags_seen
         if entry.rx_flags_seen & entry.tx_flags_seen & _SYN:
             return "SYN and SYN-ACK seen, the handshake's last packet not yet"
-        return "only a SYN has been seen"
+        return "only a SYN has been seen" if seen & _SYN else "no packet without SYN has been seen"
     if not (saw_rx and saw_tx):
         silent = rx if saw_tx else tx
         return f"packets without SYN have been seen and none closes; no packet of {silent} was ever seen by this entry"
@@ -110,4 +113,6 @@ def _when(row: CtRow) -> str:
         return "; the dump does not say when it was made, so its time left is unknown"
     if row.expired:
         return f"; expired {format_duration(-left)} ago, it still matches packets until it is collected"
-    return f"; expires in {format_duration(left)} unless a packet refreshes it"
+    # A dead entry is not refreshed (spec/datapath.md, refresh and close): a SYN may open it anew.
+    revived = "a SYN opens it anew" if row.entry.state is CtState.CLOSED else "a packet refreshes it"
+    return f"; expires in {format_duration(left)} unless {revived}"

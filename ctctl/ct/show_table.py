@@ -83,7 +83,7 @@ class _Sheet:
 
 
 def _sized(column: Column[CtRow], sample: list[Run], *, header: bool) -> TableColumn:
-    from ctctl.tables.show.rowform import Style
+    from ctctl.tables.show.encode import Style
 
     width = len(column.title) if header else 0
     for run in sample:

@@ -74,6 +74,8 @@ def _name(by: By, key: str, names: Mapping[str, str]) -> str | None:
         return names.get(f"rev-nat {key}")
     if by is By.backend:
         return names.get(f"backend {key}")
+    if by is By.identity:
+        return names.get(f"identity {key}")
     if by is By.pair:
         ends = [names.get(end) for end in key.split(" -> ")]
         return " -> ".join(end or "?" for end in ends) if any(ends) else None

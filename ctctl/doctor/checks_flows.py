@@ -23,7 +23,8 @@ def _one_sided(table: TableFacts) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = np.where(
         (table.closing & np.uint16(CtFlags.TxClosing)) != 0, ~table.saw_rx, ~table.saw_tx
     )
-    return found & table.half_closed
+    # Where neither side was ever seen, nobody told (nf_conntrack).
+    return found & table.half_closed & (table.saw_rx | table.saw_tx)
 
 
 def half_closed(facts: Facts) -> Iterator[Finding]:

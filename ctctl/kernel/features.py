@@ -279,6 +279,7 @@ _PROBES: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
         "gc --engine batch; else per-key",
         _own("gc", ("gc_check4", "gc_check6"), cfg_gc_nat=1),
     ),
+    ("writer", "ct delete, flush and gc: what is deleted", _own("writer", cfg_writer_nat=1)),
     ("ct-filter", "ct list: filters in the kernel; else here", _own("ctscan", ("scan_filter4", "scan_filter6"))),
     ("ct-stats", "ct stats in the kernel; else here", _own("ctscan", ("scan_stats4", "scan_stats6"))),
     ("probe", "trace --probe, on any datapath", _probes),

@@ -33,7 +33,8 @@ class PolicyEntry:
     @property
     def ports(self) -> tuple[int, int]:
         """First and last port it covers."""
-        return self.port, self.port | (1 << 16 - self.port_bits) - 1
+        rest = (1 << 16 - self.port_bits) - 1
+        return self.port & ~rest, self.port | rest
 
     def covers(self, proto: int, port: int) -> bool:
         """Whether a packet of that protocol to that port is covered."""

@@ -60,7 +60,7 @@ def identify(names: Collection[str], entries: Iterable[tuple[bytes, bytes]], *, 
 
     ``here``: the maps are this node's own, so its agent may be asked. None where nothing tells.
     """
-    by_names = version_of_names(names)
+    by_names = version_of_names({*names, *(_missing_names() if here else ())})
     if here:
         found = version_of_agent() or _of_objects(by_names)
         if found is not None:
@@ -69,6 +69,15 @@ def identify(names: Collection[str], entries: Iterable[tuple[bytes, bytes]], *, 
     if by_names is None or by_entries is None:
         return by_names or by_entries
     return _both(by_names, by_entries)
+
+
+def _missing_names() -> set[str]:
+    """Names that a node whose IPv6 is off would have but for that, by what its agent's configuration knows of."""
+    config = agent.runtime_config()
+    if config is None or config[0].get("EnableIPv6") is not False:
+        return set()
+    # The option of the feature that has its values in this map.
+    return {pins.PERCPU_TRACE_ID} if "IPTracingOptionType" in config[0] else set()
 
 
 def _both(first: CiliumVersion, second: CiliumVersion) -> CiliumVersion:

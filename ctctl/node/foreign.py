@@ -55,8 +55,10 @@ def cilium_status(directory: Path) -> NodeStatus:
     problems: list[str] = []
     maps, counters = _maps(directory, problems)
     version = _version(directory, [status.name for status in maps], here=here)
+    if here and not counters:
+        problems.append(f"{pins.CILIUM_METRICS} is not pinned or empty: what was dropped is unknown")
     programs = tuple(_programs(problems)) if here else ()
-    if here and not programs and not problems:
+    if here and not programs:
         problems.append("none of Cilium's programs is on a device of this network namespace: is it the host's?")
     config = agent.runtime_config() if here else None
     facts = _facts(config[0] if config else {}, directory, version, here=here)

@@ -44,6 +44,13 @@ class _Interface:
         return ticks * 1_000_000_000 // self.ticks_per_second + self.offset_s * 1_000_000_000
 
 
+#: No packet was captured before 1970 or is after 2262: a time stamp of elsewhere is no time.
+_MAX_TIME_NS = (1 << 63) - 1
+_LONGEST_BLOCK = 1 << 26
+_SECTION_SIZE, _INTERFACE_SIZE = 28, 20
+_PACKET_SIZES = {2: 32, 3: 16, 6: 32}
+
+
 _PCAP_MAGIC = {
     b"\xd4\xc3\xb2\xa1": ("<", 1000),
     b"\xa1\xb2\xc3\xd4": (">", 1000),
@@ -67,8 +74,8 @@ _LINK_HEADERS: dict[int, tuple[int, int | None]] = {
 def read_capture(data: bytes | memoryview, name: str = "capture") -> Iterator[Record]:
     """Every packet of a pcap or pcapng file in its order.
 
-    Raises DecodeError for anything else, PartialDataError after the last whole packet of a file that
-    ends in the middle of one.
+    Raises DecodeError for anything else, PartialDataError after the last packet of a file that ends in
+    the middle of one, or that has packets which cannot be: those are left out.
     """
     magic = bytes(data[:4])
     if magic in _PCAP_MAGIC:
@@ -111,35 +118,53 @@ def _read_pcap(data: bytes | memoryview, order: str, unit_ns: int, name: str) ->
 
 
 def _read_pcapng(data: bytes | memoryview, name: str) -> Iterator[Record]:
-    at, order = 0, "<"
+    at, order, odd, end = 0, "<", 0, len(data)
     interfaces: list[_Interface] = []
-    while at + 12 <= len(data):
+    while at + 12 <= end:
         (kind,) = struct.unpack_from(order + "I", data, at)
         if kind == _SECTION:
-            little = struct.unpack_from("<I", data, at + 8)[0] == _BYTE_ORDER_MAGIC
-            order, interfaces = "<" if little else ">", []
+            order = _order_of(data, at, name)
+            interfaces = []
         size = struct.unpack_from(order + "I", data, at + 4)[0]
-        if size < 12 or size % 4:
-            raise DecodeError(f"{name}: a block of {size} bytes at {at}")
-        if at + size > len(data):
+        if size < 12 or size % 4 or size > _LONGEST_BLOCK:
+            raise PartialDataError(f"{name}: a block of {size} bytes at {at}: not read on")
+        if at + size > end:
             break
         if kind == _INTERFACE:
             interfaces.append(_interface(data, at + 8, at + size - 4, order))
-        elif kind in (_ENHANCED, _OLD_PACKET, _SIMPLE):
+        elif kind in _PACKET_SIZES:
             record = _packet(data, at, size, (kind, order), interfaces)
             if record is None:
-                raise DecodeError(f"{name}: a packet block at {at} that makes no sense")
-            yield record
+                odd += 1
+            else:
+                yield record
         at += size
-    if at != len(data):
+    if at != end:
         raise PartialDataError(f"{name}: ends in the middle of a block")
+    if odd:
+        raise PartialDataError(f"{name}: {odd} packet(s) that cannot be, by their size, interface or time: left out")
+
+
+def _order_of(data: bytes | memoryview, at: int, name: str) -> str:
+    """The byte order of a section by its magic number. Raises DecodeError, PartialDataError for none."""
+    magic = bytes(data[at + 8 : at + 12])
+    for order in "<>":
+        if magic == struct.pack(order + "I", _BYTE_ORDER_MAGIC):
+            if struct.unpack_from(order + "I", data, at + 4)[0] < _SECTION_SIZE:
+                break
+            return order
+    if at == 0:
+        raise DecodeError(f"{name}: its section header is none: no pcapng file")
+    raise PartialDataError(f"{name}: a section header at {at} that is none: not read on")
 
 
 def _packet(
     data: bytes | memoryview, at: int, size: int, form: tuple[int, str], interfaces: list[_Interface]
 ) -> Record | None:
-    """The packet of a block; None if it points outside the block or to no interface."""
+    """The packet of a block; None if it points outside the block, to no interface or no time."""
     (kind, order), end = form, at + size - 4
+    if size < _PACKET_SIZES[kind]:
+        return None
     if kind == _SIMPLE:
         number, high, low, start = 0, 0, 0, at + 12
         (length,) = struct.unpack_from(order + "I", data, at + 8)
@@ -151,11 +176,12 @@ def _packet(
     if number >= len(interfaces) or start + captured > end:
         return None
     interface = interfaces[number]
-    return interface.time_ns(high << 32 | low), start, captured, length, interface.link_type
+    time_ns = interface.time_ns(high << 32 | low)
+    return (time_ns, start, captured, length, interface.link_type) if 0 <= time_ns <= _MAX_TIME_NS else None
 
 
 def _interface(data: bytes | memoryview, at: int, end: int, order: str) -> _Interface:
-    interface = _Interface(struct.unpack_from(order + "H", data, at)[0])
+    interface = _Interface(struct.unpack_from(order + "H", data, at)[0] if at + 2 <= end else 0xFFFF)
     at += 8
     while at + 4 <= end:
         code, size = struct.unpack_from(order + "HH", data, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,8 +13,9 @@ import numpy as np
 
 from ctctl.decode.columns import Slot
 from ctctl.doctor.facts import TableFacts
-from ctctl.errors import CtctlError, DecodeError
+from ctctl.errors import CtctlError, DecodeError, PartialDataError
 from ctctl.packet.capture import ethernet_frame, read_capture
+from ctctl.packet.cooked import Sightings, sighting
 from ctctl.packet.dissect import dissect
 from ctctl.predict.model import Duration, Kind, Pattern, Shape, TimeoutPolicy
 from ctctl.predict.workload import empirical
@@ -182,10 +184,14 @@ def kinds_of_capture(path: Path) -> tuple[Kind, ...]:
     """
     flows: dict[tuple[int, object, int, object, int], _Flow] = {}
     data = path.read_bytes()
-    for time_ns, offset, length, _wire, link_type in read_capture(data, str(path)):
-        frame = ethernet_frame(data[offset : offset + length], link_type)
-        if frame is not None:
-            _take(flows, frame, time_ns / 1e9)
+    seen = Sightings()
+    with contextlib.suppress(PartialDataError):  # what is missing at its end changes no rate
+        for time_ns, offset, length, _wire, link_type in read_capture(data, str(path)):
+            packet = data[offset : offset + length]
+            frame = ethernet_frame(packet, link_type)
+            where = sighting(packet, link_type)
+            if frame is not None and not (where is not None and seen.again(frame[14:], where, time_ns)):
+                _take(flows, frame, time_ns / 1e9)
     if not flows:
         raise DecodeError(f"{path}: no TCP or UDP connection in it")
     first, last = min(f.first_s for f in flows.values()), max(f.last_s for f in flows.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,14 +15,17 @@ import numpy as np
 
 from ctctl.abi import pins
 from ctctl.config.node import NodeFile
-from ctctl.errors import NotFoundError, PartialDataError
+from ctctl.errors import DecodeError, NotFoundError, PartialDataError
 from ctctl.kernel.replay import FrameBuffer, frame_runner
 from ctctl.model.event import Hook
 from ctctl.node.counters import read_counters
 from ctctl.packet.capture import LinkType, Record, ethernet_frame, read_capture
+from ctctl.packet.cooked import VXLAN_PORTS, Sightings, sighting, without_tunnel
 from ctctl.simulate.journey import Cluster, with_ifindexes
 from ctctl.simulate.simulator import SimulatedTables, Simulator
 from ctctl.simulate.whatif import StartTable, fill
+from ctctl.tables.sources.stream import EndedEarlyError
+from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 
 if TYPE_CHECKING:
     from ctctl.kernel.program import Program
@@ -64,9 +66,13 @@ class ReplaySummary:
     last_ns: int = 0
     elapsed_s: float = 0.0
     cut: int = 0
+    #: whether any packet was from or to an address of the node
+    concerned: bool = False
     hooks: Counter[Hook] = field(default_factory=Counter)
     dropped: Counter[tuple[Hook, str]] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    #: packets by the interface and direction they were first seen on, where the capture says so
+    interfaces: Counter[str] = field(default_factory=Counter)
     partial: str | None = None
     now: int = 0
     tables: SimulatedTables | None = None
@@ -101,7 +107,8 @@ def replay(
     Raises DecodeError, NotFoundError, KernelError.
     """
     nf = with_ifindexes(nf)
-    with _open(path) as buffer, Simulator(nf, now=now, full_size=True) as simulator:
+    opened, missing = _open(path)
+    with opened as buffer, Simulator(nf, now=now, full_size=True) as simulator:
         fill(Cluster({nf.node.name: simulator}), start)
         player = _Player(simulator, buffer, hook, _endpoint(nf, endpoint))
         started = time.perf_counter()
@@ -109,6 +116,8 @@ def replay(
             player.play(read_capture(buffer.view, path.name))
         except PartialDataError as error:
             player.summary.partial = str(error)
+        if missing is not None:
+            player.summary.partial = missing
         summary = player.finish()
         summary.elapsed_s = time.perf_counter() - started - player.loading_s
         summary.dropped = _drops(simulator)
@@ -116,10 +125,33 @@ def replay(
         return summary
 
 
-def _open(path: Path) -> FrameBuffer:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return FrameBuffer(gzip.decompress(path.read_bytes())) if packed else FrameBuffer.of_file(path)
+#: A packed capture is unpacked in memory, up to so many bytes.
+_MAX_UNPACKED = 256 << 20
+
+
+def _open(path: Path) -> tuple[FrameBuffer, str | None]:
+    """The capture's bytes, and what is missing of them. Raises DecodeError, NotFoundError."""
+    try:
+        with path.open("rb") as file:
+            form = packed_form(file.read(6))
+            if form is None:
+                return FrameBuffer.of_file(path), None
+            file.seek(0)
+            budget = Budget()
+            unpacked, parts, size = Unpacked(Packed(file, budget), form, budget), [], 0
+            try:
+                while chunk := unpacked.read():
+                    size += len(chunk)
+                    if size > _MAX_UNPACKED:
+                        raise LimitError(f"it unpacks to more than {_MAX_UNPACKED >> 20} MiB: not reading on")
+                    parts.append(chunk)
+            except (EndedEarlyError, LimitError) as error:
+                if not parts:
+                    raise DecodeError(f"{path.name}: {error}") from error
+                return FrameBuffer(b"".join(parts)), f"{path.name}: {error}"
+            return FrameBuffer(b"".join(parts)), None
+    except OSError as error:
+        raise NotFoundError(f"{path}: {error.strerror}") from None
 
 
 def _endpoint(nf: NodeFile, name: str | None) -> bytes | None:
@@ -146,6 +178,7 @@ class _Player:
         self._pods = {e.ip.packed: e for e in simulator.nf.endpoints}
         self._runners: dict[tuple[Hook, bytes | None], _Run] = {}
         self._paths: dict[bytes, _Path] = {}
+        self._seen = Sightings()
         simulator.load()
         simulator.mute()
         simulator.set_clock(simulator.now)
@@ -175,6 +208,9 @@ class _Player:
         whole = (links == LinkType.ETHERNET) & (captured >= _MIN_FRAME)
         heads = np.where(whole, offsets, 0)
         whole &= (bytes_[heads + 12] == 8) & (bytes_[heads + 13] == 0)
+        ports = bytes_[heads + 36].astype(np.uint16) << 8 | bytes_[heads + 37]
+        # What is inside VXLAN is what concerns the node; our own datapath unpacks Geneve itself.
+        whole &= ~((bytes_[heads + 14] == 0x45) & (bytes_[heads + 23] == 17) & np.isin(ports, VXLAN_PORTS))
         addresses = bytes_[np.where(whole, offsets, 0)[:, None] + _ADDRESSES].view("V8").ravel().tolist()
         sizes = np.minimum(captured, _MAX_FRAME).tolist()
         self._run(chunk, zip(seconds.tolist(), whole.tolist(), addresses, sizes, strict=True))
@@ -198,9 +234,19 @@ class _Player:
 
     def _run_rebuilt(self, record: Record) -> None:
         """A packet that is not Ethernet with IPv4 as it stands: rebuilt as that if it can be, else counted."""
-        _, offset, captured, _, link_type = record
+        time_ns, offset, captured, length, link_type = record
         packet = bytes(self._buffer.view[offset : offset + captured])
-        frame = None if link_type == LinkType.ETHERNET else ethernet_frame(packet, link_type)
+        frame = without_tunnel(packet) if link_type == LinkType.ETHERNET else ethernet_frame(packet, link_type)
+        where = sighting(packet, link_type)
+        if frame is not None and where is not None:
+            frame = without_tunnel(frame) or frame
+            if self._seen.again(frame[14:], where, time_ns):
+                self._leave_out("seen on another interface before", length)
+                return
+            if where.outgoing and self._hook is None and self._hooks_by_address(frame[26:34]) == (Hook.FROM_NETDEV,):
+                self._leave_out("left by a device of the node", length)
+                return
+            self.summary.interfaces[f"{where.ifindex or 'any'} {'out' if where.outgoing else 'in'}"] += 1
         if frame is None or len(frame) < _MIN_FRAME:
             self.summary.skipped["too short" if captured < _MIN_FRAME else "not IPv4"] += 1
             return
@@ -211,6 +257,12 @@ class _Player:
             for hook in path.hooks:
                 frame_runner(self._program(hook, self._pod_of(hook, addresses)), single)(0, min(len(frame), _MAX_FRAME))
 
+    def _leave_out(self, why: str, length: int) -> None:
+        """Count a record that is no packet of its own."""
+        self.summary.skipped[why] += 1
+        self.summary.packets -= 1
+        self.summary.bytes -= length
+
     def finish(self) -> ReplaySummary:
         """The summary, with the runs counted."""
         for path in self._paths.values():
@@ -218,7 +270,14 @@ class _Player:
                 self.summary.hooks[hook] += path.count
         return self.summary
 
+    def _concerns(self, addresses: bytes) -> bool:
+        """Whether packets with these addresses are of the node: its own, a pod's, a service's."""
+        nf = self._simulator.nf
+        own = {nf.node.ip.packed, *self._pods, *(service.ip.packed for service in nf.services)}
+        return addresses[:4] in own or addresses[4:] in own
+
     def _path(self, addresses: bytes) -> _Path:
+        self.summary.concerned = self.summary.concerned or self._concerns(addresses)
         hooks = (self._hook,) if self._hook is not None else self._hooks_by_address(addresses)
         return _Path(hooks, tuple(self._runner(hook, self._pod_of(hook, addresses)) for hook in hooks))
 

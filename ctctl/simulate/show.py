@@ -75,6 +75,10 @@ class ReplayLike(Protocol):
     @property
     def skipped(self) -> Mapping[str, int]: ...
     @property
+    def concerned(self) -> bool: ...
+    @property
+    def interfaces(self) -> Mapping[str, int]: ...
+    @property
     def tables(self) -> SimulatedTables | None: ...
     @property
     def rate(self) -> float: ...
@@ -163,7 +167,9 @@ def replay_record(summary: ReplayLike) -> dict[str, Any]:
             {"hook": str(hook), "reason": reason, "packets": count} for (hook, reason), count in summary.dropped.items()
         ],
         "skipped": dict(summary.skipped),
+        "interfaces": dict(summary.interfaces),
         "cut": summary.cut,
+        "concerned": summary.concerned,
         "elapsed_s": round(summary.elapsed_s, 6),
         "runs_per_s": round(summary.rate),
         "now": summary.now,
@@ -180,8 +186,13 @@ def replay_lines(summary: ReplayLike) -> Iterator[Line]:
     yield [("    speed      ", "dim"), (f"{summary.rate:,.0f} packets/s", "")]
     for (hook, reason), count in sorted(summary.dropped.items(), key=lambda item: -item[1]):
         yield [("    dropped    ", "dim"), (f"{count} at {hook}: {reason}", "bold red")]
+    if summary.interfaces:
+        seen = ", ".join(f"{place} {count}" for place, count in sorted(summary.interfaces.items()))
+        yield [("    interfaces ", "dim"), (seen, "")]
     for why, count in sorted(summary.skipped.items()):
         yield [("    skipped    ", "dim"), (f"{count}: {why}", "yellow")]
+    if summary.packets and not summary.concerned:
+        yield [("    note       ", "dim"), ("no packet is from or to this node, its pods or services", "yellow")]
     if summary.cut:
         yield [("    cut        ", "dim"), (f"{summary.cut} packets ran without their tail", "yellow")]
 

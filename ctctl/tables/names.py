@@ -14,8 +14,6 @@ from pathlib import Path
 
 from ctctl.errors import CtctlError
 from ctctl.tables.namebook import NameBook
-from ctctl.tables.names_agent import add_agent
-from ctctl.tables.names_files import add_file
 from ctctl.tables.query.bind import ServiceRef
 from ctctl.tables.sources.base import Listings, Source
 
@@ -35,8 +33,12 @@ def book_of(source: Source, node: str | None = None) -> NameBook:
     if source.directory is not None and not source.foreign:
         _add_own(book, Path(source.directory))
     elif source.directory is not None:
+        from ctctl.tables.names_agent import add_agent
+
         add_agent(book, Path(source.directory))
     for path in source.name_files:
+        from ctctl.tables.names_files import add_file
+
         add_file(book, Path(path))
     return book
 

@@ -24,6 +24,7 @@ from ctctl.tables.names_agent import add_endpoints, add_identities, add_nodes, a
 MAX_DOCUMENT = 64 << 20
 MAX_ALL = 512 << 20
 _MAX_MEMBERS = 50_000
+_MAX_DEPTH = 100
 #: Members that may hold names, by what sysdumps and bugtools call them.
 _MEMBER = re.compile(
     r"(?:pods|services?|endpointslices?|nodes?|ciliumendpoints?|ciliumidentit(?:y|ies)|ciliumnodes?|cilium-endpoints"
@@ -109,10 +110,22 @@ def _parsed(data: bytes) -> Iterator[Any]:
         pass
     import yaml
 
+    if _too_deep(text):
+        return
     try:
         yield from yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError, ValueError):
         return
+
+
+def _too_deep(text: str) -> bool:
+    """Whether brackets are nested deeper than any object is: the YAML parser in C would run out of stack."""
+    depth = 0
+    for match in re.finditer(r"[\[\]{}]", text):
+        depth += 1 if match[0] in "[{" else -1
+        if depth > _MAX_DEPTH:
+            return True
+    return False
 
 
 # ---- documents

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ctctl.tables.names import SourceNames
 from ctctl.tables.sources.base import Source, SourceOptions
-from ctctl.tables.sources.open import open_source as _open
+from ctctl.tables.sources.several import open_several
 
 
-def open_source(spec: str = "auto", options: SourceOptions = SourceOptions()) -> Source:  # noqa: B008 - frozen
-    """The source, as ``sources.open`` has it. Raises what that does."""
-    source = _open(spec, options)
+def open_source(spec: str | Sequence[str] = "auto", options: SourceOptions = SourceOptions()) -> Source:  # noqa: B008
+    """The source, or several as one, as ``sources.several`` has them. Raises what that does."""
+    source = open_several([spec] if isinstance(spec, str) else spec, options)
     source.name_files = options.names
     for table in source.tables:
         table.names = SourceNames(source, table.node)

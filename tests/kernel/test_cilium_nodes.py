@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
-from ctctl.decode.ct import decode_entry
+from ctctl.decode.ct import decode_entry, encode_key
 from ctctl.decode.nat import decode_nat
 from ctctl.model.entry import Layout
+from ctctl.model.tuples import FlowTuple
 from tests.support import captures
 from tests.support.captures import CapturedNode, captured_node
 
@@ -251,3 +254,30 @@ def test_a_service_by_its_address(node: CapturedNode) -> None:
     found = entries_of(node, "--service", "10.96.0.10:80")
     wanted = [e for e in entries_of(node) if e["rev_nat"] in ids or (e["dst"], e["dst_port"]) == ("10.96.0.10", 80)]
     assert found == wanted
+
+
+def test_a_dsr_entry_of_1_19_has_its_service_and_no_backend() -> None:
+    # As in a report of a backend's node: 172.19.0.2:57716 came to NodePort 172.19.0.5:31607.
+    key = encode_key(FlowTuple(6, ip_address("172.19.0.2"), 57716, ip_address("10.244.1.1"), 8080), 0)
+    value = bytearray(56)
+    value[12:16] = ip_address("172.19.0.5").packed
+    value[32:38] = struct.pack("<IH", 9000, 0x93)
+    value[40:42] = (31607).to_bytes(2, "big")
+    extra = {"cilium_ct4_global": [(key.hex(), bytes(value).hex())]}
+    with captured_node("cilium-1.19-snat-node1", extra=extra) as node:
+        (entry,) = entries_of(node, "--ip", "172.19.0.2")
+        assert (entry["nat_addr"], entry["nat_port"], entry["backend_id"]) == ("172.19.0.5", 31607, None)
+        line = node.run("ct", "list", "-o", "cilium", "--ip", "172.19.0.2").strip("\n")
+        assert line.endswith(
+            "Flags=0x0093 [ RxClosing TxClosing SeenNonSyn DSRInternal ] RevNAT=0"
+            " SourceSecurityID=0 BackendID=360309599644942336 NatPort=31607 "
+        )
+        # The first three run inside the kernel.
+        for text in ("nat_port == 31607", "nat_addr in 172.19.0.0/24", "nat_port in 31000..32000 and tcp"):
+            assert entries_of(node, text) == [entry], text
+        for text in ("backend_id > 1000", "nat_port == 30587", "nat_addr == 172.19.0.6"):
+            assert entries_of(node, text) == [], text
+        shown = node.run("ct", "list", "--ip", "172.19.0.2", "-o", "csv", "--fields", "nat_addr,nat_port,backend_id")
+        assert shown.splitlines()[1] == "172.19.0.5,31607,"
+        assert "360309599644942336" not in node.run("ct", "list", "-o", "wide")
+        assert {"172.19.0.5"} == {row["nat_addr"] for row in entries_of(node, "nat_addr in 0.0.0.0/0")}

@@ -23,9 +23,8 @@ def test_verified_instructions(case: Case) -> None:
             raise
         pytest.skip(f"this kernel lets no BPF program be traced by fexit: {error}")
     assert figure < LIMIT
-    told = committed(running())
-    if told:
-        before = told[str(case)]
+    before = committed(running()).get(str(case))
+    if before is not None:
         assert figure < SMALL or before / SAME_ORDER < figure < before * SAME_ORDER, (
             f"{figure} instructions, {before} when the figures were written: python -m tests.kernels.complexity --write"
         )

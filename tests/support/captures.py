@@ -88,13 +88,19 @@ class CapturedNode:
 
 @contextlib.contextmanager
 def captured_node(
-    name: str, *, per_cpu: bool = True, without: tuple[str, ...] = (), agent: bool = False
+    name: str,
+    *,
+    per_cpu: bool = True,
+    without: tuple[str, ...] = (),
+    agent: bool = False,
+    extra: dict[str, list[tuple[str, str]]] | None = None,
 ) -> Iterator[CapturedNode]:
     """The capture ``name`` restored. ``per_cpu``: its per-CPU maps too; ``without``: maps that are left out.
 
     ``agent``: what the agent answered when the node was captured is to be had at its socket again.
+    ``extra``: entries as hex, by map, that the capture does not have.
     """
-    request = json.dumps({"name": name, "per_cpu": per_cpu, "without": without, "agent": agent})
+    request = json.dumps({"name": name, "per_cpu": per_cpu, "without": without, "agent": agent, "extra": extra or {}})
     holder = subprocess.Popen(
         ["unshare", "-m", "--propagation", "private", sys.executable, "-m", "tests.support.captures", request],
         stdin=subprocess.PIPE,
@@ -135,6 +141,7 @@ def _main(request: dict[str, Any]) -> None:
     kinds = _PLAIN | (_PER_CPU if request["per_cpu"] else set())
     for about in json.loads(capture["maps.json"])["maps"]:
         if about["type"] in kinds and about["entries"] is not None and about["pin"] not in request["without"]:
+            about["entries"] += request["extra"].get(about["pin"], [])
             _restore(about)
     if request["agent"]:
         _serve(capture)

@@ -113,13 +113,13 @@ def test_a_file_that_ends_early_gives_what_is_whole(tmp_path: Path, cut: int) ->
         (b"", "neither pcap nor pcapng"),
         (b"GIF89a", "neither pcap nor pcapng"),
         (b"\xd4\xc3\xb2\xa1\x02\x00", "24 bytes"),
-        (pcapng("<", None, block(6, struct.pack("<IIIII", 9, 0, 0, 0, 0), "<")), "makes no sense"),
-        (pcapng("<", None, block(6, struct.pack("<IIIII", 0, 0, 0, 9999, 0), "<")), "makes no sense"),
+        (pcapng("<", None, block(6, struct.pack("<IIIII", 9, 0, 0, 0, 0), "<")), "1 packet.* cannot be"),
+        (pcapng("<", None, block(6, struct.pack("<IIIII", 0, 0, 0, 9999, 0), "<")), "1 packet.* cannot be"),
         (pcapng("<", None, struct.pack("<III", 6, 8, 8)), "block of 8 bytes"),
     ],
 )
 def test_what_is_no_capture(data: bytes, words: str) -> None:
-    with pytest.raises(DecodeError, match=words):
+    with pytest.raises((DecodeError, PartialDataError), match=words):
         list(read_capture(data))
 
 

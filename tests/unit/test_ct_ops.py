@@ -21,7 +21,7 @@ from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.service import Backend, RevNat, ServiceSlot
+from ctctl.model.service import Backend, RevNat, ServiceSlot, SocketNat
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
@@ -136,6 +136,8 @@ def test_an_unknown_connection_says_what_would_happen() -> None:
     ("flags", "seen", "tuple_flags", "words"),
     [
         (0, (2, 0), 0, "new: only a SYN has been seen"),
+        (0, (0, 0), 0, "new: no packet without SYN has been seen"),
+        (0x12, (0, 0), 0, "closing: 192.0.2.1 has sent its FIN, 10.0.0.2 has not"),
         (0, (2, 0x12), 0, "new: SYN and SYN-ACK seen"),
         (0x10, (2, 0x12), 0, "established: packets without SYN"),
         (0x12, (0x1B, 0x1A), 0, "closing: 192.0.2.1 has sent its FIN, 10.0.0.2 has not"),
@@ -152,7 +154,8 @@ def test_the_sentence(flags: int, seen: tuple[int, int], tuple_flags: int, words
     )
     state, why = explain([CtRow(item, now=NOW)])
     assert why.startswith(words)
-    assert why.endswith("; expires in 1m unless a packet refreshes it")
+    revived = "a SYN opens it anew" if flags & 3 == 3 else "a packet refreshes it"
+    assert why.endswith(f"; expires in 1m unless {revived}")
     expired, why = explain([CtRow(replace(item, lifetime=NOW - 90), now=NOW)])
     assert expired == f"{state}, expired"
     assert "expired 1m30s ago, it still matches packets" in why
@@ -478,6 +481,11 @@ def test_socket_lb_leaves_no_service_entry() -> None:
     found = only(source_of([entry(translated, 0x10)], listings), "tcp 10.0.0.9:5000 > 172.16.0.1:80")
     assert [member.role for member in found.members] == ["out"]
     assert "no service entry" in found.notes[0]
+    listings.sockets = [SocketNat(7, POD, 8000, VIP, 80, 15)]
+    source = source_of([entry(translated, 0x10), entry(flow("tcp 10.0.0.9:5001 > 10.0.0.3:8000"), 0x10)], listings)
+    assert [one.flow.src_port for one in get(source, "tcp 10.0.0.9 > 172.16.0.1:80")] == [5000]
+    assert "sockets that connected to 172.16.0.1:80" in only(source, str(translated)).notes[0]
+    assert only(source, "tcp 10.0.0.9:5001 > 10.0.0.3:8000").notes == ()
 
 
 def test_snat_entries_alone_are_an_answer() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+import numpy as np
 import pytest
 
+from ctctl.decode.columns import CtColumns
 from ctctl.decode.policy import decode_counter, decode_policy, stats_key
 from ctctl.decode.services import decode_backend, decode_ipcache, decode_service, decode_tunnel
 from ctctl.errors import DecodeError
+from ctctl.model.entry import Layout
 from ctctl.tables.show.listings import IPCACHE_FLAGS
 
 V4, OTHER4 = IPv4Address("10.1.2.3"), IPv4Address("10.4.5.6")
@@ -84,3 +87,23 @@ def test_an_ipcache_record_with_an_ipv6_tunnel_end() -> None:
     assert (found.prefix, found.identity, found.cluster_id) == ("10.64.1.0/24", 3096, 2)
     assert (found.tunnel_endpoint, found.encrypt_key, found.flags) == (str(OTHER6), 6, 6)
     assert IPCACHE_FLAGS == ((1, "skiptunnel"), (2, "hastunnel"), (4, "ipv6tunnel"), (8, "remotecluster"))
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_which_entries_hold_an_address_in_place_of_a_backend(layout: Layout) -> None:
+    """From 1.19 on: OUT entries with the DSR bit whose address is not zero. A word of them alone is enough."""
+    out, into, service, dsr = 0, 1, 4, 0x80
+    rows = [
+        (out, dsr, 0, 5, True),
+        (out, dsr, 5, 0, True),
+        (out, dsr, 0, 0, False),
+        (out, 0x10, 0, 5, False),
+        (into, dsr, 0, 5, False),
+        (service, dsr, 0, 5, False),
+    ]
+    keys = np.array([[0] * 13 + [flags] for flags, *_ in rows], np.uint8)
+    values = b"".join(struct.pack("<QQ16xIH18x", low, high, 1, flags) for _, flags, low, high, _ in rows)
+    columns = CtColumns(keys, np.frombuffer(values, np.uint8).reshape(len(rows), 56), layout)
+    wanted = [last and layout is Layout.V1_19 for *_, last in rows]
+    assert columns.translated.tolist() == wanted
+    assert [columns.entry(index).nat_addr is not None for index in range(len(rows))] == wanted

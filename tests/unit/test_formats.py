@@ -24,6 +24,7 @@ from ctctl.model.tuples import Direction
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.open import open_source
+from ctctl.tables.sources.several import open_several
 from tests.support import captures
 
 CTCTL = Path(sys.executable).parent / "ctctl"
@@ -440,6 +441,34 @@ def test_a_folder_of_anything_has_the_node_as_a_column(tmp_path: Path) -> None:
         assert source.nodes() == ["a", "b"]
     with read(tmp_path, node="b") as source:
         assert [table.count for table in source.tables] == [2]
+
+
+def test_several_sources_at_once(tmp_path: Path) -> None:
+    first, second, nat = tmp_path / "n1-ct.txt", tmp_path / "n2-ct.txt", tmp_path / "nat.txt"
+    shutil.copy(case("03") / "ct.txt", first)
+    shutil.copy(case("06") / "ct.txt", second)
+    shutil.copy(case("05") / "fixed" / "cmd" / "cilium-bpf-nat-list.md", nat)
+    done = run("ct", "list", "--from", first, "--from", second, "-o", "jsonl")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["node"] for line in done.stdout.splitlines()] == ["n1"] * 3 + ["n2"] * 2
+    with open_several([str(first), str(nat)], SourceOptions()) as source:  # parts of one node
+        assert source.nodes() == []
+        assert len(source.listings(None).nat) == 2
+        assert len(listed(source)) == 3
+    with open_several([str(first), str(second), str(tmp_path / "none")], SourceOptions(node="n2")) as source:
+        assert len(listed(source)) == 2
+        assert any("none" in said for said in source.partial)
+    same = tmp_path / "x"
+    same.mkdir()
+    shutil.copy(first, same / "ct.txt")
+    (tmp_path / "y").mkdir()
+    shutil.copy(second, tmp_path / "y" / "ct.txt")
+    snapshot = tmp_path / "n3.ctsnap"
+    assert run("ct", "export", snapshot, "--from", first).returncode == 0
+    with open_several([str(same), str(tmp_path / "y"), str(snapshot)], SourceOptions()) as source:
+        assert {table.node for table in source.tables} == {"x", "y", str(snapshot)}
+        assert len(listed(source)) == 8
+    assert run("ct", "list", "--from", tmp_path / "none", "--from", tmp_path / "no").returncode == 1
 
 
 def test_one_bad_member_never_hides_the_rest(tmp_path: Path) -> None:

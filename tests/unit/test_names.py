@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctctl.errors import NotFoundError, UsageError
+from ctctl.errors import DecodeError, NotFoundError, UsageError
 from ctctl.model.service import EndpointRecord, IpcacheRecord, RevNat
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.flow_text import connection_of, has_names, with_addresses
@@ -193,3 +193,10 @@ def test_labels_for_people() -> None:
     labels = ["k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop", "k8s:io.cilium.k8s.policy.cluster=c"]
     assert label_text(labels) == "app=web"
     assert label_text(["reserved:host"]) == "host"
+
+
+def test_what_is_nested_too_deep_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text("[" * 200_000)
+    with pytest.raises(DecodeError, match="neither YAML nor JSON"):
+        add_file(NameBook(), path)

@@ -9,8 +9,10 @@ from typing import Protocol
 
 from ctctl.decode.columns import CtColumns
 from ctctl.out.rowtext import RowProgram
+from ctctl.tables.show.cilium_rows import cilium_program
+from ctctl.tables.show.encode import Style
 from ctctl.tables.show.entry import SCHEMA, record_fields
-from ctctl.tables.show.rowform import EntryForm, Style
+from ctctl.tables.show.rowform import EntryForm
 
 #: Keys of a record that are there only where the name is known.
 _NAMES = ("src_name", "dst_name", "backend")
@@ -137,7 +139,7 @@ def cilium_lines() -> Builder:
     """``-o cilium``. Entries of protocol 0 have no line."""
 
     def build(form: EntryForm, columns: CtColumns) -> RowProgram:
-        return form.cilium(columns)
+        return cilium_program(form, columns)
 
     return build
 

@@ -243,7 +243,7 @@ def policy_lines(entries: Iterable[PolicyEntry], minor: int, directory: str = "/
     for entry in entries:
         by_endpoint.setdefault((entry.endpoint_id, entry.map), []).append(entry)
     found: list[str] = []
-    for (endpoint, name), rules in sorted(by_endpoint.items(), key=str):
+    for (endpoint, name), rules in sorted(by_endpoint.items(), key=lambda one: (one[0][0], one[0][1] or "")):
         found += [f"Endpoint ID: {endpoint}", f"Path: {directory}/{name or ''}", ""]
         titles = ["POLICY", "DIRECTION", "IDENTITY", "PORT/PROTO", "PROXY PORT", "AUTH TYPE", "BYTES", "PACKETS"]
         titles.append("PREFIX")

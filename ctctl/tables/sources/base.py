@@ -26,7 +26,7 @@ from ctctl.model.service import (
     TunnelRecord,
 )
 from ctctl.model.tuples import FlowTuple
-from ctctl.model.version import CiliumVersion
+from ctctl.model.version import CiliumVersion, version_in
 from ctctl.tables.pairs import KEY_LAYOUTS, KeyLayout
 from ctctl.tables.query.bind import Resolver, TableContext
 from ctctl.tables.sources.facts import NodeFacts
@@ -118,6 +118,8 @@ class Listings:
     tunnels: list[TunnelRecord] = field(default_factory=list)
     policy: list[PolicyEntry] = field(default_factory=list)
     counters: list[DatapathCounter] = field(default_factory=list)
+    #: kinds that were asked for and have no table in the source
+    missing: set[str] = field(default_factory=set)
     #: what could not be read of these tables
     problems: list[str] = field(default_factory=list)
     #: names of addresses (pods, services) where the source knows them
@@ -207,8 +209,10 @@ class Source:
     @property
     def minor(self) -> int:
         """The Cilium 1.x whose forms its listings have: by evidence, else by the layout of its tables."""
-        if self.version is not None:
-            return self.version.low
+        fact = self.facts(None).version
+        version = self.version or (version_in(fact.value, fact.evidence) if fact is not None else None)
+        if version is not None:
+            return version.low
         return min((int(table.layout.split(".")[1]) for table in self.tables), default=16)
 
     def time(self, node: str | None = None) -> tuple[Clock, int | None]:

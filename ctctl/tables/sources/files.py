@@ -72,12 +72,14 @@ def _open_stream(
         if not dumps:
             raise DecodeError(f"{name}: nothing in the archive is a dump of any known form")
         return build(name, dumps, options)
-    return build(name, {node_of(PurePosixPath(Path(name).name)): _read_text(source, head, name)}, options)
+    return build(name, {node_of(PurePosixPath(Path(name).name)): read_text(source, name)}, options)
 
 
-def _read_text(source: Prefixed, head: bytes, name: str) -> Dump:
+def read_text(stream: BinaryIO | Prefixed, name: str) -> Dump:
     """A file that is no archive. Raises DecodeError where nothing of it is known."""
     dump = Dump()
+    source = stream if isinstance(stream, Prefixed) else Prefixed(b"", stream)
+    head = source.peek(_HEAD)
     if head.startswith(_CAPTURES):
         raise DecodeError(f"{name}: a packet capture, no dump of tables; ctctl trace --pcap reads it")
     try:

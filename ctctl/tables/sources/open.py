@@ -33,7 +33,7 @@ def open_source(spec: str = "auto", options: SourceOptions = SourceOptions()) ->
         raise PermissionDenied(f"{spec}: no permission") from None
     if not exists:
         raise NotFoundError(f"--from {spec}: no such file or directory")
-    if _in_bpffs(path):
+    if in_bpffs(path):
         from ctctl.tables.sources.live import open_directory, open_pin
 
         return open_directory(path, options) if is_directory else open_pin(path, options)
@@ -42,7 +42,8 @@ def open_source(spec: str = "auto", options: SourceOptions = SourceOptions()) ->
     return open_folder(path, options) if is_directory else open_file(path, options)
 
 
-def _in_bpffs(path: Path) -> bool:
+def in_bpffs(path: Path) -> bool:
+    """Whether a path is on a bpffs: a directory of pins, or a pin."""
     from ctctl.kernel import bpffs
 
     return bpffs.is_bpffs(path.resolve())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ctctl.errors import NotFoundError
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.sources.base import Source, SourceOptions
+from ctctl.tables.sources.pinned import table_names
 from ctctl.tables.sources.timing import note_times
 
 
@@ -13,7 +14,8 @@ def apply_options(source: Source, options: SourceOptions) -> None:
     if options.map is not None:
         known = [table.name for table in source.tables]
         source.tables = [table for table in source.tables if table.name == options.map]
-        if not source.tables:
+        source.has_ct = bool(source.tables)
+        if not source.tables and not table_names([options.map]):
             raise NotFoundError(unknown_name("table", options.map, dict.fromkeys(known)))
     for table in source.tables:
         if table.layout_evidence == "assumed" and options.layout is not None:

@@ -77,9 +77,9 @@ def read_listings(directory: Path, kinds: Collection[str] = COMMON, *, only: str
     found = Listings()
     for kind in kinds:
         names = _policy_names(directory) if kind == "policy" else TABLES[kind]
-        for name in names:
-            if only in (None, name):
-                _read_table(found, kind, directory / name)
+        there = [_read_table(found, kind, directory / name) for name in names if only in (None, name)]
+        if not any(there):
+            found.missing.add(kind)
     if "policy" in kinds:
         _count_policy(found, directory)
     return found
@@ -92,17 +92,20 @@ def _policy_names(directory: Path) -> list[str]:
         return []
 
 
-def _read_table(found: Listings, kind: str, path: Path) -> None:
+def _read_table(found: Listings, kind: str, path: Path) -> bool:
+    """Whether there is such a table; what could be read of it is in ``found``."""
     try:
         with Map.open_pinned(path, read_only=True) as table:
             _read_listing(found, kind, path.name, table)
     except NotFoundError:
-        return
+        return False
     except DecodeError as error:
         found.problems.append(f"{path.name}: {error}")
     except KernelError as error:
         if error.errno not in _UNREADABLE:
             raise
+        found.problems.append(f"{path.name} cannot be read: {error}")
+    return True
 
 
 def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:

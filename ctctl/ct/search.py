@@ -1,0 +1,141 @@
+"""What ``ct get`` reads of a source: entries around an address, listings and SNAT entries, each once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from ctctl.ct.flow import Asked
+from ctctl.model.entry import CtEntry
+from ctctl.model.nat import NatEntry
+from ctctl.model.row import CtRow
+from ctctl.model.tuples import Address, Direction, FlowTuple
+from ctctl.tables.names import names_of
+from ctctl.tables.query.ast import And, Node, Or, Range, Term
+from ctctl.tables.query.filter import Filter
+from ctctl.tables.query.values import network
+from ctctl.tables.rows import matching, row_of
+from ctctl.tables.sources.base import Listings, Source
+
+_ICMP = (1, 58)
+Place = tuple[Address, int]
+#: SNAT entries with their node.
+Translations = list[tuple[str | None, NatEntry]]
+
+
+@dataclass(slots=True)
+class Search:
+    """What has been read of the source while connections are put together."""
+
+    source: Source
+    _rows: dict[tuple[Address, int | None, int | None], list[CtRow]] = field(default_factory=dict)
+    _listings: dict[str | None, Listings] = field(default_factory=dict)
+    _names: dict[str | None, dict[str, str]] = field(default_factory=dict)
+    _by_port: dict[tuple[Address, int | None], dict[int | None, list[CtRow]]] = field(default_factory=dict)
+    _nats: dict[FlowTuple, list[tuple[str | None, NatEntry]]] | None = None
+
+    @property
+    def nodes(self) -> list[str | None]:
+        return [*self.source.nodes()] or [None]
+
+    def listings(self, node: str | None) -> Listings:
+        """Services, backends and rev-NATs of a node: their numbers mean nothing on another."""
+        if node not in self._listings:
+            self._listings[node] = self.source.some(node, "backends", "rev_nats", "services", "sockets")
+        return self._listings[node]
+
+    def names(self, node: str | None) -> dict[str, str]:
+        if node not in self._names:
+            self._names[node] = names_of(self.source, node)
+        return self._names[node]
+
+    def around(self, address: Address, port: int | None, proto: int | None) -> list[CtRow]:
+        """Entries that have the address at an end, with the port (None: any) or as ICMP related ones."""
+        whole = self._by_port.get((address, proto)) or self._by_port.get((address, None))
+        if whole is not None and port is not None:
+            return [*whole.get(port, ()), *whole.get(None, ())]
+        key = (address, port, proto)
+        if key not in self._rows:
+            terms: list[Node] = [Term("ip", (network(str(address)),))]
+            if port is not None:
+                terms.append(Or((Term("port", (Range(port, port),)), Term("related", ("true",)))))
+            if proto is not None:
+                terms.append(Term("proto", (Range(proto, proto), *(Range(icmp, icmp) for icmp in _ICMP))))
+            self._rows[key] = list(self._read(address.version, Filter(And(tuple(terms)))))
+        return self._rows[key]
+
+    def expect_many(self, asked: Asked) -> None:
+        """Read all entries of both ends once, where each of many connections would ask for its own."""
+        for end in (asked.src, asked.dst):
+            found: dict[int | None, list[CtRow]] = {}
+            for row in self.around(end.address, None, asked.proto):
+                flow = row.entry.tuple
+                for port in {None} if row.entry.related else {flow.src_port, flow.dst_port}:
+                    found.setdefault(port, []).append(row)
+            self._by_port[end.address, asked.proto] = found
+
+    def _read(self, family: int, wanted: Filter) -> Iterator[CtRow]:
+        for table in self.source.tables:
+            if table.family == family:
+                for columns in matching(table, wanted):
+                    for index in range(len(columns)):
+                        yield row_of(table, columns, index, self.names(table.node))
+
+    def nats(self, flows: Iterable[FlowTuple]) -> list[tuple[str | None, NatEntry]]:
+        """SNAT entries of packets of these flows, with their node."""
+        wanted = list(flows)
+        if self.source.nat_of is not None:
+            return [(self.nodes[0], entry) for entry in self.source.nat_of(wanted)]
+        if self._nats is None:
+            self._nats = {}
+            for node, entry in self.all_nats():
+                self._nats.setdefault(entry.tuple, []).append((node, entry))
+        return [pair for flow in wanted for pair in self._nats.get(flow, ())]
+
+    def all_nats(self) -> Iterator[tuple[str | None, NatEntry]]:
+        for node in self.nodes:
+            for entry in self.source.some(node, "nat").nat:
+                yield node, entry
+
+
+def key_of(row: CtRow) -> tuple[object, ...]:
+    return row.node, row.entry.map, row.entry.tuple, row.entry.tuple_flags
+
+
+def vip_of(entry: CtEntry) -> FlowTuple | None:
+    """The connection as the client of a DSR one has it, where the entry itself says (from 1.19 on)."""
+    if entry.nat_addr is None or not entry.nat_port:
+        return None
+    flow = entry.tuple
+    return FlowTuple(flow.proto, flow.src, flow.src_port, ip_address(entry.nat_addr), entry.nat_port)
+
+
+def inside(entry: NatEntry) -> FlowTuple:
+    """The flow before translation, in the direction of the translated packet's sender."""
+    if entry.direction is Direction.OUT:
+        return entry.tuple
+    return FlowTuple(entry.tuple.proto, entry.to_addr, entry.to_port, entry.tuple.src, entry.tuple.src_port)
+
+
+def outside(entry: NatEntry) -> FlowTuple:
+    """The same flow after it."""
+    if entry.direction is Direction.IN:
+        return entry.tuple.reversed()
+    return FlowTuple(entry.tuple.proto, entry.to_addr, entry.to_port, entry.tuple.dst, entry.tuple.dst_port)
+
+
+def rows_of(search: Search, flow: FlowTuple) -> Iterator[CtRow]:
+    """Entries with this tuple or its reverse, on any node."""
+    for row in search.around(flow.src, flow.src_port or None, flow.proto):
+        if not row.entry.related and row.entry.tuple in (flow, flow.reversed()):
+            yield row
+
+
+def places_of_slot(listings: Listings, backend_id: int | None, text: str | None) -> Iterator[Place]:
+    for backend in listings.backends:
+        if backend.backend_id == backend_id and backend.port is not None:
+            yield backend.addr, backend.port
+    if text and (found := re.fullmatch(r"\[?([^\[\]]+?)\]?:(\d+)(?:/\w+)*", text)):
+        yield ip_address(found[1]), int(found[2])

@@ -1,0 +1,92 @@
+"""Captures on all interfaces at once (``tcpdump -i any``): each packet is in them once for every interface it crossed.
+
+The cooked header says which interface that was (SLL2 only) and in which direction; a packet is known
+again by its addresses, ports, identification and sequence numbers, which no hop of a node changes.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from ctctl.packet.capture import LinkType
+from ctctl.packet.geneve import GENEVE_PORT
+
+#: ``sll_pkttype``: sent by this machine (linux/if_packet.h).
+_OUTGOING = 4
+VXLAN_PORTS = (8472, 4789)
+#: A packet crosses a node in less than this.
+_WINDOW_NS = 1_000_000_000
+_MAX_KNOWN = 1 << 16
+#: where an Ethernet frame has its IP packet
+_ETHERNET = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Where a packet was seen: the interface's number (0: the header does not say) and whether it was leaving by it."""
+
+    ifindex: int
+    outgoing: bool
+
+
+def sighting(packet: bytes, link_type: int) -> Sighting | None:
+    """Interface and direction of a cooked packet, None for any other link type or a header that is cut off."""
+    if link_type == LinkType.LINUX_SLL2 and len(packet) >= 20:
+        return Sighting(struct.unpack_from(">I", packet, 4)[0], packet[10] == _OUTGOING)
+    if link_type == LinkType.LINUX_SLL and len(packet) >= 16:
+        return Sighting(0, struct.unpack_from(">H", packet)[0] == _OUTGOING)
+    return None
+
+
+def identity(ip: bytes) -> bytes | None:
+    """What stays the same of an IPv4 packet while it crosses a node, None for one that is too short."""
+    size = (ip[0] & 0x0F) * 4 if ip else 0
+    if size < 20 or len(ip) < size:
+        return None
+    layer4 = bytearray(ip[size : size + 20])
+    at = {6: 16, 17: 6, 1: 2}.get(ip[9])  # its checksum may be filled in on the way
+    if at is not None and len(layer4) >= at + 2:
+        layer4[at : at + 2] = b"\0\0"
+    return ip[2:8] + ip[9:10] + ip[12:20] + bytes(layer4)
+
+
+@dataclass(slots=True)
+class Sightings:
+    """Which packets were seen already, on another interface or in the other direction, within a second."""
+
+    _known: dict[bytes, tuple[int, set[Sighting]]] = field(default_factory=dict)
+
+    def again(self, ip: bytes, where: Sighting, time_ns: int) -> bool:
+        """Whether it is a packet that was seen before. The same one at the same place is another one."""
+        key = identity(ip)
+        if key is None:
+            return False
+        if len(self._known) >= _MAX_KNOWN:
+            self._known = {k: v for k, v in self._known.items() if abs(time_ns - v[0]) < _WINDOW_NS}
+            if len(self._known) >= _MAX_KNOWN:
+                self._known = {}
+        first = self._known.get(key)
+        if first is None or abs(time_ns - first[0]) > _WINDOW_NS or where in first[1]:
+            self._known[key] = time_ns, {where}
+            return False
+        first[1].add(where)
+        return True
+
+
+def without_tunnel(frame: bytes) -> bytes | None:
+    """The Ethernet frame inside VXLAN (RFC 7348) or Geneve (RFC 8926) over IPv4, None for any other packet."""
+    if len(frame) < _ETHERNET + 28 or frame[12:14] != b"\x08\x00" or frame[_ETHERNET + 9] != 17:
+        return None
+    at = _ETHERNET + (frame[_ETHERNET] & 0x0F) * 4
+    if len(frame) < at + 16 or struct.unpack_from(">H", frame, _ETHERNET + 6)[0] & 0x3FFF:
+        return None
+    (port,) = struct.unpack_from(">H", frame, at + 2)
+    at += 8
+    if port in VXLAN_PORTS and frame[at] & 0x08:
+        inner = frame[at + 8 :]
+    elif port == GENEVE_PORT and frame[at] >> 6 == 0 and frame[at + 2 : at + 4] == b"\x65\x58":
+        inner = frame[at + 8 + (frame[at] & 0x3F) * 4 :]
+    else:
+        return None
+    return inner if len(inner) >= _ETHERNET + 20 and inner[12:14] == b"\x08\x00" else None

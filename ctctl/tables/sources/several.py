@@ -1,0 +1,166 @@
+"""Several ``--from`` at once: files of nodes, parts of one node, live tables, snapshots: one source with nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from ctctl.errors import CtctlError, NotFoundError
+from ctctl.model.suggest import unknown_name
+from ctctl.tables.sources import archive, snapshot
+from ctctl.tables.sources.base import Listings, Source, SourceOptions
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.facts import NodeFacts
+from ctctl.tables.sources.files import build, read_text
+from ctctl.tables.sources.members import Dumps, folder_of, word_of
+from ctctl.tables.sources.open import in_bpffs, open_source
+
+_WORDS = ("auto", "nf", "-")
+
+
+@dataclass(slots=True)
+class _Read:
+    """One ``--from`` that is a file or folder: what was read of it, and a name for it should it be a node."""
+
+    spec: str
+    label: str
+    dumps: Dumps
+
+    @property
+    def has_tables(self) -> bool:
+        return any(dump.tables for dump in self.dumps.values())
+
+
+def open_several(specs: Sequence[str], options: SourceOptions) -> Source:
+    """All of them; with one, that one. One that cannot be opened is partial data and hides no other.
+
+    What of the files has conntrack tables is a node each; a file without any belongs to the only node.
+    Raises what ``open_source`` raises where nothing could be opened, NotFoundError for an unknown node.
+    """
+    if len(specs) == 1:
+        return open_source(specs[0], options)
+    files: list[_Read] = []
+    others: list[tuple[str, Source]] = []
+    failed: list[CtctlError] = []
+    open_options = replace(options, node=None, map=None)
+    for spec in dict.fromkeys(specs):
+        try:
+            if spec in _WORDS or not Path(spec).exists() or in_bpffs(Path(spec)) or _is_snapshot(Path(spec)):
+                others.append((spec, open_source(spec, open_options)))
+            else:
+                files.append(_read(spec))
+        except CtctlError as error:
+            failed.append(error)
+    if not files and not others:
+        raise failed[0]
+    sources = [(spec, source) for spec, source in others]
+    if files:
+        dumps = _by_node(files, alone=not others)
+        sources.insert(0, ("files", build(", ".join(one.spec for one in files), dumps, open_options)))
+    combined = _combined(sources, options)
+    combined.partial += [str(error) for error in failed]
+    return combined
+
+
+def _is_snapshot(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return snapshot.is_snapshot(stream.read(16))
+
+
+def _read(spec: str) -> _Read:
+    path = Path(spec)
+    if path.is_dir():
+        return _Read(spec, path.name or spec, archive.read_folder(path))
+    pure = PurePosixPath(*[part for part in path.parts if part not in ("/", "..", ".")])
+    label = word_of(pure) or folder_of(pure) or path.stem
+    with path.open("rb") as stream:
+        head = stream.read(512)
+        stream.seek(0)
+        if archive.is_archive(head):
+            return _Read(spec, label, archive.read_archive(stream, spec))
+        return _Read(spec, label, {None: read_text(stream, spec)})
+
+
+def _by_node(files: list[_Read], *, alone: bool) -> Dumps:
+    """The dumps of all files by node. With one that has tables (and ``alone``), the others are parts of it."""
+    holders = [one for one in files if one.has_tables]
+    found: Dumps = {}
+    if len(holders) == 1 and alone and len(holders[0].dumps) == 1:
+        node, whole = next(iter(holders[0].dumps.items()))
+        for one in files:
+            for dump in one.dumps.values() if one is not holders[0] else ():
+                whole.merge(dump)
+        whole.join()
+        return {node: whole}
+    labels = [one.label for one in files]
+    for one in files:
+        for node, dump in one.dumps.items():
+            name = node or (one.label if labels.count(one.label) == 1 or not one.has_tables else one.spec)
+            if name in found:
+                found[name].merge(dump)
+            else:
+                found[name] = dump
+    with_tables = {name: dump for name, dump in found.items() if dump.tables}
+    if not with_tables:
+        whole = Dump()
+        for dump in found.values():
+            whole.merge(dump)
+        found = {None: whole}
+    for dump in found.values():
+        dump.join()
+    return found
+
+
+def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Source:
+    """One source of all. Tables without a node take the name of what they came from."""
+    whole = Source(", ".join(source.description for _, source in sources), has_ct=False)
+    homes: dict[str | None, tuple[Source, str | None]] = {}
+    for spec, source in sources:
+        label = "live" if spec == "auto" else spec
+        names: list[str | None] = [*source.nodes()]
+        if len(sources) > 1 and (any(table.node is None for table in source.tables) or not names):
+            for table in source.tables:
+                table.node = table.node or label
+            homes.setdefault(label, (source, None))
+        for name in names:
+            homes.setdefault(name, (source, name))
+        whole.tables += source.tables
+        whole.notes += [note for note in source.notes if note not in whole.notes]
+        whole.details += source.details
+        whole.partial += source.partial
+        whole.foreign |= source.foreign
+        whole.has_ct |= source.has_ct
+        whole.resources.push(source.__exit__)
+    if len(sources) == 1:
+        homes.setdefault(None, (sources[0][1], None))
+    whole.node_names = sorted(name for name in homes if name is not None)
+    _choose(whole, options)
+    first = homes.get(options.node) or next(iter(homes.values()))
+
+    def listings(node: str | None) -> Listings:
+        source, name = homes.get(node, first)
+        return source.listings(name)
+
+    def facts(node: str | None) -> NodeFacts:
+        source, name = homes.get(node, first)
+        return source.facts(name)
+
+    whole.listings, whole.facts = listings, facts
+    return whole
+
+
+def _choose(whole: Source, options: SourceOptions) -> None:
+    """``--node`` and ``--map``. Raises NotFoundError."""
+    if options.node is not None:
+        if options.node not in whole.node_names:
+            raise NotFoundError(unknown_name("node", options.node, whole.node_names))
+        whole.tables = [table for table in whole.tables if table.node == options.node]
+        whole.node_names = [options.node]
+    if options.map is not None:
+        known = [table.name for table in whole.tables]
+        whole.tables = [table for table in whole.tables if table.name == options.map]
+        if not whole.tables:
+            raise NotFoundError(unknown_name("table", options.map, dict.fromkeys(known)))
