@@ -10,7 +10,7 @@ import pytest
 
 from ctctl.decode.columns import CtColumns
 from ctctl.decode.policy import decode_counter, decode_policy, stats_key
-from ctctl.decode.services import decode_backend, decode_ipcache, decode_service, decode_tunnel
+from ctctl.decode.services import decode_backend, decode_ipcache, decode_service, decode_socket_nat, decode_tunnel
 from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
 from ctctl.tables.show.listings import IPCACHE_FLAGS
@@ -81,7 +81,8 @@ def test_a_tunnel_record(prefix: IPv4Address | IPv6Address, endpoint: IPv4Addres
 
 
 def test_an_ipcache_record_with_an_ipv6_tunnel_end() -> None:
-    key = struct.pack("<IHBB", 32 + 24, 2, 0, 1) + bytes((10, 64, 1, 0)).ljust(16, b"\0")
+    """Bits beyond the prefix may be anything: the prefix alone counts."""
+    key = struct.pack("<IHBB", 32 + 24, 2, 0, 1) + bytes((10, 64, 1, 7)).ljust(16, b"\0")
     value = struct.pack("<I", 3096) + OTHER6.packed + bytes((0, 0, 6, 0b0110))
     found = decode_ipcache(key, value)
     assert (found.prefix, found.identity, found.cluster_id) == ("10.64.1.0/24", 3096, 2)
@@ -107,3 +108,12 @@ def test_which_entries_hold_an_address_in_place_of_a_backend(layout: Layout) -> 
     wanted = [last and layout is Layout.V1_19 for *_, last in rows]
     assert columns.translated.tolist() == wanted
     assert [columns.entry(index).nat_addr is not None for index in range(len(rows))] == wanted
+
+
+@pytest.mark.parametrize(("backend", "front"), [(V4, OTHER4), (V6, OTHER6)])
+def test_a_socket_turned_to_a_backend(backend: IPv4Address | IPv6Address, front: IPv4Address | IPv6Address) -> None:
+    key = (0x0102030405).to_bytes(8, "little") + backend.packed + (8080).to_bytes(2, "big")
+    value = front.packed + (443).to_bytes(2, "big") + (15).to_bytes(2, "big")
+    found = decode_socket_nat(key.ljust(16 if backend.version == 4 else 32, b"\xee"), value)
+    assert (found.cookie, found.backend, found.backend_port) == (0x0102030405, backend, 8080)
+    assert (found.frontend, found.frontend_port, found.rev_nat) == (front, 443, 15)
