@@ -113,7 +113,7 @@ def test_which_entries_hold_an_address_in_place_of_a_backend(layout: Layout) -> 
 @pytest.mark.parametrize(("backend", "front"), [(V4, OTHER4), (V6, OTHER6)])
 def test_a_socket_turned_to_a_backend(backend: IPv4Address | IPv6Address, front: IPv4Address | IPv6Address) -> None:
     key = (0x0102030405).to_bytes(8, "little") + backend.packed + (8080).to_bytes(2, "big")
-    value = front.packed + (443).to_bytes(2, "big") + (15).to_bytes(2, "big")
+    value = front.packed + (443).to_bytes(2, "big") + (0x0102).to_bytes(2, "big")
     found = decode_socket_nat(key.ljust(16 if backend.version == 4 else 32, b"\xee"), value)
     assert (found.cookie, found.backend, found.backend_port) == (0x0102030405, backend, 8080)
-    assert (found.frontend, found.frontend_port, found.rev_nat) == (front, 443, 15)
+    assert (found.frontend, found.frontend_port, found.rev_nat) == (front, 443, 0x0102)
