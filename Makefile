@@ -38,7 +38,7 @@ $(NATIVE): native/rows.c Makefile
 	$(CC) -O3 -g -Wall -Wextra -Werror -fPIC -shared -o $@.tmp $< && mv $@.tmp $@
 
 .PHONY: abi
-abi: ## generate ctctl/abi/layouts.py from bpf/include/ctctl/abi.h
+abi: ## generate ctctl/abi/layouts.py and constants.py from bpf/include/ctctl/abi.h
 	$(BIN)/python tools/gen_abi.py --clang $(CLANG)
 
 $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_DEPS) Makefile
@@ -51,8 +51,12 @@ $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_DEPS) Makefile
 APT := clang-19 llvm-19 gcc make libc6-dev libbpf1 libbpf-dev libelf1 linux-libc-dev bpftool \
        python3 python3-venv iproute2 ethtool iputils-ping curl iperf3 socat netcat-openbsd tcpdump kmod
 APT_STAMP := build/.apt
+# What only tests need: a browser that looks at the report.
+APT_TEST := chromium
+APT_TEST_STAMP := build/.apt-test
 
-$(APT_STAMP): Makefile
+$(APT_TEST_STAMP): APT := $(APT_TEST)
+$(APT_STAMP) $(APT_TEST_STAMP): Makefile
 	@mkdir -p build
 	@missing=""; for p in $(APT); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q '^install ok' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
@@ -77,7 +81,7 @@ demo: setup ## bring up the lab, send real traffic, show tables, a trace and a G
 	@CTCTL=$(BIN)/ctctl tools/demo.sh
 
 .PHONY: test
-test: setup lint ## everything: lint, types, import contracts, all tests with real kernel parts
+test: setup $(APT_TEST_STAMP) lint ## everything: lint, types, import contracts, all tests with real kernel parts
 	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q $(TESTS)
 
 .PHONY: test-hard

@@ -19,69 +19,7 @@
 
 struct bpf_map;
 
-#define CTSCAN_INSNS 64
-#define CTSCAN_ACCEPT 254
-#define CTSCAN_BUCKETS 40
-
-enum ctscan_slot {
-	SLOT_PROTO,
-	SLOT_TUPLE_FLAGS,
-	SLOT_SRC_HI,
-	SLOT_SRC,
-	SLOT_DST_HI,
-	SLOT_DST,
-	SLOT_SRC_PORT,
-	SLOT_DST_PORT,
-	KEY_SLOTS,
-	SLOT_LIFETIME = KEY_SLOTS,
-	SLOT_FLAGS,
-	SLOT_REV_NAT,
-	SLOT_IFINDEX,
-	SLOT_TX_FLAGS_SEEN,
-	SLOT_RX_FLAGS_SEEN,
-	SLOT_SRC_SEC_ID,
-	SLOT_LAST_TX_REPORT,
-	SLOT_LAST_RX_REPORT,
-	SLOT_WORD0,
-	SLOT_WORD8,
-	SLOT_WORD16,
-	SLOT_WORD24,
-};
-
-struct ctscan_insn {
-	__u8 slot;
-	__u8 yes;               /* next instruction if low <= slot & mask <= high, or ACCEPT, REJECT */
-	__u8 no;
-	__u8 pad[5];
-	__u64 mask;
-	__u64 low;
-	__u64 high;
-};
-
-/* One entry that the filter wants. */
-struct ctscan_found {
-	__u8 key[40];
-	struct ct_entry value;
-};
-
-struct ctscan_state {
-	__u64 visited;
-	__u64 matched;          /* more than there is room for: the reader filters for itself */
-};
-
-/* What "ct stats" shows of one table. Times in seconds, in buckets by powers
- * of two: bucket 0 counts zero, bucket n from 2^(n-1) to 2^n - 1. */
-struct ctscan_stats {
-	__u64 entries;
-	__u64 proto[256];
-	__u64 kind[3][2][4][2]; /* direction, related, state, expired */
-	__u64 flags[16];
-	__u64 remaining[CTSCAN_BUCKETS];
-	__u64 overdue[CTSCAN_BUCKETS];
-	__u64 idle[CTSCAN_BUCKETS];
-};
-
-volatile const struct ctscan_insn cfg_program[CTSCAN_INSNS];
+volatile const struct ctscan_insn cfg_program[SCAN_INSNS];
 volatile const __u32 cfg_now;
 volatile const __u32 cfg_hz;    /* 0: seconds; else the clock is jiffies >> 8 */
 volatile const __u32 cfg_room;  /* elements of ctscan_found */
@@ -186,7 +124,7 @@ static __always_inline void address_slots(__u64 *hi, __u64 *lo, const void *addr
 }
 
 /* Ports and addresses in the connection's original direction: a SERVICE tuple
- * stands as the packet's, any other reversed (spec/abi.md). */
+ * stands as the packet's, any other reversed (docs/reference/abi.md). */
 static __always_inline void key_slots(__u64 *slot, const void *key, const bool six)
 {
 	const void *daddr = key, *saddr = key + ADDRESS_SIZE(six);
@@ -205,15 +143,15 @@ static __always_inline bool wanted(const __u64 *key_slot, const struct ct_entry 
 {
 	__u32 at = 0;
 
-	for (int i = 0; i < CTSCAN_INSNS; i++) {
-		volatile const struct ctscan_insn *insn = &cfg_program[at % CTSCAN_INSNS];
+	for (int i = 0; i < SCAN_INSNS; i++) {
+		volatile const struct ctscan_insn *insn = &cfg_program[at % SCAN_INSNS];
 		__u32 index = insn->slot;
-		__u64 number = index < KEY_SLOTS ? key_slot[index] : value_slot(index, value);
+		__u64 number = index < SLOT_LIFETIME ? key_slot[index] : value_slot(index, value);
 
 		number &= insn->mask;
 		at = number >= insn->low && number <= insn->high ? insn->yes : insn->no;
-		if (at >= CTSCAN_ACCEPT)
-			return at == CTSCAN_ACCEPT;
+		if (at >= SCAN_ACCEPT)
+			return at == SCAN_ACCEPT;
 	}
 	return false;
 }
@@ -230,7 +168,7 @@ static __always_inline long filter(const void *key, const struct ct_entry *value
 {
 	struct ctscan_state *state = bpf_map_lookup_elem(&ctscan_state, &zero);
 	struct ctscan_found *found;
-	__u64 slot[KEY_SLOTS];
+	__u64 slot[SLOT_LIFETIME];
 
 	if (!state)
 		return 1;
@@ -261,7 +199,7 @@ static __always_inline __u32 bucket_of(__u64 seconds)
 			bucket += shift;
 		}
 	}
-	return (bucket + (seconds != 0)) % CTSCAN_BUCKETS;
+	return (bucket + (seconds != 0)) % SCAN_BUCKETS;
 }
 
 static __always_inline __u64 seconds_of(__u64 time)

@@ -38,7 +38,7 @@ look(struct ctctl_probe_event *ev, const struct ipv4_ct_tuple *key, bool any, en
 	ev->found |= 1 << which;
 }
 
-/* Every entry that the programs behind could find (spec/abi.md, Key). */
+/* Every entry that the programs behind could find (docs/reference/abi.md, Key). */
 static __always_inline void look_up(struct ctctl_probe_event *ev, const struct probe_packet *p)
 {
 	bool any = p->tuple.nexthdr != IPPROTO_TCP;

@@ -1,10 +1,7 @@
-_ctctl_completion() {
-    local IFS=$'
-'
-    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" \
-                   COMP_CWORD=$COMP_CWORD \
-                   _CTCTL_COMPLETE=complete_bash $1 ) )
-    return 0
+_ctctl() {
+    local IFS=$'\n'
+    local -x _CTCTL_COMPLETE=complete_bash
+    COMPREPLY=($(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD="$COMP_CWORD" "$1" 2>/dev/null))
 }
 
-complete -o default -F _ctctl_completion ctctl
+complete -o default -F _ctctl ctctl

@@ -1,1 +1,6 @@
-complete --command ctctl --no-files --arguments "(env _CTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) ctctl)" --condition "env _CTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) ctctl"
+function __ctctl_complete
+    env _CTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=$argv[1] \
+        _TYPER_COMPLETE_ARGS=(commandline --current-process --cut-at-cursor | string collect) ctctl 2>/dev/null
+end
+
+complete --command ctctl --no-files --condition '__ctctl_complete is-args' --arguments '(__ctctl_complete get-args)'

@@ -2,7 +2,7 @@
 
 A message is one line for an operator: what failed, why, and what to do. The command line
 prints it as it stands; a traceback appears only with ``--debug``. Exit codes are those of
-``spec/cli.md``: 1 runtime error, 2 usage, 3 findings, 4 no permission or the kernel lacks it,
+``docs/reference/cli.md``: 1 runtime error, 2 usage, 3 findings, 4 no permission or the kernel lacks it,
 5 partial data.
 """
 

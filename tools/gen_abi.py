@@ -1,4 +1,4 @@
-"""Generate ctctl/abi/layouts.py from the BTF of bpf/include/ctctl/abi.h.
+"""Generate ctctl/abi/layouts.py and constants.py from the BTF of bpf/include/ctctl/abi.h.
 
 The header is compiled into an object of its own that uses each of its structs and enums, so the
 layouts do not depend on what the datapath happens to use. ``--check`` only compares.
@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "bpf" / "include" / "ctctl" / "abi.h"
 OUTPUT = ROOT / "ctctl" / "abi" / "layouts.py"
+CONSTANTS = ROOT / "ctctl" / "abi" / "constants.py"
 
 sys.path.insert(0, str(ROOT))
 
@@ -36,6 +37,23 @@ from typing import Any, ClassVar
 
 from ctctl.abi.base import {imports}
 '''
+
+CONSTANTS_PREAMBLE = '''"""Numbers of bpf/include/ctctl/abi.h, without ctypes: layouts.py takes long to import.
+
+Generated from its BTF by tools/gen_abi.py (make abi): do not edit. Sizes and offsets are bytes.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+'''
+
+#: Enums whose values stand in constants.py as plain numbers, as a class without their prefix, and structs
+#: whose size and offsets do.
+PLAIN_ENUMS = ("ctctl_tuple_flags", "ctctl_scan")
+CLASS_ENUMS = {"ctctl_slot": ("Slot", "SLOT_", "One number of an entry, in host order: what filters compare.")}
+OFFSETS = ("ipv4_ct_tuple", "ipv6_ct_tuple", "ct_entry", "ipv4_nat_entry", "ipv6_nat_entry", "ctscan_found")
 
 #: Byte order and width, by the typedef that the header uses.
 BIG_ENDIAN = {"__be16": "be16", "__be32": "be32", "__be64": "be64"}
@@ -81,6 +99,32 @@ class Generator:
         body = "\n\n".join([*enum_blocks, *struct_blocks, tail])
         preamble = PREAMBLE.format(imports=", ".join(sorted(self.used, key=natural)))
         return f"{preamble}\n\n{body}"
+
+    def constants(self) -> str:
+        """The module of plain numbers."""
+        blocks = []
+        for name in PLAIN_ENUMS:
+            values = self.values(name)
+            blocks.append("".join(f"{value}: Final = {number}\n" for value, number in values.items()))
+        for name in OFFSETS:
+            entry = self.btf.find(name, Kind.STRUCT)
+            if entry is None:
+                raise SystemExit(f"gen_abi: struct {name} is not in the BTF")
+            fields = {"size": entry.size} | {m.name: m.bit_offset // 8 for m in entry.members if "pad" not in m.name}
+            lines = [f"{name.upper()}_{field.upper()}: Final = {number}\n" for field, number in fields.items()]
+            blocks.append(f"#: struct {name}\n" + "".join(lines))
+        for name, (title, prefix, doc) in CLASS_ENUMS.items():
+            values = self.values(name)
+            members = "".join(f"    {value.removeprefix(prefix)} = {number}\n" for value, number in values.items())
+            blocks.append(f'\nclass {title}(IntEnum):\n    """{doc}"""\n\n{members}')
+        return CONSTANTS_PREAMBLE + "\n" + "\n".join(blocks)
+
+    def values(self, name: str) -> dict[str, int]:
+        """The enumerators of an enum."""
+        entry = self.btf.find(name, Kind.ENUM, Kind.ENUM64)
+        if entry is None:
+            raise SystemExit(f"gen_abi: enum {name} is not in the BTF")
+        return {value.name: value.value for value in entry.values}
 
     def enum(self, name: str) -> str:
         entry = self.btf.find(name, Kind.ENUM, Kind.ENUM64)
@@ -148,10 +192,11 @@ def natural(name: str) -> list[tuple[bool, str | int]]:
     ]
 
 
-def generate(clang: str) -> str:
-    """The module's text. Raises CalledProcessError if the header does not compile."""
+def generate(clang: str) -> dict[Path, str]:
+    """The modules' texts. Raises CalledProcessError if the header does not compile."""
     with tempfile.TemporaryDirectory() as directory:
-        return Generator(read_object(compile_probe(Path(directory), clang))).module()
+        btf = read_object(compile_probe(Path(directory), clang))
+    return {OUTPUT: Generator(btf).module(), CONSTANTS: Generator(btf).constants()}
 
 
 def main() -> int:
@@ -159,13 +204,16 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file is stale")
     parser.add_argument("--clang", default=os.environ.get("CLANG", "clang-19"))
     arguments = parser.parse_args()
-    text = generate(arguments.clang)
-    if OUTPUT.exists() and OUTPUT.read_text(encoding="utf-8") == text:
-        return 0
-    if arguments.check:
-        print("ctctl/abi/layouts.py is stale: run make abi", file=sys.stderr)
+    stale = {
+        path: text
+        for path, text in generate(arguments.clang).items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
+    if stale and arguments.check:
+        print(f"{', '.join(str(path.relative_to(ROOT)) for path in stale)}: stale, run make abi", file=sys.stderr)
         return 1
-    OUTPUT.write_text(text, encoding="utf-8")
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -37,10 +37,6 @@ class Fd:
     def closed(self) -> bool:
         return self._number < 0 or bool(getattr(self._owner, "closed", False))
 
-    @property
-    def owned(self) -> bool:
-        return self._owner is None
-
     def dup(self, what: str | None = None) -> Fd:
         """An owned copy (close-on-exec)."""
         return Fd(os.dup(self.number), what or self.what)

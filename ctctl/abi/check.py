@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ctctl.abi import layouts
 from ctctl.abi.base import AbiStruct
 from ctctl.btf import Btf, Kind
 from ctctl.errors import LayoutError
@@ -21,7 +20,7 @@ from ctctl.model.entry import Layout
 
 #: Room that nobody reads, whatever it is called.
 _FILLER = re.compile(r"^_?(pad|reserved|unused|qcount)")
-#: Fields that some versions have given up (spec/abi.md): their room may be filler.
+#: Fields that some versions have given up (docs/reference/abi.md): their room may be filler.
 _OPTIONAL = frozenset({"ifindex"})
 
 #: Bit number in ``ct_entry.flags`` of each bit field of the versions from 1.14 to 1.19.
@@ -171,7 +170,9 @@ def _is_nat(field: Field) -> bool:
 
 def check_entry(btf: Btf, type_id: int, layout: Layout, *, what: str) -> None:
     """``check_type`` of a conntrack entry in one of its layouts."""
-    check_type(btf, type_id, layouts.ct_entry, what=what, renamed=ENTRY_NAMES[layout])
+    from ctctl.abi.layouts import ct_entry  # takes long to import, and most who need this module need it not
+
+    check_type(btf, type_id, ct_entry, what=what, renamed=ENTRY_NAMES[layout])
 
 
 def _place(offset: int, size: int) -> str:

@@ -249,6 +249,41 @@ class CtctlWriterPair(IntFlag):
     PAIR_REVERSE_DELETED = 0x8
 
 
+class CtctlSlot(IntEnum):
+    """``enum ctctl_slot``"""
+
+    SLOT_PROTO = 0
+    SLOT_TUPLE_FLAGS = 1
+    SLOT_SRC_HI = 2
+    SLOT_SRC = 3
+    SLOT_DST_HI = 4
+    SLOT_DST = 5
+    SLOT_SRC_PORT = 6
+    SLOT_DST_PORT = 7
+    SLOT_LIFETIME = 8
+    SLOT_FLAGS = 9
+    SLOT_REV_NAT = 10
+    SLOT_IFINDEX = 11
+    SLOT_TX_FLAGS_SEEN = 12
+    SLOT_RX_FLAGS_SEEN = 13
+    SLOT_SRC_SEC_ID = 14
+    SLOT_LAST_TX_REPORT = 15
+    SLOT_LAST_RX_REPORT = 16
+    SLOT_WORD0 = 17
+    SLOT_WORD8 = 18
+    SLOT_WORD16 = 19
+    SLOT_WORD24 = 20
+
+
+class CtctlScan(IntEnum):
+    """``enum ctctl_scan``"""
+
+    SCAN_BUCKETS = 40
+    SCAN_INSNS = 64
+    SCAN_ACCEPT = 254
+    SCAN_REJECT = 255
+
+
 class CtctlProbeKind(IntEnum):
     """``enum ctctl_probe_kind``"""
 
@@ -1000,6 +1035,78 @@ class ctctl_writer_slot6(AbiStruct):  # noqa: N801
     ]
 
 
+class ctscan_insn(AbiStruct):  # noqa: N801
+    """``struct ctscan_insn``, 32 bytes."""
+
+    slot: int
+    yes: int
+    no: int
+    pad: Array[Any]
+    mask: int
+    low: int
+    high: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("slot", u8),
+        ("yes", u8),
+        ("no", u8),
+        ("pad", u8 * 5),
+        ("mask", u64),
+        ("low", u64),
+        ("high", u64),
+    ]
+
+
+class ctscan_found(AbiStruct):  # noqa: N801
+    """``struct ctscan_found``, 96 bytes."""
+
+    key: Array[Any]
+    value: ct_entry
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("key", u8 * 40),
+        ("value", ct_entry),
+    ]
+
+
+class ctscan_state(AbiStruct):  # noqa: N801
+    """``struct ctscan_state``, 16 bytes."""
+
+    visited: int
+    matched: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("visited", u64),
+        ("matched", u64),
+    ]
+
+
+class ctscan_stats(AbiStruct):  # noqa: N801
+    """``struct ctscan_stats``, 3528 bytes."""
+
+    entries: int
+    proto: Array[Any]
+    kind: Array[Any]
+    flags: Array[Any]
+    remaining: Array[Any]
+    overdue: Array[Any]
+    idle: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("entries", u64),
+        ("proto", u64 * 256),
+        ("kind", u64 * 2 * 4 * 2 * 3),
+        ("flags", u64 * 16),
+        ("remaining", u64 * 40),
+        ("overdue", u64 * 40),
+        ("idle", u64 * 40),
+    ]
+
+
 class ctctl_probe_event(AbiStruct):  # noqa: N801
     """``struct ctctl_probe_event``, 472 bytes."""
 
@@ -1087,5 +1194,9 @@ STRUCTS: dict[str, type[AbiStruct]] = {
     "ctctl_writer_ctl": ctctl_writer_ctl,
     "ctctl_writer_slot4": ctctl_writer_slot4,
     "ctctl_writer_slot6": ctctl_writer_slot6,
+    "ctscan_insn": ctscan_insn,
+    "ctscan_found": ctscan_found,
+    "ctscan_state": ctscan_state,
+    "ctscan_stats": ctscan_stats,
     "ctctl_probe_event": ctctl_probe_event,
 }

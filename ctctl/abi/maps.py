@@ -1,4 +1,4 @@
-"""Key and value layout of every table, by pinned name (spec/abi.md). A plain number type is its size in bytes."""
+"""Key and value layout of every table, by pinned name (docs/reference/abi.md). A plain number is a size in bytes."""
 
 from __future__ import annotations
 

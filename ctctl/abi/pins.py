@@ -13,6 +13,8 @@ CT6_TCP: Final = "cilium_ct6_global"
 CT6_ANY: Final = "cilium_ct_any6_global"
 #: The conntrack tables, in the order in which they are shown.
 CT_TABLES: Final = (CT4_TCP, CT4_ANY, CT6_TCP, CT6_ANY)
+#: IP version of each.
+CT_FAMILY: Final = {CT4_TCP: 4, CT4_ANY: 4, CT6_TCP: 6, CT6_ANY: 6}
 #: Those that our own datapath writes.
 OWN_CT_TABLES: Final = (CT4_TCP, CT4_ANY)
 #: What the names of Cilium's per-cluster tables (maps of conntrack tables) begin with.

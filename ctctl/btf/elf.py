@@ -23,7 +23,7 @@ def btf_section(image: bytes, name: str = ".BTF") -> bytes:
             end = names.index(b"\0", header[0])
             if names[header[0] : end] == name.encode():
                 return _contents(image, header)
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise DecodeError(f"damaged ELF file: {error}") from error
     raise DecodeError(f"the ELF file has no {name} section")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import Annotated
 
@@ -36,7 +35,7 @@ def doctor(
     Each finding has its evidence, its severity, and the commands that show and mend it. Exit code 3 with
     findings. "healthy" is said only where the table sizes and the time were known; else it is "unknown".
     """
-    from ctctl.cli.report import opened
+    from ctctl.cli.report import opened, source_words
     from ctctl.doctor.diagnose import examine
     from ctctl.doctor.show import write_diagnoses
     from ctctl.errors import UsageError
@@ -48,14 +47,7 @@ def doctor(
     except ValueError as error:
         raise UsageError(str(error)) from None
     with opened(where, pages=True) as source:
-        diagnoses = examine(source, gc_interval_s=interval_s, sample_s=sample_s, where=_words(where))
+        diagnoses = examine(source, gc_interval_s=interval_s, sample_s=sample_s, where=source_words(where))
         write_diagnoses(diagnoses, out.options(), sys.stdout)
     if any(diagnosis.findings for _, diagnosis in diagnoses):
         raise typer.Exit(3)
-
-
-def _words(where: SourceArgs) -> str:
-    """The options that name the source, as they were typed."""
-    given = (*(("--from", source) for source in where.source or () if source != "auto"), ("--node", where.node))
-    more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
-    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in (*given, *more) if value is not None)

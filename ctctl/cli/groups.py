@@ -49,7 +49,7 @@ def _filter_of(options: FlowFilterArgs | NatFilterArgs, expression: list[str] | 
 
 @dataclass
 class FlowFilterArgs:
-    """The filter options that flows have too (spec/cli.md). Repeated values are alternatives; options add up."""
+    """The filter options that flows have too (docs/reference/cli.md): repeated values are alternatives."""
 
     ip: Annotated[Many, _filter_option("--ip", "IP|CIDR|NAME", "Either end.", complete.addresses)] = None
     from_ip: Annotated[
@@ -132,7 +132,7 @@ class FilterArgs(FlowFilterArgs):
 
 @dataclass
 class OutputArgs:
-    """The output options (spec/cli.md, Conventions)."""
+    """The output options (docs/reference/cli.md)."""
 
     output: opt.OutputOpt = Format.table
     fields: opt.FieldsOpt = None

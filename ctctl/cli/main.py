@@ -1,7 +1,7 @@
 """The root of the command line: which module holds which command, and how a run ends.
 
 Modules are imported when their command is asked for, and never for the list that ``ctctl --help``
-prints, so that help stays instant (spec/cli.md) and a broken optional dependency of one command
+prints, so that help stays instant (docs/reference/cli.md) and a broken optional dependency of one command
 cannot take the others down.
 """
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 
-#: typer's own base of "what you typed is wrong" errors: (UsageError, ClickException) of whichever click it carries.
-_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
-
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
@@ -51,6 +48,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "gc": LazyCommand("ctctl.cli.gc", "Collect expired entries, or say what would be collected.", group=True),
     "sizing": LazyCommand("ctctl.cli.sizing", "How large the tables should be for a workload, and their memory."),
     "doctor": LazyCommand("ctctl.cli.doctor", "Find and explain what is wrong with the tables."),
+    "report": LazyCommand("ctctl.cli.reporting", "One HTML page for a ticket: tables, findings, a connection's story."),
     "lb": LazyCommand(_SERVICES, "Load balancer tables: frontends, backends, Maglev.", "lb_app", group=True),
     "nat": LazyCommand(_SERVICES, "The SNAT table.", "nat_app", group=True),
     "ipcache": LazyCommand(_SERVICES, "The identity table.", "ipcache_app", group=True),
@@ -174,11 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     missing = _hold_descriptors()
     if "_CTCTL_COMPLETE" in os.environ:
-        from typer.completion import completion_init  # type: ignore[attr-defined]
-
-        completion_init()
         with contextlib.suppress(Exception):  # completion fails silently: a traceback in a prompt helps nobody
-            typer.main.get_command(app).main([], prog_name="ctctl")
+            _answer_shell()
         return 0
     command = typer.main.get_command(app)
     try:
@@ -227,6 +222,15 @@ def _hold_descriptors() -> list[str]:
     return missing
 
 
+def _answer_shell() -> None:
+    """Print what completes the words in the environment, as typer's answer to the shell that asks."""
+    # A command made with completion makes typer know the shells. Ours has it without its two options.
+    shells = typer.Typer(add_completion=True)
+    shells.command()(lambda: None)
+    typer.main.get_command(shells)
+    typer.main.get_command(app).main([], prog_name="ctctl")
+
+
 def _usage_message(error: Exception, message: str) -> str:
     """What was typed wrong, in one line, with the nearest right word."""
     option, possible = getattr(error, "option_name", None), getattr(error, "possibilities", None)
@@ -252,9 +256,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, CtctlError):
         _say(str(error))
         return error.exit_code
-    if isinstance(error, _ClickException):
+    if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
-        message = error.format_message()  # type: ignore[attr-defined]
+        message = error.format_message()
         if context is not None and (not message or message.startswith("Usage:")):  # a group by itself: its help
             typer.echo(context.get_help())
             return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -79,3 +80,10 @@ def say_which_node(source: Source, node: str | None) -> None:
     nodes = source.nodes()
     if node is None and len(nodes) > 1:
         say(f"these are the tables of {nodes[0]}; choose another of {', '.join(nodes)} with --node")
+
+
+def source_words(where: SourceArgs) -> str:
+    """The options that name the source, as they were typed."""
+    given = (*(("--from", source) for source in where.source or () if source != "auto"), ("--node", where.node))
+    more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
+    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in (*given, *more) if value is not None)

@@ -1,6 +1,6 @@
 """The node file: everything one node's datapath needs to know, checked before anything is touched.
 
-``load_node_file`` reads the short and the long form of spec/cli.md "Node file (YAML)". Field names
+``load_node_file`` reads the short and the long form (docs/node-file.md). Field names
 are the YAML's keys with underscores; times are whole seconds.
 """
 
@@ -62,7 +62,7 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Lifetimes in seconds, with the 1.16 agent's defaults (spec/abi.md)."""
+    """Lifetimes in seconds, with the 1.16 agent's defaults (docs/reference/abi.md)."""
 
     regular_tcp: int = 8000
     regular_tcp_syn: int = 60

@@ -40,7 +40,7 @@ class Backend:
 class Service:
     """One frontend. ``affinity`` is the timeout in seconds, 0 for none; ``id`` its rev-NAT index.
 
-    ``flags`` and ``flags2`` are raw bits (spec/abi.md) that win over what type and policies say.
+    ``flags`` and ``flags2`` are raw bits (docs/reference/abi.md) that win over what type and policies say.
     ``scope`` None: external, and internal too where the traffic policies make two scopes. Those have
     different backends, so that the internal one has an id of its own, ``internal_id``.
     """

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from ctctl.abi.constants import CT_ENTRY_FLAGS, CT_ENTRY_SIZE
 from ctctl.abi.layouts import CtctlWriterStatus
 from ctctl.ct.diff import row_of
 from ctctl.decode.nat import decode_nat
@@ -19,7 +20,7 @@ from ctctl.kernel.map import Map
 from ctctl.model.entry import CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.tables import classes, pairs
+from ctctl.tables import pairs
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
@@ -110,7 +111,7 @@ def _matching(table: CtTable, wanted: Filter) -> tuple[Bytes2d, Bytes2d]:
 
     found = [(columns.keys.copy(), columns.values.copy()) for columns in matching(table, wanted)]
     if not found:
-        return np.empty((0, table.keys.size), np.uint8), np.empty((0, classes.VALUE_SIZE), np.uint8)
+        return np.empty((0, table.keys.size), np.uint8), np.empty((0, CT_ENTRY_SIZE), np.uint8)
     return np.concatenate([keys for keys, _ in found]), np.concatenate([values for _, values in found])
 
 
@@ -126,7 +127,7 @@ def _add_pairs(plan: Plan) -> None:
 def _pair_of(nat: Map, key: bytes, value: bytes) -> Iterator[tuple[str, bytes, bytes]]:
     if not pairs.is_out(key):
         return
-    at = classes.FLAGS_OFFSET
+    at = CT_ENTRY_FLAGS
     dsr = bool(int.from_bytes(value[at : at + 2], "little") & CtFlags.DSRInternal)
     forward = pairs.nat_key(key, dsr)
     there = nat.lookup(forward)

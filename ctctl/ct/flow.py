@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ctctl.errors import UsageError
-from ctctl.model.tuples import Address, FlowTuple
+from ctctl.model.tuples import ICMP, ICMPV6, Address, FlowTuple
 from ctctl.tables.query.values import protocol
 
 #: What may follow an end in a printed line: the name of a pod or service.
@@ -23,7 +23,7 @@ _FOLLOWING = re.compile(
     r"related|service|new|established|closing|closed|XLATE_.*|[SAFRPUEC.]+|\w+[=:].*|echo|type|\(.*"
 )
 _LONGEST = 4096
-_ICMP = (1, 58)
+_ICMP = (ICMP, ICMPV6)
 
 
 @dataclass(frozen=True, slots=True)

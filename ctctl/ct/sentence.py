@@ -1,18 +1,17 @@
 """The one sentence about a connection's state, and why. It says nothing of a side that the entry does not see.
 
 An entry's tx and rx side follow the hook that wrote it: for OUT entries tx is who opened the connection,
-for IN entries it is who answers (spec/datapath.md). A SERVICE entry sees the client only.
+for IN entries it is who answers (docs/reference/datapath.md). A SERVICE entry sees the client only.
 """
 
 from __future__ import annotations
 
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import Direction
+from ctctl.model.tuples import TCP, Direction
 from ctctl.model.units import format_duration
 
 _FIN, _SYN, _RST = 0x01, 0x02, 0x04
-_TCP = 6
 _NO_HANDSHAKE = "no handshake in this protocol: the entry lives while packets refresh it"
 _ORDER = ("out", "in", "service", "related")
 
@@ -44,7 +43,7 @@ def state_of(row: CtRow) -> str:
 def sentence(row: CtRow) -> str:
     """Why an entry is in its state, and how long it has."""
     entry = row.entry
-    if entry.tuple.proto != _TCP or entry.related:
+    if entry.tuple.proto != TCP or entry.related:
         return _NO_HANDSHAKE + _when(row)
     return (_of_service(entry) if entry.direction is Direction.SVC else _of_flow(entry)) + _when(row)
 
@@ -113,6 +112,6 @@ def _when(row: CtRow) -> str:
         return "; the dump does not say when it was made, so its time left is unknown"
     if row.expired:
         return f"; expired {format_duration(-left)} ago, it still matches packets until it is collected"
-    # A dead entry is not refreshed (spec/datapath.md, refresh and close): a SYN may open it anew.
+    # A dead entry is not refreshed (docs/reference/datapath.md, refresh and close): a SYN may open it anew.
     revived = "a SYN opens it anew" if row.entry.state is CtState.CLOSED else "a packet refreshes it"
     return f"; expires in {format_duration(left)} unless {revived}"

@@ -8,13 +8,13 @@ from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from ctctl.ct.report import Connection, CtEvent, Difference, Member, TableStats, Talker
-from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, Format, OutputOptions, View, jsonable, write_document, write_rows
 from ctctl.out.text import safe
 from ctctl.tables.show.entry import ct_view, endpoint, entry_name, flags_text, row_record
+from ctctl.tables.show.nat import nat_record
+from ctctl.tables.show.tuples import tuple_record
 
 CONNECTION_SCHEMA = "ctctl/connection/v1"
 CONNECTIONS_SCHEMA = "ctctl/connections/v1"
@@ -94,16 +94,8 @@ def _member_view(*, nodes: bool = False) -> View[Member]:
 
 def connection_record(found: Connection, *, raw: bool = False) -> dict[str, object]:
     """A connection's JSON form."""
-    flow = found.flow
     return {
-        "flow": {
-            "proto": flow.proto,
-            "proto_name": protocol_name(flow.proto),
-            "src": str(flow.src),
-            "src_port": flow.src_port,
-            "dst": str(flow.dst),
-            "dst_port": flow.dst_port,
-        },
+        "flow": tuple_record(found.flow),
         "state": found.state,
         "why": found.why,
         "notes": list(found.notes),
@@ -112,29 +104,6 @@ def connection_record(found: Connection, *, raw: bool = False) -> dict[str, obje
         "backend": None if found.backend is None else {k: jsonable(v) for k, v in asdict(found.backend).items()},
         "snat": [nat_record(entry) for entry in found.nat],
         "entries": [{"role": member.role, **row_record(member.row, raw=raw)} for member in found.members],
-    }
-
-
-def nat_record(entry: NatEntry) -> dict[str, object]:
-    """An SNAT entry's JSON form."""
-    flow = entry.tuple
-    return {
-        "map": entry.map,
-        "proto": flow.proto,
-        "proto_name": protocol_name(flow.proto),
-        "direction": entry.direction.value,
-        "related": entry.related,
-        "src": str(flow.src),
-        "src_port": flow.src_port,
-        "dst": str(flow.dst),
-        "dst_port": flow.dst_port,
-        "xlate": entry.xlate,
-        "to_addr": str(entry.to_addr),
-        "to_port": entry.to_port,
-        "created": entry.created,
-        "age": entry.age_s,
-        "needs_ct": entry.needs_ct,
-        "key_hex": entry.key.hex() if entry.key is not None else None,
     }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctctl.ct.report import BUCKETS, TableStats
-from ctctl.model.entry import CtFlags
-from ctctl.model.tuples import protocol_name
+from ctctl.model.entry import CtFlags, CtState
+from ctctl.model.tuples import Direction, protocol_name
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.scan import scan_stats
 from ctctl.tables.sources.base import CtTable, Source
@@ -15,8 +15,8 @@ from ctctl.tables.sources.base import CtTable, Source
 if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
 
-_STATES = ("new", "established", "closing", "closed")
-_DIRECTIONS = ("OUT", "IN", "SVC")
+_STATES = tuple(state.value for state in CtState)
+_DIRECTIONS = tuple(direction.value for direction in Direction)
 _PROTOS, _KINDS, _FLAGS = 256, 48, 16
 _SIZE = 1 + _PROTOS + _KINDS + _FLAGS + 3 * BUCKETS
 

@@ -58,8 +58,8 @@ def top(
             name=_name(by, key, known),
             entries=entries,
             expired=expired if timed else None,
-            packets=packets if counted else None,
-            bytes=octets if counted else None,
+            packets=packets if counted and packets else None,  # each entry was made by a packet: 0 is "not counted"
+            bytes=octets if counted and packets else None,
         )
         for _family, totals in sorted(kinds.items())
         for raw, (entries, expired, packets, octets) in totals.most(limit)

@@ -2,22 +2,24 @@
 
 A batch is two byte matrices, keys ``uint8 (n, 14|38)`` and values ``uint8 (n, 56)``, as batch
 lookup returns them. Columns are computed when asked for and kept, in host order, one number per
-*slot*: the flat, layout-neutral form that filters, statistics and the in-kernel scan share
-(``bpf/ctscan.bpf.c`` numbers its slots the same way).
+*slot* (``enum ctctl_slot``): the flat, layout-neutral form that filters, statistics and the in-kernel
+scan (``bpf/ctscan.bpf.c``) share.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ctctl.abi.constants import Slot
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_SERVICE, decode_entry, family_of_key
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+__all__ = ["CtColumns", "Slot"]
 
 Matrix: TypeAlias = "NDArray[np.uint8]"
 Column: TypeAlias = "NDArray[np.uint64]"
@@ -43,32 +45,6 @@ VALUE = np.dtype(
         ("last_rx_report", "<u4"),
     ]
 )
-
-
-class Slot(IntEnum):
-    """One number of an entry, in host order. The values are an ABI with ``bpf/ctscan.bpf.c``."""
-
-    PROTO = 0
-    TUPLE_FLAGS = 1
-    SRC_HI = 2
-    SRC = 3
-    DST_HI = 4
-    DST = 5
-    SRC_PORT = 6
-    DST_PORT = 7
-    LIFETIME = 8
-    FLAGS = 9
-    REV_NAT = 10
-    IFINDEX = 11
-    TX_FLAGS_SEEN = 12
-    RX_FLAGS_SEEN = 13
-    SRC_SEC_ID = 14
-    LAST_TX_REPORT = 15
-    LAST_RX_REPORT = 16
-    WORD0 = 17
-    WORD8 = 18
-    WORD16 = 19
-    WORD24 = 20
 
 
 _VALUE_SLOTS = {

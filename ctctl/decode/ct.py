@@ -1,4 +1,4 @@
-"""Bytes of a conntrack table to entries and back, one at a time (spec/abi.md).
+"""Bytes of a conntrack table to entries and back, one at a time (docs/reference/abi.md).
 
 The crossed ports and swapped addresses of the tables, and wire byte order, end here. The 56 bytes
 of a value changed their meaning between Cilium versions: every function takes the ``Layout``.
@@ -11,17 +11,18 @@ from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
+from ctctl.abi import constants, pins
 from ctctl.errors import DecodeError
 from ctctl.model.entry import CtEntry, CtFlags, Layout
-from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.model.tuples import TCP, Direction, FlowTuple
 
-KEY_SIZE = {4: 14, 6: 38}
-VALUE_SIZE = 56
+KEY_SIZE = {4: constants.IPV4_CT_TUPLE_SIZE, 6: constants.IPV6_CT_TUPLE_SIZE}
+VALUE_SIZE = constants.CT_ENTRY_SIZE
 
 # Bits of the tuple's flag byte. OUT is the absence of IN and SERVICE.
-TUPLE_IN = 1
-TUPLE_RELATED = 2
-TUPLE_SERVICE = 4
+TUPLE_IN = constants.TUPLE_IN
+TUPLE_RELATED = constants.TUPLE_RELATED
+TUPLE_SERVICE = constants.TUPLE_SERVICE
 
 _KEY4 = struct.Struct(">IIHHBB")
 _KEY6 = struct.Struct(">16s16sHHBB")
@@ -55,12 +56,13 @@ def family_of_key(key_size: int) -> int:
 
 def table_name(family: int, proto: int) -> str:
     """The table an entry lies in when nothing says: TCP ones in ct*, all others in ct_any*."""
-    return f"cilium_ct{'' if proto == 6 else '_any'}{family}_global"
+    tcp, other = (pins.CT4_TCP, pins.CT4_ANY) if family == 4 else (pins.CT6_TCP, pins.CT6_ANY)
+    return tcp if proto == TCP else other
 
 
 def table_labels(name: str) -> tuple[str, str]:
     """(family, protocol) of a conntrack table in the words of the agent's metrics: ("ipv4", "non-TCP")."""
-    return f"ipv{6 if '6_' in name else 4}", "non-TCP" if "_any" in name else "TCP"
+    return f"ipv{pins.CT_FAMILY[name]}", "TCP" if name in (pins.CT4_TCP, pins.CT6_TCP) else "non-TCP"
 
 
 def layout_of_fields(names: Collection[str]) -> Layout | None:

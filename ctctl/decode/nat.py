@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from ctctl.abi import constants
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, family_of_key
 from ctctl.errors import DecodeError
 from ctctl.model.nat import NatEntry
@@ -12,7 +13,9 @@ from ctctl.model.tuples import Direction, FlowTuple
 
 _KEY4 = struct.Struct(">IIHHBB")
 _KEY6 = struct.Struct(">16s16sHHBB")
-VALUE_SIZE = {4: 40, 6: 56}
+VALUE_SIZE = {4: constants.IPV4_NAT_ENTRY_SIZE, 6: constants.IPV6_NAT_ENTRY_SIZE}
+_ADDRESS = constants.IPV4_NAT_ENTRY_TO_SADDR
+_PORT = {4: constants.IPV4_NAT_ENTRY_TO_SPORT, 6: constants.IPV6_NAT_ENTRY_TO_SPORT}
 
 
 def decode_nat(key: bytes, value: bytes, map_name: str | None = None) -> NatEntry:
@@ -23,14 +26,14 @@ def decode_nat(key: bytes, value: bytes, map_name: str | None = None) -> NatEntr
     address = IPv4Address if family == 4 else IPv6Address
     daddr, saddr, dport, sport, proto, flags = (_KEY4 if family == 4 else _KEY6).unpack(key)
     created, needs_ct = struct.unpack_from("<QQ", value)
-    end = 36 if family == 4 else 48
+    end = _PORT[family]
     return NatEntry(
         map=map_name,
         tuple=FlowTuple(proto, address(saddr), sport, address(daddr), dport),
         direction=Direction.IN if flags & TUPLE_IN else Direction.OUT,
         related=bool(flags & TUPLE_RELATED),
         xlate="DST" if flags & TUPLE_IN else "SRC",
-        to_addr=address(value[32:end]),
+        to_addr=address(value[_ADDRESS:end]),
         to_port=int.from_bytes(value[end : end + 2], "big"),
         created=created,
         needs_ct=needs_ct,

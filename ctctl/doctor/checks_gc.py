@@ -58,7 +58,8 @@ def _fills(facts: Facts) -> Iterator[_Fill]:
     for name, share in facts.told_pressure.items():
         # A dump may be cut, the agent's own figure is of the whole table.
         if name not in known or share >= PRESSURE_WARNING:
-            yield _Fill(name, share, None, None, None)
+            capacity = next((table.max_entries for table in facts.tables if table.name == name), None)
+            yield _Fill(name, share, None, capacity or facts.nat_sizes.get(name, (0, None))[1], None)
 
 
 def no_capacity(facts: Facts) -> str | None:
@@ -87,7 +88,7 @@ def _pressed(facts: Facts, fill: _Fill) -> Finding:
     growth, trend = facts.growth.get(fill.name), ""
     evidence: dict[str, object] = {"share": round(fill.share, 3)}
     if fill.capacity is not None:
-        evidence = {"entries": fill.entries, "max_entries": fill.capacity}
+        evidence |= {"entries": fill.entries, "max_entries": fill.capacity}
     if fill.expired is not None:
         evidence["expired"] = fill.expired
     if fill.name in facts.capacity_evidence:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ctctl.abi import pins
 from ctctl.doctor.facts import BUILD_UP, Facts, words
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.model.entry import CtFlags
@@ -44,7 +45,7 @@ def ports(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "snat-ports",
                 Severity.CRITICAL if share >= PORTS_CRITICAL else Severity.WARNING,
-                f"cilium_snat_v{egress.version}_external",
+                pins.SNAT_TABLES[egress.version],
                 f"{egress} -> {endpoint(remote, port)} ({protocol_name(proto)}) uses {len(taken):,} of "
                 f"{high - low + 1:,} ports: new connections find none (No mapping for NAT masquerade)",
                 "spread them over more egress addresses or remote ones, let connections be kept open, or purge "
@@ -91,7 +92,7 @@ def orphans(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "snat-orphans",
                 Severity.WARNING,
-                f"cilium_snat_v{family}_external",
+                pins.SNAT_TABLES[family],
                 f"{len(found)} of {len(mine)} SNAT entries have no connection behind them",
                 "ctctl gc --orphans purges them",
                 {"orphans": len(found), "entries": len(mine), "examples": [str(entry) for entry in found[:3]]},

@@ -72,17 +72,23 @@ def backends(facts: Facts) -> Iterator[Finding]:
 
 def frontends(facts: Facts) -> Iterator[Finding]:
     """Frontends that connections go to and that have no backend to give."""
-    known = {backend.backend_id for backend in facts.listings.backends}
-    masters = [slot for slot in facts.listings.services if not slot.slot and slot.port]
-    for master in masters:
+    known = {backend.backend_id for backend in facts.listings.backends} if facts.has_backends else set()
+    for master in facts.listings.services:
+        if master.slot or not master.port:
+            continue
         slots = [slot for slot in facts.listings.services if slot.slot and _same(slot, master)]
-        if (facts.has_backends and known and any(slot.backend_id in known for slot in slots)) or (
-            not (facts.has_backends and known) and slots
-        ):
+        if any(_leads_somewhere(slot, known) for slot in slots):
             continue
         finding = _without(facts, master, slots)
         if finding is not None:
             yield finding
+
+
+def _leads_somewhere(slot: ServiceSlot, known: set[int]) -> bool:
+    """Whether a slot has a backend: by its id, where the backends are known, else by the address it is listed with."""
+    if slot.backend_id and known:
+        return slot.backend_id in known
+    return bool(slot.backend_id or slot.backend)
 
 
 def _same(slot: ServiceSlot, master: ServiceSlot) -> bool:

@@ -20,8 +20,9 @@ from ctctl.decode.nat import encode_nat_key
 from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map
 from ctctl.model.entry import CtFlags
+from ctctl.model.identity import HOST as HOST_IDENTITY
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Address, Direction
+from ctctl.model.tuples import TCP, Address, Direction
 from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.sources.base import CtTable, Listings, Source
 from ctctl.tables.sources.facts import NodeFacts
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-TCP = 6
-#: Reserved identity of the node itself (docs/reference/real-nodes.md).
-HOST_IDENTITY = 1
 #: How often GC runs where nobody says.
 GC_INTERVAL_S = 300.0
 _CLOSING = int(CtFlags.RxClosing | CtFlags.TxClosing)
@@ -366,15 +364,7 @@ def _memory(path: Path) -> int:
     if not path.is_file():
         return 0
     with contextlib.suppress(CtctlError, OSError), Map.open_pinned(path, read_only=True) as table:
-        return map_memory(table)
-    return 0
-
-
-def map_memory(table: Map) -> int:
-    """Bytes of memory of a map as the kernel accounts it; 0 where it does not say."""
-    for line in _lines(Path(f"/proc/self/fdinfo/{table.fd}")):
-        if line.startswith("memlock:"):
-            return int(line.split()[1])
+        return table.memory_bytes
     return 0
 
 

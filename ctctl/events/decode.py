@@ -22,12 +22,11 @@ from ctctl.model.event import (
     Verdict,
     Why,
 )
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.tuples import ICMP, TCP, FlowTuple
 
 if TYPE_CHECKING:
     from ctctl.model.entry import CtEntry
 
-_TCP, _ICMP = 6, 1
 _FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
 #: The any-map bit of a lookup → the table's name.
 _RELATED = int(layouts.CtctlTupleFlags.TUPLE_RELATED)
@@ -49,11 +48,6 @@ _DIRECTIONS = _words(layouts.CtctlCtDir, LookupDirection, "CT_DIR_")
 _RESULTS = _words(layouts.CtctlCtResult, CtResult, "CT_RESULT_")
 
 
-def hook_number(hook: Hook) -> int:
-    """The number of ``hook`` in ``enum ctctl_hook``."""
-    return next(number for number, word in _HOOKS.items() if word is hook)
-
-
 def decode_event(
     data: bytes | memoryview,
     *,
@@ -71,7 +65,7 @@ def decode_event(
     devices = devices or {}
     proto = getattr(raw, "in").nexthdr
     # A hook that tracks nothing reads no further than the addresses: type 0 is an echo reply only where it did.
-    typed = proto == _ICMP and bool(
+    typed = proto == ICMP and bool(
         raw.icmp_type or raw.nr_lookups or getattr(raw, "in").sport or getattr(raw, "in").dport
     )
     tunnel = bool(raw.tunnel_remote) or bool(raw.tunnel_vni)
@@ -88,7 +82,7 @@ def decode_event(
         reason=reason_name(raw.reason) if raw.reason else None,
         packet_length=raw.packet_len,
         endpoint_id=raw.endpoint_id or None,
-        tcp_flags=raw.tcp_flags if proto == _TCP else None,
+        tcp_flags=raw.tcp_flags if proto == TCP else None,
         icmp_type=raw.icmp_type if typed else None,
         icmp_code=raw.icmp_code if typed else None,
         fragment=_FRAGMENTS[min(raw.fragment, 2)],

@@ -1,7 +1,7 @@
 """Why a hook did what it did: sentences from an event's own words, nothing guessed after the fact.
 
 Each sentence stands for a bit, or a combination of bits, that the datapath set where it decided
-(``enum ctctl_why`` of abi.h); the rules behind them are spec/datapath.md's.
+(``enum ctctl_why`` of abi.h); the rules behind them are docs/reference/datapath.md's.
 """
 
 from __future__ import annotations

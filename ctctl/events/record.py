@@ -10,8 +10,8 @@ from ctctl.events.explain import explain
 from ctctl.events.lines import packet_words
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.event import HookEvent, LookupRecord
-from ctctl.model.tuples import FlowTuple, protocol_name
 from ctctl.packet.spec import tcp_flag_letters
+from ctctl.tables.show.tuples import tuple_record
 
 EVENT_SCHEMA = "ctctl/trace-event/v1"
 
@@ -61,18 +61,6 @@ def event_record(
     if connection is not None:
         record["connection"] = connection
     return record
-
-
-def tuple_record(flow: FlowTuple) -> dict[str, Any]:
-    """A packet's own tuple."""
-    return {
-        "proto": flow.proto,
-        "proto_name": protocol_name(flow.proto),
-        "src": str(flow.src),
-        "src_port": flow.src_port,
-        "dst": str(flow.dst),
-        "dst_port": flow.dst_port,
-    }
 
 
 def _tunnel(event: HookEvent) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctctl.gc.report import Explanation
-from ctctl.model.entry import CtFlags, CtState
+from ctctl.model.entry import CtFlags, state_of
 from ctctl.model.entry_class import EntryClass
 from ctctl.model.tuples import Direction
 from ctctl.tables import classes
@@ -23,7 +23,7 @@ _SEEN_SHIFT = 2
 
 
 def timeout_of(entry_class: EntryClass, flags: int) -> str:
-    """Name of the timeout that gave an entry its lifetime, from its flags (spec/datapath.md, refresh and close)."""
+    """Name of the timeout that gave an entry its lifetime, from its flags (docs/reference/datapath.md)."""
     service = entry_class.direction is Direction.SVC
     if entry_class.related:
         return "regular-tcp-syn or regular-any"  # a copy of its flow's first lifetime, or refreshed by an ICMP error
@@ -34,15 +34,6 @@ def timeout_of(entry_class: EntryClass, flags: int) -> str:
     if flags & CtFlags.SeenNonSyn:
         return "service-tcp" if service else "regular-tcp"
     return "regular-tcp-syn"
-
-
-def state_of(flags: int) -> CtState:
-    """State word of an entry's flags (spec/datapath.md, state words)."""
-    if flags & _CLOSING_MASK == _CLOSING_MASK:
-        return CtState.CLOSED
-    if flags & _CLOSING_MASK:
-        return CtState.CLOSING
-    return CtState.ESTABLISHED if flags & CtFlags.SeenNonSyn else CtState.NEW
 
 
 @dataclass(frozen=True, slots=True)

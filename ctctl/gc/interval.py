@@ -1,4 +1,4 @@
-"""When to collect next: the interval rule of spec/abi.md ("GC facts"). Pure."""
+"""When to collect next: the interval rule of docs/reference/abi.md ("GC facts"). Pure."""
 
 from __future__ import annotations
 

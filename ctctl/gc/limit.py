@@ -57,7 +57,3 @@ class RateLimit:
         self._start = max(self._start, self._clock() - (self._granted + least) / self._per_second)
         self._granted += least
         return least
-
-    def give_back(self, count: int) -> None:
-        """Return what was taken and not used."""
-        self._granted -= count

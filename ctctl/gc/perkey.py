@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from ctctl.abi.constants import CT_ENTRY_FLAGS, CT_ENTRY_LIFETIME
 from ctctl.gc.deleters import Deleter, deleter
 from ctctl.gc.job import Job
 from ctctl.gc.tally import Tally
 from ctctl.tables import pairs as _keys
-from ctctl.tables.classes import FLAGS_OFFSET, LIFETIME_OFFSET
 from ctctl.tables.sources.base import CtTable
 from ctctl.tables.writer.targets import Target
 
@@ -30,12 +30,12 @@ _AT_ONCE = 64
 
 def lifetime_of(value: bytes) -> int:
     """Lifetime of one entry's value."""
-    return int(struct.unpack_from("<I", value, LIFETIME_OFFSET)[0])
+    return int(struct.unpack_from("<I", value, CT_ENTRY_LIFETIME)[0])
 
 
 def flags_of(value: bytes) -> int:
     """Flag bits of one entry's value."""
-    return int(struct.unpack_from("<H", value, FLAGS_OFFSET)[0])
+    return int(struct.unpack_from("<H", value, CT_ENTRY_FLAGS)[0])
 
 
 def class_number(key: bytes) -> int:

@@ -105,7 +105,7 @@ class Report:
 
     @property
     def ratio(self) -> float:
-        """The greatest share of deleted entries over the tables (spec/abi.md, "GC facts")."""
+        """The greatest share of deleted entries over the tables (docs/reference/abi.md, "GC facts")."""
         return max((table.ratio for table in self.tables), default=0.0)
 
     @property
@@ -122,7 +122,7 @@ class Explanation:
     """One class of entries with one fate.
 
     ``least_s`` and ``most_s``: seconds since expiry (``goes``) or left (not). ``timeout``: the
-    datapath's timeout that set the lifetime, by its node file name (spec/abi.md, "Timeouts").
+    datapath's timeout that set the lifetime, by its node file name (docs/reference/abi.md, "Timeouts").
     """
 
     map: str

@@ -11,7 +11,7 @@ from ctctl.model.units import parse_duration
 
 @dataclass(slots=True)
 class Schedule:
-    """The interval rule over time. ``fixed_s``: always that interval; None: the rule of spec/abi.md.
+    """The interval rule over time. ``fixed_s``: always that interval; None: the rule of docs/reference/abi.md.
 
     A run may come early (the datapath says that a table is full), but never within ``MINIMUM_S`` of
     the last one.

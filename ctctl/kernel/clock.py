@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-#: Older Cilium builds count in jiffies64 >> 8 (spec/abi.md): 256/HZ seconds a unit.
+#: Older Cilium builds count in jiffies64 >> 8 (docs/reference/abi.md): 256/HZ seconds a unit.
 JIFFIES_SHIFT = 8
 _TIMER_LIST = Path("/proc/timer_list")
 

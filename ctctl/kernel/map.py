@@ -190,13 +190,6 @@ class Map(MapHandle):
         with operation("map into memory", self.name):
             return memoryview(_mmap.mmap(self.fd, length, _mmap.MAP_SHARED, _mmap.PROT_READ | _mmap.PROT_WRITE))
 
-    # ---- life
-
-    def freeze(self) -> None:
-        """Let no system call write it any more."""
-        with operation("freeze map", self.name):
-            libbpf().bpf_map_freeze(self.fd)
-
     def _check(self, key: bytes, value: bytes | None = None) -> None:
         if len(key) != self.info.key_size:
             raise ValueError(f"map {self.name}: key of {len(key)} bytes, it takes {self.info.key_size}")

@@ -75,6 +75,14 @@ class MapHandle(Handle):
         """The name it was made or pinned under; else the kernel's, cut to 15 characters."""
         return self._name or self.info.name
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory as the kernel accounts them (fdinfo); 0 where it does not say."""
+        for line in Path(f"/proc/self/fdinfo/{self.fd}").read_text(encoding="utf-8").splitlines():
+            if line.startswith("memlock:"):
+                return int(line.split()[1])
+        return 0
+
     @cached_property
     def per_cpu_stride(self) -> int:
         """Bytes from one CPU's value to the next in a per-CPU map, 0 in any other."""

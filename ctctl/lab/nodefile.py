@@ -1,4 +1,4 @@
-"""The lab's node files: the topology said in the words of ``ctctl load -f`` (spec/cli.md). Pure."""
+"""The lab's node files: the topology said in the words of ``ctctl load -f`` (docs/node-file.md). Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ctctl.lab.topology import LabService, Node, Topology
+from ctctl.model.identity import HOST, REMOTE_NODE
 
 #: Enough for a thousand connections in parallel many times over, and quick to allocate.
 CT_TCP_MAX = 65536
@@ -14,9 +15,6 @@ SNAT_MAX = 65536
 
 #: Encapsulation by the programs themselves: every kernel can. The other one is ``device``.
 BPF = "bpf"
-
-IDENTITY_HOST = 1
-IDENTITY_REMOTE_NODE = 6
 
 
 def node_document(
@@ -65,11 +63,11 @@ def node_yaml(document: dict[str, Any]) -> str:
 
 def _remote(topology: Topology, node: Node) -> list[dict[str, Any]]:
     """Identities of everything that is not a pod of this node."""
-    known: list[dict[str, Any]] = [{"cidr": f"{node.ip}/32", "identity": IDENTITY_HOST}]
+    known: list[dict[str, Any]] = [{"cidr": f"{node.ip}/32", "identity": HOST}]
     for other in topology.nodes:
         if other is node:
             continue
-        known.append({"cidr": f"{other.ip}/32", "identity": IDENTITY_REMOTE_NODE})
+        known.append({"cidr": f"{other.ip}/32", "identity": REMOTE_NODE})
         known += [
             {"cidr": f"{pod.ip}/32", "identity": pod.identity, "node": other.ip} for pod in topology.pods_of(other.name)
         ]

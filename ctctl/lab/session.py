@@ -21,14 +21,13 @@ from ctctl.lab.topology import Topology
 from ctctl.lab.wait import wait_until
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.event import HookEvent
-from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.model.tuples import ICMP, TCP, UDP, Direction, FlowTuple
 
 #: The first local port that clients take, so that the tables of a story are easy to read.
 FIRST_PORT = 54260
 LAST_PORT = 54999
 
-_TCP, _UDP, _ICMP = 6, 17, 1
-_PROTOCOLS = {"TCP": _TCP, "UDP": _UDP, "ICMP": _ICMP}
+_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "ICMP": ICMP}
 
 #: A table is written before the packet is delivered, but the last ACK of a connection may still be on its way.
 _SETTLE_S = 15.0
@@ -200,7 +199,7 @@ class Session:
         return sorted(found, key=lambda entry: (entry.map or "", entry.direction, str(entry.tuple)))
 
     def snat(self, node: str) -> list[SnatRow]:
-        """The SNAT table of a node: keys are in packet order, unlike conntrack's (spec/abi.md)."""
+        """The SNAT table of a node: keys are in packet order, unlike conntrack's (docs/reference/abi.md)."""
         rows = []
         with Map.open_pinned(self._pins[node] / pins.SNAT4, read_only=True) as table:
             for key, value in table.items():

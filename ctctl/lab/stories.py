@@ -1,6 +1,6 @@
 """The stories that ``ctctl lab run`` tells: one per path through the datapath, with real traffic.
 
-What each expects is spec/datapath.md; the numbers of addresses and ports are the topology's.
+What each expects is docs/reference/datapath.md; the numbers of addresses and ports are the topology's.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from ctctl.lab.story import Story
 from ctctl.lab.story_pods import ALL_SEEN, ANY_S, CLOSED, TCP_FIN_S, related_to
 from ctctl.lab.topology import CLIENT, CLIENT_IP, SERVE_PORT, LabService, Pod
 from ctctl.model.entry import CtFlags
+from ctctl.model.identity import WORLD
 from ctctl.model.tuples import Direction
 
-WORLD = 2
 NO_FLAGS = CtFlags(0)
 _SVC, _OUT, _IN = Direction.SVC, Direction.OUT, Direction.IN
 

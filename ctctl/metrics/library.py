@@ -24,7 +24,7 @@ def metric_families() -> ModuleType:
     return core
 
 
-#: Prefix of every metric; what follows is the Cilium agent's name for it (spec/abi.md).
+#: Prefix of every metric; what follows is the Cilium agent's name for it (docs/reference/abi.md).
 PREFIX = "ctctl"
 
 

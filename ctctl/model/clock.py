@@ -1,4 +1,4 @@
-"""The clock a table's times are in: seconds of CLOCK_MONOTONIC, or jiffies >> 8 (spec/abi.md)."""
+"""The clock a table's times are in: seconds of CLOCK_MONOTONIC, or jiffies >> 8 (docs/reference/abi.md)."""
 
 from __future__ import annotations
 

@@ -6,12 +6,13 @@ import builtins
 import re
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
+from typing import Final
 
 from ctctl.model.tuples import Direction, FlowTuple
 
 
 class CtFlags(IntFlag):
-    """Flag bits of a conntrack entry (spec/abi.md). Unknown bits are kept."""
+    """Flag bits of a conntrack entry (docs/reference/abi.md). Unknown bits are kept."""
 
     RxClosing = 1 << 0
     TxClosing = 1 << 1
@@ -32,7 +33,7 @@ class CtFlags(IntFlag):
 
 
 class CtState(StrEnum):
-    """State words for people (spec/datapath.md). "expired" is a separate property."""
+    """State words for people (docs/reference/datapath.md). "expired" is a separate property."""
 
     NEW = "new"
     ESTABLISHED = "established"
@@ -40,8 +41,12 @@ class CtState(StrEnum):
     CLOSED = "closed"
 
 
+#: The flag bits that make a state.
+STATE_BITS: Final = int(CtFlags.RxClosing | CtFlags.TxClosing | CtFlags.SeenNonSyn)
+
+
 def state_of(flags: int) -> CtState:
-    """The state word of an entry with these flag bits (spec/datapath.md, state words)."""
+    """The state word of an entry's flag bits (docs/reference/datapath.md)."""
     closing = CtFlags(flags).closing
     if closing == CtFlags.RxClosing | CtFlags.TxClosing:
         return CtState.CLOSED
@@ -50,8 +55,12 @@ def state_of(flags: int) -> CtState:
     return CtState.ESTABLISHED if flags & CtFlags.SeenNonSyn else CtState.NEW
 
 
+#: The state of each combination of those bits, for tables that are gone through by the million.
+STATES: Final = {bits: state_of(bits) for bits in range(STATE_BITS + 1) if bits & STATE_BITS == bits}
+
+
 class Layout(StrEnum):
-    """What the 56 bytes of an entry mean, and how that version's CLI writes them (spec/real-cilium.md).
+    """What the 56 bytes of an entry mean, and how that version's CLI writes them (docs/reference/real-nodes.md).
 
     Each is named after the first version that has it. 1.14 and 1.15 have the same bytes and differ in
     the text of service entries.
@@ -124,13 +133,13 @@ class CtEntry:
 
     @property
     def state(self) -> CtState:
-        """NEW, ESTABLISHED, CLOSING or CLOSED from the flag bits (spec/datapath.md, state words)."""
-        return state_of(self.flags)
+        """NEW, ESTABLISHED, CLOSING or CLOSED from the flag bits (docs/reference/datapath.md)."""
+        return STATES[int(self.flags) & STATE_BITS]
 
     def remaining(self, now: int) -> int:
         """Clock units until expiry; negative: expired and not yet collected."""
         return self.lifetime - now
 
     def expired(self, now: int) -> bool:
-        """Whether GC would collect it: ``lifetime < now`` (spec/abi.md)."""
+        """Whether GC would collect it: ``lifetime < now`` (docs/reference/abi.md)."""
         return self.lifetime < now

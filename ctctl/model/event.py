@@ -16,7 +16,7 @@ from ctctl.model.tuples import Direction, FlowTuple
 
 
 class Hook(StrEnum):
-    """Where a program of the datapath sits (spec/datapath.md, Hooks)."""
+    """Where a program of the datapath sits (docs/datapath.md)."""
 
     FROM_CONTAINER = "from_container"
     TO_CONTAINER = "to_container"

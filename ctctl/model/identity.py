@@ -1,17 +1,20 @@
-"""Reserved security identities: the numbers every cluster has, by name (spec/real-cilium.md)."""
+"""Reserved security identities: the numbers every cluster has, by name (docs/reference/real-nodes.md)."""
 
 from __future__ import annotations
 
 from typing import Final
 
+HOST: Final = 1
+WORLD: Final = 2
+REMOTE_NODE: Final = 6
 RESERVED_IDENTITIES: Final[dict[int, str]] = {
     0: "unknown",
-    1: "host",
-    2: "world",
+    HOST: "host",
+    WORLD: "world",
     3: "unmanaged",
     4: "health",
     5: "init",
-    6: "remote-node",
+    REMOTE_NODE: "remote-node",
     7: "kube-apiserver",
     8: "ingress",
     9: "world-ipv4",

@@ -9,7 +9,7 @@ from ctctl.model.tuples import Address
 
 
 class ServiceFlags(IntFlag):
-    """Flag bits of a frontend: ``flags`` in the low byte, ``flags2`` in the high one (spec/abi.md)."""
+    """Flag bits of a frontend: ``flags`` in the low byte, ``flags2`` in the high one (docs/reference/abi.md)."""
 
     ExternalIP = 1
     NodePort = 2

@@ -1,6 +1,6 @@
 """Connection tuples as people mean them: who opened the connection, to whom.
 
-Pure values. The crossed ports and reversed addresses of the tables (spec/abi.md) never leave
+Pure values. The crossed ports and reversed addresses of the tables (docs/reference/abi.md) never leave
 ``ctctl.decode``.
 """
 
@@ -9,12 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
+ICMP: Final = 1
+TCP: Final = 6
+UDP: Final = 17
+ICMPV6: Final = 58
+SCTP: Final = 132
 #: IP protocol numbers ctctl names; any other prints as its number.
-PROTOCOL_NAMES: dict[int, str] = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
+PROTOCOL_NAMES: dict[int, str] = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6", SCTP: "SCTP"}
 PROTOCOL_NUMBERS: dict[str, int] = {name.lower(): number for number, name in PROTOCOL_NAMES.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which Cilium runs on this node, found without BTF of its maps: none of them carries any (spec/real-cilium.md).
+"""Which Cilium runs on this node. None of its maps carries BTF (docs/reference/real-nodes.md).
 
 Evidence, best first: the agent's API, ``struct ct_entry`` in the objects it compiled, the names of its
 pinned maps, the entries themselves.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: bytes 6..8 of a service key: the backend slot, 0 for the frontend (spec/abi.md)
+#: bytes 6..8 of a service key: the backend slot, 0 for the frontend (docs/reference/abi.md)
 _SLOT = slice(6, 8)
 
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ctctl.abi import pins
+from ctctl.abi.constants import CT_ENTRY_LIFETIME
 from ctctl.errors import KernelError, LayoutError, UsageError
 from ctctl.kernel.map import Map, MapType, UpdateMode
 from ctctl.kernel.map_types import check_known_map
@@ -41,7 +42,6 @@ STATE_MAPS = frozenset(
 #: Maps that are nobody else's business: one per load, never pinned.
 PRIVATE_MAPS = frozenset({pins.SIM, pins.SCRATCH})
 
-_LIFETIME_OFFSET = 32
 _COPY_BATCH = 4096
 
 
@@ -200,6 +200,6 @@ def _longest_living(
         return keys, values
     if not conntrack:
         return keys[-room:], values[-room:]
-    lifetimes = np.ascontiguousarray(values[:, _LIFETIME_OFFSET : _LIFETIME_OFFSET + 4]).view("<u4").ravel()
+    lifetimes = np.ascontiguousarray(values[:, CT_ENTRY_LIFETIME : CT_ENTRY_LIFETIME + 4]).view("<u4").ravel()
     chosen = np.argsort(lifetimes, kind="stable")[-room:]
     return keys[chosen], values[chosen]

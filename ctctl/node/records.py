@@ -1,4 +1,4 @@
-"""Keys and values of the configuration tables, packed byte for byte (spec/abi.md, bpf/include/ctctl/abi.h).
+"""Keys and values of the configuration tables, packed byte for byte (docs/reference/abi.md, bpf/include/ctctl/abi.h).
 
 Host order in, wire bytes out. A test holds every function to the layouts generated from the BPF
 objects; packing by ``struct`` here keeps a node with ten thousand services quick to write.

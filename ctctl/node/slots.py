@@ -11,7 +11,7 @@ from ctctl.node.record import SlotRecord
 INGRESS = "ingress"
 EGRESS = "egress"
 
-#: object file (without .bpf.o) → its programs and the side of the device each belongs to (spec/datapath.md, hooks)
+#: object file (without .bpf.o) → its programs and the side of the device each belongs to (docs/datapath.md)
 HOOKS: dict[str, tuple[tuple[str, str], ...]] = {
     "lxc": (("from_container", INGRESS), ("to_container", EGRESS)),
     "netdev": (("from_netdev", INGRESS), ("to_netdev", EGRESS)),

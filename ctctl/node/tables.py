@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from ctctl.abi import pins
 from ctctl.config.node import LB_MODES, NATIVE_NETWORKS, Endpoint, NodeFile, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
+from ctctl.model.identity import HOST, WORLD
+from ctctl.model.service import ServiceFlags
 from ctctl.node import records as rec
 
 if TYPE_CHECKING:
@@ -34,16 +36,17 @@ POLICY = pins.POLICY
 MAGLEV = pins.LB4_MAGLEV
 CONFIG_TABLES = (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES, ENDPOINTS, IPCACHE, POLICY)
 
-#: Cilium's reserved identities (enum ctctl_identity)
-IDENTITY_HOST, IDENTITY_WORLD = 1, 2
 #: first identity of a CIDR that only this node knows
 LOCAL_IDENTITY = 1 << 24
 _WORLD = IPv4Network("0.0.0.0/0")
 
-# enum ctctl_svc_flags and ctctl_svc_flags2
-_EXT_LOCAL_SCOPE, _AFFINITY, _ROUTABLE, _SOURCE_RANGE = 4, 16, 64, 128
-_INT_LOCAL_SCOPE, _TWO_SCOPES = 16, 32
-_TYPE_FLAGS = {"ClusterIP": 0, "ExternalIPs": 1, "NodePort": 2, "HostPort": 8, "LoadBalancer": 32}
+_TYPE_FLAGS = {
+    "ClusterIP": ServiceFlags(0),
+    "ExternalIPs": ServiceFlags.ExternalIP,
+    "NodePort": ServiceFlags.NodePort,
+    "HostPort": ServiceFlags.HostPort,
+    "LoadBalancer": ServiceFlags.LoadBalancer,
+}
 _SCOPES = {"external": rec.SCOPE_EXTERNAL, "internal": rec.SCOPE_INTERNAL}
 
 
@@ -73,7 +76,7 @@ def service_records(nf: NodeFile, service: Service) -> Tables:
             service.affinity, len(chosen), number, flags, flags2, qcount=len(waiting)
         )
         tables[REVERSE_NAT][rec.rev_nat_key(number)] = rec.rev_nat_value(service.ip, service.port)
-        for backend in service.backends if flags & _AFFINITY else ():
+        for backend in service.backends if flags & ServiceFlags.Affinity else ():
             tables[AFFINITY_MATCH][rec.affinity_match_key(backend.id, number)] = b"\0"
         for cidr in service.source_ranges:
             tables[SOURCE_RANGES][rec.source_range_key(number, cidr)] = b"\0"
@@ -92,15 +95,18 @@ def service_flags(service: Service) -> tuple[int, int]:
     external_local = service.type != "ClusterIP" and service.external_traffic_policy == "Local"
     internal_local = service.internal_traffic_policy == "Local"
     flags = _TYPE_FLAGS[service.type]
-    flags |= _ROUTABLE if service.type != "ClusterIP" else 0
-    flags |= _EXT_LOCAL_SCOPE if external_local else 0
-    flags |= _AFFINITY if service.affinity else 0
-    flags |= _SOURCE_RANGE if service.source_ranges else 0
-    flags2 = _INT_LOCAL_SCOPE if internal_local else 0
-    flags2 |= _TWO_SCOPES if service.two_scopes else 0
+    for flag, given in (
+        (ServiceFlags.Routable, service.type != "ClusterIP"),
+        (ServiceFlags.ExtLocalScope, external_local),
+        (ServiceFlags.Affinity, service.affinity),
+        (ServiceFlags.SourceRange, service.source_ranges),
+        (ServiceFlags.IntLocalScope, internal_local),
+        (ServiceFlags.TwoScopes, service.two_scopes),
+    ):
+        flags |= flag if given else 0
     return (
-        flags if service.flags is None else service.flags,
-        flags2 if service.flags2 is None else service.flags2,
+        int(flags) & 0xFF if service.flags is None else service.flags,
+        int(flags) >> 8 if service.flags2 is None else service.flags2,
     )
 
 
@@ -139,15 +145,15 @@ def _endpoint_records(nf: NodeFile) -> dict[bytes, bytes]:
         rec.endpoint_key(e.ip): rec.endpoint_info(e.ifindex or 0, e.id, e.identity, e.mac, e.node_mac)
         for e in nf.endpoints
     }
-    host = rec.endpoint_info(0, 0, IDENTITY_HOST, None, None, host=True)
+    host = rec.endpoint_info(0, 0, HOST, None, None, host=True)
     return {rec.endpoint_key(nf.node.ip): host, **entries}
 
 
 def _ipcache_records(nf: NodeFile) -> dict[bytes, bytes]:
     """Identities by prefix: what the file says wins over what ctctl knows by itself."""
-    known: dict[IPv4Network, bytes] = {_WORLD: rec.remote_info(IDENTITY_WORLD, None)}
+    known: dict[IPv4Network, bytes] = {_WORLD: rec.remote_info(WORLD, None)}
     known |= {cidr: rec.remote_info(identity, None) for cidr, identity in cidr_identities(nf).items()}
-    known[IPv4Network(nf.node.ip)] = rec.remote_info(IDENTITY_HOST, None)
+    known[IPv4Network(nf.node.ip)] = rec.remote_info(HOST, None)
     known |= {IPv4Network(e.ip): rec.remote_info(e.identity, None) for e in nf.endpoints}
     known |= {entry.cidr: rec.remote_info(entry.identity, entry.node) for entry in nf.remote}
     return {rec.ipcache_key(cidr): value for cidr, value in known.items()}
@@ -155,7 +161,7 @@ def _ipcache_records(nf: NodeFile) -> dict[bytes, bytes]:
 
 def cidr_identities(nf: NodeFile) -> dict[IPv4Network, int]:
     """Identity of every CIDR a policy names: the table's own where it has one, else a local one from 2^24 up."""
-    known = {_WORLD: IDENTITY_WORLD} | {entry.cidr: entry.identity for entry in nf.remote}
+    known = {_WORLD: WORLD} | {entry.cidr: entry.identity for entry in nf.remote}
     named = sorted({rule.cidr for rule in nf.policy if rule.cidr is not None})
     fresh = [cidr for cidr in named if cidr not in known]
     local = {cidr: LOCAL_IDENTITY + number for number, cidr in enumerate(fresh)}
@@ -273,7 +279,7 @@ def _source_nat(nf: NodeFile) -> dict[str, int | bytes]:
         "cfg_native_count": len(native),
         "cfg_node_addr": nf.node.ip.packed,
         "cfg_router_addr": router_address(nf).packed,
-        "cfg_world": IDENTITY_WORLD,
+        "cfg_world": WORLD,
     }
 
 

@@ -92,7 +92,7 @@ def _put_batch(table: Map, records: Sequence[tuple[bytes, bytes]]) -> None:
 
 
 def new_lookup_table(size: int) -> Map:
-    """An inner map of the Maglev map: one value of ``size`` backend ids (spec/abi.md)."""
+    """An inner map of the Maglev map: one value of ``size`` backend ids (docs/reference/abi.md)."""
     return Map.create("maglev_inner", MapType.ARRAY, 4, 4 * size, 1)
 
 

@@ -32,7 +32,7 @@ _GAP = 2
 
 
 class Format(StrEnum):
-    """Values of ``-o`` (spec/cli.md)."""
+    """Values of ``-o`` (docs/reference/cli.md)."""
 
     table = "table"
     wide = "wide"
@@ -266,7 +266,8 @@ def _record(view: View[T], chosen: Sequence[Column[T]], row: T) -> dict[str, Any
     return {column.name: jsonable(column.value(row)) for column in view.columns}
 
 
-def _text(column: Column[T], row: T) -> str:
+def text_of(column: Column[T], row: T) -> str:
+    """What a table shows of a row in a column."""
     return safe(column.text(row)) if column.text is not None else cell(column.value(row))
 
 
@@ -328,7 +329,7 @@ def _write_following(columns: Sequence[Column[T]], rows: Iterable[T], options: O
         stream.flush()
     count = 0
     for row in rows:
-        _write_plain_line([_text(column, row) for column in columns], widths, columns, stream)
+        _write_plain_line([text_of(column, row) for column in columns], widths, columns, stream)
         stream.flush()
         count += 1
     return count
@@ -362,7 +363,7 @@ def say_dropped(names: Sequence[str], room: int, stream: TextIO) -> None:
 
 def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
     rows = list(rows)
-    lines = [[_text(column, row) for column in columns] for row in rows]
+    lines = [[text_of(column, row) for column in columns] for row in rows]
     heads = [] if options.no_headers else [[column.title for column in columns]]
     widths = [max(map(len, texts), default=0) for texts in zip(*heads, *lines, strict=True)]
     dropped: list[str] = []

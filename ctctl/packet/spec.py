@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address
 
-PROTO_ICMP = 1
-PROTO_TCP = 6
-PROTO_UDP = 17
-PROTO_SCTP = 132
+from ctctl.model.tuples import ICMP, SCTP, TCP, UDP
+
+PROTO_ICMP = ICMP
+PROTO_TCP = TCP
+PROTO_UDP = UDP
+PROTO_SCTP = SCTP
 
 ICMP_ECHO_REPLY = 0
 ICMP_ECHO_REQUEST = 8
@@ -56,7 +58,7 @@ def parse_tcp_flags(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class PacketSpec:
-    """One packet in words (spec/cli.md, packet text). Everything in host order; None: not given.
+    """One packet in words (docs/reference/cli.md). Everything in host order; None: not given.
 
     ``length`` counts the bytes behind the L4 header (for a later fragment: behind the IP header).
     ``ident`` is the ICMP echo identifier, ``ip_id`` the IP identification. ``fragment_offset`` is in

@@ -1,4 +1,4 @@
-"""Packet text ("tcp 10.64.0.36:54260 > 10.64.0.64:8000 S len=5") to PacketSpec (spec/cli.md, Trace)."""
+"""Packet text ("tcp 10.64.0.36:54260 > 10.64.0.64:8000 S len=5") to PacketSpec (docs/reference/cli.md)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class _Reader:
 
 
 def parse_packet_text(text: str) -> PacketSpec:
-    """Read one packet (spec/cli.md): also the words that describe_frame() writes.
+    """Read one packet (docs/reference/cli.md): also the words that describe_frame() writes.
 
     Without flags a TCP packet is a SYN, an ICMP packet without type an echo request.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctctl.decode.ct import table_name
+from ctctl.model.tuples import TCP
 from ctctl.predict.model import DAY_S, ENTRIES_OF, Duration, Kind, TimeoutPolicy, Workload
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def table_flows(workload: Workload, steps: int, step_s: float) -> list[TableFlow
     """The flows of every table that the workload touches."""
     tables = {
         f"{kind}{family}": TableFlows(
-            f"cilium_ct{'' if kind == 'tcp' else '_any'}{family}_global",
+            table_name(family, TCP if kind == "tcp" else 0),
             workload.tcp_max if kind == "tcp" else workload.any_max,
             np.zeros(steps),
         )

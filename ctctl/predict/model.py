@@ -51,7 +51,7 @@ class Duration:
 
 
 class Pattern(StrEnum):
-    """Where on the node a connection leaves entries (spec/datapath.md)."""
+    """Where on the node a connection leaves entries (docs/reference/datapath.md)."""
 
     POD = "pod"
     SAME_NODE = "same-node"
@@ -100,7 +100,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class TimeoutPolicy:
-    """The datapath's timeouts (spec/abi.md)."""
+    """The datapath's timeouts (docs/reference/abi.md)."""
 
     regular_tcp: float = 8000
     regular_tcp_syn: float = 60

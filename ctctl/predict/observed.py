@@ -107,7 +107,7 @@ def _lengthened(policy: TimeoutPolicy, tables: Sequence[TableFacts], fixed: Coll
 
 
 def _by_timeout(table: TableFacts) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """The entries whose lifetime each timeout set (spec/datapath.md, refresh and close)."""
+    """The entries whose lifetime each timeout set (docs/reference/datapath.md, refresh and close)."""
     tcp, service, related = table.tcp, table.service, table.related
     open_ = table.seen_non_syn & (table.closing == 0)
     yield "regular_tcp", tcp & open_ & ~service & ~related

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE
-from ctctl.doctor.facts import map_memory
 from ctctl.kernel.map import Map, MapType
 from ctctl.predict.fluid import predict
 from ctctl.predict.model import Size, Workload
@@ -37,7 +37,7 @@ def sizes(workload: Workload, duration_s: float) -> list[Size]:
         fitted = _fitted(workload, table.name, table.worst_peak, duration_s, step_s)
         # A forecast may err; what is there now is certain.
         recommended = max(fitted.entries, rounded(alive / HEADROOM))
-        key_size = KEY_SIZE[6 if "6" in table.name else 4]
+        key_size = KEY_SIZE[pins.CT_FAMILY[table.name]]
         found.append(
             Size(
                 table.name,
@@ -84,4 +84,4 @@ def memory_of(entries: int, key_size: int) -> int:
     """Bytes of a conntrack table of that size, as the kernel accounts one it just made. Raises KernelError."""
     made = min(entries, _MEASURED)
     with Map.create("ctctl_sizing", MapType.LRU_HASH, key_size, 56, made) as table:
-        return map_memory(table) * entries // made
+        return table.memory_bytes * entries // made

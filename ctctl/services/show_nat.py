@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ctctl.ct.show import nat_record
 from ctctl.model.clock import Clock
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Address, protocol_name
@@ -13,6 +12,7 @@ from ctctl.out.output import Column, View
 from ctctl.services.nat import PortUse
 from ctctl.tables.show import listings
 from ctctl.tables.show.entry import endpoint
+from ctctl.tables.show.nat import nat_record
 
 
 def _named(names: Mapping[str, str], address: Address, port: int) -> str:

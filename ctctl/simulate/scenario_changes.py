@@ -15,7 +15,7 @@ from ctctl.simulate.simulator import Simulator
 
 
 def apply_operation(simulator: Simulator, op: str, args: dict[str, Any]) -> None:
-    """Do one ``op`` step (spec/cli.md). Only the tables change: the node file still says what it said."""
+    """Do one ``op`` step (docs/scenarios.md). Only the tables change: the node file still says what it said."""
     if op == "service_set":
         _service_set(simulator, args["service"])
     elif op == "service_del":
@@ -86,7 +86,7 @@ def _service_del(simulator: Simulator, address: IPv4Address, port: int) -> None:
 def collect_garbage(simulator: Simulator, endpoint: IPv4Address | None = None) -> int:
     """Run the per-key engine of ``ctctl gc`` at the simulated time; how many entries went.
 
-    With ``endpoint`` every entry with that address goes, expired or not, and nothing else (spec/abi.md).
+    With ``endpoint`` every entry with that address goes, expired or not, and nothing else (docs/reference/abi.md).
     """
     # The engine brings numpy along, which scenarios without this step do without.
     from ctctl.gc import perkey

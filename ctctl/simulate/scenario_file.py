@@ -1,4 +1,4 @@
-"""A scenario: a node file with steps (spec/cli.md, Trace). Every step is checked before the first one runs."""
+"""A scenario: a node file with steps (docs/scenarios.md). Every step is checked before the first one runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ctctl.config.service import BACKEND_STATES, Backend, Service, assign_ids, p
 from ctctl.config.yamltree import Item
 from ctctl.errors import UsageError
 from ctctl.model.event import Hook
+from ctctl.model.identity import WORLD
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.spec import PacketSpec
 from ctctl.packet.text import parse_packet_text
@@ -23,7 +24,6 @@ _PACKET_KEYS = (
     *("advance", "expect", "note"),
 )
 _GENEVE_KEYS = ("vni", "dsr", "option-hex", "remote")
-_WORLD = 2
 #: bytes of options that a Geneve header can have: 63 words
 _LONGEST_OPTION = 252
 _DEFAULT_REMOTE = IPv4Address("10.0.0.254")
@@ -84,7 +84,7 @@ class GcStep:
 
 @dataclass(frozen=True, slots=True)
 class OpStep:
-    """One change of a table; ``args`` are the keys of spec/cli.md, parsed."""
+    """One change of a table; ``args`` are the keys of docs/scenarios.md, parsed."""
 
     step: Step
     op: str
@@ -243,7 +243,7 @@ def _geneve(fields: Fields, nf: NodeFile) -> Geneve:
             raise fields.error("dsr", "is an option already: give either dsr or option-hex")
         options = fields.parsed("dsr", _dsr)
     remote = fields.parsed("remote", parse_ipv4, _DEFAULT_REMOTE)
-    return Geneve(remote, nf.node.ip, fields.integer("vni", _WORLD, high=0xFFFFFF), options)
+    return Geneve(remote, nf.node.ip, fields.integer("vni", WORLD, high=0xFFFFFF), options)
 
 
 def _dsr(text: str) -> bytes:

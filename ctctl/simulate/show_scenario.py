@@ -36,7 +36,7 @@ class StepLike(Protocol):
 
 
 def step_record(record: StepLike, *, raw: bool = False) -> dict[str, Any]:
-    """A step as JSON (spec/cli.md, Trace): what became of the packet, and the whole tables after it.
+    """A step as JSON (docs/scenarios.md): what became of the packet, and the whole tables after it.
 
     A step without a packet has only its number, the clock and the tables.
     """

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from ctctl.abi import pins
 from ctctl.decode.ct import encode_key, flags_of_direction
 from ctctl.model.event import HookEvent, LookupRecord, Why
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.tuples import ICMP, FlowTuple
 from ctctl.simulate.simulator import SimulatedTables, Simulator
 from ctctl.tables.pairs import nat_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_ICMP = 1
 
 
 class Touched:
@@ -55,7 +53,7 @@ def _keys(lookup: LookupRecord) -> Iterator[tuple[str, bytes]]:
     key = encode_key(lookup.flow, flags_of_direction(lookup.direction, lookup.related))
     yield lookup.map, key
     if lookup.why & Why.RELATED_CREATED:
-        flow = FlowTuple(_ICMP, lookup.flow.src, 0, lookup.flow.dst, 0)
+        flow = FlowTuple(ICMP, lookup.flow.src, 0, lookup.flow.dst, 0)
         yield pins.OWN_CT_TABLES[1], encode_key(flow, flags_of_direction(lookup.direction, related=True))
     if lookup.why & Why.SNAT_CREATED:
         yield pins.SNAT4, nat_key(key, dsr=True)

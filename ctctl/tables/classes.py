@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ctctl.abi.constants import CT_ENTRY_FLAGS, CT_ENTRY_LIFETIME, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.model.entry_class import EntryClass
 from ctctl.model.tuples import Direction
 
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLASSES = 256 << 3
-VALUE_SIZE = 56
-LIFETIME_OFFSET = 32
-FLAGS_OFFSET = 36
-
-TUPLE_IN = 1
-TUPLE_RELATED = 2
-TUPLE_SERVICE = 4
 
 
 def class_of(number: int) -> EntryClass:
@@ -41,13 +35,13 @@ def class_numbers(keys: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 def lifetimes(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Lifetime of every value, a view where the rows are contiguous."""
-    found: NDArray[np.uint32] = _field(values, LIFETIME_OFFSET, "<u4")
+    found: NDArray[np.uint32] = _field(values, CT_ENTRY_LIFETIME, "<u4")
     return found
 
 
 def entry_flags(values: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Flag bits of every value, a view where the rows are contiguous."""
-    found: NDArray[np.uint16] = _field(values, FLAGS_OFFSET, "<u2")
+    found: NDArray[np.uint16] = _field(values, CT_ENTRY_FLAGS, "<u2")
     return found
 
 
@@ -59,7 +53,7 @@ def _field(values: NDArray[np.uint8], offset: int, dtype: str) -> Any:
 
 
 def expired(values: NDArray[np.uint8], now: int) -> NDArray[np.bool_]:
-    """Which entries GC would collect: ``lifetime < now`` (spec/abi.md). A bool a row."""
+    """Which entries GC would collect: ``lifetime < now`` (docs/reference/abi.md). A bool a row."""
     return lifetimes(values) < now
 
 

@@ -1,6 +1,6 @@
 """Which SNAT entries belong to which conntrack entry. Pure, on raw keys, IPv4 and IPv6.
 
-Offsets and orientation: spec/abi.md ("Key", "GC facts"). A conntrack OUT key of S:sp -> D:dp holds
+Offsets and orientation: docs/reference/abi.md ("Key", "GC facts"). A conntrack OUT key of S:sp -> D:dp holds
 daddr=S saddr=D dport=dp sport=sp; the SNAT table's key is in packet order: daddr=D saddr=S dport=dp
 sport=sp, so the addresses change places. A DSRInternal entry is the client's connection, its SNAT
 key the pod's reply: there the ports change places and the addresses stay.
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CT_DSR_INTERNAL = 1 << 7
-_OUT = 0
-_IN = 1
+from ctctl.abi import constants
+from ctctl.abi.constants import TUPLE_IN, TUPLE_OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class KeyLayout:
     size: int
     address: int
     nat_value_size: int
-    nat_address: int = 32
+    nat_address: int
 
     @property
     def ports(self) -> int:
@@ -35,8 +34,18 @@ class KeyLayout:
         return self.size - 1
 
 
-IPV4 = KeyLayout(size=14, address=4, nat_value_size=40)
-IPV6 = KeyLayout(size=38, address=16, nat_value_size=56)
+IPV4 = KeyLayout(
+    size=constants.IPV4_CT_TUPLE_SIZE,
+    address=constants.IPV4_CT_TUPLE_SADDR,
+    nat_value_size=constants.IPV4_NAT_ENTRY_SIZE,
+    nat_address=constants.IPV4_NAT_ENTRY_TO_SADDR,
+)
+IPV6 = KeyLayout(
+    size=constants.IPV6_CT_TUPLE_SIZE,
+    address=constants.IPV6_CT_TUPLE_SADDR,
+    nat_value_size=constants.IPV6_NAT_ENTRY_SIZE,
+    nat_address=constants.IPV6_NAT_ENTRY_TO_SADDR,
+)
 KEY_LAYOUTS = {4: IPV4, 6: IPV6}
 
 
@@ -55,15 +64,15 @@ def _split(key: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
 
 def is_out(key: bytes) -> bool:
     """Whether a conntrack key is an OUT entry's. OUT is zero: related and service entries are not."""
-    return key[-1] == _OUT
+    return key[-1] == TUPLE_OUT
 
 
 def nat_key(ct_key: bytes, dsr: bool) -> bytes:
     """The SNAT key (OUT) behind a conntrack OUT key; ``dsr`` for a DSRInternal entry."""
     daddr, saddr, dport, sport, proto = _split(ct_key)
     if dsr:
-        return daddr + saddr + sport + dport + proto + bytes([_OUT])
-    return saddr + daddr + dport + sport + proto + bytes([_OUT])
+        return daddr + saddr + sport + dport + proto + bytes([TUPLE_OUT])
+    return saddr + daddr + dport + sport + proto + bytes([TUPLE_OUT])
 
 
 def ct_keys(snat_key: bytes) -> tuple[bytes, bytes]:
@@ -81,7 +90,7 @@ def reverse_nat_key(snat_key: bytes, snat_value: bytes) -> bytes:
     start = layout.nat_address
     to_addr = snat_value[start : start + layout.address]
     to_port = snat_value[start + layout.address : start + layout.address + 2]
-    return to_addr + daddr + to_port + dport + proto + bytes([_IN])
+    return to_addr + daddr + to_port + dport + proto + bytes([TUPLE_IN])
 
 
 def reverse_nat_value(snat_key: bytes, snat_value: bytes) -> bytes:
@@ -99,7 +108,7 @@ def forward_nat_key(reverse_key: bytes, reverse_value: bytes) -> bytes:
     start = layout.nat_address
     pod_addr = reverse_value[start : start + layout.address]
     pod_port = reverse_value[start + layout.address : start + layout.address + 2]
-    return saddr + pod_addr + sport + pod_port + proto + bytes([_OUT])
+    return saddr + pod_addr + sport + pod_port + proto + bytes([TUPLE_OUT])
 
 
 def has_address(key: bytes, address: bytes) -> bool:

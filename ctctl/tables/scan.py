@@ -10,10 +10,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from ctctl.abi.constants import CTSCAN_FOUND_SIZE, CTSCAN_FOUND_VALUE
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import CtctlError
 from ctctl.kernel.object import OBJECTS, BpfObject
-from ctctl.tables.query.predicate import PROGRAM_LIMIT, Predicate, program_of
+from ctctl.tables.query.predicate import INSTRUCTION, PROGRAM_LIMIT, Predicate, program_of
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 OBJECT = OBJECTS / "ctscan.bpf.o"
 #: Entries that a filter may find in the kernel; more are read by batches.
 ROOM = 1 << 15
-_FOUND_SIZE = 96
-_KEY_ROOM = 40
-_INSTRUCTION_SIZE = 32
 _ZERO = bytes(4)
 
 
@@ -50,7 +48,7 @@ def scan_records(table: CtTable, predicate: Predicate, room: int = ROOM) -> list
         return None
     try:
         with _open(table, "filter") as scanner:
-            scanner.set_config("cfg_program", program.ljust(PROGRAM_LIMIT * _INSTRUCTION_SIZE, b"\0"))
+            scanner.set_config("cfg_program", program.ljust(PROGRAM_LIMIT * INSTRUCTION.size, b"\0"))
             scanner.set_config("cfg_room", room)
             scanner.set_max_entries("ctscan_found", room)
             scanner.load()
@@ -67,8 +65,9 @@ def scan_records(table: CtTable, predicate: Predicate, room: int = ROOM) -> list
 def _collect(table: CtTable, scanner: BpfObject, matched: int) -> list[tuple[bytes, bytes]]:
     size = KEY_SIZE[table.family]
     with scanner.map("ctscan_found").mmap() as found:
-        raw = bytes(found[: matched * _FOUND_SIZE])
-    return [(raw[at : at + size], raw[at + _KEY_ROOM : at + _FOUND_SIZE]) for at in range(0, len(raw), _FOUND_SIZE)]
+        raw = bytes(found[: matched * CTSCAN_FOUND_SIZE])
+    starts = range(0, len(raw), CTSCAN_FOUND_SIZE)
+    return [(raw[at : at + size], raw[at + CTSCAN_FOUND_VALUE : at + CTSCAN_FOUND_SIZE]) for at in starts]
 
 
 def scan(table: CtTable, predicate: Predicate, room: int = ROOM) -> CtColumns | None:

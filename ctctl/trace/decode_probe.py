@@ -18,10 +18,9 @@ from ctctl.decode.ct import (
 from ctctl.errors import DecodeError
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.event import Fragment
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.tuples import ICMP, TCP, FlowTuple
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, identity_of_mark
 
-_TCP, _ICMP = 6, 1
 _ICMP_ERRORS = frozenset({3, 11, 12})
 _KINDS = {
     int(layouts.CtctlProbeKind.PROBE_PACKET): ProbeKind.PACKET,
@@ -65,9 +64,9 @@ def decode_probe_event(data: bytes | memoryview, layout: Layout = Layout.V1_16) 
         packet_length=raw.packet_len,
         mark=raw.mark,
         egress=bool(raw.egress),
-        tcp_flags=raw.tcp_flags if flow.proto == _TCP else None,
-        icmp_type=raw.icmp_type if flow.proto == _ICMP else None,
-        icmp_code=raw.icmp_code if flow.proto == _ICMP else None,
+        tcp_flags=raw.tcp_flags if flow.proto == TCP else None,
+        icmp_type=raw.icmp_type if flow.proto == ICMP else None,
+        icmp_code=raw.icmp_code if flow.proto == ICMP else None,
         fragment=_FRAGMENTS[min(raw.fragment, 2)],
         identity=identity_of_mark(raw.mark),
         entries=tuple(_entries(raw, flow, layout)),
@@ -80,7 +79,7 @@ def decode_probe_event(data: bytes | memoryview, layout: Layout = Layout.V1_16) 
 
 
 def _entries(raw: Any, flow: FlowTuple, layout: Layout) -> Iterator[CtEntry]:
-    related = TUPLE_RELATED if flow.proto == _ICMP and raw.icmp_type in _ICMP_ERRORS else 0
+    related = TUPLE_RELATED if flow.proto == ICMP and raw.icmp_type in _ICMP_ERRORS else 0
     for which, tuple_flags, reply in _ENTRIES:
         if raw.found >> int(which) & 1:
             flags = tuple_flags if tuple_flags & TUPLE_SERVICE else tuple_flags | related

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ctctl.abi import layouts, pins
-from ctctl.btf import Btf, Kind
+from ctctl.btf.vmlinux import kernel_enum
 from ctctl.errors import CtctlError, KernelError, NotFoundError
 from ctctl.events.stream import KernelFilter, control_words
 from ctctl.kernel.link import TcxLink
@@ -54,7 +54,6 @@ _KEY0 = bytes(4)
 _POLL_S = 0.2
 #: Events kept that passed the kernel's coarser filter and may yet be of the flow.
 _HELD = 256
-_VMLINUX = Path("/sys/kernel/btf/vmlinux")
 #: Numbers of drop reasons that mean nothing was dropped (SKB_NOT_DROPPED_YET, SKB_CONSUMED).
 _NOT_DROPPED = frozenset({0, 1})
 
@@ -360,12 +359,10 @@ def _errno_name(error: KernelError) -> str:
     return errno.errorcode.get(error.errno, str(error.errno))
 
 
-def kernel_drop_reasons(path: Path = _VMLINUX) -> dict[int, str]:
+def kernel_drop_reasons() -> dict[int, str]:
     """Number → name of the running kernel's ``enum skb_drop_reason``, from its BTF; empty without one."""
     try:
-        found = Btf(path.read_bytes()).find("skb_drop_reason", Kind.ENUM, Kind.ENUM64)
-    except (OSError, CtctlError):
+        found = kernel_enum("skb_drop_reason")
+    except CtctlError:
         return {}
-    if found is None:
-        return {}
-    return {value.value: value.name.removeprefix("SKB_DROP_REASON_").lower() for value in found.values}
+    return {number: name.removeprefix("SKB_DROP_REASON_").lower() for number, name in found.items()}

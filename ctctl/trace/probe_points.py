@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -100,8 +99,3 @@ def describe_points(points: Sequence[ProbePoint]) -> list[str]:
         programs = ", ".join(str(program) for program in point.programs) or "nothing"
         lines.append(f"{where} {point.direction}: before {programs}")
     return lines
-
-
-def current_namespace_inode() -> int:
-    """The inode of the caller's network namespace."""
-    return os.stat(_OWN_NAMESPACE).st_ino  # noqa: PTH116 - the link's target is meant

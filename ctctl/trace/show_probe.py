@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ctctl.events.lines import Line, change_line, entry_words
-from ctctl.events.record import entry_record, tuple_record, wall_clock
+from ctctl.events.record import entry_record, wall_clock
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment
 from ctctl.model.tuples import protocol_name
 from ctctl.out.text import safe
 from ctctl.packet.spec import tcp_flag_letters
+from ctctl.tables.show.tuples import tuple_record
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef, return_code_name
 from ctctl.trace.show import LineWriter
 

@@ -48,6 +48,14 @@ def line(
 # ---- ct get
 
 
+def test_03_the_client_and_not_the_vip_has_closed() -> None:
+    source = CASES / "03-v1.12-dsr-service-suffix/ct.txt"
+    out = run("ct", "get", "tcp 10.72.3.2:58842 > 10.72.32.1:80", "--from", source).stdout
+    assert "the client (10.72.3.2) has sent its FIN" in out
+    assert "10.72.32.1 has" not in out
+    assert "10.72.3.2 has not" not in out
+
+
 def test_07_a_gone_backend_is_named() -> None:
     done = run(
         "ct",
@@ -91,8 +99,10 @@ def test_05_which_snat_entry_is_missing() -> None:
     assert found["snat-missing"]["evidence"]["examples"] == ["OUT TCP 172.18.0.1:53158 -> 10.0.1.167:80"]
 
 
-def test_07_which_service_entries_have_a_gone_backend() -> None:
-    found, _ = doctor(CASES / "07-svc-backend-not-found/bugtool", "--now", "16879950", code=None)
+@pytest.mark.parametrize("form", ["bugtool", "bugtool14"])
+def test_07_which_service_entries_have_a_gone_backend(form: str) -> None:
+    found, _ = doctor(CASES / "07-svc-backend-not-found" / form, "--now", "16879950")
+    assert set(found) == {"backend-gone"}
     assert found["backend-gone"]["evidence"]["backend_ids"] == [4711]
 
 
@@ -129,9 +139,10 @@ def test_23_replies_do_not_pass_this_node(tmp_path: Path) -> None:
     assert "does not close" not in json.dumps(found)
 
 
-def test_31_healthy_needs_the_size_of_the_table() -> None:
-    _, verdict = doctor(CASES / "31-capacity-in-bugtool/sysdump", code=None)
-    assert verdict != "healthy"
+def test_31_pressure_as_the_bugtool_itself_tells_it() -> None:
+    found, _ = doctor(CASES / "31-capacity-in-bugtool/sysdump")
+    assert found["pressure"]["evidence"]["max_entries"] == 131072
+    assert found["pressure"]["severity"] == "critical"
 
 
 def test_35_connections_of_the_node_itself_have_no_identity() -> None:
@@ -141,8 +152,13 @@ def test_35_connections_of_the_node_itself_have_no_identity() -> None:
 
 def test_37_finished_service_entries_are_held(tmp_path: Path) -> None:
     lines = [line(f"TCP SVC 10.0.1.{i % 200}:{20000 + i} -> 10.96.0.1:443", left=21_590 - i) for i in range(1500)]
-    found, _ = doctor(written(tmp_path / "svc.txt", lines))
-    assert set(found) == {"service-finished"}
+    old = [text.replace("TCP SVC", "TCP OUT").replace(" expires", " service expires") for text in lines]
+    for number, text in enumerate(old):
+        client, vip = text.split()[2], text.split()[4]
+        old[number] = text.replace(f"{client} -> {vip}", f"{vip} -> {client}")
+    for form in (lines, old):
+        found, _ = doctor(written(tmp_path / "svc.txt", form))
+        assert set(found) == {"service-finished"}
     assert found["service-finished"]["evidence"]["finished"] == 1500
 
 

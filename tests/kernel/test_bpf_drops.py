@@ -14,7 +14,7 @@ from ctctl.abi.layouts import CtctlReason, CtctlStat
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.object import BpfObject
 from ctctl.model.event import Why
-from ctctl.packet.geneve import Geneve, wrap_geneve
+from ctctl.packet.geneve import Geneve
 from ctctl.simulate.maps import SimulatedMaps
 from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
@@ -37,6 +37,7 @@ from tests.support.datapath import (
     service,
     simulated,
 )
+from tests.support.geneve import wrap_geneve
 
 pytestmark = pytest.mark.kernel
 

@@ -12,7 +12,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from ctctl.abi.layouts import CtctlCtFlags
-from ctctl.packet.geneve import Geneve, dsr_option, wrap_geneve
+from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
     CLIENT,
@@ -32,6 +32,7 @@ from tests.support.datapath import (
     service,
     simulated,
 )
+from tests.support.geneve import wrap_geneve
 
 pytestmark = pytest.mark.kernel
 

@@ -18,6 +18,7 @@ from ctctl.gc.job import Engine, Job
 from ctctl.gc.limit import RateLimit
 from ctctl.gc.tally import Tally
 from ctctl.kernel.map import Map, MapType
+from ctctl.model.entry import CtFlags
 from ctctl.tables import pairs as keys
 from ctctl.tables.writer import remover
 from ctctl.tables.writer.journal import Journal
@@ -87,7 +88,7 @@ def fill_pair(ct: Map, nat: Map, seed: int, size: int, share: float) -> None:
     for key, value in zip(map(bytes, ks), map(bytes, vs), strict=True):
         if not keys.is_out(key) or rng.random() < 0.3:
             continue
-        dsr = bool(perkey.flags_of(value) & keys.CT_DSR_INTERNAL)
+        dsr = bool(perkey.flags_of(value) & CtFlags.DSRInternal)
         forward = keys.nat_key(key, dsr)
         nat_value = nat4("172.16.0.10", int(rng.integers(1, 65536)))
         nat.update(forward, nat_value)

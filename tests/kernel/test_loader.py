@@ -257,7 +257,7 @@ def test_size_change_says_its_cost_and_needs_a_flag(node: TestNode) -> None:
     assert (map_ids(node), attached_ids(node)) == before
     load(node.request(datapath=smaller, request={"resize": True}))
     kept = sorted(entries(node).values())
-    # The common LRU keeps a little less than it says (kernel-notes.md); what it keeps are the longest-living.
+    # The common LRU keeps a little less than it says (docs/reference/kernel.md); what it keeps are the longest-living.
     assert 8 <= len(kept) <= 16
     assert min(kept) >= 134
     assert status(node).problems == ()

@@ -59,7 +59,7 @@ def test_a_kernel_without_geneve_says_so(node: TestNode) -> None:
     assert tcx_programs(node) == set()
 
 
-# No failure under CTCTL_REQUIRE_KERNEL: the datapath does without such a device (spec/datapath.md).
+# No failure under CTCTL_REQUIRE_KERNEL: the datapath does without such a device (docs/datapath.md).
 @pytest.mark.skipif("not has_geneve()", reason="this kernel has no geneve device")
 def test_the_loader_makes_and_removes_its_geneve_device(node: TestNode) -> None:
     report = load(node.request(**tunnel(node, "device")))

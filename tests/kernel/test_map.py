@@ -330,10 +330,3 @@ class TestLife:
             pytest.raises(KernelError, match="map into memory hash"),
         ):
             table.mmap()
-
-    def test_a_frozen_map_takes_no_more(self) -> None:
-        with Map.create("frozen", MapType.ARRAY, 4, 8, 4) as table:
-            table.freeze()
-            with pytest.raises(KernelError) as caught:
-                table.update(bytes(4), bytes(8))
-            assert caught.value.errno == errno.EPERM

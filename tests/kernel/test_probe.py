@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ctctl.btf import Btf, Kind
+from ctctl.btf.vmlinux import kernel_enum
 from ctctl.decode.ct import encode_key
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.link import Direction, query_tcx
@@ -164,6 +166,11 @@ def test_without_programs_or_devices_it_says_so(net: ForeignNet) -> None:
 
 
 def test_drop_reasons_have_the_kernels_names() -> None:
+    """libbpf finds what reading the whole of the kernel's BTF finds, without its second of work."""
+    found = Btf(Path("/sys/kernel/btf/vmlinux").read_bytes()).find("skb_drop_reason", Kind.ENUM)
+    assert found is not None
+    assert kernel_enum("skb_drop_reason") == {value.value: value.name for value in found.values}
+    assert kernel_enum("no_such_enum") == {}
     assert "tc_ingress" in kernel_drop_reasons().values()
 
 

@@ -12,7 +12,7 @@ from ctctl.abi.layouts import CtctlCtFlags as Ct
 from ctctl.abi.layouts import ct_entry, ipv4_ct_tuple
 from ctctl.config.node import Endpoint, NodeFile
 from ctctl.model.event import Hook
-from ctctl.packet.geneve import Geneve, dsr_option, wrap_geneve
+from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.simulate.simulator import Simulator, identity_mark
 from tests.support.datapath import (
     CLIENT,
@@ -31,6 +31,7 @@ from tests.support.datapath import (
     node_file,
     service,
 )
+from tests.support.geneve import wrap_geneve
 
 LOOPBACK = "169.254.42.1"
 #: nothing, from the host, translated, a tunnel's, a pod's identity, the world's by the tunnel

@@ -38,7 +38,7 @@ def unique(prefix: str = "gct") -> str:
 
 
 def key4(src: str, sport: int, dst: str, dport: int, *, proto: int = 6, flags: int = 0) -> bytes:
-    """The raw key of a flow src:sport -> dst:dport (spec/abi.md: crossed for SERVICE, reversed else)."""
+    """The raw key of a flow src:sport -> dst:dport (docs/reference/abi.md: crossed for SERVICE, reversed else)."""
     s, d = (int.from_bytes(bytes(map(int, a.split("."))), "big") for a in (src, dst))
     if flags & 4:
         return bytes(layouts.ipv4_ct_tuple(daddr=d, saddr=s, dport=sport, sport=dport, nexthdr=proto, flags=flags))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctctl.abi import layouts
+from ctctl.abi import constants, layouts
 from ctctl.abi.base import AbiStruct
 from ctctl.abi.check import check_entry, check_type, field_names
 from ctctl.abi.maps import MAPS
@@ -19,6 +19,9 @@ from ctctl.btf import Btf, Kind, read_object
 from ctctl.decode.ct import layout_of_fields
 from ctctl.errors import LayoutError
 from ctctl.model.entry import CtFlags, Layout
+from ctctl.model.service import ServiceFlags
+from ctctl.tables import scan
+from ctctl.tables.query import predicate
 from tests.support.bpf import CLANG, ROOT, compile_file, compile_source
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -33,8 +36,9 @@ def header() -> Btf:
     return read_object(compile_source("abi_all.c", "#include <ctctl/abi.h>\n" + "\n".join(uses)))
 
 
-def test_the_generated_file_is_fresh() -> None:
-    assert gen_abi.OUTPUT.read_text() == gen_abi.generate(os.environ.get("CLANG", CLANG)), "run make abi"
+def test_the_generated_files_are_fresh() -> None:
+    for path, text in gen_abi.generate(os.environ.get("CLANG", CLANG)).items():
+        assert path.read_text() == text, "run make abi"
 
 
 def test_every_struct_and_enum_of_the_header_has_its_class() -> None:
@@ -76,6 +80,21 @@ def test_model_flags_are_the_headers() -> None:
     """The pure model repeats the flag bits so that it needs no ABI: they must not part."""
     header_bits = sorted(int(flag) for flag in layouts.CtctlCtFlags.__members__.values())
     assert header_bits == sorted(int(flag) for flag in CtFlags.__members__.values())
+
+
+def test_what_is_packed_by_hand_has_the_headers_size() -> None:
+    """Formats of ``struct`` where an import of ctypes would cost a listing its speed."""
+    assert predicate.INSTRUCTION.size == ctypes.sizeof(layouts.ctscan_insn)
+    assert scan.STATS_FORMAT.size == ctypes.sizeof(layouts.ctscan_stats)
+    assert ctypes.sizeof(layouts.ctscan_found) == constants.CTSCAN_FOUND_SIZE
+
+
+def test_service_flags_are_the_headers() -> None:
+    """Up to 1.16; later ones are only read."""
+    low = {flag.name.removeprefix("SVC_"): int(flag) for flag in layouts.CtctlSvcFlags}
+    high = {flag.name.removeprefix("SVC2_"): int(flag) << 8 for flag in layouts.CtctlSvcFlags2}
+    ours = {flag.name.lower(): int(flag) for flag in ServiceFlags}
+    assert {name.replace("_", "").lower(): value for name, value in (low | high).items()}.items() <= ours.items()
 
 
 def test_bit_sets_are_flags_and_numberings_are_not() -> None:

@@ -9,8 +9,8 @@ import pytest
 from ctctl.config.node import parse_node_file
 from ctctl.errors import ConfigError
 from ctctl.model.event import Hook
-from ctctl.packet.geneve import parse_dsr_option
 from ctctl.simulate.scenario_file import AdvanceStep, GcStep, OpStep, PacketStep, Scenario, ServiceStep, scenario_of
+from tests.support.geneve import parse_dsr_option
 
 HEAD = """\
 node: {name: n, ip: 10.1.0.1}

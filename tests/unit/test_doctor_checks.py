@@ -132,6 +132,8 @@ def test_pressure_that_the_node_tells_itself(tmp_path: Path) -> None:
     finding = only(look(tmp_path, HEALTHY, told=told))
     assert (finding.check, finding.severity, finding.map) == ("pressure", Severity.CRITICAL, "cilium_ct4_global")
     assert "99%" in finding.summary
+    assert finding.evidence["max_entries"] == 1024
+    assert finding.mend == ("cilium config set bpf-ct-global-tcp-max 2048",)
 
 
 def snat(count: int, remotes: int = 1, first: int = 32768) -> Listings:
@@ -183,6 +185,12 @@ def test_frontends_without_backends(tmp_path: Path) -> None:
         assert (finding.check, finding.evidence["frontend"]) == ("no-backends", "10.96.0.9:80")
     finding = only(look(tmp_path, HEALTHY, services(count=2, slots=2, backends=0)))
     assert "although it should have 2" in finding.summary
+    # Listings up to 1.16 give a slot's backend by address only.
+    listed = services(count=2, slots=2, backends=0)
+    listed.services = [
+        replace(slot, backend_id=None, backend="10.0.1.7:8000") if slot.slot else slot for slot in listed.services
+    ]
+    assert look(tmp_path, [*HEALTHY, *NEW], listed).findings == ()
 
 
 def test_a_backend_that_no_pod_has(tmp_path: Path) -> None:

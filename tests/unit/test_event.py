@@ -17,7 +17,7 @@ from ctctl.abi.words import reason_name
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.decode.ct import encode_key
 from ctctl.errors import DecodeError
-from ctctl.events.decode import decode_event, hook_number
+from ctctl.events.decode import decode_event
 from ctctl.events.explain import DROP_SENTENCES, explain
 from ctctl.events.lines import packet_words
 from ctctl.events.record import EVENT_SCHEMA, event_record
@@ -98,7 +98,7 @@ def test_every_drop_reason_has_a_sentence() -> None:
 def test_hook_numbers_round_trip() -> None:
     for hook in model.Hook:
         raw = raw_event(TO_POD)
-        raw.hook = hook_number(hook)
+        raw.hook = layouts.CtctlHook[f"HOOK_{hook.value.upper()}"]
         assert decode_event(bytes(raw)).hook is hook
 
 

@@ -1,4 +1,4 @@
-"""The interval rule of spec/abi.md."""
+"""The interval rule of docs/reference/abi.md."""
 
 from __future__ import annotations
 

@@ -56,10 +56,44 @@ def test_a_table_is_named_in_one_place() -> None:
         f"{path.relative_to(ROOT)}: {name}"
         for path in sorted((ROOT / "ctctl").rglob("*.py"))
         if path.relative_to(ROOT) not in (Path("ctctl/abi/pins.py"), Path("ctctl/abi/layouts.py"))
-        for name in re.findall(r'"(\w+)"', path.read_text())
-        if name in PIN_NAMES
+        for name in re.findall(r'"(\w+)"|f"(cilium_(?:ct|snat|lb).*?)"', path.read_text())
+        if name[0] in PIN_NAMES or name[1]
     }
     assert written == set()
+
+
+CODE = [
+    path
+    for folder in ("ctctl", "bpf", "tests", "tools")
+    for path in sorted((ROOT / folder).rglob("*"))
+    # run.py replays recordings and comes as it is with them.
+    if path.suffix in (".py", ".c", ".h", ".sh") and path.relative_to(ROOT) != Path("tests/conformance/run.py")
+]
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_pages_that_code_refers_to_are_in_the_repository() -> None:
+    missing = {
+        f"{path.relative_to(ROOT)}: {page}"
+        for path in CODE
+        for page in re.findall(r"[\w./-]*[\w-]\.md\b", path.read_text())
+        if "tests" not in path.parts or page.startswith(("docs/", "spec/"))
+        if not (ROOT / page).is_file() and not (path.parent / page).is_file()
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_a_page_refers_to_is_in_the_repository(page: Path) -> None:
+    text = page.read_text()
+    links = {link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if not (page.parent / link).exists()}
+    places = {
+        place
+        for place in re.findall(r"`((?:ctctl|bpf|docs|tests|tools|deploy|examples)/[\w./-]+\.\w+)`", text)
+        # Objects are compiled.
+        if not place.startswith(("ctctl/bpf/", "tests/bench/results/")) and not (ROOT / place).exists()
+    }
+    assert links | places == set()
 
 
 def test_the_wheel_carries_the_bpf_objects_and_no_source(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from scapy.layers.sctp import SCTP
 from ctctl.errors import UsageError
 from ctctl.packet.describe import describe_frame
 from ctctl.packet.frame import build_frame
-from ctctl.packet.geneve import Geneve, dsr_option, parse_dsr_option, strip_geneve, wrap_geneve
+from ctctl.packet.geneve import Geneve, dsr_option, strip_geneve
 from ctctl.packet.spec import PacketSpec
 from ctctl.packet.text import parse_flow_text, parse_packet_text
+from tests.support.geneve import parse_dsr_option, wrap_geneve
 
 SRC_MAC, DST_MAC = "02:00:00:00:03:02", "02:00:00:00:03:01"
 VECTORS = sorted((Path(__file__).parents[1] / "conformance" / "vectors").glob("*.json"))

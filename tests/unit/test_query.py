@@ -18,7 +18,8 @@ from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query import Filter, FilterFlags, TableContext, parse_filter
 from ctctl.tables.query.filter import slots_of
-from ctctl.tables.query.predicate import PROGRAM_LIMIT, mask_of, program_of, run_program
+from ctctl.tables.query.predicate import PROGRAM_LIMIT, mask_of, program_of
+from tests.support.jump_program import run_program
 
 NOW = 1000
 

@@ -6,7 +6,7 @@
  * the numbers in them. Fixed widths, explicit pads, no bit fields; the Python
  * layouts in ctctl/abi/ are generated from the BTF of this file, so nothing is
  * written down twice. Tables named cilium_* have exactly Cilium 1.16's layout
- * (spec/abi.md), so that one decoder reads a live Cilium node and this datapath.
+ * (docs/reference/abi.md), so that one decoder reads a live Cilium node and this datapath.
  *
  * "be" in a comment means network byte order.
  */
@@ -20,7 +20,7 @@
 /* ---- connection tracking ------------------------------------------------ */
 
 /* cilium_ct4_global, cilium_ct_any4_global, cilium_snat_v4_external: key.
- * Ports of a packet land crossed: its source port in dport (spec/abi.md). */
+ * Ports of a packet land crossed: its source port in dport (docs/reference/abi.md). */
 struct ipv4_ct_tuple {
 	__be32 daddr;
 	__be32 saddr;
@@ -618,6 +618,75 @@ struct ctctl_writer_slot6 {
 	__u8   pad[4];
 };
 _Static_assert(sizeof(struct ctctl_writer_slot6) == 288, "ctctl_writer_slot6");
+
+/* ---- filters and counts in the kernel: ctscan.bpf.o ----------------------- */
+
+/* One number of an entry, in host order: what filters compare. */
+enum ctctl_slot {
+	SLOT_PROTO = 0,
+	SLOT_TUPLE_FLAGS = 1,
+	SLOT_SRC_HI = 2,
+	SLOT_SRC = 3,
+	SLOT_DST_HI = 4,
+	SLOT_DST = 5,
+	SLOT_SRC_PORT = 6,
+	SLOT_DST_PORT = 7,
+	SLOT_LIFETIME = 8,              /* from here on of the value */
+	SLOT_FLAGS = 9,
+	SLOT_REV_NAT = 10,
+	SLOT_IFINDEX = 11,
+	SLOT_TX_FLAGS_SEEN = 12,
+	SLOT_RX_FLAGS_SEEN = 13,
+	SLOT_SRC_SEC_ID = 14,
+	SLOT_LAST_TX_REPORT = 15,
+	SLOT_LAST_RX_REPORT = 16,
+	SLOT_WORD0 = 17,                /* the four words that change their meaning between versions */
+	SLOT_WORD8 = 18,
+	SLOT_WORD16 = 19,
+	SLOT_WORD24 = 20,
+};
+
+enum ctctl_scan {
+	SCAN_BUCKETS = 40,
+	SCAN_INSNS = 64,                /* instructions of a filter at most */
+	SCAN_ACCEPT = 254,              /* targets of a jump that are no instruction */
+	SCAN_REJECT = 255,
+};
+
+struct ctscan_insn {
+	__u8   slot;                    /* enum ctctl_slot */
+	__u8   yes;                     /* next instruction if low <= slot & mask <= high, or ACCEPT, REJECT */
+	__u8   no;
+	__u8   pad[5];
+	__u64  mask;
+	__u64  low;
+	__u64  high;
+};
+_Static_assert(sizeof(struct ctscan_insn) == 32, "ctscan_insn");
+
+/* One entry that the filter wants. */
+struct ctscan_found {
+	__u8   key[40];
+	struct ct_entry value;
+};
+_Static_assert(sizeof(struct ctscan_found) == 96, "ctscan_found");
+
+struct ctscan_state {
+	__u64  visited;
+	__u64  matched;                 /* more than there is room for: the reader filters for itself */
+};
+
+/* What "ct stats" shows of one table. Times in seconds, in buckets by powers
+ * of two: bucket 0 counts zero, bucket n from 2^(n-1) to 2^n - 1. */
+struct ctscan_stats {
+	__u64  entries;
+	__u64  proto[256];
+	__u64  kind[3][2][4][2];        /* direction, related, state, expired */
+	__u64  flags[16];
+	__u64  remaining[SCAN_BUCKETS];
+	__u64  overdue[SCAN_BUCKETS];
+	__u64  idle[SCAN_BUCKETS];
+};
 
 /* ---- probes in front of any datapath: probe.bpf.o, proberet.bpf.o --------- */
 

@@ -1,4 +1,4 @@
-"""The filter language of every command that selects entries (spec/cli.md): one parser, three ways to run it.
+"""The filter language of every command that selects entries (docs/reference/cli.md): one parser, three ways to run it.
 
 ``parse_filter`` and ``FilterFlags.filter`` make a ``Filter``; bound to a table (``TableContext``) it
 becomes a ``Predicate`` over slots, which runs on numpy columns, on one entry, or, as a jump program,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
+from ctctl.abi.constants import Slot
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.errors import UsageError
 from ctctl.model.clock import Clock
@@ -20,24 +21,21 @@ from ctctl.tables.query.predicate import Predicate, all_of, any_of, in_range, in
 _BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
 _SEEN = int(CtFlags.SeenNonSyn)
 
-# Slot numbers (ctctl.decode.columns.Slot, which would import numpy).
-_PROTO, _TUPLE_FLAGS, _SRC_HI, _DST_HI, _SRC_PORT, _DST_PORT, _LIFETIME, _FLAGS = 0, 1, 2, 4, 6, 7, 8, 9
-_IFINDEX = 11
-_LAST_TX, _LAST_RX, _WORD0, _WORD8, _WORD16, _WORD24 = 15, 16, 17, 18, 19, 20
+_PROTO, _TUPLE_FLAGS, _SRC_HI, _DST_HI = Slot.PROTO, Slot.TUPLE_FLAGS, Slot.SRC_HI, Slot.DST_HI
+_SRC_PORT, _DST_PORT, _LIFETIME, _FLAGS, _IFINDEX = (
+    Slot.SRC_PORT,
+    Slot.DST_PORT,
+    Slot.LIFETIME,
+    Slot.FLAGS,
+    Slot.IFINDEX,
+)
+_LAST_TX, _LAST_RX = Slot.LAST_TX_REPORT, Slot.LAST_RX_REPORT
+_WORD0, _WORD8, _WORD16, _WORD24 = Slot.WORD0, Slot.WORD8, Slot.WORD16, Slot.WORD24
+#: Fields that are one slot, whatever the layout.
 _PLAIN = {
-    "proto": _PROTO,
-    "tuple_flags": _TUPLE_FLAGS,
-    "src_port": _SRC_PORT,
-    "dst_port": _DST_PORT,
-    "lifetime": _LIFETIME,
-    "flags": _FLAGS,
-    "rev_nat": 10,
-    "ifindex": _IFINDEX,
-    "tx_flags_seen": 12,
-    "rx_flags_seen": 13,
-    "src_sec_id": 14,
-    "last_tx_report": _LAST_TX,
-    "last_rx_report": _LAST_RX,
+    slot.name.lower(): slot
+    for slot in Slot
+    if slot.name not in ("SRC_HI", "SRC", "DST_HI", "DST", "WORD0", "WORD8", "WORD16", "WORD24")
 }
 _COUNTERS = {"packets": _WORD16, "bytes": _WORD24, "rx_packets": _WORD0, "tx_packets": _WORD16, "tx_bytes": _WORD24}
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ctctl.abi.constants import SCAN_ACCEPT, SCAN_INSNS, SCAN_REJECT
 from ctctl.tables.query.ast import MAX
 
 if TYPE_CHECKING:
@@ -126,10 +127,10 @@ def _test_mask(test: Test, columns: CtColumns) -> Mask:
 
 
 #: struct ctscan_insn: slot, target if it holds, target if not, pad; mask, low, high.
-_INSTRUCTION = struct.Struct("=BBB5xQQQ")
-ACCEPT, REJECT = 254, 255
-#: Instructions the kernel program runs at most (CTSCAN_INSNS).
-PROGRAM_LIMIT = 64
+INSTRUCTION = struct.Struct("=BBB5xQQQ")
+ACCEPT, REJECT = SCAN_ACCEPT, SCAN_REJECT
+#: Instructions the kernel program runs at most.
+PROGRAM_LIMIT = SCAN_INSNS
 
 
 def program_of(predicate: Predicate) -> bytes | None:
@@ -138,14 +139,14 @@ def program_of(predicate: Predicate) -> bytes | None:
     Each instruction is one test with two forward targets: an index, ACCEPT or REJECT.
     """
     if isinstance(predicate, bool):
-        return _INSTRUCTION.pack(0, *((ACCEPT, ACCEPT) if predicate else (REJECT, REJECT)), MAX, 0, MAX)
+        return INSTRUCTION.pack(0, *((ACCEPT, ACCEPT) if predicate else (REJECT, REJECT)), MAX, 0, MAX)
     tests: list[Test] = []
     jumps: list[list[int]] = []
     _emit(predicate, tests, jumps, [], [])
     if len(tests) > PROGRAM_LIMIT:
         return None
     return b"".join(
-        _INSTRUCTION.pack(test.slot, yes, no, test.mask, test.low, test.high)
+        INSTRUCTION.pack(test.slot, yes, no, test.mask, test.low, test.high)
         for test, (yes, no) in zip(tests, jumps, strict=True)
     )
 
@@ -184,12 +185,3 @@ def _emit(
             jumps[index][which] = ACCEPT
         for index, which in on_false:
             jumps[index][which] = REJECT
-
-
-def run_program(program: bytes, slot: Callable[[int], int]) -> bool:
-    """What the kernel does with a program, in Python: the reference the tests compare it with."""
-    at = 0
-    while at not in (ACCEPT, REJECT):
-        number, yes, no, mask, low, high = _INSTRUCTION.unpack_from(program, at * _INSTRUCTION.size)
-        at = yes if low <= slot(number) & mask <= high else no
-    return at == ACCEPT

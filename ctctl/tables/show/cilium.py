@@ -1,4 +1,4 @@
-"""The line of an entry in the Cilium CLI's form, byte for byte (spec/abi.md).
+"""The line of an entry in the Cilium CLI's form, byte for byte (docs/reference/abi.md).
 
 What a reader of these lines trips over, and this module therefore does too: IPv6 addresses have no
 brackets, an IPv4-mapped address prints as plain IPv4, protocol 0 prints no line at all, the form

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 
+from ctctl.abi import pins
 from ctctl.decode.services import IPCACHE_FLAGS
 from ctctl.model.clock import Clock
 from ctctl.model.drops import DatapathCounter, file_name, reason_name
@@ -58,7 +59,7 @@ def nat_lines(entries: Iterable[NatEntry], clock: Clock, now: int | None) -> Ite
     for entry in entries:
         flow = entry.tuple
         if flow.proto:
-            family = f"cilium_snat_v{flow.src.version}_external" if entry.map is None else entry.map
+            family = pins.SNAT_TABLES[flow.src.version] if entry.map is None else entry.map
             by_family.setdefault(family, []).append(_nat_line(entry, clock, now))
     for name in sorted(by_family, key=str):
         yield from by_family[name]

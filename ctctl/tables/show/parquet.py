@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ctctl.decode.ct import LAYOUT_LACKS
+from ctctl.model.entry import STATE_BITS, STATES
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -162,8 +163,7 @@ def _directions(columns: CtColumns) -> list[str]:
 def _states(columns: CtColumns) -> list[str]:
     from ctctl.decode.columns import Slot
 
-    words = {0: "new", 16: "established", 3: "closed", 19: "closed"}
-    return [words.get(flags & 19, "closing") for flags in columns.slot(Slot.FLAGS).tolist()]
+    return [str(STATES[flags & STATE_BITS]) for flags in columns.slot(Slot.FLAGS).tolist()]
 
 
 def _columns(tables: Sequence[CtTable]) -> list[_Column]:

@@ -100,7 +100,7 @@ def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[s
             table.layout, table.evidence = layout, "BTF"
         table.add(key, value)
     elif family is not None and len(value) == NAT_SIZE[family]:
-        dump.listings.nat.append(decode_nat(key, value, f"cilium_snat_v{family}_external"))
+        dump.listings.nat.append(decode_nat(key, value, pins.SNAT_TABLES[family]))
     else:
         _add_other(dump, hint, key, value)
 

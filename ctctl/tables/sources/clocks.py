@@ -1,4 +1,4 @@
-"""Which clock a table's times are in, found by evidence and never guessed silently (spec/abi.md)."""
+"""Which clock a table's times are in, found by evidence and never guessed silently (docs/reference/abi.md)."""
 
 from __future__ import annotations
 

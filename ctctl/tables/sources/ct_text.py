@@ -221,15 +221,6 @@ def _value(numbers: dict[str, int], lifetime: int, layout: Layout) -> bytes:
 # ---- JSON and YAML
 
 
-def is_record(item: Any) -> bool:
-    """Whether a JSON or YAML element is a conntrack entry of the Cilium CLI."""
-    try:
-        key, value = _parts(item)
-    except (DecodeError, AttributeError, TypeError):
-        return False
-    return "nextheader" in key and "lifetime" in value
-
-
 def _parts(item: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Key and value with names in lower case, out of whatever structs they are nested in."""
     if not isinstance(item, dict):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.abi.check import check_entry
+from ctctl.abi.constants import CT_ENTRY_LAST_TX_REPORT
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, family_of_key, layout_of_fields
 from ctctl.errors import NotFoundError, PermissionDenied
 from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
@@ -38,7 +39,7 @@ _HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 _SAMPLE = 128
 #: A table in use has a report this recent: then ktime needs no comparison with jiffies.
 _RECENT_S = 86400
-_REPORTS, _REPORTS_AT = struct.Struct("<II"), 48
+_REPORTS, _REPORTS_AT = struct.Struct("<II"), CT_ENTRY_LAST_TX_REPORT
 #: Entries a batch: what numpy works on fits a CPU's cache, and calls are few.
 BATCH = 8192
 

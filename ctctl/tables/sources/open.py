@@ -1,4 +1,4 @@
-"""``--from SRC``: what the user typed to a source (spec/cli.md)."""
+"""``--from SRC``: what the user typed to a source (docs/reference/cli.md)."""
 
 from __future__ import annotations
 

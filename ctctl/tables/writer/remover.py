@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from ctctl.abi.constants import CT_ENTRY_FLAGS
 from ctctl.abi.layouts import CtctlWriterPair as Pair
 from ctctl.abi.layouts import CtctlWriterPhase as Phase
 from ctctl.abi.layouts import CtctlWriterStatus as Status
 from ctctl.errors import KernelError
 from ctctl.kernel.map import Map
+from ctctl.model.entry import CtFlags
 from ctctl.tables import pairs
-from ctctl.tables.classes import FLAGS_OFFSET
 from ctctl.tables.writer.programs import WriterProgram, column
 from ctctl.tables.writer.targets import Target
 
@@ -215,7 +216,7 @@ def _find_pair(target: Target, slot: NDArray[np.void]) -> None:
     key, value = _of(slot, "key"), _of(slot, "entry")
     if target.nat is None or not pairs.is_out(key):
         return
-    dsr = bool(int.from_bytes(value[FLAGS_OFFSET : FLAGS_OFFSET + 2], "little") & pairs.CT_DSR_INTERNAL)
+    dsr = bool(int.from_bytes(value[CT_ENTRY_FLAGS : CT_ENTRY_FLAGS + 2], "little") & CtFlags.DSRInternal)
     forward = pairs.nat_key(key, dsr)
     there = target.nat.lookup(forward)
     if there is None:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The field names and places of conntrack entries as maps of foreign datapaths carry them (spec/abi.md),
+/* The field names and places of conntrack entries as maps of foreign datapaths carry them (docs/reference/abi.md),
  * flags as bit fields; and entries that are wrong in one place each. */
 #include <linux/types.h>
 

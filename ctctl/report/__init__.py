@@ -1,0 +1,1 @@
+"""``ctctl report``: what is in the tables, what is wrong and one connection's story as a single HTML file."""

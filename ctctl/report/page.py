@@ -1,0 +1,73 @@
+"""The report as one HTML page: nothing is loaded from anywhere, nothing of the data can run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+
+from ctctl.ct.report import Connection
+from ctctl.errors import UnsupportedError
+from ctctl.report.gather import Report
+from ctctl.tables.show.entry import endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """An arrow of a connection's picture: between which columns, and what the entry behind it says."""
+
+    start: int
+    end: int
+    label: str
+    state: str
+
+
+def page(report: Report) -> str:
+    """The page. Raises UnsupportedError without jinja2."""
+    try:
+        from jinja2 import Environment, StrictUndefined, select_autoescape
+    except ImportError as error:
+        raise UnsupportedError("reports need jinja2: pip install 'ctctl[report]'") from error
+    environment = Environment(
+        autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    script, style = _part("report.js"), _part("report.css")
+    template = environment.from_string(_part("report.html.j2"))
+    return template.render(
+        report=report,
+        stories=[(connection, *_picture(connection)) for connection in report.connections],
+        script=script,
+        style=style,
+        script_hash=_hash(script),
+        style_hash=_hash(style),
+    )
+
+
+def _part(name: str) -> str:
+    return resources.files("ctctl.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """The source expression of a Content-Security-Policy that allows just this text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _picture(connection: Connection) -> tuple[list[str], list[Leg]]:
+    """Who takes part, from left to right, and the entries as arrows between them."""
+    places: list[str] = []
+
+    def place(text: str) -> int:
+        if text not in places:
+            places.append(text)
+        return places.index(text)
+
+    legs: list[Leg] = []
+    for member in connection.members:
+        entry = member.row.entry
+        flow = entry.tuple
+        start = place(endpoint(flow.src, flow.src_port))
+        end = place(endpoint(flow.dst, flow.dst_port))
+        node = f" on {member.row.node}" if member.row.node else ""
+        legs.append(Leg(start, end, f"{member.role}{node}", entry.state.value))
+    return places, legs

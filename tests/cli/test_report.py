@@ -1,0 +1,116 @@
+"""``ctctl report``: one page that says what the commands say, loads nothing, and runs nothing of the data."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+CTCTL = str(Path(sys.executable).parent / "ctctl")
+DATA = Path(__file__).resolve().parents[1] / "data"
+DUMP = DATA / "samples/cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
+ARTEFACTS = Path(__file__).resolve().parents[2] / "build" / "report"
+FLOW = "tcp 10.64.2.110 > 10.64.0.106:443"
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CTCTL, *words], capture_output=True, text=True, check=False)
+
+
+class Page(HTMLParser):
+    """What a page consists of: tags with their attributes, and the texts of cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self._in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "td":
+            self._in_cell = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_cell = self._in_cell and tag != "td"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "incident.html"
+    done = run("report", FLOW, "--from", str(DUMP), "--out", str(path))
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_says_what_the_commands_say(made: Path) -> None:
+    text = made.read_text()
+    page = Page(text)
+    tables = json.loads(run("ct", "stats", "--from", str(DUMP), "-o", "json").stdout)["tables"]
+    for table in tables:
+        after = [page.cells[at + 2] for at, cell in enumerate(page.cells[:-2]) if cell == table["map"]]
+        assert str(table["entries"]) in after
+    (story, *_more) = json.loads(run("ct", "get", FLOW, "--from", str(DUMP), "-o", "json").stdout).get(
+        "connections"
+    ) or [json.loads(run("ct", "get", FLOW, "--from", str(DUMP), "-o", "json").stdout)]
+    assert html.escape(story["why"], quote=False) in text
+    for finding in json.loads(run("doctor", "--from", str(DUMP), "-o", "json").stdout)["findings"]:
+        assert finding["check"] in text
+    listed = run("ct", "list", "--from", str(DUMP), "-o", "name").stdout.splitlines()
+    for line in listed[:20]:
+        assert line.split()[1] in page.cells
+
+
+def test_loads_nothing_and_its_policy_allows_just_its_own_script(made: Path) -> None:
+    page = Page(made.read_text())
+    for tag, attributes in page.tags:
+        assert tag not in ("img", "iframe", "link", "object", "embed", "base", "form")
+        assert not {"src", "srcset", "action"} & attributes.keys(), tag
+        assert not any(name.startswith("on") for name in attributes)
+        assert "href" not in attributes
+    (policy,) = (found["content"] for tag, found in page.tags if tag == "meta" and "http-equiv" in found)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+
+
+def test_data_cannot_become_markup(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    dump = tmp_path / f"{evil.replace('/', '_')}.txt"
+    dump.write_text(DUMP.read_text())
+    path = tmp_path / "page.html"
+    done = run("report", "--from", str(dump), "--out", str(path))
+    assert done.returncode == 0, done.stderr
+    page = Page(path.read_text())
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not any(tag == "img" for tag, _ in page.tags)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here: apt install chromium")
+def test_in_a_browser(made: Path, tmp_path: Path) -> None:
+    """A real browser runs the page's own script under its policy, and draws it."""
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    picture = ARTEFACTS / "report.png"
+    picture.unlink(missing_ok=True)
+    base = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    drawn = [*base, "--window-size=1200,1600", f"--screenshot={picture}", made.as_uri()]
+    subprocess.run(drawn, capture_output=True, check=True, timeout=200)
+    assert picture.stat().st_size > 20_000
+    shown = subprocess.run(
+        [*base, "--dump-dom", made.as_uri()], capture_output=True, text=True, check=True, timeout=200
+    )
+    assert re.search(r'<th[^>]*tabindex="0"', shown.stdout), "the script did not run"
+    assert "Refused to" not in shown.stderr
