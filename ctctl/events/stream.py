@@ -8,7 +8,6 @@ a few seconds. A lock per node keeps the lease and the ring buffer with one list
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import time
@@ -28,6 +27,7 @@ from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import HookEvent
 from ctctl.node.counters import read_stat
 from ctctl.node.find import choose_nodes
+from ctctl.node.lock import lock_file, take
 from ctctl.node.paths import NodePaths
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.packet.text import FlowSpec
@@ -183,9 +183,15 @@ def _device_names(paths: NodePaths) -> dict[int, str]:
 @contextlib.contextmanager
 def _listener_lock(node: str) -> Iterator[None]:
     """Hold the node's only place for a listener; the file goes with it. Raises BusyError."""
-    LOCK_DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = LOCK_DIRECTORY / f"listen-{node.replace('/', '%2F')}.lock"
-    descriptor = _lock_file(path, node)
+
+    def waiting(descriptor: int | None, waited_s: float) -> None:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() if descriptor is not None else ""
+        if waited_s >= (_INHERITED_S if _is_gone(owner) else _ENDING_S):
+            who = f"process {owner or 'unknown'} is listening on node {node!r} already"
+            raise BusyError(f"{who}: a node has one trace at a time")
+
+    descriptor = take(path, lambda: lock_file(path), waiting, pause_s=_RETRY_S)
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -195,25 +201,12 @@ def _listener_lock(node: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock_file(path: Path, node: str) -> int:
-    started = time.monotonic()
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The listener before us may have removed the file between our open and our lock.
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(descriptor).st_ino:
-                    return descriptor
-        except BlockingIOError:
-            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            gone = owner.isdigit() and not Path("/proc", owner).exists()
-            if time.monotonic() - started >= (_INHERITED_S if gone else _ENDING_S):
-                os.close(descriptor)
-                who = f"process {owner or 'unknown'} is listening on node {node!r} already"
-                raise BusyError(f"{who}: a node has one trace at a time") from None
-            time.sleep(_RETRY_S)
-        os.close(descriptor)
+def _is_gone(pid: str) -> bool:
+    """Whether a process has ended, waited for by its parent or not (proc(5): state Z or X)."""
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return pid.isdigit()
 
 
 class EventStream:

@@ -67,10 +67,11 @@ def _limited(delete: _Chunk, job: Job, tally: Tally, room: int) -> Deleter:
             part = keys[done : done + chunk]
             deleted, nat_deleted = delete(part, values[done : done + chunk])
             numbers = classes.class_numbers(part)
-            tally.expired += classes.count(numbers)
+            found = classes.count(numbers)
+            tally.expired += found
             tally.nat_deleted += nat_deleted
             if deleted.all():
-                tally.deleted += classes.count(numbers)
+                tally.deleted += found
             else:
                 tally.deleted += classes.count(numbers[deleted])
                 tally.skipped += classes.count(numbers[~deleted])

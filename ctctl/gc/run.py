@@ -241,7 +241,7 @@ def _orphans(turn: _Run, job: Job) -> int | None:
 def _report(turn: _Run, reports: list[TableReport], purged: int | None, duration_s: float) -> Report:
     options, notes = turn.options, turn.notes
     deleted = sum(report.deleted for report in reports)
-    if turn.errors and not deleted and not purged:
+    if len(turn.errors) >= len(reports) and not deleted and not purged:  # nothing could be done at all
         raise turn.errors[0]
     return Report(
         source=turn.source.description,

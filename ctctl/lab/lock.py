@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 
 from ctctl.errors import BusyError, PermissionDenied
 from ctctl.lab.topology import Topology
+from ctctl.node.lock import lock_file, take
 
 _POLL_S = 0.05
 
@@ -22,7 +21,7 @@ def locked(topology: Topology, *, wait_s: float = 60.0, remove: bool = False) ->
         BusyError: another ctctl held it for ``wait_s`` seconds.
         PermissionDenied: /run is not writable.
     """
-    fd = _acquire(topology, time.monotonic() + wait_s)
+    fd = _acquire(topology, wait_s)
     try:
         yield
     finally:
@@ -38,23 +37,17 @@ def forget(topology: Topology) -> None:
         topology.lock_path.parent.rmdir()
 
 
-def _acquire(topology: Topology, deadline: float) -> int:
+def _acquire(topology: Topology, wait_s: float) -> int:
     path = topology.lock_path
-    while True:
+
+    def opening() -> int | None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return lock_file(path)
         except PermissionError:
             raise PermissionDenied(f"cannot write {path}: the lab needs root") from None
-        except FileNotFoundError:
-            continue  # the directory went between the two lines, with another lab's last lock
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_nlink and path.stat().st_ino == os.fstat(fd).st_ino:
-                return fd
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        os.close(fd)
-        if time.monotonic() > deadline:
+
+    def waiting(_fd: int | None, waited_s: float) -> None:
+        if waited_s > wait_s:
             raise BusyError(f"another ctctl is working on the lab {topology.name!r}; try again when it is done")
-        time.sleep(_POLL_S)
+
+    return take(path, opening, waiting, pause_s=_POLL_S)

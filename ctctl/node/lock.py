@@ -1,5 +1,6 @@
-"""One writer per node: an advisory lock on the node's pin directory itself.
+"""Locks: one writer per node, and the one way to take a lock, for listeners and labs too.
 
+A node's lock is on its pin directory itself:
 bpffs directories take flock(2), so the lock needs no file elsewhere, dies with its holder (also
 by SIGKILL) and cannot be about another node than the one whose pins are changed.
 """
@@ -62,32 +63,71 @@ def is_locked(directory: Path) -> bool:
     return False
 
 
-def _acquire(directory: Path, create: bool, wait_s: float, on_wait: Callable[[str], None] | None) -> tuple[int, bool]:
-    start = time.monotonic()
-    deadline = start + max(wait_s, _GLANCE_S)
+def take(
+    path: Path,
+    opening: Callable[[], int | None],
+    waiting: Callable[[int | None, float], None],
+    *,
+    pause_s: float = _RETRY_S,
+) -> int:
+    """A descriptor of ``path`` that holds its lock, which dies with it.
+
+    ``opening`` opens it, None: it went away just now. Where another holds the lock (or it keeps going away)
+    ``waiting`` is told, with the descriptor and the seconds waited; it raises to give up.
+    """
+    started = time.monotonic()
     while True:
+        fd = opening()
+        try:
+            if fd is None or not _try_lock(fd):
+                waiting(fd, time.monotonic() - started)
+            else:
+                # The holder before us may have removed it: then this is the lock of something that is gone.
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_ino == os.fstat(fd).st_ino:
+                        held, fd = fd, None
+                        return held
+                continue
+        finally:
+            if fd is not None:
+                os.close(fd)
+        time.sleep(pause_s)
+
+
+def lock_file(path: Path) -> int | None:
+    """Open a lock file in a directory that is made if need be. None: the directory went with another's last lock.
+
+    Raises PermissionError.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+
+
+def _acquire(directory: Path, create: bool, wait_s: float, on_wait: Callable[[str], None] | None) -> tuple[int, bool]:
+    limit_s, created = max(wait_s, _GLANCE_S), False
+
+    def opening() -> int | None:
+        nonlocal created
         created = _make(directory) if create else False
-        fd = _open(directory, create)
-        if fd is None:  # somebody removed it just now
-            if time.monotonic() >= deadline:
+        return _open(directory, create)
+
+    def waiting(fd: int | None, waited_s: float) -> None:
+        nonlocal on_wait
+        if fd is None:
+            if waited_s >= limit_s:
                 raise NotFoundError(f"cannot keep {directory}: it is removed as often as it is made")
-            time.sleep(_RETRY_S)
-            continue
-        if not _try_lock(fd):
-            who = _holder(fd)
-            os.close(fd)
-            if time.monotonic() >= deadline:
-                raise BusyError(f"node {directory.name} is being changed by {who}; try again when it is done")
-            if on_wait is not None and time.monotonic() >= start + _GLANCE_S:
-                on_wait(f"waiting for {who}, which is changing node {directory.name}")
-                on_wait = None
-            time.sleep(_RETRY_S)
-            continue
-        # The holder before us may have been an unload: then this is the lock of a directory that is gone.
-        with contextlib.suppress(FileNotFoundError):
-            if directory.stat().st_ino == os.fstat(fd).st_ino:
-                return fd, created
-        os.close(fd)
+            return
+        who = _holder(fd)
+        if waited_s >= limit_s:
+            raise BusyError(f"node {directory.name} is being changed by {who}; try again when it is done")
+        if on_wait is not None and waited_s >= _GLANCE_S:
+            on_wait(f"waiting for {who}, which is changing node {directory.name}")
+            on_wait = None
+
+    return take(directory, opening, waiting), created
 
 
 def _make(directory: Path) -> bool:
