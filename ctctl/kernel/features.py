@@ -177,7 +177,7 @@ def _own(name: str, programs: tuple[str, ...] = (), **config: int) -> Callable[[
 
 def _both(name: str, **config: int) -> Callable[[], str]:
     """The same for a datapath object of both families."""
-    checks = (_own(name, **config), _own(f"{name}6", **config))
+    checks = (_own(name, (), **config), _own(f"{name}6", (), **config))
     return lambda: "; ".join(check() for check in checks)
 
 
