@@ -84,6 +84,11 @@ demo: setup ## bring up the lab, send real traffic, show tables, a trace and a G
 test: setup $(APT_TEST_STAMP) lint ## everything: lint, types, import contracts, all tests with real kernel parts
 	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q $(TESTS)
 
+.PHONY: fuzz-readers
+fuzz-readers: setup ## a million inputs, led by coverage, for every reader of files, filters, packets, YAML, captures, BTF
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python tests/bench/fuzz_readers.py --keep
+
 .PHONY: test-hard
 test-hard: setup ## the tests seven times: signals ignored, no terminal, four busy loops, files in other orders too
 	tools/hard_test.sh

@@ -238,8 +238,12 @@ class _Mixed:
             return False
         quoted = self.lines.quoted
         self.lines.back(line + "\n")
+        before = self.lines.position
         self.ct.other = True
         form(Unquoted(self.lines) if quoted else self.lines)
+        if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
+            self.lines.next()
+            self.dump.lose("line(s) of a listing", line)
         return True
 
     def _yaml(self, _stream: Lines | Unquoted) -> None:

@@ -102,6 +102,7 @@ class Lines:
         self._stream = stream
         self._data = b""
         self._at = 0
+        self._taken = 0
         self._ended: Exception | None = None
         self.overlong = 0
         self.quoted = False
@@ -117,7 +118,13 @@ class Lines:
                 self._ended = error
         self._data = self._data[self._at :] + chunk
         self._at = 0
+        self._taken += len(chunk)
         return bool(chunk)
+
+    @property
+    def position(self) -> int:
+        """Bytes that were taken and not put back."""
+        return self._taken - (len(self._data) - self._at)
 
     def next(self) -> str | None:
         """The next line, None at the end. Raises EndedEarlyError there if the stream broke off."""
