@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * lxc.bpf.c - the hooks on the host side of a pod's veth. Loaded once for
- * each pod, with the pod's addresses as read-only data.
+ * each pod and family, with the pod's addresses as read-only data.
  */
 #include "ct.h"
 #include "endpoint.h"
@@ -9,6 +9,9 @@
 #include "icmp.h"
 #include "lb.h"
 #include "nat.h"
+#if FAMILY == 6
+#include "nd.h"
+#endif
 #include "pkt.h"
 #include "policy.h"
 #include "verdict.h"
@@ -20,30 +23,34 @@ volatile const __u32 cfg_ep_ifindex = 0;
 volatile const __u8 cfg_ep_mac[6] = {};
 volatile const __u8 cfg_ep_node_mac[6] = {};
 
-/* IPv4 goes on, ARP passes, nothing else does. */
-static __always_inline int pod_ethertype(struct __sk_buff *skb, bool *ipv4)
+/* ARP passes. What is of neither family passes nobody; the program of IPv4,
+ * the first, says so. */
+static __always_inline int pod_ethertype(struct __sk_buff *skb, bool *ours)
 {
 	__be16 ethertype = pkt_ethertype(skb);
 
-	*ipv4 = ethertype == bpf_htons(ETH_P_IP);
-	if (*ipv4 || ethertype == bpf_htons(ETH_P_ARP))
+	*ours = ethertype == bpf_htons(ETH_P_FAMILY);
+	if (*ours || ethertype == bpf_htons(ETH_P_ARP))
 		return OK;
 	return ethertype ? -REASON_UNKNOWN_L3 : -REASON_UNSUPPORTED_L2;
 }
 
-static __always_inline struct pkt pod_begin(struct __sk_buff *skb, enum ctctl_hook hook)
+static __always_inline void pod_begin(struct __sk_buff *skb, struct pkt *p, enum ctctl_hook hook)
 {
-	struct pkt p = hook_begin(skb, hook);
+	struct ctctl_event *ev;
 
-	if (p.ev)
-		p.ev->endpoint_id = cfg_ep_id;
-	return p;
+	hook_begin(skb, p, hook);
+	ev = event_of(p);
+	if (ev)
+		ev->endpoint_id = cfg_ep_id;
 }
 
 static __always_inline int pod_parse(struct __sk_buff *skb, struct pkt *p)
 {
-	int ret = pkt_parse_l4(skb, p);
+	int ret = pkt_parse_extensions(skb, p);
 
+	if (!ret)
+		ret = pkt_parse_l4(skb, p);
 	event_in(p);
 	return ret;
 }
@@ -51,18 +58,18 @@ static __always_inline int pod_parse(struct __sk_buff *skb, struct pkt *p)
 /* ---- out of the pod ---- */
 
 /* Is the packet for a service? Then it gets a backend. */
-static __always_inline int egress_service(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
+STAGE int egress_service(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
 {
 	const struct lb4_service *svc;
-	lb_key_t key = {};
+	IN_ROOM(lb_key_t, key, service);
 	int ret;
 
-	if (!pkt_has_ports(p))
+	if (!key || !pkt_has_ports(p))
 		return OK;
-	svc = lb_find_service(p, &key, true);
+	svc = lb_find_service(p, key, true);
 	if (!svc)
 		return OK;
-	ret = lb_to_backend(skb, p, &key, svc, true, lb);
+	ret = lb_to_backend(skb, p, key, svc, true, lb);
 	return ret ? ret : lb_fragment(p);
 }
 
@@ -119,57 +126,79 @@ static __always_inline int egress_tunnel(struct __sk_buff *skb, struct pkt *p, s
 	return geneve_send(skb, p, lb, false, cfg_ep_identity);
 }
 
-static __always_inline int from_container_ipv4(struct __sk_buff *skb, struct pkt *p)
+static __always_inline void egress_tell_peer(struct pkt *p)
 {
-	struct lb_result lb = {};
+	struct ctctl_event *ev = event_of(p);
+
+	if (ev)
+		ev->dst_identity = identity_of_peer(p->t.daddr);
+}
+
+static __always_inline int egress_packet(struct __sk_buff *skb, struct pkt *p)
+{
+	IN_ROOM(struct lb_result, lb, result);
 	bool loopback;
 	int ret;
 
+	if (!lb)
+		return -REASON_INVALID;
 	ret = pkt_parse_ip(skb, p);
 	if (ret)
 		return ret;
 	event_in(p);
 	if (p->fragment && !cfg_fragments)
 		return -REASON_FRAG_NOSUPPORT;
-	if (!addr_equal(p->t.saddr, cfg_ep_ip))
+#if FAMILY == 6
+	if (nd_is(skb, p, ICMP_NEIGHBOUR_SOLICITATION))
+		return nd_solicitation(skb, p, cfg_ep_node_mac, cfg_ep_ifindex, true);
+	if (nd_is(skb, p, ICMP_NEIGHBOUR_ADVERTISEMENT))
+		return OK;
+#endif
+	if (!addr_equal(p->t.saddr, CONFIG_ADDR(cfg_ep_ip)))
 		return -REASON_INVALID_SIP;
 	ret = pod_parse(skb, p);
 	if (ret)
 		return ret;
-	ret = egress_service(skb, p, &lb);
+	ret = egress_service(skb, p, lb);
 	if (ret == -REASON_NO_SERVICE)
 		return icmp_no_service(skb, p, cfg_ep_ifindex);
 	if (ret)
 		return ret;
-	if (p->ev)
-		p->ev->dst_identity = identity_of_peer(p->t.daddr);
-	ret = egress_track(skb, p, &lb, &loopback);
+	egress_tell_peer(p);
+	ret = egress_track(skb, p, lb, &loopback);
 	if (ret)
 		return ret;
 	if (cfg_tunnel && !loopback && ipcache_is_tunneled(p->t.daddr))
-		return egress_tunnel(skb, p, &lb);
+		return egress_tunnel(skb, p, lb);
 	skb->mark = mark_of_identity(cfg_ep_identity);
-	if (loopback)
-		return deliver(skb, p, cfg_ep_mac, cfg_ep_node_mac, cfg_ep_ifindex);
-	return OK;
+	if (!loopback)
+		return OK;
+	ret = icmp_hop(skb, p);
+	if (ret || p->redirect)
+		return ret;
+	return deliver(skb, p, cfg_ep_mac, cfg_ep_node_mac, cfg_ep_ifindex);
 }
 
 SEC("tc")
-int from_container(struct __sk_buff *skb)
+int HOOK_PROGRAM(from_container)(struct __sk_buff *skb)
 {
-	struct pkt p = pod_begin(skb, HOOK_FROM_CONTAINER);
-	bool ipv4;
+	IN_ROOM(struct pkt, p, pkt);
+	bool ours;
 	int ret;
 
-	p.src_identity = cfg_ep_identity;
-	ret = pod_ethertype(skb, &ipv4);
-	if (ipv4)
-		ret = from_container_ipv4(skb, &p);
-	return hook_end(skb, &p, ret);
+	if (pkt_is_others(skb) || !p)
+		return HOOK_NEXT;
+	pod_begin(skb, p, HOOK_FROM_CONTAINER);
+	p->src_identity = cfg_ep_identity;
+	ret = pod_ethertype(skb, &ours);
+	if (ours)
+		ret = egress_packet(skb, p);
+	return hook_end(skb, p, ret);
 }
 
 /* ---- into the pod ---- */
 
+#if FAMILY == 4
 /* The pod's own packet to a service that it is itself the backend of? Its
  * entry knows which service; policy is not asked. */
 static __always_inline bool ingress_loopback(const tuple_t *key, __be16 *rev_nat_index)
@@ -186,6 +215,13 @@ static __always_inline bool ingress_loopback(const tuple_t *key, __be16 *rev_nat
 	*rev_nat_index = e->rev_nat_index;
 	return true;
 }
+#else
+/* IPv6 has no loopback address: the pod speaks to itself by its own. */
+static __always_inline bool ingress_loopback(const tuple_t *key, __be16 *rev_nat_index)
+{
+	return !key && rev_nat_index;
+}
+#endif
 
 static __always_inline int ingress_track(struct __sk_buff *skb, struct pkt *p, bool from_tunnel)
 {
@@ -218,7 +254,7 @@ static __always_inline int ingress_track(struct __sk_buff *skb, struct pkt *p, b
 	return ct_create(p, &key, CT_DIR_INGRESS, &new);
 }
 
-static __always_inline int to_container_ipv4(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int ingress_packet(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 mark = skb->mark;
 	int ret;
@@ -228,25 +264,34 @@ static __always_inline int to_container_ipv4(struct __sk_buff *skb, struct pkt *
 	ret = pkt_parse_ip(skb, p);
 	if (ret)
 		return ret;
+#if FAMILY == 6
+	if (nd_is(skb, p, ICMP_NEIGHBOUR_SOLICITATION) || nd_is(skb, p, ICMP_NEIGHBOUR_ADVERTISEMENT)) {
+		event_in(p);
+		return OK;
+	}
+#endif
 	ret = pod_parse(skb, p);
 	if (ret)
 		return ret;
-	if (p->ev)
+	if (pkt_is_heard(p))
 		p->src_identity = identity_of_source(p->src_identity, p->t.saddr);
 	return ingress_track(skb, p, mark & MARK_FROM_TUNNEL);
 }
 
 SEC("tc")
-int to_container(struct __sk_buff *skb)
+int HOOK_PROGRAM(to_container)(struct __sk_buff *skb)
 {
-	struct pkt p = pod_begin(skb, HOOK_TO_CONTAINER);
-	bool ipv4;
+	IN_ROOM(struct pkt, p, pkt);
+	bool ours;
 	int ret;
 
-	ret = pod_ethertype(skb, &ipv4);
-	if (ipv4)
-		ret = to_container_ipv4(skb, &p);
-	return hook_end(skb, &p, ret);
+	if (pkt_is_others(skb) || !p)
+		return HOOK_NEXT;
+	pod_begin(skb, p, HOOK_TO_CONTAINER);
+	ret = pod_ethertype(skb, &ours);
+	if (ours)
+		ret = ingress_packet(skb, p);
+	return hook_end(skb, p, ret);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

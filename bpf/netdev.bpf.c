@@ -5,26 +5,61 @@
  */
 #include "endpoint.h"
 #include "geneve.h"
+#if FAMILY == 6
+#include "nd.h"
+#endif
 #include "nodeport.h"
 #include "pkt.h"
 #include "verdict.h"
 
-static __always_inline int from_netdev_ipv4(struct __sk_buff *skb, struct pkt *p)
+#if FAMILY == 4
+/* *MINE: it is one, for this node. */
+static __always_inline int outer_packet(struct __sk_buff *skb, struct pkt *p, bool *mine)
 {
-	struct tunnel tun;
-	bool service;
+	struct tunnel tun = {};
 	int ret;
 
-	ret = pkt_parse_ip(skb, p);
+	*mine = geneve_is_ours(skb, p);
+	if (!*mine)
+		return OK;
+	ret = geneve_decapsulate(skb, p, &tun);
+	return ret || p->action == HOOK_NEXT ? ret : tunnel_receive(skb, p, &tun);
+}
+#else
+/* *MINE: the program of IPv4 has taken its outer headers off. */
+static __always_inline int outer_packet(struct __sk_buff *skb, struct pkt *p, bool *mine)
+{
+	struct tunnel tun = {};
+	int ret;
+
+	*mine = skb->cb[0] == GENEVE_INNER_IPV6;
+	if (!*mine)
+		return OK;
+	ret = geneve_key_of_wire(skb, p, &tun);
+	return ret ? ret : tunnel_receive(skb, p, &tun);
+}
+#endif
+
+static __always_inline int from_netdev_packet(struct __sk_buff *skb, struct pkt *p)
+{
+	bool service, outer;
+	int ret;
+
+	ret = pkt_parse_l3(skb, p);
 	if (ret)
 		return ret;
 	event_in(p);
 	if (p->fragment && !cfg_fragments)
 		return -REASON_FRAG_NOSUPPORT;
-	if (!cfg_overlay_device && geneve_is_ours(skb, p)) {
-		ret = geneve_decapsulate(skb, p, &tun);
-		return ret ? ret : tunnel_receive(skb, p, &tun);
+	if (!cfg_overlay_device) {
+		ret = outer_packet(skb, p, &outer);
+		if (outer)
+			return ret;
 	}
+#if FAMILY == 6
+	if (nd_is(skb, p, ICMP_NEIGHBOUR_SOLICITATION))
+		return nd_solicitation(skb, p, cfg_dev_mac, skb->ifindex, false);
+#endif
 	ret = nodeport_request(skb, p, &service);
 	if (ret || service)
 		return ret;
@@ -39,29 +74,35 @@ static __always_inline int from_netdev_ipv4(struct __sk_buff *skb, struct pkt *p
 }
 
 SEC("tc")
-int from_netdev(struct __sk_buff *skb)
+int HOOK_PROGRAM(from_netdev)(struct __sk_buff *skb)
 {
-	struct pkt p = hook_begin(skb, HOOK_FROM_NETDEV);
+	IN_ROOM(struct pkt, p, pkt);
 	int ret = OK;
 
-	if (pkt_ethertype(skb) == bpf_htons(ETH_P_IP))
-		ret = from_netdev_ipv4(skb, &p);
-	return hook_end(skb, &p, ret);
+	if (pkt_is_others(skb) || !p)
+		return HOOK_NEXT;
+	hook_begin(skb, p, HOOK_FROM_NETDEV);
+	if (pkt_ethertype(skb) == bpf_htons(ETH_P_FAMILY))
+		ret = from_netdev_packet(skb, p);
+	return hook_end(skb, p, ret);
 }
 
 SEC("tc")
-int to_netdev(struct __sk_buff *skb)
+int HOOK_PROGRAM(to_netdev)(struct __sk_buff *skb)
 {
-	struct pkt p = hook_begin(skb, HOOK_TO_NETDEV);
+	IN_ROOM(struct pkt, p, pkt);
 	int ret = OK;
 
-	if (pkt_ethertype(skb) == bpf_htons(ETH_P_IP) && !reply_is_done(skb)) {
-		ret = pkt_parse_ip(skb, &p);
-		event_in(&p);
+	if (pkt_is_others(skb) || !p)
+		return HOOK_NEXT;
+	hook_begin(skb, p, HOOK_TO_NETDEV);
+	if (pkt_ethertype(skb) == bpf_htons(ETH_P_FAMILY) && !reply_is_done(skb)) {
+		ret = pkt_parse_l3(skb, p);
+		event_in(p);
 		if (!ret)
-			ret = nodeport_leave(skb, &p, false);
+			ret = nodeport_leave(skb, p, false);
 	}
-	return hook_end(skb, &p, ret);
+	return hook_end(skb, p, ret);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -9,37 +9,43 @@
 #include "verdict.h"
 
 SEC("tc")
-int from_overlay(struct __sk_buff *skb)
+int HOOK_PROGRAM(from_overlay)(struct __sk_buff *skb)
 {
-	struct pkt p = hook_begin(skb, HOOK_FROM_OVERLAY);
 	__be16 ethertype = pkt_ethertype(skb);
-	struct tunnel tun;
+	struct tunnel tun = {};
+	IN_ROOM(struct pkt, p, pkt);
 	int ret = OK;
 
-	/* Pods have no IPv6. What else there may be is the stack's. */
-	if (ethertype == bpf_htons(ETH_P_IPV6)) {
+	if (pkt_is_others(skb) || !p)
+		return HOOK_NEXT;
+	hook_begin(skb, p, HOOK_FROM_OVERLAY);
+	/* Without IPv6 no pod has it. What else there may be is the stack's. */
+	if (FAMILY == 4 && ethertype == bpf_htons(ETH_P_IPV6)) {
 		ret = -REASON_UNKNOWN_L3;
-	} else if (ethertype == bpf_htons(ETH_P_IP)) {
-		ret = geneve_key(skb, &p, &tun);
+	} else if (ethertype == bpf_htons(ETH_P_FAMILY)) {
+		ret = geneve_key(skb, p, &tun);
 		if (!ret)
-			ret = tunnel_receive(skb, &p, &tun);
+			ret = tunnel_receive(skb, p, &tun);
 	}
-	return hook_end(skb, &p, ret);
+	return hook_end(skb, p, ret);
 }
 
 SEC("tc")
-int to_overlay(struct __sk_buff *skb)
+int HOOK_PROGRAM(to_overlay)(struct __sk_buff *skb)
 {
-	struct pkt p = hook_begin(skb, HOOK_TO_OVERLAY);
+	IN_ROOM(struct pkt, p, pkt);
 	int ret = OK;
 
-	if (pkt_ethertype(skb) == bpf_htons(ETH_P_IP) && !reply_is_done(skb)) {
-		ret = pkt_parse_ip(skb, &p);
-		event_in(&p);
+	if (pkt_is_others(skb) || !p)
+		return HOOK_NEXT;
+	hook_begin(skb, p, HOOK_TO_OVERLAY);
+	if (pkt_ethertype(skb) == bpf_htons(ETH_P_FAMILY) && !reply_is_done(skb)) {
+		ret = pkt_parse_l3(skb, p);
+		event_in(p);
 		if (!ret)
-			ret = nodeport_leave(skb, &p, true);
+			ret = nodeport_leave(skb, p, true);
 	}
-	return hook_end(skb, &p, ret);
+	return hook_end(skb, p, ret);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

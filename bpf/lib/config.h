@@ -57,8 +57,10 @@ volatile const __be32 cfg_node_ip = 0;          /* of the tunnels, which run ove
 volatile const addr_t cfg_node_addr = {};       /* the family's */
 volatile const addr_t cfg_router_addr = {};     /* of the node among its pods: the first of their CIDR */
 volatile const __u32 cfg_world = IDENTITY_WORLD;
+volatile const __u8 cfg_ipv6 = 0;               /* 1: the node has both families: each hook a program for each */
 volatile const __u8 cfg_tunnel = 0;             /* 1: pods of other nodes are reached through the tunnel */
 volatile const __u32 cfg_dev_ifindex = 0;
+volatile const __u8 cfg_dev_mac[6] = {};
 volatile const __u32 cfg_overlay_ifindex = 0;
 volatile const __u8 cfg_overlay_device = 0;     /* 1: a collect_md Geneve device; 0: encapsulate in BPF */
 

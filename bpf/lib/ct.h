@@ -12,6 +12,7 @@
 #include "event.h"
 #include "maps.h"
 #include "pkt.h"
+#include "room.h"
 
 #define CT_CLOSED (CT_RX_CLOSING | CT_TX_CLOSING)
 
@@ -207,8 +208,10 @@ ct_lookup_one(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, enum ct_
 	bool hit;
 
 	if (!e) {
-		if (p->rec)
-			p->rec->tuple = *key;
+		struct ctctl_lookup *rec = event_record(p);
+
+		if (rec)
+			event_key(rec, key);
 		return NULL;
 	}
 	event_before(p, key, e);
@@ -234,8 +237,9 @@ ct_lookup(struct pkt *p, tuple_t *key, enum ctctl_ct_dir dir, struct ct_entry **
 	if (*entry) {
 		result = related ? CT_RESULT_RELATED : CT_RESULT_REPLY;
 	} else {
-		/* An entry that a SYN reopened is told apart from what follows. */
-		if (p->rec && (p->rec->why & WHY_HIT))
+		struct ctctl_lookup *rec = event_record(p);
+
+		if (rec && (rec->why & WHY_HIT))
 			event_lookup(p, LOOKUP_CT, dir);
 		tuple_reverse(key);
 		key->flags = forward | related;
@@ -248,22 +252,29 @@ ct_lookup(struct pkt *p, tuple_t *key, enum ctctl_ct_dir dir, struct ct_entry **
 
 static __always_inline int ct_create_failed(struct pkt *p, int err)
 {
+	struct ctctl_lookup *rec = event_record(p);
+
 	stat_inc(STAT_CT_CREATE_FAILED);
 	stat_set(STAT_CT_CREATE_ERRNO, -err);
 	event_why(p, WHY_CREATE_FAILED);
-	if (p->rec)
-		p->rec->err = err;
+	if (rec)
+		rec->err = err;
 	return -REASON_CT_CREATE_FAILED;
 }
 
 /* One entry for all ICMP errors between two addresses, of whatever flow. */
 static __always_inline int ct_create_related(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
-	tuple_t icmp = {
-		.daddr = key->daddr, .saddr = key->saddr, .nexthdr = IPPROTO_ICMP, .flags = key->flags | TUPLE_RELATED,
-	};
-	int err = bpf_map_update_elem(&MAP_CT_ANY, &icmp, e, BPF_ANY);
+	IN_ROOM(tuple_t, icmp, related);
+	int err;
 
+	if (!icmp)
+		return -REASON_CT_CREATE_FAILED;
+	icmp->daddr = key->daddr;
+	icmp->saddr = key->saddr;
+	icmp->nexthdr = IPPROTO_ICMP_FAMILY;
+	icmp->flags = key->flags | TUPLE_RELATED;
+	err = bpf_map_update_elem(&MAP_CT_ANY, icmp, e, BPF_ANY);
 	if (err)
 		return ct_create_failed(p, err);
 	event_why(p, WHY_RELATED_CREATED);
@@ -275,26 +286,31 @@ static __always_inline int
 ct_create(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, const struct ct_new *new)
 {
 	bool tcp = key->nexthdr == IPPROTO_TCP;
-	struct ct_entry e = {
-		.backend_id = new->backend_id, .flags = new->flags, .rev_nat_index = new->rev_nat_index,
-		.src_sec_id = new->src_sec_id,
-	};
+	IN_ROOM(struct ct_entry, e, entry);
+	struct ctctl_lookup *rec;
 	int err;
 
-	ct_refresh(p, &e, dir, tcp, tcp ? TCP_SYN : 0);
-	if (new->related && ct_create_related(p, key, &e))
+	if (!e)
+		return -REASON_CT_CREATE_FAILED;
+	e->backend_id = new->backend_id;
+	e->flags = new->flags;
+	e->rev_nat_index = new->rev_nat_index;
+	e->src_sec_id = new->src_sec_id;
+	ct_refresh(p, e, dir, tcp, tcp ? TCP_SYN : 0);
+	if (new->related && ct_create_related(p, key, e))
 		return -REASON_CT_CREATE_FAILED;
 	if (cfg_accounting) {
-		e.packets = 1;
-		e.bytes = p->len;
+		e->packets = 1;
+		e->bytes = p->len;
 	}
-	err = ct_write(key, &e);
+	err = ct_write(key, e);
 	if (err)
 		return ct_create_failed(p, err);
-	if (p->rec) {
-		p->rec->tuple = *key;
-		p->rec->why |= WHY_CREATED;
-		p->rec->after = e;
+	rec = event_record(p);
+	if (rec) {
+		event_key(rec, key);
+		rec->why |= WHY_CREATED;
+		rec->after = *e;
 	}
 	return OK;
 }

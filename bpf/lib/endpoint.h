@@ -54,13 +54,15 @@ static __always_inline bool identity_is_remote_node(__u32 identity)
 /* Says of an address no more than that it is of no pod. */
 static __always_inline bool identity_is_vague(__u32 identity)
 {
-	return identity < IDENTITY_UNMANAGED || identity_is_remote_node(identity);
+	return identity < IDENTITY_UNMANAGED || identity_is_remote_node(identity) ||
+	       (cfg_ipv6 && (identity == IDENTITY_WORLD_IPV4 || identity == IDENTITY_WORLD_IPV6));
 }
 
 static __always_inline const struct remote_endpoint_info *ipcache_find(addr_t addr)
 {
 	struct ipcache_key key = {
-		.prefixlen = 8 * (sizeof(key) - offsetof(struct ipcache_key, cluster_id) - 12), .family = ENDPOINT_FAMILY,
+		.prefixlen = 8 * (sizeof(key) - offsetof(struct ipcache_key, cluster_id) - 16) + ADDR_BITS,
+		.family = ENDPOINT_FAMILY,
 	};
 
 	__builtin_memcpy(key.addr, &addr, sizeof(addr));
@@ -105,7 +107,7 @@ static __always_inline const struct endpoint_info *endpoint_find(addr_t addr)
 	return bpf_map_lookup_elem(&cilium_lxc, &key);
 }
 
-/* ---- delivery: what a router would do, then straight to the pod's device ---- */
+/* ---- delivery: what a router does, and straight to the pod's device ---- */
 
 static __always_inline void csum_add_fold(__sum16 *csum, __u32 diff)
 {
@@ -117,6 +119,7 @@ static __always_inline void csum_add_fold(__sum16 *csum, __u32 diff)
 	*csum = ~sum;
 }
 
+#if FAMILY == 4
 static __always_inline int ttl_decrement(struct __sk_buff *skb)
 {
 	struct iphdr *ip = pkt_ip(skb);
@@ -130,6 +133,19 @@ static __always_inline int ttl_decrement(struct __sk_buff *skb)
 	csum_add_fold(&ip->check, bpf_htons(0xfeff));
 	return OK;
 }
+#else
+static __always_inline int ttl_decrement(struct __sk_buff *skb)
+{
+	struct ipv6hdr *ip = pkt_ipv6(skb);
+
+	if (!ip)
+		return -REASON_INVALID;
+	if (ip->hop_limit <= 1)
+		return -REASON_TTL_EXCEEDED;
+	ip->hop_limit--;
+	return OK;
+}
+#endif
 
 /* The addresses may be configuration: not volatile, they would be what they
  * were compiled as. */
@@ -137,12 +153,8 @@ static __always_inline int
 deliver(struct __sk_buff *skb, struct pkt *p, const volatile __u8 *pod_mac, const volatile __u8 *node_mac,
 	__u32 ifindex)
 {
-	struct ethhdr *eth;
-	int ret = ttl_decrement(skb);
+	struct ethhdr *eth = pkt_data(skb);
 
-	if (ret)
-		return ret;
-	eth = pkt_data(skb);
 	if ((void *)(eth + 1) > pkt_end(skb))
 		return -REASON_INVALID;
 	for (int i = 0; i < ETH_ALEN; i++) {

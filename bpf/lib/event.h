@@ -9,9 +9,51 @@
 #ifndef CTCTL_EVENT_H
 #define CTCTL_EVENT_H
 
+#include "bound.h"
 #include "clock.h"
 #include "maps.h"
 #include "pkt.h"
+
+#if FAMILY == 4
+static __always_inline struct ctctl_event *event_of(const struct pkt *p)
+{
+	return p->ev;
+}
+
+/* The lookup in progress, NULL if nobody listens or there is none. */
+static __always_inline struct ctctl_lookup *event_record(const struct pkt *p)
+{
+	return p->rec;
+}
+
+static __always_inline void event_drop(struct pkt *p)
+{
+	p->ev = NULL;
+}
+#else
+static __always_inline struct ctctl_event *event_of(const struct pkt *p)
+{
+	__u32 zero = 0;
+
+	return p->heard ? bpf_map_lookup_elem(&ctctl_scratch, &zero) : NULL;
+}
+
+static __always_inline struct ctctl_lookup *event_record(const struct pkt *p)
+{
+	struct ctctl_event *ev = event_of(p);
+	__u32 n = p->nr_lookups;
+
+	if (!ev || !n)
+		return NULL;
+	n--;
+	return bound_below(&n, CTCTL_EVENT_LOOKUPS) ? &ev->lookup[n] : NULL;
+}
+
+static __always_inline void event_drop(struct pkt *p)
+{
+	p->heard = 0;
+}
+#endif
 
 static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 {
@@ -32,20 +74,42 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 	ev->packet_len = p->len;
 	ev->mark_in = skb->mark;
 	ev->ifindex = skb->ifindex;
+	ev->family = ENDPOINT_FAMILY;
+#if FAMILY == 4
 	p->ev = ev;
+#else
+	p->heard = 1;
+#endif
+}
+
+/* Events have room for either family; what is there already is zero. */
+static __always_inline void event_addr(__u8 to[16], addr_t addr)
+{
+	__builtin_memcpy(to, &addr, sizeof(addr));
 }
 
 /* The tuple in the packet's own orientation: sport is the packet's. */
-static __always_inline void event_tuple(tuple_t *to, const struct pkt *p)
+static __always_inline void event_tuple(struct ipv6_ct_tuple *to, const struct pkt *p)
 {
-	to->daddr = p->t.daddr;
-	to->saddr = p->t.saddr;
+	event_addr(to->daddr, p->t.daddr);
+	event_addr(to->saddr, p->t.saddr);
 	to->dport = p->t.sport;
 	to->sport = p->t.dport;
 	to->nexthdr = p->t.nexthdr;
 	to->flags = 0;
 }
 
+static __always_inline void event_key(struct ctctl_lookup *rec, const tuple_t *key)
+{
+	event_addr(rec->tuple.daddr, key->daddr);
+	event_addr(rec->tuple.saddr, key->saddr);
+	rec->tuple.dport = key->dport;
+	rec->tuple.sport = key->sport;
+	rec->tuple.nexthdr = key->nexthdr;
+	rec->tuple.flags = key->flags;
+}
+
+#if FAMILY == 4
 /* Has one end of the flow this address, as far as it is given at all? */
 static __always_inline bool event_near(const struct ctctl_trace_ctl *ctl, __be32 saddr, __be32 daddr)
 {
@@ -54,112 +118,152 @@ static __always_inline bool event_near(const struct ctctl_trace_ctl *ctl, __be32
 	       (!ctl->mask[0] && !ctl->mask[1]);
 }
 
+/* What is in a tunnel is not known yet. */
+static __always_inline bool event_may_match(const struct ctctl_trace_ctl *ctl, const struct pkt *p)
+{
+	return !ctl->near || p->hook == HOOK_FROM_OVERLAY || p->t.daddr == cfg_node_ip ||
+	       event_near(ctl, p->t.saddr, p->t.daddr);
+}
+#else
+/* A flow to follow is one of IPv4. */
+static __always_inline bool event_may_match(const struct ctctl_trace_ctl *ctl, const struct pkt *p)
+{
+	return !ctl || !p;
+}
+#endif
+
 /* Once the addresses are known, before anything is translated. Most packets
  * are of other flows, and most of those are known by it: the rest of the hook
- * then runs as if nobody listened. What is in a tunnel is not known yet. */
+ * then runs as if nobody listened. */
 static __always_inline void event_in(struct pkt *p)
 {
 	struct ctctl_trace_ctl *ctl;
 	__u32 zero = 0;
 
-	if (!p->ev)
+	struct ctctl_event *ev = event_of(p);
+
+	if (!ev)
 		return;
 	ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
-	if (ctl && ctl->filter && ctl->near && p->hook != HOOK_FROM_OVERLAY && p->t.daddr != cfg_node_ip &&
-	    !event_near(ctl, p->t.saddr, p->t.daddr)) {
-		p->ev = NULL;
+	if (ctl && ctl->filter && !event_may_match(ctl, p)) {
+		event_drop(p);
 		return;
 	}
-	event_tuple(&p->ev->in, p);
+	event_tuple(&ev->in, p);
 }
 
 static __always_inline void event_lookup(struct pkt *p, enum ctctl_lookup_kind kind, enum ctctl_ct_dir dir)
 {
 	/* Counted on the stack, where the verifier knows the number. */
 	__u32 n = p->nr_lookups;
+	struct ctctl_lookup *rec;
 
-	if (!p->ev)
+	if (!pkt_is_heard(p))
 		return;
 	if (n >= CTCTL_EVENT_LOOKUPS)
 		n = CTCTL_EVENT_LOOKUPS - 1;
 	p->nr_lookups = n + 1;
+#if FAMILY == 4
 	p->rec = &p->ev->lookup[n];
-	__builtin_memset(p->rec, 0, sizeof(*p->rec));
-	p->rec->kind = kind;
-	p->rec->dir = dir;
-	p->rec->any_map = p->t.nexthdr != IPPROTO_TCP;
+#endif
+	rec = event_record(p);
+	if (!rec)
+		return;
+	__builtin_memset(rec, 0, sizeof(*rec));
+	rec->kind = kind;
+	rec->dir = dir;
+	rec->any_map = p->t.nexthdr != IPPROTO_TCP;
 }
 
 static __always_inline void event_why(struct pkt *p, enum ctctl_why why)
 {
-	if (p->rec)
-		p->rec->why |= why;
+	struct ctctl_lookup *rec = event_record(p);
+
+	if (rec)
+		rec->why |= why;
 }
 
 static __always_inline void event_result(struct pkt *p, enum ctctl_ct_result result)
 {
-	if (p->rec)
-		p->rec->result = result;
+	struct ctctl_lookup *rec = event_record(p);
+
+	if (rec)
+		rec->result = result;
 }
 
 /* The packet's flow, where what is looked up is no conntrack entry. */
 static __always_inline void event_flow(struct pkt *p)
 {
-	if (!p->rec)
+	struct ctctl_lookup *rec = event_record(p);
+	tuple_t key;
+
+	if (!rec)
 		return;
-	p->rec->tuple = p->t;
-	tuple_reverse(&p->rec->tuple);
-	p->rec->tuple.flags = TUPLE_OUT;
+	key = p->t;
+	tuple_reverse(&key);
+	key.flags = TUPLE_OUT;
+	event_key(rec, &key);
 }
 
 static __always_inline void event_before(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
-	if (!p->rec)
+	struct ctctl_lookup *rec = event_record(p);
+
+	if (!rec)
 		return;
-	p->rec->tuple = *key;
-	p->rec->why |= WHY_HIT;
-	p->rec->before = *e;
+	event_key(rec, key);
+	rec->why |= WHY_HIT;
+	rec->before = *e;
 }
 
 static __always_inline void event_after(struct pkt *p, const struct ct_entry *e)
 {
-	if (p->rec)
-		p->rec->after = *e;
+	struct ctctl_lookup *rec = event_record(p);
+
+	if (rec)
+		rec->after = *e;
 }
 
 static __always_inline void event_service(struct pkt *p, __be16 rev_nat_index, __u32 backend_id)
 {
-	if (!p->ev)
+	struct ctctl_event *ev = event_of(p);
+
+	if (!ev)
 		return;
-	p->ev->rev_nat_index = rev_nat_index;
-	p->ev->backend_id = backend_id;
+	ev->rev_nat_index = rev_nat_index;
+	ev->backend_id = backend_id;
 }
 
 /* From here on another hook has the packet, called by this one. */
 static __always_inline void event_hook(struct __sk_buff *skb, struct pkt *p, enum ctctl_hook hook)
 {
+	struct ctctl_event *ev = event_of(p);
+
 	p->hook = hook;
-	if (!p->ev)
+	if (!ev)
 		return;
-	p->ev->hook = hook;
-	p->ev->packet_len = skb->len;
+	ev->hook = hook;
+	ev->packet_len = skb->len;
 }
 
 static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni)
 {
-	if (!p->ev)
+	struct ctctl_event *ev = event_of(p);
+
+	if (!ev)
 		return;
-	p->ev->tunnel_remote = remote;
-	p->ev->tunnel_vni = vni;
+	ev->tunnel_remote = remote;
+	ev->tunnel_vni = vni;
 }
 
 /* ---- who wants to hear it ---- */
 
+#if FAMILY == 4
 static __noinline bool event_followed(const tuple_t *t)
 {
 	tuple_t key = tuple_canonical(t);
 
-	return bpf_map_lookup_elem(&ctctl_trace_follow, &key);
+	return bpf_map_lookup_elem(&MAP_TRACE_FOLLOW, &key);
 }
 
 /* Two CPUs may clear near at once: to the same. */
@@ -170,7 +274,16 @@ static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const tuple_t *
 
 	if (!event_near(ctl, t->saddr, t->daddr))
 		WRITE_ONCE(ctl->near, 0);
-	bpf_map_update_elem(&ctctl_trace_follow, &key, &one, BPF_ANY);
+	bpf_map_update_elem(&MAP_TRACE_FOLLOW, &key, &one, BPF_ANY);
+}
+
+static __always_inline tuple_t event_flow_of(const struct ipv6_ct_tuple *t)
+{
+	tuple_t flow = { .dport = t->dport, .sport = t->sport, .nexthdr = t->nexthdr };
+
+	__builtin_memcpy(&flow.daddr, t->daddr, sizeof(flow.daddr));
+	__builtin_memcpy(&flow.saddr, t->saddr, sizeof(flow.saddr));
+	return flow;
 }
 
 /* Is the packet of interest? If so, whatever it was translated to is from now
@@ -181,7 +294,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	__u32 zero = 0;
 	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
 	bool error = ev->in.nexthdr == IPPROTO_ICMP && !ev->in.sport && !ev->in.dport;
-	tuple_t in = ev->in, out = ev->out;
+	tuple_t in = event_flow_of(&ev->in), out = event_flow_of(&ev->out);
 	bool translated = in.saddr != out.saddr || in.daddr != out.daddr || in.sport != out.sport || in.dport != out.dport;
 	bool wanted;
 
@@ -196,7 +309,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	if (!wanted && ev->dsr_port) {
 		tuple_t vip = in;
 
-		vip.daddr = ev->dsr_vip;
+		__builtin_memcpy(&vip.daddr, ev->dsr_vip, sizeof(vip.daddr));
 		vip.dport = ev->dsr_port;
 		wanted = flow_wanted(ctl, &vip, error);
 	}
@@ -206,6 +319,16 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 	}
 	return wanted;
 }
+
+#else
+static __always_inline bool event_of_interest(const struct ctctl_event *ev)
+{
+	__u32 zero = 0;
+	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
+
+	return ev && ctl && !ctl->filter;
+}
+#endif
 
 /* Global: the verifier goes through it once, not once for each way here. */
 __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verdict, __u32 reason)
@@ -219,7 +342,7 @@ __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verd
 	ev->mark_out = skb->mark;
 	ev->src_identity = p->src_identity;
 	ev->redirect_ifindex = p->redirect;
-	ev->dsr_vip = p->dsr_vip;
+	event_addr(ev->dsr_vip, p->dsr_vip);
 	ev->dsr_port = p->dsr_port;
 	ev->verdict = verdict;
 	ev->reason = reason;

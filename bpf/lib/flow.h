@@ -38,14 +38,6 @@ struct icmp_header {
 	__be16 mtu;             /* of "fragmentation needed" */
 };
 
-enum icmp_type {
-	ICMP_ECHO_REPLY = 0,
-	ICMP_DEST_UNREACH = 3,
-	ICMP_ECHO = 8,
-	ICMP_TIME_EXCEEDED = 11,
-	ICMP_PARAM_PROBLEM = 12,
-};
-
 enum icmp_unreachable_code {
 	ICMP_PORT_UNREACH = 3,
 	ICMP_FRAG_NEEDED = 4,
@@ -54,6 +46,10 @@ enum icmp_unreachable_code {
 /* About a packet of a flow, rather than a flow of its own. */
 static __always_inline bool icmp_is_error(__u8 type)
 {
+#if FAMILY == 6
+	if (type == ICMP_TOO_BIG)
+		return true;
+#endif
 	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAM_PROBLEM;
 }
 
@@ -83,6 +79,7 @@ static __always_inline void tuple_reverse(tuple_t *t)
 	t->dport = port;
 }
 
+#if FAMILY == 4
 /* One key for both directions: the lower end first. */
 static __always_inline tuple_t tuple_canonical(const tuple_t *t)
 {
@@ -114,5 +111,6 @@ static __noinline bool flow_wanted(const struct ctctl_trace_ctl *ctl, const tupl
 	       (flow_end_wanted(ctl, 0, t->daddr, t->dport, error) &&
 		flow_end_wanted(ctl, 1, t->saddr, t->sport, error));
 }
+#endif
 
 #endif /* CTCTL_FLOW_H */

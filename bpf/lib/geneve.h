@@ -14,12 +14,15 @@
 #include "pkt.h"
 #include "policy.h"
 
+/* linux/bpf.h has it since 6.3. */
+#define ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8)
+
 #define GENEVE_TTL 64
 #define GENEVE_CRITICAL 0x40
 #define GENEVE_OPTIONS_MAX 8    /* looked at; more are skipped */
 #define DSR_OPTION_CLASS bpf_htons(0x014b)
 #define DSR_OPTION_TYPE 0x81    /* 1, critical */
-#define DSR_OPTION_WORDS 2
+#define DSR_OPTION_WORDS FAMILY_NAME(2, 5)
 
 struct geneve_header {
 	__u8   option_words;    /* version in the two bits above */
@@ -32,16 +35,17 @@ struct dsr_option {
 	__be16 class;
 	__u8   type;
 	__u8   words;           /* of 4 bytes, after these 4 */
-	__be32 vip;
+	addr_t vip;
 	__be16 port;
 	__u16  pad;
-};
+} FAMILY_PACKED;
 
 /* How a packet came, or goes. */
 struct tunnel {
 	__be32 remote;
 	__u32  vni;
 	__u32  mtu;             /* of the way there */
+	bool   apart;           /* encapsulated by a function of its own: where a hook has several ways into tunnels */
 };
 
 static __always_inline void geneve_take_option(struct pkt *p, const struct dsr_option *opt)
@@ -95,6 +99,12 @@ static __always_inline int geneve_key(struct __sk_buff *skb, struct pkt *p, stru
 
 /* ---- in: from the wire ---- */
 
+/* In skb->cb[0], from the program that took an outer IPv4 header off an IPv6
+ * packet to the one that goes on with it. */
+#define GENEVE_INNER_IPV6 0x67656e36
+
+#if FAMILY == 4
+
 static __noinline int geneve_parse_options(struct __sk_buff *skb, struct pkt *p, __u32 off, __u32 end)
 {
 	for (int i = 0; i < GENEVE_OPTIONS_MAX; i++) {
@@ -119,6 +129,30 @@ static __always_inline bool geneve_is_ours(struct __sk_buff *skb, const struct p
 	       pkt_load(skb, p->l4_off + offsetof(struct udphdr, dest), &dport, sizeof(dport)) && dport == GENEVE_PORT;
 }
 
+/* The first option, if it is of the size of the other family's DSR option. */
+static __always_inline int
+geneve_pass_ipv6(struct __sk_buff *skb, struct pkt *p, const struct tunnel *tun, __u32 off, __u32 options)
+{
+	const __u32 len = 24;
+	__u32 zero = 0;
+	struct ctctl_tunnel_in *in = bpf_map_lookup_elem(&ctctl_tunnel_in, &zero);
+
+	if (!in)
+		return -REASON_INVALID;
+	in->remote = tun->remote;
+	in->vni = tun->vni;
+	in->option_len = options >= len && pkt_load(skb, off - options, in->option, len) ? len : 0;
+	/* Before Linux 6.3 the packet is still said to be of IPv4; the pod's
+	 * device goes by the Ethernet header. */
+	if (bpf_skb_adjust_room(skb, -(__s32)off, BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_FIXED_GSO | ADJ_ROOM_DECAP_L3_IPV6) &&
+	    bpf_skb_adjust_room(skb, -(__s32)off, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return -REASON_INVALID;
+	skb->cb[0] = GENEVE_INNER_IPV6;
+	p->action = HOOK_NEXT;
+	return OK;
+}
+
 /* Takes the outer headers off; the Ethernet header in front stays. */
 static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt *p, struct tunnel *tun)
 {
@@ -136,16 +170,37 @@ static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt 
 	off += options;
 	if (!pkt_load(skb, off + offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype)))
 		return -REASON_INVALID;
-	if (ethertype != bpf_htons(ETH_P_IP))
-		return -REASON_UNKNOWN_L3;
 	tun->remote = p->t.saddr;
 	tun->vni = bpf_ntohl(geneve.vni) >> 8;
+	if (cfg_ipv6 && ethertype == bpf_htons(ETH_P_IPV6))
+		return geneve_pass_ipv6(skb, p, tun, off, options);
+	if (ethertype != bpf_htons(ETH_P_IP))
+		return -REASON_UNKNOWN_L3;
 	/* Segments stay as large as the sender made them. */
 	if (bpf_skb_adjust_room(skb, -(__s32)off, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return -REASON_INVALID;
 	p->len = skb->len;
 	return OK;
 }
+#else
+static __always_inline int geneve_key_of_wire(struct __sk_buff *skb, struct pkt *p, struct tunnel *tun)
+{
+	__u32 zero = 0;
+	struct ctctl_tunnel_in *in = bpf_map_lookup_elem(&ctctl_tunnel_in, &zero);
+	struct dsr_option opt;
+
+	skb->cb[0] = 0;
+	if (!in)
+		return -REASON_NO_TUNNEL_KEY;
+	tun->remote = in->remote;
+	tun->vni = in->vni;
+	if (in->option_len == sizeof(opt)) {
+		__builtin_memcpy(&opt, in->option, sizeof(opt));
+		geneve_take_option(p, &opt);
+	}
+	return OK;
+}
+#endif
 
 /* ---- out ---- */
 
@@ -191,7 +246,11 @@ struct geneve_outer {
 /* One port for one flow, so that the network between spreads flows. */
 static __always_inline __be16 geneve_source_port(const struct pkt *p)
 {
+#if FAMILY == 4
 	__u32 hash = lb_hash(p->t.saddr, p->t.daddr, (__u32)p->t.dport << 16 | p->t.sport);
+#else
+	__u32 hash = lb_flow_hash(p);
+#endif
 
 	return bpf_htons(0xc000 | (hash & 0x3fff));
 }
@@ -241,25 +300,37 @@ static __always_inline int geneve_send_inline(struct __sk_buff *skb, const struc
 	return OK;
 }
 
-/* Global: the verifier goes through it once, not once for each way here. */
-__noinline int geneve_encapsulate(struct __sk_buff *skb, const struct geneve_send *to)
+STAGE int geneve_encapsulate(struct __sk_buff *skb, const struct geneve_send *to)
 {
-	if (!to)
-		return -REASON_INVALID;
 	return cfg_overlay_device ? geneve_send_by_device(skb, to) : geneve_send_inline(skb, to);
 }
+
+#if FAMILY == 4
+/* Global: the verifier goes through it once, not once for each way here. */
+__noinline int geneve_encapsulate_apart(struct __sk_buff *skb, const struct geneve_send *to)
+{
+	return to ? geneve_encapsulate(skb, to) : -REASON_INVALID;
+}
+#else
+#define geneve_encapsulate_apart geneve_encapsulate
+#endif
 
 /* The sender is told what fits, about the packet as it sent it. */
 static __always_inline int
 geneve_too_big(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, __u32 mtu)
 {
-	struct nat_change back = {
-		.saddr = p->t.saddr, .daddr = lb->vip,
-		.old_port = p->t.sport, .new_port = lb->vip_port, .port_off = DPORT_OFF,
-	};
-	int ret = nat_rewrite(skb, p, &back);
+	IN_ROOM(struct nat_change, back, change);
+	int ret;
 
-	return ret ? ret : icmp_unreachable(skb, p, ICMP_FRAG_NEEDED, mtu, skb->ifindex);
+	if (!back)
+		return -REASON_INVALID;
+	back->saddr = p->t.saddr;
+	back->daddr = lb->vip;
+	back->old_port = p->t.sport;
+	back->new_port = lb->vip_port;
+	back->port_off = DPORT_OFF;
+	ret = nat_rewrite(skb, p, back);
+	return ret ? ret : icmp_too_big(skb, p, mtu);
 }
 
 /* What DSR's option and the outer headers take. */
@@ -270,7 +341,7 @@ static __always_inline __u32 geneve_overhead(bool dsr)
 
 /* Does the packet fit on the way to the node behind its destination? *TO says
  * which way; the sender of one that does not is told, and it is redirected. */
-static __always_inline int
+STAGE int
 geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, struct tunnel *to)
 {
 	const struct remote_endpoint_info *info = ipcache_find(p->t.daddr);
@@ -286,24 +357,29 @@ geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 }
 
 /* DSR: with the option that tells the node which address the client wrote to. */
-static __always_inline int
+STAGE int
 geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, const struct tunnel *to)
 {
-	struct geneve_send send = {
-		.remote = to->remote, .vni = to->vni, .vip = lb->vip, .vip_port = lb->vip_port, .dsr = dsr,
-	};
+	IN_ROOM(struct geneve_send, send, geneve);
 	int ret;
 
+	if (!send)
+		return -REASON_INVALID;
+	send->remote = to->remote;
+	send->vni = to->vni;
+	send->vip = lb->vip;
+	send->vip_port = lb->vip_port;
+	send->dsr = dsr;
 	if (dsr) {
 		p->dsr_vip = lb->vip;
 		p->dsr_port = lb->vip_port;
 	}
 	if (!cfg_overlay_device) {
-		send.source_port = geneve_source_port(p);
+		send->source_port = geneve_source_port(p);
 		if (skb->gso_size && geneve_segments_fit(skb, p, geneve_overhead(dsr), to->mtu))
-			send.gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
+			send->gso_flag = BPF_F_ADJ_ROOM_FIXED_GSO;
 	}
-	ret = geneve_encapsulate(skb, &send);
+	ret = to->apart ? geneve_encapsulate_apart(skb, send) : geneve_encapsulate(skb, send);
 	if (ret)
 		return ret;
 	if (!cfg_overlay_device)
@@ -315,7 +391,8 @@ geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bo
 static __always_inline int
 geneve_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, __u32 vni)
 {
-	struct tunnel to = { .vni = vni };
+	/* DSR's ways are the fast ones. */
+	struct tunnel to = { .vni = vni, .apart = cfg_lb_mode != LB_DSR && !dsr };
 	int ret = geneve_route(skb, p, lb, dsr, &to);
 
 	if (ret || p->redirect)

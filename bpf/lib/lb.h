@@ -48,7 +48,7 @@ static __always_inline const lb_backend_t *lb_backend(__u32 id)
 static __always_inline bool lb_source_allowed(const struct pkt *p, const struct lb4_service *svc)
 {
 	src_range_key_t key = {
-		.prefixlen = 64, .rev_nat_id = svc->rev_nat_index, .addr = p->t.saddr,
+		.prefixlen = 32 + ADDR_BITS, .rev_nat_id = svc->rev_nat_index, .addr = p->t.saddr,
 	};
 
 	return !(svc->flags & SVC_SOURCE_RANGE) || bpf_map_lookup_elem(&MAP_SOURCE_RANGE, &key);
@@ -75,6 +75,21 @@ static __always_inline __u32 lb_hash(__u32 a, __u32 b, __u32 c)
 	return (c ^ b) - ROL32(b, 24);
 }
 
+/* Of the client and the ports; not of the service's address. */
+static __always_inline __u32 lb_flow_hash(const struct pkt *p)
+{
+	const __u32 ports = (__u32)p->t.dport << 16 | p->t.sport;
+
+#if FAMILY == 4
+	return lb_hash(p->t.saddr, ports, p->t.nexthdr);
+#else
+	const addr_t client = p->t.saddr;
+
+	return lb_hash(lb_hash(client.half[0], client.half[0] >> 32, client.half[1]), (client.half[1] >> 32) ^ ports,
+		       p->t.nexthdr);
+#endif
+}
+
 static __always_inline __u32 lb_select_maglev(struct pkt *p, const struct lb4_service *svc)
 {
 	__u16 rev_nat_index = svc->rev_nat_index;
@@ -88,7 +103,7 @@ static __always_inline __u32 lb_select_maglev(struct pkt *p, const struct lb4_se
 	if (!inner)
 		return 0;
 	lut = bpf_map_lookup_elem(inner, &zero);
-	slot = lb_hash(p->t.saddr, (__u32)p->t.dport << 16 | p->t.sport, p->t.nexthdr) % size;
+	slot = lb_flow_hash(p) % size;
 	/* The verifier wants to see the bound that the compiler takes for granted. */
 	asm volatile("" : "+r"(slot));
 	return lut && slot < size ? lut[slot] : 0;
@@ -150,6 +165,11 @@ lb_affinity_use(const struct pkt *p, addr_t client, const struct lb4_service *sv
 
 /* ---- the connection's backend ---- */
 
+struct lb_choice {
+	const lb_backend_t *backend;
+	__u32 id;
+};
+
 static __always_inline int lb_no_backend(struct pkt *p)
 {
 	event_why(p, WHY_NO_BACKEND);
@@ -157,10 +177,11 @@ static __always_inline int lb_no_backend(struct pkt *p)
 }
 
 /* A connection that has no SERVICE entry: choose, and write one. */
-static __always_inline int
-lb_connect(struct pkt *p, const tuple_t *ct_key, lb_key_t *key, const struct lb4_service *svc,
-	   const lb_backend_t **backend, __u32 *backend_id)
+STAGE int
+lb_connect(struct pkt *p, const tuple_t *ct_key, lb_key_t *key, const struct lb4_service *svc, struct lb_choice *choice)
 {
+	const lb_backend_t **backend = &choice->backend;
+	__u32 *backend_id = &choice->id;
 	struct ct_new new = { .rev_nat_index = svc->rev_nat_index };
 
 	if (!svc->count)
@@ -184,10 +205,11 @@ lb_connect(struct pkt *p, const tuple_t *ct_key, lb_key_t *key, const struct lb4
 
 /* A connection that has one: its backend, unless that is gone or, for a SYN,
  * no longer active. */
-static __always_inline int
-lb_continue(struct pkt *p, struct ct_entry *e, lb_key_t *key, const struct lb4_service *svc,
-	    const lb_backend_t **backend, __u32 *backend_id)
+STAGE int
+lb_continue(struct pkt *p, struct ct_entry *e, lb_key_t *key, const struct lb4_service *svc, struct lb_choice *choice)
 {
+	const lb_backend_t **backend = &choice->backend;
+	__u32 *backend_id = &choice->id;
 	*backend_id = READ_ONCE(e->backend_id);
 	*backend = lb_backend(*backend_id);
 	if (*backend && ((*backend)->flags == BACKEND_ACTIVE || !(p->tcp_flags & TCP_SYN))) {
@@ -208,37 +230,52 @@ lb_continue(struct pkt *p, struct ct_entry *e, lb_key_t *key, const struct lb4_s
 	return OK;
 }
 
+/* Is the pod its own backend? Then it hears from the loopback address, of
+ * which IPv6 has none: it hears from itself. */
+static __always_inline bool lb_is_loopback(bool from_pod, const lb_backend_t *backend, addr_t *client)
+{
+	bool loopback = FAMILY == 4 && from_pod && addr_equal(backend->address, *client);
+
+#if FAMILY == 4
+	if (loopback)
+		*client = cfg_loopback;
+#endif
+	return loopback;
+}
+
 /* The packet is for SVC: SERVICE entry, affinity, translation. */
 static __always_inline int
 lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct lb4_service *svc, bool from_pod,
 	      struct lb_result *lb)
 {
-	tuple_t ct_key = p->t;
-	const lb_backend_t *backend = NULL;
+	IN_ROOM(tuple_t, ct_key, flow);
+	struct lb_choice choice = {};
 	addr_t client = p->t.saddr;
-	__u32 backend_id = 0;
 	struct ct_entry *e;
 	int ret;
 
+	if (!ct_key)
+		return -REASON_INVALID;
 	lb->vip = p->t.daddr;
 	lb->vip_port = p->t.sport;
 	lb->rev_nat_index = svc->rev_nat_index;
-	ct_key.flags = TUPLE_SERVICE;
+	*ct_key = p->t;
+	ct_key->flags = TUPLE_SERVICE;
 	event_lookup(p, LOOKUP_SERVICE, CT_DIR_SERVICE);
-	e = ct_lookup_one(p, &ct_key, CT_DIR_SERVICE, WANT_SERVICE, svc->rev_nat_index);
+	e = ct_lookup_one(p, ct_key, CT_DIR_SERVICE, WANT_SERVICE, svc->rev_nat_index);
 	if (e) {
 		event_result(p, CT_RESULT_REPLY);
-		ret = lb_continue(p, e, key, svc, &backend, &backend_id);
+		ret = lb_continue(p, e, key, svc, &choice);
 	} else {
-		ret = lb_connect(p, &ct_key, key, svc, &backend, &backend_id);
+		ret = lb_connect(p, ct_key, key, svc, &choice);
 	}
-	event_service(p, svc->rev_nat_index, ret ? 0 : backend_id);
-	if (ret || !backend)
+	event_service(p, svc->rev_nat_index, ret ? 0 : choice.id);
+	if (ret || !choice.backend)
 		return ret;
 	if (svc->flags & SVC_AFFINITY)
-		lb_affinity_use(p, client, svc, backend_id);
-	lb->loopback = from_pod && addr_equal(backend->address, client);
-	return nat_to_backend(skb, p, lb->loopback ? cfg_loopback : client, backend);
+		lb_affinity_use(p, client, svc, choice.id);
+	lb->loopback = lb_is_loopback(from_pod, choice.backend, &client);
+	return nat_to_backend(skb, p, client, choice.backend);
 }
 
 /* After the translation a fragment is one of another datagram. */

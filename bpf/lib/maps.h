@@ -32,16 +32,18 @@
 #define MAP_MAGLEV FAMILY_NAME(cilium_lb4_maglev, cilium_lb6_maglev)
 
 /* ---- state ---- */
-CTCTL_MAP(MAP_CT_TCP, BPF_MAP_TYPE_LRU_HASH, tuple_t, struct ct_entry, 524288, 0);
-CTCTL_MAP(MAP_CT_ANY, BPF_MAP_TYPE_LRU_HASH, tuple_t, struct ct_entry, 262144, 0);
-CTCTL_MAP(MAP_SNAT, BPF_MAP_TYPE_LRU_HASH, tuple_t, nat_entry_t, 524288, 0);
+CTCTL_MAP(MAP_CT_TCP, BPF_MAP_TYPE_LRU_HASH, struct FAMILY_NAME(ipv4_ct_tuple, ipv6_ct_tuple), struct ct_entry, 524288, 0);
+CTCTL_MAP(MAP_CT_ANY, BPF_MAP_TYPE_LRU_HASH, struct FAMILY_NAME(ipv4_ct_tuple, ipv6_ct_tuple), struct ct_entry, 262144, 0);
+CTCTL_MAP(MAP_SNAT, BPF_MAP_TYPE_LRU_HASH, struct FAMILY_NAME(ipv4_ct_tuple, ipv6_ct_tuple), nat_entry_t, 524288, 0);
 CTCTL_MAP(MAP_AFFINITY, BPF_MAP_TYPE_LRU_HASH, affinity_key_t, struct lb_affinity_val, 65536, 0);
+#if FAMILY == 4
 CTCTL_MAP(cilium_ipv4_frag_datagrams, BPF_MAP_TYPE_LRU_HASH, struct ipv4_frag_id, struct ipv4_frag_l4ports, 8192, 0);
+#endif
 
 /* ---- settings ---- */
 CTCTL_MAP(MAP_SERVICES, BPF_MAP_TYPE_HASH, lb_key_t, struct lb4_service, 65536, BPF_F_NO_PREALLOC);
 CTCTL_MAP(MAP_BACKENDS, BPF_MAP_TYPE_HASH, __u32, lb_backend_t, 65536, BPF_F_NO_PREALLOC);
-CTCTL_MAP(MAP_REVERSE_NAT, BPF_MAP_TYPE_HASH, __u16, reverse_nat_t, 65536, BPF_F_NO_PREALLOC);
+CTCTL_MAP(MAP_REVERSE_NAT, BPF_MAP_TYPE_HASH, __u16, struct FAMILY_NAME(lb4_reverse_nat, lb6_reverse_nat), 65536, BPF_F_NO_PREALLOC);
 CTCTL_MAP(cilium_lb_affinity_match, BPF_MAP_TYPE_HASH, struct lb_affinity_match, __u8, 65536, BPF_F_NO_PREALLOC);
 CTCTL_MAP(MAP_SOURCE_RANGE, BPF_MAP_TYPE_LPM_TRIE, src_range_key_t, __u8, 65536, BPF_F_NO_PREALLOC);
 CTCTL_MAP(cilium_lxc, BPF_MAP_TYPE_HASH, struct endpoint_key, struct endpoint_info, 65535, BPF_F_NO_PREALLOC);
@@ -74,7 +76,9 @@ struct {
 } ctctl_events SEC(".maps");
 
 CTCTL_MAP(ctctl_trace_ctl, BPF_MAP_TYPE_ARRAY, __u32, struct ctctl_trace_ctl, 1, BPF_F_MMAPABLE);
-CTCTL_MAP(ctctl_trace_follow, BPF_MAP_TYPE_LRU_HASH, struct ipv4_ct_tuple, __u8, 4096, 0);
+#define MAP_TRACE_FOLLOW FAMILY_NAME(ctctl_trace_follow, ctctl_trace_follow6)
+CTCTL_MAP(MAP_TRACE_FOLLOW, BPF_MAP_TYPE_LRU_HASH, struct FAMILY_NAME(ipv4_ct_tuple, ipv6_ct_tuple), __u8, 4096, 0);
+CTCTL_MAP(ctctl_tunnel_in, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ctctl_tunnel_in, 1, 0);
 CTCTL_MAP(ctctl_sim, BPF_MAP_TYPE_ARRAY, __u32, struct ctctl_sim, 1, BPF_F_MMAPABLE);
 CTCTL_MAP(ctctl_metrics, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct ctctl_counter, HOOK_MAX * REASON_MAX, 0);
 CTCTL_MAP(ctctl_stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, STAT_MAX, 0);

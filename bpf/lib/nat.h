@@ -14,6 +14,7 @@
 #include "event.h"
 #include "maps.h"
 #include "pkt.h"
+#include "room.h"
 
 #define SPORT_OFF 0
 #define DPORT_OFF 2
@@ -41,6 +42,10 @@ static __always_inline __u32 nat_csum_off(const struct pkt *p)
 		return offsetof(struct tcphdr, check);
 	case IPPROTO_UDP:
 		return offsetof(struct udphdr, check);
+#if FAMILY == 6
+	case IPPROTO_ICMPV6:
+		return offsetof(struct icmp_header, checksum);
+#endif
 	}
 	return 0;
 }
@@ -66,6 +71,7 @@ static __always_inline int nat_l4(struct __sk_buff *skb, const struct pkt *p, co
 	return pkt_store(skb, p->l4_off + c->port_off, &c->new_port, sizeof(c->new_port)) ? OK : -REASON_WRITE_ERROR;
 }
 
+#if FAMILY == 4
 static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c)
 {
 	struct iphdr *ip = pkt_ip(skb);
@@ -79,20 +85,41 @@ static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *
 	csum_add_fold(&ip->check, diff);
 	return pkt_has_l4(p) ? nat_l4(skb, p, c, diff) : OK;
 }
+#else
+static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c)
+{
+	struct ipv6hdr *ip = pkt_ipv6(skb);
+	struct room *r = room();
+	__u32 diff;
+
+	if (!ip || !r)
+		return -REASON_INVALID;
+	r->after[0] = c->saddr;
+	r->after[1] = c->daddr;
+	__builtin_memcpy(r->before, &ip->saddr, sizeof(r->before));
+	__builtin_memcpy(&ip->saddr, r->after, sizeof(r->after));
+	diff = bpf_csum_diff((void *)r->before, sizeof(r->before), (void *)r->after, sizeof(r->after), 0);
+	return nat_l4(skb, p, c, diff);
+}
+#endif
 
 /* Towards a backend; P's tuple follows. */
 static __always_inline int
 nat_to_backend(struct __sk_buff *skb, struct pkt *p, addr_t saddr, const lb_backend_t *backend)
 {
-	struct nat_change c = {
-		.saddr = saddr, .daddr = backend->address,
-		.old_port = p->t.sport, .new_port = backend->port ? backend->port : p->t.sport, .port_off = DPORT_OFF,
-	};
+	IN_ROOM(struct nat_change, c, change);
 
-	p->t.saddr = c.saddr;
-	p->t.daddr = c.daddr;
-	p->t.sport = c.new_port;
-	return nat_rewrite(skb, p, &c);
+	if (!c)
+		return -REASON_INVALID;
+	c->saddr = saddr;
+	c->daddr = backend->address;
+	c->old_port = p->t.sport;
+	c->new_port = backend->port ? backend->port : p->t.sport;
+	c->port_off = DPORT_OFF;
+	p->t.saddr = c->saddr;
+	p->t.daddr = c->daddr;
+	p->t.sport = c->new_port;
+	return nat_rewrite(skb, p, c);
 }
 
 /* A reply gets the address and port the client wrote to. LOOPBACK: the client
@@ -100,16 +127,20 @@ nat_to_backend(struct __sk_buff *skb, struct pkt *p, addr_t saddr, const lb_back
 static __always_inline int
 nat_reply(struct __sk_buff *skb, struct pkt *p, addr_t address, __be16 port, bool loopback)
 {
-	struct nat_change c = {
-		.saddr = address, .daddr = loopback ? p->t.saddr : p->t.daddr,
-		.old_port = p->t.dport, .new_port = port ? port : p->t.dport, .port_off = SPORT_OFF,
-	};
+	IN_ROOM(struct nat_change, c, change);
 
-	p->t.saddr = c.saddr;
-	p->t.daddr = c.daddr;
+	if (!c)
+		return -REASON_INVALID;
+	c->saddr = address;
+	c->daddr = loopback ? p->t.saddr : p->t.daddr;
+	c->old_port = p->t.dport;
+	c->new_port = port ? port : p->t.dport;
+	c->port_off = SPORT_OFF;
+	p->t.saddr = c->saddr;
+	p->t.daddr = c->daddr;
 	if (pkt_has_ports(p))
-		p->t.dport = c.new_port;
-	return nat_rewrite(skb, p, &c);
+		p->t.dport = c->new_port;
+	return nat_rewrite(skb, p, c);
 }
 
 static __always_inline const reverse_nat_t *nat_service_address(__be16 rev_nat_index)
@@ -118,7 +149,7 @@ static __always_inline const reverse_nat_t *nat_service_address(__be16 rev_nat_i
 }
 
 /* A reply of a service's backend; without the service's address it stays as it is. */
-static __always_inline int nat_service_reply(struct __sk_buff *skb, struct pkt *p, __be16 rev_nat_index, bool loopback)
+STAGE int nat_service_reply(struct __sk_buff *skb, struct pkt *p, __be16 rev_nat_index, bool loopback)
 {
 	const reverse_nat_t *service = nat_service_address(rev_nat_index);
 
@@ -145,10 +176,16 @@ static __always_inline tuple_t snat_key(const tuple_t *t, enum ctctl_tuple_flags
 static __always_inline int
 snat_create(struct pkt *p, const tuple_t *reply, addr_t vip, __be16 vip_port)
 {
-	nat_entry_t entry = { .created = p->now, .to_saddr = vip, .to_sport = vip_port };
+	IN_ROOM(nat_entry_t, entry, nat);
 	tuple_t key = snat_key(reply, TUPLE_OUT);
-	int err = bpf_map_update_elem(&MAP_SNAT, &key, &entry, BPF_ANY);
+	int err;
 
+	if (!entry)
+		return -REASON_CT_CREATE_FAILED;
+	entry->created = p->now;
+	entry->to_saddr = vip;
+	entry->to_sport = vip_port;
+	err = bpf_map_update_elem(&MAP_SNAT, &key, entry, BPF_ANY);
 	if (err)
 		return ct_create_failed(p, err);
 	event_why(p, WHY_SNAT_CREATED);

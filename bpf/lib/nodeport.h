@@ -20,7 +20,7 @@
 /* ---- requests ---- */
 
 /* The reply comes by this node and needs the entry. */
-static __always_inline int nodeport_track(struct pkt *p, const struct lb_result *lb)
+STAGE int nodeport_track(struct pkt *p, const struct lb_result *lb)
 {
 	struct ct_new new = {
 		.src_sec_id = cfg_world, .flags = CT_NODE_PORT, .rev_nat_index = lb->rev_nat_index,
@@ -60,18 +60,18 @@ static __always_inline int nodeport_send_dsr(struct __sk_buff *skb, struct pkt *
 /* The backend's node answers to this one: by its address on that way. */
 static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
 {
-	struct snat_target to = { .addr = cfg_node_addr, .any_port = true };
-	struct tunnel way = { .vni = IDENTITY_WORLD };
+	struct snat_target to = { .addr = CONFIG_ADDR(cfg_node_addr), .any_port = true };
+	struct tunnel way = { .vni = IDENTITY_WORLD, .apart = true };
 	const bool tunnel = cfg_tunnel && ipcache_is_tunneled(p->t.daddr);
 	int ret;
 
 	ret = lb_fragment(p);
 	if (!ret && tunnel) {
-		to.addr = cfg_router_addr;
+		to.addr = CONFIG_ADDR(cfg_router_addr);
 		ret = geneve_route(skb, p, lb, false, &way);
 	}
 	if (!ret && !p->redirect)
-		ret = ttl_decrement(skb);
+		ret = icmp_hop(skb, p);
 	if (ret || p->redirect)
 		return ret;
 	ret = snat_apply(skb, p, &to);
@@ -83,10 +83,12 @@ static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt 
 static __always_inline int
 nodeport_balance(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct lb4_service *svc)
 {
-	struct lb_result lb = {};
+	IN_ROOM(struct lb_result, lb, result);
 	bool local;
 	int ret;
 
+	if (!lb)
+		return -REASON_INVALID;
 	if (!(svc->flags & SVC_ROUTABLE))
 		return -REASON_IS_CLUSTER_IP;
 	if (!lb_source_allowed(p, svc))
@@ -94,7 +96,7 @@ nodeport_balance(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const stru
 	ret = pkt_parse_tcp_flags(skb, p);
 	if (ret)
 		return ret;
-	ret = lb_to_backend(skb, p, key, svc, false, &lb);
+	ret = lb_to_backend(skb, p, key, svc, false, lb);
 	if (ret == -REASON_NO_SERVICE)
 		return icmp_no_service(skb, p, skb->ifindex);
 	if (ret)
@@ -103,12 +105,12 @@ nodeport_balance(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const stru
 	if (!local && (svc->flags & SVC_HOST_PORT))
 		return -REASON_INVALID;
 	if (local || !nodeport_uses_dsr(p)) {
-		ret = nodeport_track(p, &lb);
+		ret = nodeport_track(p, lb);
 		if (ret || local)
 			return ret;
-		return nodeport_send_snat(skb, p, &lb);
+		return nodeport_send_snat(skb, p, lb);
 	}
-	return nodeport_send_dsr(skb, p, &lb);
+	return nodeport_send_dsr(skb, p, lb);
 }
 
 /* A packet that came from outside. OK and no redirect: it is no service's, or
@@ -116,21 +118,21 @@ nodeport_balance(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const stru
 static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p, bool *service)
 {
 	const struct lb4_service *svc;
-	lb_key_t key = {};
+	IN_ROOM(lb_key_t, key, service);
 	int ret;
 
 	*service = false;
-	if (!pkt_has_ports(p))
+	if (!key || !pkt_has_ports(p))
 		return OK;
 	ret = pkt_parse_ports(skb, p);
 	event_in(p);
 	if (ret)
 		return ret;
-	svc = lb_find_service(p, &key, false);
+	svc = lb_find_service(p, key, false);
 	if (!svc)
 		return OK;
 	*service = true;
-	return nodeport_balance(skb, p, &key, svc);
+	return nodeport_balance(skb, p, key, svc);
 }
 
 /* ---- DSR, on the backend's node ---- */
@@ -187,7 +189,7 @@ static __always_inline int dsr_track(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* A packet that came from another node, if it is no service's. */
-static __always_inline int dsr_request(struct __sk_buff *skb, struct pkt *p)
+STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
 {
 	bool dsr = false;
 	int ret;
@@ -206,14 +208,16 @@ static __always_inline int dsr_request(struct __sk_buff *skb, struct pkt *p)
  * client, from the address that the client wrote to. */
 static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 {
-	struct lb_result lb = { .vip = p->t.daddr, .vip_port = p->t.sport };
+	IN_ROOM(struct lb_result, lb, result);
 	tuple_t key = p->t;
 	struct ct_entry *e;
 	bool hit;
 	int ret;
 
-	if (!pkt_has_ports(p))
+	if (!lb || !pkt_has_ports(p))
 		return OK;
+	lb->vip = p->t.daddr;
+	lb->vip_port = p->t.sport;
 	key.flags = TUPLE_OUT;
 	e = ct_find(&key);
 	if (!e || !ct_is_wanted(e, WANT_NODE_PORT, 0))
@@ -232,9 +236,9 @@ static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 	if (ret)
 		return ret;
 	if (cfg_tunnel && ipcache_is_tunneled(p->t.daddr))
-		return geneve_send(skb, p, &lb, false, IDENTITY_WORLD);
-	ret = ttl_decrement(skb);
-	return ret ? ret : pkt_send_out(p);
+		return geneve_send(skb, p, lb, false, IDENTITY_WORLD);
+	ret = icmp_hop(skb, p);
+	return ret || p->redirect ? ret : pkt_send_out(p);
 }
 
 /* A packet from outside or the tunnel that is for no service. */
@@ -259,6 +263,9 @@ static __always_inline __u32 tunnel_identity(const struct pkt *p, __u32 vni)
 {
 	const struct remote_endpoint_info *info;
 
+	/* On the wire the world is one, whatever the family. */
+	if (vni == IDENTITY_WORLD)
+		return cfg_world;
 	if (!identity_is_remote_node(vni))
 		return vni;
 	info = ipcache_find(p->t.saddr);
@@ -277,7 +284,7 @@ static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, 
 	/* No node sends as "host": on the way it becomes "remote node". */
 	if (tun->vni == IDENTITY_HOST)
 		return -REASON_INVALID_IDENTITY;
-	ret = pkt_parse_ip(skb, p);
+	ret = pkt_parse_l3(skb, p);
 	event_in(p);
 	if (ret)
 		return ret;
@@ -296,6 +303,9 @@ static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, 
 	ep = endpoint_find(p->t.daddr);
 	if (!ep || (ep->flags & ENDPOINT_HOST))
 		return OK;
+	ret = icmp_hop(skb, p);
+	if (ret || p->redirect)
+		return ret;
 	skb->mark = mark_of_identity(p->src_identity) | MARK_FROM_TUNNEL;
 	return deliver(skb, p, ep->mac, ep->node_mac, ep->ifindex);
 }
@@ -330,7 +340,7 @@ reply_source(struct pkt *p, const tuple_t *key, const struct ct_entry *e, addr_t
 }
 
 /* A packet on its way out of the node. */
-static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
+STAGE int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 {
 	tuple_t key;
 	struct ct_entry *e;

@@ -12,6 +12,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
@@ -27,20 +28,24 @@
 #define OK 0
 
 struct pkt {
+#if FAMILY == 4
 	struct ctctl_event *ev;         /* built up while somebody listens, else NULL */
 	struct ctctl_lookup *rec;       /* the lookup of ev in progress, or NULL */
+#else
+	__u64  heard;                   /* 1: somebody listens; a pointer does not survive in the room */
+#endif
 	__u64  now_ns;
 	__u32  now;                     /* the second that lifetimes are counted in */
 	__u32  len;                     /* whole frame, as it came */
 	__u32  src_identity;
 	__u32  redirect;                /* device the packet goes to, 0: the stack has it next */
 	addr_t dsr_vip;                 /* of the DSR option */
-	tuple_t t;         /* as loaded: source port in dport, destination port in sport */
+	tuple_t t;                      /* as loaded: source port in dport, destination port in sport */
 	__be16 dsr_port;
 	__be16 ip_id;
 	__u16  l4_off;
 	__u8   hook;                    /* enum ctctl_hook */
-	__u8   action;                  /* TC_ACT_* unless dropped */
+	__s8   action;                  /* TC_ACT_* unless dropped */
 	__u8   tcp_flags;               /* 0 unless TCP; 0 of a later fragment */
 	__u8   icmp_type;
 	__u8   icmp_code;
@@ -48,6 +53,12 @@ struct pkt {
 	bool   dsr;                     /* it came with the DSR option */
 	__u8   nr_lookups;              /* of ev */
 };
+
+/* Does somebody listen to this packet? */
+static __always_inline bool pkt_is_heard(const struct pkt *p)
+{
+	return FAMILY_NAME(p->ev, p->heard);
+}
 
 /* Pointers into the packet, read anew each time: the compiler may neither keep
  * one over a call that moves the packet, nor take it for the 32-bit number
@@ -68,8 +79,8 @@ static __always_inline void *pkt_end(const struct __sk_buff *skb)
 	return end;
 }
 
-/* Headers end before this, options and a tunnel's included. */
-#define PKT_OFF_MASK 0x7ff
+/* Headers end before this, options, extension headers and a tunnel's included. */
+#define PKT_OFF_MASK FAMILY_NAME(0x7ff, 0x1fff)
 
 /* LEN bytes at OFF. The compiler must not compute the address twice: the
  * verifier knows only the checked register to be inside the packet. */
@@ -111,6 +122,18 @@ static __always_inline __be16 pkt_ethertype(struct __sk_buff *skb)
 	return bpf_ntohs(eth->h_proto) < ETH_P_802_3_MIN ? 0 : eth->h_proto;
 }
 
+/* Is the frame for the hook's next program, of the other family? The program
+ * of IPv4, the first, has what is of neither. */
+static __always_inline bool pkt_is_others(struct __sk_buff *skb)
+{
+	if (FAMILY == 6)
+		return pkt_ethertype(skb) != bpf_htons(ETH_P_IPV6);
+	/* A node of one family pays nothing for this. */
+	if (!cfg_ipv6)
+		return false;
+	return pkt_ethertype(skb) == bpf_htons(ETH_P_IPV6);
+}
+
 static __always_inline struct iphdr *pkt_ip(struct __sk_buff *skb)
 {
 	struct iphdr *ip = pkt_data(skb) + ETH_HLEN;
@@ -118,30 +141,127 @@ static __always_inline struct iphdr *pkt_ip(struct __sk_buff *skb)
 	return (void *)(ip + 1) > pkt_end(skb) ? NULL : ip;
 }
 
-/* Addresses, protocol, where L4 starts. Version and length fields are not
- * looked at: the stack does that, before or after. */
+static __always_inline struct ipv6hdr *pkt_ipv6(struct __sk_buff *skb)
+{
+	struct ipv6hdr *ip = pkt_data(skb) + ETH_HLEN;
+
+	return (void *)(ip + 1) > pkt_end(skb) ? NULL : ip;
+}
+
+#define pkt_header FAMILY_NAME(pkt_ip, pkt_ipv6)
+
+/* Addresses, protocol, where L4 starts (IPv6: once pkt_parse_extensions() has
+ * been there). Version and length fields are not looked at: the stack does
+ * that, before or after. */
 static __always_inline int pkt_parse_ip(struct __sk_buff *skb, struct pkt *p)
 {
-	struct iphdr *ip = pkt_ip(skb);
+	typeof(pkt_header(skb)) ip = pkt_header(skb);
 
 	if (!ip) {
 		if (bpf_skb_pull_data(skb, ETH_HLEN + sizeof(*ip)))
 			return -REASON_INVALID;
-		ip = pkt_ip(skb);
+		ip = pkt_header(skb);
 		if (!ip)
 			return -REASON_INVALID;
 	}
-	p->t.daddr = ip->daddr;
-	p->t.saddr = ip->saddr;
 	p->t.dport = 0;
 	p->t.sport = 0;
-	p->t.nexthdr = ip->protocol;
 	p->t.flags = 0;
+#if FAMILY == 4
+	p->t.daddr = ip->daddr;
+	p->t.saddr = ip->saddr;
+	p->t.nexthdr = ip->protocol;
 	p->l4_off = ETH_HLEN + ip->ihl * 4;
 	p->fragment = ip_fragment(ip->frag_off);
 	if (p->fragment)
 		p->ip_id = ip->id;
+#else
+	p->fragment = FRAGMENT_NONE;
+	__builtin_memcpy(&p->t.daddr, &ip->daddr, sizeof(addr_t));
+	__builtin_memcpy(&p->t.saddr, &ip->saddr, sizeof(addr_t));
+	p->t.nexthdr = ip->nexthdr;
+	p->l4_off = ETH_HLEN + sizeof(*ip);
+#endif
 	return OK;
+}
+
+#if FAMILY == 6
+/* Headers looked at on the way to L4, its own included. */
+#define IPV6_HEADERS_MAX 4
+
+struct ipv6_extension {
+	__u8 nexthdr;
+	__u8 len;
+};
+
+/* The usual first header is L4's. */
+static __always_inline bool pkt_is_l4(__u8 nexthdr)
+{
+	return nexthdr == IPPROTO_TCP || nexthdr == IPPROTO_UDP || nexthdr == IPPROTO_ICMPV6;
+}
+
+/* From a first header of type *NEXTHDR at OFF on: where L4 starts and what it
+ * is, or -REASON. Global: the verifier goes through it once. */
+__noinline int ipv6_l4(struct __sk_buff *skb, __u32 off, __u8 *nexthdr)
+{
+	struct ipv6_extension ext;
+	__u8 next;
+
+	if (!nexthdr)
+		return -REASON_INVALID;
+	next = *nexthdr;
+	for (int i = 0; i < IPV6_HEADERS_MAX; i++) {
+		switch (next) {
+		case IPPROTO_NONE:
+			return -REASON_INVALID_EXTHDR;
+		case IPPROTO_FRAGMENT:
+			return -REASON_FRAG_NOSUPPORT;
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+		case IPPROTO_AH:
+			if (!pkt_load(skb, off, &ext, sizeof(ext)))
+				return -REASON_INVALID;
+			off += next == IPPROTO_AH ? (ext.len + 2) * 4 : (ext.len + 1) * 8;
+			next = ext.nexthdr;
+			break;
+		default:
+			*nexthdr = next;
+			return off;
+		}
+	}
+	return -REASON_INVALID_EXTHDR;
+}
+#endif
+
+#if FAMILY == 4
+static __always_inline int pkt_parse_extensions(struct __sk_buff *skb, struct pkt *p)
+{
+	return skb && p ? OK : -REASON_INVALID;
+}
+#else
+static __always_inline int pkt_parse_extensions(struct __sk_buff *skb, struct pkt *p)
+{
+	__u8 nexthdr = p->t.nexthdr;
+	int off;
+
+	if (pkt_is_l4(nexthdr))
+		return OK;
+	off = ipv6_l4(skb, p->l4_off, &nexthdr);
+	if (off < 0)
+		return off;
+	p->l4_off = off;
+	p->t.nexthdr = nexthdr;
+	return OK;
+}
+#endif
+
+/* Both: for hooks that have nothing to do before L4. */
+static __always_inline int pkt_parse_l3(struct __sk_buff *skb, struct pkt *p)
+{
+	int ret = pkt_parse_ip(skb, p);
+
+	return ret ? ret : pkt_parse_extensions(skb, p);
 }
 
 /* Protocols with ports, which services can have. */
@@ -157,6 +277,7 @@ static __always_inline bool pkt_has_ports(const struct pkt *p)
 	return false;
 }
 
+#if FAMILY == 4
 static __always_inline struct ipv4_frag_id pkt_fragment_id(const struct pkt *p)
 {
 	return (struct ipv4_frag_id){
@@ -185,6 +306,18 @@ static __always_inline void pkt_fragment_remember(const struct pkt *p)
 
 	bpf_map_update_elem(&cilium_ipv4_frag_datagrams, &id, &ports, BPF_ANY);
 }
+#else
+/* No packet with a fragment header comes this far. */
+static __always_inline int pkt_fragment_ports(struct pkt *p)
+{
+	return p ? OK : -REASON_FRAG_NOSUPPORT;
+}
+
+static __always_inline void pkt_fragment_remember(const struct pkt *p)
+{
+	(void)p;
+}
+#endif
 
 /* The port bytes go as they stand into dport, sport. Where fragments are not
  * tracked, a later one's payload is read as a header, as Cilium does. */
@@ -228,24 +361,20 @@ static __always_inline int pkt_parse_icmp(struct __sk_buff *skb, struct pkt *p)
 
 	if (!pkt_load(skb, p->l4_off, &p->icmp_type, sizeof(p->icmp_type)))
 		return -REASON_CT_INVALID_HDR;
-	if (p->ev)
+	if (pkt_is_heard(p))
 		pkt_load(skb, p->l4_off + offsetof(struct icmp_header, code), &p->icmp_code, sizeof(p->icmp_code));
-	switch (p->icmp_type) {
-	case ICMP_DEST_UNREACH:
-	case ICMP_TIME_EXCEEDED:
-	case ICMP_PARAM_PROBLEM:
+	if (icmp_is_error(p->icmp_type)) {
 		p->t.flags = TUPLE_RELATED;
 		return OK;
-	case ICMP_ECHO:
-	case ICMP_ECHO_REPLY:
-		if (!pkt_load(skb, p->l4_off + offsetof(struct icmp_header, id), &identifier,
-			      sizeof(identifier)))
-			return -REASON_CT_INVALID_HDR;
-		if (p->icmp_type == ICMP_ECHO)
-			p->t.dport = identifier;
-		else
-			p->t.sport = identifier;
 	}
+	if (p->icmp_type != ICMP_ECHO && p->icmp_type != ICMP_ECHO_REPLY)
+		return OK;
+	if (!pkt_load(skb, p->l4_off + offsetof(struct icmp_header, id), &identifier, sizeof(identifier)))
+		return -REASON_CT_INVALID_HDR;
+	if (p->icmp_type == ICMP_ECHO)
+		p->t.dport = identifier;
+	else
+		p->t.sport = identifier;
 	return OK;
 }
 
@@ -260,7 +389,7 @@ static __always_inline int pkt_parse_l4(struct __sk_buff *skb, struct pkt *p)
 			return ret;
 		return pkt_load_tcp_flags(skb, p, &p->tcp_flags) ? OK : -REASON_CT_INVALID_HDR;
 	}
-	if (p->t.nexthdr == IPPROTO_ICMP)
+	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY)
 		return pkt_parse_icmp(skb, p);
 	return -REASON_CT_UNKNOWN_PROTO;
 }

@@ -61,15 +61,17 @@ policy_check(struct __sk_buff *skb, struct pkt *p, __u32 endpoint_id, bool egres
 	struct ctctl_policy_key key = { .endpoint_id = endpoint_id, .egress = egress };
 	const struct ctctl_policy_entry *everything;
 	struct icmp_header icmp;
+	/* IPv6 reads no more than the type, and lets no message pass by itself. */
+	const __u32 icmp_len = FAMILY_NAME(sizeof(icmp), sizeof(icmp.type));
 
 	/* A pod must not speak the tunnel's protocol: nodes would believe it. */
 	if (egress && p->t.nexthdr == IPPROTO_UDP && dport == GENEVE_PORT)
 		return -REASON_ENCAP_PROHIBITED;
-	if (p->t.nexthdr == IPPROTO_ICMP) {
-		if (!pkt_load(skb, p->l4_off, &icmp, sizeof(icmp)))
+	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
+		if (!pkt_load(skb, p->l4_off, &icmp, icmp_len))
 			return -REASON_INVALID;
 		/* Path MTU discovery works whatever the policy. */
-		if (icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
+		if (FAMILY == 4 && icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
 			return OK;
 		dport = bpf_htons(icmp.type);
 	}

@@ -19,6 +19,7 @@
 #include "lb.h"
 #include "nat.h"
 #include "pkt.h"
+#include "room.h"
 
 #define SNAT_PORT_MIN 32768
 #define SNAT_PORT_MAX 65535
@@ -39,34 +40,39 @@ static __always_inline __u16 snat_clamp(__u16 value)
 
 /* Writes both entries of a new pair; OUT comes with everything but the port.
  * The number of ports that were taken, or -REASON. Global: the verifier goes
- * through the tries once. */
+ * through the tries once. What it is given by pointer is "memory" there, which
+ * Linux 6.1 takes for neither key nor value of a map: copies are. */
 __noinline int snat_create_pair(const tuple_t *key, nat_entry_t *out)
 {
-	nat_entry_t in = {};
-	tuple_t in_key = {};
+	IN_ROOM(nat_entry_t, in, answer_nat);
+	IN_ROOM(tuple_t, in_key, related);
+	IN_ROOM(nat_entry_t, forward, forward_nat);
+	IN_ROOM(tuple_t, forward_key, forward);
 	__u16 port;
 
-	if (!key || !out)
+	if (!key || !out || !in || !in_key || !forward || !forward_key)
 		return -REASON_INVALID;
-	in.created = out->created;
-	in.needs_ct = out->needs_ct;
-	in.to_saddr = key->saddr;
-	in.to_sport = key->sport;
-	in_key.daddr = out->to_saddr;
-	in_key.saddr = key->daddr;
-	in_key.sport = key->dport;
-	in_key.nexthdr = key->nexthdr;
-	in_key.flags = TUPLE_IN;
+	*forward_key = *key;
+	*forward = *out;
+	in->created = out->created;
+	in->needs_ct = out->needs_ct;
+	in->to_saddr = key->saddr;
+	in->to_sport = key->sport;
+	in_key->daddr = out->to_saddr;
+	in_key->saddr = key->daddr;
+	in_key->sport = key->dport;
+	in_key->nexthdr = key->nexthdr;
+	in_key->flags = TUPLE_IN;
 	port = bpf_ntohs(key->sport);
 	if (port < SNAT_PORT_MIN)
 		port = snat_clamp(random_u32());
 	for (int taken = 0; taken < SNAT_TRIES; taken++) {
-		in_key.dport = bpf_htons(port);
-		if (!bpf_map_update_elem(&MAP_SNAT, &in_key, &in, BPF_NOEXIST)) {
-			out->to_sport = in_key.dport;
-			if (!bpf_map_update_elem(&MAP_SNAT, key, out, BPF_NOEXIST))
+		in_key->dport = bpf_htons(port);
+		if (!bpf_map_update_elem(&MAP_SNAT, in_key, in, BPF_NOEXIST)) {
+			out->to_sport = forward->to_sport = in_key->dport;
+			if (!bpf_map_update_elem(&MAP_SNAT, forward_key, forward, BPF_NOEXIST))
 				return taken;
-			bpf_map_delete_elem(&MAP_SNAT, &in_key);
+			bpf_map_delete_elem(&MAP_SNAT, in_key);
 			return -REASON_NAT_NO_MAPPING;
 		}
 		port = snat_clamp(taken ? port + 1 : random_u32());
@@ -110,10 +116,13 @@ static __always_inline int snat_track(struct __sk_buff *skb, struct pkt *p)
 static __always_inline int
 snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat_entry_t *entry)
 {
-	tuple_t key = snat_key(&p->t, TUPLE_OUT);
+	IN_ROOM(tuple_t, key, flow);
 	const nat_entry_t *found;
 	int ret;
 
+	if (!key)
+		return -REASON_NAT_NO_MAPPING;
+	*key = snat_key(&p->t, TUPLE_OUT);
 	event_lookup(p, LOOKUP_SNAT, CT_DIR_EGRESS);
 	event_flow(p);
 	if (to->needs_ct) {
@@ -121,7 +130,7 @@ snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat
 		if (ret)
 			return ret;
 	}
-	found = bpf_map_lookup_elem(&MAP_SNAT, &key);
+	found = bpf_map_lookup_elem(&MAP_SNAT, key);
 	if (found) {
 		if (addr_equal(found->to_saddr, to->addr) && !!found->needs_ct == to->needs_ct) {
 			event_why(p, WHY_SNAT_KEPT);
@@ -129,12 +138,12 @@ snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat
 			return OK;
 		}
 		event_why(p, WHY_SNAT_STALE);
-		snat_delete_pair(&key, found);
+		snat_delete_pair(key, found);
 	}
 	entry->created = p->now;
 	entry->needs_ct = to->needs_ct;
 	entry->to_saddr = to->addr;
-	ret = snat_create_pair(&key, entry);
+	ret = snat_create_pair(key, entry);
 	if (ret < 0) {
 		event_why(p, WHY_SNAT_EXHAUSTED);
 		return -REASON_NAT_NO_MAPPING;
@@ -144,23 +153,26 @@ snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat
 }
 
 /* P's source becomes the target; P's tuple follows. */
-static __always_inline int snat_apply(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to)
+STAGE int snat_apply(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to)
 {
-	nat_entry_t entry = {};
-	struct nat_change c = {
-		.daddr = p->t.daddr, .old_port = p->t.dport, .port_off = pkt_has_ports(p) ? SPORT_OFF : ECHO_ID_OFF,
-	};
+	IN_ROOM(nat_entry_t, entry, nat);
+	IN_ROOM(struct nat_change, c, change);
 	int ret;
 
-	ret = snat_map(skb, p, to, &entry);
+	if (!entry || !c)
+		return -REASON_NAT_NO_MAPPING;
+	ret = snat_map(skb, p, to, entry);
 	if (ret)
 		return ret;
-	c.saddr = entry.to_saddr;
-	c.new_port = entry.to_sport;
-	p->t.saddr = c.saddr;
-	p->t.dport = c.new_port;
+	c->saddr = entry->to_saddr;
+	c->daddr = p->t.daddr;
+	c->old_port = p->t.dport;
+	c->new_port = entry->to_sport;
+	c->port_off = pkt_has_ports(p) ? SPORT_OFF : ECHO_ID_OFF;
+	p->t.saddr = c->saddr;
+	p->t.dport = c->new_port;
 	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
-	return nat_rewrite(skb, p, &c);
+	return nat_rewrite(skb, p, c);
 }
 
 /* ---- out of the node's device ---- */
@@ -173,7 +185,7 @@ enum snat_need {
 static __always_inline bool snat_is_native(addr_t addr)
 {
 	for (__u32 i = 0; i < NATIVE_NETWORKS; i++)
-		if (i < cfg_native_count && addr_within(addr, cfg_native_net[i], cfg_native_mask[i]))
+		if (i < cfg_native_count && addr_within(addr, CONFIG_ADDR(cfg_native_net[i]), CONFIG_ADDR(cfg_native_mask[i])))
 			return true;
 	return false;
 }
@@ -215,7 +227,7 @@ snat_is_needed(struct __sk_buff *skb, struct pkt *p, struct snat_target *to, boo
 {
 	int ret;
 
-	to->addr = overlay ? cfg_router_addr : cfg_node_addr;
+	to->addr = overlay ? CONFIG_ADDR(cfg_router_addr) : CONFIG_ADDR(cfg_node_addr);
 	if (overlay && !cfg_tunnel)
 		return SNAT_NO;
 	if (addr_equal(p->t.saddr, to->addr) &&
@@ -230,9 +242,11 @@ snat_is_needed(struct __sk_buff *skb, struct pkt *p, struct snat_target *to, boo
 	return ret;
 }
 
+#if FAMILY == 4
 /* An error about a packet that came by the node's address, from the pod it
  * came to: what it quotes gets back that address, and its own source it. */
 static __noinline int snat_quoted_out(struct __sk_buff *skb, struct pkt *p);
+#endif
 
 static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, bool *echo)
 {
@@ -249,8 +263,15 @@ static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, b
 		return OK;
 	case ICMP_ECHO_REPLY:
 		return OK;
+#if FAMILY == 6
+	/* Without these nobody finds the node. */
+	case ICMP_NEIGHBOUR_SOLICITATION:
+	case ICMP_NEIGHBOUR_ADVERTISEMENT:
+		return OK;
+#else
 	case ICMP_DEST_UNREACH:
 		return icmp.code == ICMP_FRAG_NEEDED ? snat_quoted_out(skb, p) : -REASON_UNKNOWN_ICMP_CODE;
+#endif
 	}
 	return -REASON_NAT_UNSUPP_PROTO;
 }
@@ -265,7 +286,7 @@ static __always_inline int snat_out(struct __sk_buff *skb, struct pkt *p, bool o
 	ret = snat_is_needed(skb, p, &to, overlay);
 	if (ret != SNAT_YES)
 		return ret;
-	if (p->t.nexthdr == IPPROTO_ECHO) {
+	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
 		ret = snat_out_icmp(skb, p, &echo);
 		if (ret)
 			return ret;
@@ -295,29 +316,60 @@ static __always_inline int snat_track_answer(struct __sk_buff *skb, struct pkt *
 	return OK;
 }
 
+#if FAMILY == 4
 static __noinline int snat_quoted_in(struct __sk_buff *skb, struct pkt *p, bool *done);
+#else
+/* Cilium 1.16 looks for the quoted header 4 bytes too early: it never finds the
+ * flow, and drops what it cannot walk through there. */
+static __always_inline int snat_check_quoted(struct __sk_buff *skb, const struct pkt *p)
+{
+	const __u32 off = p->l4_off + offsetof(struct icmp_header, id);
+	struct ipv4_frag_l4ports ports;
+	struct ipv6hdr ip;
+	__u8 nexthdr;
+	int l4_off;
+
+	if (!pkt_load(skb, off, &ip, sizeof(ip)))
+		return -REASON_INVALID;
+	nexthdr = ip.nexthdr;
+	l4_off = ipv6_l4(skb, off + sizeof(ip), &nexthdr);
+	if (l4_off < 0)
+		return l4_off;
+	if ((nexthdr == IPPROTO_TCP || nexthdr == IPPROTO_UDP) && !pkt_load(skb, l4_off, &ports, sizeof(ports)))
+		return -REASON_INVALID;
+	return OK;
+}
+#endif
 
 /* *DONE: the packet was an answer to a flow that left by the node's address;
  * its destination is the flow's own source again. */
-static __always_inline int snat_answer(struct __sk_buff *skb, struct pkt *p, bool *done)
+STAGE int snat_answer(struct __sk_buff *skb, struct pkt *p, bool *done)
 {
-	struct nat_change c = { .saddr = p->t.saddr, .port_off = DPORT_OFF };
+	IN_ROOM(struct nat_change, c, change);
+	IN_ROOM(nat_entry_t, entry, nat);
 	const nat_entry_t *found;
 	struct icmp_header icmp;
-	nat_entry_t entry;
 	int ret;
 
 	*done = false;
-	if (p->t.nexthdr == IPPROTO_ECHO) {
+	if (!entry || !c)
+		return OK;
+	c->port_off = DPORT_OFF;
+	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
 		if (!pkt_load(skb, p->l4_off, &icmp, sizeof(icmp)))
 			return -REASON_INVALID;
+#if FAMILY == 4
 		if (icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
 			return snat_quoted_in(skb, p, done);
+#else
+		if (icmp.type == ICMP_TOO_BIG)
+			return snat_check_quoted(skb, p);
+#endif
 		if (icmp.type != ICMP_ECHO_REPLY)
 			return OK;
 		p->t.sport = icmp.id;
 		p->t.dport = 0;
-		c.port_off = ECHO_ID_OFF;
+		c->port_off = ECHO_ID_OFF;
 	} else if (!pkt_has_ports(p)) {
 		return OK;
 	}
@@ -326,21 +378,22 @@ static __always_inline int snat_answer(struct __sk_buff *skb, struct pkt *p, boo
 	found = snat_find(&p->t, TUPLE_IN);
 	if (!found)
 		return OK;
-	entry = *found;
+	*entry = *found;
 	event_lookup(p, LOOKUP_SNAT, CT_DIR_INGRESS);
-	c.daddr = entry.to_saddr;
-	c.old_port = p->t.sport;
-	c.new_port = entry.to_sport;
-	p->t.daddr = c.daddr;
-	p->t.sport = c.new_port;
+	c->saddr = p->t.saddr;
+	c->daddr = entry->to_saddr;
+	c->old_port = p->t.sport;
+	c->new_port = entry->to_sport;
+	p->t.daddr = c->daddr;
+	p->t.sport = c->new_port;
 	event_why(p, WHY_SNAT_KEPT);
 	event_flow(p);
-	if (entry.needs_ct) {
+	if (entry->needs_ct) {
 		ret = snat_track_answer(skb, p);
 		if (ret)
 			return ret;
 	}
-	ret = nat_rewrite(skb, p, &c);
+	ret = nat_rewrite(skb, p, c);
 	if (ret)
 		return ret;
 	*done = true;
@@ -348,6 +401,7 @@ static __always_inline int snat_answer(struct __sk_buff *skb, struct pkt *p, boo
 	return lb_fragment(p);
 }
 
+#if FAMILY == 4
 /* ---- packets quoted in ICMP errors ---- */
 
 struct quoted {
@@ -489,5 +543,6 @@ static __noinline int snat_quoted_in(struct __sk_buff *skb, struct pkt *p, bool 
 	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
 	return nat_rewrite(skb, p, &c);
 }
+#endif
 
 #endif /* CTCTL_SNAT_H */

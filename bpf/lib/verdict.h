@@ -10,14 +10,17 @@
 #include "event.h"
 #include "maps.h"
 #include "pkt.h"
+#include "room.h"
 
-static __always_inline struct pkt hook_begin(struct __sk_buff *skb, enum ctctl_hook hook)
+/* P comes zeroed. */
+static __always_inline void hook_begin(struct __sk_buff *skb, struct pkt *p, enum ctctl_hook hook)
 {
-	struct pkt p = { .hook = hook, .action = TC_ACT_OK, .len = skb->len, .now_ns = clock_ns() };
-
-	p.now = p.now_ns / NSEC_PER_SEC;
-	event_begin(skb, &p);
-	return p;
+	p->hook = hook;
+	p->action = TC_ACT_OK;
+	p->len = skb->len;
+	p->now_ns = clock_ns();
+	p->now = p->now_ns / NSEC_PER_SEC;
+	event_begin(skb, p);
 }
 
 static __always_inline int hook_end(struct __sk_buff *skb, struct pkt *p, int ret)
@@ -35,7 +38,7 @@ static __always_inline int hook_end(struct __sk_buff *skb, struct pkt *p, int re
 		verdict = VERDICT_DROP;
 	else if (p->redirect)
 		verdict = VERDICT_REDIRECT;
-	if (p->ev)
+	if (pkt_is_heard(p))
 		event_emit(skb, p, verdict, reason);
 	return ret < 0 ? TC_ACT_SHOT : p->action;
 }

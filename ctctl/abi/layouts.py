@@ -82,6 +82,8 @@ class CtctlIdentity(IntEnum):
     IDENTITY_REMOTE_NODE = 6
     IDENTITY_KUBE_APISERVER = 7
     IDENTITY_INGRESS = 8
+    IDENTITY_WORLD_IPV4 = 9
+    IDENTITY_WORLD_IPV6 = 10
 
 
 class CtctlHook(IntEnum):
@@ -467,6 +469,99 @@ class lb4_backend(AbiStruct):  # noqa: N801
     ]
 
 
+class lb6_key(AbiStruct):  # noqa: N801
+    """``struct lb6_key``, 24 bytes."""
+
+    address: Array[Any]
+    dport: int
+    backend_slot: int
+    proto: int
+    scope: int
+    pad: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("address", u8 * 16),
+        ("dport", be16),
+        ("backend_slot", u16),
+        ("proto", u8),
+        ("scope", u8),
+        ("pad", u8 * 2),
+    ]
+
+
+class lb6_backend(AbiStruct):  # noqa: N801
+    """``struct lb6_backend``, 24 bytes."""
+
+    address: Array[Any]
+    port: int
+    proto: int
+    flags: int
+    cluster_id: int
+    zone: int
+    pad: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("address", u8 * 16),
+        ("port", be16),
+        ("proto", u8),
+        ("flags", u8),
+        ("cluster_id", u16),
+        ("zone", u8),
+        ("pad", u8),
+    ]
+
+
+class lb6_reverse_nat(AbiStruct):  # noqa: N801
+    """``struct lb6_reverse_nat``, 18 bytes."""
+
+    address: Array[Any]
+    port: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("address", u8 * 16),
+        ("port", be16),
+    ]
+
+
+class lb6_affinity_key(AbiStruct):  # noqa: N801
+    """``struct lb6_affinity_key``, 24 bytes."""
+
+    client_id: Array[Any]
+    rev_nat_id: int
+    netns_cookie: int
+    pad1: int
+    pad2: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("client_id", u8 * 16),
+        ("rev_nat_id", be16),
+        ("netns_cookie", u8),
+        ("pad1", u8),
+        ("pad2", u32),
+    ]
+
+
+class lb6_src_range_key(AbiStruct):  # noqa: N801
+    """``struct lb6_src_range_key``, 24 bytes."""
+
+    prefixlen: int
+    rev_nat_id: int
+    pad: int
+    addr: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("prefixlen", u32),
+        ("rev_nat_id", u16),
+        ("pad", u16),
+        ("addr", u8 * 16),
+    ]
+
+
 class lb4_reverse_nat(AbiStruct):  # noqa: N801
     """``struct lb4_reverse_nat``, 6 bytes."""
 
@@ -695,9 +790,9 @@ class ctctl_policy_entry(AbiStruct):  # noqa: N801
 
 
 class ctctl_lookup(AbiStruct):  # noqa: N801
-    """``struct ctctl_lookup``, 136 bytes."""
+    """``struct ctctl_lookup``, 160 bytes."""
 
-    tuple: ipv4_ct_tuple
+    tuple: ipv6_ct_tuple
     kind: int
     dir: int
     result: int
@@ -709,7 +804,7 @@ class ctctl_lookup(AbiStruct):  # noqa: N801
 
     _pack_ = 1
     _fields_: ClassVar = [
-        ("tuple", ipv4_ct_tuple),
+        ("tuple", ipv6_ct_tuple),
         ("kind", u8),
         ("dir", u8),
         ("result", u8),
@@ -722,7 +817,7 @@ class ctctl_lookup(AbiStruct):  # noqa: N801
 
 
 class ctctl_event(AbiStruct):  # noqa: N801
-    """``struct ctctl_event``, 512 bytes."""
+    """``struct ctctl_event``, 640 bytes."""
 
     time_ns: int
     now_s: int
@@ -735,7 +830,7 @@ class ctctl_event(AbiStruct):  # noqa: N801
     redirect_ifindex: int
     tunnel_remote: int
     tunnel_vni: int
-    dsr_vip: int
+    dsr_vip: Array[Any]
     dsr_port: int
     endpoint_id: int
     backend_id: int
@@ -748,9 +843,9 @@ class ctctl_event(AbiStruct):  # noqa: N801
     icmp_code: int
     fragment: int
     nr_lookups: int
-    out: ipv4_ct_tuple
-    pad: Array[Any]
-    pad2: int
+    family: int
+    pad: int
+    out: ipv6_ct_tuple
     lookup: Array[Any]
 
     _pack_ = 1
@@ -766,7 +861,7 @@ class ctctl_event(AbiStruct):  # noqa: N801
         ("redirect_ifindex", u32),
         ("tunnel_remote", be32),
         ("tunnel_vni", u32),
-        ("dsr_vip", be32),
+        ("dsr_vip", u8 * 16),
         ("dsr_port", be16),
         ("endpoint_id", u16),
         ("backend_id", u32),
@@ -779,10 +874,10 @@ class ctctl_event(AbiStruct):  # noqa: N801
         ("icmp_code", u8),
         ("fragment", u8),
         ("nr_lookups", u8),
-        ("in", ipv4_ct_tuple),
-        ("out", ipv4_ct_tuple),
-        ("pad", u8 * 2),
-        ("pad2", u32),
+        ("family", u8),
+        ("pad", u8),
+        ("in", ipv6_ct_tuple),
+        ("out", ipv6_ct_tuple),
         ("lookup", ctctl_lookup * 3),
     ]
 
@@ -832,6 +927,23 @@ class ctctl_sim(AbiStruct):  # noqa: N801
         ("tunnel_remote", be32),
         ("option_len", u32),
         ("option", u8 * 36),
+    ]
+
+
+class ctctl_tunnel_in(AbiStruct):  # noqa: N801
+    """``struct ctctl_tunnel_in``, 40 bytes."""
+
+    remote: int
+    vni: int
+    option_len: int
+    option: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("remote", be32),
+        ("vni", u32),
+        ("option_len", u32),
+        ("option", u8 * 28),
     ]
 
 
@@ -1167,6 +1279,11 @@ STRUCTS: dict[str, type[AbiStruct]] = {
     "lb4_key": lb4_key,
     "lb4_service": lb4_service,
     "lb4_backend": lb4_backend,
+    "lb6_key": lb6_key,
+    "lb6_backend": lb6_backend,
+    "lb6_reverse_nat": lb6_reverse_nat,
+    "lb6_affinity_key": lb6_affinity_key,
+    "lb6_src_range_key": lb6_src_range_key,
     "lb4_reverse_nat": lb4_reverse_nat,
     "lb4_affinity_key": lb4_affinity_key,
     "lb_affinity_val": lb_affinity_val,
@@ -1184,6 +1301,7 @@ STRUCTS: dict[str, type[AbiStruct]] = {
     "ctctl_event": ctctl_event,
     "ctctl_trace_ctl": ctctl_trace_ctl,
     "ctctl_sim": ctctl_sim,
+    "ctctl_tunnel_in": ctctl_tunnel_in,
     "ctctl_counter": ctctl_counter,
     "ipv6_nat_entry": ipv6_nat_entry,
     "ctctl_gc_ctl": ctctl_gc_ctl,

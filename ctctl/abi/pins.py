@@ -15,8 +15,9 @@ CT6_ANY: Final = "cilium_ct_any6_global"
 CT_TABLES: Final = (CT4_TCP, CT4_ANY, CT6_TCP, CT6_ANY)
 #: IP version of each.
 CT_FAMILY: Final = {CT4_TCP: 4, CT4_ANY: 4, CT6_TCP: 6, CT6_ANY: 6}
-#: Those that our own datapath writes.
+#: Those that our own datapath writes, with one family and with both.
 OWN_CT_TABLES: Final = (CT4_TCP, CT4_ANY)
+OWN_CT6_TABLES: Final = (CT6_TCP, CT6_ANY)
 #: What the names of Cilium's per-cluster tables (maps of conntrack tables) begin with.
 CT_PER_CLUSTER: Final = "cilium_per_cluster_ct_"
 
@@ -38,6 +39,7 @@ LB6_SOURCE_RANGE: Final = "cilium_lb6_source_range"
 LB4_MAGLEV: Final = "cilium_lb4_maglev"
 LB6_MAGLEV: Final = "cilium_lb6_maglev"
 LB4_AFFINITY: Final = "cilium_lb4_affinity"
+LB6_AFFINITY: Final = "cilium_lb6_affinity"
 LB_AFFINITY_MATCH: Final = "cilium_lb_affinity_match"
 
 ENDPOINTS: Final = "cilium_lxc"
@@ -72,6 +74,9 @@ POLICY: Final = "ctctl_policy"
 EVENTS: Final = "ctctl_events"
 TRACE_CTL: Final = "ctctl_trace_ctl"
 TRACE_FOLLOW: Final = "ctctl_trace_follow"
+TRACE_FOLLOW6: Final = "ctctl_trace_follow6"
+TUNNEL_IN: Final = "ctctl_tunnel_in"
+ROOM6: Final = "ctctl_room6"
 METRICS: Final = "ctctl_metrics"
 STATS: Final = "ctctl_stats"
 SIM: Final = "ctctl_sim"
@@ -86,3 +91,25 @@ PROBE_LOST: Final = "ctctl_probe_lost"
 PROBE_CURRENT: Final = "ctctl_probe_current"
 
 GC_CTL: Final = "ctctl_gc_ctl"
+
+#: The IPv6 table beside each IPv4 one that a node file fills.
+TWINS: Final = {
+    LB4_SERVICES: LB6_SERVICES,
+    LB4_BACKENDS: LB6_BACKENDS,
+    LB4_REVERSE_NAT: LB6_REVERSE_NAT,
+    LB4_SOURCE_RANGE: LB6_SOURCE_RANGE,
+    LB4_MAGLEV: LB6_MAGLEV,
+}
+
+
+_OF_IPV4: Final = {six: four for four, six in TWINS.items()}
+
+
+def of_ipv4(name: str) -> str:
+    """The IPv4 table whose twin ``name`` is; ``name`` itself for any other."""
+    return _OF_IPV4.get(name, name)
+
+
+def of_family(name: str, version: int) -> str:
+    """The table that has for IP version ``version`` (4 or 6) what ``name`` has for IPv4."""
+    return TWINS.get(name, name) if version == 6 else name

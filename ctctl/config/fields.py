@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
-from typing import TypeVar, overload
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeAlias, TypeVar, overload
 
 from ctctl.config.yamltree import Item, parse_int
 from ctctl.errors import ConfigError
@@ -14,6 +14,9 @@ from ctctl.model.units import parse_duration
 
 T = TypeVar("T")
 D = TypeVar("D")
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 _REQUIRED = object()
@@ -46,6 +49,14 @@ def parse_mac(text: str) -> str:
     return mac
 
 
+def parse_ip(text: str) -> Address:
+    """An address of either family. Raises ValueError."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address") from None
+
+
 def parse_ipv4(text: str) -> IPv4Address:
     """An IPv4 address. Raises ValueError."""
     try:
@@ -53,20 +64,45 @@ def parse_ipv4(text: str) -> IPv4Address:
     except ValueError:
         raise ValueError(f"{text!r} is not an IPv4 address") from None
     if not isinstance(address, IPv4Address):
-        raise ValueError(f"{text!r} is an IPv6 address; the datapath is IPv4")
+        raise ValueError(f"{text!r} is an IPv6 address; an IPv4 address stands here")
     return address
+
+
+def parse_ipv6(text: str) -> IPv6Address:
+    """An IPv6 address. Raises ValueError."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv6 address") from None
+    if not isinstance(address, IPv6Address):
+        raise ValueError(f"{text!r} is an IPv4 address; an IPv6 address stands here")
+    return address
+
+
+def parse_network(text: str) -> Network:
+    """A network of either family; a plain address is one too. Raises ValueError, also when host bits are set."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network such as 10.64.0.0/24 or fd00:64::/48") from None
+    if ip_address(text.split("/", maxsplit=1)[0]) != network.network_address:
+        raise ValueError(f"{text!r} has bits set beyond its prefix; did you mean {network}?")
+    return network
 
 
 def parse_cidr(text: str) -> IPv4Network:
     """An IPv4 network; a plain address is a /32. Raises ValueError, also when host bits are set."""
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an IPv4 network such as 10.64.0.0/24") from None
+    network = parse_network(text)
     if not isinstance(network, IPv4Network):
-        raise ValueError(f"{text!r} is an IPv6 network; the datapath is IPv4")
-    if str(network.network_address) != text.split("/", maxsplit=1)[0]:
-        raise ValueError(f"{text!r} has bits set beyond its prefix; did you mean {network}?")
+        raise ValueError(f"{text!r} is an IPv6 network; an IPv4 network stands here")
+    return network
+
+
+def parse_cidr6(text: str) -> IPv6Network:
+    """An IPv6 network; a plain address is a /128. Raises ValueError, also when host bits are set."""
+    network = parse_network(text)
+    if not isinstance(network, IPv6Network):
+        raise ValueError(f"{text!r} is an IPv4 network; an IPv6 network stands here")
     return network
 
 
@@ -173,14 +209,14 @@ class Fields:
             raise self.error(key, f"expected a list, not {item.shown}")
         return item.items
 
-    def networks(self, key: str) -> tuple[IPv4Network, ...]:
+    def networks(self, key: str) -> tuple[Network, ...]:
         """A list of networks, or one; none if absent."""
         item = self.item.entries.get(key)
         items = self.sequence(key) if item is None or item.kind in ("null", "seq", "map") else (item,)
         found = []
         for each in items:
             try:
-                found.append(parse_cidr(each.text))
+                found.append(parse_network(each.text))
             except ValueError as err:
                 raise each.error(f"{self.what}: {key}: {err}") from None
         return tuple(found)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from ctctl.config.fields import parse_cidr, parse_ipv4
+from ctctl.config.fields import Address, parse_cidr, parse_ipv4
 from ctctl.config.service import DEFAULT_AFFINITY_S, PROTOCOLS, Backend, Service, assign_ids, check_services
 from ctctl.config.yamltree import Item, load_yaml
 from ctctl.errors import ConfigError
@@ -214,7 +214,7 @@ def _state(conditions: dict[str, Any]) -> str | None:
 
 def _merge_protocols(services: list[Service], notes: list[str]) -> Iterator[Service]:
     """One frontend for each address and port: the 1.16 service key has no protocol (DNS over TCP and UDP)."""
-    merged: dict[tuple[IPv4Address, int], Service] = {}
+    merged: dict[tuple[Address, int], Service] = {}
     for service in services:
         first = merged.setdefault((service.ip, service.port), service)
         if first is service:

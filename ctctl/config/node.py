@@ -10,10 +10,20 @@ import base64
 import binascii
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
-from ctctl.config.fields import Fields, hint, parse_cidr, parse_ipv4, parse_mac
+from ctctl.config.fields import (
+    Fields,
+    Network,
+    hint,
+    parse_cidr,
+    parse_cidr6,
+    parse_ipv4,
+    parse_ipv6,
+    parse_mac,
+    parse_network,
+)
 from ctctl.config.k8s import is_kubernetes, kubernetes_services
 from ctctl.config.service import PROTOCOLS, Service, assign_ids, check_services, parse_service
 from ctctl.config.yamltree import Item, load_yaml, parse_yaml
@@ -27,6 +37,9 @@ RELEASES = ("1.16.4", "1.16.12")
 LB_MODES = ("dsr", "snat", "hybrid")
 #: most CIDRs of one family that pods keep their own address to (NATIVE_NETWORKS of bpf/lib/config.h)
 NATIVE_NETWORKS = 4
+
+#: protocols that a policy can name and no service has
+_ICMP = {"ICMP": 1, "ICMPv6": 58}
 
 #: source of a hairpin connection, the agent's default
 _LOOPBACK = IPv4Address("169.254.42.1")
@@ -58,6 +71,8 @@ class NodeSpec:
     device: Device | None = None
     overlay: Overlay | None = None
     pod_cidr: IPv4Network | None = None
+    ip6: IPv6Address | None = None
+    pod_cidr6: IPv6Network | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +141,8 @@ class DatapathSpec:
     like: str = RELEASES[-1]
     routing: str = "native"
     masquerade: Masquerade = Masquerade()
-    native_routing: tuple[IPv4Network, ...] = ()
+    native_routing: tuple[Network, ...] = ()
+    ipv6: bool = False
     timeouts: Timeouts = Timeouts()
     ct: CtSpec = CtSpec()
     lb: LbSpec = LbSpec()
@@ -144,13 +160,14 @@ class Endpoint:
     ifindex: int | None = None
     mac: str | None = None
     node_mac: str | None = None
+    ip6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
     """An identity table entry: who lives behind ``cidr``, and on which node if that takes a tunnel."""
 
-    cidr: IPv4Network
+    cidr: Network
     identity: int
     node: IPv4Address | None = None
 
@@ -162,7 +179,7 @@ class PolicyRule:
     endpoint: str
     direction: str
     identity: int | None = None
-    cidr: IPv4Network | None = None
+    cidr: Network | None = None
     port: int = 0
     protocol: int = 0
     deny: bool = False
@@ -186,7 +203,7 @@ class NodeFile:
 
     def endpoint(self, name_or_ip: str) -> Endpoint | None:
         """The endpoint of that name or address."""
-        return next((e for e in self.endpoints if name_or_ip in (e.name, str(e.ip))), None)
+        return next((e for e in self.endpoints if name_or_ip in (e.name, str(e.ip), str(e.ip6))), None)
 
 
 def load_node_file(path: str | Path, name: str | None = None) -> NodeFile:
@@ -238,9 +255,11 @@ def _node_file(document: Item, objects: list[Item], path: str) -> NodeFile:
     services, notes = _services(fields, objects, node)
     remote = tuple(_remote(item) for item in fields.sequence("remote"))
     _unique([entry.cidr for entry in remote], fields.sequence("remote"), "remote: cidr")
+    datapath = _datapath(fields.mapping("datapath"))
+    _check_families(document, datapath, node, services)
     return NodeFile(
         node=node,
-        datapath=_datapath(fields.mapping("datapath")),
+        datapath=datapath,
         endpoints=endpoints,
         remote=remote,
         services=services,
@@ -253,8 +272,19 @@ def _node_file(document: Item, objects: list[Item], path: str) -> NodeFile:
     )
 
 
+def _check_families(document: Item, datapath: DatapathSpec, node: NodeSpec, services: tuple[Service, ...]) -> None:
+    if datapath.ipv6 and node.ip6 is None:
+        raise document.error("node: ip6 is missing, with datapath.ipv6")
+    for service in services:
+        for what, address in (("ip", service.ip), *(("backend", backend.ip) for backend in service.backends)):
+            if address.version != service.ip.version:
+                raise document.error(f"service {service.name}: {what} {address} is of another family than {service.ip}")
+        if service.ip.version == 6 and not datapath.ipv6:
+            raise document.error(f"service {service.name}: {service.ip} is IPv6, and datapath.ipv6 is not set")
+
+
 def _node(item: Item) -> NodeSpec:
-    fields = Fields(item, "node", ("name", "ip", "device", "overlay", "pod-cidr"))
+    fields = Fields(item, "node", ("name", "ip", "ip6", "device", "overlay", "pod-cidr", "pod-cidr6"))
     device = overlay = None
     if "device" in fields:
         long = _long_form(fields, "device", ("name", "ifindex", "mac"))
@@ -263,7 +293,9 @@ def _node(item: Item) -> NodeSpec:
         long = _long_form(fields, "overlay", ("name", "ifindex"))
         overlay = Overlay(long.text("name"), long.optional_integer("ifindex"))
     pod_cidr = fields.parsed("pod-cidr", parse_cidr, None)
-    return NodeSpec(fields.text("name"), fields.parsed("ip", parse_ipv4), device, overlay, pod_cidr)
+    ip6 = fields.parsed("ip6", parse_ipv6, None)
+    pod_cidr6 = fields.parsed("pod-cidr6", parse_cidr6, None)
+    return NodeSpec(fields.text("name"), fields.parsed("ip", parse_ipv4), device, overlay, pod_cidr, ip6, pod_cidr6)
 
 
 def _long_form(fields: Fields, key: str, known: tuple[str, ...]) -> Fields:
@@ -275,7 +307,7 @@ def _long_form(fields: Fields, key: str, known: tuple[str, ...]) -> Fields:
 
 _DATAPATH_KEYS = (
     *("accounting", "sctp", "fragments", "tunnel", "like", "routing", "masquerade", "native-routing-cidr"),
-    *("timeouts", "ct", "lb"),
+    *("ipv6", "timeouts", "ct", "lb"),
 )
 
 
@@ -288,10 +320,11 @@ def _masquerade(fields: Fields) -> Masquerade:
     return Masquerade(both, both)
 
 
-def _native_routing(fields: Fields) -> tuple[IPv4Network, ...]:
+def _native_routing(fields: Fields) -> tuple[Network, ...]:
     networks = fields.networks("native-routing-cidr")
-    if len(networks) > NATIVE_NETWORKS:
-        raise fields.error("native-routing-cidr", f"{len(networks)} networks; at most {NATIVE_NETWORKS}")
+    for version in (4, 6):
+        if (count := sum(network.version == version for network in networks)) > NATIVE_NETWORKS:
+            raise fields.error("native-routing-cidr", f"{count} IPv{version} networks; at most {NATIVE_NETWORKS}")
     return networks
 
 
@@ -309,6 +342,7 @@ def _datapath(item: Item) -> DatapathSpec:
         routing=fields.choice("routing", ("native", "tunnel"), "native"),
         masquerade=_masquerade(fields),
         native_routing=_native_routing(fields),
+        ipv6=fields.boolean("ipv6", False),
         timeouts=Timeouts(**{name: times.duration(key, getattr(defaults, name)) for key, name in keys.items()}),
         ct=_ct(fields.mapping("ct")),
         lb=_lb(fields.mapping("lb")),
@@ -357,7 +391,7 @@ def _seed(text: str) -> str:
 
 def _endpoints(items: tuple[Item, ...]) -> tuple[Endpoint, ...]:
     parsed = [_endpoint(item) for item in items]
-    for what in ("name", "ip", "id", "interface"):
+    for what in ("name", "ip", "ip6", "id", "interface"):
         _unique([getattr(endpoint, what) or None for endpoint in parsed], items, f"endpoint {what}")
     used = {endpoint.id for endpoint in parsed if endpoint.id}
     ids: dict[IPv4Address, int] = {}
@@ -368,12 +402,14 @@ def _endpoints(items: tuple[Item, ...]) -> tuple[Endpoint, ...]:
         used.add(number)
         ids[endpoint.ip] = number
     return tuple(
-        Endpoint(e.name, e.ip, e.identity, ids[e.ip], e.interface, e.ifindex, e.mac, e.node_mac) for e in parsed
+        Endpoint(e.name, e.ip, e.identity, ids[e.ip], e.interface, e.ifindex, e.mac, e.node_mac, e.ip6) for e in parsed
     )
 
 
 def _endpoint(item: Item) -> Endpoint:
-    fields = Fields(item, "endpoint", ["name", "ip", "id", "identity", "interface", "ifindex", "mac", "node-mac"])
+    fields = Fields(
+        item, "endpoint", ["name", "ip", "ip6", "id", "identity", "interface", "ifindex", "mac", "node-mac"]
+    )
     name = fields.text("name")
     fields.what = f"endpoint {name}"
     return Endpoint(
@@ -385,12 +421,13 @@ def _endpoint(item: Item) -> Endpoint:
         ifindex=fields.optional_integer("ifindex", low=1),
         mac=fields.parsed("mac", parse_mac, None),
         node_mac=fields.parsed("node-mac", parse_mac, None),
+        ip6=fields.parsed("ip6", parse_ipv6, None),
     )
 
 
 def _remote(item: Item) -> Remote:
     fields = Fields(item, "remote", ("cidr", "identity", "node"))
-    cidr = fields.parsed("cidr", parse_cidr)
+    cidr = fields.parsed("cidr", parse_network)
     return Remote(cidr, fields.integer("identity", low=1), fields.parsed("node", parse_ipv4, None))
 
 
@@ -415,9 +452,9 @@ def _policy(item: Item, endpoints: tuple[Endpoint, ...]) -> PolicyRule:
         endpoint=name,
         direction=fields.choice("direction", ("ingress", "egress")),
         identity=fields.optional_integer("identity", low=1),
-        cidr=fields.parsed("cidr", parse_cidr, None),
+        cidr=fields.parsed("cidr", parse_network, None),
         port=fields.integer("port", 0, low=1, high=65535),
-        protocol={**PROTOCOLS, "ICMP": 1}[fields.choice("protocol", [*PROTOCOLS, "ICMP"], "ANY")],
+        protocol={**PROTOCOLS, **_ICMP}[fields.choice("protocol", [*PROTOCOLS, *_ICMP], "ANY")],
         deny=fields.boolean("deny", False),
     )
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
 
-from ctctl.config.fields import Fields, parse_ipv4, parse_seconds
+from ctctl.config.fields import Address, Fields, Network, parse_ip, parse_seconds
 from ctctl.config.yamltree import Item
 from ctctl.errors import ConfigError
 
@@ -29,7 +28,7 @@ class Backend:
     """One endpoint of a service. ``node`` is the name of its node where the file says it."""
 
     id: int
-    ip: IPv4Address
+    ip: Address
     port: int
     state: str = "active"
     weight: int = 1
@@ -47,7 +46,7 @@ class Service:
 
     name: str
     type: str
-    ip: IPv4Address
+    ip: Address
     port: int
     protocol: str
     id: int
@@ -55,7 +54,7 @@ class Service:
     affinity: int = 0
     external_traffic_policy: str = "Cluster"
     internal_traffic_policy: str = "Cluster"
-    source_ranges: tuple[IPv4Network, ...] = ()
+    source_ranges: tuple[Network, ...] = ()
     flags: int | None = None
     flags2: int | None = None
     backends: tuple[Backend, ...] = ()
@@ -85,7 +84,7 @@ def parse_backend(item: Item) -> Backend:
     fields = Fields(item, "backend", _BACKEND_KEYS)
     return Backend(
         id=fields.integer("id", 0, low=1),
-        ip=fields.parsed("ip", parse_ipv4),
+        ip=fields.parsed("ip", parse_ip),
         port=fields.integer("port", low=0, high=65535),
         state=fields.choice("state", BACKEND_STATES, "active"),
         weight=fields.integer("weight", 1, low=0, high=65535),
@@ -96,7 +95,7 @@ def parse_backend(item: Item) -> Backend:
 def parse_service(item: Item) -> Service:
     """A service from its mapping; id 0 where the file leaves it to ctctl. Raises ConfigError."""
     fields = Fields(item, "service", _SERVICE_KEYS)
-    address, port = fields.parsed("ip", parse_ipv4), fields.integer("port", low=0, high=65535)
+    address, port = fields.parsed("ip", parse_ip), fields.integer("port", low=0, high=65535)
     name = fields.text("name", f"{address}:{port}")
     fields.what = f"service {name}"
     policies = ("Cluster", "Local")
@@ -129,7 +128,7 @@ def _affinity(text: str) -> int:
 def check_services(services: Iterable[Service], path: str) -> None:
     """Refuse duplicate names, frontends and ids, and one backend id for two backends. Raises ConfigError."""
     names: dict[str, Service] = {}
-    frontends: dict[tuple[IPv4Address, int, str], Service] = {}
+    frontends: dict[tuple[Address, int, str], Service] = {}
     ids: dict[int, Service] = {}
     backends: dict[int, tuple[Backend, Service]] = {}
     for service in services:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctctl.abi import layouts, pins
@@ -22,11 +22,13 @@ from ctctl.model.event import (
     Verdict,
     Why,
 )
-from ctctl.model.tuples import ICMP, TCP, FlowTuple
+from ctctl.model.tuples import ICMP, ICMPV6, TCP, FlowTuple
 
 if TYPE_CHECKING:
     from ctctl.model.entry import CtEntry
 
+#: family of an event (bpf/include/ctctl/abi.h)
+_IPV6 = 2
 _FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
 #: The any-map bit of a lookup → the table's name.
 _RELATED = int(layouts.CtctlTupleFlags.TUPLE_RELATED)
@@ -65,7 +67,7 @@ def decode_event(
     devices = devices or {}
     proto = getattr(raw, "in").nexthdr
     # A hook that tracks nothing reads no further than the addresses: type 0 is an echo reply only where it did.
-    typed = proto == ICMP and bool(
+    typed = proto in (ICMP, ICMPV6) and bool(
         raw.icmp_type or raw.nr_lookups or getattr(raw, "in").sport or getattr(raw, "in").dport
     )
     tunnel = bool(raw.tunnel_remote) or bool(raw.tunnel_vni)
@@ -76,8 +78,8 @@ def decode_event(
         hook=_word(_HOOKS, raw.hook, "hook"),
         ifindex=raw.ifindex,
         device=devices.get(raw.ifindex),
-        tuple_in=_packet_tuple(getattr(raw, "in")),
-        tuple_out=_packet_tuple(raw.out),
+        tuple_in=_packet_tuple(getattr(raw, "in"), raw.family),
+        tuple_out=_packet_tuple(raw.out, raw.family),
         verdict=_word(_VERDICTS, raw.verdict, "verdict"),
         reason=reason_name(raw.reason) if raw.reason else None,
         packet_length=raw.packet_len,
@@ -94,10 +96,10 @@ def decode_event(
         redirect_device=devices.get(raw.redirect_ifindex),
         tunnel_remote=IPv4Address(raw.tunnel_remote) if tunnel else None,
         tunnel_vni=raw.tunnel_vni if tunnel else None,
-        dsr=Endpoint(IPv4Address(raw.dsr_vip), raw.dsr_port) if raw.dsr_vip else None,
+        dsr=Endpoint(_address(raw.dsr_vip, raw.family), raw.dsr_port) if any(raw.dsr_vip) else None,
         backend_id=raw.backend_id or None,
         rev_nat=raw.rev_nat_index or None,
-        lookups=tuple(_lookup(raw.lookup[n]) for n in range(min(raw.nr_lookups, len(raw.lookup)))),
+        lookups=tuple(_lookup(raw.lookup[n], raw.family) for n in range(min(raw.nr_lookups, len(raw.lookup)))),
     )
 
 
@@ -112,15 +114,27 @@ def _word(table: Mapping[int, Word], number: int, what: str) -> Word:
         raise DecodeError(f"an event with the unknown {what} {number}: from another version of the datapath?") from None
 
 
-def _packet_tuple(raw: Any) -> FlowTuple:
+def _address(raw: Any, family: int) -> IPv4Address | IPv6Address:
+    """One of an event's addresses, which have room for either family."""
+    packed = bytes(raw)
+    return IPv6Address(packed) if family == _IPV6 else IPv4Address(packed[:4])
+
+
+def _packet_tuple(raw: Any, family: int) -> FlowTuple:
     # As the packet has it: here sport really is the source's, unlike in the tables.
-    return FlowTuple(raw.nexthdr, IPv4Address(raw.saddr), raw.sport, IPv4Address(raw.daddr), raw.dport)
+    return FlowTuple(raw.nexthdr, _address(raw.saddr, family), raw.sport, _address(raw.daddr, family), raw.dport)
 
 
-def _lookup(raw: Any) -> LookupRecord:
-    key = bytes(raw.tuple)
+def _key(raw: Any, family: int) -> bytes:
+    """The table's key in an event's tuple, which has room for either family."""
+    key = bytes(raw)
+    return key if family == _IPV6 else key[:4] + key[16:20] + key[32:]
+
+
+def _lookup(raw: Any, family: int) -> LookupRecord:
+    key = _key(raw.tuple, family)
     flow, tuple_flags = decode_key(key)
-    table = pins.OWN_CT_TABLES[1 if raw.any_map else 0]
+    table = (pins.OWN_CT6_TABLES if family == _IPV6 else pins.OWN_CT_TABLES)[1 if raw.any_map else 0]
     why = Why(raw.why)
     return LookupRecord(
         kind=_word(_KINDS, raw.kind, "lookup"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import IntFlag, StrEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ctctl.model.entry import CtEntry
@@ -146,11 +146,11 @@ class LookupRecord:
 class Endpoint:
     """An address and a port, e.g. of a VIP."""
 
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     port: int
 
     def __str__(self) -> str:
-        return f"{self.address}:{self.port}"
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

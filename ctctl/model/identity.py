@@ -7,6 +7,9 @@ from typing import Final
 HOST: Final = 1
 WORLD: Final = 2
 REMOTE_NODE: Final = 6
+#: the world of a node that has both families
+WORLD_IPV4: Final = 9
+WORLD_IPV6: Final = 10
 RESERVED_IDENTITIES: Final[dict[int, str]] = {
     0: "unknown",
     HOST: "host",
@@ -17,7 +20,7 @@ RESERVED_IDENTITIES: Final[dict[int, str]] = {
     REMOTE_NODE: "remote-node",
     7: "kube-apiserver",
     8: "ingress",
-    9: "world-ipv4",
-    10: "world-ipv6",
+    WORLD_IPV4: "world-ipv4",
+    WORLD_IPV6: "world-ipv6",
 }
 RESERVED_NUMBERS: Final[dict[str, int]] = {name: number for number, name in RESERVED_IDENTITIES.items()}

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from ctctl.abi import pins
 from ctctl.node import tables as t
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: bytes 6..8 of a service key: the backend slot, 0 for the frontend (docs/reference/abi.md)
-_SLOT = slice(6, 8)
+#: bytes of a service key behind the backend slot: protocol, scope and pad
+_BEHIND_SLOT = 4
 
 
 class Phase(IntEnum):
@@ -71,9 +72,10 @@ def changes(have: t.Tables, want: t.Tables) -> list[Change]:
     return sorted(found, key=lambda change: change.phase)
 
 
-def with_maglev(records: t.Tables, maglev: Mapping[bytes, NDArray[np.uint32]]) -> t.Tables:
-    """``records`` with the Maglev tables beside them, as bytes."""
-    return {**records, t.MAGLEV: {key: table.astype("<u4").tobytes() for key, table in maglev.items()}}
+def with_maglev(records: t.Tables, maglev: Mapping[bytes, NDArray[np.uint32]], version: int = 4) -> t.Tables:
+    """``records`` with the Maglev tables of a family beside them, as bytes."""
+    name = pins.of_family(t.MAGLEV, version)
+    return {**records, name: {key: table.astype("<u4").tobytes() for key, table in maglev.items()}}
 
 
 def _table_changes(table: str, have: Mapping[bytes, bytes], want: Mapping[bytes, bytes]) -> Iterator[Change]:
@@ -86,18 +88,25 @@ def _table_changes(table: str, have: Mapping[bytes, bytes], want: Mapping[bytes,
             yield Change(_remove_phase(table, key), table, key, value, None)
 
 
+def _slot(key: bytes) -> bytes:
+    """The backend slot of a service key, of either family; 0 for the frontend."""
+    return key[-_BEHIND_SLOT - 2 : -_BEHIND_SLOT]
+
+
 def _write_phase(table: str, key: bytes) -> Phase:
+    table = pins.of_ipv4(table)
     if table == t.BACKENDS:
         return Phase.BACKENDS
     if table == t.MAGLEV:
         return Phase.MAGLEV
     if table == t.SERVICES:
-        return Phase.SLOTS if any(key[_SLOT]) else Phase.FRONTENDS
+        return Phase.SLOTS if any(_slot(key)) else Phase.FRONTENDS
     # A policy that names an identity comes before the identity itself.
     return Phase.IDENTITIES if table in (t.IPCACHE, t.ENDPOINTS) else Phase.REFERENCES
 
 
 def _remove_phase(table: str, key: bytes) -> Phase:
+    table = pins.of_ipv4(table)
     if table == t.SERVICES:
-        return Phase.REMOVE_REFERENCES if any(key[_SLOT]) else Phase.REMOVE_FRONTENDS
+        return Phase.REMOVE_REFERENCES if any(_slot(key)) else Phase.REMOVE_FRONTENDS
     return Phase.REMOVE_BACKENDS if table == t.BACKENDS else Phase.REMOVE_REFERENCES

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctctl.abi import pins
 from ctctl.config.node import NodeFile
 from ctctl.errors import UsageError
 from ctctl.kernel import bpffs as _bpffs
@@ -25,7 +26,7 @@ from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.node.netns import describe, in_netns
 from ctctl.node.owner import check_place
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
-from ctctl.node.pool import STATE_MAPS, MapPool, check_sizes, open_pins
+from ctctl.node.pool import OF_IPV6, STATE_MAPS, MapPool, check_sizes, open_pins
 from ctctl.node.preflight import ensure_bpffs, require_kernel_btf, require_privileges
 from ctctl.node.programs import Staged, load_units, plain_config
 from ctctl.node.record import MAP_NAME, NodeRecord, read_record, write_record
@@ -96,7 +97,7 @@ class _Plan:
     def report(self, *, mounted: bool = False, planned: bool = False) -> LoadReport:
         wanted = {slot.name for unit in units(self.node) for slot in unit.slots}
         there = {found.slot for found in self.attached if found.ifindex}
-        fresh = set(self.pool.fresh) or ({*tables.CONFIG_TABLES, tables.MAGLEV} | STATE_MAPS) - set(self.pool.kept)
+        fresh = set(self.pool.fresh) or _maps_of(self.node) - set(self.pool.kept)
         return LoadReport(
             node=self.paths.node,
             path=str(self.paths.dir),
@@ -111,6 +112,14 @@ class _Plan:
             mounted=mounted,
             planned=planned,
         )
+
+
+def _maps_of(node: NodeFile) -> set[str]:
+    """The maps that programs of this node share."""
+    known = {*tables.config_tables(node), *STATE_MAPS, tables.MAGLEV}
+    if node.datapath.ipv6:
+        return known | {pins.of_family(tables.MAGLEV, 6)}
+    return known - OF_IPV6
 
 
 def load(request: LoadRequest) -> LoadReport:
@@ -172,7 +181,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
     pool = closing.enter_context(MapPool(kept))
     for name in check_sizes(kept, tables.map_sizes(node), resize=request.resize):
         pool.resize(name)
-    for table in open_pins(paths, only=frozenset(tables.CONFIG_TABLES)).values():
+    for table in open_pins(paths, only=frozenset((*tables.CONFIG_TABLES, *tables.CONFIG6_TABLES))).values():
         table.close()
     return _Plan(
         request=request,

@@ -29,18 +29,24 @@ if TYPE_CHECKING:
 STATE_MAPS = frozenset(
     {
         *pins.OWN_CT_TABLES,
-        pins.SNAT4,
+        *pins.OWN_CT6_TABLES,
+        *pins.SNAT_TABLES.values(),
         pins.LB4_AFFINITY,
+        pins.LB6_AFFINITY,
         pins.FRAGMENTS,
         pins.EVENTS,
         pins.TRACE_CTL,
         pins.TRACE_FOLLOW,
+        pins.TRACE_FOLLOW6,
+        pins.TUNNEL_IN,
         pins.METRICS,
         pins.STATS,
     }
 )
+#: Of these, what only a node with both families has.
+OF_IPV6 = frozenset({*pins.OWN_CT6_TABLES, pins.SNAT6, pins.LB6_AFFINITY, pins.TRACE_FOLLOW6})
 #: Maps that are nobody else's business: one per load, never pinned.
-PRIVATE_MAPS = frozenset({pins.SIM, pins.SCRATCH})
+PRIVATE_MAPS = frozenset({pins.SIM, pins.SCRATCH, pins.ROOM6})
 
 _COPY_BATCH = 4096
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ctctl.abi import pins
 from ctctl.config.node import NodeFile
 from ctctl.errors import LayoutError
 from ctctl.kernel.map import Map
@@ -28,6 +29,11 @@ class Staged:
     config: dict[str, Config] = field(default_factory=dict)
 
 
+def unit_config(node: NodeFile, unit: Unit) -> Config:
+    """The read-only data of an object's programs."""
+    return rodata(node, unit.endpoint, overlay_device=node.datapath.tunnel == "device", version=unit.version)
+
+
 def load_units(
     node: NodeFile,
     units: Iterable[Unit],
@@ -44,7 +50,7 @@ def load_units(
     sizes = map_sizes(node)
     for unit in units:
         step(f"load {unit.title}")
-        config = rodata(node, unit.endpoint, overlay_device=node.datapath.tunnel == "device")
+        config = unit_config(node, unit)
         bpf = owner.enter_context(_load(unit, config, pool, sizes, owner))
         for slot in unit.slots:
             staged.programs[slot] = bpf.program(slot.program)
@@ -83,7 +89,7 @@ def _choose_maps(
             continue
         if name in sizes:
             bpf.set_max_entries(name, sizes[name])
-        if name == MAGLEV:
+        if pins.of_ipv4(name) == MAGLEV:
             bpf.set_inner_map(name, owner.enter_context(new_lookup_table(maglev_size)))
         if name not in PRIVATE_MAPS:
             made.append(name)

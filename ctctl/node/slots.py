@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from ctctl.config.node import Endpoint, NodeFile
 from ctctl.node.record import SlotRecord
 
+#: what the names of IPv6's programs end with
+_OF_IPV6 = "_v6"
+
 INGRESS = "ingress"
 EGRESS = "egress"
 
@@ -19,13 +22,29 @@ HOOKS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+def object_name(name: str, version: int) -> str:
+    """The object that has the programs of ``name`` for one IP version."""
+    return f"{name}6" if version == 6 else name
+
+
+def program_name(hook: str, version: int) -> str:
+    """The program of a hook for one IP version."""
+    return f"{hook}{_OF_IPV6}" if version == 6 else hook
+
+
+def program_version(name: str) -> int:
+    """The IP version of a program, or of a slot, by its name."""
+    return 6 if name.endswith(_OF_IPV6) else 4
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One object to load: its configuration is of one endpoint, or of the node."""
+    """One object to load: its configuration is of one endpoint, or of the node, and of one IP version."""
 
     object: str
     slots: tuple[SlotRecord, ...]
     endpoint: Endpoint | None = None
+    version: int = 4
 
     @property
     def title(self) -> str:
@@ -37,32 +56,41 @@ def endpoint_slot(endpoint: Endpoint, program: str) -> str:
     return f"lxc-{str(endpoint.ip).replace('.', '_')}-{program}"
 
 
-def endpoint_unit(endpoint: Endpoint) -> Unit:
-    """The programs of one pod, on the host side of its veth. ``ifindex`` must be known."""
-    assert endpoint.interface is not None
-    assert endpoint.ifindex is not None
+def endpoint_unit(endpoint: Endpoint, version: int = 4) -> Unit:
+    """The programs of one pod and IP version, on the host side of its veth. ``ifindex`` must be known."""
+    interface, ifindex = endpoint.interface, endpoint.ifindex
+    assert interface is not None
+    assert ifindex is not None
     slots = tuple(
-        SlotRecord(
-            endpoint_slot(endpoint, program), program, endpoint.interface, endpoint.ifindex, direction, endpoint.name
-        )
-        for program, direction in HOOKS["lxc"]
+        SlotRecord(endpoint_slot(endpoint, program), program, interface, ifindex, direction, endpoint.name)
+        for program, direction in _hooks("lxc", version)
     )
-    return Unit("lxc", slots, endpoint)
+    return Unit(object_name("lxc", version), slots, endpoint, version)
 
 
 def units(node: NodeFile) -> Iterator[Unit]:
-    """Every object a resolved node file needs, pods first: a node that takes traffic can deliver it."""
-    yield from map(endpoint_unit, node.endpoints)
+    """Every object a resolved node file needs, pods first: a node that takes traffic can deliver it.
+
+    Of a device's two programs for one hook that of IPv4 comes first: what is of neither family is its.
+    """
+    versions = (4, 6) if node.datapath.ipv6 else (4,)
+    for endpoint in node.endpoints:
+        yield from (endpoint_unit(endpoint, version) for version in versions)
     device, overlay = node.node.device, node.node.overlay
     if node.datapath.tunnel == "device" and overlay is not None:
-        yield _device_unit("overlay", overlay.name, overlay.ifindex)
+        yield from (_device_unit("overlay", overlay.name, overlay.ifindex, version) for version in versions)
     if device is not None:
-        yield _device_unit("netdev", device.name, device.ifindex)
+        yield from (_device_unit("netdev", device.name, device.ifindex, version) for version in versions)
 
 
-def _device_unit(name: str, interface: str, ifindex: int | None) -> Unit:
+def _hooks(name: str, version: int) -> Iterator[tuple[str, str]]:
+    for hook, direction in HOOKS[name]:
+        yield program_name(hook, version), direction
+
+
+def _device_unit(name: str, interface: str, ifindex: int | None, version: int) -> Unit:
     """``ifindex`` None: a device that the load has yet to make; its slots have 0."""
-    return Unit(
-        name,
-        tuple(SlotRecord(program, program, interface, ifindex or 0, direction) for program, direction in HOOKS[name]),
+    slots = tuple(
+        SlotRecord(program, program, interface, ifindex or 0, direction) for program, direction in _hooks(name, version)
     )
+    return Unit(object_name(name, version), slots, version=version)

@@ -22,7 +22,7 @@ from ctctl.node.find import choose_node, own_nodes
 from ctctl.node.lock import is_locked
 from ctctl.node.netns import interface_name_in
 from ctctl.node.paths import NodePaths
-from ctctl.node.pool import PRIVATE_MAPS, STATE_MAPS, count_entries
+from ctctl.node.pool import OF_IPV6, PRIVATE_MAPS, STATE_MAPS, count_entries
 from ctctl.node.record import MAP_NAME, NodeRecord, SlotRecord, read_record
 
 
@@ -141,7 +141,9 @@ def _maps(
         except CtctlError as error:
             problems.append(f"{name}: {error}")
     listed = {status.name for status in found}
-    for name in sorted(STATE_MAPS - listed):
+    # A node with one family has none of the other's.
+    expected = STATE_MAPS if listed & OF_IPV6 else STATE_MAPS - OF_IPV6
+    for name in sorted(expected - listed):
         problems.append(f"{name} is not pinned")
     return tuple(found), {status.name: status.id for status in found}, counters, stats
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
-from ctctl.config.node import LB_MODES, NATIVE_NETWORKS, Endpoint, NodeFile, PolicyRule
+from ctctl.config.fields import Network
+from ctctl.config.node import LB_MODES, NATIVE_NETWORKS, Endpoint, NodeFile, NodeSpec, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
-from ctctl.model.identity import HOST, WORLD
+from ctctl.model.identity import HOST, WORLD, WORLD_IPV4, WORLD_IPV6
 from ctctl.model.service import ServiceFlags
 from ctctl.node import records as rec
 
@@ -34,11 +35,15 @@ ENDPOINTS = pins.ENDPOINTS
 IPCACHE = pins.IPCACHE
 POLICY = pins.POLICY
 MAGLEV = pins.LB4_MAGLEV
+#: those of IPv6 that a node file fills besides, where the node has both families
+CONFIG6_TABLES = tuple(pins.of_family(name, 6) for name in (SERVICES, BACKENDS, REVERSE_NAT, SOURCE_RANGES))
 CONFIG_TABLES = (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES, ENDPOINTS, IPCACHE, POLICY)
 
+#: the world of a node that has both families, by IP version
+WORLDS = {4: WORLD_IPV4, 6: WORLD_IPV6}
 #: first identity of a CIDR that only this node knows
 LOCAL_IDENTITY = 1 << 24
-_WORLD = IPv4Network("0.0.0.0/0")
+_WORLD: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 _TYPE_FLAGS = {
     "ClusterIP": ServiceFlags(0),
@@ -52,7 +57,7 @@ _SCOPES = {"external": rec.SCOPE_EXTERNAL, "internal": rec.SCOPE_INTERNAL}
 
 def table_records(nf: NodeFile) -> Tables:
     """Every record of every configuration table, by table name. The Maglev tables are apart: maglev_tables."""
-    tables: Tables = {name: {} for name in CONFIG_TABLES}
+    tables: Tables = {name: {} for name in config_tables(nf)}
     for service in nf.services:
         for name, entries in service_records(nf, service).items():
             tables[name].update(entries)
@@ -62,26 +67,39 @@ def table_records(nf: NodeFile) -> Tables:
     return tables
 
 
+def config_tables(nf: NodeFile) -> tuple[str, ...]:
+    """The tables that a node file fills: those of IPv6 too where the node has both families."""
+    return (*CONFIG_TABLES, *CONFIG6_TABLES) if nf.datapath.ipv6 else CONFIG_TABLES
+
+
+def world_identity(nf: NodeFile, version: int) -> int:
+    """The identity of the world in one family."""
+    return WORLDS[version] if nf.datapath.ipv6 else WORLD
+
+
 def service_records(nf: NodeFile, service: Service) -> Tables:
-    """The records of one service in the five tables that services live in."""
-    tables: Tables = {name: {} for name in (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES)}
+    """The records of one service in the five tables that services of its family live in."""
+    version = service.ip.version
+    services, backends = pins.of_family(SERVICES, version), pins.of_family(BACKENDS, version)
+    reverse_nat, source_ranges = pins.of_family(REVERSE_NAT, version), pins.of_family(SOURCE_RANGES, version)
+    tables: Tables = {name: {} for name in (services, backends, reverse_nat, AFFINITY_MATCH, source_ranges)}
     flags, flags2 = service_flags(service)
     for scope, number in zip(service.scopes, service.ids, strict=True):
         chosen, waiting = selectable_backends(nf, service, scope)
         for slot, backend in enumerate((*chosen, *waiting), 1):
             key = rec.service_key(service.ip, service.port, slot, _SCOPES[scope])
-            tables[SERVICES][key] = rec.slot_value(backend.id, number, flags, flags2)
+            tables[services][key] = rec.slot_value(backend.id, number, flags, flags2)
         frontend = rec.service_key(service.ip, service.port, 0, _SCOPES[scope])
-        tables[SERVICES][frontend] = rec.frontend_value(
+        tables[services][frontend] = rec.frontend_value(
             service.affinity, len(chosen), number, flags, flags2, qcount=len(waiting)
         )
-        tables[REVERSE_NAT][rec.rev_nat_key(number)] = rec.rev_nat_value(service.ip, service.port)
+        tables[reverse_nat][rec.rev_nat_key(number)] = rec.rev_nat_value(service.ip, service.port)
         for backend in service.backends if flags & ServiceFlags.Affinity else ():
             tables[AFFINITY_MATCH][rec.affinity_match_key(backend.id, number)] = b"\0"
         for cidr in service.source_ranges:
-            tables[SOURCE_RANGES][rec.source_range_key(number, cidr)] = b"\0"
+            tables[source_ranges][rec.source_range_key(number, cidr)] = b"\0"
     for backend in service.backends:
-        tables[BACKENDS][rec.backend_key(backend.id)] = backend_record(backend, service.protocol)
+        tables[backends][rec.backend_key(backend.id)] = backend_record(backend, service.protocol)
     return tables
 
 
@@ -136,36 +154,60 @@ def selectable_backends(nf: NodeFile, service: Service, scope: str) -> tuple[tup
 def _is_local(nf: NodeFile, backend: Backend) -> bool:
     if backend.node is not None:
         return backend.node == nf.node.name
-    pod_cidr = nf.node.pod_cidr
-    return any(backend.ip == e.ip for e in nf.endpoints) or (pod_cidr is not None and backend.ip in pod_cidr)
+    if any(backend.ip in (e.ip, e.ip6) for e in nf.endpoints):
+        return True
+    return any(cidr is not None and backend.ip in cidr for cidr in (nf.node.pod_cidr, nf.node.pod_cidr6))
 
 
 def _endpoint_records(nf: NodeFile) -> dict[bytes, bytes]:
-    entries = {
-        rec.endpoint_key(e.ip): rec.endpoint_info(e.ifindex or 0, e.id, e.identity, e.mac, e.node_mac)
-        for e in nf.endpoints
-    }
     host = rec.endpoint_info(0, 0, HOST, None, None, host=True)
-    return {rec.endpoint_key(nf.node.ip): host, **entries}
+    entries = {rec.endpoint_key(address): host for address in _addresses(nf, nf.node)}
+    for e in nf.endpoints:
+        info = rec.endpoint_info(e.ifindex or 0, e.id, e.identity, e.mac, e.node_mac)
+        entries |= {rec.endpoint_key(address): info for address in _addresses(nf, e)}
+    return entries
+
+
+def _addresses(nf: NodeFile, owner: NodeSpec | Endpoint) -> Iterator[IPv4Address | IPv6Address]:
+    """The addresses of the node or of a pod that the datapath knows."""
+    yield owner.ip
+    if nf.datapath.ipv6 and owner.ip6 is not None:
+        yield owner.ip6
 
 
 def _ipcache_records(nf: NodeFile) -> dict[bytes, bytes]:
     """Identities by prefix: what the file says wins over what ctctl knows by itself."""
-    known: dict[IPv4Network, bytes] = {_WORLD: rec.remote_info(WORLD, None)}
+    known = {cidr: rec.remote_info(identity, None) for cidr, identity in _worlds(nf).items()}
     known |= {cidr: rec.remote_info(identity, None) for cidr, identity in cidr_identities(nf).items()}
-    known[IPv4Network(nf.node.ip)] = rec.remote_info(HOST, None)
-    known |= {IPv4Network(e.ip): rec.remote_info(e.identity, None) for e in nf.endpoints}
+    known |= {_host(address): rec.remote_info(HOST, None) for address in _addresses(nf, nf.node)}
+    for e in nf.endpoints:
+        known |= {_host(address): rec.remote_info(e.identity, None) for address in _addresses(nf, e)}
     known |= {entry.cidr: rec.remote_info(entry.identity, entry.node) for entry in nf.remote}
     return {rec.ipcache_key(cidr): value for cidr, value in known.items()}
 
 
-def cidr_identities(nf: NodeFile) -> dict[IPv4Network, int]:
+def _host(address: IPv4Address | IPv6Address) -> Network:
+    """The network that is this address alone."""
+    return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
+
+
+def _worlds(nf: NodeFile) -> dict[Network, int]:
+    return {_WORLD[version]: world_identity(nf, version) for version in ((4, 6) if nf.datapath.ipv6 else (4,))}
+
+
+def cidr_identities(nf: NodeFile) -> dict[Network, int]:
     """Identity of every CIDR a policy names: the table's own where it has one, else a local one from 2^24 up."""
-    known = {_WORLD: WORLD} | {entry.cidr: entry.identity for entry in nf.remote}
-    named = sorted({rule.cidr for rule in nf.policy if rule.cidr is not None})
+    known: dict[Network, int] = _worlds(nf)
+    known.update((entry.cidr, entry.identity) for entry in nf.remote)
+    cidrs: set[Network] = {rule.cidr for rule in nf.policy if rule.cidr is not None}
+    named = sorted(cidrs, key=_by_family)
     fresh = [cidr for cidr in named if cidr not in known]
     local = {cidr: LOCAL_IDENTITY + number for number, cidr in enumerate(fresh)}
     return {cidr: local[cidr] if cidr in local else known[cidr] for cidr in named}
+
+
+def _by_family(cidr: Network) -> tuple[int, bytes, int]:
+    return cidr.version, cidr.network_address.packed, cidr.prefixlen
 
 
 def _policy_records(nf: NodeFile) -> Iterator[tuple[bytes, bytes]]:
@@ -184,21 +226,27 @@ def _policy_records(nf: NodeFile) -> Iterator[tuple[bytes, bytes]]:
                     yield key, rec.policy_value(rule.deny, others=len(rules) > 1)
 
 
-def _peers(rule: PolicyRule, identities: Mapping[IPv4Network, int]) -> list[int]:
+def _peers(rule: PolicyRule, identities: Mapping[Network, int]) -> list[int]:
     """The identities a rule means: a CIDR means also every narrower CIDR that has an identity of its own."""
     if rule.cidr is None:
         return [rule.identity or 0]
-    return [identity for cidr, identity in identities.items() if cidr.subnet_of(rule.cidr)]
+    return [identity for cidr, identity in identities.items() if _covers(rule.cidr, cidr)]
 
 
-def maglev_tables(nf: NodeFile) -> dict[bytes, NDArray[np.uint32]]:
+def _covers(wide: Network, narrow: Network) -> bool:
+    if isinstance(wide, IPv4Network) and isinstance(narrow, IPv4Network):
+        return narrow.subnet_of(wide)
+    return isinstance(wide, IPv6Network) and isinstance(narrow, IPv6Network) and narrow.subnet_of(wide)
+
+
+def maglev_tables(nf: NodeFile, version: int = 4) -> dict[bytes, NDArray[np.uint32]]:
     """Look-up table (``<u4`` backend ids) of every service with backends, by key of the Maglev map.
 
     Empty when backends are chosen at random.
     """
     tables: dict[bytes, NDArray[np.uint32]] = {}
     if nf.datapath.lb.algorithm == "maglev":
-        for service in nf.services:
+        for service in (service for service in nf.services if service.ip.version == version):
             for key, table in service_maglev_tables(nf, service).items():
                 # Scopes that a file gives one id share the external one's table.
                 if service.scope != "internal" or key not in tables:
@@ -226,13 +274,19 @@ def map_sizes(nf: NodeFile) -> dict[str, int]:
         pins.CT4_TCP: ct.tcp_max,
         pins.CT4_ANY: ct.any_max,
         pins.SNAT4: ct.snat_max,
+        pins.CT6_TCP: ct.tcp_max,
+        pins.CT6_ANY: ct.any_max,
+        pins.SNAT6: ct.snat_max,
     }
 
 
-def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bool = False) -> dict[str, int | bytes]:
+def rodata(
+    nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bool = False, version: int = 4
+) -> dict[str, int | bytes]:
     """Values of the datapath's read-only configuration; with an endpoint those of its program too.
 
     Addresses and MACs are bytes in network order. ``overlay_device``: a real geneve device is used.
+    ``version``: the IP version of the programs.
     """
     node, datapath = nf.node, nf.datapath
     values: dict[str, int | bytes] = {
@@ -249,16 +303,18 @@ def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bo
         "cfg_loopback": datapath.lb.loopback.packed,
         "cfg_lb_mode": LB_MODES.index(datapath.lb.mode),
         "cfg_dsr_option": int(datapath.lb.dispatch == "opt"),
+        "cfg_ipv6": int(datapath.ipv6),
         "cfg_tunnel": int(datapath.routing == "tunnel"),
         "cfg_node_ip": node.ip.packed,
+        "cfg_dev_mac": rec.mac_bytes(node.device.mac if node.device else None),
         "cfg_dev_ifindex": (node.device.ifindex or 0) if node.device else 0,
         "cfg_overlay_ifindex": (node.overlay.ifindex or 0) if node.overlay else 0,
         "cfg_overlay_device": int(overlay_device),
     }
-    values |= _timeouts(nf) | _source_nat(nf)
+    values |= _timeouts(nf) | _source_nat(nf, version)
     if endpoint is not None:
         values |= {
-            "cfg_ep_ip": endpoint.ip.packed,
+            "cfg_ep_ip": _packed(endpoint, version),
             "cfg_ep_id": endpoint.id,
             "cfg_ep_identity": endpoint.identity,
             "cfg_ep_ifindex": endpoint.ifindex or 0,
@@ -268,25 +324,35 @@ def rodata(nf: NodeFile, endpoint: Endpoint | None = None, *, overlay_device: bo
     return values
 
 
-def _source_nat(nf: NodeFile) -> dict[str, int | bytes]:
-    """Whose packets take the node's address, and which address that is."""
-    native = nf.datapath.native_routing
-    room = (NATIVE_NETWORKS - len(native)) * 4
+def _packed(owner: NodeSpec | Endpoint, version: int) -> bytes:
+    """The owner's address of one family; the unspecified one where it has none."""
+    if version == 4:
+        return owner.ip.packed
+    return owner.ip6.packed if owner.ip6 is not None else bytes(16)
+
+
+def _source_nat(nf: NodeFile, version: int) -> dict[str, int | bytes]:
+    """Whose packets take the node's address, and which address that is, in one family."""
+    native = [network for network in nf.datapath.native_routing if network.version == version]
+    room = bytes((NATIVE_NETWORKS - len(native)) * (4 if version == 4 else 16))
+    masquerade = nf.datapath.masquerade
     return {
-        "cfg_masquerade": int(nf.datapath.masquerade.ipv4),
-        "cfg_native_net": b"".join(network.network_address.packed for network in native) + bytes(room),
-        "cfg_native_mask": b"".join(network.netmask.packed for network in native) + bytes(room),
+        "cfg_masquerade": int(masquerade.ipv4 if version == 4 else masquerade.ipv6),
+        "cfg_native_net": b"".join(network.network_address.packed for network in native) + room,
+        "cfg_native_mask": b"".join(network.netmask.packed for network in native) + room,
         "cfg_native_count": len(native),
-        "cfg_node_addr": nf.node.ip.packed,
-        "cfg_router_addr": router_address(nf).packed,
-        "cfg_world": WORLD,
+        "cfg_node_addr": _packed(nf.node, version),
+        "cfg_router_addr": router_address(nf, version),
+        "cfg_world": world_identity(nf, version),
     }
 
 
-def router_address(nf: NodeFile) -> IPv4Address:
-    """The node's own address among its pods: the first host of their CIDR, the node's address without one."""
-    cidr = nf.node.pod_cidr
-    return cidr.network_address + 1 if cidr is not None and cidr.num_addresses > 1 else nf.node.ip
+def router_address(nf: NodeFile, version: int = 4) -> bytes:
+    """The node's own address among its pods, in network order: the first host of their CIDR, else the node's own."""
+    cidr = nf.node.pod_cidr if version == 4 else nf.node.pod_cidr6
+    if cidr is None or cidr.num_addresses == 1:
+        return _packed(nf.node, version)
+    return (cidr.network_address + 1).packed
 
 
 def _timeouts(nf: NodeFile) -> dict[str, int | bytes]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from ctctl.abi import pins
 from ctctl.config.node import NodeFile
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
@@ -25,17 +26,18 @@ from ctctl.node.netns import describe, in_netns
 from ctctl.node.paths import NodePaths, remove_tree
 from ctctl.node.pool import STATE_MAPS, MapPool, open_pins
 from ctctl.node.preflight import require_privileges
-from ctctl.node.programs import Staged, load_units, plain_config
+from ctctl.node.programs import Staged, load_units, plain_config, unit_config
 from ctctl.node.record import MAP_NAME, NodeRecord, SlotRecord, read_record, write_record
 from ctctl.node.resolve import resolve_node
-from ctctl.node.slots import Unit, units
+from ctctl.node.slots import Unit, program_version, units
 from ctctl.node.staging import begin, publish_maps, publish_record, uninterrupted
 from ctctl.node.switch import Switch
 from ctctl.node.tables import rodata
 from ctctl.node.tunnel import resolve_tunnel
 from ctctl.node.write import Quiescence, carry_out, carry_out_maglev, read_tables, wanted_tables
 
-_OWN_MAPS = frozenset({*STATE_MAPS, *t.CONFIG_TABLES, t.MAGLEV})
+_MAGLEV = (t.MAGLEV, pins.of_family(t.MAGLEV, 6))
+_OWN_MAPS = frozenset({*STATE_MAPS, *t.CONFIG_TABLES, *t.CONFIG6_TABLES, *_MAGLEV})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack)
 
 def _differs(unit: Unit, node: NodeFile, record: NodeRecord) -> bool:
     """Whether a unit's programs are not loaded yet, or not with this configuration on these devices."""
-    config = plain_config(rodata(node, unit.endpoint, overlay_device=node.datapath.tunnel == "device"))
+    config = plain_config(unit_config(node, unit))
     slots = {slot.name: (slot.ifindex, slot.direction) for slot in record.slots}
     return any(
         slots.get(slot.name) != (slot.ifindex, slot.direction) or record.rodata.get(slot.name) != config
@@ -149,9 +151,10 @@ def _differs(unit: Unit, node: NodeFile, record: NodeRecord) -> bool:
 
 def _refuse_new_settings(node: NodeFile, record: NodeRecord, pool: MapPool) -> None:
     """Settings of the node itself are compiled into every program: that is a load. Raises UsageError."""
-    now = plain_config(rodata(node, None, overlay_device=node.datapath.tunnel == "device"))
-    for config in record.rodata.values():
-        for name, value in now.items():
+    device = node.datapath.tunnel == "device"
+    wanted = {version: plain_config(rodata(node, None, overlay_device=device, version=version)) for version in (4, 6)}
+    for slot, config in record.rodata.items():
+        for name, value in wanted[program_version(slot)].items():
             if config.get(name) != value:
                 what = name.removeprefix("cfg_")
                 raise UsageError(f"{what} changes from {config.get(name)} to {value}: that takes ctctl load")
@@ -215,9 +218,10 @@ def _change(
             found = list(group)
             for change in found:
                 undo.callback(carry_out, maps, change.reversed())
-            carry_out_maglev(maps, [change for change in found if change.table == t.MAGLEV])
+            for name in _MAGLEV:
+                carry_out_maglev(maps, [change for change in found if change.table == name])
             for change in found:
-                if change.table != t.MAGLEV:
+                if change.table not in _MAGLEV:
                     carry_out(maps, change)
 
 

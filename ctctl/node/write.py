@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from ctctl.abi import pins
 from ctctl.config.node import NodeFile
 from ctctl.errors import CtctlError, KernelError
 from ctctl.kernel.map import Map, MapType
@@ -24,7 +25,8 @@ _NO_BATCH = frozenset({errno.EINVAL, errno.EOPNOTSUPP, 524})
 
 def wanted_tables(node: NodeFile) -> t.Tables:
     """Every configuration table of a resolved node file, Maglev tables included."""
-    return with_maglev(t.table_records(node), t.maglev_tables(node))
+    wanted = with_maglev(t.table_records(node), t.maglev_tables(node))
+    return with_maglev(wanted, t.maglev_tables(node, 6), 6) if node.datapath.ipv6 else wanted
 
 
 def write_tables(maps: Mapping[str, Map], wanted: t.Tables) -> None:
@@ -44,9 +46,9 @@ def write_tables(maps: Mapping[str, Map], wanted: t.Tables) -> None:
 def read_tables(maps: Mapping[str, Map]) -> t.Tables:
     """The configuration tables as they are in the kernel."""
     return {
-        name: {key: inner_value(value) if name == t.MAGLEV else value for key, value in table.items()}
+        name: {key: inner_value(value) if pins.of_ipv4(name) == t.MAGLEV else value for key, value in table.items()}
         for name, table in maps.items()
-        if name in (*t.CONFIG_TABLES, t.MAGLEV)
+        if pins.of_ipv4(name) in (*t.CONFIG_TABLES, t.MAGLEV)
     }
 
 
@@ -116,7 +118,7 @@ def carry_out_maglev(maps: Mapping[str, Map], changes: Sequence[Change]) -> None
     """Make changes to the live Maglev map, all at once: each by itself would wait. Raises KernelError."""
     if not changes:
         return
-    table = maps[t.MAGLEV]
+    table = maps[changes[0].table]
     put_all(table, {change.key: change.after for change in changes if change.after is not None})
     gone = [change.key for change in changes if change.after is None]
     if gone:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ctctl.abi import pins
 from ctctl.kernel.map import Map, MapFlag, MapType
 from ctctl.node import diff, tables
 
@@ -60,13 +61,15 @@ class SimulatedMaps:
         fresh = [name for name in bpf.map_names() if name not in self._maps]
         for name in fresh:
             self._maps[name] = bpf.map(name).dup()
-        if any(name in tables.CONFIG_TABLES or name == tables.MAGLEV for name in fresh):
+        if any(pins.of_ipv4(name) in (*tables.CONFIG_TABLES, tables.MAGLEV) for name in fresh):
             self.configure(self._nf)
 
     def configure(self, nf: NodeFile) -> None:
         """Bring the configuration tables to what ``nf`` says, as ``apply`` would on a live node."""
         self._nf = nf
         want = diff.with_maglev(tables.table_records(nf), tables.maglev_tables(nf))
+        if nf.datapath.ipv6:
+            want = diff.with_maglev(want, tables.maglev_tables(nf, 6), 6)
         present = {name: records for name, records in want.items() if name in self._maps}
         for change in diff.changes(self._written, present):
             self.write(change.table, change.key, change.after)
@@ -74,10 +77,12 @@ class SimulatedMaps:
 
     def write(self, table: str, key: bytes, value: bytes | None) -> None:
         """Write one record of a configuration table, or remove it (None); a Maglev table is a value."""
+        if table not in self._maps:
+            return
         target = self._maps[table]
         if value is None:
             target.delete(key)
-        elif table == tables.MAGLEV:
+        elif pins.of_ipv4(table) == tables.MAGLEV:
             with maglev_map(len(value) // 4) as inner:
                 inner.update(bytes(4), value)
                 target.update(key, inner.fd.to_bytes(4, "little"))

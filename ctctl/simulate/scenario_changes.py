@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ctctl.abi import pins
 from ctctl.config.service import BACKEND_STATES, Backend
+from ctctl.decode.ct import family_of_key
 from ctctl.node import records as rec
 from ctctl.node import tables
 from ctctl.simulate.maps import SimulatedMaps
@@ -27,36 +28,41 @@ def apply_operation(simulator: Simulator, op: str, args: dict[str, Any]) -> None
 
 
 def _change_settings(maps: SimulatedMaps, op: str, args: dict[str, Any]) -> None:
-    """An ``op`` on one record of a configuration table."""
+    """An ``op`` on one record of a configuration table; a number without an address means both families'."""
     match op:
         case "backend_del":
-            maps.write(tables.BACKENDS, rec.backend_key(args["backend_id"]), None)
+            for version in (4, 6):
+                maps.write(pins.of_family(tables.BACKENDS, version), rec.backend_key(args["backend_id"]), None)
         case "backend_set":
-            maps.write(tables.BACKENDS, rec.backend_key(args["backend_id"]), _backend(args))
+            name = pins.of_family(tables.BACKENDS, args["ip"].version)
+            maps.write(name, rec.backend_key(args["backend_id"]), _backend(args))
         case "revnat_del":
-            maps.write(tables.REVERSE_NAT, rec.rev_nat_key(args["rev_nat_id"]), None)
+            for version in (4, 6):
+                maps.write(pins.of_family(tables.REVERSE_NAT, version), rec.rev_nat_key(args["rev_nat_id"]), None)
         case "affmatch_del":
             key = rec.affinity_match_key(args["backend_id"], args["rev_nat_id"])
             maps.write(tables.AFFINITY_MATCH, key, None)
         case "srcrange_add":
-            maps.write(tables.SOURCE_RANGES, rec.source_range_key(args["rev_nat_id"], args["cidr"]), b"\0")
+            name = pins.of_family(tables.SOURCE_RANGES, args["cidr"].version)
+            maps.write(name, rec.source_range_key(args["rev_nat_id"], args["cidr"]), b"\0")
         case "policy_del":
             maps.write(tables.POLICY, rec.policy_key(args["endpoint_id"], bool(args["egress"])), None)
 
 
 def _change_state(maps: SimulatedMaps, op: str, args: dict[str, Any]) -> None:
     """An ``op`` on a table that packets write: what GC or an older agent could leave."""
-    match op:
-        case "snat_clear":
-            for key, _ in list(maps.entries(pins.SNAT4)):
-                maps.write(pins.SNAT4, key, None)
-        case "snat_add":
-            maps.write(pins.SNAT4, args["key_hex"], args["value_hex"])
-        case "snat_del":
-            maps.write(pins.SNAT4, args["key_hex"], None)
-        case "ct_del":
-            for table in pins.OWN_CT_TABLES:
-                maps.write(table, args["key_hex"], None)
+    if op == "snat_clear":
+        for name in pins.SNAT_TABLES.values():
+            for key, _ in list(maps.entries(name)):
+                maps.write(name, key, None)
+        return
+    key = args["key_hex"]
+    version = family_of_key(len(key))
+    if op == "ct_del":
+        for name in pins.OWN_CT_TABLES if version == 4 else pins.OWN_CT6_TABLES:
+            maps.write(name, key, None)
+    else:
+        maps.write(pins.SNAT_TABLES[version], key, args.get("value_hex"))
 
 
 def _backend(args: dict[str, Any]) -> bytes:
@@ -70,20 +76,22 @@ def _service_set(simulator: Simulator, service: Any) -> None:
             simulator.maps.write(name, key, value)
     if simulator.nf.datapath.lb.algorithm == "maglev":
         built = tables.service_maglev_tables(simulator.nf, service)
+        name = pins.of_family(tables.MAGLEV, service.ip.version)
         for number in service.ids:
             key = rec.rev_nat_key(number)
-            simulator.maps.write(tables.MAGLEV, key, built[key].astype("<u4").tobytes() if key in built else None)
+            simulator.maps.write(name, key, built[key].astype("<u4").tobytes() if key in built else None)
 
 
-def _service_del(simulator: Simulator, address: IPv4Address, port: int) -> None:
+def _service_del(simulator: Simulator, address: IPv4Address | IPv6Address, port: int) -> None:
     """Frontends and slots of both scopes go; the reverse NAT entry stays for connections that live."""
     frontend = address.packed + rec.be16(port)
-    for key, _ in list(simulator.maps.entries(tables.SERVICES)):
+    name = pins.of_family(tables.SERVICES, address.version)
+    for key, _ in list(simulator.maps.entries(name)):
         if key.startswith(frontend):
-            simulator.maps.write(tables.SERVICES, key, None)
+            simulator.maps.write(name, key, None)
 
 
-def collect_garbage(simulator: Simulator, endpoint: IPv4Address | None = None) -> int:
+def collect_garbage(simulator: Simulator, endpoint: IPv4Address | IPv6Address | None = None) -> int:
     """Run the per-key engine of ``ctctl gc`` at the simulated time; how many entries went.
 
     With ``endpoint`` every entry with that address goes, expired or not, and nothing else (docs/reference/abi.md).
@@ -100,8 +108,9 @@ def collect_garbage(simulator: Simulator, endpoint: IPv4Address | None = None) -
     job = Job(simulator.now, stop, RateLimit(None, stop), address=endpoint.packed if endpoint else None)
     simulator.load()
     deleted = 0
-    for name in pins.OWN_CT_TABLES:
-        table = table_of(name, simulator.maps[name], simulator.maps.get(pins.SNAT4))
+    for name in simulator.ct_tables:
+        nat = simulator.maps.get(pins.SNAT_TABLES[6 if name in pins.OWN_CT6_TABLES else 4])
+        table = table_of(name, simulator.maps[name], nat)
         tally = Tally()
         perkey.collect(table, private_target(table), job, tally)
         deleted += int(tally.deleted.sum())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ctctl.config.fields import Fields, hint, parse_cidr, parse_ipv4, parse_seconds
+from ctctl.config.fields import Address, Fields, Network, hint, parse_ip, parse_ipv4, parse_network, parse_seconds
 from ctctl.config.node import NodeFile, load_node_file
 from ctctl.config.service import BACKEND_STATES, Backend, Service, assign_ids, parse_backend, parse_service
 from ctctl.config.yamltree import Item
@@ -79,7 +79,7 @@ class GcStep:
     """Garbage collection; with ``endpoint`` the scrub after that address went away."""
 
     step: Step
-    endpoint: IPv4Address | None = None
+    endpoint: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +119,12 @@ def _number(low: int, high: int) -> _Reader:
     return lambda fields, key: fields.integer(key, low=low, high=high)
 
 
-def _address(fields: Fields, key: str) -> IPv4Address:
-    return fields.parsed(key, parse_ipv4)
+def _address(fields: Fields, key: str) -> Address:
+    return fields.parsed(key, parse_ip)
 
 
-def _network(fields: Fields, key: str) -> IPv4Network:
-    return fields.parsed(key, parse_cidr)
+def _network(fields: Fields, key: str) -> Network:
+    return fields.parsed(key, parse_network)
 
 
 def _bytes(fields: Fields, key: str) -> bytes:
@@ -175,7 +175,7 @@ def _step(item: Item, number: int, nf: NodeFile) -> AnyStep:
         case "gc":
             fields = Fields(item, what, ("gc", "advance", "expect", "note"))
             inner = Fields(fields.mapping("gc"), f"{what}: gc", ("endpoint",))
-            return GcStep(_common(fields, number), inner.parsed("endpoint", parse_ipv4, None))
+            return GcStep(_common(fields, number), inner.parsed("endpoint", parse_ip, None))
         case "advance":
             return AdvanceStep(_common(Fields(item, what, ("advance", "expect", "note")), number))
     first = next(iter(item.entries), "")
@@ -250,7 +250,7 @@ def _dsr(text: str) -> bytes:
     address, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r} is not ADDRESS:PORT")
-    return dsr_option(parse_ipv4(address), int(port))
+    return dsr_option(parse_ip(address.removeprefix("[").removesuffix("]")), int(port))
 
 
 def _service_step(fields: Fields, number: int, nf: NodeFile) -> ServiceStep:

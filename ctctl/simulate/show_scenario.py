@@ -74,8 +74,14 @@ def tables_record(tables: SimulatedTables, now: int, *, raw: bool = False) -> di
             for name, entries in tables.ct.items()
         },
         "snat": [_snat_record(key, value) for key, value in tables.snat],
-        "affinity": [{"key_hex": key.hex(), "value_hex": value.hex()} for key, value in tables.affinity],
+        "affinity": _affinity_records(tables.affinity),
+        "snat6": [_snat_record(key, value) for key, value in tables.snat6],
+        "affinity6": _affinity_records(tables.affinity6),
     }
+
+
+def _affinity_records(entries: list[tuple[bytes, bytes]]) -> list[dict[str, str]]:
+    return [{"key_hex": key.hex(), "value_hex": value.hex()} for key, value in entries]
 
 
 def _snat_record(key: bytes, value: bytes) -> dict[str, Any]:

@@ -7,9 +7,10 @@ is a test run of the kernel (BPF_PROG_TEST_RUN). It is the very code of ``ctctl 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from ctctl.abi import layouts, pins
 from ctctl.errors import UsageError
@@ -17,6 +18,7 @@ from ctctl.events.decode import decode_event
 from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import Hook, HookEvent, Verdict
+from ctctl.node.slots import object_name, program_name
 from ctctl.node.tables import rodata
 from ctctl.packet.dissect import dissect
 from ctctl.packet.geneve import Geneve, strip_geneve
@@ -37,7 +39,11 @@ _OBJECT_OF = {
     Hook.FROM_OVERLAY: "overlay",
     Hook.TO_OVERLAY: "overlay",
 }
-_HOOK_NAMES = frozenset(hook.value for hook in Hook)
+#: (hook, endpoint's name, IP version) of a program that is loaded
+_Slot: TypeAlias = tuple[Hook, str, int]
+_ETHERTYPE_IPV6 = bytes.fromhex("86dd")
+#: return code of a program that leaves the packet to the hook's next one
+_NEXT = 0xFFFFFFFF
 #: return codes of tc programs (linux/pkt_cls.h), and what each means for the packet
 _RETURN_CODES = {
     -1: ("TC_ACT_UNSPEC", Verdict.PASS),
@@ -82,6 +88,8 @@ class SimulatedTables:
     ct: dict[str, list[tuple[bytes, bytes]]]
     snat: list[tuple[bytes, bytes]]
     affinity: list[tuple[bytes, bytes]]
+    snat6: list[tuple[bytes, bytes]] = field(default_factory=list)
+    affinity6: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 def identity_mark(identity: int) -> int:
@@ -101,8 +109,8 @@ class Simulator:
         self.now = now or nf.clock or DEFAULT_CLOCK
         self.maps = SimulatedMaps(nf, full_size=full_size)
         self._owner = contextlib.ExitStack()
-        self._objects: dict[tuple[Hook, str], BpfObject] = {}
-        self._runs: dict[tuple[Hook, str], PreparedRun] = {}
+        self._objects: dict[_Slot, BpfObject] = {}
+        self._runs: dict[_Slot, PreparedRun] = {}
         self._sim: memoryview | None = None
         self._ring: RingBuffer | None = None
         self._records: list[bytes] = []
@@ -125,14 +133,25 @@ class Simulator:
         ``random`` what the random source returns. Raises UsageError, KernelError.
         """
         endpoint = endpoint or self.endpoint_of(hook, frame)
-        run = self._prepared(hook, endpoint)
+        version = self._version(frame)
+        run = self._prepared(hook, endpoint, version)
         self._set_sim(random, geneve)
         self._records.clear()
         run.context.mark = mark if identity is None else identity_mark(identity)
         code = run.run(frame)
+        if version == 4 and code == _NEXT and self.nf.datapath.ipv6:
+            # The outer headers of an IPv6 packet are off: the hook's next program goes on with it.
+            first, run = run, self._prepared(hook, endpoint, 6)
+            run.context.mark, run.context.cb[0] = first.mark_out, first.result().cb[0]
+            code = run.run(first.data)
+            run.context.cb[0] = 0
         assert self._ring is not None
         self._ring.consume()
         return self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)
+
+    def _version(self, frame: bytes) -> int:
+        """The IP version of the program that a frame is for."""
+        return 6 if self.nf.datapath.ipv6 and frame[12:14] == _ETHERTYPE_IPV6 else 4
 
     def advance(self, seconds: int) -> None:
         """Move the clock; nothing sleeps."""
@@ -145,16 +164,24 @@ class Simulator:
         self.maps.configure(self.nf)
 
     def load(self, hook: Hook = Hook.TO_NETDEV, endpoint: Endpoint | None = None) -> None:
-        """Load one hook's program now rather than with the first packet: the maps are there then."""
-        self._object(hook, endpoint)
+        """Load one hook's programs now rather than with the first packet: the maps are there then."""
+        for version in (4, 6) if self.nf.datapath.ipv6 else (4,):
+            self._object((hook, endpoint.name if endpoint else "", version), endpoint)
 
     def tables(self) -> SimulatedTables:
         """The connection tables as they stand."""
         return SimulatedTables(
-            ct={name: sorted(self.maps.entries(name)) for name in pins.OWN_CT_TABLES},
+            ct={name: sorted(self.maps.entries(name)) for name in self.ct_tables},
             snat=sorted(self.maps.entries(pins.SNAT4)),
             affinity=sorted(self.maps.entries(pins.LB4_AFFINITY)),
+            snat6=sorted(self.maps.entries(pins.SNAT6)),
+            affinity6=sorted(self.maps.entries(pins.LB6_AFFINITY)),
         )
+
+    @property
+    def ct_tables(self) -> tuple[str, ...]:
+        """The conntrack tables of this node."""
+        return (*pins.OWN_CT_TABLES, *pins.OWN_CT6_TABLES) if self.nf.datapath.ipv6 else pins.OWN_CT_TABLES
 
     def endpoint_of(self, hook: Hook, frame: bytes) -> Endpoint | None:
         """The endpoint a pod hook's packet belongs to by its addresses; None at a device's hooks.
@@ -163,8 +190,7 @@ class Simulator:
         """
         if _OBJECT_OF[hook] != "lxc":
             return None
-        packet = dissect(frame)
-        address = packet.src if hook is Hook.FROM_CONTAINER else packet.dst
+        address = _end(frame, source=hook is Hook.FROM_CONTAINER)
         found = self.nf.endpoint(str(address))
         if found is None:
             which = "source" if hook is Hook.FROM_CONTAINER else "destination"
@@ -188,30 +214,32 @@ class Simulator:
 
     # ---- programs
 
-    def program(self, hook: Hook, endpoint: Endpoint | None = None) -> Program:
-        """The hook's program, for replay; mark, clock and tunnel are the caller's."""
-        return self._object(hook, endpoint).program(hook.value)
+    def program(self, hook: Hook, endpoint: Endpoint | None = None, version: int = 4) -> Program:
+        """The hook's program for one IP version, for replay; mark, clock and tunnel are the caller's."""
+        slot = (hook, endpoint.name if endpoint else "", version)
+        return self._object(slot, endpoint).program(program_name(hook, version))
 
-    def _prepared(self, hook: Hook, endpoint: Endpoint | None) -> PreparedRun:
-        key = (hook, endpoint.name if endpoint else "")
-        if key not in self._runs:
-            self._runs[key] = self.program(hook, endpoint).prepare_test_run(max_frame=_MAX_FRAME)
-        return self._runs[key]
+    def _prepared(self, hook: Hook, endpoint: Endpoint | None, version: int) -> PreparedRun:
+        slot = (hook, endpoint.name if endpoint else "", version)
+        if slot not in self._runs:
+            self._runs[slot] = self.program(hook, endpoint, version).prepare_test_run(max_frame=_MAX_FRAME)
+        return self._runs[slot]
 
-    def _object(self, hook: Hook, endpoint: Endpoint | None) -> BpfObject:
-        key = (hook, endpoint.name if endpoint else "")
-        if key not in self._objects:
-            self._objects[key] = self._load(hook, endpoint)
-        return self._objects[key]
+    def _object(self, slot: _Slot, endpoint: Endpoint | None) -> BpfObject:
+        if slot not in self._objects:
+            self._objects[slot] = self._load(slot[0], endpoint, slot[2])
+        return self._objects[slot]
 
-    def _load(self, hook: Hook, endpoint: Endpoint | None) -> BpfObject:
-        bpf = self._owner.enter_context(BpfObject.open(OBJECTS / f"{_OBJECT_OF[hook]}.bpf.o"))
+    def _load(self, hook: Hook, endpoint: Endpoint | None, version: int) -> BpfObject:
+        name = object_name(_OBJECT_OF[hook], version)
+        bpf = self._owner.enter_context(BpfObject.open(OBJECTS / f"{name}.bpf.o"))
         # The verifier takes most of the time: only the program that is asked for goes through it.
-        for name in bpf.program_names():
-            if name != hook and name in _HOOK_NAMES:
-                bpf.disable_program(name)
+        wanted = program_name(hook, version)
+        for program in bpf.program_names():
+            if program != wanted and program in {program_name(other, version) for other in Hook}:
+                bpf.disable_program(program)
         known = bpf.config_names()
-        for variable, value in {**rodata(self.nf, endpoint), "cfg_sim": 1}.items():
+        for variable, value in {**rodata(self.nf, endpoint, version=version), "cfg_sim": 1}.items():
             if variable in known:
                 bpf.set_config(variable, value)
         self.maps.share(bpf)
@@ -290,6 +318,14 @@ class Simulator:
             if device is not None and device.ifindex:
                 devices[device.ifindex] = device.name
         return devices
+
+
+def _end(frame: bytes, *, source: bool) -> IPv4Address | IPv6Address | None:
+    """The packet's source or destination address, None where it has none."""
+    if frame[12:14] == _ETHERTYPE_IPV6 and len(frame) >= 54:
+        return IPv6Address(frame[22:38] if source else frame[38:54])
+    packet = dissect(frame)
+    return packet.src if source else packet.dst
 
 
 def _unwrap(frame: bytes, events: tuple[HookEvent, ...]) -> tuple[bytes, bytes | None, Geneve | None]:

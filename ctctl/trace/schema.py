@@ -82,10 +82,14 @@ _EVENT = record(
     },
     {"connection": COUNT},
 )
+_SNAT = array(record({"key_hex": HEX, "to_addr": ADDRESS, "to_port": PORT}))
+_AFFINITY = array(record({"key_hex": HEX, "value_hex": HEX}))
 _TABLES = {
     "ct": {"type": "object", "additionalProperties": array(_ENTRY)},
-    "snat": array(record({"key_hex": HEX, "to_addr": ADDRESS, "to_port": PORT})),
-    "affinity": array(record({"key_hex": HEX, "value_hex": HEX})),
+    "snat": _SNAT,
+    "affinity": _AFFINITY,
+    "snat6": _SNAT,
+    "affinity6": _AFFINITY,
 }
 _STEP = record(
     {"step": COUNT, "now": COUNT, **_TABLES},

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 import jsonschema
 import pytest
@@ -34,14 +35,31 @@ Why = model.Why
 SIZE = len(bytes(layouts.ctctl_event()))
 
 
-def packet_tuple(flow: FlowTuple) -> layouts.ipv4_ct_tuple:
+def room(address: IPv4Address | IPv6Address) -> tuple[int, ...]:
+    """An event's room for an address, IPv4's in the first 4 bytes."""
+    return tuple(address.packed.ljust(16, b"\0"))
+
+
+def packet_tuple(flow: FlowTuple) -> layouts.ipv6_ct_tuple:
+    return layouts.ipv6_ct_tuple(
+        saddr=room(flow.src), daddr=room(flow.dst), sport=flow.src_port, dport=flow.dst_port, nexthdr=flow.proto
+    )
+
+
+def probe_tuple(flow: FlowTuple) -> layouts.ipv4_ct_tuple:
     return layouts.ipv4_ct_tuple(
         saddr=int(flow.src), daddr=int(flow.dst), sport=flow.src_port, dport=flow.dst_port, nexthdr=flow.proto
     )
 
 
-def raw_event(flow: FlowTuple, out: FlowTuple | None = None, **fields: int) -> layouts.ctctl_event:
-    raw = layouts.ctctl_event(time_ns=1_000_000_000_000, now_s=1000, hook=1, **fields)
+def room_of_key(key: bytes) -> bytes:
+    """An event's room for a table's key."""
+    return key if len(key) == 38 else key[:4] + bytes(12) + key[4:8] + bytes(12) + key[8:]
+
+
+def raw_event(flow: FlowTuple, out: FlowTuple | None = None, **fields: Any) -> layouts.ctctl_event:
+    family = 1 if flow.src.version == 4 else 2
+    raw = layouts.ctctl_event(time_ns=1_000_000_000_000, now_s=1000, hook=1, family=family, **fields)
     setattr(raw, "in", packet_tuple(flow))
     raw.out = packet_tuple(out or flow)
     return raw
@@ -59,7 +77,7 @@ def add_lookup(
     after: dict[str, int] | None = None,
 ) -> None:
     record = raw.lookup[raw.nr_lookups]
-    record.tuple = layouts.ipv4_ct_tuple.from_buffer_copy(encode_key(flow, tuple_flags))
+    record.tuple = layouts.ipv6_ct_tuple.from_buffer_copy(room_of_key(encode_key(flow, tuple_flags)))
     record.kind, record.why, record.result = kind, why, result
     record.before = layouts.ct_entry(**(before or {}))
     record.after = layouts.ct_entry(**(after or {}))
@@ -113,7 +131,7 @@ def test_event_fields_arrive_in_host_order() -> None:
         backend_id=19,
         tunnel_remote=int(IPv4Address("10.0.0.2")),
         tunnel_vni=2,
-        dsr_vip=int(VIP),
+        dsr_vip=room(VIP),
         dsr_port=80,
         verdict=1,
         redirect_ifindex=7,
@@ -153,9 +171,19 @@ def test_any_bytes_end_in_an_event_or_a_decode_error(data: bytes, hook: int, ver
     try:
         event = decode_event(bytes(raw))
     except DecodeError:
-        assert hook not in range(1, 7) or verdict > 2 or (raw.nr_lookups and kind not in range(1, 6))
+        assert hook not in range(1, 7) or verdict > 2 or (raw.nr_lookups and kind not in range(1, 7))
         return
     assert all(sentence.isprintable() for sentence in explain(event))
+
+
+def test_an_event_of_ipv6() -> None:
+    client, backend = IPv6Address("2001:db8::50"), IPv6Address("fd00:64::64")
+    flow = FlowTuple(6, client, 40000, backend, 8080)
+    raw = raw_event(flow, tcp_flags=2, dsr_vip=room(IPv6Address("2001:db8::10")), dsr_port=80)
+    add_lookup(raw, flow, kind=4, why=Why.CREATED, after={"lifetime": 1060, "flags": 0x80})
+    event = decode_event(bytes(raw))
+    assert (event.tuple_in, str(event.dsr)) == (flow, "[2001:db8::10]:80")
+    assert (event.lookups[0].flow, event.lookups[0].map) == (flow, "cilium_ct6_global")
 
 
 def test_icmp_type_that_no_hook_read_is_not_made_up() -> None:
@@ -367,14 +395,14 @@ def test_story_joins_vip_backend_and_reply_across_nodes() -> None:
 
 def test_story_knows_the_backend_side_by_the_dsr_option() -> None:
     book = StoryBook(parse_flow_text(f"tcp any > {VIP}:80"))
-    raw = raw_event(TO_POD, dsr_vip=int(VIP), dsr_port=80)
+    raw = raw_event(TO_POD, dsr_vip=room(VIP), dsr_port=80)
     assert book.admit(decode_event(bytes(raw))) == 1
     assert book.admit(decode_event(bytes(raw_event(TO_POD.reversed())))) == 1
 
 
 def test_json_of_an_event_holds_to_its_schema() -> None:
     raw = raw_event(
-        TO_VIP, TO_POD, tcp_flags=0x12, tunnel_remote=1, tunnel_vni=2, dsr_vip=int(VIP), dsr_port=80, verdict=1
+        TO_VIP, TO_POD, tcp_flags=0x12, tunnel_remote=1, tunnel_vni=2, dsr_vip=room(VIP), dsr_port=80, verdict=1
     )
     add_lookup(raw, TO_VIP, kind=1, why=int(Why.HIT), tuple_flags=4, before={"lifetime": 1}, after={"lifetime": 2})
     record = event_record(decode_event(bytes(raw), node="n"), wall_offset_ns=0, connection=1, raw=True)
@@ -387,7 +415,7 @@ def test_json_of_an_event_holds_to_its_schema() -> None:
 @pytest.mark.parametrize("kind", [1, 2, 3])
 def test_json_of_a_probe_event_holds_to_its_schema(kind: int) -> None:
     raw = layouts.ctctl_probe_event(kind=kind, time_ns=5, mark=0x0C180F00, packet_len=74, found=0b10, head_len=4)
-    raw.tuple = packet_tuple(TO_POD)
+    raw.tuple = probe_tuple(TO_POD)
     event = decode_probe_event(bytes(raw))
     assert (event.flow, event.identity, len(event.head)) == (TO_POD, 3096, 4)
     assert [(entry.tuple, entry.direction) for entry in event.entries] == [(TO_POD, "OUT")]
@@ -400,7 +428,7 @@ def test_json_of_a_probe_event_holds_to_its_schema(kind: int) -> None:
 )
 def test_probe_entries_are_shown_in_their_original_direction(bit: int, direction: str, reply: bool) -> None:
     raw = layouts.ctctl_probe_event(kind=1, found=1 << bit)
-    raw.tuple = packet_tuple(TO_POD)
+    raw.tuple = probe_tuple(TO_POD)
     (entry,) = decode_probe_event(bytes(raw)).entries
     assert (entry.direction, entry.tuple) == (direction, TO_POD.reversed() if reply else TO_POD)
 

@@ -44,7 +44,7 @@ def maps_of(name: str) -> set[str]:
 
 
 def test_table_names_are_those_of_the_objects() -> None:
-    datapath = maps_of("lxc") | maps_of("netdev") | maps_of("overlay")
+    datapath = {table for name in ("lxc", "netdev", "overlay") for table in maps_of(name) | maps_of(f"{name}6")}
     assert datapath <= PIN_NAMES, "a map of the datapath has no name in ctctl/abi/pins.py"
     ours = {name for name in PIN_NAMES if name.startswith("ctctl_")} - {pins.NODE_RECORD}
     assert ours <= datapath | maps_of("gc") | maps_of("probe") | maps_of("proberet")

@@ -12,6 +12,7 @@ from ctctl.kernel.object import BpfObject
 from ctctl.node import records as rec
 from ctctl.node import tables as t
 from ctctl.node.maglev import shares
+from ctctl.node.slots import object_name
 from ctctl.simulate.simulator import OBJECTS
 
 HEAD = """\
@@ -258,13 +259,17 @@ def test_rodata() -> None:
     assert not any(name.startswith("cfg_ep") for name in t.rodata(nf))
 
 
-def test_rodata_has_every_setting_of_the_programs_and_no_other() -> None:
+@pytest.mark.parametrize("version", [4, 6])
+def test_rodata_has_every_setting_of_the_programs_and_no_other(version: int) -> None:
     settings: set[str] = set()
-    for name in ("lxc", "netdev", "overlay"):
-        with BpfObject.open(OBJECTS / f"{name}.bpf.o") as bpf:
-            settings |= bpf.config_names()
     nf = node()
-    assert set(t.rodata(nf, nf.endpoints[0])) == settings - {"cfg_sim"}
+    values = {**t.rodata(nf, nf.endpoints[0], version=version), "cfg_sim": 1}
+    for name in ("lxc", "netdev", "overlay"):
+        with BpfObject.open(OBJECTS / f"{object_name(name, version)}.bpf.o") as bpf:
+            for setting in bpf.config_names():
+                bpf.set_config(setting, values[setting])
+            settings |= bpf.config_names()
+    assert set(values) == settings
 
 
 def test_hash_seed_is_the_second_word_of_the_agents_seed() -> None:
@@ -277,6 +282,9 @@ def test_map_sizes() -> None:
         "cilium_ct4_global": 1000,
         "cilium_ct_any4_global": 500,
         "cilium_snat_v4_external": 250,
+        "cilium_ct6_global": 1000,
+        "cilium_ct_any6_global": 500,
+        "cilium_snat_v6_external": 250,
     }
 
 

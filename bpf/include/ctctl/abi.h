@@ -151,6 +151,51 @@ enum ctctl_backend_state {
 	BACKEND_MAINTENANCE = 3,
 };
 
+/* The IPv6 twins: the same fields in the same order, addresses of 16 bytes. */
+struct lb6_key {
+	__u8   address[16];
+	__be16 dport;
+	__u16  backend_slot;
+	__u8   proto;
+	__u8   scope;
+	__u8   pad[2];
+};
+_Static_assert(sizeof(struct lb6_key) == 24, "lb6_key");
+
+struct lb6_backend {
+	__u8   address[16];
+	__be16 port;
+	__u8   proto;
+	__u8   flags;
+	__u16  cluster_id;
+	__u8   zone;
+	__u8   pad;
+};
+_Static_assert(sizeof(struct lb6_backend) == 24, "lb6_backend");
+
+struct lb6_reverse_nat {
+	__u8   address[16];
+	__be16 port;
+} CTCTL_PACKED;
+_Static_assert(sizeof(struct lb6_reverse_nat) == 18, "lb6_reverse_nat");
+
+struct lb6_affinity_key {
+	__u8   client_id[16];
+	__be16 rev_nat_id;
+	__u8   netns_cookie;
+	__u8   pad1;
+	__u32  pad2;
+};
+_Static_assert(sizeof(struct lb6_affinity_key) == 24, "lb6_affinity_key");
+
+struct lb6_src_range_key {
+	__u32  prefixlen;
+	__u16  rev_nat_id;
+	__u16  pad;
+	__u8   addr[16];
+};
+_Static_assert(sizeof(struct lb6_src_range_key) == 24, "lb6_src_range_key");
+
 struct lb4_reverse_nat {
 	__be32 address;
 	__be16 port;
@@ -242,6 +287,8 @@ enum ctctl_identity {
 	IDENTITY_REMOTE_NODE = 6,
 	IDENTITY_KUBE_APISERVER = 7,
 	IDENTITY_INGRESS = 8,
+	IDENTITY_WORLD_IPV4 = 9,    /* of nodes that have both families */
+	IDENTITY_WORLD_IPV6 = 10,
 };
 
 /* ---- fragments ----------------------------------------------------------- */
@@ -396,7 +443,7 @@ enum ctctl_why {
 };
 
 struct ctctl_lookup {
-	struct ipv4_ct_tuple tuple;     /* key of the entry found or written, else looked up */
+	struct ipv6_ct_tuple tuple;     /* key of the entry found or written, else looked up; IPv4: addresses in the first 4 bytes */
 	__u8   kind;                    /* enum ctctl_lookup_kind */
 	__u8   dir;                     /* enum ctctl_ct_dir */
 	__u8   result;                  /* enum ctctl_ct_result */
@@ -406,7 +453,7 @@ struct ctctl_lookup {
 	struct ct_entry before;         /* valid with WHY_HIT */
 	struct ct_entry after;          /* valid with WHY_HIT or WHY_CREATED */
 };
-_Static_assert(sizeof(struct ctctl_lookup) == 24 + 112, "ctctl_lookup");
+_Static_assert(sizeof(struct ctctl_lookup) == 48 + 112, "ctctl_lookup");
 
 #define CTCTL_EVENT_LOOKUPS 3
 
@@ -423,8 +470,8 @@ struct ctctl_event {
 	__u32  redirect_ifindex;
 	__be32 tunnel_remote;           /* outer peer, 0: no tunnel */
 	__u32  tunnel_vni;
-	__be32 dsr_vip;                 /* of the DSR option, 0: none */
-	__be16 dsr_port;
+	__u8   dsr_vip[16];             /* of the DSR option, with the port; IPv4: in the first 4 bytes */
+	__be16 dsr_port;                /* 0: none */
 	__u16  endpoint_id;             /* pod hooks */
 	__u32  backend_id;              /* chosen or kept, 0: none */
 	__be16 rev_nat_index;
@@ -436,13 +483,13 @@ struct ctctl_event {
 	__u8   icmp_code;
 	__u8   fragment;                /* 0 none, 1 first, 2 later */
 	__u8   nr_lookups;
-	struct ipv4_ct_tuple in;        /* as it came; real orientation: sport is the packet's */
-	struct ipv4_ct_tuple out;       /* as it left */
-	__u8   pad[2];
-	__u32  pad2;
+	__u8   family;                  /* 1: IPv4, addresses in the first 4 bytes; 2: IPv6 */
+	__u8   pad;
+	struct ipv6_ct_tuple in;        /* as it came; real orientation: sport is the packet's */
+	struct ipv6_ct_tuple out;       /* as it left */
 	struct ctctl_lookup lookup[CTCTL_EVENT_LOOKUPS];
 };
-_Static_assert(sizeof(struct ctctl_event) == 104 + 3 * 136, "ctctl_event");
+_Static_assert(sizeof(struct ctctl_event) == 160 + 3 * 160, "ctctl_event");
 
 /* ctctl_trace_ctl, an mmapable array with one element: who listens.
  * Hooks emit events only while now < until_ns, so that a listener that was
@@ -471,6 +518,17 @@ struct ctctl_sim {
 	__u8   option[36];
 };
 _Static_assert(sizeof(struct ctctl_sim) == 64, "ctctl_sim");
+
+/* ctctl_tunnel_in, a per-CPU array with one element: how the packet in hand
+ * came, from the program that took its outer IPv4 headers off to the one of
+ * its own family. */
+struct ctctl_tunnel_in {
+	__be32 remote;
+	__u32  vni;
+	__u32  option_len;
+	__u8   option[28];
+};
+_Static_assert(sizeof(struct ctctl_tunnel_in) == 40, "ctctl_tunnel_in");
 
 /* ctctl_metrics, a per-CPU array; index: hook * REASON_MAX + reason
  * (REASON_OK counts what went through). */

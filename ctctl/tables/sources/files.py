@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import sys
 from collections.abc import Callable
@@ -41,8 +42,6 @@ def open_file(path: Path, options: SourceOptions) -> Source:
 
 def open_stdin(options: SourceOptions) -> Source:
     """Whatever comes in on stdin."""
-    if sys.stdin is None:
-        raise NotFoundError("--from -: stdin is closed")
     return _open_stream(sys.stdin.buffer, "stdin", options)
 
 
@@ -61,6 +60,8 @@ def _open_stream(
     try:
         head = source.peek(_HEAD)
     except OSError as error:
+        if error.errno == errno.EBADF:
+            raise  # a closed stdin: the command line has the words for it
         raise NotFoundError(f"{name}: {error.strerror}") from None
     if snapshot.is_snapshot(head):
         return snapshot.open_snapshot(source, name, options, reopen)
