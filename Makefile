@@ -52,7 +52,7 @@ APT := clang-19 llvm-19 gcc make libc6-dev libbpf1 libbpf-dev libelf1 linux-libc
        python3 python3-venv iproute2 ethtool iputils-ping curl iperf3 socat netcat-openbsd tcpdump kmod
 APT_STAMP := build/.apt
 # What only tests need: a browser that looks at the report.
-APT_TEST := chromium
+APT_TEST := chromium strace
 APT_TEST_STAMP := build/.apt-test
 
 $(APT_TEST_STAMP): APT := $(APT_TEST)
@@ -83,6 +83,11 @@ demo: setup ## bring up the lab, send real traffic, show tables, a trace and a G
 .PHONY: test
 test: setup $(APT_TEST_STAMP) lint ## everything: lint, types, import contracts, all tests with real kernel parts
 	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q $(TESTS)
+
+.PHONY: fuzz-readers
+fuzz-readers: setup ## a million inputs, led by coverage, for every reader of files, filters, packets, YAML, captures, BTF
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python tests/bench/fuzz_readers.py --keep
 
 .PHONY: test-hard
 test-hard: setup ## the tests seven times: signals ignored, no terminal, four busy loops, files in other orders too

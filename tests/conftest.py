@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.leaks import take_inventory
 from tests.support.signals import as_in_a_fresh_shell
@@ -17,8 +17,8 @@ from tests.support.signals import as_in_a_fresh_shell
 _MARKED = ("kernel", "lab")
 _NO_PARAMETERS = SimpleNamespace(params={})
 
-# How long an example takes says something about the machine only.
-settings.register_profile("ctctl", deadline=None)
+# How long an example takes, and how long it takes to make, says something about the machine only.
+settings.register_profile("ctctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ctctl")
 #: What a user's shell may set and what would change what commands print.
 _FOREIGN_ENVIRONMENT = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CTCTL_DEBUG")

@@ -53,10 +53,16 @@ def write_listing(source: Source, batches: Batches, listing: Listing, stream: Te
     return sum(out.emit(builder, chunk) for chunk in chunks)
 
 
+#: Fields that show names.
+_NAMED = frozenset(
+    {"src_name", "dst_name", "backend", "source", "destination", "src_identity", "src_sec_id", "backend_id", "rev_nat"}
+)
+
+
 def needs_names(options: OutputOptions) -> bool:
     """Whether the output shows names, so that reading the listings they come from is worth it."""
     if options.fields:
-        return any(name in ("src_name", "dst_name", "backend", "source", "destination") for name in options.fields)
+        return any(name in _NAMED for name in options.fields)
     return options.format not in (Format.cilium, Format.name, Format.csv)
 
 

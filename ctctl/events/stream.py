@@ -187,8 +187,7 @@ def _listener_lock(node: str) -> Iterator[None]:
 
     def waiting(descriptor: int | None, waited_s: float) -> None:
         owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() if descriptor is not None else ""
-        gone = owner.isdigit() and not Path("/proc", owner).exists()
-        if waited_s >= (_INHERITED_S if gone else _ENDING_S):
+        if waited_s >= (_INHERITED_S if _is_gone(owner) else _ENDING_S):
             who = f"process {owner or 'unknown'} is listening on node {node!r} already"
             raise BusyError(f"{who}: a node has one trace at a time")
 
@@ -200,6 +199,14 @@ def _listener_lock(node: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _is_gone(pid: str) -> bool:
+    """Whether a process has ended, waited for by its parent or not (proc(5): state Z or X)."""
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return pid.isdigit()
 
 
 class EventStream:

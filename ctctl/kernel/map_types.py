@@ -6,12 +6,15 @@ import ctypes
 import errno
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ctctl.abi.check import check_type, field_names
-from ctctl.abi.maps import MAPS, Shape
-from ctctl.btf import Btf, load_kernel_btf
 from ctctl.errors import KernelError, LayoutError
 from ctctl.kernel.map import Map
+
+# Reading BTF, and the layouts, take long to import; the maps of a Cilium node carry no BTF.
+if TYPE_CHECKING:
+    from ctctl.abi.maps import Shape
+    from ctctl.btf import Btf
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,16 @@ class MapTypes:
     @property
     def value_fields(self) -> frozenset[str]:
         """Field names of the value; they tell layouts of a conntrack entry apart."""
+        from ctctl.abi.check import field_names
+
         return field_names(self.btf, self.value_type_id) if self.value_type_id else frozenset()
 
 
 @functools.lru_cache(maxsize=8)
 def _btf(btf_id: int) -> Btf:
     """Read once for all maps of an object. Ids are not used again until 2^31 others were (kernel/bpf/btf.c)."""
+    from ctctl.btf import load_kernel_btf
+
     return load_kernel_btf(btf_id)
 
 
@@ -65,6 +72,8 @@ def check_map(table: Map, key: Shape, value: Shape, *, exact: bool = False) -> b
 
 def check_known_map(table: Map, name: str, *, exact: bool = False) -> bool:
     """``check_map`` with the layouts of the table called ``name``; True as well for a name without a layout."""
+    from ctctl.abi.maps import MAPS
+
     shapes = MAPS.get(name)
     return check_map(table, *shapes, exact=exact) if shapes else True
 
@@ -74,6 +83,8 @@ def _check_fields(table: Map, what: str, shape: Shape, *, exact: bool) -> bool:
     type_id = (types.key_type_id if what == "key" else types.value_type_id) if types else 0
     if types is None or not type_id:
         return False
+    from ctctl.abi.check import check_type
+
     check_type(types.btf, type_id, shape, what=f"{table.name}: {what}", exact=exact)
     return True
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.client
 import json
 import socket
 from collections.abc import Iterator
@@ -57,24 +56,23 @@ def runtime_config() -> tuple[dict[str, Any], str] | None:
     return None
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT_S)
-        self.sock.connect(self._path)
-
-
 def socket_paths() -> list[str]:
     """Where the agent may listen: where its configuration says, then the usual places."""
     config = runtime_config()
     told = config[0].get("SocketPath") if config else None
     return list(dict.fromkeys([*([told] if isinstance(told, str) and told else []), *_SOCKETS]))
+
+
+def _connected(path: str) -> socket.socket:
+    """A connection to a unix socket, over which HTTP is spoken."""
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        found.settimeout(_TIMEOUT_S)
+        found.connect(path)
+    except BaseException:
+        found.close()
+        raise
+    return found
 
 
 @functools.lru_cache(maxsize=16)
@@ -83,9 +81,15 @@ def ask(path: str) -> Any:
 
     Answers are kept for the run: several questions of one command hit one moment.
     """
-    for name in socket_paths():
-        connection = _Connection(name)
+    sockets = [name for name in socket_paths() if Path(name).exists()]
+    if not sockets:
+        return None
+    import http.client  # 30 ms that only a node with an agent needs
+
+    for name in sockets:
+        connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT_S)
         try:
+            connection.sock = _connected(name)
             connection.request("GET", f"/v1{path}", headers={"Accept": "application/json"})
             answer = connection.getresponse()
             body = answer.read(_MAX_BYTES + 1)

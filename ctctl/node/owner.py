@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ctctl.abi import pins
-from ctctl.abi.maps import MAPS
 from ctctl.errors import CtctlError
 from ctctl.kernel.bpffs import mount_of, mounts
 from ctctl.kernel.map import Map
@@ -128,6 +127,8 @@ def check_pins(paths: NodePaths, record: NodeRecord | None) -> None:
 
 
 def _strange(paths: NodePaths, record: NodeRecord | None) -> Iterator[str]:
+    from ctctl.abi.maps import MAPS  # with the layouts, which only this question needs
+
     known = {*MAPS, *_OTHER_PINS, *(record.maps if record is not None else ())}
     for directory in (paths.dir, paths.staging):
         for entry in _entries(directory):

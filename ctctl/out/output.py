@@ -7,7 +7,6 @@ does not grow with the table; table and wide need all rows to know their widths.
 
 from __future__ import annotations
 
-import csv
 import heapq
 import json
 import os
@@ -307,6 +306,8 @@ def _write_yaml(head: dict[str, Any], plural: str, records: Iterable[dict[str, A
 
 
 def _write_csv(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
+    import csv
+
     writer = csv.writer(stream, lineterminator="\n")
     if not options.no_headers:
         writer.writerow([column.name for column in columns])

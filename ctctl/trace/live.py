@@ -11,6 +11,7 @@ from pathlib import Path
 from ctctl.abi import layouts, pins
 from ctctl.errors import NotFoundError
 from ctctl.events.stream import EventStream, KernelFilter
+from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.map import Map
 from ctctl.model.event import HookEvent, Verdict
 from ctctl.model.tuples import FlowTuple
@@ -63,7 +64,7 @@ class LiveTrace:
         self._shown: dict[int, int] = {}
         self.summary = LiveSummary([], 0, 0, {})
         #: nanoseconds to add to an event's time to get the wall clock's (Unix time)
-        self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
+        self.wall_offset_ns = time.time_ns() - monotonic_ns()
 
     def events(
         self,

@@ -21,6 +21,7 @@ from ctctl.abi import layouts, pins
 from ctctl.btf.vmlinux import kernel_enum
 from ctctl.errors import CtctlError, KernelError, NotFoundError
 from ctctl.events.stream import KernelFilter, control_words
+from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.link import TcxLink
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
@@ -132,7 +133,7 @@ class ProbeTrace:
         self._followed: set[Any] = set()
         self._held: deque[ProbeEvent] = deque(maxlen=_HELD)
         self.summary = ProbeSummary()
-        self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
+        self.wall_offset_ns = time.time_ns() - monotonic_ns()
 
     def __enter__(self) -> Self:
         try:

@@ -12,6 +12,7 @@ import pytest
 from ctctl.abi.layouts import CtctlStat, ctctl_event, ctctl_trace_ctl
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupKind, Why
+from ctctl.model.tuples import Direction
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
@@ -102,6 +103,17 @@ def test_service_event(node: Simulator) -> None:
     assert ct.why == Why.CREATED | Why.RELATED_CREATED | Why.POLICY_ALLOWED
     assert ct.after is not None
     assert (ct.after.lifetime, ct.after.rev_nat, ct.after.tx_flags_seen) == (NOW + 60, 7, 2)
+
+
+def test_a_lookup_that_finds_nothing_and_writes_nothing_says_what_it_looked_for() -> None:
+    rule = {"endpoint": "pod1", "direction": "ingress", "port": 53, "protocol": "UDP"}
+    with simulated(node_file(policy=[rule])) as node:
+        result = send(node, "to_container", f"tcp {REMOTE}:7 > {POD}:81 S")
+        assert (result.verdict, result.reason) == ("drop", "policy")
+        assert result.event is not None
+        lookup = result.event.lookups[-1]
+        assert (lookup.before, lookup.after, lookup.result) == (None, None, CtResult.NEW)
+        assert (str(lookup.flow), lookup.direction) == (f"TCP {REMOTE}:7 -> {POD}:81", Direction.IN)
 
 
 def test_before_and_after_are_the_table(node: Simulator) -> None:

@@ -16,7 +16,7 @@ from ctctl.model.tuples import FlowTuple
 from tests.support import captures
 from tests.support.captures import CapturedNode, captured_node
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 
 @pytest.fixture(params=captures.NAMES, scope="module")

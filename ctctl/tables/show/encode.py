@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from enum import Enum
 from typing import Any
@@ -30,6 +28,9 @@ def encode(style: Style, value: object, text: str | None = None) -> bytes:
     if style is Style.JSON:
         return json.dumps(jsonable(value)).encode()
     if style is Style.CSV:
+        import csv
+        import io
+
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow([csv_cell(value), ""])
         return line.getvalue()[:-1].encode()

@@ -92,7 +92,7 @@ def record_fields(table: CtTable, *, raw: bool = False) -> list[str]:
     names = [*_HEAD, *(name for name in (*_PLAIN, "nat_addr", "nat_port") if name not in lacks)]
     names += ["remaining", "expired"] if table.now is not None else []
     names += ["key_hex", "value_hex"] if raw and table.raw else []
-    return [*names, *(["node"] if table.node is not None else []), "src_name", "dst_name", "backend"]
+    return [*names, *(["node"] if table.node is not None else []), "src_name", "dst_name", "backend", "src_identity"]
 
 
 def endpoint(address: Address, port: int) -> str:
@@ -155,6 +155,17 @@ def _backend_name(row: CtRow) -> str | None:
     return row.names.get(f"backend {backend}") if backend else None
 
 
+def _identity_name(row: CtRow) -> str | None:
+    """Reserved name or labels of the source's identity; 0, which is also "not told", has none."""
+    number = row.entry.src_sec_id
+    return row.names.get(f"identity {number}") if number else None
+
+
+def _identity(row: CtRow) -> str:
+    name = _identity_name(row)
+    return f"{row.entry.src_sec_id} ({name})" if name is not None else str(row.entry.src_sec_id)
+
+
 def _backend(row: CtRow) -> str:
     number, name = row.entry.backend_id, _backend_name(row)
     return "-" if number is None else f"{number} ({name})" if name is not None else str(number)
@@ -195,7 +206,7 @@ def _shown() -> list[Column[CtRow]]:
         ),
         Column("rev_nat", "REV_NAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
         Column("backend_id", "BACKEND_ID", lambda r: r.entry.backend_id, _backend, wide=True),
-        _wide("src_sec_id", "SRC_SEC_ID"),
+        Column("src_sec_id", "SRC_SEC_ID", lambda r: r.entry.src_sec_id, _identity, wide=True, right=True),
         _counter("packets"),
         _counter("bytes"),
         Column(
@@ -237,6 +248,7 @@ def _hidden(*, raw: bool) -> list[Column[CtRow]]:
         Column("source_short", "SOURCE", lambda r: _short(r, r.entry.tuple.src, r.entry.tuple.src_port)),
         Column("destination_short", "DESTINATION", lambda r: _short(r, r.entry.tuple.dst, r.entry.tuple.dst_port)),
         Column("backend", "BACKEND", _backend_name),
+        Column("src_identity", "SRC_IDENTITY", _identity_name),
         Column("nat_addr", "NAT_ADDR", lambda r: r.entry.nat_addr),
         Column("nat_port", "NAT_PORT", lambda r: r.entry.nat_port, right=True),
         *(_wide(name, name.upper()) for name in ("last_tx_report", "last_rx_report", "tuple_flags")),
@@ -287,6 +299,9 @@ def row_record(row: CtRow, *, raw: bool = False) -> dict[str, object]:
     backend = _backend_name(row)
     if backend is not None:
         record["backend"] = backend
+    identity = _identity_name(row)
+    if identity is not None:
+        record["src_identity"] = identity
     return record
 
 

@@ -125,11 +125,15 @@ class EntryFacts(ABC):
         return self.addresses.find(columns, side)
 
     def known(self, columns: CtColumns, name: str) -> NDArray[np.uint8]:
-        """1 in rows where a name (``src_name``, ``dst_name``, ``backend``) is known."""
+        """1 in rows where a name (``src_name``, ``dst_name``, ``backend``, ``src_identity``) is known."""
         if name == "backend":
             backends = self.backend_column(columns)
             named = np.array([int(key[8:]) for key in self.names if re.fullmatch(r"backend \d+", key)], np.uint64)
             there: NDArray[np.bool_] = np.isin(backends, named) & (backends != 0)
+        elif name == "src_identity":
+            identities = columns.slot(Slot.SRC_SEC_ID)
+            named = np.array([int(key[9:]) for key in self.names if re.fullmatch(r"identity \d+", key)], np.uint64)
+            there = np.isin(identities, named) & (identities != 0)
         else:
             there = self.name_index(columns, name[:3]) != 0
         return there.view(np.uint8)

@@ -15,7 +15,7 @@ from ctctl.tables.show.entry import SCHEMA, record_fields
 from ctctl.tables.show.rowform import EntryForm
 
 #: Keys of a record that are there only where the name is known.
-_NAMES = ("src_name", "dst_name", "backend")
+_NAMES = ("src_name", "dst_name", "backend", "src_identity")
 
 
 @dataclass(frozen=True, slots=True)

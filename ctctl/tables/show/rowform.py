@@ -292,6 +292,21 @@ class EntryForm(EntryFacts):
         else:
             self._number(program, style, columns.raw("rev_nat"))
 
+    def _identity(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
+        """The number, in tables with its name."""
+        if style is Style.TEXT and any(key.startswith("identity ") for key in self.names):
+            names = self.names
+            numbers = columns.slot(Slot.SRC_SEC_ID)
+            self._by_value(program, numbers, lambda n: with_name(n, names.get(f"identity {n}") if n else None))
+        else:
+            self._number(program, style, columns.raw("src_sec_id"))
+
+    def _identity_name(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
+        def text(number: int) -> bytes:
+            return encode(style, self.names.get(f"identity {number}") if number else None)
+
+        self._by_value(program, columns.slot(Slot.SRC_SEC_ID), text)
+
     def _backend(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
         def text(number: int) -> bytes:
             return encode(style, self.names.get(f"backend {number}") if number else None)
@@ -371,6 +386,8 @@ _SPECIAL: dict[str, Callable[[EntryForm, RowProgram, CtColumns, Style], None]] =
     "rx_bytes": lambda form, *args: form._shared("rx_bytes", *args),
     "rev_nat": EntryForm._rev_nat,
     "backend": EntryForm._backend,
+    "src_sec_id": EntryForm._identity,
+    "src_identity": EntryForm._identity_name,
     "nat_addr": lambda form, *args: form._nat("nat_addr", *args),
     "nat_port": lambda form, *args: form._nat("nat_port", *args),
     "key_hex": lambda form, *args: form._raw("key", *args),

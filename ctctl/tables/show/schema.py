@@ -61,6 +61,7 @@ ENTRY = record(
         "src_name": STRING,
         "dst_name": STRING,
         "backend": STRING,
+        "src_identity": STRING,
         "key_hex": maybe(HEX),
         "value_hex": maybe(HEX),
         "mark": words("new", "closing", "gone", ""),

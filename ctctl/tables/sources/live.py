@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
-from ctctl.abi.check import check_entry
 from ctctl.abi.constants import CT_ENTRY_LAST_TX_REPORT
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, family_of_key, layout_of_fields
 from ctctl.errors import NotFoundError, PermissionDenied
@@ -199,6 +198,8 @@ def layout_of(table: Map) -> tuple[Layout, str]:
     if types is None or not types.value_type_id:
         return Layout.V1_16, "assumed"
     layout = layout_of_fields(types.value_fields)
+    from ctctl.abi.check import check_entry
+
     check_entry(types.btf, types.value_type_id, layout or Layout.V1_16, what=f"{table.name}: value")
     return (layout, "BTF") if layout is not None else (Layout.V1_16, "assumed")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -52,6 +53,12 @@ def address(text: object) -> IPv4Address | IPv6Address:
     """An address from its text, brackets allowed. Raises DecodeError."""
     if not isinstance(text, str) or len(text) > 64:
         raise DecodeError(f"{str(text)[:40]!r} is no address")
+    return _address(text)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """Listings name the same few addresses again and again."""
     try:
         return ip_address(text.strip("[]"))
     except ValueError:
@@ -102,6 +109,7 @@ class Lines:
         self._stream = stream
         self._data = b""
         self._at = 0
+        self._taken = 0
         self._ended: Exception | None = None
         self.overlong = 0
         self.quoted = False
@@ -117,7 +125,13 @@ class Lines:
                 self._ended = error
         self._data = self._data[self._at :] + chunk
         self._at = 0
+        self._taken += len(chunk)
         return bool(chunk)
+
+    @property
+    def position(self) -> int:
+        """Bytes that were taken and not put back."""
+        return self._taken - (len(self._data) - self._at)
 
     def next(self) -> str | None:
         """The next line, None at the end. Raises EndedEarlyError there if the stream broke off."""

@@ -104,6 +104,8 @@ def member(spool: IO[bytes], info: zipfile.ZipInfo, budget: Budget) -> Reader:
     """The content of a member as it is unpacked. Raises DecodeError for one that cannot be read."""
     if info.flag_bits & 1:
         raise DecodeError("it is encrypted")
+    if info.header_offset < 0 or info.compress_size < 0:
+        raise DecodeError("its place in the archive is none")
     if info.compress_type not in _METHODS:
         raise DecodeError(f"compression method {info.compress_type} is not read here")
     spool.seek(info.header_offset)
