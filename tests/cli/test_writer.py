@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pty
@@ -595,6 +596,39 @@ def test_undo_leaves_what_stayed_and_what_is_there(node: TableDir) -> None:
     table.delete(key)
     assert ctctl("gc", "undo", "journal", "--from", node.path, "--yes").returncode == 0
     assert list(contents(table)) == [other]
+
+
+def test_what_stayed_at_first_and_went_later_comes_back(node: TableDir) -> None:
+    """A flush looks again at what a packet refreshed: the journal then holds an entry twice, once as one that stayed."""
+    table = node.maps[NAME]
+    for turn in range(5):
+        keys = fill(table, 30_000, lifetime=alive())
+        numbers = itertools.count()
+        with Refresher(table, keys[::3], lambda n=numbers: entry(lifetime=alive(), packets=next(n))):  # type: ignore[misc]
+            done = ctctl("ct", "flush", "--yes", "--undo-file", f"journal{turn}", "--from", node.path)
+        assert done.returncode == 0, done.stderr
+        gone = set(keys) - contents(table).keys()
+        done = ctctl("gc", "undo", f"journal{turn}", "--from", node.path, "--yes")
+        assert (done.returncode, gone - contents(table).keys()) == (0, set()), done.stderr
+        if b'"stayed"' in Path(f"journal{turn}").read_bytes():
+            return
+    pytest.fail("no packet came in time: the test shows nothing")
+
+
+def test_an_snat_pair_that_stayed_with_one_and_went_with_another_comes_back(tmp_path: Path) -> None:
+    """Two entries with one pair (a damaged table): the second finds it gone, and that takes nothing from the first."""
+    from ctctl.tables.writer.journal import Journal, open_journal, records
+
+    def matrix(data: bytes) -> np.ndarray:
+        return np.frombuffer(data, np.uint8).reshape(1, -1)
+
+    key, old, new = (bytes([n]) * size for n, size in ((1, 14), (2, 40), (3, 40)))
+    with Journal.create(tmp_path / "journal", command="gc", source="", node=None) as journal:
+        journal.planned((SNAT, matrix(key), matrix(old)), (SNAT, matrix(key), matrix(old)))
+        journal.gone(1, (SNAT, matrix(key)))
+        journal.planned((SNAT, matrix(key), matrix(new)))
+        journal.gone(0, (SNAT, matrix(key)))
+    assert [record.value for record in records(open_journal(tmp_path / "journal"))] == [old]
 
 
 def test_a_full_table_throws_out_nothing_for_an_undo(tmp_path: Path) -> None:
