@@ -250,35 +250,41 @@ def records(contents: Contents) -> Iterator[Record]:
     A word that an entry stayed is about the record of it before that word: one that is planned again, as it was
     by then, and deleted, comes back.
     """
-    stayed: set[tuple[str, bytes]] = set()
-    for line in _parsed_lines(contents):
-        if line is None:
-            contents.damaged += 1
-        elif "stayed" in line:
-            named = _stayed_key(line)
-            if named is not None:
-                stayed.add(named)
-        elif "done" in line:
-            contents.finished = True
+    stayed = _first_look(contents)
     # Of keys that stayed once: their records that no later word has taken back yet.
-    open_records: dict[tuple[str, bytes], list[Record]] = {}
+    waiting: dict[tuple[str, bytes], list[Record]] = {key: [] for key in stayed}
     for line in _parsed_lines(contents):
         if line is None:
             continue
         if "stayed" in line:
-            taken_back = open_records.get(_stayed_key(line) or ("", b""))
+            taken_back = waiting.get(_stayed_key(line) or ("", b""))
             if taken_back:
                 taken_back.pop()
         elif "map" in line:
             record = _record(line)
             if record is None:
                 contents.damaged += 1
-            elif (record.table, record.key) in stayed:
-                open_records.setdefault((record.table, record.key), []).append(record)
+            elif (record.table, record.key) in waiting:
+                waiting[record.table, record.key].append(record)
             else:
                 yield record
-    for left in open_records.values():
+    for left in waiting.values():
         yield from reversed(left)  # the latest is the one that is created
+
+
+def _first_look(contents: Contents) -> set[tuple[str, bytes]]:
+    """The keys of which one stayed; what else is to be known of the file goes into ``contents``."""
+    stayed = set()
+    for line in _parsed_lines(contents):
+        if line is None:
+            contents.damaged += 1
+        elif "stayed" in line:
+            key = _stayed_key(line)
+            if key is not None:
+                stayed.add(key)
+        elif "done" in line:
+            contents.finished = True
+    return stayed
 
 
 def _record(line: dict[str, Any]) -> Record | None:
