@@ -17,11 +17,12 @@ def internet_checksum(data: bytes) -> int:
 
 
 def transport_checksum(src: bytes, dst: bytes, proto: int, segment: bytes) -> int:
-    """The TCP or UDP checksum over the IPv4 pseudo header and ``segment`` (its checksum field zero).
+    """The checksum over the pseudo header of either family and ``segment`` (its checksum field zero).
 
     A UDP checksum that comes out as 0 is sent as 0xffff (RFC 768).
     """
-    value = internet_checksum(src + dst + struct.pack(">BBH", 0, proto, len(segment)) + segment)
+    # Both families' forms add up to the same: the length and the protocol, each in 16 bits.
+    value = internet_checksum(src + dst + struct.pack(">HH", proto, len(segment)) + segment)
     return 0xFFFF if proto == 17 and value == 0 else value
 
 

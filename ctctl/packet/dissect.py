@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from ctctl.packet.frame import ETH_P_IP
+from ctctl.packet.frame import ETH_P_IP, ETH_P_IPV6
 from ctctl.packet.spec import (
     ICMP_ECHO_REPLY,
     ICMP_ECHO_REQUEST,
     ICMP_QUOTING,
+    ICMPV6_ECHO_REPLY,
+    ICMPV6_ECHO_REQUEST,
+    ICMPV6_ERRORS,
     PROTO_ICMP,
+    PROTO_ICMPV6,
     PROTO_SCTP,
     PROTO_TCP,
     PROTO_UDP,
 )
 
-_L4_HEADER = {PROTO_TCP: 20, PROTO_UDP: 8, PROTO_ICMP: 8, PROTO_SCTP: 12}
+_L4_HEADER = {PROTO_TCP: 20, PROTO_UDP: 8, PROTO_ICMP: 8, PROTO_ICMPV6: 8, PROTO_SCTP: 12}
+#: IPv6 extension headers that say how long they are: hop-by-hop, routing, destination options; authentication.
+_EXTENSIONS, _AUTHENTICATION = frozenset({0, 43, 60}), 51
 _HAS_PORTS = frozenset({PROTO_TCP, PROTO_UDP, PROTO_SCTP})
 
 
@@ -26,15 +32,15 @@ class Dissection:
     """What a frame's headers say, host order. ``length`` is the payload behind the last header that was read.
 
     ``problem`` is None, or why the packet ends early: "ip truncated (16 bytes)", "truncated L4 (4 bytes)".
-    ``ethertype`` is 0x0800 for everything that has the IP fields. ``inner`` is what an ICMP error quotes.
+    ``ethertype`` is 0x0800 or 0x86dd for everything that has the IP fields. ``inner`` is what an ICMP error quotes.
     """
 
     ethertype: int
     length: int
     problem: str | None = None
     proto: int = 0
-    src: IPv4Address | None = None
-    dst: IPv4Address | None = None
+    src: IPv4Address | IPv6Address | None = None
+    dst: IPv4Address | IPv6Address | None = None
     ttl: int = 0
     ip_id: int = 0
     ip_options: bytes = b""
@@ -61,9 +67,32 @@ def dissect(frame: bytes) -> Dissection:
     if len(frame) < 14:
         return Dissection(0, len(frame), problem=f"frame truncated ({len(frame)} bytes)")
     (ethertype,) = struct.unpack_from(">H", frame, 12)
+    if ethertype == ETH_P_IPV6:
+        return dissect_ipv6(frame[14:])
     if ethertype != ETH_P_IP:
         return Dissection(ethertype, len(frame))
     return dissect_ip(frame[14:])
+
+
+def dissect_ipv6(packet: bytes, *, quoted: bool = False) -> Dissection:
+    """Read an IPv6 packet from its header on, past extension headers. ``quoted``: inside an ICMPv6 error."""
+    if len(packet) < 40:
+        return Dissection(ETH_P_IPV6, len(packet), problem=f"ipv6 truncated ({len(packet)} bytes)" if packet else "")
+    length, proto, hops = struct.unpack_from(">HBB", packet, 4)
+    end = len(packet) if quoted else min(len(packet), 40 + length)
+    at = 40
+    while (proto in _EXTENSIONS or proto == _AUTHENTICATION) and at + 2 <= end:
+        words = packet[at + 1]
+        following = packet[at]
+        at += (words + 2) * 4 if proto == _AUTHENTICATION else (words + 1) * 8
+        proto = following
+    fields: dict[str, object] = {
+        "proto": proto,
+        "src": IPv6Address(packet[8:24]),
+        "dst": IPv6Address(packet[24:40]),
+        "ttl": hops,
+    }
+    return _l4(fields, proto, packet[at:end], ETH_P_IPV6)
 
 
 def dissect_ip(packet: bytes, *, quoted: bool = False) -> Dissection:
@@ -92,7 +121,7 @@ def dissect_ip(packet: bytes, *, quoted: bool = False) -> Dissection:
     return _l4(fields, proto, payload)
 
 
-def _l4(fields: dict[str, object], proto: int, payload: bytes) -> Dissection:
+def _l4(fields: dict[str, object], proto: int, payload: bytes, ethertype: int = ETH_P_IP) -> Dissection:
     if proto in _HAS_PORTS and len(payload) >= 4:
         fields["src_port"], fields["dst_port"] = struct.unpack_from(">HH", payload)
     need = _L4_HEADER.get(proto, 0)
@@ -102,15 +131,16 @@ def _l4(fields: dict[str, object], proto: int, payload: bytes) -> Dissection:
         seq, ack, offset, flags = struct.unpack_from(">IIBB", payload, 4)
         fields |= {"seq": seq, "ack": ack, "tcp_flags": flags}
         length = max(0, len(payload) - max(20, (offset >> 4) * 4))
-    elif problem is None and proto == PROTO_ICMP:
-        _icmp(fields, payload)
-    return Dissection(ETH_P_IP, len(payload) if problem else length, problem=problem, **fields)  # type: ignore[arg-type]
+    elif problem is None and proto == (PROTO_ICMP if ethertype == ETH_P_IP else PROTO_ICMPV6):
+        _icmp(fields, payload, ethertype)
+    return Dissection(ethertype, len(payload) if problem else length, problem=problem, **fields)  # type: ignore[arg-type]
 
 
-def _icmp(fields: dict[str, object], payload: bytes) -> None:
+def _icmp(fields: dict[str, object], payload: bytes, ethertype: int) -> None:
     kind, code, ident, seq = struct.unpack_from(">BB2xHH", payload)
     fields |= {"icmp_type": kind, "icmp_code": code}
-    if kind in {ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY}:
+    four = ethertype == ETH_P_IP
+    if kind in ({ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY} if four else {ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY}):
         fields |= {"ident": ident, "seq": seq}
-    elif kind in ICMP_QUOTING:
-        fields["inner"] = dissect_ip(payload[8:], quoted=True)
+    elif kind in (ICMP_QUOTING if four else ICMPV6_ERRORS):
+        fields["inner"] = (dissect_ip if four else dissect_ipv6)(payload[8:], quoted=True)

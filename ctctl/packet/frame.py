@@ -1,4 +1,4 @@
-"""PacketSpec to the bytes on the wire: Ethernet, IPv4 and L4 with right checksums."""
+"""PacketSpec to the bytes on the wire: Ethernet, IPv4 or IPv6, and L4 with right checksums."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from ctctl.packet.spec import (
     ICMP_ECHO_REPLY,
     ICMP_ECHO_REQUEST,
     ICMP_ERRORS,
+    ICMPV6_ECHO_REPLY,
+    ICMPV6_ECHO_REQUEST,
+    ICMPV6_ERRORS,
     PROTO_ICMP,
+    PROTO_ICMPV6,
     PROTO_SCTP,
     PROTO_TCP,
     PROTO_UDP,
@@ -19,12 +23,15 @@ from ctctl.packet.spec import (
 )
 
 ETH_P_IP = 0x0800
+ETH_P_IPV6 = 0x86DD
 DEFAULT_IP_ID = 0x1234
 #: What fills the payload: "x" as many times as asked.
 FILL = b"x"
 _DF, _MF = 0x4000, 0x2000
 #: An ICMP error quotes the IP header and 8 bytes behind it (RFC 792).
 _QUOTED_L4 = 8
+#: An ICMPv6 error quotes as much as fits into the least MTU (RFC 4443).
+_QUOTED_IPV6 = 1232
 _SCTP_INIT = 1
 
 
@@ -50,12 +57,19 @@ def build_frame(spec: PacketSpec, src_mac: str | bytes = bytes(6), dst_mac: str 
     Defaults: IP id 0x1234, DF unless fragmented, TTL 64, TCP window 64240, no TCP options, payload of "x".
     """
     macs = [parse_mac(mac) if isinstance(mac, str) else mac for mac in (dst_mac, src_mac)]
-    return macs[0] + macs[1] + struct.pack(">H", ETH_P_IP) + build_ip(spec)
+    ethertype = ETH_P_IP if spec.src.version == 4 else ETH_P_IPV6
+    return macs[0] + macs[1] + struct.pack(">H", ethertype) + build_ip(spec)
 
 
 def build_ip(spec: PacketSpec) -> bytes:
     """The packet from its IP header on."""
-    return _ip_header(spec, payload := _l4(spec)) + payload
+    payload = _l4(spec)
+    header = _ip_header if spec.src.version == 4 else _ipv6_header
+    return header(spec, payload) + payload
+
+
+def _ipv6_header(spec: PacketSpec, payload: bytes) -> bytes:
+    return struct.pack(">IHBB", 6 << 28, len(payload), spec.proto, spec.ttl) + spec.src.packed + spec.dst.packed
 
 
 def _ip_header(spec: PacketSpec, payload: bytes) -> bytes:
@@ -73,7 +87,8 @@ def _ip_header(spec: PacketSpec, payload: bytes) -> bytes:
 def _l4(spec: PacketSpec) -> bytes:
     if spec.fragment_offset:
         return FILL * (spec.length or 0)
-    build = {PROTO_TCP: _tcp, PROTO_UDP: _udp, PROTO_ICMP: _icmp, PROTO_SCTP: _sctp}.get(spec.proto)
+    known = {PROTO_TCP: _tcp, PROTO_UDP: _udp, PROTO_ICMP: _icmp, PROTO_ICMPV6: _icmpv6, PROTO_SCTP: _sctp}
+    build = known.get(spec.proto)
     return build(spec) if build else FILL * (spec.length or 0)
 
 
@@ -111,6 +126,17 @@ def _icmp(spec: PacketSpec) -> bytes:
     message = struct.pack(">BBH", kind, spec.icmp_code, 0) + rest
     value = internet_checksum(message) if spec.l4_checksum is None else spec.l4_checksum
     return message[:2] + struct.pack(">H", value) + message[4:]
+
+
+def _icmpv6(spec: PacketSpec) -> bytes:
+    kind = ICMPV6_ECHO_REQUEST if spec.icmp_type is None else spec.icmp_type
+    if kind in {ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY}:
+        rest = struct.pack(">HH", spec.ident or 0, (spec.seq or 0) & 0xFFFF) + FILL * (spec.length or 0)
+    elif kind in ICMPV6_ERRORS and spec.inner is not None:
+        rest = bytes(4) + build_ip(spec.inner)[:_QUOTED_IPV6]
+    else:
+        rest = bytes(4) + FILL * (spec.length or 0)
+    return _with_checksum(spec, struct.pack(">BBH", kind, spec.icmp_code, 0) + rest, 2)
 
 
 def _sctp(spec: PacketSpec) -> bytes:

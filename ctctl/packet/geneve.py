@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from ctctl.packet.dissect import dissect
 from ctctl.packet.spec import PROTO_UDP
@@ -24,9 +24,10 @@ class Geneve:
     options: bytes = b""
 
 
-def dsr_option(vip: IPv4Address, port: int) -> bytes:
-    """The Geneve option that carries the VIP of a DSR connection: class 0x014B, type 0x81, 2 words."""
-    return struct.pack(">HBB4sHxx", _DSR_CLASS, _DSR_TYPE, _DSR_WORDS, vip.packed, port)
+def dsr_option(vip: IPv4Address | IPv6Address, port: int) -> bytes:
+    """The Geneve option that carries the VIP of a DSR connection: class 0x014B, type 0x81, 2 words or, of IPv6, 5."""
+    words = (len(vip.packed) + 4) // 4
+    return struct.pack(">HBB", _DSR_CLASS, _DSR_TYPE, words) + vip.packed + struct.pack(">Hxx", port)
 
 
 def strip_geneve(frame: bytes) -> tuple[Geneve, bytes] | None:
@@ -36,8 +37,8 @@ def strip_geneve(frame: bytes) -> tuple[Geneve, bytes] | None:
         outer.proto != PROTO_UDP
         or outer.dst_port != GENEVE_PORT
         or outer.problem
-        or outer.src is None
-        or outer.dst is None
+        or not isinstance(outer.src, IPv4Address)
+        or not isinstance(outer.dst, IPv4Address)
     ):
         return None
     at = 14 + 20 + len(outer.ip_options) + 8

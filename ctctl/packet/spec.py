@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from ctctl.model.tuples import ICMP, SCTP, TCP, UDP
+from ctctl.model.tuples import ICMP, ICMPV6, SCTP, TCP, UDP
 
 PROTO_ICMP = ICMP
 PROTO_TCP = TCP
 PROTO_UDP = UDP
+PROTO_ICMPV6 = ICMPV6
 PROTO_SCTP = SCTP
 
 ICMP_ECHO_REPLY = 0
 ICMP_ECHO_REQUEST = 8
+ICMPV6_ECHO_REQUEST = 128
+ICMPV6_ECHO_REPLY = 129
+#: ICMPv6 types that carry the packet they are about.
+ICMPV6_ERRORS = frozenset({1, 2, 3, 4})
 #: ICMP types that carry the packet they are about: unreachable, time exceeded, parameter problem.
 ICMP_ERRORS = frozenset({3, 11, 12})
 #: Those and source quench and redirect: the datapath tracks them like any other message (ports 0).
@@ -62,12 +67,13 @@ class PacketSpec:
 
     ``length`` counts the bytes behind the L4 header (for a later fragment: behind the IP header).
     ``ident`` is the ICMP echo identifier, ``ip_id`` the IP identification. ``fragment_offset`` is in
-    bytes. ``l4_checksum`` overrides the computed one. ``inner`` is the packet an ICMP error is about.
+    bytes. ``ttl`` is IPv6's hop limit too. ``l4_checksum`` overrides the computed one. ``inner`` is the
+    packet an ICMP error is about.
     """
 
     proto: int
-    src: IPv4Address
-    dst: IPv4Address
+    src: IPv4Address | IPv6Address
+    dst: IPv4Address | IPv6Address
     src_port: int = 0
     dst_port: int = 0
     tcp_flags: int | None = None

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Any
 
 from ctctl.errors import UsageError
@@ -14,7 +14,11 @@ from ctctl.packet.spec import (
     ICMP_ECHO_REPLY,
     ICMP_ECHO_REQUEST,
     ICMP_ERRORS,
+    ICMPV6_ECHO_REPLY,
+    ICMPV6_ECHO_REQUEST,
+    ICMPV6_ERRORS,
     PROTO_ICMP,
+    PROTO_ICMPV6,
     PROTO_SCTP,
     PROTO_TCP,
     PROTO_UDP,
@@ -22,8 +26,14 @@ from ctctl.packet.spec import (
     parse_tcp_flags,
 )
 
-PROTOCOLS = {"tcp": PROTO_TCP, "udp": PROTO_UDP, "icmp": PROTO_ICMP, "sctp": PROTO_SCTP}
+PROTOCOLS = {"tcp": PROTO_TCP, "udp": PROTO_UDP, "icmp": PROTO_ICMP, "icmpv6": PROTO_ICMPV6, "sctp": PROTO_SCTP}
 _WITH_PORTS = frozenset({PROTO_TCP, PROTO_UDP, PROTO_SCTP})
+_ICMPS = frozenset({PROTO_ICMP, PROTO_ICMPV6})
+_ECHO = {
+    PROTO_ICMP: {"request": ICMP_ECHO_REQUEST, "reply": ICMP_ECHO_REPLY},
+    PROTO_ICMPV6: {"request": ICMPV6_ECHO_REQUEST, "reply": ICMPV6_ECHO_REPLY},
+}
+_ERRORS = {PROTO_ICMP: ICMP_ERRORS, PROTO_ICMPV6: ICMPV6_ERRORS}
 _FORM = 'a packet reads "PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [key=value ...]"'
 #: An ICMP error as describe_frame() writes it; what it quotes is cut by design. An IPv6 address has brackets too.
 _BRACKETED = re.compile(r"\[(?P<inner>[a-z]+\s[^\[\]]*?)(?: truncated L4 \(\d+ bytes\))?\]")
@@ -62,6 +72,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "type": ("icmp_type", _ranged(0, 255)),
     "code": ("icmp_code", _ranged(0, 255)),
     "ttl": ("ttl", _ranged(0, 255)),
+    "hlim": ("ttl", _ranged(0, 255)),
     "ipid": ("ip_id", _ranged(0, 0xFFFF)),
     "opts": ("ip_options", bytes.fromhex),
     "ipopts": ("ip_options", bytes.fromhex),
@@ -69,7 +80,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "proto": ("proto", _ranged(0, 255)),
 }
 #: Words that describe_frame() writes without "=", so that its text can be read back.
-_BARE_KEYS = frozenset({"len", "seq", "ack", "type", "code", "ttl", "id", "ipopts"})
+_BARE_KEYS = frozenset({"len", "seq", "ack", "type", "code", "ttl", "hlim", "id", "ipopts"})
 
 
 @dataclass(slots=True)
@@ -154,21 +165,29 @@ def _split_ends(reader: _Reader) -> tuple[str, str]:
 
 
 def _split_port(reader: _Reader, word: str) -> tuple[str, int]:
-    host, colon, port = word.rpartition(":")
-    if not colon:
+    if word.startswith("["):
+        host, closing, port = word[1:].partition("]")
+        if not closing or (port and not port.startswith(":")):
+            raise reader.fail(f"{word!r}: an IPv6 address with a port reads [ADDRESS]:PORT")
+        if not port:
+            return host, 0
+        port = port[1:]
+    elif word.count(":") > 1:
         return word, 0
-    if host.count(":"):
-        raise reader.fail(f"{word!r}: the datapath tracks IPv4 only")
+    else:
+        host, colon, port = word.rpartition(":")
+        if not colon:
+            return word, 0
     if not port.isdigit() or int(port) > 0xFFFF:
         raise reader.fail(f"bad port in {word!r}: 0 to 65535")
     return host, int(port)
 
 
-def _parse_address(reader: _Reader, word: str) -> tuple[IPv4Address, int]:
+def _parse_address(reader: _Reader, word: str) -> tuple[IPv4Address | IPv6Address, int]:
     host, port = _split_port(reader, word)
     try:
-        return IPv4Address(host), port
-    except AddressValueError as error:
+        return ip_address(host), port
+    except ValueError as error:
         raise reader.fail(f"bad address {host!r}: {error}") from None
 
 
@@ -187,6 +206,10 @@ def _parse_ends(reader: _Reader) -> PacketSpec:
     src_word, dst_word = _split_ends(reader)
     src, src_port = _parse_address(reader, src_word)
     dst, dst_port = _parse_address(reader, dst_word)
+    if src.version != dst.version:
+        raise reader.fail(f"{src} and {dst} are of two families")
+    if proto == PROTO_ICMP and src.version == 6:
+        proto = PROTO_ICMPV6
     # "ip" without proto= is protocol 255, which IANA reserves: a packet of no known protocol.
     return PacketSpec(255 if proto is None else proto, src, dst, src_port, dst_port)
 
@@ -208,9 +231,9 @@ def _apply_word(reader: _Reader, proto: int, word: str) -> bool:
     following = reader.words[0] if reader.words else ""
     if proto == PROTO_TCP and "tcp_flags" not in reader.fields and (flags := parse_tcp_flags(word)) is not None:
         reader.fields["tcp_flags"] = flags
-    elif proto == PROTO_ICMP and word == "echo" and following in {"request", "reply"}:
+    elif proto in _ICMPS and word == "echo" and following in {"request", "reply"}:
         reader.words.pop(0)
-        reader.fields["icmp_type"] = ICMP_ECHO_REQUEST if following == "request" else ICMP_ECHO_REPLY
+        reader.fields["icmp_type"] = _ECHO[proto][following]
     elif word == "non-first" and following == "fragment":
         reader.words.pop(0)
     elif word == "frag" and following == "id":
@@ -233,7 +256,7 @@ def _apply_described_fragment(reader: _Reader) -> None:
 def _apply_key(reader: _Reader, proto: int, key: str, value: str) -> None:
     try:
         if key == "id":
-            name = "ident" if proto == PROTO_ICMP else "ip_id"
+            name = "ident" if proto in _ICMPS else "ip_id"
             reader.fields[name] = _number(value, 0, 0xFFFF)
         elif key == "frag":
             reader.fields["fragment_offset"] = _number(value.rstrip("+"), 0, 65528)
@@ -257,7 +280,9 @@ def _check(reader: _Reader, spec: PacketSpec) -> None:
         raise reader.fail("frag= is an offset in bytes and a multiple of 8")
     if len(spec.ip_options) % 4 or len(spec.ip_options) > 40:
         raise reader.fail("opts= is hex of at most 40 bytes, a multiple of 4")
-    if spec.inner is not None and (spec.proto != PROTO_ICMP or spec.icmp_type not in ICMP_ERRORS):
-        raise reader.fail("inner= belongs to an ICMP error: type=3, 11 or 12")
-    if spec.icmp_type is not None and spec.proto != PROTO_ICMP:
+    if spec.inner is not None and spec.icmp_type not in _ERRORS.get(spec.proto, ()):
+        raise reader.fail("inner= belongs to an ICMP error: type=3, 11 or 12, of ICMPv6 1 to 4")
+    if spec.src.version == 6 and (spec.fragmented or spec.ip_options or spec.ip_id is not None):
+        raise reader.fail("frag=, opts= and ipid= belong to IPv4")
+    if spec.icmp_type is not None and spec.proto not in _ICMPS:
         raise reader.fail("type= belongs to ICMP")

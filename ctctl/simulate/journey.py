@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from ctctl.config.node import Endpoint, NodeFile
 from ctctl.errors import NotFoundError
 from ctctl.model.event import Hook, Verdict
+from ctctl.model.tuples import Address
 from ctctl.packet.dissect import dissect
 from ctctl.simulate.frame import macs_at
 from ctctl.simulate.simulator import SimulatedTables, Simulator, StepResult
@@ -118,7 +119,7 @@ class Cluster:
 
     # ---- who is where
 
-    def owner_of(self, address: IPv4Address) -> tuple[str, Endpoint] | None:
+    def owner_of(self, address: Address) -> tuple[str, Endpoint] | None:
         """The node and endpoint with this address."""
         for name, simulator in self.nodes.items():
             endpoint = simulator.nf.endpoint(str(address))
@@ -126,11 +127,11 @@ class Cluster:
                 return name, endpoint
         return None
 
-    def node_with(self, address: IPv4Address) -> str | None:
+    def node_with(self, address: Address) -> str | None:
         """The node whose own address this is."""
-        return next((name for name, sim in self.nodes.items() if sim.nf.node.ip == address), None)
+        return next((name for name, sim in self.nodes.items() if address in (sim.nf.node.ip, sim.nf.node.ip6)), None)
 
-    def entry_node(self, address: IPv4Address) -> str:
+    def entry_node(self, address: Address) -> str:
         """The node a packet from outside to ``address`` comes to: who has it, else the first that serves it."""
         owner = self.owner_of(address)
         node = self.node_with(address)
@@ -139,7 +140,7 @@ class Cluster:
         serving = (name for name, sim in self.nodes.items() if any(s.ip == address for s in sim.nf.services))
         return next(serving, next(iter(self.nodes)))
 
-    def origin(self, source: IPv4Address, destination: IPv4Address, via: str | None = None) -> Place:
+    def origin(self, source: Address, destination: Address, via: str | None = None) -> Place:
         """Where a packet with these addresses starts; ``via`` names the node that outside traffic comes to.
 
         Raises NotFoundError for a node that is not there.
@@ -191,7 +192,7 @@ class Cluster:
         target = self._redirected(nf, result) or nf.endpoint(str(destination))
         if target is not None:
             return _At(at.node, Hook.TO_CONTAINER, result.frame, target, result.mark)
-        if destination == nf.node.ip:
+        if destination in (nf.node.ip, nf.node.ip6):
             return Arrival(Outcome.HOST, Place(at.node), result.frame)
         return _At(at.node, Hook.TO_NETDEV, result.frame, mark=result.mark)
 
@@ -200,7 +201,7 @@ class Cluster:
         index = result.event.redirect_ifindex if result.verdict is Verdict.REDIRECT and result.event else None
         return next((e for e in nf.endpoints if index and e.ifindex == index), None)
 
-    def _on_the_wire(self, node: str, frame: bytes, destination: IPv4Address) -> _At | Arrival:
+    def _on_the_wire(self, node: str, frame: bytes, destination: Address) -> _At | Arrival:
         owner = self.owner_of(destination)
         target = owner[0] if owner is not None else self.node_with(destination)
         if target is None or target == node:

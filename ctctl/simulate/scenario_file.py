@@ -250,7 +250,7 @@ def _dsr(text: str) -> bytes:
     address, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r} is not ADDRESS:PORT")
-    return dsr_option(parse_ipv4(address), int(port))
+    return dsr_option(parse_ip(address.removeprefix("[").removesuffix("]")), int(port))
 
 
 def _service_step(fields: Fields, number: int, nf: NodeFile) -> ServiceStep:

@@ -74,11 +74,11 @@ def capture_comment(event: HookEvent, connection: int | None, *, rebuilt_headers
 def rebuilt(event: HookEvent) -> bytes:
     """The headers that an event's packet had when it left the hook."""
     flow = event.tuple_out
-    echo = event.icmp_type in {0, 8}
+    echo = event.icmp_type in ({0, 8} if flow.src.version == 4 else {128, 129})
     spec = PacketSpec(
         flow.proto,
-        flow.src,  # type: ignore[arg-type]
-        flow.dst,  # type: ignore[arg-type]
+        flow.src,
+        flow.dst,
         src_port=flow.src_port,
         dst_port=flow.dst_port,
         tcp_flags=event.tcp_flags,
