@@ -15,13 +15,20 @@ from pathlib import Path
 from ctctl.abi import pins
 from ctctl.errors import CtctlError
 from ctctl.kernel.bpffs import mount_of, mounts
+from ctctl.kernel.link import TcxLink
 from ctctl.kernel.map import Map
+from ctctl.kernel.program import Program
+from ctctl.model.event import Hook
 from ctctl.node.paths import ROOT, NodePaths
 from ctctl.node.record import NodeRecord, read_record
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: pinned by a load besides the tables with a layout of their own
 _OTHER_PINS = frozenset({pins.NODE_RECORD, pins.EVENTS})
+#: Maps of ours that carry no type information: their kinds cannot.
+_WITHOUT_BTF = frozenset({pins.NODE_RECORD, pins.EVENTS, pins.LB4_MAGLEV, pins.LB6_MAGLEV})
+#: Names of our programs, as the kernel cuts them.
+_PROGRAMS = frozenset(f"{hook.value}{family}"[:15] for hook in Hook for family in ("", "6"))
 
 
 class NotOursError(CtctlError):
@@ -130,18 +137,44 @@ def _strange(paths: NodePaths, record: NodeRecord | None) -> Iterator[str]:
     from ctctl.abi.maps import MAPS  # with the layouts, which only this question needs
 
     known = {*MAPS, *_OTHER_PINS, *(record.maps if record is not None else ())}
+    ids = _known_ids(paths, record) if record is not None and record.maps else frozenset()
     for directory in (paths.dir, paths.staging):
         for entry in _entries(directory):
             if entry.is_dir():
                 if entry not in (paths.links, paths.staging, paths.staged_links):
                     yield f"{entry.name}/"
-            elif entry.name not in known:
+            elif entry.name not in known or (entry.name in MAPS and not _is_our_map(entry, paths, ids)):
                 yield entry.name
-    if record is not None and record.maps:
-        ids = _known_ids(paths, record)
-        for entry in _entries(paths.dir):
-            if entry.name in MAPS and not entry.is_dir() and not _has_id(entry, ids):
-                yield entry.name
+    for directory in (paths.links, paths.staged_links):
+        yield from (f"{directory.name}/{entry.name}" for entry in _entries(directory) if not _is_our_link(entry, ids))
+
+
+def _is_our_map(pin: Path, paths: NodePaths, ids: Collection[int]) -> bool:
+    """By its id in the record; where none can tell (there is none, or a load was killed before it wrote its own),
+    by what only our maps carry."""
+    unrecorded = not ids or pin.parent == paths.staging
+    return _has_id(pin, ids) or (unrecorded and _is_made_by_us(pin))
+
+
+def _is_made_by_us(pin: Path) -> bool:
+    """Whether a map carries type information, as ours do and no Cilium agent's do."""
+    if pin.name in _WITHOUT_BTF:
+        return True
+    try:
+        with Map.open_pinned(pin, read_only=True) as table:
+            return bool(table.info.btf_id)
+    except CtctlError:
+        return False
+
+
+def _is_our_link(pin: Path, ids: Collection[int]) -> bool:
+    """Whether a pin is a TCX link of a program that uses the node's maps; without a record, of one by our name."""
+    try:
+        with TcxLink.open_pinned(pin) as link, Program.from_id(link.info.prog_id) as program:
+            info = program.info
+    except CtctlError:
+        return False
+    return bool(set(info.map_ids) & set(ids)) if ids else info.name in _PROGRAMS
 
 
 def _known_ids(paths: NodePaths, record: NodeRecord) -> frozenset[int]:

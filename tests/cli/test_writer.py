@@ -186,6 +186,20 @@ def test_unload_takes_no_pins_that_are_not_a_nodes(cilium: TableDir, tmp_path: P
             assert sorted(path.name for path in (root / "ctctl/globals").iterdir()) == before
 
 
+@pytest.mark.parametrize("place", ["links", "staging/links", "staging", "."])
+def test_unload_takes_no_pin_wherever_it_lies(cilium: TableDir, place: str) -> None:
+    """In a directory that is ours by all appearances: a map among the links, and tables of a known name."""
+    root = cilium.path.parents[1]
+    node = root / "ctctl/evil"
+    (node / place).mkdir(parents=True, mode=0o700)
+    name = "cilium_policy_00123" if place.endswith("links") else NAME
+    cilium.maps[NAME].pin(node / place / name)
+    for command in (("unload", "--all", "--yes"), ("unload", "--all", "--dry-run")):
+        done = ctctl(*command, "--bpffs", root)
+        assert (done.returncode, name in done.stderr) == (4, True), done.stderr
+        assert (node / place / name).exists()
+
+
 def test_load_takes_no_directory_of_another_user(tmp_path: Path) -> None:
     from tests.support.nodes import make_node
 
