@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from ctctl.decode.ct import flag_names
 from ctctl.events.explain import explain, explain_lookup
+from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment, HookEvent, LookupRecord, Verdict, Why
 from ctctl.model.tuples import FlowTuple, protocol_name
@@ -34,7 +35,7 @@ _SHOWN = (
     ("last_tx_report", "tx_report"),
     ("last_rx_report", "rx_report"),
 )
-_ARROW = "→"
+ARROW = "→"
 
 
 def packet_words(event: HookEvent) -> str:
@@ -134,7 +135,7 @@ def change_line(before: CtEntry, after: CtEntry, now_s: int, label: str = "chang
             pieces += [
                 (f"{title} ", "dim"),
                 (_value(name, old, now_s), ""),
-                (f" {_ARROW} ", "dim"),
+                (f" {ARROW} ", "dim"),
                 (_value(name, new, now_s), "bold yellow"),
                 ("  ", ""),
             ]
@@ -152,12 +153,17 @@ def entry_words(entry: CtEntry, now_s: int) -> str:
 
 
 def _value(name: str, value: Any, now_s: int) -> str:
+    return value_words(name, value, Clock(), now_s)
+
+
+def value_words(name: str, value: Any, clock: Clock, now: int | None) -> str:
+    """A field of an entry in words: times in seconds from ``now`` on, flags by name, TCP flags as letters."""
     if value is None:
         return "-"
-    if name == "lifetime":
-        return f"{value - now_s}s"
-    if name in {"last_tx_report", "last_rx_report"}:
-        return f"{value - now_s}s" if value else "never"
+    if name in {"last_tx_report", "last_rx_report"} and not value:
+        return "never"
+    if name in {"lifetime", "last_tx_report", "last_rx_report"}:
+        return str(value) if now is None else f"{clock.remaining_s(value, now)} s"
     if name == "flags":
         return f"[{' '.join(flag_names(value))}]"
     if name in {"tx_flags_seen", "rx_flags_seen"}:
@@ -174,7 +180,7 @@ def _path_lines(event: HookEvent) -> Iterator[Line]:
             ("dst", _end(before, "dst"), _end(after, "dst")),
         ):
             if old != new:
-                pieces += [(f"{side} ", "dim"), (old, ""), (f" {_ARROW} ", "dim"), (new, "bold cyan"), ("  ", "")]
+                pieces += [(f"{side} ", "dim"), (old, ""), (f" {ARROW} ", "dim"), (new, "bold cyan"), ("  ", "")]
         yield _labelled("translate", pieces)
     if event.tunnel_remote is not None:
         dsr = f"  DSR option {event.dsr}" if event.dsr is not None else ""

@@ -44,7 +44,9 @@ def reader(data: bytes) -> None:
     if snapshot.is_snapshot(head):
         _walk(snapshot.open_snapshot(stream, "x", SourceOptions()))
     elif archive.is_archive(head):
-        _walk(build("x", archive.read_archive(stream, "x"), SourceOptions()))
+        dumps = archive.read_archive(stream, "x")
+        if dumps:
+            _walk(build("x", dumps, SourceOptions()))
     else:
         _walk(build("x", {None: read_text(stream, "cilium_ct4_global")}, SourceOptions()))
 

@@ -374,7 +374,7 @@ def test_table_block_marks_what_changed() -> None:
     assert "\x1b" not in text
     assert text.count("connection 1") == 1
     assert "00:16:40.000000  node-a  from_container on lxc\\x1b[31m1" in text
-    assert "changed  lifetime 50s → 8000s  flags [] → [SeenNonSyn]" in text
+    assert "changed  lifetime 50 s → 8000 s  flags [] → [SeenNonSyn]" in text
     assert f"translate  dst {VIP}:80 → {BACKEND}:8000" in text
 
 

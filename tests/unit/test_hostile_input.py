@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -164,7 +166,18 @@ def test_an_archive_that_unpacks_to_too_much_is_left(tmp_path: Path, monkeypatch
         packed.writestr("x.md", TEXT.read_text() + "\n".join([" "] * (16 << 20)))
     with read(path) as source:
         assert count(source)
-        assert any("unpacks to more than" in text for text in source.partial)
+        assert any("not read on" in text for text in source.partial)
+
+
+@pytest.mark.parametrize(
+    "line", [b"a\n", b"\n", b'{"a":1}\n', b"[]\n", b"key: 00\n", b"Found 0 elements\n", b"1    2\n"]
+)
+def test_lines_without_end_are_not_read_to_their_end(line: bytes, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.gz", gzip.compress(line * (4_000_000 // len(line))))
+    started = time.process_time()
+    with contextlib.suppress(CtctlError), read(path) as source:
+        assert count(source) == 0
+    assert time.process_time() - started < 10
 
 
 def test_nesting_has_an_end(tmp_path: Path) -> None:

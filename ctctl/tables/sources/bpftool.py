@@ -25,6 +25,8 @@ _BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
 _OCTETS = re.compile(r"[0-9a-f]{2}(?:[ \t]{1,4}[0-9a-f]{2}){0,63}")
 _UNREADABLE = re.compile(r"[A-Z<][A-Za-z0-9 ,<>()'-]{2,80}")
 _FOUND = re.compile(r"Found (\d{1,9}) elements?")
+#: Records that are of no table that is read: after so many the rest is not looked at.
+MAX_UNREAD = 200_000
 #: No key or value of a table that is read here is longer.
 MAX_RECORD = 4096
 _CT = struct.Struct("<QQQQIHHHBBIII")
@@ -228,6 +230,9 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
             if text and not dumped.add(text):
                 lines.back(line + "\n")
                 break
+            if dumped.count - len(dump.listings.nat) - sum(map(len, dump.tables.values())) > MAX_UNREAD:
+                dump.ended = True  # a large table that nothing here reads
+                return
     except EndedEarlyError as error:
         dump.partial.append(str(error))
     dumped.flush(last=True)

@@ -37,6 +37,10 @@ from ctctl.tables.sources.stream import (
 MAX_DOCUMENT = 8 << 20
 #: How much of a document is looked at to tell its form.
 _HEAD = 4096
+#: A file without a listing in its first lines has none; one that has goes on for ten times as many.
+MAX_TALK = 20_000
+#: Documents (arrays, objects, dumps in hex) in one file.
+MAX_DOCUMENTS = 2000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
 _YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
 _HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
@@ -87,6 +91,9 @@ class _Mixed:
         #: what a document of no known form was
         self.foreign = ""
         self._blank = 0
+        #: lines without a record since the last one, and documents so far
+        self._idle = 0
+        self._documents = 0
         self._old = 0
 
     def read(self) -> None:
@@ -95,9 +102,26 @@ class _Mixed:
             if not line.strip():
                 self.table = ""
                 self._blank += 1
+                self._idle += 1
                 self.ct.blank()
-            elif not self._record(line) and not self._document(line):
+            elif self._record(line):
+                self._idle = 0
+            elif not self._document(line):
+                self._idle += 1
                 self._other(line)
+            if self._enough():
+                return
+
+    def _enough(self) -> bool:
+        """Whether reading on is in vain: a log, or something made to take time."""
+        if self.dump.ended:
+            return True
+        if not self.dump.kinds:
+            return self._idle > MAX_TALK or self._documents > MAX_DOCUMENTS
+        if self._idle <= 10 * MAX_TALK and self._documents <= MAX_DOCUMENTS and self.dump.losses <= 10 * MAX_TALK:
+            return False
+        self.dump.partial.append("too much of it is no listing: not read on")
+        return True
 
     def finish(self) -> None:
         """What can be said only at the end."""
@@ -238,6 +262,7 @@ class _Mixed:
         else:
             return False
         quoted = self.lines.quoted
+        self._documents += not line.startswith('{"schema": "ctctl/')
         self.lines.back(line + "\n")
         before = self.lines.position
         self.ct.other = True

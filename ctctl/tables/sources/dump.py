@@ -152,6 +152,9 @@ class Dump:
     #: names of pinned maps that were dumped, be they of a kind that is read or not
     pins: dict[str, None] = field(default_factory=dict)
     lost: dict[str, _Lost] = field(default_factory=dict)
+    losses: int = 0
+    #: what follows is not worth reading
+    ended: bool = False
 
     @property
     def kind(self) -> str:
@@ -174,6 +177,7 @@ class Dump:
         """Count a record that was recognised and could not be understood; ``what`` is the listing it is of."""
         lost = self.lost.setdefault(what, _Lost())
         lost.count += 1
+        self.losses += 1
         lost.first = lost.first or first
 
     def skip(self, line: str) -> None:

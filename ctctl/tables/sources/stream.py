@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -53,6 +54,12 @@ def address(text: object) -> IPv4Address | IPv6Address:
     """An address from its text, brackets allowed. Raises DecodeError."""
     if not isinstance(text, str) or len(text) > 64:
         raise DecodeError(f"{str(text)[:40]!r} is no address")
+    return _address(text)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """Listings name the same few addresses again and again."""
     try:
         return ip_address(text.strip("[]"))
     except ValueError:
