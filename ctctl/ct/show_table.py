@@ -28,7 +28,7 @@ def write_table(
     stream = out.stream
     names = chosen or [c.name for c in view.columns if options.format is Format.wide or not c.wide]
     room = columns_of(stream)
-    sheet = _Sheet(view, names, options, None if chosen or options.format is Format.wide else room)
+    sheet = Sheet(view, names, options, None if chosen or options.format is Format.wide else room)
     builder: Builder | None = None
     family, count = 0, 0
     for chunk in chunks:
@@ -47,7 +47,7 @@ def write_table(
     return count
 
 
-class _Sheet:
+class Sheet:
     """How rows are laid out: the columns asked for, as far as there is room."""
 
     def __init__(self, view: View[CtRow], names: list[str], options: OutputOptions, room: int | None) -> None:
@@ -60,6 +60,18 @@ class _Sheet:
 
     def lines(self, sample: list[Run], out: Out, *, color: bool) -> Builder:
         """Write the header and say how the lines are made; widths are those of the sample."""
+        columns, layout = self.fitted(sample)
+        room = self._room
+        stacked = room is not None and _width(layout) > room
+        if self._header:
+            titles = {column.name: column.title for column in columns}
+            out.write(_header(layout, titles, color=color, stacked=stacked))
+        if stacked and room is not None:
+            return stacked_lines(layout, room, color=color)
+        return table_lines(layout, color=color)
+
+    def fitted(self, sample: list[Run]) -> tuple[list[Column[CtRow]], list[TableColumn]]:
+        """The columns that there is room for, and their widths in the sample; what goes is added to ``dropped``."""
         columns = [self._view.column(name) for name in self._names]
         layout = self._sized(columns, sample)
         room = self._room
@@ -72,13 +84,7 @@ class _Sheet:
                 columns = [self._view.column(short.get(column.name, column.name)) for column in columns]
                 layout = self._sized(columns, sample)
         self._layout = layout
-        stacked = room is not None and _width(layout) > room
-        if self._header:
-            titles = {column.name: column.title for column in columns}
-            out.write(_header(layout, titles, color=color, stacked=stacked))
-        if stacked and room is not None:
-            return stacked_lines(layout, room, color=color)
-        return table_lines(layout, color=color)
+        return columns, layout
 
     def has_room(self, sample: list[Run]) -> bool:
         """Whether rows of another table go with the lines made for the first one."""
