@@ -5,6 +5,7 @@ Only a terminal has a width. What goes into a file or a pipe is one whole line a
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -141,3 +142,25 @@ def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[in
 def least_of(texts: Iterable[str], width: int) -> int:
     """What a column of words needs at least: room for its longest word."""
     return min(width, max(PROSE_LEAST, *(len(word) for text in texts for word in text.split(" ")), 0))
+
+
+def wrapped(pieces: Sequence[tuple[str, str]], room: int) -> Iterator[list[tuple[str, str]]]:
+    """A line of (text, style) pieces in lines of ``room``, broken between words, later lines standing in."""
+    if sum(len(text) for text, _ in pieces) <= room:
+        yield list(pieces)
+        return
+    line: list[tuple[str, str]] = []
+    used = 0
+    for text, style in pieces:
+        for word in re.findall(r" *[^ ]+| +$", text):
+            left = word
+            if used + len(left.rstrip()) > room and used > INDENT:
+                yield line
+                line, used, left = [(" " * INDENT, "")], INDENT, left.lstrip()
+            while used + len(left) > room > INDENT:
+                line.append((left[: room - used], style))
+                yield line
+                line, used, left = [(" " * INDENT, "")], INDENT, left[room - used :]
+            line.append((left, style))
+            used += len(left)
+    yield line
