@@ -65,8 +65,8 @@ class Ending:
 
     def sentence(self) -> str:
         """What became of the connection: delivered, refused, dropped, answered, open or closed."""
-        if self._loop:
-            return "a loop: the same packet came by the same hook again and again"
+        if self._loop and self._dropped is not None and self._dropped.reason == "ttl_exceeded":
+            return f"a loop: the same packet came by again and again until {_drop_words(self._dropped, self._drops)}"
         words = [self._way()]
         refused = self._refusal()
         if refused:
@@ -77,6 +77,8 @@ class Ending:
             words.append(_drop_words(self._dropped, self._drops))
         if not refused and self._answered and (state := self._tcp_state()):
             words.append(state)
+        if self._loop:
+            words.append("the same SYN again and again within a second: a loop, or a sender that does not wait")
         return ", ".join(word for word in words if word)
 
     def _way(self) -> str:

@@ -115,8 +115,13 @@ class Layout:
         return cls(tuple(narrow), tuple(right), tuple(map(tuple, groups)))
 
     def lines(self, texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
-        """The lines of one row: in each the column and its padded text, spaces between columns included."""
+        """The lines of one row: in each the column and its padded text, spaces between columns included.
+
+        A later line in which no column has anything to say is left out.
+        """
         for number, group in enumerate(self.groups):
+            if number and all(texts[at] in ("", "-") for at in group):
+                continue
             cells = [wrap(texts[at], self.widths[at]) for at in group]
             for height in range(max(map(len, cells))):
                 line = [(group[0], " " * INDENT)] if number else []

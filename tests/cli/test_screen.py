@@ -63,6 +63,27 @@ def test_a_trace_is_a_line_a_hook_and_has_a_verdict(monkeypatch: pytest.MonkeyPa
     assert "verdict: delivered to web-2 on node-b, answered, still open" in shown
 
 
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_differences_fit(columns: int, tmp_path: Path) -> None:
+    changed = tmp_path / "later.txt"
+    lines = DUMP.read_text().splitlines(keepends=True)
+    changed.write_text("".join(line.replace("TxFlagsSeen=0x00", "TxFlagsSeen=0x12") for line in lines[3:]))
+    words = [CTCTL, "ct", "diff", str(DUMP), str(changed)]
+    code, shown = on_terminal(words, columns, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
+    assert code == 3
+    assert max(map(len, shown)) <= columns
+    assert any("tx_flags_seen none → S." in line for line in shown)
+    assert any("10.64.2.110:45641 > 10.64.0.153:9090" in line for line in shown)
+
+
+@pytest.mark.parametrize("words", [("lab", "list"), ("lab", "run", "--list")], ids=" ".join)
+def test_the_lab_fits(words: tuple[str, ...]) -> None:
+    code, shown = on_terminal([CTCTL, *words], 80, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
+    assert code == 0
+    assert max(map(len, shown)) <= 80
+    assert not any("…" in line for line in shown)
+
+
 #: What people type without options, on a node; every one is a screen.
 SCREENS = (
     *("ct list", "ct stats", "ct top", "ct top --by pair", "nat list", "nat stats", "lb list", "lb list --backends"),

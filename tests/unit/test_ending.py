@@ -54,8 +54,12 @@ RESET = at(Hook.FROM_CONTAINER, TO_POD.reversed(), TO_VIP.reversed(), RST)
         ([ASKED[0], DROP], "dropped at to_container on lxc1 of node-a: policy (no policy rule allows this connection)"),
         ([ASKED[0], DROP, DROP], "dropped 2 times, last at to_container on lxc1 of node-a: policy "
                                  "(no policy rule allows this connection)"),
-        ([replace(ASKED[0], time_ns=n) for n in range(8)], "a loop: the same packet came by the same hook again and "
-                                                          "again"),
+        ([*(replace(ASKED[0], time_ns=n) for n in range(8)), replace(DROP, reason="ttl_exceeded")],
+            "a loop: the same packet came by again and again until dropped at to_container on lxc1 of node-a: "
+            "ttl_exceeded (the TTL has run out)"),
+        ([replace(ASKED[0], time_ns=n) for n in range(8)],
+            "sent on by from_netdev on eth0 of node-a, where it went then no hook here saw, not answered while this "
+            "was watched, the same SYN again and again within a second: a loop, or a sender that does not wait"),
     ],
 )  # fmt: skip
 def test_what_became_of_it(events: list[HookEvent], said: str) -> None:
