@@ -20,8 +20,9 @@ KERNELS = {"6.1": "Debian 12", "6.12": "Debian 13", "newest": "Debian 13 backpor
 HEAD = """# Which kernels, and what each can do
 
 Written by `make test-kernels`, which boots each of these kernels in an emulator, loads every program of
-ctctl, replays the conformance vectors, and runs the kernel tests and the lab there; the first table says what
-of it was done for this page. Linux 6.1 is the oldest that ctctl promises. `ctctl features` tells the same of the kernel at hand, and tries it.
+ctctl, replays the conformance vectors, and runs the kernel tests and the lab there; the first table says
+what of it was done for this page. Linux 6.1 is the oldest that ctctl promises. `ctctl features` tells the
+same of the kernel at hand, and tries it.
 """
 
 
