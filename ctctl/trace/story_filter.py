@@ -42,7 +42,7 @@ class StoryFilter:
         if self.wanted.node is None:
             return True
         flow = event.packet.flow
-        return flow is not None and self.wanted.matches(_pretended(flow, event), TableContext())
+        return flow is not None and self.wanted.matches(_pretended(flow, event), TableContext(family=flow.src.version))
 
 
 def _is_node(node: str | None, name: str) -> bool:
