@@ -75,9 +75,12 @@ package_for() {
 	esac
 }
 
-# Newer kernels come in three packages: an image that depends on binary and modules.
+# Unpacks a kernel, unless it is there. Newer ones come in three packages: an image that depends on binary and modules.
 fetch_kernel() {
-	local package=$1 root=$2 part
+	local package root=$cache/deb-$1 part
+	package=$(package_for "$1")
+	[ -n "$package" ] || { echo "$1: no such kernel in Debian's package lists" >&2; exit 1; }
+	[ "$(cat "$root/package" 2>/dev/null)" != "$package" ] || return 0
 	local parts=("$package")
 	for part in binary modules; do
 		part=${package/linux-image-/linux-$part-}
@@ -92,6 +95,7 @@ fetch_kernel() {
 		rm -f ./*.deb
 	)
 	mv "$root.new" "$root"
+	echo "$package" >"$root/package"
 }
 
 # Sets image and modules of an unpacked kernel.
@@ -117,10 +121,6 @@ run_kernel() {
 	local name=$1
 	shift
 	local root=$cache/deb-$name kvm=--disable-kvm
-	local package
-	package=$(package_for "$name")
-	[ -n "$package" ] || { echo "$name: no such kernel in Debian's package lists" >&2; return 1; }
-	[ "$(cat "$root/package" 2>/dev/null)" = "$package" ] || { fetch_kernel "$package" "$root" && echo "$package" >"$root/package"; }
 	find_kernel "$root"
 	link_modules
 	[ "${KVM:-}" = 1 ] && kvm=
@@ -141,8 +141,16 @@ run_kernel() {
 	return "$(cat "$out/$name.status" 2>/dev/null || echo 1)"
 }
 
+# The cache is shared with other checkouts' runs.
+exec 9>"$cache/lock"
+flock 9
 install_missing
 list_packages
+for name in 6.1 6.12 newest; do
+	[ -z "$only" ] || [ "$only" = "$name" ] || continue
+	fetch_kernel "$name"
+done
+flock -u 9
 export PATH="$cache/vng/bin:$PATH"
 # The compiler would take minutes in the emulator.
 rm -rf "${out:?}/objects" && mkdir "$out/objects"

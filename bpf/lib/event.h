@@ -45,8 +45,8 @@ static __always_inline struct ctctl_lookup *event_record(const struct pkt *p)
 
 	if (!ev || !n)
 		return NULL;
-	n = bound_index(n - 1, 4);
-	return n < CTCTL_EVENT_LOOKUPS ? &ev->lookup[n] : NULL;
+	n--;
+	return bound_below(&n, CTCTL_EVENT_LOOKUPS) ? &ev->lookup[n] : NULL;
 }
 
 static __always_inline void event_drop(struct pkt *p)

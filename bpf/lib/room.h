@@ -33,6 +33,7 @@ struct room {
 	struct ct_entry entry;
 	nat_entry_t nat;
 	nat_entry_t answer_nat;
+	nat_entry_t forward_nat;
 	__u64 change[5];        /* struct nat_change */
 	__u64 result[3];        /* struct lb_result */
 	__u64 geneve[6];        /* struct geneve_send */
@@ -44,6 +45,7 @@ struct room {
 	__u8  pseudo[40];
 	tuple_t related;
 	tuple_t flow;
+	tuple_t forward;
 };
 
 CTCTL_MAP(ctctl_room6, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct room, 1, 0);

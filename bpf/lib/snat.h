@@ -40,15 +40,20 @@ static __always_inline __u16 snat_clamp(__u16 value)
 
 /* Writes both entries of a new pair; OUT comes with everything but the port.
  * The number of ports that were taken, or -REASON. Global: the verifier goes
- * through the tries once. */
+ * through the tries once. What it is given by pointer is "memory" there, which
+ * Linux 6.1 takes for neither key nor value of a map: copies are. */
 __noinline int snat_create_pair(const tuple_t *key, nat_entry_t *out)
 {
 	IN_ROOM(nat_entry_t, in, answer_nat);
 	IN_ROOM(tuple_t, in_key, related);
+	IN_ROOM(nat_entry_t, forward, forward_nat);
+	IN_ROOM(tuple_t, forward_key, forward);
 	__u16 port;
 
-	if (!key || !out || !in || !in_key)
+	if (!key || !out || !in || !in_key || !forward || !forward_key)
 		return -REASON_INVALID;
+	*forward_key = *key;
+	*forward = *out;
 	in->created = out->created;
 	in->needs_ct = out->needs_ct;
 	in->to_saddr = key->saddr;
@@ -64,8 +69,8 @@ __noinline int snat_create_pair(const tuple_t *key, nat_entry_t *out)
 	for (int taken = 0; taken < SNAT_TRIES; taken++) {
 		in_key->dport = bpf_htons(port);
 		if (!bpf_map_update_elem(&MAP_SNAT, in_key, in, BPF_NOEXIST)) {
-			out->to_sport = in_key->dport;
-			if (!bpf_map_update_elem(&MAP_SNAT, key, out, BPF_NOEXIST))
+			out->to_sport = forward->to_sport = in_key->dport;
+			if (!bpf_map_update_elem(&MAP_SNAT, forward_key, forward, BPF_NOEXIST))
 				return taken;
 			bpf_map_delete_elem(&MAP_SNAT, in_key);
 			return -REASON_NAT_NO_MAPPING;

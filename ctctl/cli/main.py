@@ -49,6 +49,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "sizing": LazyCommand("ctctl.cli.sizing", "How large the tables should be for a workload, and their memory."),
     "doctor": LazyCommand("ctctl.cli.doctor", "Find and explain what is wrong with the tables."),
     "report": LazyCommand("ctctl.cli.reporting", "One HTML page for a ticket: tables, findings, a connection's story."),
+    "ui": LazyCommand("ctctl.cli.ui", "The tables on a full screen, kept up to date."),
     "lb": LazyCommand(_SERVICES, "Load balancer tables: frontends, backends, Maglev.", "lb_app", group=True),
     "nat": LazyCommand(_SERVICES, "The SNAT table.", "nat_app", group=True),
     "ipcache": LazyCommand(_SERVICES, "The identity table.", "ipcache_app", group=True),

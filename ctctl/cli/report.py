@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ctctl.cli.progress import Progress
 from ctctl.errors import DecodeError, PartialDataError
+from ctctl.out.fit import prose
 from ctctl.out.pager import paged
 from ctctl.out.text import safe
 
@@ -56,7 +57,7 @@ def is_verbose() -> bool:
 
 def say(text: str) -> None:
     """One line on stderr."""
-    print(f"ctctl: {safe(text)}", file=sys.stderr)
+    sys.stderr.write(prose(f"ctctl: {safe(text)}", sys.stderr, rest="    "))
 
 
 def require_tables(source: Source) -> None:

@@ -83,7 +83,7 @@ def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, a
         say(f"{_words(planned)} to write into {target.description}; {planned.present} are there and stay")
         _say_left_out(planned)
         if dry_run:
-            _raise_partial(snapshot)
+            _raise_partial(snapshot, planned)
             return
         if not yes:
             typer.confirm("Write them?", abort=True, err=True)
@@ -93,7 +93,7 @@ def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, a
         say(f"{_words(done)} written; {done.present} are there and stay")
         if interrupted:
             raise typer.Exit(EXIT_INTERRUPTED)
-        _raise_partial(snapshot)
+        _raise_partial(snapshot, done)
 
 
 def _words(done: Restored) -> str:
@@ -109,9 +109,11 @@ def _say_left_out(done: Restored) -> None:
         say(f"left out {count} records: {reason}")
 
 
-def _raise_partial(snapshot: Source) -> None:
-    if snapshot.partial:
-        raise PartialDataError("; ".join(snapshot.partial))
+def _raise_partial(snapshot: Source, done: Restored) -> None:
+    left_out = done.full + sum(done.skipped.values())
+    missing = [f"{left_out} records of it do not go into the tables"] if left_out else []
+    if snapshot.partial or missing:
+        raise PartialDataError("; ".join([*snapshot.partial, *missing]))
 
 
 def _confirm(question: str, source: Source, yes: bool) -> None:

@@ -87,7 +87,7 @@ def _marked_view() -> View[Marked]:
             column.right,
         )
 
-    mark: Column[Marked] = Column("mark", " ", lambda marked: marked.mark, lambda marked: _MARKS[marked.mark])
+    mark: Column[Marked] = Column("mark", "MARK", lambda marked: marked.mark, lambda marked: _MARKS[marked.mark])
     columns = [mark, *(lifted(column) for column in base.columns)]  # type: ignore[arg-type]
     extra = [lifted(column) for column in base.extra]  # type: ignore[arg-type]
     return View(
@@ -97,6 +97,7 @@ def _marked_view() -> View[Marked]:
         lambda marked: entry_name(marked.row.entry),
         lambda marked: {"mark": marked.mark, **row_record(marked.row)},
         extra=extra,
+        aliases=base.aliases,
     )
 
 

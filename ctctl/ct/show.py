@@ -8,11 +8,14 @@ from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from ctctl.ct.report import Connection, CtEvent, Difference, Member, TableStats, Talker
+from ctctl.events.lines import ARROW, value_words
+from ctctl.model.clock import Clock
 from ctctl.model.row import CtRow
 from ctctl.model.units import format_duration
+from ctctl.out.fit import prose
 from ctctl.out.output import Column, Format, OutputOptions, View, jsonable, write_document, write_rows
 from ctctl.out.text import safe
-from ctctl.tables.show.entry import ct_view, endpoint, entry_name, flags_text, row_record
+from ctctl.tables.show.entry import ct_view, endpoint, entry_name, row_record
 from ctctl.tables.show.nat import nat_record
 from ctctl.tables.show.tuples import tuple_record
 
@@ -52,17 +55,17 @@ def write_connections(
 
 def _write_connection(found: Connection, options: OutputOptions, stream: TextIO, *, several: bool) -> None:
     """One connection for people; ``several``: with the nodes of its entries."""
-    stream.write(safe(found.why) + "\n")
+    stream.write(prose(safe(found.why), stream))
     for note in found.notes:
-        stream.write(safe(note) + "\n")
+        stream.write(prose(safe(note), stream, rest="  "))
     if found.service is not None:
         backend = found.backend
         via = f" via backend {found.backend_id}" if found.backend_id else ""
         where = f" at {endpoint(backend.addr, backend.port or 0)}" if backend is not None else ""
         state = f" ({backend.state})" if backend is not None and backend.state else ""
-        stream.write(safe(f"service {found.service}{via}{where}{state}") + "\n")
+        stream.write(prose(safe(f"service {found.service}{via}{where}{state}"), stream, rest="  "))
     for entry in found.nat:
-        stream.write(safe(f"snat {entry}") + "\n")
+        stream.write(prose(safe(f"snat {entry}"), stream, rest="  "))
     if found.members:
         stream.write("\n")
         write_rows(_member_view(nodes=several), found.members, options, stream)
@@ -89,6 +92,7 @@ def _member_view(*, nodes: bool = False) -> View[Member]:
         "entries",
         [role, *(lifted(column) for column in base.columns)],
         lambda member: entry_name(member.row.entry),
+        aliases=base.aliases,
     )
 
 
@@ -129,8 +133,8 @@ def _percent(part: float | None) -> str:
 
 
 def _stats_columns(*, nodes: bool) -> list[Column[TableStats]]:
-    def by(mapping: str, key: str, title: str) -> Column[TableStats]:
-        return Column(key, title, lambda s: getattr(s, mapping).get(key, 0), right=True)
+    def by(mapping: str, key: str, priority: int) -> Column[TableStats]:
+        return Column(key, key.upper(), lambda s: getattr(s, mapping).get(key, 0), right=True, priority=priority)
 
     return [
         Column("node", "NODE", lambda s: s.node, wide=not nodes),
@@ -139,23 +143,24 @@ def _stats_columns(*, nodes: bool) -> list[Column[TableStats]]:
         Column("capacity", "CAPACITY", lambda s: s.capacity, right=True),
         Column("pressure", "PRESSURE", lambda s: s.pressure, lambda s: _percent(s.pressure), right=True),
         Column("expired", "EXPIRED", lambda s: s.expired, right=True),
-        by("by_direction", "OUT", "OUT"),
-        by("by_direction", "IN", "IN"),
-        by("by_direction", "SVC", "SVC"),
-        Column("related", "RELATED", lambda s: s.related, right=True),
-        by("by_state", "new", "NEW"),
-        by("by_state", "established", "ESTABLISHED"),
-        by("by_state", "closing", "CLOSING"),
-        by("by_state", "closed", "CLOSED"),
-        Column("half_open", "HALF-OPEN", lambda s: s.half_open, wide=True, right=True),
-        Column("half_closed", "HALF-CLOSED", lambda s: s.half_closed, wide=True, right=True),
+        by("by_direction", "OUT", 5),
+        by("by_direction", "IN", 5),
+        by("by_direction", "SVC", 5),
+        Column("related", "RELATED", lambda s: s.related, right=True, priority=6),
+        by("by_state", "new", 2),
+        by("by_state", "established", 1),
+        by("by_state", "closing", 3),
+        by("by_state", "closed", 4),
+        Column("half_open", "HALF_OPEN", lambda s: s.half_open, wide=True, right=True),
+        Column("half_closed", "HALF_CLOSED", lambda s: s.half_closed, wide=True, right=True),
         Column(
             "by_protocol",
             "PROTOCOLS",
             lambda s: s.by_protocol,
             lambda s: " ".join(f"{name}={number}" for name, number in s.by_protocol.items()) or "-",
+            priority=7,
         ),
-        Column("engine", "COUNTED BY", lambda s: s.engine, wide=True),
+        Column("engine", "ENGINE", lambda s: s.engine, wide=True),
     ]
 
 
@@ -163,7 +168,14 @@ def write_stats(found: Iterable[TableStats], options: OutputOptions, stream: Tex
     """The table of counts; with ``-o wide`` also histograms of the time left, overdue and idle."""
     tables = list(found)
     nodes = len({stats.node for stats in tables}) > 1
-    view = View(STATS_SCHEMA, "tables", _stats_columns(nodes=nodes), lambda s: s.map, stats_record)
+    view = View(
+        STATS_SCHEMA,
+        "tables",
+        _stats_columns(nodes=nodes),
+        lambda s: s.map,
+        stats_record,
+        aliases={"out": "OUT", "in": "IN", "svc": "SVC", "protocols": "by_protocol"},
+    )
     write_rows(view, tables, options, stream)
     if options.format is Format.wide and not options.fields:
         for stats in tables:
@@ -189,25 +201,46 @@ def _write_histogram(counts: Sequence[int], stream: TextIO) -> None:
 def top_view(by: str) -> View[Talker]:
     """The view of heavy hitters."""
     columns: list[Column[Talker]] = [
-        Column("key", by.upper(), lambda t: t.key, width=20),
-        Column("name", "NAME", lambda t: t.name, width=12),
+        Column("key", by.replace("-", "_").upper(), lambda t: t.key, width=20),
+        Column("name", "NAME", lambda t: t.name, width=12, prose=True),
         Column("entries", "ENTRIES", lambda t: t.entries, right=True, width=8),
-        Column("rate", "NEW/S", lambda t: t.rate, lambda t: "-" if t.rate is None else f"{t.rate:+.1f}", right=True),
-        Column("expired", "EXPIRED", lambda t: t.expired, right=True, width=8),
-        Column("packets", "PACKETS", lambda t: t.packets, right=True, width=8),
-        Column("bytes", "BYTES", lambda t: t.bytes, right=True, width=8),
+        Column(
+            "rate",
+            "RATE",
+            lambda t: t.rate,
+            lambda t: "-" if t.rate is None else f"{t.rate:+.1f}",
+            right=True,
+            priority=4,
+        ),
+        Column("expired", "EXPIRED", lambda t: t.expired, right=True, width=8, priority=1),
+        Column("packets", "PACKETS", lambda t: t.packets, right=True, width=8, priority=3),
+        Column("bytes", "BYTES", lambda t: t.bytes, right=True, width=8, priority=2),
     ]
-    return View(TOP_SCHEMA, "talkers", columns, lambda t: t.key, lambda t: {"by": by, **asdict(t)})
+    return View(
+        TOP_SCHEMA,
+        "talkers",
+        columns,
+        lambda t: t.key,
+        lambda t: {"by": by, **asdict(t)},
+        aliases={by.replace("-", "_"): "key"},
+    )
 
 
 # ---- ct diff and ct events
 
 
-def _fields_text(fields: dict[str, tuple[object, object]]) -> str:
-    def one(name: str, value: object) -> str:
-        return flags_text(int(str(value))) if name == "flags" else str(jsonable(value))
+#: Titles of columns that stand for a longer name.
+_SHORT = {"dir": "direction"}
 
-    return ", ".join(f"{name} {one(name, old)} -> {one(name, new)}" for name, (old, new) in fields.items())
+
+def _fields_text(row: CtRow, fields: dict[str, tuple[object, object]]) -> str:
+    """What changed, in the words of a trace; times relative to the row's, where the table's clock is known."""
+    clock, now = row.clock or Clock(), row.now
+    words = []
+    for name, (old, new) in fields.items():
+        before, after = (value_words(name, value, clock, now) for value in (old, new))
+        words.append(f"{name} {before} {ARROW} {after}")
+    return ", ".join(words) or "-"
 
 
 def _fields_record(fields: dict[str, tuple[object, object]]) -> dict[str, Any]:
@@ -227,18 +260,22 @@ def diff_view() -> View[Difference]:
     columns: list[Column[Difference]] = [
         Column(
             "change",
-            "",
+            "CHANGE",
             lambda d: d.change,
             lambda d: _SIGNS[d.change.value],
             style=lambda d: _SIGN_STYLES[d.change.value],
         ),
         Column("map", "MAP", lambda d: d.row.entry.map, wide=True),
         Column("direction", "DIR", lambda d: d.row.entry.direction),
-        Column("entry", "ENTRY", lambda d: entry_name(d.row.entry)),
+        Column("entry", "ENTRY", lambda d: entry_name(d.row.entry), prose=True),
         Column("state", "STATE", lambda d: d.row.entry.state),
-        Column("fields", "CHANGED", lambda d: _fields_record(d.fields), lambda d: _fields_text(d.fields) or "-"),
+        Column(
+            "fields", "FIELDS", lambda d: _fields_record(d.fields), lambda d: _fields_text(d.row, d.fields), prose=True
+        ),
     ]
-    return View(DIFF_SCHEMA, "differences", columns, lambda d: entry_name(d.row.entry), _difference_record)
+    return View(
+        DIFF_SCHEMA, "differences", columns, lambda d: entry_name(d.row.entry), _difference_record, aliases=_SHORT
+    )
 
 
 def _difference_record(difference: Difference) -> dict[str, object]:
@@ -262,12 +299,14 @@ def event_view() -> View[CtEvent]:
         Column("time", "TIME", lambda e: e.time, lambda e: _clock_text(e.time), width=12),
         Column("event", "EVENT", lambda e: e.kind, style=lambda e: _EVENT_STYLES[e.kind.value], width=7),
         Column("direction", "DIR", lambda e: e.row.entry.direction, width=3),
-        Column("entry", "ENTRY", lambda e: entry_name(e.row.entry), width=50),
+        Column("entry", "ENTRY", lambda e: entry_name(e.row.entry), width=50, prose=True),
         Column("state", "STATE", lambda e: e.row.entry.state, width=11),
-        Column("cause", "SEEN BY", lambda e: e.cause, wide=True, width=14),
-        Column("fields", "CHANGED", lambda e: _fields_record(e.fields), lambda e: _fields_text(e.fields) or "-"),
+        Column("cause", "CAUSE", lambda e: e.cause, wide=True, width=14),
+        Column(
+            "fields", "FIELDS", lambda e: _fields_record(e.fields), lambda e: _fields_text(e.row, e.fields), prose=True
+        ),
     ]
-    return View(EVENT_SCHEMA, "events", columns, lambda e: entry_name(e.row.entry), _event_record)
+    return View(EVENT_SCHEMA, "events", columns, lambda e: entry_name(e.row.entry), _event_record, aliases=_SHORT)
 
 
 def _event_record(event: CtEvent) -> dict[str, object]:

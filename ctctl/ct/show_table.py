@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ctctl.out.output import Column, Format, OutputOptions, View, fitting, say_dropped, use_color
+from ctctl.out.fit import GAP, columns_of, fitting, say_dropped
+from ctctl.out.output import Column, Format, OutputOptions, View, use_color
 from ctctl.tables.show.lines import TableColumn, stacked_lines, table_lines
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 #: Rows of a batch whose texts say how wide the columns have to be.
 _SAMPLE = 1000
-_GAP = 2
 
 
 def write_table(
@@ -28,13 +27,14 @@ def write_table(
     """
     stream = out.stream
     names = chosen or [c.name for c in view.columns if options.format is Format.wide or not c.wide]
-    room = shutil.get_terminal_size().columns if stream.isatty() else None
-    sheet = _Sheet(view, names, options, None if chosen or options.format is Format.wide else room)
+    room = columns_of(stream)
+    sheet = Sheet(view, names, options, None if chosen or options.format is Format.wide else room)
     builder: Builder | None = None
     family, count = 0, 0
     for chunk in chunks:
         found = chunk[0].form.table.family
-        if builder is None or (found != family and room is not None and options.sort is None):
+        apart = room is not None and options.sort is None
+        if builder is None or (apart and (found != family or not sheet.has_room(chunk))):
             if builder is not None and not options.no_headers:
                 out.write(b"\n")
             builder = sheet.lines(chunk, out, color=use_color(options, stream))
@@ -47,7 +47,7 @@ def write_table(
     return count
 
 
-class _Sheet:
+class Sheet:
     """How rows are laid out: the columns asked for, as far as there is room."""
 
     def __init__(self, view: View[CtRow], names: list[str], options: OutputOptions, room: int | None) -> None:
@@ -55,10 +55,23 @@ class _Sheet:
         self._names = names
         self._header = not options.no_headers
         self._room = room
+        self._layout: list[TableColumn] = []
         self.dropped: list[str] = []
 
     def lines(self, sample: list[Run], out: Out, *, color: bool) -> Builder:
         """Write the header and say how the lines are made; widths are those of the sample."""
+        columns, layout = self.fitted(sample)
+        room = self._room
+        stacked = room is not None and _width(layout) > room
+        if self._header:
+            titles = {column.name: column.title for column in columns}
+            out.write(_header(layout, titles, color=color, stacked=stacked))
+        if stacked and room is not None:
+            return stacked_lines(layout, room, color=color)
+        return table_lines(layout, color=color)
+
+    def fitted(self, sample: list[Run]) -> tuple[list[Column[CtRow]], list[TableColumn]]:
+        """The columns that there is room for, and their widths in the sample; what goes is added to ``dropped``."""
         columns = [self._view.column(name) for name in self._names]
         layout = self._sized(columns, sample)
         room = self._room
@@ -70,13 +83,16 @@ class _Sheet:
                 short = {"source": "source_short", "destination": "destination_short"}
                 columns = [self._view.column(short.get(column.name, column.name)) for column in columns]
                 layout = self._sized(columns, sample)
-        stacked = room is not None and _width(layout) > room
-        if self._header:
-            titles = {column.name: column.title for column in columns}
-            out.write(_header(layout, titles, color=color, stacked=stacked))
-        if stacked and room is not None:
-            return stacked_lines(layout, room, color=color)
-        return table_lines(layout, color=color)
+        self._layout = layout
+        return columns, layout
+
+    def has_room(self, sample: list[Run]) -> bool:
+        """Whether rows of another table go with the lines made for the first one."""
+        if self._room is None or _width(self._layout) > self._room:
+            return True
+        columns = [self._view.column(column.name) for column in self._layout]
+        pairs = zip(self._sized(columns, sample), self._layout, strict=True)
+        return sum(max(needed.width, had.width) + GAP for needed, had in pairs) - GAP <= self._room
 
     def _sized(self, columns: list[Column[CtRow]], sample: list[Run]) -> list[TableColumn]:
         return [_sized(column, sample, header=self._header) for column in columns]
@@ -95,7 +111,7 @@ def _sized(column: Column[CtRow], sample: list[Run], *, header: bool) -> TableCo
 
 
 def _width(layout: list[TableColumn]) -> int:
-    return sum(column.width for column in layout) + _GAP * (len(layout) - 1)
+    return sum(column.width for column in layout) + GAP * (len(layout) - 1)
 
 
 def _header(layout: list[TableColumn], titles: dict[str, str], *, color: bool, stacked: bool) -> bytes:
@@ -108,10 +124,10 @@ def _header(layout: list[TableColumn], titles: dict[str, str], *, color: bool, s
         for column in shown
     ]
     if stacked:
-        return (" " * _GAP).join(texts).encode() + b"\n"
+        return (" " * GAP).join(texts).encode() + b"\n"
     cells = [
         text.rjust(column.width) if column.right else text.ljust(column.width)
         for text, column in zip(texts, shown, strict=True)
     ]
-    line = (" " * _GAP).join(cells).rstrip()
+    line = (" " * GAP).join(cells).rstrip()
     return (f"\033[1m{line}\033[0m\n" if color else line + "\n").encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from ctctl.doctor.finding import Diagnosis, Finding, Verdict
+from ctctl.out.fit import command, prose
 from ctctl.out.output import Column, Format, OutputOptions, View, cell, jsonable, use_color, write_rows
 from ctctl.out.text import safe
 
@@ -22,7 +23,7 @@ FINDINGS: View[Row] = View(
         Column("check", "CHECK", lambda row: row[1].check),
         Column("node", "NODE", lambda row: row[0], wide=True),
         Column("map", "MAP", lambda row: row[1].map),
-        Column("summary", "SUMMARY", lambda row: row[1].summary),
+        Column("summary", "SUMMARY", lambda row: row[1].summary, prose=True),
         Column("advice", "ADVICE", lambda row: row[1].advice, wide=True),
         Column("evidence", "EVIDENCE", lambda row: dict(row[1].evidence), wide=True),
         Column("show", "SHOW", lambda row: list(row[1].show), lambda row: "; ".join(row[1].show) or "-", wide=True),
@@ -57,21 +58,22 @@ def write_diagnoses(diagnoses: list[tuple[str | None, Diagnosis]], options: Outp
 
 def _write_text(node: str | None, diagnosis: Diagnosis, stream: TextIO, *, color: bool) -> None:
     head = safe(node or diagnosis.source)
-    stream.write(f"{head}: {_headline(diagnosis)}\n")
+    stream.write(prose(f"{head}: {_headline(diagnosis)}", stream, rest="  "))
     for finding in diagnosis.findings:
         word = finding.severity.value
         mark = f"\x1b[{_MARKS[word]}m{word}\x1b[0m" if color else word
         where = f" {safe(finding.map)}" if finding.map else ""
-        stream.write(f"\n{mark} {finding.check}{where}\n  {safe(finding.summary)}\n")
+        stream.write(f"\n{mark} {finding.check}{where}\n")
+        stream.write(prose(safe(finding.summary), stream, "  "))
         for name, value in finding.evidence.items():
-            stream.write(f"    {name.replace('_', ' ')}: {_evidence(value)}\n")
-        stream.write(f"  do: {safe(finding.advice)}\n")
+            stream.write(prose(f"{name.replace('_', ' ')}: {_evidence(value)}", stream, " " * 4, " " * 6))
+        stream.write(prose(safe(finding.advice), stream, "  do: "))
         for what, commands in (("show", finding.show), ("mend", finding.mend)):
-            for command in commands:
-                stream.write(f"  {what}: {safe(command)}\n")
+            for line in commands:
+                stream.write(command(safe(line), stream, f"  {what}: "))
     stream.write("\n" if diagnosis.skipped else "")
     for name, reason in diagnosis.skipped.items():
-        stream.write(f"not checked: {name}: {safe(reason)}\n")
+        stream.write(prose(f"not checked: {name}: {safe(reason)}", stream, rest="  "))
 
 
 def _headline(diagnosis: Diagnosis) -> str:

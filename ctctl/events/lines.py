@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from ctctl.decode.ct import flag_names
 from ctctl.events.explain import explain, explain_lookup
+from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment, HookEvent, LookupRecord, Verdict, Why
 from ctctl.model.tuples import FlowTuple, protocol_name
@@ -18,7 +19,7 @@ Line: TypeAlias = list[tuple[str, str]]
 
 _LABEL_WIDTH = 11
 _INDENT = "    "
-_VERDICT_STYLES = {Verdict.PASS: "green", Verdict.REDIRECT: "cyan", Verdict.DROP: "bold red"}
+VERDICT_STYLES = {Verdict.PASS: "green", Verdict.REDIRECT: "cyan", Verdict.DROP: "bold red"}
 #: Fields of an entry that are shown, with the label and how the value reads.
 _SHOWN = (
     ("lifetime", "lifetime"),
@@ -34,7 +35,8 @@ _SHOWN = (
     ("last_tx_report", "tx_report"),
     ("last_rx_report", "rx_report"),
 )
-_ARROW = "→"
+_TIMES = ("lifetime", "last_tx_report", "last_rx_report")
+ARROW = "→"
 
 
 def packet_words(event: HookEvent) -> str:
@@ -69,7 +71,7 @@ def event_lines(event: HookEvent, *, time_text: str, connection: str = "") -> It
     if event.node:
         head.append((f"  {safe(event.node)}", "bold blue"))
     head.append((f"  {event.hook}", "bold"))
-    if where := _device(event.device, event.ifindex):
+    if where := device_words(event.device, event.ifindex):
         head.append((f" on {where}", "blue"))
     head += [("  ", ""), (packet_words(event), "bold"), (f"  {event.packet_length} bytes", "dim")]
     yield head
@@ -81,11 +83,12 @@ def event_lines(event: HookEvent, *, time_text: str, connection: str = "") -> It
     for sentence in (text for record in event.lookups for text in explain_lookup(event, record)):
         yield _labelled(label, [(sentence, "")])
         label = ""
-    verdict: Line = [(str(event.verdict), _VERDICT_STYLES[event.verdict])]
+    verdict: Line = [(str(event.verdict), VERDICT_STYLES[event.verdict])]
     yield _labelled("verdict", [*verdict, (f"  {explain(event)[-1]}", "")])
 
 
-def _device(name: str | None, ifindex: int | None) -> str:
+def device_words(name: str | None, ifindex: int | None) -> str:
+    """A network device by its name, else its index; empty where neither is known."""
     if name:
         return safe(name)
     return f"ifindex {ifindex}" if ifindex else ""
@@ -134,7 +137,7 @@ def change_line(before: CtEntry, after: CtEntry, now_s: int, label: str = "chang
             pieces += [
                 (f"{title} ", "dim"),
                 (_value(name, old, now_s), ""),
-                (f" {_ARROW} ", "dim"),
+                (f" {ARROW} ", "dim"),
                 (_value(name, new, now_s), "bold yellow"),
                 ("  ", ""),
             ]
@@ -147,17 +150,23 @@ def entry_words(entry: CtEntry, now_s: int) -> str:
     for name, label in _SHOWN:
         value = getattr(entry, name)
         if value or name == "lifetime":
-            words.append(f"{label}={_value(name, value, now_s)}")
+            shown = _value(name, value, now_s)
+            words.append(f"{label}={shown.replace(' ', '') if name in _TIMES else shown}")
     return " ".join(words)
 
 
 def _value(name: str, value: Any, now_s: int) -> str:
+    return value_words(name, value, Clock(), now_s)
+
+
+def value_words(name: str, value: Any, clock: Clock, now: int | None) -> str:
+    """A field of an entry in words: times in seconds from ``now`` on, flags by name, TCP flags as letters."""
     if value is None:
         return "-"
-    if name == "lifetime":
-        return f"{value - now_s}s"
-    if name in {"last_tx_report", "last_rx_report"}:
-        return f"{value - now_s}s" if value else "never"
+    if name in {"last_tx_report", "last_rx_report"} and not value:
+        return "never"
+    if name in _TIMES:
+        return str(value) if now is None else f"{clock.remaining_s(value, now)} s"
     if name == "flags":
         return f"[{' '.join(flag_names(value))}]"
     if name in {"tx_flags_seen", "rx_flags_seen"}:
@@ -174,7 +183,7 @@ def _path_lines(event: HookEvent) -> Iterator[Line]:
             ("dst", _end(before, "dst"), _end(after, "dst")),
         ):
             if old != new:
-                pieces += [(f"{side} ", "dim"), (old, ""), (f" {_ARROW} ", "dim"), (new, "bold cyan"), ("  ", "")]
+                pieces += [(f"{side} ", "dim"), (old, ""), (f" {ARROW} ", "dim"), (new, "bold cyan"), ("  ", "")]
         yield _labelled("translate", pieces)
     if event.tunnel_remote is not None:
         dsr = f"  DSR option {event.dsr}" if event.dsr is not None else ""

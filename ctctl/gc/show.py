@@ -7,6 +7,7 @@ from typing import TextIO
 from ctctl.gc.report import Explanation, Report, Row, TableReport
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import format_duration
+from ctctl.out.fit import prose
 from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
 from ctctl.tables.writer.undo import undo_command
 
@@ -34,7 +35,7 @@ ROWS: View[Row] = View(
         Column("alive", "ALIVE", lambda row: row.alive, right=True),
         Column("expired", "EXPIRED", lambda row: row.expired, right=True),
         Column("deleted", "DELETED", lambda row: row.deleted, right=True),
-        Column("skipped", "SKIPPED", lambda row: row.skipped, right=True),
+        Column("skipped", "SKIPPED", lambda row: row.skipped, right=True, priority=1),
     ),
     name=lambda row: f"{row.map}/{_protocol(row.entry_class.protocol)}/{_direction(row).replace(' ', '-')}",
 )
@@ -63,10 +64,10 @@ EXPLANATIONS: View[Explanation] = View(
         Column("state", "STATE", lambda e: e.state.value),
         Column("fate", "FATE", lambda e: "go" if e.goes else "stay"),
         Column("count", "COUNT", lambda e: e.count, right=True),
-        Column("least_s", "LEAST", lambda e: e.least_s, right=True, wide=True),
-        Column("most_s", "MOST", lambda e: e.most_s, right=True, wide=True),
+        Column("least_s", "LEAST_S", lambda e: e.least_s, right=True, wide=True),
+        Column("most_s", "MOST_S", lambda e: e.most_s, right=True, wide=True),
         Column("timeout", "TIMEOUT", lambda e: e.timeout, wide=True),
-        Column("why", "WHY", lambda e: e.why),
+        Column("why", "WHY", lambda e: e.why, prose=True),
     ),
     name=lambda e: f"{e.map}/{_protocol(e.entry_class.protocol)}/{_direction(e).replace(' ', '-')}/{e.state.value}",
 )
@@ -127,7 +128,7 @@ def write_report(report: Report, options: OutputOptions, stream: TextIO, notes: 
         return
     write_rows(view, report.rows, options, stream)
     for line in summary(report):
-        print(line, file=notes)
+        notes.write(prose(line, notes, rest="  "))
 
 
 def summary(report: Report) -> list[str]:

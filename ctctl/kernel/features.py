@@ -175,6 +175,12 @@ def _own(name: str, programs: tuple[str, ...] = (), **config: int) -> Callable[[
     return check
 
 
+def _both(name: str, **config: int) -> Callable[[], str]:
+    """The same for a datapath object of both families."""
+    checks = (_own(name, (), **config), _own(f"{name}6", (), **config))
+    return lambda: "; ".join(check() for check in checks)
+
+
 def _freed() -> str:
     with trial.opened("proberet", frozenset({"probe_freed"})) as bpf:
         bpf.load()
@@ -266,9 +272,9 @@ _PROBES: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
     ("tcx", "attach by link; else clsact", _tcx),
     ("clsact", "attach where there is no TCX", _clsact),
     ("geneve-device", "overlay by the kernel; else in BPF", _geneve),
-    ("datapath-pods", "load, lab, trace --simulate", _own("lxc")),
-    ("datapath-device", "load, lab, trace --simulate", _own("netdev")),
-    ("datapath-overlay", "load with a geneve device", _own("overlay", cfg_overlay_device=1)),
+    ("datapath-pods", "load, lab, trace --simulate", _both("lxc")),
+    ("datapath-device", "load, lab, trace --simulate", _both("netdev")),
+    ("datapath-overlay", "load with a geneve device", _both("overlay", cfg_overlay_device=1)),
     (
         "gc-kernel",
         "gc --engine kernel; else batch",

@@ -11,6 +11,7 @@ from ctctl.node.loader import LoadReport
 from ctctl.node.report import FeatureRow, TableChange
 from ctctl.node.status import MapStatus, NodeStatus, ProgramStatus
 from ctctl.node.unload import UnloadReport
+from ctctl.out.fit import prose
 from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
 from ctctl.out.text import safe
 
@@ -31,13 +32,13 @@ PROGRAMS: View[ProgramStatus] = View(
     (
         Column("program", "PROGRAM", lambda p: p.program),
         Column("endpoint", "ENDPOINT", lambda p: p.endpoint or None),
-        Column("interface", "DEVICE", lambda p: p.interface or None),
+        Column("interface", "INTERFACE", lambda p: p.interface or None),
         Column("ifindex", "IFINDEX", lambda p: p.ifindex, right=True, wide=True),
-        Column("direction", "SIDE", lambda p: p.direction),
-        Column("mode", "BY", lambda p: p.mode),
-        Column("id", "ID", lambda p: p.id, right=True),
+        Column("direction", "DIRECTION", lambda p: p.direction, priority=2),
+        Column("mode", "MODE", lambda p: p.mode, priority=3),
+        Column("id", "ID", lambda p: p.id, right=True, priority=1),
         Column("tag", "TAG", lambda p: p.tag, wide=True),
-        Column("state", "STATE", _state, style=_style),
+        Column("state", "STATE", _state, style=_style, prose=True),
     ),
     name=lambda p: p.slot,
 )
@@ -51,11 +52,11 @@ MAPS: View[MapStatus] = View(
     "ctctl/map/v1",
     "maps",
     (
-        Column("name", "MAP", lambda m: m.name),
+        Column("name", "NAME", lambda m: m.name),
         Column("id", "ID", lambda m: m.id, right=True, wide=True),
         Column("type", "TYPE", lambda m: m.type),
         Column("entries", "ENTRIES", lambda m: m.entries, right=True),
-        Column("max_entries", "CAPACITY", lambda m: m.max_entries, right=True),
+        Column("max_entries", "MAX_ENTRIES", lambda m: m.max_entries, right=True),
         Column("full", "FULL", _full, right=True),
     ),
     name=lambda m: m.name,
@@ -67,7 +68,7 @@ COUNTERS: View[Counter] = View(
     "counters",
     (
         Column("hook", "HOOK", lambda c: c.hook),
-        Column("reason", "OUTCOME", lambda c: c.reason),
+        Column("reason", "REASON", lambda c: c.reason, prose=True),
         Column("packets", "PACKETS", lambda c: c.packets, right=True),
         Column("bytes", "BYTES", lambda c: c.bytes, right=True),
     ),
@@ -83,15 +84,15 @@ NODES: View[NodeStatus] = View(
     "ctctl/status/v1",
     "nodes",
     (
-        Column("name", "NODE", lambda n: n.name),
-        Column("owner", "OF", lambda n: n.owner),
+        Column("name", "NAME", lambda n: n.name),
+        Column("owner", "OWNER", lambda n: n.owner),
         Column("version", "VERSION", lambda n: n.version, wide=True),
         Column("device", "DEVICE", lambda n: n.device),
         Column("netns", "NETNS", lambda n: n.netns),
-        Column("attach", "BY", lambda n: n.attach),
+        Column("attach", "ATTACH", lambda n: n.attach),
         Column("programs", "PROGRAMS", _attached, right=True),
         Column("drops", "DROPS", lambda n: n.drops, right=True),
-        Column("events_lost", "LOST", lambda n: n.events_lost, right=True),
+        Column("events_lost", "EVENTS_LOST", lambda n: n.events_lost, right=True),
         Column("problems", "PROBLEMS", lambda n: len(n.problems), right=True),
     ),
     name=lambda n: n.name,
@@ -123,11 +124,11 @@ def _write_node(node: NodeStatus, options: OutputOptions, stream: TextIO) -> Non
         ("ctctl", node.version),
     ]
     told = ", ".join(f"{what} {value}" for what, value in facts if value)
-    stream.write(safe(f"Node {node.name}" + (f": {told}" if told else "")) + "\n")
+    stream.write(prose(safe(f"Node {node.name}" + (f": {told}" if told else "")), stream, rest="  "))
     if node.changing:
         stream.write("  another ctctl is changing this node now\n")
     for problem in node.problems:
-        stream.write(safe(f"  ! {problem}") + "\n")
+        stream.write(prose(safe(problem), stream, "  ! "))
     plain = replace(options, sort=None, limit=None)
     _section(PROGRAMS, node.programs, plain, stream)
     maps = node.maps if options.format is Format.wide else [m for m in node.maps if m.entries is not None]
@@ -145,12 +146,12 @@ def _write_foreign(node: NodeStatus, options: OutputOptions, stream: TextIO) -> 
     """A live Cilium node: version and mode in lines of their own, then what is pinned and attached."""
     by = node.facts.get("version by")
     version = f"Cilium {node.version} by {by}" if node.version else "Cilium of unknown version"
-    stream.write(safe(f"Node {node.name}: {version}, pinned in {node.path}") + "\n")
+    stream.write(prose(safe(f"Node {node.name}: {version}, pinned in {node.path}"), stream, rest="  "))
     for topic, word in node.facts.items():
         if topic != "version by":
-            stream.write(safe(f"  {topic}: {word}") + "\n")
+            stream.write(prose(safe(f"{topic}: {word}"), stream, "  ", "    "))
     for problem in node.problems:
-        stream.write(safe(f"  ! {problem}") + "\n")
+        stream.write(prose(safe(problem), stream, "  ! "))
     plain = replace(options, sort=None, limit=None)
     _section(PROGRAMS, node.programs, plain, stream)
     wide = options.format is Format.wide
@@ -174,10 +175,10 @@ FEATURES: View[FeatureRow] = View(
     "ctctl/features/v1",
     "features",
     (
-        Column("name", "FEATURE", lambda f: f.name),
-        Column("available", "HERE", lambda f: f.available, style=lambda f: "" if f.available else "yellow"),
-        Column("needed_for", "NEEDED FOR", lambda f: f.needed_for),
-        Column("detail", "DETAIL", lambda f: f.detail or None),
+        Column("name", "NAME", lambda f: f.name),
+        Column("available", "AVAILABLE", lambda f: f.available, style=lambda f: "" if f.available else "yellow"),
+        Column("needed_for", "NEEDED_FOR", lambda f: f.needed_for, prose=True),
+        Column("detail", "DETAIL", lambda f: f.detail or None, prose=True),
     ),
     name=lambda f: f.name,
 )
@@ -191,8 +192,8 @@ CHANGES: View[TableChange] = View(
         Column("action", "ACTION", lambda c: c.action, style=lambda c: _ACTION_STYLE.get(c.action, "")),
         Column("kind", "KIND", lambda c: c.kind),
         Column("name", "NAME", lambda c: c.name),
-        Column("before", "BEFORE", lambda c: c.before),
-        Column("after", "AFTER", lambda c: c.after),
+        Column("before", "BEFORE", lambda c: c.before, prose=True),
+        Column("after", "AFTER", lambda c: c.after, prose=True),
     ),
     name=lambda c: f"{c.action} {c.kind} {c.name}",
 )

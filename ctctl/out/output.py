@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,13 +20,10 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
+from ctctl.out.fit import PROSE_LEAST, Layout, columns_of, fitting, least_of, say_dropped
 from ctctl.out.text import safe
 
 T = TypeVar("T")
-
-
-#: Spaces between two columns of a table.
-_GAP = 2
 
 
 class Format(StrEnum):
@@ -70,6 +66,8 @@ class Column(Generic[T]):
     width: int = 0
     #: columns that may go where a terminal is too narrow: the highest number first; 0 stays
     priority: int = 0
+    #: words: on a terminal the text may go on in the lines below
+    prose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,41 +323,24 @@ def _write_csv(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputO
 def _write_following(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
     """A table whose rows come over time: fixed widths, a line as soon as it is known."""
     widths = [max(column.width, len(column.title)) for column in columns]
+    room = columns_of(stream) if options.format is Format.table else None
+    if room is not None and not options.fields:
+        kept = fitting(widths, [column.priority for column in columns], room)
+        say_dropped([column.title for at, column in enumerate(columns) if at not in kept], room, stream)
+        columns, widths = [columns[at] for at in kept], [widths[at] for at in kept]
+    right = [column.right for column in columns]
     if not options.no_headers:
-        _write_plain_line([column.title for column in columns], widths, columns, stream)
+        _write_plain(Layout.of(widths, right, widths, room), [column.title for column in columns], stream)
         stream.flush()
     count = 0
     for row in rows:
-        _write_plain_line([text_of(column, row) for column in columns], widths, columns, stream)
+        texts = [text_of(column, row) for column in columns]
+        needed = [max(width, len(text)) for width, text in zip(widths, texts, strict=True)]
+        least = [min(width, PROSE_LEAST) if c.prose else width for c, width in zip(columns, needed, strict=True)]
+        _write_plain(Layout.of(needed, right, least, room), texts, stream)
         stream.flush()
         count += 1
     return count
-
-
-def _write_plain_line(
-    texts: Sequence[str], widths: Sequence[int], columns: Sequence[Column[T]], stream: TextIO
-) -> None:
-    cells = zip(texts, widths, columns, strict=True)
-    padded = (text.rjust(width) if column.right else text.ljust(width) for text, width, column in cells)
-    stream.write((" " * _GAP).join(padded).rstrip() + "\n")
-
-
-def fitting(widths: Sequence[int], priorities: Sequence[int], room: int) -> list[int]:
-    """Which columns have room beside each other: those of the highest priority number go first, 0 never."""
-    kept = list(range(len(widths)))
-    for at in sorted(kept, key=lambda at: (priorities[at], at), reverse=True):
-        if sum(widths[index] + _GAP for index in kept) - _GAP <= room or not priorities[at]:
-            break
-        kept.remove(at)
-    return kept
-
-
-def say_dropped(names: Sequence[str], room: int, stream: TextIO) -> None:
-    """Say on stderr which columns a terminal has no room for."""
-    if names:
-        stream.flush()
-        words = ", ".join(name.upper() for name in names)
-        print(f"ctctl: no room at {room} columns for {words}; -o wide shows all", file=sys.stderr)
 
 
 def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
@@ -367,36 +348,40 @@ def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: Outpu
     lines = [[text_of(column, row) for column in columns] for row in rows]
     heads = [] if options.no_headers else [[column.title for column in columns]]
     widths = [max(map(len, texts), default=0) for texts in zip(*heads, *lines, strict=True)]
+    least = [
+        least_of((line[at] for line in lines), widths[at]) if column.prose else widths[at]
+        for at, column in enumerate(columns)
+    ]
     dropped: list[str] = []
-    room = shutil.get_terminal_size().columns
-    if lines and stream.isatty() and options.format is Format.table and not options.fields:
-        kept = fitting(widths, [column.priority for column in columns], room)
-        dropped = [column.name for at, column in enumerate(columns) if at not in kept]
-        columns, widths = [columns[at] for at in kept], [widths[at] for at in kept]
+    # Who asks for wide lines gets them.
+    room = columns_of(stream) if lines and options.format is Format.table else None
+    if room is not None and not options.fields:
+        kept = fitting(least, [column.priority for column in columns], room)
+        dropped = [column.title for at, column in enumerate(columns) if at not in kept]
+        columns = [columns[at] for at in kept]
+        widths, least = ([some[at] for at in kept] for some in (widths, least))
         heads, lines = ([[line[at] for at in kept] for line in some] for some in (heads, lines))
-    if lines and stream.isatty():
-        # Only the last column gives way to a narrow terminal: half an address is worth less than a wrapped line.
-        left = room - sum(widths[:-1]) - _GAP * (len(widths) - 1)
-        widths[-1] = min(widths[-1], max(left, len(columns[-1].title)))
-        lines = [[*line[:-1], _cut(line[-1], widths[-1])] for line in lines]
+    layout = Layout.of(widths, [column.right for column in columns], least, room)
     if use_color(options, stream):
-        _write_colored(columns, rows, [*heads, *lines], widths, stream)
+        _write_colored(columns, rows, [*heads, *lines], layout, stream)
     else:
         for line in (*heads, *lines):
-            _write_plain_line(line, widths, columns, stream)
-    say_dropped(dropped, room, stream)
+            _write_plain(layout, line, stream)
+    if room is not None:
+        say_dropped(dropped, room, stream)
     return len(lines)
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _write_plain(layout: Layout, texts: Sequence[str], stream: TextIO) -> None:
+    for line in layout.lines(texts):
+        stream.write("".join(text for _, text in line).rstrip() + "\n")
 
 
 def _write_colored(
     columns: Sequence[Column[T]],
     rows: Sequence[T],
     lines: Sequence[Sequence[str]],
-    widths: Sequence[int],
+    layout: Layout,
     stream: TextIO,
 ) -> None:
     """``lines`` are the rows' texts, after the header if there is one."""
@@ -406,9 +391,10 @@ def _write_colored(
     styles = [[column.style(row) if column.style else "" for column in columns] for row in rows]
     heads = len(lines) - len(rows)
     console = Console(file=stream, force_terminal=True, width=2**15, highlight=False)
-    for line, line_styles in zip(lines, [*[["bold"] * len(columns)] * heads, *styles], strict=True):
-        shown = Text()
-        for column, text, width, style in zip(columns, line, widths, line_styles, strict=True):
-            shown.append(text.rjust(width) if column.right else text.ljust(width), style).append(" " * _GAP)
-        shown.rstrip()
-        console.print(shown, soft_wrap=True)
+    for texts, of_row in zip(lines, [*[["bold"] * len(columns)] * heads, *styles], strict=True):
+        for line in layout.lines(texts):
+            shown = Text()
+            for at, text in line:
+                shown.append(text, of_row[at])
+            shown.rstrip()
+            console.print(shown, soft_wrap=True)

@@ -19,13 +19,13 @@ def ipcache_view(names: Mapping[str, str], minor: int) -> View[IpcacheRecord]:
 
     columns: list[Column[IpcacheRecord]] = [
         Column("prefix", "PREFIX", lambda r: r.prefix),
-        Column("name", "NAME", lambda r: names.get(r.prefix.partition("/")[0])),
-        Column("identity", "IDENTITY", lambda r: r.identity, identity),
-        Column("labels", "LABELS", lambda r: names.get(f"identity {r.identity}"), wide=True),
-        Column("tunnel_endpoint", "TUNNEL ENDPOINT", lambda r: r.tunnel_endpoint),
-        Column("encrypt_key", "KEY", lambda r: r.encrypt_key, wide=True, right=True),
-        Column("cluster_id", "CLUSTER", lambda r: r.cluster_id, wide=True, right=True),
-        Column("skip_tunnel", "SKIP TUNNEL", lambda r: r.skip_tunnel, wide=True),
+        Column("name", "NAME", lambda r: names.get(r.prefix.partition("/")[0]), prose=True),
+        Column("identity", "IDENTITY", lambda r: r.identity, identity, prose=True),
+        Column("labels", "LABELS", lambda r: names.get(f"identity {r.identity}"), wide=True, prose=True),
+        Column("tunnel_endpoint", "TUNNEL_ENDPOINT", lambda r: r.tunnel_endpoint),
+        Column("encrypt_key", "ENCRYPT_KEY", lambda r: r.encrypt_key, wide=True, right=True),
+        Column("cluster_id", "CLUSTER_ID", lambda r: r.cluster_id, wide=True, right=True),
+        Column("skip_tunnel", "SKIP_TUNNEL", lambda r: r.skip_tunnel, wide=True),
     ]
     return View(
         "ctctl/ipcache-entry/v1",
@@ -46,16 +46,16 @@ def endpoint_view(names: Mapping[str, str], minor: int) -> View[EndpointRecord]:
         return f"{record.identity} ({name})" if name else str(record.identity)
 
     columns: list[Column[EndpointRecord]] = [
-        Column("addr", "ADDRESS", lambda e: e.addr),
-        Column("name", "NAME", lambda e: "host" if e.flags & 1 else names.get(str(e.addr))),
-        Column("endpoint_id", "ID", lambda e: e.endpoint_id, right=True),
-        Column("identity", "IDENTITY", lambda e: e.identity, identity),
+        Column("addr", "ADDR", lambda e: e.addr),
+        Column("name", "NAME", lambda e: "host" if e.flags & 1 else names.get(str(e.addr)), prose=True),
+        Column("endpoint_id", "ENDPOINT_ID", lambda e: e.endpoint_id, right=True),
+        Column("identity", "IDENTITY", lambda e: e.identity, identity, prose=True),
         Column("labels", "LABELS", lambda e: names.get(f"identity {e.identity}"), wide=True),
-        Column("ifindex", "IFINDEX", lambda e: e.ifindex, right=True),
-        Column("mac", "MAC", lambda e: e.mac),
-        Column("node_mac", "NODE MAC", lambda e: e.node_mac, wide=True),
+        Column("ifindex", "IFINDEX", lambda e: e.ifindex, right=True, priority=2),
+        Column("mac", "MAC", lambda e: e.mac, priority=1),
+        Column("node_mac", "NODE_MAC", lambda e: e.node_mac, wide=True),
         Column("flags", "FLAGS", lambda e: e.flags, lambda e: f"{e.flags:#06x}", wide=True, right=True),
-        Column("parent_ifindex", "PARENT", lambda e: e.parent_ifindex, wide=True, right=True),
+        Column("parent_ifindex", "PARENT_IFINDEX", lambda e: e.parent_ifindex, wide=True, right=True),
     ]
     return View(
         "ctctl/endpoint/v1",
@@ -70,7 +70,7 @@ def tunnel_view() -> View[TunnelRecord]:
     """``tunnel list``."""
     columns: list[Column[TunnelRecord]] = [
         Column("prefix", "PREFIX", lambda t: t.prefix),
-        Column("endpoint", "TUNNEL ENDPOINT", lambda t: t.endpoint),
+        Column("endpoint", "ENDPOINT", lambda t: t.endpoint),
         Column("key", "KEY", lambda t: t.key, right=True),
     ]
     return View("ctctl/tunnel/v1", "tunnels", columns, lambda t: str(t.prefix), cilium_lines=listings.tunnel_lines)
@@ -88,9 +88,9 @@ def socket_view(names: Mapping[str, str]) -> View[SocketNat]:
 
     columns: list[Column[SocketNat]] = [
         Column("cookie", "COOKIE", lambda s: s.cookie, right=True),
-        Column("frontend", "CONNECTED TO", lambda s: endpoint(s.frontend, s.frontend_port)),
-        Column("service", "SERVICE", service),
-        Column("backend", "BACKEND", lambda s: endpoint(s.backend, s.backend_port), backend),
-        Column("rev_nat", "REVNAT", lambda s: s.rev_nat, right=True),
+        Column("frontend", "FRONTEND", lambda s: endpoint(s.frontend, s.frontend_port)),
+        Column("service", "SERVICE", service, prose=True),
+        Column("backend", "BACKEND", lambda s: endpoint(s.backend, s.backend_port), backend, prose=True),
+        Column("rev_nat", "REV_NAT", lambda s: s.rev_nat, right=True, priority=1),
     ]
     return View("ctctl/socket/v1", "sockets", columns, lambda s: str(s.cookie), cilium_lines=listings.socket_lines)

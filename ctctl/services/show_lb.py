@@ -73,14 +73,16 @@ def frontend_view(minor: int) -> View[Frontend]:
 
     columns: list[Column[Frontend]] = [
         Column("frontend", "FRONTEND", lambda f: endpoint(f.head.addr, f.head.port)),
-        Column("name", "NAME", lambda f: f.name),
+        Column("name", "NAME", lambda f: f.name, prose=True),
         Column("proto", "PROTO", lambda f: f.head.proto, lambda f: _proto(f.head.proto)),
         Column("scope", "SCOPE", lambda f: f.head.scope, wide=True),
-        Column("rev_nat", "REVNAT", lambda f: f.head.rev_nat, right=True),
-        Column("type", "TYPE", lambda f: f.head.type),
+        Column("rev_nat", "REV_NAT", lambda f: f.head.rev_nat, right=True, priority=2),
+        Column("type", "TYPE", lambda f: f.head.type, priority=1),
         Column("flags", "FLAGS", lambda f: _flags(f.head), wide=True),
-        Column("affinity_timeout", "AFFINITY", lambda f: f.head.affinity_timeout, _affinity, wide=True, right=True),
-        Column("backends", "BACKENDS", lambda f: [_slot_text(f, slot) for slot in f.slots]),
+        Column(
+            "affinity_timeout", "AFFINITY_TIMEOUT", lambda f: f.head.affinity_timeout, _affinity, wide=True, right=True
+        ),
+        Column("backends", "BACKENDS", lambda f: [_slot_text(f, slot) for slot in f.slots], prose=True),
     ]
     return View(
         "ctctl/lb-frontend/v1",
@@ -101,12 +103,12 @@ def slot_view(minor: int) -> View[ServiceSlot]:
     columns: list[Column[ServiceSlot]] = [
         Column("frontend", "FRONTEND", lambda s: endpoint(s.addr, s.port)),
         Column("proto", "PROTO", lambda s: s.proto, lambda s: _proto(s.proto)),
-        Column("scope", "SCOPE", lambda s: s.scope),
+        Column("scope", "SCOPE", lambda s: s.scope, priority=3),
         Column("slot", "SLOT", lambda s: s.slot, right=True),
-        Column("word", "WORD", lambda s: s.word, right=True),
+        Column("word", "WORD", lambda s: s.word, right=True, priority=2),
         Column("count", "COUNT", lambda s: s.count, right=True),
-        Column("quarantined", "QUARANTINED", lambda s: s.quarantined, right=True),
-        Column("rev_nat", "REVNAT", lambda s: s.rev_nat, right=True),
+        Column("quarantined", "QUARANTINED", lambda s: s.quarantined, right=True, priority=1),
+        Column("rev_nat", "REV_NAT", lambda s: s.rev_nat, right=True),
         Column("flags", "FLAGS", lambda s: s.flags, lambda s: f"{s.flags or 0:#06x}", right=True),
     ]
     return View(
@@ -130,12 +132,12 @@ def _proto(number: int | None) -> str:
 def backend_view() -> View[Backend]:
     """``lb list --backends``."""
     columns: list[Column[Backend]] = [
-        Column("backend_id", "ID", lambda b: b.backend_id, right=True),
-        Column("addr", "ADDRESS", lambda b: b.addr),
+        Column("backend_id", "BACKEND_ID", lambda b: b.backend_id, right=True),
+        Column("addr", "ADDR", lambda b: b.addr),
         Column("port", "PORT", lambda b: b.port, right=True),
         Column("proto", "PROTO", lambda b: b.proto, lambda b: _proto(b.proto)),
         Column("state", "STATE", lambda b: b.state),
-        Column("cluster_id", "CLUSTER", lambda b: b.cluster_id, wide=True, right=True),
+        Column("cluster_id", "CLUSTER_ID", lambda b: b.cluster_id, wide=True, right=True),
         Column("zone", "ZONE", lambda b: b.zone, wide=True, right=True),
     ]
     return View(
@@ -150,8 +152,8 @@ def backend_view() -> View[Backend]:
 def rev_nat_view() -> View[RevNat]:
     """``lb list --revnat``."""
     columns: list[Column[RevNat]] = [
-        Column("rev_nat", "ID", lambda r: r.rev_nat, right=True),
-        Column("addr", "ADDRESS", lambda r: r.addr),
+        Column("rev_nat", "REV_NAT", lambda r: r.rev_nat, right=True),
+        Column("addr", "ADDR", lambda r: r.addr),
         Column("port", "PORT", lambda r: r.port, right=True),
     ]
     return View("ctctl/lb-revnat/v1", "revnats", columns, lambda r: str(r.rev_nat), cilium_lines=listings.rev_nat_lines)
@@ -160,7 +162,7 @@ def rev_nat_view() -> View[RevNat]:
 def source_range_view() -> View[SourceRange]:
     """``lb list --source-ranges``."""
     columns: list[Column[SourceRange]] = [
-        Column("rev_nat", "REVNAT", lambda r: r.rev_nat, right=True),
+        Column("rev_nat", "REV_NAT", lambda r: r.rev_nat, right=True),
         Column("cidr", "CIDR", lambda r: r.cidr),
     ]
     return View(
@@ -179,10 +181,10 @@ def _share(table: MaglevTable) -> dict[str, int]:
 def maglev_view() -> View[MaglevTable]:
     """``lb list --maglev``: how the slots are shared; the whole table in JSON."""
     columns: list[Column[MaglevTable]] = [
-        Column("rev_nat", "REVNAT", lambda m: m.rev_nat, right=True),
+        Column("rev_nat", "REV_NAT", lambda m: m.rev_nat, right=True),
         Column("family", "FAMILY", lambda m: m.family, lambda m: f"v{m.family}"),
         Column("size", "SIZE", lambda m: len(m.table), right=True),
-        Column("share", "SLOTS BY BACKEND", _share, lambda m: " ".join(f"{b}={n}" for b, n in _share(m).items())),
+        Column("share", "SHARE", _share, lambda m: " ".join(f"{b}={n}" for b, n in _share(m).items()), prose=True),
     ]
 
     def record(table: MaglevTable) -> dict[str, object]:

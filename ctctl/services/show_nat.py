@@ -40,17 +40,25 @@ def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[Na
             "SOURCE",
             lambda e: endpoint(e.tuple.src, e.tuple.src_port),
             lambda e: _named(names, e.tuple.src, e.tuple.src_port),
+            prose=True,
         ),
         Column(
             "destination",
             "DESTINATION",
             lambda e: endpoint(e.tuple.dst, e.tuple.dst_port),
             lambda e: _named(names, e.tuple.dst, e.tuple.dst_port),
+            prose=True,
         ),
-        Column("xlate", "XLATE", lambda e: e.xlate),
-        Column("to", "TO", lambda e: endpoint(e.to_addr, e.to_port), lambda e: _named(names, e.to_addr, e.to_port)),
-        Column("age", "AGE", age, age_text, right=True),
-        Column("needs_ct", "NEEDS CT", lambda e: e.needs_ct, wide=True, right=True),
+        Column("xlate", "XLATE", lambda e: e.xlate, priority=2),
+        Column(
+            "to",
+            "TO",
+            lambda e: endpoint(e.to_addr, e.to_port),
+            lambda e: _named(names, e.to_addr, e.to_port),
+            prose=True,
+        ),
+        Column("age", "AGE", age, age_text, right=True, priority=1),
+        Column("needs_ct", "NEEDS_CT", lambda e: e.needs_ct, wide=True, right=True),
         Column("related", "RELATED", lambda e: e.related, wide=True),
         Column("map", "MAP", lambda e: e.map, wide=True),
     ]
@@ -65,6 +73,7 @@ def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[Na
         str,
         record,
         cilium_lines=lambda rows: listings.nat_lines(rows, clock, now),
+        aliases={"dir": "direction"},
     )
 
 
@@ -78,10 +87,11 @@ def port_use_view(names: Mapping[str, str]) -> View[PortUse]:
             "REMOTE",
             lambda u: endpoint(u.remote, u.remote_port),
             lambda u: _named(names, u.remote, u.remote_port),
+            prose=True,
         ),
         Column("ports", "PORTS", lambda u: u.ports, right=True),
-        Column("range_size", "OF", lambda u: u.range_size, right=True),
-        Column("share", "FULL", lambda u: round(u.share, 6), lambda u: f"{100 * u.share:.2f}%", right=True),
-        Column("entries", "CONNECTIONS", lambda u: u.entries, right=True),
+        Column("range_size", "RANGE_SIZE", lambda u: u.range_size, right=True, priority=2),
+        Column("share", "SHARE", lambda u: round(u.share, 6), lambda u: f"{100 * u.share:.2f}%", right=True),
+        Column("entries", "ENTRIES", lambda u: u.entries, right=True, priority=1),
     ]
     return View("ctctl/nat-port-use/v1", "port_use", columns, lambda u: f"{u.egress} {u.remote}:{u.remote_port}")

@@ -22,18 +22,18 @@ def _peer(rule: PolicyEntry, names: Mapping[str, str]) -> str:
 def policy_view(names: Mapping[str, str], minor: int) -> View[PolicyEntry]:
     """``policy list``; ``names`` knows ``endpoint N`` and ``identity N``."""
     columns: list[Column[PolicyEntry]] = [
-        Column("endpoint_id", "ENDPOINT", lambda r: r.endpoint_id, right=True),
-        Column("endpoint", "NAME", lambda r: names.get(f"endpoint {r.endpoint_id}")),
+        Column("endpoint_id", "ENDPOINT_ID", lambda r: r.endpoint_id, right=True),
+        Column("endpoint", "ENDPOINT", lambda r: names.get(f"endpoint {r.endpoint_id}"), prose=True),
         Column("direction", "DIR", lambda r: "egress" if r.egress else "ingress"),
         Column("verdict", "VERDICT", lambda r: "deny" if r.deny else "allow", style=_style),
-        Column("identity", "PEER", lambda r: r.identity, lambda r: _peer(r, names)),
+        Column("identity", "IDENTITY", lambda r: r.identity, lambda r: _peer(r, names), prose=True),
         Column("ports", "PORTS", ports_text),
-        Column("proxy_port", "PROXY", lambda r: r.proxy_port or None, right=True),
-        Column("auth_type", "AUTH", lambda r: r.auth_type, wide=True, right=True),
-        Column("packets", "PACKETS", lambda r: r.packets, right=True),
-        Column("bytes", "BYTES", lambda r: r.bytes, right=True),
+        Column("proxy_port", "PROXY_PORT", lambda r: r.proxy_port or None, right=True, priority=3),
+        Column("auth_type", "AUTH_TYPE", lambda r: r.auth_type, wide=True, right=True),
+        Column("packets", "PACKETS", lambda r: r.packets, right=True, priority=1),
+        Column("bytes", "BYTES", lambda r: r.bytes, right=True, priority=2),
         Column("precedence", "PRECEDENCE", lambda r: r.precedence, wide=True, right=True),
-        Column("prefix_bits", "PREFIX", lambda r: r.prefix_bits, wide=True, right=True),
+        Column("prefix_bits", "PREFIX_BITS", lambda r: r.prefix_bits, wide=True, right=True),
         Column("map", "MAP", lambda r: r.map, wide=True),
     ]
     return View(
@@ -42,6 +42,7 @@ def policy_view(names: Mapping[str, str], minor: int) -> View[PolicyEntry]:
         columns,
         lambda r: f"{r.endpoint_id} {rule_text(r)}",
         cilium_lines=lambda rows: listings.policy_lines(rows, minor),
+        aliases={"dir": "direction"},
     )
 
 
@@ -67,16 +68,22 @@ def verdict_view(names: Mapping[str, str]) -> View[Verdict]:
     columns: list[Column[Verdict]] = [
         Column("verdict", "VERDICT", word, style=lambda v: "" if v.allowed else "red"),
         Column("direction", "DIR", lambda v: v.direction),
-        Column("endpoint", "ENDPOINT", lambda v: v.endpoint, lambda v: named(v.endpoint)),
-        Column("endpoint_id", "ID", lambda v: v.endpoint_id, right=True, wide=True),
-        Column("peer", "PEER", lambda v: v.peer, lambda v: named(v.peer)),
-        Column("peer_identity", "IDENTITY", lambda v: v.peer_identity, identity),
+        Column("endpoint", "ENDPOINT", lambda v: v.endpoint, lambda v: named(v.endpoint), prose=True),
+        Column("endpoint_id", "ENDPOINT_ID", lambda v: v.endpoint_id, right=True, wide=True),
+        Column("peer", "PEER", lambda v: v.peer, lambda v: named(v.peer), prose=True),
+        Column("peer_identity", "PEER_IDENTITY", lambda v: v.peer_identity, identity, prose=True, priority=2),
         Column("proto", "PROTO", lambda v: v.proto, lambda v: protocol_name(v.proto)),
         Column("port", "PORT", lambda v: v.port, right=True),
-        Column("why", "RULE", lambda v: v.why),
-        Column("derived_from", "POLICIES", lambda v: list(v.derived_from)),
+        Column("why", "WHY", lambda v: v.why, prose=True),
+        Column("derived_from", "DERIVED_FROM", lambda v: list(v.derived_from), prose=True, priority=3),
     ]
-    return View("ctctl/policy-verdict/v1", "verdicts", columns, lambda v: f"{v.direction} {v.endpoint}")
+    return View(
+        "ctctl/policy-verdict/v1",
+        "verdicts",
+        columns,
+        lambda v: f"{v.direction} {v.endpoint}",
+        aliases={"dir": "direction"},
+    )
 
 
 def counter_view(minor: int | None) -> View[DatapathCounter]:
@@ -88,7 +95,7 @@ def counter_view(minor: int | None) -> View[DatapathCounter]:
         return f"{file_name(one.file, minor) or f'file {one.file}'}:{one.line}"
 
     columns: list[Column[DatapathCounter]] = [
-        Column("reason", "REASON", lambda c: reason_name(c.reason)),
+        Column("reason", "REASON", lambda c: reason_name(c.reason), prose=True),
         Column("code", "CODE", lambda c: c.reason, right=True, wide=True),
         Column("direction", "DIR", lambda c: c.direction),
         Column("packets", "PACKETS", lambda c: c.packets, right=True),
@@ -100,7 +107,8 @@ def counter_view(minor: int | None) -> View[DatapathCounter]:
     return View(
         "ctctl/datapath-counter/v1",
         "counters",
-        [*columns[:5], Column("where", "WHERE", where), *columns[5:]],
+        [*columns[:5], Column("where", "WHERE", where, priority=1), *columns[5:]],
         lambda c: f"{reason_name(c.reason)} {c.direction}",
         cilium_lines=lambda rows: listings.counter_lines(rows, minor or 16),
+        aliases={"dir": "direction"},
     )

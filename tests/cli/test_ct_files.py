@@ -141,7 +141,7 @@ def test_get_joins_service_and_backend_in_an_archive() -> None:
 
 def test_diff_has_exit_code_3() -> None:
     assert "added" in run("ct", "diff", OLD / "ct-list-global.empty.txt", TIMED, "-o", "csv", code=3).stdout
-    assert run("ct", "diff", TIMED, TIMED).stdout.splitlines() == ["  DIR  ENTRY  STATE  CHANGED"]
+    assert run("ct", "diff", TIMED, TIMED).stdout.splitlines() == ["CHANGE  DIR  ENTRY  STATE  FIELDS"]
     changed = run("ct", "diff", TIMED, NEW / "ct-list-global.time-diff-ktime.txt", "-o", "json", code=3)
     validated(changed.stdout)
 

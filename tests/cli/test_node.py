@@ -120,7 +120,7 @@ def test_status_for_people(node: TestNode, file: Path) -> None:
     shown = ctctl("status", "--node", node.name).stdout
     assert shown.startswith(f"Node {node.name}: device eth0, netns /run/netns/{node.name}, attached by ")
     lines = [line.split() for line in shown.splitlines()]
-    assert ["PROGRAM", "ENDPOINT", "DEVICE", "SIDE", "BY", "ID", "STATE"] in lines
+    assert ["PROGRAM", "ENDPOINT", "INTERFACE", "DIRECTION", "MODE", "ID", "STATE"] in lines
     assert any(line[:1] == ["cilium_ct4_global"] and "4096" in line for line in lines)
     run("ip", "-n", node.name, "link", "del", "lxc1")
     assert "! from_container of lxc1: interface lxc1 is gone" in ctctl("status", "--node", node.name).stdout
@@ -367,7 +367,7 @@ def test_features() -> None:
     assert all(feature["needed_for"] for feature in told["features"])
     assert "tcx" in by_name
     shown = ctctl("features").stdout.splitlines()
-    assert shown[0].split()[:2] == ["FEATURE", "HERE"]
+    assert shown[0].split()[:2] == ["NAME", "AVAILABLE"]
     assert len(shown) == len(by_name) + 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pty
@@ -597,19 +598,54 @@ def test_undo_leaves_what_stayed_and_what_is_there(node: TableDir) -> None:
     assert list(contents(table)) == [other]
 
 
+def test_what_stayed_at_first_and_went_later_comes_back(node: TableDir) -> None:
+    """A flush looks again at what a packet refreshed: the journal holds the entry twice, once as one that stayed."""
+    table = node.maps[NAME]
+    for turn in range(5):
+        keys = fill(table, 30_000, lifetime=alive())
+        numbers = itertools.count()
+        with Refresher(table, keys[::3], lambda n=numbers: entry(lifetime=alive(), packets=next(n))):  # type: ignore[misc]
+            done = ctctl("ct", "flush", "--yes", "--undo-file", f"journal{turn}", "--from", node.path)
+        assert done.returncode == 0, done.stderr
+        gone = set(keys) - contents(table).keys()
+        done = ctctl("gc", "undo", f"journal{turn}", "--from", node.path, "--yes")
+        assert (done.returncode, gone - contents(table).keys()) == (0, set()), done.stderr
+        if b'"stayed"' in Path(f"journal{turn}").read_bytes():
+            return
+    pytest.fail("no packet came in time: the test shows nothing")
+
+
+def test_an_snat_pair_that_stayed_with_one_and_went_with_another_comes_back(tmp_path: Path) -> None:
+    """Two entries with one pair (a damaged table): the second finds it gone, and that takes nothing from the first."""
+    from ctctl.tables.writer.journal import Journal, open_journal, records
+
+    def matrix(data: bytes) -> np.ndarray:
+        return np.frombuffer(data, np.uint8).reshape(1, -1)
+
+    key, old, new = (bytes([n]) * size for n, size in ((1, 14), (2, 40), (3, 40)))
+    with Journal.create(tmp_path / "journal", command="gc", source="", node=None) as journal:
+        journal.planned((SNAT, matrix(key), matrix(old)), (SNAT, matrix(key), matrix(old)))
+        journal.gone(1, (SNAT, matrix(key)))
+        journal.planned((SNAT, matrix(key), matrix(new)))
+        journal.gone(0, (SNAT, matrix(key)))
+    assert [record.value for record in records(open_journal(tmp_path / "journal"))] == [old]
+
+
 def test_a_full_table_throws_out_nothing_for_an_undo(tmp_path: Path) -> None:
     with table_dir(tmp_path) as node:
         table = node.create(NAME, 64)
         fill(table, 20)
+        assert ctctl("ct", "export", "snapshot", "--format", "snapshot", "--from", node.path).returncode == 0
         assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
         living = random_keys(60, CT[NAME], np.random.default_rng(77))
         living[:, 4] = 99
         for key in living:
             table.update(bytes(key), entry(lifetime=alive()))
         there = contents(table).keys()
-        done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes")
-        assert there <= contents(table).keys()
-        assert (done.returncode, "full" in done.stderr) == (5, True), done.stderr
+        for command in (("gc", "undo", "journal"), ("ct", "import", "snapshot")):
+            done = ctctl(*command, "--from", node.path, "--yes")
+            assert there <= contents(table).keys()
+            assert (done.returncode, "full" in done.stderr) == (5, True), done.stderr
 
 
 def test_printed_undo_works_with_several_nodes(tmp_path: Path) -> None:
@@ -632,6 +668,20 @@ def test_printed_undo_works_with_several_nodes(tmp_path: Path) -> None:
             ctctl("ct", "flush", "--yes", "--node", nodes[1].name, "--undo-file", "again")
             back = ctctl("gc", "undo", "again", "--yes")
             assert (back.returncode, len(contents(table))) == (0, 7), back.stderr
+
+
+def test_two_nodes_are_not_changed_at_once(node: TableDir, tmp_path: Path) -> None:
+    """Their tables have the same names: a journal of both could not be brought back."""
+    fill(node.maps[NAME], 5)
+    assert ctctl("ct", "export", "five.ctsnap", "--from", node.path).returncode == 0
+    with table_dir(tmp_path) as other:
+        fill(other.create(NAME), 5)
+        both = ("--from", node.path, "--from", other.path)
+        for command in (("ct", "flush"), ("ct", "delete", "expired"), ("ct", "import", "five.ctsnap")):
+            for more in ("--yes", "--dry-run"):
+                done = ctctl(*command, more, *both)
+                assert (done.returncode, "several nodes" in done.stderr) == (2, True), (command, done.stderr)
+        assert len(contents(node.maps[NAME])) == len(contents(other.maps[NAME])) == 5
 
 
 # ---- files

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
+import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.layers.sctp import SCTP
 
 from ctctl.abi.layouts import CtctlReason, CtctlStat
 from ctctl.kernel.map import Map, MapType
@@ -22,6 +28,7 @@ from tests.support.datapath import (
     LB_VIP,
     MAC_HERE,
     MAC_THERE,
+    NODE,
     NODE_IP,
     POD,
     POD2,
@@ -155,12 +162,36 @@ def test_dropped_counted_and_nothing_else(node: Simulator, name: str) -> None:
     assert len(entries(node)) == case.entries
 
 
+def test_an_ipv6_packet_of_no_known_protocol_has_no_answer_for_its_last_hop() -> None:
+    """Whom to tell how much of the packet is known of TCP, UDP and ICMPv6 only."""
+    node = {**NODE["node"], "ip6": "fd00:1::1", "pod-cidr6": "fd00:64::/112"}
+    endpoints = [{**pod, "ip6": f"fd00:64::{number}"} for number, pod in enumerate(NODE["endpoints"], 1)]
+    at = Geneve(IPv4Address("10.1.0.2"), IPv4Address(NODE_IP), 30001)
+    inner = IPv6(src="fd00:65::9", dst="fd00:64::2", hlim=1) / SCTP(sport=1, dport=2)
+    packet = bytes(Ether(src=MAC_THERE.hex(":"), dst=MAC_HERE.hex(":")) / inner)
+    with simulated(node_file({"ipv6": True, "sctp": True}, node=node, endpoints=endpoints)) as six:
+        result = send(six, "from_overlay", packet, geneve=at)
+    assert (result.verdict, result.reason) == ("drop", "unknown_l4")
+
+
+def recorded_reasons() -> set[str]:
+    """The reasons in the recordings of Cilium's own programs, each of which test_vectors.py plays."""
+    found = set()
+    for path in (Path(__file__).parents[1] / "conformance" / "vectors-2").rglob("*.json.xz"):
+        steps = json.loads(lzma.decompress(path.read_bytes()))["steps"]
+        reasons = [(step.get("result") or {}).get("drop_reason") or "" for step in steps]
+        found |= {reason.split()[0].removeprefix("DROP_").lower() for reason in reasons if reason}
+    return found
+
+
 def test_the_cases_cover_every_reason_a_packet_can_have() -> None:
     """Not reached by a packet: checksums of L3 are written by the program itself, the others need
-    memory to run out, a state that lookups do not return, or tables and settings of the tests below."""
+    memory to run out, a state that lookups do not return, or tables and settings of the tests here."""
     elsewhere = {"ok", "max", "csum_l3", "write_error", "unknown_ct", "ct_create_failed", "frag_nosupport"}
     names = {name.removeprefix("REASON_").lower() for name in CtctlReason.__members__}
-    assert {case.reason for case in CASES.values()} == names - elsewhere
+    provoked = {case.reason for case in CASES.values()} | {"unknown_l4"} | recorded_reasons()
+    assert names - elsewhere - provoked == set()
+    assert {case.reason for case in CASES.values()} <= names
 
 
 def test_fragments_are_dropped_where_they_are_not_tracked() -> None:

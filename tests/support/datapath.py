@@ -23,7 +23,7 @@ VIP, LB_VIP, NODE_IP = "10.96.0.10", "172.16.0.10", "10.1.0.1"
 NOW = 1_000_000
 MAC_THERE, MAC_HERE = bytes.fromhex("020000000302"), bytes.fromhex("020000000301")
 
-_NODE: dict[str, Any] = {
+NODE: dict[str, Any] = {
     "node": {
         "name": "node1", "ip": NODE_IP, "pod-cidr": "10.64.0.0/24",
         "device": {"name": "eth0", "ifindex": 10, "mac": "02:00:00:00:01:01"},
@@ -54,7 +54,7 @@ def service(name: str, ip: str, port: int, number: int, *backends: tuple[int, st
 
 def node_file(datapath: Mapping[str, Any] | None = None, **sections: Any) -> NodeFile:
     """The node of these tests with other sections; ``datapath`` is merged into its own."""
-    document = {**_NODE, **sections, "datapath": {**_NODE["datapath"], **(datapath or {})}}
+    document = {**NODE, **sections, "datapath": {**NODE["datapath"], **(datapath or {})}}
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(document, file)
         file.flush()

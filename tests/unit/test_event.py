@@ -366,7 +366,7 @@ def test_table_block_marks_what_changed() -> None:
         after={"lifetime": 9000, "flags": 16},
     )
     stream = io.StringIO()
-    table = TableTrace(stream, color=False, wall_offset_ns=0)
+    table = TableTrace(stream, color=False, wall_offset_ns=0, verbose=True)
     event = decode_event(bytes(raw), node="node-a", devices={21: "lxc\x1b[31m1"})
     table.event(event, 1)
     table.event(event, 1)
@@ -374,7 +374,7 @@ def test_table_block_marks_what_changed() -> None:
     assert "\x1b" not in text
     assert text.count("connection 1") == 1
     assert "00:16:40.000000  node-a  from_container on lxc\\x1b[31m1" in text
-    assert "changed  lifetime 50s → 8000s  flags [] → [SeenNonSyn]" in text
+    assert "changed  lifetime 50 s → 8000 s  flags [] → [SeenNonSyn]" in text
     assert f"translate  dst {VIP}:80 → {BACKEND}:8000" in text
 
 

@@ -68,12 +68,13 @@ def on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch, options: Output
     return stream.getvalue().splitlines()
 
 
-def test_a_narrow_terminal_costs_the_end_of_a_line_and_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_costs_no_character(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = OutputOptions(color=ColorMode.never)
     assert on_a_terminal(80, monkeypatch, plain) == ["POD    ADDRESS", "a-pod  10.64.255.100"]
-    assert on_a_terminal(16, monkeypatch, plain) == ["POD    ADDRESS", "a-pod  10.64.25…"]
+    assert on_a_terminal(17, monkeypatch, plain) == ["POD", "    ADDRESS", "a-pod", "    10.64.255.100"]
+    assert on_a_terminal(12, monkeypatch, plain)[-2:] == ["    10.64.25", "    5.100"]
     wide = OutputOptions(color=ColorMode.never, format=Format.wide)
-    assert on_a_terminal(5, monkeypatch, wide) == ["POD    ADDRESS        AGE", "a-pod  10.64.255.100  12…"]
+    assert on_a_terminal(5, monkeypatch, wide) == ["POD    ADDRESS           AGE", "a-pod  10.64.255.100  123456"]
 
 
 def test_color_never_and_no_color_leave_a_terminal_without_escapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def test_a_change_is_a_line_a_field_and_no_note_is_wide() -> None:
         after=replace(before, lifetime=15, flags=kept | added),
     )
     note = next(item for item in build([replace(STORY[3], lookups=(record,))]).items if isinstance(item, Note))
-    assert note.lines[:2] == ("ct: reply, IN entry", "lifetime 8000s → 10s")
+    assert note.lines[:2] == ("ct: reply, IN entry", "lifetime 8000 s → 10 s")
     assert max(map(len, note.lines)) <= 46
     assert " ".join(line.strip() for line in note.lines[2:]) == (
         "flags [RxClosing SeenNonSyn] → [RxClosing TxClosing SeenNonSyn DSRInternal FromTunnel]"

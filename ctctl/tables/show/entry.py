@@ -206,7 +206,7 @@ def _shown() -> list[Column[CtRow]]:
         ),
         Column("rev_nat", "REV_NAT", lambda r: r.entry.rev_nat, _rev_nat, wide=True),
         Column("backend_id", "BACKEND_ID", lambda r: r.entry.backend_id, _backend, wide=True),
-        Column("src_sec_id", "IDENTITY", lambda r: r.entry.src_sec_id, _identity, wide=True, right=True),
+        Column("src_sec_id", "SRC_SEC_ID", lambda r: r.entry.src_sec_id, _identity, wide=True, right=True),
         _counter("packets"),
         _counter("bytes"),
         Column(
@@ -256,8 +256,8 @@ def _hidden(*, raw: bool) -> list[Column[CtRow]]:
     ]
     if raw:
         hidden += [
-            Column("key_hex", "KEY", lambda r: r.entry.key if r.raw else None),
-            Column("value_hex", "VALUE", lambda r: r.entry.value if r.raw else None),
+            Column("key_hex", "KEY_HEX", lambda r: r.entry.key if r.raw else None),
+            Column("value_hex", "VALUE_HEX", lambda r: r.entry.value if r.raw else None),
         ]
     return hidden
 

@@ -10,7 +10,7 @@ that was not deleted after all (a packet had refreshed it); the last says that t
 
 A batch of records is written and flushed whole before the first of them is deleted. What a kill leaves
 is therefore complete: at worst it names entries that are still in the table, and a last line that is cut
-off, whose entry was never deleted.
+off, whose entry was never deleted. ``stayed`` takes back the last record of its key before it, no later one.
 """
 
 from __future__ import annotations
@@ -245,26 +245,60 @@ def open_journal(path: Path) -> Contents:
 
 
 def records(contents: Contents) -> Iterator[Record]:
-    """The entries that were deleted, without those that stayed. Reads the file twice, keeps what stayed in memory."""
-    stayed: set[tuple[str, bytes]] = set()
+    """The entries that were deleted, without those that stayed. Reads the file twice, keeps what stayed in memory.
+
+    A word that an entry stayed is about the record of it before that word: one that is planned again, as it was
+    by then, and deleted, comes back.
+    """
+    stayed = _first_look(contents)
+    # Of keys that stayed once: their records that no later word has taken back yet.
+    waiting: dict[tuple[str, bytes], list[Record]] = {key: [] for key in stayed}
+    for line in _parsed_lines(contents):
+        if line is None:
+            continue
+        if "stayed" in line:
+            taken_back = waiting.get(_stayed_key(line) or ("", b""))
+            if taken_back:
+                taken_back.pop()
+        elif "map" in line:
+            record = _record(line)
+            if record is None:
+                contents.damaged += 1
+            elif (record.table, record.key) in waiting:
+                waiting[record.table, record.key].append(record)
+            else:
+                yield record
+    for left in waiting.values():
+        yield from reversed(left)  # the latest is the one that is created
+
+
+def _first_look(contents: Contents) -> set[tuple[str, bytes]]:
+    """The keys of which one stayed; what else is to be known of the file goes into ``contents``."""
+    stayed = set()
     for line in _parsed_lines(contents):
         if line is None:
             contents.damaged += 1
         elif "stayed" in line:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                stayed.add((str(line["stayed"]), bytes.fromhex(line["key_hex"])))
+            key = _stayed_key(line)
+            if key is not None:
+                stayed.add(key)
         elif "done" in line:
             contents.finished = True
-    for line in _parsed_lines(contents):
-        if line is None or "map" not in line:
-            continue
-        try:
-            record = Record(str(line["map"]), bytes.fromhex(line["key_hex"]), bytes.fromhex(line["value_hex"]))
-        except (KeyError, ValueError, TypeError):
-            contents.damaged += 1
-            continue
-        if (record.table, record.key) not in stayed:
-            yield record
+    return stayed
+
+
+def _record(line: dict[str, Any]) -> Record | None:
+    try:
+        return Record(str(line["map"]), bytes.fromhex(line["key_hex"]), bytes.fromhex(line["value_hex"]))
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _stayed_key(line: dict[str, Any]) -> tuple[str, bytes] | None:
+    try:
+        return str(line["stayed"]), bytes.fromhex(line["key_hex"])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _parsed_lines(contents: Contents) -> Iterator[dict[str, Any] | None]:

@@ -83,7 +83,8 @@ class Targets:
 def check_owner(source: Source, *, allow_foreign: bool, owned: Callable[[], dict[int, str]] = own_maps) -> bool:
     """Whether another program's tables are among those of ``source``; nothing is opened for writing.
 
-    Raises UsageError unless all are live, ForeignTablesError for another's tables without ``allow_foreign``.
+    Raises UsageError unless all are live and one node's, ForeignTablesError for another's tables without
+    ``allow_foreign``.
     """
     require_live(source)
     ids = owned()
@@ -97,9 +98,14 @@ def check_owner(source: Source, *, allow_foreign: bool, owned: Callable[[], dict
 
 
 def require_live(source: Source) -> None:
-    """Raise UsageError unless every table of ``source`` is live."""
+    """Raise UsageError unless every table of ``source`` is live, and all are one node's.
+
+    A journal knows a table by its name only: of two nodes' tables of one name, one would take the other's entries.
+    """
     if not source.tables or any(table.live is None for table in source.tables):
         raise UsageError(f"{source.description} is no live table: nothing can be changed there")
+    if len(source.nodes()) > 1 or len({table.name for table in source.tables}) < len(source.tables):
+        raise UsageError(f"{source.description}: several nodes; change one after the other (one --from, or --node)")
 
 
 def _maps_of(source: Source) -> Iterator[Map]:
