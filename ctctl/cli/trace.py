@@ -115,19 +115,20 @@ def trace(
       ctctl trace --simulate 'tcp 10.64.0.36:54260 > 10.96.0.10:80' -f node.yaml --handshake --close
     What would become of the packets of a capture, and of the table:
       ctctl trace --pcap capture.pcapng -f node.yaml
+    What cilium monitor or hubble observe -o jsonpb printed, a line an event:
+      ctctl trace --from monitor.txt 'tcp 10.64.0.36 > 10.64.0.64:8000'
     A picture for a ticket, or packets with a comment per hook:
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o svg > flow.svg
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o pcapng > flow.pcapng
     """
-    mode = choose_mode(
-        {
-            Mode.live: live,
-            Mode.probe: probe or any((device, netns, tables)),
-            Mode.scenario: scenario is not None,
-            Mode.simulate: made_up.simulate,
-            Mode.pcap: made_up.pcap is not None,
-        }
-    )
+    asked = {
+        Mode.live: live,
+        Mode.probe: probe or any((device, netns, tables)),
+        Mode.scenario: scenario is not None,
+        Mode.simulate: made_up.simulate,
+        Mode.pcap: made_up.pcap is not None,
+    }
+    mode = choose_mode(asked | {Mode.story: made_up.source is not None and not any(asked.values())})
     own: dict[str, object] = {"PACKET": packet, "--node": node, "--filter": expression, "--count": count}
     own |= {"--for": duration, "--device": device, "--netns": netns, "--tables": tables}
     check_options(mode, own, wanted, made_up)
@@ -146,6 +147,9 @@ def trace(
         )
     elif scenario is not None:
         _scenario(scenario, node, form)
+    elif mode is Mode.story:
+        selection = wanted.filter([expression] if expression else None)
+        _story(str(made_up.source), packet, selection, node or (), count, form)
     elif mode is Mode.probe:
         _probe(packet, device or (), netns or (), tables, _Limits(count, duration), form)
     else:
@@ -180,6 +184,17 @@ class _Output:
     @property
     def color(self) -> bool:
         return use_color(self.options, sys.stdout)
+
+
+def _story(
+    path: str, packet: str | None, wanted: Filter, nodes: Sequence[str], count: int | None, output: _Output
+) -> None:
+    from ctctl.cli import trace_story
+
+    if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
+        raise UsageError(f"--from alone has no -o {output.format}: table or jsonl")
+    lines = output.format is TraceFormat.jsonl
+    trace_story.run(path, packet, wanted, nodes, count=count, json_lines=lines, color=output.color)
 
 
 def _addressed(packet: str, nodes: list[str] | None) -> str:

@@ -49,7 +49,10 @@ class SimulateArgs:
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="SRC", help="Entries to start with: any source of ct list.", rich_help_panel=_PANEL
+            "--from",
+            metavar="SRC",
+            help="Entries to start with: any source of ct list. Alone: a file of cilium monitor or Hubble to read.",
+            rich_help_panel=_PANEL,
         ),
     ] = None
     reply: Annotated[bool, typer.Option("--reply", help="Let the receiver answer.", rich_help_panel=_PANEL)] = False
