@@ -15,6 +15,7 @@ from ctctl.cli import trace_simulate
 from ctctl.cli.groups import FlowFilterArgs, grouped
 from ctctl.cli.interrupt import interruptible
 from ctctl.cli.options import MAX_COUNT, ColorOpt, RawOpt
+from ctctl.cli.report import is_verbose
 from ctctl.cli.trace_modes import Mode, check_options, choose_mode
 from ctctl.cli.trace_simulate import SimulateArgs
 from ctctl.errors import CtctlError, UsageError
@@ -90,11 +91,14 @@ def trace(
     ] = None,
     output: Annotated[TraceFormat, typer.Option("-o", "--output", help="Form of the output.")] = TraceFormat.table,
     raw: RawOpt = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="A block a packet and hook: every lookup, change and reason.")
+    ] = False,
     color: ColorOpt = ColorMode.auto,
     wanted: FlowFilterArgs,
     made_up: SimulateArgs,
 ) -> None:
-    """What happens to a packet, hook by hook, and why.
+    """What happens to a packet, hook by hook, and why: a line each (-v: a block), at the end what became of it.
 
     \b
     Follow a connection through every loaded node until Ctrl-C:
@@ -111,30 +115,41 @@ def trace(
       ctctl trace --simulate 'tcp 10.64.0.36:54260 > 10.96.0.10:80' -f node.yaml --handshake --close
     What would become of the packets of a capture, and of the table:
       ctctl trace --pcap capture.pcapng -f node.yaml
+    What cilium monitor or hubble observe -o jsonpb printed, a line an event:
+      ctctl trace --from monitor.txt 'tcp 10.64.0.36 > 10.64.0.64:8000'
     A picture for a ticket, or packets with a comment per hook:
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o svg > flow.svg
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o pcapng > flow.pcapng
     """
-    mode = choose_mode(
-        {
-            Mode.live: live,
-            Mode.probe: probe or any((device, netns, tables)),
-            Mode.scenario: scenario is not None,
-            Mode.simulate: made_up.simulate,
-            Mode.pcap: made_up.pcap is not None,
-        }
-    )
+    asked = {
+        Mode.live: live,
+        Mode.probe: probe or any((device, netns, tables)),
+        Mode.scenario: scenario is not None,
+        Mode.simulate: made_up.simulate,
+        Mode.pcap: made_up.pcap is not None,
+    }
+    mode = choose_mode(asked | {Mode.story: made_up.source is not None and not any(asked.values())})
     own: dict[str, object] = {"PACKET": packet, "--node": node, "--filter": expression, "--count": count}
     own |= {"--for": duration, "--device": device, "--netns": netns, "--tables": tables}
     check_options(mode, own, wanted, made_up)
-    form = _Output(output, OutputOptions(color=color), raw)
+    form = _Output(output, OutputOptions(color=color), raw, verbose or is_verbose())
     if made_up.asked:
         lines = output is TraceFormat.jsonl
         trace_simulate.run(
-            packet, made_up, node or (), form.options, json_lines=lines, raw=raw, picture=_picture(output)
+            packet,
+            made_up,
+            node or (),
+            form.options,
+            json_lines=lines,
+            raw=raw,
+            picture=_picture(output),
+            verbose=form.verbose,
         )
     elif scenario is not None:
         _scenario(scenario, node, form)
+    elif mode is Mode.story:
+        selection = wanted.filter([expression] if expression else None)
+        _story(str(made_up.source), packet, selection, node or (), count, form)
     elif mode is Mode.probe:
         _probe(packet, device or (), netns or (), tables, _Limits(count, duration), form)
     else:
@@ -164,10 +179,22 @@ class _Output:
     format: TraceFormat
     options: OutputOptions
     raw: bool
+    verbose: bool = False
 
     @property
     def color(self) -> bool:
         return use_color(self.options, sys.stdout)
+
+
+def _story(
+    path: str, packet: str | None, wanted: Filter, nodes: Sequence[str], count: int | None, output: _Output
+) -> None:
+    from ctctl.cli import trace_story
+
+    if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
+        raise UsageError(f"--from alone has no -o {output.format}: table or jsonl")
+    lines = output.format is TraceFormat.jsonl
+    trace_story.run(path, packet, wanted, nodes, count=count, json_lines=lines, color=output.color)
 
 
 def _addressed(packet: str, nodes: list[str] | None) -> str:
@@ -208,7 +235,9 @@ def _scenario(path: Path, nodes: list[str] | None, output: _Output) -> None:
         writer = PictureWriter(picture)
     else:
         json_lines = output.format is TraceFormat.jsonl
-        writer = ScenarioWriter(sys.stdout, json_lines=json_lines, color=output.color, raw=output.raw)
+        writer = ScenarioWriter(
+            sys.stdout, json_lines=json_lines, color=output.color, raw=output.raw, verbose=output.verbose
+        )
     scenario = load_scenario(path, nodes[0] if nodes else None)
     for note in scenario.node.notes:
         say(note)
@@ -252,7 +281,7 @@ def _live(request: LiveRequest, output: _Output) -> None:
     elif output.format is TraceFormat.jsonl:
         sink = JsonTrace(sys.stdout, wall_offset_ns=tracer.wall_offset_ns, raw=output.raw)
     else:
-        sink = TableTrace(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns)
+        sink = TableTrace(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns, verbose=output.verbose)
     try:
         with interruptible() as stop, contextlib.closing(tracer.events(_say_ready, stop)) as events:
             for traced in events:
@@ -260,6 +289,8 @@ def _live(request: LiveRequest, output: _Output) -> None:
     finally:
         if picture is not None and tracer.summary.nodes:
             picture.finish()
+        if isinstance(sink, TableTrace):
+            sink.finish(tracer.summary.lost_total)
         _say_summary(tracer.summary)
 
 
@@ -291,7 +322,9 @@ def _probe(
         if output.format is TraceFormat.jsonl:
             sink = ProbeJson(sys.stdout, wall_offset_ns=tracer.wall_offset_ns, raw=output.raw)
         else:
-            sink = ProbeTable(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns)
+            sink = ProbeTable(
+                sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns, verbose=output.verbose
+            )
         try:
             for event in tracer.events(stop):
                 sink.event(event)

@@ -20,18 +20,20 @@ class Mode(StrEnum):
     scenario = "--scenario"
     simulate = "--simulate"
     pcap = "--pcap"
+    story = "--from"
 
 
-_LIVE, _OF_PACKET = (Mode.live,), (Mode.live, Mode.probe, Mode.simulate)
+_LIVE, _OF_PACKET = (Mode.live, Mode.story), (Mode.live, Mode.probe, Mode.simulate, Mode.story)
 _LISTENING, _MADE_UP = (Mode.live, Mode.probe), (Mode.simulate, Mode.pcap)
-_NODES = (Mode.live, Mode.scenario, Mode.simulate, Mode.pcap)
+_NODES = (Mode.live, Mode.scenario, Mode.simulate, Mode.pcap, Mode.story)
 #: What each option goes with. Options of a filter go with _LIVE, others of a simulation with --simulate.
 _TAKEN_BY = {
     "PACKET": _OF_PACKET,
     "--node": _NODES,
     "--filter": _LIVE,
     **dict.fromkeys(("--device", "--netns", "--tables"), (Mode.probe,)),
-    **dict.fromkeys(("--count", "--for"), _LISTENING),
+    "--count": (*_LISTENING, Mode.story),
+    "--for": _LISTENING,
     **dict.fromkeys(("--file", "--from"), _MADE_UP),
     **dict.fromkeys(("--hook", "--endpoint"), (Mode.pcap,)),
 }
@@ -52,7 +54,7 @@ def check_options(mode: Mode, given: Mapping[str, object], wanted: FlowFilterArg
     for name in _given(wanted):
         _check(mode, name, _LIVE)
     for name in _given(made_up):
-        if name not in tuple(Mode):
+        if name not in tuple(Mode) or (name == Mode.story and mode is not Mode.story):
             _check(mode, name, _TAKEN_BY.get(name, (Mode.simulate,)))
 
 

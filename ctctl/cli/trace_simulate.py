@@ -49,7 +49,10 @@ class SimulateArgs:
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="SRC", help="Entries to start with: any source of ct list.", rich_help_panel=_PANEL
+            "--from",
+            metavar="SRC",
+            help="Entries to start with: any source of ct list. Alone: a file of cilium monitor or Hubble to read.",
+            rich_help_panel=_PANEL,
         ),
     ] = None
     reply: Annotated[bool, typer.Option("--reply", help="Let the receiver answer.", rich_help_panel=_PANEL)] = False
@@ -103,6 +106,7 @@ def run(
     json_lines: bool,
     raw: bool,
     picture: CaptureTrace | DiagramTrace | None = None,
+    verbose: bool = False,
 ) -> None:
     """Simulate or replay, as asked; a simulation into ``picture`` where one is given. Raises CtctlError."""
     if args.pcap is not None:
@@ -114,7 +118,7 @@ def run(
         raise UsageError("--simulate: say which packet, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000 S'")
     request = _request(packet, args, nodes)
     if picture is None:
-        _simulate(request, options, json_lines=json_lines, raw=raw)
+        _simulate(request, options, json_lines=json_lines, raw=raw, verbose=verbose)
     else:
         _draw(request, picture)
 
@@ -165,13 +169,13 @@ def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
     )
 
 
-def _simulate(request: Request, options: OutputOptions, *, json_lines: bool, raw: bool) -> None:
+def _simulate(request: Request, options: OutputOptions, *, json_lines: bool, raw: bool, verbose: bool) -> None:
     from ctctl.simulate import conversation as simulate
     from ctctl.simulate.scenario_writer import ScenarioWriter
     from ctctl.simulate.show import JourneyWriter
 
     color = use_color(options, sys.stdout)
-    steps = ScenarioWriter(sys.stdout, json_lines=json_lines, color=color, raw=raw)
+    steps = ScenarioWriter(sys.stdout, json_lines=json_lines, color=color, raw=raw, verbose=verbose, made_up=True)
     journeys = JourneyWriter(sys.stdout, json_lines=json_lines, color=color)
     for part in simulate.run(request):
         if isinstance(part, simulate.Journey):

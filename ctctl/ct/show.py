@@ -267,7 +267,7 @@ def diff_view() -> View[Difference]:
         ),
         Column("map", "MAP", lambda d: d.row.entry.map, wide=True),
         Column("direction", "DIR", lambda d: d.row.entry.direction),
-        Column("entry", "ENTRY", lambda d: entry_name(d.row.entry)),
+        Column("entry", "ENTRY", lambda d: entry_name(d.row.entry), prose=True),
         Column("state", "STATE", lambda d: d.row.entry.state),
         Column(
             "fields", "FIELDS", lambda d: _fields_record(d.fields), lambda d: _fields_text(d.row, d.fields), prose=True
@@ -299,7 +299,7 @@ def event_view() -> View[CtEvent]:
         Column("time", "TIME", lambda e: e.time, lambda e: _clock_text(e.time), width=12),
         Column("event", "EVENT", lambda e: e.kind, style=lambda e: _EVENT_STYLES[e.kind.value], width=7),
         Column("direction", "DIR", lambda e: e.row.entry.direction, width=3),
-        Column("entry", "ENTRY", lambda e: entry_name(e.row.entry), width=50),
+        Column("entry", "ENTRY", lambda e: entry_name(e.row.entry), width=50, prose=True),
         Column("state", "STATE", lambda e: e.row.entry.state, width=11),
         Column("cause", "CAUSE", lambda e: e.cause, wide=True, width=14),
         Column(

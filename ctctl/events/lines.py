@@ -19,7 +19,7 @@ Line: TypeAlias = list[tuple[str, str]]
 
 _LABEL_WIDTH = 11
 _INDENT = "    "
-_VERDICT_STYLES = {Verdict.PASS: "green", Verdict.REDIRECT: "cyan", Verdict.DROP: "bold red"}
+VERDICT_STYLES = {Verdict.PASS: "green", Verdict.REDIRECT: "cyan", Verdict.DROP: "bold red"}
 #: Fields of an entry that are shown, with the label and how the value reads.
 _SHOWN = (
     ("lifetime", "lifetime"),
@@ -35,6 +35,7 @@ _SHOWN = (
     ("last_tx_report", "tx_report"),
     ("last_rx_report", "rx_report"),
 )
+_TIMES = ("lifetime", "last_tx_report", "last_rx_report")
 ARROW = "→"
 
 
@@ -70,7 +71,7 @@ def event_lines(event: HookEvent, *, time_text: str, connection: str = "") -> It
     if event.node:
         head.append((f"  {safe(event.node)}", "bold blue"))
     head.append((f"  {event.hook}", "bold"))
-    if where := _device(event.device, event.ifindex):
+    if where := device_words(event.device, event.ifindex):
         head.append((f" on {where}", "blue"))
     head += [("  ", ""), (packet_words(event), "bold"), (f"  {event.packet_length} bytes", "dim")]
     yield head
@@ -82,11 +83,12 @@ def event_lines(event: HookEvent, *, time_text: str, connection: str = "") -> It
     for sentence in (text for record in event.lookups for text in explain_lookup(event, record)):
         yield _labelled(label, [(sentence, "")])
         label = ""
-    verdict: Line = [(str(event.verdict), _VERDICT_STYLES[event.verdict])]
+    verdict: Line = [(str(event.verdict), VERDICT_STYLES[event.verdict])]
     yield _labelled("verdict", [*verdict, (f"  {explain(event)[-1]}", "")])
 
 
-def _device(name: str | None, ifindex: int | None) -> str:
+def device_words(name: str | None, ifindex: int | None) -> str:
+    """A network device by its name, else its index; empty where neither is known."""
     if name:
         return safe(name)
     return f"ifindex {ifindex}" if ifindex else ""
@@ -148,7 +150,8 @@ def entry_words(entry: CtEntry, now_s: int) -> str:
     for name, label in _SHOWN:
         value = getattr(entry, name)
         if value or name == "lifetime":
-            words.append(f"{label}={_value(name, value, now_s)}")
+            shown = _value(name, value, now_s)
+            words.append(f"{label}={shown.replace(' ', '') if name in _TIMES else shown}")
     return " ".join(words)
 
 
@@ -162,7 +165,7 @@ def value_words(name: str, value: Any, clock: Clock, now: int | None) -> str:
         return "-"
     if name in {"last_tx_report", "last_rx_report"} and not value:
         return "never"
-    if name in {"lifetime", "last_tx_report", "last_rx_report"}:
+    if name in _TIMES:
         return str(value) if now is None else f"{clock.remaining_s(value, now)} s"
     if name == "flags":
         return f"[{' '.join(flag_names(value))}]"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
-from ctctl.decode.ct import flag_names
+from ctctl.events.brief import what_was_written
 from ctctl.events.lines import packet_words
 from ctctl.lab.cluster import Member
 from ctctl.lab.report import SnatRow
 from ctctl.lab.story import Story
 from ctctl.model.entry import CtEntry
-from ctctl.model.event import CtResult, HookEvent, LookupRecord, Verdict, Why
+from ctctl.model.event import HookEvent
 from ctctl.out.output import Column, View, cell
 from ctctl.out.text import safe
 from ctctl.tables.show.cilium import cilium_line
@@ -103,49 +103,3 @@ class StoryWriter:
             text = f"\x1b[{style}m{text}\x1b[0m"
         self._stream.write(text + "\n")
         self._stream.flush()
-
-
-def what_was_written(event: HookEvent) -> str:
-    """What a hook created or changed for good, and what it did to the packet; empty for a mere refresh."""
-    written = [text for record in event.lookups if (text := _record(record, event.now_s))]
-    if event.verdict is Verdict.DROP:
-        written.append(f"dropped: {event.reason}")
-    if not written:
-        return ""
-    if event.translated:
-        flow = event.tuple_out
-        written.append(f"translated to {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}")
-    if event.tunnel_remote is not None:
-        # Whoever puts a packet into the tunnel has translated it to the backend before.
-        way = "to" if event.translated else "from"
-        option = f" with DSR option {event.dsr}" if event.dsr else ""
-        written.append(f"Geneve {way} {event.tunnel_remote}, VNI {event.tunnel_vni}{option}")
-    return "; ".join(written)
-
-
-def _record(record: LookupRecord, now: int) -> str:
-    kind = f"{record.direction}{' related' if record.related else ''}"
-    if record.why & Why.CREATED and record.after is not None:
-        return f"created {kind}{_created(record, record.after)}"
-    if record.result is CtResult.RELATED:
-        return f"an error about {kind} {record.flow.src} -> {record.flow.dst}"
-    changes = record.changes()
-    words = []
-    if "flags" in changes:
-        before, after = changes["flags"]
-        words += [f"+{name}" for name in flag_names(after & ~before)]
-        words += [f"-{name}" for name in flag_names(before & ~after)]
-    if "backend_id" in changes:
-        words.append("backend {} -> {}".format(*changes["backend_id"]))
-    if not words or record.after is None:
-        return ""
-    return f"{kind} {' '.join(words)} ({record.after.remaining(now)} s left)"
-
-
-def _created(record: LookupRecord, entry: CtEntry) -> str:
-    flags = f" [{' '.join(flag_names(entry.flags))}]" if entry.flags else ""
-    backend = f", backend {entry.backend_id}" if entry.backend_id else ""
-    # An ICMP error that is new itself has the same key as its own related entry: it is one entry.
-    related = " with its ICMP related entry" if record.why & Why.RELATED_CREATED and not record.related else ""
-    snat = " and the SNAT entry" if record.why & Why.SNAT_CREATED else ""
-    return f"{flags}{backend}{related}{snat}"

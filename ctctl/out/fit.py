@@ -5,6 +5,7 @@ Only a terminal has a width. What goes into a file or a pipe is one whole line a
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -114,8 +115,13 @@ class Layout:
         return cls(tuple(narrow), tuple(right), tuple(map(tuple, groups)))
 
     def lines(self, texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
-        """The lines of one row: in each the column and its padded text, spaces between columns included."""
+        """The lines of one row: in each the column and its padded text, spaces between columns included.
+
+        A later line in which no column has anything to say is left out.
+        """
         for number, group in enumerate(self.groups):
+            if number and all(texts[at] in ("", "-") for at in group):
+                continue
             cells = [wrap(texts[at], self.widths[at]) for at in group]
             for height in range(max(map(len, cells))):
                 line = [(group[0], " " * INDENT)] if number else []
@@ -141,3 +147,25 @@ def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[in
 def least_of(texts: Iterable[str], width: int) -> int:
     """What a column of words needs at least: room for its longest word."""
     return min(width, max(PROSE_LEAST, *(len(word) for text in texts for word in text.split(" ")), 0))
+
+
+def wrapped(pieces: Sequence[tuple[str, str]], room: int) -> Iterator[list[tuple[str, str]]]:
+    """A line of (text, style) pieces in lines of ``room``, broken between words, later lines standing in."""
+    if sum(len(text) for text, _ in pieces) <= room:
+        yield list(pieces)
+        return
+    line: list[tuple[str, str]] = []
+    used = 0
+    for text, style in pieces:
+        for word in re.findall(r" *[^ ]+| +$", text):
+            left = word
+            if used + len(left.rstrip()) > room and used > INDENT:
+                yield line
+                line, used, left = [(" " * INDENT, "")], INDENT, left.lstrip()
+            while used + len(left) > room > INDENT:
+                line.append((left[: room - used], style))
+                yield line
+                line, used, left = [(" " * INDENT, "")], INDENT, left[room - used :]
+            line.append((left, style))
+            used += len(left)
+    yield line

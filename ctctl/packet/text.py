@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from ctctl.errors import UsageError
@@ -45,6 +45,15 @@ class FlowSpec:
 
     proto: int | None
     networks: tuple[IPv4Network | None, IPv4Network | None]
+    ports: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEnds:
+    """A ``FlowSpec`` of either family, for packets that are read and not asked for."""
+
+    proto: int | None
+    networks: tuple[IPv4Network | IPv6Network | None, IPv4Network | IPv6Network | None]
     ports: tuple[int, int]
 
 
@@ -129,6 +138,28 @@ def parse_flow_text(text: str) -> FlowSpec:
     pairs = [_parse_network(reader, word) for word in ends]
     _parse_rest(reader, 0 if proto is None else proto)
     return FlowSpec(proto, (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]))
+
+
+def parse_flow_ends(text: str) -> FlowEnds:
+    """As ``parse_flow_text``, of both families; ``icmp`` between IPv6 addresses is ICMPv6. Raises UsageError."""
+    reader = _reader(text)
+    proto = _parse_protocol(reader)
+    (left, left_port), (right, right_port) = (
+        _parse_any_network(reader, *_split_port(reader, word)) for word in _split_ends(reader)
+    )
+    _parse_rest(reader, 0 if proto is None else proto)
+    if proto == PROTO_ICMP and any(isinstance(network, IPv6Network) for network in (left, right)):
+        proto = PROTO_ICMPV6
+    return FlowEnds(proto, (left, right), (left_port, right_port))
+
+
+def _parse_any_network(reader: _Reader, host: str, port: int) -> tuple[IPv4Network | IPv6Network | None, int]:
+    if host in {"any", "*", ""}:
+        return None, port
+    try:
+        return ip_network(host, strict=False), port
+    except ValueError as error:
+        raise reader.fail(f"bad address {host!r}: {error}") from None
 
 
 def _reader(text: str) -> _Reader:

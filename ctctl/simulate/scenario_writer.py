@@ -5,18 +5,29 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
-from ctctl.simulate.show_scenario import STEP_SCHEMA, StepLike, step_lines, step_record, table_lines
+from ctctl.simulate.show_scenario import STEP_SCHEMA, StepLike, brief_step_lines, step_lines, step_record, table_lines
 from ctctl.trace.picture import CaptureTrace, DiagramTrace
 from ctctl.trace.show import LineWriter
 
 
 class ScenarioWriter:
-    """Steps as blocks with the tables at the end, or a JSON line for every step with a packet.
+    """Steps as lines (``verbose``: as blocks) with the tables at the end, or a JSON line for every step with a packet.
 
     ``steps`` counts what was written, ``failed`` the steps whose expectations did not hold.
     """
 
-    def __init__(self, stream: TextIO, *, json_lines: bool, color: bool = False, raw: bool = False) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        json_lines: bool,
+        color: bool = False,
+        raw: bool = False,
+        verbose: bool = False,
+        made_up: bool = False,
+    ) -> None:
+        self._verbose = verbose
+        self._made_up = made_up
         self._stream = stream
         self._json = json_lines
         self._raw = raw
@@ -31,7 +42,7 @@ class ScenarioWriter:
         self.steps += 1
         self.failed += bool(record.failures)
         if not self._json:
-            self._writer.lines(step_lines(record))
+            self._writer.lines(step_lines(record) if self._verbose else brief_step_lines(record, made_up=self._made_up))
         elif record.result is not None:
             line = {"schema": STEP_SCHEMA, **step_record(record, raw=self._raw)}
             if record.failures:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Protocol, TextIO
 
 from ctctl.decode.ct import decode_entry
+from ctctl.events.explain import DROP_SENTENCES
 from ctctl.events.lines import Line
 from ctctl.events.record import entry_record
 from ctctl.model.event import Hook
 from ctctl.model.units import format_duration
 from ctctl.out.text import safe
 from ctctl.packet.describe import describe_frame
+from ctctl.packet.spec import TcpFlags
 from ctctl.simulate.show_scenario import StepLike, table_lines
 from ctctl.simulate.simulator import SimulatedTables
 from ctctl.trace.show import LineWriter
@@ -20,6 +22,8 @@ from ctctl.trace.show import LineWriter
 ARRIVAL_SCHEMA = "ctctl/trace-arrival/v1"
 REPLAY_SCHEMA = "ctctl/trace-replay/v1"
 ENTRY_SCHEMA = "ctctl/ct-entry/v1"
+_LOOP = "went round in circles"
+_ARRIVED = ("delivered", "left the cluster", "to the node's own stack")
 _STYLES = {"delivered": "green", "left the cluster": "green", "dropped": "bold red"}
 
 
@@ -114,6 +118,27 @@ def journey_line(journey: JourneyLike) -> Line:
     ]
 
 
+def conversation_words(journeys: Sequence[JourneyLike], *, tcp: bool, finished: Set[str]) -> str:
+    """What became of a simulated conversation. ``finished``: who has sent FIN."""
+    last = journeys[-1]
+    arrival, outcome = last.arrival, str(last.arrival.outcome)
+    whose = f"packet {last.number} of the {last.sender}"
+    if arrival.reason:
+        why = DROP_SENTENCES.get(arrival.reason, "")
+        return safe(f"{whose} was dropped at {arrival.place}: {arrival.reason}" + (f" ({why})" if why else ""))
+    if outcome == _LOOP:
+        return safe(f"a loop: {whose} {outcome}, last at {arrival.place}")
+    if outcome not in _ARRIVED:
+        return safe(f"{whose}: {outcome} at {arrival.place}")
+    client = next((one for one in journeys if one.sender == "client"), last)
+    words = [f"delivered to {client.arrival.place}"]
+    answered = any(one.sender != "client" for one in journeys)
+    words.append("answered" if answered else "no answer was asked for (--reply, --handshake)")
+    if tcp and answered:
+        words.append("closed by both" if len(finished) > 1 else "half closed" if finished else "still open")
+    return safe(", ".join(words))
+
+
 class JourneyWriter:
     """The ends of a simulated conversation's packets, and at last every node's tables."""
 
@@ -122,22 +147,32 @@ class JourneyWriter:
         self._json = json_lines
         self._writer = LineWriter(stream, color=color)
         self._last: dict[str, StepLike] = {}
+        self._ended: list[JourneyLike] = []
+        self._fins: set[str] = set()
+        self._flags: int | None = None
 
     def tables(self, record: StepLike) -> None:
         """Remember what a node's tables hold after a step."""
         event = record.result.event if record.result else None
         if event is not None and event.node is not None:
             self._last[event.node] = record
+            self._flags = event.tcp_flags
 
     def arrival(self, journey: JourneyLike) -> None:
         """Write how a packet ended."""
+        self._ended.append(journey)
+        if self._flags is not None and self._flags & TcpFlags.FIN:
+            self._fins.add(journey.sender)
         if self._json:
             self._stream.write(json.dumps(journey_record(journey)) + "\n")
         else:
-            self._writer.lines([journey_line(journey), []])
+            self._writer.lines([journey_line(journey)])
 
     def finish(self) -> None:
-        """Write the tables; JSON lines carry them already."""
+        """Write what became of the conversation, and the tables; JSON lines carry both already."""
+        if self._ended and not self._json:
+            verdict = conversation_words(self._ended, tcp=self._flags is not None, finished=self._fins)
+            self._writer.lines([[("verdict: ", "bold magenta"), (verdict, "bold")], []])
         for node, record in self._last.items() if not self._json else ():
             self._writer.lines([[(f"node {safe(node)}", "bold blue")], *table_lines(record.tables, record.now)])
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ctctl.decode.ct import decode_entry
 from ctctl.decode.nat import decode_nat
+from ctctl.events.brief import brief_line
 from ctctl.events.lines import Line, entry_words, event_lines
 from ctctl.events.record import entry_record, event_record
 from ctctl.model.event import Verdict
@@ -99,6 +100,25 @@ def step_lines(record: StepLike) -> Iterator[Line]:
     else:
         yield head
         yield from _result_lines(record.result)
+    for failure in record.failures:
+        yield [("    expected   ", "bold red"), (safe(failure), "red")]
+
+
+def brief_step_lines(record: StepLike, *, made_up: bool = False) -> Iterator[Line]:
+    """A step as a line for each hook that a packet met, one line for anything else. ``made_up``: of a simulation."""
+    head: Line = [(f"step {record.number}", "bold magenta"), (f"  t={record.now}s", "dim")]
+    text = record.step.step.note
+    # Whose packet it is says the line of its arrival.
+    note: Line = [(f"  ({safe(text)})", "italic")] if text and not made_up else []
+    if record.result is None:
+        yield [*head, ("  " + change_words(record.step), "bold"), *note]
+    else:
+        for event in record.result.events:
+            yield [*head, *brief_line(event, time_text=""), *note]
+            note = []
+        if not record.result.events:
+            what = f"  {record.result.hook}  {record.result.verdict} {record.result.reason or ''}".rstrip()
+            yield [*head, (what, "bold"), *note]
     for failure in record.failures:
         yield [("    expected   ", "bold red"), (safe(failure), "red")]
 

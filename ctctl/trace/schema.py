@@ -169,6 +169,37 @@ _REPLAY = record(
         "entries": COUNTS,
     }
 )
+#: An address with its zone is no "ipv6" of JSON Schema: text, then.
+_STORY = record(
+    {
+        "number": COUNT,
+        "time": maybe(STRING),
+        "time_ns": maybe(COUNT),
+        "node": maybe(STRING),
+        "kind": words("trace", "drop", "policy", "socket", "l7"),
+        "place": maybe(STRING),
+        "endpoint": maybe(COUNT),
+        "device": maybe(STRING),
+        "packet": STRING,
+        "length": maybe(COUNT),
+        "proto": maybe(COUNT),
+        "src": maybe(STRING),
+        "src_port": maybe(PORT),
+        "dst": maybe(STRING),
+        "dst_port": maybe(PORT),
+        "tcp_flags": maybe(STRING),
+        "icmp": maybe(STRING),
+        "tunnel": maybe(STRING),
+        "identity": record({"src": maybe(COUNT), "dst": maybe(COUNT)}),
+        "name": record({"src": maybe(STRING), "dst": maybe(STRING)}),
+        "state": maybe(STRING),
+        "verdict": maybe(STRING),
+        "reason": maybe(STRING),
+        "file": maybe(STRING),
+        "line": maybe(COUNT),
+        "detail": maybe(STRING),
+    }
+)
 
 #: By schema name: one JSON object a line each.
 TRACE_SCHEMAS: dict[str, Schema] = {
@@ -177,4 +208,5 @@ TRACE_SCHEMAS: dict[str, Schema] = {
     "ctctl/probe-event/v1": document("ctctl/probe-event/v1", _PROBE),
     "ctctl/trace-arrival/v1": document("ctctl/trace-arrival/v1", _ARRIVAL),
     "ctctl/trace-replay/v1": document("ctctl/trace-replay/v1", _REPLAY),
+    "ctctl/story-event/v1": document("ctctl/story-event/v1", _STORY),
 }

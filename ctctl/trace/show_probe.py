@@ -21,24 +21,37 @@ PROBE_SCHEMA = "ctctl/probe-event/v1"
 
 
 class ProbeTable:
-    """A block per packet and probe; entries show what they became since the last probe that saw them."""
+    """A line per packet and probe, with ``verbose`` a block; entries show what they became since the last probe."""
 
-    def __init__(self, stream: TextIO, *, color: bool, wall_offset_ns: int) -> None:
+    def __init__(self, stream: TextIO, *, color: bool, wall_offset_ns: int, verbose: bool = False) -> None:
+        self._verbose = verbose
         self._writer = LineWriter(stream, color=color)
         self._offset_ns = wall_offset_ns
         self._seen: dict[Any, CtEntry] = {}
 
     def event(self, event: ProbeEvent) -> None:
-        """Write one event's block."""
-        self._writer.lines(self._block(event))
+        """Write one event."""
+        self._writer.lines(self._block(event) if self._verbose else [self._line(event)])
 
-    def _block(self, event: ProbeEvent) -> Iterator[Line]:
+    def _line(self, event: ProbeEvent) -> Line:
+        line = self._head(event)
+        if event.kind is not ProbeKind.PACKET:
+            return [*line, (f"  {_ending(event)}", "bold red" if _is_drop(event) else "green")]
+        now = event.time_ns // 1_000_000_000
+        entries = [
+            f"{e.direction}{' related' if e.related else ''} {e.state}, {e.remaining(now)} s left"
+            for e in event.entries
+        ]
+        return [*line, (f"  {'; '.join(entries) or 'no entry yet'}", "green" if entries else "yellow")]
+
+    def _head(self, event: ProbeEvent) -> Line:
         head: Line = [(wall_clock(event.time_ns, self._offset_ns)[11:26], "dim")]
         if event.node:
             head.append((f"  {safe(event.node)}", "bold blue"))
-        head.append((f"  {_place(event)}", "bold"))
-        head += [(f"  {probe_packet_words(event)}", "bold"), (f"  {event.packet_length} bytes", "dim")]
-        yield head
+        return [*head, (f"  {_place(event)}", "bold"), (f"  {probe_packet_words(event)}", "bold")]
+
+    def _block(self, event: ProbeEvent) -> Iterator[Line]:
+        yield [*self._head(event), (f"  {event.packet_length} bytes", "dim")]
         if event.kind is not ProbeKind.PACKET:
             yield [("    ended      ", "dim"), (_ending(event), "bold red" if _is_drop(event) else "green")]
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import sys
 import time
 from typing import ClassVar
 
@@ -122,6 +124,7 @@ class Screenful(App[None]):
     def on_mount(self) -> None:
         """Begin to read."""
         self.watch(self.screen, "focused", self._say_keys)
+        self.set_interval(1.0, self._end_without_terminal)
         self.set_focus(self.query_one(Entries))
         self._ask()
         self._pump.start()
@@ -129,6 +132,13 @@ class Screenful(App[None]):
     def on_unmount(self) -> None:
         """Stop reading."""
         self._pump.stop()
+
+    def _end_without_terminal(self) -> None:
+        """End where nobody can see the screen any more: SIGHUP may be ignored, as under nohup."""
+        terminal = select.poll()
+        terminal.register(sys.stdin.fileno(), 0)
+        if any(event & (select.POLLHUP | select.POLLERR) for _fd, event in terminal.poll(0)):
+            self.exit()
 
     def _say_keys(self) -> None:
         typing = isinstance(self.focused, Input)
@@ -149,12 +159,10 @@ class Screenful(App[None]):
         """Filter as it is typed; a filter that cannot be read leaves the last good one in place."""
         if event.input.id != "filter":
             return
-        try:
-            wanted = Filter.parse(event.value)
-        except UsageError as error:
-            self._say(str(error))
+        self._say(_why_not(event.value))
+        if self._error:
             return
-        self._say("")
+        wanted = Filter.parse(event.value)
         if wanted != self._wanted:
             self._wanted = wanted
             self.query_one(Entries).restart()
@@ -236,6 +244,7 @@ class Screenful(App[None]):
     def action_show(self, name: str) -> None:
         """Show a page."""
         self.query_one("#body", ContentSwitcher).current = name
+        self._error = _why_not(self.query_one("#filter", Input).value)
         if name == "talkers":
             self._talkers()
         elif name == "findings":
@@ -343,7 +352,7 @@ class Screenful(App[None]):
         if self._page == "talkers":
             return f"most entries by {self._by.value} (b: another), of what the filter wants"
         if self._page == "connection":
-            return f"{self._flow}  (Esc: back)"
+            return f"Esc: back  {self._flow}"
         at = self.query_one(Entries).cursor + 1 if frame.matched else 0
         parts = [f"row {at} of {frame.matched} that match, of {frame.entries}"]
         if frame.ask.sort:
@@ -356,6 +365,15 @@ class Screenful(App[None]):
         if dropped:
             parts.append(f"no room for {', '.join(dropped)}")
         return "; ".join(parts)
+
+
+def _why_not(expression: str) -> str:
+    """Why this is no filter; empty if it is one."""
+    try:
+        Filter.parse(expression)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def _tail(start: str, text: str, room: int) -> str:

@@ -183,7 +183,7 @@ def test_24_never_less_than_what_is_alive(tmp_path: Path, timeout: int) -> None:
 @pytest.mark.kernel
 def test_33_the_sentence_follows_the_packet() -> None:
     out = run(
-        *("trace", "--simulate", "tcp 198.51.100.7:40000 > 10.42.1.126:3000", "--reply"),
+        *("trace", "-v", "--simulate", "tcp 198.51.100.7:40000 > 10.42.1.126:3000", "--reply"),
         *("-f", CASES / "33-trace-why-contradicts/all.yaml", "--set"),
         "tcp out 198.51.100.7:40000 > 10.42.1.126:3000 "
         "flags=RxClosing,TxClosing,SeenNonSyn,NodePort rev_nat=54415 remaining=5s",

@@ -33,6 +33,57 @@ def test_piped_is_whole(capfd: pytest.CaptureFixture[str]) -> None:
     assert header.split() == ["PROTO", "DIR", "SOURCE", "DESTINATION", "STATE"]
 
 
+ROOT = Path(__file__).resolve().parents[2]
+SIMULATED = ("--simulate", "tcp 10.64.0.36:54260 > 10.64.1.64:8000", "-f", "examples/two-nodes.yaml", "--handshake")
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("words", [SIMULATED, ("--scenario", "examples/pod-to-pod.yaml")], ids=["simulate", "scenario"])
+@pytest.mark.parametrize("block", [(), ("-v",)], ids=["lines", "blocks"])
+def test_a_trace_wraps_at_words(
+    words: tuple[str, ...], block: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    code, lines = on_terminal([CTCTL, "trace", *words, *block], 80, environment={"NO_COLOR": "1"})
+    assert code == 0
+    assert max(map(len, lines)) <= 80
+    piped = subprocess.run([CTCTL, "trace", *words, *block], capture_output=True, text=True, check=True).stdout
+    assert "".join("".join(lines).split()) == "".join(piped.split())
+
+
+@pytest.mark.kernel
+def test_a_trace_is_a_line_a_hook_and_has_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = subprocess.run([CTCTL, "trace", *SIMULATED], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert shown[0] == (
+        "step 1  t=1000000s  node-a  from_container client  tcp 10.64.0.36:54260 > 10.64.1.64:8000 S  "
+        "created OUT with its ICMP related entry  passed"
+    )
+    assert any("OUT +SeenNonSyn, 60 s → 8000 s" in line for line in shown)
+    assert "verdict: delivered to web-2 on node-b, answered, still open" in shown
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_differences_fit(columns: int, tmp_path: Path) -> None:
+    changed = tmp_path / "later.txt"
+    lines = DUMP.read_text().splitlines(keepends=True)
+    changed.write_text("".join(line.replace("TxFlagsSeen=0x00", "TxFlagsSeen=0x12") for line in lines[3:]))
+    words = [CTCTL, "ct", "diff", str(DUMP), str(changed)]
+    code, shown = on_terminal(words, columns, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
+    assert code == 3
+    assert max(map(len, shown)) <= columns
+    assert any("tx_flags_seen none → S." in line for line in shown)
+    assert any("10.64.2.110:45641 > 10.64.0.153:9090" in line for line in shown)
+
+
+@pytest.mark.parametrize("words", [("lab", "list"), ("lab", "run", "--list")], ids=" ".join)
+def test_the_lab_fits(words: tuple[str, ...]) -> None:
+    code, shown = on_terminal([CTCTL, *words], 80, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
+    assert code == 0
+    assert max(map(len, shown)) <= 80
+    assert not any("…" in line for line in shown)
+
+
 #: What people type without options, on a node; every one is a screen.
 SCREENS = (
     *("ct list", "ct stats", "ct top", "ct top --by pair", "nat list", "nat stats", "lb list", "lb list --backends"),

@@ -79,7 +79,7 @@ def test_a_dump_is_filtered_sorted_opened_and_left() -> None:
 
         first = listed("--from", str(DUMP), "state == new", "--sort", "-remaining", "--limit", "1")[0]
         screen.press("home", "enter")
-        text = screen.sees("(Esc: back)", "ctctl ct get", f"{first['src_port']}")
+        text = screen.sees("Esc: back", "ctctl ct get", f"{first['src_port']}")
         assert "ROLE" in text
         screen.press("esc")
         screen.sees("sorted by remaining, descending")
@@ -138,6 +138,25 @@ def test_several_files_have_their_node_as_a_column(tmp_path: Path) -> None:
         type_filter(screen, f'node == "{nodes[1]}"')
         text = screen.sees(f"of {len(every) // 2} that match")
         assert all(row.startswith(nodes[1]) for row in rows_of(text))
+
+
+def test_a_terminal_that_is_gone_ends_it() -> None:
+    with full_screen(CTCTL, "ui", "--from", str(DUMP)) as screen:
+        screen.sees("row 1 of")
+        screen.hang_up()
+        screen.ended()
+
+
+def test_long_lines_have_the_state_first_and_move_sideways() -> None:
+    with full_screen(CTCTL, "ui", "family == 6", "--from", str(DUMP)) as screen:
+        text = screen.sees("row 1 of", "→ for the rest of the line", "STATE")
+        assert "DESTINATION" not in text
+        screen.press(*["right"] * 6)
+        screen.sees("DESTINATION")
+        screen.press("r")
+        screen.sees("nothing to reverse")
+        screen.press("enter")
+        screen.sees("Esc: back", "ctctl ct get")
 
 
 def test_without_a_terminal_it_says_what_else_to_do() -> None:

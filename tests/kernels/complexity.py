@@ -23,6 +23,16 @@ from ctctl.kernel.object import OBJECTS, BpfObject
 
 LIMIT = 500_000
 FIGURES = Path(__file__).parent / "figures"
+#: What is over it today, by kernel: to be brought under, never to grow. Below the kernel's million, so it loads.
+OVER = {
+    "6.1": frozenset(
+        {
+            "netdev-from_netdev-everything",
+            "netdev-from_netdev-simulated",
+            "overlay-from_overlay-simulated",
+        }
+    )
+}
 #: Verifiers and our own programs change: the committed figure tells a change of kind, not of percent.
 SAME_ORDER = 3
 #: Below this a factor says nothing.

@@ -182,7 +182,7 @@ def test_hooks_fall_silent_and_the_next_listener_starts(lab: Topology, how: sign
 
 def test_table_on_a_pipe_is_plain_text(lab: Topology) -> None:
     nodes = [word for node in lab.nodes for word in ("--node", lab.datapath_node(node.name))]
-    with started(*CTCTL, "trace", f"tcp {CLIENT_IP} > {VIP}:80", "--count", "3", *nodes) as process:
+    with started(*CTCTL, "trace", "-v", f"tcp {CLIENT_IP} > {VIP}:80", "--count", "3", *nodes) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("ready")
         curl(lab, CLIENT, VIP)

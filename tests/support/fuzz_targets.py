@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from ctctl.config.node import load_node_files
 from ctctl.errors import CtctlError
 from ctctl.packet.capture import ethernet_frame, read_capture
 from ctctl.packet.cooked import Sightings, sighting, without_tunnel
-from ctctl.packet.text import parse_flow_text, parse_packet_text
+from ctctl.packet.text import parse_flow_ends, parse_flow_text, parse_packet_text
 from ctctl.predict.workload import load_document, parse_workload
 from ctctl.simulate.scenario_file import load_scenario
 from ctctl.tables.query import Filter
@@ -21,6 +22,9 @@ from ctctl.tables.sources import archive, snapshot
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.files import build, read_text
 from ctctl.tables.sources.stream import Prefixed
+from ctctl.trace.show_story import InOrder, story_line, story_record
+from ctctl.trace.story_filter import StoryFilter
+from ctctl.trace.story_text import StoryFile
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
@@ -59,7 +63,7 @@ def filters(data: bytes) -> None:
 def packets(data: bytes) -> None:
     """A packet's or a flow's text."""
     text = data.decode("utf-8", "replace")
-    for parse in (parse_packet_text, parse_flow_text):
+    for parse in (parse_packet_text, parse_flow_text, parse_flow_ends):
         try:
             parse(text)
         except CtctlError:
@@ -103,6 +107,17 @@ def types(data: bytes) -> None:
             continue
 
 
+def stories(data: bytes) -> None:
+    """What monitor or Hubble printed, each event shown in both forms and asked for."""
+    wanted = StoryFilter(parse_flow_ends("ip any > any:80"), Filter.parse("proto == 6 and src == 10.0.0.0/8"))
+    for event in InOrder(StoryFile(Prefixed(b"", io.BytesIO(data))).read(), window=3):
+        wanted(event)
+        text = "".join(word for word, _ in story_line(event))
+        if "\n" in text:
+            raise ValueError(f"an event of several lines: {text!r}")
+        json.dumps(story_record(event), allow_nan=False)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "reader": reader,
     "filter": filters,
@@ -110,6 +125,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "document": documents,
     "capture": captures,
     "btf": types,
+    "story": stories,
 }
 
 
@@ -131,6 +147,8 @@ def seeds(name: str) -> list[bytes]:
     if name == "reader":
         folders = ("samples", "cases", "captures")
         return [path.read_bytes() for path in small if path.relative_to(DATA).parts[0] in folders]
+    if name == "story":
+        return [path.read_bytes() for path in small if path.relative_to(DATA).parts[0] == "story"]
     if name == "capture":
         return [path.read_bytes() for path in small if path.suffix == ".pcap" or "hostile" in path.parts]
     if name == "document":

@@ -17,7 +17,15 @@ import pyte
 
 from tests.support.wait import PATIENCE_S, wait_for
 
-KEYS = {"enter": "\r", "esc": "\x1b", "up": "\x1b[A", "down": "\x1b[B", "end": "\x1b[F", "home": "\x1b[H"}
+KEYS = {
+    "enter": "\r",
+    "esc": "\x1b",
+    "up": "\x1b[A",
+    "down": "\x1b[B",
+    "right": "\x1b[C",
+    "end": "\x1b[F",
+    "home": "\x1b[H",
+}
 KEYS |= {"pagedown": "\x1b[6~", "pageup": "\x1b[5~", "backspace": "\x7f"}
 
 _PRIVATE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-z]|\x1b\[\?[0-9;]*(\$p|u)|\x1b_[^\x1b]*\x1b\\")
@@ -101,12 +109,19 @@ class FullScreen:
         assert self._status is not None
         return self._status
 
+    def hang_up(self) -> None:
+        """Take the terminal away."""
+        self._open = False
+        os.close(self._parent)
+        self._parent = -1
+
     def close(self) -> None:
         """End the program, if it still runs."""
         if self._status is None:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-        os.close(self._parent)
+        if self._parent >= 0:
+            os.close(self._parent)
 
 
 def _without_private(data: bytes) -> bytes:

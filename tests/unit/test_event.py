@@ -366,7 +366,7 @@ def test_table_block_marks_what_changed() -> None:
         after={"lifetime": 9000, "flags": 16},
     )
     stream = io.StringIO()
-    table = TableTrace(stream, color=False, wall_offset_ns=0)
+    table = TableTrace(stream, color=False, wall_offset_ns=0, verbose=True)
     event = decode_event(bytes(raw), node="node-a", devices={21: "lxc\x1b[31m1"})
     table.event(event, 1)
     table.event(event, 1)

@@ -27,6 +27,7 @@ from ctctl.tables.sources.stream import (
     Unquoted,
     json_array,
     json_object,
+    utf8,
     whole_members,
     without_quotes,
     yaml_items,
@@ -63,7 +64,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "") -> bool:
     ``hint`` is the file's name. What is recognised and cannot be read is in ``dump.partial``. Raises
     NoListingError for JSON of no known form, DecodeError for a document that is known and cannot be read.
     """
-    mixed = _Mixed(stream, dump, hint)
+    mixed = _Mixed(utf8(stream), dump, hint)
     try:
         mixed.read()
     except EndedEarlyError as error:
@@ -242,7 +243,7 @@ class _Mixed:
             return True
         if ct_text.START.search(line[:_HEAD]) is not None:
             return True
-        if self.table == "pairs" and not _TALK.match(line):
+        if self.table == "pairs" and not _TALK.match(line) and not _FENCE.match(line):
             return True
         return bool(self.dump.kinds) and (self.lines.damaged or (not line.isprintable() and "\t" not in line))
 

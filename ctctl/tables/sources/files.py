@@ -18,6 +18,7 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.members import Dumps, node_of
 from ctctl.tables.sources.options import apply_options
+from ctctl.tables.sources.packet_log import INSTEAD, is_packet_log
 from ctctl.tables.sources.stream import Prefixed
 from ctctl.tables.sources.timing import tables_of
 from ctctl.tables.sources.unpack import LimitError
@@ -88,8 +89,12 @@ def read_text(stream: BinaryIO | Prefixed, name: str) -> Dump:
     except (DecodeError, LimitError) as error:
         if isinstance(error, NoListingError) and dump.kinds:
             known = True
+        elif is_packet_log(head):
+            raise DecodeError(f"{name}: {INSTEAD}") from error
         else:
             raise DecodeError(f"{name}: {error}") from error
+    if not known and is_packet_log(head):
+        raise DecodeError(f"{name}: {INSTEAD}")
     if not known and dump.partial:
         raise DecodeError(f"{name}: nothing could be read: {'; '.join(dump.partial)}")
     if not known:

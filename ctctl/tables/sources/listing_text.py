@@ -63,12 +63,12 @@ class PairLines:
         """Whether the line is a row; it is added then."""
         if len(line) > _MAX_ROW and not line.lstrip().startswith("["):
             return False
-        left, right = ([*_COLUMNS.split(line.rstrip(), maxsplit=1), ""])[:2]
+        left, right = ([*_COLUMNS.split(line.strip(), maxsplit=1), ""])[:2]
         left, right = left.strip(), right.strip()
-        if right and not left:
-            left = self.group
-        elif not left:
+        if not left:
             return False
+        if not right and self.group and line[:1].isspace():  # an empty left column; indented rows have two
+            left, right = self.group, left
         try:
             known = add_pair(self.dump.listings, left, right)
         except (DecodeError, ValueError, KeyError):

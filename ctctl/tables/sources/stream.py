@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import json
 import re
@@ -95,6 +96,30 @@ class Prefixed:
                 break
             self._head += more
         return self._head[:size]
+
+
+class _Recoded:
+    """UTF-16 as UTF-8, as a ``Reader``."""
+
+    def __init__(self, stream: Reader) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-16")("backslashreplace")
+        self._ended = False
+
+    def read(self, size: int = _CHUNK, /) -> bytes:
+        while not self._ended:
+            raw = self._stream.read(size)
+            self._ended = not raw
+            # A lone surrogate is no text: as an escape, like every byte that is none.
+            if text := self._decoder.decode(raw, final=self._ended):
+                return text.encode("utf-8", "backslashreplace")
+        return b""
+
+
+def utf8(stream: Reader) -> Reader:
+    """The stream in UTF-8. One that starts with the mark of UTF-16 is turned: PowerShell's ``>`` writes that."""
+    whole = Prefixed(b"", stream)
+    return _Recoded(whole) if whole.peek(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else whole
 
 
 class Lines:

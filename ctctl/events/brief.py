@@ -1,0 +1,104 @@
+"""One line a packet and hook: what the hook wrote, what it made of the packet, and what became of it."""
+
+from __future__ import annotations
+
+from ctctl.decode.ct import flag_names
+from ctctl.events.lines import ARROW, VERDICT_STYLES, Line, device_words, packet_words
+from ctctl.model.entry import CtEntry
+from ctctl.model.event import CtResult, HookEvent, LookupRecord, Verdict, Why
+from ctctl.out.text import safe
+
+
+def brief_line(event: HookEvent, *, time_text: str, connection: int | None = None) -> Line:
+    """An event as one line. ``time_text`` stands first; ``connection`` says which story it belongs to."""
+    line: Line = [(time_text, "dim")]
+    if connection is not None:
+        line.append((f"  #{connection}", "magenta"))
+    if event.node:
+        line.append((f"  {safe(event.node)}", "bold blue"))
+    line.append((f"  {event.hook}", "bold"))
+    if where := device_words(event.device, event.ifindex):
+        line.append((f" {where}", "blue"))
+    line.append((f"  {packet_words(event)}", "bold"))
+    if done := what_was_done(event):
+        line.append((f"  {done}", ""))
+    if event.verdict is Verdict.DROP:
+        line.append((f"  dropped: {event.reason}", VERDICT_STYLES[event.verdict]))
+    elif event.verdict is Verdict.REDIRECT:
+        target = device_words(event.redirect_device, event.redirect_ifindex)
+        line.append((f"  redirected{f' to {target}' if target else ''}", VERDICT_STYLES[event.verdict]))
+    else:
+        line.append(("  passed", VERDICT_STYLES[event.verdict]))
+    return line
+
+
+def what_was_done(event: HookEvent) -> str:
+    """What a hook found, created and changed, refreshes too, and what it did to the packet."""
+    done = [_record(record, event.now_s) or _found(record, event.now_s) for record in event.lookups]
+    return "; ".join([*(text for text in done if text), *_path(event)])
+
+
+def what_was_written(event: HookEvent) -> str:
+    """What a hook created or changed for good, and what it did to the packet; empty for a mere refresh."""
+    written = [text for record in event.lookups if (text := _record(record, event.now_s))]
+    if event.verdict is Verdict.DROP:
+        written.append(f"dropped: {event.reason}")
+    return "; ".join([*written, *_path(event)]) if written else ""
+
+
+def _path(event: HookEvent) -> list[str]:
+    words = []
+    if event.translated:
+        flow = event.tuple_out
+        words.append(f"translated to {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}")
+    if event.tunnel_remote is not None:
+        # Whoever puts a packet into the tunnel has translated it to the backend before.
+        way = "to" if event.translated else "from"
+        option = f" with DSR option {event.dsr}" if event.dsr else ""
+        words.append(f"Geneve {way} {event.tunnel_remote}, VNI {event.tunnel_vni}{option}")
+    return words
+
+
+def _kind(record: LookupRecord) -> str:
+    return f"{record.direction}{' related' if record.related else ''}"
+
+
+def _found(record: LookupRecord, now: int) -> str:
+    """An entry that was found and is what it was, but for its time."""
+    if record.before is None:
+        return ""
+    return f"{_kind(record)} {record.before.state}, {_times(record.before, record.after, now)}"
+
+
+def _times(before: CtEntry, after: CtEntry | None, now: int) -> str:
+    old = before.remaining(now)
+    new = old if after is None else after.remaining(now)
+    return f"{new} s left" if new == old else f"{old} s {ARROW} {new} s"
+
+
+def _record(record: LookupRecord, now: int) -> str:
+    kind = _kind(record)
+    if record.why & Why.CREATED and record.after is not None:
+        return f"created {kind}{_created(record, record.after)}"
+    if record.result is CtResult.RELATED:
+        return f"an error about {kind} {record.flow.src} -> {record.flow.dst}"
+    changes = record.changes()
+    words = []
+    if "flags" in changes:
+        before, after = changes["flags"]
+        words += [f"+{name}" for name in flag_names(after & ~before)]
+        words += [f"-{name}" for name in flag_names(before & ~after)]
+    if "backend_id" in changes:
+        words.append("backend {} -> {}".format(*changes["backend_id"]))
+    if not words or record.before is None:
+        return ""
+    return f"{kind} {' '.join(words)}, {_times(record.before, record.after, now)}"
+
+
+def _created(record: LookupRecord, entry: CtEntry) -> str:
+    flags = f" [{' '.join(flag_names(entry.flags))}]" if entry.flags else ""
+    backend = f", backend {entry.backend_id}" if entry.backend_id else ""
+    # An ICMP error that is new itself has the same key as its own related entry: it is one entry.
+    related = " with its ICMP related entry" if record.why & Why.RELATED_CREATED and not record.related else ""
+    snat = " and the SNAT entry" if record.why & Why.SNAT_CREATED else ""
+    return f"{flags}{backend}{related}{snat}"

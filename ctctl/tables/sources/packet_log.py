@@ -1,0 +1,20 @@
+"""Whether a file that is no listing is what an agent's monitor or Hubble printed of packets."""
+
+from __future__ import annotations
+
+import re
+
+_LOG = re.compile(
+    rb"^(?:\[[^\]\n]{0,80}\] {0,2})?(?:-> |<- |\^\^ |xx drop \(|Policy verdict log: |CPU \d{1,5}: (?:MARK |\[)"
+    rb"|Listening for events on )"
+    rb'|"(?:observationPoint|traceSummary)"|\{\s{0,80}"flow"\s{0,8}:\s{0,80}\{|"lost_events"'
+    rb'|^\{"cpu":"CPU |msg="Initializing dissection cache',
+    re.M,
+)
+#: What to do instead, for an error.
+INSTEAD = "packets that a monitor or Hubble saw, no listing; ctctl trace --from FILE reads it"
+
+
+def is_packet_log(head: bytes) -> bool:
+    """Told by the first bytes of a file of which nothing is known."""
+    return _LOG.search(head) is not None

@@ -1,0 +1,83 @@
+"""Which events of a packet story are wanted: by the flow's ends, the filter language, and the node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctctl.errors import UsageError
+from ctctl.model.entry import CtEntry, CtFlags
+from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.packet.text import FlowEnds
+from ctctl.tables.query import Filter, TableContext
+from ctctl.tables.query.ast import fields_of
+from ctctl.tables.query.filter import EVERYTHING
+from ctctl.trace.story_event import StoryEvent, StoryPacket
+
+#: What a printed packet has of the fields that a filter can name.
+FIELDS = frozenset({"ip", "src", "dst", "port", "src_port", "dst_port", "proto", "src_sec_id", "family"})
+
+
+@dataclass(frozen=True, slots=True)
+class StoryFilter:
+    """``ends`` fit in either direction; ``wanted`` looks at each packet as it is, its source being the sender."""
+
+    ends: FlowEnds | None = None
+    wanted: Filter = EVERYTHING
+    nodes: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Raise UsageError for a field that no printed packet has."""
+        strange = set() if self.wanted.node is None else fields_of(self.wanted.node) - FIELDS
+        if strange:
+            known = ", ".join(sorted(FIELDS))
+            raise UsageError(f"a printed packet has no {', '.join(sorted(strange))}; what can be asked for: {known}")
+
+    def __call__(self, event: StoryEvent) -> bool:
+        """Whether to show ``event``. What a filter asks about and the event does not say is no match."""
+        if self.nodes and not any(_is_node(event.node, name) for name in self.nodes):
+            return False
+        if self.ends is not None and not _fits(self.ends, event.packet):
+            return False
+        if self.wanted.node is None:
+            return True
+        flow = event.packet.flow
+        return flow is not None and self.wanted.matches(_pretended(flow, event), TableContext(family=flow.src.version))
+
+
+def _is_node(node: str | None, name: str) -> bool:
+    """Hubble's names are CLUSTER/NODE; the node's own name is enough."""
+    return node is not None and name in {node, node.rpartition("/")[2]}
+
+
+def _fits(ends: FlowEnds, packet: StoryPacket) -> bool:
+    if ends.proto is not None and packet.proto != ends.proto:
+        return False
+    there = ((packet.src, packet.src_port), (packet.dst, packet.dst_port))
+    for order in (there, (there[1], there[0])):
+        if all(
+            (network is None or (address is not None and address in network)) and wanted_port in {0, port}
+            for network, wanted_port, (address, port) in zip(ends.networks, ends.ports, order, strict=True)
+        ):
+            return True
+    return False
+
+
+def _pretended(flow: FlowTuple, event: StoryEvent) -> CtEntry:
+    """The packet as an entry, for the filter language: only FIELDS of it mean anything."""
+    return CtEntry(
+        map=None,
+        tuple=flow,
+        direction=Direction.OUT,
+        related=False,
+        tuple_flags=0,
+        flags=CtFlags(0),
+        lifetime=0,
+        rev_nat=0,
+        src_sec_id=event.src_identity or 0,
+        tx_flags_seen=0,
+        rx_flags_seen=0,
+        last_tx_report=0,
+        last_rx_report=0,
+        backend_id=None,
+    )
