@@ -28,6 +28,11 @@ def bpffs_roots(bpffs: Path | None = None) -> list[Path]:
     return sorted(dict.fromkeys(mounts()), key=lambda root: root != DEFAULT_ROOT)
 
 
+def not_readable(directory: Path) -> PermissionDenied:
+    """What is said of a directory of pins that only root may look into."""
+    return PermissionDenied(f"{directory} is not readable for this user: run as root")
+
+
 def own_nodes(bpffs: Path | None = None) -> dict[str, NodePaths]:
     """The nodes with a pin directory, half-made ones included, by name. Raises PermissionDenied."""
     found: dict[str, NodePaths] = {}
@@ -35,7 +40,7 @@ def own_nodes(bpffs: Path | None = None) -> dict[str, NodePaths]:
         try:
             directories = sorted((root / ROOT).iterdir())
         except PermissionError:
-            raise PermissionDenied(f"{root} is not readable for this user: run as root") from None
+            raise not_readable(root) from None
         except OSError:
             continue
         for directory in directories:
@@ -99,7 +104,7 @@ def has_tables(directory: Path) -> bool:
     try:
         return any((directory / name).exists() for name in pins.CT_TABLES)
     except PermissionError:
-        raise PermissionDenied(f"cannot look into {directory}: run as root") from None
+        raise not_readable(directory) from None
 
 
 def _choose(name: str | None, nodes: Mapping[str, NodePaths], bpffs: Path | None) -> NodePaths:

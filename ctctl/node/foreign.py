@@ -27,7 +27,7 @@ from ctctl.model.version import CiliumVersion
 from ctctl.node import agent
 from ctctl.node.cilium import identify, is_this_nodes
 from ctctl.node.counters import Counter
-from ctctl.node.find import cilium_tables, own_nodes
+from ctctl.node.find import cilium_tables, not_readable, own_nodes
 from ctctl.node.pool import count_entries
 from ctctl.node.resolve import interface_name
 from ctctl.node.status import MapStatus, NodeStatus, ProgramStatus, map_type_name, node_statuses
@@ -113,7 +113,7 @@ def _maps(directory: Path, problems: list[str]) -> tuple[tuple[MapStatus, ...], 
     try:
         paths = sorted(path for path in directory.iterdir() if path.is_file())
     except PermissionError:
-        raise PermissionDenied(f"cannot look into {directory}: run as root") from None
+        raise not_readable(directory) from None
     except OSError as error:
         problems.append(f"{directory}: {error.strerror}")
         return (), ()

@@ -21,6 +21,7 @@ from ctctl.kernel.program import Program
 from ctctl.node.attach import AttachMode, choose_mode, find_attachments
 from ctctl.node.loader import load, plan_load
 from ctctl.node.lock import node_lock
+from ctctl.node.owner import NotOursError
 from ctctl.node.paths import NodePaths, remove_tree
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.node.status import NodeStatus, node_statuses
@@ -361,8 +362,9 @@ def test_map_of_another_layout_is_refused(node: TestNode) -> None:
         load(node.request())
     assert [path.name for path in node.dir.iterdir()] == ["cilium_ct4_global"]
     assert tcx_programs(node) == set()
-    unload(node.name)
-    assert not node.dir.exists()
+    with pytest.raises(NotOursError, match="cilium_ct4_global: not pinned there by ctctl"):
+        unload(node.name)
+    (node.dir / "cilium_ct4_global").unlink()
 
 
 FOREIGN = """
@@ -410,6 +412,7 @@ def test_map_of_another_type_is_refused(node: TestNode) -> None:
     with pytest.raises(LayoutError, match="cilium_ct4_global: pinned as map type 1, 9 expected"):
         load(node.request())
     assert [path.name for path in node.dir.iterdir()] == ["cilium_ct4_global"]
+    (node.dir / "cilium_ct4_global").unlink()
 
 
 @pytest.mark.parametrize("what", ["device", "interface"])
