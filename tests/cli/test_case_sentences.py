@@ -201,4 +201,4 @@ def test_19_what_a_node_file_leaves_out_is_said() -> None:
         "trace", "--simulate", "tcp 198.51.100.7:40000 > [fd00:192:168:139::100]:80", "-f", folder / "all.yaml", code=2
     )
     assert "inner=" not in done.stderr
-    assert "IPv4 only" in done.stderr
+    assert "198.51.100.7 and fd00:192:168:139::100 are of two families" in done.stderr
