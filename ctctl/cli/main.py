@@ -112,7 +112,32 @@ def _load(name: str) -> Any:
     if not where.group and name in commands:
         loaded = commands[name]
     loaded.name = name
+    _take_options_once(loaded)
     return loaded
+
+
+def _take_options_once(command: Any) -> None:
+    """Refuse an option that takes one value and is given two: the last one must not win without a word."""
+    for below in getattr(command, "commands", {}).values():
+        _take_options_once(below)
+    make_parser = command.make_parser
+
+    def checked_parser(ctx: Any) -> Any:
+        parser = make_parser(ctx)
+        parse_args = parser.parse_args
+
+        def parse(args: list[str]) -> Any:
+            values, rest, order = parse_args(args)
+            for option in order:
+                single = not (getattr(option, "multiple", True) or getattr(option, "is_flag", True))
+                if single and order.count(option) > 1:
+                    ctx.fail(f"{option.opts[-1]} is given twice; this command takes one")
+            return values, rest, order
+
+        parser.parse_args = parse
+        return parser
+
+    command.make_parser = checked_parser
 
 
 HELP = """Show, trace and repair the connection tracking of a Cilium-style eBPF datapath.

@@ -113,6 +113,23 @@ def test_a_group_by_itself_prints_its_help(words: tuple[str, ...]) -> None:
     assert done.stdout == asked.stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("gc", "--from", "a", "--from", "b"),
+        ("sizing", "--from", "a", "--from", "b"),
+        ("ct", "list", "--limit", "3", "--limit", "4"),
+        ("ct", "list", "--watch", "--sort", "src", "--sort", "dst"),
+        ("trace", "--count", "1", "--count", "2"),
+        ("lab", "up", "--name", "a", "--name", "b"),
+    ],
+)
+def test_an_option_given_twice_is_refused_where_one_counts(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is given twice" in done.stderr
+
+
 def test_broken_pipe_is_quiet() -> None:
     done = subprocess.run(
         ["bash", "-c", f"{' '.join(CTCTL)} completion bash | true"], capture_output=True, text=True, check=False
