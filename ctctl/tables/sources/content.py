@@ -128,10 +128,7 @@ class _Mixed:
         dump = self.dump
         if "Cilium ct list" in dump.kinds or (not dump.kinds and self._blank and not dump.skipped and not self.foreign):
             dump.found("Cilium ct list")
-            try:
-                self.ct.finish()
-            except DecodeError as error:
-                dump.lose("line(s)", str(error))
+            self.ct.finish()
         if self.lines.overlong:
             dump.partial.append(f"{self.lines.overlong} line(s) of more than 1 MiB: not read")
         if self._old:

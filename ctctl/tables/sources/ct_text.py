@@ -97,7 +97,10 @@ class CtLines:
             by_position = whole_listing and (section % 2 == 1 or flow.proto == 6)
             family = 6 if by_position else 4
             name = pins.CT_TABLES[section] if by_position else table_name(family, flow.proto)
-            self._put(name, family, flow, flags, line)
+            try:
+                self._put(name, family, flow, flags, line)
+            except DecodeError as error:  # each line is counted: one that is none hides no other
+                self.dump.lose("line(s)", str(error))
         self._mapped = []
         if not self.other and self.section <= len(pins.CT_TABLES):
             for number in range(self.section):
@@ -144,6 +147,10 @@ class CtLines:
             table.show(line.lifetime, int(line.remaining), line.report)
 
 
+#: What every line ends in from 1.16 on, before what single versions add.
+_LAST_FIELDS = {"RevNAT", "SourceSecurityID", "BackendID"}
+
+
 class _Line:
     """The part of a line behind the addresses."""
 
@@ -153,6 +160,8 @@ class _Line:
         numbers = {found[1]: int(found[2], 16 if found[2][:2] == "0x" else 10) for found in _FIELD.finditer(text)}
         if "Flags" not in numbers or not ("RxPackets" in numbers or "Packets" in numbers):
             raise DecodeError("fields are missing: the line is cut off or of another program")
+        if "Packets" in numbers and not numbers.keys() >= _LAST_FIELDS:
+            raise DecodeError("the last fields are missing: the line is cut off")
         self.lifetime, self.remaining = lifetime, remaining
         self.layout = Layout.V1_14 if suffix else _layout_of(numbers, "RxPackets", "IfIndex", "NatPort")
         self.nat_port = numbers.get("NatPort", 0)
