@@ -347,7 +347,8 @@ def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: Outpu
     rows = list(rows)
     lines = [[text_of(column, row) for column in columns] for row in rows]
     heads = [] if options.no_headers else [[column.title for column in columns]]
-    widths = [max(map(len, texts), default=0) for texts in zip(*heads, *lines, strict=True)]
+    texts = [*heads, *lines]
+    widths = [max((len(line[at]) for line in texts), default=0) for at in range(len(columns))]
     least = [
         least_of((line[at] for line in lines), widths[at]) if column.prose else widths[at]
         for at, column in enumerate(columns)
