@@ -7,6 +7,7 @@ two together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
@@ -302,16 +303,21 @@ class EntryForm(EntryFacts):
             self._number(program, style, columns.raw("src_sec_id"))
 
     def _identity_name(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
-        def text(number: int) -> bytes:
-            return encode(style, self.names.get(f"identity {number}") if number else None)
-
-        self._by_value(program, columns.slot(Slot.SRC_SEC_ID), text)
+        self._name_of(program, "identity", columns.slot(Slot.SRC_SEC_ID), style)
 
     def _backend(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
-        def text(number: int) -> bytes:
-            return encode(style, self.names.get(f"backend {number}") if number else None)
+        self._name_of(program, "backend", self.backend_column(columns), style)
 
-        self._by_value(program, self.backend_column(columns), text)
+    def _name_of(self, program: RowProgram, kind: str, numbers: Array, style: Style) -> None:
+        """The name of a numbered thing, absent for 0 and for numbers without a name: a text a name, not a number."""
+        named = {int(key.split()[1]): name for key, name in self.names.items() if re.fullmatch(rf"{kind} \d+", key)}
+        known = np.array(sorted(number for number in named if number), np.uint64)
+        texts = TextTable.of([encode(style, None), *(encode(style, named[number]) for number in known.tolist())])
+        place = np.zeros(len(numbers), np.uint32)
+        if len(known):
+            at = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+            place = np.where(known[at] == numbers, at + 1, 0).astype(np.uint32)
+        program.text(place, texts)
 
     def _nat(self, name: str, program: RowProgram, columns: CtColumns, style: Style) -> None:
         """The service's address and port of a DSR entry (1.19): few, so one by one."""
