@@ -295,12 +295,10 @@ class EntryForm(EntryFacts):
 
     def _identity(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
         """The number, in tables with its name."""
-        if style is Style.TEXT and any(key.startswith("identity ") for key in self.names):
-            names = self.names
-            numbers = columns.slot(Slot.SRC_SEC_ID)
-            self._by_value(program, numbers, lambda n: with_name(n, names.get(f"identity {n}") if n else None))
-        else:
-            self._number(program, style, columns.raw("src_sec_id"))
+        self._number(program, style, columns.raw("src_sec_id"))
+        if style is Style.TEXT:
+            names, place = self._names_of("identity", columns.slot(Slot.SRC_SEC_ID))
+            program.text(place, TextTable.of([b"", *(encode(style, None, f" ({name})") for name in names)]))
 
     def _identity_name(self, program: RowProgram, columns: CtColumns, style: Style) -> None:
         self._name_of(program, "identity", columns.slot(Slot.SRC_SEC_ID), style)
@@ -310,14 +308,18 @@ class EntryForm(EntryFacts):
 
     def _name_of(self, program: RowProgram, kind: str, numbers: Array, style: Style) -> None:
         """The name of a numbered thing, absent for 0 and for numbers without a name: a text a name, not a number."""
+        names, place = self._names_of(kind, numbers)
+        program.text(place, TextTable.of([encode(style, None), *(encode(style, name) for name in names)]))
+
+    def _names_of(self, kind: str, numbers: Array) -> tuple[list[str], NDArray[np.uint32]]:
+        """The names of a kind, and which each number has, from 1; 0: none."""
         named = {int(key.split()[1]): name for key, name in self.names.items() if re.fullmatch(rf"{kind} \d+", key)}
         known = np.array(sorted(number for number in named if number), np.uint64)
-        texts = TextTable.of([encode(style, None), *(encode(style, named[number]) for number in known.tolist())])
         place = np.zeros(len(numbers), np.uint32)
         if len(known):
             at = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
             place = np.where(known[at] == numbers, at + 1, 0).astype(np.uint32)
-        program.text(place, texts)
+        return [named[number] for number in known.tolist()], place
 
     def _nat(self, name: str, program: RowProgram, columns: CtColumns, style: Style) -> None:
         """The service's address and port of a DSR entry (1.19): few, so one by one."""
