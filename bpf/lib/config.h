@@ -45,6 +45,9 @@ volatile const __be32 cfg_loopback = 0;         /* source of a pod that is its o
 volatile const __u8 cfg_lb_mode = 0;            /* enum lb_mode: how a request gets to another node's backend */
 volatile const __u8 cfg_dsr_option = 0;         /* 1: DSR by an option in the IP header; 0: by Geneve */
 
+/* ---- socket load balancing ---- */
+volatile const __u64 cfg_host_netns_cookie = 0; /* of the node's own network namespace */
+
 /* ---- source NAT ---- */
 #define NATIVE_NETWORKS 4
 volatile const __u8 cfg_masquerade = 0;         /* 1: pods speak to the world by the node's address */

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "maps.h"
 #include "pkt.h"
+#include "room.h"
 
 #if FAMILY == 4
 static __always_inline struct ctctl_event *event_of(const struct pkt *p)
@@ -109,28 +110,31 @@ static __always_inline void event_key(struct ctctl_lookup *rec, const tuple_t *k
 	rec->tuple.flags = key->flags;
 }
 
-#if FAMILY == 4
 /* Has one end of the flow this address, as far as it is given at all? */
-static __always_inline bool event_near(const struct ctctl_trace_ctl *ctl, __be32 saddr, __be32 daddr)
+static __always_inline bool event_near(const struct ctctl_trace_ctl *ctl, addr_t saddr, addr_t daddr)
 {
-	return (ctl->mask[0] && ((saddr & ctl->mask[0]) == ctl->addr[0] || (daddr & ctl->mask[0]) == ctl->addr[0])) ||
-	       (ctl->mask[1] && ((saddr & ctl->mask[1]) == ctl->addr[1] || (daddr & ctl->mask[1]) == ctl->addr[1])) ||
-	       (!ctl->mask[0] && !ctl->mask[1]);
+	const addr_t mask[2] = { flow_addr(ctl->mask[0]), flow_addr(ctl->mask[1]) }, any = {};
+	const addr_t addr[2] = { flow_addr(ctl->addr[0]), flow_addr(ctl->addr[1]) };
+	const bool given[2] = { !addr_equal(mask[0], any), !addr_equal(mask[1], any) };
+
+	return (given[0] && (addr_within(saddr, addr[0], mask[0]) || addr_within(daddr, addr[0], mask[0]))) ||
+	       (given[1] && (addr_within(saddr, addr[1], mask[1]) || addr_within(daddr, addr[1], mask[1]))) ||
+	       (!given[0] && !given[1]);
 }
 
 /* What is in a tunnel is not known yet. */
 static __always_inline bool event_may_match(const struct ctctl_trace_ctl *ctl, const struct pkt *p)
 {
-	return !ctl->near || p->hook == HOOK_FROM_OVERLAY || p->t.daddr == cfg_node_ip ||
-	       event_near(ctl, p->t.saddr, p->t.daddr);
-}
+#if FAMILY == 4
+	const bool tunnel = p->t.daddr == cfg_node_ip;
 #else
-/* A flow to follow is one of IPv4. */
-static __always_inline bool event_may_match(const struct ctctl_trace_ctl *ctl, const struct pkt *p)
-{
-	return !ctl || !p;
-}
+	const bool tunnel = false;      /* its outer packets are IPv4's */
+
+	if (ctl->family && ctl->family != ENDPOINT_FAMILY)
+		return false;
 #endif
+	return !ctl->near || p->hook == HOOK_FROM_OVERLAY || tunnel || event_near(ctl, p->t.saddr, p->t.daddr);
+}
 
 /* Once the addresses are known, before anything is translated. Most packets
  * are of other flows, and most of those are known by it: the rest of the hook
@@ -258,32 +262,54 @@ static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni
 
 /* ---- who wants to hear it ---- */
 
-#if FAMILY == 4
-static __noinline bool event_followed(const tuple_t *t)
-{
-	tuple_t key = tuple_canonical(t);
+/* Tuples to compare and keys to look up: with IPv6 in the room, which the hook
+ * has no more use for. */
+struct event_flows {
+	tuple_t in;
+	tuple_t out;
+	tuple_t vip;
+	tuple_t key;
+};
 
-	return bpf_map_lookup_elem(&MAP_TRACE_FOLLOW, &key);
+static __noinline bool event_followed(const tuple_t *t, tuple_t *key)
+{
+	tuple_canonical(key, t);
+	return bpf_map_lookup_elem(&MAP_TRACE_FOLLOW, key);
 }
 
 /* Two CPUs may clear near at once: to the same. */
-static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const tuple_t *t)
+static __noinline void event_follow(struct ctctl_trace_ctl *ctl, const tuple_t *t, tuple_t *key)
 {
-	tuple_t key = tuple_canonical(t);
 	__u8 one = 1;
 
+	tuple_canonical(key, t);
 	if (!event_near(ctl, t->saddr, t->daddr))
 		WRITE_ONCE(ctl->near, 0);
-	bpf_map_update_elem(&MAP_TRACE_FOLLOW, &key, &one, BPF_ANY);
+	bpf_map_update_elem(&MAP_TRACE_FOLLOW, key, &one, BPF_ANY);
 }
 
-static __always_inline tuple_t event_flow_of(const struct ipv6_ct_tuple *t)
+/* A socket was translated before it had a port: the flow to follow has no
+ * source yet. The first packet of such a flow that leaves a pod has one. */
+static __noinline bool event_from_socket(const tuple_t *t, tuple_t *key)
 {
-	tuple_t flow = { .dport = t->dport, .sport = t->sport, .nexthdr = t->nexthdr };
+	*key = (tuple_t){ .daddr = t->daddr, .dport = t->dport, .nexthdr = t->nexthdr };
+	return !bpf_map_delete_elem(&MAP_TRACE_FOLLOW, key);
+}
 
-	__builtin_memcpy(&flow.daddr, t->daddr, sizeof(flow.daddr));
-	__builtin_memcpy(&flow.saddr, t->saddr, sizeof(flow.saddr));
-	return flow;
+static __always_inline void event_flow_of(tuple_t *flow, const struct ipv6_ct_tuple *t)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->dport = t->dport;
+	flow->sport = t->sport;
+	flow->nexthdr = t->nexthdr;
+	__builtin_memcpy(&flow->daddr, t->daddr, sizeof(flow->daddr));
+	__builtin_memcpy(&flow->saddr, t->saddr, sizeof(flow->saddr));
+}
+
+static __always_inline bool event_tuple_is(const tuple_t *a, const tuple_t *b)
+{
+	return addr_equal(a->saddr, b->saddr) && addr_equal(a->daddr, b->daddr) && a->sport == b->sport &&
+	       a->dport == b->dport;
 }
 
 /* Is the packet of interest? If so, whatever it was translated to is from now
@@ -291,44 +317,37 @@ static __always_inline tuple_t event_flow_of(const struct ipv6_ct_tuple *t)
  * compared with is as little as decides it. */
 static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 {
+	IN_ROOM(struct event_flows, f, flows);
 	__u32 zero = 0;
 	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
-	bool error = ev->in.nexthdr == IPPROTO_ICMP && !ev->in.sport && !ev->in.dport;
-	tuple_t in = event_flow_of(&ev->in), out = event_flow_of(&ev->out);
-	bool translated = in.saddr != out.saddr || in.daddr != out.daddr || in.sport != out.sport || in.dport != out.dport;
-	bool wanted;
+	bool error = ev->in.nexthdr == IPPROTO_ICMP_FAMILY && !ev->in.sport && !ev->in.dport;
+	bool translated, wanted, claimed = false;
 
-	if (!ctl)
+	if (!ctl || !f)
 		return false;
 	if (!ctl->filter)
 		return true;
-	wanted = flow_wanted(ctl, &in, error) || event_followed(&in);
+	event_flow_of(&f->in, &ev->in);
+	event_flow_of(&f->out, &ev->out);
+	translated = !event_tuple_is(&f->in, &f->out);
+	wanted = flow_wanted(ctl, &f->in, error) || event_followed(&f->in, &f->key);
 	if (!wanted && translated)
-		wanted = flow_wanted(ctl, &out, error) || event_followed(&out);
+		wanted = flow_wanted(ctl, &f->out, error) || event_followed(&f->out, &f->key);
 	/* A packet with the DSR option came for the VIP, by way of another node. */
 	if (!wanted && ev->dsr_port) {
-		tuple_t vip = in;
-
-		__builtin_memcpy(&vip.daddr, ev->dsr_vip, sizeof(vip.daddr));
-		vip.dport = ev->dsr_port;
-		wanted = flow_wanted(ctl, &vip, error);
+		f->vip = f->in;
+		__builtin_memcpy(&f->vip.daddr, ev->dsr_vip, sizeof(f->vip.daddr));
+		f->vip.dport = ev->dsr_port;
+		wanted = flow_wanted(ctl, &f->vip, error);
 	}
-	if (wanted && (translated || ev->dsr_port)) {
-		event_follow(ctl, &in);
-		event_follow(ctl, &out);
+	if (!wanted && ev->hook == HOOK_FROM_CONTAINER && !ctl->near && flow_source_wanted(ctl, &f->in))
+		wanted = claimed = event_from_socket(&f->in, &f->key);
+	if (wanted && (translated || ev->dsr_port || claimed)) {
+		event_follow(ctl, &f->in, &f->key);
+		event_follow(ctl, &f->out, &f->key);
 	}
 	return wanted;
 }
-
-#else
-static __always_inline bool event_of_interest(const struct ctctl_event *ev)
-{
-	__u32 zero = 0;
-	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
-
-	return ev && ctl && !ctl->filter;
-}
-#endif
 
 /* Global: the verifier goes through it once, not once for each way here. */
 __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verdict, __u32 reason)

@@ -15,6 +15,7 @@
 #include <linux/in6.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <bpf/bpf_endian.h>
 
 #include "ctctl/abi.h"
 
@@ -31,6 +32,8 @@ typedef struct lb4_backend lb_backend_t;
 typedef struct lb4_reverse_nat reverse_nat_t;
 typedef struct lb4_affinity_key affinity_key_t;
 typedef struct lb4_src_range_key src_range_key_t;
+typedef struct lb4_reverse_sk_key reverse_sk_key_t;
+typedef struct lb4_reverse_sk reverse_sk_t;
 typedef struct ipv4_nat_entry nat_entry_t;
 
 #define FAMILY_NAME(four, six) four
@@ -56,6 +59,11 @@ static __always_inline bool addr_equal(addr_t a, addr_t b)
 static __always_inline bool addr_within(addr_t a, addr_t network, addr_t mask)
 {
 	return (a & mask) == network;
+}
+
+static __always_inline bool addr_before(addr_t a, addr_t b)
+{
+	return bpf_ntohl(a) < bpf_ntohl(b);
 }
 
 #else
@@ -125,6 +133,22 @@ typedef struct {
 _Static_assert(sizeof(src_range_key_t) == sizeof(struct lb6_src_range_key), "src_range_key_t");
 
 typedef struct {
+	__u64  cookie;
+	addr_t address;
+	__be16 port;
+	__u16  pad[3];
+} reverse_sk_key_t;
+_Static_assert(sizeof(reverse_sk_key_t) == sizeof(struct lb6_reverse_sk_key), "reverse_sk_key_t");
+
+typedef struct {
+	addr_t address;
+	__be16 port;
+	__be16 rev_nat_index;
+	__u8   pad[4];
+} reverse_sk_t;
+_Static_assert(offsetof(reverse_sk_t, pad) == sizeof(struct lb6_reverse_sk), "reverse_sk_t");
+
+typedef struct {
 	__u64  created;
 	__u64  needs_ct;
 	__u64  pad1;
@@ -164,6 +188,13 @@ static __always_inline bool addr_within(addr_t a, addr_t network, addr_t mask)
 	a.half[0] &= mask.half[0];
 	a.half[1] &= mask.half[1];
 	return addr_equal(a, network);
+}
+
+static __always_inline bool addr_before(addr_t a, addr_t b)
+{
+	const __u64 high = bpf_be64_to_cpu(a.half[0]), other = bpf_be64_to_cpu(b.half[0]);
+
+	return high != other ? high < other : bpf_be64_to_cpu(a.half[1]) < bpf_be64_to_cpu(b.half[1]);
 }
 
 #endif

@@ -79,38 +79,70 @@ static __always_inline void tuple_reverse(tuple_t *t)
 	t->dport = port;
 }
 
-#if FAMILY == 4
-/* One key for both directions: the lower end first. */
-static __always_inline tuple_t tuple_canonical(const tuple_t *t)
+/* Whether the source is the higher end, by address and then by port, as numbers:
+ * whoever fills the table of flows to follow puts them in the same order. */
+static __always_inline bool tuple_is_reversed(const tuple_t *t)
 {
-	__u64 src = (__u64)bpf_ntohl(t->saddr) << 16 | bpf_ntohs(t->sport);
-	__u64 dst = (__u64)bpf_ntohl(t->daddr) << 16 | bpf_ntohs(t->dport);
-	tuple_t key = *t;
+	if (addr_equal(t->saddr, t->daddr))
+		return bpf_ntohs(t->dport) < bpf_ntohs(t->sport);
+	return addr_before(t->daddr, t->saddr);
+}
 
-	key.flags = 0;
-	if (dst < src)
-		tuple_reverse(&key);
-	return key;
+/* One key for both directions: the lower end first. */
+static __always_inline void tuple_canonical(tuple_t *key, const tuple_t *t)
+{
+	*key = *t;
+	key->flags = 0;
+	if (tuple_is_reversed(t))
+		tuple_reverse(key);
 }
 
 /* ---- the flow that a listener asked for; tuples are in the packet's own orientation ---- */
 
-static __always_inline bool
-flow_end_wanted(const struct ctctl_trace_ctl *ctl, int end, __be32 addr, __be16 port, bool any_port)
+/* ctctl_trace_ctl has room for either family. */
+static __always_inline addr_t flow_addr(const __u8 *from)
 {
-	return (addr & ctl->mask[end]) == ctl->addr[end] && (any_port || !ctl->port[end] || port == ctl->port[end]);
+	return *(const addr_t *)from;
+}
+
+static __always_inline bool
+flow_end_wanted(const struct ctctl_trace_ctl *ctl, int end, addr_t addr, __be16 port, bool any_port)
+{
+	return addr_within(addr, flow_addr(ctl->addr[end]), flow_addr(ctl->mask[end])) &&
+	       (any_port || !ctl->port[end] || port == ctl->port[end]);
+}
+
+static __always_inline bool flow_kind_wanted(const struct ctctl_trace_ctl *ctl, __u8 proto)
+{
+	if (ctl->family && ctl->family != ENDPOINT_FAMILY)
+		return false;
+	return !ctl->proto || ctl->proto == proto || (ctl->proto == IPPROTO_ICMP && proto == IPPROTO_ICMP_FAMILY);
 }
 
 /* An ICMP error is of interest to every flow between its two addresses. */
-static __noinline bool flow_wanted(const struct ctctl_trace_ctl *ctl, const tuple_t *t, bool error)
+static __noinline __attribute__((unused)) bool
+flow_wanted(const struct ctctl_trace_ctl *ctl, const tuple_t *t, bool error)
 {
-	if (ctl->proto && ctl->proto != t->nexthdr && !error)
+	if (!flow_kind_wanted(ctl, error && ctl->proto ? ctl->proto : t->nexthdr))
 		return false;
 	return (flow_end_wanted(ctl, 0, t->saddr, t->sport, error) &&
 		flow_end_wanted(ctl, 1, t->daddr, t->dport, error)) ||
 	       (flow_end_wanted(ctl, 0, t->daddr, t->dport, error) &&
 		flow_end_wanted(ctl, 1, t->saddr, t->sport, error));
 }
-#endif
+
+/* What a socket speaks to: it need not have an address or port of its own yet. */
+static __always_inline bool
+flow_target_wanted(const struct ctctl_trace_ctl *ctl, __u8 proto, addr_t addr, __be16 port)
+{
+	return flow_kind_wanted(ctl, proto) &&
+	       (flow_end_wanted(ctl, 0, addr, port, false) || flow_end_wanted(ctl, 1, addr, port, false));
+}
+
+static __always_inline bool flow_source_wanted(const struct ctctl_trace_ctl *ctl, const tuple_t *t)
+{
+	return flow_kind_wanted(ctl, t->nexthdr) && (flow_end_wanted(ctl, 0, t->saddr, t->sport, false) ||
+						     flow_end_wanted(ctl, 1, t->saddr, t->sport, false));
+}
 
 #endif /* CTCTL_FLOW_H */

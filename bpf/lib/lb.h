@@ -11,9 +11,7 @@
 #include "maps.h"
 #include "nat.h"
 #include "pkt.h"
-
-#define SCOPE_EXTERNAL 0
-#define SCOPE_INTERNAL 1
+#include "service.h"
 
 /* What balancing left behind for the stages after it. */
 struct lb_result {
@@ -28,21 +26,9 @@ struct lb_result {
 static __always_inline const struct lb4_service *
 lb_find_service(const struct pkt *p, lb_key_t *key, bool from_pod)
 {
-	const struct lb4_service *svc;
-
 	key->address = p->t.daddr;
 	key->dport = p->t.sport;
-	key->scope = SCOPE_EXTERNAL;
-	svc = bpf_map_lookup_elem(&MAP_SERVICES, key);
-	if (!svc || !from_pod || !(svc->flags2 & SVC2_TWO_SCOPES))
-		return svc;
-	key->scope = SCOPE_INTERNAL;
-	return bpf_map_lookup_elem(&MAP_SERVICES, key);
-}
-
-static __always_inline const lb_backend_t *lb_backend(__u32 id)
-{
-	return bpf_map_lookup_elem(&MAP_BACKENDS, &id);
+	return service_find(key, from_pod);
 }
 
 static __always_inline bool lb_source_allowed(const struct pkt *p, const struct lb4_service *svc)
@@ -136,31 +122,16 @@ static __always_inline affinity_key_t lb_affinity_key(addr_t client, const struc
 static __always_inline __u32 lb_affinity_backend(struct pkt *p, const struct lb4_service *svc)
 {
 	affinity_key_t key = lb_affinity_key(p->t.saddr, svc);
-	struct lb_affinity_match match = { .rev_nat_id = svc->rev_nat_index };
-	struct lb_affinity_val *val = bpf_map_lookup_elem(&MAP_AFFINITY, &key);
 
-	if (!val)
-		return 0;
-	match.backend_id = val->backend_id;
-	/* last_used is written by every CPU the client's packets come to: at
-	 * worst it is the older of two, both of this moment. */
-	if (READ_ONCE(val->last_used) + svc->backend_id <= p->now ||
-	    !bpf_map_lookup_elem(&cilium_lb_affinity_match, &match)) {
-		bpf_map_delete_elem(&MAP_AFFINITY, &key);
-		return 0;
-	}
-	/* Counts as used even if that backend turns out to be gone. */
-	WRITE_ONCE(val->last_used, p->now);
-	return match.backend_id;
+	return affinity_backend(&key, svc, p->now);
 }
 
 static __always_inline void
 lb_affinity_use(const struct pkt *p, addr_t client, const struct lb4_service *svc, __u32 backend_id)
 {
 	affinity_key_t key = lb_affinity_key(client, svc);
-	struct lb_affinity_val val = { .last_used = p->now, .backend_id = backend_id };
 
-	bpf_map_update_elem(&MAP_AFFINITY, &key, &val, BPF_ANY);
+	affinity_use(&key, backend_id, p->now);
 }
 
 /* ---- the connection's backend ---- */
@@ -189,13 +160,13 @@ lb_connect(struct pkt *p, const tuple_t *ct_key, lb_key_t *key, const struct lb4
 	if (svc->flags & SVC_AFFINITY) {
 		new.backend_id = lb_affinity_backend(p, svc);
 		if (new.backend_id)
-			*backend = lb_backend(new.backend_id);
+			*backend = service_backend(new.backend_id);
 		if (*backend)
 			event_why(p, WHY_BACKEND_AFFINITY);
 	}
 	if (!*backend) {
 		new.backend_id = lb_select(p, key, svc);
-		*backend = lb_backend(new.backend_id);
+		*backend = service_backend(new.backend_id);
 	}
 	if (!*backend)
 		return lb_no_backend(p);
@@ -211,14 +182,14 @@ lb_continue(struct pkt *p, struct ct_entry *e, lb_key_t *key, const struct lb4_s
 	const lb_backend_t **backend = &choice->backend;
 	__u32 *backend_id = &choice->id;
 	*backend_id = READ_ONCE(e->backend_id);
-	*backend = lb_backend(*backend_id);
+	*backend = service_backend(*backend_id);
 	if (*backend && ((*backend)->flags == BACKEND_ACTIVE || !(p->tcp_flags & TCP_SYN))) {
 		event_why(p, WHY_BACKEND_KEPT);
 		return OK;
 	}
 	event_why(p, *backend ? WHY_BACKEND_INACTIVE : WHY_BACKEND_GONE);
 	*backend_id = lb_select(p, key, svc);
-	*backend = *backend_id ? lb_backend(*backend_id) : NULL;
+	*backend = *backend_id ? service_backend(*backend_id) : NULL;
 	if (!*backend)
 		return lb_no_backend(p);
 	/* Another CPU may choose for the same connection now: one of the two

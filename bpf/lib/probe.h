@@ -72,7 +72,7 @@ static __always_inline bool probe_wanted(const struct ipv4_ct_tuple *t, bool err
 		return true;
 	if (flow_wanted(ctl, t, error))
 		return true;
-	key = tuple_canonical(t);
+	tuple_canonical(&key, t);
 	return bpf_map_lookup_elem(&ctctl_probe_follow, &key);
 }
 

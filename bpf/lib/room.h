@@ -46,6 +46,7 @@ struct room {
 	tuple_t related;
 	tuple_t flow;
 	tuple_t forward;
+	tuple_t flows[4];       /* struct event_flows */
 };
 
 CTCTL_MAP(ctctl_room6, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct room, 1, 0);

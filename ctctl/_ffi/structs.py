@@ -238,7 +238,8 @@ class KernelBtfInfo(ctypes.Structure):
 
 
 class KernelLinkInfo(ctypes.Structure):
-    """``struct bpf_link_info``; ``ifindex`` and ``attach_type`` as TCX links fill them."""
+    """``struct bpf_link_info``; ``ifindex`` and ``attach_type`` as TCX links fill them, ``cgroup_attach_type`` and
+    the two words before it, a cgroup's id, as cgroup links do."""
 
     _fields_: ClassVar = [
         ("type", c_uint32),
@@ -247,5 +248,7 @@ class KernelLinkInfo(ctypes.Structure):
         ("_pad", c_uint32),
         ("ifindex", c_uint32),
         ("attach_type", c_uint32),
-        ("_rest", c_uint64 * 4),
+        ("cgroup_attach_type", c_uint32),
+        ("_pad2", c_uint32),
+        ("_rest", c_uint64 * 3),
     ]

@@ -96,7 +96,12 @@ class CtctlHook(IntEnum):
     HOOK_TO_NETDEV = 4
     HOOK_FROM_OVERLAY = 5
     HOOK_TO_OVERLAY = 6
-    HOOK_MAX = 7
+    HOOK_CONNECT = 7
+    HOOK_SENDMSG = 8
+    HOOK_RECVMSG = 9
+    HOOK_GETPEERNAME = 10
+    HOOK_POST_BIND = 11
+    HOOK_MAX = 12
 
 
 class CtctlReason(IntEnum):
@@ -131,7 +136,8 @@ class CtctlReason(IntEnum):
     REASON_UNKNOWN_L4 = 26
     REASON_INVALID_EXTHDR = 27
     REASON_UNKNOWN_TARGET = 28
-    REASON_MAX = 29
+    REASON_ADDRESS_IN_USE = 29
+    REASON_MAX = 30
 
 
 class CtctlVerdict(IntEnum):
@@ -152,6 +158,7 @@ class CtctlLookupKind(IntEnum):
     LOOKUP_DSR = 4
     LOOKUP_REV_DNAT = 5
     LOOKUP_SNAT = 6
+    LOOKUP_SOCKET = 7
 
 
 class CtctlCtDir(IntEnum):
@@ -202,6 +209,9 @@ class CtctlWhy(IntFlag):
     WHY_SNAT_STALE = 0x2000000
     WHY_SNAT_PORT_TAKEN = 0x4000000
     WHY_SNAT_EXHAUSTED = 0x8000000
+    WHY_BACKEND_COOKIE = 0x10000000
+    WHY_SOCKET_WRITTEN = 0x20000000
+    WHY_SOCKET_STALE = 0x40000000
 
 
 class CtctlStat(IntEnum):
@@ -641,6 +651,70 @@ class lb4_src_range_key(AbiStruct):  # noqa: N801
     ]
 
 
+class lb4_reverse_sk_key(AbiStruct):  # noqa: N801
+    """``struct lb4_reverse_sk_key``, 16 bytes."""
+
+    cookie: int
+    address: int
+    port: int
+    pad: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("cookie", u64),
+        ("address", be32),
+        ("port", be16),
+        ("pad", u16),
+    ]
+
+
+class lb4_reverse_sk(AbiStruct):  # noqa: N801
+    """``struct lb4_reverse_sk``, 8 bytes."""
+
+    address: int
+    port: int
+    rev_nat_index: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("address", be32),
+        ("port", be16),
+        ("rev_nat_index", be16),
+    ]
+
+
+class lb6_reverse_sk_key(AbiStruct):  # noqa: N801
+    """``struct lb6_reverse_sk_key``, 32 bytes."""
+
+    cookie: int
+    address: Array[Any]
+    port: int
+    pad: Array[Any]
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("cookie", u64),
+        ("address", u8 * 16),
+        ("port", be16),
+        ("pad", u16 * 3),
+    ]
+
+
+class lb6_reverse_sk(AbiStruct):  # noqa: N801
+    """``struct lb6_reverse_sk``, 20 bytes."""
+
+    address: Array[Any]
+    port: int
+    rev_nat_index: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("address", u8 * 16),
+        ("port", be16),
+        ("rev_nat_index", be16),
+    ]
+
+
 class endpoint_key(AbiStruct):  # noqa: N801
     """``struct endpoint_key``, 20 bytes."""
 
@@ -883,27 +957,29 @@ class ctctl_event(AbiStruct):  # noqa: N801
 
 
 class ctctl_trace_ctl(AbiStruct):  # noqa: N801
-    """``struct ctctl_trace_ctl``, 40 bytes."""
+    """``struct ctctl_trace_ctl``, 88 bytes."""
 
     until_ns: int
-    filter: int
     addr: Array[Any]
     mask: Array[Any]
+    filter: int
     port: Array[Any]
     proto: int
+    family: int
     near: int
     pad: Array[Any]
 
     _pack_ = 1
     _fields_: ClassVar = [
         ("until_ns", u64),
+        ("addr", u8 * 16 * 2),
+        ("mask", u8 * 16 * 2),
         ("filter", u32),
-        ("addr", be32 * 2),
-        ("mask", be32 * 2),
         ("port", be16 * 2),
         ("proto", u8),
+        ("family", u8),
         ("near", u8),
-        ("pad", u8 * 6),
+        ("pad", u8 * 5),
     ]
 
 
@@ -1289,6 +1365,10 @@ STRUCTS: dict[str, type[AbiStruct]] = {
     "lb_affinity_val": lb_affinity_val,
     "lb_affinity_match": lb_affinity_match,
     "lb4_src_range_key": lb4_src_range_key,
+    "lb4_reverse_sk_key": lb4_reverse_sk_key,
+    "lb4_reverse_sk": lb4_reverse_sk,
+    "lb6_reverse_sk_key": lb6_reverse_sk_key,
+    "lb6_reverse_sk": lb6_reverse_sk,
     "endpoint_key": endpoint_key,
     "endpoint_info": endpoint_info,
     "ipcache_key": ipcache_key,

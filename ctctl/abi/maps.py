@@ -31,6 +31,8 @@ MAPS: Final[dict[str, tuple[Shape, Shape]]] = {
     pins.LB4_AFFINITY: (layouts.lb4_affinity_key, layouts.lb_affinity_val),
     pins.LB_AFFINITY_MATCH: (layouts.lb_affinity_match, 1),
     pins.LB4_SOURCE_RANGE: (layouts.lb4_src_range_key, 1),
+    pins.LB4_SOCKETS: (layouts.lb4_reverse_sk_key, layouts.lb4_reverse_sk),
+    pins.LB6_SOCKETS: (layouts.lb6_reverse_sk_key, layouts.lb6_reverse_sk),
     pins.ENDPOINTS: (layouts.endpoint_key, layouts.endpoint_info),
     pins.IPCACHE: (layouts.ipcache_key, layouts.remote_endpoint_info),
     pins.FRAGMENTS: (layouts.ipv4_frag_id, layouts.ipv4_frag_l4ports),

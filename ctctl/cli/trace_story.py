@@ -28,13 +28,13 @@ def run(
 ) -> None:
     """Print the story of ``path`` ("-" is stdin). Raises CtctlError, PartialDataError after all that could be read."""
     from ctctl.cli.report import say
-    from ctctl.packet.text import parse_flow_ends
+    from ctctl.packet.text import parse_flow_text
     from ctctl.tables.sources.unpack import LimitError
     from ctctl.trace.show_story import InOrder, StoryJson, StoryTable
     from ctctl.trace.story_filter import StoryFilter
     from ctctl.trace.story_text import StoryFile
 
-    chosen = StoryFilter(None if packet is None else parse_flow_ends(packet), wanted, nodes)
+    chosen = StoryFilter(None if packet is None else parse_flow_text(packet), wanted, nodes)
     chosen.check()
     sink = StoryJson(sys.stdout) if json_lines else StoryTable(sys.stdout, color=color)
     shown = 0

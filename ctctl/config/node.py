@@ -100,11 +100,24 @@ class CtSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketLb:
+    """Services for sockets: the processes of ``cgroup`` (empty: all), and what a live system says of them.
+
+    ``cgroup_id``: the number of that cgroup; ``netns_cookie``: the kernel's of the node's own network namespace.
+    """
+
+    cgroup: str = ""
+    cgroup_id: int | None = None
+    netns_cookie: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LbSpec:
     """Load balancing. ``maglev_seed`` is 12 bytes in base64, as the agent's option of that name.
 
     ``mode``: how a request gets to a backend on another node, one of ``LB_MODES``; ``dispatch``: how DSR
-    tells that node the service's address, by Geneve or by an option in the IP header.
+    tells that node the service's address, by Geneve or by an option in the IP header. ``socket``: whether
+    sockets are balanced, beside packets.
     """
 
     algorithm: str = "maglev"
@@ -114,6 +127,7 @@ class LbSpec:
     dispatch: str = "geneve"
     loopback: IPv4Address = _LOOPBACK
     no_backend: str = "reject"
+    socket: SocketLb | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +376,7 @@ def _ct(item: Item) -> CtSpec:
 
 
 def _lb(item: Item) -> LbSpec:
-    known = ["algorithm", "maglev-table-size", "maglev-seed", "mode", "dispatch", "loopback", "no-backend"]
+    known = ["algorithm", "maglev-table-size", "maglev-seed", "mode", "dispatch", "loopback", "no-backend", "socket"]
     fields = Fields(item, "lb", known)
     default = LbSpec()
     size = fields.integer("maglev-table-size", default.maglev_table_size, low=2, high=131071)
@@ -376,7 +390,15 @@ def _lb(item: Item) -> LbSpec:
         dispatch=fields.choice("dispatch", ("geneve", "opt"), default.dispatch),
         loopback=fields.parsed("loopback", parse_ipv4, default.loopback),
         no_backend=fields.choice("no-backend", ("reject", "drop"), default.no_backend),
+        socket=_socket_lb(fields),
     )
+
+
+def _socket_lb(fields: Fields) -> SocketLb | None:
+    item = fields.item.entries.get("socket")
+    if item is not None and item.kind == "map":
+        return SocketLb(Fields(item, "socket", ("cgroup",)).text("cgroup"))
+    return SocketLb() if fields.boolean("socket", False) else None
 
 
 def _seed(text: str) -> str:

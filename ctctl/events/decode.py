@@ -136,8 +136,11 @@ def _lookup(raw: Any, family: int) -> LookupRecord:
     flow, tuple_flags = decode_key(key)
     table = (pins.OWN_CT6_TABLES if family == _IPV6 else pins.OWN_CT_TABLES)[1 if raw.any_map else 0]
     why = Why(raw.why)
+    kind = _word(_KINDS, raw.kind, "lookup")
+    if kind is LookupKind.SOCKET:
+        table = pins.LB6_SOCKETS if family == _IPV6 else pins.LB4_SOCKETS
     return LookupRecord(
-        kind=_word(_KINDS, raw.kind, "lookup"),
+        kind=kind,
         hook_direction=_word(_DIRECTIONS, raw.dir, "direction"),
         result=_word(_RESULTS, raw.result, "result"),
         map=table,

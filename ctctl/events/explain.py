@@ -42,13 +42,15 @@ DROP_SENTENCES: dict[str, str] = {
     "unknown_l4": "an ICMP error about a protocol that is not translated",
     "invalid_exthdr": "an IPv6 extension header that is not followed",
     "unknown_target": "a neighbour solicitation for an address that is none of this node's",
-    "write_error": "the packet could not be changed: out of memory",
+    "write_error": "the packet could not be changed, or the socket's entry not be written: out of memory",
+    "address_in_use": "the port is one of a NodePort service, whose connections a socket of the host would never see",
 }
 
 _CHOSEN_BY = (
     (Why.BACKEND_AFFINITY, "from session affinity"),
     (Why.BACKEND_MAGLEV, "from the Maglev table"),
     (Why.BACKEND_RANDOM, "at random"),
+    (Why.BACKEND_COOKIE, "by the socket's cookie, so that a UDP socket keeps it"),
 )
 
 _POLICY = (
@@ -76,6 +78,7 @@ def explain_lookup(event: HookEvent, record: LookupRecord) -> list[str]:
         LookupKind.DSR: _dsr,
         LookupKind.REV_DNAT: _reverse_dnat,
         LookupKind.SNAT: _source_nat,
+        LookupKind.SOCKET: _socket,
     }
     sentences = list(by_kind[record.kind](event, record))
     sentences += _lifetime(event, record)
@@ -214,6 +217,23 @@ def _source_nat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield "the node's own flow: an OUT entry is written, so that nobody takes its port"
 
 
+def _socket(event: HookEvent, record: LookupRecord) -> Iterator[str]:
+    why = record.why
+    if event.hook is Hook.POST_BIND:
+        yield f"the address is that of a service (rev-NAT {event.rev_nat})"
+    elif event.hook in (Hook.RECVMSG, Hook.GETPEERNAME):
+        if why & Why.SOCKET_STALE:
+            yield "the service that the socket spoke to is gone, empty or renumbered: its entry is deleted"
+        else:
+            yield f"the peer is a backend that the socket reached by a service (rev-NAT {event.rev_nat})"
+    elif why & Why.NO_BACKEND:
+        yield "there is no backend to choose: the call fails with EHOSTUNREACH"
+    else:
+        how = next((text for bit, text in _CHOSEN_BY if why & bit), "")
+        yield f"the socket's call is for a service: a backend is chosen (backend {event.backend_id} {how})"
+        yield "its entry says which service the program is told of when it asks for its peer"
+
+
 def _remaining(event: HookEvent, record: LookupRecord) -> str:
     after = record.after
     return f"{after.remaining(event.now_s)} s" if after is not None else "unknown"
@@ -258,12 +278,20 @@ def _translation(event: HookEvent) -> Iterator[str]:
 
 
 def _verdict(event: HookEvent) -> str:
+    if event.hook.of_sockets:
+        return _call_verdict(event)
     if event.verdict is Verdict.DROP:
         return f"dropped ({event.reason}): {DROP_SENTENCES.get(str(event.reason), 'no explanation for this reason')}"
     if event.verdict is Verdict.REDIRECT:
         where = event.redirect_device or (f"device {event.redirect_ifindex}" if event.redirect_ifindex else "a device")
         return f"redirected to {where}"
     return _PASSED.get(event.hook, "passed on to the stack")
+
+
+def _call_verdict(event: HookEvent) -> str:
+    if event.verdict is Verdict.DROP:
+        return f"refused ({event.reason}): {DROP_SENTENCES.get(str(event.reason), 'no explanation for this reason')}"
+    return "the program is told" if event.hook in (Hook.RECVMSG, Hook.GETPEERNAME) else "the call goes on"
 
 
 #: Where a packet goes that a hook lets through; the others are hooks of what comes in.

@@ -14,12 +14,13 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
 
 from ctctl.abi import layouts, pins
+from ctctl.abi.constants import IPV4_CT_TUPLE_SIZE, IPV6_CT_TUPLE_SIZE
 from ctctl.errors import BusyError, NotFoundError
 from ctctl.events.decode import decode_event
 from ctctl.kernel.map import Map
@@ -55,7 +56,7 @@ class KernelFilter:
     """
 
     proto: int
-    networks: tuple[IPv4Network | None, IPv4Network | None]
+    networks: tuple[IPv4Network | IPv6Network | None, IPv4Network | IPv6Network | None]
     ports: tuple[int, int]
     near: bool = False
 
@@ -66,9 +67,9 @@ class KernelFilter:
 
     def covers(self, key: bytes) -> bool:
         """Whether a tuple has the address of one of the ends, as far as they are given (``event_near`` of event.h)."""
-        flow = layouts.ipv4_ct_tuple.from_buffer_copy(key)
         given = [network for network in self.networks if network is not None]
-        addresses = (IPv4Address(flow.saddr), IPv4Address(flow.daddr))
+        size = 4 if len(key) == IPV4_CT_TUPLE_SIZE else 16
+        addresses = [ip_address(key[:size]), ip_address(key[size : 2 * size])]
         return not given or any(address in network for network in given for address in addresses)
 
     @property
@@ -93,7 +94,9 @@ class _NodeStream:
             # The view must go before its map: a mapping keeps the array alive.
             self._control = self._stack.enter_context(control_map.mmap())
             self._stack.callback(self._silence)
-            self._follow = self._open(paths, pins.TRACE_FOLLOW)
+            self._follow = {IPV4_CT_TUPLE_SIZE: self._open(paths, pins.TRACE_FOLLOW)}
+            if paths.map(pins.TRACE_FOLLOW6).exists():
+                self._follow[IPV6_CT_TUPLE_SIZE] = self._open(paths, pins.TRACE_FOLLOW6)
             self._stats = self._open(paths, pins.STATS)
             self._devices = _device_names(paths)
             self._pending = pending
@@ -120,8 +123,9 @@ class _NodeStream:
 
     def start(self, kernel_filter: KernelFilter | None) -> None:
         """Write the filter, drop what an earlier listener left in the ring buffer, take the lease."""
-        for key in [key for key, _ in self._follow.items()]:
-            self._follow.delete(key)
+        for table in self._follow.values():
+            for key in [key for key, _ in table.items()]:
+                table.delete(key)
         self._ring.consume()
         self._pending.clear()
         self._control[: len(bytes(layouts.ctctl_trace_ctl()))] = bytes(control_words(kernel_filter))
@@ -131,7 +135,10 @@ class _NodeStream:
         self._control[:8] = (now_ns + LEASE_NS).to_bytes(8, "little")
 
     def follow(self, key: bytes, *, near: bool) -> None:
-        self._follow.update(key, b"\1")
+        table = self._follow.get(len(key))
+        if table is None:
+            return
+        table.update(key, b"\1")
         if not near:
             words = layouts.ctctl_trace_ctl.from_buffer(self._control)
             words.near = 0
@@ -169,8 +176,9 @@ def control_words(kernel_filter: KernelFilter | None) -> layouts.ctctl_trace_ctl
     for side in (0, 1):
         network = kernel_filter.networks[side]
         if network is not None:
-            words.addr[side] = int(network.network_address)
-            words.mask[side] = int(network.netmask)
+            words.family = 1 if network.version == 4 else 2
+            words.addr[side][: network.max_prefixlen // 8] = network.network_address.packed
+            words.mask[side][: network.max_prefixlen // 8] = network.netmask.packed
         words.port[side] = kernel_filter.ports[side]
     return words
 
@@ -266,7 +274,7 @@ class EventStream:
         return {stream.node: stream.lost() for stream in self._streams}
 
     def follow(self, key: bytes) -> None:
-        """Let packets of this canonical ``ipv4_ct_tuple`` through on every node."""
+        """Let packets of this canonical tuple, of either family, through on every node."""
         near = self._filter is not None and self._filter.covers(key)
         for stream in self._streams:
             stream.follow(key, near=near)

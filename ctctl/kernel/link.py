@@ -1,4 +1,4 @@
-"""TCX: tc programs attached to a device by BPF links (Linux 6.6).
+"""BPF links: tc programs on a device by TCX (Linux 6.6), programs of sockets on a cgroup (Linux 5.7).
 
 libbpf 1.1 knows no TCX, so attaching and querying are raw bpf(2) calls; the rest of a link's life
 goes through libbpf.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, Literal
 
 from ctctl._ffi import CallError, Fd, libbpf, syscall
 from ctctl._ffi.structs import KernelLinkInfo
-from ctctl.errors import KernelError
+from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel import info as _info
 from ctctl.kernel.failures import kernel_error, operation
 from ctctl.kernel.handle import Handle
@@ -24,8 +26,23 @@ _BPF_F_BEFORE = 1 << 3
 _BPF_F_ID = 1 << 5
 _MAX_ATTACHED = 64
 _LOOPBACK = 1
-#: BPF_LINK_TYPE_TCX (enum bpf_link_type).
+#: BPF_LINK_TYPE_CGROUP, BPF_LINK_TYPE_TCX (enum bpf_link_type).
+LINK_TYPE_CGROUP: Final = 3
 LINK_TYPE_TCX: Final = 11
+#: enum bpf_attach_type of the hooks of sockets, by the names of their ELF sections.
+SOCKET_ATTACH_TYPES: Final = {
+    "connect4": 10,
+    "connect6": 11,
+    "post_bind4": 12,
+    "post_bind6": 13,
+    "sendmsg4": 14,
+    "sendmsg6": 15,
+    "recvmsg4": 19,
+    "recvmsg6": 20,
+    "getpeername4": 29,
+    "getpeername6": 30,
+}
+_SOCKET_HOOK: Final = {number: name for name, number in SOCKET_ATTACH_TYPES.items()}
 
 
 class Direction(StrEnum):
@@ -47,6 +64,11 @@ _ATTACH_HINTS: Final = {
     errno.ENOENT: "the program to go in front of is not in that chain",
     errno.ERANGE: "the chain is full",
 }
+_CGROUP_HINTS: Final = {
+    errno.EBADF: "no directory of a cgroup2 file system",
+    errno.EPERM: "a program without BPF_F_ALLOW_MULTI is attached to this cgroup or one above it",
+    errno.E2BIG: "the cgroup has as many programs as it can have",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +81,74 @@ class AttachedProgram:
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
-    """``struct bpf_link_info``. ``ifindex`` is 0 once the device is gone or the link is detached."""
+    """``struct bpf_link_info``. ``ifindex``, ``cgroup_id``: 0 once what it was attached to is gone, or it is detached.
+
+    ``direction`` is a TCX link's, ``socket_hook`` (a name of ``SOCKET_ATTACH_TYPES``) a cgroup's.
+    """
 
     id: int
     type: int
     prog_id: int
     ifindex: int
     direction: Direction | None
+    cgroup_id: int = 0
+    socket_hook: str | None = None
 
 
-class TcxLink(Handle):
-    """A program attached to a device, as long as a descriptor or pin of the link lives."""
+class Link(Handle):
+    """A program that is attached as long as a descriptor or pin of the link lives."""
 
     KIND = KERNEL_KIND = "link"
+
+    @property
+    def info(self) -> LinkInfo:
+        """What the kernel says now."""
+        raw = _info.fetch(self.fd, KernelLinkInfo, self._fd.what)
+        tcx, cgroup = raw.type == LINK_TYPE_TCX, raw.type == LINK_TYPE_CGROUP
+        return LinkInfo(
+            id=raw.id,
+            type=raw.type,
+            prog_id=raw.prog_id,
+            ifindex=raw.ifindex if tcx else 0,
+            direction=_DIRECTION.get(raw.attach_type) if tcx else None,
+            cgroup_id=raw.attach_type << 32 | raw.ifindex if cgroup else 0,
+            socket_hook=_SOCKET_HOOK.get(raw.cgroup_attach_type) if cgroup else None,
+        )
+
+    def update(self, program: Program) -> None:
+        """Replace the program in place: no packet, no call passes without one. Raises KernelError."""
+        with operation("replace program of", self._fd.what):
+            libbpf().bpf_link_update(self.fd, program.fd, None)
+
+    def detach(self) -> None:
+        """Take the program off now, whoever else holds the link. Raises KernelError."""
+        with operation("detach", self._fd.what):
+            libbpf().bpf_link_detach(self.fd)
+
+
+class CgroupLink(Link):
+    """A program of a hook of the sockets of a cgroup's processes, and of those of the cgroups below it."""
+
+    @classmethod
+    def attach(cls, program: Program, cgroup: Path, hook: str) -> CgroupLink:
+        """Attach to the cgroup at that path, last of its programs. Raises KernelError, NotFoundError."""
+        where = f"{program.name} to {hook} of cgroup {cgroup}"
+        try:
+            directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotFoundError(f"attach {where}: {error.strerror}") from error
+        try:
+            attr = syscall.LinkCreateAttr(
+                prog_fd=program.fd, target_ifindex=directory, attach_type=SOCKET_ATTACH_TYPES[hook]
+            )
+            with operation("attach", where, _CGROUP_HINTS):
+                return cls(Fd(syscall.bpf(syscall.BPF_LINK_CREATE, attr), f"link of {where}"))
+        finally:
+            os.close(directory)
+
+
+class TcxLink(Link):
+    """A program attached to a device."""
 
     @classmethod
     def attach(
@@ -95,29 +172,6 @@ class TcxLink(Handle):
         where = f"{program.name} to {direction} of interface {ifindex}"
         with operation("attach", where, _ATTACH_HINTS):
             return cls(Fd(syscall.bpf(syscall.BPF_LINK_CREATE, attr), f"link of {where}"))
-
-    @property
-    def info(self) -> LinkInfo:
-        """What the kernel says now."""
-        raw = _info.fetch(self.fd, KernelLinkInfo, self._fd.what)
-        tcx = raw.type == LINK_TYPE_TCX
-        return LinkInfo(
-            id=raw.id,
-            type=raw.type,
-            prog_id=raw.prog_id,
-            ifindex=raw.ifindex if tcx else 0,
-            direction=_DIRECTION.get(raw.attach_type) if tcx else None,
-        )
-
-    def update(self, program: Program) -> None:
-        """Replace the program in place: no packet passes without one. Raises KernelError."""
-        with operation("replace program of", self._fd.what):
-            libbpf().bpf_link_update(self.fd, program.fd, None)
-
-    def detach(self) -> None:
-        """Take the program off the device now, whoever else holds the link. Raises KernelError."""
-        with operation("detach", self._fd.what):
-            libbpf().bpf_link_detach(self.fd)
 
 
 def query_tcx(ifindex: int, direction: Direction) -> list[AttachedProgram]:

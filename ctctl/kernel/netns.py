@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from ctctl.errors import NotFoundError
 from ctctl.kernel.failures import kernel_error, operation
 
 _CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71
 #: Where iproute2 keeps named namespaces (ip-netns(8)).
 NETNS_DIR = Path("/run/netns")
 
@@ -80,6 +83,18 @@ def netns_id(name_or_path: str | Path | int | None = None) -> tuple[int, int]:
     except FileNotFoundError as error:
         raise NotFoundError(f"no network namespace at {path}") from error
     return stat.st_dev, stat.st_ino
+
+
+def netns_cookie() -> int:
+    """The kernel's number of the calling thread's namespace, which it gives to no other (Linux 5.14).
+
+    Raises KernelError.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_one:
+        try:
+            return int.from_bytes(any_one.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
+        except OSError as error:
+            raise kernel_error("read cookie of", "network namespace", error.errno or errno.EIO) from error
 
 
 def _enter(path: Path) -> None:

@@ -16,7 +16,7 @@ from ctctl.model.tuples import Direction, FlowTuple
 
 
 class Hook(StrEnum):
-    """Where a program of the datapath sits (docs/datapath.md)."""
+    """Where a program of the datapath sits (docs/datapath.md): on a packet's way, or in front of a socket's calls."""
 
     FROM_CONTAINER = "from_container"
     TO_CONTAINER = "to_container"
@@ -24,6 +24,21 @@ class Hook(StrEnum):
     TO_NETDEV = "to_netdev"
     FROM_OVERLAY = "from_overlay"
     TO_OVERLAY = "to_overlay"
+    CONNECT = "connect"
+    SENDMSG = "sendmsg"
+    RECVMSG = "recvmsg"
+    GETPEERNAME = "getpeername"
+    POST_BIND = "post_bind"
+
+    @property
+    def of_sockets(self) -> bool:
+        """Whether it sees a socket's call and not a packet: what is told has no frame, device or mark."""
+        return self in _SOCKET_HOOKS
+
+
+_SOCKET_HOOKS = frozenset({Hook.CONNECT, Hook.SENDMSG, Hook.RECVMSG, Hook.GETPEERNAME, Hook.POST_BIND})
+#: Those that packets come to.
+PACKET_HOOKS = tuple(hook for hook in Hook if not hook.of_sockets)
 
 
 class Verdict(StrEnum):
@@ -43,6 +58,7 @@ class LookupKind(StrEnum):
     DSR = "dsr"
     REV_DNAT = "rev_dnat"
     SNAT = "snat"
+    SOCKET = "socket"
 
 
 class LookupDirection(StrEnum):
@@ -101,6 +117,9 @@ class Why(IntFlag):
     SNAT_STALE = 1 << 25
     SNAT_PORT_TAKEN = 1 << 26
     SNAT_EXHAUSTED = 1 << 27
+    BACKEND_COOKIE = 1 << 28
+    SOCKET_WRITTEN = 1 << 29
+    SOCKET_STALE = 1 << 30
 
     def names(self) -> list[str]:
         """The set bits in lower case, lowest first; unknown ones as "bit24"."""

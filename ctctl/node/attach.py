@@ -1,4 +1,4 @@
-"""Programs on devices: TCX links pinned under the node, or clsact filters named after it.
+"""Programs on devices: TCX links pinned under the node, or clsact filters named after it; and on a cgroup, by links.
 
 Both can be found again without any record: a link by its pin, a filter by its name
 ``ctctl/<node>/<slot>``, in whatever network namespace it is.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ctctl.errors import CtctlError, NotFoundError, UnsupportedError
 from ctctl.kernel import tc
-from ctctl.kernel.link import Direction, LinkInfo, TcxLink, has_tcx, query_tcx
+from ctctl.kernel.link import LINK_TYPE_CGROUP, CgroupLink, Direction, Link, LinkInfo, TcxLink, has_tcx, query_tcx
 from ctctl.kernel.program import Program
 from ctctl.node.netns import candidates, in_netns
 from ctctl.node.paths import NodePaths
@@ -22,6 +22,9 @@ from ctctl.node.record import NodeRecord, SlotRecord
 
 #: Where our filters go on a device that has none of ours yet: behind those that asked to be first.
 _PRIORITY = 50
+
+#: How a program of sockets is attached, whatever the node's ``AttachMode`` for devices.
+CGROUP = "cgroup"
 
 
 class AttachMode(StrEnum):
@@ -34,16 +37,25 @@ class AttachMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A program found attached, by a link (``pin``) or a ``filter``. ``ifindex`` 0: the device is gone."""
+    """A program found attached, by a link (``pin``) or a ``filter``. ``ifindex`` 0: the device is gone.
+
+    On a cgroup: ``cgroup_id``, the hook of sockets as ``direction``, and ``CGROUP`` as ``mode``.
+    """
 
     slot: str
-    mode: AttachMode
+    mode: str
     ifindex: int
     direction: str
     program_id: int
     pin: Path | None = None
     filter: tc.Filter | None = None
     netns: str | None = None
+    cgroup_id: int = 0
+
+    @property
+    def there(self) -> bool:
+        """Whether what it is attached to still is."""
+        return bool(self.ifindex or self.cgroup_id)
 
 
 def find_attachments(paths: NodePaths, record: NodeRecord | None, *, thorough: bool = False) -> list[Attachment]:
@@ -61,8 +73,12 @@ def find_attachments(paths: NodePaths, record: NodeRecord | None, *, thorough: b
 def _find_links(paths: NodePaths, record: NodeRecord | None) -> Iterator[Attachment]:
     for slot, pin in paths.link_pins().items():
         # Gone meanwhile, or no link at all: nothing is attached by it either way.
-        with contextlib.suppress(CtctlError), TcxLink.open_pinned(pin) as link:
+        with contextlib.suppress(CtctlError), Link.open_pinned(pin) as link:
             info = link.info
+            if info.type == LINK_TYPE_CGROUP:
+                hook = info.socket_hook or ""
+                yield Attachment(slot, CGROUP, 0, hook, info.prog_id, pin, cgroup_id=info.cgroup_id)
+                continue
             netns = _netns_of(info) if record is None else record.netns
             yield Attachment(
                 slot, AttachMode.tcx, info.ifindex, str(info.direction or ""), info.prog_id, pin, netns=netns
@@ -110,14 +126,19 @@ def choose_mode(asked: AttachMode) -> AttachMode:
 
 
 def attach_link(program: Program, slot: SlotRecord, pin: Path) -> None:
-    """Attach by a TCX link pinned at ``pin``, in this thread's namespace. Raises KernelError."""
-    with TcxLink.attach(program, slot.ifindex, Direction(slot.direction)) as link:
+    """Attach by a link pinned at ``pin``, to a device of this thread's namespace or to a cgroup. Raises KernelError."""
+    link: Link
+    if slot.cgroup_id:
+        link = CgroupLink.attach(program, Path(slot.interface), slot.direction)
+    else:
+        link = TcxLink.attach(program, slot.ifindex, Direction(slot.direction))
+    with link:
         link.pin(pin)
 
 
 def exchange_link(pin: Path, program: Program) -> None:
     """Put another program behind a pinned link, in place."""
-    with TcxLink.open_pinned(pin) as link:
+    with Link.open_pinned(pin) as link:
         link.update(program)
 
 
@@ -126,7 +147,7 @@ def detach_link(pin: Path) -> None:
 
     Unpinning alone would do, but not at once: the kernel frees pins after a grace period.
     """
-    with contextlib.suppress(CtctlError), TcxLink.open_pinned(pin) as link:
+    with contextlib.suppress(CtctlError), Link.open_pinned(pin) as link:
         link.detach()
     pin.unlink(missing_ok=True)
 

@@ -26,7 +26,7 @@ from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.node.netns import describe, in_netns
 from ctctl.node.owner import check_place
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
-from ctctl.node.pool import OF_IPV6, STATE_MAPS, MapPool, check_sizes, open_pins
+from ctctl.node.pool import OF_IPV6, OF_SOCKETS, STATE_MAPS, MapPool, check_sizes, open_pins
 from ctctl.node.preflight import ensure_bpffs, require_kernel_btf, require_privileges
 from ctctl.node.programs import Staged, load_units, plain_config
 from ctctl.node.record import MAP_NAME, NodeRecord, read_record, write_record
@@ -96,7 +96,7 @@ class _Plan:
 
     def report(self, *, mounted: bool = False, planned: bool = False) -> LoadReport:
         wanted = {slot.name for unit in units(self.node) for slot in unit.slots}
-        there = {found.slot for found in self.attached if found.ifindex}
+        there = {found.slot for found in self.attached if found.there}
         fresh = set(self.pool.fresh) or _maps_of(self.node) - set(self.pool.kept)
         return LoadReport(
             node=self.paths.node,
@@ -117,6 +117,8 @@ class _Plan:
 def _maps_of(node: NodeFile) -> set[str]:
     """The maps that programs of this node share."""
     known = {*tables.config_tables(node), *STATE_MAPS, tables.MAGLEV}
+    if node.datapath.lb.socket is None:
+        known -= OF_SOCKETS
     if node.datapath.ipv6:
         return known | {pins.of_family(tables.MAGLEV, 6)}
     return known - OF_IPV6
@@ -198,10 +200,16 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
 
 def _refuse_taken(request: LoadRequest, node: NodeFile, netns: int) -> None:
     """Two nodes on one device would each see what the other left over. Raises UsageError."""
-    wanted = {slot.ifindex: slot.interface for unit in units(node) for slot in unit.slots if slot.ifindex}
+    slots = [slot for unit in units(node) for slot in unit.slots]
+    wanted = {slot.ifindex: slot.interface for slot in slots if slot.ifindex}
+    cgroup = next((slot for slot in slots if slot.cgroup_id), None)
     for name, other in own_nodes(request.bpffs).items():
         record = read_record(other.map(MAP_NAME))
-        if name == request.paths.node or record is None or record.netns_inode != netns:
+        if name == request.paths.node or record is None:
+            continue
+        if cgroup is not None and cgroup.cgroup_id in {slot.cgroup_id for slot in record.slots}:
+            raise UsageError(f"cgroup {cgroup.interface} belongs to node {name}: unload that node first")
+        if record.netns_inode != netns:
             continue
         # Asked of the kernel: a namespace that is gone leaves its number and indexes to the next one.
         attached = find_attachments(other, record)

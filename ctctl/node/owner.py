@@ -15,12 +15,12 @@ from pathlib import Path
 from ctctl.abi import pins
 from ctctl.errors import CtctlError
 from ctctl.kernel.bpffs import mount_of, mounts
-from ctctl.kernel.link import TcxLink
+from ctctl.kernel.link import Link
 from ctctl.kernel.map import Map
 from ctctl.kernel.program import Program
-from ctctl.model.event import Hook
 from ctctl.node.paths import ROOT, NodePaths
 from ctctl.node.record import NodeRecord, read_record
+from ctctl.node.slots import program_names
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: pinned by a load besides the tables with a layout of their own
@@ -28,7 +28,7 @@ _OTHER_PINS = frozenset({pins.NODE_RECORD, pins.EVENTS})
 #: Maps of ours that carry no type information: their kinds cannot.
 _WITHOUT_BTF = frozenset({pins.NODE_RECORD, pins.EVENTS, pins.LB4_MAGLEV, pins.LB6_MAGLEV})
 #: Names of our programs, as the kernel cuts them.
-_PROGRAMS = frozenset(f"{hook.value}{family}"[:15] for hook in Hook for family in ("", "6"))
+_PROGRAMS = frozenset(name[:15] for name in program_names())
 
 
 class NotOursError(CtctlError):
@@ -168,9 +168,9 @@ def _is_made_by_us(pin: Path) -> bool:
 
 
 def _is_our_link(pin: Path, ids: Collection[int]) -> bool:
-    """Whether a pin is a TCX link of a program that uses the node's maps; without a record, of one by our name."""
+    """Whether a pin is a link of a program that uses the node's maps; without a record, of one by our name."""
     try:
-        with TcxLink.open_pinned(pin) as link, Program.from_id(link.info.prog_id) as program:
+        with Link.open_pinned(pin) as link, Program.from_id(link.info.prog_id) as program:
             info = program.info
     except CtctlError:
         return False

@@ -33,6 +33,8 @@ STATE_MAPS = frozenset(
         *pins.SNAT_TABLES.values(),
         pins.LB4_AFFINITY,
         pins.LB6_AFFINITY,
+        pins.LB4_SOCKETS,
+        pins.LB6_SOCKETS,
         pins.FRAGMENTS,
         pins.EVENTS,
         pins.TRACE_CTL,
@@ -44,7 +46,9 @@ STATE_MAPS = frozenset(
     }
 )
 #: Of these, what only a node with both families has.
-OF_IPV6 = frozenset({*pins.OWN_CT6_TABLES, pins.SNAT6, pins.LB6_AFFINITY, pins.TRACE_FOLLOW6})
+OF_IPV6 = frozenset({*pins.OWN_CT6_TABLES, pins.SNAT6, pins.LB6_AFFINITY, pins.LB6_SOCKETS, pins.TRACE_FOLLOW6})
+#: And what only one that balances sockets has.
+OF_SOCKETS = frozenset({pins.LB4_SOCKETS, pins.LB6_SOCKETS})
 #: Maps that are nobody else's business: one per load, never pinned.
 PRIVATE_MAPS = frozenset({pins.SIM, pins.SCRATCH, pins.ROOM6})
 

@@ -28,7 +28,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class SlotRecord:
-    """One place where a program is meant to be attached."""
+    """One place where a program is meant to be attached: a device, or a cgroup.
+
+    Of a cgroup ``interface`` is the path and ``direction`` the hook of sockets, as ``kernel.link`` names it.
+    """
 
     name: str
     program: str
@@ -37,6 +40,8 @@ class SlotRecord:
     direction: str
     #: the endpoint's name; empty for the node's own devices
     endpoint: str = ""
+    #: 0: a device
+    cgroup_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctctl.config.node import Endpoint, NodeFile
+from ctctl.config.node import Endpoint, NodeFile, SocketLb
 from ctctl.errors import ConfigError
+from ctctl.kernel.cgroup import cgroup2_mount
+from ctctl.kernel.netns import netns_cookie
 
 _SIOCGIFHWADDR = 0x8927
 _ARPHRD_ETHER = 1
@@ -67,7 +69,26 @@ def resolve_node(node: NodeFile, where: str) -> NodeFile:
         device = replace(device, ifindex=found.ifindex, mac=found.mac or "00:00:00:00:00:00")
     endpoints = tuple(resolve_endpoint(endpoint, node.path, where) for endpoint in node.endpoints)
     _refuse_shared(endpoints, device.name if device else None, node.path)
-    return replace(node, node=replace(node.node, device=device), endpoints=endpoints)
+    datapath = replace(node.datapath, lb=replace(node.datapath.lb, socket=_resolve_sockets(node)))
+    return replace(node, node=replace(node.node, device=device), endpoints=endpoints, datapath=datapath)
+
+
+def _resolve_sockets(node: NodeFile) -> SocketLb | None:
+    """The cgroup whose sockets are balanced, and the namespace whose are the host's. Raises ConfigError."""
+    sockets = node.datapath.lb.socket
+    if sockets is None:
+        return None
+    mount = cgroup2_mount()
+    if mount is None:
+        raise ConfigError("lb: socket: no cgroup2 file system is mounted", path=node.path)
+    place = Path(sockets.cgroup) if sockets.cgroup else mount
+    try:
+        status = place.stat()
+    except OSError as error:
+        raise ConfigError(f"lb: socket: cgroup {str(place)!r}: {error.strerror}", path=node.path) from None
+    if not place.is_dir() or status.st_dev != mount.stat().st_dev:
+        raise ConfigError(f"lb: socket: {str(place)!r} is no cgroup of {mount}", path=node.path)
+    return SocketLb(str(place), status.st_ino, netns_cookie())
 
 
 def resolve_endpoint(endpoint: Endpoint, path: str, where: str) -> Endpoint:

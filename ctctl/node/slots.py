@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ctctl.config.node import Endpoint, NodeFile
+from ctctl.config.node import Endpoint, NodeFile, SocketLb
 from ctctl.node.record import SlotRecord
 
 #: what the names of IPv6's programs end with
@@ -21,6 +21,15 @@ HOOKS: dict[str, tuple[tuple[str, str], ...]] = {
     "overlay": (("from_overlay", INGRESS), ("to_overlay", EGRESS)),
 }
 
+#: the same for cgroups: programs of sockets, and the hook of each (``kernel.link.SOCKET_ATTACH_TYPES``)
+SOCKET_HOOKS: dict[int, tuple[tuple[str, str], ...]] = {
+    4: (
+        *((name, f"{name}4") for name in ("connect", "sendmsg", "recvmsg", "getpeername", "post_bind")),
+        *((f"{name}_mapped", f"{name}6") for name in ("connect", "sendmsg", "recvmsg", "getpeername", "post_bind")),
+    ),
+    6: tuple((f"{name}_v6", f"{name}6") for name in ("connect", "sendmsg", "recvmsg", "getpeername", "post_bind")),
+}
+
 
 def object_name(name: str, version: int) -> str:
     """The object that has the programs of ``name`` for one IP version."""
@@ -30,6 +39,12 @@ def object_name(name: str, version: int) -> str:
 def program_name(hook: str, version: int) -> str:
     """The program of a hook for one IP version."""
     return f"{hook}{_OF_IPV6}" if version == 6 else hook
+
+
+def program_names() -> frozenset[str]:
+    """Every program of the datapath, of either family."""
+    hooks = {program_name(hook, version) for programs in HOOKS.values() for hook, _ in programs for version in (4, 6)}
+    return frozenset(hooks | {program for programs in SOCKET_HOOKS.values() for program, _ in programs})
 
 
 def program_version(name: str) -> int:
@@ -81,6 +96,16 @@ def units(node: NodeFile) -> Iterator[Unit]:
         yield from (_device_unit("overlay", overlay.name, overlay.ifindex, version) for version in versions)
     if device is not None:
         yield from (_device_unit("netdev", device.name, device.ifindex, version) for version in versions)
+    if node.datapath.lb.socket is not None:
+        yield from (_socket_unit(node.datapath.lb.socket, version) for version in versions)
+
+
+def _socket_unit(sockets: SocketLb, version: int) -> Unit:
+    slots = tuple(
+        SlotRecord(f"sock-{program}", program, sockets.cgroup, 0, hook, cgroup_id=sockets.cgroup_id or 0)
+        for program, hook in SOCKET_HOOKS[version]
+    )
+    return Unit(object_name("sock", version), slots, version=version)
 
 
 def _hooks(name: str, version: int) -> Iterator[tuple[str, str]]:

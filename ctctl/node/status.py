@@ -16,13 +16,13 @@ from ctctl.abi.layouts import CtctlStat
 from ctctl.errors import CtctlError, PermissionDenied
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.program import Program
-from ctctl.node.attach import Attachment, find_attachments
+from ctctl.node.attach import CGROUP, Attachment, find_attachments
 from ctctl.node.counters import Counter, read_counters, read_stat
 from ctctl.node.find import choose_node, own_nodes
 from ctctl.node.lock import is_locked
 from ctctl.node.netns import interface_name_in
 from ctctl.node.paths import NodePaths
-from ctctl.node.pool import OF_IPV6, PRIVATE_MAPS, STATE_MAPS, count_entries
+from ctctl.node.pool import OF_IPV6, OF_SOCKETS, PRIVATE_MAPS, STATE_MAPS, count_entries
 from ctctl.node.record import MAP_NAME, NodeRecord, SlotRecord, read_record
 
 
@@ -143,6 +143,7 @@ def _maps(
     listed = {status.name for status in found}
     # A node with one family has none of the other's.
     expected = STATE_MAPS if listed & OF_IPV6 else STATE_MAPS - OF_IPV6
+    expected = expected if listed & OF_SOCKETS else expected - OF_SOCKETS
     for name in sorted(expected - listed):
         problems.append(f"{name} is not pinned")
     return tuple(found), {status.name: status.id for status in found}, counters, stats
@@ -173,14 +174,16 @@ def _program(
     netns = found.netns if found and found.netns else record.netns if record else None
     ifindex = (found.ifindex if found else 0) or (slot.ifindex if slot else 0)
     device = interface_name_in(netns, ifindex) or (slot.interface if slot else "")
+    cgroup = bool(slot and slot.cgroup_id) or bool(found and found.mode == CGROUP)
+    what = "cgroup" if cgroup else "interface"
     tag, problem = None, ""
     if found is None:
-        gone = interface_name_in(netns, ifindex) is None
+        gone = not cgroup and interface_name_in(netns, ifindex) is None
         problem = f"interface {device} is gone" if gone else "not attached"
     else:
         tag, problem = _check_program(found, map_ids)
-        if not found.ifindex:
-            problem = f"interface {device or '?'} is gone"
+        if not found.there:
+            problem = f"{what} {device or '?'} is gone"
     if slot is None and not problem and record is not None:
         problem = "attached, but not part of what was loaded last"
     return ProgramStatus(
@@ -193,7 +196,7 @@ def _program(
         mode=str(found.mode) if found else record.attach if record else "",
         id=found.program_id if found else None,
         tag=tag,
-        attached=bool(found and found.ifindex),
+        attached=bool(found and found.there),
         problem=problem,
     )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ctctl.kernel.program import Program
 from ctctl.node.attach import (
+    CGROUP,
     Attachment,
     AttachMode,
     attach_link,
@@ -51,7 +52,7 @@ class Switch:
             found = self._reusable(slot)
             if found is not None:
                 self._taken_over.append(found)
-            if self.mode is AttachMode.tcx:
+            if slot.cgroup_id or self.mode is AttachMode.tcx:
                 self._link(slot, program, found)
             else:
                 self._filter(slot, program, found)
@@ -73,8 +74,9 @@ class Switch:
             detach(old)
 
     def _reusable(self, slot: SlotRecord) -> Attachment | None:
-        where = (slot.name, self.mode, slot.ifindex, slot.direction)
-        return next((a for a in self.attached if (a.slot, a.mode, a.ifindex, a.direction) == where), None)
+        mode = CGROUP if slot.cgroup_id else str(self.mode)
+        where = (slot.name, mode, slot.ifindex, slot.cgroup_id, slot.direction)
+        return next((a for a in self.attached if (a.slot, a.mode, a.ifindex, a.cgroup_id, a.direction) == where), None)
 
     def _link(self, slot: SlotRecord, program: Program, found: Attachment | None) -> None:
         if found is None or found.pin is None:

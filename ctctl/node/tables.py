@@ -303,6 +303,7 @@ def rodata(
         "cfg_loopback": datapath.lb.loopback.packed,
         "cfg_lb_mode": LB_MODES.index(datapath.lb.mode),
         "cfg_dsr_option": int(datapath.lb.dispatch == "opt"),
+        "cfg_host_netns_cookie": (datapath.lb.socket.netns_cookie or 0) if datapath.lb.socket else 0,
         "cfg_ipv6": int(datapath.ipv6),
         "cfg_tunnel": int(datapath.routing == "tunnel"),
         "cfg_node_ip": node.ip.packed,

@@ -41,20 +41,16 @@ _BRACKETED = re.compile(r"\[(?P<inner>[a-z]+\s[^\[\]]*?)(?: truncated L4 \(\d+ b
 
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
-    """The ends of a flow to follow; None means any. ``sides`` in the order written, either may answer."""
-
-    proto: int | None
-    networks: tuple[IPv4Network | None, IPv4Network | None]
-    ports: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class FlowEnds:
-    """A ``FlowSpec`` of either family, for packets that are read and not asked for."""
+    """The ends of a flow to follow, of either family; None means any. In the order written, either may answer."""
 
     proto: int | None
     networks: tuple[IPv4Network | IPv6Network | None, IPv4Network | IPv6Network | None]
     ports: tuple[int, int]
+
+    @property
+    def version(self) -> int | None:
+        """IP version of the ends; None where no address is given."""
+        return next((network.version for network in self.networks if network is not None), None)
 
 
 def _number(text: str, low: int, high: int) -> int:
@@ -127,33 +123,25 @@ def parse_packet_text(text: str) -> PacketSpec:
 def parse_flow_text(text: str) -> FlowSpec:
     """Read the ends of a flow to follow: as packet text, addresses also CIDRs or "any", PROTO also "ip" (any).
 
-    Flags and keys after the ends are read as in a packet, and not used.
+    ``icmp`` between IPv6 addresses is ICMPv6. Flags and keys after the ends are read as in a packet, and not used.
 
     Raises:
         UsageError: the text has not the form PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [key=value ...].
     """
     reader = _reader(text)
     proto = _parse_protocol(reader)
-    ends = _split_ends(reader)
-    pairs = [_parse_network(reader, word) for word in ends]
-    _parse_rest(reader, 0 if proto is None else proto)
-    return FlowSpec(proto, (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]))
-
-
-def parse_flow_ends(text: str) -> FlowEnds:
-    """As ``parse_flow_text``, of both families; ``icmp`` between IPv6 addresses is ICMPv6. Raises UsageError."""
-    reader = _reader(text)
-    proto = _parse_protocol(reader)
     (left, left_port), (right, right_port) = (
-        _parse_any_network(reader, *_split_port(reader, word)) for word in _split_ends(reader)
+        _parse_network(reader, *_split_port(reader, word)) for word in _split_ends(reader)
     )
     _parse_rest(reader, 0 if proto is None else proto)
+    if left is not None and right is not None and left.version != right.version:
+        raise reader.fail(f"{left} and {right} are of two families")
     if proto == PROTO_ICMP and any(isinstance(network, IPv6Network) for network in (left, right)):
         proto = PROTO_ICMPV6
-    return FlowEnds(proto, (left, right), (left_port, right_port))
+    return FlowSpec(proto, (left, right), (left_port, right_port))
 
 
-def _parse_any_network(reader: _Reader, host: str, port: int) -> tuple[IPv4Network | IPv6Network | None, int]:
+def _parse_network(reader: _Reader, host: str, port: int) -> tuple[IPv4Network | IPv6Network | None, int]:
     if host in {"any", "*", ""}:
         return None, port
     try:
@@ -218,16 +206,6 @@ def _parse_address(reader: _Reader, word: str) -> tuple[IPv4Address | IPv6Addres
     host, port = _split_port(reader, word)
     try:
         return ip_address(host), port
-    except ValueError as error:
-        raise reader.fail(f"bad address {host!r}: {error}") from None
-
-
-def _parse_network(reader: _Reader, word: str) -> tuple[IPv4Network | None, int]:
-    host, port = _split_port(reader, word)
-    if host in {"any", "*", ""}:
-        return None, port
-    try:
-        return IPv4Network(host, strict=False), port
     except ValueError as error:
         raise reader.fail(f"bad address {host!r}: {error}") from None
 

@@ -13,7 +13,7 @@ from ctctl.config.node import NodeFile, load_node_file
 from ctctl.config.service import BACKEND_STATES, Backend, Service, assign_ids, parse_backend, parse_service
 from ctctl.config.yamltree import Item
 from ctctl.errors import UsageError
-from ctctl.model.event import Hook
+from ctctl.model.event import PACKET_HOOKS, Hook
 from ctctl.model.identity import WORLD
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.spec import PacketSpec
@@ -199,7 +199,7 @@ def _packet_step(fields: Fields, number: int, nf: NodeFile) -> PacketStep:
         raise fields.error("mark", "identity is a mark already: give one of them")
     return PacketStep(
         step=_common(fields, number),
-        hook=Hook(fields.choice("hook", [hook.value for hook in Hook])),
+        hook=Hook(fields.choice("hook", [hook.value for hook in PACKET_HOOKS])),
         frame=fields.parsed("packet-hex", _frame, None),
         packet=fields.parsed("packet", _packet, None),
         endpoint=endpoint,

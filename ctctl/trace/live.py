@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
 from ctctl.abi import layouts, pins
@@ -127,8 +127,10 @@ class LiveTrace:
 def follow_key(flow: FlowTuple) -> bytes:
     """The key of ``ctctl_trace_follow`` for a packet's tuple: the lesser end as source, flags zero."""
     proto, (low, high) = canonical(flow)
-    words = layouts.ipv4_ct_tuple(saddr=low[0], sport=low[1], daddr=high[0], dport=high[1], nexthdr=proto)
-    return bytes(words)
+    size = 4 if flow.src.version == 4 else 16
+    words = layouts.ipv4_ct_tuple if size == 4 else layouts.ipv6_ct_tuple
+    ports = bytes(words(sport=low[1], dport=high[1], nexthdr=proto))[2 * size :]
+    return high[0].to_bytes(size, "big") + low[0].to_bytes(size, "big") + ports
 
 
 def kernel_filter_for(flow: FlowSpec | None, nodes: Sequence[str], bpffs: Path | None = None) -> KernelFilter | None:
@@ -148,7 +150,7 @@ def filter_of(flow: FlowSpec, directories: Sequence[Path]) -> KernelFilter:
     exact = replace(KernelFilter.of(flow), near=not _may_be_translated_to(flow, directories))
     for side in (0, 1):
         network, other = flow.networks[side], flow.networks[1 - side]
-        if network is None or network.prefixlen != 32 or other is None:
+        if network is None or network.prefixlen != network.max_prefixlen or other is None:
             continue
         if _is_frontend(network, directories):
             ends = (None, other) if side == 0 else (other, None)
@@ -162,17 +164,20 @@ def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
     given = [network for network in flow.networks if network is not None]
     if len(given) != 1:
         return False
+    version = given[0].version
+    size = given[0].max_prefixlen // 8
     addresses = (
-        IPv4Address(layouts.lb4_backend.from_buffer_copy(value).address)
+        ip_address(value[:size])
         for directory in directories
-        for _, value in _records(directory / pins.LB4_BACKENDS)
+        for _, value in _records(directory / pins.of_family(pins.LB4_BACKENDS, version))
     )
     return any(address in given[0] for address in addresses)
 
 
-def _is_frontend(address: IPv4Network, directories: Sequence[Path]) -> bool:
+def _is_frontend(address: IPv4Network | IPv6Network, directories: Sequence[Path]) -> bool:
     wanted = address.network_address.packed
-    return any(key[:4] == wanted for directory in directories for key, _ in _records(directory / pins.LB4_SERVICES))
+    table = pins.of_family(pins.LB4_SERVICES, address.version)
+    return any(key.startswith(wanted) for directory in directories for key, _ in _records(directory / table))
 
 
 def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from ctctl.abi import layouts, pins
 from ctctl.btf.vmlinux import kernel_enum
-from ctctl.errors import CtctlError, KernelError, NotFoundError
+from ctctl.errors import CtctlError, KernelError, NotFoundError, UnsupportedError
 from ctctl.events.stream import KernelFilter, control_words
 from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.link import TcxLink
@@ -86,6 +86,8 @@ def probe_request(
 
     ``tables`` hold for all namespaces; without them those of the node that is loaded there, else Cilium's.
     """
+    if flow is not None and flow.version == 6:
+        raise UnsupportedError("probes read IPv4 packets: of a node that ctctl loaded, --live follows IPv6")
     directories = {}
     for inode in {point.netns_inode for point in points}:
         found = tables or _own_tables(inode) or cilium_tables()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
-from ctctl.model.event import CtResult, HookEvent
-from ctctl.model.tuples import Address, FlowTuple
+from ctctl.model.event import CtResult, Hook, HookEvent
+from ctctl.model.tuples import ICMP, ICMPV6, Address, FlowTuple
 from ctctl.packet.text import FlowSpec
 
 #: A connection whichever way its packets go: protocol and both ends, the lesser first.
 _Ends: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 Canonical: TypeAlias = tuple[int, _Ends]
 
+#: What a socket sends to: protocol, address, port.
+_Target: TypeAlias = tuple[int, int, int]
+#: Calls to one target that wait for their first packet, at most.
+_WAITING = 256
 #: Tuples remembered at most; the connection seen longest ago is forgotten first.
 _MEMORY = 65536
 
@@ -45,6 +49,8 @@ class StoryBook:
         self._flow = flow
         self._numbers: OrderedDict[Canonical, int] = OrderedDict()
         self._by_addresses: dict[tuple[int, int], int] = {}
+        #: connections that a socket's call began, by what it will send to: it may have no port of its own yet
+        self._begun: defaultdict[_Target, deque[int]] = defaultdict(lambda: deque(maxlen=_WAITING))
         self._count = 0
 
     @property
@@ -57,6 +63,10 @@ class StoryBook:
         tuples = list(_tuples(event))
         keys = [canonical(flow) for flow in tuples]
         number = next((self._numbers[key] for key in keys if key in self._numbers), None)
+        if event.hook.of_sockets:
+            return self._admit_call(event, number)
+        if number is None:
+            number = self._claim(event)
         if number is None and _is_error(event):
             number = self._by_addresses.get(_addresses(event.tuple_in))
         if number is None:
@@ -66,6 +76,33 @@ class StoryBook:
             number = self._count
         self._remember(keys, tuples, number)
         return number
+
+    def _admit_call(self, event: HookEvent, number: int | None) -> int | None:
+        """A socket's call is about the connection to its peer, and begins it where nothing is known of that yet."""
+        if number is not None:
+            return number
+        flow = event.tuple_in
+        if self._flow is not None and not any(_may_match(self._flow, known) for known in _tuples(event)):
+            return None
+        self._count += 1
+        sent = event.tuple_out
+        if event.hook in (Hook.CONNECT, Hook.SENDMSG):
+            self._begun[(sent.proto, int(sent.dst), sent.dst_port)].append(self._count)
+        elif flow.src_port and flow.dst_port:
+            self._remember([canonical(flow)], [flow], self._count)
+        return self._count
+
+    def _claim(self, event: HookEvent) -> int | None:
+        """The connection whose first packet this is, where a socket's call began it."""
+        flow = event.tuple_in
+        target = (flow.proto, int(flow.dst), flow.dst_port)
+        if event.hook is not Hook.FROM_CONTAINER or not self._begun.get(target):
+            return None
+        if self._flow is not None and not any(
+            _end_matches(self._flow.networks[n], self._flow.ports[n], flow.src, flow.src_port) for n in (0, 1)
+        ):
+            return None
+        return self._begun[target].popleft()
 
     def _remember(self, keys: list[Canonical], tuples: list[FlowTuple], number: int) -> None:
         for key, flow in zip(keys, tuples, strict=True):
@@ -99,7 +136,7 @@ def _addresses(flow: FlowTuple) -> tuple[int, int]:
 
 def matches(spec: FlowSpec, flow: FlowTuple) -> bool:
     """Whether ``flow`` goes between the ends of ``spec``, either way round."""
-    if spec.proto is not None and spec.proto != flow.proto:
+    if not _is_of_protocol(spec, flow):
         return False
     ends = ((flow.src, flow.src_port), (flow.dst, flow.dst_port))
     return any(
@@ -107,5 +144,25 @@ def matches(spec: FlowSpec, flow: FlowTuple) -> bool:
     )
 
 
-def _end_matches(network: IPv4Network | None, port: int, address: Address, own_port: int) -> bool:
+def _is_of_protocol(spec: FlowSpec, flow: FlowTuple) -> bool:
+    """``icmp`` without an address is that of both families."""
+    proto = ICMPV6 if spec.proto == ICMP and spec.version is None and flow.src.version == 6 else spec.proto
+    return proto is None or proto == flow.proto
+
+
+def _may_match(spec: FlowSpec, flow: FlowTuple) -> bool:
+    """As ``matches``, for a socket's call: what the socket does not have yet may become anything."""
+    if not _is_of_protocol(spec, flow):
+        return False
+    ends = ((flow.src, flow.src_port), (flow.dst, flow.dst_port))
+    return any(
+        all(_end_may_match(spec.networks[n], spec.ports[n], *pair[n]) for n in (0, 1)) for pair in (ends, ends[::-1])
+    )
+
+
+def _end_may_match(network: IPv4Network | IPv6Network | None, port: int, address: Address, own_port: int) -> bool:
+    return (network is None or int(address) == 0 or address in network) and (port in {0, own_port} or not own_port)
+
+
+def _end_matches(network: IPv4Network | IPv6Network | None, port: int, address: Address, own_port: int) -> bool:
     return (network is None or address in network) and port in {0, own_port}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ctctl.errors import UsageError
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.packet.text import FlowEnds
+from ctctl.packet.text import FlowSpec
 from ctctl.tables.query import Filter, TableContext
 from ctctl.tables.query.ast import fields_of
 from ctctl.tables.query.filter import EVERYTHING
@@ -22,7 +22,7 @@ FIELDS = frozenset({"ip", "src", "dst", "port", "src_port", "dst_port", "proto",
 class StoryFilter:
     """``ends`` fit in either direction; ``wanted`` looks at each packet as it is, its source being the sender."""
 
-    ends: FlowEnds | None = None
+    ends: FlowSpec | None = None
     wanted: Filter = EVERYTHING
     nodes: Sequence[str] = ()
 
@@ -50,7 +50,7 @@ def _is_node(node: str | None, name: str) -> bool:
     return node is not None and name in {node, node.rpartition("/")[2]}
 
 
-def _fits(ends: FlowEnds, packet: StoryPacket) -> bool:
+def _fits(ends: FlowSpec, packet: StoryPacket) -> bool:
     if ends.proto is not None and packet.proto != ends.proto:
         return False
     there = ((packet.src, packet.src_port), (packet.dst, packet.dst_port))

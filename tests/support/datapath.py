@@ -13,7 +13,7 @@ import yaml
 from ctctl.abi.layouts import CtctlHook, CtctlReason, ct_entry
 from ctctl.config.node import NodeFile, load_node_file
 from ctctl.kernel.map import Map
-from ctctl.model.event import Hook
+from ctctl.model.event import PACKET_HOOKS, Hook
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.simulator import Simulator, StepResult
@@ -65,7 +65,7 @@ def node_file(datapath: Mapping[str, Any] | None = None, **sections: Any) -> Nod
 def simulated(node: NodeFile) -> Iterator[Simulator]:
     """A simulator with every program loaded, so that a test opens no descriptor of its own."""
     with Simulator(node) as simulator:
-        for hook in Hook:
+        for hook in PACKET_HOOKS:
             for endpoint in node.endpoints if hook in {Hook.FROM_CONTAINER, Hook.TO_CONTAINER} else (None,):
                 simulator.load(hook, endpoint)
         yield simulator

@@ -14,7 +14,7 @@ from ctctl.config.node import load_node_files
 from ctctl.errors import CtctlError
 from ctctl.packet.capture import ethernet_frame, read_capture
 from ctctl.packet.cooked import Sightings, sighting, without_tunnel
-from ctctl.packet.text import parse_flow_ends, parse_flow_text, parse_packet_text
+from ctctl.packet.text import parse_flow_text, parse_packet_text
 from ctctl.predict.workload import load_document, parse_workload
 from ctctl.simulate.scenario_file import load_scenario
 from ctctl.tables.query import Filter
@@ -63,7 +63,7 @@ def filters(data: bytes) -> None:
 def packets(data: bytes) -> None:
     """A packet's or a flow's text."""
     text = data.decode("utf-8", "replace")
-    for parse in (parse_packet_text, parse_flow_text, parse_flow_ends):
+    for parse in (parse_packet_text, parse_flow_text):
         try:
             parse(text)
         except CtctlError:
@@ -109,7 +109,7 @@ def types(data: bytes) -> None:
 
 def stories(data: bytes) -> None:
     """What monitor or Hubble printed, each event shown in both forms and asked for."""
-    wanted = StoryFilter(parse_flow_ends("ip any > any:80"), Filter.parse("proto == 6 and src == 10.0.0.0/8"))
+    wanted = StoryFilter(parse_flow_text("ip any > any:80"), Filter.parse("proto == 6 and src == 10.0.0.0/8"))
     for event in InOrder(StoryFile(Prefixed(b"", io.BytesIO(data))).read(), window=3):
         wanted(event)
         text = "".join(word for word, _ in story_line(event))

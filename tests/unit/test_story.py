@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ctctl.cli.main import main
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.errors import CtctlError, DecodeError, UsageError
-from ctctl.packet.text import parse_flow_ends
+from ctctl.packet.text import parse_flow_text
 from ctctl.tables.query import Filter
 from ctctl.tables.sources.files import read_text
 from ctctl.trace.show_story import STORY_SCHEMA, InOrder, story_line, story_record
@@ -151,7 +151,7 @@ def test_filters_by_flow_and_by_flags() -> None:
     _, events = _read((DATA / "monitor-v.txt").read_bytes())
 
     def numbers(flow: str | None = None, text: str = "", nodes: tuple[str, ...] = ()) -> list[int]:
-        chosen = StoryFilter(None if flow is None else parse_flow_ends(flow), Filter.parse(text), nodes)
+        chosen = StoryFilter(None if flow is None else parse_flow_text(flow), Filter.parse(text), nodes)
         return [event.number for event in events if chosen(event)]
 
     assert numbers("tcp [fd10:61:1::101]:33130 > any") == [4, 5]

@@ -234,6 +234,38 @@ struct lb4_src_range_key {
 };
 _Static_assert(sizeof(struct lb4_src_range_key) == 12, "lb4_src_range_key");
 
+/* cilium_lb4_reverse_sk: which service a socket spoke to when it speaks to a
+ * backend. Addresses and ports be. */
+struct lb4_reverse_sk_key {
+	__u64  cookie;          /* the socket's */
+	__be32 address;         /* the backend's */
+	__be16 port;
+	__u16  pad;
+};
+_Static_assert(sizeof(struct lb4_reverse_sk_key) == 16, "lb4_reverse_sk_key");
+
+struct lb4_reverse_sk {
+	__be32 address;         /* the service's, as the program named it */
+	__be16 port;
+	__be16 rev_nat_index;
+};
+_Static_assert(sizeof(struct lb4_reverse_sk) == 8, "lb4_reverse_sk");
+
+struct lb6_reverse_sk_key {
+	__u64  cookie;
+	__u8   address[16];
+	__be16 port;
+	__u16  pad[3];
+};
+_Static_assert(sizeof(struct lb6_reverse_sk_key) == 32, "lb6_reverse_sk_key");
+
+struct lb6_reverse_sk {
+	__u8   address[16];
+	__be16 port;
+	__be16 rev_nat_index;
+};
+_Static_assert(sizeof(struct lb6_reverse_sk) == 20, "lb6_reverse_sk");
+
 /* ---- endpoints and identities ------------------------------------------- */
 
 struct endpoint_key {
@@ -342,7 +374,12 @@ enum ctctl_hook {
 	HOOK_TO_NETDEV = 4,
 	HOOK_FROM_OVERLAY = 5,
 	HOOK_TO_OVERLAY = 6,
-	HOOK_MAX = 7,
+	HOOK_CONNECT = 7,               /* from here on calls of sockets, not packets */
+	HOOK_SENDMSG = 8,
+	HOOK_RECVMSG = 9,
+	HOOK_GETPEERNAME = 10,
+	HOOK_POST_BIND = 11,
+	HOOK_MAX = 12,
 };
 
 /* Why a packet was dropped. Internal functions return OK (0) or -REASON. */
@@ -376,7 +413,8 @@ enum ctctl_reason {
 	REASON_UNKNOWN_L4 = 26,
 	REASON_INVALID_EXTHDR = 27,
 	REASON_UNKNOWN_TARGET = 28, /* of a neighbour solicitation */
-	REASON_MAX = 29,
+	REASON_ADDRESS_IN_USE = 29, /* a socket of the host, on a NodePort service's port */
+	REASON_MAX = 30,
 };
 
 enum ctctl_verdict {
@@ -394,6 +432,7 @@ enum ctctl_lookup_kind {
 	LOOKUP_DSR = 4,         /* OUT entry with DSRInternal */
 	LOOKUP_REV_DNAT = 5,    /* the entry a backend's reply belongs to */
 	LOOKUP_SNAT = 6,        /* the pair by which a packet leaves with the node's address, or is an answer to one */
+	LOOKUP_SOCKET = 7,      /* the service that a socket means, or the one its peer stands for */
 };
 
 enum ctctl_ct_dir {
@@ -440,6 +479,9 @@ enum ctctl_why {
 	WHY_SNAT_STALE = 1 << 25,       /* it had one for another address: deleted */
 	WHY_SNAT_PORT_TAKEN = 1 << 26,  /* its port was taken: it got another */
 	WHY_SNAT_EXHAUSTED = 1 << 27,   /* no free port in all tries */
+	WHY_BACKEND_COOKIE = 1 << 28,   /* backend by the socket's cookie: a UDP socket keeps its slot */
+	WHY_SOCKET_WRITTEN = 1 << 29,   /* the socket's reverse entry is written, or says so already */
+	WHY_SOCKET_STALE = 1 << 30,     /* it was of a service that is gone, empty or renumbered: deleted */
 };
 
 struct ctctl_lookup {
@@ -496,15 +538,16 @@ _Static_assert(sizeof(struct ctctl_event) == 160 + 3 * 160, "ctctl_event");
  * killed costs nothing after its lease ran out; a live one renews it. */
 struct ctctl_trace_ctl {
 	__u64  until_ns;                /* CLOCK_MONOTONIC */
-	__u32  filter;                  /* 0: every packet; 1: the flow below and ctctl_trace_follow */
-	__be32 addr[2];                 /* either end first; 0 with mask 0: any */
-	__be32 mask[2];
+	__u8   addr[2][16];             /* either end first; 0 with mask 0: any; IPv4: in the first 4 bytes */
+	__u8   mask[2][16];
+	__u32  filter;                  /* 0: every packet; 1: the flow here and in ctctl_trace_follow */
 	__be16 port[2];                 /* 0: any */
-	__u8   proto;                   /* 0: any */
+	__u8   proto;                   /* 0: any; ICMP's means that of either family */
+	__u8   family;                  /* of the addresses, as in events; 0: either */
 	__u8   near;                    /* 1: every packet of the flow has the address of one end; hooks may clear it */
-	__u8   pad[6];
+	__u8   pad[5];
 };
-_Static_assert(sizeof(struct ctctl_trace_ctl) == 40, "ctctl_trace_ctl");
+_Static_assert(sizeof(struct ctctl_trace_ctl) == 88, "ctctl_trace_ctl");
 
 /* ctctl_sim, an mmapable array with one element: read instead of the clock,
  * the random source and the tunnel device when cfg_sim is set. */
