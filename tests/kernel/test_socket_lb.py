@@ -140,10 +140,8 @@ def node() -> Iterator[TestNode]:
 
 def balanced(node: TestNode, cgroup: Path) -> dict[str, Any]:
     """Changes of the node file by which sockets of that cgroup are balanced."""
-    document = node.document()
-    return {
-        "datapath": {**document["datapath"], "lb": {"maglev-table-size": 251, "socket": {"cgroup": str(cgroup)}, **lb}}
-    }
+    datapath = node.document()["datapath"]
+    return {"datapath": {**datapath, "lb": {**datapath["lb"], "socket": {"cgroup": str(cgroup)}}}}
 
 
 #: Connects to the service, says whom it reached and whom it believes to have reached.
