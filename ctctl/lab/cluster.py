@@ -6,29 +6,20 @@ node name) and needs no record, so that it also clears up after an ``up`` that w
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 from ctctl.errors import CtctlError, NotFoundError
-from ctctl.kernel.netns import run_in_netns
-from ctctl.lab import datapaths, namespaces, network, processes
+from ctctl.lab import datapaths, namespaces, network, processes, servers
+from ctctl.lab.cgroups import remove_cgroups
 from ctctl.lab.lock import forget, locked
 from ctctl.lab.nodefile import BPF
 from ctctl.lab.topology import CLIENT, CLIENT_IP, MEMBERS, ROUTER, ROUTER_NODE_IP, SERVE_PORT, STATE_ROOT, Topology
-from ctctl.lab.wait import wait_until
 from ctctl.node.attach import AttachMode
 from ctctl.node.preflight import require_privileges
 
 Say = Callable[[str], None]
-
-_SERVER = Path(__file__).parent / "programs" / "serve.py"
-_SERVER_READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +107,15 @@ def _build(topology: Topology, say: Say, attach: AttachMode, tunnel: str) -> Non
 
 def _start_servers(topology: Topology) -> None:
     for pod in topology.pods:
-        if _answers(topology, pod.name):
+        if servers.answers(topology, pod.name):
             continue
-        argv = (sys.executable, "-I", "-S", str(_SERVER), pod.name, str(SERVE_PORT))
         with (topology.state_dir / f"{pod.name}.log").open("wb") as log:
-            processes.spawn(topology, pod.name, argv, output=log.fileno())
+            servers.start(topology, pod.name, output=log.fileno())
     for pod in topology.pods:
-        if not wait_until(partial(_answers, topology, pod.name), _SERVER_READY_S):
+        if not servers.is_ready(topology, pod.name):
             log_text = (topology.state_dir / f"{pod.name}.log").read_text(errors="replace").strip()
             last = log_text.splitlines()[-1] if log_text else "it printed nothing"
             raise CtctlError(f"the server of {pod.name} does not answer on port {SERVE_PORT}: {last}")
-
-
-def _answers(topology: Topology, pod: str) -> bool:
-    """Whether the pod's server accepts, asked from inside the pod, past every hook."""
-
-    def connect() -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", SERVE_PORT), timeout=1):
-            return True
-        return False
-
-    return run_in_netns(topology.netns(pod), connect)
 
 
 def down(topology: Topology) -> Removed:
@@ -162,6 +141,7 @@ def _remove(topology: Topology) -> Removed:
     gone = sum(namespaces.remove(topology.netns(member)) for member in MEMBERS)
     # A process may have started between the first search and the end of its namespace's name.
     ended += processes.kill_all(topology)
+    remove_cgroups(topology)
     shutil.rmtree(topology.state_dir, ignore_errors=True)
     for node in topology.nodes:
         (STATE_ROOT / f"listen-{topology.datapath_node(node.name)}.lock").unlink(missing_ok=True)

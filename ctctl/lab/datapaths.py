@@ -10,12 +10,13 @@ from typing import Any
 
 from ctctl.config.node import load_node_file
 from ctctl.errors import NotFoundError, PermissionDenied
-from ctctl.lab.nodefile import BPF, node_document, node_yaml
+from ctctl.lab.nodefile import BPF, NO_MODE, node_document, node_yaml
 from ctctl.lab.topology import Node, Topology
 from ctctl.node.attach import AttachMode
 from ctctl.node.find import list_nodes
 from ctctl.node.loader import LoadRequest, load
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths
+from ctctl.node.record import MAP_NAME, read_record
 from ctctl.node.unload import unload
 from ctctl.node.update import update
 
@@ -36,14 +37,31 @@ def is_loaded(topology: Topology, node: str) -> bool | None:
 
 
 def load_node(
-    topology: Topology, node: Node, say: Say, attach: AttachMode = AttachMode.auto, tunnel: str = BPF
+    topology: Topology,
+    node: Node,
+    say: Say,
+    attach: AttachMode = AttachMode.auto,
+    tunnel: str = BPF,
+    *,
+    mode: Mapping[str, Any] = NO_MODE,
 ) -> None:
     """Write the node's file and load it; a second time replaces programs and services, connections stay.
 
-    ``tunnel`` is who encapsulates, bpf or device.
+    ``tunnel`` is who encapsulates, bpf or device; ``mode`` what the datapath does otherwise (``nodefile.py``).
     Raises what ``ctctl.node.loader.load`` raises.
     """
-    load(replace(_request(topology, node, say, node_document(topology, node, tunnel=tunnel)), attach=attach))
+    document = node_document(topology, node, tunnel=tunnel, mode=mode)
+    load(replace(_request(topology, node, say, document), attach=attach, resize=True))
+
+
+def change_mode(topology: Topology, node: Node, mode: Mapping[str, Any]) -> None:
+    """Load a node again with another mode of its datapath, as it was attached and with the tunnel it had.
+
+    Raises what ``ctctl.node.loader.load`` raises.
+    """
+    record = read_record(NodePaths(DEFAULT_BPFFS, topology.datapath_node(node.name)).map(MAP_NAME))
+    attach = AttachMode(record.attach) if record is not None else AttachMode.auto
+    load_node(topology, node, lambda _line: None, attach, tunnel_of(topology, node), mode=mode)
 
 
 def apply_node(topology: Topology, node: Node, *, states: Mapping[str, str], without: Collection[str]) -> None:

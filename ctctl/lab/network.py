@@ -16,16 +16,20 @@ from ctctl.lab.topology import (
     CLIENT,
     CLIENT_CIDR,
     CLIENT_IP,
+    CLIENT_IP6,
     CLIENT_MAC,
     MEMBERS,
     NODE_MTU,
     POD_MTU,
     ROUTER,
     ROUTER_CLIENT_IP,
+    ROUTER_CLIENT_IP6,
     ROUTER_CLIENT_MAC,
     ROUTER_NODE_IP,
+    ROUTER_NODE_IP6,
     ROUTER_NODE_MAC,
     VIP_CIDR,
+    VIP_CIDR6,
     Node,
     Pod,
     Topology,
@@ -34,6 +38,7 @@ from ctctl.lab.topology import (
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_MASTER = 0x04
 SCOPE_LINK = 253
+IFA_F_NODAD = 0x02
 
 _QUIET = {
     "net/ipv6/conf/all/disable_ipv6": "1",
@@ -48,6 +53,16 @@ _QUIET = {
     # A thousand clients that connect at once fit into a server's queue.
     "net/core/somaxconn": "4096",
     "net/ipv4/tcp_max_syn_backlog": "4096",
+}
+_IPV6 = {
+    # No addresses but those that are given, at once: nothing is announced, asked for or waited for.
+    "net/ipv6/conf/all/addr_gen_mode": "1",
+    "net/ipv6/conf/default/addr_gen_mode": "1",
+    "net/ipv6/conf/all/accept_ra": "0",
+    "net/ipv6/conf/all/accept_dad": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+    "net/ipv6/icmp/ratelimit": "0",
+    "net/ipv6/conf/all/disable_ipv6": "0",
 }
 _TUNNEL_OFFLOADS = {"tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"}
 _FORWARD = {"net/ipv4/ip_forward": "1"}
@@ -73,6 +88,68 @@ def build(topology: Topology) -> None:
     for pod in topology.pods:
         gateway = topology.node(pod.node).gateway
         namespaces.with_route(topology.netns(pod.name), partial(_pod, pod=pod, gateway=gateway))
+
+
+def enable_ipv6(topology: Topology) -> None:
+    """Give the lab addresses and routes of IPv6 beside those of IPv4, until ``disable_ipv6``.
+
+    Raises:
+        KernelError: the kernel refused a step.
+    """
+    forwarding = {ROUTER, *(node.name for node in topology.nodes)}
+    for member in MEMBERS:
+        settings = _IPV6 | {"net/ipv6/conf/all/forwarding": "1" if member in forwarding else "0"}
+        namespaces.write_sysctls(topology.netns(member), settings)
+    namespaces.with_route(topology.netns(ROUTER), partial(_router6, topology=topology))
+    namespaces.with_route(topology.netns(CLIENT), _client6)
+    for node in topology.nodes:
+        namespaces.with_route(topology.netns(node.name), partial(_node6, topology=topology, node=node))
+    for pod in topology.pods:
+        gateway = topology.node(pod.node).gateway6
+        namespaces.with_route(topology.netns(pod.name), partial(_pod6, pod=pod, gateway=gateway))
+
+
+def disable_ipv6(topology: Topology) -> None:
+    """Take them away again: the kernel drops addresses and routes of what is disabled."""
+    for member in MEMBERS:
+        namespaces.write_sysctls(topology.netns(member), {"net/ipv6/conf/all/disable_ipv6": "1"})
+
+
+def _router6(ip: Any, topology: Topology) -> None:
+    _address(ip, "br0", ROUTER_NODE_IP6, 64)
+    _address(ip, "eth1", ROUTER_CLIENT_IP6, 64)
+    _neighbour(ip, "eth1", CLIENT_IP6, CLIENT_MAC)
+    for node in topology.nodes:
+        _neighbour(ip, "br0", node.ip6, node.mac)
+        ip.route("replace", dst=node.pod_cidr6, gateway=node.ip6)
+    ip.route("replace", dst=VIP_CIDR6, gateway=topology.nodes[0].ip6)
+
+
+def _client6(ip: Any) -> None:
+    _address(ip, "eth0", CLIENT_IP6, 64)
+    _neighbour(ip, "eth0", ROUTER_CLIENT_IP6, ROUTER_CLIENT_MAC)
+    ip.route("replace", dst="::/0", gateway=ROUTER_CLIENT_IP6)
+
+
+def _node6(ip: Any, topology: Topology, node: Node) -> None:
+    _address(ip, "eth0", node.ip6, 64)
+    _address(ip, "lo", node.gateway6, 128)
+    _neighbour(ip, "eth0", ROUTER_NODE_IP6, ROUTER_NODE_MAC)
+    ip.route("replace", dst="::/0", gateway=ROUTER_NODE_IP6)
+    for other in topology.nodes:
+        if other is not node:
+            _neighbour(ip, "eth0", other.ip6, other.mac)
+            ip.route("replace", dst=other.pod_cidr6, gateway=other.ip6)
+    for pod in topology.pods_of(node.name):
+        _neighbour(ip, pod.interface, pod.ip6, pod.mac)
+        ip.route("replace", dst=f"{pod.ip6}/128", oif=_index(ip, pod.interface))
+
+
+def _pod6(ip: Any, pod: Pod, gateway: str) -> None:
+    _address(ip, "eth0", pod.ip6, 128)
+    _neighbour(ip, "eth0", gateway, pod.node_mac)
+    ip.route("replace", dst=f"{gateway}/128", oif=_index(ip, "eth0"))
+    ip.route("replace", dst="::/0", gateway=gateway, oif=_index(ip, "eth0"))
 
 
 def _router(ip: Any, topology: Topology) -> None:
@@ -175,7 +252,8 @@ def _address(ip: Any, ifname: str, address: str, prefixlen: int) -> None:
     from pyroute2.netlink.exceptions import NetlinkError
 
     try:
-        ip.addr("add", index=_index(ip, ifname), address=address, prefixlen=prefixlen)
+        flags = {"flags": IFA_F_NODAD} if ":" in address else {}
+        ip.addr("add", index=_index(ip, ifname), address=address, prefixlen=prefixlen, **flags)
     except NetlinkError as error:
         if error.code != errno.EEXIST:
             raise

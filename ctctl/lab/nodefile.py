@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ctctl.lab.topology import LabService, Node, Topology
+from ctctl.lab.topology import SERVICES6, LabService, Node, Pod, Topology
 from ctctl.model.identity import HOST, REMOTE_NODE
 
 #: Enough for a thousand connections in parallel many times over, and quick to allocate.
@@ -16,6 +16,9 @@ SNAT_MAX = 65536
 #: Encapsulation by the programs themselves: every kernel can. The other one is ``device``.
 BPF = "bpf"
 
+#: The datapath as ``lab up`` makes it.
+NO_MODE: Mapping[str, Any] = {}
+
 
 def node_document(
     topology: Topology,
@@ -24,23 +27,37 @@ def node_document(
     states: Mapping[str, str] | None = None,
     without: Collection[str] = (),
     tunnel: str = BPF,
+    mode: Mapping[str, Any] = NO_MODE,
 ) -> dict[str, Any]:
     """The node file of ``node`` as plain data.
 
     ``states`` maps a pod to the state of every backend it is (``terminating``, ...), default active;
     pods in ``without`` are no backends of any service. ``tunnel`` is who encapsulates, ``bpf`` or ``device``.
+    ``mode``: what the datapath of a story does otherwise, keys of ``datapath``; with ``ipv6`` everything has
+    addresses of both families.
     """
+    six = bool(mode.get("ipv6"))
+    addresses = {"ip6": node.ip6, "pod-cidr6": node.pod_cidr6} if six else {}
+    datapath = {
+        "tunnel": tunnel,
+        "ct": {"tcp-max": CT_TCP_MAX, "any-max": CT_ANY_MAX, "snat-max": SNAT_MAX},
+        "lb": {"algorithm": "maglev", "mode": "dsr", "dispatch": "geneve", "no-backend": "reject"},
+    }
+    services = (*topology.services, *SERVICES6) if six else topology.services
     return {
-        "node": {"name": topology.datapath_node(node.name), "ip": node.ip, "device": "eth0", "pod-cidr": node.pod_cidr},
-        "datapath": {
-            "tunnel": tunnel,
-            "ct": {"tcp-max": CT_TCP_MAX, "any-max": CT_ANY_MAX, "snat-max": SNAT_MAX},
-            "lb": {"algorithm": "maglev", "mode": "dsr", "dispatch": "geneve", "no-backend": "reject"},
+        "node": {
+            "name": topology.datapath_node(node.name),
+            "ip": node.ip,
+            **addresses,
+            "device": "eth0",
+            "pod-cidr": node.pod_cidr,
         },
+        "datapath": _changed(datapath, mode),
         "endpoints": [
             {
                 "name": pod.name,
                 "ip": pod.ip,
+                **({"ip6": pod.ip6} if six else {}),
                 "id": pod.endpoint_id,
                 "identity": pod.identity,
                 "interface": pod.interface,
@@ -48,10 +65,16 @@ def node_document(
             }
             for pod in topology.pods_of(node.name)
         ],
-        "remote": _remote(topology, node),
-        "services": [_service(topology, node, service, states or {}, without) for service in topology.services],
+        "remote": _remote(topology, node, six),
+        "services": [_service(topology, node, service, states or {}, without) for service in services],
         "policy": [],
     }
+
+
+def _changed(datapath: Mapping[str, Any], mode: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with other values; sections in it keep what is not named."""
+    inner = {key: {**datapath.get(key, {}), **value} for key, value in mode.items() if isinstance(value, Mapping)}
+    return {**datapath, **mode, **inner}
 
 
 def node_yaml(document: dict[str, Any]) -> str:
@@ -61,17 +84,26 @@ def node_yaml(document: dict[str, Any]) -> str:
     return yaml.safe_dump(document, sort_keys=False, width=120, default_flow_style=None)
 
 
-def _remote(topology: Topology, node: Node) -> list[dict[str, Any]]:
-    """Identities of everything that is not a pod of this node."""
-    known: list[dict[str, Any]] = [{"cidr": f"{node.ip}/32", "identity": HOST}]
+def _remote(topology: Topology, node: Node, six: bool) -> list[dict[str, Any]]:
+    """Identities of everything that is not a pod of this node. A tunnel's ends are IPv4 in either family."""
+    known: list[dict[str, Any]] = []
+    for own in (node.ip, node.ip6) if six else (node.ip,):
+        known.append({"cidr": own, "identity": HOST})
     for other in topology.nodes:
         if other is node:
             continue
-        known.append({"cidr": f"{other.ip}/32", "identity": REMOTE_NODE})
+        known += [{"cidr": ip, "identity": REMOTE_NODE} for ip in ((other.ip, other.ip6) if six else (other.ip,))]
         known += [
-            {"cidr": f"{pod.ip}/32", "identity": pod.identity, "node": other.ip} for pod in topology.pods_of(other.name)
+            {"cidr": ip, "identity": pod.identity, "node": other.ip}
+            for pod in topology.pods_of(other.name)
+            for ip in ((pod.ip, pod.ip6) if six else (pod.ip,))
         ]
-    return known
+    return [{**entry, "cidr": f"{entry['cidr']}/{128 if ':' in entry['cidr'] else 32}"} for entry in known]
+
+
+def address_of(owner: Node | Pod, version: int) -> str:
+    """The address of one family."""
+    return owner.ip if version == 4 else owner.ip6
 
 
 def backend_id(service: LabService, pod: str) -> int:
@@ -85,14 +117,14 @@ def _service(
     document: dict[str, Any] = {
         "name": service.name,
         "type": service.type,
-        "ip": service.ip or node.ip,
+        "ip": service.ip or (node.ip if service.version == 4 else node.ip6),
         "port": service.port,
         "protocol": service.protocol,
         "id": service.id,
         "backends": [
             {
                 "id": backend_id(service, backend.pod),
-                "ip": topology.pod(backend.pod).ip,
+                "ip": address_of(topology.pod(backend.pod), service.version),
                 "port": backend.port,
                 "state": states.get(backend.pod, "active"),
             }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from typing import IO
 from ctctl.errors import CtctlError, NotFoundError, UnsupportedError
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import namespaces
+from ctctl.lab.cgroups import ensure_cgroup
 from ctctl.lab.topology import MEMBERS, Topology
 
 #: In the environment of every process the lab starts.
@@ -65,15 +67,24 @@ def require_programs(names: Sequence[str]) -> None:
         raise UnsupportedError(f"the lab needs programs that are not installed: apt-get install {' '.join(missing)}")
 
 
+def in_cgroup(topology: Topology, member: str, argv: Sequence[str]) -> list[str]:
+    """The command by which a program starts in its member's cgroup, before it has any socket."""
+    cgroup = ensure_cgroup(topology, member)
+    if cgroup is None:
+        return list(argv)
+    return ["sh", "-c", f'echo $$ > {shlex.quote(str(cgroup / "cgroup.procs"))}; exec "$@"', "sh", *argv]
+
+
 def spawn(
     topology: Topology, member: str, argv: Sequence[str], *, output: IO[bytes] | int = subprocess.DEVNULL
 ) -> subprocess.Popen[bytes]:
     """Start a program in a member's namespace, in a session of its own; stdout and stderr go to ``output``."""
     environment = {**os.environ, MARK: topology.name}
+    command = in_cgroup(topology, member, argv)
 
     def inside() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
         )
 
     # A child is in the namespace of the thread that started it.
@@ -90,7 +101,7 @@ def run(
         ProgramError: it did not end within ``timeout_s`` (it is killed), or with ``check`` its status was not 0.
         UnsupportedError: the program is not installed.
     """
-    command = (find_program(argv[0]), *argv[1:])
+    command = in_cgroup(topology, member, (find_program(argv[0]), *argv[1:]))
 
     def inside() -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -122,7 +133,7 @@ def interactive(topology: Topology, member: str, argv: Sequence[str]) -> int:
         UnsupportedError: the program is not installed.
         NotFoundError: the namespace is not there.
     """
-    command = (find_program(argv[0]), *argv[1:])
+    command = in_cgroup(topology, member, (find_program(argv[0]), *argv[1:]))
     environment = {**os.environ, MARK: topology.name}
     name = topology.netns(member)
     if not namespaces.is_live(name):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from ctctl.errors import UnsupportedError
 from ctctl.events.tap import EventTap
-from ctctl.lab import datapaths, processes
+from ctctl.lab import datapaths, network, processes
+from ctctl.lab.cgroups import ensure_cgroup
 from ctctl.lab.cluster import require_up
 from ctctl.lab.lock import locked
 from ctctl.lab.report import Reporter
@@ -42,15 +45,20 @@ def run_story(topology: Topology, story: Story, report: Reporter) -> None:
     pins = {node.name: datapaths.pin_dir(topology, node.name) for node in topology.nodes}
 
     def configure(states: dict[str, str], without: frozenset[str]) -> None:
+        if story.mode or story.sockets:
+            raise AssertionError("a story with a mode of its own changes no backends")
         for node in topology.nodes:
             datapaths.apply_node(topology, node, states=states, without=without)
 
     require_up(topology)
-    with locked(topology):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(topology))
         require_up(topology)
         if not all(datapaths.is_as_built(topology, node) for node in topology.nodes):
-            configure({}, frozenset())
+            # Also after a story in another mode that was killed.
+            _as_built(topology)
         report.begin(story.name, story.about)
+        stack.enter_context(_mode_of(topology, story))
         with EventTap(list(names)) as tap:
             session = Session(topology, pins, report, _LabTap(tap, names), configure)
             session.empty_tables()
@@ -59,3 +67,34 @@ def run_story(topology: Topology, story: Story, report: Reporter) -> None:
             finally:
                 session.restore()
             report.account(session.events(), tap.lost())
+
+
+@contextlib.contextmanager
+def _mode_of(topology: Topology, story: Story) -> Iterator[None]:
+    """The nodes with the story's datapath, and its addresses; afterwards as they were built.
+
+    Raises UnsupportedError: the story is about sockets, and this machine has no cgroup2.
+    """
+    if not story.mode and not story.sockets:
+        yield
+        return
+    try:
+        if story.mode.get("ipv6"):
+            network.enable_ipv6(topology)
+        for node in topology.nodes:
+            mode = dict(story.mode)
+            if story.sockets:
+                cgroup = ensure_cgroup(topology, node.name)
+                if cgroup is None:
+                    raise UnsupportedError("the story is about sockets: no cgroup2 file system is mounted here")
+                mode["lb"] = {**mode.get("lb", {}), "socket": {"cgroup": str(cgroup)}}
+            datapaths.change_mode(topology, node, mode)
+        yield
+    finally:
+        _as_built(topology)
+
+
+def _as_built(topology: Topology) -> None:
+    for node in topology.nodes:
+        datapaths.change_mode(topology, node, {})
+    network.disable_ipv6(topology)

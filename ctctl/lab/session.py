@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shlex
 import socket
+import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from ctctl.abi import pins
 from ctctl.decode.ct import decode_entry
+from ctctl.decode.nat import decode_nat
+from ctctl.errors import NotFoundError
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
-from ctctl.lab import processes
+from ctctl.lab import processes, servers
 from ctctl.lab.report import EventSource, Reporter, SnatRow, StoryError
-from ctctl.lab.topology import Topology
+from ctctl.lab.topology import SERVE_PORT, Topology
 from ctctl.lab.wait import wait_until
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.event import HookEvent
-from ctctl.model.tuples import ICMP, TCP, UDP, Direction, FlowTuple
+from ctctl.model.tuples import ICMP, ICMPV6, TCP, UDP, Direction, protocol_name
 
 #: The first local port that clients take, so that the tables of a story are easy to read.
 FIRST_PORT = 54260
 LAST_PORT = 54999
 
-_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "ICMP": ICMP}
+_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "ICMP": ICMP, "ICMPv6": ICMPV6}
 
 #: A table is written before the packet is delivered, but the last ACK of a connection may still be on its way.
 _SETTLE_S = 15.0
+_PROGRAM_S = 120.0
+#: Tables that packets and calls write.
+_FORGOTTEN = (
+    *pins.OWN_CT_TABLES,
+    *pins.OWN_CT6_TABLES,
+    *pins.SNAT_TABLES.values(),
+    pins.LB4_AFFINITY,
+    pins.LB6_AFFINITY,
+    pins.LB4_SOCKETS,
+    pins.LB6_SOCKETS,
+)
 _REPORT_INTERVAL_S = 5
 
 
@@ -135,11 +149,11 @@ class Session:
         done = self._curl(member, address, port, path)
         if done.returncode:
             why = done.stderr.strip() or f"exit status {done.returncode}"
-            raise StoryError(f"{member}: no answer from {address}:{port}: {why}")
+            raise StoryError(f"{member}: no answer from {end(address, port)}: {why}")
         body, _, source_port = done.stdout.rpartition("\n")
         answer = Answer(body.strip(), int(source_port))
         if not quiet:
-            self.report.command(member, f"curl http://{address}:{port}{path}", answer.body)
+            self.report.command(member, f"curl http://{end(address, port)}{path}", answer.body)
         return answer
 
     def curl_refused(self, member: str, address: str, port: int) -> None:
@@ -152,8 +166,8 @@ class Session:
 
     def _curl(self, member: str, address: str, port: int, path: str) -> processes.Finished:
         ports = f"{FIRST_PORT}-{LAST_PORT}"
-        url = f"http://{address}:{port}{path}"
-        argv = ("curl", "-sS", "-4", "--noproxy", "*", "--max-time", "15", "--local-port", ports)
+        url = f"http://{end(address, port)}{path}"
+        argv = ("curl", "-sS", "--globoff", "--noproxy", "*", "--max-time", "15", "--local-port", ports)
         return processes.run(self.topology, member, (*argv, "-w", "\n%{local_port}", url), check=False)
 
     def ping(self, member: str, address: str, count: int = 1) -> None:
@@ -167,7 +181,7 @@ class Session:
 
     def datagram(self, member: str, address: str, port: int, text: str = "hello") -> Answer:
         """One UDP datagram, whose answer must come from where it was sent to."""
-        with self.socket(member, socket.SOCK_DGRAM) as sock:
+        with self.socket(member, socket.SOCK_DGRAM, family=family_of(address)) as sock:
             source_port = _bind_next(sock)
             sock.settimeout(_SETTLE_S)
             sock.connect((address, port))
@@ -175,51 +189,79 @@ class Session:
             try:
                 body = sock.recv(2048).decode(errors="replace")
             except TimeoutError:
-                raise StoryError(f"{member}: no answer to a datagram to {address}:{port}") from None
+                raise StoryError(f"{member}: no answer to a datagram to {end(address, port)}") from None
             except ConnectionRefusedError:
-                raise StoryError(f"{member}: the datagram to {address}:{port} was refused") from None
-        self.report.command(member, f"datagram {text!r} to {address}:{port}", body)
+                raise StoryError(f"{member}: the datagram to {end(address, port)} was refused") from None
+        self.report.command(member, f"datagram {text!r} to {end(address, port)}", body)
         return Answer(body, source_port)
 
-    def socket(self, member: str, kind: socket.SocketKind, proto: int = 0) -> socket.socket:
-        """An IPv4 socket that lives in ``member``'s namespace."""
-        made: socket.socket = run_in_netns(
-            self.topology.netns(member), lambda: socket.socket(socket.AF_INET, kind, proto)
-        )
+    def socket(
+        self, member: str, kind: socket.SocketKind, proto: int = 0, family: int = socket.AF_INET
+    ) -> socket.socket:
+        """A socket that lives in ``member``'s namespace; it is of this process, and of its cgroup."""
+        made: socket.socket = run_in_netns(self.topology.netns(member), lambda: socket.socket(family, kind, proto))
         return made
+
+    @contextlib.contextmanager
+    def server(self, member: str) -> Iterator[None]:
+        """What every pod runs, in ``member`` for a while. Raises StoryError if it does not come up."""
+        process = servers.start(self.topology, member)
+        try:
+            if not servers.is_ready(self.topology, member):
+                raise StoryError(f"the server of {member} does not answer on port {SERVE_PORT}")
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    def python(self, member: str, script: str, *words: str, what: str) -> str:
+        """What a Python program prints that runs in ``member``, in its cgroup too. ``what`` it is, in words."""
+        argv = (sys.executable, "-I", "-S", "-c", script, *words)
+        done = processes.run(self.topology, member, argv, timeout_s=_PROGRAM_S, check=False)
+        if done.returncode:
+            raise StoryError(f"{member}: {what}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        self.report.command(member, what, done.stdout.strip())
+        return done.stdout.strip()
 
     # ---- tables
 
     def entries(self, node: str) -> list[CtEntry]:
-        """Both conntrack tables of a node."""
-        found = []
-        for table in pins.OWN_CT_TABLES:
-            with Map.open_pinned(self._pins[node] / table, read_only=True) as opened:
-                found += [decode_entry(key, value, map_name=table) for key, value in opened.items()]
+        """The conntrack tables of a node, those of both families where it has them."""
+        found = [
+            decode_entry(key, value, map_name=table)
+            for table in (*pins.OWN_CT_TABLES, *pins.OWN_CT6_TABLES)
+            for key, value in self.records(node, table)
+        ]
         return sorted(found, key=lambda entry: (entry.map or "", entry.direction, str(entry.tuple)))
 
     def snat(self, node: str) -> list[SnatRow]:
-        """The SNAT table of a node: keys are in packet order, unlike conntrack's (docs/reference/abi.md)."""
+        """The SNAT tables of a node: what flow leaves, or is taken in, as what."""
         rows = []
-        with Map.open_pinned(self._pins[node] / pins.SNAT4, read_only=True) as table:
-            for key, value in table.items():
-                flow = FlowTuple(
-                    key[12],
-                    IPv4Address(key[4:8]),
-                    int.from_bytes(key[10:12], "big"),
-                    IPv4Address(key[0:4]),
-                    int.from_bytes(key[8:10], "big"),
-                )
-                to = f"{IPv4Address(value[32:36])}:{int.from_bytes(value[36:38], 'big')}"
-                rows.append(SnatRow(str(flow), to))
+        for table in pins.SNAT_TABLES.values():
+            for key, value in self.records(node, table):
+                entry = decode_nat(key, value)
+                flow = entry.tuple
+                ends = f"{end(str(flow.src), flow.src_port)} -> {end(str(flow.dst), flow.dst_port)}"
+                rows.append(SnatRow(f"{protocol_name(flow.proto)} {ends}", end(str(entry.to_addr), entry.to_port)))
         return sorted(rows, key=lambda row: row.flow)
+
+    def records(self, node: str, table: str) -> list[tuple[bytes, bytes]]:
+        """The raw records of one of a node's tables; none where it has no such table."""
+        try:
+            with Map.open_pinned(self._pins[node] / table, read_only=True) as opened:
+                return list(opened.items())
+        except NotFoundError:
+            return []
 
     def empty_tables(self) -> None:
         """Forget every connection on both nodes: a story's tables show that story."""
-        for directory in self._pins.values():
-            for table in (*pins.OWN_CT_TABLES, pins.SNAT4, pins.LB4_AFFINITY):
+        for node, directory in self._pins.items():
+            for table in _FORGOTTEN:
+                records = self.records(node, table)
+                if not records:
+                    continue
                 with Map.open_pinned(directory / table) as opened:
-                    for key, _ in list(opened.items()):
+                    for key, _ in records:
                         opened.delete(key)
 
     def show(self, *nodes: str) -> None:
@@ -277,9 +319,18 @@ def _same_flow(want: Want, entry: CtEntry) -> bool:
         entry.direction == want.direction
         and entry.related == want.related
         and flow.proto == _PROTOCOLS[want.proto]
-        and f"{flow.src}:{flow.src_port}" == want.src
-        and f"{flow.dst}:{flow.dst_port}" == want.dst
+        and end(str(flow.src), flow.src_port) == want.src
+        and end(str(flow.dst), flow.dst_port) == want.dst
     )
+
+
+def end(address: str, port: int) -> str:
+    """An address with its port, as everybody writes it."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _word(name: str, value: object) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from ctctl.errors import UsageError
 from ctctl.lab.story import Story
+from ctctl.lab.story_modes import MODE_STORIES
 from ctctl.lab.story_pods import POD_STORIES
 from ctctl.lab.story_services import SERVICE_STORIES
 
-STORIES: dict[str, Story] = {story.name: story for story in (*POD_STORIES, *SERVICE_STORIES)}
+STORIES: dict[str, Story] = {story.name: story for story in (*POD_STORIES, *SERVICE_STORIES, *MODE_STORIES)}
 
 
 def find_story(name: str) -> Story:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ctctl.lab.session import Session
 
@@ -17,3 +18,7 @@ class Story:
     run: Callable[[Session], None]
     #: ordinary programs it needs
     programs: tuple[str, ...] = ("curl",)
+    #: what the nodes' datapaths do otherwise while it runs: keys of a node file's ``datapath``
+    mode: Mapping[str, Any] = field(default_factory=dict)
+    #: whether sockets are balanced in it, those of the pods' processes
+    sockets: bool = False

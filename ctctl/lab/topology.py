@@ -45,6 +45,8 @@ class Pod:
     ip: str
     identity: int
     number: int
+    #: while a story runs the lab with both families
+    ip6: str
 
     @property
     def interface(self) -> str:
@@ -74,6 +76,9 @@ class Node:
     pod_cidr: str
     #: the node's own address in the pod network: the pods' gateway
     gateway: str
+    ip6: str
+    pod_cidr6: str
+    gateway6: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class LabService:
-    """One service of the lab. ``ip`` None: each node's own address (NodePort)."""
+    """One service of the lab. ``ip`` None: each node's own address (NodePort), the IPv6 one with ``version`` 6."""
 
     name: str
     type: str
@@ -95,18 +100,37 @@ class LabService:
     backends: tuple[Backend, ...]
     affinity: str = "none"
     traffic_policy: str = "Cluster"
+    version: int = 4
 
 
 NODES = (
-    Node("node-a", "10.1.0.1", "02:00:00:01:00:01", "10.64.0.0/24", "10.64.0.1"),
-    Node("node-b", "10.1.0.2", "02:00:00:01:00:02", "10.64.1.0/24", "10.64.1.1"),
+    Node(
+        name="node-a",
+        ip="10.1.0.1",
+        mac="02:00:00:01:00:01",
+        pod_cidr="10.64.0.0/24",
+        gateway="10.64.0.1",
+        ip6="fd00:10:1::1",
+        pod_cidr6="fd00:64::/64",
+        gateway6="fd00:64::1",
+    ),
+    Node(
+        name="node-b",
+        ip="10.1.0.2",
+        mac="02:00:00:01:00:02",
+        pod_cidr="10.64.1.0/24",
+        gateway="10.64.1.1",
+        ip6="fd00:10:1::2",
+        pod_cidr6="fd00:64:1::/64",
+        gateway6="fd00:64:1::1",
+    ),
 )
 
 PODS = (
-    Pod("pod1", "node-a", "10.64.0.36", 3096, 1),
-    Pod("pod2", "node-a", "10.64.0.64", 3097, 2),
-    Pod("pod3", "node-b", "10.64.1.36", 3098, 3),
-    Pod("pod4", "node-b", "10.64.1.64", 3099, 4),
+    Pod("pod1", "node-a", "10.64.0.36", 3096, 1, "fd00:64::36"),
+    Pod("pod2", "node-a", "10.64.0.64", 3097, 2, "fd00:64::64"),
+    Pod("pod3", "node-b", "10.64.1.36", 3098, 3, "fd00:64:1::36"),
+    Pod("pod4", "node-b", "10.64.1.64", 3099, 4, "fd00:64:1::64"),
 )
 
 ROUTER = "router"
@@ -117,6 +141,11 @@ ROUTER_CLIENT_MAC = "02:00:00:02:00:fe"
 CLIENT = "client"
 CLIENT_IP = "172.191.0.1"
 CLIENT_MAC = "02:00:00:02:00:01"
+
+ROUTER_NODE_IP6 = "fd00:10:1::fe"
+ROUTER_CLIENT_IP6 = "fd00:191::fe"
+CLIENT_IP6 = "fd00:191::1"
+VIP_CIDR6 = "fd00:190::/64"
 
 #: Every namespace of a lab, by its short name.
 MEMBERS = (*(node.name for node in NODES), *(pod.name for pod in PODS), ROUTER, CLIENT)
@@ -145,6 +174,15 @@ SERVICES = (
     LabService("lb-udp", "LoadBalancer", 27, "172.190.0.20", 53, "UDP", _serve("pod3")),
     LabService("lb-iperf", "LoadBalancer", 28, "172.190.0.21", IPERF_PORT, "ANY", (Backend("pod3", IPERF_PORT),)),
     LabService("nodeport", "NodePort", 29, None, 30080, "TCP", _serve("pod3")),
+    LabService("nodeport-udp", "NodePort", 30, None, 30053, "UDP", _serve("pod3")),
+)
+
+#: Those of a lab with both families, beside the others.
+SERVICES6 = (
+    LabService("api6", "ClusterIP", 45, "fd00:68::10", 80, "TCP", _serve("pod3"), version=6),
+    LabService("dns6", "ClusterIP", 46, "fd00:68::53", 53, "UDP", _serve("pod3"), version=6),
+    LabService("lb6", "LoadBalancer", 47, "fd00:190::17", 80, "TCP", _serve("pod3"), version=6),
+    LabService("nodeport6", "NodePort", 48, None, 30080, "TCP", _serve("pod3"), version=6),
 )
 
 
@@ -189,7 +227,7 @@ class Topology:
         return tuple(pod for pod in self.pods if pod.node == node)
 
     def service(self, name: str) -> LabService:
-        return next(service for service in self.services if service.name == name)
+        return next(service for service in (*self.services, *SERVICES6) if service.name == name)
 
     @property
     def state_dir(self) -> Path:

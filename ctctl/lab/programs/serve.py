@@ -12,12 +12,13 @@ import asyncio
 import contextlib
 import re
 import resource
+import socket
 import sys
 import typing
 
 BACKLOG = 4096
-#: Every address of the pod: the namespace is its own.
-ANY = "0.0.0.0"  # noqa: S104
+#: Every address of the pod, of both families: the namespace is its own.
+ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104
 CHUNK = 1 << 16
 MAX_BYTES = 1 << 30
 
@@ -33,7 +34,7 @@ class Answer(asyncio.DatagramProtocol):
         # Not checked by class: asyncio's own datagram transport is none by inheritance in 3.11.
         self.transport = typing.cast("asyncio.DatagramTransport", transport)
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[str | typing.Any, int]) -> None:
         assert self.transport is not None
         self.transport.sendto(self.name.encode() + b" " + data, addr)
 
@@ -63,12 +64,28 @@ async def _serve(name: str, reader: asyncio.StreamReader, writer: asyncio.Stream
         await writer.wait_closed()
 
 
+def bound(family: socket.AddressFamily, kind: socket.SocketKind, port: int) -> socket.socket:
+    """A socket of one family only: a program of IPv4 is to be seen with IPv4 sockets."""
+    sock = socket.socket(family, kind)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind((ANY[family], port))
+    sock.setblocking(False)
+    return sock
+
+
 async def main(name: str, port: int) -> None:
     loop = asyncio.get_running_loop()
-    await loop.create_datagram_endpoint(lambda: Answer(name), local_addr=(ANY, port))
-    server = await asyncio.start_server(lambda r, w: _serve(name, r, w), ANY, port, backlog=BACKLOG)
-    async with server:
-        await server.serve_forever()
+    servers = []
+    for family in ANY:
+        # A kernel may have no IPv6.
+        with contextlib.suppress(OSError):
+            datagrams = bound(family, socket.SOCK_DGRAM, port)
+            await loop.create_datagram_endpoint(lambda: Answer(name), sock=datagrams)
+            stream = bound(family, socket.SOCK_STREAM, port)
+            servers.append(await asyncio.start_server(lambda r, w: _serve(name, r, w), sock=stream, backlog=BACKLOG))
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 def allow_many_connections() -> None:
