@@ -133,6 +133,7 @@ static __always_inline bool geneve_is_ours(struct __sk_buff *skb, const struct p
 static __always_inline int
 geneve_pass_ipv6(struct __sk_buff *skb, struct pkt *p, const struct tunnel *tun, __u32 off, __u32 options)
 {
+	const __be16 ethertype = bpf_htons(ETH_P_IPV6);
 	const __u32 len = 24;
 	__u32 zero = 0;
 	struct ctctl_tunnel_in *in = bpf_map_lookup_elem(&ctctl_tunnel_in, &zero);
@@ -148,6 +149,9 @@ geneve_pass_ipv6(struct __sk_buff *skb, struct pkt *p, const struct tunnel *tun,
 				BPF_F_ADJ_ROOM_FIXED_GSO | ADJ_ROOM_DECAP_L3_IPV6) &&
 	    bpf_skb_adjust_room(skb, -(__s32)off, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return -REASON_INVALID;
+	/* The Ethernet header that stays is the outer packet's. */
+	if (bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype), 0))
+		return -REASON_WRITE_ERROR;
 	skb->cb[0] = GENEVE_INNER_IPV6;
 	p->action = HOOK_NEXT;
 	return OK;
