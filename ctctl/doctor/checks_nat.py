@@ -56,6 +56,40 @@ def ports(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def exhausted(facts: Facts) -> Iterator[Finding]:
+    """Packets that were dropped because SNAT found no free port for them."""
+    hooks = {hook: packets for (hook, reason), (packets, _) in facts.drops.items() if reason == "nat_no_mapping"}
+    dropped = max(facts.stats.get("snat_exhausted", 0), sum(hooks.values()))
+    if not dropped:
+        return
+    used: dict[Egress, int] = {}
+    for entry in facts.listings.nat:
+        flow = entry.tuple
+        if entry.direction is Direction.OUT and flow.proto in _PORTED and not entry.related:
+            egress = (flow.proto, entry.to_addr, flow.dst, flow.dst_port)
+            used[egress] = used.get(egress, 0) + 1
+    worst = max(used, key=lambda egress: used[egress], default=None)
+    to_whom, evidence = "", {}
+    if worst is not None:
+        proto, egress_address, remote, port = worst
+        to_whom = (
+            f"; most ports are in use from {egress_address} to {endpoint(remote, port)} ({protocol_name(proto)}): "
+            f"{used[worst]:,} of 32,768"
+        )
+        evidence = {"egress": str(egress_address), "remote": endpoint(remote, port), "used": used[worst]}
+    yield Finding(
+        "snat-exhausted",
+        Severity.CRITICAL,
+        pins.SNAT_TABLES[worst[1].version] if worst is not None else None,
+        f"{dropped:,} packets dropped because no port of the node's address was free{to_whom}",
+        "spread the load over more nodes or backends, let connections be kept open, answer with DSR instead of SNAT, "
+        "or purge translations that no connection stands behind",
+        {"dropped": dropped, "by_hook": hooks, **evidence},
+        ("ctctl status", facts.look("ctctl nat list --limit 20"), facts.look("ctctl ct top --by dst")),
+        (facts.change("ctctl gc --orphans"), facts.change("ctctl gc")),
+    )
+
+
 def pairs(facts: Facts) -> Iterator[Finding]:
     """DSR connections without the SNAT entry that turns their replies into the VIP's."""
     known = facts.nat_keys()

@@ -102,6 +102,7 @@ CHECKS = (
     Check("one-way", checks_flows.one_way),
     Check("syn-only", checks_flows.syn_only),
     Check("snat-ports", checks_nat.ports, (_nat,)),
+    Check("snat-exhausted", checks_nat.exhausted, (_counters,)),
     Check("snat-missing", checks_nat.pairs, (_ct, _nat)),
     Check("snat-orphans", checks_nat.orphans, (_ct, _nat, _both_tables)),
     Check("shadowed", checks_flows.shadowed),

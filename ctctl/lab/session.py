@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import shlex
 import socket
 import sys
@@ -244,6 +245,16 @@ class Session:
                 ends = f"{end(str(flow.src), flow.src_port)} -> {end(str(flow.dst), flow.dst_port)}"
                 rows.append(SnatRow(f"{protocol_name(flow.proto)} {ends}", end(str(entry.to_addr), entry.to_port)))
         return sorted(rows, key=lambda row: row.flow)
+
+    def findings(self, node: str) -> dict[str, str]:
+        """What the doctor finds at a node: each check's summary."""
+        argv = (sys.executable, "-m", "ctctl", "doctor", "--from", str(self._pins[node]), "-o", "json")
+        done = processes.run(self.topology, node, argv, timeout_s=_PROGRAM_S, check=False)
+        try:
+            found = json.loads(done.stdout)["findings"]
+        except (ValueError, KeyError):
+            raise StoryError(f"{node}: the doctor ended with status {done.returncode}: {done.stderr.strip()}") from None
+        return {finding["check"]: finding["summary"] for finding in found}
 
     def records(self, node: str, table: str) -> list[tuple[bytes, bytes]]:
         """The raw records of one of a node's tables; none where it has no such table."""

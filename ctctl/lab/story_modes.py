@@ -249,6 +249,43 @@ def dsr_opt(session: Session) -> None:
     session.show(near.name, far.name)
 
 
+#: A datagram from each source port in turn to a service, and how many were sent.
+_FLOOD = """
+import socket, sys
+host, port, low, high = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+sent = 0
+for source in range(low, high):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.bind(("", source))
+            s.sendto(b"x", (host, port))
+            sent += 1
+        except OSError:
+            pass
+print(sent)
+"""
+_FLOOD_FROM, _FLOOD_TO = 31000, 65536
+
+
+def port_exhaustion(session: Session) -> None:
+    near = session.topology.nodes[0]
+    service = session.topology.service("nodeport-udp")
+    session.report.say(
+        f"The client sends a datagram from each port above {_FLOOD_FROM} to {near.ip}:{service.port}. Each needs a port"
+        f" of {near.name}'s own towards the one backend, and there are {65536 - _SNAT_PORTS}."
+    )
+    words = (near.ip, str(service.port), str(_FLOOD_FROM), str(_FLOOD_TO))
+    sent = int(session.python(CLIENT, _FLOOD, *words, what=f"datagrams to {near.ip}:{service.port}, each from a port"))
+    pairs = len(session.records(near.name, pins.SNAT4)) // 2
+    session.check(pairs > (65536 - _SNAT_PORTS) * 9 // 10, f"{sent} datagrams were sent, {pairs} got a port")
+    session.check(pairs < sent, f"{sent - pairs} got none: dropped, nat_no_mapping")
+    findings = session.findings(near.name)
+    session.check("snat-exhausted" in findings, "the doctor names it: snat-exhausted")
+    session.report.say(findings["snat-exhausted"])
+    # The tables are to shrink again, which takes along what is in them.
+    session.empty_tables()
+
+
 MODE_STORIES = (
     Story(
         "nodeport-snat",
@@ -279,4 +316,12 @@ MODE_STORIES = (
     Story("dual-stack", "Pods and services with both families", dual_stack, ("curl", "ping"), mode={"ipv6": True}),
     Story("hybrid", "TCP by DSR, UDP by SNAT", hybrid, mode={"lb": {"mode": "hybrid"}}),
     Story("dsr-opt", "DSR by an option in the IP header", dsr_opt, mode={"lb": {"dispatch": "opt"}}),
+    Story(
+        "port-exhaustion",
+        "SNAT runs out of ports: counted, and named by the doctor",
+        port_exhaustion,
+        (),
+        # Two entries a flow, and none may make room for another.
+        mode={"lb": {"mode": "snat"}, "ct": {"snat-max": 262144, "any-max": 262144}},
+    ),
 )

@@ -24,9 +24,9 @@ from ctctl.node.attach import Attachment, AttachMode, choose_mode, find_attachme
 from ctctl.node.find import own_nodes
 from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.node.netns import describe, in_netns
-from ctctl.node.owner import check_place
+from ctctl.node.owner import check_place, has_id
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
-from ctctl.node.pool import OF_IPV6, OF_SOCKETS, STATE_MAPS, MapPool, check_sizes, open_pins
+from ctctl.node.pool import OF_IPV6, OF_SOCKETS, REMADE, STATE_MAPS, MapPool, check_sizes, open_pins
 from ctctl.node.preflight import ensure_bpffs, require_kernel_btf, require_privileges
 from ctctl.node.programs import Staged, load_units, plain_config
 from ctctl.node.record import MAP_NAME, NodeRecord, read_record, write_record
@@ -179,7 +179,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
     resolved = in_netns(netns, lambda: resolve_node(request.node, where))
     node, makes_overlay = in_netns(netns, lambda: resolve_tunnel(resolved))
     _refuse_taken(request, node, in_netns(netns, netns_inode))
-    kept = open_pins(paths, only=STATE_MAPS)
+    kept = open_pins(paths, only=STATE_MAPS & _maps_of(node), remade=REMADE)
     pool = closing.enter_context(MapPool(kept))
     for name in check_sizes(kept, tables.map_sizes(node), resize=request.resize):
         pool.resize(name)
@@ -249,11 +249,20 @@ def _put_in_place(plan: _Plan, switch: Switch) -> None:
     step("links")
     switch.commit()
     plan.pool.carry_over(mode=UpdateMode.NOEXIST)
+    _unpin_unused(plan)
     if plan.record is not None and (plan.record.tunnel, plan.node.datapath.tunnel) == (DEVICE, BPF):
         in_netns(plan.netns, lambda: remove_overlays(paths.node))
     step("record")
     publish_record(paths)
     step("done")
+
+
+def _unpin_unused(plan: _Plan) -> None:
+    """Tables of the load before, of a family or mode that the node has no more: nobody would look into them."""
+    before = plan.record.maps if plan.record is not None else {}
+    for name, pin in plan.paths.map_pins().items():
+        if name in before and plan.pool.get(name) is None and has_id(pin, [before[name]]):
+            pin.unlink(missing_ok=True)
 
 
 def _make_overlay(plan: _Plan, undo: contextlib.ExitStack) -> None:

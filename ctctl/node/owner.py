@@ -153,7 +153,7 @@ def _is_our_map(pin: Path, paths: NodePaths, ids: Collection[int]) -> bool:
     """By its id in the record; where none can tell (there is none, or a load was killed before it wrote its own),
     by what only our maps carry."""
     unrecorded = not ids or pin.parent == paths.staging
-    return _has_id(pin, ids) or (unrecorded and _is_made_by_us(pin))
+    return has_id(pin, ids) or (unrecorded and _is_made_by_us(pin))
 
 
 def _is_made_by_us(pin: Path) -> bool:
@@ -182,7 +182,8 @@ def _known_ids(paths: NodePaths, record: NodeRecord) -> frozenset[int]:
     return frozenset([*record.maps.values(), *(staged.maps.values() if staged else ())])
 
 
-def _has_id(pin: Path, ids: Collection[int]) -> bool:
+def has_id(pin: Path, ids: Collection[int]) -> bool:
+    """Whether the map pinned there is one of those."""
     try:
         with Map.open_pinned(pin, read_only=True) as table:
             return table.info.id in ids

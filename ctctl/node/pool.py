@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from ctctl.abi import pins
 from ctctl.abi.constants import CT_ENTRY_LIFETIME
+from ctctl.abi.layouts import CtctlHook, CtctlReason, CtctlStat
 from ctctl.errors import KernelError, LayoutError, UsageError
 from ctctl.kernel.map import Map, MapType, UpdateMode
 from ctctl.kernel.map_types import check_known_map
@@ -49,6 +50,15 @@ STATE_MAPS = frozenset(
 OF_IPV6 = frozenset({*pins.OWN_CT6_TABLES, pins.SNAT6, pins.LB6_AFFINITY, pins.LB6_SOCKETS, pins.TRACE_FOLLOW6})
 #: And what only one that balances sockets has.
 OF_SOCKETS = frozenset({pins.LB4_SOCKETS, pins.LB6_SOCKETS})
+#: And what holds nothing that a connection needs: of another version of ctctl it is made anew.
+REMADE = frozenset(
+    {pins.TRACE_CTL, pins.TRACE_FOLLOW, pins.TRACE_FOLLOW6, pins.TUNNEL_IN, pins.METRICS, pins.STATS, pins.EVENTS}
+)
+#: Entries of tables whose number this version of ctctl decides.
+_OWN_SIZES = {
+    pins.METRICS: int(CtctlHook.HOOK_MAX) * int(CtctlReason.REASON_MAX),
+    pins.STATS: int(CtctlStat.STAT_MAX),
+}
 #: Maps that are nobody else's business: one per load, never pinned.
 PRIVATE_MAPS = frozenset({pins.SIM, pins.SCRATCH, pins.ROOM6})
 
@@ -106,14 +116,25 @@ class MapPool:
         self.close()
 
 
-def open_pins(paths: NodePaths, *, only: Collection[str]) -> dict[str, Map]:
-    """Those of the node's pinned maps by name, layouts checked. Raises LayoutError, KernelError."""
+def open_pins(paths: NodePaths, *, only: Collection[str], remade: Collection[str] = ()) -> dict[str, Map]:
+    """Those of the node's pinned maps by name, layouts checked. Raises LayoutError, KernelError.
+
+    Of another layout those in ``remade`` are left out.
+    """
     opened: dict[str, Map] = {}
     with contextlib.ExitStack() as undo:
         for name, path in paths.map_pins().items():
-            if name in only:
-                opened[name] = undo.enter_context(Map.open_pinned(path))
-                _check_layout(opened[name], name)
+            if name not in only:
+                continue
+            table = undo.enter_context(Map.open_pinned(path))
+            try:
+                _check_layout(table, name)
+            except LayoutError:
+                if name not in remade:
+                    raise
+                table.close()
+                continue
+            opened[name] = table
         undo.pop_all()
     return opened
 
@@ -121,6 +142,9 @@ def open_pins(paths: NodePaths, *, only: Collection[str]) -> dict[str, Map]:
 def _check_layout(table: Map, name: str) -> None:
     try:
         check_known_map(table, name, exact=True)
+        entries = table.info.max_entries
+        if entries != _OWN_SIZES.get(name, entries):
+            raise LayoutError(f"{name} has {entries} entries, {_OWN_SIZES[name]} expected")
     except LayoutError as error:
         raise LayoutError(f"{error}: it was not made by this ctctl; ctctl unload removes it") from None
 

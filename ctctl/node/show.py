@@ -135,7 +135,10 @@ def _write_node(node: NodeStatus, options: OutputOptions, stream: TextIO) -> Non
     _section(MAPS, maps, plain, stream)
     _section(COUNTERS, node.counters, plain, stream)
     if node.events_lost is not None:
-        stream.write(f"\nevents lost: {node.events_lost}, conntrack entries not created: {node.create_failed or 0}\n")
+        stream.write(
+            f"\nevents lost: {node.events_lost}, conntrack entries not created: {node.create_failed or 0}, "
+            f"packets without a free SNAT port: {node.snat_exhausted or 0}\n"
+        )
 
 
 #: Tables of a foreign node that people ask about; -o wide shows all.

@@ -72,6 +72,8 @@ class NodeStatus:
     counters: tuple[Counter, ...] = ()
     events_lost: int | None = None
     create_failed: int | None = None
+    #: packets dropped because no port of the node's address was free
+    snat_exhausted: int | None = None
     problems: tuple[str, ...] = field(default=())
     #: "ctctl", or "cilium" for another owner's node; how that one works, by topic
     owner: str = "ctctl"
@@ -116,6 +118,7 @@ def node_status(paths: NodePaths) -> NodeStatus:
         counters=counters,
         events_lost=stats.get(CtctlStat.STAT_EVENTS_LOST),
         create_failed=stats.get(CtctlStat.STAT_CT_CREATE_FAILED),
+        snat_exhausted=stats.get(CtctlStat.STAT_SNAT_EXHAUSTED),
         problems=tuple(problems),
     )
 
