@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from ctypes import sizeof
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 
@@ -24,6 +23,7 @@ from tests.support.datapath import (
     POD2,
     REMOTE,
     VIP,
+    dual_stack,
     entries,
     forget,
     frame,
@@ -61,19 +61,16 @@ def node(shared: Simulator) -> Iterator[Simulator]:
 
 def listen(node: Simulator, *, until_s: int = NOW + 10, proto: int = 0, ends: tuple[str, str] = ("", "")) -> None:
     """Hold the lease until ``until_s``; ends are "ADDRESS:PORT", empty for any."""
-    parts = [end.partition(":") for end in ends]
-    control = ctctl_trace_ctl(
-        until_ns=until_s * 1_000_000_000,
-        filter=int(bool(proto) or any(ends)),
-        proto=proto,
-    )
-    raw = bytearray(bytes(control))
-    for i, (address, _, port) in enumerate(parts):
-        if address:
-            raw[12 + 4 * i : 16 + 4 * i] = IPv4Address(address).packed
-            raw[20 + 4 * i : 24 + 4 * i] = b"\xff" * 4
-        raw[28 + 2 * i : 30 + 2 * i] = struct.pack(">H", int(port or 0))
-    node.maps["ctctl_trace_ctl"].update(bytes(4), bytes(raw))
+    control = ctctl_trace_ctl(until_ns=until_s * 1_000_000_000, filter=int(bool(proto) or any(ends)), proto=proto)
+    for side, end in enumerate(ends):
+        host, _, port = (end if ":" in end else f"{end}:").rpartition(":")
+        if host:
+            packed = ip_address(host.strip("[]")).packed
+            control.family = 1 if len(packed) == 4 else 2
+            control.addr[side][: len(packed)] = packed
+            control.mask[side][: len(packed)] = b"\xff" * len(packed)
+        control.port[side] = int(port or 0)
+    node.maps["ctctl_trace_ctl"].update(bytes(4), bytes(control))
 
 
 def told(node: Simulator, hook: str, packet: str, endpoint: str | None = None, **how: object) -> HookEvent | None:
@@ -81,7 +78,7 @@ def told(node: Simulator, hook: str, packet: str, endpoint: str | None = None, *
 
 
 def test_offsets_of_the_filter() -> None:
-    assert [getattr(ctctl_trace_ctl, name).offset for name in ("addr", "mask", "port")] == [12, 20, 28]
+    assert [getattr(ctctl_trace_ctl, name).offset for name in ("addr", "mask", "port")] == [8, 40, 76]
 
 
 # ---- content
@@ -280,6 +277,52 @@ def test_the_dsr_option_names_the_vip(node: Simulator) -> None:
     tunnel = Geneve(IPv4Address("10.1.0.9"), IPv4Address(NODE_IP), 2, dsr_option(IPv4Address(LB_VIP), 80))
     assert told(node, "from_overlay", f"tcp {CLIENT}:40000 > {POD2}:8080 S", geneve=tunnel) is not None
     assert told(node, "to_container", f"tcp {CLIENT}:40000 > {POD2}:8080 S") is not None
+
+
+# ---- both families
+
+
+POD6, REMOTE6, VIP6, CLIENT6 = "fd00:64::36", "fd00:64:1::64", "fd00:96::10", "2001:db8::50"
+
+
+@pytest.fixture(scope="module")
+def dual() -> Iterator[Simulator]:
+    with simulated(dual_stack(services=[*SERVICES, service("six", VIP6, 80, 30, (301, REMOTE6, 8080))])) as simulator:
+        yield simulator
+
+
+@pytest.mark.parametrize(
+    ("ends", "proto", "heard"),
+    [
+        ((f"[{POD6}]:40000", f"[{REMOTE6}]:80"), 6, True),
+        ((f"[{REMOTE6}]:80", f"[{POD6}]:40000"), 6, True),
+        ((f"[{POD6}]:", ""), 0, True),
+        (("", ":80"), 6, True),
+        (("", ":81"), 6, False),
+        ((f"[{CLIENT6}]:", ""), 0, False),
+        ((f"[{POD6}]:40001", ""), 6, False),
+        ((f"{POD}:", ""), 0, False),
+    ],
+)
+def test_filter_of_ipv6(dual: Simulator, ends: tuple[str, str], proto: int, heard: bool) -> None:
+    listen(dual, ends=ends, proto=proto)
+    assert (told(dual, "from_container", f"tcp [{POD6}]:40000 > [{REMOTE6}]:80 S") is not None) is heard
+    assert (told(dual, "to_container", f"tcp [{REMOTE6}]:80 > [{POD6}]:40000 SA") is not None) is heard
+
+
+def test_icmp_is_that_of_either_family(dual: Simulator) -> None:
+    listen(dual, proto=1)
+    assert told(dual, "from_container", f"icmp {POD} > {REMOTE} id=7") is not None
+    assert told(dual, "from_container", f"icmpv6 {POD6} > {REMOTE6} id=7") is not None
+    assert told(dual, "from_container", f"tcp [{POD6}]:40000 > [{REMOTE6}]:80 S") is None
+
+
+def test_a_translated_flow_of_ipv6_is_followed(dual: Simulator) -> None:
+    listen(dual, ends=(f"[{POD6}]:41000", f"[{VIP6}]:80"), proto=6)
+    assert told(dual, "to_container", f"tcp [{REMOTE6}]:8080 > [{POD6}]:41000 SA") is None
+    assert told(dual, "from_container", f"tcp [{POD6}]:41000 > [{VIP6}]:80 S") is not None
+    assert told(dual, "to_container", f"tcp [{REMOTE6}]:8080 > [{POD6}]:41000 SA") is not None
+    assert told(dual, "to_container", f"tcp [{REMOTE6}]:8080 > [{POD6}]:41001 SA") is None
 
 
 # ---- for how long

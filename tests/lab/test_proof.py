@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
 import struct
 import subprocess
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
-from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths, processes
 from ctctl.lab.topology import CLIENT_IP, IPERF_PORT, ROUTER_NODE_MAC, Topology
+from tests.lab.capture import capture
 from tests.lab.conftest import ctctl, iperf_server
-from tests.support.wait import PATIENCE_S, wait_for
+from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -84,37 +80,6 @@ def test_pod_to_pod_tables_by_bpftool(lab: Topology, node: str, direction: int) 
     assert (related[0]["tx"], related[0]["rx"]) == ((2, 0) if direction == 0 else (0, 2))
     kinds = sorted((one["proto"], one["flags"]) for one in others)
     assert kinds == [(1, direction), (1, direction | 2), (17, direction)]
-
-
-@contextmanager
-def capture(topology: Topology, member: str) -> Iterator[list[bytes]]:
-    """Every frame on ``member``'s eth0, both ways."""
-
-    def open_socket() -> socket.socket:
-        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        tap.bind(("eth0", 0))
-        return tap
-
-    frames: list[bytes] = []
-    done = threading.Event()
-
-    def read(tap: socket.socket) -> None:
-        tap.settimeout(0.05)
-        while True:
-            try:
-                frames.append(tap.recv(65536))
-            except TimeoutError:
-                if done.is_set():
-                    return
-
-    with run_in_netns(topology.netns(member), open_socket) as tap:
-        reader = threading.Thread(target=read, args=(tap,))
-        reader.start()
-        try:
-            yield frames
-        finally:
-            done.set()
-            reader.join(PATIENCE_S)
 
 
 def _geneve(frames: list[bytes]) -> list[Any]:

@@ -12,7 +12,11 @@ from tests.lab.conftest import ctctl
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("story", STORIES)
+#: Those with a mode of their own are told in test_modes.py, with a look at the wire.
+PLAIN = [name for name, story in STORIES.items() if not story.mode and not story.sockets]
+
+
+@pytest.mark.parametrize("story", PLAIN)
 def test_story(lab: Topology, story: str) -> None:
     told = ctctl("lab", "run", story, "--name", lab.name).stdout
     assert f"== {story}: as it has to be" in told

@@ -61,6 +61,20 @@ def node_file(datapath: Mapping[str, Any] | None = None, **sections: Any) -> Nod
         return load_node_file(Path(file.name))
 
 
+def dual_stack(datapath: Mapping[str, Any] | None = None, **sections: Any) -> NodeFile:
+    """The same node with both families."""
+    six = {POD: "fd00:64::36", POD2: "fd00:64::64"}
+    endpoints = [{**endpoint, "ip6": six[endpoint["ip"]]} for endpoint in NODE["endpoints"]]
+    remote = [
+        *NODE["remote"],
+        {"cidr": "fd00:64:1::/48", "identity": 30001, "node": "10.1.0.2"},
+        {"cidr": "fd00:1::2/128", "identity": 6},
+    ]
+    node = {**NODE["node"], "ip6": "fd00:1::1", "pod-cidr6": "fd00:64::/48"}
+    known = {"node": node, "endpoints": endpoints, "remote": remote}
+    return node_file({"ipv6": True, **(datapath or {})}, **{**known, **sections})
+
+
 @contextmanager
 def simulated(node: NodeFile) -> Iterator[Simulator]:
     """A simulator with every program loaded, so that a test opens no descriptor of its own."""
