@@ -150,6 +150,7 @@ _ARRIVAL = record(
         "reason": maybe(STRING),
         "packet_out": STRING,
         "packet_out_hex": HEX,
+        "backend_one_of": maybe(array(STRING)),
     }
 )
 _REPLAY = record(
