@@ -245,19 +245,17 @@ def _remotes(listings: Listings, notes: list[str]) -> Iterator[Remote]:
 
 def _services(listings: Listings, proto: int) -> Iterator[Service]:
     """The frontends of the packet's protocol, each scope by itself, with its backends in the order of their slots."""
-    backends = {backend.backend_id: backend for backend in listings.backends}
     ranges: defaultdict[int, list[Network]] = defaultdict(list)
     for source_range in listings.source_ranges:
         ranges[source_range.rev_nat].append(ip_network(source_range.cidr, strict=False))
+    known = backends_of(listings)
     for front, slots in frontends(listings, proto):
-        found: list[Backend] = []
-        for slot in slots:
-            backend = backends.get(slot.backend_id or 0)
-            if backend is None or backend.port is None:
-                continue
-            state = backend.state if backend.state in BACKEND_STATES else "active"
-            chosen = len(found) < (front.count or 0)
-            found.append(Backend(backend.backend_id, backend.addr, backend.port, str(state), int(chosen)))
+        count = len(slots) if front.count is None else front.count
+        found = [
+            replace(known[slot.backend_id], weight=int(number < count))
+            for number, slot in enumerate(slots)
+            if slot.backend_id in known
+        ]
         flags = front.flags or 0
         yield Service(
             name=_service_name(front),
@@ -292,6 +290,21 @@ def frontends(listings: Listings, proto: int) -> Iterator[tuple[ServiceSlot, lis
         if front is not None and key[:3] not in taken:
             taken.add(key[:3])
             yield front, sorted((slot for slot in slots if slot.slot), key=lambda slot: slot.slot)
+
+
+def backends_of(listings: Listings) -> dict[int | None, Backend]:
+    """Backends by id. Where a listing shows no ports, they are the ones beside the services' slots."""
+    found: dict[int | None, Backend] = {}
+    for record in listings.backends:
+        if record.port is not None:
+            state = record.state if record.state in BACKEND_STATES else "active"
+            found[record.backend_id] = Backend(record.backend_id, record.addr, record.port, str(state))
+    for slot in listings.services:
+        if slot.backend_id and slot.backend and slot.backend_id not in found:
+            address, _, port = slot.backend.partition("/")[0].rpartition(":")
+            if port.isdecimal():
+                found[slot.backend_id] = Backend(slot.backend_id, ip_address(address.strip("[]")), int(port))
+    return found
 
 
 def _service_name(front: ServiceSlot) -> str:

@@ -43,9 +43,6 @@ def parse_settings(texts: Iterable[str]) -> dict[str, str]:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not key or not value:
             raise UsageError(f"--with {text!r}: write KEY=VALUE, e.g. lb.mode=dsr")
-        allowed = CHOICES.get(key)
-        if allowed is not None and value not in allowed:
-            raise UsageError(f"--with {text!r}: {unknown_name('value', value, allowed)}")
         found[key] = value
     return found
 
@@ -55,6 +52,8 @@ def with_settings(nf: NodeFile, given: Mapping[str, str]) -> NodeFile:
     for key, value in given.items():
         if key not in CHOICES:
             raise UsageError(f"--with: {unknown_name('setting', key, CHOICES)}")
+        if value not in CHOICES[key]:
+            raise UsageError(f"--with {key}={value}: {unknown_name('value', value, CHOICES[key])}")
         datapath, on = nf.datapath, value == "true"
         match key.split("."):
             case ["lb", name]:

@@ -17,7 +17,7 @@ from ctctl.model.identity import REMOTE_NODE
 from ctctl.model.service import ServiceFlags, ServiceSlot
 from ctctl.model.tuples import Address, Direction
 from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6, PacketSpec
-from ctctl.simulate.carry import Carried, frontends
+from ctctl.simulate.carry import Carried, backends_of, frontends
 from ctctl.simulate.evidence import flag
 
 if TYPE_CHECKING:
@@ -148,6 +148,10 @@ def _service(
             yield f"the service {what}, which this datapath does not"
     if flags & ServiceFlags.SourceRange and flags & ServiceFlags.Quarantined:
         yield "the service's source ranges are those that may not, which this datapath does not know"
+    known = backends_of(carried.listings)
+    for slot in slots:
+        if slot.backend_id not in known:
+            yield f"the source does not show backend {slot.backend_id} of the service"
     modes = carried.modes
     if ends.source == "pod":
         socket, host_only = flag(modes, "lb.socket"), flag(modes, "lb.socket-host-only")
@@ -177,8 +181,8 @@ def _services_seen(carried: Carried) -> Iterator[CtEntry]:
 def _to_other_node(carried: Carried, slots: list[ServiceSlot]) -> Iterator[str]:
     """A request from outside that may go to a backend elsewhere: the mode decides how."""
     modes, local = carried.modes, {record.addr for record in carried.listings.endpoints}
-    backends = {backend.backend_id: backend.addr for backend in carried.listings.backends}
-    if all(backends.get(slot.backend_id or 0) in local for slot in slots):
+    backends = backends_of(carried.listings)
+    if all(backends[slot.backend_id].ip in local for slot in slots):
         return
     mode = modes.get("lb.mode")
     if mode is None:
@@ -191,6 +195,8 @@ def _to_other_node(carried: Carried, slots: list[ServiceSlot]) -> Iterator[str]:
             yield "nothing tells how DSR hands the service's address on; say --with lb.dispatch=opt or geneve"
         elif dispatch.value not in ("opt", "geneve"):
             yield f"DSR by {dispatch.value} ({dispatch.evidence})"
+        elif dispatch.value == "opt" and carried.file.datapath.routing == "tunnel":
+            yield f"DSR by an option in the IP header ({dispatch.evidence}) needs native routing"
 
 
 def _way(
@@ -247,8 +253,8 @@ def _policies(
 ) -> Iterator[str]:
     ports = {packet.dst_port, packet.src_port}
     if service is not None:
-        backends = {backend.backend_id: backend for backend in carried.listings.backends}
-        ports |= {backends[slot.backend_id or 0].port or 0 for slot in service[1] if slot.backend_id in backends}
+        backends = backends_of(carried.listings)
+        ports |= {backends[slot.backend_id].port for slot in service[1] if slot.backend_id in backends}
     numbers = {record.endpoint_id: record.addr for record in carried.listings.endpoints if not record.flags & _IS_HOST}
     for entry in carried.listings.policy:
         if entry.endpoint_id in numbers and any(entry.covers(packet.proto, port) for port in ports):
@@ -267,11 +273,8 @@ def _rule(entry: PolicyEntry, rules: list[PolicyEntry], pod: str) -> Iterator[st
 
 
 def _backends(carried: Carried, slots: list[ServiceSlot]) -> Iterator[str]:
-    known = {backend.backend_id: backend for backend in carried.listings.backends}
-    for slot in slots:
-        backend = known.get(slot.backend_id or 0)
-        if backend is not None:
-            yield _end(backend.addr, backend.port or 0)
+    known = backends_of(carried.listings)
+    return (_end(known[slot.backend_id].ip, known[slot.backend_id].port) for slot in slots)
 
 
 def one_of(carried: Carried, rev_nat: int, family: int) -> tuple[str, ...]:
@@ -289,6 +292,8 @@ def _notes(carried: Carried) -> Iterator[str]:
     yield from carried.notes
     if carried.minor != RULES:
         yield f"the node's Cilium is 1.{carried.minor}, the rules are those of 1.{RULES}"
+    if not carried.listings.policy:
+        yield "the source shows no policy: simulated as if all were allowed"
     tunnel = carried.modes.get("tunnel")
     if carried.file.datapath.routing == "tunnel" and (tunnel is None or tunnel.value != "geneve"):
         name = "of a kind that nothing tells" if tunnel is None else tunnel.value

@@ -261,19 +261,49 @@ def of_capture(name: str, *, agent: bool = True) -> list[dict[str, Any]]:
     return found
 
 
+_HEAD = """# Simulated against real
+
+For every connection that the captured nodes' tables hold (`tests/data/captures`), its next packet in both directions,
+sent through `ctctl trace --simulate`'s own path. It agrees when it meets every entry that Cilium made for the
+connection, leaves with the addresses and ports that those entries translate to, and touches nothing else. What must
+come of a packet is worked out from the captured tables alone (`tests/support/agreement.py`, which writes this page;
+`tests/kernel/test_agreement.py` holds it to the captures).
+
+| capture | packets | agree | differ | cannot be simulated |
+|---|---|---|---|---|
+"""
+
+
+def row(name: str, outcomes: list[dict[str, Any]]) -> str:
+    """The page's line of a capture."""
+    kinds = Counter(one["what"] for one in outcomes)
+    agree = Counter(one["what"] for one in outcomes if one["agrees"])
+    differ = sum(not one["agrees"] and not one["refused"] for one in outcomes)
+    words = ", ".join(f"{agree[kind]} of {number} {kind}" for kind, number in sorted(kinds.items()))
+    reasons = Counter(short_reason(one["words"]) for one in outcomes if one["refused"])
+    refused = "; ".join(f"{number}: {reason}" for reason, number in sorted(reasons.items())) or "none"
+    return f"| {name} | {len(outcomes)} | {sum(agree.values())} ({words}) | {differ} | {refused} |\n"
+
+
+def short_reason(words: str) -> str:
+    """A reason without what is this packet's or this machine's own."""
+    return words.partition("; simulate")[0].partition(" (")[0]
+
+
 def _main() -> None:
     if sys.argv[1:2] == ["--here"]:
         print(json.dumps([vars(one) for one in compare(sys.argv[2])]))
         return
     from tests.support.captures import NAMES
 
-    for name in sys.argv[1:] or NAMES:
+    rows = []
+    for name in NAMES:
         outcomes = of_capture(name)
-        count = Counter((one["what"], one["agrees"], one["refused"]) for one in outcomes)
-        print(name, dict(count))
+        rows.append(row(name, outcomes))
         for one in outcomes:
-            if not one["agrees"]:
-                print("  ", one["what"], "|", one["packet"], "|", "REFUSED" if one["refused"] else "", one["words"])
+            if not one["agrees"] and not one["refused"]:
+                print(f"{name}: {one['what']}: {one['packet']}: {one['words']}")
+    PAGE.write_text(_HEAD + "".join(rows))
 
 
 if __name__ == "__main__":
