@@ -324,8 +324,8 @@ def test_every_bit_of_every_lookup_is_explained(bit: Why, kind: int) -> None:
 
 def test_unknown_why_bits_are_kept() -> None:
     raw = raw_event(TO_POD)
-    add_lookup(raw, TO_POD, kind=2, why=1 << 30 | 1)
-    assert decode_event(bytes(raw)).lookups[0].why.names() == ["hit", "bit30"]
+    add_lookup(raw, TO_POD, kind=2, why=1 << 31 | 1)
+    assert decode_event(bytes(raw)).lookups[0].why.names() == ["hit", "bit31"]
 
 
 def test_json_of_an_event_is_plain_and_in_host_order() -> None:
