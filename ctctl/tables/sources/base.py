@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from ctctl.decode.columns import CtColumns, Matrix
-    from ctctl.kernel.map import Map
+    from ctctl.kernel.map import Batch, Map
 
-    Rows: TypeAlias = tuple[Matrix, Matrix]
+    #: keys and values; of a live map as they came
+    Rows: TypeAlias = tuple[Matrix, Matrix] | Batch
 
 
 @dataclass(slots=True)
@@ -97,9 +98,13 @@ class CtTable:
         """The table batch by batch, none empty; each batch is valid until the next."""
         from ctctl.decode.columns import CtColumns
 
-        for keys, values in self.read():
-            if len(keys):
-                yield CtColumns(keys, values, self.layout)
+        for rows in self.read():
+            if isinstance(rows, tuple):
+                found = CtColumns(*rows, self.layout)
+            else:
+                found = CtColumns.of_bytes(self.family, rows.key_bytes, rows.value_bytes, self.layout)
+            if len(found):
+                yield found
 
 
 @dataclass(slots=True)

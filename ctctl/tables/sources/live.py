@@ -206,8 +206,7 @@ def layout_of(table: Map) -> tuple[Layout, str]:
 
 def read_map(table: Map) -> Iterator[Rows]:
     """A live map batch by batch."""
-    for batch in table.batches(BATCH):
-        yield batch.keys, batch.values
+    yield from table.batches(BATCH)
 
 
 def finish(source: Source, options: SourceOptions) -> None:
