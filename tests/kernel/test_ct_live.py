@@ -30,7 +30,7 @@ from ctctl.decode.ct import decode_entry
 from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
-from ctctl.tables.query import EVERYTHING, Filter
+from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.query.predicate import mask_of
 from ctctl.tables.rows import matching
 from ctctl.tables.scan import scan, scan_stats

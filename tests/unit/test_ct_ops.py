@@ -23,7 +23,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.service import Backend, RevNat, ServiceSlot, SocketNat
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.tables.query import EVERYTHING, Filter
+from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
 from ctctl.tables.show.lines import json_lines
 from ctctl.tables.show.rowform import EntryForm

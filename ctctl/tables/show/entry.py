@@ -9,7 +9,7 @@ from ctctl.model.row import CtRow
 from ctctl.model.tuples import PROTOCOL_NAMES, Address, protocol_name
 from ctctl.model.units import format_duration, short_duration
 from ctctl.out.output import Column, View
-from ctctl.tables.query.values import ALIASES
+from ctctl.tables.query.aliases import ALIASES
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.sources.base import CtTable
 
