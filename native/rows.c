@@ -25,6 +25,8 @@ enum rows_op_kind {
 	ROWS_IPV6,	/* sixteen; with ROWS_MAPPED ::ffff:a.b.c.d is a.b.c.d, with ROWS_DOTTED it keeps its prefix */
 	ROWS_TEXT,	/* the number'th of the texts: ``places`` has (start, length) pairs, ``limit`` of them */
 	ROWS_DURATION,	/* an int64 of seconds, without its sign: ``1d2h``, its ``count`` largest units */
+	ROWS_COPY,	/* the field's bytes as they lie: for keys of groups */
+	ROWS_NUMBER,	/* an unsigned number as eight bytes in network order: the same */
 	ROWS_CELL,	/* what follows up to ROWS_END is a cell of ``count`` characters */
 	ROWS_END,	/* pad the cell with spaces: after it, or before it with ROWS_RIGHT */
 	ROWS_UNLESS,	/* skip the next ``count`` operations unless (number & mask) == want; ROWS_NOT: if */
@@ -87,6 +89,19 @@ struct rows_run {
 	uint64_t missing;	/* out: the number whose text is missing */
 	int64_t missing_op;	/* out: of which operation, -1: none */
 	uint64_t *ends;		/* out: where each row's text ends, by place in the order; NULL: not wanted */
+};
+
+#define ROWS_SUMS 4	/* of a group: how many rows, and the first three numbers of each added up */
+
+/* Rows that have the same key, which is what the program writes: nothing, and a row is in no group. */
+struct rows_groups {
+	uint8_t *keys;		/* ``key_size`` bytes each */
+	uint64_t *sums;		/* ROWS_SUMS each */
+	uint32_t *slots;	/* a hash table: a group's place from 1, 0: free; more than twice as many as there are groups */
+	uint64_t key_size;
+	uint64_t slot_count;	/* a power of two */
+	uint64_t room;
+	uint64_t used;
 };
 
 #define ABSENT UINT32_MAX
@@ -360,6 +375,7 @@ static int checked(const struct rows_run *run)
 		case ROWS_CELL:
 		case ROWS_END:
 		case ROWS_BYTES:
+		case ROWS_COPY:
 			break;
 		case ROWS_UNLESS:
 			if (op->count >= run->op_count - i)
@@ -368,6 +384,7 @@ static int checked(const struct rows_run *run)
 		case ROWS_DECIMAL:
 		case ROWS_HEX:
 		case ROWS_TEXT:
+		case ROWS_NUMBER:
 		case ROWS_TEST:
 		case ROWS_TAKE:
 		case ROWS_GREATEST:
@@ -420,7 +437,9 @@ static uint64_t row_limit(const struct rows_run *run)
 			limit += op->count > 16 ? op->count : 16;
 			break;
 		case ROWS_BYTES:
-			limit += 2 * (uint64_t)op->width;
+		case ROWS_COPY:
+		case ROWS_NUMBER:
+			limit += 2 * (uint64_t)op->width + 8;
 			break;
 		case ROWS_IPV4:
 		case ROWS_IPV6:
@@ -439,14 +458,14 @@ static uint64_t row_limit(const struct rows_run *run)
 }
 
 /* One row. False where a text is missing, which ``run`` then names. */
-static inline int put_row(struct rows_run *run, uint64_t row, uint8_t **out)
+static inline int put_row(struct rows_run *run, uint64_t row, uint8_t **out, int64_t *numbers)
 {
-	int64_t numbers[ROWS_NUMBERS] = {0};
 	const uint8_t *starts[ROWS_MATRICES + 1];
 	uint8_t *at = *out, *cell = at;
 	uint64_t width = 0, number, shown, pad;
 	int picked;
 
+	memset(numbers, 0, ROWS_NUMBERS * sizeof(*numbers));
 	for (int i = 0; i < ROWS_MATRICES; i++)
 		starts[i] = run->matrices[i].base + row * run->matrices[i].stride;
 	starts[ROWS_MATRICES] = (const uint8_t *)numbers;
@@ -494,6 +513,15 @@ static inline int put_row(struct rows_run *run, uint64_t row, uint8_t **out)
 		case ROWS_DURATION:
 			number = load(from, 8, 0);
 			at = put_duration(at, number >> 63 ? -number : number, op->count);
+			break;
+		case ROWS_COPY:
+			memcpy(at, from, op->width);
+			at += op->width;
+			break;
+		case ROWS_NUMBER:
+			number = __builtin_bswap64(load(from, op->width, op->flags & ROWS_BIG));
+			memcpy(at, &number, 8);
+			at += 8;
 			break;
 		case ROWS_CELL:
 			cell = at;
@@ -553,6 +581,7 @@ int ctctl_rows(struct rows_run *run)
 {
 	uint8_t *at = run->out, *end = run->out + run->out_size;
 	uint64_t limit = row_limit(run);
+	int64_t numbers[ROWS_NUMBERS];
 	int result = 0;
 
 	run->missing_op = -1;
@@ -566,11 +595,133 @@ int ctctl_rows(struct rows_run *run)
 			result = -1;
 			break;
 		}
-		if (!put_row(run, row, &at))
+		if (!put_row(run, row, &at, numbers))
 			break;
 		if (run->ends)
 			run->ends[run->row] = (uint64_t)(at - run->out);
 	}
 	run->out_used = (uint64_t)(at - run->out);
 	return result;
+}
+
+static uint64_t group_hash(const uint8_t *key, uint64_t size)
+{
+	uint64_t hash = 0, word;
+
+	for (; size >= 8; size -= 8, key += 8) {
+		memcpy(&word, key, 8);
+		hash = (hash ^ word) * 0x9e3779b97f4a7c15;
+		hash ^= hash >> 29;
+	}
+	for (; size; size--)
+		hash = (hash ^ *key++) * 0x9e3779b97f4a7c15;
+	return hash ^ hash >> 32;
+}
+
+/* The slot of a key: where its group's place is, or where it would be. */
+static uint32_t *group_slot(const struct rows_groups *groups, const uint8_t *key)
+{
+	uint64_t slot = group_hash(key, groups->key_size);
+
+	for (;; slot++) {
+		uint32_t *found = &groups->slots[slot & (groups->slot_count - 1)];
+
+		if (!*found || !memcmp(groups->keys + (*found - 1) * groups->key_size, key, groups->key_size))
+			return found;
+	}
+}
+
+/* Find the places of all groups anew, in empty slots. */
+void ctctl_groups_place(struct rows_groups *groups)
+{
+	for (uint64_t i = 0; i < groups->used; i++)
+		*group_slot(groups, groups->keys + i * groups->key_size) = (uint32_t)i + 1;
+}
+
+/*
+ * Add rows to their groups from ``run->row`` on, until all are done or there is no room for another group.
+ * ``run->out`` is where a key is written. Returns as ctctl_rows, and -1 for a key of another size.
+ */
+int ctctl_groups(struct rows_run *run, struct rows_groups *groups)
+{
+	int64_t numbers[ROWS_NUMBERS];
+
+	run->missing_op = -1;
+	if (!checked(run) || run->out_size < row_limit(run))
+		return -1;
+	for (; run->row < run->rows; run->row++) {
+		uint8_t *at = run->out;
+		uint64_t *sums;
+		uint32_t *slot;
+
+		if (!put_row(run, run->row, &at, numbers))
+			return -1;
+		if (at == run->out)
+			continue;
+		if ((uint64_t)(at - run->out) != groups->key_size)
+			return -1;
+		slot = group_slot(groups, run->out);
+		if (!*slot) {
+			if (groups->used == groups->room)
+				return 0;
+			memcpy(groups->keys + groups->used * groups->key_size, run->out, groups->key_size);
+			memset(groups->sums + groups->used * ROWS_SUMS, 0, ROWS_SUMS * sizeof(*sums));
+			*slot = (uint32_t)++groups->used;
+		}
+		sums = groups->sums + (uint64_t)(*slot - 1) * ROWS_SUMS;
+		sums[0]++;
+		for (int i = 1; i < ROWS_SUMS; i++)
+			sums[i] += (uint64_t)numbers[i - 1];
+	}
+	return 0;
+}
+
+/* Whether group ``a`` comes before ``b``: it has more rows, or as many and the lower key. */
+static int before(const struct rows_groups *groups, uint32_t a, uint32_t b)
+{
+	uint64_t rows_a = groups->sums[(uint64_t)a * ROWS_SUMS], rows_b = groups->sums[(uint64_t)b * ROWS_SUMS];
+
+	if (rows_a != rows_b)
+		return rows_a > rows_b;
+	return memcmp(groups->keys + a * groups->key_size, groups->keys + b * groups->key_size, groups->key_size) < 0;
+}
+
+static void sift_down(const struct rows_groups *groups, uint32_t *heap, uint64_t size, uint64_t at)
+{
+	for (;;) {
+		uint64_t child = 2 * at + 1;
+		uint32_t held = heap[at];
+
+		if (child >= size)
+			return;
+		if (child + 1 < size && before(groups, heap[child], heap[child + 1]))
+			child++;
+		if (before(groups, heap[child], held))
+			return;
+		heap[at] = heap[child];
+		heap[child] = held;
+		at = child;
+	}
+}
+
+/* The first ``limit`` (``used`` or fewer) groups in order, by their numbers from 0. A heap whose root is the last of them. */
+void ctctl_groups_first(const struct rows_groups *groups, uint32_t *first, uint64_t limit)
+{
+	for (uint64_t i = 0; i < limit; i++)
+		first[i] = (uint32_t)i;
+	for (uint64_t i = limit / 2; i-- > 0;)
+		sift_down(groups, first, limit, i);
+	for (uint64_t i = limit; limit && i < groups->used; i++) {
+		if (before(groups, (uint32_t)i, first[0])) {
+			first[0] = (uint32_t)i;
+			sift_down(groups, first, limit, 0);
+		}
+	}
+	for (uint64_t size = limit; size > 1; size--) {
+		uint32_t last = first[0];
+
+		first[0] = first[size - 1];
+		first[size - 1] = last;
+		sift_down(groups, first, size - 1, 0);
+	}
 }

@@ -26,14 +26,16 @@ class OpKind(IntEnum):
     IPV6 = 6
     TEXT = 7
     DURATION = 8
-    CELL = 9
-    END = 10
-    UNLESS = 11
-    TEST = 12
-    TAKE = 13
-    GREATEST = 14
-    SECONDS = 15
-    FIND = 16
+    COPY = 9
+    NUMBER = 10
+    CELL = 11
+    END = 12
+    UNLESS = 13
+    TEST = 14
+    TAKE = 15
+    GREATEST = 16
+    SECONDS = 17
+    FIND = 18
 
 
 class OpFlags(IntFlag):
@@ -122,6 +124,24 @@ class RowsRun(ctypes.Structure):
     ]
 
 
+#: Sums of a group: its rows, and the first three numbers of each added up.
+SUMS = 4
+
+
+class RowsGroups(ctypes.Structure):
+    """``struct rows_groups``."""
+
+    _fields_ = [
+        ("keys", ctypes.c_size_t),
+        ("sums", ctypes.c_size_t),
+        ("slots", ctypes.c_size_t),
+        ("key_size", ctypes.c_uint64),
+        ("slot_count", ctypes.c_uint64),
+        ("room", ctypes.c_uint64),
+        ("used", ctypes.c_uint64),
+    ]
+
+
 #: Operations beside each other.
 Ops: TypeAlias = "ctypes.Array[RowsOp]"
 
@@ -151,18 +171,47 @@ def run_rows(run: RowsRun, ops: Ops) -> None:
     order that go beyond the matrices.
     """
     run.ops, run.op_count = ctypes.addressof(ops), len(ops)
-    if _function()(ctypes.byref(run)):
+    if _library().ctctl_rows(ctypes.byref(run)):
         raise ValueError("a row program goes beyond its matrices")
 
 
+def add_rows(run: RowsRun, ops: Ops, groups: RowsGroups) -> None:
+    """Add rows to their groups until all are done or there is no room for another group (``ctctl_groups``).
+
+    Raises as ``run_rows``, ValueError for a key of another size too.
+    """
+    run.ops, run.op_count = ctypes.addressof(ops), len(ops)
+    if _library().ctctl_groups(ctypes.byref(run), ctypes.byref(groups)):
+        raise ValueError("a row program goes beyond its matrices, or its keys differ in size")
+
+
+def place_groups(groups: RowsGroups) -> None:
+    """Find the places of all groups anew, in empty slots."""
+    _library().ctctl_groups_place(ctypes.byref(groups))
+
+
+def first_groups(groups: RowsGroups, limit: int) -> list[int]:
+    """The numbers of the groups with the most rows, most first, alike ones in the order of their keys."""
+    first = (ctypes.c_uint32 * min(limit, groups.used))()
+    _library().ctctl_groups_first(ctypes.byref(groups), first, len(first))
+    return list(first)
+
+
 @functools.cache
-def _function() -> Any:
+def _library() -> Any:
     try:
-        function = ctypes.CDLL(str(LIBRARY)).ctctl_rows
+        library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise UnsupportedError(
             f"cannot load {LIBRARY}: {error}; install ctctl from a wheel, or run 'make native' in its source"
         ) from error
-    function.restype = ctypes.c_int
-    function.argtypes = [ctypes.POINTER(RowsRun)]
-    return function
+    run, groups = ctypes.POINTER(RowsRun), ctypes.POINTER(RowsGroups)
+    for name, result, arguments in (
+        ("ctctl_rows", ctypes.c_int, [run]),
+        ("ctctl_groups", ctypes.c_int, [run, groups]),
+        ("ctctl_groups_place", None, [groups]),
+        ("ctctl_groups_first", None, [groups, ctypes.c_void_p, ctypes.c_uint64]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library

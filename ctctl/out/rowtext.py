@@ -18,21 +18,28 @@ from ctctl._ffi.rows import (
     MATRICES,
     NUMBERS,
     SLACK,
+    SUMS,
     THE_NUMBERS,
     Field,
     OpFlags,
     OpKind,
     Ops,
+    RowsGroups,
     RowsOp,
     RowsRun,
+    add_rows,
     address_of,
+    first_groups,
     op_array,
+    place_groups,
     run_rows,
 )
 
 #: Bytes that are formatted before they are written.
 BUFFER_SIZE = 1 << 19
 _LINES_SIZE = 1 << 16
+#: From so many groups on room is doubled, before it is made fourfold.
+_MANY = 1 << 16
 _ALL = (1 << 64) - 1
 
 
@@ -99,6 +106,39 @@ def _hash_of(key: bytes) -> int:
     return (number * 0x9E3779B97F4A7C15 & _ALL) >> 32
 
 
+class Groups:
+    """Rows with the same key of ``key_size`` bytes, counted, and three of their numbers added up."""
+
+    def __init__(self, key_size: int) -> None:
+        self.memory = RowsGroups(key_size=key_size)
+        self._keys, self._sums, self._slots = bytearray(), array("Q"), array("I")
+        self.grow()
+
+    def __len__(self) -> int:
+        return int(self.memory.used)
+
+    def grow(self) -> None:
+        """Room for more groups."""
+        memory = self.memory
+        room = 4 * memory.room if memory.room < _MANY else 2 * memory.room
+        room = room or 1 << 10
+        more = room - memory.room
+        self._keys = self._keys + bytes(more * memory.key_size)
+        self._sums = self._sums + array("Q", bytes(8 * SUMS * more))
+        self._slots = array("I", bytes(4 * 2 * room))
+        memory.keys, memory.sums, memory.slots = address_of(self._keys), _place(self._sums), _place(self._slots)
+        memory.room, memory.slot_count = room, 2 * room
+        place_groups(memory)
+
+    def most(self, limit: int | None) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Key and sums of the groups with the most rows, most first, alike ones in the order of their keys."""
+        size = self.memory.key_size
+        return [
+            (bytes(self._keys[at * size : (at + 1) * size]), tuple(self._sums[at * SUMS : (at + 1) * SUMS]))
+            for at in first_groups(self.memory, len(self) if limit is None else limit)
+        ]
+
+
 class RowProgram:
     """The text of a row. The rows in which ``chooser`` has a bit of ``mask`` have some fields elsewhere.
 
@@ -156,6 +196,14 @@ class RowProgram:
         self._put(OpKind.TEXT, field)
         self._tables[id(self._ops[-1])] = table
         return self
+
+    def copy(self, field: Field) -> RowProgram:
+        """A field's bytes as they lie: for keys of groups."""
+        return self._put(OpKind.COPY, field)
+
+    def ordered(self, field: Field) -> RowProgram:
+        """An unsigned number as eight bytes in network order: for keys of groups, which then sort as the numbers."""
+        return self._put(OpKind.NUMBER, field)
 
     @contextmanager
     def cell(self, width: int, *, right: bool = False) -> Iterator[None]:
@@ -230,13 +278,30 @@ class RowProgram:
             found += [bytes(piece[start:end]) for start, end in pairwise(places)]
         return found
 
+    def group(self, batch: Batch, groups: Groups) -> None:
+        """Add each row to the group whose key the program writes; the first three numbers made are added up."""
+        run, ops = self._run, self._ready()
+        self._point_at(batch)
+        run.rows, run.row, run.order, run.ends = len(batch), 0, 0, 0
+        if self._buffer is None:
+            self._buffer = bytearray(_LINES_SIZE)
+        run.out, run.out_size = address_of(self._buffer), len(self._buffer)
+        while run.row < run.rows:
+            add_rows(run, ops, groups.memory)
+            if run.row < run.rows:
+                groups.grow()
+
+    def _point_at(self, batch: Batch) -> None:
+        for at, (memory, stride) in enumerate(batch.matrices):
+            self._run.matrices[at].base, self._run.matrices[at].stride = address_of(memory), stride
+        self._run.matrix_rows = len(batch)
+
     def _pieces(self, batch: Batch, order: Any, size: int, ends: int = 0) -> Iterator[memoryview]:
         """Text, whole rows at a time. A piece is valid until the next one is asked for."""
         run, ops = self._run, self._ready()
-        for at, (memory, stride) in enumerate(batch.matrices):
-            run.matrices[at].base, run.matrices[at].stride = address_of(memory), stride
+        self._point_at(batch)
         rows = len(batch) if order is None else len(order)
-        run.matrix_rows, run.rows, run.row = len(batch), rows, 0
+        run.rows, run.row = rows, 0
         run.order, run.ends = 0 if order is None else address_of(order), ends
         if self._buffer is None or len(self._buffer) < size:
             self._buffer = bytearray(size)
