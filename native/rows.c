@@ -604,18 +604,24 @@ int ctctl_rows(struct rows_run *run)
 	return result;
 }
 
+static inline uint64_t mixed(uint64_t number)
+{
+	unsigned __int128 product = (unsigned __int128)number * 0x9e3779b97f4a7c15;
+
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 static uint64_t group_hash(const uint8_t *key, uint64_t size)
 {
 	uint64_t hash = 0, word;
 
 	for (; size >= 8; size -= 8, key += 8) {
 		memcpy(&word, key, 8);
-		hash = (hash ^ word) * 0x9e3779b97f4a7c15;
-		hash ^= hash >> 29;
+		hash = mixed(hash ^ word);
 	}
 	for (; size; size--)
-		hash = (hash ^ *key++) * 0x9e3779b97f4a7c15;
-	return hash ^ hash >> 32;
+		hash = mixed(hash ^ *key++);
+	return hash;
 }
 
 /* The slot of a key: where its group's place is, or where it would be. */
