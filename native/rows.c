@@ -96,7 +96,7 @@ struct rows_run {
 /* Rows that have the same key, which is what the program writes: nothing, and a row is in no group. */
 struct rows_groups {
 	uint8_t *keys;		/* ``key_size`` bytes each */
-	uint64_t *sums;		/* ROWS_SUMS each */
+	uint64_t *sums;		/* ROWS_SUMS each; those of groups to come are 0 */
 	uint32_t *slots;	/* a hash table: a group's place from 1, 0: free; more than twice as many as there are groups */
 	uint64_t key_size;
 	uint64_t slot_count;	/* a power of two */
@@ -625,10 +625,8 @@ static uint64_t group_hash(const uint8_t *key, uint64_t size)
 }
 
 /* The slot of a key: where its group's place is, or where it would be. */
-static uint32_t *group_slot(const struct rows_groups *groups, const uint8_t *key)
+static inline uint32_t *group_slot(const struct rows_groups *groups, const uint8_t *key, uint64_t slot)
 {
-	uint64_t slot = group_hash(key, groups->key_size);
-
 	for (;; slot++) {
 		uint32_t *found = &groups->slots[slot & (groups->slot_count - 1)];
 
@@ -640,44 +638,83 @@ static uint32_t *group_slot(const struct rows_groups *groups, const uint8_t *key
 /* Find the places of all groups anew, in empty slots. */
 void ctctl_groups_place(struct rows_groups *groups)
 {
-	for (uint64_t i = 0; i < groups->used; i++)
-		*group_slot(groups, groups->keys + i * groups->key_size) = (uint32_t)i + 1;
+	for (uint64_t i = 0; i < groups->used; i++) {
+		const uint8_t *key = groups->keys + i * groups->key_size;
+
+		*group_slot(groups, key, group_hash(key, groups->key_size)) = (uint32_t)i + 1;
+	}
+}
+
+/* Rows whose slots are asked for from memory before the first of them is looked at. */
+#define AHEAD 32
+
+struct keyed {
+	uint64_t hash;
+	uint64_t row;		/* in the run */
+	uint64_t more[ROWS_SUMS - 1];
+};
+
+/* The keys of up to AHEAD rows from ``run->row`` on, beside each other in ``run->out``; -1 for a key of another size. */
+static int key_rows(struct rows_run *run, const struct rows_groups *groups, struct keyed *rows)
+{
+	int64_t numbers[ROWS_NUMBERS];
+	uint8_t *key = run->out;
+	int count = 0;
+
+	for (uint64_t row = run->row; row < run->rows && count < AHEAD; row++) {
+		uint8_t *at = key;
+
+		if (!put_row(run, row, &at, numbers))
+			return -1;
+		run->row = row + 1;
+		if (at == key)
+			continue;
+		if ((uint64_t)(at - key) != groups->key_size)
+			return -1;
+		rows[count].hash = group_hash(key, groups->key_size);
+		rows[count].row = row;
+		memcpy(rows[count].more, numbers, sizeof(rows[count].more));
+		__builtin_prefetch(&groups->slots[rows[count].hash & (groups->slot_count - 1)]);
+		key = at;
+		count++;
+	}
+	return count;
 }
 
 /*
  * Add rows to their groups from ``run->row`` on, until all are done or there is no room for another group.
- * ``run->out`` is where a key is written. Returns as ctctl_rows, and -1 for a key of another size.
+ * ``run->out`` is where keys are written. Returns as ctctl_rows, and -1 for a key of another size.
  */
 int ctctl_groups(struct rows_run *run, struct rows_groups *groups)
 {
-	int64_t numbers[ROWS_NUMBERS];
+	struct keyed rows[AHEAD];
+	int count;
 
 	run->missing_op = -1;
-	if (!checked(run) || run->out_size < row_limit(run))
+	if (!checked(run) || run->out_size < AHEAD * groups->key_size + row_limit(run))
 		return -1;
-	for (; run->row < run->rows; run->row++) {
-		uint8_t *at = run->out;
-		uint64_t *sums;
-		uint32_t *slot;
+	while (run->row < run->rows) {
+		count = key_rows(run, groups, rows);
+		if (count < 0)
+			return -1;
+		for (int i = 0; i < count; i++) {
+			const uint8_t *key = run->out + (uint64_t)i * groups->key_size;
+			uint32_t *slot = group_slot(groups, key, rows[i].hash);
+			uint64_t *sums;
 
-		if (!put_row(run, run->row, &at, numbers))
-			return -1;
-		if (at == run->out)
-			continue;
-		if ((uint64_t)(at - run->out) != groups->key_size)
-			return -1;
-		slot = group_slot(groups, run->out);
-		if (!*slot) {
-			if (groups->used == groups->room)
-				return 0;
-			memcpy(groups->keys + groups->used * groups->key_size, run->out, groups->key_size);
-			memset(groups->sums + groups->used * ROWS_SUMS, 0, ROWS_SUMS * sizeof(*sums));
-			*slot = (uint32_t)++groups->used;
+			if (!*slot) {
+				if (groups->used == groups->room) {
+					run->row = rows[i].row;
+					return 0;
+				}
+				memcpy(groups->keys + groups->used * groups->key_size, key, groups->key_size);
+				*slot = (uint32_t)++groups->used;
+			}
+			sums = groups->sums + (uint64_t)(*slot - 1) * ROWS_SUMS;
+			sums[0]++;
+			for (int which = 1; which < ROWS_SUMS; which++)
+				sums[which] += rows[i].more[which - 1];
 		}
-		sums = groups->sums + (uint64_t)(*slot - 1) * ROWS_SUMS;
-		sums[0]++;
-		for (int i = 1; i < ROWS_SUMS; i++)
-			sums[i] += (uint64_t)numbers[i - 1];
 	}
 	return 0;
 }

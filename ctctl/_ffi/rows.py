@@ -164,6 +164,14 @@ def address_of(memory: Any) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(view))
 
 
+def zeros(size: int, before: Any = b"") -> Any:
+    """So many bytes that are 0 and take memory when they are first written, with those of ``before`` at their head."""
+    memory = (ctypes.c_uint8 * size)()
+    if before:
+        ctypes.memmove(memory, before, len(before))
+    return memory
+
+
 def run_rows(run: RowsRun, ops: Ops) -> None:
     """Write rows until all are done, the buffer is full, or a text is missing (``ctctl_rows``).
 

@@ -33,13 +33,12 @@ from ctctl._ffi.rows import (
     op_array,
     place_groups,
     run_rows,
+    zeros,
 )
 
 #: Bytes that are formatted before they are written.
 BUFFER_SIZE = 1 << 19
 _LINES_SIZE = 1 << 16
-#: From so many groups on room is doubled, before it is made fourfold.
-_MANY = 1 << 16
 _ALL = (1 << 64) - 1
 
 
@@ -111,7 +110,7 @@ class Groups:
 
     def __init__(self, key_size: int) -> None:
         self.memory = RowsGroups(key_size=key_size)
-        self._keys, self._sums, self._slots = bytearray(), array("Q"), array("I")
+        self._keys, self._sums, self._slots = zeros(0), zeros(0), zeros(0)
         self.grow()
 
     def __len__(self) -> int:
@@ -120,21 +119,23 @@ class Groups:
     def grow(self) -> None:
         """Room for more groups."""
         memory = self.memory
-        room = 4 * memory.room if memory.room < _MANY else 2 * memory.room
-        room = room or 1 << 10
-        more = room - memory.room
-        self._keys = self._keys + bytes(more * memory.key_size)
-        self._sums = self._sums + array("Q", bytes(8 * SUMS * more))
-        self._slots = array("I", bytes(4 * 2 * room))
-        memory.keys, memory.sums, memory.slots = address_of(self._keys), _place(self._sums), _place(self._slots)
+        room = 4 * memory.room or 1 << 10
+        self._keys = zeros(room * memory.key_size, self._keys)
+        self._sums = zeros(8 * SUMS * room, self._sums)
+        self._slots = zeros(4 * 2 * room)
+        memory.keys, memory.sums, memory.slots = map(address_of, (self._keys, self._sums, self._slots))
         memory.room, memory.slot_count = room, 2 * room
         place_groups(memory)
 
     def most(self, limit: int | None) -> list[tuple[bytes, tuple[int, ...]]]:
         """Key and sums of the groups with the most rows, most first, alike ones in the order of their keys."""
-        size = self.memory.key_size
+        size, keys, sums = (
+            self.memory.key_size,
+            memoryview(self._keys).cast("B"),
+            memoryview(self._sums).cast("B").cast("Q"),
+        )
         return [
-            (bytes(self._keys[at * size : (at + 1) * size]), tuple(self._sums[at * SUMS : (at + 1) * SUMS]))
+            (bytes(keys[at * size : (at + 1) * size]), tuple(sums[at * SUMS : (at + 1) * SUMS]))
             for at in first_groups(self.memory, len(self) if limit is None else limit)
         ]
 

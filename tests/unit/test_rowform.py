@@ -22,7 +22,7 @@ from ctctl.model.entry import Layout
 from ctctl.model.row import CtRow
 from ctctl.model.units import format_duration, short_duration
 from ctctl.out.output import Format, OutputOptions, write_rows
-from ctctl.out.rowtext import Batch, KeyTable, RowProgram, TextTable
+from ctctl.out.rowtext import Batch, Groups, KeyTable, RowProgram, TextTable
 from ctctl.tables.show import lines
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.show.entry import ct_view, field_names
@@ -233,3 +233,33 @@ def test_csv_is_read_back() -> None:
     columns = CtColumns(np.frombuffer(key, np.uint8)[None], np.frombuffer(value, np.uint8)[None])
     text = text_of(lines.csv_lines(["node", "src"])(EntryForm(table)), columns)
     assert len(next(csv.reader(io.StringIO(text)))) == 2
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 2), st.integers(0, 2**40)), max_size=3000), st.data())
+def test_groups(records: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    keys = np.array([(key, kind) for key, kind, _ in records], ">u4").reshape(len(records), 2)
+    values = np.array([(value,) for *_, value in records], np.uint64).reshape(len(records), 1)
+    program = RowProgram()
+    program.number("value", lambda to: program.take(to, Field(1, 0, 8)))
+    with program.where(Field(0, 4, 4, big=True), 3, 0, other=True):  # kind 0 is in no group
+        program.copy(Field(0, 0, 4)).ordered(Field(0, 4, 4, big=True))
+    groups = Groups(12)
+    cut = data.draw(st.integers(0, len(records)))
+    for part in (slice(None, cut), slice(cut, None)):
+        program.group(Rows((keys[part].copy(), values[part].copy())), groups)
+    expected: dict[bytes, tuple[int, int, int, int]] = {}
+    for key, kind, value in records:
+        if kind:
+            raw = key.to_bytes(4, "big") + kind.to_bytes(8, "big")
+            count, total, *_ = expected.get(raw, (0, 0))
+            expected[raw] = (count + 1, total + value, 0, 0)
+    ordered = sorted(expected.items(), key=lambda item: (-item[1][0], item[0]))
+    limit = data.draw(st.none() | st.integers(0, 40))
+    assert groups.most(limit) == ordered[:limit]
+
+
+def test_a_key_of_another_size_is_refused() -> None:
+    program = RowProgram().copy(Field(0, 0, 4))
+    with pytest.raises(ValueError, match="size"):
+        program.group(Rows((np.zeros((3, 4), np.uint8),)), Groups(8))
