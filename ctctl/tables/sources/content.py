@@ -14,10 +14,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources import agent_text, bpftool, ct_text, nat_text, nf_text, own_json
+from ctctl.tables.sources import (
+    agent_text,
+    bpftool,
+    counter_text,
+    ct_text,
+    nat_text,
+    nf_text,
+    own_json,
+    policy_text,
+)
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import HEADERS, PairLines, is_pair, read_pairs_json
+from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.stream import (
     DamagedJsonError,
@@ -54,6 +64,10 @@ _TALK = re.compile(
 _ERROR = re.compile(r"\s*Error\b:? ?")
 
 
+#: Tables of which every line up to an empty one is a row.
+_STRICT = ("pairs", "policy", "counters")
+
+
 class NoListingError(DecodeError):
     """JSON, but of no form that is known."""
 
@@ -87,6 +101,7 @@ class _Mixed:
         self.ct = CtLines(dump)
         self.pairs = PairLines(dump)
         self.services = ServiceLines(dump)
+        self.policy = PolicyLines(dump)
         self.table = ""
         #: what a document of no known form was
         self.foreign = ""
@@ -100,7 +115,7 @@ class _Mixed:
         """Everything up to the end."""
         while (line := self.lines.next()) is not None:
             if not line.strip():
-                self.table = ""
+                self._leave()
                 self._blank += 1
                 self._idle += 1
                 self.ct.blank()
@@ -111,6 +126,12 @@ class _Mixed:
                 self._other(line)
             if self._enough():
                 return
+
+    def _leave(self) -> None:
+        """What follows is of no table with a header."""
+        self.table = ""
+        self.pairs.end()
+        self.policy.open = False
 
     def _enough(self) -> bool:
         """Whether reading on is in vain: a log, or something made to take time."""
@@ -142,7 +163,18 @@ class _Mixed:
         if len(line) <= _HEAD and (
             self._entry(line) or self._translation(line) or self._connection(line) or self._service(line)
         ):
-            self.table = ""
+            self._leave()
+            return True
+        if self.policy.whose(line):
+            self._not_ct("Cilium policy list")
+            return True
+        if self.policy.add(line):
+            self._not_ct("Cilium policy list")
+            self.table = "policy"
+            return True
+        if counter_text.add_line(self.dump, line):
+            self._not_ct("Cilium metrics list")
+            self.table = "counters"
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
@@ -213,12 +245,22 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        if HEADERS.match(line):
+        if (header := HEADERS.match(line.lstrip())) is not None:
             self._not_ct("Cilium listing")
-            self.table, self.pairs.group = "pairs", ""
+            self.table = "pairs"
+            self.pairs.header(header)
+        elif policy_text.HEADER.match(line):
+            self._not_ct("Cilium policy list")
+            self.table = "policy"
+            self.policy.header()
+        elif counter_text.HEADER.match(line):
+            self._not_ct("Cilium metrics list")
+            self.table = "counters"
+            self.dump.listings.shown.add("counters")
         elif SERVICE_HEADER.match(line):
             self._not_ct("service list")
             self.table, self.services.front = "services", None
+            self.dump.listings.shown.add("services")
         elif self.dump.kinds and _ERROR.match(line):
             self.dump.partial.append(f"the listing ends with an error: {_ERROR.sub('', line)[:160]}")
         elif self._is_damaged(line):
@@ -226,7 +268,8 @@ class _Mixed:
             self.dump.lose("line(s)" if "Cilium ct list" in self.dump.kinds else "line(s) of a listing", line)
         else:
             self.ct.other = True
-            self.table = "" if self.table == "pairs" else self.table
+            if self.table in _STRICT:
+                self._leave()
             if name := _TABLE_NAME.search(line[:_HEAD]):
                 self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
             if not _FENCE.match(line):
@@ -240,7 +283,7 @@ class _Mixed:
             return True
         if ct_text.START.search(line[:_HEAD]) is not None:
             return True
-        if self.table == "pairs" and not _TALK.match(line) and not _FENCE.match(line):
+        if self.table in _STRICT and not _TALK.match(line) and not _FENCE.match(line):
             return True
         return bool(self.dump.kinds) and (self.lines.damaged or (not line.isprintable() and "\t" not in line))
 
@@ -308,6 +351,9 @@ class _Mixed:
         elif re.match(r'\[\s*\{\s*"Key"', head) and '"Created"' in head:
             self._not_ct("Cilium nat list (JSON)")
             self._take(json_array(stream), lambda item: self.dump.listings.nat.append(nat_text.nat_of_record(item)))
+        elif (kind := _list_kind(head)) is not None:
+            self._not_ct(kind[0])
+            self._take(json_array(stream), lambda item: kind[1](self.dump, item))
         elif re.match(r'\[\s*\{\s*"key"\s*:', head):
             self._not_ct("bpftool (JSON)")
             plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
@@ -364,6 +410,17 @@ class _Mixed:
             self._not_ct("config map")
         else:
             self.foreign = self.foreign or "a JSON object that is no listing of any known form"
+
+
+def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
+    """What a JSON list is by its beginning: its name, and who reads its elements; None for what is told elsewhere."""
+    if re.match(r'\[\s*\{\s*"EndpointID"\s*:', head) or (
+        re.match(r'\[\s*\{\s*"', head) and '"TrafficDirection"' in head[:2000]
+    ):
+        return "Cilium policy list (JSON)", policy_text.add_item
+    if re.match(r'\[\s*\{\s*"reason"\s*:', head) and ('"direction"' in head or '"values"' in head):
+        return "Cilium metrics list (JSON)", counter_text.add_item
+    return None
 
 
 def _is_known(head: str) -> bool:
