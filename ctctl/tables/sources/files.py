@@ -14,6 +14,7 @@ from ctctl.model.suggest import unknown_name
 from ctctl.tables.sources import archive, snapshot
 from ctctl.tables.sources.base import KINDS, Listings, Source, SourceOptions
 from ctctl.tables.sources.content import NoListingError, read_content
+from ctctl.tables.sources.ct_text import settle_dsr
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.listing_text import turned_sockets
@@ -121,7 +122,7 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
         dumps = {options.node: dumps[options.node]}
     source = Source(name)
     for node, dump in dumps.items():
-        settle(dump.listings)
+        settle(dump)
         source.partial += [f"{node}: {text}" if node and len(dumps) > 1 else text for text in dump.partial]
         source.tables += tables_of(source, node, dump, options)
         if dump.skipped:
@@ -148,9 +149,11 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
     return source
 
 
-def settle(found: Listings) -> None:
-    """What only all files of a node tell: the byte order of sockets' ports; which kinds no file shows."""
+def settle(dump: Dump) -> None:
+    """What only all files of a node tell: the byte order of sockets' ports, DSR entries; which kinds no file shows."""
+    found = dump.listings
     turned_sockets(found)
+    settle_dsr(dump)
     found.missing = {kind for kind in KINDS if not found.has(kind)}
 
 
