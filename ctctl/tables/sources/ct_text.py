@@ -172,9 +172,9 @@ def settle_dsr(dump: Dump) -> None:
     known = {slot.port for slot in dump.listings.services}
     as_printed = swapped = False
     for port in {port for table in tables for _, port in table.nat_ports}:
-        first, second = _is_service_port(port, known), _is_service_port(_swapped(port), known)
-        as_printed |= first and not second
-        swapped |= second and not first
+        first, second = _like_service(port, known), _like_service(_swapped(port), known)
+        as_printed |= first > second
+        swapped |= second > first
     fronts = {(slot.addr.packed[8:], slot.port): slot.addr for slot in dump.listings.services if slot.addr.version == 6}
     for table in tables:
         if as_printed is swapped:
@@ -196,8 +196,9 @@ def settle_dsr(dump: Dump) -> None:
 _WORD40 = 40
 
 
-def _is_service_port(port: int, known: Collection[int]) -> bool:
-    return port in known or 0 < port < 1024 or 30000 <= port <= 32767
+def _like_service(port: int, known: Collection[int]) -> int:
+    """How much a port is one of a service: 2 for a known frontend's, 1 for one that services have, else 0."""
+    return 2 if port in known else int(0 < port < 1024 or 30000 <= port <= 32767)
 
 
 def _layout_of(names: Collection[str], split: str, ifindex: str, nat_port: str) -> Layout:

@@ -133,7 +133,8 @@ class Shape:
                 break
         found = self._alone(self._without_words(text.rstrip())) if len(text) > line.length else None
         # What adds nothing to an entry is talk that follows; a table's rows have ends that say nothing.
-        adds = "expires=" not in text or found != self._alone(self._without_words(line.text))
+        told = "expires=" in text or (pieces and pieces[-1].unfinished)
+        adds = not told or found != self._alone(self._without_words(line.text))
         whole = found is not None and adds and not any(piece.damaged for piece in pieces)
         rest = pieces
         if whole:
