@@ -60,7 +60,9 @@ def list_rules(
 
         if endpoint is not None:
             _check_endpoint(source, where.node, endpoint)
-        show_nodes(source, where.node, out, lambda node: policy_view(names_of(source, node), source.minor(node)), rules)
+        show_nodes(
+            source, where.node, out, lambda node: policy_view(names_of(source, node), source.minor_of(node)), rules
+        )
 
 
 def _order(rule: PolicyEntry) -> tuple[int | str, ...]:

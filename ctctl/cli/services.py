@@ -167,7 +167,7 @@ def list_lb(
                 source,
                 where.node,
                 out,
-                lambda node: views.slot_view(source.minor(node)),
+                lambda node: views.slot_view(source.minor_of(node)),
                 lambda node: found(node, "services").services,
             )
         else:
@@ -177,7 +177,7 @@ def list_lb(
                 backends_too = source.some(node, "backends").backends
                 return views.frontends(tables.services, backends_too, names_of(source, node))
 
-            show_nodes(source, where.node, out, lambda node: views.frontend_view(source.minor(node)), grouped_slots)
+            show_nodes(source, where.node, out, lambda node: views.frontend_view(source.minor_of(node)), grouped_slots)
 
 
 NatFilterArgument = Annotated[
@@ -284,7 +284,7 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
             source,
             where.node,
             out,
-            lambda node: ipcache_view(names_of(source, node), source.minor(node)),
+            lambda node: ipcache_view(names_of(source, node), source.minor_of(node)),
             lambda node: listings_of(source, node, "ipcache").ipcache,
         )
 
@@ -306,7 +306,7 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
             source,
             where.node,
             out,
-            lambda node: endpoint_view(names_of(source, node), source.minor(node)),
+            lambda node: endpoint_view(names_of(source, node), source.minor_of(node)),
             lambda node: listings_of(source, node, "endpoints").endpoints,
         )
 

@@ -235,8 +235,13 @@ class Source:
         fact = self.facts(node).version
         return self.version or (version_in(fact.value, fact.evidence) if fact is not None else None)
 
-    def minor(self, node: str | None = None) -> int:
-        """The Cilium 1.x whose forms a node's listings have: by evidence, else by the layout of its tables."""
+    @property
+    def minor(self) -> int:
+        """The Cilium 1.x whose forms its listings have: by evidence, else by the layout of its tables."""
+        return self.minor_of(None)
+
+    def minor_of(self, node: str | None) -> int:
+        """The same of one node."""
         version = self.version_of(node)
         if version is not None:
             return version.low
