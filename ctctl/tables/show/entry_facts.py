@@ -106,6 +106,8 @@ class EntryFacts:
         """Which entries hold a service's address and port in place of a backend (1.19, DSR): all bits are set."""
 
         def make(to: Field) -> None:
+            if not self.table.layout.has_nat:
+                return
             outgoing, dsr = TUPLE_SERVICE | TUPLE_IN, int(CtFlags.DSRInternal)
             program.test(to, self.fields["tuple_flags"], outgoing, 0)
             program.test(to, self.fields["flags"], dsr, dsr, bit=1)
