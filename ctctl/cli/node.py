@@ -139,7 +139,8 @@ def load_command(
 
     \b
     Makes the maps and pins them under <bpffs>/ctctl/<node>/, loads the programs and attaches them
-    to the pods' and the node's devices. A failure leaves what was there before.
+    to the pods' and the node's devices, with lb.socket also to a cgroup. A failure leaves what was
+    there before. Loaded again with another mode, a node keeps the connections that can go on in it.
 
     \b
     ctctl load -f node.yaml
