@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -94,17 +91,3 @@ def test_what_a_page_refers_to_is_in_the_repository(page: Path) -> None:
         if not place.startswith(("ctctl/bpf/", "tests/bench/results/")) and not (ROOT / place).exists()
     }
     assert links | places == set()
-
-
-def test_the_wheel_carries_the_bpf_objects_and_no_source(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--disable-pip-version-check", "-w", tmp_path, ROOT],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("ctctl-*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    for source in (ROOT / "bpf").glob("*.bpf.c"):
-        assert f"ctctl/bpf/{source.name.removesuffix('.c')}.o" in names
-    assert not [name for name in names if name.endswith((".c", ".h"))]
-    assert any(name.endswith("LICENSES/BSD-2-Clause.txt") for name in names)
