@@ -11,19 +11,19 @@ from ctctl.errors import KernelError
 from ctctl.kernel.capabilities import Capability, missing_capabilities
 
 #: What loading and attaching programs takes.
-_PROGRAMS = (Capability.CAP_BPF, Capability.CAP_PERFMON, Capability.CAP_NET_ADMIN)
+PROGRAMS = (Capability.CAP_BPF, Capability.CAP_PERFMON, Capability.CAP_NET_ADMIN)
 #: What opening an object by its id, entering or making a namespace, and mounting take.
 SYS_ADMIN = (Capability.CAP_SYS_ADMIN,)
 
 
-def permission_hint(needed: Sequence[Capability] = _PROGRAMS) -> str:
+def permission_hint(needed: Sequence[Capability] = PROGRAMS) -> str:
     """Why EPERM: which of the capabilities that it takes this thread lacks; with all of them, it is the kernel."""
     missing = missing_capabilities(*needed)
     return f"needs root, or {', '.join(missing)}" if missing else "this kernel forbids it"
 
 
 def kernel_error(
-    what: str, name: str, err: int, hint: str = "", needed: Sequence[Capability] = _PROGRAMS
+    what: str, name: str, err: int, hint: str = "", needed: Sequence[Capability] = PROGRAMS
 ) -> KernelError:
     """KernelError for ``err`` (positive); for EPERM without a ``hint``, what is missing of the ``needed`` rights."""
     if not hint and err == errno.EPERM:

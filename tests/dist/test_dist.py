@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import venv
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,13 +44,18 @@ def bare(*command: object, check: bool = True) -> subprocess.CompletedProcess[st
 
 
 @pytest.fixture(scope="session")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def open_place() -> Iterator[Path]:
+    """A folder that every user reaches (pytest's own are root's alone)."""
+    with tempfile.TemporaryDirectory(prefix="ctctl-dist-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
+@pytest.fixture(scope="session")
+def dist(open_place: Path) -> Path:
     """The folder that ``make dist`` fills, all but the arm64 wheel."""
-    place = tmp_path_factory.mktemp("dist")
-    place.chmod(0o755)
-    for parent in list(place.parents)[:3]:
-        if parent != Path("/tmp"):
-            parent.chmod(0o755)
+    place = open_place / "dist"
     command = ["env", f"DIST={place}", f"PYTHON={sys.executable}", ROOT / "tools/dist.sh", "sdist", "wheel", "pex", "deb"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -63,12 +69,11 @@ def wheel(dist: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheel: Path, open_place: Path) -> Path:
     """``bin/ctctl`` of an environment that has the wheel and nothing else."""
-    place = tmp_path_factory.mktemp("installed") / "env"
+    place = open_place / "env"
     venv.create(place, with_pip=True, symlinks=True)
     subprocess.run([place / "bin/pip", "install", "-qq", "--disable-pip-version-check", wheel], check=True)
-    place.parent.chmod(0o755)
     return place / "bin/ctctl"
 
 
@@ -123,11 +128,9 @@ def test_a_node_without_libbpf_or_a_compiler_can_do_everything(installed: Path) 
     assert missing.stderr.splitlines()[-1].count("apt install libbpf1") == 1
 
 
-def test_files_need_no_root_and_no_home(installed: Path, tmp_path: Path) -> None:
-    dump = tmp_path / "ct.txt"
+def test_files_need_no_root_and_no_home(installed: Path, open_place: Path) -> None:
+    dump = open_place / "ct.txt"
     dump.write_text(DUMP + "\n")
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
     done = run(*NOBODY, installed, "ct", "list", "--from", dump, "-o", "jsonl")
     assert json.loads(done.stdout)["dst"] == "10.64.0.64"
 

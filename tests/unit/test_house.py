@@ -91,3 +91,14 @@ def test_what_a_page_refers_to_is_in_the_repository(page: Path) -> None:
         if not place.startswith(("ctctl/bpf/", "tests/bench/results/")) and not (ROOT / place).exists()
     }
     assert links | places == set()
+
+
+def test_every_claim_about_security_names_a_test_that_there_is() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    claims = [line for line in text.splitlines() if line.startswith("| ") and "they must not" not in line]
+    assert claims
+    for claim in claims:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", claim)
+        assert named, claim
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), (file, test)
