@@ -37,7 +37,7 @@ fetch_arm64() {
   local root=$PWD/$work/arm64 apt
   [ -d "$root/root/usr/lib/aarch64-linux-gnu" ] && return
   mkdir -p "$root"/{lists/partial,cache/archives/partial,root}
-  echo "deb [trusted=no signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $debian bookworm main" >"$root/sources.list"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $debian bookworm main" >"$root/sources.list"
   apt=(apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State::status=/dev/null
     -o Dir::State::lists="$root/lists" -o Dir::Cache="$root/cache" -o Dir::Etc::sourcelist="$root/sources.list" -o Dir::Etc::sourceparts=/dev/null
     -o APT::Sandbox::User="$(id -un)")

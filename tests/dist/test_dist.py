@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import venv
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,11 @@ ROOT = Path(__file__).parents[2]
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
 #: Nothing of this checkout, of its environment or of the user's is on the way.
 CLEAN = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent", "LC_ALL=C.UTF-8")
-DUMP = "TCP OUT 10.64.0.36:54260 -> 10.64.0.64:8000 expires=21604 Packets=0 Bytes=0 RxFlagsSeen=0x1b LastRxReport=4 "
+#: An entry as Cilium 1.16 prints it.
+DUMP = ROOT / "tests/data/samples/cilium-dbg-1.16.4/ct-list-global.ipv4-only.txt"
+
+#: What a module does that must not be imported.
+TRAP = "import os\nos._exit(77)\n"
 
 #: A shell command in a mount namespace where libbpf, libelf, the compilers and make are not there.
 BARE = """
@@ -72,7 +75,8 @@ def wheel(dist: Path) -> Path:
 def installed(wheel: Path, open_place: Path) -> Path:
     """``bin/ctctl`` of an environment that has the wheel and nothing else."""
     place = open_place / "env"
-    venv.create(place, with_pip=True, symlinks=True)
+    # The system's: a user who is not root may not reach the interpreter that runs the tests.
+    subprocess.run(["/usr/bin/python3", "-m", "venv", place], check=True)
     subprocess.run([place / "bin/pip", "install", "-qq", "--disable-pip-version-check", wheel], check=True)
     return place / "bin/ctctl"
 
@@ -130,17 +134,17 @@ def test_a_node_without_libbpf_or_a_compiler_can_do_everything(installed: Path) 
 
 def test_files_need_no_root_and_no_home(installed: Path, open_place: Path) -> None:
     dump = open_place / "ct.txt"
-    dump.write_text(DUMP + "\n")
+    dump.write_text(DUMP.read_text())
     done = run(*NOBODY, installed, "ct", "list", "--from", dump, "-o", "jsonl")
-    assert json.loads(done.stdout)["dst"] == "10.64.0.64"
+    assert len(list(map(json.loads, done.stdout.splitlines()))) == sum("expires=" in line for line in DUMP.read_text().splitlines())
 
 
 @pytest.mark.parametrize("word", ["PYTHONPATH", "here"])
 def test_nothing_can_put_other_code_in_place(installed: Path, tmp_path: Path, word: str) -> None:
     (tmp_path / "ctctl").mkdir()
-    (tmp_path / "ctctl/__init__.py").write_text("raise SystemExit(77)\n")
+    (tmp_path / "ctctl/__init__.py").write_text(TRAP)
     for module in ("numpy", "typer", "sitecustomize"):
-        (tmp_path / f"{module}.py").write_text("raise SystemExit(77)\n")
+        (tmp_path / f"{module}.py").write_text(TRAP)
     environment = [f"PYTHONPATH={tmp_path}"] if word == "PYTHONPATH" else []
     done = run("env", *environment, installed, "version", cwd=tmp_path)
     assert done.stdout.startswith("ctctl ")
@@ -161,7 +165,8 @@ def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_pat
         members.extractall(tmp_path, filter="data")
     for name in ("tools/dist.sh", "tools/gen_abi.py", "packaging/ctctl", "bpf/netdev.bpf.c", "native/rows.c", "Makefile"):
         assert name in names
-    assert {f"tests/{path.name}" for path in (ROOT / "tests").glob("*") if (path / "__init__.py").exists()} <= names
+    rooms = {f"tests/{path.name}" for path in (ROOT / "tests").glob("*") if (path / "__init__.py").exists()}
+    assert rooms <= {str(Path(*Path(name).parts[:2])) for name in names}
     (tree,) = tmp_path.iterdir()
     # Everything but the compilers.
     programs = tmp_path / "bin"
@@ -223,7 +228,7 @@ def test_the_debian_package_installs_works_and_goes(dist: Path, tmp_path: Path) 
     assert lines[0].startswith("ctctl ")
     assert "(/usr/lib/ctctl/ctctl/native/libbpf.so.1)" in lines[1]
     # Nothing is written into /usr by using it.
-    assert lines[-1] == "/lib/systemd/system/ctctl-gc.service"
+    assert lines[-1] == "/usr/share/man/man1/ctctl.1.gz"
 
 
 def test_arm64(tmp_path: Path) -> None:
