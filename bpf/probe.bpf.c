@@ -105,6 +105,34 @@ static __always_inline void copy_head(struct __sk_buff *skb, struct ctctl_probe_
 		ev->head_len = len;
 }
 
+static __always_inline bool is_tunnel_port(__be16 port)
+{
+	return port == bpf_htons(8472) || port == bpf_htons(4789) || port == bpf_htons(6081);
+}
+
+static __always_inline bool v4_end(const struct ctctl_probe_ctl *ctl, int end, __be32 addr)
+{
+	return (addr & word_of(ctl->mask[end])) == word_of(ctl->addr[end]);
+}
+
+/* Most packets are known to be of other flows by their addresses, as long as
+ * nothing is translated: with one header read, or two where there may be another
+ * packet inside. */
+static __always_inline bool is_others(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
+{
+	struct iphdr ip;
+	__be16 ports[2];
+
+	if (!ctl->filter || ctl->following || skb->protocol != bpf_htons(ETH_P_IP) || PROBE_READ(skb, 0, &ip, sizeof(ip)))
+		return false;
+	if (ctl->family != 6 && ((v4_end(ctl, 0, ip.saddr) && v4_end(ctl, 1, ip.daddr)) ||
+				 (v4_end(ctl, 0, ip.daddr) && v4_end(ctl, 1, ip.saddr))))
+		return false;
+	if (ip.protocol != IPPROTO_UDP)
+		return true;
+	return !PROBE_READ(skb, ip.ihl * 4, ports, sizeof(ports)) && !is_tunnel_port(ports[1]);
+}
+
 /* Most packets are of other flows and end here, with the flow's packet that this
  * CPU had in its hands. The same buffer with the same sign is the same packet,
  * whatever it was translated to on the way: that is followed from now on. */
@@ -112,10 +140,16 @@ static __always_inline bool is_wanted(struct __sk_buff *skb, struct probe_packet
 {
 	__u32 zero = 0;
 	struct ctctl_probe_current *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
+	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
 	bool six = skb->protocol == bpf_htons(ETH_P_IPV6), wanted;
 
-	if (!current)
+	if (!current || !ctl)
 		return false;
+	if (current->skb != (__u64)(long)skb && is_others(skb, ctl)) {
+		current->skb = 0;
+		return false;
+	}
+	__builtin_memset(p, 0, sizeof(*p));
 	if ((!six && skb->protocol != bpf_htons(ETH_P_IP)) || !probe_read_packet(skb, p, six)) {
 		current->skb = 0;
 		return false;
@@ -131,7 +165,7 @@ static __always_inline bool is_wanted(struct __sk_buff *skb, struct probe_packet
 
 static __always_inline int probe(struct __sk_buff *skb, __u8 egress)
 {
-	struct probe_packet p = {};
+	struct probe_packet p;
 	struct ctctl_probe_event *ev;
 	bool same = false;
 

@@ -167,15 +167,22 @@ static __always_inline bool probe_wanted(const struct probe_packet *p)
 		return false;
 	if (!ctl->filter || probe_asked(ctl, p))
 		return true;
+	if (!ctl->following)
+		return false;
 	probe_canonical(&key, &p->tuple);
 	return bpf_map_lookup_elem(&ctctl_probe_follow, &key);
 }
 
 static __always_inline void probe_follow(const struct probe_packet *p)
 {
+	__u32 zero = 0;
+	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
 	struct ipv6_ct_tuple key;
 	__u8 one = 1;
 
+	/* Two CPUs may set it at once: to the same. */
+	if (ctl)
+		*(volatile __u8 *)&ctl->following = 1;
 	probe_canonical(&key, &p->tuple);
 	bpf_map_update_elem(&ctctl_probe_follow, &key, &one, BPF_ANY);
 }
@@ -217,6 +224,9 @@ static __always_inline void probe_l4(struct probe_packet *p, const union probe_l
 		if (p->tuple.nexthdr == IPPROTO_TCP && len > offsetof(union probe_l4, tcp_flags)) {
 			p->tcp_flags = l4->tcp_flags;
 			p->sign = word_of(l4->more);
+		} else if (p->tuple.nexthdr == IPPROTO_UDP) {
+			/* A buffer is soon used again, and many datagrams have no number: their lengths differ. */
+			p->sign += (__u32)l4->more[0] << 8 | l4->more[1];
 		}
 		return;
 	case IPPROTO_ICMP:
@@ -225,6 +235,7 @@ static __always_inline void probe_l4(struct probe_packet *p, const union probe_l
 			return;
 		p->icmp_type = l4->icmp.type;
 		p->icmp_code = l4->icmp.code;
+		p->sign += l4->icmp.mtu;        /* an echo's sequence number */
 		if (l4->icmp.type == (p->family == 4 ? ICMP_ECHO : 128))
 			p->tuple.sport = l4->icmp.id;
 		else if (l4->icmp.type == (p->family == 4 ? ICMP_ECHO_REPLY : 129))
@@ -253,7 +264,7 @@ static __always_inline __u32 probe_ipv4(const void *ctx, struct probe_packet *p,
 	__builtin_memcpy(p->tuple.saddr, &ip.saddr, sizeof(ip.saddr));
 	__builtin_memcpy(p->tuple.daddr, &ip.daddr, sizeof(ip.daddr));
 	p->tuple.nexthdr = ip.protocol;
-	p->sign = ip.id;
+	p->sign = (__u32)ip.protocol << 24 | ip.id;
 	p->fragment = ip_fragment(ip.frag_off);
 	return p->fragment == FRAGMENT_LATER ? 0 : off + ip.ihl * 4;
 }
@@ -269,7 +280,7 @@ static __always_inline __u32 probe_ipv6(const void *ctx, struct probe_packet *p,
 	__builtin_memcpy(p->tuple.saddr, ip.saddr, sizeof(ip.saddr));
 	__builtin_memcpy(p->tuple.daddr, ip.daddr, sizeof(ip.daddr));
 	p->tuple.nexthdr = ip.nexthdr;
-	p->sign = ip.flow;
+	p->sign = ip.flow ^ ((__u32)ip.nexthdr << 24 | 1);
 	off += sizeof(ip);
 	for (int header = 0; header < IPV6_HEADERS; header++) {
 		__u8 kind = p->tuple.nexthdr;

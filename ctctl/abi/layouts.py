@@ -1236,7 +1236,7 @@ class ctctl_probe_ctl(AbiStruct):  # noqa: N801
     filter: int
     proto: int
     family: int
-    pad: int
+    following: int
 
     _pack_ = 1
     _fields_: ClassVar = [
@@ -1246,7 +1246,7 @@ class ctctl_probe_ctl(AbiStruct):  # noqa: N801
         ("filter", u8),
         ("proto", u8),
         ("family", u8),
-        ("pad", u8),
+        ("following", u8),
     ]
 
 

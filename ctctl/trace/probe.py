@@ -462,6 +462,11 @@ class ProbeTrace:
 
     def _follow(self, flow: FlowTuple) -> None:
         if canonical(flow) not in self._followed:
+            if not self._followed:
+                control = self._maps[pins.PROBE_CTL].lookup(_KEY0) or bytes(len(bytes(layouts.ctctl_probe_ctl())))
+                words = layouts.ctctl_probe_ctl.from_buffer_copy(control)
+                words.following = 1
+                self._maps[pins.PROBE_CTL].update(_KEY0, bytes(words))
             self._followed.add(canonical(flow))
             self._maps[pins.PROBE_FOLLOW].update(follow_key(flow), b"\1")
 

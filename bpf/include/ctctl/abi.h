@@ -783,7 +783,7 @@ struct ctctl_probe_ctl {
 	__u8   filter;                  /* 0: every packet */
 	__u8   proto;                   /* 0: any */
 	__u8   family;                  /* 4, 6; 0: either */
-	__u8   pad;
+	__u8   following;               /* 1: ctctl_probe_follow has something in it */
 };
 _Static_assert(sizeof(struct ctctl_probe_ctl) == 72, "ctctl_probe_ctl");
 
