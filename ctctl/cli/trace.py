@@ -24,11 +24,11 @@ from ctctl.out.output import ColorMode, OutputOptions, use_color
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctctl.tables.query import Filter
+    from ctctl.tables.query.filter import Filter
     from ctctl.trace.live import LiveRequest, LiveSummary
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 EXIT_FINDINGS = 3
 
