@@ -74,9 +74,11 @@ def trace(
         list[str] | None, typer.Option("--netns", metavar="NAME", help="Probe devices of this network namespace.")
     ] = None,
     tables: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
-            "--tables", metavar="DIR", help="Conntrack maps for --probe; else the loaded node's, or Cilium's."
+            "--tables",
+            metavar="[NETNS=]DIR",
+            help="Pinned maps for probes (of one namespace); else the loaded node's, or Cilium's.",
         ),
     ] = None,
     expression: Annotated[
@@ -151,7 +153,7 @@ def trace(
         selection = wanted.filter([expression] if expression else None)
         _story(str(made_up.source), packet, selection, node or (), count, form)
     elif mode is Mode.probe:
-        _probe(packet, device or (), netns or (), tables, _Limits(count, duration), form)
+        _probe(packet, device or (), netns or (), tables or (), _Limits(count, duration), form)
     else:
         selection = wanted.filter([expression] if expression else None)
         _live(_request(packet, node, _Limits(count, duration), selection), form)
@@ -298,7 +300,7 @@ def _probe(
     packet: str | None,
     devices: Sequence[str],
     namespaces: Sequence[str],
-    tables: Path | None,
+    tables: Sequence[str],
     limits: _Limits,
     output: _Output,
 ) -> None:

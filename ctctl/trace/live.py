@@ -169,7 +169,7 @@ def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
     addresses = (
         ip_address(value[:size])
         for directory in directories
-        for _, value in _records(directory / pins.of_family(pins.LB4_BACKENDS, version))
+        for _, value in records_of(directory / pins.of_family(pins.LB4_BACKENDS, version))
     )
     return any(address in given[0] for address in addresses)
 
@@ -177,10 +177,10 @@ def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
 def _is_frontend(address: IPv4Network | IPv6Network, directories: Sequence[Path]) -> bool:
     wanted = address.network_address.packed
     table = pins.of_family(pins.LB4_SERVICES, address.version)
-    return any(key.startswith(wanted) for directory in directories for key, _ in _records(directory / table))
+    return any(key.startswith(wanted) for directory in directories for key, _ in records_of(directory / table))
 
 
-def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
+def records_of(path: Path) -> Iterator[tuple[bytes, bytes]]:
     """The records of a pinned table; none where it is not there."""
     try:
         table = Map.open_pinned(path, read_only=True)

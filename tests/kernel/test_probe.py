@@ -52,7 +52,7 @@ def received(net: ForeignNet, kind: str) -> str | None:
 def traced(net: ForeignNet, action, tables: Path | None = None, flow: str = FLOW) -> tuple[list[ProbeEvent], list[str]]:
     """The events while ``action`` runs, and the notes."""
     points = find_points(namespaces=[net.server])
-    with ProbeTrace(probe_request(points, parse_flow_text(flow), tables)) as tracer:
+    with ProbeTrace(probe_request(points, parse_flow_text(flow), [str(tables)] if tables else [])) as tracer:
         worker = threading.Thread(target=action)
         worker.start()
         # Not by the clock alone: on a busy machine the action takes its time.
