@@ -273,7 +273,7 @@ static __always_inline int ingress_packet(struct __sk_buff *skb, struct pkt *p)
 	ret = pod_parse(skb, p);
 	if (ret)
 		return ret;
-	if (pkt_is_heard(p))
+	if (p->heard)
 		p->src_identity = identity_of_source(p->src_identity, p->t.saddr);
 	return ingress_track(skb, p, mark & MARK_FROM_TUNNEL);
 }
