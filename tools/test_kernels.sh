@@ -4,7 +4,9 @@
 # Debian 13's backports or testing have. In each: load every program, run the conformance vectors, the kernel
 # tests that can run there and the lab. docs/support-matrix.md is written from it, and the verifier's figures.
 #
-# Usage: tools/test_kernels.sh [-k KERNEL] [STEP …]     e.g. -k 6.1 figures   (steps: tests/kernels/guest.py)
+# Usage: tools/test_kernels.sh [-k KERNEL] [STEP[=TEXT] …]     e.g. -k 6.1 figures tests=loader   (steps:
+# tests/kernels/guest.py). What ended well before, with the same kernel and objects, is not done again: a run that
+# was stopped goes on. What each kernel says is in build/kernels/KERNEL.record as it is said; delete it to begin anew.
 #
 # Installs qemu-system-x86 if it is missing; kernels and virtme-ng are kept in the user's cache, packages are
 # listed through an apt configuration of its own. The guest sees this machine's files read-only (build/kernels
@@ -131,12 +133,12 @@ run_kernel() {
 		mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 		modprobe -a veth sch_ingress cls_bpf geneve 2>/dev/null
 		export PYTHONDONTWRITEBYTECODE=1 CTCTL_REQUIRE_KERNEL=1 CTCTL_REQUIRE_FEXIT=1 CTCTL_TEST_OBJECTS=$PWD/$out/objects
-		.venv/bin/python -m tests.kernels.guest $out/$name.json ${*@Q}
+		.venv/bin/python -m tests.kernels.guest $out/$name.record ${*@Q}
 		echo \$? >$out/$name.status
 	EOF
 	echo "== $name: $release"
 	# vng wants a terminal, and without virtio-serial hands on neither output nor exit status.
-	script -qec "timeout 3600 vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/run.sh" /dev/null </dev/null >"$out/$name.console" || true
+	script -qec "timeout ${LIMIT_S:-7200} vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/run.sh" /dev/null </dev/null >"$out/$name.console" || true
 	grep -E '^(features|figures|vectors|tests|lab): ' "$out/$name.log" || tail -n 20 "$out/$name.log" "$out/$name.console"
 	return "$(cat "$out/$name.status" 2>/dev/null || echo 1)"
 }

@@ -115,12 +115,14 @@ nodeport_balance(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const stru
 
 /* A packet that came from outside. OK and no redirect: it is no service's, or
  * its backend is here. */
-static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p, bool *service)
+SEAM int nodeport_request(struct __sk_buff *skb, struct pkt *p, bool *service)
 {
 	const struct lb4_service *svc;
 	IN_ROOM(lb_key_t, key, service);
 	int ret;
 
+	if (!p || !service)
+		return -REASON_INVALID;
 	*service = false;
 	if (!key || !pkt_has_ports(p))
 		return OK;
@@ -188,18 +190,25 @@ static __always_inline int dsr_track(struct __sk_buff *skb, struct pkt *p)
 	return ret ? ret : snat_create(p, &key, p->dsr_vip, p->dsr_port);
 }
 
-/* A packet that came from another node, if it is no service's. */
-STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
+STAGE int dsr_follow(struct __sk_buff *skb, struct pkt *p)
 {
 	bool dsr = false;
 	int ret;
 
-	if (!pkt_has_ports(p) || !nodeport_uses_dsr(p))
-		return OK;
 	ret = dsr_is_request(skb, p, &dsr);
 	if (ret || !dsr)
 		return ret;
 	return dsr_track(skb, p);
+}
+
+/* A packet that came from another node, if it is no service's. */
+SEAM int dsr_request(struct __sk_buff *skb, struct pkt *p)
+{
+	if (!p)
+		return -REASON_INVALID;
+	if (!pkt_has_ports(p) || !nodeport_uses_dsr(p))
+		return OK;
+	return dsr_follow(skb, p);
 }
 
 /* ---- replies of backends on other nodes ---- */
@@ -242,11 +251,13 @@ static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* A packet from outside or the tunnel that is for no service. */
-static __always_inline int nodeport_other(struct __sk_buff *skb, struct pkt *p)
+SEAM int nodeport_other(struct __sk_buff *skb, struct pkt *p)
 {
 	bool done;
 	int ret;
 
+	if (!p)
+		return -REASON_INVALID;
 	if (pkt_has_ports(p) ? nodeport_uses_dsr(p) && !cfg_masquerade : !cfg_masquerade)
 		return OK;
 	if (cfg_lb_mode == LB_DSR && !cfg_masquerade)

@@ -19,6 +19,16 @@
 #define STAGE static __noinline
 #endif
 
+/* A part of a hook that the verifier goes through once, whatever came before it:
+ * with IPv4 global, for there the packet is on the stack, where all that is known
+ * of it is a state of its own. What it is given by pointer is "memory" in it, which
+ * may be NULL, and which Linux 6.1 takes for neither key nor value of a map. */
+#if FAMILY == 4
+#define SEAM __noinline
+#else
+#define SEAM static __always_inline
+#endif
+
 #if FAMILY == 4
 
 /* A zeroed TYPE that NAME points to; FIELD is where IPv6 has it. */

@@ -1,6 +1,6 @@
 """How many instructions the verifier goes through for each of our programs, by kernel.
 
-    python -m tests.kernels.complexity [TEXT …]  # print the running kernel's figures (of programs with TEXT in their names)
+    python -m tests.kernels.complexity [TEXT …]  # print the running kernel's figures, of programs named so
     python -m tests.kernels.complexity --write   # and commit them: tests/kernels/figures/MAJOR.MINOR.json
 
 The kernel refuses a program at a million; ours stay under half of it on every kernel, so that a change
@@ -77,7 +77,7 @@ class Case:
 
 
 def cases(parts: Sequence[str] = ("",)) -> Iterator[Case]:
-    """Every program of every object in all its configurations; of those only that have one of ``parts`` in their names."""
+    """Every program with one of ``parts`` in its name, in all its configurations."""
     for name in trial.object_names():
         variants = ("compiled", *(_HOOK_VARIANTS if name.removesuffix("6") in _DATAPATH else ("everything",)))
         with BpfObject.open(OBJECTS / f"{name}.bpf.o") as bpf:
