@@ -4,9 +4,10 @@
 # Debian 13's backports or testing have. In each: load every program, run the conformance vectors, the kernel
 # tests that can run there and the lab. docs/support-matrix.md is written from it, and the verifier's figures.
 #
-# Usage: tools/test_kernels.sh [-k KERNEL] [STEP[=TEXT] …]     e.g. -k 6.1 figures tests=loader   (steps:
+# Usage: tools/test_kernels.sh [-p] [-k KERNEL] [STEP[=TEXT] …]     e.g. -k 6.1 figures tests=loader   (steps:
 # tests/kernels/guest.py). What ended well before, with the same kernel and objects, is not done again: a run that
-# was stopped goes on. What each kernel says is in build/kernels/KERNEL.record as it is said; delete it to begin anew.
+# was stopped goes on. What each kernel says is in build/kernels/KERNEL.record as it is said; delete it to begin
+# anew. -p: the kernels side by side.
 #
 # Installs qemu-system-x86 if it is missing; kernels and virtme-ng are kept in the user's cache, packages are
 # listed through an apt configuration of its own. The guest sees this machine's files read-only (build/kernels
@@ -18,9 +19,11 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/ctctl/kernels
 apt=$cache/apt
 out=build/kernels
 only=
-while getopts k: option; do
+side_by_side=
+while getopts pk: option; do
 	case $option in
 	k) only=$OPTARG ;;
+	p) side_by_side=1 ;;
 	*) exit 2 ;;
 	esac
 done
@@ -124,10 +127,9 @@ run_kernel() {
 	shift
 	local root=$cache/deb-$name kvm=--disable-kvm
 	find_kernel "$root"
-	link_modules
 	[ "${KVM:-}" = 1 ] && kvm=
 	rm -f "$out/$name.status" "$out/$name.log"
-	cat >"$out/run.sh" <<-EOF
+	cat >"$out/$name.sh" <<-EOF
 		cd $PWD
 		exec >$out/$name.log 2>&1
 		mount -t bpf bpf /sys/fs/bpf 2>/dev/null
@@ -138,8 +140,8 @@ run_kernel() {
 	EOF
 	echo "== $name: $release"
 	# vng wants a terminal, and without virtio-serial hands on neither output nor exit status.
-	script -qec "timeout ${LIMIT_S:-7200} vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/run.sh" /dev/null </dev/null >"$out/$name.console" || true
-	grep -E '^(features|figures|vectors|tests|lab): ' "$out/$name.log" || tail -n 20 "$out/$name.log" "$out/$name.console"
+	script -qec "timeout ${LIMIT_S:-7200} vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/$name.sh" /dev/null </dev/null >"$out/$name.console" || true
+	sed -nE "s/^(features|figures|vectors|tests|lab): /$name: &/p" "$out/$name.log" | grep . || tail -n 20 "$out/$name.log" "$out/$name.console"
 	return "$(cat "$out/$name.status" 2>/dev/null || echo 1)"
 }
 
@@ -154,7 +156,9 @@ for name in 6.1 6.12 newest; do
 done
 flock -u 9
 export PATH="$cache/vng/bin:$PATH"
-# The compiler would take minutes in the emulator.
+# The compilers, Python's too, would take minutes in the emulator.
+.venv/bin/python -m compileall -q ctctl tests
+.venv/bin/python -m pytest -q --collect-only -p no:cacheprovider tests/kernel tests/lab tests/cli >/dev/null
 rm -rf "${out:?}/objects" && mkdir "$out/objects"
 CTCTL_TEST_OBJECTS=$PWD/$out/objects .venv/bin/python -c '
 from tests.support.bpf import SOURCES, compile_file
@@ -163,10 +167,23 @@ compile_stand_ins()
 for source in sorted(SOURCES.glob("*.c")):
     compile_file(source.name)'
 
-failed=0
+kernels=()
 for name in 6.1 6.12 newest; do
 	[ -z "$only" ] || [ "$only" = "$name" ] || continue
-	run_kernel "$name" "$@" || failed=1
+	kernels+=("$name")
+	find_kernel "$cache/deb-$name"
+	link_modules
+done
+failed=0
+for name in "${kernels[@]}"; do
+	if [ -n "$side_by_side" ]; then
+		run_kernel "$name" "$@" &
+	else
+		run_kernel "$name" "$@" || failed=1
+	fi
+done
+for job in $(jobs -p); do
+	wait "$job" || failed=1
 done
 .venv/bin/python -m tests.kernels.report "$out"
 exit $failed
