@@ -67,7 +67,9 @@ list_packages() {
 		Acquire::Languages "none";
 		APT::Sandbox::User "root";
 	EOF
-	apt-get -q -c "$apt/apt.conf" update >/dev/null
+	# Half a day old is new enough.
+	[ -n "$(find "$apt/lists" -maxdepth 1 -name '*_Packages*' -mmin -720 -print -quit)" ] ||
+		apt-get -q -c "$apt/apt.conf" update >/dev/null
 	packages=$(apt-cache -c "$apt/apt.conf" pkgnames linux-image- | grep -E '^linux-image-[0-9][^a-z]*(\+deb[0-9.]+)?-amd64$' | sort -V)
 }
 
