@@ -332,11 +332,9 @@ __noinline int geneve_encapsulate_apart(struct __sk_buff *skb, const struct gene
 static __always_inline int
 geneve_too_big(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, __u32 mtu)
 {
-	IN_ROOM(struct nat_change, back, change);
+	BESIDE(p, struct nat_change, back, change);
 	int ret;
 
-	if (!back)
-		return -REASON_INVALID;
 	back->saddr = p->t.saddr;
 	back->daddr = lb->vip;
 	back->old_port = p->t.sport;
@@ -373,11 +371,9 @@ geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 STAGE int
 geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, const struct tunnel *to)
 {
-	IN_ROOM(struct geneve_send, send, geneve);
+	BESIDE(p, struct geneve_send, send, geneve);
 	int ret;
 
-	if (!send)
-		return -REASON_INVALID;
 	send->remote = to->remote;
 	send->vni = to->vni;
 	send->vip = lb->vip;

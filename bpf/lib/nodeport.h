@@ -82,12 +82,12 @@ static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt 
 
 SEAM int nodeport_balance(struct __sk_buff *skb, struct pkt *p, const lb_key_t *found, const struct lb4_service *svc)
 {
-	IN_ROOM(struct lb_result, lb, result);
-	IN_ROOM(lb_key_t, key, service);
+	BESIDE(p, struct lb_result, lb, result);
+	BESIDE(p, lb_key_t, key, service);
 	bool local;
 	int ret;
 
-	if (!p || !lb || !key || !found || !svc)
+	if (!p || !found || !svc)
 		return -REASON_INVALID;
 	*key = *found;
 	if (!(svc->flags & SVC_ROUTABLE))
@@ -212,13 +212,13 @@ STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
  * client, from the address that the client wrote to. */
 static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 {
-	IN_ROOM(struct lb_result, lb, result);
+	BESIDE(p, struct lb_result, lb, result);
 	tuple_t key = p->t;
 	struct ct_entry *e;
 	bool hit;
 	int ret;
 
-	if (!lb || !pkt_has_ports(p))
+	if (!pkt_has_ports(p))
 		return OK;
 	lb->vip = p->t.daddr;
 	lb->vip_port = p->t.sport;

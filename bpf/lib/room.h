@@ -36,6 +36,9 @@
 	type field##_on_stack = {};	\
 	type *name = &field##_on_stack
 
+/* The same where P is at hand, the hook's packet. */
+#define BESIDE(p, type, name, field) IN_ROOM(type, name, field)
+
 #else
 
 struct room {
@@ -77,6 +80,12 @@ static __always_inline void *room_zeroed(void *at, const __u32 len)
 	struct room *field##_room = room();	\
 	type *name = field##_room ? room_zeroed(&field##_room->field, sizeof(type)) : NULL;	\
 	_Static_assert(sizeof(type) <= sizeof(((struct room *)0)->field), "room for " #field)
+
+/* The packet is what the room starts with: nothing is to be looked up. */
+#define BESIDE(p, type, name, field)									\
+	type *name = room_zeroed((void *)(p) + offsetof(struct room, field), sizeof(type));		\
+	_Static_assert(sizeof(type) <= sizeof(((struct room *)0)->field), "room for " #field);		\
+	_Static_assert(offsetof(struct room, pkt) == 0, "the packet is what the room starts with")
 
 #endif
 
