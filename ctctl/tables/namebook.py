@@ -120,6 +120,10 @@ class NameBook:
             ]
         raise UsageError(self._unknown(name))
 
+    def has_pod(self, name: str) -> bool:
+        """Whether one or several pods are called so."""
+        return bool(_find(self.pods, name.removeprefix("pod/")))
+
     def _by_service(self) -> dict[str, dict[Address, None]]:
         known = self.services.items()
         return {name: {address: None for address, _, _ in ends if not address.is_unspecified} for name, ends in known}

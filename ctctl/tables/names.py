@@ -36,11 +36,26 @@ def book_of(source: Source, node: str | None = None) -> NameBook:
         from ctctl.tables.names_agent import add_agent
 
         add_agent(book, Path(source.directory))
+    _add_documents(book, source, node)
     for path in source.name_files:
         from ctctl.tables.names_files import add_file
 
         add_file(book, Path(path))
     return book
+
+
+def _add_documents(book: NameBook, source: Source, node: str | None) -> None:
+    """What files of the source itself name: a sysdump's Kubernetes objects, a bugtool's answers of the agent."""
+    documents = source.documents(node)
+    if not documents:
+        return
+    from ctctl.tables.names_files import add_own
+
+    left_out = sum(not add_own(book, data) for data in documents)
+    if left_out:
+        note = f"names of {left_out} large file(s) of the source are left out: --names FILE reads them"
+        if note not in source.notes:
+            source.notes.append(note)
 
 
 def _add_own(book: NameBook, directory: Path) -> None:

@@ -16,6 +16,7 @@ from ctctl.errors import CtctlError, DecodeError
 from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.members import Dumps, Members, node_of
+from ctctl.tables.sources.named import MAX_OWN, MAX_OWN_FILE, is_wanted
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 from ctctl.tables.sources.zipped import directory, local_members, member, spooled
@@ -37,6 +38,8 @@ class _Walk:
         self.budget = Budget()
         self.partial: list[str] = []
         self.left = MAX_MEMBERS
+        #: bytes of files with names that may still be kept
+        self.names_left = MAX_OWN
 
     def member(self) -> None:
         self.left -= 1
@@ -127,7 +130,7 @@ def _read_member(stream: Prefixed, path: PurePosixPath, walk: _Walk) -> None:
     """One file. Its records are merged once it is read, so that a table listed twice is one."""
     part = Dump()
     try:
-        read_content(stream, part, path.name)
+        read_content(_kept(stream, path.name, part, walk), part, path.name)
     except NoListingError:
         part.partial = []
     except DecodeError as error:
@@ -136,6 +139,18 @@ def _read_member(stream: Prefixed, path: PurePosixPath, walk: _Walk) -> None:
         part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds or part.broken else []
         part.skipped = 0
         walk.members.add(path, part)
+
+
+def _kept(stream: Prefixed, name: str, part: Dump, walk: _Walk) -> Reader:
+    """The file's stream; one that may hold names is read, and kept, as far as the limits go."""
+    if not is_wanted(name):
+        return stream
+    limit = min(MAX_OWN_FILE, walk.names_left)
+    head = stream.peek(limit + 1)
+    if len(head) <= limit:
+        part.documents.append(head)
+        walk.names_left -= len(head)
+    return stream
 
 
 def _read_tar(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) -> None:

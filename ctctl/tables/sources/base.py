@@ -195,6 +195,8 @@ class Source:
     listings: Callable[[str | None], Listings] = lambda _node: Listings()
     #: what the node's own files say about it: capacity, timeouts, clock, version
     facts: Callable[[str | None], NodeFacts] = lambda _node: NodeFacts()
+    #: its own files that may hold names of a node's pods, services and peers
+    documents: Callable[[str | None], list[bytes]] = lambda _node: []
     notes: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     #: what it was read by (layout, clock): for who asks (``-v``), not for every command
