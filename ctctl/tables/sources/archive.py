@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from ctctl.errors import CtctlError, DecodeError
+from ctctl.tables.sources.agent_text import made_by_name
 from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.members import Dumps, Members, node_of
@@ -138,6 +139,7 @@ def _read_member(stream: Prefixed, path: PurePosixPath, walk: _Walk) -> None:
     finally:  # also of a file that goes beyond the limits what was read counts
         part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds or part.broken else []
         part.skipped = 0
+        part.facts.made_unix = made_by_name(str(path))
         walk.members.add(path, part)
 
 

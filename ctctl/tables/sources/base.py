@@ -66,6 +66,8 @@ class CtTable:
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
     now_at_least: int | None = None
+    #: it was read between these, by what the node's other files say
+    now_between: tuple[int, int] | None = None
     live: Map | None = None
     nat: Map | None = None
     seen: Callable[[int], None] | None = None
