@@ -23,7 +23,7 @@ from ctctl.tables.sources.base import KINDS, Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.policy_text import ports_of
 from tests.support import captures
-from tests.unit.test_formats import run
+from tests.unit.test_formats import case, lines_of, run
 
 FILES = (
     "cli/ct-list-global.txt",
@@ -357,3 +357,38 @@ def test_what_text_leaves_open_of_a_dsr_entry_the_services_beside_tell(tmp_path:
 def test_policy_rules_know_their_ranges() -> None:
     rule = PolicyEntry(7, False, 0, 6, 8000, 8, False)
     assert rule.ports == (7936, 8191)
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "layout"),
+    [
+        ("23", "ct.txt", None),
+        ("24", "est-21600.txt", None),
+        ("24", "est-8000.txt", None),
+        ("34", "line.txt", "1.18"),
+        ("35", "ct.txt", None),
+        ("37", "svc.txt", None),
+        ("37", "svc14.txt", "1.14"),
+    ],
+)
+def test_listings_of_the_cases_are_read_whole(number: str, file: str, layout: str | None) -> None:
+    """Every line is an entry, and is written again as it was: what is said of it rests on that."""
+    path = case(number) / file
+    done = run("ct", "list", "--from", path, "-o", "cilium")
+    assert done.returncode == 0, done.stderr
+    expected = [re.sub(r" \(remaining: -?\d+ sec\(s\)\)", "", line) for line in lines_of(path)]
+    assert sorted(line for line in done.stdout.splitlines() if line) == sorted(expected)
+    source = read_case(path)
+    assert layout is None or {str(table.layout) for table in source.tables if table.count} == {layout}
+    timed = "remaining:" in path.read_text()
+    assert all((table.now is not None) == timed for table in source.tables if table.count)
+
+
+def test_the_node_file_of_a_case_is_no_listing() -> None:
+    done = run("ct", "list", "--from", case("33") / "all.yaml")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+
+
+def read_case(path: Path) -> Source:
+    return open_source(str(path), SourceOptions())

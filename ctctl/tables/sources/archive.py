@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -34,7 +35,9 @@ _CHUNK = 1 << 18
 class _Walk:
     """What was found so far, and what is left of the limits; nested archives share both."""
 
-    def __init__(self) -> None:
+    def __init__(self, member: Callable[[Prefixed, PurePosixPath], None] | None = None) -> None:
+        #: what to do with a file instead of reading its listings
+        self.other_reader = member
         self.members = Members()
         self.budget = Budget()
         self.partial: list[str] = []
@@ -77,6 +80,16 @@ def read_archive(stream: Reader, name: str) -> Dumps:
     except LimitError as error:
         walk.partial.append(str(error))
     return walk.finish()
+
+
+def walk_members(stream: Reader, name: str, member: Callable[[Prefixed, PurePosixPath], None]) -> list[str]:
+    """Hand every file of an archive to ``member``; what could not be read is the answer."""
+    walk = _Walk(member)
+    try:
+        _read_any(Prefixed(b"", Packed(stream, walk.budget)), PurePosixPath(Path(name).name), walk, MAX_DEPTH)
+    except LimitError as error:
+        walk.partial.append(str(error))
+    return walk.partial
 
 
 def read_folder(path: Path) -> Dumps:
@@ -129,6 +142,9 @@ def _read_packed(stream: Prefixed, head: bytes, path: PurePosixPath, walk: _Walk
 
 def _read_member(stream: Prefixed, path: PurePosixPath, walk: _Walk) -> None:
     """One file. Its records are merged once it is read, so that a table listed twice is one."""
+    if walk.other_reader is not None:
+        walk.other_reader(stream, path)
+        return
     part = Dump()
     try:
         read_content(_kept(stream, path.name, part, walk), part, path.name)
