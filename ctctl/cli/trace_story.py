@@ -14,9 +14,9 @@ from ctctl.out.text import safe
 
 if TYPE_CHECKING:
     from ctctl.tables.namebook import NameBook
-    from ctctl.tables.query import Filter
     from ctctl.tables.query.ast import Network
-    from ctctl.tables.query.bind import ServiceRef
+    from ctctl.tables.query.context import ServiceRef
+    from ctctl.tables.query.filter import Filter
     from ctctl.trace.story_event import StoryEvent
     from ctctl.trace.story_files import StorySource, StorySources
     from ctctl.trace.story_filter import StoryFilter

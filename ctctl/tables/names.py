@@ -16,7 +16,7 @@ from ctctl.config.node import NodeFile
 from ctctl.errors import CtctlError
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.namebook import NameBook
-from ctctl.tables.query.bind import ServiceRef
+from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings, Source
 
 

@@ -13,10 +13,9 @@ from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.packet.text import FlowEnds
 from ctctl.tables.namebook import NameBook
-from ctctl.tables.query import Filter, TableContext
 from ctctl.tables.query.ast import fields_of
-from ctctl.tables.query.bind import Resolver
-from ctctl.tables.query.filter import EVERYTHING
+from ctctl.tables.query.context import Resolver, TableContext
+from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.trace.story_event import StoryEvent, StoryPacket
 
 #: What a printed packet has of the fields that a filter can name.
