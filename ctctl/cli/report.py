@@ -56,7 +56,8 @@ def is_verbose() -> bool:
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
+    """One line on stderr, behind what stdout has said so far: the two are often one file."""
+    sys.stdout.flush()
     sys.stderr.write(prose(f"ctctl: {safe(text)}", sys.stderr, rest="    "))
 
 
@@ -74,13 +75,6 @@ def addressed(source: Source, node: str | None, text: str) -> str:
     from ctctl.tables.names import book_of
 
     return with_addresses(text, book_of(source, node)) if has_names(text) else text
-
-
-def say_which_node(source: Source, node: str | None) -> None:
-    """Say that listings are of one node only, where a source has several and none was named."""
-    nodes = source.nodes()
-    if node is None and len(nodes) > 1:
-        say(f"these are the tables of {nodes[0]}; choose another of {', '.join(nodes)} with --node")
 
 
 def source_words(where: SourceArgs) -> str:

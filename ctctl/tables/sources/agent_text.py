@@ -1,12 +1,13 @@
 """What an agent says about its node: status, configuration (stored, shown, the config map) and metrics.
 
-Only capacity, timeouts, clock, version and map pressure are taken. Every line is looked at by itself,
-so it does not matter which of the programs wrote it, or what else stands in the file.
+Only capacity, timeouts, clock, version, map pressure and the datapath's modes (``modes``) are taken. Every line is
+looked at by itself, so it does not matter which of the programs wrote it, or what else stands in the file.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from ctctl.abi import pins
@@ -14,6 +15,7 @@ from ctctl.model.clock import Clock
 from ctctl.tables.sources.clocks import clock_of_document
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import Fact, NodeFacts
+from ctctl.tables.sources.modes import STATUS_HINT, modes_of_config_map, modes_of_status_line, modes_of_stored
 
 _TCP = (pins.CT_TABLES[0], pins.CT_TABLES[2])
 _ANY = (pins.CT_TABLES[1], pins.CT_TABLES[3])
@@ -60,10 +62,18 @@ _PRESSURE = re.compile(
 )
 _INTERVAL = re.compile(r"\s{0,8}cilium_datapath_conntrack_gc_interval_seconds\b.{0,160}?\s(\d{1,9}(?:\.\d{1,9})?)\s*$")
 _NODE = re.compile(r'\s{0,8}"?NodeName"?\s{0,40}[:=]\s{0,4}"?([a-z0-9][a-z0-9.-]{0,252})"?,?\s*$')
+#: ``bpf config list``: when the agent last was alive (CLOCK_MONOTONIC, ns), what makes that a time of day.
+_RUNTIME = re.compile(r"\s{0,8}(AgentLiveness|UTimeOffset)\s+(\d{1,20})\s*$")
+_UPTIME = re.compile(
+    r".{0,20}\b\d\d:\d\d:\d\d up {1,2}(?:(?P<days>\d{1,5}) days?, {1,2})?"
+    r"(?:(?P<hours>\d{1,2}):(?P<minutes>\d\d)|(?P<min>\d{1,2}) min),"
+)
+_PROC_UPTIME = re.compile(r"(\d{1,10}\.\d\d) \d{1,12}\.\d\d")
 #: A line of any of them, quickly.
 HINT = re.compile(
-    r"connection tracking|^\s*NAT\s|CTMapEntries|NATMapEntries|bpf-(?:ct|nat)-|Clock Source|cilium_bpf_map_pressure"
-    r"|gc_interval_seconds|^\s*Cilium:|^(?:Daemon|Client):"
+    r"AgentLiveness|UTimeOffset|:\d\d up |^\d{1,10}\.\d\d \d{1,12}\.\d\d$"
+    r"|connection tracking|^\s*NAT\s|CTMapEntries|NATMapEntries|bpf-(?:ct|nat)-|Clock Source|cilium_bpf_map_pressure"
+    r"|gc_interval_seconds|^\s*Cilium:|^(?:Daemon|Client):|" + STATUS_HINT.pattern
 )
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -92,11 +102,56 @@ def add_line(dump: Dump, line: str) -> bool:
         facts.clock = facts.clock or clock
     elif match := _INTERVAL.match(line):
         facts.gc_interval_s = facts.gc_interval_s or Fact(float(match[1]), "metrics")
+    elif match := _RUNTIME.match(line):
+        _add_runtime(facts, match[1], int(match[2]))
+    elif match := _UPTIME.match(line):
+        hours, minutes = int(match["hours"] or 0), int(match["minutes"] or match["min"] or 0)
+        least = float((int(match["days"] or 0) * 24 + hours) * 3600 + minutes * 60)
+        facts.uptime_s = facts.uptime_s or Fact((least, least + 60), "uptime")
+    elif match := _PROC_UPTIME.fullmatch(line.strip()):
+        facts.uptime_s = Fact((float(match[1]), float(match[1])), "/proc/uptime")
     elif match := _VERSION.match(line):
         facts.version = facts.version or Fact(match[1] or match[2], "status" if match[1] else "version")
+    elif modes := modes_of_status_line(line):
+        facts.add_modes(modes)
     else:
         return False
     return True
+
+
+def _add_runtime(facts: NodeFacts, name: str, number: int) -> None:
+    fact = Fact(number, f"{name} in bpf config list")
+    if name == "AgentLiveness":
+        facts.alive_ns = facts.alive_ns or fact
+    else:
+        facts.utime_offset = facts.utime_offset or fact
+
+
+def is_runtime_config(item: Any) -> bool:
+    """Whether an element of a JSON list is one of ``bpf config list -o json``."""
+    return isinstance(item, dict) and item.get("Key") in ("AgentLiveness", "UTimeOffset")
+
+
+def add_runtime_config(dump: Dump, item: Any) -> None:
+    """One element of it."""
+    value = item.get("Value") if is_runtime_config(item) else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
+        _add_runtime(dump.facts, item["Key"], value)
+
+
+_MADE = re.compile(r"(?<!\d)(20\d\d)(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)(\.\d{1,3})?\+0000-UTC")
+
+
+def made_by_name(name: str) -> Fact[float] | None:
+    """When a bugtool was made, by the time (UTC) in its name; None where there is none."""
+    match = _MADE.search(name)
+    if match is None:
+        return None
+    try:
+        at = datetime(*(int(part) for part in match.groups()[:6]), tzinfo=UTC)  # type: ignore[misc,arg-type]
+    except ValueError:
+        return None
+    return Fact(at.timestamp() + float(match[7] or 0), f"its name says {at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _setting(facts: NodeFacts, name: str, text: str) -> bool:
@@ -127,7 +182,8 @@ def is_agent_config(document: Any) -> bool:
 
 
 def add_config(dump: Dump, document: dict[str, Any]) -> None:
-    """``agent-runtime-config.json``: sizes, timeouts (nanoseconds), clock."""
+    """``agent-runtime-config.json``: sizes, timeouts (nanoseconds), clock, modes."""
+    dump.facts.add_modes(modes_of_stored(document))
     for name, value in document.items():
         if (
             (name in _SIZES or name in _TIMEOUTS)
@@ -147,6 +203,11 @@ def add_config_map(dump: Dump, document: Any) -> bool:
     taken = False
     for item in items if isinstance(items, list) else [document]:
         data = item.get("data") if isinstance(item, dict) else None
+        modes = modes_of_config_map(data) if isinstance(data, dict) else {}
+        # Any application's config map may have an "enable-ipv6": one that names the datapath's own is the agent's.
+        if len(modes) > 2:
+            dump.facts.add_modes(modes)
+            taken |= bool(modes)
         for name, value in data.items() if isinstance(data, dict) else ():
             if name in _SIZES or name in _TIMEOUTS:
                 taken |= _setting(dump.facts, name, str(value)[:40])

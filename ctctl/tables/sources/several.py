@@ -148,7 +148,15 @@ def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Sour
         source, name = homes.get(node, first)
         return source.facts(name)
 
-    whole.listings, whole.facts = listings, facts
+    def some(node: str | None, kinds: tuple[str, ...]) -> Listings:
+        source, name = homes.get(node, first)
+        return source.some(name, *kinds)
+
+    def documents(node: str | None) -> list[bytes]:
+        source, name = homes.get(node, first)
+        return source.documents(name)
+
+    whole.listings, whole.facts, whole.partly, whole.documents = listings, facts, some, documents
     return whole
 
 
