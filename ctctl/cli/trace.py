@@ -24,6 +24,9 @@ from ctctl.out.output import ColorMode, OutputOptions, use_color
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ctctl.tables.namebook import NameBook
+    from ctctl.tables.query.ast import Network
+    from ctctl.tables.query.context import ServiceRef
     from ctctl.tables.query.filter import Filter
     from ctctl.trace.live import LiveRequest, LiveSummary
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
@@ -151,7 +154,7 @@ def trace(
         _scenario(scenario, node, form)
     elif mode is Mode.story:
         selection = wanted.filter([expression] if expression else None)
-        _story(str(made_up.source), packet, selection, node or (), count, form)
+        _story(made_up, packet, selection, node or (), count, form)
     elif mode is Mode.probe:
         _probe(packet, device or (), netns or (), tables or (), _Limits(count, duration), form)
     else:
@@ -189,14 +192,17 @@ class _Output:
 
 
 def _story(
-    path: str, packet: str | None, wanted: Filter, nodes: Sequence[str], count: int | None, output: _Output
+    args: SimulateArgs, packet: str | None, wanted: Filter, nodes: Sequence[str], count: int | None, output: _Output
 ) -> None:
     from ctctl.cli import trace_story
 
     if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
         raise UsageError(f"--from alone has no -o {output.format}: table or jsonl")
     lines = output.format is TraceFormat.jsonl
-    trace_story.run(path, packet, wanted, nodes, count=count, json_lines=lines, color=output.color)
+    names = args.names or ()
+    trace_story.run(
+        args.source or (), packet, wanted, nodes, names=names, count=count, json_lines=lines, color=output.color
+    )
 
 
 def _addressed(packet: str, nodes: list[str] | None) -> str:
@@ -219,7 +225,36 @@ def _request(packet: str | None, node: list[str] | None, limits: _Limits, wanted
     from ctctl.trace.live import LiveRequest
 
     flow = None if packet is None else parse_flow_text(_addressed(packet, node))
-    return LiveRequest(flow, tuple(node or ()), limits.count, limits.seconds, EventFilter(wanted))
+    chosen = EventFilter(wanted, _LiveNames(node[0] if node else None))
+    return LiveRequest(flow, tuple(node or ()), limits.count, limits.seconds, chosen)
+
+
+class _LiveNames:
+    """The names of a loaded node, read when a filter first asks for one."""
+
+    def __init__(self, node: str | None) -> None:
+        self._node = node
+        self._book: NameBook | None = None
+
+    @property
+    def _known(self) -> NameBook:
+        from ctctl.tables.names import book_of
+        from ctctl.tables.open import open_source
+        from ctctl.tables.sources.base import SourceOptions
+
+        if self._book is None:
+            with open_source("auto", SourceOptions(node=self._node)) as source:
+                self._book = book_of(source, self._node)
+        return self._book
+
+    def networks(self, name: str) -> Sequence[Network]:
+        return self._known.networks(name)
+
+    def identities(self, name: str) -> Sequence[int]:
+        return self._known.identities(name)
+
+    def service(self, name: str) -> ServiceRef:
+        return self._known.service(name)
 
 
 def _scenario(path: Path, nodes: list[str] | None, output: _Output) -> None:
