@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ctctl.cli.trace import _say_summary
+from ctctl.cli.trace_listen import say_summary
 from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.trace.live import LiveSummary
@@ -205,7 +205,9 @@ def test_probes_follow_the_flow_to_the_backend_by_the_tables_alone(lab: Topology
     packets = [event for event in events if event["kind"] == "packet"]
     assert {event["tuple"]["src"] for event in packets} == {CLIENT_IP, POD3}
     syn = [(event["device"], event["direction"]) for event in packets if event["tcp_flags"] == "S"]
-    assert sorted(syn) == [("eth0", "ingress"), ("lxc-pod3", "egress")]
+    # Between the nodes it is in the tunnel, which is looked into.
+    assert syn == [("eth0", "ingress"), ("eth0", "egress"), ("eth0", "ingress"), ("lxc-pod3", "egress")]
+    assert [event["tunnel"] is not None for event in packets if event["tcp_flags"] == "S"] == [False, True, True, False]
     last = [event for event in packets if event["device"] == "lxc-pod3" and event["direction"] == "egress"][-1]
     assert {entry["direction"] for entry in last["entries"]} == {"OUT", "IN"}
     assert all(event["programs"][0]["via"] in {"tcx", "clsact"} for event in packets)
@@ -224,7 +226,7 @@ def test_events_that_find_the_ring_buffer_full_are_counted(lab: Topology) -> Non
 
 
 def test_lost_events_are_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    _say_summary(LiveSummary(["node-a", "node-b"], 7, 1, {"node-a": 0, "node-b": 3}))
+    say_summary(LiveSummary(["node-a", "node-b"], 7, 1, {"node-a": 0, "node-b": 3}))
     assert capsys.readouterr().err == "7 events of 1 connection; 3 lost on node-b\n"
 
 
