@@ -161,14 +161,6 @@ def test_count_and_time_end_a_trace(lab: Topology) -> None:
         assert trace.process.wait(PATIENCE_S) == 0
 
 
-def test_a_second_listener_is_told_who_listens(lab: Topology) -> None:
-    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as first:
-        with running(lab, "tcp 1.1.1.1 > 2.2.2.2") as second:
-            assert second.process.wait(PATIENCE_S) == 1
-        assert f"process {first.process.pid} is listening" in "".join(second.messages)
-        first.stop()
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_hooks_fall_silent_and_the_next_listener_starts(lab: Topology, how: signal.Signals) -> None:
     with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as trace:
@@ -238,3 +230,30 @@ def test_one_end_is_enough_also_where_packets_get_or_lose_it_on_the_way(lab: Top
     assert places(events, "S") == REQUEST
     assert places(events, "SA") == REPLY
     assert {event["connection"] for event in events} == {1}
+
+
+def test_two_traces_of_one_node_each_see_their_own_flow_and_all_of_it(lab: Topology) -> None:
+    dns = "udp 10.64.0.36 > 10.64.1.36:8000"
+    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as first, running(lab, dns) as second:
+        for _ in range(3):
+            curl(lab, CLIENT, VIP)
+            run(lab, "pod1", "bash", "-c", f"echo x > /dev/udp/{POD3}/8000")
+        theirs = second.stop()
+        # The other goes on as before, with its filter alone.
+        curl(lab, CLIENT, VIP)
+        mine = first.stop()
+    assert {event["tuple_in"]["proto"] for event in theirs} == {17}
+    assert len({event["connection"] for event in theirs}) == 3
+    assert {event["tuple_in"]["proto"] for event in mine} == {6}
+    assert len({event["connection"] for event in mine}) == 4
+    assert all("none lost" in trace.messages[-1] for trace in (first, second))
+
+
+def test_a_killed_trace_takes_nothing_from_another(lab: Topology) -> None:
+    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as first:
+        with running(lab, f"udp {POD1} > {POD3}:8000") as second:
+            second.process.kill()
+            second.process.wait(PATIENCE_S)
+        curl(lab, CLIENT, VIP)
+        mine = first.stop()
+    assert len({event["connection"] for event in mine}) == 1
