@@ -137,7 +137,7 @@ def trace(
         _scenario(scenario, node, form)
     elif mode is Mode.story:
         selection = wanted.filter([expression] if expression else None)
-        _story(str(made_up.source), packet, selection, node or (), count, form)
+        _story(made_up, packet, selection, node or (), count, form)
     else:
         selection = wanted.filter([expression] if expression else None)
         ways = Ways.of(mode, where, asked=any(asked.values()))
@@ -145,14 +145,17 @@ def trace(
 
 
 def _story(
-    path: str, packet: str | None, wanted: Filter, nodes: Sequence[str], count: int | None, output: Output
+    args: SimulateArgs, packet: str | None, wanted: Filter, nodes: Sequence[str], count: int | None, output: Output
 ) -> None:
     from ctctl.cli import trace_story
 
     if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
         raise UsageError(f"--from alone has no -o {output.format}: table or jsonl")
     lines = output.format is TraceFormat.jsonl
-    trace_story.run(path, packet, wanted, nodes, count=count, json_lines=lines, color=output.color)
+    names = args.names or ()
+    trace_story.run(
+        args.source or (), packet, wanted, nodes, names=names, count=count, json_lines=lines, color=output.color
+    )
 
 
 def _scenario(path: Path, nodes: list[str] | None, output: Output) -> None:

@@ -16,6 +16,9 @@ from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.out.output import OutputOptions, use_color
 
 if TYPE_CHECKING:
+    from ctctl.tables.namebook import NameBook
+    from ctctl.tables.query.ast import Network
+    from ctctl.tables.query.context import ServiceRef
     from ctctl.tables.query.filter import Filter
     from ctctl.trace.live import LiveRequest, LiveSummary
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
@@ -209,7 +212,36 @@ def _request(packet: str | None, where: Where, limits: Limits, wanted: Filter) -
     from ctctl.trace.live import LiveRequest
 
     flow = None if packet is None else parse_flow_text(_addressed(packet, where.nodes))
-    return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, EventFilter(wanted))
+    chosen = EventFilter(wanted, _LiveNames(where.nodes[0] if where.nodes else None))
+    return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, chosen)
+
+
+class _LiveNames:
+    """The names of a node of this machine, read when a filter first asks for one."""
+
+    def __init__(self, node: str | None) -> None:
+        self._node = node
+        self._book: NameBook | None = None
+
+    @property
+    def _known(self) -> NameBook:
+        from ctctl.tables.names import book_of
+        from ctctl.tables.open import open_source
+        from ctctl.tables.sources.base import SourceOptions
+
+        if self._book is None:
+            with open_source("auto", SourceOptions(node=self._node)) as source:
+                self._book = book_of(source, self._node)
+        return self._book
+
+    def networks(self, name: str) -> Sequence[Network]:
+        return self._known.networks(name)
+
+    def identities(self, name: str) -> Sequence[int]:
+        return self._known.identities(name)
+
+    def service(self, name: str) -> ServiceRef:
+        return self._known.service(name)
 
 
 def _hooks(request: LiveRequest, output: Output, stop: Callable[[], bool]) -> None:
@@ -254,7 +286,7 @@ def _probes(
     flow = None if packet is None else parse_flow_ends(_addressed(packet, ()))
     for line in describe_points(points):
         print(f"probe: {line}", file=sys.stderr)
-    accept = ProbeFilter(wanted)
+    accept = ProbeFilter(wanted, _LiveNames(None))
     request = probe_request(points, flow, where.tables, count=limits.count, duration_s=limits.seconds, accept=accept)
     if output.format is TraceFormat.pcapng:
         _refuse_terminal()

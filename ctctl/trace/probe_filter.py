@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.tuples import Direction
-from ctctl.tables.query.context import TableContext
+from ctctl.tables.query.context import Resolver, TableContext
 from ctctl.tables.query.filter import Filter
 from ctctl.trace.probe_event import ProbeEvent
 
@@ -18,15 +18,17 @@ class ProbeFilter:
     opened the connection.
     """
 
-    def __init__(self, wanted: Filter) -> None:
+    def __init__(self, wanted: Filter, names: Resolver | None = None) -> None:
         self._wanted = wanted
+        self._names = names
         self._connections: set[int | None] = set()
 
     def __call__(self, event: ProbeEvent) -> bool:
         """Whether to show ``event``. Raises UsageError for a filter that cannot be bound."""
         if self._wanted.node is None or event.connection in self._connections:
             return True
-        table = TableContext(now=event.time_ns // 1_000_000_000)
+        now = event.time_ns // 1_000_000_000
+        table = TableContext(family=event.flow.src.version, now=now, names=self._names)
         if not any(self._wanted.matches(entry, table) for entry in _entries(event)):
             return False
         self._connections.add(event.connection)
