@@ -46,10 +46,11 @@ def packet_tuple(flow: FlowTuple) -> layouts.ipv6_ct_tuple:
     )
 
 
-def probe_tuple(flow: FlowTuple) -> layouts.ipv4_ct_tuple:
-    return layouts.ipv4_ct_tuple(
+def probe_tuple(flow: FlowTuple) -> layouts.ipv6_ct_tuple:
+    key = layouts.ipv4_ct_tuple(
         saddr=int(flow.src), daddr=int(flow.dst), sport=flow.src_port, dport=flow.dst_port, nexthdr=flow.proto
     )
+    return layouts.ipv6_ct_tuple.from_buffer_copy(room_of_key(bytes(key)))
 
 
 def room_of_key(key: bytes) -> bytes:
@@ -415,7 +416,7 @@ def test_json_of_an_event_holds_to_its_schema() -> None:
 @pytest.mark.parametrize("kind", [1, 2, 3])
 def test_json_of_a_probe_event_holds_to_its_schema(kind: int) -> None:
     raw = layouts.ctctl_probe_event(kind=kind, time_ns=5, mark=0x0C180F00, packet_len=74, found=0b10, head_len=4)
-    raw.tuple = probe_tuple(TO_POD)
+    raw.tuple, raw.family = probe_tuple(TO_POD), 4
     event = decode_probe_event(bytes(raw))
     assert (event.flow, event.identity, len(event.head)) == (TO_POD, 3096, 4)
     assert [(entry.tuple, entry.direction) for entry in event.entries] == [(TO_POD, "OUT")]
@@ -428,7 +429,7 @@ def test_json_of_a_probe_event_holds_to_its_schema(kind: int) -> None:
 )
 def test_probe_entries_are_shown_in_their_original_direction(bit: int, direction: str, reply: bool) -> None:
     raw = layouts.ctctl_probe_event(kind=1, found=1 << bit)
-    raw.tuple = probe_tuple(TO_POD)
+    raw.tuple, raw.family = probe_tuple(TO_POD), 4
     (entry,) = decode_probe_event(bytes(raw)).entries
     assert (entry.direction, entry.tuple) == (direction, TO_POD.reversed() if reply else TO_POD)
 
