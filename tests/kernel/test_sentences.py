@@ -47,11 +47,14 @@ from tests.support.datapath import (
     service,
     simulated,
 )
+from tests.support.socket_story import story_events
 
 pytestmark = pytest.mark.kernel
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
-VECTORS = sorted([*(CONFORMANCE / "vectors").glob("*.json"), *(CONFORMANCE / "vectors-2").rglob("*.json.xz")])
+RECORDED = [*(CONFORMANCE / "vectors").glob("*.json"), *(CONFORMANCE / "vectors-2").rglob("*.json.xz")]
+#: Those of sockets are calls and no packets.
+VECTORS = sorted(path for path in RECORDED if path.parent.name != "socket")
 
 #: What no packet can provoke, and why.
 BEYOND = {
@@ -91,6 +94,24 @@ def own_events() -> Iterator[HookEvent]:
     known = FlowTuple(6, IPv4Address(CLIENT), 1, IPv4Address(LB_VIP), 80)
     yield from _of_full_table({}, [here], "from_netdev", f"tcp {CLIENT}:1 > {LB_VIP}:80 S", known)
     yield from _of_unknown_l4()
+    yield from _of_sockets()
+
+
+def _of_sockets() -> Iterator[HookEvent]:
+    """Two recorded stories, and a socket of the host on a NodePort service's port."""
+    for name in ("sock_no_backend", "sock_udp_slots"):
+        yield from story_events(load(CONFORMANCE / "vectors-2" / "socket" / f"{name}.json.xz"))
+    node_port = {
+        "addr": NODE_IP, "port": 30080, "rev_nat_id": 7, "type": "", "scope": "external", "flags": 2, "flags2": 0,
+        "backends": [{"id": 101, "ip": REMOTE, "port": 8080}],
+    }  # fmt: skip
+    steps = [
+        {"call": "socket", "socket": "own", "family": 4, "type": "tcp", "result": {}},
+        {"call": "listen", "socket": "own", "to": f"{NODE_IP}:1", "result": {}},
+        {"call": "socket", "socket": "host", "family": 4, "type": "tcp", "namespace": "host", "result": {}},
+        {"call": "bind", "socket": "host", "to": f"{NODE_IP}:30080", "namespace": "host", "result": {}},
+    ]
+    yield from story_events({"config": {"start_now": NOW}, "services": [node_port], "steps": steps})
 
 
 def _value(rev_nat: int = 0, backend: int = 0) -> bytes:

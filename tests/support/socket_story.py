@@ -15,9 +15,12 @@ import yaml
 
 from ctctl.abi import layouts, pins
 from ctctl.config.node import parse_node_file
+from ctctl.events.decode import decode_event
 from ctctl.kernel.link import CgroupLink
 from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.program import Program
+from ctctl.kernel.ringbuf import RingBuffer
+from ctctl.model.event import HookEvent
 from ctctl.node.slots import SOCKET_HOOKS, object_name
 from ctctl.node.tables import rodata
 from ctctl.simulate.scenario_changes import apply_operation
@@ -162,3 +165,17 @@ def replay(story: dict[str, Any]) -> list[str]:
             for number, step in enumerate(story["steps"], 1)
             for difference in told.step(step)
         ]
+
+
+def story_events(story: dict[str, Any]) -> list[HookEvent]:
+    """What the hooks tell while a story is told, whatever comes of its calls."""
+    records: list[bytes] = []
+    with contextlib.ExitStack() as stack:
+        told = Replay(story, stack)
+        listening = layouts.ctctl_trace_ctl(until_ns=(1 << 64) - 1)
+        told.simulator.maps[pins.TRACE_CTL].update(bytes(4), bytes(listening))
+        with RingBuffer(told.simulator.maps[pins.EVENTS], lambda record: records.append(bytes(record))) as ring:
+            for step in story["steps"]:
+                told.step(step)
+                ring.consume()
+    return [decode_event(record) for record in records]
