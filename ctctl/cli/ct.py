@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from ctctl.cli.complete import terms, words
 from ctctl.cli.ct_change import register
+from ctctl.cli.fleet import sql_of_source
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import MAX_COUNT, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
@@ -301,3 +302,4 @@ def decode(
 
 
 register(app)
+app.command("sql")(sql_of_source)

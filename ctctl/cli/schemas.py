@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ctctl.ct.report import Change, CtEventKind
+from ctctl.fleet.schema import FLEET_SCHEMAS
 from ctctl.gc.schema import GC_SCHEMAS
 from ctctl.lab.schema import LAB_SCHEMAS
 from ctctl.out.schema_words import (
@@ -210,7 +211,15 @@ _NODE = {
     ),
 }
 #: By schema name, in the order of the commands in ``ctctl --help``.
-SCHEMAS: dict[str, Schema] = {**_CT, **SERVICES_SCHEMAS, **TRACE_SCHEMAS, **_NODE, **GC_SCHEMAS, **LAB_SCHEMAS}
+SCHEMAS: dict[str, Schema] = {
+    **_CT,
+    **SERVICES_SCHEMAS,
+    **TRACE_SCHEMAS,
+    **_NODE,
+    **GC_SCHEMAS,
+    **LAB_SCHEMAS,
+    **FLEET_SCHEMAS,
+}
 
 
 def whole() -> Schema:
