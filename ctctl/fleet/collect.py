@@ -115,14 +115,14 @@ def _collect_nodes(
 
 def _collect_node(lake: Lake, source: Source, node: str | None, about: Collection) -> Outcome:
     tables = [table for table in source.tables if table.node == node]
-    listings = source.listings(node)
+    listings = source.some(node, *LISTED)
     stamp = Stamp(
         about.cluster, about.node, about.collected_at, about.collection, about.boot_id, names_of(source, node)
     )
     parts: dict[str, Part] = {}
     if tables:
         parts["ct"] = _write_ct(lake, tables, about, stamp)
-    shown = [kind for kind in LISTED if getattr(listings, kind) or _is_known_empty(source, listings.missing, kind)]
+    shown = [kind for kind in LISTED if getattr(listings, kind) or kind not in listings.missing]
     for kind in shown:
         path = about.path(kind)
         with lake.file(path, TABLES[kind]) as file:
@@ -148,11 +148,6 @@ def _write_ct(lake: Lake, tables: list[CtTable], about: Collection, stamp: Stamp
             for part in chunks(table.columns()):
                 file.add(arrow_rows(table, part, stamp))
     return Part(path, file.rows, lake.size(path))
-
-
-def _is_known_empty(source: Source, missing: set[str], kind: str) -> bool:
-    """Whether an empty listing is an empty table: a live one is; a dump may just not have it."""
-    return source.shows_all and kind not in missing
 
 
 def _own_name(source: Source) -> str | None:

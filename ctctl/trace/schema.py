@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctctl.model.event import LookupKind
 from ctctl.out.schema_words import (
     ADDRESS,
     ANY,
@@ -37,7 +38,7 @@ _TUPLE = record(_TUPLE_FIELDS)
 _ENTRY = record({"direction": STRING, "lifetime": INT, "flags": COUNT, **_TUPLE_FIELDS}, more=True)
 _LOOKUP = record(
     {
-        "kind": words("service", "ct", "node_port", "dsr", "rev_dnat"),
+        "kind": words(*LookupKind),
         "hook_direction": words("egress", "ingress", "service"),
         "result": words("new", "established", "reply", "related"),
         "map": STRING,
@@ -150,6 +151,7 @@ _ARRIVAL = record(
         "reason": maybe(STRING),
         "packet_out": STRING,
         "packet_out_hex": HEX,
+        "backend_one_of": maybe(array(STRING)),
     }
 )
 _REPLAY = record(

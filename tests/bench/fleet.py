@@ -137,7 +137,7 @@ def source_of(node: int, nodes: int, rows: int) -> Source:
         )
         found.nat.append(NatEntry(None, flow, Direction.OUT, False, "SRC", egress, 32768 + number))
     source = Source(f"made up {node}", [table], lambda _node: found, node_names=[node_name(node)])
-    source.collected_at, source.shows_all = (MADE + timedelta(seconds=node % 5)).timestamp(), True
+    source.collected_at = (MADE + timedelta(seconds=node % 5)).timestamp()
     return source
 
 

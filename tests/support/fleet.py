@@ -84,7 +84,7 @@ class Node:
         lists = {"endpoints": self.pods, "backends": self.backends, "nat": self.nat}
         found.missing = {name for name, given in lists.items() if given is None}
         source = Source(f"made up {self.name}", self._tables(), lambda _node: found)
-        source.collected_at, source.boot_id, source.shows_all = self.made, self.boot, True
+        source.collected_at, source.boot_id = self.made, self.boot
         source.node_names = [self.name]
         return source
 

@@ -120,6 +120,8 @@ class Listings:
     counters: list[DatapathCounter] = field(default_factory=list)
     #: kinds that were asked for and have no table in the source
     missing: set[str] = field(default_factory=set)
+    #: kinds that a listing shows, be it without a record
+    shown: set[str] = field(default_factory=set)
     #: what could not be read of these tables
     problems: list[str] = field(default_factory=list)
     #: names of addresses (pods, services) where the source knows them
@@ -131,13 +133,19 @@ class Listings:
         found = cls()
         for name, key in _KEYS.items():
             setattr(found, name, _merged([record for part in parts for record in getattr(part, name)], key))
-        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels", "policy"):
+        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels"):
             setattr(found, name, list(dict.fromkeys(record for part in parts for record in getattr(part, name))))
+        # Counters only grow: of several listings the largest is the newest.
+        found.counters = max((part.counters for part in parts), key=_total, default=[])
         for part in parts:
-            found.counters += part.counters
             found.problems += part.problems
             found.names.update(part.names)
+            found.shown |= part.shown
         return found
+
+    def has(self, kind: str) -> bool:
+        """Whether the source shows records of this kind, or that there are none."""
+        return kind in self.shown or bool(getattr(self, kind))
 
 
 #: what makes a record of a listing the same record
@@ -145,7 +153,15 @@ _KEYS = {
     "services": ("addr", "port", "proto", "scope", "slot"),
     "backends": ("backend_id",),
     "nat": ("tuple", "direction", "related"),
+    "policy": ("endpoint_id", "egress", "identity", "labels", "proto", "port", "port_bits"),
 }
+#: All kinds of listings.
+KINDS = (*_KEYS, "rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels", "counters")
+
+
+def _total(counters: list[DatapathCounter]) -> int:
+    return sum(one.packets for one in counters)
+
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -196,8 +212,6 @@ class Source:
     #: when the tables were read (seconds since 1970) and in which boot of the node, where the source says
     collected_at: float | None = None
     boot_id: str | None = None
-    #: an empty listing is an empty table, unless its kind is in ``Listings.missing``; a dump may just not show it
-    shows_all: bool = False
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
@@ -211,14 +225,31 @@ class Source:
         """Names of the nodes it is of, where the source has names."""
         return sorted({*self.node_names, *(table.node for table in self.tables if table.node is not None)})
 
+    def all_nodes(self, node: str | None = None) -> list[str | None]:
+        """The nodes that a listing is of: the one that was named, else every one; [None] where it has no names."""
+        if node is not None:
+            return [node]
+        named: list[str | None] = [*self.nodes()]
+        unnamed = not named or any(table.node is None for table in self.tables)
+        return [*named, None] if unnamed else named
+
+    def version_of(self, node: str | None = None) -> CiliumVersion | None:
+        """The Cilium of a node, where something says it."""
+        fact = self.facts(node).version
+        return self.version or (version_in(fact.value, fact.evidence) if fact is not None else None)
+
     @property
     def minor(self) -> int:
         """The Cilium 1.x whose forms its listings have: by evidence, else by the layout of its tables."""
-        fact = self.facts(None).version
-        version = self.version or (version_in(fact.value, fact.evidence) if fact is not None else None)
+        return self.minor_of(None)
+
+    def minor_of(self, node: str | None) -> int:
+        """The same of one node."""
+        version = self.version_of(node)
         if version is not None:
             return version.low
-        return min((int(table.layout.split(".")[1]) for table in self.tables), default=16)
+        tables = [table for table in self.tables if node is None or table.node == node]
+        return min((int(table.layout.split(".")[1]) for table in tables), default=16)
 
     def time(self, node: str | None = None) -> tuple[Clock, int | None]:
         """Clock and now of a node's tables; now is None where they do not agree or it is unknown."""

@@ -216,7 +216,7 @@ def finish(source: Source, options: SourceOptions) -> None:
     _find_layout(source, options.layout)
     source.clock, now = _clock(source, options)
     source.now = options.now if options.now is not None else now
-    source.collected_at, source.boot_id, source.shows_all = time.time(), boot_id(), True
+    source.collected_at, source.boot_id = time.time(), boot_id()
     for table in source.tables:
         table.clock, table.now = source.clock, source.now
     if options.map is not None:
