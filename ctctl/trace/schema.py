@@ -129,11 +129,21 @@ _PROBE = record(
         "icmp_code": maybe(COUNT),
         "mark": COUNT,
         "identity": maybe(COUNT),
+        "connection": maybe(COUNT),
+        "leg": maybe(words("request", "request, translated", "reply", "reply, translated")),
+        "service": maybe(record({"addr": STRING, "port": COUNT})),
+        "nat": array(record({"xlate": words("SRC", "DST"), "to_addr": STRING, "to_port": COUNT})),
+        "tunnel": maybe(
+            record({"kind": words("vxlan", "geneve"), "src": maybe(STRING), "dst": maybe(STRING), "vni": COUNT})
+        ),
         "entries": array(_ENTRY),
+        "behind": array(record({"direction": words("SVC", "OUT", "IN"), "tuple": _TUPLE})),
         "programs": array(_PROGRAM),
         "program": maybe(_PROGRAM),
         "return_code": maybe(STRING),
         "reason": maybe(STRING),
+        "dropped_by": array(STRING),
+        "rule": maybe(STRING),
     },
     {"head_hex": HEX},
 )

@@ -10,34 +10,36 @@ from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from ctctl.errors import CtctlError
 from ctctl.model.clock import Clock
-from ctctl.model.drops import DatapathCounter
 from ctctl.model.entry import Layout
-from ctctl.model.nat import NatEntry
-from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import (
-    Backend,
-    EndpointRecord,
-    IpcacheRecord,
-    MaglevTable,
-    RevNat,
-    ServiceSlot,
-    SocketNat,
-    SourceRange,
-    TunnelRecord,
-)
-from ctctl.model.tuples import FlowTuple
-from ctctl.model.version import CiliumVersion, version_in
-from ctctl.tables.pairs import KEY_LAYOUTS, KeyLayout
-from ctctl.tables.query.bind import Resolver, TableContext
-from ctctl.tables.sources.facts import NodeFacts
+from ctctl.tables.query.context import Resolver, TableContext
 
+# Records of listings are named for types only: most commands read none, and the models take long to import.
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from ctctl.decode.columns import CtColumns, Matrix
-    from ctctl.kernel.map import Map
+    from ctctl.kernel.map import Batch, Map
+    from ctctl.model.drops import DatapathCounter
+    from ctctl.model.nat import NatEntry
+    from ctctl.model.policy import PolicyEntry
+    from ctctl.model.service import (
+        Backend,
+        EndpointRecord,
+        IpcacheRecord,
+        MaglevTable,
+        RevNat,
+        ServiceSlot,
+        SocketNat,
+        SourceRange,
+        TunnelRecord,
+    )
+    from ctctl.model.tuples import FlowTuple
+    from ctctl.model.version import CiliumVersion
+    from ctctl.tables.pairs import KeyLayout
+    from ctctl.tables.sources.facts import NodeFacts
 
-    Rows: TypeAlias = tuple[Matrix, Matrix]
+    #: keys and values; of a live map as they came
+    Rows: TypeAlias = tuple[Matrix, Matrix] | Batch
 
 
 @dataclass(slots=True)
@@ -75,6 +77,8 @@ class CtTable:
     @property
     def keys(self) -> KeyLayout:
         """Where the fields of its keys are."""
+        from ctctl.tables.pairs import KEY_LAYOUTS
+
         return KEY_LAYOUTS[self.family]
 
     @property
@@ -97,9 +101,13 @@ class CtTable:
         """The table batch by batch, none empty; each batch is valid until the next."""
         from ctctl.decode.columns import CtColumns
 
-        for keys, values in self.read():
-            if len(keys):
-                yield CtColumns(keys, values, self.layout)
+        for rows in self.read():
+            if isinstance(rows, tuple):
+                found = CtColumns(*rows, self.layout)
+            else:
+                found = CtColumns.of_bytes(self.family, rows.key_bytes, rows.value_bytes, self.layout)
+            if len(found):
+                yield found
 
 
 @dataclass(slots=True)
@@ -181,6 +189,12 @@ def _merged(records: list[Record], key: tuple[str, ...]) -> list[Record]:
     return list(found.values())
 
 
+def _no_facts() -> NodeFacts:
+    from ctctl.tables.sources.facts import NodeFacts
+
+    return NodeFacts()
+
+
 @dataclass(slots=True)
 class Source:
     """Tables from one place. A context manager: live maps are closed with it.
@@ -194,7 +208,7 @@ class Source:
     tables: list[CtTable] = field(default_factory=list)
     listings: Callable[[str | None], Listings] = lambda _node: Listings()
     #: what the node's own files say about it: capacity, timeouts, clock, version
-    facts: Callable[[str | None], NodeFacts] = lambda _node: NodeFacts()
+    facts: Callable[[str | None], NodeFacts] = lambda _node: _no_facts()
     notes: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     #: what it was read by (layout, clock): for who asks (``-v``), not for every command
@@ -235,6 +249,8 @@ class Source:
 
     def version_of(self, node: str | None = None) -> CiliumVersion | None:
         """The Cilium of a node, where something says it."""
+        from ctctl.model.version import version_in
+
         fact = self.facts(node).version
         return self.version or (version_in(fact.value, fact.evidence) if fact is not None else None)
 
