@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 
 from ctctl.decode.columns import CtColumns, Slot
-from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
+from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.errors import UnsupportedError
 from ctctl.model.entry import STATE_BITS, STATES
-from ctctl.tables.show.entry_facts import SLOTS, seconds_of
-from ctctl.tables.show.rowform import EntryForm
+from ctctl.tables.show.entry_facts import NUMBERS
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ class _Rows:
     def __init__(self, table: CtTable, columns: CtColumns, stamp: Stamp) -> None:
         self.pa = pyarrow()
         self.about, self.columns, self.stamp = table, columns, stamp
-        self.form = EntryForm(table, stamp.names)
+        self.lacks = LAYOUT_LACKS[table.layout] | table.absent
         self.count = len(columns)
 
     def table(self) -> Any:
@@ -272,27 +271,40 @@ class _Rows:
         columns, table = self.columns, self.about
         if table.now is None:
             return
-        remaining = self.form.remaining(columns)
+        lifetime = columns.slot(Slot.LIFETIME).astype(np.int64)
+        remaining = self._seconds(lifetime) - table.clock.seconds(table.now)
         made["remaining_s"] = self.pa.array(remaining)
-        made["expired"] = self.pa.array(self.form.expired(columns) != 0)
+        made["expired"] = self.pa.array(lifetime < table.now)
         if self.stamp.collected_at is None:
             return
         now_us = round(self.stamp.collected_at.timestamp() * 1e6)
         made["expires_at"] = self._moment(now_us + remaining * 1_000_000)
         last = np.maximum(columns.slot(Slot.LAST_TX_REPORT), columns.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
-        idle = table.clock.seconds(table.now) - seconds_of(last, table.clock.hz)
+        idle = table.clock.seconds(table.now) - self._seconds(last)
         made["last_seen_at"] = self._moment(now_us - idle * 1_000_000, last == 0)
+
+    def _seconds(self, times: Array) -> Array:
+        """Times of the table's clock in seconds, as ``Clock.seconds`` has one."""
+        hz = self.about.clock.hz
+        return times if hz is None else (times << 8) // hz
+
+    def _has_word(self, name: str) -> Array:
+        """Rows with the word that is a backend, up to 1.15 only in SERVICE entries, else received bytes."""
+        if self.about.layout.split_counters:
+            return self.columns.service if name == "backend_id" else ~self.columns.service
+        return ~self.columns.translated
 
     def _moment(self, microseconds: Array, absent: Array | None = None) -> Any:
         return self.pa.array(microseconds.astype("datetime64[us]"), self.pa.timestamp("us", "UTC"), mask=absent)
 
     def _values(self, made: dict[str, Any]) -> None:
-        columns, lacks = self.columns, self.form.lacks
-        for name, slot in SLOTS.items():
+        columns, lacks = self.columns, self.lacks
+        for name, place in NUMBERS.items():
             if name in made or name in lacks or name not in CT_COLUMNS:
                 continue
-            there = self.form.has_word(columns, name) if name in ("backend_id", "rx_bytes") else None
-            made[name] = self._number(columns.slot(slot), CT_COLUMNS[name], None if there is None else ~there)
+            there = self._has_word(name) if name in ("backend_id", "rx_bytes") else None
+            absent = None if there is None else ~there
+            made[name] = self._number(columns.slot(Slot[place.upper()]), CT_COLUMNS[name], absent)
         rev_nat = columns.slot(Slot.REV_NAT)
         names = [self.stamp.names.get(f"rev-nat {n}") for n in range(int(rev_nat.max(initial=0)) + 1)]
         made["service"] = self._named(rev_nat, names)
