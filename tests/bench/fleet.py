@@ -95,10 +95,10 @@ def _keys(columns: list[NDArray[np.uint32]], flags: int) -> NDArray[Any]:
 
 
 def _values(keys: NDArray[Any], rng: np.random.Generator, service_ids: int) -> NDArray[Any]:
-    from ctctl.decode.columns import VALUE
+    from ctctl.decode.columns import record_types
 
     count = len(keys)
-    values = np.zeros(count, VALUE)
+    values = np.zeros(count, record_types(4)[1])
     values["flags"] = rng.choice(np.array([0x00, 0x10, 0x11, 0x13], np.uint16), count, p=[0.1, 0.6, 0.1, 0.2])
     last = (NOW - rng.integers(0, 3000, count)).astype(np.uint32)
     values["last_tx_report"], values["last_rx_report"] = last, last
