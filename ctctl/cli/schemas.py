@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctctl.cluster.schema import CLUSTER_SCHEMAS
 from ctctl.ct.report import Change, CtEventKind
 from ctctl.fleet.schema import FLEET_SCHEMAS
 from ctctl.gc.schema import GC_SCHEMAS
@@ -236,6 +237,7 @@ SCHEMAS: dict[str, Schema] = {
     **GC_SCHEMAS,
     **LAB_SCHEMAS,
     **FLEET_SCHEMAS,
+    **CLUSTER_SCHEMAS,
 }
 
 

@@ -32,7 +32,7 @@ def answer_view(answer: Any) -> View[dict[str, Any]]:
             found = value(row)
             return "-" if found is None else f"{found:.3g}" if isinstance(found, float) else _word(found)
 
-        return Column(name, name.upper().replace("_", " "), value, text, right=right)
+        return Column(name, name.upper(), value, text, right=right)
 
     numbers = ("int", "uint", "double", "float", "decimal", "hugeint")
     columns = [column(field.name, str(field.type).startswith(numbers)) for field in answer.schema]
@@ -65,7 +65,7 @@ def outcome_view() -> View[Outcome]:
             Column("status", "STATUS", lambda one: one.status),
             Column("rows", "ROWS", lambda one: one.rows, right=True),
             Column("bytes", "BYTES", lambda one: one.bytes, right=True),
-            Column("collected_at", "COLLECTED AT", lambda one: moment(one.collected_at)),
+            Column("collected_at", "COLLECTED_AT", lambda one: moment(one.collected_at)),
             Column("collection", "COLLECTION", lambda one: one.collection, wide=True),
             Column("problem", "PROBLEM", lambda one: one.problem, prose=True),
         ],
@@ -81,11 +81,11 @@ def collection_view() -> View[Collection]:
         [
             Column("cluster", "CLUSTER", lambda one: one.cluster),
             Column("node", "NODE", lambda one: one.node),
-            Column("collected_at", "COLLECTED AT", lambda one: moment(one.collected_at)),
-            Column("time_evidence", "BY", lambda one: one.time_evidence, wide=True),
+            Column("collected_at", "COLLECTED_AT", lambda one: moment(one.collected_at)),
+            Column("time_evidence", "TIME_EVIDENCE", lambda one: one.time_evidence, wide=True),
             Column(
                 "tables",
-                "ROWS",
+                "TABLES",
                 lambda one: {name: part.rows for name, part in one.tables.items()},
                 lambda one: " ".join(f"{name} {part.rows}" for name, part in one.tables.items()),
             ),
