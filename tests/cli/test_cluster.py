@@ -38,7 +38,8 @@ def agent(tmp_path: Path) -> Path:
 
 
 def ctctl(kubeconfig: Path, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = run_ctctl("cluster", "--kubeconfig", kubeconfig, *words)
+    # One deadline for those that hang, and what a busy machine takes for fifty.
+    done = run_ctctl("cluster", "--kubeconfig", kubeconfig, *words, timeout=10 * DEADLINE_S)
     assert done.returncode == code, (words, done.stdout[-2000:], done.stderr)
     assert "Traceback" not in done.stderr
     return done
