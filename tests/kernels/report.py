@@ -40,8 +40,7 @@ def outcomes(directory: Path) -> dict[str, Outcome]:
     found = {}
     for name in KERNELS:
         if (path := directory / f"{name}.record").is_file():
-            head, steps = read(path)
-            found[name] = (head["release"], steps)
+            found[name] = read(path)
     return found
 
 
