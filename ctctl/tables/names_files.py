@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
+from ctctl.errors import ConfigError, DecodeError, NotFoundError, PermissionDenied
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_agent import add_endpoints, add_identities, add_nodes, add_services
+from ctctl.tables.sources import archive
+from ctctl.tables.sources.stream import YAML_WORK, Prefixed
+from ctctl.tables.sources.unpack import Budget
 
-#: Bytes of one document, and of all that one archive or folder gives.
+#: Bytes of one document.
 MAX_DOCUMENT = 64 << 20
-MAX_ALL = 512 << 20
-_MAX_MEMBERS = 50_000
 _MAX_DEPTH = 100
 #: Members that may hold names, by what sysdumps and bugtools call them.
 _MEMBER = re.compile(
@@ -38,84 +36,60 @@ def add_file(book: NameBook, path: Path) -> None:
 
     Raises NotFoundError, PermissionDenied, and DecodeError where nothing in it could be read.
     """
+    read = 0
+
+    def visit(stream: Prefixed, name: PurePosixPath, budget: Budget) -> None:
+        nonlocal read
+        if (single and len(name.parts) == 1) or _MEMBER.search(name.name):
+            for document in _parsed(stream, budget):
+                read += 1
+                add_document(book, document)
+
+    single = not path.is_dir()
+    walk = archive.Walk(visit)
     try:
-        documents = list(_documents(path))
+        if not single:
+            walk.folder(path, 1)
+            return
+        with path.open("rb") as file:
+            walk.file(file, path.name, 1)
     except FileNotFoundError:
         raise NotFoundError(f"--names {path}: no such file or directory") from None
     except PermissionError:
         raise PermissionDenied(f"--names {path}: no permission") from None
-    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise DecodeError(f"--names {path}: damaged: {error}") from None
-    for document in documents:
-        add_document(book, document)
+    except OSError as error:
+        raise DecodeError(f"--names {path}: {error.strerror}") from None
+    if not read:
+        why = walk.partial[0] if walk.partial else "neither YAML nor JSON"
+        raise DecodeError(f"--names {path}: {why}")
 
 
-def _documents(path: Path) -> Iterator[Any]:
-    if path.is_dir():
-        left = MAX_ALL
-        for member in sorted(path.rglob("*")):
-            if member.is_file() and _MEMBER.search(member.name) and member.stat().st_size <= min(left, MAX_DOCUMENT):
-                data = member.read_bytes()
-                left -= len(data)
-                yield from _parsed(data)
-    elif zipfile.is_zipfile(path):
-        yield from _of_zip(path)
-    elif tarfile.is_tarfile(path):
-        yield from _of_tar(path)
-    else:
-        with path.open("rb") as file:
-            data = file.read(MAX_DOCUMENT + 1)
-        if len(data) > MAX_DOCUMENT:
-            raise DecodeError(f"--names {path}: more than {MAX_DOCUMENT >> 20} MiB")
-        found = list(_parsed(data))
-        if not found:
-            raise DecodeError(f"--names {path}: neither YAML nor JSON")
-        yield from found
-
-
-def _of_zip(path: Path) -> Iterator[Any]:
-    left = MAX_ALL
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist()[:_MAX_MEMBERS]:
-            if _MEMBER.search(member.filename):
-                with archive.open(member) as stream:
-                    data = stream.read(min(left, MAX_DOCUMENT) + 1)
-                left -= len(data)
-                if left >= 0 and len(data) <= MAX_DOCUMENT:
-                    yield from _parsed(data)
-
-
-def _of_tar(path: Path) -> Iterator[Any]:
-    left, count = MAX_ALL, 0
-    with tarfile.open(path) as archive:
-        for member in archive:
-            count += 1
-            if count > _MAX_MEMBERS:
-                return
-            stream = archive.extractfile(member) if member.isfile() and _MEMBER.search(member.name) else None
-            if stream is not None:
-                data = stream.read(min(left, MAX_DOCUMENT) + 1)
-                left -= len(data)
-                if left >= 0 and len(data) <= MAX_DOCUMENT:
-                    yield from _parsed(data)
-
-
-def _parsed(data: bytes) -> Iterator[Any]:
-    """The documents of a text; nothing where it is neither JSON nor YAML."""
-    text = data.decode("utf-8", "replace")
+def _parsed(stream: Prefixed, budget: Budget) -> Iterator[Any]:
+    """The documents of a text; nothing where it is neither JSON nor YAML. Raises DecodeError, LimitError."""
+    parts, size = [], 0
+    while chunk := stream.read():
+        size += len(chunk)
+        if size > MAX_DOCUMENT:
+            raise DecodeError(f"more than {MAX_DOCUMENT >> 20} MiB")
+        parts.append(chunk)
+    text = b"".join(parts).decode("utf-8", "replace")
+    budget.spend(size >> 3)
     try:
         yield json.loads(text)
         return
     except (ValueError, RecursionError):
         pass
-    import yaml
+    from ctctl.config.yamltree import parse_yaml
 
     if _too_deep(text):
         return
+    budget.spend(size * YAML_WORK)
     try:
-        yield from yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError, ValueError):
+        documents = parse_yaml(text, "")
+    except ConfigError:
         return
+    for item in documents:
+        yield item.plain()
 
 
 def _too_deep(text: str) -> bool:

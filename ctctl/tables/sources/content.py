@@ -27,6 +27,7 @@ from ctctl.tables.sources.stream import (
     Unquoted,
     json_array,
     json_object,
+    nothing_spent,
     utf8,
     whole_members,
     without_quotes,
@@ -39,6 +40,8 @@ MAX_DOCUMENT = 8 << 20
 _HEAD = 4096
 #: A file without a listing in its first lines has none; one that has goes on for ten times as many.
 MAX_TALK = 20_000
+#: What an element of a document costs, beside its bytes.
+_ELEMENT_WORK = 3
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
@@ -58,13 +61,14 @@ class NoListingError(DecodeError):
     """JSON, but of no form that is known."""
 
 
-def read_content(stream: Reader, dump: Dump, hint: str = "") -> bool:
+def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[int], None] = nothing_spent) -> bool:
     """Read everything that is known in a stream into ``dump``. False: nothing was.
 
-    ``hint`` is the file's name. What is recognised and cannot be read is in ``dump.partial``. Raises
-    NoListingError for JSON of no known form, DecodeError for a document that is known and cannot be read.
+    ``hint`` is the file's name; ``spend`` is told the work, and may end it (LimitError). What is recognised
+    and cannot be read is in ``dump.partial``. Raises NoListingError for JSON of no known form, DecodeError
+    for a document that is known and cannot be read.
     """
-    mixed = _Mixed(utf8(stream), dump, hint)
+    mixed = _Mixed(Lines(utf8(stream), spend), dump, hint)
     try:
         mixed.read()
     except EndedEarlyError as error:
@@ -80,8 +84,8 @@ def read_content(stream: Reader, dump: Dump, hint: str = "") -> bool:
 class _Mixed:
     """A stream in whatever order its parts come. ``table`` is the two-column table that rows belong to now."""
 
-    def __init__(self, stream: Reader, dump: Dump, hint: str) -> None:
-        self.lines = Lines(stream)
+    def __init__(self, lines: Lines, dump: Dump, hint: str) -> None:
+        self.lines = lines
         self.dump = dump
         self.hint = hint
         self.ct = CtLines(dump)
@@ -140,7 +144,7 @@ class _Mixed:
     def _record(self, line: str) -> bool:
         """A line that is a record by itself, of whatever listing."""
         if len(line) <= _HEAD and (
-            self._entry(line) or self._translation(line) or self._connection(line) or self._service(line)
+            self._translation(line) or self._entry(line) or self._connection(line) or self._service(line)
         ):
             self.table = ""
             return True
@@ -157,7 +161,7 @@ class _Mixed:
         return False
 
     def _entry(self, line: str) -> bool:
-        if "->" not in line:
+        if "->" not in line or "expires=" not in line:
             return False
         start = ct_text.START.search(line)
         if start is None or not line.startswith("expires=", start.end()):
@@ -322,6 +326,7 @@ class _Mixed:
         """Every element of a listing; one that cannot be read does not hide the others."""
         try:
             for item in items:
+                self.lines.spend(_ELEMENT_WORK)
                 try:
                     add(item)
                 except DecodeError as error:
@@ -335,7 +340,7 @@ class _Mixed:
         self.foreign = self.foreign or what
         with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
             for _ in items:
-                pass
+                self.lines.spend(_ELEMENT_WORK)
 
     def _object(self, stream: Lines | Unquoted, head: str) -> None:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
