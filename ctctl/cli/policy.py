@@ -63,11 +63,12 @@ def list_rules(
 
 def _endpoint_id(source: Source, node: str | None, text: str) -> int:
     """The number of an endpoint. Raises UsageError for one that is not here."""
+    from ctctl.model.units import decimal
     from ctctl.tables.names import book_of
     from ctctl.tables.query.values import network
 
-    if text.isdecimal():
-        return int(text)
+    if (number := decimal(text)) is not None:
+        return number
     book = book_of(source, node)
     try:
         wanted = [network(text)]

@@ -1,4 +1,4 @@
-"""Durations as people type and read them: ``90s``, ``2h13m20s``, ``1.5m``."""
+"""Numbers and durations as people type and read them: ``80``, ``90s``, ``2h13m20s``, ``1.5m``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import re
 _UNITS_S: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def decimal(text: str, high: int = 2**32 - 1) -> int | None:
+    """A whole number of ASCII digits from 0 to ``high``; None for anything else, however long it is."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 20:
+        return None
+    number = int(text)
+    return number if number <= high else None
 
 
 def parse_duration(text: str) -> float:

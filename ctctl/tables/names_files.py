@@ -14,6 +14,7 @@ from typing import Any
 
 from ctctl.errors import ConfigError, DecodeError, NotFoundError, PermissionDenied
 from ctctl.model.tuples import PROTOCOL_NUMBERS
+from ctctl.model.units import decimal
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_agent import add_endpoints, add_identities, add_nodes, add_services
 from ctctl.tables.sources import archive
@@ -222,9 +223,9 @@ _FAMILIES = ("ipv4", "ipv6")
 
 
 def _add_cilium_identity(book: NameBook, item: dict[str, Any]) -> None:
-    number, labels = str(_part(item, "metadata").get("name", "")), _part(item, "security-labels")
-    if number.isdecimal():
-        book.add_labels(int(number), [f"{key}={value}" if value else str(key) for key, value in labels.items()])
+    number, labels = decimal(str(_part(item, "metadata").get("name", ""))), _part(item, "security-labels")
+    if number is not None:
+        book.add_labels(number, [f"{key}={value}" if value else str(key) for key, value in labels.items()])
 
 
 _KINDS: dict[str, Callable[[NameBook, dict[str, Any]], None]] = {

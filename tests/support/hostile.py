@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator
 
 CT = (
     "TCP OUT 10.1.{a}.{b}:{p} -> 10.0.0.1:80 expires=12345 Packets=5 Bytes=10 RxFlagsSeen=0x1b LastRxReport=1 "
-    "TxFlagsSeen=0x1b LastTxReport=1 Flags=0x0013 [ RxClosing ] RevNAT=1 SourceSecurityID={p} IfIndex=0 BackendID={p} \n"
+    "TxFlagsSeen=0x1b LastTxReport=1 Flags=0x0013 [ RxClosing ] RevNAT=1 SourceSecurityID={p} IfIndex=0 "
+    "BackendID={p} \n"
 )
 LINES = {
     "ct": CT,
@@ -33,15 +34,16 @@ LINES = {
     "lb-missing": "10.96.{a}.{b}:80 (1)     backend {p} not found\n",
     "backends": "{p}     TCP://10.1.{a}.{b}\n",
     "revnat": "{p}     10.96.{a}.{b}:80\n",
-    "endpoints": "10.1.{a}.{b}:0     id={p}  sec_id=5 flags=0x0000 ifindex=5  mac=00:00:00:00:00:01 nodemac=00:00:00:00:00:02\n",
+    "endpoints": "10.1.{a}.{b}:0     id={p}  sec_id=5 flags=0x0000 ifindex=5  mac=00:00:00:00:00:01 "
+    "nodemac=00:00:00:00:00:02\n",
     "conntrack": "tcp      6 117 SYN_SENT src=10.1.{a}.{b} dst=1.2.3.4 sport={p} dport=80 [UNREPLIED] "
     "src=1.2.3.4 dst=10.1.1.1 sport=80 dport={p} mark=0 use=1\n",
     "maps-dump": "SVC: ID={p} ADDR=10.96.{a}.{b}:80/TCP SLOT=1 BEID={p} COUNT=0 QCOUNT=0 FLAGS=ClusterIP\n",
     "maglev": "[{p}]/v4     [1 2 3 4 5 6 7 8 9]\n",
     "services": "{p}     10.96.{a}.{b}:80     ClusterIP     1 => 10.1.{a}.{b}:80 (active)\n",
-    "own": '{{"schema": "ctctl/ct-entry/v1", "map": "cilium_ct4_global", "proto": 6, "src": "10.1.{a}.{b}", "src_port": {p}, '
-    '"dst": "1.2.3.4", "dst_port": 80, "tuple_flags": 0, "flags": 0, "lifetime": 9, "rev_nat": 0, "src_sec_id": 0, '
-    '"tx_flags_seen": 0, "rx_flags_seen": 0, "last_tx_report": 0, "last_rx_report": 0}}\n',
+    "own": '{{"schema": "ctctl/ct-entry/v1", "map": "cilium_ct4_global", "proto": 6, "src": "10.1.{a}.{b}", '
+    '"src_port": {p}, "dst": "1.2.3.4", "dst_port": 80, "tuple_flags": 0, "flags": 0, "lifetime": 9, "rev_nat": 0, '
+    '"src_sec_id": 0, "tx_flags_seen": 0, "rx_flags_seen": 0, "last_tx_report": 0, "last_rx_report": 0}}\n',
     "talk": "a{p}\n",
     "arrows": "TCP OUT 1.1.1.1:1 -> x{p}\n",
     "damaged": "TCP OUT 10.1.{a}.{b}:{p} -> 10.0.0.1:80 expires=1 Flags\n",
@@ -176,57 +178,19 @@ _DOCUMENTS: dict[str, Callable[[], bytes]] = {
         b'{"flow":{"verdict":"DROPPED","IP":{"source":"1.1.1.1"}}}\n' * 90_000, 9, mtime=0
     ),
 }
-_CT_RECORD = {
-    "Key": {"DestAddr": [1, 2, 3, 4], "SourceAddr": [5, 6, 7, 8], "DestPort": 1, "SourcePort": 2, "NextHeader": 6, "Flags": 0},
-    "Value": {"Reserved0": 0, "BackendID": 0, "Packets": 1, "Bytes": 1, "Lifetime": 9, "Flags": 0, "RevNAT": 0, "IfIndex": 0,
-              "TxFlagsSeen": 0, "RxFlagsSeen": 0, "SourceSecurityID": 1, "LastTxReport": 1, "LastRxReport": 1},
-}  # fmt: skip
+_ADDRESSES = {"DestAddr": [1, 2, 3, 4], "SourceAddr": [5, 6, 7, 8]}
+_KEY = {**_ADDRESSES, "DestPort": 1, "SourcePort": 2, "NextHeader": 6, "Flags": 0}
+_COUNTS = {"Reserved0": 0, "BackendID": 0, "Packets": 1, "Bytes": 1, "Lifetime": 9, "Flags": 0, "RevNAT": 0}
+_SEEN = {"TxFlagsSeen": 0, "RxFlagsSeen": 0, "SourceSecurityID": 1, "LastTxReport": 1, "LastRxReport": 1, "IfIndex": 0}
+_CT_RECORD = {"Key": _KEY, "Value": {**_COUNTS, **_SEEN}}
 _NAT_RECORD = {
-    "Key": {
-        "DestAddr": [1, 2, 3, 4],
-        "SourceAddr": [5, 6, 7, 8],
-        "DestPort": 1,
-        "SourcePort": 2,
-        "NextHeader": 6,
-        "Flags": 0,
-    },
+    "Key": _KEY,
     "Value": {"Created": 1, "NeedsCT": 0, "Pad1": 0, "Pad2": 0, "Addr": [1, 2, 3, 4], "Port": 9},
 }
 
 
 def _many(count: int, data: bytes) -> Iterator[tuple[str, bytes]]:
     return ((f"cilium-bugtool-cilium-{n}-20260101-000000/cmd/ct-list.md", data) for n in range(count))
-
-
-_ARCHIVES: dict[str, Callable[[], bytes]] = {
-    "zeros.tar.gz": lambda: _tar(iter([("cmd/cilium-dbg-bpf-ct-list-global.md", bytes(200 << 20))])),
-    "zeros.bz2": lambda: bz2.compress(bytes(64 << 20)),
-    "zeros.xz": lambda: lzma.compress(bytes(256 << 20), preset=0),
-    "nested-9": lambda: _nested(9),
-    "quine-like.zip": lambda: _quine_like(40),
-    "many-empty.zip": lambda: _zip((f"{n}", b"") for n in range(8000)),
-    "many-nodes.tar.xz": lambda: _xz(_tar(_many(3000, lines("ct", 1)), "w")),
-    "many-nodes-nat.tar.xz": lambda: _xz(_tar(_many(1500, lines("nat", 5)), "w")),
-    "many-tiny.tar.xz": lambda: _xz(_tar(((f"{n}.txt", b"x\n") for n in range(40_000)), "w")),
-    "many-json.tar.xz": lambda: _xz(_tar(((f"{n}.json", b'{"a": 1}') for n in range(20_000)), "w")),
-    "many-folders.zip": lambda: _zip((f"n{n}/ct-{n}.txt", lines("ct", 1)) for n in range(2000)),
-    "names.zip": lambda: _zip(
-        (name, lines("ct", 2))
-        for name in ("../" * 300 + "x", "/etc/passwd", "a\n\x1b[2Jb", "n" * 60_000, "C:\\x", ".", "..")
-    ),
-    "deep-names.tar.gz": lambda: _tar(iter([("a/" * 20_000 + "x", lines("ct", 2)), ("b/" * 30_000, b"")])),
-    "pods.zip": lambda: _zip(iter([("pods.yaml", _BIG_YAML.encode() * 300), ("ct.txt", lines("ct", 2))])),
-    "pods-anchors.zip": lambda: _zip(iter([("pods.yaml", _DOCUMENTS["merges.yaml"]()), ("ct.txt", lines("ct", 2))])),
-    "members.gz": lambda: gzip.compress(lines("ct", 1), 1, mtime=0) * 20_000,
-    "empty-members.gz": lambda: gzip.compress(b"", 1, mtime=0) * 100_000,
-    "empty-members.bz2": lambda: bz2.compress(b"") * 100_000,
-    "empty-members.xz": lambda: lzma.compress(b"") * 20_000,
-    "sparse.tar": lambda: _sparse(),
-    "pax.tar.gz": lambda: gzip.compress(_pax(), 9, mtime=0),
-    "overlapping.zip": lambda: _overlapping(3000),
-    "local.zip": lambda: _zip((f"{n}", b"x" * 30) for n in range(10_000))[:-400_000],
-    "spanned.zip": lambda: b"PK\x05\x06" + bytes(18),
-}
 
 
 def _sparse() -> bytes:
@@ -269,6 +233,37 @@ def _overlapping(count: int) -> bytes:
     return (
         local + directory + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, count, count, len(directory), len(local), 0)
     )
+
+
+_ARCHIVES: dict[str, Callable[[], bytes]] = {
+    "zeros.tar.gz": lambda: _tar(iter([("cmd/cilium-dbg-bpf-ct-list-global.md", bytes(200 << 20))])),
+    "zeros.bz2": lambda: bz2.compress(bytes(64 << 20)),
+    "zeros.xz": lambda: lzma.compress(bytes(256 << 20), preset=0),
+    "nested-9": lambda: _nested(9),
+    "quine-like.zip": lambda: _quine_like(40),
+    "many-empty.zip": lambda: _zip((f"{n}", b"") for n in range(8000)),
+    "many-nodes.tar.xz": lambda: _xz(_tar(_many(3000, lines("ct", 1)), "w")),
+    "many-nodes-nat.tar.xz": lambda: _xz(_tar(_many(1500, lines("nat", 5)), "w")),
+    "many-tiny.tar.xz": lambda: _xz(_tar(((f"{n}.txt", b"x\n") for n in range(40_000)), "w")),
+    "many-json.tar.xz": lambda: _xz(_tar(((f"{n}.json", b'{"a": 1}') for n in range(20_000)), "w")),
+    "many-folders.zip": lambda: _zip((f"n{n}/ct-{n}.txt", lines("ct", 1)) for n in range(2000)),
+    "names.zip": lambda: _zip(
+        (name, lines("ct", 2))
+        for name in ("../" * 300 + "x", "/etc/passwd", "a\n\x1b[2Jb", "n" * 60_000, "C:\\x", ".", "..")
+    ),
+    "deep-names.tar.gz": lambda: _tar(iter([("a/" * 20_000 + "x", lines("ct", 2)), ("b/" * 30_000, b"")])),
+    "pods.zip": lambda: _zip(iter([("pods.yaml", _BIG_YAML.encode() * 300), ("ct.txt", lines("ct", 2))])),
+    "pods-anchors.zip": lambda: _zip(iter([("pods.yaml", _DOCUMENTS["merges.yaml"]()), ("ct.txt", lines("ct", 2))])),
+    "members.gz": lambda: gzip.compress(lines("ct", 1), 1, mtime=0) * 20_000,
+    "empty-members.gz": lambda: gzip.compress(b"", 1, mtime=0) * 100_000,
+    "empty-members.bz2": lambda: bz2.compress(b"") * 100_000,
+    "empty-members.xz": lambda: lzma.compress(b"") * 20_000,
+    "sparse.tar": _sparse,
+    "pax.tar.gz": lambda: gzip.compress(_pax(), 9, mtime=0),
+    "overlapping.zip": lambda: _overlapping(3000),
+    "local.zip": lambda: _zip((f"{n}", b"x" * 30) for n in range(10_000))[:-400_000],
+    "spanned.zip": lambda: b"PK\x05\x06" + bytes(18),
+}
 
 
 def _snapshot(size: int, count: int, copies: int) -> bytes:

@@ -188,7 +188,7 @@ def _read_zip(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> 
             return
         for info in listed:
             walk.member()
-            if not info.is_dir():
+            if not info.filename.endswith("/"):
                 _read_zip_member(spool, info, path, walk, depth)
 
 

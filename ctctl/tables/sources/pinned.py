@@ -18,6 +18,7 @@ from ctctl.kernel.map import Map
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import MaglevTable
 from ctctl.model.tuples import FlowTuple
+from ctctl.model.units import decimal
 from ctctl.tables.sources.base import Listings
 
 #: Entries a batch.
@@ -64,8 +65,8 @@ def policy_endpoint(name: str) -> int | None:
     """The endpoint whose policy map is called so; None if it is none."""
     for prefix in (pins.CILIUM_POLICY_V2, pins.CILIUM_POLICY):
         rest = name.removeprefix(prefix)
-        if rest != name and rest.isdecimal():
-            return int(rest)
+        if rest != name and (number := decimal(rest)) is not None:
+            return number
     return None
 
 
