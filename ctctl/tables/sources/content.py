@@ -40,8 +40,8 @@ MAX_DOCUMENT = 8 << 20
 _HEAD = 4096
 #: A file without a listing in its first lines has none; one that has goes on for ten times as many.
 MAX_TALK = 20_000
-#: What an element of a document costs, beside its bytes.
-_ELEMENT_WORK = 3
+#: What an element of a document costs beside its bytes, and a record beside its line: also to be shown later.
+_ELEMENT_WORK, _RECORD_WORK = 3, 12
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
@@ -150,9 +150,11 @@ class _Mixed:
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
+            self.lines.spend(_RECORD_WORK)
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
+            self.lines.spend(_RECORD_WORK)
             self.table = "services"
             return True
         if agent_text.HINT.search(line[:200]) and agent_text.add_line(self.dump, line[:400]):
@@ -182,6 +184,7 @@ class _Mixed:
         if "XLATE_" not in line:
             return False
         self._not_ct("Cilium nat list")
+        self.lines.spend(_RECORD_WORK)
         try:
             self.dump.listings.nat.append(nat_text.nat_of_line(line))
         except DecodeError:
@@ -195,6 +198,7 @@ class _Mixed:
         if match is None:
             return False
         self._not_ct("conntrack list")
+        self.lines.spend(3 * _RECORD_WORK)  # two flows, an entry and a translation
         try:
             nf_text.add_line(self.dump, match)
         except DecodeError:
