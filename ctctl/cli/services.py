@@ -173,7 +173,7 @@ def nat_stats(
     first_port: Annotated[
         int | None,
         typer.Option(
-            "--first-port", min=1, max=65535, help="First port that SNAT gives out; else the agent's, or 32768."
+            "--first-port", min=1, max=65535, help="First port that SNAT gives out; else as the node says, or 32768."
         ),
     ] = None,
     *,
@@ -187,16 +187,19 @@ def nat_stats(
     ctctl nat stats
     ctctl nat stats 'nat_addr == 192.0.2.1' --limit 10
     """
-    from ctctl.cli.report import opened
-    from ctctl.node.cilium import first_snat_port
-    from ctctl.services.nat import FIRST_PORT, port_use
+    from ctctl.cli.report import opened, say
+    from ctctl.services.nat import port_use
     from ctctl.services.show_nat import port_use_view
     from ctctl.tables.names import names_of
+    from ctctl.tables.snat_ports import LAST_PORT, PortRange, range_of
 
     with opened(where, pages=True) as source:
         entries = _nat_entries(source, where, wanted, expression)
-        first = first_port or (first_snat_port(source.directory) if source.foreign else None) or FIRST_PORT
-        show(port_use_view(names_of(source, where.node)), port_use(entries, first), out)
+        told = PortRange(first_port, LAST_PORT, "--first-port", said=True) if first_port else None
+        found = port_use(entries, told or range_of(source, where.node))
+        if unsaid := dict.fromkeys(f"{one.range} ({one.range.evidence})" for one in found if not one.range.said):
+            say(f"the range of SNAT's ports is taken for {', '.join(unsaid)}; else give --first-port")
+        show(port_use_view(names_of(source, where.node)), found, out)
 
 
 @ipcache_app.command("list")

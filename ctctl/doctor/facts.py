@@ -24,6 +24,7 @@ from ctctl.model.identity import HOST as HOST_IDENTITY
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import TCP, Address, Direction
 from ctctl.node.counters import create_errnos, hook_counters, stats
+from ctctl.tables.snat_ports import PortRange, range_of
 from ctctl.tables.sources.base import CtTable, Listings, Source
 from ctctl.tables.sources.facts import NodeFacts
 
@@ -209,6 +210,8 @@ class Facts:
     capacity_evidence: dict[str, str] = field(default_factory=dict)
     #: seconds by which this process's monotonic clock is set apart (time namespace); None: no live tables
     clock_offset_s: int | None = None
+    #: ports that SNAT gives out, where the node says so
+    snat_range: PortRange | None = None
     #: what a command needs to look at the same source, and to change what another program owns
     where: str = ""
     foreign: bool = False
@@ -310,6 +313,7 @@ def gather(
         where=where,
         foreign=source.foreign,
         live=directory is not None or any(table.live is not None for table in tables),
+        snat_range=range_of(source, node),
     )
     for table in tables:
         if not table.max_entries and table.name in told.capacity:

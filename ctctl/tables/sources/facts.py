@@ -32,6 +32,8 @@ class NodeFacts:
     node: Fact[str] | None = None
     clock: Clock | None = None
     gc_interval_s: Fact[float] | None = None
+    #: where SNAT's ports begin: above the NodePort range
+    snat_first_port: Fact[int] | None = None
     capacity: dict[str, Fact[int]] = field(default_factory=dict)
     pressure: dict[str, Fact[float]] = field(default_factory=dict)
     timeouts_s: dict[str, Fact[int]] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class NodeFacts:
         self.node = self.node or other.node
         self.clock = self.clock or other.clock
         self.gc_interval_s = self.gc_interval_s or other.gc_interval_s
+        self.snat_first_port = self.snat_first_port or other.snat_first_port
         for mine, theirs in ((self.capacity, other.capacity), (self.timeouts_s, other.timeouts_s)):
             for name, fact in theirs.items():
                 if name not in mine or fact.rank < mine[name].rank:
