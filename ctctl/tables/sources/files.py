@@ -136,9 +136,10 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
     )
     apply_options(source, options)
 
+    first = dumps.get(min((node for node in dumps if node), default=None)) or next(iter(dumps.values()))
+
     def of(node: str | None) -> Dump:
-        first = source.nodes()[0] if source.nodes() else None
-        return dumps.get(node) or dumps.get(first) or next(iter(dumps.values()))
+        return dumps.get(node) or first
 
     def listings(node: str | None) -> Listings:
         return of(node).listings
