@@ -8,7 +8,7 @@ import typer
 
 
 def seconds(least: float) -> Callable[[str], float]:
-    """A reader of ``10``, ``0.5`` or ``2m`` as seconds, at least so many. The result is for ``typer.Option(parser=)``."""
+    """A reader of ``10``, ``0.5`` or ``2m`` as seconds, at least so many: a ``parser=`` of ``typer.Option``."""
 
     def read(text: str) -> float:
         from ctctl.model.units import parse_duration

@@ -129,7 +129,7 @@ def _nothing(bpffs: Path | None) -> str:
     with contextlib.suppress(PermissionDenied):
         if bpffs is None and cilium_tables() is not None:
             return (
-                "no node of ctctl's own is loaded, only Cilium's tables are here: ctctl ct list reads them, ctctl trace "
-                "--probe follows packets on them, --simulate takes a node file (-f)"
+                "no node of ctctl's own is loaded, only Cilium's tables are here: ctctl ct list reads them, "
+                "ctctl trace --probe follows packets, --simulate takes a node file (-f)"
             )
     return f"no node is loaded{where}: ctctl load -f FILE or ctctl lab up"
