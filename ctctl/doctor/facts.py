@@ -161,10 +161,22 @@ class TableFacts:
         found: Mask = np.isin(words(have.view(np.uint8)), words(wanted.view(np.uint8)))
         return found
 
-    def to(self, address: Address, port: int) -> Mask:
-        """Entries of connections to that address and port."""
-        found: Mask = self.is_any(Slot.DST, (address,)) & (self.slot(Slot.DST_PORT) == port)
-        return found
+    @cached_property
+    def open_services(self) -> dict[tuple[int, int, int], int]:
+        """Open SERVICE entries by what they lead to: both words of the address, the port."""
+        return self._ends(self.service & self.alive & ~self.closed)
+
+    @cached_property
+    def new_connections(self) -> dict[tuple[int, int, int], int]:
+        """OUT entries that have seen nothing but a SYN, likewise."""
+        return self._ends(self.out & self.alive & ~self.closed & ~self.seen_non_syn)
+
+    def _ends(self, mask: Mask) -> dict[tuple[int, int, int], int]:
+        order = np.flatnonzero(mask)
+        slots = (Slot(Slot.DST - 1), Slot.DST, Slot.DST_PORT)
+        rows = np.stack([self.slot(slot)[order].astype(np.uint64) for slot in slots], axis=1)
+        ends, counts = np.unique(rows, axis=0, return_counts=True)
+        return {(high, low, port): int(count) for (high, low, port), count in zip(ends.tolist(), counts, strict=True)}
 
     def top(self, mask: Mask, slot: Slot, count: int = 5) -> dict[str, int]:
         """The commonest addresses (``Slot.SRC``, ``Slot.DST``) of the chosen entries, with how many each has."""
