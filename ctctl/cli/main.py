@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ctctl import __version__
+from ctctl.cli.lazy import lazy_command, lazy_group
 from ctctl.errors import CtctlError
 
 if TYPE_CHECKING:
@@ -107,19 +108,16 @@ def nearest_hint(word: str, known: Sequence[str] | dict[str, Any]) -> str:
 
 def _load(name: str) -> Any:
     where = COMMANDS[name]
-    loaded = typer.main.get_command(getattr(importlib.import_module(where.module), where.attribute))
-    commands: dict[str, Any] = getattr(loaded, "commands", {})
-    if not where.group and name in commands:
-        loaded = commands[name]
+    found = getattr(importlib.import_module(where.module), where.attribute)
+    loaded = lazy_group(found, _take_options_once) if where.group else lazy_command(found, name, _take_options_once)
     loaded.name = name
-    _take_options_once(loaded)
+    if where.group:
+        _take_options_once(loaded)
     return loaded
 
 
 def _take_options_once(command: Any) -> None:
     """Refuse an option that takes one value and is given two: the last one must not win without a word."""
-    for below in getattr(command, "commands", {}).values():
-        _take_options_once(below)
     make_parser = command.make_parser
 
     def checked_parser(ctx: Any) -> Any:

@@ -11,7 +11,7 @@ from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address
 from ctctl.model.units import decimal
-from ctctl.tables.query.bind import ServiceRef
+from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings
 
 Frontend = tuple[Address, int, int]

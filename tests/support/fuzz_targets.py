@@ -26,8 +26,8 @@ from ctctl.predict.workload import load_document, parse_workload
 from ctctl.simulate.scenario_file import load_scenario
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_files import add_file
-from ctctl.tables.query import Filter
-from ctctl.tables.query.bind import TableContext
+from ctctl.tables.query.context import TableContext
+from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources import archive, snapshot
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.files import build, read_text

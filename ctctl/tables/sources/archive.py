@@ -86,7 +86,7 @@ class _Dumps:
         self.walk = Walk(self._add)
 
     def finish(self) -> Dumps:
-        partial = self.walk.partial
+        partial = list(dict.fromkeys(self.walk.partial))
         if len(partial) > _MAX_SAID:
             partial = [*partial[:_MAX_SAID], f"{len(partial) - _MAX_SAID} more"]
         self.members.loose += partial

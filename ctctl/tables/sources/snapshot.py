@@ -24,11 +24,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.model.clock import Clock, parse_clock
+from ctctl.model.drops import DatapathCounter
 from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
-from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
+from ctctl.model.policy import PolicyEntry
+from ctctl.model.service import (
+    Backend,
+    EndpointRecord,
+    IpcacheRecord,
+    MaglevTable,
+    RevNat,
+    ServiceSlot,
+    SocketNat,
+    SourceRange,
+    TunnelRecord,
+)
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.tables.sources.base import CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.base import KINDS, CtTable, Listings, Source, SourceOptions
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 
@@ -67,11 +79,11 @@ def write_snapshot(
     compress: bool = False,
 ) -> int:
     """Write tables, their meta data and the source's listings; returns how many entries."""
-    listings = {node: source.listings(node or None) for node in sorted({table.node or "" for table in tables})}
+    listings = {node: source.some(node or None, *KINDS) for node in sorted({table.node or "" for table in tables})}
     for found in listings.values():
         if len(found.nat) > MAX_NAT:
             source.notes.append(f"the snapshot is without the SNAT table: {len(found.nat)} entries, at most {MAX_NAT}")
-            found.nat = []
+            found.nat, found.missing = [], found.missing | {"nat"}
     head = {
         "schema": "ctctl/snapshot/v1",
         "source": source.description,
@@ -123,13 +135,20 @@ _KINDS: dict[str, type] = {
     "maglev": MaglevTable,
     "ipcache": IpcacheRecord,
     "endpoints": EndpointRecord,
+    "sockets": SocketNat,
+    "tunnels": TunnelRecord,
+    "policy": PolicyEntry,
+    "counters": DatapathCounter,
 }
+#: Their fields that are addresses.
+_ADDRESSES = {"sockets": ("backend", "frontend"), "tunnels": ("prefix", "endpoint")}
 
 
 def _listing_head(found: Listings) -> dict[str, object]:
     lists: dict[str, object] = {name: [_plain(asdict(item)) for item in getattr(found, name)] for name in _KINDS}
     lists["nat"] = [_plain({**asdict(item), "tuple": asdict(item.tuple)}) for item in found.nat]
-    return {**lists, "names": found.names}
+    there = {name: items for name, items in lists.items() if items or name not in found.missing}
+    return {**there, "names": found.names}
 
 
 def _plain(value: Any) -> Any:
@@ -237,15 +256,16 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> Sourc
 
 
 def _listings_of(lists: dict[str, Any]) -> Listings:
-    found = Listings(names=dict(lists.get("names", {})))
+    found = Listings(names=dict(lists.get("names", {})), missing={kind for kind in KINDS if kind not in lists})
     try:
         for name, kind in _KINDS.items():
             for item in lists.get(name, ()):
                 fields: dict[str, Any] = {
                     k: tuple(part) if isinstance(part, list) else part for k, part in item.items()
                 }
-                if "addr" in fields:
-                    fields["addr"] = ip_address(fields["addr"])
+                for part in _ADDRESSES.get(name, ("addr",)):
+                    if part in fields:
+                        fields[part] = ip_address(fields[part])
                 getattr(found, name).append(kind(**fields))
         found.nat.extend(_nat_of(item) for item in lists.get("nat", ()))
     except (TypeError, ValueError, KeyError) as error:
