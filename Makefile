@@ -37,6 +37,17 @@ $(NATIVE): native/rows.c Makefile
 	@mkdir -p $(@D)
 	$(CC) -O3 -g -Wall -Wextra -Werror -fPIC -shared -o $@.tmp $< && mv $@.tmp $@
 
+# The same with every access checked, under the tests that write each field of random entries.
+ASAN := build/asan/rows.so
+
+.PHONY: native-asan
+native-asan: setup ## the row formatter's tests with address and undefined behaviour sanitizers
+	@mkdir -p $(dir $(ASAN))
+	$(CC) -O1 -g -Wall -Wextra -Werror -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $(ASAN) native/rows.c
+	ROWS_LIBRARY=$(ASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  $(BIN)/pytest -q -p tests.support.rows_library tests/unit/test_rowform.py
+
 .PHONY: abi
 abi: ## generate ctctl/abi/layouts.py and constants.py from bpf/include/ctctl/abi.h
 	$(BIN)/python tools/gen_abi.py --clang $(CLANG)
@@ -79,6 +90,7 @@ $(BIN)/ctctl: pyproject.toml hatch_build.py | $(APT_STAMP)
 .PHONY: setup
 setup: $(APT_STAMP) $(BIN)/ctctl ## install what is missing, build, make .venv with ctctl in it
 	@$(MAKE) --no-print-directory bpf
+	@$(BIN)/python -m compileall -q ctctl   # as pip does for a wheel: what is not compiled is at every start
 
 # ---- the two commands --------------------------------------------------------------
 .PHONY: demo
@@ -132,6 +144,11 @@ docs: setup ## regenerate the command line reference and the man page
 .PHONY: dist
 dist: $(APT_STAMP) $(APT_DIST_STAMP) ## build sdist, wheels for x86-64 and arm64, one executable file and a Debian package into dist/
 	tools/dist.sh
+
+.PHONY: site
+site: ## build the documentation into build/site, strictly: a broken link is an error
+	test -x build/site-venv/bin/zensical || { $(PYTHON) -m venv build/site-venv; build/site-venv/bin/pip install -qq --disable-pip-version-check zensical; }
+	build/site-venv/bin/zensical build --strict -f mkdocs.yml
 
 .PHONY: clean
 clean: ## remove what was built

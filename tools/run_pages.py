@@ -5,7 +5,8 @@ Usage: tools/run_pages.py [--write] [PAGE…]     --write: put what is printed n
 
 A fenced block marked `console` is a terminal: lines that begin with "$ " are commands, run by bash in the root of the
 repository with a terminal of 100 columns; the lines behind one are what it prints, stdout and stderr. A line of just
-"…" stands for any lines, a "…" within a line for any text.
+"…" stands for any lines, a "…" within a line for any text. `console tutorial` marks the blocks of a page that is
+followed from top to bottom, as root: a test in tests/lab does that.
 """
 
 from __future__ import annotations
@@ -46,15 +47,15 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def shown(page: Path) -> Iterator[Shown]:
-    """The commands of a page, in order."""
+def shown(page: Path, mark: str = "console") -> Iterator[Shown]:
+    """The commands of a page's blocks with this mark, in order."""
     lines = page.read_text(encoding="utf-8").splitlines()
     inside = False
     at = 0
     while at < len(lines):
         line = lines[at]
         if line.startswith("```"):
-            inside = not inside and line == "```console"
+            inside = not inside and line == f"```{mark}"
             at += 1
             continue
         if not inside or not line.startswith("$ "):
@@ -72,7 +73,7 @@ def shown(page: Path) -> Iterator[Shown]:
 
 
 def printed(command: str) -> list[str]:
-    """What a command prints, stdout and stderr in their order."""
+    """What a command prints: stdout and stderr, in the order in which they come."""
     environment = {**os.environ, **ENVIRONMENT, "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", command],

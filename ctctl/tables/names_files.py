@@ -18,18 +18,13 @@ from ctctl.model.units import decimal
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_agent import add_endpoints, add_identities, add_nodes, add_services
 from ctctl.tables.sources import archive
-from ctctl.tables.sources.stream import YAML_WORK, Prefixed
+from ctctl.tables.sources.named import is_wanted
+from ctctl.tables.sources.stream import YAML_WORK, Prefixed, nothing_spent
 from ctctl.tables.sources.unpack import Budget
 
 #: Bytes of one document.
 MAX_DOCUMENT = 64 << 20
 _MAX_DEPTH = 100
-#: Members that may hold names, by what sysdumps and bugtools call them.
-_MEMBER = re.compile(
-    r"(?:pods|services?|endpointslices?|nodes?|ciliumendpoints?|ciliumidentit(?:y|ies)|ciliumnodes?|cilium-endpoints"
-    r"|cilium-identities|endpoint-list|service-list|identity-list|debuginfo)[^/]*\.(?:ya?ml|json)$",
-    re.IGNORECASE,
-)
 
 
 def add_file(book: NameBook, path: Path) -> None:
@@ -41,7 +36,7 @@ def add_file(book: NameBook, path: Path) -> None:
 
     def visit(stream: Prefixed, name: PurePosixPath, budget: Budget) -> None:
         nonlocal read
-        if (single and len(name.parts) == 1) or _MEMBER.search(name.name):
+        if (single and len(name.parts) == 1) or is_wanted(name.name):
             for document in _parsed(stream, budget):
                 read += 1
                 add_document(book, document)
@@ -65,6 +60,45 @@ def add_file(book: NameBook, path: Path) -> None:
         raise DecodeError(f"--names {path}: {why}")
 
 
+#: YAML that is read for names without being asked for, once what names nothing is left out.
+_MAX_OWN_YAML = 3 << 20
+#: Parts of Kubernetes objects that name nothing and are most of them.
+_HEAVY = re.compile(
+    r"( *)(?:- )?(?:managedFields|containers|initContainers|ephemeralContainers|volumes|tolerations|conditions|images"
+    r"|containerStatuses|initContainerStatuses|ephemeralContainerStatuses|annotations|volumesAttached|volumesInUse"
+    r"|named-ports|log|controllers|policy|affinity):\s*$"
+)
+
+
+def add_own(book: NameBook, data: bytes) -> bool:
+    """The names of one of a source's own files. False: it is more than is read without being asked for."""
+    text = data.decode("utf-8", "replace")
+    if not text.lstrip().startswith(("{", "[")):
+        text = _light(text)
+        if len(text) > _MAX_OWN_YAML:
+            return False
+    for document in _documents(text):
+        add_document(book, document)
+    return True
+
+
+def _light(text: str) -> str:
+    """Block YAML without the parts of objects that name nothing."""
+    kept: list[str] = []
+    indent: int | None = None
+    for line in text.split("\n"):
+        left = len(line) - len(line.lstrip(" "))
+        within = indent is not None and (left > indent or (left == indent and line[left : left + 2] == "- "))
+        if within and line.strip():
+            continue
+        heavy = _HEAVY.match(line)
+        indent = None
+        if heavy is not None:
+            indent = len(heavy[1]) + (2 if line[len(heavy[1]) :].startswith("- ") else 0)
+        kept.append(line if heavy is None else f"{line.rstrip()} null")
+    return "\n".join(kept)
+
+
 def _parsed(stream: Prefixed, budget: Budget) -> Iterator[Any]:
     """The documents of a text; nothing where it is neither JSON nor YAML. Raises DecodeError, LimitError."""
     parts, size = [], 0
@@ -75,6 +109,11 @@ def _parsed(stream: Prefixed, budget: Budget) -> Iterator[Any]:
         parts.append(chunk)
     text = b"".join(parts).decode("utf-8", "replace")
     budget.spend(size >> 3)
+    yield from _documents(text, budget.spend)
+
+
+def _documents(text: str, spend: Callable[[int], None] = nothing_spent) -> Iterator[Any]:
+    """The documents of a text; nothing where it is neither JSON nor YAML."""
     try:
         yield json.loads(text)
         return
@@ -84,7 +123,7 @@ def _parsed(stream: Prefixed, budget: Budget) -> Iterator[Any]:
 
     if _too_deep(text):
         return
-    budget.spend(size * YAML_WORK)
+    spend(len(text) * YAML_WORK)
     try:
         documents = parse_yaml(text, "")
     except ConfigError:

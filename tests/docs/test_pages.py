@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -48,3 +49,9 @@ def test_there_are_pages_to_check() -> None:
 )
 def test_what_counts_as_the_same(expected: tuple[str, ...], lines: list[str], same: bool) -> None:
     assert run_pages.matches(expected, lines) is same
+
+
+def test_every_page_is_in_the_sites_menu() -> None:
+    menu = re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert len(menu) == len(set(menu))
+    assert set(menu) == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}

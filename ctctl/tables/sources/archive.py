@@ -15,10 +15,12 @@ from typing import IO, cast
 
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.out.text import safe
+from ctctl.tables.sources.agent_text import made_by_name
 from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.members import Dumps, Members, node_of
-from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
+from ctctl.tables.sources.named import MAX_OWN, MAX_OWN_FILE, is_wanted
+from ctctl.tables.sources.stream import YAML_WORK, EndedEarlyError, Prefixed, Reader
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 from ctctl.tables.sources.zipped import directory, local_members, member, spooled
 
@@ -84,6 +86,8 @@ class _Dumps:
     def __init__(self) -> None:
         self.members = Members()
         self.walk = Walk(self._add)
+        #: bytes of files with names that may still be kept
+        self.names_left = MAX_OWN
 
     def finish(self) -> Dumps:
         partial = list(dict.fromkeys(self.walk.partial))
@@ -96,7 +100,7 @@ class _Dumps:
         """One file. Its records are merged once it is read, so that a table listed twice is one."""
         part = Dump()
         try:
-            read_content(stream, part, path.name, budget.spend)
+            read_content(self._kept(stream, path.name, part, budget), part, path.name, budget.spend)
         except NoListingError:
             part.partial = []
         except DecodeError as error:
@@ -104,7 +108,21 @@ class _Dumps:
         finally:  # also of a file that goes beyond the limits what was read counts
             part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds or part.broken else []
             part.skipped = 0
+            part.facts.made_unix = made_by_name(str(path))
             self.members.add(path, part)
+
+    def _kept(self, stream: Prefixed, name: str, part: Dump, budget: Budget) -> Reader:
+        """The file's stream; one that may hold names is read, and kept, as far as the limits go."""
+        if not is_wanted(name):
+            return stream
+        json = stream.peek(64).lstrip()[:1] in (b"{", b"[")
+        limit = min(MAX_OWN_FILE, self.names_left, budget.room << 3 if json else budget.room // YAML_WORK)
+        head = stream.peek(limit + 1)
+        if len(head) <= limit:
+            budget.spend(min(len(head) >> 3 if json else len(head) * YAML_WORK, budget.room))
+            part.documents.append(head)
+            self.names_left -= len(head)
+        return stream
 
 
 def _in_one_line(name: str) -> str:
@@ -129,6 +147,13 @@ def read_archive(stream: Reader, name: str) -> Dumps:
     found = _Dumps()
     found.walk.file(stream, name, MAX_DEPTH)
     return found.finish()
+
+
+def walk_members(stream: Reader, name: str, member: Callable[[Prefixed, PurePosixPath], None]) -> list[str]:
+    """Hand every file of an archive to ``member``; what could not be read is the answer."""
+    walk = Walk(lambda content, path, _budget: member(content, path))
+    walk.file(stream, name, MAX_DEPTH)
+    return walk.partial
 
 
 def read_folder(path: Path) -> Dumps:

@@ -104,11 +104,13 @@ class Prefixed:
 
     def peek(self, size: int) -> bytes:
         """The next ``size`` bytes (fewer at the end) without taking them."""
-        while len(self._head) < size:
-            more = self._rest.read(max(size - len(self._head), 1))
-            if not more:
-                break
-            self._head += more
+        parts, have = [self._head], len(self._head)
+        try:
+            while have < size and (more := self._rest.read(max(size - have, 1))):
+                parts.append(more)
+                have += len(more)
+        finally:  # what came before an error is still to be read
+            self._head = b"".join(parts)
         return self._head[:size]
 
 

@@ -40,6 +40,11 @@ class Budget:
         self.unpacked = 0
         self.spent = 0
 
+    @property
+    def room(self) -> int:
+        """Work that may still be spent."""
+        return max(FREE_WORK + WORK_A_BYTE * self.packed - self.spent, 0)
+
     def spend(self, work: int) -> None:
         """Count work. Raises LimitError."""
         self.spent += work
