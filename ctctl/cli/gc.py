@@ -12,6 +12,7 @@ import typer
 
 from ctctl.cli.complete import endpoints
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.numbers import number
 from ctctl.cli.options import (
     MAX_NOW,
     ClockOpt,
@@ -102,7 +103,7 @@ def gc(
         str | None, typer.Option("--metrics", metavar="ADDR", help="With --interval: Prometheus on this address.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", metavar="N", min=0.001, help="At most N deletions a second.")
+        float | None, typer.Option("--rate", metavar="N", parser=number(0.001), help="At most N deletions a second.")
     ] = None,
     audit: Annotated[
         Path | None, typer.Option("--audit", metavar="FILE", help="Append a JSON line for every deletion.")
@@ -148,7 +149,7 @@ def gc(
     if metrics is not None and interval is None:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
     if backend is not None:
-        where = SourceArgs([source], node, only, now, clock)
+        where = SourceArgs([source], [node] if node else None, only, now, clock)
         _backend(backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo)
         return
     options = ops.GcOptions(
@@ -163,7 +164,7 @@ def gc(
         undo=undo,
         allow_foreign=allow_foreign,
     )
-    where = SourceArgs([source], node, only, now, clock)
+    where = SourceArgs([source], [node] if node else None, only, now, clock)
     if explain:
         _explain(where, endpoint, out)
     elif interval is not None:
@@ -345,7 +346,7 @@ def undo(
 
     undo_journal(
         file,
-        SourceArgs([source], node),
+        SourceArgs([source], [node] if node else None),
         yes=yes,
         dry_run=dry_run,
         allow_foreign=allow_foreign,

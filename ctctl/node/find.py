@@ -6,6 +6,7 @@ file system to look in; None: every one that is mounted, the usual one first.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -87,6 +88,19 @@ def find_tables(node: str | None = None, bpffs: Path | None = None) -> Path:
     raise NotFoundError("no table: no ctctl node is loaded and no Cilium is running; name a source with --from")
 
 
+def node_directories(names: Iterable[str] = (), bpffs: Path | None = None) -> list[Path]:
+    """Where the tables of these nodes are, or of every one here, a live Cilium's among them.
+
+    Raises NotFoundError, also where there is nothing; PermissionDenied.
+    """
+    wanted = tuple(names)
+    if wanted:
+        return [paths.dir for paths in choose_nodes(wanted, bpffs)]
+    found = [paths.dir for paths in own_nodes(bpffs).values() if has_tables(paths.dir)]
+    cilium = cilium_tables(bpffs)
+    return [*found, *([cilium] if cilium is not None else [])] or [find_tables(None, bpffs)]
+
+
 def node_at(directory: Path) -> str | None:
     """The name of the node whose directory this is by its place, None for any other directory."""
     paths = NodePaths.at(directory)
@@ -125,4 +139,10 @@ def _choose(name: str | None, nodes: Mapping[str, NodePaths], bpffs: Path | None
 
 def _nothing(bpffs: Path | None) -> str:
     where = f" under {bpffs / ROOT}" if bpffs is not None else ""
+    with contextlib.suppress(PermissionDenied):
+        if bpffs is None and cilium_tables() is not None:
+            return (
+                "no node of ctctl's own is loaded, only Cilium's tables are here: ctctl ct list reads them, "
+                "ctctl trace --probe follows packets, --simulate takes a node file (-f)"
+            )
     return f"no node is loaded{where}: ctctl load -f FILE or ctctl lab up"

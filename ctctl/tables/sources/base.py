@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
@@ -178,12 +179,12 @@ Record = TypeVar("Record", bound="DataclassInstance")
 
 def _merged(records: list[Record], key: tuple[str, ...]) -> list[Record]:
     """The records with one a key; what one lacks comes from the others."""
-    found: dict[tuple[object, ...], Record] = {}
+    found: dict[object, Record] = {}
+    of = attrgetter(*key)
     for record in records:
-        at = tuple(getattr(record, name) for name in key)
-        old = found.get(at)
-        if old is None:
-            found[at] = record
+        at = of(record)
+        old = found.setdefault(at, record)
+        if old is record:
             continue
         gaps = [item.name for item in fields(old) if getattr(old, item.name) in (None, ())]
         if gaps:
@@ -227,6 +228,9 @@ class Source:
     #: of a live source: the clock of all its tables, and its now
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
+    #: when the tables were read (seconds since 1970) and in which boot of the node, where the source says
+    collected_at: float | None = None
+    boot_id: str | None = None
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
