@@ -104,16 +104,14 @@ class Terminal:
     def tab(self, line: str) -> str:
         """The command line after TAB behind ``line``, and what is listed below it."""
         self.type("clear\n")
-        self.ready()
-        self.type("clear\n")
+        # An empty line to type on: what is typed before the shell reads is echoed by the terminal as it is.
+        self.until(r"\A\s*>\s*\Z")
         self.type(line + "\t")
-        asked = re.escape(line.split("'", maxsplit=1)[0].rstrip()[:20])
-        self.until(rf"> {asked}")
         # The shell reads on only when the completion is done: a comment sign shows that it has.
         self.type("#")
         shown = self.until(r"#\s*$|#\n").string
-        # Once for a list that is open, once for the line.
-        self.type("\x03\x03")
+        # Ctrl-U rather than Ctrl-C, with which the terminal would throw away what is typed next.
+        self.type("\x15")
         return shown
 
     def close(self) -> None:
