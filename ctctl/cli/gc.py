@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctctl.cli.asking import ask
 from ctctl.cli.complete import endpoints
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import (
@@ -321,13 +322,12 @@ def _asked(tables: Source, options: GcOptions, foreign: bool, yes: bool) -> GcOp
     what = "expired entries" if options.endpoint is None else f"every entry of {options.endpoint}"
     if ahead:
         what = f"what will have expired at {options.now}, which is a time to come,"
-    if yes:
-        pass
-    elif sys.stdin.isatty():
-        where = f"{tables.description}{', which another program owns' if foreign else ''}"
-        typer.confirm(f"Delete {what} from {where}?", abort=True)
-    elif foreign or ahead or options.endpoint is not None:
-        raise UsageError(f"deleting {what} from {tables.description} needs --yes where there is no terminal to ask")
+    needed = foreign or ahead or options.endpoint is not None
+    ask(
+        f"Delete {what} from {tables.description}{', which another program owns' if foreign else ''}?",
+        yes=yes,
+        needed_for=f"deleting {what} from {tables.description}" if needed else None,
+    )
     return replace(options, keep=options.endpoint is not None or ahead)
 
 

@@ -599,6 +599,29 @@ def test_damaged_lines_cost_only_themselves(node: TableDir) -> None:
     assert (done.returncode, len(contents(node.maps[NAME]))) == (5, 7), done.stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"stayed": "cilium_ct4_global", "key_hex": "zz"}',
+        b'{"stayed": "cilium_ct4_global"}',
+        b'{"stayed": "cilium_ct4_global", "key_hex": "%s"}' % (b"ab" * 14),
+        b'{"steyed": "cilium_ct4_global", "key_hex": "%s"}' % (b"ab" * 14),
+        b"{}",
+        b"[]",
+    ],
+)
+def test_a_line_that_says_nothing_is_counted_whatever_it_was(node: TableDir, line: bytes) -> None:
+    """The word that an entry stayed is worth a line too: damaged, the entry may come back, and that is said."""
+    fill(node.maps[NAME], 10)
+    assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
+    lines = Path("journal").read_bytes().splitlines(keepends=True)
+    Path("journal").write_bytes(b"".join([*lines[:-1], line + b"\n", lines[-1]]))
+    done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes", "-o", "json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["restored"], document["damaged"]) == (5, 10, 1), done.stderr
+    assert "1 lines of journal are damaged" in done.stderr
+
+
 def test_undo_leaves_what_stayed_and_what_is_there(node: TableDir) -> None:
     """An entry that was not deleted after all is not brought back once it went by itself."""
     table = node.maps[NAME]

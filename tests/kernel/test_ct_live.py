@@ -305,7 +305,7 @@ def test_the_commands_that_change_ask_first(tables: TableDir, tmp_path: Path, mo
     preview = run("ct", "delete", "--to-port", "443", "--dry-run", *where)
     assert "1 entries" in preview.stderr
     assert "10.0.0.3:1002" in preview.stdout
-    assert "not confirmed" in run("ct", "delete", "--to-port", "443", *where, code=1, stdin="n\n").stderr
+    assert "needs --yes" in run("ct", "delete", "--to-port", "443", *where, code=2, stdin="y\n").stderr
     assert len(contents(table)) == 4
     done = run("ct", "delete", "--to-port", "443", "--yes", *where)
     assert "undo with: ctctl gc undo /" in done.stderr
