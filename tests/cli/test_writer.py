@@ -24,6 +24,7 @@ from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.model.nat import NatEntry
 from ctctl.tables import pairs
+from tests.support.children import run_ctctl
 from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, random_keys, table_dir
 from tests.support.names import unique_name
 from tests.support.wait import wait_for
@@ -35,8 +36,7 @@ NAME, SNAT = "cilium_ct4_global", "cilium_snat_v4_external"
 
 
 def ctctl(*args: object, **more: object) -> subprocess.CompletedProcess[str]:
-    more.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run([*CTCTL, *map(str, args)], capture_output=True, text=True, check=False, timeout=120, **more)
+    return run_ctctl(*args, **more)
 
 
 @pytest.fixture(autouse=True)

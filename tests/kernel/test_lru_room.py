@@ -66,7 +66,7 @@ def test_a_restore_throws_nothing_out(size: int, used: float) -> None:
 
 @pytest.mark.parametrize("size", [512, 4096])
 def test_places_have_to_stay_free(size: int) -> None:
-    """Why there is a bound: with every place that this CPU cannot see free, an entry is lost before the table is full."""
+    """Why there is a bound: with free places that this CPU cannot see, an entry is lost before the table is full."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         pytest.skip("one CPU sees every free place")
