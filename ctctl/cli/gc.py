@@ -190,8 +190,11 @@ def _backend(
     from ctctl.ct.show_list import write_listing
     from ctctl.gc.backends import entries_of_backend
     from ctctl.tables.rows import matching
+    from ctctl.tables.writer.targets import check_owner
 
     with opened(where) as tables:
+        if not dry_run:
+            check_owner(tables, allow_foreign=allow_foreign)  # what is refused is not even looked at
         selection, known = entries_of_backend(tables, backend)
         say(known)
         if dry_run:

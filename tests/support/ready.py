@@ -140,7 +140,7 @@ def _address(owner: int) -> str:
     detached = "import os, sys; os.fork() and os._exit(0); os.execv(sys.executable, sys.argv[1:])"
     command = [sys.executable, "-c", detached]
     words = [sys.executable, "-m", "tests.support.ready", address, str(owner)]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     subprocess.run([*command, *words], cwd=_ROOT, check=True, start_new_session=True, **quiet)  # type: ignore[call-overload]
     wait_for(lambda: f"@{address}" in Path("/proc/net/unix").read_text(), what="a ctctl that is ready")
     return address
@@ -181,7 +181,9 @@ def _ask(request: dict[str, Any], streams: list[int], timeout: float) -> int:
         connection.connect(f"\0{_address(os.getpid())}")
         passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", streams))]
         data = json.dumps(request).encode() + b"\n"
-        connection.sendall(data[connection.sendmsg([data], passed) :])
+        rest = data[connection.sendmsg([data], passed) :]
+        if rest:  # a command that has ended by now hears nothing more, not even nothing
+            connection.sendall(rest)
         connection.settimeout(timeout)
         with connection.makefile() as answers:
             process = int(answers.readline())

@@ -196,6 +196,8 @@ class Source:
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
+    #: table, key and value of every SNAT entry as it lay, one by one: where there can be too many for a listing
+    raw_nat: Callable[[], Iterator[tuple[str, bytes, bytes]]] | None = None
     #: it holds conntrack tables, be they empty (a list of services does not)
     has_ct: bool = True
     #: nodes that it shows anything of, be it no conntrack table
