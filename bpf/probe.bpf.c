@@ -4,9 +4,15 @@
  *
  * Attached in front of other programs of a TCX chain; returns TCX_NEXT always,
  * so they run as if it were not there. Changes neither the packet nor a table.
- * cilium_ct4_global and cilium_ct_any4_global are replaced by the tables of
- * whoever owns the device before loading.
+ * The conntrack tables are replaced by those of whoever owns the device before
+ * loading.
  */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#define PROBE_READ(_ctx, _off, _to, _len) \
+	bpf_skb_load_bytes_relative((struct __sk_buff *)(_ctx), _off, _to, _len, BPF_HDR_START_NET)
+
 #include "bound.h"
 #include "probe.h"
 
@@ -14,72 +20,75 @@
 
 volatile const __u32 cfg_netns = 0;     /* inode of the devices' network namespace */
 volatile const __u8 cfg_tables = 0;     /* 1: there are conntrack tables to look into */
+volatile const __u8 cfg_tables6 = 0;    /* the same of IPv6 */
 
-#define TABLE(_name)                                    \
+#define TABLE(_name, _key)                              \
 	struct {                                        \
 		__uint(type, BPF_MAP_TYPE_LRU_HASH);    \
 		__uint(max_entries, 1);                 \
-		__type(key, struct ipv4_ct_tuple);      \
+		__type(key, struct _key);               \
 		__type(value, struct ct_entry);         \
 	} _name SEC(".maps")
 
-TABLE(cilium_ct4_global);
-TABLE(cilium_ct_any4_global);
+TABLE(cilium_ct4_global, ipv4_ct_tuple);
+TABLE(cilium_ct_any4_global, ipv4_ct_tuple);
+TABLE(cilium_ct6_global, ipv6_ct_tuple);
+TABLE(cilium_ct_any6_global, ipv6_ct_tuple);
 
 static __always_inline void
-look(struct ctctl_probe_event *ev, const struct ipv4_ct_tuple *key, bool any, enum ctctl_probe_entry which)
+look(struct ctctl_probe_event *ev, const struct ipv6_ct_tuple *key, bool six, enum ctctl_probe_entry which)
 {
-	struct ct_entry *entry = any ? bpf_map_lookup_elem(&cilium_ct_any4_global, key)
-				     : bpf_map_lookup_elem(&cilium_ct4_global, key);
+	bool any = key->nexthdr != IPPROTO_TCP;
+	struct ct_entry *entry;
 
+	if (six) {
+		entry = any ? bpf_map_lookup_elem(&cilium_ct_any6_global, key)
+			    : bpf_map_lookup_elem(&cilium_ct6_global, key);
+	} else {
+		struct ipv4_ct_tuple key4 = {
+			.daddr = word_of(key->daddr), .saddr = word_of(key->saddr),
+			.dport = key->dport, .sport = key->sport, .nexthdr = key->nexthdr, .flags = key->flags,
+		};
+
+		entry = any ? bpf_map_lookup_elem(&cilium_ct_any4_global, &key4)
+			    : bpf_map_lookup_elem(&cilium_ct4_global, &key4);
+	}
 	if (!entry)
 		return;
 	ev->entry[which] = *entry;
 	ev->found |= 1 << which;
 }
 
+static __always_inline void reverse(struct ipv6_ct_tuple *to, const struct ipv6_ct_tuple *t)
+{
+	__builtin_memcpy(to->daddr, t->saddr, sizeof(to->daddr));
+	__builtin_memcpy(to->saddr, t->daddr, sizeof(to->saddr));
+	to->dport = t->sport;
+	to->sport = t->dport;
+	to->nexthdr = t->nexthdr;
+}
+
 /* Every entry that the programs behind could find (docs/reference/abi.md, Key). */
 static __always_inline void look_up(struct ctctl_probe_event *ev, const struct probe_packet *p)
 {
-	bool any = p->tuple.nexthdr != IPPROTO_TCP;
 	__u8 related = probe_is_error(p) ? TUPLE_RELATED : 0;
-	struct ipv4_ct_tuple key = p->tuple;
+	struct ipv6_ct_tuple key = p->tuple, back;
+	bool six = p->family == 6;
 
 	/* As loaded from the packet the ports are crossed. */
 	key.dport = p->tuple.sport;
 	key.sport = p->tuple.dport;
 	key.flags = TUPLE_SERVICE;
-	look(ev, &key, any, PROBE_ENTRY_SERVICE);
+	look(ev, &key, six, PROBE_ENTRY_SERVICE);
 	key.flags = TUPLE_OUT | related;
-	look(ev, &key, any, PROBE_ENTRY_REPLY_OUT);
+	look(ev, &key, six, PROBE_ENTRY_REPLY_OUT);
 	key.flags = TUPLE_IN | related;
-	look(ev, &key, any, PROBE_ENTRY_REPLY_IN);
-	tuple_reverse(&key);
-	look(ev, &key, any, PROBE_ENTRY_FORWARD_IN);
-	key.flags = TUPLE_OUT | related;
-	look(ev, &key, any, PROBE_ENTRY_FORWARD_OUT);
-}
-
-static __always_inline bool read_packet(struct __sk_buff *skb, struct probe_packet *p)
-{
-	union probe_l4 l4 = {};
-	__u32 len = sizeof(l4), off;
-	struct iphdr ip;
-
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return false;
-	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
-		return false;
-	off = probe_ip(p, &ip);
-	if (!off)
-		return true;
-	if (bpf_skb_load_bytes_relative(skb, off, &l4, sizeof(l4), BPF_HDR_START_NET)) {
-		len = sizeof(l4.icmp);
-		if (bpf_skb_load_bytes_relative(skb, off, &l4, sizeof(l4.icmp), BPF_HDR_START_NET))
-			return true;
-	}
-	probe_l4(p, &l4, len);
-	return true;
+	look(ev, &key, six, PROBE_ENTRY_REPLY_IN);
+	reverse(&back, &key);
+	back.flags = TUPLE_IN | related;
+	look(ev, &back, six, PROBE_ENTRY_FORWARD_IN);
+	back.flags = TUPLE_OUT | related;
+	look(ev, &back, six, PROBE_ENTRY_FORWARD_OUT);
 }
 
 static __always_inline void copy_head(struct __sk_buff *skb, struct ctctl_probe_event *ev)
@@ -96,19 +105,72 @@ static __always_inline void copy_head(struct __sk_buff *skb, struct ctctl_probe_
 		ev->head_len = len;
 }
 
+static __always_inline bool is_tunnel_port(__be16 port)
+{
+	return port == bpf_htons(8472) || port == bpf_htons(4789) || port == bpf_htons(6081);
+}
+
+static __always_inline bool v4_end(const struct ctctl_probe_ctl *ctl, int end, __be32 addr)
+{
+	return (addr & word_of(ctl->mask[end])) == word_of(ctl->addr[end]);
+}
+
+/* Most packets are known to be of other flows by their addresses, as long as
+ * nothing is translated: with one header read, or two where there may be another
+ * packet inside. */
+static __always_inline bool is_others(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
+{
+	struct iphdr ip;
+	__be16 ports[2];
+
+	if (!ctl->filter || ctl->following || skb->protocol != bpf_htons(ETH_P_IP) || PROBE_READ(skb, 0, &ip, sizeof(ip)))
+		return false;
+	if (ctl->family != 6 && ((v4_end(ctl, 0, ip.saddr) && v4_end(ctl, 1, ip.daddr)) ||
+				 (v4_end(ctl, 0, ip.daddr) && v4_end(ctl, 1, ip.saddr))))
+		return false;
+	if (ip.protocol != IPPROTO_UDP)
+		return true;
+	return !PROBE_READ(skb, ip.ihl * 4, ports, sizeof(ports)) && !is_tunnel_port(ports[1]);
+}
+
+/* Most packets are of other flows and end here, with the flow's packet that this
+ * CPU had in its hands. The same buffer with the same sign is the same packet,
+ * whatever it was translated to on the way: that is followed from now on. */
+static __always_inline bool is_wanted(struct __sk_buff *skb, struct probe_packet *p, bool *same)
+{
+	__u32 zero = 0;
+	struct ctctl_probe_current *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
+	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	bool six = skb->protocol == bpf_htons(ETH_P_IPV6), wanted;
+
+	if (!current || !ctl)
+		return false;
+	if (current->skb != (__u64)(long)skb && is_others(skb, ctl)) {
+		current->skb = 0;
+		return false;
+	}
+	__builtin_memset(p, 0, sizeof(*p));
+	if ((!six && skb->protocol != bpf_htons(ETH_P_IP)) || !probe_read_packet(skb, p, six)) {
+		current->skb = 0;
+		return false;
+	}
+	*same = current->skb == (__u64)(long)skb && current->sign == p->sign;
+	wanted = probe_wanted(p);
+	if (*same && !wanted)
+		probe_follow(p);
+	current->skb = *same || wanted ? (__u64)(long)skb : 0;
+	current->sign = p->sign;
+	return *same || wanted;
+}
+
 static __always_inline int probe(struct __sk_buff *skb, __u8 egress)
 {
-	struct probe_packet p = {};
+	struct probe_packet p;
 	struct ctctl_probe_event *ev;
-	__u32 zero = 0;
-	__u64 *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
+	bool same = false;
 
-	if (!current)
+	if (!is_wanted(skb, &p, &same))
 		return PROBE_NEXT;
-	*current = 0;
-	if (!read_packet(skb, &p) || !probe_wanted(&p.tuple, probe_is_error(&p)))
-		return PROBE_NEXT;
-	*current = (__u64)(long)skb;
 	ev = probe_begin(&p, PROBE_PACKET);
 	if (!ev)
 		return PROBE_NEXT;
@@ -117,7 +179,8 @@ static __always_inline int probe(struct __sk_buff *skb, __u8 egress)
 	ev->mark = skb->mark;
 	ev->packet_len = skb->len;
 	ev->egress = egress;
-	if (cfg_tables)
+	ev->same_packet = same;
+	if (p.family == 6 ? cfg_tables6 : cfg_tables)
 		look_up(ev, &p);
 	copy_head(skb, ev);
 	probe_send(ev);

@@ -7,6 +7,12 @@
  * each; probe_freed to the kfree_skb tracepoint. Kernel structures are read by
  * CO-RE, with no more of them declared than is used.
  */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+/* Headers of what a datapath handles are linear; a short packet ends in the tail room. */
+#define PROBE_READ(_at, _off, _to, _len) bpf_probe_read_kernel(_to, _len, (const unsigned char *)(_at) + (_off))
+
 #include "probe.h"
 
 #include <bpf/bpf_core_read.h>
@@ -50,20 +56,11 @@ static __always_inline unsigned char *network_header(struct sk_buff *skb)
 
 static __always_inline bool read_packet(struct sk_buff *skb, struct probe_packet *p)
 {
-	unsigned char *at = network_header(skb);
-	union probe_l4 l4 = {};
-	struct iphdr ip;
-	__u32 off;
+	__be16 protocol = BPF_CORE_READ(skb, protocol);
 
-	if (BPF_CORE_READ(skb, protocol) != bpf_htons(ETH_P_IP) || bpf_probe_read_kernel(&ip, sizeof(ip), at))
+	if (protocol != bpf_htons(ETH_P_IP) && protocol != bpf_htons(ETH_P_IPV6))
 		return false;
-	if (ip.version != 4)
-		return false;
-	off = probe_ip(p, &ip);
-	/* Headers of what a datapath handles are linear; a short packet ends in the tail room. */
-	if (off && !bpf_probe_read_kernel(&l4, sizeof(l4), at + off))
-		probe_l4(p, &l4, sizeof(l4));
-	return true;
+	return probe_read_packet(network_header(skb), p, protocol == bpf_htons(ETH_P_IPV6));
 }
 
 static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, enum ctctl_probe_kind kind, bool wanted)
@@ -72,7 +69,7 @@ static __always_inline struct ctctl_probe_event *begin(struct sk_buff *skb, enum
 	struct ctctl_probe_event *ev;
 	struct net_device *dev;
 
-	if (!read_packet(skb, &p) || (!wanted && !probe_wanted(&p.tuple, probe_is_error(&p))))
+	if (!read_packet(skb, &p) || (!wanted && !probe_wanted(&p)))
 		return NULL;
 	ev = probe_begin(&p, kind);
 	if (!ev)
@@ -94,8 +91,8 @@ int probe_return(__u64 *args) /* the program's argument, then its return code */
 {
 	struct ctctl_probe_event *ev;
 	__u32 zero = 0;
-	__u64 *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
-	bool same = current && *current == args[0];
+	struct ctctl_probe_current *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
+	bool same = current && current->skb == args[0];
 
 	ev = begin((struct sk_buff *)args[0], PROBE_RETURN, same);
 	if (!ev)

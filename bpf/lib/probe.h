@@ -2,33 +2,44 @@
 /*
  * probe.h - what the probes share: which flow they follow, and the event.
  *
- * The probes belong to no datapath. They have maps of their own, and the two
- * conntrack tables of whoever owns the devices, which they only read.
+ * The probes belong to no datapath. They have maps of their own, and the
+ * conntrack tables of whoever owns the devices, which they only read. One
+ * program serves both families: what it does with most packets is to leave
+ * them alone.
+ *
+ * Who includes this defines PROBE_READ(ctx, off, to, len) before: 0 if LEN
+ * bytes from OFF behind the start of the IP header are in TO.
  */
 #ifndef CTCTL_PROBE_H
 #define CTCTL_PROBE_H
 
 #include <stddef.h>
 
+/* The listener's flow in there is the datapath's, of one family. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wunused-function"
 #include "flow.h"
+#pragma clang diagnostic pop
+
+#define PROTO_ICMPV6 58
+#define IPV6_HEADERS 4          /* extension headers that are passed over */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20);
 } ctctl_probe_events SEC(".maps");
 
-/* until_ns is not used: a probe listens as long as it is attached. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct ctctl_trace_ctl);
+	__type(value, struct ctctl_probe_ctl);
 	__uint(max_entries, 1);
 } ctctl_probe_ctl SEC(".maps");
 
-/* Canonical tuples (the lower end first) of what a followed flow was translated to. */
+/* Canonical tuples (the lower end first, flags 0) of what a followed flow was translated to. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct ipv4_ct_tuple);
+	__type(key, struct ipv6_ct_tuple);
 	__type(value, __u8);
 	__uint(max_entries, 4096);
 } ctctl_probe_follow SEC(".maps");
@@ -50,56 +61,133 @@ struct {
 	__uint(max_entries, PROBE_FREED + 1);
 } ctctl_probe_scratch SEC(".maps");
 
-/* Address of the packet of the flow that a CPU has in its hands, 0: none. A
- * program may rewrite it: at its exit the tuple is no longer the flow's. */
+/* A program may rewrite the packet that a CPU has in its hands: at its exit,
+ * and at the next device, the tuple is no longer the flow's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct ctctl_probe_current);
 	__uint(max_entries, 1);
 } ctctl_probe_current SEC(".maps");
 
-/* Is the packet of the flow? An ICMP error is, if its addresses are. */
-static __always_inline bool probe_wanted(const struct ipv4_ct_tuple *t, bool error)
-{
-	__u32 zero = 0;
-	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
-	struct ipv4_ct_tuple key;
-
-	if (!ctl)
-		return false;
-	if (!ctl->filter)
-		return true;
-	if (flow_wanted(ctl, t, error))
-		return true;
-	key = tuple_canonical(t);
-	return bpf_map_lookup_elem(&ctctl_probe_follow, &key);
-}
-
 /* What decides whether a packet is of the flow. */
 struct probe_packet {
-	struct ipv4_ct_tuple tuple;     /* real orientation */
-	__u8 tcp_flags;
-	__u8 icmp_type;
-	__u8 icmp_code;
-	__u8 fragment;                  /* enum fragment */
+	struct ipv6_ct_tuple tuple;     /* real orientation; IPv4 in the first 4 bytes */
+	__u8   family;                  /* 4, 6; 0: neither */
+	__u8   tcp_flags;
+	__u8   icmp_type;
+	__u8   icmp_code;
+	__u8   fragment;                /* enum fragment */
+	__u8   tunnel;                  /* enum ctctl_probe_tunnel */
+	__u32  sign;                    /* of the packet, through every translation; never 0 */
+	__u32  vni;
+	__be32 outer_saddr;
+	__be32 outer_daddr;
 };
 
 static __always_inline bool probe_is_error(const struct probe_packet *p)
 {
+	if (p->family == 6)
+		return p->tuple.nexthdr == PROTO_ICMPV6 && p->icmp_type && p->icmp_type < 128;
 	return p->tuple.nexthdr == IPPROTO_ICMP && icmp_is_error(p->icmp_type);
 }
 
-/* Addresses, protocol, fragment. Returns where L4 starts, behind the IP header's
- * start; 0 for a later fragment, which has none. */
-static __always_inline __u32 probe_ip(struct probe_packet *p, const struct iphdr *ip)
+/* ---- the flow ---- */
+
+static __always_inline __u32 word_of(const __u8 *at)
 {
-	p->tuple.saddr = ip->saddr;
-	p->tuple.daddr = ip->daddr;
-	p->tuple.nexthdr = ip->protocol;
-	p->fragment = ip_fragment(ip->frag_off);
-	return p->fragment == FRAGMENT_LATER ? 0 : ip->ihl * 4;
+	__u32 word;
+
+	__builtin_memcpy(&word, at, sizeof(word));
+	return word;
 }
+
+static __always_inline bool probe_within(const __u8 *addr, const __u8 *wanted, const __u8 *mask)
+{
+	__u32 differ = 0;
+
+	for (int at = 0; at < 16; at += 4)
+		differ |= (word_of(addr + at) & word_of(mask + at)) ^ word_of(wanted + at);
+	return !differ;
+}
+
+static __always_inline bool
+probe_end(const struct ctctl_probe_ctl *ctl, int end, const __u8 *addr, __be16 port, bool any_port)
+{
+	return (any_port || !ctl->port[end] || port == ctl->port[end]) &&
+	       probe_within(addr, ctl->addr[end], ctl->mask[end]);
+}
+
+/* An ICMP error is of interest to every flow between its two addresses. */
+static __noinline bool probe_asked(const struct ctctl_probe_ctl *ctl, const struct probe_packet *p)
+{
+	const struct ipv6_ct_tuple *t = &p->tuple;
+	bool error = probe_is_error(p);
+
+	if (ctl->family && ctl->family != p->family)
+		return false;
+	if (ctl->proto && ctl->proto != t->nexthdr && !error &&
+	    !(ctl->proto == IPPROTO_ICMP && t->nexthdr == PROTO_ICMPV6))
+		return false;
+	return (probe_end(ctl, 0, t->saddr, t->sport, error) && probe_end(ctl, 1, t->daddr, t->dport, error)) ||
+	       (probe_end(ctl, 0, t->daddr, t->dport, error) && probe_end(ctl, 1, t->saddr, t->sport, error));
+}
+
+/* One key for both directions: the lower end first, by address and then port. */
+static __noinline int probe_canonical(struct ipv6_ct_tuple *key, const struct ipv6_ct_tuple *t)
+{
+	bool swap = bpf_ntohs(t->dport) < bpf_ntohs(t->sport);
+
+	if (!key || !t)
+		return 0;
+	for (int at = 12; at >= 0; at -= 4) {
+		__u32 src = bpf_ntohl(word_of(t->saddr + at)), dst = bpf_ntohl(word_of(t->daddr + at));
+
+		if (src != dst)
+			swap = dst < src;
+	}
+	*key = *t;
+	key->flags = 0;
+	if (swap) {
+		__builtin_memcpy(key->saddr, t->daddr, sizeof(key->saddr));
+		__builtin_memcpy(key->daddr, t->saddr, sizeof(key->daddr));
+		key->sport = t->dport;
+		key->dport = t->sport;
+	}
+	return 0;
+}
+
+static __always_inline bool probe_wanted(const struct probe_packet *p)
+{
+	__u32 zero = 0;
+	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	struct ipv6_ct_tuple key;
+
+	if (!ctl)
+		return false;
+	if (!ctl->filter || probe_asked(ctl, p))
+		return true;
+	if (!ctl->following)
+		return false;
+	probe_canonical(&key, &p->tuple);
+	return bpf_map_lookup_elem(&ctctl_probe_follow, &key);
+}
+
+static __always_inline void probe_follow(const struct probe_packet *p)
+{
+	__u32 zero = 0;
+	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	struct ipv6_ct_tuple key;
+	__u8 one = 1;
+
+	/* Two CPUs may set it at once: to the same. */
+	if (ctl)
+		*(volatile __u8 *)&ctl->following = 1;
+	probe_canonical(&key, &p->tuple);
+	bpf_map_update_elem(&ctctl_probe_follow, &key, &one, BPF_ANY);
+}
+
+/* ---- the packet ---- */
 
 /* The first bytes of L4, as the protocol has them. */
 union probe_l4 {
@@ -113,6 +201,15 @@ union probe_l4 {
 	__u8 bytes[20];
 };
 
+struct probe_ipv6 {
+	__be32 flow;
+	__be16 payload_len;
+	__u8   nexthdr;
+	__u8   hop_limit;
+	__u8   saddr[16];
+	__u8   daddr[16];
+};
+
 /* Ports and flags, as far as there are LEN bytes. */
 static __always_inline void probe_l4(struct probe_packet *p, const union probe_l4 *l4, __u32 len)
 {
@@ -124,20 +221,162 @@ static __always_inline void probe_l4(struct probe_packet *p, const union probe_l
 			return;
 		p->tuple.sport = l4->sport;
 		p->tuple.dport = l4->dport;
-		if (p->tuple.nexthdr == IPPROTO_TCP && len > offsetof(union probe_l4, tcp_flags))
+		if (p->tuple.nexthdr == IPPROTO_TCP && len > offsetof(union probe_l4, tcp_flags)) {
 			p->tcp_flags = l4->tcp_flags;
+			p->sign = word_of(l4->more);
+		} else if (p->tuple.nexthdr == IPPROTO_UDP) {
+			/* A buffer is soon used again, and many datagrams have no number: their lengths differ. */
+			p->sign += (__u32)l4->more[0] << 8 | l4->more[1];
+		}
 		return;
 	case IPPROTO_ICMP:
+	case PROTO_ICMPV6:
 		if (len < sizeof(l4->icmp))
 			return;
 		p->icmp_type = l4->icmp.type;
 		p->icmp_code = l4->icmp.code;
-		if (l4->icmp.type == ICMP_ECHO)
+		p->sign += l4->icmp.mtu;        /* an echo's sequence number */
+		if (l4->icmp.type == (p->family == 4 ? ICMP_ECHO : 128))
 			p->tuple.sport = l4->icmp.id;
-		else if (l4->icmp.type == ICMP_ECHO_REPLY)
+		else if (l4->icmp.type == (p->family == 4 ? ICMP_ECHO_REPLY : 129))
 			p->tuple.dport = l4->icmp.id;
 	}
 }
+
+static __always_inline void probe_read_l4(const void *ctx, struct probe_packet *p, __u32 off)
+{
+	union probe_l4 l4 = {};
+
+	if (!PROBE_READ(ctx, off, &l4, sizeof(l4)))
+		probe_l4(p, &l4, sizeof(l4));
+	else if (!PROBE_READ(ctx, off, &l4, sizeof(l4.icmp)))
+		probe_l4(p, &l4, sizeof(l4.icmp));
+}
+
+/* Where L4 starts; 0 for a later fragment, which has none, and for no packet. */
+static __always_inline __u32 probe_ipv4(const void *ctx, struct probe_packet *p, __u32 off)
+{
+	struct iphdr ip;
+
+	if (PROBE_READ(ctx, off, &ip, sizeof(ip)) || ip.version != 4)
+		return 0;
+	p->family = 4;
+	__builtin_memcpy(p->tuple.saddr, &ip.saddr, sizeof(ip.saddr));
+	__builtin_memcpy(p->tuple.daddr, &ip.daddr, sizeof(ip.daddr));
+	p->tuple.nexthdr = ip.protocol;
+	p->sign = (__u32)ip.protocol << 24 | ip.id;
+	p->fragment = ip_fragment(ip.frag_off);
+	return p->fragment == FRAGMENT_LATER ? 0 : off + ip.ihl * 4;
+}
+
+static __always_inline __u32 probe_ipv6(const void *ctx, struct probe_packet *p, __u32 off)
+{
+	struct probe_ipv6 ip;
+	__u8 next[8];
+
+	if (PROBE_READ(ctx, off, &ip, sizeof(ip)))
+		return 0;
+	p->family = 6;
+	__builtin_memcpy(p->tuple.saddr, ip.saddr, sizeof(ip.saddr));
+	__builtin_memcpy(p->tuple.daddr, ip.daddr, sizeof(ip.daddr));
+	p->tuple.nexthdr = ip.nexthdr;
+	p->sign = ip.flow ^ ((__u32)ip.nexthdr << 24 | 1);
+	off += sizeof(ip);
+	for (int header = 0; header < IPV6_HEADERS; header++) {
+		__u8 kind = p->tuple.nexthdr;
+
+		if (kind != 0 && kind != 43 && kind != 44 && kind != 60)
+			break;
+		if (PROBE_READ(ctx, off, next, sizeof(next)))
+			return 0;
+		p->tuple.nexthdr = next[0];
+		if (kind == 44) {
+			/* The offset is in the upper 13 bits, the last one says that more follow. */
+			p->fragment = next[2] || next[3] & 0xf8 ? FRAGMENT_LATER : next[3] & 1 ? FRAGMENT_FIRST : FRAGMENT_NONE;
+			off += 8;
+		} else {
+			off += (next[1] + 1) * 8;
+		}
+		if (p->fragment == FRAGMENT_LATER)
+			return 0;
+	}
+	return off;
+}
+
+/* The IP packet at OFF. False: it is none. */
+static __noinline bool probe_parse(void *ctx, struct probe_packet *p, __u32 off, bool six)
+{
+	__u32 l4 = six ? probe_ipv6(ctx, p, off) : probe_ipv4(ctx, p, off);
+
+	if (l4)
+		probe_read_l4(ctx, p, l4);
+	if (!p->sign)
+		p->sign = 1;
+	return p->family;
+}
+
+/* Where the inner frame of a tunnel's packet starts, 0 for any other. OFF is the
+ * UDP header. The first four bytes of both kinds: flags, two reserved or a
+ * protocol; of Geneve the length of the options in words. */
+static __always_inline __u32 probe_tunnel(const void *ctx, struct probe_packet *p, __u32 off)
+{
+	__be16 port = p->tuple.dport;
+	__u8 head[8];
+
+	if (p->tuple.nexthdr != IPPROTO_UDP ||
+	    (port != bpf_htons(8472) && port != bpf_htons(4789) && port != bpf_htons(6081)))
+		return 0;
+	if (PROBE_READ(ctx, off + 8, head, sizeof(head)))
+		return 0;
+	p->vni = (__u32)head[4] << 16 | (__u32)head[5] << 8 | head[6];
+	if (port == bpf_htons(6081)) {
+		if (head[2] != 0x65 || head[3] != 0x58)
+			return 0;
+		p->tunnel = PROBE_GENEVE;
+		return off + 16 + (head[0] & 0x3f) * 4;
+	}
+	if (!(head[0] & 0x08))
+		return 0;
+	p->tunnel = PROBE_VXLAN;
+	return off + 16;
+}
+
+/* The packet, of a tunnel's the inner one. The outer one's addresses are kept
+ * where they are IPv4's; options in its header are no tunnel's. */
+static __always_inline bool probe_read_packet(void *ctx, struct probe_packet *p, bool six)
+{
+	struct probe_packet inner = {};
+	__u32 frame, vni;
+	__be16 ethertype;
+	__u8 tunnel;
+
+	if (!probe_parse(ctx, p, 0, six))
+		return false;
+	if (p->fragment)
+		return true;
+	frame = probe_tunnel(ctx, p, six ? sizeof(struct probe_ipv6) : sizeof(struct iphdr));
+	/* It has come in one only if there is a packet in it. */
+	tunnel = p->tunnel;
+	vni = p->vni;
+	p->tunnel = PROBE_NO_TUNNEL;
+	p->vni = 0;
+	if (!frame || PROBE_READ(ctx, frame + 12, &ethertype, sizeof(ethertype)))
+		return true;
+	if (ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6))
+		return true;
+	if (!probe_parse(ctx, &inner, frame + ETH_HLEN, ethertype == bpf_htons(ETH_P_IPV6)))
+		return true;
+	inner.tunnel = tunnel;
+	inner.vni = vni;
+	if (!six) {
+		inner.outer_saddr = word_of(p->tuple.saddr);
+		inner.outer_daddr = word_of(p->tuple.daddr);
+	}
+	*p = inner;
+	return true;
+}
+
+/* ---- the event ---- */
 
 /* The event of a packet, in the scratch of its kind. NULL is for the verifier. */
 static __always_inline struct ctctl_probe_event *
@@ -151,11 +390,17 @@ probe_begin(const struct probe_packet *p, enum ctctl_probe_kind kind)
 	__builtin_memset(ev, 0, sizeof(*ev));
 	ev->time_ns = bpf_ktime_get_ns();
 	ev->kind = kind;
+	ev->cpu = bpf_get_smp_processor_id();
 	ev->tuple = p->tuple;
+	ev->family = p->family;
 	ev->tcp_flags = p->tcp_flags;
 	ev->icmp_type = p->icmp_type;
 	ev->icmp_code = p->icmp_code;
 	ev->fragment = p->fragment;
+	ev->tunnel = p->tunnel;
+	ev->vni = p->vni;
+	ev->outer_saddr = p->outer_saddr;
+	ev->outer_daddr = p->outer_daddr;
 	return ev;
 }
 

@@ -8,11 +8,12 @@ unions, padding under any name.
 from __future__ import annotations
 
 import ctypes
+import functools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
+from ctctl.abi import constants
 from ctctl.abi.base import AbiStruct
 from ctctl.btf import Btf, Kind
 from ctctl.errors import LayoutError
@@ -50,8 +51,7 @@ ENTRY_NAMES: Mapping[Layout, Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A field of a BTF struct, anonymous structs and unions opened. Offsets and sizes in bits."""
 
     name: str
@@ -101,51 +101,77 @@ def check_type(
         if (size := btf.size_of(type_id)) != layout:
             raise LayoutError(f"{what}: {size} bytes by its type information, {layout} expected")
         return
+    _check(btf, type_id, _shape_of(layout), what=what, renamed=renamed or {}, exact=exact)
+
+
+class _Expected(NamedTuple):
+    """A field of a layout. Offset and size in bits; ``struct`` where it is one."""
+
+    name: str
+    offset: int
+    size: int
+    struct: type[AbiStruct] | None = None
+
+
+class _Shape(NamedTuple):
+    """A layout: its name, its size in bytes, its fields."""
+
+    name: str
+    size: int
+    fields: tuple[_Expected, ...]
+
+
+def _shape_of(layout: type[AbiStruct]) -> _Shape:
+    found = []
+    for name, ctype in layout._fields_:
+        struct = ctype if isinstance(ctype, type) and issubclass(ctype, AbiStruct) else None
+        found.append(_Expected(name, getattr(layout, name).offset * 8, ctypes.sizeof(ctype) * 8, struct))
+    return _Shape(layout.__name__, ctypes.sizeof(layout), tuple(found))
+
+
+def _check(
+    btf: Btf, type_id: int, shape: _Shape, *, what: str, renamed: Mapping[str, str], exact: bool = False
+) -> None:
     entry = btf.resolve(type_id)
     if entry.kind not in (Kind.STRUCT, Kind.UNION):
-        raise LayoutError(f"{what}: {entry.kind.name.lower()} {entry.name}, struct {layout.__name__} expected")
-    comparison = _Comparison(btf, list(fields(btf, type_id)), layout, what, exact)
-    comparison.run(renamed or {})
-    if entry.size != ctypes.sizeof(layout):
-        raise LayoutError(
-            f"{what}: {entry.size} bytes by its type information, struct {layout.__name__} has {ctypes.sizeof(layout)}"
-        )
+        raise LayoutError(f"{what}: {entry.kind.name.lower()} {entry.name}, struct {shape.name} expected")
+    _Comparison(btf, list(fields(btf, type_id)), shape, what, exact).run(renamed)
+    if entry.size != shape.size:
+        raise LayoutError(f"{what}: {entry.size} bytes by its type information, struct {shape.name} has {shape.size}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
+class _Comparison(NamedTuple):
     """One struct of the table's BTF against one layout."""
 
     btf: Btf
     there: list[Field]
-    layout: type[AbiStruct]
+    shape: _Shape
     what: str
     exact: bool
 
     def run(self, renamed: Mapping[str, str]) -> None:
         by_name = {field.name: field for field in reversed(self.there)}
         expected = []
-        for name, ctype in self.layout._fields_:
-            btf_name = renamed.get(name, name)
+        for field in self.shape.fields:
+            btf_name = renamed.get(field.name, field.name)
             expected.append(btf_name)
             if self.exact or not _FILLER.match(btf_name):
-                offset, size = getattr(self.layout, name).offset * 8, ctypes.sizeof(ctype) * 8
-                self.field(by_name.get(btf_name), btf_name, offset, size, ctype)
-        for field in self.there if self.exact else ():
-            if field.name not in expected:
-                raise LayoutError(f"{self.what}: has a field {field} that struct {self.layout.__name__} lacks")
+                self.field(by_name.get(btf_name), btf_name, field)
+        for more in self.there if self.exact else ():
+            if more.name not in expected:
+                raise LayoutError(f"{self.what}: has a field {more} that struct {self.shape.name} lacks")
 
-    def field(self, found: Field | None, name: str, offset: int, size: int, ctype: Any) -> None:
+    def field(self, found: Field | None, name: str, wanted: _Expected) -> None:
         if found is None:
-            self.missing(name, offset, size)
+            self.missing(name, wanted.offset, wanted.size)
             return
-        if (found.offset, found.size) != (offset, size) or found.bitfield:
+        if (found.offset, found.size) != (wanted.offset, wanted.size) or found.bitfield:
             raise LayoutError(
                 f"{self.what}: field {name} is {_place(found.offset, found.size)} in the table, "
-                f"{_place(offset, size)} in the layout"
+                f"{_place(wanted.offset, wanted.size)} in the layout"
             )
-        if isinstance(ctype, type) and issubclass(ctype, AbiStruct):
-            check_type(self.btf, found.type_id, ctype, what=f"{self.what}: {name}", exact=self.exact)
+        if wanted.struct is not None:
+            check_type(self.btf, found.type_id, wanted.struct, what=f"{self.what}: {name}", exact=self.exact)
 
     def missing(self, name: str, offset: int, size: int) -> None:
         """Accept bit fields in place of flags, and room in place of an optional field."""
@@ -170,9 +196,20 @@ def _is_nat(field: Field) -> bool:
 
 def check_entry(btf: Btf, type_id: int, layout: Layout, *, what: str) -> None:
     """``check_type`` of a conntrack entry in one of its layouts."""
-    from ctctl.abi.layouts import ct_entry  # takes long to import, and most who need this module need it not
+    _check(btf, type_id, entry_shape(), what=what, renamed=ENTRY_NAMES[layout])
 
-    check_type(btf, type_id, ct_entry, what=what, renamed=ENTRY_NAMES[layout])
+
+@functools.cache
+def entry_shape() -> _Shape:
+    """``struct ct_entry`` by its offsets in ``abi.constants``: it has no padding, and layouts are slow to import."""
+    offsets = {
+        name.removeprefix("CT_ENTRY_").lower(): value
+        for name, value in vars(constants).items()
+        if name.startswith("CT_ENTRY_") and name != "CT_ENTRY_SIZE"
+    }
+    ends = [*list(offsets.values())[1:], constants.CT_ENTRY_SIZE]
+    found = [_Expected(name, at * 8, (end - at) * 8) for (name, at), end in zip(offsets.items(), ends, strict=True)]
+    return _Shape("ct_entry", constants.CT_ENTRY_SIZE, tuple(found))
 
 
 def _place(offset: int, size: int) -> str:

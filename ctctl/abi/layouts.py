@@ -304,6 +304,14 @@ class CtctlProbeEntry(IntEnum):
     PROBE_ENTRY_REPLY_IN = 4
 
 
+class CtctlProbeTunnel(IntEnum):
+    """``enum ctctl_probe_tunnel``"""
+
+    PROBE_NO_TUNNEL = 0
+    PROBE_VXLAN = 1
+    PROBE_GENEVE = 2
+
+
 class ipv4_ct_tuple(AbiStruct):  # noqa: N801
     """``struct ipv4_ct_tuple``, 14 bytes."""
 
@@ -1219,8 +1227,46 @@ class ctscan_stats(AbiStruct):  # noqa: N801
     ]
 
 
+class ctctl_probe_ctl(AbiStruct):  # noqa: N801
+    """``struct ctctl_probe_ctl``, 72 bytes."""
+
+    addr: Array[Any]
+    mask: Array[Any]
+    port: Array[Any]
+    filter: int
+    proto: int
+    family: int
+    following: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("addr", u8 * 16 * 2),
+        ("mask", u8 * 16 * 2),
+        ("port", be16 * 2),
+        ("filter", u8),
+        ("proto", u8),
+        ("family", u8),
+        ("following", u8),
+    ]
+
+
+class ctctl_probe_current(AbiStruct):  # noqa: N801
+    """``struct ctctl_probe_current``, 16 bytes."""
+
+    skb: int
+    sign: int
+    pad: int
+
+    _pack_ = 1
+    _fields_: ClassVar = [
+        ("skb", u64),
+        ("sign", u32),
+        ("pad", u32),
+    ]
+
+
 class ctctl_probe_event(AbiStruct):  # noqa: N801
-    """``struct ctctl_probe_event``, 472 bytes."""
+    """``struct ctctl_probe_event``, 512 bytes."""
 
     time_ns: int
     location: int
@@ -1230,7 +1276,10 @@ class ctctl_probe_event(AbiStruct):  # noqa: N801
     packet_len: int
     prog_id: int
     code: int
-    tuple: ipv4_ct_tuple
+    outer_saddr: int
+    outer_daddr: int
+    vni: int
+    tuple: ipv6_ct_tuple
     kind: int
     egress: int
     found: int
@@ -1240,7 +1289,10 @@ class ctctl_probe_event(AbiStruct):  # noqa: N801
     fragment: int
     head_len: int
     same_packet: int
+    family: int
+    tunnel: int
     pad: int
+    cpu: int
     entry: Array[Any]
     head: Array[Any]
 
@@ -1254,7 +1306,10 @@ class ctctl_probe_event(AbiStruct):  # noqa: N801
         ("packet_len", u32),
         ("prog_id", u32),
         ("code", s32),
-        ("tuple", ipv4_ct_tuple),
+        ("outer_saddr", be32),
+        ("outer_daddr", be32),
+        ("vni", u32),
+        ("tuple", ipv6_ct_tuple),
         ("kind", u8),
         ("egress", u8),
         ("found", u8),
@@ -1264,7 +1319,10 @@ class ctctl_probe_event(AbiStruct):  # noqa: N801
         ("fragment", u8),
         ("head_len", u8),
         ("same_packet", u8),
+        ("family", u8),
+        ("tunnel", u8),
         ("pad", u8),
+        ("cpu", u16),
         ("entry", ct_entry * 5),
         ("head", u8 * 128),
     ]
@@ -1316,5 +1374,7 @@ STRUCTS: dict[str, type[AbiStruct]] = {
     "ctscan_found": ctscan_found,
     "ctscan_state": ctscan_state,
     "ctscan_stats": ctscan_stats,
+    "ctctl_probe_ctl": ctctl_probe_ctl,
+    "ctctl_probe_current": ctctl_probe_current,
     "ctctl_probe_event": ctctl_probe_event,
 }

@@ -149,7 +149,7 @@ def _view(ctx: typer.Context) -> View[Any] | None:
         "tunnel": show_identity.tunnel_view,
         "socknat": lambda: show_identity.socket_view({}),
         "policy": lambda: show_policy.verdict_view({}) if ctx.info_name == "get" else show_policy.policy_view({}, 0),
-        "metrics": lambda: show_policy.counter_view(None),
+        "metrics": lambda: show_policy.counter_view(None, {}),
     }
     return others[group]() if group in others else None
 

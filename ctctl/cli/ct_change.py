@@ -17,7 +17,7 @@ from ctctl.model.suggest import unknown_name
 
 if TYPE_CHECKING:
     from ctctl.ct.change import Outcome, Plan
-    from ctctl.tables.query import Filter
+    from ctctl.tables.query.filter import Filter
     from ctctl.tables.writer.journal import Journal
 
 _PREVIEW = 20
@@ -165,7 +165,7 @@ def flush(
     ctctl ct flush --dry-run
     ctctl ct flush --map cilium_ct_any4_global --yes
     """
-    from ctctl.tables.query import Filter
+    from ctctl.tables.query.filter import Filter
 
     _delete(Filter(), out, where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign, undo_file=undo_file)
 

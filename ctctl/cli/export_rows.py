@@ -16,7 +16,7 @@ from ctctl.out.output import Format, OutputOptions
 from ctctl.tables.rows import matching
 
 if TYPE_CHECKING:
-    from ctctl.tables.query import Filter
+    from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source
 
 

@@ -21,7 +21,7 @@ from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
-    from ctctl.tables.query import Filter
+    from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source, SourceOptions
 
 _FILTER = "Filter"
@@ -37,7 +37,7 @@ Many = list[str] | None
 
 
 def _filter_of(options: FlowFilterArgs | NatFilterArgs, expression: list[str] | None) -> Filter:
-    from ctctl.tables.query import FilterFlags
+    from ctctl.tables.query.filter import FilterFlags
 
     given: dict[str, Any] = {}
     for item in fields(options):
@@ -189,29 +189,45 @@ class SourceArgs:
         return open_source(self.source or "auto", self.options())
 
 
+class _Spread:
+    """A command with its groups spread. What typer reads of it is made when it is read: a run uses one command."""
+
+    def __init__(self, command: Callable[..., None]) -> None:
+        self._command = command
+        functools.update_wrapper(self, command, ("__module__", "__name__", "__qualname__", "__doc__"))
+
+    def __call__(self, **given: Any) -> None:
+        groups = self._parts[1].items()
+        made = {name: kind(**{item.name: given.pop(item.name) for item in fields(kind)}) for name, kind in groups}
+        self._command(**given, **made)
+
+    @functools.cached_property
+    def _parts(self) -> tuple[list[inspect.Parameter], dict[str, type[Any]]]:
+        """The parameters that there are then, and which group each of the command's was."""
+        hints = get_type_hints(self._command, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        groups: dict[str, type[Any]] = {}
+        for parameter in inspect.signature(self._command).parameters.values():
+            annotation = hints[parameter.name]
+            if is_dataclass(annotation) and isinstance(annotation, type):
+                groups[parameter.name] = annotation
+                parameters += _spread(annotation)
+            else:
+                parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
+        return parameters, groups
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.Signature(self._parts[0])
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {parameter.name: parameter.annotation for parameter in self._parts[0]}
+
+
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """``command`` with each option group among its parameters spread into options."""
-    hints = get_type_hints(command, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    groups: dict[str, type] = {}
-    for parameter in inspect.signature(command).parameters.values():
-        annotation = hints[parameter.name]
-        if is_dataclass(annotation) and isinstance(annotation, type):
-            groups[parameter.name] = annotation
-            parameters += _spread(annotation)
-        else:
-            parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
-
-    @functools.wraps(command)
-    def spread(**given: Any) -> None:
-        made = {
-            name: kind(**{item.name: given.pop(item.name) for item in fields(kind)}) for name, kind in groups.items()
-        }
-        command(**given, **made)
-
-    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return spread
+    return _Spread(command)
 
 
 @functools.cache

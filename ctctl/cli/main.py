@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ctctl import __version__
+from ctctl.cli.lazy import lazy_command, lazy_group
 from ctctl.errors import CtctlError
 
 if TYPE_CHECKING:
@@ -107,23 +108,20 @@ def nearest_hint(word: str, known: Sequence[str] | dict[str, Any]) -> str:
 
 def _load(name: str) -> Any:
     where = COMMANDS[name]
-    loaded = typer.main.get_command(getattr(importlib.import_module(where.module), where.attribute))
-    commands: dict[str, Any] = getattr(loaded, "commands", {})
-    if not where.group and name in commands:
-        loaded = commands[name]
+    found = getattr(importlib.import_module(where.module), where.attribute)
+    loaded = lazy_group(found, _check_words) if where.group else lazy_command(found, name, _check_words)
     loaded.name = name
-    _check_words(loaded)
+    if where.group:
+        _check_words(loaded)
     return loaded
 
 
 def _check_words(command: Any) -> None:
-    """Refuse, for every command below, what could only be taken for something else than was meant.
+    """Refuse, for every command, what could only be taken for something else than was meant.
 
     An option that takes one value and is given two: the last one must not win without a word. An empty value of an
     option, or of a file: a shell variable that is not set must not become this directory, or what no option would be.
     """
-    for below in getattr(command, "commands", {}).values():
-        _check_words(below)
     make_parser = command.make_parser
 
     def checked_parser(ctx: Any) -> Any:

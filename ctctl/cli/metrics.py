@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import NodeOpt
 from ctctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctctl.model.drops import DatapathCounter
+    from ctctl.out.output import View
 
 app = typer.Typer(
     add_completion=False,
@@ -72,13 +76,23 @@ def drops(
     Counted since the node's maps were made. ctctl's own nodes count in ctctl status.
     """
     from ctctl.cli.report import opened
-    from ctctl.cli.services import listings_of, show
+    from ctctl.cli.services import listings_of, show_nodes
+    from ctctl.model.drops import files_of
     from ctctl.services.show_policy import counter_view
 
     with opened(where) as source:
         if not source.foreign and source.directory is not None:
             raise UsageError("this node is ctctl's own, whose counters are in ctctl status")
-        counters = listings_of(source, where.node, "counters").counters
-        chosen = [one for one in counters if everything or one.dropped]
-        minor = source.minor if source.version is not None else None
-        show(counter_view(minor), sorted(chosen, key=lambda one: (-one.packets, one.reason, one.line)), out)
+
+        def rows(node: str | None) -> list[DatapathCounter]:
+            found = listings_of(source, node, "counters").counters
+            chosen = [one for one in found if everything or one.dropped]
+            return sorted(chosen, key=lambda one: (-one.packets, one.reason, one.line))
+
+        def view(node: str | None) -> View[DatapathCounter]:
+            version = source.version_of(node)
+            minor = version.low if version is not None else None
+            numbers = [one.file for one in source.some(node, "counters").counters]
+            return counter_view(minor, files_of(minor, numbers))
+
+        show_nodes(source, where.node, out, view, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,35 +47,67 @@ def list_rules(
     ctctl policy list --endpoint default/web-1
     """
     from ctctl.cli.report import opened
-    from ctctl.cli.services import listings_of, show
+    from ctctl.cli.services import listings_of, show_nodes
     from ctctl.services.show_policy import policy_view
     from ctctl.tables.names import names_of
 
     with opened(where, pages=True) as source:
-        rules = listings_of(source, where.node, "policy").policy
+
+        def rules(node: str | None) -> list[PolicyEntry]:
+            found = listings_of(source, node, "policy").policy
+            numbers = None if endpoint is None else _endpoint_ids(source, node, endpoint)
+            return sorted((rule for rule in found if numbers is None or rule.endpoint_id in numbers), key=_order)
+
         if endpoint is not None:
-            number = _endpoint_id(source, where.node, endpoint)
-            rules = [rule for rule in rules if rule.endpoint_id == number]
-        rules.sort(key=lambda r: (r.endpoint_id, r.egress, -(r.precedence or 0), -r.prefix_bits, r.identity))
-        show(policy_view(names_of(source, where.node), source.minor), rules, out)
+            _check_endpoint(source, where.node, endpoint)
+        show_nodes(
+            source, where.node, out, lambda node: policy_view(names_of(source, node), source.minor_of(node)), rules
+        )
 
 
-def _endpoint_id(source: Source, node: str | None, text: str) -> int:
-    """The number of an endpoint. Raises UsageError for one that is not here."""
+def _order(rule: PolicyEntry) -> tuple[int | str, ...]:
+    number = -1 if rule.identity is None else rule.identity
+    return (
+        rule.endpoint_id or 0,
+        rule.egress,
+        -(rule.precedence or 0),
+        -rule.prefix_bits,
+        number,
+        " ".join(rule.labels),
+    )
+
+
+def _check_endpoint(source: Source, node: str | None, text: str) -> None:
+    """Raise UsageError for an endpoint that no node has, and what the names of each say of it."""
+    errors: list[UsageError] = []
+    for one in source.all_nodes(node):
+        try:
+            if _endpoint_ids(source, one, text):
+                return
+        except UsageError as error:
+            errors.append(error)
+    if errors and len(errors) == len(source.all_nodes(node)):
+        raise errors[0]
+    raise UsageError(f"--endpoint {text}: no endpoint of this node; see ctctl endpoint list")
+
+
+def _endpoint_ids(source: Source, node: str | None, text: str) -> set[int]:
+    """Numbers of a node's endpoints with that name, address or number. Raises UsageError for an unknown name."""
     from ctctl.tables.names import book_of
     from ctctl.tables.query.values import network
 
     if text.isdecimal():
-        return int(text)
+        return {int(text)}
     book = book_of(source, node)
     try:
         wanted = [network(text)]
     except ValueError:
         wanted = list(book.networks(text))
-    for record in book.listings.endpoints:
-        if not record.flags & 1 and any(record.addr.version == n.version and record.addr in n for n in wanted):
-            return record.endpoint_id
-    raise UsageError(f"--endpoint {text}: no endpoint of this node; see ctctl endpoint list")
+    return {
+        record.endpoint_id
+        for record in book.listings.endpoints
+        if not record.flags & 1 and any(record.addr.version == n.version and record.addr in n for n in wanted)
+    }
 
 
 @app.command("get")
@@ -96,22 +127,24 @@ def get_verdict(
     A service's address stands for no backend: name the pod it sends to.
     """
     from ctctl.cli.report import opened, say
-    from ctctl.cli.services import listings_of
-    from ctctl.out.output import write_rows
+    from ctctl.cli.services import listings_of, show_nodes
     from ctctl.services.policy import judge
     from ctctl.services.show_policy import verdict_view
     from ctctl.tables.flow_text import connection_of
     from ctctl.tables.names import book_of
 
     with opened(where, pages=True) as source:
-        book = book_of(source, where.node)
-        connection = connection_of(flow, book)
-        found = listings_of(source, where.node, "policy", "endpoints", "ipcache")
-        verdicts = judge(connection, found.policy, found.endpoints, found.ipcache)
-        if not verdicts:
+        found: dict[str | None, list[Verdict]] = {}
+        for node in source.all_nodes(where.node):
+            connection = connection_of(flow, book_of(source, node))
+            tables = listings_of(source, node, "policy", "endpoints", "ipcache")
+            verdicts = judge(connection, tables.policy, tables.endpoints, tables.ipcache)
+            found[node] = [_with_policies(verdict, source) for verdict in verdicts]
+        if not any(found.values()):
             say(f"neither {connection.src} nor {connection.dst} is an endpoint of this node: nothing here decides")
-        named = [_with_policies(verdict, source) for verdict in verdicts]
-        write_rows(verdict_view(book.shown()), named, out.options(), sys.stdout)
+        show_nodes(
+            source, where.node, out, lambda node: verdict_view(book_of(source, node).shown()), lambda node: found[node]
+        )
 
 
 def _with_policies(verdict: Verdict, source: Source) -> Verdict:

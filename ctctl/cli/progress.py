@@ -32,7 +32,7 @@ class Progress:
 
         def read() -> Iterator[Rows]:
             for rows in original():
-                self._seen(len(rows[0]))
+                self._seen(len(rows[0] if isinstance(rows, tuple) else rows))
                 yield rows
 
         table.read, table.seen = read, self._seen

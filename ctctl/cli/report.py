@@ -76,13 +76,6 @@ def addressed(source: Source, node: str | None, text: str) -> str:
     return with_addresses(text, book_of(source, node)) if has_names(text) else text
 
 
-def say_which_node(source: Source, node: str | None) -> None:
-    """Say that listings are of one node only, where a source has several and none was named."""
-    nodes = source.nodes()
-    if node is None and len(nodes) > 1:
-        say(f"these are the tables of {nodes[0]}; choose another of {', '.join(nodes)} with --node")
-
-
 def source_words(where: SourceArgs) -> str:
     """The options that name the source, as they were typed."""
     given = (*(("--from", source) for source in where.source or () if source != "auto"), ("--node", where.node))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -35,33 +35,43 @@ socknat_app = _app("Sockets whose connections the socket load balancer turned to
 
 
 def listings_of(source: Source, node: str | None, *kinds: str) -> Listings:
-    """These kinds of a node's tables; what could not be read is missing data of the source."""
-    from ctctl.cli.report import say, say_which_node
+    """These kinds of a node's tables; what could not be read, and what is not there, is missing data of the source."""
+    from ctctl.cli.report import say
 
-    say_which_node(source, node)
     found = source.some(node, *kinds)
-    source.partial += [problem for problem in found.problems if problem not in source.partial]
-    source.partial += [_UNKNOWN[kind] for kind in kinds if kind in found.missing and kind in _UNKNOWN]
+    whose = f"{node}: " if node is not None and len(source.nodes()) > 1 else ""
+    absent = [kind for kind in kinds if kind in found.missing]
     if source.directory is None:
-        unread = [kind for kind in kinds if kind in _LIVE_ONLY and not getattr(found, kind)]
-        source.partial += [f"{source.description} does not show the {_LIVE_ONLY[kind]}" for kind in unread]
-    for kind in kinds:
-        if kind in found.missing and kind in _NO_TABLE:
-            say(_NO_TABLE[kind])
+        missing = [f"{whose}the source does not show {_TITLES[kind]}: unknown" for kind in absent]
+    else:
+        missing = [_UNKNOWN[kind] for kind in absent if kind in _UNKNOWN]
+        for kind in absent:
+            if kind not in _UNKNOWN:
+                say(_NO_TABLE.get(kind, f"{_TITLES[kind]} is not pinned here"))
+    problems = [f"{whose}{problem}" for problem in found.problems]
+    source.partial += [text for text in (*problems, *missing) if text not in source.partial]
     return found
 
 
-#: Kinds whose absence is no empty answer but none, and those that not every node has.
+#: What a kind of listing is called.
+_TITLES = {
+    "services": "the service table",
+    "backends": "the backend table",
+    "rev_nats": "the reverse NAT table",
+    "source_ranges": "the source ranges",
+    "maglev": "the Maglev tables",
+    "nat": "the SNAT table",
+    "ipcache": "the identity table (ipcache)",
+    "endpoints": "the endpoint table",
+    "sockets": "the sockets of the socket load balancer",
+    "tunnels": "the tunnel table",
+    "policy": "the policy maps",
+    "counters": "the datapath's counters",
+}
+#: Kinds that every Cilium node has: where they are not pinned nothing is known.
 _UNKNOWN = {
     "counters": "no table of Cilium's counters (cilium_metrics) is pinned here: what was dropped is unknown",
     "policy": "no policy map (cilium_policy_…) is pinned here: what is allowed is unknown",
-}
-#: Kinds that are read from pinned tables only.
-_LIVE_ONLY = {
-    "counters": "datapath's counters",
-    "policy": "policy maps",
-    "sockets": "sockets of the socket load balancer",
-    "tunnels": "tunnel table",
 }
 _NO_TABLE = {
     "sockets": "no table of turned sockets is pinned here: there is no socket load balancer",
@@ -74,6 +84,24 @@ def show(view: View[T], rows: Iterable[T], out: OutputArgs) -> None:
     from ctctl.out.output import write_rows
 
     write_rows(view, rows, out.options(), sys.stdout)
+
+
+def show_nodes(
+    source: Source,
+    node: str | None,
+    out: OutputArgs,
+    view: Callable[[str | None], View[T]],
+    rows: Callable[[str | None], Iterable[T]],
+) -> None:
+    """The rows of each node of a source, with the node as a column where there are several and none was named."""
+    from ctctl.out.output import by_node
+
+    nodes = source.all_nodes(node)
+    if len(nodes) == 1:
+        show(view(nodes[0]), rows(nodes[0]), out)
+        return
+    found = [(one, row) for one in nodes for row in rows(one)]
+    show(by_node({one: view(one) for one in nodes}), found, out)
 
 
 @lb_app.command("list")
@@ -102,22 +130,54 @@ def list_lb(
     if frontends + backends + revnat + source_ranges + maglev > 1:
         raise UsageError("choose one of --frontends, --backends, --revnat, --source-ranges and --maglev")
     with opened(where, pages=True) as source:
+
+        def found(node: str | None, *kinds: str) -> Listings:
+            return listings_of(source, node, *kinds)
+
         if backends:
-            found = listings_of(source, where.node, "backends")
-            show(views.backend_view(), sorted(found.backends, key=lambda b: b.backend_id), out)
+            show_nodes(
+                source,
+                where.node,
+                out,
+                lambda _node: views.backend_view(),
+                lambda node: sorted(found(node, "backends").backends, key=lambda b: b.backend_id),
+            )
         elif revnat:
-            found = listings_of(source, where.node, "rev_nats")
-            show(views.rev_nat_view(), sorted(found.rev_nats, key=lambda r: r.rev_nat), out)
+            show_nodes(
+                source,
+                where.node,
+                out,
+                lambda _node: views.rev_nat_view(),
+                lambda node: sorted(found(node, "rev_nats").rev_nats, key=lambda r: r.rev_nat),
+            )
         elif source_ranges:
-            show(views.source_range_view(), listings_of(source, where.node, "source_ranges").source_ranges, out)
+            show_nodes(
+                source,
+                where.node,
+                out,
+                lambda _node: views.source_range_view(),
+                lambda node: found(node, "source_ranges").source_ranges,
+            )
         elif maglev:
-            show(views.maglev_view(), listings_of(source, where.node, "maglev").maglev, out)
+            show_nodes(
+                source, where.node, out, lambda _node: views.maglev_view(), lambda node: found(node, "maglev").maglev
+            )
         elif frontends:
-            show(views.slot_view(source.minor), listings_of(source, where.node, "services").services, out)
+            show_nodes(
+                source,
+                where.node,
+                out,
+                lambda node: views.slot_view(source.minor_of(node)),
+                lambda node: found(node, "services").services,
+            )
         else:
-            found = listings_of(source, where.node, "services", "backends")
-            grouped_slots = views.frontends(found.services, found.backends, names_of(source, where.node))
-            show(views.frontend_view(source.minor), grouped_slots, out)
+
+            def grouped_slots(node: str | None) -> list[views.Frontend]:
+                tables = found(node, "services")
+                backends_too = source.some(node, "backends").backends
+                return views.frontends(tables.services, backends_too, names_of(source, node))
+
+            show_nodes(source, where.node, out, lambda node: views.frontend_view(source.minor_of(node)), grouped_slots)
 
 
 NatFilterArgument = Annotated[
@@ -129,14 +189,14 @@ NatFilterArgument = Annotated[
 
 
 def _nat_entries(
-    source: Source, where: SourceArgs, wanted: NatFilterArgs, expression: list[str] | None
+    source: Source, node: str | None, where: SourceArgs, wanted: NatFilterArgs, expression: list[str] | None
 ) -> list[NatEntry]:
     from ctctl.tables.names import SourceNames
     from ctctl.tables.query.nat import NatFilter
 
-    node = where.node or next(iter(source.nodes()), None)
-    chosen = NatFilter(wanted.filter(expression).node, SourceNames(source, where.node), node)
-    found = listings_of(source, where.node, "nat").nat
+    named = node or next(iter(source.nodes()), None)
+    chosen = NatFilter(wanted.filter(expression).node, SourceNames(source, node), named)
+    found = listings_of(source, node, "nat").nat
     return [entry for entry in found if where.map in (None, entry.map) and chosen(entry)]
 
 
@@ -161,9 +221,12 @@ def list_nat(
     from ctctl.tables.names import names_of
 
     with opened(where, pages=True) as source:
-        entries = _nat_entries(source, where, wanted, expression)
-        clock, now = source.time(where.node)
-        show(nat_view(names_of(source, where.node), clock, where.now if now is None else now), entries, out)
+
+        def view(node: str | None) -> View[NatEntry]:
+            clock, now = source.time(node)
+            return nat_view(names_of(source, node), clock, where.now if now is None else now)
+
+        show_nodes(source, where.node, out, view, lambda node: _nat_entries(source, node, where, wanted, expression))
 
 
 @nat_app.command("stats")
@@ -194,9 +257,14 @@ def nat_stats(
     from ctctl.tables.names import names_of
 
     with opened(where, pages=True) as source:
-        entries = _nat_entries(source, where, wanted, expression)
         first = first_port or (first_snat_port(source.directory) if source.foreign else None) or FIRST_PORT
-        show(port_use_view(names_of(source, where.node)), port_use(entries, first), out)
+        show_nodes(
+            source,
+            where.node,
+            out,
+            lambda node: port_use_view(names_of(source, node)),
+            lambda node: port_use(_nat_entries(source, node, where, wanted, expression), first),
+        )
 
 
 @ipcache_app.command("list")
@@ -212,8 +280,13 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.tables.names import names_of
 
     with opened(where, pages=True) as source:
-        found = listings_of(source, where.node, "ipcache").ipcache
-        show(ipcache_view(names_of(source, where.node), source.minor), found, out)
+        show_nodes(
+            source,
+            where.node,
+            out,
+            lambda node: ipcache_view(names_of(source, node), source.minor_of(node)),
+            lambda node: listings_of(source, node, "ipcache").ipcache,
+        )
 
 
 @endpoint_app.command("list")
@@ -229,8 +302,13 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.tables.names import names_of
 
     with opened(where, pages=True) as source:
-        found = listings_of(source, where.node, "endpoints").endpoints
-        show(endpoint_view(names_of(source, where.node), source.minor), found, out)
+        show_nodes(
+            source,
+            where.node,
+            out,
+            lambda node: endpoint_view(names_of(source, node), source.minor_of(node)),
+            lambda node: listings_of(source, node, "endpoints").endpoints,
+        )
 
 
 @tunnel_app.command("list")
@@ -245,7 +323,13 @@ def list_tunnels(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.services.show_identity import tunnel_view
 
     with opened(where, pages=True) as source:
-        show(tunnel_view(), listings_of(source, where.node, "tunnels").tunnels, out)
+        show_nodes(
+            source,
+            where.node,
+            out,
+            lambda _node: tunnel_view(),
+            lambda node: listings_of(source, node, "tunnels").tunnels,
+        )
 
 
 @socknat_app.command("list")
@@ -261,5 +345,10 @@ def list_sockets(*, out: OutputArgs, where: SourceArgs) -> None:
     from ctctl.tables.names import names_of
 
     with opened(where, pages=True) as source:
-        found = listings_of(source, where.node, "sockets").sockets
-        show(socket_view(names_of(source, where.node)), sorted(found, key=lambda s: s.cookie), out)
+        show_nodes(
+            source,
+            where.node,
+            out,
+            lambda node: socket_view(names_of(source, node)),
+            lambda node: sorted(listings_of(source, node, "sockets").sockets, key=lambda s: s.cookie),
+        )

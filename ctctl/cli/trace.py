@@ -24,11 +24,11 @@ from ctctl.out.output import ColorMode, OutputOptions, use_color
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctctl.tables.query import Filter
+    from ctctl.tables.query.filter import Filter
     from ctctl.trace.live import LiveRequest, LiveSummary
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 EXIT_FINDINGS = 3
 
@@ -74,9 +74,11 @@ def trace(
         list[str] | None, typer.Option("--netns", metavar="NAME", help="Probe devices of this network namespace.")
     ] = None,
     tables: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
-            "--tables", metavar="DIR", help="Conntrack maps for --probe; else the loaded node's, or Cilium's."
+            "--tables",
+            metavar="[NETNS=]DIR",
+            help="Pinned maps for probes (of one namespace); else the loaded node's, or Cilium's.",
         ),
     ] = None,
     expression: Annotated[
@@ -151,7 +153,7 @@ def trace(
         selection = wanted.filter([expression] if expression else None)
         _story(str(made_up.source), packet, selection, node or (), count, form)
     elif mode is Mode.probe:
-        _probe(packet, device or (), netns or (), tables, _Limits(count, duration), form)
+        _probe(packet, device or (), netns or (), tables or (), _Limits(count, duration), form)
     else:
         selection = wanted.filter([expression] if expression else None)
         _live(_request(packet, node, _Limits(count, duration), selection), form)
@@ -298,18 +300,18 @@ def _probe(
     packet: str | None,
     devices: Sequence[str],
     namespaces: Sequence[str],
-    tables: Path | None,
+    tables: Sequence[str],
     limits: _Limits,
     output: _Output,
 ) -> None:
-    from ctctl.packet.text import parse_flow_text
+    from ctctl.packet.text import parse_flow_ends
     from ctctl.trace.probe import ProbeTrace, probe_request
     from ctctl.trace.probe_points import describe_points, find_points
     from ctctl.trace.show_probe import ProbeJson, ProbeTable
 
     if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
         raise UsageError(f"--probe has no -o {output.format}: table or jsonl")
-    flow = None if packet is None else parse_flow_text(_addressed(packet, None))
+    flow = None if packet is None else parse_flow_ends(_addressed(packet, None))
     points = find_points(devices, namespaces)
     for line in describe_points(points):
         print(f"probe: {line}", file=sys.stderr)

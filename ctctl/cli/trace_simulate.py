@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ctctl.model.event import Hook
     from ctctl.simulate.conversation import Request
     from ctctl.simulate.start import Start
+    from ctctl.tables.sources.base import Source
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
 
 _PANEL = "Simulation"
@@ -78,6 +79,30 @@ class SimulateArgs:
         list[int] | None,
         typer.Option("--without-backend", metavar="ID", help="What if: that backend is gone.", rich_help_panel=_PANEL),
     ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="KEY=VALUE",
+            help="What if: the node in another mode (lb.mode=dsr, routing=native); says too what nothing tells.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            metavar="RULE",
+            help="What if: 'deny ingress POD cidr=10.0.0.0/8 port=80'.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    collect: Annotated[
+        bool, typer.Option("--gc", help="What if: GC runs before the packet.", rich_help_panel=_PANEL)
+    ] = False
+    full: Annotated[
+        bool, typer.Option("--full", help="What if: the packet's tables are full.", rich_help_panel=_PANEL)
+    ] = False
     via: Annotated[
         str | None,
         typer.Option("--via", metavar="NODE", help="The node that outside traffic comes to.", rich_help_panel=_PANEL),
@@ -123,39 +148,94 @@ def run(
         _draw(request, picture)
 
 
-def _start(args: SimulateArgs, nodes: Sequence[str]) -> Start:
+def _start(args: SimulateArgs, nodes: Sequence[str], text: str | None) -> tuple[Start, str | None]:
+    """Where the simulation starts, and the packet's text with addresses for names.
+
+    Without a node file it is what the source shows of a node: ours, Cilium's, a dump's.
+    """
     from ctctl.cli.report import say
     from ctctl.simulate import start as simulate_start
 
-    start = simulate_start.from_files(args.file, nodes) if args.file else simulate_start.from_loaded(nodes)
-    if args.source is not None:
-        from ctctl.tables.open import open_source
-
-        with open_source(args.source) as source:
-            start = simulate_start.with_source(start, source)
-            start = replace(
-                start, notes=(*start.notes, *source.notes, *(f"partial data: {one}" for one in source.partial))
-            )
+    if args.file is not None:
+        start = simulate_start.from_files(args.file, nodes)
+        if args.source is not None:
+            start = _with_entries(start, args.source)
+    else:
+        start, text = _start_from_source(args, nodes, text)
     for note in start.notes:
         say(note)
-    return start
+    return start, text
+
+
+def _with_entries(start: Start, spec: str) -> Start:
+    from ctctl.simulate import start as simulate_start
+    from ctctl.tables.open import open_source
+
+    with open_source(spec) as source:
+        return _told(simulate_start.with_source(start, source), source)
+
+
+def _told(start: Start, source: Source) -> Start:
+    """``start`` with what is to be said of its source."""
+    partial = (f"partial data: {one}" for one in source.partial)
+    return replace(start, notes=(*start.notes, *source.notes, *partial))
+
+
+def _start_from_source(args: SimulateArgs, nodes: Sequence[str], text: str | None) -> tuple[Start, str | None]:
+    from ctctl.cli.report import addressed
+    from ctctl.node.find import own_nodes
+    from ctctl.packet.text import parse_packet_text
+    from ctctl.simulate import start as simulate_start
+    from ctctl.simulate.changes import parse_settings
+    from ctctl.tables.open import open_source
+    from ctctl.tables.sources.base import SourceOptions
+
+    if args.source is None and own_nodes():
+        return simulate_start.from_loaded(nodes), _addressed(text, nodes)
+    foreign = args.source not in (None, "auto")
+    options = SourceOptions(node=nodes[0] if nodes and not foreign else None)
+    with open_source(args.source or "auto", options) as source:
+        if not simulate_start.is_whole(source):
+            return _told(simulate_start.with_source(simulate_start.from_loaded(nodes), source), source), text
+        if text is None:
+            raise UsageError("--pcap on a copied node: give its node file with -f")
+        node = nodes[0] if nodes else None
+        text = addressed(source, node, text)
+        start = simulate_start.from_source(source, parse_packet_text(text), parse_settings(args.settings or ()), node)
+        return _told(start, source), text
+
+
+def _addressed(text: str | None, nodes: Sequence[str]) -> str | None:
+    """Packet text with names as addresses, by what one loaded node knows."""
+    from ctctl.cli.report import addressed
+    from ctctl.tables.flow_text import has_names
+    from ctctl.tables.open import open_source
+    from ctctl.tables.sources.base import SourceOptions
+
+    if text is None or not has_names(text):
+        return text
+    with open_source("auto", SourceOptions(node=nodes[0] if nodes else None)) as source:
+        return addressed(source, nodes[0] if nodes else None, text)
 
 
 def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
     from ctctl.model.units import parse_duration
     from ctctl.packet.text import parse_packet_text
+    from ctctl.simulate.changes import parse_rule, parse_settings
     from ctctl.simulate.conversation import Request
     from ctctl.simulate.whatif import parse_change
 
-    spec = parse_packet_text(packet)
     changes = tuple(parse_change(text) for text in args.changes or ())
+    settings, rules = parse_settings(args.settings or ()), tuple(parse_rule(text) for text in args.rules or ())
     try:
         at_s = int(parse_duration(args.at.removeprefix("+"))) if args.at is not None else 0
     except ValueError as error:
         raise UsageError(f"--at: {error}") from None
-    start = _start(args, nodes)
+    if args.file is not None:
+        parse_packet_text(packet)  # what is wrong with it is said before anything is opened
+    start, text = _start(args, nodes, packet)
     return Request(
-        packet=spec,
+        packet=parse_packet_text(text or packet),
         nodes=start.nodes,
         via=args.via,
         reply=args.reply,
@@ -166,10 +246,17 @@ def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
         changes=changes,
         without_backends=tuple(args.without_backend or ()),
         start=start.tables,
+        # A copied node has them already: they decided what could be simulated.
+        settings={} if start.configured else settings,
+        rules=rules,
+        collect=args.collect,
+        full=args.full,
+        one_of=start.one_of,
     )
 
 
 def _simulate(request: Request, options: OutputOptions, *, json_lines: bool, raw: bool, verbose: bool) -> None:
+    from ctctl.cli.report import say
     from ctctl.simulate import conversation as simulate
     from ctctl.simulate.scenario_writer import ScenarioWriter
     from ctctl.simulate.show import JourneyWriter
@@ -178,7 +265,9 @@ def _simulate(request: Request, options: OutputOptions, *, json_lines: bool, raw
     steps = ScenarioWriter(sys.stdout, json_lines=json_lines, color=color, raw=raw, verbose=verbose, made_up=True)
     journeys = JourneyWriter(sys.stdout, json_lines=json_lines, color=color)
     for part in simulate.run(request):
-        if isinstance(part, simulate.Journey):
+        if isinstance(part, simulate.Prepared):
+            say(part.words)
+        elif isinstance(part, simulate.Journey):
             journeys.arrival(part)
         else:
             steps.step(part)
@@ -192,7 +281,7 @@ def _draw(request: Request, picture: CaptureTrace | DiagramTrace) -> None:
 
     writer = PictureWriter(picture)
     for part in simulate.run(request):
-        if not isinstance(part, simulate.Journey):
+        if not isinstance(part, simulate.Journey | simulate.Prepared):
             writer.step(part)
     writer.finish()
 
@@ -203,7 +292,7 @@ def _replay(
     from ctctl.simulate.replay import replay
     from ctctl.simulate.show import write_replay
 
-    start = _start(args, nodes)
+    start, _ = _start(args, nodes, None)
     if len(start.nodes) != 1:
         raise UsageError(f"--pcap plays on one node ({', '.join(n.node.name for n in start.nodes)}): say --node NAME")
     summary = replay(

@@ -12,7 +12,7 @@ from ctctl.errors import DecodeError, NotFoundError, PartialDataError, Permissio
 from ctctl.out.text import safe
 
 if TYPE_CHECKING:
-    from ctctl.tables.query import Filter
+    from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.stream import Reader
 
 

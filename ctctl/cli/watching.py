@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctctl.ct.top import By
     from ctctl.ct.watch import Marked
     from ctctl.out.watch import Screen
-    from ctctl.tables.query import Filter
+    from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source
 
 _MARKS = {"new": "+", "closing": "~", "gone": "-", "": " "}

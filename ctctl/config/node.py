@@ -64,7 +64,7 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """The node itself."""
+    """The node itself. ``router`` is its address among its pods; None: the first of their CIDR."""
 
     name: str
     ip: IPv4Address
@@ -73,6 +73,8 @@ class NodeSpec:
     pod_cidr: IPv4Network | None = None
     ip6: IPv6Address | None = None
     pod_cidr6: IPv6Network | None = None
+    router: IPv4Address | None = None
+    router6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +286,8 @@ def _check_families(document: Item, datapath: DatapathSpec, node: NodeSpec, serv
 
 
 def _node(item: Item) -> NodeSpec:
-    fields = Fields(item, "node", ("name", "ip", "ip6", "device", "overlay", "pod-cidr", "pod-cidr6"))
+    known = ("name", "ip", "ip6", "device", "overlay", "pod-cidr", "pod-cidr6", "router-ip", "router-ip6")
+    fields = Fields(item, "node", known)
     device = overlay = None
     if "device" in fields:
         long = _long_form(fields, "device", ("name", "ifindex", "mac"))
@@ -295,7 +298,17 @@ def _node(item: Item) -> NodeSpec:
     pod_cidr = fields.parsed("pod-cidr", parse_cidr, None)
     ip6 = fields.parsed("ip6", parse_ipv6, None)
     pod_cidr6 = fields.parsed("pod-cidr6", parse_cidr6, None)
-    return NodeSpec(fields.text("name"), fields.parsed("ip", parse_ipv4), device, overlay, pod_cidr, ip6, pod_cidr6)
+    return NodeSpec(
+        fields.text("name"),
+        fields.parsed("ip", parse_ipv4),
+        device,
+        overlay,
+        pod_cidr,
+        ip6,
+        pod_cidr6,
+        fields.parsed("router-ip", parse_ipv4, None),
+        fields.parsed("router-ip6", parse_ipv6, None),
+    )
 
 
 def _long_form(fields: Fields, key: str, known: tuple[str, ...]) -> Fields:

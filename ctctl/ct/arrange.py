@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctctl.ct.sortkeys import sort_keys
 from ctctl.decode.columns import CtColumns
 from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import Filter
@@ -92,7 +93,7 @@ class Arranger:
     def _order(self, parts: list[tuple[EntryForm, CtColumns]]) -> NDArray[np.int64]:
         if not parts:
             return np.zeros(0, np.int64)
-        found = [form.sort_keys(columns, self._field) for form, columns in parts]
+        found = [sort_keys(form, columns, self._field) for form, columns in parts]
         absent = np.concatenate([missing for _keys, missing in found])
         keys = [np.concatenate([keys[at] for keys, _missing in found]) for at in range(len(found[0][0]))]
         ranked = [_ascending(key, descending=self._descending) for key in keys]

@@ -19,7 +19,7 @@ from ctctl.events.stream import EventStream
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import HookEvent, LookupRecord
 from ctctl.model.row import CtRow
-from ctctl.tables.query.bind import TableContext
+from ctctl.tables.query.context import TableContext
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.sources.base import CtTable, Source
 

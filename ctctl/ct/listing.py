@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ctctl.decode.columns import CtColumns
+    from ctctl.out.rowtext import RowProgram
     from ctctl.tables.show.lines import Builder
     from ctctl.tables.show.rowform import EntryForm
 
@@ -52,6 +53,7 @@ class Out:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self._binary: Any = getattr(stream, "buffer", None)
+        self._programs: dict[tuple[Builder, EntryForm], RowProgram] = {}
         if self._binary is not None:
             stream.flush()
 
@@ -72,17 +74,24 @@ class Out:
     def _emit(self, builder: Builder, chunk: list[Run]) -> int:
         if len(chunk) == 1 and chunk[0].places is None:
             run = chunk[0]
-            builder(run.form, run.columns).run(self.write, run.order)
+            self._program(builder, run.form).run(run.columns, self.write, run.order)
             return len(run)
         count = sum(len(run) for run in chunk)
         found = [b""] * count
         for run in chunk:
-            lines = builder(run.form, run.columns).lines(run.order)
+            lines = self._program(builder, run.form).lines(run.columns, run.order)
             places = range(len(run)) if run.places is None else run.places.tolist()
             for place, line in zip(places, lines, strict=True):
                 found[place] = line
         self.write(b"".join(found))
         return count
+
+    def _program(self, builder: Builder, form: EntryForm) -> RowProgram:
+        """The program of a table's lines, made once."""
+        known = self._programs.get((builder, form))
+        if known is None:
+            known = self._programs[builder, form] = builder(form)
+        return known
 
 
 class Skipping(Out):

@@ -165,7 +165,7 @@ def _write_cilium(source: Source, batches: Batches, listing: Listing, out: Out) 
             form = _form(table, listing)
             for columns in batches(table):
                 count += len(columns)
-                out.emit(builder, [Run(form, columns.with_protocol())])
+                out.emit(builder, [Run(form, columns)])
             out.write(b"\n")
         return count
     for chunk in _chunks(source, batches, listing):
@@ -175,6 +175,6 @@ def _write_cilium(source: Source, batches: Batches, listing: Listing, out: Out) 
     for runs in shown.values():
         for run in runs:
             columns = run.columns if run.order is None else run.columns.select(run.order)
-            out.emit(builder, [Run(run.form, columns.with_protocol())])
+            out.emit(builder, [Run(run.form, columns)])
         out.write(b"\n")
     return count

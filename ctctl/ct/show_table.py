@@ -104,9 +104,9 @@ def _sized(column: Column[CtRow], sample: list[Run], *, header: bool) -> TableCo
     width = len(column.title) if header else 0
     for run in sample:
         rows = run.columns.first(_SAMPLE) if run.order is None else run.columns.select(run.order[:_SAMPLE])
-        program = run.form.program(rows)
-        run.form.put(program, rows, column.name, Style.TEXT)
-        width = max([width, *(len(line.decode()) for line in program.lines())])
+        program = run.form.program()
+        run.form.put(program, column.name, Style.TEXT)
+        width = max([width, *(len(line.decode()) for line in program.lines(rows))])
     return TableColumn(column.name, width, column.right, column.style is not None)
 
 

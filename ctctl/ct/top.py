@@ -1,22 +1,20 @@
-"""``ct top``: who has the most entries, grouped on columns."""
+"""``ct top``: who has the most entries, grouped by bytes of the table as they lie (``native/rows.c``)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Any
+from ipaddress import ip_address
 
+from ctctl._ffi.rows import Field
 from ctctl.ct.report import Talker
+from ctctl.decode.columns import fields_of
+from ctctl.decode.ct import TUPLE_SERVICE
+from ctctl.out.rowtext import Groups, RowProgram
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ctctl.decode.columns import CtColumns
 
 
 class By(StrEnum):
@@ -32,6 +30,7 @@ class By(StrEnum):
 
 
 _ADDRESSES = (By.src, By.dst, By.pair)
+_NUMBERS = {By.service: "rev_nat", By.backend: "word8", By.identity: "src_sec_id", By.port: "dst_port"}
 
 
 def top(
@@ -44,13 +43,15 @@ def top(
 ) -> list[Talker]:
     """The groups with the most entries, most first. Raises UsageError if the filter needs an unknown now."""
     counted = timed = bool(source.tables)
-    kinds: dict[int, _Totals] = {}
+    kinds: dict[int, _Grouper] = {}
     for table in source.tables:
         counted = counted and not table.layout.split_counters and not table.absent & {"packets", "bytes"}
         timed = timed and table.now is not None
-        totals = kinds.setdefault(table.family if by in _ADDRESSES else 0, _Totals())
+        kind = table.family if by in _ADDRESSES else 0
+        totals = kinds.setdefault(kind, _Grouper(by, kind))
+        program = totals.program(table)
         for columns in matching(table, wanted):
-            _add_batch(totals, table, columns, by)
+            program.group(columns, totals.groups)
     known = names or {}
     found = [
         Talker(
@@ -62,8 +63,7 @@ def top(
             bytes=octets if counted and packets else None,
         )
         for _family, totals in sorted(kinds.items())
-        for raw, (entries, expired, packets, octets) in totals.most(limit)
-        for key in (_text(raw, by),)
+        for key, (entries, expired, packets, octets) in totals.most(limit)
     ]
     found.sort(key=lambda talker: -talker.entries)  # stable: alike ones stay in the order of their keys
     return found[:limit]
@@ -82,93 +82,47 @@ def _name(by: By, key: str, names: Mapping[str, str]) -> str | None:
     return names.get(key)
 
 
-def _add_batch(totals: _Totals, table: CtTable, columns: CtColumns, by: By) -> None:
-    import numpy as np
+class _Grouper:
+    """Groups of the rows of any number of tables whose keys are alike."""
 
-    from ctctl.decode.columns import Slot
+    def __init__(self, by: By, family: int) -> None:
+        self._by = by
+        self._family = family
+        half = 4 if family == 4 else 16
+        self.groups = Groups({By.src: half, By.dst: half, By.pair: 2 * half}.get(by, 8))
 
-    chosen = columns
-    if by in (By.service, By.backend):  # what has none is of no service or backend
-        column = columns.slot(Slot.REV_NAT) if by is By.service else columns.slot(Slot.WORD8) * columns.service
-        if not column.any():
+    def program(self, table: CtTable) -> RowProgram:
+        """The key of a row and its figures: whether it is expired, its packets, its bytes."""
+        fields = fields_of(table.family)
+        program = RowProgram(fields["tuple_flags"], TUPLE_SERVICE)
+        lifetime, now = fields["lifetime"], table.now
+        program.number("expired", lambda to: None if now is None else program.below(to, lifetime, now))
+        counts = not table.layout.split_counters
+        program.number("packets", lambda to: program.take(to, fields["word16"]) if counts else None)
+        program.number("bytes", lambda to: program.take(to, fields["word24"]) if counts else None)
+        self._add_key(program, fields)
+        return program
+
+    def _add_key(self, program: RowProgram, fields: Mapping[str, Field]) -> None:
+        by = self._by
+        if by in _ADDRESSES:
+            for side in ("src", "dst") if by is By.pair else (by.value,):
+                program.copy(fields[side])
             return
-        chosen = columns.select(column != 0)
-    figures = np.zeros((4, len(chosen)), np.uint64)
-    figures[0] = 1
-    if table.now is not None:
-        figures[1] = chosen.slot(Slot.LIFETIME) < table.now
-    if not table.layout.split_counters:
-        figures[2], figures[3] = chosen.slot(Slot.WORD16), chosen.slot(Slot.WORD24)
-    totals.add(_key(chosen, by), figures)
+        number = fields[_NUMBERS[by]]
+        with ExitStack() as only:  # what has no service or backend is of none
+            if by is By.backend:
+                only.enter_context(program.where(fields["tuple_flags"], TUPLE_SERVICE, TUPLE_SERVICE))
+            if by in (By.service, By.backend):
+                only.enter_context(program.where(number, (1 << 64) - 1, 0, other=True))
+            program.ordered(number)
 
-
-class _Totals:
-    """Sums of figures (4, n) by key, of any number of batches: entries, expired, packets, bytes."""
-
-    def __init__(self) -> None:
-        self._keys: list[NDArray[Any]] = []
-        self._figures: list[NDArray[np.uint64]] = []
-
-    def add(self, keys: NDArray[Any], figures: NDArray[np.uint64]) -> None:
-        """Add a batch, its keys summed up already so that what is kept is small."""
-        keys, figures = _summed(keys, figures)
-        self._keys.append(keys)
-        self._figures.append(figures)
-
-    def most(self, limit: int | None) -> list[tuple[Any, tuple[int, ...]]]:
+    def most(self, limit: int | None) -> list[tuple[str, tuple[int, ...]]]:
         """The keys with the most entries and their figures, most first, alike ones in the order of the keys."""
-        import numpy as np
+        return [(self._text(raw), figures) for raw, figures in self.groups.most(limit)]
 
-        if not self._keys:
-            return []
-        keys, figures = _summed(np.concatenate(self._keys), np.concatenate(self._figures, axis=1))
-        order = np.argsort(~figures[0], kind="stable")[:limit]
-        return list(zip(keys[order].tolist(), map(tuple, figures[:, order].T.tolist()), strict=True))
-
-
-def _summed(keys: NDArray[Any], figures: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[np.uint64]]:
-    """Each key once, in order, with the sums of its figures."""
-    import numpy as np
-
-    if not len(keys):
-        return keys, figures
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    return keys[starts], np.add.reduceat(figures[:, order], starts, axis=1)
-
-
-def _key(columns: CtColumns, by: By) -> NDArray[np.generic]:
-    """What entries are grouped by: a number, or the raw bytes of addresses."""
-    import numpy as np
-
-    from ctctl.decode.columns import Slot
-
-    numbers = {
-        By.service: Slot.REV_NAT,
-        By.backend: Slot.WORD8,
-        By.identity: Slot.SRC_SEC_ID,
-        By.port: Slot.DST_PORT,
-    }
-    if by in numbers:
-        return columns.slot(numbers[by])
-    slots = {
-        By.src: (Slot.SRC_HI, Slot.SRC),
-        By.dst: (Slot.DST_HI, Slot.DST),
-        By.pair: (Slot.SRC_HI, Slot.SRC, Slot.DST_HI, Slot.DST),
-    }[by]
-    if columns.family == 4:
-        ends = [columns.slot(slot) for slot in slots[1::2]]
-        return ends[0] if by is not By.pair else ends[0].astype(np.uint64) << np.uint64(32) | ends[1]
-    words = np.stack([columns.slot(slot).astype(np.uint64) for slot in slots], axis=1).astype(">u8")
-    return np.ascontiguousarray(words).view(f"V{8 * len(slots)}")[:, 0]
-
-
-def _text(raw: int | bytes, by: By) -> str:
-    if by in (By.service, By.backend, By.identity, By.port):
-        return str(raw)
-    if isinstance(raw, int):
-        low = str(IPv4Address(raw & 0xFFFFFFFF))
-        return low if by is not By.pair else f"{IPv4Address(raw >> 32)} -> {low}"
-    first = str(IPv6Address(raw[:16]))
-    return first if by is not By.pair else f"{first} -> {IPv6Address(raw[16:])}"
+    def _text(self, raw: bytes) -> str:
+        if self._by not in _ADDRESSES:
+            return str(int.from_bytes(raw, "big"))
+        half = 4 if self._family == 4 else 16
+        return " -> ".join(str(ip_address(raw[at : at + half])) for at in range(0, len(raw), half))

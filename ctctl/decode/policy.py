@@ -54,10 +54,10 @@ def stats_key(entry: PolicyEntry) -> bytes:
     """The key under which ``cilium_policystats`` counts what a rule let through."""
     return struct.pack(
         "<HBBIBBH",
-        entry.endpoint_id,
+        entry.endpoint_id or 0,
         0,
         entry.prefix_bits,
-        entry.identity,
+        entry.identity or 0,
         entry.egress,
         entry.proto,
         int.from_bytes(entry.port.to_bytes(2, "big"), "little"),
@@ -78,4 +78,4 @@ def decode_counter(key: bytes, value: bytes, stride: int) -> DatapathCounter:
         raise DecodeError(f"a datapath counter has a key of 8 bytes, this one {len(key)}")
     reason, direction, line, file = struct.unpack_from("<BBHB", key)
     packets, octets = summed(value, stride, 2)
-    return DatapathCounter(reason, _DIRECTIONS.get(direction & 3, "unknown"), packets, octets, line, file)
+    return DatapathCounter(reason, _DIRECTIONS.get(direction, "unknown"), packets, octets, line, file)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.event import HookEvent
 from ctctl.model.tuples import Direction
-from ctctl.tables.query import Filter, TableContext
+from ctctl.tables.query.context import TableContext
+from ctctl.tables.query.filter import Filter
 
 
 class EventFilter:

@@ -82,7 +82,7 @@ def _now(table: CtTable) -> int:
 
 
 def _rows(table: CtTable) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    yield from table.read()
+    yield from ((keys, values) for keys, values in table.read())
 
 
 def _table(table: CtTable, scrub: Scrub | None) -> TableReport:

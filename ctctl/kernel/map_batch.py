@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctctl._ffi import libbpf
+from ctctl._ffi.rows import address_of
 from ctctl._ffi.structs import MapBatchOpts
 from ctctl.errors import KernelError
 from ctctl.kernel.failures import kernel_error
@@ -29,15 +30,44 @@ if TYPE_CHECKING:
 ENOTSUPP = 524
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
-    """n entries: ``keys`` uint8 (n, key_size), ``values`` uint8 (n, value_size), contiguous."""
+    """n entries: their keys beside each other, and their values; as arrays when those are asked for."""
 
-    keys: NDArray[np.uint8]
-    values: NDArray[np.uint8]
+    __slots__ = ("_keys", "_size", "_values", "key_bytes", "value_bytes")
+
+    def __init__(self, key_bytes: memoryview, value_bytes: memoryview, size: int) -> None:
+        self.key_bytes = key_bytes
+        self.value_bytes = value_bytes
+        self._size = size
+        self._keys: NDArray[np.uint8] | None = None
+        self._values: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self._size
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        yield self.keys
+        yield self.values
+
+    @property
+    def keys(self) -> NDArray[np.uint8]:
+        """uint8 (n, key_size)."""
+        if self._keys is None:
+            self._keys = _matrix(self.key_bytes, self._size)
+        return self._keys
+
+    @property
+    def values(self) -> NDArray[np.uint8]:
+        """uint8 (n, value_size)."""
+        if self._values is None:
+            self._values = _matrix(self.value_bytes, self._size)
+        return self._values
+
+
+def _matrix(memory: memoryview, rows: int) -> NDArray[np.uint8]:
+    import numpy as np
+
+    return np.frombuffer(memory, np.uint8).reshape(rows, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +99,7 @@ class BatchReader:
         self._started = start is not None
         if start is not None:
             ctypes.memmove(self._cursor, start.to_bytes(4, "little"), 4)
-        self._buffers: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+        self._buffers: tuple[bytearray, bytearray] | None = None
 
     def run(self) -> Iterator[Batch]:
         """The batches, in the kernel's order, each non-empty. Raises KernelError."""
@@ -88,7 +118,8 @@ class BatchReader:
             if count:
                 if not self._reuse:
                     self._buffers = None
-                yield Batch(keys[:count], values[:count])
+                width, value_width = self._map.info.key_size, self._map.value_bytes
+                yield Batch(memoryview(keys)[: count * width], memoryview(values)[: count * value_width], count)
             if result == -errno.ENOENT or (self._stop is not None and self.position >= self._stop):
                 return
 
@@ -101,21 +132,17 @@ class BatchReader:
         """The cursor: for hash maps the index of the next bucket."""
         return int.from_bytes(self._cursor.raw[:4], "little")
 
-    def _room(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _room(self) -> tuple[bytearray, bytearray]:
         if self._buffers is None:
-            import numpy as np
-
-            self._buffers = (
-                np.empty((self._size, self._map.info.key_size), np.uint8),
-                np.empty((self._size, self._map.value_bytes), np.uint8),
-            )
+            widths = self._map.info.key_size, self._map.value_bytes
+            self._buffers = bytearray(self._size * widths[0]), bytearray(self._size * widths[1])
         return self._buffers
 
     def _grow(self) -> None:
         self._size *= 2
         self._buffers = None
 
-    def _call(self, keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> tuple[int, int]:
+    def _call(self, keys: bytearray, values: bytearray) -> tuple[int, int]:
         count = ctypes.c_uint32(self._size)
         library = libbpf()
         function = library.bpf_map_lookup_and_delete_batch if self._delete else library.bpf_map_lookup_batch
@@ -123,8 +150,8 @@ class BatchReader:
             self._map.fd,
             self._cursor if self._started else None,
             self._next,
-            keys.ctypes.data,
-            values.ctypes.data,
+            address_of(keys),
+            address_of(values),
             ctypes.byref(count),
             None,
         )

@@ -155,7 +155,8 @@ def _without(batch: Batch, given: list[NDArray[np.uint8]]) -> Iterator[Batch]:
     known = {key.tobytes() for keys in given for key in keys}
     fresh = [row for row, key in enumerate(batch.keys) if key.tobytes() not in known]
     if fresh:
-        yield Batch(batch.keys[fresh], batch.values[fresh])
+        keys, values = (memoryview(one[fresh].tobytes()) for one in batch)
+        yield Batch(keys, values, len(fresh))
 
 
 def bucket_count(max_entries: int) -> int:

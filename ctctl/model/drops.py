@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-#: From this number on a reason is one for a drop (Cilium's DROP_* codes).
+#: From this number on a reason is one for a drop (Cilium's DROP_* codes); its metrics count this one as a drop too.
 FIRST_DROP: Final = 130
+_INVALID: Final = 2
 
-#: Reasons as the agent writes them; they are one list in all versions, later ones only add to it.
+#: Reasons as the agent writes them (pkg/monitor/api/drop.go); in all versions one list, later ones only add to it.
 REASONS: Final[dict[int, str]] = {
     0: "Success",
     2: "Invalid packet",
     3: "Interface",
     4: "Interface Decrypted",
-    5: "LB: No backend slot entry found",
-    6: "LB: No backend entry found",
-    7: "LB: Reverse entry update failed",
-    8: "LB: Reverse entry stale",
+    5: "LB, sock cgroup: No backend slot entry found",
+    6: "LB, sock cgroup: No backend entry found",
+    7: "LB, sock cgroup: Reverse entry update failed",
+    8: "LB, sock cgroup: Reverse entry stale",
     9: "Fragmented packet",
     10: "Fragmented packet entry update failed",
     11: "Missed tail call to custom program",
     12: "Interface Decrypting",
     13: "Interface Encrypting",
+    14: "LB: sock cgroup: Reverse entry delete succeeded",
     15: "MTU error message",
     130: "Invalid source mac",
     131: "Invalid destination mac",
@@ -99,9 +102,25 @@ REASONS: Final[dict[int, str]] = {
     203: "Endpoint policy program not available",
     204: "No Egress IP configured",
     205: "Punt to proxy",
+    206: "No device",
+    207: "First logical datagram fragment not found from world",
 }
+#: Other words for some of them, of other versions.
+_OTHER_WORDS: Final = {
+    "CT: Missing TCP ACK flag": 136,
+    "Failed to insert into proxymap": 161,
+    "LB: No backend slot entry found": 5,
+    "LB: No backend entry found": 6,
+    "LB: Reverse entry update failed": 7,
+    "LB: Reverse entry stale": 8,
+    "Policy denied (L3)": 133,
+    "Not a local target address": 151,
+}
+#: Numbers by words; "Invalid packet" is two, of which a drop is meant.
+_NUMBERS: Final = {name: number for number, name in REASONS.items()} | _OTHER_WORDS
 _SOURCES = {1: "bpf_host.c", 2: "bpf_lxc.c", 3: "bpf_overlay.c", 4: "bpf_xdp.c", 5: "bpf_sock.c", 7: "bpf_wireguard.c"}
-#: Files of the datapath by number: up to 1.16 as seen there, and as seen on 1.19; between them they differ.
+#: Files of the datapath by number (pkg/monitor/api/files.go): the numbers of 1.16 and 1.17, to which later builds
+#: added, and those of 1.19. 1.18 is where they were given anew.
 _FILES_1_16: Final[dict[int, str]] = {
     **_SOURCES,
     6: "bpf_network.c",
@@ -118,6 +137,8 @@ _FILES_1_16: Final[dict[int, str]] = {
     111: "trace.h",
     112: "encap.h",
     113: "encrypt.h",
+    114: "host_firewall.h",
+    115: "nodeport_egress.h",
 }
 _FILES_1_19: Final[dict[int, str]] = {
     **_SOURCES,
@@ -139,13 +160,30 @@ _FILES_1_19: Final[dict[int, str]] = {
 }
 
 
+#: Numbers of files that count packets in one of the lists, and in the other are files that count none.
+_ONLY_OLD: Final = frozenset({110, 112})
+_ONLY_NEW: Final = frozenset({109, 111})
+
+
+def files_of(minor: int | None, numbers: Iterable[int] = ()) -> Mapping[int, str]:
+    """Files by number in Cilium 1.``minor``. Where that does not tell, ``numbers`` that a table uses may.
+
+    Numbers that stand for nothing certain are absent.
+    """
+    used = set(numbers)
+    if minor is not None and minor <= 17:
+        return _FILES_1_16
+    if minor is not None and minor >= 19:
+        return _FILES_1_19
+    old, new = bool(used & _ONLY_OLD), bool(used & _ONLY_NEW)
+    if old is new:
+        return _SOURCES
+    return _FILES_1_16 if old else _FILES_1_19
+
+
 def file_name(number: int, minor: int | None) -> str | None:
     """The source file with that number in Cilium 1.``minor``; None where that is not known."""
-    if minor is not None and minor <= 16:
-        return _FILES_1_16.get(number)
-    if minor is not None and minor >= 19:
-        return _FILES_1_19.get(number)
-    return _SOURCES.get(number)
+    return files_of(minor).get(number)
 
 
 def reason_name(number: int) -> str:
@@ -153,9 +191,19 @@ def reason_name(number: int) -> str:
     return REASONS.get(number, str(number))
 
 
+def reason_number(text: str) -> int | None:
+    """The number of a reason by its name or digits; None for what is none."""
+    if text.isascii() and text.isdecimal() and len(text) <= 3:
+        return int(text) if int(text) < 256 else None
+    return _NUMBERS.get(text)
+
+
 @dataclass(frozen=True, slots=True)
 class DatapathCounter:
-    """Packets and bytes of one reason, direction and place. ``line`` and ``file`` are 0 up to 1.15."""
+    """Packets and bytes of one reason, direction and place. ``line`` and ``file`` are 0 up to 1.15.
+
+    ``place`` is the file's name where a listing prints it instead of the number.
+    """
 
     reason: int
     direction: str
@@ -163,8 +211,9 @@ class DatapathCounter:
     bytes: int
     line: int = 0
     file: int = 0
+    place: str | None = None
 
     @property
     def dropped(self) -> bool:
         """Whether these packets were dropped."""
-        return self.reason >= FIRST_DROP
+        return self.reason >= FIRST_DROP or self.reason == _INVALID

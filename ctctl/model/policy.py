@@ -9,14 +9,17 @@ from dataclasses import dataclass
 class PolicyEntry:
     """One rule of one endpoint. ``identity`` 0 is every peer, ``proto`` 0 every protocol and port.
 
+    Listings may say less: ``identity`` is None where they have only the peer's ``labels``, ``endpoint_id``
+    where they do not say whose rule it is.
+
     ``port_bits`` of ``port`` count (16 is one port, 0 every port). ``proxy_port`` 0: no proxy. ``auth_type``
     0 is none. Counters are None where the datapath does not keep them. ``precedence`` (from 1.18) orders
     rules that a packet matches: the higher one decides, before any prefix.
     """
 
-    endpoint_id: int
+    endpoint_id: int | None
     egress: bool
-    identity: int
+    identity: int | None
     proto: int
     port: int
     port_bits: int
@@ -29,6 +32,7 @@ class PolicyEntry:
     precedence: int | None = None
     cookie: int | None = None
     map: str | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def ports(self) -> tuple[int, int]:

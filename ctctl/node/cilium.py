@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from ctctl.abi import pins
-from ctctl.abi.check import field_names
-from ctctl.btf import Btf, Kind
-from ctctl.btf.elf import btf_section
 from ctctl.decode.ct import TUPLE_IN, TUPLE_SERVICE, layout_of_fields
 from ctctl.errors import CtctlError
 from ctctl.model.entry import CtFlags, Layout
@@ -107,6 +104,10 @@ def version_of_agent() -> CiliumVersion | None:
 
 def _of_objects(by_names: CiliumVersion | None) -> CiliumVersion | None:
     """By ``struct ct_entry`` in the objects under the agent's state; names choose among versions of one layout."""
+    from ctctl.abi.check import field_names
+    from ctctl.btf import Btf, Kind
+    from ctctl.btf.elf import btf_section
+
     for path in agent.state_objects():
         image = agent.read_limited(path, _MAX_OBJECT)
         if image is None:

@@ -7,28 +7,41 @@ on the way: a symbolic link, a bind mount or a directory that another user plant
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.errors import CtctlError
 from ctctl.kernel.bpffs import mount_of, mounts
-from ctctl.kernel.link import TcxLink
 from ctctl.kernel.map import Map
-from ctctl.kernel.program import Program
-from ctctl.model.event import Hook
 from ctctl.node.paths import ROOT, NodePaths
-from ctctl.node.record import NodeRecord, read_record
+
+if TYPE_CHECKING:
+    from ctctl.node.record import NodeRecord
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: pinned by a load besides the tables with a layout of their own
 _OTHER_PINS = frozenset({pins.NODE_RECORD, pins.EVENTS})
 #: Maps of ours that carry no type information: their kinds cannot.
 _WITHOUT_BTF = frozenset({pins.NODE_RECORD, pins.EVENTS, pins.LB4_MAGLEV, pins.LB6_MAGLEV})
-#: Names of our programs, as the kernel cuts them.
-_PROGRAMS = frozenset(f"{hook.value}{family}"[:15] for hook in Hook for family in ("", "6"))
+
+
+@functools.cache
+def _programs() -> frozenset[str]:
+    """Names of our programs, as the kernel cuts them."""
+    from ctctl.model.event import Hook
+
+    return frozenset(f"{hook.value}{family}"[:15] for hook in Hook for family in ("", "6"))
+
+
+def _read_record(pin: Path) -> NodeRecord | None:
+    from ctctl.node.record import read_record
+
+    return read_record(pin)
 
 
 class NotOursError(CtctlError):
@@ -125,7 +138,7 @@ def _records() -> Iterator[NodeRecord]:
             # A load that was killed between its renames: its maps are in place, its record still in staging.
             for place in (paths.dir, paths.staging):
                 if why_not_ours(place) is None and _is_ours(place / pins.NODE_RECORD):
-                    record = read_record(place / pins.NODE_RECORD)
+                    record = _read_record(place / pins.NODE_RECORD)
                     if record is not None:
                         yield record
 
@@ -187,16 +200,19 @@ def _is_made_by_us(pin: Path) -> bool:
 
 def _is_our_link(pin: Path, ids: Collection[int]) -> bool:
     """Whether a pin is a TCX link of a program that uses the node's maps; without a record, of one by our name."""
+    from ctctl.kernel.link import TcxLink
+    from ctctl.kernel.program import Program
+
     try:
         with TcxLink.open_pinned(pin) as link, Program.from_id(link.info.prog_id) as program:
             info = program.info
     except CtctlError:
         return False
-    return bool(set(info.map_ids) & set(ids)) if ids else info.name in _PROGRAMS
+    return bool(set(info.map_ids) & set(ids)) if ids else info.name in _programs()
 
 
 def _known_ids(paths: NodePaths, record: NodeRecord) -> frozenset[int]:
-    staged = read_record(paths.staging / pins.NODE_RECORD)
+    staged = _read_record(paths.staging / pins.NODE_RECORD)
     return frozenset([*record.maps.values(), *(staged.maps.values() if staged else ())])
 
 

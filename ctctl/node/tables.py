@@ -348,7 +348,10 @@ def _source_nat(nf: NodeFile, version: int) -> dict[str, int | bytes]:
 
 
 def router_address(nf: NodeFile, version: int = 4) -> bytes:
-    """The node's own address among its pods, in network order: the first host of their CIDR, else the node's own."""
+    """The node's own address among its pods, in network order: as given, the first of their CIDR, else the node's."""
+    given = nf.node.router if version == 4 else nf.node.router6
+    if given is not None:
+        return given.packed
     cidr = nf.node.pod_cidr if version == 4 else nf.node.pod_cidr6
     if cidr is None or cidr.num_addresses == 1:
         return _packed(nf.node, version)

@@ -99,6 +99,46 @@ class View(Generic[T]):
         return known[spelled]
 
 
+def by_node(views: Mapping[str | None, View[T]]) -> View[tuple[str | None, T]]:
+    """Rows of several nodes, the node first; each row is shown as the view of its node shows it."""
+    first = next(iter(views.values()))
+
+    def column(at: int, one: Column[T]) -> Column[tuple[str | None, T]]:
+        def value(row: tuple[str | None, T]) -> object:
+            return views[row[0]].columns[at].value(row[1])
+
+        def text(row: tuple[str | None, T]) -> str:
+            return text_of(views[row[0]].columns[at], row[1])
+
+        style = None if one.style is None else lambda row: (views[row[0]].columns[at].style or _plain)(row[1])
+        return Column(one.name, one.title, value, text, one.wide, one.right, style, one.width, one.priority, one.prose)
+
+    def record(row: tuple[str | None, T]) -> dict[str, object]:
+        view = views[row[0]]
+        known = view.record(row[1]) if view.record is not None else {c.name: c.value(row[1]) for c in view.columns}
+        return {"node": row[0], **known}
+
+    def lines(rows: Iterable[tuple[str | None, T]]) -> Iterator[str]:
+        listed = list(rows)
+        for node, view in views.items():
+            if view.cilium_lines is not None:
+                yield from view.cilium_lines([row for at, row in listed if at == node])
+
+    return View(
+        first.schema,
+        first.plural,
+        [Column("node", "NODE", lambda row: row[0]), *(column(at, one) for at, one in enumerate(first.columns))],
+        lambda row: f"{row[0]} {views[row[0]].name(row[1])}",
+        record,
+        aliases=first.aliases,
+        cilium_lines=lines if first.cilium_lines is not None else None,
+    )
+
+
+def _plain(_row: object) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
     """How to write rows. ``sort`` may start with ``-`` for descending; ``follow``: flush every row."""

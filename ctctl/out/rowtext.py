@@ -1,32 +1,55 @@
-"""Many lines at once: a row program over columns in memory, run by ``native/rows.c``.
+"""Many lines at once: a row program over tables of bytes, run by ``native/rows.c``.
 
-A format is built from a few operations (literals, numbers, addresses, texts by number, cells). The
-columns are numpy arrays as they lie, strided views of table bytes included: nothing is copied, and
-memory does not grow with the table.
+A format is built once from a few operations (literals, numbers, addresses, texts by number, cells) and
+then run over any number of batches, each some matrices of bytes as they lie: nothing is copied, and memory
+does not grow with the table. Without numpy, which takes longer to import than a short list to print.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol
 
-import numpy as np
-
-from ctctl._ffi.rows import ABSENT, SLACK, OpFlags, OpKind, RowsOp, RowsRun, op_array, run_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
-    #: a column, or where it lies in most rows and where in those the chooser picks
-    Column = Array | tuple[Array, Array]
+from ctctl._ffi.rows import (
+    ABSENT,
+    MATRICES,
+    NUMBERS,
+    SLACK,
+    SUMS,
+    THE_NUMBERS,
+    Field,
+    OpFlags,
+    OpKind,
+    Ops,
+    RowsGroups,
+    RowsOp,
+    RowsRun,
+    add_rows,
+    address_of,
+    first_groups,
+    op_array,
+    place_groups,
+    run_rows,
+    zeros,
+)
 
 #: Bytes that are formatted before they are written.
-BUFFER_SIZE = 1 << 20
+BUFFER_SIZE = 1 << 19
+_LINES_SIZE = 1 << 16
+_ALL = (1 << 64) - 1
+
+
+class Batch(Protocol):
+    """Rows to run over."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def matrices(self) -> Sequence[tuple[Any, int]]:
+        """The memory of each matrix, and the bytes of a row in it."""
 
 
 class TextTable:
@@ -34,8 +57,9 @@ class TextTable:
 
     def __init__(self, make: Callable[[int], bytes], limit: int) -> None:
         self._make = make
-        self.places = np.full((limit, 2), ABSENT, np.uint32)
-        self.texts = np.zeros(1 << 12, np.uint8)
+        self.limit = limit
+        self.places = array("I", (ABSENT, 0)) * limit
+        self.texts = bytearray(1 << 12)
         self._used = 0
         self.longest = 0
 
@@ -47,74 +71,140 @@ class TextTable:
             table.add(number)
         return table
 
-    def grow(self, limit: int) -> None:
-        """Room for more numbers: all below ``limit``."""
-        if limit > len(self.places):
-            more = np.full((max(limit, 2 * len(self.places)) - len(self.places), 2), ABSENT, np.uint32)
-            self.places = np.concatenate([self.places, more])
-
     def add(self, number: int) -> None:
         """Make the text of a number."""
         text = self._make(number)
         if self._used + len(text) + SLACK > len(self.texts):
-            self.texts = np.concatenate([self.texts, np.zeros(len(self.texts) + len(text) + SLACK, np.uint8)])
-        self.texts[self._used : self._used + len(text)] = np.frombuffer(text, np.uint8)
-        self.places[number] = (self._used, len(text))
+            self.texts = self.texts + bytes(len(self.texts) + len(text) + SLACK)
+        self.texts[self._used : self._used + len(text)] = text
+        self.places[2 * number], self.places[2 * number + 1] = self._used, len(text)
         self._used += len(text)
         self.longest = max(self.longest, len(text))
 
 
-class RowProgram:
-    """The text of ``rows`` rows. ``chooser`` (a byte a row) and its mask say in which a pair of columns
-    is the second.
+class KeyTable:
+    """Keys of one width, to be found in rows (``RowProgram.find``): each its place in the list, from 1."""
 
-    Build it with one call an operation, in the order of the line, then ``run``.
+    def __init__(self, keys: Sequence[bytes], width: int) -> None:
+        self.width = width
+        self.keys = b"".join(keys) or bytes(width)
+        self.slots = 1 << (2 * len(keys)).bit_length()
+        self.places = array("I", [0]) * self.slots
+        for place, key in enumerate(keys, 1):
+            slot = _hash_of(key)
+            while self.places[slot % self.slots]:
+                slot += 1
+            self.places[slot % self.slots] = place
+
+
+def _hash_of(key: bytes) -> int:
+    """``hash_of`` of native/rows.c."""
+    number = int.from_bytes(key[:8], "little")
+    if len(key) == 16:
+        number = number * 31 + int.from_bytes(key[8:], "little")
+    return (number * 0x9E3779B97F4A7C15 & _ALL) >> 32
+
+
+class Groups:
+    """Rows with the same key of ``key_size`` bytes, counted, and three of their numbers added up."""
+
+    def __init__(self, key_size: int) -> None:
+        self.memory = RowsGroups(key_size=key_size)
+        self._keys, self._sums, self._slots = zeros(0), zeros(0), zeros(0)
+        self.grow()
+
+    def __len__(self) -> int:
+        return int(self.memory.used)
+
+    def grow(self) -> None:
+        """Room for more groups."""
+        memory = self.memory
+        room = 4 * memory.room or 1 << 10
+        self._keys = zeros(room * memory.key_size, self._keys)
+        self._sums = zeros(8 * SUMS * room, self._sums)
+        self._slots = zeros(4 * 2 * room)
+        memory.keys, memory.sums, memory.slots = map(address_of, (self._keys, self._sums, self._slots))
+        memory.room, memory.slot_count = room, 2 * room
+        place_groups(memory)
+
+    def most(self, limit: int | None) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Key and sums of the groups with the most rows, most first, alike ones in the order of their keys."""
+        size, keys, sums = (
+            self.memory.key_size,
+            memoryview(self._keys).cast("B"),
+            memoryview(self._sums).cast("B").cast("Q"),
+        )
+        return [
+            (bytes(keys[at * size : (at + 1) * size]), tuple(sums[at * SUMS : (at + 1) * SUMS]))
+            for at in first_groups(self.memory, len(self) if limit is None else limit)
+        ]
+
+
+class RowProgram:
+    """The text of a row. The rows in which ``chooser`` has a bit of ``mask`` have some fields elsewhere.
+
+    Build it with one call an operation, in the order of the line, then ``run`` it over batches.
     """
 
-    def __init__(self, rows: int, chooser: NDArray[np.uint8] | None = None, mask: int = 0) -> None:
-        self._rows = rows
+    def __init__(self, chooser: Field | None = None, mask: int = 0) -> None:
         self._ops: list[RowsOp] = []
+        self._making: list[RowsOp] = []
         self._before = b""
+        self._numbers: dict[object, Field] = {}
         self._tables: dict[int, TextTable] = {}
-        self._kept: list[object] = [chooser]
-        self._run = RowsRun(rows=rows, missing_op=-1)
+        self._kept: list[object] = []
+        self._built: Ops | None = None
+        self._bound: list[tuple[int, TextTable]] = []
+        #: used again and again: fresh pages cost as much as formatting
+        self._buffer: bytearray | None = None
+        self._run = RowsRun(missing_op=-1)
         if chooser is not None:
-            self._run.chooser = _address(chooser)
-            self._run.chooser_stride = chooser.strides[0]
-            self._run.chooser_mask = mask
+            self._run.chooser, self._run.chooser_mask = chooser.at, mask
+
+    # ---- what stands in the line
 
     def literal(self, text: bytes) -> RowProgram:
         """The same text in every row."""
         self._before += text
         return self
 
-    def decimal(self, column: Column) -> RowProgram:
+    def decimal(self, field: Field) -> RowProgram:
         """An unsigned number."""
-        return self._number(OpKind.DECIMAL, column)
+        return self._put(OpKind.DECIMAL, field)
 
-    def signed(self, column: NDArray[np.int64]) -> RowProgram:
-        """A signed number."""
-        return self._number(OpKind.SIGNED, column)
+    def signed(self, field: Field) -> RowProgram:
+        """A signed number of 64 bits."""
+        return self._put(OpKind.SIGNED, field)
 
-    def hexadecimal(self, column: Column, digits: int) -> RowProgram:
+    def hexadecimal(self, field: Field, digits: int) -> RowProgram:
         """An unsigned number in hex, ``digits`` at the least."""
-        return self._number(OpKind.HEX, column, count=digits)
+        return self._put(OpKind.HEX, field, count=digits)
 
-    def raw(self, matrix: NDArray[np.uint8]) -> RowProgram:
-        """The bytes of each row of a matrix, in hex."""
-        return self._number(OpKind.BYTES, matrix, count=matrix.shape[1])
+    def raw(self, field: Field) -> RowProgram:
+        """The bytes of a field, in hex."""
+        return self._put(OpKind.BYTES, field)
 
-    def address(self, octets: Column, flags: OpFlags = OpFlags.NONE) -> RowProgram:
-        """An address from its bytes in network order, (n, 4) or (n, 16)."""
-        usual = octets[0] if isinstance(octets, tuple) else octets
-        return self._number(OpKind.IPV4 if usual.shape[1] == 4 else OpKind.IPV6, octets, flags)
+    def address(self, field: Field, flags: OpFlags = OpFlags.NONE) -> RowProgram:
+        """An address from its 4 or 16 bytes in network order."""
+        return self._put(OpKind.IPV4 if field.width == 4 else OpKind.IPV6, field, flags)
 
-    def text(self, column: Column, table: TextTable) -> RowProgram:
+    def duration(self, field: Field, units: int) -> RowProgram:
+        """Seconds (64 bits, the sign left out) as ``2h13m20s``: so many of the largest units."""
+        return self._put(OpKind.DURATION, field, count=units)
+
+    def text(self, field: Field, table: TextTable) -> RowProgram:
         """The table's text of a number."""
-        self._tables[len(self._ops)] = table
-        self._number(OpKind.TEXT, column)
-        self._bind(len(self._ops) - 1)
+        self._put(OpKind.TEXT, field)
+        self._tables[id(self._ops[-1])] = table
         return self
+
+    def copy(self, field: Field) -> RowProgram:
+        """A field's bytes as they lie: for keys of groups."""
+        return self._put(OpKind.COPY, field)
+
+    def ordered(self, field: Field) -> RowProgram:
+        """An unsigned number as eight bytes in network order: for keys of groups, which then sort as the numbers."""
+        return self._put(OpKind.NUMBER, field)
 
     @contextmanager
     def cell(self, width: int, *, right: bool = False) -> Iterator[None]:
@@ -124,82 +214,148 @@ class RowProgram:
         self._add(RowsOp(kind=OpKind.END, flags=OpFlags.RIGHT if right else OpFlags.NONE))
 
     @contextmanager
-    def where(self, column: Array, mask: int, want: int) -> Iterator[None]:
-        """What is added inside stands only in rows where ``column & mask == want``."""
+    def where(self, field: Field, mask: int, want: int, *, other: bool = False) -> Iterator[None]:
+        """What is added inside stands only in rows where ``field & mask == want`` (``other``: where it is not)."""
         at = len(self._ops)
-        self._number(OpKind.UNLESS, column)
+        self._put(OpKind.UNLESS, field, OpFlags.NOT if other else OpFlags.NONE)
+        op = self._ops[at]
         yield
         self._flush()
-        op = self._ops[at]
         op.mask, op.want, op.count = mask, want, len(self._ops) - at - 1
 
-    def run(
-        self, write: Callable[[memoryview], object], order: NDArray[np.int64] | None = None, *, size: int = BUFFER_SIZE
-    ) -> None:
-        """Give the text to ``write`` piece by piece, rows whole. ``order``: these rows, so arranged."""
-        for piece, _ends in self._pieces(order, size):
+    # ---- numbers of a row, made before its text
+
+    def number(self, name: object, make: Callable[[Field], object]) -> Field:
+        """The number of that name; ``make`` says what makes it, once a program, with the calls below."""
+        known = self._numbers.get(name)
+        if known is None:
+            if len(self._numbers) == NUMBERS:
+                raise ValueError(f"a row has {NUMBERS} numbers")
+            known = self._numbers[name] = Field(THE_NUMBERS, 8 * len(self._numbers), 8)
+            make(known)
+        return known
+
+    def test(self, to: Field, field: Field, mask: int, want: int, *, bit: int = 0, other: bool = False) -> None:
+        """A bit of a number: ``field & mask == want`` (``other``: is not)."""
+        self._make(OpKind.TEST, to, field, OpFlags.NOT if other else OpFlags.NONE, mask=mask, want=want, count=bit)
+
+    def below(self, to: Field, field: Field, limit: int, *, bit: int = 0) -> None:
+        """A bit of a number: ``field < limit``."""
+        self._make(OpKind.TEST, to, field, OpFlags.BELOW, want=limit, count=bit)
+
+    def take(self, to: Field, field: Field, mask: int = _ALL, *, shift: int = 0) -> None:
+        """Bits of a number: ``(field & mask) << shift``."""
+        self._make(OpKind.TAKE, to, field, mask=mask, count=shift)
+
+    def greatest(self, to: Field, field: Field) -> None:
+        """At least the field."""
+        self._make(OpKind.GREATEST, to, field)
+
+    def seconds(self, to: Field, field: Field, hz: int | None, now_s: int, *, passed: bool = False) -> None:
+        """Seconds from ``now_s`` to a time (``passed``: since it) of the clock: ``hz`` of jiffies, None: seconds."""
+        flags = OpFlags.NOT if passed else OpFlags.NONE
+        self._make(OpKind.SECONDS, to, field, flags, mask=hz or 0, want=now_s & _ALL)
+
+    def find(self, to: Field, field: Field, keys: KeyTable) -> None:
+        """The place of the field's bytes among the keys, from 1; 0: none of them."""
+        if field.width != keys.width:
+            raise ValueError(f"keys of {keys.width} bytes for a field of {field.width}")
+        self._kept.append(keys)
+        self._make(OpKind.FIND, to, field, limit=keys.slots, texts=address_of(keys.keys), places=_place(keys.places))
+
+    # ---- running
+
+    def run(self, batch: Batch, write: Callable[[memoryview], object], order: Any = None, *, size: int = 0) -> None:
+        """Give the text to ``write`` piece by piece, rows whole. ``order`` (int64): these rows, so arranged."""
+        for piece in self._pieces(batch, order, size or BUFFER_SIZE):
             write(piece)
 
-    def lines(self, order: NDArray[np.int64] | None = None) -> list[bytes]:
+    def lines(self, batch: Batch, order: Any = None) -> list[bytes]:
         """The text of each row by itself."""
         found: list[bytes] = []
-        for piece, ends in self._pieces(order, BUFFER_SIZE):
-            places = [0, *ends.tolist()]
+        ends = array("Q", [0]) * max(len(batch) if order is None else len(order), 1)
+        for piece in self._pieces(batch, order, _LINES_SIZE, _place(ends)):
+            places = [0, *ends[len(found) : int(self._run.row)]]
             found += [bytes(piece[start:end]) for start, end in pairwise(places)]
         return found
 
-    def _pieces(self, order: NDArray[np.int64] | None, size: int) -> Iterator[tuple[memoryview, NDArray[np.uint64]]]:
-        """Text and where each of its rows ends. A piece is valid until the next one is asked for."""
-        self._flush()
-        run, ops = self._run, op_array(self._ops)
-        rows = self._rows if order is None else len(order)
-        ends = np.zeros(max(rows, 1), np.uint64)
-        run.rows, run.row, run.order = rows, 0, 0 if order is None else _address(order)
-        run.ends = _address(ends)
-        buffer = bytearray(size)
-        memory = np.frombuffer(buffer, np.uint8)
+    def group(self, batch: Batch, groups: Groups) -> None:
+        """Add each row to the group whose key the program writes; the first three numbers made are added up."""
+        run, ops = self._run, self._ready()
+        self._point_at(batch)
+        run.rows, run.row, run.order, run.ends = len(batch), 0, 0, 0
+        if self._buffer is None:
+            self._buffer = bytearray(_LINES_SIZE)
+        run.out, run.out_size = address_of(self._buffer), len(self._buffer)
+        while run.row < run.rows:
+            add_rows(run, ops, groups.memory)
+            if run.row < run.rows:
+                groups.grow()
+
+    def _point_at(self, batch: Batch) -> None:
+        for at, (memory, stride) in enumerate(batch.matrices):
+            self._run.matrices[at].base, self._run.matrices[at].stride = address_of(memory), stride
+        self._run.matrix_rows = len(batch)
+
+    def _pieces(self, batch: Batch, order: Any, size: int, ends: int = 0) -> Iterator[memoryview]:
+        """Text, whole rows at a time. A piece is valid until the next one is asked for."""
+        run, ops = self._run, self._ready()
+        self._point_at(batch)
+        rows = len(batch) if order is None else len(order)
+        run.rows, run.row = rows, 0
+        run.order, run.ends = 0 if order is None else address_of(order), ends
+        if self._buffer is None or len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        buffer = self._buffer
+        view = memoryview(buffer)
         while run.row < rows:
-            run.out, run.out_size = _address(memory), len(memory)
+            run.out, run.out_size = address_of(buffer), size
             first = int(run.row)
             run_rows(run, ops)
             if run.out_used:
-                yield memory.data[: run.out_used], ends[first : int(run.row)]
+                yield view[: run.out_used]
             if run.missing_op >= 0:
-                self._tables[run.missing_op].add(run.missing)
-                self._rebind(ops, self._tables[run.missing_op])
+                table = dict(self._bound)[run.missing_op]
+                table.add(run.missing)
+                self._bind(ops)
             elif run.row == first:  # a row longer than the buffer
-                memory = np.zeros(2 * len(memory), np.uint8)
+                size *= 2
+                buffer = self._buffer = bytearray(size)
+                view = memoryview(buffer)
 
-    def _rebind(self, ops: Any, table: TextTable) -> None:
-        for at, other in self._tables.items():
-            if other is table:
-                ops[at].texts, ops[at].count = _address(table.texts), table.longest
+    def _ready(self) -> Ops:
+        if self._built is None:
+            self._flush()
+            ops = [*self._making, *self._ops]
+            self._built = op_array(ops)
+            self._bound = [(at, self._tables[id(op)]) for at, op in enumerate(ops) if id(op) in self._tables]
+        self._bind(self._built)
+        return self._built
 
-    def _bind(self, at: int) -> None:
-        table, op = self._tables[at], self._ops[at]
-        op.texts, op.places, op.limit = _address(table.texts), _address(table.places), len(table.places)
-        op.count = table.longest
+    def _bind(self, ops: Ops) -> None:
+        """Where the texts are now: other programs may have added some."""
+        for at, table in self._bound:
+            op = ops[at]
+            op.texts, op.places, op.limit = address_of(table.texts), _place(table.places), table.limit
+            op.count = table.longest
 
-    def _number(self, kind: OpKind, column: Column, flags: OpFlags = OpFlags.NONE, count: int = 0) -> RowProgram:
-        usual, alt = column if isinstance(column, tuple) else (column, None)
-        if alt is not None:
-            flags |= OpFlags.SWAPPED
-        if usual.dtype.byteorder == ">":
-            flags |= OpFlags.BIG
-        stride, width = usual.strides[0], usual.dtype.itemsize
-        op = RowsOp(kind=kind, flags=flags, width=width, count=count, stride=stride, base=_address(usual))
-        op.alt = _address(alt) if alt is not None else 0
-        self._add(op, column)
+    def _make(self, kind: OpKind, to: Field, field: Field, flags: OpFlags = OpFlags.NONE, **more: int) -> None:
+        op = _op(kind, field, flags, **more)
+        op.to = to.at // 8
+        self._making.append(op)
+
+    def _put(self, kind: OpKind, field: Field, flags: OpFlags = OpFlags.NONE, count: int = 0) -> RowProgram:
+        self._add(_op(kind, field, flags, count=count))
         return self
 
-    def _add(self, op: RowsOp, *keep: object) -> None:
+    def _add(self, op: RowsOp) -> None:
         if self._before:
-            memory = np.frombuffer(self._before + bytes(SLACK), np.uint8)
-            op.before, op.before_size = _address(memory), len(self._before)
+            memory = self._before + bytes(SLACK)
+            op.before, op.before_size = address_of(memory), len(self._before)
             self._kept.append(memory)
             self._before = b""
         self._ops.append(op)
-        self._kept.extend(keep)
+        self._built = None
 
     def _flush(self) -> None:
         """A literal that nothing follows has an operation of its own."""
@@ -207,5 +363,14 @@ class RowProgram:
             self._add(RowsOp(kind=OpKind.NOTHING))
 
 
-def _address(array: Array) -> int:
-    return cast("int", array.__array_interface__["data"][0])
+def _op(kind: OpKind, field: Field, flags: OpFlags, **more: int) -> RowsOp:
+    picked = field.at if field.picked is None else field.picked
+    if field.big:
+        flags |= OpFlags.BIG
+    if field.matrix > MATRICES:
+        raise ValueError(f"no matrix has the number {field.matrix}")
+    return RowsOp(kind=kind, flags=flags, matrix=field.matrix, at=(field.at, picked), width=field.width, **more)
+
+
+def _place(numbers: array[int]) -> int:
+    return numbers.buffer_info()[0]

@@ -103,7 +103,7 @@ def _sheets(source: Source, names: dict[str, str], view: View[Any], entries: int
         listings = source.some(node, "services", "backends", "nat")
         on = f" of {node}" if node is not None else ""
         found = frontends(listings.services, listings.backends, names)
-        sheets.append(_sheet(f"Services{on}", "", frontend_view(source.minor), found))
+        sheets.append(_sheet(f"Services{on}", "", frontend_view(source.minor_of(node)), found))
         sheets.append(_sheet(f"SNAT ports in use{on}", "", port_use_view(names), port_use(listings.nat)))
     shown = list(rows(source, EVERYTHING, sort="-last_tx_report", limit=ENTRIES, names=names))
     note = f"{len(shown)} of {entries}, the most recently active" if entries > len(shown) else ""

@@ -91,8 +91,11 @@ def _verdict(
     peer = flow.dst if egress else flow.src
     word = "egress" if egress else "ingress"
     rule, allowed, why = None, None, ""
+    unnamed = [one for one in own if one.identity is None]
     if not own:
         why = "no policy map of this endpoint could be read"
+    elif unnamed:
+        why = f"the listing names {len(unnamed)} peer(s) by labels only: bpf policy get --numeric tells which they are"
     elif identity is None:
         why = f"the identity table has no entry for {peer}"
     else:
@@ -105,9 +108,14 @@ def _verdict(
 def rule_text(rule: PolicyEntry) -> str:
     """A rule in words: ``allow ingress from any peer, any port``."""
     verb, way = ("deny" if rule.deny else "allow"), ("egress to" if rule.egress else "ingress from")
-    peer = f"identity {rule.identity}" if rule.identity else "any peer"
+    peer = "any peer" if rule.identity == 0 else f"identity {peer_text(rule)}"
     proxy = f", through the proxy at port {rule.proxy_port}" if rule.proxy_port else ""
     return f"{verb} {way} {peer}, {ports_text(rule)}{proxy}"
+
+
+def peer_text(rule: PolicyEntry) -> str:
+    """The peer's identity, by its labels where a listing has no more."""
+    return str(rule.identity) if rule.identity is not None else ",".join(rule.labels)
 
 
 def ports_text(rule: PolicyEntry) -> str:

@@ -20,10 +20,16 @@ from ctctl.out.schema_words import (
 )
 from ctctl.tables.show.schema import BACKEND, NAT
 
+
+def _rows(name: str, plural: str, item: Schema) -> Schema:
+    """A list whose rows name their node, where there are several."""
+    return listing(name, plural, {**item, "properties": {"node": maybe(STRING), **item["properties"]}})
+
+
 SERVICES_SCHEMAS: dict[str, Schema] = {
-    "ctctl/nat-entry/v1": listing("ctctl/nat-entry/v1", "entries", NAT),
-    "ctctl/lb-backend/v1": listing("ctctl/lb-backend/v1", "backends", BACKEND),
-    "ctctl/lb-frontend/v1": listing(
+    "ctctl/nat-entry/v1": _rows("ctctl/nat-entry/v1", "entries", NAT),
+    "ctctl/lb-backend/v1": _rows("ctctl/lb-backend/v1", "backends", BACKEND),
+    "ctctl/lb-frontend/v1": _rows(
         "ctctl/lb-frontend/v1",
         "frontends",
         record(
@@ -40,7 +46,7 @@ SERVICES_SCHEMAS: dict[str, Schema] = {
             }
         ),
     ),
-    "ctctl/lb-slot/v1": listing(
+    "ctctl/lb-slot/v1": _rows(
         "ctctl/lb-slot/v1",
         "slots",
         record(
@@ -53,7 +59,7 @@ SERVICES_SCHEMAS: dict[str, Schema] = {
             }
         ),
     ),
-    "ctctl/nat-port-use/v1": listing(
+    "ctctl/nat-port-use/v1": _rows(
         "ctctl/nat-port-use/v1",
         "port_use",
         record(
@@ -68,24 +74,25 @@ SERVICES_SCHEMAS: dict[str, Schema] = {
             }
         ),
     ),
-    "ctctl/tunnel/v1": listing(
+    "ctctl/tunnel/v1": _rows(
         "ctctl/tunnel/v1", "tunnels", record({"prefix": ADDRESS, "endpoint": ADDRESS, "key": COUNT})
     ),
-    "ctctl/socket/v1": listing(
+    "ctctl/socket/v1": _rows(
         "ctctl/socket/v1",
         "sockets",
         record({"cookie": COUNT, "frontend": STRING, "service": maybe(STRING), "backend": STRING, "rev_nat": COUNT}),
     ),
-    "ctctl/policy-rule/v1": listing(
+    "ctctl/policy-rule/v1": _rows(
         "ctctl/policy-rule/v1",
         "rules",
         record(
             {
-                "endpoint_id": COUNT,
+                "endpoint_id": maybe(COUNT),
                 "endpoint": maybe(STRING),
                 "direction": words("ingress", "egress"),
                 "verdict": words("allow", "deny"),
-                "identity": COUNT,
+                "identity": maybe(COUNT),
+                "labels": STRINGS,
                 "ports": STRING,
                 "proxy_port": maybe(PORT),
                 "auth_type": COUNT,
@@ -97,7 +104,7 @@ SERVICES_SCHEMAS: dict[str, Schema] = {
             }
         ),
     ),
-    "ctctl/policy-verdict/v1": listing(
+    "ctctl/policy-verdict/v1": _rows(
         "ctctl/policy-verdict/v1",
         "verdicts",
         record(
@@ -115,7 +122,7 @@ SERVICES_SCHEMAS: dict[str, Schema] = {
             }
         ),
     ),
-    "ctctl/datapath-counter/v1": listing(
+    "ctctl/datapath-counter/v1": _rows(
         "ctctl/datapath-counter/v1",
         "counters",
         record(
@@ -132,18 +139,18 @@ SERVICES_SCHEMAS: dict[str, Schema] = {
             }
         ),
     ),
-    "ctctl/lb-revnat/v1": listing(
+    "ctctl/lb-revnat/v1": _rows(
         "ctctl/lb-revnat/v1", "revnats", record({"rev_nat": COUNT, "addr": ADDRESS, "port": PORT})
     ),
-    "ctctl/lb-source-range/v1": listing(
+    "ctctl/lb-source-range/v1": _rows(
         "ctctl/lb-source-range/v1", "source_ranges", record({"rev_nat": COUNT, "cidr": STRING})
     ),
-    "ctctl/lb-maglev/v1": listing(
+    "ctctl/lb-maglev/v1": _rows(
         "ctctl/lb-maglev/v1",
         "maglev",
         record({"rev_nat": COUNT, "family": {"enum": [4, 6]}, "share": COUNTS, "table": array(COUNT)}),
     ),
-    "ctctl/ipcache-entry/v1": listing(
+    "ctctl/ipcache-entry/v1": _rows(
         "ctctl/ipcache-entry/v1",
         "prefixes",
         record(
@@ -159,7 +166,7 @@ SERVICES_SCHEMAS: dict[str, Schema] = {
             }
         ),
     ),
-    "ctctl/endpoint/v1": listing(
+    "ctctl/endpoint/v1": _rows(
         "ctctl/endpoint/v1",
         "endpoints",
         record(

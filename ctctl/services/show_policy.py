@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ctctl.model.drops import DatapathCounter, file_name, reason_name
+from ctctl.model.drops import DatapathCounter, reason_name
 from ctctl.model.policy import PolicyEntry
 from ctctl.model.tuples import protocol_name
 from ctctl.out.output import Column, View
@@ -13,6 +13,8 @@ from ctctl.tables.show import listings
 
 
 def _peer(rule: PolicyEntry, names: Mapping[str, str]) -> str:
+    if rule.identity is None:
+        return ",".join(rule.labels)
     if not rule.identity:
         return "any"
     name = names.get(f"identity {rule.identity}")
@@ -27,6 +29,7 @@ def policy_view(names: Mapping[str, str], minor: int) -> View[PolicyEntry]:
         Column("direction", "DIR", lambda r: "egress" if r.egress else "ingress"),
         Column("verdict", "VERDICT", lambda r: "deny" if r.deny else "allow", style=_style),
         Column("identity", "IDENTITY", lambda r: r.identity, lambda r: _peer(r, names), prose=True),
+        Column("labels", "LABELS", lambda r: list(r.labels), wide=True),
         Column("ports", "PORTS", ports_text),
         Column("proxy_port", "PROXY_PORT", lambda r: r.proxy_port or None, right=True, priority=3),
         Column("auth_type", "AUTH_TYPE", lambda r: r.auth_type, wide=True, right=True),
@@ -86,13 +89,14 @@ def verdict_view(names: Mapping[str, str]) -> View[Verdict]:
     )
 
 
-def counter_view(minor: int | None) -> View[DatapathCounter]:
-    """``metrics drops``."""
+def counter_view(minor: int | None, files: Mapping[int, str]) -> View[DatapathCounter]:
+    """``metrics drops``; ``files`` are the names of source files by number."""
+
+    def file(one: DatapathCounter) -> str | None:
+        return one.place or files.get(one.file) or (f"file {one.file}" if one.file else None)
 
     def where(one: DatapathCounter) -> str:
-        if not one.line:
-            return "-"
-        return f"{file_name(one.file, minor) or f'file {one.file}'}:{one.line}"
+        return f"{file(one)}:{one.line}" if one.line else "-"
 
     columns: list[Column[DatapathCounter]] = [
         Column("reason", "REASON", lambda c: reason_name(c.reason), prose=True),
@@ -100,7 +104,7 @@ def counter_view(minor: int | None) -> View[DatapathCounter]:
         Column("direction", "DIR", lambda c: c.direction),
         Column("packets", "PACKETS", lambda c: c.packets, right=True),
         Column("bytes", "BYTES", lambda c: c.bytes, right=True),
-        Column("file", "FILE", lambda c: file_name(c.file, minor) if c.line else None, wide=True),
+        Column("file", "FILE", lambda c: c.place or (files.get(c.file) if c.line else None), wide=True),
         Column("line", "LINE", lambda c: c.line or None, right=True, wide=True),
         Column("dropped", "DROPPED", lambda c: c.dropped, wide=True),
     ]
@@ -109,6 +113,6 @@ def counter_view(minor: int | None) -> View[DatapathCounter]:
         "counters",
         [*columns[:5], Column("where", "WHERE", where, priority=1), *columns[5:]],
         lambda c: f"{reason_name(c.reason)} {c.direction}",
-        cilium_lines=lambda rows: listings.counter_lines(rows, minor or 16),
+        cilium_lines=lambda rows: listings.counter_lines(rows, minor or 16, files),
         aliases={"dir": "direction"},
     )

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ctctl.config.node import NodeFile
 from ctctl.config.service import check_services
 from ctctl.errors import NotFoundError, UsageError
+from ctctl.model.event import Why
 from ctctl.packet.dissect import dissect
 from ctctl.packet.frame import build_frame
 from ctctl.packet.spec import ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, PROTO_ICMP, PROTO_TCP, PacketSpec, TcpFlags
+from ctctl.simulate.changes import RuleChange, check_pods, fill_up, with_rules, with_settings
 from ctctl.simulate.journey import Arrival, Cluster, Hop, Outcome, Place, with_ifindexes
-from ctctl.simulate.scenario import StepRecord
+from ctctl.simulate.scenario import StepRecord, one_cpu
+from ctctl.simulate.scenario_changes import collect_garbage
 from ctctl.simulate.scenario_file import PacketStep, Step
+from ctctl.simulate.simulator import StepResult
 from ctctl.simulate.whatif import EntryChange, StartTable, apply_changes, fill
 
 #: entries that the tables of a simulation hold without evicting any
 _SMALL_TABLE = 8192
 _SYN, _SYN_ACK = TcpFlags.SYN, TcpFlags.SYN | TcpFlags.ACK
+_CHOSEN = Why.BACKEND_MAGLEV | Why.BACKEND_RANDOM
 _ACK, _FIN_ACK = TcpFlags.ACK, TcpFlags.FIN | TcpFlags.ACK
 
 
@@ -28,7 +34,8 @@ class Request:
 
     ``start`` are conntrack and SNAT tables to begin with, by node (None: the only node).
     ``at_s`` moves the clock before the first packet. ``via`` names the node that traffic from
-    outside comes to.
+    outside comes to. ``collect`` runs GC before the first packet, ``full`` fills its tables. ``one_of`` are
+    the backends of a service (by rev-NAT id and IP version) whose choice for a new connection is not known.
     """
 
     packet: PacketSpec
@@ -42,6 +49,11 @@ class Request:
     changes: tuple[EntryChange, ...] = ()
     without_backends: tuple[int, ...] = ()
     start: tuple[StartTable, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    rules: tuple[RuleChange, ...] = ()
+    collect: bool = False
+    full: bool = False
+    one_of: Mapping[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +71,23 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """One packet's end: which of the conversation it was, from where, and how it ended."""
+    """One packet's end: which of the conversation it was, from where, and how it ended.
+
+    ``one_of``: its connection is new and could as well go to any other of these backends.
+    """
 
     number: int
     sender: str
     origin: Place
     arrival: Arrival
+    one_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a what-if changed before the first packet, in words."""
+
+    words: str
 
 
 @dataclass(slots=True)
@@ -104,19 +127,42 @@ def _answer(flags: int) -> int:
     return _FIN_ACK if flags & TcpFlags.FIN else flags & TcpFlags.PSH | _ACK
 
 
-def run(request: Request) -> Iterator[StepRecord | Journey]:
+def run(request: Request) -> Iterator[StepRecord | Journey | Prepared]:
     """Run the conversation: a StepRecord for every hook a packet meets, then the packet's Journey.
+
+    What is done to the tables before the first packet comes as Prepared.
 
     It ends early when a packet does not arrive. With tables to start from, records show the entries
     that the conversation met or made. Raises UsageError, NotFoundError, KernelError.
     """
     files = tuple(without_backends(with_ifindexes(nf), request.without_backends) for nf in request.nodes)
+    files = tuple(with_rules(with_settings(nf, request.settings), request.rules) for nf in files)
     _check_removed(request)
-    large = any(len(table.records) > _SMALL_TABLE for table in request.start)
-    with Cluster.of(files, request.now, full_size=large, only_touched=bool(request.start)) as cluster:
+    check_pods(files, request.rules)
+    large = request.full or any(len(table.records) > _SMALL_TABLE for table in request.start)
+    with contextlib.ExitStack() as stack:
+        if request.full:
+            stack.enter_context(one_cpu())
+        shown = bool(request.start) or request.full
+        cluster = stack.enter_context(Cluster.of(files, request.now, full_size=large, only_touched=shown))
         fill(cluster, request.start)
         apply_changes(cluster, request.changes)
+        yield from _prepared(cluster, request)
         yield from converse(cluster, request)
+
+
+def _prepared(cluster: Cluster, request: Request) -> Iterator[Prepared]:
+    for name, simulator in cluster.nodes.items():
+        if request.collect:
+            # Late, as GC is: after the time that the packet comes after.
+            simulator.advance(request.at_s)
+            gone = collect_garbage(simulator)
+            simulator.advance(-request.at_s)
+            yield Prepared(f"{name}: GC removed {gone} {'entry' if gone == 1 else 'entries'}")
+        if request.full:
+            evicted = fill_up(simulator, request.packet.dst.version, request.packet.proto)
+            lost = ", ".join(f"{table} ({number} of its own entries gone)" for table, number in evicted.items())
+            yield Prepared(f"{name}: filled to the last place: {lost}")
 
 
 def converse(cluster: Cluster, request: Request) -> Iterator[StepRecord | Journey]:
@@ -128,14 +174,24 @@ def converse(cluster: Cluster, request: Request) -> Iterator[StepRecord | Journe
     number = 0
     for index, turn in enumerate(sequence, 1):
         origin, spec = _packet(talk, turn)
+        one_of: tuple[str, ...] = ()
         for part in cluster.send(build_frame(spec), origin):
             if isinstance(part, Hop):
                 number += 1
+                one_of = one_of or _unknown_choice(part.result, request)
                 yield _record(number, part, turn, spec)
                 continue
-            yield Journey(index, turn.sender, origin, part)
+            yield Journey(index, turn.sender, origin, part, one_of)
             if not _remember(talk, turn, part):
                 return
+
+
+def _unknown_choice(result: StepResult, request: Request) -> tuple[str, ...]:
+    """The backends of which a hook has just chosen one, where the node itself might choose another."""
+    for event in result.events:
+        if event.rev_nat is not None and any(lookup.why & _CHOSEN for lookup in event.lookups):
+            return request.one_of.get((event.rev_nat, event.tuple_in.dst.version), ())
+    return ()
 
 
 def _packet(talk: _Talk, turn: Turn) -> tuple[Place, PacketSpec]:

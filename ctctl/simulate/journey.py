@@ -14,10 +14,12 @@ from ipaddress import IPv4Address
 from ctctl.config.node import Endpoint, NodeFile
 from ctctl.errors import NotFoundError
 from ctctl.model.event import Hook, Verdict
+from ctctl.model.identity import HOST
 from ctctl.model.tuples import Address
 from ctctl.packet.dissect import dissect
+from ctctl.packet.geneve import Geneve
 from ctctl.simulate.frame import macs_at
-from ctctl.simulate.simulator import SimulatedTables, Simulator, StepResult
+from ctctl.simulate.simulator import SimulatedTables, Simulator, StepResult, identity_mark
 from ctctl.simulate.touched import Touched
 
 #: more hooks than any path has: a packet that goes round in circles ends here
@@ -36,13 +38,19 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a packet starts or ended: a pod of a node, the outside (by way of a node), or a node's stack."""
+    """Where a packet starts or ended: a pod of a node, the outside (by way of a node), or a node's stack.
+
+    ``tunnel`` is what a packet from another node's pod comes in.
+    """
 
     node: str
     endpoint: Endpoint | None = None
     outside: bool = False
+    tunnel: Geneve | None = None
 
     def __str__(self) -> str:
+        if self.tunnel is not None:
+            return f"node {self.tunnel.remote}"
         if self.outside:
             return "outside"
         return f"{self.endpoint.name} on {self.node}" if self.endpoint else f"{self.node} itself"
@@ -77,6 +85,7 @@ class _At:
     frame: bytes
     endpoint: Endpoint | None = None
     mark: int = 0
+    tunnel: Geneve | None = None
 
 
 class Cluster:
@@ -129,7 +138,7 @@ class Cluster:
 
     def node_with(self, address: Address) -> str | None:
         """The node whose own address this is."""
-        return next((name for name, sim in self.nodes.items() if address in (sim.nf.node.ip, sim.nf.node.ip6)), None)
+        return next((name for name, sim in self.nodes.items() if address in own_addresses(sim.nf)), None)
 
     def entry_node(self, address: Address) -> str:
         """The node a packet from outside to ``address`` comes to: who has it, else the first that serves it."""
@@ -150,24 +159,43 @@ class Cluster:
         owner = self.owner_of(source)
         if owner is not None:
             return Place(owner[0], owner[1])
-        return Place(via or self.entry_node(destination), outside=True)
+        own = self.node_with(source)
+        if own is not None:
+            return Place(own)
+        node = via or self.entry_node(destination)
+        return Place(node, outside=True, tunnel=tunnel_from(self.nodes[node].nf, source))
 
     # ---- the way
 
     def send(self, frame: bytes, origin: Place) -> Iterator[Hop | Arrival]:
         """Take a frame from where it starts to where it ends: a Hop for every hook, then the Arrival."""
-        hook = Hook.FROM_NETDEV if origin.outside else Hook.FROM_CONTAINER
-        at: _At | Arrival = _At(origin.node, hook, frame, origin.endpoint)
+        at: _At | Arrival = self._first(frame, origin)
         for _ in range(_MAX_HOPS):
             if isinstance(at, Arrival):
                 yield at
                 return
             simulator = self.nodes[at.node]
             framed = _readdressed(simulator.nf, at)
-            result = simulator.run(at.hook, framed, endpoint=at.endpoint, mark=at.mark)
+            result = simulator.run(at.hook, framed, endpoint=at.endpoint, mark=at.mark, geneve=at.tunnel)
             yield Hop(at.node, result, self._tables(at.node, result), simulator.now)
             at = self._next(at, result)
         yield Arrival(Outcome.LOOP, Place(at.node if isinstance(at, _At) else at.place.node), b"")
+
+    def _first(self, frame: bytes, origin: Place) -> _At:
+        """The hook that a packet meets first."""
+        if origin.endpoint is not None:
+            return _At(origin.node, Hook.FROM_CONTAINER, frame, origin.endpoint)
+        if origin.tunnel is not None:
+            return _At(origin.node, Hook.FROM_OVERLAY, frame, tunnel=origin.tunnel)
+        if origin.outside:
+            return _At(origin.node, Hook.FROM_NETDEV, frame)
+        nf = self.nodes[origin.node].nf
+        destination = dissect(frame).dst or IPv4Address(0)
+        target = nf.endpoint(str(destination))
+        if target is not None:
+            return _At(origin.node, Hook.TO_CONTAINER, frame, target, identity_mark(HOST))
+        hook = Hook.TO_OVERLAY if tunnel_from(nf, destination) is not None else Hook.TO_NETDEV
+        return _At(origin.node, hook, frame)
 
     def _tables(self, node: str, result: StepResult) -> SimulatedTables:
         touched = self._touched.get(node)
@@ -187,12 +215,14 @@ class Cluster:
             # Encapsulated: the outer packet leaves by the node's device, and by its hook.
             return _At(at.node, Hook.TO_NETDEV, result.wire, mark=result.mark)
         destination = dissect(result.frame).dst or IPv4Address(0)
+        if at.hook is Hook.TO_OVERLAY:
+            return Arrival(Outcome.LEFT, Place(at.node, outside=True), result.frame)
         if at.hook is Hook.TO_NETDEV:
             return self._on_the_wire(at.node, result.frame, destination)
         target = self._redirected(nf, result) or nf.endpoint(str(destination))
         if target is not None:
             return _At(at.node, Hook.TO_CONTAINER, result.frame, target, result.mark)
-        if destination in (nf.node.ip, nf.node.ip6):
+        if destination in own_addresses(nf):
             return Arrival(Outcome.HOST, Place(at.node), result.frame)
         return _At(at.node, Hook.TO_NETDEV, result.frame, mark=result.mark)
 
@@ -207,6 +237,22 @@ class Cluster:
         if target is None or target == node:
             return Arrival(Outcome.LEFT, Place(node, outside=True), frame)
         return _At(target, Hook.FROM_NETDEV, frame)
+
+
+def own_addresses(nf: NodeFile) -> tuple[Address | None, ...]:
+    """The addresses of the node itself, of its network and among its pods."""
+    return (nf.node.ip, nf.node.ip6, nf.node.router, nf.node.router6)
+
+
+def tunnel_from(nf: NodeFile, source: Address) -> Geneve | None:
+    """The outer headers of a packet from ``source``, where that is behind a tunnel by the identity table."""
+    if nf.datapath.routing != "tunnel":
+        return None
+    known = [entry for entry in nf.remote if source.version == entry.cidr.version and source in entry.cidr]
+    best = max(known, key=lambda entry: entry.cidr.prefixlen, default=None)
+    if best is None or best.node is None:
+        return None
+    return Geneve(best.node, nf.node.ip, best.identity)
 
 
 def _readdressed(nf: NodeFile, at: _At) -> bytes:

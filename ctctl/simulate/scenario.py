@@ -70,7 +70,7 @@ def run(path: str | Path, describe: Describe, *, node: str | None = None) -> Ite
 
 def run_scenario(scenario: Scenario, describe: Describe) -> Iterator[StepRecord]:
     """Run a scenario that is loaded already."""
-    with _one_cpu(), Simulator(with_ifindexes(scenario.node)) as simulator:
+    with one_cpu(), Simulator(with_ifindexes(scenario.node)) as simulator:
         for step in scenario.steps:
             simulator.advance(step.step.advance)
             try:
@@ -84,7 +84,7 @@ def run_scenario(scenario: Scenario, describe: Describe) -> Iterator[StepRecord]
 
 
 @contextmanager
-def _one_cpu() -> Iterator[None]:
+def one_cpu() -> Iterator[None]:
     """Stay on one CPU: which entry a full LRU table evicts depends on the CPU that needs the room."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})

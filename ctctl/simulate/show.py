@@ -58,6 +58,8 @@ class JourneyLike(Protocol):
     def origin(self) -> PlaceLike: ...
     @property
     def arrival(self) -> ArrivalLike: ...
+    @property
+    def one_of(self) -> Sequence[str]: ...
 
 
 class ReplayLike(Protocol):
@@ -102,6 +104,7 @@ def journey_record(journey: JourneyLike) -> dict[str, Any]:
         "reason": arrival.reason,
         "packet_out": describe_frame(arrival.frame),
         "packet_out_hex": arrival.frame.hex(),
+        "backend_one_of": list(journey.one_of) or None,
     }
 
 
@@ -115,6 +118,7 @@ def journey_line(journey: JourneyLike) -> Line:
         (f"packet {journey.number} of the {journey.sender}, from {safe(str(journey.origin))}: ", "bold"),
         (f"{outcome}{safe(where)}{why}", _STYLES.get(outcome, "yellow")),
         (f"  {describe_frame(arrival.frame)}", ""),
+        (f"  (new: the backend is one of {', '.join(journey.one_of)})" if journey.one_of else "", "yellow"),
     ]
 
 

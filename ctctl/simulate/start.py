@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,15 @@ from ctctl.kernel.map import Map
 from ctctl.model.entry import Layout
 from ctctl.node.find import choose_nodes
 from ctctl.node.record import MAP_NAME, read_record
+from ctctl.simulate.carry import KINDS, Carried, carry
+from ctctl.simulate.evidence import facts_of, modes_of
+from ctctl.simulate.limits import check
+from ctctl.simulate.limits import one_of as choices
 from ctctl.simulate.whatif import StartTable
+from ctctl.tables.names import book_of
 
 if TYPE_CHECKING:
+    from ctctl.packet.spec import PacketSpec
     from ctctl.tables.sources.base import CtTable, Source
 
 #: what a live node's connections consist of
@@ -27,12 +33,17 @@ _COPIED = (*pins.OWN_CT_TABLES, pins.SNAT4, pins.LB4_AFFINITY)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Nodes, tables to begin with, and the clock (None: the file's, else a default). ``notes`` are for the user."""
+    """Nodes, tables to begin with, and the clock (None: the file's, else a default). ``notes`` are for the user.
+
+    ``one_of``: as of ``conversation.Request``. ``configured``: the settings asked for are in the nodes already.
+    """
 
     nodes: tuple[NodeFile, ...]
     tables: tuple[StartTable, ...] = ()
     now: int | None = None
     notes: tuple[str, ...] = ()
+    one_of: Mapping[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
+    configured: bool = False
 
 
 def from_files(path: Path, names: Sequence[str] = ()) -> Start:
@@ -65,6 +76,55 @@ def from_loaded(names: Sequence[str] = ()) -> Start:
         tables += [StartTable(table, tuple(_pinned(paths.map(table))), name) for table in _COPIED]
     copied = f"copied from {', '.join(n.node.name for n in nodes)}"
     return Start(tuple(nodes), tuple(tables), monotonic_s(), (copied, *notes_of(nodes)))
+
+
+def is_whole(source: Source) -> bool:
+    """Whether a source shows a node of its own, not entries alone: its pods are known."""
+    if source.directory is not None and not source.foreign:
+        return False
+    nodes: list[str | None] = [*source.nodes()] or [None]
+    return any(source.some(node, "endpoints").endpoints for node in nodes)
+
+
+def from_source(source: Source, packet: PacketSpec, given: Mapping[str, str], name: str | None = None) -> Start:
+    """The node of a source that the packet's source is on (or the one called so), as it is configured.
+
+    ``given`` are settings by the keys of ``tables.sources.modes``. Raises UnsupportedError where our datapath
+    cannot do what that node does with this packet, UsageError where a node must be named.
+    """
+    carried = carried_node(source, _node_of(source, packet, name), packet.proto, given)
+    notes = check(carried, packet)
+    services: set[tuple[int, int]] = {(service.id, service.ip.version) for service in carried.file.services}
+    one_of = {key: found for key in services if (found := choices(carried, *key))}
+    said = (f"copied from {source.description}", *notes)
+    return Start((carried.file,), carried.tables, carried.now, said, one_of, configured=True)
+
+
+def carried_node(source: Source, node: str | None, proto: int, given: Mapping[str, str]) -> Carried:
+    """One node of a source as it is simulated for packets of one IP protocol."""
+    listings = source.some(node, *KINDS)
+    facts = facts_of(source, node)
+    modes = modes_of(facts, source, listings, given)
+    pods = {str(address): name for name, addresses in book_of(source, node).pods.items() for address in addresses}
+    return carry(source, node, listings, modes, proto, facts=facts, pods=pods)
+
+
+def _node_of(source: Source, packet: PacketSpec, name: str | None) -> str | None:
+    nodes = source.nodes()
+    if name is not None and nodes and name not in nodes:
+        raise NotFoundError(f"no node {name!r} in {source.description}; it has {', '.join(nodes)}")
+    if name is not None or len(nodes) < 2:
+        return name if name in nodes else next(iter(nodes), None)
+    ends = (packet.src, packet.dst)
+    found = [
+        (ends.index(record.addr), node)
+        for node in nodes
+        for record in source.some(node, "endpoints").endpoints
+        if record.addr in ends
+    ]
+    if not found:
+        raise UsageError(f"neither end of the packet is on one of the nodes {', '.join(nodes)}: say which with --node")
+    return min(found)[1]
 
 
 def _pinned(path: Path) -> Iterator[tuple[bytes, bytes]]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.decode.ct import encode_key, flags_of_direction
-from ctctl.model.event import HookEvent, LookupRecord, Why
-from ctctl.model.tuples import ICMP, FlowTuple
+from ctctl.decode.nat import encode_nat_key
+from ctctl.model.event import HookEvent, LookupKind, LookupRecord, Why
+from ctctl.model.tuples import ICMP, ICMPV6, FlowTuple
 from ctctl.simulate.simulator import SimulatedTables, Simulator
 from ctctl.tables.pairs import nat_key
 
@@ -28,17 +29,21 @@ class Touched:
         for lookup in event.lookups:
             for table, key in _keys(lookup):
                 self._keys[table].add(key)
-        if event.rev_nat is not None and event.tuple_in.src.version == 4:
-            # lb4_affinity_key: the client's address, zero extended to 8 bytes, and the rev-NAT id
-            client = event.tuple_in.src.packed + bytes(4)
-            self._keys[pins.LB4_AFFINITY].add(client + event.rev_nat.to_bytes(2, "big") + bytes(6))
+        if event.rev_nat is not None:
+            source = event.tuple_in.src
+            # lb4_affinity_key has the client's address zero extended to 8 bytes, lb6_affinity_key as it is.
+            client = source.packed + bytes(4 if source.version == 4 else 0)
+            name = pins.LB4_AFFINITY if source.version == 4 else pins.LB6_AFFINITY
+            self._keys[name].add(client + event.rev_nat.to_bytes(2, "big") + bytes(6))
 
     def tables(self) -> SimulatedTables:
         """The noted entries that are there."""
         return SimulatedTables(
-            ct={name: self._records(name) for name in pins.OWN_CT_TABLES},
+            ct={name: self._records(name) for name in self._simulator.ct_tables},
             snat=self._records(pins.SNAT4),
             affinity=self._records(pins.LB4_AFFINITY),
+            snat6=self._records(pins.SNAT6),
+            affinity6=self._records(pins.LB6_AFFINITY),
         )
 
     def _records(self, name: str) -> list[tuple[bytes, bytes]]:
@@ -48,12 +53,25 @@ class Touched:
         found = ((key, table.lookup(key)) for key in sorted(self._keys[name]))
         return [(key, value) for key, value in found if value is not None]
 
+    def keys(self) -> dict[str, set[bytes]]:
+        """The keys that packets met, by table, whether anything stands under them or not."""
+        return {name: set(keys) for name, keys in self._keys.items()}
+
 
 def _keys(lookup: LookupRecord) -> Iterator[tuple[str, bytes]]:
-    key = encode_key(lookup.flow, flags_of_direction(lookup.direction, lookup.related))
+    flow, six = lookup.flow, lookup.flow.src.version == 6
+    snat = pins.SNAT_TABLES[flow.src.version]
+    if lookup.kind is LookupKind.SNAT:
+        # Its flow is the packet's, as SNAT keys are: that of the way out, with the pair's other half.
+        yield snat, encode_nat_key(flow, 0)
+        return
+    key = encode_key(flow, flags_of_direction(lookup.direction, lookup.related))
     yield lookup.map, key
     if lookup.why & Why.RELATED_CREATED:
-        flow = FlowTuple(ICMP, lookup.flow.src, 0, lookup.flow.dst, 0)
-        yield pins.OWN_CT_TABLES[1], encode_key(flow, flags_of_direction(lookup.direction, related=True))
+        related = FlowTuple(ICMPV6 if six else ICMP, flow.src, 0, flow.dst, 0)
+        yield (
+            pins.CT6_ANY if six else pins.CT4_ANY,
+            encode_key(related, flags_of_direction(lookup.direction, related=True)),
+        )
     if lookup.why & Why.SNAT_CREATED:
-        yield pins.SNAT4, nat_key(key, dsr=True)
+        yield snat, nat_key(key, dsr=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import AddressValueError, IPv4Address
 from typing import TYPE_CHECKING, Any
 
+from ctctl.abi import pins
 from ctctl.decode.ct import decode_entry, encode_key, encode_value, flags_of_direction, table_name
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.entry import CtEntry, CtFlags, Layout
@@ -150,7 +151,10 @@ def fill(cluster: Cluster, start: Iterable[StartTable]) -> None:
         simulator = cluster.nodes[_node(cluster, table.node)]
         simulator.load()
         target = simulator.maps.get(table.name)
-        if target is not None and table.records:
+        if target is not None and pins.of_ipv4(table.name) == pins.LB4_MAGLEV:
+            for key, value in table.records:
+                simulator.maps.write(table.name, key, value)
+        elif target is not None and table.records:
             keys, values = zip(*table.records, strict=True)
             target.update_batch(b"".join(keys), b"".join(values))
 

@@ -10,7 +10,7 @@ from ctctl.errors import UsageError
 from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address
-from ctctl.tables.query.bind import ServiceRef
+from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings
 
 Frontend = tuple[Address, int, int]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ctctl.errors import CtctlError
 from ctctl.tables.namebook import NameBook
-from ctctl.tables.query.bind import ServiceRef
+from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings, Source
 
 

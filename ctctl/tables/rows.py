@@ -24,12 +24,13 @@ def matching(table: CtTable, wanted: Filter) -> Iterator[CtColumns]:
 
     Raises UsageError if the filter needs a now that is unknown.
     """
-    from ctctl.tables.query.predicate import mask_of
-
     predicate = wanted.bind(table.context())
     if predicate is False:
         return
-    if predicate is not True and table.live is not None:
+    if predicate is True:
+        yield from table.columns()
+        return
+    if table.live is not None:
         from ctctl.tables.scan import scan
 
         found = scan(table, predicate)
@@ -37,10 +38,9 @@ def matching(table: CtTable, wanted: Filter) -> Iterator[CtColumns]:
             if len(found):
                 yield found
             return
+    from ctctl.tables.query.predicate import mask_of
+
     for columns in table.columns():
-        if predicate is True:
-            yield columns
-            continue
         mask = mask_of(predicate, columns)
         if mask.any():
             yield columns.select(mask)

@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from ctctl.abi.constants import CTSCAN_FOUND_SIZE, CTSCAN_FOUND_VALUE
-from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
+from ctctl.decode.ct import KEY_SIZE
 from ctctl.errors import CtctlError
 from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.tables.query.predicate import INSTRUCTION, PROGRAM_LIMIT, Predicate, program_of
@@ -75,14 +75,10 @@ def scan(table: CtTable, predicate: Predicate, room: int = ROOM) -> CtColumns | 
     records = scan_records(table, predicate, room)
     if records is None:
         return None
-    import numpy as np
-
     from ctctl.decode.columns import CtColumns
 
-    keys = np.frombuffer(b"".join(key for key, _ in records), np.uint8)
-    values = np.frombuffer(b"".join(value for _, value in records), np.uint8)
-    shape = (len(records), KEY_SIZE[table.family])
-    return CtColumns(keys.reshape(shape), values.reshape(len(records), VALUE_SIZE), table.layout)
+    keys, values = (b"".join(part) for part in zip(*records, strict=True)) if records else (b"", b"")
+    return CtColumns.of_bytes(table.family, keys, values, table.layout)
 
 
 #: struct ctscan_stats: entries, proto, direction/related/state/expired, flags, three histograms.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ctctl.abi import layouts
@@ -18,14 +18,19 @@ from ctctl.decode.ct import (
 from ctctl.errors import DecodeError
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.event import Fragment
-from ctctl.model.tuples import ICMP, TCP, FlowTuple
-from ctctl.trace.probe_event import ProbeEvent, ProbeKind, identity_of_mark
+from ctctl.model.tuples import ICMP, ICMPV6, TCP, Address, FlowTuple
+from ctctl.packet.spec import ICMPV6_ERRORS
+from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProbeTunnel, identity_of_mark
 
 _ICMP_ERRORS = frozenset({3, 11, 12})
 _KINDS = {
     int(layouts.CtctlProbeKind.PROBE_PACKET): ProbeKind.PACKET,
     int(layouts.CtctlProbeKind.PROBE_RETURN): ProbeKind.RETURN,
     int(layouts.CtctlProbeKind.PROBE_FREED): ProbeKind.FREED,
+}
+_TUNNELS = {
+    int(layouts.CtctlProbeTunnel.PROBE_VXLAN): "vxlan",
+    int(layouts.CtctlProbeTunnel.PROBE_GENEVE): "geneve",
 }
 _FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
 _ENTRY = layouts.CtctlProbeEntry
@@ -52,9 +57,8 @@ def decode_probe_event(data: bytes | memoryview, layout: Layout = Layout.V1_16) 
     if raw.kind not in _KINDS:
         raise DecodeError(f"a probe event of the unknown kind {raw.kind}")
     kind = _KINDS[raw.kind]
-    flow = FlowTuple(
-        raw.tuple.nexthdr, IPv4Address(raw.tuple.saddr), raw.tuple.sport, IPv4Address(raw.tuple.daddr), raw.tuple.dport
-    )
+    flow = _flow(raw)
+    icmp = flow.proto in (ICMP, ICMPV6)
     return ProbeEvent(
         time_ns=raw.time_ns,
         kind=kind,
@@ -65,8 +69,8 @@ def decode_probe_event(data: bytes | memoryview, layout: Layout = Layout.V1_16) 
         mark=raw.mark,
         egress=bool(raw.egress),
         tcp_flags=raw.tcp_flags if flow.proto == TCP else None,
-        icmp_type=raw.icmp_type if flow.proto == ICMP else None,
-        icmp_code=raw.icmp_code if flow.proto == ICMP else None,
+        icmp_type=raw.icmp_type if icmp else None,
+        icmp_code=raw.icmp_code if icmp else None,
         fragment=_FRAGMENTS[min(raw.fragment, 2)],
         identity=identity_of_mark(raw.mark),
         entries=tuple(_entries(raw, flow, layout)),
@@ -75,14 +79,36 @@ def decode_probe_event(data: bytes | memoryview, layout: Layout = Layout.V1_16) 
         same_packet=bool(raw.same_packet),
         location=raw.location or None,
         head=bytes(raw.head)[: raw.head_len],
+        cpu=raw.cpu,
+        tunnel=_tunnel(raw),
     )
 
 
+def _flow(raw: Any) -> FlowTuple:
+    src, dst = bytes(raw.tuple.saddr), bytes(raw.tuple.daddr)
+    return FlowTuple(
+        raw.tuple.nexthdr, _address(src, raw.family), raw.tuple.sport, _address(dst, raw.family), raw.tuple.dport
+    )
+
+
+def _address(raw: bytes, family: int) -> Address:
+    return IPv6Address(raw) if family == 6 else IPv4Address(raw[:4])
+
+
+def _tunnel(raw: Any) -> ProbeTunnel | None:
+    kind = _TUNNELS.get(raw.tunnel)
+    if kind is None:
+        return None
+    ends = [IPv4Address(end) if end else None for end in (raw.outer_saddr, raw.outer_daddr)]
+    return ProbeTunnel(kind, ends[0], ends[1], raw.vni)
+
+
 def _entries(raw: Any, flow: FlowTuple, layout: Layout) -> Iterator[CtEntry]:
-    related = TUPLE_RELATED if flow.proto == ICMP and raw.icmp_type in _ICMP_ERRORS else 0
+    errors = _ICMP_ERRORS if flow.proto == ICMP else ICMPV6_ERRORS if flow.proto == ICMPV6 else frozenset()
+    related = TUPLE_RELATED if raw.icmp_type in errors else 0
     for which, tuple_flags, reply in _ENTRIES:
         if raw.found >> int(which) & 1:
             flags = tuple_flags if tuple_flags & TUPLE_SERVICE else tuple_flags | related
             key = encode_key(flow.reversed() if reply else flow, flags)
             value = bytes(raw.entry[int(which)])
-            yield decode_entry(key, value, layout, table_name(4, flow.proto))
+            yield decode_entry(key, value, layout, table_name(flow.src.version, flow.proto))

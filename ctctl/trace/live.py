@@ -165,17 +165,17 @@ def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
     addresses = (
         IPv4Address(layouts.lb4_backend.from_buffer_copy(value).address)
         for directory in directories
-        for _, value in _records(directory / pins.LB4_BACKENDS)
+        for _, value in records_of(directory / pins.LB4_BACKENDS)
     )
     return any(address in given[0] for address in addresses)
 
 
 def _is_frontend(address: IPv4Network, directories: Sequence[Path]) -> bool:
     wanted = address.network_address.packed
-    return any(key[:4] == wanted for directory in directories for key, _ in _records(directory / pins.LB4_SERVICES))
+    return any(key[:4] == wanted for directory in directories for key, _ in records_of(directory / pins.LB4_SERVICES))
 
 
-def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
+def records_of(path: Path) -> Iterator[tuple[bytes, bytes]]:
     """The records of a pinned table; none where it is not there."""
     try:
         table = Map.open_pinned(path, read_only=True)

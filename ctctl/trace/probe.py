@@ -12,15 +12,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ctctl.abi import layouts, pins
 from ctctl.btf.vmlinux import kernel_enum
-from ctctl.errors import CtctlError, KernelError, NotFoundError
-from ctctl.events.stream import KernelFilter, control_words
+from ctctl.decode.ct import TUPLE_SERVICE
+from ctctl.errors import CtctlError, KernelError, NotFoundError, UsageError
 from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.link import TcxLink
 from ctctl.kernel.map import Map
@@ -29,21 +29,21 @@ from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.program import Program
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.kernel.tracing import TracingLink, entry_function
-from ctctl.model.entry import CtEntry, Layout
+from ctctl.model.entry import CtEntry
+from ctctl.model.tuples import ICMP, ICMPV6, Address, FlowTuple
 from ctctl.model.tuples import Direction as CtDirection
-from ctctl.model.tuples import FlowTuple
 from ctctl.node.find import cilium_tables, own_nodes
 from ctctl.node.record import MAP_NAME, read_record
-from ctctl.packet.text import FlowSpec
-from ctctl.tables.sources.base import SourceOptions
-from ctctl.tables.sources.live import open_directory
+from ctctl.packet.text import FlowEnds
+from ctctl.tables.sources.base import NoTableError
 from ctctl.trace.decode_probe import decode_probe_event
-from ctctl.trace.live import filter_of, follow_key
+from ctctl.trace.live import records_of
+from ctctl.trace.probe_book import ProbeBook
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
 from ctctl.trace.probe_points import ProbePoint
-from ctctl.trace.story import canonical, matches
+from ctctl.trace.probe_tables import NodeTables
+from ctctl.trace.story import canonical
 
-_BACKENDS = pins.LB4_BACKENDS
 _SHARED = (
     pins.PROBE_EVENTS,
     pins.PROBE_CTL,
@@ -57,6 +57,11 @@ _POLL_S = 0.2
 _HELD = 256
 #: Numbers of drop reasons that mean nothing was dropped (SKB_NOT_DROPPED_YET, SKB_CONSUMED).
 _NOT_DROPPED = frozenset({0, 1})
+#: Reasons that are none of a drop: packets that had arrived, freed with the socket that had them.
+_NO_DROPS = frozenset({"queue_purge"})
+#: Reasons that say no more than that a program decided it.
+_BY_PROGRAMS = frozenset({"tc_ingress", "tc_egress"})
+_POLICY = "Policy denied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +72,89 @@ class ProbeRequest:
     """
 
     points: tuple[ProbePoint, ...]
-    kernel_filter: KernelFilter | None = None
-    flow: FlowSpec | None = None
+    control: bytes = b""
+    flow: FlowEnds | None = None
     tables: Mapping[int, Path] = field(default_factory=dict)
     count: int | None = None
     duration_s: float | None = None
+    accept: Callable[[ProbeEvent], bool] | None = None
 
 
 def probe_request(
     points: Sequence[ProbePoint],
-    flow: FlowSpec | None,
-    tables: Path | None,
+    flow: FlowEnds | None,
+    tables: Sequence[str] = (),
     *,
     count: int | None = None,
     duration_s: float | None = None,
+    accept: Callable[[ProbeEvent], bool] | None = None,
 ) -> ProbeRequest:
     """A request with what is left open filled in: the tables of each namespace, and the kernel's filter.
 
-    ``tables`` hold for all namespaces; without them those of the node that is loaded there, else Cilium's.
+    ``tables`` are directories, ``NETNS=DIR`` for one namespace; without them those of the node that is loaded
+    there, else Cilium's. Raises UsageError.
     """
+    named: dict[str, str] = {}
+    for text in tables:
+        netns, equals, directory = text.rpartition("=")
+        named[netns if equals else ""] = directory
+    nodes = {point.netns_inode: point.node or "" for point in points}
+    if unknown := named.keys() - nodes.values() - {""}:
+        known = ", ".join(filter(None, nodes.values())) or "none with a name"
+        raise UsageError(f"--tables {unknown.pop()}=DIR: no probe is in such a namespace; there is {known}")
     directories = {}
-    for inode in {point.netns_inode for point in points}:
-        found = tables or _own_tables(inode) or cilium_tables()
+    for inode, node in nodes.items():
+        given = named.get(node, named.get(""))
+        found = Path(given) if given else _own_tables(inode) or cilium_tables()
         if found is not None:
             directories[inode] = found
-    kernel_filter = None if flow is None else filter_of(flow, sorted(set(directories.values())))
-    return ProbeRequest(tuple(points), kernel_filter, flow, directories, count, duration_s)
+    control = control_of(flow, sorted(set(directories.values())))
+    return ProbeRequest(tuple(points), control, flow, directories, count, duration_s, accept)
+
+
+def control_of(flow: FlowEnds | None, directories: Sequence[Path]) -> bytes:
+    """What the probes compare (``ctctl_probe_ctl``). Where one end is a service they compare the other end only:
+    behind the service, and at other nodes, packets carry a backend's address."""
+    words = layouts.ctctl_probe_ctl()
+    if flow is None:
+        return bytes(words)
+    networks, ports = flow.networks, flow.ports
+    for side in (0, 1):
+        network, other = networks[side], networks[1 - side]
+        if network is not None and other is not None and _is_frontend(network, directories):
+            networks = (None, other) if side == 0 else (other, None)
+            ports = (0, ports[1]) if side == 0 else (ports[0], 0)
+            break
+    words.filter, words.proto = 1, flow.proto or 0
+    room = bytes(words)
+    for side in (0, 1):
+        network = networks[side]
+        if network is None:
+            continue
+        words.family = network.version
+        for name, address in (("addr", network.network_address), ("mask", network.netmask)):
+            at = getattr(layouts.ctctl_probe_ctl, name).offset + 16 * side
+            room = room[:at] + address.packed.ljust(16, b"\0") + room[at + 16 :]
+    plain = layouts.ctctl_probe_ctl.from_buffer_copy(room)
+    plain.family = words.family
+    plain.port[0], plain.port[1] = ports
+    return bytes(plain)
+
+
+def _is_frontend(network: IPv4Network | IPv6Network, directories: Sequence[Path]) -> bool:
+    if network.prefixlen != network.max_prefixlen:
+        return False
+    table, wanted = pins.of_family(pins.LB4_SERVICES, network.version), network.network_address.packed
+    return any(key.startswith(wanted) for directory in directories for key, _ in records_of(directory / table))
+
+
+def follow_key(flow: FlowTuple) -> bytes:
+    """The key of ``ctctl_probe_follow``: the lesser end as source, flags zero, IPv4 in the first 4 bytes."""
+    proto, (low, high) = canonical(flow)
+    size = len(flow.src.packed)
+    ends = [end[0].to_bytes(size, "big").ljust(16, b"\0") for end in (high, low)]
+    ports = b"".join(end[1].to_bytes(2, "big") for end in (high, low))
+    return b"".join(ends) + ports + bytes((proto, 0))
 
 
 def _own_tables(netns_inode: int) -> Path | None:
@@ -124,7 +186,8 @@ class ProbeTrace:
         self._stack = contextlib.ExitStack()
         self._pending: list[bytes] = []
         self._maps: dict[str, Map] = {}
-        self._layout = Layout.V1_16
+        self._tables: dict[int, NodeTables] = {}
+        self._book = ProbeBook()
         self._reasons: dict[int, str] | None = None
         self._programs = {ref.id: ref for point in request.points for ref in point.programs}
         self._points = {(p.netns_inode, p.ifindex, str(p.direction) == "egress"): p for p in request.points}
@@ -156,23 +219,19 @@ class ProbeTrace:
 
     # ---- attaching
 
-    def _open_tables(self, netns_inode: int) -> dict[str, Map]:
-        """The conntrack tables of a namespace, for reading only; empty where there are none."""
+    def _open_tables(self, netns_inode: int) -> NodeTables | None:
+        """The tables of a namespace's datapath; None, and a note, where there are none."""
         directory = self._request.tables.get(netns_inode)
         if directory is None:
             self._note("no conntrack tables are pinned here: packets without entries (--tables DIR names some)")
-            return {}
+            return None
         try:
-            tables = {
-                name: self._stack.enter_context(Map.open_pinned(directory / name, read_only=True))
-                for name in pins.OWN_CT_TABLES
-            }
-        except NotFoundError as error:
+            opened = self._stack.enter_context(NodeTables(directory))
+        except (NotFoundError, NoTableError) as error:
             self._note(f"{error}: packets without entries")
-            return {}
-        with open_directory(directory, SourceOptions()) as source:
-            self._layout = source.tables[0].layout
-        return tables
+            return None
+        self._tables[netns_inode] = opened
+        return opened
 
     def _note(self, text: str) -> None:
         if text not in self.summary.notes:
@@ -188,7 +247,7 @@ class ProbeTrace:
             if name not in self._maps:
                 self._maps[name] = self._stack.enter_context(bpf.map(name).dup())
                 if name == pins.PROBE_CTL:
-                    self._maps[name].update(_KEY0, bytes(control_words(self._request.kernel_filter)))
+                    self._maps[name].update(_KEY0, self._request.control or bytes(layouts.ctctl_probe_ctl()))
 
     def _attach_probes(self) -> None:
         by_namespace: dict[Path, list[ProbePoint]] = {}
@@ -198,10 +257,12 @@ class ProbeTrace:
             tables = self._open_tables(points[0].netns_inode)
             bpf = self._stack.enter_context(BpfObject.open(OBJECTS / "probe.bpf.o"))
             bpf.set_config("cfg_netns", points[0].netns_inode)
-            bpf.set_config("cfg_tables", int(bool(tables)))
             self._share(bpf)
-            for name, table in tables.items():
-                bpf.reuse_map(name, table)
+            for family, variable in ((4, "cfg_tables"), (6, "cfg_tables6")):
+                found = tables.conntrack(family) if tables is not None else None
+                bpf.set_config(variable, int(found is not None))
+                for name, table in (found or {}).items():
+                    bpf.reuse_map(name, table)
             bpf.load()
             self._adopt(bpf)
             run_in_netns(str(path), self._attach_points, bpf, points)
@@ -276,20 +337,28 @@ class ProbeTrace:
         self._ring.consume()
         records, self._pending[:] = list(self._pending), []
         for record in records:
-            event = self._named(decode_probe_event(record, self._layout))
+            event = self._named(self._decoded(record))
             if event is None:
                 continue
             if not self._of_flow(event):
                 self._held.append(event)
                 continue
-            self._follow_service(event)
+            self._follow_tables(event)
             if event.same_packet:
                 self._follow(event.flow)
             for shown in (*self._release(), event):
+                told = self._told(shown)
+                if self._request.accept is not None and not self._request.accept(told):
+                    continue
                 self.summary.events += 1
-                yield shown
+                yield told
                 if self.summary.events == self._request.count:
                     return
+
+    def _decoded(self, record: bytes) -> ProbeEvent:
+        event = decode_probe_event(record)
+        tables = self._tables.get(event.netns)
+        return event if tables is None else decode_probe_event(record, tables.layout)
 
     def _release(self) -> list[ProbeEvent]:
         """Events that turn out to be of the flow: a backend is known only once the SERVICE entry was seen."""
@@ -302,48 +371,104 @@ class ProbeTrace:
         flow = self._request.flow
         if flow is None or event.icmp_type is not None or event.same_packet:
             return True
-        return matches(flow, event.flow) or canonical(event.flow) in self._followed
+        return ends_match(flow, event.flow) or canonical(event.flow) in self._followed or self._of_socket(event)
+
+    def _of_socket(self, event: ProbeEvent) -> bool:
+        """Whether a packet is of a socket's connection to the flow's service, which socket LB turned at connect()."""
+        flow, tables = self._request.flow, self._tables.get(event.netns)
+        if flow is None or tables is None:
+            return False
+        ends = {(event.flow.src, event.flow.src_port), (event.flow.dst, event.flow.dst_port)}
+        for front, backend in tables.sockets():
+            side = next((n for n in (0, 1) if end_matches(flow, n, *front)), None)
+            client = ends - {backend}
+            if side is None or backend not in ends or len(client) != 1:
+                continue
+            if end_matches(flow, 1 - side, *client.pop()):
+                self._follow(event.flow)
+                return True
+        return False
 
     def _named(self, event: ProbeEvent) -> ProbeEvent | None:
         """The event with names for its numbers; None for a free that was no drop."""
         node = self._nodes.get(event.netns)
         device = self._devices.get((event.netns, event.ifindex))
         if event.kind is ProbeKind.FREED:
-            if event.code in _NOT_DROPPED:
+            reason = self._reason(event.code or 0)
+            if event.code in _NOT_DROPPED or reason in _NO_DROPS:
                 return None
-            return replace(event, node=node, device=device, reason=self._reason(event.code or 0))
+            return replace(event, node=node, device=device, reason=reason)
         if event.kind is ProbeKind.RETURN:
             program = self._programs.get(event.program_id or 0)
             return replace(event, node=node, device=device, program=program)
         point = self._points.get((event.netns, event.ifindex, event.egress))
         return replace(event, node=node, device=device, programs=point.programs if point else ())
 
-    def _follow_service(self, event: ProbeEvent) -> None:
-        """A SERVICE entry says which backend the packets go to from here on."""
-        directory = self._request.tables.get(event.netns)
+    def _told(self, event: ProbeEvent) -> ProbeEvent:
+        """The event with what the tables say of it, and its place in its connection."""
+        event = self._book.sighted(event)
+        tables = self._tables.get(event.netns)
+        if tables is None:
+            return event
+        if event.kind is ProbeKind.FREED:
+            return self._explained(event, tables)
+        service, behind = self._service_of(event, tables)
+        return replace(event, nat=tables.nat(event.flow), service=service, behind=behind)
+
+    def _explained(self, event: ProbeEvent, tables: NodeTables) -> ProbeEvent:
+        """What the datapath itself says of a drop: it counts why, and its policy has a rule for it."""
+        if event.reason not in _BY_PROGRAMS:
+            return event
+        reasons = tables.dropped_since()
+        rule = tables.denial(event.flow) if _POLICY in reasons else None
+        return replace(event, dropped_by=reasons, rule=rule)
+
+    def _service_of(
+        self, event: ProbeEvent, tables: NodeTables
+    ) -> tuple[tuple[Address, int] | None, tuple[CtEntry, ...]]:
+        """The service of a packet's connection, and the entries that its own tuple does not lead to."""
+        flow = event.flow
+        known = {entry.key for entry in event.entries}
+        behind = tuple(entry for entry in tables.entries_behind(flow) if entry.key not in known)
+        for entry in (*event.entries, *behind):
+            if entry.direction is CtDirection.SVC:
+                return (entry.tuple.dst, entry.tuple.dst_port), behind
+        owner = next((entry for entry in (*event.entries, *behind) if entry.rev_nat), None)
+        service = tables.service(owner.rev_nat, flow.src.version) if owner is not None else None
+        if owner is None or service is None:
+            return None, behind
+        client = FlowTuple(flow.proto, owner.tuple.src, owner.tuple.src_port, *service)
+        found = tables.entry(client, TUPLE_SERVICE)
+        return service, (*behind, found) if found is not None else behind
+
+    def _follow_tables(self, event: ProbeEvent) -> None:
+        """What the tables already say the packets become, or were: a backend's address, the node's, the client's."""
+        tables = self._tables.get(event.netns)
+        if tables is None or event.kind is not ProbeKind.PACKET:
+            return
         for entry in event.entries:
-            backend = self._backend(entry, directory) if entry.direction is CtDirection.SVC else None
+            backend = tables.backend(entry) if entry.direction is CtDirection.SVC else None
             if backend is not None:
                 self._follow(backend)
+                self._follow_nat(backend, tables)
+        self._follow_nat(event.flow, tables)
+
+    def _follow_nat(self, flow: FlowTuple, tables: NodeTables) -> None:
+        for entry in tables.nat(flow):
+            if entry.direction is CtDirection.OUT:
+                self._follow(replace(flow, src=entry.to_addr, src_port=entry.to_port))
+            else:
+                self._follow(replace(flow, dst=entry.to_addr, dst_port=entry.to_port))
 
     def _follow(self, flow: FlowTuple) -> None:
         if canonical(flow) not in self._followed:
+            if not self._followed:
+                control = self._maps[pins.PROBE_CTL].lookup(_KEY0) or bytes(len(bytes(layouts.ctctl_probe_ctl())))
+                words = layouts.ctctl_probe_ctl.from_buffer_copy(control)
+                words.following = 1
+                self._maps[pins.PROBE_CTL].update(_KEY0, bytes(words))
             self._followed.add(canonical(flow))
             self._maps[pins.PROBE_FOLLOW].update(follow_key(flow), b"\1")
-
-    def _backend(self, entry: CtEntry, directory: Path | None) -> FlowTuple | None:
-        if directory is None or not entry.backend_id:
-            return None
-        try:
-            with Map.open_pinned(directory / _BACKENDS, read_only=True) as backends:
-                value = backends.lookup(entry.backend_id.to_bytes(4, "little"))
-        except CtctlError:
-            return None
-        if value is None:
-            return None
-        raw = layouts.lb4_backend.from_buffer_copy(value)
-        flow = entry.tuple
-        return FlowTuple(flow.proto, flow.src, flow.src_port, IPv4Address(raw.address), raw.port)
 
     def _reason(self, number: int) -> str:
         if self._reasons is None:
@@ -354,6 +479,21 @@ class ProbeTrace:
         """Events that found the ring buffer full."""
         value = self._maps[pins.PROBE_LOST].lookup(_KEY0) or b""
         return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
+
+
+def end_matches(flow: FlowEnds, side: int, address: Address, port: int) -> bool:
+    """Whether an address and port are those of one end of the flow."""
+    network = flow.networks[side]
+    return (network is None or address in network) and flow.ports[side] in (0, port)
+
+
+def ends_match(flow: FlowEnds, packet: FlowTuple) -> bool:
+    """Whether a packet goes between the ends of the flow, either way round."""
+    proto = ICMPV6 if flow.proto == ICMP and packet.src.version == 6 else flow.proto
+    if proto is not None and proto != packet.proto:
+        return False
+    ends = ((packet.src, packet.src_port), (packet.dst, packet.dst_port))
+    return any(all(end_matches(flow, side, *pair[side]) for side in (0, 1)) for pair in (ends, ends[::-1]))
 
 
 def _errno_name(error: KernelError) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Address
 
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.nat import NatEntry
+from ctctl.model.tuples import Address, FlowTuple
 
 
 class ProbeKind(StrEnum):
@@ -32,6 +34,16 @@ class ProgramRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeTunnel:
+    """What a packet came in: ``vxlan`` or ``geneve``; the ends are None where they are not of IPv4."""
+
+    kind: str
+    remote: IPv4Address | None
+    local: IPv4Address | None
+    vni: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeEvent:
     """One packet at one probe, host order. None: does not apply, or is not known.
 
@@ -39,7 +51,16 @@ class ProbeEvent:
     they could find, as they stand then. RETURN: ``program`` ended with ``code``; ``same_packet`` if a probe
     saw this very packet before, whose tuple the program may have rewritten. FREED: the kernel
     dropped the packet for ``reason`` (name of its ``enum skb_drop_reason``). ``identity`` is what the mark
-    carries, as Cilium writes it. ``head`` is the packet from its IP header on, at most 128 bytes.
+    carries, as Cilium writes it. ``head`` is the packet from its IP header on, at most 128 bytes. Of a packet
+    in a tunnel (``tunnel``) all else is the inner one's.
+
+    What the tables say of it, read a moment after it passed: ``behind`` are entries of its connection that its
+    own tuple does not lead to (a reply's SERVICE entry), of which only what does not change is told; ``nat`` are
+    the SNAT entries of its tuple, ``service`` the service's address that the connection is to, or replies for.
+
+    ``connection`` numbers the connection through every translation, ``reply`` says which way the packet goes in
+    it, ``translated`` that it is not as its sender sent the first packet. ``dropped_by`` are the datapath's own
+    reasons (names of ``cilium_metrics``) that were counted just then, ``rule`` the policy's.
     """
 
     time_ns: int
@@ -66,6 +87,24 @@ class ProbeEvent:
     reason: str | None = None
     location: int | None = None
     head: bytes = b""
+    cpu: int = 0
+    tunnel: ProbeTunnel | None = None
+    behind: tuple[CtEntry, ...] = ()
+    nat: tuple[NatEntry, ...] = ()
+    service: tuple[Address, int] | None = None
+    connection: int | None = None
+    reply: bool | None = None
+    translated: bool = False
+    dropped_by: tuple[str, ...] = ()
+    rule: str | None = None
+
+    @property
+    def leg(self) -> str | None:
+        """Which part of the connection's way it is on, in words."""
+        if self.connection is None:
+            return None
+        what = "reply" if self.reply else "request"
+        return f"{what}, translated" if self.translated else what
 
 
 #: Return codes of tc programs (linux/pkt_cls.h); -1 is TCX_NEXT as well.

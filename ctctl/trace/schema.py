@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctctl.model.event import LookupKind
 from ctctl.out.schema_words import (
     ADDRESS,
     ANY,
@@ -37,7 +38,7 @@ _TUPLE = record(_TUPLE_FIELDS)
 _ENTRY = record({"direction": STRING, "lifetime": INT, "flags": COUNT, **_TUPLE_FIELDS}, more=True)
 _LOOKUP = record(
     {
-        "kind": words("service", "ct", "node_port", "dsr", "rev_dnat"),
+        "kind": words(*LookupKind),
         "hook_direction": words("egress", "ingress", "service"),
         "result": words("new", "established", "reply", "related"),
         "map": STRING,
@@ -128,11 +129,21 @@ _PROBE = record(
         "icmp_code": maybe(COUNT),
         "mark": COUNT,
         "identity": maybe(COUNT),
+        "connection": maybe(COUNT),
+        "leg": maybe(words("request", "request, translated", "reply", "reply, translated")),
+        "service": maybe(record({"addr": STRING, "port": COUNT})),
+        "nat": array(record({"xlate": words("SRC", "DST"), "to_addr": STRING, "to_port": COUNT})),
+        "tunnel": maybe(
+            record({"kind": words("vxlan", "geneve"), "src": maybe(STRING), "dst": maybe(STRING), "vni": COUNT})
+        ),
         "entries": array(_ENTRY),
+        "behind": array(record({"direction": words("SVC", "OUT", "IN"), "tuple": _TUPLE})),
         "programs": array(_PROGRAM),
         "program": maybe(_PROGRAM),
         "return_code": maybe(STRING),
         "reason": maybe(STRING),
+        "dropped_by": array(STRING),
+        "rule": maybe(STRING),
     },
     {"head_hex": HEX},
 )
@@ -150,6 +161,7 @@ _ARRIVAL = record(
         "reason": maybe(STRING),
         "packet_out": STRING,
         "packet_out_hex": HEX,
+        "backend_one_of": maybe(array(STRING)),
     }
 )
 _REPLAY = record(

@@ -14,7 +14,7 @@ from ctctl.model.tuples import protocol_name
 from ctctl.out.text import safe
 from ctctl.packet.spec import tcp_flag_letters
 from ctctl.tables.show.tuples import tuple_record
-from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef, return_code_name
+from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProbeTunnel, ProgramRef, return_code_name
 from ctctl.trace.show import LineWriter
 
 PROBE_SCHEMA = "ctctl/probe-event/v1"
@@ -36,12 +36,15 @@ class ProbeTable:
     def _line(self, event: ProbeEvent) -> Line:
         line = self._head(event)
         if event.kind is not ProbeKind.PACKET:
-            return [*line, (f"  {_ending(event)}", "bold red" if _is_drop(event) else "green")]
+            return [*line, (f"  {probe_ending(event)}", "bold red" if _is_drop(event) else "green")]
+        if words := _way_words(event):
+            line.append((f"  {words}", "cyan"))
         now = event.time_ns // 1_000_000_000
         entries = [
             f"{e.direction}{' related' if e.related else ''} {e.state}, {e.remaining(now)} s left"
             for e in event.entries
         ]
+        entries += [f"translated from {_behind_words(e)}" for e in event.behind]
         return [*line, (f"  {'; '.join(entries) or 'no entry yet'}", "green" if entries else "yellow")]
 
     def _head(self, event: ProbeEvent) -> Line:
@@ -53,14 +56,20 @@ class ProbeTable:
     def _block(self, event: ProbeEvent) -> Iterator[Line]:
         yield [*self._head(event), (f"  {event.packet_length} bytes", "dim")]
         if event.kind is not ProbeKind.PACKET:
-            yield [("    ended      ", "dim"), (_ending(event), "bold red" if _is_drop(event) else "green")]
+            yield [("    ended      ", "dim"), (probe_ending(event), "bold red" if _is_drop(event) else "green")]
             return
+        if words := _way_words(event):
+            yield [("    leg        ", "dim"), (words, "cyan")]
         if event.mark:
             identity = f", identity {event.identity}" if event.identity is not None else ""
             yield [("    mark       ", "dim"), (f"{event.mark:#010x}{identity}", "")]
         for entry in event.entries:
             yield from self._entry(entry, event.time_ns // 1_000_000_000)
-        if not event.entries:
+        for entry in event.behind:
+            yield [("    entry      ", "dim"), (f"translated from {_behind_words(entry)}", "")]
+        for found in event.nat:
+            yield [("    SNAT       ", "dim"), (str(found), "")]
+        if not event.entries and not event.behind:
             yield [("    entry      ", "dim"), ("none yet", "yellow")]
         for program in event.programs:
             yield [("    next       ", "dim"), (f"{program.via} {safe(str(program))}", "")]
@@ -102,8 +111,31 @@ def _place(event: ProbeEvent) -> str:
     return f"{device} {direction}"
 
 
-def _ending(event: ProbeEvent) -> str:
+def _behind_words(entry: CtEntry) -> str:
+    return f"{entry.direction} {entry.tuple}"
+
+
+def _way_words(event: ProbeEvent) -> str:
+    """Which leg of its connection a packet is on, and what the tables have for it."""
+    words = []
+    if event.leg is not None:
+        words.append(f"{event.leg} of connection {event.connection}")
+    if event.service is not None:
+        address, port = event.service
+        words.append(f"service {address}:{port}" if address.version == 4 else f"service [{address}]:{port}")
+    words += [f"SNAT to {found.to_addr}:{found.to_port}" for found in event.nat]
+    if event.tunnel is not None:
+        ends = f" {event.tunnel.remote} > {event.tunnel.local}" if event.tunnel.remote is not None else ""
+        words.append(f"in {event.tunnel.kind}{ends}, VNI {event.tunnel.vni}")
+    return ", ".join(words)
+
+
+def probe_ending(event: ProbeEvent) -> str:
+    """How a packet ended, by who is best placed to know: the datapath's own reason and rule, else the kernel's."""
     if event.kind is ProbeKind.FREED:
+        if event.dropped_by:
+            by = " or ".join(event.dropped_by)
+            return safe(f"dropped by the datapath: {by}" + (f" ({event.rule})" if event.rule else ""))
         return f"dropped by the kernel: {event.reason}"
     program = event.program or f"program {event.program_id}"
     return f"{safe(str(program))} returned {return_code_name(event.code or 0)}"
@@ -116,7 +148,9 @@ def _is_drop(event: ProbeEvent) -> bool:
 def probe_packet_words(event: ProbeEvent) -> str:
     """The packet of a probe's event in words."""
     flow = event.flow
-    words = f"{protocol_name(flow.proto).lower()} {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}"
+    six = flow.src.version == 6
+    ends = [f"[{a}]:{p}" if six else f"{a}:{p}" for a, p in ((flow.src, flow.src_port), (flow.dst, flow.dst_port))]
+    words = f"{protocol_name(flow.proto).lower()} {ends[0]} > {ends[1]}"
     if event.tcp_flags is not None and event.fragment is not Fragment.LATER:
         words += f" {tcp_flag_letters(event.tcp_flags)}"
     if event.icmp_type is not None:
@@ -144,15 +178,30 @@ def probe_record(event: ProbeEvent, *, wall_offset_ns: int, raw: bool = False) -
         "icmp_code": event.icmp_code,
         "mark": event.mark,
         "identity": event.identity,
+        "connection": event.connection,
+        "leg": event.leg,
+        "service": None if event.service is None else {"addr": str(event.service[0]), "port": event.service[1]},
+        "nat": [{"xlate": found.xlate, "to_addr": str(found.to_addr), "to_port": found.to_port} for found in event.nat],
+        "tunnel": _tunnel_record(event.tunnel),
         "entries": [entry_record(entry, now, raw=raw) for entry in event.entries],
+        "behind": [{"direction": str(e.direction), "tuple": tuple_record(e.tuple)} for e in event.behind],
         "programs": [_program(program) for program in event.programs],
         "program": None if event.program is None else _program(event.program),
         "return_code": None if event.kind is not ProbeKind.RETURN else return_code_name(event.code or 0),
         "reason": event.reason,
+        "dropped_by": list(event.dropped_by),
+        "rule": event.rule,
     }
     if raw:
         record["head_hex"] = event.head.hex()
     return record
+
+
+def _tunnel_record(tunnel: ProbeTunnel | None) -> dict[str, Any] | None:
+    if tunnel is None:
+        return None
+    ends = {name: None if end is None else str(end) for name, end in (("src", tunnel.remote), ("dst", tunnel.local))}
+    return {"kind": tunnel.kind, **ends, "vni": tunnel.vni}
 
 
 def _program(program: ProgramRef) -> dict[str, Any]:

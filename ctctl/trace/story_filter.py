@@ -9,9 +9,9 @@ from ctctl.errors import UsageError
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.packet.text import FlowEnds
-from ctctl.tables.query import Filter, TableContext
 from ctctl.tables.query.ast import fields_of
-from ctctl.tables.query.filter import EVERYTHING
+from ctctl.tables.query.context import TableContext
+from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.trace.story_event import StoryEvent, StoryPacket
 
 #: What a printed packet has of the fields that a filter can name.

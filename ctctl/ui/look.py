@@ -168,9 +168,9 @@ class Looker:
             for run in group:
                 assert run.places is not None
                 cells = [_texts(run, column.name) for column in layout]
-                program = run.form.program(run.columns)
-                run.form.put_style(program, run.columns)
-                codes = [code.decode()[2:-1] for code in program.lines()]
+                program = run.form.program()
+                run.form.put_style(program)
+                codes = [code.decode()[2:-1] for code in program.lines(run.columns)]
                 for at, place in enumerate(run.places.tolist()):
                     text = GAP.join(_padded(texts[at], c) for texts, c in zip(cells, layout, strict=True)).rstrip()
                     lines[place] = Line(text, codes[at], head)
@@ -232,9 +232,9 @@ def _hold(table: CtTable) -> None:
 
 
 def _texts(run: Run, name: str) -> list[str]:
-    program = run.form.program(run.columns)
-    run.form.put(program, run.columns, name, Style.TEXT)
-    return [text.decode() for text in program.lines()]
+    program = run.form.program()
+    run.form.put(program, name, Style.TEXT)
+    return [text.decode() for text in program.lines(run.columns)]
 
 
 def _padded(text: str, column: TableColumn) -> str:

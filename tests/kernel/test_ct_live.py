@@ -25,12 +25,12 @@ from ctctl.ct.report import CtEventKind
 from ctctl.ct.stats import count, stats, stats_of
 from ctctl.ct.top import By, top
 from ctctl.ct.watch import Watch
-from ctctl.decode.columns import KEY4, VALUE, CtColumns
+from ctctl.decode.columns import CtColumns, record_types
 from ctctl.decode.ct import decode_entry
 from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
-from ctctl.tables.query import EVERYTHING, Filter
+from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.query.predicate import mask_of
 from ctctl.tables.rows import matching
 from ctctl.tables.scan import scan, scan_stats
@@ -151,7 +151,7 @@ def test_the_kernel_and_numpy_agree(tables: TableDir, text: str, seed: int) -> N
         keys[:50, 0 : (width - 6) // 2] = (
             list(b"\x0a\x40\x00\x24") if family == 4 else list(b"\xfd" + bytes(14) + b"\x01")
         )
-        values = np.zeros(200, VALUE)
+        values = np.zeros(200, record_types(family)[1])
         for field in ("flags", "rev_nat", "src_sec_id", "word8", "word16", "word0", "tx_flags_seen"):
             values[field] = rng.integers(0, 32 if field == "flags" else 4, 200)
         values["lifetime"], values["last_tx_report"] = 1000 + rng.integers(-3, 4, 200), 1000 + rng.integers(-3, 4, 200)
@@ -459,6 +459,7 @@ def test_reading_while_the_table_changes(tables: TableDir) -> None:
 
 
 def test_columns_match_the_generated_layout() -> None:
+    key_type, value_type = record_types(4)
     generated = np.dtype(layouts.ct_entry)
     names = {
         "word0": "reserved0",
@@ -467,11 +468,11 @@ def test_columns_match_the_generated_layout() -> None:
         "word24": "bytes",
         "rev_nat": "rev_nat_index",
     }
-    assert generated.itemsize == VALUE.itemsize
-    for name in VALUE.names or ():
-        assert VALUE.fields[name][1] == generated.fields[names.get(name, name)][1]  # type: ignore[index]
+    assert generated.itemsize == value_type.itemsize
+    for name in value_type.names or ():
+        assert value_type.fields[name][1] == generated.fields[names.get(name, name)][1]  # type: ignore[index]
     key = np.dtype(layouts.ipv4_ct_tuple)
-    assert [KEY4.fields[n][1] for n in ("daddr", "saddr", "dport", "sport")] == [  # type: ignore[index]
+    assert [key_type.fields[n][1] for n in ("daddr", "saddr", "dport", "sport")] == [  # type: ignore[index]
         key.fields[n][1]
         for n in ("daddr", "saddr", "dport", "sport")  # type: ignore[index]
     ]

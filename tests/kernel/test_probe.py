@@ -20,7 +20,7 @@ from ctctl.kernel.link import Direction, query_tcx
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
 from ctctl.model.tuples import FlowTuple
-from ctctl.packet.text import parse_flow_text
+from ctctl.packet.text import parse_flow_ends
 from ctctl.trace.probe import ProbeTrace, kernel_drop_reasons, probe_request
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
 from ctctl.trace.probe_points import describe_points, find_points
@@ -52,7 +52,7 @@ def received(net: ForeignNet, kind: str) -> str | None:
 def traced(net: ForeignNet, action, tables: Path | None = None, flow: str = FLOW) -> tuple[list[ProbeEvent], list[str]]:
     """The events while ``action`` runs, and the notes."""
     points = find_points(namespaces=[net.server])
-    with ProbeTrace(probe_request(points, parse_flow_text(flow), tables)) as tracer:
+    with ProbeTrace(probe_request(points, parse_flow_ends(flow), [str(tables)] if tables else [])) as tracer:
         worker = threading.Thread(target=action)
         worker.start()
         # Not by the clock alone: on a busy machine the action takes its time.

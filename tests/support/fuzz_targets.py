@@ -17,7 +17,7 @@ from ctctl.packet.cooked import Sightings, sighting, without_tunnel
 from ctctl.packet.text import parse_flow_ends, parse_flow_text, parse_packet_text
 from ctctl.predict.workload import load_document, parse_workload
 from ctctl.simulate.scenario_file import load_scenario
-from ctctl.tables.query import Filter
+from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources import archive, snapshot
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.files import build, read_text

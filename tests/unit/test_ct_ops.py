@@ -23,7 +23,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.service import Backend, RevNat, ServiceSlot, SocketNat
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.tables.query import EVERYTHING, Filter
+from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
 from ctctl.tables.show.lines import json_lines
 from ctctl.tables.show.rowform import EntryForm
@@ -182,7 +182,7 @@ def test_time_left_and_time_over_are_never_taken_for_one_another(
     assert (record["remaining"], record["expired"]) == (remaining, expired)
     source = source_of([row.entry], Listings())
     table = source.tables[0]
-    (line,) = json_lines()(EntryForm(table), next(table.columns())).lines()
+    (line,) = json_lines()(EntryForm(table)).lines(next(table.columns()))
     text = line.decode()
     assert (json.loads(text)["remaining"], json.loads(text)["expired"]) == (remaining, expired)
     (state,) = (column for column in ct_view().columns if column.name == "state")

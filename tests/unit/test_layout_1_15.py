@@ -89,7 +89,7 @@ def test_filters_ask_the_right_entries(text: str, found: list[int]) -> None:
 
 
 def test_shown_under_its_own_name() -> None:
-    lines = json_lines()(EntryForm(table(), {f"backend {WORD}": "10.0.0.9:80"}), columns()).lines()
+    lines = json_lines()(EntryForm(table(), {f"backend {WORD}": "10.0.0.9:80"})).lines(columns())
     for flags, line in zip((OUT, IN, SVC), lines, strict=True):
         row = CtRow(decoded(flags), OLD, names={f"backend {WORD}": "10.0.0.9:80"})
         for record in (json.loads(line), row_record(row)):

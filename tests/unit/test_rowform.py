@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,19 +14,24 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctctl.decode.columns import CtColumns
+from ctctl._ffi.rows import Field
+from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import OPTIONAL_FIELDS
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.model.row import CtRow
+from ctctl.model.units import format_duration, short_duration
 from ctctl.out.output import Format, OutputOptions, write_rows
-from ctctl.out.rowtext import RowProgram
+from ctctl.out.rowtext import Batch, Groups, KeyTable, RowProgram, TextTable
 from ctctl.tables.show import lines
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.show.entry import ct_view, field_names
 from ctctl.tables.show.lines import TableColumn
 from ctctl.tables.show.rowform import EntryForm
 from ctctl.tables.sources.base import CtTable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 few = st.sampled_from([0, 1, 9, 10, 99, 9999, 10000, 10001, 65535, 99999999, 100000000, 2**32 - 1])
 mapped = b"\0" * 10 + b"\xff\xff"
@@ -56,9 +63,23 @@ NAMES = st.sampled_from(
 )
 
 
-def text_of(program: RowProgram, **kwargs: object) -> str:
+@dataclass
+class Rows:
+    """Arrays as the matrices of a batch."""
+
+    arrays: tuple[NDArray[Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    @property
+    def matrices(self) -> list[tuple[Any, int]]:
+        return [(array, array.strides[0]) for array in self.arrays]
+
+
+def text_of(program: RowProgram, batch: Batch, **kwargs: Any) -> str:
     found = io.BytesIO()
-    program.run(found.write, **kwargs)
+    program.run(batch, found.write, **kwargs)
     return found.getvalue().decode()
 
 
@@ -108,10 +129,10 @@ def test_records(drawn: tuple[CtTable, CtColumns, dict[str, str]], raw: bool) ->
     table, columns, names = drawn
     form = EntryForm(table, names)
     expected = one_by_one(rows(table, columns, names), Format.jsonl, raw=raw)
-    assert text_of(lines.json_lines(raw=raw)(form, columns)) == expected
-    document = yaml.safe_load("entries:\n" + text_of(lines.yaml_elements(raw=raw)(form, columns)))["entries"] or []
+    assert text_of(lines.json_lines(raw=raw)(form), columns) == expected
+    document = yaml.safe_load("entries:\n" + text_of(lines.yaml_elements(raw=raw)(form), columns))["entries"] or []
     assert document == [{k: v for k, v in json.loads(line).items() if k != "schema"} for line in expected.splitlines()]
-    elements = text_of(lines.json_elements(raw=raw)(form, columns))
+    elements = text_of(lines.json_elements(raw=raw)(form), columns)
     assert json.loads("[" + elements[1:] + "]") == document
 
 
@@ -122,13 +143,13 @@ def test_every_field(drawn: tuple[CtTable, CtColumns, dict[str, str]]) -> None:
     form, found = EntryForm(table, names), rows(table, columns, names)
     fields = tuple(field_names())
     assert all(EntryForm.can(name) for name in fields)
-    assert text_of(lines.csv_lines(fields)(form, columns)) == one_by_one(found, Format.csv, fields, raw=True)
-    assert text_of(lines.json_fields(fields)(form, columns)) == one_by_one(found, Format.jsonl, fields, raw=True)
-    document = yaml.safe_load("entries:\n" + text_of(lines.yaml_elements(fields)(form, columns)))["entries"] or []
+    assert text_of(lines.csv_lines(fields)(form), columns) == one_by_one(found, Format.csv, fields, raw=True)
+    assert text_of(lines.json_fields(fields)(form), columns) == one_by_one(found, Format.jsonl, fields, raw=True)
+    document = yaml.safe_load("entries:\n" + text_of(lines.yaml_elements(fields)(form), columns))["entries"] or []
     expected = yaml.safe_load(one_by_one(found, Format.yaml, fields, raw=True))["entries"]
     assert document == expected
     for name in fields:
-        shown = text_of(lines.table_lines([TableColumn(name, 0)])(form, columns))
+        shown = text_of(lines.table_lines([TableColumn(name, 0)])(form), columns)
         text = one_by_one(found, Format.table, (name,), raw=True)
         assert [line.strip() for line in shown.split("\n")] == [line.strip() for line in text.split("\n")], name
 
@@ -138,33 +159,107 @@ def test_every_field(drawn: tuple[CtTable, CtColumns, dict[str, str]]) -> None:
 def test_cilium_lines(drawn: tuple[CtTable, CtColumns, dict[str, str]], time_diff: bool) -> None:
     table, columns, names = drawn
     table.absent = frozenset()  # what a source lacks is zero in its bytes
-    columns = columns.select(columns.raw("proto") != 0)
+    columns = columns.select(columns.slot(Slot.PROTO) != 0)
     form = EntryForm(table, names, time_diff=time_diff)
     now = table.now if time_diff else None
     expected = [cilium_line(row.entry, row.layout, row.clock, now) for row in rows(table, columns, names)]
-    assert text_of(lines.cilium_lines()(form, columns)) == "".join(f"{line}\n" for line in expected)
-    assert text_of(lines.name_lines()(form, columns)) == one_by_one(rows(table, columns, names), Format.name)
+    assert text_of(lines.cilium_lines()(form), columns) == "".join(f"{line}\n" for line in expected)
+    assert text_of(lines.name_lines()(form), columns) == one_by_one(rows(table, columns, names), Format.name)
 
 
 def test_rows_longer_than_the_buffer_and_in_another_order() -> None:
-    program = RowProgram(3).literal(b"x" * 100).decimal(np.array([1, 2, 3], np.uint32)).literal(b"\n")
-    assert text_of(program, size=7, order=np.array([2, 0], np.int64)) == "x" * 100 + "3\n" + "x" * 100 + "1\n"
-    assert program.lines() == [b"x" * 100 + b"%d\n" % n for n in (1, 2, 3)]
+    rows = Rows((np.array([1, 2, 3], np.uint32),))
+    program = RowProgram().literal(b"x" * 100).decimal(Field(0, 0, 4)).literal(b"\n")
+    assert text_of(program, rows, size=7, order=np.array([2, 0], np.int64)) == "x" * 100 + "3\n" + "x" * 100 + "1\n"
+    assert program.lines(rows) == [b"x" * 100 + b"%d\n" % n for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("number", [0, 9, 10, 99, 100, 12345, 2**32 - 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize(
+    "number", [0, 9, 10, 99, 100, 1234, 10000, 12345, 100000000, 2**32 - 1, 10**16, 2**63, 2**64 - 1]
+)
 def test_numbers(number: int) -> None:
     column = np.array([number], np.uint64)
-    program = RowProgram(1)
+    program = RowProgram()
     with program.cell(24, right=True):
-        program.decimal(column)
-    program.literal(b"|").hexadecimal(column, 4).literal(b"|").decimal(column.astype(">u8"))
-    assert text_of(program) == f"{number:>24}|{number:04x}|{number}"
+        program.decimal(Field(0, 0, 8))
+    program.literal(b"|").hexadecimal(Field(0, 0, 8), 4).literal(b"|").decimal(Field(1, 0, 8, big=True))
+    assert text_of(program, Rows((column, column.astype(">u8")))) == f"{number:>24}|{number:04x}|{number}"
+
+
+@given(st.integers(-(2**40), 2**40) | st.integers(-200000, 200000))
+def test_durations(seconds: int) -> None:
+    program = RowProgram().duration(Field(0, 0, 8), 4).literal(b"|").duration(Field(0, 0, 8), 2)
+    expected = f"{format_duration(abs(seconds))}|{short_duration(abs(seconds))}"
+    assert text_of(program, Rows((np.array([seconds], np.int64),))) == expected
+
+
+@given(st.lists(st.text(alphabet="aä€😀", max_size=12), min_size=1, max_size=5))
+def test_cells_count_characters(texts: list[str]) -> None:
+    table = TextTable.of([text.encode() for text in texts])
+    program = RowProgram()
+    for right in (False, True):
+        with program.cell(9, right=right):
+            program.text(Field(0, 0, 4), table)
+        program.literal(b"|")
+    rows = Rows((np.arange(len(texts), dtype=np.uint32),))
+    assert text_of(program, rows) == "".join(f"{text:<9}|{text:>9}|" for text in texts)
+
+
+@given(st.sampled_from([2, 4, 8, 16]), st.data())
+def test_keys_are_found(width: int, data: st.DataObject) -> None:
+    one = st.binary(min_size=width, max_size=width)
+    keys = data.draw(st.lists(one, unique=True, max_size=40))
+    asked = keys + data.draw(st.lists(one, min_size=1, max_size=5))
+    program = RowProgram()
+    field, table = Field(0, 0, width), KeyTable(keys, width)
+    program.decimal(program.number("found", lambda to: program.find(to, field, table))).literal(b" ")
+    rows = Rows((np.frombuffer(b"".join(asked), np.uint8).reshape(len(asked), width).copy(),))
+    expected = [keys.index(key) + 1 if key in keys else 0 for key in asked]
+    assert [int(word) for word in text_of(program, rows).split()] == expected
+
+
+def test_nothing_beyond_the_matrices_is_read() -> None:
+    rows = Rows((np.zeros((3, 8), np.uint8),))
+    for field in (Field(0, 1, 8), Field(1, 0, 1), Field(0, 0, 4, picked=6)):
+        with pytest.raises(ValueError, match="beyond"):
+            RowProgram().decimal(field).lines(rows)
+    with pytest.raises(ValueError, match="beyond"):
+        RowProgram().decimal(Field(0, 0, 8)).lines(rows, np.array([0, 3], np.int64))
 
 
 def test_csv_is_read_back() -> None:
     key, value = bytes([10, 0, 0, 1, 10, 0, 0, 2, 0, 80, 1, 0, 6, 0]), bytes(56)
     table = CtTable("t", 4, Layout.V1_16, lambda: iter(()), node='a,"b"\n')
     columns = CtColumns(np.frombuffer(key, np.uint8)[None], np.frombuffer(value, np.uint8)[None])
-    text = text_of(lines.csv_lines(["node", "src"])(EntryForm(table), columns))
+    text = text_of(lines.csv_lines(["node", "src"])(EntryForm(table)), columns)
     assert len(next(csv.reader(io.StringIO(text)))) == 2
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 2), st.integers(0, 2**40)), max_size=3000), st.data())
+def test_groups(records: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    keys = np.array([(key, kind) for key, kind, _ in records], ">u4").reshape(len(records), 2)
+    values = np.array([(value,) for *_, value in records], np.uint64).reshape(len(records), 1)
+    program = RowProgram()
+    program.number("value", lambda to: program.take(to, Field(1, 0, 8)))
+    with program.where(Field(0, 4, 4, big=True), 3, 0, other=True):  # kind 0 is in no group
+        program.copy(Field(0, 0, 4)).ordered(Field(0, 4, 4, big=True))
+    groups = Groups(12)
+    cut = data.draw(st.integers(0, len(records)))
+    for part in (slice(None, cut), slice(cut, None)):
+        program.group(Rows((keys[part].copy(), values[part].copy())), groups)
+    expected: dict[bytes, tuple[int, int, int, int]] = {}
+    for key, kind, value in records:
+        if kind:
+            raw = key.to_bytes(4, "big") + kind.to_bytes(8, "big")
+            count, total, *_ = expected.get(raw, (0, 0))
+            expected[raw] = (count + 1, total + value, 0, 0)
+    ordered = sorted(expected.items(), key=lambda item: (-item[1][0], item[0]))
+    limit = data.draw(st.none() | st.integers(0, 40))
+    assert groups.most(limit) == ordered[:limit]
+
+
+def test_a_key_of_another_size_is_refused() -> None:
+    program = RowProgram().copy(Field(0, 0, 4))
+    with pytest.raises(ValueError, match="size"):
+        program.group(Rows((np.zeros((3, 4), np.uint8),)), Groups(8))

@@ -16,7 +16,7 @@ from ctctl.cli.main import main
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.errors import CtctlError, DecodeError, UsageError
 from ctctl.packet.text import parse_flow_ends
-from ctctl.tables.query import Filter
+from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources.files import read_text
 from ctctl.trace.show_story import STORY_SCHEMA, InOrder, story_line, story_record
 from ctctl.trace.story_event import StoryEvent, StoryKind, StoryPacket

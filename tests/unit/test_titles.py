@@ -15,7 +15,7 @@ from ctctl.model.clock import Clock
 from ctctl.out.output import View
 
 #: What functions that make views want to know, by the name of the parameter.
-_GIVEN: dict[str, object] = {"names": {}, "minor": 16, "clock": Clock(), "now": None, "by": "src"}
+_GIVEN: dict[str, object] = {"names": {}, "files": {}, "minor": 16, "clock": Clock(), "now": None, "by": "src"}
 
 
 def _views() -> Iterator[tuple[str, View[Any]]]:

@@ -767,7 +767,36 @@ enum ctctl_probe_entry {
 #define CTCTL_PROBE_ENTRIES 5
 #define CTCTL_PROBE_HEAD 128
 
-/* ctctl_probe_events, a ring buffer. */
+/* What a packet came in. */
+enum ctctl_probe_tunnel {
+	PROBE_NO_TUNNEL = 0,
+	PROBE_VXLAN = 1,
+	PROBE_GENEVE = 2,
+};
+
+/* ctctl_probe_ctl, an array with one element: the flow that is followed. A probe
+ * listens as long as it is attached. */
+struct ctctl_probe_ctl {
+	__u8   addr[2][16];             /* either end first; 0 with mask 0: any; IPv4: in the first 4 bytes */
+	__u8   mask[2][16];
+	__be16 port[2];                 /* 0: any */
+	__u8   filter;                  /* 0: every packet */
+	__u8   proto;                   /* 0: any */
+	__u8   family;                  /* 4, 6; 0: either */
+	__u8   following;               /* 1: ctctl_probe_follow has something in it */
+};
+_Static_assert(sizeof(struct ctctl_probe_ctl) == 72, "ctctl_probe_ctl");
+
+/* ctctl_probe_current, by CPU: the packet of the flow that it has in its hands. */
+struct ctctl_probe_current {
+	__u64  skb;                     /* kernel address; 0: none */
+	__u32  sign;                    /* what no translation changes */
+	__u32  pad;
+};
+_Static_assert(sizeof(struct ctctl_probe_current) == 16, "ctctl_probe_current");
+
+/* ctctl_probe_events, a ring buffer. Of an encapsulated packet all but the outer
+ * addresses is the inner one's. */
 struct ctctl_probe_event {
 	__u64  time_ns;                 /* CLOCK_MONOTONIC */
 	__u64  location;                /* PROBE_FREED: kernel address */
@@ -777,7 +806,10 @@ struct ctctl_probe_event {
 	__u32  packet_len;              /* whole frame */
 	__u32  prog_id;                 /* PROBE_RETURN */
 	__s32  code;                    /* PROBE_RETURN: return code; PROBE_FREED: enum skb_drop_reason */
-	struct ipv4_ct_tuple tuple;     /* real orientation: sport is the packet's */
+	__be32 outer_saddr;             /* of a tunnel */
+	__be32 outer_daddr;
+	__u32  vni;
+	struct ipv6_ct_tuple tuple;     /* real orientation: sport is the packet's; IPv4 in the first 4 bytes */
 	__u8   kind;                    /* enum ctctl_probe_kind */
 	__u8   egress;
 	__u8   found;                   /* 1 << enum ctctl_probe_entry */
@@ -786,11 +818,14 @@ struct ctctl_probe_event {
 	__u8   icmp_code;
 	__u8   fragment;                /* 0 none, 1 first, 2 later */
 	__u8   head_len;
-	__u8   same_packet;             /* PROBE_RETURN: followed by the packet, whatever its tuple is now */
+	__u8   same_packet;             /* followed by the packet, whatever its tuple is now */
+	__u8   family;                  /* 4, 6 */
+	__u8   tunnel;                  /* enum ctctl_probe_tunnel */
 	__u8   pad;
+	__u16  cpu;
 	struct ct_entry entry[CTCTL_PROBE_ENTRIES]; /* as they stand, before the programs run */
-	__u8   head[CTCTL_PROBE_HEAD];  /* the packet from its IP header on */
+	__u8   head[CTCTL_PROBE_HEAD];  /* the packet from its (outer) IP header on */
 };
-_Static_assert(sizeof(struct ctctl_probe_event) == 64 + 5 * 56 + 128, "ctctl_probe_event");
+_Static_assert(sizeof(struct ctctl_probe_event) == 104 + 5 * 56 + 128, "ctctl_probe_event");
 
 #endif /* CTCTL_ABI_H */

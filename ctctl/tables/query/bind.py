@@ -5,17 +5,14 @@ A condition on a field that the table lacks is false (so its negation is true): 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import Protocol
 
 from ctctl.abi.constants import Slot
-from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.errors import UsageError
-from ctctl.model.clock import Clock
-from ctctl.model.entry import CtFlags, Layout
+from ctctl.model.entry import CtFlags
 from ctctl.tables.query.ast import MAX, And, HasFlags, Name, Network, Node, Not, Or, Range
+from ctctl.tables.query.context import TableContext
 from ctctl.tables.query.predicate import Predicate, all_of, any_of, in_range, inverse
 
 _BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
@@ -47,48 +44,6 @@ _DSR_OUT = all_of(
 )
 #: From 1.19 the first 16 bytes of such an entry are the service's address, if they are not zero.
 _HAS_ADDRESS = any_of([in_range(_WORD0, 1, MAX), in_range(_WORD8, 1, MAX)])
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceRef:
-    """A service as filters need it: its rev-NAT ids, and its frontends as (address, port, protocol or 0)."""
-
-    rev_nats: frozenset[int]
-    frontends: tuple[tuple[Network, int, int], ...]
-
-
-class Resolver(Protocol):
-    """Who knows names. Each method raises UsageError for a name that it does not know."""
-
-    def networks(self, name: str) -> Sequence[Network]:
-        """The addresses of a pod, a service, a node or an identity's name."""
-        ...
-
-    def identities(self, name: str) -> Sequence[int]:
-        """The identities with a reserved name or a label."""
-        ...
-
-    def service(self, name: str) -> ServiceRef:
-        """A service by its name or its ``ADDRESS:PORT``."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TableContext:
-    """What a filter must know about a table. ``now`` in the clock's units; None: unknown."""
-
-    family: int = 4
-    layout: Layout = Layout.V1_16
-    clock: Clock = field(default_factory=Clock)
-    now: int | None = None
-    map: str | None = None
-    node: str | None = None
-    absent: frozenset[str] = frozenset()
-    names: Resolver | None = field(default=None, compare=False)
-
-    def lacks(self, name: str) -> bool:
-        """Whether the table does not know this field."""
-        return name in self.absent or name in LAYOUT_LACKS[self.layout]
 
 
 def bind(node: Node | None, table: TableContext) -> Predicate:

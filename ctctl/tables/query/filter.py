@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ctctl.decode.ct import nat_bytes
 from ctctl.errors import UsageError
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.tuples import Direction
-from ctctl.tables.query import values
-from ctctl.tables.query.ast import And, HasFlags, Node, Not, Or, Term, fields_of
-from ctctl.tables.query.bind import TableContext, bind
-from ctctl.tables.query.parse import parse_filter
-from ctctl.tables.query.predicate import Predicate, holds
+
+# The language is imported by who has something to say in it: a list of everything is shown sooner.
+if TYPE_CHECKING:
+    from ctctl.tables.query.ast import Node
+    from ctctl.tables.query.context import TableContext
+    from ctctl.tables.query.predicate import Predicate
 
 T = TypeVar("T")
 
@@ -30,19 +31,31 @@ class Filter:
     @classmethod
     def parse(cls, text: str) -> Filter:
         """From an expression. Raises UsageError."""
+        from ctctl.tables.query.parse import parse_filter
+
         return cls(parse_filter(text))
 
     @property
     def needs_now(self) -> bool:
         """Whether it asks about time left or passed, so that the table's now must be known."""
-        return self.node is not None and bool(fields_of(self.node) & _TIMED)
+        if self.node is None:
+            return False
+        from ctctl.tables.query.ast import fields_of
+
+        return bool(fields_of(self.node) & _TIMED)
 
     def bind(self, table: TableContext) -> Predicate:
         """The predicate on one table. Raises UsageError if it needs a now that is unknown."""
+        if self.node is None:
+            return True
+        from ctctl.tables.query.bind import bind
+
         return bind(self.node, table)
 
     def matches(self, entry: CtEntry, table: TableContext) -> bool:
         """Whether the entry is wanted. Raises UsageError if the filter needs a now that is unknown."""
+        from ctctl.tables.query.predicate import holds
+
         return holds(self.bind(table), slots_of(entry, table.layout))
 
 
@@ -114,18 +127,25 @@ class FilterFlags:
 
         Raises UsageError that names the option.
         """
-        nodes = [*self._terms()]
-        parsed = parse_filter(expression)
-        if parsed is not None:
-            nodes.append(parsed)
+        nodes = [] if self == FilterFlags(inverted=self.inverted) else [*self._terms()]
+        if expression.strip():
+            from ctctl.tables.query.parse import parse_filter
+
+            parsed = parse_filter(expression)
+            nodes += [] if parsed is None else [parsed]
         if not nodes:
             if self.inverted:
                 raise UsageError("--not: there is nothing to negate; give a filter too")
             return Filter()
+        from ctctl.tables.query.ast import And, Not
+
         node: Node = nodes[0] if len(nodes) == 1 else And(tuple(nodes))
         return Filter(Not(node) if self.inverted else node)
 
     def _terms(self) -> Iterable[Node]:
+        from ctctl.tables.query import values
+        from ctctl.tables.query.ast import HasFlags, Or, Term
+
         options = {
             "ip": ("ip", self.ip),
             "from-ip": ("src", self.from_ip),

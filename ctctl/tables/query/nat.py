@@ -14,7 +14,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address
 from ctctl.tables.query.ast import And, Name, Node, Not, Or, Range, Term, Value, fields_of
-from ctctl.tables.query.bind import Resolver
+from ctctl.tables.query.context import Resolver
 
 #: Fields of the language that SNAT entries have.
 NAT_FIELDS = (

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.query import values
+from ctctl.tables.query.aliases import ALIASES
 from ctctl.tables.query.ast import MAX, And, HasFlags, Node, Not, Or, Range, Term, Value
 
 FIELD_NAMES = tuple(values.READERS)
@@ -130,7 +131,7 @@ class _Parser:
         if token.operator == "flag" and self._token.text == "(":
             return self._flags()
         name = token.text.lower().replace("-", "_")
-        name = values.ALIASES.get(name, name)
+        name = ALIASES.get(name, name)
         following = self._token.operator
         if name in values.READERS and not token.quoted:
             if following in _COMPARISONS or following in ("in", "not"):
@@ -139,7 +140,7 @@ class _Parser:
                 return Term(name, ("true",))
             raise self._error(f"expected an operator after {token.text!r}, for example {token.text} == …")
         if following in _COMPARISONS or following == "in":
-            raise self._error(unknown_name("field", token.text, (*FIELD_NAMES, *values.ALIASES)), token)
+            raise self._error(unknown_name("field", token.text, (*FIELD_NAMES, *ALIASES)), token)
         return self._bare(token)
 
     def _bare(self, token: _Token) -> Node:
@@ -150,7 +151,7 @@ class _Parser:
                 return Term(field, (values.READERS[field](word),))
         if re.fullmatch(r"[0-9a-f.:]+(/\d+)?", word) and ("." in word or ":" in word):
             return Term("ip", (self._read("ip", token),))
-        names = (*FIELD_NAMES, *values.ALIASES, *values.PROTOCOLS, *values.STATES, *values.DIRECTIONS, "flag")
+        names = (*FIELD_NAMES, *ALIASES, *values.PROTOCOLS, *values.STATES, *values.DIRECTIONS, "flag")
         raise self._error(unknown_name("field", token.text, names), token)
 
     def _comparison(self, field: str, named: _Token) -> Node:

@@ -21,28 +21,6 @@ DIRECTIONS = ("out", "in", "svc")
 STATES = tuple(state.value for state in CtState)
 FLAG_NAMES = tuple(str(flag.name) for flag in CtFlags)
 
-#: Other spellings: what Hubble, the Cilium CLI or a packet header calls the field.
-ALIASES = {
-    "protocol": "proto",
-    "dir": "direction",
-    "sport": "src_port",
-    "from_port": "src_port",
-    "dport": "dst_port",
-    "to_port": "dst_port",
-    "from_ip": "src",
-    "source": "src",
-    "destination": "dst",
-    "src_ip": "src",
-    "to_ip": "dst",
-    "dst_ip": "dst",
-    "addr": "ip",
-    "address": "ip",
-    "backend": "backend_id",
-    "revnat": "rev_nat",
-    "rev_nat_index": "rev_nat",
-    "identity": "src_sec_id",
-    "expires": "lifetime",
-}
 NUMBER_BITS = {
     "backend_id": 64,
     "packets": 64,

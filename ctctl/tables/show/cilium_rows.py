@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ctctl._ffi.rows import OpFlags
-from ctctl.decode.columns import CtColumns
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_RELATED, TUPLE_SERVICE, direction_of
 from ctctl.model.entry import Layout
 from ctctl.out.rowtext import RowProgram
@@ -12,11 +11,18 @@ from ctctl.tables.show.encode import Style
 from ctctl.tables.show.rowform import EntryForm
 
 
-def cilium_program(form: EntryForm, columns: CtColumns) -> RowProgram:
-    """The Cilium CLI's lines. Protocol 0 has none: its rows are to be left out before."""
-    layout = form.table.layout
-    old = layout is Layout.V1_14  # which reads the tuple of a SERVICE entry like any other's
-    program = RowProgram(len(columns)) if old else form.program(columns)
+def cilium_program(form: EntryForm) -> RowProgram:
+    """The Cilium CLI's lines; rows of protocol 0 have none."""
+    old = form.table.layout is Layout.V1_14  # which reads the tuple of a SERVICE entry like any other's
+    program = RowProgram() if old else form.program()
+    with program.where(form.fields["proto"], 0xFF, 0, other=True):
+        _add_start(form, program, old=old)
+        _add_rest(form, program)
+    return program
+
+
+def _add_start(form: EntryForm, program: RowProgram, *, old: bool) -> None:
+    layout, fields = form.table.layout, form.fields
 
     def head(number: int) -> bytes:
         shown = number & 255 & ~TUPLE_SERVICE if old else number & 255
@@ -26,26 +32,24 @@ def cilium_program(form: EntryForm, columns: CtColumns) -> RowProgram:
         service = " service" if old and number & TUPLE_SERVICE else ""
         return f"{' related' if number & TUPLE_RELATED else ''}{service} expires=".encode()
 
-    program.text(columns.key_end, form.coded("cilium head", Style.TEXT, 1 << 16, head))
+    program.text(fields["key_end"], form.coded("cilium head", Style.TEXT, 1 << 16, head))
     for side, end in (("src", b" -> "), ("dst", b"")):
-        program.address(columns.raw(side), OpFlags.MAPPED).literal(b":")
-        program.decimal(columns.raw(f"{side}_port")).literal(end)
-    program.text(columns.raw("tuple_flags"), form.coded("cilium after", Style.TEXT, 256, after))
-    program.decimal(columns.raw("lifetime"))
+        program.address(fields[side], OpFlags.MAPPED).literal(b":")
+        program.decimal(fields[f"{side}_port"]).literal(end)
+    program.text(fields["tuple_flags"], form.coded("cilium after", Style.TEXT, 256, after))
+    program.decimal(fields["lifetime"])
     if form.time_diff and form.table.now is not None:
-        program.literal(b" (remaining: ").signed(form.remaining(columns)).literal(b" sec(s))")
-    _add_rest(form, program, columns)
-    return program
+        program.literal(b" (remaining: ").signed(form.remaining(program)).literal(b" sec(s))")
 
 
-def _add_rest(form: EntryForm, program: RowProgram, columns: CtColumns) -> None:
-    layout = form.table.layout
+def _add_rest(form: EntryForm, program: RowProgram) -> None:
+    layout, fields = form.table.layout, form.fields
 
     def add(label: bytes, name: str) -> None:
-        program.literal(label).decimal(columns.raw(name))
+        program.literal(label).decimal(fields[name])
 
     def seen(side: str, label: bytes) -> None:
-        program.literal(b" " + label + b"FlagsSeen=0x").hexadecimal(columns.raw(f"{side}_flags_seen"), 2)
+        program.literal(b" " + label + b"FlagsSeen=0x").hexadecimal(fields[f"{side}_flags_seen"], 2)
         add(b" Last" + label + b"Report=", f"last_{side}_report")
 
     if layout.split_counters:
@@ -60,7 +64,7 @@ def _add_rest(form: EntryForm, program: RowProgram, columns: CtColumns) -> None:
         seen("rx", b"Rx")
     seen("tx", b"Tx")
     flags = form.coded("cilium flags", Style.TEXT, 1 << 16, lambda n: cilium_flags(n).encode())
-    program.literal(b" ").text(columns.raw("flags"), flags)
+    program.literal(b" ").text(fields["flags"], flags)
     add(b" RevNAT=", "rev_nat")
     add(b" SourceSecurityID=", "src_sec_id")
     if "ifindex" not in LAYOUT_LACKS[layout]:
@@ -68,5 +72,5 @@ def _add_rest(form: EntryForm, program: RowProgram, columns: CtColumns) -> None:
     if not layout.split_counters:
         add(b" BackendID=", "word8")
     if layout.has_nat:
-        program.literal(b" NatPort=").decimal(columns.raw("nat_port"))
+        program.literal(b" NatPort=").decimal(fields["nat_port"])
     program.literal(b" \n")

@@ -9,7 +9,7 @@ from ctctl.model.row import CtRow
 from ctctl.model.tuples import PROTOCOL_NAMES, Address, protocol_name
 from ctctl.model.units import format_duration, short_duration
 from ctctl.out.output import Column, View
-from ctctl.tables.query.values import ALIASES
+from ctctl.tables.query.aliases import ALIASES
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.sources.base import CtTable
 
@@ -126,14 +126,20 @@ def _remaining(row: CtRow) -> str:
     return f"expired {format_duration(-left)} ago" if row.expired else format_duration(left)
 
 
-def state_text(state: CtState, *, related: bool, left: int | None, expired: bool | None) -> str:
-    """The state of an entry and its time in words: ``established, 2h13m left``, ``closed, 8s over``."""
+def state_words(state: CtState, *, related: bool, expired: bool | None) -> tuple[str, str]:
+    """What stands before and behind the time in ``state_text``; ``expired`` None: no time is known."""
     word = state.value
     if related:  # an ICMP error's entry stays new: that it is related is all there is to say
         word = "related" if state is CtState.NEW else f"{word} related"
-    if left is None:
-        return word
-    return f"{word}, {short_duration(-left)} over" if expired else f"{word}, {short_duration(left)} left"
+    if expired is None:
+        return word, ""
+    return f"{word}, ", " over" if expired else " left"
+
+
+def state_text(state: CtState, *, related: bool, left: int | None, expired: bool | None) -> str:
+    """The state of an entry and its time in words: ``established, 2h13m left``, ``closed, 8s over``."""
+    before, behind = state_words(state, related=related, expired=bool(expired) if left is not None else None)
+    return before + (short_duration(abs(left)) + behind if left is not None else "")
 
 
 def _state(row: CtRow) -> str:

@@ -7,15 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ctctl.decode.columns import CtColumns
 from ctctl.out.rowtext import RowProgram
 from ctctl.tables.show.cilium_rows import cilium_program
 from ctctl.tables.show.encode import Style
 from ctctl.tables.show.entry import SCHEMA, record_fields
-from ctctl.tables.show.rowform import EntryForm
-
-#: Keys of a record that are there only where the name is known.
-_NAMES = ("src_name", "dst_name", "backend", "src_identity")
+from ctctl.tables.show.rowform import OPTIONAL, EntryForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +24,25 @@ class TableColumn:
     styled: bool = False
 
 
-Builder = Callable[[EntryForm, CtColumns], RowProgram]
+#: makes the program of a table's lines
+Builder = Callable[[EntryForm], RowProgram]
 
 
 class Adder(Protocol):
     """A builder that can also go on with a program."""
 
-    def __call__(self, form: EntryForm, columns: CtColumns, program: RowProgram | None = None) -> RowProgram:
+    def __call__(self, form: EntryForm, program: RowProgram | None = None) -> RowProgram:
         """The program, with the rows added to it."""
 
 
 def json_lines(*, raw: bool = False) -> Builder:
     """``-o jsonl``: an object a line."""
-    return lambda form, columns: _record(form, columns, f'{{"schema": {json.dumps(SCHEMA)}, ', b"}\n", raw=raw)
+    return lambda form: _record(form, f'{{"schema": {json.dumps(SCHEMA)}, ', b"}\n", raw=raw)
 
 
 def json_elements(*, raw: bool = False) -> Builder:
     """The elements of the list of ``-o json``, with a comma before each."""
-    return lambda form, columns: _record(form, columns, ",\n  {", b"}", raw=raw)
+    return lambda form: _record(form, ",\n  {", b"}", raw=raw)
 
 
 def json_fields(names: Sequence[str], *, element: bool = False) -> Builder:
@@ -57,17 +54,18 @@ def json_fields(names: Sequence[str], *, element: bool = False) -> Builder:
 def yaml_elements(names: Sequence[str] = (), *, raw: bool = False) -> Builder:
     """The elements of the list of ``-o yaml``."""
 
-    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
-        program, start = form.program(columns), "- "
+    def build(form: EntryForm) -> RowProgram:
+        program, start = form.program(), "- "
         for name in names or record_fields(form.table, raw=raw):
-            optional = not names and name in _NAMES
-            if optional:
-                with program.where(form.known(columns, name), 1, 1):
+            if not names and name in OPTIONAL:
+                if not form.knows(name):
+                    continue
+                with form.where_known(program, name):
                     program.literal(f"  {name}:".encode())
-                    form.put(program, columns, name, Style.YAML)
+                    form.put(program, name, Style.YAML)
             else:
                 program.literal(f"{start}{name}:".encode())
-                form.put(program, columns, name, Style.YAML, record=not names)
+                form.put(program, name, Style.YAML, record=not names)
             start = "  "
         return program
 
@@ -82,12 +80,12 @@ def csv_lines(names: Sequence[str]) -> Builder:
 def name_lines() -> Builder:
     """``-o name``: what ``ct get`` takes."""
 
-    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
-        program = form.program(columns)
-        form.put_lower_proto(program, columns)
+    def build(form: EntryForm) -> RowProgram:
+        program = form.program()
+        form.put_lower_proto(program)
         for start, name in ((b" ", "source"), (b" > ", "destination")):
             program.literal(start)
-            form.put(program, columns, name, Style.CSV)
+            form.put(program, name, Style.CSV)
         return program.literal(b"\n")
 
     return build
@@ -96,14 +94,14 @@ def name_lines() -> Builder:
 def table_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Adder:
     """Rows of a table; the last column is not padded. Added to a program where one is given."""
 
-    def build(form: EntryForm, columns: CtColumns, program: RowProgram | None = None) -> RowProgram:
-        program = form.program(columns) if program is None else program
+    def build(form: EntryForm, program: RowProgram | None = None) -> RowProgram:
+        program = form.program() if program is None else program
         for index, column in enumerate(layout):
             last = index == len(layout) - 1
             if color and column.styled:
-                form.put_style(program, columns)
+                form.put_style(program)
             with program.cell(0 if last and not column.right else column.width, right=column.right):
-                form.put(program, columns, column.name, Style.TEXT)
+                form.put(program, column.name, Style.TEXT)
             if color and column.styled:
                 program.literal(b"\033[0m")
             program.literal(b"\n" if last else b"  ")
@@ -124,22 +122,22 @@ def stacked_lines(layout: Sequence[TableColumn], room: int, *, color: bool = Fal
     if width <= room:
         first = table_lines(above, color=color)
 
-        def build(form: EntryForm, columns: CtColumns) -> RowProgram:
-            program = first(form, columns).literal(indent)
-            form.put(program, columns, "destination_short", Style.TEXT)
+        def build(form: EntryForm) -> RowProgram:
+            program = first(form).literal(indent)
+            form.put(program, "destination_short", Style.TEXT)
             return program.literal(b"\n")
 
         return build
     destination = next(column for column in layout if column.name == "destination_short")
     head, tail = table_lines(above[:end]), table_lines([destination, *above[end:]], color=color)
-    return lambda form, columns: tail(form, columns, head(form, columns).literal(b"  > "))
+    return lambda form: tail(form, head(form).literal(b"  > "))
 
 
 def cilium_lines() -> Builder:
     """``-o cilium``. Entries of protocol 0 have no line."""
 
-    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
-        return cilium_program(form, columns)
+    def build(form: EntryForm) -> RowProgram:
+        return cilium_program(form)
 
     return build
 
@@ -147,23 +145,24 @@ def cilium_lines() -> Builder:
 def _joined(
     names: Sequence[str], style: Style, start: str, between: str, end: str, *, label: Callable[[str], str]
 ) -> Builder:
-    def build(form: EntryForm, columns: CtColumns) -> RowProgram:
-        program = form.program(columns)
+    def build(form: EntryForm) -> RowProgram:
+        program = form.program()
         for index, name in enumerate(names):
             program.literal(f"{between if index else start}{label(name)}".encode())
-            form.put(program, columns, name, style)
+            form.put(program, name, style)
         return program.literal(end.encode())
 
     return build
 
 
-def _record(form: EntryForm, columns: CtColumns, start: str, end: bytes, *, raw: bool) -> RowProgram:
-    program = form.program(columns)
+def _record(form: EntryForm, start: str, end: bytes, *, raw: bool) -> RowProgram:
+    program = form.program()
     for index, name in enumerate(record_fields(form.table, raw=raw)):
         label = f'{", " if index else start}"{name}": '.encode()
-        if name not in _NAMES:
-            form.put(program.literal(label), columns, name, Style.JSON, record=True)
+        if name not in OPTIONAL:
+            form.put(program.literal(label), name, Style.JSON, record=True)
             continue
-        with program.where(form.known(columns, name), 1, 1):
-            form.put(program.literal(label), columns, name, Style.JSON)
+        if form.knows(name):
+            with form.where_known(program, name):
+                form.put(program.literal(label), name, Style.JSON)
     return program.literal(end)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from ctctl.abi import pins
 from ctctl.decode.services import IPCACHE_FLAGS
 from ctctl.model.clock import Clock
-from ctctl.model.drops import DatapathCounter, file_name, reason_name
+from ctctl.model.drops import DatapathCounter, files_of, reason_name
 from ctctl.model.nat import NatEntry
 from ctctl.model.policy import PolicyEntry
 from ctctl.model.service import (
@@ -242,7 +242,7 @@ def policy_lines(entries: Iterable[PolicyEntry], minor: int, directory: str = "/
     """``bpf policy get --all --numeric``: a table an endpoint."""
     by_endpoint: dict[tuple[int, str | None], list[PolicyEntry]] = {}
     for entry in entries:
-        by_endpoint.setdefault((entry.endpoint_id, entry.map), []).append(entry)
+        by_endpoint.setdefault((entry.endpoint_id or 0, entry.map), []).append(entry)
     found: list[str] = []
     for (endpoint, name), rules in sorted(by_endpoint.items(), key=lambda one: (one[0][0], one[0][1] or "")):
         found += [f"Endpoint ID: {endpoint}", f"Path: {directory}/{name or ''}", ""]
@@ -260,11 +260,12 @@ def _policy_cells(rule: PolicyEntry) -> list[str]:
     ports = "ANY"
     if rule.proto:
         first, last = rule.ports
-        ports = f"{first if rule.port_bits == 16 else f'{first}-{last}' if rule.port_bits else 0}/{_proto(rule.proto)}"
+        port = f"{first}/" if rule.port_bits == 16 else f"{first}-{last}/" if rule.port_bits else ""
+        ports = f"{port}{_proto(rule.proto)}"
     return [
         "Deny" if rule.deny else "Allow",
         "Egress" if rule.egress else "Ingress",
-        str(rule.identity),
+        str(rule.identity) if rule.identity is not None else ",".join(rule.labels),
         ports,
         str(rule.proxy_port) if rule.proxy_port else "NONE",
         _AUTH_TYPES.get(rule.auth_type, str(rule.auth_type)),
@@ -274,13 +275,14 @@ def _policy_cells(rule: PolicyEntry) -> list[str]:
     ]
 
 
-def counter_lines(counters: Iterable[DatapathCounter], minor: int) -> list[str]:
-    """``bpf metrics list``; line and file are shown from 1.16 on."""
+def counter_lines(counters: Iterable[DatapathCounter], minor: int, files: Mapping[int, str] | None = None) -> list[str]:
+    """``bpf metrics list``; line and file are shown from 1.16 on. ``files``: their names by number."""
     where = minor >= 16
+    names = files_of(minor) if files is None else files
     rows = []
     for one in counters:
         cells = [reason_name(one.reason), one.direction.upper(), str(one.packets), str(one.bytes)]
-        file = file_name(one.file, minor) or f"unknown({one.file})"
+        file = one.place or names.get(one.file) or f"unknown({one.file})"
         rows.append([*cells, *([str(one.line), file] if where else [])])
     titles = ["REASON", "DIRECTION", "PACKETS", "BYTES", *(["LINE", "FILE"] if where else [])]
     return align([titles, *sorted(rows)])

@@ -1,7 +1,7 @@
 """What an agent says about its node: status, configuration (stored, shown, the config map) and metrics.
 
-Only capacity, timeouts, clock, version and map pressure are taken. Every line is looked at by itself,
-so it does not matter which of the programs wrote it, or what else stands in the file.
+Only capacity, timeouts, clock, version, map pressure and the datapath's modes (``modes``) are taken. Every line is
+looked at by itself, so it does not matter which of the programs wrote it, or what else stands in the file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ctctl.model.clock import Clock
 from ctctl.tables.sources.clocks import clock_of_document
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import Fact, NodeFacts
+from ctctl.tables.sources.modes import STATUS_HINT, modes_of_config_map, modes_of_status_line, modes_of_stored
 
 _TCP = (pins.CT_TABLES[0], pins.CT_TABLES[2])
 _ANY = (pins.CT_TABLES[1], pins.CT_TABLES[3])
@@ -63,7 +64,7 @@ _NODE = re.compile(r'\s{0,8}"?NodeName"?\s{0,40}[:=]\s{0,4}"?([a-z0-9][a-z0-9.-]
 #: A line of any of them, quickly.
 HINT = re.compile(
     r"connection tracking|^\s*NAT\s|CTMapEntries|NATMapEntries|bpf-(?:ct|nat)-|Clock Source|cilium_bpf_map_pressure"
-    r"|gc_interval_seconds|^\s*Cilium:|^(?:Daemon|Client):"
+    r"|gc_interval_seconds|^\s*Cilium:|^(?:Daemon|Client):|" + STATUS_HINT.pattern
 )
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -94,6 +95,8 @@ def add_line(dump: Dump, line: str) -> bool:
         facts.gc_interval_s = facts.gc_interval_s or Fact(float(match[1]), "metrics")
     elif match := _VERSION.match(line):
         facts.version = facts.version or Fact(match[1] or match[2], "status" if match[1] else "version")
+    elif modes := modes_of_status_line(line):
+        facts.add_modes(modes)
     else:
         return False
     return True
@@ -127,7 +130,8 @@ def is_agent_config(document: Any) -> bool:
 
 
 def add_config(dump: Dump, document: dict[str, Any]) -> None:
-    """``agent-runtime-config.json``: sizes, timeouts (nanoseconds), clock."""
+    """``agent-runtime-config.json``: sizes, timeouts (nanoseconds), clock, modes."""
+    dump.facts.add_modes(modes_of_stored(document))
     for name, value in document.items():
         if (
             (name in _SIZES or name in _TIMEOUTS)
@@ -147,6 +151,11 @@ def add_config_map(dump: Dump, document: Any) -> bool:
     taken = False
     for item in items if isinstance(items, list) else [document]:
         data = item.get("data") if isinstance(item, dict) else None
+        modes = modes_of_config_map(data) if isinstance(data, dict) else {}
+        # Any application's config map may have an "enable-ipv6": one that names the datapath's own is the agent's.
+        if len(modes) > 2:
+            dump.facts.add_modes(modes)
+            taken |= bool(modes)
         for name, value in data.items() if isinstance(data, dict) else ():
             if name in _SIZES or name in _TIMEOUTS:
                 taken |= _setting(dump.facts, name, str(value)[:40])

@@ -44,6 +44,7 @@ class _Walk:
             raise LimitError(f"the archive has more than {MAX_MEMBERS} files: not reading on")
 
     def finish(self) -> Dumps:
+        self.partial = list(dict.fromkeys(self.partial))
         if len(self.partial) > _MAX_SAID:
             more = len(self.partial) - _MAX_SAID
             self.partial = [*self.partial[:_MAX_SAID], f"{more} more"]

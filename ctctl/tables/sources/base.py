@@ -10,34 +10,36 @@ from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from ctctl.errors import CtctlError
 from ctctl.model.clock import Clock
-from ctctl.model.drops import DatapathCounter
 from ctctl.model.entry import Layout
-from ctctl.model.nat import NatEntry
-from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import (
-    Backend,
-    EndpointRecord,
-    IpcacheRecord,
-    MaglevTable,
-    RevNat,
-    ServiceSlot,
-    SocketNat,
-    SourceRange,
-    TunnelRecord,
-)
-from ctctl.model.tuples import FlowTuple
-from ctctl.model.version import CiliumVersion, version_in
-from ctctl.tables.pairs import KEY_LAYOUTS, KeyLayout
-from ctctl.tables.query.bind import Resolver, TableContext
-from ctctl.tables.sources.facts import NodeFacts
+from ctctl.tables.query.context import Resolver, TableContext
 
+# Records of listings are named for types only: most commands read none, and the models take long to import.
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from ctctl.decode.columns import CtColumns, Matrix
-    from ctctl.kernel.map import Map
+    from ctctl.kernel.map import Batch, Map
+    from ctctl.model.drops import DatapathCounter
+    from ctctl.model.nat import NatEntry
+    from ctctl.model.policy import PolicyEntry
+    from ctctl.model.service import (
+        Backend,
+        EndpointRecord,
+        IpcacheRecord,
+        MaglevTable,
+        RevNat,
+        ServiceSlot,
+        SocketNat,
+        SourceRange,
+        TunnelRecord,
+    )
+    from ctctl.model.tuples import FlowTuple
+    from ctctl.model.version import CiliumVersion
+    from ctctl.tables.pairs import KeyLayout
+    from ctctl.tables.sources.facts import NodeFacts
 
-    Rows: TypeAlias = tuple[Matrix, Matrix]
+    #: keys and values; of a live map as they came
+    Rows: TypeAlias = tuple[Matrix, Matrix] | Batch
 
 
 @dataclass(slots=True)
@@ -75,6 +77,8 @@ class CtTable:
     @property
     def keys(self) -> KeyLayout:
         """Where the fields of its keys are."""
+        from ctctl.tables.pairs import KEY_LAYOUTS
+
         return KEY_LAYOUTS[self.family]
 
     @property
@@ -97,9 +101,13 @@ class CtTable:
         """The table batch by batch, none empty; each batch is valid until the next."""
         from ctctl.decode.columns import CtColumns
 
-        for keys, values in self.read():
-            if len(keys):
-                yield CtColumns(keys, values, self.layout)
+        for rows in self.read():
+            if isinstance(rows, tuple):
+                found = CtColumns(*rows, self.layout)
+            else:
+                found = CtColumns.of_bytes(self.family, rows.key_bytes, rows.value_bytes, self.layout)
+            if len(found):
+                yield found
 
 
 @dataclass(slots=True)
@@ -120,6 +128,8 @@ class Listings:
     counters: list[DatapathCounter] = field(default_factory=list)
     #: kinds that were asked for and have no table in the source
     missing: set[str] = field(default_factory=set)
+    #: kinds that a listing shows, be it without a record
+    shown: set[str] = field(default_factory=set)
     #: what could not be read of these tables
     problems: list[str] = field(default_factory=list)
     #: names of addresses (pods, services) where the source knows them
@@ -131,13 +141,19 @@ class Listings:
         found = cls()
         for name, key in _KEYS.items():
             setattr(found, name, _merged([record for part in parts for record in getattr(part, name)], key))
-        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels", "policy"):
+        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels"):
             setattr(found, name, list(dict.fromkeys(record for part in parts for record in getattr(part, name))))
+        # Counters only grow: of several listings the largest is the newest.
+        found.counters = max((part.counters for part in parts), key=_total, default=[])
         for part in parts:
-            found.counters += part.counters
             found.problems += part.problems
             found.names.update(part.names)
+            found.shown |= part.shown
         return found
+
+    def has(self, kind: str) -> bool:
+        """Whether the source shows records of this kind, or that there are none."""
+        return kind in self.shown or bool(getattr(self, kind))
 
 
 #: what makes a record of a listing the same record
@@ -145,7 +161,15 @@ _KEYS = {
     "services": ("addr", "port", "proto", "scope", "slot"),
     "backends": ("backend_id",),
     "nat": ("tuple", "direction", "related"),
+    "policy": ("endpoint_id", "egress", "identity", "labels", "proto", "port", "port_bits"),
 }
+#: All kinds of listings.
+KINDS = (*_KEYS, "rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels", "counters")
+
+
+def _total(counters: list[DatapathCounter]) -> int:
+    return sum(one.packets for one in counters)
+
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -165,6 +189,12 @@ def _merged(records: list[Record], key: tuple[str, ...]) -> list[Record]:
     return list(found.values())
 
 
+def _no_facts() -> NodeFacts:
+    from ctctl.tables.sources.facts import NodeFacts
+
+    return NodeFacts()
+
+
 @dataclass(slots=True)
 class Source:
     """Tables from one place. A context manager: live maps are closed with it.
@@ -178,7 +208,7 @@ class Source:
     tables: list[CtTable] = field(default_factory=list)
     listings: Callable[[str | None], Listings] = lambda _node: Listings()
     #: what the node's own files say about it: capacity, timeouts, clock, version
-    facts: Callable[[str | None], NodeFacts] = lambda _node: NodeFacts()
+    facts: Callable[[str | None], NodeFacts] = lambda _node: _no_facts()
     notes: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     #: what it was read by (layout, clock): for who asks (``-v``), not for every command
@@ -208,14 +238,33 @@ class Source:
         """Names of the nodes it is of, where the source has names."""
         return sorted({*self.node_names, *(table.node for table in self.tables if table.node is not None)})
 
+    def all_nodes(self, node: str | None = None) -> list[str | None]:
+        """The nodes that a listing is of: the one that was named, else every one; [None] where it has no names."""
+        if node is not None:
+            return [node]
+        named: list[str | None] = [*self.nodes()]
+        unnamed = not named or any(table.node is None for table in self.tables)
+        return [*named, None] if unnamed else named
+
+    def version_of(self, node: str | None = None) -> CiliumVersion | None:
+        """The Cilium of a node, where something says it."""
+        from ctctl.model.version import version_in
+
+        fact = self.facts(node).version
+        return self.version or (version_in(fact.value, fact.evidence) if fact is not None else None)
+
     @property
     def minor(self) -> int:
         """The Cilium 1.x whose forms its listings have: by evidence, else by the layout of its tables."""
-        fact = self.facts(None).version
-        version = self.version or (version_in(fact.value, fact.evidence) if fact is not None else None)
+        return self.minor_of(None)
+
+    def minor_of(self, node: str | None) -> int:
+        """The same of one node."""
+        version = self.version_of(node)
         if version is not None:
             return version.low
-        return min((int(table.layout.split(".")[1]) for table in self.tables), default=16)
+        tables = [table for table in self.tables if node is None or table.node == node]
+        return min((int(table.layout.split(".")[1]) for table in tables), default=16)
 
     def time(self, node: str | None = None) -> tuple[Clock, int | None]:
         """Clock and now of a node's tables; now is None where they do not agree or it is unknown."""

@@ -1,4 +1,4 @@
-"""``bpftool map dump`` of conntrack and SNAT tables: JSON (with or without BTF), plain with BTF, hex.
+"""``bpftool map dump`` of the tables that are read live: JSON (with or without BTF), plain with BTF, hex.
 
 In JSON the raw key and value stand beside what BTF makes of them, so they are used. Plain output
 with BTF has only the latter: integers are raw memory, bit fields are bare hex numbers (so it is no
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ctctl.abi import pins
@@ -17,6 +17,7 @@ from ctctl.decode import services
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields, table_name
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat
+from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, whole
@@ -29,6 +30,9 @@ _FOUND = re.compile(r"Found (\d{1,9}) elements?")
 MAX_UNREAD = 200_000
 #: No key or value of a table that is read here is longer.
 MAX_RECORD = 4096
+_COUNTER_STRIDE = 16
+#: CPUs of a machine, at most.
+_MAX_CPUS = 4096
 _CT = struct.Struct("<QQQQIHHHBBIII")
 # Bit fields from bit 0, by their names in any version (bit 2, 9 and 11 changed theirs).
 _BITS = (
@@ -57,7 +61,8 @@ def add_item(dump: Dump, hint: str, item: Any) -> None:
     """
     if not isinstance(item, dict) or "key" not in item or "value" not in item:
         if isinstance(item, dict) and "key" in item and ("values" in item or "error" in item):
-            return  # per-CPU tables, and a key that was deleted while it was read
+            _per_cpu_item(dump, hint, item)
+            return
         raise DecodeError("an element has no key and value")
     key, value = item["key"], item["value"]
     formatted = item.get("formatted")
@@ -77,6 +82,19 @@ def add_item(dump: Dump, hint: str, item: Any) -> None:
     except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
         raise DecodeError(f"an element is no table record: {error}") from error
     add_raw(dump, hint, *raw, names)
+
+
+def _per_cpu_item(dump: Dump, hint: str, item: dict[str, Any]) -> None:
+    """An element of a per-CPU table, or a key that was deleted while it was read."""
+    values = item.get("values")
+    if not isinstance(values, list) or not isinstance(item["key"], list) or len(values) > _MAX_CPUS:
+        return
+    try:
+        parts = [_octets(part["value"]) for part in values]
+        key = _octets(item["key"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DecodeError(f"an element is no record of a per-CPU table: {error}") from error
+    _add_per_cpu(dump, hint, key, b"".join(parts))
 
 
 def _octets(words: list[Any]) -> bytes:
@@ -112,21 +130,45 @@ def _is_nat(names: Collection[str] | None) -> bool:
     return names is not None and "created" in names
 
 
+_TABLES: tuple[tuple[str, str, Callable[[bytes, bytes], object] | None], ...] = (
+    ("_services_v2", "services", services.decode_service),
+    ("_backends_v3", "backends", services.decode_backend),
+    ("_reverse_nat", "rev_nats", services.decode_rev_nat),
+    ("_source_range", "source_ranges", services.decode_source_range),
+    ("_reverse_sk", "sockets", services.decode_socket_nat),
+    (pins.TUNNELS, "tunnels", services.decode_tunnel),
+    (pins.IPCACHE, "ipcache", services.decode_ipcache),
+    (pins.ENDPOINTS, "endpoints", services.decode_endpoint),
+    ("cilium_snat_v", "nat", None),
+    (pins.CILIUM_METRICS, "counters", None),
+)
+_POLICY_OF = re.compile(rf"{pins.CILIUM_POLICY}(?:v2_)?(\d{{1,5}})(?!\d)")
+
+
+def kind_of(hint: str) -> str:
+    """Which listing (attribute of ``Listings``) a dump of the map that ``hint`` names shows; empty for none."""
+    if _POLICY_OF.search(hint):
+        return "policy"
+    return next((kind for part, kind, _ in _TABLES if part in hint and "alloc_retries" not in hint), "")
+
+
 def _add_other(dump: Dump, hint: str, key: bytes, value: bytes) -> None:
-    for part, kind, decode in (
-        ("_services_v2", "services", services.decode_service),
-        ("_backends_v3", "backends", services.decode_backend),
-        ("_reverse_nat", "rev_nats", services.decode_rev_nat),
-        ("_source_range", "source_ranges", services.decode_source_range),
-        (pins.IPCACHE, "ipcache", services.decode_ipcache),
-        (pins.ENDPOINTS, "endpoints", services.decode_endpoint),
-    ):
-        if part in hint:
-            try:
-                getattr(dump.listings, kind).append(decode(key, value))
-            except (struct.error, ValueError, IndexError) as error:
-                raise DecodeError(f"a record of {hint} that is none: {error}") from error
+    try:
+        if (policy := _POLICY_OF.search(hint)) is not None:
+            dump.listings.policy.append(decode_policy(key, value, int(policy[1]), policy[0]))
             return
+        for part, kind, decode in _TABLES:
+            if part in hint and decode is not None:
+                getattr(dump.listings, kind).append(decode(key, value))
+                return
+    except (struct.error, ValueError, IndexError) as error:
+        raise DecodeError(f"a record of {hint} that is none: {error}") from error
+
+
+def _add_per_cpu(dump: Dump, hint: str, key: bytes, values: bytes) -> None:
+    """A record of a per-CPU table, its values of all CPUs one after the other. Raises DecodeError."""
+    if kind_of(hint) == "counters":
+        dump.listings.counters.append(decode_counter(key, values, _COUNTER_STRIDE))
 
 
 def _names(value: Any) -> set[str]:
@@ -220,6 +262,8 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
     dumped = _Hex(dump, hint)
     if pin := _PIN.search(hint):
         dump.pins[pin[0]] = None
+        if kind := kind_of(pin[0]):
+            dump.listings.shown.add(kind)
     found = None
     try:
         while (line := lines.next()) is not None:
@@ -242,13 +286,20 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
         dump.partial.append(f"the dump says {found} elements, it has {dumped.count}")
 
 
+_PARTS = ("key", "value", "values")
+
+
+def _parts() -> dict[str, bytearray]:
+    return {name: bytearray() for name in _PARTS}
+
+
 class _Hex:
-    """The records of one hex dump, line by line. Those of per-CPU tables are counted only."""
+    """The records of one hex dump, line by line. Values of a per-CPU table are gathered over its CPUs."""
 
     def __init__(self, dump: Dump, hint: str) -> None:
         self._dump = dump
         self._hint = hint
-        self._parts: dict[str, bytearray] = {"key": bytearray(), "value": bytearray()}
+        self._parts = _parts()
         self._into = ""
         self.count = 0
         self.per_cpu = False
@@ -270,35 +321,34 @@ class _Hex:
             self._into = "value"
             return self._octets(rest.strip())
         if label.startswith("value (CPU ") and colon:
-            self.per_cpu, self._into = True, ""
-            return True
+            self.per_cpu, self._into = True, "values"
+            return self._octets(rest.strip())
         if self._into == "value" and not self._parts["value"] and _UNREADABLE.fullmatch(text):
             self._parts["key"].clear()  # a table whose values user space cannot look up
             self._into = "skipped"
             return True
-        if self.per_cpu and not self._into:
-            return _OCTETS.fullmatch(text) is not None
         return self._into in self._parts and self._octets(text)
 
     def _octets(self, text: str) -> bool:
         if not text:
             return True
-        if _OCTETS.fullmatch(text) is None or len(self._parts[self._into]) > MAX_RECORD:
+        limit = MAX_RECORD if self._into != "values" else _MAX_CPUS * _COUNTER_STRIDE
+        if _OCTETS.fullmatch(text) is None or len(self._parts[self._into]) > limit:
             return False
         self._parts[self._into] += bytes.fromhex(text)
         return True
 
     def flush(self, *, last: bool = False) -> None:
         """Add the record that was read; one that is cut off is said."""
-        key, value = bytes(self._parts["key"]), bytes(self._parts["value"])
-        self._parts = {"key": bytearray(), "value": bytearray()}
+        key, value, values = (bytes(self._parts[name]) for name in _PARTS)
+        self._parts = _parts()
         if not key:
             return
         self.count += 1
-        if self.per_cpu:
-            return
         try:
-            if value:
+            if self.per_cpu:
+                _add_per_cpu(self._dump, self._hint, key, values)
+            elif value:
                 add_raw(self._dump, self._hint, key, value)
         except DecodeError as error:
             if last:

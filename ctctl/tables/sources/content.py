@@ -9,20 +9,33 @@ table names.
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources import agent_text, bpftool, ct_text, nat_text, nf_text, own_json
+from ctctl.tables.sources import (
+    agent_text,
+    bpftool,
+    counter_text,
+    ct_text,
+    nat_text,
+    nf_text,
+    own_json,
+    policy_text,
+)
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import HEADERS, PairLines, is_pair, read_pairs_json
+from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
+from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import (
     DamagedJsonError,
     EndedEarlyError,
     Lines,
+    Prefixed,
     Reader,
     Unquoted,
     json_array,
@@ -51,7 +64,13 @@ _TALK = re.compile(
     r"\s*(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%] |Defaulted |command terminated|Failed to get clocksource|Unable to "
     r"|time=|level=|Warning|WARNING|Using |\.\.\.|…)"
 )
+#: What ``bpf policy get --all`` and ``bpf metrics list`` say of no tables and no records.
+_NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
 _ERROR = re.compile(r"\s*Error\b:? ?")
+
+
+#: Tables of which every line up to an empty one is a row.
+_STRICT = ("pairs", "policy", "counters")
 
 
 class NoListingError(DecodeError):
@@ -87,7 +106,11 @@ class _Mixed:
         self.ct = CtLines(dump)
         self.pairs = PairLines(dump)
         self.services = ServiceLines(dump)
+        self.policy = PolicyLines(dump)
+        self.shape = Shape(self.lines, self._alone)
         self.table = ""
+        #: there is something else than lines of a conntrack listing
+        self.other = False
         #: what a document of no known form was
         self.foreign = ""
         self._blank = 0
@@ -98,19 +121,31 @@ class _Mixed:
 
     def read(self) -> None:
         """Everything up to the end."""
-        while (line := self.lines.next()) is not None:
+        while (line := self.shape.next()) is not None:
             if not line.strip():
-                self.table = ""
+                self._leave()
                 self._blank += 1
                 self._idle += 1
                 self.ct.blank()
+            elif self.shape.cut and self._alone(line) is not None:
+                self.dump.found(self.dump.kind or "Cilium listing")
+                self.dump.lose("line(s) cut off at the end", line)
             elif self._record(line):
+                self.shape.record()
                 self._idle = 0
             elif not self._document(line):
+                if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
+                    self.dump.lose("line(s) cut off at the end", line)
                 self._idle += 1
                 self._other(line)
             if self._enough():
                 return
+
+    def _leave(self) -> None:
+        """What follows is of no table with a header."""
+        self.table = ""
+        self.pairs.end()
+        self.policy.open = False
 
     def _enough(self) -> bool:
         """Whether reading on is in vain: a log, or something made to take time."""
@@ -128,12 +163,28 @@ class _Mixed:
         dump = self.dump
         if "Cilium ct list" in dump.kinds or (not dump.kinds and self._blank and not dump.skipped and not self.foreign):
             dump.found("Cilium ct list")
-            self.ct.finish()
+            self.ct.finish(alone=not self.other)
+        self.ct.interrupt()
         if self.lines.overlong:
             dump.partial.append(f"{self.lines.overlong} line(s) of more than 1 MiB: not read")
         if self._old:
             dump.partial.append(f"{self._old} line(s) of a listing of before 1.6 (rx_packets=): not read")
         dump.settle()
+
+    def _alone(self, line: str) -> str | None:
+        """What a line is by itself, be it the head of a table; None for no record. Nothing is added."""
+        probe = _Mixed(Prefixed(b"", io.BytesIO()), Dump(), self.hint)
+        probe.table, probe.pairs.kind, probe.pairs.group = self.table, self.pairs.kind, self.pairs.group
+        probe.services.front = self.services.front
+        if self.policy.open and self.dump.listings.policy:
+            probe.dump.listings.policy.append(self.dump.listings.policy[-1])
+            probe.policy.open = True
+        if head_of(line) is not None:
+            return "head"
+        if not probe._record(line) or probe.dump.losses:
+            return None
+        tables = [bytes(table.keys + table.values) for table in probe.dump.tables.values()]
+        return f"{probe.dump.listings} {probe.dump.facts} {tables}"
 
     # ---- lines
 
@@ -142,7 +193,18 @@ class _Mixed:
         if len(line) <= _HEAD and (
             self._entry(line) or self._translation(line) or self._connection(line) or self._service(line)
         ):
-            self.table = ""
+            self._leave()
+            return True
+        if self.policy.whose(line):
+            self._not_ct("Cilium policy list")
+            return True
+        if self.policy.add(line):
+            self._not_ct("Cilium policy list")
+            self.table = "policy"
+            return True
+        if counter_text.add_line(self.dump, line):
+            self._not_ct("Cilium metrics list")
+            self.table = "counters"
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
@@ -166,7 +228,8 @@ class _Mixed:
             self._old += 1
             self.dump.found("Cilium ct list")
             return True
-        self.ct.other |= start.start() > 0
+        if start.start() > 0 and not self.shape.learn(line[: start.start()]):
+            self._interrupt()
         self.dump.found("Cilium ct list")
         try:
             self.ct.add(line, start)
@@ -209,24 +272,44 @@ class _Mixed:
 
     def _not_ct(self, kind: str) -> None:
         self.dump.found(kind)
-        self.ct.other = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """What follows is no conntrack listing, or another one."""
+        self.ct.interrupt()
+        self.other = True
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        if HEADERS.match(line):
+        if (header := HEADERS.match(line.lstrip())) is not None:
             self._not_ct("Cilium listing")
-            self.table, self.pairs.group = "pairs", ""
+            self.table = "pairs"
+            self.pairs.header(header)
+        elif policy_text.HEADER.match(line):
+            self._not_ct("Cilium policy list")
+            self.table = "policy"
+            self.policy.header()
+        elif counter_text.HEADER.match(line):
+            self._not_ct("Cilium metrics list")
+            self.table = "counters"
+            self.dump.listings.shown.add("counters")
         elif SERVICE_HEADER.match(line):
             self._not_ct("service list")
             self.table, self.services.front = "services", None
+            self.dump.listings.shown.add("services")
+        elif (nothing := _NOTHING.fullmatch(line)) is not None and (nothing[1] is not None or "metrics" in self.hint):
+            kind = "policy" if nothing[1] is not None else "counters"
+            self._not_ct(f"Cilium {kind} list")
+            self.dump.listings.shown.add(kind)
         elif self.dump.kinds and _ERROR.match(line):
             self.dump.partial.append(f"the listing ends with an error: {_ERROR.sub('', line)[:160]}")
         elif self._is_damaged(line):
             self.dump.found(self.dump.kind or "Cilium listing")
             self.dump.lose("line(s)" if "Cilium ct list" in self.dump.kinds else "line(s) of a listing", line)
         else:
-            self.ct.other = True
-            self.table = "" if self.table == "pairs" else self.table
+            self._interrupt()
+            if self.table in _STRICT:
+                self._leave()
             if name := _TABLE_NAME.search(line[:_HEAD]):
                 self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
             if not _FENCE.match(line):
@@ -240,9 +323,9 @@ class _Mixed:
             return True
         if ct_text.START.search(line[:_HEAD]) is not None:
             return True
-        if self.table == "pairs" and not _TALK.match(line) and not _FENCE.match(line):
+        if self.table in _STRICT and not _TALK.match(line) and not _FENCE.match(line):
             return True
-        return bool(self.dump.kinds) and (self.lines.damaged or (not line.isprintable() and "\t" not in line))
+        return bool(self.dump.kinds) and (self.shape.damaged or (not line.isprintable() and "\t" not in line))
 
     # ---- documents
 
@@ -258,11 +341,12 @@ class _Mixed:
             form = self._own_yaml
         else:
             return False
-        quoted = self.lines.quoted
+        quoted = self.shape.quoted
         self._documents += not line.startswith('{"schema": "ctctl/')
+        self.shape.give_back()
         self.lines.back(line + "\n")
         before = self.lines.position
-        self.ct.other = True
+        self._interrupt()
         form(Unquoted(self.lines) if quoted else self.lines)
         if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
             self.lines.next()
@@ -308,6 +392,9 @@ class _Mixed:
         elif re.match(r'\[\s*\{\s*"Key"', head) and '"Created"' in head:
             self._not_ct("Cilium nat list (JSON)")
             self._take(json_array(stream), lambda item: self.dump.listings.nat.append(nat_text.nat_of_record(item)))
+        elif (kind := _list_kind(head)) is not None:
+            self._not_ct(kind[0])
+            self._take(json_array(stream), lambda item: kind[1](self.dump, item))
         elif re.match(r'\[\s*\{\s*"key"\s*:', head):
             self._not_ct("bpftool (JSON)")
             plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
@@ -364,6 +451,17 @@ class _Mixed:
             self._not_ct("config map")
         else:
             self.foreign = self.foreign or "a JSON object that is no listing of any known form"
+
+
+def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
+    """What a JSON list is by its beginning: its name, and who reads its elements; None for what is told elsewhere."""
+    if re.match(r'\[\s*\{\s*"EndpointID"\s*:', head) or (
+        re.match(r'\[\s*\{\s*"', head) and '"TrafficDirection"' in head[:2000]
+    ):
+        return "Cilium policy list (JSON)", policy_text.add_item
+    if re.match(r'\[\s*\{\s*"reason"\s*:', head) and ('"direction"' in head or '"values"' in head):
+        return "Cilium metrics list (JSON)", counter_text.add_item
+    return None
 
 
 def _is_known(head: str) -> bool:

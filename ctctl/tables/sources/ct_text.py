@@ -14,10 +14,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ctctl.abi import pins
-from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, encode_key, table_name
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, VALUE_SIZE, encode_key, table_name
 from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.tuples import TCP, FlowTuple
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Collected, Dump
 from ctctl.tables.sources.stream import address, digits, whole
@@ -50,18 +50,18 @@ def _swapped(port: int) -> int:
 
 @dataclass(slots=True)
 class CtLines:
-    """The lines of a text listing, one after the other. ``blank`` is called for each empty line.
+    """The lines of text listings, one after the other. ``blank`` is called for each empty line.
 
-    The program lists ct4, any4, ct6, any6 with an empty line after each. Only position tells an
-    IPv4-mapped address of an IPv6 table from an IPv4 one, so it counts only where the file is that and
-    nothing else, and IPv6 entries stand there too (``finish``).
+    The program lists ct4, any4, ct6, any6 with an empty line after each. Only that tells an IPv4-mapped
+    address of an IPv6 table from an IPv4 one, so it is believed only of a listing that no other line
+    interrupts and of which every line stands where the program puts it: TCP in every other table, IPv6
+    in the last two, where some of it has to be. Anything else is of the family that its line shows.
     """
 
     dump: Dump
     section: int = 0
-    other: bool = False
     _real6: bool = False
-    _nat_ports: list[tuple[Collected, int]] = field(default_factory=list)
+    _fits: bool = True
     _mapped: list[tuple[int, FlowTuple, int, _Line]] = field(default_factory=list)
 
     def blank(self) -> None:
@@ -85,27 +85,35 @@ class CtLines:
         line = _Line(text[expires.end() :], digits(expires["expires"]), expires["remaining"], suffix=service)
         family = 6 if 6 in (src.version, dst.version) else 4
         self._real6 |= self.section >= 2 and family == 6
-        if 2 <= self.section <= 3 and family == 4 and len(self._mapped) < _MAX_MAPPED and not self.other:
+        self._fits &= (
+            self.section < len(pins.CT_TABLES)
+            and (self.section % 2 == 0) == (proto == TCP)
+            and (self.section >= 2 or family == 4)
+        )
+        if self._fits and self.section >= 2 and family == 4 and len(self._mapped) < _MAX_MAPPED:
             self._mapped.append((self.section, flow, flags, line))
             return
         self._put(table_name(family, proto), family, flow, flags, line)
 
-    def finish(self) -> None:
-        """Put what only the position of all lines could place; name the tables that are empty."""
-        whole_listing = not self.other and self._real6 and self.section <= len(pins.CT_TABLES)
+    def interrupt(self) -> None:
+        """A line that is of no conntrack listing: what came before is a listing by itself."""
+        if not (self.section or self._mapped or self._real6) and self._fits:
+            return
+        by_position = self._fits and self._real6
         for section, flow, flags, line in self._mapped:
-            by_position = whole_listing and (section % 2 == 1 or flow.proto == 6)
-            family = 6 if by_position else 4
-            name = pins.CT_TABLES[section] if by_position else table_name(family, flow.proto)
+            name = pins.CT_TABLES[section] if by_position else table_name(4, flow.proto)
             try:
-                self._put(name, family, flow, flags, line)
+                self._put(name, 6 if by_position else 4, flow, flags, line)
             except DecodeError as error:  # each line is counted: one that is none hides no other
                 self.dump.lose("line(s)", str(error))
-        self._mapped = []
-        if not self.other and self.section <= len(pins.CT_TABLES):
-            for number in range(self.section):
-                self.dump.table(pins.CT_TABLES[number], 4 if number < 2 else 6)
-        self._judge_nat_ports()
+        self.section, self._real6, self._fits, self._mapped = 0, False, True, []
+
+    def finish(self, *, alone: bool) -> None:
+        """The end. ``alone``: there was nothing else, so empty lines stand for tables that are empty."""
+        tables = self.section if alone and self._fits and self.section <= len(pins.CT_TABLES) else 0
+        self.interrupt()
+        for number in range(tables):
+            self.dump.table(pins.CT_TABLES[number], 4 if number < 2 else 6)
         full = [table for table in self.dump.tables.values() if len(table)]
         if len({table.layout for table in full}) == 1:
             for table in self.dump.tables.values():
@@ -115,22 +123,6 @@ class CtLines:
             for table in self.dump.tables.values():  # one program wrote them; only service entries tell which
                 table.layout = Layout.V1_14 if table.layout is Layout.V1_15 else table.layout
 
-    def _judge_nat_ports(self) -> None:
-        """Whether ``NatPort=`` is the port: some builds of 1.19 print its bytes the other way round.
-
-        A port of a service tells: a known frontend's, one of the NodePort range, or a low one. Where all
-        do, or none does, the port is not given; the line itself is kept.
-        """
-        known = {slot.port for slot in self.dump.listings.services}
-        as_printed = swapped = False
-        for _, port in self._nat_ports:
-            first, second = _is_service_port(port, known), _is_service_port(_swapped(port), known)
-            as_printed |= first and not second
-            swapped |= second and not first
-        if not as_printed or swapped:
-            for table, _ in self._nat_ports:
-                table.absent |= {"nat_port"}
-
     def _put(self, name: str, family: int, flow: FlowTuple, flags: int, line: _Line) -> None:
         try:
             key = encode_key(flow, flags, family)
@@ -139,9 +131,7 @@ class CtLines:
         table = self.dump.table(name, family)
         describe(table, line.layout, "the lines' fields", raw=False)
         if line.nat_port:
-            self._nat_ports.append((table, line.nat_port))
-            # Text shows half of the service's address only: all of it that an IPv4 one has.
-            table.absent |= {"nat_addr"} if family == 6 else frozenset()
+            table.nat_ports.append((len(table), line.nat_port))
         table.add(key, line.value)
         if line.remaining is not None:
             table.show(line.lifetime, int(line.remaining), line.report)
@@ -169,8 +159,46 @@ class _Line:
         self.value = _value(numbers, lifetime, self.layout)
 
 
-def _is_service_port(port: int, known: Collection[int]) -> bool:
-    return port in known or 0 < port < 1024 or 30000 <= port <= 32767
+def settle_dsr(dump: Dump) -> None:
+    """What text leaves open of 1.19's DSR entries, decided by all listings of the node.
+
+    Some builds print the port's bytes the other way round, and of an IPv6 address only the last half. A port
+    of a service tells which build it was: a known frontend's, one of the NodePort range, or a low one; where
+    all do, or none does, the port is not given. A half is made whole where one frontend has it, with that port.
+    """
+    tables = [table for table in dump.tables.values() if table.nat_ports]
+    if not tables:
+        return
+    known = {slot.port for slot in dump.listings.services}
+    as_printed = swapped = False
+    for port in {port for table in tables for _, port in table.nat_ports}:
+        first, second = _like_service(port, known), _like_service(_swapped(port), known)
+        as_printed |= first > second
+        swapped |= second > first
+    fronts = {(slot.addr.packed[8:], slot.port): slot.addr for slot in dump.listings.services if slot.addr.version == 6}
+    for table in tables:
+        if as_printed is swapped:
+            table.absent |= {"nat_port"}
+        whole_addresses = True
+        for index, port in table.nat_ports:
+            at = index * VALUE_SIZE
+            number = _swapped(port) if swapped and not as_printed else port
+            table.values[at + _WORD40 : at + _WORD40 + 2] = number.to_bytes(2, "big")
+            if table.family == 6:
+                half = bytes(table.values[at + 8 : at + 16])
+                front = fronts.get((half, number))
+                whole_addresses &= front is not None
+                table.values[at : at + 16] = front.packed if front is not None else bytes(8) + half
+        table.absent |= frozenset() if whole_addresses else {"nat_addr"}
+
+
+#: where a value has its port
+_WORD40 = 40
+
+
+def _like_service(port: int, known: Collection[int]) -> int:
+    """How much a port is one of a service: 2 for a known frontend's, 1 for one that services have, else 0."""
+    return 2 if port in known else int(0 < port < 1024 or 30000 <= port <= 32767)
 
 
 def _layout_of(names: Collection[str], split: str, ifindex: str, nat_port: str) -> Layout:

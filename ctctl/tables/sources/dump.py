@@ -48,6 +48,8 @@ class Collected:
     shown: list[Shown] = field(default_factory=list)
     newest: int = 0
     known: set[bytes] | None = None
+    #: of entries by number: ports as text shows them (``ct_text.settle_dsr``)
+    nat_ports: list[tuple[int, int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.values) // VALUE_SIZE
@@ -76,10 +78,13 @@ class Collected:
         if self.known is None:
             self.known = {bytes(self.keys[at : at + size]) for at in range(0, len(self.keys), size)}
         before = len(self)
+        ports = dict(other.nat_ports)
         for index in range(len(other)):
             key = bytes(other.keys[index * size : (index + 1) * size])
             if key not in self.known:
                 self.known.add(key)
+                if index in ports:
+                    self.nat_ports.append((len(self), ports[index]))
                 self.add(key, bytes(other.values[index * VALUE_SIZE : (index + 1) * VALUE_SIZE]))
         self.shown += other.shown[: _PAIRS - len(self.shown)]
         self.newest = max(self.newest, other.newest)
@@ -204,7 +209,7 @@ class Dump:
         self.facts.merge(other.facts)
         self.clock = self.clock or other.clock
         self.now = self.now if self.now is not None else other.now
-        self.partial += other.partial
+        self.partial += [text for text in other.partial if text not in self.partial]
         self.kinds.update(other.kinds)
         self.pins.update(other.pins)
         self.skipped += other.skipped

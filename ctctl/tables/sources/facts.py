@@ -25,7 +25,7 @@ class NodeFacts:
     """Facts of one node. What nothing says is absent or None.
 
     ``capacity`` and ``pressure`` (0 to 1) are by table name, ``timeouts_s`` by the names of
-    ``config.node.Timeouts``.
+    ``config.node.Timeouts``. ``modes``: how its datapath is configured, by the keys of ``modes.SETTINGS``.
     """
 
     version: Fact[str] | None = None
@@ -35,6 +35,7 @@ class NodeFacts:
     capacity: dict[str, Fact[int]] = field(default_factory=dict)
     pressure: dict[str, Fact[float]] = field(default_factory=dict)
     timeouts_s: dict[str, Fact[int]] = field(default_factory=dict)
+    modes: dict[str, Fact[str]] = field(default_factory=dict)
 
     def said(self) -> bool:
         """Whether there is anything in it."""
@@ -50,4 +51,11 @@ class NodeFacts:
             for name, fact in theirs.items():
                 if name not in mine or fact.rank < mine[name].rank:
                     mine[name] = fact
+        self.add_modes(other.modes)
         self.pressure = {**other.pressure, **self.pressure}
+
+    def add_modes(self, modes: dict[str, Fact[str]]) -> None:
+        """Add settings; of two that are told the better one stays."""
+        for name, fact in modes.items():
+            if name not in self.modes or fact.rank < self.modes[name].rank:
+                self.modes[name] = fact

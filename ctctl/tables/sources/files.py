@@ -12,10 +12,12 @@ from typing import BinaryIO
 from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.sources import archive, snapshot
-from ctctl.tables.sources.base import Listings, Source, SourceOptions
+from ctctl.tables.sources.base import KINDS, Listings, Source, SourceOptions
 from ctctl.tables.sources.content import NoListingError, read_content
+from ctctl.tables.sources.ct_text import settle_dsr
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
+from ctctl.tables.sources.listing_text import turned_sockets
 from ctctl.tables.sources.members import Dumps, node_of
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.packet_log import INSTEAD, is_packet_log
@@ -109,8 +111,7 @@ def read_text(stream: BinaryIO | Prefixed, name: str) -> Dump:
 
 
 def _any_listing(found: Listings) -> bool:
-    kinds = (found.services, found.backends, found.rev_nats, found.source_ranges, found.maglev)
-    return any((*kinds, found.nat, found.ipcache, found.endpoints))
+    return any(found.has(kind) for kind in KINDS)
 
 
 def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
@@ -121,6 +122,7 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
         dumps = {options.node: dumps[options.node]}
     source = Source(name)
     for node, dump in dumps.items():
+        settle(dump)
         source.partial += [f"{node}: {text}" if node and len(dumps) > 1 else text for text in dump.partial]
         source.tables += tables_of(source, node, dump, options)
         if dump.skipped:
@@ -145,6 +147,14 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
     source.listings, source.facts = listings, facts
     source.node_names = sorted(node for node in dumps if node)
     return source
+
+
+def settle(dump: Dump) -> None:
+    """What only all files of a node tell: the byte order of sockets' ports, DSR entries; which kinds no file shows."""
+    found = dump.listings
+    turned_sockets(found)
+    settle_dsr(dump)
+    found.missing = {kind for kind in KINDS if not found.has(kind)}
 
 
 def _worth_saying(dump: Dump) -> bool:

@@ -1,33 +1,52 @@
-"""The Cilium CLI's two-column tables: lb (all its forms), Maglev, ipcache, endpoint; text and JSON.
+"""The Cilium CLI's two-column tables: lb (all its forms), Maglev, ipcache, endpoint, tunnel, socknat; text and JSON.
 
 The tables are pairs of a left and a right column in both forms (JSON: a key with a list of texts), so
-each record is recognised by the shape of its pair, not by the file's header or name. Up to 1.15 some
-builds write a frontend once and leave the left column of its other rows empty.
+each record is recognised by the shape of its pair, not by the file's header or name. A key with several
+values is written once, and the left column of its other rows is empty: frontends of some builds up to
+1.15, sockets with several backends. What was pasted may have one blank between its columns.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
 from ctctl.decode.services import frontend
 from ctctl.errors import DecodeError
-from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
+from ctctl.model.service import (
+    Backend,
+    EndpointRecord,
+    IpcacheRecord,
+    MaglevTable,
+    RevNat,
+    ServiceSlot,
+    SocketNat,
+    SourceRange,
+    TunnelRecord,
+)
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.base import Listings
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.stream import address, digits
 
-#: What the first line of each table starts with.
-HEADERS = re.compile(
-    r"\s*(?:SERVICE ADDRESS +BACKEND|ID +BACKEND ADDRESS|SOURCE RANGE|SVC ID +LOOKUP|IP PREFIX/ADDRESS +IDENTITY"
-    r"|IP ADDRESS +LOCAL ENDPOINT)"
+#: What the first line of each table is, and what it shows.
+_HEADERS = (
+    (r"SERVICE ADDRESS\s+BACKEND", "services"),
+    (r"SOURCE RANGE \(REVNAT_ID\)", "source_ranges"),
+    (r"SVC ID\s+LOOKUP", "maglev"),
+    (r"IP PREFIX/ADDRESS\s+IDENTITY", "ipcache"),
+    (r"IP ADDRESS\s+LOCAL ENDPOINT", "endpoints"),
+    (r"Socket Cookie\s+Backend -> Frontend", "sockets"),
+    (r"TUNNEL\s+VALUE\s*$", "tunnels"),
+    (r"ID\s+BACKEND ADDRESS", ""),  # of backends or reverse NAT: the rows tell
 )
+HEADERS = re.compile("|".join(f"(?P<_{number}>{text})" for number, (text, _) in enumerate(_HEADERS)))
 _COLUMNS = re.compile(r" {3,}|\t+")
 _ADDRESS = r"(?:\[[0-9a-fA-F:.]{2,45}\]|[0-9.]{7,15})"
 _FRONT = rf"(?P<addr>{_ADDRESS}):(?P<port>\d{{1,5}})(?:/(?P<proto>[A-Z]{{1,8}}))?(?P<internal>/i)?"
+_FRONT_SHAPE = rf"{_ADDRESS}:\d{{1,5}}(?:/[A-Z]{{1,8}})?(?:/i)?"
 _SERVICE = re.compile(rf"{_FRONT} \((?P<slot>\d{{1,5}})\)")
 _GROUP = re.compile(_FRONT)
 _FRONTEND = re.compile(
@@ -44,38 +63,81 @@ _BACKEND = re.compile(
     r"(?P<proto>[A-Za-z0-9]{1,8})://(?P<addr>\[?[0-9a-fA-F.:]{2,60}\]?)"
     r"(?:@(?P<cluster>\d{1,5}))?(?:\[(?P<zone>[^\]]{0,60})\])?"
 )
+_SOCKET = re.compile(
+    rf"(?P<backend>{_ADDRESS}):(?P<backend_port>\d{{1,5}}) -> (?P<front>{_ADDRESS}):(?P<port>\d{{1,5}})"
+    r" \(revnat=(?P<rev>\d{1,5})\)"
+)
+_TUNNEL = re.compile(r"(?P<endpoint>[0-9a-fA-F.:]{2,45}):(?P<key>\d{1,3})")
+_BARE = re.compile(r"(?=.{0,40}[.:])[0-9a-fA-F.:]{2,45}")
 _REV_NAT = re.compile(rf"(?P<addr>{_ADDRESS}):(?P<port>\d{{1,5}})")
 _RANGE = re.compile(r"(?P<cidr>[0-9a-fA-F.:]{2,45}/\d{1,3}) \((?P<rev>\d{1,5})\)")
 _MAGLEV = re.compile(r"\[(?P<rev>\d{1,5})\]/v(?P<family>[46])")
 _ATTRIBUTE = re.compile(r"(\w{1,32})=(\S{0,64}?),?(?=\s|$)")
 #: Maglev tables have at most 131071 places; other lines are short.
 _MAX_ROW = 4096
+#: A left column with one blank behind it, from the longest shape to the shortest.
+_LEFT = re.compile(
+    rf"(?:{_FRONT_SHAPE} \(\d{{1,5}}\)|\[\d{{1,5}}\]/v[46]|[0-9a-fA-F.:]{{2,45}}/\d{{1,3}}(?:@\d{{1,5}})?"
+    rf"|{_FRONT_SHAPE}"
+    r"|[0-9a-fA-F.:]{2,45}|\d{1,20})(?= )"
+)
+
+
+def shown_by(header: re.Match[str]) -> str:
+    """The kind of listing that a table with this first line shows; empty where its rows tell."""
+    return next(kind for number, (_, kind) in enumerate(_HEADERS) if header[f"_{number}"] is not None)
 
 
 @dataclass(slots=True)
 class PairLines:
-    """Rows of two-column tables, one after the other. ``group`` is the frontend that rows without one belong to."""
+    """Rows of two-column tables, one after the other. ``group`` is the left column that rows without one belong to.
+
+    ``kind`` is what the header said, empty outside a table.
+    """
 
     dump: Dump
     group: str = ""
+    kind: str = ""
+
+    def header(self, match: re.Match[str]) -> None:
+        """The first line of a table."""
+        self.kind, self.group = shown_by(match), ""
+        if self.kind:
+            self.dump.listings.shown.add(self.kind)
+
+    def end(self) -> None:
+        """What follows is of no table."""
+        self.kind = self.group = ""
 
     def add(self, line: str) -> bool:
         """Whether the line is a row; it is added then."""
         if len(line) > _MAX_ROW and not line.lstrip().startswith("["):
             return False
-        left, right = ([*_COLUMNS.split(line.strip(), maxsplit=1), ""])[:2]
-        left, right = left.strip(), right.strip()
-        if not left:
+        text = line.strip()
+        if not text:
             return False
-        if not right and self.group and line[:1].isspace():  # an empty left column; indented rows have two
-            left, right = self.group, left
+        left, right = (part.strip() for part in ([*_COLUMNS.split(text, maxsplit=1), ""])[:2])
+        if not right and self.group and line[:1].isspace() and self._take(self.group, left):
+            return True  # an empty left column
+        if self._take(left, right):
+            if right:
+                self.group = left
+            return True
+        return self._narrow(text)
+
+    def _narrow(self, text: str) -> bool:
+        """A row whose columns stand one blank apart."""
+        match = _LEFT.match(text)
+        if match is None or not self._take(match[0], text[match.end() :].strip()):
+            return False
+        self.group = match[0]
+        return True
+
+    def _take(self, left: str, right: str) -> bool:
         try:
-            known = add_pair(self.dump.listings, left, right)
+            return add_pair(self.dump.listings, left, right, self.kind)
         except (DecodeError, ValueError, KeyError):
             return False
-        if known and right:
-            self.group = left if _GROUP.fullmatch(left) else ""
-        return known
 
 
 def read_pairs_json(document: dict[str, Any], dump: Dump) -> None:
@@ -83,7 +145,7 @@ def read_pairs_json(document: dict[str, Any], dump: Dump) -> None:
     for left, texts in document.items():
         for text in texts if isinstance(texts, list) else ():
             try:
-                known = isinstance(text, str) and add_pair(dump.listings, left.strip(), text.strip())
+                known = isinstance(text, str) and add_pair(dump.listings, left.strip(), text.strip(), "tunnels")
             except (DecodeError, ValueError, KeyError):
                 known = False
             if not known:
@@ -93,14 +155,21 @@ def read_pairs_json(document: dict[str, Any], dump: Dump) -> None:
 def is_pair(left: str, right: str) -> bool:
     """Whether a pair is a record of any of the tables."""
     try:
-        return add_pair(Listings(), left, right)
+        return add_pair(Listings(), left, right, "tunnels")
     except (DecodeError, ValueError, KeyError):
         return False
 
 
-def add_pair(found: Listings, left: str, right: str) -> bool:
-    """Add a record by its shape. False: of no shape that is known. Raises DecodeError, ValueError on odd values."""
-    if right.startswith("identity="):
+def add_pair(found: Listings, left: str, right: str, kind: str = "") -> bool:
+    """Add a record by its shape. False: of no shape that is known. Raises DecodeError, ValueError on odd values.
+
+    ``kind`` "tunnels": a bare address and one with a key is a tunnel, which elsewhere it need not be.
+    """
+    if kind == "tunnels" and (match := _TUNNEL.fullmatch(right)) and _BARE.fullmatch(left):
+        found.tunnels.append(TunnelRecord(address(left), address(match["endpoint"]), digits(match["key"], 8)))
+    elif left.isdecimal() and (match := _SOCKET.fullmatch(right)):
+        found.sockets.append(_socket(digits(left, 64), match))
+    elif right.startswith("identity="):
         found.ipcache.append(_ipcache(left, right))
     elif right == "(localhost)" or right.startswith("id="):
         found.endpoints.append(_endpoint(left, right))
@@ -124,6 +193,36 @@ def add_pair(found: Listings, left: str, right: str) -> bool:
     else:
         return False
     return True
+
+
+def _socket(cookie: int, match: re.Match[str]) -> SocketNat:
+    """All versions print ports and the rev-NAT id as they lie in the table, in network order (``turned_sockets``)."""
+    backend_port, port, rev_nat = (_turned(digits(match[name], 16)) for name in ("backend_port", "port", "rev"))
+    return SocketNat(cookie, address(match["backend"]), backend_port, address(match["front"]), port, rev_nat)
+
+
+def _turned(number: int) -> int:
+    return int.from_bytes(number.to_bytes(2, "big"), "little")
+
+
+def turned_sockets(found: Listings) -> None:
+    """Turn the numbers of sockets read from text back, where the frontends of the same node show that they were right.
+
+    Every known version prints them in network order; should a later one not, its own services tell.
+    """
+    known = {(slot.addr, slot.port) for slot in found.services} | {(one.addr, one.port) for one in found.rev_nats}
+    fitting = sum((one.frontend, one.frontend_port) in known for one in found.sockets)
+    turned = sum((one.frontend, _turned(one.frontend_port)) in known for one in found.sockets)
+    if turned and not fitting:
+        found.sockets = [
+            replace(
+                one,
+                backend_port=_turned(one.backend_port),
+                frontend_port=_turned(one.frontend_port),
+                rev_nat=_turned(one.rev_nat),
+            )
+            for one in found.sockets
+        ]
 
 
 def _cluster(text: str | None) -> int:

@@ -26,7 +26,6 @@ from ctctl.model.version import CiliumVersion
 from ctctl.node.cilium import identify, is_this_nodes
 from ctctl.node.find import find_tables, node_at
 from ctctl.node.owner import own_maps
-from ctctl.tables.pairs import KEY_LAYOUTS
 from ctctl.tables.sources import pinned
 from ctctl.tables.sources.base import CtTable, NoTableError, Source, SourceOptions
 from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
@@ -117,6 +116,8 @@ def _open_snat(source: Source, directory: Path, family: int, cluster: int | None
             found = source.resources.enter_context(Map.open_id(int.from_bytes(inner, "little"), name))
     except NotFoundError:
         return None
+    from ctctl.tables.pairs import KEY_LAYOUTS
+
     info, keys = found.info, KEY_LAYOUTS[family]
     if (info.key_size, info.value_size) != (keys.size, keys.nat_value_size) or info.type not in _HASHES:
         source.notes.append(
@@ -206,8 +207,7 @@ def layout_of(table: Map) -> tuple[Layout, str]:
 
 def read_map(table: Map) -> Iterator[Rows]:
     """A live map batch by batch."""
-    for batch in table.batches(BATCH):
-        yield batch.keys, batch.values
+    yield from table.batches(BATCH)
 
 
 def finish(source: Source, options: SourceOptions) -> None:

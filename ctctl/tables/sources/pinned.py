@@ -6,19 +6,19 @@ import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ctctl.abi import pins
-from ctctl.decode import services
 from ctctl.decode.ct import TUPLE_IN
-from ctctl.decode.nat import decode_nat, encode_nat_key
-from ctctl.decode.policy import decode_counter, decode_policy, stats_key, summed
 from ctctl.errors import DecodeError, KernelError, NotFoundError
 from ctctl.kernel.map import Map
-from ctctl.model.nat import NatEntry
-from ctctl.model.service import MaglevTable
-from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.base import Listings
+
+# What decodes a table is imported where there is one.
+if TYPE_CHECKING:
+    from ctctl.model.nat import NatEntry
+    from ctctl.model.service import MaglevTable
+    from ctctl.model.tuples import FlowTuple
 
 #: Entries a batch.
 _BATCH = 8192
@@ -37,16 +37,6 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "counters": (pins.CILIUM_METRICS,),
     #: and any that begins with this
     "policy": (pins.CILIUM_POLICY,),
-}
-_DECODERS: Final[dict[str, Callable[[bytes, bytes], object]]] = {
-    "services": services.decode_service,
-    "backends": services.decode_backend,
-    "rev_nats": services.decode_rev_nat,
-    "source_ranges": services.decode_source_range,
-    "ipcache": services.decode_ipcache,
-    "endpoints": services.decode_endpoint,
-    "sockets": services.decode_socket_nat,
-    "tunnels": services.decode_tunnel,
 }
 #: What every reader asks for who does not say: policy and counters are read by their own commands only.
 COMMON: Final = tuple(kind for kind in TABLES if kind not in ("policy", "counters", "sockets", "tunnels"))
@@ -108,7 +98,26 @@ def _read_table(found: Listings, kind: str, path: Path) -> bool:
     return True
 
 
+def _decoder(kind: str) -> Callable[[bytes, bytes], object]:
+    from ctctl.decode import services
+
+    decoders: dict[str, Callable[[bytes, bytes], object]] = {
+        "services": services.decode_service,
+        "backends": services.decode_backend,
+        "rev_nats": services.decode_rev_nat,
+        "source_ranges": services.decode_source_range,
+        "ipcache": services.decode_ipcache,
+        "endpoints": services.decode_endpoint,
+        "sockets": services.decode_socket_nat,
+        "tunnels": services.decode_tunnel,
+    }
+    return decoders[kind]
+
+
 def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:
+    from ctctl.decode.nat import decode_nat
+    from ctctl.decode.policy import decode_counter, decode_policy
+
     if kind == "nat":
         for batch in table.batches(_BATCH):
             pairs = zip(map(bytes, batch.keys), map(bytes, batch.values), strict=True)
@@ -122,11 +131,14 @@ def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:
         endpoint = policy_endpoint(name) or 0
         found.policy.extend(decode_policy(key, value, endpoint, name) for key, value in table.items())
     else:
-        getattr(found, kind).extend(_DECODERS[kind](key, value) for key, value in table.items())
+        decode = _decoder(kind)
+        getattr(found, kind).extend(decode(key, value) for key, value in table.items())
 
 
 def _count_policy(found: Listings, directory: Path) -> None:
     """Fill in what the rules let through, where a table of its own counts it."""
+    from ctctl.decode.policy import stats_key, summed
+
     try:
         with Map.open_pinned(directory / pins.CILIUM_POLICY_STATS, read_only=True) as table:
             stride = table.per_cpu_stride or table.info.value_size
@@ -141,6 +153,8 @@ def _count_policy(found: Listings, directory: Path) -> None:
 
 
 def _maglev(table: Map, family: int) -> Iterator[MaglevTable]:
+    from ctctl.model.service import MaglevTable
+
     for key, value in table.items():
         try:
             with Map.from_id(int.from_bytes(value, "little")) as inner:
@@ -153,6 +167,8 @@ def _maglev(table: Map, family: int) -> Iterator[MaglevTable]:
 
 def find_nat(directory: Path, flows: Iterable[FlowTuple]) -> list[NatEntry]:
     """The SNAT entries of packets, looked up one by one: the table can be big."""
+    from ctctl.decode.nat import decode_nat, encode_nat_key
+
     found: list[NatEntry] = []
     wanted = list(flows)
     for name, family in ((pins.SNAT4, 4), (pins.SNAT6, 6)):

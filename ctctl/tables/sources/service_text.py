@@ -22,10 +22,10 @@ _FRONT = re.compile(
 MAPS_DUMP = re.compile(r"\s*(BE|SVC|REV|SRCRANGE|AFF|MAGLEV|SOCKREV): +(?=[A-Z]+=)")
 _PAIR = re.compile(r"(?<!\w)([A-Za-z]{2,12})=(\S{1,400})")
 
-SERVICE_HEADER = re.compile(r"\s*ID +(?:Frontend|Name) +.{0,40}Service Type +.{0,40}Backend")
+SERVICE_HEADER = re.compile(r"\s*ID\s+(?:Frontend|Name)\s.{0,40}Service Type\s.{0,40}Backend")
 _SERVICE_ROW = re.compile(
-    rf"\s*(?P<id>\d{{1,10}}) {{2,}}(?P<front>{_END}) {{2,}}(?P<type>{'|'.join(SERVICE_TYPES)})"
-    r"(?: {2,}(?P<backend>\d{1,5} => .{7,100}))?\s*$"
+    rf"\s*(?P<id>\d{{1,10}})\s+(?P<front>{_END})\s+(?P<type>{'|'.join(SERVICE_TYPES)})"
+    r"(?:\s+(?P<backend>\d{1,5} => .{7,100}))?\s*$"
 )
 _BACKEND_ROW = re.compile(rf"\s*(?P<slot>\d{{1,5}}) => (?P<backend>{_END})(?: \((?P<state>[a-z-]{{1,20}})\))?\s*$")
 
@@ -107,24 +107,24 @@ class ServiceLines:
         """
         try:
             match = _SERVICE_ROW.match(line) if len(line) < 500 else None
+            if match is None and not inside:
+                return False
+            text = line if match is None else match["backend"] or ""
+            row = _BACKEND_ROW.match(text) if len(text) < 500 else None
+            if row is None and text:
+                return False
             if match is not None:
                 addr, port, proto, scope = _front(match["front"])
                 self.front = ServiceSlot(addr, port, scope, 0, None, proto, match["type"], flag_words=(match["type"],))
                 self.dump.listings.services.append(self.front)
-                line = match["backend"] or ""
-                if not line:
-                    return True
-            elif not inside:
-                return False
-            row = _BACKEND_ROW.match(line) if len(line) < 500 else None
-            if row is None or self.front is None:
-                return match is not None
             front = self.front
-            backend = row["backend"]
-            slot = ServiceSlot(
-                front.addr, front.port, front.scope, digits(row["slot"], 16), None, front.proto, backend=backend
-            )
-            self.dump.listings.services.append(slot)
+            if front is None:
+                return False
+            if row is not None:
+                number, backend = digits(row["slot"], 16), row["backend"]
+                self.dump.listings.services.append(
+                    ServiceSlot(front.addr, front.port, front.scope, number, None, front.proto, backend=backend)
+                )
         except DecodeError:
             return False
         return True

@@ -148,7 +148,11 @@ def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Sour
         source, name = homes.get(node, first)
         return source.facts(name)
 
-    whole.listings, whole.facts = listings, facts
+    def some(node: str | None, kinds: tuple[str, ...]) -> Listings:
+        source, name = homes.get(node, first)
+        return source.some(name, *kinds)
+
+    whole.listings, whole.facts, whole.partly = listings, facts, some
     return whole
 
 

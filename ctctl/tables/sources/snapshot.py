@@ -26,11 +26,23 @@ from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.model.clock import Clock, parse_clock
+from ctctl.model.drops import DatapathCounter
 from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
-from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, MaglevTable, RevNat, ServiceSlot, SourceRange
+from ctctl.model.policy import PolicyEntry
+from ctctl.model.service import (
+    Backend,
+    EndpointRecord,
+    IpcacheRecord,
+    MaglevTable,
+    RevNat,
+    ServiceSlot,
+    SocketNat,
+    SourceRange,
+    TunnelRecord,
+)
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.tables.sources.base import CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.base import KINDS, CtTable, Listings, Source, SourceOptions
 from ctctl.tables.sources.frames import Frame, Kind, exactly, pack, read_frame, write_frame
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
@@ -144,12 +156,20 @@ _KINDS: dict[str, type] = {
     "maglev": MaglevTable,
     "ipcache": IpcacheRecord,
     "endpoints": EndpointRecord,
+    "sockets": SocketNat,
+    "tunnels": TunnelRecord,
+    "policy": PolicyEntry,
+    "counters": DatapathCounter,
 }
+#: Their fields that are addresses.
+_ADDRESSES = {"sockets": ("backend", "frontend"), "tunnels": ("prefix", "endpoint")}
 
 
 def _listing_head(found: Listings) -> dict[str, object]:
     lists: dict[str, object] = {name: [_plain(asdict(item)) for item in getattr(found, name)] for name in _KINDS}
-    return {**lists, "names": found.names}
+    lists["nat"] = []  # in frames of their own
+    there = {name: items for name, items in lists.items() if items or name not in found.missing}
+    return {**there, "names": found.names}
 
 
 def _plain(value: Any) -> Any:
@@ -299,15 +319,16 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple
 
 
 def _listings_of(lists: dict[str, Any]) -> Listings:
-    found = Listings(names=dict(lists.get("names", {})))
+    found = Listings(names=dict(lists.get("names", {})), missing={kind for kind in KINDS if kind not in lists})
     try:
         for name, kind in _KINDS.items():
             for item in lists.get(name, ()):
                 fields: dict[str, Any] = {
                     k: tuple(part) if isinstance(part, list) else part for k, part in item.items()
                 }
-                if "addr" in fields:
-                    fields["addr"] = ip_address(fields["addr"])
+                for part in _ADDRESSES.get(name, ("addr",)):
+                    if part in fields:
+                        fields[part] = ip_address(fields[part])
                 getattr(found, name).append(kind(**fields))
         found.nat.extend(_nat_of(item) for item in lists.get("nat", ()))
     except (TypeError, ValueError, KeyError) as error:

@@ -126,8 +126,8 @@ class Lines:
     """A stream as lines, at any of which a document can be read instead: what it leaves is lines again.
 
     Lines come without terminal colours, quote marks and their ends. ``overlong`` counts those of more
-    than 1 MiB, which are skipped; ``quoted`` and ``damaged`` are of the last line: it had quote marks in
-    front, or bytes that are no text.
+    than 1 MiB, which are skipped. Of the last line: ``quoted`` (it had quote marks in front), ``damaged``
+    (bytes that are no text), ``blanks`` (how many stood at its end), ``unfinished`` (no end of line).
     """
 
     def __init__(self, stream: Reader) -> None:
@@ -139,6 +139,8 @@ class Lines:
         self.overlong = 0
         self.quoted = False
         self.damaged = False
+        self.blanks = 0
+        self.unfinished = False
 
     def _more(self) -> bool:
         """Append what comes next; a stream that breaks ends, and says so after the last line."""
@@ -174,7 +176,8 @@ class Lines:
                     raise self._ended
                 return None
         raw, self._at = self._data[self._at : end], end + 1
-        if end == len(self._data):
+        self.unfinished = end == len(self._data)
+        if self.unfinished:
             self._data, self._at = b"", 0
         return self._cleaned(raw)
 
@@ -198,7 +201,9 @@ class Lines:
             text, self.damaged = text_of(raw), True
         if "\x1b" in text:
             text = _TERMINAL.sub("", text)
-        text = text.rstrip().removeprefix("\ufeff")
+        bare = text.rstrip()
+        self.blanks = len(text.rstrip("\r")) - len(bare)
+        text = bare.removeprefix("\ufeff")
         quote = _QUOTE.match(text) if text[:1] in " \t>|│" else None
         self.quoted = quote is not None
         return text[quote.end() :] if quote is not None else text

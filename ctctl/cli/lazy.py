@@ -1,0 +1,65 @@
+"""Groups whose commands are made when they are asked for: reading the options of one costs milliseconds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any
+
+import typer
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The commands of an app by name, each made at the first look. ``finish`` is given each of them."""
+
+    def __init__(self, app: typer.Typer, finish: Callable[[Any], None]) -> None:
+        self._app = app
+        self._finish = finish
+        self._infos: dict[str, Any] = {_name_of(info): info for info in app.registered_commands}
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            made = _alone(self._app, self._infos[name])
+            self._finish(made)
+            self._made[name] = made
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._infos.setdefault(name, None)
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._infos[name]
+        self._made.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+
+def _name_of(info: Any) -> str:
+    return info.name or typer.main.get_command_name(info.callback.__name__)
+
+
+def _alone(app: typer.Typer, info: Any) -> Any:
+    """The command that typer makes of an app with nothing else in it."""
+    single = copy.copy(app)
+    single.registered_commands, single.registered_callback = [info], None
+    return typer.main.get_command(single)
+
+
+def lazy_group(app: typer.Typer, finish: Callable[[Any], None]) -> Any:
+    """The group that an app is. ``finish`` is given each command once it is made."""
+    empty = copy.copy(app)
+    empty.registered_commands = []
+    group = typer.main.get_group(empty)
+    group.commands = _Commands(app, finish)
+    return group
+
+
+def lazy_command(app: typer.Typer, name: str, finish: Callable[[Any], None]) -> Any:
+    """One command of an app, which may be the app's only one."""
+    return _Commands(app, finish)[name]

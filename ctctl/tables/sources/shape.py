@@ -1,0 +1,181 @@
+"""How lines were pasted: with words in front of each, broken at a terminal's width, cut off at the end.
+
+The Cilium CLI's lines are told by their content; what stands around them is found out here, by rules: words in
+front are the ones that stand before a table's head or an entry, and count only where each line has the like.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from ctctl.tables.sources import counter_text, policy_text
+from ctctl.tables.sources.listing_text import HEADERS
+from ctctl.tables.sources.service_text import SERVICE_HEADER
+from ctctl.tables.sources.stream import Lines
+
+#: Words in front of a line at most (a time, a pod, a container), and how long they are together.
+MAX_WORDS = 4
+MAX_PREFIX = 160
+#: Widths of terminals at which lines may have been broken.
+_WIDTHS = range(60, 301)
+_MAX_PIECES = 12
+#: How much of the file is looked at for its widest line.
+_SAMPLE = 1 << 16
+#: How a line of a conntrack or SNAT listing starts: no piece of another.
+_ENTRY = re.compile(r"(?:[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+(?:OUT|IN|SVC)[ \t]+[\[0-9a-fA-F:]")
+_DIGITS = re.compile(r"\d+")
+_WORD = re.compile(r"\s*\S+\s?")
+_HEAD = re.compile(
+    r"(?<!\S)(?:"
+    + "|".join(
+        pattern.pattern.replace(r"\s*", "", 1) if pattern.pattern.startswith(r"\s*") else pattern.pattern
+        for pattern in (SERVICE_HEADER, policy_text.HEADER, counter_text.HEADER, HEADERS)
+    )
+    + r"|Endpoint ID: \d)"
+)
+
+
+def head_of(line: str) -> re.Match[str] | None:
+    """Where in a line the head of a table starts; None where it is none."""
+    return None if "=" in line and "->" in line else _HEAD.search(line[:400])
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line as ``Lines`` gave it."""
+
+    text: str
+    blanks: int
+    quoted: bool
+    damaged: bool
+    unfinished: bool
+
+    @property
+    def length(self) -> int:
+        return len(self.text) + self.blanks
+
+
+class Shape:
+    """The lines of a stream as the program printed them. ``alone`` says what record a line is by
+    itself, None for none.
+
+    Of the last line: ``quoted``, ``damaged`` and ``unfinished`` as ``Lines`` has them; ``cut``: it lacks its end,
+    and the blanks there that every record before it had.
+    """
+
+    def __init__(self, lines: Lines, alone: Callable[[str], str | None]) -> None:
+        self._lines = lines
+        self._alone = alone
+        self._ahead: deque[_Line] = deque()
+        self._words: list[str] = []
+        self._width: int | None = None
+        self._records = self._padded = 0
+        self._blanks = 0
+        self.cut = self.quoted = self.damaged = self.unfinished = False
+
+    def next(self) -> str | None:
+        """The next line, None at the end. Raises what ``Lines.next`` does."""
+        if self._width is None:
+            self._width = _width_of(self._lines.peek(_SAMPLE))
+        line = self._take()
+        if line is None:
+            return None
+        if self._width and line.length == self._width:
+            self._without_words(line.text)
+            line = self._whole(line)
+        self._blanks, self.quoted, self.damaged = line.blanks, line.quoted, line.damaged
+        self.unfinished = line.unfinished
+        self.cut = line.unfinished and not line.blanks and 1 < self._records == self._padded
+        return self._without_words(line.text)
+
+    def record(self) -> None:
+        """The last line was a record."""
+        self._records += 1
+        self._padded += self._blanks > 0
+
+    def learn(self, prefix: str) -> bool:
+        """Take what stands before an entry for words in front of each line. False: it is something else."""
+        words = prefix.split()
+        if not words:
+            return True
+        if len(words) > MAX_WORDS or len(prefix) > MAX_PREFIX or prefix[-1:].isalnum() or words[0] in ("$", "#"):
+            return False
+        self._words = [_shape_of(word) for word in words]
+        return True
+
+    def give_back(self) -> None:
+        """Put the lines that were looked at ahead back into the stream: a document's reader takes over."""
+        while self._ahead:
+            line = self._ahead.pop()
+            self._lines.back(line.text + " " * line.blanks + ("" if line.unfinished else "\n"))
+
+    def _take(self) -> _Line | None:
+        if self._ahead:
+            return self._ahead.popleft()
+        lines = self._lines
+        text = lines.next()
+        return None if text is None else _Line(text, lines.blanks, lines.quoted, lines.damaged, lines.unfinished)
+
+    def _whole(self, line: _Line) -> _Line:
+        """A line that was broken at the terminal's width with its other pieces, where they make a record."""
+        pieces: list[_Line] = []
+        text = line.text + " " * line.blanks
+        while len(pieces) < _MAX_PIECES and (piece := self._take()) is not None:
+            pieces.append(piece)
+            bare = self._without_words(piece.text)
+            if not bare.strip() or _ENTRY.match(bare) or self._alone(bare) is not None:
+                break
+            text += piece.text + " " * piece.blanks
+            if piece.length != self._width:
+                break
+        found = self._alone(self._without_words(text.rstrip())) if len(text) > line.length else None
+        # What adds nothing to an entry is talk that follows; a table's rows have ends that say nothing.
+        told = "expires=" in text or (pieces and pieces[-1].unfinished)
+        adds = not told or found != self._alone(self._without_words(line.text))
+        whole = found is not None and adds and not any(piece.damaged for piece in pieces)
+        rest = pieces
+        if whole:
+            used = next(at for at in range(len(pieces) + 1) if line.length + _length(pieces[:at]) == len(text))
+            rest = pieces[used:]
+            last = pieces[used - 1]
+            line = replace(line, text=text.rstrip(), blanks=last.blanks, unfinished=last.unfinished)
+        # The blanks at the end of a row, in a line of their own.
+        if rest and not rest[0].text and rest[0].blanks and rest[0].length != self._width:
+            rest = rest[1:]
+        self._ahead.extendleft(reversed(rest))
+        return line
+
+    def _without_words(self, line: str) -> str:
+        head = head_of(line)
+        if head is not None:
+            prefix = line[: head.start()]
+            if not prefix.strip() or not self.learn(prefix):
+                self._words = []
+        if not self._words:
+            return line
+        at = 0
+        for word in self._words:
+            match = _WORD.match(line, at)
+            if match is None or _shape_of(match[0].strip()) != word:
+                return line
+            at = match.end()
+        return line[at:]
+
+
+def _length(lines: Iterable[_Line]) -> int:
+    return sum(line.length for line in lines)
+
+
+def _shape_of(word: str) -> str:
+    """A word with its numbers left out: times and numbers of pods differ from line to line."""
+    return _DIGITS.sub("0", word)
+
+
+def _width_of(text: str) -> int:
+    """The width at which the lines of a text may have been broken: that of several, which none goes beyond; else 0."""
+    lengths = [len(line.rstrip("\r")) for line in text.split("\n")[:-1]]
+    widest = max(lengths, default=0)
+    return widest if widest in _WIDTHS and lengths.count(widest) > 1 else 0

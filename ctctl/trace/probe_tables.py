@@ -1,0 +1,210 @@
+"""The tables of the datapath that a probe stands in front of: what they say of a packet, read as it passes.
+
+Everything is opened for reading only; a table that is not there says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from ctctl.abi import pins
+from ctctl.decode.ct import TUPLE_IN, TUPLE_SERVICE, decode_entry, encode_key, table_name
+from ctctl.decode.nat import decode_nat, encode_nat_key
+from ctctl.decode.policy import decode_counter
+from ctctl.decode.services import decode_backend, decode_rev_nat
+from ctctl.errors import CtctlError, NotFoundError
+from ctctl.kernel.map import Map
+from ctctl.model.drops import reason_name
+from ctctl.model.entry import CtEntry, Layout
+from ctctl.model.nat import NatEntry
+from ctctl.model.policy import PolicyEntry
+from ctctl.model.service import Backend, RevNat
+from ctctl.model.tuples import Address, Direction, FlowTuple
+from ctctl.tables.sources.base import SourceOptions
+from ctctl.tables.sources.live import open_directory
+from ctctl.tables.sources.pinned import read_listings
+
+#: of the host's endpoint
+_IS_HOST: Final = 1
+
+
+class NodeTables:
+    """The tables pinned in one directory. A context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._stack = contextlib.ExitStack()
+        self._maps: dict[str, Map | None] = {}
+        self.layout = Layout.V1_16
+        self._counted: Counter[int] = Counter()
+
+    def __enter__(self) -> NodeTables:
+        try:
+            with open_directory(self.directory, SourceOptions()) as source:
+                self.layout = source.tables[0].layout
+            self._counted = self._counters()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
+
+    def conntrack(self, family: int) -> dict[str, Map] | None:
+        """The family's two conntrack tables; None where one is missing."""
+        names = pins.OWN_CT_TABLES if family == 4 else pins.OWN_CT6_TABLES
+        found = {name: self._open(name) for name in names}
+        whole = {name: table for name, table in found.items() if table is not None}
+        return whole if len(whole) == len(names) else None
+
+    def _open(self, name: str) -> Map | None:
+        if name not in self._maps:
+            try:
+                opened = Map.open_pinned(self.directory / name, read_only=True)
+                self._maps[name] = self._stack.enter_context(opened)
+            except NotFoundError:
+                self._maps[name] = None
+        return self._maps[name]
+
+    def _lookup(self, name: str, key: bytes) -> bytes | None:
+        table = self._open(name)
+        if table is None or table.info.key_size != len(key):
+            return None
+        with contextlib.suppress(CtctlError):
+            return table.lookup(key)
+        return None
+
+    # ---- translations
+
+    def nat(self, flow: FlowTuple) -> tuple[NatEntry, ...]:
+        """The SNAT entries of a packet's tuple: how it leaves the node, or what an answer is turned to."""
+        name = pins.SNAT_TABLES[flow.src.version]
+        found = []
+        for flags in (0, TUPLE_IN):
+            key = encode_nat_key(flow, flags)
+            value = self._lookup(name, key)
+            if value is not None:
+                with contextlib.suppress(CtctlError):
+                    found.append(decode_nat(key, value, name))
+        return tuple(found)
+
+    def backend(self, entry: CtEntry) -> FlowTuple | None:
+        """The tuple of a SERVICE entry's packets once they are turned to its backend."""
+        version = entry.tuple.src.version
+        name = pins.of_family(pins.LB4_BACKENDS, version)
+        key = (entry.backend_id or 0).to_bytes(4, "little")
+        value = self._lookup(name, key) if entry.backend_id else None
+        if value is None:
+            return None
+        try:
+            found: Backend = decode_backend(key, value)
+        except CtctlError:
+            return None
+        flow = entry.tuple
+        return FlowTuple(flow.proto, flow.src, flow.src_port, found.addr, found.port or 0)
+
+    def service(self, rev_nat: int, version: int) -> tuple[Address, int] | None:
+        """The address and port that replies of a rev-NAT id are turned back to."""
+        key = rev_nat.to_bytes(2, "big")
+        value = self._lookup(pins.of_family(pins.LB4_REVERSE_NAT, version), key)
+        if value is None:
+            return None
+        try:
+            found: RevNat = decode_rev_nat(key, value)
+        except CtctlError:
+            return None
+        return found.addr, found.port
+
+    def entry(self, flow: FlowTuple, flags: int) -> CtEntry | None:
+        """The conntrack entry of a connection, from client to server, with these flags in its key."""
+        name = table_name(flow.src.version, flow.proto)
+        key = encode_key(flow, flags)
+        value = self._lookup(name, key)
+        return None if value is None else decode_entry(key, value, self.layout, name)
+
+    def entries_behind(self, flow: FlowTuple) -> Iterator[CtEntry]:
+        """The entries of a packet's connection that its own tuple does not lead to.
+
+        A reply that has the service's address again has the SERVICE entry; what has the node's address by SNAT,
+        either way, has the OUT entry of the client's own tuple.
+        """
+        back = flow.reversed()
+        service = self.entry(back, TUPLE_SERVICE)
+        if service is not None:
+            yield service
+        for arriving in (flow, back):
+            for found in self.nat(arriving):
+                if found.direction is Direction.IN:
+                    forward = FlowTuple(flow.proto, found.to_addr, found.to_port, arriving.src, arriving.src_port)
+                    entry = self.entry(forward, 0)
+                    if entry is not None:
+                        yield entry
+
+    def sockets(self) -> Iterator[tuple[tuple[Address, int], tuple[Address, int]]]:
+        """(frontend, backend) of every socket that was turned at connect()."""
+        with contextlib.suppress(CtctlError):
+            for one in read_listings(self.directory, ("sockets",)).sockets:
+                yield (one.frontend, one.frontend_port), (one.backend, one.backend_port)
+
+    # ---- drops
+
+    def _counters(self) -> Counter[int]:
+        table = self._open(pins.CILIUM_METRICS)
+        found: Counter[int] = Counter()
+        if table is None:
+            return found
+        stride = table.per_cpu_stride or table.info.value_size
+        with contextlib.suppress(CtctlError):
+            for key, value in table.items():
+                counter = decode_counter(key, value, stride)
+                if counter.dropped:
+                    found[counter.reason] += counter.packets
+        return found
+
+    def dropped_since(self) -> tuple[str, ...]:
+        """Reasons for which the datapath has counted drops since this was asked last, by the agent's names."""
+        now = self._counters()
+        more = now - self._counted
+        self._counted = now
+        return tuple(reason_name(number) for number in sorted(more))
+
+    def denial(self, flow: FlowTuple) -> str | None:
+        """What the policy maps say of a packet that they denied: which rule, or that none allows it."""
+        try:
+            listings = read_listings(self.directory, ("policy", "endpoints", "ipcache"))
+        except CtctlError:
+            return None
+        pods = {record.addr: record for record in listings.endpoints if not record.flags & _IS_HOST}
+        identities = {record.prefix.split("/")[0]: record.identity for record in listings.ipcache}
+        world = next((one.identity for one in listings.ipcache if one.prefix in ("0.0.0.0/0", "::/0")), 2)
+        said = []
+        for end, peer, egress in ((flow.src, flow.dst, True), (flow.dst, flow.src, False)):
+            pod = pods.get(end)
+            if pod is None:
+                continue
+            rules = [one for one in listings.policy if (one.endpoint_id, one.egress) == (pod.endpoint_id, egress)]
+            words = _denied(rules, identities.get(str(peer), world), flow)
+            if words is not None:
+                way = "egress" if egress else "ingress"
+                said.append(f"{way} of endpoint {pod.endpoint_id} ({end}): {words}")
+        return "; ".join(said) or None
+
+
+def _denied(rules: Sequence[PolicyEntry], identity: int, flow: FlowTuple) -> str | None:
+    """Why these rules do not let a packet through; None where they do."""
+    over = [one for one in rules if one.identity in (0, identity) and one.covers(flow.proto, flow.dst_port)]
+    denies = [one for one in over if one.deny]
+    best = max((one.precedence or 0 for one in over), default=0)
+    if any((one.precedence or 0) == best or one.precedence is None for one in denies):
+        rule = denies[0]
+        ports = f"port {rule.port}" if rule.port_bits == 16 else f"ports {rule.ports[0]}-{rule.ports[1]}"
+        peer = f"identity {rule.identity}" if rule.identity else "anyone"
+        return f"denied by the rule for {peer}, {ports if rule.port_bits else 'every port'}"
+    if any(not one.deny for one in over):
+        return None
+    return f"no rule allows identity {identity} to port {flow.dst_port}"

@@ -1,0 +1,198 @@
+"""Probes that tell the truth: IPv6, what is in a tunnel, what the datapath itself says of a drop."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import pytest
+
+from ctctl.abi import pins
+from ctctl.decode.ct import encode_key
+from ctctl.decode.nat import encode_nat_key
+from ctctl.kernel.map import Map, MapType
+from ctctl.kernel.netns import run_in_netns
+from ctctl.model.tuples import FlowTuple
+from ctctl.node import records as rec
+from ctctl.packet.frame import build_frame
+from ctctl.packet.text import parse_flow_ends, parse_packet_text
+from ctctl.trace.probe import ProbeTrace, probe_request
+from ctctl.trace.probe_event import ProbeEvent, ProbeKind
+from ctctl.trace.probe_points import find_points
+from ctctl.trace.show_probe import probe_ending
+from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
+from tests.support.names import unique_name
+
+pytestmark = [pytest.mark.kernel, pytest.mark.tcx]
+
+CLIENT6, SERVER6 = "fd99::1", "fd99::2"
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[ForeignNet]:
+    with foreign_net() as found:
+        for netns, device, address in (
+            (found.client, "veth-c", CLIENT6),
+            (found.server, found.device, SERVER6),
+        ):
+            ip("-n", netns, "address", "add", f"{address}/64", "dev", device, "nodad")
+        yield found
+
+
+def sent(net: ForeignNet, family: int, data: bytes, target: tuple[str, int], port: int = 0) -> None:
+    def send() -> None:
+        with socket.socket(family, socket.SOCK_DGRAM) as one:
+            one.bind(("", port))
+            one.sendto(data, target)
+
+    run_in_netns(net.client, send)
+
+
+def traced(net: ForeignNet, flow: str, action: Callable[[], None], tables: Path | None = None) -> list[ProbeEvent]:
+    """The packets and drops of a flow at the server while ``action`` runs."""
+    request = probe_request(
+        find_points(namespaces=[net.server]), parse_flow_ends(flow), [str(tables)] if tables else []
+    )
+    with ProbeTrace(request) as tracer:
+        worker = threading.Thread(target=action)
+        worker.start()
+        until = time.monotonic() + 0.5
+        events = list(tracer.events(lambda: not worker.is_alive() and time.monotonic() >= until))
+        worker.join()
+        return events
+
+
+@contextmanager
+def pinned(*tables: tuple[str, MapType, int, int]) -> Iterator[Path]:
+    """A directory with these maps: name, type, bytes of a key and a value."""
+    directory = Path("/sys/fs/bpf") / unique_name("truth")
+    directory.mkdir()
+    try:
+        for name, kind, key, value in tables:
+            with Map.create(name[:15], kind, key, value, 64, flags=1 if kind == MapType.LPM_TRIE else 0) as table:
+                table.pin(directory / name)
+        yield directory
+    finally:
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
+
+
+CT = (
+    (pins.CT4_TCP, MapType.LRU_HASH, 14, 56),
+    (pins.CT4_ANY, MapType.LRU_HASH, 14, 56),
+    (pins.CT6_TCP, MapType.LRU_HASH, 38, 56),
+    (pins.CT6_ANY, MapType.LRU_HASH, 38, 56),
+)
+
+
+def test_ipv6_with_its_entry_and_its_snat_pair(net: ForeignNet) -> None:
+    flow = FlowTuple(17, IPv6Address(CLIENT6), 40006, IPv6Address(SERVER6), PORT)
+    with (
+        foreign_program(net, "passes", "tcx"),
+        pinned(*CT, (pins.SNAT6, MapType.LRU_HASH, 38, 56)) as tables,
+    ):
+        with Map.open_pinned(tables / pins.CT6_ANY) as table:
+            table.update(encode_key(flow, 0), bytes(32) + (77).to_bytes(4, "little") + bytes(20))
+        with Map.open_pinned(tables / pins.SNAT6) as table:
+            value = bytes(32) + IPv6Address("fd99::9").packed + (4242).to_bytes(2, "big")
+            table.update(encode_nat_key(flow, 0), value.ljust(56, b"\0"))
+        packet = lambda: sent(net, socket.AF_INET6, b"six", (SERVER6, PORT), 40006)  # noqa: E731
+        events = traced(net, f"udp [{CLIENT6}] > [{SERVER6}]:{PORT}", packet, tables)
+        (event,) = [one for one in events if one.kind is ProbeKind.PACKET]
+        assert event.flow == flow
+        assert event.head[48:] == b"six"
+        assert [(entry.tuple, entry.lifetime) for entry in event.entries] == [(flow, 77)]
+        assert [(str(found.to_addr), found.to_port) for found in event.nat] == [("fd99::9", 4242)]
+        assert (event.connection, event.leg) == (1, "request")
+        # Another family, another flow.
+        events = traced(net, f"udp {CLIENT} > {SERVER}:{PORT}", packet, tables)
+        assert [one for one in events if one.kind is ProbeKind.PACKET] == []
+
+
+@pytest.mark.parametrize(("kind", "port"), [("vxlan", 8472), ("vxlan", 4789), ("geneve", 6081)])
+@pytest.mark.parametrize("inner", ["tcp 10.0.0.1:4000 > 10.0.0.2:80 S", "udp [fd00::1]:4000 > [fd00::2]:53"])
+def test_what_is_in_a_tunnel(net: ForeignNet, kind: str, port: int, inner: str) -> None:
+    # Eight bytes of either: flags, protocol or nothing, VNI; of Geneve with an option of 4 bytes.
+    geneve = struct.pack(">BBHI", 1, 0, 0x6558, 77 << 8) + bytes(4)
+    head = geneve if kind == "geneve" else struct.pack(">II", 0x08000000, 77 << 8)
+    data = head + build_frame(parse_packet_text(inner))
+    spec = parse_packet_text(inner)
+    with foreign_program(net, "passes", "tcx"):
+        flow = inner.removesuffix(" S")
+        events = traced(net, flow, lambda: sent(net, socket.AF_INET, data, (SERVER, port)))
+        (event,) = [one for one in events if one.kind is ProbeKind.PACKET]
+        assert (event.flow.src, event.flow.dst_port) == (spec.src, spec.dst_port)
+        assert event.tunnel is not None
+        ends = (str(event.tunnel.remote), str(event.tunnel.local))
+        assert (event.tunnel.kind, *ends, event.tunnel.vni) == (kind, CLIENT, SERVER, 77)
+
+
+def test_what_only_looks_like_a_tunnel(net: ForeignNet) -> None:
+    with foreign_program(net, "passes", "tcx"):
+        empty = struct.pack(">II", 8 << 24, 0)
+        for port, data in ((8472, bytes(60)), (6081, b"\1" * 60), (8472, b"\x08"), (4789, empty)):
+            flow = f"udp {CLIENT} > {SERVER}:{port}"
+            events = traced(net, flow, lambda d=data, p=port: sent(net, socket.AF_INET, d, (SERVER, p)))
+            (event,) = [one for one in events if one.kind is ProbeKind.PACKET]
+            assert (event.tunnel, event.flow.dst_port) == (None, port)
+
+
+POLICY = (
+    (f"{pins.CILIUM_POLICY}00042", MapType.LPM_TRIE, 12, 8),
+    (pins.ENDPOINTS, MapType.HASH, 20, 48),
+    (pins.IPCACHE, MapType.LPM_TRIE, 24, 12),
+    (pins.CILIUM_METRICS, MapType.PERCPU_HASH, 8, 16),
+)
+
+
+def _fill_policy(tables: Path, *, deny: bool) -> None:
+    with Map.open_pinned(tables / pins.ENDPOINTS) as table:
+        table.update(rec.endpoint_key(IPv4Address(SERVER)), rec.endpoint_info(5, 42, 7777, None, None))
+    with Map.open_pinned(tables / pins.IPCACHE) as table:
+        from ipaddress import IPv4Network
+
+        table.update(rec.ipcache_key(IPv4Network(CLIENT)), rec.remote_info(4711, None))
+    if deny:
+        # prefix (all of identity, direction, protocol and port), identity, ingress, UDP, the port; value: a denial
+        key = struct.pack("<IIBBH", 64, 4711, 0, 17, socket.htons(PORT))
+        with Map.open_pinned(tables / f"{pins.CILIUM_POLICY}00042") as table:
+            table.update(key, bytes([0, 0, 1, 0, 0, 0, 0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("deny", "rule"),
+    [
+        (True, f"ingress of endpoint 42 ({SERVER}): denied by the rule for identity 4711, port {PORT}"),
+        (False, f"ingress of endpoint 42 ({SERVER}): no rule allows identity 4711 to port {PORT}"),
+    ],
+)
+def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, deny: bool, rule: str) -> None:
+    with foreign_program(net, "drops", "tcx"), pinned(*CT, *POLICY) as tables:
+        _fill_policy(tables, deny=deny)
+
+        def count_and_send() -> None:
+            # The foreign datapath counts before it drops, as Cilium does: reason 133, ingress.
+            with Map.open_pinned(tables / pins.CILIUM_METRICS) as metrics:
+                one = struct.pack("<QQ", 1, 60)
+                metrics.update(struct.pack("<BBHBBH", 133, 1, 100, 1, 0, 0), one * (metrics.value_bytes // 16))
+            net.send()
+
+        events = traced(net, f"udp {CLIENT}:40000 > {SERVER}:{PORT}", count_and_send, tables)
+        (freed,) = [one for one in events if one.kind is ProbeKind.FREED]
+        assert freed.dropped_by == ("Policy denied",)
+        assert freed.rule == rule
+        assert probe_ending(freed) == f"dropped by the datapath: Policy denied ({rule})"
+        # Nothing counted: the kernel's word is the best there is.
+        (freed,) = [
+            one
+            for one in traced(net, f"udp {CLIENT}:40000 > {SERVER}:{PORT}", net.send, tables)
+            if one.kind is ProbeKind.FREED
+        ]
+        assert probe_ending(freed) == "dropped by the kernel: tc_ingress"

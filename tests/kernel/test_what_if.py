@@ -1,0 +1,229 @@
+"""What-if from a Cilium node's tables: what is carried, what is changed first, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import validate
+
+from ctctl.trace.schema import TRACE_SCHEMAS
+from tests.support.captures import BUGTOOL, CapturedNode, captured_node, files
+from tests.support.children import run_ctctl
+
+pytestmark = pytest.mark.kernel
+
+SNAT, SOCKET, DSR = "cilium-1.16-snat-node1", "cilium-1.19-snat-node1", "cilium-1.19-dsr-node1"
+#: a connection of the capture, to a service's backend on the other node
+NODE_PORT = "tcp 192.168.61.1:53350 > 192.168.61.11:30080 A"
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[CapturedNode]:
+    with captured_node(SNAT) as captured:
+        yield captured
+
+
+@pytest.fixture(scope="module")
+def socket_node() -> Iterator[CapturedNode]:
+    with captured_node(SOCKET) as captured:
+        yield captured
+
+
+def simulated(node: CapturedNode, *words: str) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
+    """The steps, the last packet's arrival, and what was said on the side."""
+    done = node.done("trace", "--simulate", *words, "-o", "jsonl")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    for record in records:
+        validate(record, TRACE_SCHEMAS[record["schema"]])
+    arrivals = [record for record in records if record["schema"].startswith("ctctl/trace-arrival")]
+    return [record for record in records if "step" in record], arrivals[-1], done.stderr
+
+
+def entries(step: dict[str, Any], *states: str) -> set[tuple[str, str]]:
+    """(direction, state) of the entries that a step shows."""
+    found = {(entry["direction"], entry["state"]) for table in step["ct"].values() for entry in table}
+    return {one for one in found if not states or one[1] in states}
+
+
+def test_a_machine_with_ciliums_maps_pinned_needs_no_more(node: CapturedNode) -> None:
+    steps, arrival, said = simulated(node, "tcp 10.61.1.101:51130 > 10.61.1.102:8000 A")
+    assert [step["hook"] for step in steps] == ["from_container", "to_container"]
+    assert arrival["outcome"] == "delivered"
+    assert "copied from /sys/fs/bpf/tc/globals" in said
+
+
+def test_a_connection_meets_its_entries_and_their_addresses(node: CapturedNode) -> None:
+    steps, arrival, _ = simulated(node, NODE_PORT)
+    assert steps[0]["packet_out"].startswith("tcp 10.61.1.52:53350 > 10.61.2.103:8000")
+    assert steps[0]["tunnel"]["remote"] == "192.168.61.12"
+    why = [name for lookup in steps[0]["events"][0]["lookups"] for name in lookup["why"]]
+    assert why == ["hit", "backend_kept", "hit", "snat_kept"]
+    # The pair that Cilium made for it, and nothing of any other connection.
+    assert [(entry["to_addr"], entry["to_port"]) for entry in steps[0]["snat"]] == [("10.61.1.52", 53350)]
+    assert arrival["backend_one_of"] is None
+
+
+def test_ipv6(node: CapturedNode) -> None:
+    steps, _, _ = simulated(node, "tcp [fd61::1]:46942 > [fd61::11]:30080 A")
+    assert steps[0]["packet_out"].startswith("tcp [fd10:61:1::9699]:46942 > [fd10:61:2::103]:8000")
+    assert {entry["direction"] for entry in steps[0]["ct"]["cilium_ct6_global"]} == {"SVC", "OUT"}
+    assert [entry["to_addr"] for entry in steps[0]["snat6"]] == ["fd10:61:1::9699"]
+
+
+def test_a_reply_through_the_tunnel_comes_out_of_it(node: CapturedNode) -> None:
+    steps, arrival, _ = simulated(node, "tcp 10.61.2.103:8000 > 10.61.1.52:53350 A")
+    assert steps[0]["hook"] == "from_overlay"
+    assert arrival["origin"] == "node 192.168.61.12"
+    assert arrival["packet_out"].startswith("tcp 192.168.61.11:30080 > 192.168.61.1:53350")
+
+
+def test_a_new_connections_backend_is_one_of_several(node: CapturedNode) -> None:
+    _, arrival, _ = simulated(node, "tcp 10.61.1.101:5000 > 10.96.0.10:80")
+    assert arrival["backend_one_of"] == ["10.61.1.102:8000", "10.61.2.103:8000"]
+    text = node.run("trace", "--simulate", "tcp 10.61.1.101:5000 > 10.96.0.10:80")
+    assert "(new: the backend is one of 10.61.1.102:8000, 10.61.2.103:8000)" in text
+
+
+def test_what_if_a_backend_is_gone(node: CapturedNode) -> None:
+    steps, arrival, _ = simulated(node, NODE_PORT, "--without-backend", "2")
+    why = [name for lookup in steps[0]["events"][0]["lookups"] for name in lookup["why"]]
+    assert "backend_gone" in why
+    assert arrival["place"] == "10.61.1.102 on node"
+
+
+def test_what_if_a_rule_is_added(node: CapturedNode) -> None:
+    packet = "tcp 10.61.1.101:5000 > 10.61.1.102:8000"
+    for rule, outcome in (
+        ("deny ingress 10.61.1.102 port=8000 protocol=TCP", "dropped"),
+        ("deny ingress 10.61.1.102 port=8001 protocol=TCP", "delivered"),
+        ("allow ingress 10.61.1.102 cidr=192.168.61.0/24", "dropped"),
+        ("allow ingress 10.61.1.102 identity=11505", "delivered"),
+        ("deny egress 10.61.1.101", "dropped"),
+        # A network is the world's part of it: pods are known by identity.
+        ("deny egress 10.61.1.101 cidr=0.0.0.0/0", "delivered"),
+    ):
+        _, arrival, _ = simulated(node, packet, "--policy", rule)
+        assert (arrival["outcome"], arrival["reason"]) == (outcome, "policy" if outcome == "dropped" else None), rule
+    # A connection that is there is not asked again.
+    _, arrival, _ = simulated(node, NODE_PORT, "--policy", "deny ingress 10.61.1.102")
+    assert arrival["outcome"] == "left the cluster"
+
+
+def test_what_if_gc_runs_first(node: CapturedNode) -> None:
+    # The restored table is older than this machine's clock, or younger: what counts is that GC decides by it.
+    steps, _, said = simulated(node, NODE_PORT, "--gc", "--at", "+4d")
+    assert "node: GC removed" in said
+    assert entries(steps[0]) == {("SVC", "new"), ("OUT", "new")} or entries(steps[0], "new") >= {("SVC", "new")}
+
+
+def test_what_if_the_table_is_full(node: CapturedNode) -> None:
+    steps, _, said = simulated(node, "tcp 10.61.1.101:5000 > 10.61.1.102:8000", "--full")
+    assert "filled to the last place: cilium_ct4_global (" in said
+    assert entries(steps[-1]) >= {("OUT", "new"), ("IN", "new")}
+
+
+def test_what_if_the_nodes_other_mode() -> None:
+    with captured_node(DSR) as node:
+        packet = "tcp 192.168.61.1:42540 > 192.168.61.11:30080 S"
+        steps, _, _ = simulated(node, packet)
+        assert steps[0]["packet_out"].startswith("tcp 192.168.61.1:42540 > 10.61.2.103:8000")
+        steps, _, _ = simulated(node, packet, "--with", "lb.mode=snat")
+        assert steps[0]["packet_out"].startswith("tcp 192.168.61.11:")
+        assert steps[0]["snat"] != []
+
+
+def test_a_node_that_does_more_than_we_can_is_refused_by_name(socket_node: CapturedNode) -> None:
+    done = socket_node.done("trace", "--simulate", "tcp 10.61.1.101:5000 > 10.96.0.10:80", check=4)
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ctctl: cannot simulate tcp 10.61.1.101:5000 > 10.96.0.10:80: socket LB turns")
+    assert line.endswith("simulate the packet to a backend: 10.61.1.102:8000, 10.61.2.103:8000")
+    # To a backend it can.
+    _, arrival, _ = simulated(socket_node, "tcp 10.61.1.101:5000 > 10.61.1.102:8000")
+    assert arrival["outcome"] == "delivered"
+
+
+@pytest.mark.parametrize(
+    ("packet", "words", "why"),
+    [
+        ("tcp 10.61.1.101:5000 > 1.1.1.1:80", ("--with", "masquerade.bpf=false"), "iptables masquerades, not BPF"),
+        ("tcp 10.61.1.101:5000 > 1.1.1.1:80", ("--with", "masquerade.agent=true"), "ip-masq-agent decides"),
+        ("tcp 10.61.1.101:5000 > 1.1.1.1:80", ("--with", "egress-gateway=true"), "the egress gateway, which"),
+        ("tcp 10.61.1.101:5000 > 1.1.1.1:80", ("--with", "nat46x64=true"), "the NAT46/64 gateway, which"),
+        ("tcp 10.61.1.101:5000 > 10.61.2.103:80", ("--with", "wireguard=true"), "WireGuard encrypts"),
+        ("tcp 10.61.1.101:5000 > 10.61.2.103:80", ("--with", "ipsec=true"), "IPsec encrypts"),
+        ("tcp 10.61.1.101:5000 > 10.61.2.103:80", ("--with", "srv6=true"), "SRv6, which"),
+        ("tcp 192.168.61.11:5000 > 10.61.1.102:80", ("--with", "host-firewall=true"), "the host firewall, which"),
+        ("tcp 192.168.61.11:5000 > 10.96.0.10:80", (), "the node's own connection to a service is turned at connect()"),
+        ("tcp [fd61::1]:5000 > [fd61::11]:30080", ("--with", "ipv6=false"), "IPv6 is off on this node"),
+        ("tcp 10.61.1.101:5000 > 10.61.1.102:80", ("--with", "ipv4=false"), "IPv4 is off on this node"),
+        (NODE_PORT, ("--with", "lb.mode=annotation"), "each service has a mode of its own"),
+        (NODE_PORT, ("--with", "lb.mode=dsr", "--with", "lb.dispatch=ipip"), "DSR by ipip (--with)"),
+        (NODE_PORT, ("--with", "lb.mode=dsr", "--with", "lb.dispatch=opt"), "needs native routing"),
+        ("tcp 192.168.61.1:80 > 192.168.61.11:40000 A", ("--with", "lb.node-port-max=40000"), "has ports from 40001"),
+        ("tcp 10.61.1.101:5000 > 10.96.0.10:80", ("--with", "lb.socket-host-only=false"), "socket LB turns"),
+    ],
+)  # fmt: skip
+def test_each_reason_is_said(node: CapturedNode, packet: str, words: tuple[str, ...], why: str) -> None:
+    done = node.done("trace", "--simulate", packet, *words, check=4)
+    assert done.stdout == ""
+    assert done.stderr.startswith("ctctl: cannot simulate ")
+    assert why in done.stderr
+
+
+def test_reasons_of_later_versions(socket_node: CapturedNode) -> None:
+    for packet, why in (
+        ("tcp 192.168.61.1:5000 > 10.96.0.10:81", "has nothing at this port"),
+        ("icmp 192.168.61.1 > 192.168.61.11 type=0 id=28051", "its SNAT entry is of 28051"),
+        ("icmp 10.61.1.101 > 192.168.61.1 id=77", "some version after 1.16 began to keep an echo's identifier"),
+    ):
+        done = socket_node.done("trace", "--simulate", packet, check=4)
+        assert why in done.stderr, packet
+
+
+def test_a_bugtool_archive_needs_no_root_for_its_tables_and_says_what_it_lacks() -> None:
+    done = run_ctctl("trace", "--simulate", "tcp 192.168.61.1:5000 > 192.168.61.11:30080", "--from", BUGTOOL)
+    assert done.returncode == 0, done.stderr
+    assert "the node's tunnel is vxlan: what leaves encapsulated is shown in Geneve" in done.stderr
+    # The archive has the node's Maglev tables: the backend is the one that it would choose.
+    assert "created SVC, backend 3" in done.stdout
+    assert "one of" not in done.stdout
+
+
+def test_a_listing_without_the_nodes_configuration_asks_for_it(tmp_path: Path) -> None:
+    for name, content in files(SNAT).items():
+        if name.startswith("cli/"):
+            (tmp_path / name[4:]).write_bytes(content)
+    base = ("trace", "--simulate", NODE_PORT, "--from", tmp_path)
+    done = run_ctctl(*base)
+    assert done.returncode == 4
+    assert "nothing tells whether pods of other nodes are reached through a tunnel" in done.stderr
+    done = run_ctctl(*base, "--with", "routing=tunnel")
+    assert done.returncode == 0, done.stderr
+    assert "translated to 10.61.1.52:53350 > 10.61.2.103:8000" in done.stdout
+    assert "the source shows no policy: simulated as if all were allowed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--with", "lb.mode"), "write KEY=VALUE"),
+        (("--with", "lb.mod=dsr"), "lb.mode"),
+        (("--policy", "deny web"), "a rule reads"),
+        (("--policy", "deny ingress web port=x"), "a rule reads"),
+        (("--policy", "deny ingress web identity=5 cidr=10.0.0.0/8"), "not by both"),
+        (("--policy", "deny ingress web colour=red"), "colour"),
+    ],
+)
+def test_what_cannot_be_meant(node: CapturedNode, words: tuple[str, ...], why: str) -> None:
+    done = node.done("trace", "--simulate", NODE_PORT, *words, check=2)
+    assert why in done.stderr
+
+
+def test_a_rule_of_a_pod_that_is_not_there(node: CapturedNode) -> None:
+    done = node.done("trace", "--simulate", NODE_PORT, "--policy", "deny ingress nobody", check=1)
+    assert "no pod 'nobody'; there is 10.61.1.102, 10.61.1.101" in done.stderr

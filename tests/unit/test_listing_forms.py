@@ -1,0 +1,359 @@
+"""Listings as people paste them, and those of policy, counters, sockets, tunnels: text, JSON and dumps say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctctl.decode.policy import decode_counter, decode_policy
+from ctctl.decode.services import decode_socket_nat, decode_tunnel
+from ctctl.errors import CtctlError
+from ctctl.model.drops import DatapathCounter, file_name, files_of, reason_name, reason_number
+from ctctl.model.policy import PolicyEntry
+from ctctl.out.tabwriter import align
+from ctctl.tables.show import listings as written
+from ctctl.tables.sources.base import KINDS, Source, SourceOptions
+from ctctl.tables.sources.open import open_source
+from ctctl.tables.sources.policy_text import ports_of
+from tests.support import captures
+from tests.unit.test_formats import run
+
+FILES = (
+    "cli/ct-list-global.txt",
+    "cli/nat-list.txt",
+    "cli/lb-list.txt",
+    "cli/lb-list.frontends.txt",
+    "cli/lb-list.backends.txt",
+    "cli/lb-list.revnat.txt",
+    "cli/lb-list.source-ranges.txt",
+    "cli/ipcache-list.txt",
+    "cli/endpoint-list.txt",
+    "cli/policy-all.txt",
+    "cli/tunnel-list.txt",
+    "cli/socknat-list.txt",
+    "cmd/bpf-metrics-list.txt",
+    "cmd/bpf-policy-get-all.txt",
+    "cmd/service-list.txt",
+)
+
+
+def read(path: Path, text: str | bytes) -> Source:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return open_source(str(path), SourceOptions())
+
+
+def said(source: Source) -> dict[str, list[Any]]:
+    """Everything a source shows, in no order."""
+    found = source.listings(None)
+    whole: dict[str, list[Any]] = {kind: sorted(map(repr, getattr(found, kind))) for kind in KINDS}
+    for table in source.tables:
+        whole[table.name] = sorted(
+            bytes(k) + bytes(v) for keys, values in table.read() for k, v in zip(keys, values, strict=True)
+        )
+    return {name: rows for name, rows in whole.items() if rows}
+
+
+@cache
+def listed() -> dict[str, str]:
+    return {
+        f"{name} {file}": captures.text(name, file)
+        for name in captures.NAMES
+        for file in FILES
+        if file in captures.files(name)
+    }
+
+
+def _before(prefix: Callable[[int], str]) -> Callable[[str], str]:
+    return lambda text: "".join(prefix(n) + line for n, line in enumerate(text.splitlines(keepends=True)))
+
+
+def _broken(width: int) -> Callable[[str], str]:
+    def broken(text: str) -> str:
+        lines = text.splitlines()
+        return "\n".join(line[at : at + width] for line in lines for at in range(0, len(line) or 1, width)) + "\n"
+
+    return broken
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "ends of lines of another system": lambda text: text.replace("\n", "\r\n"),
+    "tabs between columns": lambda text: re.sub(" {3,}", "\t", text),
+    "one blank between columns": lambda text: re.sub(" +", " ", text),
+    "wide columns": lambda text: re.sub(" {3,}", " " * 12, text),
+    "colours": _before(lambda _n: "\x1b[1;32m"),
+    "quoted": _before(lambda _n: "> "),
+    "in a chat": lambda text: f"Hi, this is from node-7:\n\n```text\n{text}```\n\nany idea?\n",
+    "kubectl logs --prefix": _before(lambda _n: "[pod/cilium-7xk2p/cilium-agent] "),
+    "stern": _before(lambda _n: "cilium-7xk2p cilium-agent "),
+    "a name in front": _before(lambda _n: "node1: "),
+    "times in front": _before(lambda n: f"2026-11-25T19:14:{n % 60:02d}.40{n % 10}123Z "),
+    "kubectl exec": lambda text: (
+        "$ kubectl -n kube-system exec ds/cilium -- cilium-dbg bpf list\n"
+        'Defaulted container "cilium-agent" out of: cilium-agent, config (init)\n'
+        f"{text}command terminated with exit code 0\n$ \n"
+    ),
+    "sudo": lambda text: f"[sudo] password for ops: \n{text}",
+    "80 columns": _broken(80),
+    "132 columns": _broken(132),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_however_it_was_pasted_it_says_the_same(form: str, tmp_path: Path) -> None:
+    for name, text in listed().items():
+        whole = said(read(tmp_path / "whole", text))
+        source = read(tmp_path / "pasted", FORMS[form](text))
+        assert said(source) == whole, f"{name}, {form}"
+        assert source.partial == [], f"{name}, {form}"
+
+
+def test_a_line_that_is_cut_off_is_said_and_not_believed(tmp_path: Path) -> None:
+    for name, text in listed().items():
+        rows = text.rstrip("\n").split("\n")
+        if len(rows) < 4 or not rows[-1].rstrip():
+            continue
+        last = rows[-1].rstrip()
+        for cut in (len(last) // 3, len(last) // 2, len(last) - 1):
+            try:
+                source = read(tmp_path / "cut", "\n".join([*rows[:-1], last[:cut]]))
+            except CtctlError:
+                continue
+            whole = said(read(tmp_path / "whole", text))
+            wrong = [row for kind, found in said(source).items() for row in found if row not in whole.get(kind, [])]
+            shorter = sum(map(len, said(source).values())) < sum(map(len, whole.values()))
+            # A last number that is cut short looks like a whole one where nothing stands behind it.
+            open_ended = "metrics" in name or "policy" in name or "nat-list" in name or "service-list" in name
+            assert not wrong or open_ended, f"{name}: {wrong[:1]}"
+            assert not shorter or source.partial or open_ended, name
+
+
+def test_a_mapped_address_is_of_its_table_where_the_listing_is_whole(tmp_path: Path) -> None:
+    def line(ends: str, proto: str = "TCP") -> str:
+        return (
+            f"{proto} OUT {ends} expires=100 Packets=0 Bytes=0 RxFlagsSeen=0x02 LastRxReport=40 TxFlagsSeen=0x00"
+            " LastTxReport=0 Flags=0x0000 [ ] RevNAT=0 SourceSecurityID=2 BackendID=0 \n"
+        )
+
+    first, any4 = line("10.0.0.1:1 -> 10.0.0.2:80"), line("10.0.0.1:1 -> 10.0.0.2:53", "UDP")
+    six, mapped = line("fd00::1:1 -> fd00::2:80"), line("10.0.0.3:1 -> 10.0.0.4:80")
+    whole = f"{first}\n{any4}\n{six}{mapped}\n\n"
+    counts = {table.name: table.count for table in read(tmp_path / "a", whole).tables if table.count}
+    assert counts["cilium_ct6_global"] == 2
+    for noise in ("$ cilium bpf ct list global\n", "Defaulted container x\n"):  # what stands around it changes nothing
+        around = {
+            table.name: table.count for table in read(tmp_path / "b", f"{noise}{whole}{noise}").tables if table.count
+        }
+        assert around == counts
+    # Another order is not the program's: each line is what it shows.
+    mixed = {table.name: table.count for table in read(tmp_path / "c", f"{six}{mapped}\n\n{first}\n{any4}\n").tables}
+    assert (mixed["cilium_ct4_global"], mixed["cilium_ct6_global"], mixed["cilium_ct_any4_global"]) == (2, 1, 1)
+
+
+def test_what_a_source_does_not_show_is_unknown_and_not_empty(tmp_path: Path) -> None:
+    path = tmp_path / "ct.txt"
+    path.write_text(captures.text("cilium-1.19-snat-node1", "cli/ct-list-global.txt"))
+    for words in (
+        ("nat", "list"),
+        ("lb", "list"),
+        ("lb", "list", "--maglev"),
+        ("ipcache", "list"),
+        ("endpoint", "list"),
+    ):
+        done = run(*words, "--from", path)
+        assert done.returncode == 5
+        assert "does not show" in done.stderr
+    empty = tmp_path / "lb.txt"
+    empty.write_text("SERVICE ADDRESS   BACKEND ADDRESS (REVNAT_ID) (SLOT)\n")
+    done = run("lb", "list", "--from", empty)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1)
+
+
+def _pins(capture: str) -> dict[str, dict[bytes, Any]]:
+    document = captures.document(capture, "maps.json")
+    return {
+        item["pin"]: {bytes.fromhex(key): value for key, value in item["entries"] or ()} for item in document["maps"]
+    }
+
+
+@pytest.mark.parametrize("capture", captures.NAMES)
+def test_listings_beside_conntrack_are_those_of_the_maps(capture: str, tmp_path: Path) -> None:
+    pins = _pins(capture)
+    for file, kind in (("cli/tunnel-list.txt", "tunnels"), ("cli/socknat-list.txt", "sockets")):
+        if file not in captures.files(capture):
+            continue
+        decode: Callable[[bytes, bytes], object] = decode_tunnel if kind == "tunnels" else decode_socket_nat
+        names = ("cilium_tunnel_map",) if kind == "tunnels" else ("cilium_lb4_reverse_sk", "cilium_lb6_reverse_sk")
+        expected = [decode(k, bytes.fromhex(v)) for name in names for k, v in pins.get(name, {}).items()]
+        found = getattr(read(tmp_path / "x", captures.text(capture, file)).listings(None), kind)
+        assert sorted(map(repr, found)) == sorted(map(repr, expected))
+    if "cli/policy-all.txt" in captures.files(capture):
+        text = captures.text(capture, "cli/policy-all.txt")
+        found = read(tmp_path / "p", text).listings(None).policy
+        assert written.policy_lines(found, int(capture[9:11])) == [line.rstrip("\n") for line in text.splitlines()]
+
+
+def test_rules_by_labels_are_those_by_numbers(tmp_path: Path) -> None:
+    head = ["POLICY", "DIRECTION", "LABELS (source:key[=value])", "PORT/PROTO", "PROXY PORT", "AUTH TYPE"]
+    head += ["BYTES", "PACKETS", "PREFIX"]
+    rows = [
+        ("Allow", "Ingress", "reserved:unknown", "ANY", "NONE", "disabled", "0", "0", "0"),
+        ("Allow", "Ingress", "reserved:host", "ANY", "NONE", "disabled", "0", "0", "0"),
+        ("Deny", "Egress", "k8s:app=web", "80/TCP", "NONE", "spire", "5", "1", "24"),
+        ("", "", "k8s:io.kubernetes.pod.namespace=default", "", "", "", "", "", ""),
+        ("Allow", "Egress", "1234", "8192-8447/TCP", "15001", "disabled", "-", "-", "16"),
+    ]
+    labels = (
+        "Endpoint ID: 7\nPath: /sys/fs/bpf/tc/globals/cilium_policy_00007\n\n"
+        + "\n".join(align([[*head, ""], *([*row, ""] for row in rows)]))
+        + "\n"
+    )
+    rules = read(tmp_path / "x", labels).listings(None).policy
+    assert [(r.endpoint_id, r.identity, r.labels, r.deny) for r in rules] == [
+        (7, 0, (), False),
+        (7, 1, ("reserved:host",), False),
+        (7, None, ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=default"), True),
+        (7, 1234, (), False),
+    ]
+    assert (rules[3].ports, rules[3].proxy_port, rules[3].packets) == ((8192, 8447), 15001, None)
+    done = run("policy", "list", "--from", tmp_path / "x", "-o", "json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["rules"][2]["labels"] == ["k8s:app=web", "k8s:io.kubernetes.pod.namespace=default"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("ANY", (0, 0, 0)),
+        ("TCP", (6, 0, 0)),
+        ("0/TCP", (6, 0, 0)),
+        ("80/TCP", (6, 80, 16)),
+        ("4096-8191/UDP", (17, 4096, 4)),
+        ("0x1000/4/UDP", (17, 4096, 4)),
+    ],
+)
+def test_ports_of_a_rule(text: str, found: tuple[int, int, int]) -> None:
+    assert ports_of(text) == found
+
+
+def test_a_policy_list_as_json(tmp_path: Path) -> None:
+    key = {"Prefixlen": 64, "Identity": 9, "TrafficDirection": 1, "Nexthdr": 6, "DestPortNetwork": 0x5000}
+    rule = {"ProxyPortNetwork": 0, "Flags": 1, "AuthType": 0, "Packets": 3, "Bytes": 180, "Key": key}
+    whole = [{"EndpointID": "7", "Path": "/sys/fs/bpf/tc/globals/cilium_policy_00007", "Content": [rule]}]
+    (found,) = read(tmp_path / "x", json.dumps(whole, indent=2)).listings(None).policy
+    raw = bytes.fromhex("40000000 09000000 01060050".replace(" ", ""))
+    value = (
+        bytes.fromhex("0000 01 00 00000000".replace(" ", "")) + (3).to_bytes(8, "little") + (180).to_bytes(8, "little")
+    )
+    assert found == decode_policy(raw, value, 7, "cilium_policy_00007")
+    (one,) = read(tmp_path / "y", json.dumps([rule], indent=2)).listings(None).policy
+    assert (one.endpoint_id, one.port, one.deny) == (None, 80, True)
+
+
+def test_counters_of_every_version(tmp_path: Path) -> None:
+    old = json.dumps(
+        [{"reason": 133, "description": "Policy denied", "values": {"ingress": {"packets": 2, "bytes": 80}}}]
+    )
+    new = json.dumps(
+        [{"reason": "Policy denied", "direction": "ingress", "packets": 2, "bytes": 80, "line": 5, "file": "bpf_lxc.c"}]
+    )
+    text = "REASON          DIRECTION   PACKETS   BYTES\nPolicy denied   INGRESS     2         80\n"
+    plain = DatapathCounter(133, "ingress", 2, 80)
+    assert read(tmp_path / "a", old).listings(None).counters == [plain]
+    assert read(tmp_path / "b", text).listings(None).counters == [plain]
+    (one,) = read(tmp_path / "c", new).listings(None).counters
+    assert (one.reason, one.line, one.place) == (133, 5, "bpf_lxc.c")
+    # Per CPU, as bpftool dumps it.
+    hexed = (
+        "$ bpftool map dump pinned /sys/fs/bpf/tc/globals/cilium_metrics\nkey:\n85 01 05 00 02 00 00 00\n"
+        "value (CPU 00): 01 00 00 00 00 00 00 00  28 00 00 00 00 00 00 00\n"
+        "value (CPU 01): 01 00 00 00 00 00 00 00  28 00 00 00 00 00 00 00\nFound 1 element\n"
+    )
+    (raw,) = read(tmp_path / "d", hexed).listings(None).counters
+    assert raw == decode_counter(
+        bytes.fromhex("8501050002000000"), bytes.fromhex("01000000000000002800000000000000") * 2, 16
+    )
+    done = run("metrics", "drops", "--from", tmp_path / "c")
+    assert "bpf_lxc.c:5" in done.stdout
+    assert done.returncode == 0
+
+
+def test_reasons_have_one_number_whatever_version_spells_them() -> None:
+    for number in (*range(3, 16), *range(131, 208)):
+        if reason_name(number) != str(number) and number != 134:
+            assert reason_number(reason_name(number)) == number
+    assert reason_number("LB: No backend slot entry found") == 5
+    assert reason_number("206") == 206
+    assert reason_number("no reason") is None
+    assert DatapathCounter(2, "ingress", 1, 1).dropped  # the agent counts it as a drop too
+
+
+def test_files_are_named_where_their_numbers_are_certain() -> None:
+    assert file_name(112, 17) == "encap.h"
+    assert file_name(111, 19) == "encap.h"
+    assert files_of(18).get(111) is None
+    assert files_of(18, [1, 2, 109, 113]).get(109) == "local_delivery.h"
+    assert files_of(18, [1, 2, 112, 115]).get(115) == "nodeport_egress.h"
+    assert files_of(None, [109, 110]).get(109) is None
+
+
+def test_the_bugtool_shows_what_the_live_node_shows() -> None:
+    where = ("--from", captures.BUGTOOL)
+    sockets = json.loads(run("socknat", "list", *where, "-o", "json").stdout)["sockets"]
+    assert [(one["frontend"], one["backend"]) for one in sockets] == [
+        ("10.96.0.10:80", "10.61.2.103:8000"),
+        ("10.96.0.10:80", "10.61.1.102:8000"),
+    ]
+    for words in (("policy", "list"), ("metrics", "drops", "--all")):
+        done = run(*words, *where, "-o", "json")
+        assert done.returncode == 0, done.stderr
+    assert run("policy", "get", "tcp 10.61.1.101 > 10.61.1.102:8000", *where).stdout.count("allowed") == 2
+
+
+def test_nodes_are_a_column_wherever_there_are_several(tmp_path: Path) -> None:
+    for number, name in enumerate(("cilium-1.16-snat-node1", "cilium-1.19-snat-node1")):
+        for file in ("ct-list-global.txt", "nat-list.txt", "lb-list.txt", "ipcache-list.txt", "endpoint-list.txt"):
+            folder = tmp_path / f"host-{'ab'[number]}"
+            folder.mkdir(exist_ok=True)
+            (folder / file).write_text(captures.text(name, f"cli/{file}"))
+    for words in (("nat", "list"), ("lb", "list"), ("ipcache", "list"), ("endpoint", "list"), ("nat", "stats")):
+        done = run(*words, "--from", tmp_path, "-o", "jsonl")
+        assert done.returncode == 0, done.stderr
+        assert {json.loads(line)["node"] for line in done.stdout.splitlines()} == {"host-a", "host-b"}
+        one = run(*words, "--from", tmp_path, "--node", "host-b", "-o", "jsonl")
+        assert all("node" not in json.loads(line) for line in one.stdout.splitlines())
+    assert run("lb", "list", "--from", tmp_path, "-o", "cilium").stdout.count("SERVICE ADDRESS") == 2
+
+
+def test_what_text_leaves_open_of_a_dsr_entry_the_services_beside_tell(tmp_path: Path) -> None:
+    """Half of an IPv6 address, and ports whose bytes some builds turn (NatPort=)."""
+    vip = "fd10:96::aa:1"
+    half = int.from_bytes(ip_address(vip).packed[8:], "little")
+    for port in (31607, 30587):  # as it is, and turned
+        line = (
+            "TCP OUT fd61::1:50380 -> fd10:61:1::102:8000 expires=13317 Packets=28 Bytes=2622 RxFlagsSeen=0x02"
+            " LastRxReport=5316 TxFlagsSeen=0x02 LastTxReport=5316 Flags=0x0080 [ DSRInternal ] RevNAT=0"
+            f" SourceSecurityID=10 BackendID={half} NatPort={port} \n"
+        )
+        (tmp_path / "ct-list.txt").write_text(line)
+        (tmp_path / "lb-list.txt").write_text(
+            "SERVICE ADDRESS   BACKEND ADDRESS (REVNAT_ID) (SLOT)\n"
+            f"[{vip}]:31607/TCP (0)   [::]:0 (10) (0) [NodePort]\n"
+        )
+        done = run("ct", "list", "--from", tmp_path, "-o", "json")
+        (entry,) = json.loads(done.stdout)["entries"]
+        assert (entry["nat_addr"], entry["nat_port"]) == (vip, 31607)
+        (tmp_path / "lb-list.txt").unlink()
+        (alone,) = json.loads(run("ct", "list", "--from", tmp_path, "-o", "json").stdout)["entries"]
+        assert alone["nat_addr"] is None  # half of an address is none
+
+
+def test_policy_rules_know_their_ranges() -> None:
+    rule = PolicyEntry(7, False, 0, 6, 8000, 8, False)
+    assert rule.ports == (7936, 8191)
