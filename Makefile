@@ -55,8 +55,13 @@ APT_STAMP := build/.apt
 APT_TEST := chromium strace
 APT_TEST_STAMP := build/.apt-test
 
+# What only a release needs: a compiler for the other machine.
+APT_DIST := gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+APT_DIST_STAMP := build/.apt-dist
+
 $(APT_TEST_STAMP): APT := $(APT_TEST)
-$(APT_STAMP) $(APT_TEST_STAMP): Makefile
+$(APT_DIST_STAMP): APT := $(APT_DIST)
+$(APT_STAMP) $(APT_TEST_STAMP) $(APT_DIST_STAMP): Makefile
 	@mkdir -p build
 	@missing=""; for p in $(APT); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q '^install ok' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
@@ -123,9 +128,15 @@ completions: setup ## regenerate completions/
 docs: setup ## regenerate the command line reference and the man page
 	$(BIN)/python tools/gen_docs.py
 
-.PHONY: wheel
-wheel: setup ## build the wheel (with the BPF objects in it)
-	$(BIN)/pip wheel -qq --no-deps --disable-pip-version-check -w dist .
+# ---- releases ------------------------------------------------------------------------
+.PHONY: dist
+dist: $(APT_STAMP) $(APT_DIST_STAMP) ## build sdist, wheels for x86-64 and arm64, one executable file and a Debian package into dist/
+	tools/dist.sh
+
+.PHONY: site
+site: ## build the documentation into build/site, strictly: a broken link is an error
+	test -x build/site-venv/bin/zensical || { $(PYTHON) -m venv build/site-venv; build/site-venv/bin/pip install -qq --disable-pip-version-check zensical; }
+	build/site-venv/bin/zensical build --strict -f mkdocs.yml
 
 .PHONY: clean
 clean: ## remove what was built

@@ -9,13 +9,29 @@ LAB=${LAB:-demo}
 NODE_A=$LAB-node-a
 NODE_B=$LAB-node-b
 SERVER=10.64.1.36:8000
+DUMP=examples/cilium-bugtool.tar.xz
 work=$(mktemp -d)
 tracer=
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
 
 heading() { printf '\n%s%s%s\n%s%s%s\n' "$bold" "$1" "$plain" "$bold" "${1//?/─}" "$plain"; }
-run() { printf '%s$ ctctl %s%s\n' "$dim" "$*" "$plain"; "$CTCTL" "$@"; }
+run() { # shows a command as it would be typed, and runs it
+  local shown="" word
+  for word; do case $word in *[\ \>]*) shown+=" '$word'" ;; *) shown+=" $word" ;; esac; done
+  printf '%s$ ctctl%s%s\n' "$dim" "$shown" "$plain"
+  "$CTCTL" "$@"
+}
+
+# What needs neither rights nor a kernel with BPF: the dump of a node.
+offline() {
+  heading "A node's dump: what is in the tables, what is wrong, one connection, what GC would do"
+  run ct stats --from "$DUMP"
+  run ct list --from "$DUMP" --sort remaining --limit 8
+  run doctor --from "$DUMP"
+  run ct get 'tcp 10.61.1.101:57974 > 10.61.1.102:9' --from "$DUMP"
+  run gc --dry-run --from "$DUMP"
+}
 
 cleanup() {
   status=$?
@@ -38,7 +54,18 @@ wait_for_text() {
 }
 
 heading 'A cluster of two nodes, each with its own datapath, in network namespaces'
-run lab up --name "$LAB"
+status=0
+run lab up --name "$LAB" || status=$?
+# Exit code 4: this user or this kernel may not; ctctl has said what is missing.
+if [ "$status" = 4 ]; then
+  trap - EXIT
+  rm -rf "$work"
+  offline
+  heading 'Not shown here, for the reason above: real traffic, its tables, a live trace'
+  echo "It takes root, and a kernel with BPF and network namespaces; ctctl features says what this one can do."
+  exit 0
+fi
+[ "$status" = 0 ]
 run lab list --name "$LAB"
 
 heading 'Two pods talk, on two nodes: real ping, datagrams and HTTP'

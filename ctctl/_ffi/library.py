@@ -10,6 +10,7 @@ import ctypes
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ctctl._ffi.errors import CallError
@@ -18,6 +19,11 @@ from ctctl._ffi.signatures import SIGNATURES, Check, Signature
 from ctctl.errors import UnsupportedError
 
 _LIBRARY = "libbpf.so.1"
+
+#: Where a wheel carries libbpf and what it needs; a checkout carries none.
+_CARRIED = Path(__file__).parent.parent / "native"
+#: What libbpf needs, in the order in which the loader must meet them.
+_NEEDED = ("libz.so.1", "libelf.so.1")
 
 _TABLE: dict[str, Signature] = {signature.name: signature for signature in SIGNATURES}
 
@@ -29,12 +35,13 @@ class Libbpf:
     library lacks raises UnsupportedError when it is called, not before.
     """
 
-    def __init__(self, path: str = _LIBRARY) -> None:
+    def __init__(self, path: str | None = None) -> None:
         try:
-            self._dll = ctypes.CDLL(path, use_errno=True)
+            self.path = path or _installed()
+            self._dll = ctypes.CDLL(self.path, use_errno=True)
         except OSError as error:
             raise UnsupportedError(
-                f"cannot load {path}: {error}; install libbpf 1.1 or newer (Debian: apt install libbpf1)"
+                f"cannot load libbpf: {error}; install libbpf 1.1 or newer (Debian: apt install libbpf1)"
             ) from error
         self._bind(_TABLE["libbpf_set_print"])(LOG.callback)
 
@@ -76,6 +83,20 @@ class Libbpf:
             raise UnsupportedError(f"{signature.name} needs libbpf >= {signature.since}; installed is {major}.{minor}")
 
         return stub
+
+
+def _installed() -> str:
+    """The libbpf of this installation: the one that the wheel carries, else the machine's.
+
+    The carried libraries have no search path of their own. What libbpf needs is loaded first, by path: the
+    dynamic loader takes a needed library that is in the process already, by its name.
+    """
+    carried = _CARRIED / _LIBRARY
+    if not carried.exists():
+        return _LIBRARY
+    for name in _NEEDED:
+        ctypes.CDLL(str(_CARRIED / name), mode=ctypes.RTLD_GLOBAL)
+    return str(carried)
 
 
 def _raise_if_negative(name: str) -> Callable[..., int]:

@@ -60,6 +60,7 @@ _RESIZE = typer.Option("--resize", help="Make tables anew whose size changed, ke
 
 
 def _say(line: str) -> None:
+    sys.stdout.flush()
     typer.echo(f"ctctl: {line}", err=True)
 
 

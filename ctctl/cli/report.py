@@ -56,7 +56,8 @@ def is_verbose() -> bool:
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
+    """One line on stderr, behind what stdout has said so far: the two are often one file."""
+    sys.stdout.flush()
     sys.stderr.write(prose(f"ctctl: {safe(text)}", sys.stderr, rest="    "))
 
 

@@ -152,6 +152,23 @@ _NODE = {
             {"name": STRING, "programs": array(_PROGRAM), "maps": array(_MAP), "counters": array(_COUNTER)}, more=True
         ),
     ),
+    "ctctl/version/v1": document(
+        "ctctl/version/v1",
+        record(
+            {
+                "ctctl": STRING,
+                "path": STRING,
+                "commit": maybe(STRING),
+                "built_at": maybe(STRING),
+                "libbpf": maybe(STRING),
+                "libbpf_path": maybe(STRING),
+                "kernel": STRING,
+                "machine": STRING,
+                "python": STRING,
+                "bpf": {"type": "object", "additionalProperties": STRING},
+            }
+        ),
+    ),
     "ctctl/features/v1": listing(
         "ctctl/features/v1",
         "features",

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import typer
 
+from ctctl.cli.options import OutputOpt
+from ctctl.errors import UsageError
+from ctctl.out.output import Format, OutputOptions
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
-def version() -> None:
+def version(output: OutputOpt = Format.table) -> None:
     """Print the versions that a bug report needs: ctctl, libbpf, kernel, Python.
+
+    As JSON or YAML also what this ctctl was built from, and the SHA-256 of each BPF object.
 
     \b
     ctctl version
+    ctctl version -o json
     """
-    import platform
+    import sys
+    from dataclasses import asdict
 
-    from ctctl import __version__
-    from ctctl.kernel.features import libbpf_version
+    from ctctl.kernel.build import installation
 
-    typer.echo(f"ctctl {__version__}")
-    typer.echo(f"libbpf {libbpf_version() or 'not found'}")
-    typer.echo(f"kernel {platform.release()}")
-    typer.echo(f"python {platform.python_version()}")
+    if output in (Format.cilium, Format.csv, Format.name):
+        raise UsageError(f"-o {output.value} has no form for versions; use table, json, jsonl or yaml")
+    build = installation()
+    if output not in (Format.table, Format.wide):
+        from ctctl.out.output import write_document
+
+        write_document("ctctl/version/v1", asdict(build), OutputOptions(output), sys.stdout)
+        return
+    made = ", ".join(word for word in (build.commit and build.commit[:12], build.built_at) if word)
+    typer.echo(f"ctctl {build.ctctl}" + (f" ({made})" if made else ""))
+    typer.echo(f"libbpf {build.libbpf or 'not found'}" + (f" ({build.libbpf_path})" if build.libbpf_path else ""))
+    typer.echo(f"kernel {build.kernel} {build.machine}")
+    typer.echo(f"python {build.python}")

@@ -127,6 +127,7 @@ def write_report(report: Report, options: OutputOptions, stream: TextIO, notes: 
         write_rows(view, report.rows, options, stream, meta=meta)
         return
     write_rows(view, report.rows, options, stream)
+    stream.flush()
     for line in summary(report):
         notes.write(prose(line, notes, rest="  "))
 

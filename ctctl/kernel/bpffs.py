@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctctl._ffi import CallError, syscall
 from ctctl.errors import KernelError
-from ctctl.kernel.failures import kernel_error
+from ctctl.kernel.failures import SYS_ADMIN, kernel_error, permission_hint
 
 DEFAULT_ROOT = Path("/sys/fs/bpf")
 
@@ -63,7 +63,7 @@ def ensure_mounted(path: str | Path = DEFAULT_ROOT) -> bool:
 
 def _hint(err: int) -> str:
     if err in (errno.EPERM, errno.EACCES):
-        return "needs root (CAP_SYS_ADMIN)"
+        return permission_hint(SYS_ADMIN)
     if err == errno.ENODEV:
         return "this kernel has no BPF file system (CONFIG_BPF_SYSCALL)"
     return ""

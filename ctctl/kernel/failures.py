@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ctctl._ffi import CallError
 from ctctl.errors import KernelError
-from ctctl.kernel.capabilities import effective_capabilities
+from ctctl.kernel.capabilities import Capability, missing_capabilities
 
-#: CAP_NET_ADMIN and CAP_SYS_ADMIN: who has both lacks nothing that a program of ours needs.
-_ALL_THAT_COUNTS = 1 << 12 | 1 << 21
-
-
-def permission_hint() -> str:
-    """Why EPERM: the user's rights, or the kernel's own configuration."""
-    if effective_capabilities() & _ALL_THAT_COUNTS == _ALL_THAT_COUNTS:
-        return "this kernel forbids it"
-    return "needs root, or CAP_BPF with CAP_NET_ADMIN"
+#: What loading and attaching programs takes.
+PROGRAMS = (Capability.CAP_BPF, Capability.CAP_PERFMON, Capability.CAP_NET_ADMIN)
+#: What opening an object by its id, entering or making a namespace, and mounting take.
+SYS_ADMIN = (Capability.CAP_SYS_ADMIN,)
 
 
-def kernel_error(what: str, name: str, err: int, hint: str = "") -> KernelError:
-    """KernelError for ``err`` (positive), with the usual hint where a privilege is missing."""
+def permission_hint(needed: Sequence[Capability] = PROGRAMS) -> str:
+    """Why EPERM: which of the capabilities that it takes this thread lacks; with all of them, it is the kernel."""
+    missing = missing_capabilities(*needed)
+    return f"needs root, or {', '.join(missing)}" if missing else "this kernel forbids it"
+
+
+def kernel_error(
+    what: str, name: str, err: int, hint: str = "", needed: Sequence[Capability] = PROGRAMS
+) -> KernelError:
+    """KernelError for ``err`` (positive); for EPERM without a ``hint``, what is missing of the ``needed`` rights."""
     if not hint and err == errno.EPERM:
-        hint = permission_hint()
+        hint = permission_hint(needed)
     return KernelError(what, name, err, hint)
 
 

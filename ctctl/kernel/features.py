@@ -19,7 +19,7 @@ from ctctl._ffi import CallError, Fd, libbpf
 from ctctl._ffi.structs import ProgLoadOpts
 from ctctl.errors import CtctlError, KernelError, NotFoundError, UnsupportedError
 from ctctl.kernel import bpffs, trial
-from ctctl.kernel.capabilities import effective_capabilities
+from ctctl.kernel.capabilities import Capability, effective_capabilities
 from ctctl.kernel.failures import permission_hint
 from ctctl.kernel.link import Direction, TcxLink
 from ctctl.kernel.map import Map, MapFlag, MapType
@@ -34,13 +34,14 @@ _SLEEPABLE = 1 << 4
 #: r0 = 0; exit
 _RETURN_ZERO = bytes.fromhex("b700000000000000" "9500000000000000")  # fmt: skip
 
-#: Bit numbers of capabilities(7) that ctctl can use, and what for.
+#: The capabilities that ctctl can use, and what for.
 _CAPABILITIES: Final = {
-    "CAP_NET_ADMIN": (12, "attach programs, change network devices"),
-    "CAP_SYS_ADMIN": (21, "mount the BPF file system, enter namespaces"),
-    "CAP_SYS_RESOURCE": (24, "raise RLIMIT_MEMLOCK; not needed since Linux 5.11"),
-    "CAP_PERFMON": (38, "trace programs"),
-    "CAP_BPF": (39, "maps and programs"),
+    Capability.CAP_DAC_READ_SEARCH: "look at pinned tables without being root",
+    Capability.CAP_NET_ADMIN: "attach programs, change network devices",
+    Capability.CAP_SYS_ADMIN: "change tables (opened by their ids), mount the BPF file system, enter namespaces",
+    Capability.CAP_SYS_RESOURCE: "raise RLIMIT_MEMLOCK; not needed since Linux 5.11",
+    Capability.CAP_PERFMON: "trace programs",
+    Capability.CAP_BPF: "maps and programs",
 }
 
 
@@ -297,6 +298,6 @@ _PROBES: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
 def _capabilities() -> list[Feature]:
     effective = effective_capabilities()
     return [
-        Feature(name, bool(effective >> bit & 1), "held" if effective >> bit & 1 else "not held", used_for)
-        for name, (bit, used_for) in _CAPABILITIES.items()
+        Feature(capability.name, bool(held := effective >> capability & 1), "held" if held else "not held", used_for)
+        for capability, used_for in _CAPABILITIES.items()
     ]

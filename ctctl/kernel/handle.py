@@ -14,7 +14,7 @@ from ctctl._ffi import CallError, Fd, libbpf
 from ctctl._ffi.structs import ObjGetOpts
 from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel import info as _info
-from ctctl.kernel.failures import kernel_error, operation
+from ctctl.kernel.failures import SYS_ADMIN, kernel_error, operation
 
 
 class Handle:
@@ -57,7 +57,7 @@ class Handle:
         except CallError as error:
             if error.errno == errno.ENOENT:
                 raise NotFoundError(f"no {cls.KIND} has id {number}") from error
-            raise kernel_error(f"open {cls.KIND}", f"id {number}", error.errno) from error
+            raise kernel_error(f"open {cls.KIND}", f"id {number}", error.errno, needed=SYS_ADMIN) from error
         return cls(Fd(fd, f"{cls.KIND} id {number}"))
 
     @property

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ctctl._ffi import CallError, Fd, libbpf, syscall
 from ctctl._ffi.structs import MapCreateOpts
 from ctctl.errors import NotFoundError
-from ctctl.kernel.failures import kernel_error, operation
+from ctctl.kernel.failures import SYS_ADMIN, kernel_error, operation
 from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
 from ctctl.kernel.map_handle import MapHandle, MapInfo, MapType, possible_cpus
 from ctctl.kernel.map_parallel import ParallelReader
@@ -95,7 +95,7 @@ class Map(MapHandle):
         except CallError as error:
             if error.errno == errno.ENOENT:
                 raise NotFoundError(f"no map has id {number}") from error
-            raise kernel_error("open map", name or f"id {number}", error.errno) from error
+            raise kernel_error("open map", name or f"id {number}", error.errno, needed=SYS_ADMIN) from error
         return cls(Fd(descriptor, f"map {name or number}"), name)
 
     # ---- one entry

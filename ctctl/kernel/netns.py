@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from ctctl._ffi import CallError, syscall
 from ctctl.errors import NotFoundError
-from ctctl.kernel.failures import kernel_error, operation
+from ctctl.kernel.failures import SYS_ADMIN, kernel_error
 
 _CLONE_NEWNET = 0x40000000
 #: Where iproute2 keeps named namespaces (ip-netns(8)).
@@ -47,8 +47,10 @@ def run_in_new_netns(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
     """Call ``fn`` in a new thread inside a fresh, empty network namespace that goes away with the thread."""
 
     def enter_and_call() -> T:
-        with operation("make", "network namespace", {errno.EPERM: "needs root (CAP_SYS_ADMIN)"}):
+        try:
             syscall.unshare(_CLONE_NEWNET)
+        except CallError as error:
+            raise kernel_error("make", "network namespace", error.errno, needed=SYS_ADMIN) from error
         return fn(*args, **kwargs)
 
     return _in_thread(enter_and_call, "new netns")
@@ -83,6 +85,9 @@ def netns_id(name_or_path: str | Path | int | None = None) -> tuple[int, int]:
 
 
 def _enter(path: Path) -> None:
+    # Where the thread is already: that takes no right.
+    if path.exists() and os.path.samestat(path.stat(), Path("/proc/thread-self/ns/net").stat()):
+        return
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -93,6 +98,6 @@ def _enter(path: Path) -> None:
         syscall.setns(fd, _CLONE_NEWNET)
     except CallError as error:
         hint = "it is no network namespace" if error.errno == errno.EINVAL else ""
-        raise kernel_error("enter network namespace", str(path), error.errno, hint) from error
+        raise kernel_error("enter network namespace", str(path), error.errno, hint, SYS_ADMIN) from error
     finally:
         os.close(fd)

@@ -13,7 +13,8 @@ import ctctl
 from ctctl._ffi import CallError, Fd, capture_log, libbpf
 from ctctl.btf import Btf, Kind
 from ctctl.errors import ClosedError, KernelError, NotFoundError, VerifierError
-from ctctl.kernel.failures import kernel_error, operation, permission_hint
+from ctctl.kernel.capabilities import missing_capabilities
+from ctctl.kernel.failures import PROGRAMS, kernel_error, operation, permission_hint
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.program import Program
 from ctctl.kernel.verifier import refusal
@@ -269,6 +270,9 @@ class BpfObject:
         return self._programs[name]
 
     def _load_error(self, err: int, log: list[str]) -> KernelError:
+        # A verifier that checks more strictly for lack of CAP_PERFMON says something about registers, not about rights.
+        if err in (errno.EPERM, errno.EACCES) and missing_capabilities(*PROGRAMS):
+            return kernel_error("load BPF object", self.name, errno.EPERM)
         refused = refusal(log)
         if refused and refused.log and err != errno.EPERM:
             return VerifierError(f"{refused.program} of {self.name}", err, refused.summary, refused.log)

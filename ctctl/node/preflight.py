@@ -7,9 +7,8 @@ from pathlib import Path
 
 from ctctl.errors import PermissionDenied, UnsupportedError
 from ctctl.kernel import bpffs as _bpffs
-from ctctl.kernel.capabilities import effective_capabilities
+from ctctl.kernel.capabilities import Capability, missing_capabilities
 
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
 
 
@@ -18,10 +17,7 @@ def require_privileges(what: str) -> None:
 
     CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON, as in the kernel (capabilities(7)).
     """
-    effective = effective_capabilities()
-    held = {name for name, bit in _CAPABILITIES.items() if effective >> bit & 1}
-    needed = ["CAP_NET_ADMIN"] + ([] if "CAP_SYS_ADMIN" in held else ["CAP_BPF", "CAP_PERFMON"])
-    missing = [name for name in needed if name not in held]
+    missing = missing_capabilities(Capability.CAP_NET_ADMIN, Capability.CAP_BPF, Capability.CAP_PERFMON)
     if missing:
         raise PermissionDenied(f"{what} needs {', '.join(missing)}: run as root (sudo ctctl ...)")
 

@@ -111,3 +111,21 @@ def test_dashboard_asks_only_for_metrics_that_exist() -> None:
     variables = {v["name"] for v in dashboard["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels))) - {"__rate_interval"}
     assert used <= variables
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_a_unit_is_exposed_little(unit: Path) -> None:
+    """systemd's own judgement: at most 3 of 10, private files, and no address but this machine's."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", unit], capture_output=True, text=True, check=False
+    )
+    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert level, done.stdout + done.stderr
+    assert float(level[1]) <= 3
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(unit)
+    assert parser["Service"]["UMask"] == "0077"
+    assert not re.search(r"0\.0\.0\.0|\[::\]|\s:\d", parser["Service"]["ExecStart"])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -96,15 +93,12 @@ def test_what_a_page_refers_to_is_in_the_repository(page: Path) -> None:
     assert links | places == set()
 
 
-def test_the_wheel_carries_the_bpf_objects_and_no_source(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--disable-pip-version-check", "-w", tmp_path, ROOT],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("ctctl-*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    for source in (ROOT / "bpf").glob("*.bpf.c"):
-        assert f"ctctl/bpf/{source.name.removesuffix('.c')}.o" in names
-    assert not [name for name in names if name.endswith((".c", ".h"))]
-    assert any(name.endswith("LICENSES/BSD-2-Clause.txt") for name in names)
+def test_every_claim_about_security_names_a_test_that_there_is() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    claims = [line for line in text.splitlines() if line.startswith("| ") and "they must not" not in line]
+    assert claims
+    for claim in claims:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", claim)
+        assert named, claim
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), (file, test)

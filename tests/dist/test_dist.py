@@ -1,0 +1,244 @@
+"""What ``make dist`` builds, tried where a stranger has it: no compiler, no libbpf, no root, no home, foreign modules about."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
+#: Nothing of this checkout, of its environment or of the user's is on the way.
+CLEAN = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent", "LC_ALL=C.UTF-8")
+#: An entry as Cilium 1.16 prints it.
+DUMP = ROOT / "tests/data/samples/cilium-dbg-1.16.4/ct-list-global.ipv4-only.txt"
+
+#: What a module does that must not be imported.
+TRAP = "import os\nos._exit(77)\n"
+
+#: A shell command in a mount namespace where libbpf, libelf, the compilers and make are not there.
+BARE = """
+for file in $(ls /usr/lib/*-linux-gnu/libbpf.so.1.* /usr/lib/*-linux-gnu/libelf*.so* /usr/bin/clang-19 /usr/bin/gcc /usr/bin/make 2>/dev/null); do
+  mount --bind /dev/null "$(realpath "$file")" || exit 99
+done
+exec "$@"
+"""
+
+
+def run(*command: object, check: bool = True, cwd: Path = Path("/")) -> subprocess.CompletedProcess[str]:
+    """Run a program with a clean environment; its stderr is in the message when it fails."""
+    words: Sequence[str] = [*CLEAN, *map(str, command)]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{done.args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def bare(*command: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return run("unshare", "--mount", "sh", "-c", BARE, "bare", *command, check=check)
+
+
+@pytest.fixture(scope="session")
+def open_place() -> Iterator[Path]:
+    """A folder that every user reaches (pytest's own are root's alone)."""
+    with tempfile.TemporaryDirectory(prefix="ctctl-dist-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
+@pytest.fixture(scope="session")
+def dist(open_place: Path) -> Path:
+    """The folder that ``make dist`` fills, all but the arm64 wheel."""
+    place = open_place / "dist"
+    command = ["env", f"DIST={place}", f"PYTHON={sys.executable}", ROOT / "tools/dist.sh", "sdist", "wheel", "pex", "deb"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture(scope="session")
+def wheel(dist: Path) -> Path:
+    (found,) = dist.glob("ctctl-*.whl")
+    return found
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, open_place: Path) -> Path:
+    """``bin/ctctl`` of an environment that has the wheel and nothing else."""
+    place = open_place / "env"
+    # The system's: a user who is not root may not reach the interpreter that runs the tests.
+    subprocess.run(["/usr/bin/python3", "-m", "venv", place], check=True)
+    subprocess.run([place / "bin/pip", "install", "-qq", "--disable-pip-version-check", wheel], check=True)
+    return place / "bin/ctctl"
+
+
+def test_the_wheel_carries_everything_a_node_needs(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for source in (ROOT / "bpf").glob("*.bpf.c"):
+        assert f"ctctl/bpf/{source.name.removesuffix('.c')}.o" in names
+    for library in ("rows.so", "libbpf.so.1", "libelf.so.1", "libz.so.1", "build.json"):
+        assert f"ctctl/native/{library}" in names
+    for library in ("libbpf.so.1", "libelf.so.1", "libz.so.1"):
+        assert f"ctctl/native/{library}.LICENSE" in names
+    assert not [name for name in names if name.endswith((".c", ".h"))]
+    assert any(name.endswith("LICENSES/BSD-2-Clause.txt") for name in names)
+    shared = {name.split(".data/data/share/")[1] for name in names if ".data/data/share/" in name}
+    for file in (
+        "man/man1/ctctl.1",
+        "bash-completion/completions/ctctl",
+        "zsh/site-functions/_ctctl",
+        "fish/vendor_completions.d/ctctl.fish",
+        "ctctl/deploy/ctctl-gc.service",
+        "ctctl/deploy/grafana-dashboard.json",
+        "ctctl/examples/pod-to-pod.yaml",
+    ):
+        assert file in shared
+
+
+def test_the_wheels_platform_is_what_its_libraries_ask_for(wheel: Path) -> None:
+    asked = {
+        int(minor)
+        for name in zipfile.ZipFile(wheel).namelist()
+        if re.search(r"\.so(\.\d+)*$", name)
+        for minor in re.findall(rb"GLIBC_2\.(\d+)", zipfile.ZipFile(wheel).read(name))
+    }
+    tagged = re.search(r"-manylinux_2_(\d+)_(\w+)\.whl$", wheel.name)
+    assert tagged
+    assert int(tagged[1]) == max(asked)
+
+
+@pytest.mark.kernel
+def test_a_node_without_libbpf_or_a_compiler_can_do_everything(installed: Path) -> None:
+    said = json.loads(bare(installed, "version", "-o", "json").stdout)
+    assert said["libbpf_path"].startswith(str(installed.parents[1]))
+    assert said["libbpf"]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert said["commit"] == (commit.stdout.strip() or None)
+    assert set(said["bpf"]) == {source.name.removesuffix(".bpf.c") for source in (ROOT / "bpf").glob("*.bpf.c")}
+    example = installed.parents[1] / "share/ctctl/examples/pod-to-pod.yaml"
+    bare(installed, "trace", "--scenario", example)
+    # The same machine with its own libbpf hidden, and a ctctl that carries none, says what to install.
+    missing = bare(sys.executable, "-I", "-m", "ctctl", "trace", "--scenario", example, check=False)
+    assert missing.returncode == 4
+    assert missing.stderr.splitlines()[-1].count("apt install libbpf1") == 1
+
+
+def test_files_need_no_root_and_no_home(installed: Path, open_place: Path) -> None:
+    dump = open_place / "ct.txt"
+    dump.write_text(DUMP.read_text())
+    done = run(*NOBODY, installed, "ct", "list", "--from", dump, "-o", "jsonl")
+    assert len(list(map(json.loads, done.stdout.splitlines()))) == sum("expires=" in line for line in DUMP.read_text().splitlines())
+
+
+@pytest.mark.parametrize("word", ["PYTHONPATH", "here"])
+def test_nothing_can_put_other_code_in_place(installed: Path, tmp_path: Path, word: str) -> None:
+    (tmp_path / "ctctl").mkdir()
+    (tmp_path / "ctctl/__init__.py").write_text(TRAP)
+    for module in ("numpy", "typer", "sitecustomize"):
+        (tmp_path / f"{module}.py").write_text(TRAP)
+    environment = [f"PYTHONPATH={tmp_path}"] if word == "PYTHONPATH" else []
+    done = run("env", *environment, installed, "version", cwd=tmp_path)
+    assert done.stdout.startswith("ctctl ")
+    # The trap is real: the interpreter itself, not told to be isolated, walks into it.
+    caught = run("env", *environment, installed.parent / "python3", "-m", "ctctl", "version", cwd=tmp_path, check=False)
+    assert caught.returncode == 77
+
+
+def test_a_link_to_the_command_works(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "ct-tool").symlink_to(installed)
+    assert run(tmp_path / "ct-tool", "version").stdout.startswith("ctctl ")
+
+
+def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_path: Path) -> None:
+    (archive,) = dist.glob("ctctl-*.tar.gz")
+    with tarfile.open(archive) as members:
+        names = {name.split("/", 1)[1] for name in members.getnames() if "/" in name}
+        members.extractall(tmp_path, filter="data")
+    for name in ("tools/dist.sh", "tools/gen_abi.py", "packaging/ctctl", "bpf/netdev.bpf.c", "native/rows.c", "Makefile"):
+        assert name in names
+    rooms = {f"tests/{path.name}" for path in (ROOT / "tests").glob("*") if (path / "__init__.py").exists()}
+    assert rooms <= {str(Path(*Path(name).parts[:2])) for name in names}
+    (tree,) = tmp_path.iterdir()
+    # Everything but the compilers.
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "env", "make"):
+        (programs / name).symlink_to(shutil.which(name) or "/bin/" + name)
+    (programs / "python3").symlink_to(sys.executable)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--disable-pip-version-check", "-w", tmp_path / "out", tree],
+        env={"PATH": str(programs), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "clang-19 (apt install clang-19" in said
+    assert "Traceback" not in said
+
+
+def test_the_single_file_runs_for_anybody_and_the_checksums_hold(dist: Path) -> None:
+    done = run(*NOBODY, "env", "TMPDIR=/tmp", dist / "ctctl.pex", "version")
+    assert done.stdout.startswith("ctctl ")
+    run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=dist)
+
+
+#: Install the package in a throw-away copy of this machine's root, without the machine's libbpf; use it; remove it.
+PACKAGE = r"""
+set -e
+mount -t tmpfs none "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay none -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount --bind /proc "$1/root/proc"
+mount --bind /sys "$1/root/sys"
+mount --rbind /dev "$1/root/dev"
+cp "$2" "$1/root/var/ctctl.deb"
+chroot "$1/root" sh -ec '
+  dpkg -i /var/ctctl.deb >/dev/null
+  rm -f /usr/lib/*/libbpf.so*
+  ctctl version
+  ls /usr/share/man/man1/ctctl.1.gz /usr/share/bash-completion/completions/ctctl /lib/systemd/system/ctctl-gc.service
+  touch /var/before
+  ctctl --help >/dev/null
+  find /usr/lib/ctctl -newer /var/before
+  dpkg --purge ctctl >/dev/null
+  ! ls -d /usr/lib/ctctl /usr/bin/ctctl 2>/dev/null'
+"""
+
+
+def test_the_debian_package_installs_works_and_goes(dist: Path, tmp_path: Path) -> None:
+    (package,) = dist.glob("ctctl_*.deb")
+    needs = run("dpkg-deb", "--field", package, "Depends").stdout
+    mine = f"python3 (>= 3.{sys.version_info[1]})"
+    assert mine in needs
+    if run("/usr/bin/python3", "-c", "import sys; print(sys.version_info[1])").stdout.strip() != str(sys.version_info[1]):
+        pytest.skip("built for another Python than this machine's /usr/bin/python3")
+    done = run("unshare", "--mount", "sh", "-c", PACKAGE, "package", tmp_path, package)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("ctctl ")
+    assert "(/usr/lib/ctctl/ctctl/native/libbpf.so.1)" in lines[1]
+    # Nothing is written into /usr by using it.
+    assert lines[-1] == "/usr/share/man/man1/ctctl.1.gz"
+
+
+def test_arm64(tmp_path: Path) -> None:
+    """The wheel for arm64: its row formatter and libbpf are that machine's, and load there (under emulation)."""
+    if not shutil.which("aarch64-linux-gnu-gcc"):
+        pytest.skip("no cross compiler: apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
+    done = subprocess.run(["env", f"DIST={tmp_path}", ROOT / "tools/dist.sh", "arm64"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("ctctl-*_aarch64.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        for name in ("rows.so", "libbpf.so.1", "libelf.so.1", "libz.so.1"):
+            # e_machine of an ELF header: EM_AARCH64
+            assert int.from_bytes(archive.read(f"ctctl/native/{name}")[18:20], "little") == 183
