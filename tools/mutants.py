@@ -73,7 +73,11 @@ TARGETS = {
 #: Mutants that change nothing anybody could see, named without their line: with the reason.
 EQUIVALENT = {
     "ctctl/decode/services.py: 4 -> (5) in: front, front_port, rev_nat ="
-    " value[:width], value[width : width + 2], value[width + 2 : width + 4]": "a slice ends with the value"
+    " value[:width], value[width : width + 2], value[width + 2 : width + 4]": "a slice ends with the value",
+    "ctctl/decode/services.py: 12 -> (13) in:"
+    ' quarantined = int.from_bytes(value[10:12], "little")': "a slice ends with the value",
+    "ctctl/decode/columns.py: False -> (True) in:"
+    ' return column.astype(column.dtype.newbyteorder("="), copy=False)': "a copy more, of the same numbers",
 }
 
 
