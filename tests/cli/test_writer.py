@@ -128,6 +128,19 @@ def test_a_pin_of_ours_under_any_name_is_ours(node: TableDir, tmp_path: Path) ->
     assert (done.returncode, contents(node.maps[NAME])) == (0, {}), done.stderr
 
 
+@pytest.mark.parametrize(("owner", "mode", "ours"), [(0, 0o1777, True), (0, 0o777, False), (65534, 0o700, False)])
+def test_a_record_below_a_root_that_others_hold_counts_for_nothing(
+    node: TableDir, owner: int, mode: int, ours: bool
+) -> None:
+    """The root of a mount, which is any directory where it is a bind mount: who can move things in it made the node."""
+    fill(node.maps[NAME], 10)
+    root = node.path.parents[1]
+    os.chown(root, owner, owner)
+    root.chmod(mode)
+    done = ctctl("ct", "flush", "--yes", "--from", node.path)
+    assert (done.returncode, len(contents(node.maps[NAME]))) == ((0, 0) if ours else (4, 10)), done.stderr
+
+
 def test_an_snat_table_of_another_beside_ours_is_not_written(node: TableDir) -> None:
     (node.path / SNAT).unlink()
     with Map.create("foreign_snat", MapType.LRU_HASH, 14, 40, 64) as foreign:
