@@ -37,6 +37,17 @@ $(NATIVE): native/rows.c Makefile
 	@mkdir -p $(@D)
 	$(CC) -O3 -g -Wall -Wextra -Werror -fPIC -shared -o $@.tmp $< && mv $@.tmp $@
 
+# The same with every access checked, under the tests that write each field of random entries.
+ASAN := build/asan/rows.so
+
+.PHONY: native-asan
+native-asan: setup ## the row formatter's tests with address and undefined behaviour sanitizers
+	@mkdir -p $(dir $(ASAN))
+	$(CC) -O1 -g -Wall -Wextra -Werror -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $(ASAN) native/rows.c
+	ROWS_LIBRARY=$(ASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  $(BIN)/pytest -q -p tests.support.rows_library tests/unit/test_rowform.py
+
 .PHONY: abi
 abi: ## generate ctctl/abi/layouts.py and constants.py from bpf/include/ctctl/abi.h
 	$(BIN)/python tools/gen_abi.py --clang $(CLANG)
@@ -51,8 +62,8 @@ $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_DEPS) Makefile
 APT := clang-19 llvm-19 gcc make libc6-dev libbpf1 libbpf-dev libelf1 linux-libc-dev bpftool \
        python3 python3-venv iproute2 ethtool iputils-ping curl iperf3 socat netcat-openbsd tcpdump kmod
 APT_STAMP := build/.apt
-# What only tests need: a browser that looks at the report.
-APT_TEST := chromium strace
+# What only tests need: a browser that looks at the report, the shells that complete.
+APT_TEST := chromium strace zsh fish
 APT_TEST_STAMP := build/.apt-test
 
 # What only a release needs: a compiler for the other machine.
@@ -79,6 +90,7 @@ $(BIN)/ctctl: pyproject.toml hatch_build.py | $(APT_STAMP)
 .PHONY: setup
 setup: $(APT_STAMP) $(BIN)/ctctl ## install what is missing, build, make .venv with ctctl in it
 	@$(MAKE) --no-print-directory bpf
+	@$(BIN)/python -m compileall -q ctctl   # as pip does for a wheel: what is not compiled is at every start
 
 # ---- the two commands --------------------------------------------------------------
 .PHONY: demo

@@ -27,6 +27,9 @@ enum rows_op_kind {
 	ROWS_DURATION,	/* an int64 of seconds, without its sign: ``1d2h``, its ``count`` largest units */
 	ROWS_COPY,	/* the field's bytes as they lie: for keys of groups */
 	ROWS_NUMBER,	/* an unsigned number as eight bytes in network order: the same */
+	ROWS_LITTLE,	/* an unsigned number as ``count`` bytes, 8 at most, the lowest first */
+	ROWS_SIZED,	/* what follows up to ROWS_SIZE has its size before it, as four bytes, the lowest first */
+	ROWS_SIZE,
 	ROWS_CELL,	/* what follows up to ROWS_END is a cell of ``count`` characters */
 	ROWS_END,	/* pad the cell with spaces: after it, or before it with ROWS_RIGHT */
 	ROWS_UNLESS,	/* skip the next ``count`` operations unless (number & mask) == want; ROWS_NOT: if */
@@ -350,7 +353,10 @@ static inline int64_t find(const struct rows_op *op, const uint8_t *key)
 
 static inline int64_t seconds_of(uint64_t time, const struct rows_op *op)
 {
-	uint64_t seconds = op->mask ? (time << 8) / op->mask : time;
+	uint64_t seconds = time;
+
+	if (op->mask)
+		seconds = time >> 56 ? (uint64_t)(((unsigned __int128)time << 8) / op->mask) : (time << 8) / op->mask;
 
 	return (int64_t)(op->flags & ROWS_NOT ? op->want - seconds : seconds - op->want);
 }
@@ -372,6 +378,8 @@ static int checked(const struct rows_run *run)
 			return 0;
 		switch (op->kind) {
 		case ROWS_NOTHING:
+		case ROWS_SIZED:
+		case ROWS_SIZE:
 		case ROWS_CELL:
 		case ROWS_END:
 		case ROWS_BYTES:
@@ -385,6 +393,7 @@ static int checked(const struct rows_run *run)
 		case ROWS_HEX:
 		case ROWS_TEXT:
 		case ROWS_NUMBER:
+		case ROWS_LITTLE:
 		case ROWS_TEST:
 		case ROWS_TAKE:
 		case ROWS_GREATEST:
@@ -414,6 +423,8 @@ static int checked(const struct rows_run *run)
 			return 0;
 		}
 		if ((op->kind == ROWS_TEST || op->kind == ROWS_TAKE) && op->count > 63)
+			return 0;
+		if (op->kind == ROWS_LITTLE && op->count > 8)
 			return 0;
 	}
 	return 1;
@@ -448,6 +459,10 @@ static uint64_t row_limit(const struct rows_run *run)
 		case ROWS_DURATION:
 			limit += DURATION_SIZE;
 			break;
+		case ROWS_LITTLE:
+		case ROWS_SIZED:
+			limit += 8;
+			break;
 		case ROWS_TEXT:
 		case ROWS_CELL:
 			limit += op->count;
@@ -463,6 +478,7 @@ static inline int put_row(struct rows_run *run, uint64_t row, uint8_t **out, int
 	const uint8_t *starts[ROWS_MATRICES + 1];
 	uint8_t *at = *out, *cell = at;
 	uint64_t width = 0, number, shown, pad;
+	uint32_t size;
 	int picked;
 
 	memset(numbers, 0, ROWS_NUMBERS * sizeof(*numbers));
@@ -522,6 +538,19 @@ static inline int put_row(struct rows_run *run, uint64_t row, uint8_t **out, int
 			number = __builtin_bswap64(load(from, op->width, op->flags & ROWS_BIG));
 			memcpy(at, &number, 8);
 			at += 8;
+			break;
+		case ROWS_LITTLE:
+			number = load(from, op->width, op->flags & ROWS_BIG);
+			memcpy(at, &number, 8);
+			at += op->count;
+			break;
+		case ROWS_SIZED:
+			cell = at;
+			at += 4;
+			break;
+		case ROWS_SIZE:
+			size = (uint32_t)(at - cell - 4);
+			memcpy(cell, &size, 4);
 			break;
 		case ROWS_CELL:
 			cell = at;

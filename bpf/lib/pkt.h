@@ -24,16 +24,11 @@
 #include "config.h"
 #include "flow.h"
 #include "maps.h"
+#include "room.h"
 
 #define OK 0
 
 struct pkt {
-#if FAMILY == 4
-	struct ctctl_event *ev;         /* built up while somebody listens, else NULL */
-	struct ctctl_lookup *rec;       /* the lookup of ev in progress, or NULL */
-#else
-	__u64  heard;                   /* 1: somebody listens; a pointer does not survive in the room */
-#endif
 	__u64  now_ns;
 	__u32  now;                     /* the second that lifetimes are counted in */
 	__u32  len;                     /* whole frame, as it came */
@@ -51,14 +46,30 @@ struct pkt {
 	__u8   icmp_code;
 	__u8   fragment;                /* enum fragment */
 	bool   dsr;                     /* it came with the DSR option */
-	__u8   nr_lookups;              /* of ev */
+	bool   heard;                   /* somebody listens to it */
+	__u8   nr_lookups;              /* of its event */
 };
 
-/* Does somebody listen to this packet? */
-static __always_inline bool pkt_is_heard(const struct pkt *p)
+#if FAMILY == 4
+#define HOOK_PACKET(name) IN_ROOM(struct pkt, name, pkt)
+#else
+/* The packet that a hook has in hand, not read yet; without a room NULL. Its addresses are what was there before:
+ * until they are set nothing asks for them but an event, which takes them out (event_begin). Stores that are not
+ * there need not be waited for when a key is made of what was stored in parts. */
+static __always_inline struct pkt *pkt_fresh(void)
 {
-	return FAMILY_NAME(p->ev, p->heard);
+	struct pkt *p = (void *)room();
+
+	if (!p)
+		return NULL;
+	p->src_identity = 0;
+	p->redirect = 0;
+	__builtin_memset(&p->dsr_port, 0, sizeof(*p) - offsetof(struct pkt, dsr_port));
+	return p;
 }
+
+#define HOOK_PACKET(name) struct pkt *name = pkt_fresh()
+#endif
 
 /* Pointers into the packet, read anew each time: the compiler may neither keep
  * one over a call that moves the packet, nor take it for the 32-bit number
@@ -361,7 +372,7 @@ static __always_inline int pkt_parse_icmp(struct __sk_buff *skb, struct pkt *p)
 
 	if (!pkt_load(skb, p->l4_off, &p->icmp_type, sizeof(p->icmp_type)))
 		return -REASON_CT_INVALID_HDR;
-	if (pkt_is_heard(p))
+	if (p->heard)
 		pkt_load(skb, p->l4_off + offsetof(struct icmp_header, code), &p->icmp_code, sizeof(p->icmp_code));
 	if (icmp_is_error(p->icmp_type)) {
 		p->t.flags = TUPLE_RELATED;

@@ -28,14 +28,17 @@ class OpKind(IntEnum):
     DURATION = 8
     COPY = 9
     NUMBER = 10
-    CELL = 11
-    END = 12
-    UNLESS = 13
-    TEST = 14
-    TAKE = 15
-    GREATEST = 16
-    SECONDS = 17
-    FIND = 18
+    LITTLE = 11
+    SIZED = 12
+    SIZE = 13
+    CELL = 14
+    END = 15
+    UNLESS = 16
+    TEST = 17
+    TAKE = 18
+    GREATEST = 19
+    SECONDS = 20
+    FIND = 21
 
 
 class OpFlags(IntFlag):

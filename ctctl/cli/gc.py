@@ -262,20 +262,11 @@ def _preview(tables: Source, options: GcOptions, out: Any) -> None:
 
 
 def _scrub(tables: Source, endpoint: str | None) -> Scrub | None:
-    """What a scrub of ``endpoint`` would take. Raises UsageError for a name where only addresses are known."""
-    import ipaddress
-
+    """What a scrub of ``endpoint`` would take. Raises what ``resolve_endpoint`` does."""
     from ctctl.gc.explain import Scrub
     from ctctl.gc.run import resolve_endpoint
 
-    if endpoint is None:
-        return None
-    if all(table.live is not None for table in tables.tables):
-        return Scrub(endpoint, resolve_endpoint(endpoint, tables))
-    try:
-        return Scrub(endpoint, ipaddress.ip_address(endpoint).packed)
-    except ValueError:
-        raise UsageError(f"--endpoint {endpoint}: a file has no names of endpoints: give the address") from None
+    return None if endpoint is None else Scrub(endpoint, resolve_endpoint(endpoint, tables))
 
 
 def _collected(tables: Source, options: GcOptions) -> tuple[Report, bool]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctctl.cli import options as opt
 from ctctl.errors import PartialDataError, UsageError
 from ctctl.out.output import OutputOptions, use_color
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ctctl.model.event import Hook
     from ctctl.simulate.conversation import Request
     from ctctl.simulate.start import Start
+    from ctctl.tables.namebook import NameBook
     from ctctl.tables.sources.base import Source
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
 
@@ -48,14 +50,16 @@ class SimulateArgs:
         ),
     ] = None
     source: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--from",
             metavar="SRC",
-            help="Entries to start with: any source of ct list. Alone: a file of cilium monitor or Hubble to read.",
+            help="Entries to start with: any source of ct list. Alone: files, folders or archives of what cilium"
+            " monitor or Hubble printed; several times: all of them.",
             rich_help_panel=_PANEL,
         ),
     ] = None
+    names: opt.NamesOpt = None
     reply: Annotated[bool, typer.Option("--reply", help="Let the receiver answer.", rich_help_panel=_PANEL)] = False
     handshake: Annotated[
         bool, typer.Option("--handshake", help="TCP: open the connection first.", rich_help_panel=_PANEL)
@@ -148,30 +152,37 @@ def run(
         _draw(request, picture)
 
 
-def _start(args: SimulateArgs, nodes: Sequence[str], text: str | None) -> tuple[Start, str | None]:
-    """Where the simulation starts, and the packet's text with addresses for names.
+def _start(args: SimulateArgs, nodes: Sequence[str], text: str | None, book: NameBook) -> tuple[Start, str | None]:
+    """Where the simulation starts, and the packet's text with addresses for names; ``book`` learns its names.
 
     Without a node file it is what the source shows of a node: ours, Cilium's, a dump's.
     """
     from ctctl.cli.report import say
     from ctctl.simulate import start as simulate_start
+    from ctctl.tables.flow_text import has_names, with_addresses
+    from ctctl.tables.names import add_configured
 
     if args.file is not None:
         start = simulate_start.from_files(args.file, nodes)
+        add_configured(book, start.nodes)
         if args.source is not None:
-            start = _with_entries(start, args.source)
+            start = _with_entries(start, args.source, book)
+        text = with_addresses(text, book) if text is not None and has_names(text) else text
     else:
-        start, text = _start_from_source(args, nodes, text)
+        start, text = _start_from_source(args, nodes, text, book)
     for note in start.notes:
         say(note)
     return start, text
 
 
-def _with_entries(start: Start, spec: str) -> Start:
+def _with_entries(start: Start, spec: Sequence[str], book: NameBook) -> Start:
     from ctctl.simulate import start as simulate_start
+    from ctctl.tables.names import book_of
     from ctctl.tables.open import open_source
 
     with open_source(spec) as source:
+        for node in source.all_nodes():
+            book.merge(book_of(source, node))
         return _told(simulate_start.with_source(start, source), source)
 
 
@@ -181,25 +192,29 @@ def _told(start: Start, source: Source) -> Start:
     return replace(start, notes=(*start.notes, *source.notes, *partial))
 
 
-def _start_from_source(args: SimulateArgs, nodes: Sequence[str], text: str | None) -> tuple[Start, str | None]:
+def _start_from_source(
+    args: SimulateArgs, nodes: Sequence[str], text: str | None, book: NameBook
+) -> tuple[Start, str | None]:
     from ctctl.cli.report import addressed
     from ctctl.node.find import own_nodes
     from ctctl.packet.text import parse_packet_text
     from ctctl.simulate import start as simulate_start
     from ctctl.simulate.changes import parse_settings
+    from ctctl.tables.names import book_of
     from ctctl.tables.open import open_source
     from ctctl.tables.sources.base import SourceOptions
 
     if args.source is None and own_nodes():
         return simulate_start.from_loaded(nodes), _addressed(text, nodes)
-    foreign = args.source not in (None, "auto")
-    options = SourceOptions(node=nodes[0] if nodes and not foreign else None)
+    foreign = args.source not in (None, ["auto"])
+    options = SourceOptions(node=nodes[0] if nodes and not foreign else None, names=tuple(args.names or ()))
     with open_source(args.source or "auto", options) as source:
         if not simulate_start.is_whole(source):
             return _told(simulate_start.with_source(simulate_start.from_loaded(nodes), source), source), text
         if text is None:
             raise UsageError("--pcap on a copied node: give its node file with -f")
         node = nodes[0] if nodes else None
+        book.merge(book_of(source, node))
         text = addressed(source, node, text)
         start = simulate_start.from_source(source, parse_packet_text(text), parse_settings(args.settings or ()), node)
         return _told(start, source), text
@@ -218,22 +233,39 @@ def _addressed(text: str | None, nodes: Sequence[str]) -> str | None:
         return addressed(source, nodes[0] if nodes else None, text)
 
 
+def _book(args: SimulateArgs) -> NameBook:
+    """Names of the files the user named. Raises CtctlError."""
+    from ctctl.tables.namebook import NameBook
+
+    book = NameBook()
+    for path in args.names or ():
+        from ctctl.tables.names_files import add_file
+
+        add_file(book, Path(path))
+    return book
+
+
 def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
     from ctctl.model.units import parse_duration
     from ctctl.packet.text import parse_packet_text
     from ctctl.simulate.changes import parse_rule, parse_settings
     from ctctl.simulate.conversation import Request
     from ctctl.simulate.whatif import parse_change
+    from ctctl.tables.flow_text import has_names, with_addresses
 
-    changes = tuple(parse_change(text) for text in args.changes or ())
     settings, rules = parse_settings(args.settings or ()), tuple(parse_rule(text) for text in args.rules or ())
     try:
         at_s = int(parse_duration(args.at.removeprefix("+"))) if args.at is not None else 0
     except ValueError as error:
         raise UsageError(f"--at: {error}") from None
-    if args.file is not None:
+    if not has_names(packet):
         parse_packet_text(packet)  # what is wrong with it is said before anything is opened
-    start, text = _start(args, nodes, packet)
+    for change in args.changes or ():
+        if not has_names(change):
+            parse_change(change)
+    book = _book(args)
+    start, text = _start(args, nodes, packet, book)
+    changes = tuple(parse_change(with_addresses(one, book) if has_names(one) else one) for one in args.changes or ())
     return Request(
         packet=parse_packet_text(text or packet),
         nodes=start.nodes,
@@ -292,7 +324,7 @@ def _replay(
     from ctctl.simulate.replay import replay
     from ctctl.simulate.show import write_replay
 
-    start, _ = _start(args, nodes, None)
+    start, _ = _start(args, nodes, None, _book(args))
     if len(start.nodes) != 1:
         raise UsageError(f"--pcap plays on one node ({', '.join(n.node.name for n in start.nodes)}): say --node NAME")
     summary = replay(

@@ -2,80 +2,164 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import replace
+from heapq import merge
 from typing import TYPE_CHECKING
 
-from ctctl.errors import DecodeError, NotFoundError, PartialDataError, PermissionDenied, UsageError
+from ctctl.errors import CtctlError, DecodeError, PartialDataError
 from ctctl.out.text import safe
 
 if TYPE_CHECKING:
+    from ctctl.tables.namebook import NameBook
+    from ctctl.tables.query.ast import Network
+    from ctctl.tables.query.context import ServiceRef
     from ctctl.tables.query.filter import Filter
-    from ctctl.tables.sources.stream import Reader
+    from ctctl.trace.story_event import StoryEvent
+    from ctctl.trace.story_files import StorySource, StorySources
+    from ctctl.trace.story_filter import StoryFilter
+    from ctctl.trace.story_text import StoryFile
 
 
 def run(
-    path: str,
+    paths: Sequence[str],
     packet: str | None,
     wanted: Filter,
     nodes: Sequence[str],
     *,
+    names: Sequence[str] = (),
     count: int | None,
     json_lines: bool,
     color: bool,
 ) -> None:
-    """Print the story of ``path`` ("-" is stdin). Raises CtctlError, PartialDataError after all that could be read."""
+    """Print the story of ``paths`` ("-" is stdin). Raises CtctlError, PartialDataError after all that could be read."""
     from ctctl.cli.report import say
-    from ctctl.packet.text import parse_flow_ends
-    from ctctl.tables.sources.unpack import LimitError
-    from ctctl.trace.show_story import InOrder, StoryJson, StoryTable
-    from ctctl.trace.story_filter import StoryFilter
-    from ctctl.trace.story_text import StoryFile
+    from ctctl.trace.show_story import StoryJson, StoryTable
+    from ctctl.trace.story_files import story_sources
 
-    chosen = StoryFilter(None if packet is None else parse_flow_ends(packet), wanted, nodes)
-    chosen.check()
     sink = StoryJson(sys.stdout) if json_lines else StoryTable(sys.stdout, color=color)
     shown = 0
-    with _opened(path) as stream:
-        file = StoryFile(stream)
-        order = InOrder(event for event in file.read() if chosen(event))
-        try:
-            for event in order:
-                if count is not None and shown == count:
-                    break
-                sink.event(event)
-                shown += 1
-        except (DecodeError, LimitError) as error:
-            raise type(error)(f"{path}: {error}; tables: ctctl ct list --from FILE") from error
+    with ExitStack() as stack:
+        sources = story_sources(paths, sys.stdin.buffer, stack)
+        chosen = _chosen(packet, wanted, nodes, names, sources)
+        stories = [_Story(source, len(sources.files) > 1) for source in sources.files]
+        for event in merge(*(story.events(chosen, stack) for story in stories), key=_time):
+            if count is not None and shown == count:
+                break
+            sink.event(event)
+            shown += 1
     sys.stdout.flush()
-    for note in file.notes:
+    for note in dict.fromkeys(note for story in stories for note in story.notes):
         say(note)
-    if order.late:
-        say(f"{order.late} event(s) came too late to be put in order: they stand where the file has them")
     whole = count is None or shown < count
-    print(f"{shown} of {file.events} events" if whole else f"{shown} events, by --count", file=sys.stderr, flush=True)
-    if file.partial:
-        raise PartialDataError("partial data: " + safe("; ".join(file.partial)))
+    events = sum(story.file.events for story in stories if story.file is not None)
+    print(f"{shown} of {events} events" if whole else f"{shown} events, by --count", file=sys.stderr, flush=True)
+    if whole and not events and not any(story.file and story.file.apart for story in stories):
+        raise next(story.failed for story in stories if story.failed)
+    partial = [*sources.partial, *(text for story in stories for text in story.partial)]
+    if partial:
+        raise PartialDataError("partial data: " + safe("; ".join(partial)))
 
 
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[Reader]:
-    """The file unpacked, as far as it is packed; raises UsageError for a folder, NotFoundError, PermissionDenied."""
-    from ctctl.tables.sources.stream import Prefixed
-    from ctctl.tables.sources.unpack import Budget, Packed, Unpacked, packed_form
+def _time(event: StoryEvent) -> int:
+    return event.time_ns or 0
 
-    with contextlib.ExitStack() as stack:
+
+class _Story:
+    """One file's events in order; what came of reading it once they have been taken."""
+
+    def __init__(self, source: StorySource, named: bool) -> None:
+        self._source = source
+        self._named = named
+        self._late = 0
+        self.file: StoryFile | None = None
+        self.failed: CtctlError | None = None
+
+    def events(self, chosen: StoryFilter, stack: ExitStack) -> Iterator[StoryEvent]:
+        """Those that are wanted, with the file's node where it says none. One that cannot be read ends its own."""
+        from ctctl.tables.sources.unpack import LimitError
+        from ctctl.trace.show_story import InOrder
+        from ctctl.trace.story_text import StoryFile
+
+        self.file = StoryFile(self._source.open(stack))
+        order = InOrder(event for event in map(self._of_node, self.file.read()) if chosen(event))
         try:
-            raw = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
-            budget = Budget()
-            stream = Prefixed(b"", Packed(raw, budget))
-            form = packed_form(stream.peek(8))
-        except PermissionError:
-            raise PermissionDenied(f"{path}: no permission to read it") from None
-        except IsADirectoryError:
-            raise UsageError(f"{path}: a folder; trace --from reads one file of monitor's or Hubble's output") from None
-        except OSError as error:
-            raise NotFoundError(f"{path}: {error.strerror}") from None
-        yield stream if form is None else Unpacked(stream, form, budget)
+            yield from order
+        except (DecodeError, LimitError) as error:
+            self.failed = type(error)(f"{self._source.name}: {error}; tables: ctctl ct list --from FILE")
+        self._late = order.late
+
+    def _of_node(self, event: StoryEvent) -> StoryEvent:
+        if not self._named or event.node is not None:
+            return event
+        return replace(event, node=self._source.node or self._source.name)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of it."""
+        late = f"{self._late} event(s) came too late to be put in order: they stand where the file has them"
+        return [*(self.file.notes if self.file is not None else []), *([late] if self._late else [])]
+
+    @property
+    def partial(self) -> list[str]:
+        """What of it is missing, with its name where there are several."""
+        found = [str(self.failed)] if self.failed is not None else list(self.file.partial if self.file else [])
+        return [f"{self._source.name}: {text}" if self._named and self.failed is None else text for text in found]
+
+
+def _chosen(
+    packet: str | None, wanted: Filter, nodes: Sequence[str], names: Sequence[str], sources: StorySources
+) -> StoryFilter:
+    """The filter of the story, which knows names: of ``--names``, and those that its own events have."""
+    from ctctl.packet.text import parse_flow_ends
+    from ctctl.tables.flow_text import has_names, with_addresses
+    from ctctl.trace.story_filter import StoryFilter
+
+    book = _LazyBook(names, sources)
+    text = with_addresses(packet, book.book) if packet is not None and has_names(packet) else packet
+    chosen = StoryFilter(None if text is None else parse_flow_ends(text), wanted, nodes, book)
+    chosen.check()
+    return chosen
+
+
+class _LazyBook:
+    """The names of a story, read when a filter first asks for one."""
+
+    def __init__(self, names: Sequence[str], sources: StorySources) -> None:
+        self._names = names
+        self._sources = sources
+        self._book: NameBook | None = None
+
+    @property
+    def book(self) -> NameBook:
+        """Names of files, then those of the events where these can be read twice. Raises CtctlError."""
+        if self._book is None:
+            from pathlib import Path
+
+            from ctctl.tables.namebook import NameBook
+            from ctctl.tables.names_files import add_file
+            from ctctl.trace.story_filter import names_of_events
+            from ctctl.trace.story_text import StoryFile
+
+            self._book = NameBook()
+            for path in self._names:
+                add_file(self._book, Path(path))
+            if self._sources.again:
+                with ExitStack() as stack:
+                    for source in self._sources.files:
+                        names_of_events(self._book, StoryFile(source.open(stack)).read())
+        return self._book
+
+    def networks(self, name: str) -> Sequence[Network]:
+        """As ``NameBook.networks``."""
+        return self.book.networks(name)
+
+    def identities(self, name: str) -> Sequence[int]:
+        """As ``NameBook.identities``."""
+        return self.book.identities(name)
+
+    def service(self, name: str) -> ServiceRef:
+        """As ``NameBook.service``."""
+        return self.book.service(name)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from ctctl.ct.flow import Asked
 from ctctl.ct.report import Connection, Member
 from ctctl.ct.search import Search, Translations, key_of
 from ctctl.ct.sentence import explain, main_row, role_of, sentence, state_of
 from ctctl.model.row import CtRow
-from ctctl.model.service import Backend
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.show.entry import endpoint
+
+if TYPE_CHECKING:
+    from ctctl.model.service import Backend
 
 
 def connection(

@@ -37,25 +37,39 @@ class Arranger:
         self._descending = sort.startswith("-")
         self._limit = limit
         self._parts: list[tuple[EntryForm, CtColumns]] = []
+        self._whole: dict[EntryForm, tuple[bytearray, bytearray]] = {}
         self._count = 0
 
     def add(self, form: EntryForm, columns: CtColumns) -> None:
         """Take the rows of a batch, whose memory may be used again."""
         if not len(columns):
             return
-        if self._limit is not None and len(columns) > self._limit:
+        if self._limit is None:
+            for held, (memory, _size) in zip(self._held(form), columns.matrices, strict=True):
+                held.extend(memoryview(memory).cast("B"))
+            return
+        if len(columns) > self._limit:
             order = self._order([(form, columns)])[: self._limit]
             self._parts.append((form, columns.select(np.sort(order))))
         else:
             self._parts.append((form, columns.copy()))
         self._count += len(self._parts[-1][1])
-        if self._limit is not None and self._count > max(4 * self._limit, _KEPT):
+        if self._count > max(4 * self._limit, _KEPT):
             self._prune(self._limit)
+
+    def _held(self, form: EntryForm) -> tuple[bytearray, bytearray]:
+        """All keys and values of a table: they grow where they lie, without a second copy."""
+        return self._whole.setdefault(form, (bytearray(), bytearray()))
 
     def chunks(self, size: int) -> Iterator[list[Piece]]:
         """The rows in order, ``size`` at a time: rows of each part, and their places in the chunk."""
         self._join()
         order = self._order(self._parts)[: self._limit]
+        if len(self._parts) == 1:
+            form, columns = self._parts[0]
+            for start in range(0, len(order), size):
+                yield [(form, columns, order[start : start + size], None)]
+            return
         part, row = self._places()
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
@@ -70,10 +84,14 @@ class Arranger:
 
     def _join(self) -> None:
         """One part a table, so that a chunk has few."""
+        self._parts += [
+            (form, CtColumns.of_bytes(form.table.family, memoryview(keys), memoryview(values), form.table.layout))
+            for form, (keys, values) in self._whole.items()
+        ]
         tables: dict[int, list[tuple[EntryForm, CtColumns]]] = {}
         for form, columns in self._parts:
             tables.setdefault(id(form), []).append((form, columns))
-        self._parts = [(parts[0][0], CtColumns.joined([part for _form, part in parts])) for parts in tables.values()]
+        self._parts = [(parts[0][0], _joined([part for _form, part in parts])) for parts in tables.values()]
 
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         sizes = [len(columns) for _form, columns in self._parts]
@@ -99,6 +117,10 @@ class Arranger:
         ranked = [_ascending(key, descending=self._descending) for key in keys]
         ranked = [np.where(absent, ranked_key.dtype.type(0), ranked_key) for ranked_key in ranked]
         return np.lexsort([*reversed(ranked), absent])
+
+
+def _joined(parts: list[CtColumns]) -> CtColumns:
+    return parts[0] if len(parts) == 1 else CtColumns.joined(parts)
 
 
 def _ascending(key: Array, *, descending: bool) -> Array:

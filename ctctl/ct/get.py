@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ctctl.ct.answer import connection, no_service_note, socket_note
 from ctctl.ct.flow import Asked, End, read_flow
+from ctctl.ct.lookups import beside
 from ctctl.ct.report import Connection
 from ctctl.ct.search import Place, Search, Translations, inside, key_of, outside, places_of_slot, rows_of, vip_of
 from ctctl.ct.sentence import role_of
@@ -66,6 +67,10 @@ def _connections(search: Search, asked: Asked) -> Iterator[Connection]:
 
 def _seeds(search: Search, asked: Asked) -> list[CtRow]:
     """Entries of the flow itself; ICMP related ones only where ICMP is asked for, or nothing else is there."""
+    if asked.exact is not None and search.has_keys(asked.exact):
+        known = list(rows_of(search, asked.exact))
+        if known:
+            return known
     port = asked.src.port if asked.src.port is not None else asked.dst.port
     found = search.around(asked.src.address, port, asked.proto)
     rows = [row for row in found if not row.entry.related and _is_asked(row.entry, asked)]
@@ -98,7 +103,7 @@ def _behind_socket(search: Search, asked: Asked) -> list[CtRow]:
         targets = {place for node in search.nodes for place in _behind(search.listings(node), frontend)}
         rows = [
             row
-            for row in (search.around(client.address, client.port, asked.proto) if targets else ())
+            for row in (_of_client(search, asked, client, targets) if targets else ())
             if not row.entry.related
             and not row.entry.rev_nat
             and client.fits(row.entry.tuple.src, row.entry.tuple.src_port)
@@ -107,6 +112,18 @@ def _behind_socket(search: Search, asked: Asked) -> list[CtRow]:
         if rows:
             return rows
     return []
+
+
+def _of_client(search: Search, asked: Asked, client: End, targets: set[Place]) -> list[CtRow]:
+    """Entries of a client to any of the targets, and others."""
+    ways = [
+        FlowTuple(asked.proto or 0, client.address, client.port or 0, address, port)
+        for address, port in targets
+        if address.version == client.address.version
+    ]
+    if ways and all(map(search.has_keys, ways)):
+        return [row for way in ways for row in rows_of(search, way)]
+    return search.around(client.address, client.port, asked.proto)
 
 
 def _behind(listings: Listings, frontend: End) -> Iterator[Place]:
@@ -168,16 +185,22 @@ def _neighbours(search: Search, row: CtRow) -> Iterator[CtRow]:
     entry = row.entry
     if entry.related:
         return
-    flow, clients = entry.tuple, [(entry.tuple.src, entry.tuple.src_port)]
-    if entry.flags & CtFlags.LBLoopback:
-        clients.append((flow.dst, flow.src_port))  # the pod that the loopback address stands for
-    for address, port in clients:
-        for other in search.around(address, port or None, flow.proto):
-            if _beside(search, row, other):
-                yield other
+    found = beside(search, row, _targets(search, row))
+    for other in _around(search, row) if found is None else found:
+        if _beside(search, row, other):
+            yield other
     vip = vip_of(entry)
     if vip is not None:
         yield from rows_of(search, vip)
+
+
+def _around(search: Search, row: CtRow) -> Iterator[CtRow]:
+    """Entries of the client of one, by going through the tables."""
+    flow, clients = row.entry.tuple, [(row.entry.tuple.src, row.entry.tuple.src_port)]
+    if row.entry.flags & CtFlags.LBLoopback:
+        clients.append((flow.dst, flow.src_port))  # the pod that the loopback address stands for
+    for address, port in clients:
+        yield from search.around(address, port or None, flow.proto)
 
 
 def _beside(search: Search, row: CtRow, other: CtRow) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from ctctl.model.nat import NatEntry
-from ctctl.model.row import CtRow
-from ctctl.model.service import Backend
-from ctctl.model.tuples import FlowTuple
+if TYPE_CHECKING:
+    from ctctl.model.nat import NatEntry
+    from ctctl.model.row import CtRow
+    from ctctl.model.service import Backend
+    from ctctl.model.tuples import FlowTuple
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from ctctl.abi.constants import TUPLE_IN, TUPLE_OUT, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.ct.flow import Asked
+from ctctl.decode.ct import decode_entry, encode_key
 from ctctl.model.entry import CtEntry
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
@@ -20,6 +22,9 @@ from ctctl.tables.rows import matching, row_of
 from ctctl.tables.sources.base import Listings, Source
 
 _ICMP = (1, 58)
+#: The tuple's flag bytes that there are.
+_FLAGS = (TUPLE_OUT, TUPLE_IN, TUPLE_SERVICE, TUPLE_IN | TUPLE_SERVICE)
+_RELATED_FLAGS = tuple(flags | TUPLE_RELATED for flags in _FLAGS)
 Place = tuple[Address, int]
 #: SNAT entries with their node.
 Translations = list[tuple[str | None, NatEntry]]
@@ -34,6 +39,7 @@ class Search:
     _listings: dict[str | None, Listings] = field(default_factory=dict)
     _names: dict[str | None, dict[str, str]] = field(default_factory=dict)
     _by_port: dict[tuple[Address, int | None], dict[int | None, list[CtRow]]] = field(default_factory=dict)
+    _found: dict[tuple[FlowTuple, bool], list[CtRow]] = field(default_factory=dict)
     _nats: dict[FlowTuple, list[tuple[str | None, NatEntry]]] | None = None
 
     @property
@@ -50,6 +56,30 @@ class Search:
         if node not in self._names:
             self._names[node] = names_of(self.source, node)
         return self._names[node]
+
+    def has_keys(self, flow: FlowTuple | None) -> bool:
+        """Whether the entries of a flow can be looked up: both ports are known, and each table is a live one."""
+        if flow is None or flow.proto in _ICMP or not (flow.src_port and flow.dst_port):
+            return False
+        tables = [table for table in self.source.tables if table.family == flow.src.version]
+        return bool(tables) and all(table.live is not None for table in tables)
+
+    def look_up(self, flow: FlowTuple, *, related: bool) -> list[CtRow]:
+        """The entries with exactly this tuple, looked up in the live tables of its family."""
+        if (flow, related) not in self._found:
+            self._found[flow, related] = list(self._look_up(flow, _RELATED_FLAGS if related else _FLAGS))
+        return self._found[flow, related]
+
+    def _look_up(self, flow: FlowTuple, flags: tuple[int, ...]) -> Iterator[CtRow]:
+        for table in self.source.tables:
+            if table.family != flow.src.version or table.live is None:
+                continue
+            for key in [encode_key(flow, word) for word in flags]:
+                value = table.live.lookup(key)
+                if value is not None:
+                    entry = decode_entry(key, value, table.layout, table.name, absent=table.absent)
+                    names = self.names(table.node)
+                    yield CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, names)
 
     def around(self, address: Address, port: int | None, proto: int | None) -> list[CtRow]:
         """Entries that have the address at an end, with the port (None: any) or as ICMP related ones."""
@@ -128,6 +158,9 @@ def outside(entry: NatEntry) -> FlowTuple:
 
 def rows_of(search: Search, flow: FlowTuple) -> Iterator[CtRow]:
     """Entries with this tuple or its reverse, on any node."""
+    if search.has_keys(flow):
+        yield from (row for way in (flow, flow.reversed()) for row in search.look_up(way, related=False))
+        return
     for row in search.around(flow.src, flow.src_port or None, flow.proto):
         if not row.entry.related and row.entry.tuple in (flow, flow.reversed()):
             yield row

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from ctctl.ct.report import Connection, CtEvent, Difference, Member, TableStats, Talker
-from ctctl.events.lines import ARROW, value_words
 from ctctl.model.clock import Clock
 from ctctl.model.row import CtRow
 from ctctl.model.units import format_duration
@@ -235,6 +234,8 @@ _SHORT = {"dir": "direction"}
 
 def _fields_text(row: CtRow, fields: dict[str, tuple[object, object]]) -> str:
     """What changed, in the words of a trace; times relative to the row's, where the table's clock is known."""
+    from ctctl.events.lines import ARROW, value_words  # with the hooks' events, which only these lines need
+
     clock, now = row.clock or Clock(), row.now
     words = []
     for name, (old, new) in fields.items():

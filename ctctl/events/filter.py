@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.event import HookEvent
 from ctctl.model.tuples import Direction
-from ctctl.tables.query.context import TableContext
+from ctctl.tables.query.context import Resolver, TableContext
 from ctctl.tables.query.filter import Filter
 
 
@@ -18,15 +18,16 @@ class EventFilter:
     does, as if it opened the connection.
     """
 
-    def __init__(self, wanted: Filter) -> None:
+    def __init__(self, wanted: Filter, names: Resolver | None = None) -> None:
         self._wanted = wanted
+        self._names = names
         self._connections: set[int] = set()
 
     def __call__(self, event: HookEvent, connection: int) -> bool:
         """Whether to show ``event`` of that connection. Raises UsageError for a filter that cannot be bound."""
         if self._wanted.node is None or connection in self._connections:
             return True
-        table = TableContext(now=event.now_s)
+        table = TableContext(family=event.tuple_in.src.version, now=event.now_s, names=self._names)
         if not any(self._wanted.matches(entry, table) for entry in _entries(event)):
             return False
         self._connections.add(connection)

@@ -56,7 +56,7 @@ def _test(batch: Batch, job: Job, tally: Tally) -> NDArray[np.intp]:
     import numpy as np
 
     numbers = classes.class_numbers(batch.keys)
-    mask = classes.expired(batch.values, job.now) if job.address is None else _with_address(batch.keys, job.address)
+    mask = classes.with_address(batch.keys, job.addresses) if job.addresses else classes.expired(batch.values, job.now)
     victims = np.flatnonzero(mask)
     tally.alive += classes.count(numbers)
     if len(victims):
@@ -65,11 +65,3 @@ def _test(batch: Batch, job: Job, tally: Tally) -> NDArray[np.intp]:
         if job.dry_run:
             tally.expired += found
     return victims
-
-
-def _with_address(keys: NDArray[np.uint8], address: bytes) -> NDArray[np.bool_]:
-    import numpy as np
-
-    wanted, width = np.frombuffer(address, np.uint8), len(address)
-    either: NDArray[np.bool_] = (keys[:, :width] == wanted).all(1) | (keys[:, width : 2 * width] == wanted).all(1)
-    return either

@@ -38,21 +38,14 @@ def timeout_of(entry_class: EntryClass, flags: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scrub:
-    """A scrub: everything of one address goes, expired or not. ``name`` is what the user said."""
+    """A scrub: everything of an endpoint's addresses goes, expired or not. ``name`` is what the user said."""
 
     name: str
-    address: bytes
+    addresses: tuple[bytes, ...]
 
     def of(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Which entries have the address at an end (network order); none of the other IP version."""
-        import numpy as np
-
-        width = len(self.address)
-        if keys.shape[1] != (14 if width == 4 else 38):
-            return np.zeros(len(keys), bool)
-        wanted = np.frombuffer(self.address, np.uint8)
-        found: NDArray[np.bool_] = (keys[:, :width] == wanted).all(1) | (keys[:, width : 2 * width] == wanted).all(1)
-        return found
+        """Which entries have one of the addresses at an end (network order); none of the other IP version."""
+        return classes.with_address(keys, self.addresses)
 
 
 def explain_rows(

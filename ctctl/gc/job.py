@@ -28,7 +28,7 @@ BATCH_SIZE = 4096
 class Job:
     """One collection. ``now`` is fixed for the whole run: what expires during it waits for the next.
 
-    ``address``: scrub every entry with this address (network order), expired or not, instead of
+    ``addresses``: scrub every entry with one of these (network order), expired or not, instead of
     collecting. ``journal``: what is to go is written there first. ``recheck`` off is for the experiment
     that shows what the re-check is worth. ``progress`` is told how many entries were looked at since it
     was last told. ``before_delete`` is called between test and delete (tests put a refresh there).
@@ -41,7 +41,7 @@ class Job:
     dry_run: bool = False
     journal: Journal | None = None
     recorder: Recorder | None = None
-    address: bytes | None = None
+    addresses: tuple[bytes, ...] = ()
     batch_size: int = BATCH_SIZE
     recheck: bool = True
     before_delete: Callable[[NDArray[np.uint8]], None] | None = None
@@ -51,12 +51,12 @@ class Job:
     @property
     def reason(self) -> str:
         """Why entries go, as the audit log says it."""
-        return "expired" if self.address is None else "endpoint"
+        return "endpoint" if self.addresses else "expired"
 
     @property
     def planned(self) -> bool:
         """Whether every deletion is to be written down before or after it, which takes the entry's bytes."""
-        return self.journal is not None or self.recorder is not None or self.address is not None
+        return self.journal is not None or self.recorder is not None or bool(self.addresses)
 
 
 class Engine(Protocol):

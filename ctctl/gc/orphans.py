@@ -25,11 +25,11 @@ def purge(source: Source, targets: Targets | None, job: Job) -> int:
     """Delete the orphans of every SNAT table whose two conntrack tables are there; how many (dry run: were found).
 
     The datapath writes the conntrack entry before its SNAT entry, so an orphan is not one in the making.
-    With ``job.address``: every SNAT entry with that address in its key or its value, orphan or not.
+    With ``job.addresses``: every SNAT entry with one of them in its key or its value, orphan or not.
     """
     found = 0
     for nat, cts in _by_snat(source).values():
-        if len(cts) == 2 or job.address is not None:
+        if len(cts) == 2 or job.addresses:
             found += _purge_one(nat, cts, targets, job)
     return found
 
@@ -72,7 +72,7 @@ def _purge_one(nat: Map, cts: Cts, targets: Targets | None, job: Job) -> int:
 
 
 def _remover(target: Target, job: Job) -> Remover:
-    reason = "orphan" if job.address is None else job.reason
+    reason = job.reason if job.addresses else "orphan"
     return Remover(
         target,
         journal=job.journal,
@@ -91,7 +91,7 @@ def _remove(remover: Remover, keys: NDArray[np.uint8], values: NDArray[np.uint8]
         if not chunk:
             return deleted, False
         part = slice(done, done + chunk)
-        removed = remover.remove_nat(keys[part], values[part], orphans=job.address is None)
+        removed = remover.remove_nat(keys[part], values[part], orphans=not job.addresses)
         deleted += int((removed.status == CtctlWriterStatus.WRITER_DELETED).sum())
         done += chunk
     return deleted, True
@@ -104,9 +104,10 @@ def _protocol(key: bytes, cts: Cts) -> str:
 
 
 def _goes(key: bytes, value: bytes, cts: dict[str, Map], job: Job) -> bool:
-    if job.address is not None:
-        start = _keys.layout_of(key).nat_address
-        return _keys.has_address(key, job.address) or value[start : start + len(job.address)] == job.address
+    if job.addresses:
+        layout = _keys.layout_of(key)
+        to = value[layout.nat_address : layout.nat_address + layout.address]
+        return to in job.addresses or any(_keys.has_address(key, address) for address in job.addresses)
     return is_orphan(key, value, cts)
 
 

@@ -105,6 +105,6 @@ def _matrix(rows: list[bytes]) -> NDArray[np.uint8]:
 
 def is_victim(job: Job, key: bytes, value: bytes) -> bool:
     """Whether this entry goes: expired, or of the address to scrub."""
-    if job.address is not None:
-        return _keys.has_address(key, job.address)
+    if job.addresses:
+        return any(_keys.has_address(key, address) for address in job.addresses)
     return lifetime_of(value) < job.now

@@ -13,8 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ctctl.abi import pins
-from ctctl.errors import CtctlError, KernelError, NotFoundError, UsageError
+from ctctl.errors import CtctlError, KernelError, NotFoundError
 from ctctl.gc import batch, interval, orphans, perkey, walk
 from ctctl.gc.audit import auditing
 from ctctl.gc.job import BATCH_SIZE, Engine, Job
@@ -22,7 +21,7 @@ from ctctl.gc.limit import RateLimit
 from ctctl.gc.report import EngineName, Report, TableReport
 from ctctl.gc.tally import Tally
 from ctctl.kernel.stopping import Stop
-from ctctl.node.record import read_record
+from ctctl.model.suggest import unknown_name
 from ctctl.out.files import WriteError
 from ctctl.tables.sources.base import CtTable, Source
 from ctctl.tables.writer.clock import ClockError, check_clock, check_times, datapath_now
@@ -71,7 +70,7 @@ class _Run:
     targets: Targets | None
     options: GcOptions
     now: int
-    address: bytes | None
+    addresses: tuple[bytes, ...]
     notes: list[str]
     journal: Journal | None = None
     errors: list[CtctlError] = field(default_factory=list)
@@ -91,7 +90,7 @@ def run(source: Source, options: GcOptions, stop: Stop, progress: Callable[[int]
     failure later on is ``failure`` of the report.
     """
     started = time.monotonic()
-    address = resolve_endpoint(options.endpoint, source) if options.endpoint is not None else None
+    addresses = resolve_endpoint(options.endpoint, source) if options.endpoint is not None else ()
     with ExitStack() as stack:
         # Whose they are first: what is refused is not even looked at.
         targets = None
@@ -99,7 +98,7 @@ def run(source: Source, options: GcOptions, stop: Stop, progress: Callable[[int]
             targets = stack.enter_context(open_targets(source, allow_foreign=options.allow_foreign))
         now = time_of(source, options)
         notes = [note for note in source.notes if note.startswith("clock")] + list(source.partial)
-        turn = _Run(source, targets, options, now, address, notes)
+        turn = _Run(source, targets, options, now, addresses, notes)
         audit = stack.enter_context(auditing(options.audit, now))
         if targets is not None and (options.undo is not None or options.keep):
             node = next(iter(source.nodes()), None)
@@ -113,7 +112,7 @@ def run(source: Source, options: GcOptions, stop: Stop, progress: Callable[[int]
             dry_run=options.dry_run,
             journal=turn.journal,
             recorder=audit,
-            address=address,
+            addresses=addresses,
             batch_size=options.batch_size,
             recheck=options.recheck,
             progress=progress,
@@ -186,7 +185,7 @@ def is_ahead(source: Source, options: GcOptions) -> bool:
 
 def _collect_table(turn: _Run, table: CtTable, job: Job) -> TableReport:
     started, tally = time.monotonic(), Tally()
-    if job.address is not None and len(job.address) != table.keys.address:
+    if job.addresses and all(len(address) != table.keys.address for address in job.addresses):
         # An IPv4 pod has nothing in the IPv6 tables: figures for them would be a walk for nothing.
         return _table_report(table, tally, started)
     target = turn.targets.of(table) if turn.targets is not None else None
@@ -223,9 +222,9 @@ def _table_report(table: CtTable, tally: Tally, started: float) -> TableReport:
 
 
 def _orphans(turn: _Run, job: Job) -> int | None:
-    if not turn.options.orphans and job.address is None:
+    if not turn.options.orphans and not job.addresses:
         return None
-    if job.address is None:
+    if not job.addresses:
         for name in orphans.without_ct(turn.source):
             turn.say(f"{name}: orphans cannot be told without both conntrack tables")
     if job.stop.is_set():
@@ -273,32 +272,24 @@ def _ratio(reports: list[TableReport], options: GcOptions) -> float:
     return max(report.ratio for report in reports)
 
 
-def _named_addresses(text: str, source: Source) -> list[bytes]:
-    """The addresses of a pod by name, as what lies beside the tables has them; empty where nothing does."""
+def resolve_endpoint(text: str, source: Source) -> tuple[bytes, ...]:
+    """An endpoint's addresses in network order, from an address or a name the source knows (``tables.names``).
+
+    A pod with an IPv4 and an IPv6 address has both. Raises NotFoundError for a name that nothing knows,
+    UsageError for one that several things have.
+    """
     from ctctl.tables.names import book_of
 
-    with contextlib.suppress(CtctlError):
-        return [network.network_address.packed for network in book_of(source).networks(f"pod/{text}")]
-    return []
-
-
-def resolve_endpoint(text: str, source: Source) -> bytes:
-    """An endpoint's address in network order, from an address or a name the node or its agent knows.
-
-    Raises NotFoundError for a name that neither knows, UsageError for one of several addresses: a scrub of
-    one of them would leave the other's entries.
-    """
     with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(text).packed
-    record = read_record(Path(source.directory) / pins.NODE_RECORD) if source.directory is not None else None
-    known = {name: address for address, name in record.endpoints.items()} if record is not None else {}
-    if text not in known:
-        found = _named_addresses(text, source)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            listed = ", ".join(str(ipaddress.ip_address(one)) for one in found)
-            raise UsageError(f"{text!r} has several addresses ({listed}): scrub one after the other")
-        names = f"it knows {', '.join(sorted(known))}" if known else "it has no record of names; give the address"
-        raise NotFoundError(f"no endpoint {text!r} on the node at {source.description}: {names}")
-    return ipaddress.ip_address(known[text]).packed
+        return (ipaddress.ip_address(text).packed,)
+    known: dict[str, None] = {}
+    for node in source.all_nodes():
+        book = book_of(source, node)
+        known.update(dict.fromkeys(book.pods))
+        if book.has_pod(text):
+            return tuple(
+                network.network_address.packed for network in book.networks(f"pod/{text.removeprefix('pod/')}")
+            )
+    if not known:
+        raise NotFoundError(f"no endpoint {text!r} at {source.description}: it has no names; give the address")
+    raise NotFoundError(f"no endpoint {text!r} at {source.description}: {unknown_name('endpoint', text, known)}")

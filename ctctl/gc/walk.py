@@ -40,7 +40,7 @@ _NO_LIMIT = 2**63
 
 def collect(table: CtTable, target: Target | None, job: Job, tally: Tally) -> None:
     """Collect in the kernel. Raises UnsupportedError for an endpoint scrub, KernelError where programs cannot run."""
-    if job.address is not None:
+    if job.addresses:
         raise UnsupportedError("the kernel engine collects expired entries only: use --engine batch with --endpoint")
     log = LOG_SIZE if target is not None and job.planned else 0
     with ExitStack() as stack:

@@ -10,6 +10,8 @@ import contextlib
 import functools
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -63,42 +65,68 @@ def socket_paths() -> list[str]:
     return list(dict.fromkeys([*([told] if isinstance(told, str) and told else []), *_SOCKETS]))
 
 
-def _connected(path: str) -> socket.socket:
-    """A connection to a unix socket, over which HTTP is spoken."""
-    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        found.settimeout(_TIMEOUT_S)
-        found.connect(path)
-    except BaseException:
-        found.close()
-        raise
-    return found
+class _Answer(threading.Thread):
+    """One question to one socket, in a thread of its own: whatever the other side does, who asks can go on."""
+
+    def __init__(self, socket_path: str, path: str) -> None:
+        super().__init__(name="ctctl-agent", daemon=True)
+        self._socket_path = socket_path
+        self._path = path
+        self._connection: socket.socket | None = None
+        self.document: Any = None
+
+    def run(self) -> None:
+        import http.client  # 30 ms that only a node with an agent needs
+
+        connection = http.client.HTTPConnection("localhost")
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError, RecursionError, AttributeError):
+            self._connection = connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.connect(self._socket_path)
+            connection.request("GET", f"/v1{self._path}", headers={"Accept": "application/json"})
+            answer = connection.getresponse()
+            body = answer.read(_MAX_BYTES + 1)
+            if answer.status == http.client.OK and len(body) <= _MAX_BYTES:
+                self.document = json.loads(body)
+        connection.close()
+
+    def give_up(self) -> None:
+        """Wake the thread from whatever it waits for."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Patience:
+    """How long this run still waits for agents that do not answer: one bound for all questions and sockets."""
+
+    def __init__(self) -> None:
+        self.left_s = _TIMEOUT_S
+        self.silent: set[str] = set()
+
+
+_patience = _Patience()
 
 
 @functools.lru_cache(maxsize=16)
 def ask(path: str) -> Any:
     """The agent's answer to ``GET /v1{path}`` as decoded JSON, None where there is none.
 
-    Answers are kept for the run: several questions of one command hit one moment.
+    Answers are kept for the run: several questions of one command hit one moment. A socket that does not answer
+    is not asked again, and all of them together are waited for 2 s.
     """
-    sockets = [name for name in socket_paths() if Path(name).exists()]
-    if not sockets:
-        return None
-    import http.client  # 30 ms that only a node with an agent needs
-
-    for name in sockets:
-        connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT_S)
-        try:
-            connection.sock = _connected(name)
-            connection.request("GET", f"/v1{path}", headers={"Accept": "application/json"})
-            answer = connection.getresponse()
-            body = answer.read(_MAX_BYTES + 1)
-            if answer.status == http.client.OK and len(body) <= _MAX_BYTES:
-                return json.loads(body)
-        except (OSError, http.client.HTTPException, ValueError, RecursionError):
+    for name in socket_paths():
+        if name in _patience.silent or not Path(name).exists():
             continue
-        finally:
-            connection.close()
+        question = _Answer(name, path)
+        started = time.monotonic()
+        question.start()
+        question.join(max(_patience.left_s, 0.01))
+        if question.is_alive():
+            question.give_up()
+            _patience.silent.add(name)
+            _patience.left_s -= time.monotonic() - started
+        elif question.document is not None:
+            return question.document
     return None
 
 

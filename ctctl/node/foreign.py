@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ctctl.decode.policy import decode_counter
 from ctctl.decode.services import decode_service
 from ctctl.errors import CtctlError, PermissionDenied
 from ctctl.kernel import tc
+from ctctl.kernel.attached import cgroup_programs, xdp_programs
 from ctctl.kernel.link import Direction, query_tcx
 from ctctl.kernel.map import Map
 from ctctl.kernel.program import Program
@@ -57,10 +59,11 @@ def cilium_status(directory: Path) -> NodeStatus:
     version = _version(directory, [status.name for status in maps], here=here)
     if here and not counters:
         problems.append(f"{pins.CILIUM_METRICS} is not pinned or empty: what was dropped is unknown")
-    programs = tuple(_programs(problems)) if here else ()
-    if here and not programs:
-        problems.append("none of Cilium's programs is on a device of this network namespace: is it the host's?")
     config = agent.runtime_config() if here else None
+    on_devices = tuple(_programs(problems)) if here else ()
+    programs = (*on_devices, *(_socket_programs(config[0] if config else {}) if here else ()))
+    if here and not on_devices:
+        problems.append("none of Cilium's programs is on a device of this network namespace: is it the host's?")
     facts = _facts(config[0] if config else {}, directory, version, here=here)
     if version is not None:
         facts = {"version by": version.evidence, **facts}
@@ -68,8 +71,8 @@ def cilium_status(directory: Path) -> NodeStatus:
         name=_name(here=here),
         path=str(directory),
         netns=None,
-        device=", ".join(dict.fromkeys(one.interface for one in programs if _is_physical(one.interface))) or None,
-        attach=", ".join(dict.fromkeys(one.mode for one in programs)) or None,
+        device=", ".join(dict.fromkeys(one.interface for one in on_devices if _is_physical(one.interface))) or None,
+        attach=", ".join(dict.fromkeys(one.mode for one in on_devices)) or None,
         tunnel=facts.get("tunnel"),
         file=config[1] if config else None,
         version=str(version) if version is not None else None,
@@ -158,8 +161,29 @@ def _programs(problems: list[str]) -> Iterator[ProgramStatus]:
         for found in tc.list_filters():
             device = interface_name(found.ifindex) or str(found.ifindex)
             yield from _program(found.prog_id, found.ifindex, device, str(found.direction), "clsact")
+        for xdp in xdp_programs():
+            yield from _program(xdp.prog_id, xdp.ifindex, xdp.device, "ingress", f"xdp {xdp.mode}")
     except (CtctlError, OSError) as error:
         problems.append(f"programs could not be listed: {error}")
+
+
+def _socket_programs(config: Mapping[str, Any]) -> Iterator[ProgramStatus]:
+    """Cilium's programs on the sockets of a cgroup: the socket load balancer."""
+    told = config.get("CgroupRoot", config.get("CGroupRoot"))
+    places = [Path(told)] if isinstance(told, str) and told else []
+    for root in dict.fromkeys((*places, *_CGROUPS)):
+        found = [
+            replace(one, slot=f"cgroup-{hook}", direction=hook)
+            for hook, number in cgroup_programs(root)
+            for one in _program(number, 0, str(root), hook, "cgroup")
+        ]
+        if found:
+            yield from found
+            return
+
+
+#: Where an agent mounts the cgroup tree, where the system does.
+_CGROUPS: Final = (Path("/run/cilium/cgroupv2"), Path("/sys/fs/cgroup"))
 
 
 def _program(number: int, ifindex: int, device: str, direction: str, mode: str) -> Iterator[ProgramStatus]:

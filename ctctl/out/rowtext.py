@@ -206,6 +206,17 @@ class RowProgram:
         """An unsigned number as eight bytes in network order: for keys of groups, which then sort as the numbers."""
         return self._put(OpKind.NUMBER, field)
 
+    def little(self, field: Field, size: int) -> RowProgram:
+        """An unsigned number as so many bytes, the lowest first."""
+        return self._put(OpKind.LITTLE, field, count=size)
+
+    @contextmanager
+    def sized(self) -> Iterator[None]:
+        """What is added inside has its size before it, as four bytes, the lowest first."""
+        self._add(RowsOp(kind=OpKind.SIZED))
+        yield
+        self._add(RowsOp(kind=OpKind.SIZE))
+
     @contextmanager
     def cell(self, width: int, *, right: bool = False) -> Iterator[None]:
         """What is added inside is one cell of at least ``width`` characters."""

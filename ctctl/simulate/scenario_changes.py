@@ -105,7 +105,7 @@ def collect_garbage(simulator: Simulator, endpoint: IPv4Address | IPv6Address | 
     from ctctl.tables.writer.targets import private_target
 
     stop = threading.Event()
-    job = Job(simulator.now, stop, RateLimit(None, stop), address=endpoint.packed if endpoint else None)
+    job = Job(simulator.now, stop, RateLimit(None, stop), addresses=(endpoint.packed,) if endpoint else ())
     simulator.load()
     deleted = 0
     for name in simulator.ct_tables:

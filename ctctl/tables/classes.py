@@ -6,9 +6,11 @@ entry is ``protocol << 3 | tuple flags & 7``, the same in the BPF program (bpf/g
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ctctl.abi.constants import CT_ENTRY_FLAGS, CT_ENTRY_LIFETIME, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
+from ctctl.decode.ct import KEY_SIZE
 from ctctl.model.entry_class import EntryClass
 from ctctl.model.tuples import Direction
 
@@ -62,3 +64,16 @@ def count(numbers: NDArray[np.uint16]) -> NDArray[np.int64]:
     import numpy as np
 
     return np.bincount(numbers, minlength=CLASSES)
+
+
+def with_address(keys: NDArray[np.uint8], addresses: Iterable[bytes]) -> NDArray[np.bool_]:
+    """Which keys have one of the addresses (network order, of either IP version) at an end."""
+    import numpy as np
+
+    width = 4 if keys.shape[1] == KEY_SIZE[4] else 16
+    found = np.zeros(len(keys), bool)
+    for address in addresses:
+        if len(address) == width:
+            wanted = np.frombuffer(address, np.uint8)
+            found |= (keys[:, :width] == wanted).all(1) | (keys[:, width : 2 * width] == wanted).all(1)
+    return found

@@ -59,6 +59,20 @@ class NameBook:
         """The labels of an identity."""
         self.labels.setdefault(identity, tuple(sorted(labels)))
 
+    def merge(self, other: NameBook) -> None:
+        """Add what another book knows."""
+        for name, addresses in other.pods.items():
+            self.pods.setdefault(name, {}).update(addresses)
+        for name, addresses in other.nodes.items():
+            self.nodes.setdefault(name, {}).update(addresses)
+        for name, frontends in other.services.items():
+            self.services.setdefault(name, {}).update(frontends)
+        self.service_ids = {**other.service_ids, **self.service_ids}
+        self.endpoint_ids = {**other.endpoint_ids, **self.endpoint_ids}
+        self.labels = {**other.labels, **self.labels}
+        if not self.listings.ipcache:
+            self.listings = other.listings
+
     # ---- shown
 
     def shown(self) -> dict[str, str]:
@@ -119,6 +133,10 @@ class NameBook:
                 if record.identity in identities and not record.prefix.endswith("/0")
             ]
         raise UsageError(self._unknown(name))
+
+    def has_pod(self, name: str) -> bool:
+        """Whether one or several pods are called so."""
+        return bool(_find(self.pods, name.removeprefix("pod/")))
 
     def _by_service(self) -> dict[str, dict[Address, None]]:
         known = self.services.items()

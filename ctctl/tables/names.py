@@ -7,15 +7,20 @@ Kubernetes objects, a sysdump, what the agent answered (``--names``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctctl.errors import CtctlError
+from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings, Source
+
+if TYPE_CHECKING:
+    from ctctl.config.node import NodeFile
 
 
 def book_of(source: Source, node: str | None = None) -> NameBook:
@@ -36,11 +41,26 @@ def book_of(source: Source, node: str | None = None) -> NameBook:
         from ctctl.tables.names_agent import add_agent
 
         add_agent(book, Path(source.directory))
+    _add_documents(book, source, node)
     for path in source.name_files:
         from ctctl.tables.names_files import add_file
 
         add_file(book, Path(path))
     return book
+
+
+def _add_documents(book: NameBook, source: Source, node: str | None) -> None:
+    """What files of the source itself name: a sysdump's Kubernetes objects, a bugtool's answers of the agent."""
+    documents = source.documents(node)
+    if not documents:
+        return
+    from ctctl.tables.names_files import add_own
+
+    left_out = sum(not add_own(book, data) for data in documents)
+    if left_out:
+        note = f"names of {left_out} large file(s) of the source are left out: --names FILE reads them"
+        if note not in source.notes:
+            source.notes.append(note)
 
 
 def _add_own(book: NameBook, directory: Path) -> None:
@@ -60,6 +80,17 @@ def _add_own(book: NameBook, directory: Path) -> None:
         number = int(text)
         head = heads.get(number)
         book.add_service(name, [str(head.addr)] if head else [], head.port if head else 0, 0, number)
+
+
+def add_configured(book: NameBook, nodes: Iterable[NodeFile]) -> None:
+    """What node files call their nodes, endpoints and services."""
+    for one in nodes:
+        book.add_node(one.node.name, [str(end) for end in (one.node.ip, one.node.ip6) if end is not None])
+        for endpoint in one.endpoints:
+            book.add_pod(endpoint.name, [str(end) for end in (endpoint.ip, endpoint.ip6) if end is not None])
+        for service in one.services:
+            proto = PROTOCOL_NUMBERS.get(service.protocol.lower(), 0)
+            book.add_service(service.name, [str(service.ip)], service.port, proto, service.id)
 
 
 def names_of(source: Source, node: str | None = None) -> dict[str, str]:

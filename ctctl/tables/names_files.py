@@ -19,18 +19,13 @@ from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_agent import add_endpoints, add_identities, add_nodes, add_services
+from ctctl.tables.sources.named import is_wanted
 
 #: Bytes of one document, and of all that one archive or folder gives.
 MAX_DOCUMENT = 64 << 20
 MAX_ALL = 512 << 20
 _MAX_MEMBERS = 50_000
 _MAX_DEPTH = 100
-#: Members that may hold names, by what sysdumps and bugtools call them.
-_MEMBER = re.compile(
-    r"(?:pods|services?|endpointslices?|nodes?|ciliumendpoints?|ciliumidentit(?:y|ies)|ciliumnodes?|cilium-endpoints"
-    r"|cilium-identities|endpoint-list|service-list|identity-list|debuginfo)[^/]*\.(?:ya?ml|json)$",
-    re.IGNORECASE,
-)
 
 
 def add_file(book: NameBook, path: Path) -> None:
@@ -54,7 +49,7 @@ def _documents(path: Path) -> Iterator[Any]:
     if path.is_dir():
         left = MAX_ALL
         for member in sorted(path.rglob("*")):
-            if member.is_file() and _MEMBER.search(member.name) and member.stat().st_size <= min(left, MAX_DOCUMENT):
+            if member.is_file() and is_wanted(member.name) and member.stat().st_size <= min(left, MAX_DOCUMENT):
                 data = member.read_bytes()
                 left -= len(data)
                 yield from _parsed(data)
@@ -77,7 +72,7 @@ def _of_zip(path: Path) -> Iterator[Any]:
     left = MAX_ALL
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist()[:_MAX_MEMBERS]:
-            if _MEMBER.search(member.filename):
+            if is_wanted(member.filename):
                 with archive.open(member) as stream:
                     data = stream.read(min(left, MAX_DOCUMENT) + 1)
                 left -= len(data)
@@ -92,12 +87,51 @@ def _of_tar(path: Path) -> Iterator[Any]:
             count += 1
             if count > _MAX_MEMBERS:
                 return
-            stream = archive.extractfile(member) if member.isfile() and _MEMBER.search(member.name) else None
+            stream = archive.extractfile(member) if member.isfile() and is_wanted(member.name) else None
             if stream is not None:
                 data = stream.read(min(left, MAX_DOCUMENT) + 1)
                 left -= len(data)
                 if left >= 0 and len(data) <= MAX_DOCUMENT:
                     yield from _parsed(data)
+
+
+#: YAML that is read for names without being asked for, once what names nothing is left out.
+_MAX_OWN_YAML = 3 << 20
+#: Parts of Kubernetes objects that name nothing and are most of them.
+_HEAVY = re.compile(
+    r"( *)(?:- )?(?:managedFields|containers|initContainers|ephemeralContainers|volumes|tolerations|conditions|images"
+    r"|containerStatuses|initContainerStatuses|ephemeralContainerStatuses|annotations|volumesAttached|volumesInUse"
+    r"|named-ports|log|controllers|policy|affinity):\s*$"
+)
+
+
+def add_own(book: NameBook, data: bytes) -> bool:
+    """The names of one of a source's own files. False: it is more than is read without being asked for."""
+    text = data.decode("utf-8", "replace")
+    if not text.lstrip().startswith(("{", "[")):
+        text = _light(text)
+        if len(text) > _MAX_OWN_YAML:
+            return False
+    for document in _parsed(text.encode()):
+        add_document(book, document)
+    return True
+
+
+def _light(text: str) -> str:
+    """Block YAML without the parts of objects that name nothing."""
+    kept: list[str] = []
+    indent: int | None = None
+    for line in text.split("\n"):
+        left = len(line) - len(line.lstrip(" "))
+        within = indent is not None and (left > indent or (left == indent and line[left : left + 2] == "- "))
+        if within and line.strip():
+            continue
+        heavy = _HEAVY.match(line)
+        indent = None
+        if heavy is not None:
+            indent = len(heavy[1]) + (2 if line[len(heavy[1]) :].startswith("- ") else 0)
+        kept.append(line if heavy is None else f"{line.rstrip()} null")
+    return "\n".join(kept)
 
 
 def _parsed(data: bytes) -> Iterator[Any]:

@@ -114,6 +114,8 @@ def story_packet_words(packet: StoryPacket) -> str:
     """The packet in the words of packet text."""
     if packet.src is None and packet.dst is None:
         return packet.other or "unknown packet"
+    if packet.other and (packet.src is None or packet.dst is None):
+        return packet.other
     proto = "ip" if packet.proto is None else protocol_name(packet.proto).lower()
     ends = f"{end_words(packet.src, packet.src_port)} > {end_words(packet.dst, packet.dst_port)}"
     words = [proto, ends]

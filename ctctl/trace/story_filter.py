@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 
-from ctctl.errors import UsageError
+from ctctl.errors import DecodeError, UsageError
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.packet.text import FlowEnds
+from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.ast import fields_of
-from ctctl.tables.query.context import TableContext
+from ctctl.tables.query.context import Resolver, TableContext
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.trace.story_event import StoryEvent, StoryPacket
 
@@ -25,6 +29,8 @@ class StoryFilter:
     ends: FlowEnds | None = None
     wanted: Filter = EVERYTHING
     nodes: Sequence[str] = ()
+    #: who knows names
+    names: Resolver | None = None
 
     def check(self) -> None:
         """Raise UsageError for a field that no printed packet has."""
@@ -37,12 +43,44 @@ class StoryFilter:
         """Whether to show ``event``. What a filter asks about and the event does not say is no match."""
         if self.nodes and not any(_is_node(event.node, name) for name in self.nodes):
             return False
-        if self.ends is not None and not _fits(self.ends, event.packet):
+        packet = _placed(event)
+        if self.ends is not None and not _fits(self.ends, packet):
             return False
         if self.wanted.node is None:
             return True
-        flow = event.packet.flow
-        return flow is not None and self.wanted.matches(_pretended(flow, event), TableContext(family=flow.src.version))
+        flow = packet.flow
+        if flow is None:
+            return False
+        return self.wanted.matches(_pretended(flow, event), TableContext(family=flow.src.version, names=self.names))
+
+
+def stand_in(name: str) -> IPv6Address:
+    """An address for an end that is printed by its name only: of the prefix that nothing is routed to (RFC 6666)."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return IPv6Address(bytes.fromhex("0100000000000000") + digest)
+
+
+def _placed(event: StoryEvent) -> StoryPacket:
+    """The packet with a stand-in for an address that is not printed; then both ends are of one family."""
+    packet = event.packet
+    if packet.src is not None and packet.dst is not None:
+        return packet
+    ends = [
+        address if address is not None and address.version == 6 else stand_in(name or str(address))
+        for address, name in ((packet.src, event.src_name), (packet.dst, event.dst_name))
+    ]
+    if not event.src_name and not event.dst_name:
+        return packet
+    return replace(packet, src=ends[0], dst=ends[1])
+
+
+def names_of_events(book: NameBook, events: Iterable[StoryEvent]) -> None:
+    """Names and addresses that stand beside each other in events; a stand-in for a name without one. Never raises."""
+    with suppress(DecodeError):
+        for event in events:
+            for name, address in ((event.src_name, event.packet.src), (event.dst_name, event.packet.dst)):
+                if name:
+                    book.add_pod(name, [str(address if address is not None else stand_in(name))])
 
 
 def _is_node(node: str | None, name: str) -> bool:

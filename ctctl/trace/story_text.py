@@ -1,4 +1,4 @@
-"""What ``cilium monitor`` (text, ``-v``, ``-v -v``, ``-j``) and ``hubble observe -o json|jsonpb`` printed, as a story.
+"""What ``cilium monitor`` (text, ``-v``, ``-v -v``, ``-j``) and ``hubble observe`` (every ``-o``) printed, as a story.
 
 Pure: a stream in, events out, line by line; memory is bounded by the longest line and one JSON object.
 Forms of lines: Cilium's pkg/monitor (datapath_trace.go, datapath_drop.go, datapath_policy.go, dissect.go),
@@ -18,6 +18,7 @@ from ctctl.errors import DecodeError
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, json_object
 from ctctl.trace.story_event import StoryEvent, StoryKind, StoryPacket, identity_of
+from ctctl.trace.story_hubble import Spread, compact_event
 from ctctl.trace.story_json import APART, count_of, device_of, flow_of, hubble_event, monitor_event
 from ctctl.trace.story_packet import address_of, layers_packet, port_of, summary_packet
 
@@ -90,7 +91,7 @@ class StoryFile:
         if lines.overlong:
             self.missing["line(s) of more than 1 MiB"] += lines.overlong
         if not self.events and not self.apart:
-            raise DecodeError("nothing in it is an event of cilium monitor or of hubble observe -o jsonpb")
+            raise DecodeError("nothing in it is an event of cilium monitor or of hubble observe")
 
     @property
     def partial(self) -> list[str]:
@@ -116,6 +117,7 @@ class _Text:
         self._file = file
         self._lines = lines
         self._pending: tuple[re.Match[str], dict[str, object]] | None = None
+        self._spread_lines = Spread()
         self._idle = 0
 
     def read(self) -> Iterator[StoryEvent]:
@@ -128,8 +130,9 @@ class _Text:
                 if event is not None:
                     self._idle = 0
                     yield event
-        if (event := self._flushed()) is not None:
-            yield event
+        for last in (self._flushed(), self._spread_lines.flush()):
+            if last is not None:
+                yield last
         if self._idle > MAX_IDLE and not self._file.ended:
             self._file.ended = f"{MAX_IDLE} lines without an event: not read on"
 
@@ -147,9 +150,11 @@ class _Text:
         if (match := _VERBOSE.match(text)) is not None and match["what"] not in {"DEBUG", "DEBUG-CAPTURE"}:
             self._pending = (match, {})
             return None
-        event = text_event(text)
+        event = text_event(text) or compact_event(text)
         if event is None:
-            self._other(text)
+            taken, event = self._spread_lines.take(text)
+            if not taken:
+                self._other(text)
         return event
 
     def _other(self, text: str) -> None:

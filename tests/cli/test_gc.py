@@ -136,7 +136,7 @@ def test_endpoint_by_the_name_it_was_loaded_with(node: TableDir) -> None:
     assert (done.returncode, json.loads(done.stdout)["deleted"]) == (0, 1), done.stderr
     assert key not in contents(node.maps["cilium_ct4_global"])
     unknown = ctctl("gc", "--from", node.path, "--endpoint", "pod8", "--yes")
-    assert "it knows pod9" in unknown.stderr
+    assert "did you mean 'pod9'" in unknown.stderr
 
 
 def test_a_terminal_is_asked(node: TableDir) -> None:

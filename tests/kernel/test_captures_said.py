@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,8 +74,8 @@ def test_another_clock_is_said_and_nothing_judged_by_it(node: CapturedNode) -> N
     assert {finding["check"] for finding in found["findings"]} == {"clock-mismatch"}
 
 
-def connection(node: CapturedNode, flow: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(node.run("ct", "get", flow, "--now", now_of(node.name), "-o", "json"))
+def connection(node: CapturedNode, flow: str, *more: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(node.run("ct", "get", flow, *more, "--now", now_of(node.name), "-o", "json"))
     return found
 
 
@@ -104,3 +105,21 @@ def test_what_the_load_balancer_in_the_socket_turned() -> None:
     turned = [one for one in found if one["flow"]["dst"] != "10.96.0.10"]
     assert turned
     assert all("no service entry" in one["notes"][0] for one in turned)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_looking_up_finds_what_going_through_the_tables_does(name: str, tmp_path: Path) -> None:
+    """Live tables are looked up in, those of a snapshot gone through."""
+    with captured_node(name) as node:
+        node.run("ct", "export", str(tmp_path / "all.ctsnap"))
+        flows = [line for line in node.run("ct", "list", "-o", "name").splitlines() if line.startswith(("tcp", "udp"))]
+        assert flows
+        for flow in flows[:: max(len(flows) // 12, 1)]:
+            live, held = (connection(node, flow, *more) for more in ((), ("--from", str(tmp_path / "all.ctsnap"))))
+            assert told(live) == told(held), flow
+
+
+def told(found: dict[str, Any]) -> object:
+    ends = ("role", "proto", "direction", "src", "src_port", "dst", "dst_port", "lifetime")
+    entries = [tuple(entry.get(name) for name in ends) for entry in found["entries"]]
+    return found["state"], found["backend"], found["service"], sorted(map(str, entries)), len(found["snat"])

@@ -46,7 +46,7 @@ def world() -> Source:
 
 
 def test_a_scrub_takes_what_is_alive_and_says_so() -> None:
-    scrub = Scrub("pod1", POD.packed)
+    scrub = Scrub("pod1", (POD.packed,))
     found, notes = explanations(world(), scrub)
     assert notes == []
     assert {(one.goes, one.why) for one in found} == {
@@ -61,7 +61,7 @@ def test_a_scrub_takes_what_is_alive_and_says_so() -> None:
 
 
 def test_a_scrub_of_the_other_ip_version_takes_nothing() -> None:
-    report = preview(world(), scrub=Scrub("v6", bytes(16)))
+    report = preview(world(), scrub=Scrub("v6", (bytes(16),)))
     assert report.tables[0].expired == 0
 
 

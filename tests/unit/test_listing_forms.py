@@ -23,7 +23,7 @@ from ctctl.tables.sources.base import KINDS, Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.policy_text import ports_of
 from tests.support import captures
-from tests.unit.test_formats import run
+from tests.unit.test_formats import case, lines_of, run
 
 FILES = (
     "cli/ct-list-global.txt",
@@ -357,3 +357,109 @@ def test_what_text_leaves_open_of_a_dsr_entry_the_services_beside_tell(tmp_path:
 def test_policy_rules_know_their_ranges() -> None:
     rule = PolicyEntry(7, False, 0, 6, 8000, 8, False)
     assert rule.ports == (7936, 8191)
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "layout"),
+    [
+        ("23", "ct.txt", None),
+        ("24", "est-21600.txt", None),
+        ("24", "est-8000.txt", None),
+        ("34", "line.txt", "1.18"),
+        ("35", "ct.txt", None),
+        ("37", "svc.txt", None),
+        ("37", "svc14.txt", "1.14"),
+    ],
+)
+def test_listings_of_the_cases_are_read_whole(number: str, file: str, layout: str | None) -> None:
+    """Every line is an entry, and is written again as it was: what is said of it rests on that."""
+    path = case(number) / file
+    done = run("ct", "list", "--from", path, "-o", "cilium")
+    assert done.returncode == 0, done.stderr
+    expected = [re.sub(r" \(remaining: -?\d+ sec\(s\)\)", "", line) for line in lines_of(path)]
+    assert sorted(line for line in done.stdout.splitlines() if line) == sorted(expected)
+    source = read_case(path)
+    assert layout is None or {str(table.layout) for table in source.tables if table.count} == {layout}
+    timed = "remaining:" in path.read_text()
+    assert all((table.now is not None) == timed for table in source.tables if table.count)
+
+
+def test_the_node_file_of_a_case_is_no_listing() -> None:
+    done = run("ct", "list", "--from", case("33") / "all.yaml")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+
+
+def read_case(path: Path) -> Source:
+    return open_source(str(path), SourceOptions())
+
+
+BUGTOOL = "cilium-bugtool-20261125-191431.402+0000-UTC-538734475"
+RUNTIME = "KEY             VALUE\nAgentLiveness   5288237827658\nUTimeOffset     3507087466796875\n"
+
+
+def _bugtool(root: Path, files: dict[str, str]) -> Source:
+    folder = root / BUGTOOL / "cmd"
+    folder.mkdir(parents=True)
+    listing = captures.text("cilium-1.19-snat-node1", "cli/ct-list-global.txt")  # its newest report is of 5255
+    for name, text in {"cilium-dbg-bpf-ct-list-global.md": listing, **files}.items():
+        (folder / name).write_text(text)
+    return open_source(str(root), SourceOptions())
+
+
+def test_the_time_by_the_agents_sign_of_life_and_the_date_in_the_name(tmp_path: Path) -> None:
+    source = _bugtool(tmp_path / "a", {"cilium-dbg-bpf-config-list.md": RUNTIME})
+    assert {table.now for table in source.tables if table.count} == {5288}
+    assert any("the date in its name" in detail and "AgentLiveness" in detail for detail in source.details)
+    as_json = json.dumps([{"Key": "AgentLiveness", "Value": 5288237827658}], indent=2)
+    assert {t.now for t in _bugtool(tmp_path / "b", {"config.json": as_json}).tables if t.count} == {5288}
+    assert {t.now for t in _bugtool(tmp_path / "c", {"proc-uptime": "5290.12 9000.00\n"}).tables if t.count} == {5290}
+
+
+def test_files_that_contradict_each_other_tell_no_time(tmp_path: Path) -> None:
+    source = _bugtool(tmp_path / "a", {"config.md": RUNTIME.replace("5288237827658", "9288237827658")})
+    assert {table.now for table in source.tables} == {None}
+    assert any("contradict each other" in note for note in source.notes)
+    # An agent that had stopped before the newest report says nothing.
+    stopped = "KEY   VALUE\nAgentLiveness   1000000000000\n"
+    source = _bugtool(tmp_path / "b", {"config.md": stopped})
+    assert {table.now for table in source.tables} == {None}
+    assert any("AgentLiveness" in note for note in source.notes)
+
+
+def test_uptime_is_a_bound_of_a_minute(tmp_path: Path) -> None:
+    source = _bugtool(tmp_path / "a", {"uptime.md": " 19:14:31 up  1:28,  0 user,  load average: 0.1, 0.2, 0.3\n"})
+    assert {table.now for table in source.tables} == {None}
+    assert any("between 5280 and" in note for note in source.notes)
+
+
+def test_names_of_a_sysdump_are_its_own(tmp_path: Path) -> None:
+    """Kubernetes objects beside the listings, with both families; what names nothing of them is not parsed."""
+    (tmp_path / "ct-list.txt").write_text(captures.text("cilium-1.19-snat-node1", "cli/ct-list-global.txt"))
+    pods = (
+        "apiVersion: v1\nkind: PodList\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata:\n    name: client\n"
+        "    namespace: shop\n    managedFields:\n    - manager: x\n      fieldsV1:\n        f:a: {}\n  spec:\n"
+        "    containers:\n    - name: a\n      image: b\n  status:\n    phase: Running\n    podIP: 10.61.1.101\n"
+        "    podIPs:\n    - ip: 10.61.1.101\n    - ip: fd10:61:1::101\n"
+    )
+    (tmp_path / "k8s-pods-20261125-191431.yaml").write_text(pods)
+    service = {
+        "kind": "Service",
+        "metadata": {"namespace": "shop", "name": "web"},
+        "spec": {"clusterIPs": ["10.96.0.10", "fd10:96::10"], "ports": [{"port": 80, "protocol": "TCP"}]},
+    }
+    (tmp_path / "k8s-services-20261125-191431.json").write_text(json.dumps({"kind": "ServiceList", "items": [service]}))
+    by_name = json.loads(run("ct", "list", "--from", tmp_path, "--ip", "shop/client", "-o", "json").stdout)["entries"]
+    words = ("--ip", "10.61.1.101", "--ip", "fd10:61:1::101")
+    by_address = json.loads(run("ct", "list", "--from", tmp_path, *words, "-o", "json").stdout)["entries"]
+    assert by_name == by_address != []
+    assert {e["src_name"] for e in by_name if e["src"] == "fd10:61:1::101"} == {"shop/client"}
+    to_service = json.loads(run("ct", "list", "--from", tmp_path, "--to-ip", "shop/web", "-o", "json").stdout)[
+        "entries"
+    ]
+    assert {e["dst"] for e in to_service} <= {"10.96.0.10", "fd10:96::10"}
+    assert to_service
+    wrong = run("ct", "list", "--from", tmp_path, "--ip", "shop/cliemt")
+    assert (wrong.returncode, "did you mean 'shop/client'" in wrong.stderr) == (2, True)
+    scrub = run("gc", "--endpoint", "client", "--dry-run", "--from", tmp_path, "--now", "5300", "-o", "json")
+    assert json.loads(scrub.stdout)["selected"] == len(by_name)

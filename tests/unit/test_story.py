@@ -5,7 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -24,6 +28,8 @@ from ctctl.trace.story_filter import StoryFilter
 from ctctl.trace.story_json import time_of
 from ctctl.trace.story_text import MAX_IDLE, StoryFile
 from tests.support import fuzz_targets
+
+CTCTL = Path(sys.executable).parent / "ctctl"
 
 DATA = Path(__file__).parents[1] / "data" / "story"
 
@@ -186,8 +192,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert err == "1 of 4 events\nctctl: partial data: 12 event(s) that Hubble lost: not read\n"
     assert main(["trace", "--from", str(DATA / "drops.txt"), "--count", "2"]) == 0
     assert capsys.readouterr().err == "2 events, by --count\n"
-    assert main(["trace", "--from", str(tmp_path)]) == 2
-    assert "a folder" in capsys.readouterr().err
+    assert main(["trace", "--from", str(tmp_path)]) == 5  # a folder: what is in it
     packed.write_bytes(packed.read_bytes()[:-40])
     assert main(["trace", "--from", str(packed)]) == 5
     assert "cut off" in capsys.readouterr().err
@@ -240,3 +245,89 @@ def test_objects_of_any_shape_never_end_it_unexpectedly(item: dict[str, object])
                 continue
             for event in events:
                 jsonschema.validate({"schema": STORY_SCHEMA, **story_record(event)}, SCHEMAS[STORY_SCHEMA])
+
+
+COMPACT = (
+    "Nov 25 19:14:31.402: default/client:54260 (ID:14111) -> default/web:8000 (ID:59775) to-endpoint FORWARDED"
+    " (TCP Flags: SYN)\n"
+    "Nov 25 19:14:31.403 [node-b]: default/client:54260 (ID:14111) <- default/web:8000 (ID:59775) to-endpoint FORWARDED"
+    " (TCP Flags: SYN, ACK)\n"
+    "Nov 25 19:14:31.404: 10.0.0.1:43210 (world) <> 10.0.0.2:80(http) (ID:59775) policy-verdict:none INGRESS DENIED"
+    " (TCP Flags: SYN)\n"
+    "Nov 25 19:14:31.404: 10.0.0.1:43210 (world) <> 10.0.0.2:80 (ID:59775) Policy denied DROPPED (TCP Flags: SYN)\n"
+)
+DICT = (
+    "  TIMESTAMP: 2026-11-25T19:14:30.402Z\n     SOURCE: 10.0.0.9:54260\nDESTINATION: 10.0.0.2:8000\n"
+    "       TYPE: to-endpoint\n    VERDICT: FORWARDED\n    SUMMARY: TCP Flags: SYN\n------------\n"
+    "  TIMESTAMP: 2026-11-25T19:14:32.402Z\n     SOURCE: 10.0.0.1:54260\nDESTINATION: 10.0.0.2:8000\n"
+    "       TYPE: Policy denied\n    VERDICT: DROPPED\n    SUMMARY: UDP\n"
+)
+TAB = (
+    "TIMESTAMP             SOURCE           DESTINATION       TYPE          VERDICT     SUMMARY\n"
+    "2026-11-25T19:14:31Z   10.0.0.1:54260   10.0.0.2:8000     to-endpoint   FORWARDED   TCP Flags: ACK\n"
+)
+
+
+def told(*words: str | Path) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [CTCTL, "trace", *map(str, words), "-o", "jsonl"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_what_hubble_prints_for_people(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text(COMPACT)
+    events = told("--from", tmp_path / "c")
+    assert [(e["kind"], e["verdict"], e["tcp_flags"]) for e in events] == [
+        ("trace", "forwarded", "S"),
+        ("trace", "forwarded", "SA"),
+        ("policy", "denied", "S"),
+        ("drop", "dropped", "S"),
+    ]
+    # An arrow to the left: who sends stands on the right.
+    assert (events[1]["name"], events[1]["state"]) == ({"src": "default/web", "dst": "default/client"}, "reply")
+    assert (events[2]["dst"], events[2]["dst_port"], events[3]["reason"]) == ("10.0.0.2", 80, "Policy denied")
+    (tmp_path / "d").write_text(DICT)
+    first, second = told("--from", tmp_path / "d")
+    assert (first["src"], first["verdict"], second["reason"], second["proto"]) == (
+        "10.0.0.9",
+        "forwarded",
+        "Policy denied",
+        17,
+    )
+    (tmp_path / "t").write_text(TAB)
+    (one,) = told("--from", tmp_path / "t")
+    assert (one["src"], one["place"], one["tcp_flags"]) == ("10.0.0.1", "to-endpoint", "A")
+
+
+def test_several_files_folders_and_archives_are_one_story(tmp_path: Path) -> None:
+    for node, text in (("node-a", DICT), ("node-b", TAB)):
+        (tmp_path / "all" / node).mkdir(parents=True)
+        (tmp_path / "all" / node / "flows.txt").write_text(text)
+    (tmp_path / "all" / "notes.md").write_text("nothing of interest\n")
+    expected = [("node-a", 30), ("node-b", 31), ("node-a", 32)]  # in the order of time
+    by_folder = told("--from", tmp_path / "all")
+    assert [(e["node"], int(e["time"][17:19])) for e in by_folder] == expected
+    files = [word for node in ("node-a", "node-b") for word in ("--from", tmp_path / "all" / node / "flows.txt")]
+    assert [e["time"] for e in told(*files)] == [e["time"] for e in by_folder]
+    with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "all" / "node-a", "node-a")
+        archive.add(tmp_path / "all" / "node-b", "node-b")
+    assert [(e["node"], int(e["time"][17:19])) for e in told("--from", tmp_path / "all.tar.gz")] == expected
+
+
+def test_a_story_is_asked_for_by_names(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text(COMPACT)
+    assert len(told("--from", tmp_path / "c", "--ip", "default/web")) == 2
+    assert len(told("--from", tmp_path / "c", "tcp client > web:8000")) == 2
+    pod = {"kind": "Pod", "metadata": {"namespace": "test", "name": "server"}}
+    (tmp_path / "pods.json").write_text(
+        json.dumps({**pod, "status": {"podIPs": [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}]}})
+    )
+    named = told("--from", tmp_path / "c", "--names", tmp_path / "pods.json", "--to-ip", "test/server")
+    assert [e["dst"] for e in named] == ["10.0.0.2", "10.0.0.2"]
+    wrong = subprocess.run(
+        [CTCTL, "trace", "--from", tmp_path / "c", "--ip", "default/wep"], capture_output=True, text=True, check=False
+    )
+    assert (wrong.returncode, "did you mean 'default/web'" in wrong.stderr) == (2, True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ctctl.decode.ct import LAYOUT_LACKS
-from ctctl.model.entry import STATE_BITS, STATES
+from ctctl.out.rowtext import RowProgram
+from ctctl.tables.show.encode import Style
+from ctctl.tables.show.rowform import EntryForm
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class _Thrift:
 
     def text(self, field: int, value: str) -> _Thrift:
         self._head(field, _BINARY)
-        self.data += _text(value)
+        self.data += _string(value)
         return self
 
     def struct(self, field: int, value: _Thrift) -> _Thrift:
@@ -86,9 +88,13 @@ def _zigzag(number: int) -> bytes:
     return _varint(number << 1 if number >= 0 else (-number << 1) - 1)
 
 
-def _text(value: str) -> bytes:
+def _string(value: str) -> bytes:
     raw = value.encode()
     return _varint(len(raw)) + raw
+
+
+#: adds a column's value to the program of a table's rows
+_Put = Callable[[EntryForm, RowProgram], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,107 +102,66 @@ class _Column:
     name: str
     type: _Type
     converted: int
-    values: Callable[[CtTable, CtColumns], bytes]
+    put: _Put
+
+    def program(self, form: EntryForm) -> RowProgram:
+        """The values of a column, PLAIN: numbers as they are, texts with their size before them."""
+        program = form.program()
+        with program.sized() if self.type is _Type.BYTE_ARRAY else nullcontext():
+            self.put(form, program)
+        return program
 
 
-def _numbers(slot: str, wide: bool) -> Callable[[CtTable, CtColumns], bytes]:
-    def values(_table: CtTable, columns: CtColumns) -> bytes:
-        from ctctl.decode.columns import Slot
+def _number(name: str, field: str, *, wide: bool = False, translated: bool | None = None) -> _Column:
+    """A number, wherever it is one: ``translated`` says of which entries (1.19, DSR) alone, the others have 0."""
+    size = 8 if wide else 4
 
-        raw: bytes = columns.slot(Slot[slot]).astype("<u8" if wide else "<u4").tobytes()
-        return raw
+    def put(form: EntryForm, program: RowProgram) -> None:
+        if translated is None:
+            program.little(form.fields[field], size)
+            return
+        condition = form.translated(program)
+        with program.where(*condition, other=not translated):
+            program.little(form.fields[field], size)
+        with program.where(*condition, other=translated):
+            program.literal(bytes(size))
 
-    return values
-
-
-def _byte_arrays(texts: Sequence[str]) -> bytes:
-    parts = []
-    for text in texts:
-        raw = text.encode()
-        parts.append(struct.pack("<I", len(raw)) + raw)
-    return b"".join(parts)
-
-
-def _address(side: str) -> Callable[[CtTable, CtColumns], bytes]:
-    def values(_table: CtTable, columns: CtColumns) -> bytes:
-        from ctctl.decode.columns import Slot
-
-        low = columns.slot(Slot[side]).tolist()
-        if columns.family == 4:
-            return _byte_arrays([str(IPv4Address(number)) for number in low])
-        high = columns.slot(Slot[f"{side}_HI"]).tolist()
-        return _byte_arrays([str(IPv6Address(h << 64 | number)) for h, number in zip(high, low, strict=True)])
-
-    return values
+    return _Column(name, *((_Type.INT64, _UINT_64) if wide else (_Type.INT32, _UINT_32)), put)
 
 
-def _backends(_table: CtTable, columns: CtColumns) -> bytes:
-    from ctctl.decode.columns import Slot
-
-    raw: bytes = (columns.slot(Slot.WORD8) * ~columns.translated).astype("<u8").tobytes()
-    return raw
+def _text(name: str, put: _Put) -> _Column:
+    return _Column(name, _Type.BYTE_ARRAY, _UTF8, put)
 
 
-def _nat_addresses(_table: CtTable, columns: CtColumns) -> bytes:
-    """The service's address of a DSR entry, empty for any other."""
-    translated = columns.translated.tolist()
-    return _byte_arrays([columns.entry(n).nat_addr or "" if nat else "" for n, nat in enumerate(translated)])
-
-
-def _nat_ports(_table: CtTable, columns: CtColumns) -> bytes:
-    from ctctl.decode.columns import Slot
-
-    raw: bytes = (columns.slot(Slot.IFINDEX).byteswap() * columns.translated).astype("<u4").tobytes()
-    return raw
-
-
-def _words(pick: Callable[[Any], list[str]]) -> Callable[[CtTable, CtColumns], bytes]:
-    return lambda _table, columns: _byte_arrays(pick(columns))
-
-
-def _directions(columns: CtColumns) -> list[str]:
-    from ctctl.decode.columns import Slot
-
-    return ["SVC" if flags & 4 else "IN" if flags & 1 else "OUT" for flags in columns.slot(Slot.TUPLE_FLAGS).tolist()]
-
-
-def _states(columns: CtColumns) -> list[str]:
-    from ctctl.decode.columns import Slot
-
-    return [str(STATES[flags & STATE_BITS]) for flags in columns.slot(Slot.FLAGS).tolist()]
+def _field(name: str) -> _Column:
+    """A text that needs no quotes anywhere."""
+    return _text(name, lambda form, program: form.put(program, name, Style.CSV))
 
 
 def _columns(tables: Sequence[CtTable]) -> list[_Column]:
     """Columns that every table has."""
     lacks = frozenset().union(*(LAYOUT_LACKS[table.layout] | table.absent for table in tables))
-
-    def number(name: str, slot: str, *, wide: bool = False) -> _Column:
-        kind = (_Type.INT64, _UINT_64) if wide else (_Type.INT32, _UINT_32)
-        return _Column(name, *kind, _numbers(slot, wide))
-
     found = [
-        _Column("node", _Type.BYTE_ARRAY, _UTF8, lambda table, c: _byte_arrays([table.node or ""] * len(c))),
-        _Column("map", _Type.BYTE_ARRAY, _UTF8, lambda table, c: _byte_arrays([table.name] * len(c))),
-        number("proto", "PROTO"),
-        _Column("direction", _Type.BYTE_ARRAY, _UTF8, _words(_directions)),
-        _Column("src", _Type.BYTE_ARRAY, _UTF8, _address("SRC")),
-        number("src_port", "SRC_PORT"),
-        _Column("dst", _Type.BYTE_ARRAY, _UTF8, _address("DST")),
-        number("dst_port", "DST_PORT"),
-        _Column("state", _Type.BYTE_ARRAY, _UTF8, _words(_states)),
-        *(number(name, name.upper()) for name in ("tuple_flags", "lifetime", "flags", "rev_nat", "ifindex")),
-        *(number(name, name.upper()) for name in ("tx_flags_seen", "rx_flags_seen", "src_sec_id")),
-        *(number(name, name.upper()) for name in ("last_tx_report", "last_rx_report")),
+        _text("node", lambda form, program: program.literal((form.table.node or "").encode())),
+        _text("map", lambda form, program: program.literal(form.table.name.encode())),
+        _number("proto", "proto"),
+        _field("direction"),
+        _field("src"),
+        _number("src_port", "src_port"),
+        _field("dst"),
+        _number("dst_port", "dst_port"),
+        _field("state"),
+        *(_number(name, name) for name in ("tuple_flags", "lifetime", "flags", "rev_nat", "ifindex")),
+        *(_number(name, name) for name in ("tx_flags_seen", "rx_flags_seen", "src_sec_id")),
+        *(_number(name, name) for name in ("last_tx_report", "last_rx_report")),
     ]
     if all(not table.layout.split_counters for table in tables):
-        words = {"backend_id": "WORD8", "packets": "WORD16", "bytes": "WORD24"}
+        found += [_number("packets", "word16", wide=True), _number("bytes", "word24", wide=True)]
+        found.append(_number("backend_id", "word8", wide=True, translated=False))
     else:
-        words = {"rx_packets": "WORD0", "tx_packets": "WORD16", "tx_bytes": "WORD24"}
-    found += [number(name, slot, wide=True) for name, slot in words.items() if name != "backend_id"]
-    if "backend_id" in words:
-        found.append(_Column("backend_id", _Type.INT64, _UINT_64, _backends))
-    found.append(_Column("nat_addr", _Type.BYTE_ARRAY, _UTF8, _nat_addresses))
-    found.append(_Column("nat_port", _Type.INT32, _UINT_32, _nat_ports))
+        found += [_number("rx_packets", "word0", wide=True), _number("tx_packets", "word16", wide=True)]
+        found.append(_number("tx_bytes", "word24", wide=True))
+    found += [_field("nat_addr"), _number("nat_port", "nat_port", translated=True)]
     return [column for column in found if column.name not in lacks]
 
 
@@ -209,8 +174,10 @@ def write_parquet(
     offset, total = len(_MAGIC), 0
     groups: list[bytes] = []
     for table in tables:
+        form = EntryForm(table)
+        programs = [column.program(form) for column in columns]
         for batch in batches(table):
-            group, size = _row_group(table, batch, columns, stream, offset)
+            group, size = _row_group(batch, list(zip(columns, programs, strict=True)), stream, offset)
             groups.append(group)
             offset += size
             total += len(batch)
@@ -226,19 +193,20 @@ def write_parquet(
 
 
 def _row_group(
-    table: CtTable, batch: CtColumns, columns: Sequence[_Column], stream: BinaryIO, offset: int
+    batch: CtColumns, columns: Sequence[tuple[_Column, RowProgram]], stream: BinaryIO, offset: int
 ) -> tuple[bytes, int]:
     chunks: list[bytes] = []
     size = 0
-    for column in columns:
-        data = column.values(table, batch)
+    for column, program in columns:
+        data = bytearray()
+        program.run(batch, data.extend)
         # DataPageHeader: rows, PLAIN values, levels that do not exist for required flat columns (RLE).
         page = _Thrift().number(1, len(batch)).number(2, 0).number(3, 3).number(4, 3)
         head = _Thrift().number(1, 0).number(2, len(data)).number(3, len(data)).struct(5, page).done()
         start = offset + size
         stream.write(head + data)
         length = len(head) + len(data)
-        meta = _Thrift().number(1, column.type).list(2, _I32, [_zigzag(0)]).list(3, _BINARY, [_text(column.name)])
+        meta = _Thrift().number(1, column.type).list(2, _I32, [_zigzag(0)]).list(3, _BINARY, [_string(column.name)])
         meta.number(4, 0).number(5, len(batch), _I64).number(6, length, _I64).number(7, length, _I64)
         meta.number(9, start, _I64)
         chunks.append(_Thrift().number(2, start, _I64).struct(3, meta).done())

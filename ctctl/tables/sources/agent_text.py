@@ -7,6 +7,7 @@ looked at by itself, so it does not matter which of the programs wrote it, or wh
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from ctctl.abi import pins
@@ -61,9 +62,17 @@ _PRESSURE = re.compile(
 )
 _INTERVAL = re.compile(r"\s{0,8}cilium_datapath_conntrack_gc_interval_seconds\b.{0,160}?\s(\d{1,9}(?:\.\d{1,9})?)\s*$")
 _NODE = re.compile(r'\s{0,8}"?NodeName"?\s{0,40}[:=]\s{0,4}"?([a-z0-9][a-z0-9.-]{0,252})"?,?\s*$')
+#: ``bpf config list``: when the agent last was alive (CLOCK_MONOTONIC, ns), what makes that a time of day.
+_RUNTIME = re.compile(r"\s{0,8}(AgentLiveness|UTimeOffset)\s+(\d{1,20})\s*$")
+_UPTIME = re.compile(
+    r".{0,20}\b\d\d:\d\d:\d\d up {1,2}(?:(?P<days>\d{1,5}) days?, {1,2})?"
+    r"(?:(?P<hours>\d{1,2}):(?P<minutes>\d\d)|(?P<min>\d{1,2}) min),"
+)
+_PROC_UPTIME = re.compile(r"(\d{1,10}\.\d\d) \d{1,12}\.\d\d")
 #: A line of any of them, quickly.
 HINT = re.compile(
-    r"connection tracking|^\s*NAT\s|CTMapEntries|NATMapEntries|bpf-(?:ct|nat)-|Clock Source|cilium_bpf_map_pressure"
+    r"AgentLiveness|UTimeOffset|:\d\d up |^\d{1,10}\.\d\d \d{1,12}\.\d\d$"
+    r"|connection tracking|^\s*NAT\s|CTMapEntries|NATMapEntries|bpf-(?:ct|nat)-|Clock Source|cilium_bpf_map_pressure"
     r"|gc_interval_seconds|^\s*Cilium:|^(?:Daemon|Client):|" + STATUS_HINT.pattern
 )
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
@@ -93,6 +102,14 @@ def add_line(dump: Dump, line: str) -> bool:
         facts.clock = facts.clock or clock
     elif match := _INTERVAL.match(line):
         facts.gc_interval_s = facts.gc_interval_s or Fact(float(match[1]), "metrics")
+    elif match := _RUNTIME.match(line):
+        _add_runtime(facts, match[1], int(match[2]))
+    elif match := _UPTIME.match(line):
+        hours, minutes = int(match["hours"] or 0), int(match["minutes"] or match["min"] or 0)
+        least = float((int(match["days"] or 0) * 24 + hours) * 3600 + minutes * 60)
+        facts.uptime_s = facts.uptime_s or Fact((least, least + 60), "uptime")
+    elif match := _PROC_UPTIME.fullmatch(line.strip()):
+        facts.uptime_s = Fact((float(match[1]), float(match[1])), "/proc/uptime")
     elif match := _VERSION.match(line):
         facts.version = facts.version or Fact(match[1] or match[2], "status" if match[1] else "version")
     elif modes := modes_of_status_line(line):
@@ -100,6 +117,41 @@ def add_line(dump: Dump, line: str) -> bool:
     else:
         return False
     return True
+
+
+def _add_runtime(facts: NodeFacts, name: str, number: int) -> None:
+    fact = Fact(number, f"{name} in bpf config list")
+    if name == "AgentLiveness":
+        facts.alive_ns = facts.alive_ns or fact
+    else:
+        facts.utime_offset = facts.utime_offset or fact
+
+
+def is_runtime_config(item: Any) -> bool:
+    """Whether an element of a JSON list is one of ``bpf config list -o json``."""
+    return isinstance(item, dict) and item.get("Key") in ("AgentLiveness", "UTimeOffset")
+
+
+def add_runtime_config(dump: Dump, item: Any) -> None:
+    """One element of it."""
+    value = item.get("Value") if is_runtime_config(item) else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
+        _add_runtime(dump.facts, item["Key"], value)
+
+
+_MADE = re.compile(r"(?<!\d)(20\d\d)(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)(\.\d{1,3})?\+0000-UTC")
+
+
+def made_by_name(name: str) -> Fact[float] | None:
+    """When a bugtool was made, by the time (UTC) in its name; None where there is none."""
+    match = _MADE.search(name)
+    if match is None:
+        return None
+    try:
+        at = datetime(*(int(part) for part in match.groups()[:6]), tzinfo=UTC)  # type: ignore[misc,arg-type]
+    except ValueError:
+        return None
+    return Fact(at.timestamp() + float(match[7] or 0), f"its name says {at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _setting(facts: NodeFacts, name: str, text: str) -> bool:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from ctctl.errors import CtctlError, DecodeError
+from ctctl.tables.sources.agent_text import made_by_name
 from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.members import Dumps, Members, node_of
+from ctctl.tables.sources.named import MAX_OWN, MAX_OWN_FILE, is_wanted
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 from ctctl.tables.sources.zipped import directory, local_members, member, spooled
@@ -32,11 +35,15 @@ _CHUNK = 1 << 18
 class _Walk:
     """What was found so far, and what is left of the limits; nested archives share both."""
 
-    def __init__(self) -> None:
+    def __init__(self, member: Callable[[Prefixed, PurePosixPath], None] | None = None) -> None:
+        #: what to do with a file instead of reading its listings
+        self.other_reader = member
         self.members = Members()
         self.budget = Budget()
         self.partial: list[str] = []
         self.left = MAX_MEMBERS
+        #: bytes of files with names that may still be kept
+        self.names_left = MAX_OWN
 
     def member(self) -> None:
         self.left -= 1
@@ -73,6 +80,16 @@ def read_archive(stream: Reader, name: str) -> Dumps:
     except LimitError as error:
         walk.partial.append(str(error))
     return walk.finish()
+
+
+def walk_members(stream: Reader, name: str, member: Callable[[Prefixed, PurePosixPath], None]) -> list[str]:
+    """Hand every file of an archive to ``member``; what could not be read is the answer."""
+    walk = _Walk(member)
+    try:
+        _read_any(Prefixed(b"", Packed(stream, walk.budget)), PurePosixPath(Path(name).name), walk, MAX_DEPTH)
+    except LimitError as error:
+        walk.partial.append(str(error))
+    return walk.partial
 
 
 def read_folder(path: Path) -> Dumps:
@@ -125,9 +142,12 @@ def _read_packed(stream: Prefixed, head: bytes, path: PurePosixPath, walk: _Walk
 
 def _read_member(stream: Prefixed, path: PurePosixPath, walk: _Walk) -> None:
     """One file. Its records are merged once it is read, so that a table listed twice is one."""
+    if walk.other_reader is not None:
+        walk.other_reader(stream, path)
+        return
     part = Dump()
     try:
-        read_content(stream, part, path.name)
+        read_content(_kept(stream, path.name, part, walk), part, path.name)
     except NoListingError:
         part.partial = []
     except DecodeError as error:
@@ -135,7 +155,20 @@ def _read_member(stream: Prefixed, path: PurePosixPath, walk: _Walk) -> None:
     finally:  # also of a file that goes beyond the limits what was read counts
         part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds or part.broken else []
         part.skipped = 0
+        part.facts.made_unix = made_by_name(str(path))
         walk.members.add(path, part)
+
+
+def _kept(stream: Prefixed, name: str, part: Dump, walk: _Walk) -> Reader:
+    """The file's stream; one that may hold names is read, and kept, as far as the limits go."""
+    if not is_wanted(name):
+        return stream
+    limit = min(MAX_OWN_FILE, walk.names_left)
+    head = stream.peek(limit + 1)
+    if len(head) <= limit:
+        part.documents.append(head)
+        walk.names_left -= len(head)
+    return stream
 
 
 def _read_tar(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) -> None:

@@ -68,6 +68,8 @@ class CtTable:
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
     now_at_least: int | None = None
+    #: it was read between these, by what the node's other files say
+    now_between: tuple[int, int] | None = None
     live: Map | None = None
     nat: Map | None = None
     seen: Callable[[int], None] | None = None
@@ -209,6 +211,8 @@ class Source:
     listings: Callable[[str | None], Listings] = lambda _node: Listings()
     #: what the node's own files say about it: capacity, timeouts, clock, version
     facts: Callable[[str | None], NodeFacts] = lambda _node: _no_facts()
+    #: its own files that may hold names of a node's pods, services and peers
+    documents: Callable[[str | None], list[bytes]] = lambda _node: []
     notes: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     #: what it was read by (layout, clock): for who asks (``-v``), not for every command

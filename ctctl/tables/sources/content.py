@@ -459,6 +459,8 @@ def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
         re.match(r'\[\s*\{\s*"', head) and '"TrafficDirection"' in head[:2000]
     ):
         return "Cilium policy list (JSON)", policy_text.add_item
+    if re.match(r'\[\s*\{\s*"Key"\s*:\s*"(?:AgentLiveness|UTimeOffset)"', head):
+        return "agent status", agent_text.add_runtime_config
     if re.match(r'\[\s*\{\s*"reason"\s*:', head) and ('"direction"' in head or '"values"' in head):
         return "Cilium metrics list (JSON)", counter_text.add_item
     return None

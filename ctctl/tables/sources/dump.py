@@ -156,6 +156,8 @@ class Dump:
     parts: list[Listings] = field(default_factory=list)
     #: names of pinned maps that were dumped, be they of a kind that is read or not
     pins: dict[str, None] = field(default_factory=dict)
+    #: files with names of pods, services and nodes as they are (``names_files.is_wanted``)
+    documents: list[bytes] = field(default_factory=list)
     lost: dict[str, _Lost] = field(default_factory=dict)
     losses: int = 0
     #: what follows is not worth reading
@@ -211,6 +213,7 @@ class Dump:
         self.now = self.now if self.now is not None else other.now
         self.partial += [text for text in other.partial if text not in self.partial]
         self.kinds.update(other.kinds)
+        self.documents += other.documents
         self.pins.update(other.pins)
         self.skipped += other.skipped
         self.skipped_first = self.skipped_first or other.skipped_first

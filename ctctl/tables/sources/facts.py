@@ -32,6 +32,14 @@ class NodeFacts:
     node: Fact[str] | None = None
     clock: Clock | None = None
     gc_interval_s: Fact[float] | None = None
+    #: CLOCK_MONOTONIC in ns when the agent last said that it is alive, which it does every second
+    alive_ns: Fact[int] | None = None
+    #: what added to that clock gives the time since 1970, in units of 512 ns
+    utime_offset: Fact[int] | None = None
+    #: when the files were made, in seconds since 1970
+    made_unix: Fact[float] | None = None
+    #: how long the machine was up, in seconds: not less than the first, not more than the second
+    uptime_s: Fact[tuple[float, float]] | None = None
     capacity: dict[str, Fact[int]] = field(default_factory=dict)
     pressure: dict[str, Fact[float]] = field(default_factory=dict)
     timeouts_s: dict[str, Fact[int]] = field(default_factory=dict)
@@ -39,7 +47,7 @@ class NodeFacts:
 
     def said(self) -> bool:
         """Whether there is anything in it."""
-        return self != NodeFacts()
+        return self != NodeFacts(made_unix=self.made_unix)
 
     def merge(self, other: NodeFacts) -> None:
         """Add what another file of the same node says; what is known already stays."""
@@ -47,6 +55,10 @@ class NodeFacts:
         self.node = self.node or other.node
         self.clock = self.clock or other.clock
         self.gc_interval_s = self.gc_interval_s or other.gc_interval_s
+        self.alive_ns = self.alive_ns or other.alive_ns
+        self.utime_offset = self.utime_offset or other.utime_offset
+        self.made_unix = self.made_unix or other.made_unix
+        self.uptime_s = self.uptime_s or other.uptime_s
         for mine, theirs in ((self.capacity, other.capacity), (self.timeouts_s, other.timeouts_s)):
             for name, fact in theirs.items():
                 if name not in mine or fact.rank < mine[name].rank:

@@ -145,6 +145,7 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
         return of(node).facts
 
     source.listings, source.facts = listings, facts
+    source.documents = lambda node: of(node).documents
     source.node_names = sorted(node for node in dumps if node)
     return source
 

@@ -70,7 +70,7 @@ class Members:
         if pod is not None:
             self.pods.setdefault(pod, Dump()).merge(part)
             return
-        if not part.kinds:
+        if not part.kinds and not part.documents:
             self.loose += part.partial
             return
         place = self.folders.setdefault(folder_of(path), _Place())
@@ -125,6 +125,7 @@ def _with_shared(found: Dumps, shared: list[Dump]) -> Dumps:
     else:
         for dump in real.values():
             dump.facts.merge(rest.facts)
+            dump.documents += rest.documents
         first = next(iter(real.values()))
         first.partial += rest.partial
         if rest.tables:

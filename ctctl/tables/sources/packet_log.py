@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _LOG = re.compile(
+    rb"(?:->|<-|<>) \S{1,300} [^\n]{1,200}\b(?:FORWARDED|DROPPED|TRACED|TRANSLATED|REDIRECTED|AUDIT|ALLOWED|DENIED)\b"
+    rb"|^\s{0,4}TIMESTAMP(?::|\s{2,60}(?:NODE|SOURCE))|"
     rb"^(?:\[[^\]\n]{0,80}\] {0,2})?(?:-> |<- |\^\^ |xx drop \(|Policy verdict log: |CPU \d{1,5}: (?:MARK |\[)"
     rb"|Listening for events on )"
     rb'|"(?:observationPoint|traceSummary)"|\{\s{0,80}"flow"\s{0,8}:\s{0,80}\{|"lost_events"'

@@ -152,7 +152,11 @@ def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Sour
         source, name = homes.get(node, first)
         return source.some(name, *kinds)
 
-    whole.listings, whole.facts, whole.partly = listings, facts, some
+    def documents(node: str | None) -> list[bytes]:
+        source, name = homes.get(node, first)
+        return source.documents(name)
+
+    whole.listings, whole.facts, whole.partly, whole.documents = listings, facts, some, documents
     return whole
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from itertools import islice
 
 from ctctl.abi import pins
@@ -32,6 +33,13 @@ def tables_of(source: Source, node: str | None, dump: Dump, options: SourceOptio
     best = next((found for found in told.values() if found.proven and found.now is not None), None)
     best = best or next((found for found in told.values() if found.now is not None), Told())
     now, evidence = _now_of(dump, options, contradicts=bool(contradictions))
+    beside = beside_of(dump, options)
+    said = next((found.now for found in told.values() if found.now is not None and found.proven), None)
+    if beside.contradiction and options.now is None:
+        _note(source, node, f"its files contradict each other: {beside.contradiction}; give --now")
+    apart = said is not None and beside.now is not None and abs(said - beside.now) > _MOMENT_S
+    if apart and options.now is None and best.clock is not None and best.clock.hz is None:
+        _note(source, node, f"its lines say it was made at {said}, but {beside.evidence}")
     for collected, table in pairs:
         own = told[table.name] if told[table.name].now is not None else best
         clock = named or own.clock or _ASSUMED
@@ -41,6 +49,8 @@ def tables_of(source: Source, node: str | None, dump: Dump, options: SourceOptio
         table.now = now if now is not None else own.now
         newest = collected.newest or max((other.newest for other, _ in pairs), default=0)
         table.now_at_least = newest or None
+        if beside.bounds is not None and clock.hz is None:
+            table.now_between = (max(newest, beside.bounds[0]), beside.bounds[1])
     if evidence:
         source.details.append(f"{node}: {evidence}" if node else evidence)
     _find_layouts(dump, [table for _, table in pairs], options)
@@ -60,11 +70,65 @@ def _now_of(dump: Dump, options: SourceOptions, *, contradicts: bool) -> tuple[i
         return dump.now, ""
     if contradicts or any(table.shown for table in dump.tables.values()):
         return None, ""
+    beside = beside_of(dump, options)
+    if beside.now is not None or beside.contradiction:
+        return beside.now, beside.evidence
     nows = Counter(e.created + e.age_s for e in dump.listings.nat if e.created and e.age_s is not None and e.age_s >= 0)
     if not nows:
         return None, ""
     best, agree = nows.most_common(1)[0]
     return best, f"now {best} by the ages in the nat list ({agree} of {nows.total()} entries agree)"
+
+
+#: Files of one bugtool are made within this time; so much may two of them differ.
+_MOMENT_S = 60
+#: A table in use has a report this recent: else the clock is another one.
+_RECENT_S = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a node's other files say about the time its tables were dumped, in seconds of CLOCK_MONOTONIC."""
+
+    now: int | None = None
+    evidence: str = ""
+    contradiction: str = ""
+    #: the time is not before the first, not after the second
+    bounds: tuple[int, int] | None = None
+
+
+def beside_of(dump: Dump, options: SourceOptions) -> Beside:
+    """By the agent's sign of life, the date in the name, the machine's uptime; nothing for tables in jiffies."""
+    clock = options.clock or dump.clock or dump.facts.clock
+    if clock is not None and clock.hz is not None:
+        return Beside()
+    facts = dump.facts
+    newest = max((table.newest for table in dump.tables.values()), default=0)
+    found: dict[str, float] = {}
+    if facts.made_unix is not None and facts.utime_offset is not None:
+        found[f"the date in its name and {facts.utime_offset.evidence}"] = (
+            facts.made_unix.value - facts.utime_offset.value * 512 / 1e9
+        )
+    if facts.alive_ns is not None:
+        found[facts.alive_ns.evidence] = facts.alive_ns.value / 1e9
+    bounds = facts.uptime_s.value if facts.uptime_s is not None else None
+    if facts.uptime_s is not None and bounds is not None and bounds[0] == bounds[1]:
+        found[facts.uptime_s.evidence] = bounds[0]
+    # What was said before the newest report was said too early: an agent that had stopped, for one.
+    fitting = {word: at for word, at in found.items() if newest - _MOMENT_S <= at <= newest + _RECENT_S or not newest}
+    whole = None if bounds is None else (int(bounds[0]), int(bounds[1]) + _MOMENT_S)
+    if found and not fitting:
+        word, at = next(iter(found.items()))
+        return Beside(
+            contradiction=f"{word} says it was made at {int(at)}, its newest report is of {newest}", bounds=None
+        )
+    if not fitting:
+        return Beside(bounds=whole)
+    if max(fitting.values()) - min(fitting.values()) > _MOMENT_S:
+        said = " and ".join(f"{int(at)} by {word}" for word, at in fitting.items())
+        return Beside(contradiction=f"it was made at {said}")
+    word, at = next(iter(fitting.items()))
+    return Beside(int(max(at, newest)), f"now {int(max(at, newest))} by {' and '.join(fitting)}", bounds=whole)
 
 
 def _find_layouts(dump: Dump, tables: list[CtTable], options: SourceOptions) -> None:
@@ -132,6 +196,11 @@ _UNTIMED = "the dump does not say when it was made: no remaining times; give --n
 
 
 def _at_least(tables: list[CtTable], nodes: dict[str | None, None]) -> str:
+    between = {table.now_between for table in tables if table.node in nodes and table.now_between}
+    if len(nodes) == 1 and between:
+        low, high = max(one[0] for one in between), min(one[1] for one in between)
+        if low <= high:
+            return f" (between {low} and {high} by uptime and its newest report)"
     least = {table.now_at_least for table in tables if table.node in nodes and table.now_at_least}
     return f" ({max(least)} or later by its newest report)" if len(nodes) == 1 and least else ""
 

@@ -1,0 +1,77 @@
+"""Programs of any owner at a datapath's other places: XDP of devices, and the sockets of a cgroup. Only read."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ctctl._ffi import CallError, syscall
+
+#: The ways in which XDP runs (IFLA_XDP_ATTACHED, linux/if_link.h), and which attribute has the program of each.
+_XDP_MODES: Final = {1: "native", 2: "generic", 3: "offloaded", 4: "several"}
+#: Where programs hook into the sockets of a cgroup (enum bpf_attach_type).
+CGROUP_HOOKS: Final = {
+    10: "connect4",
+    11: "connect6",
+    12: "post_bind4",
+    13: "post_bind6",
+    14: "sendmsg4",
+    15: "sendmsg6",
+    19: "recvmsg4",
+    20: "recvmsg6",
+    29: "getpeername4",
+    30: "getpeername6",
+    34: "sock_release",
+}
+_MAX_ATTACHED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class XdpProgram:
+    """A device's XDP program. ``mode``: native, generic or offloaded."""
+
+    ifindex: int
+    device: str
+    prog_id: int
+    mode: str
+
+
+def xdp_programs() -> list[XdpProgram]:
+    """Devices of this network namespace with an XDP program. Raises OSError, NetlinkError."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as ip:
+        return [found for link in ip.get_links() if (found := _xdp_of(link)) is not None]
+
+
+def _xdp_of(link: Any) -> XdpProgram | None:
+    about = link.get_attr("IFLA_XDP")
+    number = about.get_attr("IFLA_XDP_PROG_ID") if about is not None else None
+    if not number:
+        return None
+    mode = _XDP_MODES.get(int(about.get_attr("IFLA_XDP_ATTACHED") or 0), "native")
+    return XdpProgram(link["index"], str(link.get_attr("IFLA_IFNAME")), int(number), mode)
+
+
+def cgroup_programs(path: Path) -> Iterator[tuple[str, int]]:
+    """Hook and program id of what is attached to a cgroup itself; nothing where it is none, or may not be asked."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        for number, hook in CGROUP_HOOKS.items():
+            programs = (ctypes.c_uint32 * _MAX_ATTACHED)()
+            attr = syscall.QueryAttr(
+                target_ifindex=fd, attach_type=number, prog_ids=ctypes.addressof(programs), count=_MAX_ATTACHED
+            )
+            with suppress(CallError):
+                syscall.bpf(syscall.BPF_PROG_QUERY, attr)
+                yield from ((hook, programs[at]) for at in range(min(attr.count, _MAX_ATTACHED)))
+    finally:
+        os.close(fd)
