@@ -79,11 +79,14 @@ def write_snapshot(
 ) -> int:
     """Write tables, their meta data and the source's listings; returns how many entries."""
     live = {table.nat.info.id: table for table in tables if table.nat is not None}
-    listings = {node: _listed(source, node, live.values()) for node in sorted({table.node or "" for table in tables})}
+    nodes = {*(table.node or "" for table in tables), *source.node_names} or {""}
+    listings = {node: _listed(source, node, live.values()) for node in sorted(nodes)}
     texts = [(node, entry) for node, found in listings.items() for entry in found.nat]
     head = {
         "schema": "ctctl/snapshot/v1",
         "source": source.description,
+        "collected_at": source.collected_at,
+        "boot_id": source.boot_id,
         "tables": [_table_head(table) for table in tables],
         "nat": [_nat_head(table) for table in live.values()],
         "listings": {node: _listing_head(found) for node, found in listings.items()},
@@ -243,7 +246,7 @@ def _offer_listings(source: Source, head: dict[str, Any], frames: Callable[[], I
         return found
 
     def raw_nat() -> Iterator[tuple[str, bytes, bytes]]:
-        nodes = {table.node or "" for table in source.tables}
+        nodes = {*(table.node or "" for table in source.tables), *source.node_names}
         in_head = (entry for node in sorted(nodes) for entry in some(node, ()).nat)
         in_frames = (entry for node, entry in _nat_entries(frames(), head) if node in nodes)
         for entry in itertools.chain(in_head, in_frames):
@@ -292,6 +295,9 @@ def _read_head(stream: Prefixed, name: str) -> dict[str, Any]:
 def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple[Source, list[tuple[int, CtTable]]]:
     """The source, and its tables by the number that their frames have."""
     source = Source(f"{name} (of {head['source']})", partial=[*head["partial"]])
+    moment, boot = head.get("collected_at"), head.get("boot_id")  # snapshots of before they were kept have neither
+    source.collected_at = float(moment) if moment is not None else None
+    source.boot_id = str(boot) if boot is not None else None
     for about in head["tables"]:
         clock = options.clock or parse_clock(about["clock"], about["clock_evidence"])
         source.tables.append(
@@ -315,6 +321,7 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple
         raise TypeError("its listings are none")
     if not isinstance(head.get("nat", []), list):
         raise TypeError("its SNAT tables are none")
+    source.node_names = sorted(node for node in head["listings"] if node and options.node in (None, node))
     return source, numbered
 
 
