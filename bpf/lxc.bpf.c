@@ -61,10 +61,10 @@ static __always_inline int pod_parse(struct __sk_buff *skb, struct pkt *p)
 STAGE int egress_service(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
 {
 	const struct lb4_service *svc;
-	IN_ROOM(lb_key_t, key, service);
+	BESIDE(p, lb_key_t, key, service);
 	int ret;
 
-	if (!key || !pkt_has_ports(p))
+	if (!pkt_has_ports(p))
 		return OK;
 	svc = lb_find_service(p, key, true);
 	if (!svc)
@@ -136,12 +136,10 @@ static __always_inline void egress_tell_peer(struct pkt *p)
 
 static __always_inline int egress_packet(struct __sk_buff *skb, struct pkt *p)
 {
-	IN_ROOM(struct lb_result, lb, result);
+	BESIDE(p, struct lb_result, lb, result);
 	bool loopback;
 	int ret;
 
-	if (!lb)
-		return -REASON_INVALID;
 	ret = pkt_parse_ip(skb, p);
 	if (ret)
 		return ret;
@@ -273,7 +271,7 @@ static __always_inline int ingress_packet(struct __sk_buff *skb, struct pkt *p)
 	ret = pod_parse(skb, p);
 	if (ret)
 		return ret;
-	if (pkt_is_heard(p))
+	if (p->heard)
 		p->src_identity = identity_of_source(p->src_identity, p->t.saddr);
 	return ingress_track(skb, p, mark & MARK_FROM_TUNNEL);
 }

@@ -353,7 +353,10 @@ static inline int64_t find(const struct rows_op *op, const uint8_t *key)
 
 static inline int64_t seconds_of(uint64_t time, const struct rows_op *op)
 {
-	uint64_t seconds = op->mask ? (time << 8) / op->mask : time;
+	uint64_t seconds = time;
+
+	if (op->mask)
+		seconds = time >> 56 ? (uint64_t)(((unsigned __int128)time << 8) / op->mask) : (time << 8) / op->mask;
 
 	return (int64_t)(op->flags & ROWS_NOT ? op->want - seconds : seconds - op->want);
 }

@@ -4,7 +4,10 @@
 # Debian 13's backports or testing have. In each: load every program, run the conformance vectors, the kernel
 # tests that can run there and the lab. docs/support-matrix.md is written from it, and the verifier's figures.
 #
-# Usage: tools/test_kernels.sh [-k KERNEL] [STEP …]     e.g. -k 6.1 figures   (steps: tests/kernels/guest.py)
+# Usage: tools/test_kernels.sh [-p] [-k KERNEL] [STEP[=TEXT] …]     e.g. -k 6.1 figures tests=loader   (steps:
+# tests/kernels/guest.py). What ended well before, with the same kernel and objects, is not done again: a run that
+# was stopped goes on. What each kernel says is in build/kernels/KERNEL.record as it is said; delete it to begin
+# anew. -p: the kernels side by side.
 #
 # Installs qemu-system-x86 if it is missing; kernels and virtme-ng are kept in the user's cache, packages are
 # listed through an apt configuration of its own. The guest sees this machine's files read-only (build/kernels
@@ -16,14 +19,18 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/ctctl/kernels
 apt=$cache/apt
 out=build/kernels
 only=
-while getopts k: option; do
+side_by_side=
+while getopts pk: option; do
 	case $option in
 	k) only=$OPTARG ;;
+	p) side_by_side=1 ;;
 	*) exit 2 ;;
 	esac
 done
 shift $((OPTIND - 1))
-mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial "$out/objects"
+# By what they are compiled with: another run of this checkout may be using those of before.
+objects=$PWD/$out/objects-$(cat bpf/include/ctctl/*.h bpf/lib/*.h | sha256sum | cut -c1-12)
+mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial "$objects"
 
 install_missing() {
 	local missing=()
@@ -62,7 +69,9 @@ list_packages() {
 		Acquire::Languages "none";
 		APT::Sandbox::User "root";
 	EOF
-	apt-get -q -c "$apt/apt.conf" update >/dev/null
+	# Half a day old is new enough.
+	[ -n "$(find "$apt/lists" -maxdepth 1 -name '*_Packages*' -mmin -720 -print -quit)" ] ||
+		apt-get -q -c "$apt/apt.conf" update >/dev/null
 	packages=$(apt-cache -c "$apt/apt.conf" pkgnames linux-image- | grep -E '^linux-image-[0-9][^a-z]*(\+deb[0-9.]+)?-amd64$' | sort -V)
 }
 
@@ -122,22 +131,25 @@ run_kernel() {
 	shift
 	local root=$cache/deb-$name kvm=--disable-kvm
 	find_kernel "$root"
-	link_modules
 	[ "${KVM:-}" = 1 ] && kvm=
 	rm -f "$out/$name.status" "$out/$name.log"
-	cat >"$out/run.sh" <<-EOF
+	cat >"$out/$name.sh" <<-EOF
 		cd $PWD
 		exec >$out/$name.log 2>&1
 		mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 		modprobe -a veth sch_ingress cls_bpf geneve 2>/dev/null
-		export PYTHONDONTWRITEBYTECODE=1 CTCTL_REQUIRE_KERNEL=1 CTCTL_REQUIRE_FEXIT=1 CTCTL_TEST_OBJECTS=$PWD/$out/objects
-		.venv/bin/python -m tests.kernels.guest $out/$name.json ${*@Q}
+		export PYTHONDONTWRITEBYTECODE=1 CTCTL_REQUIRE_KERNEL=1 CTCTL_REQUIRE_FEXIT=1 CTCTL_TEST_OBJECTS=$objects
+		.venv/bin/python -m tests.kernels.guest $out/$name.record ${*@Q}
 		echo \$? >$out/$name.status
 	EOF
 	echo "== $name: $release"
-	# vng wants a terminal, and without virtio-serial hands on neither output nor exit status.
-	script -qec "timeout 3600 vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/run.sh" /dev/null </dev/null >"$out/$name.console" || true
-	grep -E '^(features|figures|vectors|tests|lab): ' "$out/$name.log" || tail -n 20 "$out/$name.log" "$out/$name.console"
+	# vng wants a terminal, and without virtio-serial hands on neither output nor exit status. Of several started at
+	# once one may end before it has booted anything: it is started again.
+	for _ in 1 2 3; do
+		[ ! -e "$out/$name.log" ] || break
+		script -qec "timeout ${LIMIT_S:-7200} vng -r '$image' $kvm --rwdir '$PWD/$out' --user root --cpus 2 --memory 2G -- sh $out/$name.sh" /dev/null </dev/null >"$out/$name.console" || true
+	done
+	sed -nE "s/^(features|figures|vectors|tests|lab): /$name: &/p" "$out/$name.log" | grep . || tail -n 20 "$out/$name.log" "$out/$name.console"
 	return "$(cat "$out/$name.status" 2>/dev/null || echo 1)"
 }
 
@@ -152,19 +164,33 @@ for name in 6.1 6.12 newest; do
 done
 flock -u 9
 export PATH="$cache/vng/bin:$PATH"
-# The compiler would take minutes in the emulator.
-rm -rf "${out:?}/objects" && mkdir "$out/objects"
-CTCTL_TEST_OBJECTS=$PWD/$out/objects .venv/bin/python -c '
+# The compilers, Python's too, would take minutes in the emulator.
+.venv/bin/python -m compileall -q ctctl tests
+.venv/bin/python -m pytest -q --collect-only -p no:cacheprovider tests/kernel tests/lab tests/cli >/dev/null
+CTCTL_TEST_OBJECTS=$objects .venv/bin/python -c '
 from tests.support.bpf import SOURCES, compile_file
 from tests.support.standin import compile_stand_ins
 compile_stand_ins()
 for source in sorted(SOURCES.glob("*.c")):
     compile_file(source.name)'
 
-failed=0
+kernels=()
 for name in 6.1 6.12 newest; do
 	[ -z "$only" ] || [ "$only" = "$name" ] || continue
-	run_kernel "$name" "$@" || failed=1
+	kernels+=("$name")
+	find_kernel "$cache/deb-$name"
+	link_modules
+done
+failed=0
+for name in "${kernels[@]}"; do
+	if [ -n "$side_by_side" ]; then
+		run_kernel "$name" "$@" &
+	else
+		run_kernel "$name" "$@" || failed=1
+	fi
+done
+for job in $(jobs -p); do
+	wait "$job" || failed=1
 done
 .venv/bin/python -m tests.kernels.report "$out"
 exit $failed

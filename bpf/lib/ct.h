@@ -265,11 +265,9 @@ static __always_inline int ct_create_failed(struct pkt *p, int err)
 /* One entry for all ICMP errors between two addresses, of whatever flow. */
 static __always_inline int ct_create_related(struct pkt *p, const tuple_t *key, const struct ct_entry *e)
 {
-	IN_ROOM(tuple_t, icmp, related);
+	BESIDE(p, tuple_t, icmp, related);
 	int err;
 
-	if (!icmp)
-		return -REASON_CT_CREATE_FAILED;
 	icmp->daddr = key->daddr;
 	icmp->saddr = key->saddr;
 	icmp->nexthdr = IPPROTO_ICMP_FAMILY;
@@ -286,12 +284,10 @@ static __always_inline int
 ct_create(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, const struct ct_new *new)
 {
 	bool tcp = key->nexthdr == IPPROTO_TCP;
-	IN_ROOM(struct ct_entry, e, entry);
+	BESIDE(p, struct ct_entry, e, entry);
 	struct ctctl_lookup *rec;
 	int err;
 
-	if (!e)
-		return -REASON_CT_CREATE_FAILED;
 	e->backend_id = new->backend_id;
 	e->flags = new->flags;
 	e->rev_nat_index = new->rev_nat_index;

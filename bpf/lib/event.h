@@ -2,7 +2,7 @@
 /*
  * event.h - what a hook did with a packet, told to whoever listens.
  *
- * Without a listener all of this is one test of a pointer that is NULL. With
+ * Without a listener all of this is one test of a number that is 0. With
  * one, the event is built up in a per-CPU scratch; at the end it is kept if
  * the packet is of interest as it came or as it left.
  */
@@ -14,23 +14,8 @@
 #include "maps.h"
 #include "pkt.h"
 
-#if FAMILY == 4
-static __always_inline struct ctctl_event *event_of(const struct pkt *p)
-{
-	return p->ev;
-}
-
-/* The lookup in progress, NULL if nobody listens or there is none. */
-static __always_inline struct ctctl_lookup *event_record(const struct pkt *p)
-{
-	return p->rec;
-}
-
-static __always_inline void event_drop(struct pkt *p)
-{
-	p->ev = NULL;
-}
-#else
+/* Asked for each time: a pointer in P would be one state more for the verifier at
+ * every lookup, and is lost where a global function is given P. */
 static __always_inline struct ctctl_event *event_of(const struct pkt *p)
 {
 	__u32 zero = 0;
@@ -38,6 +23,7 @@ static __always_inline struct ctctl_event *event_of(const struct pkt *p)
 	return p->heard ? bpf_map_lookup_elem(&ctctl_scratch, &zero) : NULL;
 }
 
+/* The lookup in progress, NULL if nobody listens or there is none. */
 static __always_inline struct ctctl_lookup *event_record(const struct pkt *p)
 {
 	struct ctctl_event *ev = event_of(p);
@@ -53,7 +39,6 @@ static __always_inline void event_drop(struct pkt *p)
 {
 	p->heard = 0;
 }
-#endif
 
 static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 {
@@ -75,11 +60,7 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 	ev->mark_in = skb->mark;
 	ev->ifindex = skb->ifindex;
 	ev->family = ENDPOINT_FAMILY;
-#if FAMILY == 4
-	p->ev = ev;
-#else
 	p->heard = 1;
-#endif
 }
 
 /* Events have room for either family; what is there already is zero. */
@@ -154,18 +135,14 @@ static __always_inline void event_in(struct pkt *p)
 
 static __always_inline void event_lookup(struct pkt *p, enum ctctl_lookup_kind kind, enum ctctl_ct_dir dir)
 {
-	/* Counted on the stack, where the verifier knows the number. */
 	__u32 n = p->nr_lookups;
 	struct ctctl_lookup *rec;
 
-	if (!pkt_is_heard(p))
+	if (!p->heard)
 		return;
 	if (n >= CTCTL_EVENT_LOOKUPS)
 		n = CTCTL_EVENT_LOOKUPS - 1;
 	p->nr_lookups = n + 1;
-#if FAMILY == 4
-	p->rec = &p->ev->lookup[n];
-#endif
 	rec = event_record(p);
 	if (!rec)
 		return;

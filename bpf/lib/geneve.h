@@ -48,9 +48,14 @@ struct tunnel {
 	bool   apart;           /* encapsulated by a function of its own: where a hook has several ways into tunnels */
 };
 
+static __always_inline bool geneve_is_dsr(const struct dsr_option *opt)
+{
+	return opt->class == DSR_OPTION_CLASS && opt->type == DSR_OPTION_TYPE;
+}
+
 static __always_inline void geneve_take_option(struct pkt *p, const struct dsr_option *opt)
 {
-	if (opt->class != DSR_OPTION_CLASS || opt->type != DSR_OPTION_TYPE)
+	if (!geneve_is_dsr(opt))
 		return;
 	p->dsr_vip = opt->vip;
 	p->dsr_port = opt->port;
@@ -82,11 +87,9 @@ static __always_inline int geneve_key_of_simulation(struct pkt *p, struct tunnel
 		return -REASON_NO_TUNNEL_KEY;
 	tun->remote = s->tunnel_remote;
 	tun->vni = s->tunnel_vni;
-	/* As the kernel's helper: what is short is filled up with zeros, what is
-	 * longer than the room for it is not handed over. */
+	/* As the kernel's helper: what is longer than the room for it is not handed over. */
 	if (s->option_len && s->option_len <= sizeof(opt)) {
-		for (__u32 i = 0; i < sizeof(opt); i++)
-			((__u8 *)&opt)[i] = i < s->option_len ? s->option[i] : 0;
+		__builtin_memcpy(&opt, s->option, sizeof(opt));
 		geneve_take_option(p, &opt);
 	}
 	return OK;
@@ -105,8 +108,13 @@ static __always_inline int geneve_key(struct __sk_buff *skb, struct pkt *p, stru
 
 #if FAMILY == 4
 
-static __noinline int geneve_parse_options(struct __sk_buff *skb, struct pkt *p, __u32 off, __u32 end)
+/* The last DSR option between OFF and END, in *FOUND; what that had before stays
+ * where there is none. Global: the verifier goes through it once, and the ways
+ * out of the loop are one for what comes after. */
+__noinline int geneve_find_option(struct __sk_buff *skb, __u32 off, __u32 end, struct dsr_option *found)
 {
+	if (!found)
+		return -REASON_INVALID;
 	for (int i = 0; i < GENEVE_OPTIONS_MAX; i++) {
 		struct dsr_option opt;
 
@@ -114,7 +122,8 @@ static __noinline int geneve_parse_options(struct __sk_buff *skb, struct pkt *p,
 			break;
 		if (!pkt_load(skb, off, &opt, sizeof(opt)))
 			return -REASON_INVALID;
-		geneve_take_option(p, &opt);
+		if (geneve_is_dsr(&opt))
+			*found = opt;
 		off += 4 + (opt.words & 0x1f) * 4;
 	}
 	return OK;
@@ -158,6 +167,7 @@ static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt 
 {
 	__u32 off = p->l4_off + sizeof(struct udphdr), options;
 	struct geneve_header geneve;
+	struct dsr_option opt = {};
 	__be16 ethertype;
 
 	if (!pkt_load(skb, off, &geneve, sizeof(geneve)) || (geneve.option_words & 0xc0) ||
@@ -165,8 +175,11 @@ static __always_inline int geneve_decapsulate(struct __sk_buff *skb, struct pkt 
 		return -REASON_INVALID;
 	options = (geneve.option_words & 0x3f) * 4;
 	off += sizeof(geneve);
-	if (options && geneve_parse_options(skb, p, off, off + options))
-		return -REASON_INVALID;
+	if (options) {
+		if (geneve_find_option(skb, off, off + options, &opt))
+			return -REASON_INVALID;
+		geneve_take_option(p, &opt);
+	}
 	off += options;
 	if (!pkt_load(skb, off + offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype)))
 		return -REASON_INVALID;
@@ -319,11 +332,9 @@ __noinline int geneve_encapsulate_apart(struct __sk_buff *skb, const struct gene
 static __always_inline int
 geneve_too_big(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, __u32 mtu)
 {
-	IN_ROOM(struct nat_change, back, change);
+	BESIDE(p, struct nat_change, back, change);
 	int ret;
 
-	if (!back)
-		return -REASON_INVALID;
 	back->saddr = p->t.saddr;
 	back->daddr = lb->vip;
 	back->old_port = p->t.sport;
@@ -360,11 +371,9 @@ geneve_route(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 STAGE int
 geneve_push(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool dsr, const struct tunnel *to)
 {
-	IN_ROOM(struct geneve_send, send, geneve);
+	BESIDE(p, struct geneve_send, send, geneve);
 	int ret;
 
-	if (!send)
-		return -REASON_INVALID;
 	send->remote = to->remote;
 	send->vni = to->vni;
 	send->vip = lb->vip;

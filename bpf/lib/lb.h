@@ -248,14 +248,12 @@ static __always_inline int
 lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct lb4_service *svc, bool from_pod,
 	      struct lb_result *lb)
 {
-	IN_ROOM(tuple_t, ct_key, flow);
+	BESIDE(p, tuple_t, ct_key, flow);
 	struct lb_choice choice = {};
 	addr_t client = p->t.saddr;
 	struct ct_entry *e;
 	int ret;
 
-	if (!ct_key)
-		return -REASON_INVALID;
 	lb->vip = p->t.daddr;
 	lb->vip_port = p->t.sport;
 	lb->rev_nat_index = svc->rev_nat_index;

@@ -34,6 +34,24 @@ static __always_inline __u32 csum_add(__u32 a, __u32 b)
 	return a + (a < b);
 }
 
+#if FAMILY == 6
+static __always_inline __u64 csum_add64(__u64 a, __u64 b)
+{
+	a += b;
+	return a + (a < b);
+}
+
+/* The address in the packet becomes TO; what that adds to a checksum. */
+static __always_inline __u64 csum_replace_addr(addr_t *from, const addr_t *to)
+{
+	__u64 diff = csum_add64(csum_add64(~from->half[0], ~from->half[1]), csum_add64(to->half[0], to->half[1]));
+
+	from->half[0] = to->half[0];
+	from->half[1] = to->half[1];
+	return diff;
+}
+#endif
+
 /* Where the L4 checksum is; 0: none that covers addresses and ports. */
 static __always_inline __u32 nat_csum_off(const struct pkt *p)
 {
@@ -89,17 +107,16 @@ static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *
 static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c)
 {
 	struct ipv6hdr *ip = pkt_ipv6(skb);
-	struct room *r = room();
-	__u32 diff;
+	addr_t *saddr, *daddr;
+	__u64 diff;
 
-	if (!ip || !r)
+	if (!ip)
 		return -REASON_INVALID;
-	r->after[0] = c->saddr;
-	r->after[1] = c->daddr;
-	__builtin_memcpy(r->before, &ip->saddr, sizeof(r->before));
-	__builtin_memcpy(&ip->saddr, r->after, sizeof(r->after));
-	diff = bpf_csum_diff((void *)r->before, sizeof(r->before), (void *)r->after, sizeof(r->after), 0);
-	return nat_l4(skb, p, c, diff);
+	saddr = (void *)&ip->saddr;
+	daddr = (void *)&ip->daddr;
+	diff = csum_add64(csum_replace_addr(saddr, &c->saddr), csum_replace_addr(daddr, &c->daddr));
+	diff = (diff & 0xffffffff) + (diff >> 32);
+	return nat_l4(skb, p, c, csum_add(diff, diff >> 32));
 }
 #endif
 
@@ -107,10 +124,8 @@ static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *
 static __always_inline int
 nat_to_backend(struct __sk_buff *skb, struct pkt *p, addr_t saddr, const lb_backend_t *backend)
 {
-	IN_ROOM(struct nat_change, c, change);
+	BESIDE(p, struct nat_change, c, change);
 
-	if (!c)
-		return -REASON_INVALID;
 	c->saddr = saddr;
 	c->daddr = backend->address;
 	c->old_port = p->t.sport;
@@ -127,10 +142,8 @@ nat_to_backend(struct __sk_buff *skb, struct pkt *p, addr_t saddr, const lb_back
 static __always_inline int
 nat_reply(struct __sk_buff *skb, struct pkt *p, addr_t address, __be16 port, bool loopback)
 {
-	IN_ROOM(struct nat_change, c, change);
+	BESIDE(p, struct nat_change, c, change);
 
-	if (!c)
-		return -REASON_INVALID;
 	c->saddr = address;
 	c->daddr = loopback ? p->t.saddr : p->t.daddr;
 	c->old_port = p->t.dport;
@@ -176,12 +189,10 @@ static __always_inline tuple_t snat_key(const tuple_t *t, enum ctctl_tuple_flags
 static __always_inline int
 snat_create(struct pkt *p, const tuple_t *reply, addr_t vip, __be16 vip_port)
 {
-	IN_ROOM(nat_entry_t, entry, nat);
+	BESIDE(p, nat_entry_t, entry, nat);
 	tuple_t key = snat_key(reply, TUPLE_OUT);
 	int err;
 
-	if (!entry)
-		return -REASON_CT_CREATE_FAILED;
 	entry->created = p->now;
 	entry->to_saddr = vip;
 	entry->to_sport = vip_port;

@@ -46,9 +46,9 @@ static __always_inline bool nodeport_uses_dsr(const struct pkt *p)
  * payload is read as a header, as Cilium does. */
 static __always_inline int nodeport_send_dsr(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
 {
-	__u8 flags = TCP_SYN;
+	__u8 flags = p->t.nexthdr == IPPROTO_TCP ? p->tcp_flags : TCP_SYN;
 
-	if (p->t.nexthdr == IPPROTO_TCP && !pkt_load_tcp_flags(skb, p, &flags))
+	if (p->t.nexthdr == IPPROTO_TCP && p->fragment == FRAGMENT_LATER && !pkt_load_tcp_flags(skb, p, &flags))
 		return -REASON_CT_INVALID_HDR;
 	if (cfg_dsr_option)
 		return dsr_option_send(skb, p, lb, flags & TCP_SYN);
@@ -80,15 +80,16 @@ static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt 
 	return tunnel ? geneve_push(skb, p, lb, false, &way) : pkt_send_out(p);
 }
 
-static __always_inline int
-nodeport_balance(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct lb4_service *svc)
+SEAM int nodeport_balance(struct __sk_buff *skb, struct pkt *p, const lb_key_t *found, const struct lb4_service *svc)
 {
-	IN_ROOM(struct lb_result, lb, result);
+	BESIDE(p, struct lb_result, lb, result);
+	BESIDE(p, lb_key_t, key, service);
 	bool local;
 	int ret;
 
-	if (!lb)
+	if (!p || !found || !svc)
 		return -REASON_INVALID;
+	*key = *found;
 	if (!(svc->flags & SVC_ROUTABLE))
 		return -REASON_IS_CLUSTER_IP;
 	if (!lb_source_allowed(p, svc))
@@ -118,39 +119,38 @@ nodeport_balance(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const stru
 static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p, bool *service)
 {
 	const struct lb4_service *svc;
-	IN_ROOM(lb_key_t, key, service);
+	lb_key_t key = {};
 	int ret;
 
 	*service = false;
-	if (!key || !pkt_has_ports(p))
+	if (!pkt_has_ports(p))
 		return OK;
 	ret = pkt_parse_ports(skb, p);
 	event_in(p);
 	if (ret)
 		return ret;
-	svc = lb_find_service(p, key, false);
+	svc = lb_find_service(p, &key, false);
 	if (!svc)
 		return OK;
 	*service = true;
-	return nodeport_balance(skb, p, key, svc);
+	return nodeport_balance(skb, p, &key, svc);
 }
 
 /* ---- DSR, on the backend's node ---- */
 
 /* Client, VIP and backend are known together from the option only; TCP has it
  * in the SYN, and the entry made then tells that later packets are of it. */
-static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, bool *dsr)
+static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, bool *dsr, __u8 *flags)
 {
 	tuple_t key = p->t;
 	struct ct_entry *e;
-	__u8 flags;
 
 	*dsr = p->dsr;
 	if (p->t.nexthdr != IPPROTO_TCP)
 		return OK;
-	if (!pkt_load_tcp_flags(skb, p, &flags))
+	if (!pkt_load_tcp_flags(skb, p, flags))
 		return -REASON_CT_INVALID_HDR;
-	if (flags & TCP_SYN)
+	if (*flags & TCP_SYN)
 		return OK;
 	tuple_reverse(&key);
 	key.flags = TUPLE_OUT;
@@ -160,16 +160,19 @@ static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, 
 	return OK;
 }
 
-static __always_inline int dsr_track(struct __sk_buff *skb, struct pkt *p)
+/* TCP_FLAGS: what is where TCP has them. */
+SEAM int dsr_track(struct pkt *p, __u32 tcp_flags)
 {
 	struct ct_new new = { .src_sec_id = cfg_world, .flags = CT_DSR_INTERNAL };
-	tuple_t key = p->t;
 	struct ct_entry *e;
+	tuple_t key;
 	int ret;
 
-	ret = pkt_parse_tcp_flags(skb, p);
-	if (ret)
-		return ret;
+	if (!p)
+		return -REASON_INVALID;
+	key = p->t;
+	if (p->t.nexthdr == IPPROTO_TCP && p->fragment != FRAGMENT_LATER)
+		p->tcp_flags = tcp_flags;
 	tuple_reverse(&key);
 	key.flags = TUPLE_OUT;
 	event_lookup(p, LOOKUP_DSR, CT_DIR_EGRESS);
@@ -192,14 +195,15 @@ static __always_inline int dsr_track(struct __sk_buff *skb, struct pkt *p)
 STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
 {
 	bool dsr = false;
+	__u8 flags = 0;
 	int ret;
 
 	if (!pkt_has_ports(p) || !nodeport_uses_dsr(p))
 		return OK;
-	ret = dsr_is_request(skb, p, &dsr);
+	ret = dsr_is_request(skb, p, &dsr, &flags);
 	if (ret || !dsr)
 		return ret;
-	return dsr_track(skb, p);
+	return dsr_track(p, flags);
 }
 
 /* ---- replies of backends on other nodes ---- */
@@ -208,13 +212,13 @@ STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
  * client, from the address that the client wrote to. */
 static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 {
-	IN_ROOM(struct lb_result, lb, result);
+	BESIDE(p, struct lb_result, lb, result);
 	tuple_t key = p->t;
 	struct ct_entry *e;
 	bool hit;
 	int ret;
 
-	if (!lb || !pkt_has_ports(p))
+	if (!pkt_has_ports(p))
 		return OK;
 	lb->vip = p->t.daddr;
 	lb->vip_port = p->t.sport;
@@ -241,20 +245,28 @@ static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 	return ret || p->redirect ? ret : pkt_send_out(p);
 }
 
-/* A packet from outside or the tunnel that is for no service. */
-static __always_inline int nodeport_other(struct __sk_buff *skb, struct pkt *p)
+/* An answer to what left by the node's address: of a pod, the node, or a client of a service. */
+SEAM int nodeport_answer(struct __sk_buff *skb, struct pkt *p)
 {
 	bool done;
 	int ret;
 
-	if (pkt_has_ports(p) ? nodeport_uses_dsr(p) && !cfg_masquerade : !cfg_masquerade)
-		return OK;
-	if (cfg_lb_mode == LB_DSR && !cfg_masquerade)
-		return OK;
+	if (!p)
+		return -REASON_INVALID;
 	ret = snat_answer(skb, p, &done);
 	if (ret || !done || cfg_lb_mode == LB_DSR)
 		return ret;
 	return nodeport_return(skb, p);
+}
+
+/* A packet from outside or the tunnel that is for no service. */
+static __always_inline int nodeport_other(struct __sk_buff *skb, struct pkt *p)
+{
+	if (pkt_has_ports(p) ? nodeport_uses_dsr(p) && !cfg_masquerade : !cfg_masquerade)
+		return OK;
+	if (cfg_lb_mode == LB_DSR && !cfg_masquerade)
+		return OK;
+	return nodeport_answer(skb, p);
 }
 
 /* ---- through the tunnel ---- */

@@ -28,12 +28,6 @@
 #define OK 0
 
 struct pkt {
-#if FAMILY == 4
-	struct ctctl_event *ev;         /* built up while somebody listens, else NULL */
-	struct ctctl_lookup *rec;       /* the lookup of ev in progress, or NULL */
-#else
-	__u64  heard;                   /* 1: somebody listens; a pointer does not survive in the room */
-#endif
 	__u64  now_ns;
 	__u32  now;                     /* the second that lifetimes are counted in */
 	__u32  len;                     /* whole frame, as it came */
@@ -51,14 +45,9 @@ struct pkt {
 	__u8   icmp_code;
 	__u8   fragment;                /* enum fragment */
 	bool   dsr;                     /* it came with the DSR option */
-	__u8   nr_lookups;              /* of ev */
+	bool   heard;                   /* somebody listens to it */
+	__u8   nr_lookups;              /* of its event */
 };
-
-/* Does somebody listen to this packet? */
-static __always_inline bool pkt_is_heard(const struct pkt *p)
-{
-	return FAMILY_NAME(p->ev, p->heard);
-}
 
 /* Pointers into the packet, read anew each time: the compiler may neither keep
  * one over a call that moves the packet, nor take it for the 32-bit number
@@ -361,7 +350,7 @@ static __always_inline int pkt_parse_icmp(struct __sk_buff *skb, struct pkt *p)
 
 	if (!pkt_load(skb, p->l4_off, &p->icmp_type, sizeof(p->icmp_type)))
 		return -REASON_CT_INVALID_HDR;
-	if (pkt_is_heard(p))
+	if (p->heard)
 		pkt_load(skb, p->l4_off + offsetof(struct icmp_header, code), &p->icmp_code, sizeof(p->icmp_code));
 	if (icmp_is_error(p->icmp_type)) {
 		p->t.flags = TUPLE_RELATED;

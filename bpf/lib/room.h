@@ -19,12 +19,25 @@
 #define STAGE static __noinline
 #endif
 
+/* A part of a hook that the verifier goes through once, whatever came before it:
+ * with IPv4 global, for there the packet is on the stack, where all that is known
+ * of it is a state of its own. What it is given by pointer is "memory" in it, which
+ * may be NULL, and which Linux 6.1 takes for neither key nor value of a map. */
+#if FAMILY == 4
+#define SEAM __noinline
+#else
+#define SEAM static __always_inline
+#endif
+
 #if FAMILY == 4
 
 /* A zeroed TYPE that NAME points to; FIELD is where IPv6 has it. */
 #define IN_ROOM(type, name, field)	\
 	type field##_on_stack = {};	\
 	type *name = &field##_on_stack
+
+/* The same where P is at hand, the hook's packet. */
+#define BESIDE(p, type, name, field) IN_ROOM(type, name, field)
 
 #else
 
@@ -67,6 +80,12 @@ static __always_inline void *room_zeroed(void *at, const __u32 len)
 	struct room *field##_room = room();	\
 	type *name = field##_room ? room_zeroed(&field##_room->field, sizeof(type)) : NULL;	\
 	_Static_assert(sizeof(type) <= sizeof(((struct room *)0)->field), "room for " #field)
+
+/* The packet is what the room starts with: nothing is to be looked up. */
+#define BESIDE(p, type, name, field)									\
+	type *name = room_zeroed((void *)(p) + offsetof(struct room, field), sizeof(type));		\
+	_Static_assert(sizeof(type) <= sizeof(((struct room *)0)->field), "room for " #field);		\
+	_Static_assert(offsetof(struct room, pkt) == 0, "the packet is what the room starts with")
 
 #endif
 

@@ -116,12 +116,10 @@ static __always_inline int snat_track(struct __sk_buff *skb, struct pkt *p)
 static __always_inline int
 snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat_entry_t *entry)
 {
-	IN_ROOM(tuple_t, key, flow);
+	BESIDE(p, tuple_t, key, flow);
 	const nat_entry_t *found;
 	int ret;
 
-	if (!key)
-		return -REASON_NAT_NO_MAPPING;
 	*key = snat_key(&p->t, TUPLE_OUT);
 	event_lookup(p, LOOKUP_SNAT, CT_DIR_EGRESS);
 	event_flow(p);
@@ -155,12 +153,10 @@ snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat
 /* P's source becomes the target; P's tuple follows. */
 STAGE int snat_apply(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to)
 {
-	IN_ROOM(nat_entry_t, entry, nat);
-	IN_ROOM(struct nat_change, c, change);
+	BESIDE(p, nat_entry_t, entry, nat);
+	BESIDE(p, struct nat_change, c, change);
 	int ret;
 
-	if (!entry || !c)
-		return -REASON_NAT_NO_MAPPING;
 	ret = snat_map(skb, p, to, entry);
 	if (ret)
 		return ret;
@@ -345,15 +341,13 @@ static __always_inline int snat_check_quoted(struct __sk_buff *skb, const struct
  * its destination is the flow's own source again. */
 STAGE int snat_answer(struct __sk_buff *skb, struct pkt *p, bool *done)
 {
-	IN_ROOM(struct nat_change, c, change);
-	IN_ROOM(nat_entry_t, entry, nat);
+	BESIDE(p, struct nat_change, c, change);
+	BESIDE(p, nat_entry_t, entry, nat);
 	const nat_entry_t *found;
 	struct icmp_header icmp;
 	int ret;
 
 	*done = false;
-	if (!entry || !c)
-		return OK;
 	c->port_off = DPORT_OFF;
 	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
 		if (!pkt_load(skb, p->l4_off, &icmp, sizeof(icmp)))

@@ -38,7 +38,7 @@ static __always_inline int hook_end(struct __sk_buff *skb, struct pkt *p, int re
 		verdict = VERDICT_DROP;
 	else if (p->redirect)
 		verdict = VERDICT_REDIRECT;
-	if (pkt_is_heard(p))
+	if (p->heard)
 		event_emit(skb, p, verdict, reason);
 	return ret < 0 ? TC_ACT_SHOT : p->action;
 }

@@ -219,9 +219,9 @@ def events(
     """
     from itertools import islice
 
-    from ctctl.cli.report import opened, require_tables, say
+    from ctctl.cli.report import opened, require_tables
     from ctctl.ct.events import events as watch_events
-    from ctctl.ct.hook_events import has_hooks, hook_events, told_events
+    from ctctl.ct.hook_events import has_hooks, hook_events
     from ctctl.ct.show import event_view
     from ctctl.kernel.stopping import hear_interrupts
     from ctctl.out.output import write_rows
@@ -236,10 +236,8 @@ def events(
         selection = wanted.filter(expression)
         if hooks and not has_hooks(source):
             raise UsageError("--hooks needs a node that ctctl loaded; without it tables are compared with themselves")
-        if hooks:
+        if hooks or (hooks is None and has_hooks(source)):
             found = hook_events(source, selection, interval_s=interval, duration_s=limit_s)
-        elif hooks is None and has_hooks(source):
-            found = told_events(source, selection, interval_s=interval, duration_s=limit_s, on_busy=say)
         else:
             rounds = None if limit_s is None else max(round(limit_s / interval), 1)
             found = watch_events(source, selection, interval_s=interval, rounds=rounds, wait=time.sleep)

@@ -200,6 +200,30 @@ def _nat_entries(
     return [entry for entry in found if where.map in (None, entry.map) and chosen(entry)]
 
 
+def _write_live_nat(
+    source: Source, where: SourceArgs, out: OutputArgs, view: Callable[[str | None], View[NatEntry]]
+) -> bool:
+    """List the SNAT tables of a live node as their bytes lie; False: entry by entry."""
+    if source.directory is None or len(source.all_nodes(where.node)) != 1:
+        return False
+    from pathlib import Path
+
+    from ctctl.services.nat_form import NatForm
+    from ctctl.services.nat_rows import write_nat
+    from ctctl.tables.names import names_of
+
+    (node,) = source.all_nodes(where.node)
+    names, (clock, now) = names_of(source, node), source.time(node)
+    now = where.now if now is None else now
+    return write_nat(
+        (Path(source.directory), where.map),
+        lambda name, family: NatForm(name, family, names, clock, now),
+        view(node),
+        out.options(),
+        sys.stdout,
+    )
+
+
 @nat_app.command("list")
 @grouped
 def list_nat(
@@ -226,6 +250,8 @@ def list_nat(
             clock, now = source.time(node)
             return nat_view(names_of(source, node), clock, where.now if now is None else now)
 
+        if wanted.filter(expression).node is None and _write_live_nat(source, where, out, view):
+            return
         show_nodes(source, where.node, out, view, lambda node: _nat_entries(source, node, where, wanted, expression))
 
 

@@ -23,7 +23,7 @@ class Mode(StrEnum):
     story = "--from"
 
 
-_LIVE, _OF_PACKET = (Mode.live, Mode.story), (Mode.live, Mode.probe, Mode.simulate, Mode.story)
+_LIVE, _OF_PACKET = (Mode.live, Mode.probe, Mode.story), (Mode.live, Mode.probe, Mode.simulate, Mode.story)
 _LISTENING, _MADE_UP = (Mode.live, Mode.probe), (Mode.simulate, Mode.pcap)
 _NODES = (Mode.live, Mode.scenario, Mode.simulate, Mode.pcap, Mode.story)
 #: What each option goes with. Options of a filter go with _LIVE, others of a simulation with --simulate.

@@ -7,14 +7,13 @@ removes, so a look at the table every interval finds that.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ctctl.abi import pins
 from ctctl.ct.diff import changed_fields, load, row_of
-from ctctl.ct.events import NOISE, events, refresh_now
+from ctctl.ct.events import NOISE, refresh_now
 from ctctl.ct.report import CtEvent, CtEventKind
-from ctctl.errors import BusyError
 from ctctl.events.stream import EventStream
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import HookEvent, LookupRecord
@@ -31,29 +30,12 @@ def has_hooks(source: Source) -> bool:
     return not source.foreign and source.directory is not None and (Path(source.directory) / pins.EVENTS).exists()
 
 
-def told_events(
-    source: Source,
-    wanted: Filter,
-    *,
-    interval_s: float,
-    duration_s: float | None,
-    on_busy: Callable[[str], None],
-) -> Iterator[CtEvent]:
-    """``hook_events``, or what two looks differ in where another listener has the node; ``on_busy`` hears why."""
-    try:
-        yield from hook_events(source, wanted, interval_s=interval_s, duration_s=duration_s)
-    except BusyError as error:
-        on_busy(f"{error}; comparing looks at the table instead")
-        rounds = None if duration_s is None else max(round(duration_s / interval_s), 1)
-        yield from events(source, wanted, interval_s=interval_s, rounds=rounds)
-
-
 def hook_events(
     source: Source, wanted: Filter = EVERYTHING, *, interval_s: float = 1.0, duration_s: float | None = None
 ) -> Iterator[CtEvent]:
     """Events of the node that ``source`` is, until ``duration_s`` is over, or for ever.
 
-    Raises NotFoundError, BusyError (another listener), KernelError.
+    Raises NotFoundError, KernelError.
     """
     directory = Path(source.directory or "")
     until = None if duration_s is None else time.monotonic() + duration_s

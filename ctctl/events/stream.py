@@ -2,17 +2,17 @@
 
 Hooks emit events only while ``ctctl_trace_ctl.until_ns`` lies in the future. The listener renews
 that lease from its own loop, so that one that is killed or stopped costs the datapath nothing after
-a few seconds. A lock per node keeps the lease and the ring buffer with one listener at a time.
+a few seconds. Several listen to a node at once, each to its own flow (``listeners``), and read its ring
+buffer each at its own place.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -20,14 +20,14 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from ctctl.abi import layouts, pins
-from ctctl.errors import BusyError, NotFoundError
+from ctctl.errors import NotFoundError
 from ctctl.events.decode import decode_event
+from ctctl.events.listeners import RUN_DIRECTORY, Listener
 from ctctl.kernel.map import Map
-from ctctl.kernel.ringbuf import RingBuffer
+from ctctl.kernel.ringshared import SharedRing
 from ctctl.model.event import HookEvent
 from ctctl.node.counters import read_stat
 from ctctl.node.find import choose_nodes
-from ctctl.node.lock import lock_file, take
 from ctctl.node.paths import NodePaths
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.packet.text import FlowSpec
@@ -37,13 +37,8 @@ LEASE_NS = 3_000_000_000
 _RENEW_NS = 2_000_000_000
 #: An event reaches the ring buffer at most this long after its time was taken, generously.
 _SETTLE_NS = 2_000_000
-LOCK_DIRECTORY = Path("/run/ctctl")
-_RETRY_S = 0.01
-#: A listener that is just ending still holds its place: only who holds it longer than this is listening.
-_ENDING_S = 0.2
-#: A listener that was killed while it started a program: the lock is that program's too until it is loaded,
-#: which on a busy machine takes its time.
-_INHERITED_S = 10.0
+#: Of an event in the ring buffer, with its header.
+_RECORD_BYTES = len(bytes(layouts.ctctl_event())) + 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +79,20 @@ _Pending: TypeAlias = "tuple[int, bytes, _NodeStream]"
 class _NodeStream:
     """One node: its control word, its ring buffer, its counter of lost events."""
 
-    def __init__(self, paths: NodePaths, pending: list[_Pending]) -> None:
+    def __init__(self, paths: NodePaths, pending: list[_Pending], kernel_filter: KernelFilter | None) -> None:
         self.node = paths.node
         self._stack = contextlib.ExitStack()
+        self._listener = Listener(paths.node, bytes(control_words(kernel_filter)), RUN_DIRECTORY)
         try:
-            self._stack.enter_context(_listener_lock(paths.node))
             control_map = self._open(paths, pins.TRACE_CTL)
             # The view must go before its map: a mapping keeps the array alive.
             self._control = self._stack.enter_context(control_map.mmap())
-            self._stack.callback(self._silence)
+            self._stack.callback(self._leave)
             self._follow = self._open(paths, pins.TRACE_FOLLOW)
             self._stats = self._open(paths, pins.STATS)
             self._devices = _device_names(paths)
             self._pending = pending
-            self._ring = RingBuffer(self._open(paths, pins.EVENTS), self._receive)
+            self._ring = SharedRing(self._open(paths, pins.EVENTS), self._receive)
             self._stack.callback(self._ring.close)
             self._lost_before = self._read_lost()
         except BaseException:
@@ -110,24 +105,31 @@ class _NodeStream:
         except NotFoundError:
             raise NotFoundError(f"node {paths.node!r} has no {name}: loaded by another version of ctctl?") from None
 
-    def _receive(self, data: memoryview) -> None:
-        # Only copied here: decoding waits until the ring buffer has been emptied.
-        record = bytes(data)
+    def _receive(self, record: bytes) -> None:
+        # Decoding waits until the ring buffer has been emptied.
         self._pending.append((int.from_bytes(record[:8], "little"), record, self))
 
     def decode(self, record: bytes) -> HookEvent:
         return decode_event(record, node=self.node, devices=self._devices)
 
-    def start(self, kernel_filter: KernelFilter | None) -> None:
-        """Write the filter, drop what an earlier listener left in the ring buffer, take the lease."""
-        for key in [key for key, _ in self._follow.items()]:
-            self._follow.delete(key)
-        self._ring.consume()
+    def start(self) -> None:
+        """Take a place among the listeners and the lease; what was told before is not for this one."""
+        if self._listener.join():
+            for key in [key for key, _ in self._follow.items()]:
+                self._follow.delete(key)
         self._pending.clear()
-        self._control[: len(bytes(layouts.ctctl_trace_ctl()))] = bytes(control_words(kernel_filter))
+        self._words: bytes | None = b""
         self.renew(time.monotonic_ns())
+        self._ring.skip()
 
     def renew(self, now_ns: int) -> None:
+        """Go on with the lease, and with the filter that all listeners have in common."""
+        words = self._listener.wish()
+        if words != self._words:
+            self._words = words
+            size = len(bytes(layouts.ctctl_trace_ctl()))
+            # The lease's end comes first in the words, and is not part of a wish.
+            self._control[8:size] = (words or bytes(layouts.ctctl_trace_ctl()))[8:]
         self._control[:8] = (now_ns + LEASE_NS).to_bytes(8, "little")
 
     def follow(self, key: bytes, *, near: bool) -> None:
@@ -145,14 +147,17 @@ class _NodeStream:
         self._ring.consume()
 
     def lost(self) -> int:
-        """Events that found the ring buffer full since start."""
-        return self._read_lost() - self._lost_before
+        """Events that found the ring buffer full since start, and those that it held no longer when they were read."""
+        missed = -(-self._ring.missed_bytes // _RECORD_BYTES)
+        return self._read_lost() - self._lost_before + missed
 
     def _read_lost(self) -> int:
         return read_stat(self._stats, layouts.CtctlStat.STAT_EVENTS_LOST)
 
-    def _silence(self) -> None:
-        self._control[:8] = bytes(8)
+    def _leave(self) -> None:
+        """The hooks fall silent with the last listener; else they go on for the others."""
+        if self._listener.close():
+            self._control[:8] = bytes(8)
 
     def close(self) -> None:
         """Let the hooks fall silent and give the listener's place free, whatever else fails."""
@@ -180,39 +185,10 @@ def _device_names(paths: NodePaths) -> dict[int, str]:
     return {slot.ifindex: slot.interface for slot in record.slots} if record is not None else {}
 
 
-@contextlib.contextmanager
-def _listener_lock(node: str) -> Iterator[None]:
-    """Hold the node's only place for a listener; the file goes with it. Raises BusyError."""
-    path = LOCK_DIRECTORY / f"listen-{node.replace('/', '%2F')}.lock"
-
-    def waiting(descriptor: int | None, waited_s: float) -> None:
-        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() if descriptor is not None else ""
-        if waited_s >= (_INHERITED_S if _is_gone(owner) else _ENDING_S):
-            who = f"process {owner or 'unknown'} is listening on node {node!r} already"
-            raise BusyError(f"{who}: a node has one trace at a time")
-
-    descriptor = take(path, lambda: lock_file(path), waiting, pause_s=_RETRY_S)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _is_gone(pid: str) -> bool:
-    """Whether a process has ended, waited for by its parent or not (proc(5): state Z or X)."""
-    try:
-        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return pid.isdigit()
-
-
 class EventStream:
     """The events of some nodes, merged in the order of their time. A context manager.
 
-    Raises NotFoundError (no such node, none loaded), BusyError (another listener), KernelError.
+    Raises NotFoundError (no such node, none loaded), PermissionDenied, KernelError.
     """
 
     def __init__(
@@ -233,7 +209,7 @@ class EventStream:
         self._renewed_ns = 0
         try:
             for paths in chosen:
-                self._streams.append(_NodeStream(paths, self._pending))
+                self._streams.append(_NodeStream(paths, self._pending, kernel_filter))
         except BaseException:
             self.close()
             raise
@@ -245,7 +221,7 @@ class EventStream:
 
     def __enter__(self) -> Self:
         for stream in self._streams:
-            stream.start(self._filter)
+            stream.start()
             self._poll.register(stream.fileno(), select.POLLIN)
         self._renewed_ns = time.monotonic_ns()
         return self

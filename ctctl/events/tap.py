@@ -23,7 +23,7 @@ _SETTLE_NS = 10_000_000
 class EventTap:
     """All events of ``nodes`` from entry to exit. A context manager.
 
-    Raises what ``EventStream`` raises: NotFoundError, BusyError (another listener), KernelError.
+    Raises what ``EventStream`` raises: NotFoundError, PermissionDenied, KernelError.
     """
 
     def __init__(self, nodes: Sequence[str]) -> None:

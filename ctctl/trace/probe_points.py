@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,30 @@ def find_points(devices: Sequence[str] = (), namespaces: Sequence[str] = ()) -> 
             "no device carries a BPF program here: name devices with --device, or a namespace with --netns"
         )
     return points
+
+
+def foreign_points() -> list[ProbePoint]:
+    """The points of this network namespace whose programs are not all those of nodes that ctctl loaded.
+
+    Empty where there are none. Raises UnsupportedError without TCX.
+    """
+    from ctctl.node.owner import own_maps
+
+    try:
+        points = find_points()
+    except UsageError:
+        return []
+    ours = own_maps().keys()
+    return [point for point in points if not all(_uses(program.id, ours) for program in point.programs)]
+
+
+def _uses(program_id: int, maps: Collection[int]) -> bool:
+    """Whether a program uses one of these maps."""
+    try:
+        with Program.from_id(program_id) as program:
+            return any(number in maps for number in program.info.map_ids)
+    except NotFoundError:
+        return True
 
 
 def _scan(path: Path, inode: int, node: str | None, devices: Sequence[str]) -> Iterator[ProbePoint]:

@@ -37,7 +37,7 @@ class ProbeTable:
         line = self._head(event)
         if event.kind is not ProbeKind.PACKET:
             return [*line, (f"  {probe_ending(event)}", "bold red" if _is_drop(event) else "green")]
-        if words := _way_words(event):
+        if words := way_words(event):
             line.append((f"  {words}", "cyan"))
         now = event.time_ns // 1_000_000_000
         entries = [
@@ -58,7 +58,7 @@ class ProbeTable:
         if event.kind is not ProbeKind.PACKET:
             yield [("    ended      ", "dim"), (probe_ending(event), "bold red" if _is_drop(event) else "green")]
             return
-        if words := _way_words(event):
+        if words := way_words(event):
             yield [("    leg        ", "dim"), (words, "cyan")]
         if event.mark:
             identity = f", identity {event.identity}" if event.identity is not None else ""
@@ -115,7 +115,7 @@ def _behind_words(entry: CtEntry) -> str:
     return f"{entry.direction} {entry.tuple}"
 
 
-def _way_words(event: ProbeEvent) -> str:
+def way_words(event: ProbeEvent) -> str:
     """Which leg of its connection a packet is on, and what the tables have for it."""
     words = []
     if event.leg is not None:

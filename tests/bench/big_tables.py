@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.fill import fill, remove
+from tests.bench.fill import fill, fill_nat, remove
 from tests.bench.floors import HERE, ROOT, Floors, Measured, Process
 from tests.bench.ui_cost import share_of_a_core
 from tests.support.names import unique_name
@@ -67,6 +67,10 @@ ROWS = (
     *(
         Row(f"ct top --by {by}", ("ct", "top", "--by", by), "format", 1.5)
         for by in ("src", "dst", "pair", "service", "backend", "identity", "port")
+    ),
+    *(
+        Row(f"nat list -o {form}", ("nat", "list", "-o", form), "format", 3.0)
+        for form in ("table", "wide", "csv", "yaml", "cilium", "jsonl", "json", "name")
     ),
     Row("doctor", ("doctor",), "format", 2.0, max_mb=None),
     Row("ct export (snapshot)", ("ct", "export", "{output}"), "read", 1.5, True),
@@ -174,6 +178,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             fill(directory, entries=asked.entries)
+            fill_nat(directory, asked.entries)
             fill(ten, entries=10, capacity=1000)
             results = run(directory, Path(scratch), asked.rounds, asked.only)
         finally:

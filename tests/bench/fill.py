@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ctctl.abi import layouts
+from ctctl.abi import layouts, pins
 from ctctl.kernel.bpffs import ensure_mounted
 from ctctl.kernel.clock import monotonic_s
-from ctctl.kernel.map import Map
+from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.object import BpfObject
 from tests.bench.floors import CLANG, HERE, ROOT
 
@@ -83,6 +83,21 @@ def fill_map(table: Map, entries: int, rng: np.random.Generator, now: int, expir
         table.update_batch(keys, values)
         dead += int((values["lifetime"] < now).sum())
     return dead
+
+
+def fill_nat(directory: Path, entries: int, *, capacity: int = 1 << 20, seed: int = 1) -> None:
+    """An IPv4 SNAT table beside the tables of ``fill``: half for what leaves, half for what comes back."""
+    rng, now = np.random.default_rng(seed), monotonic_s()
+    with Map.create("snat", MapType.LRU_HASH, 14, 40, capacity) as table:
+        table.pin(directory / pins.SNAT4)
+        for start in range(0, entries, CHUNK):
+            numbers = np.arange(start, min(start + CHUNK, entries), dtype=np.uint32)
+            keys, _values = random_entries(numbers, rng, now, 0.5, tcp=True)
+            keys["flags"] = numbers & 1
+            values = np.zeros(len(numbers), np.dtype(layouts.ipv4_nat_entry))
+            values["created"] = now - rng.integers(0, min(now, 4000), len(numbers))
+            values["to_saddr"], values["to_sport"] = 0xC0000201, rng.integers(32768, 65536, len(numbers))
+            table.update_batch(keys, values)
 
 
 def fill(

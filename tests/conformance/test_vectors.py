@@ -18,7 +18,16 @@ COMMAND = [sys.executable, "-m", "ctctl"]
 pytestmark = pytest.mark.kernel
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name.split(".json")[0])
+def name_of(vector: Path) -> str:
+    return vector.name.split(".json")[0]
+
+
+def differences(vector: Path, command: list[str]) -> list[str]:
+    """What the command says otherwise than the recording, without what is known."""
+    known = NO_ROUTE.get(name_of(vector))
+    return [line for line in run(vector, command, None) if not (known and line.startswith(known))]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=name_of)
 def test_vector(vector: Path) -> None:
-    known = NO_ROUTE.get(vector.name.split(".json")[0])
-    assert [line for line in run(vector, COMMAND, None) if not (known and line.startswith(known))] == []
+    assert differences(vector, COMMAND) == []

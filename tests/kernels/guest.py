@@ -1,154 +1,121 @@
-"""What is done inside each kernel: load everything, the conformance vectors, the kernel's own tests.
+"""What is done inside each kernel: load everything, the conformance vectors, the kernel's own tests, the lab.
 
-    python -m tests.kernels.guest OUT.json [STEP …]
+    python -m tests.kernels.guest RECORD [STEP[=TEXT] …]
 
-Steps: features, figures, vectors, tests, lab; all of them by default. The outcome is one JSON file;
-it is written anew after every step, so that a kernel that hangs says how far it got.
+Steps: features, figures, vectors, tests, lab; all of them by default. TEXT: only what has it in its name. What is
+in the record (``record``) and did not fail is not done again: a run may be made in parts, and one that was
+stopped goes on where it was.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree as ET
 
-from ctctl.kernel.object import OBJECTS
+from tests.kernels.record import Record, read
 
-#: Tests of what differs from kernel to kernel. Left out: long ones, and those of user space alone.
-_TESTS = (
-    "test_object.py", "test_program.py", "test_map.py", "test_map_types.py", "test_ringbuf.py", "test_attach.py",
-    "test_machine.py", "test_loader.py", "test_loader_tunnel.py", "test_loader_update.py", "test_apply_atomic.py",
-    "test_gc_engines.py", "test_gc_reuse.py", "test_probe.py", "test_bpf_events.py", "test_bpf_mtu.py",
-    "test_bpf_policy.py", "test_simulator.py", "test_without_tcx.py",
+#: Tests of what differs from kernel to kernel, what an operator needs most first. Left out: long ones, and those of
+#: user space alone.
+TESTS = tuple(
+    f"tests/{name}.py"
+    for name in (
+        "kernel/test_loader", "kernel/test_loader_tunnel", "kernel/test_loader_update", "kernel/test_loader_v6",
+        "kernel/test_without_tcx", "kernel/test_attach", "kernel/test_map", "kernel/test_map_types",
+        "kernel/test_gc_engines", "kernel/test_gc_reuse", "cli/test_writer", "kernel/test_probe",
+        "kernel/test_bpf_events", "kernel/test_simulator", "kernel/test_bpf_mtu", "kernel/test_bpf_policy",
+        "kernel/test_bpf_snat", "kernel/test_object", "kernel/test_program", "kernel/test_ringbuf",
+        "kernel/test_machine", "kernel/test_apply_atomic",
+    )
 )  # fmt: skip
 #: Real packets between namespaces, through a geneve device where the kernel has one.
-_LAB = ("test_tunnel.py", "test_proof.py")
-#: More is a hang, or a machine that does too much else.
-_SESSION_S = 1200
+LAB = tuple(f"tests/lab/{name}.py" for name in ("test_tunnel", "test_proof", "test_stories", "test_load"))
 
 
-def features() -> list[dict[str, Any]]:
+def features(record: Record, _text: str) -> None:
     """What ``ctctl features`` says here."""
     from ctctl.kernel.features import probe
 
-    return [{"name": f.name, "available": f.available, "used_for": f.used_for, "detail": f.detail} for f in probe()]
+    for feature in probe():
+        record.add("features", feature.name, **{k: v for k, v in asdict(feature).items() if k != "name"})
 
 
-def figures() -> dict[str, Any]:
-    """Verified instructions of every program."""
-    from tests.kernels.complexity import LIMIT, cases, measured, running
+def figures(record: Record, text: str) -> None:
+    """Verified instructions of every program; one that this kernel does not load has none."""
+    from ctctl.errors import KernelError, VerifierError
+    from tests.kernels.complexity import LIMIT, cases
 
-    programs = measured()
-    over = [f"{p} {v}: {n}" for p, by in programs.items() for v, n in by.items() if n >= LIMIT]
-    there_are = len({(case.object, case.program) for case in cases()})
-    return {"kernel": running(), "programs": programs, "there_are": there_are, "failed": over}
-
-
-def vectors() -> dict[str, Any]:
-    """The conformance vectors."""
-    from tests.kernels.vectors import run_vectors
-
-    found = run_vectors()
-    return {"passed": sum(not lines for lines in found.values()), "failed": {k: v[:3] for k, v in found.items() if v}}
-
-
-def tests() -> dict[str, Any]:
-    """The kernel tests."""
-    return _pytest([f"tests/kernel/{name}" for name in _TESTS])
-
-
-def lab() -> dict[str, Any]:
-    """The lab, by geneve devices."""
-    return _pytest([f"tests/lab/{name}" for name in _LAB], CTCTL_LAB_TUNNEL="device")
-
-
-def _pytest(paths: list[str], **environment: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "report.xml"
-        options = [
-            "-p",
-            "no:cacheprovider",
-            "-m",
-            "not slow",
-            f"--session-timeout={_SESSION_S}",
-            f"--junitxml={report}",
-        ]
-        command = [sys.executable, "-u", "-m", "pytest", "-q", *options, *paths]
-        output = _told(command, os.environ | environment)
-        if not report.is_file():
-            return {"passed": 0, "failed": {"all": output[-3:]}, "skipped": {}}
-        found = _outcome(ET.parse(report))
-        if any("session-timeout" in line for line in output):
-            found["failed"]["all"] = [f"not through after {_SESSION_S} s: tests are missing"]
-        return found
-
-
-def _told(command: list[str], environment: dict[str, str]) -> list[str]:
-    """What a program says, handed on as it says it."""
-    lines = []
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as running:
-        assert running.stdout is not None
-        for line in running.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-    return lines
-
-
-def _outcome(report: ET.ElementTree) -> dict[str, Any]:
-    passed, failed, skipped = 0, {}, Counter[str]()
-    for case in report.iter("testcase"):
-        bad = case.find("failure") if case.find("failure") is not None else case.find("error")
-        if bad is not None:
-            failed[f"{case.get('classname')}::{case.get('name')}"] = [(bad.get("message") or "")[:300]]
-        elif (skip := case.find("skipped")) is not None:
-            skipped[skip.get("message") or ""] += 1
+    done = record.said("figures")
+    for case in cases((text,)):
+        program = f"{case.object}-{case.program}"
+        if f"{program} {case.variant}" in done:
+            continue
+        try:
+            figure = case.measure()
+        except VerifierError as error:
+            record.add("figures", f"{program} {case.variant}", program=program, failed=[str(error)])
+        except KernelError as error:
+            record.add("figures", f"{program} {case.variant}", program=program, error=str(error))
         else:
-            passed += 1
-    return {"passed": passed, "failed": failed, "skipped": dict(skipped)}
+            said = {"program": program, "variant": case.variant, "figure": figure}
+            over = {"failed": [f"{figure:,} instructions"]} if figure >= LIMIT else {}
+            record.add("figures", f"{program} {case.variant}", **said, **over)
 
 
-STEPS: dict[str, Callable[[], Any]] = {
+def vectors(record: Record, text: str) -> None:
+    """The conformance vectors."""
+    from tests.kernels.vectors import VECTORS, name_of, run_vectors
+
+    done = record.said("vectors")
+    left = [vector for vector in VECTORS if text in name_of(vector) and name_of(vector) not in done]
+    for name, lines in run_vectors(left):
+        record.add("vectors", name, **({"failed": lines[:3]} if lines else {}))
+
+
+def tests(record: Record, text: str) -> None:
+    """The kernel tests."""
+    _pytest(record, "tests", [path for path in TESTS if text in path])
+
+
+def lab(record: Record, text: str) -> None:
+    """The lab, by geneve devices."""
+    _pytest(record, "lab", [path for path in LAB if text in path], CTCTL_LAB_TUNNEL="device")
+
+
+def _pytest(record: Record, step: str, paths: Sequence[str], **environment: str) -> None:
+    command = [sys.executable, "-u", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.kernels.recorder"]
+    environment |= {"CTCTL_RECORD": str(record.path), "CTCTL_RECORD_STEP": step}
+    done = subprocess.run([*command, "-m", "not slow", *paths], env=os.environ | environment, check=False)
+    # 5: everything was done before.
+    if done.returncode not in (0, 1, 5):
+        raise RuntimeError(f"pytest ended with {done.returncode}")
+
+
+STEPS: dict[str, Callable[[Record, str], None]] = {
     "features": features, "figures": figures, "vectors": vectors, "tests": tests, "lab": lab,
 }  # fmt: skip
 
 
-def _earlier(out: Path) -> dict[str, Any]:
-    """What this kernel said before of these very objects: a run may be made in parts."""
-    objects = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(OBJECTS.glob("*.bpf.o")))).hexdigest()
-    begun = {"release": os.uname().release, "objects": objects}
-    before = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-    return before if begun.items() <= before.items() else begun
-
-
 def main() -> int:
     """0: nothing failed."""
-    out, asked = Path(sys.argv[1]), sys.argv[2:] or list(STEPS)
-    result = _earlier(out)
-    bad = False
-    for name in asked:
+    record, bad = Record(Path(sys.argv[1])), False
+    for asked in sys.argv[2:] or list(STEPS):
+        name, _, text = asked.partition("=")
         started = time.monotonic()
         try:
-            result[name] = STEPS[name]()
-            failed = result[name].get("failed") if isinstance(result[name], dict) else None
+            STEPS[name](record, text)
+            failed = [each for each, said in read(record.path)[1].get(name, {}).items() if said.get("failed")]
         except Exception as error:
             traceback.print_exc()
-            failed = result[name] = {"failed": {name: [str(error)]}}
+            failed = [str(error)]
         bad |= bool(failed)
-        result.setdefault("seconds", {})[name] = round(time.monotonic() - started)
-        print(f"{name}: {'FAILED' if failed else 'ok'}, {result['seconds'][name]} s", flush=True)
-        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        told = f"FAILED: {', '.join(failed)}" if failed else "ok"
+        print(f"{name}: {told}, {time.monotonic() - started:.0f} s", flush=True)
     return int(bad)
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from tests.kernels.complexity import FIGURES, LIMIT
+from tests.kernels.complexity import FIGURES, LIMIT, cases
+from tests.kernels.guest import LAB, TESTS
+from tests.kernels.record import read
+from tests.kernels.vectors import VECTORS, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/support-matrix.md"
@@ -26,76 +30,103 @@ same of the kernel at hand, and tries it.
 """
 
 
-def outcomes(directory: Path) -> dict[str, dict[str, Any]]:
+#: What a kernel said: its release, and by step and name what was said.
+Outcome: TypeAlias = tuple[str, dict[str, dict[str, dict[str, Any]]]]
+
+
+def outcomes(directory: Path) -> dict[str, Outcome]:
     """What the kernels said that were run, by the runner's names."""
-    paths = {name: directory / f"{name}.json" for name in KERNELS}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
+    found = {}
+    for name in KERNELS:
+        if (path := directory / f"{name}.record").is_file():
+            head, steps = read(path)
+            found[name] = (head["release"], steps)
+    return found
 
 
-def write_figures(outcome: dict[str, Any]) -> None:
-    """The committed figures of one kernel."""
-    told = outcome["figures"]
-    document = {"kernel": outcome["release"], "limit": LIMIT, "programs": told["programs"]}
+def figures_of(outcome: Outcome) -> dict[str, dict[str, int]]:
+    """Verified instructions by program and variant."""
+    programs: dict[str, dict[str, int]] = {}
+    for said in outcome[1].get("figures", {}).values():
+        if "figure" in said:
+            programs.setdefault(said["program"], {})[said["variant"]] = said["figure"]
+    return programs
+
+
+def write_figures(outcome: Outcome) -> None:
+    """The committed figures of one kernel, if every program was measured or refused."""
+    release, steps = outcome
+    if {f"{case.object}-{case.program} {case.variant}" for case in cases()} - steps.get("figures", {}).keys():
+        return
+    document = {"kernel": release, "limit": LIMIT, "programs": figures_of(outcome)}
     FIGURES.mkdir(exist_ok=True)
-    path = FIGURES / f"{told['kernel']}.json"
+    path = FIGURES / f"{'.'.join(release.split('-')[0].split('.')[:2])}.json"
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def page(found: dict[str, dict[str, Any]]) -> str:
+def page(found: dict[str, Outcome]) -> str:
     """The text of the page."""
     kernels = list(found)
-    lines = [HEAD, _table(["", *(_kernel(found, name) for name in kernels)], _results(found))]
+    lines = [HEAD, _table(["", *(f"{found[name][0]} ({KERNELS[name]})" for name in kernels)], _results(found))]
     lines += ["\n## Features\n", _table(["feature", "needed for", *kernels], _features(found))]
     lines += ["\n## What is not there, and what then\n", *_missing(found)]
     lines += ["\n## Instructions that the verifier goes through\n", _limit_text()]
     lines += [_table(["program", *kernels], _figures(found))]
-    lines += ["\n## Tests left out\n", *_skipped(found)]
+    lines += ["\n## What failed\n", *_failed(found)]
+    lines += ["\n## Tests left out, and why\n", *_skipped(found)]
+    lines += ["\n## Tests that were not run\n", *_not_run(found)]
     return "\n".join(lines) + "\n"
 
 
-def _kernel(found: dict[str, dict[str, Any]], name: str) -> str:
-    return f"{found[name]['release']} ({KERNELS[name]})"
-
-
-def _results(found: dict[str, dict[str, Any]]) -> list[list[str]]:
-    told = [outcome["figures"] for outcome in found.values()]
-    rows = [["programs loaded", *(f"{len(one['programs'])} of {one['there_are']}" for one in told)]]
-    for step, title in (("vectors", "conformance vectors"), ("tests", "kernel tests"), ("lab", "lab, geneve devices")):
-        rows.append([title, *(_score(outcome.get(step)) for outcome in found.values())])
+def _results(found: dict[str, Outcome]) -> list[list[str]]:
+    programs = {f"{case.object}-{case.program}" for case in cases()}
+    rows = [["programs loaded", *(f"{len(figures_of(one))} of {len(programs)}" for one in found.values())]]
+    rows.append(["conformance vectors", *(_score(one, "vectors", len(VECTORS)) for one in found.values())])
+    for step, title, files in (("tests", "kernel tests", TESTS), ("lab", "lab, geneve devices", LAB)):
+        rows.append([title, *(_score(one, step, _tests_of(one, step, files)) for one in found.values())])
     return rows
 
 
-def _score(told: dict[str, Any] | None) -> str:
-    if told is None:
+def _tests_of(outcome: Outcome, step: str, files: tuple[str, ...]) -> int | None:
+    """How many tests a step has; None if not every file was looked into."""
+    told = outcome[1].get(f"{step} of a file", {})
+    return sum(told[file]["tests"] for file in files) if told.keys() >= set(files) else None
+
+
+def _score(outcome: Outcome, step: str, there_are: int | None) -> str:
+    said = outcome[1].get(step, {})
+    if not said:
         return "not run"
-    bad, skipped = len(told["failed"]), sum(told.get("skipped", {}).values())
+    bad, skipped = (sum(key in each for each in said.values()) for key in ("failed", "skipped"))
     more = [f"{bad} **failed**"] * bool(bad) + [f"{skipped} left out"] * bool(skipped)
-    return ", ".join([f"{told['passed']} passed", *more])
+    missing = "some not run" if there_are is None else f"{there_are - len(said)} not run"
+    more += [missing] * (there_are != len(said))
+    return ", ".join([f"{len(said) - bad - skipped} passed", *more])
 
 
-def _features(found: dict[str, dict[str, Any]]) -> list[list[str]]:
-    by_kernel = [{f["name"]: f for f in outcome["features"]} for outcome in found.values()]
+def _features(found: dict[str, Outcome]) -> list[list[str]]:
+    by_kernel = [steps["features"] for _, steps in found.values()]
     return [
-        [f"`{name}`", first["used_for"], *(_yes(kernel.get(name)) for kernel in by_kernel)]
+        [f"`{name}`", first["used_for"], *(_yes(name, kernel.get(name)) for kernel in by_kernel)]
         for name, first in by_kernel[0].items()
         if not name.startswith("CAP_")
     ]
 
 
-def _yes(feature: dict[str, Any] | None) -> str:
+def _yes(name: str, feature: dict[str, Any] | None) -> str:
     if feature is None:
         return ""
-    if feature["name"] == "libbpf":
+    if name == "libbpf":
         return str(feature["detail"])
     return "yes" if feature["available"] else "**no**"
 
 
-def _missing(found: dict[str, dict[str, Any]]) -> list[str]:
+def _missing(found: dict[str, Outcome]) -> list[str]:
     lines = [
-        f"- {outcome['release']}: `{f['name']}` ({f['used_for']}): {f['detail']}."
-        for outcome in found.values()
-        for f in outcome["features"]
-        if not f["available"]
+        f"- {release}: `{name}` ({said['used_for']}): {said['detail']}."
+        for release, steps in found.values()
+        for name, said in steps["features"].items()
+        if not said["available"]
     ]
     return lines or ["Nothing is missing."]
 
@@ -107,8 +138,8 @@ def _limit_text() -> str:
     )
 
 
-def _figures(found: dict[str, dict[str, Any]]) -> list[list[str]]:
-    told = [outcome["figures"]["programs"] for outcome in found.values()]
+def _figures(found: dict[str, Outcome]) -> list[list[str]]:
+    told = [figures_of(outcome) for outcome in found.values()]
     names = sorted({name for programs in told for name in programs})
     return [[f"`{name}`", *(_figure(programs.get(name)) for programs in told)] for name in names]
 
@@ -120,15 +151,44 @@ def _figure(by_variant: dict[str, int] | None) -> str:
     return f"{most:,}" if most < LIMIT else f"**{most:,}**, over it"
 
 
-def _skipped(found: dict[str, dict[str, Any]]) -> list[str]:
+def _failed(found: dict[str, Outcome]) -> list[str]:
     lines = [
-        f"- {outcome['release']}: {reason} ({n})."
-        for outcome in found.values()
-        for step in ("tests", "lab")
-        for reason, n in sorted(outcome.get(step, {}).get("skipped", {}).items())
+        f"- {release}: `{name}`: {' '.join(str(said['failed'][0]).split())[:200]}"
+        for release, steps in found.values()
+        for step in ("figures", "vectors", "tests", "lab")
+        for name, said in sorted(steps.get(step, {}).items())
+        if said.get("failed")
     ]
-    ran = any(step in outcome for outcome in found.values() for step in ("tests", "lab"))
-    return lines or ["None." if ran else "No tests were run."]
+    return lines or ["Nothing of what was run."]
+
+
+def _skipped(found: dict[str, Outcome]) -> list[str]:
+    lines = []
+    for release, steps in found.values():
+        reasons = Counter(
+            said["skipped"] for step in ("tests", "lab") for said in steps.get(step, {}).values() if "skipped" in said
+        )
+        lines += [f"- {release}: {reason} ({n})." for reason, n in sorted(reasons.items())]
+    return lines or ["None of those that were run."]
+
+
+def _not_run(found: dict[str, Outcome]) -> list[str]:
+    lines = []
+    for release, steps in found.values():
+        missing = [name_of(vector) for vector in VECTORS if name_of(vector) not in steps.get("vectors", {})]
+        if missing:
+            lines.append(f"- {release}: {len(missing)} conformance vectors of {len(VECTORS)}.")
+        for step, files in (("tests", TESTS), ("lab", LAB)):
+            lines += [f"- {release}: {each}." for file in files if (each := _unrun_of(steps, step, file))]
+    return lines or ["None."]
+
+
+def _unrun_of(steps: dict[str, dict[str, dict[str, Any]]], step: str, file: str) -> str:
+    ran = sum(name.startswith(f"{file}::") for name in steps.get(step, {}))
+    there_are = steps.get(f"{step} of a file", {}).get(file, {}).get("tests")
+    if not ran:
+        return f"`{file}`"
+    return f"{there_are - ran} of {there_are} tests of `{file}`" if there_are is not None and there_are != ran else ""
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -139,9 +199,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def main() -> None:
     found = outcomes(Path(sys.argv[1]))
     for outcome in found.values():
-        if "programs" in outcome.get("figures", {}):
-            write_figures(outcome)
-    lacking = [name for name in KERNELS if name not in found or not {"features", "figures"} <= found[name].keys()]
+        write_figures(outcome)
+    lacking = [name for name in KERNELS if name not in found or not {"features", "figures"} <= found[name][1].keys()]
     if lacking:
         print(f"docs/support-matrix.md stays as it is: nothing is known of {', '.join(lacking)}")
         return

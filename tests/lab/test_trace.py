@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ctctl.cli.trace import _say_summary
+from ctctl.cli.trace_listen import say_summary
 from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.trace.live import LiveSummary
@@ -161,14 +161,6 @@ def test_count_and_time_end_a_trace(lab: Topology) -> None:
         assert trace.process.wait(PATIENCE_S) == 0
 
 
-def test_a_second_listener_is_told_who_listens(lab: Topology) -> None:
-    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as first:
-        with running(lab, "tcp 1.1.1.1 > 2.2.2.2") as second:
-            assert second.process.wait(PATIENCE_S) == 1
-        assert f"process {first.process.pid} is listening" in "".join(second.messages)
-        first.stop()
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_hooks_fall_silent_and_the_next_listener_starts(lab: Topology, how: signal.Signals) -> None:
     with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as trace:
@@ -205,7 +197,9 @@ def test_probes_follow_the_flow_to_the_backend_by_the_tables_alone(lab: Topology
     packets = [event for event in events if event["kind"] == "packet"]
     assert {event["tuple"]["src"] for event in packets} == {CLIENT_IP, POD3}
     syn = [(event["device"], event["direction"]) for event in packets if event["tcp_flags"] == "S"]
-    assert sorted(syn) == [("eth0", "ingress"), ("lxc-pod3", "egress")]
+    # Between the nodes it is in the tunnel, which is looked into.
+    assert syn == [("eth0", "ingress"), ("eth0", "egress"), ("eth0", "ingress"), ("lxc-pod3", "egress")]
+    assert [event["tunnel"] is not None for event in packets if event["tcp_flags"] == "S"] == [False, True, True, False]
     last = [event for event in packets if event["device"] == "lxc-pod3" and event["direction"] == "egress"][-1]
     assert {entry["direction"] for entry in last["entries"]} == {"OUT", "IN"}
     assert all(event["programs"][0]["via"] in {"tcx", "clsact"} for event in packets)
@@ -224,7 +218,7 @@ def test_events_that_find_the_ring_buffer_full_are_counted(lab: Topology) -> Non
 
 
 def test_lost_events_are_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    _say_summary(LiveSummary(["node-a", "node-b"], 7, 1, {"node-a": 0, "node-b": 3}))
+    say_summary(LiveSummary(["node-a", "node-b"], 7, 1, {"node-a": 0, "node-b": 3}))
     assert capsys.readouterr().err == "7 events of 1 connection; 3 lost on node-b\n"
 
 
@@ -236,3 +230,30 @@ def test_one_end_is_enough_also_where_packets_get_or_lose_it_on_the_way(lab: Top
     assert places(events, "S") == REQUEST
     assert places(events, "SA") == REPLY
     assert {event["connection"] for event in events} == {1}
+
+
+def test_two_traces_of_one_node_each_see_their_own_flow_and_all_of_it(lab: Topology) -> None:
+    dns = "udp 10.64.0.36 > 10.64.1.36:8000"
+    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as first, running(lab, dns) as second:
+        for _ in range(3):
+            curl(lab, CLIENT, VIP)
+            run(lab, "pod1", "bash", "-c", f"echo x > /dev/udp/{POD3}/8000")
+        theirs = second.stop()
+        # The other goes on as before, with its filter alone.
+        curl(lab, CLIENT, VIP)
+        mine = first.stop()
+    assert {event["tuple_in"]["proto"] for event in theirs} == {17}
+    assert len({event["connection"] for event in theirs}) == 3
+    assert {event["tuple_in"]["proto"] for event in mine} == {6}
+    assert len({event["connection"] for event in mine}) == 4
+    assert all("none lost" in trace.messages[-1] for trace in (first, second))
+
+
+def test_a_killed_trace_takes_nothing_from_another(lab: Topology) -> None:
+    with running(lab, f"tcp {CLIENT_IP} > {VIP}:80") as first:
+        with running(lab, f"udp {POD1} > {POD3}:8000") as second:
+            second.process.kill()
+            second.process.wait(PATIENCE_S)
+        curl(lab, CLIENT, VIP)
+        mine = first.stop()
+    assert len({event["connection"] for event in mine}) == 1

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ctctl.kernel.object import OBJECTS
-from tests.kernels.complexity import FIGURES, LIMIT, OVER, committed
+from tests.kernels.complexity import FIGURES, LIMIT, committed
 
-#: The kernel's own, BPF_COMPLEXITY_LIMIT_INSNS.
-KERNEL_LIMIT = 1_000_000
 KERNELS = sorted(path.stem for path in FIGURES.glob("*.json"))
 
 
@@ -21,6 +19,5 @@ def test_the_oldest_and_newer_kernels_have_figures() -> None:
 def test_figures_are_under_the_limit(kernel: str) -> None:
     """A program that is new has none until the kernels are booted again; ``test_complexity`` holds it meanwhile."""
     told = committed(kernel)
-    assert {case for case, figure in told.items() if figure >= LIMIT} == OVER.get(kernel, frozenset())
-    assert max(told.values()) < KERNEL_LIMIT
+    assert {case for case, figure in told.items() if figure >= LIMIT} == set()
     assert {case.split("-")[0] for case in told} <= {path.name.split(".")[0] for path in OBJECTS.glob("*.bpf.o")}

@@ -515,7 +515,7 @@ struct ctctl_sim {
 	__u32  tunnel_vni;
 	__be32 tunnel_remote;
 	__u32  option_len;
-	__u8   option[36];
+	__u8   option[36];              /* zeros after option_len bytes, as the kernel's helper fills up */
 };
 _Static_assert(sizeof(struct ctctl_sim) == 64, "ctctl_sim");
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
 
 #: How this Python writes ::ffff:a.b.c.d, which changed in 3.13.
-_PLAIN_IPV6 = OpFlags.DOTTED if "." in str(IPv6Address("::ffff:1.2.3.4")) else OpFlags.NONE
+PLAIN_IPV6 = OpFlags.DOTTED if "." in str(IPv6Address("::ffff:1.2.3.4")) else OpFlags.NONE
 
 #: Keys of a record that are there only where the name is known.
 OPTIONAL = ("src_name", "dst_name", "backend", "src_identity")
@@ -177,14 +177,14 @@ class EntryForm(EntryFacts):
         program.text(self.fields[field], self._values(name, style, 1 << 8 * self.fields[field].width, value))
 
     def _address(self, side: str, program: RowProgram, style: Style) -> None:
-        start, end = _quotes(style, quoted=self.table.family == 6)
-        program.literal(start).address(self.fields[side], _PLAIN_IPV6).literal(end)
+        start, end = quotes(style, quoted=self.table.family == 6)
+        program.literal(start).address(self.fields[side], PLAIN_IPV6).literal(end)
 
     def _end(self, side: str, program: RowProgram, style: Style, *, named: bool = True) -> None:
         """``10.0.0.1:80``, for people with the name behind it."""
-        quote, close = _quotes(style)
+        quote, close = quotes(style)
         open_, shut = (b"[", b"]:") if self.table.family == 6 else (b"", b":")
-        program.literal(quote + open_).address(self.fields[side], _PLAIN_IPV6).literal(shut)
+        program.literal(quote + open_).address(self.fields[side], PLAIN_IPV6).literal(shut)
         program.decimal(self.fields[f"{side}_port"])
         if named and style is Style.TEXT and self.addresses.names:
             behind = self._listed("in brackets", style, self.addresses.names, _in_brackets)
@@ -196,7 +196,7 @@ class EntryForm(EntryFacts):
         if not self.addresses.names:
             self._end(side, program, style, named=False)
             return
-        quote, close = _quotes(style)
+        quote, close = quotes(style)
         names = self._listed("bare", style, self.addresses.names, lambda name: bare(style, name or ""))
         place = self.name_place(program, side)
         with program.where(place, _ALL, 0, other=True):
@@ -330,15 +330,15 @@ class EntryForm(EntryFacts):
 
         where = program.number("nat kind", kind)
         with program.where(*translated):
-            start, end = _quotes(style, quoted=False)
+            start, end = quotes(style, quoted=False)
             with program.where(where, 3, 3):
                 program.literal(start).address(octets(12, 4)).literal(end)
             with program.where(where, 3, 3, other=True):
                 with program.where(where, 12, 12):
                     program.literal(start).address(octets(0, 4)).literal(end)
                 with program.where(where, 12, 12, other=True):
-                    start, end = _quotes(style)
-                    program.literal(start).address(octets(0, 16), _PLAIN_IPV6).literal(end)
+                    start, end = quotes(style)
+                    program.literal(start).address(octets(0, 16), PLAIN_IPV6).literal(end)
         with program.where(*translated, other=True):
             self._constant(program, style, None)
 
@@ -346,7 +346,7 @@ class EntryForm(EntryFacts):
         if not self.table.raw:
             self._constant(program, style, None)
             return
-        start, end = _quotes(style)
+        start, end = quotes(style)
         program.literal(start).raw(self.fields[part]).literal(end)
 
 
@@ -362,7 +362,7 @@ def _around(style: Style) -> tuple[bytes, bytes]:
     return (b" ", b"\n") if style is Style.YAML else (b"", b"")
 
 
-def _quotes(style: Style, *, quoted: bool = True) -> tuple[bytes, bytes]:
+def quotes(style: Style, *, quoted: bool = True) -> tuple[bytes, bytes]:
     """What stands around a text; YAML needs quotes for some only."""
     if style is Style.YAML:
         return (b" '", b"'\n") if quoted else (b" ", b"\n")

@@ -1,0 +1,342 @@
+"""The listening half of ``ctctl trace``: our own hooks, probes before somebody else's programs, or both."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ctctl.cli.interrupt import interruptible
+from ctctl.cli.trace_modes import Mode
+from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.out.output import OutputOptions, use_color
+
+if TYPE_CHECKING:
+    from ctctl.tables.namebook import NameBook
+    from ctctl.tables.query.ast import Network
+    from ctctl.tables.query.context import ServiceRef
+    from ctctl.tables.query.filter import Filter
+    from ctctl.trace.live import LiveRequest, LiveSummary
+    from ctctl.trace.picture import CaptureTrace, DiagramTrace
+    from ctctl.trace.probe_event import ProbeEvent
+    from ctctl.trace.probe_points import ProbePoint
+
+
+class TraceFormat(StrEnum):
+    """Values of ``-o`` for traces."""
+
+    table = "table"
+    jsonl = "jsonl"
+    mermaid = "mermaid"
+    svg = "svg"
+    pcapng = "pcapng"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``--count`` and ``--for``."""
+
+    count: int | None
+    duration: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        from ctctl.model.units import parse_duration
+
+        try:
+            return None if self.duration is None else parse_duration(self.duration)
+        except ValueError as error:
+            raise UsageError(f"--for: {error}") from None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written, and how."""
+
+    format: TraceFormat
+    options: OutputOptions
+    raw: bool
+    verbose: bool = False
+
+    @property
+    def color(self) -> bool:
+        return use_color(self.options, sys.stdout)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which nodes, and for probes which devices, namespaces and tables."""
+
+    nodes: Sequence[str]
+    devices: Sequence[str]
+    namespaces: Sequence[str]
+    tables: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What is listened to: ``hooks`` of nodes that ctctl loaded, ``points`` for probes. ``words``: what was chosen."""
+
+    hooks: bool
+    points: Sequence[ProbePoint] = ()
+    words: str | None = None
+
+    @classmethod
+    def of(cls, mode: Mode, where: Where, *, asked: bool) -> Ways:
+        """What was asked for; if nothing was, whatever is there. Raises as ``find_points`` does."""
+        from ctctl.trace.probe_points import find_points
+
+        if mode is Mode.probe:
+            return cls(False, find_points(where.devices, where.namespaces))
+        if asked or where.nodes:
+            return cls(True)
+        return _whatever_is_there()
+
+
+def _whatever_is_there() -> Ways:
+    from ctctl.node.find import has_tables, own_nodes
+    from ctctl.trace.probe_points import foreign_points
+
+    own = [name for name, paths in own_nodes().items() if has_tables(paths.dir)]
+    try:
+        points = foreign_points()
+    except CtctlError:
+        if not own:
+            raise
+        points = []
+    if not own and not points:
+        raise NotFoundError(
+            "nothing to trace: no node is loaded (ctctl load -f FILE or ctctl lab up), and no device of this network"
+            " namespace carries a BPF program (--netns names another)"
+        )
+    words = []
+    if own:
+        words.append(f"the hooks of {', '.join(own)}")
+    if points:
+        devices = ", ".join(dict.fromkeys(point.device for point in points))
+        words.append(f"probes before somebody else's programs on {devices}")
+    return Ways(bool(own), points, f"tracing by {' and '.join(words)}")
+
+
+class Sink(Protocol):
+    """Where events go."""
+
+    def event(self, event: Any, connection: int | None = None) -> None: ...
+
+
+def picture_of(output: TraceFormat, wall_offset_ns: int = 0) -> CaptureTrace | DiagramTrace | None:
+    """What writes the forms that are no text lines; None for those that are. Raises UsageError."""
+    if output in {TraceFormat.table, TraceFormat.jsonl}:
+        return None
+    from ctctl.trace.mermaid import mermaid
+    from ctctl.trace.picture import CaptureTrace, DiagramTrace
+    from ctctl.trace.svg import svg
+
+    if output is not TraceFormat.pcapng:
+        return DiagramTrace(sys.stdout, svg if output is TraceFormat.svg else mermaid)
+    _refuse_terminal()
+    return CaptureTrace(sys.stdout.buffer, wall_offset_ns=wall_offset_ns)
+
+
+def _refuse_terminal() -> None:
+    if sys.stdout.isatty():
+        raise UsageError("-o pcapng is binary: send it to a file or a program, e.g. > flow.pcapng")
+
+
+def listen(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: Filter, output: Output) -> None:
+    """Follow until Ctrl-C or a limit. Raises CtctlError."""
+    if ways.words is not None:
+        print(f"{ways.words}", file=sys.stderr)
+    if ways.hooks and ways.points:
+        if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
+            raise UsageError(f"-o {output.format} draws one datapath: choose with --live or --probe")
+        _both(packet, where, ways, limits, wanted, output)
+        return
+    with interruptible() as stop:
+        if ways.hooks:
+            _hooks(_request(packet, where, limits, wanted), output, stop)
+        else:
+            _probes(packet, where, ways.points, limits, wanted, output, stop)
+
+
+def _both(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: Filter, output: Output) -> None:
+    """Both at once: probes on a thread of their own. Each way counts its own events up to the limit."""
+    failed: list[BaseException] = []
+    with interruptible() as stop:
+        over = threading.Event()
+
+        def done() -> bool:
+            return stop() or over.is_set()
+
+        def probes() -> None:
+            try:
+                _probes(packet, where, ways.points, limits, wanted, output, done)
+            except BaseException as error:  # raised again where the command is
+                failed.append(error)
+                over.set()
+
+        thread = threading.Thread(target=probes)
+        thread.start()
+        try:
+            _hooks(_request(packet, where, limits, wanted), output, done)
+        except BaseException:
+            over.set()
+            raise
+        finally:
+            thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _addressed(packet: str, nodes: Sequence[str]) -> str:
+    """Packet text with names as addresses, by what the node's tables and its agent know. Raises UsageError."""
+    from ctctl.cli.report import addressed
+    from ctctl.tables.flow_text import has_names
+    from ctctl.tables.open import open_source
+    from ctctl.tables.sources.base import SourceOptions
+
+    if not has_names(packet):
+        return packet
+    node = nodes[0] if nodes else None
+    with open_source("auto", SourceOptions(node=node)) as source:
+        return addressed(source, node, packet)
+
+
+def _request(packet: str | None, where: Where, limits: Limits, wanted: Filter) -> LiveRequest:
+    from ctctl.events.filter import EventFilter
+    from ctctl.packet.text import parse_flow_text
+    from ctctl.trace.live import LiveRequest
+
+    flow = None if packet is None else parse_flow_text(_addressed(packet, where.nodes))
+    chosen = EventFilter(wanted, _LiveNames(where.nodes[0] if where.nodes else None))
+    return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, chosen)
+
+
+class _LiveNames:
+    """The names of a node of this machine, read when a filter first asks for one."""
+
+    def __init__(self, node: str | None) -> None:
+        self._node = node
+        self._book: NameBook | None = None
+
+    @property
+    def _known(self) -> NameBook:
+        from ctctl.tables.names import book_of
+        from ctctl.tables.open import open_source
+        from ctctl.tables.sources.base import SourceOptions
+
+        if self._book is None:
+            with open_source("auto", SourceOptions(node=self._node)) as source:
+                self._book = book_of(source, self._node)
+        return self._book
+
+    def networks(self, name: str) -> Sequence[Network]:
+        return self._known.networks(name)
+
+    def identities(self, name: str) -> Sequence[int]:
+        return self._known.identities(name)
+
+    def service(self, name: str) -> ServiceRef:
+        return self._known.service(name)
+
+
+def _hooks(request: LiveRequest, output: Output, stop: Callable[[], bool]) -> None:
+    from ctctl.trace.live import LiveTrace
+    from ctctl.trace.show import JsonTrace, TableTrace
+
+    tracer = LiveTrace(request)
+    sink: JsonTrace | TableTrace | CaptureTrace | DiagramTrace
+    picture = picture_of(output.format, tracer.wall_offset_ns)
+    if picture is not None:
+        sink = picture
+    elif output.format is TraceFormat.jsonl:
+        sink = JsonTrace(sys.stdout, wall_offset_ns=tracer.wall_offset_ns, raw=output.raw)
+    else:
+        sink = TableTrace(sys.stdout, color=output.color, wall_offset_ns=tracer.wall_offset_ns, verbose=output.verbose)
+    try:
+        with contextlib.closing(tracer.events(_say_ready, stop)) as events:
+            for traced in events:
+                sink.event(traced.event, traced.connection)
+    finally:
+        if picture is not None and tracer.summary.nodes:
+            picture.finish()
+        if isinstance(sink, TableTrace):
+            sink.finish(tracer.summary.lost_total)
+        say_summary(tracer.summary)
+
+
+def _probes(
+    packet: str | None,
+    where: Where,
+    points: Sequence[ProbePoint],
+    limits: Limits,
+    wanted: Filter,
+    output: Output,
+    stop: Callable[[], bool],
+) -> None:
+    from ctctl.packet.text import parse_flow_ends
+    from ctctl.trace.probe import ProbeTrace, probe_request
+    from ctctl.trace.probe_filter import ProbeFilter
+    from ctctl.trace.probe_points import describe_points
+
+    flow = None if packet is None else parse_flow_ends(_addressed(packet, ()))
+    for line in describe_points(points):
+        print(f"probe: {line}", file=sys.stderr)
+    accept = ProbeFilter(wanted, _LiveNames(None))
+    request = probe_request(points, flow, where.tables, count=limits.count, duration_s=limits.seconds, accept=accept)
+    if output.format is TraceFormat.pcapng:
+        _refuse_terminal()
+    with ProbeTrace(request) as tracer:
+        for note in tracer.summary.notes:
+            print(f"note: {note}", file=sys.stderr)
+        print("ready: probes attached", file=sys.stderr, flush=True)
+        sink, finish = _probe_sink(output, tracer.wall_offset_ns)
+        try:
+            for event in tracer.events(stop):
+                sink(event)
+        finally:
+            finish()
+            lost = f"{tracer.lost()} lost" if tracer.lost() else "none lost"
+            print(f"{tracer.summary.events} events; {lost}", file=sys.stderr, flush=True)
+
+
+def _probe_sink(output: Output, wall_offset_ns: int) -> tuple[Callable[[ProbeEvent], None], Callable[[], None]]:
+    """What takes each event of a probe, and what is called at the end."""
+    from ctctl.trace.mermaid import mermaid
+    from ctctl.trace.probe_picture import ProbeCapture, ProbeDiagram
+    from ctctl.trace.show_probe import ProbeJson, ProbeTable
+    from ctctl.trace.svg import svg
+
+    if output.format is TraceFormat.jsonl:
+        return ProbeJson(sys.stdout, wall_offset_ns=wall_offset_ns, raw=output.raw).event, _nothing
+    if output.format is TraceFormat.table:
+        table = ProbeTable(sys.stdout, color=output.color, wall_offset_ns=wall_offset_ns, verbose=output.verbose)
+        return table.event, _nothing
+    if output.format is TraceFormat.pcapng:
+        return ProbeCapture(sys.stdout.buffer, wall_offset_ns=wall_offset_ns).event, _nothing
+    diagram = ProbeDiagram(sys.stdout, svg if output.format is TraceFormat.svg else mermaid)
+    return diagram.event, diagram.finish
+
+
+def _nothing() -> None:
+    """Of a form that is written as it comes."""
+
+
+def _say_ready(nodes: Sequence[str]) -> None:
+    print(f"ready: listening on {', '.join(nodes)}", file=sys.stderr, flush=True)
+
+
+def say_summary(summary: LiveSummary) -> None:
+    """How much there was, and how much was lost."""
+    if not summary.nodes:
+        return
+    lost = "none lost"
+    if summary.lost_total:
+        lost = ", ".join(f"{number} lost on {name}" for name, number in summary.lost.items() if number)
+    events = "1 event" if summary.events == 1 else f"{summary.events} events"
+    connections = "1 connection" if summary.connections == 1 else f"{summary.connections} connections"
+    print(f"{events} of {connections}; {lost}", file=sys.stderr, flush=True)

@@ -1,0 +1,194 @@
+"""SNAT entries as lines in every format, by row programs: what ``nat_view`` says, from a table's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctctl._ffi.rows import Field
+from ctctl.decode.columns import fields_of
+from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, TUPLE_RELATED
+from ctctl.model.clock import Clock
+from ctctl.model.tuples import Direction, protocol_name
+from ctctl.out.fit import GAP
+from ctctl.out.rowtext import RowProgram, TextTable
+from ctctl.tables.pairs import KEY_LAYOUTS
+from ctctl.tables.show.encode import Style, encode
+from ctctl.tables.show.lookup import KnownAddresses
+from ctctl.tables.show.rowform import PLAIN_IPV6, quotes
+
+_BATCH = 8192
+_SAMPLE = 1000
+_ALL = (1 << 64) - 1
+_SIGN = 1 << 63
+#: Keys of a record, in order (``nat_record``).
+RECORD = (
+    *("map", "proto", "proto_name", "direction", "related", "src", "src_port", "dst", "dst_port"),
+    *("xlate", "to_addr", "to_port", "created", "age", "needs_ct", "key_hex"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NatRows:
+    """A batch of SNAT entries: keys and values beside each other."""
+
+    family: int
+    keys: Any
+    values: Any
+
+    def __len__(self) -> int:
+        return len(self.keys) // KEY_SIZE[self.family]
+
+    @property
+    def matrices(self) -> Sequence[tuple[Any, int]]:
+        return (self.keys, KEY_SIZE[self.family]), (self.values, KEY_LAYOUTS[self.family].nat_value_size)
+
+    def first(self, count: int) -> NatRows:
+        """The first so many."""
+        (keys, key_size), (values, value_size) = self.matrices
+        return NatRows(self.family, keys[: count * key_size], values[: count * value_size])
+
+
+class NatForm:
+    """The fields of one SNAT table's entries as text. ``now`` turns the time of creation into an age."""
+
+    def __init__(self, name: str, family: int, names: Mapping[str, str], clock: Clock, now: int | None) -> None:
+        self.name = name
+        self.family = family
+        self.clock = clock
+        self.now = now
+        self.addresses = KnownAddresses(names, family)
+        keys, layout = fields_of(family), KEY_LAYOUTS[family]
+        half = 4 if family == 4 else 16
+        to_port = layout.nat_address + half
+        self._ends = {
+            "source": (Field(0, half, half), keys["sport"]),
+            "destination": (Field(0, 0, half), keys["dport"]),
+            "to": (Field(1, layout.nat_address, half), Field(1, to_port, 2, big=True)),
+        }
+        self._numbers = {
+            "src_port": self._ends["source"][1],
+            "dst_port": self._ends["destination"][1],
+            "to_port": self._ends["to"][1],
+            "created": Field(1, 0, 8),
+            "needs_ct": Field(1, 8, 8),
+        }
+        self._addresses = {
+            name: self._ends[end][0] for name, end in (("src", "source"), ("dst", "destination"), ("to_addr", "to"))
+        }
+        self._proto, self._flags, self._key = keys["proto"], keys["tuple_flags"], keys["key"]
+
+    def put(self, program: RowProgram, name: str, style: Style) -> None:
+        """Add a field's value."""
+        start, end = (b" ", b"\n") if style is Style.YAML else (b"", b"")
+        if name == "map":
+            program.literal(encode(style, self.name))
+        elif name == "age":
+            self._age(program, style)
+        elif name == "key_hex":
+            before, behind = quotes(style)
+            program.literal(before).raw(self._key).literal(behind)
+        elif name in self._ends:
+            self._end(program, name, style)
+        elif name in self._addresses:
+            before, behind = quotes(style, quoted=self.family == 6)
+            program.literal(before).address(self._addresses[name], PLAIN_IPV6).literal(behind)
+        elif name in self._numbers or (name == "proto" and style is not Style.TEXT):
+            program.literal(start).decimal(self._numbers.get(name, self._proto)).literal(end)
+        elif name in ("proto", "proto_name"):
+            program.text(self._proto, TextTable(lambda n: encode(style, protocol_name(n)), 256))
+        else:
+            value = _BY_FLAGS[name]
+            program.text(self._flags, TextTable(lambda n: encode(style, value(n)), 256))
+
+    def _end(self, program: RowProgram, name: str, style: Style) -> None:
+        """``10.0.0.1:80``, for people with the name behind it."""
+        (octets, _port), (before, behind) = self._ends[name], quotes(style)
+        self.end(program.literal(before), name)
+        if style is Style.TEXT and self.addresses.names:
+            place = program.number(f"{name} name", lambda to: program.find(to, octets, self.addresses.keys))
+            names = self.addresses.names
+            program.text(place, TextTable.of([b"", *(encode(style, None, f" ({one})") for one in names)]))
+        program.literal(behind)
+
+    def end(self, program: RowProgram, name: str, *, brackets: bool = True) -> None:
+        """Address and port."""
+        octets, port = self._ends[name]
+        before, between = (b"[", b"]:") if self.family == 6 and brackets else (b"", b":")
+        program.literal(before).address(octets, PLAIN_IPV6).literal(between).decimal(port)
+
+    def age(self, program: RowProgram) -> Field:
+        """Seconds since an entry was made."""
+        created, clock, now = self._numbers["created"], self.clock, self.now or 0
+        return program.number("age", lambda to: program.seconds(to, created, clock.hz, clock.seconds(now), passed=True))
+
+    def _age(self, program: RowProgram, style: Style) -> None:
+        if self.now is None:
+            program.literal(encode(style, None))
+            return
+        age = self.age(program)
+        if style is Style.TEXT:
+            with program.where(age, _SIGN, _SIGN):
+                program.literal(b"-")
+            program.duration(age, 4)
+        else:
+            start, end = (b" ", b"\n") if style is Style.YAML else (b"", b"")
+            program.literal(start).signed(age).literal(end)
+
+    # ---- lines
+
+    def fields(self, names: Sequence[str], style: Style, around: tuple[str, str, str], label: str = "") -> RowProgram:
+        """A line of fields; ``around`` it and between them, ``label`` with {} for the field's name before each."""
+        start, between, end = around
+        program = RowProgram()
+        for index, name in enumerate(names):
+            program.literal(f"{between if index else start}{label.format(name)}".encode())
+            self.put(program, name, style)
+        return program.literal(end.encode())
+
+    def table(self, names: Sequence[str], widths: Mapping[str, tuple[int, bool]]) -> RowProgram:
+        """A line of a table; ``widths`` with whether the text stands right."""
+        program = RowProgram()
+        for index, name in enumerate(names):
+            width, right = widths[name]
+            with program.cell(0 if index == len(names) - 1 and not right else width, right=right):
+                self.put(program, name, Style.TEXT)
+            program.literal(b"\n" if index == len(names) - 1 else b" " * GAP)
+        return program
+
+    def name_line(self) -> RowProgram:
+        """What ``str`` of an entry is."""
+        program = RowProgram()
+        self.put(program, "proto_name", Style.TEXT)
+        for before, name in ((b" ", "source"), (b" -> ", "destination")):
+            self.end(program.literal(before), name, brackets=False)
+        self.put(program.literal(b" XLATE_"), "xlate", Style.CSV)
+        self.end(program.literal(b" "), "to", brackets=False)
+        return program.literal(b"\n")
+
+    def cilium_line(self) -> RowProgram:
+        """The Cilium CLI's line; protocol 0 has none."""
+        program = RowProgram()
+        with program.where(self._proto, 0xFF, 0, other=True):
+            self.put(program, "proto_name", Style.TEXT)
+            self.put(program.literal(b" "), "direction", Style.CSV)
+            for before, name in ((b" ", "source"), (b" -> ", "destination")):
+                self.end(program.literal(before), name)
+            program.text(self._flags, TextTable(lambda n: b" related" if n & TUPLE_RELATED else b"", 256))
+            self.put(program.literal(b" XLATE_"), "xlate", Style.CSV)
+            self.end(program.literal(b" "), "to")
+            program.literal(b" Created=")
+            if self.now is None:
+                program.literal(b"0")
+            else:
+                program.signed(self.age(program))
+            program.literal(b"sec ago NeedsCT=").decimal(self._numbers["needs_ct"]).literal(b"\n")
+        return program
+
+
+_BY_FLAGS: dict[str, Callable[[int], object]] = {
+    "direction": lambda n: Direction.IN if n & TUPLE_IN else Direction.OUT,
+    "xlate": lambda n: "DST" if n & TUPLE_IN else "SRC",
+    "related": lambda n: bool(n & TUPLE_RELATED),
+}

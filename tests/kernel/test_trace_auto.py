@@ -1,0 +1,106 @@
+"""``ctctl trace FLOW`` without more: it finds out what is there, and says so."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.captures import NAMES, CapturedNode, captured_node
+from tests.support.children import CTCTL, started
+from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
+from tests.support.wait import PATIENCE_S
+
+pytestmark = [pytest.mark.kernel, pytest.mark.tcx]
+
+FLOW = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[ForeignNet]:
+    with foreign_net() as found:
+        yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine() -> Iterator[CapturedNode]:
+    """A machine where no node of ours is loaded, whoever else tests on this one: its maps are a Cilium's."""
+    with captured_node(NAMES[0]) as captured:
+        _MACHINE.append(captured)
+        yield captured
+        _MACHINE.clear()
+
+
+_MACHINE: list[CapturedNode] = []
+
+
+def in_server(net: ForeignNet, *words: str) -> tuple[str, ...]:
+    """The command on that machine, in the server's network namespace."""
+    place = ("nsenter", "-t", str(_MACHINE[0].pid), "-m", f"--net=/run/netns/{net.server}")
+    return (*place, *CTCTL, "trace", *words)
+
+
+def traced(net: ForeignNet, *words: str, text: bool = True) -> tuple[str | bytes, list[str]]:
+    """What it wrote about one datagram, and what it said before."""
+    said: list[str] = []
+    with started(*in_server(net, FLOW, *words), text=text) as process:
+        assert process.stderr is not None
+        for line in iter(process.stderr.readline, "" if text else b""):
+            said.append(line if isinstance(line, str) else line.decode())
+            if said[-1].startswith("ready"):
+                break
+        net.send(b"hello")
+        net.received(PATIENCE_S)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        said += (err if isinstance(err, str) else err.decode()).splitlines()
+    return out, said
+
+
+def test_probes_where_only_somebody_elses_programs_are(net: ForeignNet) -> None:
+    with foreign_program(net, "passes", "tcx"):
+        out, said = traced(net, "-o", "jsonl")
+    assert said[0] == f"tracing by probes before somebody else's programs on {net.device}\n"
+    assert [json.loads(line)["kind"] for line in str(out).splitlines()] == ["packet"]
+
+
+def test_nothing_to_trace_is_one_line(net: ForeignNet) -> None:
+    found = subprocess.run(in_server(net, FLOW), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert found.returncode == 1
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("ctctl: nothing to trace: no node is loaded")
+    assert "no device of this network namespace carries a BPF program" in line
+
+
+@pytest.mark.parametrize(("form", "mark"), [("mermaid", "sequenceDiagram"), ("svg", "<svg")])
+def test_pictures_of_what_probes_saw(net: ForeignNet, form: str, mark: str) -> None:
+    with foreign_program(net, "drops", "tcx"):
+        out, _ = traced(net, "-o", form)
+    assert mark in str(out)
+    assert f"{CLIENT}:40000" in str(out)
+    assert "tc_ingress" in str(out)
+
+
+def test_a_capture_of_what_probes_saw(net: ForeignNet, tmp_path: Path) -> None:
+    with foreign_program(net, "passes", "tcx"):
+        out, _ = traced(net, "-o", "pcapng", text=False)
+    assert isinstance(out, bytes)
+    path = tmp_path / "probe.pcapng"
+    path.write_bytes(out)
+    assert b"hello" in out
+    assert b"request of connection 1" in out
+    assert path.stat().st_size > 100
+
+
+def test_flags_filter_what_probes_show(net: ForeignNet) -> None:
+    with foreign_program(net, "passes", "tcx"):
+        out, _ = traced(net, "-o", "jsonl", "--to-port", str(PORT))
+        assert len(str(out).splitlines()) == 1
+        out, _ = traced(net, "-o", "jsonl", "--to-port", str(PORT + 1))
+        assert str(out) == ""
+        out, _ = traced(net, "-o", "jsonl", "--filter", f"dst == {SERVER} and udp")
+        assert len(str(out).splitlines()) == 1

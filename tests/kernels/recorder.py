@@ -1,0 +1,38 @@
+"""A plugin of pytest: writes how each test ended as it ends, and leaves out what has ended well before.
+
+pytest -p tests.kernels.recorder …      with CTCTL_RECORD (the file) and CTCTL_RECORD_STEP in the environment
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.record import Record
+
+_record = Record(Path(os.environ["CTCTL_RECORD"]))
+_step = os.environ["CTCTL_RECORD_STEP"]
+#: Of the running test: what is worse than "passed".
+_ended: dict[str, dict[str, object]] = {}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for file, tests in Counter(item.nodeid.partition("::")[0] for item in items).items():
+        _record.add(f"{_step} of a file", file, tests=tests)
+    done = _record.said(_step)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in done])
+    items[:] = [item for item in items if item.nodeid not in done]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        _ended[report.nodeid] = {"failed": [(crash.message if crash else str(report.longrepr)[-600:])[:600]]}
+    elif report.skipped and report.nodeid not in _ended:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _ended[report.nodeid] = {"skipped": reason.removeprefix("Skipped: ")}
+    if report.when == "teardown":
+        _record.add(_step, report.nodeid, seconds=round(report.duration, 1), **_ended.pop(report.nodeid, {}))

@@ -1,0 +1,87 @@
+"""What the booted kernels say: kept line by line, gone on with, and told on the page for what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernels import report
+from tests.kernels.complexity import FIGURES, LIMIT, cases
+from tests.kernels.guest import LAB, TESTS
+from tests.kernels.record import Record, read
+from tests.kernels.vectors import VECTORS, name_of
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = TESTS[0]
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    return Record(tmp_path / "6.1.record")
+
+
+def test_what_failed_is_tried_again_and_what_is_said_last_counts(record: Record) -> None:
+    record.add("tests", "a")
+    record.add("tests", "b", failed=["no"])
+    assert record.said("tests") == {"a": {}}
+    record.add("tests", "b")
+    assert record.said("tests").keys() == {"a", "b"}
+    assert Record(record.path).said("tests").keys() == {"a", "b"}
+
+
+def test_a_line_that_was_cut_off_is_not_counted(record: Record) -> None:
+    record.add("vectors", "whole")
+    with record.path.open("a", encoding="utf-8") as file:
+        file.write('{"step": "vectors", "na')
+    assert read(record.path)[1] == {"vectors": {"whole": {}}}
+
+
+def test_a_record_of_another_kernel_or_other_objects_is_begun_anew(record: Record) -> None:
+    record.add("vectors", "old")
+    lines = record.path.read_text(encoding="utf-8").replace('"objects": "', '"objects": "0')
+    record.path.write_text(lines, encoding="utf-8")
+    assert Record(record.path).said("vectors") == {}
+
+
+def told(record: Record) -> list[str]:
+    """The page's lines about one kernel."""
+    record.add("features", "tcx", available=False, used_for="attach", detail="no TCX")
+    return report.page(report.outcomes(record.path.parent)).splitlines()
+
+
+def test_a_step_that_was_not_run_is_said_not_to_have_been(record: Record) -> None:
+    lines = told(record)
+    assert "| conformance vectors | not run |" in lines
+    assert f"- {read(record.path)[0]['release']}: {len(VECTORS)} conformance vectors of {len(VECTORS)}." in lines
+    assert any(line.endswith(f": `{LAB[0]}`.") for line in lines)
+
+
+def test_a_step_that_was_run_in_part_says_what_is_missing(record: Record) -> None:
+    record.add("tests of a file", FILE, tests=4)
+    record.add("tests", f"{FILE}::one")
+    record.add("tests", f"{FILE}::two", skipped="this kernel has no TCX")
+    record.add("tests", f"{FILE}::three", failed=["it broke"])
+    record.add("vectors", name_of(VECTORS[0]))
+    lines = told(record)
+    assert "| kernel tests | 1 passed, 1 **failed**, 1 left out, some not run |" in lines
+    assert f"| conformance vectors | 1 passed, {len(VECTORS) - 1} not run |" in lines
+    assert any(f"`{FILE}::three`: it broke" in line for line in lines)
+    assert any("this kernel has no TCX (1)." in line for line in lines)
+    assert any(f"1 of 4 tests of `{FILE}`." in line for line in lines)
+
+
+def test_what_a_kernel_does_not_load_is_told(record: Record) -> None:
+    for number, case in enumerate(cases()):
+        program = f"{case.object}-{case.program}"
+        figure = LIMIT if case.variant == "compiled" and program == "lxc-from_container" else number
+        record.add("figures", f"{program} {case.variant}", program=program, variant=case.variant, figure=figure)
+    record.add("figures", "netdev-from_netdev compiled", program="netdev-from_netdev", failed=["too complex"])
+    lines = told(record)
+    assert f"| `lxc-from_container` | **{LIMIT:,}**, over it |" in lines
+    assert any("`netdev-from_netdev compiled`: too complex" in line for line in lines)
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    assert [path for path in (*TESTS, *LAB) if not (ROOT / path).is_file()] == []
+    assert FIGURES.is_dir()

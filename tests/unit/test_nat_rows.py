@@ -1,0 +1,90 @@
+"""Row programs write exactly what ``nat_view`` says of SNAT entries, in every format and for every field."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctctl.decode.nat import decode_nat
+from ctctl.model.clock import Clock
+from ctctl.out.output import Format, OutputOptions, write_rows
+from ctctl.services.nat_form import NatForm, NatRows
+from ctctl.services.nat_rows import NatTable, write_tables
+from ctctl.services.show_nat import nat_view
+
+NAMES = {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6"}
+Drawn = tuple[dict[int, list[tuple[bytes, bytes]]], Clock, int | None, dict[str, str]]
+
+
+@st.composite
+def records(draw: st.DrawFn, family: int) -> tuple[bytes, bytes]:
+    half = 4 if family == 4 else 16
+    known = bytes([10, 0, 0, 1]) if family == 4 else bytes.fromhex("fd" + "00" * 14 + "01")
+    one = st.binary(min_size=half, max_size=half) | st.just(known)
+    proto = draw(st.sampled_from([0, 1, 6, 17, 58, 132, 200]))
+    key = draw(one) + draw(one) + draw(st.binary(min_size=4, max_size=4)) + bytes([proto, draw(st.integers(0, 7))])
+    created = draw(st.sampled_from([0, 1, 999, 5000, 2**40]) | st.integers(0, 2**50))
+    value = created.to_bytes(8, "little") + draw(st.binary(min_size=8, max_size=8)) + bytes(16)
+    return key, (value + draw(one) + draw(st.binary(min_size=2, max_size=2))).ljust(40 if family == 4 else 56, b"\0")
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Drawn:
+    found = {
+        family: draw(st.lists(records(family), max_size=4)) for family in draw(st.sampled_from([[4], [6], [4, 6]]))
+    }
+    clock = draw(st.sampled_from([Clock(), Clock(hz=250)]))
+    return found, clock, draw(st.sampled_from([None, 0, 1000, 2**31])), draw(st.sampled_from([{}, NAMES]))
+
+
+def both(drawn: Drawn, options: OutputOptions) -> tuple[str, str]:
+    """By row programs, and entry by entry."""
+    found, clock, now, names = drawn
+    view = nat_view(names, clock, now)
+    listed, ours, theirs = [], io.StringIO(), io.StringIO()
+    for family, pairs in found.items():
+        rows = NatRows(family, b"".join(key for key, _ in pairs), b"".join(value for _, value in pairs))
+        form = NatForm(f"cilium_snat_v{family}_external", family, names, clock, now)
+        listed.append(NatTable(form, iter(()), rows if pairs else None))
+    write_tables(listed, view, list(options.fields), options, ours)
+    entries = [
+        decode_nat(*pair, f"cilium_snat_v{family}_external") for family, pairs in found.items() for pair in pairs
+    ]
+    write_rows(view, entries, options, theirs)
+    return ours.getvalue(), theirs.getvalue()
+
+
+@pytest.mark.parametrize("form", [Format.table, Format.wide, Format.csv, Format.jsonl, Format.json, Format.name])
+@given(drawn=tables(), limit=st.none() | st.integers(0, 3), bare=st.booleans())
+def test_every_format(form: Format, drawn: Drawn, limit: int | None, bare: bool) -> None:
+    if form in (Format.table, Format.wide):
+        limit = None  # widths are those of the first rows, of which a limit shows fewer
+    ours, theirs = both(drawn, OutputOptions(form, limit=limit, no_headers=bare))
+    assert ours == theirs
+    if form is Format.json:
+        json.loads(ours)
+
+
+@given(drawn=tables())
+def test_lines_of_the_cilium_cli(drawn: Drawn) -> None:
+    ours, theirs = both(drawn, OutputOptions(Format.cilium))
+    assert ours == theirs
+
+
+@given(drawn=tables(), limit=st.none() | st.integers(0, 3))
+def test_yaml(drawn: Drawn, limit: int | None) -> None:
+    ours, theirs = both(drawn, OutputOptions(Format.yaml, limit=limit))
+    assert yaml.safe_load(ours) == yaml.safe_load(theirs)
+
+
+@pytest.mark.parametrize("form", [Format.csv, Format.jsonl, Format.json, Format.table])
+@given(drawn=tables())
+def test_every_field(form: Format, drawn: Drawn) -> None:
+    names = tuple(column.name for column in nat_view({}, Clock(), None).columns)
+    ours, theirs = both(drawn, OutputOptions(form, names))
+    assert ours == theirs
