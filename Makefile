@@ -62,8 +62,8 @@ $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_DEPS) Makefile
 APT := clang-19 llvm-19 gcc make libc6-dev libbpf1 libbpf-dev libelf1 linux-libc-dev bpftool \
        python3 python3-venv iproute2 ethtool iputils-ping curl iperf3 socat netcat-openbsd tcpdump kmod
 APT_STAMP := build/.apt
-# What only tests need: a browser that looks at the report.
-APT_TEST := chromium strace
+# What only tests need: a browser that looks at the report, the shells that complete.
+APT_TEST := chromium strace zsh fish
 APT_TEST_STAMP := build/.apt-test
 
 # What only a release needs: a compiler for the other machine.

@@ -180,7 +180,7 @@ static __always_inline int egress_packet(struct __sk_buff *skb, struct pkt *p)
 SEC("tc")
 int HOOK_PROGRAM(from_container)(struct __sk_buff *skb)
 {
-	IN_ROOM(struct pkt, p, pkt);
+	HOOK_PACKET(p);
 	bool ours;
 	int ret;
 
@@ -279,7 +279,7 @@ static __always_inline int ingress_packet(struct __sk_buff *skb, struct pkt *p)
 SEC("tc")
 int HOOK_PROGRAM(to_container)(struct __sk_buff *skb)
 {
-	IN_ROOM(struct pkt, p, pkt);
+	HOOK_PACKET(p);
 	bool ours;
 	int ret;
 

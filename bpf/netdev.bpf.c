@@ -76,7 +76,7 @@ static __always_inline int from_netdev_packet(struct __sk_buff *skb, struct pkt 
 SEC("tc")
 int HOOK_PROGRAM(from_netdev)(struct __sk_buff *skb)
 {
-	IN_ROOM(struct pkt, p, pkt);
+	HOOK_PACKET(p);
 	int ret = OK;
 
 	if (pkt_is_others(skb) || !p)
@@ -90,7 +90,7 @@ int HOOK_PROGRAM(from_netdev)(struct __sk_buff *skb)
 SEC("tc")
 int HOOK_PROGRAM(to_netdev)(struct __sk_buff *skb)
 {
-	IN_ROOM(struct pkt, p, pkt);
+	HOOK_PACKET(p);
 	int ret = OK;
 
 	if (pkt_is_others(skb) || !p)

@@ -13,7 +13,7 @@ int HOOK_PROGRAM(from_overlay)(struct __sk_buff *skb)
 {
 	__be16 ethertype = pkt_ethertype(skb);
 	struct tunnel tun = {};
-	IN_ROOM(struct pkt, p, pkt);
+	HOOK_PACKET(p);
 	int ret = OK;
 
 	if (pkt_is_others(skb) || !p)
@@ -33,7 +33,7 @@ int HOOK_PROGRAM(from_overlay)(struct __sk_buff *skb)
 SEC("tc")
 int HOOK_PROGRAM(to_overlay)(struct __sk_buff *skb)
 {
-	IN_ROOM(struct pkt, p, pkt);
+	HOOK_PACKET(p);
 	int ret = OK;
 
 	if (pkt_is_others(skb) || !p)

@@ -1,6 +1,25 @@
 function __ctctl_complete
-    env _CTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=$argv[1] \
-        _TYPER_COMPLETE_ARGS=(commandline --current-process --cut-at-cursor | string collect) ctctl 2>/dev/null
+    set -l words (commandline --current-process --tokenize --cut-at-cursor)
+    set -l word (commandline --current-token --cut-at-cursor | string trim --left --chars '\'"')
+    set -l before ''
+    if string match --quiet -- '--*=*' $word
+        set before (string replace --regex '=.*' '=' -- $word)
+    end
+    set -l asked (string escape -- $words $word | string join ' ')
+    set -lx _CTCTL_COMPLETE complete_fish
+    set -lx _TYPER_COMPLETE_FISH_ACTION get-args
+    set -lx _TYPER_COMPLETE_ARGS $asked
+    set -l answers ($words[1] 2>/dev/null)
+    if test -n "$answers"
+        printf '%s\n' $before$answers
+        return
+    end
+    switch "$words[-1]/$words[2] $words[3]/$words[2]"
+        case '--bpffs/*' '--file/*' '--from/*' '--names/*' '--out/*' '--pcap/*' '--png/*' '--scenario/*' '--svg/*' '--tables/*' '--undo-file/*' '-f/*'
+            __fish_complete_path $word
+        case '*/ct diff/*' '*/ct export/*' '*/ct import/*' '*/gc simulate/*' '*/gc undo/*' '*/sizing'
+            string match --quiet -- '-*' $word; or __fish_complete_path $word
+    end
 end
 
-complete --command ctctl --no-files --condition '__ctctl_complete is-args' --arguments '(__ctctl_complete get-args)'
+complete --command ctctl --no-files --keep-order --arguments '(__ctctl_complete)'

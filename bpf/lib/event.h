@@ -61,6 +61,10 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 	ev->ifindex = skb->ifindex;
 	ev->family = ENDPOINT_FAMILY;
 	p->heard = 1;
+#if FAMILY == 6
+	__builtin_memset(&p->t, 0, sizeof(p->t));
+	__builtin_memset(&p->dsr_vip, 0, sizeof(p->dsr_vip));
+#endif
 }
 
 /* Events have room for either family; what is there already is zero. */

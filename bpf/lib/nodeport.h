@@ -352,7 +352,7 @@ reply_source(struct pkt *p, const tuple_t *key, const struct ct_entry *e, addr_t
 }
 
 /* A packet on its way out of the node. */
-STAGE int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 {
 	tuple_t key;
 	struct ct_entry *e;

@@ -24,6 +24,7 @@
 #include "config.h"
 #include "flow.h"
 #include "maps.h"
+#include "room.h"
 
 #define OK 0
 
@@ -48,6 +49,27 @@ struct pkt {
 	bool   heard;                   /* somebody listens to it */
 	__u8   nr_lookups;              /* of its event */
 };
+
+#if FAMILY == 4
+#define HOOK_PACKET(name) IN_ROOM(struct pkt, name, pkt)
+#else
+/* The packet that a hook has in hand, not read yet; without a room NULL. Its addresses are what was there before:
+ * until they are set nothing asks for them but an event, which takes them out (event_begin). Stores that are not
+ * there need not be waited for when a key is made of what was stored in parts. */
+static __always_inline struct pkt *pkt_fresh(void)
+{
+	struct pkt *p = (void *)room();
+
+	if (!p)
+		return NULL;
+	p->src_identity = 0;
+	p->redirect = 0;
+	__builtin_memset(&p->dsr_port, 0, sizeof(*p) - offsetof(struct pkt, dsr_port));
+	return p;
+}
+
+#define HOOK_PACKET(name) struct pkt *name = pkt_fresh()
+#endif
 
 /* Pointers into the packet, read anew each time: the compiler may neither keep
  * one over a call that moves the packet, nor take it for the 32-bit number

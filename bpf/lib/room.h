@@ -51,8 +51,6 @@ struct room {
 	__u64 result[3];        /* struct lb_result */
 	__u64 geneve[6];        /* struct geneve_send */
 	lb_key_t service;
-	addr_t before[2];
-	addr_t after[2];
 	__u8  chunk[64];
 	__u8  answer[64];
 	__u8  pseudo[40];

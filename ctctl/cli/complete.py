@@ -5,6 +5,7 @@ Only typer and the standard library at import time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -97,12 +98,6 @@ def _endpoints(ctx: typer.Context) -> Iterator[str]:
             yield from (name, address)
 
 
-def _terms(_ctx: typer.Context) -> list[str]:
-    from ctctl.tables.query.parse import FIELD_NAMES
-
-    return sorted(FIELD_NAMES)
-
-
 def _rev_nats(ctx: typer.Context) -> Iterator[str]:
     with _source(ctx) as source:
         yield from (str(record.rev_nat) for record in source.some(ctx.params.get("node"), "rev_nats").rev_nats)
@@ -191,6 +186,15 @@ def _flags(_ctx: typer.Context) -> list[str]:
     return [str(flag.name) for flag in CtFlags]
 
 
+def terms(_ctx: typer.Context, incomplete: str) -> list[str]:
+    """A filter: the field at its end completes; what stands before it stays."""
+    from ctctl.tables.query.parse import FIELD_NAMES
+
+    last = re.search(r"\w*$", incomplete)
+    before = incomplete[: last.start()] if last else incomplete
+    return [before + name for name in sorted(FIELD_NAMES) if (before + name).startswith(incomplete)]
+
+
 def several(ctx: typer.Context, incomplete: str) -> list[str]:
     """Fields separated by commas: the last one completes, and those that stand are not offered again."""
     before, comma, last = incomplete.rpartition(",")
@@ -207,4 +211,3 @@ flags = _answering(_flags)
 identities = _answering(_identities)
 services = _answering(_services)
 endpoints = _answering(_endpoints)
-terms = _answering(_terms)

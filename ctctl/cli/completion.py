@@ -1,9 +1,15 @@
-"""``ctctl completion``: the scripts in ``completions/`` are this command's output, a test keeps them in step."""
+"""``ctctl completion``: the scripts in ``completions/`` are this command's output, a test keeps them in step.
+
+At TAB each shell asks ``ctctl`` itself, once, with the words up to the cursor, quoted; the answer is a line for each
+word that fits, a tab, and its help. That is what typer answers fish, which is the plainest of its forms. What the
+shells differ in is how they take words apart and put an answer back, and that is what the scripts are about.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,19 +22,77 @@ class Shell(StrEnum):
     fish = "fish"
 
 
-#: What each shell is to do at TAB: ask ``ctctl`` itself, in the environment that typer reads.
+#: Words of a metavar that stand for a file or a folder.
+_PATHS = ("FILE", "SRC", "DIR", "NODE.yaml", "WORKLOAD", "LAKE")
+
+# @OPTIONS@ and @COMMANDS@: whose values, and whose arguments, are files. Nowhere else are files offered.
 _SCRIPTS = {
+    # readline replaces a word from its last = or : on, or from the quote that it is in; COMP_WORDS cannot be used: it
+    # is cut at each = and :, and a word in quotes that ends in a space is lost in it.
     Shell.bash: r"""_ctctl() {
-    local IFS=$'\n'
-    local -x _CTCTL_COMPLETE=complete_bash
-    COMPREPLY=($(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD="$COMP_CWORD" "$1" 2>/dev/null))
+    local line="${COMP_LINE:0:COMP_POINT}" word='' quote='' begun='' char at asked answer cut
+    local -a words=()
+    for ((at = 0; at < ${#line}; at++)); do
+        char=${line:at:1}
+        if [[ -n $quote ]]; then
+            if [[ $char == "$quote" ]]; then quote=''; else word+=$char; fi
+        elif [[ $char == [\'\"] ]]; then quote=$char begun=1
+        elif [[ $char == \\ ]]; then word+=${line:$((++at)):1} begun=1
+        elif [[ $char == [[:space:]] ]]; then
+            if [[ -n $begun ]]; then words+=("$word"); fi
+            word='' begun=''
+        else word+=$char begun=1
+        fi
+    done
+    printf -v asked '%q ' "${words[@]}"
+    printf -v asked '%s%q' "$asked" "$word"
+    cut=''
+    if [[ $word == --*=* ]]; then word=${word#*=}; fi
+    if [[ -z $quote && $word == *[:=]* ]]; then cut=${word%"${word##*[:=]}"}; fi
+    COMPREPLY=()
+    while IFS=$'\t' read -r answer _; do
+        if [[ -n $answer ]]; then COMPREPLY+=("${answer#"$cut"}"); fi
+    done < <(
+        _CTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS="$asked" \
+            exec "$1" 2>/dev/null
+    )
+    if ((${#COMPREPLY[@]} == 0)); then
+        at=${words[${#words[@]}-1]}
+        case "$at/${words[1]-} ${words[2]-}/${words[1]-}" in
+            @OPTIONS@) compopt -o filenames -o default ;;
+            @COMMANDS@) [[ $word == -* ]] || compopt -o filenames -o default ;;
+        esac
+    fi
 }
 
-complete -o default -F _ctctl ctctl""",
+complete -F _ctctl ctctl""",
     Shell.zsh: r"""#compdef ctctl
 
 _ctctl() {
-    eval "$(env _CTCTL_COMPLETE=complete_zsh _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" ctctl 2>/dev/null)"
+    local word=$PREFIX asked answer
+    local -a answers described
+    if [[ -z ${compstate[quote]} ]]; then word=${(Q)word}; fi
+    asked="${(j: :)${(@q)${(@Q)words[1,CURRENT-1]}}} ${(q)word:-''}"
+    answers=(${(f)"$(
+        _CTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=$asked \
+            ${words[1]} 2>/dev/null
+    )"})
+    if [[ $word == --*=* ]]; then compset -P '*='; fi
+    if (( ${#answers} )); then
+        for answer in $answers; do
+            if [[ $answer == *$'\t'* ]]; then
+                described+=("${${answer%%$'\t'*}//:/\\:}:${answer#*$'\t'}")
+            else
+                described+=("${answer//:/\\:}")
+            fi
+        done
+        _describe ctctl described
+        return 0
+    fi
+    case "${words[CURRENT-1]}/${words[2]-} ${words[3]-}/${words[2]-}" in
+        @OPTIONS@) _files ;;
+        @COMMANDS@) [[ $word == -* ]] || _files ;;
+    esac
 }
 
 # Loaded by compinit at the first TAB this file is the function itself; sourced it only names it.
@@ -38,12 +102,68 @@ else
     compdef _ctctl ctctl
 fi""",
     Shell.fish: r"""function __ctctl_complete
-    env _CTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=$argv[1] \
-        _TYPER_COMPLETE_ARGS=(commandline --current-process --cut-at-cursor | string collect) ctctl 2>/dev/null
+    set -l words (commandline --current-process --tokenize --cut-at-cursor)
+    set -l word (commandline --current-token --cut-at-cursor | string trim --left --chars '\'"')
+    set -l before ''
+    if string match --quiet -- '--*=*' $word
+        set before (string replace --regex '=.*' '=' -- $word)
+    end
+    set -l asked (string escape -- $words $word | string join ' ')
+    set -lx _CTCTL_COMPLETE complete_fish
+    set -lx _TYPER_COMPLETE_FISH_ACTION get-args
+    set -lx _TYPER_COMPLETE_ARGS $asked
+    set -l answers ($words[1] 2>/dev/null)
+    if test -n "$answers"
+        printf '%s\n' $before$answers
+        return
+    end
+    switch "$words[-1]/$words[2] $words[3]/$words[2]"
+        case @FISH_OPTIONS@
+            __fish_complete_path $word
+        case @FISH_COMMANDS@
+            string match --quiet -- '-*' $word; or __fish_complete_path $word
+    end
 end
 
-complete --command ctctl --no-files --condition '__ctctl_complete is-args' --arguments '(__ctctl_complete get-args)'""",
+complete --command ctctl --no-files --keep-order --arguments '(__ctctl_complete)'""",
 }
+
+
+def _commands(command: Any, context: Any) -> Iterator[tuple[list[str], Any]]:
+    """Every command that is no group, with the words that lead to it."""
+    if not hasattr(command, "list_commands"):
+        yield context.command_path.split()[1:], command
+        return
+    for name in command.list_commands(context):
+        member = command.get_command(context, name)
+        yield from _commands(member, type(context)(member, info_name=name, parent=context))
+
+
+def _script(shell: Shell) -> str:
+    """The script, with the options and commands of this ctctl that take files."""
+    from ctctl.cli.main import app as whole
+
+    root = typer.main.get_command(whole)
+    options: set[str] = set()
+    commands: set[str] = set()
+    for path, command in _commands(root, root.make_context("ctctl", [], resilient_parsing=True)):
+        for parameter in command.params:
+            metavar = str(getattr(parameter, "metavar", None) or "")
+            if not any(word in metavar for word in _PATHS):
+                continue
+            if parameter.param_type_name == "option":
+                options.update(parameter.opts)
+            else:
+                commands.add(" ".join(path))
+    by_option = [f"{name}/*" for name in sorted(options)]
+    by_command = [f"*/{name}/*" if " " in name else f"*/{name}" for name in sorted(commands)]
+    return (
+        _SCRIPTS[shell]
+        .replace("@FISH_OPTIONS@", " ".join(f"'{pattern}'" for pattern in by_option))
+        .replace("@FISH_COMMANDS@", " ".join(f"'{pattern}'" for pattern in by_command))
+        .replace("@OPTIONS@", " | ".join(by_option))
+        .replace("@COMMANDS@", " | ".join(pattern.replace(" ", "\\ ") for pattern in by_command))
+    )
 
 
 @app.command(no_args_is_help=True)
@@ -55,4 +175,4 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell to print t
     zsh:   ctctl completion zsh > "${fpath[1]}/_ctctl"
     fish:  ctctl completion fish > ~/.config/fish/completions/ctctl.fish
     """
-    typer.echo(_SCRIPTS[shell])
+    typer.echo(_script(shell))

@@ -247,8 +247,8 @@ def events(
 @app.command()
 @grouped
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="A source, as --from takes it.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    first: Annotated[str, typer.Argument(metavar="SRC", help="A source, as --from takes it.")],
+    second: Annotated[str, typer.Argument(metavar="SRC", help="Another one.")],
     expression: FilterArgument = None,
     *,
     wanted: FilterArgs,

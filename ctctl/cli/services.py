@@ -15,6 +15,7 @@ from ctctl.errors import UsageError
 if TYPE_CHECKING:
     from ctctl.model.nat import NatEntry
     from ctctl.out.output import View
+    from ctctl.tables.query.nat import NatFilter
     from ctctl.tables.sources.base import Listings, Source
 
 T = TypeVar("T")
@@ -188,20 +189,28 @@ NatFilterArgument = Annotated[
 ]
 
 
-def _nat_entries(
-    source: Source, node: str | None, where: SourceArgs, wanted: NatFilterArgs, expression: list[str] | None
-) -> list[NatEntry]:
+def _nat_filter(source: Source, node: str | None, wanted: NatFilterArgs, expression: list[str] | None) -> NatFilter:
     from ctctl.tables.names import SourceNames
     from ctctl.tables.query.nat import NatFilter
 
     named = node or next(iter(source.nodes()), None)
-    chosen = NatFilter(wanted.filter(expression).node, SourceNames(source, node), named)
+    return NatFilter(wanted.filter(expression).node, SourceNames(source, node), named)
+
+
+def _nat_entries(
+    source: Source, node: str | None, where: SourceArgs, wanted: NatFilterArgs, expression: list[str] | None
+) -> list[NatEntry]:
+    chosen = _nat_filter(source, node, wanted, expression)
     found = listings_of(source, node, "nat").nat
     return [entry for entry in found if where.map in (None, entry.map) and chosen(entry)]
 
 
 def _write_live_nat(
-    source: Source, where: SourceArgs, out: OutputArgs, view: Callable[[str | None], View[NatEntry]]
+    source: Source,
+    where: SourceArgs,
+    out: OutputArgs,
+    view: Callable[[str | None], View[NatEntry]],
+    wanted: Callable[[str | None], NatFilter],
 ) -> bool:
     """List the SNAT tables of a live node as their bytes lie; False: entry by entry."""
     if source.directory is None or len(source.all_nodes(where.node)) != 1:
@@ -209,14 +218,14 @@ def _write_live_nat(
     from pathlib import Path
 
     from ctctl.services.nat_form import NatForm
-    from ctctl.services.nat_rows import write_nat
+    from ctctl.services.nat_rows import Place, write_nat
     from ctctl.tables.names import names_of
 
     (node,) = source.all_nodes(where.node)
     names, (clock, now) = names_of(source, node), source.time(node)
     now = where.now if now is None else now
     return write_nat(
-        (Path(source.directory), where.map),
+        Place(Path(source.directory), where.map, wanted(node)),
         lambda name, family: NatForm(name, family, names, clock, now),
         view(node),
         out.options(),
@@ -250,7 +259,7 @@ def list_nat(
             clock, now = source.time(node)
             return nat_view(names_of(source, node), clock, where.now if now is None else now)
 
-        if wanted.filter(expression).node is None and _write_live_nat(source, where, out, view):
+        if _write_live_nat(source, where, out, view, lambda node: _nat_filter(source, node, wanted, expression)):
             return
         show_nodes(source, where.node, out, view, lambda node: _nat_entries(source, node, where, wanted, expression))
 

@@ -117,14 +117,12 @@ def _service(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield f"backend {old} of the service entry is gone: {_chosen(event, record)}"
     elif why & Why.BACKEND_INACTIVE:
         yield f"backend {old} of the service entry is not active and this is a SYN: {_chosen(event, record)}"
-    elif why & Why.WRONG_TYPE or (why & Why.REV_NAT_CHANGED and record.result is CtResult.NEW):
+    elif why & Why.WRONG_TYPE:
         yield f"the service entry belongs to another service (rev-NAT differs): {_chosen(event, record)}"
     elif why & Why.HIT:
         yield f"service entry found: backend {old} is kept"
     else:
         yield f"first packet of this client port to the service: {_chosen(event, record).replace('a new', 'a', 1)}"
-    if why & Why.REV_NAT_CHANGED and why & Why.HIT and record.result is not CtResult.NEW:
-        yield "the service entry had no rev-NAT index and gets the service's"
     if why & Why.CREATED and not why & Why.HIT:
         yield "a SERVICE entry is written"
 
@@ -139,8 +137,6 @@ def _connection(event: HookEvent, record: LookupRecord) -> Iterator[str]:
         yield f"{_trigger(event)} on an entry with a closing bit: the connection starts anew"
     elif why & Why.REV_NAT_CHANGED:
         yield "the entry belongs to another service (rev-NAT differs): it is written anew"
-    elif why & Why.WRONG_TYPE:
-        yield "an entry was found, but not of the wanted kind: that counts as no hit"
     elif result is CtResult.NEW:
         yield "no entry in either direction: a new connection"
     elif result is CtResult.ESTABLISHED:
@@ -186,11 +182,9 @@ def _reverse_dnat(event: HookEvent, record: LookupRecord) -> Iterator[str]:
     before, after = event.tuple_in, event.tuple_out
     if record.why & Why.HIT and (before.src, before.src_port) != (after.src, after.src_port):
         yield "a reply of a connection that was load balanced here: its source goes back to the VIP"
-    elif record.why & Why.HIT:
+    else:
         number = f" (rev-NAT {entry.rev_nat})" if entry is not None and entry.rev_nat else ""
         yield f"an entry of a connection that was load balanced here was found{number}, but nothing is translated"
-    else:
-        yield "no entry of a connection that was load balanced here"
 
 
 def _source_nat(_event: HookEvent, record: LookupRecord) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """``nat list`` of live tables: the rows of ``nat_view`` by row programs, so that a million cost what listing them must.
 
-What a dump shows of SNAT entries, and what a filter or a sort asks about them, goes entry by entry (``show_nat``); a
+What a dump shows of SNAT entries, and what is sorted or laid out for a terminal, goes entry by entry (``show_nat``); a
 property test holds the two together.
 """
 
@@ -21,6 +21,7 @@ from ctctl.out.output import Format, OutputOptions, View, use_color
 from ctctl.out.rowtext import RowProgram
 from ctctl.services.nat_form import RECORD, NatForm, NatRows
 from ctctl.tables.pairs import KEY_LAYOUTS
+from ctctl.tables.query.nat import NatFilter
 from ctctl.tables.show.encode import Style
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ Write: TypeAlias = Callable[[bytes | memoryview], object]
 FormOf: TypeAlias = Callable[[str, int], NatForm]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The SNAT tables pinned in a directory, or the one called ``only`` there, and which entries are wanted."""
+
+    directory: Path
+    only: str | None
+    wanted: NatFilter
+
+
 @dataclass(slots=True)
 class NatTable:
     """An SNAT table while it is listed: its form, its first rows, and what is still to be read."""
@@ -42,10 +52,8 @@ class NatTable:
     first: NatRows | None = None
 
 
-def write_nat(
-    place: tuple[Path, str | None], form: FormOf, view: View[NatEntry], options: OutputOptions, stream: TextIO
-) -> bool:
-    """List the SNAT tables pinned in a directory, or the one of that name there.
+def write_nat(place: Place, form: FormOf, view: View[NatEntry], options: OutputOptions, stream: TextIO) -> bool:
+    """List the SNAT entries of a place.
 
     False, with nothing written, where this is no case for row programs. Raises UsageError for an unknown field.
     """
@@ -54,7 +62,7 @@ def write_nat(
         return False
     chosen = [view.column(name).name for name in options.fields]
     with ExitStack() as opened:
-        found = _open(*place, form, opened)
+        found = _open(place, form, opened)
         if not found:
             return False
         tables = [NatTable(form, batches, next(batches, None)) for form, batches in found]
@@ -62,16 +70,14 @@ def write_nat(
     return True
 
 
-def _open(
-    directory: Path, only: str | None, form: FormOf, opened: ExitStack
-) -> list[tuple[NatForm, Iterator[NatRows]]]:
+def _open(place: Place, form: FormOf, opened: ExitStack) -> list[tuple[NatForm, Iterator[NatRows]]]:
     """The tables and their rows; none where one is not as it should be."""
     found = []
     for family, name in pins.SNAT_TABLES.items():
-        if only not in (None, name):
+        if place.only not in (None, name):
             continue
         try:
-            table = opened.enter_context(Map.open_pinned(directory / name, read_only=True))
+            table = opened.enter_context(Map.open_pinned(place.directory / name, read_only=True))
         except NotFoundError:
             continue
         except KernelError:
@@ -79,13 +85,22 @@ def _open(
         layout = KEY_LAYOUTS[family]
         if (table.info.key_size, table.info.value_size) != (layout.size, layout.nat_value_size):
             return []
-        found.append((form(name, family), _rows(table, family)))
+        made = form(name, family)
+        found.append((made, _rows(table, made, place.wanted)))
     return found
 
 
-def _rows(table: Map, family: int) -> Iterator[NatRows]:
+def _rows(table: Map, form: NatForm, wanted: NatFilter) -> Iterator[NatRows]:
     for batch in table.batches(_BATCH):
-        yield NatRows(family, batch.key_bytes, batch.value_bytes)
+        if wanted.node is None:
+            yield NatRows(form.family, batch.key_bytes, batch.value_bytes)
+            continue
+        from ctctl.tables.query.nat_mask import NatColumns, mask_of
+
+        mask = mask_of(wanted, NatColumns(form.family, form.name, batch.keys, batch.values))
+        if mask.any():
+            keys, values = (part[mask].tobytes() for part in batch)
+            yield NatRows(form.family, keys, values)
 
 
 def write_tables(

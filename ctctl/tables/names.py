@@ -11,13 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ctctl.config.node import NodeFile
 from ctctl.errors import CtctlError
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings, Source
+
+if TYPE_CHECKING:
+    from ctctl.config.node import NodeFile
 
 
 def book_of(source: Source, node: str | None = None) -> NameBook:

@@ -43,6 +43,8 @@ class Row:
     limit: float
     startup_apart: bool = False
     max_mb: int | None = 120
+    #: which of the directories is read: the end of its name
+    of: str = ""
 
 
 def _list(*words: str, limit: float = 3.0) -> Row:
@@ -69,10 +71,11 @@ ROWS = (
         for by in ("src", "dst", "pair", "service", "backend", "identity", "port")
     ),
     *(
-        Row(f"nat list -o {form}", ("nat", "list", "-o", form), "format", 3.0)
+        Row(f"nat list -o {form}", ("nat", "list", "-o", form), "format", 3.0, of="-nat")
         for form in ("table", "wide", "csv", "yaml", "cilium", "jsonl", "json", "name")
     ),
     Row("doctor", ("doctor",), "format", 2.0, max_mb=None),
+    Row("doctor, a million SNAT entries beside few others", ("doctor",), "format", 2.0, max_mb=None, of="-nat"),
     Row("ct export (snapshot)", ("ct", "export", "{output}"), "read", 1.5, True),
     Row("ct export (Parquet)", ("ct", "export", "{output}.parquet"), "format", 5.0),
 )
@@ -101,7 +104,7 @@ def measure(row: Row, directory: Path, floors: Floors, rounds: int, output: Path
             startups.append(floors.process([*words, str(ten_of(directory))]))
         for old in output.parent.glob(f"{output.name}*"):
             old.unlink()
-        ours.append(floors.process([*words, str(directory)]))
+        ours.append(floors.process([*words, f"{directory}{row.of}"]))
         theirs.append(floor(directory / TABLE))
         for old in output.parent.glob(f"{output.name}*"):
             old.unlink()
@@ -174,16 +177,17 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compileall.compile_dir(ROOT / "ctctl", quiet=1)
     directory = Path("/sys/fs/bpf") / unique_name("bench")
-    ten = ten_of(directory)
+    ten, nat = ten_of(directory), directory.with_name(f"{directory.name}-nat")
     with tempfile.TemporaryDirectory() as scratch:
         try:
             fill(directory, entries=asked.entries)
-            fill_nat(directory, asked.entries)
-            fill(ten, entries=10, capacity=1000)
+            for small in (ten, nat):
+                fill(small, entries=10, capacity=1000)
+            fill_nat(nat, asked.entries)
             results = run(directory, Path(scratch), asked.rounds, asked.only)
         finally:
-            remove(directory)
-            remove(ten)
+            for made in (directory, ten, nat):
+                remove(made)
     if not asked.only:
         write_results(results, asked.entries, asked.rounds)
 

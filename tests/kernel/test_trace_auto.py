@@ -44,8 +44,10 @@ def in_server(net: ForeignNet, *words: str) -> tuple[str, ...]:
     return (*place, *CTCTL, "trace", *words)
 
 
-def traced(net: ForeignNet, *words: str, text: bool = True) -> tuple[str | bytes, list[str]]:
-    """What it wrote about one datagram, and what it said before."""
+def traced(
+    net: ForeignNet, *words: str, text: bool = True, wait_s: float = PATIENCE_S
+) -> tuple[str | bytes, list[str]]:
+    """What it wrote about one datagram, and what it said before; ``wait_s`` for the datagram, if it arrives."""
     said: list[str] = []
     with started(*in_server(net, FLOW, *words), text=text) as process:
         assert process.stderr is not None
@@ -54,7 +56,7 @@ def traced(net: ForeignNet, *words: str, text: bool = True) -> tuple[str | bytes
             if said[-1].startswith("ready"):
                 break
         net.send(b"hello")
-        net.received(PATIENCE_S)
+        net.received(wait_s)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_S)
         said += (err if isinstance(err, str) else err.decode()).splitlines()
@@ -79,7 +81,7 @@ def test_nothing_to_trace_is_one_line(net: ForeignNet) -> None:
 @pytest.mark.parametrize(("form", "mark"), [("mermaid", "sequenceDiagram"), ("svg", "<svg")])
 def test_pictures_of_what_probes_saw(net: ForeignNet, form: str, mark: str) -> None:
     with foreign_program(net, "drops", "tcx"):
-        out, _ = traced(net, "-o", form)
+        out, _ = traced(net, "-o", form, wait_s=0.3)
     assert mark in str(out)
     assert f"{CLIENT}:40000" in str(out)
     assert "tc_ingress" in str(out)

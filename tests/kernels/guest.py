@@ -3,8 +3,8 @@
     python -m tests.kernels.guest RECORD [STEP[=TEXT] …]
 
 Steps: features, figures, vectors, tests, lab; all of them by default. TEXT: only what has it in its name. What is
-in the record (``record``) and did not fail is not done again: a run may be made in parts, and one that was
-stopped goes on where it was.
+in the record (``record``), of these objects, and did not fail is not done again: a run may be made in parts, and
+one that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tests.kernels.record import Record, read
+from tests.kernels.record import ALL, Record, read
 
 #: Tests of what differs from kernel to kernel, what an operator needs most first. Left out: long ones, and those of
 #: user space alone.
@@ -53,18 +54,19 @@ def figures(record: Record, text: str) -> None:
     done = record.said("figures")
     for case in cases((text,)):
         program = f"{case.object}-{case.program}"
+        said: dict[str, Any]
         if f"{program} {case.variant}" in done:
             continue
         try:
             figure = case.measure()
         except VerifierError as error:
-            record.add("figures", f"{program} {case.variant}", program=program, failed=[str(error)])
+            said = {"program": program, "failed": [str(error)]}
         except KernelError as error:
-            record.add("figures", f"{program} {case.variant}", program=program, error=str(error))
+            said = {"program": program, "error": str(error)}
         else:
             said = {"program": program, "variant": case.variant, "figure": figure}
-            over = {"failed": [f"{figure:,} instructions"]} if figure >= LIMIT else {}
-            record.add("figures", f"{program} {case.variant}", **said, **over)
+            said |= {"failed": [f"{figure:,} instructions"]} if figure >= LIMIT else {}
+        record.add("figures", f"{program} {case.variant}", [case.object], **said)
 
 
 def vectors(record: Record, text: str) -> None:
@@ -74,7 +76,7 @@ def vectors(record: Record, text: str) -> None:
     done = record.said("vectors")
     left = [vector for vector in VECTORS if text in name_of(vector) and name_of(vector) not in done]
     for name, lines in run_vectors(left):
-        record.add("vectors", name, **({"failed": lines[:3]} if lines else {}))
+        record.add("vectors", name, ALL, **({"failed": lines[:3]} if lines else {}))
 
 
 def tests(record: Record, text: str) -> None:

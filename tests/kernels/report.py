@@ -24,8 +24,9 @@ KERNELS = {"6.1": "Debian 12", "6.12": "Debian 13", "newest": "Debian 13 backpor
 HEAD = """# Which kernels, and what each can do
 
 Written by `make test-kernels`, which boots each of these kernels in an emulator, loads every program of
-ctctl, replays the conformance vectors, and runs the kernel tests and the lab there; the first table says
-what of it was done for this page. Linux 6.1 is the oldest that ctctl promises. `ctctl features` tells the
+ctctl, replays the conformance vectors, and runs the kernel tests and the lab there. The first table says what
+of it was done for this page: a program that has changed since a kernel was last booted is not measured, and
+the features are those of that boot. Linux 6.1 is the oldest that ctctl promises. `ctctl features` tells the
 same of the kernel at hand, and tries it.
 """
 
@@ -39,8 +40,7 @@ def outcomes(directory: Path) -> dict[str, Outcome]:
     found = {}
     for name in KERNELS:
         if (path := directory / f"{name}.record").is_file():
-            head, steps = read(path)
-            found[name] = (head["release"], steps)
+            found[name] = read(path)
     return found
 
 
@@ -80,7 +80,8 @@ def page(found: dict[str, Outcome]) -> str:
 
 def _results(found: dict[str, Outcome]) -> list[list[str]]:
     programs = {f"{case.object}-{case.program}" for case in cases()}
-    rows = [["programs loaded", *(f"{len(figures_of(one))} of {len(programs)}" for one in found.values())]]
+    measured = [len(figures_of(one).keys() & programs) for one in found.values()]
+    rows = [["programs loaded and measured", *(f"{n} of {len(programs)}" for n in measured)]]
     rows.append(["conformance vectors", *(_score(one, "vectors", len(VECTORS)) for one in found.values())])
     for step, title, files in (("tests", "kernel tests", TESTS), ("lab", "lab, geneve devices", LAB)):
         rows.append([title, *(_score(one, step, _tests_of(one, step, files)) for one in found.values())])
@@ -140,13 +141,20 @@ def _limit_text() -> str:
 
 def _figures(found: dict[str, Outcome]) -> list[list[str]]:
     told = [figures_of(outcome) for outcome in found.values()]
-    names = sorted({name for programs in told for name in programs})
-    return [[f"`{name}`", *(_figure(programs.get(name)) for programs in told)] for name in names]
+    names = sorted({f"{case.object}-{case.program}" for case in cases()})
+    refused = [
+        {said["program"] for said in steps.get("figures", {}).values() if said.keys() & {"error", "failed"}}
+        for _, steps in found.values()
+    ]
+    return [
+        [f"`{name}`", *(_figure(programs.get(name), name in no) for programs, no in zip(told, refused, strict=True))]
+        for name in names
+    ]
 
 
-def _figure(by_variant: dict[str, int] | None) -> str:
+def _figure(by_variant: dict[str, int] | None, refused: bool) -> str:
     if by_variant is None:
-        return "not loaded"
+        return "not loaded" if refused else "not measured"
     most = max(by_variant.values())
     return f"{most:,}" if most < LIMIT else f"**{most:,}**, over it"
 
@@ -178,8 +186,11 @@ def _not_run(found: dict[str, Outcome]) -> list[str]:
         missing = [name_of(vector) for vector in VECTORS if name_of(vector) not in steps.get("vectors", {})]
         if missing:
             lines.append(f"- {release}: {len(missing)} conformance vectors of {len(VECTORS)}.")
-        for step, files in (("tests", TESTS), ("lab", LAB)):
-            lines += [f"- {release}: {each}." for file in files if (each := _unrun_of(steps, step, file))]
+        for step, title, files in (("tests", "kernel tests", TESTS), ("lab", "lab", LAB)):
+            if step in steps:
+                lines += [f"- {release}: {each}." for file in files if (each := _unrun_of(steps, step, file))]
+            else:
+                lines.append(f"- {release}: the {title}.")
     return lines or ["None."]
 
 
@@ -200,7 +211,7 @@ def main() -> None:
     found = outcomes(Path(sys.argv[1]))
     for outcome in found.values():
         write_figures(outcome)
-    lacking = [name for name in KERNELS if name not in found or not {"features", "figures"} <= found[name][1].keys()]
+    lacking = [name for name in KERNELS if name not in found or "features" not in found[name][1]]
     if lacking:
         print(f"docs/support-matrix.md stays as it is: nothing is known of {', '.join(lacking)}")
         return

@@ -10,8 +10,8 @@ import pytest
 
 from ctctl.events.brief import brief_line
 from ctctl.events.ending import Ending
-from ctctl.model.event import Hook, HookEvent, Verdict
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
+from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.out.fit import command, wrapped
 from ctctl.trace.show import TableTrace
 
@@ -36,6 +36,25 @@ ANSWER = at(Hook.FROM_CONTAINER, TO_POD.reversed(), TO_VIP.reversed(), SYN_ACK)
 DROP = replace(at(Hook.TO_CONTAINER, TO_POD, flags=SYN), verdict=Verdict.DROP, reason="policy")
 CLIENT_FIN, POD_FIN = at(Hook.FROM_NETDEV, TO_VIP, TO_POD, FIN), at(Hook.FROM_CONTAINER, TO_POD.reversed(), flags=FIN)
 RESET = at(Hook.FROM_CONTAINER, TO_POD.reversed(), TO_VIP.reversed(), RST)
+SERVER_FIN = at(Hook.FROM_CONTAINER, TO_POD.reversed(), TO_VIP.reversed(), FIN)
+CLIENT_RST = at(Hook.FROM_NETDEV, TO_VIP, TO_POD, RST)
+
+
+def icmp(kind: int, code: int) -> HookEvent:
+    """An ICMP error of the pod about the connection."""
+    flow = FlowTuple(1, POD, 0, CLIENT, 0)
+    record = LookupRecord(
+        LookupKind.CT,
+        LookupDirection.EGRESS,
+        CtResult.RELATED,
+        "cilium_ct_any4_global",
+        flow,
+        Direction.IN,
+        True,
+        Why.HIT,
+    )
+    event = at(Hook.FROM_CONTAINER, flow, flags=None)
+    return replace(event, icmp_type=kind, icmp_code=code, lookups=(record,))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +69,12 @@ RESET = at(Hook.FROM_CONTAINER, TO_POD.reversed(), TO_VIP.reversed(), RST)
         ([*ASKED, ANSWER, RESET], "delivered to lxc1 of node-a, answered, reset by the server"),
         ([*ASKED, ANSWER, CLIENT_FIN], "delivered to lxc1 of node-a, answered, "
                                        "half closed: only the client has sent FIN"),
+        ([*ASKED, ANSWER, SERVER_FIN], "delivered to lxc1 of node-a, answered, "
+                                       "half closed: only the server has sent FIN"),
+        ([*ASKED, ANSWER, CLIENT_RST], "delivered to lxc1 of node-a, answered, reset by the client"),
+        ([*ASKED, icmp(3, 3)], "delivered to lxc1 of node-a, refused with ICMP type 3 code 3 from 10.64.0.98"),
+        ([*ASKED, icmp(3, 4)], "delivered to lxc1 of node-a, answered by ICMP type 3 code 4 from 10.64.0.98"),
+        ([*ASKED, ANSWER, icmp(11, 0)], "delivered to lxc1 of node-a, answered, still open"),
         ([*ASKED, ANSWER, CLIENT_FIN, POD_FIN], "delivered to lxc1 of node-a, answered, closed by both"),
         ([ASKED[0], DROP], "dropped at to_container on lxc1 of node-a: policy (no policy rule allows this connection)"),
         ([ASKED[0], DROP, DROP], "dropped 2 times, last at to_container on lxc1 of node-a: policy "
@@ -117,3 +142,12 @@ def test_a_wrapped_command_can_be_copied(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(map(len, shown.splitlines())) <= 40
     assert shown.removeprefix("  show: ").replace("\\\n", " ").split() == text.split()
     assert command(text, io.StringIO(), "  show: ") == f"  show: {text}\n"
+
+
+def test_connections_beyond_what_is_remembered_are_counted() -> None:
+    stream = io.StringIO()
+    table = TableTrace(stream, color=False)
+    for number in range(1002):
+        table.event(ASKED[0], number)
+    table.finish()
+    assert stream.getvalue().splitlines()[-1] == "── and 2 connections more"

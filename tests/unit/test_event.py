@@ -46,10 +46,11 @@ def packet_tuple(flow: FlowTuple) -> layouts.ipv6_ct_tuple:
     )
 
 
-def probe_tuple(flow: FlowTuple) -> layouts.ipv4_ct_tuple:
-    return layouts.ipv4_ct_tuple(
-        saddr=int(flow.src), daddr=int(flow.dst), sport=flow.src_port, dport=flow.dst_port, nexthdr=flow.proto
-    )
+def probe_tuple(flow: FlowTuple) -> layouts.ipv6_ct_tuple:
+    """The packet's own orientation: the source port is the packet's. IPv4 stands in the first 4 bytes."""
+    ends = flow.dst.packed.ljust(16, b"\0") + flow.src.packed.ljust(16, b"\0")
+    ports = flow.dst_port.to_bytes(2, "big") + flow.src_port.to_bytes(2, "big")
+    return layouts.ipv6_ct_tuple.from_buffer_copy(ends + ports + bytes((flow.proto, 0)))
 
 
 def room_of_key(key: bytes) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from tests.kernels import report
 from tests.kernels.complexity import FIGURES, LIMIT, cases
 from tests.kernels.guest import LAB, TESTS
-from tests.kernels.record import Record, read
+from tests.kernels.record import ALL, Record, read
 from tests.kernels.vectors import VECTORS, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,11 +37,20 @@ def test_a_line_that_was_cut_off_is_not_counted(record: Record) -> None:
     assert read(record.path)[1] == {"vectors": {"whole": {}}}
 
 
-def test_a_record_of_another_kernel_or_other_objects_is_begun_anew(record: Record) -> None:
+def test_a_record_of_another_kernel_is_begun_anew(record: Record) -> None:
     record.add("vectors", "old")
-    lines = record.path.read_text(encoding="utf-8").replace('"objects": "', '"objects": "0')
-    record.path.write_text(lines, encoding="utf-8")
+    record.path.write_text(record.path.read_text(encoding="utf-8").replace('"release": "', '"release": "0'), "utf-8")
     assert Record(record.path).said("vectors") == {}
+
+
+def test_what_is_of_other_objects_is_not_counted(record: Record) -> None:
+    record.add("figures", "of gc", ["gc"])
+    record.add("figures", "of writer", ["writer"])
+    record.add("vectors", "of all", ALL)
+    gone = record.path.read_text(encoding="utf-8").replace('["gc"], "digest": "', '["gc"], "digest": "0')
+    record.path.write_text(gone.replace('"objects": ["ctscan", ', '"objects": ["renamed", '), "utf-8")
+    assert record.said("figures").keys() == {"of writer"}
+    assert record.said("vectors") == {}
 
 
 def told(record: Record) -> list[str]:
@@ -53,8 +62,9 @@ def told(record: Record) -> list[str]:
 def test_a_step_that_was_not_run_is_said_not_to_have_been(record: Record) -> None:
     lines = told(record)
     assert "| conformance vectors | not run |" in lines
-    assert f"- {read(record.path)[0]['release']}: {len(VECTORS)} conformance vectors of {len(VECTORS)}." in lines
-    assert any(line.endswith(f": `{LAB[0]}`.") for line in lines)
+    assert f"- {read(record.path)[0]}: {len(VECTORS)} conformance vectors of {len(VECTORS)}." in lines
+    assert f"- {read(record.path)[0]}: the lab." in lines
+    assert any(line.startswith("| `lxc-from_container` | not measured |") for line in lines)
 
 
 def test_a_step_that_was_run_in_part_says_what_is_missing(record: Record) -> None:
@@ -69,6 +79,7 @@ def test_a_step_that_was_run_in_part_says_what_is_missing(record: Record) -> Non
     assert any(f"`{FILE}::three`: it broke" in line for line in lines)
     assert any("this kernel has no TCX (1)." in line for line in lines)
     assert any(f"1 of 4 tests of `{FILE}`." in line for line in lines)
+    assert any(line.endswith(f": `{TESTS[1]}`.") for line in lines)
 
 
 def test_what_a_kernel_does_not_load_is_told(record: Record) -> None:
@@ -77,7 +88,10 @@ def test_what_a_kernel_does_not_load_is_told(record: Record) -> None:
         figure = LIMIT if case.variant == "compiled" and program == "lxc-from_container" else number
         record.add("figures", f"{program} {case.variant}", program=program, variant=case.variant, figure=figure)
     record.add("figures", "netdev-from_netdev compiled", program="netdev-from_netdev", failed=["too complex"])
+    for variant in ("compiled", "everything"):
+        record.add("figures", f"proberet-probe_return {variant}", program="proberet-probe_return", error="EPERM")
     lines = told(record)
+    assert "| `proberet-probe_return` | not loaded |" in lines
     assert f"| `lxc-from_container` | **{LIMIT:,}**, over it |" in lines
     assert any("`netdev-from_netdev compiled`: too complex" in line for line in lines)
 
