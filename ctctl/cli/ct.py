@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from ctctl.cli.complete import terms, words
 from ctctl.cli.ct_change import register
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
+from ctctl.cli.numbers import seconds
 from ctctl.cli.options import MAX_COUNT, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format
@@ -34,7 +35,13 @@ FilterArgument = Annotated[
 ]
 WatchOpt = Annotated[
     float | None,
-    typer.Option("-w", "--watch", metavar="[SECS]", min=0.1, help="Again every SECS (default 1): only changes redraw."),
+    typer.Option(
+        "-w",
+        "--watch",
+        metavar="[SECS]",
+        parser=seconds(0.1),
+        help="Again every SECS (default 1): only changes redraw.",
+    ),
 ]
 
 
@@ -195,7 +202,9 @@ def top(
 def events(
     expression: FilterArgument = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Until interrupted (else one interval).")] = False,
-    interval: Annotated[float, typer.Option("--interval", metavar="SECS", min=0.05, help="Time between looks.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="SECS", parser=seconds(0.05), help="Time between looks.")
+    ] = 1.0,
     hooks: Annotated[
         bool | None,
         typer.Option(
@@ -205,7 +214,9 @@ def events(
     count: Annotated[
         int | None, typer.Option("--count", metavar="N", min=1, max=MAX_COUNT, help="Stop after N events.")
     ] = None,
-    duration: Annotated[float | None, typer.Option("--for", metavar="SECS", min=0, help="Stop after SECS.")] = None,
+    duration: Annotated[
+        float | None, typer.Option("--for", metavar="TIME", parser=seconds(0), help="Stop after this time: 10s, 2m.")
+    ] = None,
     *,
     wanted: FilterArgs,
     out: OutputArgs,

@@ -12,6 +12,7 @@ import typer
 
 from ctctl.cli.complete import endpoints
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.numbers import number
 from ctctl.cli.options import (
     MAX_NOW,
     ClockOpt,
@@ -102,7 +103,7 @@ def gc(
         str | None, typer.Option("--metrics", metavar="ADDR", help="With --interval: Prometheus on this address.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", metavar="N", min=0.001, help="At most N deletions a second.")
+        float | None, typer.Option("--rate", metavar="N", parser=number(0.001), help="At most N deletions a second.")
     ] = None,
     audit: Annotated[
         Path | None, typer.Option("--audit", metavar="FILE", help="Append a JSON line for every deletion.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctctl.cli.numbers import seconds
 from ctctl.cli.options import (
     ColorOpt,
     DryRunOpt,
@@ -50,7 +51,8 @@ NetnsOpt = Annotated[
     typer.Option("--netns", metavar="NAME|PATH", help="Network namespace of the node's devices; again: as it was."),
 ]
 WaitOpt = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another ctctl at this node.")
+    float,
+    typer.Option("--wait", metavar="TIME", parser=seconds(0), help="How long to wait for another ctctl at this node."),
 ]
 AllOpt = Annotated[bool, typer.Option("--all", help="Every node.")]
 

@@ -93,11 +93,12 @@ def _check_endpoint(source: Source, node: str | None, text: str) -> None:
 
 def _endpoint_ids(source: Source, node: str | None, text: str) -> set[int]:
     """Numbers of a node's endpoints with that name, address or number. Raises UsageError for an unknown name."""
+    from ctctl.model.units import decimal
     from ctctl.tables.names import book_of
     from ctctl.tables.query.values import network
 
-    if text.isdecimal():
-        return {int(text)}
+    if (number := decimal(text)) is not None:
+        return {number}
     book = book_of(source, node)
     try:
         wanted = [network(text)]

@@ -15,6 +15,7 @@ from ctctl.errors import UsageError
 if TYPE_CHECKING:
     from ctctl.model.nat import NatEntry
     from ctctl.out.output import View
+    from ctctl.services.nat import PortUse
     from ctctl.tables.query.nat import NatFilter
     from ctctl.tables.sources.base import Listings, Source
 
@@ -271,7 +272,7 @@ def nat_stats(
     first_port: Annotated[
         int | None,
         typer.Option(
-            "--first-port", min=1, max=65535, help="First port that SNAT gives out; else the agent's, or 32768."
+            "--first-port", min=1, max=65535, help="First port that SNAT gives out; else as the node says, or 32768."
         ),
     ] = None,
     *,
@@ -285,21 +286,24 @@ def nat_stats(
     ctctl nat stats
     ctctl nat stats 'nat_addr == 192.0.2.1' --limit 10
     """
-    from ctctl.cli.report import opened
-    from ctctl.node.cilium import first_snat_port
-    from ctctl.services.nat import FIRST_PORT, port_use
+    from ctctl.cli.report import opened, say
+    from ctctl.services.nat import port_use
     from ctctl.services.show_nat import port_use_view
     from ctctl.tables.names import names_of
+    from ctctl.tables.snat_ports import LAST_PORT, PortRange, range_of
 
     with opened(where, pages=True) as source:
-        first = first_port or (first_snat_port(source.directory) if source.foreign else None) or FIRST_PORT
-        show_nodes(
-            source,
-            where.node,
-            out,
-            lambda node: port_use_view(names_of(source, node)),
-            lambda node: port_use(_nat_entries(source, node, where, wanted, expression), first),
-        )
+        told = PortRange(first_port, LAST_PORT, "--first-port", said=True) if first_port else None
+        unsaid: dict[str, None] = {}
+
+        def used(node: str | None) -> list[PortUse]:
+            found = port_use(_nat_entries(source, node, where, wanted, expression), told or range_of(source, node))
+            unsaid.update(dict.fromkeys(f"{u.range} ({u.range.evidence})" for u in found if not u.range.said))
+            return found
+
+        show_nodes(source, where.node, out, lambda node: port_use_view(names_of(source, node)), used)
+        if unsaid:
+            say(f"the range of SNAT's ports is taken for {', '.join(unsaid)}; else give --first-port")
 
 
 @ipcache_app.command("list")

@@ -9,6 +9,7 @@ import typer
 
 from ctctl.cli.ct import FilterArgument
 from ctctl.cli.groups import SourceArgs, grouped
+from ctctl.cli.numbers import seconds
 from ctctl.cli.options import SortOpt
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -20,7 +21,10 @@ def ui(
     expression: FilterArgument = None,
     sort: SortOpt = None,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECS", min=0.2, help="Time between looks; longer if one is costly.")
+        float,
+        typer.Option(
+            "--interval", metavar="SECS", parser=seconds(0.2), help="Time between looks; longer if one is costly."
+        ),
     ] = 1.0,
     *,
     where: SourceArgs,

@@ -6,6 +6,7 @@ YAML 1.1's sexagesimal numbers. JSON is YAML, so ``kubectl -o json`` reads the s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Item:
             case "int":
                 return parse_int(self.text) if parse_int(self.text) is not None else self.text
             case "float":
-                return float(self.text.replace("_", ""))
+                return parse_float(self.text)
             case "bool":
                 return self.text.lower() in _TRUE
             case "null":
@@ -73,6 +74,15 @@ def parse_int(text: str) -> int | None:
         return int(text.replace("_", ""), 0)
     except ValueError:
         return None
+
+
+def parse_float(text: str) -> float | str:
+    """A finite number; the text itself where it is none (YAML has words for infinity, and numbers to base 60)."""
+    try:
+        number = float(text.replace("_", ""))
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
 
 
 def load_yaml(path: str | Path) -> list[Item]:

@@ -198,6 +198,9 @@ def identity_zero(facts: Facts) -> Iterator[Finding]:
                     "sources": table.top(mask, Slot.SRC),
                     "examples": table.examples(mask),
                 },
-                (facts.look("ctctl ct list --identity 0 --no-related"), facts.look("ctctl ipcache list")),
+                (
+                    facts.look("ctctl ct list --identity 0 --no-related"),
+                    *((facts.look("ctctl ipcache list"),) if facts.listings.ipcache else ()),
+                ),
                 facts.delete(table, mask),
             )

@@ -13,12 +13,10 @@ from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import Address, Direction, protocol_name
 from ctctl.tables import pairs as _keys
 from ctctl.tables.show.entry import endpoint
+from ctctl.tables.snat_ports import range_by
 
 #: Shares of an egress address's ports to one remote from which new connections begin to fail.
 PORTS_WARNING, PORTS_CRITICAL = 0.75, 0.9
-#: Port ranges that SNAT takes its ports from, the narrowest first: what Linux calls ephemeral, Cilium's own
-#: (above the NodePort range), and what an egress gateway with a wide range has.
-_RANGES = ((32768, 60999), (32768, 65535), (1024, 65535))
 #: Fewer orphans than this, and than this share, are those that the next GC takes.
 _FEW_ORPHANS, _ORPHAN_SHARE = 20, 0.25
 _PORTED = (6, 17, 132)
@@ -33,25 +31,28 @@ def ports(facts: Facts) -> Iterator[Finding]:
         flow = entry.tuple
         if entry.direction is Direction.OUT and flow.proto in _PORTED and not entry.related:
             used.setdefault((flow.proto, entry.to_addr, flow.dst, flow.dst_port), set()).add(entry.to_port)
-    least = PORTS_WARNING * (_RANGES[0][1] - _RANGES[0][0] + 1)
-    for (proto, egress, remote, port), taken in used.items():
-        if len(taken) < least:
-            continue
-        low, high = next(
-            (low, high) for low, high in (*_RANGES, (0, 65535)) if low <= min(taken) and max(taken) <= high
-        )
-        share = len(taken) / (high - low + 1)
+    for (proto, egress, remote, port), ports_used in used.items():
+        ranged = range_by(ports_used, facts.snat_range)
+        taken = sum(number in ranged for number in ports_used)
+        share = taken / len(ranged)
+        unsaid = "" if ranged.said else f" ({ranged}: {ranged.evidence})"
         if share >= PORTS_WARNING:
             yield Finding(
                 "snat-ports",
                 Severity.CRITICAL if share >= PORTS_CRITICAL else Severity.WARNING,
                 pins.SNAT_TABLES[egress.version],
-                f"{egress} -> {endpoint(remote, port)} ({protocol_name(proto)}) uses {len(taken):,} of "
-                f"{high - low + 1:,} ports: new connections find none (No mapping for NAT masquerade)",
+                f"{egress} -> {endpoint(remote, port)} ({protocol_name(proto)}) uses {taken:,} of "
+                f"{len(ranged):,} ports{unsaid}: new connections find none (No mapping for NAT masquerade)",
                 "spread them over more egress addresses or remote ones, let connections be kept open, or purge "
                 "translations that no connection stands behind",
-                {"egress": str(egress), "remote": endpoint(remote, port), "used": len(taken), "ports": f"{low}-{high}"},
-                (facts.look("ctctl nat list --limit 20"), facts.look("ctctl ct top --by dst")),
+                {
+                    "egress": str(egress),
+                    "remote": endpoint(remote, port),
+                    "used": taken,
+                    "ports": str(ranged),
+                    "by": ranged.evidence,
+                },
+                (facts.look("ctctl nat stats --limit 5"), facts.look("ctctl ct top --by dst")),
                 (facts.change("ctctl gc --orphans"),),
             )
 

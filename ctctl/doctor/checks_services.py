@@ -73,10 +73,14 @@ def backends(facts: Facts) -> Iterator[Finding]:
 def frontends(facts: Facts) -> Iterator[Finding]:
     """Frontends that connections go to and that have no backend to give."""
     known = {backend.backend_id for backend in facts.listings.backends} if facts.has_backends else set()
+    by_frontend: dict[object, list[ServiceSlot]] = {}
+    for slot in facts.listings.services:
+        if slot.slot:
+            by_frontend.setdefault(_frontend(slot), []).append(slot)
     for master in facts.listings.services:
         if master.slot or not master.port:
             continue
-        slots = [slot for slot in facts.listings.services if slot.slot and _same(slot, master)]
+        slots = by_frontend.get(_frontend(master), [])
         if any(_leads_somewhere(slot, known) for slot in slots):
             continue
         finding = _without(facts, master, slots)
@@ -91,9 +95,8 @@ def _leads_somewhere(slot: ServiceSlot, known: set[int]) -> bool:
     return bool(slot.backend_id or slot.backend)
 
 
-def _same(slot: ServiceSlot, master: ServiceSlot) -> bool:
-    here, there = ((one.addr, one.port, one.scope, one.proto) for one in (slot, master))
-    return here == there
+def _frontend(slot: ServiceSlot) -> object:
+    return slot.addr, slot.port, slot.scope, slot.proto
 
 
 def _without(facts: Facts, master: ServiceSlot, slots: list[ServiceSlot]) -> Finding | None:
@@ -124,9 +127,9 @@ def _users(facts: Facts, master: ServiceSlot) -> tuple[int, int]:
     for table in facts.tables:
         if table.family != master.addr.version:
             continue
-        there = table.to(master.addr, master.port) & table.alive & ~table.closed
-        open_ += int((there & table.service).sum())
-        tried += int((there & table.out & ~table.seen_non_syn).sum())
+        end = (int(master.addr) >> 64, int(master.addr) & 2**64 - 1, master.port)
+        open_ += table.open_services.get(end, 0)
+        tried += table.new_connections.get(end, 0)
     return tried, open_
 
 
@@ -135,12 +138,11 @@ def lost_backends(facts: Facts) -> Iterator[Finding]:
     prefixes = [record.prefix for record in facts.listings.ipcache]
     single = {ip_network(prefix).network_address for prefix in prefixes if prefix.endswith(("/32", "/128"))}
     pods = {_pod_network(address) for address in facts.pod_addresses}
+    present = facts.pod_addresses | facts.host_addresses | single
     lost = [
         backend
         for backend in facts.listings.backends
-        if backend.state not in _LEAVING
-        and _pod_network(backend.addr) in pods
-        and backend.addr not in facts.pod_addresses | facts.host_addresses | single
+        if backend.state not in _LEAVING and _pod_network(backend.addr) in pods and backend.addr not in present
     ]
     if lost:
         yield Finding(

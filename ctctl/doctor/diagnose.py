@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from ctctl.doctor import checks_clock, checks_flows, checks_gc, checks_nat, checks_services
 from ctctl.doctor.facts import Facts, gather
@@ -110,6 +111,8 @@ CHECKS = (
 )
 
 _ORDER = list(Severity)
+#: Nobody reads more of one kind.
+MOST_OF_A_CHECK = 50
 
 
 #: After one of these findings nothing that depends on the time can be judged.
@@ -128,7 +131,7 @@ def diagnose(facts: Facts) -> Diagnosis:
         if reason is not None:
             skipped[check.name] = reason
             continue
-        findings += check.run(facts)
+        findings += _some(check.run(facts))
         ran.append(check.name)
         gap = check.gap(facts) if check.gap is not None else None
         if gap is not None:
@@ -136,6 +139,18 @@ def diagnose(facts: Facts) -> Diagnosis:
     findings.sort(key=lambda finding: _ORDER.index(finding.severity))
     essential = frozenset(check.name for check in CHECKS if check.essential)
     return Diagnosis(facts.source, tuple(findings), tuple(ran), skipped, essential)
+
+
+def _some(found: Iterable[Finding]) -> list[Finding]:
+    """Findings of one check; where there are very many, the first of them and how many more."""
+    every = iter(found)
+    first = list(islice(every, MOST_OF_A_CHECK))
+    more = sum(1 for _ in every)
+    if more:
+        last = first[-1]
+        rest = replace(last, summary=f"{more} more of the same kind", evidence={"more": more}, mend=())
+        first.append(rest)
+    return first
 
 
 def examine(

@@ -24,6 +24,7 @@ from ctctl.model.identity import HOST as HOST_IDENTITY
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import TCP, Address, Direction
 from ctctl.node.counters import create_errnos, hook_counters, stats
+from ctctl.tables.snat_ports import PortRange, range_of
 from ctctl.tables.sources.base import CtTable, Listings, Source
 from ctctl.tables.sources.facts import NodeFacts
 
@@ -160,10 +161,22 @@ class TableFacts:
         found: Mask = np.isin(words(have.view(np.uint8)), words(wanted.view(np.uint8)))
         return found
 
-    def to(self, address: Address, port: int) -> Mask:
-        """Entries of connections to that address and port."""
-        found: Mask = self.is_any(Slot.DST, (address,)) & (self.slot(Slot.DST_PORT) == port)
-        return found
+    @cached_property
+    def open_services(self) -> dict[tuple[int, int, int], int]:
+        """Open SERVICE entries by what they lead to: both words of the address, the port."""
+        return self._ends(self.service & self.alive & ~self.closed)
+
+    @cached_property
+    def new_connections(self) -> dict[tuple[int, int, int], int]:
+        """OUT entries that have seen nothing but a SYN, likewise."""
+        return self._ends(self.out & self.alive & ~self.closed & ~self.seen_non_syn)
+
+    def _ends(self, mask: Mask) -> dict[tuple[int, int, int], int]:
+        order = np.flatnonzero(mask)
+        slots = (Slot(Slot.DST - 1), Slot.DST, Slot.DST_PORT)
+        rows = np.stack([self.slot(slot)[order].astype(np.uint64) for slot in slots], axis=1)
+        ends, counts = np.unique(rows, axis=0, return_counts=True)
+        return {(high, low, port): int(count) for (high, low, port), count in zip(ends.tolist(), counts, strict=True)}
 
     def top(self, mask: Mask, slot: Slot, count: int = 5) -> dict[str, int]:
         """The commonest addresses (``Slot.SRC``, ``Slot.DST``) of the chosen entries, with how many each has."""
@@ -209,6 +222,8 @@ class Facts:
     capacity_evidence: dict[str, str] = field(default_factory=dict)
     #: seconds by which this process's monotonic clock is set apart (time namespace); None: no live tables
     clock_offset_s: int | None = None
+    #: ports that SNAT gives out, where the node says so
+    snat_range: PortRange | None = None
     #: what a command needs to look at the same source, and to change what another program owns
     where: str = ""
     foreign: bool = False
@@ -310,6 +325,7 @@ def gather(
         where=where,
         foreign=source.foreign,
         live=directory is not None or any(table.live is not None for table in tables),
+        snat_range=range_of(source, node),
     )
     for table in tables:
         if not table.max_entries and table.name in told.capacity:

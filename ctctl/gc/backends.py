@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.entry import CtEntry
 from ctctl.model.tuples import Address, Direction
+from ctctl.model.units import decimal
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import Source
@@ -24,16 +25,19 @@ def entries_of_backend(source: Source, text: str) -> tuple[Filter, str]:
     """
     nodes: list[str | None] = [*source.nodes()] or [None]
     present = {backend.backend_id: backend for node in nodes for backend in source.some(node, "backends").backends}
-    if text.isascii() and text.isdigit() and len(text) <= 10:
-        ids = {int(text)}
+    number = decimal(text)
+    if number is not None:
+        ids = {number}
     else:
         ids = _ids_at(source, _address(text), {number: found.addr for number, found in present.items()})
     if not ids:
         raise NotFoundError(f"no service entry uses a backend at {text} (ctctl lb list --backends shows what there is)")
     there = sorted(ids & present.keys())
-    state = f"still in the backend table ({', '.join(map(str, there))})" if there else "gone from the backend table"
     numbers = ", ".join(map(str, sorted(ids)))
-    return Filter.parse(f"svc and backend_id in ({numbers})"), f"backend {text} (id {numbers}) is {state}"
+    name = f"backend {numbers}" if number is not None else f"backend {text} (id {numbers})"
+    only = f" as {', '.join(map(str, there))}" if there and set(there) != ids else ""
+    state = f"is still in the backend table{only}" if there else "is not in the backend table: it is gone"
+    return Filter.parse(f"svc and backend_id in ({numbers})"), f"{name} {state}"
 
 
 def _address(text: str) -> Address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ctctl.errors import UsageError
+from ctctl.model.units import decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,6 @@ def parse_clock(text: str, evidence: str = "--clock") -> Clock:
     if text == "ktime":
         return Clock(None, evidence)
     kind, _, hz = text.partition(":")
-    if kind == "jiffies" and hz.isdecimal() and 0 < int(hz) <= 10000:
-        return Clock(int(hz), evidence)
+    if kind == "jiffies" and (number := decimal(hz, 10000)):
+        return Clock(number, evidence)
     raise UsageError(f"--clock {text!r}: write ktime or jiffies:HZ, for example jiffies:250")

@@ -1,24 +1,33 @@
-"""Durations as people type and read them: ``90s``, ``2h13m20s``, ``1.5m``."""
+"""Numbers and durations as people type and read them: ``80``, ``90s``, ``2h13m20s``, ``1.5m``."""
 
 from __future__ import annotations
 
-import math
 import re
 
 _UNITS_S: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+#: Nothing waits longer, and no clock of the kernel's API takes much more.
+MAX_DURATION_S = 100 * 365 * 86400.0
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def decimal(text: str, high: int = 2**32 - 1) -> int | None:
+    """A whole number of ASCII digits from 0 to ``high``; None for anything else, however long it is."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 20:
+        return None
+    number = int(text)
+    return number if number <= high else None
 
 
 def parse_duration(text: str) -> float:
     """Seconds of a duration such as ``30s``, ``2h13m20s`` or a bare number of seconds.
 
-    Raises ValueError for anything else, negative durations included.
+    Raises ValueError for anything else, negative durations and those of more than a century included.
     """
     text = text.strip()
     seconds = float(text) if _NUMBER.fullmatch(text) else _sum_of_parts(text)
-    if math.isinf(seconds):
-        raise ValueError(f"{text!r} is too long")
+    if seconds > MAX_DURATION_S:
+        raise ValueError(f"{text[:40]!r} is too long: a century at most")
     return seconds
 
 

@@ -175,9 +175,9 @@ def version_of_entries(entries: Iterable[tuple[bytes, bytes]]) -> CiliumVersion 
     return CiliumVersion(16, LAST_MINOR, "the entries") if silent else None
 
 
-def first_snat_port(directory: str | None) -> int | None:
+def first_snat_port(directory: Path) -> int | None:
     """Where SNAT's ports begin on this node: above the NodePort range, as its agent says; None where it does not."""
-    if directory is None or not is_this_nodes(Path(directory)):
+    if not is_this_nodes(directory):
         return None
     found: object = agent.ask("/healthz")
     for key in ("kube-proxy-replacement", "features", "nodePort", "portMax"):

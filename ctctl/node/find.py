@@ -6,6 +6,7 @@ file system to look in; None: every one that is mounted, the usual one first.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -125,4 +126,10 @@ def _choose(name: str | None, nodes: Mapping[str, NodePaths], bpffs: Path | None
 
 def _nothing(bpffs: Path | None) -> str:
     where = f" under {bpffs / ROOT}" if bpffs is not None else ""
+    with contextlib.suppress(PermissionDenied):
+        if bpffs is None and cilium_tables() is not None:
+            return (
+                "no node of ctctl's own is loaded, only Cilium's tables are here: ctctl ct list reads them, "
+                "ctctl trace --probe follows packets, --simulate takes a node file (-f)"
+            )
     return f"no node is loaded{where}: ctctl load -f FILE or ctctl lab up"

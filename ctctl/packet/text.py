@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 from ctctl.errors import UsageError
+from ctctl.model.units import decimal
 from ctctl.packet.spec import (
     ICMP_ECHO_REPLY,
     ICMP_ECHO_REQUEST,
@@ -181,8 +182,9 @@ def _parse_protocol(reader: _Reader) -> int | None:
     word = reader.take("the protocol").lower()
     if word == "ip":
         return None
-    if word == "proto" and reader.words and reader.words[0].isdigit():
-        return int(reader.words.pop(0))
+    if word == "proto" and reader.words and (number := decimal(reader.words[0], 255)) is not None:
+        reader.words.pop(0)
+        return number
     if word not in PROTOCOLS:
         raise reader.fail(f"unknown protocol {word!r}: tcp, udp, icmp, sctp or ip")
     return PROTOCOLS[word]
@@ -209,9 +211,10 @@ def _split_port(reader: _Reader, word: str) -> tuple[str, int]:
         host, colon, port = word.rpartition(":")
         if not colon:
             return word, 0
-    if not port.isdigit() or int(port) > 0xFFFF:
+    number = decimal(port, 0xFFFF)
+    if number is None:
         raise reader.fail(f"bad port in {word!r}: 0 to 65535")
-    return host, int(port)
+    return host, number
 
 
 def _parse_address(reader: _Reader, word: str) -> tuple[IPv4Address | IPv6Address, int]:

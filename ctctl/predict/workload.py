@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ctctl.config.yamltree import load_yaml, parse_yaml
 from ctctl.errors import ConfigError
 from ctctl.model.suggest import unknown_name
 from ctctl.model.units import parse_duration
@@ -18,17 +19,9 @@ _SHARES = ("lost", "unanswered", "daily", "ipv6")
 
 
 def load_document(path: Path) -> dict[str, Any]:
-    """The document in a workload file, for ``parse_workload``. Raises ConfigError, OSError."""
-    import yaml
-
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else None
-        raise ConfigError(getattr(error, "problem", None) or "no YAML", path=str(path), line=line) from None
-    except UnicodeDecodeError:
-        raise ConfigError("no text", path=str(path)) from None
+    """The document in a workload file, for ``parse_workload``. Raises ConfigError."""
+    documents = load_yaml(path)
+    document = documents[0].plain() if len(documents) == 1 else None
     if not isinstance(document, dict):
         raise ConfigError("no workload: a mapping with the key kinds", path=str(path))
     return document
@@ -66,8 +59,6 @@ def with_change(document: Mapping[str, Any], change: str, where: str) -> dict[st
     """
     import copy
 
-    import yaml
-
     path, equals, text = change.partition("=")
     if not equals:
         raise ConfigError(f"{change!r}: write PATH=VALUE, for example ct.tcp-max=1048576", path=where)
@@ -81,7 +72,8 @@ def with_change(document: Mapping[str, Any], change: str, where: str) -> dict[st
             place = place.setdefault(name, {})
     if not isinstance(place, dict):
         raise ConfigError(f"{path}: no such place in the workload", path=where)
-    place[last] = yaml.safe_load(text)
+    values = parse_yaml(text, where)
+    place[last] = values[0].plain() if values else None
     return changed
 
 
@@ -121,6 +113,8 @@ def _duration(given: Any, where: str) -> Duration:
     if shape in (Shape.CONSTANT, Shape.EXPONENTIAL):
         return Duration(shape, _seconds(value, where))
     if shape is Shape.EMPIRICAL:
+        if not isinstance(value, list):
+            raise ConfigError("empirical takes a list of durations", path=where)
         return empirical((_seconds(item, where) for item in value), where)
     scale, spread = ("median", "sigma") if shape is Shape.LOGNORMAL else ("least", "shape")
     more = _mapping(value, where, (scale, spread))
@@ -147,7 +141,7 @@ def _timeouts(given: Any, where: str) -> TimeoutPolicy:
 
 def _mapping(given: Any, where: str, known: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(given, Mapping):
-        raise ConfigError(f"a mapping of {', '.join(known)}, not {given!r}", path=where)
+        raise ConfigError(f"a mapping of {', '.join(known)}, not {given!r:.60}", path=where)
     for name in given:
         if name not in known:
             raise ConfigError(unknown_name("key", str(name), known), path=where)
@@ -164,8 +158,8 @@ def _seconds(given: Any, where: str) -> float:
 def _number(given: Any, where: str, least: float, most: float) -> float:
     try:
         number = float(given)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{given!r} is no number", path=where) from None
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{given!r:.60} is no number", path=where) from None
     if not least <= number <= most:
         raise ConfigError(f"{given} is not between {least:g} and {most:g}", path=where)
     return number
@@ -173,5 +167,5 @@ def _number(given: Any, where: str, least: float, most: float) -> float:
 
 def _whole(given: Any, where: str) -> int:
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ConfigError(f"{given!r} is no whole number from 1", path=where)
+        raise ConfigError(f"{given!r:.60} is no whole number from 1", path=where)
     return given

@@ -24,6 +24,7 @@ from ctctl.services.show_nat import port_use_view
 from ctctl.tables.names import names_of
 from ctctl.tables.query.filter import EVERYTHING
 from ctctl.tables.show.entry import ct_view
+from ctctl.tables.snat_ports import range_of
 from ctctl.tables.sources.base import Source
 
 #: Entries shown of a table: the ones that were active last. All of a million would be 500 MB of page.
@@ -104,7 +105,8 @@ def _sheets(source: Source, names: dict[str, str], view: View[Any], entries: int
         on = f" of {node}" if node is not None else ""
         found = frontends(listings.services, listings.backends, names)
         sheets.append(_sheet(f"Services{on}", "", frontend_view(source.minor_of(node)), found))
-        sheets.append(_sheet(f"SNAT ports in use{on}", "", port_use_view(names), port_use(listings.nat)))
+        use = port_use(listings.nat, range_of(source, node))
+        sheets.append(_sheet(f"SNAT ports in use{on}", "", port_use_view(names), use))
     shown = list(rows(source, EVERYTHING, sort="-last_tx_report", limit=ENTRIES, names=names))
     note = f"{len(shown)} of {entries}, the most recently active" if entries > len(shown) else ""
     return [sheet for sheet in (*sheets, _sheet("Entries", note, view, shown)) if sheet.rows]

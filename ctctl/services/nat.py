@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Address, Direction
-
-#: What the datapath takes ports from: above the default NodePort range, to the last one.
-FIRST_PORT: Final = 32768
-LAST_PORT: Final = 65535
+from ctctl.tables.snat_ports import PortRange, range_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +23,12 @@ class PortUse:
     remote_port: int
     ports: int
     entries: int
-    range_size: int
+    range: PortRange
+
+    @property
+    def range_size(self) -> int:
+        """How many ports there are."""
+        return len(self.range)
 
     @property
     def share(self) -> float:
@@ -35,18 +36,17 @@ class PortUse:
         return self.ports / self.range_size
 
 
-def port_use(entries: Iterable[NatEntry], first_port: int = FIRST_PORT) -> list[PortUse]:
-    """Port use by egress address and remote end, the fullest first. ``first_port``: where the range begins."""
+def port_use(entries: Iterable[NatEntry], told: PortRange | None = None) -> list[PortUse]:
+    """Port use by egress address and remote end, the fullest first. ``told``: the range that the node names."""
     used: dict[tuple[int, Address, Address, int], list[int]] = {}
     for entry in entries:
         if entry.direction is Direction.OUT and not entry.related:
             flow = entry.tuple
             used.setdefault((flow.proto, entry.to_addr, flow.dst, flow.dst_port), []).append(entry.to_port)
-    size = LAST_PORT - first_port + 1
-    found = [
-        PortUse(*key, len({port for port in ports if port >= first_port}), len(ports), size)
-        for key, ports in used.items()
-    ]
+    found = []
+    for key, ports in used.items():
+        ranged = range_by(ports, told)
+        found.append(PortUse(*key, len({port for port in ports if port in ranged}), len(ports), ranged))
     return sorted(found, key=_fullest)
 
 

@@ -69,6 +69,8 @@ SERVICES_SCHEMAS: dict[str, Schema] = {
                 "remote": STRING,
                 "ports": COUNT,
                 "range_size": COUNT,
+                "range": STRING,
+                "range_by": STRING,
                 "share": NUMBER,
                 "entries": COUNT,
             }

@@ -91,6 +91,8 @@ def port_use_view(names: Mapping[str, str]) -> View[PortUse]:
         ),
         Column("ports", "PORTS", lambda u: u.ports, right=True),
         Column("range_size", "RANGE_SIZE", lambda u: u.range_size, right=True, priority=2),
+        Column("range", "RANGE", lambda u: str(u.range), wide=True),
+        Column("range_by", "RANGE_BY", lambda u: u.range.evidence, wide=True),
         Column("share", "SHARE", lambda u: round(u.share, 6), lambda u: f"{100 * u.share:.2f}%", right=True),
         Column("entries", "ENTRIES", lambda u: u.entries, right=True, priority=1),
     ]

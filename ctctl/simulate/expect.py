@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ctctl.model.units import decimal
+
 _MISSING = object()
 
 
@@ -37,7 +39,7 @@ def _find(value: Any, path: str) -> Any:
     head, _, rest = path.partition(".")
     if isinstance(value, Mapping) and head in value:
         inner = value[head]
-    elif isinstance(value, list) and head.lstrip("-").isdecimal() and -len(value) <= int(head) < len(value):
+    elif isinstance(value, list) and _is_index(head) and -len(value) <= int(head) < len(value):
         inner = value[int(head)]
     else:
         return _MISSING
@@ -96,3 +98,7 @@ def _shown(value: Any) -> str:
 
     text = json.dumps(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _is_index(text: str) -> bool:
+    return decimal(text.removeprefix("-")) is not None

@@ -15,6 +15,7 @@ from ctctl.config.yamltree import Item
 from ctctl.errors import UsageError
 from ctctl.model.event import Hook
 from ctctl.model.identity import WORLD
+from ctctl.model.units import decimal
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.spec import PacketSpec
 from ctctl.packet.text import parse_packet_text
@@ -248,9 +249,10 @@ def _geneve(fields: Fields, nf: NodeFile) -> Geneve:
 
 def _dsr(text: str) -> bytes:
     address, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    number = decimal(port, 0xFFFF)
+    if not number:
         raise ValueError(f"{text!r} is not ADDRESS:PORT")
-    return dsr_option(parse_ip(address.removeprefix("[").removesuffix("]")), int(port))
+    return dsr_option(parse_ip(address.removeprefix("[").removesuffix("]")), number)
 
 
 def _service_step(fields: Fields, number: int, nf: NodeFile) -> ServiceStep:

@@ -10,6 +10,7 @@ from ctctl.errors import UsageError
 from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address
+from ctctl.model.units import decimal
 from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings
 
@@ -219,10 +220,11 @@ def _end(address: Address, port: int) -> str:
 
 def _end_of(text: str) -> tuple[Address, int] | None:
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal():
+    number = decimal(port, 0xFFFF) if colon else None
+    if number is None:
         return None
     try:
-        return ip_address(host.strip("[]")), int(port)
+        return ip_address(host.strip("[]")), number
     except ValueError:
         return None
 

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
+from ctctl.errors import ConfigError, DecodeError, NotFoundError, PermissionDenied
 from ctctl.model.tuples import PROTOCOL_NUMBERS
+from ctctl.model.units import decimal
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_agent import add_endpoints, add_identities, add_nodes, add_services
+from ctctl.tables.sources import archive
 from ctctl.tables.sources.named import is_wanted
+from ctctl.tables.sources.stream import YAML_WORK, Prefixed, nothing_spent
+from ctctl.tables.sources.unpack import Budget
 
-#: Bytes of one document, and of all that one archive or folder gives.
+#: Bytes of one document.
 MAX_DOCUMENT = 64 << 20
-MAX_ALL = 512 << 20
-_MAX_MEMBERS = 50_000
 _MAX_DEPTH = 100
 
 
@@ -33,66 +32,32 @@ def add_file(book: NameBook, path: Path) -> None:
 
     Raises NotFoundError, PermissionDenied, and DecodeError where nothing in it could be read.
     """
+    read = 0
+
+    def visit(stream: Prefixed, name: PurePosixPath, budget: Budget) -> None:
+        nonlocal read
+        if (single and len(name.parts) == 1) or is_wanted(name.name):
+            for document in _parsed(stream, budget):
+                read += 1
+                add_document(book, document)
+
+    single = not path.is_dir()
+    walk = archive.Walk(visit)
     try:
-        documents = list(_documents(path))
+        if not single:
+            walk.folder(path, 1)
+            return
+        with path.open("rb") as file:
+            walk.file(file, path.name, 1)
     except FileNotFoundError:
         raise NotFoundError(f"--names {path}: no such file or directory") from None
     except PermissionError:
         raise PermissionDenied(f"--names {path}: no permission") from None
-    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise DecodeError(f"--names {path}: damaged: {error}") from None
-    for document in documents:
-        add_document(book, document)
-
-
-def _documents(path: Path) -> Iterator[Any]:
-    if path.is_dir():
-        left = MAX_ALL
-        for member in sorted(path.rglob("*")):
-            if member.is_file() and is_wanted(member.name) and member.stat().st_size <= min(left, MAX_DOCUMENT):
-                data = member.read_bytes()
-                left -= len(data)
-                yield from _parsed(data)
-    elif zipfile.is_zipfile(path):
-        yield from _of_zip(path)
-    elif tarfile.is_tarfile(path):
-        yield from _of_tar(path)
-    else:
-        with path.open("rb") as file:
-            data = file.read(MAX_DOCUMENT + 1)
-        if len(data) > MAX_DOCUMENT:
-            raise DecodeError(f"--names {path}: more than {MAX_DOCUMENT >> 20} MiB")
-        found = list(_parsed(data))
-        if not found:
-            raise DecodeError(f"--names {path}: neither YAML nor JSON")
-        yield from found
-
-
-def _of_zip(path: Path) -> Iterator[Any]:
-    left = MAX_ALL
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist()[:_MAX_MEMBERS]:
-            if is_wanted(member.filename):
-                with archive.open(member) as stream:
-                    data = stream.read(min(left, MAX_DOCUMENT) + 1)
-                left -= len(data)
-                if left >= 0 and len(data) <= MAX_DOCUMENT:
-                    yield from _parsed(data)
-
-
-def _of_tar(path: Path) -> Iterator[Any]:
-    left, count = MAX_ALL, 0
-    with tarfile.open(path) as archive:
-        for member in archive:
-            count += 1
-            if count > _MAX_MEMBERS:
-                return
-            stream = archive.extractfile(member) if member.isfile() and is_wanted(member.name) else None
-            if stream is not None:
-                data = stream.read(min(left, MAX_DOCUMENT) + 1)
-                left -= len(data)
-                if left >= 0 and len(data) <= MAX_DOCUMENT:
-                    yield from _parsed(data)
+    except OSError as error:
+        raise DecodeError(f"--names {path}: {error.strerror}") from None
+    if not read:
+        why = walk.partial[0] if walk.partial else "neither YAML nor JSON"
+        raise DecodeError(f"--names {path}: {why}")
 
 
 #: YAML that is read for names without being asked for, once what names nothing is left out.
@@ -112,7 +77,7 @@ def add_own(book: NameBook, data: bytes) -> bool:
         text = _light(text)
         if len(text) > _MAX_OWN_YAML:
             return False
-    for document in _parsed(text.encode()):
+    for document in _documents(text):
         add_document(book, document)
     return True
 
@@ -134,22 +99,37 @@ def _light(text: str) -> str:
     return "\n".join(kept)
 
 
-def _parsed(data: bytes) -> Iterator[Any]:
+def _parsed(stream: Prefixed, budget: Budget) -> Iterator[Any]:
+    """The documents of a text; nothing where it is neither JSON nor YAML. Raises DecodeError, LimitError."""
+    parts, size = [], 0
+    while chunk := stream.read():
+        size += len(chunk)
+        if size > MAX_DOCUMENT:
+            raise DecodeError(f"more than {MAX_DOCUMENT >> 20} MiB")
+        parts.append(chunk)
+    text = b"".join(parts).decode("utf-8", "replace")
+    budget.spend(size >> 3)
+    yield from _documents(text, budget.spend)
+
+
+def _documents(text: str, spend: Callable[[int], None] = nothing_spent) -> Iterator[Any]:
     """The documents of a text; nothing where it is neither JSON nor YAML."""
-    text = data.decode("utf-8", "replace")
     try:
         yield json.loads(text)
         return
     except (ValueError, RecursionError):
         pass
-    import yaml
+    from ctctl.config.yamltree import parse_yaml
 
     if _too_deep(text):
         return
+    spend(len(text) * YAML_WORK)
     try:
-        yield from yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError, ValueError):
+        documents = parse_yaml(text, "")
+    except ConfigError:
         return
+    for item in documents:
+        yield item.plain()
 
 
 def _too_deep(text: str) -> bool:
@@ -282,9 +262,9 @@ _FAMILIES = ("ipv4", "ipv6")
 
 
 def _add_cilium_identity(book: NameBook, item: dict[str, Any]) -> None:
-    number, labels = str(_part(item, "metadata").get("name", "")), _part(item, "security-labels")
-    if number.isdecimal():
-        book.add_labels(int(number), [f"{key}={value}" if value else str(key) for key, value in labels.items()])
+    number, labels = decimal(str(_part(item, "metadata").get("name", ""))), _part(item, "security-labels")
+    if number is not None:
+        book.add_labels(number, [f"{key}={value}" if value else str(key) for key, value in labels.items()])
 
 
 _KINDS: dict[str, Callable[[NameBook, dict[str, Any]], None]] = {

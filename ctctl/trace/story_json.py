@@ -113,7 +113,8 @@ def device_of(value: object) -> str | None:
     """A device's name, or its index where monitor knew no name; None for 0."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return None if value in {"0", ""} else text_of(value)
+    text = text_of(value)
+    return None if text == "0" else text
 
 
 def _file(value: object) -> str | None:

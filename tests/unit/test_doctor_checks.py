@@ -152,6 +152,7 @@ def test_snat_ports_by_egress_and_remote(tmp_path: Path) -> None:
     finding = only(look(tmp_path, HEALTHY, snat(28232)))
     assert (finding.check, finding.severity) == ("snat-ports", Severity.CRITICAL)
     assert "192.0.2.5 -> 203.0.113.10:443 (TCP) uses 28,232 of 28,232 ports" in finding.summary
+    assert "the source does not say it" in finding.summary
     assert look(tmp_path, HEALTHY, snat(28232, remotes=4)).findings == ()
     assert only(look(tmp_path, HEALTHY, snat(26000, first=33000))).severity is Severity.CRITICAL
     assert "of 32,768 ports" in only(look(tmp_path, HEALTHY, snat(28000, first=33300))).summary

@@ -90,7 +90,7 @@ def test_a_missing_symbol_says_which_libbpf_is_needed(monkeypatch: pytest.Monkey
 
 
 def test_no_library_is_one_clear_line() -> None:
-    with pytest.raises(UnsupportedError, match=r"cannot load libnowhere\.so\.9: .*install libbpf"):
+    with pytest.raises(UnsupportedError, match=r"cannot load libbpf: libnowhere\.so\.9: .*install libbpf"):
         Libbpf("libnowhere.so.9")
 
 

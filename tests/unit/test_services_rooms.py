@@ -18,6 +18,7 @@ from ctctl.model.service import EndpointRecord, IpcacheRecord
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.services.nat import port_use
 from ctctl.services.policy import decide, derived_from, identity_of, judge, ports_text
+from ctctl.tables.snat_ports import DEFAULT, PortRange
 
 CLIENT, SERVER = ip_address("10.0.0.1"), ip_address("10.0.0.2")
 
@@ -114,7 +115,12 @@ def test_ports_are_used_by_egress_and_remote() -> None:
     assert (first.remote_port, first.ports, first.entries) == (443, 2, 4)
     assert (second.remote_port, second.ports, second.entries) == (80, 1, 1)
     assert first.share == 2 / 32768
-    assert port_use(entries, 40001)[0].range_size == 25535
+    assert (str(first.range), first.range.said) == ("32768-65535", False)
+    told = PortRange(40001, 65535, "the agent", said=True)
+    assert (port_use(entries, told)[0].range_size, port_use(entries, told)[0].ports) == (25535, 1)
+    full = [entry(port) for port in range(32768, 61000)]
+    assert (str(port_use(full)[0].range), port_use(full)[0].share) == ("32768-60999", 1)
+    assert port_use(full, DEFAULT)[0].share < 0.9, "what the node says is not made better"
 
 
 def test_counters_and_their_places() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ctctl.abi import pins
 from ctctl.model.clock import Clock
+from ctctl.model.units import decimal
 from ctctl.tables.sources.clocks import clock_of_document
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import Fact, NodeFacts
@@ -60,6 +61,10 @@ _VERSION = re.compile(
 _PRESSURE = re.compile(
     r'\s{0,8}cilium_bpf_map_pressure\W{1,90}map_name="?(?:cilium_)?(\w{1,60})"?\W{1,120}(\d{1,6}(?:\.\d{1,12})?)'
 )
+_NODE_PORTS = re.compile(
+    r'\s{0,12}(?:- )?"?(NodePort:\s{1,40}Enabled \(Range: |node-port-range"?\s{0,40}[:=]?\s{1,40})["\[]{0,2}'
+    r"\d{1,5}\s?[-,\s]\s?(\d{1,5})"
+)
 _INTERVAL = re.compile(r"\s{0,8}cilium_datapath_conntrack_gc_interval_seconds\b.{0,160}?\s(\d{1,9}(?:\.\d{1,9})?)\s*$")
 _NODE = re.compile(r'\s{0,8}"?NodeName"?\s{0,40}[:=]\s{0,4}"?([a-z0-9][a-z0-9.-]{0,252})"?,?\s*$')
 #: ``bpf config list``: when the agent last was alive (CLOCK_MONOTONIC, ns), what makes that a time of day.
@@ -73,7 +78,7 @@ _PROC_UPTIME = re.compile(r"(\d{1,10}\.\d\d) \d{1,12}\.\d\d")
 HINT = re.compile(
     r"AgentLiveness|UTimeOffset|:\d\d up |^\d{1,10}\.\d\d \d{1,12}\.\d\d$"
     r"|connection tracking|^\s*NAT\s|CTMapEntries|NATMapEntries|bpf-(?:ct|nat)-|Clock Source|cilium_bpf_map_pressure"
-    r"|gc_interval_seconds|^\s*Cilium:|^(?:Daemon|Client):|" + STATUS_HINT.pattern
+    r"|gc_interval_seconds|NodePort:|node-port-range|^\s*Cilium:|^(?:Daemon|Client):|" + STATUS_HINT.pattern
 )
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -100,6 +105,8 @@ def add_line(dump: Dump, line: str) -> bool:
     elif match := _CLOCK.match(line):
         clock = _clock(match[1], int(match[2]) if match[2] else None, "status --verbose")
         facts.clock = facts.clock or clock
+    elif match := _NODE_PORTS.match(line):
+        _node_ports(facts, match[2], "status --verbose" if match[1].startswith("NodePort") else "the config map")
     elif match := _INTERVAL.match(line):
         facts.gc_interval_s = facts.gc_interval_s or Fact(float(match[1]), "metrics")
     elif match := _RUNTIME.match(line):
@@ -176,6 +183,13 @@ def _clock(kind: str, hz: int | None, where: str) -> Clock | None:
     return Clock(hz, f"jiffies at {hz} Hz by {where}") if hz and 0 < hz <= 10000 else None
 
 
+def _node_ports(facts: NodeFacts, last: object, where: str) -> None:
+    """The last port of the NodePort range: SNAT's begin above it."""
+    number = decimal(str(last)[:6], 65534)
+    if number:
+        facts.snat_first_port = facts.snat_first_port or Fact(number + 1, f"the NodePort range in {where}")
+
+
 def is_agent_config(document: Any) -> bool:
     """Whether a JSON object is what an agent stores of its configuration."""
     return isinstance(document, dict) and ("ClockSource" in document or "CTMapEntriesGlobalTCP" in document)
@@ -192,6 +206,7 @@ def add_config(dump: Dump, document: dict[str, Any]) -> None:
             and value >= 0
         ):
             _setting(dump.facts, name, str(value))
+    _node_ports(dump.facts, document.get("NodePortMax"), "the agent's configuration")
     dump.facts.clock = dump.facts.clock or clock_of_document(document, "the agent's configuration")
 
 
@@ -211,4 +226,6 @@ def add_config_map(dump: Dump, document: Any) -> bool:
         for name, value in data.items() if isinstance(data, dict) else ():
             if name in _SIZES or name in _TIMEOUTS:
                 taken |= _setting(dump.facts, name, str(value)[:40])
+            elif name == "node-port-range":
+                taken |= add_line(dump, f"{name}: {str(value)[:40]}")
     return taken

@@ -14,49 +14,120 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from ctctl.errors import CtctlError, DecodeError
+from ctctl.out.text import safe
 from ctctl.tables.sources.agent_text import made_by_name
 from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.members import Dumps, Members, node_of
 from ctctl.tables.sources.named import MAX_OWN, MAX_OWN_FILE, is_wanted
-from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
+from ctctl.tables.sources.stream import YAML_WORK, EndedEarlyError, Prefixed, Reader
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 from ctctl.tables.sources.zipped import directory, local_members, member, spooled
 
-__all__ = ["MAX_DEPTH", "MAX_MEMBERS", "is_archive", "node_of", "read_archive", "read_folder"]
+__all__ = ["MAX_DEPTH", "MAX_MEMBERS", "Walk", "is_archive", "node_of", "read_archive", "read_folder"]
 
 MAX_MEMBERS = 50_000
 MAX_DEPTH = 3
 #: Partial data of one archive that is said in full; more is counted.
 _MAX_SAID = 20
+#: of a member's name
+_LONGEST_NAME = 1000
+#: What a file costs of the budget, be it empty: its headers, its dump, perhaps a node of its own.
+_MEMBER_WORK = 400
 _CHUNK = 1 << 18
 
 
-class _Walk:
-    """What was found so far, and what is left of the limits; nested archives share both."""
+class Walk:
+    """What is to be done with each file, and what is left of the limits; nested archives share both.
 
-    def __init__(self, member: Callable[[Prefixed, PurePosixPath], None] | None = None) -> None:
-        #: what to do with a file instead of reading its listings
-        self.other_reader = member
-        self.members = Members()
+    ``visit`` is given each file that is no archive as a stream, with its path in whatever it was found in.
+    ``partial``: what could not be read.
+    """
+
+    def __init__(self, visit: Callable[[Prefixed, PurePosixPath, Budget], None]) -> None:
+        self.visit = visit
         self.budget = Budget()
         self.partial: list[str] = []
         self.left = MAX_MEMBERS
-        #: bytes of files with names that may still be kept
-        self.names_left = MAX_OWN
 
     def member(self) -> None:
+        self.budget.spend(_MEMBER_WORK)
         self.left -= 1
         if self.left < 0:
             raise LimitError(f"the archive has more than {MAX_MEMBERS} files: not reading on")
 
+    def file(self, stream: Reader, name: str, depth: int) -> None:
+        """A file, or all files of an archive."""
+        path = PurePosixPath(_in_one_line(PurePosixPath(name).name))
+        try:
+            _read_any(Prefixed(b"", Packed(stream, self.budget)), path, self, depth)
+        except LimitError as error:
+            self.partial.append(str(error))
+
+    def folder(self, path: Path, depth: int) -> None:
+        """All files of a folder of files of any kind. Links are not followed."""
+        try:
+            for entry in sorted(path.rglob("*")):
+                if not entry.is_symlink() and entry.is_file():
+                    self.member()
+                    name = PurePosixPath(_in_one_line(str(entry.relative_to(path))))
+                    try:
+                        with entry.open("rb") as stream:
+                            _read_any(Prefixed(b"", Packed(stream, self.budget)), name, self, depth)
+                    except OSError as error:
+                        self.partial.append(f"{name}: {error.strerror}")
+        except LimitError as error:
+            self.partial.append(str(error))
+
+
+class _Dumps:
+    """The dumps in the files of a walk."""
+
+    def __init__(self) -> None:
+        self.members = Members()
+        self.walk = Walk(self._add)
+        #: bytes of files with names that may still be kept
+        self.names_left = MAX_OWN
+
     def finish(self) -> Dumps:
-        self.partial = list(dict.fromkeys(self.partial))
-        if len(self.partial) > _MAX_SAID:
-            more = len(self.partial) - _MAX_SAID
-            self.partial = [*self.partial[:_MAX_SAID], f"{more} more"]
-        self.members.loose += self.partial
+        partial = list(dict.fromkeys(self.walk.partial))
+        if len(partial) > _MAX_SAID:
+            partial = [*partial[:_MAX_SAID], f"{len(partial) - _MAX_SAID} more"]
+        self.members.loose += partial
         return self.members.by_node()
+
+    def _add(self, stream: Prefixed, path: PurePosixPath, budget: Budget) -> None:
+        """One file. Its records are merged once it is read, so that a table listed twice is one."""
+        part = Dump()
+        try:
+            read_content(self._kept(stream, path.name, part, budget), part, path.name, budget.spend)
+        except NoListingError:
+            part.partial = []
+        except DecodeError as error:
+            part.partial.append(str(error))
+        finally:  # also of a file that goes beyond the limits what was read counts
+            part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds or part.broken else []
+            part.skipped = 0
+            part.facts.made_unix = made_by_name(str(path))
+            self.members.add(path, part)
+
+    def _kept(self, stream: Prefixed, name: str, part: Dump, budget: Budget) -> Reader:
+        """The file's stream; one that may hold names is read, and kept, as far as the limits go."""
+        if not is_wanted(name):
+            return stream
+        json = stream.peek(64).lstrip()[:1] in (b"{", b"[")
+        limit = min(MAX_OWN_FILE, self.names_left, budget.room << 3 if json else budget.room // YAML_WORK)
+        head = stream.peek(limit + 1)
+        if len(head) <= limit:
+            budget.spend(min(len(head) >> 3 if json else len(head) * YAML_WORK, budget.room))
+            part.documents.append(head)
+            self.names_left -= len(head)
+        return stream
+
+
+def _in_one_line(name: str) -> str:
+    """A name from an archive as it can be said: nothing in it breaks a line or moves the cursor."""
+    return safe(name[:_LONGEST_NAME])
 
 
 def is_archive(head: bytes) -> bool:
@@ -73,51 +144,30 @@ def read_archive(stream: Reader, name: str) -> Dumps:
 
     Raises DecodeError where nothing could be read.
     """
-    walk = _Walk()
-    path = PurePosixPath(Path(name).name)
-    try:
-        _read_any(Prefixed(b"", Packed(stream, walk.budget)), path, walk, MAX_DEPTH)
-    except LimitError as error:
-        walk.partial.append(str(error))
-    return walk.finish()
+    found = _Dumps()
+    found.walk.file(stream, name, MAX_DEPTH)
+    return found.finish()
 
 
 def walk_members(stream: Reader, name: str, member: Callable[[Prefixed, PurePosixPath], None]) -> list[str]:
     """Hand every file of an archive to ``member``; what could not be read is the answer."""
-    walk = _Walk(member)
-    try:
-        _read_any(Prefixed(b"", Packed(stream, walk.budget)), PurePosixPath(Path(name).name), walk, MAX_DEPTH)
-    except LimitError as error:
-        walk.partial.append(str(error))
+    walk = Walk(lambda content, path, _budget: member(content, path))
+    walk.file(stream, name, MAX_DEPTH)
     return walk.partial
 
 
 def read_folder(path: Path) -> Dumps:
     """The same for a folder of files of any kind. Links are not followed."""
-    walk = _Walk()
-    try:
-        for entry in sorted(path.rglob("*")):
-            if not entry.is_symlink() and entry.is_file():
-                walk.member()
-                _read_file(entry, PurePosixPath(entry.relative_to(path)), walk)
-    except LimitError as error:
-        walk.partial.append(str(error))
-    return walk.finish()
+    found = _Dumps()
+    found.walk.folder(path, MAX_DEPTH)
+    return found.finish()
 
 
-def _read_file(entry: Path, name: PurePosixPath, walk: _Walk) -> None:
-    try:
-        with entry.open("rb") as stream:
-            _read_any(Prefixed(b"", Packed(stream, walk.budget)), name, walk, MAX_DEPTH)
-    except OSError as error:
-        walk.partial.append(f"{name}: {error.strerror}")
-
-
-def _read_any(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) -> None:
+def _read_any(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> None:
     try:
         head = stream.peek(512)
         if not is_archive(head):
-            _read_member(stream, path, walk)
+            walk.visit(stream, path, walk.budget)
         elif depth == 0:
             walk.partial.append(f"{path.name}: archives nested deeper than {MAX_DEPTH}: not read")
         else:
@@ -126,7 +176,7 @@ def _read_any(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) ->
         walk.partial.append(f"{path.name}: {error}")
 
 
-def _read_packed(stream: Prefixed, head: bytes, path: PurePosixPath, walk: _Walk, depth: int) -> None:
+def _read_packed(stream: Prefixed, head: bytes, path: PurePosixPath, walk: Walk, depth: int) -> None:
     form = packed_form(head)
     if form is not None:
         inner = Prefixed(b"", Unpacked(stream, form, walk.budget))
@@ -140,38 +190,7 @@ def _read_packed(stream: Prefixed, head: bytes, path: PurePosixPath, walk: _Walk
         _read_tar(stream, path, walk, depth)
 
 
-def _read_member(stream: Prefixed, path: PurePosixPath, walk: _Walk) -> None:
-    """One file. Its records are merged once it is read, so that a table listed twice is one."""
-    if walk.other_reader is not None:
-        walk.other_reader(stream, path)
-        return
-    part = Dump()
-    try:
-        read_content(_kept(stream, path.name, part, walk), part, path.name)
-    except NoListingError:
-        part.partial = []
-    except DecodeError as error:
-        part.partial.append(str(error))
-    finally:  # also of a file that goes beyond the limits what was read counts
-        part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds or part.broken else []
-        part.skipped = 0
-        part.facts.made_unix = made_by_name(str(path))
-        walk.members.add(path, part)
-
-
-def _kept(stream: Prefixed, name: str, part: Dump, walk: _Walk) -> Reader:
-    """The file's stream; one that may hold names is read, and kept, as far as the limits go."""
-    if not is_wanted(name):
-        return stream
-    limit = min(MAX_OWN_FILE, walk.names_left)
-    head = stream.peek(limit + 1)
-    if len(head) <= limit:
-        part.documents.append(head)
-        walk.names_left -= len(head)
-    return stream
-
-
-def _read_tar(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) -> None:
+def _read_tar(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> None:
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
             for item in archive:
@@ -179,12 +198,14 @@ def _read_tar(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) ->
                 walk.member()
                 content = archive.extractfile(item) if item.isreg() else None
                 if content is not None:
-                    _read_any(Prefixed(b"", _Small(content)), path / item.name.lstrip("/"), walk, depth - 1)
+                    _read_any(
+                        Prefixed(b"", _Small(content)), path / _in_one_line(item.name.lstrip("/")), walk, depth - 1
+                    )
     except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
         raise EndedEarlyError(f"the tar archive is cut off or damaged: {error}") from error
 
 
-def _read_zip(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) -> None:
+def _read_zip(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> None:
     with spooled(stream) as spool:
         listed = directory(spool)
         if listed is None:
@@ -192,12 +213,12 @@ def _read_zip(stream: Prefixed, path: PurePosixPath, walk: _Walk, depth: int) ->
             return
         for info in listed:
             walk.member()
-            if not info.is_dir():
+            if not info.filename.endswith("/"):
                 _read_zip_member(spool, info, path, walk, depth)
 
 
-def _read_zip_member(spool: IO[bytes], info: zipfile.ZipInfo, path: PurePosixPath, walk: _Walk, depth: int) -> None:
-    inner = path / info.filename[:1000].lstrip("/")
+def _read_zip_member(spool: IO[bytes], info: zipfile.ZipInfo, path: PurePosixPath, walk: Walk, depth: int) -> None:
+    inner = path / _in_one_line(info.filename.lstrip("/"))
     try:
         _read_any(Prefixed(b"", member(spool, info, walk.budget)), inner, walk, depth - 1)
     except LimitError:
@@ -206,12 +227,12 @@ def _read_zip_member(spool: IO[bytes], info: zipfile.ZipInfo, path: PurePosixPat
         walk.partial.append(f"{inner.name}: {error}")
 
 
-def _read_cut_zip(spool: IO[bytes], path: PurePosixPath, walk: _Walk, depth: int) -> None:
+def _read_cut_zip(spool: IO[bytes], path: PurePosixPath, walk: Walk, depth: int) -> None:
     """A zip whose directory is missing or damaged: the files one after the other, by their own headers."""
     for name, content in local_members(spool, walk.budget):
         walk.member()
         if not name.endswith("/"):
-            _read_any(Prefixed(b"", content), path / name[:1000].lstrip("/"), walk, depth - 1)
+            _read_any(Prefixed(b"", content), path / _in_one_line(name.lstrip("/")), walk, depth - 1)
     raise EndedEarlyError("the zip archive is cut off or damaged: its directory is missing")
 
 

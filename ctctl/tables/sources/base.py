@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
@@ -181,12 +182,12 @@ Record = TypeVar("Record", bound="DataclassInstance")
 
 def _merged(records: list[Record], key: tuple[str, ...]) -> list[Record]:
     """The records with one a key; what one lacks comes from the others."""
-    found: dict[tuple[object, ...], Record] = {}
+    found: dict[object, Record] = {}
+    of = attrgetter(*key)
     for record in records:
-        at = tuple(getattr(record, name) for name in key)
-        old = found.get(at)
-        if old is None:
-            found[at] = record
+        at = of(record)
+        old = found.setdefault(at, record)
+        if old is record:
             continue
         gaps = [item.name for item in fields(old) if getattr(old, item.name) in (None, ())]
         if gaps:

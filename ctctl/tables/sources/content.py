@@ -35,11 +35,11 @@ from ctctl.tables.sources.stream import (
     DamagedJsonError,
     EndedEarlyError,
     Lines,
-    Prefixed,
     Reader,
     Unquoted,
     json_array,
     json_object,
+    nothing_spent,
     utf8,
     whole_members,
     without_quotes,
@@ -52,6 +52,8 @@ MAX_DOCUMENT = 8 << 20
 _HEAD = 4096
 #: A file without a listing in its first lines has none; one that has goes on for ten times as many.
 MAX_TALK = 20_000
+#: What an element of a document costs beside its bytes, and a record beside its line: also to be shown later.
+_ELEMENT_WORK, _RECORD_WORK = 3, 12
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
@@ -77,13 +79,14 @@ class NoListingError(DecodeError):
     """JSON, but of no form that is known."""
 
 
-def read_content(stream: Reader, dump: Dump, hint: str = "") -> bool:
+def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[int], None] = nothing_spent) -> bool:
     """Read everything that is known in a stream into ``dump``. False: nothing was.
 
-    ``hint`` is the file's name. What is recognised and cannot be read is in ``dump.partial``. Raises
-    NoListingError for JSON of no known form, DecodeError for a document that is known and cannot be read.
+    ``hint`` is the file's name; ``spend`` is told the work, and may end it (LimitError). What is recognised
+    and cannot be read is in ``dump.partial``. Raises NoListingError for JSON of no known form, DecodeError
+    for a document that is known and cannot be read.
     """
-    mixed = _Mixed(utf8(stream), dump, hint)
+    mixed = _Mixed(Lines(utf8(stream), spend), dump, hint)
     try:
         mixed.read()
     except EndedEarlyError as error:
@@ -99,8 +102,8 @@ def read_content(stream: Reader, dump: Dump, hint: str = "") -> bool:
 class _Mixed:
     """A stream in whatever order its parts come. ``table`` is the two-column table that rows belong to now."""
 
-    def __init__(self, stream: Reader, dump: Dump, hint: str) -> None:
-        self.lines = Lines(stream)
+    def __init__(self, lines: Lines, dump: Dump, hint: str) -> None:
+        self.lines = lines
         self.dump = dump
         self.hint = hint
         self.ct = CtLines(dump)
@@ -173,7 +176,7 @@ class _Mixed:
 
     def _alone(self, line: str) -> str | None:
         """What a line is by itself, be it the head of a table; None for no record. Nothing is added."""
-        probe = _Mixed(Prefixed(b"", io.BytesIO()), Dump(), self.hint)
+        probe = _Mixed(Lines(io.BytesIO()), Dump(), self.hint)
         probe.table, probe.pairs.kind, probe.pairs.group = self.table, self.pairs.kind, self.pairs.group
         probe.services.front = self.services.front
         if self.policy.open and self.dump.listings.policy:
@@ -191,7 +194,7 @@ class _Mixed:
     def _record(self, line: str) -> bool:
         """A line that is a record by itself, of whatever listing."""
         if len(line) <= _HEAD and (
-            self._entry(line) or self._translation(line) or self._connection(line) or self._service(line)
+            self._translation(line) or self._entry(line) or self._connection(line) or self._service(line)
         ):
             self._leave()
             return True
@@ -208,9 +211,11 @@ class _Mixed:
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
+            self.lines.spend(_RECORD_WORK)
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
+            self.lines.spend(_RECORD_WORK)
             self.table = "services"
             return True
         if agent_text.HINT.search(line[:200]) and agent_text.add_line(self.dump, line[:400]):
@@ -219,7 +224,7 @@ class _Mixed:
         return False
 
     def _entry(self, line: str) -> bool:
-        if "->" not in line:
+        if "->" not in line or "expires=" not in line:
             return False
         start = ct_text.START.search(line)
         if start is None or not line.startswith("expires=", start.end()):
@@ -241,6 +246,7 @@ class _Mixed:
         if "XLATE_" not in line:
             return False
         self._not_ct("Cilium nat list")
+        self.lines.spend(_RECORD_WORK)
         try:
             self.dump.listings.nat.append(nat_text.nat_of_line(line))
         except DecodeError:
@@ -254,6 +260,7 @@ class _Mixed:
         if match is None:
             return False
         self._not_ct("conntrack list")
+        self.lines.spend(3 * _RECORD_WORK)  # two flows, an entry and a translation
         try:
             nf_text.add_line(self.dump, match)
         except DecodeError:
@@ -409,6 +416,7 @@ class _Mixed:
         """Every element of a listing; one that cannot be read does not hide the others."""
         try:
             for item in items:
+                self.lines.spend(_ELEMENT_WORK)
                 try:
                     add(item)
                 except DecodeError as error:
@@ -422,7 +430,7 @@ class _Mixed:
         self.foreign = self.foreign or what
         with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
             for _ in items:
-                pass
+                self.lines.spend(_ELEMENT_WORK)
 
     def _object(self, stream: Lines | Unquoted, head: str) -> None:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""

@@ -147,7 +147,7 @@ class _Line:
     __slots__ = ("layout", "lifetime", "nat_port", "remaining", "report", "value")
 
     def __init__(self, text: str, lifetime: int, remaining: str | None, *, suffix: bool) -> None:
-        numbers = {found[1]: int(found[2], 16 if found[2][:2] == "0x" else 10) for found in _FIELD.finditer(text)}
+        numbers = {name: int(word, 16 if word[:2] == "0x" else 10) for name, word in _FIELD.findall(text)}
         if "Flags" not in numbers or not ("RxPackets" in numbers or "Packets" in numbers):
             raise DecodeError("fields are missing: the line is cut off or of another program")
         if "Packets" in numbers and not numbers.keys() >= _LAST_FIELDS:

@@ -23,7 +23,7 @@ from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.packet_log import INSTEAD, is_packet_log
 from ctctl.tables.sources.stream import Prefixed
 from ctctl.tables.sources.timing import tables_of
-from ctctl.tables.sources.unpack import LimitError
+from ctctl.tables.sources.unpack import Budget, LimitError, Packed
 
 _HEAD = 512
 _CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
@@ -82,15 +82,19 @@ def _open_stream(
 def read_text(stream: BinaryIO | Prefixed, name: str) -> Dump:
     """A file that is no archive. Raises DecodeError where nothing of it is known."""
     dump = Dump()
-    source = stream if isinstance(stream, Prefixed) else Prefixed(b"", stream)
+    budget = Budget()
+    source = Prefixed(b"", Packed(stream, budget))
     head = source.peek(_HEAD)
     if head.startswith(_CAPTURES):
         raise DecodeError(f"{name}: a packet capture, no dump of tables; ctctl trace --pcap reads it")
     try:
-        known = read_content(source, dump, Path(name).name)
+        known = read_content(source, dump, Path(name).name, budget.spend)
     except (DecodeError, LimitError) as error:
         if isinstance(error, NoListingError) and dump.kinds:
             known = True
+        elif isinstance(error, LimitError) and dump.kinds:
+            known = True
+            dump.partial.append(str(error))
         elif is_packet_log(head):
             raise DecodeError(f"{name}: {INSTEAD}") from error
         else:
@@ -134,9 +138,10 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
     )
     apply_options(source, options)
 
+    first = dumps.get(min((node for node in dumps if node), default=None)) or next(iter(dumps.values()))
+
     def of(node: str | None) -> Dump:
-        first = source.nodes()[0] if source.nodes() else None
-        return dumps.get(node) or dumps.get(first) or next(iter(dumps.values()))
+        return dumps.get(node) or first
 
     def listings(node: str | None) -> Listings:
         return of(node).listings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,12 +24,16 @@ from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.model.suggest import unknown_name
 from ctctl.model.version import CiliumVersion
-from ctctl.node.cilium import identify, is_this_nodes
+from ctctl.node.agent import runtime_config
+from ctctl.node.cilium import first_snat_port, identify, is_this_nodes
 from ctctl.node.find import find_tables, node_at
 from ctctl.node.owner import own_maps
 from ctctl.tables.sources import pinned
+from ctctl.tables.sources.agent_text import add_config
 from ctctl.tables.sources.base import CtTable, NoTableError, Source, SourceOptions
 from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.facts import Fact, NodeFacts
 
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import Rows
@@ -89,7 +94,22 @@ def _open_pins(description: str, directory: Path, paths: list[Path], options: So
         source.close()
         raise
     _offer_listings(source, directory, options)
+    if source.foreign:
+        source.facts = cache(lambda _node: _agents_facts(directory))
     return source
+
+
+def _agents_facts(directory: Path) -> NodeFacts:
+    """What the agent of these tables stored of its configuration, and says; nothing for another node's tables."""
+    dump = Dump()
+    if not is_this_nodes(directory):
+        return dump.facts
+    stored = runtime_config()
+    if stored is not None:
+        add_config(dump, stored[0])
+    if dump.facts.snat_first_port is None and (first := first_snat_port(directory)) is not None:
+        dump.facts.snat_first_port = Fact(first, "the NodePort range by the agent's API")
+    return dump.facts
 
 
 def _add_snat(source: Source, directory: Path) -> None:

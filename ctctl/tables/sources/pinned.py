@@ -12,6 +12,7 @@ from ctctl.abi import pins
 from ctctl.decode.ct import TUPLE_IN
 from ctctl.errors import DecodeError, KernelError, NotFoundError
 from ctctl.kernel.map import Map
+from ctctl.model.units import decimal
 from ctctl.tables.sources.base import Listings
 
 # What decodes a table is imported where there is one.
@@ -54,8 +55,8 @@ def policy_endpoint(name: str) -> int | None:
     """The endpoint whose policy map is called so; None if it is none."""
     for prefix in (pins.CILIUM_POLICY_V2, pins.CILIUM_POLICY):
         rest = name.removeprefix(prefix)
-        if rest != name and rest.isdecimal():
-            return int(rest)
+        if rest != name and (number := decimal(rest)) is not None:
+            return number
     return None
 
 

@@ -1,7 +1,8 @@
 """Packed streams unpacked as they are read: gzip, bzip2, xz, of several members; bounded by what came in.
 
-Every byte that a layer hands out is taken from one budget, which the bytes of the file itself refill:
-a file of 4 KB cannot become gigabytes, however it is nested.
+Every byte that a layer hands out is taken from one budget, and so is the work of reading lines and
+documents; the bytes of the file itself refill it: a file of 4 KB cannot become gigabytes, nor minutes,
+however it is nested.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from ctctl.tables.sources.stream import EndedEarlyError, Reader
 FREE_BYTES = 8 << 20
 MAX_RATIO = 250
 MAX_UNPACKED = 4 << 30
+#: Work, in units of about a microsecond: so much for any file, so much more for each byte of its own. A packed
+#: listing takes 1 to 3 a byte, one that is not packed less than 1: only what repeats itself over and over takes more.
+FREE_WORK = 400_000
+WORK_A_BYTE = 8
 #: memory that xz may ask for
 _XZ_MEMORY = 80 << 20
 _CHUNK = 1 << 16
@@ -28,11 +33,23 @@ class LimitError(CtctlError):
 
 
 class Budget:
-    """What may still be unpacked. ``packed`` and ``unpacked`` are bytes so far."""
+    """What may still be unpacked and read. ``packed`` and ``unpacked`` are bytes so far, ``spent`` is work."""
 
     def __init__(self) -> None:
         self.packed = 0
         self.unpacked = 0
+        self.spent = 0
+
+    @property
+    def room(self) -> int:
+        """Work that may still be spent."""
+        return max(FREE_WORK + WORK_A_BYTE * self.packed - self.spent, 0)
+
+    def spend(self, work: int) -> None:
+        """Count work. Raises LimitError."""
+        self.spent += work
+        if self.spent > FREE_WORK + WORK_A_BYTE * self.packed:
+            raise LimitError("it repeats itself far beyond its own size: not reading on")
 
     def take(self, count: int) -> None:
         """Count unpacked bytes. Raises LimitError."""

@@ -1,0 +1,43 @@
+"""What typed numbers become: durations in seconds, rates. No NaN, no infinity, nothing that a clock cannot wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+
+def seconds(least: float) -> Callable[[str], float]:
+    """A reader of ``10``, ``0.5`` or ``2m`` as seconds, at least so many: a ``parser=`` of ``typer.Option``."""
+
+    def read(text: str) -> float:
+        from ctctl.model.units import parse_duration
+
+        try:
+            found = parse_duration(str(text))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        return _at_least(found, least)
+
+    return read
+
+
+def number(least: float, most: float = 1e12) -> Callable[[str], float]:
+    """A reader of a number in a range."""
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is no number") from None
+        if not found <= most:  # NaN too
+            raise typer.BadParameter(f"{text!r} is not between {least:g} and {most:g}")
+        return _at_least(found, least)
+
+    return read
+
+
+def _at_least(found: float, least: float) -> float:
+    if found < least:
+        raise typer.BadParameter(f"{found:g} is less than {least:g}")
+    return found
