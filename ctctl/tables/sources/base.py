@@ -144,7 +144,7 @@ class Listings:
         found = cls()
         for name, key in _KEYS.items():
             setattr(found, name, _merged([record for part in parts for record in getattr(part, name)], key))
-        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels"):
+        for name in ("source_ranges", "maglev", "sockets", "tunnels"):
             setattr(found, name, list(dict.fromkeys(record for part in parts for record in getattr(part, name))))
         # Counters only grow: of several listings the largest is the newest.
         found.counters = max((part.counters for part in parts), key=_total, default=[])
@@ -164,10 +164,13 @@ _KEYS = {
     "services": ("addr", "port", "proto", "scope", "slot"),
     "backends": ("backend_id",),
     "nat": ("tuple", "direction", "related"),
+    "rev_nats": ("rev_nat", "addr", "port"),
+    "ipcache": ("prefix", "cluster_id"),
+    "endpoints": ("addr",),
     "policy": ("endpoint_id", "egress", "identity", "labels", "proto", "port", "port_bits"),
 }
 #: All kinds of listings.
-KINDS = (*_KEYS, "rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels", "counters")
+KINDS = (*_KEYS, "source_ranges", "maglev", "sockets", "tunnels", "counters")
 
 
 def _total(counters: list[DatapathCounter]) -> int:
