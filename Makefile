@@ -118,6 +118,11 @@ mutants: setup ## plant small faults one at a time and count those that no test 
 test-kernels: setup ## boot Linux 6.1, 6.12 and the newest of Debian in an emulator; writes docs/support-matrix.md
 	tools/test_kernels.sh
 
+.PHONY: test-spark
+test-spark: setup ## every named question on DuckDB and on Spark, the answers compared; skipped without Java
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[spark]'
+	$(BIN)/pytest -q -rs tests/spark
+
 .PHONY: lint
 lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .

@@ -45,6 +45,12 @@ def words(*known: str) -> Completer:
     return _answering(lambda _ctx: known)
 
 
+def _node(ctx: typer.Context) -> str | None:
+    """The node that the options before the word name."""
+    several = ctx.params.get("nodes")
+    return str(several[0]) if several else ctx.params.get("node")
+
+
 @contextmanager
 def _source(ctx: typer.Context) -> Iterator[Source]:
     """The source that the options before the word name; an empty one for stdin and big files."""
@@ -56,7 +62,7 @@ def _source(ctx: typer.Context) -> Iterator[Source]:
     if spec == "-" or (Path(spec).is_file() and Path(spec).stat().st_size > _FILE_MAX):
         yield Source(spec)
         return
-    with open_source(spec, SourceOptions(node=ctx.params.get("node"))) as source:
+    with open_source(spec, SourceOptions(node=_node(ctx))) as source:
         yield source
 
 
@@ -100,12 +106,12 @@ def _endpoints(ctx: typer.Context) -> Iterator[str]:
 
 def _rev_nats(ctx: typer.Context) -> Iterator[str]:
     with _source(ctx) as source:
-        yield from (str(record.rev_nat) for record in source.some(ctx.params.get("node"), "rev_nats").rev_nats)
+        yield from (str(record.rev_nat) for record in source.some(_node(ctx), "rev_nats").rev_nats)
 
 
 def _backend_ids(ctx: typer.Context) -> Iterator[str]:
     with _source(ctx) as source:
-        yield from (str(record.backend_id) for record in source.some(ctx.params.get("node"), "backends").backends)
+        yield from (str(record.backend_id) for record in source.some(_node(ctx), "backends").backends)
 
 
 def _nodes(_ctx: typer.Context) -> list[str]:
@@ -162,7 +168,7 @@ def _identities(ctx: typer.Context) -> Iterator[str]:
 
     yield from RESERVED_NUMBERS
     with _source(ctx) as source:
-        for labels in book_of(source, ctx.params.get("node")).labels.values():
+        for labels in book_of(source, _node(ctx)).labels.values():
             yield from (label.partition(":")[2] for label in labels)
 
 
@@ -170,7 +176,7 @@ def _services(ctx: typer.Context) -> Iterator[str]:
     from ctctl.tables.names import book_of
 
     with _source(ctx) as source:
-        book = book_of(source, ctx.params.get("node"))
+        book = book_of(source, _node(ctx))
         yield from book.services
         yield from book.service_ids.values()
 

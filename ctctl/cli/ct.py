@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from ctctl.cli.complete import terms, words
 from ctctl.cli.ct_change import register
+from ctctl.cli.fleet import sql_of_source
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.numbers import seconds
 from ctctl.cli.options import MAX_COUNT, ColorOpt, LayoutOpt, OutputOpt, RawOpt
@@ -310,3 +311,4 @@ def decode(
 
 
 register(app)
+app.command("sql")(sql_of_source)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def export_rows(source: Source, selection: Filter, form: ExportFormat, file: str) -> int:
     """Write the matching rows; returns how many. Raises WriteError if the file cannot be written."""
     if form is ExportFormat.parquet:
-        from ctctl.tables.show.parquet import write_parquet
+        from ctctl.tables.show.arrow import write_parquet
 
         with nullcontext(sys.stdout.buffer) if file == "-" else replacing(Path(file)) as stream:
             return write_parquet(source.tables, lambda table: matching(table, selection), stream)

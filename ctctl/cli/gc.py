@@ -149,7 +149,7 @@ def gc(
     if metrics is not None and interval is None:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
     if backend is not None:
-        where = SourceArgs([source], node, only, now, clock)
+        where = SourceArgs([source], [node] if node else None, only, now, clock)
         _backend(backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo)
         return
     options = ops.GcOptions(
@@ -164,7 +164,7 @@ def gc(
         undo=undo,
         allow_foreign=allow_foreign,
     )
-    where = SourceArgs([source], node, only, now, clock)
+    where = SourceArgs([source], [node] if node else None, only, now, clock)
     if explain:
         _explain(where, endpoint, out)
     elif interval is not None:
@@ -346,7 +346,7 @@ def undo(
 
     undo_journal(
         file,
-        SourceArgs([source], node),
+        SourceArgs([source], [node] if node else None),
         yes=yes,
         dry_run=dry_run,
         allow_foreign=allow_foreign,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -157,13 +158,26 @@ class SourceArgs:
     """Where records come from and how to read them."""
 
     source: opt.FromOpt = None
-    node: opt.NodeOpt = None
+    nodes: opt.NodesOpt = None
     map: opt.MapOpt = None
     now: opt.NowOpt = None
     clock: opt.ClockOpt = None
     layout: opt.LayoutOpt = None
     names: opt.NamesOpt = None
     verbose: opt.VerboseOpt = False
+    every_node: opt.EveryNodeOpt = False
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The nodes that were named; for tables of this machine, where none is, those of ``$CTCTL_NODE``."""
+        if self.nodes or self.every_node or self.source not in (None, [], ["auto"]):
+            return tuple(dict.fromkeys(self.nodes or ()))
+        return tuple(dict.fromkeys(os.environ.get("CTCTL_NODE", "").split()))
+
+    @property
+    def node(self) -> str | None:
+        """The one node that was named; None where none or several were."""
+        return self.named[0] if len(self.named) == 1 else None
 
     def options(self) -> SourceOptions:
         """As the source layer takes them. Raises UsageError."""
@@ -184,8 +198,12 @@ class SourceArgs:
 
     def open(self) -> Source:
         """The source. Raises CtctlError."""
-        from ctctl.tables.open import open_source
+        from ctctl.tables.open import open_nodes, open_source
 
+        if self.every_node and self.nodes:
+            raise UsageError("-A is every node: leave out --node, or -A")
+        if self.every_node or len(self.named) > 1:
+            return open_nodes(self.source or ["auto"], self.named, self.options())
         return open_source(self.source or "auto", self.options())
 
 

@@ -49,6 +49,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "gc": LazyCommand("ctctl.cli.gc", "Collect expired entries, or say what would be collected.", group=True),
     "sizing": LazyCommand("ctctl.cli.sizing", "How large the tables should be for a workload, and their memory."),
     "doctor": LazyCommand("ctctl.cli.doctor", "Find and explain what is wrong with the tables."),
+    "cluster": LazyCommand("ctctl.cli.cluster", "Any command that reads, over every node of a Kubernetes cluster."),
+    "fleet": LazyCommand("ctctl.cli.fleet", "Tables of many nodes as Parquet, and questions in SQL.", group=True),
     "report": LazyCommand("ctctl.cli.reporting", "One HTML page for a ticket: tables, findings, a connection's story."),
     "ui": LazyCommand("ctctl.cli.ui", "The tables on a full screen, kept up to date."),
     "lb": LazyCommand(_SERVICES, "Load balancer tables: frontends, backends, Maglev.", "lb_app", group=True),

@@ -75,6 +75,22 @@ NodeOpt = Annotated[
         rich_help_panel=_SOURCE,
     ),
 ]
+NodesOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--node",
+        metavar="NAME",
+        help="Loaded node, where there are several; several times: those. Else $CTCTL_NODE.",
+        autocompletion=complete.nodes,
+        rich_help_panel=_SOURCE,
+    ),
+]
+EveryNodeOpt = Annotated[
+    bool,
+    typer.Option(
+        "-A", "--all-nodes", help="Every node of this machine, with the node as a column.", rich_help_panel=_SOURCE
+    ),
+]
 MapOpt = Annotated[
     str | None,
     typer.Option(

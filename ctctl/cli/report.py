@@ -79,6 +79,11 @@ def addressed(source: Source, node: str | None, text: str) -> str:
 
 def source_words(where: SourceArgs) -> str:
     """The options that name the source, as they were typed."""
-    given = (*(("--from", source) for source in where.source or () if source != "auto"), ("--node", where.node))
+    given = (
+        *(("--from", source) for source in where.source or () if source != "auto"),
+        *(("--node", name) for name in where.named),
+    )
+    every = " -A" if where.every_node else ""
     more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
-    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in (*given, *more) if value is not None)
+    words = (f" {name} {shlex.quote(str(value))}" for name, value in (*given, *more) if value is not None)
+    return every + "".join(words)

@@ -39,7 +39,7 @@ def undo_journal(
 
     node = node_of(file)
     if where.node is None and where.source in (None, ["auto"]) and node is not None:
-        where = replace(where, node=node)  # with several nodes the journal knows which one it is of
+        where = replace(where, nodes=[node])  # with several nodes the journal knows which one it is of
     with ExitStack() as stack:
         source = stack.enter_context(where.open())
         if dry_run:

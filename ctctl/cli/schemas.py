@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ctctl.cluster.schema import CLUSTER_SCHEMAS
 from ctctl.ct.report import Change, CtEventKind
+from ctctl.fleet.schema import FLEET_SCHEMAS
 from ctctl.gc.schema import GC_SCHEMAS
 from ctctl.lab.schema import LAB_SCHEMAS
 from ctctl.out.schema_words import (
@@ -227,7 +229,16 @@ _NODE = {
     ),
 }
 #: By schema name, in the order of the commands in ``ctctl --help``.
-SCHEMAS: dict[str, Schema] = {**_CT, **SERVICES_SCHEMAS, **TRACE_SCHEMAS, **_NODE, **GC_SCHEMAS, **LAB_SCHEMAS}
+SCHEMAS: dict[str, Schema] = {
+    **_CT,
+    **SERVICES_SCHEMAS,
+    **TRACE_SCHEMAS,
+    **_NODE,
+    **GC_SCHEMAS,
+    **LAB_SCHEMAS,
+    **FLEET_SCHEMAS,
+    **CLUSTER_SCHEMAS,
+}
 
 
 def whole() -> Schema:

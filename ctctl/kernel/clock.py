@@ -20,6 +20,14 @@ def monotonic_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) - monotonic_offset_ns()
 
 
+def boot_id() -> str | None:
+    """The kernel's name for this boot: times of CLOCK_MONOTONIC compare within one only."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
 @functools.cache
 def monotonic_offset_ns(offsets: Path = Path("/proc/self/timens_offsets")) -> int:
     """How far this process's CLOCK_MONOTONIC is ahead of the kernel's: not 0 in a time namespace.

@@ -88,6 +88,19 @@ def find_tables(node: str | None = None, bpffs: Path | None = None) -> Path:
     raise NotFoundError("no table: no ctctl node is loaded and no Cilium is running; name a source with --from")
 
 
+def node_directories(names: Iterable[str] = (), bpffs: Path | None = None) -> list[Path]:
+    """Where the tables of these nodes are, or of every one here, a live Cilium's among them.
+
+    Raises NotFoundError, also where there is nothing; PermissionDenied.
+    """
+    wanted = tuple(names)
+    if wanted:
+        return [paths.dir for paths in choose_nodes(wanted, bpffs)]
+    found = [paths.dir for paths in own_nodes(bpffs).values() if has_tables(paths.dir)]
+    cilium = cilium_tables(bpffs)
+    return [*found, *([cilium] if cilium is not None else [])] or [find_tables(None, bpffs)]
+
+
 def node_at(directory: Path) -> str | None:
     """The name of the node whose directory this is by its place, None for any other directory."""
     paths = NodePaths.at(directory)

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ctctl.out.output import View
 
 #: What functions that make views want to know, by the name of the parameter.
 _GIVEN: dict[str, object] = {"names": {}, "files": {}, "minor": 16, "clock": Clock(), "now": None, "by": "src"}
+_GIVEN["answer"] = SimpleNamespace(schema=[])
 
 
 def _views() -> Iterator[tuple[str, View[Any]]]:

@@ -228,6 +228,9 @@ class Source:
     #: of a live source: the clock of all its tables, and its now
     clock: Clock = field(default_factory=Clock)
     now: int | None = None
+    #: when the tables were read (seconds since 1970) and in which boot of the node, where the source says
+    collected_at: float | None = None
+    boot_id: str | None = None
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None

@@ -7,6 +7,7 @@ CLOCK_MONOTONIC; another program's clock is found by evidence.
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import islice
@@ -17,7 +18,7 @@ from ctctl.abi import pins
 from ctctl.abi.constants import CT_ENTRY_LAST_TX_REPORT
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, family_of_key, layout_of_fields
 from ctctl.errors import NotFoundError, PermissionDenied
-from ctctl.kernel.clock import jiffies_units, kernel_hz, monotonic_s
+from ctctl.kernel.clock import boot_id, jiffies_units, kernel_hz, monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.map_types import map_types
 from ctctl.model.clock import Clock
@@ -235,6 +236,7 @@ def finish(source: Source, options: SourceOptions) -> None:
     _find_layout(source, options.layout)
     source.clock, now = _clock(source, options)
     source.now = options.now if options.now is not None else now
+    source.collected_at, source.boot_id = time.time(), boot_id()
     for table in source.tables:
         table.clock, table.now = source.clock, source.now
     if options.map is not None:

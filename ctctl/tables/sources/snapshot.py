@@ -79,7 +79,8 @@ def write_snapshot(
     compress: bool = False,
 ) -> int:
     """Write tables, their meta data and the source's listings; returns how many entries."""
-    listings = {node: source.some(node or None, *KINDS) for node in sorted({table.node or "" for table in tables})}
+    nodes = {*(table.node or "" for table in tables), *source.node_names} or {""}
+    listings = {node: source.some(node or None, *KINDS) for node in sorted(nodes)}
     for found in listings.values():
         if len(found.nat) > MAX_NAT:
             source.notes.append(f"the snapshot is without the SNAT table: {len(found.nat)} entries, at most {MAX_NAT}")
@@ -87,6 +88,8 @@ def write_snapshot(
     head = {
         "schema": "ctctl/snapshot/v1",
         "source": source.description,
+        "collected_at": source.collected_at,
+        "boot_id": source.boot_id,
         "tables": [_table_head(table) for table in tables],
         "listings": {node: _listing_head(found) for node, found in listings.items()},
         "notes": source.notes,
@@ -227,6 +230,9 @@ def _read_head(stream: Prefixed, name: str) -> dict[str, Any]:
 
 def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> Source:
     source = Source(f"{name} (of {head['source']})", partial=[*head["partial"]])
+    moment, boot = head.get("collected_at"), head.get("boot_id")  # snapshots of before they were kept have neither
+    source.collected_at = float(moment) if moment is not None else None
+    source.boot_id = str(boot) if boot is not None else None
     for about in head["tables"]:
         clock = options.clock or parse_clock(about["clock"], about["clock_evidence"])
         source.tables.append(
@@ -247,6 +253,7 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> Sourc
     if options.node is not None:
         source.tables = [table for table in source.tables if table.node == options.node]
     listings = head["listings"]
+    source.node_names = sorted(node for node in listings if node and options.node in (None, node))
 
     def listing(node: str | None) -> Listings:
         return _listings_of(listings.get(node or "") or next(iter(listings.values()), {}))

@@ -1,0 +1,227 @@
+"""``ctctl cluster``: any command that reads, over every node of a Kubernetes cluster.
+
+The command's own words follow; what it reads is fetched first, its ``--from`` is what was fetched.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ctctl.cli import complete
+from ctctl.errors import PartialDataError, UsageError
+
+if TYPE_CHECKING:
+    from ctctl.cluster.fetch import Answer
+    from ctctl.cluster.kube import Api
+
+#: What may follow: commands that only read, and those of their words that must not stand there.
+READING = ("nodes", "ct", "nat", "lb", "ipcache", "endpoint", "doctor", "gc", "report", "fleet")
+_CHANGING = {("ct", "delete"), ("ct", "flush"), ("ct", "import"), ("gc", "undo"), ("gc", "run")}
+_OF_TABLE = {
+    "nat": ("nat-list.txt",),
+    "lb": ("lb-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt"),
+    "ipcache": ("ipcache-list.txt",),
+    "endpoint": ("endpoint-list.txt",),
+}
+_CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def cluster(
+    ctx: typer.Context,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND…", help="nodes, or ct list, ct get, …", autocompletion=complete.words(*READING)
+        ),
+    ] = None,
+    kubeconfig: Annotated[
+        str | None,
+        typer.Option("--kubeconfig", metavar="FILE", help="Else $KUBECONFIG, ~/.kube/config, the pod's own."),
+    ] = None,
+    context: Annotated[str | None, typer.Option("--context", metavar="NAME", help="Context in it.")] = None,
+    namespace: Annotated[
+        str, typer.Option("-n", "--namespace", metavar="NS", help="Where Cilium's agents run.")
+    ] = "kube-system",
+    selector: Annotated[
+        str | None, typer.Option("-l", "--selector", metavar="A=B", help="Labels of the pods to ask, and only those.")
+    ] = None,
+    node: Annotated[str, typer.Option("--node", metavar="GLOB", help="Only these nodes.")] = "*",
+    deadline: Annotated[float, typer.Option("--deadline", min=0.1, metavar="SECS", help="For each node.")] = 30.0,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=256, metavar="N", help="Nodes asked at once.")] = 16,
+    show_help: Annotated[bool, typer.Option("-h", "--help", help="This, or a command's own help.")] = False,
+) -> None:
+    """Run a command that reads over every node of a cluster, through the Kubernetes API. Nothing is changed.
+
+    Pods of ctctl's DaemonSet are asked where they run, filtered there; else Cilium's agents answer with their own
+    command line: nothing needs to be installed. A node that fails is named with its reason; exit status 5.
+
+    \b
+    ctctl cluster nodes                                   which nodes can be read
+    ctctl cluster ct list 'state == closing' --limit 20
+    ctctl cluster ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000' --context prod
+    ctctl cluster doctor --node 'worker-*' -o json
+    ctctl cluster gc --dry-run
+    ctctl cluster fleet collect lake/                     every node into a lake
+    """
+    words = [*(command or ()), *ctx.args]
+    if show_help and not words:
+        typer.echo(ctx.get_help())
+        return
+    if show_help:
+        words.append("--help")
+    if not words or words[0] not in READING:
+        from ctctl.model.suggest import unknown_name
+
+        raise UsageError(
+            "cluster: " + (unknown_name("command", words[0], READING) if words else f"name one of {', '.join(READING)}")
+        )
+    _refuse_changes(words)
+    if show_help and words[0] != "nodes":
+        raise typer.Exit(_inner(words))
+    from ctctl.cluster.kube import Api
+
+    api = Api(kubeconfig, context, deadline)
+    with tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder:
+        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder))
+        if words[0] == "nodes":
+            _show_nodes(answers, words[1:])
+            return
+        raise typer.Exit(_run(api, words, answers, Path(folder)))
+
+
+def _refuse_changes(words: Sequence[str]) -> None:
+    if tuple(words[:2]) in _CHANGING or (words[0] == "gc" and "--dry-run" not in words and "--help" not in words):
+        raise UsageError(f"cluster only reads: no {' '.join(words[:2])} on several nodes; gc needs --dry-run")
+    if "--from" in words or any(word.startswith("--from=") for word in words):
+        raise UsageError("cluster reads the cluster: leave out --from")
+
+
+def _fetch(
+    api: Api, words: Sequence[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
+) -> list[Answer]:
+    from ctctl.cli.report import say
+    from ctctl.cluster.fetch import LISTINGS, Wanted, fetch, targets
+
+    listings = _OF_TABLE.get(words[0], tuple(LISTINGS))
+    if words[0] == "nodes" or tuple(words[:2]) in {("ct", "list"), ("ct", "stats"), ("ct", "top")} or words[0] == "gc":
+        listings = _CT_ONLY
+    pods = targets(api, *which)
+    done = 0
+
+    def told(answer: Answer) -> None:
+        nonlocal done
+        done += 1
+        if answer.reason is not None:
+            say(f"{answer.node}: {answer.reason}")
+        elif sys.stderr.isatty():
+            sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
+
+    wanted = Wanted(listings, _filter_words(words), limits[0], limits[1])
+    return fetch(api, pods, wanted, folder, told)
+
+
+def _filter_words(words: Sequence[str]) -> tuple[str, ...]:
+    """The words of a command that are its filter, as ``ct export`` takes them: they are run on the node."""
+    if words[0] != "ct" or words[1:2] not in (["list"], ["top"]):
+        return ()
+    found = _command(words)
+    if found is None:
+        return ()
+    inner, rest = found
+    from dataclasses import fields
+
+    from ctctl.cli.groups import FilterArgs
+
+    names = {field.name for field in fields(FilterArgs)}
+    context = inner.make_context(words[1], list(rest), resilient_parsing=False)
+    given: list[str] = list(context.params.get("expression") or ())
+    for option in inner.params:
+        value = context.params.get(option.name)
+        if option.name not in names or value is None or (value is False and not option.secondary_opts):
+            continue
+        if isinstance(value, bool):
+            given.append(option.opts[0] if value else option.secondary_opts[0])
+        else:
+            given += [word for one in value for word in (option.opts[0], str(one))]
+    return tuple(given)
+
+
+def _command(words: Sequence[str]) -> tuple[Any, list[str]] | None:
+    """The command that words name, and the rest of them."""
+    from ctctl.cli.main import app as root
+
+    found: Any = typer.main.get_command(root)
+    rest = list(words)
+    context = type(typer.main.get_command(app).make_context("ctctl", [], resilient_parsing=True))(
+        found, info_name="ctctl"
+    )
+    while rest and hasattr(found, "get_command"):
+        below = found.get_command(context, rest[0])
+        if below is None:
+            return None
+        found, rest = below, rest[1:]
+        context = type(context)(found, parent=context, info_name=str(found.name))
+    return found, rest
+
+
+def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) -> int:
+    """The command on what was fetched."""
+    from ctctl.cluster.fetch import write_names, write_reasons
+
+    read = [answer for answer in answers if answer.folder is not None]
+    failed = [answer for answer in answers if answer.reason is not None]
+    if not read:
+        raise PartialDataError(
+            f"partial data: none of {len(answers)} nodes could be read: {failed[0].node}: {failed[0].reason}"
+        )
+    found = _command(words)
+    options = {name for option in found[0].params for name in option.opts} if found is not None else set()
+    more: list[str] = []
+    if words[:2] == ["fleet", "collect"]:
+        more += ["--cluster", api.cluster]
+    if failed and words[0] != "fleet":
+        reasons = folder / "nodes that failed.ctsnap"
+        write_reasons(answers, reasons)
+        more += ["--from", str(reasons)]
+    for answer in read:
+        more += ["--from", str(answer.folder)]
+    if "--names" in options:
+        names = folder / "names.json"
+        write_names(api, names)
+        more += ["--names", str(names)]
+    status = _inner([*words, *more])
+    return status if status or not failed else 5
+
+
+def _inner(words: list[str]) -> int:
+    from ctctl.cli.main import main
+
+    sys.stdout.flush()
+    return main(words)
+
+
+def _show_nodes(answers: list[Answer], rest: list[str]) -> None:
+    from ctctl.cluster.show import node_view
+    from ctctl.out.output import Format, OutputOptions, write_rows
+
+    form = Format.table
+    if rest[:1] in (["-o"], ["--output"]) and len(rest) == 2 and rest[1] in list(Format):
+        form = Format(rest[1])
+    elif rest:
+        raise UsageError("cluster nodes takes -o and nothing else")
+    write_rows(node_view(), answers, OutputOptions(form), sys.stdout)
+    sys.stdout.flush()
+    failed = [answer.node for answer in answers if answer.reason is not None]
+    if failed:
+        raise PartialDataError(
+            f"partial data: {len(failed)} of {len(answers)} nodes could not be read: {', '.join(failed)}"
+        )

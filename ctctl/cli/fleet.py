@@ -1,0 +1,293 @@
+"""``ctctl fleet``: tables of many nodes collected into a lake, and questions to it."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctctl.cli import complete
+from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.options import ClockOpt, LayoutOpt, NamesOpt, NowOpt
+from ctctl.errors import NotFoundError, PartialDataError, UsageError
+
+if TYPE_CHECKING:
+    from ctctl.fleet.lake import Lake
+    from ctctl.fleet.questions import Query, Value
+
+app = typer.Typer(
+    help="Tables of many nodes as Parquet files, and questions to them in SQL.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+#: Rows of an answer to a named question, unless --limit says otherwise.
+ROWS = 1000
+_ENGINES = ("duckdb", "spark")
+
+
+def _questions(_ctx: typer.Context) -> list[str]:
+    from ctctl.fleet.questions import QUESTIONS
+
+    return list(QUESTIONS)
+
+
+def _lake_nodes(ctx: typer.Context) -> list[str]:
+    from ctctl.fleet.lake import Lake
+
+    return sorted({one.node for one in Lake(str(ctx.params["lake"])).collections()})
+
+
+LakeOpt = Annotated[
+    str, typer.Option("--lake", metavar="LAKE", help="A folder, or a URL: file://, s3://, gs://, hdfs://.")
+]
+EngineOpt = Annotated[
+    str,
+    typer.Option("--engine", metavar="duckdb|spark", help="Who answers.", autocompletion=complete.words(*_ENGINES)),
+]
+MasterOpt = Annotated[str, typer.Option("--master", metavar="URL", help="With --engine spark: the cluster.")]
+
+
+@app.command()
+@grouped
+def collect(
+    lake: Annotated[str, typer.Argument(metavar="LAKE", help="A folder, or a URL: file://, s3://, gs://, hdfs://.")],
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="SRC", help="What --from takes elsewhere, each by itself; several times."),
+    ] = None,
+    cluster: Annotated[
+        str, typer.Option("--cluster", metavar="NAME", help="The cluster the nodes are of.")
+    ] = "default",
+    node: Annotated[
+        str | None, typer.Option("--node", metavar="NAME", help="The node, of one source that does not name it.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="When the source was made (ISO 8601); else by its own evidence."),
+    ] = None,
+    now: NowOpt = None,
+    clock: ClockOpt = None,
+    layout: LayoutOpt = None,
+    names: NamesOpt = None,
+    *,
+    out: OutputArgs,
+) -> None:
+    """Collect sources into a lake of Parquet files: each node once, whole or not at all; again = what is missing.
+
+    \b
+    ctctl fleet collect lake/ --from cilium-sysdump.zip
+    ctctl fleet collect lake/ --from node-a.ctsnap --from node-b.ctsnap --cluster prod
+    ctctl fleet collect s3://bucket/lake --from auto
+    """
+    from ctctl.cli.report import say
+    from ctctl.fleet.collect import Wanted
+    from ctctl.fleet.collect import collect as run
+    from ctctl.fleet.lake import Lake
+    from ctctl.fleet.show import outcome_view
+    from ctctl.out.output import write_rows
+
+    specs = source or ["auto"]
+    if node is not None and len(specs) > 1:
+        raise UsageError("--node names the node of one source; give one --from")
+    options = SourceArgs(now=now, clock=clock, layout=layout, names=names).options()
+    wanted = Wanted(cluster, node, _time(at), options)
+    outcomes = list(run(Lake(lake), specs, wanted, lambda one: say(one.problem) if one.problem else None))
+    write_rows(outcome_view(), outcomes, out.options(), sys.stdout)
+    failed = [one for one in outcomes if one.problem]
+    if failed and len(failed) == len(outcomes) and all(one.status == "failed" for one in failed):
+        raise NotFoundError(f"nothing was collected: {failed[0].problem}")
+    if failed:
+        raise PartialDataError(f"partial data: {', '.join(one.node or one.source for one in failed)}")
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--at {text!r}: write a time as 2026-01-15T10:15:30Z") from None
+    return found.astimezone()
+
+
+@app.command()
+@grouped
+def ask(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A question; without one: the list.", autocompletion=_questions),
+    ] = None,
+    lake: LakeOpt = "",
+    flow: Annotated[
+        str | None, typer.Option("--flow", metavar="FLOW", help="Of flow: 'tcp SRC:PORT > DST:PORT'.")
+    ] = None,
+    node: Annotated[
+        str | None, typer.Option("--node", metavar="NAME", help="Of node-loss: the node.", autocompletion=_lake_nodes)
+    ] = None,
+    first_port: Annotated[
+        int, typer.Option("--first-port", min=1, max=65535, help="Of snat-ports: first port that SNAT gives out.")
+    ] = 32768,
+    show_sql: Annotated[bool, typer.Option("--show-sql", help="Print the question's SQL and ask nothing.")] = False,
+    engine: EngineOpt = "duckdb",
+    master: MasterOpt = "local[*]",
+    *,
+    out: OutputArgs,
+) -> None:
+    """Ask a lake a named question, of each node's newest collection.
+
+    \b
+    ctctl fleet ask                                    the questions
+    ctctl fleet ask out-without-in --lake lake/
+    ctctl fleet ask flow --lake lake/ --flow 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
+    ctctl fleet ask node-loss --lake lake/ --node node-a -o json
+    """
+    from ctctl.cli.report import say
+    from ctctl.fleet import questions
+    from ctctl.fleet.show import answer_view, question_view, rows_of
+    from ctctl.out.output import write_rows
+
+    options = out.options()
+    if name is None:
+        write_rows(question_view(), questions.QUESTIONS.values(), options, sys.stdout)
+        return
+    asked = questions.question(name)
+    if show_sql:
+        sys.stdout.write(questions.sql_of(name))
+        return
+    if asked.about is not None and {"flow": flow, "node": node}[asked.about] is None:
+        raise UsageError(f"{name} is asked of one {asked.about}: give --{asked.about}")
+    limit = options.limit if options.limit is not None and options.sort is None else ROWS
+    values: dict[str, Value] = {"row_limit": min(limit + 1, 2**31 - 1), "first_port": first_port}
+    if node is not None:
+        values["node"] = node
+    if flow is not None:
+        values |= _flow_values(flow)
+    opened = _lake(lake)
+    collections = opened.collections()
+    if node is not None and node not in {one.node for one in collections}:
+        from ctctl.model.suggest import unknown_name
+
+        raise NotFoundError(unknown_name("node", node, {one.node: None for one in collections}))
+    answer = _answer(opened, questions.query(name, values), engine, master)
+    rows = rows_of(answer)
+    if len(rows) > limit:
+        rows = rows[:limit]
+        if options.limit is None:
+            say(f"the first {limit} rows; more with --limit")
+    write_rows(answer_view(answer), rows, options, sys.stdout)
+    sys.stdout.flush()
+    unknown = questions.lacking(asked, collections)
+    if unknown:
+        raise PartialDataError("unknown for: " + "; ".join(unknown))
+
+
+def _flow_values(flow: str) -> dict[str, Value]:
+    from ctctl.fleet.tables import halves
+    from ctctl.tables.flow_text import connection_of
+    from ctctl.tables.namebook import NameBook
+
+    found = connection_of(flow, NameBook())
+    (src_hi, src_lo), (dst_hi, dst_lo) = halves(found.src), halves(found.dst)
+    return {
+        "family": found.src.version,
+        "proto": found.proto,
+        "src_hi": src_hi,
+        "src_lo": src_lo,
+        "src_port": found.src_port,
+        "dst_hi": dst_hi,
+        "dst_lo": dst_lo,
+        "dst_port": found.dst_port,
+    }
+
+
+@app.command()
+@grouped
+def sql(
+    text: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT.")],
+    lake: LakeOpt = "",
+    engine: EngineOpt = "duckdb",
+    master: MasterOpt = "local[*]",
+    *,
+    out: OutputArgs,
+) -> None:
+    """Ask a lake in SQL: tables ct, nat, services, backends, ipcache, endpoints and collections.
+
+    Of each also TABLE_latest, with the newest collection of each node.
+
+    \b
+    ctctl fleet sql 'SELECT count(*) FROM ct' --lake lake/
+    ctctl fleet sql 'SELECT node, state, count(*) AS n FROM ct_latest GROUP BY node, state' --lake lake/ -o csv
+    """
+    from ctctl.fleet.questions import Query
+
+    show_answer(_lake(lake), Query(text, {}), engine, master, out)
+
+
+@app.command("list")
+@grouped
+def list_collections(lake: LakeOpt = "", *, out: OutputArgs) -> None:
+    """What a lake holds: its collections, the oldest first.
+
+    \b
+    ctctl fleet list --lake lake/
+    """
+    from ctctl.fleet.show import collection_view
+    from ctctl.out.output import write_rows
+
+    write_rows(collection_view(), _lake(lake).collections(), out.options(), sys.stdout)
+
+
+def _lake(where: str) -> Lake:
+    from ctctl.fleet.lake import Lake
+
+    if not where:
+        raise UsageError("give the lake with --lake: a folder or a URL")
+    return Lake(where)
+
+
+def _answer(lake: Lake, query: Query, engine: str, master: str) -> object:
+    from ctctl.fleet import duck, spark
+    from ctctl.model.suggest import unknown_name
+
+    if engine not in _ENGINES:
+        raise UsageError("--engine: " + unknown_name("engine", engine, _ENGINES))
+    return spark.answer(lake, query, master) if engine == "spark" else duck.answer(lake, query)
+
+
+def show_answer(lake: Lake, query: Query, engine: str, master: str, out: OutputArgs) -> None:
+    """Ask and write the rows."""
+    from ctctl.fleet.show import answer_view, rows_of
+    from ctctl.out.output import write_rows
+
+    answer = _answer(lake, query, engine, master)
+    write_rows(answer_view(answer), rows_of(answer), out.options(), sys.stdout)
+
+
+@grouped
+def sql_of_source(
+    text: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT.")],
+    *,
+    out: OutputArgs,
+    where: SourceArgs,
+) -> None:
+    """Ask one source in SQL: tables ct, nat, services, backends, ipcache, endpoints, as ctctl fleet sql has them.
+
+    \b
+    ctctl ct sql 'SELECT state, count(*) AS n FROM ct GROUP BY state ORDER BY n DESC'
+    ctctl ct sql 'SELECT src, dst, service FROM ct WHERE expired' --from sysdump.zip -o csv
+    """
+    import tempfile
+
+    from ctctl.cli.report import opened
+    from ctctl.fleet.collect import collect_source
+    from ctctl.fleet.lake import Lake
+    from ctctl.fleet.questions import Query
+
+    with tempfile.TemporaryDirectory(prefix="ctctl-sql-") as folder, opened(where) as source:
+        lake = Lake(str(Path(folder)))
+        collect_source(lake, source, where.source[-1] if where.source else "auto")
+        show_answer(lake, Query(text, {}), "duckdb", "", out)

@@ -1,0 +1,166 @@
+"""The tables of many nodes at once: what is asked of each, within what time, and what became of it.
+
+A node's answer is a folder of files that every command reads; a node that fails is a reason. Two ways in: pods of
+our DaemonSet answer with a snapshot, filtered in their node's kernel; else the Cilium agent's own command line
+answers with its listings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from ctctl.cluster.kube import Api, ClusterError, Pod, TransientError
+from ctctl.errors import CtctlError, NotFoundError
+from ctctl.tables.sources.base import Source, SourceOptions
+from ctctl.tables.sources.open import open_source
+from ctctl.tables.sources.snapshot import write_snapshot
+
+#: Labels of the pods of our DaemonSet (deploy/daemonset.yaml) and of Cilium's agents.
+OURS: Final = "app.kubernetes.io/name=ctctl"
+CILIUM: Final = "k8s-app=cilium"
+#: What the agent's command line is asked for, by file.
+LISTINGS: Final = {
+    "ct-list.txt": ("ct", "list", "global", "--time-diff"),
+    "nat-list.txt": ("nat", "list"),
+    "lb-list.txt": ("lb", "list"),
+    "lb-list-backends.txt": ("lb", "list", "--backends"),
+    "lb-list-revnat.txt": ("lb", "list", "--revnat"),
+    "ipcache-list.txt": ("ipcache", "list"),
+    "endpoint-list.txt": ("endpoint", "list"),
+}
+#: The agent's CLI has two names; the program is looked for in the pod.
+_SHELL: Final = 'c=$(command -v cilium-dbg || command -v cilium) || exit 127; exec "$c" bpf "$@"'
+_TRIES: Final = 3
+#: Bytes of an answer that is read as a whole to see whether it is one.
+_CHECKED: Final = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to ask of each node. ``words`` go to ``ctctl ct export`` (a filter); ``listings``: files of LISTINGS."""
+
+    listings: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    deadline_s: float = 30.0
+    jobs: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a node: files in ``folder``, or a ``reason``. ``way``: agent or ctctl."""
+
+    node: str
+    way: str | None
+    seconds: float = 0.0
+    bytes: int = 0
+    folder: Path | None = None
+    reason: str | None = None
+
+
+def targets(api: Api, namespace: str, selector: str | None, pattern: str) -> dict[str, Pod | None]:
+    """The pod to ask by node: ours where one runs, else Cilium's agent; None where there is neither.
+
+    Raises NotFoundError where no pod is found or no node matches, PermissionDenied, ClusterError.
+    """
+    agents = api.pods(selector or CILIUM, namespace)
+    ours = [] if selector is not None else [pod for pod in api.pods(OURS, "*") if pod.ready]
+    found: dict[str, Pod | None] = {}
+    with contextlib.suppress(CtctlError):  # who may not list nodes sees those that pods run on
+        found.update(dict.fromkeys(api.nodes()))
+    for pod in (*agents, *ours):
+        if pod.ready or found.get(pod.node) is None:
+            found[pod.node] = pod
+    if not agents and not ours:
+        where = f"in namespace {namespace} with labels {selector or CILIUM}"
+        raise NotFoundError(f"no pod {where}: name others with -n and -l")
+    chosen = {node: pod for node, pod in found.items() if fnmatch.fnmatchcase(node, pattern)}
+    if not chosen:
+        raise NotFoundError(f"no node is called {pattern!r}; there are {', '.join(sorted(found)[:5])} …")
+    return chosen
+
+
+def fetch(
+    api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path, told: Callable[[Answer], None]
+) -> list[Answer]:
+    """Ask all nodes, so many at once; each has its own deadline, so the whole ends. In the order of the nodes."""
+    answers: list[Answer] = []
+    with ThreadPoolExecutor(max(1, min(wanted.jobs, len(pods)))) as pool:
+        waiting = [pool.submit(_ask, api, node, pod, wanted, folder / _safe(node)) for node, pod in pods.items()]
+        for done in as_completed(waiting):
+            answers.append(done.result())
+            told(answers[-1])
+    return sorted(answers, key=lambda one: one.node)
+
+
+def _safe(node: str) -> str:
+    """A node's name as a folder's: names of nodes are DNS names, whatever a server says."""
+    return "".join(c if c.isalnum() or c in "-." else "_" for c in node).lstrip(".") or "_"
+
+
+def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> Answer:
+    start = time.monotonic()
+    if pod is None or not pod.ready:
+        return Answer(node, None, reason="no pod that could be asked runs on it")
+    way = "agent" if pod.container == "cilium-agent" else "ctctl"
+    answer = Answer(node, way, folder=folder)
+    try:
+        folder.mkdir(parents=True)
+        if way == "ctctl":
+            command = ["ctctl", "ct", "export", "-", "--format", "snapshot", "--compress", *wanted.words]
+            _run(api, pod, command, start + wanted.deadline_s, folder / f"{folder.name}.ctsnap")
+        else:
+            for name in wanted.listings:
+                command = ["sh", "-c", _SHELL, "ctctl", *LISTINGS[name]]
+                _run(api, pod, command, start + wanted.deadline_s, folder / name)
+        _check(folder)
+    except CtctlError as error:
+        answer = replace(answer, folder=None, reason=str(error))
+    except Exception as error:
+        answer = replace(answer, folder=None, reason=f"{type(error).__name__}: {error}")
+    size = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+    return replace(answer, seconds=round(time.monotonic() - start, 2), bytes=size)
+
+
+def _run(api: Api, pod: Pod, command: Sequence[str], deadline: float, path: Path) -> None:
+    """One command into a file, again where that may help: reading changes nothing."""
+    for turn in range(_TRIES):
+        try:
+            with path.open("wb") as output:
+                api.run(pod, command, deadline, output)
+            return
+        except TransientError:
+            if turn == _TRIES - 1 or time.monotonic() >= deadline:
+                raise
+
+
+def _check(folder: Path) -> None:
+    """Raise ClusterError where what a node sent is nothing that is known."""
+    for path in folder.iterdir():
+        if 0 < path.stat().st_size <= _CHECKED:
+            try:
+                with open_source(str(path), SourceOptions()) as source:
+                    problem = source.partial[0] if source.partial else None
+            except CtctlError as error:
+                problem = str(error)
+            if problem is not None:
+                raise ClusterError(f"what it answered cannot be read: {problem.replace(str(path), path.name)}")
+
+
+def write_names(api: Api, path: Path) -> None:
+    """What the API knows by name, as a file for ``--names``."""
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": api.names()}), encoding="utf-8")
+
+
+def write_reasons(answers: Sequence[Answer], path: Path) -> None:
+    """The nodes that failed, as a source without tables that says what is missing: every command then says it."""
+    failed = [f"{one.node}: {one.reason}" for one in answers if one.reason is not None]
+    with path.open("wb") as stream:
+        write_snapshot(Source("cluster", partial=failed), [], lambda _table: iter(()), stream)

@@ -1,0 +1,1 @@
+"""Tables of many nodes as one set of Parquet files, and questions to it in SQL."""

@@ -1,0 +1,94 @@
+"""The default engine: DuckDB in this process, with bounded memory. Nothing is written, nothing fetched."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Final
+
+from ctctl.errors import CtctlError, UnsupportedError, UsageError
+from ctctl.fleet.lake import Collection, Lake
+from ctctl.fleet.questions import Query, dollar_parameters
+from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, latest_of
+from ctctl.tables.show.arrow import schema_of
+
+#: What the engine may take, within 2 GB for the process; more than that goes to a temporary folder.
+MEMORY: Final = "1400MB"
+
+
+class QueryError(CtctlError):
+    """The engine could not answer."""
+
+
+def duckdb() -> ModuleType:
+    """The library. Raises UnsupportedError that says how to get it."""
+    try:
+        return importlib.import_module("duckdb")
+    except ImportError:
+        raise UnsupportedError("questions need DuckDB: pip install 'ctctl[fleet]'") from None
+
+
+def answer(lake: Lake, query: Query, memory: str = MEMORY) -> Any:
+    """The answer as an Arrow table. Raises UsageError for SQL that is none, QueryError."""
+    library = duckdb()
+    collections = lake.collections()
+    with _connection(memory) as connection:
+        connection.register("collections", collection_rows(collections))
+        for table in TABLES:
+            if table in query.tables:
+                _view(connection, lake, table, table, collections)
+                _view(connection, lake, f"{table}_latest", table, latest_of(collections))
+        try:
+            found = connection.sql(dollar_parameters(query.sql), params=dict(query.values) or None)
+            if found is None:
+                raise UsageError("SQL: this is no SELECT: it has no rows to show")
+            return found.to_arrow_table()
+        except (library.ParserException, library.BinderException, library.CatalogException) as error:
+            raise UsageError(f"SQL: {_line(error)}") from None
+        except library.Error as error:
+            raise QueryError(f"DuckDB: {_line(error)}") from None
+
+
+@contextmanager
+def _connection(memory: str) -> Iterator[Any]:
+    with tempfile.TemporaryDirectory(prefix="ctctl-fleet-") as spill:
+        connection = duckdb().connect(
+            config={
+                "memory_limit": memory,
+                "threads": len(os.sched_getaffinity(0)),
+                "temp_directory": spill,
+                "preserve_insertion_order": False,
+                "autoinstall_known_extensions": False,
+            }
+        )
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+        finally:
+            connection.close()
+
+
+def _view(connection: Any, lake: Lake, name: str, table: str, collections: Sequence[Collection]) -> None:
+    """A table over the files that collections have of it: a folder's are read by the engine itself."""
+    paths = [one.tables[table].path for one in collections if table in one.tables and one.tables[table].rows]
+    if not paths:
+        connection.register(name, empty_rows(table))
+        return
+    if not lake.local:
+        connection.register(name, lake.dataset(paths, plain_schema(table)))
+        return
+    files = ", ".join("'" + lake.location(path).replace("'", "''") + "'" for path in paths)
+    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)")
+
+
+def plain_schema(table: str) -> Any:
+    """A table's schema with plain texts for dictionaries: what files of a lake have."""
+    return schema_of({name: "text" if kind == "word" else kind for name, kind in TABLES[table].items()})
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split("\n\n")[0].split())

@@ -1,0 +1,193 @@
+"""A lake: a folder or an object store with Parquet files, and what was collected into it.
+
+    _collections/ID.json                                    a collection: it is there when this file is
+    TABLE/cluster=C/node=N/time=20260115T101530Z/ID.parquet  its rows of one table
+
+The files of a collection are written first, each beside its place and then renamed (an object store shows an
+object only when it is whole), its document last. What a killed run leaves is in no document, is read by nobody
+and is written over by the next run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from ctctl.errors import DecodeError, NotFoundError, PermissionDenied, UsageError
+from ctctl.out.files import WriteError
+from ctctl.tables.show.arrow import ParquetFile, pyarrow
+
+SCHEMA: Final = "ctctl/fleet-collection/v1"
+_DOCUMENTS: Final = "_collections"
+_MAX_DOCUMENT = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a collection: its path in the lake, rows and bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What was collected of one node at one time.
+
+    ``tables``: the files by table; a table that the source did not show is not among them, and nothing may be
+    concluded from its absence. ``covers``: the conntrack tables that were read (``ipv4/TCP``). ``complete``:
+    nothing of what was read was damaged or missing. ``time_evidence`` says where ``collected_at`` is from.
+    """
+
+    collection: str
+    cluster: str
+    node: str
+    collected_at: datetime
+    time_evidence: str
+    boot_id: str | None
+    source: str
+    complete: bool
+    covers: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
+    tables: Mapping[str, Part] = field(default_factory=dict)
+
+    def document(self) -> dict[str, object]:
+        """As JSON."""
+        return {"schema": SCHEMA, **asdict(self), "collected_at": self.collected_at.isoformat()}
+
+    @classmethod
+    def of_document(cls, document: dict[str, Any], where: str) -> Collection:
+        """The inverse. Raises DecodeError."""
+        try:
+            if document["schema"] != SCHEMA:
+                raise DecodeError(f"{where}: {document['schema']} is of another version of ctctl: use a newer one")
+            given = {name: document[name] for name in cls.__dataclass_fields__}
+            given["collected_at"] = datetime.fromisoformat(given["collected_at"])
+            given["covers"], given["partial"] = tuple(given["covers"]), tuple(given["partial"])
+            given["tables"] = {name: Part(**part) for name, part in given["tables"].items()}
+            return cls(**given)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeError(f"{where}: damaged: {error!r}") from None
+
+    def path(self, table: str) -> str:
+        """Where its rows of a table lie."""
+        time = self.collected_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        cluster, node = quote(self.cluster, safe=""), quote(self.node, safe="")
+        return f"{table}/cluster={cluster}/node={node}/time={time}/{self.collection}.parquet"
+
+
+class Lake:
+    """A lake at ``where``: a folder, or a URL (``file://``, ``s3://``, ``gs://``, ``hdfs://``)."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        fs = pyarrow("fs").fs
+        self.local = "://" not in where or where.startswith("file://")
+        try:
+            if "://" in where:
+                self._fs, self.root = fs.FileSystem.from_uri(where)
+            else:
+                self._fs, self.root = fs.LocalFileSystem(), str(Path(where).absolute())
+        except Exception as error:
+            raise UsageError(f"{where}: no lake can be there: {_first_line(error)}") from None
+        self.root = self.root.rstrip("/")
+
+    # ---- reading
+
+    def collections(self) -> list[Collection]:
+        """All collections, the oldest first. Raises NotFoundError where there is no lake."""
+        fs = pyarrow("fs").fs
+        with self._told():
+            found = self._fs.get_file_info(fs.FileSelector(f"{self.root}/{_DOCUMENTS}", allow_not_found=True))
+        read = [self._read(info.path) for info in found if info.path.endswith(".json")]
+        if not read:
+            raise NotFoundError(f"{self.where}: no collection is there; ctctl fleet collect {self.where} --from SRC")
+        return sorted(read, key=lambda one: (one.collected_at, one.cluster, one.node))
+
+    def has(self, collection: str) -> bool:
+        """Whether it was collected whole."""
+        fs = pyarrow("fs").fs
+        with self._told():
+            (info,) = self._fs.get_file_info([f"{self.root}/{_DOCUMENTS}/{collection}.json"])
+        return bool(info.type == fs.FileType.File)
+
+    def _read(self, path: str) -> Collection:
+        with self._told(), self._fs.open_input_file(path) as stream:
+            raw = stream.read(_MAX_DOCUMENT)
+        try:
+            return Collection.of_document(json.loads(raw), path)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"{path}: damaged: {error}") from None
+
+    def location(self, path: str) -> str:
+        """Where an engine finds a file of the lake."""
+        return f"{self.root}/{path}" if self.local else f"{self.where.rstrip('/').partition('?')[0]}/{path}"
+
+    def dataset(self, paths: list[str], schema: Any) -> Any:
+        """The rows of files as an Arrow dataset, read through the lake's own file system."""
+        dataset = pyarrow("dataset").dataset
+        return dataset.dataset(
+            [f"{self.root}/{path}" for path in paths], schema=schema, filesystem=self._fs, format="parquet"
+        )
+
+    # ---- writing
+
+    @contextlib.contextmanager
+    def file(self, path: str, columns: Mapping[str, str]) -> Iterator[ParquetFile]:
+        """A Parquet file that is there when the block ends well, and not at all when it does not."""
+        with self._whole(path) as stream:
+            file = ParquetFile(columns, stream)
+            yield file
+            file.close()
+
+    def size(self, path: str) -> int:
+        """Bytes of a file of the lake."""
+        (info,) = self._fs.get_file_info([f"{self.root}/{path}"])
+        return int(info.size)
+
+    def commit(self, done: Collection) -> None:
+        """Write the document of a collection whose files are all there."""
+        with self._whole(f"{_DOCUMENTS}/{done.collection}.json") as stream:
+            stream.write(json.dumps(done.document(), indent=1).encode())
+
+    @contextlib.contextmanager
+    def _whole(self, path: str) -> Iterator[Any]:
+        full = f"{self.root}/{path}"
+        if not self.local:
+            with self._told():
+                stream = self._fs.open_output_stream(full)
+                yield stream
+                stream.close()  # only now the object is there: a stream that is left open is given up
+            return
+        part = Path(full).with_name(f".ctctl-{secrets.token_hex(8)}")
+        try:
+            with self._told():
+                part.parent.mkdir(parents=True, exist_ok=True)
+                with self._fs.open_output_stream(str(part)) as stream:
+                    yield stream
+                part.chmod(0o600)
+                part.replace(full)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What a file system says, in one line."""
+        try:
+            yield
+        except PermissionError as error:
+            raise PermissionDenied(f"{self.where}: {_first_line(error)}") from None
+        except OSError as error:
+            raise WriteError(f"{self.where}: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

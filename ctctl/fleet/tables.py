@@ -1,0 +1,293 @@
+"""The tables of a lake beside conntrack: their columns, and rows of them from a node's listings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+
+from ctctl.fleet.lake import Collection
+from ctctl.model.clock import Clock
+from ctctl.model.nat import NatEntry
+from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, ServiceSlot
+from ctctl.model.tuples import Address
+from ctctl.tables.show.arrow import CT_COLUMNS, Stamp, pyarrow, schema_of
+from ctctl.tables.sources.base import Listings
+
+_STAMP: Final = {
+    "cluster": "word",
+    "node": "word",
+    "collected_at": "timestamp",
+    "collection": "word",
+    "boot_id": "word",
+}
+
+
+def _ends(*sides: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for side in sides:
+        found |= {side: "word", f"{side}_hi": "int64", f"{side}_lo": "int64"}
+    return found
+
+
+#: The tables of a lake: column name to kind (``arrow.CT_COLUMNS``).
+TABLES: Final[Mapping[str, Mapping[str, str]]] = {
+    "ct": CT_COLUMNS,
+    "nat": {
+        **_STAMP,
+        "map": "word",
+        "family": "int32",
+        "proto": "int32",
+        "direction": "word",
+        "related": "bool",
+        **_ends("src"),
+        "src_port": "int32",
+        "src_name": "word",
+        **_ends("dst"),
+        "dst_port": "int32",
+        "dst_name": "word",
+        "xlate": "word",
+        **_ends("to_addr"),
+        "to_port": "int32",
+        "age_s": "int64",
+        "needs_ct": "int32",
+    },
+    "services": {
+        **_STAMP,
+        "family": "int32",
+        **_ends("addr"),
+        "port": "int32",
+        "proto": "int32",
+        "scope": "word",
+        "slot": "int32",
+        "rev_nat": "int32",
+        "name": "word",
+        "type": "word",
+        "count": "int32",
+        "flags": "int32",
+        "backend_id": "uint64",
+        "backend": "word",
+    },
+    "backends": {
+        **_STAMP,
+        "backend_id": "uint64",
+        "family": "int32",
+        **_ends("addr"),
+        "port": "int32",
+        "proto": "int32",
+        "state": "word",
+        "name": "word",
+        "cluster_id": "int32",
+        "zone": "int32",
+    },
+    "ipcache": {
+        **_STAMP,
+        "family": "int32",
+        "prefix": "word",
+        **_ends("first"),
+        "prefix_bits": "int32",
+        "identity": "int64",
+        "identity_name": "word",
+        "tunnel_endpoint": "word",
+        "cluster_id": "int32",
+    },
+    "endpoints": {
+        **_STAMP,
+        "family": "int32",
+        **_ends("addr"),
+        "endpoint_id": "int64",
+        "name": "word",
+        "identity": "int64",
+        "host": "bool",
+        "ifindex": "int64",
+        "mac": "word",
+    },
+}
+#: Rows of a listing that are made at once.
+_CHUNK = 1 << 16
+_HALF = 1 << 64
+
+
+def listing_rows(table: str, found: Listings, stamp: Stamp, time: tuple[Clock, int | None]) -> Iterable[Any]:
+    """The rows of one table as Arrow tables, the same order for the same content."""
+    records: Sequence[Any] = getattr(found, table)
+    make, order = _MAKERS[table]
+    records = sorted(records, key=order)
+    for start in range(0, len(records), _CHUNK):
+        part = records[start : start + _CHUNK]
+        same: dict[str, list[object]] = {name: [getattr(stamp, name)] * len(part) for name in _STAMP}
+        columns = {**same, **make(part, stamp.names, time)}
+        yield _arrow(table, columns)
+
+
+def _arrow(table: str, columns: Mapping[str, list[object]]) -> Any:
+    pa = pyarrow()
+    schema = schema_of(TABLES[table])
+    arrays = [pa.array(columns[entry.name], entry.type) for entry in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def empty_rows(table: str) -> Any:
+    """A table without rows."""
+    return schema_of(TABLES[table]).empty_table()
+
+
+def halves(address: Address) -> tuple[int, int]:
+    """(hi, lo) of an address as signed numbers, as the columns of ``arrow`` have them."""
+    high, low = divmod(int(address), _HALF)
+    return _signed(high), _signed(low)
+
+
+def _signed(number: int) -> int:
+    return number - _HALF if number >= _HALF >> 1 else number
+
+
+def _address(name: str, addresses: Sequence[Address | None]) -> dict[str, list[object]]:
+    pairs = [(None, None) if address is None else halves(address) for address in addresses]
+    return {
+        name: [None if address is None else str(address) for address in addresses],
+        f"{name}_hi": [high for high, _ in pairs],
+        f"{name}_lo": [low for _, low in pairs],
+    }
+
+
+Names = Mapping[str, str]
+Time = tuple[Clock, int | None]
+
+
+def _nat(part: Sequence[NatEntry], names: Names, time: Time) -> dict[str, list[object]]:
+    clock, now = time
+
+    def age(entry: NatEntry) -> int | None:
+        if entry.age_s is not None or not entry.created or now is None:
+            return entry.age_s
+        return clock.seconds(now) - clock.seconds(entry.created)
+
+    return {
+        "map": [entry.map for entry in part],
+        "family": [entry.tuple.src.version for entry in part],
+        "proto": [entry.tuple.proto for entry in part],
+        "direction": [entry.direction.value for entry in part],
+        "related": [entry.related for entry in part],
+        **_address("src", [entry.tuple.src for entry in part]),
+        "src_port": [entry.tuple.src_port for entry in part],
+        "src_name": [names.get(str(entry.tuple.src)) for entry in part],
+        **_address("dst", [entry.tuple.dst for entry in part]),
+        "dst_port": [entry.tuple.dst_port for entry in part],
+        "dst_name": [names.get(str(entry.tuple.dst)) for entry in part],
+        "xlate": [entry.xlate for entry in part],
+        **_address("to_addr", [entry.to_addr for entry in part]),
+        "to_port": [entry.to_port for entry in part],
+        "age_s": [age(entry) for entry in part],
+        "needs_ct": [entry.needs_ct for entry in part],
+    }
+
+
+def _services(part: Sequence[ServiceSlot], names: Names, _time: Time) -> dict[str, list[object]]:
+    return {
+        "family": [slot.addr.version for slot in part],
+        **_address("addr", [slot.addr for slot in part]),
+        **{name: [getattr(slot, name) for slot in part] for name in ("port", "proto", "scope", "slot", "rev_nat")},
+        "name": [names.get(f"service {slot.rev_nat}") or names.get(str(slot.addr)) for slot in part],
+        **{
+            name: [getattr(slot, name) for slot in part] for name in ("type", "count", "flags", "backend_id", "backend")
+        },
+    }
+
+
+def _backends(part: Sequence[Backend], names: Names, _time: Time) -> dict[str, list[object]]:
+    return {
+        "family": [one.addr.version for one in part],
+        **_address("addr", [one.addr for one in part]),
+        "name": [names.get(str(one.addr)) for one in part],
+        **{
+            name: [getattr(one, name) for one in part]
+            for name in ("backend_id", "port", "proto", "state", "cluster_id", "zone")
+        },
+    }
+
+
+def _ipcache(part: Sequence[IpcacheRecord], names: Names, _time: Time) -> dict[str, list[object]]:
+    networks = [ip_network(one.prefix, strict=False) for one in part]
+    return {
+        "family": [network.version for network in networks],
+        "prefix": [one.prefix for one in part],
+        **_address("first", [network.network_address for network in networks]),
+        "prefix_bits": [network.prefixlen for network in networks],
+        "identity": [one.identity for one in part],
+        "identity_name": [names.get(f"identity {one.identity}") for one in part],
+        "tunnel_endpoint": [one.tunnel_endpoint for one in part],
+        "cluster_id": [one.cluster_id for one in part],
+    }
+
+
+def _endpoints(part: Sequence[EndpointRecord], names: Names, _time: Time) -> dict[str, list[object]]:
+    return {
+        "family": [one.addr.version for one in part],
+        **_address("addr", [one.addr for one in part]),
+        "endpoint_id": [one.endpoint_id for one in part],
+        "name": [names.get(str(one.addr)) for one in part],
+        "identity": [one.identity for one in part],
+        "host": [bool(one.flags & 1) for one in part],
+        "ifindex": [one.ifindex for one in part],
+        "mac": [one.mac for one in part],
+    }
+
+
+_MAKERS: Final[Mapping[str, tuple[Callable[[Any, Names, Time], dict[str, list[object]]], Callable[[Any], Any]]]] = {
+    "nat": (_nat, lambda one: (str(one.direction), one.tuple.src.version, int(one.tuple.dst), str(one.tuple))),
+    "services": (
+        _services,
+        lambda one: (one.addr.version, int(one.addr), one.port, one.proto or 0, one.scope, one.slot),
+    ),
+    "backends": (_backends, lambda one: one.backend_id),
+    "ipcache": (_ipcache, lambda one: one.prefix),
+    "endpoints": (_endpoints, lambda one: (one.addr.version, int(one.addr))),
+}
+#: The tables that are read from a node's listings.
+LISTED: Final = tuple(_MAKERS)
+
+#: What ``collections`` says of each collection, as a table of SQL.
+COLLECTION_COLUMNS: Final = {
+    **_STAMP,
+    "time_evidence": "text",
+    "source": "text",
+    "complete": "bool",
+    "latest": "bool",
+    **{f"has_{table}": "bool" for table in TABLES},
+    **{f"has_{family}_{protocol}": "bool" for family in ("ipv4", "ipv6") for protocol in ("tcp", "other")},
+    **{f"{table}_rows": "int64" for table in TABLES},
+}
+
+
+def collection_rows(collections: Sequence[Collection]) -> Any:
+    """The collections as an Arrow table. ``latest``: the newest of its node."""
+    newest = {(one.cluster, one.node): one.collection for one in collections}  # they come oldest first
+    rows = [
+        {
+            **{name: getattr(one, name) for name in (*_STAMP, "time_evidence", "source", "complete")},
+            "latest": newest[one.cluster, one.node] == one.collection,
+            **{f"has_{table}": table in one.tables for table in TABLES},
+            **{
+                f"has_{family}_{word}": f"{family}/{protocol}" in one.covers
+                for family in ("ipv4", "ipv6")
+                for word, protocol in (("tcp", "TCP"), ("other", "non-TCP"))
+            },
+            **{f"{table}_rows": one.tables[table].rows if table in one.tables else None for table in TABLES},
+        }
+        for one in collections
+    ]
+    pa = pyarrow()
+    kinds = {name: "text" if kind == "word" else kind for name, kind in COLLECTION_COLUMNS.items()}
+    return pa.Table.from_pylist(rows, schema=schema_of(kinds))
+
+
+def latest_of(collections: Sequence[Collection]) -> list[Collection]:
+    """The newest collection of each node."""
+    return list({(one.cluster, one.node): one for one in collections}.values())
+
+
+def address_halves(text: str) -> tuple[int, int, int]:
+    """(family, hi, lo) of an address as text. Raises ValueError."""
+    address = ip_address(text)
+    return (address.version, *halves(address))

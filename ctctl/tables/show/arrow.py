@@ -1,0 +1,356 @@
+"""Conntrack entries as Arrow columns: what Parquet files, lakes and SQL have, one schema for all of them.
+
+Every column is there in every file, null where the layout or the source does not have it. Numbers are signed,
+because not every engine has others, but for counters, which have 64 bits in the table. Addresses are two numbers
+that join, ``*_hi`` and ``*_lo`` (an IPv4 address is its number in ``_lo``; IPv6 halves keep their bits), and a
+text for people. pyarrow is the optional dependency ``ctctl[fleet]``, imported when rows are made.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import numpy as np
+
+from ctctl.decode.columns import CtColumns, Slot
+from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
+from ctctl.errors import UnsupportedError
+from ctctl.model.entry import STATE_BITS, STATES
+from ctctl.tables.show.entry_facts import NUMBERS
+from ctctl.tables.sources.base import CtTable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: Entries that are sorted and written at once, and rows of a group that a reader may pass over.
+CHUNK: Final = 1 << 17
+ROW_GROUP: Final = 1 << 17
+_TIME = "timestamp"
+
+#: Column name to kind, in the order of the file. ``word``: text with few values.
+CT_COLUMNS: Final[Mapping[str, str]] = {
+    "cluster": "word",
+    "node": "word",
+    "collected_at": _TIME,
+    "collection": "word",
+    "boot_id": "word",
+    "map": "word",
+    "family": "int32",
+    "proto": "int32",
+    "direction": "word",
+    "related": "bool",
+    "state": "word",
+    "src": "word",
+    "src_hi": "int64",
+    "src_lo": "int64",
+    "src_port": "int32",
+    "src_name": "word",
+    "dst": "word",
+    "dst_hi": "int64",
+    "dst_lo": "int64",
+    "dst_port": "int32",
+    "dst_name": "word",
+    "flow": "int64",
+    "lifetime": "int64",
+    "expires_at": _TIME,
+    "remaining_s": "int64",
+    "expired": "bool",
+    "last_seen_at": _TIME,
+    "flags": "int32",
+    "tuple_flags": "int32",
+    "rev_nat": "int32",
+    "service": "word",
+    "backend_id": "uint64",
+    **dict.fromkeys(("packets", "bytes", "rx_packets", "rx_bytes", "tx_packets", "tx_bytes"), "uint64"),
+    "ifindex": "int32",
+    "tx_flags_seen": "int32",
+    "rx_flags_seen": "int32",
+    "src_sec_id": "int64",
+    "last_tx_report": "int64",
+    "last_rx_report": "int64",
+    "nat_addr": "word",
+    "nat_port": "int32",
+}
+#: What is different in nearly every row: a dictionary would only cost.
+_DIVERSE = frozenset({"flow"})
+_DIRECTIONS = ("OUT", "IN", "SVC")
+
+
+def pyarrow(*modules: str) -> ModuleType:
+    """The library (with these modules of it loaded). Raises UnsupportedError that says how to get it."""
+    try:
+        for name in modules:
+            importlib.import_module(f"pyarrow.{name}")
+        return importlib.import_module("pyarrow")
+    except ImportError:
+        raise UnsupportedError("Parquet and lakes need pyarrow: pip install 'ctctl[fleet]'") from None
+
+
+def schema_of(columns: Mapping[str, str]) -> Any:
+    """The Arrow schema of columns as ``CT_COLUMNS`` has them. Raises UnsupportedError."""
+    pa = pyarrow()
+    types = {
+        "word": pa.dictionary(pa.int32(), pa.string()),
+        "text": pa.string(),
+        "bool": pa.bool_(),
+        "int32": pa.int32(),
+        "int64": pa.int64(),
+        "uint64": pa.uint64(),
+        _TIME: pa.timestamp("us", "UTC"),
+    }
+    return pa.schema([(name, types[kind]) for name, kind in columns.items()])
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What all rows of a collection say of themselves; None where it is unknown. ``names`` as ``NameBook.shown``."""
+
+    cluster: str | None = None
+    node: str | None = None
+    collected_at: datetime | None = None
+    collection: str | None = None
+    boot_id: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def chunks(batches: Iterator[CtColumns], size: int = CHUNK) -> Iterator[CtColumns]:
+    """Batches of one table joined to about ``size`` entries, in memory of their own."""
+    parts: list[CtColumns] = []
+    held = 0
+    for batch in batches:
+        parts.append(batch.copy())
+        held += len(batch)
+        if held >= size:
+            yield CtColumns.joined(parts)
+            parts, held = [], 0
+    if parts:
+        yield CtColumns.joined(parts)
+
+
+def arrow_rows(table: CtTable, columns: CtColumns, stamp: Stamp) -> Any:
+    """The entries of a batch as an Arrow table, sorted by direction and addresses, which makes files small."""
+    return _Rows(table, columns.select(sorted_order(columns)), stamp).table()
+
+
+def sorted_order(columns: CtColumns) -> NDArray[np.intp]:
+    """Where each entry goes: OUT before IN before SVC, then by destination and source."""
+    direction = _directions(columns)
+    if columns.family == 4:
+        dst, src = columns.slot(Slot.DST).astype(np.uint64), columns.slot(Slot.SRC).astype(np.uint64)
+        key = dst << np.uint64(32) | src
+    else:
+        key = columns.slot(Slot.DST).astype(np.uint64)
+    # Each direction by itself: one 64-bit key sorts several times faster than a pair.
+    parts = [np.flatnonzero(direction == number) for number in range(len(_DIRECTIONS))]
+    return np.concatenate([part[np.argsort(key[part])] for part in parts])
+
+
+def _directions(columns: CtColumns) -> NDArray[np.uint8]:
+    """Index into ``_DIRECTIONS``: SVC before IN before OUT, as ``direction_of`` has it."""
+    flags = columns.slot(Slot.TUPLE_FLAGS)
+    return np.where(flags & TUPLE_SERVICE, 2, np.where(flags & TUPLE_IN, 1, 0)).astype(np.uint8)
+
+
+def flow_number(parts: list[Array]) -> NDArray[np.int64]:
+    """A 64-bit mix of columns: the same for the same values on every node, so that connections join by one number."""
+    mixed = np.full(len(parts[0]), 0x9E3779B97F4A7C15, np.uint64)
+    for part in parts:
+        mixed ^= part.astype(np.uint64)
+        # The finaliser of SplitMix64: every bit of what went in changes half of what comes out.
+        mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return mixed.view(np.int64)
+
+
+class _Rows:
+    """The columns of one batch, each by its name."""
+
+    def __init__(self, table: CtTable, columns: CtColumns, stamp: Stamp) -> None:
+        self.pa = pyarrow()
+        self.about, self.columns, self.stamp = table, columns, stamp
+        self.lacks = LAYOUT_LACKS[table.layout] | table.absent
+        self.count = len(columns)
+
+    def table(self) -> Any:
+        schema = schema_of(CT_COLUMNS)
+        made: dict[str, Any] = {}
+        self._stamp(made)
+        self._tuple(made)
+        self._times(made)
+        self._values(made)
+        nulls = {entry.name: self.pa.nulls(self.count, entry.type) for entry in schema if entry.name not in made}
+        arrays = [made[entry.name] if entry.name in made else nulls[entry.name] for entry in schema]
+        return self.pa.Table.from_arrays(arrays, schema=schema)
+
+    # ---- kinds of columns
+
+    def _same(self, value: object, kind: Any) -> Any:
+        if value is None:
+            return self.pa.nulls(self.count, kind)
+        return self.pa.repeat(self.pa.scalar(value, kind), self.count)
+
+    def _word(self, value: str | None) -> Any:
+        kind = self.pa.dictionary(self.pa.int32(), self.pa.string())
+        return (
+            self.pa.nulls(self.count, kind) if value is None else self._coded(np.zeros(self.count, np.int32), [value])
+        )
+
+    def _coded(self, codes: Array, words: list[str], absent: Array | None = None) -> Any:
+        index = self.pa.array(codes.astype(np.int32, copy=False), mask=absent)
+        return self.pa.DictionaryArray.from_arrays(index, self.pa.array(words, self.pa.string()))
+
+    def _number(self, values: Array, kind: str, absent: Array | None = None) -> Any:
+        return self.pa.array(values.astype(kind), mask=absent)
+
+    # ---- columns
+
+    def _stamp(self, made: dict[str, Any]) -> None:
+        stamp = self.stamp
+        for name, value in (
+            ("cluster", stamp.cluster),
+            ("node", stamp.node or self.about.node),
+            ("collection", stamp.collection),
+            ("boot_id", stamp.boot_id),
+            ("map", self.about.name),
+        ):
+            made[name] = self._word(value)
+        made["collected_at"] = self._same(stamp.collected_at, self.pa.timestamp("us", "UTC"))
+        made["family"] = self._same(self.columns.family, self.pa.int32())
+
+    def _tuple(self, made: dict[str, Any]) -> None:
+        columns = self.columns
+        made["direction"] = self._coded(_directions(columns), list(_DIRECTIONS))
+        made["related"] = self.pa.array((columns.slot(Slot.TUPLE_FLAGS) & TUPLE_RELATED) != 0)
+        words = sorted({str(word) for word in STATES.values()})
+        state = np.array([words.index(str(STATES[n & STATE_BITS])) for n in range(STATE_BITS + 1)], np.int32)
+        made["state"] = self._coded(state[columns.slot(Slot.FLAGS) & STATE_BITS], words)
+        for side in ("src", "dst"):
+            self._address(made, side)
+        ends = [Slot.PROTO, Slot.SRC_HI, Slot.SRC, Slot.SRC_PORT, Slot.DST_HI, Slot.DST, Slot.DST_PORT]
+        family = np.full(self.count, columns.family, np.uint64)
+        made["flow"] = self.pa.array(flow_number([family, *(columns.slot(slot) for slot in ends)]))
+
+    def _address(self, made: dict[str, Any], side: str) -> None:
+        low = self.columns.slot(Slot[side.upper()])
+        high = self.columns.slot(Slot[f"{side.upper()}_HI"]).astype(np.uint64)
+        made[f"{side}_lo"] = self.pa.array(low.astype(np.uint64).view(np.int64))
+        made[f"{side}_hi"] = self.pa.array(high.view(np.int64))
+        if self.columns.family == 4:
+            coded = self.pa.array(low).dictionary_encode()
+            texts = [str(IPv4Address(number)) for number in coded.dictionary.to_pylist()]
+        else:
+            octets = np.stack([high, low.astype(np.uint64)], axis=1).astype(">u8").tobytes()
+            binary = self.pa.FixedSizeBinaryArray.from_buffers(
+                self.pa.binary(16), self.count, [None, self.pa.py_buffer(octets)]
+            )
+            coded = binary.dictionary_encode()
+            texts = [str(IPv6Address(raw)) for raw in coded.dictionary.to_pylist()]
+        codes = coded.indices.to_numpy()
+        made[side] = self._coded(codes, texts)
+        known = [self.stamp.names.get(text) for text in texts]
+        made[f"{side}_name"] = self._named(codes, known)
+
+    def _named(self, codes: Array, known: list[str | None]) -> Any:
+        words = sorted({word for word in known if word is not None})
+        if not words:
+            return self._word(None)
+        place = {word: at for at, word in enumerate(words)}
+        index = np.array([-1 if word is None else place[word] for word in known], np.int32)[codes]
+        return self._coded(index, words, index < 0)
+
+    def _times(self, made: dict[str, Any]) -> None:
+        columns, table = self.columns, self.about
+        if table.now is None:
+            return
+        lifetime = columns.slot(Slot.LIFETIME).astype(np.int64)
+        remaining = self._seconds(lifetime) - table.clock.seconds(table.now)
+        made["remaining_s"] = self.pa.array(remaining)
+        made["expired"] = self.pa.array(lifetime < table.now)
+        if self.stamp.collected_at is None:
+            return
+        now_us = round(self.stamp.collected_at.timestamp() * 1e6)
+        made["expires_at"] = self._moment(now_us + remaining * 1_000_000)
+        last = np.maximum(columns.slot(Slot.LAST_TX_REPORT), columns.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
+        idle = table.clock.seconds(table.now) - self._seconds(last)
+        made["last_seen_at"] = self._moment(now_us - idle * 1_000_000, last == 0)
+
+    def _seconds(self, times: Array) -> Array:
+        """Times of the table's clock in seconds, as ``Clock.seconds`` has one."""
+        hz = self.about.clock.hz
+        return times if hz is None else (times << 8) // hz
+
+    def _has_word(self, name: str) -> Array:
+        """Rows with the word that is a backend, up to 1.15 only in SERVICE entries, else received bytes."""
+        if self.about.layout.split_counters:
+            return self.columns.service if name == "backend_id" else ~self.columns.service
+        return ~self.columns.translated
+
+    def _moment(self, microseconds: Array, absent: Array | None = None) -> Any:
+        return self.pa.array(microseconds.astype("datetime64[us]"), self.pa.timestamp("us", "UTC"), mask=absent)
+
+    def _values(self, made: dict[str, Any]) -> None:
+        columns, lacks = self.columns, self.lacks
+        for name, place in NUMBERS.items():
+            if name in made or name in lacks or name not in CT_COLUMNS:
+                continue
+            there = self._has_word(name) if name in ("backend_id", "rx_bytes") else None
+            absent = None if there is None else ~there
+            made[name] = self._number(columns.slot(Slot[place.upper()]), CT_COLUMNS[name], absent)
+        rev_nat = columns.slot(Slot.REV_NAT)
+        names = [self.stamp.names.get(f"rev-nat {n}") for n in range(int(rev_nat.max(initial=0)) + 1)]
+        made["service"] = self._named(rev_nat, names)
+        translated = columns.translated
+        if "nat_port" not in lacks and translated.any():
+            made["nat_port"] = self._number(columns.slot(Slot.IFINDEX).byteswap(), "int32", ~translated)
+            words: dict[str, int] = {}
+            codes = np.zeros(self.count, np.int32)
+            for at in np.flatnonzero(translated).tolist():
+                text = columns.entry(at).nat_addr or ""
+                codes[at] = words.setdefault(text, len(words))
+            made["nat_addr"] = self._coded(codes, list(words), ~translated)
+
+
+class ParquetFile:
+    """A Parquet file of these columns, written a table at a time: zstd, dictionaries, groups of rows."""
+
+    def __init__(self, columns: Mapping[str, str], stream: BinaryIO | Any) -> None:
+        parquet = pyarrow("parquet").parquet
+        diverse = [name for name in columns if name in _DIVERSE]
+        self._writer = parquet.ParquetWriter(
+            stream,
+            schema_of(columns),
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[name for name in columns if name not in diverse],
+            store_schema=False,
+            write_statistics=True,
+        )
+        self.rows = 0
+
+    def add(self, table: Any) -> None:
+        """Write the rows of an Arrow table."""
+        self._writer.write_table(table, ROW_GROUP)
+        self.rows += table.num_rows
+
+    def close(self) -> None:
+        """Write the end; before it the file is none."""
+        self._writer.close()
+
+
+def write_parquet(tables: list[CtTable], batches: Any, stream: BinaryIO, stamp: Stamp | None = None) -> int:
+    """All entries of ``batches(table)`` of each table as one file; returns how many. Raises UnsupportedError."""
+    file = ParquetFile(CT_COLUMNS, stream)
+    for table in tables:
+        for part in chunks(batches(table)):
+            file.add(arrow_rows(table, part, stamp or Stamp()))
+    file.close()
+    return file.rows

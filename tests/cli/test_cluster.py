@@ -1,0 +1,156 @@
+"""``ctctl cluster`` against a small API server: every node's answer, and for every node without one its reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from ctctl.cli.schemas import SCHEMAS
+from tests.support.children import run_ctctl
+from tests.support.kubeapi import FRAME, Cluster, served
+from tests.support.samples import ROOT
+
+pytest.importorskip("lightkube", reason="clusters need lightkube (ctctl[k8s])")
+pytest.importorskip("websockets", reason="clusters need websockets (ctctl[k8s])")
+
+LISTED = ROOT / "cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
+FAILING = ("hang", "die", "garbage", "refuse", "slow")
+#: Long enough for a node that answers on a busy machine; the whole takes one of them, for those that hang.
+DEADLINE_S = 60
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Path:
+    """A folder with a ``cilium-dbg`` that prints what a real one printed."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "cilium-dbg"
+    script.write_text(f'#!/bin/sh\ncase "$2 $3" in "ct list") cat {LISTED};; *) exit 0;; esac\n')
+    script.chmod(0o755)
+    return folder
+
+
+def ctctl(kubeconfig: Path, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    # One deadline for those that hang, and what a busy machine takes for fifty.
+    done = run_ctctl("cluster", "--kubeconfig", kubeconfig, *words, timeout=10 * DEADLINE_S)
+    assert done.returncode == code, (words, done.stdout[-2000:], done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def count() -> int:
+    return len(run_ctctl("ct", "list", "-o", "jsonl", "--from", LISTED).stdout.splitlines())
+
+
+@pytest.fixture
+def two(agent: Path, tmp_path: Path) -> Iterator[tuple[Cluster, Path]]:
+    cluster = Cluster({"node-1": "ok", "node-2": "ok"}, agent)
+    with served(cluster, tmp_path) as kubeconfig:
+        yield cluster, kubeconfig
+
+
+def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path) -> None:
+    nodes = {f"node-{number:02d}": "ok" for number in range(40)}
+    nodes |= {f"bad-{way}-{number}": way for way in FAILING for number in range(2)}
+    with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
+        words = ["--deadline", DEADLINE_S, "--jobs", 50, "ct", "list", "-o", "jsonl"]
+        done = ctctl(kubeconfig, *words, code=5)
+    rows = Counter(json.loads(line)["node"] for line in done.stdout.splitlines())
+    assert rows == dict.fromkeys((f"node-{number:02d}" for number in range(40)), count())
+    reasons = {
+        "hang": "no answer in time",
+        "slow": "no answer in time",
+        "die": "the connection ended before the command did",
+        "garbage": "cannot be read",
+        "refuse": "refused: pods",
+    }
+    for way in FAILING:
+        for number in range(2):
+            (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"ctctl: bad-{way}-{number}: ")]
+            assert reasons[way] in line
+
+
+def test_nodes_are_rows_with_their_reasons(agent: Path, tmp_path: Path) -> None:
+    with served(Cluster({"a": "ok", "b": "refuse"}, agent), tmp_path) as kubeconfig:
+        done = ctctl(kubeconfig, "nodes", "-o", "json", code=5)
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, SCHEMAS[document["schema"]])
+    found = {row["node"]: row for row in document["nodes"]}
+    assert (found["a"]["status"], found["a"]["reason"], found["a"]["way"]) == ("read", None, "agent")
+    assert found["b"]["status"] == "failed"
+    assert "forbidden" in found["b"]["reason"]
+
+
+def test_every_kind_of_answer_is_over_all_nodes(two: tuple[Cluster, Path]) -> None:
+    _, kubeconfig = two
+    flow = json.loads(run_ctctl("ct", "list", "-o", "jsonl", "--from", LISTED, "--limit", 1).stdout)
+    text = f"{flow['proto_name']} {flow['src']}:{flow['src_port']} > {flow['dst']}:{flow['dst_port']}"
+    assert "node-1" in (got := ctctl(kubeconfig, "ct", "get", text).stdout)
+    assert "node-2" in got
+    stats = json.loads(ctctl(kubeconfig, "ct", "stats", "-o", "json").stdout)["tables"]
+    assert sum(table["entries"] for table in stats) == 2 * count()
+    assert {table["node"] for table in stats} == {"node-1", "node-2"}
+
+
+def test_a_glob_asks_no_other_node(two: tuple[Cluster, Path]) -> None:
+    cluster, kubeconfig = two
+    ctctl(kubeconfig, "ct", "list", "--node", "*-2", "-o", "name")
+    assert {node for node, _ in cluster.asked} == {"node-2"}
+    assert "no node is called" in ctctl(kubeconfig, "ct", "list", "--node", "x*", code=1).stderr
+
+
+def test_a_context_that_is_refused_says_so(two: tuple[Cluster, Path]) -> None:
+    _, kubeconfig = two
+    assert "refuses" in ctctl(kubeconfig, "--context", "refused", "ct", "list", code=4).stderr
+    assert "no context" in ctctl(kubeconfig, "--context", "none", "ct", "list", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("ct", "delete", "tcp"), ("ct", "flush"), ("gc",), ("gc", "run"), ("ct", "list", "--from", "x")]
+)
+def test_nothing_is_changed(two: tuple[Cluster, Path], words: tuple[str, ...]) -> None:
+    cluster, kubeconfig = two
+    assert "only reads" in (said := ctctl(kubeconfig, *words, code=2).stderr) or "leave out --from" in said
+    assert not cluster.asked
+
+
+def test_frames_as_large_as_a_kubelet_sends(agent: Path, tmp_path: Path) -> None:
+    """Several of 64 KiB and the channel's byte, and the last one cut at a line."""
+    big = tmp_path / "big.txt"
+    lines = LISTED.read_text().splitlines(keepends=True)
+    big.write_text("".join(lines * (1 + 4 * FRAME // LISTED.stat().st_size)))
+    (agent / "cilium-dbg").write_text(f"#!/bin/sh\ncat {big}\n")
+    with served(Cluster({"a": "ok"}, agent), tmp_path) as kubeconfig:
+        rows = json.loads(ctctl(kubeconfig, "nodes", "-o", "json").stdout)["nodes"]
+    assert rows[0]["bytes"] >= 3 * big.stat().st_size > 3 * FRAME
+
+
+def test_our_own_pods_filter_where_they_are(agent: Path, tmp_path: Path) -> None:
+    """A node with a pod of the DaemonSet is asked for what matches only, by the real command."""
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {LISTED}\n')
+    script.chmod(0o755)
+    cluster = Cluster({"a": "ok"}, agent, ours=frozenset({"a"}))
+    with served(cluster, tmp_path) as kubeconfig:
+        done = ctctl(kubeconfig, "ct", "list", "udp", "--to-port", 53, "-o", "jsonl")
+    plain = run_ctctl("ct", "list", "udp", "--to-port", 53, "-o", "jsonl", "--from", LISTED).stdout.splitlines()
+    assert len(done.stdout.splitlines()) == len(plain)
+    ((node, command),) = cluster.asked
+    assert node == "a"
+    assert command[-3:] == ["udp", "--to-port", "53"]
+
+
+def test_without_the_extra_one_line_says_how_to_get_it() -> None:
+    block = "import sys; sys.modules['lightkube'] = None\nfrom ctctl.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", block, "cluster", "nodes"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)
+    assert "pip install 'ctctl[k8s]'" in done.stderr

@@ -1,0 +1,180 @@
+"""A small API server with kubelets behind it: real HTTP, real WebSockets, real commands.
+
+Each node's agent pod runs what it is told as a process whose ``cilium-dbg`` prints what a real one printed. Nodes
+can fail in the ways nodes do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+from tests.support.wait import PATIENCE_S
+
+#: What a kubelet's copy buffer can hold.
+FRAME = 64 << 10
+
+
+@dataclass
+class Cluster:
+    """Nodes by name with how they behave: ok, hang, die, garbage, refuse, slow. ``bin``: their commands."""
+
+    nodes: Mapping[str, str]
+    bin: Path
+    ours: frozenset[str] = frozenset()
+    asked: list[tuple[str, list[str]]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    # ---- the API
+
+    def request(self, connection: Any, request: Any) -> Any:
+        """The answer to a plain request; None: it goes on as a WebSocket."""
+        url = urlsplit(request.path)
+        parts = url.path.strip("/").split("/")
+        if request.headers.get("Authorization") != "Bearer right":
+            return self._says(connection, HTTPStatus.UNAUTHORIZED, "Unauthorized")
+        if parts[-1] == "exec":
+            if self.nodes[self._node(parts[-2])] == "refuse":
+                return self._says(
+                    connection, HTTPStatus.FORBIDDEN, f'pods "{parts[-2]}" is forbidden: cannot create pods/exec'
+                )
+            return None
+        labels = parse_qs(url.query).get("labelSelector", [""])[0]
+        lists = {"pods": lambda: self._pods(labels), "nodes": self._nodes, "services": list}
+        if parts[-1] not in lists:
+            return self._says(connection, HTTPStatus.NOT_FOUND, "not found")
+        kind = {"pods": "PodList", "nodes": "NodeList", "services": "ServiceList"}[parts[-1]]
+        document = {"kind": kind, "apiVersion": "v1", "metadata": {}, "items": lists[parts[-1]]()}
+        return self._json(connection, HTTPStatus.OK, document)
+
+    def _says(self, connection: Any, status: HTTPStatus, message: str) -> Any:
+        about = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": int(status)}
+        return self._json(connection, status, about)
+
+    @staticmethod
+    def _json(connection: Any, status: HTTPStatus, document: object) -> Any:
+        answer = connection.respond(status, json.dumps(document))
+        del answer.headers["Content-Type"]
+        answer.headers["Content-Type"] = "application/json"
+        return answer
+
+    def _pods(self, labels: str) -> list[dict[str, Any]]:
+        ours = "name=ctctl" in labels
+        names = self.ours if ours else self.nodes
+        prefix, container = ("ctctl", "ctctl") if ours else ("cilium", "cilium-agent")
+        return [
+            {
+                "metadata": {"name": f"{prefix}-{node}", "namespace": "kube-system"},
+                "spec": {"nodeName": node, "containers": [{"name": container}]},
+                "status": {"phase": "Running"},
+            }
+            for node in names
+        ]
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        return [{"metadata": {"name": node}, "spec": {}, "status": {}} for node in self.nodes]
+
+    @staticmethod
+    def _node(pod: str) -> str:
+        return pod.split("-", 1)[1]
+
+    # ---- the kubelet
+
+    def exec(self, connection: Any) -> None:
+        """Run a command in a pod, or fail as this node does."""
+        url = urlsplit(connection.request.path)
+        node, command = self._node(url.path.split("/")[-2]), parse_qs(url.query)["command"]
+        self.asked.append((node, command))
+        behaviour = self.nodes[node]
+        if behaviour == "hang":
+            self.over.wait(PATIENCE_S)
+            return
+        if behaviour == "garbage":
+            connection.send(b"\x01" + bytes(range(1, 256)) * 40)
+            self._ended(connection, 0)
+            return
+        env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "NODE": node}
+        done = subprocess.run(command, capture_output=True, env=env, check=False)
+        if behaviour == "die":
+            connection.send(b"\x01" + done.stdout[: len(done.stdout) // 2])
+            connection.socket.close()
+            return
+        if behaviour == "slow":
+            for byte in done.stdout:
+                connection.send(bytes([1, byte]))
+                if self.over.wait(0.5):
+                    return
+        for start in range(0, len(done.stdout), FRAME):
+            connection.send(b"\x01" + done.stdout[start : start + FRAME])
+        if done.stderr:
+            connection.send(b"\x02" + done.stderr)
+        self._ended(connection, done.returncode)
+
+    @staticmethod
+    def _ended(connection: Any, code: int) -> None:
+        status: dict[str, Any] = {"metadata": {}, "status": "Success"}
+        if code:
+            cause = {"reason": "ExitCode", "message": str(code)}
+            message = f"command terminated with non-zero exit code: exit status {code}"
+            status = {
+                "status": "Failure",
+                "reason": "NonZeroExitCode",
+                "message": message,
+                "details": {"causes": [cause]},
+            }
+        connection.send(b"\x03" + json.dumps(status).encode())
+
+
+@contextlib.contextmanager
+def served(cluster: Cluster, folder: Path) -> Iterator[Path]:
+    """The cluster on a port of this machine; gives its kubeconfig."""
+    from websockets.sync.server import serve
+
+    with serve(
+        cluster.exec,
+        "127.0.0.1",
+        0,
+        process_request=cluster.request,
+        subprotocols=["v4.channel.k8s.io"],
+        compression=None,
+        ping_interval=None,
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        host, port = server.socket.getsockname()
+        path = folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(_kubeconfig(f"http://{host}:{port}")))
+        try:
+            yield path
+        finally:
+            cluster.over.set()
+            server.shutdown()
+            thread.join(PATIENCE_S)
+
+
+def _kubeconfig(url: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "clusters": [{"name": "testing", "cluster": {"server": url}}],
+        "users": [
+            {"name": "reader", "user": {"token": "right"}},
+            {"name": "nobody", "user": {"token": "wrong"}},
+        ],
+        "contexts": [
+            {"name": "here", "context": {"cluster": "testing", "user": "reader"}},
+            {"name": "refused", "context": {"cluster": "testing", "user": "nobody"}},
+        ],
+    }

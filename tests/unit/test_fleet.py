@@ -1,0 +1,341 @@
+"""Lakes: what is collected is what was there, once, whole or not at all; every question's answer is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from ctctl.cli.schemas import SCHEMAS
+from ctctl.decode.columns import CtColumns
+from ctctl.model.tuples import Direction
+from tests.support.children import run_ctctl, started
+from tests.support.fleet import MADE, A, B, Node, Row, flow, small_fleet
+from tests.support.samples import ROOT
+
+pytest.importorskip("pyarrow", reason="lakes need pyarrow (ctctl[fleet])")
+pytest.importorskip("duckdb", reason="questions need DuckDB (ctctl[fleet])")
+
+
+def ctctl(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = run_ctctl(*words)
+    assert done.returncode == code, (words, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def rows(*words: object, code: int = 0) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in ctctl(*words, "-o", "jsonl", code=code).stdout.splitlines()]
+    for one in found:
+        jsonschema.validate(one, SCHEMAS[one["schema"]])
+        del one["schema"]
+    return found
+
+
+def collected(folder: Path, nodes: list[Node], lake: str = "lake") -> str:
+    where = str(folder / lake)
+    froms = [word for node in nodes for word in ("--from", str(node.write(folder)))]
+    ctctl("fleet", "collect", where, *froms)
+    return where
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    return collected(tmp_path_factory.mktemp("fleet"), small_fleet())
+
+
+def ask(lake: str, name: str, *more: object, code: int = 5) -> list[dict[str, Any]]:
+    return rows("fleet", "ask", name, "--lake", lake, *more, code=code)
+
+
+def test_what_left_and_never_came(lake: str) -> None:
+    found = ask(lake, "out-without-in")
+    missing = [
+        (row["node"], row["src_port"], row["missing_on"], row["src_name"])
+        for row in found
+        if row["verdict"] == "missing"
+    ]
+    assert missing == [("node-a", 1001, "node-b", "shop/client"), ("node-a", 1004, "node-b", None)]
+    unknown = {(row["src_port"], row["node"], row["why"]) for row in found if row["verdict"] == "unknown"}
+    assert (1002, "node-a", "no conntrack table of that node was collected") in unknown
+    assert any(node == "node-c" and "what left its pods is not known" in why for _, node, why in unknown)
+
+
+@pytest.mark.parametrize(
+    ("later_s", "idle_s", "remaining_s", "verdict"),
+    [
+        (60, 0, 300, "missing"),  # it was there when the other node was looked at
+        (400, 0, 300, "unknown"),  # by then it could have expired
+        (-60, 10, 300, "unknown"),  # it may have come up after the other node was looked at
+        (-60, 120, 300, "missing"),  # its last packet was seen before the other node was looked at
+    ],
+)
+def test_a_verdict_needs_both_nodes_at_one_time(
+    tmp_path: Path, later_s: int, idle_s: int, remaining_s: int, verdict: str
+) -> None:
+    lost = Row(flow(A, 1, B, 80), remaining=remaining_s, idle=idle_s)
+    where = collected(tmp_path, [Node("a", [lost], [A]), Node("b", [], [B], made=MADE + later_s)])
+    assert [row["verdict"] for row in ask(where, "out-without-in", code=0)] == [verdict]
+
+
+def test_a_collection_that_is_not_whole_proves_nothing(tmp_path: Path) -> None:
+    a = Node("a", [Row(flow(A, 1, B, 80))], [A]).write(tmp_path)
+    b = Node("b", [Row(flow(B, 5, A, 80), Direction.IN)] * 1, [B]).write(tmp_path)
+    whole = b.read_bytes()
+    b.write_bytes(whole[:-30])
+    where = str(tmp_path / "lake")
+    assert "cut off" in ctctl("fleet", "collect", where, "--from", a, "--from", b, code=5).stderr
+    (row,) = [row for row in ask(where, "out-without-in") if row["src_port"] == 1]
+    assert (row["verdict"], row["why"]) == ("unknown", "that node's collection is not complete")
+
+
+def test_backends_that_are_gone(lake: str) -> None:
+    found = ask(lake, "gone-backends")
+    assert [
+        (row["node"], row["backend_id"], row["entries"], row["expired"]) for row in found if row["verdict"] == "gone"
+    ] == [("node-a", 8, 1, 1)]
+    assert [row["node"] for row in found if row["verdict"] == "unknown"] == ["node-c"]
+
+
+def test_ports_of_snat(lake: str) -> None:
+    found = ask(lake, "snat-ports")
+    counts = {(row["remote"], row["ports"], row["entries"]) for row in found if row["node"] == "node-a"}
+    assert counts == {("198.51.100.1", 2, 3), ("198.51.100.2", 1, 1)}
+    assert [row["why"] for row in found if row["node"] == "node-c"] == ["unknown: no SNAT table was collected"]
+
+
+def test_who_talks_most(lake: str) -> None:
+    first = ask(lake, "top-talkers")[0]
+    assert (first["src"], first["direction"], first["entries"], first["name"]) == (A, "OUT", 5, "shop/client")
+
+
+def test_skew_and_backlog(lake: str) -> None:
+    skew = {row["node"]: row for row in ask(lake, "skew")}
+    assert (skew["node-a"]["entries"], skew["node-b"]["entries"], skew["node-a"]["mean"]) == (9, 2, 5.5)
+    assert skew["node-c"]["entries"] is None
+    late = {row["node"]: row for row in ask(lake, "expired")}
+    assert (late["node-a"]["expired"], late["node-a"]["oldest_s"], late["node-b"]["expired"]) == (2, 10, 0)
+    assert late["node-c"]["expired"] is None
+
+
+def test_a_time_that_is_unknown_is_no_backlog(tmp_path: Path) -> None:
+    where = collected(tmp_path, [Node("a", [Row(flow(A, 1, B, 80), remaining=-50)], [A], now=None)])
+    (row,) = ask(where, "expired", code=0)
+    assert row["expired"] is None
+    assert "does not say when" in row["why"]
+
+
+def test_a_flow_on_every_node(lake: str) -> None:
+    found = ask(lake, "flow", "--flow", f"tcp {A}:1000 > {B}:80")
+    assert [(row["node"], row["direction"]) for row in found] == [("node-a", "OUT"), ("node-b", "IN")]
+    back = ask(lake, "flow", "--flow", f"tcp {B}:80 > {A}:1000")
+    assert [row["node"] for row in back] == ["node-a", "node-b"]
+    six = ask(lake, "flow", "--flow", "tcp [fd00::1]:1003 > [fd00::2]:80")
+    assert [(row["node"], row["src"]) for row in six] == [("node-a", "fd00::1"), ("node-b", "fd00::1")]
+
+
+def test_growth_between_collections(tmp_path: Path) -> None:
+    where = collected(tmp_path, [Node("a", [Row(flow(A, 1, B, 80))], [A])])
+    assert "only one" in ask(where, "growth", code=0)[0]["why"]
+    again = [Row(flow(A, port, B, 80)) for port in range(1, 4)]
+    collected(tmp_path, [Node("a", again, [A], made=MADE + 3600, boot="boot-2")])
+    (row,) = ask(where, "growth", code=0)
+    assert (row["before_entries"], row["after_entries"], row["growth"], row["rebooted"]) == (1, 3, 2, True)
+    assert rows("fleet", "sql", "SELECT count(*) AS n FROM ct_latest", "--lake", where) == [{"n": 3}]
+    assert rows("fleet", "sql", "SELECT count(*) AS n FROM ct", "--lake", where) == [{"n": 4}]
+
+
+def test_who_is_hurt(lake: str) -> None:
+    found = ask(lake, "node-loss", "--node", "node-b")
+    hurt = {(row["hurt_node"], row["peer"], row["pod"], row["connections"]) for row in found if row["why"] is None}
+    assert hurt == {("node-a", A, B, 3), ("node-a", "fd00::1", "fd00::2", 2)}
+    assert [row["hurt_node"] for row in found if row["why"]] == ["node-c"]
+
+
+def test_a_node_that_lacks_a_table_is_named(lake: str) -> None:
+    said = ctctl("fleet", "ask", "skew", "--lake", lake, code=5).stderr
+    assert "default/node-c: no ct table was collected" in said
+
+
+def test_the_same_twice_is_once(tmp_path: Path) -> None:
+    nodes = [Node("a", [Row(flow(A, 1, B, 80))], [A])]
+    where = collected(tmp_path, nodes)
+    before = {path: path.stat().st_mtime_ns for path in Path(where).rglob("*.*")}
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    shutil.copy(tmp_path / "a.ctsnap", moved / "other-name.ctsnap")
+    done = ctctl("fleet", "collect", f"file://{where}", "--from", moved / "other-name.ctsnap")
+    assert "already there" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in Path(where).rglob("*.*")} == before
+
+
+def test_a_run_that_is_killed_leaves_no_half_collection(tmp_path: Path) -> None:
+    """Killed at any point, then run again: the lake holds each source once, and nothing else is read."""
+    paths = [Node(f"n{number}", [Row(flow(A, number + 1, B, 80))] * 1, [A]).write(tmp_path) for number in range(6)]
+    where = tmp_path / "lake"
+    words = [word for path in paths for word in ("--from", str(path))]
+    with started(sys.executable, "-m", "ctctl", "fleet", "collect", str(where), *words) as child:
+        while child.poll() is None and not list(where.glob("_collections/*.json")):
+            pass
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    whole = len(list(where.glob("_collections/*.json")))
+    assert rows("fleet", "sql", "SELECT count(*) AS n FROM ct", "--lake", where) == [{"n": whole}]
+    ctctl("fleet", "collect", where, *words)
+    assert rows("fleet", "sql", "SELECT count(*) AS n, count(DISTINCT node) AS m FROM ct", "--lake", where) == [
+        {"n": 6, "m": 6}
+    ]
+
+
+def test_what_cannot_be_collected_is_named_and_stops_no_other(tmp_path: Path) -> None:
+    good = Node("a", [Row(flow(A, 1, B, 80))], [A]).write(tmp_path)
+    bad = tmp_path / "bad.txt"
+    bad.write_text("no table\n")
+    done = ctctl("fleet", "collect", tmp_path / "lake", "--from", bad, "--from", good, code=5)
+    assert "failed" in done.stdout
+    assert "collected" in done.stdout
+    assert "bad.txt" in done.stderr
+
+
+def test_numbers_join_and_texts_are_theirs(lake: str) -> None:
+    sql = (
+        "SELECT e.node, c.dst, c.dst_hi, c.dst_lo, c.family FROM ct c JOIN endpoints e ON e.family = c.family"
+        " AND e.addr_hi = c.dst_hi AND e.addr_lo = c.dst_lo WHERE c.direction = 'OUT'"
+    )
+    found = rows("fleet", "sql", sql, "--lake", lake)
+    assert {(row["node"], row["dst"]) for row in found} == {
+        ("node-b", B),
+        ("node-b", "fd00::2"),
+        ("node-c", "10.0.3.1"),
+    }
+    for row in found:
+        number = (row["dst_hi"] % 2**64) << 64 | row["dst_lo"] % 2**64
+        assert number == int(ip_address(row["dst"]))
+
+
+def test_times_are_those_of_the_collection(lake: str) -> None:
+    sql = "SELECT DISTINCT collected_at, expires_at, remaining_s, boot_id FROM ct WHERE node = 'node-b'"
+    (row,) = rows("fleet", "sql", sql, "--lake", lake)
+    assert row == {
+        "collected_at": "2026-01-15T10:00:02Z",
+        "expires_at": "2026-01-15T10:05:02Z",
+        "remaining_s": 300,
+        "boot_id": "boot-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [("SELEC 1", "SQL: "), ("SELECT nothing FROM ct", "SQL: "), ("SELECT * FROM ctt", "SQL: ")],
+)
+def test_sql_that_is_none(lake: str, sql: str, said: str) -> None:
+    assert said in ctctl("fleet", "sql", sql, "--lake", lake, code=2).stderr
+
+
+def test_questions_are_listed_and_their_names_mended() -> None:
+    assert [row["name"] for row in rows("fleet", "ask")] == [
+        "out-without-in",
+        "gone-backends",
+        "snat-ports",
+        "top-talkers",
+        "skew",
+        "expired",
+        "flow",
+        "growth",
+        "node-loss",
+    ]
+    assert "did you mean 'skew'" in ctctl("fleet", "ask", "skw", "--lake", "x", code=2).stderr
+    assert "give --flow" in ctctl("fleet", "ask", "flow", "--lake", "x", code=2).stderr
+    assert "SELECT" in ctctl("fleet", "ask", "skew", "--show-sql").stdout
+
+
+@pytest.mark.parametrize("missing", ["pyarrow", "duckdb"])
+def test_without_the_extra_one_line_says_how_to_get_it(tmp_path: Path, missing: str) -> None:
+    """The real command with the module's import refused, as where it is not installed."""
+    block = (
+        f"import sys; sys.modules[{missing!r}] = None\nfrom ctctl.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    path = Node("a", [Row(flow(A, 1, B, 80))], [A]).write(tmp_path)
+    where = str(tmp_path / "lake")
+    if missing == "duckdb":
+        ctctl("fleet", "collect", where, "--from", path)
+    words = (
+        ["fleet", "sql", "SELECT 1", "--lake", where]
+        if missing == "duckdb"
+        else ["ct", "export", "x.parquet", "--from", str(path)]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", block, *words], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install 'ctctl[fleet]'" in done.stderr
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_one_source_in_sql() -> None:
+    source = ROOT / "cilium-dbg-1.16.4/ct-list-global.json"
+    counts = {
+        row["state"]: row["n"]
+        for row in rows("ct", "sql", "SELECT state, count(*) AS n FROM ct GROUP BY state", "--from", source)
+    }
+    listed = [
+        json.loads(line)["state"] for line in ctctl("ct", "list", "-o", "jsonl", "--from", source).stdout.splitlines()
+    ]
+    assert counts == {state: listed.count(state) for state in set(listed)}
+
+
+def test_an_object_store(tmp_path: Path) -> None:
+    """A real S3 server, if one is there: what is written, listed and asked through it."""
+    moto = pytest.importorskip("moto.server", reason="no S3 server here: pip install 'moto[server]'")
+    import boto3
+
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        end = f"http://{host}:{port}"
+        keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=end, **keys).create_bucket(Bucket="fleet")
+        url = f"s3://fleet/lake?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        env = {**os.environ, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+        path = Node("a", [Row(flow(A, 1, B, 80))], [A]).write(tmp_path)
+        for expected in ("collected", "already there"):
+            assert expected in run_ctctl("fleet", "collect", url, "--from", path, env=env).stdout
+        done = run_ctctl("fleet", "sql", "SELECT count(*) AS n FROM ct", "--lake", url, "-o", "csv", env=env)
+        assert done.stdout == "n\n1\n", done.stderr
+    finally:
+        server.stop()
+
+
+def test_the_flow_number_is_one_for_one_connection() -> None:
+    """The same for both ends' entries, and different for connections that differ in one bit anywhere."""
+    from ctctl.model.clock import Clock
+    from ctctl.tables.show.arrow import Stamp, arrow_rows
+
+    base = flow(A, 1000, B, 80)
+    others = [
+        flow(A, 1001, B, 80),
+        flow(A, 1000, B, 81),
+        flow(B, 1000, A, 80),
+        flow(A, 1000, B, 80, 17),
+        flow(A, 80, B, 1000),
+    ]
+    given = [Row(base), Row(base, Direction.IN), *map(Row, others)]
+    table = Node("a", given, [A]).source().tables[0]
+    assert table.clock == Clock(None, "made")
+    keys, values = next(iter(table.read()))
+    made = arrow_rows(table, CtColumns(np.array(keys), np.array(values)), Stamp()).to_pylist()
+    numbers = {(row["src_port"], row["dst_port"], row["proto"], row["src"]): row["flow"] for row in made}
+    assert len(set(numbers.values())) == len(others) + 1
