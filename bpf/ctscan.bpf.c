@@ -17,34 +17,16 @@
 #include <bpf/bpf_helpers.h>
 #include <ctctl/abi.h>
 
-struct bpf_map;
+#include "owntable.h"
 
 volatile const struct ctscan_insn cfg_program[SCAN_INSNS];
 volatile const __u32 cfg_now;
 volatile const __u32 cfg_hz;    /* 0: seconds; else the clock is jiffies >> 8 */
 volatile const __u32 cfg_room;  /* elements of ctscan_found */
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1);
-	__type(key, struct ipv4_ct_tuple);
-	__type(value, struct ct_entry);
-} target4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1);
-	__type(key, struct ipv6_ct_tuple);
-	__type(value, struct ct_entry);
-} target6 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ctscan_found);
-} ctscan_found SEC(".maps");
+STAND_IN(target4, ipv4_ct_tuple, ct_entry);
+STAND_IN(target6, ipv6_ct_tuple, ct_entry);
+SHARED(ctscan_found, ctscan_found);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -59,8 +41,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct ctscan_stats);
 } ctscan_stats SEC(".maps");
-
-static const __u32 zero;
 
 /* A number of the value, read only when a test asks for it: the value is in
  * another cache line than the key, and a line from memory costs more than the
@@ -166,7 +146,7 @@ static __always_inline struct ctscan_found *take(struct ctscan_state *state)
 
 static __always_inline long filter(const void *key, const struct ct_entry *value, const bool six)
 {
-	struct ctscan_state *state = bpf_map_lookup_elem(&ctscan_state, &zero);
+	struct ctscan_state *state = bpf_map_lookup_elem(&ctscan_state, &first_element);
 	struct ctscan_found *found;
 	__u64 slot[SLOT_LIFETIME];
 
@@ -209,7 +189,7 @@ static __always_inline __u64 seconds_of(__u64 time)
 
 static __always_inline long count(const void *key, const struct ct_entry *value, const bool six)
 {
-	struct ctscan_stats *stats = bpf_map_lookup_elem(&ctscan_stats, &zero);
+	struct ctscan_stats *stats = bpf_map_lookup_elem(&ctscan_stats, &first_element);
 	__u8 proto = tail_of(key, six)->nexthdr, tuple_flags = tail_of(key, six)->flags;
 	__u32 last = value->last_tx_report > value->last_rx_report ? value->last_tx_report : value->last_rx_report;
 	__u32 direction = tuple_flags & TUPLE_SERVICE ? 2 : tuple_flags & TUPLE_IN;

@@ -23,42 +23,24 @@
 #include <ctctl/abi.h>
 
 #include "bound.h"
+#include "owntable.h"
 #include "snatpair.h"
-
-struct bpf_map;
 
 volatile const __u8 cfg_gc_dry_run = 0; /* count, delete nothing */
 volatile const __u8 cfg_gc_recheck = 1; /* 0: delete candidates without another look */
 volatile const __u8 cfg_gc_nat = 0;     /* there is an SNAT table */
 volatile const __u8 cfg_gc_log = 0;     /* walk: delete nothing, record what is expired */
 
-#define TABLE(_name, _key, _value)                      \
-	struct {                                        \
-		__uint(type, BPF_MAP_TYPE_LRU_HASH);    \
-		__uint(max_entries, 1);                 \
-		__type(key, struct _key);               \
-		__type(value, struct _value);           \
-	} _name SEC(".maps")
+STAND_IN(ctctl_gc_ct4, ipv4_ct_tuple, ct_entry);
+STAND_IN(ctctl_gc_ct6, ipv6_ct_tuple, ct_entry);
+STAND_IN(ctctl_gc_nat4, ipv4_ct_tuple, ipv4_nat_entry);
+STAND_IN(ctctl_gc_nat6, ipv6_ct_tuple, ipv6_nat_entry);
 
-TABLE(ctctl_gc_ct4, ipv4_ct_tuple, ct_entry);
-TABLE(ctctl_gc_ct6, ipv6_ct_tuple, ct_entry);
-TABLE(ctctl_gc_nat4, ipv4_ct_tuple, ipv4_nat_entry);
-TABLE(ctctl_gc_nat6, ipv6_ct_tuple, ipv6_nat_entry);
-
-#define SHARED(_name, _value, _entries)                 \
-	struct {                                        \
-		__uint(type, BPF_MAP_TYPE_ARRAY);       \
-		__uint(map_flags, BPF_F_MMAPABLE);      \
-		__uint(max_entries, _entries);          \
-		__type(key, __u32);                     \
-		__type(value, struct _value);           \
-	} _name SEC(".maps")
-
-SHARED(ctctl_gc_ctl, ctctl_gc_ctl, 1);
-SHARED(ctctl_gc_slots4, ctctl_gc_slot4, 1);
-SHARED(ctctl_gc_slots6, ctctl_gc_slot6, 1);
-SHARED(ctctl_gc_log4, ctctl_gc_log4, 1);
-SHARED(ctctl_gc_log6, ctctl_gc_log6, 1);
+SHARED(ctctl_gc_ctl, ctctl_gc_ctl);
+SHARED(ctctl_gc_slots4, ctctl_gc_slot4);
+SHARED(ctctl_gc_slots6, ctctl_gc_slot6);
+SHARED(ctctl_gc_log4, ctctl_gc_log4);
+SHARED(ctctl_gc_log6, ctctl_gc_log6);
 
 /* What a callback carries from entry to entry. */
 struct run {
@@ -67,15 +49,6 @@ struct run {
 	__u64 skip;
 	__u32 now;
 };
-
-enum { GO_ON = 0, END = 1 };
-
-static __always_inline struct ctctl_gc_ctl *control(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&ctctl_gc_ctl, &zero);
-}
 
 static __always_inline __u32 class_of(__u8 proto, __u8 flags)
 {
@@ -100,11 +73,6 @@ union tuple {
 	struct ipv6_ct_tuple v6;
 } __attribute__((aligned(8)));
 
-/* Where a field of the family's struct is: they differ in sizes, not in names. */
-#define AT(_six, _v4, _v6, _p, _field)                                  \
-	((_six) ? (void *)&((struct _v6 *)(_p))->_field                 \
-		: (void *)&((struct _v4 *)(_p))->_field)
-#define TUPLE(_six, _p, _field) AT(_six, ipv4_ct_tuple, ipv6_ct_tuple, _p, _field)
 #define SLOT(_six, _p, _field)  AT(_six, ctctl_gc_slot4, ctctl_gc_slot6, _p, _field)
 #define LOG(_six, _p, _field)   AT(_six, ctctl_gc_log4, ctctl_gc_log6, _p, _field)
 
@@ -114,16 +82,6 @@ static __always_inline void tuple_copy(void *to, const void *from, const bool si
 		__builtin_memcpy(to, from, sizeof(struct ipv6_ct_tuple));
 	else
 		__builtin_memcpy(to, from, sizeof(struct ipv4_ct_tuple));
-}
-
-static __always_inline __u8 tuple_flags(const void *tuple, const bool six)
-{
-	return *(const __u8 *)TUPLE(six, tuple, flags);
-}
-
-static __always_inline __u8 tuple_proto(const void *tuple, const bool six)
-{
-	return *(const __u8 *)TUPLE(six, tuple, nexthdr);
 }
 
 static __always_inline void *nat_table(const bool six)
@@ -191,7 +149,7 @@ static __always_inline enum ctctl_gc_status find(struct run *run, const union tu
 /* What every pass starts with; false where there is nothing to tell it what to do. */
 static __always_inline bool run_begin(struct run *run)
 {
-	run->ctl = control();
+	run->ctl = bpf_map_lookup_elem(&ctctl_gc_ctl, &first_element);
 	if (!run->ctl)
 		return false;
 	run->now = run->ctl->now;
@@ -297,7 +255,7 @@ static __always_inline long check(struct run *run, __u32 index, void *slot, cons
 {
 	union tuple key;
 
-	if (index >= run->left || is_stopped(run->ctl))
+	if (index >= run->left)
 		return END;
 	tuple_copy(&key, SLOT(six, slot, key), six);
 	*(__u8 *)SLOT(six, slot, status) = collect(run, &key, six);

@@ -18,39 +18,20 @@
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include <ctctl/abi.h>
-#include "snatpair.h"
 
-struct bpf_map;
+#include "owntable.h"
+#include "snatpair.h"
 
 volatile const __u8 cfg_writer_nat = 0; /* there is an SNAT table */
 
-#define TABLE(_name, _key, _value)                      \
-	struct {                                        \
-		__uint(type, BPF_MAP_TYPE_LRU_HASH);    \
-		__uint(max_entries, 1);                 \
-		__type(key, struct _key);               \
-		__type(value, struct _value);           \
-	} _name SEC(".maps")
-
-TABLE(ctctl_writer_ct4, ipv4_ct_tuple, ct_entry);
-TABLE(ctctl_writer_ct6, ipv6_ct_tuple, ct_entry);
-TABLE(ctctl_writer_nat4, ipv4_ct_tuple, ipv4_nat_entry);
-TABLE(ctctl_writer_nat6, ipv6_ct_tuple, ipv6_nat_entry);
-
-#define SHARED(_name, _value)                           \
-	struct {                                        \
-		__uint(type, BPF_MAP_TYPE_ARRAY);       \
-		__uint(map_flags, BPF_F_MMAPABLE);      \
-		__uint(max_entries, 1);                 \
-		__type(key, __u32);                     \
-		__type(value, struct _value);           \
-	} _name SEC(".maps")
+STAND_IN(ctctl_writer_ct4, ipv4_ct_tuple, ct_entry);
+STAND_IN(ctctl_writer_ct6, ipv6_ct_tuple, ct_entry);
+STAND_IN(ctctl_writer_nat4, ipv4_ct_tuple, ipv4_nat_entry);
+STAND_IN(ctctl_writer_nat6, ipv6_ct_tuple, ipv6_nat_entry);
 
 SHARED(ctctl_writer_ctl, ctctl_writer_ctl);
 SHARED(ctctl_writer_slots4, ctctl_writer_slot4);
 SHARED(ctctl_writer_slots6, ctctl_writer_slot6);
-
-enum { GO_ON = 0, END = 1 };
 
 struct run {
 	__u32 phase;
@@ -59,10 +40,7 @@ struct run {
 
 #define CT_TABLE(_six)  ((_six) ? (void *)&ctctl_writer_ct6 : (void *)&ctctl_writer_ct4)
 #define NAT_TABLE(_six) ((_six) ? (void *)&ctctl_writer_nat6 : (void *)&ctctl_writer_nat4)
-/* A field of a slot: the families' slots differ in sizes, not in names. */
-#define SLOT(_six, _slot, _field)                                       \
-	((_six) ? (void *)&((struct ctctl_writer_slot6 *)(_slot))->_field \
-		: (void *)&((struct ctctl_writer_slot4 *)(_slot))->_field)
+#define SLOT(_six, _slot, _field) AT(_six, ctctl_writer_slot4, ctctl_writer_slot6, _slot, _field)
 
 /* Whether two values of SIZE bytes, a multiple of 8, are the same; LIVE may change while we look. */
 static __always_inline bool same(const void *live, const void *planned, const int size)
@@ -90,11 +68,6 @@ static __always_inline void copy_nat(void *to, const void *from, const bool six)
 		*(struct ipv4_nat_entry *)to = *(const struct ipv4_nat_entry *)from;
 }
 
-static __always_inline __u8 flags_of(const void *key, const bool six)
-{
-	return six ? ((const struct ipv6_ct_tuple *)key)->flags : ((const struct ipv4_ct_tuple *)key)->flags;
-}
-
 /* The SNAT entries that go with the entry in SLOT, copied into it. */
 static __always_inline __u8 find_pair(void *slot, const bool six)
 {
@@ -102,7 +75,7 @@ static __always_inline __u8 find_pair(void *slot, const bool six)
 	void *forward = SLOT(six, slot, forward), *nat;
 	bool dsr = entry->flags & CT_DSR_INTERNAL;
 
-	if (!cfg_writer_nat || flags_of(SLOT(six, slot, key), six) != TUPLE_OUT)
+	if (!cfg_writer_nat || tuple_flags(SLOT(six, slot, key), six) != TUPLE_OUT)
 		return 0;
 	snatpair_key(SLOT(six, slot, forward_key), SLOT(six, slot, key), dsr, six);
 	nat = bpf_map_lookup_elem(NAT_TABLE(six), SLOT(six, slot, forward_key));
@@ -160,7 +133,7 @@ static __always_inline bool in_use(void *slot, const bool six)
 {
 	void *key = SLOT(six, slot, key), *forward = SLOT(six, slot, forward_key), *ct = SLOT(six, slot, reverse_key);
 
-	if (flags_of(key, six) == TUPLE_OUT)
+	if (tuple_flags(key, six) == TUPLE_OUT)
 		snatpair_key(forward, key, false, six);
 	else
 		snatpair_forward(ct, key, SLOT(six, slot, forward), six), snatpair_key(forward, ct, false, six);
@@ -211,16 +184,9 @@ static long work6(struct bpf_map *map __attribute__((unused)), __u32 *index, str
 	return work(*index, slot, run, true);
 }
 
-static __always_inline struct ctctl_writer_ctl *control(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&ctctl_writer_ctl, &zero);
-}
-
 static __always_inline int work_on(void *slots, void *callback)
 {
-	struct ctctl_writer_ctl *ctl = control();
+	struct ctctl_writer_ctl *ctl = bpf_map_lookup_elem(&ctctl_writer_ctl, &first_element);
 	struct run run = {};
 
 	if (!ctl)
@@ -246,7 +212,7 @@ int writer6(void *ctx __attribute__((unused)))
 SEC("syscall")
 int writer_clock(void *ctx __attribute__((unused)))
 {
-	struct ctctl_writer_ctl *ctl = control();
+	struct ctctl_writer_ctl *ctl = bpf_map_lookup_elem(&ctctl_writer_ctl, &first_element);
 
 	if (!ctl)
 		return -1;

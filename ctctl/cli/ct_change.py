@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctctl.cli.asking import ask
 from ctctl.cli.complete import terms, words
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import DryRunOpt, ForeignOpt, YesOpt
@@ -197,9 +198,8 @@ def _delete(
         say(f"{len(plan)} entries and {records} would be deleted from {source.description}")
         if dry_run or not len(plan):
             return
-        if not yes:
-            sys.stdout.flush()
-            typer.confirm("Delete them?", abort=True, err=True)
+        sys.stdout.flush()
+        ask("Delete them?", yes=yes, needed_for=f"deleting entries from {source.description}")
         _carry_out(plan, undo_file, allow_foreign=allow_foreign, shown=not yes and selection.node is not None)
 
 

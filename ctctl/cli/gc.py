@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ctctl.cli.asking import ask
 from ctctl.cli.complete import endpoints
-from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.gc_simulate import simulate
+from ctctl.cli.groups import OutputArgs, SourceArgs
 from ctctl.cli.numbers import number
 from ctctl.cli.options import (
     MAX_NOW,
@@ -29,8 +31,6 @@ from ctctl.cli.options import (
     YesOpt,
     output_options,
 )
-from ctctl.cli.predicting import ForOpt, FromOption, PcapOpt, SetOpt, WorkloadArgument, seconds_of, workloads
-from ctctl.cli.predicting import NowOption as DumpTime
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format, OutputOptions
 
@@ -190,8 +190,11 @@ def _backend(
     from ctctl.ct.show_list import write_listing
     from ctctl.gc.backends import entries_of_backend
     from ctctl.tables.rows import matching
+    from ctctl.tables.writer.targets import check_owner
 
     with opened(where) as tables:
+        if not dry_run:
+            check_owner(tables, allow_foreign=allow_foreign)  # what is refused is not even looked at
         selection, known = entries_of_backend(tables, backend)
         say(known)
         if dry_run:
@@ -313,13 +316,12 @@ def _asked(tables: Source, options: GcOptions, foreign: bool, yes: bool) -> GcOp
     what = "expired entries" if options.endpoint is None else f"every entry of {options.endpoint}"
     if ahead:
         what = f"what will have expired at {options.now}, which is a time to come,"
-    if yes:
-        pass
-    elif sys.stdin.isatty():
-        where = f"{tables.description}{', which another program owns' if foreign else ''}"
-        typer.confirm(f"Delete {what} from {where}?", abort=True)
-    elif foreign or ahead or options.endpoint is not None:
-        raise UsageError(f"deleting {what} from {tables.description} needs --yes where there is no terminal to ask")
+    needed = foreign or ahead or options.endpoint is not None
+    ask(
+        f"Delete {what} from {tables.description}{', which another program owns' if foreign else ''}?",
+        yes=yes,
+        needed_for=f"deleting {what} from {tables.description}" if needed else None,
+    )
     return replace(options, keep=options.endpoint is not None or ahead)
 
 
@@ -354,49 +356,4 @@ def undo(
     )
 
 
-@app.command()
-@grouped
-def simulate(
-    workload: WorkloadArgument = None,
-    duration: ForOpt = "24h",
-    change: SetOpt = None,
-    compare: Annotated[
-        list[str] | None,
-        typer.Option("--compare", metavar="PATH=VALUE", help="Also with this changed; may be repeated."),
-    ] = None,
-    from_: FromOption = None,
-    pcap: PcapOpt = None,
-    now: DumpTime = None,
-    node: NodeOpt = None,
-    plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Charts below the table.")] = True,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the charts as SVG.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write the charts as PNG.")] = None,
-    *,
-    out: OutputArgs,
-) -> None:
-    """How tables and the GC interval develop under a workload, hours or days ahead.
-
-    \b
-    ctctl gc simulate examples/workload.yaml
-    ctctl gc simulate examples/workload.yaml --compare ct.tcp-max=1048576 --compare timeouts.regular-tcp=3600s
-    ctctl gc simulate --from auto --for 6h --svg forecast.svg
-    ctctl gc simulate examples/workload.yaml --set nodes=10000 --set spread=0.5
-
-    A workload is kinds of connections with a rate, durations and ways to end; --from and --pcap learn
-    one from a table or a capture. Tables start empty, or as the table is that --from learns from.
-    """
-    from ctctl.out import plot as plots
-    from ctctl.out.files import replacing
-    from ctctl.predict.fluid import predict
-    from ctctl.predict.show import charts, write_predictions
-
-    seconds = seconds_of(duration)
-    wanted = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])
-    predictions = [predict(one, seconds) for one in wanted]
-    if svg is not None:
-        with replacing(svg) as stream:
-            stream.write(plots.svg(charts(predictions)).encode())
-    if png is not None:
-        with replacing(png) as stream:
-            stream.write(plots.png(charts(predictions)))
-    write_predictions(predictions, out.options(), sys.stdout, sys.stderr, plot=plot)
+app.command()(simulate)

@@ -111,15 +111,19 @@ def nearest_hint(word: str, known: Sequence[str] | dict[str, Any]) -> str:
 def _load(name: str) -> Any:
     where = COMMANDS[name]
     found = getattr(importlib.import_module(where.module), where.attribute)
-    loaded = lazy_group(found, _take_options_once) if where.group else lazy_command(found, name, _take_options_once)
+    loaded = lazy_group(found, _check_words) if where.group else lazy_command(found, name, _check_words)
     loaded.name = name
     if where.group:
-        _take_options_once(loaded)
+        _check_words(loaded)
     return loaded
 
 
-def _take_options_once(command: Any) -> None:
-    """Refuse an option that takes one value and is given two: the last one must not win without a word."""
+def _check_words(command: Any) -> None:
+    """Refuse, for every command, what could only be taken for something else than was meant.
+
+    An option that takes one value and is given two: the last one must not win without a word. An empty value of an
+    option, or of a file: a shell variable that is not set must not become this directory, or what no option would be.
+    """
     make_parser = command.make_parser
 
     def checked_parser(ctx: Any) -> Any:
@@ -132,12 +136,24 @@ def _take_options_once(command: Any) -> None:
                 single = not (getattr(option, "multiple", True) or getattr(option, "is_flag", True))
                 if single and order.count(option) > 1:
                     ctx.fail(f"{option.opts[-1]} is given twice; this command takes one")
+            for parameter in command.params:
+                given = values.get(parameter.name)
+                if "" in (given if isinstance(given, list | tuple) else [given]) and _takes_no_empty(parameter):
+                    ctx.fail(f"{_word_of(parameter)} is empty: give {parameter.metavar or 'a value'}, or leave it out")
             return values, rest, order
 
         parser.parse_args = parse
         return parser
 
     command.make_parser = checked_parser
+
+
+def _takes_no_empty(parameter: Any) -> bool:
+    return parameter.param_type_name == "option" or "FILE" in (parameter.metavar or "")
+
+
+def _word_of(parameter: Any) -> str:
+    return str(parameter.opts[-1]) if parameter.param_type_name == "option" else "the file's name"
 
 
 HELP = """Show, trace and repair the connection tracking of a Cilium-style eBPF datapath.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctctl.cli.asking import ask
 from ctctl.cli.numbers import seconds
 from ctctl.cli.options import (
     ColorOpt,
@@ -120,11 +121,6 @@ def _check_report_format(output: Format) -> None:
         raise UsageError(f"-o {output.value} has no form for a report; use table, json, jsonl or yaml")
 
 
-def _ask(question: str, yes: bool) -> bool:
-    """Whether to go on: yes without a terminal, where giving the command is the answer."""
-    return yes or not sys.stdin.isatty() or typer.confirm(question, err=True)
-
-
 @app.command("load")
 def load_command(
     file: FileOpt,
@@ -154,8 +150,8 @@ def load_command(
 
     _check_report_format(output)
     request = _request(file, node, bpffs, wait, netns=netns, attach=attach, resize=resize)
-    if resize and not dry_run and not _ask("Make tables of another size, as the node file says?", yes):
-        raise typer.Abort
+    if resize and not dry_run:
+        ask("Make tables of another size, as the node file says?", yes=yes, needed_for=None)
     report = ops.plan_load(request) if dry_run else ops.load(request)
     _say_report(report, output)
     _write_document("ctctl/load/v1", asdict(report), output)
@@ -194,16 +190,14 @@ def apply_command(
     shown: list[str] = []
 
     def confirm(report: UpdateReport) -> bool:
-        if yes or not sys.stdin.isatty():
-            return True
-        _show_changes(report, options)
-        shown.append(report.node)
-        return typer.confirm(f"Make these changes to node {report.node}?", err=True)
+        if not yes and sys.stdin.isatty():
+            _show_changes(report, options)
+            shown.append(report.node)
+        ask(f"Make these changes to node {report.node}?", yes=yes, needed_for=None)
+        return True
 
     report = ops.plan_update(request) if dry_run else ops.update(request, confirm)
     _clear_progress()
-    if report.planned and not dry_run:
-        raise typer.Abort
     if not shown:
         _show_changes(report, options)
     _say(_apply_summary(report))
@@ -266,8 +260,8 @@ def unload_command(
     names = ops.nodes_to_unload(node, everything, bpffs)
     if not names:
         _say("no node is loaded")
-    if names and not dry_run and not _ask(f"Remove {', '.join(names)} with all connections in the tables?", yes):
-        raise typer.Abort
+    if names and not dry_run:
+        ask(f"Remove {', '.join(names)} with all connections in the tables?", yes=yes, needed_for=None)
     reports = []
     for name in names:
         report = (

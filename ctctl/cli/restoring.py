@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ctctl.errors import PartialDataError, UsageError
+from ctctl.cli.asking import ask
+from ctctl.errors import PartialDataError
 from ctctl.out.output import OutputOptions
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def undo_journal(
             maps = readable_maps(source)
         else:
             check_owner(source, allow_foreign=allow_foreign)
-            _confirm(f"Put the entries of {file} back into {source.description}?", source, yes)
+            question = f"Put the entries of {file} back into {source.description}?"
+            ask(question, yes=yes, needed_for=f"writing entries to {source.description}")
             maps = stack.enter_context(open_targets(source, allow_foreign=allow_foreign)).maps()
         stop = stack.enter_context(stop_on_signals())
         undone = undo(file, maps, dry_run=dry_run, stopped=stop.is_set)
@@ -85,8 +87,7 @@ def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, a
         if dry_run:
             _raise_partial(snapshot, planned)
             return
-        if not yes:
-            typer.confirm("Write them?", abort=True, err=True)
+        ask("Write them?", yes=yes, needed_for=f"writing entries to {target.description}")
         with open_targets(target, allow_foreign=allow_foreign) as targets, stop_on_signals() as stop:
             done = restore(snapshot_records(snapshot, target), targets.maps(), stopped=stop.is_set)
             interrupted = stop.is_set()
@@ -102,9 +103,10 @@ def _words(done: Restored) -> str:
 
 def _say_left_out(done: Restored) -> None:
     from ctctl.cli.report import say
+    from ctctl.tables.writer.restore import NO_ROOM
 
     if done.full:
-        say(f"{done.full} do not fit: the table is full, others would be evicted for them")
+        say(f"{done.full} do not fit: {NO_ROOM}")
     for reason, count in done.skipped.items():
         say(f"left out {count} records: {reason}")
 
@@ -114,11 +116,3 @@ def _raise_partial(snapshot: Source, done: Restored) -> None:
     missing = [f"{left_out} records of it do not go into the tables"] if left_out else []
     if snapshot.partial or missing:
         raise PartialDataError("; ".join([*snapshot.partial, *missing]))
-
-
-def _confirm(question: str, source: Source, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"writing entries to {source.description} needs --yes where there is no terminal to ask")
-    typer.confirm(question, abort=True, err=True)

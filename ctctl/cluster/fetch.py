@@ -115,7 +115,10 @@ def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> 
         folder.mkdir(parents=True)
         if way == "ctctl":
             command = ["ctctl", "ct", "export", "-", "--format", "snapshot", "--compress", *wanted.words]
-            _run(api, pod, command, start + wanted.deadline_s, folder / f"{folder.name}.ctsnap")
+            snapshot = folder / "tables.ctsnap"
+            _run(api, pod, command, start + wanted.deadline_s, snapshot)
+            _name(snapshot, node)
+            answer = replace(answer, folder=snapshot)
         else:
             for name in wanted.listings:
                 command = ["sh", "-c", _SHELL, "ctctl", *LISTINGS[name]]
@@ -139,6 +142,20 @@ def _run(api: Api, pod: Pod, command: Sequence[str], deadline: float, path: Path
         except TransientError:
             if turn == _TRIES - 1 or time.monotonic() >= deadline:
                 raise
+
+
+def _name(path: Path, node: str) -> None:
+    """Give a snapshot's tables the node's name: the tables of a live Cilium have none of their own."""
+    named = path.with_suffix(".named")
+    with open_source(str(path), SourceOptions()) as source:
+        for table in source.tables:
+            table.node = node
+        source.node_names = [node]
+        with named.open("wb") as stream:
+            write_snapshot(source, source.tables, lambda table: table.read(), stream)
+        if source.partial:
+            raise ClusterError(f"what it answered cannot be read: {source.partial[0]}")
+    named.replace(path)
 
 
 def _check(folder: Path) -> None:

@@ -234,6 +234,10 @@ def snapshot_records(snapshot: Source, target: Source) -> Iterator[Record]:
         for columns in matching(table, EVERYTHING):
             for key, value in zip(columns.keys, columns.values, strict=True):
                 yield Record(table.name, key.tobytes(), value.tobytes())
+    if snapshot.raw_nat is not None:
+        for name, key, value in snapshot.raw_nat():
+            yield Record(name, key, value)
+        return
     for entry in snapshot.listings(None).nat:
         if entry.key is not None and entry.value is not None and entry.map is not None:
             yield Record(entry.map, entry.key, entry.value)

@@ -40,7 +40,8 @@ def collect(table: CtTable, target: Target | None, job: Job, tally: Tally) -> No
                 continue
             if delete is None:
                 delete = stack.enter_context(deleter(target, job, tally, job.batch_size))
-            if not delete(batch.keys[victims], batch.values[victims]):
+            # take: an index array in brackets copies rows of bytes ten times slower.
+            if not delete(batch.keys.take(victims, axis=0), batch.values.take(victims, axis=0)):
                 tally.complete = False
                 break
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from ctctl.abi.layouts import CtctlWriterStatus
+from ctctl.abi.layouts import CtctlGcStatus, CtctlWriterStatus
 from ctctl.errors import KernelError
 from ctctl.gc.job import Job
-from ctctl.gc.programs import GcProgram, Kind, Status
+from ctctl.gc.programs import GcProgram, Kind
 from ctctl.gc.tally import Tally
 from ctctl.tables import classes
 from ctctl.tables.writer.programs import column
@@ -95,11 +95,11 @@ class _ByExpiry:
             self._job.before_delete(keys)
         slots, control = self._program.slots[: len(keys)], self._program.control
         column(slots, "key")[:] = keys
-        slots["status"] = Status.UNTOUCHED
+        slots["status"] = CtctlGcStatus.GC_UNTOUCHED
         control["nr_slots"] = len(keys)
         control["nr_nat_deleted"] = 0
         self._program.run()
-        return slots["status"] == Status.DELETED, int(control["nr_nat_deleted"][0])
+        return slots["status"] == CtctlGcStatus.GC_DELETED, int(control["nr_nat_deleted"][0])
 
 
 class _AsPlanned:

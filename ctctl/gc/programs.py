@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,15 +24,6 @@ class Kind(StrEnum):
 
     WALK = "walk"
     CHECK = "check"
-
-
-class Status(IntEnum):
-    """What became of a candidate (``enum ctctl_gc_status``)."""
-
-    UNTOUCHED = 0
-    DELETED = 1
-    REFRESHED = 2
-    GONE = 3
 
 
 class GcProgram:

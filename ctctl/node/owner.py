@@ -67,7 +67,14 @@ def why_not_ours(directory: Path) -> str | None:
     if found is None:
         return None
     mount, below = found
-    device, mounted = mount.stat().st_dev, frozenset(mounts())
+    try:
+        root = mount.stat()
+    except OSError as error:
+        return f"{mount}: {error.strerror}"
+    reason = _others_hands(mount, root, sticky=True)
+    if reason is not None:
+        return reason
+    device, mounted = root.st_dev, frozenset(mounts())
     at = mount
     for part in below:
         at /= part
@@ -83,10 +90,21 @@ def why_not_ours(directory: Path) -> str | None:
             return f"{at} is no directory"
         if status.st_dev != device or at in mounted:
             return f"something is mounted on {at}"
-        if status.st_uid not in (0, os.geteuid()):
-            return f"{at} belongs to user {status.st_uid}"
-        if status.st_mode & _OTHERS_MAY_WRITE:
-            return f"{at} may be written by others (mode {stat.S_IMODE(status.st_mode):04o})"
+        reason = _others_hands(at, status)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _others_hands(at: Path, status: os.stat_result, *, sticky: bool = False) -> str | None:
+    """How another user can put things into a directory. ``sticky``: it may be, where nobody can move what is others'.
+
+    A mount's root may be: a bpffs has mode 1777 by default. What a bind mount has for a root may be anybody's.
+    """
+    if status.st_uid not in (0, os.geteuid()):
+        return f"{at} belongs to user {status.st_uid}"
+    if status.st_mode & _OTHERS_MAY_WRITE and not (sticky and status.st_mode & stat.S_ISVTX):
+        return f"{at} may be written by others (mode {stat.S_IMODE(status.st_mode):04o})"
     return None
 
 

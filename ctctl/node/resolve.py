@@ -12,7 +12,8 @@ import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctctl.config.node import Endpoint, NodeFile, SocketLb
+from ctctl.config.datapath import SocketLb
+from ctctl.config.node import Endpoint, NodeFile
 from ctctl.errors import ConfigError
 from ctctl.kernel.cgroup import cgroup2_mount
 from ctctl.kernel.netns import netns_cookie

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ctctl.config.node import Endpoint, NodeFile, SocketLb
+from ctctl.config.datapath import SocketLb
+from ctctl.config.node import Endpoint, NodeFile
 from ctctl.node.record import SlotRecord
 
 #: what the names of IPv6's programs end with

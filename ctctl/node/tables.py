@@ -12,8 +12,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
+from ctctl.config.datapath import LB_MODES, NATIVE_NETWORKS
 from ctctl.config.fields import Network
-from ctctl.config.node import LB_MODES, NATIVE_NETWORKS, Endpoint, NodeFile, NodeSpec, PolicyRule
+from ctctl.config.node import Endpoint, NodeFile, NodeSpec, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
 from ctctl.model.identity import HOST, WORLD, WORLD_IPV4, WORLD_IPV6
 from ctctl.model.service import ServiceFlags
@@ -362,13 +363,13 @@ def router_address(nf: NodeFile, version: int = 4) -> bytes:
 def _timeouts(nf: NodeFile) -> dict[str, int | bytes]:
     times = nf.datapath.timeouts
     return {
-        "cfg_ct_tcp_s": times.regular_tcp,
-        "cfg_ct_tcp_syn_s": times.regular_tcp_syn,
-        "cfg_ct_tcp_fin_s": times.regular_tcp_fin,
-        "cfg_ct_any_s": times.regular_any,
-        "cfg_svc_tcp_s": times.service_tcp,
-        "cfg_svc_tcp_grace_s": times.service_tcp_grace,
-        "cfg_svc_any_s": times.service_any,
+        "cfg_ct_tcp_s": int(times.regular_tcp),
+        "cfg_ct_tcp_syn_s": int(times.regular_tcp_syn),
+        "cfg_ct_tcp_fin_s": int(times.regular_tcp_fin),
+        "cfg_ct_any_s": int(times.regular_any),
+        "cfg_svc_tcp_s": int(times.service_tcp),
+        "cfg_svc_tcp_grace_s": int(times.service_tcp_grace),
+        "cfg_svc_any_s": int(times.service_any),
     }
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctctl.decode.ct import table_name
+from ctctl.model.timeouts import Timeouts
 from ctctl.model.tuples import TCP
-from ctctl.predict.model import DAY_S, ENTRIES_OF, Duration, Kind, TimeoutPolicy, Workload
+from ctctl.predict.model import DAY_S, ENTRIES_OF, Duration, Kind, Workload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +111,7 @@ def table_flows(workload: Workload, steps: int, step_s: float) -> list[TableFlow
 def _add(  # noqa: PLR0917 - the parts of one sum
     kind: Kind,
     share: float,
-    timeouts: TimeoutPolicy,
+    timeouts: Timeouts,
     tables: dict[str, TableFlows],
     family: int,
     steps: int,

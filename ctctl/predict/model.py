@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ctctl.model.timeouts import TIMEOUTS, Timeouts
+
 DAY_S = 86400.0
 
 
@@ -98,16 +100,8 @@ class Kind:
     idle: tuple[tuple[float, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutPolicy:
-    """The datapath's timeouts (docs/reference/abi.md)."""
-
-    regular_tcp: float = 8000
-    regular_tcp_syn: float = 60
-    regular_tcp_fin: float = 10
-    regular_any: float = 60
-    service_tcp: float = 8000
-    service_any: float = 60
+#: The timeouts that the model knows: no entry of a connection that is closed lives by the grace of a service's.
+MODELLED_TIMEOUTS = tuple(name for name in TIMEOUTS if name != "service_tcp_grace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +112,7 @@ class Workload:
     """
 
     kinds: tuple[Kind, ...]
-    timeouts: TimeoutPolicy = TimeoutPolicy()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     tcp_max: int = 524288
     any_max: int = 262144
     interval_s: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,11 @@ import numpy as np
 from ctctl.decode.columns import Slot
 from ctctl.doctor.facts import TableFacts
 from ctctl.errors import CtctlError, DecodeError, PartialDataError
+from ctctl.model.timeouts import Timeouts
 from ctctl.packet.capture import ethernet_frame, read_capture
 from ctctl.packet.cooked import Sightings, sighting
 from ctctl.packet.dissect import dissect
-from ctctl.predict.model import Duration, Kind, Pattern, Shape, TimeoutPolicy
+from ctctl.predict.model import MODELLED_TIMEOUTS, Duration, Kind, Pattern, Shape
 from ctctl.predict.workload import empirical
 from ctctl.tables.sources.base import Source
 
@@ -40,12 +41,12 @@ class Observed:
     table how many entries are alive and how large it is (None: unknown)."""
 
     kinds: tuple[Kind, ...]
-    timeouts: TimeoutPolicy
+    timeouts: Timeouts
     alive: dict[str, int]
     sizes: dict[str, int | None]
 
 
-def observe(source: Source, timeouts: TimeoutPolicy, given: Collection[str] = ()) -> Observed:
+def observe(source: Source, timeouts: Timeouts, given: Collection[str] = ()) -> Observed:
     """Kinds of connections that would leave the tables as they are, by Little's law.
 
     What is closed and not expired ended within the FIN timeout, what never got an answer began within
@@ -60,7 +61,7 @@ def observe(source: Source, timeouts: TimeoutPolicy, given: Collection[str] = ()
             raise CtctlError(f"{table.name}: the time of the dump is unknown, so no rate can be told: give --now")
     nodes: list[str | None] = [*source.nodes()] or [None]
     told = {name: float(fact.value) for node in nodes for name, fact in source.facts(node).timeouts_s.items()}
-    known = {item.name for item in fields(TimeoutPolicy)}
+    known = set(MODELLED_TIMEOUTS)
     learned = {**learned_timeouts(tables), **{name: value for name, value in told.items() if name in known}}
     policy = replace(timeouts, **{name: value for name, value in learned.items() if name not in given})
     policy = _lengthened(policy, tables, {*given, *learned})
@@ -96,7 +97,7 @@ def learned_timeouts(tables: Sequence[TableFacts]) -> dict[str, float]:
     }
 
 
-def _lengthened(policy: TimeoutPolicy, tables: Sequence[TableFacts], fixed: Collection[str]) -> TimeoutPolicy:
+def _lengthened(policy: Timeouts, tables: Sequence[TableFacts], fixed: Collection[str]) -> Timeouts:
     """The policy with no timeout shorter than the time that an entry has left of it, but for the ``fixed`` ones."""
     longest: dict[str, float] = {}
     for table in tables:
@@ -118,12 +119,7 @@ def _by_timeout(table: TableFacts) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     yield "service_any", ~tcp & service
 
 
-def kinds_of_source(source: Source, timeouts: TimeoutPolicy) -> tuple[Kind, ...]:
-    """The kinds alone, with these timeouts. Raises CtctlError."""
-    return observe(source, timeouts, [item.name for item in fields(TimeoutPolicy)]).kinds
-
-
-def _kinds_of_table(table: TableFacts, timeouts: TimeoutPolicy) -> Iterator[Kind]:
+def _kinds_of_table(table: TableFacts, timeouts: Timeouts) -> Iterator[Kind]:
     v6 = float(table.family == 6)
     for mask, pattern, long, plain in (
         (table.flow, Pattern.POD, timeouts.regular_tcp, timeouts.regular_any),
@@ -139,7 +135,7 @@ def _kinds_of_table(table: TableFacts, timeouts: TimeoutPolicy) -> Iterator[Kind
             yield _tcp_kind(table, tcp, pattern, long, timeouts)
 
 
-def _tcp_kind(table: TableFacts, tcp: np.ndarray, pattern: Pattern, long: float, timeouts: TimeoutPolicy) -> Kind:
+def _tcp_kind(table: TableFacts, tcp: np.ndarray, pattern: Pattern, long: float, timeouts: Timeouts) -> Kind:
     closed = int((tcp & table.closed).sum()) / timeouts.regular_tcp_fin
     new = tcp & ~table.seen_non_syn & ~table.closed
     unanswered = int(new.sum()) / timeouts.regular_tcp_syn

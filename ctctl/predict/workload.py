@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ctctl.config.yamltree import load_yaml, parse_yaml
 from ctctl.errors import ConfigError
 from ctctl.model.suggest import unknown_name
+from ctctl.model.timeouts import Timeouts
 from ctctl.model.units import parse_duration
 from ctctl.predict.fluid import COST_S
-from ctctl.predict.model import Duration, Kind, Pattern, Shape, TimeoutPolicy, Workload
+from ctctl.predict.model import MODELLED_TIMEOUTS, Duration, Kind, Pattern, Shape, Workload
 
 _PROTOCOLS = ("tcp", "udp", "icmp", "sctp")
 _SHARES = ("lost", "unanswered", "daily", "ipv6")
@@ -133,10 +133,10 @@ def empirical(durations: Iterable[float], where: str, most: int = 2000) -> Durat
     return Duration(Shape.EMPIRICAL, samples=tuple(ordered))
 
 
-def _timeouts(given: Any, where: str) -> TimeoutPolicy:
-    names = {field.name.replace("_", "-"): field.name for field in fields(TimeoutPolicy)}
+def _timeouts(given: Any, where: str) -> Timeouts:
+    names = {name.replace("_", "-"): name for name in MODELLED_TIMEOUTS}
     found = _mapping(given, f"{where}: timeouts", tuple(names))
-    return TimeoutPolicy(**{names[name]: _seconds(value, f"{where}: timeouts.{name}") for name, value in found.items()})
+    return Timeouts(**{names[name]: _seconds(value, f"{where}: timeouts.{name}") for name, value in found.items()})
 
 
 def _mapping(given: Any, where: str, known: tuple[str, ...]) -> dict[str, Any]:

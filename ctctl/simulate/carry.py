@@ -12,23 +12,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TYPE_CHECKING, Final
 
 from ctctl.abi import pins
+from ctctl.config.datapath import CtSpec, DatapathSpec, LbSpec, Masquerade
 from ctctl.config.fields import Network
-from ctctl.config.node import (
-    CtSpec,
-    DatapathSpec,
-    Device,
-    Endpoint,
-    LbSpec,
-    Masquerade,
-    NodeFile,
-    NodeSpec,
-    PolicyRule,
-    Remote,
-    Timeouts,
-)
+from ctctl.config.node import Device, Endpoint, NodeFile, NodeSpec, PolicyRule, Remote
 from ctctl.config.service import BACKEND_STATES, Backend, Service
 from ctctl.errors import UnsupportedError
 from ctctl.model.service import EndpointRecord, ServiceFlags, ServiceSlot, service_type
+from ctctl.model.timeouts import TIMEOUTS, Timeouts
 from ctctl.simulate.carry_tables import start_tables
 from ctctl.simulate.evidence import HostAddresses, flag, host_addresses
 from ctctl.simulate.whatif import StartTable
@@ -160,7 +150,7 @@ def _datapath(modes: Modes, tables: list[CtTable], listings: Listings, facts: No
     default, lb = DatapathSpec(), LbSpec()
     told = {key: fact.value for key, fact in modes.items()}
     times = {name: fact.value for name, fact in facts.timeouts_s.items()}
-    known = {name: value for name, value in times.items() if name in Timeouts.__dataclass_fields__}
+    known = {name: value for name, value in times.items() if name in TIMEOUTS}
     bpf = flag(modes, "masquerade.bpf") is True
     native = [_network(modes, key) or _network(modes, pods) for key, pods in _NATIVE]
     ipv6 = flag(modes, "ipv6")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ctctl.abi import pins
+from ctctl.config.datapath import LB_MODES
 from ctctl.config.fields import Network, parse_network
-from ctctl.config.node import LB_MODES, NodeFile, PolicyRule
+from ctctl.config.node import NodeFile, PolicyRule
 from ctctl.config.service import PROTOCOLS
 from ctctl.decode.ct import table_name
 from ctctl.errors import NotFoundError, UsageError

@@ -80,7 +80,7 @@ def _of_fields(fields: Mapping[str, str]) -> StoryEvent | None:
 def _event(
     fields: Mapping[str, str | None], source: tuple[str, str | None], target: tuple[str, str | None], *, reply: bool
 ) -> StoryEvent:
-    kind, verdict = fields["type"] or "", (fields["verdict"] or "").lower()
+    kind, verdict = fields.get("type") or "", (fields.get("verdict") or "").lower()
     dropped = verdict == "dropped" and not kind.startswith("policy-verdict")
     src, src_port, src_name = _end(source[0])
     dst, dst_port, dst_name = _end(target[0])
@@ -96,7 +96,7 @@ def _event(
     return StoryEvent(
         _kind(kind, dropped=dropped),
         StoryPacket(proto, src, src_port, dst, dst_port, flags, icmp, other),
-        time_ns=time_of((fields["time"] or "").strip()),
+        time_ns=time_of((fields.get("time") or "").strip()),
         node=fields.get("node") or None,
         place=None if dropped else kind or None,
         src_identity=_identity(source[1]),

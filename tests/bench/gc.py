@@ -1,11 +1,11 @@
-"""GC engines against the same work in C: a million entries, half expired, medians, in one run.
+"""GC engines against the same work in C: a million entries, half expired, in alternating rounds.
 
     .venv/bin/python tests/bench/gc.py [--entries 1000000] [--rounds 5]
 
 Writes ratios to tests/bench/results/gc.json. Each engine's time runs from the open table to the last
-delete, loading of the BPF program included on both sides, start of the process apart. Memory is the
-growth of the peak over what the process held before the run. CPU time is told beside wall time: on a
-machine that others use too it is the one that repeats.
+delete, loading of the BPF program included on both sides, start of the process apart. What is held to the
+limits is CPU time, user and system, the least of the rounds: wall time is told beside it, and says most of
+all what else the machine was doing. Memory is the growth of the peak over what the process held before the run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.gctables import CT, NOW, TableDir, random_keys, random_values
 
 NAME = "cilium_ct4_global"
 RESULTS = ROOT / "tests/bench/results/gc.json"
-LIMITS = {"batch": 1.4, "kernel": 1.2}
+LIMITS = {"batch": 1.3, "kernel": 1.15}
 
 CHILD = """
 import sys, threading, time
@@ -109,19 +109,18 @@ def main() -> None:
                 times[name].append(seconds)
                 cpu[name].append(cpu_seconds)
                 memory[name] = max(memory.get(name, 0.0), *more, 0.0)
-        per_key = measure([*ours, "per-key", str(node.path), str(NOW)], node, filling)[0]
+        per_key = measure([*ours, "per-key", str(node.path), str(NOW)], node, filling)[1]
+    best = {name: min(values) for name, values in cpu.items()}
     median = {name: statistics.median(values) for name, values in times.items()}
-    median_cpu = {name: statistics.median(values) for name, values in cpu.items()}
     result = {
-        "what": f"{asked.entries} entries, half expired, median of {asked.rounds}, loading of BPF included",
+        "what": f"{asked.entries} entries, half expired, CPU time, least of {asked.rounds}, loading of BPF included",
         "machine": f"Linux {platform.release()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
-        "ratios": {name: round(median[name] / median[f"C {name}"], 3) for name in LIMITS},
-        "cpu_ratios": {name: round(median_cpu[name] / median_cpu[f"C {name}"], 3) for name in LIMITS},
-        "ratios_of_best": {name: round(min(times[name]) / min(times[f"C {name}"]), 3) for name in LIMITS},
+        "ratios": {name: round(best[name] / best[f"C {name}"], 3) for name in LIMITS},
         "limits": LIMITS,
-        "per_key_to_batch": round(per_key / median["batch"], 1),
-        "cpu_seconds": {name: round(value, 4) for name, value in median_cpu.items()},
-        "seconds": {name: round(value, 4) for name, value in median.items()},
+        "wall_ratios": {name: round(median[name] / median[f"C {name}"], 3) for name in LIMITS},
+        "per_key_to_batch": round(per_key / best["batch"], 1),
+        "cpu_seconds": {name: round(value, 4) for name, value in best.items()},
+        "wall_seconds": {name: round(value, 4) for name, value in median.items()},
         "memory_growth_mb": {name: round(memory[name], 1) for name in LIMITS},
     }
     RESULTS.parent.mkdir(exist_ok=True)

@@ -33,8 +33,9 @@ from ctctl.gc.limit import RateLimit  # noqa: E402
 from ctctl.gc.tally import Tally  # noqa: E402
 from ctctl.kernel.map import Map  # noqa: E402
 from ctctl.model.event import Hook  # noqa: E402
+from ctctl.model.timeouts import Timeouts  # noqa: E402
 from ctctl.predict.fluid import predict  # noqa: E402
-from ctctl.predict.model import Duration, Kind, Shape, TimeoutPolicy, Workload  # noqa: E402
+from ctctl.predict.model import Duration, Kind, Shape, Workload  # noqa: E402
 from ctctl.predict.workload import load_document, parse_workload  # noqa: E402
 from ctctl.simulate.simulator import Simulator  # noqa: E402
 from ctctl.tables.sources.live import table_of  # noqa: E402
@@ -60,7 +61,7 @@ LOOK_S = 0.2
 #: Packets of an open connection come at least so often.
 BEAT_S = 2.0
 
-TIMEOUTS = TimeoutPolicy(regular_tcp=120, regular_tcp_syn=20, regular_tcp_fin=5, regular_any=20)
+TIMEOUTS = Timeouts(regular_tcp=120, regular_tcp_syn=20, regular_tcp_fin=5, regular_any=20)
 KINDS = (
     Kind("web", "tcp", 200, Duration(Shape.EXPONENTIAL, 4), lost=0.05, pairs=200),
     Kind("scan", "tcp", 20, Duration(Shape.CONSTANT, 0), unanswered=1.0, pairs=200),
@@ -215,9 +216,9 @@ def _measure(workload: Workload, seconds: int, seed: int) -> dict[str, Measured]
     return seen
 
 
-def replace_ints(timeouts: TimeoutPolicy) -> TimeoutPolicy:
+def replace_ints(timeouts: Timeouts) -> Timeouts:
     """The timeouts as whole seconds, as a node file has them."""
-    return TimeoutPolicy(*(int(getattr(timeouts, name)) for name in TimeoutPolicy.__dataclass_fields__))
+    return Timeouts(*(int(getattr(timeouts, name)) for name in Timeouts.__dataclass_fields__))
 
 
 def _collect(ct: Map, name: str, now: int, stop: threading.Event) -> None:

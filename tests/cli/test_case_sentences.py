@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.children import run_ctctl
+
 CTCTL = Path(sys.executable).parent / "ctctl"
 CASES = Path(__file__).resolve().parents[1] / "data/cases/dumps"
 
 
 def run(*words: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([CTCTL, *map(str, words)], capture_output=True, text=True, check=False)
+    done = run_ctctl(*words)
     assert code is None or done.returncode == code, done.stderr
     assert "unexpected" not in done.stderr
     return done

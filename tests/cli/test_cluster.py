@@ -109,7 +109,7 @@ def test_a_glob_asks_no_other_node(two: tuple[Cluster, Path]) -> None:
 def test_a_context_that_is_refused_says_so(two: tuple[Cluster, Path]) -> None:
     _, kubeconfig = two
     assert "refuses" in ctctl(kubeconfig, "--context", "refused", "ct", "list", code=4).stderr
-    assert "no context" in ctctl(kubeconfig, "--context", "none", "ct", "list", code=1).stderr
+    assert "not found" in ctctl(kubeconfig, "--context", "none", "ct", "list", code=1).stderr
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import yaml
 from pyarrow import parquet
 
 from ctctl.cli.schemas import SCHEMAS, whole
-from tests.support.children import started
+from tests.support.children import run_ctctl, started
 from tests.support.samples import ROOT, truth
 from tests.support.wait import PATIENCE_S
 
@@ -31,7 +31,7 @@ CT_TEXTS = sorted(path for folder in (OLD, NEW) for path in folder.glob("ct-list
 
 
 def run(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([CTCTL, *map(str, words)], capture_output=True, text=True, check=False)
+    done = run_ctctl(*words)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done

@@ -16,7 +16,7 @@ import pytest
 
 from ctctl.gc.perkey import lifetime_of
 from ctctl.tables import pairs as keys
-from tests.support.children import started
+from tests.support.children import run_ctctl, started
 from tests.support.gctables import NOW, TableDir, contents, entry, key4, nat4, table_dir
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -38,9 +38,7 @@ def ctctl(*args: object, **more: object) -> subprocess.CompletedProcess[str]:
     # NOW has not come yet, so a run that is not a dry one needs a yes.
     if args[0] == "gc" and AT[0] in args and "--dry-run" not in args and "stdin" not in more:
         args = (*args, "--yes")
-    return subprocess.run(
-        [*CTCTL, *map(str, args)], capture_output=True, text=True, check=False, timeout=PATIENCE_S, **more
-    )
+    return run_ctctl(*args, **more)
 
 
 @pytest.fixture

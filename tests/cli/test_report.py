@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.children import run_ctctl
+
 CTCTL = str(Path(sys.executable).parent / "ctctl")
 DATA = Path(__file__).resolve().parents[1] / "data"
 DUMP = DATA / "samples/cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
@@ -21,7 +23,7 @@ FLOW = "tcp 10.64.2.110 > 10.64.0.106:443"
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CTCTL, *words], capture_output=True, text=True, check=False)
+    return run_ctctl(*words)
 
 
 class Page(HTMLParser):

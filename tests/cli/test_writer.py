@@ -24,6 +24,7 @@ from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.model.nat import NatEntry
 from ctctl.tables import pairs
+from tests.support.children import run_ctctl
 from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, random_keys, table_dir
 from tests.support.names import unique_name
 from tests.support.wait import wait_for
@@ -35,8 +36,7 @@ NAME, SNAT = "cilium_ct4_global", "cilium_snat_v4_external"
 
 
 def ctctl(*args: object, **more: object) -> subprocess.CompletedProcess[str]:
-    more.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.run([*CTCTL, *map(str, args)], capture_output=True, text=True, check=False, timeout=120, **more)
+    return run_ctctl(*args, **more)
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +126,19 @@ def test_a_pin_of_ours_under_any_name_is_ours(node: TableDir, tmp_path: Path) ->
     (tmp_path / "link").symlink_to(node.path)
     done = ctctl("ct", "flush", "--yes", "--from", tmp_path / "link")
     assert (done.returncode, contents(node.maps[NAME])) == (0, {}), done.stderr
+
+
+@pytest.mark.parametrize(("owner", "mode", "ours"), [(0, 0o1777, True), (0, 0o777, False), (65534, 0o700, False)])
+def test_a_record_below_a_root_that_others_hold_counts_for_nothing(
+    node: TableDir, owner: int, mode: int, ours: bool
+) -> None:
+    """The root of a mount, which is any directory where it is a bind mount: who can move things in it made the node."""
+    fill(node.maps[NAME], 10)
+    root = node.path.parents[1]
+    os.chown(root, owner, owner)
+    root.chmod(mode)
+    done = ctctl("ct", "flush", "--yes", "--from", node.path)
+    assert (done.returncode, len(contents(node.maps[NAME]))) == ((0, 0) if ours else (4, 10)), done.stderr
 
 
 def test_an_snat_table_of_another_beside_ours_is_not_written(node: TableDir) -> None:
@@ -250,7 +263,9 @@ def snapshot_with_nat(path: Path, node: TableDir, names: list[str]) -> None:
     key = key4("10.0.0.9", 9, "8.8.8.8", 99)
     with open_source(str(node.path)) as source, path.open("wb") as stream:
         found: list[NatEntry] = [decode_nat(key, nat4("6.6.6.6", 6), name) for name in names]
-        source.listings = lambda _node: Listings(nat=found)
+        source.listings, source.partly = (lambda _node: Listings(nat=found)), None
+        for table in source.tables:
+            table.nat = None
         write_snapshot(source, source.tables, matching_rows(Filter()), stream)
 
 
@@ -465,6 +480,24 @@ def test_more_pairs_than_a_snapshot_holds_come_back(tmp_path: Path, engine: str)
         assert (count_of(table), count_of(nat)) == before == (count, count)
 
 
+def test_a_snapshot_holds_every_pair(tmp_path: Path) -> None:
+    """However many: they are written as they lie, a batch at a time, and come back the same way."""
+    count = 210_000
+    with table_dir(tmp_path) as node:
+        node.create(NAME, 64)
+        nat = node.create(SNAT, 2 * count)
+        keys = np.concatenate([random_keys(count, CT[NAME], np.random.default_rng(3))])
+        nat.update_batch(keys, np.tile(np.frombuffer(nat4("1.2.3.4", 5), np.uint8), (count, 1)))
+        there = count_of(nat)
+        done = ctctl("ct", "export", "all.ctsnap", "--from", node.path)
+        assert (done.returncode, "without" in done.stderr) == (0, False), done.stderr
+        for batch in list(nat.drain()):
+            assert len(batch)
+        done = ctctl("ct", "import", "all.ctsnap", "--from", node.path, "--yes")
+        assert (done.returncode, count_of(nat)) == (0, there), done.stderr
+        assert there > 200_000
+
+
 def count_of(table: Map) -> int:
     return sum(len(batch) for batch in table.batches())
 
@@ -597,6 +630,29 @@ def test_damaged_lines_cost_only_themselves(node: TableDir) -> None:
     Path("journal").write_bytes(b"".join(lines))
     done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes")
     assert (done.returncode, len(contents(node.maps[NAME]))) == (5, 7), done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"stayed": "cilium_ct4_global", "key_hex": "zz"}',
+        b'{"stayed": "cilium_ct4_global"}',
+        b'{"stayed": "cilium_ct4_global", "key_hex": "%s"}' % (b"ab" * 14),
+        b'{"steyed": "cilium_ct4_global", "key_hex": "%s"}' % (b"ab" * 14),
+        b"{}",
+        b"[]",
+    ],
+)
+def test_a_line_that_says_nothing_is_counted_whatever_it_was(node: TableDir, line: bytes) -> None:
+    """The word that an entry stayed is worth a line too: damaged, the entry may come back, and that is said."""
+    fill(node.maps[NAME], 10)
+    assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
+    lines = Path("journal").read_bytes().splitlines(keepends=True)
+    Path("journal").write_bytes(b"".join([*lines[:-1], line + b"\n", lines[-1]]))
+    done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes", "-o", "json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["restored"], document["damaged"]) == (5, 10, 1), done.stderr
+    assert "1 lines of journal are damaged" in done.stderr
 
 
 def test_undo_leaves_what_stayed_and_what_is_there(node: TableDir) -> None:

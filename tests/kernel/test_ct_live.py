@@ -40,6 +40,7 @@ from ctctl.tables.writer.journal import Journal
 from ctctl.tables.writer.restore import restore
 from ctctl.tables.writer.targets import ForeignTablesError, check_owner, open_targets
 from ctctl.tables.writer.undo import undo
+from tests.support.children import run_ctctl
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
 from tests.unit.test_query import expressions
 
@@ -76,7 +77,7 @@ def fill_small(tables: TableDir) -> int:
 
 
 def run(*words: str, code: int = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([CTCTL, *words], capture_output=True, text=True, check=False, input=stdin)
+    done = run_ctctl(*words, input=stdin)
     assert done.returncode == code, done.stderr
     return done
 
@@ -305,7 +306,7 @@ def test_the_commands_that_change_ask_first(tables: TableDir, tmp_path: Path, mo
     preview = run("ct", "delete", "--to-port", "443", "--dry-run", *where)
     assert "1 entries" in preview.stderr
     assert "10.0.0.3:1002" in preview.stdout
-    assert "not confirmed" in run("ct", "delete", "--to-port", "443", *where, code=1, stdin="n\n").stderr
+    assert "needs --yes" in run("ct", "delete", "--to-port", "443", *where, code=2, stdin="y\n").stderr
     assert len(contents(table)) == 4
     done = run("ct", "delete", "--to-port", "443", "--yes", *where)
     assert "undo with: ctctl gc undo /" in done.stderr

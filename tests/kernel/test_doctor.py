@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,8 @@ from ctctl.tables import pairs as keys
 from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot import write_snapshot
+from tests.support.children import run_ctctl
 from tests.support.gctables import NOW, TableDir, entry, key4, nat4, table_dir
-from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -247,8 +246,7 @@ def test_identity_zero(node: TableDir) -> None:
 
 
 def doctor(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ctctl", "doctor", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    return run_ctctl("doctor", *args)
 
 
 def test_command_line(node: TableDir, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctctl.model.timeouts import Timeouts
 from ctctl.predict.fluid import predict
-from ctctl.predict.model import Duration, Shape, TimeoutPolicy, Workload
-from ctctl.predict.observed import kinds_of_source
+from ctctl.predict.model import MODELLED_TIMEOUTS, Duration, Shape, Workload
+from ctctl.predict.observed import observe
 from ctctl.predict.sizing import memory_of
 from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.open import open_source
@@ -50,7 +51,7 @@ def test_memory_is_what_the_kernel_says() -> None:
 
 def test_a_workload_learned_from_a_table_leaves_such_a_table(tmp_path: Path) -> None:
     # 18 a second end with FIN, an open connection lasts 33 s, one in a hundred is lost.
-    timeouts = TimeoutPolicy()
+    timeouts = Timeouts()
     with table_dir(tmp_path) as node:
         table = node.create(TCP, 16384)
         ports = iter(range(1, 60000))
@@ -64,7 +65,7 @@ def test_a_workload_learned_from_a_table_leaves_such_a_table(tmp_path: Path) -> 
         add(600, 7995, 0x10)
         add(1540, 4000, 0x10)
         with open_source(str(node.path), SourceOptions(now=NOW)) as source:
-            (kind,) = kinds_of_source(source, timeouts)
+            (kind,) = observe(source, timeouts, MODELLED_TIMEOUTS).kinds
     assert kind.rate == pytest.approx(18.2, rel=0.02)
     assert kind.duration == Duration(Shape.EXPONENTIAL, pytest.approx(33, rel=0.02))
     assert kind.lost == pytest.approx(0.011, rel=0.05)

@@ -6,7 +6,6 @@ import gzip
 import json
 import struct
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.replay import ReplaySummary, replay
 from ctctl.trace.schema import TRACE_SCHEMAS
-from tests.support.wait import PATIENCE_S
+from tests.support.children import run_ctctl
 
 pytestmark = pytest.mark.kernel
 
@@ -135,8 +134,7 @@ def test_a_capture_that_ends_early_is_played_as_far_as_it_goes(tmp_path: Path, n
 
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "ctctl", "trace", *options]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return run_ctctl("trace", *options)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ctctl.errors import CtctlError
 from ctctl.simulate.scenario import StepRecord, run, run_scenario
 from ctctl.simulate.scenario_file import load_scenario
 from ctctl.simulate.show_scenario import step_record
-from tests.support.wait import PATIENCE_S
+from tests.support.children import run_ctctl
 
 pytestmark = pytest.mark.kernel
 
@@ -129,8 +128,7 @@ def test_service_step_is_an_apply(play: Any) -> None:
 
 
 def command(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "ctctl", "trace", "--scenario", str(path), *options]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return run_ctctl("trace", "--scenario", str(path), *options)
 
 
 def test_the_command_and_its_json(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from ctctl.simulate.journey import Outcome
 from ctctl.simulate.scenario import StepRecord
 from ctctl.simulate.whatif import StartTable, parse_change
 from ctctl.trace.schema import TRACE_SCHEMAS
-from tests.support.wait import PATIENCE_S
+from tests.support.children import run_ctctl
 
 pytestmark = pytest.mark.kernel
 
@@ -211,8 +210,7 @@ def test_what_makes_no_conversation(nodes: tuple[NodeFile, ...]) -> None:
 
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "ctctl", "trace", *options]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return run_ctctl("trace", *options)
 
 
 def test_the_command_as_json(path: Path) -> None:

@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support import ready
 from tests.support.wait import PATIENCE_S
 
 CTCTL = (sys.executable, "-m", "ctctl")
 
 
 def run_ctctl(*words: object, **how: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would, to its end; ``how`` goes to ``subprocess.run``."""
-    usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE_S, "check": False}
-    return subprocess.run([*CTCTL, *map(str, words)], **{**usual, **how})  # noqa: PLW1510
+    """Run the command line as a user would, to its end, in a process of its own; text comes back.
+
+    ``how``: ``stdin``, ``input``, ``cwd``, ``env``, ``timeout`` of ``subprocess.run``. The program is not started
+    anew for it (``ready``); what is about that goes through ``subprocess`` and ``CTCTL``.
+    """
+    return ready.run(list(map(str, words)), text=how.pop("input", None), **how)
 
 
 @contextlib.contextmanager

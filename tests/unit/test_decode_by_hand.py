@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 import pytest
 
 from ctctl.decode.columns import CtColumns
+from ctctl.decode.ct import LAYOUT_LACKS, OPTIONAL_FIELDS, encode_key, encode_value
 from ctctl.decode.policy import decode_counter, decode_policy, stats_key
 from ctctl.decode.services import decode_backend, decode_ipcache, decode_service, decode_socket_nat, decode_tunnel
 from ctctl.errors import DecodeError
-from ctctl.model.entry import Layout
+from ctctl.model.entry import CtEntry, Layout
+from ctctl.model.tuples import FlowTuple
 from ctctl.tables.show.listings import IPCACHE_FLAGS
 
 V4, OTHER4 = IPv4Address("10.1.2.3"), IPv4Address("10.4.5.6")
@@ -117,3 +120,30 @@ def test_a_socket_turned_to_a_backend(backend: IPv4Address | IPv6Address, front:
     found = decode_socket_nat(key.ljust(16 if backend.version == 4 else 32, b"\xee"), value)
     assert (found.cookie, found.backend, found.backend_port) == (0x0102030405, backend, 8080)
     assert (found.frontend, found.frontend_port, found.rev_nat) == (front, 443, 0x0102)
+
+
+@pytest.mark.parametrize("denies", [True, False])
+def test_a_rule_denies_by_one_bit(denies: bool) -> None:
+    key = struct.pack("<IIBB", 40, 3096, 1, 6) + bytes(2)
+    assert decode_policy(key, bytes((0, 0, 0xFE | denies, 0)) + bytes(8), 1).deny is denies
+
+
+def test_an_ipv4_address_in_an_ipv6_key_is_a_mapped_one() -> None:
+    key = encode_key(FlowTuple(6, V4, 4000, OTHER4, 80), 0, family=6)
+    assert (key[:16], key[16:32]) == (IPv6Address("::ffff:10.1.2.3").packed, IPv6Address("::ffff:10.4.5.6").packed)
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_what_an_entry_does_not_have_is_zero_in_its_bytes(layout: Layout) -> None:
+    flow = FlowTuple(6, V4, 4000, OTHER4, 80)
+    entry = CtColumns(
+        np.frombuffer(encode_key(flow, 0), np.uint8).reshape(1, 14), np.zeros((1, 56), np.uint8), layout
+    ).entry(0)
+    assert (entry.nat_addr, entry.nat_port) == (None, None)
+    assert encode_value(entry, layout) == bytes(56)
+
+
+def test_optional_fields_are_those_that_may_be_none() -> None:
+    may = {item.name for item in fields(CtEntry) if "None" in str(item.type)}
+    assert may >= OPTIONAL_FIELDS
+    assert {name for layout in Layout for name in LAYOUT_LACKS[layout]} <= OPTIONAL_FIELDS

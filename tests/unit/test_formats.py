@@ -26,6 +26,7 @@ from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.several import open_several
 from tests.support import captures
+from tests.support.children import run_ctctl
 
 CTCTL = Path(sys.executable).parent / "ctctl"
 CASES = Path(__file__).resolve().parents[1] / "data" / "cases" / "dumps"
@@ -58,7 +59,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CTCTL, *map(str, words)], capture_output=True, text=True, check=False, timeout=60)
+    return run_ctctl(*words)
 
 
 # ---- captured nodes

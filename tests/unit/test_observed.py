@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ctctl.model.timeouts import Timeouts
 from ctctl.predict.fluid import predict
-from ctctl.predict.model import TimeoutPolicy, Workload
+from ctctl.predict.model import Workload
 from ctctl.predict.observed import observe
 from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.facts import Fact, NodeFacts
@@ -37,9 +38,9 @@ def listing(path: Path, timeout: int, count: int, *, reports: bool = True, span:
 @pytest.mark.parametrize("timeout", [3600, 8000, 21600, 86400])
 def test_timeouts_are_those_that_entries_were_written_with(tmp_path: Path, timeout: int) -> None:
     with open_source(str(listing(tmp_path, timeout, 300)), SourceOptions()) as source:
-        seen = observe(source, TimeoutPolicy())
+        seen = observe(source, Timeouts())
     assert seen.timeouts.regular_tcp == timeout
-    assert seen.timeouts.service_tcp == TimeoutPolicy().service_tcp
+    assert seen.timeouts.service_tcp == Timeouts().service_tcp
     assert seen.alive == {"cilium_ct4_global": 300}
     assert seen.sizes == {"cilium_ct4_global": None}
 
@@ -47,8 +48,8 @@ def test_timeouts_are_those_that_entries_were_written_with(tmp_path: Path, timeo
 def test_what_the_user_and_the_node_say_comes_first(tmp_path: Path) -> None:
     with open_source(str(listing(tmp_path, 21600, 300)), SourceOptions()) as source:
         source.facts = lambda _node: NodeFacts(timeouts_s={"regular_tcp": Fact(21000, "config")})
-        assert observe(source, TimeoutPolicy()).timeouts.regular_tcp == 21000
-        assert observe(source, TimeoutPolicy(), ["regular_tcp"]).timeouts.regular_tcp == 8000
+        assert observe(source, Timeouts()).timeouts.regular_tcp == 21000
+        assert observe(source, Timeouts(), ["regular_tcp"]).timeouts.regular_tcp == 8000
 
 
 @pytest.mark.parametrize("timeout", [8000, 21600])
@@ -56,14 +57,14 @@ def test_what_the_user_and_the_node_say_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reports", [True, False])
 def test_a_forecast_begins_with_what_is_alive(tmp_path: Path, timeout: int, hours: int, reports: bool) -> None:
     with open_source(str(listing(tmp_path, timeout, 2000, reports=reports)), SourceOptions()) as source:
-        seen = observe(source, TimeoutPolicy())
+        seen = observe(source, Timeouts())
     found = predict(Workload(seen.kinds, seen.timeouts), hours * 3600.0)
     assert next(table.peak for table in found.tables) >= 0.99 * 2000
 
 
 def test_connections_that_do_not_end_stay(tmp_path: Path) -> None:
     with open_source(str(listing(tmp_path, 8000, 500, span=60)), SourceOptions()) as source:
-        seen = observe(source, TimeoutPolicy())
+        seen = observe(source, Timeouts())
     found = predict(Workload(seen.kinds, seen.timeouts), 86400.0)
     (table,) = found.tables
     assert table.peak == pytest.approx(500)

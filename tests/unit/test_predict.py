@@ -19,16 +19,17 @@ from hypothesis import strategies as st
 
 from ctctl.errors import ConfigError
 from ctctl.gc.interval import next_interval
+from ctctl.model.timeouts import Timeouts
 from ctctl.out import plot
 from ctctl.predict.flows import table_flows
 from ctctl.predict.fluid import loads, next_intervals, predict
-from ctctl.predict.model import Duration, Kind, Pattern, Shape, TimeoutPolicy, Workload
+from ctctl.predict.model import Duration, Kind, Pattern, Shape, Workload
 from ctctl.predict.sizing import rounded
 from ctctl.predict.workload import load_document, parse_workload, with_change
 
 ROOT = Path(__file__).resolve().parents[2]
 TCP, ANY = "cilium_ct4_global", "cilium_ct_any4_global"
-SHORT = TimeoutPolicy(regular_tcp=120, regular_tcp_syn=20, regular_tcp_fin=5, regular_any=20, service_any=20)
+SHORT = Timeouts(regular_tcp=120, regular_tcp_syn=20, regular_tcp_fin=5, regular_any=20, service_any=20)
 
 
 def constant(seconds: float) -> Duration:

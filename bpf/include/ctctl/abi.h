@@ -609,7 +609,7 @@ _Static_assert(sizeof(struct ipv6_nat_entry) == 56, "ipv6_nat_entry");
 /* ctctl_gc_ctl, an mmapable array with one element: what a run is told and what it tells. */
 struct ctctl_gc_ctl {
 	__u32  now;                     /* entries with lifetime < now are expired */
-	__u32  stop;                    /* set from outside at any time: no further entry is touched */
+	__u32  stop;                    /* walk: set from outside at any time, no further entry is touched */
 	__u64  skip;                    /* entries that an earlier part of this run left in place */
 	__u64  budget;                  /* deletions allowed in this part, the walk ends with the last */
 	__u64  nr_slots;                /* check: slots filled */

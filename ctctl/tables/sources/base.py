@@ -144,7 +144,7 @@ class Listings:
         found = cls()
         for name, key in _KEYS.items():
             setattr(found, name, _merged([record for part in parts for record in getattr(part, name)], key))
-        for name in ("rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels"):
+        for name in ("source_ranges", "maglev", "sockets", "tunnels"):
             setattr(found, name, list(dict.fromkeys(record for part in parts for record in getattr(part, name))))
         # Counters only grow: of several listings the largest is the newest.
         found.counters = max((part.counters for part in parts), key=_total, default=[])
@@ -164,10 +164,13 @@ _KEYS = {
     "services": ("addr", "port", "proto", "scope", "slot"),
     "backends": ("backend_id",),
     "nat": ("tuple", "direction", "related"),
+    "rev_nats": ("rev_nat", "addr", "port"),
+    "ipcache": ("prefix", "cluster_id"),
+    "endpoints": ("addr",),
     "policy": ("endpoint_id", "egress", "identity", "labels", "proto", "port", "port_bits"),
 }
 #: All kinds of listings.
-KINDS = (*_KEYS, "rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "sockets", "tunnels", "counters")
+KINDS = (*_KEYS, "source_ranges", "maglev", "sockets", "tunnels", "counters")
 
 
 def _total(counters: list[DatapathCounter]) -> int:
@@ -234,6 +237,8 @@ class Source:
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
+    #: table, key and value of every SNAT entry as it lay, one by one: where there can be too many for a listing
+    raw_nat: Callable[[], Iterator[tuple[str, bytes, bytes]]] | None = None
     #: it holds conntrack tables, be they empty (a list of services does not)
     has_ct: bool = True
     #: nodes that it shows anything of, be it no conntrack table

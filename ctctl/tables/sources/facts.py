@@ -25,7 +25,7 @@ class NodeFacts:
     """Facts of one node. What nothing says is absent or None.
 
     ``capacity`` and ``pressure`` (0 to 1) are by table name, ``timeouts_s`` by the names of
-    ``config.node.Timeouts``. ``modes``: how its datapath is configured, by the keys of ``modes.SETTINGS``.
+    ``model.timeouts.Timeouts``. ``modes``: how its datapath is configured, by the keys of ``modes.SETTINGS``.
     """
 
     version: Fact[str] | None = None

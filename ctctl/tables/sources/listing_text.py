@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
-from ctctl.decode.services import frontend
+from ctctl.decode.services import IPCACHE_FLAGS, frontend
 from ctctl.errors import DecodeError
 from ctctl.model.service import (
     Backend,
@@ -50,7 +50,7 @@ _FRONT_SHAPE = rf"{_ADDRESS}:\d{{1,5}}(?:/[A-Z]{{1,8}})?(?:/i)?"
 _SERVICE = re.compile(rf"{_FRONT} \((?P<slot>\d{{1,5}})\)")
 _GROUP = re.compile(_FRONT)
 _FRONTEND = re.compile(
-    r"(?P<first>\d{1,10}) (?P<count>\d{1,5})(?:\[\d{1,5}\])? \((?P<rev>\d{1,5})\)"
+    r"(?P<first>\d{1,10}) (?P<count>\d{1,5})(?:\[(?P<held>\d{1,5})\])? \((?P<rev>\d{1,5})\)"
     r" \[(?P<flags>0x[0-9a-f]{1,2}) (?P<flags2>0x[0-9a-f]{1,2})\]"
 )
 _SLOT = re.compile(
@@ -239,13 +239,25 @@ def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
     proto = PROTOCOLS.get(left["proto"].lower()) if left["proto"] else None
     scope = "internal" if left["internal"] else "external"
     if match := _FRONTEND.fullmatch(right):
-        if slot:
-            return ServiceSlot(
-                addr, port, scope, slot, digits(match["rev"], 16), proto, backend_id=digits(match["first"])
-            )
         flags = int(match["flags"], 16) | int(match["flags2"], 16) << 8
-        count, rev_nat = digits(match["count"], 16), digits(match["rev"], 16)
-        return frontend(addr, port, scope, rev_nat, proto, count=count, flags=flags, first=digits(match["first"]))
+        count, rev_nat, first = digits(match["count"], 16), digits(match["rev"], 16), digits(match["first"])
+        held = digits(match["held"], 16) if match["held"] else None
+        if not slot:
+            found = frontend(addr, port, scope, rev_nat, proto, count=count, flags=flags, first=first)
+            return replace(found, quarantined=held)
+        return ServiceSlot(
+            addr,
+            port,
+            scope,
+            slot,
+            rev_nat,
+            proto,
+            count=count,
+            flags=flags,
+            backend_id=first,
+            word=first,
+            quarantined=held,
+        )
     if match := _MISSING.fullmatch(right):
         return ServiceSlot(addr, port, scope, slot, None, proto, backend_id=digits(match[1]))
     if match := _SLOT.fullmatch(right):
@@ -271,6 +283,7 @@ def _ipcache(left: str, right: str) -> IpcacheRecord:
     prefix, _, cluster = left.partition("@")
     values = dict(_ATTRIBUTE.findall(right[:500]))
     tunnel = values.get("tunnelendpoint", "").rstrip(",")
+    words = values["flags"].split(",") if "flags" in values else None
     return IpcacheRecord(
         str(ip_network(prefix, strict=False)),
         digits(values["identity"]),
@@ -278,6 +291,7 @@ def _ipcache(left: str, right: str) -> IpcacheRecord:
         None if tunnel in ("", "0.0.0.0", "::", "<nil>") else tunnel,  # noqa: S104 - the listing's "none"
         digits(values.get("encryptkey", "0"), 8),
         "skiptunnel" in values.get("flags", ""),
+        sum(bit for bit, word in IPCACHE_FLAGS if word in words) if words is not None else None,
     )
 
 

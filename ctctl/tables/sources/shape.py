@@ -22,6 +22,8 @@ MAX_PREFIX = 160
 #: Widths of terminals at which lines may have been broken.
 _WIDTHS = range(60, 301)
 _MAX_PIECES = 12
+#: A file of which so many lines are whole though they are as wide as its widest was not broken, or is no listing.
+_MAX_IN_VAIN = 200
 #: How much of the file is looked at for its widest line.
 _SAMPLE = 1 << 16
 #: How a line of a conntrack or SNAT listing starts: no piece of another.
@@ -72,6 +74,8 @@ class Shape:
         self._ahead: deque[_Line] = deque()
         self._words: list[str] = []
         self._width: int | None = None
+        #: lines of the full width that turned out to be whole, or to be nothing
+        self._in_vain = 0
         self._records = self._padded = 0
         self._blanks = 0
         self.cut = self.quoted = self.damaged = self.unfinished = False
@@ -83,7 +87,7 @@ class Shape:
         line = self._take()
         if line is None:
             return None
-        if self._width and line.length == self._width:
+        if self._width and line.length == self._width and self._in_vain < _MAX_IN_VAIN:
             self._without_words(line.text)
             line = self._whole(line)
         self._blanks, self.quoted, self.damaged = line.blanks, line.quoted, line.damaged
@@ -137,6 +141,7 @@ class Shape:
         adds = not told or found != self._alone(self._without_words(line.text))
         whole = found is not None and adds and not any(piece.damaged for piece in pieces)
         rest = pieces
+        self._in_vain += not whole
         if whole:
             used = next(at for at in range(len(pieces) + 1) if line.length + _length(pieces[:at]) == len(text))
             rest = pieces[used:]

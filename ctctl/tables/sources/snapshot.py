@@ -1,10 +1,7 @@
 """ctctl's own snapshot: the raw bytes of tables, compact, streamed both ways, every frame checked.
 
     magic "CTCTLSNP", u16 version, u32 length and zlib JSON head: tables, clock, now, node, listings
-    frames: u8 kind (1 rows, 2 end), u8 table, u16 flags (1: zlib), u32 rows, u32 length, u32 CRC-32
-    rows frame: a bit for each byte of key and value that is the same in all rows, those bytes once,
-                then the bytes that differ, column by column
-    end frame: u32 rows in all
+    frames (``frames``): the conntrack tables' rows, the SNAT tables', the end
 
 Numbers of the format are little-endian; keys and values are as they lie in the map. Most of an
 entry's bytes are the same in a whole batch (reserved, counters without accounting, high bytes of
@@ -13,15 +10,20 @@ times), so a snapshot has about half the table's size before any compression.
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
+from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
+from ctctl.decode.nat import decode_nat
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.model.clock import Clock, parse_clock
 from ctctl.model.drops import DatapathCounter
@@ -41,25 +43,22 @@ from ctctl.model.service import (
 )
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.sources.base import KINDS, CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.frames import Frame, Kind, exactly, pack, read_frame, write_frame
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ctctl.tables.sources.base import Rows
 
 MAGIC = b"CTCTLSNP"
-VERSION = 1
+#: 2 has SNAT tables in frames; 1, still written where there are none, has SNAT entries in the head.
+VERSION = 2
 _PREFIX = struct.Struct("<8sHI")
-_FRAME = struct.Struct("<BBHIII")
-_ROWS, _END = 1, 2
-_ZLIB = 1
 _MAX_HEAD = 1 << 28
-_MAX_ROWS = 1 << 20
-#: SNAT entries stand in the head, which is read whole.
-MAX_NAT = 200_000
+#: SNAT entries that are text, a frame.
+_TEXTS = 4096
+#: What a text of one may take.
+_MAX_TEXT = 4096
 
 
 def is_snapshot(head: bytes) -> bool:
@@ -79,39 +78,61 @@ def write_snapshot(
     compress: bool = False,
 ) -> int:
     """Write tables, their meta data and the source's listings; returns how many entries."""
+    live = {table.nat.info.id: table for table in tables if table.nat is not None}
     nodes = {*(table.node or "" for table in tables), *source.node_names} or {""}
-    listings = {node: source.some(node or None, *KINDS) for node in sorted(nodes)}
-    for found in listings.values():
-        if len(found.nat) > MAX_NAT:
-            source.notes.append(f"the snapshot is without the SNAT table: {len(found.nat)} entries, at most {MAX_NAT}")
-            found.nat, found.missing = [], found.missing | {"nat"}
+    listings = {node: _listed(source, node, live.values()) for node in sorted(nodes)}
+    texts = [(node, entry) for node, found in listings.items() for entry in found.nat]
     head = {
         "schema": "ctctl/snapshot/v1",
         "source": source.description,
         "collected_at": source.collected_at,
         "boot_id": source.boot_id,
         "tables": [_table_head(table) for table in tables],
+        "nat": [_nat_head(table) for table in live.values()],
         "listings": {node: _listing_head(found) for node, found in listings.items()},
         "notes": source.notes,
         "partial": source.partial,
     }
     packed = zlib.compress(json.dumps(head).encode(), 1)
-    stream.write(_PREFIX.pack(MAGIC, VERSION, len(packed)))
+    stream.write(_PREFIX.pack(MAGIC, VERSION if live or texts else 1, len(packed)))
     stream.write(packed)
     total = 0
     for number, table in enumerate(tables):
         for keys, values in rows(table):
-            payload = _pack(keys, values)
-            if compress:
-                payload = zlib.compress(payload, 1)
-            stream.write(
-                _FRAME.pack(_ROWS, number, _ZLIB if compress else 0, len(keys), len(payload), zlib.crc32(payload))
-            )
-            stream.write(payload)
+            write_frame(stream, Kind.ROWS, number, len(keys), pack(keys, values), compress=compress)
             total += len(keys)
-    payload = struct.pack("<I", total)
-    stream.write(_FRAME.pack(_END, 0, 0, 0, len(payload), zlib.crc32(payload)) + payload)
+    _write_nat(list(live.values()), texts, stream, compress=compress)
+    write_frame(stream, Kind.END, 0, 0, struct.pack("<I", total))
     return total
+
+
+def _listed(source: Source, node: str, live: Collection[CtTable]) -> Listings:
+    """The listings of a node, without the SNAT entries of tables that can be read as they lie."""
+    names = {table.nat.name for table in live if table.nat is not None}
+    others = (name for name in pins.SNAT_TABLES.values() if name not in names)
+    rest = source.directory is None or not names or any(Path(source.directory, name).exists() for name in others)
+    found = source.some(node or None, *_KINDS, *(["nat"] if rest else []))
+    found.nat = [entry for entry in found.nat if entry.map not in names]
+    return found
+
+
+def _nat_head(table: CtTable) -> dict[str, object]:
+    assert table.nat is not None
+    return {"name": table.nat.name, "node": table.node, "family": table.family}
+
+
+def _write_nat(live: list[CtTable], texts: list[tuple[str, NatEntry]], stream: BinaryIO, *, compress: bool) -> None:
+    for number, table in enumerate(live):
+        assert table.nat is not None
+        for batch in table.nat.batches():
+            write_frame(stream, Kind.NAT, number, len(batch), pack(batch.keys, batch.values), compress=compress)
+    for start in range(0, len(texts), _TEXTS):
+        part = [[node, _nat_text(entry)] for node, entry in texts[start : start + _TEXTS]]
+        write_frame(stream, Kind.NAT_TEXT, 0, len(part), json.dumps(part).encode(), compress=True)
+
+
+def _nat_text(entry: NatEntry) -> object:
+    return _plain({**asdict(entry), "tuple": asdict(entry.tuple)})
 
 
 def _table_head(table: CtTable) -> dict[str, object]:
@@ -149,7 +170,7 @@ _ADDRESSES = {"sockets": ("backend", "frontend"), "tunnels": ("prefix", "endpoin
 
 def _listing_head(found: Listings) -> dict[str, object]:
     lists: dict[str, object] = {name: [_plain(asdict(item)) for item in getattr(found, name)] for name in _KINDS}
-    lists["nat"] = [_plain({**asdict(item), "tuple": asdict(item.tuple)}) for item in found.nat]
+    lists["nat"] = []  # in frames of their own
     there = {name: items for name, items in lists.items() if items or name not in found.missing}
     return {**there, "names": found.names}
 
@@ -160,18 +181,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     return str(value) if hasattr(value, "packed") else value
-
-
-def _pack(keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> bytes:
-    import numpy as np
-
-    columns = np.empty((keys.shape[1] + VALUE_SIZE, len(keys)), np.uint8)
-    columns[: keys.shape[1]] = keys.T
-    columns[keys.shape[1] :] = values.T
-    same = columns.min(axis=1) == columns.max(axis=1)
-    mask = np.packbits(same, bitorder="little").tobytes()
-    parts: tuple[bytes, ...] = (mask, columns[same, 0].tobytes(), columns[~same].tobytes())
-    return b"".join(parts)
 
 
 # ---- reading
@@ -186,39 +195,94 @@ def open_snapshot(
     """
     head = _read_head(stream, name)
     try:
-        source = _source_of(head, name, options)
+        source, numbered = _source_of(head, name, options)
     except (KeyError, TypeError, ValueError, CtctlError) as error:
         raise DecodeError(f"{name}: damaged snapshot head: {error}") from error
-    kept = None if reopen else list(_frames(stream, source, head))
+    tables = len(head["tables"])
+    kept = None if reopen else list(_frames(stream, source, tables))
 
-    def frames() -> Iterator[tuple[int, Rows]]:
+    def frames() -> Iterator[Frame]:
         if kept is not None:
             yield from kept
         elif reopen is not None:
             with reopen() as file:
                 again = Prefixed(b"", file)
                 _read_head(again, name)
-                yield from _frames(again, source, head)
+                yield from _frames(again, source, tables)
 
-    for number, table in enumerate(source.tables):
-        table.read = _reader(frames, number)
+    for number, table in numbered:
+        table.read = _reader(frames, source, number, table.family)
+    _offer_listings(source, head, frames)
     apply_options(source, options)
     return source
 
 
-def _reader(frames: Callable[[], Iterator[tuple[int, Rows]]], number: int) -> Callable[[], Iterator[Rows]]:
-    return lambda: (rows for table, rows in frames() if table == number)
+def _reader(
+    frames: Callable[[], Iterator[Frame]], source: Source, number: int, family: int
+) -> Callable[[], Iterator[Rows]]:
+    def read() -> Iterator[Rows]:
+        total = 0
+        for frame in frames():
+            if (frame.kind, frame.table) == (Kind.ROWS, number):
+                try:
+                    rows = frame.matrices(KEY_SIZE[family], VALUE_SIZE)
+                except (ValueError, IndexError, zlib.error) as error:
+                    _note_damage(source, total, error)
+                    return
+                total += frame.rows
+                yield rows
+
+    return read
+
+
+def _offer_listings(source: Source, head: dict[str, Any], frames: Callable[[], Iterator[Frame]]) -> None:
+    lists = head["listings"]
+
+    def some(node: str | None, kinds: tuple[str, ...]) -> Listings:
+        known = node or "" if (node or "") in lists else next(iter(lists), "")
+        found = _listings_of(lists.get(known, {}))
+        if "nat" in kinds:
+            found.nat.extend(entry for at, entry in _nat_entries(frames(), head) if at in (known, node or ""))
+        return found
+
+    def raw_nat() -> Iterator[tuple[str, bytes, bytes]]:
+        nodes = {*(table.node or "" for table in source.tables), *source.node_names}
+        in_head = (entry for node in sorted(nodes) for entry in some(node, ()).nat)
+        in_frames = (entry for node, entry in _nat_entries(frames(), head) if node in nodes)
+        for entry in itertools.chain(in_head, in_frames):
+            if entry.map is not None and entry.key is not None and entry.value is not None:
+                yield entry.map, entry.key, entry.value
+
+    source.partly, source.raw_nat = some, raw_nat
+    source.listings = lambda node: some(node, ("nat",))
+
+
+def _nat_entries(frames: Iterator[Frame], head: dict[str, Any]) -> Iterator[tuple[str, NatEntry]]:
+    """(node, entry) of every SNAT frame. Raises DecodeError for one that holds something else."""
+    try:
+        for frame in frames:
+            if frame.kind is Kind.NAT:
+                about = head["nat"][frame.table]
+                family = int(about["family"])
+                keys, values = frame.matrices(KEY_SIZE[family], NAT_SIZE[family])
+                for key, value in zip(map(bytes, keys), map(bytes, values), strict=True):
+                    yield about["node"] or "", decode_nat(key, value, str(about["name"]))
+            elif frame.kind is Kind.NAT_TEXT:
+                for node, item in json.loads(frame.inflated(_TEXTS * _MAX_TEXT)):
+                    yield str(node), _nat_of(item)
+    except (TypeError, ValueError, KeyError, IndexError, zlib.error, RecursionError) as error:
+        raise DecodeError(f"damaged SNAT entries in the snapshot: {error}") from error
 
 
 def _read_head(stream: Prefixed, name: str) -> dict[str, Any]:
     try:
-        _, version, length = _PREFIX.unpack(_exactly(stream, _PREFIX.size))
+        _, version, length = _PREFIX.unpack(exactly(stream, _PREFIX.size))
         if version > VERSION:
             raise DecodeError(f"{name}: snapshot format {version}; this ctctl reads up to {VERSION}: use a newer one")
         if length > _MAX_HEAD:
             raise DecodeError(f"{name}: damaged snapshot: a head of {length} bytes")
         inflate = zlib.decompressobj()
-        head = json.loads(inflate.decompress(_exactly(stream, length), _MAX_HEAD))
+        head = json.loads(inflate.decompress(exactly(stream, length), _MAX_HEAD))
     except EndedEarlyError:
         raise DecodeError(f"{name}: the snapshot is cut off in its head: nothing can be read") from None
     except (zlib.error, ValueError, RecursionError) as error:
@@ -228,7 +292,8 @@ def _read_head(stream: Prefixed, name: str) -> dict[str, Any]:
     return head
 
 
-def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> Source:
+def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple[Source, list[tuple[int, CtTable]]]:
+    """The source, and its tables by the number that their frames have."""
     source = Source(f"{name} (of {head['source']})", partial=[*head["partial"]])
     moment, boot = head.get("collected_at"), head.get("boot_id")  # snapshots of before they were kept have neither
     source.collected_at = float(moment) if moment is not None else None
@@ -250,16 +315,14 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> Sourc
                 now=options.now if options.now is not None else about["now"],
             )
         )
-    if options.node is not None:
-        source.tables = [table for table in source.tables if table.node == options.node]
-    listings = head["listings"]
-    source.node_names = sorted(node for node in listings if node and options.node in (None, node))
-
-    def listing(node: str | None) -> Listings:
-        return _listings_of(listings.get(node or "") or next(iter(listings.values()), {}))
-
-    source.listings = listing
-    return source
+    numbered = [(n, table) for n, table in enumerate(source.tables) if options.node in (None, table.node)]
+    source.tables = [table for _, table in numbered]
+    if not isinstance(head["listings"], dict) or not all(isinstance(one, dict) for one in head["listings"].values()):
+        raise TypeError("its listings are none")
+    if not isinstance(head.get("nat", []), list):
+        raise TypeError("its SNAT tables are none")
+    source.node_names = sorted(node for node in head["listings"] if node and options.node in (None, node))
+    return source, numbered
 
 
 def _listings_of(lists: dict[str, Any]) -> Listings:
@@ -295,54 +358,27 @@ def _nat_of(item: dict[str, Any]) -> NatEntry:
     return NatEntry(**fields)
 
 
-def _exactly(stream: Reader, size: int) -> bytes:
-    parts, left = [], size
-    while left:
-        part = stream.read(min(left, 1 << 20))
-        if not part:
-            raise EndedEarlyError("the snapshot is cut off")
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
-
-
-def _frames(stream: Reader, source: Source, head: dict[str, Any]) -> Iterator[tuple[int, Rows]]:
-    """(table, rows) of each frame; what is wrong ends the walk and is noted as missing."""
+def _frames(stream: Reader, source: Source, tables: int) -> Iterator[Frame]:
+    """Every frame but the end; what is wrong ends the walk and is noted as missing."""
     total = 0
     try:
         while True:
-            kind, number, flags, rows, length, crc = _FRAME.unpack(_exactly(stream, _FRAME.size))
-            if rows > _MAX_ROWS or length > _MAX_ROWS * (KEY_SIZE[6] + VALUE_SIZE + 1) or kind not in (_ROWS, _END):
-                raise DecodeError("a frame's head is damaged")
-            payload = _exactly(stream, length)
-            if zlib.crc32(payload) != crc:
-                raise DecodeError("a frame's checksum is wrong")
-            if kind == _END:
-                if struct.unpack("<I", payload)[0] != total:
-                    raise DecodeError(f"{total} entries instead of {struct.unpack('<I', payload)[0]}")
+            frame = read_frame(stream)
+            if frame.kind is Kind.END:
+                (announced,) = struct.unpack("<I", frame.payload)
+                if announced != total:
+                    raise DecodeError(f"{total} entries instead of {announced}")
                 return
-            if number >= len(head["tables"]):
-                raise DecodeError("a frame of no table")
-            total += rows
-            yield number, _unpack(payload, rows, KEY_SIZE[head["tables"][number]["family"]], flags)
-    except (DecodeError, struct.error, zlib.error, ValueError) as error:
-        text = f"the snapshot is damaged or cut off after {total} entries: {error}"
-        if text not in source.partial:
-            source.partial.append(text)
+            if frame.kind is Kind.ROWS:
+                if frame.table >= tables:
+                    raise DecodeError("a frame of no table")
+                total += frame.rows
+            yield frame
+    except (DecodeError, struct.error) as error:
+        _note_damage(source, total, error)
 
 
-def _unpack(payload: bytes, rows: int, key_size: int, flags: int) -> Rows:
-    import numpy as np
-
-    width = key_size + VALUE_SIZE
-    if flags & _ZLIB:
-        payload = zlib.decompressobj().decompress(payload, rows * width + 2 * width)
-    data = np.frombuffer(payload, np.uint8)
-    mask_size = (width + 7) // 8
-    same = np.unpackbits(data[:mask_size], bitorder="little", count=width).astype(np.bool_)
-    constants = int(same.sum())
-    columns = np.empty((width, rows), np.uint8)
-    columns[same] = data[mask_size : mask_size + constants, None]
-    columns[~same] = data[mask_size + constants :].reshape(width - constants, rows)
-    matrix = np.ascontiguousarray(columns.T)
-    return matrix[:, :key_size].copy(), matrix[:, key_size:].copy()
+def _note_damage(source: Source, total: int, error: Exception) -> None:
+    text = f"the snapshot is damaged or cut off after {total} entries: {error}"
+    if text not in source.partial:
+        source.partial.append(text)

@@ -204,8 +204,8 @@ def _hex_digits() -> NDArray[np.uint16]:
 class Contents:
     """What was found in a journal while it was read: known when the records have been walked.
 
-    ``damaged``: lines that are no records; ``cut``: the last line has no end; ``finished``: the run that
-    wrote it came to its end.
+    ``damaged``: lines that do not say what they should; ``cut``: the last line has no end; ``finished``: the run
+    that wrote it came to its end.
     """
 
     path: Path
@@ -260,6 +260,8 @@ def records(contents: Contents) -> Iterator[Record]:
             taken_back = waiting.get(_stayed_key(line) or ("", b""))
             if taken_back:
                 taken_back.pop()
+            else:  # it names no record: which one stayed is not known
+                contents.damaged += 1
         elif "map" in line:
             record = _record(line)
             if record is None:
@@ -284,6 +286,8 @@ def _first_look(contents: Contents) -> set[tuple[str, bytes]]:
                 stayed.add(key)
         elif "done" in line:
             contents.finished = True
+        elif "map" not in line:
+            contents.damaged += 1
     return stayed
 
 

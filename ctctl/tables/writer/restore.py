@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 from ctctl.abi import pins
 from ctctl.errors import KernelError
-from ctctl.kernel.map import Map, MapType, UpdateMode, possible_cpus
+from ctctl.kernel import lru
+from ctctl.kernel.map import Map, UpdateMode
 from ctctl.tables.writer.journal import Record
 
 #: A hostile file may name a table a record.
 _REASONS = 20
-#: LOCAL_FREE_TARGET of the kernel's LRU lists; newer kernels take less of small tables.
-_LRU_TAKES = 128
+#: What is said of entries that do not go in.
+NO_ROOM = "the table is full, or so nearly that it would throw out others for them"
 _SNAT = (*pins.SNAT_TABLES.values(), *pins.SNAT_PER_CLUSTER.values())
 
 
@@ -58,7 +59,7 @@ def restore(
             done.skipped[reason] = done.skipped.get(reason, 0) + 1
             continue
         if record.table not in room:
-            room[record.table] = _room(table)
+            room[record.table] = lru.room(table)
         _create(table, record, room, done)
     return done
 
@@ -69,22 +70,6 @@ def _unfit(record: Record, table: Map | None) -> str:
     if (len(record.key), len(record.value)) != (table.info.key_size, table.info.value_size):
         return f"{record.table}: not this table's layout"
     return ""
-
-
-def _room(table: Map) -> int:
-    """How many entries can be created without one that is there being thrown out for them.
-
-    An LRU table throws out before it is full: a CPU takes free places by up to 128, evicts where the common list
-    has fewer, and does not see those that other CPUs keep (bpf_lru_list_pop_free_to_local in the kernel's
-    bpf_lru_list.c). So many places stay free.
-    """
-    info = table.info
-    free = info.max_entries - sum(len(batch) for batch in table.batches())
-    if info.type != MapType.LRU_HASH:
-        return free
-    cpus = possible_cpus()
-    taken = min(_LRU_TAKES, max(1, info.max_entries // cpus // 2))
-    return free - cpus * taken
 
 
 def _create(table: Map, record: Record, room: dict[str, int], done: Restored) -> None:

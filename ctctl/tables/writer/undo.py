@@ -12,7 +12,7 @@ from ctctl.errors import DecodeError
 from ctctl.kernel.map import Map
 from ctctl.out.output import Format, OutputOptions, write_document
 from ctctl.tables.writer.journal import Contents, open_journal, records
-from ctctl.tables.writer.restore import Restored, restore
+from ctctl.tables.writer.restore import NO_ROOM, Restored, restore
 
 SCHEMA = "ctctl/gc-restored/v1"
 
@@ -58,11 +58,14 @@ def remarks(undone: Undone) -> list[str]:
             " deleted it yet)"
         )
     if journal.damaged:
-        lines.append(f"{journal.damaged} lines of {journal.path} are damaged: their entries are not restored")
+        lines.append(
+            f"{journal.damaged} lines of {journal.path} are damaged: an entry of theirs is not restored, or is though"
+            " it had stayed"
+        )
     if not journal.finished and not journal.cut:
         lines.append(f"{journal.path} has no end: the run that wrote it was stopped before it came to its own")
     if done.full:
-        lines.append(f"{done.full} entries are not restored: the table is full, they would push out others")
+        lines.append(f"{done.full} entries are not restored: {NO_ROOM}")
     lines += [f"{count} records left out: {reason}" for reason, count in done.skipped.items()]
     return lines
 

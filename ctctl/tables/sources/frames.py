@@ -1,0 +1,120 @@
+"""Frames of ctctl's snapshot: batches of a table's bytes, packed, every one checked.
+
+u8 kind (1 rows of a conntrack table, 2 end, 3 rows of an SNAT table, 4 SNAT entries that are text), u8 table,
+u16 flags (1: zlib), u32 rows, u32 length, u32 CRC-32
+rows: a bit for each byte of key and value that is the same in all rows, those bytes once,
+      then the bytes that differ, column by column
+text: a JSON list
+end: u32 rows of conntrack tables in all
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, BinaryIO
+
+from ctctl.errors import DecodeError
+from ctctl.tables.sources.stream import EndedEarlyError, Reader
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ctctl.tables.sources.base import Rows
+
+_FRAME = struct.Struct("<BBHIII")
+_ZLIB = 1
+_MAX_ROWS = 1 << 20
+#: of a payload: more than the widest table's keys and values take
+_MAX_ROW = 256
+
+
+class Kind(IntEnum):
+    """What a frame holds."""
+
+    ROWS = 1
+    END = 2
+    NAT = 3
+    NAT_TEXT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as it was read, its checksum right."""
+
+    kind: Kind
+    table: int
+    rows: int
+    zipped: bool
+    payload: bytes
+
+    def matrices(self, key_size: int, value_size: int) -> Rows:
+        """Keys and values. Raises ValueError, zlib.error where the payload is not of so many rows."""
+        width = key_size + value_size
+        return _unpack(self.inflated(self.rows * width + 2 * width), self.rows, key_size, value_size)
+
+    def inflated(self, at_most: int) -> bytes:
+        """The payload as it was before it was compressed."""
+        return zlib.decompressobj().decompress(self.payload, at_most) if self.zipped else self.payload
+
+
+def write_frame(stream: BinaryIO, kind: Kind, table: int, rows: int, payload: bytes, *, compress: bool = False) -> None:
+    """Write a frame."""
+    if compress:
+        payload = zlib.compress(payload, 1)
+    stream.write(_FRAME.pack(kind, table, _ZLIB if compress else 0, rows, len(payload), zlib.crc32(payload)))
+    stream.write(payload)
+
+
+def read_frame(stream: Reader) -> Frame:
+    """The next frame. Raises EndedEarlyError at the end of the file, DecodeError for one that is damaged."""
+    kind, table, flags, rows, length, crc = _FRAME.unpack(exactly(stream, _FRAME.size))
+    if rows > _MAX_ROWS or length > _MAX_ROWS * _MAX_ROW or kind not in list(Kind):
+        raise DecodeError("a frame's head is damaged")
+    payload = exactly(stream, length)
+    if zlib.crc32(payload) != crc:
+        raise DecodeError("a frame's checksum is wrong")
+    return Frame(Kind(kind), table, rows, bool(flags & _ZLIB), payload)
+
+
+def exactly(stream: Reader, size: int) -> bytes:
+    """So many bytes. Raises EndedEarlyError."""
+    parts, left = [], size
+    while left:
+        part = stream.read(min(left, 1 << 20))
+        if not part:
+            raise EndedEarlyError("the snapshot is cut off")
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def pack(keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> bytes:
+    """Rows as a frame holds them."""
+    import numpy as np
+
+    columns = np.empty((keys.shape[1] + values.shape[1], len(keys)), np.uint8)
+    columns[: keys.shape[1]] = keys.T
+    columns[keys.shape[1] :] = values.T
+    same = columns.min(axis=1) == columns.max(axis=1)
+    mask = np.packbits(same, bitorder="little").tobytes()
+    parts: tuple[bytes, ...] = (mask, columns[same, 0].tobytes(), columns[~same].tobytes())
+    return b"".join(parts)
+
+
+def _unpack(payload: bytes, rows: int, key_size: int, value_size: int) -> Rows:
+    import numpy as np
+
+    width = key_size + value_size
+    data = np.frombuffer(payload, np.uint8)
+    mask_size = (width + 7) // 8
+    same = np.unpackbits(data[:mask_size], bitorder="little", count=width).astype(np.bool_)
+    constants = int(same.sum())
+    columns = np.empty((width, rows), np.uint8)
+    columns[same] = data[mask_size : mask_size + constants, None]
+    columns[~same] = data[mask_size + constants :].reshape(width - constants, rows)
+    matrix = np.ascontiguousarray(columns.T)
+    return matrix[:, :key_size].copy(), matrix[:, key_size:].copy()

@@ -1,0 +1,172 @@
+"""Every refusal of what changes tables, on every command that can meet it: one line, one exit code.
+
+The table of ``docs/changing-tables.md`` is what is tested: a row there without a test here fails, and so does one
+here without a row there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctctl.kernel.clock import monotonic_s
+from tests.support.children import run_ctctl
+from tests.support.gctables import TableDir, contents, entry, key4, table_dir
+
+pytestmark = pytest.mark.kernel
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/changing-tables.md"
+ROW = re.compile(r"^\| (?P<what>[^|`]+) \| `(?P<line>[^`]+)` \| (?P<code>\d) \|$", re.M)
+REFUSALS = {
+    row["what"]: (row["line"], int(row["code"]))
+    for row in ROW.finditer(PAGE.read_text().replace("no `--yes`", "no --yes"))
+}
+
+DELETING: list[tuple[str, ...]] = [
+    ("ct", "delete", "tcp"),
+    ("ct", "flush"),
+    ("gc", "--endpoint", "10.0.0.1"),
+    ("gc", "--backend", "7"),
+]
+RESTORING: list[tuple[str, ...]] = [
+    ("gc", "undo", "journal"),
+    ("ct", "import", "journal"),
+    ("ct", "import", "snapshot"),
+]
+COLLECTING: list[tuple[str, ...]] = [("gc",), ("gc", "--engine", "kernel"), ("gc", "--engine", "per-key")]
+ALL = [*DELETING, *RESTORING, *COLLECTING]
+#: what keeps a journal, and the option that names it
+JOURNALS = [(("ct", "delete", "tcp"), "--undo-file"), (("ct", "flush"), "--undo-file"), (("gc",), "--undo"),
+            (("gc", "--endpoint", "10.0.0.1"), "--undo")]  # fmt: skip
+YES = ("--yes",)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    where = tmp_path / "cwd"
+    where.mkdir()
+    monkeypatch.chdir(where)
+    return where
+
+
+@pytest.fixture
+def node(tmp_path: Path, here: Path) -> Iterator[TableDir]:
+    """A node of ours with an entry that is alive and one that is not, and files of it: journal and snapshot."""
+    (tmp_path / "own").mkdir()
+    with table_dir(tmp_path / "own") as made:
+        table = made.create("cilium_ct4_global")
+        # Of a service, so that every command finds something to delete.
+        table.update(
+            key4("10.0.0.1", 1000, "10.0.0.2", 80, flags=4), entry(lifetime=monotonic_s() + 5000, backend_id=7)
+        )
+        table.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=monotonic_s() + 5000))
+        table.update(key4("10.0.0.1", 1002, "10.0.0.2", 80), entry(lifetime=1))
+        assert run_ctctl("ct", "export", "snapshot", "--from", made.path).returncode == 0
+        assert run_ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", made.path).returncode == 0
+        assert run_ctctl("gc", "undo", "journal", "--yes", "--from", made.path).returncode == 0
+        assert sorted(path.name for path in here.iterdir()) == ["journal", "snapshot"]
+        yield made
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, node: TableDir) -> Iterator[TableDir]:
+    (tmp_path / "other").mkdir()
+    with table_dir(tmp_path / "other", own=False) as made:
+        table = made.create("cilium_ct4_global")
+        for key, value in contents(node.maps["cilium_ct4_global"]).items():
+            table.update(key, value)
+        yield made
+
+
+def refused(what: str, done: subprocess.CompletedProcess[str], *tables: TableDir) -> None:
+    """One line, the one of the table, with its exit code; the tables and files as they were."""
+    line, code = REFUSALS[what]
+    assert (done.returncode, line in done.stderr.splitlines()[-1]) == (code, True), (done.args, done.stderr)
+    for made in tables:
+        assert len(contents(made.maps["cilium_ct4_global"])) == 3, done.args
+    assert {path.name for path in Path.cwd().iterdir()} <= {"journal", "snapshot", "text", "both.tar"}, done.args
+
+
+def test_another_programs_tables(foreign: TableDir, node: TableDir) -> None:
+    for command in ALL:
+        refused("another program's tables", run_ctctl(*command, *YES, "--from", foreign.path), foreign, node)
+
+
+def test_no_terminal(node: TableDir, foreign: TableDir) -> None:
+    what = "no terminal to ask, and no --yes"
+    for command in (*DELETING, *RESTORING, ("gc", "--now", str(monotonic_s() + 9999))):
+        refused(what, run_ctctl(*command, "--from", node.path), node)
+        refused(what, run_ctctl(*command, "--from", node.path, input="y\ny\n"), node)
+    for command in (*DELETING, *RESTORING, *COLLECTING):
+        refused(what, run_ctctl(*command, "--allow-foreign", "--from", foreign.path), foreign)
+
+
+def test_answered_no(node: TableDir) -> None:
+    for command in ALL:
+        master, slave = os.openpty()
+        try:
+            os.write(master, b"n\n")
+            refused("answered no", run_ctctl(*command, "--from", node.path, stdin=slave), node)
+        finally:
+            os.close(master)
+            os.close(slave)
+
+
+def test_not_live(node: TableDir) -> None:
+    for command in ALL:
+        refused("tables that are not live", run_ctctl(*command, *YES, "--from", "snapshot"), node)
+
+
+def test_several_nodes(node: TableDir, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    with table_dir(tmp_path / "second") as second:
+        second.create("cilium_ct4_global")
+        for command in (*DELETING[:2], *RESTORING[1:]):  # gc takes one --from
+            done = run_ctctl(*command, *YES, "--from", node.path, "--from", second.path)
+            refused("tables of several nodes", done, node)
+
+
+def test_an_empty_file_name(node: TableDir) -> None:
+    for command, option in JOURNALS:
+        refused("an empty file name", run_ctctl(*command, *YES, option, "", "--from", node.path), node)
+    for command in (("gc", "undo"), ("ct", "import"), ("ct", "export")):
+        refused("an empty file name", run_ctctl(*command, "", "--from", node.path), node)
+
+
+def test_a_journal_that_cannot_be_written(node: TableDir) -> None:
+    for command, option in JOURNALS:
+        done = run_ctctl(*command, *YES, option, "none/such", "--from", node.path)
+        refused("a journal that cannot be written", done, node)
+        done = run_ctctl(*command, *YES, option, "journal", "--from", node.path)
+        refused("a journal that is there already", done, node)
+
+
+def test_no_journal(node: TableDir) -> None:
+    Path("text").write_text("nothing\n")
+    for file in ("text", "snapshot"):
+        done = run_ctctl("gc", "undo", file, *YES, "--from", node.path)
+        refused("a file that is no journal", done, node)
+
+
+def test_a_clock_that_is_not_the_datapaths(node: TableDir) -> None:
+    table = node.maps["cilium_ct4_global"]
+    for key, value in contents(table).items():
+        table.update(key, value[:48] + (monotonic_s() + 90_000).to_bytes(4, "little") + value[52:])
+    for command in (*COLLECTING, ("ct", "delete", "expired")):
+        refused("a clock that is not the datapath's", run_ctctl(*command, *YES, "--from", node.path), node)
+
+
+def test_no_such_node(node: TableDir) -> None:
+    for command in (*ALL, ("unload",)):
+        refused("no such node", run_ctctl(*command, *YES, "--node", "no-such-node-at-all"), node)
+
+
+def test_every_row_of_the_page_is_tried() -> None:
+    here = Path(__file__).read_text()
+    assert len(REFUSALS) == PAGE.read_text().count("| 1 |") + PAGE.read_text().count("| 2 |") + 1
+    assert [what for what in REFUSALS if f'refused("{what}"' not in here and f'what = "{what}"' not in here] == []
