@@ -306,7 +306,8 @@ def gather(
     before = _counts(source) if sample_s > 0 else {}
     started = time.monotonic()
     listings = source.listings(node)
-    tables = [TableFacts(table) for table in source.tables if node is None or table.node in (node, None)]
+    shared = source.tables_of(None) if node is None else [*source.tables_of(node), *source.tables_without_node()]
+    tables = [TableFacts(table) for table in shared]
     directory = Path(source.directory) if source.directory is not None else None
     pinned = {path.name for path in directory.iterdir()} if directory is not None else set()
     told = source.facts(node)
@@ -321,7 +322,7 @@ def gather(
         gc_interval_s=gc_interval_s,
         nat_sizes=_nat_sizes(listings, directory, told),
         told_pressure={name: fact.value for name, fact in told.pressure.items()},
-        capacity_evidence={table.name: table.capacity_evidence for table in source.tables if table.capacity_evidence},
+        capacity_evidence={table.name: table.capacity_evidence for table in shared if table.capacity_evidence},
         where=where,
         foreign=source.foreign,
         live=directory is not None or any(table.live is not None for table in tables),

@@ -38,7 +38,9 @@ from ctctl._ffi.rows import (
 
 #: Bytes that are formatted before they are written.
 BUFFER_SIZE = 1 << 19
-_LINES_SIZE = 1 << 16
+#: What a row takes at most, but for rare ones.
+_ROW_SIZE = 1 << 9
+_SMALL_SIZE, _LINES_SIZE = 1 << 12, 1 << 16
 _ALL = (1 << 64) - 1
 
 
@@ -315,6 +317,8 @@ class RowProgram:
         rows = len(batch) if order is None else len(order)
         run.rows, run.row = rows, 0
         run.order, run.ends = 0 if order is None else address_of(order), ends
+        # A listing of thousands of tables has a program, and a buffer, for each: of a few rows a small one.
+        size = min(size, max(_SMALL_SIZE, rows * _ROW_SIZE))
         if self._buffer is None or len(self._buffer) < size:
             self._buffer = bytearray(size)
         buffer = self._buffer
@@ -325,6 +329,7 @@ class RowProgram:
             run_rows(run, ops)
             if run.out_used:
                 yield view[: run.out_used]
+                self._bind(ops)
             if run.missing_op >= 0:
                 table = dict(self._bound)[run.missing_op]
                 table.add(run.missing)

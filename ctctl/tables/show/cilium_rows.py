@@ -8,7 +8,7 @@ from ctctl.model.entry import Layout
 from ctctl.out.rowtext import RowProgram
 from ctctl.tables.show.cilium import cilium_flags, cilium_protocol
 from ctctl.tables.show.encode import Style
-from ctctl.tables.show.rowform import EntryForm
+from ctctl.tables.show.rowform import EntryForm, shared_texts
 
 
 def cilium_program(form: EntryForm) -> RowProgram:
@@ -32,7 +32,7 @@ def _add_start(form: EntryForm, program: RowProgram, *, old: bool) -> None:
         service = " service" if old and number & TUPLE_SERVICE else ""
         return f"{' related' if number & TUPLE_RELATED else ''}{service} expires=".encode()
 
-    program.text(fields["key_end"], form.coded("cilium head", Style.TEXT, 1 << 16, head))
+    program.text(fields["key_end"], shared_texts(f"cilium head {layout} {old}", Style.TEXT, 1 << 16, head))
     for side, end in (("src", b" -> "), ("dst", b"")):
         program.address(fields[side], OpFlags.MAPPED).literal(b":")
         program.decimal(fields[f"{side}_port"]).literal(end)
@@ -63,7 +63,7 @@ def _add_rest(form: EntryForm, program: RowProgram) -> None:
         add(b" Bytes=", "word24")
         seen("rx", b"Rx")
     seen("tx", b"Tx")
-    flags = form.coded("cilium flags", Style.TEXT, 1 << 16, lambda n: cilium_flags(n).encode())
+    flags = shared_texts("cilium flags", Style.TEXT, 1 << 16, lambda n: cilium_flags(n).encode())
     program.literal(b" ").text(fields["flags"], flags)
     add(b" RevNAT=", "rev_nat")
     add(b" SourceSecurityID=", "src_sec_id")

@@ -7,6 +7,7 @@ holds the two together.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv6Address
@@ -30,6 +31,29 @@ PLAIN_IPV6 = OpFlags.DOTTED if "." in str(IPv6Address("::ffff:1.2.3.4")) else Op
 
 #: Keys of a record that are there only where the name is known.
 OPTIONAL = ("src_name", "dst_name", "backend", "src_identity")
+
+
+class _Shared(threading.local):
+    """Texts that follow from a number alone, of all forms in a thread: half a megabyte each, and a source may be of
+    thousands of tables."""
+
+    def __init__(self) -> None:
+        self.tables: dict[tuple[str, Style, int], TextTable] = {}
+
+
+_SHARED = _Shared()
+
+
+def shared_texts(name: str, style: Style, limit: int, make: Callable[[int], bytes]) -> TextTable:
+    """The texts of numbers that mean the same in every table, made when they are first needed, and kept.
+
+    ``name`` stands for ``make``: the same name, the same texts.
+    """
+    key = (name, style, limit)
+    table = _SHARED.tables.get(key)
+    if table is None:
+        table = _SHARED.tables[key] = TextTable(make, limit)
+    return table
 
 
 class EntryForm(EntryFacts):
@@ -122,12 +146,12 @@ class EntryForm(EntryFacts):
 
     def put_lower_proto(self, program: RowProgram) -> None:
         """The protocol as a name of an entry has it."""
-        lower = self.coded("lower proto", Style.TEXT, 256, lambda n: protocol_name(n).lower().encode())
+        lower = shared_texts("lower proto", Style.TEXT, 256, lambda n: protocol_name(n).lower().encode())
         program.text(self.fields["proto"], lower)
 
     def put_style(self, program: RowProgram) -> None:
         """The escape sequence of a row's colour: by state, expired ones dim and red."""
-        styles = self.coded("style", Style.TEXT, 256, lambda n: _style(n).encode())
+        styles = shared_texts("style", Style.TEXT, 256, lambda n: _style(n).encode())
         program.text(self.state_number(program), styles)
 
     def _constant(self, program: RowProgram, style: Style, value: object, text: str | None = None) -> None:
@@ -138,7 +162,7 @@ class EntryForm(EntryFacts):
         program.literal(start).decimal(field).literal(end)
 
     def coded(self, name: str, style: Style, limit: int, make: Callable[[int], bytes]) -> TextTable:
-        """The texts of a field by number, made when they are first needed and kept."""
+        """The texts of a field of this table by number, made when they are first needed and kept."""
         table = self._tables.get((name, style))
         if table is None:
             table = self._tables[name, style] = TextTable(make, limit)
@@ -152,8 +176,8 @@ class EntryForm(EntryFacts):
         value: Callable[[int], object],
         text: Callable[[int], str] | None = None,
     ) -> TextTable:
-        """Texts of a field whose value follows from a small number."""
-        return self.coded(name, style, limit, lambda n: encode(style, value(n), text(n) if text else None))
+        """Texts of a field whose value follows from a small number, and from nothing else."""
+        return shared_texts(name, style, limit, lambda n: encode(style, value(n), text(n) if text else None))
 
     def _listed(self, name: str, style: Style, names: list[str], make: Callable[[str | None], bytes]) -> TextTable:
         """Texts by a place among names, from 1; 0: none of them."""

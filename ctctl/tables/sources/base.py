@@ -244,6 +244,25 @@ class Source:
     #: nodes that it shows anything of, be it no conntrack table
     node_names: list[str] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
+    _grouped: tuple[list[CtTable], dict[str | None, list[CtTable]]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    def tables_of(self, node: str | None) -> list[CtTable]:
+        """The tables of a node, all of them where it is None. Nodes may be thousands: they are found in one pass."""
+        return self.tables if node is None else self._by_node().get(node, [])
+
+    def tables_without_node(self) -> list[CtTable]:
+        """The tables of which nothing says whose they are."""
+        return self._by_node().get(None, [])
+
+    def _by_node(self) -> dict[str | None, list[CtTable]]:
+        if self._grouped is None or self._grouped[0] != self.tables:
+            found: dict[str | None, list[CtTable]] = {}
+            for table in self.tables:
+                found.setdefault(table.node, []).append(table)
+            self._grouped = (list(self.tables), found)
+        return self._grouped[1]
 
     def nodes(self) -> list[str]:
         """Names of the nodes it is of, where the source has names."""
@@ -274,14 +293,14 @@ class Source:
         version = self.version_of(node)
         if version is not None:
             return version.low
-        tables = [table for table in self.tables if node is None or table.node == node]
+        tables = self.tables_of(node)
         return min((int(table.layout.split(".")[1]) for table in tables), default=16)
 
     def time(self, node: str | None = None) -> tuple[Clock, int | None]:
         """Clock and now of a node's tables; now is None where they do not agree or it is unknown."""
         if self.now is not None:
             return self.clock, self.now
-        times = {(table.clock, table.now) for table in self.tables if node in (None, table.node)}
+        times = {(table.clock, table.now) for table in self.tables_of(node)}
         return times.pop() if len(times) == 1 else (self.clock, None)
 
     def some(self, node: str | None, *kinds: str) -> Listings:

@@ -50,10 +50,12 @@ from ctctl.tables.sources.stream import (
 MAX_DOCUMENT = 8 << 20
 #: How much of a document is looked at to tell its form.
 _HEAD = 4096
-#: A file without a listing in its first lines has none; one that has goes on for ten times as many.
+#: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
 #: What an element of a document costs beside its bytes, and a record beside its line: also to be shown later.
 _ELEMENT_WORK, _RECORD_WORK = 3, 12
+#: What it costs to try a line by itself; and every so many bytes of one that no reader knows: all have looked at it.
+_ALONE_WORK, _TALK_BYTES = 40, 8
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
@@ -156,7 +158,7 @@ class _Mixed:
             return True
         if not self.dump.kinds:
             return self._idle > MAX_TALK or self._documents > MAX_DOCUMENTS
-        if self._idle <= 10 * MAX_TALK and self._documents <= MAX_DOCUMENTS and self.dump.losses <= 10 * MAX_TALK:
+        if self._documents <= MAX_DOCUMENTS and max(self._idle, self.dump.losses) <= 2 * MAX_TALK:
             return False
         self.dump.partial.append("too much of it is no listing: not read on")
         return True
@@ -176,6 +178,7 @@ class _Mixed:
 
     def _alone(self, line: str) -> str | None:
         """What a line is by itself, be it the head of a table; None for no record. Nothing is added."""
+        self.lines.spend(_ALONE_WORK + (len(line) >> 4))
         probe = _Mixed(Lines(io.BytesIO()), Dump(), self.hint)
         probe.table, probe.pairs.kind, probe.pairs.group = self.table, self.pairs.kind, self.pairs.group
         probe.services.front = self.services.front
@@ -288,6 +291,7 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
+        self.lines.spend(len(line) // _TALK_BYTES)
         if (header := HEADERS.match(line.lstrip())) is not None:
             self._not_ct("Cilium listing")
             self.table = "pairs"

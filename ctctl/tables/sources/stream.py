@@ -245,7 +245,11 @@ class Lines:
     def back(self, text: str | bytes) -> None:
         """Put text back in front."""
         raw = text.encode() if isinstance(text, str) else text
-        self._data, self._at = raw + self._data[self._at :], 0
+        start = self._at - len(raw)
+        if start >= 0 and self._data.startswith(raw, start):  # as it was: nothing is copied
+            self._at = start
+        else:
+            self._data, self._at = raw + self._data[self._at :], 0
 
     def peek(self, size: int) -> str:
         """The text that follows, about ``size`` bytes, without taking it."""
