@@ -54,8 +54,9 @@ _HEAD = 4096
 MAX_TALK = 20_000
 #: What an element of a document costs beside its bytes, and a record beside its line: also to be shown later.
 _ELEMENT_WORK, _RECORD_WORK = 3, 12
-#: What it costs to try a line by itself; and every so many bytes of one that no reader knows: all have looked at it.
-_ALONE_WORK, _TALK_BYTES = 40, 8
+#: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: four bytes beyond the
+#: first cost one.
+_ALONE_WORK, _SHORT = 40, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
@@ -160,7 +161,7 @@ class _Mixed:
             return self._idle > MAX_TALK or self._documents > MAX_DOCUMENTS
         if self._documents <= MAX_DOCUMENTS and max(self._idle, self.dump.losses) <= 2 * MAX_TALK:
             return False
-        self.dump.partial.append("too much of it is no listing: not read on")
+        self.dump.partial.append("too much of it is no listing: not reading on")
         return True
 
     def finish(self) -> None:
@@ -291,7 +292,7 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        self.lines.spend(len(line) // _TALK_BYTES)
+        self.lines.spend(max(min(len(line), _HEAD) - _SHORT, 0) >> 2)
         if (header := HEADERS.match(line.lstrip())) is not None:
             self._not_ct("Cilium listing")
             self.table = "pairs"

@@ -141,7 +141,7 @@ class Shape:
         adds = not told or found != self._alone(self._without_words(line.text))
         whole = found is not None and adds and not any(piece.damaged for piece in pieces)
         rest = pieces
-        self._in_vain += not whole
+        self._in_vain += 0 if whole else max(len(pieces), 1)
         if whole:
             used = next(at for at in range(len(pieces) + 1) if line.length + _length(pieces[:at]) == len(text))
             rest = pieces[used:]
