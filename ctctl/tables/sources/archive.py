@@ -196,11 +196,14 @@ def _read_tar(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> 
             for item in archive:
                 archive.members = []  # type: ignore[attr-defined]  # a stream needs no index: keep memory flat
                 walk.member()
+                inner = path / _in_one_line(item.name.lstrip("/"))
+                if item.issparse():
+                    # A header that promises any number of zeros; no listing has holes.
+                    walk.partial.append(f"{inner}: a sparse file, which is no listing: left out")
+                    continue
                 content = archive.extractfile(item) if item.isreg() else None
                 if content is not None:
-                    _read_any(
-                        Prefixed(b"", _Small(content)), path / _in_one_line(item.name.lstrip("/")), walk, depth - 1
-                    )
+                    _read_any(Prefixed(b"", _Small(content)), inner, walk, depth - 1)
     except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
         raise EndedEarlyError(f"the tar archive is cut off or damaged: {error}") from error
 
