@@ -208,6 +208,7 @@ class Lines:
         """Forget the rest of an endless line."""
         self.overlong += 1
         while True:
+            self.spend(len(self._data) >> 4)
             self._data, self._at = b"", 0
             if not self._more():
                 return
