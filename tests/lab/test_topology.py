@@ -75,7 +75,8 @@ def test_backends_keep_their_ids_when_another_goes() -> None:
 def test_every_story_that_was_promised_is_there() -> None:
     promised = (
         "pod-to-pod same-node icmp-error clusterip clusterip-affinity hairpin nodeport loadbalancer-dsr"
-        " loadbalancer-local udp no-backend backend-drain"
+        " loadbalancer-local udp no-backend backend-drain nodeport-snat nodeport-snat-v6 masquerade masquerade-icmp"
+        " socket-lb dual-stack hybrid dsr-opt port-exhaustion"
     )
     assert set(promised.split()) == set(STORIES)
     with pytest.raises(UsageError, match="did you mean 'hairpin'"):
