@@ -99,7 +99,7 @@ demo: setup ## bring up the lab, send real traffic, show tables, a trace and a G
 
 .PHONY: test
 test: setup $(APT_TEST_STAMP) lint ## everything: lint, types, import contracts, all tests with real kernel parts
-	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} $(BIN)/pytest -q $(TESTS)
+	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} tools/run_tests.sh $(TESTS)
 
 .PHONY: fuzz-readers
 fuzz-readers: setup ## a million inputs, led by coverage, for every reader of files, filters, packets, YAML, captures, BTF

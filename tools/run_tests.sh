@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# All tests, in two runs side by side: those that work in the kernel, and the others. What the second prints comes when the
+# first is done. Each test cleans up after itself and is named uniquely, so that the two are not in each other's way.
+#
+#   tools/run_tests.sh                 everything
+#   tools/run_tests.sh PYTEST-WORDS…   one run with these
+set -euo pipefail
+cd "$(dirname "$0")/.."
+pytest=(.venv/bin/pytest -q)
+if [ $# -gt 0 ]; then exec "${pytest[@]}" "$@"; fi
+
+mkdir -p build
+log=build/test-kernel.log
+"${pytest[@]}" tests/conformance tests/kernel tests/lab >"$log" 2>&1 &
+kernel=$!
+trap 'kill "$kernel" 2>/dev/null || true; wait "$kernel" 2>/dev/null || true' EXIT
+status=0
+"${pytest[@]}" --ignore=tests/conformance --ignore=tests/kernel --ignore=tests/lab || status=$?
+wait "$kernel" || status=$?
+trap - EXIT
+cat "$log"
+exit "$status"
