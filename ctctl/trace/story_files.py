@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from io import SEEK_END
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Protocol
 
@@ -20,6 +21,8 @@ from ctctl.tables.sources.packet_log import is_packet_log
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 
+#: What reading a line costs (see ``Budget``). Less than it takes, so that logs that pack well, forty to one, are read whole.
+_WORK_A_LINE = 30
 #: Bytes of an archive's members that are copied, and how many of a file's first bytes tell what it is.
 MAX_COPIED = 1 << 30
 _HEAD = 4096
@@ -115,11 +118,31 @@ def _unpacked(raw: IO[bytes]) -> Reader:
     budget = Budget()
     stream = Prefixed(b"", Packed(raw, budget))
     form = packed_form(stream.peek(8))
-    return stream if form is None else Unpacked(stream, form, budget)
+    return stream if form is None else _Paid(Unpacked(stream, form, budget), budget)
+
+
+class _Paid:
+    """What a packed file holds, as long as the file's own bytes pay for its lines."""
+
+    def __init__(self, stream: Reader, budget: Budget) -> None:
+        self._stream = stream
+        self._budget = budget
+
+    def read(self, size: int = _CHUNK, /) -> bytes:
+        """As ``Reader`` has it. Raises EndedEarlyError where the budget ends."""
+        data = self._stream.read(min(size, _CHUNK))
+        try:
+            self._budget.spend(data.count(b"\n") * _WORK_A_LINE)
+        except LimitError as error:
+            raise EndedEarlyError(str(error)) from error
+        return data
 
 
 def _copy_members(found: StorySources, stream: IO[bytes], name: PurePosixPath, stack: ExitStack) -> None:
     left = MAX_COPIED
+    budget = Budget()
+    budget.packed = stream.seek(0, SEEK_END)
+    stream.seek(0)
 
     def member(content: Prefixed, path: PurePosixPath) -> None:
         nonlocal left
@@ -134,7 +157,7 @@ def _copy_members(found: StorySources, stream: IO[bytes], name: PurePosixPath, s
 
         def opened(_stack: ExitStack) -> Reader:
             copy.seek(0)
-            return copy
+            return _Paid(copy, budget)
 
         found.files.append(StorySource(path.name, _node(path), opened))
 

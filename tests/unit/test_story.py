@@ -8,6 +8,9 @@ import json
 import subprocess
 import sys
 import tarfile
+from contextlib import ExitStack
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,15 @@ from ctctl.errors import CtctlError, DecodeError, UsageError
 from ctctl.packet.text import parse_flow_text
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources.files import read_text
+from ctctl.tables.sources.stream import EndedEarlyError
 from ctctl.trace.show_story import STORY_SCHEMA, InOrder, story_line, story_record
 from ctctl.trace.story_event import StoryEvent, StoryKind, StoryPacket
+from ctctl.trace.story_files import story_sources
 from ctctl.trace.story_filter import StoryFilter
 from ctctl.trace.story_json import time_of
 from ctctl.trace.story_text import MAX_IDLE, StoryFile
 from tests.support import fuzz_targets
+from tests.support.hostile import lines
 
 CTCTL = Path(sys.executable).parent / "ctctl"
 
@@ -333,3 +339,22 @@ def test_a_story_is_asked_for_by_names(tmp_path: Path) -> None:
         [CTCTL, "trace", "--from", tmp_path / "c", "--ip", "default/wep"], capture_output=True, text=True, check=False
     )
     assert (wrong.returncode, "did you mean 'default/web'" in wrong.stderr) == (2, True)
+
+
+def test_a_packed_story_ends_where_its_own_bytes_no_longer_pay(tmp_path: Path) -> None:
+    """A hundred thousand times the same event in 38 KB: what a file of that size may cost is read, the rest is said."""
+    same = tmp_path / "monitor.txt.gz"
+    same.write_bytes(gzip.compress(lines("monitor", 100_000, same=True), 9, mtime=0))
+    with ExitStack() as stack:
+        (file,) = story_sources([str(same)], BytesIO(), stack).files
+        parts = iter(partial(file.open(stack).read, 1 << 16), b"")
+        read = next(parts).count(b"\n")
+        with pytest.raises(EndedEarlyError, match="repeats itself"):
+            read += sum(part.count(b"\n") for part in parts)
+    assert 0 < read < 40_000
+    different = tmp_path / "log.gz"
+    different.write_bytes(gzip.compress(lines("monitor", 20_000), 9, mtime=0))
+    with ExitStack() as stack:
+        (file,) = story_sources([str(different)], BytesIO(), stack).files
+        parts = iter(partial(file.open(stack).read, 1 << 16), b"")
+        assert sum(part.count(b"\n") for part in parts) == 20_000
