@@ -21,7 +21,7 @@ from ctctl.tables.sources.packet_log import is_packet_log
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 
-#: What reading a line costs (see ``Budget``). Less than it takes, so that logs that pack well, forty to one, are read whole.
+#: What reading a line costs (see ``Budget``): less than it does, so that a log that packs forty to one is read whole.
 _WORK_A_LINE = 30
 #: Bytes of an archive's members that are copied, and how many of a file's first bytes tell what it is.
 MAX_COPIED = 1 << 30
