@@ -63,7 +63,8 @@ def test_small_files_take_little_however_they_are_made(number: int, floor_s: flo
     assert code in (0, 1, 2, 3, 5), said
     assert "unexpected" not in said
     assert "Traceback" not in said
-    assert cpu_s < max(CPU_S, 10 * floor_s), name
+    # Two seconds of a quiet machine of today; a start of ctctl takes an eighth of one there.
+    assert cpu_s < max(CPU_S, 15 * floor_s), name
     assert memory_kib < MEMORY_KIB, name
 
 
