@@ -6,7 +6,7 @@ Nothing is guessed: what the source does not show is left out, and ``limits`` sa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
@@ -25,6 +25,7 @@ from ctctl.simulate.whatif import StartTable
 
 if TYPE_CHECKING:
     from ctctl.model.policy import PolicyEntry
+    from ctctl.packet.spec import PacketSpec
     from ctctl.tables.sources.base import CtTable, Listings, Source
     from ctctl.tables.sources.facts import NodeFacts
     from ctctl.tables.sources.modes import Modes
@@ -67,8 +68,9 @@ def carry(
     *,
     facts: NodeFacts,
     pods: Mapping[str, str],
+    packets: Iterable[PacketSpec],
 ) -> Carried:
-    """One node of a source, for packets of one IP protocol; ``pods`` are names by address.
+    """One node of a source, for these packets of one IP protocol; ``pods`` are names by address.
 
     Raises UnsupportedError where it cannot be one.
     """
@@ -84,7 +86,8 @@ def carry(
         services=tuple(_services(listings, proto)),
         path=source.description,
     )
-    nf = replace(nf, policy=tuple(_policy(listings, nf)))
+    ports = {port for packet in packets for port in own_ports(listings, packet)}
+    nf = replace(nf, policy=tuple(_policy(listings, nf, ports)))
     maglev = {table.rev_nat for table in listings.maglev if table.table}
     return Carried(
         nf,
@@ -303,9 +306,21 @@ def _service_name(front: ServiceSlot) -> str:
     return text if front.scope == "external" else f"{text}/{front.scope}"
 
 
-def _policy(listings: Listings, nf: NodeFile) -> Iterator[PolicyRule]:
+def own_ports(listings: Listings, packet: PacketSpec) -> set[int]:
+    """The ports that a pod's policy may be asked about for a packet to no service, or for its answer."""
+    ends = (packet.proto, packet.src, packet.src_port, packet.dst, packet.dst_port)
+    turned = {
+        entry.to_port
+        for entry in listings.nat
+        if (flow := entry.tuple) and (flow.proto, flow.src, flow.src_port, flow.dst, flow.dst_port) == ends
+    }
+    return {packet.src_port, packet.dst_port} | turned
+
+
+def _policy(listings: Listings, nf: NodeFile, ports: Collection[int]) -> Iterator[PolicyRule]:
     """Rules of the endpoints' policy maps; a direction in which everything is allowed has none."""
-    wanted = {service.port for service in nf.services} | {b.port for s in nf.services for b in s.backends}
+    backends = {backend.port for backend in backends_of(listings).values()}
+    wanted = {*ports, *backends, *(service.port for service in nf.services)}
     for endpoint in nf.endpoints:
         entries = [entry for entry in listings.policy if entry.endpoint_id == endpoint.id]
         if "policy" in listings.missing or (not entries and not listings.policy):
@@ -328,7 +343,7 @@ def _allows_all(rules: list[PolicyEntry]) -> bool:
 
 def _rules(name: str, direction: str, entry: PolicyEntry, wanted: Iterable[int]) -> Iterator[PolicyRule]:
     first, last = entry.ports if entry.port_bits else (0, 0)
-    # A range is the ports of it that services and their backends have, and its ends; others are ``limits``' affair.
+    # Our table has single ports: of a range those that packets can have here. With the ends it is a rule even so.
     ports = {first, last} | {port for port in wanted if first <= port <= last} if first != last else {first}
     for port in sorted(ports):
         yield PolicyRule(name, direction, entry.identity or None, port=port, protocol=entry.proto, deny=entry.deny)

@@ -17,7 +17,7 @@ from ctctl.model.identity import REMOTE_NODE
 from ctctl.model.service import ServiceFlags, ServiceSlot
 from ctctl.model.tuples import Address, Direction
 from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6, PacketSpec
-from ctctl.simulate.carry import Carried, backends_of, frontends
+from ctctl.simulate.carry import Carried, backends_of, frontends, own_ports
 from ctctl.simulate.evidence import flag
 
 if TYPE_CHECKING:
@@ -251,18 +251,31 @@ def _translation(carried: Carried, packet: PacketSpec, ends: _Ends) -> Iterator[
 def _policies(
     carried: Carried, packet: PacketSpec, service: tuple[ServiceSlot, list[ServiceSlot]] | None
 ) -> Iterator[str]:
-    ports = {packet.dst_port, packet.src_port}
+    ports = own_ports(carried.listings, packet)
+    met = {packet.src, packet.dst}
     if service is not None:
         backends = backends_of(carried.listings)
-        ports |= {backends[slot.backend_id].port for slot in service[1] if slot.backend_id in backends}
-    numbers = {record.endpoint_id: record.addr for record in carried.listings.endpoints if not record.flags & _IS_HOST}
-    for entry in carried.listings.policy:
-        if entry.endpoint_id in numbers and any(entry.covers(packet.proto, port) for port in ports):
-            yield from _rule(entry, carried.listings.policy, str(numbers[entry.endpoint_id]))
+        chosen = [backends[slot.backend_id] for slot in service[1] if slot.backend_id in backends]
+        ports |= {backend.port for backend in chosen}
+        met |= {backend.ip for backend in chosen}
+    rules = carried.listings.policy
+    pods = {record.addr: record.endpoint_id for record in carried.listings.endpoints if not record.flags & _IS_HOST}
+    ruled = {entry.endpoint_id for entry in rules}
+    yield from (
+        f"the source shows the policies of other pods, and none of {pod}"
+        for pod, number in pods.items()
+        if rules and pod in met and number not in ruled
+    )
+    names = {number: str(pod) for pod, number in pods.items() if pod.version == packet.dst.version}
+    for entry in rules:
+        if entry.endpoint_id in names and any(entry.covers(packet.proto, port) for port in ports):
+            yield from _rule(entry, rules, names[entry.endpoint_id])
 
 
 def _rule(entry: PolicyEntry, rules: list[PolicyEntry], pod: str) -> Iterator[str]:
     where = f"the {'egress' if entry.egress else 'ingress'} policy of {pod}"
+    if entry.identity is None:
+        yield f"{where} names a peer by labels only: bpf policy get --numeric tells which it is"
     if entry.proxy_port:
         yield f"{where} hands this to a proxy at port {entry.proxy_port}"
     if entry.auth_type:

@@ -92,7 +92,7 @@ def from_source(source: Source, packet: PacketSpec, given: Mapping[str, str], na
     ``given`` are settings by the keys of ``tables.sources.modes``. Raises UnsupportedError where our datapath
     cannot do what that node does with this packet, UsageError where a node must be named.
     """
-    carried = carried_node(source, _node_of(source, packet, name), packet.proto, given)
+    carried = carried_node(source, _node_of(source, packet, name), packet.proto, given, [packet])
     notes = check(carried, packet)
     services: set[tuple[int, int]] = {(service.id, service.ip.version) for service in carried.file.services}
     one_of = {key: found for key in services if (found := choices(carried, *key))}
@@ -100,13 +100,15 @@ def from_source(source: Source, packet: PacketSpec, given: Mapping[str, str], na
     return Start((carried.file,), carried.tables, carried.now, said, one_of, configured=True)
 
 
-def carried_node(source: Source, node: str | None, proto: int, given: Mapping[str, str]) -> Carried:
-    """One node of a source as it is simulated for packets of one IP protocol."""
+def carried_node(
+    source: Source, node: str | None, proto: int, given: Mapping[str, str], packets: Iterable[PacketSpec]
+) -> Carried:
+    """One node of a source as it is simulated for these packets of one IP protocol."""
     listings = source.some(node, *KINDS)
     facts = facts_of(source, node)
     modes = modes_of(facts, source, listings, given)
     pods = {str(address): name for name, addresses in book_of(source, node).pods.items() for address in addresses}
-    return carry(source, node, listings, modes, proto, facts=facts, pods=pods)
+    return carry(source, node, listings, modes, proto, facts=facts, pods=pods, packets=packets)
 
 
 def _node_of(source: Source, packet: PacketSpec, name: str | None) -> str | None:

@@ -17,6 +17,8 @@ from tests.support.children import run_ctctl
 pytestmark = pytest.mark.kernel
 
 SNAT, SOCKET, DSR = "cilium-1.16-snat-node1", "cilium-1.19-snat-node1", "cilium-1.19-dsr-node1"
+#: the endpoint of 10.61.1.102 there
+SERVER_ENDPOINT = 1505
 #: a connection of the capture, to a service's backend on the other node
 NODE_PORT = "tcp 192.168.61.1:53350 > 192.168.61.11:30080 A"
 
@@ -206,6 +208,43 @@ def test_a_listing_without_the_nodes_configuration_asks_for_it(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "translated to 10.61.1.52:53350 > 10.61.2.103:8000" in done.stdout
     assert "the source shows no policy: simulated as if all were allowed" in done.stderr
+
+
+def _with_ingress_rule(where: Path, rule: str) -> tuple[str | Path, ...]:
+    """The capture's listings in a folder, with this for the rule that lets everything into 10.61.1.102."""
+    for name, content in files(SNAT).items():
+        if name.startswith("cli/"):
+            (where / name[4:]).write_bytes(content)
+    policy = where / "policy-all.txt"
+    before, mark, rules = policy.read_text().partition(f"Endpoint ID: {SERVER_ENDPOINT}")
+    assert mark
+    policy.write_text(before + mark + rules.replace("Allow    Ingress     0          ANY          ", rule, 1))
+    return "--from", where, "--with", "routing=tunnel"
+
+
+@pytest.mark.parametrize(
+    ("port", "outcome"), [(8000, "delivered"), (8005, "delivered"), (8063, "delivered"), (8064, "dropped")]
+)
+def test_every_port_of_a_policys_range_is_in_it(tmp_path: Path, port: int, outcome: str) -> None:
+    source = _with_ingress_rule(tmp_path, "Allow    Ingress     0          8000-8063/TCP          ")
+    packet = f"tcp 10.61.1.101:5000 > 10.61.1.102:{port}"
+    done = run_ctctl("trace", "--simulate", packet, *source, "-o", "jsonl")
+    assert done.returncode == 0, done.stderr
+    arrival = json.loads(done.stdout.splitlines()[-1])
+    assert (arrival["outcome"], arrival["reason"]) == (outcome, "policy" if outcome == "dropped" else None)
+
+
+def test_a_policy_that_is_not_told_is_not_guessed(tmp_path: Path) -> None:
+    source = _with_ingress_rule(tmp_path, "Allow    Ingress     k8s:app=web   8000/TCP          ")
+    packet = "tcp 10.61.1.101:5000 > 10.61.1.102:8000"
+    done = run_ctctl("trace", "--simulate", packet, *source)
+    assert done.returncode == 4
+    assert "the ingress policy of 10.61.1.102 names a peer by labels only" in done.stderr
+    policy = tmp_path / "policy-all.txt"
+    policy.write_text(policy.read_text().partition(f"Endpoint ID: {SERVER_ENDPOINT}")[0])
+    done = run_ctctl("trace", "--simulate", packet, *source)
+    assert done.returncode == 4
+    assert "the source shows the policies of other pods, and none of 10.61.1.102" in done.stderr
 
 
 @pytest.mark.parametrize(
