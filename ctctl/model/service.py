@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag
+from ipaddress import ip_network
 
 from ctctl.model.tuples import Address
 
@@ -109,6 +111,20 @@ class IpcacheRecord:
     skip_tunnel: bool = False
     #: the whole flag byte where the source has it
     flags: int | None = None
+
+
+def identity_of(address: Address, ipcache: Iterable[IpcacheRecord]) -> int | None:
+    """The identity of an address: that of the longest prefix, None where the table has none."""
+    found: tuple[int, int] | None = None
+    for record in ipcache:
+        network = ip_network(record.prefix, strict=False)
+        if (
+            network.version == address.version
+            and address in network
+            and (found is None or network.prefixlen > found[0])
+        ):
+            found = network.prefixlen, record.identity
+    return None if found is None else found[1]
 
 
 @dataclass(frozen=True, slots=True)
