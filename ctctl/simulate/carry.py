@@ -19,7 +19,7 @@ from ctctl.config.service import BACKEND_STATES, Backend, Service
 from ctctl.errors import UnsupportedError
 from ctctl.model.service import EndpointRecord, ServiceFlags, ServiceSlot, service_type
 from ctctl.model.timeouts import TIMEOUTS, Timeouts
-from ctctl.simulate.carry_tables import start_tables
+from ctctl.simulate.carry_tables import now_of, start_tables
 from ctctl.simulate.evidence import HostAddresses, flag, host_addresses
 from ctctl.simulate.whatif import StartTable
 
@@ -77,7 +77,7 @@ def carry(
     hosts = {family: host_addresses(listings, modes, family) for family in (4, 6)}
     notes: list[str] = []
     tables = [table for table in source.tables if node in (None, table.node)]
-    now = _now(tables, notes)
+    now = now_of(tables, notes)
     nf = NodeFile(
         node=_node(node or "node", hosts, modes),
         datapath=_datapath(modes, tables, listings, facts),
@@ -100,17 +100,6 @@ def carry(
         frozenset(maglev),
         tuple(notes),
     )
-
-
-def _now(tables: list[CtTable], notes: list[str]) -> int | None:
-    """The source's time in seconds; where it does not say, that of its newest report."""
-    for table in tables:
-        if table.now is not None:
-            return table.clock.seconds(table.now)
-    newest = [table.clock.seconds(table.now_at_least) for table in tables if table.now_at_least is not None]
-    if newest:
-        notes.append(f"the source does not say when it was read: the clock starts at its newest report, {max(newest)}")
-    return max(newest, default=None)
 
 
 # ---- the node file

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.config.node import NodeFile, load_node_files, parse_node_files
-from ctctl.decode.ct import decode_entry, encode_entry
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map
-from ctctl.model.entry import Layout
 from ctctl.node.find import choose_nodes
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.simulate.carry import KINDS, Carried, carry
+from ctctl.simulate.carry_tables import now_of, own_records
 from ctctl.simulate.evidence import facts_of, modes_of
 from ctctl.simulate.limits import check
 from ctctl.simulate.limits import one_of as choices
@@ -25,7 +24,7 @@ from ctctl.tables.names import book_of
 
 if TYPE_CHECKING:
     from ctctl.packet.spec import PacketSpec
-    from ctctl.tables.sources.base import CtTable, Source
+    from ctctl.tables.sources.base import Source
 
 #: what a live node's connections consist of
 _COPIED = (*pins.OWN_CT_TABLES, pins.SNAT4, pins.LB4_AFFINITY)
@@ -142,7 +141,7 @@ def with_source(start: Start, source: Source) -> Start:
     IPv6 tables are left out with a note. Raises UsageError where a source of several nodes cannot be matched.
     """
     names = {nf.node.name for nf in start.nodes}
-    tables, notes, now = list(start.tables), list(start.notes), start.now
+    tables, notes, copied = list(start.tables), list(start.notes), []
     for table in source.tables:
         if table.family != 4:
             notes.append(f"{table.name}: IPv6, not simulated")
@@ -152,19 +151,12 @@ def with_source(start: Start, source: Source) -> Start:
             raise UsageError(
                 f"{table.name} of {table.node or 'no named node'}: the file has {', '.join(sorted(names))}"
             )
-        tables.append(StartTable(table.name, tuple(_records(table)), node))
-        now = table.now if now is None else now
+        tables.append(StartTable(table.name, tuple(own_records(table)), node))
+        copied.append(table)
+    now = start.now
+    if now is None:
+        now = now_of(copied, notes, max((nf.clock or 0 for nf in start.nodes), default=0) or None)
     return replace(start, tables=tuple(tables), now=now, notes=tuple(notes))
-
-
-def _records(table: CtTable) -> Iterator[tuple[bytes, bytes]]:
-    for keys, values in table.read():
-        for key, value in zip(map(bytes, keys), map(bytes, values), strict=True):
-            if table.layout is Layout.V1_16:
-                yield key, value
-            else:
-                entry = replace(decode_entry(key, value, table.layout), value=None)
-                yield encode_entry(entry, Layout.V1_16)
 
 
 def _chosen(nodes: tuple[NodeFile, ...], names: Sequence[str], path: str) -> tuple[NodeFile, ...]:
