@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, ParamSpec
 
 from ctctl.cli.interrupt import interruptible
 from ctctl.cli.trace_modes import Mode
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ctctl.trace.probe_event import ProbeEvent
     from ctctl.trace.probe_points import ProbePoint
 
+P = ParamSpec("P")
+
 
 class TraceFormat(StrEnum):
     """Values of ``-o`` for traces."""
@@ -36,12 +38,41 @@ class TraceFormat(StrEnum):
     pcapng = "pcapng"
 
 
+class Budget:
+    """What ``--count`` leaves to show of two ways together, each on a thread of its own."""
+
+    def __init__(self, count: int | None) -> None:
+        self._left = count
+        self._lock = threading.Lock()
+
+    @property
+    def spent(self) -> bool:
+        return self._left == 0
+
+    def take(self) -> bool:
+        """Whether one more may be shown; then it counts."""
+        with self._lock:
+            if self._left == 0:
+                return False
+            if self._left is not None:
+                self._left -= 1
+            return True
+
+
 @dataclass(frozen=True)
 class Limits:
-    """``--count`` and ``--for``."""
+    """``--count`` and ``--for``; ``shared`` is the count of two ways together."""
 
     count: int | None
     duration: str | None
+    shared: Budget | None = None
+
+    def heeded(self, wanted: Callable[P, bool]) -> Callable[P, bool]:
+        """``wanted``, as long as the shared count lasts."""
+        shared = self.shared
+        if shared is None:
+            return wanted
+        return lambda *args, **kwargs: wanted(*args, **kwargs) and shared.take()
 
     @property
     def seconds(self) -> float | None:
@@ -122,12 +153,6 @@ def _whatever_is_there() -> Ways:
     return Ways(bool(own), points, f"tracing by {' and '.join(words)}")
 
 
-class Sink(Protocol):
-    """Where events go."""
-
-    def event(self, event: Any, connection: int | None = None) -> None: ...
-
-
 def picture_of(output: TraceFormat, wall_offset_ns: int = 0) -> CaptureTrace | DiagramTrace | None:
     """What writes the forms that are no text lines; None for those that are. Raises UsageError."""
     if output in {TraceFormat.table, TraceFormat.jsonl}:
@@ -164,13 +189,15 @@ def listen(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted:
 
 
 def _both(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: Filter, output: Output) -> None:
-    """Both at once: probes on a thread of their own. Each way counts its own events up to the limit."""
+    """Both at once: probes on a thread of their own."""
     failed: list[BaseException] = []
+    budget = Budget(limits.count)
+    limits = Limits(None, limits.duration, budget)
     with interruptible() as stop:
         over = threading.Event()
 
         def done() -> bool:
-            return stop() or over.is_set()
+            return stop() or over.is_set() or budget.spent
 
         def probes() -> None:
             try:
@@ -213,7 +240,7 @@ def _request(packet: str | None, where: Where, limits: Limits, wanted: Filter) -
 
     flow = None if packet is None else parse_flow_text(_addressed(packet, where.nodes))
     chosen = EventFilter(wanted, _LiveNames(where.nodes[0] if where.nodes else None))
-    return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, chosen)
+    return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, limits.heeded(chosen))
 
 
 class _LiveNames:
@@ -286,7 +313,7 @@ def _probes(
     flow = None if packet is None else parse_flow_text(_addressed(packet, ()))
     for line in describe_points(points):
         print(f"probe: {line}", file=sys.stderr)
-    accept = ProbeFilter(wanted, _LiveNames(None))
+    accept = limits.heeded(ProbeFilter(wanted, _LiveNames(None)))
     request = probe_request(points, flow, where.tables, count=limits.count, duration_s=limits.seconds, accept=accept)
     if output.format is TraceFormat.pcapng:
         _refuse_terminal()
