@@ -15,7 +15,7 @@ from ctctl.decode.ct import TUPLE_SERVICE, decode_entry
 from ctctl.errors import UnsupportedError
 from ctctl.model.identity import REMOTE_NODE
 from ctctl.model.service import ServiceFlags, ServiceSlot
-from ctctl.model.tuples import Address, Direction
+from ctctl.model.tuples import Address, Direction, end_text
 from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6, PacketSpec
 from ctctl.simulate.carry import Carried, backends_of, frontends, own_ports
 from ctctl.simulate.evidence import flag
@@ -49,13 +49,7 @@ def check(carried: Carried, packet: PacketSpec) -> tuple[str, ...]:
 
 def _words(packet: PacketSpec) -> str:
     name = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}.get(packet.proto, str(packet.proto))
-    return f"{name} {_end(packet.src, packet.src_port)} > {_end(packet.dst, packet.dst_port)}"
-
-
-def _end(address: Address, port: int) -> str:
-    if not port:
-        return str(address)
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+    return f"{name} {end_text(packet.src, packet.src_port)} > {end_text(packet.dst, packet.dst_port)}"
 
 
 def _reasons(carried: Carried, packet: PacketSpec) -> Iterator[str]:
@@ -287,7 +281,7 @@ def _rule(entry: PolicyEntry, rules: list[PolicyEntry], pod: str) -> Iterator[st
 
 def _backends(carried: Carried, slots: list[ServiceSlot]) -> Iterator[str]:
     known = backends_of(carried.listings)
-    return (_end(known[slot.backend_id].ip, known[slot.backend_id].port) for slot in slots)
+    return (end_text(known[slot.backend_id].ip, known[slot.backend_id].port) for slot in slots)
 
 
 def one_of(carried: Carried, rev_nat: int, family: int) -> tuple[str, ...]:
@@ -298,7 +292,7 @@ def one_of(carried: Carried, rev_nat: int, family: int) -> tuple[str, ...]:
     if service is None:
         return ()
     active = [b for b in service.backends if b.weight and b.state == "active"] or list(service.backends)
-    return tuple(_end(backend.ip, backend.port) for backend in active) if len(active) > 1 else ()
+    return tuple(end_text(backend.ip, backend.port) for backend in active) if len(active) > 1 else ()
 
 
 def _notes(carried: Carried) -> Iterator[str]:
