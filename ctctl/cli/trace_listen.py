@@ -306,9 +306,10 @@ def _probes(
     stop: Callable[[], bool],
 ) -> None:
     from ctctl.packet.text import parse_flow_text
-    from ctctl.trace.probe import ProbeTrace, probe_request
+    from ctctl.trace.probe import ProbeTrace
     from ctctl.trace.probe_filter import ProbeFilter
     from ctctl.trace.probe_points import describe_points
+    from ctctl.trace.probe_request import probe_request
 
     flow = None if packet is None else parse_flow_text(_addressed(packet, ()))
     for line in describe_points(points):

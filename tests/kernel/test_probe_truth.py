@@ -22,9 +22,10 @@ from ctctl.model.tuples import FlowTuple
 from ctctl.node import records as rec
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_flow_text, parse_packet_text
-from ctctl.trace.probe import ProbeTrace, probe_request
+from ctctl.trace.probe import ProbeTrace
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
 from ctctl.trace.probe_points import find_points
+from ctctl.trace.probe_request import probe_request
 from ctctl.trace.show_probe import probe_ending
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
 from tests.support.names import unique_name
