@@ -161,6 +161,11 @@ class EndpointRecord:
     identity: int = 0
     parent_ifindex: int = 0
 
+    @property
+    def is_host(self) -> bool:
+        """Whether it is the node itself, and no pod."""
+        return bool(self.flags & 1)
+
 
 SERVICE_TYPES = ("ClusterIP", "NodePort", "ExternalIPs", "HostPort", "LoadBalancer", "LocalRedirect")
 

@@ -44,7 +44,7 @@ def judge(
     """
     found = []
     for own, peer, egress in ((flow.src, flow.dst, True), (flow.dst, flow.src, False)):
-        record = next((one for one in endpoints if one.addr == own and not one.flags & 1), None)
+        record = next((one for one in endpoints if one.addr == own and not one.is_host), None)
         if record is not None:
             own_rules = [rule for rule in rules if rule.endpoint_id == record.endpoint_id]
             found.append(_verdict(flow, record, own_rules, identity_of(peer, ipcache), egress=egress))

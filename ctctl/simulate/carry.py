@@ -35,7 +35,6 @@ KINDS: Final = (
     *("services", "backends", "rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "nat"),
     *("policy", "sockets"),
 )
-_IS_HOST: Final = 1
 _PROTOCOLS: Final = {0: "ANY", 6: "TCP", 17: "UDP", 132: "SCTP"}
 
 
@@ -184,7 +183,7 @@ _NATIVE: Final = (("native-routing-cidr", "pod-cidr"), ("native-routing-cidr6", 
 def _endpoints(listings: Listings, pods: Mapping[str, str]) -> Iterator[Endpoint]:
     groups: defaultdict[int, list[EndpointRecord]] = defaultdict(list)
     for record in listings.endpoints:
-        if not record.flags & _IS_HOST and not record.addr.is_link_local:
+        if not record.is_host and not record.addr.is_link_local:
             groups[record.endpoint_id].append(record)
     for number, records in sorted(groups.items()):
         four = [record for record in records if record.addr.version == 4]

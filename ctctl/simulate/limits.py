@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ctctl.model.entry import CtEntry
     from ctctl.model.policy import PolicyEntry
 
-_IS_HOST: Final = 1
 #: The minor version whose rules our datapath has.
 RULES: Final = 16
 #: The first port that it hands out for SNAT (bpf/lib/snat.h).
@@ -72,7 +71,7 @@ def whose(carried: Carried, address: Address) -> str:
     """``pod`` and ``host`` of this node, ``remote pod``, ``remote node`` or ``world``."""
     for record in carried.listings.endpoints:
         if record.addr == address:
-            return "host" if record.flags & _IS_HOST else "pod"
+            return "host" if record.is_host else "pod"
     for hosts in carried.hosts.values():
         if address in (hosts.node, hosts.router):
             return "host"
@@ -253,7 +252,7 @@ def _policies(
         ports |= {backend.port for backend in chosen}
         met |= {backend.ip for backend in chosen}
     rules = carried.listings.policy
-    pods = {record.addr: record.endpoint_id for record in carried.listings.endpoints if not record.flags & _IS_HOST}
+    pods = {record.addr: record.endpoint_id for record in carried.listings.endpoints if not record.is_host}
     ruled = {entry.endpoint_id for entry in rules}
     yield from (
         f"the source shows the policies of other pods, and none of {pod}"

@@ -9,7 +9,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 from ctctl.abi import pins
 from ctctl.decode.ct import TUPLE_IN, TUPLE_SERVICE, decode_entry, encode_key, table_name
@@ -27,9 +26,6 @@ from ctctl.model.tuples import Address, Direction, FlowTuple
 from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.live import open_directory
 from ctctl.tables.sources.pinned import read_listings
-
-#: of the host's endpoint
-_IS_HOST: Final = 1
 
 
 class NodeTables:
@@ -179,7 +175,7 @@ class NodeTables:
             listings = read_listings(self.directory, ("policy", "endpoints", "ipcache"))
         except CtctlError:
             return None
-        pods = {record.addr: record for record in listings.endpoints if not record.flags & _IS_HOST}
+        pods = {record.addr: record for record in listings.endpoints if not record.is_host}
         said = []
         for end, peer, egress in ((flow.src, flow.dst, True), (flow.dst, flow.src, False)):
             pod = pods.get(end)

@@ -135,13 +135,13 @@ def _addresses(flow: FlowTuple) -> tuple[int, int]:
 
 def matches(spec: FlowSpec, flow: FlowTuple) -> bool:
     """Whether ``flow`` goes between the ends of ``spec``, either way round."""
-    if not is_of_protocol(spec, flow.proto):
+    if not _is_of_protocol(spec, flow.proto):
         return False
     ends = ((flow.src, flow.src_port), (flow.dst, flow.dst_port))
     return any(all(end_matches(spec, side, *pair[side]) for side in (0, 1)) for pair in (ends, ends[::-1]))
 
 
-def is_of_protocol(spec: FlowSpec, proto: int | None) -> bool:
+def _is_of_protocol(spec: FlowSpec, proto: int | None) -> bool:
     """Whether a packet's protocol is asked for; ``icmp`` without an address is that of both families."""
     if spec.proto == ICMP and spec.version is None:
         return proto in {ICMP, ICMPV6}
@@ -156,7 +156,7 @@ def end_matches(spec: FlowSpec, side: int, address: Address, port: int) -> bool:
 
 def _may_match(spec: FlowSpec, flow: FlowTuple) -> bool:
     """As ``matches``, for a socket's call: what the socket does not have yet may become anything."""
-    if not is_of_protocol(spec, flow.proto):
+    if not _is_of_protocol(spec, flow.proto):
         return False
     ends = ((flow.src, flow.src_port), (flow.dst, flow.dst_port))
     return any(all(_end_may_match(spec, side, *pair[side]) for side in (0, 1)) for pair in (ends, ends[::-1]))
