@@ -16,9 +16,7 @@ from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.out.output import OutputOptions, use_color
 
 if TYPE_CHECKING:
-    from ctctl.tables.namebook import NameBook
-    from ctctl.tables.query.ast import Network
-    from ctctl.tables.query.context import ServiceRef
+    from ctctl.tables.namebook import LazyBook, NameBook
     from ctctl.tables.query.filter import Filter
     from ctctl.trace.live import LiveRequest, LiveSummary
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
@@ -219,56 +217,31 @@ def _both(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: 
         raise failed[0]
 
 
-def _addressed(packet: str, nodes: Sequence[str]) -> str:
-    """Packet text with names as addresses, by what the node's tables and its agent know. Raises UsageError."""
-    from ctctl.cli.report import addressed
-    from ctctl.tables.flow_text import has_names
-    from ctctl.tables.open import open_source
-    from ctctl.tables.sources.base import SourceOptions
-
-    if not has_names(packet):
-        return packet
-    node = nodes[0] if nodes else None
-    with open_source("auto", SourceOptions(node=node)) as source:
-        return addressed(source, node, packet)
-
-
 def _request(packet: str | None, where: Where, limits: Limits, wanted: Filter) -> LiveRequest:
+    from ctctl.cli.report import addressed_here
     from ctctl.events.filter import EventFilter
     from ctctl.packet.text import parse_flow_text
     from ctctl.trace.live import LiveRequest
 
-    flow = None if packet is None else parse_flow_text(_addressed(packet, where.nodes))
-    chosen = EventFilter(wanted, _LiveNames(where.nodes[0] if where.nodes else None))
+    node = where.nodes[0] if where.nodes else None
+    flow = None if packet is None else parse_flow_text(addressed_here(node, packet))
+    chosen = EventFilter(wanted, _live_names(node))
     return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, limits.heeded(chosen))
 
 
-class _LiveNames:
-    """The names of a node of this machine, read when a filter first asks for one."""
+def _live_names(node: str | None) -> LazyBook:
+    """The names of a node of this machine."""
+    from ctctl.tables.namebook import LazyBook
 
-    def __init__(self, node: str | None) -> None:
-        self._node = node
-        self._book: NameBook | None = None
-
-    @property
-    def _known(self) -> NameBook:
+    def read() -> NameBook:
         from ctctl.tables.names import book_of
         from ctctl.tables.open import open_source
         from ctctl.tables.sources.base import SourceOptions
 
-        if self._book is None:
-            with open_source("auto", SourceOptions(node=self._node)) as source:
-                self._book = book_of(source, self._node)
-        return self._book
+        with open_source("auto", SourceOptions(node=node)) as source:
+            return book_of(source, node)
 
-    def networks(self, name: str) -> Sequence[Network]:
-        return self._known.networks(name)
-
-    def identities(self, name: str) -> Sequence[int]:
-        return self._known.identities(name)
-
-    def service(self, name: str) -> ServiceRef:
-        return self._known.service(name)
+    return LazyBook(read)
 
 
 def _hooks(request: LiveRequest, output: Output, stop: Callable[[], bool]) -> None:
@@ -305,16 +278,17 @@ def _probes(
     output: Output,
     stop: Callable[[], bool],
 ) -> None:
+    from ctctl.cli.report import addressed_here
     from ctctl.packet.text import parse_flow_text
     from ctctl.trace.probe import ProbeTrace
     from ctctl.trace.probe_filter import ProbeFilter
     from ctctl.trace.probe_points import describe_points
     from ctctl.trace.probe_request import probe_request
 
-    flow = None if packet is None else parse_flow_text(_addressed(packet, ()))
+    flow = None if packet is None else parse_flow_text(addressed_here(None, packet))
     for line in describe_points(points):
         print(f"probe: {line}", file=sys.stderr)
-    accept = limits.heeded(ProbeFilter(wanted, _LiveNames(None)))
+    accept = limits.heeded(ProbeFilter(wanted, _live_names(None)))
     request = probe_request(points, flow, where.tables, count=limits.count, duration_s=limits.seconds, accept=accept)
     if output.format is TraceFormat.pcapng:
         _refuse_terminal()
