@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from ctctl.tables.sources.base import Source
 
 #: what a live node's connections consist of
-_COPIED = (*pins.OWN_CT_TABLES, pins.SNAT4, pins.LB4_AFFINITY)
+_COPIED = (
+    *(*pins.OWN_CT_TABLES, *pins.OWN_CT6_TABLES, *pins.SNAT_TABLES.values()),
+    *(pins.LB4_AFFINITY, pins.LB6_AFFINITY),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +141,15 @@ def _pinned(path: Path) -> Iterator[tuple[bytes, bytes]]:
 def with_source(start: Start, source: Source) -> Start:
     """``start`` with the conntrack entries of a snapshot, dump or live table, and its clock.
 
-    IPv6 tables are left out with a note. Raises UsageError where a source of several nodes cannot be matched.
+    IPv6 tables are left out, with a note, where no node has IPv6. Raises UsageError where a source of several
+    nodes cannot be matched.
     """
     names = {nf.node.name for nf in start.nodes}
+    six = any(nf.datapath.ipv6 for nf in start.nodes)
     tables, notes, copied = list(start.tables), list(start.notes), []
     for table in source.tables:
-        if table.family != 4:
-            notes.append(f"{table.name}: IPv6, not simulated")
+        if table.family == 6 and not six:
+            notes.append(f"{table.name}: IPv6, which the node does not have: left out")
             continue
         node = table.node if table.node in names else None
         if node is None and len(names) > 1:
