@@ -285,10 +285,12 @@ def _backends(carried: Carried, slots: list[ServiceSlot]) -> Iterator[str]:
 
 def one_of(carried: Carried, rev_nat: int, family: int) -> tuple[str, ...]:
     """The backends of which a new connection to the service gets one; empty where the node's own choice is known."""
-    if carried.file.datapath.lb.algorithm == "maglev" and rev_nat in carried.known_choice:
-        return ()
     service = next((s for s in carried.file.services if s.id == rev_nat and s.ip.version == family), None)
     if service is None:
+        return ()
+    # Whom a client had before is in no listing.
+    known = carried.file.datapath.lb.algorithm == "maglev" and rev_nat in carried.known_choice
+    if known and not service.affinity:
         return ()
     active = [b for b in service.backends if b.weight and b.state == "active"] or list(service.backends)
     return tuple(end_text(backend.ip, backend.port) for backend in active) if len(active) > 1 else ()

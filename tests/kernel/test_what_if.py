@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import validate
 
+from ctctl.simulate.limits import one_of
+from ctctl.simulate.start import carried_node
+from ctctl.tables.open import open_source
 from ctctl.trace.schema import TRACE_SCHEMAS
 from tests.support.captures import BUGTOOL, CapturedNode, captured_node, files
 from tests.support.children import run_ctctl
@@ -194,6 +198,16 @@ def test_a_bugtool_archive_needs_no_root_for_its_tables_and_says_what_it_lacks()
     # The archive has the node's Maglev tables: the backend is the one that it would choose.
     assert "created SVC, backend 3" in done.stdout
     assert "one of" not in done.stdout
+
+
+def test_whom_a_client_had_before_is_not_known() -> None:
+    with open_source([BUGTOOL]) as source:
+        carried = carried_node(source, None, 6, {}, ())
+    number = next(s.id for s in carried.file.services if s.id in carried.known_choice and len(s.backends) > 1)
+    assert one_of(carried, number, 4) == ()
+    services = tuple(replace(service, affinity=300) for service in carried.file.services)
+    sticky = replace(carried, file=replace(carried.file, services=services))
+    assert len(one_of(sticky, number, 4)) > 1
 
 
 def test_a_listing_without_the_nodes_configuration_asks_for_it(tmp_path: Path) -> None:
