@@ -26,6 +26,8 @@ RECORD = (
 class NatForm:
     """The fields of one SNAT table's entries as text. ``now`` turns the time of creation into an age."""
 
+    #: fields that are an address and port
+    ENDS = ("source", "destination", "to")
     #: fields that are numbers
     NUMBERS = ("proto", "src_port", "dst_port", "to_port", "created", "needs_ct")
 

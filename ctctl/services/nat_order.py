@@ -12,8 +12,10 @@ from ctctl.decode.nat_rows import NatRows
 from ctctl.out.rowtext import RowProgram
 from ctctl.services.nat_form import NatForm
 
-#: Characters of the longest text of a field: an IPv6 address and port.
-_TEXT = 48
+#: Characters of the longest address and port.
+_END = {4: len("255.255.255.255:65535"), 6: len("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535")}
+#: of any other word, as names of tables are
+_WORD = 32
 
 
 def order_of(
@@ -25,7 +27,7 @@ def order_of(
     row = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes] or [np.zeros(0, np.int64)])
     keys = [_keys(form, rows, name) for form, rows in tables if len(rows)]
     if keys and keys[0] is not None:
-        joined: NDArray[Any] = np.concatenate([key for key in keys if key is not None])
+        joined: NDArray[Any] = keys[0] if len(keys) == 1 else np.concatenate([key for key in keys if key is not None])
         if joined.dtype.kind == "S" and descending:
             joined = np.unique(joined, return_inverse=True)[1].reshape(-1)
         ranked = ~joined if descending else joined
@@ -36,7 +38,7 @@ def order_of(
 
 def _keys(form: NatForm, rows: NatRows, name: str) -> NDArray[Any] | None:
     """What the rows are sorted by; None: none of them has the field."""
-    program, kind = RowProgram(), f"S{_TEXT}"
+    program, kind = RowProgram(), ""
     if name == "age":
         if form.now is None:
             return None
@@ -49,7 +51,9 @@ def _keys(form: NatForm, rows: NatRows, name: str) -> NDArray[Any] | None:
         program.little(form.related(program), 8)
         kind = "<u8"
     else:
-        with program.cell(_TEXT):
+        width = _END[rows.family] if name in form.ENDS else max(_WORD, len(form.name.encode()))
+        kind = f"S{width}"
+        with program.cell(width):
             form.plain(program, name)
     found = bytearray()
     program.run(rows, found.extend)
