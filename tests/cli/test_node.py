@@ -290,6 +290,7 @@ def test_without_permission(node: TestNode, file: Path, command: str) -> None:
     load(node, file)
     readable = Path(f"/tmp/{node.name}.yaml")
     readable.write_text(file.read_text())
+    readable.chmod(0o644)
     try:
         args = {
             "load": ["-f", str(readable), "--netns", node.name],
