@@ -28,6 +28,13 @@ def protocol_name(number: int) -> str:
     return PROTOCOL_NAMES.get(number, str(number))
 
 
+def end_text(address: Address, port: int) -> str:
+    """One end of a connection: ``10.0.0.1:80``, ``[fd00::1]:80``; the address alone where there is no port."""
+    if not port:
+        return str(address)
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
 class Direction(StrEnum):
     """What a conntrack entry was written for."""
 
