@@ -19,7 +19,7 @@ from typing import Any, Self
 from ctctl.abi import layouts, pins
 from ctctl.btf.vmlinux import kernel_enum
 from ctctl.decode.ct import TUPLE_SERVICE
-from ctctl.errors import CtctlError, KernelError, NotFoundError
+from ctctl.errors import CtctlError, KernelError, NotFoundError, UnsupportedError
 from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.link import TcxLink
 from ctctl.kernel.map import Map
@@ -31,10 +31,12 @@ from ctctl.kernel.tracing import TracingLink, entry_function
 from ctctl.model.entry import CtEntry
 from ctctl.model.tuples import Address, FlowTuple
 from ctctl.model.tuples import Direction as CtDirection
+from ctctl.node.attach import AttachMode
 from ctctl.tables.sources.base import NoTableError
 from ctctl.trace.decode_probe import decode_probe_event
 from ctctl.trace.probe_book import ProbeBook
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
+from ctctl.trace.probe_filters import ProbeFilters
 from ctctl.trace.probe_points import ProbePoint
 from ctctl.trace.probe_request import ProbeRequest
 from ctctl.trace.probe_tables import NodeTables
@@ -88,6 +90,8 @@ class ProbeTrace:
         self._nodes = {p.netns_inode: p.node for p in request.points}
         self._devices = {(p.netns_inode, p.ifindex): p.device for p in request.points}
         self._followed: set[Any] = set()
+        self._filters: ProbeFilters | None = None
+        self._attached = 0
         self._held: deque[ProbeEvent] = deque(maxlen=_HELD)
         self.summary = ProbeSummary()
         self.wall_offset_ns = time.time_ns() - monotonic_ns()
@@ -160,12 +164,29 @@ class ProbeTrace:
             bpf.load()
             self._adopt(bpf)
             run_in_netns(str(path), self._attach_points, bpf, points)
+        if not self._attached:
+            raise UnsupportedError("; ".join(self.summary.notes))
 
     def _attach_points(self, bpf: BpfObject, points: Sequence[ProbePoint]) -> None:
         for point in points:
             program = bpf.program(f"probe_{point.direction}")
+            if point.attach is AttachMode.tc:
+                self._attach_filter(program, point)
+                continue
             # In front of a TCX chain is also in front of every clsact filter of the device.
             self._stack.enter_context(TcxLink.attach(program, point.ifindex, point.direction, before="first"))
+            self._attached += 1
+
+    def _attach_filter(self, program: Program, point: ProbePoint) -> None:
+        if self._filters is None:
+            namespaces = {one.netns for one in self._request.points}
+            self._filters = self._stack.enter_context(ProbeFilters(namespaces))
+        try:
+            self._filters.attach(program, point)
+        except UnsupportedError as error:
+            self._note(f"no probe at {point.direction} of {point.device}: {error}")
+        else:
+            self._attached += 1
 
     def _tracing(self, other: str) -> BpfObject:
         bpf = BpfObject.open(OBJECTS / "proberet.bpf.o")

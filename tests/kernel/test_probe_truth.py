@@ -30,7 +30,7 @@ from ctctl.trace.show_probe import probe_ending
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
 from tests.support.names import unique_name
 
-pytestmark = [pytest.mark.kernel, pytest.mark.tcx]
+pytestmark = pytest.mark.kernel
 
 CLIENT6, SERVER6 = "fd99::1", "fd99::2"
 
@@ -96,7 +96,7 @@ CT = (
 def test_ipv6_with_its_entry_and_its_snat_pair(net: ForeignNet) -> None:
     flow = FlowTuple(17, IPv6Address(CLIENT6), 40006, IPv6Address(SERVER6), PORT)
     with (
-        foreign_program(net, "passes", "tcx"),
+        foreign_program(net, "passes"),
         pinned(*CT, (pins.SNAT6, MapType.LRU_HASH, 38, 56)) as tables,
     ):
         with Map.open_pinned(tables / pins.CT6_ANY) as table:
@@ -125,7 +125,7 @@ def test_what_is_in_a_tunnel(net: ForeignNet, kind: str, port: int, inner: str) 
     head = geneve if kind == "geneve" else struct.pack(">II", 0x08000000, 77 << 8)
     data = head + build_frame(parse_packet_text(inner))
     spec = parse_packet_text(inner)
-    with foreign_program(net, "passes", "tcx"):
+    with foreign_program(net, "passes"):
         flow = inner.removesuffix(" S")
         events = traced(net, flow, lambda: sent(net, socket.AF_INET, data, (SERVER, port)))
         (event,) = [one for one in events if one.kind is ProbeKind.PACKET]
@@ -136,7 +136,7 @@ def test_what_is_in_a_tunnel(net: ForeignNet, kind: str, port: int, inner: str) 
 
 
 def test_what_only_looks_like_a_tunnel(net: ForeignNet) -> None:
-    with foreign_program(net, "passes", "tcx"):
+    with foreign_program(net, "passes"):
         empty = struct.pack(">II", 8 << 24, 0)
         for port, data in ((8472, bytes(60)), (6081, b"\1" * 60), (8472, b"\x08"), (4789, empty)):
             flow = f"udp {CLIENT} > {SERVER}:{port}"
@@ -178,7 +178,7 @@ def _fill_policy(tables: Path, *, deny: bool, peers: str = f"{CLIENT}/32") -> No
     ],
 )
 def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, deny: bool, peers: str, rule: str) -> None:
-    with foreign_program(net, "drops", "tcx"), pinned(*CT, *POLICY) as tables:
+    with foreign_program(net, "drops"), pinned(*CT, *POLICY) as tables:
         _fill_policy(tables, deny=deny, peers=peers)
 
         def count_and_send() -> None:
