@@ -44,7 +44,9 @@ def cluster(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="COMMAND…", help="nodes, or ct list, ct get, …", autocompletion=complete.words(*READING)
+            metavar="COMMAND…",
+            help="nodes, or ct list, ct get, …",
+            autocompletion=complete.of_cluster(READING, _CHANGING),
         ),
     ] = None,
     kubeconfig: Annotated[

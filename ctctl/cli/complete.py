@@ -6,7 +6,7 @@ Only typer and the standard library at import time.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -43,6 +43,24 @@ def _answering(values: Callable[[typer.Context], Iterable[str]]) -> Completer:
 def words(*known: str) -> Completer:
     """Completes one of ``known``."""
     return _answering(lambda _ctx: known)
+
+
+def of_cluster(known: Sequence[str], changing: Collection[tuple[str, ...]]) -> Completer:
+    """Completes what follows ``cluster``: one of ``known``, then its own commands but for those that change."""
+
+    def names(ctx: typer.Context) -> Iterable[str]:
+        from ctctl.cli.cluster import command_of
+
+        given = [*(ctx.params.get("command") or ()), *ctx.args]
+        if not given:
+            return known
+        found = command_of(given)
+        if found is None or found[1] or not hasattr(found[0], "list_commands"):
+            return []
+        below: list[str] = found[0].list_commands(ctx)
+        return [name for name in below if (*given, name) not in changing]
+
+    return _answering(names)
 
 
 def _node(ctx: typer.Context) -> str | None:
