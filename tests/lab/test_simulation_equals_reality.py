@@ -91,6 +91,10 @@ class Lab:
     def versions(self) -> tuple[int, ...]:
         return (4, 6) if self.mode.get("ipv6") else (4,)
 
+    def client(self, version: int) -> str:
+        """The address of the client outside."""
+        return CLIENT_IP if version == 4 else CLIENT_IP6
+
     @property
     def ports(self) -> range:
         """Of this mode alone, as the lab goes on with the tables; where SNAT is, those that it keeps."""
@@ -111,7 +115,7 @@ class Lab:
 
     def _one(self, chance: random.Random, kind: str, version: int, port: int) -> Conversation:
         topology, four = self.topology, version == 4
-        client = CLIENT_IP if four else CLIENT_IP6
+        client = self.client(version)
         pods = {pod.name: address_of(pod, version) for pod in PODS}
         # No pod hears itself by way of an IPv6 service: there is no address to stand for it (docs/datapath.md).
         askers = sorted(pods.items()) if four or kind == "pod" else sorted(pods.items())[:2]
