@@ -86,7 +86,7 @@ def test_exported_flushed_and_imported(lab: Topology, tmp_path: Path, mode: str)
         for node in lab.nodes:
             name, snapshot = lab.datapath_node(node.name), str(tmp_path / f"{node.name}.ctsnap")
             ctctl("ct", "export", snapshot, "--node", name)
-            ctctl("ct", "flush", "--yes", "--undo-file", str(tmp_path / f"{node.name}.jsonl"), "--node", name)
+            ctctl("ct", "flush", "--yes", "--undo", str(tmp_path / f"{node.name}.jsonl"), "--node", name)
             assert list(real_tables(lab, node.name, here.versions)) == []
         for node in lab.nodes:
             name, snapshot = lab.datapath_node(node.name), str(tmp_path / f"{node.name}.ctsnap")
