@@ -134,6 +134,10 @@ lint: setup ## ruff, mypy strict, import contracts
 fuzz: setup ## ten million random packets, both families and every mode, through every hook; the tables checked afterwards
 	$(BIN)/python tests/bench/fuzz.py
 
+.PHONY: soak
+soak: setup ## an hour of traffic, GC, traces, metrics and other commands at once; nothing may grow or stay
+	$(BIN)/python tests/bench/soak.py
+
 # ---- generated files ----------------------------------------------------------------
 .PHONY: completions
 completions: setup ## regenerate completions/
