@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctctl.cli import complete
 from ctctl.cli.cluster_sums import command_of_sums, summed, write_sums
+from ctctl.cli.complete import answering
 from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +35,19 @@ _LISTEN_S = 10.0
 _OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "scenario", "simulate", "pcap", "file")
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
 
+
+def _words_below(ctx: typer.Context) -> Sequence[str]:
+    """What may follow at a TAB: a command, then its own commands but for those that change."""
+    given = [*(ctx.params.get("command") or ()), *ctx.args]
+    if not given:
+        return READING
+    found = command_of(given)
+    if found is None or found[1] or not hasattr(found[0], "list_commands"):
+        return ()
+    below: list[str] = found[0].list_commands(ctx)
+    return [name for name in below if (*given, name) not in _CHANGING]
+
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -46,7 +59,7 @@ def cluster(
         typer.Argument(
             metavar="COMMAND…",
             help="nodes, or ct list, ct get, …",
-            autocompletion=complete.of_cluster(READING, _CHANGING),
+            autocompletion=answering(_words_below),
         ),
     ] = None,
     kubeconfig: Annotated[
