@@ -29,6 +29,7 @@ from ctctl.trace.probe_request import probe_request
 from ctctl.trace.show_probe import probe_ending
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
 from tests.support.names import unique_name
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -200,3 +201,45 @@ def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, deny: bool, pee
             if one.kind is ProbeKind.FREED
         ]
         assert probe_ending(freed) == "dropped by the kernel: tc_ingress"
+
+
+def answered(net: ForeignNet, port: int) -> None:
+    """A datagram from the server's PORT to a closed port of the client, and the client's word on it."""
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.bind((SERVER, 9100))
+            one.connect((CLIENT, port))
+            one.send(b"nobody there")
+            one.settimeout(PATIENCE_S)
+            with pytest.raises(ConnectionRefusedError):
+                one.recv(1)
+
+    run_in_netns(net.server, send)
+
+
+def test_an_icmp_error_is_of_the_flow_that_it_quotes(net: ForeignNet) -> None:
+    def action() -> None:
+        answered(net, 9101)
+        answered(net, 9102)
+
+    with foreign_program(net, "passes"):
+        events = traced(net, f"udp {SERVER}:9100 > {CLIENT}:9102", action)
+    errors = [event for event in events if event.icmp_type is not None]
+    assert {str(event.quoted) for event in errors} == {f"UDP {SERVER}:9100 -> {CLIENT}:9102"}
+    assert next(event.kind for event in errors) is ProbeKind.PACKET
+
+
+def test_a_drop_is_of_this_network_and_of_what_is_linked_to_it(net: ForeignNet) -> None:
+    flow = f"udp {SERVER}:9100 > {CLIENT}:9103"
+
+    def freed(events: list[ProbeEvent]) -> set[tuple[int, str | None]]:
+        return {
+            (event.netns, event.reason) for event in events if event.kind is ProbeKind.FREED and event.flow.proto == 17
+        }
+
+    client = Path(f"/run/netns/{net.client}").stat().st_ino
+    with foreign_net() as stranger, foreign_program(net, "passes"):
+        # The same addresses and ports in a network that nothing joins to this one.
+        assert freed(traced(net, flow, lambda: answered(stranger, 9103))) == set()
+        assert freed(traced(net, flow, lambda: answered(net, 9103))) == {(client, "no_socket")}
