@@ -154,26 +154,24 @@ static __always_inline bool half(const struct ctctl_probe_ctl *ctl, int end, con
 	return probe_within(t->saddr, ctl->addr[end], mask) || probe_within(t->daddr, ctl->addr[end], mask);
 }
 
-/* Turns the tuple as SNAT does: an answer's destination, or with flags 0 the source as it leaves. */
-static __always_inline bool turn(struct ipv6_ct_tuple *t, bool six, __u8 flags)
+/* Turns a tuple that is KEY as SNAT does: an answer's destination, or with flags 0 the source as it leaves. */
+static __always_inline bool turn(struct ipv6_ct_tuple *t, struct ipv6_ct_tuple *key, bool six, __u8 flags)
 {
 	__u8 *addr = flags ? t->daddr : t->saddr;
 	__be16 port;
 
+	key->flags = flags;
 	if (six) {
-		struct ipv6_nat_entry *found;
+		struct ipv6_nat_entry *found = bpf_map_lookup_elem(&cilium_snat_v6_external, key);
 
-		t->flags = flags;
-		found = bpf_map_lookup_elem(&cilium_snat_v6_external, t);
-		t->flags = 0;
 		if (!found)
 			return false;
 		__builtin_memcpy(addr, found->to_saddr, sizeof(found->to_saddr));
 		port = found->to_sport;
 	} else {
 		struct ipv4_ct_tuple key4 = {
-			.daddr = word_of(t->daddr), .saddr = word_of(t->saddr),
-			.dport = t->dport, .sport = t->sport, .nexthdr = t->nexthdr, .flags = flags,
+			.daddr = word_of(key->daddr), .saddr = word_of(key->saddr),
+			.dport = key->dport, .sport = key->sport, .nexthdr = key->nexthdr, .flags = flags,
 		};
 		struct ipv4_nat_entry *found = bpf_map_lookup_elem(&cilium_snat_v4_external, &key4);
 
@@ -189,27 +187,33 @@ static __always_inline bool turn(struct ipv6_ct_tuple *t, bool six, __u8 flags)
 	return true;
 }
 
-/* The first answer to a masqueraded packet comes sooner than anybody could be
- * told of the translation. The packet is as it was afterwards. */
-static __noinline bool is_turned(const struct ctctl_probe_ctl *ctl, struct probe_packet *p)
+/* Whether SNAT turns the packet to one of the flow, or turned it from one: the
+ * first answer to a masqueraded packet comes sooner than anybody could be told of
+ * the translation. The packet is as it was afterwards. Global, so that the verifier
+ * goes through it once. */
+__noinline int is_turned(struct probe_packet *p)
 {
-	struct ipv6_ct_tuple own;
+	__u32 zero = 0;
+	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	PROBE_TUPLE own;
 	bool six, wanted;
 
 	if (!ctl || !p)
-		return false;
+		return 0;
 	six = p->family == 6;
 	if (!(six ? cfg_nat6 : cfg_nat) || (ctl->family && ctl->family != p->family))
-		return false;
+		return 0;
 	if (!half(ctl, 0, &p->tuple) && !half(ctl, 1, &p->tuple))
-		return false;
+		return 0;
 	own = p->tuple;
-	wanted = turn(&p->tuple, six, TUPLE_IN) && probe_wanted(p);
-	p->tuple = own;
+	wanted = turn(&p->tuple, &own, six, TUPLE_IN) && probe_wanted(p);
 	if (!wanted) {
-		wanted = turn(&p->tuple, six, TUPLE_OUT) && probe_wanted(p);
+		own.flags = 0;
 		p->tuple = own;
+		wanted = turn(&p->tuple, &own, six, TUPLE_OUT) && probe_wanted(p);
 	}
+	own.flags = 0;
+	p->tuple = own;
 	return wanted;
 }
 
@@ -236,7 +240,7 @@ static __always_inline bool is_wanted(struct __sk_buff *skb, struct probe_packet
 	}
 	*same = current->skb == (__u64)(long)skb && current->sign == p->sign;
 	wanted = probe_wanted(p);
-	if (!wanted && (*same || is_turned(ctl, p))) {
+	if (!wanted && (*same || is_turned(p))) {
 		probe_follow(p);
 		wanted = true;
 	}
