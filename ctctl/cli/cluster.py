@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctctl.cli import complete
+from ctctl.cli.cluster_sums import command_of_sums, summed, write_sums
+from ctctl.cli.complete import answering
 from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,19 @@ _LISTEN_S = 10.0
 _OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "scenario", "simulate", "pcap", "file")
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
 
+
+def _words_below(ctx: typer.Context) -> Sequence[str]:
+    """What may follow at a TAB: a command, then its own commands but for those that change."""
+    given = [*(ctx.params.get("command") or ()), *ctx.args]
+    if not given:
+        return READING
+    found = command_of(given)
+    if found is None or found[1] or not hasattr(found[0], "list_commands"):
+        return ()
+    below: list[str] = found[0].list_commands(ctx)
+    return [name for name in below if (*given, name) not in _CHANGING]
+
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -43,7 +57,9 @@ def cluster(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="COMMAND…", help="nodes, or ct list, ct get, …", autocompletion=complete.words(*READING)
+            metavar="COMMAND…",
+            help="nodes, or ct list, ct get, …",
+            autocompletion=answering(_words_below),
         ),
     ] = None,
     kubeconfig: Annotated[
@@ -98,7 +114,11 @@ def cluster(
         if words[0] == "trace":
             which = (namespace, selector, node)
             raise typer.Exit(_trace(api, words, which, (deadline, jobs), Path(folder)))
-        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder))
+        params = _params(words)
+        sums = command_of_sums(words, _filter_words(words), params) if summed(words, params) else ()
+        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder), sums)
+        if sums:
+            raise typer.Exit(_show_sums(api, words, params, answers, Path(folder)))
         if words[0] == "nodes":
             _show_nodes(answers, words[1:])
             return
@@ -113,14 +133,19 @@ def _refuse_changes(words: Sequence[str]) -> None:
 
 
 def _fetch(
-    api: Api, words: Sequence[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
+    api: Api,
+    words: Sequence[str],
+    which: tuple[str, str | None, str],
+    limits: tuple[float, int],
+    folder: Path,
+    sums: tuple[str, ...],
 ) -> list[Answer]:
     from ctctl.cluster.fetch import LISTINGS, Wanted, targets
 
     listings = _OF_TABLE.get(words[0], tuple(LISTINGS))
     if words[0] == "nodes" or tuple(words[:2]) in {("ct", "list"), ("ct", "stats"), ("ct", "top")} or words[0] == "gc":
         listings = _CT_ONLY
-    wanted = Wanted(listings, _filter_words(words), deadline_s=limits[0], jobs=limits[1])
+    wanted = Wanted(listings, _filter_words(words), sums, deadline_s=limits[0], jobs=limits[1])
     return _asked(api, targets(api, *which), wanted, folder)
 
 
@@ -140,6 +165,24 @@ def _asked(api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path) 
             sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
 
     return fetch(api, pods, wanted, folder, told)
+
+
+def _params(words: Sequence[str]) -> dict[str, Any]:
+    """The parameters that the words give their command. Raises UsageError."""
+    found = command_of(words)
+    if found is None or words[0] == "nodes":
+        return {}
+    inner, rest = found
+    return dict(inner.make_context(words[-1], list(rest)).params)
+
+
+def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:
+    from ctctl.cluster.fetch import write_names
+
+    _failed(answers)
+    write_names(api, folder / "names.json")
+    told = write_sums(words, params, answers, folder / "names.json")
+    return 5 if _failed(told) else 0
 
 
 def _trace(
@@ -186,7 +229,7 @@ def _without_duration(words: Sequence[str]) -> list[str]:
 
 def _filter_words(words: Sequence[str]) -> tuple[str, ...]:
     """The words of a command that are its filter, as ``ct export`` takes them: they are run on the node."""
-    if words[0] != "ct" or words[1:2] not in (["list"], ["top"]):
+    if words[0] != "ct" or words[1:2] not in (["list"], ["stats"], ["top"]):
         return ()
     found = command_of(words)
     if found is None:
