@@ -22,7 +22,7 @@ import yaml
 
 from tests.support.wait import PATIENCE_S
 
-#: What a kubelet's copy buffer can hold.
+#: A write of a runtime, which is one message however long it is: with the channel's byte more than other clients take.
 FRAME = 64 << 10
 
 
