@@ -39,7 +39,7 @@ from ctctl.trace.probe_filters import ProbeFilters
 from ctctl.trace.probe_flow import ProbeFlow
 from ctctl.trace.probe_places import Neighbourhood
 from ctctl.trace.probe_points import ProbePoint
-from ctctl.trace.probe_request import ProbeRequest
+from ctctl.trace.probe_request import ProbeRequest, own_addresses
 from ctctl.trace.probe_tables import NodeTables
 from ctctl.trace.story import canonical
 
@@ -168,6 +168,8 @@ class ProbeTrace:
                 bpf.set_config(variable, int(snat is not None))
                 if snat is not None:
                     bpf.reuse_map(*snat)
+            for variable, words in run_in_netns(str(path), own_addresses).items():
+                bpf.set_config(variable, words)
             bpf.load()
             self._adopt(bpf)
             run_in_netns(str(path), self._attach_points, bpf, points)
