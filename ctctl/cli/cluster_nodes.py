@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What pods of ours are told: a filter's ``words`` for ``ct export``, or a command whose ``sums`` are the answer."""
+    """What pods of ours are told: a filter's ``words`` for ``ct export``, or a command whose answer is ``sums``."""
 
     words: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
