@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ctctl import __version__
@@ -18,10 +19,10 @@ from ctctl.ct.top import By, top
 from ctctl.doctor.diagnose import examine
 from ctctl.doctor.finding import Diagnosis
 from ctctl.out.output import Column, View, jsonable, text_of
-from ctctl.services.nat import port_use
 from ctctl.services.show_lb import frontend_view, frontends
 from ctctl.services.show_nat import port_use_view
 from ctctl.tables.names import names_of
+from ctctl.tables.port_use import port_use
 from ctctl.tables.query.filter import EVERYTHING
 from ctctl.tables.show.entry import ct_view
 from ctctl.tables.snat_ports import range_of
@@ -101,11 +102,11 @@ def _sheets(source: Source, names: dict[str, str], view: View[Any], entries: int
     ]
     nodes: list[str | None] = [*source.nodes()] or [None]
     for node in nodes:
-        listings = source.some(node, "services", "backends", "nat")
+        listings = source.some(node, "services", "backends")
         on = f" of {node}" if node is not None else ""
         found = frontends(listings.services, listings.backends, names)
         sheets.append(_sheet(f"Services{on}", "", frontend_view(source.minor_of(node)), found))
-        use = port_use(listings.nat, range_of(source, node))
+        use = port_use(partial(source.nat_rows, node), range_of(source, node))
         sheets.append(_sheet(f"SNAT ports in use{on}", "", port_use_view(names), use))
     shown = list(rows(source, EVERYTHING, sort="-last_tx_report", limit=ENTRIES, names=names))
     note = f"{len(shown)} of {entries}, the most recently active" if entries > len(shown) else ""

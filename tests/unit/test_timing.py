@@ -40,7 +40,7 @@ _WAITS = {"wait", "join", "settimeout", "communicate", "wait_for", "create_conne
 _BOUNDS = {"timeout", "timeout_s", "wait_s"}
 #: The same in what other interpreters, shells and programs are told.
 _TOLD = re.compile(
-    r"\bsleep[ (]+[0-9.]|\.(?:wait|join|settimeout)\([1-9]|\btimeout=[1-9]|^-W ?[0-9]|-W ?[0-9]|--max-time [0-9]"
+    r"\bsleep[ (]+[1-9]|\.(?:wait|join|settimeout)\([1-9]|\btimeout=[1-9]|^-W ?[0-9]|-W ?[0-9]|--max-time [0-9]"
 )
 _OPTIONS = {"-W", "--max-time", "--connect-timeout"}
 
