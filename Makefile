@@ -150,6 +150,10 @@ docs: setup ## regenerate the command line reference and the man page
 dist: $(APT_STAMP) $(APT_DIST_STAMP) ## build sdist, wheels for x86-64 and arm64, one executable file and a Debian package into dist/
 	tools/dist.sh
 
+.PHONY: release
+release: ## VERSION=X.Y.Z: version, changelog from changes/, commit, tag, everything of dist with checksums
+	tools/release.sh $(VERSION)
+
 .PHONY: site
 site: ## build the documentation into build/site, strictly: a broken link is an error
 	test -x build/site-venv/bin/zensical || { $(PYTHON) -m venv build/site-venv; build/site-venv/bin/pip install -qq --disable-pip-version-check zensical; }
