@@ -39,7 +39,7 @@ from ctctl.trace.probe_filters import ProbeFilters
 from ctctl.trace.probe_flow import ProbeFlow
 from ctctl.trace.probe_places import Neighbourhood
 from ctctl.trace.probe_points import ProbePoint
-from ctctl.trace.probe_request import ProbeRequest
+from ctctl.trace.probe_request import ProbeRequest, own_addresses
 from ctctl.trace.probe_tables import NodeTables
 from ctctl.trace.story import canonical
 
@@ -56,6 +56,8 @@ _POLL_S = 0.2
 _NOT_DROPPED = frozenset({0, 1})
 #: Reasons that are none of a drop: packets that had arrived, freed with the socket that had them.
 _NO_DROPS = frozenset({"queue_purge"})
+#: What the kernel says when it is done with an ICMP message, whether or not a program had its copy.
+_ICMP_ENDS = frozenset({"no_socket", "not_specified"})
 #: Reasons that say no more than that a program decided it.
 _BY_PROGRAMS = frozenset({"tc_ingress", "tc_egress"})
 _POLICY = "Policy denied"
@@ -161,6 +163,13 @@ class ProbeTrace:
                 bpf.set_config(variable, int(found is not None))
                 for name, table in (found or {}).items():
                     bpf.reuse_map(name, table)
+            for family, variable in ((4, "cfg_nat"), (6, "cfg_nat6")):
+                snat = tables.snat(family) if tables is not None else None
+                bpf.set_config(variable, int(snat is not None))
+                if snat is not None:
+                    bpf.reuse_map(*snat)
+            for variable, words in run_in_netns(str(path), own_addresses).items():
+                bpf.set_config(variable, words)
             bpf.load()
             self._adopt(bpf)
             run_in_netns(str(path), self._attach_points, bpf, points)
@@ -277,6 +286,8 @@ class ProbeTrace:
             reason = self._reason(event.code or 0)
             if event.code in _NOT_DROPPED or reason in _NO_DROPS:
                 return None
+            if event.icmp_type is not None and reason in _ICMP_ENDS:
+                return None
             return replace(event, node=node, device=device, reason=reason)
         if event.kind is ProbeKind.RETURN:
             program = self._programs.get(event.program_id or 0)
@@ -286,14 +297,14 @@ class ProbeTrace:
 
     def _told(self, event: ProbeEvent) -> ProbeEvent:
         """The event with what the tables say of it, and its place in its connection."""
-        event = self._book.sighted(event)
         tables = self._tables.get(event.netns)
-        if tables is None:
-            return event
-        if event.kind is ProbeKind.FREED:
-            return self._explained(event, tables)
+        if tables is None or event.kind is ProbeKind.FREED:
+            event = self._book.serves(self._book.sighted(event))
+            return event if tables is None else self._explained(event, tables)
+        nat = tables.nat(event.flow)
+        event = self._book.sighted(event, [entry.turned(event.flow) for entry in nat])
         service, behind = self._service_of(event, tables)
-        return replace(event, nat=tables.nat(event.flow), service=service, behind=behind)
+        return self._book.serves(replace(event, nat=nat, service=service, behind=behind))
 
     def _explained(self, event: ProbeEvent, tables: NodeTables) -> ProbeEvent:
         """What the datapath itself says of a drop: it counts why, and its policy has a rule for it."""
@@ -308,8 +319,13 @@ class ProbeTrace:
     ) -> tuple[tuple[Address, int] | None, tuple[CtEntry, ...]]:
         """The service of a packet's connection, and the entries that its own tuple does not lead to."""
         flow = event.flow
+        asked = tables.socket(event.cookie, (flow.dst, flow.dst_port)) if event.cookie is not None else None
+        if asked is not None:
+            return asked, ()
         known = {entry.key for entry in event.entries}
         behind = tuple(entry for entry in tables.entries_behind(flow) if entry.key not in known)
+        if tables.entry(flow, TUPLE_SERVICE) is not None:
+            return (flow.dst, flow.dst_port), behind
         for entry in (*event.entries, *behind):
             if entry.direction is CtDirection.SVC:
                 return (entry.tuple.dst, entry.tuple.dst_port), behind

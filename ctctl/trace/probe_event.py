@@ -54,7 +54,8 @@ class ProbeEvent:
     saw this very packet before, whose tuple the program may have rewritten. FREED: the kernel
     dropped the packet for ``reason`` (name of its ``enum skb_drop_reason``). ``identity`` is what the mark
     carries, as Cilium writes it. ``head`` is the packet from its IP header on, at most 128 bytes. Of a packet
-    in a tunnel (``tunnel``) all else is the inner one's.
+    in a tunnel (``tunnel``) all else is the inner one's. ``cookie`` is that of the socket that sent it, until it
+    comes to where the kernel takes it from its socket.
 
     What the tables say of it, read a moment after it passed: ``behind`` are entries of its connection that its
     own tuple does not lead to (a reply's SERVICE entry), of which only what does not change is told; ``nat`` are
@@ -88,6 +89,7 @@ class ProbeEvent:
     same_packet: bool = False
     reason: str | None = None
     location: int | None = None
+    cookie: int | None = None
     head: bytes = b""
     cpu: int = 0
     tunnel: ProbeTunnel | None = None

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ctctl.abi import pins
-from ctctl.decode.ct import TUPLE_IN, TUPLE_SERVICE, decode_entry, encode_key, table_name
+from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, TUPLE_SERVICE, decode_entry, encode_key, table_name
+from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat, encode_nat_key
 from ctctl.decode.policy import decode_counter
-from ctctl.decode.services import decode_backend, decode_rev_nat
+from ctctl.decode.services import decode_backend, decode_rev_nat, decode_socket_nat
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.map import Map
 from ctctl.model.drops import reason_name
@@ -57,6 +58,13 @@ class NodeTables:
         found = {name: self._open(name) for name in names}
         whole = {name: table for name, table in found.items() if table is not None}
         return whole if len(whole) == len(names) else None
+
+    def snat(self, family: int) -> tuple[str, Map] | None:
+        """The family's SNAT table with its name; None where there is none, or none of the layout that probes know."""
+        name = pins.SNAT_TABLES[family]
+        table = self._open(name)
+        sizes = (KEY_SIZE[family], NAT_SIZE[family])
+        return (name, table) if table is not None and (table.info.key_size, table.info.value_size) == sizes else None
 
     def _open(self, name: str) -> Map | None:
         if name not in self._maps:
@@ -141,11 +149,22 @@ class NodeTables:
                     if entry is not None:
                         yield entry
 
-    def sockets(self) -> Iterator[tuple[tuple[Address, int], tuple[Address, int]]]:
-        """(frontend, backend) of every socket that was turned at connect()."""
+    def socket(self, cookie: int, backend: tuple[Address, int]) -> tuple[Address, int] | None:
+        """The frontend that the socket asked for, whose packets go to this backend; None: it asked for no service."""
+        address, port = backend
+        name = pins.LB4_SOCKETS if address.version == 4 else pins.LB6_SOCKETS
+        key = cookie.to_bytes(8, "little") + address.packed + port.to_bytes(2, "big")
+        table = self._open(name)
+        if table is None:
+            return None
+        key = key.ljust(table.info.key_size, b"\0")
+        value = self._lookup(name, key)
+        if value is None:
+            return None
         with contextlib.suppress(CtctlError):
-            for one in read_listings(self.directory, ("sockets",)).sockets:
-                yield (one.frontend, one.frontend_port), (one.backend, one.backend_port)
+            found = decode_socket_nat(key, value)
+            return found.frontend, found.frontend_port
+        return None
 
     # ---- drops
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -117,6 +117,24 @@ def test_ipv6_with_its_entry_and_its_snat_pair(net: ForeignNet) -> None:
         # Another family, another flow.
         events = traced(net, f"udp {CLIENT} > {SERVER}:{PORT}", packet, tables)
         assert [one for one in events if one.kind is ProbeKind.PACKET] == []
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_snat_turns_to_the_flow_is_the_flows(net: ForeignNet, version: int, asked: bool) -> None:
+    client, server, pod = (CLIENT, SERVER, "10.99.7.7") if version == 4 else (CLIENT6, SERVER6, "fd99::7:7")
+    flow = FlowTuple(17, ip_address(client), 40007, ip_address(server), PORT)
+    family, size = (socket.AF_INET, (14, 40)) if version == 4 else (socket.AF_INET6, (38, 56))
+    table_name = pins.SNAT_TABLES[version]
+    ends = [f"[{end}]" if version == 6 else end for end in (client, pod)]
+    with foreign_program(net, "passes"), pinned(*CT, (table_name, MapType.LRU_HASH, *size)) as tables:
+        with Map.open_pinned(tables / table_name) as table:
+            value = bytes(32) + ip_address(pod).packed + (4242).to_bytes(2, "big")
+            table.update(encode_nat_key(flow, 1), value.ljust(size[1], b"\0"))
+        text = f"udp {ends[0]}:40007 > {ends[1]}:{4242 if asked else 4243}"
+        packet = lambda: sent(net, family, b"answer", (server, PORT), 40007)  # noqa: E731
+        events = [one for one in traced(net, text, packet, tables) if one.kind is ProbeKind.PACKET]
+    assert [(event.flow, str(event.nat[0].to_addr)) for event in events] == ([(flow, pod)] if asked else [])
 
 
 @pytest.mark.parametrize(("kind", "port"), [("vxlan", 8472), ("vxlan", 4789), ("geneve", 6081)])
