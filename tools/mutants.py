@@ -64,9 +64,14 @@ TARGETS = {
         ("ctctl/gc/*.py",),
         ("tests/unit/test_gc*.py", "tests/kernel/test_gc_engines.py", "tests/cli/test_gc.py"),
     ),
+    "gc.bpf.c": Target(
+        ("bpf/gc.bpf.c",),
+        ("tests/kernel/test_gc_reuse.py", "tests/kernel/test_gc_engines.py"),
+    ),
     "ct.h": Target(
         ("bpf/lib/ct.h",),
-        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_events.py", "tests/kernel/test_bpf_translation.py"),
+        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_events.py", "tests/kernel/test_bpf_translation.py",
+         "tests/conformance/test_vectors.py"),
     ),
 }  # fmt: skip
 

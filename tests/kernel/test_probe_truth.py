@@ -27,8 +27,9 @@ from ctctl.trace.probe_event import ProbeEvent, ProbeKind
 from ctctl.trace.probe_points import find_points
 from ctctl.trace.probe_request import probe_request
 from ctctl.trace.show_probe import probe_ending
-from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
+from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
+from tests.support.net import ip
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
