@@ -156,6 +156,8 @@ def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> 
         answer = replace(answer, folder=None, reason=str(error))
     except Exception as error:
         answer = replace(answer, folder=None, reason=f"{type(error).__name__}: {error}")
+    if answer.reason is not None:
+        (folder / MONITOR).unlink(missing_ok=True)  # half an answer is none
     size = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
     return replace(answer, seconds=round(time.monotonic() - start, 2), bytes=size)
 

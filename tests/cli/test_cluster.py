@@ -201,6 +201,30 @@ def test_sums_are_made_where_the_tables_are(agent: Path, tmp_path: Path, command
     assert asked[-2:] == ["-o", "json"]
 
 
+def test_a_name_in_a_filter_is_the_apis_and_not_the_nodes(agent: Path, tmp_path: Path) -> None:
+    """A node knows its own pods; what is asked for may be another's."""
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {LISTED}\n')
+    script.chmod(0o755)
+    first = json.loads(run_ctctl("ct", "list", "-o", "jsonl", "--from", LISTED, "--limit", 1).stdout)
+    cluster = Cluster({"a": "ok"}, agent, ours=frozenset({"a"}), addresses={"cilium-a": first["src"]})
+    plain = run_ctctl("ct", "list", "--ip", first["src"], "-o", "jsonl", "--from", LISTED).stdout.splitlines()
+    with served(cluster, tmp_path) as kubeconfig:
+        for words in (("--ip", "kube-system/cilium-a"), ("ip == kube-system/cilium-a",)):
+            found = ctctl(kubeconfig, "ct", "list", *words, "-o", "jsonl").stdout.splitlines()
+            assert len(found) == len(plain) > 0
+            tables = json.loads(ctctl(kubeconfig, "ct", "stats", *words, "-o", "json").stdout)["tables"]
+            assert sum(one["entries"] for one in tables) == len(plain)
+
+
+def test_a_filter_that_is_none_asks_nobody(two: tuple[Cluster, Path]) -> None:
+    cluster, kubeconfig = two
+    for command in ("list", "stats", "top"):
+        assert "bogus" in ctctl(kubeconfig, "ct", command, "bogus == 3", code=2).stderr
+    assert "--by" in ctctl(kubeconfig, "ct", "top", "--by", "bogus", code=2).stderr
+    assert not cluster.asked
+
+
 def test_sums_that_are_none_are_a_reason(agent: Path, tmp_path: Path) -> None:
     script = agent / "ctctl"
     cluster = Cluster({"a": "ok", "b": "ok"}, agent, ours=frozenset({"a"}))

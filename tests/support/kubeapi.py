@@ -33,6 +33,7 @@ class Cluster:
     nodes: Mapping[str, str]
     bin: Path
     ours: frozenset[str] = frozenset()
+    addresses: Mapping[str, str] = field(default_factory=dict)
     asked: list[tuple[str, list[str]]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -73,7 +74,7 @@ class Cluster:
             {
                 "metadata": {"name": f"{prefix}-{node}", "namespace": "kube-system"},
                 "spec": {"nodeName": node, "containers": [{"name": container}]},
-                "status": {"phase": "Running"},
+                "status": {"phase": "Running", "podIP": self.addresses.get(f"{prefix}-{node}", "")},
             }
             for node in names
         ]

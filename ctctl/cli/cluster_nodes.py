@@ -1,4 +1,4 @@
-"""``ctctl cluster ct stats|top``: counted where the tables are, and only the sums travel.
+"""What of ``ctctl cluster ct …`` is done on the nodes: filters; and sums, of which nothing else travels.
 
 A pod of ctctl's DaemonSet counts in its node's kernel and answers with a few kilobytes of JSON; what an agent listed is
 counted here.
@@ -7,14 +7,15 @@ counted here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctctl.cli.groups import FilterArgs, OutputArgs
 from ctctl.cli.report import say
 from ctctl.errors import CtctlError, UsageError
+from ctctl.tables.query.ast import has_names
 
 if TYPE_CHECKING:
     from ctctl.cluster.fetch import Answer
@@ -28,25 +29,53 @@ _SHOWN = 20
 T = TypeVar("T")
 
 
-def summed(words: Sequence[str], params: dict[str, Any]) -> bool:
-    """Whether the command's answer is sums. With ``--watch`` it is of the tables."""
-    return tuple(words[:2]) in {("ct", "stats"), ("ct", "top")} and params.get("watch") is None
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What pods of ours are told: a filter's ``words`` for ``ct export``, or a command whose answer is ``sums``."""
+
+    words: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
 
 
-def command_of_sums(words: Sequence[str], filter_words: Sequence[str], params: dict[str, Any]) -> tuple[str, ...]:
-    """What a pod of ours is told to run."""
+def pushed_down(words: Sequence[str], params: Mapping[str, Any]) -> Pushed:
+    """What of a command is done on the nodes. Raises UsageError for a filter that is none.
+
+    A filter that asks for names is not: a node knows its own, the API those of all. Nor are sums with ``--watch``.
+    """
+    if words[0] != "ct" or words[1:2] not in (["list"], ["stats"], ["top"]):
+        return Pushed()
+    if has_names(_group(FilterArgs, params).filter(params.get("expression")).node):
+        return Pushed()
+    given = _filter_words(params)
+    if words[1] == "list" or params.get("watch") is not None:
+        return Pushed(given)
     more = ("--by", _by(params), "--limit", str(_ALL_GROUPS)) if words[1] == "top" else ()
-    return ("ctctl", "ct", words[1], *filter_words, *more, "-o", "json")
+    return Pushed(given, ("ctctl", "ct", words[1], *given, *more, "-o", "json"))
 
 
-def write_sums(words: Sequence[str], params: dict[str, Any], answers: Sequence[Answer], names: Path) -> list[Answer]:
+def _filter_words(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words of a command that are its filter, as every command with one takes them."""
+    names = {field.name for field in fields(FilterArgs)}
+    given: list[str] = list(params.get("expression") or ())
+    for option in params["options"]:
+        value = params.get(option.name)
+        if option.name not in names or value is None or (value is False and not option.secondary_opts):
+            continue
+        if isinstance(value, bool):
+            given.append(option.opts[0] if value else option.secondary_opts[0])
+        else:
+            given += [word for one in value for word in (option.opts[0], str(one))]
+    return tuple(given)
+
+
+def write_sums(words: Sequence[str], params: Mapping[str, Any], answers: Sequence[Answer], names: Path) -> list[Answer]:
     """The sums of all nodes, as ``ct stats`` and ``ct top`` show them; the answers, with reasons for those unread."""
     from ctctl.out.output import ColorMode, Format
     from ctctl.tables.namebook import NameBook
     from ctctl.tables.names_files import add_file
 
     # Of words that are one of a list, a context has the text: typer turns it into the value when it calls.
-    given = params | {"output": Format(params["output"]), "color": ColorMode(params["color"])}
+    given = {**params, "output": Format(params["output"]), "color": ColorMode(params["color"])}
     options = _group(OutputArgs, given).options()
     wanted = _group(FilterArgs, params).filter(params.get("expression"))
     if words[1] == "stats":
@@ -82,12 +111,12 @@ def _each(answers: Sequence[Answer], read: Callable[[Answer], T]) -> tuple[list[
     return found, told
 
 
-def _group(kind: Callable[..., T], params: dict[str, Any]) -> T:
+def _group(kind: Callable[..., T], params: Mapping[str, Any]) -> T:
     """The values of an option group's fields."""
     return kind(**{field.name: params[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 
-def _by(params: dict[str, Any]) -> By:
+def _by(params: Mapping[str, Any]) -> By:
     from ctctl.ct.top import By
     from ctctl.model.suggest import unknown_name
 
