@@ -10,9 +10,8 @@ from ctctl.abi import pins
 from ctctl.doctor.facts import BUILD_UP, Facts, words
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.model.entry import CtFlags
-from ctctl.model.tuples import Address, Direction, protocol_name
+from ctctl.model.tuples import Address, Direction, endpoint, protocol_name
 from ctctl.tables import pairs as _keys
-from ctctl.tables.show.entry import endpoint
 from ctctl.tables.snat_ports import range_by
 
 #: Shares of an egress address's ports to one remote from which new connections begin to fail.

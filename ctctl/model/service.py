@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntFlag
 
-from ctctl.model.tuples import Address
+from ctctl.model.tuples import Address, end_of
 
 
 class ServiceFlags(IntFlag):
@@ -56,6 +56,13 @@ class ServiceSlot:
     word: int | None = None
     #: backends of a frontend that are quarantined (from 1.17)
     quarantined: int | None = None
+
+    @property
+    def backend_end(self) -> tuple[Address, int] | None:
+        """Address and port of ``backend``; None where it is no address, or one of another cluster's (with an ``@``)."""
+        if self.backend is None or "@" in self.backend:
+            return None
+        return end_of(self.backend.partition("/")[0])
 
 
 @dataclass(frozen=True, slots=True)

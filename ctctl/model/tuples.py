@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias
+
+from ctctl.model.units import decimal
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -26,6 +28,23 @@ PROTOCOL_NUMBERS: dict[str, int] = {name.lower(): number for number, name in PRO
 def protocol_name(number: int) -> str:
     """The name of an IP protocol, or its number in decimal."""
     return PROTOCOL_NAMES.get(number, str(number))
+
+
+def endpoint(address: Address, port: int) -> str:
+    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
+def end_of(text: str) -> tuple[Address, int] | None:
+    """Address and port of such a text; None for anything else."""
+    host, colon, port = text.rpartition(":")
+    number = decimal(port, 0xFFFF) if colon else None
+    if number is None:
+        return None
+    try:
+        return ip_address(host.strip("[]")), number
+    except ValueError:
+        return None
 
 
 class Direction(StrEnum):

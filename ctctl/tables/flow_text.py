@@ -6,7 +6,7 @@ import re
 from ipaddress import ip_address
 
 from ctctl.errors import UsageError
-from ctctl.model.tuples import Address, FlowTuple
+from ctctl.model.tuples import Address, FlowTuple, endpoint
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.values import PROTOCOLS
 
@@ -97,6 +97,4 @@ def _is_name(word: str) -> bool:
 
 
 def _joined(address: Address, port: int) -> str:
-    if not port:
-        return str(address)
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+    return endpoint(address, port) if port else str(address)

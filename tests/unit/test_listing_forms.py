@@ -20,8 +20,9 @@ from ctctl.errors import CtctlError
 from ctctl.model.drops import DatapathCounter, file_name, files_of, reason_name, reason_number
 from ctctl.model.entry import Layout
 from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import TunnelRecord
+from ctctl.model.service import ServiceSlot, TunnelRecord
 from ctctl.out.tabwriter import align
+from ctctl.simulate.carry import backends_of
 from ctctl.tables.show import listings as written
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.sources.base import KINDS, Listings, Source, SourceOptions
@@ -555,3 +556,55 @@ def test_every_version_s_form_is_read_as_it_is_written(minor: int, tmp_path: Pat
         row.lifetime,
         line,
     )
+
+
+def test_the_address_of_a_backend_that_is_none_leads_nowhere(tmp_path: Path) -> None:
+    """Of another cluster, or no address at all: it is shown as it stands."""
+    file = tmp_path / "all.txt"
+    fields = "Packets=0 Bytes=0 RxFlagsSeen=0x02 LastRxReport=0 TxFlagsSeen=0x02 LastTxReport=100 Flags=0x0010 [ ]"
+    file.write_text(
+        "SERVICE ADDRESS           BACKEND ADDRESS (REVNAT_ID) (SLOT)\n"
+        "10.96.0.10:80/TCP (0)     0.0.0.0:0 (5) (0) [ClusterIP, non-routable]\n"
+        "10.96.0.10:80/TCP (1)     10.0.0.7@1:8080/TCP (5) (1)\n"
+        "10.96.0.10:80/TCP (2)     10.0.0.999:8080/TCP (5) (2)\n"
+        "\n"
+        f"TCP OUT 10.0.0.5:4000 -> 10.0.0.7:8080 expires=1000 {fields} RevNAT=5 SourceSecurityID=3 BackendID=0 \n"
+        f"TCP SVC 10.0.0.5:4000 -> 10.96.0.10:80 expires=1000 {fields} RevNAT=5 SourceSecurityID=3 BackendID=7 \n"
+    )
+    done = run("ct", "get", "--from", file, "tcp 10.0.0.5:4000 > 10.96.0.10:80")
+    assert done.returncode == 0, done.stderr
+    assert "10.0.0.7@1:8080/TCP 10.0.0.999:8080/TCP" in run("lb", "list", "--from", file).stdout
+    ends = {
+        text: replace(SLOT, backend=text).backend_end
+        for text in ("[fd00::1]:80/TCP", "10.0.0.7@1:80", "x:80", "", None)
+    }
+    assert ends == {
+        "[fd00::1]:80/TCP": (ip_address("fd00::1"), 80),
+        "10.0.0.7@1:80": None,
+        "x:80": None,
+        "": None,
+        None: None,
+    }
+    listed = [
+        replace(SLOT, backend_id=number, backend=text)
+        for number, text in enumerate(("10.0.0.999:80", "10.0.0.9:80"), 1)
+    ]
+    assert [(one.id, str(one.ip), one.port) for one in backends_of(Listings(services=listed)).values()] == [
+        (2, "10.0.0.9", 80)
+    ]
+
+
+SLOT = ServiceSlot(ip_address("10.96.0.10"), 80, "external", 1, 5)
+
+
+def test_a_tunnel_end_that_is_no_address_is_no_record(tmp_path: Path) -> None:
+    file = tmp_path / "ipcache.txt"
+    file.write_text(
+        "IP PREFIX/ADDRESS   IDENTITY\n"
+        "10.0.0.1/32         identity=7 encryptkey=0 tunnelendpoint=192.0.2.1 flags=hastunnel\n"
+        "10.0.0.2/32         identity=8 encryptkey=0 tunnelendpoint=192.0.2.999 flags=hastunnel\n"
+    )
+    done = run("ipcache", "list", "--from", file, "-o", "jsonl")
+    assert [json.loads(line)["tunnel_endpoint"] for line in done.stdout.splitlines()] == ["192.0.2.1"]
+    assert done.returncode == 5
+    assert "192.0.2.999" in done.stderr
