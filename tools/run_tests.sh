@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests, in two runs side by side: those that work in the kernel, and the others. What the second prints comes when the
-# first is done. Each test cleans up after itself and is named uniquely, so that the two are not in each other's way.
+# All tests, in two runs of about the same length side by side: those that load programs into the kernel, and the others.
+# What the first prints comes when the second is done. Each test cleans up after itself and is named uniquely, so that the two are not in each other's way.
 #
 #   tools/run_tests.sh                 everything
 #   tools/run_tests.sh PYTEST-WORDS…   one run with these
@@ -11,11 +11,11 @@ if [ $# -gt 0 ]; then exec "${pytest[@]}" "$@"; fi
 
 mkdir -p build
 log=build/test-kernel.log
-"${pytest[@]}" tests/conformance tests/kernel tests/lab >"$log" 2>&1 &
+"${pytest[@]}" tests/conformance tests/kernel >"$log" 2>&1 &
 kernel=$!
 trap 'kill "$kernel" 2>/dev/null || true; wait "$kernel" 2>/dev/null || true' EXIT
 status=0
-"${pytest[@]}" --ignore=tests/conformance --ignore=tests/kernel --ignore=tests/lab || status=$?
+"${pytest[@]}" --ignore=tests/conformance --ignore=tests/kernel || status=$?
 wait "$kernel" || status=$?
 trap - EXIT
 cat "$log"
