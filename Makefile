@@ -131,7 +131,7 @@ lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/lint-imports
 
 .PHONY: fuzz
-fuzz: setup ## a million random packets through every BPF hook, the tables checked afterwards
+fuzz: setup ## ten million random packets, both families and every mode, through every hook; the tables checked afterwards
 	$(BIN)/python tests/bench/fuzz.py
 
 # ---- generated files ----------------------------------------------------------------

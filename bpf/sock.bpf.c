@@ -182,99 +182,48 @@ static __always_inline int sock_bind(struct bpf_sock *sk, sock_load_own_t load)
 	return SOCK_REFUSE;
 }
 
+/* A program of one hook: a call to a peer, one that tells of a peer, or a bind. FORM: how addresses are written there. */
+#define SOCK_TO(section, name, hook, form)                                                         \
+	SEC("cgroup/" section)                                                                     \
+	int name(struct bpf_sock_addr *ctx)                                                        \
+	{                                                                                          \
+		return sock_to(ctx, hook, sock_load_##form, sock_store_##form);                    \
+	}
+
+#define SOCK_FROM(section, name, hook, form)                                                       \
+	SEC("cgroup/" section)                                                                     \
+	int name(struct bpf_sock_addr *ctx)                                                        \
+	{                                                                                          \
+		return sock_from(ctx, hook, sock_load_##form, sock_store_##form);                  \
+	}
+
+#define SOCK_BIND(section, name, form)                                                             \
+	SEC("cgroup/" section)                                                                     \
+	int name(struct bpf_sock *sk)                                                              \
+	{                                                                                          \
+		return sock_bind(sk, sock_load_##form);                                            \
+	}
+
 #if FAMILY == 4
 
-SEC("cgroup/connect4")
-int connect(struct bpf_sock_addr *ctx)
-{
-	return sock_to(ctx, HOOK_CONNECT, sock_load_addr, sock_store_addr);
-}
-
-SEC("cgroup/sendmsg4")
-int sendmsg(struct bpf_sock_addr *ctx)
-{
-	return sock_to(ctx, HOOK_SENDMSG, sock_load_addr, sock_store_addr);
-}
-
-SEC("cgroup/recvmsg4")
-int recvmsg(struct bpf_sock_addr *ctx)
-{
-	return sock_from(ctx, HOOK_RECVMSG, sock_load_addr, sock_store_addr);
-}
-
-SEC("cgroup/getpeername4")
-int getpeername(struct bpf_sock_addr *ctx)
-{
-	return sock_from(ctx, HOOK_GETPEERNAME, sock_load_addr, sock_store_addr);
-}
-
-SEC("cgroup/post_bind4")
-int post_bind(struct bpf_sock *sk)
-{
-	return sock_bind(sk, sock_load_own);
-}
-
-SEC("cgroup/post_bind6")
-int post_bind_mapped(struct bpf_sock *sk)
-{
-	return sock_bind(sk, sock_load_own_mapped);
-}
-
-SEC("cgroup/connect6")
-int connect_mapped(struct bpf_sock_addr *ctx)
-{
-	return sock_to(ctx, HOOK_CONNECT, sock_load_mapped, sock_store_mapped);
-}
-
-SEC("cgroup/sendmsg6")
-int sendmsg_mapped(struct bpf_sock_addr *ctx)
-{
-	return sock_to(ctx, HOOK_SENDMSG, sock_load_mapped, sock_store_mapped);
-}
-
-SEC("cgroup/recvmsg6")
-int recvmsg_mapped(struct bpf_sock_addr *ctx)
-{
-	return sock_from(ctx, HOOK_RECVMSG, sock_load_mapped, sock_store_mapped);
-}
-
-SEC("cgroup/getpeername6")
-int getpeername_mapped(struct bpf_sock_addr *ctx)
-{
-	return sock_from(ctx, HOOK_GETPEERNAME, sock_load_mapped, sock_store_mapped);
-}
+SOCK_TO("connect4", connect, HOOK_CONNECT, addr)
+SOCK_TO("sendmsg4", sendmsg, HOOK_SENDMSG, addr)
+SOCK_FROM("recvmsg4", recvmsg, HOOK_RECVMSG, addr)
+SOCK_FROM("getpeername4", getpeername, HOOK_GETPEERNAME, addr)
+SOCK_BIND("post_bind4", post_bind, own)
+SOCK_BIND("post_bind6", post_bind_mapped, own_mapped)
+SOCK_TO("connect6", connect_mapped, HOOK_CONNECT, mapped)
+SOCK_TO("sendmsg6", sendmsg_mapped, HOOK_SENDMSG, mapped)
+SOCK_FROM("recvmsg6", recvmsg_mapped, HOOK_RECVMSG, mapped)
+SOCK_FROM("getpeername6", getpeername_mapped, HOOK_GETPEERNAME, mapped)
 
 #else
 
-SEC("cgroup/connect6")
-int connect_v6(struct bpf_sock_addr *ctx)
-{
-	return sock_to(ctx, HOOK_CONNECT, sock_load_addr, sock_store_addr);
-}
-
-SEC("cgroup/sendmsg6")
-int sendmsg_v6(struct bpf_sock_addr *ctx)
-{
-	return sock_to(ctx, HOOK_SENDMSG, sock_load_addr, sock_store_addr);
-}
-
-SEC("cgroup/recvmsg6")
-int recvmsg_v6(struct bpf_sock_addr *ctx)
-{
-	return sock_from(ctx, HOOK_RECVMSG, sock_load_addr, sock_store_addr);
-}
-
-SEC("cgroup/getpeername6")
-int getpeername_v6(struct bpf_sock_addr *ctx)
-{
-	return sock_from(ctx, HOOK_GETPEERNAME, sock_load_addr, sock_store_addr);
-}
-
-SEC("cgroup/post_bind6")
-int post_bind_v6(struct bpf_sock *sk)
-{
-	return sock_bind(sk, sock_load_own);
-}
+SOCK_TO("connect6", connect_v6, HOOK_CONNECT, addr)
+SOCK_TO("sendmsg6", sendmsg_v6, HOOK_SENDMSG, addr)
+SOCK_FROM("recvmsg6", recvmsg_v6, HOOK_RECVMSG, addr)
+SOCK_FROM("getpeername6", getpeername_v6, HOOK_GETPEERNAME, addr)
+SOCK_BIND("post_bind6", post_bind_v6, own)
 
 #endif
 

@@ -101,3 +101,8 @@ class BusyError(CtctlError):
 
 class ClosedError(CtctlError):
     """A handle was used after it was closed: a bug in the caller."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line: its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

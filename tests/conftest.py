@@ -21,7 +21,10 @@ _NO_PARAMETERS = SimpleNamespace(params={})
 settings.register_profile("ctctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ctctl")
 #: What a user's shell may set and what would change what commands print.
-_FOREIGN_ENVIRONMENT = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CTCTL_DEBUG")
+_FOREIGN_ENVIRONMENT = (
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"),
+    *("CTCTL_DEBUG", "CTCTL_NODE", "CTCTL_PAGER", "CTCTL_VERBOSE"),
+)
 
 
 def pytest_configure() -> None:

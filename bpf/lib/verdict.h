@@ -30,7 +30,8 @@ static __always_inline int hook_end(struct __sk_buff *skb, struct pkt *p, int re
 	struct ctctl_counter *count = bpf_map_lookup_elem(&ctctl_metrics, &index);
 	enum ctctl_verdict verdict = VERDICT_PASS;
 
-	if (count) {
+	/* What goes on to the other family's program is counted there. */
+	if (count && p->action != HOOK_NEXT) {
 		count->packets += 1;
 		count->bytes += p->len;
 	}

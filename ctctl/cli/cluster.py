@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: What may follow: commands that only read, and those of their words that must not stand there.
 READING = ("nodes", "ct", "nat", "lb", "ipcache", "endpoint", "doctor", "gc", "report", "fleet")
-_CHANGING = {("ct", "delete"), ("ct", "flush"), ("ct", "import"), ("gc", "undo"), ("gc", "run")}
+_CHANGING = {("ct", "delete"), ("ct", "flush"), ("ct", "import"), ("gc", "undo")}
 _OF_TABLE = {
     "nat": ("nat-list.txt",),
     "lb": ("lb-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt"),
@@ -85,8 +85,8 @@ def cluster(
             "cluster: " + (unknown_name("command", words[0], READING) if words else f"name one of {', '.join(READING)}")
         )
     _refuse_changes(words)
-    if show_help and words[0] != "nodes":
-        raise typer.Exit(_inner(words))
+    if words[0] != "nodes" and (show_help or not _reads_tables(words)):
+        raise typer.Exit(_inner(words))  # its help, or what is wrong with the words: no node need be asked for it
     from ctctl.cluster.kube import Api
 
     api = Api(kubeconfig, context, deadline)
@@ -133,7 +133,7 @@ def _filter_words(words: Sequence[str]) -> tuple[str, ...]:
     """The words of a command that are its filter, as ``ct export`` takes them: they are run on the node."""
     if words[0] != "ct" or words[1:2] not in (["list"], ["top"]):
         return ()
-    found = _command(words)
+    found = command_of(words)
     if found is None:
         return ()
     inner, rest = found
@@ -155,8 +155,22 @@ def _filter_words(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _command(words: Sequence[str]) -> tuple[Any, list[str]] | None:
-    """The command that words name, and the rest of them."""
+def _reads_tables(words: Sequence[str]) -> bool:
+    """Whether the words name a command that reads a source. Raises UsageError for one that never does."""
+    found = command_of(words)
+    if found is None or "--from" in _options(found[0]):
+        return found is not None
+    if not hasattr(found[0], "get_command"):
+        raise UsageError(f"cluster: ctctl {' '.join(words[:2])} reads no node's tables: leave out cluster")
+    return False
+
+
+def _options(command: Any) -> set[str]:
+    return {name for option in command.params for name in option.opts}
+
+
+def command_of(words: Sequence[str]) -> tuple[Any, list[str]] | None:
+    """The command that words name, and the rest of them; None for words that name none."""
     from ctctl.cli.main import app as root
 
     found: Any = typer.main.get_command(root)
@@ -164,7 +178,7 @@ def _command(words: Sequence[str]) -> tuple[Any, list[str]] | None:
     context = type(typer.main.get_command(app).make_context("ctctl", [], resilient_parsing=True))(
         found, info_name="ctctl"
     )
-    while rest and hasattr(found, "get_command"):
+    while rest and not rest[0].startswith("-") and hasattr(found, "get_command"):
         below = found.get_command(context, rest[0])
         if below is None:
             return None
@@ -183,8 +197,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
         raise PartialDataError(
             f"partial data: none of {len(answers)} nodes could be read: {failed[0].node}: {failed[0].reason}"
         )
-    found = _command(words)
-    options = {name for option in found[0].params for name in option.opts} if found is not None else set()
+    found = command_of(words)
     more: list[str] = []
     if words[:2] == ["fleet", "collect"]:
         more += ["--cluster", api.cluster]
@@ -194,7 +207,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
         more += ["--from", str(reasons)]
     for answer in read:
         more += ["--from", str(answer.folder)]
-    if "--names" in options:
+    if found is not None and "--names" in _options(found[0]):
         names = folder / "names.json"
         write_names(api, names)
         more += ["--names", str(names)]

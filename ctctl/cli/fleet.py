@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +27,8 @@ app = typer.Typer(
 )
 #: Rows of an answer to a named question, unless --limit says otherwise.
 ROWS = 1000
+#: As many as an engine's LIMIT takes.
+_ALL_ROWS = 2**31 - 1
 _ENGINES = ("duckdb", "spark")
 
 
@@ -160,8 +163,10 @@ def ask(
         return
     if asked.about is not None and {"flow": flow, "node": node}[asked.about] is None:
         raise UsageError(f"{name} is asked of one {asked.about}: give --{asked.about}")
-    limit = options.limit if options.limit is not None and options.sort is None else ROWS
-    values: dict[str, Value] = {"row_limit": min(limit + 1, 2**31 - 1), "first_port": first_port}
+    limit = options.limit if options.limit is not None else ROWS
+    # Sorted otherwise, the first rows may be anywhere in the answer.
+    asked_for = min(limit + 1, _ALL_ROWS) if options.sort is None else _ALL_ROWS
+    values: dict[str, Value] = {"row_limit": asked_for, "first_port": first_port}
     if node is not None:
         values["node"] = node
     if flow is not None:
@@ -174,11 +179,9 @@ def ask(
         raise NotFoundError(unknown_name("node", node, {one.node: None for one in collections}))
     answer = _answer(opened, questions.query(name, values), engine, master)
     rows = rows_of(answer)
-    if len(rows) > limit:
-        rows = rows[:limit]
-        if options.limit is None:
-            say(f"the first {limit} rows; more with --limit")
-    write_rows(answer_view(answer), rows, options, sys.stdout)
+    if len(rows) > limit and options.limit is None:
+        say(f"the first {limit} rows; more with --limit")
+    write_rows(answer_view(answer), rows, replace(options, limit=limit), sys.stdout)
     sys.stdout.flush()
     unknown = questions.lacking(asked, collections)
     if unknown:

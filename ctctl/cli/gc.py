@@ -148,8 +148,8 @@ def gc(
     out = output_options(output, fields, sort, limit, no_headers, color=color)
     if metrics is not None and interval is None:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
+    where = SourceArgs([source], [node] if node else None, only, now, clock)
     if backend is not None:
-        where = SourceArgs([source], [node] if node else None, only, now, clock)
         _backend(backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo)
         return
     options = ops.GcOptions(
@@ -164,7 +164,6 @@ def gc(
         undo=undo,
         allow_foreign=allow_foreign,
     )
-    where = SourceArgs([source], [node] if node else None, only, now, clock)
     if explain:
         _explain(where, endpoint, out)
     elif interval is not None:

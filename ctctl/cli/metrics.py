@@ -75,16 +75,19 @@ def drops(
 
     Counted since the node's maps were made. ctctl's own nodes count in ctctl status.
     """
-    from ctctl.cli.report import opened
-    from ctctl.cli.services import listings_of, show_nodes
+    from ctctl.cli.report import opened, say
+    from ctctl.cli.services import is_live, listings_of, show_nodes
     from ctctl.model.drops import files_of
     from ctctl.services.show_policy import counter_view
 
     with opened(where) as source:
-        if not source.foreign and source.directory is not None:
+        if not source.foreign and is_live(source, None):
             raise UsageError("this node is ctctl's own, whose counters are in ctctl status")
 
         def rows(node: str | None) -> list[DatapathCounter]:
+            if not source.home_of(node)[0].foreign and is_live(source, node):
+                say(f"{node}: ctctl's own, whose counters are in ctctl status")
+                return []
             found = listings_of(source, node, "counters").counters
             chosen = [one for one in found if everything or one.dropped]
             return sorted(chosen, key=lambda one: (-one.packets, one.reason, one.line))

@@ -77,6 +77,18 @@ def addressed(source: Source, node: str | None, text: str) -> str:
     return with_addresses(text, book_of(source, node)) if has_names(text) else text
 
 
+def addressed_here(node: str | None, text: str) -> str:
+    """The same by what a node of this machine knows, whose tables are opened only for a name."""
+    from ctctl.tables.flow_text import has_names
+    from ctctl.tables.open import open_source
+    from ctctl.tables.sources.base import SourceOptions
+
+    if not has_names(text):
+        return text
+    with open_source("auto", SourceOptions(node=node)) as source:
+        return addressed(source, node, text)
+
+
 def source_words(where: SourceArgs) -> str:
     """The options that name the source, as they were typed."""
     given = (

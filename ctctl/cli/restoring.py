@@ -39,8 +39,9 @@ def undo_journal(
     from ctctl.tables.writer.undo import node_of, remarks, undo, write_undone
 
     node = node_of(file)
-    if where.node is None and where.source in (None, ["auto"]) and node is not None:
-        where = replace(where, nodes=[node])  # with several nodes the journal knows which one it is of
+    if not where.nodes and where.source in (None, ["auto"]) and node is not None:
+        # Whatever $CTCTL_NODE says: the journal knows which node it is of.
+        where = replace(where, nodes=[node], every_node=False)
     with ExitStack() as stack:
         source = stack.enter_context(where.open())
         if dry_run:

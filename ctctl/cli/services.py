@@ -43,16 +43,21 @@ def listings_of(source: Source, node: str | None, *kinds: str) -> Listings:
     found = source.some(node, *kinds)
     whose = f"{node}: " if node is not None and len(source.nodes()) > 1 else ""
     absent = [kind for kind in kinds if kind in found.missing]
-    if source.directory is None:
+    if not is_live(source, node):
         missing = [f"{whose}the source does not show {_TITLES[kind]}: unknown" for kind in absent]
     else:
-        missing = [_UNKNOWN[kind] for kind in absent if kind in _UNKNOWN]
+        missing = [f"{whose}{_UNKNOWN[kind]}" for kind in absent if kind in _UNKNOWN]
         for kind in absent:
             if kind not in _UNKNOWN:
-                say(_NO_TABLE.get(kind, f"{_TITLES[kind]} is not pinned here"))
+                say(whose + _NO_TABLE.get(kind, f"{_TITLES[kind]} is not pinned here"))
     problems = [f"{whose}{problem}" for problem in found.problems]
     source.partial += [text for text in (*problems, *missing) if text not in source.partial]
     return found
+
+
+def is_live(source: Source, node: str | None) -> bool:
+    """Whether a node's tables are read where they are pinned, be it one of several nodes."""
+    return source.home_of(node)[0].directory is not None or any(t.live is not None for t in source.tables_of(node))
 
 
 #: What a kind of listing is called.

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, ParamSpec
 
 from ctctl.cli.interrupt import interruptible
 from ctctl.cli.trace_modes import Mode
@@ -16,14 +16,14 @@ from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.out.output import OutputOptions, use_color
 
 if TYPE_CHECKING:
-    from ctctl.tables.namebook import NameBook
-    from ctctl.tables.query.ast import Network
-    from ctctl.tables.query.context import ServiceRef
+    from ctctl.tables.namebook import LazyBook, NameBook
     from ctctl.tables.query.filter import Filter
     from ctctl.trace.live import LiveRequest, LiveSummary
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
     from ctctl.trace.probe_event import ProbeEvent
     from ctctl.trace.probe_points import ProbePoint
+
+P = ParamSpec("P")
 
 
 class TraceFormat(StrEnum):
@@ -36,12 +36,41 @@ class TraceFormat(StrEnum):
     pcapng = "pcapng"
 
 
+class Budget:
+    """What ``--count`` leaves to show of two ways together, each on a thread of its own."""
+
+    def __init__(self, count: int | None) -> None:
+        self._left = count
+        self._lock = threading.Lock()
+
+    @property
+    def spent(self) -> bool:
+        return self._left == 0
+
+    def take(self) -> bool:
+        """Whether one more may be shown; then it counts."""
+        with self._lock:
+            if self._left == 0:
+                return False
+            if self._left is not None:
+                self._left -= 1
+            return True
+
+
 @dataclass(frozen=True)
 class Limits:
-    """``--count`` and ``--for``."""
+    """``--count`` and ``--for``; ``shared`` is the count of two ways together."""
 
     count: int | None
     duration: str | None
+    shared: Budget | None = None
+
+    def heeded(self, wanted: Callable[P, bool]) -> Callable[P, bool]:
+        """``wanted``, as long as the shared count lasts."""
+        shared = self.shared
+        if shared is None:
+            return wanted
+        return lambda *args, **kwargs: wanted(*args, **kwargs) and shared.take()
 
     @property
     def seconds(self) -> float | None:
@@ -122,12 +151,6 @@ def _whatever_is_there() -> Ways:
     return Ways(bool(own), points, f"tracing by {' and '.join(words)}")
 
 
-class Sink(Protocol):
-    """Where events go."""
-
-    def event(self, event: Any, connection: int | None = None) -> None: ...
-
-
 def picture_of(output: TraceFormat, wall_offset_ns: int = 0) -> CaptureTrace | DiagramTrace | None:
     """What writes the forms that are no text lines; None for those that are. Raises UsageError."""
     if output in {TraceFormat.table, TraceFormat.jsonl}:
@@ -164,13 +187,15 @@ def listen(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted:
 
 
 def _both(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: Filter, output: Output) -> None:
-    """Both at once: probes on a thread of their own. Each way counts its own events up to the limit."""
+    """Both at once: probes on a thread of their own."""
     failed: list[BaseException] = []
+    budget = Budget(limits.count)
+    limits = Limits(None, limits.duration, budget)
     with interruptible() as stop:
         over = threading.Event()
 
         def done() -> bool:
-            return stop() or over.is_set()
+            return stop() or over.is_set() or budget.spent
 
         def probes() -> None:
             try:
@@ -192,56 +217,31 @@ def _both(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: 
         raise failed[0]
 
 
-def _addressed(packet: str, nodes: Sequence[str]) -> str:
-    """Packet text with names as addresses, by what the node's tables and its agent know. Raises UsageError."""
-    from ctctl.cli.report import addressed
-    from ctctl.tables.flow_text import has_names
-    from ctctl.tables.open import open_source
-    from ctctl.tables.sources.base import SourceOptions
-
-    if not has_names(packet):
-        return packet
-    node = nodes[0] if nodes else None
-    with open_source("auto", SourceOptions(node=node)) as source:
-        return addressed(source, node, packet)
-
-
 def _request(packet: str | None, where: Where, limits: Limits, wanted: Filter) -> LiveRequest:
+    from ctctl.cli.report import addressed_here
     from ctctl.events.filter import EventFilter
     from ctctl.packet.text import parse_flow_text
     from ctctl.trace.live import LiveRequest
 
-    flow = None if packet is None else parse_flow_text(_addressed(packet, where.nodes))
-    chosen = EventFilter(wanted, _LiveNames(where.nodes[0] if where.nodes else None))
-    return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, chosen)
+    node = where.nodes[0] if where.nodes else None
+    flow = None if packet is None else parse_flow_text(addressed_here(node, packet))
+    chosen = EventFilter(wanted, _live_names(node))
+    return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, limits.heeded(chosen))
 
 
-class _LiveNames:
-    """The names of a node of this machine, read when a filter first asks for one."""
+def _live_names(node: str | None) -> LazyBook:
+    """The names of a node of this machine."""
+    from ctctl.tables.namebook import LazyBook
 
-    def __init__(self, node: str | None) -> None:
-        self._node = node
-        self._book: NameBook | None = None
-
-    @property
-    def _known(self) -> NameBook:
+    def read() -> NameBook:
         from ctctl.tables.names import book_of
         from ctctl.tables.open import open_source
         from ctctl.tables.sources.base import SourceOptions
 
-        if self._book is None:
-            with open_source("auto", SourceOptions(node=self._node)) as source:
-                self._book = book_of(source, self._node)
-        return self._book
+        with open_source("auto", SourceOptions(node=node)) as source:
+            return book_of(source, node)
 
-    def networks(self, name: str) -> Sequence[Network]:
-        return self._known.networks(name)
-
-    def identities(self, name: str) -> Sequence[int]:
-        return self._known.identities(name)
-
-    def service(self, name: str) -> ServiceRef:
-        return self._known.service(name)
+    return LazyBook(read)
 
 
 def _hooks(request: LiveRequest, output: Output, stop: Callable[[], bool]) -> None:
@@ -278,15 +278,17 @@ def _probes(
     output: Output,
     stop: Callable[[], bool],
 ) -> None:
+    from ctctl.cli.report import addressed_here
     from ctctl.packet.text import parse_flow_text
-    from ctctl.trace.probe import ProbeTrace, probe_request
+    from ctctl.trace.probe import ProbeTrace
     from ctctl.trace.probe_filter import ProbeFilter
     from ctctl.trace.probe_points import describe_points
+    from ctctl.trace.probe_request import probe_request
 
-    flow = None if packet is None else parse_flow_text(_addressed(packet, ()))
+    flow = None if packet is None else parse_flow_text(addressed_here(None, packet))
     for line in describe_points(points):
         print(f"probe: {line}", file=sys.stderr)
-    accept = ProbeFilter(wanted, _LiveNames(None))
+    accept = limits.heeded(ProbeFilter(wanted, _live_names(None)))
     request = probe_request(points, flow, where.tables, count=limits.count, duration_s=limits.seconds, accept=accept)
     if output.format is TraceFormat.pcapng:
         _refuse_terminal()

@@ -195,7 +195,7 @@ def _told(start: Start, source: Source) -> Start:
 def _start_from_source(
     args: SimulateArgs, nodes: Sequence[str], text: str | None, book: NameBook
 ) -> tuple[Start, str | None]:
-    from ctctl.cli.report import addressed
+    from ctctl.cli.report import addressed, addressed_here
     from ctctl.node.find import own_nodes
     from ctctl.packet.text import parse_packet_text
     from ctctl.simulate import start as simulate_start
@@ -205,7 +205,7 @@ def _start_from_source(
     from ctctl.tables.sources.base import SourceOptions
 
     if args.source is None and own_nodes():
-        return simulate_start.from_loaded(nodes), _addressed(text, nodes)
+        return simulate_start.from_loaded(nodes), text and addressed_here(nodes[0] if nodes else None, text)
     foreign = args.source not in (None, ["auto"])
     options = SourceOptions(node=nodes[0] if nodes and not foreign else None, names=tuple(args.names or ()))
     with open_source(args.source or "auto", options) as source:
@@ -218,19 +218,6 @@ def _start_from_source(
         text = addressed(source, node, text)
         start = simulate_start.from_source(source, parse_packet_text(text), parse_settings(args.settings or ()), node)
         return _told(start, source), text
-
-
-def _addressed(text: str | None, nodes: Sequence[str]) -> str | None:
-    """Packet text with names as addresses, by what one loaded node knows."""
-    from ctctl.cli.report import addressed
-    from ctctl.tables.flow_text import has_names
-    from ctctl.tables.open import open_source
-    from ctctl.tables.sources.base import SourceOptions
-
-    if text is None or not has_names(text):
-        return text
-    with open_source("auto", SourceOptions(node=nodes[0] if nodes else None)) as source:
-        return addressed(source, nodes[0] if nodes else None, text)
 
 
 def _book(args: SimulateArgs) -> NameBook:

@@ -14,8 +14,6 @@ from ctctl.out.text import safe
 
 if TYPE_CHECKING:
     from ctctl.tables.namebook import NameBook
-    from ctctl.tables.query.ast import Network
-    from ctctl.tables.query.context import ServiceRef
     from ctctl.tables.query.filter import Filter
     from ctctl.trace.story_event import StoryEvent
     from ctctl.trace.story_files import StorySource, StorySources
@@ -115,51 +113,30 @@ def _chosen(
     """The filter of the story, which knows names: of ``--names``, and those that its own events have."""
     from ctctl.packet.text import parse_flow_text
     from ctctl.tables.flow_text import has_names, with_addresses
+    from ctctl.tables.namebook import LazyBook
     from ctctl.trace.story_filter import StoryFilter
 
-    book = _LazyBook(names, sources)
+    book = LazyBook(lambda: _book_of(names, sources))
     text = with_addresses(packet, book.book) if packet is not None and has_names(packet) else packet
     chosen = StoryFilter(None if text is None else parse_flow_text(text), wanted, nodes, book)
     chosen.check()
     return chosen
 
 
-class _LazyBook:
-    """The names of a story, read when a filter first asks for one."""
+def _book_of(names: Sequence[str], sources: StorySources) -> NameBook:
+    """Names of files, then those of the events where these can be read twice. Raises CtctlError."""
+    from pathlib import Path
 
-    def __init__(self, names: Sequence[str], sources: StorySources) -> None:
-        self._names = names
-        self._sources = sources
-        self._book: NameBook | None = None
+    from ctctl.tables.namebook import NameBook
+    from ctctl.tables.names_files import add_file
+    from ctctl.trace.story_filter import names_of_events
+    from ctctl.trace.story_text import StoryFile
 
-    @property
-    def book(self) -> NameBook:
-        """Names of files, then those of the events where these can be read twice. Raises CtctlError."""
-        if self._book is None:
-            from pathlib import Path
-
-            from ctctl.tables.namebook import NameBook
-            from ctctl.tables.names_files import add_file
-            from ctctl.trace.story_filter import names_of_events
-            from ctctl.trace.story_text import StoryFile
-
-            self._book = NameBook()
-            for path in self._names:
-                add_file(self._book, Path(path))
-            if self._sources.again:
-                with ExitStack() as stack:
-                    for source in self._sources.files:
-                        names_of_events(self._book, StoryFile(source.open(stack)).read())
-        return self._book
-
-    def networks(self, name: str) -> Sequence[Network]:
-        """As ``NameBook.networks``."""
-        return self.book.networks(name)
-
-    def identities(self, name: str) -> Sequence[int]:
-        """As ``NameBook.identities``."""
-        return self.book.identities(name)
-
-    def service(self, name: str) -> ServiceRef:
-        """As ``NameBook.service``."""
-        return self.book.service(name)
+    book = NameBook()
+    for path in names:
+        add_file(book, Path(path))
+    if sources.again:
+        with ExitStack() as stack:
+            for source in sources.files:
+                names_of_events(book, StoryFile(source.open(stack)).read())
+    return book

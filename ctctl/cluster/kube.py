@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote, urlencode
 
-from ctctl.errors import CtctlError, NotFoundError, PermissionDenied, UnsupportedError
+from ctctl.errors import CtctlError, NotFoundError, PermissionDenied, UnsupportedError, UsageError, first_line
 
 _PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _STDOUT, _STDERR, _STATUS = 1, 2, 3
@@ -63,13 +63,13 @@ class Api:
             self.config = read.get(context)
             self.client = lightkube.Client(self.config, timeout=self._http.Timeout(timeout_s))
         except Exception as error:
-            raise NotFoundError(f"kubeconfig: {_line(error)}") from None
+            raise NotFoundError(f"kubeconfig: {first_line(error)}") from None
         if self.config is None:
             raise NotFoundError(f"kubeconfig: no context {context!r}")
         self.cluster = str(self.config.context.cluster)
 
     def pods(self, selector: str, namespace: str) -> list[Pod]:
-        """The pods with these labels (``a=b,c=d``), by node. Raises ClusterError, PermissionDenied."""
+        """The pods with these labels (``a=b,c=d``), by node. Raises UsageError, ClusterError, PermissionDenied."""
         core = _library("lightkube.resources.core_v1")
         found = []
         for one in self._list(core.Pod, namespace=namespace, labels=_labels(selector)):
@@ -108,7 +108,7 @@ class Api:
                 raise PermissionDenied(f"the API server refuses: {error.status.message}") from None
             raise ClusterError(f"the API server: {error.status.message}") from None
         except self._http.HTTPError as error:
-            raise ClusterError(f"{self.config.cluster.server}: {_line(error) or type(error).__name__}") from None
+            raise ClusterError(f"{self.config.cluster.server}: {first_line(error)}") from None
 
     def run(self, pod: Pod, command: Sequence[str], deadline: float, output: BinaryIO) -> None:
         """Run a command in a pod; its stdout goes to ``output`` as it comes. ``deadline``: of ``time.monotonic``.
@@ -127,7 +127,7 @@ class Api:
         except TimeoutError:
             raise ClusterError("no answer in time: the connection was not opened") from None
         except (OSError, exceptions.WebSocketException) as error:
-            raise TransientError(f"cannot connect: {_line(error)}") from None
+            raise TransientError(f"cannot connect: {first_line(error)}") from None
         try:
             self._receive(connection, deadline, output)
         except TimeoutError:
@@ -135,7 +135,7 @@ class Api:
         except exceptions.ConnectionClosed:
             raise TransientError("the connection ended before the command did") from None
         except exceptions.WebSocketException as error:
-            raise TransientError(f"the connection broke: {_line(error)}") from None
+            raise TransientError(f"the connection broke: {first_line(error)}") from None
         finally:
             connection.socket.close()  # at once: a node that hangs does not answer a farewell
 
@@ -209,14 +209,17 @@ def _refusal(code: int, body: bytes) -> ClusterError | PermissionDenied:
 
 
 def _labels(selector: str) -> dict[str, str]:
-    return dict(part.split("=", 1) for part in selector.split(",") if "=" in part)
+    """``a=b,c=d``. Raises UsageError for anything else: what was left out would select pods that nobody meant."""
+    found: dict[str, str] = {}
+    for part in selector.split(","):
+        name, equals, value = part.strip().partition("=")
+        if not equals or not name or name.endswith("!") or value.startswith("="):
+            raise UsageError(f"-l {selector!r}: write labels as A=B, several with a comma")
+        found[name] = value
+    return found
 
 
 def _has(name: str) -> bool:
     import importlib.util
 
     return importlib.util.find_spec(name) is not None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -308,7 +308,8 @@ def gather(
     listings = source.listings(node)
     shared = source.tables_of(None) if node is None else [*source.tables_of(node), *source.tables_without_node()]
     tables = [TableFacts(table) for table in shared]
-    directory = Path(source.directory) if source.directory is not None else None
+    home, _ = source.home_of(node)
+    directory = Path(home.directory) if home.directory is not None else None
     pinned = {path.name for path in directory.iterdir()} if directory is not None else set()
     told = source.facts(node)
     if gc_interval_s is None:
@@ -324,7 +325,7 @@ def gather(
         told_pressure={name: fact.value for name, fact in told.pressure.items()},
         capacity_evidence={table.name: table.capacity_evidence for table in shared if table.capacity_evidence},
         where=where,
-        foreign=source.foreign,
+        foreign=home.foreign,
         live=directory is not None or any(table.live is not None for table in tables),
         snat_range=range_of(source, node),
     )

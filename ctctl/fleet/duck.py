@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
 
 from ctctl.errors import CtctlError, UnsupportedError, UsageError
-from ctctl.fleet.lake import Collection, Lake
-from ctctl.fleet.questions import Query, dollar_parameters
-from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, latest_of
-from ctctl.tables.show.arrow import schema_of
+from ctctl.fleet.lake import Lake
+from ctctl.fleet.questions import Query, dollar_parameters, views
+from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, plain_schema
 
 #: What the engine may take, within 2 GB for the process; more than that goes to a temporary folder.
 MEMORY: Final = "1400MB"
@@ -38,10 +37,8 @@ def answer(lake: Lake, query: Query, memory: str = MEMORY) -> Any:
     collections = lake.collections()
     with _connection(memory) as connection:
         connection.register("collections", collection_rows(collections))
-        for table in TABLES:
-            if table in query.tables:
-                _view(connection, lake, table, table, collections)
-                _view(connection, lake, f"{table}_latest", table, latest_of(collections))
+        for view in views(query, collections):
+            _view(connection, lake, *view)
         try:
             found = connection.sql(dollar_parameters(query.sql), params=dict(query.values) or None)
             if found is None:
@@ -72,22 +69,16 @@ def _connection(memory: str) -> Iterator[Any]:
             connection.close()
 
 
-def _view(connection: Any, lake: Lake, name: str, table: str, collections: Sequence[Collection]) -> None:
-    """A table over the files that collections have of it: a folder's are read by the engine itself."""
-    paths = [one.tables[table].path for one in collections if table in one.tables and one.tables[table].rows]
+def _view(connection: Any, lake: Lake, name: str, table: str, paths: list[str]) -> None:
+    """A table over files of the lake: a folder's are read by the engine itself."""
     if not paths:
         connection.register(name, empty_rows(table))
         return
     if not lake.local:
-        connection.register(name, lake.dataset(paths, plain_schema(table)))
+        connection.register(name, lake.dataset(paths, plain_schema(TABLES[table])))
         return
     files = ", ".join("'" + lake.location(path).replace("'", "''") + "'" for path in paths)
     connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)")
-
-
-def plain_schema(table: str) -> Any:
-    """A table's schema with plain texts for dictionaries: what files of a lake have."""
-    return schema_of({name: "text" if kind == "word" else kind for name, kind in TABLES[table].items()})
 
 
 def _line(error: Exception) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from ctctl.errors import DecodeError, NotFoundError, PermissionDenied, UsageError
+from ctctl.errors import DecodeError, NotFoundError, PermissionDenied, UsageError, first_line
 from ctctl.out.files import WriteError
 from ctctl.tables.show.arrow import ParquetFile, pyarrow
 
@@ -97,7 +97,7 @@ class Lake:
             else:
                 self._fs, self.root = fs.LocalFileSystem(), str(Path(where).absolute())
         except Exception as error:
-            raise UsageError(f"{where}: no lake can be there: {_first_line(error)}") from None
+            raise UsageError(f"{where}: no lake can be there: {first_line(error)}") from None
         self.root = self.root.rstrip("/")
 
     # ---- reading
@@ -184,10 +184,6 @@ class Lake:
         try:
             yield
         except PermissionError as error:
-            raise PermissionDenied(f"{self.where}: {_first_line(error)}") from None
+            raise PermissionDenied(f"{self.where}: {first_line(error)}") from None
         except OSError as error:
-            raise WriteError(f"{self.where}: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+            raise WriteError(f"{self.where}: {first_line(error)}") from None

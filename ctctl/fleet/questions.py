@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -11,7 +11,7 @@ from typing import Final
 
 from ctctl.errors import UsageError
 from ctctl.fleet.lake import Collection
-from ctctl.fleet.tables import TABLES, latest_of
+from ctctl.fleet.tables import TABLES, files_of, latest_of
 from ctctl.model.suggest import unknown_name
 
 _COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
@@ -81,6 +81,14 @@ def query(name: str, values: Mapping[str, Value]) -> Query:
     if missing:
         raise UsageError(f"{name} must be told {' and '.join(missing)}")
     return Query(sql, {word: values[word] for word in wanted})
+
+
+def views(query: Query, collections: Sequence[Collection]) -> Iterator[tuple[str, str, list[str]]]:
+    """What a query may name of the lake's tables: the view's name, the table, and its files' paths in the lake."""
+    for table in TABLES:
+        if table in query.tables:
+            yield table, table, files_of(table, collections)
+            yield f"{table}_latest", table, files_of(table, latest_of(collections))
 
 
 def dollar_parameters(sql: str) -> str:

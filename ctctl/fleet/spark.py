@@ -6,16 +6,15 @@ import importlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ctctl.errors import UnsupportedError, UsageError
+from ctctl.errors import UnsupportedError, UsageError, first_line
 from ctctl.fleet.duck import QueryError
-from ctctl.fleet.lake import Collection, Lake
-from ctctl.fleet.questions import Query
-from ctctl.fleet.tables import TABLES, collection_rows, latest_of
-from ctctl.tables.show.arrow import schema_of
+from ctctl.fleet.lake import Lake
+from ctctl.fleet.questions import Query, views
+from ctctl.fleet.tables import TABLES, collection_rows, plain_schema
 
 
 def answer(lake: Lake, query: Query, master: str = "local[*]") -> Any:
@@ -40,7 +39,7 @@ def session(master: str) -> Iterator[Any]:
     try:
         spark = builder.getOrCreate()
     except Exception as error:
-        raise QueryError(f"Spark at {master}: {_line(error)}") from None
+        raise QueryError(f"Spark at {master}: {first_line(error)}") from None
     try:
         spark.sparkContext.setLogLevel("ERROR")
         yield spark
@@ -65,21 +64,18 @@ def ask(spark: Any, lake: Lake, query: Query) -> Any:
     collections = lake.collections()
     rows = collection_rows(collections)
     spark.createDataFrame(rows.to_pylist(), _ddl(rows.schema)).createOrReplaceTempView("collections")
-    for table in TABLES:
-        if table in query.tables:
-            _view(spark, lake, table, table, collections)
-            _view(spark, lake, f"{table}_latest", table, latest_of(collections))
+    for view in views(query, collections):
+        _view(spark, lake, *view)
     try:
         return spark.sql(query.sql, args=dict(query.values)).toArrow()
     except (errors.ParseException, errors.AnalysisException) as error:
-        raise UsageError(f"SQL: {_line(error)}") from None
+        raise UsageError(f"SQL: {first_line(error)}") from None
     except errors.PySparkException as error:
-        raise QueryError(f"Spark: {_line(error)}") from None
+        raise QueryError(f"Spark: {first_line(error)}") from None
 
 
-def _view(spark: Any, lake: Lake, name: str, table: str, collections: Sequence[Collection]) -> None:
-    paths = [one.tables[table].path for one in collections if table in one.tables and one.tables[table].rows]
-    schema = _ddl(schema_of({column: "text" if kind == "word" else kind for column, kind in TABLES[table].items()}))
+def _view(spark: Any, lake: Lake, name: str, table: str, paths: list[str]) -> None:
+    schema = _ddl(plain_schema(TABLES[table]))
     if paths:
         # Hadoop calls the newer of its two clients for S3 s3a.
         files = [lake.location(path).replace("s3://", "s3a://", 1) for path in paths]
@@ -92,7 +88,3 @@ def _view(spark: Any, lake: Lake, name: str, table: str, collections: Sequence[C
 def _ddl(schema: Any) -> str:
     words = {"string": "STRING", "bool": "BOOLEAN", "int32": "INT", "int64": "BIGINT", "uint64": "DECIMAL(20, 0)"}
     return ", ".join(f"`{field.name}` {words.get(str(field.type), 'TIMESTAMP')}" for field in schema)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

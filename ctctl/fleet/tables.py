@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any, Final
 
 from ctctl.fleet.lake import Collection
@@ -130,6 +130,16 @@ def _arrow(table: str, columns: Mapping[str, list[object]]) -> Any:
 def empty_rows(table: str) -> Any:
     """A table without rows."""
     return schema_of(TABLES[table]).empty_table()
+
+
+def plain_schema(columns: Mapping[str, str]) -> Any:
+    """The schema of columns with plain texts for dictionaries: what an engine reads of a lake's files."""
+    return schema_of({name: "text" if kind == "word" else kind for name, kind in columns.items()})
+
+
+def files_of(table: str, collections: Sequence[Collection]) -> list[str]:
+    """Where the rows of a table lie, by their paths in the lake."""
+    return [one.tables[table].path for one in collections if table in one.tables and one.tables[table].rows]
 
 
 def halves(address: Address) -> tuple[int, int]:
@@ -277,17 +287,9 @@ def collection_rows(collections: Sequence[Collection]) -> Any:
         }
         for one in collections
     ]
-    pa = pyarrow()
-    kinds = {name: "text" if kind == "word" else kind for name, kind in COLLECTION_COLUMNS.items()}
-    return pa.Table.from_pylist(rows, schema=schema_of(kinds))
+    return pyarrow().Table.from_pylist(rows, schema=plain_schema(COLLECTION_COLUMNS))
 
 
 def latest_of(collections: Sequence[Collection]) -> list[Collection]:
     """The newest collection of each node."""
     return list({(one.cluster, one.node): one for one in collections}.values())
-
-
-def address_halves(text: str) -> tuple[int, int, int]:
-    """(family, hi, lo) of an address as text. Raises ValueError."""
-    address = ip_address(text)
-    return (address.version, *halves(address))

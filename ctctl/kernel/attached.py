@@ -11,23 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ctctl._ffi import CallError, syscall
+from ctctl.kernel.link import SOCKET_ATTACH_TYPES
 
 #: The ways in which XDP runs (IFLA_XDP_ATTACHED, linux/if_link.h), and which attribute has the program of each.
 _XDP_MODES: Final = {1: "native", 2: "generic", 3: "offloaded", 4: "several"}
-#: Where programs hook into the sockets of a cgroup (enum bpf_attach_type).
-CGROUP_HOOKS: Final = {
-    10: "connect4",
-    11: "connect6",
-    12: "post_bind4",
-    13: "post_bind6",
-    14: "sendmsg4",
-    15: "sendmsg6",
-    19: "recvmsg4",
-    20: "recvmsg6",
-    29: "getpeername4",
-    30: "getpeername6",
-    34: "sock_release",
-}
+#: Where programs hook into the sockets of a cgroup, by name; the last one only others use.
+_CGROUP_HOOKS: Final = {**SOCKET_ATTACH_TYPES, "sock_release": 34}
 _MAX_ATTACHED = 64
 
 
@@ -65,7 +54,7 @@ def cgroup_programs(path: Path) -> Iterator[tuple[str, int]]:
     except OSError:
         return
     try:
-        for number, hook in CGROUP_HOOKS.items():
+        for hook, number in _CGROUP_HOOKS.items():
             programs = (ctypes.c_uint32 * _MAX_ATTACHED)()
             attr = syscall.QueryAttr(
                 target_ifindex=fd, attach_type=number, prog_ids=ctypes.addressof(programs), count=_MAX_ATTACHED

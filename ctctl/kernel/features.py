@@ -276,6 +276,7 @@ _PROBES: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
     ("datapath-pods", "load, lab, trace --simulate", _both("lxc")),
     ("datapath-device", "load, lab, trace --simulate", _both("netdev")),
     ("datapath-overlay", "load with a geneve device", _both("overlay", cfg_overlay_device=1)),
+    ("datapath-sockets", "load with lb.socket", _both("sock")),
     (
         "gc-kernel",
         "gc --engine kernel; else batch",

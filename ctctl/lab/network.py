@@ -8,8 +8,9 @@ lab is ever in the host's own namespace.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from ctctl.lab import namespaces
 from ctctl.lab.topology import (
@@ -81,13 +82,7 @@ def build(topology: Topology) -> None:
         namespaces.ensure(name)
         namespaces.write_sysctls(name, _QUIET | (_FORWARD if member in forwarding else {}))
         namespaces.with_route(name, partial(_up, ifname="lo"))
-    namespaces.with_route(topology.netns(ROUTER), partial(_router, topology=topology))
-    namespaces.with_route(topology.netns(CLIENT), _client)
-    for node in topology.nodes:
-        namespaces.with_route(topology.netns(node.name), partial(_node, topology=topology, node=node))
-    for pod in topology.pods:
-        gateway = topology.node(pod.node).gateway
-        namespaces.with_route(topology.netns(pod.name), partial(_pod, pod=pod, gateway=gateway))
+    _connect(topology, _router, _client, _node, _pod)
 
 
 def enable_ipv6(topology: Topology) -> None:
@@ -100,13 +95,20 @@ def enable_ipv6(topology: Topology) -> None:
     for member in MEMBERS:
         settings = _IPV6 | {"net/ipv6/conf/all/forwarding": "1" if member in forwarding else "0"}
         namespaces.write_sysctls(topology.netns(member), settings)
-    namespaces.with_route(topology.netns(ROUTER), partial(_router6, topology=topology))
-    namespaces.with_route(topology.netns(CLIENT), _client6)
-    for node in topology.nodes:
-        namespaces.with_route(topology.netns(node.name), partial(_node6, topology=topology, node=node))
-    for pod in topology.pods:
-        gateway = topology.node(pod.node).gateway6
-        namespaces.with_route(topology.netns(pod.name), partial(_pod6, pod=pod, gateway=gateway))
+    _connect(topology, _router6, _client6, _node6, _pod6)
+
+
+_Work: TypeAlias = Callable[..., None]
+
+
+def _connect(topology: Topology, router: _Work, client: _Work, node: _Work, pod: _Work) -> None:
+    """Set every member up from inside; who makes the other end of its devices comes first."""
+    namespaces.with_route(topology.netns(ROUTER), partial(router, topology=topology))
+    namespaces.with_route(topology.netns(CLIENT), client)
+    for each in topology.nodes:
+        namespaces.with_route(topology.netns(each.name), partial(node, topology=topology, node=each))
+    for one in topology.pods:
+        namespaces.with_route(topology.netns(one.name), partial(pod, pod=one, node=topology.node(one.node)))
 
 
 def disable_ipv6(topology: Topology) -> None:
@@ -145,7 +147,8 @@ def _node6(ip: Any, topology: Topology, node: Node) -> None:
         ip.route("replace", dst=f"{pod.ip6}/128", oif=_index(ip, pod.interface))
 
 
-def _pod6(ip: Any, pod: Pod, gateway: str) -> None:
+def _pod6(ip: Any, pod: Pod, node: Node) -> None:
+    gateway = node.gateway6
     _address(ip, "eth0", pod.ip6, 128)
     _neighbour(ip, "eth0", gateway, pod.node_mac)
     ip.route("replace", dst=f"{gateway}/128", oif=_index(ip, "eth0"))
@@ -206,7 +209,8 @@ def _node(ip: Any, topology: Topology, node: Node) -> None:
         ip.route("replace", dst=f"{pod.ip}/32", oif=_index(ip, pod.interface), scope=SCOPE_LINK, prefsrc=node.gateway)
 
 
-def _pod(ip: Any, pod: Pod, gateway: str) -> None:
+def _pod(ip: Any, pod: Pod, node: Node) -> None:
+    gateway = node.gateway
     _up(ip, "eth0")
     _address(ip, "eth0", pod.ip, 32)
     _neighbour(ip, "eth0", gateway, pod.node_mac)

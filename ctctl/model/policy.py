@@ -1,7 +1,8 @@
-"""Records of an endpoint's policy map: who may talk to it and to whom it may talk."""
+"""Records of an endpoint's policy map: who may talk to it and to whom it may talk, and which of them decides."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -44,3 +45,21 @@ class PolicyEntry:
         """Whether a packet of that protocol to that port is covered."""
         first, last = self.ports
         return self.proto in (0, proto) and (self.port_bits == 0 or first <= port <= last)
+
+
+def decide(rules: Iterable[PolicyEntry], egress: bool, identity: int, proto: int, port: int) -> PolicyEntry | None:
+    """The rule of one endpoint that decides on a packet, None where none covers it: it is dropped then.
+
+    As the datapath does (bpf/lib/policy.h of Cilium): of the rules for the peer's identity, and of those for every
+    peer, the one with the longest prefix of protocol and port counts. Of these two a deny decides up to 1.17, then
+    the longer prefix; from 1.18 the higher precedence, which the agent has worked out.
+    """
+    covering = [rule for rule in rules if rule.egress == egress and rule.covers(proto, port)]
+    best = [
+        max((rule for rule in covering if rule.identity == number), key=lambda rule: rule.prefix_bits, default=None)
+        for number in dict.fromkeys((identity, 0))
+    ]
+    candidates = [rule for rule in best if rule is not None]
+    if any(rule.precedence is not None for rule in candidates):
+        return max(candidates, key=lambda rule: (rule.precedence or 0, rule.prefix_bits, rule.identity != 0))
+    return max(candidates, key=lambda rule: (rule.deny, rule.prefix_bits, rule.identity != 0), default=None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag
+from ipaddress import ip_network
 
 from ctctl.model.tuples import Address, end_of
 
@@ -118,6 +120,20 @@ class IpcacheRecord:
     flags: int | None = None
 
 
+def identity_of(address: Address, ipcache: Iterable[IpcacheRecord]) -> int | None:
+    """The identity of an address: that of the longest prefix, None where the table has none."""
+    found: tuple[int, int] | None = None
+    for record in ipcache:
+        network = ip_network(record.prefix, strict=False)
+        if (
+            network.version == address.version
+            and address in network
+            and (found is None or network.prefixlen > found[0])
+        ):
+            found = network.prefixlen, record.identity
+    return None if found is None else found[1]
+
+
 @dataclass(frozen=True, slots=True)
 class TunnelRecord:
     """Up to 1.16: the node behind which the pods of a prefix are; ``key`` is the encryption key's number."""
@@ -151,6 +167,11 @@ class EndpointRecord:
     node_mac: str | None = None
     identity: int = 0
     parent_ifindex: int = 0
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is the node itself, and no pod."""
+        return bool(self.flags & 1)
 
 
 SERVICE_TYPES = ("ClusterIP", "NodePort", "ExternalIPs", "HostPort", "LoadBalancer", "LocalRedirect")

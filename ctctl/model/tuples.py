@@ -35,8 +35,13 @@ def endpoint(address: Address, port: int) -> str:
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
 
+def end_text(address: Address, port: int) -> str:
+    """``endpoint``, or the address alone where there is no port."""
+    return endpoint(address, port) if port else str(address)
+
+
 def end_of(text: str) -> tuple[Address, int] | None:
-    """Address and port of such a text; None for anything else."""
+    """Address and port of what ``endpoint`` wrote; None for any other text."""
     host, colon, port = text.rpartition(":")
     number = decimal(port, 0xFFFF) if colon else None
     if number is None:

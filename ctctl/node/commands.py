@@ -149,7 +149,7 @@ def _endpoint_value(key: bytes, value: bytes) -> str:
     from ctctl.decode.services import decode_endpoint
 
     found = decode_endpoint(key, value)
-    if found.flags & 1:
+    if found.is_host:
         return "the host"
     return f"id {found.endpoint_id} identity {found.identity} ifindex {found.ifindex} mac {found.mac}"
 

@@ -1,20 +1,13 @@
-"""Who may talk to whom: what an endpoint's policy map says of a packet, and which rule says it.
-
-As the datapath decides (bpf/lib/policy.h of Cilium): of the rules for the peer's identity, and of those
-for every peer, the one with the longest prefix of protocol and port counts. Of these two a deny decides
-up to 1.17, then the longer prefix; from 1.18 the higher precedence, which the agent has worked out. Where
-no rule covers a packet it is dropped.
-"""
+"""Who may talk to whom: what an endpoint's policy map says of a packet, and which rule says it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Any
 
-from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import EndpointRecord, IpcacheRecord
+from ctctl.model.policy import PolicyEntry, decide
+from ctctl.model.service import EndpointRecord, IpcacheRecord, identity_of
 from ctctl.model.tuples import Address, FlowTuple, protocol_name
 
 
@@ -39,33 +32,6 @@ class Verdict:
     derived_from: tuple[str, ...] = ()
 
 
-def decide(rules: Iterable[PolicyEntry], egress: bool, identity: int, proto: int, port: int) -> PolicyEntry | None:
-    """The rule of one endpoint that decides on a packet, None where none covers it."""
-    covering = [rule for rule in rules if rule.egress == egress and rule.covers(proto, port)]
-    best = [
-        max((rule for rule in covering if rule.identity == number), key=lambda rule: rule.prefix_bits, default=None)
-        for number in dict.fromkeys((identity, 0))
-    ]
-    candidates = [rule for rule in best if rule is not None]
-    if any(rule.precedence is not None for rule in candidates):
-        return max(candidates, key=lambda rule: (rule.precedence or 0, rule.prefix_bits, rule.identity != 0))
-    return max(candidates, key=lambda rule: (rule.deny, rule.prefix_bits, rule.identity != 0), default=None)
-
-
-def identity_of(address: Address, ipcache: Iterable[IpcacheRecord]) -> int | None:
-    """The identity of an address: that of the longest prefix, None where the table has none."""
-    found: tuple[int, int] | None = None
-    for record in ipcache:
-        network = ip_network(record.prefix, strict=False)
-        if (
-            network.version == address.version
-            and address in network
-            and (found is None or network.prefixlen > found[0])
-        ):
-            found = network.prefixlen, record.identity
-    return None if found is None else found[1]
-
-
 def judge(
     flow: FlowTuple,
     rules: Sequence[PolicyEntry],
@@ -78,7 +44,7 @@ def judge(
     """
     found = []
     for own, peer, egress in ((flow.src, flow.dst, True), (flow.dst, flow.src, False)):
-        record = next((one for one in endpoints if one.addr == own and not one.flags & 1), None)
+        record = next((one for one in endpoints if one.addr == own and not one.is_host), None)
         if record is not None:
             own_rules = [rule for rule in rules if rule.endpoint_id == record.endpoint_id]
             found.append(_verdict(flow, record, own_rules, identity_of(peer, ipcache), egress=egress))

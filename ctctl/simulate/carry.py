@@ -6,7 +6,7 @@ Nothing is guessed: what the source does not show is left out, and ``limits`` sa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
@@ -19,12 +19,13 @@ from ctctl.config.service import BACKEND_STATES, Backend, Service
 from ctctl.errors import UnsupportedError
 from ctctl.model.service import EndpointRecord, ServiceFlags, ServiceSlot, service_type
 from ctctl.model.timeouts import TIMEOUTS, Timeouts
-from ctctl.simulate.carry_tables import start_tables
+from ctctl.simulate.carry_tables import now_of, start_tables
 from ctctl.simulate.evidence import HostAddresses, flag, host_addresses
 from ctctl.simulate.whatif import StartTable
 
 if TYPE_CHECKING:
     from ctctl.model.policy import PolicyEntry
+    from ctctl.packet.spec import PacketSpec
     from ctctl.tables.sources.base import CtTable, Listings, Source
     from ctctl.tables.sources.facts import NodeFacts
     from ctctl.tables.sources.modes import Modes
@@ -34,7 +35,6 @@ KINDS: Final = (
     *("services", "backends", "rev_nats", "source_ranges", "maglev", "ipcache", "endpoints", "nat"),
     *("policy", "sockets"),
 )
-_IS_HOST: Final = 1
 _PROTOCOLS: Final = {0: "ANY", 6: "TCP", 17: "UDP", 132: "SCTP"}
 
 
@@ -67,15 +67,16 @@ def carry(
     *,
     facts: NodeFacts,
     pods: Mapping[str, str],
+    packets: Iterable[PacketSpec],
 ) -> Carried:
-    """One node of a source, for packets of one IP protocol; ``pods`` are names by address.
+    """One node of a source, for these packets of one IP protocol; ``pods`` are names by address.
 
     Raises UnsupportedError where it cannot be one.
     """
     hosts = {family: host_addresses(listings, modes, family) for family in (4, 6)}
     notes: list[str] = []
     tables = [table for table in source.tables if node in (None, table.node)]
-    now = _now(tables, notes)
+    now = now_of(tables, notes)
     nf = NodeFile(
         node=_node(node or "node", hosts, modes),
         datapath=_datapath(modes, tables, listings, facts),
@@ -84,7 +85,8 @@ def carry(
         services=tuple(_services(listings, proto)),
         path=source.description,
     )
-    nf = replace(nf, policy=tuple(_policy(listings, nf)))
+    ports = {port for packet in packets for port in own_ports(listings, packet)}
+    nf = replace(nf, policy=tuple(_policy(listings, nf, ports)))
     maglev = {table.rev_nat for table in listings.maglev if table.table}
     return Carried(
         nf,
@@ -97,17 +99,6 @@ def carry(
         frozenset(maglev),
         tuple(notes),
     )
-
-
-def _now(tables: list[CtTable], notes: list[str]) -> int | None:
-    """The source's time in seconds; where it does not say, that of its newest report."""
-    for table in tables:
-        if table.now is not None:
-            return table.clock.seconds(table.now)
-    newest = [table.clock.seconds(table.now_at_least) for table in tables if table.now_at_least is not None]
-    if newest:
-        notes.append(f"the source does not say when it was read: the clock starts at its newest report, {max(newest)}")
-    return max(newest, default=None)
 
 
 # ---- the node file
@@ -192,7 +183,7 @@ _NATIVE: Final = (("native-routing-cidr", "pod-cidr"), ("native-routing-cidr6", 
 def _endpoints(listings: Listings, pods: Mapping[str, str]) -> Iterator[Endpoint]:
     groups: defaultdict[int, list[EndpointRecord]] = defaultdict(list)
     for record in listings.endpoints:
-        if not record.flags & _IS_HOST and not record.addr.is_link_local:
+        if not record.is_host and not record.addr.is_link_local:
             groups[record.endpoint_id].append(record)
     for number, records in sorted(groups.items()):
         four = [record for record in records if record.addr.version == 4]
@@ -301,9 +292,21 @@ def _service_name(front: ServiceSlot) -> str:
     return text if front.scope == "external" else f"{text}/{front.scope}"
 
 
-def _policy(listings: Listings, nf: NodeFile) -> Iterator[PolicyRule]:
+def own_ports(listings: Listings, packet: PacketSpec) -> set[int]:
+    """The ports that a pod's policy may be asked about for a packet to no service, or for its answer."""
+    ends = (packet.proto, packet.src, packet.src_port, packet.dst, packet.dst_port)
+    turned = {
+        entry.to_port
+        for entry in listings.nat
+        if (flow := entry.tuple) and (flow.proto, flow.src, flow.src_port, flow.dst, flow.dst_port) == ends
+    }
+    return {packet.src_port, packet.dst_port} | turned
+
+
+def _policy(listings: Listings, nf: NodeFile, ports: Collection[int]) -> Iterator[PolicyRule]:
     """Rules of the endpoints' policy maps; a direction in which everything is allowed has none."""
-    wanted = {service.port for service in nf.services} | {b.port for s in nf.services for b in s.backends}
+    backends = {backend.port for backend in backends_of(listings).values()}
+    wanted = {*ports, *backends, *(service.port for service in nf.services)}
     for endpoint in nf.endpoints:
         entries = [entry for entry in listings.policy if entry.endpoint_id == endpoint.id]
         if "policy" in listings.missing or (not entries and not listings.policy):
@@ -326,7 +329,7 @@ def _allows_all(rules: list[PolicyEntry]) -> bool:
 
 def _rules(name: str, direction: str, entry: PolicyEntry, wanted: Iterable[int]) -> Iterator[PolicyRule]:
     first, last = entry.ports if entry.port_bits else (0, 0)
-    # A range is the ports of it that services and their backends have, and its ends; others are ``limits``' affair.
+    # Our table has single ports: of a range those that packets can have here. With the ends it is a rule even so.
     ports = {first, last} | {port for port in wanted if first <= port <= last} if first != last else {first}
     for port in sorted(ports):
         yield PolicyRule(name, direction, entry.identity or None, port=port, protocol=entry.proto, deny=entry.deny)

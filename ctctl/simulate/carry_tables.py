@@ -28,11 +28,23 @@ def start_tables(tables: list[CtTable], listings: Listings, now: int | None) -> 
     return (*_conntrack(tables, now), *_translations(listings), *_reverse(listings), *_maglev(listings))
 
 
+def now_of(tables: list[CtTable], notes: list[str], otherwise: int | None = None) -> int | None:
+    """The tables' time in seconds; where they do not say, ``otherwise``, else that of their newest report, noted."""
+    for table in tables:
+        if table.now is not None:
+            return table.clock.seconds(table.now)
+    newest = [table.clock.seconds(table.now_at_least) for table in tables if table.now_at_least is not None]
+    if otherwise is None and newest:
+        notes.append(f"the source does not say when it was read: the clock starts at its newest report, {max(newest)}")
+        return max(newest)
+    return otherwise
+
+
 def _conntrack(tables: list[CtTable], now: int | None) -> Iterator[StartTable]:
     for table in tables:
         name = table.name if table.name in pins.CT_TABLES else None
         if name is not None:
-            yield StartTable(name, tuple(_records(table)))
+            yield StartTable(name, tuple(own_records(table)))
     dsr = [entry for table in tables if table.layout.has_nat for entry in _dsr_entries(table)]
     for family, name in pins.SNAT_TABLES.items():
         records = tuple(_dsr_record(entry, now or 0) for entry in dsr if entry.tuple.src.version == family)
@@ -40,7 +52,7 @@ def _conntrack(tables: list[CtTable], now: int | None) -> Iterator[StartTable]:
             yield StartTable(name, records)
 
 
-def _records(table: CtTable) -> Iterator[tuple[bytes, bytes]]:
+def own_records(table: CtTable) -> Iterator[tuple[bytes, bytes]]:
     """A table's entries in our own layout and clock."""
     as_they_are = table.layout in (Layout.V1_16, Layout.V1_18) and table.clock.hz is None and table.raw
     for keys, values in table.read():

@@ -26,6 +26,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "lb.algorithm": ("maglev", "random"),
     "lb.dispatch": ("geneve", "opt"),
     "lb.no-backend": ("reject", "drop"),
+    "lb.socket": ("false",),
     "routing": ("native", "tunnel"),
     "masquerade.ipv4": ("true", "false"),
     "masquerade.ipv6": ("true", "false"),
@@ -57,6 +58,8 @@ def with_settings(nf: NodeFile, given: Mapping[str, str]) -> NodeFile:
             raise UsageError(f"--with {key}={value}: {unknown_name('value', value, CHOICES[key])}")
         datapath, on = nf.datapath, value == "true"
         match key.split("."):
+            case ["lb", "socket"]:
+                changed = replace(datapath, lb=replace(datapath.lb, socket=None))
             case ["lb", name]:
                 word: dict[str, Any] = {name.replace("-", "_"): value}
                 changed = replace(datapath, lb=replace(datapath.lb, **word))

@@ -19,6 +19,7 @@ from ctctl.simulate.scenario import StepRecord, one_cpu
 from ctctl.simulate.scenario_changes import collect_garbage
 from ctctl.simulate.scenario_file import PacketStep, Step
 from ctctl.simulate.simulator import StepResult
+from ctctl.simulate.sockets import check_sockets
 from ctctl.simulate.whatif import EntryChange, StartTable, apply_changes, fill
 
 #: entries that the tables of a simulation hold without evicting any
@@ -133,12 +134,13 @@ def run(request: Request) -> Iterator[StepRecord | Journey | Prepared]:
     What is done to the tables before the first packet comes as Prepared.
 
     It ends early when a packet does not arrive. With tables to start from, records show the entries
-    that the conversation met or made. Raises UsageError, NotFoundError, KernelError.
+    that the conversation met or made. Raises UsageError, NotFoundError, UnsupportedError, KernelError.
     """
     files = tuple(without_backends(with_ifindexes(nf), request.without_backends) for nf in request.nodes)
     files = tuple(with_rules(with_settings(nf, request.settings), request.rules) for nf in files)
     _check_removed(request)
     check_pods(files, request.rules)
+    check_sockets(files, request.packet)
     large = request.full or any(len(table.records) > _SMALL_TABLE for table in request.start)
     with contextlib.ExitStack() as stack:
         if request.full:

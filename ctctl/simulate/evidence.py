@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 _OVERLAY: Final = "cilium_calls_overlay"
 #: From this minor version on every frontend says by a flag how its requests reach another node.
 _SAYS_MODE: Final = 19
-#: of the host's endpoint
-_IS_HOST: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +88,8 @@ def _of_pins(source: Source) -> Modes:
 def _of_tables(listings: Listings, minor: int) -> Modes:
     """What the services, the SNAT entries and the sockets give away."""
     found: Modes = {}
-    local = {record.addr for record in listings.endpoints if not record.flags & _IS_HOST}
-    hosts = {record.addr for record in listings.endpoints if record.flags & _IS_HOST}
+    local = {record.addr for record in listings.endpoints if not record.is_host}
+    hosts = {record.addr for record in listings.endpoints if record.is_host}
     frontends = [slot for slot in listings.services if slot.slot == 0 and slot.flags is not None and slot.port]
     dsr = sum(bool((slot.flags or 0) & ServiceFlags.FwdModeDSR) for slot in frontends)
     outside = any(
@@ -127,10 +125,10 @@ def host_addresses(listings: Listings, modes: Modes, family: int) -> HostAddress
 
     The one among its pods is the nearest to them; of several others the one that packets took.
     """
-    own = [record.addr for record in listings.endpoints if record.flags & _IS_HOST and record.addr.version == family]
+    own = [record.addr for record in listings.endpoints if record.is_host and record.addr.version == family]
     own = [address for address in own if not address.is_link_local] or _hosts_of_ipcache(listings, family)
     told = modes.get("node.ip" if family == 4 else "node.ip6")
-    pods = [record.addr for record in listings.endpoints if not record.flags & _IS_HOST]
+    pods = [record.addr for record in listings.endpoints if not record.is_host]
     pods = [address for address in pods if address.version == family]
     node = _address(told.value) if told is not None else None
     others = [address for address in own if address != node]

@@ -15,16 +15,15 @@ from ctctl.decode.ct import TUPLE_SERVICE, decode_entry
 from ctctl.errors import UnsupportedError
 from ctctl.model.identity import REMOTE_NODE
 from ctctl.model.service import ServiceFlags, ServiceSlot
-from ctctl.model.tuples import Address, Direction
+from ctctl.model.tuples import Address, Direction, end_text
 from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6, PacketSpec
-from ctctl.simulate.carry import Carried, backends_of, frontends
+from ctctl.simulate.carry import Carried, backends_of, frontends, own_ports
 from ctctl.simulate.evidence import flag
 
 if TYPE_CHECKING:
     from ctctl.model.entry import CtEntry
     from ctctl.model.policy import PolicyEntry
 
-_IS_HOST: Final = 1
 #: The minor version whose rules our datapath has.
 RULES: Final = 16
 #: The first port that it hands out for SNAT (bpf/lib/snat.h).
@@ -49,13 +48,7 @@ def check(carried: Carried, packet: PacketSpec) -> tuple[str, ...]:
 
 def _words(packet: PacketSpec) -> str:
     name = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}.get(packet.proto, str(packet.proto))
-    return f"{name} {_end(packet.src, packet.src_port)} > {_end(packet.dst, packet.dst_port)}"
-
-
-def _end(address: Address, port: int) -> str:
-    if not port:
-        return str(address)
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+    return f"{name} {end_text(packet.src, packet.src_port)} > {end_text(packet.dst, packet.dst_port)}"
 
 
 def _reasons(carried: Carried, packet: PacketSpec) -> Iterator[str]:
@@ -78,7 +71,7 @@ def whose(carried: Carried, address: Address) -> str:
     """``pod`` and ``host`` of this node, ``remote pod``, ``remote node`` or ``world``."""
     for record in carried.listings.endpoints:
         if record.addr == address:
-            return "host" if record.flags & _IS_HOST else "pod"
+            return "host" if record.is_host else "pod"
     for hosts in carried.hosts.values():
         if address in (hosts.node, hosts.router):
             return "host"
@@ -251,18 +244,31 @@ def _translation(carried: Carried, packet: PacketSpec, ends: _Ends) -> Iterator[
 def _policies(
     carried: Carried, packet: PacketSpec, service: tuple[ServiceSlot, list[ServiceSlot]] | None
 ) -> Iterator[str]:
-    ports = {packet.dst_port, packet.src_port}
+    ports = own_ports(carried.listings, packet)
+    met = {packet.src, packet.dst}
     if service is not None:
         backends = backends_of(carried.listings)
-        ports |= {backends[slot.backend_id].port for slot in service[1] if slot.backend_id in backends}
-    numbers = {record.endpoint_id: record.addr for record in carried.listings.endpoints if not record.flags & _IS_HOST}
-    for entry in carried.listings.policy:
-        if entry.endpoint_id in numbers and any(entry.covers(packet.proto, port) for port in ports):
-            yield from _rule(entry, carried.listings.policy, str(numbers[entry.endpoint_id]))
+        chosen = [backends[slot.backend_id] for slot in service[1] if slot.backend_id in backends]
+        ports |= {backend.port for backend in chosen}
+        met |= {backend.ip for backend in chosen}
+    rules = carried.listings.policy
+    pods = {record.addr: record.endpoint_id for record in carried.listings.endpoints if not record.is_host}
+    ruled = {entry.endpoint_id for entry in rules}
+    yield from (
+        f"the source shows the policies of other pods, and none of {pod}"
+        for pod, number in pods.items()
+        if rules and pod in met and number not in ruled
+    )
+    names = {number: str(pod) for pod, number in pods.items() if pod.version == packet.dst.version}
+    for entry in rules:
+        if entry.endpoint_id in names and any(entry.covers(packet.proto, port) for port in ports):
+            yield from _rule(entry, rules, names[entry.endpoint_id])
 
 
 def _rule(entry: PolicyEntry, rules: list[PolicyEntry], pod: str) -> Iterator[str]:
     where = f"the {'egress' if entry.egress else 'ingress'} policy of {pod}"
+    if entry.identity is None:
+        yield f"{where} names a peer by labels only: bpf policy get --numeric tells which it is"
     if entry.proxy_port:
         yield f"{where} hands this to a proxy at port {entry.proxy_port}"
     if entry.auth_type:
@@ -274,18 +280,20 @@ def _rule(entry: PolicyEntry, rules: list[PolicyEntry], pod: str) -> Iterator[st
 
 def _backends(carried: Carried, slots: list[ServiceSlot]) -> Iterator[str]:
     known = backends_of(carried.listings)
-    return (_end(known[slot.backend_id].ip, known[slot.backend_id].port) for slot in slots)
+    return (end_text(known[slot.backend_id].ip, known[slot.backend_id].port) for slot in slots)
 
 
 def one_of(carried: Carried, rev_nat: int, family: int) -> tuple[str, ...]:
     """The backends of which a new connection to the service gets one; empty where the node's own choice is known."""
-    if carried.file.datapath.lb.algorithm == "maglev" and rev_nat in carried.known_choice:
-        return ()
     service = next((s for s in carried.file.services if s.id == rev_nat and s.ip.version == family), None)
     if service is None:
         return ()
+    # Whom a client had before is in no listing.
+    known = carried.file.datapath.lb.algorithm == "maglev" and rev_nat in carried.known_choice
+    if known and not service.affinity:
+        return ()
     active = [b for b in service.backends if b.weight and b.state == "active"] or list(service.backends)
-    return tuple(_end(backend.ip, backend.port) for backend in active) if len(active) > 1 else ()
+    return tuple(end_text(backend.ip, backend.port) for backend in active) if len(active) > 1 else ()
 
 
 def _notes(carried: Carried) -> Iterator[str]:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.config.node import NodeFile, load_node_files, parse_node_files
-from ctctl.decode.ct import decode_entry, encode_entry
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map
-from ctctl.model.entry import Layout
 from ctctl.node.find import choose_nodes
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.simulate.carry import KINDS, Carried, carry
+from ctctl.simulate.carry_tables import now_of, own_records
 from ctctl.simulate.evidence import facts_of, modes_of
 from ctctl.simulate.limits import check
 from ctctl.simulate.limits import one_of as choices
@@ -25,10 +24,13 @@ from ctctl.tables.names import book_of
 
 if TYPE_CHECKING:
     from ctctl.packet.spec import PacketSpec
-    from ctctl.tables.sources.base import CtTable, Source
+    from ctctl.tables.sources.base import Source
 
 #: what a live node's connections consist of
-_COPIED = (*pins.OWN_CT_TABLES, pins.SNAT4, pins.LB4_AFFINITY)
+_COPIED = (
+    *(*pins.OWN_CT_TABLES, *pins.OWN_CT6_TABLES, *pins.SNAT_TABLES.values()),
+    *(pins.LB4_AFFINITY, pins.LB6_AFFINITY),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def from_source(source: Source, packet: PacketSpec, given: Mapping[str, str], na
     ``given`` are settings by the keys of ``tables.sources.modes``. Raises UnsupportedError where our datapath
     cannot do what that node does with this packet, UsageError where a node must be named.
     """
-    carried = carried_node(source, _node_of(source, packet, name), packet.proto, given)
+    carried = carried_node(source, _node_of(source, packet, name), packet.proto, given, [packet])
     notes = check(carried, packet)
     services: set[tuple[int, int]] = {(service.id, service.ip.version) for service in carried.file.services}
     one_of = {key: found for key in services if (found := choices(carried, *key))}
@@ -100,13 +102,15 @@ def from_source(source: Source, packet: PacketSpec, given: Mapping[str, str], na
     return Start((carried.file,), carried.tables, carried.now, said, one_of, configured=True)
 
 
-def carried_node(source: Source, node: str | None, proto: int, given: Mapping[str, str]) -> Carried:
-    """One node of a source as it is simulated for packets of one IP protocol."""
+def carried_node(
+    source: Source, node: str | None, proto: int, given: Mapping[str, str], packets: Iterable[PacketSpec]
+) -> Carried:
+    """One node of a source as it is simulated for these packets of one IP protocol."""
     listings = source.some(node, *KINDS)
     facts = facts_of(source, node)
     modes = modes_of(facts, source, listings, given)
     pods = {str(address): name for name, addresses in book_of(source, node).pods.items() for address in addresses}
-    return carry(source, node, listings, modes, proto, facts=facts, pods=pods)
+    return carry(source, node, listings, modes, proto, facts=facts, pods=pods, packets=packets)
 
 
 def _node_of(source: Source, packet: PacketSpec, name: str | None) -> str | None:
@@ -137,32 +141,27 @@ def _pinned(path: Path) -> Iterator[tuple[bytes, bytes]]:
 def with_source(start: Start, source: Source) -> Start:
     """``start`` with the conntrack entries of a snapshot, dump or live table, and its clock.
 
-    IPv6 tables are left out with a note. Raises UsageError where a source of several nodes cannot be matched.
+    IPv6 tables are left out, with a note, where no node has IPv6. Raises UsageError where a source of several
+    nodes cannot be matched.
     """
     names = {nf.node.name for nf in start.nodes}
-    tables, notes, now = list(start.tables), list(start.notes), start.now
+    six = any(nf.datapath.ipv6 for nf in start.nodes)
+    tables, notes, copied = list(start.tables), list(start.notes), []
     for table in source.tables:
-        if table.family != 4:
-            notes.append(f"{table.name}: IPv6, not simulated")
+        if table.family == 6 and not six:
+            notes.append(f"{table.name}: IPv6, which the node does not have: left out")
             continue
         node = table.node if table.node in names else None
         if node is None and len(names) > 1:
             raise UsageError(
                 f"{table.name} of {table.node or 'no named node'}: the file has {', '.join(sorted(names))}"
             )
-        tables.append(StartTable(table.name, tuple(_records(table)), node))
-        now = table.now if now is None else now
+        tables.append(StartTable(table.name, tuple(own_records(table)), node))
+        copied.append(table)
+    now = start.now
+    if now is None:
+        now = now_of(copied, notes, max((nf.clock or 0 for nf in start.nodes), default=0) or None)
     return replace(start, tables=tuple(tables), now=now, notes=tuple(notes))
-
-
-def _records(table: CtTable) -> Iterator[tuple[bytes, bytes]]:
-    for keys, values in table.read():
-        for key, value in zip(map(bytes, keys), map(bytes, values), strict=True):
-            if table.layout is Layout.V1_16:
-                yield key, value
-            else:
-                entry = replace(decode_entry(key, value, table.layout), value=None)
-                yield encode_entry(entry, Layout.V1_16)
 
 
 def _chosen(nodes: tuple[NodeFile, ...], names: Sequence[str], path: str) -> tuple[NodeFile, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from ctctl.errors import UsageError
@@ -203,6 +204,30 @@ class NameBook:
         if len(first) > 1:
             raise UsageError(f"{name!r} has several addresses, {', '.join(map(str, first))}: say which")
         return first[0]
+
+
+class LazyBook:
+    """The names of a book that is made when a filter first asks for one. Raises what ``make`` raises."""
+
+    def __init__(self, make: Callable[[], NameBook]) -> None:
+        self._make = make
+
+    @cached_property
+    def book(self) -> NameBook:
+        """All of it."""
+        return self._make()
+
+    def networks(self, name: str) -> Sequence[IPv4Network | IPv6Network]:
+        """As ``NameBook.networks``."""
+        return self.book.networks(name)
+
+    def identities(self, name: str) -> Sequence[int]:
+        """As ``NameBook.identities``."""
+        return self.book.identities(name)
+
+    def service(self, name: str) -> ServiceRef:
+        """As ``NameBook.service``."""
+        return self.book.service(name)
 
 
 def _network(address: Address) -> IPv4Network | IPv6Network:

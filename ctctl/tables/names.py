@@ -35,12 +35,13 @@ def book_of(source: Source, node: str | None = None) -> NameBook:
         book.listings = Listings()
     for address, name in book.listings.names.items():
         book.add_pod(name, [address])
-    if source.directory is not None and not source.foreign:
-        _add_own(book, Path(source.directory))
-    elif source.directory is not None:
+    home, _ = source.home_of(node)
+    if home.directory is not None and not home.foreign:
+        _add_own(book, Path(home.directory))
+    elif home.directory is not None:
         from ctctl.tables.names_agent import add_agent
 
-        add_agent(book, Path(source.directory))
+        add_agent(book, Path(home.directory))
     _add_documents(book, source, node)
     for path in source.name_files:
         from ctctl.tables.names_files import add_file

@@ -48,7 +48,8 @@ def range_of(source: Source, node: str | None) -> PortRange | None:
     fact = source.facts(node).snat_first_port
     if fact is not None:
         return PortRange(fact.value, LAST_PORT, fact.evidence, said=True)
-    if source.directory is not None and not source.foreign:
+    home, _ = source.home_of(node)
+    if home.directory is not None and not home.foreign:
         return PortRange(FIRST_PORT, LAST_PORT, "ctctl's own datapath", said=True)
     return None
 

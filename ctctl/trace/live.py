@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
+from typing import TypeAlias
 
 from ctctl.abi import layouts, pins
 from ctctl.errors import NotFoundError
@@ -20,6 +21,7 @@ from ctctl.packet.text import FlowSpec
 from ctctl.trace.story import StoryBook, TracedEvent, canonical
 
 _POLL_S = 0.2
+_Networks: TypeAlias = tuple[IPv4Network | IPv6Network | None, IPv4Network | IPv6Network | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +143,26 @@ def kernel_filter_for(flow: FlowSpec | None, nodes: Sequence[str], bpffs: Path |
 
 
 def filter_of(flow: FlowSpec, directories: Sequence[Path]) -> KernelFilter:
-    """What hooks or probes compare for ``flow``. ``directories`` are where service tables are pinned.
+    """What hooks compare for ``flow``. ``directories`` are where service tables are pinned."""
+    networks, ports = compared_ends(flow, directories)
+    near = not _may_be_translated_to(flow, directories)
+    return replace(KernelFilter.of(flow), near=near, networks=networks, ports=ports)
+
+
+def compared_ends(flow: FlowSpec, directories: Sequence[Path]) -> tuple[_Networks, tuple[int, int]]:
+    """The addresses and ports of a flow that hooks or probes compare.
 
     Behind a service the packets carry a backend's address, which a hook on another node cannot connect
-    to the VIP. Where one end is a service the hooks therefore compare the other end only, and the rest is
-    decided by translation as the events tell it.
+    to the VIP. Where one end is a service it is therefore left open, and the rest is decided by translation
+    as the events tell it.
     """
-    exact = replace(KernelFilter.of(flow), near=not _may_be_translated_to(flow, directories))
     for side in (0, 1):
         network, other = flow.networks[side], flow.networks[1 - side]
-        if network is None or network.prefixlen != network.max_prefixlen or other is None:
-            continue
-        if _is_frontend(network, directories):
-            ends = (None, other) if side == 0 else (other, None)
-            ports = (0, flow.ports[1]) if side == 0 else (flow.ports[0], 0)
-            return replace(exact, networks=ends, ports=ports)
-    return exact
+        if network is not None and other is not None and _is_frontend(network, directories):
+            if side == 0:
+                return (None, other), (0, flow.ports[1])
+            return (other, None), (flow.ports[0], 0)
+    return flow.networks, flow.ports
 
 
 def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
@@ -174,9 +180,10 @@ def _may_be_translated_to(flow: FlowSpec, directories: Sequence[Path]) -> bool:
     return any(address in given[0] for address in addresses)
 
 
-def _is_frontend(address: IPv4Network | IPv6Network, directories: Sequence[Path]) -> bool:
-    wanted = address.network_address.packed
-    table = pins.of_family(pins.LB4_SERVICES, address.version)
+def _is_frontend(network: IPv4Network | IPv6Network, directories: Sequence[Path]) -> bool:
+    if network.prefixlen != network.max_prefixlen:
+        return False
+    table, wanted = pins.of_family(pins.LB4_SERVICES, network.version), network.network_address.packed
     return any(key.startswith(wanted) for directory in directories for key, _ in records_of(directory / table))
 
 

@@ -10,9 +10,8 @@ import errno
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +19,7 @@ from typing import Any, Self
 from ctctl.abi import layouts, pins
 from ctctl.btf.vmlinux import kernel_enum
 from ctctl.decode.ct import TUPLE_SERVICE
-from ctctl.errors import CtctlError, KernelError, NotFoundError, UsageError
+from ctctl.errors import CtctlError, KernelError, NotFoundError
 from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.link import TcxLink
 from ctctl.kernel.map import Map
@@ -30,19 +29,16 @@ from ctctl.kernel.program import Program
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.kernel.tracing import TracingLink, entry_function
 from ctctl.model.entry import CtEntry
-from ctctl.model.tuples import ICMP, ICMPV6, Address, FlowTuple
+from ctctl.model.tuples import Address, FlowTuple
 from ctctl.model.tuples import Direction as CtDirection
-from ctctl.node.find import cilium_tables, own_nodes
-from ctctl.node.record import MAP_NAME, read_record
-from ctctl.packet.text import FlowSpec
 from ctctl.tables.sources.base import NoTableError
 from ctctl.trace.decode_probe import decode_probe_event
-from ctctl.trace.live import records_of
 from ctctl.trace.probe_book import ProbeBook
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
 from ctctl.trace.probe_points import ProbePoint
+from ctctl.trace.probe_request import ProbeRequest
 from ctctl.trace.probe_tables import NodeTables
-from ctctl.trace.story import canonical
+from ctctl.trace.story import canonical, end_matches, matches
 
 _SHARED = (
     pins.PROBE_EVENTS,
@@ -62,108 +58,6 @@ _NO_DROPS = frozenset({"queue_purge"})
 #: Reasons that say no more than that a program decided it.
 _BY_PROGRAMS = frozenset({"tc_ingress", "tc_egress"})
 _POLICY = "Policy denied"
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeRequest:
-    """What to follow, where, and for how long.
-
-    ``tables`` are the bpffs directories with conntrack maps, by inode of the network namespace they belong to.
-    """
-
-    points: tuple[ProbePoint, ...]
-    control: bytes = b""
-    flow: FlowSpec | None = None
-    tables: Mapping[int, Path] = field(default_factory=dict)
-    count: int | None = None
-    duration_s: float | None = None
-    accept: Callable[[ProbeEvent], bool] | None = None
-
-
-def probe_request(
-    points: Sequence[ProbePoint],
-    flow: FlowSpec | None,
-    tables: Sequence[str] = (),
-    *,
-    count: int | None = None,
-    duration_s: float | None = None,
-    accept: Callable[[ProbeEvent], bool] | None = None,
-) -> ProbeRequest:
-    """A request with what is left open filled in: the tables of each namespace, and the kernel's filter.
-
-    ``tables`` are directories, ``NETNS=DIR`` for one namespace; without them those of the node that is loaded
-    there, else Cilium's. Raises UsageError.
-    """
-    named: dict[str, str] = {}
-    for text in tables:
-        netns, equals, directory = text.rpartition("=")
-        named[netns if equals else ""] = directory
-    nodes = {point.netns_inode: point.node or "" for point in points}
-    if unknown := named.keys() - nodes.values() - {""}:
-        known = ", ".join(filter(None, nodes.values())) or "none with a name"
-        raise UsageError(f"--tables {unknown.pop()}=DIR: no probe is in such a namespace; there is {known}")
-    directories = {}
-    for inode, node in nodes.items():
-        given = named.get(node, named.get(""))
-        found = Path(given) if given else _own_tables(inode) or cilium_tables()
-        if found is not None:
-            directories[inode] = found
-    control = control_of(flow, sorted(set(directories.values())))
-    return ProbeRequest(tuple(points), control, flow, directories, count, duration_s, accept)
-
-
-def control_of(flow: FlowSpec | None, directories: Sequence[Path]) -> bytes:
-    """What the probes compare (``ctctl_probe_ctl``). Where one end is a service they compare the other end only:
-    behind the service, and at other nodes, packets carry a backend's address."""
-    words = layouts.ctctl_probe_ctl()
-    if flow is None:
-        return bytes(words)
-    networks, ports = flow.networks, flow.ports
-    for side in (0, 1):
-        network, other = networks[side], networks[1 - side]
-        if network is not None and other is not None and _is_frontend(network, directories):
-            networks = (None, other) if side == 0 else (other, None)
-            ports = (0, ports[1]) if side == 0 else (ports[0], 0)
-            break
-    words.filter, words.proto = 1, flow.proto or 0
-    room = bytes(words)
-    for side in (0, 1):
-        network = networks[side]
-        if network is None:
-            continue
-        words.family = network.version
-        for name, address in (("addr", network.network_address), ("mask", network.netmask)):
-            at = getattr(layouts.ctctl_probe_ctl, name).offset + 16 * side
-            room = room[:at] + address.packed.ljust(16, b"\0") + room[at + 16 :]
-    plain = layouts.ctctl_probe_ctl.from_buffer_copy(room)
-    plain.family = words.family
-    plain.port[0], plain.port[1] = ports
-    return bytes(plain)
-
-
-def _is_frontend(network: IPv4Network | IPv6Network, directories: Sequence[Path]) -> bool:
-    if network.prefixlen != network.max_prefixlen:
-        return False
-    table, wanted = pins.of_family(pins.LB4_SERVICES, network.version), network.network_address.packed
-    return any(key.startswith(wanted) for directory in directories for key, _ in records_of(directory / table))
-
-
-def follow_key(flow: FlowTuple) -> bytes:
-    """The key of ``ctctl_probe_follow``: the lesser end as source, flags zero, IPv4 in the first 4 bytes."""
-    proto, (low, high) = canonical(flow)
-    size = len(flow.src.packed)
-    ends = [end[0].to_bytes(size, "big").ljust(16, b"\0") for end in (high, low)]
-    ports = b"".join(end[1].to_bytes(2, "big") for end in (high, low))
-    return b"".join(ends) + ports + bytes((proto, 0))
-
-
-def _own_tables(netns_inode: int) -> Path | None:
-    """The pin directory of ctctl's own node in that namespace."""
-    for paths in own_nodes().values():
-        record = read_record(paths.map(MAP_NAME))
-        if record is not None and record.netns_inode == netns_inode:
-            return paths.dir
-    return None
 
 
 @dataclass(slots=True)
@@ -371,7 +265,7 @@ class ProbeTrace:
         flow = self._request.flow
         if flow is None or event.icmp_type is not None or event.same_packet:
             return True
-        return ends_match(flow, event.flow) or canonical(event.flow) in self._followed or self._of_socket(event)
+        return matches(flow, event.flow) or canonical(event.flow) in self._followed or self._of_socket(event)
 
     def _of_socket(self, event: ProbeEvent) -> bool:
         """Whether a packet is of a socket's connection to the flow's service, which socket LB turned at connect()."""
@@ -468,7 +362,7 @@ class ProbeTrace:
                 words.following = 1
                 self._maps[pins.PROBE_CTL].update(_KEY0, bytes(words))
             self._followed.add(canonical(flow))
-            self._maps[pins.PROBE_FOLLOW].update(follow_key(flow), b"\1")
+            self._maps[pins.PROBE_FOLLOW].update(_follow_key(flow), b"\1")
 
     def _reason(self, number: int) -> str:
         if self._reasons is None:
@@ -481,19 +375,13 @@ class ProbeTrace:
         return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
 
 
-def end_matches(flow: FlowSpec, side: int, address: Address, port: int) -> bool:
-    """Whether an address and port are those of one end of the flow."""
-    network = flow.networks[side]
-    return (network is None or address in network) and flow.ports[side] in (0, port)
-
-
-def ends_match(flow: FlowSpec, packet: FlowTuple) -> bool:
-    """Whether a packet goes between the ends of the flow, either way round."""
-    proto = ICMPV6 if flow.proto == ICMP and packet.src.version == 6 else flow.proto
-    if proto is not None and proto != packet.proto:
-        return False
-    ends = ((packet.src, packet.src_port), (packet.dst, packet.dst_port))
-    return any(all(end_matches(flow, side, *pair[side]) for side in (0, 1)) for pair in (ends, ends[::-1]))
+def _follow_key(flow: FlowTuple) -> bytes:
+    """The key of ``ctctl_probe_follow``: the lesser end as source, flags zero, IPv4 in the first 4 bytes."""
+    proto, (low, high) = canonical(flow)
+    size = len(flow.src.packed)
+    ends = [end[0].to_bytes(size, "big").ljust(16, b"\0") for end in (high, low)]
+    ports = b"".join(end[1].to_bytes(2, "big") for end in (high, low))
+    return b"".join(ends) + ports + bytes((proto, 0))
 
 
 def _errno_name(error: KernelError) -> str:

@@ -9,7 +9,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 from ctctl.abi import pins
 from ctctl.decode.ct import TUPLE_IN, TUPLE_SERVICE, decode_entry, encode_key, table_name
@@ -21,15 +20,12 @@ from ctctl.kernel.map import Map
 from ctctl.model.drops import reason_name
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.nat import NatEntry
-from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import Backend, RevNat
+from ctctl.model.policy import PolicyEntry, decide
+from ctctl.model.service import Backend, RevNat, identity_of
 from ctctl.model.tuples import Address, Direction, FlowTuple
 from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.live import open_directory
 from ctctl.tables.sources.pinned import read_listings
-
-#: of the host's endpoint
-_IS_HOST: Final = 1
 
 
 class NodeTables:
@@ -179,32 +175,29 @@ class NodeTables:
             listings = read_listings(self.directory, ("policy", "endpoints", "ipcache"))
         except CtctlError:
             return None
-        pods = {record.addr: record for record in listings.endpoints if not record.flags & _IS_HOST}
-        identities = {record.prefix.split("/")[0]: record.identity for record in listings.ipcache}
-        world = next((one.identity for one in listings.ipcache if one.prefix in ("0.0.0.0/0", "::/0")), 2)
+        pods = {record.addr: record for record in listings.endpoints if not record.is_host}
         said = []
         for end, peer, egress in ((flow.src, flow.dst, True), (flow.dst, flow.src, False)):
             pod = pods.get(end)
             if pod is None:
                 continue
-            rules = [one for one in listings.policy if (one.endpoint_id, one.egress) == (pod.endpoint_id, egress)]
-            words = _denied(rules, identities.get(str(peer), world), flow)
+            rules = [rule for rule in listings.policy if rule.endpoint_id == pod.endpoint_id]
+            words = _denied(rules, egress, identity_of(peer, listings.ipcache), flow)
             if words is not None:
                 way = "egress" if egress else "ingress"
                 said.append(f"{way} of endpoint {pod.endpoint_id} ({end}): {words}")
         return "; ".join(said) or None
 
 
-def _denied(rules: Sequence[PolicyEntry], identity: int, flow: FlowTuple) -> str | None:
-    """Why these rules do not let a packet through; None where they do."""
-    over = [one for one in rules if one.identity in (0, identity) and one.covers(flow.proto, flow.dst_port)]
-    denies = [one for one in over if one.deny]
-    best = max((one.precedence or 0 for one in over), default=0)
-    if any((one.precedence or 0) == best or one.precedence is None for one in denies):
-        rule = denies[0]
-        ports = f"port {rule.port}" if rule.port_bits == 16 else f"ports {rule.ports[0]}-{rule.ports[1]}"
-        peer = f"identity {rule.identity}" if rule.identity else "anyone"
-        return f"denied by the rule for {peer}, {ports if rule.port_bits else 'every port'}"
-    if any(not one.deny for one in over):
+def _denied(rules: Sequence[PolicyEntry], egress: bool, identity: int | None, flow: FlowTuple) -> str | None:
+    """Why these rules do not let a packet through; None where they do, or nothing tells whose the peer is."""
+    if identity is None:
         return None
-    return f"no rule allows identity {identity} to port {flow.dst_port}"
+    rule = decide(rules, egress, identity, flow.proto, flow.dst_port)
+    if rule is None:
+        return f"no rule allows identity {identity} to port {flow.dst_port}"
+    if not rule.deny:
+        return None
+    ports = f"port {rule.port}" if rule.port_bits == 16 else f"ports {rule.ports[0]}-{rule.ports[1]}"
+    peer = f"identity {rule.identity}" if rule.identity else "anyone"
+    return f"denied by the rule for {peer}, {ports if rule.port_bits else 'every port'}"

@@ -10,7 +10,7 @@ from ctctl.events.lines import Line, change_line, entry_words
 from ctctl.events.record import entry_record, wall_clock
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment
-from ctctl.model.tuples import protocol_name
+from ctctl.model.tuples import end_text, protocol_name
 from ctctl.out.text import safe
 from ctctl.packet.spec import tcp_flag_letters
 from ctctl.tables.show.tuples import tuple_record
@@ -121,9 +121,8 @@ def way_words(event: ProbeEvent) -> str:
     if event.leg is not None:
         words.append(f"{event.leg} of connection {event.connection}")
     if event.service is not None:
-        address, port = event.service
-        words.append(f"service {address}:{port}" if address.version == 4 else f"service [{address}]:{port}")
-    words += [f"SNAT to {found.to_addr}:{found.to_port}" for found in event.nat]
+        words.append(f"service {end_text(*event.service)}")
+    words += [f"SNAT to {end_text(found.to_addr, found.to_port)}" for found in event.nat]
     if event.tunnel is not None:
         ends = f" {event.tunnel.remote} > {event.tunnel.local}" if event.tunnel.remote is not None else ""
         words.append(f"in {event.tunnel.kind}{ends}, VNI {event.tunnel.vni}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
 from ctctl.model.event import CtResult, Hook, HookEvent
@@ -99,7 +98,7 @@ class StoryBook:
         if event.hook is not Hook.FROM_CONTAINER or not self._begun.get(target):
             return None
         if self._flow is not None and not any(
-            _end_matches(self._flow.networks[n], self._flow.ports[n], flow.src, flow.src_port) for n in (0, 1)
+            end_matches(self._flow, side, flow.src, flow.src_port) for side in (0, 1)
         ):
             return None
         return self._begun[target].popleft()
@@ -136,33 +135,33 @@ def _addresses(flow: FlowTuple) -> tuple[int, int]:
 
 def matches(spec: FlowSpec, flow: FlowTuple) -> bool:
     """Whether ``flow`` goes between the ends of ``spec``, either way round."""
-    if not _is_of_protocol(spec, flow):
+    if not _is_of_protocol(spec, flow.proto):
         return False
     ends = ((flow.src, flow.src_port), (flow.dst, flow.dst_port))
-    return any(
-        all(_end_matches(spec.networks[n], spec.ports[n], *pair[n]) for n in (0, 1)) for pair in (ends, ends[::-1])
-    )
+    return any(all(end_matches(spec, side, *pair[side]) for side in (0, 1)) for pair in (ends, ends[::-1]))
 
 
-def _is_of_protocol(spec: FlowSpec, flow: FlowTuple) -> bool:
-    """``icmp`` without an address is that of both families."""
-    proto = ICMPV6 if spec.proto == ICMP and spec.version is None and flow.src.version == 6 else spec.proto
-    return proto is None or proto == flow.proto
+def _is_of_protocol(spec: FlowSpec, proto: int | None) -> bool:
+    """Whether a packet's protocol is asked for; ``icmp`` without an address is that of both families."""
+    if spec.proto == ICMP and spec.version is None:
+        return proto in {ICMP, ICMPV6}
+    return spec.proto in {None, proto}
+
+
+def end_matches(spec: FlowSpec, side: int, address: Address, port: int) -> bool:
+    """Whether an address and port are those of one end of ``spec``."""
+    network = spec.networks[side]
+    return (network is None or address in network) and spec.ports[side] in {0, port}
 
 
 def _may_match(spec: FlowSpec, flow: FlowTuple) -> bool:
     """As ``matches``, for a socket's call: what the socket does not have yet may become anything."""
-    if not _is_of_protocol(spec, flow):
+    if not _is_of_protocol(spec, flow.proto):
         return False
     ends = ((flow.src, flow.src_port), (flow.dst, flow.dst_port))
-    return any(
-        all(_end_may_match(spec.networks[n], spec.ports[n], *pair[n]) for n in (0, 1)) for pair in (ends, ends[::-1])
-    )
+    return any(all(_end_may_match(spec, side, *pair[side]) for side in (0, 1)) for pair in (ends, ends[::-1]))
 
 
-def _end_may_match(network: IPv4Network | IPv6Network | None, port: int, address: Address, own_port: int) -> bool:
-    return (network is None or int(address) == 0 or address in network) and (port in {0, own_port} or not own_port)
-
-
-def _end_matches(network: IPv4Network | IPv6Network | None, port: int, address: Address, own_port: int) -> bool:
-    return (network is None or address in network) and port in {0, own_port}
+def _end_may_match(spec: FlowSpec, side: int, address: Address, port: int) -> bool:
+    network = spec.networks[side]
+    return (network is None or int(address) == 0 or address in network) and (not port or spec.ports[side] in {0, port})

@@ -121,6 +121,22 @@ def test_nothing_is_changed(two: tuple[Cluster, Path], words: tuple[str, ...]) -
     assert not cluster.asked
 
 
+@pytest.mark.parametrize("words", [("fleet", "ask", "skew"), ("ct", "diff", "a", "b"), ("ct", "decode", "0x13")])
+def test_what_reads_no_nodes_tables_asks_none(two: tuple[Cluster, Path], words: tuple[str, ...]) -> None:
+    cluster, kubeconfig = two
+    assert "leave out cluster" in ctctl(kubeconfig, *words, code=2).stderr
+    assert "id you mean 'list'" in ctctl(kubeconfig, "ct", "lits", code=2).stderr
+    assert not cluster.asked
+
+
+@pytest.mark.parametrize("labels", ["k8s-app", "k8s-app!=cilium", "k8s-app in (cilium)", "a=b,", "k8s-app==cilium"])
+def test_labels_that_are_not_understood_ask_nobody(two: tuple[Cluster, Path], labels: str) -> None:
+    """What was passed over would ask every pod of the namespace."""
+    cluster, kubeconfig = two
+    assert "write labels as A=B" in ctctl(kubeconfig, "-l", labels, "ct", "list", code=2).stderr
+    assert not cluster.asked
+
+
 def test_frames_as_large_as_a_kubelet_sends(agent: Path, tmp_path: Path) -> None:
     """Several of 64 KiB and the channel's byte, and the last one cut at a line."""
     big = tmp_path / "big.txt"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.nodes import TestNode, make_node
+from tests.support.otheruser import other_user
 from tests.support.standin import stand_ins
 
 pytestmark = pytest.mark.kernel
@@ -69,11 +70,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestNode]:
 def with_only(capabilities: Sequence[str], command: str, node: TestNode) -> subprocess.CompletedProcess[str]:
     """The command as a user who is not root and holds just these capabilities."""
     words, _ = WORDS[command]
-    held = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in capabilities)])
-    rights = [f"--bounding-set={held}", f"--inh-caps={held}", f"--ambient-caps={held}"]
-    who = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *rights]
     whose = [] if command in NODELESS else ["--node", node.name]
-    line = [*who, CTCTL, *map(str, words), *whose]
+    line = [*other_user(capabilities), CTCTL, *map(str, words), *whose]
     return subprocess.run(line, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 

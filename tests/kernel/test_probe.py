@@ -21,9 +21,10 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
 from ctctl.model.tuples import FlowTuple
 from ctctl.packet.text import parse_flow_text
-from ctctl.trace.probe import ProbeTrace, kernel_drop_reasons, probe_request
+from ctctl.trace.probe import ProbeTrace, kernel_drop_reasons
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
 from ctctl.trace.probe_points import describe_points, find_points
+from ctctl.trace.probe_request import probe_request
 from tests.support.children import CTCTL, started
 from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name

@@ -22,9 +22,10 @@ from ctctl.model.tuples import FlowTuple
 from ctctl.node import records as rec
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_flow_text, parse_packet_text
-from ctctl.trace.probe import ProbeTrace, probe_request
+from ctctl.trace.probe import ProbeTrace
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
 from ctctl.trace.probe_points import find_points
+from ctctl.trace.probe_request import probe_request
 from ctctl.trace.show_probe import probe_ending
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
 from tests.support.names import unique_name
@@ -152,13 +153,14 @@ POLICY = (
 )
 
 
-def _fill_policy(tables: Path, *, deny: bool) -> None:
+def _fill_policy(tables: Path, *, deny: bool, peers: str = f"{CLIENT}/32") -> None:
     with Map.open_pinned(tables / pins.ENDPOINTS) as table:
         table.update(rec.endpoint_key(IPv4Address(SERVER)), rec.endpoint_info(5, 42, 7777, None, None))
     with Map.open_pinned(tables / pins.IPCACHE) as table:
         from ipaddress import IPv4Network
 
-        table.update(rec.ipcache_key(IPv4Network(CLIENT)), rec.remote_info(4711, None))
+        table.update(rec.ipcache_key(IPv4Network("0.0.0.0/0")), rec.remote_info(2, None))
+        table.update(rec.ipcache_key(IPv4Network(peers)), rec.remote_info(4711, None))
     if deny:
         # prefix (all of identity, direction, protocol and port), identity, ingress, UDP, the port; value: a denial
         key = struct.pack("<IIBBH", 64, 4711, 0, 17, socket.htons(PORT))
@@ -167,15 +169,17 @@ def _fill_policy(tables: Path, *, deny: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deny", "rule"),
+    ("deny", "peers", "rule"),
     [
-        (True, f"ingress of endpoint 42 ({SERVER}): denied by the rule for identity 4711, port {PORT}"),
-        (False, f"ingress of endpoint 42 ({SERVER}): no rule allows identity 4711 to port {PORT}"),
+        (True, f"{CLIENT}/32", f"ingress of endpoint 42 ({SERVER}): denied by the rule for identity 4711, port {PORT}"),
+        # An identity may be a network's, as those of CIDR policies are.
+        (True, "10.99.0.0/24", f"ingress of endpoint 42 ({SERVER}): denied by the rule for identity 4711, port {PORT}"),
+        (False, f"{CLIENT}/32", f"ingress of endpoint 42 ({SERVER}): no rule allows identity 4711 to port {PORT}"),
     ],
 )
-def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, deny: bool, rule: str) -> None:
+def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, deny: bool, peers: str, rule: str) -> None:
     with foreign_program(net, "drops", "tcx"), pinned(*CT, *POLICY) as tables:
-        _fill_policy(tables, deny=deny)
+        _fill_policy(tables, deny=deny, peers=peers)
 
         def count_and_send() -> None:
             # The foreign datapath counts before it drops, as Cilium does: reason 133, ingress.

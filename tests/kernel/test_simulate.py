@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import validate
 
+from ctctl.config.datapath import SocketLb
 from ctctl.config.node import NodeFile, load_node_files
 from ctctl.decode.ct import decode_entry
-from ctctl.errors import NotFoundError, UsageError
+from ctctl.errors import NotFoundError, UnsupportedError, UsageError
 from ctctl.model.entry import CtEntry, CtState
 from ctctl.model.tuples import Direction
 from ctctl.packet.text import parse_packet_text
@@ -207,6 +209,19 @@ def test_what_makes_no_conversation(nodes: tuple[NodeFile, ...]) -> None:
         Story("tcp 192.0.2.1:1 > 172.16.0.10:80", nodes, via="node-c")
     with pytest.raises(UsageError, match="node=NAME"):
         Story("tcp 10.64.0.36:1 > 10.64.1.64:2", nodes, changes=(parse_change("tcp out 10.64.0.36:1 > 10.64.1.64:2"),))
+
+
+def test_what_a_socket_never_sends_is_not_simulated(nodes: tuple[NodeFile, ...]) -> None:
+    sockets = tuple(
+        replace(nf, datapath=replace(nf.datapath, lb=replace(nf.datapath.lb, socket=SocketLb()))) for nf in nodes
+    )
+    for packet in ("tcp 10.64.0.36:1 > 10.96.0.10:80", "tcp 10.1.0.1:1 > 172.16.0.10:80"):
+        with pytest.raises(UnsupportedError, match=r"node-a turns connections of its processes.*10\.64\.1\.64:8080"):
+            Story(packet, sockets)
+        assert Story(packet, sockets, settings={"lb.socket": "false"}).hooks
+    # To a backend, and from where no program of ours sees the call, there are packets.
+    for packet in ("tcp 10.64.0.36:1 > 10.64.1.64:8080", "tcp 192.0.2.1:1 > 172.16.0.10:80"):
+        assert Story(packet, sockets).hooks == Story(packet, nodes).hooks
 
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:

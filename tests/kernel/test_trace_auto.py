@@ -6,13 +6,17 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from ctctl.events.record import EVENT_SCHEMA
+from ctctl.trace.show_probe import PROBE_SCHEMA
 from tests.support.captures import NAMES, CapturedNode, captured_node
 from tests.support.children import CTCTL, started
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
+from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S
 
 pytestmark = [pytest.mark.kernel, pytest.mark.tcx]
@@ -41,7 +45,7 @@ _MACHINE: list[CapturedNode] = []
 def in_server(net: ForeignNet, *words: str) -> tuple[str, ...]:
     """The command on that machine, in the server's network namespace."""
     place = ("nsenter", "-t", str(_MACHINE[0].pid), "-m", f"--net=/run/netns/{net.server}")
-    return (*place, *CTCTL, "trace", *words)
+    return (*place, *CTCTL, *words)
 
 
 def traced(
@@ -49,7 +53,7 @@ def traced(
 ) -> tuple[str | bytes, list[str]]:
     """What it wrote about one datagram, and what it said before; ``wait_s`` for the datagram, if it arrives."""
     said: list[str] = []
-    with started(*in_server(net, FLOW, *words), text=text) as process:
+    with started(*in_server(net, "trace", FLOW, *words), text=text) as process:
         assert process.stderr is not None
         for line in iter(process.stderr.readline, "" if text else b""):
             said.append(line if isinstance(line, str) else line.decode())
@@ -71,7 +75,9 @@ def test_probes_where_only_somebody_elses_programs_are(net: ForeignNet) -> None:
 
 
 def test_nothing_to_trace_is_one_line(net: ForeignNet) -> None:
-    found = subprocess.run(in_server(net, FLOW), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    found = subprocess.run(
+        in_server(net, "trace", FLOW), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert found.returncode == 1
     (line,) = found.stderr.splitlines()
     assert line.startswith("ctctl: nothing to trace: no node is loaded")
@@ -106,3 +112,45 @@ def test_flags_filter_what_probes_show(net: ForeignNet) -> None:
         assert str(out) == ""
         out, _ = traced(net, "-o", "jsonl", "--filter", f"dst == {SERVER} and udp")
         assert len(str(out).splitlines()) == 1
+
+
+@contextmanager
+def own_node(net: ForeignNet, tmp_path: Path) -> Iterator[str]:
+    """A node of ours on that machine, on the server's device too."""
+    name, file = unique_name("both"), tmp_path / "node.yaml"
+    file.write_text(f"node: {{name: {name}, ip: {SERVER}, device: {net.device}, pod-cidr: 10.98.0.0/24}}\n")
+    subprocess.run(in_server(net, "load", "-f", str(file)), check=True, timeout=PATIENCE_S)
+    try:
+        yield name
+    finally:
+        subprocess.run(in_server(net, "unload", "--node", name), check=True, timeout=PATIENCE_S)
+
+
+def _until_both_listen(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stderr is not None
+    said: list[str] = []
+    while sum(line.startswith("ready") for line in said) < 2:
+        said.append(process.stderr.readline())
+        assert said[-1], said
+    return said
+
+
+def test_our_hooks_and_probes_at_once(net: ForeignNet, tmp_path: Path) -> None:
+    with own_node(net, tmp_path) as name, foreign_program(net, "passes", "tcx"):
+        with started(*in_server(net, "trace", FLOW, "-o", "jsonl")) as process:
+            said = _until_both_listen(process)
+            net.send()
+            assert net.received(PATIENCE_S) == SERVER
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=PATIENCE_S)
+        both = f"the hooks of {name} and probes before somebody else's programs on {net.device}"
+        assert said[0] == f"tracing by {both}\n"
+        assert {json.loads(line)["schema"] for line in out.splitlines()} == {EVENT_SCHEMA, PROBE_SCHEMA}
+        # They count together, and both end when that many were shown.
+        with started(*in_server(net, "trace", FLOW, "-o", "jsonl", "--count", "3")) as process:
+            _until_both_listen(process)
+            for _ in range(3):
+                net.send()
+                assert net.received(PATIENCE_S) == SERVER
+            out, _ = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, len(out.splitlines())) == (0, 3)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import validate
 
+from ctctl.simulate.limits import one_of
+from ctctl.simulate.start import carried_node
+from ctctl.tables.open import open_source
 from ctctl.trace.schema import TRACE_SCHEMAS
 from tests.support.captures import BUGTOOL, CapturedNode, captured_node, files
 from tests.support.children import run_ctctl
@@ -17,6 +21,8 @@ from tests.support.children import run_ctctl
 pytestmark = pytest.mark.kernel
 
 SNAT, SOCKET, DSR = "cilium-1.16-snat-node1", "cilium-1.19-snat-node1", "cilium-1.19-dsr-node1"
+#: the endpoint of 10.61.1.102 there
+SERVER_ENDPOINT = 1505
 #: a connection of the capture, to a service's backend on the other node
 NODE_PORT = "tcp 192.168.61.1:53350 > 192.168.61.11:30080 A"
 
@@ -194,6 +200,16 @@ def test_a_bugtool_archive_needs_no_root_for_its_tables_and_says_what_it_lacks()
     assert "one of" not in done.stdout
 
 
+def test_whom_a_client_had_before_is_not_known() -> None:
+    with open_source([BUGTOOL]) as source:
+        carried = carried_node(source, None, 6, {}, ())
+    number = next(s.id for s in carried.file.services if s.id in carried.known_choice and len(s.backends) > 1)
+    assert one_of(carried, number, 4) == ()
+    services = tuple(replace(service, affinity=300) for service in carried.file.services)
+    sticky = replace(carried, file=replace(carried.file, services=services))
+    assert len(one_of(sticky, number, 4)) > 1
+
+
 def test_a_listing_without_the_nodes_configuration_asks_for_it(tmp_path: Path) -> None:
     for name, content in files(SNAT).items():
         if name.startswith("cli/") and "policy" not in name:
@@ -206,6 +222,44 @@ def test_a_listing_without_the_nodes_configuration_asks_for_it(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "translated to 10.61.1.52:53350 > 10.61.2.103:8000" in done.stdout
     assert "the source shows no policy: simulated as if all were allowed" in done.stderr
+
+
+def _with_ingress_rule(where: Path, rule: str) -> tuple[str | Path, ...]:
+    """The capture's listings in a folder, with this for the rule that lets everything into 10.61.1.102."""
+    for name, content in files(SNAT).items():
+        if name.startswith("cli/"):
+            (where / name[4:]).write_bytes(content)
+    policy = where / "policy-all.txt"
+    before, mark, rules = policy.read_text().partition(f"Endpoint ID: {SERVER_ENDPOINT}")
+    assert mark
+    policy.write_text(before + mark + rules.replace("Allow    Ingress     0          ANY          ", rule, 1))
+    return "--from", where, "--with", "routing=tunnel"
+
+
+@pytest.mark.parametrize(
+    ("port", "outcome"), [(8000, "delivered"), (8005, "delivered"), (8063, "delivered"), (8064, "dropped")]
+)
+def test_every_port_of_a_policys_range_is_in_it(tmp_path: Path, port: int, outcome: str) -> None:
+    source = _with_ingress_rule(tmp_path, "Allow    Ingress     0          8000-8063/TCP          ")
+    packet = f"tcp 10.61.1.101:5000 > 10.61.1.102:{port}"
+    done = run_ctctl("trace", "--simulate", packet, *source, "-o", "jsonl")
+    assert done.returncode == 0, done.stderr
+    arrival = json.loads(done.stdout.splitlines()[-1])
+    assert (arrival["outcome"], arrival["reason"]) == (outcome, "policy" if outcome == "dropped" else None)
+
+
+def test_a_policy_that_is_not_told_is_not_guessed(tmp_path: Path) -> None:
+    source = _with_ingress_rule(tmp_path, "Allow    Ingress     k8s:app=web   8000/TCP          ")
+    packet = "tcp 10.61.1.101:5000 > 10.61.1.102:8000"
+    done = run_ctctl("trace", "--simulate", packet, *source)
+    assert done.returncode == 4
+    assert "the ingress policy of 10.61.1.102 names a peer by labels only" in done.stderr
+    policy = tmp_path / "policy-all.txt"
+    others = [one for one in policy.read_text().split("Endpoint ID: ") if not one.startswith(str(SERVER_ENDPOINT))]
+    policy.write_text("Endpoint ID: ".join(others))
+    done = run_ctctl("trace", "--simulate", packet, *source)
+    assert done.returncode == 4
+    assert "the source shows the policies of other pods, and none of 10.61.1.102" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ TESTS = tuple(
         "kernel/test_gc_engines", "kernel/test_gc_reuse", "cli/test_writer", "kernel/test_probe",
         "kernel/test_bpf_events", "kernel/test_simulator", "kernel/test_bpf_mtu", "kernel/test_bpf_policy",
         "kernel/test_bpf_snat", "kernel/test_object", "kernel/test_program", "kernel/test_ringbuf",
-        "kernel/test_machine", "kernel/test_apply_atomic",
+        "kernel/test_machine", "kernel/test_apply_atomic", "kernel/test_socket_lb",
     )
 )  # fmt: skip
 #: Real packets between namespaces, through a geneve device where the kernel has one.

@@ -163,8 +163,9 @@ def compare(capture: str) -> Iterator[Outcome]:
     """Every packet of the node whose tables are pinned here. Raises CtctlError."""
     with open_source("auto") as source:
         for proto in (6, 17, 1, 58):
-            carried = carried_node(source, None, proto, {})
-            wanted = [one for one in packets(Tables(carried)) if one.packet.proto == proto]
+            known = packets(Tables(carried_node(source, None, proto, {}, ())))
+            wanted = [one for one in known if one.packet.proto == proto]
+            carried = carried_node(source, None, proto, {}, [one.packet for one in wanted])
             # Together so many packets of one connection, each from the tables as captured.
             with Cluster.of((with_ifindexes(carried.file),), carried.now) as cluster:
                 fill(cluster, carried.tables)

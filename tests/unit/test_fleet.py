@@ -120,6 +120,16 @@ def test_who_talks_most(lake: str) -> None:
     assert (first["src"], first["direction"], first["entries"], first["name"]) == (A, "OUT", 5, "shop/client")
 
 
+def test_a_sorted_answer_is_of_all_rows(tmp_path: Path) -> None:
+    """More rows than are shown: the first by another field may be any of them."""
+    many = [Row(flow(f"10.1.{number // 250}.{number % 250 + 1}", 1, B, 80)) for number in range(1100)]
+    where = collected(tmp_path, [Node("a", [*many, Row(flow("9.9.9.9", 1, B, 80), remaining=-5)], [A])])
+    assert [row["src"] for row in ask(where, "top-talkers", "--sort", "-expired", "--limit", 1, code=0)] == ["9.9.9.9"]
+    for more in ((), ("--sort", "-expired")):
+        done = ctctl("fleet", "ask", "top-talkers", "--lake", where, "-o", "csv", "--no-headers", *more)
+        assert (len(done.stdout.splitlines()), "the first 1000 rows" in done.stderr) == (1000, True)
+
+
 def test_skew_and_backlog(lake: str) -> None:
     skew = {row["node"]: row for row in ask(lake, "skew")}
     assert (skew["node-a"]["entries"], skew["node-b"]["entries"], skew["node-a"]["mean"]) == (9, 2, 5.5)

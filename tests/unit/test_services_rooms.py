@@ -13,11 +13,11 @@ from ctctl.decode.services import decode_socket_nat, decode_tunnel
 from ctctl.errors import DecodeError
 from ctctl.model.drops import REASONS, file_name, reason_name
 from ctctl.model.nat import NatEntry
-from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import EndpointRecord, IpcacheRecord
+from ctctl.model.policy import PolicyEntry, decide
+from ctctl.model.service import EndpointRecord, IpcacheRecord, identity_of
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.services.nat import port_use
-from ctctl.services.policy import decide, derived_from, identity_of, judge, ports_text
+from ctctl.services.policy import derived_from, judge, ports_text
 from ctctl.tables.snat_ports import DEFAULT, PortRange
 
 CLIENT, SERVER = ip_address("10.0.0.1"), ip_address("10.0.0.2")

@@ -8,15 +8,23 @@ WITH pods AS (
     WHERE NOT e.host
     GROUP BY e.family, e.addr_hi, e.addr_lo, e.collection
 ),
+-- Millions are compared by their number alone; only of the few that are left everything is read.
+gone AS (
+    SELECT DISTINCT o.cluster, o.flow
+    FROM ct_latest o
+    JOIN pods p ON p.family = o.family AND p.addr_hi = o.dst_hi AND p.addr_lo = o.dst_lo AND p.cluster = o.cluster
+    WHERE o.direction = 'OUT' AND o.related = FALSE
+      AND NOT EXISTS (SELECT 1 FROM ct_latest i WHERE i.direction = 'IN' AND i.flow = o.flow AND i.cluster = o.cluster)
+),
 lonely AS (
     SELECT o.cluster, o.node, o.proto, o.src, o.src_port, o.src_name, o.dst, o.dst_port, o.state,
            o.family, o.dst_hi, o.dst_lo, o.collected_at, o.expires_at, o.last_seen_at
     FROM ct_latest o
+    JOIN gone g ON g.flow = o.flow AND g.cluster = o.cluster
     WHERE o.direction = 'OUT' AND o.related = FALSE
       AND (o.expired = FALSE OR o.expired IS NULL)
       -- LBLoopback, Nat64, ProxyRedirect: the pod sees another tuple
       AND o.flags % 8 < 4 AND o.flags % 16 < 8 AND o.flags % 128 < 64
-      AND NOT EXISTS (SELECT 1 FROM ct_latest i WHERE i.direction = 'IN' AND i.flow = o.flow AND i.cluster = o.cluster)
 )
 SELECT l.cluster, l.node, l.proto, l.src, l.src_port, l.src_name, l.dst, l.dst_port, p.name AS dst_name,
        p.node AS missing_on, l.state,

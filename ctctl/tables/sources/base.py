@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
@@ -239,6 +239,8 @@ class Source:
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
     #: table, key and value of every SNAT entry as it lay, one by one: where there can be too many for a listing
     raw_nat: Callable[[], Iterator[tuple[str, bytes, bytes]]] | None = None
+    #: of several sources as one: the one that a node is of, and its name there
+    homes: Mapping[str | None, tuple[Source, str | None]] = field(default_factory=dict)
     #: it holds conntrack tables, be they empty (a list of services does not)
     has_ct: bool = True
     #: nodes that it shows anything of, be it no conntrack table
@@ -276,12 +278,17 @@ class Source:
         unnamed = not named or any(table.node is None for table in self.tables)
         return [*named, None] if unnamed else named
 
+    def home_of(self, node: str | None) -> tuple[Source, str | None]:
+        """The source that a node's tables are read from, itself but for several as one, and the node's name there."""
+        return self.homes.get(node) or (next(iter(self.homes.values())) if self.homes else (self, node))
+
     def version_of(self, node: str | None = None) -> CiliumVersion | None:
         """The Cilium of a node, where something says it."""
         from ctctl.model.version import version_in
 
         fact = self.facts(node).version
-        return self.version or (version_in(fact.value, fact.evidence) if fact is not None else None)
+        known = self.home_of(node)[0].version
+        return known or (version_in(fact.value, fact.evidence) if fact is not None else None)
 
     @property
     def minor(self) -> int:

@@ -11,13 +11,19 @@ from ctctl.tables.sources.timing import note_times
 
 def apply_options(source: Source, options: SourceOptions) -> None:
     """``--map`` and ``--layout``, and notes on what was assumed. Raises NotFoundError."""
-    if options.map is not None:
-        known = [table.name for table in source.tables]
-        source.tables = [table for table in source.tables if table.name == options.map]
-        source.has_ct = bool(source.tables)
-        if not source.tables and not table_names([options.map]):
-            raise NotFoundError(unknown_name("table", options.map, dict.fromkeys(known)))
+    choose_map(source, options.map)
     for table in source.tables:
         if table.layout_evidence == "assumed" and options.layout is not None:
             table.layout, table.layout_evidence = options.layout, "--layout"
     note_times(source)
+
+
+def choose_map(source: Source, name: str | None) -> None:
+    """Leave one table, which need not be a conntrack one: then none of those. Raises NotFoundError."""
+    if name is None:
+        return
+    known = [table.name for table in source.tables]
+    source.tables = [table for table in source.tables if table.name == name]
+    source.has_ct = bool(source.tables)
+    if not source.tables and not table_names([name]):
+        raise NotFoundError(unknown_name("table", name, dict.fromkeys(known)))

@@ -15,6 +15,7 @@ from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.files import build, read_text
 from ctctl.tables.sources.members import Dumps, folder_of, word_of
 from ctctl.tables.sources.open import in_bpffs, open_source
+from ctctl.tables.sources.options import choose_map
 
 _WORDS = ("auto", "nf", "-")
 
@@ -138,22 +139,22 @@ def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Sour
         homes.setdefault(None, (sources[0][1], None))
     whole.node_names = sorted(name for name in homes if name is not None)
     _choose(whole, options)
-    first = homes.get(options.node) or next(iter(homes.values()))
+    whole.homes = homes
 
     def listings(node: str | None) -> Listings:
-        source, name = homes.get(node, first)
+        source, name = whole.home_of(node)
         return source.listings(name)
 
     def facts(node: str | None) -> NodeFacts:
-        source, name = homes.get(node, first)
+        source, name = whole.home_of(node)
         return source.facts(name)
 
     def some(node: str | None, kinds: tuple[str, ...]) -> Listings:
-        source, name = homes.get(node, first)
+        source, name = whole.home_of(node)
         return source.some(name, *kinds)
 
     def documents(node: str | None) -> list[bytes]:
-        source, name = homes.get(node, first)
+        source, name = whole.home_of(node)
         return source.documents(name)
 
     whole.listings, whole.facts, whole.partly, whole.documents = listings, facts, some, documents
@@ -167,8 +168,4 @@ def _choose(whole: Source, options: SourceOptions) -> None:
             raise NotFoundError(unknown_name("node", options.node, whole.node_names))
         whole.tables = [table for table in whole.tables if table.node == options.node]
         whole.node_names = [options.node]
-    if options.map is not None:
-        known = [table.name for table in whole.tables]
-        whole.tables = [table for table in whole.tables if table.name == options.map]
-        if not whole.tables:
-            raise NotFoundError(unknown_name("table", options.map, dict.fromkeys(known)))
+    choose_map(whole, options.map)

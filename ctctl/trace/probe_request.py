@@ -1,0 +1,95 @@
+"""What a trace by probes is asked for: where, which flow, and what the kernel compares of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ctctl.abi import layouts
+from ctctl.errors import UsageError
+from ctctl.node.find import cilium_tables, own_nodes
+from ctctl.node.record import MAP_NAME, read_record
+from ctctl.packet.text import FlowSpec
+from ctctl.trace.live import compared_ends
+from ctctl.trace.probe_event import ProbeEvent
+from ctctl.trace.probe_points import ProbePoint
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """What to follow, where, and for how long.
+
+    ``tables`` are the bpffs directories with conntrack maps, by inode of the network namespace they belong to.
+    """
+
+    points: tuple[ProbePoint, ...]
+    control: bytes = b""
+    flow: FlowSpec | None = None
+    tables: Mapping[int, Path] = field(default_factory=dict)
+    count: int | None = None
+    duration_s: float | None = None
+    accept: Callable[[ProbeEvent], bool] | None = None
+
+
+def probe_request(
+    points: Sequence[ProbePoint],
+    flow: FlowSpec | None,
+    tables: Sequence[str] = (),
+    *,
+    count: int | None = None,
+    duration_s: float | None = None,
+    accept: Callable[[ProbeEvent], bool] | None = None,
+) -> ProbeRequest:
+    """A request with what is left open filled in: the tables of each namespace, and the kernel's filter.
+
+    ``tables`` are directories, ``NETNS=DIR`` for one namespace; without them those of the node that is loaded
+    there, else Cilium's. Raises UsageError.
+    """
+    named: dict[str, str] = {}
+    for text in tables:
+        netns, equals, directory = text.rpartition("=")
+        named[netns if equals else ""] = directory
+    nodes = {point.netns_inode: point.node or "" for point in points}
+    if unknown := named.keys() - nodes.values() - {""}:
+        known = ", ".join(filter(None, nodes.values())) or "none with a name"
+        raise UsageError(f"--tables {unknown.pop()}=DIR: no probe is in such a namespace; there is {known}")
+    directories = {}
+    for inode, node in nodes.items():
+        given = named.get(node, named.get(""))
+        found = Path(given) if given else _own_tables(inode) or cilium_tables()
+        if found is not None:
+            directories[inode] = found
+    control = control_of(flow, sorted(set(directories.values())))
+    return ProbeRequest(tuple(points), control, flow, directories, count, duration_s, accept)
+
+
+def control_of(flow: FlowSpec | None, directories: Sequence[Path]) -> bytes:
+    """What the probes compare (``ctctl_probe_ctl``): of the flow's ends those of ``compared_ends``."""
+    words = layouts.ctctl_probe_ctl()
+    if flow is None:
+        return bytes(words)
+    networks, ports = compared_ends(flow, directories)
+    words.filter, words.proto = 1, flow.proto or 0
+    room = bytes(words)
+    for side in (0, 1):
+        network = networks[side]
+        if network is None:
+            continue
+        words.family = network.version
+        for name, address in (("addr", network.network_address), ("mask", network.netmask)):
+            at = getattr(layouts.ctctl_probe_ctl, name).offset + 16 * side
+            room = room[:at] + address.packed.ljust(16, b"\0") + room[at + 16 :]
+    plain = layouts.ctctl_probe_ctl.from_buffer_copy(room)
+    plain.family = words.family
+    plain.port[0], plain.port[1] = ports
+    return bytes(plain)
+
+
+def _own_tables(netns_inode: int) -> Path | None:
+    """The pin directory of ctctl's own node in that namespace."""
+    for paths in own_nodes().values():
+        record = read_record(paths.map(MAP_NAME))
+        if record is not None and record.netns_inode == netns_inode:
+            return paths.dir
+    return None
