@@ -748,6 +748,28 @@ int ctctl_groups(struct rows_run *run, struct rows_groups *groups)
 	return 0;
 }
 
+/*
+ * Which group each row from ``run->row`` on is in, without making any: its place from 1, 0: none. Returns as
+ * ctctl_rows, and -1 for a key of another size.
+ */
+int ctctl_groups_find(struct rows_run *run, const struct rows_groups *groups, uint32_t *places)
+{
+	struct keyed rows[AHEAD];
+	int count;
+
+	run->missing_op = -1;
+	if (!checked(run) || run->out_size < AHEAD * groups->key_size + row_limit(run))
+		return -1;
+	while (run->row < run->rows) {
+		count = key_rows(run, groups, rows);
+		if (count < 0)
+			return -1;
+		for (int i = 0; i < count; i++)
+			places[rows[i].row] = *group_slot(groups, run->out + (uint64_t)i * groups->key_size, rows[i].hash);
+	}
+	return 0;
+}
+
 /* Whether group ``a`` comes before ``b``: it has more rows, or as many and the lower key. */
 static int before(const struct rows_groups *groups, uint32_t a, uint32_t b)
 {

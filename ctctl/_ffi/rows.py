@@ -196,6 +196,16 @@ def add_rows(run: RowsRun, ops: Ops, groups: RowsGroups) -> None:
         raise ValueError("a row program goes beyond its matrices, or its keys differ in size")
 
 
+def find_groups(run: RowsRun, ops: Ops, groups: RowsGroups, places: int) -> None:
+    """Fill ``places`` (32 bits a row, 0 before) with the place of each row's group (``ctctl_groups_find``).
+
+    Raises as ``add_rows``.
+    """
+    run.ops, run.op_count = ctypes.addressof(ops), len(ops)
+    if _library().ctctl_groups_find(ctypes.byref(run), ctypes.byref(groups), places):
+        raise ValueError("a row program goes beyond its matrices, or its keys differ in size")
+
+
 def place_groups(groups: RowsGroups) -> None:
     """Find the places of all groups anew, in empty slots."""
     _library().ctctl_groups_place(ctypes.byref(groups))
@@ -220,6 +230,7 @@ def _library() -> Any:
     for name, result, arguments in (
         ("ctctl_rows", ctypes.c_int, [run]),
         ("ctctl_groups", ctypes.c_int, [run, groups]),
+        ("ctctl_groups_find", ctypes.c_int, [run, groups, ctypes.c_void_p]),
         ("ctctl_groups_place", None, [groups]),
         ("ctctl_groups_first", None, [groups, ctypes.c_void_p, ctypes.c_uint64]),
     ):

@@ -17,11 +17,11 @@ from ctctl.cli import complete
 from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
-    from ctctl.cluster.fetch import Answer
-    from ctctl.cluster.kube import Api
+    from ctctl.cluster.fetch import Answer, Wanted
+    from ctctl.cluster.kube import Api, Pod
 
 #: What may follow: commands that only read, and those of their words that must not stand there.
-READING = ("nodes", "ct", "nat", "lb", "ipcache", "endpoint", "doctor", "gc", "report", "fleet")
+READING = ("nodes", "ct", "nat", "lb", "ipcache", "endpoint", "doctor", "gc", "report", "fleet", "trace")
 _CHANGING = {("ct", "delete"), ("ct", "flush"), ("ct", "import"), ("gc", "undo")}
 _OF_TABLE = {
     "nat": ("nat-list.txt",),
@@ -29,6 +29,9 @@ _OF_TABLE = {
     "ipcache": ("ipcache-list.txt",),
     "endpoint": ("endpoint-list.txt",),
 }
+#: How long the nodes of ``cluster trace`` are listened to, and its ways that are of one machine.
+_LISTEN_S = 10.0
+_OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "scenario", "simulate", "pcap", "file")
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -70,6 +73,7 @@ def cluster(
     ctctl cluster ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000' --context prod
     ctctl cluster doctor --node 'worker-*' -o json
     ctctl cluster gc --dry-run
+    ctctl cluster trace 'tcp 10.64.0.36 > 10.64.0.64:8000' --for 10s      what every agent's monitor sees of it
     ctctl cluster fleet collect lake/                     every node into a lake
     """
     words = [*(command or ()), *ctx.args]
@@ -91,6 +95,9 @@ def cluster(
 
     api = Api(kubeconfig, context, deadline)
     with tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder:
+        if words[0] == "trace":
+            which = (namespace, selector, node)
+            raise typer.Exit(_trace(api, words, which, (deadline, jobs), Path(folder)))
         answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder))
         if words[0] == "nodes":
             _show_nodes(answers, words[1:])
@@ -108,13 +115,20 @@ def _refuse_changes(words: Sequence[str]) -> None:
 def _fetch(
     api: Api, words: Sequence[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
 ) -> list[Answer]:
-    from ctctl.cli.report import say
-    from ctctl.cluster.fetch import LISTINGS, Wanted, fetch, targets
+    from ctctl.cluster.fetch import LISTINGS, Wanted, targets
 
     listings = _OF_TABLE.get(words[0], tuple(LISTINGS))
     if words[0] == "nodes" or tuple(words[:2]) in {("ct", "list"), ("ct", "stats"), ("ct", "top")} or words[0] == "gc":
         listings = _CT_ONLY
-    pods = targets(api, *which)
+    wanted = Wanted(listings, _filter_words(words), deadline_s=limits[0], jobs=limits[1])
+    return _asked(api, targets(api, *which), wanted, folder)
+
+
+def _asked(api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path) -> list[Answer]:
+    """The answers, and while they come what became of each."""
+    from ctctl.cli.report import say
+    from ctctl.cluster.fetch import fetch
+
     done = 0
 
     def told(answer: Answer) -> None:
@@ -125,8 +139,49 @@ def _fetch(
         elif sys.stderr.isatty():
             sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
 
-    wanted = Wanted(listings, _filter_words(words), limits[0], limits[1])
     return fetch(api, pods, wanted, folder, told)
+
+
+def _trace(
+    api: Api, words: list[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
+) -> int:
+    """``ctctl trace --from`` what the agents' monitors saw, all at the same time."""
+    from ctctl.cli.report import say
+    from ctctl.cli.trace_listen import Limits
+    from ctctl.cluster.fetch import MONITOR, Wanted, targets, write_names
+
+    inner, rest = command_of(words) or (None, [])
+    params = inner.make_context("trace", list(rest)).params if inner is not None else {}
+    given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name)]
+    if given:
+        raise UsageError(f"cluster trace is told by the agents' monitors: leave out {', '.join(given)}")
+    seconds = Limits(None, params.get("duration")).seconds or _LISTEN_S
+    pods = targets(api, *which, agents_only=True)
+    # All listen at once, else none would see the same packets.
+    wanted = Wanted((), monitor_s=seconds, deadline_s=limits[0], jobs=max(limits[1], len(pods)))
+    seen, names = folder / "seen", folder / "names.json"
+    answers = _asked(api, pods, wanted, seen)
+    failed = _failed(answers)
+    for answer in answers:
+        if answer.reason is not None:  # half an answer is none
+            (seen / answer.node / MONITOR).unlink(missing_ok=True)
+    if not any(path.stat().st_size for path in seen.rglob(MONITOR)):
+        say(f"no event in {seconds:g} s on {len(answers) - len(failed)} nodes")
+        return 5 if failed else 0
+    write_names(api, names)
+    status = _inner([*_without_duration(words), "--from", str(seen), "--names", str(names)])
+    return status if status or not failed else 5
+
+
+def _without_duration(words: Sequence[str]) -> list[str]:
+    left: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--for":
+            next(rest, None)
+        elif not word.startswith("--for="):
+            left.append(word)
+    return left
 
 
 def _filter_words(words: Sequence[str]) -> tuple[str, ...]:
@@ -192,11 +247,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     from ctctl.cluster.fetch import write_names, write_reasons
 
     read = [answer for answer in answers if answer.folder is not None]
-    failed = [answer for answer in answers if answer.reason is not None]
-    if not read:
-        raise PartialDataError(
-            f"partial data: none of {len(answers)} nodes could be read: {failed[0].node}: {failed[0].reason}"
-        )
+    failed = _failed(answers)
     found = command_of(words)
     more: list[str] = []
     if words[:2] == ["fleet", "collect"]:
@@ -213,6 +264,16 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
         more += ["--names", str(names)]
     status = _inner([*words, *more])
     return status if status or not failed else 5
+
+
+def _failed(answers: Sequence[Answer]) -> list[Answer]:
+    """Those without an answer. Raises PartialDataError where no node has one."""
+    failed = [answer for answer in answers if answer.reason is not None]
+    if len(failed) == len(answers):
+        raise PartialDataError(
+            f"partial data: none of {len(answers)} nodes could be read: {failed[0].node}: {failed[0].reason}"
+        )
+    return failed
 
 
 def _inner(words: list[str]) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ctctl.cli.options import (
+    Attach,
     ColorOpt,
     DryRunOpt,
     FieldsOpt,
@@ -28,14 +29,6 @@ app = typer.Typer(
     no_args_is_help=True,
     epilog="Example: ctctl lab up && ctctl lab run loadbalancer-dsr; ctctl lab down",
 )
-
-
-class Attach(StrEnum):
-    """Values of ``--attach``; the loader's ``AttachMode`` without importing what it needs."""
-
-    auto = "auto"
-    tcx = "tcx"
-    tc = "tc"
 
 
 class Tunnel(StrEnum):

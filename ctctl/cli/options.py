@@ -5,6 +5,7 @@ Only typer and the standard library at import time: ``ctctl ct list --help`` loa
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,6 +18,15 @@ from ctctl.out.output import ColorMode, Format, OutputOptions
 MAX_NOW = 2**32 - 1
 #: More events than that are not counted.
 MAX_COUNT = 2**63 - 1
+
+
+class Attach(StrEnum):
+    """Values of ``--attach``; the loader's ``AttachMode`` without importing what it needs."""
+
+    auto = "auto"
+    tcx = "tcx"
+    tc = "tc"
+
 
 _OUTPUT = "Output"
 _SOURCE = "Source"

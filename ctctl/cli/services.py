@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -13,6 +13,7 @@ from ctctl.cli.groups import NatFilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from ctctl.decode.nat_rows import NatRows, NatTable
     from ctctl.model.nat import NatEntry
     from ctctl.out.output import View
     from ctctl.services.nat import PortUse
@@ -211,32 +212,35 @@ def _nat_entries(
     return [entry for entry in found if where.map in (None, entry.map) and chosen(entry)]
 
 
-def _write_live_nat(
-    source: Source,
-    where: SourceArgs,
-    out: OutputArgs,
-    view: Callable[[str | None], View[NatEntry]],
-    wanted: Callable[[str | None], NatFilter],
-) -> bool:
-    """List the SNAT tables of a live node as their bytes lie; False: entry by entry."""
-    if source.directory is None or len(source.all_nodes(where.node)) != 1:
-        return False
-    from pathlib import Path
+def _nat_tables(source: Source, node: str | None, where: SourceArgs) -> list[NatTable] | None:
+    """The SNAT tables of a node whose bytes are there; None: entry by entry, as where one of them cannot be read."""
+    if source.snat is None:
+        return None
+    tables = source.snat(node)
+    if source.directory is not None:
+        from pathlib import Path
 
-    from ctctl.services.nat_form import NatForm
-    from ctctl.services.nat_rows import Place, write_nat
-    from ctctl.tables.names import names_of
+        from ctctl.abi.pins import SNAT_TABLES
 
-    (node,) = source.all_nodes(where.node)
-    names, (clock, now) = names_of(source, node), source.time(node)
-    now = where.now if now is None else now
-    return write_nat(
-        Place(Path(source.directory), where.map, wanted(node)),
-        lambda name, family: NatForm(name, family, names, clock, now),
-        view(node),
-        out.options(),
-        sys.stdout,
-    )
+        there = {name for name in SNAT_TABLES.values() if Path(source.directory, name).exists()}
+        if where.map is None and there != {table.name for table in tables}:
+            return None
+    return [table for table in tables if where.map in (None, table.name)] or None
+
+
+def _nat_reader(
+    source: Source, node: str | None, where: SourceArgs, wanted: NatFilterArgs, expression: list[str] | None
+) -> Callable[[], Iterator[NatRows]]:
+    """The wanted SNAT entries, anew each time."""
+    from ctctl.decode.nat_rows import rows_of
+    from ctctl.services.nat_rows import matching
+
+    tables = _nat_tables(source, node, where)
+    if tables is None:
+        entries = _nat_entries(source, node, where, wanted, expression)
+        return lambda: rows_of(entries)
+    chosen, found = _nat_filter(source, node, wanted, expression), tables
+    return lambda: (rows for table in found for rows in matching(table.read(), chosen))
 
 
 @nat_app.command("list")
@@ -265,7 +269,18 @@ def list_nat(
             clock, now = source.time(node)
             return nat_view(names_of(source, node), clock, where.now if now is None else now)
 
-        if _write_live_nat(source, where, out, view, lambda node: _nat_filter(source, node, wanted, expression)):
+        nodes = source.all_nodes(where.node)
+        tables = _nat_tables(source, nodes[0], where) if len(nodes) == 1 else None
+        if tables is not None:
+            from ctctl.services.nat_form import NatForm
+            from ctctl.services.nat_rows import listed, write_tables
+
+            (node,) = nodes
+            names, (clock, now) = names_of(source, node), source.time(node)
+            now = where.now if now is None else now
+            chosen = _nat_filter(source, node, wanted, expression)
+            found = listed(tables, lambda name, family: NatForm(name, family, names, clock, now), chosen)
+            write_tables(found, view(node), out.options(), sys.stdout)
             return
         show_nodes(source, where.node, out, view, lambda node: _nat_entries(source, node, where, wanted, expression))
 
@@ -302,7 +317,8 @@ def nat_stats(
         unsaid: dict[str, None] = {}
 
         def used(node: str | None) -> list[PortUse]:
-            found = port_use(_nat_entries(source, node, where, wanted, expression), told or range_of(source, node))
+            read = _nat_reader(source, node, where, wanted, expression)
+            found = port_use(read, told or range_of(source, node), None if out.sort else out.limit)
             unsaid.update(dict.fromkeys(f"{u.range} ({u.range.evidence})" for u in found if not u.range.said))
             return found
 

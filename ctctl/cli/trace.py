@@ -10,7 +10,7 @@ import typer
 
 from ctctl.cli import trace_simulate
 from ctctl.cli.groups import FlowFilterArgs, grouped
-from ctctl.cli.options import MAX_COUNT, ColorOpt, RawOpt
+from ctctl.cli.options import MAX_COUNT, Attach, ColorOpt, RawOpt
 from ctctl.cli.report import is_verbose
 from ctctl.cli.trace_listen import Limits, Output, TraceFormat, Ways, Where, listen, picture_of
 from ctctl.cli.trace_modes import Mode, check_options, choose_mode
@@ -66,6 +66,9 @@ def trace(
             help="Pinned maps for probes (of one namespace); else the loaded node's, or Cilium's.",
         ),
     ] = None,
+    attach: Annotated[
+        Attach, typer.Option("--attach", help="Probes by TCX links, clsact filters, or what the kernel has.")
+    ] = Attach.auto,
     expression: Annotated[
         str | None,
         typer.Option("--filter", metavar="EXPR", help="Filter expression, as of ct list.", rich_help_panel="Filter"),
@@ -110,7 +113,7 @@ def trace(
     """
     asked = {
         Mode.live: live,
-        Mode.probe: probe or any((device, netns, tables)),
+        Mode.probe: probe or any((device, netns, tables, attach is not Attach.auto)),
         Mode.scenario: scenario is not None,
         Mode.simulate: made_up.simulate,
         Mode.pcap: made_up.pcap is not None,
@@ -118,9 +121,10 @@ def trace(
     mode = choose_mode(asked | {Mode.story: made_up.source is not None and not any(asked.values())})
     own: dict[str, object] = {"PACKET": packet, "--node": node, "--filter": expression, "--count": count}
     own |= {"--for": duration, "--device": device, "--netns": netns, "--tables": tables}
+    own["--attach"] = attach is not Attach.auto
     check_options(mode, own, wanted, made_up)
     form = Output(output, OutputOptions(color=color), raw, verbose or is_verbose())
-    where = Where(node or (), device or (), netns or (), tables or ())
+    where = Where(node or (), device or (), netns or (), tables or (), attach)
     if made_up.asked:
         lines = output is TraceFormat.jsonl
         trace_simulate.run(

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ParamSpec
 
 from ctctl.cli.interrupt import interruptible
+from ctctl.cli.options import Attach
 from ctctl.cli.trace_modes import Mode
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.out.output import OutputOptions, use_color
@@ -98,12 +99,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Where:
-    """Which nodes, and for probes which devices, namespaces and tables."""
+    """Which nodes, and for probes which devices, namespaces and tables, and how they go in front of programs."""
 
     nodes: Sequence[str]
     devices: Sequence[str]
     namespaces: Sequence[str]
     tables: Sequence[str]
+    attach: Attach = Attach.auto
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,11 @@ class Ways:
     @classmethod
     def of(cls, mode: Mode, where: Where, *, asked: bool) -> Ways:
         """What was asked for; if nothing was, whatever is there. Raises as ``find_points`` does."""
+        from ctctl.node.attach import AttachMode
         from ctctl.trace.probe_points import find_points
 
         if mode is Mode.probe:
-            return cls(False, find_points(where.devices, where.namespaces))
+            return cls(False, find_points(where.devices, where.namespaces, AttachMode(where.attach)))
         if asked or where.nodes:
             return cls(True)
         return _whatever_is_there()

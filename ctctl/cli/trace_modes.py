@@ -31,7 +31,7 @@ _TAKEN_BY = {
     "PACKET": _OF_PACKET,
     "--node": _NODES,
     "--filter": _LIVE,
-    **dict.fromkeys(("--device", "--netns", "--tables"), (Mode.probe,)),
+    **dict.fromkeys(("--device", "--netns", "--tables", "--attach"), (Mode.probe,)),
     "--count": (*_LISTENING, Mode.story),
     "--for": _LISTENING,
     **dict.fromkeys(("--file", "--from"), _MADE_UP),

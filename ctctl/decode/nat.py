@@ -14,7 +14,8 @@ from ctctl.model.tuples import Direction, FlowTuple
 _KEY4 = struct.Struct(">IIHHBB")
 _KEY6 = struct.Struct(">16s16sHHBB")
 VALUE_SIZE = {4: constants.IPV4_NAT_ENTRY_SIZE, 6: constants.IPV6_NAT_ENTRY_SIZE}
-_ADDRESS = constants.IPV4_NAT_ENTRY_TO_SADDR
+#: Where the translated address lies in a value, in both families.
+VALUE_ADDRESS = constants.IPV4_NAT_ENTRY_TO_SADDR
 _PORT = {4: constants.IPV4_NAT_ENTRY_TO_SPORT, 6: constants.IPV6_NAT_ENTRY_TO_SPORT}
 
 
@@ -33,7 +34,7 @@ def decode_nat(key: bytes, value: bytes, map_name: str | None = None) -> NatEntr
         direction=Direction.IN if flags & TUPLE_IN else Direction.OUT,
         related=bool(flags & TUPLE_RELATED),
         xlate="DST" if flags & TUPLE_IN else "SRC",
-        to_addr=address(value[_ADDRESS:end]),
+        to_addr=address(value[VALUE_ADDRESS:end]),
         to_port=int.from_bytes(value[end : end + 2], "big"),
         created=created,
         needs_ct=needs_ct,
@@ -47,3 +48,10 @@ def encode_nat_key(flow: FlowTuple, flags: int) -> bytes:
     if flow.src.version == 4:
         return _KEY4.pack(int(flow.dst), int(flow.src), flow.dst_port, flow.src_port, flow.proto, flags)
     return _KEY6.pack(flow.dst.packed, flow.src.packed, flow.dst_port, flow.src_port, flow.proto, flags)
+
+
+def encode_nat_value(entry: NatEntry) -> bytes:
+    """The value of an SNAT entry, 0 where a field is unknown."""
+    head = struct.pack("<QQ", entry.created or 0, entry.needs_ct or 0).ljust(VALUE_ADDRESS, b"\0")
+    value = head + entry.to_addr.packed + entry.to_port.to_bytes(2, "big")
+    return value.ljust(VALUE_SIZE[entry.tuple.src.version], b"\0")

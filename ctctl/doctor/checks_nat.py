@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctctl.abi import pins
-from ctctl.doctor.facts import BUILD_UP, Facts, words
+from ctctl.decode.ct import KEY_SIZE
+from ctctl.decode.nat import decode_nat
+from ctctl.doctor.facts import BUILD_UP, Facts, TableFacts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.model.entry import CtFlags
-from ctctl.model.tuples import Address, Direction, endpoint, protocol_name
-from ctctl.tables import pairs as _keys
-from ctctl.tables.snat_ports import range_by
+from ctctl.model.tuples import endpoint, protocol_name
+from ctctl.out.rowtext import Groups
+from ctctl.tables import pair_rows
+from ctctl.tables.snat_ports import SMALLEST, range_by
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Shares of an egress address's ports to one remote from which new connections begin to fail.
 PORTS_WARNING, PORTS_CRITICAL = 0.75, 0.9
 #: Fewer orphans than this, and than this share, are those that the next GC takes.
 _FEW_ORPHANS, _ORPHAN_SHARE = 20, 0.25
-_PORTED = (6, 17, 132)
-
-Egress = tuple[int, Address, Address, int]
+_EXAMPLES = 3
+_PORTED = frozenset({6, 17, 132})
 
 
 def ports(facts: Facts) -> Iterator[Finding]:
     """Egress addresses that have used up their ports to one remote address and port."""
-    used: dict[Egress, set[int]] = {}
-    for entry in facts.listings.nat:
-        flow = entry.tuple
-        if entry.direction is Direction.OUT and flow.proto in _PORTED and not entry.related:
-            used.setdefault((flow.proto, entry.to_addr, flow.dst, flow.dst_port), set()).add(entry.to_port)
-    for (proto, egress, remote, port), ports_used in used.items():
+    smallest = len(facts.snat_range) if facts.snat_range is not None else SMALLEST
+    users = (
+        (taken.ends(at), taken.ports_of(at))
+        for taken in facts.snat_use.taken(least=max(1, int(PORTS_WARNING * smallest)))
+        for at in range(len(taken))
+    )
+    for ends, ports_used in users:
+        proto, egress, remote, port = ends.proto, ends.egress, ends.remote, ends.remote_port
+        if proto not in _PORTED:
+            continue
         ranged = range_by(ports_used, facts.snat_range)
         taken = sum(number in ranged for number in ports_used)
         share = taken / len(ranged)
@@ -62,25 +72,19 @@ def exhausted(facts: Facts) -> Iterator[Finding]:
     dropped = max(facts.stats.get("snat_exhausted", 0), sum(hooks.values()))
     if not dropped:
         return
-    used: dict[Egress, int] = {}
-    for entry in facts.listings.nat:
-        flow = entry.tuple
-        if entry.direction is Direction.OUT and flow.proto in _PORTED and not entry.related:
-            egress = (flow.proto, entry.to_addr, flow.dst, flow.dst_port)
-            used[egress] = used.get(egress, 0) + 1
-    worst = max(used, key=lambda egress: used[egress], default=None)
+    worst = facts.snat_use.most(_PORTED)
     to_whom, evidence = "", {}
     if worst is not None:
-        proto, egress_address, remote, port = worst
+        ends, used = worst
+        remote = endpoint(ends.remote, ends.remote_port)
         to_whom = (
-            f"; most ports are in use from {egress_address} to {endpoint(remote, port)} ({protocol_name(proto)}): "
-            f"{used[worst]:,} of 32,768"
+            f"; most ports are in use from {ends.egress} to {remote} ({protocol_name(ends.proto)}): {used:,} of 32,768"
         )
-        evidence = {"egress": str(egress_address), "remote": endpoint(remote, port), "used": used[worst]}
+        evidence = {"egress": str(ends.egress), "remote": remote, "used": used}
     yield Finding(
         "snat-exhausted",
         Severity.CRITICAL,
-        pins.SNAT_TABLES[worst[1].version] if worst is not None else None,
+        pins.SNAT_TABLES[worst[0].egress.version] if worst is not None else None,
         f"{dropped:,} packets dropped because no port of the node's address was free{to_whom}",
         "spread the load over more nodes or backends, let connections be kept open, answer with DSR instead of SNAT, "
         "or purge translations that no connection stands behind",
@@ -92,52 +96,71 @@ def exhausted(facts: Facts) -> Iterator[Finding]:
 
 def pairs(facts: Facts) -> Iterator[Finding]:
     """DSR connections without the SNAT entry that turns their replies into the VIP's."""
-    known = facts.nat_keys()
     for table in facts.tables:
         if table.layout.has_nat:
             continue  # the translation is in the entry itself there
         mask = table.out & table.alive & table.flag(int(CtFlags.DSRInternal)) & ~table.closed
-        lost = [key for key in table.keys_where(mask) if _keys.nat_key(key, dsr=True) not in known]
-        if lost:
-            chosen = mask & np.isin(words(table.columns.keys), np.array(lost, f"S{len(lost[0])}"))
+        chosen = np.flatnonzero(mask)
+        lost = np.zeros_like(mask)
+        lost[chosen[~_have_nat(facts, table, chosen)]] = True
+        count = int(lost.sum())
+        if count:
             yield Finding(
                 "snat-missing",
                 Severity.CRITICAL,
                 table.name,
-                f"{len(lost)} DSR connections have no SNAT entry: their replies leave with the pod's address",
+                f"{count} DSR connections have no SNAT entry: their replies leave with the pod's address",
                 "the SNAT table evicted them (look at its pressure); the client must connect anew",
-                {"entries": len(lost), "examples": table.examples(chosen)},
+                {"entries": count, "examples": table.examples(lost)},
                 (facts.look("ctctl ct list 'out and flag(DSRInternal)'"), facts.look("ctctl nat list")),
-                facts.delete(table, chosen),
+                facts.delete(table, lost),
             )
+
+
+def _have_nat(facts: Facts, table: TableFacts, chosen: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which of a table's DSR entries have an SNAT entry. Each of a table's keys stands for an SNAT key of its own."""
+    there = np.zeros(len(chosen) + 1, np.bool_)
+    if len(chosen):
+        wanted, exact = Groups(KEY_SIZE[table.family]), pair_rows.key_itself(table.family)
+        pair_rows.dsr_nat_key(table.family).group(table.columns.select(chosen), wanted)
+        for rows in facts.nat_rows():
+            if rows.family == table.family:
+                there[np.frombuffer(exact.find_in(rows, wanted), np.uint32)] = True
+    return there[1:]
 
 
 def orphans(facts: Facts) -> Iterator[Finding]:
     """SNAT entries that no conntrack entry stands behind."""
-    known = facts.nat_keys()
-    for family in (4, 6):
+    for family, entries in sorted(facts.snat_use.entries.items()):
         tables = facts.of_family(family)
-        mine = {key: entry for key, entry in known.items() if len(key) == (14 if family == 4 else 38)}
-        if len(tables) < 2 or not mine:
+        if len(tables) < 2 or not entries:
             continue
-        outs = {key for table in tables for key in table.keys_where(table.out)}
-        found = [entry for key, entry in mine.items() if _is_orphan(key, entry.value or b"", outs)]
-        if len(found) >= BUILD_UP or (len(found) >= _FEW_ORPHANS and len(found) >= _ORPHAN_SHARE * len(mine)):
+        count, examples = _without_ct(facts, family)
+        if count >= BUILD_UP or (count >= _FEW_ORPHANS and count >= _ORPHAN_SHARE * entries):
             yield Finding(
                 "snat-orphans",
                 Severity.WARNING,
                 pins.SNAT_TABLES[family],
-                f"{len(found)} of {len(mine)} SNAT entries have no connection behind them",
+                f"{count} of {entries} SNAT entries have no connection behind them",
                 "ctctl gc --orphans purges them",
-                {"orphans": len(found), "entries": len(mine), "examples": [str(entry) for entry in found[:3]]},
+                {"orphans": count, "entries": entries, "examples": examples},
                 (facts.look("ctctl nat list --limit 20"),),
                 (facts.change("ctctl gc --orphans"),),
             )
 
 
-def _is_orphan(key: bytes, value: bytes, outs: set[bytes]) -> bool:
-    if not _keys.is_out(key):
-        if not value:
-            return False  # a listing without raw values: its forward entry cannot be told
-        key = _keys.forward_nat_key(key, value)
-    return not outs.intersection(_keys.ct_keys(key))
+def _without_ct(facts: Facts, family: int) -> tuple[int, list[str]]:
+    """How many SNAT entries have no OUT entry that keeps them, and the first of them in words."""
+    outs = Groups(KEY_SIZE[family])
+    for table in facts.of_family(family):
+        pair_rows.out_key(family).group(table.columns, outs)
+    programs = [pair_rows.keeper(family, dsr=dsr) for dsr in (False, True)]
+    count, examples = 0, list[str]()
+    for rows in facts.nat_rows():
+        if rows.family != family:
+            continue
+        plain, dsr = (np.frombuffer(program.find_in(rows, outs), np.uint32) for program in programs)
+        alone = np.flatnonzero((plain == 0) & (dsr == 0))
+        count += len(alone)
+        examples += [str(decode_nat(*rows.record(int(at)))) for at in alone[: _EXAMPLES - len(examples)]]
+    return count, examples

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,15 @@ import numpy as np
 from ctctl.abi import pins
 from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
-from ctctl.decode.nat import encode_nat_key
+from ctctl.decode.nat_rows import NatRows, rows_of
 from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map
 from ctctl.model.entry import CtFlags
 from ctctl.model.identity import HOST as HOST_IDENTITY
-from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import TCP, Address, Direction
+from ctctl.model.tuples import TCP, Address
 from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.snat_ports import PortRange, range_of
+from ctctl.tables.snat_use import SnatUse
 from ctctl.tables.sources.base import CtTable, Listings, Source
 from ctctl.tables.sources.facts import NodeFacts
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
+#: Listings that the checks look at, beside the SNAT entries.
+_LISTED = ("services", "backends", "ipcache", "endpoints")
 #: How often GC runs where nobody says.
 GC_INTERVAL_S = 300.0
 _CLOSING = int(CtFlags.RxClosing | CtFlags.TxClosing)
@@ -214,6 +216,8 @@ class Facts:
     has_backends: bool
     has_nat: bool
     gc_interval_s: float
+    #: the SNAT entries, where they are not in ``listings``
+    read_nat: Callable[[], Iterator[NatRows]] | None = None
     #: entries and capacity of the SNAT tables that the source shows, by name; capacity None: unknown
     nat_sizes: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     #: how full tables are (0 to 1), where the node itself says so
@@ -278,9 +282,14 @@ class Facts:
     def of_family(self, family: int) -> list[TableFacts]:
         return [table for table in self.tables if table.family == family]
 
-    def nat_keys(self) -> dict[bytes, NatEntry]:
-        """SNAT entries by raw key."""
-        return {entry.key or _nat_key(entry): entry for entry in self.listings.nat}
+    def nat_rows(self) -> Iterator[NatRows]:
+        """The SNAT entries batch by batch, each valid until the next."""
+        return rows_of(self.listings.nat) if self.read_nat is None else self.read_nat()
+
+    @cached_property
+    def snat_use(self) -> SnatUse:
+        """Who uses how many of SNAT's entries."""
+        return SnatUse(self.nat_rows)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:
@@ -288,11 +297,6 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
         return ip_network(text, strict=False)
     except ValueError:
         return None
-
-
-def _nat_key(entry: NatEntry) -> bytes:
-    flags = (TUPLE_IN if entry.direction is Direction.IN else 0) | (TUPLE_RELATED if entry.related else 0)
-    return encode_nat_key(entry.tuple, flags)
 
 
 def gather(
@@ -305,7 +309,7 @@ def gather(
     """
     before = _counts(source) if sample_s > 0 else {}
     started = time.monotonic()
-    listings = source.listings(node)
+    listings = source.some(node, *_LISTED, *(["nat"] if source.snat is None else []))
     shared = source.tables_of(None) if node is None else [*source.tables_of(node), *source.tables_without_node()]
     tables = [TableFacts(table) for table in shared]
     home, _ = source.home_of(node)
@@ -319,9 +323,9 @@ def gather(
         tables=tables,
         listings=listings,
         has_backends=bool(listings.backends) or bool(pinned & {pins.LB4_BACKENDS, pins.LB6_BACKENDS}),
-        has_nat=bool(listings.nat) or bool(pinned & {pins.SNAT4, pins.SNAT6}),
+        has_nat=bool(pinned & {pins.SNAT4, pins.SNAT6}),
+        read_nat=None if source.snat is None else partial(source.nat_rows, node),
         gc_interval_s=gc_interval_s,
-        nat_sizes=_nat_sizes(listings, directory, told),
         told_pressure={name: fact.value for name, fact in told.pressure.items()},
         capacity_evidence={table.name: table.capacity_evidence for table in shared if table.capacity_evidence},
         where=where,
@@ -329,6 +333,8 @@ def gather(
         live=directory is not None or any(table.live is not None for table in tables),
         snat_range=range_of(source, node),
     )
+    facts.has_nat |= bool(facts.snat_use.entries)
+    facts.nat_sizes = _nat_sizes(facts.snat_use.entries, directory, told)
     for table in tables:
         if not table.max_entries and table.name in told.capacity:
             table.max_entries = told.capacity[table.name].value
@@ -347,11 +353,11 @@ def gather(
     return facts
 
 
-def _nat_sizes(listings: Listings, directory: Path | None, told: NodeFacts) -> dict[str, tuple[int, int | None]]:
+def _nat_sizes(counts: Mapping[int, int], directory: Path | None, told: NodeFacts) -> dict[str, tuple[int, int | None]]:
     """Entries and capacity of the SNAT tables."""
     found: dict[str, tuple[int, int | None]] = {}
     for family, name in pins.SNAT_TABLES.items():
-        entries = sum(entry.tuple.src.version == family for entry in listings.nat)
+        entries = counts.get(family, 0)
         capacity = told.capacity[name].value if name in told.capacity else None
         if directory is not None:
             with contextlib.suppress(CtctlError), Map.open_pinned(directory / name, read_only=True) as table:

@@ -21,7 +21,7 @@ from ctctl.errors import CtctlError, KernelError, NotFoundError, UnsupportedErro
 from ctctl.kernel import bpffs, trial
 from ctctl.kernel.capabilities import Capability, effective_capabilities
 from ctctl.kernel.failures import permission_hint
-from ctctl.kernel.link import Direction, TcxLink
+from ctctl.kernel.link import Direction, TcxLink, has_tcx
 from ctctl.kernel.map import Map, MapFlag, MapType
 from ctctl.kernel.netns import run_in_new_netns
 from ctctl.kernel.program import Program
@@ -196,10 +196,13 @@ def _returns() -> str:
 
 
 def _probes() -> str:
+    chained = has_tcx()
     with trial.opened("probe", None, {"cfg_tables": 1}) as bpf:
         bpf.load()
-        run_in_new_netns(_attach_both, bpf.program("probe_ingress"), bpf.program("probe_egress"))
-    return "probe_ingress, probe_egress of probe.bpf.o can be attached"
+        attach = _attach_both if chained else _attach_filters
+        run_in_new_netns(attach, bpf.program("probe_ingress"), bpf.program("probe_egress"))
+    way = "TCX links" if chained else "clsact filters, which a process of their own takes off"
+    return f"probe_ingress, probe_egress of probe.bpf.o can be attached: {way}"
 
 
 def _attach_both(ingress: Program, egress: Program) -> None:
@@ -211,6 +214,12 @@ def _attach_both(ingress: Program, egress: Program) -> None:
         pass
 
 
+def _attach_filters(ingress: Program, egress: Program) -> None:
+    """To the loopback device of this namespace, whose end takes them off."""
+    for program, direction in ((ingress, Direction.INGRESS), (egress, Direction.EGRESS)):
+        attach_filter(program, 1, direction, name=program.name)
+
+
 def _tcx() -> str:
     with _load(_PROG_SCHED_CLS) as program:
         run_in_new_netns(_attach_both, program, program)
@@ -218,12 +227,8 @@ def _tcx() -> str:
 
 
 def _clsact() -> str:
-    def attach() -> None:
-        with _load(_PROG_SCHED_CLS) as program:
-            for direction in Direction:
-                attach_filter(program, 1, direction, name=program.name)
-
-    run_in_new_netns(attach)
+    with _load(_PROG_SCHED_CLS) as program:
+        run_in_new_netns(_attach_filters, program, program)
     return "filters on device ingress and egress"
 
 

@@ -6,12 +6,14 @@ Everything acts in the calling thread's network namespace.
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from ctctl.errors import UnsupportedError
 from ctctl.kernel.failures import kernel_error
 from ctctl.kernel.link import Direction
 from ctctl.kernel.program import Program
@@ -42,23 +44,48 @@ def attach_filter(
 
     Adds the clsact qdisc where it is missing. Raises KernelError.
     """
+    found = Filter(ifindex, direction, program.info.id, name, priority, handle)
     with _rtnetlink(f"attach {name} to {direction} of", ifindex) as ip:
         if not _has_clsact(ip, ifindex):
             with _tolerate(errno.EEXIST):
                 ip.tc("add", "clsact", ifindex)
-        ip.tc(
-            "replace-filter",
-            "bpf",
-            ifindex,
-            handle,
-            fd=program.fd,
-            name=name,
-            parent=_PARENT[direction],
-            prio=priority,
-            protocol=_ETH_P_ALL,
-            direct_action=True,
-        )
-    return Filter(ifindex, direction, program.info.id, name, priority, handle)
+        _put(ip, "replace-filter", program, found)
+    return found
+
+
+def attach_first(program: Program, ifindex: int, direction: Direction, *, name: str) -> Filter:
+    """Attach ``program`` in front of every filter that is there; none of them is touched.
+
+    A filter runs before those of a higher priority, and of its own priority before those that were there already
+    (``cls_bpf_change`` in net/sched/cls_bpf.c). Needs the clsact qdisc. Raises UnsupportedError where another kind
+    of filter has the lowest priority there can be; KernelError.
+    """
+    with _rtnetlink(f"attach {name} to {direction} of", ifindex) as ip:
+        there = [_place(message) for message in ip.get_filters(index=ifindex, parent=_PARENT[direction])]
+        first = min(there, default=None)
+        priority, handle = (1, 1) if first is None else (first.priority - 1, 1)
+        if first is not None and first.priority == 1:
+            if first.kind != "bpf" or first.protocol != _ETH_P_ALL:
+                raise UnsupportedError(
+                    f"attach {name} to {direction} of interface {ifindex}: nothing goes in front of its {first.kind}"
+                    " filter, which has priority 1"
+                )
+            priority, handle = 1, 1 + max(place.handle for place in there if place.priority == 1)
+        # Who else attaches meanwhile may take the place: then this fails, and replaces nothing.
+        found = Filter(ifindex, direction, program.info.id, name, priority, handle)
+        _put(ip, "add-filter", program, found)
+    return found
+
+
+def add_clsact(ifindex: int) -> bool:
+    """Give the device a clsact qdisc. False: it has one. Raises KernelError."""
+    with _rtnetlink("add clsact to", ifindex) as ip:
+        if _has_clsact(ip, ifindex):
+            return False
+        with _tolerate(errno.EEXIST):
+            ip.tc("add", "clsact", ifindex)
+            return True
+        return False
 
 
 def detach_filter(found: Filter) -> bool:
@@ -102,6 +129,35 @@ def remove_clsact(ifindex: int) -> bool:
             ip.tc("del", "clsact", ifindex)
             return True
         return False
+
+
+def _put(ip: Any, command: str, program: Program, found: Filter) -> None:
+    ip.tc(
+        command,
+        "bpf",
+        found.ifindex,
+        found.handle,
+        fd=program.fd,
+        name=found.name,
+        parent=_PARENT[found.direction],
+        prio=found.priority,
+        protocol=_ETH_P_ALL,
+        direct_action=True,
+    )
+
+
+class _Place(NamedTuple):
+    """Where a filter of any kind is: the one of the lowest priority runs first. ``protocol`` as in EtherTypes."""
+
+    priority: int
+    handle: int
+    kind: str
+    protocol: int
+
+
+def _place(message: Any) -> _Place:
+    info = message["info"]
+    return _Place(info >> 16, message["handle"], message.get_attr("TCA_KIND") or "", socket.ntohs(info & 0xFFFF))
 
 
 def _filters(ip: Any, ifindex: int, direction: Direction) -> Iterator[Filter]:

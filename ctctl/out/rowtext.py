@@ -29,6 +29,7 @@ from ctctl._ffi.rows import (
     RowsRun,
     add_rows,
     address_of,
+    find_groups,
     first_groups,
     op_array,
     place_groups,
@@ -118,6 +119,11 @@ class Groups:
     def __len__(self) -> int:
         return int(self.memory.used)
 
+    @property
+    def matrices(self) -> Sequence[tuple[Any, int]]:
+        """The groups as rows: key and sums (``SUMS`` numbers of 64 bits, the count of rows first) of each."""
+        return (self._keys, int(self.memory.key_size)), (self._sums, 8 * SUMS)
+
     def grow(self) -> None:
         """Room for more groups."""
         memory = self.memory
@@ -128,6 +134,17 @@ class Groups:
         memory.keys, memory.sums, memory.slots = map(address_of, (self._keys, self._sums, self._slots))
         memory.room, memory.slot_count = room, 2 * room
         place_groups(memory)
+
+    def counts(self) -> Any:
+        """How many rows each group has, as numpy has them (uint64)."""
+        import numpy as np
+
+        return np.frombuffer(self._sums, np.uint64)[: SUMS * len(self) : SUMS]
+
+    def key(self, at: int) -> bytes:
+        """The key of a group, by its number from 0."""
+        size = int(self.memory.key_size)
+        return bytes(memoryview(self._keys).cast("B")[at * size : (at + 1) * size])
 
     def most(self, limit: int | None) -> list[tuple[bytes, tuple[int, ...]]]:
         """Key and sums of the groups with the most rows, most first, alike ones in the order of their keys."""
@@ -290,7 +307,7 @@ class RowProgram:
         for piece in self._pieces(batch, order, _LINES_SIZE, _place(ends)):
             places = [0, *ends[len(found) : int(self._run.row)]]
             found += [bytes(piece[start:end]) for start, end in pairwise(places)]
-        return found
+        return found + [b""] * (int(self._run.rows) - len(found))
 
     def group(self, batch: Batch, groups: Groups) -> None:
         """Add each row to the group whose key the program writes; the first three numbers made are added up."""
@@ -304,6 +321,18 @@ class RowProgram:
             add_rows(run, ops, groups.memory)
             if run.row < run.rows:
                 groups.grow()
+
+    def find_in(self, batch: Batch, groups: Groups) -> array[int]:
+        """The place of each row's group from 1, 0: the row has none, or none that is there."""
+        places = array("I", [0]) * len(batch)
+        run, ops = self._run, self._ready()
+        self._point_at(batch)
+        run.rows, run.row, run.order, run.ends = len(batch), 0, 0, 0
+        if self._buffer is None:
+            self._buffer = bytearray(_LINES_SIZE)
+        run.out, run.out_size = address_of(self._buffer), len(self._buffer)
+        find_groups(run, ops, groups.memory, _place(places))
+        return places
 
     def _point_at(self, batch: Batch) -> None:
         for at, (memory, stride) in enumerate(batch.matrices):

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from ctctl import __version__
@@ -165,9 +166,9 @@ def _sheets(source: Source, names: dict[str, str], view: View[Any], entries: int
     fronts: dict[str | None, list[Frontend]] = {}
     uses: dict[str | None, list[PortUse]] = {}
     for node in nodes:
-        listings = source.some(node, "services", "backends", "nat")
+        listings = source.some(node, "services", "backends")
         fronts[node] = frontends(listings.services, listings.backends, names)
-        uses[node] = port_use(listings.nat, range_of(source, node))
+        uses[node] = port_use(partial(source.nat_rows, node), range_of(source, node))
     minors = {node: source.minor_of(node) for node in nodes}
     views = {minor: frontend_view(minor) for minor in {*minors.values()}}
     sheets.append(_of_nodes("Services", {node: views[minors[node]] for node in nodes}, fronts))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Address, Direction
-from ctctl.tables.snat_ports import PortRange, range_by
+import numpy as np
+
+from ctctl.model.tuples import Address
+from ctctl.tables.snat_ports import DEFAULT, SHARE, SMALLEST, PortRange, range_by
+from ctctl.tables.snat_use import Read, SnatUse, Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +38,36 @@ class PortUse:
         return self.ports / self.range_size
 
 
-def port_use(entries: Iterable[NatEntry], told: PortRange | None = None) -> list[PortUse]:
-    """Port use by egress address and remote end, the fullest first. ``told``: the range that the node names."""
-    used: dict[tuple[int, Address, Address, int], list[int]] = {}
-    for entry in entries:
-        if entry.direction is Direction.OUT and not entry.related:
-            flow = entry.tuple
-            used.setdefault((flow.proto, entry.to_addr, flow.dst, flow.dst_port), []).append(entry.to_port)
-    found = []
-    for key, ports in used.items():
-        ranged = range_by(ports, told)
-        found.append(PortUse(*key, len({port for port in ports if port in ranged}), len(ports), ranged))
-    return sorted(found, key=_fullest)
+def port_use(read: Read, told: PortRange | None = None, limit: int | None = None) -> list[PortUse]:
+    """Port use by egress address and remote end, the fullest first. ``told``: the range that the node names.
+
+    ``read`` gives the entries anew each time.
+    """
+    found = [use for taken in SnatUse(read).taken() for use in _uses(taken, told, limit)]
+    return sorted(found, key=_fullest)[:limit]
+
+
+def _uses(taken: Taken, told: PortRange | None, limit: int | None) -> Iterator[PortUse]:
+    """The fullest ``limit`` of a family, in no order. Only what takes very many ports can say of which range."""
+    usual = told or DEFAULT
+    ports, ranges = taken.within(usual.first, usual.last), dict[int, PortRange]()
+    if told is None:
+        for at in np.flatnonzero(taken.counts >= SHARE * SMALLEST).tolist():
+            numbers = taken.ports_of(at)
+            ranges[at] = ranged = range_by(numbers, None)
+            ports[at] = sum(number in ranged for number in numbers)
+    entries = taken.entries
+    for at in taken.order(ports, entries)[:limit].tolist():
+        ends = taken.ends(at)
+        yield PortUse(
+            ends.proto,
+            ends.egress,
+            ends.remote,
+            ends.remote_port,
+            int(ports[at]),
+            int(entries[at]),
+            ranges.get(at, usual),
+        )
 
 
 def _fullest(one: PortUse) -> tuple[int, ...]:

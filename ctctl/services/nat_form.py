@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from ctctl._ffi.rows import Field
-from ctctl.decode.columns import fields_of
-from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, TUPLE_RELATED
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
+from ctctl.decode.nat_rows import nat_fields
 from ctctl.model.clock import Clock
 from ctctl.model.tuples import Direction, protocol_name
-from ctctl.out.fit import GAP
 from ctctl.out.rowtext import RowProgram, TextTable
-from ctctl.tables.pairs import KEY_LAYOUTS
 from ctctl.tables.show.encode import Style, encode
 from ctctl.tables.show.lookup import KnownAddresses
 from ctctl.tables.show.rowform import PLAIN_IPV6, quotes
 
-_BATCH = 8192
-_SAMPLE = 1000
 _ALL = (1 << 64) - 1
 _SIGN = 1 << 63
 #: Keys of a record, in order (``nat_record``).
@@ -29,29 +23,13 @@ RECORD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NatRows:
-    """A batch of SNAT entries: keys and values beside each other."""
-
-    family: int
-    keys: Any
-    values: Any
-
-    def __len__(self) -> int:
-        return len(self.keys) // KEY_SIZE[self.family]
-
-    @property
-    def matrices(self) -> Sequence[tuple[Any, int]]:
-        return (self.keys, KEY_SIZE[self.family]), (self.values, KEY_LAYOUTS[self.family].nat_value_size)
-
-    def first(self, count: int) -> NatRows:
-        """The first so many."""
-        (keys, key_size), (values, value_size) = self.matrices
-        return NatRows(self.family, keys[: count * key_size], values[: count * value_size])
-
-
 class NatForm:
     """The fields of one SNAT table's entries as text. ``now`` turns the time of creation into an age."""
+
+    #: fields that are an address and port
+    ENDS = ("source", "destination", "to")
+    #: fields that are numbers
+    NUMBERS = ("proto", "src_port", "dst_port", "to_port", "created", "needs_ct")
 
     def __init__(self, name: str, family: int, names: Mapping[str, str], clock: Clock, now: int | None) -> None:
         self.name = name
@@ -59,25 +37,15 @@ class NatForm:
         self.clock = clock
         self.now = now
         self.addresses = KnownAddresses(names, family)
-        keys, layout = fields_of(family), KEY_LAYOUTS[family]
-        half = 4 if family == 4 else 16
-        to_port = layout.nat_address + half
+        fields = nat_fields(family)
         self._ends = {
-            "source": (Field(0, half, half), keys["sport"]),
-            "destination": (Field(0, 0, half), keys["dport"]),
-            "to": (Field(1, layout.nat_address, half), Field(1, to_port, 2, big=True)),
+            "source": (fields["src"], fields["src_port"]),
+            "destination": (fields["dst"], fields["dst_port"]),
+            "to": (fields["to_addr"], fields["to_port"]),
         }
-        self._numbers = {
-            "src_port": self._ends["source"][1],
-            "dst_port": self._ends["destination"][1],
-            "to_port": self._ends["to"][1],
-            "created": Field(1, 0, 8),
-            "needs_ct": Field(1, 8, 8),
-        }
-        self._addresses = {
-            name: self._ends[end][0] for name, end in (("src", "source"), ("dst", "destination"), ("to_addr", "to"))
-        }
-        self._proto, self._flags, self._key = keys["proto"], keys["tuple_flags"], keys["key"]
+        self.numbers = {name: fields[name] for name in self.NUMBERS}
+        self._addresses = {name: fields[name] for name in ("src", "dst", "to_addr")}
+        self._proto, self._flags, self._key = fields["proto"], fields["tuple_flags"], fields["key"]
 
     def put(self, program: RowProgram, name: str, style: Style) -> None:
         """Add a field's value."""
@@ -94,8 +62,8 @@ class NatForm:
         elif name in self._addresses:
             before, behind = quotes(style, quoted=self.family == 6)
             program.literal(before).address(self._addresses[name], PLAIN_IPV6).literal(behind)
-        elif name in self._numbers or (name == "proto" and style is not Style.TEXT):
-            program.literal(start).decimal(self._numbers.get(name, self._proto)).literal(end)
+        elif name in self.NUMBERS and (name != "proto" or style is not Style.TEXT):
+            program.literal(start).decimal(self.numbers[name]).literal(end)
         elif name in ("proto", "proto_name"):
             program.text(self._proto, TextTable(lambda n: encode(style, protocol_name(n)), 256))
         else:
@@ -118,9 +86,20 @@ class NatForm:
         before, between = (b"[", b"]:") if self.family == 6 and brackets else (b"", b":")
         program.literal(before).address(octets, PLAIN_IPV6).literal(between).decimal(port)
 
+    def plain(self, program: RowProgram, name: str) -> None:
+        """A field's words without names of addresses: what it is sorted by."""
+        if name in self._ends:
+            self.end(program, name)
+        else:
+            self.put(program, name, Style.TEXT)
+
+    def related(self, program: RowProgram) -> Field:
+        """Whether an entry is of an ICMP error: 0 or 1."""
+        return program.number("related", lambda to: program.test(to, self._flags, TUPLE_RELATED, TUPLE_RELATED))
+
     def age(self, program: RowProgram) -> Field:
         """Seconds since an entry was made."""
-        created, clock, now = self._numbers["created"], self.clock, self.now or 0
+        created, clock, now = self.numbers["created"], self.clock, self.now or 0
         return program.number("age", lambda to: program.seconds(to, created, clock.hz, clock.seconds(now), passed=True))
 
     def _age(self, program: RowProgram, style: Style) -> None:
@@ -146,16 +125,6 @@ class NatForm:
             program.literal(f"{between if index else start}{label.format(name)}".encode())
             self.put(program, name, style)
         return program.literal(end.encode())
-
-    def table(self, names: Sequence[str], widths: Mapping[str, tuple[int, bool]]) -> RowProgram:
-        """A line of a table; ``widths`` with whether the text stands right."""
-        program = RowProgram()
-        for index, name in enumerate(names):
-            width, right = widths[name]
-            with program.cell(0 if index == len(names) - 1 and not right else width, right=right):
-                self.put(program, name, Style.TEXT)
-            program.literal(b"\n" if index == len(names) - 1 else b" " * GAP)
-        return program
 
     def name_line(self) -> RowProgram:
         """What ``str`` of an entry is."""
@@ -183,7 +152,7 @@ class NatForm:
                 program.literal(b"0")
             else:
                 program.signed(self.age(program))
-            program.literal(b"sec ago NeedsCT=").decimal(self._numbers["needs_ct"]).literal(b"\n")
+            program.literal(b"sec ago NeedsCT=").decimal(self.numbers["needs_ct"]).literal(b"\n")
         return program
 
 

@@ -1,154 +1,224 @@
-"""``nat list`` of live tables: the rows of ``nat_view`` by row programs, so that a million cost what listing them must.
+"""``nat list`` of tables whose bytes are there: the rows of ``nat_view`` by row programs.
 
-What a dump shows of SNAT entries, and what is sorted or laid out for a terminal, goes entry by entry (``show_nat``); a
-property test holds the two together.
+A million cost what listing them must, in every format, in order too, and on a terminal. What other listings show of
+SNAT entries goes entry by entry (``show_nat``); a property test holds the two together.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-from ctctl.abi import pins
-from ctctl.errors import KernelError, NotFoundError
-from ctctl.kernel.map import Map
-from ctctl.out.fit import GAP, columns_of
+from ctctl.decode.nat_rows import NatRows, NatTable
+from ctctl.out.fit import columns_of
 from ctctl.out.output import Format, OutputOptions, View, use_color
 from ctctl.out.rowtext import RowProgram
-from ctctl.services.nat_form import RECORD, NatForm, NatRows
-from ctctl.tables.pairs import KEY_LAYOUTS
+from ctctl.services.nat_form import RECORD, NatForm
+from ctctl.services.nat_sheet import Sheet
 from ctctl.tables.query.nat import NatFilter
 from ctctl.tables.show.encode import Style
 
 if TYPE_CHECKING:
     from ctctl.model.nat import NatEntry
 
-_BATCH = 8192
-_SAMPLE = 1000
 Write: TypeAlias = Callable[[bytes | memoryview], object]
 #: the form of a table's entries, by its name and family
 FormOf: TypeAlias = Callable[[str, int], NatForm]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The SNAT tables pinned in a directory, or the one called ``only`` there, and which entries are wanted."""
-
-    directory: Path
-    only: str | None
-    wanted: NatFilter
+ProgramOf: TypeAlias = Callable[[NatForm], RowProgram]
 
 
 @dataclass(slots=True)
-class NatTable:
+class Listed:
     """An SNAT table while it is listed: its form, its first rows, and what is still to be read."""
 
     form: NatForm
     batches: Iterator[NatRows]
     first: NatRows | None = None
 
-
-def write_nat(place: Place, form: FormOf, view: View[NatEntry], options: OutputOptions, stream: TextIO) -> bool:
-    """List the SNAT entries of a place.
-
-    False, with nothing written, where this is no case for row programs. Raises UsageError for an unknown field.
-    """
-    table_like = options.format in (Format.table, Format.wide)
-    if options.sort is not None or (table_like and (columns_of(stream) is not None or use_color(options, stream))):
-        return False
-    chosen = [view.column(name).name for name in options.fields]
-    with ExitStack() as opened:
-        found = _open(place, form, opened)
-        if not found:
-            return False
-        tables = [NatTable(form, batches, next(batches, None)) for form, batches in found]
-        write_tables(tables, view, chosen, options, stream)
-    return True
+    def rows(self) -> Iterator[NatRows]:
+        """All of it."""
+        if self.first is not None:
+            yield self.first
+            yield from self.batches
 
 
-def _open(place: Place, form: FormOf, opened: ExitStack) -> list[tuple[NatForm, Iterator[NatRows]]]:
-    """The tables and their rows; none where one is not as it should be."""
+def listed(tables: Sequence[NatTable], form: FormOf, wanted: NatFilter) -> list[Listed]:
+    """The entries of these tables that are wanted."""
     found = []
-    for family, name in pins.SNAT_TABLES.items():
-        if place.only not in (None, name):
-            continue
-        try:
-            table = opened.enter_context(Map.open_pinned(place.directory / name, read_only=True))
-        except NotFoundError:
-            continue
-        except KernelError:
-            return []
-        layout = KEY_LAYOUTS[family]
-        if (table.info.key_size, table.info.value_size) != (layout.size, layout.nat_value_size):
-            return []
-        made = form(name, family)
-        found.append((made, _rows(table, made, place.wanted)))
+    for table in tables:
+        batches = matching(table.read(), wanted)
+        found.append(Listed(form(table.name, table.family), batches, next(batches, None)))
     return found
 
 
-def _rows(table: Map, form: NatForm, wanted: NatFilter) -> Iterator[NatRows]:
-    for batch in table.batches(_BATCH):
+def matching(batches: Iterator[NatRows], wanted: NatFilter) -> Iterator[NatRows]:
+    """The entries that the filter wants, batch by batch."""
+    for rows in batches:
         if wanted.node is None:
-            yield NatRows(form.family, batch.key_bytes, batch.value_bytes)
+            yield rows
             continue
+        import numpy as np
+
         from ctctl.tables.query.nat_mask import NatColumns, mask_of
 
-        mask = mask_of(wanted, NatColumns(form.family, form.name, batch.keys, batch.values))
+        keys, values = (np.frombuffer(memory, np.uint8).reshape(-1, width) for memory, width in rows.matrices)
+        mask = mask_of(wanted, NatColumns(rows.family, rows.name, keys, values))
         if mask.any():
-            keys, values = (part[mask].tobytes() for part in batch)
-            yield NatRows(form.family, keys, values)
+            yield NatRows(rows.family, keys[mask].tobytes(), values[mask].tobytes(), rows.name)
 
 
-def write_tables(
-    tables: Sequence[NatTable], view: View[NatEntry], chosen: list[str], options: OutputOptions, stream: TextIO
-) -> None:
-    """Write the entries in the format asked for; ``chosen`` fields, or all."""
+def write_tables(tables: Sequence[Listed], view: View[NatEntry], options: OutputOptions, stream: TextIO) -> None:
+    """Write the entries in the format asked for. Raises UsageError for an unknown field."""
+    chosen = [view.column(name).name for name in options.fields]
+    stream.flush()
+    lines: Lines = Lines(tables, options.limit, _writer(stream))
+    if options.sort is not None:
+        lines = Sorted(tables, options, view.column(options.sort.removeprefix("-"), "sort field").name, _writer(stream))
+    if options.format in (Format.table, Format.wide):
+        _write_sheet(lines, view, chosen, options, stream)
+    else:
+        _write_lines(lines, view, chosen, options)
+    stream.flush()
+
+
+class Lines:
+    """Rows of tables as text, one table behind the other, at most ``limit``."""
+
+    def __init__(self, tables: Sequence[Listed], limit: int | None, write: Write) -> None:
+        self.tables, self.limit, self.write = tables, limit, write
+
+    @property
+    def some(self) -> bool:
+        """Whether there is any row."""
+        return self.limit != 0 and any(table.first is not None for table in self.tables)
+
+    def sample(self) -> list[tuple[NatForm, NatRows]]:
+        """The first rows of each table."""
+        return [(table.form, table.first) for table in self.tables if table.first is not None]
+
+    def run(self, program_of: ProgramOf, write: Write | None = None, end: bytes = b"") -> None:
+        """Write the lines; ``end`` after those of a table that has any."""
+        to = write or self.write
+        left = self.limit
+        for table in self.tables:
+            noted = _Noted(to)
+            program = program_of(table.form)
+            for batch in table.rows():
+                if left == 0:
+                    break
+                rows = batch if left is None else batch.first(left)
+                left = None if left is None else left - len(rows)
+                program.run(rows, noted)
+            if noted.any:
+                to(end)
+
+
+class _Noted:
+    """Passes pieces on and knows whether there were any."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self.any = False
+
+    def __call__(self, piece: memoryview) -> None:
+        self.any = True
+        self._write(piece)
+
+
+class Sorted(Lines):
+    """The same in one order over all tables, whose rows are kept."""
+
+    def __init__(self, tables: Sequence[Listed], options: OutputOptions, name: str, write: Write) -> None:
+        super().__init__(tables, options.limit, write)
+        from ctctl.services.nat_order import order_of
+
+        self._kept = [(table.form, _kept(table)) for table in tables]
+        descending = options.sort is not None and options.sort.startswith("-")
+        #: of each row in order: which of the tables, and which of its rows
+        self._table, self._row = order_of(self._kept, name, descending=descending, limit=options.limit)
+
+    def sample(self) -> list[tuple[NatForm, NatRows]]:
+        """The first rows in order."""
+        return [
+            (form, rows.chosen(self._row[self._table == number][:_SAMPLE]))
+            for number, (form, rows) in enumerate(self._kept)
+        ]
+
+    def run(self, program_of: ProgramOf, write: Write | None = None, end: bytes = b"") -> None:
+        """Write the lines; with ``end`` table by table, as the Cilium CLI has them."""
+        to = write or self.write
+        programs = [program_of(form) for form, _rows in self._kept]
+        if end or len(self._kept) == 1:
+            for number, ((_form, rows), program) in enumerate(zip(self._kept, programs, strict=True)):
+                noted = _Noted(to)
+                program.run(rows, noted, self._row[self._table == number])
+                if noted.any:
+                    to(end)
+            return
+        for start in range(0, len(self._row), _CHUNK):
+            tables, rows_at = self._table[start : start + _CHUNK], self._row[start : start + _CHUNK]
+            found: list[bytes] = [b""] * len(tables)
+            for number, ((_form, rows), program) in enumerate(zip(self._kept, programs, strict=True)):
+                places = (tables == number).nonzero()[0]
+                for place, line in zip(places.tolist(), program.lines(rows, rows_at[places]), strict=True):
+                    found[place] = line
+            to(b"".join(found))
+
+
+_SAMPLE, _CHUNK = 1000, 1 << 14
+
+
+def _kept(table: Listed) -> NatRows:
+    keys, values = bytearray(), bytearray()
+    for rows in table.rows():
+        keys += memoryview(rows.keys).cast("B")
+        values += memoryview(rows.values).cast("B")
+    return NatRows(table.form.family, keys, values, table.form.name)
+
+
+def _write_sheet(lines: Lines, view: View[NatEntry], chosen: list[str], options: OutputOptions, stream: TextIO) -> None:
+    """A table for people: what does not fit a terminal is said on stderr."""
     wide = options.format is Format.wide
     names = chosen or [column.name for column in view.columns if wide or not column.wide]
-    json_start = f'{{"schema": {json.dumps(view.schema)}, '
+    room = columns_of(stream)
+    sheet = Sheet([view.column(name) for name in names], room=None if wide else room, header=not options.no_headers)
+    sheet.fit(lines.sample(), may_drop=not chosen)
+    if not options.no_headers:
+        lines.write(sheet.header(color=use_color(options, stream)))
+    if sheet.in_one_line:
+        lines.run(sheet.program)
+    else:
+        lines.run(sheet.parted, sheet.laid_out(lines.write))
+    if room is not None:
+        sheet.say_dropped(room, stream)
+
+
+def _write_lines(lines: Lines, view: View[NatEntry], chosen: list[str], options: OutputOptions) -> None:
     record = chosen or list(RECORD)
-    stream.flush()
-    write = _writer(stream)
-    if options.format in (Format.table, Format.wide):
-        widths = _widths(tables, view, names, header=not options.no_headers)
-        if not options.no_headers:
-            titles = (_stood(view.column(name).title, *widths[name]) for name in names)
-            write(((" " * GAP).join(titles).rstrip() + "\n").encode())
-        _run(tables, lambda form: form.table(names, widths), options.limit, write)
-    elif options.format is Format.csv:
+    if options.format is Format.csv:
         columns = chosen or [column.name for column in view.columns]
         if not options.no_headers:
-            write((",".join(columns) + "\n").encode())
-        _run(tables, lambda form: form.fields(columns, Style.CSV, ("", ",", "\n")), options.limit, write)
+            lines.write((",".join(columns) + "\n").encode())
+        lines.run(lambda form: form.fields(columns, Style.CSV, ("", ",", "\n")))
     elif options.format is Format.name:
-        _run(tables, NatForm.name_line, options.limit, write)
+        lines.run(NatForm.name_line)
     elif options.format is Format.cilium:
-        _run(tables, NatForm.cilium_line, options.limit, write, end=b"\n")
+        lines.run(NatForm.cilium_line, end=b"\n")
     elif options.format is Format.jsonl:
-        lines = lambda form: form.fields(record, Style.JSON, (json_start, ", ", "}\n"), '"{}": ')  # noqa: E731
-        _run(tables, lines, options.limit, write)
+        start = f'{{"schema": {json.dumps(view.schema)}, '
+        lines.run(lambda form: form.fields(record, Style.JSON, (start, ", ", "}\n"), '"{}": '))
     else:
-        _document(tables, record, view, options, write)
-    stream.flush()
+        _document(lines, record, view, options)
 
 
-def _document(
-    tables: Sequence[NatTable],
-    record: list[str],
-    view: View[NatEntry],
-    options: OutputOptions,
-    write: Write,
-) -> None:
+def _document(lines: Lines, record: list[str], view: View[NatEntry], options: OutputOptions) -> None:
     """json or yaml: the list as it comes."""
-    some = options.limit != 0 and any(table.first is not None for table in tables)
+    write, some = lines.write, lines.some
     if options.format is Format.yaml:
         write(f"schema: {view.schema}\n{view.plural}:{'' if some else ' []'}\n".encode())
-        lines = lambda form: form.fields(record, Style.YAML, ("- ", "  ", ""), "{}:")  # noqa: E731
-        _run(tables, lines, options.limit, write)
+        lines.run(lambda form: form.fields(record, Style.YAML, ("- ", "  ", ""), "{}:"))
         return
     write(f'{{"schema": {json.dumps(view.schema)}, {json.dumps(view.plural)}: ['.encode())
     begun = False
@@ -158,61 +228,12 @@ def _document(
         write(piece if begun else piece[1:])
         begun = True
 
-    elements = lambda form: form.fields(record, Style.JSON, (",\n  {", ", ", "}"), '"{}": ')  # noqa: E731
-    _run(tables, elements, options.limit, without_comma)
+    lines.run(lambda form: form.fields(record, Style.JSON, (",\n  {", ", ", "}"), '"{}": '), without_comma)
     write(b"\n]}\n" if some else b"]}\n")
 
 
-def _run(
-    tables: Sequence[NatTable],
-    program_of: Callable[[NatForm], RowProgram],
-    limit: int | None,
-    write: Write,
-    end: bytes = b"",
-) -> None:
-    """Write each table's lines; ``end`` after those of a table that has any."""
-    left = limit
-    for table in tables:
-        program, any_line = program_of(table.form), False
-
-        def written(piece: memoryview) -> None:
-            nonlocal any_line
-            any_line = True
-            write(piece)
-
-        rows = table.first
-        while rows is not None and left != 0:
-            rows = rows if left is None else rows.first(left)
-            left = None if left is None else left - len(rows)
-            program.run(rows, written)
-            rows = next(table.batches, None)
-        if any_line:
-            write(end)
-
-
-def _widths(
-    tables: Sequence[NatTable], view: View[NatEntry], names: list[str], *, header: bool
-) -> dict[str, tuple[int, bool]]:
-    """How wide each column is in the first rows of each table, and whether its text stands right."""
-    found = {}
-    for name in names:
-        column = view.column(name)
-        width = len(column.title) if header else 0
-        for table in tables:
-            if table.first is not None:
-                program = RowProgram()
-                table.form.put(program, name, Style.TEXT)
-                width = max([width, *(len(line.decode()) for line in program.lines(table.first.first(_SAMPLE)))])
-        found[name] = (width, column.right)
-    return found
-
-
-def _stood(text: str, width: int, right: bool) -> str:
-    return text.rjust(width) if right else text.ljust(width)
-
-
 def _writer(stream: TextIO) -> Write:
-    binary = getattr(stream, "buffer", None)
+    binary: Any = getattr(stream, "buffer", None)
     if binary is not None:
         write: Write = binary.write
         return write

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ctctl.model.clock import Clock
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Address, endpoint, protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, View
-from ctctl.services.nat import PortUse
 from ctctl.tables.show import listings
 from ctctl.tables.show.nat import nat_record
+
+if TYPE_CHECKING:
+    from ctctl.services.nat import PortUse
 
 
 def _named(names: Mapping[str, str], address: Address, port: int) -> str:

@@ -17,8 +17,10 @@ LAST_PORT: Final = 65535
 #: Ranges that are known again by the ports that are taken, the narrowest first: what Linux calls ephemeral,
 #: Cilium's own, and what an egress gateway with a wide range has.
 _KNOWN = ((FIRST_PORT, 60999), (FIRST_PORT, LAST_PORT), (1024, LAST_PORT), (0, LAST_PORT))
+#: of the narrowest range that is guessed
+SMALLEST: Final = min(last - first + 1 for first, last in _KNOWN)
 #: A range of which less is taken is not known again by it.
-_SHARE = 0.75
+SHARE: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def range_by(taken: Collection[int], told: PortRange | None) -> PortRange:
         return told
     for first, last in _KNOWN if taken else ():
         if first <= min(taken) and max(taken) <= last:
-            if len(set(taken)) >= _SHARE * (last - first + 1):
+            if len(set(taken)) >= SHARE * (last - first + 1):
                 return PortRange(first, last, "the entries fill it: the source does not say it", said=False)
             break
     return DEFAULT

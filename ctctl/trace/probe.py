@@ -9,17 +9,16 @@ import contextlib
 import errno
 import select
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from ctctl.abi import layouts, pins
 from ctctl.btf.vmlinux import kernel_enum
 from ctctl.decode.ct import TUPLE_SERVICE
-from ctctl.errors import CtctlError, KernelError, NotFoundError
+from ctctl.errors import CtctlError, KernelError, NotFoundError, UnsupportedError
 from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.link import TcxLink
 from ctctl.kernel.map import Map
@@ -31,14 +30,18 @@ from ctctl.kernel.tracing import TracingLink, entry_function
 from ctctl.model.entry import CtEntry
 from ctctl.model.tuples import Address, FlowTuple
 from ctctl.model.tuples import Direction as CtDirection
+from ctctl.node.attach import AttachMode
 from ctctl.tables.sources.base import NoTableError
 from ctctl.trace.decode_probe import decode_probe_event
 from ctctl.trace.probe_book import ProbeBook
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
+from ctctl.trace.probe_filters import ProbeFilters
+from ctctl.trace.probe_flow import ProbeFlow
+from ctctl.trace.probe_places import Neighbourhood
 from ctctl.trace.probe_points import ProbePoint
 from ctctl.trace.probe_request import ProbeRequest
 from ctctl.trace.probe_tables import NodeTables
-from ctctl.trace.story import canonical, end_matches, matches
+from ctctl.trace.story import canonical
 
 _SHARED = (
     pins.PROBE_EVENTS,
@@ -49,8 +52,6 @@ _SHARED = (
 )
 _KEY0 = bytes(4)
 _POLL_S = 0.2
-#: Events kept that passed the kernel's coarser filter and may yet be of the flow.
-_HELD = 256
 #: Numbers of drop reasons that mean nothing was dropped (SKB_NOT_DROPPED_YET, SKB_CONSUMED).
 _NOT_DROPPED = frozenset({0, 1})
 #: Reasons that are none of a drop: packets that had arrived, freed with the socket that had them.
@@ -87,8 +88,11 @@ class ProbeTrace:
         self._points = {(p.netns_inode, p.ifindex, str(p.direction) == "egress"): p for p in request.points}
         self._nodes = {p.netns_inode: p.node for p in request.points}
         self._devices = {(p.netns_inode, p.ifindex): p.device for p in request.points}
-        self._followed: set[Any] = set()
-        self._held: deque[ProbeEvent] = deque(maxlen=_HELD)
+        self._following = False
+        self._filters: ProbeFilters | None = None
+        self._attached = 0
+        places = Neighbourhood((point.netns, point.netns_inode) for point in request.points)
+        self._flow = ProbeFlow(request.flow, self._tables, places, self._follow)
         self.summary = ProbeSummary()
         self.wall_offset_ns = time.time_ns() - monotonic_ns()
 
@@ -160,12 +164,29 @@ class ProbeTrace:
             bpf.load()
             self._adopt(bpf)
             run_in_netns(str(path), self._attach_points, bpf, points)
+        if not self._attached:
+            raise UnsupportedError("; ".join(self.summary.notes))
 
     def _attach_points(self, bpf: BpfObject, points: Sequence[ProbePoint]) -> None:
         for point in points:
             program = bpf.program(f"probe_{point.direction}")
+            if point.attach is AttachMode.tc:
+                self._attach_filter(program, point)
+                continue
             # In front of a TCX chain is also in front of every clsact filter of the device.
             self._stack.enter_context(TcxLink.attach(program, point.ifindex, point.direction, before="first"))
+            self._attached += 1
+
+    def _attach_filter(self, program: Program, point: ProbePoint) -> None:
+        if self._filters is None:
+            namespaces = {one.netns for one in self._request.points}
+            self._filters = self._stack.enter_context(ProbeFilters(namespaces))
+        try:
+            self._filters.attach(program, point)
+        except UnsupportedError as error:
+            self._note(f"no probe at {point.direction} of {point.device}: {error}")
+        else:
+            self._attached += 1
 
     def _tracing(self, other: str) -> BpfObject:
         bpf = BpfObject.open(OBJECTS / "proberet.bpf.o")
@@ -234,13 +255,7 @@ class ProbeTrace:
             event = self._named(self._decoded(record))
             if event is None:
                 continue
-            if not self._of_flow(event):
-                self._held.append(event)
-                continue
-            self._follow_tables(event)
-            if event.same_packet:
-                self._follow(event.flow)
-            for shown in (*self._release(), event):
+            for shown in self._flow.take(event):
                 told = self._told(shown)
                 if self._request.accept is not None and not self._request.accept(told):
                     continue
@@ -253,35 +268,6 @@ class ProbeTrace:
         event = decode_probe_event(record)
         tables = self._tables.get(event.netns)
         return event if tables is None else decode_probe_event(record, tables.layout)
-
-    def _release(self) -> list[ProbeEvent]:
-        """Events that turn out to be of the flow: a backend is known only once the SERVICE entry was seen."""
-        found = [event for event in self._held if self._of_flow(event)]
-        if found:
-            self._held = deque((event for event in self._held if event not in found), _HELD)
-        return found
-
-    def _of_flow(self, event: ProbeEvent) -> bool:
-        flow = self._request.flow
-        if flow is None or event.icmp_type is not None or event.same_packet:
-            return True
-        return matches(flow, event.flow) or canonical(event.flow) in self._followed or self._of_socket(event)
-
-    def _of_socket(self, event: ProbeEvent) -> bool:
-        """Whether a packet is of a socket's connection to the flow's service, which socket LB turned at connect()."""
-        flow, tables = self._request.flow, self._tables.get(event.netns)
-        if flow is None or tables is None:
-            return False
-        ends = {(event.flow.src, event.flow.src_port), (event.flow.dst, event.flow.dst_port)}
-        for front, backend in tables.sockets():
-            side = next((n for n in (0, 1) if end_matches(flow, n, *front)), None)
-            client = ends - {backend}
-            if side is None or backend not in ends or len(client) != 1:
-                continue
-            if end_matches(flow, 1 - side, *client.pop()):
-                self._follow(event.flow)
-                return True
-        return False
 
     def _named(self, event: ProbeEvent) -> ProbeEvent | None:
         """The event with names for its numbers; None for a free that was no drop."""
@@ -335,34 +321,15 @@ class ProbeTrace:
         found = tables.entry(client, TUPLE_SERVICE)
         return service, (*behind, found) if found is not None else behind
 
-    def _follow_tables(self, event: ProbeEvent) -> None:
-        """What the tables already say the packets become, or were: a backend's address, the node's, the client's."""
-        tables = self._tables.get(event.netns)
-        if tables is None or event.kind is not ProbeKind.PACKET:
-            return
-        for entry in event.entries:
-            backend = tables.backend(entry) if entry.direction is CtDirection.SVC else None
-            if backend is not None:
-                self._follow(backend)
-                self._follow_nat(backend, tables)
-        self._follow_nat(event.flow, tables)
-
-    def _follow_nat(self, flow: FlowTuple, tables: NodeTables) -> None:
-        for entry in tables.nat(flow):
-            if entry.direction is CtDirection.OUT:
-                self._follow(replace(flow, src=entry.to_addr, src_port=entry.to_port))
-            else:
-                self._follow(replace(flow, dst=entry.to_addr, dst_port=entry.to_port))
-
     def _follow(self, flow: FlowTuple) -> None:
-        if canonical(flow) not in self._followed:
-            if not self._followed:
-                control = self._maps[pins.PROBE_CTL].lookup(_KEY0) or bytes(len(bytes(layouts.ctctl_probe_ctl())))
-                words = layouts.ctctl_probe_ctl.from_buffer_copy(control)
-                words.following = 1
-                self._maps[pins.PROBE_CTL].update(_KEY0, bytes(words))
-            self._followed.add(canonical(flow))
-            self._maps[pins.PROBE_FOLLOW].update(_follow_key(flow), b"\1")
+        """Have the probes tell of one more tuple."""
+        if not self._following:
+            self._following = True
+            control = self._maps[pins.PROBE_CTL].lookup(_KEY0) or bytes(len(bytes(layouts.ctctl_probe_ctl())))
+            words = layouts.ctctl_probe_ctl.from_buffer_copy(control)
+            words.following = 1
+            self._maps[pins.PROBE_CTL].update(_KEY0, bytes(words))
+        self._maps[pins.PROBE_FOLLOW].update(_follow_key(flow), b"\1")
 
     def _reason(self, number: int) -> str:
         if self._reasons is None:

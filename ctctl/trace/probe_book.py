@@ -31,6 +31,11 @@ class ProbeBook:
 
     def sighted(self, event: ProbeEvent) -> ProbeEvent:
         """The event with its connection's number and its way in it."""
+        about = event.quoted
+        found = None if about is None else self._known.get(canonical(about))
+        if about is not None and found is not None:
+            # Whoever sent what it quotes gets it: word on a request comes as a reply does.
+            return replace(event, connection=found[0], reply=about == found[1], translated=found[2])
         found = self._known.get(canonical(event.flow))
         if found is None:
             found = self._new(event)

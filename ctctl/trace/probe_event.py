@@ -9,7 +9,9 @@ from ipaddress import IPv4Address
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Address, FlowTuple
+from ctctl.model.tuples import ICMP, Address, FlowTuple
+from ctctl.packet.dissect import dissect_ip, dissect_ipv6
+from ctctl.packet.spec import ICMP_ECHO_REQUEST, ICMP_ERRORS, ICMPV6_ECHO_REQUEST, ICMPV6_ERRORS
 
 
 class ProbeKind(StrEnum):
@@ -97,6 +99,27 @@ class ProbeEvent:
     translated: bool = False
     dropped_by: tuple[str, ...] = ()
     rule: str | None = None
+
+    @property
+    def is_icmp_error(self) -> bool:
+        """Whether it is a router's or a host's word on another packet, which it quotes."""
+        errors = ICMP_ERRORS if self.flow.proto == ICMP else ICMPV6_ERRORS
+        return self.icmp_type is not None and self.icmp_type in errors
+
+    @property
+    def quoted(self) -> FlowTuple | None:
+        """What an ICMP error is about, as far as its first bytes are here: not those of a packet in a tunnel."""
+        if not self.is_icmp_error or self.tunnel is not None:
+            return None
+        inner = (dissect_ip if self.flow.proto == ICMP else dissect_ipv6)(self.head).inner
+        if inner is None or inner.src is None or inner.dst is None:
+            return None
+        if inner.ident is not None:
+            asks = inner.icmp_type in {ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST}
+            ports = (inner.ident, 0) if asks else (0, inner.ident)
+        else:
+            ports = (inner.src_port or 0, inner.dst_port or 0)
+        return FlowTuple(inner.proto, inner.src, ports[0], inner.dst, ports[1])
 
     @property
     def leg(self) -> str | None:

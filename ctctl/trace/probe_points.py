@@ -7,14 +7,19 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctctl.errors import CtctlError, NotFoundError, UnsupportedError, UsageError
-from ctctl.kernel.link import Direction, has_tcx, query_tcx
+from ctctl.abi import pins
+from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.kernel.link import Direction, query_tcx
+from ctctl.kernel.map import Map
 from ctctl.kernel.netns import netns_path, run_in_netns
 from ctctl.kernel.program import Program
 from ctctl.kernel.tc import list_filters
 from ctctl.kernel.tracing import entry_function
+from ctctl.node.attach import AttachMode, choose_mode
 from ctctl.trace.probe_event import ProgramRef
 
+#: What the programs of bpf/probe.bpf.c are called.
+_PROBES = ("probe_ingress", "probe_egress")
 _OWN_NAMESPACE = Path("/proc/self/ns/net")
 
 
@@ -22,7 +27,8 @@ _OWN_NAMESPACE = Path("/proc/self/ns/net")
 class ProbePoint:
     """One direction of one device, with the programs that run there, in order.
 
-    ``netns`` is the namespace's file, ``netns_inode`` its number, ``node`` how it is called in output.
+    ``netns`` is the namespace's file, ``netns_inode`` its number, ``node`` how it is called in output, ``attach``
+    how the probe goes in front of them: never ``auto``.
     """
 
     netns: Path
@@ -32,20 +38,20 @@ class ProbePoint:
     device: str
     direction: Direction
     programs: tuple[ProgramRef, ...]
+    attach: AttachMode = AttachMode.tcx
 
 
-def find_points(devices: Sequence[str] = (), namespaces: Sequence[str] = ()) -> list[ProbePoint]:
+def find_points(
+    devices: Sequence[str] = (), namespaces: Sequence[str] = (), attach: AttachMode = AttachMode.auto
+) -> list[ProbePoint]:
     """Every direction of every device that carries BPF programs, found by query; TCX chain, then clsact.
 
     ``devices`` restricts to those names and takes them also without programs. ``namespaces`` are names of
-    ip-netns(8) or paths; none: the caller's. Raises UnsupportedError without TCX: a filter of clsact would
-    outlive a killed trace in front of another program. Raises NotFoundError, KernelError.
+    ip-netns(8) or paths; none: the caller's. Other traces' probes are nobody's programs. Raises UnsupportedError
+    for TCX where there is none, UsageError for filters where TCX programs run before them, NotFoundError,
+    KernelError.
     """
-    if not has_tcx():
-        raise UnsupportedError(
-            "probes need TCX links (Linux 6.6), which this kernel does not have: trace a node of ctctl itself with"
-            " --live, or read the tables with ctctl ct get"
-        )
+    mode = choose_mode(attach)
     points: list[ProbePoint] = []
     for name in namespaces or [""]:
         path = netns_path(name) if name else _OWN_NAMESPACE
@@ -54,7 +60,7 @@ def find_points(devices: Sequence[str] = (), namespaces: Sequence[str] = ()) -> 
             inode = path.stat().st_ino
         except OSError:
             raise NotFoundError(f"no network namespace {name!r}") from None
-        points += run_in_netns(str(path), lambda p=path, i=inode, n=label: list(_scan(p, i, n, devices)))  # type: ignore[misc]
+        points += run_in_netns(str(path), lambda p=path, i=inode, n=label: list(_scan(p, i, n, devices, mode)))  # type: ignore[misc]
     missing = set(devices) - {point.device for point in points}
     if missing:
         raise NotFoundError(f"no device {', '.join(sorted(missing))} in {', '.join(namespaces) or 'this namespace'}")
@@ -68,7 +74,7 @@ def find_points(devices: Sequence[str] = (), namespaces: Sequence[str] = ()) -> 
 def foreign_points() -> list[ProbePoint]:
     """The points of this network namespace whose programs are not all those of nodes that ctctl loaded.
 
-    Empty where there are none. Raises UnsupportedError without TCX.
+    Empty where there are none. Raises as ``find_points`` does.
     """
     from ctctl.node.owner import own_maps
 
@@ -89,17 +95,40 @@ def _uses(program_id: int, maps: Collection[int]) -> bool:
         return True
 
 
-def _scan(path: Path, inode: int, node: str | None, devices: Sequence[str]) -> Iterator[ProbePoint]:
+def _scan(path: Path, inode: int, node: str | None, devices: Sequence[str], mode: AttachMode) -> Iterator[ProbePoint]:
+    chained = choose_mode(AttachMode.auto) is AttachMode.tcx
     for ifindex, device in socket.if_nameindex():
         if devices and device not in devices:
             continue
         filters = list_filters(ifindex)
         for direction in Direction:
-            programs = [(attached.prog_id, "tcx") for attached in query_tcx(ifindex, direction)]
+            chain = query_tcx(ifindex, direction) if chained else []
+            programs = [(attached.prog_id, "tcx") for attached in chain]
             programs += [(found.prog_id, "clsact") for found in filters if found.direction is direction]
-            if programs or devices:
-                refs = tuple(_reference(number, via) for number, via in programs)
-                yield ProbePoint(path, inode, node, ifindex, device, direction, refs)
+            refs = tuple(ref for number, via in programs if not is_probe(ref := _reference(number, via)))
+            if refs and refs[0].via == "tcx" and mode is AttachMode.tc:
+                raise UsageError(
+                    f"a filter at {direction} of {device} would not see what {refs[0]} sees, which runs before all"
+                    " filters: use --attach auto"
+                )
+            if refs or devices:
+                yield ProbePoint(path, inode, node, ifindex, device, direction, refs, mode)
+
+
+def is_probe(ref: ProgramRef) -> bool:
+    """Whether a program is the probe of a trace: it has that name, and the map that tells what to follow."""
+    if ref.name not in _PROBES:
+        return False
+    try:
+        with Program.from_id(ref.id) as program:
+            return any(_map_name(number) == pins.PROBE_CTL for number in program.info.map_ids)
+    except CtctlError:
+        return False
+
+
+def _map_name(number: int) -> str:
+    with Map.open_id(number) as found:
+        return found.info.name
 
 
 def _reference(program_id: int, via: str) -> ProgramRef:
@@ -121,5 +150,6 @@ def describe_points(points: Sequence[ProbePoint]) -> list[str]:
     for point in points:
         where = f"{point.node}/{point.device}" if point.node else point.device
         programs = ", ".join(str(program) for program in point.programs) or "nothing"
-        lines.append(f"{where} {point.direction}: before {programs}")
+        how = "" if point.attach is AttachMode.tcx else "a clsact filter "
+        lines.append(f"{where} {point.direction}: {how}before {programs}")
     return lines

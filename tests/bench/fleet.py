@@ -88,6 +88,8 @@ def _keys(columns: list[NDArray[np.uint32]], flags: int) -> NDArray[Any]:
     src, dst, sport, dport = columns
     keys = np.zeros(len(src), np.dtype(layouts.ipv4_ct_tuple))
     # A SERVICE tuple is as the packet's, the others are reversed, ports crossed (docs/reference/abi.md).
+    src, dst = src.astype(np.uint32).byteswap(), dst.astype(np.uint32).byteswap()
+    sport, dport = sport.astype(np.uint16).byteswap(), dport.astype(np.uint16).byteswap()
     keys["daddr"], keys["saddr"] = (dst, src) if flags == 4 else (src, dst)
     keys["dport"], keys["sport"] = (sport, dport) if flags == 4 else (dport, sport)
     keys["nexthdr"], keys["flags"] = TCP, flags

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,27 +16,31 @@ import pytest
 from ctctl.btf import Btf, Kind
 from ctctl.btf.vmlinux import kernel_enum
 from ctctl.decode.ct import encode_key
-from ctctl.errors import CtctlError, NotFoundError
-from ctctl.kernel.link import Direction, query_tcx
+from ctctl.errors import CtctlError, NotFoundError, UnsupportedError, UsageError
+from ctctl.kernel.link import AttachedProgram, Direction, has_tcx, query_tcx
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
+from ctctl.kernel.tc import attach_filter, detach_filter, list_filters
 from ctctl.model.tuples import FlowTuple
+from ctctl.node.attach import AttachMode
 from ctctl.packet.text import parse_flow_text
 from ctctl.trace.probe import ProbeTrace, kernel_drop_reasons
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
-from ctctl.trace.probe_points import describe_points, find_points
+from ctctl.trace.probe_guard import PREFIX, process_name
+from ctctl.trace.probe_points import ProbePoint, describe_points, find_points
 from ctctl.trace.probe_request import probe_request
 from tests.support.children import CTCTL, started
 from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S, wait_for
 
-#: Probes are attached by TCX links only.
-pytestmark = [pytest.mark.kernel, pytest.mark.tcx]
+pytestmark = pytest.mark.kernel
 
 FLOW = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
 #: What a datagram to SERVER comes to behind each program.
 OUTCOME = {"passes": SERVER, "drops": None, "redirects": None, "rewrites": OTHER}
+#: How the foreign program is attached and how the probe in front of it: a filter runs after every TCX program.
+WAYS = [("tcx", "tcx"), ("clsact", "tcx"), ("clsact", "tc")]
 CODES = {"passes": "TC_ACT_OK", "drops": "TC_ACT_SHOT", "redirects": "TC_ACT_REDIRECT", "rewrites": "TC_ACT_OK"}
 
 
@@ -50,9 +55,28 @@ def received(net: ForeignNet, kind: str) -> str | None:
     return net.received(0.3 if OUTCOME[kind] is None else PATIENCE_S)
 
 
-def traced(net: ForeignNet, action, tables: Path | None = None, flow: str = FLOW) -> tuple[list[ProbeEvent], list[str]]:
+def chain(net: ForeignNet) -> list[int]:
+    """The programs of the server's ingress in the order they run."""
+    filters = [one.prog_id for one in run_in_netns(net.server, list_filters, net.ifindex)]
+    return [one.prog_id for one in run_in_netns(net.server, _tcx_of, net.ifindex)] + filters
+
+
+def _tcx_of(ifindex: int) -> list[AttachedProgram]:
+    return query_tcx(ifindex, Direction.INGRESS) if has_tcx() else []
+
+
+def traced(
+    net: ForeignNet, action, tables: Path | None = None, flow: str = FLOW, attach: AttachMode = AttachMode.auto
+) -> tuple[list[ProbeEvent], list[str]]:
     """The events while ``action`` runs, and the notes."""
-    points = find_points(namespaces=[net.server])
+    points = find_points(namespaces=[net.server], attach=attach)
+    return traced_at(points, action, tables, flow)
+
+
+def traced_at(
+    points: Sequence[ProbePoint], action, tables: Path | None = None, flow: str = FLOW
+) -> tuple[list[ProbeEvent], list[str]]:
+    """The same at these points."""
     with ProbeTrace(probe_request(points, parse_flow_text(flow), [str(tables)] if tables else [])) as tracer:
         worker = threading.Thread(target=action)
         worker.start()
@@ -64,23 +88,32 @@ def traced(net: ForeignNet, action, tables: Path | None = None, flow: str = FLOW
         return events, tracer.summary.notes
 
 
-@pytest.mark.parametrize("via", ["tcx", "clsact"])
+def tc(*words: str) -> str:
+    """What tc(8) says."""
+    return subprocess.run(["tc", *words], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(("via", "tcx"), WAYS)
 @pytest.mark.parametrize("kind", PROGRAMS)
-def test_foreign_program_works_the_same_with_a_probe_in_front(net: ForeignNet, kind: str, via: str) -> None:
+def test_foreign_program_works_the_same_with_a_probe_in_front(net: ForeignNet, kind: str, via: str, tcx: str) -> None:
     with foreign_program(net, kind, via) as program:
         net.send()
         assert received(net, kind) == OUTCOME[kind]
-        (point,) = find_points(namespaces=[net.server])
+        (point,) = find_points(namespaces=[net.server], attach=AttachMode(tcx))
         (ref,) = point.programs
         assert (ref.id, ref.name, ref.via) == (program.info.id, f"foreign_program_that_{kind}", via)
         outcome: list[str | None] = []
+        during: list[int] = []
 
         def send_and_receive() -> None:
+            during.extend(chain(net))
             net.send(b"traced")
             outcome.append(received(net, kind))
 
-        events, _ = traced(net, send_and_receive)
+        events, _ = traced(net, send_and_receive, attach=AttachMode(tcx))
         assert outcome == [OUTCOME[kind]]
+        assert (len(during), during[1:]) == (2, [program.info.id])
+        assert chain(net) == [program.info.id]
         before = [event for event in events if event.kind is ProbeKind.PACKET]
         assert [(str(event.flow.dst), event.egress, event.device) for event in before] == [(SERVER, False, net.device)]
         assert before[0].head[28:] == b"traced"
@@ -89,12 +122,12 @@ def test_foreign_program_works_the_same_with_a_probe_in_front(net: ForeignNet, k
         assert ("tc_ingress" in drops) == (kind == "drops")
         net.send()
         assert received(net, kind) == OUTCOME[kind]
-    assert run_in_netns(net.server, query_tcx, net.ifindex, Direction.INGRESS) == []
+    assert chain(net) == []
 
 
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_return_codes_by_fexit(net: ForeignNet, kind: str) -> None:
-    with foreign_program(net, kind, "tcx") as program:
+    with foreign_program(net, kind) as program:
         events, notes = traced(net, net.send)
         if missing := [note for note in notes if note.startswith("no return codes")]:
             assert "EPERM" in missing[0] or "fexit" in missing[0]
@@ -132,7 +165,7 @@ def test_probe_shows_the_entry_as_it_stands(net: ForeignNet, tables: Path) -> No
     value = bytearray(56)
     value[32:36] = (1234567).to_bytes(4, "little")
     value[44:48] = (3096).to_bytes(4, "little")
-    with foreign_program(net, "passes", "tcx"), Map.open_pinned(tables / "cilium_ct_any4_global") as table:
+    with foreign_program(net, "passes"), Map.open_pinned(tables / "cilium_ct_any4_global") as table:
         events, _ = traced(net, net.send, tables)
         assert events[0].entries == ()
         table.update(key, bytes(value))
@@ -151,7 +184,7 @@ def _ends():
 
 
 def test_other_flows_are_not_reported(net: ForeignNet) -> None:
-    with foreign_program(net, "passes", "tcx"):
+    with foreign_program(net, "passes"):
         events, _ = traced(net, lambda: net.send(port=PORT + 1))
         assert [event for event in events if event.kind is ProbeKind.PACKET] == []
 
@@ -163,7 +196,8 @@ def test_without_programs_or_devices_it_says_so(net: ForeignNet) -> None:
         find_points(["no-such-device"], [net.server])
     points = find_points([net.device], [net.server])
     assert [str(point.direction) for point in points] == ["ingress", "egress"]
-    assert describe_points(points)[0] == f"{net.server}/{net.device} ingress: before nothing"
+    filters = "" if has_tcx() else "a clsact filter "
+    assert describe_points(points)[0] == f"{net.server}/{net.device} ingress: {filters}before nothing"
 
 
 def test_drop_reasons_have_the_kernels_names() -> None:
@@ -175,25 +209,84 @@ def test_drop_reasons_have_the_kernels_names() -> None:
     assert "tc_ingress" in kernel_drop_reasons().values()
 
 
+@pytest.mark.parametrize(("via", "tcx"), WAYS)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_probes_are_gone_however_the_command_ends(net: ForeignNet, how: signal.Signals) -> None:
-    def chain() -> list[int]:
-        return [one.prog_id for one in run_in_netns(net.server, query_tcx, net.ifindex, Direction.INGRESS)]
-
-    with foreign_program(net, "passes", "tcx") as program:
-        command = (*CTCTL, "trace", "--probe", FLOW, "--netns", net.server, "-o", "jsonl")
+def test_probes_are_gone_however_the_command_ends(net: ForeignNet, how: signal.Signals, via: str, tcx: str) -> None:
+    with foreign_program(net, "passes", via) as program:
+        command = (*CTCTL, "trace", "--probe", FLOW, "--netns", net.server, "--attach", tcx, "-o", "jsonl")
         with started(*command) as running:
             assert running.stderr is not None
             assert running.stdout is not None
             assert any(line.startswith("ready") for line in iter(running.stderr.readline, ""))
-            during = chain()
-            assert during[1:] == [program.info.id]
+            during = chain(net)
+            assert (len(during), during[1:]) == (2, [program.info.id])
             net.send()
             assert json.loads(running.stdout.readline())["kind"] == "packet"
             running.send_signal(how)
             status = running.wait(PATIENCE_S)
             running.stderr.read()
             running.stdout.read()
-        wait_for(lambda: chain() == [program.info.id])
+        wait_for(lambda: chain(net) == [program.info.id])
         assert status == (130 if how is signal.SIGINT else -how)
     net.received(PATIENCE_S)
+
+
+def test_filters_of_a_killed_trace_and_its_killed_guard_go_with_the_next(net: ForeignNet) -> None:
+    name = f"{PREFIX}{Path('/proc/self/ns/pid').stat().st_ino}.{os.getpid()}"
+    with foreign_program(net, "passes", "clsact") as program:
+        # This process lives: the first is another that had its number, the second this one's, the third a stranger's.
+        for at, left in enumerate((f"{name}.1/a", f"{PREFIX}{process_name()}/b", f"{PREFIX}1.1.1/c")):
+            at_once = {"name": left, "priority": 2, "handle": at + 1}
+            run_in_netns(net.server, lambda a=at_once: attach_filter(program, net.ifindex, Direction.INGRESS, **a))
+        traced(net, lambda: None, attach=AttachMode.tc)
+        filters = run_in_netns(net.server, list_filters, net.ifindex)
+        assert [one.name.rpartition("/")[2] for one in filters if one.name.startswith(PREFIX)] == ["c", "b"]
+        for one in filters:
+            if one.name.startswith(PREFIX):
+                run_in_netns(net.server, detach_filter, one)
+
+
+def test_a_filter_goes_in_front_of_whatever_is_first(net: ForeignNet) -> None:
+    ingress, everything = ("-n", net.server), ("u32", "match", "u32", "0", "0")
+    place = ("dev", net.device, "ingress")
+    tc(*ingress, "qdisc", "add", "dev", net.device, "clsact")
+    try:
+        # Of another kind and far back, as firewalls have them; then one that takes the very first place.
+        tc(*ingress, "filter", "add", *place, "protocol", "all", "prio", "7", *everything)
+        (point, _) = find_points([net.device], [net.server], AttachMode.tc)
+        events, _ = traced_at([point], net.send)
+        assert [str(event.flow.dst) for event in events] == [SERVER]
+        tc(*ingress, "filter", "add", *place, "protocol", "all", "prio", "1", *everything)
+        with pytest.raises(UnsupportedError, match="nothing goes in front of its u32 filter, which has priority 1"):
+            traced_at([point], net.send)
+        assert run_in_netns(net.server, list_filters, net.ifindex) == []
+        assert tc(*ingress, "filter", "show", *place).count("match 00000000/00000000") == 2
+    finally:
+        tc(*ingress, "qdisc", "del", "dev", net.device, "clsact")
+    net.received(PATIENCE_S)
+
+
+def test_a_qdisc_that_was_not_there_goes_again(net: ForeignNet) -> None:
+    points = find_points([net.device], [net.server], AttachMode.tc)
+    before = tc("-n", net.server, "qdisc", "show", "dev", net.device)
+    during: list[str] = []
+    traced_at(points, lambda: during.append(tc("-n", net.server, "qdisc", "show", "dev", net.device)))
+    assert "clsact" in during[0]
+    assert tc("-n", net.server, "qdisc", "show", "dev", net.device) == before
+
+
+@pytest.mark.tcx
+def test_a_filter_behind_tcx_programs_is_refused(net: ForeignNet) -> None:
+    with (
+        foreign_program(net, "passes", "tcx"),
+        pytest.raises(UsageError, match="would not see what foreign_program_that_passes"),
+    ):
+        find_points(namespaces=[net.server], attach=AttachMode.tc)
+
+
+def test_other_traces_probes_are_nobodys_programs(net: ForeignNet) -> None:
+    points = find_points([net.device], [net.server])
+    with ProbeTrace(probe_request(points, parse_flow_text(FLOW))):
+        assert [point.programs for point in find_points([net.device], [net.server])] == [(), ()]
+        with pytest.raises(UsageError, match="no device carries a BPF program"):
+            find_points(namespaces=[net.server])

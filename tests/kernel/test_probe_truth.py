@@ -29,8 +29,9 @@ from ctctl.trace.probe_request import probe_request
 from ctctl.trace.show_probe import probe_ending
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
 from tests.support.names import unique_name
+from tests.support.wait import PATIENCE_S
 
-pytestmark = [pytest.mark.kernel, pytest.mark.tcx]
+pytestmark = pytest.mark.kernel
 
 CLIENT6, SERVER6 = "fd99::1", "fd99::2"
 
@@ -96,7 +97,7 @@ CT = (
 def test_ipv6_with_its_entry_and_its_snat_pair(net: ForeignNet) -> None:
     flow = FlowTuple(17, IPv6Address(CLIENT6), 40006, IPv6Address(SERVER6), PORT)
     with (
-        foreign_program(net, "passes", "tcx"),
+        foreign_program(net, "passes"),
         pinned(*CT, (pins.SNAT6, MapType.LRU_HASH, 38, 56)) as tables,
     ):
         with Map.open_pinned(tables / pins.CT6_ANY) as table:
@@ -125,7 +126,7 @@ def test_what_is_in_a_tunnel(net: ForeignNet, kind: str, port: int, inner: str) 
     head = geneve if kind == "geneve" else struct.pack(">II", 0x08000000, 77 << 8)
     data = head + build_frame(parse_packet_text(inner))
     spec = parse_packet_text(inner)
-    with foreign_program(net, "passes", "tcx"):
+    with foreign_program(net, "passes"):
         flow = inner.removesuffix(" S")
         events = traced(net, flow, lambda: sent(net, socket.AF_INET, data, (SERVER, port)))
         (event,) = [one for one in events if one.kind is ProbeKind.PACKET]
@@ -136,7 +137,7 @@ def test_what_is_in_a_tunnel(net: ForeignNet, kind: str, port: int, inner: str) 
 
 
 def test_what_only_looks_like_a_tunnel(net: ForeignNet) -> None:
-    with foreign_program(net, "passes", "tcx"):
+    with foreign_program(net, "passes"):
         empty = struct.pack(">II", 8 << 24, 0)
         for port, data in ((8472, bytes(60)), (6081, b"\1" * 60), (8472, b"\x08"), (4789, empty)):
             flow = f"udp {CLIENT} > {SERVER}:{port}"
@@ -178,7 +179,7 @@ def _fill_policy(tables: Path, *, deny: bool, peers: str = f"{CLIENT}/32") -> No
     ],
 )
 def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, deny: bool, peers: str, rule: str) -> None:
-    with foreign_program(net, "drops", "tcx"), pinned(*CT, *POLICY) as tables:
+    with foreign_program(net, "drops"), pinned(*CT, *POLICY) as tables:
         _fill_policy(tables, deny=deny, peers=peers)
 
         def count_and_send() -> None:
@@ -200,3 +201,45 @@ def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, deny: bool, pee
             if one.kind is ProbeKind.FREED
         ]
         assert probe_ending(freed) == "dropped by the kernel: tc_ingress"
+
+
+def answered(net: ForeignNet, port: int) -> None:
+    """A datagram from the server's PORT to a closed port of the client, and the client's word on it."""
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.bind((SERVER, 9100))
+            one.connect((CLIENT, port))
+            one.send(b"nobody there")
+            one.settimeout(PATIENCE_S)
+            with pytest.raises(ConnectionRefusedError):
+                one.recv(1)
+
+    run_in_netns(net.server, send)
+
+
+def test_an_icmp_error_is_of_the_flow_that_it_quotes(net: ForeignNet) -> None:
+    def action() -> None:
+        answered(net, 9101)
+        answered(net, 9102)
+
+    with foreign_program(net, "passes"):
+        events = traced(net, f"udp {SERVER}:9100 > {CLIENT}:9102", action)
+    errors = [event for event in events if event.icmp_type is not None]
+    assert {str(event.quoted) for event in errors} == {f"UDP {SERVER}:9100 -> {CLIENT}:9102"}
+    assert next(event.kind for event in errors) is ProbeKind.PACKET
+
+
+def test_a_drop_is_of_this_network_and_of_what_is_linked_to_it(net: ForeignNet) -> None:
+    flow = f"udp {SERVER}:9100 > {CLIENT}:9103"
+
+    def freed(events: list[ProbeEvent]) -> set[tuple[int, str | None]]:
+        return {
+            (event.netns, event.reason) for event in events if event.kind is ProbeKind.FREED and event.flow.proto == 17
+        }
+
+    client = Path(f"/run/netns/{net.client}").stat().st_ino
+    with foreign_net() as stranger, foreign_program(net, "passes"):
+        # The same addresses and ports in a network that nothing joins to this one.
+        assert freed(traced(net, flow, lambda: answered(stranger, 9103))) == set()
+        assert freed(traced(net, flow, lambda: answered(net, 9103))) == {(client, "no_socket")}

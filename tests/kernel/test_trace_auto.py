@@ -19,7 +19,7 @@ from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net,
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S
 
-pytestmark = [pytest.mark.kernel, pytest.mark.tcx]
+pytestmark = pytest.mark.kernel
 
 FLOW = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
 
@@ -68,7 +68,7 @@ def traced(
 
 
 def test_probes_where_only_somebody_elses_programs_are(net: ForeignNet) -> None:
-    with foreign_program(net, "passes", "tcx"):
+    with foreign_program(net, "passes"):
         out, said = traced(net, "-o", "jsonl")
     assert said[0] == f"tracing by probes before somebody else's programs on {net.device}\n"
     assert [json.loads(line)["kind"] for line in str(out).splitlines()] == ["packet"]
@@ -86,7 +86,7 @@ def test_nothing_to_trace_is_one_line(net: ForeignNet) -> None:
 
 @pytest.mark.parametrize(("form", "mark"), [("mermaid", "sequenceDiagram"), ("svg", "<svg")])
 def test_pictures_of_what_probes_saw(net: ForeignNet, form: str, mark: str) -> None:
-    with foreign_program(net, "drops", "tcx"):
+    with foreign_program(net, "drops"):
         out, _ = traced(net, "-o", form, wait_s=0.3)
     assert mark in str(out)
     assert f"{CLIENT}:40000" in str(out)
@@ -94,7 +94,7 @@ def test_pictures_of_what_probes_saw(net: ForeignNet, form: str, mark: str) -> N
 
 
 def test_a_capture_of_what_probes_saw(net: ForeignNet, tmp_path: Path) -> None:
-    with foreign_program(net, "passes", "tcx"):
+    with foreign_program(net, "passes"):
         out, _ = traced(net, "-o", "pcapng", text=False)
     assert isinstance(out, bytes)
     path = tmp_path / "probe.pcapng"
@@ -105,7 +105,7 @@ def test_a_capture_of_what_probes_saw(net: ForeignNet, tmp_path: Path) -> None:
 
 
 def test_flags_filter_what_probes_show(net: ForeignNet) -> None:
-    with foreign_program(net, "passes", "tcx"):
+    with foreign_program(net, "passes"):
         out, _ = traced(net, "-o", "jsonl", "--to-port", str(PORT))
         assert len(str(out).splitlines()) == 1
         out, _ = traced(net, "-o", "jsonl", "--to-port", str(PORT + 1))
@@ -136,7 +136,7 @@ def _until_both_listen(process: subprocess.Popen[str]) -> list[str]:
 
 
 def test_our_hooks_and_probes_at_once(net: ForeignNet, tmp_path: Path) -> None:
-    with own_node(net, tmp_path) as name, foreign_program(net, "passes", "tcx"):
+    with own_node(net, tmp_path) as name, foreign_program(net, "passes"):
         with started(*in_server(net, "trace", FLOW, "-o", "jsonl")) as process:
             said = _until_both_listen(process)
             net.send()

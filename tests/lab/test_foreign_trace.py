@@ -19,7 +19,7 @@ from tests.support.children import CTCTL, started
 from tests.support.foreign_cluster import ForeignCluster, foreign_cluster
 from tests.support.wait import PATIENCE_S, wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.tcx]
+pytestmark = pytest.mark.lab
 
 NODE_PORT = "10.1.0.1:30080"
 FLOW = f"tcp {CLIENT_IP} > {NODE_PORT}"

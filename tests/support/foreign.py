@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from ctctl.kernel.link import Direction, TcxLink
+from ctctl.kernel.link import Direction, TcxLink, has_tcx
 from ctctl.kernel.netns import run_in_netns
 from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
@@ -100,8 +100,9 @@ def foreign_net() -> Iterator[ForeignNet]:
 
 
 @contextmanager
-def foreign_program(net: ForeignNet, kind: str, via: str) -> Iterator[Program]:
-    """The foreign program that ``kind`` ("drops") at the server's ingress, by "tcx" or "clsact"."""
+def foreign_program(net: ForeignNet, kind: str, via: str | None = None) -> Iterator[Program]:
+    """The foreign program that ``kind`` ("drops") at the server's ingress, by "tcx" or "clsact"; else as can be."""
+    via = via or ("tcx" if has_tcx() else "clsact")
     name = f"foreign_program_that_{kind}"
     with ExitStack() as stack:
         bpf = stack.enter_context(BpfObject.open(compile_file("foreign.c")))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from unittest import mock
 
 import pytest
 import yaml
@@ -11,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.decode.nat import decode_nat
+from ctctl.decode.nat_rows import NatRows
 from ctctl.model.clock import Clock
-from ctctl.out.output import Format, OutputOptions, write_rows
-from ctctl.services.nat_form import NatForm, NatRows
-from ctctl.services.nat_rows import NatTable, write_tables
+from ctctl.out.output import ColorMode, Format, OutputOptions, write_rows
+from ctctl.services.nat_form import NatForm
+from ctctl.services.nat_rows import Listed, write_tables
 from ctctl.services.show_nat import nat_view
 
 NAMES = {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6"}
@@ -42,16 +45,23 @@ def tables(draw: st.DrawFn) -> Drawn:
     return found, clock, draw(st.sampled_from([None, 0, 1000, 2**31])), draw(st.sampled_from([{}, NAMES]))
 
 
-def both(drawn: Drawn, options: OutputOptions) -> tuple[str, str]:
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def both(drawn: Drawn, options: OutputOptions, kind: type[io.StringIO] = io.StringIO) -> tuple[str, str]:
     """By row programs, and entry by entry."""
     found, clock, now, names = drawn
     view = nat_view(names, clock, now)
-    listed, ours, theirs = [], io.StringIO(), io.StringIO()
+    listed, ours, theirs = [], kind(), kind()
     for family, pairs in found.items():
         rows = NatRows(family, b"".join(key for key, _ in pairs), b"".join(value for _, value in pairs))
         form = NatForm(f"cilium_snat_v{family}_external", family, names, clock, now)
-        listed.append(NatTable(form, iter(()), rows if pairs else None))
-    write_tables(listed, view, list(options.fields), options, ours)
+        listed.append(Listed(form, iter(()), rows if pairs else None))
+    write_tables(listed, view, options, ours)
     entries = [
         decode_nat(*pair, f"cilium_snat_v{family}_external") for family, pairs in found.items() for pair in pairs
     ]
@@ -88,3 +98,22 @@ def test_every_field(form: Format, drawn: Drawn) -> None:
     names = tuple(column.name for column in nat_view({}, Clock(), None).columns)
     ours, theirs = both(drawn, OutputOptions(form, names))
     assert ours == theirs
+
+
+NAMED = [column.name for column in nat_view({}, Clock(), None).columns]
+
+
+@pytest.mark.parametrize("form", [Format.csv, Format.table, Format.cilium])
+@given(drawn=tables(), field=st.sampled_from(NAMED), minus=st.booleans(), limit=st.none() | st.integers(0, 5))
+def test_sorted(form: Format, drawn: Drawn, field: str, minus: bool, limit: int | None) -> None:
+    ours, theirs = both(drawn, OutputOptions(form, sort=f"-{field}" if minus else field, limit=limit))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120, 200])
+@given(drawn=tables(), color=st.sampled_from([ColorMode.never]), fields=st.sampled_from([(), ("source", "age")]))
+def test_on_a_terminal(columns: int, drawn: Drawn, color: ColorMode, fields: tuple[str, ...]) -> None:
+    with mock.patch.dict(os.environ, COLUMNS=str(columns)):
+        ours, theirs = both(drawn, OutputOptions(Format.table, fields, color=color), Screen)
+    assert ours == theirs
+    assert all(len(line) <= columns for line in ours.splitlines()) or fields

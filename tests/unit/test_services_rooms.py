@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from ctctl.decode.nat_rows import rows_of
 from ctctl.decode.policy import decode_counter, decode_policy, stats_key
 from ctctl.decode.services import decode_socket_nat, decode_tunnel
 from ctctl.errors import DecodeError
@@ -16,7 +17,8 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.policy import PolicyEntry, decide
 from ctctl.model.service import EndpointRecord, IpcacheRecord, identity_of
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.services.nat import port_use
+from ctctl.services import nat
+from ctctl.services.nat import PortUse
 from ctctl.services.policy import derived_from, judge, ports_text
 from ctctl.tables.snat_ports import DEFAULT, PortRange
 
@@ -109,6 +111,9 @@ def test_ports_are_used_by_egress_and_remote() -> None:
     def entry(port: int, remote_port: int = 443, direction: Direction = Direction.OUT) -> NatEntry:
         flow = FlowTuple(6, CLIENT, 50000, SERVER, remote_port)
         return NatEntry(None, flow, direction, False, "SRC", ip_address("192.0.2.1"), port)
+
+    def port_use(entries: list[NatEntry], told: PortRange | None = None) -> list[PortUse]:
+        return nat.port_use(lambda: rows_of(entries), told)
 
     entries = [entry(40000), entry(40001), entry(40001), entry(1234), entry(40000, 80), entry(7, 443, Direction.IN)]
     first, second = port_use(entries)

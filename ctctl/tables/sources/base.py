@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from ctctl.decode.columns import CtColumns, Matrix
+    from ctctl.decode.nat_rows import NatRows, NatTable
     from ctctl.kernel.map import Batch, Map
     from ctctl.model.drops import DatapathCounter
     from ctctl.model.nat import NatEntry
@@ -237,6 +238,8 @@ class Source:
     #: only some kinds of listings, and the SNAT entries of given packets, where that is cheaper than all
     partly: Callable[[str | None, tuple[str, ...]], Listings] | None = None
     nat_of: Callable[[Iterable[FlowTuple]], list[NatEntry]] | None = None
+    #: a node's SNAT tables, whose entries can be read as they lay; None: its listing has them
+    snat: Callable[[str | None], list[NatTable]] | None = None
     #: table, key and value of every SNAT entry as it lay, one by one: where there can be too many for a listing
     raw_nat: Callable[[], Iterator[tuple[str, bytes, bytes]]] | None = None
     #: of several sources as one: the one that a node is of, and its name there
@@ -313,6 +316,14 @@ class Source:
     def some(self, node: str | None, *kinds: str) -> Listings:
         """At least these kinds of listings (attributes of ``Listings``) of a node."""
         return self.listings(node) if self.partly is None else self.partly(node, kinds)
+
+    def nat_rows(self, node: str | None) -> Iterator[NatRows]:
+        """A node's SNAT entries batch by batch, each valid until the next: as they lie, else from its listing."""
+        if self.snat is not None:
+            return (rows for table in self.snat(node) for rows in table.read())
+        from ctctl.decode.nat_rows import rows_of
+
+        return rows_of(self.some(node, "nat").nat)
 
     def find_nat(self, flows: Iterable[FlowTuple], node: str | None = None) -> list[NatEntry]:
         """SNAT entries whose tuple, as packets have it, is one of ``flows``."""

@@ -153,6 +153,7 @@ def _offer_listings(source: Source, directory: Path, options: SourceOptions) -> 
     only = options.map if options.map in pinned.table_names(path.name for path in _listing(directory)) else None
     source.listings = lambda _node: pinned.read_listings(directory, only=only)
     source.partly = lambda _node, kinds: pinned.read_listings(directory, kinds, only=only)
+    source.snat = lambda _node: pinned.nat_tables(directory, only=only)
     source.nat_of = lambda flows: pinned.find_nat(directory, flows)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +19,7 @@ from ctctl.tables.sources.base import Listings
 
 # What decodes a table is imported where there is one.
 if TYPE_CHECKING:
+    from ctctl.decode.nat_rows import NatRows, NatTable
     from ctctl.model.nat import NatEntry
     from ctctl.model.service import MaglevTable
     from ctctl.model.tuples import FlowTuple
@@ -164,6 +167,40 @@ def _maglev(table: Map, family: int) -> Iterator[MaglevTable]:
             continue
         ids = tuple(int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4))
         yield MaglevTable(int.from_bytes(key, "big"), family, ids)
+
+
+def nat_tables(directory: Path, *, only: str | None = None) -> list[NatTable]:
+    """The SNAT tables of a directory, or the one called ``only``, as they lie.
+
+    What is no SNAT table is left out, and one that cannot be read is empty: ``read_listings`` says so.
+    """
+    from ctctl.decode.nat_rows import NatTable
+    from ctctl.tables.pairs import KEY_LAYOUTS
+
+    found = []
+    for family, name in pins.SNAT_TABLES.items():
+        layout = KEY_LAYOUTS[family]
+        with contextlib.suppress(NotFoundError):
+            if only in (None, name):
+                with Map.open_pinned(directory / name, read_only=True) as table:
+                    sizes = table.info.key_size, table.info.value_size
+                if sizes == (layout.size, layout.nat_value_size):
+                    found.append(NatTable(name, family, partial(_nat_rows, directory / name, family)))
+    return found
+
+
+def _nat_rows(path: Path, family: int) -> Iterator[NatRows]:
+    from ctctl.decode.nat_rows import NatRows
+
+    try:
+        with Map.open_pinned(path, read_only=True) as table:
+            for batch in table.batches(_BATCH):
+                yield NatRows(family, batch.key_bytes, batch.value_bytes, path.name)
+    except NotFoundError:  # it went away
+        return
+    except KernelError as error:
+        if error.errno not in _UNREADABLE:
+            raise
 
 
 def find_nat(directory: Path, flows: Iterable[FlowTuple]) -> list[NatEntry]:

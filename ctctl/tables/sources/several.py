@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.model.suggest import unknown_name
@@ -16,6 +17,9 @@ from ctctl.tables.sources.files import build, read_text
 from ctctl.tables.sources.members import Dumps, folder_of, word_of
 from ctctl.tables.sources.open import in_bpffs, open_source
 from ctctl.tables.sources.options import choose_map
+
+if TYPE_CHECKING:
+    from ctctl.decode.nat_rows import NatTable
 
 _WORDS = ("auto", "nf", "-")
 
@@ -157,7 +161,13 @@ def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Sour
         source, name = whole.home_of(node)
         return source.documents(name)
 
+    def snat(node: str | None) -> list[NatTable]:
+        source, name = whole.home_of(node)
+        return source.snat(name) if source.snat is not None else []
+
     whole.listings, whole.facts, whole.partly, whole.documents = listings, facts, some, documents
+    if all(source.snat is not None for _, source in sources):
+        whole.snat = snat
     return whole
 
 

@@ -16,6 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -47,6 +48,7 @@ from ctctl.tables.sources.records import record_of
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 
 if TYPE_CHECKING:
+    from ctctl.decode.nat_rows import NatRows, NatTable
     from ctctl.tables.sources.base import Rows
 
 MAGIC = b"CTCTLSNP"
@@ -88,6 +90,7 @@ def write_snapshot(
         "boot_id": source.boot_id,
         "tables": [_table_head(table) for table in tables],
         "nat": [_nat_head(table) for table in live.values()],
+        "nat_texts": bool(texts),
         "listings": {node: _listing_head(found) for node, found in listings.items()},
         "notes": source.notes,
         "partial": source.partial,
@@ -269,8 +272,47 @@ def _offer_listings(source: Source, head: dict[str, Any], frames: Callable[[], I
             if entry.map is not None and entry.key is not None and entry.value is not None:
                 yield entry.map, entry.key, entry.value
 
+    def snat(node: str | None) -> list[NatTable]:
+        known = node or "" if (node or "") in lists else next(iter(lists), "")
+        return _nat_tables(frames, head, (known, node or ""))
+
     source.partly, source.raw_nat = some, raw_nat
+    if _only_frames(head):
+        source.snat = snat
     source.listings = lambda node: some(node, ("nat",))
+
+
+def _only_frames(head: dict[str, Any]) -> bool:
+    """Whether all SNAT entries are frames of bytes. Snapshots of before it was said may hold some that are text."""
+    return bool(head.get("nat")) and head.get("nat_texts") is False
+
+
+def _nat_tables(frames: Callable[[], Iterator[Frame]], head: dict[str, Any], nodes: tuple[str, str]) -> list[NatTable]:
+    """The SNAT tables of a node as they lay. Raises DecodeError where the head does not tell."""
+    from ctctl.decode.nat_rows import NatTable
+
+    try:
+        return [
+            NatTable(str(one["name"]), int(one["family"]), partial(_nat_rows, frames, number, one))
+            for number, one in enumerate(head["nat"])
+            if (one["node"] or "") in nodes and int(one["family"]) in KEY_SIZE
+        ]
+    except (TypeError, ValueError, KeyError) as error:
+        raise DecodeError(f"damaged SNAT tables in the snapshot: {error}") from error
+
+
+def _nat_rows(frames: Callable[[], Iterator[Frame]], number: int, about: dict[str, Any]) -> Iterator[NatRows]:
+    """A table's entries. Raises DecodeError for a frame that holds something else."""
+    from ctctl.decode.nat_rows import NatRows
+
+    family = int(about["family"])
+    for frame in frames():
+        if (frame.kind, frame.table) == (Kind.NAT, number):
+            try:
+                keys, values = frame.matrices(KEY_SIZE[family], NAT_SIZE[family])
+            except (ValueError, IndexError, zlib.error) as error:
+                raise DecodeError(f"damaged SNAT entries in the snapshot: {error}") from error
+            yield NatRows(family, keys.tobytes(), values.tobytes(), str(about["name"]))
 
 
 def _nat_entries(frames: Iterator[Frame], head: dict[str, Any]) -> Iterator[tuple[str, NatEntry]]:

@@ -1,0 +1,60 @@
+"""The order of SNAT entries by a field: numbers by their size, words as they are spelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctctl.decode.nat_rows import NatRows
+from ctctl.out.rowtext import RowProgram
+from ctctl.services.nat_form import NatForm
+
+#: Characters of the longest address and port.
+_END = {4: len("255.255.255.255:65535"), 6: len("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535")}
+#: of any other word, as names of tables are
+_WORD = 32
+
+
+def order_of(
+    tables: Sequence[tuple[NatForm, NatRows]], name: str, *, descending: bool, limit: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each row in order: the number of its table, and of the row there. Alike rows stay as they lie."""
+    sizes = [len(rows) for _form, rows in tables]
+    table = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    row = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes] or [np.zeros(0, np.int64)])
+    keys = [_keys(form, rows, name) for form, rows in tables if len(rows)]
+    if keys and keys[0] is not None:
+        joined: NDArray[Any] = keys[0] if len(keys) == 1 else np.concatenate([key for key in keys if key is not None])
+        if joined.dtype.kind == "S" and descending:
+            joined = np.unique(joined, return_inverse=True)[1].reshape(-1)
+        ranked = ~joined if descending else joined
+        order = np.argsort(ranked, kind="stable")[:limit]
+        return table[order], np.ascontiguousarray(row[order])
+    return table[:limit], row[:limit]
+
+
+def _keys(form: NatForm, rows: NatRows, name: str) -> NDArray[Any] | None:
+    """What the rows are sorted by; None: none of them has the field."""
+    program, kind = RowProgram(), ""
+    if name == "age":
+        if form.now is None:
+            return None
+        program.little(form.age(program), 8)
+        kind = "<i8"
+    elif name in NatForm.NUMBERS:
+        program.little(form.numbers[name], 8)
+        kind = "<u8"
+    elif name == "related":
+        program.little(form.related(program), 8)
+        kind = "<u8"
+    else:
+        width = _END[rows.family] if name in form.ENDS else max(_WORD, len(form.name.encode()))
+        kind = f"S{width}"
+        with program.cell(width):
+            form.plain(program, name)
+    found = bytearray()
+    program.run(rows, found.extend)
+    return np.frombuffer(found, kind)
