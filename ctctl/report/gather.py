@@ -20,10 +20,10 @@ from ctctl.ct.top import By, top
 from ctctl.doctor.diagnose import examine
 from ctctl.doctor.finding import Diagnosis, Finding, Severity
 from ctctl.out.output import Column, View, by_node, jsonable, text_of
-from ctctl.services.nat import PortUse, port_use
 from ctctl.services.show_lb import Frontend, frontend_view, frontends
 from ctctl.services.show_nat import port_use_view
 from ctctl.tables.names import names_of
+from ctctl.tables.port_use import PortUse, port_use
 from ctctl.tables.query.filter import EVERYTHING
 from ctctl.tables.show.entry import ct_view
 from ctctl.tables.snat_ports import range_of
