@@ -87,11 +87,21 @@ class ProbeFlow:
         # The very packet that a probe saw before, whatever it was turned to since.
         if before is not None and (matches(self._flow, before) or canonical(before) in self._followed):
             return True
+        if self._is_turned(event):
+            return True
         if not event.is_icmp_error:
             return False
         about = event.quoted
         # Without its first bytes no more is known of it than the addresses that the kernel compared.
         return about is None or self._is_its(event, about)
+
+    def _is_turned(self, event: ProbeEvent) -> bool:
+        """Whether SNAT turns the packet to one of the flow, as the probe itself asked."""
+        tables = self._tables.get(event.netns)
+        if self._flow is None or tables is None or event.kind is not ProbeKind.PACKET:
+            return False
+        turned = (entry.turned(event.flow) for entry in tables.nat(event.flow))
+        return any(matches(self._flow, flow) or canonical(flow) in self._followed for flow in turned)
 
     def _is_its(self, event: ProbeEvent, flow: FlowTuple) -> bool:
         assert self._flow is not None
