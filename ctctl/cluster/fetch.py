@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ctctl.cluster.kube import Api, ClusterError, Pod, TransientError
 from ctctl.errors import CtctlError, NotFoundError
@@ -56,11 +56,13 @@ _CHECKED: Final = 8 << 20
 class Wanted:
     """What to ask of each node. ``words`` go to ``ctctl ct export`` (a filter); ``listings``: files of LISTINGS.
 
-    ``monitor_s``: no tables but what the agent's monitor sees in that time; ``deadline_s`` comes on top of it.
+    ``sums``: what a pod of ours runs instead, and answers with JSON. ``monitor_s``: no tables, but what the agent's
+    monitor sees in that time; ``deadline_s`` comes on top of it.
     """
 
     listings: tuple[str, ...]
     words: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
     monitor_s: float | None = None
     deadline_s: float = 30.0
     jobs: int = 16
@@ -76,6 +78,8 @@ class Answer:
     bytes: int = 0
     folder: Path | None = None
     reason: str | None = None
+    #: the JSON of ``Wanted.sums``
+    document: dict[str, Any] | None = None
 
 
 def targets(
@@ -132,6 +136,10 @@ def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> 
             deadline = start + wanted.monitor_s + wanted.deadline_s
             _run(api, pod, ["sh", "-c", _MONITOR, "ctctl", f"{wanted.monitor_s:g}"], deadline, folder / MONITOR)
             _check_monitor(folder / MONITOR)
+        elif way == "ctctl" and wanted.sums:
+            path = folder / "sums.json"
+            _run(api, pod, wanted.sums, start + wanted.deadline_s, path)
+            answer = replace(answer, document=_read_json(path))
         elif way == "ctctl":
             command = ["ctctl", "ct", "export", "-", "--format", "snapshot", "--compress", *wanted.words]
             snapshot = folder / "tables.ctsnap"
@@ -142,12 +150,14 @@ def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> 
             for name in wanted.listings:
                 command = ["sh", "-c", _SHELL, "ctctl", *LISTINGS[name]]
                 _run(api, pod, command, start + wanted.deadline_s, folder / name)
-        if wanted.monitor_s is None:
+        if wanted.monitor_s is None and answer.document is None:
             _check(folder)
     except CtctlError as error:
         answer = replace(answer, folder=None, reason=str(error))
     except Exception as error:
         answer = replace(answer, folder=None, reason=f"{type(error).__name__}: {error}")
+    if answer.reason is not None:
+        (folder / MONITOR).unlink(missing_ok=True)  # half an answer is none
     size = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
     return replace(answer, seconds=round(time.monotonic() - start, 2), bytes=size)
 
@@ -189,6 +199,17 @@ def _check(folder: Path) -> None:
                 problem = str(error)
             if problem is not None:
                 raise ClusterError(f"what it answered cannot be read: {problem.replace(str(path), path.name)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Raises ClusterError where what a node sent is no JSON object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ClusterError(f"what it answered cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise ClusterError("what it answered cannot be read: it is no JSON object")
+    return found
 
 
 def _check_monitor(path: Path) -> None:

@@ -40,6 +40,7 @@ class Search:
     source: Source
     _rows: dict[tuple[Address, int | None, int | None], list[CtRow]] = field(default_factory=dict)
     _listings: dict[str | None, Listings] = field(default_factory=dict)
+    _homes: dict[Address, str] | None = None
     _names: dict[str | None, dict[str, str]] = field(default_factory=dict)
     _by_port: dict[tuple[Address, int | None], dict[int | None, list[CtRow]]] = field(default_factory=dict)
     _found: dict[tuple[FlowTuple, bool], list[CtRow]] = field(default_factory=dict)
@@ -56,6 +57,17 @@ class Search:
         if node not in self._listings:
             self._listings[node] = self.source.some(node, "backends", "rev_nats", "services", "sockets")
         return self._listings[node]
+
+    def home(self, address: Address) -> str | None:
+        """The node of several whose pod has this address; None where no node, or more than one, shows it."""
+        if self._homes is None:
+            found: dict[Address, set[str]] = {}
+            for node in self.source.nodes():
+                for record in self.source.some(node, "endpoints").endpoints:
+                    if not record.is_host:
+                        found.setdefault(record.addr, set()).add(node)
+            self._homes = {addr: nodes.pop() for addr, nodes in found.items() if len(nodes) == 1}
+        return self._homes.get(address)
 
     def names(self, node: str | None) -> dict[str, str]:
         if node not in self._names:

@@ -172,6 +172,70 @@ def test_our_own_pods_filter_where_they_are(agent: Path, tmp_path: Path) -> None
     assert command[-3:] == ["udp", "--to-port", "53"]
 
 
+@pytest.mark.parametrize("command", [("stats",), ("stats", "udp"), ("top",), ("top", "tcp", "--by", "port")])
+def test_sums_are_made_where_the_tables_are(agent: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A node of ours counts itself and sends a few kilobytes; one of an agent is counted here. The same sums."""
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {LISTED}\n')
+    script.chmod(0o755)
+    cluster = Cluster({"a": "ok", "b": "ok"}, agent, ours=frozenset({"a"}))
+    with served(cluster, tmp_path) as kubeconfig:
+        done = json.loads(ctctl(kubeconfig, "ct", *command, "-o", "json").stdout)
+        shown = ctctl(kubeconfig, "ct", *command, "--limit", 3).stdout
+    plain = json.loads(run_ctctl("ct", *command, "-o", "json", "--from", LISTED).stdout)
+    if command[0] == "stats":
+        assert {one.pop("node") for one in done["tables"]} == {"a", "b"}
+        for one in plain["tables"]:
+            del one["node"]
+        assert sorted(map(str, done["tables"])) == sorted(map(str, 2 * plain["tables"]))
+    else:
+        counts = {one["key"]: (one["entries"], one["bytes"]) for one in done["talkers"]}
+        known = {one["key"]: one for one in plain["talkers"]}
+        assert len(counts.keys() & known.keys()) > 1
+        for key in counts.keys() & known.keys():
+            octets = known[key]["bytes"]
+            assert counts[key] == (2 * known[key]["entries"], None if octets is None else 2 * octets)
+    assert len(shown.splitlines()) > 1
+    (asked,) = [words for node, words in cluster.asked if node == "a"][:1]
+    assert asked[:3] == ["ctctl", "ct", command[0]]
+    assert asked[-2:] == ["-o", "json"]
+
+
+def test_a_name_in_a_filter_is_the_apis_and_not_the_nodes(agent: Path, tmp_path: Path) -> None:
+    """A node knows its own pods; what is asked for may be another's."""
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {LISTED}\n')
+    script.chmod(0o755)
+    first = json.loads(run_ctctl("ct", "list", "-o", "jsonl", "--from", LISTED, "--limit", 1).stdout)
+    cluster = Cluster({"a": "ok"}, agent, ours=frozenset({"a"}), addresses={"cilium-a": first["src"]})
+    plain = run_ctctl("ct", "list", "--ip", first["src"], "-o", "jsonl", "--from", LISTED).stdout.splitlines()
+    with served(cluster, tmp_path) as kubeconfig:
+        for words in (("--ip", "kube-system/cilium-a"), ("ip == kube-system/cilium-a",)):
+            found = ctctl(kubeconfig, "ct", "list", *words, "-o", "jsonl").stdout.splitlines()
+            assert len(found) == len(plain) > 0
+            tables = json.loads(ctctl(kubeconfig, "ct", "stats", *words, "-o", "json").stdout)["tables"]
+            assert sum(one["entries"] for one in tables) == len(plain)
+
+
+def test_a_filter_that_is_none_asks_nobody(two: tuple[Cluster, Path]) -> None:
+    cluster, kubeconfig = two
+    for command in ("list", "stats", "top"):
+        assert "bogus" in ctctl(kubeconfig, "ct", command, "bogus == 3", code=2).stderr
+    assert "--by" in ctctl(kubeconfig, "ct", "top", "--by", "bogus", code=2).stderr
+    assert not cluster.asked
+
+
+def test_sums_that_are_none_are_a_reason(agent: Path, tmp_path: Path) -> None:
+    script = agent / "ctctl"
+    cluster = Cluster({"a": "ok", "b": "ok"}, agent, ours=frozenset({"a"}))
+    for answer in ('{"tables": [{"map": 1}]}', "[]", "{}", '{"tables": 7, "talkers": [3]}'):
+        script.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        script.chmod(0o755)
+        with served(cluster, tmp_path) as kubeconfig:
+            for command in ("stats", "top"):
+                assert "a: what it answered cannot be read" in ctctl(kubeconfig, "ct", command, code=5).stderr
+
+
 def monitors(agent: Path) -> None:
     """Agents whose monitor prints what a real one printed, until it is told to end."""
     script = agent / "cilium-dbg"

@@ -6,9 +6,7 @@ import html
 import io
 import json
 import re
-import shutil
 import subprocess
-import sys
 import tarfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.children import run_ctctl
+from tests.support.needs import need_program
+from tests.support.wait import PATIENCE_S
 
-CTCTL = str(Path(sys.executable).parent / "ctctl")
 DATA = Path(__file__).resolve().parents[1] / "data"
 DUMP = DATA / "samples/cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
 ARTEFACTS = Path(__file__).resolve().parents[2] / "build" / "report"
@@ -153,18 +152,18 @@ def test_a_page_of_many_nodes_is_one_page(tmp_path: Path) -> None:
     assert sizes[700] < 1_000_000
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here: apt install chromium")
 def test_in_a_browser(made: Path, tmp_path: Path) -> None:
     """A real browser runs the page's own script under its policy, and draws it."""
+    need_program("chromium")
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     picture = ARTEFACTS / "report.png"
     picture.unlink(missing_ok=True)
     base = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
     drawn = [*base, "--window-size=1200,1600", f"--screenshot={picture}", made.as_uri()]
-    subprocess.run(drawn, capture_output=True, check=True, timeout=200)
+    subprocess.run(drawn, capture_output=True, check=True, timeout=PATIENCE_S)
     assert picture.stat().st_size > 20_000
     shown = subprocess.run(
-        [*base, "--dump-dom", made.as_uri()], capture_output=True, text=True, check=True, timeout=200
+        [*base, "--dump-dom", made.as_uri()], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert re.search(r'<th[^>]*tabindex="0"', shown.stdout), "the script did not run"
     assert "Refused to" not in shown.stderr

@@ -9,10 +9,8 @@ import os
 import pty
 import re
 import shlex
-import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,14 +22,14 @@ from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.model.nat import NatEntry
 from ctctl.tables import pairs
-from tests.support.children import run_ctctl
+from tests.support.children import CTCTL, run_ctctl, started
 from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, random_keys, table_dir
 from tests.support.names import unique_name
-from tests.support.wait import wait_for
+from tests.support.needs import lacking
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
-CTCTL = [sys.executable, "-m", "ctctl"]
 NAME, SNAT = "cilium_ct4_global", "cilium_snat_v4_external"
 
 
@@ -150,19 +148,6 @@ def test_an_snat_table_of_another_beside_ours_is_not_written(node: TableDir) -> 
         for command in WRITING:
             assert ctctl(*command, "--from", node.path).returncode == 4
         assert (len(contents(foreign)), len(contents(node.maps[NAME]))) == (1, 1)
-
-
-def test_refused_before_anything_is_opened_for_writing(cilium: TableDir) -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not there to look at the descriptors")
-    trace = Path("trace")
-    subprocess.run(
-        ["strace", "-f", "-e", "bpf", "-o", trace, *CTCTL, "gc", "--yes", "--from", cilium.path],
-        check=False, capture_output=True, timeout=120,
-    )  # fmt: skip
-    opened = [line for line in trace.read_text().splitlines() if "BPF_OBJ_GET," in line]
-    assert opened
-    assert all("BPF_F_RDONLY" in line for line in opened if "ctctl_node" not in line), opened
 
 
 @pytest.mark.parametrize("name", ["ctctl", "unload"])
@@ -370,17 +355,17 @@ def test_no_refreshed_entry_is_deleted(node: TableDir, command: tuple[str, ...])
 def answer_after(command: list[str], meanwhile: Callable[[], None]) -> tuple[int, str]:
     """Run a command on a terminal, do something while its question stands, and say yes; (status, what it said)."""
     leader, follower = pty.openpty()
-    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower)
-    os.close(follower)
     said = b""
-    with contextlib.suppress(OSError), os.fdopen(leader, "r+b", buffering=0) as terminal:
-        while b"[y/N]" not in said:
-            said += terminal.read(4096)
-        meanwhile()
-        terminal.write(b"y\n")
-        while part := terminal.read(4096):
-            said += part
-    return process.wait(60), said.decode(errors="replace")
+    with started(*command, stdin=follower, stdout=follower, stderr=follower) as process:
+        os.close(follower)
+        with contextlib.suppress(OSError), os.fdopen(leader, "r+b", buffering=0) as terminal:
+            while b"[y/N]" not in said:
+                said += terminal.read(4096)
+            meanwhile()
+            terminal.write(b"y\n")
+            while part := terminal.read(4096):
+                said += part
+        return process.wait(PATIENCE_S), said.decode(errors="replace")
 
 
 @pytest.mark.parametrize("what", ["expired", "src == 10.0.0.1"])
@@ -410,7 +395,7 @@ def test_a_flush_takes_what_was_refreshed_too(node: TableDir) -> None:
 def in_time_namespace(seconds: int) -> list[str]:
     probe = ["unshare", "-T", f"--monotonic={seconds}", "--"]
     if subprocess.run([*probe, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no time namespaces here")
+        lacking("no time namespaces")
     return probe
 
 
@@ -569,10 +554,10 @@ def test_what_a_signal_stops_is_all_in_the_journal(node: TableDir, engine: str, 
     fill(table, 30_000)
     before = contents(table)
     command = [*CTCTL, "gc", "--yes", "--engine", engine, "--undo", "journal", "--from", str(node.path)]
-    process = subprocess.Popen([*command, "--rate", "20000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: count_of(table) < 30_000, 60, what="first deletions")
-    process.send_signal(signal_number)
-    _, said = process.communicate(timeout=60)
+    with started(*command, "--rate", "20000") as process:
+        wait_for(lambda: count_of(table) < 30_000, what="first deletions")
+        process.send_signal(signal_number)
+        _, said = process.communicate(timeout=PATIENCE_S)
     left = count_of(table)
     assert 0 < left < 30_000
     if signal_number != signal.SIGKILL:
@@ -590,12 +575,10 @@ def test_a_flush_stopped_by_a_signal_says_what_it_did(node: TableDir) -> None:
     table = node.maps[NAME]
     fill(table, 60_000)
     before = count_of(table)
-    process = subprocess.Popen(
-        [*CTCTL, "ct", "flush", "--yes", "--from", str(node.path)], stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: count_of(table) < before, 60, what="first deletions")
-    process.send_signal(signal.SIGHUP)
-    _, said = process.communicate(timeout=60)
+    with started(*CTCTL, "ct", "flush", "--yes", "--from", node.path) as process:
+        wait_for(lambda: count_of(table) < before, what="first deletions")
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=PATIENCE_S)
     left = count_of(table)
     assert f"{before - left} entries and 0 SNAT records deleted" in said
     assert process.returncode == (130 if left else 0), said

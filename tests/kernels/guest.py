@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.kernels.record import ALL, Record, read
+from tests.kernels.record import DATAPATH, Record, read
 
 #: Tests of what differs from kernel to kernel, what an operator needs most first. Left out: long ones, and those of
 #: user space alone.
@@ -76,7 +76,7 @@ def vectors(record: Record, text: str) -> None:
     done = record.said("vectors")
     left = [vector for vector in VECTORS if text in name_of(vector) and name_of(vector) not in done]
     for name, lines in run_vectors(left):
-        record.add("vectors", name, ALL, **({"failed": lines[:3]} if lines else {}))
+        record.add("vectors", name, DATAPATH, **({"failed": lines[:3]} if lines else {}))
 
 
 def tests(record: Record, text: str) -> None:
@@ -106,6 +106,7 @@ STEPS: dict[str, Callable[[Record, str], None]] = {
 def main() -> int:
     """0: nothing failed."""
     record, bad = Record(Path(sys.argv[1])), False
+    record.begin()
     for asked in sys.argv[2:] or list(STEPS):
         name, _, text = asked.partition("=")
         started = time.monotonic()

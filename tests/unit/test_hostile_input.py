@@ -11,7 +11,6 @@ import re
 import resource
 import struct
 import subprocess
-import sys
 import tarfile
 import time
 import zipfile
@@ -25,9 +24,10 @@ from ctctl.tables.sources import archive, unpack
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot import MAGIC
+from tests.support.children import PROGRAM
+from tests.support.cost import is_soon
 from tests.support.samples import ROOT, truth
 
-CTCTL = Path(sys.executable).parent / "ctctl"
 TEXT = ROOT / "cilium-dbg-1.16.4/ct-list-global.txt"
 JSON = ROOT / "cilium-dbg-1.16.4/ct-list-global.json"
 BUGTOOL = next(ROOT.glob("archives/*2339991198.tar.gz"))
@@ -70,7 +70,7 @@ def test_a_cut_listing_says_so_and_exits_5(tmp_path: Path) -> None:
     whole = json.loads(JSON.read_text())
     cut = write(tmp_path / "x", JSON.read_bytes()[:-100])
     done = subprocess.run(
-        [CTCTL, "ct", "list", "-o", "jsonl", "--from", cut], capture_output=True, text=True, check=False
+        [PROGRAM, "ct", "list", "-o", "jsonl", "--from", cut], capture_output=True, text=True, check=False
     )
     assert done.returncode == 5
     assert len(done.stdout.splitlines()) == len(whole) - 1
@@ -113,7 +113,7 @@ def test_escape_sequences_and_bad_utf8_never_reach_the_terminal(tmp_path: Path) 
     line = TEXT.read_bytes().splitlines()[0]
     path = write(tmp_path / "x", line + b"\n\x1b[2J\xff\xfe evil \xe2\x80\xae line\n" + line + b"\n")
     for form in ("table", "json", "cilium", "csv", "yaml"):
-        done = subprocess.run([CTCTL, "ct", "list", "--from", path, "-o", form], capture_output=True, check=False)
+        done = subprocess.run([PROGRAM, "ct", "list", "--from", path, "-o", form], capture_output=True, check=False)
         assert done.returncode == 5
         assert b"\x1b" not in done.stdout + done.stderr
         assert b"\xe2\x80\xae" not in done.stdout + done.stderr
@@ -177,7 +177,7 @@ def test_lines_without_end_are_not_read_to_their_end(line: bytes, tmp_path: Path
     started = time.process_time()
     with contextlib.suppress(CtctlError), read(path) as source:
         assert count(source) == 0
-    assert time.process_time() - started < 10
+    assert is_soon(time.process_time() - started)
 
 
 def test_nesting_has_an_end(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_memory_stays_bounded_while_a_bomb_is_read(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     done = subprocess.run(
-        [CTCTL, "ct", "list", "--from", path],
+        [PROGRAM, "ct", "list", "--from", path],
         capture_output=True,
         text=True,
         check=False,
@@ -225,7 +225,7 @@ def test_memory_stays_bounded_while_a_bomb_is_read(tmp_path: Path) -> None:
 
 def snapshot(tmp_path: Path) -> Path:
     path = tmp_path / "whole.ctsnap"
-    subprocess.run([CTCTL, "ct", "export", path, "--from", JSON], check=True, capture_output=True)
+    subprocess.run([PROGRAM, "ct", "export", path, "--from", JSON], check=True, capture_output=True)
     return path
 
 
