@@ -130,6 +130,12 @@ class ProbeTrace:
         except (NotFoundError, NoTableError) as error:
             self._note(f"{error}: packets without entries")
             return None
+        if (directory / pins.CILIUM_EVENTS).exists():
+            # A slot a CPU, each with one reader: whoever else wants to read takes it from the agent.
+            self._note(
+                f"drop events are in {pins.CILIUM_EVENTS}, which its agent alone can read: reasons here are counters';"
+                " cilium-dbg monitor --type drop | ctctl trace --from - FLOW tells each"
+            )
         self._tables[netns_inode] = opened
         return opened
 
@@ -250,12 +256,16 @@ class ProbeTrace:
         deadline = None if request.duration_s is None else time.monotonic() + request.duration_s
         poll = select.poll()
         poll.register(self._ring.fileno, select.POLLIN)
-        last = False
+        last, looked = False, time.monotonic()
         while not last and (request.count is None or self.summary.events < request.count):
             last = stop() or (deadline is not None and time.monotonic() >= deadline)
             left_s = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
             poll.poll(0 if last else max(left_s, 0) * 1000)
             yield from self._take()
+            if time.monotonic() - looked >= _POLL_S:
+                looked = time.monotonic()
+                for tables in self._tables.values():
+                    tables.look_at_drops()
 
     def _take(self) -> Iterator[ProbeEvent]:
         self._ring.consume()
@@ -310,9 +320,9 @@ class ProbeTrace:
         """What the datapath itself says of a drop: it counts why, and its policy has a rule for it."""
         if event.reason not in _BY_PROGRAMS:
             return event
-        reasons = tables.dropped_since()
-        rule = tables.denial(event.flow) if _POLICY in reasons else None
-        return replace(event, dropped_by=reasons, rule=rule)
+        counted = tables.dropped_since()
+        denied = any(one.reason == _POLICY for one in counted)
+        return replace(event, dropped_by=counted, rule=tables.denial(event.flow) if denied else None)
 
     def _service_of(
         self, event: ProbeEvent, tables: NodeTables

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
 
+from ctctl.model.drops import CountedDrop
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment
 from ctctl.model.nat import NatEntry
@@ -63,7 +64,7 @@ class ProbeEvent:
 
     ``connection`` numbers the connection through every translation, ``reply`` says which way the packet goes in
     it, ``translated`` that it is not as its sender sent the first packet. ``dropped_by`` are the datapath's own
-    reasons (names of ``cilium_metrics``) that were counted just then, ``rule`` the policy's.
+    reasons (``cilium_metrics``) that were counted just then, ``rule`` the policy's.
     """
 
     time_ns: int
@@ -99,7 +100,7 @@ class ProbeEvent:
     connection: int | None = None
     reply: bool | None = None
     translated: bool = False
-    dropped_by: tuple[str, ...] = ()
+    dropped_by: tuple[CountedDrop, ...] = ()
     rule: str | None = None
 
     @property

@@ -18,7 +18,7 @@ from ctctl.decode.policy import decode_counter
 from ctctl.decode.services import decode_backend, decode_rev_nat, decode_socket_nat
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.map import Map
-from ctctl.model.drops import reason_name
+from ctctl.model.drops import CountedDrop, files_of, reason_name
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.policy import PolicyEntry, decide
@@ -37,13 +37,14 @@ class NodeTables:
         self._stack = contextlib.ExitStack()
         self._maps: dict[str, Map | None] = {}
         self.layout = Layout.V1_16
-        self._counted: Counter[int] = Counter()
+        #: at the time before last, and last
+        self._counted: tuple[Counter[tuple[int, int, int]], Counter[tuple[int, int, int]]] = (Counter(), Counter())
 
     def __enter__(self) -> NodeTables:
         try:
             with open_directory(self.directory, SourceOptions()) as source:
                 self.layout = source.tables[0].layout
-            self._counted = self._counters()
+            self._counted = self._counters(), self._counters()
         except BaseException:
             self._stack.close()
             raise
@@ -168,9 +169,10 @@ class NodeTables:
 
     # ---- drops
 
-    def _counters(self) -> Counter[int]:
+    def _counters(self) -> Counter[tuple[int, int, int]]:
+        """Dropped packets by reason, file and line."""
         table = self._open(pins.CILIUM_METRICS)
-        found: Counter[int] = Counter()
+        found: Counter[tuple[int, int, int]] = Counter()
         if table is None:
             return found
         stride = table.per_cpu_stride or table.info.value_size
@@ -178,15 +180,23 @@ class NodeTables:
             for key, value in table.items():
                 counter = decode_counter(key, value, stride)
                 if counter.dropped:
-                    found[counter.reason] += counter.packets
+                    found[counter.reason, counter.file, counter.line] += counter.packets
         return found
 
-    def dropped_since(self) -> tuple[str, ...]:
-        """Reasons for which the datapath has counted drops since this was asked last, by the agent's names."""
+    def look_at_drops(self) -> None:
+        """Once in a while: what was counted before the time before last is no news at the next drop."""
+        self._counted = self._counted[1], self._counters()
+
+    def dropped_since(self) -> tuple[CountedDrop, ...]:
+        """What the datapath has counted of drops since it was looked at the time before last, or asked this."""
         now = self._counters()
-        more = now - self._counted
-        self._counted = now
-        return tuple(reason_name(number) for number in sorted(more))
+        more = now - self._counted[0]
+        self._counted = now, now
+        files = files_of(None, (file for _, file, _ in now))
+        return tuple(
+            CountedDrop(reason_name(reason), f"{files[file]}:{line}" if file in files else None)
+            for reason, file, line in sorted(more)
+        )
 
     def denial(self, flow: FlowTuple) -> str | None:
         """What the policy maps say of a packet that they denied: which rule, or that none allows it."""
