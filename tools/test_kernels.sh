@@ -138,7 +138,8 @@ run_kernel() {
 		-kernel "$image" -initrd "$out/$name.initrd" -no-reboot -serial "file:$out/$name.log" -serial "file:$out/$name.lines" \
 		-append "console=ttyS0 panic=-1 oops=panic quiet mitigations=off nokaslr audit=0 security=none rcupdate.rcu_expedited=1" &
 	guest=$!
-	trap 'kill "$guest" 2>/dev/null' EXIT
+	# The name is gone when this shell ends.
+	trap "kill $guest 2>/dev/null || true" EXIT
 	started=$SECONDS
 	while kill -0 "$guest" 2>/dev/null; do
 		sleep 2
