@@ -14,7 +14,7 @@ import pytest
 
 from ctctl.cli.schemas import SCHEMAS
 from tests.support.children import run_ctctl
-from tests.support.kubeapi import FRAME, Cluster, served
+from tests.support.kubeapi import FRAME, Cluster, certificate, served
 from tests.support.samples import ROOT
 
 pytest.importorskip("lightkube", reason="clusters need lightkube (ctctl[k8s])")
@@ -146,6 +146,16 @@ def test_labels_that_are_not_understood_ask_nobody(two: tuple[Cluster, Path], la
     assert not cluster.asked
 
 
+def test_over_tls_with_the_clusters_own_authority(agent: Path, tmp_path: Path) -> None:
+    right, wrong = certificate(tmp_path, "right"), certificate(tmp_path, "wrong")
+    with served(Cluster({"a": "ok"}, agent), tmp_path, tls=right) as kubeconfig:
+        assert len(ctctl(kubeconfig, "ct", "list", "-o", "name").stdout.splitlines()) == count()
+        kubeconfig.write_text(kubeconfig.read_text().replace(str(right), str(wrong)))
+        refused = ctctl(kubeconfig, "ct", "list", code=1).stderr
+    assert "certificate verify failed" in refused
+    assert len(refused.splitlines()) <= 2
+
+
 def test_frames_as_large_as_a_kubelet_sends(agent: Path, tmp_path: Path) -> None:
     """Several of 64 KiB and the channel's byte, and the last one cut at a line."""
     big = tmp_path / "big.txt"
@@ -245,10 +255,12 @@ def monitors(agent: Path) -> None:
 
 
 def test_a_connection_is_traced_on_every_node(agent: Path, tmp_path: Path) -> None:
-    monitors(agent)
     nodes = {"ip-10-0-0-1.internal": "ok", "node-2": "ok", "bad-1": "garbage", "bad-2": "die"}
+    with served(Cluster({"node-2": "ok"}, agent), tmp_path) as kubeconfig:
+        listened = f"{1 + 5 * answering(kubeconfig):.1f}s"
+    monitors(agent)
     with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
-        words = ("trace", "tcp 10.61.1.101:51346 > 10.96.0.10:80", "--for", "1s", "-o", "jsonl")
+        words = ("trace", "tcp 10.61.1.101:51346 > 10.96.0.10:80", "--for", listened, "-o", "jsonl")
         done = ctctl(kubeconfig, *words, code=5)
     plain = run_ctctl("trace", "--from", STORY, words[1], "-o", "jsonl").stdout.splitlines()
     told = Counter(json.loads(line)["node"] for line in done.stdout.splitlines())
