@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from ctctl.abi.constants import TUPLE_IN, TUPLE_OUT, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.ct.flow import Asked
@@ -20,6 +20,9 @@ from ctctl.tables.query.filter import Filter
 from ctctl.tables.query.values import network
 from ctctl.tables.rows import matching, row_of
 from ctctl.tables.sources.base import Listings, Source
+
+if TYPE_CHECKING:
+    from ctctl.model.service import ServiceSlot
 
 _ICMP = (1, 58)
 #: The tuple's flag bytes that there are.
@@ -43,9 +46,11 @@ class Search:
     _found: dict[tuple[FlowTuple, bool], list[CtRow]] = field(default_factory=dict)
     _nats: dict[FlowTuple, list[tuple[str | None, NatEntry]]] | None = None
 
-    @property
-    def nodes(self) -> list[str | None]:
-        return [*self.source.nodes()] or [None]
+    #: of the source; [None] where it has no names
+    nodes: list[str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nodes = [*self.source.nodes()] or [None]
 
     def listings(self, node: str | None) -> Listings:
         """Services, backends and rev-NATs of a node: their numbers mean nothing on another."""
@@ -178,9 +183,15 @@ def rows_of(search: Search, flow: FlowTuple) -> Iterator[CtRow]:
             yield row
 
 
-def places_of_slot(listings: Listings, backend_id: int | None, text: str | None) -> Iterator[Place]:
+def places_of(listings: Listings, backend_id: int | None) -> Iterator[Place]:
+    """Where a backend is, by its number."""
     for backend in listings.backends:
         if backend.backend_id == backend_id and backend.port is not None:
             yield backend.addr, backend.port
-    if text and (found := re.fullmatch(r"\[?([^\[\]]+?)\]?:(\d+)(?:/\w+)*", text)):
-        yield ip_address(found[1]), int(found[2])
+
+
+def places_of_slot(listings: Listings, slot: ServiceSlot) -> Iterator[Place]:
+    """Where the backend of a service's slot is, by its number and as the slot is listed."""
+    yield from places_of(listings, slot.backend_id)
+    if slot.backend_end is not None:
+        yield slot.backend_end

@@ -14,8 +14,7 @@ from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
 from ctctl.model.service import Backend, ServiceSlot
-from ctctl.model.tuples import Address
-from ctctl.tables.show.entry import endpoint
+from ctctl.model.tuples import Address, endpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from ctctl.model.clock import Clock
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Address, protocol_name
+from ctctl.model.tuples import Address, endpoint, protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, View
 from ctctl.tables.show import listings
-from ctctl.tables.show.entry import endpoint
 from ctctl.tables.show.nat import nat_record
 
 if TYPE_CHECKING:

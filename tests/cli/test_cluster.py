@@ -245,10 +245,12 @@ def monitors(agent: Path) -> None:
 
 
 def test_a_connection_is_traced_on_every_node(agent: Path, tmp_path: Path) -> None:
-    monitors(agent)
     nodes = {"ip-10-0-0-1.internal": "ok", "node-2": "ok", "bad-1": "garbage", "bad-2": "die"}
+    with served(Cluster({"node-2": "ok"}, agent), tmp_path) as kubeconfig:
+        listened = f"{1 + 5 * answering(kubeconfig):.1f}s"
+    monitors(agent)
     with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
-        words = ("trace", "tcp 10.61.1.101:51346 > 10.96.0.10:80", "--for", "1s", "-o", "jsonl")
+        words = ("trace", "tcp 10.61.1.101:51346 > 10.96.0.10:80", "--for", listened, "-o", "jsonl")
         done = ctctl(kubeconfig, *words, code=5)
     plain = run_ctctl("trace", "--from", STORY, words[1], "-o", "jsonl").stdout.splitlines()
     told = Counter(json.loads(line)["node"] for line in done.stdout.splitlines())

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.lab
 CLUSTER = ["10.64.0.0/16", "10.1.0.0/24"]
 POD, NODE, FAR_POD = "10.64.0.36", "10.1.0.1", "10.64.1.36"
 #: A datagram from a port to an address, and what came back from where.
-DATAGRAM = """
+DATAGRAM = f"""
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(15)
+s.settimeout({PATIENCE_S})
 s.sendto(b"x", (sys.argv[1], int(sys.argv[2])))
 print("%s:%s" % s.recvfrom(99)[1])
 """

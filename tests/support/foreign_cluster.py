@@ -43,17 +43,19 @@ class ForeignCluster:
     def turned(self, mode: Mapping[str, Any], *, sockets: bool = False) -> Iterator[None]:
         """Both nodes reach backends in another way (keys of ``datapath`` in a node file), with empty tables.
 
-        They stay so; what an agent would not have pinned before is not afterwards.
+        They stay so, without sockets; what an agent would not have pinned before is not afterwards.
         """
         before = {path for directory in self.tables.values() for path in directory.iterdir()}
-        self._turn(mode, sockets)
+        self._turn(mode, sockets=sockets)
         try:
             yield
         finally:
+            if sockets:
+                self._turn(mode, sockets=False)
             for path in {path for directory in self.tables.values() for path in directory.iterdir()} - before:
                 path.unlink()
 
-    def _turn(self, mode: Mapping[str, Any], sockets: bool) -> None:
+    def _turn(self, mode: Mapping[str, Any], *, sockets: bool) -> None:
         for node in self.lab.nodes:
             changed = {**mode, "routing": "tunnel"}
             if sockets:

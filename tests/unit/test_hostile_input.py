@@ -250,3 +250,61 @@ def test_a_snapshot_that_lies_about_sizes_is_not_believed(tmp_path: Path) -> Non
     with read(write(tmp_path / "lie", data[:at] + frame)) as source:
         assert count(source) == 0
         assert source.partial
+
+
+def made_up_snapshot(path: Path, **head: object) -> Path:
+    whole = {"source": "x", "tables": [], "nat": [], "listings": {"": {}}, "notes": [], "partial": [], **head}
+    packed = zlib.compress(json.dumps(whole).encode())
+    end = struct.pack("<I", 0)
+    frame = struct.pack("<BBHIII", 2, 0, 0, 0, len(end), zlib.crc32(end)) + end
+    return write(path, MAGIC + struct.pack("<HI", 2, len(packed)) + packed + frame)
+
+
+_FLOW = {"proto": 6, "src": "10.0.0.1", "src_port": 1, "dst": "10.0.0.2", "dst_port": 2}
+_NAT = {"map": None, "tuple": _FLOW, "direction": "OUT", "related": False, "xlate": "SRC", "to_addr": "10.0.0.3"}
+_RULE = {"endpoint_id": 7, "egress": True, "identity": 1, "proto": 6, "port": 80, "port_bits": 16, "deny": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "odd"),
+    [
+        ("ipcache", {"prefix": "10.0.0.0/8", "identity": 1}, {"prefix": "x/32"}),
+        ("ipcache", {"prefix": "10.0.0.0/8", "identity": 1}, {"prefix": 7}),
+        ("ipcache", {"prefix": "fd00::/8", "identity": 1}, {"tunnel_endpoint": "192.0.2.999"}),
+        ("ipcache", {"prefix": "fd00::/8", "identity": 1}, {"nobody": 1}),
+        ("endpoints", {"addr": "10.0.0.2"}, {"flags": "x"}),
+        ("endpoints", {"addr": "10.0.0.2"}, {"addr": 167772162}),
+        ("backends", {"backend_id": 1, "addr": "10.0.0.2", "proto": 6}, {"port": 80000}),
+        ("backends", {"backend_id": 1, "addr": "10.0.0.2", "proto": None}, {"backend_id": True}),
+        ("source_ranges", {"rev_nat": 1, "cidr": "10.0.0.0/8"}, {"cidr": "10.0.0.0/99"}),
+        ("maglev", {"rev_nat": 1, "family": 4, "table": [1, 2]}, {"table": [1, "x"]}),
+        ("policy", {**_RULE, "labels": ["reserved:host"]}, {"port_bits": 17}),
+        ("policy", {**_RULE, "identity": None}, {"labels": "reserved:host"}),
+        ("nat", {**_NAT, "to_port": 5, "age_s": -3, "key": None}, {"to_port": -1}),
+        ("nat", {**_NAT, "to_port": 5}, {"tuple": {**_FLOW, "src_port": 1 << 16}}),
+        ("nat", {**_NAT, "to_port": 5}, {"direction": "UP"}),
+        ("nat", {**_NAT, "to_port": 5}, {"key": "xx"}),
+    ],
+)
+def test_records_of_a_snapshot_that_are_none_are_refused(
+    kind: str, good: dict[str, object], odd: dict[str, object], tmp_path: Path
+) -> None:
+    with read(made_up_snapshot(tmp_path / "good", listings={"": {kind: [good]}})) as source:
+        assert len(getattr(source.listings(None), kind)) == 1
+    for record in ({**good, **odd}, {name: value for name, value in good.items() if name != next(iter(good))}, 7, None):
+        source = read(made_up_snapshot(tmp_path / "odd", listings={"": {kind: [record]}}))
+        with pytest.raises(DecodeError, match="damaged listing"):
+            source.listings(None)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"name": 7}, {"family": 5}, {"node": 3}, {"now": "x"}, {"max_entries": -1}, {"absent": [1]}, {"raw": 1}]
+)
+def test_tables_of_a_snapshot_that_are_none_are_refused(odd: dict[str, object], tmp_path: Path) -> None:
+    words = {"layout": "1.16", "layout_evidence": "BTF", "clock": "ktime", "clock_evidence": "said"}
+    table = {"name": "cilium_ct4_global", "family": 4, "node": None, "absent": [], "raw": True, **words}
+    table |= {"max_entries": None, "now": 5}
+    with read(made_up_snapshot(tmp_path / "good", tables=[table])) as source:
+        assert [(one.name, one.now, str(one.clock)) for one in source.tables] == [("cilium_ct4_global", 5, "ktime")]
+    with pytest.raises(DecodeError, match="damaged snapshot head"):
+        read(made_up_snapshot(tmp_path / "odd", tables=[table | odd]))
