@@ -14,7 +14,7 @@ import pytest
 
 from ctctl.cli.schemas import SCHEMAS
 from tests.support.children import run_ctctl
-from tests.support.kubeapi import FRAME, Cluster, served
+from tests.support.kubeapi import FRAME, Cluster, certificate, served
 from tests.support.samples import ROOT
 
 pytest.importorskip("lightkube", reason="clusters need lightkube (ctctl[k8s])")
@@ -144,6 +144,16 @@ def test_labels_that_are_not_understood_ask_nobody(two: tuple[Cluster, Path], la
     cluster, kubeconfig = two
     assert "write labels as A=B" in ctctl(kubeconfig, "-l", labels, "ct", "list", code=2).stderr
     assert not cluster.asked
+
+
+def test_over_tls_with_the_clusters_own_authority(agent: Path, tmp_path: Path) -> None:
+    right, wrong = certificate(tmp_path, "right"), certificate(tmp_path, "wrong")
+    with served(Cluster({"a": "ok"}, agent), tmp_path, tls=right) as kubeconfig:
+        assert len(ctctl(kubeconfig, "ct", "list", "-o", "name").stdout.splitlines()) == count()
+        kubeconfig.write_text(kubeconfig.read_text().replace(str(right), str(wrong)))
+        refused = ctctl(kubeconfig, "ct", "list", code=1).stderr
+    assert "certificate verify failed" in refused
+    assert len(refused.splitlines()) <= 2
 
 
 def test_frames_as_large_as_a_kubelet_sends(agent: Path, tmp_path: Path) -> None:
