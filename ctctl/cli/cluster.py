@@ -165,7 +165,14 @@ def _asked(api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path) 
         elif sys.stderr.isatty():
             sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
 
-    return fetch(api, pods, wanted, folder, told)
+    answers = fetch(api, pods, wanted, folder, told)
+    of_lack: dict[str, list[str]] = {}
+    for answer in answers:
+        for lack in answer.lacks:
+            of_lack.setdefault(str(lack), []).append(answer.node)
+    for text, nodes in of_lack.items():
+        say(f"{text} ({', '.join(nodes[:3])}{f' and {len(nodes) - 3} more nodes' if len(nodes) > 3 else ''})")
+    return answers
 
 
 def _params(words: Sequence[str]) -> dict[str, Any]:
@@ -183,7 +190,7 @@ def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequ
     _failed(answers)
     write_names(api, folder / "names.json")
     told = write_sums(words, params, answers, folder / "names.json")
-    return 5 if _failed(told) else 0
+    return 5 if _failed(told) or any(not lack.absent for one in told for lack in one.lacks) else 0
 
 
 def _trace(
@@ -266,7 +273,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     more: list[str] = []
     if words[:2] == ["fleet", "collect"]:
         more += ["--cluster", api.cluster]
-    if failed and words[0] != "fleet":
+    if words[0] != "fleet" and (failed or any(not lack.absent for one in read for lack in one.lacks)):
         reasons = folder / "nodes that failed.ctsnap"
         write_reasons(answers, reasons)
         more += ["--from", str(reasons)]
