@@ -190,7 +190,12 @@ def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequ
     _failed(answers)
     write_names(api, folder / "names.json")
     told = write_sums(words, params, answers, folder / "names.json")
-    return 5 if _failed(told) or any(not lack.absent for one in told for lack in one.lacks) else 0
+    missing = [f"{one.node}: {one.reason}" for one in _failed(told)]
+    missing += [f"{one.node}: {lack}" for one in told for lack in one.lacks if not lack.absent]
+    if missing:
+        sys.stdout.flush()
+        raise PartialDataError(f"partial data: {'; '.join(missing)}")
+    return 0
 
 
 def _trace(
