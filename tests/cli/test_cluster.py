@@ -200,6 +200,21 @@ def test_every_listing_has_the_node(agent: Path, tmp_path: Path) -> None:
             assert Counter(row["node"] for row in rows) == {"a": len(plain), "b.internal": len(plain)}, words
 
 
+def test_what_garbage_collection_would_do_is_told_of_each_node(two: tuple[Cluster, Path]) -> None:
+    _, kubeconfig = two
+    shown = ctctl(kubeconfig, "gc", "--dry-run").stdout.splitlines()
+    assert [line for line in shown if line.endswith(":")] == ["node-1:", "node-2:"]
+    text, plain = ctctl(kubeconfig, "gc", "--dry-run", "-o", "json").stdout, []
+    while text.strip():
+        document, end = json.JSONDecoder().raw_decode(text.strip())
+        plain.append(document)
+        text = text.strip()[end:]
+    alone = json.loads(run_ctctl("gc", "--dry-run", "-o", "json", "--from", LISTED).stdout)
+    assert [one["source"] for one in plain] == ["node-1", "node-2"]
+    assert [(one["alive"], one["expired"]) for one in plain] == 2 * [(alone["alive"], alone["expired"])]
+    assert alone["expired"] > 0
+
+
 def test_over_tls_with_the_clusters_own_authority(agent: Path, tmp_path: Path) -> None:
     right, wrong = certificate(tmp_path, "right"), certificate(tmp_path, "wrong")
     with served(Cluster({"a": "ok"}, agent), tmp_path, tls=right) as kubeconfig:
