@@ -11,8 +11,7 @@ from ctctl.ct.report import Connection, Member
 from ctctl.ct.search import Search, Translations, key_of
 from ctctl.ct.sentence import explain, main_row, role_of, sentence, state_of
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.tables.show.entry import endpoint
+from ctctl.model.tuples import Direction, FlowTuple, endpoint
 
 if TYPE_CHECKING:
     from ctctl.model.service import Backend

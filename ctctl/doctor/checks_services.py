@@ -13,8 +13,7 @@ from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts, TableFacts, word
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.model.entry import CtFlags
 from ctctl.model.service import Backend, ServiceSlot
-from ctctl.model.tuples import Address
-from ctctl.tables.show.entry import endpoint
+from ctctl.model.tuples import Address, endpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

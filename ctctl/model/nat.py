@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctctl.model.tuples import Address, Direction, FlowTuple
+from ctctl.model.tuples import Address, Direction, FlowTuple, endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +29,4 @@ class NatEntry:
     value: bytes | None = None
 
     def __str__(self) -> str:
-        return f"{self.tuple} XLATE_{self.xlate} {self.to_addr}:{self.to_port}"
+        return f"{self.tuple} XLATE_{self.xlate} {endpoint(self.to_addr, self.to_port)}"

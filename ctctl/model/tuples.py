@@ -28,11 +28,16 @@ def protocol_name(number: int) -> str:
     return PROTOCOL_NAMES.get(number, str(number))
 
 
+def endpoint(address: Address, port: int) -> str:
+    """An address and a port, as they are typed and shown: ``10.0.0.1:80``, ``[fd00::1]:80``."""
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
 def end_text(address: Address, port: int) -> str:
     """One end of a connection: ``10.0.0.1:80``, ``[fd00::1]:80``; the address alone where there is no port."""
     if not port:
         return str(address)
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+    return endpoint(address, port)
 
 
 class Direction(StrEnum):
@@ -62,4 +67,5 @@ class FlowTuple:
         return FlowTuple(self.proto, self.dst, self.dst_port, self.src, self.src_port)
 
     def __str__(self) -> str:
-        return f"{protocol_name(self.proto)} {self.src}:{self.src_port} -> {self.dst}:{self.dst_port}"
+        src, dst = endpoint(self.src, self.src_port), endpoint(self.dst, self.dst_port)
+        return f"{protocol_name(self.proto)} {src} -> {dst}"

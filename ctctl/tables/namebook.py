@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ctctl.errors import UsageError
 from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
 from ctctl.model.suggest import unknown_name
-from ctctl.model.tuples import Address
+from ctctl.model.tuples import Address, endpoint
 from ctctl.model.units import decimal
 from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings
@@ -97,7 +97,7 @@ class NameBook:
 
     def _show_services(self, names: dict[str, str]) -> None:
         for rev_nat in self.listings.rev_nats:
-            text = _end(rev_nat.addr, rev_nat.port)
+            text = endpoint(rev_nat.addr, rev_nat.port)
             name = self.service_ids.get(rev_nat.rev_nat)
             names[f"rev-nat {rev_nat.rev_nat}"] = f"{name} {text}" if name else text
             if name and not rev_nat.addr.is_unspecified:
@@ -107,7 +107,9 @@ class NameBook:
         for backend in self.listings.backends:
             address = str(backend.addr) if backend.addr.version == 4 else f"[{backend.addr}]"
             known = (
-                _end(backend.addr, backend.port) if backend.port is not None else ports.get(backend.backend_id, address)
+                endpoint(backend.addr, backend.port)
+                if backend.port is not None
+                else ports.get(backend.backend_id, address)
             )
             names[f"backend {backend.backend_id}"] = known
 
@@ -237,10 +239,6 @@ def _network(address: Address) -> IPv4Network | IPv6Network:
 
 def _single(addresses: Iterable[Address]) -> list[IPv4Network | IPv6Network]:
     return [_network(address) for address in addresses]
-
-
-def _end(address: Address, port: int) -> str:
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
 
 def _end_of(text: str) -> tuple[Address, int] | None:

@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import BinaryIO, TextIO
 
 from ctctl.events.explain import explain
+from ctctl.events.record import wall_clock
 from ctctl.model.event import Fragment, HookEvent
 from ctctl.packet.frame import build_frame
 from ctctl.packet.pcapng import PcapngWriter
 from ctctl.packet.spec import PacketSpec
-from ctctl.trace.sequence import Diagram, build
+from ctctl.trace.sequence import Diagram, Remark, build
 
 
 class DiagramTrace:
-    """Collects events; ``finish`` writes the diagram. ``draw`` is ``mermaid`` or ``svg``."""
+    """Collects events; ``finish`` writes the diagram. ``draw`` is ``mermaid`` or ``svg``.
 
-    def __init__(self, stream: TextIO, draw: Callable[[Diagram], str]) -> None:
+    ``names`` gives those of addresses, when they are needed; ``wall_offset_ns`` turns the events' clock into that of
+    the wall; ``verbose``: hooks that only passed the packet on, too.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        draw: Callable[[Diagram], str],
+        *,
+        names: Callable[[], Mapping[str, str]] = dict,
+        wall_offset_ns: int | None = None,
+        verbose: bool = False,
+    ) -> None:
         self._stream = stream
         self._draw = draw
-        self._events: list[HookEvent] = []
+        self._names = names
+        self._offset_ns = wall_offset_ns
+        self._verbose = verbose
+        self._story: list[HookEvent | Remark] = []
 
     def event(self, event: HookEvent, connection: int | None = None, frame: bytes | None = None) -> None:  # noqa: ARG002
         """Take one event."""
-        self._events.append(event)
+        self._story.append(event)
+
+    def remark(self, text: str, when: str = "") -> None:
+        """Take words that stand between the packets."""
+        self._story.append(Remark(text, when))
 
     def finish(self) -> None:
         """Write the diagram of everything that came."""
-        self._stream.write(self._draw(build(self._events)))
+        self._stream.write(self._draw(build(self._story, self._names(), verbose=self._verbose, clock=self._clock)))
         self._stream.flush()
+
+    def _clock(self, time_ns: int) -> str:
+        if self._offset_ns is None:
+            return f"second {time_ns // 1_000_000_000} of the clock"
+        return wall_clock(time_ns, self._offset_ns)
 
 
 class CaptureTrace:
@@ -55,6 +80,9 @@ class CaptureTrace:
             original_length=event.packet_length if frame is None else 0,
         )
         self._stream.flush()
+
+    def remark(self, text: str) -> None:
+        """Words between packets have no place in a capture."""
 
     def finish(self) -> None:
         """Nothing is left to write."""
