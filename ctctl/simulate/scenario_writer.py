@@ -86,8 +86,12 @@ class PictureWriter:
             self._picture.remark(f"step {record.number}: {'; '.join([*words, *([note] if note else []), *failed])}")
         if record.result is None:
             return
-        for event in record.result.events:
-            self._picture.event(event, frame=record.result.wire or record.result.frame)
+        result = record.result
+        left = result.wire or result.frame
+        for number, event in enumerate(result.events):
+            # Between the hooks of one step the packet is not known but for what its events say.
+            frame = left if number == len(result.events) - 1 else None
+            self._picture.event(event, frame=frame, came=(result.came or None) if number == 0 else None)
 
     def finish(self) -> None:
         """Write what was collected."""

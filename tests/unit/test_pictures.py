@@ -151,20 +151,23 @@ def test_capture_is_read_by_scapy_with_a_comment_a_hook(tmp_path) -> None:
         trace.event(STORY[0], 1)
         trace.event(STORY[1], 1, frame)
         trace.finish()
-    first, second = rdpcap(str(path))
+    came, first, second = rdpcap(str(path))
+    assert (came[IP].dst, came[TCP].dport, came.direction) == (VIP, 80, 1)
     assert (first[IP].dst, first[TCP].dport, float(first.time)) == (POD, 8000, 1_700_000_005.0)
+    assert first.direction == 2
     assert bytes(second) == frame
     assert (first.wirelen, second.wirelen) == (74, len(frame))
+    assert came.comment.startswith(b"as it came to from_netdev")
     assert (first.comment or b"").startswith(b"from_netdev pass, connection 1")
     comments = path.read_bytes()
     assert b"from_netdev pass, connection 1\ndestination translated" in comments
-    assert comments.count(b"headers rebuilt from the event") == 1
+    assert comments.count(b"headers rebuilt from the event") == 2
     assert b"node-a:eth0" in comments
 
 
 @pytest.mark.parametrize("one", STORY)
 def test_rebuilt_headers_are_those_of_the_packet_that_left(one: HookEvent) -> None:
-    packet = dissect(rebuilt(one))
+    packet = dissect(rebuilt(one, one.tuple_out))
     assert (packet.src, packet.src_port, packet.dst, packet.dst_port) == (
         one.tuple_out.src,
         one.tuple_out.src_port,
