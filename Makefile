@@ -123,6 +123,11 @@ test-spark: setup ## every named question on DuckDB and on Spark, the answers co
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[spark]'
 	$(BIN)/pytest -q -rs tests/spark
 
+.PHONY: test-cluster
+test-cluster: setup ## ctctl cluster against a real kube-apiserver, deploy/ against a real Prometheus; both made once from Debian
+	tools/build_cluster.sh || echo "no control plane could be made: its tests are skipped"
+	$(BIN)/pytest -q -rs tests/cluster
+
 .PHONY: lint
 lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
@@ -133,6 +138,10 @@ lint: setup ## ruff, mypy strict, import contracts
 .PHONY: fuzz
 fuzz: setup ## ten million random packets, both families and every mode, through every hook; the tables checked afterwards
 	$(BIN)/python tests/bench/fuzz.py
+
+.PHONY: soak
+soak: setup ## an hour of traffic, GC, traces, metrics and other commands at once; nothing may grow or stay
+	$(BIN)/python tests/bench/soak.py
 
 # ---- generated files ----------------------------------------------------------------
 .PHONY: completions
@@ -149,6 +158,10 @@ docs: setup ## regenerate the command line reference and the man page
 .PHONY: dist
 dist: $(APT_STAMP) $(APT_DIST_STAMP) ## build sdist, wheels for x86-64 and arm64, one executable file and a Debian package into dist/
 	tools/dist.sh
+
+.PHONY: release
+release: ## VERSION=X.Y.Z: version, changelog from changes/, commit, tag, everything of dist with checksums
+	tools/release.sh $(VERSION)
 
 .PHONY: site
 site: ## build the documentation into build/site, strictly: a broken link is an error

@@ -28,7 +28,7 @@ _ctctl() {
     if ((${#COMPREPLY[@]} == 0)); then
         at=${words[${#words[@]}-1]}
         case "$at/${words[1]-} ${words[2]-}/${words[1]-}" in
-            --bpffs/* | --file/* | --from/* | --kubeconfig/* | --lake/* | --names/* | --out/* | --pcap/* | --png/* | --scenario/* | --svg/* | --tables/* | --undo-file/* | -f/*) compopt -o filenames -o default ;;
+            --bpffs/* | --file/* | --from/* | --kubeconfig/* | --lake/* | --names/* | --out/* | --pcap/* | --png/* | --scenario/* | --svg/* | --tables/* | --undo/* | --undo-file/* | -f/*) compopt -o filenames -o default ;;
             */ct\ diff/* | */ct\ export/* | */ct\ import/* | */fleet\ collect/* | */gc\ simulate/* | */gc\ undo/* | */sizing) [[ $word == -* ]] || compopt -o filenames -o default ;;
         esac
     fi

@@ -15,7 +15,7 @@ function __ctctl_complete
         return
     end
     switch "$words[-1]/$words[2] $words[3]/$words[2]"
-        case '--bpffs/*' '--file/*' '--from/*' '--kubeconfig/*' '--lake/*' '--names/*' '--out/*' '--pcap/*' '--png/*' '--scenario/*' '--svg/*' '--tables/*' '--undo-file/*' '-f/*'
+        case '--bpffs/*' '--file/*' '--from/*' '--kubeconfig/*' '--lake/*' '--names/*' '--out/*' '--pcap/*' '--png/*' '--scenario/*' '--svg/*' '--tables/*' '--undo/*' '--undo-file/*' '-f/*'
             __fish_complete_path $word
         case '*/ct diff/*' '*/ct export/*' '*/ct import/*' '*/fleet collect/*' '*/gc simulate/*' '*/gc undo/*' '*/sizing'
             string match --quiet -- '-*' $word; or __fish_complete_path $word

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctctl.cli import complete
+from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
+from ctctl.cli.complete import answering
 from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
-    from ctctl.cluster.fetch import Answer
-    from ctctl.cluster.kube import Api
+    from ctctl.cluster.fetch import Answer, Wanted
+    from ctctl.cluster.kube import Api, Pod
 
 #: What may follow: commands that only read, and those of their words that must not stand there.
-READING = ("nodes", "ct", "nat", "lb", "ipcache", "endpoint", "doctor", "gc", "report", "fleet")
+READING = ("nodes", "ct", "nat", "lb", "ipcache", "endpoint", "doctor", "gc", "report", "fleet", "trace")
 _CHANGING = {("ct", "delete"), ("ct", "flush"), ("ct", "import"), ("gc", "undo")}
 _OF_TABLE = {
     "nat": ("nat-list.txt",),
@@ -29,7 +30,23 @@ _OF_TABLE = {
     "ipcache": ("ipcache-list.txt",),
     "endpoint": ("endpoint-list.txt",),
 }
+#: How long the nodes of ``cluster trace`` are listened to, and its ways that are of one machine.
+_LISTEN_S = 10.0
+_OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "scenario", "simulate", "pcap", "file")
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
+
+
+def _words_below(ctx: typer.Context) -> Sequence[str]:
+    """What may follow at a TAB: a command, then its own commands but for those that change."""
+    given = [*(ctx.params.get("command") or ()), *ctx.args]
+    if not given:
+        return READING
+    found = command_of(given)
+    if found is None or found[1] or not hasattr(found[0], "list_commands"):
+        return ()
+    below: list[str] = found[0].list_commands(ctx)
+    return [name for name in below if (*given, name) not in _CHANGING]
+
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -40,7 +57,9 @@ def cluster(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="COMMAND…", help="nodes, or ct list, ct get, …", autocompletion=complete.words(*READING)
+            metavar="COMMAND…",
+            help="nodes, or ct list, ct get, …",
+            autocompletion=answering(_words_below),
         ),
     ] = None,
     kubeconfig: Annotated[
@@ -70,6 +89,7 @@ def cluster(
     ctctl cluster ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000' --context prod
     ctctl cluster doctor --node 'worker-*' -o json
     ctctl cluster gc --dry-run
+    ctctl cluster trace 'tcp 10.64.0.36 > 10.64.0.64:8000' --for 10s      what every agent's monitor sees of it
     ctctl cluster fleet collect lake/                     every node into a lake
     """
     words = [*(command or ()), *ctx.args]
@@ -87,11 +107,19 @@ def cluster(
     _refuse_changes(words)
     if words[0] != "nodes" and (show_help or not _reads_tables(words)):
         raise typer.Exit(_inner(words))  # its help, or what is wrong with the words: no node need be asked for it
+    params = _params(words)
+    pushed = pushed_down(words, params)
     from ctctl.cluster.kube import Api
 
     api = Api(kubeconfig, context, deadline)
     with tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder:
-        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder))
+        if words[0] == "trace":
+            which = (namespace, selector, node)
+            raise typer.Exit(_trace(api, words, which, (deadline, jobs), Path(folder)))
+        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder), pushed)
+        sums = pushed.sums
+        if sums:
+            raise typer.Exit(_show_sums(api, words, params, answers, Path(folder)))
         if words[0] == "nodes":
             _show_nodes(answers, words[1:])
             return
@@ -106,15 +134,27 @@ def _refuse_changes(words: Sequence[str]) -> None:
 
 
 def _fetch(
-    api: Api, words: Sequence[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
+    api: Api,
+    words: Sequence[str],
+    which: tuple[str, str | None, str],
+    limits: tuple[float, int],
+    folder: Path,
+    pushed: Pushed,
 ) -> list[Answer]:
-    from ctctl.cli.report import say
-    from ctctl.cluster.fetch import LISTINGS, Wanted, fetch, targets
+    from ctctl.cluster.fetch import LISTINGS, Wanted, targets
 
     listings = _OF_TABLE.get(words[0], tuple(LISTINGS))
     if words[0] == "nodes" or tuple(words[:2]) in {("ct", "list"), ("ct", "stats"), ("ct", "top")} or words[0] == "gc":
         listings = _CT_ONLY
-    pods = targets(api, *which)
+    wanted = Wanted(listings, pushed.words, pushed.sums, deadline_s=limits[0], jobs=limits[1])
+    return _asked(api, targets(api, *which), wanted, folder)
+
+
+def _asked(api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path) -> list[Answer]:
+    """The answers, and while they come what became of each."""
+    from ctctl.cli.report import say
+    from ctctl.cluster.fetch import fetch
+
     done = 0
 
     def told(answer: Answer) -> None:
@@ -125,34 +165,63 @@ def _fetch(
         elif sys.stderr.isatty():
             sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
 
-    wanted = Wanted(listings, _filter_words(words), limits[0], limits[1])
     return fetch(api, pods, wanted, folder, told)
 
 
-def _filter_words(words: Sequence[str]) -> tuple[str, ...]:
-    """The words of a command that are its filter, as ``ct export`` takes them: they are run on the node."""
-    if words[0] != "ct" or words[1:2] not in (["list"], ["top"]):
-        return ()
+def _params(words: Sequence[str]) -> dict[str, Any]:
+    """The parameters that the words give their command. Raises UsageError."""
     found = command_of(words)
-    if found is None:
-        return ()
+    if found is None or words[0] == "nodes":
+        return {}
     inner, rest = found
-    from dataclasses import fields
+    return {**inner.make_context(words[-1], list(rest)).params, "options": inner.params}
 
-    from ctctl.cli.groups import FilterArgs
 
-    names = {field.name for field in fields(FilterArgs)}
-    context = inner.make_context(words[1], list(rest), resilient_parsing=False)
-    given: list[str] = list(context.params.get("expression") or ())
-    for option in inner.params:
-        value = context.params.get(option.name)
-        if option.name not in names or value is None or (value is False and not option.secondary_opts):
-            continue
-        if isinstance(value, bool):
-            given.append(option.opts[0] if value else option.secondary_opts[0])
-        else:
-            given += [word for one in value for word in (option.opts[0], str(one))]
-    return tuple(given)
+def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:
+    from ctctl.cluster.fetch import write_names
+
+    _failed(answers)
+    write_names(api, folder / "names.json")
+    told = write_sums(words, params, answers, folder / "names.json")
+    return 5 if _failed(told) else 0
+
+
+def _trace(
+    api: Api, words: list[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
+) -> int:
+    """``ctctl trace --from`` what the agents' monitors saw, all at the same time."""
+    from ctctl.cli.report import say
+    from ctctl.cli.trace_listen import Limits
+    from ctctl.cluster.fetch import MONITOR, Wanted, targets, write_names
+
+    params = _params(words)
+    given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name)]
+    if given:
+        raise UsageError(f"cluster trace is told by the agents' monitors: leave out {', '.join(given)}")
+    seconds = Limits(None, params.get("duration")).seconds or _LISTEN_S
+    pods = targets(api, *which, agents_only=True)
+    # All listen at once, else none would see the same packets.
+    wanted = Wanted((), monitor_s=seconds, deadline_s=limits[0], jobs=max(limits[1], len(pods)))
+    seen, names = folder / "seen", folder / "names.json"
+    answers = _asked(api, pods, wanted, seen)
+    failed = _failed(answers)
+    if not any(path.stat().st_size for path in seen.rglob(MONITOR)):
+        say(f"no event in {seconds:g} s on {len(answers) - len(failed)} nodes")
+        return 5 if failed else 0
+    write_names(api, names)
+    status = _inner([*_without_duration(words), "--from", str(seen), "--names", str(names)])
+    return status if status or not failed else 5
+
+
+def _without_duration(words: Sequence[str]) -> list[str]:
+    left: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--for":
+            next(rest, None)
+        elif not word.startswith("--for="):
+            left.append(word)
+    return left
 
 
 def _reads_tables(words: Sequence[str]) -> bool:
@@ -192,11 +261,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     from ctctl.cluster.fetch import write_names, write_reasons
 
     read = [answer for answer in answers if answer.folder is not None]
-    failed = [answer for answer in answers if answer.reason is not None]
-    if not read:
-        raise PartialDataError(
-            f"partial data: none of {len(answers)} nodes could be read: {failed[0].node}: {failed[0].reason}"
-        )
+    failed = _failed(answers)
     found = command_of(words)
     more: list[str] = []
     if words[:2] == ["fleet", "collect"]:
@@ -213,6 +278,16 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
         more += ["--names", str(names)]
     status = _inner([*words, *more])
     return status if status or not failed else 5
+
+
+def _failed(answers: Sequence[Answer]) -> list[Answer]:
+    """Those without an answer. Raises PartialDataError where no node has one."""
+    failed = [answer for answer in answers if answer.reason is not None]
+    if len(failed) == len(answers):
+        raise PartialDataError(
+            f"partial data: none of {len(answers)} nodes could be read: {failed[0].node}: {failed[0].reason}"
+        )
+    return failed
 
 
 def _inner(words: list[str]) -> int:

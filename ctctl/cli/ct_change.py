@@ -29,7 +29,9 @@ FilterArgument = Annotated[
 ]
 UndoOpt = Annotated[
     str | None,
-    typer.Option("--undo-file", metavar="FILE", help="Where to keep what is deleted, for gc undo; - for nowhere."),
+    typer.Option(
+        "--undo", "--undo-file", metavar="FILE", help="Where to keep what is deleted, for gc undo; - for nowhere."
+    ),
 ]
 
 

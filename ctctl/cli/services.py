@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ctctl.decode.nat_rows import NatRows, NatTable
     from ctctl.model.nat import NatEntry
     from ctctl.out.output import View
-    from ctctl.services.nat import PortUse
+    from ctctl.tables.port_use import PortUse
     from ctctl.tables.query.nat import NatFilter
     from ctctl.tables.sources.base import Listings, Source
 
@@ -307,9 +307,9 @@ def nat_stats(
     ctctl nat stats 'nat_addr == 192.0.2.1' --limit 10
     """
     from ctctl.cli.report import opened, say
-    from ctctl.services.nat import port_use
     from ctctl.services.show_nat import port_use_view
     from ctctl.tables.names import names_of
+    from ctctl.tables.port_use import port_use
     from ctctl.tables.snat_ports import LAST_PORT, PortRange, range_of
 
     with opened(where, pages=True) as source:

@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ctctl.cluster.kube import Api, ClusterError, Pod, TransientError
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
+from ctctl.tables.sources.packet_log import is_packet_log
 from ctctl.tables.sources.snapshot import write_snapshot
 
 #: Labels of the pods of our DaemonSet (deploy/daemonset.yaml) and of Cilium's agents.
@@ -36,19 +37,33 @@ LISTINGS: Final = {
     "ipcache-list.txt": ("ipcache", "list"),
     "endpoint-list.txt": ("endpoint", "list"),
 }
+#: What an agent's monitor saw, as a file.
+MONITOR: Final = "monitor.txt"
 #: The agent's CLI has two names; the program is looked for in the pod.
 _SHELL: Final = 'c=$(command -v cilium-dbg || command -v cilium) || exit 127; exec "$c" bpf "$@"'
+#: What its monitor sees in so many seconds; it ends by itself too, should the connection be lost.
+_MONITOR: Final = (
+    "c=$(command -v cilium-dbg || command -v cilium) || exit 127; "
+    'timeout -s INT "$1" "$c" monitor -v; status=$?; [ "$status" = 124 ] || exit "$status"'
+)
 _TRIES: Final = 3
+_HEAD: Final = 4096
 #: Bytes of an answer that is read as a whole to see whether it is one.
 _CHECKED: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to ask of each node. ``words`` go to ``ctctl ct export`` (a filter); ``listings``: files of LISTINGS."""
+    """What to ask of each node. ``words`` go to ``ctctl ct export`` (a filter); ``listings``: files of LISTINGS.
+
+    ``sums``: what a pod of ours runs instead, and answers with JSON. ``monitor_s``: no tables, but what the agent's
+    monitor sees in that time; ``deadline_s`` comes on top of it.
+    """
 
     listings: tuple[str, ...]
     words: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
+    monitor_s: float | None = None
     deadline_s: float = 30.0
     jobs: int = 16
 
@@ -63,15 +78,19 @@ class Answer:
     bytes: int = 0
     folder: Path | None = None
     reason: str | None = None
+    #: the JSON of ``Wanted.sums``
+    document: dict[str, Any] | None = None
 
 
-def targets(api: Api, namespace: str, selector: str | None, pattern: str) -> dict[str, Pod | None]:
+def targets(
+    api: Api, namespace: str, selector: str | None, pattern: str, *, agents_only: bool = False
+) -> dict[str, Pod | None]:
     """The pod to ask by node: ours where one runs, else Cilium's agent; None where there is neither.
 
     Raises NotFoundError where no pod is found or no node matches, PermissionDenied, ClusterError.
     """
     agents = api.pods(selector or CILIUM, namespace)
-    ours = [] if selector is not None else [pod for pod in api.pods(OURS, "*") if pod.ready]
+    ours = [] if selector is not None or agents_only else [pod for pod in api.pods(OURS, "*") if pod.ready]
     found: dict[str, Pod | None] = {}
     with contextlib.suppress(CtctlError):  # who may not list nodes sees those that pods run on
         found.update(dict.fromkeys(api.nodes()))
@@ -113,7 +132,15 @@ def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> 
     answer = Answer(node, way, folder=folder)
     try:
         folder.mkdir(parents=True)
-        if way == "ctctl":
+        if wanted.monitor_s is not None:
+            deadline = start + wanted.monitor_s + wanted.deadline_s
+            _run(api, pod, ["sh", "-c", _MONITOR, "ctctl", f"{wanted.monitor_s:g}"], deadline, folder / MONITOR)
+            _check_monitor(folder / MONITOR)
+        elif way == "ctctl" and wanted.sums:
+            path = folder / "sums.json"
+            _run(api, pod, wanted.sums, start + wanted.deadline_s, path)
+            answer = replace(answer, document=_read_json(path))
+        elif way == "ctctl":
             command = ["ctctl", "ct", "export", "-", "--format", "snapshot", "--compress", *wanted.words]
             snapshot = folder / "tables.ctsnap"
             _run(api, pod, command, start + wanted.deadline_s, snapshot)
@@ -123,11 +150,14 @@ def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> 
             for name in wanted.listings:
                 command = ["sh", "-c", _SHELL, "ctctl", *LISTINGS[name]]
                 _run(api, pod, command, start + wanted.deadline_s, folder / name)
-        _check(folder)
+        if wanted.monitor_s is None and answer.document is None:
+            _check(folder)
     except CtctlError as error:
         answer = replace(answer, folder=None, reason=str(error))
     except Exception as error:
         answer = replace(answer, folder=None, reason=f"{type(error).__name__}: {error}")
+    if answer.reason is not None:
+        (folder / MONITOR).unlink(missing_ok=True)  # half an answer is none
     size = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
     return replace(answer, seconds=round(time.monotonic() - start, 2), bytes=size)
 
@@ -169,6 +199,25 @@ def _check(folder: Path) -> None:
                 problem = str(error)
             if problem is not None:
                 raise ClusterError(f"what it answered cannot be read: {problem.replace(str(path), path.name)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Raises ClusterError where what a node sent is no JSON object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ClusterError(f"what it answered cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise ClusterError("what it answered cannot be read: it is no JSON object")
+    return found
+
+
+def _check_monitor(path: Path) -> None:
+    """Raise ClusterError where what a node sent is neither events nor nothing."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    if head and not is_packet_log(head):
+        raise ClusterError("what it answered cannot be read: it is no output of cilium monitor")
 
 
 def write_names(api: Api, path: Path) -> None:

@@ -1,8 +1,9 @@
 """The Kubernetes API as far as it is needed: pods, names, and a command in a pod.
 
 lightkube reads kubeconfigs and lists objects. Exec is a WebSocket of our own on ``websockets``: what lightkube brings
-for it refuses messages of 64 KiB, which is what a kubelet's copy buffer and its channel byte come to, and keeps the
-whole output in memory.
+for it (1.0.1) ends the connection at a message of more than 65,536 bytes, the channel's byte among them, and keeps the
+whole output in memory. How long a message is decides the runtime behind the kubelet, which sends each of its writes as
+one: mostly up to 32 KiB, which no rule says.
 """
 
 from __future__ import annotations

@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
 
 from ctctl.errors import CtctlError, UnsupportedError, UsageError
-from ctctl.fleet.lake import Lake
+from ctctl.fleet.lake import Collection, Lake
 from ctctl.fleet.questions import Query, dollar_parameters, views
 from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, plain_schema
 
 #: What the engine may take, within 2 GB for the process; more than that goes to a temporary folder.
 MEMORY: Final = "1400MB"
+#: Columns that say whose a row is. Texts in millions of rows, they are compared and counted as numbers.
+_WHOSE: Final = ("cluster",)
+_AS_WORDS: Final = f"REPLACE ({', '.join(f'CAST({name} AS {name}_word) AS {name}' for name in _WHOSE)})"
 
 
 class QueryError(CtctlError):
@@ -36,7 +39,7 @@ def answer(lake: Lake, query: Query, memory: str = MEMORY) -> Any:
     library = duckdb()
     collections = lake.collections()
     with _connection(memory) as connection:
-        connection.register("collections", collection_rows(collections))
+        _collections(connection, collections)
         for view in views(query, collections):
             _view(connection, lake, *view)
         try:
@@ -69,16 +72,30 @@ def _connection(memory: str) -> Iterator[Any]:
             connection.close()
 
 
+def _collections(connection: Any, collections: Sequence[Collection]) -> None:
+    """The table of that name, and a type for each column that says whose a row is: a number for the engine."""
+    connection.register("collections_as_read", collection_rows(collections))
+    for name in _WHOSE:
+        words = sorted({getattr(one, name) for one in collections})
+        connection.execute(f"CREATE TYPE {name}_word AS ENUM ({', '.join(map(_quoted, words))})")
+    connection.execute(f"CREATE VIEW collections AS SELECT * {_AS_WORDS} FROM collections_as_read")
+
+
 def _view(connection: Any, lake: Lake, name: str, table: str, paths: list[str]) -> None:
     """A table over files of the lake: a folder's are read by the engine itself."""
+    rows = f"{name}_as_read"
     if not paths:
-        connection.register(name, empty_rows(table))
-        return
-    if not lake.local:
-        connection.register(name, lake.dataset(paths, plain_schema(TABLES[table])))
-        return
-    files = ", ".join("'" + lake.location(path).replace("'", "''") + "'" for path in paths)
-    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)")
+        connection.register(rows, empty_rows(table))
+    elif not lake.local:
+        connection.register(rows, lake.dataset(paths, plain_schema(TABLES[table])))
+    else:
+        files = ", ".join(_quoted(lake.location(path)) for path in paths)
+        rows = f"read_parquet([{files}], hive_partitioning = false)"
+    connection.execute(f"CREATE VIEW {name} AS SELECT * {_AS_WORDS} FROM {rows}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _line(error: Exception) -> str:

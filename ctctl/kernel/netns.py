@@ -17,6 +17,8 @@ from ctctl.kernel.failures import SYS_ADMIN, kernel_error
 
 _CLONE_NEWNET = 0x40000000
 _SO_NETNS_COOKIE = 71
+#: NETNSA_NSID_NOT_ASSIGNED, as unsigned.
+_NO_NUMBER = 0xFFFFFFFF
 #: Where iproute2 keeps named namespaces (ip-netns(8)).
 NETNS_DIR = Path("/run/netns")
 
@@ -97,6 +99,23 @@ def netns_cookie() -> int:
             return int.from_bytes(any_one.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
         except OSError as error:
             raise kernel_error("read cookie of", "network namespace", error.errno or errno.EIO) from error
+
+
+def has_link_to(fd: int) -> bool:
+    """Whether a device of this thread's namespace has its other end in the namespace of ``fd``.
+
+    The kernel numbers a namespace in another when a link joins them (NETNSA_NSID). Raises KernelError.
+    """
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as ip:
+            ip.get_links()  # numbers those that have none yet
+            found = ip.get_netnsid(fd=fd)
+    except NetlinkError as error:
+        raise kernel_error("look for links to", "network namespace", error.code) from error
+    return found is not None and found["nsid"] != _NO_NUMBER
 
 
 def _enter(path: Path) -> None:

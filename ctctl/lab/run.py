@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ctctl.errors import UnsupportedError
 from ctctl.events.tap import EventTap
@@ -58,7 +59,7 @@ def run_story(topology: Topology, story: Story, report: Reporter) -> None:
             # Also after a story in another mode that was killed.
             _as_built(topology)
         report.begin(story.name, story.about)
-        stack.enter_context(_mode_of(topology, story))
+        stack.enter_context(in_mode(topology, story.mode, sockets=story.sockets))
         with EventTap(list(names)) as tap:
             session = Session(topology, pins, report, _LabTap(tap, names), configure)
             session.empty_tables()
@@ -70,23 +71,23 @@ def run_story(topology: Topology, story: Story, report: Reporter) -> None:
 
 
 @contextlib.contextmanager
-def _mode_of(topology: Topology, story: Story) -> Iterator[None]:
-    """The nodes with the story's datapath, and its addresses; afterwards as they were built.
+def in_mode(topology: Topology, wanted: Mapping[str, Any], *, sockets: bool = False) -> Iterator[None]:
+    """The nodes with another datapath (``nodefile.py``), and its addresses; afterwards as they were built.
 
-    Raises UnsupportedError: the story is about sockets, and this machine has no cgroup2.
+    ``sockets``: with services for the sockets of each node's pods. Raises UnsupportedError: there is no cgroup2.
     """
-    if not story.mode and not story.sockets:
+    if not wanted and not sockets:
         yield
         return
     try:
-        if story.mode.get("ipv6"):
+        if wanted.get("ipv6"):
             network.enable_ipv6(topology)
         for node in topology.nodes:
-            mode = dict(story.mode)
-            if story.sockets:
+            mode = dict(wanted)
+            if sockets:
                 cgroup = ensure_cgroup(topology, node.name)
                 if cgroup is None:
-                    raise UnsupportedError("the story is about sockets: no cgroup2 file system is mounted here")
+                    raise UnsupportedError("this is about sockets: no cgroup2 file system is mounted here")
                 mode["lb"] = {**mode.get("lb", {}), "socket": {"cgroup": str(cgroup)}}
             datapaths.change_mode(topology, node, mode)
         yield

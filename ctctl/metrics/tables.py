@@ -5,22 +5,29 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ctctl.decode.ct import table_labels
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.library import PREFIX, label_of_map, metric_families
+from ctctl.model.tuples import protocol_name
 from ctctl.node.counters import hook_counters, stats
 from ctctl.tables import classes
-from ctctl.tables.sources.base import CtTable, SourceOptions
+from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.live import open_directory
+
+if TYPE_CHECKING:
+    from ctctl.tables.port_use import PortUse
 
 _COUNTABLE = frozenset({MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.HASH_OF_MAPS})
 #: A scrape walks the tables; scrapes within this time share one walk.
 FRESH_S = 10.0
+#: Remote ends whose use of SNAT's ports is exported: those that may run out. A label for each of them all would be a
+#: series a peer.
+REMOTES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +40,16 @@ class TableCount:
     expired: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Counts:
-    """The tables of a directory: those that could be counted, and why others could not."""
+    """The tables of a directory: those that could be counted, and why others could not.
+
+    ``ports``: SNAT's ports by egress address, remote end and protocol, the fullest ``REMOTES`` of them.
+    """
 
     tables: list[TableCount]
     failures: list[str]
+    ports: list[PortUse] = field(default_factory=list)
 
 
 def count_tables(path: Path) -> Counts:
@@ -75,7 +86,23 @@ def _count_conntrack(path: Path, found: Counts) -> set[str]:
                 found.tables.append(_count_entries(table))
             except CtctlError as error:
                 found.failures.append(str(error))
+        found.ports = _ports(source, found)
         return {table.name.partition("[")[0] for table in source.tables}
+
+
+def _ports(source: Source, found: Counts) -> list[PortUse]:
+    """Who uses SNAT's ports; none where the tables cannot be read, which is a failure of ``found``."""
+    from ctctl.tables.port_use import port_use
+    from ctctl.tables.snat_ports import range_of
+
+    if source.snat is None:
+        return []
+    tables = source.snat(None)
+    try:
+        return port_use(lambda: (rows for table in tables for rows in table.read()), range_of(source, None), REMOTES)
+    except CtctlError as error:
+        found.failures.append(str(error))
+        return []
 
 
 def _count_entries(table: CtTable) -> TableCount:
@@ -151,6 +178,7 @@ class TablesCollector:
         unread.add_metric([], len(counts.failures))
         yield unread
         yield from _table_families(families, counts.tables)
+        yield from _port_families(families, counts.ports)
         yield from _datapath_families(families, self._path)
 
 
@@ -175,6 +203,21 @@ def _table_families(families: Any, counts: list[TableCount]) -> Iterator[Any]:
         entries.add_metric([*labels, "alive"], alive)
         entries.add_metric([*labels, "expired"], expired)
     yield from (pressure, size, entries)
+
+
+def _port_families(families: Any, ports: list[PortUse]) -> Iterator[Any]:
+    labels = ["egress", "remote", "remote_port", "protocol"]
+    taken = families.GaugeMetricFamily(
+        f"{PREFIX}_snat_ports", f"Ports that SNAT gave out towards a remote end, the fullest {REMOTES}.", labels=labels
+    )
+    share = families.GaugeMetricFamily(
+        f"{PREFIX}_snat_port_pressure", "The same, of the ports that there are towards one remote end.", labels=labels
+    )
+    for use in ports:
+        whose = [str(use.egress), str(use.remote), str(use.remote_port), protocol_name(use.proto)]
+        taken.add_metric(whose, use.ports)
+        share.add_metric(whose, use.share)
+    yield from (taken, share)
 
 
 def _datapath_families(families: Any, path: Path) -> Iterator[Any]:

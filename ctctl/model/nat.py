@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctctl.model.tuples import Address, Direction, FlowTuple, endpoint
 
@@ -27,6 +27,12 @@ class NatEntry:
     needs_ct: int | None = None
     key: bytes | None = None
     value: bytes | None = None
+
+    def turned(self, flow: FlowTuple) -> FlowTuple:
+        """What a packet of this entry's tuple becomes."""
+        if self.direction is Direction.OUT:
+            return replace(flow, src=self.to_addr, src_port=self.to_port)
+        return replace(flow, dst=self.to_addr, dst_port=self.to_port)
 
     def __str__(self) -> str:
         return f"{self.tuple} XLATE_{self.xlate} {endpoint(self.to_addr, self.to_port)}"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias
+
+from ctctl.model.units import decimal
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -29,15 +31,25 @@ def protocol_name(number: int) -> str:
 
 
 def endpoint(address: Address, port: int) -> str:
-    """An address and a port, as they are typed and shown: ``10.0.0.1:80``, ``[fd00::1]:80``."""
+    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
 
 def end_text(address: Address, port: int) -> str:
-    """One end of a connection: ``10.0.0.1:80``, ``[fd00::1]:80``; the address alone where there is no port."""
-    if not port:
-        return str(address)
-    return endpoint(address, port)
+    """``endpoint``, or the address alone where there is no port."""
+    return endpoint(address, port) if port else str(address)
+
+
+def end_of(text: str) -> tuple[Address, int] | None:
+    """Address and port of what ``endpoint`` wrote; None for any other text."""
+    host, colon, port = text.rpartition(":")
+    number = decimal(port, 0xFFFF) if colon else None
+    if number is None:
+        return None
+    try:
+        return ip_address(host.strip("[]")), number
+    except ValueError:
+        return None
 
 
 class Direction(StrEnum):

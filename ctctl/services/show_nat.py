@@ -14,7 +14,7 @@ from ctctl.tables.show import listings
 from ctctl.tables.show.nat import nat_record
 
 if TYPE_CHECKING:
-    from ctctl.services.nat import PortUse
+    from ctctl.tables.port_use import PortUse
 
 
 def _named(names: Mapping[str, str], address: Address, port: int) -> str:

@@ -282,10 +282,8 @@ def backends_of(listings: Listings) -> dict[int | None, Backend]:
             state = record.state if record.state in BACKEND_STATES else "active"
             found[record.backend_id] = Backend(record.backend_id, record.addr, record.port, str(state))
     for slot in listings.services:
-        if slot.backend_id and slot.backend and slot.backend_id not in found:
-            address, _, port = slot.backend.partition("/")[0].rpartition(":")
-            if port.isdecimal():
-                found[slot.backend_id] = Backend(slot.backend_id, ip_address(address.strip("[]")), int(port))
+        if slot.backend_id and slot.backend_id not in found and slot.backend_end is not None:
+            found[slot.backend_id] = Backend(slot.backend_id, *slot.backend_end)
     return found
 
 

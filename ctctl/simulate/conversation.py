@@ -12,7 +12,17 @@ from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.event import Why
 from ctctl.packet.dissect import dissect
 from ctctl.packet.frame import build_frame
-from ctctl.packet.spec import ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, PROTO_ICMP, PROTO_TCP, PacketSpec, TcpFlags
+from ctctl.packet.spec import (
+    ICMP_ECHO_REPLY,
+    ICMP_ECHO_REQUEST,
+    ICMPV6_ECHO_REPLY,
+    ICMPV6_ECHO_REQUEST,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_TCP,
+    PacketSpec,
+    TcpFlags,
+)
 from ctctl.simulate.changes import RuleChange, check_pods, fill_up, with_rules, with_settings
 from ctctl.simulate.journey import Arrival, Cluster, Hop, Outcome, Place, with_ifindexes
 from ctctl.simulate.scenario import StepRecord, one_cpu
@@ -26,6 +36,11 @@ from ctctl.simulate.whatif import EntryChange, StartTable, apply_changes, fill
 _SMALL_TABLE = 8192
 _SYN, _SYN_ACK = TcpFlags.SYN, TcpFlags.SYN | TcpFlags.ACK
 _CHOSEN = Why.BACKEND_MAGLEV | Why.BACKEND_RANDOM
+#: (protocol, type) of an echo request → the type that answers it
+_ECHO_ANSWERS: dict[tuple[int, int | None], int] = {
+    (PROTO_ICMP, ICMP_ECHO_REQUEST): ICMP_ECHO_REPLY,
+    (PROTO_ICMPV6, ICMPV6_ECHO_REQUEST): ICMPV6_ECHO_REPLY,
+}
 _ACK, _FIN_ACK = TcpFlags.ACK, TcpFlags.FIN | TcpFlags.ACK
 
 
@@ -216,7 +231,7 @@ def _packet(talk: _Talk, turn: Turn) -> tuple[Place, PacketSpec]:
 
 
 def _reply(seen: PacketSpec, flags: int | None) -> PacketSpec:
-    icmp_type = ICMP_ECHO_REPLY if seen.icmp_type == ICMP_ECHO_REQUEST else seen.icmp_type
+    icmp_type = _ECHO_ANSWERS.get((seen.proto, seen.icmp_type), seen.icmp_type)
     return PacketSpec(
         seen.proto,
         seen.dst,
@@ -225,8 +240,8 @@ def _reply(seen: PacketSpec, flags: int | None) -> PacketSpec:
         dst_port=seen.src_port,
         tcp_flags=flags,
         ident=seen.ident,
-        icmp_type=icmp_type if seen.proto == PROTO_ICMP else None,
-        length=seen.length if seen.proto not in (PROTO_TCP, PROTO_ICMP) else None,
+        icmp_type=icmp_type,
+        length=seen.length if seen.proto not in (PROTO_TCP, PROTO_ICMP, PROTO_ICMPV6) else None,
     )
 
 

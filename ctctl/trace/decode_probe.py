@@ -19,10 +19,9 @@ from ctctl.errors import DecodeError
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.event import Fragment
 from ctctl.model.tuples import ICMP, ICMPV6, TCP, Address, FlowTuple
-from ctctl.packet.spec import ICMPV6_ERRORS
+from ctctl.packet.spec import ICMP_ERRORS, ICMPV6_ERRORS
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProbeTunnel, identity_of_mark
 
-_ICMP_ERRORS = frozenset({3, 11, 12})
 _KINDS = {
     int(layouts.CtctlProbeKind.PROBE_PACKET): ProbeKind.PACKET,
     int(layouts.CtctlProbeKind.PROBE_RETURN): ProbeKind.RETURN,
@@ -77,7 +76,8 @@ def decode_probe_event(data: bytes | memoryview, layout: Layout = Layout.V1_16) 
         code=raw.code if kind is not ProbeKind.PACKET else None,
         program_id=raw.prog_id or None,
         same_packet=bool(raw.same_packet),
-        location=raw.location or None,
+        location=(raw.location or None) if kind is ProbeKind.FREED else None,
+        cookie=(raw.location or None) if kind is ProbeKind.PACKET else None,
         head=bytes(raw.head)[: raw.head_len],
         cpu=raw.cpu,
         tunnel=_tunnel(raw),
@@ -104,7 +104,7 @@ def _tunnel(raw: Any) -> ProbeTunnel | None:
 
 
 def _entries(raw: Any, flow: FlowTuple, layout: Layout) -> Iterator[CtEntry]:
-    errors = _ICMP_ERRORS if flow.proto == ICMP else ICMPV6_ERRORS if flow.proto == ICMPV6 else frozenset()
+    errors = ICMP_ERRORS if flow.proto == ICMP else ICMPV6_ERRORS if flow.proto == ICMPV6 else frozenset()
     related = TUPLE_RELATED if raw.icmp_type in errors else 0
     for which, tuple_flags, reply in _ENTRIES:
         if raw.found >> int(which) & 1:

@@ -9,12 +9,11 @@ import contextlib
 import errno
 import select
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from ctctl.abi import layouts, pins
 from ctctl.btf.vmlinux import kernel_enum
@@ -37,10 +36,12 @@ from ctctl.trace.decode_probe import decode_probe_event
 from ctctl.trace.probe_book import ProbeBook
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
 from ctctl.trace.probe_filters import ProbeFilters
+from ctctl.trace.probe_flow import ProbeFlow
+from ctctl.trace.probe_places import Neighbourhood
 from ctctl.trace.probe_points import ProbePoint
-from ctctl.trace.probe_request import ProbeRequest
+from ctctl.trace.probe_request import ProbeRequest, own_addresses
 from ctctl.trace.probe_tables import NodeTables
-from ctctl.trace.story import canonical, end_matches, matches
+from ctctl.trace.story import canonical
 
 _SHARED = (
     pins.PROBE_EVENTS,
@@ -51,12 +52,12 @@ _SHARED = (
 )
 _KEY0 = bytes(4)
 _POLL_S = 0.2
-#: Events kept that passed the kernel's coarser filter and may yet be of the flow.
-_HELD = 256
 #: Numbers of drop reasons that mean nothing was dropped (SKB_NOT_DROPPED_YET, SKB_CONSUMED).
 _NOT_DROPPED = frozenset({0, 1})
 #: Reasons that are none of a drop: packets that had arrived, freed with the socket that had them.
 _NO_DROPS = frozenset({"queue_purge"})
+#: What the kernel says when it is done with an ICMP message, whether or not a program had its copy.
+_ICMP_ENDS = frozenset({"no_socket", "not_specified"})
 #: Reasons that say no more than that a program decided it.
 _BY_PROGRAMS = frozenset({"tc_ingress", "tc_egress"})
 _POLICY = "Policy denied"
@@ -89,10 +90,11 @@ class ProbeTrace:
         self._points = {(p.netns_inode, p.ifindex, str(p.direction) == "egress"): p for p in request.points}
         self._nodes = {p.netns_inode: p.node for p in request.points}
         self._devices = {(p.netns_inode, p.ifindex): p.device for p in request.points}
-        self._followed: set[Any] = set()
+        self._following = False
         self._filters: ProbeFilters | None = None
         self._attached = 0
-        self._held: deque[ProbeEvent] = deque(maxlen=_HELD)
+        places = Neighbourhood((point.netns, point.netns_inode) for point in request.points)
+        self._flow = ProbeFlow(request.flow, self._tables, places, self._follow)
         self.summary = ProbeSummary()
         self.wall_offset_ns = time.time_ns() - monotonic_ns()
 
@@ -128,6 +130,12 @@ class ProbeTrace:
         except (NotFoundError, NoTableError) as error:
             self._note(f"{error}: packets without entries")
             return None
+        if (directory / pins.CILIUM_EVENTS).exists():
+            # A slot a CPU, each with one reader: whoever else wants to read takes it from the agent.
+            self._note(
+                f"drop events are in {pins.CILIUM_EVENTS}, which its agent alone can read: reasons here are counters';"
+                " cilium-dbg monitor --type drop | ctctl trace --from - FLOW tells each"
+            )
         self._tables[netns_inode] = opened
         return opened
 
@@ -161,6 +169,13 @@ class ProbeTrace:
                 bpf.set_config(variable, int(found is not None))
                 for name, table in (found or {}).items():
                     bpf.reuse_map(name, table)
+            for family, variable in ((4, "cfg_nat"), (6, "cfg_nat6")):
+                snat = tables.snat(family) if tables is not None else None
+                bpf.set_config(variable, int(snat is not None))
+                if snat is not None:
+                    bpf.reuse_map(*snat)
+            for variable, words in run_in_netns(str(path), own_addresses).items():
+                bpf.set_config(variable, words)
             bpf.load()
             self._adopt(bpf)
             run_in_netns(str(path), self._attach_points, bpf, points)
@@ -241,12 +256,16 @@ class ProbeTrace:
         deadline = None if request.duration_s is None else time.monotonic() + request.duration_s
         poll = select.poll()
         poll.register(self._ring.fileno, select.POLLIN)
-        last = False
+        last, looked = False, time.monotonic()
         while not last and (request.count is None or self.summary.events < request.count):
             last = stop() or (deadline is not None and time.monotonic() >= deadline)
             left_s = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
             poll.poll(0 if last else max(left_s, 0) * 1000)
             yield from self._take()
+            if time.monotonic() - looked >= _POLL_S:
+                looked = time.monotonic()
+                for tables in self._tables.values():
+                    tables.look_at_drops()
 
     def _take(self) -> Iterator[ProbeEvent]:
         self._ring.consume()
@@ -255,13 +274,7 @@ class ProbeTrace:
             event = self._named(self._decoded(record))
             if event is None:
                 continue
-            if not self._of_flow(event):
-                self._held.append(event)
-                continue
-            self._follow_tables(event)
-            if event.same_packet:
-                self._follow(event.flow)
-            for shown in (*self._release(), event):
+            for shown in self._flow.take(event):
                 told = self._told(shown)
                 if self._request.accept is not None and not self._request.accept(told):
                     continue
@@ -275,35 +288,6 @@ class ProbeTrace:
         tables = self._tables.get(event.netns)
         return event if tables is None else decode_probe_event(record, tables.layout)
 
-    def _release(self) -> list[ProbeEvent]:
-        """Events that turn out to be of the flow: a backend is known only once the SERVICE entry was seen."""
-        found = [event for event in self._held if self._of_flow(event)]
-        if found:
-            self._held = deque((event for event in self._held if event not in found), _HELD)
-        return found
-
-    def _of_flow(self, event: ProbeEvent) -> bool:
-        flow = self._request.flow
-        if flow is None or event.icmp_type is not None or event.same_packet:
-            return True
-        return matches(flow, event.flow) or canonical(event.flow) in self._followed or self._of_socket(event)
-
-    def _of_socket(self, event: ProbeEvent) -> bool:
-        """Whether a packet is of a socket's connection to the flow's service, which socket LB turned at connect()."""
-        flow, tables = self._request.flow, self._tables.get(event.netns)
-        if flow is None or tables is None:
-            return False
-        ends = {(event.flow.src, event.flow.src_port), (event.flow.dst, event.flow.dst_port)}
-        for front, backend in tables.sockets():
-            side = next((n for n in (0, 1) if end_matches(flow, n, *front)), None)
-            client = ends - {backend}
-            if side is None or backend not in ends or len(client) != 1:
-                continue
-            if end_matches(flow, 1 - side, *client.pop()):
-                self._follow(event.flow)
-                return True
-        return False
-
     def _named(self, event: ProbeEvent) -> ProbeEvent | None:
         """The event with names for its numbers; None for a free that was no drop."""
         node = self._nodes.get(event.netns)
@@ -311,6 +295,8 @@ class ProbeTrace:
         if event.kind is ProbeKind.FREED:
             reason = self._reason(event.code or 0)
             if event.code in _NOT_DROPPED or reason in _NO_DROPS:
+                return None
+            if event.icmp_type is not None and reason in _ICMP_ENDS:
                 return None
             return replace(event, node=node, device=device, reason=reason)
         if event.kind is ProbeKind.RETURN:
@@ -321,30 +307,35 @@ class ProbeTrace:
 
     def _told(self, event: ProbeEvent) -> ProbeEvent:
         """The event with what the tables say of it, and its place in its connection."""
-        event = self._book.sighted(event)
         tables = self._tables.get(event.netns)
-        if tables is None:
-            return event
-        if event.kind is ProbeKind.FREED:
-            return self._explained(event, tables)
+        if tables is None or event.kind is ProbeKind.FREED:
+            event = self._book.serves(self._book.sighted(event))
+            return event if tables is None else self._explained(event, tables)
+        nat = tables.nat(event.flow)
+        event = self._book.sighted(event, [entry.turned(event.flow) for entry in nat])
         service, behind = self._service_of(event, tables)
-        return replace(event, nat=tables.nat(event.flow), service=service, behind=behind)
+        return self._book.serves(replace(event, nat=nat, service=service, behind=behind))
 
     def _explained(self, event: ProbeEvent, tables: NodeTables) -> ProbeEvent:
         """What the datapath itself says of a drop: it counts why, and its policy has a rule for it."""
         if event.reason not in _BY_PROGRAMS:
             return event
-        reasons = tables.dropped_since()
-        rule = tables.denial(event.flow) if _POLICY in reasons else None
-        return replace(event, dropped_by=reasons, rule=rule)
+        counted = tables.dropped_since()
+        denied = any(one.reason == _POLICY for one in counted)
+        return replace(event, dropped_by=counted, rule=tables.denial(event.flow) if denied else None)
 
     def _service_of(
         self, event: ProbeEvent, tables: NodeTables
     ) -> tuple[tuple[Address, int] | None, tuple[CtEntry, ...]]:
         """The service of a packet's connection, and the entries that its own tuple does not lead to."""
         flow = event.flow
+        asked = tables.socket(event.cookie, (flow.dst, flow.dst_port)) if event.cookie is not None else None
+        if asked is not None:
+            return asked, ()
         known = {entry.key for entry in event.entries}
         behind = tuple(entry for entry in tables.entries_behind(flow) if entry.key not in known)
+        if tables.entry(flow, TUPLE_SERVICE) is not None:
+            return (flow.dst, flow.dst_port), behind
         for entry in (*event.entries, *behind):
             if entry.direction is CtDirection.SVC:
                 return (entry.tuple.dst, entry.tuple.dst_port), behind
@@ -356,34 +347,15 @@ class ProbeTrace:
         found = tables.entry(client, TUPLE_SERVICE)
         return service, (*behind, found) if found is not None else behind
 
-    def _follow_tables(self, event: ProbeEvent) -> None:
-        """What the tables already say the packets become, or were: a backend's address, the node's, the client's."""
-        tables = self._tables.get(event.netns)
-        if tables is None or event.kind is not ProbeKind.PACKET:
-            return
-        for entry in event.entries:
-            backend = tables.backend(entry) if entry.direction is CtDirection.SVC else None
-            if backend is not None:
-                self._follow(backend)
-                self._follow_nat(backend, tables)
-        self._follow_nat(event.flow, tables)
-
-    def _follow_nat(self, flow: FlowTuple, tables: NodeTables) -> None:
-        for entry in tables.nat(flow):
-            if entry.direction is CtDirection.OUT:
-                self._follow(replace(flow, src=entry.to_addr, src_port=entry.to_port))
-            else:
-                self._follow(replace(flow, dst=entry.to_addr, dst_port=entry.to_port))
-
     def _follow(self, flow: FlowTuple) -> None:
-        if canonical(flow) not in self._followed:
-            if not self._followed:
-                control = self._maps[pins.PROBE_CTL].lookup(_KEY0) or bytes(len(bytes(layouts.ctctl_probe_ctl())))
-                words = layouts.ctctl_probe_ctl.from_buffer_copy(control)
-                words.following = 1
-                self._maps[pins.PROBE_CTL].update(_KEY0, bytes(words))
-            self._followed.add(canonical(flow))
-            self._maps[pins.PROBE_FOLLOW].update(_follow_key(flow), b"\1")
+        """Have the probes tell of one more tuple."""
+        if not self._following:
+            self._following = True
+            control = self._maps[pins.PROBE_CTL].lookup(_KEY0) or bytes(len(bytes(layouts.ctctl_probe_ctl())))
+            words = layouts.ctctl_probe_ctl.from_buffer_copy(control)
+            words.following = 1
+            self._maps[pins.PROBE_CTL].update(_KEY0, bytes(words))
+        self._maps[pins.PROBE_FOLLOW].update(_follow_key(flow), b"\1")
 
     def _reason(self, number: int) -> str:
         if self._reasons is None:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
 
+from ctctl.model.drops import CountedDrop
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Address, FlowTuple
+from ctctl.model.tuples import ICMP, Address, FlowTuple
+from ctctl.packet.dissect import dissect_ip, dissect_ipv6
+from ctctl.packet.spec import ICMP_ECHO_REQUEST, ICMP_ERRORS, ICMPV6_ECHO_REQUEST, ICMPV6_ERRORS
 
 
 class ProbeKind(StrEnum):
@@ -52,7 +55,8 @@ class ProbeEvent:
     saw this very packet before, whose tuple the program may have rewritten. FREED: the kernel
     dropped the packet for ``reason`` (name of its ``enum skb_drop_reason``). ``identity`` is what the mark
     carries, as Cilium writes it. ``head`` is the packet from its IP header on, at most 128 bytes. Of a packet
-    in a tunnel (``tunnel``) all else is the inner one's.
+    in a tunnel (``tunnel``) all else is the inner one's. ``cookie`` is that of the socket that sent it, until it
+    comes to where the kernel takes it from its socket.
 
     What the tables say of it, read a moment after it passed: ``behind`` are entries of its connection that its
     own tuple does not lead to (a reply's SERVICE entry), of which only what does not change is told; ``nat`` are
@@ -60,7 +64,7 @@ class ProbeEvent:
 
     ``connection`` numbers the connection through every translation, ``reply`` says which way the packet goes in
     it, ``translated`` that it is not as its sender sent the first packet. ``dropped_by`` are the datapath's own
-    reasons (names of ``cilium_metrics``) that were counted just then, ``rule`` the policy's.
+    reasons (``cilium_metrics``) that were counted just then, ``rule`` the policy's.
     """
 
     time_ns: int
@@ -86,6 +90,7 @@ class ProbeEvent:
     same_packet: bool = False
     reason: str | None = None
     location: int | None = None
+    cookie: int | None = None
     head: bytes = b""
     cpu: int = 0
     tunnel: ProbeTunnel | None = None
@@ -95,8 +100,29 @@ class ProbeEvent:
     connection: int | None = None
     reply: bool | None = None
     translated: bool = False
-    dropped_by: tuple[str, ...] = ()
+    dropped_by: tuple[CountedDrop, ...] = ()
     rule: str | None = None
+
+    @property
+    def is_icmp_error(self) -> bool:
+        """Whether it is a router's or a host's word on another packet, which it quotes."""
+        errors = ICMP_ERRORS if self.flow.proto == ICMP else ICMPV6_ERRORS
+        return self.icmp_type is not None and self.icmp_type in errors
+
+    @property
+    def quoted(self) -> FlowTuple | None:
+        """What an ICMP error is about, as far as its first bytes are here: not those of a packet in a tunnel."""
+        if not self.is_icmp_error or self.tunnel is not None:
+            return None
+        inner = (dissect_ip if self.flow.proto == ICMP else dissect_ipv6)(self.head).inner
+        if inner is None or inner.src is None or inner.dst is None:
+            return None
+        if inner.ident is not None:
+            asks = inner.icmp_type in {ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST}
+            ports = (inner.ident, 0) if asks else (0, inner.ident)
+        else:
+            ports = (inner.src_port or 0, inner.dst_port or 0)
+        return FlowTuple(inner.proto, inner.src, ports[0], inner.dst, ports[1])
 
     @property
     def leg(self) -> str | None:

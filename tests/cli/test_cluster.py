@@ -20,10 +20,12 @@ from tests.support.samples import ROOT
 pytest.importorskip("lightkube", reason="clusters need lightkube (ctctl[k8s])")
 pytest.importorskip("websockets", reason="clusters need websockets (ctctl[k8s])")
 
+STORY = Path(__file__).parents[1] / "data/story/monitor-v.txt"
 LISTED = ROOT / "cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
 FAILING = ("hang", "die", "garbage", "refuse", "slow")
-#: Long enough for a node that answers on a busy machine; the whole takes one of them, for those that hang.
 DEADLINE_S = 60
+#: The least that a node which hangs is waited for.
+HANG_S = 5.0
 
 
 @pytest.fixture
@@ -45,6 +47,12 @@ def ctctl(kubeconfig: Path, *words: object, code: int = 0) -> subprocess.Complet
     return done
 
 
+def answering(kubeconfig: Path) -> float:
+    """Seconds in which the slowest of the nodes that do answer has done so, asked as all are: this machine's now."""
+    words = ("--node", "node-*", "--deadline", DEADLINE_S, "--jobs", 50, "nodes", "-o", "json")
+    return float(max(row["seconds"] for row in json.loads(ctctl(kubeconfig, *words).stdout)["nodes"]))
+
+
 def count() -> int:
     return len(run_ctctl("ct", "list", "-o", "jsonl", "--from", LISTED).stdout.splitlines())
 
@@ -60,7 +68,8 @@ def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path)
     nodes = {f"node-{number:02d}": "ok" for number in range(40)}
     nodes |= {f"bad-{way}-{number}": way for way in FAILING for number in range(2)}
     with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
-        words = ["--deadline", DEADLINE_S, "--jobs", 50, "ct", "list", "-o", "jsonl"]
+        deadline = HANG_S + 3 * answering(kubeconfig)
+        words = ["--deadline", f"{deadline:.1f}", "--jobs", 50, "ct", "list", "-o", "jsonl"]
         done = ctctl(kubeconfig, *words, code=5)
     rows = Counter(json.loads(line)["node"] for line in done.stdout.splitlines())
     assert rows == dict.fromkeys((f"node-{number:02d}" for number in range(40)), count())
@@ -161,6 +170,101 @@ def test_our_own_pods_filter_where_they_are(agent: Path, tmp_path: Path) -> None
     ((node, command),) = cluster.asked
     assert node == "a"
     assert command[-3:] == ["udp", "--to-port", "53"]
+
+
+@pytest.mark.parametrize("command", [("stats",), ("stats", "udp"), ("top",), ("top", "tcp", "--by", "port")])
+def test_sums_are_made_where_the_tables_are(agent: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A node of ours counts itself and sends a few kilobytes; one of an agent is counted here. The same sums."""
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {LISTED}\n')
+    script.chmod(0o755)
+    cluster = Cluster({"a": "ok", "b": "ok"}, agent, ours=frozenset({"a"}))
+    with served(cluster, tmp_path) as kubeconfig:
+        done = json.loads(ctctl(kubeconfig, "ct", *command, "-o", "json").stdout)
+        shown = ctctl(kubeconfig, "ct", *command, "--limit", 3).stdout
+    plain = json.loads(run_ctctl("ct", *command, "-o", "json", "--from", LISTED).stdout)
+    if command[0] == "stats":
+        assert {one.pop("node") for one in done["tables"]} == {"a", "b"}
+        for one in plain["tables"]:
+            del one["node"]
+        assert sorted(map(str, done["tables"])) == sorted(map(str, 2 * plain["tables"]))
+    else:
+        counts = {one["key"]: (one["entries"], one["bytes"]) for one in done["talkers"]}
+        known = {one["key"]: one for one in plain["talkers"]}
+        assert len(counts.keys() & known.keys()) > 1
+        for key in counts.keys() & known.keys():
+            octets = known[key]["bytes"]
+            assert counts[key] == (2 * known[key]["entries"], None if octets is None else 2 * octets)
+    assert len(shown.splitlines()) > 1
+    (asked,) = [words for node, words in cluster.asked if node == "a"][:1]
+    assert asked[:3] == ["ctctl", "ct", command[0]]
+    assert asked[-2:] == ["-o", "json"]
+
+
+def test_a_name_in_a_filter_is_the_apis_and_not_the_nodes(agent: Path, tmp_path: Path) -> None:
+    """A node knows its own pods; what is asked for may be another's."""
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {LISTED}\n')
+    script.chmod(0o755)
+    first = json.loads(run_ctctl("ct", "list", "-o", "jsonl", "--from", LISTED, "--limit", 1).stdout)
+    cluster = Cluster({"a": "ok"}, agent, ours=frozenset({"a"}), addresses={"cilium-a": first["src"]})
+    plain = run_ctctl("ct", "list", "--ip", first["src"], "-o", "jsonl", "--from", LISTED).stdout.splitlines()
+    with served(cluster, tmp_path) as kubeconfig:
+        for words in (("--ip", "kube-system/cilium-a"), ("ip == kube-system/cilium-a",)):
+            found = ctctl(kubeconfig, "ct", "list", *words, "-o", "jsonl").stdout.splitlines()
+            assert len(found) == len(plain) > 0
+            tables = json.loads(ctctl(kubeconfig, "ct", "stats", *words, "-o", "json").stdout)["tables"]
+            assert sum(one["entries"] for one in tables) == len(plain)
+
+
+def test_a_filter_that_is_none_asks_nobody(two: tuple[Cluster, Path]) -> None:
+    cluster, kubeconfig = two
+    for command in ("list", "stats", "top"):
+        assert "bogus" in ctctl(kubeconfig, "ct", command, "bogus == 3", code=2).stderr
+    assert "--by" in ctctl(kubeconfig, "ct", "top", "--by", "bogus", code=2).stderr
+    assert not cluster.asked
+
+
+def test_sums_that_are_none_are_a_reason(agent: Path, tmp_path: Path) -> None:
+    script = agent / "ctctl"
+    cluster = Cluster({"a": "ok", "b": "ok"}, agent, ours=frozenset({"a"}))
+    for answer in ('{"tables": [{"map": 1}]}', "[]", "{}", '{"tables": 7, "talkers": [3]}'):
+        script.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        script.chmod(0o755)
+        with served(cluster, tmp_path) as kubeconfig:
+            for command in ("stats", "top"):
+                assert "a: what it answered cannot be read" in ctctl(kubeconfig, "ct", command, code=5).stderr
+
+
+def monitors(agent: Path) -> None:
+    """Agents whose monitor prints what a real one printed, until it is told to end."""
+    script = agent / "cilium-dbg"
+    script.write_text(
+        f'#!/bin/sh\n[ "$1" = monitor ] || exit 1\ncat {STORY}\ntrap "exit 0" INT\nwhile :; do sleep 0.1; done\n'
+    )
+
+
+def test_a_connection_is_traced_on_every_node(agent: Path, tmp_path: Path) -> None:
+    nodes = {"ip-10-0-0-1.internal": "ok", "node-2": "ok", "bad-1": "garbage", "bad-2": "die"}
+    with served(Cluster({"node-2": "ok"}, agent), tmp_path) as kubeconfig:
+        listened = f"{1 + 5 * answering(kubeconfig):.1f}s"
+    monitors(agent)
+    with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
+        words = ("trace", "tcp 10.61.1.101:51346 > 10.96.0.10:80", "--for", listened, "-o", "jsonl")
+        done = ctctl(kubeconfig, *words, code=5)
+    plain = run_ctctl("trace", "--from", STORY, words[1], "-o", "jsonl").stdout.splitlines()
+    told = Counter(json.loads(line)["node"] for line in done.stdout.splitlines())
+    assert told == {"ip-10-0-0-1.internal": len(plain), "node-2": len(plain)}
+    assert len(plain) > 1
+    assert "bad-1: what it answered cannot be read" in done.stderr
+    assert "bad-2: the connection ended before the command did" in done.stderr
+
+
+def test_nothing_seen_is_said(agent: Path, tmp_path: Path) -> None:
+    (agent / "cilium-dbg").write_text("#!/bin/sh\nexit 0\n")
+    with served(Cluster({"a": "ok"}, agent), tmp_path) as kubeconfig:
+        assert "no event in 0.5 s on 1 nodes" in ctctl(kubeconfig, "trace", "tcp", "--for", "0.5s").stderr
+        assert "leave out --probe" in ctctl(kubeconfig, "trace", "--probe", code=2).stderr
 
 
 def test_without_the_extra_one_line_says_how_to_get_it() -> None:

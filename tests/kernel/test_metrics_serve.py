@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ctctl.decode.ct import TUPLE_IN
+from ctctl.decode.nat import encode_nat_key
 from ctctl.metrics import serve
 from ctctl.metrics.serve import serving
-from ctctl.metrics.tables import TablesCollector
+from ctctl.metrics.tables import REMOTES, TablesCollector
+from ctctl.model.tuples import FlowTuple
 from tests.support.children import CTCTL
-from tests.support.gctables import TableDir, table_dir
+from tests.support.gctables import TableDir, nat4, table_dir
 from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
@@ -63,6 +67,30 @@ def test_pages(node: TableDir) -> None:
         assert b"no data" in gone
     with serving(CollectorRegistry(), "127.0.0.1:0") as server:
         assert request(server, "GET /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 503")
+
+
+def test_ports_of_snat_by_egress_and_remote(node: TableDir) -> None:
+    """The fullest towards one remote end, whatever else the table holds; and a share of the range."""
+    node.create("cilium_snat_v4_external")
+    table = node.maps["cilium_snat_v4_external"]
+    egress, remote, other = "192.0.2.1", ip_address("198.51.100.7"), ip_address("198.51.100.8")
+    for number in range(100):
+        flow = FlowTuple(6, ip_address("10.0.0.9"), 1000 + number, remote, 443)
+        table.update(encode_nat_key(flow, 0), nat4(egress, 40000 + number))
+        table.update(
+            encode_nat_key(FlowTuple(6, remote, 443, ip_address(egress), 40000 + number), TUPLE_IN),
+            nat4("10.0.0.9", 1000 + number),
+        )
+    for number in range(2 * REMOTES):
+        flow = FlowTuple(17, ip_address("10.0.0.9"), 53, other, 1 + number)
+        table.update(encode_nat_key(flow, 0), nat4(egress, 50000))
+    registry = CollectorRegistry()
+    registry.register(TablesCollector(node.path))
+    labels = {"egress": egress, "remote": "198.51.100.7", "remote_port": "443", "protocol": "TCP"}
+    assert registry.get_sample_value("ctctl_snat_ports", labels) == 100
+    assert registry.get_sample_value("ctctl_snat_port_pressure", labels) == pytest.approx(100 / (65536 - 32768))
+    (ports,) = [family for family in registry.collect() if family.name == "ctctl_snat_ports"]
+    assert len(ports.samples) == REMOTES
 
 
 def test_connections_are_few_and_short(node: TableDir, monkeypatch: pytest.MonkeyPatch) -> None:

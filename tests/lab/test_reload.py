@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from ctctl.abi.pins import CT4_TCP
+from ctctl.decode.ct import decode_key
+from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
+from ctctl.lab import datapaths
 from ctctl.lab.cluster import up
+from ctctl.lab.nodefile import NO_MODE
+from ctctl.lab.run import in_mode
 from ctctl.lab.topology import SERVE_PORT, Topology
 from tests.lab.conftest import ctctl
 from tests.support.wait import PATIENCE_S, wait_for
@@ -72,6 +80,64 @@ def test_loading_again_keeps_open_connections(lab: Topology) -> None:
         assert before > 0
         wait_for(lambda: download.received > before + 5_000_000, what="the transfer to go on")
         assert [_ask(connection) for connection in connections] == answers
+
+
+SNAT = {"lb": {"mode": "snat"}}
+HYBRID = {"lb": {"mode": "hybrid"}}
+OPTION = {"lb": {"dispatch": "opt"}}
+TUNNEL = {"routing": "tunnel"}
+DUAL = {"ipv6": True}
+MASQUERADE = {"masquerade": True, "native-routing-cidr": ["10.64.0.0/16", "10.1.0.0/24", "172.190.0.0/15"]}
+#: From which mode to which; whether the way to a backend elsewhere changes for a connection that is open: its node
+#: would see another client than before, and no datapath can mend that (docs/loader.md).
+CHANGES = {
+    "dsr-snat": (NO_MODE, SNAT, True),
+    "snat-dsr": (SNAT, NO_MODE, True),
+    "dsr-hybrid": (NO_MODE, HYBRID, False),
+    "hybrid-dsr": (HYBRID, NO_MODE, False),
+    "hybrid-snat": (HYBRID, SNAT, True),
+    "geneve-option": (NO_MODE, OPTION, False),
+    "option-geneve": (OPTION, NO_MODE, False),
+    "native-tunnel": (NO_MODE, TUNNEL, False),
+    "tunnel-native": (TUNNEL, NO_MODE, False),
+    "one-family-both": (NO_MODE, DUAL, False),
+    "both-one-family": (DUAL, NO_MODE, False),
+    "masquerade": (NO_MODE, MASQUERADE, False),
+    "no-masquerade": (MASQUERADE, NO_MODE, False),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_mode_keeps_what_can_go_on(lab: Topology, change: str) -> None:
+    """Every connection whose ends see no difference answers after the change, and the old entry is the one it uses."""
+    before, after, breaks_dsr = CHANGES[change]
+    chosen = [
+        connection for connection in CONNECTIONS if not breaks_dsr or connection != ("client", ("172.190.0.17", 80))
+    ]
+    with in_mode(lab, before), ExitStack() as stack:
+        stack.callback(_load, lab, NO_MODE)
+        connections = [stack.enter_context(_open(lab, *connection)) for connection in chosen]
+        answers = [_ask(connection) for connection in connections]
+        held = {connection.getsockname()[1] for connection in connections}
+        opened = _entries(lab, held)
+        assert opened
+        _load(lab, after)
+        assert [_ask(connection) for connection in connections] == answers
+        assert opened <= _entries(lab, held)
+
+
+def _load(lab: Topology, mode: Mapping[str, Any]) -> None:
+    for node in lab.nodes:
+        datapaths.change_mode(lab, node, mode)
+
+
+def _entries(lab: Topology, ports: set[int]) -> set[tuple[str, bytes]]:
+    """Keys of TCP entries of connections from these ports, with their node."""
+    found = set()
+    for node in lab.nodes:
+        with Map.open_pinned(datapaths.pin_dir(lab, node.name) / CT4_TCP, read_only=True) as table:
+            found |= {(node.name, key) for key, _ in table.items() if decode_key(key)[0].src_port in ports}
+    return found
 
 
 def test_clsact_filters_do_as_tcx_links_do(fresh_lab: Topology) -> None:

@@ -22,7 +22,7 @@ import yaml
 
 from tests.support.wait import PATIENCE_S
 
-#: What a kubelet's copy buffer can hold.
+#: A write of a runtime, which is one message however long it is: with the channel's byte more than other clients take.
 FRAME = 64 << 10
 
 
@@ -33,6 +33,7 @@ class Cluster:
     nodes: Mapping[str, str]
     bin: Path
     ours: frozenset[str] = frozenset()
+    addresses: Mapping[str, str] = field(default_factory=dict)
     asked: list[tuple[str, list[str]]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -45,11 +46,7 @@ class Cluster:
         if request.headers.get("Authorization") != "Bearer right":
             return self._says(connection, HTTPStatus.UNAUTHORIZED, "Unauthorized")
         if parts[-1] == "exec":
-            if self.nodes[self._node(parts[-2])] == "refuse":
-                return self._says(
-                    connection, HTTPStatus.FORBIDDEN, f'pods "{parts[-2]}" is forbidden: cannot create pods/exec'
-                )
-            return None
+            return self.refusal(connection, request)
         labels = parse_qs(url.query).get("labelSelector", [""])[0]
         lists = {"pods": lambda: self._pods(labels), "nodes": self._nodes, "services": list}
         if parts[-1] not in lists:
@@ -77,7 +74,7 @@ class Cluster:
             {
                 "metadata": {"name": f"{prefix}-{node}", "namespace": "kube-system"},
                 "spec": {"nodeName": node, "containers": [{"name": container}]},
-                "status": {"phase": "Running"},
+                "status": {"phase": "Running", "podIP": self.addresses.get(f"{prefix}-{node}", "")},
             }
             for node in names
         ]
@@ -90,6 +87,13 @@ class Cluster:
         return pod.split("-", 1)[1]
 
     # ---- the kubelet
+
+    def refusal(self, connection: Any, request: Any) -> Any:
+        """The answer of a node that refuses an exec; None: it goes on as a WebSocket."""
+        pod = urlsplit(request.path).path.split("/")[-2]
+        if self.nodes[self._node(pod)] != "refuse":
+            return None
+        return self._says(connection, HTTPStatus.FORBIDDEN, f'pods "{pod}" is forbidden: cannot create pods/exec')
 
     def exec(self, connection: Any) -> None:
         """Run a command in a pod, or fail as this node does."""

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from ctctl.cli.cluster import READING
+
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -89,6 +91,110 @@ def test_daemonset_is_read_only_and_runs_a_command_that_exists() -> None:
     ports = {p["name"]: p["containerPort"] for p in container["ports"]}
     assert template["metadata"]["annotations"]["prometheus.io/port"] == str(ports["metrics"])
     assert f":{ports['metrics']}" in container["args"]
+
+
+def documents(name: str) -> list[dict]:
+    return list(yaml.safe_load_all((DEPLOY / name).read_text()))
+
+
+def the_pod() -> dict:
+    return daemonset()["spec"]["template"]
+
+
+def test_who_may_come_to_the_pods_and_who_asks_them() -> None:
+    (policy,), (monitor,) = documents("network-policy.yaml"), documents("pod-monitor.yaml")
+    labels, namespace = the_pod()["metadata"]["labels"], daemonset()["metadata"]["namespace"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert {one["metadata"]["namespace"] for one in (policy, monitor)} == {namespace}
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["spec"]["egress"] == []
+    (port,) = the_pod()["spec"]["containers"][0]["ports"]
+    (rule,), (endpoint,) = policy["spec"]["ingress"], monitor["spec"]["podMetricsEndpoints"]
+    assert rule["ports"] == [{"port": port["containerPort"], "protocol": port["protocol"]}]
+    assert rule["from"]
+    assert endpoint["port"] == port["name"]
+
+
+def test_an_operator_may_read_and_nothing_else() -> None:
+    roles = documents("operator-role.yaml")
+    assert {one["kind"] for one in roles} == {"ClusterRole", "Role"}
+    rights = {
+        (what, verb) for one in roles for rule in one["rules"] for what in rule["resources"] for verb in rule["verbs"]
+    }
+    assert {verb for what, verb in rights if what != "pods/exec"} == {"get", "list"}
+    assert {verb for what, verb in rights if what == "pods/exec"} == {"get", "create"}
+    wide = [rule for one in roles if one["kind"] == "ClusterRole" for rule in one["rules"]]
+    assert not any("exec" in what for rule in wide for what in rule["resources"])
+
+
+def test_the_image_has_no_compiler() -> None:
+    text = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", (DEPLOY / "Containerfile").read_text(), flags=re.MULTILINE))
+    build, final = re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]
+    assert "AS build" in build.splitlines()[0]
+    installed = {
+        word for line in re.findall(r"apt-get install (.*?)(?:&&|$)", final, re.MULTILINE) for word in line.split()
+    }
+    assert {"python3", "libbpf1"} <= installed
+    assert not {word for word in installed if re.search(r"gcc|clang|llvm|make|-dev$|pip|venv", word)}
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", final, re.MULTILINE)
+    assert json.loads(entry) == the_pod()["spec"]["containers"][0]["command"]
+    for source in re.findall(r"^COPY --from=(\w+)", final, re.MULTILINE):
+        assert source == "build"
+
+
+def test_krews_manifest_is_one() -> None:
+    """What krew's own linter asks for, as far as it can be seen before a release."""
+    text = (
+        (ROOT / "packaging/krew.yaml")
+        .read_text()
+        .replace("@VERSION@", "1.2.3")
+        .replace("@ARCH@", "amd64")
+        .replace("@URL@", "https://x")
+    )
+    manifest = yaml.safe_load(text.replace("@SHA256@", "0" * 64))
+    assert (manifest["apiVersion"], manifest["kind"]) == ("krew.googlecontainertools.github.com/v1alpha2", "Plugin")
+    spec = manifest["spec"]
+    assert re.fullmatch(r"v\d+\.\d+\.\d+", spec["version"])
+    assert 0 < len(spec["shortDescription"]) <= 50
+    assert not spec["shortDescription"].endswith(".")
+    (platform,) = spec["platforms"]
+    assert platform["selector"]["matchLabels"] == {"os": "linux", "arch": "amd64"}
+    assert re.fullmatch(r"[0-9a-f]{64}", platform["sha256"])
+    assert (ROOT / "packaging" / platform["bin"]).stat().st_mode & 0o111
+    for command in re.findall(r"kubectl ctctl ([a-z ]+)", spec["description"]):
+        assert command.split()[0] in READING
+
+
+def rules() -> list[dict]:
+    (document,) = documents("alerts.yaml")
+    return [rule for group in document["spec"]["groups"] for rule in group["rules"]]
+
+
+def test_alerts_ask_only_for_what_there_is_and_say_what_to_do() -> None:
+    from ctctl.cli.cluster import command_of
+
+    known = metric_names()
+    asked = {name for rule in rules() for name in re.findall(r"\bctctl_\w+", rule["expr"])}
+    assert asked <= known, asked - known
+    wanted = {"ctctl_bpf_map_pressure", "ctctl_datapath_ct_create_failed_total", "ctctl_snat_port_pressure"}
+    assert wanted <= asked
+    assert len({rule["alert"] for rule in rules()}) == len(rules())
+    for rule in rules():
+        assert "$labels.instance" in rule["annotations"]["summary"], rule["alert"]
+        told = rule["annotations"]["description"].replace("{{ $labels.remote }}", "x")
+        for text in re.findall(r"\bctctl ([a-z][^.;,]*)", told):
+            assert command_of(shlex.split(text)) is not None, text
+
+
+def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed: apt install prometheus")
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump(documents("alerts.yaml")[0]["spec"]))
+    done = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(rules())} rules found" in done.stdout
 
 
 def test_the_collecting_form_in_the_comment_parses_too() -> None:

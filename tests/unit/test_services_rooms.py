@@ -17,9 +17,9 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.policy import PolicyEntry, decide
 from ctctl.model.service import EndpointRecord, IpcacheRecord, identity_of
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.services import nat
-from ctctl.services.nat import PortUse
 from ctctl.services.policy import derived_from, judge, ports_text
+from ctctl.tables.port_use import PortUse
+from ctctl.tables.port_use import port_use as count_ports
 from ctctl.tables.snat_ports import DEFAULT, PortRange
 
 CLIENT, SERVER = ip_address("10.0.0.1"), ip_address("10.0.0.2")
@@ -113,7 +113,7 @@ def test_ports_are_used_by_egress_and_remote() -> None:
         return NatEntry(None, flow, direction, False, "SRC", ip_address("192.0.2.1"), port)
 
     def port_use(entries: list[NatEntry], told: PortRange | None = None) -> list[PortUse]:
-        return nat.port_use(lambda: rows_of(entries), told)
+        return count_ports(lambda: rows_of(entries), told)
 
     entries = [entry(40000), entry(40001), entry(40001), entry(1234), entry(40000, 80), entry(7, 443, Direction.IN)]
     first, second = port_use(entries)

@@ -9,12 +9,14 @@ WITH pods AS (
     GROUP BY e.family, e.addr_hi, e.addr_lo, e.collection
 ),
 -- Millions are compared by their number alone; only of the few that are left everything is read.
+come AS (
+    SELECT i.cluster, i.flow FROM ct_latest i WHERE i.direction = 'IN'
+),
 gone AS (
     SELECT DISTINCT o.cluster, o.flow
     FROM ct_latest o
-    JOIN pods p ON p.family = o.family AND p.addr_hi = o.dst_hi AND p.addr_lo = o.dst_lo AND p.cluster = o.cluster
-    WHERE o.direction = 'OUT' AND o.related = FALSE
-      AND NOT EXISTS (SELECT 1 FROM ct_latest i WHERE i.direction = 'IN' AND i.flow = o.flow AND i.cluster = o.cluster)
+    LEFT JOIN come c ON c.flow = o.flow AND c.cluster = o.cluster
+    WHERE o.direction = 'OUT' AND o.related = FALSE AND c.flow IS NULL
 ),
 lonely AS (
     SELECT o.cluster, o.node, o.proto, o.src, o.src_port, o.src_name, o.dst, o.dst_port, o.state,

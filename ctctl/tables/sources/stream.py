@@ -19,7 +19,18 @@ LINE_WORK, YAML_WORK = 16, 1
 MAX_LINE = 1 << 20
 MAX_ELEMENT = 1 << 22
 _CHUNK = 1 << 18
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
+#: How much of a document is read at first: many are small, and follow one another.
+_FIRST = 1 << 12
+#: What a terminal is told: colours and places, titles of windows, sets of characters.
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]{0,16}[ -/]{0,2}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
+#: A return with text behind it ends a line too: old files, and what a terminal's recording has.
+_RETURN = re.compile(rb"(?<!\r)\r++(?=[^\r\n])")
+#: What cannot be seen, and other blanks than the usual one: pages and chats put them in.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+#: A page's own marks around and in text.
+_TAGS = re.compile(r"</?(?:pre|code|details|summary|p|div|span|br|li|blockquote|t[dr]|table|tbody)\b[^<>]{0,100}>")
+_ENTITIES = (("&gt;", ">"), ("&lt;", "<"), ("&quot;", '"'), ("&#39;", "'"), ("&nbsp;", " "), ("&amp;", "&"))
 _QUOTES = re.compile(r"^[ \t]*(?:[>|│][ \t]?)+", re.MULTILINE)
 _QUOTE = re.compile(r"[ \t]*(?:[>|│][ \t]?)+")
 
@@ -117,9 +128,9 @@ class Prefixed:
 class _Recoded:
     """UTF-16 as UTF-8, as a ``Reader``."""
 
-    def __init__(self, stream: Reader) -> None:
+    def __init__(self, stream: Reader, encoding: str) -> None:
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder("utf-16")("backslashreplace")
+        self._decoder = codecs.getincrementaldecoder(encoding)("backslashreplace")
         self._ended = False
 
     def read(self, size: int = _CHUNK, /) -> bytes:
@@ -133,9 +144,15 @@ class _Recoded:
 
 
 def utf8(stream: Reader) -> Reader:
-    """The stream in UTF-8. One that starts with the mark of UTF-16 is turned: PowerShell's ``>`` writes that."""
+    """The stream in UTF-8. UTF-16 is turned, by its mark or by every other byte: PowerShell's ``>`` writes that."""
     whole = Prefixed(b"", stream)
-    return _Recoded(whole) if whole.peek(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else whole
+    head = whole.peek(8)
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return _Recoded(whole, "utf-16")
+    for first, encoding in ((0, "utf-16-le"), (1, "utf-16-be")):
+        if len(head) == 8 and not any(head[1 - first :: 2]) and all(0 < byte < 0x80 for byte in head[first::2]):
+            return _Recoded(whole, encoding)
+    return whole
 
 
 def nothing_spent(_work: int) -> None:
@@ -172,18 +189,35 @@ class Lines:
                 chunk = self._stream.read(_CHUNK)
             except EndedEarlyError as error:
                 self._ended = error
+        if b"\r" in chunk:
+            chunk = _RETURN.sub(b"\n", self._with_end(chunk))
         self._data = self._data[self._at :] + chunk
         self._at = 0
         self._taken += len(chunk)
         return bool(chunk)
+
+    def _with_end(self, chunk: bytes) -> bytes:
+        """A chunk up to a byte that is no return: what a return at its end is, only the next tells."""
+        while chunk.endswith(b"\r") and self._ended is None:
+            try:
+                more = self._stream.read(_CHUNK)
+            except EndedEarlyError as error:
+                self._ended, more = error, b""
+            if not more:
+                break
+            chunk += more
+        return chunk
 
     @property
     def position(self) -> int:
         """Bytes that were taken and not put back."""
         return self._taken - (len(self._data) - self._at)
 
-    def next(self) -> str | None:
-        """The next line, None at the end. Raises EndedEarlyError there if the stream broke off."""
+    def next(self, *, document: bool = False) -> str | None:
+        """The next line, None at the end. Raises EndedEarlyError there if the stream broke off.
+
+        ``document``: of JSON, where a string in its marks is none that somebody put around the line.
+        """
         searched = 0
         while (end := self._data.find(b"\n", self._at + searched)) < 0:
             searched = len(self._data) - self._at
@@ -202,7 +236,8 @@ class Lines:
         if self.unfinished:
             self._data, self._at = b"", 0
         self.spend(LINE_WORK + (len(raw) >> 4))
-        return self._cleaned(raw)
+        text = self._cleaned(raw)
+        return _unwrapped(text) if text[:1] in _MARKS and not document else text
 
     def _skip_line(self) -> None:
         """Forget the rest of an endless line."""
@@ -225,9 +260,13 @@ class Lines:
             text, self.damaged = text_of(raw), True
         if "\x1b" in text:
             text = _TERMINAL.sub("", text)
+        if not text.isascii():
+            text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
+        if "&" in text or "<" in text:
+            text = _without_marks(text)
         bare = text.rstrip()
         self.blanks = len(text.rstrip("\r")) - len(bare)
-        text = bare.removeprefix("\ufeff")
+        text = bare
         quote = _QUOTE.match(text) if text[:1] in " \t>|│" else None
         self.quoted = quote is not None
         return text[quote.end() :] if quote is not None else text
@@ -259,19 +298,56 @@ class Lines:
         return text_of(self._data[self._at : self._at + size])
 
 
+#: What people put around a line.
+_MARKS = ("`", '"', "\u201c", "\u201d")
+
+
+def _unwrapped(line: str) -> str:
+    """A line without the marks that stand around it: code of a page, a string of a list."""
+    if line[0] == "`":
+        return line if line.startswith("```") else line.strip("`")
+    if line[0] == '"':
+        text = line.rstrip(", ")
+        return text[1:-1] if len(text) > 1 and text.endswith('"') and '"' not in text[1:-1] else line
+    return line.strip("\u201c\u201d")
+
+
+def _without_marks(text: str) -> str:
+    """Text of a page as it is shown: without its tags, with the characters that its names stand for."""
+    text = _TAGS.sub("", text) if "<" in text else text
+    if "&" in text:
+        for name, char in _ENTITIES:
+            text = text.replace(name, char)
+    return text
+
+
 def without_quotes(text: str) -> str:
     """Text without the quote marks of its lines."""
     return _QUOTES.sub("", text)
 
 
+#: What no JSON has outside of its strings: a terminal's colours, other blanks.
+_DRESSED = re.compile("\x1b\\[|[\u00a0\u200b\u202f]")
+
+
+def is_dressed(text: str) -> bool:
+    """Whether lines have colours or blanks in them that are no part of a document."""
+    return _DRESSED.search(text) is not None
+
+
+def without_dress(text: str) -> str:
+    """Text as its document has it."""
+    return _SPACES.sub(" ", _INVISIBLE.sub("", _TERMINAL.sub("", text)))
+
+
 class Unquoted:
-    """What follows with the quote marks of each line gone, as a ``Reader``."""
+    """What follows with the quote marks of each line gone, and its colours, as a ``Reader``."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
     def read(self, _size: int = _CHUNK, /) -> bytes:
-        line = self._lines.next()
+        line = self._lines.next(document=True)
         return b"" if line is None else line.encode() + b"\n"
 
     def back(self, text: str | bytes) -> None:
@@ -393,11 +469,11 @@ def json_object(lines: Lines | Unquoted, limit: int) -> Any:
     Raises DecodeError for what is none.
     """
     parts: list[bytes] = []
-    size, wanted, broken = 0, _CHUNK, None
+    size, wanted, broken = 0, _FIRST, None
     while True:
         while size < min(wanted, limit + 1):
             try:
-                chunk = lines.read()
+                chunk = lines.read(wanted - size)
             except EndedEarlyError as error:
                 chunk, broken = b"", error
             if not chunk:
@@ -472,7 +548,7 @@ def yaml_items(lines: Lines) -> Iterator[Any]:
     size, indent = 0, 0
     while (line := lines.next()) is not None:
         left = len(line) - len(line.lstrip())
-        if not block and not line.strip():
+        if not line.strip():
             continue
         if not block:
             indent = left
