@@ -169,8 +169,8 @@ def _dsr(event: HookEvent, record: LookupRecord) -> Iterator[str]:
     why = record.why
     vip = f" (VIP {event.dsr})" if event.dsr is not None else ""
     if why & Why.CREATED:
-        again = "again " if why & Why.HIT else ""
-        yield f"the packet carries the DSR option{vip}: the OUT entry with DSRInternal is written {again}".rstrip()
+        again = " again" if why & Why.HIT else ""
+        yield f"the packet carries the DSR option{vip}: the OUT entry with DSRInternal is written{again}"
     elif why & Why.HIT:
         yield "the OUT entry of this DSR connection was found"
     elif why & Why.DSR_OPTION:

@@ -153,5 +153,5 @@ def _sizes(nf: NodeFile, full_size: bool) -> dict[str, int]:
     }
     for name, records in tables.table_records(nf).items():
         # By powers of two: most nodes' are the same then.
-        sizes[name] = 1 << (len(records) * 2 + _SPARE_ENTRIES - 1).bit_length()
+        sizes[name] = 1 << (len(records) * 2 + _SPARE_ENTRIES).bit_length()
     return sizes

@@ -114,8 +114,8 @@ class Simulator:
         self.now = now or nf.clock or DEFAULT_CLOCK
         self.maps = SimulatedMaps(nf, full_size=full_size)
         self._owner = contextlib.ExitStack()
-        self._loaded: dict[_Program, tuple[BpfObject, PreparedRun]] = {}
-        self._programs: dict[_Slot, tuple[BpfObject, PreparedRun]] = {}
+        self._loaded: dict[_Program, tuple[Program, PreparedRun]] = {}
+        self._programs: dict[_Slot, tuple[Program, PreparedRun]] = {}
         self._sim: memoryview | None = None
         self._ring: RingBuffer | None = None
         self._records: list[bytes] = []
@@ -236,41 +236,40 @@ class Simulator:
 
     def program(self, hook: Hook, endpoint: Endpoint | None = None, version: int = 4) -> Program:
         """The hook's program for one IP version, for replay; mark, clock and tunnel are the caller's."""
-        return self._ready(hook, endpoint, version)[0].program(program_name(hook, version))
+        return self._ready(hook, endpoint, version)[0]
 
     def _prepared(self, hook: Hook, endpoint: Endpoint | None, version: int) -> PreparedRun:
         return self._ready(hook, endpoint, version)[1]
 
-    def _ready(self, hook: Hook, endpoint: Endpoint | None, version: int) -> tuple[BpfObject, PreparedRun]:
+    def _ready(self, hook: Hook, endpoint: Endpoint | None, version: int) -> tuple[Program, PreparedRun]:
         slot = (hook, endpoint.name if endpoint else "", version)
         if slot not in self._programs:
             settings = {**rodata(self.nf, endpoint, version=version), "cfg_sim": 1}
-            program = (hook, version, frozenset(settings.items()))
-            if program not in self._loaded:
-                bpf = self._load(hook, version, settings)
-                run = bpf.program(program_name(hook, version)).prepare_test_run(max_frame=_MAX_FRAME)
-                self._loaded[program] = bpf, run
-            self._programs[slot] = self._loaded[program]
+            known = (hook, version, frozenset(settings.items()))
+            if known not in self._loaded:
+                program = self._owner.enter_context(self._load(hook, version, settings))
+                self._loaded[known] = program, program.prepare_test_run(max_frame=_MAX_FRAME)
+            self._programs[slot] = self._loaded[known]
         return self._programs[slot]
 
-    def _load(self, hook: Hook, version: int, settings: Mapping[str, int | bytes]) -> BpfObject:
-        name = object_name(_OBJECT_OF[hook], version)
-        bpf = self._owner.enter_context(BpfObject.open(OBJECTS / f"{name}.bpf.o"))
-        # The verifier takes most of the time: only the program that is asked for goes through it.
-        wanted = program_name(hook, version)
-        for program in bpf.program_names():
-            if program != wanted and program in {program_name(other, version) for other in Hook}:
-                bpf.disable_program(program)
-        known = bpf.config_names()
-        for variable, value in settings.items():
-            if variable in known:
-                bpf.set_config(variable, value)
-        self.maps.share(bpf)
-        bpf.load()
-        self.maps.adopt(bpf)
-        if self._ring is None:
-            self._listen()
-        return bpf
+    def _load(self, hook: Hook, version: int, settings: Mapping[str, int | bytes]) -> Program:
+        """The loaded program, owned; of the object nothing else stays open."""
+        with BpfObject.open(OBJECTS / f"{object_name(_OBJECT_OF[hook], version)}.bpf.o") as bpf:
+            # The verifier takes most of the time: only the program that is asked for goes through it.
+            wanted = program_name(hook, version)
+            for program in bpf.program_names():
+                if program != wanted and program in {program_name(other, version) for other in Hook}:
+                    bpf.disable_program(program)
+            known = bpf.config_names()
+            for variable, value in settings.items():
+                if variable in known:
+                    bpf.set_config(variable, value)
+            self.maps.share(bpf)
+            bpf.load()
+            self.maps.adopt(bpf)
+            if self._ring is None:
+                self._listen()
+            return bpf.program(wanted).dup()
 
     def _listen(self) -> None:
         """Have hooks emit every packet's event, and map the simulated clock."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import socket
 import struct
 import threading
@@ -23,15 +25,17 @@ from ctctl.model.tuples import FlowTuple
 from ctctl.node import records as rec
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_flow_text, parse_packet_text
+from ctctl.trace import probe_tables, show_probe
 from ctctl.trace.probe import ProbeTrace
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
 from ctctl.trace.probe_points import find_points
-from ctctl.trace.probe_request import probe_request
+from ctctl.trace.probe_request import ProbeRequest, probe_request
 from ctctl.trace.probe_tables import NodeTables
-from ctctl.trace.show_probe import probe_ending
+from ctctl.trace.show_probe import ProbeTable, probe_ending
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
 from tests.support.net import ip
+from tests.support.sentences import templates
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
@@ -64,6 +68,11 @@ def traced(net: ForeignNet, flow: str, action: Callable[[], None], tables: Path 
     request = probe_request(
         find_points(namespaces=[net.server]), parse_flow_text(flow), [str(tables)] if tables else []
     )
+    return traced_by(request, action)
+
+
+def traced_by(request: ProbeRequest, action: Callable[[], None]) -> list[ProbeEvent]:
+    """The same for a request."""
     with ProbeTrace(request) as tracer:
         worker = threading.Thread(target=action)
         worker.start()
@@ -301,3 +310,78 @@ def test_what_only_the_agent_reads_is_said_with_what_tells_it(net: ForeignNet) -
             (note,) = [one for one in tracer.summary.notes if "cilium_events" in one]
     assert "its agent alone can read" in note
     assert "cilium-dbg monitor --type drop | ctctl trace --from - FLOW" in note
+
+
+#: What no packet here can provoke, and why.
+BEYOND = {
+    "ifindex": "a return code of a program that another device has too, which takes fexit",
+    "returned": "takes fexit: test_probe.py, in kernels that have it",
+}
+
+
+def _entry(flow: FlowTuple, flags: int) -> tuple[bytes, bytes]:
+    return encode_key(flow, flags), bytes(32) + (77).to_bytes(4, "little") + bytes(20)
+
+
+def _packets(net: ForeignNet) -> Iterator[ProbeEvent]:
+    """With entries of every kind, from a service, an ICMP error, with a mark, in a tunnel."""
+    client, server = ip_address(CLIENT), ip_address(SERVER)
+    flow = FlowTuple(17, client, 40000, server, PORT)
+    text = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+    with pinned(*CT) as tables:
+        yield from traced(net, text, net.send, tables)
+        with Map.open_pinned(tables / pins.CT4_ANY) as table:
+            table.update(*_entry(FlowTuple(1, server, 0, client, 0), 2))
+            yield from traced(net, f"udp {SERVER}:9100 > {CLIENT}:9104", lambda: answered(net, 9104), tables)
+            table.update(*_entry(flow, 4))
+            yield from traced(net, text, net.send, tables)
+            table.delete(_entry(flow, 4)[0])
+            # It is the answer of a service now.
+            table.update(*_entry(flow.reversed(), 4))
+            yield from traced(net, text, net.send, tables)
+
+    def marked() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x12340F00)
+            one.sendto(b"marked", (CLIENT, 9105))
+
+    request = probe_request(find_points([net.device], [net.server]), parse_flow_text(f"udp {SERVER} > {CLIENT}:9105"))
+    yield from traced_by(request, lambda: run_in_netns(net.server, marked))
+    inner = build_frame(parse_packet_text("tcp 10.0.0.1:4000 > 10.0.0.2:80 S"))
+    data = struct.pack(">II", 0x08000000, 77 << 8) + inner
+    yield from traced(net, "tcp 10.0.0.1 > 10.0.0.2", lambda: sent(net, socket.AF_INET, data, (SERVER, 8472)))
+
+
+def _drops(net: ForeignNet) -> Iterator[ProbeEvent]:
+    """By the kernel alone, by either direction's policy, with and without a rule for it."""
+    text = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+    everybody = struct.pack("<IIBBH", 40, 0, 1, 0, 0)
+    for bits, rule in ((16, None), (12, None), (0, None), (0, everybody)):
+        with pinned(*CT, *POLICY) as tables:
+            _fill_policy(tables, bits=bits, peers=f"{CLIENT}/32")
+            if rule is not None:
+                with Map.open_pinned(tables / pins.ENDPOINTS) as table:
+                    table.update(rec.endpoint_key(IPv4Address(CLIENT)), rec.endpoint_info(5, 42, 7777, None, None))
+                with Map.open_pinned(tables / f"{pins.CILIUM_POLICY}00042") as table:
+                    table.update(rule, bytes([0, 0, 1, 0, 0, 0, 0, 0]))
+
+            def count_and_send(where: Path = tables) -> None:
+                _count_drop(where, 133, 100)
+                net.send()
+
+            yield from traced(net, text, net.send, tables)
+            yield from traced(net, text, count_and_send, tables)
+
+
+def test_every_sentence_of_a_probe_is_provoked(net: ForeignNet) -> None:
+    out = io.StringIO()
+    tables = [ProbeTable(out, color=False, wall_offset_ns=0, verbose=verbose) for verbose in (False, True)]
+    for kind, events in (("passes", _packets), ("drops", _drops)):
+        with foreign_program(net, kind):
+            for event in events(net):
+                for table in tables:
+                    table.event(event)
+    for module in (show_probe, probe_tables):
+        found = [one for one in templates(module) if not any(word in one for word in BEYOND)]
+        assert len(found) > 7
+        assert [pattern for pattern in found if re.search(pattern, out.getvalue()) is None] == []

@@ -46,11 +46,11 @@ LOADED = "veth geneve sch_ingress cls_bpf sctp"
 USR_MERGE = ("bin", "sbin", "lib", "lib64")
 
 INIT = """#!/bin/sh
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+export PATH={checkout}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
-mkdir -p /dev/pts /dev/shm /run /tmp /var/tmp /var/run
+mkdir -p /dev/pts /dev/shm /run /tmp /var/tmp
 mount -t devpts devpts /dev/pts
 for folder in /dev/shm /run /tmp; do mount -t tmpfs -o mode=1777 tmpfs $folder; done
 mount -t bpf bpf /sys/fs/bpf
@@ -176,11 +176,12 @@ def _cpio(folder: Path, names: Sequence[str], out: int) -> None:
 def base(out: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         made = Path(name)
-        for folder in ("proc", "sys", "dev", "run", "tmp", "root", "var/tmp", "var/run", "mnt", "etc"):
+        for folder in ("proc", "sys", "dev", "run", "tmp", "root", "var/tmp", "mnt", "etc"):
             (made / folder).mkdir(parents=True)
         for link in USR_MERGE:
             if Path(f"/{link}").is_symlink():
                 (made / link).symlink_to(f"usr/{link}")
+        (made / "var/run").symlink_to("/run")
         _archive(out, base_files(), made)
 
 

@@ -95,14 +95,17 @@ def captured_node(
     per_cpu: bool = True,
     without: tuple[str, ...] = (),
     agent: bool = False,
+    version: str | None = None,
     extra: dict[str, list[tuple[str, str]]] | None = None,
 ) -> Iterator[CapturedNode]:
     """The capture ``name`` restored. ``per_cpu``: its per-CPU maps too; ``without``: maps that are left out.
 
     ``agent``: what the agent answered when the node was captured is to be had at its socket again.
+    ``version`` is what the agent says of itself then, where it is to be another one.
     ``extra``: entries as hex, by map, that the capture does not have.
     """
-    request = json.dumps({"name": name, "per_cpu": per_cpu, "without": without, "agent": agent, "extra": extra or {}})
+    asked = {"name": name, "per_cpu": per_cpu, "without": without, "agent": agent, "extra": extra or {}}
+    request = json.dumps({**asked, "version": version})
     command = ("unshare", "-m", "--propagation", "private", sys.executable, "-m", "tests.support.captures", request)
     with started(*command, stdin=subprocess.PIPE, stderr=None, cwd=ROOT) as holder:
         assert holder.stdout is not None
@@ -135,7 +138,7 @@ def _main(request: dict[str, Any]) -> None:
             about["entries"] += request["extra"].get(about["pin"], [])
             _restore(about)
     if request["agent"]:
-        _serve(capture)
+        _serve(capture, request["version"])
     print("ready", flush=True)
     sys.stdin.read()
 
@@ -149,9 +152,9 @@ _ANSWERS = {
 }
 
 
-def _serve(capture: dict[str, bytes]) -> None:
+def _serve(capture: dict[str, bytes], said: str | None) -> None:
     """The agent's answers at its socket."""
-    version = capture["cmd/version.txt"].decode().partition("Daemon: ")[2].strip()
+    version = said or capture["cmd/version.txt"].decode().partition("Daemon: ")[2].strip()
     answers = {path: capture[file] for path, file in _ANSWERS.items()}
     answers["/v1/debuginfo"] = json.dumps({"cilium-version": version}).encode()
 

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from tests.support.children import started
-from tests.support.kubeapi import Cluster
+from tests.support.kubeapi import Cluster, certificate, secured
 from tests.support.wait import PATIENCE_S, wait_for
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctctl/cluster"
@@ -167,17 +167,11 @@ def kubelet(cluster: Cluster, folder: Path) -> Iterator[int]:
     """A kubelet for every node of ``cluster``, over TLS; gives its port."""
     from websockets.sync.server import serve
 
-    pem = folder / "kubelet.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=kubelet", "-days", "1"]
-    words += ["-keyout", str(pem), "-out", str(pem.with_suffix(".crt"))]
-    subprocess.run(words, capture_output=True, check=True)
-    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    secure.load_cert_chain(pem.with_suffix(".crt"), pem)
     with serve(
         cluster.exec,
         "127.0.0.1",
         0,
-        ssl=secure,
+        ssl=secured(certificate(folder, "kubelet")),
         process_request=cluster.refusal,
         subprotocols=["v4.channel.k8s.io"],
         compression=None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -140,15 +141,32 @@ class Cluster:
         connection.send(b"\x03" + json.dumps(status).encode())
 
 
+def certificate(folder: Path, name: str) -> Path:
+    """A certificate of 127.0.0.1 that is its own authority; the key is beside it (``.pem``)."""
+    path = folder / f"{name}.crt"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "1"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path.with_suffix(".pem")), "-out", str(path)]
+    subprocess.run(words, capture_output=True, check=True)
+    return path
+
+
+def secured(path: Path) -> ssl.SSLContext:
+    """What a server with this certificate speaks."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, path.with_suffix(".pem"))
+    return context
+
+
 @contextlib.contextmanager
-def served(cluster: Cluster, folder: Path) -> Iterator[Path]:
-    """The cluster on a port of this machine; gives its kubeconfig."""
+def served(cluster: Cluster, folder: Path, *, tls: Path | None = None) -> Iterator[Path]:
+    """The cluster on a port of this machine, over TLS with a ``certificate``; gives its kubeconfig."""
     from websockets.sync.server import serve
 
     with serve(
         cluster.exec,
         "127.0.0.1",
         0,
+        ssl=secured(tls) if tls is not None else None,
         process_request=cluster.request,
         subprotocols=["v4.channel.k8s.io"],
         compression=None,
@@ -158,7 +176,8 @@ def served(cluster: Cluster, folder: Path) -> Iterator[Path]:
         thread.start()
         host, port = server.socket.getsockname()
         path = folder / "kubeconfig"
-        path.write_text(yaml.safe_dump(_kubeconfig(f"http://{host}:{port}")))
+        scheme = "https" if tls is not None else "http"
+        path.write_text(yaml.safe_dump(_kubeconfig(f"{scheme}://{host}:{port}", tls)))
         try:
             yield path
         finally:
@@ -167,12 +186,13 @@ def served(cluster: Cluster, folder: Path) -> Iterator[Path]:
             thread.join(PATIENCE_S)
 
 
-def _kubeconfig(url: str) -> dict[str, Any]:
+def _kubeconfig(url: str, authority: Path | None) -> dict[str, Any]:
+    trust = {"certificate-authority": str(authority)} if authority is not None else {}
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "here",
-        "clusters": [{"name": "testing", "cluster": {"server": url}}],
+        "clusters": [{"name": "testing", "cluster": {"server": url, **trust}}],
         "users": [
             {"name": "reader", "user": {"token": "right"}},
             {"name": "nobody", "user": {"token": "wrong"}},

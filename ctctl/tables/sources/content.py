@@ -27,26 +27,22 @@ from ctctl.tables.sources import (
     policy_text,
 )
 from ctctl.tables.sources.ct_text import CtLines
+from ctctl.tables.sources.documents import DamagedJsonError, json_array, json_object, whole_members, yaml_items
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import HEADERS, PairLines, is_pair, read_pairs_json
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import HEAD, Shape, head_of
 from ctctl.tables.sources.stream import (
-    DamagedJsonError,
     EndedEarlyError,
     Lines,
     Reader,
     Unquoted,
     is_dressed,
-    json_array,
-    json_object,
     nothing_spent,
     utf8,
-    whole_members,
     without_dress,
     without_quotes,
-    yaml_items,
 )
 
 #: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
@@ -147,7 +143,7 @@ class _Mixed:
     def read(self) -> None:
         """Everything up to the end."""
         while (line := self.shape.next()) is not None:
-            if line.startswith('{"') and _LOGGED.fullmatch(line):
+            if line.startswith('{"') and not line.startswith('{"schema"') and _LOGGED.fullmatch(line):
                 line = self._logged(line)
             if not line.strip():
                 self._blank_line()
