@@ -101,9 +101,13 @@ def cluster(
     if not words or words[0] not in READING:
         from ctctl.model.suggest import unknown_name
 
-        raise UsageError(
-            "cluster: " + (unknown_name("command", words[0], READING) if words else f"name one of {', '.join(READING)}")
-        )
+        if not words:
+            raise UsageError(f"cluster: name one of {', '.join(READING)}")
+        if words[0].startswith("-"):
+            raise UsageError(
+                "cluster: " + unknown_name("option", words[0], [o for p in ctx.command.params for o in p.opts])
+            )
+        raise UsageError("cluster: " + unknown_name("command", words[0], READING))
     _refuse_changes(words)
     if words[0] != "nodes" and (show_help or not _reads_tables(words)):
         raise typer.Exit(_inner(words))  # its help, or what is wrong with the words: no node need be asked for it
@@ -165,7 +169,14 @@ def _asked(api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path) 
         elif sys.stderr.isatty():
             sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
 
-    return fetch(api, pods, wanted, folder, told)
+    answers = fetch(api, pods, wanted, folder, told)
+    of_lack: dict[str, list[str]] = {}
+    for answer in answers:
+        for lack in answer.lacks:
+            of_lack.setdefault(str(lack), []).append(answer.node)
+    for text, nodes in of_lack.items():
+        say(f"{text} ({', '.join(nodes[:3])}{f' and {len(nodes) - 3} more nodes' if len(nodes) > 3 else ''})")
+    return answers
 
 
 def _params(words: Sequence[str]) -> dict[str, Any]:
@@ -183,7 +194,12 @@ def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequ
     _failed(answers)
     write_names(api, folder / "names.json")
     told = write_sums(words, params, answers, folder / "names.json")
-    return 5 if _failed(told) else 0
+    missing = [f"{one.node}: {one.reason}" for one in _failed(told)]
+    missing += [f"{one.node}: {lack}" for one in told for lack in one.lacks if not lack.absent]
+    if missing:
+        sys.stdout.flush()
+        raise PartialDataError(f"partial data: {'; '.join(missing)}")
+    return 0
 
 
 def _trace(
@@ -263,10 +279,12 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     read = [answer for answer in answers if answer.folder is not None]
     failed = _failed(answers)
     found = command_of(words)
+    if words[0] == "gc":
+        return _gc(words, read, folder) or (5 if failed else 0)
     more: list[str] = []
     if words[:2] == ["fleet", "collect"]:
         more += ["--cluster", api.cluster]
-    if failed and words[0] != "fleet":
+    if words[0] != "fleet" and (failed or any(not lack.absent for one in read for lack in one.lacks)):
         reasons = folder / "nodes that failed.ctsnap"
         write_reasons(answers, reasons)
         more += ["--from", str(reasons)]
@@ -278,6 +296,20 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
         more += ["--names", str(names)]
     status = _inner([*words, *more])
     return status if status or not failed else 5
+
+
+def _gc(words: Sequence[str], read: Sequence[Answer], folder: Path) -> int:
+    """What a run would do on each node by itself, which is how it would run: a report a node, named as its source."""
+    from contextlib import chdir
+
+    statuses = []
+    with chdir(folder):
+        for answer in read:
+            assert answer.folder is not None
+            if not {"-o", "--output"} & set(words):
+                print(f"{answer.node}:", flush=True)
+            statuses.append(_inner([*words, "--from", str(answer.folder.relative_to(folder))]))
+    return next((status for status in statuses if status), 0)
 
 
 def _failed(answers: Sequence[Answer]) -> list[Answer]:

@@ -34,6 +34,14 @@ class TransientError(ClusterError):
     """It may go better when tried again: the connection was refused, cut or the server was busy."""
 
 
+class ExitError(ClusterError):
+    """The command ran and ended with a status of its own, ``code``."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def _library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
@@ -192,11 +200,14 @@ def _check_status(data: bytes, said: bytes) -> None:
     try:
         status = json.loads(data)
         ended_well, message = status["status"] == "Success", str(status.get("message", ""))
+        causes = (status.get("details") or {}).get("causes") or ()
+        codes = [int(one["message"]) for one in causes if one.get("reason") == "ExitCode"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ClusterError("what it answered is no exec of Kubernetes") from None
     if not ended_well:
         text = said.decode("utf-8", "replace").strip().splitlines()
-        raise ClusterError(f"{text[-1]} ({message})" if text else message)
+        reason = f"{text[-1]} ({message})" if text else message
+        raise ExitError(reason, codes[0]) if codes else ClusterError(reason)
 
 
 def _refusal(code: int, body: bytes) -> ClusterError | PermissionDenied:

@@ -146,6 +146,75 @@ def test_labels_that_are_not_understood_ask_nobody(two: tuple[Cluster, Path], la
     assert not cluster.asked
 
 
+def test_a_table_that_an_agent_does_not_have_hides_no_other(agent: Path, tmp_path: Path) -> None:
+    """Without BPF masquerading there is no SNAT table; what cannot be listed for another reason is missing."""
+    script = agent / "cilium-dbg"
+    start = script.read_text().removesuffix("*) exit 0;; esac\n")
+    gone = "Unable to open /sys/fs/bpf/tc/globals/cilium_snat_v4_external: no such file or directory"
+    script.write_text(f'{start}"nat list") echo "{gone}" >&2; exit 1;; *) exit 0;; esac\n')
+    with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
+        done = ctctl(kubeconfig, "ct", "get", "tcp 10.64.0.36 > 10.64.0.64", code=1)  # no such flow, but they were read
+        assert "no entry of" in done.stderr
+        assert done.stderr.count("no such file or directory") == 1
+        assert "(a, b)" in done.stderr
+        assert "a: Unable to open" in ctctl(kubeconfig, "nat", "list", code=5).stderr
+    script.write_text(f'{start}"nat list") echo "Killed" >&2; exit 137;; *) exit 0;; esac\n')
+    with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
+        done = ctctl(kubeconfig, "doctor", code=5)
+        assert "nat list: Killed" in done.stderr
+        assert done.stdout
+
+
+def test_partial_data_of_our_own_pod_is_shown_and_said(agent: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.ctsnap"
+    assert run_ctctl("ct", "export", cut, "--from", LISTED).returncode == 0
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    plain = run_ctctl("ct", "list", "-o", "jsonl", "--from", cut)
+    assert plain.returncode == 5
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {cut}\n')
+    script.chmod(0o755)
+    with served(Cluster({"a": "ok"}, agent, ours=frozenset({"a"})), tmp_path) as kubeconfig:
+        done = ctctl(kubeconfig, "ct", "list", "-o", "jsonl", code=5)
+        assert count() > len(done.stdout.splitlines()) == len(plain.stdout.splitlines()) > 0
+        assert "partial data" in done.stderr
+        stats = ctctl(kubeconfig, "ct", "stats", "-o", "json", code=5)
+    assert sum(table["entries"] for table in json.loads(stats.stdout)["tables"]) == len(plain.stdout.splitlines())
+    assert "partial data" in stats.stderr
+
+
+def test_every_listing_has_the_node(agent: Path, tmp_path: Path) -> None:
+    folder = ROOT / "cilium-dbg-1.16.4"
+    listed = {
+        "nat list": "nat-list",
+        "lb list": "lb-list",
+        "ipcache list": "ipcache-list",
+        "endpoint list": "endpoint-list",
+    }
+    cases = "".join(f'"{words}") [ $# -gt 3 ] || cat {folder}/{name}.txt;; ' for words, name in listed.items())
+    (agent / "cilium-dbg").write_text(f'#!/bin/sh\ncase "$2 $3" in {cases} esac\n')
+    with served(Cluster({"a": "ok", "b.internal": "ok"}, agent), tmp_path) as kubeconfig:
+        for words, name in listed.items():
+            rows = [json.loads(row) for row in ctctl(kubeconfig, *words.split(), "-o", "jsonl").stdout.splitlines()]
+            plain = run_ctctl(*words.split(), "-o", "jsonl", "--from", folder / f"{name}.txt").stdout.splitlines()
+            assert Counter(row["node"] for row in rows) == {"a": len(plain), "b.internal": len(plain)}, words
+
+
+def test_what_garbage_collection_would_do_is_told_of_each_node(two: tuple[Cluster, Path]) -> None:
+    _, kubeconfig = two
+    shown = ctctl(kubeconfig, "gc", "--dry-run").stdout.splitlines()
+    assert [line for line in shown if line.endswith(":")] == ["node-1:", "node-2:"]
+    text, plain = ctctl(kubeconfig, "gc", "--dry-run", "-o", "json").stdout, []
+    while text.strip():
+        document, end = json.JSONDecoder().raw_decode(text.strip())
+        plain.append(document)
+        text = text.strip()[end:]
+    alone = json.loads(run_ctctl("gc", "--dry-run", "-o", "json", "--from", LISTED).stdout)
+    assert [one["source"] for one in plain] == ["node-1", "node-2"]
+    assert [(one["alive"], one["expired"]) for one in plain] == 2 * [(alone["alive"], alone["expired"])]
+    assert alone["expired"] > 0
+
+
 def test_over_tls_with_the_clusters_own_authority(agent: Path, tmp_path: Path) -> None:
     right, wrong = certificate(tmp_path, "right"), certificate(tmp_path, "wrong")
     with served(Cluster({"a": "ok"}, agent), tmp_path, tls=right) as kubeconfig:

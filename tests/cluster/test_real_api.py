@@ -18,7 +18,7 @@ from tests.support.control_plane import ControlPlane, control_plane, kubelet, wh
 from tests.support.kubeapi import FRAME, Cluster
 from tests.support.nodes import OUTSIDE_IP, make_node, run
 from tests.support.samples import ROOT
-from tests.support.wait import PATIENCE_S
+from tests.support.wait import PATIENCE_S, wait_for
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 LISTED = ROOT / "cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
@@ -98,6 +98,16 @@ def bind(api: ControlPlane, kind: str, role: str, namespace: str | None) -> None
             "subjects": [{"apiGroup": group, "kind": "User", "name": "reader"}],
         }
     )
+    if namespace is not None:
+        wait_for(lambda: may_exec(api, namespace), what="the authorizer knows the binding")
+
+
+def may_exec(api: ControlPlane, namespace: str) -> bool:
+    """Whether the server lets the reader exec in a namespace by now."""
+    attributes = {"namespace": namespace, "verb": "get", "resource": "pods", "subresource": "exec"}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}}
+    review["spec"] = {"user": "reader", "resourceAttributes": attributes}
+    return bool(api.create(review)["status"]["allowed"])
 
 
 def count() -> int:
@@ -139,6 +149,7 @@ def test_who_may_not_is_told_so(fleet: Fleet) -> None:
     assert "refuses" in fleet.ctctl("ct", "list", user="nobody", code=4).stderr
     fleet.api.ask("DELETE", "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/rolebindings/ctctl-read")
     try:
+        wait_for(lambda: not may_exec(fleet.api, "kube-system"), what="the authorizer knows that it is gone")
         done = fleet.ctctl("--node", "node-0[01]", "ct", "list", code=5)
         assert "refused: pods" in done.stderr
         assert 'cannot create resource "pods/exec"' in done.stderr or 'cannot get resource "pods/exec"' in done.stderr

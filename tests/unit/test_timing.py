@@ -28,7 +28,9 @@ CLOCKS = {
     "kernel/test_probe_truth.py": "looks at least so long for what must not come",
     "kernel/test_replay.py": "a ratio of two times of the same run",
     "lab/test_load.py": "the bound, for many sockets at once",
+    "cli/test_root.py": "a ratio of two programs in the same run",
     "cli/test_shells.py": "the bound, between two looks at a screen",
+    "support/cost.py": "against what the smallest listing takes in the same run",
     "support/fuzz_targets.py": "against what the smallest listing takes in the same run",
     "support/wait.py": "the bound itself",
     "unit/test_hostile_input.py": "against what the smallest listing takes in the same run",
@@ -40,8 +42,10 @@ _WAITS = {"wait", "join", "settimeout", "communicate", "wait_for", "create_conne
 _BOUNDS = {"timeout", "timeout_s", "wait_s"}
 #: The same in what other interpreters, shells and programs are told.
 _TOLD = re.compile(
-    r"\bsleep[ (]+[1-9]|\.(?:wait|join|settimeout)\([1-9]|\btimeout=[1-9]|^-W ?[0-9]|-W ?[0-9]|--max-time [0-9]"
+    r"\bsleep[ (]+[1-9]|\bgetrusage\(|\.(?:wait|join|settimeout)\([1-9]|\btimeout=[1-9]"
+    r"|(?:^|\s)-W ?[0-9]|--max-time [0-9]"
 )
+_SAID = {"sleep": "sleep", "getrusage": "clock"}
 _OPTIONS = {"-W", "--max-time", "--connect-timeout"}
 
 
@@ -55,7 +59,7 @@ def _of_a_call(node: ast.Call) -> Iterator[str]:
     owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
     if name == "sleep":
         yield "sleep"
-    if owner == "time" and _CLOCK.fullmatch(name):
+    if (owner == "time" and _CLOCK.fullmatch(name)) or name == "getrusage":
         yield "clock"
     bounds = [word.value for word in node.keywords if word.arg in _BOUNDS]
     if name in _WAITS and node.args:
@@ -76,7 +80,7 @@ def uses(text: str) -> Iterator[tuple[str, int]]:
             if any(word in _OPTIONS and str(after).isdigit() for word, after in itertools.pairwise(words)):
                 yield "bound", node.lineno
         elif isinstance(node, ast.Constant) and id(node) not in prose and (found := _TOLD.search(str(node.value))):
-            yield "sleep" if "sleep" in found[0] else "bound", node.lineno
+            yield next((kind for word, kind in _SAID.items() if word in found[0]), "bound"), node.lineno
 
 
 def test_no_test_says_how_fast_a_machine_is() -> None:
@@ -98,6 +102,8 @@ def test_no_test_says_how_fast_a_machine_is() -> None:
         ('CODE = "import time\\ntime.sleep(3)"', "sleep"),
         ("assert time.monotonic() - started < 2", "clock"),
         ("ended_ns = time.perf_counter_ns()", "clock"),
+        ("used = resource.getrusage(resource.RUSAGE_CHILDREN)", "clock"),
+        ('CODE = "print(resource.getrusage(0).ru_utime)"', "clock"),
         ("process.wait(30)", "bound"),
         ("process.wait(timeout=30)", "bound"),
         ("wait_for(ready, 20)", "bound"),
