@@ -101,9 +101,13 @@ def cluster(
     if not words or words[0] not in READING:
         from ctctl.model.suggest import unknown_name
 
-        raise UsageError(
-            "cluster: " + (unknown_name("command", words[0], READING) if words else f"name one of {', '.join(READING)}")
-        )
+        if not words:
+            raise UsageError(f"cluster: name one of {', '.join(READING)}")
+        if words[0].startswith("-"):
+            raise UsageError(
+                "cluster: " + unknown_name("option", words[0], [o for p in ctx.command.params for o in p.opts])
+            )
+        raise UsageError("cluster: " + unknown_name("command", words[0], READING))
     _refuse_changes(words)
     if words[0] != "nodes" and (show_help or not _reads_tables(words)):
         raise typer.Exit(_inner(words))  # its help, or what is wrong with the words: no node need be asked for it

@@ -61,6 +61,20 @@ class _FilterOptions:
                 given[item.name] = tuple(value) if isinstance(value, list) else value
         return FilterFlags(**given).filter(" ".join(expression or ()))
 
+    def words(self, expression: list[str] | None = None) -> str:
+        """The same as it was typed; empty where nothing was."""
+        said = [" ".join(expression)] if expression else []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            option = "--not" if item.name == "inverted" else f"--{item.name.replace('_', '-')}"
+            if value == item.default:
+                continue
+            if isinstance(value, bool):
+                said.append(option if value else f"--no-{option[2:]}")
+            else:
+                said += [f"{option} {one}" for one in (value if isinstance(value, list) else [value])]
+        return " ".join(said)
+
 
 @dataclass
 class FlowFilterArgs(_FilterOptions):

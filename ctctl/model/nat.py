@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ctctl.model.tuples import Address, Direction, FlowTuple, end_text
+from ctctl.model.tuples import Address, Direction, FlowTuple, endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +35,4 @@ class NatEntry:
         return replace(flow, dst=self.to_addr, dst_port=self.to_port)
 
     def __str__(self) -> str:
-        return f"{self.tuple} XLATE_{self.xlate} {end_text(self.to_addr, self.to_port)}"
+        return f"{self.tuple} XLATE_{self.xlate} {endpoint(self.to_addr, self.to_port)}"

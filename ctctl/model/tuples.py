@@ -79,4 +79,5 @@ class FlowTuple:
         return FlowTuple(self.proto, self.dst, self.dst_port, self.src, self.src_port)
 
     def __str__(self) -> str:
-        return f"{protocol_name(self.proto)} {self.src}:{self.src_port} -> {self.dst}:{self.dst_port}"
+        src, dst = endpoint(self.src, self.src_port), endpoint(self.dst, self.dst_port)
+        return f"{protocol_name(self.proto)} {src} -> {dst}"

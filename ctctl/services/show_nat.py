@@ -98,4 +98,6 @@ def port_use_view(names: Mapping[str, str]) -> View[PortUse]:
         Column("share", "SHARE", lambda u: round(u.share, 6), lambda u: f"{100 * u.share:.2f}%", right=True),
         Column("entries", "ENTRIES", lambda u: u.entries, right=True, priority=1),
     ]
-    return View("ctctl/nat-port-use/v1", "port_use", columns, lambda u: f"{u.egress} {u.remote}:{u.remote_port}")
+    return View(
+        "ctctl/nat-port-use/v1", "port_use", columns, lambda u: f"{u.egress} {endpoint(u.remote, u.remote_port)}"
+    )

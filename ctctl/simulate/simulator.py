@@ -65,7 +65,7 @@ _FOREVER = (1 << 64) - 1
 class StepResult:
     """What one program did with one packet.
 
-    ``frame`` is the packet as it left, without the tunnel's headers; ``wire`` the whole of an
+    ``came`` is the packet as it came, ``frame`` as it left, without the tunnel's headers; ``wire`` the whole of an
     encapsulated one. ``reason`` is None unless the packet was dropped.
     """
 
@@ -78,6 +78,7 @@ class StepResult:
     events: tuple[HookEvent, ...]
     tunnel: Geneve | None = None
     wire: bytes | None = None
+    came: bytes = b""
 
     @property
     def event(self) -> HookEvent | None:
@@ -151,7 +152,8 @@ class Simulator:
             run.context.cb[0] = 0
         assert self._ring is not None
         self._ring.consume()
-        return self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)
+        result = self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)
+        return replace(result, came=frame)
 
     def _version(self, frame: bytes) -> int:
         """The IP version of the program that a frame is for."""

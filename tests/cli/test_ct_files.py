@@ -173,6 +173,8 @@ def test_filters_fields_sort_and_formats() -> None:
         (("--ip", "10.0.0.300"), "--ip: '10.0.0.300' is not an IP address or CIDR"),
         (("--clock", "sundial"), "write ktime or jiffies:HZ"),
         (("--layout", "1.13"), "unknown layout '1.13'; did you mean '1.1"),
+        (("-o", "jso"), "'jso' is not one of 'table', 'wide', 'cilium', 'json'"),
+        (("-o", "jso"), "; did you mean 'json'?"),
         (("--watch",), "--watch needs a live table"),
     ],
 )

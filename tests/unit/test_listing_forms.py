@@ -143,6 +143,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "twice": lambda text: f"$ cilium bpf list\n{text}$ cilium bpf list\n{text}",
     "80 columns": _broken(80),
     "132 columns": _broken(132),
+    "80 coloured columns": lambda text: "".join(f"\x1b[0m{line}\x1b[K\n" for line in _broken(80)(text).splitlines()),
 }
 
 

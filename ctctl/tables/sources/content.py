@@ -143,7 +143,7 @@ class _Mixed:
     def read(self) -> None:
         """Everything up to the end."""
         while (line := self.shape.next()) is not None:
-            if line.startswith('{"') and _LOGGED.fullmatch(line):
+            if line.startswith('{"') and not line.startswith('{"schema"') and _LOGGED.fullmatch(line):
                 line = self._logged(line)
             if not line.strip():
                 self._blank_line()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ctctl.tables.sources import counter_text, policy_text
 from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.service_text import SERVICE_HEADER
-from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.stream import Lines, is_dressed, without_dress
 
 #: Words in front of a line at most (a time, a pod, a container), and how long they are together.
 MAX_WORDS = 8
@@ -88,7 +88,8 @@ class Shape:
     def next(self) -> str | None:
         """The next line, None at the end. Raises what ``Lines.next`` does."""
         if self._width is None:
-            self._width = _width_of(self._lines.peek(_SAMPLE))
+            sample = self._lines.peek(_SAMPLE)
+            self._width = _width_of(without_dress(sample) if is_dressed(sample) else sample)
         line = self._take()
         if line is None:
             return None
