@@ -12,13 +12,18 @@ from pathlib import Path
 
 from tests.conformance import run as runner
 from tests.conformance.test_vectors import VECTORS as IN_ORDER
-from tests.conformance.test_vectors import differences, name_of
+from tests.conformance.test_vectors import differences, incomparable, name_of
 from tests.support.replay_vectors import in_one_process
 
 #: Mixed: a run that ends early has seen some of every kind.
 VECTORS = sorted(IN_ORDER, key=lambda vector: hashlib.sha256(name_of(vector).encode()).digest())
 
 _FORKS = get_context("fork")
+
+
+def left_out(vectors: Sequence[Path]) -> dict[str, str]:
+    """Names of those that cannot be held to on this kernel, and why."""
+    return {name_of(vector): reason for vector in vectors if (reason := incomparable(vector))}
 
 
 def run_vectors(vectors: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
