@@ -203,3 +203,20 @@ def test_a_live_table_is_followed_and_never_written(live: TableDir) -> None:
         screen.sees("ctctl ct get", "ROLE")
         screen.press("q")
         assert screen.ended() == 0
+
+
+def test_from_a_row_to_its_live_trace_and_back(live: TableDir) -> None:
+    with full_screen(PROGRAM, "ui", "--from", str(live.path)) as screen:
+        screen.sees("row 1 of")
+        screen.press("enter")
+        text = screen.sees("t: trace it live")
+        flow = re.search(r"t: trace it live  (\S+ \S+ > )", text)
+        assert flow is not None
+        screen.press("t")
+        screen.sees(f"ctctl trace '{flow[1]}", "Ctrl-C ends it")
+        screen.press("\x03")
+        screen.sees("Enter: back to the table")
+        screen.press("enter")
+        screen.sees("t: trace it live", "q quit")
+        screen.press("q")
+        assert screen.ended() == 0
