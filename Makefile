@@ -123,6 +123,11 @@ test-spark: setup ## every named question on DuckDB and on Spark, the answers co
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[spark]'
 	$(BIN)/pytest -q -rs tests/spark
 
+.PHONY: test-cluster
+test-cluster: setup ## ctctl cluster against a real kube-apiserver, deploy/ against a real Prometheus; both made once from Debian
+	tools/build_cluster.sh || echo "no control plane could be made: its tests are skipped"
+	$(BIN)/pytest -q -rs tests/cluster
+
 .PHONY: lint
 lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .

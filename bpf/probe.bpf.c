@@ -21,19 +21,29 @@
 volatile const __u32 cfg_netns = 0;     /* inode of the devices' network namespace */
 volatile const __u8 cfg_tables = 0;     /* 1: there are conntrack tables to look into */
 volatile const __u8 cfg_tables6 = 0;    /* the same of IPv6 */
+volatile const __u8 cfg_nat = 0;        /* 1: there is a SNAT table to look into */
+volatile const __u8 cfg_nat6 = 0;       /* the same of IPv6 */
 
-#define TABLE(_name, _key)                              \
+#define PROBE_OWN 8
+
+/* Addresses that SNAT may give a packet: the namespace's own; the first one 0: any. */
+volatile const __be32 cfg_own[PROBE_OWN] = {};
+volatile const __u32 cfg_own6[PROBE_OWN][4] = {};
+
+#define TABLE(_name, _key, _value)                      \
 	struct {                                        \
 		__uint(type, BPF_MAP_TYPE_LRU_HASH);    \
 		__uint(max_entries, 1);                 \
 		__type(key, struct _key);               \
-		__type(value, struct ct_entry);         \
+		__type(value, struct _value);           \
 	} _name SEC(".maps")
 
-TABLE(cilium_ct4_global, ipv4_ct_tuple);
-TABLE(cilium_ct_any4_global, ipv4_ct_tuple);
-TABLE(cilium_ct6_global, ipv6_ct_tuple);
-TABLE(cilium_ct_any6_global, ipv6_ct_tuple);
+TABLE(cilium_ct4_global, ipv4_ct_tuple, ct_entry);
+TABLE(cilium_ct_any4_global, ipv4_ct_tuple, ct_entry);
+TABLE(cilium_ct6_global, ipv6_ct_tuple, ct_entry);
+TABLE(cilium_ct_any6_global, ipv6_ct_tuple, ct_entry);
+TABLE(cilium_snat_v4_external, ipv4_ct_tuple, ipv4_nat_entry);
+TABLE(cilium_snat_v6_external, ipv6_ct_tuple, ipv6_nat_entry);
 
 static __always_inline void
 look(struct ctctl_probe_event *ev, const struct ipv6_ct_tuple *key, bool six, enum ctctl_probe_entry which)
@@ -115,22 +125,172 @@ static __always_inline bool v4_end(const struct ctctl_probe_ctl *ctl, int end, _
 	return (addr & word_of(ctl->mask[end])) == word_of(ctl->addr[end]);
 }
 
+static __always_inline bool is_own(__be32 addr)
+{
+	bool found = !cfg_own[0];
+
+	for (int at = 0; at < PROBE_OWN; at++)
+		found |= addr == cfg_own[at];
+	return found;
+}
+
+static __always_inline bool is_own6(const __u8 *addr)
+{
+	bool found = !(cfg_own6[0][0] | cfg_own6[0][1] | cfg_own6[0][2] | cfg_own6[0][3]);
+
+	for (int at = 0; at < PROBE_OWN; at++)
+		found |= word_of(addr + 12) == cfg_own6[at][3] && word_of(addr) == cfg_own6[at][0];
+	return found;
+}
+
+/* Whether one address is the flow's, and the other may be what SNAT made of its other one. */
+static __always_inline bool may_be_turned(const struct ctctl_probe_ctl *ctl, const struct iphdr *ip)
+{
+	for (int end = 0; cfg_nat && end < 2; end++) {
+		if (!word_of(ctl->mask[end]))
+			continue;
+		if ((v4_end(ctl, end, ip->saddr) && is_own(ip->daddr)) || (v4_end(ctl, end, ip->daddr) && is_own(ip->saddr)))
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool v6_end(const struct ctctl_probe_ctl *ctl, int end, const __u8 *addr)
+{
+	return probe_within(addr, ctl->addr[end], ctl->mask[end]);
+}
+
+static __always_inline bool may_be_turned6(const struct ctctl_probe_ctl *ctl, const struct probe_ipv6 *ip)
+{
+	for (int end = 0; cfg_nat6 && end < 2; end++) {
+		if (!word_of(ctl->mask[end]))
+			continue;
+		if ((v6_end(ctl, end, ip->saddr) && is_own6(ip->daddr)) || (v6_end(ctl, end, ip->daddr) && is_own6(ip->saddr)))
+			return true;
+	}
+	return false;
+}
+
+static __noinline bool is_others4(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
+{
+	struct {
+		struct iphdr ip;
+		__be16 ports[2];
+	} at;
+
+	if (PROBE_READ(skb, 0, &at, sizeof(at)))
+		return false;
+	if (ctl->family != 6 && ((v4_end(ctl, 0, at.ip.saddr) && v4_end(ctl, 1, at.ip.daddr)) ||
+				 (v4_end(ctl, 0, at.ip.daddr) && v4_end(ctl, 1, at.ip.saddr)) || may_be_turned(ctl, &at.ip)))
+		return false;
+	return at.ip.protocol != IPPROTO_UDP || (at.ip.ihl == 5 && !is_tunnel_port(at.ports[1]));
+}
+
+static __noinline bool is_others6(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
+{
+	struct {
+		struct probe_ipv6 ip;
+		__be16 ports[2];
+	} at;
+
+	if (PROBE_READ(skb, 0, &at, sizeof(at)))
+		return false;
+	if (ctl->family != 4 && ((v6_end(ctl, 0, at.ip.saddr) && v6_end(ctl, 1, at.ip.daddr)) ||
+				 (v6_end(ctl, 0, at.ip.daddr) && v6_end(ctl, 1, at.ip.saddr)) || may_be_turned6(ctl, &at.ip)))
+		return false;
+	switch (at.ip.nexthdr) {
+	case IPPROTO_UDP:
+		return !is_tunnel_port(at.ports[1]);
+	case 0:
+	case 43:
+	case 44:
+	case 60:
+		return false;
+	}
+	return true;
+}
+
 /* Most packets are known to be of other flows by their addresses, as long as
- * nothing is translated: with one header read, or two where there may be another
- * packet inside. */
+ * nothing is translated: with one read, unless there may be another packet inside. */
 static __always_inline bool is_others(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
 {
-	struct iphdr ip;
-	__be16 ports[2];
+	if (!ctl->filter || ctl->following)
+		return false;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return is_others4(skb, ctl);
+	return skb->protocol == bpf_htons(ETH_P_IPV6) && is_others6(skb, ctl);
+}
 
-	if (!ctl->filter || ctl->following || skb->protocol != bpf_htons(ETH_P_IP) || PROBE_READ(skb, 0, &ip, sizeof(ip)))
+static __always_inline bool half(const struct ctctl_probe_ctl *ctl, int end, const struct ipv6_ct_tuple *t)
+{
+	const __u8 *mask = ctl->mask[end];
+
+	if (!(word_of(mask) | word_of(mask + 4) | word_of(mask + 8) | word_of(mask + 12)))
 		return false;
-	if (ctl->family != 6 && ((v4_end(ctl, 0, ip.saddr) && v4_end(ctl, 1, ip.daddr)) ||
-				 (v4_end(ctl, 0, ip.daddr) && v4_end(ctl, 1, ip.saddr))))
-		return false;
-	if (ip.protocol != IPPROTO_UDP)
-		return true;
-	return !PROBE_READ(skb, ip.ihl * 4, ports, sizeof(ports)) && !is_tunnel_port(ports[1]);
+	return probe_within(t->saddr, ctl->addr[end], mask) || probe_within(t->daddr, ctl->addr[end], mask);
+}
+
+/* Turns a tuple that is KEY as SNAT does: an answer's destination, or with flags 0 the source as it leaves. */
+static __always_inline bool turn(struct ipv6_ct_tuple *t, struct ipv6_ct_tuple *key, bool six, __u8 flags)
+{
+	__u8 *addr = flags ? t->daddr : t->saddr;
+	__be16 port;
+
+	key->flags = flags;
+	if (six) {
+		struct ipv6_nat_entry *found = bpf_map_lookup_elem(&cilium_snat_v6_external, key);
+
+		if (!found)
+			return false;
+		__builtin_memcpy(addr, found->to_saddr, sizeof(found->to_saddr));
+		port = found->to_sport;
+	} else {
+		struct ipv4_ct_tuple key4 = {
+			.daddr = word_of(key->daddr), .saddr = word_of(key->saddr),
+			.dport = key->dport, .sport = key->sport, .nexthdr = key->nexthdr, .flags = flags,
+		};
+		struct ipv4_nat_entry *found = bpf_map_lookup_elem(&cilium_snat_v4_external, &key4);
+
+		if (!found)
+			return false;
+		__builtin_memcpy(addr, &found->to_saddr, sizeof(found->to_saddr));
+		port = found->to_sport;
+	}
+	if (flags)
+		t->dport = port;
+	else
+		t->sport = port;
+	return true;
+}
+
+/* Whether SNAT turns the packet to one of the flow, or turned it from one: the
+ * first answer to a masqueraded packet comes sooner than anybody could be told of
+ * the translation. The packet is as it was afterwards. Global, so that the verifier
+ * goes through it once. */
+__noinline int is_turned(struct probe_packet *p)
+{
+	__u32 zero = 0;
+	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	PROBE_TUPLE own;
+	bool six, wanted;
+
+	if (!ctl || !p)
+		return 0;
+	six = p->family == 6;
+	if (!(six ? cfg_nat6 : cfg_nat) || (ctl->family && ctl->family != p->family))
+		return 0;
+	if (!half(ctl, 0, &p->tuple) && !half(ctl, 1, &p->tuple))
+		return 0;
+	own = p->tuple;
+	wanted = turn(&p->tuple, &own, six, TUPLE_IN) && probe_wanted(p);
+	if (!wanted) {
+		own.flags = 0;
+		p->tuple = own;
+		wanted = turn(&p->tuple, &own, six, TUPLE_OUT) && probe_wanted(p);
+	}
+	own.flags = 0;
+	p->tuple = own;
+	return wanted;
 }
 
 /* Most packets are of other flows and end here, with the flow's packet that this
@@ -156,11 +316,13 @@ static __always_inline bool is_wanted(struct __sk_buff *skb, struct probe_packet
 	}
 	*same = current->skb == (__u64)(long)skb && current->sign == p->sign;
 	wanted = probe_wanted(p);
-	if (*same && !wanted)
+	if (!wanted && (*same || is_turned(p))) {
 		probe_follow(p);
-	current->skb = *same || wanted ? (__u64)(long)skb : 0;
+		wanted = true;
+	}
+	current->skb = wanted ? (__u64)(long)skb : 0;
 	current->sign = p->sign;
-	return *same || wanted;
+	return wanted;
 }
 
 static __always_inline int probe(struct __sk_buff *skb, __u8 egress)
@@ -177,6 +339,8 @@ static __always_inline int probe(struct __sk_buff *skb, __u8 egress)
 	ev->netns = cfg_netns;
 	ev->ifindex = skb->ifindex;
 	ev->mark = skb->mark;
+	/* Of the socket that sent it, where it still has it; else 0. */
+	ev->location = bpf_get_socket_cookie(skb);
 	ev->packet_len = skb->len;
 	ev->egress = egress;
 	ev->same_packet = same;

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.leaks import take_inventory
-from tests.support.signals import as_in_a_fresh_shell
+from tests.support.needs import lacking
+from tests.support.signals import as_in_a_fresh_shell, run_is_ending
 
 _MARKED = ("kernel", "lab")
 _NO_PARAMETERS = SimpleNamespace(params={})
@@ -70,13 +71,13 @@ def _tcx() -> bool:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip with the reason what this machine cannot run; with CTCTL_REQUIRE_KERNEL=1 fail instead."""
+    if run_is_ending():
+        raise KeyboardInterrupt
     if not any(item.get_closest_marker(name) for name in _MARKED):
         return
     problem = _lab_problem() if item.get_closest_marker("lab") else _kernel_problem()
     if problem:
-        if os.environ.get("CTCTL_REQUIRE_KERNEL") == "1":
-            pytest.fail(f"CTCTL_REQUIRE_KERNEL=1, but: {problem}", pytrace=False)
-        pytest.skip(problem)
+        lacking(problem)
     # No failure under CTCTL_REQUIRE_KERNEL: the loader does without.
     asked = item.get_closest_marker("tcx") or "tcx" in getattr(item, "callspec", _NO_PARAMETERS).params.values()
     if asked and not _tcx():

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Build what is released, into dist/: the source distribution, wheels for x86-64 and arm64 with libbpf inside, one
 # executable file, a Debian package, and their checksums. No root. `dist.sh PART…` builds only those parts:
-# sdist wheel arm64 pex deb.
+# sdist wheel arm64 pex krew deb.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-parts=${*:-sdist wheel arm64 pex deb}
+parts=${*:-sdist wheel arm64 pex krew deb}
 out=${DIST:-dist}
 work=build/dist
 python=${PYTHON:-python3}
@@ -65,6 +65,22 @@ if want pex; then
   "$work/venv/bin/pex" "$(wheel_of "$(uname -m)")[$extras]" linkify-it-py -o "$out/ctctl.pex" -e ctctl.cli.start:main \
     --python-shebang '/usr/bin/env python3' --venv prepend --no-emit-warnings >"$work/pex.log" 2>&1 || { tail -20 "$work/pex.log" >&2; exit 1; }
   say "$out/ctctl.pex"
+fi
+if want krew; then
+  tool pex
+  tree=$work/krew
+  rm -rf "$tree"
+  mkdir -p "$tree"
+  "$work/venv/bin/pex" "$(wheel_of "$(uname -m)")[k8s,report]" -o "$tree/ctctl" -e ctctl.cli.start:main \
+    --python-shebang '/usr/bin/env python3' --venv prepend --no-emit-warnings >"$work/krew.log" 2>&1 || { tail -20 "$work/krew.log" >&2; exit 1; }
+  install -m 755 packaging/kubectl-ctctl packaging/kubectl_complete-ctctl "$tree/"
+  install -m 644 LICENSE "$tree/"
+  arch=$(dpkg --print-architecture)
+  archive=$out/kubectl-ctctl-$version-linux-$arch.tar.gz
+  tar --sort=name --owner=0 --group=0 --mtime=@0 -czf "$archive" -C "$tree" .
+  sum=$(sha256sum "$archive" | cut -d' ' -f1)
+  sed -e "/^#/d; s/@VERSION@/$version/g; s/@ARCH@/$arch/g; s/@SHA256@/$sum/; s|@URL@|${URL:-https://example.invalid/ctctl}|g" packaging/krew.yaml >"$out/ctctl.krew.yaml"
+  say "$archive, $out/ctctl.krew.yaml"
 fi
 if want deb; then
   arch=$(dpkg --print-architecture)

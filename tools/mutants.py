@@ -7,6 +7,8 @@
     tools/mutants.py --survivors        only those that survived the last time
     tools/mutants.py --list             name the mutants, run nothing
 
+Ctrl-C or SIGTERM ends it: the figures are of what was tried until then.
+
 A mutant changes one place: a comparison or its boundary, and/or, a sign, a bit operation, a negation, a number,
 a condition, in C also a statement that is left out. It is planted in a copy of the tree, so that the tree itself
 stays as it is. What does not compile is no mutant; what the verifier refuses counts as noticed. As root.
@@ -16,12 +18,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import os
 import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,9 +68,14 @@ TARGETS = {
         ("ctctl/gc/*.py",),
         ("tests/unit/test_gc*.py", "tests/kernel/test_gc_engines.py", "tests/cli/test_gc.py"),
     ),
+    "gc.bpf.c": Target(
+        ("bpf/gc.bpf.c",),
+        ("tests/kernel/test_gc_reuse.py", "tests/kernel/test_gc_engines.py"),
+    ),
     "ct.h": Target(
         ("bpf/lib/ct.h",),
-        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_events.py", "tests/kernel/test_bpf_translation.py"),
+        ("tests/kernel/test_bpf_corners.py", "tests/kernel/test_bpf_events.py", "tests/kernel/test_bpf_translation.py",
+         "tests/conformance/test_vectors.py"),
     ),
 }  # fmt: skip
 
@@ -263,9 +272,10 @@ class Tree:
                 if running.wait(HANG_S) == 0:
                     return ""
             except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait()
                 return "does not end"
+            finally:
+                running.terminate()
+                running.wait()
             output.seek(0)
             lines = output.read().splitlines() or [f"exit status {running.returncode}"]
         return next((line for line in lines if line.startswith(("FAILED ", "ERROR "))), lines[-1])
@@ -303,16 +313,17 @@ def run(name: str, target: Target, chosen: list[Mutant]) -> dict[str, Any]:
         failure = tree.failure(tests) if tree.make() else "does not compile"
         if failure:
             raise SystemExit(f"{name}: without any mutant: {failure}")
-        for mutant in chosen:
-            started = time.monotonic()
-            noticed = tree.noticed(mutant, tests)
-            if noticed is None:
-                continue
-            tried += 1
-            if not noticed:
-                survivors.append(str(mutant))
-            word = f"noticed by {noticed}" if noticed else "SURVIVED"
-            print(f"{name}: {mutant}\n    {word} ({time.monotonic() - started:.0f} s)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            for mutant in chosen:
+                started = time.monotonic()
+                noticed = tree.noticed(mutant, tests)
+                if noticed is None:
+                    continue
+                tried += 1
+                if not noticed:
+                    survivors.append(str(mutant))
+                word = f"noticed by {noticed}" if noticed else "SURVIVED"
+                print(f"{name}: {mutant}\n    {word} ({time.monotonic() - started:.0f} s)", flush=True)
     return {
         "candidates": len(mutants_of(target)),
         "tried": tried,
@@ -328,8 +339,18 @@ def main() -> None:
     arguments.add_argument("--survivors", action="store_true")
     arguments.add_argument("--list", action="store_true")
     asked = arguments.parse_args()
+    ended: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        ended.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where the parent ignores them
+        signal.signal(number, end)
     figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in asked.target or TARGETS:
+        if ended:
+            break
         if asked.list:
             print("\n".join(map(str, mutants_of(TARGETS[name]))))
             continue

@@ -11,12 +11,14 @@ if [ $# -gt 0 ]; then exec "${pytest[@]}" "$@"; fi
 
 mkdir -p build
 log=build/test-kernel.log
+# Both beside this shell: told to end, it tells them, and waits until they have removed what they made.
+trap 'kill $(jobs -pr) 2>/dev/null || true; wait' EXIT
+trap 'exit 130' INT TERM HUP
 "${pytest[@]}" tests/conformance tests/kernel >"$log" 2>&1 &
 kernel=$!
-trap 'kill "$kernel" 2>/dev/null || true; wait "$kernel" 2>/dev/null || true' EXIT
+"${pytest[@]}" --ignore=tests/conformance --ignore=tests/kernel &
 status=0
-"${pytest[@]}" --ignore=tests/conformance --ignore=tests/kernel || status=$?
+wait $! || status=$?
 wait "$kernel" || status=$?
-trap - EXIT
 cat "$log"
 exit "$status"

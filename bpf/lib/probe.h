@@ -70,9 +70,14 @@ struct {
 	__uint(max_entries, 1);
 } ctctl_probe_current SEC(".maps");
 
+typedef __u32 __attribute__((may_alias)) probe_word;
+
+/* A tuple of which words can be read: it has no alignment of its own. */
+#define PROBE_TUPLE struct ipv6_ct_tuple __attribute__((aligned(8)))
+
 /* What decides whether a packet is of the flow. */
 struct probe_packet {
-	struct ipv6_ct_tuple tuple;     /* real orientation; IPv4 in the first 4 bytes */
+	PROBE_TUPLE tuple;              /* real orientation; IPv4 in the first 4 bytes */
 	__u8   family;                  /* 4, 6; 0: neither */
 	__u8   tcp_flags;
 	__u8   icmp_type;
@@ -133,27 +138,28 @@ static __noinline bool probe_asked(const struct ctctl_probe_ctl *ctl, const stru
 	       (probe_end(ctl, 0, t->daddr, t->dport, error) && probe_end(ctl, 1, t->saddr, t->sport, error));
 }
 
-/* One key for both directions: the lower end first, by address and then port. */
+/* One key for both directions: the lower end first, by address and then port.
+ * Both tuples are aligned: byte by byte this would take half of the stack. */
 static __noinline int probe_canonical(struct ipv6_ct_tuple *key, const struct ipv6_ct_tuple *t)
 {
-	bool swap = bpf_ntohs(t->dport) < bpf_ntohs(t->sport);
+	const probe_word *dst = (const void *)t, *src = dst + 4;
+	probe_word *to = (void *)key;
+	bool swap;
 
 	if (!key || !t)
 		return 0;
-	for (int at = 12; at >= 0; at -= 4) {
-		__u32 src = bpf_ntohl(word_of(t->saddr + at)), dst = bpf_ntohl(word_of(t->daddr + at));
-
-		if (src != dst)
-			swap = dst < src;
+	swap = bpf_ntohs(t->dport) < bpf_ntohs(t->sport);
+	for (int at = 3; at >= 0; at--) {
+		if (src[at] != dst[at])
+			swap = bpf_ntohl(dst[at]) < bpf_ntohl(src[at]);
 	}
-	*key = *t;
+	for (int at = 0; at < 4; at++) {
+		to[at] = swap ? src[at] : dst[at];
+		to[4 + at] = swap ? dst[at] : src[at];
+	}
+	to[8] = swap ? dst[8] >> 16 | dst[8] << 16 : dst[8];    /* the ports */
+	key->nexthdr = t->nexthdr;
 	key->flags = 0;
-	if (swap) {
-		__builtin_memcpy(key->saddr, t->daddr, sizeof(key->saddr));
-		__builtin_memcpy(key->daddr, t->saddr, sizeof(key->daddr));
-		key->sport = t->dport;
-		key->dport = t->sport;
-	}
 	return 0;
 }
 
@@ -161,7 +167,7 @@ static __always_inline bool probe_wanted(const struct probe_packet *p)
 {
 	__u32 zero = 0;
 	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
-	struct ipv6_ct_tuple key;
+	PROBE_TUPLE key;
 
 	if (!ctl)
 		return false;
@@ -177,7 +183,7 @@ static __always_inline void probe_follow(const struct probe_packet *p)
 {
 	__u32 zero = 0;
 	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
-	struct ipv6_ct_tuple key;
+	PROBE_TUPLE key;
 	__u8 one = 1;
 
 	/* Two CPUs may set it at once: to the same. */

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctctl.cli import complete
+from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
+from ctctl.cli.complete import answering
 from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,19 @@ _LISTEN_S = 10.0
 _OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "scenario", "simulate", "pcap", "file")
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
 
+
+def _words_below(ctx: typer.Context) -> Sequence[str]:
+    """What may follow at a TAB: a command, then its own commands but for those that change."""
+    given = [*(ctx.params.get("command") or ()), *ctx.args]
+    if not given:
+        return READING
+    found = command_of(given)
+    if found is None or found[1] or not hasattr(found[0], "list_commands"):
+        return ()
+    below: list[str] = found[0].list_commands(ctx)
+    return [name for name in below if (*given, name) not in _CHANGING]
+
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -43,7 +57,9 @@ def cluster(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="COMMAND…", help="nodes, or ct list, ct get, …", autocompletion=complete.words(*READING)
+            metavar="COMMAND…",
+            help="nodes, or ct list, ct get, …",
+            autocompletion=answering(_words_below),
         ),
     ] = None,
     kubeconfig: Annotated[
@@ -85,12 +101,18 @@ def cluster(
     if not words or words[0] not in READING:
         from ctctl.model.suggest import unknown_name
 
-        raise UsageError(
-            "cluster: " + (unknown_name("command", words[0], READING) if words else f"name one of {', '.join(READING)}")
-        )
+        if not words:
+            raise UsageError(f"cluster: name one of {', '.join(READING)}")
+        if words[0].startswith("-"):
+            raise UsageError(
+                "cluster: " + unknown_name("option", words[0], [o for p in ctx.command.params for o in p.opts])
+            )
+        raise UsageError("cluster: " + unknown_name("command", words[0], READING))
     _refuse_changes(words)
     if words[0] != "nodes" and (show_help or not _reads_tables(words)):
         raise typer.Exit(_inner(words))  # its help, or what is wrong with the words: no node need be asked for it
+    params = _params(words)
+    pushed = pushed_down(words, params)
     from ctctl.cluster.kube import Api
 
     api = Api(kubeconfig, context, deadline)
@@ -98,7 +120,10 @@ def cluster(
         if words[0] == "trace":
             which = (namespace, selector, node)
             raise typer.Exit(_trace(api, words, which, (deadline, jobs), Path(folder)))
-        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder))
+        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder), pushed)
+        sums = pushed.sums
+        if sums:
+            raise typer.Exit(_show_sums(api, words, params, answers, Path(folder)))
         if words[0] == "nodes":
             _show_nodes(answers, words[1:])
             return
@@ -113,14 +138,19 @@ def _refuse_changes(words: Sequence[str]) -> None:
 
 
 def _fetch(
-    api: Api, words: Sequence[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
+    api: Api,
+    words: Sequence[str],
+    which: tuple[str, str | None, str],
+    limits: tuple[float, int],
+    folder: Path,
+    pushed: Pushed,
 ) -> list[Answer]:
     from ctctl.cluster.fetch import LISTINGS, Wanted, targets
 
     listings = _OF_TABLE.get(words[0], tuple(LISTINGS))
     if words[0] == "nodes" or tuple(words[:2]) in {("ct", "list"), ("ct", "stats"), ("ct", "top")} or words[0] == "gc":
         listings = _CT_ONLY
-    wanted = Wanted(listings, _filter_words(words), deadline_s=limits[0], jobs=limits[1])
+    wanted = Wanted(listings, pushed.words, pushed.sums, deadline_s=limits[0], jobs=limits[1])
     return _asked(api, targets(api, *which), wanted, folder)
 
 
@@ -139,7 +169,37 @@ def _asked(api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path) 
         elif sys.stderr.isatty():
             sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
 
-    return fetch(api, pods, wanted, folder, told)
+    answers = fetch(api, pods, wanted, folder, told)
+    of_lack: dict[str, list[str]] = {}
+    for answer in answers:
+        for lack in answer.lacks:
+            of_lack.setdefault(str(lack), []).append(answer.node)
+    for text, nodes in of_lack.items():
+        say(f"{text} ({', '.join(nodes[:3])}{f' and {len(nodes) - 3} more nodes' if len(nodes) > 3 else ''})")
+    return answers
+
+
+def _params(words: Sequence[str]) -> dict[str, Any]:
+    """The parameters that the words give their command. Raises UsageError."""
+    found = command_of(words)
+    if found is None or words[0] == "nodes":
+        return {}
+    inner, rest = found
+    return {**inner.make_context(words[-1], list(rest)).params, "options": inner.params}
+
+
+def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:
+    from ctctl.cluster.fetch import write_names
+
+    _failed(answers)
+    write_names(api, folder / "names.json")
+    told = write_sums(words, params, answers, folder / "names.json")
+    missing = [f"{one.node}: {one.reason}" for one in _failed(told)]
+    missing += [f"{one.node}: {lack}" for one in told for lack in one.lacks if not lack.absent]
+    if missing:
+        sys.stdout.flush()
+        raise PartialDataError(f"partial data: {'; '.join(missing)}")
+    return 0
 
 
 def _trace(
@@ -150,8 +210,7 @@ def _trace(
     from ctctl.cli.trace_listen import Limits
     from ctctl.cluster.fetch import MONITOR, Wanted, targets, write_names
 
-    inner, rest = command_of(words) or (None, [])
-    params = inner.make_context("trace", list(rest)).params if inner is not None else {}
+    params = _params(words)
     given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name)]
     if given:
         raise UsageError(f"cluster trace is told by the agents' monitors: leave out {', '.join(given)}")
@@ -162,9 +221,6 @@ def _trace(
     seen, names = folder / "seen", folder / "names.json"
     answers = _asked(api, pods, wanted, seen)
     failed = _failed(answers)
-    for answer in answers:
-        if answer.reason is not None:  # half an answer is none
-            (seen / answer.node / MONITOR).unlink(missing_ok=True)
     if not any(path.stat().st_size for path in seen.rglob(MONITOR)):
         say(f"no event in {seconds:g} s on {len(answers) - len(failed)} nodes")
         return 5 if failed else 0
@@ -182,32 +238,6 @@ def _without_duration(words: Sequence[str]) -> list[str]:
         elif not word.startswith("--for="):
             left.append(word)
     return left
-
-
-def _filter_words(words: Sequence[str]) -> tuple[str, ...]:
-    """The words of a command that are its filter, as ``ct export`` takes them: they are run on the node."""
-    if words[0] != "ct" or words[1:2] not in (["list"], ["top"]):
-        return ()
-    found = command_of(words)
-    if found is None:
-        return ()
-    inner, rest = found
-    from dataclasses import fields
-
-    from ctctl.cli.groups import FilterArgs
-
-    names = {field.name for field in fields(FilterArgs)}
-    context = inner.make_context(words[1], list(rest), resilient_parsing=False)
-    given: list[str] = list(context.params.get("expression") or ())
-    for option in inner.params:
-        value = context.params.get(option.name)
-        if option.name not in names or value is None or (value is False and not option.secondary_opts):
-            continue
-        if isinstance(value, bool):
-            given.append(option.opts[0] if value else option.secondary_opts[0])
-        else:
-            given += [word for one in value for word in (option.opts[0], str(one))]
-    return tuple(given)
 
 
 def _reads_tables(words: Sequence[str]) -> bool:
@@ -249,10 +279,12 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     read = [answer for answer in answers if answer.folder is not None]
     failed = _failed(answers)
     found = command_of(words)
+    if words[0] == "gc":
+        return _gc(words, read, folder) or (5 if failed else 0)
     more: list[str] = []
     if words[:2] == ["fleet", "collect"]:
         more += ["--cluster", api.cluster]
-    if failed and words[0] != "fleet":
+    if words[0] != "fleet" and (failed or any(not lack.absent for one in read for lack in one.lacks)):
         reasons = folder / "nodes that failed.ctsnap"
         write_reasons(answers, reasons)
         more += ["--from", str(reasons)]
@@ -264,6 +296,20 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
         more += ["--names", str(names)]
     status = _inner([*words, *more])
     return status if status or not failed else 5
+
+
+def _gc(words: Sequence[str], read: Sequence[Answer], folder: Path) -> int:
+    """What a run would do on each node by itself, which is how it would run: a report a node, named as its source."""
+    from contextlib import chdir
+
+    statuses = []
+    with chdir(folder):
+        for answer in read:
+            assert answer.folder is not None
+            if not {"-o", "--output"} & set(words):
+                print(f"{answer.node}:", flush=True)
+            statuses.append(_inner([*words, "--from", str(answer.folder.relative_to(folder))]))
+    return next((status for status in statuses if status), 0)
 
 
 def _failed(answers: Sequence[Answer]) -> list[Answer]:

@@ -27,7 +27,7 @@ _ANSWERS = 200
 _FILE_MAX = 8 << 20
 
 
-def _answering(values: Callable[[typer.Context], Iterable[str]]) -> Completer:
+def answering(values: Callable[[typer.Context], Iterable[str]]) -> Completer:
     """The values that begin as typed; none where they cannot be read."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -42,7 +42,7 @@ def _answering(values: Callable[[typer.Context], Iterable[str]]) -> Completer:
 
 def words(*known: str) -> Completer:
     """Completes one of ``known``."""
-    return _answering(lambda _ctx: known)
+    return answering(lambda _ctx: known)
 
 
 def _node(ctx: typer.Context) -> str | None:
@@ -207,13 +207,13 @@ def several(ctx: typer.Context, incomplete: str) -> list[str]:
     return [before + comma + name for name in fields(ctx, last) if name not in before.split(",")]
 
 
-nodes = _answering(_nodes)
-maps = _answering(_maps)
-addresses = _answering(_addresses)
-rev_nats = _answering(_rev_nats)
-backend_ids = _answering(_backend_ids)
-fields = _answering(_fields)
-flags = _answering(_flags)
-identities = _answering(_identities)
-services = _answering(_services)
-endpoints = _answering(_endpoints)
+nodes = answering(_nodes)
+maps = answering(_maps)
+addresses = answering(_addresses)
+rev_nats = answering(_rev_nats)
+backend_ids = answering(_backend_ids)
+fields = answering(_fields)
+flags = answering(_flags)
+identities = answering(_identities)
+services = answering(_services)
+endpoints = answering(_endpoints)

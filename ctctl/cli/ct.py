@@ -90,9 +90,9 @@ def list_entries(
     with opened(where, pages=watch is None) as source:
         require_tables(source)
         if watch is not None:
-            from ctctl.cli.watching import watch_list
+            from ctctl.cli.watching import Watched, watch_list
 
-            watch_list(source, selection, options, watch)
+            watch_list(Watched(source, selection, wanted.words(expression)), options, watch)
             return
         names = names_of(source) if needs_names(options) else {}
         write_listing(
@@ -190,9 +190,9 @@ def top(
         require_tables(source)
         names = names_of(source)
         if watch is not None:
-            from ctctl.cli.watching import watch_top
+            from ctctl.cli.watching import Watched, watch_top
 
-            watch_top(source, By(by), selection, options, watch)
+            watch_top(Watched(source, selection, wanted.words(expression)), By(by), options, watch)
             return
         talkers = group(source, By(by), selection, limit=None if options.sort else limit, names=names)
         write_rows(top_view(by), talkers, options, sys.stdout)

@@ -24,6 +24,7 @@ from ctctl.cli.options import (
     ForeignOpt,
     LimitOpt,
     MapOpt,
+    NamesOpt,
     NodeOpt,
     NoHeadersOpt,
     OutputOpt,
@@ -117,6 +118,7 @@ def gc(
     only: MapOpt = None,
     now: NowOption = None,
     clock: ClockOpt = None,
+    names: NamesOpt = None,
     yes: YesOpt = False,
     allow_foreign: ForeignOpt = False,
     output: OutputOpt = Format.table,
@@ -132,7 +134,7 @@ def gc(
     ctctl gc --dry-run                    what a run would do; reads only
     ctctl gc --dry-run --explain          and why
     ctctl gc --yes --undo gone.jsonl      run; 'ctctl gc undo gone.jsonl' puts it back
-    ctctl gc --endpoint 10.64.0.36        everything of a departed pod, and nothing else
+    ctctl gc --endpoint 10.64.0.36        everything of a departed pod, and nothing else; its name will do
     ctctl gc --backend 10.64.0.64         the service entries of a backend that is gone
     ctctl gc --interval auto --metrics 127.0.0.1:9966
 
@@ -148,7 +150,7 @@ def gc(
     out = output_options(output, fields, sort, limit, no_headers, color=color)
     if metrics is not None and interval is None:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
-    where = SourceArgs([source], [node] if node else None, only, now, clock)
+    where = SourceArgs([source], [node] if node else None, only, now, clock, names=names)
     if backend is not None:
         _backend(backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo)
         return

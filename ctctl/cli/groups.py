@@ -37,19 +37,47 @@ def _filter_option(flag: str, metavar: str, text: str, known: Completer | None =
 Many = list[str] | None
 
 
-def _filter_of(options: FlowFilterArgs | NatFilterArgs, expression: list[str] | None) -> Filter:
-    from ctctl.tables.query.filter import FilterFlags
-
-    given: dict[str, Any] = {}
-    for item in fields(options):
-        value = getattr(options, item.name)
-        if value is not None:
-            given[item.name] = tuple(value) if isinstance(value, list) else value
-    return FilterFlags(**given).filter(" ".join(expression or ()))
+_Protocol = Annotated[
+    Many, _filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.", _PROTOCOLS)
+]
+_Related = Annotated[
+    bool | None, typer.Option("--related/--no-related", help="ICMP related entries.", rich_help_panel=_FILTER)
+]
+_Not = Annotated[bool, typer.Option("--not", help="Negate the whole filter.", rich_help_panel=_FILTER)]
 
 
 @dataclass
-class FlowFilterArgs:
+class _FilterOptions:
+    """Options whose names are those of ``FilterFlags``."""
+
+    def filter(self, expression: list[str] | None = None) -> Filter:
+        """The filter of options and expression. Raises UsageError."""
+        from ctctl.tables.query.filter import FilterFlags
+
+        given: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None:
+                given[item.name] = tuple(value) if isinstance(value, list) else value
+        return FilterFlags(**given).filter(" ".join(expression or ()))
+
+    def words(self, expression: list[str] | None = None) -> str:
+        """The same as it was typed; empty where nothing was."""
+        said = [" ".join(expression)] if expression else []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            option = "--not" if item.name == "inverted" else f"--{item.name.replace('_', '-')}"
+            if value == item.default:
+                continue
+            if isinstance(value, bool):
+                said.append(option if value else f"--no-{option[2:]}")
+            else:
+                said += [f"{option} {one}" for one in (value if isinstance(value, list) else [value])]
+        return " ".join(said)
+
+
+@dataclass
+class FlowFilterArgs(_FilterOptions):
     """The filter options that flows have too (docs/reference/cli.md): repeated values are alternatives."""
 
     ip: Annotated[Many, _filter_option("--ip", "IP|CIDR|NAME", "Either end.", complete.addresses)] = None
@@ -62,9 +90,7 @@ class FlowFilterArgs:
     port: Annotated[Many, _filter_option("--port", "N|A-B", "Either port.")] = None
     from_port: Annotated[Many, _filter_option("--from-port", "N|A-B", "Source port.")] = None
     to_port: Annotated[Many, _filter_option("--to-port", "N|A-B", "Destination port.")] = None
-    protocol: Annotated[
-        Many, _filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.", _PROTOCOLS)
-    ] = None
+    protocol: _Protocol = None
     direction: Annotated[
         Many,
         _filter_option("--direction", "out|in|svc", "What the entry was made for.", complete.words("out", "in", "svc")),
@@ -83,18 +109,12 @@ class FlowFilterArgs:
     service: Annotated[
         Many, _filter_option("--service", "NAME|IP:PORT", "What a service takes part in.", complete.services)
     ] = None
-    related: Annotated[
-        bool | None, typer.Option("--related/--no-related", help="ICMP related entries.", rich_help_panel=_FILTER)
-    ] = None
-    inverted: Annotated[bool, typer.Option("--not", help="Negate the whole filter.", rich_help_panel=_FILTER)] = False
-
-    def filter(self, expression: list[str] | None = None) -> Filter:
-        """The filter of options and expression. Raises UsageError."""
-        return _filter_of(self, expression)
+    related: _Related = None
+    inverted: _Not = False
 
 
 @dataclass
-class NatFilterArgs:
+class NatFilterArgs(_FilterOptions):
     """Those of the filter options that SNAT entries have; ``--ip`` and ``--port`` look at the translated end too."""
 
     ip: Annotated[Many, _filter_option("--ip", "IP|CIDR|NAME", "Any end.", complete.addresses)] = None
@@ -103,23 +123,15 @@ class NatFilterArgs:
     port: Annotated[Many, _filter_option("--port", "N|A-B", "Any port.")] = None
     from_port: Annotated[Many, _filter_option("--from-port", "N|A-B", "Source port.")] = None
     to_port: Annotated[Many, _filter_option("--to-port", "N|A-B", "Destination port.")] = None
-    protocol: Annotated[
-        Many, _filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.", _PROTOCOLS)
-    ] = None
+    protocol: _Protocol = None
     direction: Annotated[
         Many, _filter_option("--direction", "out|in", "What leaves, or what comes back.", complete.words("out", "in"))
     ] = None
     service: Annotated[
         Many, _filter_option("--service", "NAME|IP:PORT", "A service at any end.", complete.services)
     ] = None
-    related: Annotated[
-        bool | None, typer.Option("--related/--no-related", help="ICMP related entries.", rich_help_panel=_FILTER)
-    ] = None
-    inverted: Annotated[bool, typer.Option("--not", help="Negate the whole filter.", rich_help_panel=_FILTER)] = False
-
-    def filter(self, expression: list[str] | None = None) -> Filter:
-        """The filter of options and expression. Raises UsageError."""
-        return _filter_of(self, expression)
+    related: _Related = None
+    inverted: _Not = False
 
 
 @dataclass

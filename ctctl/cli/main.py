@@ -278,7 +278,12 @@ def _usage_message(error: Exception, message: str) -> str:
     option, possible = getattr(error, "option_name", None), getattr(error, "possibilities", None)
     if option is not None and possible is not None:
         return f"no option {option}{nearest_hint(option, list(possible))}"
-    return " ".join(message.split())
+    line = " ".join(message.split())
+    # Whatever takes one of some words says so alike: "'jso' is not one of 'json', 'yaml'."
+    typed, _, known = line.rstrip(".").rpartition(" is not one of ")
+    if known and "'" in typed:
+        return line.rstrip(".") + nearest_hint(typed.rsplit("'", 2)[1], known.strip("'").split("', '"))
+    return line
 
 
 def _report(error: Exception) -> int:

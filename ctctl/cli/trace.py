@@ -134,7 +134,7 @@ def trace(
             form.options,
             json_lines=lines,
             raw=raw,
-            picture=picture_of(output),
+            picture=picture_of(form, names=lambda: trace_simulate.shown_names(made_up)),
             verbose=form.verbose,
         )
     elif scenario is not None:
@@ -171,7 +171,7 @@ def _scenario(path: Path, nodes: list[str] | None, output: Output) -> None:
 
     if nodes and len(nodes) > 1:
         raise UsageError("--scenario runs on one node: give one --node")
-    picture = picture_of(output.format)
+    picture = picture_of(output)
     writer: PictureWriter | ScenarioWriter
     if picture is not None:
         writer = PictureWriter(picture)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias
 
 from ctctl.cli.interrupt import interruptible
 from ctctl.cli.options import Attach
@@ -154,18 +154,38 @@ def _whatever_is_there() -> Ways:
     return Ways(bool(own), points, f"tracing by {' and '.join(words)}")
 
 
-def picture_of(output: TraceFormat, wall_offset_ns: int = 0) -> CaptureTrace | DiagramTrace | None:
-    """What writes the forms that are no text lines; None for those that are. Raises UsageError."""
-    if output in {TraceFormat.table, TraceFormat.jsonl}:
+Names: TypeAlias = Callable[[], Mapping[str, str]]
+
+
+def picture_of(
+    output: Output, wall_offset_ns: int | None = None, names: Names = dict
+) -> CaptureTrace | DiagramTrace | None:
+    """What writes the forms that are no text lines; None for those that are. Raises UsageError.
+
+    ``wall_offset_ns`` None: the events' clock is simulated. ``names`` gives those of addresses.
+    """
+    if output.format in {TraceFormat.table, TraceFormat.jsonl}:
         return None
     from ctctl.trace.mermaid import mermaid
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
     from ctctl.trace.svg import svg
 
-    if output is not TraceFormat.pcapng:
-        return DiagramTrace(sys.stdout, svg if output is TraceFormat.svg else mermaid)
+    if output.format is not TraceFormat.pcapng:
+        draw = svg if output.format is TraceFormat.svg else mermaid
+        return DiagramTrace(sys.stdout, draw, names=names, wall_offset_ns=wall_offset_ns, verbose=output.verbose)
     _refuse_terminal()
-    return CaptureTrace(sys.stdout.buffer, wall_offset_ns=wall_offset_ns)
+    return CaptureTrace(sys.stdout.buffer, wall_offset_ns=wall_offset_ns or 0)
+
+
+def _shown_names(node: str | None) -> Names:
+    """The names of a live node's addresses: a picture without them is better than none."""
+
+    def shown() -> Mapping[str, str]:
+        with contextlib.suppress(CtctlError):
+            return _live_names(node).book.shown()
+        return {}
+
+    return shown
 
 
 def _refuse_terminal() -> None:
@@ -253,7 +273,7 @@ def _hooks(request: LiveRequest, output: Output, stop: Callable[[], bool]) -> No
 
     tracer = LiveTrace(request)
     sink: JsonTrace | TableTrace | CaptureTrace | DiagramTrace
-    picture = picture_of(output.format, tracer.wall_offset_ns)
+    picture = picture_of(output, tracer.wall_offset_ns, _shown_names(request.nodes[0] if request.nodes else None))
     if picture is not None:
         sink = picture
     elif output.format is TraceFormat.jsonl:
@@ -323,7 +343,10 @@ def _probe_sink(output: Output, wall_offset_ns: int) -> tuple[Callable[[ProbeEve
         return table.event, _nothing
     if output.format is TraceFormat.pcapng:
         return ProbeCapture(sys.stdout.buffer, wall_offset_ns=wall_offset_ns).event, _nothing
-    diagram = ProbeDiagram(sys.stdout, svg if output.format is TraceFormat.svg else mermaid)
+    draw = svg if output.format is TraceFormat.svg else mermaid
+    diagram = ProbeDiagram(
+        sys.stdout, draw, wall_offset_ns=wall_offset_ns, names=_shown_names(None), verbose=output.verbose
+    )
     return diagram.event, diagram.finish
 
 

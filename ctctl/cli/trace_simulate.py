@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctctl.cli import options as opt
-from ctctl.errors import PartialDataError, UsageError
+from ctctl.errors import CtctlError, PartialDataError, UsageError
 from ctctl.out.output import OutputOptions, use_color
 
 if TYPE_CHECKING:
@@ -232,6 +233,13 @@ def _book(args: SimulateArgs) -> NameBook:
     return book
 
 
+def shown_names(args: SimulateArgs) -> dict[str, str]:
+    """The names of addresses in the files that the user named, as far as they can be read."""
+    with contextlib.suppress(CtctlError):
+        return _book(args).shown()
+    return {}
+
+
 def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
     from ctctl.model.units import parse_duration
     from ctctl.packet.text import parse_packet_text
@@ -298,7 +306,7 @@ def _draw(request: Request, picture: CaptureTrace | DiagramTrace) -> None:
     from ctctl.simulate import conversation as simulate
     from ctctl.simulate.scenario_writer import PictureWriter
 
-    writer = PictureWriter(picture)
+    writer = PictureWriter(picture, made_up=True)
     for part in simulate.run(request):
         if not isinstance(part, simulate.Journey | simulate.Prepared):
             writer.step(part)

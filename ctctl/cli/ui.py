@@ -38,8 +38,8 @@ def ui(
     ctctl ui --from node-a.ctsnap --from node-b.ctsnap
     ctctl ui --from cilium-sysdump.zip
 
-    / filters as you type, s and < > sort, r reverses, Enter opens a connection, Esc goes back, 1 to 5 are
-    the pages, q quits. Needs textual: pip install 'ctctl[ui]'.
+    / filters as you type, s and < > sort, r reverses, Enter opens a connection, from there t traces it live,
+    Esc goes back, 1 to 5 are the pages, q quits. Needs textual: pip install 'ctctl[ui]'.
     """
     from ctctl.cli.report import opened, require_tables, source_words
     from ctctl.errors import UnsupportedError, UsageError

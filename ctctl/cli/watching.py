@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import sys
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ctctl.errors import UsageError
 from ctctl.kernel.stopping import hear_interrupts
-from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.out.fit import columns_of, wrap
+from ctctl.out.output import ColorMode, Column, Format, OutputOptions, View, arrange, write_rows
 
 if TYPE_CHECKING:
     from ctctl.ct.top import By
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source
 
+#: Lines above the rows: what is shown, what has no room, the titles.
+_HEAD_LINES = 5
 _MARKS = {"new": "+", "closing": "~", "gone": "-", "": " "}
 
 
@@ -42,17 +47,51 @@ def _start(source: Source, options: OutputOptions) -> None:
     hear_interrupts()
 
 
-def watch_list(
-    source: Source, selection: Filter, options: OutputOptions, interval_s: float, rounds: int | None = None
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is watched: entries of a source that a filter wants, in the words it was given."""
+
+    source: Source
+    selection: Filter
+    words: str = ""
+
+    def head(self, shown: int, total: int, what: str) -> str:
+        """What stands above the rows: how many of how many, where, when, and of what."""
+        where = ", ".join(self.source.nodes()) or self.source.description
+        matching = f" that match {self.words}" if self.words else ""
+        return f"{time.strftime('%H:%M:%S')}  {where}  {shown:,} of {total:,} {what}{matching}"
+
+
+class _Sheet(io.StringIO):
+    """Text that is laid out for the terminal which shows it."""
+
+    def isatty(self) -> bool:
+        return sys.stdout.isatty()
+
+
+def _lines(view: View[Any], rows: Sequence[Any], options: OutputOptions, head: str) -> list[str]:
+    """The rows under their head. What has no room beside each other is said in the head, not on stderr each time."""
+    text, said = _Sheet(), io.StringIO()
+    with contextlib.redirect_stderr(said):
+        write_rows(view, rows, replace(options, limit=None, color=ColorMode.never), text)
+    missing = " ".join(said.getvalue().split()).removeprefix("ctctl: ")
+    room = columns_of(sys.stdout)
+    heads = [head, *([missing] if missing else [])]
+    wrapped = heads if room is None else [line for one in heads for line in wrap(one, room)]
+    return [*wrapped, *text.getvalue().splitlines()]
+
+
+def watch_list(watched: Watched, options: OutputOptions, interval_s: float, rounds: int | None = None) -> None:
     """``ct list --watch`` until interrupted. JSON lines say only what changed."""
+    from ctctl.ct.stats import stats
     from ctctl.ct.watch import Watch
 
+    source, selection = watched.source, watched.selection
     _start(source, options)
     screen = _screen()
     limit = options.limit
     if limit is None and sys.stdout.isatty():
-        limit = max((_height() or 25) - 2, 1)
+        limit = max((_height() or 25) - _HEAD_LINES, 1)
     watch = Watch(source, selection, sort=options.sort, limit=limit)
     view = _marked_view()
     first = True
@@ -62,9 +101,9 @@ def watch_list(
             changed = rows if first else [row for row in rows if row.mark]
             write_rows(view, changed, replace(options, sort=None, limit=None, follow=True), sys.stdout)
         else:
-            text = io.StringIO()
-            write_rows(view, rows, replace(options, limit=None), text)
-            screen.show(text.getvalue().splitlines())
+            total = sum(table.entries for table in stats(source, selection))
+            shown = sum(row.mark != "gone" for row in rows)
+            screen.show(_lines(view, rows, options, watched.head(shown, total, "entries")))
         first = False
         rounds = None if rounds is None else rounds - 1
         if rounds is None or rounds > 0:
@@ -101,15 +140,14 @@ def _marked_view() -> View[Marked]:
     )
 
 
-def watch_top(
-    source: Source, by: By, selection: Filter, options: OutputOptions, interval_s: float, rounds: int | None = None
-) -> None:
+def watch_top(watched: Watched, by: By, options: OutputOptions, interval_s: float, rounds: int | None = None) -> None:
     """``ct top --watch``: with each group's growth in entries a second."""
     from ctctl.ct.events import refresh_now
     from ctctl.ct.show import top_view
     from ctctl.ct.top import top
     from ctctl.tables.names import names_of
 
+    source, selection = watched.source, watched.selection
     _start(source, options)
     screen, names = _screen(), names_of(source)
     before: dict[str, int] | None = None
@@ -127,9 +165,9 @@ def watch_top(
         if options.format is Format.jsonl:
             write_rows(top_view(by.value), groups, replace(shown, follow=True), sys.stdout)
         else:
-            text = io.StringIO()
-            write_rows(top_view(by.value), groups, shown, text)
-            screen.show(text.getvalue().splitlines())
+            rows = [*arrange(top_view(by.value), groups, shown)]
+            head = watched.head(len(rows), len(groups), f"groups by {by.value}")
+            screen.show(_lines(top_view(by.value), rows, replace(options, sort=None), head))
         rounds = None if rounds is None else rounds - 1
         if rounds is None or rounds > 0:
             time.sleep(interval_s)

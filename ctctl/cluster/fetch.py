@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ctctl.cluster.kube import Api, ClusterError, Pod, TransientError
-from ctctl.errors import CtctlError, NotFoundError
+from ctctl.cluster.kube import Api, ClusterError, ExitError, Pod, TransientError
+from ctctl.errors import CtctlError, NotFoundError, PartialDataError
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.packet_log import is_packet_log
@@ -56,19 +57,37 @@ _CHECKED: Final = 8 << 20
 class Wanted:
     """What to ask of each node. ``words`` go to ``ctctl ct export`` (a filter); ``listings``: files of LISTINGS.
 
-    ``monitor_s``: no tables but what the agent's monitor sees in that time; ``deadline_s`` comes on top of it.
+    ``sums``: what a pod of ours runs instead, and answers with JSON. ``monitor_s``: no tables, but what the agent's
+    monitor sees in that time; ``deadline_s`` comes on top of it.
     """
 
     listings: tuple[str, ...]
     words: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
     monitor_s: float | None = None
     deadline_s: float = 30.0
     jobs: int = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """A listing that an agent could not give, and what it said."""
+
+    listing: str
+    said: str
+
+    @property
+    def absent(self) -> bool:
+        """Whether it said that there is no such table: SNAT's, where Cilium does not masquerade by BPF."""
+        return re.search(r"no such file|not exist|not found", self.said, re.IGNORECASE) is not None
+
+    def __str__(self) -> str:
+        return f"{self.listing}: {self.said}"
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a node: files in ``folder``, or a ``reason``. ``way``: agent or ctctl."""
+    """What became of a node: files in ``folder``, or a ``reason``; what they lack. ``way``: agent or ctctl."""
 
     node: str
     way: str | None
@@ -76,6 +95,9 @@ class Answer:
     bytes: int = 0
     folder: Path | None = None
     reason: str | None = None
+    lacks: tuple[Lack, ...] = ()
+    #: the JSON of ``Wanted.sums``
+    document: dict[str, Any] | None = None
 
 
 def targets(
@@ -133,23 +155,55 @@ def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> 
             _run(api, pod, ["sh", "-c", _MONITOR, "ctctl", f"{wanted.monitor_s:g}"], deadline, folder / MONITOR)
             _check_monitor(folder / MONITOR)
         elif way == "ctctl":
-            command = ["ctctl", "ct", "export", "-", "--format", "snapshot", "--compress", *wanted.words]
-            snapshot = folder / "tables.ctsnap"
-            _run(api, pod, command, start + wanted.deadline_s, snapshot)
-            _name(snapshot, node)
-            answer = replace(answer, folder=snapshot)
+            answer = _ask_ours(api, answer, pod, wanted, start + wanted.deadline_s)
         else:
-            for name in wanted.listings:
-                command = ["sh", "-c", _SHELL, "ctctl", *LISTINGS[name]]
-                _run(api, pod, command, start + wanted.deadline_s, folder / name)
-        if wanted.monitor_s is None:
+            lacks = _listings(api, pod, wanted, start + wanted.deadline_s, folder)
+            answer = replace(answer, lacks=lacks)
             _check(folder)
     except CtctlError as error:
         answer = replace(answer, folder=None, reason=str(error))
     except Exception as error:
         answer = replace(answer, folder=None, reason=f"{type(error).__name__}: {error}")
+    if answer.reason is not None:
+        (folder / MONITOR).unlink(missing_ok=True)  # half an answer is none
     size = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
     return replace(answer, seconds=round(time.monotonic() - start, 2), bytes=size)
+
+
+def _ask_ours(api: Api, answer: Answer, pod: Pod, wanted: Wanted, deadline: float) -> Answer:
+    """Sums, or a snapshot that is filtered there. What its ctctl calls partial data is that here too."""
+    assert answer.folder is not None
+    path = answer.folder / ("sums.json" if wanted.sums else "tables.ctsnap")
+    exported = ("ctctl", "ct", "export", "-", "--format", "snapshot", "--compress", *wanted.words)
+    try:
+        _run(api, pod, wanted.sums or exported, deadline, path)
+    except ExitError as error:
+        if error.code != PartialDataError.exit_code:
+            raise
+        answer = replace(answer, lacks=(Lack("ctctl", str(error)),))
+    if wanted.sums:
+        return replace(answer, document=_read_json(path))
+    partial = _name(path, answer.node)
+    if partial and not answer.lacks:
+        raise ClusterError(f"what it answered cannot be read: {partial[0]}")
+    return replace(answer, folder=path)
+
+
+def _listings(api: Api, pod: Pod, wanted: Wanted, deadline: float, folder: Path) -> tuple[Lack, ...]:
+    """What the agent's command line lists, the one that is asked for first; what it could not list beside that."""
+    lacks = []
+    for name in wanted.listings:
+        command = ["sh", "-c", _SHELL, "ctctl", *LISTINGS[name]]
+        try:
+            _run(api, pod, command, deadline, folder / name)
+        except TransientError:
+            raise
+        except ClusterError as error:
+            if name == wanted.listings[0] or time.monotonic() >= deadline:
+                raise
+            (folder / name).unlink(missing_ok=True)
+            lacks.append(Lack(" ".join(LISTINGS[name]), str(error)))
+    return tuple(lacks)
 
 
 def _run(api: Api, pod: Pod, command: Sequence[str], deadline: float, path: Path) -> None:
@@ -164,8 +218,8 @@ def _run(api: Api, pod: Pod, command: Sequence[str], deadline: float, path: Path
                 raise
 
 
-def _name(path: Path, node: str) -> None:
-    """Give a snapshot's tables the node's name: the tables of a live Cilium have none of their own."""
+def _name(path: Path, node: str) -> list[str]:
+    """Give a snapshot's tables the node's name: a live Cilium's have none of their own. What of it is missing."""
     named = path.with_suffix(".named")
     with open_source(str(path), SourceOptions()) as source:
         for table in source.tables:
@@ -173,9 +227,9 @@ def _name(path: Path, node: str) -> None:
         source.node_names = [node]
         with named.open("wb") as stream:
             write_snapshot(source, source.tables, lambda table: table.read(), stream)
-        if source.partial:
-            raise ClusterError(f"what it answered cannot be read: {source.partial[0]}")
+        missing = list(source.partial)
     named.replace(path)
+    return missing
 
 
 def _check(folder: Path) -> None:
@@ -189,6 +243,17 @@ def _check(folder: Path) -> None:
                 problem = str(error)
             if problem is not None:
                 raise ClusterError(f"what it answered cannot be read: {problem.replace(str(path), path.name)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Raises ClusterError where what a node sent is no JSON object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ClusterError(f"what it answered cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise ClusterError("what it answered cannot be read: it is no JSON object")
+    return found
 
 
 def _check_monitor(path: Path) -> None:
@@ -207,5 +272,6 @@ def write_names(api: Api, path: Path) -> None:
 def write_reasons(answers: Sequence[Answer], path: Path) -> None:
     """The nodes that failed, as a source without tables that says what is missing: every command then says it."""
     failed = [f"{one.node}: {one.reason}" for one in answers if one.reason is not None]
+    failed += [f"{one.node}: {lack}" for one in answers for lack in one.lacks if not lack.absent]
     with path.open("wb") as stream:
         write_snapshot(Source("cluster", partial=failed), [], lambda _table: iter(()), stream)

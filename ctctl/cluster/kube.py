@@ -1,8 +1,9 @@
 """The Kubernetes API as far as it is needed: pods, names, and a command in a pod.
 
 lightkube reads kubeconfigs and lists objects. Exec is a WebSocket of our own on ``websockets``: what lightkube brings
-for it refuses messages of 64 KiB, which is what a kubelet's copy buffer and its channel byte come to, and keeps the
-whole output in memory.
+for it (1.0.1) ends the connection at a message of more than 65,536 bytes, the channel's byte among them, and keeps the
+whole output in memory. How long a message is decides the runtime behind the kubelet, which sends each of its writes as
+one: mostly up to 32 KiB, which no rule says.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ class ClusterError(CtctlError):
 
 class TransientError(ClusterError):
     """It may go better when tried again: the connection was refused, cut or the server was busy."""
+
+
+class ExitError(ClusterError):
+    """The command ran and ended with a status of its own, ``code``."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def _library(name: str) -> ModuleType:
@@ -191,11 +200,14 @@ def _check_status(data: bytes, said: bytes) -> None:
     try:
         status = json.loads(data)
         ended_well, message = status["status"] == "Success", str(status.get("message", ""))
+        causes = (status.get("details") or {}).get("causes") or ()
+        codes = [int(one["message"]) for one in causes if one.get("reason") == "ExitCode"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ClusterError("what it answered is no exec of Kubernetes") from None
     if not ended_well:
         text = said.decode("utf-8", "replace").strip().splitlines()
-        raise ClusterError(f"{text[-1]} ({message})" if text else message)
+        reason = f"{text[-1]} ({message})" if text else message
+        raise ExitError(reason, codes[0]) if codes else ClusterError(reason)
 
 
 def _refusal(code: int, body: bytes) -> ClusterError | PermissionDenied:

@@ -24,7 +24,7 @@ def node_view() -> View[Answer]:
             Column("way", "WAY", lambda one: one.way, lambda one: _WAYS.get(one.way or "", "-")),
             Column("seconds", "SECONDS", lambda one: one.seconds, right=True),
             Column("bytes", "BYTES", lambda one: one.bytes, right=True),
-            Column("reason", "REASON", lambda one: one.reason, prose=True),
+            Column("reason", "REASON", lambda one: one.reason or "; ".join(map(str, one.lacks)) or None, prose=True),
         ],
         lambda one: one.node,
     )

@@ -10,9 +10,9 @@ from ctctl.ct.flow import Asked
 from ctctl.ct.report import Connection, Member
 from ctctl.ct.search import Search, Translations, key_of
 from ctctl.ct.sentence import explain, main_row, role_of, sentence, state_of
+from ctctl.model.entry import CtFlags
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.tables.show.entry import endpoint
+from ctctl.model.tuples import TCP, Direction, FlowTuple, endpoint
 
 if TYPE_CHECKING:
     from ctctl.model.service import Backend
@@ -38,6 +38,7 @@ def connection(
         for row in rows
         if row is not main and not row.entry.related and state_of(row) != state_of(main)
     ]
+    notes += _other_end(search, rows) if several else []
     return Connection(
         flow=asked.exact or main.entry.tuple,
         state=state,
@@ -49,6 +50,27 @@ def connection(
         backend_id=number,
         notes=tuple(notes),
     )
+
+
+#: What a pod of the other end sees under another tuple, or not at all.
+_SEEN_OTHERWISE = CtFlags.LBLoopback | CtFlags.Nat64 | CtFlags.ProxyRedirect
+
+
+def _other_end(search: Search, rows: list[CtRow]) -> Iterator[str]:
+    """What another node should have: IN where the pod is that it went to, OUT where the one is that opened it."""
+    for row in rows:
+        entry, role = row.entry, role_of(row.entry)
+        if role not in ("out", "in") or row.expired or entry.flags & _SEEN_OTHERWISE:
+            continue
+        pod, wanted = (entry.tuple.dst, "in") if role == "out" else (entry.tuple.src, "out")
+        home = search.home(pod)
+        if home in (None, row.node) or any(one.node == home and role_of(one.entry) == wanted for one in rows):
+            continue
+        label = "TCP" if entry.tuple.proto == TCP else "non-TCP"
+        tables = search.source.tables_of(home)
+        read = any(table.family == pod.version and table.protocol == label for table in tables)
+        what = "missing" if read else f"unknown, its {label} table was not read"
+        yield f"{wanted.upper()} entry on {home}, whose pod {pod} is: {what}"
 
 
 def _backend(search: Search, rows: list[CtRow], nat: Translations) -> tuple[int | None, Backend | None, str | None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctctl.ct.kept import KeptRows, compact
 from ctctl.ct.sortkeys import sort_keys
 from ctctl.decode.columns import CtColumns
 from ctctl.model.row import CtRow
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+    Mask = NDArray[np.bool_]
     Piece = tuple[EntryForm, CtColumns, NDArray[np.int64], NDArray[np.int64] | None]
 
 #: With a limit, rows that cannot be shown any more are let go once there are so many.
@@ -37,19 +39,23 @@ class Arranger:
         self._descending = sort.startswith("-")
         self._limit = limit
         self._parts: list[tuple[EntryForm, CtColumns]] = []
-        self._whole: dict[EntryForm, tuple[bytearray, bytearray]] = {}
+        self._whole: dict[EntryForm, KeptRows] = {}
+        self._keys: list[tuple[list[Array], Mask]] = []
         self._count = 0
 
     def add(self, form: EntryForm, columns: CtColumns) -> None:
-        """Take the rows of a batch, whose memory may be used again."""
+        """Take the rows of a batch, whose memory may be used again. Batches come table by table."""
         if not len(columns):
             return
         if self._limit is None:
-            for held, (memory, _size) in zip(self._held(form), columns.matrices, strict=True):
-                held.extend(memoryview(memory).cast("B"))
+            if form not in self._whole:
+                self._whole[form] = KeptRows(columns.family, columns.layout)
+            self._whole[form].add(columns)
+            keys, missing = sort_keys(form, columns, self._field)
+            self._keys.append(([compact(key) for key in keys], missing.copy()))
             return
         if len(columns) > self._limit:
-            order = self._order([(form, columns)])[: self._limit]
+            order = self._order(self._keys_of([(form, columns)]))[: self._limit]
             self._parts.append((form, columns.select(np.sort(order))))
         else:
             self._parts.append((form, columns.copy()))
@@ -57,66 +63,87 @@ class Arranger:
         if self._count > max(4 * self._limit, _KEPT):
             self._prune(self._limit)
 
-    def _held(self, form: EntryForm) -> tuple[bytearray, bytearray]:
-        """All keys and values of a table: they grow where they lie, without a second copy."""
-        return self._whole.setdefault(form, (bytearray(), bytearray()))
-
     def chunks(self, size: int) -> Iterator[list[Piece]]:
         """The rows in order, ``size`` at a time: rows of each part, and their places in the chunk."""
-        self._join()
-        order = self._order(self._parts)[: self._limit]
-        if len(self._parts) == 1:
-            form, columns = self._parts[0]
-            for start in range(0, len(order), size):
-                yield [(form, columns, order[start : start + size], None)]
+        if self._limit is None:
+            yield from self._all(size)
             return
-        part, row = self._places()
+        self._join()
+        order = self._order(self._keys_of(self._parts))[: self._limit]
+        part, row = _places([len(columns) for _form, columns in self._parts])
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            parts, rows = part[chosen], row[chosen]
             chunk: list[Piece] = []
-            for index in np.unique(parts).tolist():
-                places = np.flatnonzero(parts == index)
+            for index, places in _by_part(part[chosen]):
                 form, columns = self._parts[index]
+                chunk.append((form, columns, np.ascontiguousarray(row[chosen][places]), places))
+            yield chunk
+
+    def _all(self, size: int) -> Iterator[list[Piece]]:
+        """Without a limit: of every row only what differs is kept, and rows are put together when they are shown."""
+        order = self._order(self._keys)
+        self._keys = []
+        forms = list(self._whole.items())
+        starts = np.cumsum([0, *(len(kept) for _form, kept in forms)])
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            parts = np.searchsorted(starts, chosen, side="right") - 1
+            chunk: list[Piece] = []
+            for index, places in _by_part(parts):
+                form, kept = forms[index]
+                columns = kept.take(chosen[places] - starts[index])
                 alone = len(places) == len(chosen)
-                chunk.append((form, columns, np.ascontiguousarray(rows[places]), None if alone else places))
+                chunk.append((form, columns, np.arange(len(columns)), None if alone else places))
             yield chunk
 
     def _join(self) -> None:
         """One part a table, so that a chunk has few."""
-        self._parts += [
-            (form, CtColumns.of_bytes(form.table.family, memoryview(keys), memoryview(values), form.table.layout))
-            for form, (keys, values) in self._whole.items()
-        ]
         tables: dict[int, list[tuple[EntryForm, CtColumns]]] = {}
         for form, columns in self._parts:
             tables.setdefault(id(form), []).append((form, columns))
         self._parts = [(parts[0][0], _joined([part for _form, part in parts])) for parts in tables.values()]
 
-    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        sizes = [len(columns) for _form, columns in self._parts]
-        part = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
-        row = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes] or [np.zeros(0, np.int64)])
-        return part, row
-
     def _prune(self, limit: int) -> None:
-        best = np.sort(self._order(self._parts)[:limit])
-        part, row = self._places()
+        best = np.sort(self._order(self._keys_of(self._parts))[:limit])
+        part, row = _places([len(columns) for _form, columns in self._parts])
         kept: list[tuple[EntryForm, CtColumns]] = []
-        for index in np.unique(part[best]).tolist():
+        for index, places in _by_part(part[best]):
             form, columns = self._parts[index]
-            kept.append((form, columns.select(row[best][part[best] == index])))
+            kept.append((form, columns.select(row[best][places])))
         self._parts, self._count = kept, len(best)
 
-    def _order(self, parts: list[tuple[EntryForm, CtColumns]]) -> NDArray[np.int64]:
-        if not parts:
+    def _keys_of(self, parts: list[tuple[EntryForm, CtColumns]]) -> list[tuple[list[Array], Mask]]:
+        return [sort_keys(form, columns, self._field) for form, columns in parts]
+
+    def _order(self, found: list[tuple[list[Array], Mask]]) -> NDArray[np.int64]:
+        if not found:
             return np.zeros(0, np.int64)
-        found = [sort_keys(form, columns, self._field) for form, columns in parts]
         absent = np.concatenate([missing for _keys, missing in found])
-        keys = [np.concatenate([keys[at] for keys, _missing in found]) for at in range(len(found[0][0]))]
-        ranked = [_ascending(key, descending=self._descending) for key in keys]
-        ranked = [np.where(absent, ranked_key.dtype.type(0), ranked_key) for ranked_key in ranked]
-        return np.lexsort([*reversed(ranked), absent])
+        ranked = []
+        for at in range(len(found[0][0])):
+            key = _ascending(np.concatenate([keys[at] for keys, _missing in found]), descending=self._descending)
+            if absent.any():
+                key = np.where(absent, np.zeros(1, key.dtype), key)
+            if len(key) and (key != key[0]).any():
+                ranked.append(key)
+        if absent.any():
+            ranked.insert(0, absent)
+        if not ranked:
+            return np.arange(len(absent))
+        return np.argsort(ranked[0], kind="stable") if len(ranked) == 1 else np.lexsort(ranked[::-1])
+
+
+def _places(sizes: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each row of parts of these sizes: which part, and which row of it."""
+    part = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    row = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes] or [np.zeros(0, np.int64)])
+    return part, row
+
+
+def _by_part(parts: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The parts that rows are of, and the places of their rows."""
+    for index in np.unique(parts).tolist():
+        yield index, np.flatnonzero(parts == index)
 
 
 def _joined(parts: list[CtColumns]) -> CtColumns:
@@ -125,11 +152,9 @@ def _joined(parts: list[CtColumns]) -> CtColumns:
 
 def _ascending(key: Array, *, descending: bool) -> Array:
     """Numbers in the order wanted: texts by their rank, all turned round for a descending one."""
-    if key.dtype.kind in "SO":
-        key = np.unique(key, return_inverse=True)[1].reshape(-1).astype(np.uint64)
-    if not descending:
-        return key
-    return -key if key.dtype.kind == "i" else ~key.astype(np.uint64)
+    if key.dtype.kind in "SO" and descending:
+        key = np.unique(key, return_inverse=True)[1].reshape(-1)
+    return ~key if descending else key
 
 
 def rows(

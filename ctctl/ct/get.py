@@ -13,7 +13,18 @@ from ctctl.ct.answer import connection, no_service_note, socket_note
 from ctctl.ct.flow import Asked, End, read_flow
 from ctctl.ct.lookups import beside
 from ctctl.ct.report import Connection
-from ctctl.ct.search import Place, Search, Translations, inside, key_of, outside, places_of_slot, rows_of, vip_of
+from ctctl.ct.search import (
+    Place,
+    Search,
+    Translations,
+    inside,
+    key_of,
+    outside,
+    places_of,
+    places_of_slot,
+    rows_of,
+    vip_of,
+)
 from ctctl.ct.sentence import role_of
 from ctctl.errors import NotFoundError
 from ctctl.model.entry import CtEntry, CtFlags
@@ -136,7 +147,7 @@ def _behind(listings: Listings, frontend: End) -> Iterator[Place]:
     yield from turned
     for slot in listings.services if not turned else ():
         if slot.addr == frontend.address and slot.slot and frontend.port in (None, slot.port):
-            yield from places_of_slot(listings, slot.backend_id, slot.backend)
+            yield from places_of_slot(listings, slot)
 
 
 # ---- what belongs to one
@@ -230,9 +241,10 @@ def _is_leg(search: Search, service: CtRow, leg: CtRow) -> bool:
 def _targets(search: Search, service: CtRow) -> list[Place]:
     """Where the backend of a service entry is."""
     listings, number = search.listings(service.node), service.entry.backend_id
-    slots = [slot for slot in listings.services if slot.backend_id == number and slot.backend] if number else []
-    found = [place for slot in slots for place in places_of_slot(listings, None, slot.backend)]
-    return [*found, *places_of_slot(listings, number, None)] if number else found
+    if not number:
+        return []
+    listed = (slot.backend_end for slot in listings.services if slot.backend_id == number)
+    return [*(end for end in listed if end is not None), *places_of(listings, number)]
 
 
 def _nat_only(search: Search, asked: Asked) -> Iterator[Connection]:

@@ -54,7 +54,7 @@ def _backends_of(listings: Listings, rev_nat: int) -> Iterator[Place]:
     """Where the backends of a service are."""
     for slot in listings.services if rev_nat else ():
         if slot.rev_nat == rev_nat and slot.slot:
-            yield from places_of_slot(listings, slot.backend_id, slot.backend)
+            yield from places_of_slot(listings, slot)
 
 
 def _frontends_of(listings: Listings, rev_nat: int) -> Iterator[Place]:
@@ -67,5 +67,5 @@ def _frontends_of(listings: Listings, rev_nat: int) -> Iterator[Place]:
 def _frontends_before(listings: Listings, address: Address, port: int) -> Iterator[Place]:
     """The addresses of services that have a backend there."""
     for slot in listings.services:
-        if slot.slot and (address, port) in places_of_slot(listings, slot.backend_id, slot.backend):
+        if slot.slot and (address, port) in places_of_slot(listings, slot):
             yield slot.addr, slot.port

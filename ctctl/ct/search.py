@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from ctctl.abi.constants import TUPLE_IN, TUPLE_OUT, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.ct.flow import Asked
@@ -20,6 +20,9 @@ from ctctl.tables.query.filter import Filter
 from ctctl.tables.query.values import network
 from ctctl.tables.rows import matching, row_of
 from ctctl.tables.sources.base import Listings, Source
+
+if TYPE_CHECKING:
+    from ctctl.model.service import ServiceSlot
 
 _ICMP = (1, 58)
 #: The tuple's flag bytes that there are.
@@ -37,20 +40,34 @@ class Search:
     source: Source
     _rows: dict[tuple[Address, int | None, int | None], list[CtRow]] = field(default_factory=dict)
     _listings: dict[str | None, Listings] = field(default_factory=dict)
+    _homes: dict[Address, str] | None = None
     _names: dict[str | None, dict[str, str]] = field(default_factory=dict)
     _by_port: dict[tuple[Address, int | None], dict[int | None, list[CtRow]]] = field(default_factory=dict)
     _found: dict[tuple[FlowTuple, bool], list[CtRow]] = field(default_factory=dict)
     _nats: dict[FlowTuple, list[tuple[str | None, NatEntry]]] | None = None
 
-    @property
-    def nodes(self) -> list[str | None]:
-        return [*self.source.nodes()] or [None]
+    #: of the source; [None] where it has no names
+    nodes: list[str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nodes = [*self.source.nodes()] or [None]
 
     def listings(self, node: str | None) -> Listings:
         """Services, backends and rev-NATs of a node: their numbers mean nothing on another."""
         if node not in self._listings:
             self._listings[node] = self.source.some(node, "backends", "rev_nats", "services", "sockets")
         return self._listings[node]
+
+    def home(self, address: Address) -> str | None:
+        """The node of several whose pod has this address; None where no node, or more than one, shows it."""
+        if self._homes is None:
+            found: dict[Address, set[str]] = {}
+            for node in self.source.nodes():
+                for record in self.source.some(node, "endpoints").endpoints:
+                    if not record.is_host:
+                        found.setdefault(record.addr, set()).add(node)
+            self._homes = {addr: nodes.pop() for addr, nodes in found.items() if len(nodes) == 1}
+        return self._homes.get(address)
 
     def names(self, node: str | None) -> dict[str, str]:
         if node not in self._names:
@@ -166,9 +183,15 @@ def rows_of(search: Search, flow: FlowTuple) -> Iterator[CtRow]:
             yield row
 
 
-def places_of_slot(listings: Listings, backend_id: int | None, text: str | None) -> Iterator[Place]:
+def places_of(listings: Listings, backend_id: int | None) -> Iterator[Place]:
+    """Where a backend is, by its number."""
     for backend in listings.backends:
         if backend.backend_id == backend_id and backend.port is not None:
             yield backend.addr, backend.port
-    if text and (found := re.fullmatch(r"\[?([^\[\]]+?)\]?:(\d+)(?:/\w+)*", text)):
-        yield ip_address(found[1]), int(found[2])
+
+
+def places_of_slot(listings: Listings, slot: ServiceSlot) -> Iterator[Place]:
+    """Where the backend of a service's slot is, by its number and as the slot is listed."""
+    yield from places_of(listings, slot.backend_id)
+    if slot.backend_end is not None:
+        yield slot.backend_end

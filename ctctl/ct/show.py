@@ -10,11 +10,13 @@ from typing import Any, TextIO
 from ctctl.ct.report import Connection, CtEvent, Difference, Member, TableStats, Talker
 from ctctl.model.clock import Clock
 from ctctl.model.row import CtRow
+from ctctl.model.tuples import endpoint
 from ctctl.model.units import format_duration
+from ctctl.out.cells import jsonable
 from ctctl.out.fit import prose
-from ctctl.out.output import Column, Format, OutputOptions, View, jsonable, write_document, write_rows
+from ctctl.out.output import Column, Format, OutputOptions, View, write_document, write_rows
 from ctctl.out.text import safe
-from ctctl.tables.show.entry import ct_view, endpoint, entry_name, row_record
+from ctctl.tables.show.entry import ct_view, entry_name, row_record
 from ctctl.tables.show.nat import nat_record
 from ctctl.tables.show.tuples import tuple_record
 

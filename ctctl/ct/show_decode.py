@@ -7,10 +7,11 @@ from typing import TextIO
 from ctctl.ct.decode import TCP_FLAGS, Decoded
 from ctctl.decode.ct import direction_of, flag_names, other_bits
 from ctctl.model.entry import CtEntry, CtFlags, Layout
-from ctctl.model.tuples import protocol_name
-from ctctl.out.output import Format, OutputOptions, cell, write_document
+from ctctl.model.tuples import endpoint, protocol_name
+from ctctl.out.cells import cell
+from ctctl.out.output import Format, OutputOptions, write_document
 from ctctl.tables.show.cilium import cilium_flags, cilium_line
-from ctctl.tables.show.entry import endpoint, entry_record
+from ctctl.tables.show.entry import entry_record
 from ctctl.tables.show.nat import nat_record
 
 SCHEMA = "ctctl/ct-decode/v1"

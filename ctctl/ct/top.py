@@ -56,7 +56,7 @@ def top(
     found = [
         Talker(
             key=key,
-            name=_name(by, key, known),
+            name=name_of(by, key, known),
             entries=entries,
             expired=expired if timed else None,
             packets=packets if counted and packets else None,  # each entry was made by a packet: 0 is "not counted"
@@ -69,7 +69,8 @@ def top(
     return found[:limit]
 
 
-def _name(by: By, key: str, names: Mapping[str, str]) -> str | None:
+def name_of(by: By, key: str, names: Mapping[str, str]) -> str | None:
+    """What a group is called; None where nothing names it. ``names`` as ``NameBook.shown``."""
     if by is By.service:
         return names.get(f"rev-nat {key}")
     if by is By.backend:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ctctl.decode.columns import Slot
 from ctctl.decode.ct import TUPLE_RELATED
-from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts, TableFacts, words
+from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts
 from ctctl.doctor.finding import Finding, Severity
+from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
 from ctctl.tables import pairs as _keys
 

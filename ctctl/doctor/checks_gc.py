@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ctctl.abi import pins
-from ctctl.doctor.facts import Facts, TableFacts
+from ctctl.doctor.facts import Facts
 from ctctl.doctor.finding import Finding, Severity
+from ctctl.doctor.table import TableFacts
 from ctctl.model.units import format_duration
 
 PRESSURE_WARNING = 0.75

@@ -10,13 +10,13 @@ import numpy as np
 from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE
 from ctctl.decode.nat import decode_nat
-from ctctl.doctor.facts import BUILD_UP, Facts, TableFacts
+from ctctl.doctor.facts import BUILD_UP, Facts
 from ctctl.doctor.finding import Finding, Severity
+from ctctl.doctor.table import TableFacts
 from ctctl.model.entry import CtFlags
-from ctctl.model.tuples import protocol_name
+from ctctl.model.tuples import endpoint, protocol_name
 from ctctl.out.rowtext import Groups
 from ctctl.tables import pair_rows
-from ctctl.tables.show.entry import endpoint
 from ctctl.tables.snat_ports import SMALLEST, range_by
 
 if TYPE_CHECKING:

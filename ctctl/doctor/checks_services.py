@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctctl.decode.columns import Slot
-from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts, TableFacts, words
+from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts
 from ctctl.doctor.finding import Finding, Severity
+from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
 from ctctl.model.service import Backend, ServiceSlot
-from ctctl.model.tuples import Address
-from ctctl.tables.show.entry import endpoint
+from ctctl.model.tuples import Address, endpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

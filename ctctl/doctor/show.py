@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TextIO
 
 from ctctl.doctor.finding import Diagnosis, Finding, Verdict
+from ctctl.out.cells import cell, jsonable
 from ctctl.out.fit import command, prose
-from ctctl.out.output import Column, Format, OutputOptions, View, cell, jsonable, use_color, write_rows
+from ctctl.out.output import Column, Format, OutputOptions, View, use_color, write_rows
 from ctctl.out.text import safe
 
 SCHEMA = "ctctl/doctor/v1"

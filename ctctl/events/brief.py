@@ -6,7 +6,9 @@ from ctctl.decode.ct import flag_names
 from ctctl.events.lines import ARROW, VERDICT_STYLES, Line, device_words, packet_words
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import CtResult, HookEvent, LookupRecord, Verdict, Why
+from ctctl.model.tuples import endpoint, protocol_name
 from ctctl.out.text import safe
+from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6
 
 
 def brief_line(event: HookEvent, *, time_text: str, connection: int | None = None) -> Line:
@@ -38,6 +40,11 @@ def what_was_done(event: HookEvent) -> str:
     return "; ".join([*(text for text in done if text), *_path(event)])
 
 
+def writings(event: HookEvent) -> list[str]:
+    """What a hook created or changed for good, and what it did to the packet, each by itself."""
+    return [*(text for record in event.lookups if (text := _record(record, event.now_s))), *_path(event)]
+
+
 def what_was_written(event: HookEvent) -> str:
     """What a hook created or changed for good, and what it did to the packet; empty for a mere refresh."""
     written = [text for record in event.lookups if (text := _record(record, event.now_s))]
@@ -46,11 +53,23 @@ def what_was_written(event: HookEvent) -> str:
     return "; ".join([*written, *_path(event)]) if written else ""
 
 
+def answer_words(event: HookEvent) -> str | None:
+    """The ICMP message that the hook made of the packet and sent back; None where it made none."""
+    flow = event.tuple_out
+    if flow.proto not in (PROTO_ICMP, PROTO_ICMPV6) or flow.proto == event.tuple_in.proto:
+        return None
+    kind = " port unreachable" if any(record.why & Why.NO_BACKEND for record in event.lookups) else ""
+    return f"{protocol_name(flow.proto).lower()} {flow.src} > {flow.dst}{kind}"
+
+
 def _path(event: HookEvent) -> list[str]:
     words = []
-    if event.translated:
+    answer = answer_words(event)
+    if answer is not None:
+        words.append(f"answered with {answer}")
+    elif event.translated:
         flow = event.tuple_out
-        words.append(f"translated to {flow.src}:{flow.src_port} > {flow.dst}:{flow.dst_port}")
+        words.append(f"translated to {endpoint(flow.src, flow.src_port)} > {endpoint(flow.dst, flow.dst_port)}")
     if event.tunnel_remote is not None:
         # Whoever puts a packet into the tunnel has translated it to the backend before.
         way = "to" if event.translated else "from"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from ctctl.model.entry import CtFlags
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
+from ctctl.model.tuples import endpoint
 from ctctl.packet.spec import TcpFlags
 
 #: Why a packet was dropped, for each name of ``enum ctctl_reason``.
@@ -168,8 +169,8 @@ def _dsr(event: HookEvent, record: LookupRecord) -> Iterator[str]:
     why = record.why
     vip = f" (VIP {event.dsr})" if event.dsr is not None else ""
     if why & Why.CREATED:
-        again = "again " if why & Why.HIT else ""
-        yield f"the packet carries the DSR option{vip}: the OUT entry with DSRInternal is written {again}".rstrip()
+        again = " again" if why & Why.HIT else ""
+        yield f"the packet carries the DSR option{vip}: the OUT entry with DSRInternal is written{again}"
     elif why & Why.HIT:
         yield "the OUT entry of this DSR connection was found"
     elif why & Why.DSR_OPTION:
@@ -259,9 +260,9 @@ def _lifetime(event: HookEvent, record: LookupRecord) -> Iterator[str]:
 def _translation(event: HookEvent) -> Iterator[str]:
     before, after = event.tuple_in, event.tuple_out
     if (before.dst, before.dst_port) != (after.dst, after.dst_port):
-        yield f"destination translated: {before.dst}:{before.dst_port} → {after.dst}:{after.dst_port}"
+        yield f"destination translated: {endpoint(before.dst, before.dst_port)} → {endpoint(after.dst, after.dst_port)}"
     if (before.src, before.src_port) != (after.src, after.src_port):
-        yield f"source translated: {before.src}:{before.src_port} → {after.src}:{after.src_port}"
+        yield f"source translated: {endpoint(before.src, before.src_port)} → {endpoint(after.src, after.src_port)}"
     if event.tunnel_remote is None:
         return
     if event.hook is Hook.FROM_OVERLAY:

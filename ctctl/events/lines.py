@@ -10,7 +10,7 @@ from ctctl.events.explain import explain, explain_lookup
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment, HookEvent, LookupRecord, Verdict, Why
-from ctctl.model.tuples import FlowTuple, protocol_name
+from ctctl.model.tuples import FlowTuple, endpoint, protocol_name
 from ctctl.out.text import safe
 from ctctl.packet.spec import ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, PROTO_ICMP, tcp_flag_letters
 
@@ -196,4 +196,4 @@ def _path_lines(event: HookEvent) -> Iterator[Line]:
 
 
 def _end(flow: FlowTuple, side: str) -> str:
-    return f"{flow.src}:{flow.src_port}" if side == "src" else f"{flow.dst}:{flow.dst_port}"
+    return endpoint(flow.src, flow.src_port) if side == "src" else endpoint(flow.dst, flow.dst_port)

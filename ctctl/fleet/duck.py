@@ -18,7 +18,7 @@ from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, plain_schema
 #: What the engine may take, within 2 GB for the process; more than that goes to a temporary folder.
 MEMORY: Final = "1400MB"
 #: Columns that say whose a row is. Texts in millions of rows, they are compared and counted as numbers.
-_WHOSE: Final = ("cluster", "node", "collection")
+_WHOSE: Final = ("cluster",)
 _AS_WORDS: Final = f"REPLACE ({', '.join(f'CAST({name} AS {name}_word) AS {name}' for name in _WHOSE)})"
 
 

@@ -44,7 +44,20 @@ def session(master: str) -> Iterator[Any]:
         spark.sparkContext.setLogLevel("ERROR")
         yield spark
     finally:
-        spark.stop()
+        _end(spark)
+
+
+def _end(spark: Any) -> None:
+    """Stop the session and the Java process behind it, which else lives as long as this one."""
+    context = spark.sparkContext
+    gateway = context._gateway
+    spark.stop()
+    gateway.shutdown()
+    process = getattr(gateway, "proc", None)
+    if process is not None:
+        process.stdin.close()  # what tells it to end
+        process.wait()
+        type(context)._gateway = type(context)._jvm = None
 
 
 _SETTINGS = {

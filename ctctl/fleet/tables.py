@@ -50,7 +50,7 @@ TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         **_ends("to_addr"),
         "to_port": "int32",
         "age_s": "int64",
-        "needs_ct": "int32",
+        "needs_ct": "uint64",
     },
     "services": {
         **_STAMP,
@@ -123,8 +123,19 @@ def listing_rows(table: str, found: Listings, stamp: Stamp, time: tuple[Clock, i
 def _arrow(table: str, columns: Mapping[str, list[object]]) -> Any:
     pa = pyarrow()
     schema = schema_of(TABLES[table])
-    arrays = [pa.array(columns[entry.name], entry.type) for entry in schema]
+    arrays = [_array(columns[entry.name], entry.type) for entry in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _array(values: list[object], kind: Any) -> Any:
+    """A column. A number that the table itself could not hold, in a listing that somebody wrote, is not known."""
+    pa = pyarrow()
+    try:
+        return pa.array(values, kind)
+    except (OverflowError, pa.ArrowInvalid):
+        signed = not str(kind).startswith("u")
+        low, high = (-(1 << kind.bit_width - 1), 1 << kind.bit_width - 1) if signed else (0, 1 << kind.bit_width)
+        return pa.array([value if isinstance(value, int) and low <= value < high else None for value in values], kind)
 
 
 def empty_rows(table: str) -> Any:

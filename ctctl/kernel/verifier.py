@@ -9,9 +9,12 @@ _BEGIN = re.compile(r"prog '(?P<name>[^']+)': -- BEGIN PROG LOAD LOG --\n")
 _END = "-- END PROG LOAD LOG --"
 _FAILED = re.compile(r"prog '(?P<name>[^']+)': BPF program load failed")
 _STATISTICS = re.compile(r"^(processed \d+ insns|verification time |stack depth |max_states_per_insn|total_states)")
+#: From Linux 7.3 on a report for readers follows, several sections long: its heading, and what it is about.
+_REPORT = re.compile(r"^Verification failed: (?P<what>.+)$", re.MULTILINE)
 _SOURCE = re.compile(r"^; ")
 #: Register dumps and instructions: state, not the reason.
 _STATE = re.compile(r"^(\d+: |from \d+ to \d+|last_idx |regs=|mark_precise|parent |frame ?\d+: |R\d+(_\w+)?=)")
+_NO_REASON = "the verifier log gives no reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,13 @@ def summarize(log: str) -> str:
     """The reason and, if the log tells it, the source line it concerns: "REASON; at: SOURCE".
 
     The reason is the last line that is neither statistics nor register state; the verifier prints the
-    source line of each instruction (with BTF) ahead of it.
+    source line of each instruction (with BTF) ahead of it. Of a report that explains it the heading stands in
+    for a reason that was not printed.
     """
+    report = _REPORT.search(log)
+    if report:
+        before = summarize(log[: report.start()])
+        return report["what"] if before == _NO_REASON else before
     reason, source = "", ""
     for line in reversed(log.splitlines()):
         stripped = line.strip()
@@ -54,5 +62,5 @@ def summarize(log: str) -> str:
             source = stripped.removeprefix("; ").strip()
             break
     if not reason:
-        return "the verifier log gives no reason"
+        return _NO_REASON
     return f"{reason}; at: {source}" if source else reason

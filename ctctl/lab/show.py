@@ -12,7 +12,8 @@ from ctctl.lab.report import SnatRow
 from ctctl.lab.story import Story
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import HookEvent
-from ctctl.out.output import Column, View, cell
+from ctctl.out.cells import cell
+from ctctl.out.output import Column, View
 from ctctl.out.text import safe
 from ctctl.tables.show.cilium import cilium_line
 

@@ -199,6 +199,17 @@ def reason_number(text: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class CountedDrop:
+    """Why the datapath dropped, and where in its source (``bpf_lxc.c:2110``): None where the counters do not tell."""
+
+    reason: str
+    place: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reason} at {self.place}" if self.place else self.reason
+
+
+@dataclass(frozen=True, slots=True)
 class DatapathCounter:
     """Packets and bytes of one reason, direction and place. ``line`` and ``file`` are 0 up to 1.15.
 

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ctctl.model.entry import CtEntry
-from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.model.tuples import Direction, FlowTuple, endpoint
 
 
 class Hook(StrEnum):
@@ -169,7 +169,7 @@ class Endpoint:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+        return endpoint(self.address, self.port)
 
 
 @dataclass(frozen=True, slots=True)

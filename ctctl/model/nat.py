@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ctctl.model.tuples import Address, Direction, FlowTuple
+from ctctl.model.tuples import Address, Direction, FlowTuple, endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +28,11 @@ class NatEntry:
     key: bytes | None = None
     value: bytes | None = None
 
+    def turned(self, flow: FlowTuple) -> FlowTuple:
+        """What a packet of this entry's tuple becomes."""
+        if self.direction is Direction.OUT:
+            return replace(flow, src=self.to_addr, src_port=self.to_port)
+        return replace(flow, dst=self.to_addr, dst_port=self.to_port)
+
     def __str__(self) -> str:
-        return f"{self.tuple} XLATE_{self.xlate} {self.to_addr}:{self.to_port}"
+        return f"{self.tuple} XLATE_{self.xlate} {endpoint(self.to_addr, self.to_port)}"

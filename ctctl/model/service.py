@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import ip_network
 
-from ctctl.model.tuples import Address
+from ctctl.model.tuples import Address, end_of
 
 
 class ServiceFlags(IntFlag):
@@ -58,6 +58,13 @@ class ServiceSlot:
     word: int | None = None
     #: backends of a frontend that are quarantined (from 1.17)
     quarantined: int | None = None
+
+    @property
+    def backend_end(self) -> tuple[Address, int] | None:
+        """Address and port of ``backend``; None where it is no address, or one of another cluster's (with an ``@``)."""
+        if self.backend is None or "@" in self.backend:
+            return None
+        return end_of(self.backend.partition("/")[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias
+
+from ctctl.model.units import decimal
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -28,11 +30,26 @@ def protocol_name(number: int) -> str:
     return PROTOCOL_NAMES.get(number, str(number))
 
 
-def end_text(address: Address, port: int) -> str:
-    """One end of a connection: ``10.0.0.1:80``, ``[fd00::1]:80``; the address alone where there is no port."""
-    if not port:
-        return str(address)
+def endpoint(address: Address, port: int) -> str:
+    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
+def end_text(address: Address, port: int) -> str:
+    """``endpoint``, or the address alone where there is no port."""
+    return endpoint(address, port) if port else str(address)
+
+
+def end_of(text: str) -> tuple[Address, int] | None:
+    """Address and port of what ``endpoint`` wrote; None for any other text."""
+    host, colon, port = text.rpartition(":")
+    number = decimal(port, 0xFFFF) if colon else None
+    if number is None:
+        return None
+    try:
+        return ip_address(host.strip("[]")), number
+    except ValueError:
+        return None
 
 
 class Direction(StrEnum):
@@ -62,4 +79,5 @@ class FlowTuple:
         return FlowTuple(self.proto, self.dst, self.dst_port, self.src, self.src_port)
 
     def __str__(self) -> str:
-        return f"{protocol_name(self.proto)} {self.src}:{self.src_port} -> {self.dst}:{self.dst_port}"
+        src, dst = endpoint(self.src, self.src_port), endpoint(self.dst, self.dst_port)
+        return f"{protocol_name(self.proto)} {src} -> {dst}"

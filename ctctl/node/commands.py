@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ctctl.config.node import NodeFile
 from ctctl.errors import NotFoundError
+from ctctl.model.tuples import endpoint
 from ctctl.node import tables as t
 from ctctl.node.diff import Change
 from ctctl.node.find import choose_node
@@ -103,7 +104,7 @@ def _service_key(key: bytes) -> tuple[str, str]:
     from ctctl.decode.services import decode_service
 
     slot = decode_service(key, bytes(12))
-    where = f"{slot.addr}:{slot.port}" + (f" ({slot.scope})" if slot.scope != "external" else "")
+    where = endpoint(slot.addr, slot.port) + (f" ({slot.scope})" if slot.scope != "external" else "")
     return ("slot", f"{where} #{slot.slot}") if slot.slot else ("service", where)
 
 
@@ -122,14 +123,14 @@ def _backend_value(key: bytes, value: bytes) -> str:
     from ctctl.decode.services import decode_backend
 
     backend = decode_backend(key, value)
-    return f"{backend.addr}:{backend.port} {backend.state}"
+    return f"{endpoint(backend.addr, backend.port or 0)} {backend.state}"
 
 
 def _rev_nat_value(key: bytes, value: bytes) -> str:
     from ctctl.decode.services import decode_rev_nat
 
     found = decode_rev_nat(key, value)
-    return f"{found.addr}:{found.port}"
+    return endpoint(found.addr, found.port)
 
 
 def _range_key(key: bytes) -> tuple[str, str]:

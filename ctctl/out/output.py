@@ -13,13 +13,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from typing import Any, Generic, TextIO, TypeVar
 
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
+from ctctl.out.cells import cell, csv_cell, jsonable
 from ctctl.out.fit import PROSE_LEAST, Layout, columns_of, fitting, least_of, say_dropped
 from ctctl.out.text import safe
 
@@ -162,50 +163,6 @@ def use_color(options: OutputOptions, stream: TextIO) -> bool:
     if options.color is not ColorMode.auto:
         return options.color is ColorMode.always
     return not os.environ.get("NO_COLOR") and stream.isatty()
-
-
-def jsonable(value: object) -> Any:
-    """A model value as JSON knows it: addresses and words as text, flags as numbers, bytes as hex."""
-    if isinstance(value, IPv4Address | IPv6Address):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(item) for item in value]
-    return value
-
-
-def cell(value: object) -> str:
-    """A value as one line of text: "-" for None, lists joined by spaces, safe to print."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    value = jsonable(value)
-    if isinstance(value, list):
-        return " ".join(cell(item) for item in value) or "-"
-    if isinstance(value, dict):
-        return safe(json.dumps(value))
-    return safe(str(value))
-
-
-#: What makes a spreadsheet take a text for a formula, also in its full-width forms (OWASP, "CSV injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-
-def csv_cell(value: object) -> object:
-    """Absent is empty; numbers stay numbers; a text that could start a formula gets an apostrophe before it."""
-    if value is None:
-        return ""
-    value = jsonable(value)
-    if isinstance(value, bool | int | float):
-        return value
-    text = " ".join(safe(str(item)) for item in value) if isinstance(value, list) else cell(value)
-    return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text
 
 
 def _sort_key(column: Column[T]) -> Callable[[T], tuple[int, Any]]:

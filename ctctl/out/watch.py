@@ -23,7 +23,7 @@ class Screen:
             self._stream.flush()
             return len(lines)
         # A line that wraps would shift all below it: the terminal's width cuts it.
-        visible = [line[: self._width] for line in lines[: self._height]]
+        visible = [line[: self._width] for line in self._fitting(lines)]
         written = 0
         parts: list[str] = []
         if self._shown is None:
@@ -40,3 +40,10 @@ class Screen:
         self._stream.flush()
         self._shown = visible
         return written
+
+    def _fitting(self, lines: Sequence[str]) -> Sequence[str]:
+        """The lines that there is room for; the last one says how many there are more."""
+        if self._height is None or len(lines) <= self._height:
+            return lines
+        kept = max(self._height - 1, 0)
+        return [*lines[:kept], f"… {len(lines) - kept} lines more than this screen has"]

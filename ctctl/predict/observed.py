@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctctl.decode.columns import Slot
-from ctctl.doctor.facts import TableFacts
+from ctctl.doctor.table import TableFacts
 from ctctl.errors import CtctlError, DecodeError, PartialDataError
 from ctctl.model.timeouts import Timeouts
 from ctctl.packet.capture import ethernet_frame, read_capture

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ctctl import __version__
 from ctctl.ct.arrange import rows
@@ -17,12 +18,13 @@ from ctctl.ct.show import top_view
 from ctctl.ct.stats import stats
 from ctctl.ct.top import By, top
 from ctctl.doctor.diagnose import examine
-from ctctl.doctor.finding import Diagnosis
-from ctctl.out.output import Column, View, jsonable, text_of
-from ctctl.services.show_lb import frontend_view, frontends
+from ctctl.doctor.finding import Diagnosis, Finding, Severity
+from ctctl.out.cells import jsonable
+from ctctl.out.output import Column, View, by_node, text_of
+from ctctl.services.show_lb import Frontend, frontend_view, frontends
 from ctctl.services.show_nat import port_use_view
 from ctctl.tables.names import names_of
-from ctctl.tables.port_use import port_use
+from ctctl.tables.port_use import PortUse, port_use
 from ctctl.tables.query.filter import EVERYTHING
 from ctctl.tables.show.entry import ct_view
 from ctctl.tables.snat_ports import range_of
@@ -30,8 +32,12 @@ from ctctl.tables.sources.base import Source
 
 #: Entries shown of a table: the ones that were active last. All of a million would be 500 MB of page.
 ENTRIES = 1000
-#: Rows of every other list.
+#: Rows of every other list, of all nodes together: a source may have thousands of nodes.
 ROWS = 500
+#: Findings that are told in full, the worst first, and names of nodes where many have the same.
+FINDINGS = 200
+NAMED = 50
+T = TypeVar("T")
 _TOPS = (By.src, By.dst, By.service, By.backend)
 
 
@@ -47,14 +53,28 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What the doctor says of one node, or of several of which it says the same; ``untold`` counts findings."""
+
+    who: str
+    diagnosis: Diagnosis
+    findings: tuple[Finding, ...]
+    untold: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """What the page says. ``made_at`` is UTC; ``facts`` are pairs of what and how it is known."""
+    """What the page says. ``made_at`` is UTC; ``facts`` are pairs of what and how it is known.
+
+    ``tables`` are the fullest where there are too many, ``tables_note`` says so.
+    """
 
     title: str
     made_at: str
     facts: tuple[tuple[str, str], ...]
     tables: tuple[TableStats, ...]
-    diagnoses: tuple[tuple[str | None, Diagnosis], ...]
+    tables_note: str
+    verdicts: tuple[Verdicts, ...]
     sheets: tuple[Sheet, ...]
     asked: str | None = None
     connections: tuple[Connection, ...] = ()
@@ -68,15 +88,18 @@ def gather(source: Source, asked: str | None = None, *, where: str = "") -> Repo
     """
     names = names_of(source)
     connections = tuple(get(source, asked)) if asked is not None else ()
-    tables = tuple(stats(source))
+    every = list(stats(source))
+    tables = _fullest(every)
     view = ct_view(nodes=len(source.nodes()) > 1)
+    diagnoses = examine(source, gc_interval_s=None, where=where) if source.has_ct else []
     return Report(
         title=source.description,
         made_at=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         facts=_facts(source),
         tables=tables,
-        diagnoses=tuple(examine(source, gc_interval_s=None, where=where)) if source.has_ct else (),
-        sheets=tuple(_sheets(source, names, view, sum(table.entries for table in tables))),
+        tables_note=f"{len(tables)} of {len(every)}, the fullest" if len(tables) < len(every) else "",
+        verdicts=tuple(_verdicts(diagnoses, source.description)),
+        sheets=tuple(_sheets(source, names, view, sum(table.entries for table in every))),
         asked=asked,
         connections=connections,
         members=tuple(
@@ -86,8 +109,48 @@ def gather(source: Source, asked: str | None = None, *, where: str = "") -> Repo
     )
 
 
+def _fullest(tables: Sequence[TableStats]) -> tuple[TableStats, ...]:
+    if len(tables) <= ROWS:
+        return tuple(tables)
+    return tuple(heapq.nlargest(ROWS, tables, key=lambda table: (table.pressure or 0.0, table.entries)))
+
+
+def _verdicts(diagnoses: Sequence[tuple[str | None, Diagnosis]], source: str) -> Iterator[Verdicts]:
+    """Nodes with findings one by one, the worst first; the others together where the same is said of them."""
+    same: dict[tuple[object, ...], tuple[list[str], Diagnosis]] = {}
+    found: list[tuple[str, Diagnosis]] = []
+    untold: list[tuple[str, Diagnosis]] = []
+    for node, diagnosis in diagnoses:
+        name = node or source
+        if diagnosis.findings:
+            found.append((name, diagnosis))
+            continue
+        key = (diagnosis.verdict, diagnosis.checks, tuple(diagnosis.skipped.items()))
+        same.setdefault(key, ([], diagnosis))[0].append(name)
+    order = list(Severity)
+    found.sort(key=lambda one: order.index(one[1].findings[0].severity))
+    left = FINDINGS
+    for name, diagnosis in found:
+        told = diagnosis.findings[:left]
+        if told:
+            yield Verdicts(name, diagnosis, told, len(diagnosis.findings) - len(told))
+        left -= len(told)
+        if not told:
+            untold.append((name, diagnosis))
+    if untold:
+        number = sum(len(diagnosis.findings) for _, diagnosis in untold)
+        yield Verdicts(_some_of([name for name, _ in untold]), untold[0][1], (), number)
+    for names, diagnosis in same.values():
+        yield Verdicts(_some_of(names), diagnosis, (), 0)
+
+
+def _some_of(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def _facts(source: Source) -> tuple[tuple[str, str], ...]:
-    found = [("source", source.description), ("nodes", ", ".join(source.nodes()) or "one, without a name")]
+    found = [("source", source.description), ("nodes", _some_of([*source.nodes()]) or "one, without a name")]
     found += sorted({("layout", f"{table.layout.value} ({table.layout_evidence})") for table in source.tables})
     found += sorted({("clock", f"{table.clock} ({table.clock.evidence})") for table in source.tables})
     found += [("note", note) for note in source.notes]
@@ -101,16 +164,28 @@ def _sheets(source: Source, names: dict[str, str], view: View[Any], entries: int
         for by in _TOPS
     ]
     nodes: list[str | None] = [*source.nodes()] or [None]
+    fronts: dict[str | None, list[Frontend]] = {}
+    uses: dict[str | None, list[PortUse]] = {}
     for node in nodes:
         listings = source.some(node, "services", "backends")
-        on = f" of {node}" if node is not None else ""
-        found = frontends(listings.services, listings.backends, names)
-        sheets.append(_sheet(f"Services{on}", "", frontend_view(source.minor_of(node)), found))
-        use = port_use(partial(source.nat_rows, node), range_of(source, node))
-        sheets.append(_sheet(f"SNAT ports in use{on}", "", port_use_view(names), use))
+        fronts[node] = frontends(listings.services, listings.backends, names)
+        uses[node] = port_use(partial(source.nat_rows, node), range_of(source, node))
+    minors = {node: source.minor_of(node) for node in nodes}
+    views = {minor: frontend_view(minor) for minor in {*minors.values()}}
+    sheets.append(_of_nodes("Services", {node: views[minors[node]] for node in nodes}, fronts))
+    ports = port_use_view(names)
+    sheets.append(_of_nodes("SNAT ports in use", dict.fromkeys(nodes, ports), uses))
     shown = list(rows(source, EVERYTHING, sort="-last_tx_report", limit=ENTRIES, names=names))
     note = f"{len(shown)} of {entries}, the most recently active" if entries > len(shown) else ""
     return [sheet for sheet in (*sheets, _sheet("Entries", note, view, shown)) if sheet.rows]
+
+
+def _of_nodes(title: str, views: dict[str | None, View[T]], found: dict[str | None, list[T]]) -> Sheet:
+    """One table of all nodes, the node as a column where there are several."""
+    if len(views) == 1:
+        ((node, view),) = views.items()
+        return _sheet(title, "", view, found[node])
+    return _sheet(title, "", by_node(views), [(node, row) for node, rows_of in found.items() for row in rows_of])
 
 
 def _sheet(title: str, note: str, view: View[Any], found: Sequence[Any], *, wide: bool = False) -> Sheet:

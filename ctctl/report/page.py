@@ -9,8 +9,8 @@ from importlib import resources
 
 from ctctl.ct.report import Connection
 from ctctl.errors import UnsupportedError
+from ctctl.model.tuples import endpoint
 from ctctl.report.gather import Report
-from ctctl.tables.show.entry import endpoint
 
 
 @dataclass(frozen=True, slots=True)

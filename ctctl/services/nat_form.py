@@ -80,10 +80,10 @@ class NatForm:
             program.text(place, TextTable.of([b"", *(encode(style, None, f" ({one})") for one in names)]))
         program.literal(behind)
 
-    def end(self, program: RowProgram, name: str, *, brackets: bool = True) -> None:
+    def end(self, program: RowProgram, name: str) -> None:
         """Address and port."""
         octets, port = self._ends[name]
-        before, between = (b"[", b"]:") if self.family == 6 and brackets else (b"", b":")
+        before, between = (b"[", b"]:") if self.family == 6 else (b"", b":")
         program.literal(before).address(octets, PLAIN_IPV6).literal(between).decimal(port)
 
     def plain(self, program: RowProgram, name: str) -> None:
@@ -131,9 +131,9 @@ class NatForm:
         program = RowProgram()
         self.put(program, "proto_name", Style.TEXT)
         for before, name in ((b" ", "source"), (b" -> ", "destination")):
-            self.end(program.literal(before), name, brackets=False)
+            self.end(program.literal(before), name)
         self.put(program.literal(b" XLATE_"), "xlate", Style.CSV)
-        self.end(program.literal(b" "), "to", brackets=False)
+        self.end(program.literal(b" "), "to")
         return program.literal(b"\n")
 
     def cilium_line(self) -> RowProgram:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ctctl.model.service import EndpointRecord, IpcacheRecord, SocketNat, TunnelRecord
+from ctctl.model.tuples import endpoint
 from ctctl.out.output import Column, View
 from ctctl.tables.show import listings
-from ctctl.tables.show.entry import endpoint
 
 
 def ipcache_view(names: Mapping[str, str], minor: int) -> View[IpcacheRecord]:

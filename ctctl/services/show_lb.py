@@ -14,11 +14,10 @@ from ctctl.model.service import (
     ServiceSlot,
     SourceRange,
 )
-from ctctl.model.tuples import protocol_name
+from ctctl.model.tuples import endpoint, protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, View
 from ctctl.tables.show import listings
-from ctctl.tables.show.entry import endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from ctctl.model.clock import Clock
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Address, protocol_name
+from ctctl.model.tuples import Address, endpoint, protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, View
 from ctctl.tables.show import listings
-from ctctl.tables.show.entry import endpoint
 from ctctl.tables.show.nat import nat_record
 
 if TYPE_CHECKING:
@@ -99,4 +98,6 @@ def port_use_view(names: Mapping[str, str]) -> View[PortUse]:
         Column("share", "SHARE", lambda u: round(u.share, 6), lambda u: f"{100 * u.share:.2f}%", right=True),
         Column("entries", "ENTRIES", lambda u: u.entries, right=True, priority=1),
     ]
-    return View("ctctl/nat-port-use/v1", "port_use", columns, lambda u: f"{u.egress} {u.remote}:{u.remote_port}")
+    return View(
+        "ctctl/nat-port-use/v1", "port_use", columns, lambda u: f"{u.egress} {endpoint(u.remote, u.remote_port)}"
+    )

@@ -19,6 +19,7 @@ from ctctl.config.service import BACKEND_STATES, Backend, Service
 from ctctl.errors import UnsupportedError
 from ctctl.model.service import EndpointRecord, ServiceFlags, ServiceSlot, service_type
 from ctctl.model.timeouts import TIMEOUTS, Timeouts
+from ctctl.model.tuples import endpoint
 from ctctl.simulate.carry_tables import now_of, start_tables
 from ctctl.simulate.evidence import HostAddresses, flag, host_addresses
 from ctctl.simulate.whatif import StartTable
@@ -281,16 +282,13 @@ def backends_of(listings: Listings) -> dict[int | None, Backend]:
             state = record.state if record.state in BACKEND_STATES else "active"
             found[record.backend_id] = Backend(record.backend_id, record.addr, record.port, str(state))
     for slot in listings.services:
-        if slot.backend_id and slot.backend and slot.backend_id not in found:
-            address, _, port = slot.backend.partition("/")[0].rpartition(":")
-            if port.isdecimal():
-                found[slot.backend_id] = Backend(slot.backend_id, ip_address(address.strip("[]")), int(port))
+        if slot.backend_id and slot.backend_id not in found and slot.backend_end is not None:
+            found[slot.backend_id] = Backend(slot.backend_id, *slot.backend_end)
     return found
 
 
 def _service_name(front: ServiceSlot) -> str:
-    address = f"[{front.addr}]" if front.addr.version == 6 else str(front.addr)
-    text = f"{address}:{front.port}"
+    text = endpoint(front.addr, front.port)
     return text if front.scope == "external" else f"{text}/{front.scope}"
 
 
@@ -309,8 +307,8 @@ def _policy(listings: Listings, nf: NodeFile, ports: Collection[int]) -> Iterato
     """Rules of the endpoints' policy maps; a direction in which everything is allowed has none."""
     backends = {backend.port for backend in backends_of(listings).values()}
     wanted = {*ports, *backends, *(service.port for service in nf.services)}
-    for endpoint in nf.endpoints:
-        entries = [entry for entry in listings.policy if entry.endpoint_id == endpoint.id]
+    for one_endpoint in nf.endpoints:
+        entries = [entry for entry in listings.policy if entry.endpoint_id == one_endpoint.id]
         if "policy" in listings.missing or (not entries and not listings.policy):
             continue
         for direction in ("ingress", "egress"):
@@ -318,9 +316,9 @@ def _policy(listings: Listings, nf: NodeFile, ports: Collection[int]) -> Iterato
             if _allows_all(rules):
                 continue
             if not rules:
-                yield PolicyRule(endpoint.name, direction, deny=True)
+                yield PolicyRule(one_endpoint.name, direction, deny=True)
             for entry in rules:
-                yield from _rules(endpoint.name, direction, entry, wanted)
+                yield from _rules(one_endpoint.name, direction, entry, wanted)
 
 
 def _allows_all(rules: list[PolicyEntry]) -> bool:

@@ -64,6 +64,16 @@ class SimulatedMaps:
         if any(pins.of_ipv4(name) in (*tables.CONFIG_TABLES, tables.MAGLEV) for name in fresh):
             self.configure(self._nf)
 
+    def begin(self, nf: NodeFile) -> None:
+        """Empty every table, and write the configuration of a node file of the same ``shape``."""
+        for table in self._maps.values():
+            kind = table.info.type
+            if kind in (MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.HASH_OF_MAPS):
+                for key in list(_keys(table)):
+                    table.delete(key)
+        self._written = {}
+        self.configure(nf)
+
     def configure(self, nf: NodeFile) -> None:
         """Bring the configuration tables to what ``nf`` says, as ``apply`` would on a live node."""
         self._nf = nf
@@ -117,6 +127,24 @@ def maglev_map(size: int) -> Map:
     return Map.create("cilium_lb4_magl", MapType.ARRAY, 4, size * 4, 1, flags=MapFlag(0))
 
 
+def shape(nf: NodeFile) -> tuple[tuple[str, int], ...]:
+    """What the maps of a simulation are made by: node files of one shape can have the same maps."""
+    return (*sorted(_sizes(nf, False).items()), ("", nf.datapath.lb.maglev_table_size))
+
+
+def smallest_lru(nf: NodeFile) -> int:
+    """Entries of the smallest table that makes room by itself."""
+    sizes = _sizes(nf, False)
+    return min(size for name, size in sizes.items() if pins.of_ipv4(name) not in tables.CONFIG_TABLES)
+
+
+def _keys(table: Map) -> Iterator[bytes]:
+    key = table.next_key(None)
+    while key is not None:
+        yield key
+        key = table.next_key(key)
+
+
 def _sizes(nf: NodeFile, full_size: bool) -> dict[str, int]:
     defaults = tables.map_sizes(type(nf)(node=nf.node))
     wanted = tables.map_sizes(nf)
@@ -124,5 +152,6 @@ def _sizes(nf: NodeFile, full_size: bool) -> dict[str, int]:
         name: _DEFAULT_ENTRIES if size == defaults[name] and not full_size else size for name, size in wanted.items()
     }
     for name, records in tables.table_records(nf).items():
-        sizes[name] = len(records) * 2 + _SPARE_ENTRIES
+        # By powers of two: most nodes' are the same then.
+        sizes[name] = 1 << (len(records) * 2 + _SPARE_ENTRIES).bit_length()
     return sizes

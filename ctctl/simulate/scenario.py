@@ -15,6 +15,7 @@ from ctctl.errors import CtctlError
 from ctctl.simulate.expect import differences
 from ctctl.simulate.frame import frame_of
 from ctctl.simulate.journey import with_ifindexes
+from ctctl.simulate.kept import simulator_for
 from ctctl.simulate.scenario_changes import apply_operation, collect_garbage
 from ctctl.simulate.scenario_file import (
     AdvanceStep,
@@ -70,7 +71,7 @@ def run(path: str | Path, describe: Describe, *, node: str | None = None) -> Ite
 
 def run_scenario(scenario: Scenario, describe: Describe) -> Iterator[StepRecord]:
     """Run a scenario that is loaded already."""
-    with one_cpu(), Simulator(with_ifindexes(scenario.node)) as simulator:
+    with one_cpu(), simulator_for(with_ifindexes(scenario.node), len(scenario.steps)) as simulator:
         for step in scenario.steps:
             simulator.advance(step.step.advance)
             try:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
-from ctctl.simulate.show_scenario import STEP_SCHEMA, StepLike, brief_step_lines, step_lines, step_record, table_lines
+from ctctl.simulate.show_scenario import (
+    STEP_SCHEMA,
+    StepLike,
+    brief_step_lines,
+    change_words,
+    step_lines,
+    step_record,
+    table_lines,
+)
 from ctctl.trace.picture import CaptureTrace, DiagramTrace
 from ctctl.trace.show import LineWriter
 
@@ -56,21 +64,34 @@ class ScenarioWriter:
 
 
 class PictureWriter:
-    """A scenario's or a simulation's packets as a diagram or a capture."""
+    """A scenario's or a simulation's packets as a diagram or a capture.
 
-    def __init__(self, picture: CaptureTrace | DiagramTrace) -> None:
+    ``made_up``: of a simulation, whose steps have no notes of their own.
+    """
+
+    def __init__(self, picture: CaptureTrace | DiagramTrace, *, made_up: bool = False) -> None:
         self._picture = picture
+        self._made_up = made_up
         self.steps = 0
         self.failed = 0
 
     def step(self, record: StepLike) -> None:
-        """Take one step; those without a packet are only counted."""
+        """Take one step; one without a packet is words between the packets."""
         self.steps += 1
         self.failed += bool(record.failures)
+        note = record.step.step.note if not self._made_up else None
+        words = [] if record.result is not None else [change_words(record.step)]
+        if words or note or record.failures:
+            failed = [f"expected {failure}" for failure in record.failures]
+            self._picture.remark(f"step {record.number}: {'; '.join([*words, *([note] if note else []), *failed])}")
         if record.result is None:
             return
-        for event in record.result.events:
-            self._picture.event(event, frame=record.result.wire or record.result.frame)
+        result = record.result
+        left = result.wire or result.frame
+        for number, event in enumerate(result.events):
+            # Between the hooks of one step the packet is not known but for what its events say.
+            frame = left if number == len(result.events) - 1 else None
+            self._picture.event(event, frame=frame, came=(result.came or None) if number == 0 else None)
 
     def finish(self) -> None:
         """Write what was collected."""

@@ -25,6 +25,8 @@ from ctctl.packet.geneve import Geneve, strip_geneve
 from ctctl.simulate.maps import SimulatedMaps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ctctl.config.node import Endpoint, NodeFile
     from ctctl.kernel.program import PreparedRun, Program
 
@@ -39,8 +41,10 @@ _OBJECT_OF = {
     Hook.FROM_OVERLAY: "overlay",
     Hook.TO_OVERLAY: "overlay",
 }
-#: (hook, endpoint's name, IP version) of a program that is loaded
+#: (hook, endpoint's name, IP version): what a packet asks for
 _Slot: TypeAlias = tuple[Hook, str, int]
+#: (hook, IP version, read-only data): a program that is loaded
+_Program: TypeAlias = tuple[Hook, int, frozenset[tuple[str, int | bytes]]]
 _ETHERTYPE_IPV6 = bytes.fromhex("86dd")
 #: return code of a program that leaves the packet to the hook's next one
 _NEXT = 0xFFFFFFFF
@@ -61,7 +65,7 @@ _FOREVER = (1 << 64) - 1
 class StepResult:
     """What one program did with one packet.
 
-    ``frame`` is the packet as it left, without the tunnel's headers; ``wire`` the whole of an
+    ``came`` is the packet as it came, ``frame`` as it left, without the tunnel's headers; ``wire`` the whole of an
     encapsulated one. ``reason`` is None unless the packet was dropped.
     """
 
@@ -74,6 +78,7 @@ class StepResult:
     events: tuple[HookEvent, ...]
     tunnel: Geneve | None = None
     wire: bytes | None = None
+    came: bytes = b""
 
     @property
     def event(self) -> HookEvent | None:
@@ -109,8 +114,8 @@ class Simulator:
         self.now = now or nf.clock or DEFAULT_CLOCK
         self.maps = SimulatedMaps(nf, full_size=full_size)
         self._owner = contextlib.ExitStack()
-        self._objects: dict[_Slot, BpfObject] = {}
-        self._runs: dict[_Slot, PreparedRun] = {}
+        self._loaded: dict[_Program, tuple[Program, PreparedRun]] = {}
+        self._programs: dict[_Slot, tuple[Program, PreparedRun]] = {}
         self._sim: memoryview | None = None
         self._ring: RingBuffer | None = None
         self._records: list[bytes] = []
@@ -147,7 +152,8 @@ class Simulator:
             run.context.cb[0] = 0
         assert self._ring is not None
         self._ring.consume()
-        return self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)
+        result = self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)
+        return replace(result, came=frame)
 
     def _version(self, frame: bytes) -> int:
         """The IP version of the program that a frame is for."""
@@ -163,10 +169,23 @@ class Simulator:
         self.load()
         self.maps.configure(self.nf)
 
+    def begin(self, nf: NodeFile) -> None:
+        """Begin anew with a node file of the same shape (``simulate.maps.shape``): tables as if they were new.
+
+        What is loaded already with the same read-only data is not loaded again.
+        """
+        self.nf, self.now = nf, nf.clock or DEFAULT_CLOCK
+        self._programs.clear()
+        self.maps.begin(nf)
+        if self._ring is not None:
+            self._ring.consume()
+            self._emit(_FOREVER)
+        self._records.clear()
+
     def load(self, hook: Hook = Hook.TO_NETDEV, endpoint: Endpoint | None = None) -> None:
         """Load one hook's programs now rather than with the first packet: the maps are there then."""
         for version in (4, 6) if self.nf.datapath.ipv6 else (4,):
-            self._object((hook, endpoint.name if endpoint else "", version), endpoint)
+            self._ready(hook, endpoint, version)
 
     def tables(self) -> SimulatedTables:
         """The connection tables as they stand."""
@@ -202,7 +221,8 @@ class Simulator:
         if self._ring is not None:
             self._ring.close()
         self._sim = self._ring = None
-        self._runs.clear()
+        self._programs.clear()
+        self._loaded.clear()
         self._owner.close()
         self.maps.close()
 
@@ -216,38 +236,40 @@ class Simulator:
 
     def program(self, hook: Hook, endpoint: Endpoint | None = None, version: int = 4) -> Program:
         """The hook's program for one IP version, for replay; mark, clock and tunnel are the caller's."""
-        slot = (hook, endpoint.name if endpoint else "", version)
-        return self._object(slot, endpoint).program(program_name(hook, version))
+        return self._ready(hook, endpoint, version)[0]
 
     def _prepared(self, hook: Hook, endpoint: Endpoint | None, version: int) -> PreparedRun:
+        return self._ready(hook, endpoint, version)[1]
+
+    def _ready(self, hook: Hook, endpoint: Endpoint | None, version: int) -> tuple[Program, PreparedRun]:
         slot = (hook, endpoint.name if endpoint else "", version)
-        if slot not in self._runs:
-            self._runs[slot] = self.program(hook, endpoint, version).prepare_test_run(max_frame=_MAX_FRAME)
-        return self._runs[slot]
+        if slot not in self._programs:
+            settings = {**rodata(self.nf, endpoint, version=version), "cfg_sim": 1}
+            known = (hook, version, frozenset(settings.items()))
+            if known not in self._loaded:
+                program = self._owner.enter_context(self._load(hook, version, settings))
+                self._loaded[known] = program, program.prepare_test_run(max_frame=_MAX_FRAME)
+            self._programs[slot] = self._loaded[known]
+        return self._programs[slot]
 
-    def _object(self, slot: _Slot, endpoint: Endpoint | None) -> BpfObject:
-        if slot not in self._objects:
-            self._objects[slot] = self._load(slot[0], endpoint, slot[2])
-        return self._objects[slot]
-
-    def _load(self, hook: Hook, endpoint: Endpoint | None, version: int) -> BpfObject:
-        name = object_name(_OBJECT_OF[hook], version)
-        bpf = self._owner.enter_context(BpfObject.open(OBJECTS / f"{name}.bpf.o"))
-        # The verifier takes most of the time: only the program that is asked for goes through it.
-        wanted = program_name(hook, version)
-        for program in bpf.program_names():
-            if program != wanted and program in {program_name(other, version) for other in Hook}:
-                bpf.disable_program(program)
-        known = bpf.config_names()
-        for variable, value in {**rodata(self.nf, endpoint, version=version), "cfg_sim": 1}.items():
-            if variable in known:
-                bpf.set_config(variable, value)
-        self.maps.share(bpf)
-        bpf.load()
-        self.maps.adopt(bpf)
-        if self._ring is None:
-            self._listen()
-        return bpf
+    def _load(self, hook: Hook, version: int, settings: Mapping[str, int | bytes]) -> Program:
+        """The loaded program, owned; of the object nothing else stays open."""
+        with BpfObject.open(OBJECTS / f"{object_name(_OBJECT_OF[hook], version)}.bpf.o") as bpf:
+            # The verifier takes most of the time: only the program that is asked for goes through it.
+            wanted = program_name(hook, version)
+            for program in bpf.program_names():
+                if program != wanted and program in {program_name(other, version) for other in Hook}:
+                    bpf.disable_program(program)
+            known = bpf.config_names()
+            for variable, value in settings.items():
+                if variable in known:
+                    bpf.set_config(variable, value)
+            self.maps.share(bpf)
+            bpf.load()
+            self.maps.adopt(bpf)
+            if self._ring is None:
+                self._listen()
+            return bpf.program(wanted).dup()
 
     def _listen(self) -> None:
         """Have hooks emit every packet's event, and map the simulated clock."""

@@ -6,7 +6,7 @@ import re
 from ipaddress import ip_address
 
 from ctctl.errors import UsageError
-from ctctl.model.tuples import Address, FlowTuple
+from ctctl.model.tuples import Address, FlowTuple, end_text
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.values import PROTOCOLS
 
@@ -88,15 +88,9 @@ def with_addresses(text: str, book: NameBook) -> str:
             continue
         address = book.address_of(end, version)
         version = version or address.version
-        said.append(_joined(address, port))
+        said.append(end_text(address, port))
     return text[: match.start("src")] + said[0] + match["arrow"] + said[1] + text[match.end() :]
 
 
 def _is_name(word: str) -> bool:
     return word not in ("any", "*") and _NAME.fullmatch(word) is not None and re.search(r"[A-Za-z_]", word) is not None
-
-
-def _joined(address: Address, port: int) -> str:
-    if not port:
-        return str(address)
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"

@@ -10,8 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ctctl.errors import UsageError
 from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
 from ctctl.model.suggest import unknown_name
-from ctctl.model.tuples import Address
-from ctctl.model.units import decimal
+from ctctl.model.tuples import Address, end_of, endpoint
 from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import Listings
 
@@ -97,7 +96,7 @@ class NameBook:
 
     def _show_services(self, names: dict[str, str]) -> None:
         for rev_nat in self.listings.rev_nats:
-            text = _end(rev_nat.addr, rev_nat.port)
+            text = endpoint(rev_nat.addr, rev_nat.port)
             name = self.service_ids.get(rev_nat.rev_nat)
             names[f"rev-nat {rev_nat.rev_nat}"] = f"{name} {text}" if name else text
             if name and not rev_nat.addr.is_unspecified:
@@ -106,9 +105,9 @@ class NameBook:
         ports = {slot.backend_id: slot.backend for slot in self.listings.services if slot.backend_id and slot.backend}
         for backend in self.listings.backends:
             address = str(backend.addr) if backend.addr.version == 4 else f"[{backend.addr}]"
-            known = (
-                _end(backend.addr, backend.port) if backend.port is not None else ports.get(backend.backend_id, address)
-            )
+            known = ports.get(backend.backend_id, address)
+            if backend.port is not None:
+                known = endpoint(backend.addr, backend.port)
             names[f"backend {backend.backend_id}"] = known
 
     # ---- typed
@@ -157,7 +156,7 @@ class NameBook:
         if found:
             return sorted(found)
         ends = {address for addresses in _find(self.pods, name).values() for address in addresses}
-        found = {endpoint.identity for endpoint in self.listings.endpoints if endpoint.addr in ends}
+        found = {one.identity for one in self.listings.endpoints if one.addr in ends}
         if found:
             return sorted(found)
         labels = [label.partition(":")[2] for labels in self.labels.values() for label in labels]
@@ -175,7 +174,7 @@ class NameBook:
 
     def service(self, name: str) -> ServiceRef:
         """A service by name or by ``ADDRESS:PORT``. Raises UsageError for an unknown or ambiguous one."""
-        end = _end_of(name)
+        end = end_of(name)
         if end is not None:
             frontends: dict[Frontend, None] = {(*end, 0): None}
         else:
@@ -237,21 +236,6 @@ def _network(address: Address) -> IPv4Network | IPv6Network:
 
 def _single(addresses: Iterable[Address]) -> list[IPv4Network | IPv6Network]:
     return [_network(address) for address in addresses]
-
-
-def _end(address: Address, port: int) -> str:
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
-
-
-def _end_of(text: str) -> tuple[Address, int] | None:
-    host, colon, port = text.rpartition(":")
-    number = decimal(port, 0xFFFF) if colon else None
-    if number is None:
-        return None
-    try:
-        return ip_address(host.strip("[]")), number
-    except ValueError:
-        return None
 
 
 def _addresses(texts: Iterable[str]) -> list[Address]:

@@ -2,40 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import BinaryIO, TextIO
 
 from ctctl.events.explain import explain
-from ctctl.model.event import Fragment, HookEvent
+from ctctl.events.record import wall_clock
+from ctctl.model.event import Fragment, HookEvent, Verdict
+from ctctl.model.tuples import FlowTuple
 from ctctl.packet.frame import build_frame
 from ctctl.packet.pcapng import PcapngWriter
 from ctctl.packet.spec import PacketSpec
-from ctctl.trace.sequence import Diagram, build
+from ctctl.trace.sequence import Diagram, Remark, build
 
 
 class DiagramTrace:
-    """Collects events; ``finish`` writes the diagram. ``draw`` is ``mermaid`` or ``svg``."""
+    """Collects events; ``finish`` writes the diagram. ``draw`` is ``mermaid`` or ``svg``.
 
-    def __init__(self, stream: TextIO, draw: Callable[[Diagram], str]) -> None:
+    ``names`` gives those of addresses, when they are needed; ``wall_offset_ns`` turns the events' clock into that of
+    the wall; ``verbose``: hooks that only passed the packet on, too.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        draw: Callable[[Diagram], str],
+        *,
+        names: Callable[[], Mapping[str, str]] = dict,
+        wall_offset_ns: int | None = None,
+        verbose: bool = False,
+    ) -> None:
         self._stream = stream
         self._draw = draw
-        self._events: list[HookEvent] = []
+        self._names = names
+        self._offset_ns = wall_offset_ns
+        self._verbose = verbose
+        self._story: list[HookEvent | Remark] = []
 
-    def event(self, event: HookEvent, connection: int | None = None, frame: bytes | None = None) -> None:  # noqa: ARG002
+    def event(
+        self,
+        event: HookEvent,
+        connection: int | None = None,  # noqa: ARG002
+        frame: bytes | None = None,  # noqa: ARG002
+        came: bytes | None = None,  # noqa: ARG002
+    ) -> None:
         """Take one event."""
-        self._events.append(event)
+        self._story.append(event)
+
+    def remark(self, text: str, when: str = "") -> None:
+        """Take words that stand between the packets."""
+        self._story.append(Remark(text, when))
 
     def finish(self) -> None:
         """Write the diagram of everything that came."""
-        self._stream.write(self._draw(build(self._events)))
+        self._stream.write(self._draw(build(self._story, self._names(), verbose=self._verbose, clock=self._clock)))
         self._stream.flush()
+
+    def _clock(self, time_ns: int) -> str:
+        if self._offset_ns is None:
+            return f"second {time_ns // 1_000_000_000} of the clock"
+        return wall_clock(time_ns, self._offset_ns)
 
 
 class CaptureTrace:
-    """A packet per event in a pcapng file, as it left the hook, with what the hook did as its comment.
+    """The packets of each event in a pcapng file: as it came to the hook and, where that differs, as it left.
 
-    A live event carries no packet: its headers are rebuilt from what the event says, and the comment
-    says so; the length is the real one.
+    What the hook did is the comment of the one that left, or that was dropped; packets are marked inbound and outbound.
+    A live event carries no packet: its headers are rebuilt from what the event says, and the comment says so; the
+    length is the real one.
     """
 
     def __init__(self, stream: BinaryIO, *, wall_offset_ns: int = 0) -> None:
@@ -43,18 +76,40 @@ class CaptureTrace:
         self._stream = stream
         self._offset_ns = wall_offset_ns
 
-    def event(self, event: HookEvent, connection: int | None = None, frame: bytes | None = None) -> None:
-        """Write one event's packet."""
-        whole = frame if frame is not None else rebuilt(event)
+    def event(
+        self,
+        event: HookEvent,
+        connection: int | None = None,
+        frame: bytes | None = None,
+        came: bytes | None = None,
+    ) -> None:
+        """Write one event's packets: ``frame`` as it left, ``came`` as it came, where they are known."""
+        told = capture_comment(event, connection, rebuilt_headers=frame is None)
+        before = came if came is not None else rebuilt(event, event.tuple_in)
+        after = frame if frame is not None else rebuilt(event, event.tuple_out)
+        if event.verdict is Verdict.DROP:
+            self._write(event, before, told, real=came is not None, outbound=False)
+        elif before == after or (came is None and event.tuple_in == event.tuple_out):
+            self._write(event, after, told, real=frame is not None, outbound=None)
+        else:
+            said = f"as it came to {event.hook}" + ("" if came is not None else f"\n{_REBUILT}")
+            self._write(event, before, said, real=came is not None, outbound=False)
+            self._write(event, after, told, real=frame is not None, outbound=True)
+        self._stream.flush()
+
+    def _write(self, event: HookEvent, frame: bytes, comment: str, *, real: bool, outbound: bool | None) -> None:
         device = event.device or f"ifindex{event.ifindex}"
         self._writer.packet(
-            whole,
+            frame,
             time_ns=event.time_ns + self._offset_ns,
             interface=f"{event.node or 'node'}:{device}",
-            comment=capture_comment(event, connection, rebuilt_headers=frame is None),
-            original_length=event.packet_length if frame is None else 0,
+            comment=comment,
+            original_length=0 if real else event.packet_length,
+            outbound=outbound,
         )
-        self._stream.flush()
+
+    def remark(self, text: str) -> None:
+        """Words between packets have no place in a capture."""
 
     def finish(self) -> None:
         """Nothing is left to write."""
@@ -67,13 +122,15 @@ def capture_comment(event: HookEvent, connection: int | None, *, rebuilt_headers
         lines[0] += f", connection {connection}"
     lines += explain(event)
     if rebuilt_headers:
-        lines.append("(headers rebuilt from the event; the packet itself was not captured)")
+        lines.append(_REBUILT)
     return "\n".join(lines)
 
 
-def rebuilt(event: HookEvent) -> bytes:
-    """The headers that an event's packet had when it left the hook."""
-    flow = event.tuple_out
+_REBUILT = "(headers rebuilt from the event; the packet itself was not captured)"
+
+
+def rebuilt(event: HookEvent, flow: FlowTuple) -> bytes:
+    """The headers of an event's packet with these ends: as it came (``tuple_in``), or as it left the hook."""
     echo = event.icmp_type in ({0, 8} if flow.src.version == 4 else {128, 129})
     spec = PacketSpec(
         flow.proto,

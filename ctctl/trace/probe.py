@@ -39,7 +39,7 @@ from ctctl.trace.probe_filters import ProbeFilters
 from ctctl.trace.probe_flow import ProbeFlow
 from ctctl.trace.probe_places import Neighbourhood
 from ctctl.trace.probe_points import ProbePoint
-from ctctl.trace.probe_request import ProbeRequest
+from ctctl.trace.probe_request import ProbeRequest, own_addresses
 from ctctl.trace.probe_tables import NodeTables
 from ctctl.trace.story import canonical
 
@@ -56,6 +56,8 @@ _POLL_S = 0.2
 _NOT_DROPPED = frozenset({0, 1})
 #: Reasons that are none of a drop: packets that had arrived, freed with the socket that had them.
 _NO_DROPS = frozenset({"queue_purge"})
+#: What the kernel says when it is done with an ICMP message, whether or not a program had its copy.
+_ICMP_ENDS = frozenset({"no_socket", "not_specified"})
 #: Reasons that say no more than that a program decided it.
 _BY_PROGRAMS = frozenset({"tc_ingress", "tc_egress"})
 _POLICY = "Policy denied"
@@ -128,6 +130,12 @@ class ProbeTrace:
         except (NotFoundError, NoTableError) as error:
             self._note(f"{error}: packets without entries")
             return None
+        if (directory / pins.CILIUM_EVENTS).exists():
+            # A slot a CPU, each with one reader: whoever else wants to read takes it from the agent.
+            self._note(
+                f"drop events are in {pins.CILIUM_EVENTS}, which its agent alone can read: reasons here are counters';"
+                " cilium-dbg monitor --type drop | ctctl trace --from - FLOW tells each"
+            )
         self._tables[netns_inode] = opened
         return opened
 
@@ -161,6 +169,13 @@ class ProbeTrace:
                 bpf.set_config(variable, int(found is not None))
                 for name, table in (found or {}).items():
                     bpf.reuse_map(name, table)
+            for family, variable in ((4, "cfg_nat"), (6, "cfg_nat6")):
+                snat = tables.snat(family) if tables is not None else None
+                bpf.set_config(variable, int(snat is not None))
+                if snat is not None:
+                    bpf.reuse_map(*snat)
+            for variable, words in run_in_netns(str(path), own_addresses).items():
+                bpf.set_config(variable, words)
             bpf.load()
             self._adopt(bpf)
             run_in_netns(str(path), self._attach_points, bpf, points)
@@ -241,12 +256,16 @@ class ProbeTrace:
         deadline = None if request.duration_s is None else time.monotonic() + request.duration_s
         poll = select.poll()
         poll.register(self._ring.fileno, select.POLLIN)
-        last = False
+        last, looked = False, time.monotonic()
         while not last and (request.count is None or self.summary.events < request.count):
             last = stop() or (deadline is not None and time.monotonic() >= deadline)
             left_s = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
             poll.poll(0 if last else max(left_s, 0) * 1000)
             yield from self._take()
+            if time.monotonic() - looked >= _POLL_S:
+                looked = time.monotonic()
+                for tables in self._tables.values():
+                    tables.look_at_drops()
 
     def _take(self) -> Iterator[ProbeEvent]:
         self._ring.consume()
@@ -277,6 +296,8 @@ class ProbeTrace:
             reason = self._reason(event.code or 0)
             if event.code in _NOT_DROPPED or reason in _NO_DROPS:
                 return None
+            if event.icmp_type is not None and reason in _ICMP_ENDS:
+                return None
             return replace(event, node=node, device=device, reason=reason)
         if event.kind is ProbeKind.RETURN:
             program = self._programs.get(event.program_id or 0)
@@ -286,30 +307,35 @@ class ProbeTrace:
 
     def _told(self, event: ProbeEvent) -> ProbeEvent:
         """The event with what the tables say of it, and its place in its connection."""
-        event = self._book.sighted(event)
         tables = self._tables.get(event.netns)
-        if tables is None:
-            return event
-        if event.kind is ProbeKind.FREED:
-            return self._explained(event, tables)
+        if tables is None or event.kind is ProbeKind.FREED:
+            event = self._book.serves(self._book.sighted(event))
+            return event if tables is None else self._explained(event, tables)
+        nat = tables.nat(event.flow)
+        event = self._book.sighted(event, [entry.turned(event.flow) for entry in nat])
         service, behind = self._service_of(event, tables)
-        return replace(event, nat=tables.nat(event.flow), service=service, behind=behind)
+        return self._book.serves(replace(event, nat=nat, service=service, behind=behind))
 
     def _explained(self, event: ProbeEvent, tables: NodeTables) -> ProbeEvent:
         """What the datapath itself says of a drop: it counts why, and its policy has a rule for it."""
         if event.reason not in _BY_PROGRAMS:
             return event
-        reasons = tables.dropped_since()
-        rule = tables.denial(event.flow) if _POLICY in reasons else None
-        return replace(event, dropped_by=reasons, rule=rule)
+        counted = tables.dropped_since()
+        denied = any(one.reason == _POLICY for one in counted)
+        return replace(event, dropped_by=counted, rule=tables.denial(event.flow) if denied else None)
 
     def _service_of(
         self, event: ProbeEvent, tables: NodeTables
     ) -> tuple[tuple[Address, int] | None, tuple[CtEntry, ...]]:
         """The service of a packet's connection, and the entries that its own tuple does not lead to."""
         flow = event.flow
+        asked = tables.socket(event.cookie, (flow.dst, flow.dst_port)) if event.cookie is not None else None
+        if asked is not None:
+            return asked, ()
         known = {entry.key for entry in event.entries}
         behind = tuple(entry for entry in tables.entries_behind(flow) if entry.key not in known)
+        if tables.entry(flow, TUPLE_SERVICE) is not None:
+            return (flow.dst, flow.dst_port), behind
         for entry in (*event.entries, *behind):
             if entry.direction is CtDirection.SVC:
                 return (entry.tuple.dst, entry.tuple.dst_port), behind

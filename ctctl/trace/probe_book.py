@@ -7,10 +7,11 @@ one that an earlier packet of the connection had, in either direction.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.tuples import Address, FlowTuple
 from ctctl.packet.spec import TcpFlags
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
 from ctctl.trace.story import canonical
@@ -19,38 +20,56 @@ from ctctl.trace.story import canonical
 _MEMORY: Final = 65536
 
 
+#: (connection, the tuple as it goes from client to server, whether it is translated)
+_Known: TypeAlias = tuple[int, FlowTuple, bool]
+
+
 class ProbeBook:
     """Numbers connections. ``sighted`` is asked for every event of the flow, in order."""
 
     def __init__(self) -> None:
-        #: canonical tuple → (connection, the tuple as it goes from client to server, whether it is translated)
-        self._known: OrderedDict[Any, tuple[int, FlowTuple, bool]] = OrderedDict()
+        #: by canonical tuple
+        self._known: OrderedDict[Any, _Known] = OrderedDict()
+        self._services: OrderedDict[int, tuple[Address, int]] = OrderedDict()
         #: the last packet of the flow on each CPU: connection and whether it was a reply
         self._last: dict[int, tuple[int, bool]] = {}
         self._count = 0
 
-    def sighted(self, event: ProbeEvent) -> ProbeEvent:
-        """The event with its connection's number and its way in it."""
+    def sighted(self, event: ProbeEvent, turned: Sequence[FlowTuple] = ()) -> ProbeEvent:
+        """The event with its connection's number and its way in it; ``turned``: what SNAT makes of its tuple."""
         about = event.quoted
         found = None if about is None else self._known.get(canonical(about))
         if about is not None and found is not None:
             # Whoever sent what it quotes gets it: word on a request comes as a reply does.
             return replace(event, connection=found[0], reply=about == found[1], translated=found[2])
-        found = self._known.get(canonical(event.flow))
-        if found is None:
-            found = self._new(event)
+        found = self._known.get(canonical(event.flow)) or self._as_turned(event, turned) or self._new(event)
         number, forward, translated = found
         reply = event.flow != forward
+        for flow in turned:
+            self._remember(flow, (number, flow.reversed() if reply else flow, True))
         if event.kind is ProbeKind.PACKET:
             self._last[event.cpu] = number, reply
         return replace(event, connection=number, reply=reply, translated=translated)
 
-    def tell(self, event: ProbeEvent, flow: FlowTuple) -> None:
-        """That the connection of an event has this tuple too, as its client's packets have it then."""
-        if event.connection is not None:
-            self._remember(flow, (event.connection, flow, True))
+    def serves(self, event: ProbeEvent) -> ProbeEvent:
+        """The event with its connection's service, once any of its packets told which that is."""
+        if event.connection is None:
+            return event
+        if event.service is not None:
+            self._services[event.connection] = event.service
+            if len(self._services) > _MEMORY:
+                self._services.popitem(last=False)
+        return replace(event, service=self._services.get(event.connection))
 
-    def _new(self, event: ProbeEvent) -> tuple[int, FlowTuple, bool]:
+    def _as_turned(self, event: ProbeEvent, turned: Sequence[FlowTuple]) -> _Known | None:
+        for flow in turned:
+            known = self._known.get(canonical(flow))
+            if known is not None:
+                reply = flow != known[1]
+                return self._remember(event.flow, (known[0], event.flow.reversed() if reply else event.flow, True))
+        return None
+
+    def _new(self, event: ProbeEvent) -> _Known:
         last = self._last.get(event.cpu) if event.same_packet else None
         if last is not None:
             number, reply = last
@@ -62,7 +81,7 @@ class ProbeBook:
         reply = reply or _is_reply(event)
         return self._remember(event.flow, (self._count, event.flow.reversed() if reply else event.flow, False))
 
-    def _remember(self, flow: FlowTuple, found: tuple[int, FlowTuple, bool]) -> tuple[int, FlowTuple, bool]:
+    def _remember(self, flow: FlowTuple, found: _Known) -> _Known:
         known = self._known.setdefault(canonical(flow), found)
         if len(self._known) > _MEMORY:
             self._known.popitem(last=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
 
+from ctctl.model.drops import CountedDrop
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment
 from ctctl.model.nat import NatEntry
@@ -54,7 +55,8 @@ class ProbeEvent:
     saw this very packet before, whose tuple the program may have rewritten. FREED: the kernel
     dropped the packet for ``reason`` (name of its ``enum skb_drop_reason``). ``identity`` is what the mark
     carries, as Cilium writes it. ``head`` is the packet from its IP header on, at most 128 bytes. Of a packet
-    in a tunnel (``tunnel``) all else is the inner one's.
+    in a tunnel (``tunnel``) all else is the inner one's. ``cookie`` is that of the socket that sent it, until it
+    comes to where the kernel takes it from its socket.
 
     What the tables say of it, read a moment after it passed: ``behind`` are entries of its connection that its
     own tuple does not lead to (a reply's SERVICE entry), of which only what does not change is told; ``nat`` are
@@ -62,7 +64,7 @@ class ProbeEvent:
 
     ``connection`` numbers the connection through every translation, ``reply`` says which way the packet goes in
     it, ``translated`` that it is not as its sender sent the first packet. ``dropped_by`` are the datapath's own
-    reasons (names of ``cilium_metrics``) that were counted just then, ``rule`` the policy's.
+    reasons (``cilium_metrics``) that were counted just then, ``rule`` the policy's.
     """
 
     time_ns: int
@@ -88,6 +90,7 @@ class ProbeEvent:
     same_packet: bool = False
     reason: str | None = None
     location: int | None = None
+    cookie: int | None = None
     head: bytes = b""
     cpu: int = 0
     tunnel: ProbeTunnel | None = None
@@ -97,7 +100,7 @@ class ProbeEvent:
     connection: int | None = None
     reply: bool | None = None
     translated: bool = False
-    dropped_by: tuple[str, ...] = ()
+    dropped_by: tuple[CountedDrop, ...] = ()
     rule: str | None = None
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from ctctl.model.tuples import Direction, FlowTuple
@@ -40,13 +39,23 @@ class ProbeFlow:
         self._tell = follow
         self._followed: set[Any] = set()
         self._seen: OrderedDict[Any, None] = OrderedDict()
-        self._held: deque[ProbeEvent] = deque(maxlen=_HELD)
+        #: with the tuple that the same packet had at the probe before
+        self._held: deque[tuple[ProbeEvent, FlowTuple | None]] = deque(maxlen=_HELD)
+        #: by CPU: the tuple of the packet that it has in its hands
+        self._current: dict[int, FlowTuple] = {}
 
     def take(self, event: ProbeEvent) -> list[ProbeEvent]:
         """The events that are the flow's now, in order: this one, after earlier ones that turn out to be of it."""
-        if not self._is_here(event) or not self._is_of_flow(event):
-            self._held.append(event)
+        before = self._current.get(event.cpu) if event.same_packet else None
+        if event.kind is ProbeKind.PACKET:
+            self._current[event.cpu] = event.flow
+        if not self._is_here(event) or not self._is_of_flow(event, before):
+            self._held.append((event, before))
             return []
+        self._admit(event)
+        return [*self._released(), event]
+
+    def _admit(self, event: ProbeEvent) -> None:
         if event.kind is ProbeKind.PACKET:
             self._seen[canonical(event.flow)] = None
             self._seen.move_to_end(canonical(event.flow))
@@ -55,23 +64,30 @@ class ProbeFlow:
             self._follow_tables(event)
         if event.same_packet:
             self._follow(event.flow)
-        return [*self._released(), event]
 
     def _released(self) -> list[ProbeEvent]:
         """A backend is known only once the SERVICE entry was seen."""
-        if not self._held:
-            return []
-        found = [event for event in self._held if self._is_here(event) and self._is_of_flow(event)]
-        if found:
-            self._held = deque((event for event in self._held if event not in found), _HELD)
+        found: list[ProbeEvent] = []
+        kept: deque[tuple[ProbeEvent, FlowTuple | None]] = deque(maxlen=_HELD)
+        for event, before in self._held:
+            if self._is_here(event) and self._is_of_flow(event, before):
+                found.append(event)
+            else:
+                kept.append((event, before))
+        self._held = kept
         return found
 
     def _is_here(self, event: ProbeEvent) -> bool:
         """A drop anywhere else is of this flow only if a probe saw its packet here."""
         return event.kind is not ProbeKind.FREED or self._places.has(event.netns) or canonical(event.flow) in self._seen
 
-    def _is_of_flow(self, event: ProbeEvent) -> bool:
-        if self._flow is None or event.same_packet or self._is_its(event, event.flow):
+    def _is_of_flow(self, event: ProbeEvent, before: FlowTuple | None) -> bool:
+        if self._flow is None or self._is_its(event, event.flow):
+            return True
+        # The very packet that a probe saw before, whatever it was turned to since.
+        if before is not None and (matches(self._flow, before) or canonical(before) in self._followed):
+            return True
+        if self._is_turned(event):
             return True
         if not event.is_icmp_error:
             return False
@@ -79,25 +95,35 @@ class ProbeFlow:
         # Without its first bytes no more is known of it than the addresses that the kernel compared.
         return about is None or self._is_its(event, about)
 
+    def _is_turned(self, event: ProbeEvent) -> bool:
+        """Whether SNAT turns the packet to one of the flow, as the probe itself asked."""
+        tables = self._tables.get(event.netns)
+        if self._flow is None or tables is None or event.kind is not ProbeKind.PACKET:
+            return False
+        turned = (entry.turned(event.flow) for entry in tables.nat(event.flow))
+        return any(matches(self._flow, flow) or canonical(flow) in self._followed for flow in turned)
+
     def _is_its(self, event: ProbeEvent, flow: FlowTuple) -> bool:
         assert self._flow is not None
         return matches(self._flow, flow) or canonical(flow) in self._followed or self._is_of_socket(event, flow)
 
     def _is_of_socket(self, event: ProbeEvent, packet: FlowTuple) -> bool:
-        """Whether it is of a socket's connection to the flow's service, which socket LB turned at connect()."""
+        """Whether it is of a socket's connection to the flow's service, which socket LB turned at connect().
+
+        No packet of it has the service's address, and any other of the client to that backend looks the same: only
+        the socket that sent it tells.
+        """
         flow, tables = self._flow, self._tables.get(event.netns)
-        if flow is None or tables is None:
+        if flow is None or tables is None or event.cookie is None:
             return False
-        ends = {(packet.src, packet.src_port), (packet.dst, packet.dst_port)}
-        for front, backend in tables.sockets():
-            side = next((n for n in (0, 1) if end_matches(flow, n, *front)), None)
-            client = ends - {backend}
-            if side is None or backend not in ends or len(client) != 1:
-                continue
-            if end_matches(flow, 1 - side, *client.pop()):
-                self._follow(packet)
-                return True
-        return False
+        front = tables.socket(event.cookie, (packet.dst, packet.dst_port))
+        client = packet.src, packet.src_port
+        if front is None or not any(
+            end_matches(flow, side, *front) and end_matches(flow, 1 - side, *client) for side in (0, 1)
+        ):
+            return False
+        self._follow(packet)
+        return True
 
     def _follow_tables(self, event: ProbeEvent) -> None:
         """What the tables already say the packets become, or were: a backend's address, the node's, the client's."""
@@ -113,10 +139,7 @@ class ProbeFlow:
 
     def _follow_nat(self, flow: FlowTuple, tables: NodeTables) -> None:
         for entry in tables.nat(flow):
-            if entry.direction is Direction.OUT:
-                self._follow(replace(flow, src=entry.to_addr, src_port=entry.to_port))
-            else:
-                self._follow(replace(flow, dst=entry.to_addr, dst_port=entry.to_port))
+            self._follow(entry.turned(flow))
 
     def _follow(self, flow: FlowTuple) -> None:
         if canonical(flow) not in self._followed:

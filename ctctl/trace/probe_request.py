@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 from ctctl.abi import layouts
 from ctctl.errors import UsageError
@@ -14,6 +16,9 @@ from ctctl.packet.text import FlowSpec
 from ctctl.trace.live import compared_ends
 from ctctl.trace.probe_event import ProbeEvent
 from ctctl.trace.probe_points import ProbePoint
+
+#: PROBE_OWN of bpf/probe.bpf.c
+_OWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,23 @@ def control_of(flow: FlowSpec | None, directories: Sequence[Path]) -> bytes:
     plain.family = words.family
     plain.port[0], plain.port[1] = ports
     return bytes(plain)
+
+
+def own_addresses() -> dict[str, bytes]:
+    """What the probes must know of this thread's namespace: its addresses, which SNAT may give a packet.
+
+    ``cfg_own`` and ``cfg_own6`` of bpf/probe.bpf.c; zeros, which are any address, where there are more than fit.
+    """
+    from pyroute2 import IPRoute
+
+    with IPRoute() as ip:
+        found = [ip_address(message.get_attr("IFA_ADDRESS")) for message in ip.get_addr()]
+    words = {}
+    for variable, version, size in (("cfg_own", 4, 4), ("cfg_own6", 6, 16)):
+        own = {one.packed for one in found if one.version == version and not (one.is_loopback or one.is_link_local)}
+        room = _OWN * size
+        words[variable] = b"".join(sorted(own)).ljust(room, b"\0") if len(own) <= _OWN else bytes(room)
+    return words
 
 
 def _own_tables(netns_inode: int) -> Path | None:

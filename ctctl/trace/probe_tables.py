@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ctctl.abi import pins
-from ctctl.decode.ct import TUPLE_IN, TUPLE_SERVICE, decode_entry, encode_key, table_name
+from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, TUPLE_SERVICE, decode_entry, encode_key, table_name
+from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat, encode_nat_key
 from ctctl.decode.policy import decode_counter
-from ctctl.decode.services import decode_backend, decode_rev_nat
+from ctctl.decode.services import decode_backend, decode_rev_nat, decode_socket_nat
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.kernel.map import Map
-from ctctl.model.drops import reason_name
+from ctctl.model.drops import CountedDrop, files_of, reason_name
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.policy import PolicyEntry, decide
@@ -36,13 +37,14 @@ class NodeTables:
         self._stack = contextlib.ExitStack()
         self._maps: dict[str, Map | None] = {}
         self.layout = Layout.V1_16
-        self._counted: Counter[int] = Counter()
+        #: at the time before last, and last
+        self._counted: tuple[Counter[tuple[int, int, int]], Counter[tuple[int, int, int]]] = (Counter(), Counter())
 
     def __enter__(self) -> NodeTables:
         try:
             with open_directory(self.directory, SourceOptions()) as source:
                 self.layout = source.tables[0].layout
-            self._counted = self._counters()
+            self._counted = self._counters(), self._counters()
         except BaseException:
             self._stack.close()
             raise
@@ -57,6 +59,13 @@ class NodeTables:
         found = {name: self._open(name) for name in names}
         whole = {name: table for name, table in found.items() if table is not None}
         return whole if len(whole) == len(names) else None
+
+    def snat(self, family: int) -> tuple[str, Map] | None:
+        """The family's SNAT table with its name; None where there is none, or none of the layout that probes know."""
+        name = pins.SNAT_TABLES[family]
+        table = self._open(name)
+        sizes = (KEY_SIZE[family], NAT_SIZE[family])
+        return (name, table) if table is not None and (table.info.key_size, table.info.value_size) == sizes else None
 
     def _open(self, name: str) -> Map | None:
         if name not in self._maps:
@@ -141,17 +150,29 @@ class NodeTables:
                     if entry is not None:
                         yield entry
 
-    def sockets(self) -> Iterator[tuple[tuple[Address, int], tuple[Address, int]]]:
-        """(frontend, backend) of every socket that was turned at connect()."""
+    def socket(self, cookie: int, backend: tuple[Address, int]) -> tuple[Address, int] | None:
+        """The frontend that the socket asked for, whose packets go to this backend; None: it asked for no service."""
+        address, port = backend
+        name = pins.LB4_SOCKETS if address.version == 4 else pins.LB6_SOCKETS
+        key = cookie.to_bytes(8, "little") + address.packed + port.to_bytes(2, "big")
+        table = self._open(name)
+        if table is None:
+            return None
+        key = key.ljust(table.info.key_size, b"\0")
+        value = self._lookup(name, key)
+        if value is None:
+            return None
         with contextlib.suppress(CtctlError):
-            for one in read_listings(self.directory, ("sockets",)).sockets:
-                yield (one.frontend, one.frontend_port), (one.backend, one.backend_port)
+            found = decode_socket_nat(key, value)
+            return found.frontend, found.frontend_port
+        return None
 
     # ---- drops
 
-    def _counters(self) -> Counter[int]:
+    def _counters(self) -> Counter[tuple[int, int, int]]:
+        """Dropped packets by reason, file and line."""
         table = self._open(pins.CILIUM_METRICS)
-        found: Counter[int] = Counter()
+        found: Counter[tuple[int, int, int]] = Counter()
         if table is None:
             return found
         stride = table.per_cpu_stride or table.info.value_size
@@ -159,15 +180,23 @@ class NodeTables:
             for key, value in table.items():
                 counter = decode_counter(key, value, stride)
                 if counter.dropped:
-                    found[counter.reason] += counter.packets
+                    found[counter.reason, counter.file, counter.line] += counter.packets
         return found
 
-    def dropped_since(self) -> tuple[str, ...]:
-        """Reasons for which the datapath has counted drops since this was asked last, by the agent's names."""
+    def look_at_drops(self) -> None:
+        """Once in a while: what was counted before the time before last is no news at the next drop."""
+        self._counted = self._counted[1], self._counters()
+
+    def dropped_since(self) -> tuple[CountedDrop, ...]:
+        """What the datapath has counted of drops since it was looked at the time before last, or asked this."""
         now = self._counters()
-        more = now - self._counted
-        self._counted = now
-        return tuple(reason_name(number) for number in sorted(more))
+        more = now - self._counted[0]
+        self._counted = now, now
+        files = files_of(None, (file for _, file, _ in now))
+        return tuple(
+            CountedDrop(reason_name(reason), f"{files[file]}:{line}" if file in files else None)
+            for reason, file, line in sorted(more)
+        )
 
     def denial(self, flow: FlowTuple) -> str | None:
         """What the policy maps say of a packet that they denied: which rule, or that none allows it."""

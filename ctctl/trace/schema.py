@@ -143,6 +143,7 @@ _PROBE = record(
         "return_code": maybe(STRING),
         "reason": maybe(STRING),
         "dropped_by": array(STRING),
+        "dropped_at": array(STRING),
         "rule": maybe(STRING),
     },
     {"head_hex": HEX},

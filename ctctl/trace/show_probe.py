@@ -133,7 +133,7 @@ def probe_ending(event: ProbeEvent) -> str:
     """How a packet ended, by who is best placed to know: the datapath's own reason and rule, else the kernel's."""
     if event.kind is ProbeKind.FREED:
         if event.dropped_by:
-            by = " or ".join(event.dropped_by)
+            by = " or ".join(map(str, event.dropped_by))
             return safe(f"dropped by the datapath: {by}" + (f" ({event.rule})" if event.rule else ""))
         return f"dropped by the kernel: {event.reason}"
     program = event.program or f"program {event.program_id}"
@@ -188,7 +188,8 @@ def probe_record(event: ProbeEvent, *, wall_offset_ns: int, raw: bool = False) -
         "program": None if event.program is None else _program(event.program),
         "return_code": None if event.kind is not ProbeKind.RETURN else return_code_name(event.code or 0),
         "reason": event.reason,
-        "dropped_by": list(event.dropped_by),
+        "dropped_by": list(dict.fromkeys(one.reason for one in event.dropped_by)),
+        "dropped_at": [one.place for one in event.dropped_by if one.place is not None],
         "rule": event.rule,
     }
     if raw:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 
-from ctctl.model.tuples import ICMP, ICMPV6, SCTP, TCP, UDP, Address
+from ctctl.model.tuples import ICMP, ICMPV6, SCTP, TCP, UDP, Address, endpoint
 from ctctl.packet.spec import TcpFlags
 from ctctl.trace.story_event import StoryPacket
 
@@ -124,7 +124,7 @@ def _tunnel(value: object) -> str | None:
 def _joined(address: Address, port: int | None) -> str:
     if port is None:
         return str(address)
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    return endpoint(address, port)
 
 
 def end_words(address: Address | None, port: int | None) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from ctctl.errors import DecodeError
 from ctctl.model.tuples import PROTOCOL_NUMBERS
-from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, json_object
+from ctctl.tables.sources.documents import json_object
+from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader
 from ctctl.trace.story_event import StoryEvent, StoryKind, StoryPacket, identity_of
 from ctctl.trace.story_hubble import Spread, compact_event
 from ctctl.trace.story_json import APART, count_of, device_of, flow_of, hubble_event, monitor_event

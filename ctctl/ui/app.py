@@ -22,6 +22,7 @@ from ctctl.tables.show.entry import entry_name
 from ctctl.tables.sources.base import Source
 from ctctl.ui import pages
 from ctctl.ui.entries import PAGE, SORT_AS, Entries
+from ctctl.ui.follow import follow
 from ctctl.ui.look import Ask, Frame, Looker
 from ctctl.ui.pump import Answer, Failed, Paged, Pump
 from ctctl.ui.trend import History, Trend, figures
@@ -73,6 +74,7 @@ class Screenful(App[None]):
             ("greater_than_sign", "next_sort(1)"),
             ("r", "reverse"),
             ("b", "next_by"),
+            ("t", "trace"),
             *((str(number), f"show('{name}')") for number, name in enumerate(_NUMBERED, 1)),
             ("escape", "leave"),
             ("q", "end"),
@@ -260,6 +262,17 @@ class Screenful(App[None]):
             self._talkers()
             self._draw()
 
+    def action_trace(self) -> None:
+        """Follow the connection on the page, live, on the whole terminal."""
+        if self._page != "connection":
+            return
+        if not self._looker.live:
+            self._say("a file does not change: there is nothing to trace")
+            return
+        with self.suspend():
+            follow(self._flow)
+        self.refresh()
+
     def action_leave(self) -> None:
         """From an input to the page, from a page to the table."""
         self.query_one("#sorting").display = False
@@ -352,7 +365,7 @@ class Screenful(App[None]):
         if self._page == "talkers":
             return f"most entries by {self._by.value} (b: another), of what the filter wants"
         if self._page == "connection":
-            return f"Esc: back  {self._flow}"
+            return f"Esc: back  {'t: trace it live  ' if self._looker.live else ''}{self._flow}"
         at = self.query_one(Entries).cursor + 1 if frame.matched else 0
         parts = [f"row {at} of {frame.matched} that match, of {frame.entries}"]
         if frame.ask.sort:

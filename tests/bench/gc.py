@@ -1,6 +1,7 @@
 """GC engines against the same work in C: a million entries, half expired, in alternating rounds.
 
     .venv/bin/python tests/bench/gc.py [--entries 1000000] [--rounds 5]
+    .venv/bin/python tests/bench/gc.py --costs      what `predict` reckons with: a table that is empty, alive, expired
 
 Writes ratios to tests/bench/results/gc.json. Each engine's time runs from the open table to the last
 delete, loading of the BPF program included on both sides, start of the process apart. What is held to the
@@ -82,11 +83,44 @@ def measure(command: list[str], node: TableDir, filling: tuple[np.ndarray, np.nd
     return [float(figure) for figure in figures]
 
 
+def costs(entries: int, rounds: int) -> dict[str, dict[str, float]]:
+    """CPU microseconds of each engine for an entry that is read, and those more for one that is deleted."""
+    rng = np.random.default_rng(1)
+    keys = random_keys(entries, CT[NAME], rng)
+    fillings = {
+        "empty": (keys[:1], random_values(1, rng, expired=1.0)),
+        "alive": (keys, random_values(entries, rng, expired=0.0)),
+        "expired": (keys, random_values(entries, rng, expired=1.0)),
+    }
+    found: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for engine in ("batch", "kernel", "per-key"):
+            for name, filling in fillings.items():
+                with tempfile.TemporaryDirectory() as temporary, table_dir(Path(temporary)) as node:
+                    node.create(NAME, 2 * entries)
+                    command = [sys.executable, "-c", CHILD, engine, str(node.path), str(NOW)]
+                    found.setdefault((engine, name), []).append(measure(command, node, filling)[1])
+    least = {each: min(values) for each, values in found.items()}
+
+    def microseconds(engine: str, more: str, less: str) -> float:
+        return round((least[engine, more] - least[engine, less]) / entries * 1e6, 2)
+
+    return {
+        engine: {"read": microseconds(engine, "alive", "empty"), "deleted": microseconds(engine, "expired", "alive")}
+        for engine in ("batch", "kernel", "per-key")
+    }
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--entries", type=int, default=1_000_000)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--costs", action="store_true")
     asked = arguments.parse_args()
+    before = json.loads(RESULTS.read_text())
+    if asked.costs:
+        RESULTS.write_text(json.dumps({**before, "cost_us": costs(asked.entries, asked.rounds)}, indent=2) + "\n")
+        return
     rng = np.random.default_rng(1)
     filling = (random_keys(asked.entries, CT[NAME], rng), random_values(asked.entries, rng))
     with tempfile.TemporaryDirectory() as temporary, table_dir(Path(temporary)) as node:
@@ -122,6 +156,7 @@ def main() -> None:
         "cpu_seconds": {name: round(value, 4) for name, value in best.items()},
         "wall_seconds": {name: round(value, 4) for name, value in median.items()},
         "memory_growth_mb": {name: round(memory[name], 1) for name in LIMITS},
+        "cost_us": before["cost_us"],
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support import hostile
+from tests.support.cost import cost_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU_S, MEBIBYTES = 2.0, 300
@@ -31,27 +31,11 @@ COMMANDS = (
 )
 
 
-def measured(words: list[str]) -> tuple[float, int, int, str]:
-    """CPU seconds, peak MiB, exit status and stderr of one command."""
-    with tempfile.TemporaryFile() as said:
-        # posix_spawn: a child that was forked starts with its parent's peak memory.
-        null = os.open(os.devnull, os.O_RDWR)
-        actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1)]
-        actions += [(os.POSIX_SPAWN_DUP2, said.fileno(), 2)]
-        pid = os.posix_spawn(words[0], words, dict(os.environ), file_actions=actions)
-        _, status, used = os.wait4(pid, 0)
-        os.close(null)
-        said.seek(0)
-        text = said.read().decode(errors="replace")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss >> 10, os.waitstatus_to_exitcode(status), text
-
-
 def words_of(command: str, path: Path, folder: Path) -> list[str]:
-    """A command line that reads ``path``."""
+    """The words of a command that reads ``path``."""
     words = [part.replace("tcp:", "tcp ").replace(">", " > ") for part in command.split()]
-    ctctl = str(Path(sys.executable).parent / "ctctl")
     if command == "ct diff":
-        return [ctctl, *words, str(path), str(path)]
+        return [*words, str(path), str(path)]
     if command == "report":
         words += ["--out", str(folder / "page.html")]
     if "--names" in words:
@@ -61,8 +45,8 @@ def words_of(command: str, path: Path, folder: Path) -> list[str]:
             "--from",
             str(ROOT / "tests/data/samples/cilium-dbg-1.16.4/ct-list-global.txt"),
         ]
-        return [ctctl, *words]
-    return [ctctl, *words, "--from", str(path)]
+        return words
+    return [*words, "--from", str(path)]
 
 
 def main() -> int:
@@ -82,7 +66,8 @@ def main() -> int:
             path = folder / file
             path.write_bytes(make())
             for command in args.command or COMMANDS:
-                cpu_s, mebibytes, code, said = measured(words_of(command, path, folder))
+                cost = cost_of(*words_of(command, path, folder))
+                cpu_s, mebibytes, code, said = cost.cpu_s, cost.memory_bytes >> 20, cost.code, cost.said
                 seen = worst.setdefault(command, {"cpu_s": 0.0, "mebibytes": 0, "runs": 0})
                 seen["runs"] = int(str(seen["runs"])) + 1
                 if cpu_s > float(str(seen["cpu_s"])):

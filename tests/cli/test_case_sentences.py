@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 
 from tests.support.children import run_ctctl
 
-CTCTL = Path(sys.executable).parent / "ctctl"
 CASES = Path(__file__).resolve().parents[1] / "data/cases/dumps"
 
 

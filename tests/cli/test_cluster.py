@@ -14,7 +14,7 @@ import pytest
 
 from ctctl.cli.schemas import SCHEMAS
 from tests.support.children import run_ctctl
-from tests.support.kubeapi import FRAME, Cluster, served
+from tests.support.kubeapi import FRAME, Cluster, certificate, served
 from tests.support.samples import ROOT
 
 pytest.importorskip("lightkube", reason="clusters need lightkube (ctctl[k8s])")
@@ -146,6 +146,85 @@ def test_labels_that_are_not_understood_ask_nobody(two: tuple[Cluster, Path], la
     assert not cluster.asked
 
 
+def test_a_table_that_an_agent_does_not_have_hides_no_other(agent: Path, tmp_path: Path) -> None:
+    """Without BPF masquerading there is no SNAT table; what cannot be listed for another reason is missing."""
+    script = agent / "cilium-dbg"
+    start = script.read_text().removesuffix("*) exit 0;; esac\n")
+    gone = "Unable to open /sys/fs/bpf/tc/globals/cilium_snat_v4_external: no such file or directory"
+    script.write_text(f'{start}"nat list") echo "{gone}" >&2; exit 1;; *) exit 0;; esac\n')
+    with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
+        done = ctctl(kubeconfig, "ct", "get", "tcp 10.64.0.36 > 10.64.0.64", code=1)  # no such flow, but they were read
+        assert "no entry of" in done.stderr
+        assert done.stderr.count("no such file or directory") == 1
+        assert "(a, b)" in done.stderr
+        assert "a: Unable to open" in ctctl(kubeconfig, "nat", "list", code=5).stderr
+    script.write_text(f'{start}"nat list") echo "Killed" >&2; exit 137;; *) exit 0;; esac\n')
+    with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
+        done = ctctl(kubeconfig, "doctor", code=5)
+        assert "nat list: Killed" in done.stderr
+        assert done.stdout
+
+
+def test_partial_data_of_our_own_pod_is_shown_and_said(agent: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.ctsnap"
+    assert run_ctctl("ct", "export", cut, "--from", LISTED).returncode == 0
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    plain = run_ctctl("ct", "list", "-o", "jsonl", "--from", cut)
+    assert plain.returncode == 5
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {cut}\n')
+    script.chmod(0o755)
+    with served(Cluster({"a": "ok"}, agent, ours=frozenset({"a"})), tmp_path) as kubeconfig:
+        done = ctctl(kubeconfig, "ct", "list", "-o", "jsonl", code=5)
+        assert count() > len(done.stdout.splitlines()) == len(plain.stdout.splitlines()) > 0
+        assert "partial data" in done.stderr
+        stats = ctctl(kubeconfig, "ct", "stats", "-o", "json", code=5)
+    assert sum(table["entries"] for table in json.loads(stats.stdout)["tables"]) == len(plain.stdout.splitlines())
+    assert "partial data" in stats.stderr
+
+
+def test_every_listing_has_the_node(agent: Path, tmp_path: Path) -> None:
+    folder = ROOT / "cilium-dbg-1.16.4"
+    listed = {
+        "nat list": "nat-list",
+        "lb list": "lb-list",
+        "ipcache list": "ipcache-list",
+        "endpoint list": "endpoint-list",
+    }
+    cases = "".join(f'"{words}") [ $# -gt 3 ] || cat {folder}/{name}.txt;; ' for words, name in listed.items())
+    (agent / "cilium-dbg").write_text(f'#!/bin/sh\ncase "$2 $3" in {cases} esac\n')
+    with served(Cluster({"a": "ok", "b.internal": "ok"}, agent), tmp_path) as kubeconfig:
+        for words, name in listed.items():
+            rows = [json.loads(row) for row in ctctl(kubeconfig, *words.split(), "-o", "jsonl").stdout.splitlines()]
+            plain = run_ctctl(*words.split(), "-o", "jsonl", "--from", folder / f"{name}.txt").stdout.splitlines()
+            assert Counter(row["node"] for row in rows) == {"a": len(plain), "b.internal": len(plain)}, words
+
+
+def test_what_garbage_collection_would_do_is_told_of_each_node(two: tuple[Cluster, Path]) -> None:
+    _, kubeconfig = two
+    shown = ctctl(kubeconfig, "gc", "--dry-run").stdout.splitlines()
+    assert [line for line in shown if line.endswith(":")] == ["node-1:", "node-2:"]
+    text, plain = ctctl(kubeconfig, "gc", "--dry-run", "-o", "json").stdout, []
+    while text.strip():
+        document, end = json.JSONDecoder().raw_decode(text.strip())
+        plain.append(document)
+        text = text.strip()[end:]
+    alone = json.loads(run_ctctl("gc", "--dry-run", "-o", "json", "--from", LISTED).stdout)
+    assert [one["source"] for one in plain] == ["node-1", "node-2"]
+    assert [(one["alive"], one["expired"]) for one in plain] == 2 * [(alone["alive"], alone["expired"])]
+    assert alone["expired"] > 0
+
+
+def test_over_tls_with_the_clusters_own_authority(agent: Path, tmp_path: Path) -> None:
+    right, wrong = certificate(tmp_path, "right"), certificate(tmp_path, "wrong")
+    with served(Cluster({"a": "ok"}, agent), tmp_path, tls=right) as kubeconfig:
+        assert len(ctctl(kubeconfig, "ct", "list", "-o", "name").stdout.splitlines()) == count()
+        kubeconfig.write_text(kubeconfig.read_text().replace(str(right), str(wrong)))
+        refused = ctctl(kubeconfig, "ct", "list", code=1).stderr
+    assert "certificate verify failed" in refused
+    assert len(refused.splitlines()) <= 2
+
+
 def test_frames_as_large_as_a_kubelet_sends(agent: Path, tmp_path: Path) -> None:
     """Several of 64 KiB and the channel's byte, and the last one cut at a line."""
     big = tmp_path / "big.txt"
@@ -172,6 +251,70 @@ def test_our_own_pods_filter_where_they_are(agent: Path, tmp_path: Path) -> None
     assert command[-3:] == ["udp", "--to-port", "53"]
 
 
+@pytest.mark.parametrize("command", [("stats",), ("stats", "udp"), ("top",), ("top", "tcp", "--by", "port")])
+def test_sums_are_made_where_the_tables_are(agent: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A node of ours counts itself and sends a few kilobytes; one of an agent is counted here. The same sums."""
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {LISTED}\n')
+    script.chmod(0o755)
+    cluster = Cluster({"a": "ok", "b": "ok"}, agent, ours=frozenset({"a"}))
+    with served(cluster, tmp_path) as kubeconfig:
+        done = json.loads(ctctl(kubeconfig, "ct", *command, "-o", "json").stdout)
+        shown = ctctl(kubeconfig, "ct", *command, "--limit", 3).stdout
+    plain = json.loads(run_ctctl("ct", *command, "-o", "json", "--from", LISTED).stdout)
+    if command[0] == "stats":
+        assert {one.pop("node") for one in done["tables"]} == {"a", "b"}
+        for one in plain["tables"]:
+            del one["node"]
+        assert sorted(map(str, done["tables"])) == sorted(map(str, 2 * plain["tables"]))
+    else:
+        counts = {one["key"]: (one["entries"], one["bytes"]) for one in done["talkers"]}
+        known = {one["key"]: one for one in plain["talkers"]}
+        assert len(counts.keys() & known.keys()) > 1
+        for key in counts.keys() & known.keys():
+            octets = known[key]["bytes"]
+            assert counts[key] == (2 * known[key]["entries"], None if octets is None else 2 * octets)
+    assert len(shown.splitlines()) > 1
+    (asked,) = [words for node, words in cluster.asked if node == "a"][:1]
+    assert asked[:3] == ["ctctl", "ct", command[0]]
+    assert asked[-2:] == ["-o", "json"]
+
+
+def test_a_name_in_a_filter_is_the_apis_and_not_the_nodes(agent: Path, tmp_path: Path) -> None:
+    """A node knows its own pods; what is asked for may be another's."""
+    script = agent / "ctctl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@" --from {LISTED}\n')
+    script.chmod(0o755)
+    first = json.loads(run_ctctl("ct", "list", "-o", "jsonl", "--from", LISTED, "--limit", 1).stdout)
+    cluster = Cluster({"a": "ok"}, agent, ours=frozenset({"a"}), addresses={"cilium-a": first["src"]})
+    plain = run_ctctl("ct", "list", "--ip", first["src"], "-o", "jsonl", "--from", LISTED).stdout.splitlines()
+    with served(cluster, tmp_path) as kubeconfig:
+        for words in (("--ip", "kube-system/cilium-a"), ("ip == kube-system/cilium-a",)):
+            found = ctctl(kubeconfig, "ct", "list", *words, "-o", "jsonl").stdout.splitlines()
+            assert len(found) == len(plain) > 0
+            tables = json.loads(ctctl(kubeconfig, "ct", "stats", *words, "-o", "json").stdout)["tables"]
+            assert sum(one["entries"] for one in tables) == len(plain)
+
+
+def test_a_filter_that_is_none_asks_nobody(two: tuple[Cluster, Path]) -> None:
+    cluster, kubeconfig = two
+    for command in ("list", "stats", "top"):
+        assert "bogus" in ctctl(kubeconfig, "ct", command, "bogus == 3", code=2).stderr
+    assert "--by" in ctctl(kubeconfig, "ct", "top", "--by", "bogus", code=2).stderr
+    assert not cluster.asked
+
+
+def test_sums_that_are_none_are_a_reason(agent: Path, tmp_path: Path) -> None:
+    script = agent / "ctctl"
+    cluster = Cluster({"a": "ok", "b": "ok"}, agent, ours=frozenset({"a"}))
+    for answer in ('{"tables": [{"map": 1}]}', "[]", "{}", '{"tables": 7, "talkers": [3]}'):
+        script.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        script.chmod(0o755)
+        with served(cluster, tmp_path) as kubeconfig:
+            for command in ("stats", "top"):
+                assert "a: what it answered cannot be read" in ctctl(kubeconfig, "ct", command, code=5).stderr
+
+
 def monitors(agent: Path) -> None:
     """Agents whose monitor prints what a real one printed, until it is told to end."""
     script = agent / "cilium-dbg"
@@ -181,10 +324,12 @@ def monitors(agent: Path) -> None:
 
 
 def test_a_connection_is_traced_on_every_node(agent: Path, tmp_path: Path) -> None:
-    monitors(agent)
     nodes = {"ip-10-0-0-1.internal": "ok", "node-2": "ok", "bad-1": "garbage", "bad-2": "die"}
+    with served(Cluster({"node-2": "ok"}, agent), tmp_path) as kubeconfig:
+        listened = f"{1 + 5 * answering(kubeconfig):.1f}s"
+    monitors(agent)
     with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
-        words = ("trace", "tcp 10.61.1.101:51346 > 10.96.0.10:80", "--for", "1s", "-o", "jsonl")
+        words = ("trace", "tcp 10.61.1.101:51346 > 10.96.0.10:80", "--for", listened, "-o", "jsonl")
         done = ctctl(kubeconfig, *words, code=5)
     plain = run_ctctl("trace", "--from", STORY, words[1], "-o", "jsonl").stdout.splitlines()
     told = Counter(json.loads(line)["node"] for line in done.stdout.splitlines())

@@ -11,6 +11,7 @@ import pytest
 
 from ctctl.tables.query.parse import FIELD_NAMES
 from tests.support.samples import ROOT
+from tests.support.wait import PATIENCE_S
 
 DUMP = ROOT / "cilium-dbg-1.16.4" / "ct-list-global.txt"
 ARCHIVE = next((ROOT / "archives").glob("*.zip"))
@@ -35,6 +36,9 @@ def answers(words: str) -> list[str]:
         ("ctctl ct delete --flag Seen", ["SeenNonSyn"]),
         ("ctctl ct list --layout ", ["1.14", "1.15", "1.16", "1.17", "1.18", "1.19"]),
         ("ctctl ct stats --clock k", ["ktime"]),
+        ("ctctl cluster ct st", ["stats"]),
+        ("ctctl cluster --context x ct g", ["get"]),
+        ("ctctl cluster ct fl", []),
         ("ctctl ct top --by s", ["src", "service"]),
         ("ctctl ct export --format p", ["parquet"]),
         ("ctctl ct list --sort rema", ["remaining"]),
@@ -77,3 +81,32 @@ def test_a_source_that_cannot_be_read_offers_nothing(option: str, tmp_path: Path
 
 def test_every_filter_field_completes() -> None:
     assert set(answers("ctctl ct list ")) == set(FIELD_NAMES)
+
+
+def test_kubectl_is_told_the_same_in_its_own_form(tmp_path: Path) -> None:
+    """kubectl runs ``kubectl_complete-ctctl`` with the words so far, the last being typed."""
+    (tmp_path / "ctctl").write_text(f'#!/bin/sh\nexec {sys.executable} -m ctctl "$@"\n')
+    (tmp_path / "ctctl").chmod(0o755)
+    for name in ("kubectl_complete-ctctl", "kubectl-ctctl"):
+        (tmp_path / name).write_bytes((Path(__file__).parents[2] / "packaging" / name).read_bytes())
+        (tmp_path / name).chmod(0o755)
+
+    def told(*words: str) -> list[str]:
+        done = subprocess.run(
+            [tmp_path / "kubectl_complete-ctctl", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        *found, end = done.stdout.splitlines()
+        assert end == ":4"
+        return [line.split("\t")[0] for line in found]
+
+    assert told("ct", "st") == ["stats"]
+    assert "get" in told("ct", "")
+    assert told("--dea") == ["--deadline"]
+    assert told("it's", "") == []
+    shown = subprocess.run([tmp_path / "kubectl-ctctl", "--help"], capture_output=True, text=True, check=False)
+    assert "ctctl cluster nodes" in shown.stdout

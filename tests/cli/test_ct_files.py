@@ -18,11 +18,10 @@ import yaml
 from pyarrow import parquet
 
 from ctctl.cli.schemas import SCHEMAS, whole
-from tests.support.children import run_ctctl, started
+from tests.support.children import PROGRAM, run_ctctl, started
 from tests.support.samples import ROOT, truth
 from tests.support.wait import PATIENCE_S
 
-CTCTL = Path(sys.executable).parent / "ctctl"
 OLD, NEW = ROOT / "cilium-dbg-1.16.4", ROOT / "cilium-dbg-1.19-dev"
 TIMED = OLD / "ct-list-global.time-diff-ktime.txt"
 SYSDUMP = next(ROOT.glob("archives/*.zip"))
@@ -174,6 +173,8 @@ def test_filters_fields_sort_and_formats() -> None:
         (("--ip", "10.0.0.300"), "--ip: '10.0.0.300' is not an IP address or CIDR"),
         (("--clock", "sundial"), "write ktime or jiffies:HZ"),
         (("--layout", "1.13"), "unknown layout '1.13'; did you mean '1.1"),
+        (("-o", "jso"), "'jso' is not one of 'table', 'wide', 'cilium', 'json'"),
+        (("-o", "jso"), "; did you mean 'json'?"),
         (("--watch",), "--watch needs a live table"),
     ],
 )
@@ -313,7 +314,7 @@ def test_help_loads_nothing_heavy() -> None:
 def test_stdin_and_pipes() -> None:
     with TIMED.open("rb") as stream:
         done = subprocess.run(
-            [CTCTL, "ct", "list", "--from", "-", "-o", "cilium", "--time-diff"],
+            [PROGRAM, "ct", "list", "--from", "-", "-o", "cilium", "--time-diff"],
             stdin=stream,
             capture_output=True,
             check=True,

@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +15,12 @@ import pytest
 
 from ctctl.gc.perkey import lifetime_of
 from ctctl.tables import pairs as keys
-from tests.support.children import run_ctctl, started
+from tests.support.children import CTCTL, run_ctctl, started
 from tests.support.gctables import NOW, TableDir, contents, entry, key4, nat4, table_dir
 from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
-CTCTL = [sys.executable, "-m", "ctctl"]
 AT = ("--now", str(NOW))
 
 

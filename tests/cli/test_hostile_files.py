@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import io
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,8 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.stream import MAX_LINE, Prefixed
 from ctctl.tables.sources.unpack import FREE_WORK, WORK_A_BYTE, Budget
 from tests.support import hostile
-
-CTCTL = Path(sys.executable).parent / "ctctl"
-CPU_S, MEMORY_KIB = 2.0, 300 << 10
-MEASURE = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss, code)
-"""
+from tests.support.children import PROGRAM
+from tests.support.cost import MEMORY_BYTES, cost_of, is_soon
 
 #: What reads a source in the most different ways; each of the files made here meets one of them.
 _COMMANDS = (
@@ -39,33 +31,17 @@ _COMMANDS = (
 )
 
 
-def _measured(*words: str | Path) -> tuple[float, int, int, str]:
-    command = [sys.executable, "-c", MEASURE, CTCTL, *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    cpu_s, memory_kib, code = done.stdout.split()
-    return float(cpu_s), int(memory_kib), int(code), done.stderr
-
-
-@pytest.fixture(scope="module")
-def floor_s(tmp_path_factory: pytest.TempPathFactory) -> float:
-    """What the smallest listing takes on this machine, now."""
-    path = tmp_path_factory.mktemp("floor") / "ct.txt"
-    path.write_bytes(hostile.lines("ct", 1))
-    return min(_measured("ct", "list", "--from", path)[0] for _ in range(3))
-
-
 @pytest.mark.parametrize("number", range(len(list(hostile.files()))))
-def test_small_files_take_little_however_they_are_made(number: int, floor_s: float, tmp_path: Path) -> None:
+def test_small_files_take_little_however_they_are_made(number: int, tmp_path: Path) -> None:
     name, make = list(hostile.files())[number]
     path = tmp_path / name
     path.write_bytes(make())
-    cpu_s, memory_kib, code, said = _measured(*_COMMANDS[number % len(_COMMANDS)], "--from", path)
-    assert code in (0, 1, 2, 3, 5), said
-    assert "unexpected" not in said
-    assert "Traceback" not in said
-    # Two seconds of a quiet machine of today; a start of ctctl takes an eighth of one there.
-    assert cpu_s < max(CPU_S, 15 * floor_s), name
-    assert memory_kib < MEMORY_KIB, name
+    cost = cost_of(*_COMMANDS[number % len(_COMMANDS)], "--from", path)
+    assert cost.code in (0, 1, 2, 3, 5), cost.said
+    assert "unexpected" not in cost.said
+    assert "Traceback" not in cost.said
+    assert is_soon(cost.cpu_s), (name, cost)
+    assert cost.memory_bytes < MEMORY_BYTES, name
 
 
 def test_work_ends_with_the_bytes_that_pay_for_it() -> None:
@@ -90,7 +66,7 @@ def test_listings_of_real_kinds_are_read_to_their_end(tmp_path: Path) -> None:
         path = tmp_path / f"{form}.gz"
         path.write_bytes(gzip.compress(hostile.lines(form, 60_000), 6, mtime=0))
         done = subprocess.run(
-            [CTCTL, *words, "-o", "name", "--from", path], capture_output=True, text=True, check=False
+            [PROGRAM, *words, "-o", "name", "--from", path], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 60_000

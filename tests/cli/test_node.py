@@ -16,14 +16,13 @@ import jsonschema
 import pytest
 
 from ctctl.cli.main import main
+from tests.support.children import CTCTL
 from tests.support.nodes import TestNode, make_node, run
 from tests.support.otheruser import other_user
 from tests.support.standin import stand_ins
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
-
-CTCTL = [sys.executable, "-m", "ctctl"]
 
 
 def ctctl(*args: str | Path, prefix: tuple[str, ...] = (), check: int | None = 0) -> subprocess.CompletedProcess[str]:

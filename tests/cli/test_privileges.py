@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.support.children import PROGRAM
 from tests.support.nodes import TestNode, make_node
 from tests.support.otheruser import other_user
 from tests.support.standin import stand_ins
@@ -17,7 +17,6 @@ from tests.support.standin import stand_ins
 pytestmark = pytest.mark.kernel
 
 ROOT = Path(__file__).parents[2]
-CTCTL = str(Path(sys.executable).parent / "ctctl")
 PAGE = ROOT / "docs/privileges.md"
 FLOW = "tcp 10.0.0.1:1 > 10.0.0.2:2"
 SCENARIO = ROOT / "examples/pod-to-pod.yaml"
@@ -62,16 +61,16 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestNode]:
     with stand_ins(), make_node() as made:
         file = tmp_path_factory.mktemp("privileges") / "node.yaml"
         file.write_text(made.text())
-        subprocess.run([CTCTL, "load", "-f", file, "--netns", made.name], check=True, capture_output=True)
+        subprocess.run([PROGRAM, "load", "-f", file, "--netns", made.name], check=True, capture_output=True)
         yield made
-        subprocess.run([CTCTL, "unload", "--node", made.name], check=False, capture_output=True)
+        subprocess.run([PROGRAM, "unload", "--node", made.name], check=False, capture_output=True)
 
 
 def with_only(capabilities: Sequence[str], command: str, node: TestNode) -> subprocess.CompletedProcess[str]:
     """The command as a user who is not root and holds just these capabilities."""
     words, _ = WORDS[command]
     whose = [] if command in NODELESS else ["--node", node.name]
-    line = [*other_user(capabilities), CTCTL, *map(str, words), *whose]
+    line = [*other_user(capabilities), PROGRAM, *map(str, words), *whose]
     return subprocess.run(line, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 

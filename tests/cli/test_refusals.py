@@ -6,10 +6,12 @@ here without a row there.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from ctctl.kernel.clock import monotonic_s
 from tests.support.children import run_ctctl
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
+from tests.support.needs import need_program
 
 pytestmark = pytest.mark.kernel
 
@@ -95,6 +98,37 @@ def refused(what: str, done: subprocess.CompletedProcess[str], *tables: TableDir
 def test_another_programs_tables(foreign: TableDir, node: TableDir) -> None:
     for command in ALL:
         refused("another program's tables", run_ctctl(*command, *YES, "--from", foreign.path), foreign, node)
+
+
+#: Many commands in one process, which takes the time of one start.
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from ctctl.cli.main import main
+print(json.dumps([main(words) for words in json.loads(sys.argv[1])]), file=sys.stderr)
+"""
+
+
+def opened(commands: Iterable[tuple[str, ...]], *more: object) -> tuple[list[int], list[str], list[str]]:
+    """Exit codes of the commands, and the maps that they opened by name or id: to read, and to write."""
+    lines = json.dumps([[*command, *map(str, more)] for command in commands])
+    record = Path("text")
+    watched = ["strace", "-f", "-e", "bpf", "-o", record, sys.executable, "-c", ONE_AFTER_THE_OTHER, lines]
+    done = subprocess.run(watched, capture_output=True, text=True, check=True)
+    calls = [line for line in record.read_text().splitlines() if re.search("BPF_OBJ_GET,|BPF_MAP_GET_FD_BY_ID", line)]
+    to_write = [line for line in calls if "BPF_F_RDONLY" not in line]
+    return json.loads(done.stderr.splitlines()[-1]), [line for line in calls if line not in to_write], to_write
+
+
+def test_nothing_is_opened_for_writing_that_is_not_written(node: TableDir, foreign: TableDir) -> None:
+    """Neither in a dry run, whose tables it may be, nor before a refusal."""
+    need_program("strace")
+    for tables, more, code in ((node, "--dry-run", 0), (foreign, "--dry-run", 0), (foreign, "--yes", 4)):
+        codes, to_read, to_write = opened(ALL, more, "--from", tables.path)
+        assert codes == [code] * len(ALL)
+        assert len(to_read) >= len(ALL)
+        assert to_write == []
+        assert len(contents(tables.maps["cilium_ct4_global"])) == 3
+    assert opened([("gc",)], "--from", node.path)[2]
 
 
 def test_no_terminal(node: TableDir, foreign: TableDir) -> None:

@@ -16,9 +16,9 @@ import pytest
 import typer
 
 from ctctl.cli.main import COMMANDS, app, main
+from tests.support.children import CTCTL
 
 ROOT = Path(__file__).resolve().parents[2]
-CTCTL = [sys.executable, "-m", "ctctl"]
 
 
 def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.captures import NAMES, captured_node
+from tests.support.children import PROGRAM
 from tests.support.terminal import on_terminal
 
-CTCTL = str(Path(sys.executable).parent / "ctctl")
 DATA = Path(__file__).resolve().parents[1] / "data"
 DUMP = DATA / "samples/cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
 
 
 @pytest.mark.parametrize("columns", [80, 120, 200])
 def test_a_list_fits(columns: int) -> None:
-    code, lines = on_terminal([CTCTL, "ct", "list", "--from", str(DUMP)], columns, environment={"CTCTL_PAGER": ""})
+    code, lines = on_terminal([PROGRAM, "ct", "list", "--from", str(DUMP)], columns, environment={"CTCTL_PAGER": ""})
     rows = [line for line in lines if not line.startswith("ctctl:")]
     assert code == 0
     assert len(rows) > 100
@@ -28,7 +27,7 @@ def test_a_list_fits(columns: int) -> None:
 
 
 def test_piped_is_whole(capfd: pytest.CaptureFixture[str]) -> None:
-    done = subprocess.run([CTCTL, "ct", "list", "--from", str(DUMP)], capture_output=True, text=True, check=True)
+    done = subprocess.run([PROGRAM, "ct", "list", "--from", str(DUMP)], capture_output=True, text=True, check=True)
     header = done.stdout.splitlines()[0]
     assert header.split() == ["PROTO", "DIR", "SOURCE", "DESTINATION", "STATE"]
 
@@ -44,17 +43,18 @@ def test_a_trace_wraps_at_words(
     words: tuple[str, ...], block: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    code, lines = on_terminal([CTCTL, "trace", *words, *block], 80, environment={"NO_COLOR": "1"})
+    code, lines = on_terminal([PROGRAM, "trace", *words, *block], 80, environment={"NO_COLOR": "1"})
     assert code == 0
     assert max(map(len, lines)) <= 80
-    piped = subprocess.run([CTCTL, "trace", *words, *block], capture_output=True, text=True, check=True).stdout
+    piped = subprocess.run([PROGRAM, "trace", *words, *block], capture_output=True, text=True, check=True).stdout
     assert "".join("".join(lines).split()) == "".join(piped.split())
 
 
 @pytest.mark.kernel
 def test_a_trace_is_a_line_a_hook_and_has_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    shown = subprocess.run([CTCTL, "trace", *SIMULATED], capture_output=True, text=True, check=True).stdout.splitlines()
+    done = subprocess.run([PROGRAM, "trace", *SIMULATED], capture_output=True, text=True, check=True)
+    shown = done.stdout.splitlines()
     assert shown[0] == (
         "step 1  t=1000000s  node-a  from_container client  tcp 10.64.0.36:54260 > 10.64.1.64:8000 S  "
         "created OUT with its ICMP related entry  passed"
@@ -68,7 +68,7 @@ def test_differences_fit(columns: int, tmp_path: Path) -> None:
     changed = tmp_path / "later.txt"
     lines = DUMP.read_text().splitlines(keepends=True)
     changed.write_text("".join(line.replace("TxFlagsSeen=0x00", "TxFlagsSeen=0x12") for line in lines[3:]))
-    words = [CTCTL, "ct", "diff", str(DUMP), str(changed)]
+    words = [PROGRAM, "ct", "diff", str(DUMP), str(changed)]
     code, shown = on_terminal(words, columns, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
     assert code == 3
     assert max(map(len, shown)) <= columns
@@ -78,7 +78,7 @@ def test_differences_fit(columns: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [("lab", "list"), ("lab", "run", "--list")], ids=" ".join)
 def test_the_lab_fits(words: tuple[str, ...]) -> None:
-    code, shown = on_terminal([CTCTL, *words], 80, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
+    code, shown = on_terminal([PROGRAM, *words], 80, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
     assert code == 0
     assert max(map(len, shown)) <= 80
     assert not any("…" in line for line in shown)
@@ -101,7 +101,7 @@ def test_nothing_wraps_on_a_captured_node(name: str) -> None:
         flow = f"{entry['src']}:{entry['src_port']} > {entry['dst']}:{entry['dst_port']}"
         asked.append(["ct", "get", f"{entry['proto_name'].lower()} {flow}"])
         for screen in asked:
-            words = ["/usr/bin/nsenter", "-t", str(node.pid), "-m", CTCTL, *screen]
+            words = ["/usr/bin/nsenter", "-t", str(node.pid), "-m", PROGRAM, *screen]
             _code, lines = on_terminal(words, 80, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
             assert lines, screen
             assert not [line for line in lines if len(line) > 80], screen
@@ -112,7 +112,7 @@ def test_nothing_wraps_on_a_captured_node(name: str) -> None:
 @pytest.mark.parametrize("command", ["ct list", "ct stats"])
 def test_golden(command: str, columns: int | None) -> None:
     """``CTCTL_WRITE_GOLDENS=1`` writes the files anew; look at what changed."""
-    words = [CTCTL, *command.split(), "--from", str(DUMP)]
+    words = [PROGRAM, *command.split(), "--from", str(DUMP)]
     if columns is None:
         shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     else:
@@ -130,16 +130,16 @@ def test_golden(command: str, columns: int | None) -> None:
 def test_a_pager_reads_what_is_listed(tmp_path: Path) -> None:
     told = tmp_path / "told"
     environment = {"PAGER": f"cat > {told}"}
-    code, lines = on_terminal([CTCTL, "ct", "list", "--from", str(DUMP)], 80, environment=environment)
+    code, lines = on_terminal([PROGRAM, "ct", "list", "--from", str(DUMP)], 80, environment=environment)
     assert code == 0
     assert not [line for line in lines if "10." in line and not line.startswith("ctctl:")]
     assert "DESTINATION" in told.read_text()
-    code, lines = on_terminal([CTCTL, "--no-pager", "ct", "list", "--from", str(DUMP)], 80, environment=environment)
+    code, lines = on_terminal([PROGRAM, "--no-pager", "ct", "list", "--from", str(DUMP)], 80, environment=environment)
     assert code == 0
     assert any("DESTINATION" in line for line in lines)
 
 
 def test_a_pager_that_ends_early_is_no_failure() -> None:
     environment = {"PAGER": "head -n 1"}
-    code, _lines = on_terminal([CTCTL, "ct", "list", "--from", str(DUMP)], 80, environment=environment)
+    code, _lines = on_terminal([PROGRAM, "ct", "list", "--from", str(DUMP)], 80, environment=environment)
     assert code == 0

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import struct
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 import pyte
 import pytest
 
+from tests.support.needs import need_program
 from tests.support.wait import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,8 @@ class Terminal:
     """A shell on a terminal. ``type`` sends keys, ``until`` waits for what the screen shows."""
 
     def __init__(self, shell: str, directory: Path) -> None:
-        words, setup = SHELLS[shell]
+        words, self.setup = SHELLS[shell]
+        self.number = 0
         self.screen = pyte.Screen(COLUMNS, LINES)
         self.stream = pyte.ByteStream(self.screen)
         self.parent, child = pty.openpty()
@@ -66,9 +67,6 @@ class Terminal:
             ["setsid", "--ctty", *words], cwd=ROOT, env=environment, stdin=child, stdout=child, stderr=child
         )
         os.close(child)
-        self.type(setup + "\n")
-        self.number = 0
-        self.ready()
 
     def type(self, keys: str) -> None:
         os.write(self.parent, keys.encode())
@@ -94,6 +92,11 @@ class Terminal:
             self.type("\x1b[?1;2c")
         if b"\x1b[6n" in part:
             self.type("\x1b[1;1R")
+
+    def complete(self) -> None:
+        """Let the shell take the completion."""
+        self.type(self.setup + "\n")
+        self.ready()
 
     def ready(self) -> None:
         """Wait until the shell has done everything that was typed before."""
@@ -124,16 +127,18 @@ class Terminal:
 def terminal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """One shell for all tests of it. Its ``ctctl`` writes what it is asked each time that it is started."""
     shell = str(request.param)
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+    need_program(shell)
     directory = tmp_path_factory.mktemp(shell)
     wrapper = directory / "ctctl"
     wrapper.write_text(f'#!/bin/sh\necho "$_TYPER_COMPLETE_ARGS" >> "$LOG"\nexec {BIN}/ctctl "$@"\n')
     wrapper.chmod(0o755)
     made = Terminal(shell, directory)
     made.log = directory / "log"  # type: ignore[attr-defined]
-    yield made
-    made.close()
+    try:
+        made.complete()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.children import CTCTL
 from tests.support.samples import ROOT
 
-CTCTL = [sys.executable, "-m", "ctctl"]
 DUMP = str(ROOT / "cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt")
 LONG = "1" + "0" * 29
 

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,16 +13,16 @@ import numpy as np
 import pytest
 
 from ctctl.kernel.clock import monotonic_s
+from tests.support.children import PROGRAM
 from tests.support.gctables import CT, TableDir, contents, random_keys, random_values, table_dir
 from tests.support.screen import FullScreen, full_screen
 
-CTCTL = str(Path(sys.executable).parent / "ctctl")
 DUMP = Path(__file__).resolve().parents[1] / "data/samples/cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
 LIVE = 100_000
 
 
 def listed(*words: str) -> list[dict[str, object]]:
-    done = subprocess.run([CTCTL, "ct", "list", *words, "-o", "json"], capture_output=True, text=True, check=False)
+    done = subprocess.run([PROGRAM, "ct", "list", *words, "-o", "json"], capture_output=True, text=True, check=False)
     return list(json.loads(done.stdout)["entries"])
 
 
@@ -51,7 +50,7 @@ def leave(screen: FullScreen) -> None:
 
 
 def test_a_dump_is_filtered_sorted_opened_and_left() -> None:
-    with full_screen(CTCTL, "ui", "--from", str(DUMP)) as screen:
+    with full_screen(PROGRAM, "ui", "--from", str(DUMP)) as screen:
         every = listed("--from", str(DUMP))
         text = screen.sees(f"row 1 of {len(every)} that match", "read once", "GC next run unknown")
         assert len(rows_of(text)) >= 15
@@ -89,14 +88,14 @@ def test_a_dump_is_filtered_sorted_opened_and_left() -> None:
 
 def test_the_other_pages_say_what_the_commands_say() -> None:
     top = subprocess.run(
-        [CTCTL, "ct", "top", "--from", str(DUMP), "-o", "json"], capture_output=True, text=True, check=True
+        [PROGRAM, "ct", "top", "--from", str(DUMP), "-o", "json"], capture_output=True, text=True, check=True
     )
     most = json.loads(top.stdout)["talkers"][0]
     doctor = subprocess.run(
-        [CTCTL, "doctor", "--from", str(DUMP), "-o", "json"], capture_output=True, text=True, check=False
+        [PROGRAM, "doctor", "--from", str(DUMP), "-o", "json"], capture_output=True, text=True, check=False
     )
     worst = json.loads(doctor.stdout)["findings"][0]
-    with full_screen(CTCTL, "ui", "--from", str(DUMP)) as screen:
+    with full_screen(PROGRAM, "ui", "--from", str(DUMP)) as screen:
         screen.sees("row 1 of")
         screen.press("3")
         screen.sees("most entries by src", most["key"], str(most["entries"]))
@@ -117,7 +116,7 @@ def test_the_other_pages_say_what_the_commands_say() -> None:
 def test_what_a_file_says_is_text_and_nothing_else(tmp_path: Path) -> None:
     hostile = tmp_path / "[red]x[@click=app.quit]y \x1b[31mz.txt"
     shutil.copy(DUMP, hostile)
-    with full_screen(CTCTL, "ui", "--from", str(hostile), columns=120) as screen:
+    with full_screen(PROGRAM, "ui", "--from", str(hostile), columns=120) as screen:
         text = screen.sees("row 1 of", "[red]x[@click=app.quit]y")
         assert "\\x1b" in text
         screen.press("5")
@@ -133,7 +132,7 @@ def test_several_files_have_their_node_as_a_column(tmp_path: Path) -> None:
     every = listed(*words)
     nodes = sorted({str(entry["node"]) for entry in every})
     assert len(nodes) == 2
-    with full_screen(CTCTL, "ui", *words, columns=160) as screen:
+    with full_screen(PROGRAM, "ui", *words, columns=160) as screen:
         screen.sees(f"row 1 of {len(every)}", "NODE", nodes[0])
         type_filter(screen, f'node == "{nodes[1]}"')
         text = screen.sees(f"of {len(every) // 2} that match")
@@ -141,14 +140,14 @@ def test_several_files_have_their_node_as_a_column(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_is_gone_ends_it() -> None:
-    with full_screen(CTCTL, "ui", "--from", str(DUMP)) as screen:
+    with full_screen(PROGRAM, "ui", "--from", str(DUMP)) as screen:
         screen.sees("row 1 of")
         screen.hang_up()
         screen.ended()
 
 
 def test_long_lines_have_the_state_first_and_move_sideways() -> None:
-    with full_screen(CTCTL, "ui", "family == 6", "--from", str(DUMP)) as screen:
+    with full_screen(PROGRAM, "ui", "family == 6", "--from", str(DUMP)) as screen:
         text = screen.sees("row 1 of", "→ for the rest of the line", "STATE")
         assert "DESTINATION" not in text
         screen.press(*["right"] * 6)
@@ -160,7 +159,7 @@ def test_long_lines_have_the_state_first_and_move_sideways() -> None:
 
 
 def test_without_a_terminal_it_says_what_else_to_do() -> None:
-    done = subprocess.run([CTCTL, "ui", "--from", str(DUMP)], capture_output=True, text=True, check=False)
+    done = subprocess.run([PROGRAM, "ui", "--from", str(DUMP)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "ct list" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -179,7 +178,7 @@ def live(tmp_path: Path) -> Iterator[TableDir]:
 def test_a_live_table_is_followed_and_never_written(live: TableDir) -> None:
     table = live.maps["cilium_ct4_global"]
     before = contents(table)
-    with full_screen(CTCTL, "ui", "--from", str(live.path)) as screen:
+    with full_screen(PROGRAM, "ui", "--from", str(live.path)) as screen:
         screen.sees(f"row 1 of {LIVE} that match", "every ", "pressure 50.0 %")
         screen.press("end")
         screen.sees(f"row {LIVE} of {LIVE}")
@@ -202,5 +201,22 @@ def test_a_live_table_is_followed_and_never_written(live: TableDir) -> None:
         assert contents(table) == before
         screen.press("1", "enter")
         screen.sees("ctctl ct get", "ROLE")
+        screen.press("q")
+        assert screen.ended() == 0
+
+
+def test_from_a_row_to_its_live_trace_and_back(live: TableDir) -> None:
+    with full_screen(PROGRAM, "ui", "--from", str(live.path)) as screen:
+        screen.sees("row 1 of")
+        screen.press("enter")
+        text = screen.sees("t: trace it live")
+        flow = re.search(r"t: trace it live  (\S+ \S+ > )", text)
+        assert flow is not None
+        screen.press("t")
+        screen.sees(f"ctctl trace '{flow[1]}", "Ctrl-C ends it")
+        screen.press("\x03")
+        screen.sees("Enter: back to the table")
+        screen.press("enter")
+        screen.sees("t: trace it live", "q quit")
         screen.press("q")
         assert screen.ended() == 0

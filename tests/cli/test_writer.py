@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
-import pty
-import re
-import shlex
-import shutil
-import signal
 import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +16,14 @@ from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.model.nat import NatEntry
 from ctctl.tables import pairs
-from tests.support.children import run_ctctl
-from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, random_keys, table_dir
+from tests.support.children import CTCTL
+from tests.support.children import run_ctctl as ctctl
+from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
 from tests.support.names import unique_name
-from tests.support.wait import wait_for
+from tests.support.needs import lacking
+from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, fill, run_undo
 
 pytestmark = pytest.mark.kernel
-
-CTCTL = [sys.executable, "-m", "ctctl"]
-NAME, SNAT = "cilium_ct4_global", "cilium_snat_v4_external"
-
-
-def ctctl(*args: object, **more: object) -> subprocess.CompletedProcess[str]:
-    return run_ctctl(*args, **more)
 
 
 @pytest.fixture(autouse=True)
@@ -63,19 +50,6 @@ def cilium(tmp_path: Path) -> Iterator[TableDir]:
         made.create(SNAT)
         fill(made.maps[NAME], 50)
         yield made
-
-
-def fill(table: Map, count: int, *, lifetime: int = 0, **fields: int) -> list[bytes]:
-    """Entries 10.0.0.1:N > 10.0.0.2:80; their keys."""
-    keys = random_keys(count, CT[NAME], np.random.default_rng(1))
-    keys[:, -1] = 0
-    value = np.frombuffer(entry(lifetime=lifetime, **fields), np.uint8)
-    table.update_batch(keys, np.tile(value, (count, 1)))
-    return [bytes(key) for key in keys]
-
-
-def alive() -> int:
-    return monotonic_s() + 5000
 
 
 # ---- whose is it?
@@ -150,19 +124,6 @@ def test_an_snat_table_of_another_beside_ours_is_not_written(node: TableDir) -> 
         for command in WRITING:
             assert ctctl(*command, "--from", node.path).returncode == 4
         assert (len(contents(foreign)), len(contents(node.maps[NAME]))) == (1, 1)
-
-
-def test_refused_before_anything_is_opened_for_writing(cilium: TableDir) -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not there to look at the descriptors")
-    trace = Path("trace")
-    subprocess.run(
-        ["strace", "-f", "-e", "bpf", "-o", trace, *CTCTL, "gc", "--yes", "--from", cilium.path],
-        check=False, capture_output=True, timeout=120,
-    )  # fmt: skip
-    opened = [line for line in trace.read_text().splitlines() if "BPF_OBJ_GET," in line]
-    assert opened
-    assert all("BPF_F_RDONLY" in line for line in opened if "ctctl_node" not in line), opened
 
 
 @pytest.mark.parametrize("name", ["ctctl", "unload"])
@@ -316,38 +277,6 @@ def test_import_creates_and_never_overwrites(node: TableDir) -> None:
 REFRESHED = [("ct", "delete", "expired", "--yes"), ("gc", "--yes", "--undo", "u")]
 
 
-class Refresher:
-    """Packets: writes entries again and again, only those that are there unless ``create``."""
-
-    def __init__(self, table: Map, keys: list[bytes], value: Callable[[], bytes], *, create: bool = False) -> None:
-        self._table = table
-        self._keys = keys
-        self._value = value
-        self._create = create
-        self._stop = threading.Event()
-        self.refreshed: set[bytes] = set()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        from ctctl.errors import KernelError
-        from ctctl.kernel.map import UpdateMode
-
-        mode = UpdateMode.ANY if self._create else UpdateMode.EXIST
-        while not self._stop.is_set():
-            for key in self._keys:
-                with contextlib.suppress(KernelError):
-                    self._table.update(key, self._value(), mode=mode)
-                    self.refreshed.add(key)
-
-    def __enter__(self) -> Refresher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
 @pytest.mark.parametrize("command", REFRESHED, ids=" ".join)
 def test_no_refreshed_entry_is_deleted(node: TableDir, command: tuple[str, ...]) -> None:
     table = node.maps[NAME]
@@ -365,22 +294,6 @@ def test_no_refreshed_entry_is_deleted(node: TableDir, command: tuple[str, ...])
         if len(packets.refreshed) > 0:
             return
     pytest.fail("no packet came in time: the test shows nothing")
-
-
-def answer_after(command: list[str], meanwhile: Callable[[], None]) -> tuple[int, str]:
-    """Run a command on a terminal, do something while its question stands, and say yes; (status, what it said)."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower)
-    os.close(follower)
-    said = b""
-    with contextlib.suppress(OSError), os.fdopen(leader, "r+b", buffering=0) as terminal:
-        while b"[y/N]" not in said:
-            said += terminal.read(4096)
-        meanwhile()
-        terminal.write(b"y\n")
-        while part := terminal.read(4096):
-            said += part
-    return process.wait(60), said.decode(errors="replace")
 
 
 @pytest.mark.parametrize("what", ["expired", "src == 10.0.0.1"])
@@ -410,7 +323,7 @@ def test_a_flush_takes_what_was_refreshed_too(node: TableDir) -> None:
 def in_time_namespace(seconds: int) -> list[str]:
     probe = ["unshare", "-T", f"--monotonic={seconds}", "--"]
     if subprocess.run([*probe, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no time namespaces here")
+        lacking("no time namespaces")
     return probe
 
 
@@ -449,342 +362,6 @@ def test_a_time_to_come_is_asked_for_and_kept(node: TableDir) -> None:
     assert (done.returncode, contents(table)) == (0, {}), done.stderr
     assert run_undo(done.stderr).returncode == 0
     assert len(contents(table)) == 20
-
-
-# ---- the journal
-
-
-def run_undo(stderr: str) -> subprocess.CompletedProcess[str]:
-    """What was printed to undo a run, as it was printed."""
-    (line,) = re.findall(r"undo with: ctctl (.*)", stderr)
-    return ctctl(*shlex.split(line))
-
-
-@pytest.mark.parametrize("engine", ["batch", "kernel", "per-key"])
-def test_more_pairs_than_a_snapshot_holds_come_back(tmp_path: Path, engine: str) -> None:
-    count = 210_000 if engine != "per-key" else 3_000
-    with table_dir(tmp_path) as node:
-        table, nat = node.create(NAME, 2 * count), node.create(SNAT, 4 * count)
-        fill(table, count)
-        keys = np.concatenate([batch.keys.copy() for batch in table.batches()])
-        forward = np.concatenate([keys[:, 4:8], keys[:, 0:4], keys[:, 8:]], axis=1)
-        values = np.zeros((count, 40), np.uint8)
-        values[:, 32:36] = (1, 2, 3, 4)
-        values[:, 36:38] = 7
-        nat.update_batch(forward, values)
-        before = count_of(table), count_of(nat)
-        done = ctctl("gc", "--yes", "--engine", engine, "--undo", "big", "--from", node.path)
-        assert done.returncode == 0, done.stderr
-        assert (count_of(table), count_of(nat)) == (0, 0)
-        assert run_undo(done.stderr).returncode == 0
-        assert (count_of(table), count_of(nat)) == before == (count, count)
-
-
-def test_a_snapshot_holds_every_pair(tmp_path: Path) -> None:
-    """However many: they are written as they lie, a batch at a time, and come back the same way."""
-    count = 210_000
-    with table_dir(tmp_path) as node:
-        node.create(NAME, 64)
-        nat = node.create(SNAT, 2 * count)
-        keys = np.concatenate([random_keys(count, CT[NAME], np.random.default_rng(3))])
-        nat.update_batch(keys, np.tile(np.frombuffer(nat4("1.2.3.4", 5), np.uint8), (count, 1)))
-        there = count_of(nat)
-        done = ctctl("ct", "export", "all.ctsnap", "--from", node.path)
-        assert (done.returncode, "without" in done.stderr) == (0, False), done.stderr
-        for batch in list(nat.drain()):
-            assert len(batch)
-        done = ctctl("ct", "import", "all.ctsnap", "--from", node.path, "--yes")
-        assert (done.returncode, count_of(nat)) == (0, there), done.stderr
-        assert there > 200_000
-
-
-def count_of(table: Map) -> int:
-    return sum(len(batch) for batch in table.batches())
-
-
-def test_flush_keeps_every_pair_too(node: TableDir) -> None:
-    keys = fill(node.maps[NAME], 9000, lifetime=alive())
-    for key in keys:
-        node.maps[SNAT].update(pairs.nat_key(key, dsr=False), nat4("1.2.3.4", 99))
-    before = contents(node.maps[NAME]), contents(node.maps[SNAT])
-    done = ctctl("ct", "flush", "--yes", "--from", node.path)
-    assert (contents(node.maps[NAME]), contents(node.maps[SNAT])) == ({}, {}), done.stderr
-    assert "9000 entries and 9000 SNAT records deleted" in done.stderr
-    assert run_undo(done.stderr).returncode == 0
-    assert before == (contents(node.maps[NAME]), contents(node.maps[SNAT]))
-
-
-@contextlib.contextmanager
-def small_disk(where: Path, size_kb: int) -> Iterator[Path]:
-    where.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", where], check=True)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", where], check=True)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("gc", "--yes", "--undo"),
-        ("gc", "--yes", "--engine", "kernel", "--undo"),
-        ("gc", "--yes", "--engine", "per-key", "--undo"),
-        ("ct", "flush", "--yes", "--undo-file"),
-    ],
-    ids=" ".join,
-)
-def test_a_full_disk_stops_the_deletions_it_cannot_record(
-    node: TableDir, tmp_path: Path, command: tuple[str, ...]
-) -> None:
-    table = node.maps[NAME]
-    fill(table, 30_000)
-    before = contents(table)
-    with small_disk(tmp_path / "disk", 4096) as disk:
-        done = ctctl(*command, disk / "journal", "--from", node.path)
-        assert done.returncode == 1, (done.returncode, done.stderr)
-        assert "No space left" in done.stderr
-        left = contents(table)
-        assert 0 < len(left) < 30_000
-        recorded = (disk / "journal").read_text().count('"value_hex"')
-        assert recorded >= 30_000 - len(left)
-        assert f"{30_000 - len(left)} " in done.stderr.replace("expired", "")
-        assert run_undo(done.stderr).returncode == 0
-    assert contents(table) == before
-
-
-def test_no_room_for_the_first_line_deletes_nothing(node: TableDir, tmp_path: Path) -> None:
-    fill(node.maps[NAME], 100)
-    with small_disk(tmp_path / "disk", 4) as disk:
-        (disk / "filler").write_bytes(b"x" * 4096)
-        for command in (("gc", "--yes", "--undo"), ("ct", "flush", "--yes", "--undo-file")):
-            done = ctctl(*command, disk / "journal", "--from", node.path)
-            assert (done.returncode, len(contents(node.maps[NAME]))) == (1, 100), done.stderr
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("engine", ["batch", "kernel"])
-def test_what_a_signal_stops_is_all_in_the_journal(node: TableDir, engine: str, signal_number: int) -> None:
-    table = node.maps[NAME]
-    fill(table, 30_000)
-    before = contents(table)
-    command = [*CTCTL, "gc", "--yes", "--engine", engine, "--undo", "journal", "--from", str(node.path)]
-    process = subprocess.Popen([*command, "--rate", "20000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: count_of(table) < 30_000, 60, what="first deletions")
-    process.send_signal(signal_number)
-    _, said = process.communicate(timeout=60)
-    left = count_of(table)
-    assert 0 < left < 30_000
-    if signal_number != signal.SIGKILL:
-        assert process.returncode == 130, said
-        assert f"{30_000 - left} deleted" in said
-    undone = ctctl("gc", "undo", "journal", "--from", node.path, "--yes", "-o", "json")
-    assert undone.returncode == 0, undone.stderr
-    assert contents(table) == before
-    found = json.loads(undone.stdout)
-    assert found["finished"] is (signal_number != signal.SIGKILL)
-    assert found["restored"] == 30_000 - left
-
-
-def test_a_flush_stopped_by_a_signal_says_what_it_did(node: TableDir) -> None:
-    table = node.maps[NAME]
-    fill(table, 60_000)
-    before = count_of(table)
-    process = subprocess.Popen(
-        [*CTCTL, "ct", "flush", "--yes", "--from", str(node.path)], stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: count_of(table) < before, 60, what="first deletions")
-    process.send_signal(signal.SIGHUP)
-    _, said = process.communicate(timeout=60)
-    left = count_of(table)
-    assert f"{before - left} entries and 0 SNAT records deleted" in said
-    assert process.returncode == (130 if left else 0), said
-    assert run_undo(said).returncode == 0
-    assert count_of(table) == before
-
-
-@pytest.mark.parametrize("cut", [1, 2, 40, 150])
-def test_a_cut_last_line_is_said_and_the_rest_restored(node: TableDir, cut: int) -> None:
-    table = node.maps[NAME]
-    keys = fill(table, 10)
-    done = ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path)
-    assert done.returncode == 0, done.stderr
-    whole = Path("journal").read_bytes()
-    body = whole[: whole.rindex(b'{"done"')]
-    Path("journal").write_bytes(body[: len(body) - cut])
-    done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes")
-    missing = 0 if cut <= 1 else 1
-    assert len(contents(table)) == len(keys) - missing
-    assert f"{len(keys) - missing} entries restored" in done.stdout
-    assert ("cut off" in done.stderr, done.returncode) == (True, 5), done.stderr
-
-
-def test_damaged_lines_cost_only_themselves(node: TableDir) -> None:
-    fill(node.maps[NAME], 10)
-    assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
-    lines = Path("journal").read_bytes().splitlines(keepends=True)
-    lines[3] = b"\xff\xfe\n"
-    lines[5] = b'{"map": "cilium_ct4_global", "key_hex": "zz", "value_hex": ""}\n'
-    lines[6] = b'{"map": "cilium_ct4_global", "key_hex": "00", "value_hex": "00"}\n'
-    lines.insert(7, b"x" * 100_000 + b"\n")
-    Path("journal").write_bytes(b"".join(lines))
-    done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes")
-    assert (done.returncode, len(contents(node.maps[NAME]))) == (5, 7), done.stderr
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b'{"stayed": "cilium_ct4_global", "key_hex": "zz"}',
-        b'{"stayed": "cilium_ct4_global"}',
-        b'{"stayed": "cilium_ct4_global", "key_hex": "%s"}' % (b"ab" * 14),
-        b'{"steyed": "cilium_ct4_global", "key_hex": "%s"}' % (b"ab" * 14),
-        b"{}",
-        b"[]",
-    ],
-)
-def test_a_line_that_says_nothing_is_counted_whatever_it_was(node: TableDir, line: bytes) -> None:
-    """The word that an entry stayed is worth a line too: damaged, the entry may come back, and that is said."""
-    fill(node.maps[NAME], 10)
-    assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
-    lines = Path("journal").read_bytes().splitlines(keepends=True)
-    Path("journal").write_bytes(b"".join([*lines[:-1], line + b"\n", lines[-1]]))
-    done = ctctl("gc", "undo", "journal", "--from", node.path, "--yes", "-o", "json")
-    document = json.loads(done.stdout)
-    assert (done.returncode, document["restored"], document["damaged"]) == (5, 10, 1), done.stderr
-    assert "1 lines of journal are damaged" in done.stderr
-
-
-def test_undo_leaves_what_stayed_and_what_is_there(node: TableDir) -> None:
-    """An entry that was not deleted after all is not brought back once it went by itself."""
-    table = node.maps[NAME]
-    key, other = key4("10.0.0.1", 1, "10.0.0.2", 80), key4("10.0.0.1", 2, "10.0.0.2", 80)
-    for each in (key, other):
-        table.update(each, entry(lifetime=0))
-    command = [*CTCTL, "ct", "delete", "expired", "--undo-file", "journal", "--from", str(node.path)]
-    assert answer_after(command, lambda: table.update(key, entry(lifetime=alive())))[0] == 0
-    table.delete(key)
-    assert ctctl("gc", "undo", "journal", "--from", node.path, "--yes").returncode == 0
-    assert list(contents(table)) == [other]
-
-
-def test_what_stayed_at_first_and_went_later_comes_back(node: TableDir) -> None:
-    """A flush looks again at what a packet refreshed: the journal holds the entry twice, once as one that stayed."""
-    table = node.maps[NAME]
-    for turn in range(5):
-        keys = fill(table, 30_000, lifetime=alive())
-        numbers = itertools.count()
-        with Refresher(table, keys[::3], lambda n=numbers: entry(lifetime=alive(), packets=next(n))):  # type: ignore[misc]
-            done = ctctl("ct", "flush", "--yes", "--undo-file", f"journal{turn}", "--from", node.path)
-        assert done.returncode == 0, done.stderr
-        gone = set(keys) - contents(table).keys()
-        done = ctctl("gc", "undo", f"journal{turn}", "--from", node.path, "--yes")
-        assert (done.returncode, gone - contents(table).keys()) == (0, set()), done.stderr
-        if b'"stayed"' in Path(f"journal{turn}").read_bytes():
-            return
-    pytest.fail("no packet came in time: the test shows nothing")
-
-
-def test_an_snat_pair_that_stayed_with_one_and_went_with_another_comes_back(tmp_path: Path) -> None:
-    """Two entries with one pair (a damaged table): the second finds it gone, and that takes nothing from the first."""
-    from ctctl.tables.writer.journal import Journal, open_journal, records
-
-    def matrix(data: bytes) -> np.ndarray:
-        return np.frombuffer(data, np.uint8).reshape(1, -1)
-
-    key, old, new = (bytes([n]) * size for n, size in ((1, 14), (2, 40), (3, 40)))
-    with Journal.create(tmp_path / "journal", command="gc", source="", node=None) as journal:
-        journal.planned((SNAT, matrix(key), matrix(old)), (SNAT, matrix(key), matrix(old)))
-        journal.gone(1, (SNAT, matrix(key)))
-        journal.planned((SNAT, matrix(key), matrix(new)))
-        journal.gone(0, (SNAT, matrix(key)))
-    assert [record.value for record in records(open_journal(tmp_path / "journal"))] == [old]
-
-
-def test_a_full_table_throws_out_nothing_for_an_undo(tmp_path: Path) -> None:
-    with table_dir(tmp_path) as node:
-        table = node.create(NAME, 64)
-        fill(table, 20)
-        assert ctctl("ct", "export", "snapshot", "--format", "snapshot", "--from", node.path).returncode == 0
-        assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
-        living = random_keys(60, CT[NAME], np.random.default_rng(77))
-        living[:, 4] = 99
-        for key in living:
-            table.update(bytes(key), entry(lifetime=alive()))
-        there = contents(table).keys()
-        for command in (("gc", "undo", "journal"), ("ct", "import", "snapshot")):
-            done = ctctl(*command, "--from", node.path, "--yes")
-            assert there <= contents(table).keys()
-            assert (done.returncode, "full" in done.stderr) == (5, True), done.stderr
-
-
-def test_printed_undo_works_with_several_nodes(tmp_path: Path) -> None:
-    from tests.support.nodes import make_node
-
-    with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(make_node()) for _ in range(2)]
-        for made in nodes:
-            Path(f"{made.name}.yaml").write_text(made.text())
-            stack.callback(ctctl, "unload", "--node", made.name, "--yes")
-            done = ctctl("load", "-f", f"{made.name}.yaml", "--netns", made.name)
-            assert done.returncode == 0, done.stderr
-        with Map.open_pinned(nodes[1].dir / NAME) as table:
-            fill(table, 7, lifetime=alive())
-            done = ctctl("ct", "flush", "--yes", "--node", nodes[1].name)
-            assert (done.returncode, contents(table)) == (0, {}), done.stderr
-            back = run_undo(done.stderr)
-            assert (back.returncode, len(contents(table))) == (0, 7), back.stderr
-            # And without being told: the journal knows its node.
-            ctctl("ct", "flush", "--yes", "--node", nodes[1].name, "--undo-file", "again")
-            back = ctctl("gc", "undo", "again", "--yes")
-            assert (back.returncode, len(contents(table))) == (0, 7), back.stderr
-
-
-def test_two_nodes_are_not_changed_at_once(node: TableDir, tmp_path: Path) -> None:
-    """Their tables have the same names: a journal of both could not be brought back."""
-    fill(node.maps[NAME], 5)
-    assert ctctl("ct", "export", "five.ctsnap", "--from", node.path).returncode == 0
-    with table_dir(tmp_path) as other:
-        fill(other.create(NAME), 5)
-        both = ("--from", node.path, "--from", other.path)
-        for command in (("ct", "flush"), ("ct", "delete", "expired"), ("ct", "import", "five.ctsnap")):
-            for more in ("--yes", "--dry-run"):
-                done = ctctl(*command, more, *both)
-                assert (done.returncode, "several nodes" in done.stderr) == (2, True), (command, done.stderr)
-        assert len(contents(node.maps[NAME])) == len(contents(other.maps[NAME])) == 5
-
-
-# ---- files
-
-
-def test_files_are_private_and_follow_no_link(node: TableDir) -> None:
-    fill(node.maps[NAME], 5)
-    victim = Path("victim")
-    victim.write_text("precious")
-    for name in ("out.ctsnap.part", "out.jsonl.part", "undo.part", "undo"):
-        Path(name).symlink_to(victim.absolute())
-    for name in ("out.ctsnap", "out.jsonl", "out.csv"):
-        assert ctctl("ct", "export", name, "--from", node.path).returncode == 0
-        assert Path(name).stat().st_mode & 0o777 == 0o600
-    done = ctctl("ct", "flush", "--yes", "--undo-file", "undo", "--from", node.path)
-    assert (done.returncode, len(contents(node.maps[NAME]))) == (1, 5), done.stderr
-    done = ctctl("gc", "--yes", "--audit", "undo", "--from", node.path)
-    assert (done.returncode, len(contents(node.maps[NAME]))) == (1, 5), done.stderr
-    assert victim.read_text() == "precious"
-    done = ctctl("ct", "flush", "--yes", "--undo-file", "new", "--from", node.path)
-    assert Path("new").stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in Path.cwd().iterdir() if path.name.startswith(".")) == []
-
-
-@pytest.mark.parametrize("form", ["snapshot", "jsonl", "csv"])
-def test_no_half_file_stays_behind_on_a_full_disk(node: TableDir, tmp_path: Path, form: str) -> None:
-    fill(node.maps[NAME], 60_000, packets=1)
-    with small_disk(tmp_path / "disk", 256) as disk:
-        (disk / "out").write_text("the old one")
-        done = ctctl("ct", "export", disk / "out", "--format", form, "--from", node.path)
-        assert (done.returncode, "No space left" in done.stderr) == (1, True), done.stderr
-        assert [path.name for path in disk.iterdir()] == ["out"]
-        assert (disk / "out").read_text() == "the old one"
 
 
 # ---- every table

@@ -40,13 +40,13 @@ from ctctl.tables.writer.journal import Journal
 from ctctl.tables.writer.restore import restore
 from ctctl.tables.writer.targets import ForeignTablesError, check_owner, open_targets
 from ctctl.tables.writer.undo import undo
-from tests.support.children import run_ctctl
+from tests.support.children import PROGRAM, run_ctctl
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
+from tests.support.needs import lacking
 from tests.support.otheruser import other_user
 from tests.unit.test_query import expressions
 
 pytestmark = pytest.mark.kernel
-CTCTL = Path(sys.executable).parent / "ctctl"
 SYN, SEEN, CLOSED, DSR = 0, 0x10, 0x13, 0x80
 
 
@@ -255,7 +255,7 @@ def test_a_listing_stops_when_nobody_reads(tables: TableDir) -> None:
     rng = np.random.default_rng(12)
     big.update_batch(rng.integers(0, 256, (40_000, 38), dtype=np.uint8), np.zeros((40_000, 56), np.uint8))
     done = subprocess.run(
-        f"{CTCTL} ct list -o cilium --from {tables.path} | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}",
+        f"{PROGRAM} ct list -o cilium --from {tables.path} | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}",
         shell=True,
         capture_output=True,
         text=True,
@@ -415,7 +415,7 @@ def test_tables_of_other_clusters_in_an_array_of_maps(tables: TableDir) -> None:
 def test_bpftool_shows_the_same_records(tables: TableDir, tmp_path: Path) -> None:
     bpftool = shutil.which("bpftool") or next(map(str, Path("/usr/sbin").glob("bpftool")), None)
     if bpftool is None:
-        pytest.skip("bpftool is not installed")
+        lacking("bpftool is not installed")
     fill_small(tables)
     name = tables.path / "cilium_ct4_global"
     for flags in ([], ["-j"], ["-p"]):
@@ -498,7 +498,7 @@ def test_rights_are_needed_and_said(tables: TableDir) -> None:
     fill_small(tables)
     mount = tables.path.parents[1]
     for words in ([], ["--from", str(tables.path)]):
-        line = [*other_user(reach=[mount]), str(CTCTL), "ct", "list", *words]
+        line = [*other_user(reach=[mount]), PROGRAM, "ct", "list", *words]
         done = subprocess.run(line, capture_output=True, text=True, check=False, cwd="/")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1), done.stderr
         assert done.stderr.startswith("ctctl: ")

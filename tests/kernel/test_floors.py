@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from ctctl.model.entry import Layout
 from ctctl.tables.show.cilium import cilium_line
 from tests.bench.fill import Filled, fill, remove
 from tests.bench.floors import Floors
-from tests.support.bpf import need_clang
+from tests.support.bpf import CLANG
 from tests.support.names import unique_name
+from tests.support.needs import need_program
 
 pytestmark = pytest.mark.kernel
 
@@ -24,15 +24,14 @@ TABLES = ("cilium_ct4_global", "cilium_ct_any4_global")
 
 @pytest.fixture(scope="module")
 def floors() -> Floors:
-    need_clang()
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
+    need_program(CLANG)
+    need_program("gcc")
     return Floors()
 
 
 @pytest.fixture
 def filled() -> Iterator[Filled]:
-    need_clang()
+    need_program(CLANG)
     directory = Path("/sys/fs/bpf") / unique_name("floor")
     try:
         yield fill(directory, entries=5000, any_entries=3000, capacity=16384)

@@ -41,6 +41,12 @@ def _namespace() -> Undo:
     return lambda: subprocess.run(["ip", "netns", "del", name], check=True)
 
 
+def _namespace_of_a_lab() -> Undo:
+    name = f"ctctl-{unique_name('lab')}-pod1"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    return lambda: subprocess.run(["ip", "netns", "del", name], check=True)
+
+
 def _interface() -> Undo:
     name = unique_name("leak")
     subprocess.run(["ip", "link", "add", name, "type", "veth"], check=True)
@@ -59,6 +65,7 @@ def _process() -> Undo:
         (_pin, "pin /sys/fs/bpf/"),
         (_pin_in_a_directory, "pin /sys/fs/bpf/"),
         (_namespace, "netns "),
+        (_namespace_of_a_lab, "netns "),
         (_interface, "interface "),
         (_process, "process "),
     ],

@@ -30,7 +30,7 @@ from ctctl.node.unload import plan_unload, unload
 from tests.support.bpf import compile_source
 from tests.support.nodes import BPFFS, POD_NET, TestNode, make_node, run
 from tests.support.standin import stand_ins
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -192,7 +192,7 @@ def test_a_connection_survives_a_reload(real_node: TestNode) -> None:
     node = real_node
     load(node.request())
     server = run_in_netns(node.pod(2), socket.create_server, (f"{POD_NET}.12", 8000))
-    client = run_in_netns(node.pod(1), socket.create_connection, (f"{POD_NET}.12", 8000), 5)
+    client = run_in_netns(node.pod(1), socket.create_connection, (f"{POD_NET}.12", 8000), PATIENCE_S)
     peer, _ = server.accept()
     stop = threading.Event()
     echoed = 0
@@ -201,7 +201,7 @@ def test_a_connection_survives_a_reload(real_node: TestNode) -> None:
         echo.start()
         reload = threading.Thread(target=lambda: (load(node.request()), stop.set()))
         reload.start()
-        client.settimeout(5)
+        client.settimeout(PATIENCE_S)
         while not stop.is_set() or echoed < 100:
             client.sendall(b"x" * 64)
             got = b""

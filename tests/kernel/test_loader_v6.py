@@ -19,6 +19,7 @@ from ctctl.node.paths import NodePaths
 from ctctl.node.unload import unload
 from ctctl.node.update import update
 from tests.support.nodes import BPFFS, POD_NET, TestNode, make_node, run
+from tests.support.wait import PATIENCE_S, PATIENCE_WORD
 
 pytestmark = pytest.mark.kernel
 
@@ -33,12 +34,12 @@ def pod6(number: int) -> str:
 @pytest.fixture
 def node() -> Iterator[TestNode]:
     with make_node(pods=2) as made:
-        for namespace, forwarding in ((made.name, "1"), (made.pod(1), "0"), (made.pod(2), "0"), (f"{made.name}x", "0")):
+        for namespace, forwarding in ((made.name, "1"), (made.pod(1), "0"), (made.pod(2), "0"), (made.outside, "0")):
             for setting in ("all.accept_dad=0", "default.accept_dad=0", f"all.forwarding={forwarding}"):
                 run("ip", "netns", "exec", namespace, "sysctl", "-qw", f"net.ipv6.conf.{setting}")
         run("ip", "-n", made.name, "addr", "add", f"{NODE6}/64", "dev", "eth0", "nodad")
-        run("ip", "-n", f"{made.name}x", "addr", "add", f"{OUTSIDE6}/64", "dev", "eth0", "nodad")
-        run("ip", "-n", f"{made.name}x", "route", "add", f"{PODS6}::/64", "via", NODE6)
+        run("ip", "-n", made.outside, "addr", "add", f"{OUTSIDE6}/64", "dev", "eth0", "nodad")
+        run("ip", "-n", made.outside, "route", "add", f"{PODS6}::/64", "via", NODE6)
         for number in (1, 2):
             run("ip", "-n", made.name, "route", "add", f"{pod6(number)}/128", "dev", f"lxc{number}")
             run("ip", "-n", made.pod(number), "addr", "add", f"{pod6(number)}/128", "dev", "eth0", "nodad")
@@ -75,12 +76,12 @@ def talk(node: TestNode, client: str, server: str, address: str, port: int) -> N
     script = (
         "import socket,subprocess,sys\n"
         f"s = socket.create_server(('::', {PORT}), family=socket.AF_INET6)\n"
-        "s.settimeout(30)\n"
-        "ask = ('import socket; c = socket.create_connection((' + repr(sys.argv[2]) + ', ' + sys.argv[3] + '), 20);'\n"
+        f"s.settimeout({PATIENCE_S})\n"
+        "ask = ('import socket; c = socket.create_connection((' + repr(sys.argv[2]) + ', ' + sys.argv[3] + '));'\n"
         '       \'c.sendall(b"hello"); assert c.recv(5) == b"world"; c.close()\')\n'
         "child = subprocess.Popen(['ip', 'netns', 'exec', sys.argv[1], sys.executable, '-c', ask])\n"
         "c, _ = s.accept(); assert c.recv(5) == b'hello'; c.sendall(b'world'); c.close()\n"
-        "sys.exit(child.wait(30))\n"
+        f"sys.exit(child.wait({PATIENCE_S}))\n"
     )
     run("ip", "netns", "exec", server, "python3", "-c", script, client, address, str(port))
 
@@ -88,7 +89,7 @@ def talk(node: TestNode, client: str, server: str, address: str, port: int) -> N
 @pytest.mark.parametrize("mode", [AttachMode.tcx, AttachMode.tc])
 def test_pods_and_services_of_ipv6(node: TestNode, mode: AttachMode) -> None:
     load(node.request(request={"attach": mode}, **dual(node)))
-    run("ip", "netns", "exec", node.pod(1), "ping", "-6", "-c", "1", "-W", "10", pod6(2))
+    run("ip", "netns", "exec", node.pod(1), "ping", "-6", "-c", "1", "-W", PATIENCE_WORD, pod6(2))
     talk(node, node.pod(1), node.pod(2), pod6(2), PORT)
     talk(node, node.pod(1), node.pod(2), "fd00:68::1", 80)
     pair = pod6(1), pod6(2), PORT
@@ -96,12 +97,12 @@ def test_pods_and_services_of_ipv6(node: TestNode, mode: AttachMode) -> None:
         node, pins.CT6_TCP
     )
     # IPv4 goes on beside it.
-    run("ip", "netns", "exec", node.pod(1), "ping", "-c", "1", "-W", "10", f"{POD_NET}.12")
+    run("ip", "netns", "exec", node.pod(1), "ping", "-c", "1", "-W", PATIENCE_WORD, f"{POD_NET}.12")
 
 
 def test_pods_masqueraded_to_the_world(node: TestNode) -> None:
     load(node.request(**dual(node, masquerade=True)))
-    talk(node, node.pod(1), f"{node.name}x", OUTSIDE6, PORT)
+    talk(node, node.pod(1), node.outside, OUTSIDE6, PORT)
     with Map.open_pinned(NodePaths(BPFFS, node.name).map(pins.SNAT6), read_only=True) as table:
         assert sorted(key[37] for key, _ in table.items()) == [0, 1]
 

@@ -131,7 +131,7 @@ class TestFeatures:
         """Linux 6.1 is the oldest: what may be missing is a way to attach, and fexit."""
         found = {feature.name: feature for feature in probe()}
         own = [name for name in found if name.startswith(("datapath-", "gc-", "ct-", "probe"))]
-        assert len(own) == 10
+        assert len(own) == 11
         may_lack = {"probe-returns"} | ({"probe"} if not found["tcx"].available else set())
         assert [found[name] for name in own if not found[name].available and name not in may_lack] == []
         assert found["tcx"].available or found["clsact"].available

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -18,17 +20,22 @@ from ctctl.decode.ct import encode_key
 from ctctl.decode.nat import encode_nat_key
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
+from ctctl.model.drops import CountedDrop
 from ctctl.model.tuples import FlowTuple
 from ctctl.node import records as rec
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_flow_text, parse_packet_text
+from ctctl.trace import probe_tables, show_probe
 from ctctl.trace.probe import ProbeTrace
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
 from ctctl.trace.probe_points import find_points
-from ctctl.trace.probe_request import probe_request
-from ctctl.trace.show_probe import probe_ending
-from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
+from ctctl.trace.probe_request import ProbeRequest, probe_request
+from ctctl.trace.probe_tables import NodeTables
+from ctctl.trace.show_probe import ProbeTable, probe_ending
+from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
+from tests.support.net import ip
+from tests.support.sentences import templates
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
@@ -61,6 +68,11 @@ def traced(net: ForeignNet, flow: str, action: Callable[[], None], tables: Path 
     request = probe_request(
         find_points(namespaces=[net.server]), parse_flow_text(flow), [str(tables)] if tables else []
     )
+    return traced_by(request, action)
+
+
+def traced_by(request: ProbeRequest, action: Callable[[], None]) -> list[ProbeEvent]:
+    """The same for a request."""
     with ProbeTrace(request) as tracer:
         worker = threading.Thread(target=action)
         worker.start()
@@ -118,6 +130,24 @@ def test_ipv6_with_its_entry_and_its_snat_pair(net: ForeignNet) -> None:
         assert [one for one in events if one.kind is ProbeKind.PACKET] == []
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_snat_turns_to_the_flow_is_the_flows(net: ForeignNet, version: int, asked: bool) -> None:
+    client, server, pod = (CLIENT, SERVER, "10.99.7.7") if version == 4 else (CLIENT6, SERVER6, "fd99::7:7")
+    flow = FlowTuple(17, ip_address(client), 40007, ip_address(server), PORT)
+    family, size = (socket.AF_INET, (14, 40)) if version == 4 else (socket.AF_INET6, (38, 56))
+    table_name = pins.SNAT_TABLES[version]
+    ends = [f"[{end}]" if version == 6 else end for end in (client, pod)]
+    with foreign_program(net, "passes"), pinned(*CT, (table_name, MapType.LRU_HASH, *size)) as tables:
+        with Map.open_pinned(tables / table_name) as table:
+            value = bytes(32) + ip_address(pod).packed + (4242).to_bytes(2, "big")
+            table.update(encode_nat_key(flow, 1), value.ljust(size[1], b"\0"))
+        text = f"udp {ends[0]}:40007 > {ends[1]}:{4242 if asked else 4243}"
+        packet = lambda: sent(net, family, b"answer", (server, PORT), 40007)  # noqa: E731
+        events = [one for one in traced(net, text, packet, tables) if one.kind is ProbeKind.PACKET]
+    assert [(event.flow, str(event.nat[0].to_addr)) for event in events] == ([(flow, pod)] if asked else [])
+
+
 @pytest.mark.parametrize(("kind", "port"), [("vxlan", 8472), ("vxlan", 4789), ("geneve", 6081)])
 @pytest.mark.parametrize("inner", ["tcp 10.0.0.1:4000 > 10.0.0.2:80 S", "udp [fd00::1]:4000 > [fd00::2]:53"])
 def test_what_is_in_a_tunnel(net: ForeignNet, kind: str, port: int, inner: str) -> None:
@@ -154,7 +184,7 @@ POLICY = (
 )
 
 
-def _fill_policy(tables: Path, *, deny: bool, peers: str = f"{CLIENT}/32") -> None:
+def _fill_policy(tables: Path, *, bits: int, peers: str) -> None:
     with Map.open_pinned(tables / pins.ENDPOINTS) as table:
         table.update(rec.endpoint_key(IPv4Address(SERVER)), rec.endpoint_info(5, 42, 7777, None, None))
     with Map.open_pinned(tables / pins.IPCACHE) as table:
@@ -162,38 +192,63 @@ def _fill_policy(tables: Path, *, deny: bool, peers: str = f"{CLIENT}/32") -> No
 
         table.update(rec.ipcache_key(IPv4Network("0.0.0.0/0")), rec.remote_info(2, None))
         table.update(rec.ipcache_key(IPv4Network(peers)), rec.remote_info(4711, None))
-    if deny:
-        # prefix (all of identity, direction, protocol and port), identity, ingress, UDP, the port; value: a denial
-        key = struct.pack("<IIBBH", 64, 4711, 0, 17, socket.htons(PORT))
+    if bits:
+        # Prefix (all but the last bits of the port), identity, ingress, UDP, port; value: a denial.
+        first = PORT & ~((1 << 16 - bits) - 1)
+        key = struct.pack("<IIBBH", 48 + bits, 4711, 0, 17, socket.htons(first))
         with Map.open_pinned(tables / f"{pins.CILIUM_POLICY}00042") as table:
             table.update(key, bytes([0, 0, 1, 0, 0, 0, 0, 0]))
 
 
+def _count_drop(tables: Path, reason: int, line: int) -> None:
+    """As the datapath does, of an ingress packet, in bpf_host.c."""
+    with Map.open_pinned(tables / pins.CILIUM_METRICS) as metrics:
+        one = struct.pack("<QQ", 1, 60)
+        metrics.update(struct.pack("<BBHBBH", reason, 1, line, 1, 0, 0), one * (metrics.value_bytes // 16))
+
+
+def test_what_was_counted_long_before_a_drop_is_none_of_it() -> None:
+    with pinned(*CT, *POLICY) as tables, NodeTables(tables) as opened:
+        _count_drop(tables, 155, 7)
+        opened.look_at_drops()
+        assert [one.reason for one in opened.dropped_since()] == ["CT: Map insertion failed"]
+        _count_drop(tables, 158, 8)
+        opened.look_at_drops()
+        opened.look_at_drops()
+        _count_drop(tables, 133, 9)
+        assert opened.dropped_since() == (CountedDrop("Policy denied", "bpf_host.c:9"),)
+        assert opened.dropped_since() == ()
+
+
 @pytest.mark.parametrize(
-    ("deny", "peers", "rule"),
+    ("bits", "peers", "rule"),
     [
-        (True, f"{CLIENT}/32", f"ingress of endpoint 42 ({SERVER}): denied by the rule for identity 4711, port {PORT}"),
+        (16, f"{CLIENT}/32", f"denied by the rule for identity 4711, port {PORT}"),
+        (
+            12,
+            f"{CLIENT}/32",
+            "denied by the rule for identity 4711, ports 8992-9007",
+        ),
         # An identity may be a network's, as those of CIDR policies are.
-        (True, "10.99.0.0/24", f"ingress of endpoint 42 ({SERVER}): denied by the rule for identity 4711, port {PORT}"),
-        (False, f"{CLIENT}/32", f"ingress of endpoint 42 ({SERVER}): no rule allows identity 4711 to port {PORT}"),
+        (16, "10.99.0.0/24", f"denied by the rule for identity 4711, port {PORT}"),
+        (0, f"{CLIENT}/32", f"no rule allows identity 4711 to port {PORT}"),
     ],
 )
-def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, deny: bool, peers: str, rule: str) -> None:
+def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, bits: int, peers: str, rule: str) -> None:
     with foreign_program(net, "drops"), pinned(*CT, *POLICY) as tables:
-        _fill_policy(tables, deny=deny, peers=peers)
+        _fill_policy(tables, bits=bits, peers=peers)
 
         def count_and_send() -> None:
             # The foreign datapath counts before it drops, as Cilium does: reason 133, ingress.
-            with Map.open_pinned(tables / pins.CILIUM_METRICS) as metrics:
-                one = struct.pack("<QQ", 1, 60)
-                metrics.update(struct.pack("<BBHBBH", 133, 1, 100, 1, 0, 0), one * (metrics.value_bytes // 16))
+            _count_drop(tables, 133, 100)
             net.send()
 
         events = traced(net, f"udp {CLIENT}:40000 > {SERVER}:{PORT}", count_and_send, tables)
         (freed,) = [one for one in events if one.kind is ProbeKind.FREED]
-        assert freed.dropped_by == ("Policy denied",)
+        assert freed.dropped_by == (CountedDrop("Policy denied", "bpf_host.c:100"),)
+        rule = f"ingress of endpoint 42 ({SERVER}): {rule}"
         assert freed.rule == rule
-        assert probe_ending(freed) == f"dropped by the datapath: Policy denied ({rule})"
+        assert probe_ending(freed) == f"dropped by the datapath: Policy denied at bpf_host.c:100 ({rule})"
         # Nothing counted: the kernel's word is the best there is.
         (freed,) = [
             one
@@ -243,3 +298,90 @@ def test_a_drop_is_of_this_network_and_of_what_is_linked_to_it(net: ForeignNet) 
         # The same addresses and ports in a network that nothing joins to this one.
         assert freed(traced(net, flow, lambda: answered(stranger, 9103))) == set()
         assert freed(traced(net, flow, lambda: answered(net, 9103))) == {(client, "no_socket")}
+
+
+def test_what_only_the_agent_reads_is_said_with_what_tells_it(net: ForeignNet) -> None:
+    slots = (pins.CILIUM_EVENTS, MapType.PERF_EVENT_ARRAY, 4, 4)
+    with foreign_program(net, "passes"), pinned(*CT, slots) as tables:
+        request = probe_request(
+            find_points(namespaces=[net.server]), parse_flow_text(f"udp {CLIENT} > {SERVER}"), [str(tables)]
+        )
+        with ProbeTrace(request) as tracer:
+            (note,) = [one for one in tracer.summary.notes if "cilium_events" in one]
+    assert "its agent alone can read" in note
+    assert "cilium-dbg monitor --type drop | ctctl trace --from - FLOW" in note
+
+
+#: What no packet here can provoke, and why.
+BEYOND = {
+    "ifindex": "a return code of a program that another device has too, which takes fexit",
+    "returned": "takes fexit: test_probe.py, in kernels that have it",
+}
+
+
+def _entry(flow: FlowTuple, flags: int) -> tuple[bytes, bytes]:
+    return encode_key(flow, flags), bytes(32) + (77).to_bytes(4, "little") + bytes(20)
+
+
+def _packets(net: ForeignNet) -> Iterator[ProbeEvent]:
+    """With entries of every kind, from a service, an ICMP error, with a mark, in a tunnel."""
+    client, server = ip_address(CLIENT), ip_address(SERVER)
+    flow = FlowTuple(17, client, 40000, server, PORT)
+    text = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+    with pinned(*CT) as tables:
+        yield from traced(net, text, net.send, tables)
+        with Map.open_pinned(tables / pins.CT4_ANY) as table:
+            table.update(*_entry(FlowTuple(1, server, 0, client, 0), 2))
+            yield from traced(net, f"udp {SERVER}:9100 > {CLIENT}:9104", lambda: answered(net, 9104), tables)
+            table.update(*_entry(flow, 4))
+            yield from traced(net, text, net.send, tables)
+            table.delete(_entry(flow, 4)[0])
+            # It is the answer of a service now.
+            table.update(*_entry(flow.reversed(), 4))
+            yield from traced(net, text, net.send, tables)
+
+    def marked() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x12340F00)
+            one.sendto(b"marked", (CLIENT, 9105))
+
+    request = probe_request(find_points([net.device], [net.server]), parse_flow_text(f"udp {SERVER} > {CLIENT}:9105"))
+    yield from traced_by(request, lambda: run_in_netns(net.server, marked))
+    inner = build_frame(parse_packet_text("tcp 10.0.0.1:4000 > 10.0.0.2:80 S"))
+    data = struct.pack(">II", 0x08000000, 77 << 8) + inner
+    yield from traced(net, "tcp 10.0.0.1 > 10.0.0.2", lambda: sent(net, socket.AF_INET, data, (SERVER, 8472)))
+
+
+def _drops(net: ForeignNet) -> Iterator[ProbeEvent]:
+    """By the kernel alone, by either direction's policy, with and without a rule for it."""
+    text = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+    everybody = struct.pack("<IIBBH", 40, 0, 1, 0, 0)
+    for bits, rule in ((16, None), (12, None), (0, None), (0, everybody)):
+        with pinned(*CT, *POLICY) as tables:
+            _fill_policy(tables, bits=bits, peers=f"{CLIENT}/32")
+            if rule is not None:
+                with Map.open_pinned(tables / pins.ENDPOINTS) as table:
+                    table.update(rec.endpoint_key(IPv4Address(CLIENT)), rec.endpoint_info(5, 42, 7777, None, None))
+                with Map.open_pinned(tables / f"{pins.CILIUM_POLICY}00042") as table:
+                    table.update(rule, bytes([0, 0, 1, 0, 0, 0, 0, 0]))
+
+            def count_and_send(where: Path = tables) -> None:
+                _count_drop(where, 133, 100)
+                net.send()
+
+            yield from traced(net, text, net.send, tables)
+            yield from traced(net, text, count_and_send, tables)
+
+
+def test_every_sentence_of_a_probe_is_provoked(net: ForeignNet) -> None:
+    out = io.StringIO()
+    tables = [ProbeTable(out, color=False, wall_offset_ns=0, verbose=verbose) for verbose in (False, True)]
+    for kind, events in (("passes", _packets), ("drops", _drops)):
+        with foreign_program(net, kind):
+            for event in events(net):
+                for table in tables:
+                    table.event(event)
+    for module in (show_probe, probe_tables):
+        found = [one for one in templates(module) if not any(word in one for word in BEYOND)]
+        assert len(found) > 7
+        assert [pattern for pattern in found if re.search(pattern, out.getvalue()) is None] == []

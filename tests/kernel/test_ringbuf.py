@@ -14,6 +14,8 @@ from ctctl.kernel.ringbuf import RingBuffer
 from tests.support.bpf import FRAME, compile_file
 from tests.support.wait import PATIENCE_S, wait_for
 
+PATIENCE_MS = int(PATIENCE_S * 1000)
+
 pytestmark = pytest.mark.kernel
 
 
@@ -41,7 +43,7 @@ def test_records_come_in_order(loaded: BpfObject) -> None:
     with RingBuffer(loaded.map("ring"), lambda record: got.append(number(record))) as ring:
         for length in (60, 61, 62):
             emit(loaded, length)
-        assert ring.poll(1000) == 3
+        assert ring.poll(PATIENCE_MS) == 3
         assert got == [60, 61, 62]
         assert ring.consume() == 0
         assert ring.poll(0) == 0
@@ -55,7 +57,7 @@ def test_a_waiting_poll_wakes_up(loaded: BpfObject) -> None:
         def wait_for_records() -> None:
             started.set()
             while not got:
-                ring.poll(5000)
+                ring.poll(PATIENCE_MS)
 
         waiter = threading.Thread(target=wait_for_records)
         waiter.start()
@@ -78,9 +80,9 @@ def test_what_a_callback_raises_comes_out_of_poll(loaded: BpfObject) -> None:
         for length in (60, 61, 62):
             emit(loaded, length)
         with pytest.raises(KeyError, match="no 61 please"):
-            ring.poll(1000)
+            ring.poll(PATIENCE_MS)
         assert seen == [60, 61]
-        wait_for(lambda: ring.consume() or seen == [60, 61, 62], 2)
+        wait_for(lambda: ring.consume() or seen == [60, 61, 62])
         assert seen == [60, 61, 62]
 
 
@@ -91,7 +93,7 @@ def test_an_interrupt_in_a_callback_is_not_lost(loaded: BpfObject) -> None:
     with RingBuffer(loaded.map("ring"), interrupted) as ring:
         emit(loaded, 60)
         with pytest.raises(KeyboardInterrupt):
-            ring.poll(1000)
+            ring.poll(PATIENCE_MS)
 
 
 def test_only_a_ring_buffer_will_do(loaded: BpfObject) -> None:

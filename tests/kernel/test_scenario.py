@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from ctctl.errors import CtctlError
+from ctctl.kernel.object import BpfObject
+from ctctl.simulate.kept import kept
 from ctctl.simulate.scenario import StepRecord, run, run_scenario
 from ctctl.simulate.scenario_file import load_scenario
 from ctctl.simulate.show_scenario import step_record
@@ -211,3 +213,60 @@ def test_a_full_table_evicts_the_same_every_time(tmp_path: Path) -> None:
     finally:
         os.sched_setaffinity(0, allowed)
     assert len(outcomes) == 1
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Objects that reach the kernel, as they do."""
+    names: list[str] = []
+    load = BpfObject.load
+
+    def counted(self: BpfObject) -> None:
+        names.append(self.name)
+        load(self)
+
+    monkeypatch.setattr(BpfObject, "load", counted)
+    return names
+
+
+def test_a_kept_simulator_begins_as_new_and_loads_nothing_again(play: Any, loads: list[str]) -> None:
+    changes = (
+        "{advance: 100s}", SYN % (40000, 1), "{op: backend_del, backend_id: 102}", "{op: revnat_del, rev_nat_id: 7}",
+        "{service: web, backends: [{id: 103, ip: 10.64.1.66, port: 8080}]}", LB % 40001, OVERLAY % 40002,
+    )  # fmt: skip
+    others = (SYN % (40000, 2), SYN % (40000, 1), LB % 40001, OVERLAY % 40002)
+    new = play(*others)
+    assert backends(new[0]) == [101]
+    before = len(loads)
+    with kept():
+        play(*changes)
+        first = len(loads)
+        assert first > before
+        assert play(*others) == new
+        play(*changes)
+        assert play(*others) == new
+        assert len(loads) == first
+
+
+def test_another_configuration_is_loaded_for_itself(tmp_path: Path, loads: list[str]) -> None:
+    """One table's shape, two sets of read-only data: what one of them says is not the other's."""
+    path = tmp_path / "s.yaml"
+    counted = {}
+    with kept():
+        for accounting in ("false", "true", "false"):
+            head = HEAD.replace("datapath: {", f"datapath: {{accounting: {accounting}, ")
+            path.write_text(head + f"  - {SYN % (40000, 1)}\n")
+            (record,) = run(path, describe)
+            packets = {entry["packets"] for entry in describe(record)["ct"]["cilium_ct4_global"]}
+            assert counted.setdefault(accounting, packets) == packets
+    assert counted["false"] != counted["true"]
+    assert len(loads) == 2
+
+
+def test_a_node_whose_table_may_become_full_is_not_kept(tmp_path: Path, loads: list[str]) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(HEAD.replace("datapath: {", "datapath: {ct: {tcp-max: 64}, ") + f"  - {SYN % (40000, 1)}\n")
+    with kept():
+        for _ in range(2):
+            list(run(path, describe))
+    assert len(loads) == 2

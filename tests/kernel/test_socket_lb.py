@@ -25,7 +25,7 @@ from ctctl.node.unload import unload
 from tests.support.cgroups import made_cgroup
 from tests.support.nodes import BPFFS, POD_NET, TestNode, make_node
 from tests.support.socket_story import replay
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -159,7 +159,7 @@ def ask(node: TestNode, cgroup: Path, address: str = "10.68.0.1") -> list[Any]:
     # ip netns exec would hide the cgroups.
     enter = ("nsenter", f"--net=/run/netns/{node.pod(1)}")
     command = (*enter, sys.executable, "-c", ASK, str(cgroup), address, "serve")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     answer: list[Any] = json.loads(done.stdout)
     return answer

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ctctl.events.record import EVENT_SCHEMA
+from ctctl.kernel.netns import run_in_netns
 from ctctl.trace.show_probe import PROBE_SCHEMA
 from tests.support.captures import NAMES, CapturedNode, captured_node
 from tests.support.children import CTCTL, started
-from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
+from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S
 
@@ -33,7 +35,7 @@ def net() -> Iterator[ForeignNet]:
 @pytest.fixture(scope="module", autouse=True)
 def machine() -> Iterator[CapturedNode]:
     """A machine where no node of ours is loaded, whoever else tests on this one: its maps are a Cilium's."""
-    with captured_node(NAMES[0]) as captured:
+    with captured_node(NAMES[0], agent=True) as captured:
         _MACHINE.append(captured)
         yield captured
         _MACHINE.clear()
@@ -154,3 +156,52 @@ def test_our_hooks_and_probes_at_once(net: ForeignNet, tmp_path: Path) -> None:
                 assert net.received(PATIENCE_S) == SERVER
             out, _ = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, len(out.splitlines())) == (0, 3)
+
+
+@pytest.fixture(scope="module")
+def pods(net: ForeignNet) -> Callable[[], None]:
+    """Sends from the address of that Cilium's pod default/p1 to that of default/p2, which lead there."""
+    first, second = "10.61.1.101", "10.61.1.102"
+    for netns, device, own, other in (
+        (net.client, "veth-c", first, second),
+        (net.server, net.device, second, first),
+    ):
+        ip("-n", netns, "address", "add", f"{own}/32", "dev", device)
+        ip("-n", netns, "route", "add", f"{other}/32", "dev", device, "src", own)
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.bind((first, 0))
+            one.sendto(b"named", (second, PORT))
+
+    return lambda: run_in_netns(net.client, send)
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        ((f"udp p1 > p2:{PORT}",), 1),
+        ((f"udp default/p1 > default/p2:{PORT}",), 1),
+        ((f"udp p2 > p2:{PORT}",), 0),
+        (("--from-ip", "p1"), 1),
+        (("--filter", "dst == default/p2 and udp"), 1),
+        (("--filter", "src == default/p2"), 0),
+    ],
+)
+def test_pods_by_name(net: ForeignNet, pods: Callable[[], None], words: tuple[str, ...], seen: int) -> None:
+    with foreign_program(net, "passes"), started(*in_server(net, "trace", *words, "-o", "jsonl")) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+        pods()
+        assert net.received(PATIENCE_S) == "10.61.1.102"
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    assert len(out.splitlines()) == seen
+
+
+def test_a_name_that_nobody_has_is_one_line(net: ForeignNet) -> None:
+    with foreign_program(net, "passes"):
+        place = in_server(net, "trace", f"udp p1 > p7:{PORT}")
+        found = subprocess.run(place, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert found.returncode == 2
+    assert found.stderr.splitlines()[-1].startswith("ctctl: unknown name 'p7'; did you mean ")

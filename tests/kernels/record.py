@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from typing import Any
 from ctctl.kernel import trial
 from ctctl.kernel.object import OBJECTS
 
-#: of a line that depends on all objects
 ALL = tuple(trial.object_names())
+#: of a conformance vector
+DATAPATH = tuple(name for name in ALL if name.startswith(("lxc", "netdev", "overlay")))
+#: of a test whose name says nothing of probes
+WITHOUT_PROBES = tuple(name for name in ALL if not name.startswith("probe"))
 
 
 @functools.cache
@@ -37,16 +41,44 @@ class Record:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         if not lines or json.loads(lines[0]) != head:
             path.write_text(json.dumps(head) + "\n", encoding="utf-8")
+        # Of a guest only what it writes to a device outlasts it.
+        self._copy = os.environ.get("CTCTL_RECORD_COPY")
 
     def add(self, step: str, name: str, objects: Sequence[str] = (), **said: Any) -> None:
         """``objects``: what it depends on; none of them: on the kernel alone."""
         of = {"objects": list(objects), "digest": digest(tuple(objects))} if objects else {}
+        self._write({"step": step, "name": name, **of, **said})
+
+    def begin(self) -> None:
+        """Say of which kernel the lines are."""
+        if self._copy:
+            self._send(json.dumps({"release": os.uname().release}))
+
+    def _write(self, said: dict[str, Any]) -> None:
+        line = json.dumps(said)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "name": name, **of, **said}) + "\n")
+            file.write(line + "\n")
+        if self._copy:
+            self._send(line)
+
+    def _send(self, line: str) -> None:
+        # Whole when the device is closed.
+        with Path(str(self._copy)).open("w", encoding="utf-8") as device:
+            device.write(line + "\n")
 
     def said(self, step: str) -> dict[str, dict[str, Any]]:
         """What was said in a step by name, without what failed: that is to be tried again."""
         return {name: each for name, each in read(self.path)[1].get(step, {}).items() if not each.get("failed")}
+
+
+def join(path: Path, lines: Path) -> None:
+    """Add what a guest said over a serial line to the record that it went on from."""
+    said = lines.read_text(encoding="utf-8", errors="replace").replace("\r", "").splitlines() if lines.is_file() else []
+    if said:
+        release = json.loads(said[0]).get("release")
+        old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = old if old and release and json.loads(old[0])["release"] == release else said[:1]
+        path.write_text("".join(f"{line}\n" for line in (*kept, *said[1:])), encoding="utf-8")
 
 
 def read(path: Path) -> tuple[str, dict[str, dict[str, dict[str, Any]]]]:
@@ -65,3 +97,7 @@ def read(path: Path) -> tuple[str, dict[str, dict[str, dict[str, Any]]]]:
             continue
         steps.setdefault(each.pop("step"), {})[each.pop("name")] = each
     return json.loads(head)["release"], steps
+
+
+if __name__ == "__main__":
+    join(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.record import ALL, Record
+from tests.kernels.record import ALL, WITHOUT_PROBES, Record
 
 _record = Record(Path(os.environ["CTCTL_RECORD"]))
 _step = os.environ["CTCTL_RECORD_STEP"]
@@ -35,4 +35,5 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         _ended[report.nodeid] = {"skipped": reason.removeprefix("Skipped: ")}
     if report.when == "teardown":
-        _record.add(_step, report.nodeid, ALL, seconds=round(report.duration, 1), **_ended.pop(report.nodeid, {}))
+        objects = ALL if "probe" in report.nodeid else WITHOUT_PROBES
+        _record.add(_step, report.nodeid, objects, seconds=round(report.duration, 1), **_ended.pop(report.nodeid, {}))

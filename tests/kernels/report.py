@@ -174,7 +174,10 @@ def _skipped(found: dict[str, Outcome]) -> list[str]:
     lines = []
     for release, steps in found.values():
         reasons = Counter(
-            said["skipped"] for step in ("tests", "lab") for said in steps.get(step, {}).values() if "skipped" in said
+            said["skipped"]
+            for step in ("vectors", "tests", "lab")
+            for said in steps.get(step, {}).values()
+            if "skipped" in said
         )
         lines += [f"- {release}: {reason} ({n})." for reason, n in sorted(reasons.items())]
     return lines or ["None of those that were run."]

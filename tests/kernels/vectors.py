@@ -1,24 +1,19 @@
-"""Every conformance vector through the command line, in forks of one process.
-
-In an emulator starting Python takes longer than a vector: here it is started once. Each vector runs in
-a fork of its own, two at a time, exactly as `ctctl trace --scenario` would.
-"""
+"""Every conformance vector, in one process for each processor: those of one configuration in the same one."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from unittest import mock
 
 from tests.conformance import run as runner
 from tests.conformance.test_vectors import VECTORS as IN_ORDER
-from tests.conformance.test_vectors import differences, name_of
+from tests.conformance.test_vectors import differences, incomparable, name_of
+from tests.support.replay_vectors import in_one_process
 
 #: Mixed: a run that ends early has seen some of every kind.
 VECTORS = sorted(IN_ORDER, key=lambda vector: hashlib.sha256(name_of(vector).encode()).digest())
@@ -26,52 +21,54 @@ VECTORS = sorted(IN_ORDER, key=lambda vector: hashlib.sha256(name_of(vector).enc
 _FORKS = get_context("fork")
 
 
+def left_out(vectors: Sequence[Path]) -> dict[str, str]:
+    """Names of those that cannot be held to on this kernel, and why."""
+    return {name_of(vector): reason for vector in vectors if (reason := incomparable(vector))}
+
+
 def run_vectors(vectors: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
     """Each vector's name and what differs, as they end; nothing differs: an empty list."""
     import ctctl.cli.main
+    import ctctl.simulate.kept
     import ctctl.simulate.scenario_file
-    import ctctl.simulate.show_scenario
-    import ctctl.simulate.simulator  # noqa: F401
+    import ctctl.simulate.show_scenario  # noqa: F401
 
-    with _FORKS.Pool(os.cpu_count() or 1) as pool:
-        yield from pool.imap_unordered(_run_one, vectors, chunksize=1)
-
-
-def _run_one(vector: Path) -> tuple[str, list[str]]:
-    with mock.patch.object(runner.subprocess, "run", _forked):
-        return name_of(vector), differences(vector, ["ctctl"])
-
-
-def _forked(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
-    """The command in a fork of this process; what it wrote and how it ended."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        if not (child := os.fork()):
-            status = 1
+    ends = []
+    for share in _shares(vectors, os.cpu_count() or 1):
+        here, there = _FORKS.Pipe(duplex=False)
+        _FORKS.Process(target=_run, args=(share, there), daemon=True).start()
+        there.close()
+        ends.append(here)
+    told = 0
+    while ends:
+        for end in wait(ends):
+            assert isinstance(end, Connection)
             try:
-                os.dup2(out.fileno(), 1)
-                os.dup2(err.fileno(), 2)
-                status = _main(command[1:])
-            finally:
-                os._exit(status)
-        _, waited = os.waitpid(child, 0)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-        return subprocess.CompletedProcess(list(command), os.waitstatus_to_exitcode(waited), *texts)
+                yield end.recv()
+            except EOFError:
+                ends.remove(end)
+            else:
+                told += 1
+    if told < len(vectors):
+        raise RuntimeError(f"{len(vectors) - told} vectors of {len(vectors)} did not end: a process died")
 
 
-def _main(arguments: Sequence[str]) -> int:
-    """The command line of a process that has just started; its exit status."""
-    from ctctl.cli.main import main
+def _run(vectors: Sequence[Path], answers: Connection) -> None:
+    with in_one_process():
+        for vector in vectors:
+            answers.send((name_of(vector), differences(vector, ["ctctl"])))
 
-    # The parent's streams may be anything: a test runner's, a pipe's with text not flushed yet.
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    try:
-        status = main(arguments)
-    except SystemExit as leave:
-        status = leave.code if isinstance(leave.code, int) else 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return status
+
+def _shares(vectors: Sequence[Path], parts: int) -> list[list[Path]]:
+    """In so many parts, each configuration in one of them, all about equally long."""
+    if parts == 1:
+        return [list(vectors)]
+    groups: dict[str, list[Path]] = {}
+    for vector in vectors:
+        said = runner.load(vector)
+        settings = {name: said[name] for name in ("config", "node")}
+        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(vector)
+    shares: list[list[Path]] = [[] for _ in range(parts)]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        min(shares, key=len).extend(group)
+    return [sorted(share, key=vectors.index) for share in shares if share]

@@ -14,7 +14,7 @@ from ctctl.cli.schemas import SCHEMAS
 from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from tests.support.children import CTCTL, run_ctctl, started
-from tests.support.wait import PATIENCE_S, wait_for
+from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -22,7 +22,7 @@ VIP, POD1, POD3, WEB = "172.190.0.17", "10.64.0.36", "10.64.1.36", "10.68.0.10"
 
 
 def curl(lab: Topology, member: str, address: str) -> None:
-    command = ["ip", "netns", "exec", lab.netns(member), "curl", "-s", "-m", "5", f"http://{address}/"]
+    command = ["ip", "netns", "exec", lab.netns(member), "curl", "-s", "-m", PATIENCE_WORD, f"http://{address}/"]
     subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
 
 

@@ -17,7 +17,7 @@ from ctctl.lab.topology import CLIENT, CLIENT_IP
 from ctctl.trace.schema import TRACE_SCHEMAS
 from tests.support.children import CTCTL, started
 from tests.support.foreign_cluster import ForeignCluster, foreign_cluster
-from tests.support.wait import PATIENCE_S, wait_for
+from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -32,7 +32,7 @@ def cluster() -> Iterator[ForeignCluster]:
 
 
 def get(cluster: ForeignCluster, url: str, member: str = CLIENT) -> str:
-    command = ["ip", "netns", "exec", cluster.lab.netns(member), "curl", "-s", "-m", "10", url]
+    command = ["ip", "netns", "exec", cluster.lab.netns(member), "curl", "-s", "-m", PATIENCE_WORD, url]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout
 
 

@@ -15,7 +15,7 @@ from ctctl.lab.cluster import down, find, members, up
 from ctctl.lab.topology import MEMBERS, Topology
 from tests.lab.conftest import ctctl, remains
 from tests.support.children import CTCTL, started
-from tests.support.wait import PATIENCE_S
+from tests.support.wait import PATIENCE_S, PATIENCE_WORD
 
 pytestmark = pytest.mark.lab
 
@@ -90,7 +90,7 @@ def test_up_after_a_crash_completes_the_lab(fresh_lab: Topology) -> None:
         process.kill()
     assert namespaces.is_live(fresh_lab.netns("client"))
     up(fresh_lab, _silent)
-    answer = processes.run(fresh_lab, "client", ["curl", "-sS", "--max-time", "5", "http://172.190.0.17/"])
+    answer = processes.run(fresh_lab, "client", ["curl", "-sS", "--max-time", PATIENCE_WORD, "http://172.190.0.17/"])
     assert answer.stdout == "pod3\n"
 
 
@@ -120,11 +120,11 @@ def test_a_failed_up_removes_what_it_made(fresh_lab: Topology, monkeypatch: pyte
 def test_two_labs_side_by_side(lab: Topology, fresh_lab: Topology) -> None:
     up(fresh_lab, _silent)
     for one in (lab, fresh_lab):
-        answer = processes.run(one, "pod1", ["curl", "-sS", "--max-time", "5", "http://10.68.174.146/"])
+        answer = processes.run(one, "pod1", ["curl", "-sS", "--max-time", PATIENCE_WORD, "http://10.68.174.146/"])
         assert answer.stdout == "pod3\n"
     down(fresh_lab)
     assert all(member.up for member in members(lab))
-    answer = processes.run(lab, "pod1", ["curl", "-sS", "--max-time", "5", "http://10.68.174.146/"])
+    answer = processes.run(lab, "pod1", ["curl", "-sS", "--max-time", PATIENCE_WORD, "http://10.68.174.146/"])
     assert answer.stdout == "pod3\n"
 
 

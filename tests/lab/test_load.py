@@ -24,7 +24,7 @@ from ctctl.lab.topology import CLIENT_IP, IPERF_PORT, SERVE_PORT, Topology
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.tuples import Direction
 from tests.lab.conftest import iperf_server
-from tests.support.wait import PATIENCE_S, wait_for
+from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -242,5 +242,5 @@ def test_datagrams_that_the_device_is_to_segment(session: Session, member: str, 
 def test_a_long_transfer_through_dsr_is_whole(lab: Topology) -> None:
     """Twenty megabytes from the backend, past the intermediate node, byte for byte."""
     size = 20_000_000
-    argv = ["curl", "-sS", "--max-time", "60", f"http://172.190.0.17/bytes/{size}"]
+    argv = ["curl", "-sS", "--max-time", PATIENCE_WORD, f"http://172.190.0.17/bytes/{size}"]
     assert processes.run(lab, "client", argv, timeout_s=PATIENCE_S).stdout == "x" * size

@@ -20,7 +20,7 @@ from ctctl.lab.topology import MEMBERS, Topology
 from tests.lab.conftest import remains
 from tests.support.children import started
 from tests.support.names import unique_name
-from tests.support.wait import PATIENCE_S, wait_for
+from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -50,14 +50,14 @@ def wired() -> Iterator[Topology]:
     ],
 )
 def test_everybody_reaches_everybody(wired: Topology, member: str, address: str) -> None:
-    done = processes.run(wired, member, ["ping", "-n", "-c1", "-W3", address])
+    done = processes.run(wired, member, ["ping", "-n", "-c1", "-W", PATIENCE_WORD, address])
     assert "1 received" in done.stdout
 
 
 def test_full_packets_cross_the_node_network_with_room_for_geneve(wired: Topology) -> None:
     """1500 bytes between pods, 1562 on the node network, nothing fragmented."""
-    processes.run(wired, "pod1", ["ping", "-n", "-c1", "-W3", "-Mdo", "-s1472", "10.64.1.36"])
-    processes.run(wired, "node-a", ["ping", "-n", "-c1", "-W3", "-Mdo", "-s1534", "10.1.0.2"])
+    processes.run(wired, "pod1", ["ping", "-n", "-c1", "-W", PATIENCE_WORD, "-Mdo", "-s1472", "10.64.1.36"])
+    processes.run(wired, "node-a", ["ping", "-n", "-c1", "-W", PATIENCE_WORD, "-Mdo", "-s1534", "10.1.0.2"])
 
 
 def test_building_again_repairs_what_is_missing_and_leaves_the_rest(wired: Topology) -> None:
@@ -66,7 +66,7 @@ def test_building_again_repairs_what_is_missing_and_leaves_the_rest(wired: Topol
     namespaces.with_route(wired.netns("router"), lambda ip: ip.route("del", dst="172.190.0.0/24"))
     network.build(wired)
     assert {member: namespaces.inode(wired.netns(member)) for member in MEMBERS} == before
-    processes.run(wired, "client", ["ping", "-n", "-c1", "-W3", "10.64.0.36"])
+    processes.run(wired, "client", ["ping", "-n", "-c1", "-W", PATIENCE_WORD, "10.64.0.36"])
     routes = namespaces.with_route(wired.netns("router"), lambda ip: [r.get("dst") for r in ip.get_routes(family=2)])
     assert "172.190.0.0" in routes
 
@@ -157,15 +157,15 @@ def test_one_lock_holder_at_a_time_and_no_file_after_the_last() -> None:
 
 
 def _take(topology: Topology, order: list[str]) -> None:
-    with locked(topology, wait_s=10, remove=True):
+    with locked(topology, wait_s=PATIENCE_S, remove=True):
         order.append("second")
 
 
 def test_the_lock_dies_with_its_holder() -> None:
     topology = Topology(unique_name("d"))
     code = (
-        "import sys, time\nfrom ctctl.lab.lock import locked\nfrom ctctl.lab.topology import Topology\n"
-        "with locked(Topology(sys.argv[1])):\n print('held', flush=True)\n time.sleep(600)\n"
+        "import signal, sys\nfrom ctctl.lab.lock import locked\nfrom ctctl.lab.topology import Topology\n"
+        "with locked(Topology(sys.argv[1])):\n print('held', flush=True)\n signal.pause()\n"
     )
     with started(sys.executable, "-c", code, topology.name) as holder:
         assert holder.stdout is not None
@@ -180,7 +180,7 @@ def test_servers_answer_http_and_datagrams(wired: Topology) -> None:
     process = processes.spawn(wired, "pod3", [sys.executable, "-I", "-S", str(server), "pod3", "8000"])
     try:
         url = "http://10.64.1.36:8000"
-        ask = ["curl", "-sS", "--max-time", "5", f"{url}/"]
+        ask = ["curl", "-sS", "--max-time", PATIENCE_WORD, f"{url}/"]
         answer = wait_for(lambda: processes.run(wired, "pod1", ask, check=False).stdout, what="the server")
         assert answer == "pod3\n"
         counted = processes.run(wired, "pod1", [*ask[:-1], "-o/dev/null", "-w%{size_download}", f"{url}/bytes/3000000"])

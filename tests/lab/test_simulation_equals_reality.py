@@ -19,10 +19,10 @@ from ctctl.config.node import load_node_file
 from ctctl.decode.ct import decode_entry, decode_key
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
-from ctctl.lab import datapaths, servers
+from ctctl.lab import datapaths, processes, servers
 from ctctl.lab.nodefile import address_of
 from ctctl.lab.run import in_mode
-from ctctl.lab.topology import CLIENT, CLIENT_IP, CLIENT_IP6, PODS, SERVE_PORT, Topology
+from ctctl.lab.topology import CLIENT, CLIENT_IP, CLIENT_IP6, MEMBERS, PODS, SERVE_PORT, Topology
 from ctctl.model.entry import CtEntry
 from ctctl.packet.checksum import internet_checksum
 from ctctl.packet.text import parse_packet_text
@@ -106,11 +106,18 @@ class Lab:
         )
 
     def conversations(self, seed: str, number: int) -> list[Conversation]:
-        """A random choice of pairs that can talk, over pods, services, load balancers and the world."""
+        """A random choice of pairs that can talk, over pods, services, load balancers and the world.
+
+        Their ports are nobody else's: in no entry yet, and given to no other connection from now on.
+        """
+        for member in MEMBERS:
+            reserved = f"net.ipv4.ip_local_reserved_ports={self.ports[0]}-{self.ports[-1]}"
+            processes.run(self.topology, member, ["sysctl", "-qw", reserved])
+        taken = taken_ports(self.topology, self.versions)
         chance = random.Random(seed)
         kinds = ["pod", "pod", "service", "service", "balancer", "nodeport", "hairpin", "udp", "echo"]
         kinds += ["world", "world"] if self.mode.get("masquerade") else []
-        ports = chance.sample(self.ports, number)
+        ports = chance.sample([port for port in self.ports if port not in taken], number)
         return [self._one(chance, chance.choice(kinds), chance.choice(self.versions), port) for port in ports]
 
     def _one(self, chance: random.Random, kind: str, version: int, port: int) -> Conversation:
@@ -192,6 +199,12 @@ def real_tables(topology: Topology, node: str, versions: tuple[int, ...] = (4,))
                 yield table, key, value
 
 
+def taken_ports(topology: Topology, versions: tuple[int, ...]) -> set[int]:
+    """Ports of all connections that there were."""
+    flows = [decode_key(key)[0] for node in topology.nodes for _, key, _ in real_tables(topology, node.name, versions)]
+    return {port for flow in flows for port in (flow.src_port, flow.dst_port)}
+
+
 def simulated_tables(cluster: Cluster, node: str, versions: tuple[int, ...]) -> Iterator[tuple[str, bytes, bytes]]:
     for table in tables(versions):
         for key, value in cluster.nodes[node].maps.entries(table):
@@ -259,10 +272,11 @@ def world_answers(topology: Topology) -> Iterator[None]:
 @pytest.mark.parametrize("mode", MODES)
 def test_equal_tables(lab: Topology, mode: str) -> None:
     here = Lab(lab, MODES[mode])
-    chosen, versions = here.conversations(mode, 40), here.versions
-    ports = {conversation.port for conversation in chosen}
+    versions = here.versions
     with ExitStack() as stack:
         stack.enter_context(in_mode(lab, here.mode))
+        chosen = here.conversations(mode, 40)
+        ports = {conversation.port for conversation in chosen}
         if here.mode.get("masquerade"):
             stack.enter_context(world_answers(lab))
         for conversation in chosen:

@@ -17,7 +17,7 @@ from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.trace.live import LiveSummary
 from tests.support.children import CTCTL, started
-from tests.support.wait import PATIENCE_S, wait_for
+from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -55,7 +55,7 @@ def run(topology: Topology, member: str, *words: str, check: bool = True) -> Non
 
 
 def curl(topology: Topology, member: str, address: str, *options: str) -> None:
-    run(topology, member, "curl", "-s", "-m", "5", *options, f"http://{address}/")
+    run(topology, member, "curl", "-s", "-m", PATIENCE_WORD, *options, f"http://{address}/")
 
 
 def server_closed(topology: Topology, member: str, peer: str) -> bool:
@@ -68,7 +68,8 @@ def server_closed(topology: Topology, member: str, peer: str) -> bool:
 @contextmanager
 def background(topology: Topology) -> Iterator[None]:
     """Traffic between the same and other members that is no part of the traced flow."""
-    loop = f"while :; do curl -s -m 2 http://{POD3}:8000/ >/dev/null; ping -c1 -W1 {POD3} >/dev/null; done"
+    turn = f"curl -s -m {PATIENCE_WORD} http://{POD3}:8000/; ping -c1 -W {PATIENCE_WORD} {POD3}"
+    loop = f"while :; do {turn}; done >/dev/null"
     commands = [["ip", "netns", "exec", topology.netns(member), "sh", "-c", loop] for member in ("pod1", "pod2")]
     with ExitStack() as stack:
         for command in commands:

@@ -36,6 +36,7 @@ from ctctl.simulate.limits import check
 from ctctl.simulate.start import carried_node
 from ctctl.simulate.whatif import fill
 from ctctl.tables.open import open_source
+from tests.support.wait import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "agreement.md"
@@ -255,7 +256,7 @@ def of_capture(name: str, *, agent: bool = True) -> list[dict[str, Any]]:
             text=True,
             check=False,
             cwd=ROOT,
-            timeout=300,
+            timeout=5 * PATIENCE_S,
         )
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
+from tests.support.needs import need_program
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCES = ROOT / "tests" / "data" / "bpf"
@@ -31,14 +30,6 @@ def multiarch() -> str:
     return done.stdout.strip() or f"{os.uname().machine}-linux-gnu"
 
 
-def need_clang() -> None:
-    """Skip, or fail under CTCTL_REQUIRE_KERNEL=1, without the pinned compiler."""
-    if shutil.which(CLANG) is None:
-        if os.environ.get("CTCTL_REQUIRE_KERNEL") == "1":
-            pytest.fail(f"{CLANG} is not installed", pytrace=False)
-        pytest.skip(f"{CLANG} is not installed")
-
-
 @functools.cache
 def _compile(name: str, text: str) -> Path:
     # In an emulator the compiler takes long: objects made before may be there.
@@ -46,7 +37,7 @@ def _compile(name: str, text: str) -> Path:
     source, target = directory / name, directory / f"{Path(name).stem}.o"
     if target.exists() and source.read_text() == text:
         return target
-    need_clang()
+    need_program(CLANG)
     source.write_text(text)
     include = [f"-I{ROOT / 'bpf' / 'include'}", f"-I{ROOT / 'bpf' / 'lib'}", f"-I/usr/include/{multiarch()}"]
     done = subprocess.run(

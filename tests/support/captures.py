@@ -21,10 +21,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support.children import PROGRAM, started
+from tests.support.wait import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 CAPTURES = ROOT / "tests" / "data" / "captures"
 NAMES = tuple(sorted(path.name.removesuffix(".tar.xz") for path in CAPTURES.glob("cilium-1.*.tar.xz")))
-CTCTL = Path(sys.executable).parent / "ctctl"
 BUGTOOL = next(CAPTURES.glob("cilium-bugtool-*.tar.xz"))
 GLOBALS = "/sys/fs/bpf/tc/globals"
 
@@ -71,11 +73,11 @@ class CapturedNode:
     ) -> subprocess.CompletedProcess[str]:
         """The same with stderr and the exit code."""
         done = subprocess.run(
-            ["nsenter", "-t", str(self.pid), "-m", str(CTCTL), *words],
+            ["nsenter", "-t", str(self.pid), "-m", PROGRAM, *words],
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE_S,
             env={**os.environ, "NO_COLOR": "1", **(env or {})},
         )
         assert check is None or done.returncode == check, f"{words}: exit {done.returncode}: {done.stderr}{done.stdout}"
@@ -93,31 +95,23 @@ def captured_node(
     per_cpu: bool = True,
     without: tuple[str, ...] = (),
     agent: bool = False,
+    version: str | None = None,
     extra: dict[str, list[tuple[str, str]]] | None = None,
 ) -> Iterator[CapturedNode]:
     """The capture ``name`` restored. ``per_cpu``: its per-CPU maps too; ``without``: maps that are left out.
 
     ``agent``: what the agent answered when the node was captured is to be had at its socket again.
+    ``version`` is what the agent says of itself then, where it is to be another one.
     ``extra``: entries as hex, by map, that the capture does not have.
     """
-    request = json.dumps({"name": name, "per_cpu": per_cpu, "without": without, "agent": agent, "extra": extra or {}})
-    holder = subprocess.Popen(
-        ["unshare", "-m", "--propagation", "private", sys.executable, "-m", "tests.support.captures", request],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    assert holder.stdout is not None
-    assert holder.stdin is not None
-    try:
+    asked = {"name": name, "per_cpu": per_cpu, "without": without, "agent": agent, "extra": extra or {}}
+    request = json.dumps({**asked, "version": version})
+    command = ("unshare", "-m", "--propagation", "private", sys.executable, "-m", "tests.support.captures", request)
+    with started(*command, stdin=subprocess.PIPE, stderr=None, cwd=ROOT) as holder:
+        assert holder.stdout is not None
         said = holder.stdout.readline()
         assert said == "ready\n", f"the capture could not be restored: {said!r}"
         yield CapturedNode(name, holder.pid)
-    finally:
-        holder.stdin.close()
-        holder.wait(timeout=30)
-        holder.stdout.close()
 
 
 # ---- in the namespace
@@ -144,7 +138,7 @@ def _main(request: dict[str, Any]) -> None:
             about["entries"] += request["extra"].get(about["pin"], [])
             _restore(about)
     if request["agent"]:
-        _serve(capture)
+        _serve(capture, request["version"])
     print("ready", flush=True)
     sys.stdin.read()
 
@@ -158,9 +152,9 @@ _ANSWERS = {
 }
 
 
-def _serve(capture: dict[str, bytes]) -> None:
+def _serve(capture: dict[str, bytes], said: str | None) -> None:
     """The agent's answers at its socket."""
-    version = capture["cmd/version.txt"].decode().partition("Daemon: ")[2].strip()
+    version = said or capture["cmd/version.txt"].decode().partition("Daemon: ")[2].strip()
     answers = {path: capture[file] for path, file in _ANSWERS.items()}
     answers["/v1/debuginfo"] = json.dumps({"cilium-version": version}).encode()
 

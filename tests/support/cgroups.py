@@ -8,10 +8,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from ctctl.kernel.cgroup import cgroup2_mount
 from tests.support.names import unique_name
+from tests.support.needs import lacking
 from tests.support.wait import wait_for
 
 
@@ -20,7 +19,7 @@ def made_cgroup() -> Iterator[Path]:
     """A cgroup of its own, below the root of the hierarchy."""
     mount = cgroup2_mount()
     if mount is None:
-        pytest.skip("no cgroup2 file system is mounted")
+        lacking("no cgroup2 file system is mounted")
     place = mount / unique_name("cg")
     place.mkdir()
     try:

@@ -13,6 +13,8 @@ from tests.support import ready
 from tests.support.wait import PATIENCE_S
 
 CTCTL = (sys.executable, "-m", "ctctl")
+#: The same as it is installed.
+PROGRAM = str(Path(sys.executable).parent / "ctctl")
 
 
 def run_ctctl(*words: object, **how: Any) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,17 +15,13 @@ from ctctl.kernel.program import Program
 from ctctl.kernel.tc import attach_filter, detach_filter, remove_clsact
 from tests.support.bpf import compile_file
 from tests.support.names import unique_name
+from tests.support.net import ip, namespace
 
 CLIENT, SERVER, OTHER = "10.99.0.1", "10.99.0.2", "10.99.0.3"
 PORT = 9000
 #: linux/in.h; Python 3.11 has no name for it.
 _IP_PKTINFO = 8
 PROGRAMS = ("passes", "drops", "redirects", "rewrites")
-
-
-def ip(*words: str) -> None:
-    """Run ip(8)."""
-    subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 @dataclass
@@ -77,8 +72,7 @@ def foreign_net() -> Iterator[ForeignNet]:
     client, server, device = unique_name("fc"), unique_name("fs"), "veth-s"
     with ExitStack() as stack:
         for name in (client, server):
-            ip("netns", "add", name)
-            stack.callback(ip, "netns", "del", name)
+            stack.enter_context(namespace(name))
         ip("link", "add", "veth-c", "netns", client, "type", "veth", "peer", "name", device, "netns", server)
         ip("-n", server, "link", "add", "aside", "type", "veth", "peer", "name", "aside-peer")
         for name, link in ((client, "veth-c"), (server, device), (server, "aside")):

@@ -6,16 +6,19 @@ time, under Cilium's names in directories like an agent's, and only those are to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ctctl.abi import pins
 from ctctl.kernel.map import Map
+from ctctl.lab.cgroups import ensure_cgroup
 from ctctl.lab.cluster import down, up
+from ctctl.lab.datapaths import change_mode
 from ctctl.lab.topology import Topology
 from ctctl.model.identity import REMOTE_NODE
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths
@@ -25,7 +28,7 @@ from tests.support.names import unique_name
 #: What an agent pins of what a node of ours has.
 _PINNED = (
     *(pins.CT4_TCP, pins.CT4_ANY, pins.SNAT4, pins.LB4_SERVICES, pins.LB4_BACKENDS, pins.LB4_REVERSE_NAT),
-    *(pins.ENDPOINTS, pins.IPCACHE),
+    *(pins.ENDPOINTS, pins.IPCACHE, pins.LB4_SOCKETS),
 )
 
 
@@ -35,6 +38,38 @@ class ForeignCluster:
 
     lab: Topology
     tables: dict[str, Path]
+
+    @contextmanager
+    def turned(self, mode: Mapping[str, Any], *, sockets: bool = False) -> Iterator[None]:
+        """Both nodes reach backends in another way (keys of ``datapath`` in a node file), with empty tables.
+
+        They stay so, without sockets; what an agent would not have pinned before is not afterwards.
+        """
+        before = {path for directory in self.tables.values() for path in directory.iterdir()}
+        self._turn(mode, sockets=sockets)
+        try:
+            yield
+        finally:
+            if sockets:
+                self._turn(mode, sockets=False)
+            for path in {path for directory in self.tables.values() for path in directory.iterdir()} - before:
+                path.unlink()
+
+    def _turn(self, mode: Mapping[str, Any], *, sockets: bool) -> None:
+        for node in self.lab.nodes:
+            changed = {**mode, "routing": "tunnel"}
+            if sockets:
+                cgroup = ensure_cgroup(self.lab, node.name)
+                assert cgroup is not None
+                changed["lb"] = {**mode.get("lb", {}), "socket": {"cgroup": str(cgroup)}}
+            directory = self.tables[self.lab.netns(node.name)]
+            for path in directory.iterdir():
+                path.unlink()
+            change_mode(self.lab, node, changed)
+            _pin_again(self.lab.datapath_node(node.name), directory)
+            for name in (*pins.OWN_CT_TABLES, pins.SNAT4):
+                if (directory / name).exists():
+                    _empty(directory / name)
 
     def words(self) -> list[str]:
         """What ``ctctl trace`` must be told to look at both nodes."""
@@ -79,9 +114,17 @@ def _to_snat(lab: Topology, node: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def _empty(path: Path) -> None:
+    with Map.open_pinned(path) as table:
+        for key, _ in list(table.items()):
+            table.delete(key)
+
+
 def _pin_again(name: str, directory: Path) -> None:
     paths = NodePaths(DEFAULT_BPFFS, name)
     for table in _PINNED:
+        if not paths.map(table).exists():
+            continue
         with Map.open_pinned(paths.map(table)) as opened:
             opened.pin(directory / table)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from ctctl.node.record import MAP_NAME, NodeRecord, write_record
 from ctctl.tables.pairs import IPV4, IPV6, KeyLayout
 from ctctl.tables.sources.live import table_of
 from ctctl.tables.writer.targets import Target, private_target
+from tests.support.names import unique_name
 
 NOW = 1_000_000
 
@@ -31,10 +30,6 @@ CT = {
     "cilium_ct_any6_global": IPV6,
 }
 NAT = {"cilium_snat_v4_external": IPV4, "cilium_snat_v6_external": IPV6}
-
-
-def unique(prefix: str = "gct") -> str:
-    return f"{prefix}{os.getpid():x}{uuid.uuid4().hex[:6]}"
 
 
 def key4(src: str, sport: int, dst: str, dport: int, *, proto: int = 6, flags: int = 0) -> bytes:
@@ -133,10 +128,10 @@ def collected(collect: Engine, target: Target, job: Job) -> Tally:
 @contextlib.contextmanager
 def table_dir(tmp: Path, *, own: bool = True) -> Iterator[TableDir]:
     """A private bpffs with an empty node directory (``own``), or one as a live Cilium has it."""
-    mount = tmp / unique("bpf")
+    mount = tmp / unique_name("bpf")
     mount.mkdir()
     subprocess.run(["mount", "-t", "bpf", "bpf", mount], check=True)
-    path = mount / (f"ctctl/{unique('node')}" if own else "tc/globals")
+    path = mount / (f"ctctl/{unique_name('node')}" if own else "tc/globals")
     made = TableDir(path, own)
     try:
         # As the loader makes them: nobody else may write there.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ import yaml
 
 from tests.support.wait import PATIENCE_S
 
-#: What a kubelet's copy buffer can hold.
+#: A write of a runtime, which is one message however long it is: with the channel's byte more than other clients take.
 FRAME = 64 << 10
 
 
@@ -33,6 +34,7 @@ class Cluster:
     nodes: Mapping[str, str]
     bin: Path
     ours: frozenset[str] = frozenset()
+    addresses: Mapping[str, str] = field(default_factory=dict)
     asked: list[tuple[str, list[str]]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -45,11 +47,7 @@ class Cluster:
         if request.headers.get("Authorization") != "Bearer right":
             return self._says(connection, HTTPStatus.UNAUTHORIZED, "Unauthorized")
         if parts[-1] == "exec":
-            if self.nodes[self._node(parts[-2])] == "refuse":
-                return self._says(
-                    connection, HTTPStatus.FORBIDDEN, f'pods "{parts[-2]}" is forbidden: cannot create pods/exec'
-                )
-            return None
+            return self.refusal(connection, request)
         labels = parse_qs(url.query).get("labelSelector", [""])[0]
         lists = {"pods": lambda: self._pods(labels), "nodes": self._nodes, "services": list}
         if parts[-1] not in lists:
@@ -77,7 +75,7 @@ class Cluster:
             {
                 "metadata": {"name": f"{prefix}-{node}", "namespace": "kube-system"},
                 "spec": {"nodeName": node, "containers": [{"name": container}]},
-                "status": {"phase": "Running"},
+                "status": {"phase": "Running", "podIP": self.addresses.get(f"{prefix}-{node}", "")},
             }
             for node in names
         ]
@@ -90,6 +88,13 @@ class Cluster:
         return pod.split("-", 1)[1]
 
     # ---- the kubelet
+
+    def refusal(self, connection: Any, request: Any) -> Any:
+        """The answer of a node that refuses an exec; None: it goes on as a WebSocket."""
+        pod = urlsplit(request.path).path.split("/")[-2]
+        if self.nodes[self._node(pod)] != "refuse":
+            return None
+        return self._says(connection, HTTPStatus.FORBIDDEN, f'pods "{pod}" is forbidden: cannot create pods/exec')
 
     def exec(self, connection: Any) -> None:
         """Run a command in a pod, or fail as this node does."""
@@ -136,15 +141,32 @@ class Cluster:
         connection.send(b"\x03" + json.dumps(status).encode())
 
 
+def certificate(folder: Path, name: str) -> Path:
+    """A certificate of 127.0.0.1 that is its own authority; the key is beside it (``.pem``)."""
+    path = folder / f"{name}.crt"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "1"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path.with_suffix(".pem")), "-out", str(path)]
+    subprocess.run(words, capture_output=True, check=True)
+    return path
+
+
+def secured(path: Path) -> ssl.SSLContext:
+    """What a server with this certificate speaks."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, path.with_suffix(".pem"))
+    return context
+
+
 @contextlib.contextmanager
-def served(cluster: Cluster, folder: Path) -> Iterator[Path]:
-    """The cluster on a port of this machine; gives its kubeconfig."""
+def served(cluster: Cluster, folder: Path, *, tls: Path | None = None) -> Iterator[Path]:
+    """The cluster on a port of this machine, over TLS with a ``certificate``; gives its kubeconfig."""
     from websockets.sync.server import serve
 
     with serve(
         cluster.exec,
         "127.0.0.1",
         0,
+        ssl=secured(tls) if tls is not None else None,
         process_request=cluster.request,
         subprotocols=["v4.channel.k8s.io"],
         compression=None,
@@ -154,7 +176,8 @@ def served(cluster: Cluster, folder: Path) -> Iterator[Path]:
         thread.start()
         host, port = server.socket.getsockname()
         path = folder / "kubeconfig"
-        path.write_text(yaml.safe_dump(_kubeconfig(f"http://{host}:{port}")))
+        scheme = "https" if tls is not None else "http"
+        path.write_text(yaml.safe_dump(_kubeconfig(f"{scheme}://{host}:{port}", tls)))
         try:
             yield path
         finally:
@@ -163,12 +186,13 @@ def served(cluster: Cluster, folder: Path) -> Iterator[Path]:
             thread.join(PATIENCE_S)
 
 
-def _kubeconfig(url: str) -> dict[str, Any]:
+def _kubeconfig(url: str, authority: Path | None) -> dict[str, Any]:
+    trust = {"certificate-authority": str(authority)} if authority is not None else {}
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "here",
-        "clusters": [{"name": "testing", "cluster": {"server": url}}],
+        "clusters": [{"name": "testing", "cluster": {"server": url, **trust}}],
         "users": [
             {"name": "reader", "user": {"token": "right"}},
             {"name": "nobody", "user": {"token": "wrong"}},

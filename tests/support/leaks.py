@@ -1,7 +1,8 @@
 """What a test may leave behind and must not: descriptors, BPF links, pins, namespaces, interfaces, processes.
 
-Machine-wide things count only if their name starts with this run's prefix: other runs may be at
-work beside this one. With CTCTL_LEAK_CHECK=machine, for a machine with nobody else on it, all count.
+Machine-wide things count only if their name has this run's prefix in it (a lab's namespaces, a node's pins below
+``ctctl``): other runs may be at work beside this one. With CTCTL_LEAK_CHECK=machine, for a machine with nobody
+else on it, all count.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Inventory:
 
 
 _ALONE = os.environ.get("CTCTL_LEAK_CHECK") == "machine"
-_PATTERN = "*" if _ALONE else f"{PREFIX}*"
+_PATTERN = "*" if _ALONE else f"*{PREFIX}*"
 
 
 def take_inventory() -> Inventory:
@@ -64,7 +65,8 @@ def _bpf_id(fd: str) -> str:
 
 def _pins() -> list[str]:
     root = Path("/sys/fs/bpf")
-    found = [path for top in root.glob(_PATTERN) for path in (top, *top.rglob("*"))]
+    tops = {top for place in (root, root / "ctctl") for top in place.glob(_PATTERN)}
+    found = [path for top in tops for path in (top, *top.rglob("*"))]
     # The iterators that the kernel puts there itself.
     return [f"pin {path}" for path in found if path.name not in ("maps.debug", "progs.debug")]
 

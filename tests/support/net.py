@@ -22,24 +22,31 @@ class TestNetns:
     peer: int
 
 
-def _ip(*words: str) -> None:
+def ip(*words: str) -> None:
+    """Run ip(8)."""
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 @contextmanager
+def namespace(name: str) -> Iterator[str]:
+    """A fresh namespace, removed with everything in it: also when the run was told to end while it was made."""
+    try:
+        ip("netns", "add", name)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@contextmanager
 def netns_with_veth() -> Iterator[TestNetns]:
-    """A fresh namespace, removed with everything in it."""
+    """A fresh namespace with a veth pair."""
     import socket
 
-    name = unique_name("ns")
-    _ip("netns", "add", name)
-    try:
-        _ip("-n", name, "link", "add", "veth-a", "up", "type", "veth", "peer", "name", "veth-b")
-        _ip("-n", name, "link", "set", "veth-b", "up")
+    with namespace(unique_name("ns")) as name:
+        ip("-n", name, "link", "add", "veth-a", "up", "type", "veth", "peer", "name", "veth-b")
+        ip("-n", name, "link", "set", "veth-b", "up")
         yield TestNetns(
             name,
             run_in_netns(name, socket.if_nametoindex, "veth-a"),
             run_in_netns(name, socket.if_nametoindex, "veth-b"),
         )
-    finally:
-        _ip("netns", "del", name)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ctctl.config.node import NodeFile, parse_node_file
 from ctctl.node.loader import LoadRequest
 from tests.support.names import unique_name
+from tests.support.net import namespace
+from tests.support.wait import PATIENCE_S
 
 BPFFS = Path("/sys/fs/bpf")
 POD_NET = "10.244.7"
@@ -34,7 +36,10 @@ class TestNode:
 
     name: str
     pods: int
-    namespaces: list[str] = field(default_factory=list)
+
+    @property
+    def outside(self) -> str:
+        return f"{self.name}x"
 
     def pod(self, number: int) -> str:
         return f"{self.name}{number}"
@@ -77,7 +82,9 @@ class TestNode:
     def request(self, *, request: dict[str, Any] | None = None, **changes: Any) -> LoadRequest:
         """A load of the node file with ``changes``; ``request`` are other fields of the request."""
         text = self.text(**changes)
-        wanted = LoadRequest(node=parse_node_file(text, f"{self.name}.yaml"), text=text, netns=self.name, wait_s=20)
+        wanted = LoadRequest(
+            node=parse_node_file(text, f"{self.name}.yaml"), text=text, netns=self.name, wait_s=PATIENCE_S
+        )
         return replace(wanted, **(request or {}))
 
 
@@ -85,21 +92,16 @@ class TestNode:
 def make_node(pods: int = 1) -> Iterator[TestNode]:
     """A namespace with ``eth0`` to an outside one and a veth ``lxcN`` to each pod's; gone afterwards."""
     node = TestNode(unique_name("n"), pods)
-    try:
-        _build(node)
+    with ExitStack() as stack:
+        for name in (node.name, node.outside, *(node.pod(n) for n in range(1, pods + 1))):
+            stack.enter_context(namespace(name))
+            run("ip", "-n", name, "link", "set", "lo", "up")
+        _connect(node)
         yield node
-    finally:
-        for namespace in reversed(node.namespaces):
-            subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
 
 
-def _build(node: TestNode) -> None:
-    outside = f"{node.name}x"
-    for namespace in (node.name, outside, *(node.pod(n) for n in range(1, node.pods + 1))):
-        run("ip", "netns", "add", namespace)
-        node.namespaces.append(namespace)
-        run("ip", "-n", namespace, "link", "set", "lo", "up")
-    commands = ["link add eth0 type veth peer name eth0 netns " + outside, "link set eth0 up"]
+def _connect(node: TestNode) -> None:
+    commands = [f"link add eth0 type veth peer name eth0 netns {node.outside}", "link set eth0 up"]
     commands += [f"addr add {NODE_IP}/24 dev eth0", "addr add 169.254.1.1/32 dev lo"]
     for n in range(1, node.pods + 1):
         commands += [
@@ -109,7 +111,8 @@ def _build(node: TestNode) -> None:
         ]
     _batch(node.name, commands)
     _batch(
-        outside, ["link set eth0 up", f"addr add {OUTSIDE_IP}/24 dev eth0", f"route add {POD_NET}.0/24 via {NODE_IP}"]
+        node.outside,
+        ["link set eth0 up", f"addr add {OUTSIDE_IP}/24 dev eth0", f"route add {POD_NET}.0/24 via {NODE_IP}"],
     )
     for n in range(1, node.pods + 1):
         gateway = ["route add 169.254.1.1 dev eth0", "route add default via 169.254.1.1"]

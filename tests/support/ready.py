@@ -83,8 +83,8 @@ def _one(connection: socket.socket) -> NoReturn:
         streams = array.array("i")
         for _level, _kind, sent in ancillary:
             streams.frombytes(sent)
-        while not data.endswith(b"\n"):
-            data += connection.recv(1 << 20)
+        while not data.endswith(b"\n") and (part := connection.recv(1 << 20)):  # nothing: who asked is gone
+            data += part
         asked = json.loads(data)
         command = os.fork()
         if command == 0:
@@ -192,6 +192,12 @@ def _ask(request: dict[str, Any], streams: list[int], timeout: float) -> int:
             except TimeoutError:
                 os.kill(process, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(["ctctl", *request["words"]], timeout) from None
+            except KeyboardInterrupt:
+                # It is in no terminal's group, and what is made by it is to be removed when it has ended.
+                os.kill(process, signal.SIGTERM)
+                with contextlib.suppress(TimeoutError):
+                    answers.readline()
+                raise
 
 
 if __name__ == "__main__":

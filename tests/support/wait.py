@@ -11,6 +11,8 @@ T = TypeVar("T")
 #: How long a test waits for what must come before it says that it does not. No measure of speed: on a
 #: machine with a dozen other programs on each core everything still comes within it.
 PATIENCE_S = 120.0
+#: The same as a word for programs that have a bound of their own.
+PATIENCE_WORD = f"{PATIENCE_S:.0f}"
 
 
 def wait_for(condition: Callable[[], T], timeout: float = PATIENCE_S, *, what: str = "") -> T:

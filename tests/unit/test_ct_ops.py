@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.service import Backend, RevNat, ServiceSlot, SocketNat
 from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.tables.open import open_source
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
 from ctctl.tables.show.lines import json_lines
@@ -507,3 +509,24 @@ def test_a_dsr_entry_of_1_19_is_found_by_its_vip() -> None:
     source = Source("test", tables=[table], listings=lambda _node: listings)
     for asked in ("tcp 192.0.2.1:5000 > 172.16.0.1:80", "tcp 192.0.2.1 > 172.16.0.1"):
         assert only(source, asked).service == "172.16.0.1:80"
+
+
+def test_what_the_other_node_should_have_is_missing_or_unknown(tmp_path: Path) -> None:
+    """OUT on one node, IN on the other: the one that is not there is named, and only where its table was read."""
+    from tests.support.fleet import A, B, C, Node, Row
+    from tests.support.fleet import flow as connection
+
+    there = [Row(connection(A, port, B, 80)) for port in (1000, 1001)]
+    come = [Row(connection(A, 1000, B, 80), Direction.IN), Row(connection(A, 1002, B, 80), Direction.IN)]
+    late = Row(connection(A, 1003, B, 80), remaining=-5)
+    nodes = [Node("node-a", [*there, late], [A]), Node("node-b", come, [B]), Node("node-c", [], [C])]
+    with open_source([str(node.write(tmp_path)) for node in nodes]) as source:
+
+        def notes(port: int) -> list[str]:
+            return [note for note in only(source, f"tcp {A}:{port} > {B}:80").notes if " entry on " in note]
+
+        assert notes(1000) == notes(1003) == []
+        assert notes(1001) == [f"IN entry on node-b, whose pod {B} is: missing"]
+        assert notes(1002) == [f"OUT entry on node-a, whose pod {A} is: missing"]
+        source.tables = [table for table in source.tables if table.node != "node-b"]
+        assert notes(1001) == [f"IN entry on node-b, whose pod {B} is: unknown, its TCP table was not read"]

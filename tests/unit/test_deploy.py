@@ -14,6 +14,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from ctctl.cli.cluster import READING
+
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -139,6 +141,29 @@ def test_the_image_has_no_compiler() -> None:
     assert json.loads(entry) == the_pod()["spec"]["containers"][0]["command"]
     for source in re.findall(r"^COPY --from=(\w+)", final, re.MULTILINE):
         assert source == "build"
+
+
+def test_krews_manifest_is_one() -> None:
+    """What krew's own linter asks for, as far as it can be seen before a release."""
+    text = (
+        (ROOT / "packaging/krew.yaml")
+        .read_text()
+        .replace("@VERSION@", "1.2.3")
+        .replace("@ARCH@", "amd64")
+        .replace("@URL@", "https://x")
+    )
+    manifest = yaml.safe_load(text.replace("@SHA256@", "0" * 64))
+    assert (manifest["apiVersion"], manifest["kind"]) == ("krew.googlecontainertools.github.com/v1alpha2", "Plugin")
+    spec = manifest["spec"]
+    assert re.fullmatch(r"v\d+\.\d+\.\d+", spec["version"])
+    assert 0 < len(spec["shortDescription"]) <= 50
+    assert not spec["shortDescription"].endswith(".")
+    (platform,) = spec["platforms"]
+    assert platform["selector"]["matchLabels"] == {"os": "linux", "arch": "amd64"}
+    assert re.fullmatch(r"[0-9a-f]{64}", platform["sha256"])
+    assert (ROOT / "packaging" / platform["bin"]).stat().st_mode & 0o111
+    for command in re.findall(r"kubectl ctctl ([a-z ]+)", spec["description"]):
+        assert command.split()[0] in READING
 
 
 def rules() -> list[dict]:

@@ -19,7 +19,9 @@ import pytest
 
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.decode.columns import CtColumns
+from ctctl.fleet import tables
 from ctctl.model.tuples import Direction
+from ctctl.tables.show.arrow import schema_of
 from tests.support.children import run_ctctl, started
 from tests.support.fleet import MADE, A, B, Node, Row, flow, small_fleet
 from tests.support.samples import ROOT
@@ -128,6 +130,17 @@ def test_a_sorted_answer_is_of_all_rows(tmp_path: Path) -> None:
     for more in ((), ("--sort", "-expired")):
         done = ctctl("fleet", "ask", "top-talkers", "--lake", where, "-o", "csv", "--no-headers", *more)
         assert (len(done.stdout.splitlines()), "the first 1000 rows" in done.stderr) == (1000, True)
+
+
+def test_numbers_that_no_table_holds_are_unknown(tmp_path: Path) -> None:
+    """A listing is a text: whatever it says, the rest of it is collected. A word of 64 bits is one of the table's."""
+    (tmp_path / "nat-list.txt").write_bytes((ROOT / "cilium-dbg-1.16.4/nat-list.txt").read_bytes())
+    where = str(tmp_path / "lake")
+    assert ctctl("fleet", "collect", where, "--from", tmp_path / "nat-list.txt").returncode == 0
+    done = ctctl("fleet", "sql", "SELECT max(needs_ct) AS n FROM nat", "--lake", where, "-o", "jsonl")
+    assert json.loads(done.stdout)["n"] == 2**64 - 1
+    found = tables._array([1, 2**70, -1, None], schema_of({"n": "uint64"}).field("n").type).to_pylist()
+    assert found == [1, None, None, None]
 
 
 def test_skew_and_backlog(lake: str) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from tests.support import fuzz_targets
+from tests.support.cost import MEMORY_BYTES, cost_of, is_soon
 from tests.support.fuzz_targets import DATA, TARGETS
 
-CTCTL = Path(sys.executable).parent / "ctctl"
 HOSTILE = sorted((DATA / "cases" / "hostile").iterdir())
-CPU_S, MEMORY_KIB = 2.0, 300 << 10
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -32,23 +29,12 @@ def test_the_seeds(name: str) -> None:
         fuzz_targets.run(name, data)
 
 
-MEASURE = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss, code)
-"""
-
-
 @pytest.mark.parametrize("path", HOSTILE, ids=lambda path: path.name)
 def test_hostile_files_end_soon_and_in_one_line(path: Path) -> None:
     for words in (("ct", "list"), ("nat", "list"), ("doctor",)):
-        # A process starts with its parent's peak memory: only a small parent can measure a small child.
-        command = [sys.executable, "-c", MEASURE, CTCTL, *words, "--from", path]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        cpu_s, memory_kib, code = done.stdout.split()
-        assert int(code) in (0, 1, 2, 3, 5), done.stderr
-        assert "unexpected" not in done.stderr
-        assert "Traceback" not in done.stderr
-        assert float(cpu_s) < CPU_S, words
-        assert int(memory_kib) < MEMORY_KIB
+        cost = cost_of(*words, "--from", path)
+        assert cost.code in (0, 1, 2, 3, 5), cost.said
+        assert "unexpected" not in cost.said
+        assert "Traceback" not in cost.said
+        assert is_soon(cost.cpu_s), (words, cost)
+        assert cost.memory_bytes < MEMORY_BYTES

@@ -11,7 +11,6 @@ import re
 import resource
 import struct
 import subprocess
-import sys
 import tarfile
 import time
 import zipfile
@@ -25,9 +24,10 @@ from ctctl.tables.sources import archive, unpack
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot import MAGIC
+from tests.support.children import PROGRAM
+from tests.support.cost import is_soon
 from tests.support.samples import ROOT, truth
 
-CTCTL = Path(sys.executable).parent / "ctctl"
 TEXT = ROOT / "cilium-dbg-1.16.4/ct-list-global.txt"
 JSON = ROOT / "cilium-dbg-1.16.4/ct-list-global.json"
 BUGTOOL = next(ROOT.glob("archives/*2339991198.tar.gz"))
@@ -70,7 +70,7 @@ def test_a_cut_listing_says_so_and_exits_5(tmp_path: Path) -> None:
     whole = json.loads(JSON.read_text())
     cut = write(tmp_path / "x", JSON.read_bytes()[:-100])
     done = subprocess.run(
-        [CTCTL, "ct", "list", "-o", "jsonl", "--from", cut], capture_output=True, text=True, check=False
+        [PROGRAM, "ct", "list", "-o", "jsonl", "--from", cut], capture_output=True, text=True, check=False
     )
     assert done.returncode == 5
     assert len(done.stdout.splitlines()) == len(whole) - 1
@@ -113,7 +113,7 @@ def test_escape_sequences_and_bad_utf8_never_reach_the_terminal(tmp_path: Path) 
     line = TEXT.read_bytes().splitlines()[0]
     path = write(tmp_path / "x", line + b"\n\x1b[2J\xff\xfe evil \xe2\x80\xae line\n" + line + b"\n")
     for form in ("table", "json", "cilium", "csv", "yaml"):
-        done = subprocess.run([CTCTL, "ct", "list", "--from", path, "-o", form], capture_output=True, check=False)
+        done = subprocess.run([PROGRAM, "ct", "list", "--from", path, "-o", form], capture_output=True, check=False)
         assert done.returncode == 5
         assert b"\x1b" not in done.stdout + done.stderr
         assert b"\xe2\x80\xae" not in done.stdout + done.stderr
@@ -177,7 +177,7 @@ def test_lines_without_end_are_not_read_to_their_end(line: bytes, tmp_path: Path
     started = time.process_time()
     with contextlib.suppress(CtctlError), read(path) as source:
         assert count(source) == 0
-    assert time.process_time() - started < 10
+    assert is_soon(time.process_time() - started)
 
 
 def test_nesting_has_an_end(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_memory_stays_bounded_while_a_bomb_is_read(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     done = subprocess.run(
-        [CTCTL, "ct", "list", "--from", path],
+        [PROGRAM, "ct", "list", "--from", path],
         capture_output=True,
         text=True,
         check=False,
@@ -225,7 +225,7 @@ def test_memory_stays_bounded_while_a_bomb_is_read(tmp_path: Path) -> None:
 
 def snapshot(tmp_path: Path) -> Path:
     path = tmp_path / "whole.ctsnap"
-    subprocess.run([CTCTL, "ct", "export", path, "--from", JSON], check=True, capture_output=True)
+    subprocess.run([PROGRAM, "ct", "export", path, "--from", JSON], check=True, capture_output=True)
     return path
 
 
@@ -250,3 +250,61 @@ def test_a_snapshot_that_lies_about_sizes_is_not_believed(tmp_path: Path) -> Non
     with read(write(tmp_path / "lie", data[:at] + frame)) as source:
         assert count(source) == 0
         assert source.partial
+
+
+def made_up_snapshot(path: Path, **head: object) -> Path:
+    whole = {"source": "x", "tables": [], "nat": [], "listings": {"": {}}, "notes": [], "partial": [], **head}
+    packed = zlib.compress(json.dumps(whole).encode())
+    end = struct.pack("<I", 0)
+    frame = struct.pack("<BBHIII", 2, 0, 0, 0, len(end), zlib.crc32(end)) + end
+    return write(path, MAGIC + struct.pack("<HI", 2, len(packed)) + packed + frame)
+
+
+_FLOW = {"proto": 6, "src": "10.0.0.1", "src_port": 1, "dst": "10.0.0.2", "dst_port": 2}
+_NAT = {"map": None, "tuple": _FLOW, "direction": "OUT", "related": False, "xlate": "SRC", "to_addr": "10.0.0.3"}
+_RULE = {"endpoint_id": 7, "egress": True, "identity": 1, "proto": 6, "port": 80, "port_bits": 16, "deny": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "odd"),
+    [
+        ("ipcache", {"prefix": "10.0.0.0/8", "identity": 1}, {"prefix": "x/32"}),
+        ("ipcache", {"prefix": "10.0.0.0/8", "identity": 1}, {"prefix": 7}),
+        ("ipcache", {"prefix": "fd00::/8", "identity": 1}, {"tunnel_endpoint": "192.0.2.999"}),
+        ("ipcache", {"prefix": "fd00::/8", "identity": 1}, {"nobody": 1}),
+        ("endpoints", {"addr": "10.0.0.2"}, {"flags": "x"}),
+        ("endpoints", {"addr": "10.0.0.2"}, {"addr": 167772162}),
+        ("backends", {"backend_id": 1, "addr": "10.0.0.2", "proto": 6}, {"port": 80000}),
+        ("backends", {"backend_id": 1, "addr": "10.0.0.2", "proto": None}, {"backend_id": True}),
+        ("source_ranges", {"rev_nat": 1, "cidr": "10.0.0.0/8"}, {"cidr": "10.0.0.0/99"}),
+        ("maglev", {"rev_nat": 1, "family": 4, "table": [1, 2]}, {"table": [1, "x"]}),
+        ("policy", {**_RULE, "labels": ["reserved:host"]}, {"port_bits": 17}),
+        ("policy", {**_RULE, "identity": None}, {"labels": "reserved:host"}),
+        ("nat", {**_NAT, "to_port": 5, "age_s": -3, "key": None}, {"to_port": -1}),
+        ("nat", {**_NAT, "to_port": 5}, {"tuple": {**_FLOW, "src_port": 1 << 16}}),
+        ("nat", {**_NAT, "to_port": 5}, {"direction": "UP"}),
+        ("nat", {**_NAT, "to_port": 5}, {"key": "xx"}),
+    ],
+)
+def test_records_of_a_snapshot_that_are_none_are_refused(
+    kind: str, good: dict[str, object], odd: dict[str, object], tmp_path: Path
+) -> None:
+    with read(made_up_snapshot(tmp_path / "good", listings={"": {kind: [good]}})) as source:
+        assert len(getattr(source.listings(None), kind)) == 1
+    for record in ({**good, **odd}, {name: value for name, value in good.items() if name != next(iter(good))}, 7, None):
+        source = read(made_up_snapshot(tmp_path / "odd", listings={"": {kind: [record]}}))
+        with pytest.raises(DecodeError, match="damaged listing"):
+            source.listings(None)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"name": 7}, {"family": 5}, {"node": 3}, {"now": "x"}, {"max_entries": -1}, {"absent": [1]}, {"raw": 1}]
+)
+def test_tables_of_a_snapshot_that_are_none_are_refused(odd: dict[str, object], tmp_path: Path) -> None:
+    words = {"layout": "1.16", "layout_evidence": "BTF", "clock": "ktime", "clock_evidence": "said"}
+    table = {"name": "cilium_ct4_global", "family": 4, "node": None, "absent": [], "raw": True, **words}
+    table |= {"max_entries": None, "now": 5}
+    with read(made_up_snapshot(tmp_path / "good", tables=[table])) as source:
+        assert [(one.name, one.now, str(one.clock)) for one in source.tables] == [("cilium_ct4_global", 5, "ktime")]
+    with pytest.raises(DecodeError, match="damaged snapshot head"):
+        read(made_up_snapshot(tmp_path / "odd", tables=[table | odd]))

@@ -9,7 +9,7 @@ import pytest
 from tests.kernels import report
 from tests.kernels.complexity import FIGURES, LIMIT, cases
 from tests.kernels.guest import LAB, TESTS
-from tests.kernels.record import ALL, Record, read
+from tests.kernels.record import ALL, Record, join, read
 from tests.kernels.vectors import VECTORS, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +51,34 @@ def test_what_is_of_other_objects_is_not_counted(record: Record) -> None:
     record.path.write_text(gone.replace('"objects": ["ctscan", ', '"objects": ["renamed", '), "utf-8")
     assert record.said("figures").keys() == {"of writer"}
     assert record.said("vectors") == {}
+
+
+def test_what_a_guest_said_over_a_line_is_added_to_what_it_went_on_from(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.add("vectors", "before")
+    lines = tmp_path / "lines"
+    inside = tmp_path / "inside"
+    inside.write_text(record.path.read_text(encoding="utf-8"), "utf-8")
+    device = tmp_path / "device"
+    monkeypatch.setenv("CTCTL_RECORD_COPY", str(device))
+    guest, sent = Record(inside), []
+    for say in (guest.begin, lambda: guest.add("vectors", "then"), lambda: guest.add("vectors", "last")):
+        say()
+        sent.append(device.read_text(encoding="utf-8").replace("\n", "\r\n"))
+    lines.write_text("".join(sent) + '{"step": "vec', "utf-8")
+    join(record.path, lines)
+    assert read(record.path)[1]["vectors"].keys() == {"before", "then", "last"}
+    join(record.path, tmp_path / "absent")
+    assert read(record.path)[1]["vectors"].keys() == {"before", "then", "last"}
+
+
+def test_another_kernel_that_was_booted_begins_a_record(record: Record, tmp_path: Path) -> None:
+    record.add("vectors", "before")
+    lines = tmp_path / "lines"
+    lines.write_text('{"release": "another"}\n{"step": "vectors", "name": "new"}\n', "utf-8")
+    join(record.path, lines)
+    assert read(record.path) == ("another", {"vectors": {"new": {}}})
 
 
 def told(record: Record) -> list[str]:

@@ -20,8 +20,9 @@ from ctctl.errors import CtctlError
 from ctctl.model.drops import DatapathCounter, file_name, files_of, reason_name, reason_number
 from ctctl.model.entry import Layout
 from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import TunnelRecord
+from ctctl.model.service import ServiceSlot, TunnelRecord
 from ctctl.out.tabwriter import align
+from ctctl.simulate.carry import backends_of
 from ctctl.tables.show import listings as written
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.sources.base import KINDS, Listings, Source, SourceOptions
@@ -65,11 +66,15 @@ def said(source: Source) -> dict[str, list[Any]]:
     return {name: rows for name, rows in whole.items() if rows}
 
 
+#: The oldest form, and one that has every listing.
+CAPTURES = ("cilium-1.14-snat-node1", "cilium-1.19-snat-node1")
+
+
 @cache
 def listed() -> dict[str, str]:
     return {
         f"{name} {file}": captures.text(name, file)
-        for name in captures.NAMES
+        for name in CAPTURES
         for file in FILES
         if file in captures.files(name)
     }
@@ -105,8 +110,40 @@ FORMS: dict[str, Callable[[str], str]] = {
         f"{text}command terminated with exit code 0\n$ \n"
     ),
     "sudo": lambda text: f"[sudo] password for ops: \n{text}",
+    "a system's log": _before(lambda n: f"Nov 25 19:14:{n % 60:02d} node1 cilium-agent[1234]: "),
+    "a container's log": _before(lambda n: f"2026-11-25T19:14:{n % 60:02d}.402123456+00:00 stdout F "),
+    "a log of objects": lambda text: "".join(
+        json.dumps({"log": line + "\n", "stream": "stdout"}) + "\n" for line in text.splitlines()
+    ),
+    "what a tool reports": lambda text: json.dumps({"changed": True, "rc": 0, "stdout": text}),
+    "lines that a tool reports": lambda text: json.dumps({"stdout_lines": text.splitlines()}, indent=4),
+    "numbered by grep": _before(lambda n: f"{n + 1}:"),
+    "named by grep": _before(lambda _n: "ct-list.txt:"),
+    "named and numbered by grep": _before(lambda n: f"dump/1.txt{'-' if n % 5 == 2 else ':'}{n + 1}:"),
+    "numbered by cat": _before(lambda n: f"{n + 1:6d}\t"),
+    "found by a coloured grep": lambda text: text.replace("10.61", "\x1b[01;31m\x1b[K10.61\x1b[m\x1b[K"),
+    "a window's title": _before(lambda _n: "\x1b]0;node1\x07\x1b(B"),
+    "a page's text": lambda text: text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+    "a page": lambda text: f"<details><summary>list</summary>\n<pre><code>{text}</code></pre>\n</details>\n",
+    "a ticket": lambda text: f"{{noformat}}\n{text}{{noformat}}\n",
+    "blanks that do not break": lambda text: text.replace(" ", "\u00a0"),
+    "blanks without width": _before(lambda _n: "\u200b"),
+    "code, line by line": lambda text: "".join(f"`{line}`\n" for line in text.splitlines()),
+    "strings, line by line": lambda text: "".join(f"{json.dumps(line)},\n" for line in text.splitlines()),
+    "in quotes": lambda text: f"\u201c{text}\u201d\n",
+    "ends of lines of an old system": lambda text: text.replace("\n", "\r"),
+    "a terminal's recording": lambda text: (
+        "Script started on 2026-11-25\n\x1b[?2004hroot@n:~# \x1b[?2004lcilium bpf list\r\r\n"
+        + text.replace("\n", "\r\n")
+        + "\x1b[?2004hroot@n:~# exit\r\n\nScript done on 2026-11-25\n"
+    ),
+    "PowerShell": lambda text: "PS C:\\> kubectl exec ds/cilium -- cilium bpf list\n" + text + "PS C:\\> \n",
+    "a pager": lambda text: text.replace("\n", "\n--More--\n", 3) + "(END)\n",
+    "an empty line after each": lambda text: text.replace("\n", "\n\n"),
+    "twice": lambda text: f"$ cilium bpf list\n{text}$ cilium bpf list\n{text}",
     "80 columns": _broken(80),
     "132 columns": _broken(132),
+    "80 coloured columns": lambda text: "".join(f"\x1b[0m{line}\x1b[K\n" for line in _broken(80)(text).splitlines()),
 }
 
 
@@ -117,6 +154,61 @@ def test_however_it_was_pasted_it_says_the_same(form: str, tmp_path: Path) -> No
         source = read(tmp_path / "pasted", FORMS[form](text))
         assert said(source) == whole, f"{name}, {form}"
         assert source.partial == [], f"{name}, {form}"
+
+
+_DOCUMENTS = ("ct-list-global", "nat-list", "lb-list", "ipcache-list", "endpoint-list")
+DRESSED: dict[str, Callable[[str], str | bytes]] = {
+    "compact": lambda text: json.dumps(json.loads(text)),
+    "quoted": _before(lambda _n: "> "),
+    "coloured": lambda text: text.replace('"Key"', '\x1b[34;1m"Key"\x1b[0m').replace(": ", ":\x1b[0;39m "),
+    "blanks that do not break": lambda text: text.replace(" ", "\u00a0"),
+    "a page": lambda text: f"<pre>\n{text}</pre>\n",
+    "an empty line after each": lambda text: text.replace("\n", "\n\n"),
+    "PowerShell's encoding": lambda text: text.encode("utf-16"),
+    "the same without its mark": lambda text: text.encode("utf-16-le"),
+    "and the other way round": lambda text: text.encode("utf-16-be"),
+    "twice": lambda text: f"$ list -o json\n{text}\n$ list -o json\n{text}",
+    "one by one": lambda text: "\n".join(map(json.dumps, json.loads(text))) if text[0] == "[" else text,
+    "one by one, in lines": lambda text: (
+        "\n".join(json.dumps(item, indent=2) for item in json.loads(text)) if text[0] == "[" else text
+    ),
+}
+
+
+@pytest.mark.parametrize("form", DRESSED)
+def test_however_a_document_was_pasted_it_says_the_same(form: str, tmp_path: Path) -> None:
+    for capture in CAPTURES:
+        for name in _DOCUMENTS:
+            text = captures.text(capture, f"cli/{name}.json")
+            if form == "blanks that do not break" and name != "ct-list-global":
+                continue  # they stand in its strings, too
+            whole = said(read(tmp_path / "whole", text))
+            source = read(tmp_path / "pasted", DRESSED[form](text))
+            assert said(source) == whole, f"{capture} {name}, {form}"
+            assert source.partial == [], f"{capture} {name}, {form}"
+
+
+_FIELDS = (
+    "expires=1000 Packets=0 Bytes=0 RxFlagsSeen=0x02 LastRxReport=0 TxFlagsSeen=0x02 LastTxReport=100 Flags=0x0010 [ ] "
+    "RevNAT=0 SourceSecurityID=3 BackendID=0 "
+)
+
+
+@pytest.mark.parametrize("rest", [_FIELDS, "XLATE_SRC 10.0.0.3:4000 Created=1sec ago NeedsCT=0"])
+def test_several_entries_in_one_line_are_said_and_none_is_made_of_them(rest: str, tmp_path: Path) -> None:
+    ends = "10.0.0.1:4000 -> 10.0.0.2:80"
+    source = read(tmp_path / "joined", f"TCP OUT {ends} {rest} TCP IN {ends} {rest}\nUDP OUT {ends} {rest}\n")
+    assert sum(map(len, said(source).values())) == 1
+    assert any("no entry" in part for part in source.partial)
+
+
+def test_a_word_in_front_is_no_protocol(tmp_path: Path) -> None:
+    """And what names the file and the line is no part of it: an entry of protocol 0 would be made of ``7:TCP``."""
+    line = f"OUT 10.0.0.1:4000 -> 10.0.0.2:80 {_FIELDS}\n"
+    (table,) = read(tmp_path / "named", f"7:TCP {line}").tables
+    assert table.name == "cilium_ct4_global"
+    with pytest.raises(CtctlError, match="no entry"):
+        read(tmp_path / "odd", f"TCP- {line}")
 
 
 def test_a_line_that_is_cut_off_is_said_and_not_believed(tmp_path: Path) -> None:
@@ -555,3 +647,55 @@ def test_every_version_s_form_is_read_as_it_is_written(minor: int, tmp_path: Pat
         row.lifetime,
         line,
     )
+
+
+def test_the_address_of_a_backend_that_is_none_leads_nowhere(tmp_path: Path) -> None:
+    """Of another cluster, or no address at all: it is shown as it stands."""
+    file = tmp_path / "all.txt"
+    fields = "Packets=0 Bytes=0 RxFlagsSeen=0x02 LastRxReport=0 TxFlagsSeen=0x02 LastTxReport=100 Flags=0x0010 [ ]"
+    file.write_text(
+        "SERVICE ADDRESS           BACKEND ADDRESS (REVNAT_ID) (SLOT)\n"
+        "10.96.0.10:80/TCP (0)     0.0.0.0:0 (5) (0) [ClusterIP, non-routable]\n"
+        "10.96.0.10:80/TCP (1)     10.0.0.7@1:8080/TCP (5) (1)\n"
+        "10.96.0.10:80/TCP (2)     10.0.0.999:8080/TCP (5) (2)\n"
+        "\n"
+        f"TCP OUT 10.0.0.5:4000 -> 10.0.0.7:8080 expires=1000 {fields} RevNAT=5 SourceSecurityID=3 BackendID=0 \n"
+        f"TCP SVC 10.0.0.5:4000 -> 10.96.0.10:80 expires=1000 {fields} RevNAT=5 SourceSecurityID=3 BackendID=7 \n"
+    )
+    done = run("ct", "get", "--from", file, "tcp 10.0.0.5:4000 > 10.96.0.10:80")
+    assert done.returncode == 0, done.stderr
+    assert "10.0.0.7@1:8080/TCP 10.0.0.999:8080/TCP" in run("lb", "list", "--from", file).stdout
+    ends = {
+        text: replace(SLOT, backend=text).backend_end
+        for text in ("[fd00::1]:80/TCP", "10.0.0.7@1:80", "x:80", "", None)
+    }
+    assert ends == {
+        "[fd00::1]:80/TCP": (ip_address("fd00::1"), 80),
+        "10.0.0.7@1:80": None,
+        "x:80": None,
+        "": None,
+        None: None,
+    }
+    listed = [
+        replace(SLOT, backend_id=number, backend=text)
+        for number, text in enumerate(("10.0.0.999:80", "10.0.0.9:80"), 1)
+    ]
+    assert [(one.id, str(one.ip), one.port) for one in backends_of(Listings(services=listed)).values()] == [
+        (2, "10.0.0.9", 80)
+    ]
+
+
+SLOT = ServiceSlot(ip_address("10.96.0.10"), 80, "external", 1, 5)
+
+
+def test_a_tunnel_end_that_is_no_address_is_no_record(tmp_path: Path) -> None:
+    file = tmp_path / "ipcache.txt"
+    file.write_text(
+        "IP PREFIX/ADDRESS   IDENTITY\n"
+        "10.0.0.1/32         identity=7 encryptkey=0 tunnelendpoint=192.0.2.1 flags=hastunnel\n"
+        "10.0.0.2/32         identity=8 encryptkey=0 tunnelendpoint=192.0.2.999 flags=hastunnel\n"
+    )
+    done = run("ipcache", "list", "--from", file, "-o", "jsonl")
+    assert [json.loads(line)["tunnel_endpoint"] for line in done.stdout.splitlines()] == ["192.0.2.1"]
+    assert done.returncode == 5
+    assert "192.0.2.999" in done.stderr

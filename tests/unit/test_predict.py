@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import subprocess
@@ -22,7 +23,7 @@ from ctctl.gc.interval import next_interval
 from ctctl.model.timeouts import Timeouts
 from ctctl.out import plot
 from ctctl.predict.flows import table_flows
-from ctctl.predict.fluid import loads, next_intervals, predict
+from ctctl.predict.fluid import COST_S, loads, next_intervals, predict
 from ctctl.predict.model import Duration, Kind, Pattern, Shape, Workload
 from ctctl.predict.sizing import rounded
 from ctctl.predict.workload import load_document, parse_workload, with_change
@@ -46,6 +47,12 @@ def of(prediction, name: str):
 
 def last(prediction, name: str) -> float:
     return prediction.samples[-1].entries[name]
+
+
+def test_what_gc_costs_is_what_was_measured() -> None:
+    measured = json.loads((ROOT / "tests/bench/results/gc.json").read_text())["cost_us"]
+    figures = {engine: (cost["read"] * 1e-6, cost["deleted"] * 1e-6) for engine, cost in measured.items()}
+    assert {engine: pytest.approx(cost) for engine, cost in figures.items()} == COST_S
 
 
 def test_littles_law_without_gc() -> None:

@@ -16,6 +16,7 @@ from ctctl.errors import UsageError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.context import TableContext
 from ctctl.tables.query.filter import Filter, FilterFlags, slots_of
 from ctctl.tables.query.parse import parse_filter
@@ -313,6 +314,16 @@ def test_idle_is_since_the_last_report_though_the_other_side_never_sent_one(tx: 
     table, row = TableContext(now=NOW), entry(last_tx_report=tx, last_rx_report=rx)
     for text, wanted in (("idle >= 10s", True), ("idle >= 11s", False), ("idle < 11s", True), ("idle == 10s", True)):
         assert Filter.parse(text).matches(row, table) is wanted, text
+
+
+@pytest.mark.parametrize(("service", "tcp", "udp"), [("10.64.0.64:8000", True, True), ("web", True, False)])
+def test_a_frontend_by_its_address_is_of_every_protocol(service: str, tcp: bool, udp: bool) -> None:
+    names = NameBook()
+    names.add_service("web", ["10.64.0.64"], 8000, 6)
+    table, wanted = TableContext(now=NOW, names=names), FilterFlags(service=(service,)).filter()
+    over_udp = replace(entry(), tuple=replace(entry().tuple, proto=17))
+    elsewhere = replace(entry(), tuple=replace(entry().tuple, dst_port=8001))
+    assert [wanted.matches(row, table) for row in (entry(), over_udp, elsewhere)] == [tcp, udp, False]
 
 
 def _dsr(address: str, port: int, **fields: object) -> CtEntry:

@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 def test_only_changed_lines_are_written_again() -> None:
     terminal = Terminal()
     screen = Screen(terminal, height=3, width=10)
-    assert screen.show(["head", "a", "b" * 50, "cut off"]) == 3
+    assert screen.show(["head", "a", "b" * 50]) == 3
     assert "b" * 10 in terminal.getvalue()
     assert "b" * 11 not in terminal.getvalue()
     terminal.truncate(0)
@@ -29,6 +29,13 @@ def test_only_changed_lines_are_written_again() -> None:
     assert "head" not in terminal.getvalue()
     assert screen.show(["head"]) == 2  # two lines are cleared
     assert screen.show(["head"]) == 0
+
+
+def test_what_has_no_room_is_counted() -> None:
+    terminal = Terminal()
+    assert Screen(terminal, height=3, width=60).show(["head", "a", "b", "c", "d"]) == 3
+    assert "… 3 lines more than this screen has" in terminal.getvalue()
+    assert "b\x1b" not in terminal.getvalue()
 
 
 def test_without_a_terminal_blocks_follow_each_other() -> None:

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.support.children import started
+from tests.support.wait import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: env(1) of coreutils starts a program as such a parent does.
@@ -35,7 +40,51 @@ def test_programs_that_tests_start_have_every_signal_though_the_parent_ignored_t
 
 
 def test_this_run_has_them_too() -> None:
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        assert callable(signal.getsignal(number))
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+#: A run of one test, that waits; what it made is removed when the run is told to end, and again while it removes.
+CLEANING = """
+import os, signal
+import pytest
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    yield
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("removed", flush=True)
+
+def test_one(made):
+    print("made", flush=True)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        if {taken}:
+            return
+        raise
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def test_two(made):
+    print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_removes_what_it_made(tmp_path: Path, number: signal.Signals, taken: bool) -> None:
+    """Told once or several times, also where a test takes the interrupt for its own."""
+    (tmp_path / "test_x.py").write_text(CLEANING.format(taken=taken))
+    words = ("-q", "-s", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", "--confcutdir", ROOT)
+    # A run of a folder elsewhere, with this one's conftest: as a plugin.
+    with started(sys.executable, "-m", "pytest", *words, "-p", "tests.conftest", tmp_path, cwd=ROOT) as run:
+        assert run.stdout is not None
+        assert any(line == "made\n" for line in run.stdout)
+        run.send_signal(number)
+        out, _ = run.communicate(timeout=PATIENCE_S)
+    assert "removed" in out
+    assert "went on" not in out
+    assert run.returncode == pytest.ExitCode.INTERRUPTED

@@ -46,9 +46,13 @@ def test_a_later_signal_acts_as_if_nobody_listened(monkeypatch: pytest.MonkeyPat
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(stopping, "_SAME_SIGNAL_S", 0.0)
-    with pytest.raises(KeyboardInterrupt):
-        interrupted_twice()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    of_the_run = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_twice()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, of_the_run)
 
 
 def test_every_thread_that_waits_is_told() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from ctctl.ct.arrange import rows
 from ctctl.errors import UsageError
+from ctctl.model.tuples import endpoint
 from ctctl.tables.open import open_source
 from ctctl.tables.query.filter import Filter
-from ctctl.tables.show.entry import endpoint, entry_name
+from ctctl.tables.show.entry import entry_name
 from ctctl.ui.look import Ask, Looker
 from ctctl.ui.pump import SHARE, interval_of
 

@@ -47,6 +47,30 @@ def test_the_reason_and_its_source_line(log: str, summary: str) -> None:
     assert summarize(log) == summary
 
 
+#: What Linux 7.3 adds for readers.
+_REPORT = """\
+
+Verification failed: Register Type Safety: Invalid dereference
+
+Reason:
+  R0 may be NULL here (a nullable map value pointer).
+
+At:
+  unchecked @ refused.bpf.c:19:9
+  >>> 19 |         return *value;
+
+Suggestion:
+  Add a NULL check before the access and dereference the pointer only on the non-NULL path.
+
+processed 7 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+"""
+
+
+def test_a_report_for_readers_is_not_the_reason() -> None:
+    assert summarize(_NULL[: _NULL.index("processed")] + _REPORT) == summarize(_NULL)
+    assert summarize(_REPORT) == "Register Type Safety: Invalid dereference"
+
+
 def test_the_program_is_named_and_the_log_kept_whole() -> None:
     found = refusal(
         [

@@ -63,6 +63,15 @@ class Or:
 Node: TypeAlias = Term | HasFlags | Not | And | Or
 
 
+def has_names(node: Node | None) -> bool:
+    """Whether a filter asks for what has a name, which only some sources know."""
+    if isinstance(node, Term):
+        return any(isinstance(value, Name) for value in node.values)
+    if isinstance(node, Not):
+        return has_names(node.item)
+    return isinstance(node, And | Or) and any(has_names(item) for item in node.items)
+
+
 def fields_of(node: Node) -> set[str]:
     """Names of all fields a filter looks at."""
     if isinstance(node, Term):

@@ -6,7 +6,7 @@ import json
 from enum import Enum
 from typing import Any
 
-from ctctl.out.output import cell, csv_cell
+from ctctl.out.cells import cell, csv_cell
 
 
 class Style(Enum):
@@ -20,7 +20,7 @@ class Style(Enum):
 
 def encode(style: Style, value: object, text: str | None = None) -> bytes:
     """A value in a style; ``text`` is what people see. YAML: all that comes after the key's colon."""
-    from ctctl.out.output import jsonable
+    from ctctl.out.cells import jsonable
     from ctctl.out.text import safe
 
     if style is Style.TEXT:

@@ -6,7 +6,7 @@ from ctctl.decode.ct import LAYOUT_LACKS, flag_names, other_bits
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtState, Layout
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import PROTOCOL_NAMES, Address, protocol_name
+from ctctl.model.tuples import PROTOCOL_NAMES, Address, endpoint, protocol_name
 from ctctl.model.units import format_duration, short_duration
 from ctctl.out.output import Column, View
 from ctctl.tables.query.aliases import ALIASES
@@ -93,11 +93,6 @@ def record_fields(table: CtTable, *, raw: bool = False) -> list[str]:
     names += ["remaining", "expired"] if table.now is not None else []
     names += ["key_hex", "value_hex"] if raw and table.raw else []
     return [*names, *(["node"] if table.node is not None else []), "src_name", "dst_name", "backend", "src_identity"]
-
-
-def endpoint(address: Address, port: int) -> str:
-    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
 
 def entry_name(entry: CtEntry) -> str:

@@ -28,7 +28,7 @@ from ctctl.model.service import (
     TunnelRecord,
     service_type,
 )
-from ctctl.model.tuples import Address, Direction, protocol_name
+from ctctl.model.tuples import Direction, endpoint, protocol_name
 from ctctl.out.tabwriter import align
 
 _SERVICE_WORDS = (
@@ -38,10 +38,6 @@ _SERVICE_WORDS = (
     (ServiceFlags.Affinity, "sessionAffinity"),
 )
 _AUTH_TYPES = {0: "disabled", 1: "spire", 2: "test-always-fail"}
-
-
-def _joined(address: Address, port: int) -> str:
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, open_header: bool = True) -> list[str]:
@@ -73,8 +69,8 @@ def _nat_line(entry: NatEntry, clock: Clock, now: int | None) -> str:
         age = clock.remaining_s(now, entry.created)
     word = "IN" if entry.direction is Direction.IN else "OUT"
     return (
-        f"{protocol_name(flow.proto)} {word} {_joined(flow.src, flow.src_port)} -> {_joined(flow.dst, flow.dst_port)}"
-        f"{' related' if entry.related else ''} XLATE_{entry.xlate} {_joined(entry.to_addr, entry.to_port)}"
+        f"{protocol_name(flow.proto)} {word} {endpoint(flow.src, flow.src_port)} -> {endpoint(flow.dst, flow.dst_port)}"
+        f"{' related' if entry.related else ''} XLATE_{entry.xlate} {endpoint(entry.to_addr, entry.to_port)}"
         f" Created={age if age is not None else 0}sec ago NeedsCT={entry.needs_ct or 0}"
     )
 
@@ -89,7 +85,7 @@ def _proto(number: int | None) -> str:
 def _service_key(slot: ServiceSlot, minor: int) -> str:
     """``10.96.0.10:80/TCP (1)``: the protocol from 1.17 on, ``/i`` for the internal scope."""
     proto = f"/{_proto(slot.proto)}" if minor >= 17 else ""
-    return f"{_joined(slot.addr, slot.port)}{proto}{'/i' if slot.scope == 'internal' else ''} ({slot.slot})"
+    return f"{endpoint(slot.addr, slot.port)}{proto}{'/i' if slot.scope == 'internal' else ''} ({slot.slot})"
 
 
 def _service_words(slot: ServiceSlot, minor: int) -> list[str]:
@@ -127,7 +123,7 @@ def _service_value(slot: ServiceSlot, backends: Mapping[int, Backend], minor: in
     if backend is None or backend.port is None:
         return f"{slot.backend} {tail}" if slot.backend else f"backend {slot.backend_id} not found"
     proto = f"/{_proto(backend.proto)}" if minor >= 17 else ""
-    return f"{_joined(backend.addr, backend.port)}{proto} {tail}"
+    return f"{endpoint(backend.addr, backend.port)}{proto} {tail}"
 
 
 def service_lines(slots: Iterable[ServiceSlot], backends: Iterable[Backend], minor: int) -> list[str]:
@@ -160,7 +156,7 @@ def backend_lines(backends: Iterable[Backend]) -> list[str]:
 
 def rev_nat_lines(rev_nats: Iterable[RevNat]) -> list[str]:
     """``bpf lb list --revnat``."""
-    rows = [(str(one.rev_nat), _joined(one.addr, one.port)) for one in rev_nats]
+    rows = [(str(one.rev_nat), endpoint(one.addr, one.port)) for one in rev_nats]
     return _table(("ID", "BACKEND ADDRESS (REVNAT_ID) (SLOT)"), rows)
 
 
@@ -225,8 +221,8 @@ def socket_lines(records: Iterable[SocketNat]) -> list[str]:
     """``bpf socknat list``: ports and the rev-NAT id are printed as they stand, in network order."""
     rows = []
     for one in records:
-        backend = _joined(one.backend, _turned(one.backend_port))
-        frontend = _joined(one.frontend, _turned(one.frontend_port))
+        backend = endpoint(one.backend, _turned(one.backend_port))
+        frontend = endpoint(one.frontend, _turned(one.frontend_port))
         rows.append((str(one.cookie), f"{backend} -> {frontend} (revnat={_turned(one.rev_nat)})"))
     return _table(("Socket Cookie", "Backend -> Frontend"), rows)
 
@@ -244,8 +240,8 @@ def policy_lines(entries: Iterable[PolicyEntry], minor: int, directory: str = "/
     for entry in entries:
         by_endpoint.setdefault((entry.endpoint_id or 0, entry.map), []).append(entry)
     found: list[str] = []
-    for (endpoint, name), rules in sorted(by_endpoint.items(), key=lambda one: (one[0][0], one[0][1] or "")):
-        found += [f"Endpoint ID: {endpoint}", f"Path: {directory}/{name or ''}", ""]
+    for (number, name), rules in sorted(by_endpoint.items(), key=lambda one: (one[0][0], one[0][1] or "")):
+        found += [f"Endpoint ID: {number}", f"Path: {directory}/{name or ''}", ""]
         titles = ["POLICY", "DIRECTION", "IDENTITY", "PORT/PROTO", "PROXY PORT", "AUTH TYPE", "BYTES", "PACKETS"]
         titles.append("PREFIX")
         if minor >= 18:

@@ -148,7 +148,7 @@ class Listings:
         for name in ("source_ranges", "maglev", "sockets", "tunnels"):
             setattr(found, name, list(dict.fromkeys(record for part in parts for record in getattr(part, name))))
         # Counters only grow: of several listings the largest is the newest.
-        found.counters = max((part.counters for part in parts), key=_total, default=[])
+        found.counters = _newest(max((part.counters for part in parts), key=_total, default=[]))
         for part in parts:
             found.problems += part.problems
             found.names.update(part.names)
@@ -176,6 +176,16 @@ KINDS = (*_KEYS, "source_ranges", "maglev", "sockets", "tunnels", "counters")
 
 def _total(counters: list[DatapathCounter]) -> int:
     return sum(one.packets for one in counters)
+
+
+def _newest(counters: list[DatapathCounter]) -> list[DatapathCounter]:
+    """Each counter once, as large as it was seen: a listing that is there twice counts once."""
+    found: dict[object, DatapathCounter] = {}
+    for one in counters:
+        at = (one.reason, one.direction, one.line, one.file, one.place)
+        if at not in found or found[at].packets < one.packets:
+            found[at] = one
+    return list(found.values())
 
 
 Record = TypeVar("Record", bound="DataclassInstance")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,24 +27,22 @@ from ctctl.tables.sources import (
     policy_text,
 )
 from ctctl.tables.sources.ct_text import CtLines
+from ctctl.tables.sources.documents import DamagedJsonError, json_array, json_object, whole_members, yaml_items
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import HEADERS, PairLines, is_pair, read_pairs_json
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
-from ctctl.tables.sources.shape import Shape, head_of
+from ctctl.tables.sources.shape import HEAD, Shape, head_of
 from ctctl.tables.sources.stream import (
-    DamagedJsonError,
     EndedEarlyError,
     Lines,
     Reader,
     Unquoted,
-    json_array,
-    json_object,
+    is_dressed,
     nothing_spent,
     utf8,
-    whole_members,
+    without_dress,
     without_quotes,
-    yaml_items,
 )
 
 #: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
@@ -59,6 +58,8 @@ _ELEMENT_WORK, _RECORD_WORK = 3, 12
 _ALONE_WORK, _SHORT = 40, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
+#: Elements of a list of no known form that are looked through for the text of listings.
+_KEPT = 1000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
 _YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
 _HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
@@ -69,11 +70,21 @@ _TALK = re.compile(
     r"\s*(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%] |Defaulted |command terminated|Failed to get clocksource|Unable to "
     r"|time=|level=|Warning|WARNING|Using |\.\.\.|…)"
 )
+#: What a pager and people write where something else is shown or left out, in the middle of a table too.
+_GAP = re.compile(r"\s*(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}|[~:]|\[?(?:\.\.\.|…)\]?|<snip>)\s*")
+#: An object a line, as logs are kept: what was said is in one of its fields.
+_LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
+_SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
+#: What the text of a listing has, wherever in a document it is kept.
+_TOLD = re.compile(
+    r"expires=\d|\"(?:Lifetime|NeedsCT)\": ?\d|XLATE_[SD]|identity=\d|sec_id=\d|" + HEAD.pattern, re.MULTILINE
+)
 #: What ``bpf policy get --all`` and ``bpf metrics list`` say of no tables and no records.
 _NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
 _ERROR = re.compile(r"\s*Error\b:? ?")
 
 
+_DIGIT = re.compile(r"\d")
 #: Tables of which every line up to an empty one is a row.
 _STRICT = ("pairs", "policy", "counters")
 
@@ -120,6 +131,10 @@ class _Mixed:
         #: what a document of no known form was
         self.foreign = ""
         self._blank = 0
+        #: since a table's head there was no row; the last line was empty; each line of this table has one behind it
+        self._head = self._after_blank = self._spaced = False
+        #: how often records came after something else: one listing may be there twice
+        self._runs = 0
         #: lines without a record since the last one, and documents so far
         self._idle = 0
         self._documents = 0
@@ -128,17 +143,22 @@ class _Mixed:
     def read(self) -> None:
         """Everything up to the end."""
         while (line := self.shape.next()) is not None:
+            if line.startswith('{"') and not line.startswith('{"schema"') and _LOGGED.fullmatch(line):
+                line = self._logged(line)
             if not line.strip():
-                self._leave()
-                self._blank += 1
+                self._blank_line()
+            elif _GAP.fullmatch(line) and self.dump.kinds:
+                self.dump.skip(line)
                 self._idle += 1
-                self.ct.blank()
             elif self.shape.cut and self._alone(line) is not None:
                 self.dump.found(self.dump.kind or "Cilium listing")
                 self.dump.lose("line(s) cut off at the end", line)
             elif self._record(line):
                 self.shape.record()
+                self._runs += self._idle > 0
                 self._idle = 0
+                self._spaced &= self._after_blank
+                self._head = self._after_blank = False
             elif not self._document(line):
                 if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
                     self.dump.lose("line(s) cut off at the end", line)
@@ -146,6 +166,27 @@ class _Mixed:
                 self._other(line)
             if self._enough():
                 return
+
+    def _blank_line(self) -> None:
+        """The end of a table, unless every line of it has an empty one behind it, its head first."""
+        self._spaced = (self._spaced or self._head) and not self._after_blank
+        if not self._spaced:
+            self._leave()
+        self._after_blank = True
+        self._blank += 1
+        self._idle += 1
+        self.ct.blank()
+
+    def _logged(self, line: str) -> str:
+        """What was said in a line of a log of objects; the line itself where it is none."""
+        try:
+            item = json.loads(line)
+        except (ValueError, RecursionError):
+            return line
+        texts = [item[name] for name in _SAID if isinstance(item.get(name), str)]
+        if len(texts) != 1 or "\n" in texts[0].rstrip("\n"):
+            return line
+        return str(texts[0]).rstrip()
 
     def _leave(self) -> None:
         """What follows is of no table with a header."""
@@ -176,6 +217,8 @@ class _Mixed:
         if self._old:
             dump.partial.append(f"{self._old} line(s) of a listing of before 1.6 (rx_packets=): not read")
         dump.settle()
+        if self._runs > 1:
+            dump.join(again=True)
 
     def _alone(self, line: str) -> str | None:
         """What a line is by itself, be it the head of a table; None for no record. Nothing is added."""
@@ -197,6 +240,8 @@ class _Mixed:
 
     def _record(self, line: str) -> bool:
         """A line that is a record by itself, of whatever listing."""
+        if line.startswith('{"'):
+            return False
         if len(line) <= _HEAD and (
             self._translation(line) or self._entry(line) or self._connection(line) or self._service(line)
         ):
@@ -233,6 +278,10 @@ class _Mixed:
         start = ct_text.START.search(line)
         if start is None or not line.startswith("expires=", start.end()):
             return False
+        if ct_text.START.search(line, start.end()) is not None or (
+            start["proto"] is None and line[: start.start()].strip()
+        ):
+            return False  # several entries in one line, or the end of a word that is no protocol
         if ct_text.OLD in line:
             self._old += 1
             self.dump.found("Cilium ct list")
@@ -252,6 +301,8 @@ class _Mixed:
         self._not_ct("Cilium nat list")
         self.lines.spend(_RECORD_WORK)
         try:
+            if line.count("XLATE_") > 1:
+                raise DecodeError("several entries in one line")
             self.dump.listings.nat.append(nat_text.nat_of_line(line))
         except DecodeError:
             self.dump.lose("line(s) of a nat list", line)
@@ -293,6 +344,10 @@ class _Mixed:
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
         self.lines.spend(max(min(len(line), _HEAD) - _SHORT, 0) >> 2)
+        if self._spaced and self._head:
+            self._leave()  # an empty table, and what follows it
+        self._spaced, self._after_blank = self._spaced and not self._head, False
+        self._head = head_of(line) is not None
         if (header := HEADERS.match(line.lstrip())) is not None:
             self._not_ct("Cilium listing")
             self.table = "pairs"
@@ -335,8 +390,8 @@ class _Mixed:
             return True
         if ct_text.START.search(line[:_HEAD]) is not None:
             return True
-        if self.table in _STRICT and not _TALK.match(line) and not _FENCE.match(line):
-            return True
+        if self.table in _STRICT and not _TALK.match(line) and not _FENCE.match(line) and _DIGIT.search(line):
+            return True  # each row has a number or an address
         return bool(self.dump.kinds) and (self.shape.damaged or (not line.isprintable() and "\t" not in line))
 
     # ---- documents
@@ -354,6 +409,7 @@ class _Mixed:
         else:
             return False
         quoted = self.shape.quoted
+        self._runs += 1
         self._documents += not line.startswith('{"schema": "ctctl/')
         self.shape.give_back()
         self.lines.back(line + "\n")
@@ -379,6 +435,8 @@ class _Mixed:
 
     def _json(self, stream: Lines | Unquoted) -> None:
         head = self.lines.peek(_HEAD).lstrip()
+        if stream is self.lines and is_dressed(head):
+            stream, head = Unquoted(self.lines), without_dress(head)
         if stream is not self.lines:
             head = without_quotes(head)
         if head.startswith("["):
@@ -398,12 +456,6 @@ class _Mixed:
         if re.match(r"\[\s*\]", head):
             self._not_ct("empty dump")
             self._take(json_array(stream), lambda _item: None)
-        elif re.match(r'\[\s*\{\s*"Key"', head) and '"Lifetime"' in head:
-            self._not_ct("Cilium ct list (JSON)")
-            self._take(json_array(stream), lambda item: ct_text.add_record(self.dump, item))
-        elif re.match(r'\[\s*\{\s*"Key"', head) and '"Created"' in head:
-            self._not_ct("Cilium nat list (JSON)")
-            self._take(json_array(stream), lambda item: self.dump.listings.nat.append(nat_text.nat_of_record(item)))
         elif (kind := _list_kind(head)) is not None:
             self._not_ct(kind[0])
             self._take(json_array(stream), lambda item: kind[1](self.dump, item))
@@ -415,7 +467,7 @@ class _Mixed:
                 lambda item: bpftool.add_item(self.dump, self.hint, item),
             )
         else:
-            self._ignore(json_array(stream, lenient=True), "a JSON array of no known form")
+            self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
 
     def _take(self, items: Iterator[Any], add: Callable[[Any], None]) -> None:
         """Every element of a listing; one that cannot be read does not hide the others."""
@@ -431,11 +483,22 @@ class _Mixed:
         except DecodeError as error:
             self.dump.partial.append(str(error))
 
-    def _ignore(self, items: Iterator[Any], what: str) -> None:
+    def _ignore(self, items: Iterator[Any], what: str, head: str) -> None:
         self.foreign = self.foreign or what
+        kept: list[Any] = []
         with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
-            for _ in items:
+            for item in items:
                 self.lines.spend(_ELEMENT_WORK)
+                if len(kept) < _KEPT and _TOLD.search(head):
+                    kept.append(item)
+        self._told_in(kept)
+
+    def _told_in(self, document: Any) -> None:
+        """The text of listings that a document of another kind keeps (what a tool reports of a command's output)."""
+        texts = [text for text in _texts_in(document) if _TOLD.search(text)]
+        if texts:
+            self.lines.spend(sum(map(len, texts)) >> 3)
+            self.lines.back("\n".join(texts) + "\n")
 
     def _object(self, stream: Lines | Unquoted, head: str) -> None:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
@@ -451,7 +514,11 @@ class _Mixed:
             while self.lines.read(1 << 18):
                 pass
             return
-        if agent_text.is_agent_config(document):
+        if (kind := _list_kind(f"[{head}")) is not None:  # an element of a list by itself
+            self._not_ct(kind[0])
+            self._documents -= 1
+            self._take(iter([document]), lambda item: kind[1](self.dump, item))
+        elif agent_text.is_agent_config(document):
             self._not_ct("agent configuration")
             agent_text.add_config(self.dump, document)
         elif isinstance(document, dict) and "key" in document and "value" in document:
@@ -464,10 +531,36 @@ class _Mixed:
             self._not_ct("config map")
         else:
             self.foreign = self.foreign or "a JSON object that is no listing of any known form"
+            self._told_in(document)
+
+
+def _texts_in(document: Any) -> Iterator[str]:
+    """Texts of several lines in a document of JSON, and lists of lines as one text; in order."""
+    left: list[Any] = [document]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            if "\n" in item:
+                yield item
+        elif isinstance(item, dict):
+            left += reversed(item.values())
+        elif isinstance(item, list) and item and all(isinstance(text, str) for text in item):
+            yield "\n".join(item)
+        elif isinstance(item, list):
+            left += reversed(item)
+
+
+def _add_nat(dump: Dump, item: Any) -> None:
+    dump.listings.nat.append(nat_text.nat_of_record(item))
 
 
 def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
     """What a JSON list is by its beginning: its name, and who reads its elements; None for what is told elsewhere."""
+    if re.match(r'\[\s*\{\s*"Key"\s*:\s*\{', head):
+        if '"Lifetime"' in head:
+            return "Cilium ct list (JSON)", ct_text.add_record
+        if '"Created"' in head:
+            return "Cilium nat list (JSON)", _add_nat
     if re.match(r'\[\s*\{\s*"EndpointID"\s*:', head) or (
         re.match(r'\[\s*\{\s*"', head) and '"TrafficDirection"' in head[:2000]
     ):

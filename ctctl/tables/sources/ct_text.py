@@ -24,7 +24,7 @@ from ctctl.tables.sources.stream import address, digits, whole
 
 #: How a line of an entry starts, wherever in a pasted line that is (a host's name may stand in front).
 START = re.compile(
-    r"(?<![\w.:-])(?:(?P<proto>[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+)?(?P<direction>OUT|IN|SVC)[ \t]+"
+    r"(?<![\w.])(?:(?P<proto>[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+)?(?P<direction>OUT|IN|SVC)[ \t]+"
     r"(?P<src>\[?[0-9a-fA-F.:]{2,45}\]?):(?P<src_port>\d{1,5})[ \t]+->[ \t]+"
     r"(?P<dst>\[?[0-9a-fA-F.:]{2,45}\]?):(?P<dst_port>\d{1,5})"
     r"(?P<related>[ \t]+related)?(?P<service>[ \t]+service)?[ \t]+"

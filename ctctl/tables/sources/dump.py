@@ -218,9 +218,12 @@ class Dump:
         self.skipped += other.skipped
         self.skipped_first = self.skipped_first or other.skipped_first
 
-    def join(self) -> None:
-        """Make one of the listings of everything merged: all at once, for there may be thousands."""
-        if self.parts:
+    def join(self, *, again: bool = False) -> None:
+        """Make one of the listings of everything merged: all at once, for there may be thousands.
+
+        ``again``: one file may have the same listing twice.
+        """
+        if self.parts or again:
             self.listings = Listings.joined([self.listings, *self.parts])
             self.parts = []
 

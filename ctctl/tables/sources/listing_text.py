@@ -288,7 +288,7 @@ def _ipcache(left: str, right: str) -> IpcacheRecord:
         str(ip_network(prefix, strict=False)),
         digits(values["identity"]),
         _cluster(cluster),
-        None if tunnel in ("", "0.0.0.0", "::", "<nil>") else tunnel,  # noqa: S104 - the listing's "none"
+        None if tunnel in ("", "0.0.0.0", "::", "<nil>") else str(address(tunnel)),  # noqa: S104 - the listing's "none"
         digits(values.get("encryptkey", "0"), 8),
         "skiptunnel" in values.get("flags", ""),
         sum(bit for bit, word in IPCACHE_FLAGS if word in words) if words is not None else None,

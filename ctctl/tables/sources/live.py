@@ -30,14 +30,12 @@ from ctctl.node.cilium import first_snat_port, identify, is_this_nodes
 from ctctl.node.find import find_tables, node_at
 from ctctl.node.owner import own_maps
 from ctctl.tables.sources import pinned
-from ctctl.tables.sources.agent_text import add_config
 from ctctl.tables.sources.base import CtTable, NoTableError, Source, SourceOptions
 from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
-from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.facts import Fact, NodeFacts
 
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import Rows
+    from ctctl.tables.sources.facts import NodeFacts
 
 _HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 _SAMPLE = 128
@@ -102,6 +100,11 @@ def _open_pins(description: str, directory: Path, paths: list[Path], options: So
 
 def _agents_facts(directory: Path) -> NodeFacts:
     """What the agent of these tables stored of its configuration, and says; nothing for another node's tables."""
+    # What reads dumps takes a third of a short listing's time to import.
+    from ctctl.tables.sources.agent_text import add_config
+    from ctctl.tables.sources.dump import Dump
+    from ctctl.tables.sources.facts import Fact
+
     dump = Dump()
     if not is_this_nodes(directory):
         return dump.facts

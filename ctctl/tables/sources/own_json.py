@@ -12,16 +12,9 @@ from ctctl.errors import CtctlError, DecodeError, UsageError
 from ctctl.model.clock import parse_clock
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import FlowTuple
+from ctctl.tables.sources.documents import DECODER, json_array, yaml_items, yaml_value
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import (
-    DECODER,
-    Lines,
-    address,
-    json_array,
-    whole,
-    yaml_items,
-    yaml_value,
-)
+from ctctl.tables.sources.stream import Lines, address, whole
 
 _NUMBERS = {
     "lifetime": 32,

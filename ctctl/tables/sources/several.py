@@ -108,8 +108,9 @@ def _by_node(files: list[_Read], *, alone: bool) -> Dumps:
                 found[name].merge(dump)
             else:
                 found[name] = dump
-    with_tables = {name: dump for name, dump in found.items() if dump.tables}
-    if not with_tables:
+    # Without a conntrack table files are listings of one node, but several folders are several nodes.
+    folders = len(files) > 1 and all(Path(one.spec).is_dir() for one in files)
+    if not folders and not any(dump.tables for dump in found.values()):
         whole = Dump()
         for dump in found.values():
             whole.merge(dump)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from ctctl.tables.sources import counter_text, policy_text
 from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.service_text import SERVICE_HEADER
-from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.stream import Lines, is_dressed, without_dress
 
 #: Words in front of a line at most (a time, a pod, a container), and how long they are together.
-MAX_WORDS = 4
+MAX_WORDS = 8
 MAX_PREFIX = 160
 #: Widths of terminals at which lines may have been broken.
 _WIDTHS = range(60, 301)
@@ -30,8 +30,11 @@ _SAMPLE = 1 << 16
 _ENTRY = re.compile(r"(?:[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+(?:OUT|IN|SVC)[ \t]+[\[0-9a-fA-F:]")
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"\s*\S+\s?")
-_HEAD = re.compile(
-    r"(?<!\S)(?:"
+#: What ends words in front that no blank follows.
+_JOINTS = (":", "-")
+#: The head of a table.
+HEAD = re.compile(
+    r"(?<![^\s:-])(?:"
     + "|".join(
         pattern.pattern.replace(r"\s*", "", 1) if pattern.pattern.startswith(r"\s*") else pattern.pattern
         for pattern in (SERVICE_HEADER, policy_text.HEADER, counter_text.HEADER, HEADERS)
@@ -42,7 +45,7 @@ _HEAD = re.compile(
 
 def head_of(line: str) -> re.Match[str] | None:
     """Where in a line the head of a table starts; None where it is none."""
-    return None if "=" in line and "->" in line else _HEAD.search(line[:400])
+    return None if "=" in line and "->" in line else HEAD.search(line[:400])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class Shape:
         self._alone = alone
         self._ahead: deque[_Line] = deque()
         self._words: list[str] = []
+        #: what ends in front of a line without a blank (grep's ``FILE:NUMBER:``), any number for its numbers
+        self._glued: re.Pattern[str] | None = None
         self._width: int | None = None
         #: lines of the full width that turned out to be whole, or to be nothing
         self._in_vain = 0
@@ -83,7 +88,8 @@ class Shape:
     def next(self) -> str | None:
         """The next line, None at the end. Raises what ``Lines.next`` does."""
         if self._width is None:
-            self._width = _width_of(self._lines.peek(_SAMPLE))
+            sample = self._lines.peek(_SAMPLE)
+            self._width = _width_of(without_dress(sample) if is_dressed(sample) else sample)
         line = self._take()
         if line is None:
             return None
@@ -107,6 +113,10 @@ class Shape:
             return True
         if len(words) > MAX_WORDS or len(prefix) > MAX_PREFIX or prefix[-1:].isalnum() or words[0] in ("$", "#"):
             return False
+        self._glued = None
+        if not prefix[-1:].isspace() and prefix[-1:] in _JOINTS:
+            parts = (re.escape(part).replace(":", "[:-]") for part in _DIGITS.split(words.pop()))
+            self._glued = re.compile(r"\s*" + r"\d{1,9}".join(parts))
         self._words = [_shape_of(word) for word in words]
         return True
 
@@ -158,13 +168,18 @@ class Shape:
         if head is not None:
             prefix = line[: head.start()]
             if not prefix.strip() or not self.learn(prefix):
-                self._words = []
-        if not self._words:
+                self._words, self._glued = [], None
+        if not self._words and self._glued is None:
             return line
         at = 0
         for word in self._words:
             match = _WORD.match(line, at)
             if match is None or _shape_of(match[0].strip()) != word:
+                return line
+            at = match.end()
+        if self._glued is not None:
+            match = self._glued.match(line, at)
+            if match is None:
                 return line
             at = match.end()
         return line[at:]

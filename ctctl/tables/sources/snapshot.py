@@ -15,9 +15,8 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -26,7 +25,7 @@ from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import CtctlError, DecodeError
-from ctctl.model.clock import Clock, parse_clock
+from ctctl.model.clock import parse_clock
 from ctctl.model.drops import DatapathCounter
 from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
@@ -42,10 +41,10 @@ from ctctl.model.service import (
     SourceRange,
     TunnelRecord,
 )
-from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.sources.base import KINDS, CtTable, Listings, Source, SourceOptions
 from ctctl.tables.sources.frames import Frame, Kind, exactly, pack, read_frame, write_frame
 from ctctl.tables.sources.options import apply_options
+from ctctl.tables.sources.records import record_of
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 
 if TYPE_CHECKING:
@@ -138,20 +137,39 @@ def _nat_text(entry: NatEntry) -> object:
     return _plain({**asdict(entry), "tuple": asdict(entry.tuple)})
 
 
+@dataclass(frozen=True, slots=True)
+class _TableHead:
+    """What the head says of a conntrack table."""
+
+    name: str
+    family: int
+    layout: str
+    layout_evidence: str
+    node: str | None
+    absent: tuple[str, ...]
+    raw: bool
+    max_entries: int | None
+    clock: str
+    clock_evidence: str
+    now: int | None
+
+
 def _table_head(table: CtTable) -> dict[str, object]:
-    return {
-        "name": table.name,
-        "family": table.family,
-        "layout": table.layout.value,
-        "layout_evidence": table.layout_evidence,
-        "node": table.node,
-        "absent": sorted(table.absent),
-        "raw": table.raw,
-        "max_entries": table.max_entries,
-        "clock": str(table.clock),
-        "clock_evidence": table.clock.evidence,
-        "now": table.now,
-    }
+    return asdict(
+        _TableHead(
+            name=table.name,
+            family=table.family,
+            layout=table.layout.value,
+            layout_evidence=table.layout_evidence,
+            node=table.node,
+            absent=tuple(sorted(table.absent)),
+            raw=table.raw,
+            max_entries=table.max_entries,
+            clock=str(table.clock),
+            clock_evidence=table.clock.evidence,
+            now=table.now,
+        )
+    )
 
 
 _KINDS: dict[str, type] = {
@@ -167,8 +185,6 @@ _KINDS: dict[str, type] = {
     "policy": PolicyEntry,
     "counters": DatapathCounter,
 }
-#: Their fields that are addresses.
-_ADDRESSES = {"sockets": ("backend", "frontend"), "tunnels": ("prefix", "endpoint")}
 
 
 def _listing_head(found: Listings) -> dict[str, object]:
@@ -311,7 +327,7 @@ def _nat_entries(frames: Iterator[Frame], head: dict[str, Any]) -> Iterator[tupl
                     yield about["node"] or "", decode_nat(key, value, str(about["name"]))
             elif frame.kind is Kind.NAT_TEXT:
                 for node, item in json.loads(frame.inflated(_TEXTS * _MAX_TEXT)):
-                    yield str(node), _nat_of(item)
+                    yield str(node), record_of(NatEntry, item)
     except (TypeError, ValueError, KeyError, IndexError, zlib.error, RecursionError) as error:
         raise DecodeError(f"damaged SNAT entries in the snapshot: {error}") from error
 
@@ -336,25 +352,27 @@ def _read_head(stream: Prefixed, name: str) -> dict[str, Any]:
 
 def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple[Source, list[tuple[int, CtTable]]]:
     """The source, and its tables by the number that their frames have."""
-    source = Source(f"{name} (of {head['source']})", partial=[*head["partial"]])
+    source = Source(f"{name} (of {head['source']})", partial=[str(text) for text in head["partial"]])
     moment, boot = head.get("collected_at"), head.get("boot_id")  # snapshots of before they were kept have neither
     source.collected_at = float(moment) if moment is not None else None
     source.boot_id = str(boot) if boot is not None else None
-    for about in head["tables"]:
-        clock = options.clock or parse_clock(about["clock"], about["clock_evidence"])
+    for item in head["tables"]:
+        about = record_of(_TableHead, item)
+        if about.family not in KEY_SIZE:
+            raise ValueError(f"{about.name} is of no family")
         source.tables.append(
             CtTable(
-                name=about["name"],
-                family=about["family"],
-                layout=Layout(about["layout"]),
+                name=about.name,
+                family=about.family,
+                layout=Layout(about.layout),
                 read=lambda: iter(()),
-                layout_evidence=about["layout_evidence"],
-                node=about["node"],
-                absent=frozenset(about["absent"]),
-                raw=about["raw"],
-                max_entries=about["max_entries"],
-                clock=Clock(clock.hz, clock.evidence),
-                now=options.now if options.now is not None else about["now"],
+                layout_evidence=about.layout_evidence,
+                node=about.node,
+                absent=frozenset(about.absent),
+                raw=about.raw,
+                max_entries=about.max_entries,
+                clock=options.clock or parse_clock(about.clock, about.clock_evidence),
+                now=options.now if options.now is not None else about.now,
             )
         )
     numbered = [(n, table) for n, table in enumerate(source.tables) if options.node in (None, table.node)]
@@ -368,36 +386,16 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple
 
 
 def _listings_of(lists: dict[str, Any]) -> Listings:
-    found = Listings(names=dict(lists.get("names", {})), missing={kind for kind in KINDS if kind not in lists})
+    found = Listings(missing={kind for kind in KINDS if kind not in lists})
     try:
+        found.names.update({str(address): str(name) for address, name in dict(lists.get("names", {})).items()})
         for name, kind in _KINDS.items():
             for item in lists.get(name, ()):
-                fields: dict[str, Any] = {
-                    k: tuple(part) if isinstance(part, list) else part for k, part in item.items()
-                }
-                for part in _ADDRESSES.get(name, ("addr",)):
-                    if part in fields:
-                        fields[part] = ip_address(fields[part])
-                getattr(found, name).append(kind(**fields))
-        found.nat.extend(_nat_of(item) for item in lists.get("nat", ()))
+                getattr(found, name).append(record_of(kind, item))
+        found.nat.extend(record_of(NatEntry, item) for item in lists.get("nat", ()))
     except (TypeError, ValueError, KeyError) as error:
         raise DecodeError(f"damaged listing in the snapshot: {error}") from error
     return found
-
-
-def _nat_of(item: dict[str, Any]) -> NatEntry:
-    flow = item["tuple"]
-    fields = {
-        **item,
-        "tuple": FlowTuple(
-            flow["proto"], ip_address(flow["src"]), flow["src_port"], ip_address(flow["dst"]), flow["dst_port"]
-        ),
-        "direction": Direction(item["direction"]),
-        "to_addr": ip_address(item["to_addr"]),
-        "key": bytes.fromhex(item["key"]) if item["key"] else None,
-        "value": bytes.fromhex(item["value"]) if item["value"] else None,
-    }
-    return NatEntry(**fields)
 
 
 def _frames(stream: Reader, source: Source, tables: int) -> Iterator[Frame]:

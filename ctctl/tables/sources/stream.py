@@ -1,25 +1,33 @@
-"""Reading text of unknown origin with bounded memory and time: lines, JSON arrays, numbers that fit."""
+"""Reading text of unknown origin with bounded memory and time: lines, and numbers that fit."""
 
 from __future__ import annotations
 
 import codecs
 import functools
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Any, NoReturn, Protocol
+from typing import Protocol
 
 from ctctl.errors import DecodeError
 
 #: What a line costs of a budget's work, whatever it is, and a byte of YAML; sixteen bytes of anything cost one.
 LINE_WORK, YAML_WORK = 16, 1
-#: A line may be this long (a Maglev table is one line), and an element of an array; nothing real comes near.
+#: A line may be this long (a Maglev table is one line); nothing else real comes near.
 MAX_LINE = 1 << 20
-MAX_ELEMENT = 1 << 22
-_CHUNK = 1 << 18
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
+#: What is read at once.
+CHUNK = 1 << 18
+#: What a terminal is told: colours and places, titles of windows, sets of characters.
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]{0,16}[ -/]{0,2}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
+#: A return with text behind it ends a line too: old files, and what a terminal's recording has.
+_RETURN = re.compile(rb"(?<!\r)\r++(?=[^\r\n])")
+#: What cannot be seen, and other blanks than the usual one: pages and chats put them in.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+#: A page's own marks around and in text.
+_TAGS = re.compile(r"</?(?:pre|code|details|summary|p|div|span|br|li|blockquote|t[dr]|table|tbody)\b[^<>]{0,100}>")
+_ENTITIES = (("&gt;", ">"), ("&lt;", "<"), ("&quot;", '"'), ("&#39;", "'"), ("&nbsp;", " "), ("&amp;", "&"))
 _QUOTES = re.compile(r"^[ \t]*(?:[>|│][ \t]?)+", re.MULTILINE)
 _QUOTE = re.compile(r"[ \t]*(?:[>|│][ \t]?)+")
 
@@ -80,12 +88,6 @@ def _address(text: str) -> IPv4Address | IPv6Address:
         raise DecodeError(f"{text!r} is no address") from None
 
 
-class DamagedJsonError(DecodeError):
-    """A JSON document that is cut off or damaged; ``text`` is all of it."""
-
-    text = ""
-
-
 class Prefixed:
     """A stream with bytes put back in front. ``seen`` counts what was handed out."""
 
@@ -94,7 +96,7 @@ class Prefixed:
         self._rest = rest
         self.seen = 0
 
-    def read(self, size: int = _CHUNK, /) -> bytes:
+    def read(self, size: int = CHUNK, /) -> bytes:
         if self._head:
             part, self._head = self._head[:size], self._head[size:]
         else:
@@ -117,12 +119,12 @@ class Prefixed:
 class _Recoded:
     """UTF-16 as UTF-8, as a ``Reader``."""
 
-    def __init__(self, stream: Reader) -> None:
+    def __init__(self, stream: Reader, encoding: str) -> None:
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder("utf-16")("backslashreplace")
+        self._decoder = codecs.getincrementaldecoder(encoding)("backslashreplace")
         self._ended = False
 
-    def read(self, size: int = _CHUNK, /) -> bytes:
+    def read(self, size: int = CHUNK, /) -> bytes:
         while not self._ended:
             raw = self._stream.read(size)
             self._ended = not raw
@@ -133,9 +135,15 @@ class _Recoded:
 
 
 def utf8(stream: Reader) -> Reader:
-    """The stream in UTF-8. One that starts with the mark of UTF-16 is turned: PowerShell's ``>`` writes that."""
+    """The stream in UTF-8. UTF-16 is turned, by its mark or by every other byte: PowerShell's ``>`` writes that."""
     whole = Prefixed(b"", stream)
-    return _Recoded(whole) if whole.peek(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else whole
+    head = whole.peek(8)
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return _Recoded(whole, "utf-16")
+    for first, encoding in ((0, "utf-16-le"), (1, "utf-16-be")):
+        if len(head) == 8 and not any(head[1 - first :: 2]) and all(0 < byte < 0x80 for byte in head[first::2]):
+            return _Recoded(whole, encoding)
+    return whole
 
 
 def nothing_spent(_work: int) -> None:
@@ -169,21 +177,38 @@ class Lines:
         chunk = b""
         if self._ended is None:
             try:
-                chunk = self._stream.read(_CHUNK)
+                chunk = self._stream.read(CHUNK)
             except EndedEarlyError as error:
                 self._ended = error
+        if b"\r" in chunk:
+            chunk = _RETURN.sub(b"\n", self._with_end(chunk))
         self._data = self._data[self._at :] + chunk
         self._at = 0
         self._taken += len(chunk)
         return bool(chunk)
+
+    def _with_end(self, chunk: bytes) -> bytes:
+        """A chunk up to a byte that is no return: what a return at its end is, only the next tells."""
+        while chunk.endswith(b"\r") and self._ended is None:
+            try:
+                more = self._stream.read(CHUNK)
+            except EndedEarlyError as error:
+                self._ended, more = error, b""
+            if not more:
+                break
+            chunk += more
+        return chunk
 
     @property
     def position(self) -> int:
         """Bytes that were taken and not put back."""
         return self._taken - (len(self._data) - self._at)
 
-    def next(self) -> str | None:
-        """The next line, None at the end. Raises EndedEarlyError there if the stream broke off."""
+    def next(self, *, document: bool = False) -> str | None:
+        """The next line, None at the end. Raises EndedEarlyError there if the stream broke off.
+
+        ``document``: of JSON, where a string in its marks is none that somebody put around the line.
+        """
         searched = 0
         while (end := self._data.find(b"\n", self._at + searched)) < 0:
             searched = len(self._data) - self._at
@@ -202,7 +227,8 @@ class Lines:
         if self.unfinished:
             self._data, self._at = b"", 0
         self.spend(LINE_WORK + (len(raw) >> 4))
-        return self._cleaned(raw)
+        text = self._cleaned(raw)
+        return _unwrapped(text) if text[:1] in _MARKS and not document else text
 
     def _skip_line(self) -> None:
         """Forget the rest of an endless line."""
@@ -225,14 +251,18 @@ class Lines:
             text, self.damaged = text_of(raw), True
         if "\x1b" in text:
             text = _TERMINAL.sub("", text)
+        if not text.isascii():
+            text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
+        if "&" in text or "<" in text:
+            text = _without_marks(text)
         bare = text.rstrip()
         self.blanks = len(text.rstrip("\r")) - len(bare)
-        text = bare.removeprefix("\ufeff")
+        text = bare
         quote = _QUOTE.match(text) if text[:1] in " \t>|│" else None
         self.quoted = quote is not None
         return text[quote.end() :] if quote is not None else text
 
-    def read(self, size: int = _CHUNK, /) -> bytes:
+    def read(self, size: int = CHUNK, /) -> bytes:
         """What follows as it is, as a ``Reader``. Raises EndedEarlyError after the last of a broken stream."""
         if self._at >= len(self._data) and not self._more():
             if self._ended is not None:
@@ -259,244 +289,58 @@ class Lines:
         return text_of(self._data[self._at : self._at + size])
 
 
+#: What people put around a line.
+_MARKS = ("`", '"', "\u201c", "\u201d")
+
+
+def _unwrapped(line: str) -> str:
+    """A line without the marks that stand around it: code of a page, a string of a list."""
+    if line[0] == "`":
+        return line if line.startswith("```") else line.strip("`")
+    if line[0] == '"':
+        text = line.rstrip(", ")
+        return text[1:-1] if len(text) > 1 and text.endswith('"') and '"' not in text[1:-1] else line
+    return line.strip("\u201c\u201d")
+
+
+def _without_marks(text: str) -> str:
+    """Text of a page as it is shown: without its tags, with the characters that its names stand for."""
+    text = _TAGS.sub("", text) if "<" in text else text
+    if "&" in text:
+        for name, char in _ENTITIES:
+            text = text.replace(name, char)
+    return text
+
+
 def without_quotes(text: str) -> str:
     """Text without the quote marks of its lines."""
     return _QUOTES.sub("", text)
 
 
+#: What no JSON has outside of its strings: a terminal's colours, other blanks.
+_DRESSED = re.compile("\x1b\\[|[\u00a0\u200b\u202f]")
+
+
+def is_dressed(text: str) -> bool:
+    """Whether lines have colours or blanks in them that are no part of a document."""
+    return _DRESSED.search(text) is not None
+
+
+def without_dress(text: str) -> str:
+    """Text as its document has it."""
+    return _SPACES.sub(" ", _INVISIBLE.sub("", _TERMINAL.sub("", text)))
+
+
 class Unquoted:
-    """What follows with the quote marks of each line gone, as a ``Reader``."""
+    """What follows with the quote marks of each line gone, and its colours, as a ``Reader``."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
-    def read(self, _size: int = _CHUNK, /) -> bytes:
-        line = self._lines.next()
+    def read(self, _size: int = CHUNK, /) -> bytes:
+        line = self._lines.next(document=True)
         return b"" if line is None else line.encode() + b"\n"
 
     def back(self, text: str | bytes) -> None:
         """Put text back in front, its quote marks gone already."""
         self._lines.back(text)
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of a table")
-
-
-#: JSON without NaN and Infinity.
-DECODER = json.JSONDecoder(parse_constant=_no_number)
-
-
-def json_array(stream: Reader, repair: Callable[[str], str] | None = None, *, lenient: bool = False) -> Iterator[Any]:
-    """Elements of one JSON array, one at a time. ``repair`` changes text first, whole lines at a time.
-
-    What follows the array is put back where the stream can take it; ``lenient``: also where it turns out
-    to be no JSON, from the next line on. Raises EndedEarlyError where the array stops in the middle,
-    DecodeError where it is no JSON.
-    """
-    buffer = _Buffer(stream, repair)
-    try:
-        if not buffer.skip("["):
-            raise DecodeError("not a JSON array")
-        while not buffer.skip("]"):
-            buffer.skip(",")
-            yield buffer.element()
-    except DecodeError:
-        if lenient:
-            buffer.next_line()
-            buffer.give_back()
-        raise
-    buffer.give_back()
-
-
-class _Buffer:
-    def __init__(self, stream: Reader, repair: Callable[[str], str] | None) -> None:
-        self._stream = stream
-        self._repair = repair
-        self._text = ""
-        self._pending = b""
-        self._at = 0
-        self._ended = False
-        self._broken: EndedEarlyError | None = None
-
-    def _more(self) -> bool:
-        """Read on until there is twice as much as before: an element is looked at few times only."""
-        if self._ended:
-            return False
-        wanted, parts, size = max(_CHUNK, len(self._text) - self._at), [self._pending], 0
-        while size < wanted and not self._ended:
-            try:
-                chunk = self._stream.read(_CHUNK)
-            except EndedEarlyError as error:
-                chunk, self._broken = b"", error
-            self._ended = not chunk
-            size += len(chunk)
-            parts.append(chunk)
-        raw = b"".join(parts)
-        # Cut at a line's end where lines are repaired, else where no UTF-8 sequence is split.
-        cut = len(raw) if self._ended else raw.rfind(b"\n") + 1 if self._repair else _whole(raw)
-        self._pending = raw[cut:]
-        if len(self._pending) > MAX_ELEMENT:
-            raise DecodeError("a line of the dump is too long")
-        text = text_of(raw[:cut])
-        self._text = self._text[self._at :] + (self._repair(text) if self._repair else text)
-        self._at = 0
-        return size > 0
-
-    def _early(self, text: str) -> EndedEarlyError:
-        return self._broken or EndedEarlyError(text)
-
-    def skip(self, char: str) -> bool:
-        """Skip white space, and ``char`` if it is next."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
-                self._at += 1
-            if self._at < len(self._text):
-                found = self._text[self._at] == char
-                self._at += found
-                return found
-            if not self._more():
-                raise self._early("the dump ends in the middle")
-
-    def element(self) -> Any:
-        self.skip("")
-        while True:
-            try:
-                value, end = DECODER.raw_decode(self._text, self._at)
-            except ValueError as error:
-                if len(self._text) - self._at > MAX_ELEMENT:
-                    raise DecodeError(f"not JSON, or an element of more than {MAX_ELEMENT} bytes") from error
-                if not self._more():
-                    raise self._early("the dump ends in the middle of an entry, or is damaged there") from error
-                continue
-            except RecursionError:
-                raise DecodeError("JSON nested too deeply") from None
-            if end == len(self._text) and self._more():
-                continue
-            self._at = end
-            return value
-
-    def next_line(self) -> None:
-        """Leave what is left of the line."""
-        end = self._text.find("\n", self._at)
-        self._at = len(self._text) if end < 0 else end + 1
-
-    def give_back(self) -> None:
-        back = getattr(self._stream, "back", None)
-        if back is not None:
-            back(self._text[self._at :].encode() + self._pending)
-
-
-def json_object(lines: Lines | Unquoted, limit: int) -> Any:
-    """One JSON value that starts at the next line, read whole up to ``limit`` bytes; what follows stays.
-
-    Raises DecodeError for what is none.
-    """
-    parts: list[bytes] = []
-    size, wanted, broken = 0, _CHUNK, None
-    while True:
-        while size < min(wanted, limit + 1):
-            try:
-                chunk = lines.read()
-            except EndedEarlyError as error:
-                chunk, broken = b"", error
-            if not chunk:
-                break
-            parts.append(chunk)
-            size += len(chunk)
-        raw = b"".join(parts)
-        parts = [raw]
-        text = text_of(raw)
-        at = len(text) - len(text.lstrip())
-        try:
-            value, end = DECODER.raw_decode(text, at)
-        except RecursionError:
-            raise DecodeError("JSON nested too deeply") from None
-        except ValueError as error:
-            if size > limit:
-                raise DecodeError(f"a JSON object of more than {limit >> 20} MiB") from None
-            if size >= wanted:
-                wanted *= 4
-                continue
-            damaged = DamagedJsonError(str(broken) if broken else f"damaged JSON: {str(error)[:120]}")
-            damaged.text = text[at:]
-            raise damaged from error
-        lines.back(text[end:].encode())
-        return value
-
-
-def whole_members(text: str) -> Iterator[tuple[str, Any]]:
-    """The members of a JSON object that is cut off, up to the first that is not whole."""
-    at = text.find("{") + 1
-    while at > 0:
-        at = len(text) - len(text[at:].lstrip(" \t\r\n,"))
-        try:
-            name, end = DECODER.raw_decode(text, at)
-            at = len(text) - len(text[end:].lstrip(" \t\r\n:"))
-            value, at = DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            return
-        yield str(name), value
-
-
-def _whole(raw: bytes) -> int:
-    """Length of ``raw`` without an incomplete UTF-8 sequence at its end."""
-    for back in range(1, min(4, len(raw)) + 1):
-        byte = raw[-back]
-        if byte >= 0xC0:
-            return len(raw) - back
-        if byte < 0x80:
-            break
-    return len(raw)
-
-
-def yaml_value(text: str) -> Any:
-    """One YAML document. Aliases and what they could blow up are refused. Raises DecodeError."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    if re.search(r"(?:^|[\s\[{,:-])[&*][^\s,\[\]{}]+\s*(?:$|[\s,\]}])", text):
-        raise DecodeError("YAML with anchors")
-    try:
-        return yaml.load(text, loader)
-    except (yaml.YAMLError, TypeError, LookupError, ValueError, AttributeError, RecursionError, OverflowError) as error:
-        raise DecodeError(f"damaged YAML: {' '.join(str(error).split())[:120]}") from error
-
-
-def yaml_items(lines: Lines) -> Iterator[Any]:
-    """Elements of one YAML list from the next line on, one at a time, with the indentation of the first.
-
-    It ends before the first line that is none of it. Raises DecodeError, EndedEarlyError.
-    """
-    block: list[str] = []
-    size, indent = 0, 0
-    while (line := lines.next()) is not None:
-        left = len(line) - len(line.lstrip())
-        if not block and not line.strip():
-            continue
-        if not block:
-            indent = left
-        text = line[indent:] if left >= indent else line.lstrip()
-        starts = left <= indent and text.startswith("- ")
-        if block and left <= indent and not starts:
-            lines.back(line + "\n")
-            break
-        if starts and block:
-            lines.spend(size * YAML_WORK)
-            yield _yaml_item(block)
-            block, size = [], 0
-        size += len(text)
-        if size > 1 << 16:
-            raise DecodeError("an element of the YAML list is too long")
-        block.append(text)
-    if block:
-        yield _yaml_item(block)
-
-
-def _yaml_item(block: list[str]) -> Any:
-    try:
-        return yaml_value("\n".join(block))[0]
-    except (TypeError, LookupError):
-        raise EndedEarlyError("an entry of the YAML list is damaged or cut off") from None
-    except DecodeError as error:
-        raise EndedEarlyError(f"an entry of the YAML list is damaged or cut off: {error}") from error

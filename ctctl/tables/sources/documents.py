@@ -1,0 +1,253 @@
+"""JSON and YAML of unknown origin, an element at a time, with bounded memory and time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from ctctl.errors import DecodeError
+from ctctl.tables.sources.stream import (
+    CHUNK,
+    YAML_WORK,
+    EndedEarlyError,
+    Lines,
+    Reader,
+    Unquoted,
+    text_of,
+)
+
+#: An element of an array may be this long; nothing real comes near.
+MAX_ELEMENT = 1 << 22
+#: How much of a document is read at first: many are small, and follow one another.
+_FIRST = 1 << 12
+
+
+class DamagedJsonError(DecodeError):
+    """A JSON document that is cut off or damaged; ``text`` is all of it."""
+
+    text = ""
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of a table")
+
+
+#: JSON without NaN and Infinity.
+DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def json_array(stream: Reader, repair: Callable[[str], str] | None = None, *, lenient: bool = False) -> Iterator[Any]:
+    """Elements of one JSON array, one at a time. ``repair`` changes text first, whole lines at a time.
+
+    What follows the array is put back where the stream can take it; ``lenient``: also where it turns out
+    to be no JSON, from the next line on. Raises EndedEarlyError where the array stops in the middle,
+    DecodeError where it is no JSON.
+    """
+    buffer = _Buffer(stream, repair)
+    try:
+        if not buffer.skip("["):
+            raise DecodeError("not a JSON array")
+        while not buffer.skip("]"):
+            buffer.skip(",")
+            yield buffer.element()
+    except DecodeError:
+        if lenient:
+            buffer.next_line()
+            buffer.give_back()
+        raise
+    buffer.give_back()
+
+
+class _Buffer:
+    def __init__(self, stream: Reader, repair: Callable[[str], str] | None) -> None:
+        self._stream = stream
+        self._repair = repair
+        self._text = ""
+        self._pending = b""
+        self._at = 0
+        self._ended = False
+        self._broken: EndedEarlyError | None = None
+
+    def _more(self) -> bool:
+        """Read on until there is twice as much as before: an element is looked at few times only."""
+        if self._ended:
+            return False
+        wanted, parts, size = max(CHUNK, len(self._text) - self._at), [self._pending], 0
+        while size < wanted and not self._ended:
+            try:
+                chunk = self._stream.read(CHUNK)
+            except EndedEarlyError as error:
+                chunk, self._broken = b"", error
+            self._ended = not chunk
+            size += len(chunk)
+            parts.append(chunk)
+        raw = b"".join(parts)
+        # Cut at a line's end where lines are repaired, else where no UTF-8 sequence is split.
+        cut = len(raw) if self._ended else raw.rfind(b"\n") + 1 if self._repair else _whole(raw)
+        self._pending = raw[cut:]
+        if len(self._pending) > MAX_ELEMENT:
+            raise DecodeError("a line of the dump is too long")
+        text = text_of(raw[:cut])
+        self._text = self._text[self._at :] + (self._repair(text) if self._repair else text)
+        self._at = 0
+        return size > 0
+
+    def _early(self, text: str) -> EndedEarlyError:
+        return self._broken or EndedEarlyError(text)
+
+    def skip(self, char: str) -> bool:
+        """Skip white space, and ``char`` if it is next."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
+                self._at += 1
+            if self._at < len(self._text):
+                found = self._text[self._at] == char
+                self._at += found
+                return found
+            if not self._more():
+                raise self._early("the dump ends in the middle")
+
+    def element(self) -> Any:
+        self.skip("")
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._text, self._at)
+            except ValueError as error:
+                if len(self._text) - self._at > MAX_ELEMENT:
+                    raise DecodeError(f"not JSON, or an element of more than {MAX_ELEMENT} bytes") from error
+                if not self._more():
+                    raise self._early("the dump ends in the middle of an entry, or is damaged there") from error
+                continue
+            except RecursionError:
+                raise DecodeError("JSON nested too deeply") from None
+            if end == len(self._text) and self._more():
+                continue
+            self._at = end
+            return value
+
+    def next_line(self) -> None:
+        """Leave what is left of the line."""
+        end = self._text.find("\n", self._at)
+        self._at = len(self._text) if end < 0 else end + 1
+
+    def give_back(self) -> None:
+        back = getattr(self._stream, "back", None)
+        if back is not None:
+            back(self._text[self._at :].encode() + self._pending)
+
+
+def json_object(lines: Lines | Unquoted, limit: int) -> Any:
+    """One JSON value that starts at the next line, read whole up to ``limit`` bytes; what follows stays.
+
+    Raises DecodeError for what is none.
+    """
+    parts: list[bytes] = []
+    size, wanted, broken = 0, _FIRST, None
+    while True:
+        while size < min(wanted, limit + 1):
+            try:
+                chunk = lines.read(wanted - size)
+            except EndedEarlyError as error:
+                chunk, broken = b"", error
+            if not chunk:
+                break
+            parts.append(chunk)
+            size += len(chunk)
+        raw = b"".join(parts)
+        parts = [raw]
+        text = text_of(raw)
+        at = len(text) - len(text.lstrip())
+        try:
+            value, end = DECODER.raw_decode(text, at)
+        except RecursionError:
+            raise DecodeError("JSON nested too deeply") from None
+        except ValueError as error:
+            if size > limit:
+                raise DecodeError(f"a JSON object of more than {limit >> 20} MiB") from None
+            if size >= wanted:
+                wanted *= 4
+                continue
+            damaged = DamagedJsonError(str(broken) if broken else f"damaged JSON: {str(error)[:120]}")
+            damaged.text = text[at:]
+            raise damaged from error
+        lines.back(text[end:].encode())
+        return value
+
+
+def whole_members(text: str) -> Iterator[tuple[str, Any]]:
+    """The members of a JSON object that is cut off, up to the first that is not whole."""
+    at = text.find("{") + 1
+    while at > 0:
+        at = len(text) - len(text[at:].lstrip(" \t\r\n,"))
+        try:
+            name, end = DECODER.raw_decode(text, at)
+            at = len(text) - len(text[end:].lstrip(" \t\r\n:"))
+            value, at = DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return
+        yield str(name), value
+
+
+def _whole(raw: bytes) -> int:
+    """Length of ``raw`` without an incomplete UTF-8 sequence at its end."""
+    for back in range(1, min(4, len(raw)) + 1):
+        byte = raw[-back]
+        if byte >= 0xC0:
+            return len(raw) - back
+        if byte < 0x80:
+            break
+    return len(raw)
+
+
+def yaml_value(text: str) -> Any:
+    """One YAML document. Aliases and what they could blow up are refused. Raises DecodeError."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if re.search(r"(?:^|[\s\[{,:-])[&*][^\s,\[\]{}]+\s*(?:$|[\s,\]}])", text):
+        raise DecodeError("YAML with anchors")
+    try:
+        return yaml.load(text, loader)
+    except (yaml.YAMLError, TypeError, LookupError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+        raise DecodeError(f"damaged YAML: {' '.join(str(error).split())[:120]}") from error
+
+
+def yaml_items(lines: Lines) -> Iterator[Any]:
+    """Elements of one YAML list from the next line on, one at a time, with the indentation of the first.
+
+    It ends before the first line that is none of it. Raises DecodeError, EndedEarlyError.
+    """
+    block: list[str] = []
+    size, indent = 0, 0
+    while (line := lines.next()) is not None:
+        left = len(line) - len(line.lstrip())
+        if not line.strip():
+            continue
+        if not block:
+            indent = left
+        text = line[indent:] if left >= indent else line.lstrip()
+        starts = left <= indent and text.startswith("- ")
+        if block and left <= indent and not starts:
+            lines.back(line + "\n")
+            break
+        if starts and block:
+            lines.spend(size * YAML_WORK)
+            yield _yaml_item(block)
+            block, size = [], 0
+        size += len(text)
+        if size > 1 << 16:
+            raise DecodeError("an element of the YAML list is too long")
+        block.append(text)
+    if block:
+        yield _yaml_item(block)
+
+
+def _yaml_item(block: list[str]) -> Any:
+    try:
+        return yaml_value("\n".join(block))[0]
+    except (TypeError, LookupError):
+        raise EndedEarlyError("an entry of the YAML list is damaged or cut off") from None
+    except DecodeError as error:
+        raise EndedEarlyError(f"an entry of the YAML list is damaged or cut off: {error}") from error

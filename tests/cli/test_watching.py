@@ -1,0 +1,63 @@
+"""What ``--watch`` says: how many of how many, where, when, of what; nothing scrolls off unsaid."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctctl.cli.groups import FilterArgs
+from tests.bench.fill import fill, remove
+from tests.support.names import unique_name
+
+CTCTL = str(Path(sys.executable).parent / "ctctl")
+
+
+@pytest.fixture
+def tables() -> Iterator[Path]:
+    directory = Path("/sys/fs/bpf") / unique_name("watch")
+    fill(directory, entries=500, capacity=1000)
+    try:
+        yield directory
+    finally:
+        remove(directory)
+
+
+def first_screen(words: list[str]) -> list[str]:
+    """The lines up to the first block's end, without a terminal."""
+    with subprocess.Popen([CTCTL, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            if line == "\n":
+                break
+            lines.append(line.rstrip("\n"))
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    return lines
+
+
+@pytest.mark.kernel
+def test_the_head_says_what_is_shown(tables: Path) -> None:
+    lines = first_screen(
+        ["ct", "list", "--watch", "0.1", "--limit", "5", "--direction", "out", "tcp", "--from", str(tables)]
+    )
+    found = re.fullmatch(rf"\d\d:\d\d:\d\d  {tables}  5 of (\d+) entries that match tcp --direction out", lines[0])
+    assert found is not None, lines[0]
+    assert 100 < int(found[1]) < 400, "0.45 of 500 are OUT"
+    assert len(lines) == 1 + 1 + 5
+    lines = first_screen(["ct", "top", "--watch", "0.1", "--limit", "3", "--by", "port", "--from", str(tables)])
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d  {tables}  3 of \d+ groups by port", lines[0]), lines[0]
+
+
+def test_a_filter_in_the_words_it_was_given() -> None:
+    assert FilterArgs().words() == ""
+    given = FilterArgs(ip=["10.0.0.1", "web"], state=["closing"], related=False, inverted=True)
+    assert given.words(["tcp", "and", "dst_port == 80"]) == (
+        "tcp and dst_port == 80 --ip 10.0.0.1 --ip web --state closing --no-related --not"
+    )
