@@ -3,6 +3,8 @@
  * overlay.bpf.c - the hooks on a Geneve device (collect_md), where the node
  * has one. Without it netdev.bpf.c does the same.
  */
+#include <linux/if_packet.h>
+
 #include "geneve.h"
 #include "nodeport.h"
 #include "pkt.h"
@@ -26,6 +28,9 @@ int HOOK_PROGRAM(from_overlay)(struct __sk_buff *skb)
 		ret = geneve_key(skb, p, &tun);
 		if (!ret)
 			ret = tunnel_receive(skb, p, &tun);
+		/* Its inner destination is no address of the device: the stack would take it for another host's. */
+		if (!ret && !p->redirect)
+			bpf_skb_change_type(skb, PACKET_HOST);
 	}
 	return hook_end(skb, p, ret);
 }

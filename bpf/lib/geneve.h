@@ -247,7 +247,8 @@ static __always_inline int geneve_send_by_device(struct __sk_buff *skb, const st
 	};
 	struct dsr_option opt = geneve_dsr_option(to);
 
-	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX) ||
+	/* As our own outer header has it: too large for the way is what the sender is told, not cut in pieces. */
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT) ||
 	    (to->dsr && bpf_skb_set_tunnel_opt(skb, &opt, sizeof(opt))))
 		return -REASON_WRITE_ERROR;
 	return OK;
