@@ -365,7 +365,13 @@ def _write_table(view: View[T], rows: Iterable[T], options: OutputOptions, strea
 
 
 def _write_piece(
-    columns: Sequence[Column[T]], rows: list[T], options: OutputOptions, room: int | None, stream: TextIO
+    columns: Sequence[Column[T]],
+    rows: list[T],
+    options: OutputOptions,
+    room: int | None,
+    stream: TextIO,
+    *,
+    may_drop: bool = True,
 ) -> list[str]:
     """Rows that share their columns' widths; returns the titles that had no room."""
     heads = [] if options.no_headers else [[column.title for column in columns]]
@@ -377,16 +383,18 @@ def _write_piece(
         for at, column in enumerate(columns)
     ]
     dropped: list[str] = []
-    if room is not None and not options.fields:
+    may_drop = may_drop and not options.fields
+    if room is not None and may_drop:
         kept = fitting(least, [column.priority for column in columns], room)
         dropped = [column.title for at, column in enumerate(columns) if at not in kept]
         columns = [columns[at] for at in kept]
         widths, least = ([some[at] for at in kept] for some in (widths, least))
         heads, lines = ([[line[at] for at in kept] for line in some] for some in (heads, lines))
     layout = Layout.of(widths, [column.right for column in columns], least, room)
-    if not options.fields and layout.widths != tuple(widths) and any(column.short for column in columns):
+    in_one_line = len(layout.groups) == 1 and layout.widths == tuple(widths)
+    if may_drop and not in_one_line and any(column.short for column in columns):
         shorter = [replace(column, text=column.short or column.text, short=None) for column in columns]
-        return dropped + _write_piece(shorter, rows, options, room, stream)
+        return dropped + _write_piece(shorter, rows, options, room, stream, may_drop=False)
     if use_color(options, stream):
         _write_colored(columns, rows, [*heads, *lines], layout, stream)
     else:

@@ -93,7 +93,7 @@ SCREENS = (
     *("lb list", "lb list --backends", "lb list --frontends", "lb list --revnat", "lb list --source-ranges"),
     *("ipcache list", "endpoint list", "tunnel list", "socknat list", "policy list", "policy get FLOW"),
     *("metrics drops", "status", "features", "doctor", "gc --dry-run", "gc --explain", "gc simulate --from auto"),
-    *("sizing --from auto", "fleet ask", "fleet list", "lab list", "lab run --list", "schema", "version"),
+    *("sizing --from auto", "fleet ask", "lab list", "lab run --list", "version"),
 )
 #: Commands without such a screen, and why; what they show is looked at by the tests of their features.
 OTHERS = {
@@ -104,8 +104,9 @@ OTHERS = {
         *("load", "apply", "unload", "lab up", "lab down", "lab exec"),
     ),
     "writes a file": ("ct export", "report", "fleet collect", "completion"),
-    "shows what SQL asks for": ("ct sql", "fleet sql"),
+    "shows what a lake has, or SQL asks for": ("ct sql", "fleet sql", "fleet list"),
     "needs a cluster": ("cluster",),
+    "is a document": ("schema",),
 }
 
 
