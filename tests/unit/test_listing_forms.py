@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ctctl.decode import services
 from ctctl.decode.policy import decode_counter, decode_policy
@@ -29,8 +26,6 @@ from ctctl.simulate.carry import backends_of
 from ctctl.tables.show import listings as written
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.sources.base import KINDS, Listings, Source, SourceOptions
-from ctctl.tables.sources.content import read_content
-from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.policy_text import ports_of
 from tests.support import captures
@@ -704,55 +699,3 @@ def test_a_tunnel_end_that_is_no_address_is_no_record(tmp_path: Path) -> None:
     assert [json.loads(line)["tunnel_endpoint"] for line in done.stdout.splitlines()] == ["192.0.2.1"]
     assert done.returncode == 5
     assert "192.0.2.999" in done.stderr
-
-
-LEFT_OUT = (
-    *("...", "…", "[...]", "<snip>", "[... 240 lines omitted ...]", "(12,345 more lines)", "-- snip --"),
-    "and 7 more entries",
-)
-
-
-@pytest.mark.parametrize("mark", LEFT_OUT)
-def test_lines_left_out_by_hand_are_said_to_be_missing(mark: str, tmp_path: Path) -> None:
-    for name, text in listed().items():
-        lines = text.splitlines()
-        whole = said(read(tmp_path / "whole", text))
-        for at in (max(len(lines) // 2, 1), len(lines)):
-            source = read(tmp_path / "pasted", "\n".join([*lines[:at], mark, *lines[at:], ""]))
-            assert said(source) == whole, f"{name}, {at}"
-            assert source.partial == ["1 mark(s) of lines left out by hand: what stood there is missing"], (
-                f"{name}, {at}"
-            )
-
-
-def test_three_dots_in_the_talk_around_a_listing_are_no_gap(tmp_path: Path) -> None:
-    for text in listed().values():
-        source = read(tmp_path / "pasted", f"...\nHi all,\n...\nthis is what I get:\n\n{text}\nAny idea?\n...\n")
-        assert source.partial == []
-
-
-_NUMBERS = st.sampled_from(
-    ("0", "7", "007", "255", "256", "65535", "65536", str(2**32 - 1), str(2**32), str(2**64), "\u0663")
-)
-_HEXES = st.sampled_from(("0", "1b", "ff", "100", "1B", "ffffffff", "100000000"))
-
-
-@given(st.lists(_NUMBERS, min_size=9, max_size=9), st.lists(_HEXES, min_size=3, max_size=3), st.sampled_from("ab c"))
-def test_the_short_way_through_a_line_says_what_the_general_one_says(
-    numbers: list[str], bits: list[str], end: str
-) -> None:
-    packets, octets, rx_at, tx_at, rev_nat, identity, ifindex, backend, port = numbers
-    last = {"a": f"IfIndex={ifindex} BackendID={backend}", "b": f"BackendID={backend} NatPort={port}"}
-    line = (
-        f"TCP OUT 10.1.1.1:1 -> 10.0.0.1:80 expires=5 Packets={packets} Bytes={octets} RxFlagsSeen=0x{bits[0]} "
-        f"LastRxReport={rx_at} TxFlagsSeen=0x{bits[1]} LastTxReport={tx_at} Flags=0x{bits[2]} [ SeenNonSyn ] "
-        f"RevNAT={rev_nat} SourceSecurityID={identity} {last.get(end, f'BackendID={backend}')}"
-    )
-    assert _one(line) == _one(line.replace(" Packets=", "  Packets="))  # two blanks: not as a program prints it
-
-
-def _one(line: str) -> tuple[object, ...]:
-    dump = Dump()
-    read_content(io.BytesIO(line.encode()), dump)
-    tables = [(t.name, t.layout, bytes(t.keys), bytes(t.values), t.nat_ports, t.newest) for t in dump.tables.values()]
-    return tables, len(dump.partial)

@@ -70,15 +70,8 @@ _TALK = re.compile(
     r"\s*(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%] |Defaulted |command terminated|Failed to get clocksource|Unable to "
     r"|time=|level=|Warning|WARNING|Using |\.\.\.|…)"
 )
-#: What a pager writes, in the middle of a table too.
-_GAP = re.compile(r"\s*(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}|[~:])\s*")
-#: What says that something was left out by hand, in a line of its own.
-_LEFT_OUT = re.compile(
-    r"\s*[\[(<*#-]{0,4}\s?(?:(?:\.{3,9}|…)(?:.{0,60}(?:\.{3,9}|…|omitted|truncated|left out))?"
-    r"|(?:output |lines )?(?:snip(?:ped)?|truncated|omitted)|(?:and )?\d[\d,]{0,11} more (?:lines|entries|rows))"
-    r"\s?[\])>*#-]{0,4}\s*",
-    re.IGNORECASE,
-)
+#: What a pager and people write where something else is shown or left out, in the middle of a table too.
+_GAP = re.compile(r"\s*(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}|[~:]|\[?(?:\.\.\.|…)\]?|<snip>)\s*")
 #: An object a line, as logs are kept: what was said is in one of its fields.
 _LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
 _SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
@@ -142,9 +135,6 @@ class _Mixed:
         self._head = self._after_blank = self._spaced = False
         #: how often records came after something else: one listing may be there twice
         self._runs = 0
-        #: marks of lines left out beside records; whether the last line was a record or a head, or such a mark
-        self._omitted = 0
-        self._near = self._gap_before = False
         #: lines without a record since the last one, and documents so far
         self._idle = 0
         self._documents = 0
@@ -157,17 +147,14 @@ class _Mixed:
                 line = self._logged(line)
             if not line.strip():
                 self._blank_line()
-            elif len(line) < _SHORT * 2 and _LEFT_OUT.fullmatch(line):
-                self._gap(line, left_out=True)
             elif _GAP.fullmatch(line) and self.dump.kinds:
-                self._gap(line, left_out=False)
+                self.dump.skip(line)
+                self._idle += 1
             elif self.shape.cut and self._alone(line) is not None:
                 self.dump.found(self.dump.kind or "Cilium listing")
                 self.dump.lose("line(s) cut off at the end", line)
             elif self._record(line):
                 self.shape.record()
-                self._omitted += self._gap_before
-                self._gap_before, self._near = False, True
                 self._runs += self._idle > 0
                 self._idle = 0
                 self._spaced &= self._after_blank
@@ -177,18 +164,8 @@ class _Mixed:
                     self.dump.lose("line(s) cut off at the end", line)
                 self._idle += 1
                 self._other(line)
-                self._gap_before, self._near = False, self._head
             if self._enough():
                 return
-
-    def _gap(self, line: str, *, left_out: bool) -> None:
-        """A line that is none of the listing's, in the middle of it; ``left_out``: lines that were stood there."""
-        if left_out and self._near:
-            self._omitted += 1
-        elif left_out:
-            self._gap_before = True
-        self.dump.skip(line)
-        self._idle += 1
 
     def _blank_line(self) -> None:
         """The end of a table, unless every line of it has an empty one behind it, its head first."""
@@ -237,8 +214,6 @@ class _Mixed:
         self.ct.interrupt()
         if self.lines.overlong:
             dump.partial.append(f"{self.lines.overlong} line(s) of more than 1 MiB: not read")
-        if self._omitted:
-            dump.partial.append(f"{self._omitted} mark(s) of lines left out by hand: what stood there is missing")
         if self._old:
             dump.partial.append(f"{self._old} line(s) of a listing of before 1.6 (rx_packets=): not read")
         dump.settle()
