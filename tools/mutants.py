@@ -62,11 +62,13 @@ TARGETS = {
     ),
     "query": Target(
         ("ctctl/tables/query/*.py",),
-        ("tests/unit/test_layout_1_15.py", "tests/unit/test_query.py"),
+        ("tests/unit/test_layout_1_15.py", "tests/unit/test_query.py", "tests/unit/test_nat_filter.py",
+         "tests/unit/test_listings_agree.py"),
     ),
     "gc": Target(
         ("ctctl/gc/*.py",),
-        ("tests/unit/test_gc*.py", "tests/kernel/test_gc_engines.py", "tests/cli/test_gc.py"),
+        ("tests/unit/test_gc*.py", "tests/kernel/test_gc_engines.py", "tests/cli/test_gc.py",
+         "tests/cli/test_writer.py"),
     ),
     "gc.bpf.c": Target(
         ("bpf/gc.bpf.c",),
@@ -85,6 +87,7 @@ EQUIVALENT = {
     " value[:width], value[width : width + 2], value[width + 2 : width + 4]": "a slice ends with the value",
     "ctctl/decode/services.py: 12 -> (13) in:"
     ' quarantined = int.from_bytes(value[10:12], "little")': "a slice ends with the value",
+    "ctctl/gc/perkey.py: 0 -> (1) in: if job.progress is not None and visits % _TELL_EVERY == 0:": "told a visit later",
     "ctctl/decode/columns.py: False -> (True) in:"
     ' return column.astype(column.dtype.newbyteorder("="), copy=False)': "a copy more, of the same numbers",
 }

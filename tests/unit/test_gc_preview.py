@@ -70,6 +70,8 @@ def test_without_a_scrub_what_is_expired_goes() -> None:
     assert {(one.goes, one.count) for one in found} == {(True, 2), (False, 2)}
     document = report_document(preview(world()))
     assert (document["alive"], document["expired"], "selected" in document) == (2, 2, False)
+    # A walk that nothing disturbed.
+    assert [table.resets for table in preview(world()).tables] == [0]
 
 
 def test_a_node_without_time_hides_no_other() -> None:
