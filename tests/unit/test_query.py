@@ -18,7 +18,8 @@ from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.context import TableContext
-from ctctl.tables.query.filter import Filter, FilterFlags, slots_of
+from ctctl.tables.query.filter import Filter, slots_of
+from ctctl.tables.query.flags import FilterFlags
 from ctctl.tables.query.parse import parse_filter
 from ctctl.tables.query.predicate import PROGRAM_LIMIT, mask_of, program_of
 from tests.support.jump_program import run_program
