@@ -30,35 +30,39 @@ _PROTOCOLS = complete.words("tcp", "udp", "icmp", "icmpv6", "sctp")
 _STATES = complete.words("new", "established", "closing", "closed")
 
 
-def _filter_option(flag: str, metavar: str, text: str, known: Completer | None = None) -> Any:
+def filter_option(flag: str, metavar: str, text: str, known: Completer | None = None) -> Any:
     return typer.Option(flag, metavar=metavar, help=text, autocompletion=known, rich_help_panel=_FILTER)
 
 
 Many = list[str] | None
 
 
-_Protocol = Annotated[
-    Many, _filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.", _PROTOCOLS)
+ProtocolOpt = Annotated[
+    Many, filter_option("--protocol", "NAME|N", "tcp, udp, icmp, icmpv6, sctp or a number.", _PROTOCOLS)
 ]
-_Related = Annotated[
+RelatedOpt = Annotated[
     bool | None, typer.Option("--related/--no-related", help="ICMP related entries.", rich_help_panel=_FILTER)
 ]
-_Not = Annotated[bool, typer.Option("--not", help="Negate the whole filter.", rich_help_panel=_FILTER)]
+NotOpt = Annotated[bool, typer.Option("--not", help="Negate the whole filter.", rich_help_panel=_FILTER)]
 
 
-@dataclass
-class _FilterOptions:
+@dataclass(eq=False, repr=False)
+class FilterOptions:
     """Options whose names are those of ``FilterFlags``."""
 
     def filter(self, expression: list[str] | None = None) -> Filter:
         """The filter of options and expression. Raises UsageError."""
-        from ctctl.tables.query.filter import FilterFlags
-
         given: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if value is not None:
+            if value != item.default:
                 given[item.name] = tuple(value) if isinstance(value, list) else value
+        if not given and not expression:
+            from ctctl.tables.query.filter import EVERYTHING
+
+            return EVERYTHING
+        from ctctl.tables.query.flags import FilterFlags
+
         return FilterFlags(**given).filter(" ".join(expression or ()))
 
     def words(self, expression: list[str] | None = None) -> str:
@@ -76,65 +80,44 @@ class _FilterOptions:
         return " ".join(said)
 
 
-@dataclass
-class FlowFilterArgs(_FilterOptions):
+@dataclass(eq=False, repr=False)
+class FlowFilterArgs(FilterOptions):
     """The filter options that flows have too (docs/reference/cli.md): repeated values are alternatives."""
 
-    ip: Annotated[Many, _filter_option("--ip", "IP|CIDR|NAME", "Either end.", complete.addresses)] = None
+    ip: Annotated[Many, filter_option("--ip", "IP|CIDR|NAME", "Either end.", complete.addresses)] = None
     from_ip: Annotated[
-        Many, _filter_option("--from-ip", "IP|CIDR|NAME", "The end that opened the connection.", complete.addresses)
+        Many, filter_option("--from-ip", "IP|CIDR|NAME", "The end that opened the connection.", complete.addresses)
     ] = None
     to_ip: Annotated[
-        Many, _filter_option("--to-ip", "IP|CIDR|NAME", "The end it was opened to.", complete.addresses)
+        Many, filter_option("--to-ip", "IP|CIDR|NAME", "The end it was opened to.", complete.addresses)
     ] = None
-    port: Annotated[Many, _filter_option("--port", "N|A-B", "Either port.")] = None
-    from_port: Annotated[Many, _filter_option("--from-port", "N|A-B", "Source port.")] = None
-    to_port: Annotated[Many, _filter_option("--to-port", "N|A-B", "Destination port.")] = None
-    protocol: _Protocol = None
+    port: Annotated[Many, filter_option("--port", "N|A-B", "Either port.")] = None
+    from_port: Annotated[Many, filter_option("--from-port", "N|A-B", "Source port.")] = None
+    to_port: Annotated[Many, filter_option("--to-port", "N|A-B", "Destination port.")] = None
+    protocol: ProtocolOpt = None
     direction: Annotated[
         Many,
-        _filter_option("--direction", "out|in|svc", "What the entry was made for.", complete.words("out", "in", "svc")),
+        filter_option("--direction", "out|in|svc", "What the entry was made for.", complete.words("out", "in", "svc")),
     ] = None
-    state: Annotated[Many, _filter_option("--state", "STATE", "new, established, closing or closed.", _STATES)] = None
-    flag: Annotated[Many, _filter_option("--flag", "NAME", "A flag that is set, e.g. DSRInternal.", complete.flags)] = (
+    state: Annotated[Many, filter_option("--state", "STATE", "new, established, closing or closed.", _STATES)] = None
+    flag: Annotated[Many, filter_option("--flag", "NAME", "A flag that is set, e.g. DSRInternal.", complete.flags)] = (
         None
     )
     backend_id: Annotated[
-        Many, _filter_option("--backend-id", "N", "Backend of a service entry.", complete.backend_ids)
+        Many, filter_option("--backend-id", "N", "Backend of a service entry.", complete.backend_ids)
     ] = None
-    rev_nat: Annotated[Many, _filter_option("--rev-nat", "N", "Reverse NAT index.", complete.rev_nats)] = None
+    rev_nat: Annotated[Many, filter_option("--rev-nat", "N", "Reverse NAT index.", complete.rev_nats)] = None
     identity: Annotated[
-        Many, _filter_option("--identity", "N|NAME|LABEL", "Source security identity.", complete.identities)
+        Many, filter_option("--identity", "N|NAME|LABEL", "Source security identity.", complete.identities)
     ] = None
     service: Annotated[
-        Many, _filter_option("--service", "NAME|IP:PORT", "What a service takes part in.", complete.services)
+        Many, filter_option("--service", "NAME|IP:PORT", "What a service takes part in.", complete.services)
     ] = None
-    related: _Related = None
-    inverted: _Not = False
+    related: RelatedOpt = None
+    inverted: NotOpt = False
 
 
-@dataclass
-class NatFilterArgs(_FilterOptions):
-    """Those of the filter options that SNAT entries have; ``--ip`` and ``--port`` look at the translated end too."""
-
-    ip: Annotated[Many, _filter_option("--ip", "IP|CIDR|NAME", "Any end.", complete.addresses)] = None
-    from_ip: Annotated[Many, _filter_option("--from-ip", "IP|CIDR|NAME", "The packet's source.")] = None
-    to_ip: Annotated[Many, _filter_option("--to-ip", "IP|CIDR|NAME", "The packet's destination.")] = None
-    port: Annotated[Many, _filter_option("--port", "N|A-B", "Any port.")] = None
-    from_port: Annotated[Many, _filter_option("--from-port", "N|A-B", "Source port.")] = None
-    to_port: Annotated[Many, _filter_option("--to-port", "N|A-B", "Destination port.")] = None
-    protocol: _Protocol = None
-    direction: Annotated[
-        Many, _filter_option("--direction", "out|in", "What leaves, or what comes back.", complete.words("out", "in"))
-    ] = None
-    service: Annotated[
-        Many, _filter_option("--service", "NAME|IP:PORT", "A service at any end.", complete.services)
-    ] = None
-    related: _Related = None
-    inverted: _Not = False
-
-
-@dataclass
+@dataclass(eq=False, repr=False)
 class FilterArgs(FlowFilterArgs):
     """The filter options of entries."""
 
@@ -143,7 +126,7 @@ class FilterArgs(FlowFilterArgs):
     ] = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class OutputArgs:
     """The output options (docs/reference/cli.md)."""
 
@@ -165,7 +148,7 @@ class OutputArgs:
         return replace(self.options(), limit=limit)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class SourceArgs:
     """Where records come from and how to read them."""
 

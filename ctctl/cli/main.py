@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LazyCommand:
     """Where a top-level command lives. ``help`` is its line in ``ctctl --help``."""
 

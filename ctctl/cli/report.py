@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -91,6 +90,8 @@ def addressed_here(node: str | None, text: str) -> str:
 
 def source_words(where: SourceArgs) -> str:
     """The options that name the source, as they were typed."""
+    import shlex
+
     given = (
         *(("--from", source) for source in where.source or () if source != "auto"),
         *(("--node", name) for name in where.named),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from ctctl.cli.complete import terms
-from ctctl.cli.groups import NatFilterArgs, OutputArgs, SourceArgs, grouped
+from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.nat_filter import NatFilterArgs
 from ctctl.errors import UsageError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Order = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Listing:
     """How to list. ``names`` are those of addresses."""
 
@@ -34,7 +34,7 @@ class Listing:
 Batches = Callable[[CtTable], Iterator["CtColumns"]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Run:
     """Rows of one batch, in the order given, or all as they lie. ``places``: where each stands in its chunk."""
 

@@ -38,7 +38,7 @@ def count(table: CtTable, wanted: Filter) -> Sequence[int]:
     total = np.zeros(_SIZE, np.int64)
     for columns in matching(table, wanted):
         total += _count_batch(columns, table)
-    return [int(number) for number in total]
+    return list(total.tolist())
 
 
 def _count_batch(columns: CtColumns, table: CtTable) -> Any:
@@ -93,6 +93,8 @@ def stats_of(table: CtTable, numbers: Sequence[int], engine: str) -> TableStats:
     live_by_state = dict.fromkeys(_STATES, 0)
     related = expired = 0
     for index, number in enumerate(kinds):
+        if not number:
+            continue
         direction, is_related, state, is_expired = index // 16, index // 8 % 2, index // 2 % 4, index % 2
         by_direction[_DIRECTIONS[direction]] += number
         by_state[_STATES[state]] += number

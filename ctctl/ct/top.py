@@ -90,17 +90,23 @@ class _Grouper:
         self._by = by
         self._family = family
         half = 4 if family == 4 else 16
+        self._programs: dict[tuple[int, bool, int | None], RowProgram] = {}
         self.groups = Groups({By.src: half, By.dst: half, By.pair: 2 * half}.get(by, 8))
 
     def program(self, table: CtTable) -> RowProgram:
         """The key of a row and its figures: whether it is expired, its packets, its bytes."""
-        fields = fields_of(table.family)
+        alike = table.family, table.layout.split_counters, table.now
+        if alike not in self._programs:
+            self._programs[alike] = self._made(*alike)
+        return self._programs[alike]
+
+    def _made(self, family: int, split: bool, now: int | None) -> RowProgram:
+        fields = fields_of(family)
         program = RowProgram(fields["tuple_flags"], TUPLE_SERVICE)
-        lifetime, now = fields["lifetime"], table.now
+        lifetime = fields["lifetime"]
         program.number("expired", lambda to: None if now is None else program.below(to, lifetime, now))
-        counts = not table.layout.split_counters
-        program.number("packets", lambda to: program.take(to, fields["word16"]) if counts else None)
-        program.number("bytes", lambda to: program.take(to, fields["word24"]) if counts else None)
+        program.number("packets", lambda to: None if split else program.take(to, fields["word16"]))
+        program.number("bytes", lambda to: None if split else program.take(to, fields["word24"]))
         self._add_key(program, fields)
         return program
 

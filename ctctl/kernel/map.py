@@ -17,7 +17,6 @@ from ctctl.errors import NotFoundError
 from ctctl.kernel.failures import SYS_ADMIN, kernel_error, operation
 from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
 from ctctl.kernel.map_handle import MapHandle, MapInfo, MapType, possible_cpus
-from ctctl.kernel.map_parallel import ParallelReader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,6 +160,8 @@ class Map(MapHandle):
         ``ordered``: by one thread that reads ahead of the caller, in the kernel's order. Every batch is
         an array of its own; up to eight wait for the caller.
         """
+        from ctctl.kernel.map_parallel import ParallelReader  # a small table is read by one thread
+
         return ParallelReader(self, size, ordered=ordered).run()
 
     def drain(self, size: int = 4096) -> Iterator[Batch]:

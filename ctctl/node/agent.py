@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import socket
 
 #: Where an agent keeps its state; the two are one directory on most machines.
 STATE_DIRECTORIES: Final = (Path("/var/run/cilium/state"), Path("/run/cilium/state"))
@@ -77,6 +79,7 @@ class _Answer(threading.Thread):
 
     def run(self) -> None:
         import http.client  # 30 ms that only a node with an agent needs
+        import socket
 
         connection = http.client.HTTPConnection("localhost")
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError, RecursionError, AttributeError):
@@ -91,6 +94,8 @@ class _Answer(threading.Thread):
 
     def give_up(self) -> None:
         """Wake the thread from whatever it waits for."""
+        import socket
+
         if self._connection is not None:
             with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
@@ -48,7 +48,7 @@ class ColorMode(StrEnum):
     never = "never"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Column(Generic[T]):
     """One field of a row.
 
@@ -69,9 +69,11 @@ class Column(Generic[T]):
     priority: int = 0
     #: words: on a terminal the text may go on in the lines below
     prose: bool = False
+    #: what stands for the text where a row would not fit in a line of the terminal
+    short: Callable[[T], str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class View(Generic[T]):
     """What a command's rows are: schema name, key of the list in JSON, columns, and the other forms.
 
@@ -90,6 +92,8 @@ class View(Generic[T]):
     #: other spellings of fields, as the filter language has them; a field's own name wins
     aliases: Mapping[str, str] = field(default_factory=dict)
     cilium_lines: Callable[[Iterable[T]], Iterable[str]] | None = None
+    #: on a terminal, rows for which this differs have widths of their own: IPv6 must not take the room of IPv4
+    apart: Callable[[T], object] | None = None
 
     def column(self, name: str, kind: str = "field") -> Column[T]:
         """The column called ``name``. Raises UsageError that names the nearest right one."""
@@ -215,10 +219,10 @@ def write_rows(
     chosen = [view.column(name) for name in options.fields]
     rows = arrange(view, rows, options)
     if options.format in (Format.table, Format.wide):
-        columns = chosen or [c for c in view.columns if options.format is Format.wide or not c.wide]
         if options.follow:
+            columns = chosen or [c for c in view.columns if options.format is Format.wide or not c.wide]
             return _write_following(columns, rows, options, stream)
-        return _write_table(columns, rows, options, stream)
+        return _write_table(view, rows, options, stream)
     if options.format is Format.csv:
         return _write_csv(chosen or [*view.columns], rows, options, stream)
     if options.format is Format.cilium:
@@ -340,10 +344,38 @@ def _write_following(columns: Sequence[Column[T]], rows: Iterable[T], options: O
     return count
 
 
-def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
+def _write_table(view: View[T], rows: Iterable[T], options: OutputOptions, stream: TextIO) -> int:
     rows = list(rows)
-    lines = [[text_of(column, row) for column in columns] for row in rows]
+    columns = [view.column(name) for name in options.fields]
+    columns = columns or [c for c in view.columns if options.format is Format.wide or not c.wide]
+    # Who asks for wide lines gets them.
+    room = columns_of(stream) if rows and options.format is Format.table else None
+    pieces: dict[object, list[T]] = {}
+    apart = view.apart if room is not None and options.sort is None else None
+    for row in rows:
+        pieces.setdefault(apart(row) if apart is not None else None, []).append(row)
+    dropped: dict[str, None] = {}
+    for number, piece in enumerate(pieces.values() or [rows]):
+        if number and not options.no_headers:
+            stream.write("\n")
+        dropped |= dict.fromkeys(_write_piece(columns, piece, options, room, stream))
+    if room is not None:
+        say_dropped(list(dropped), room, stream)
+    return len(rows)
+
+
+def _write_piece(
+    columns: Sequence[Column[T]],
+    rows: list[T],
+    options: OutputOptions,
+    room: int | None,
+    stream: TextIO,
+    *,
+    may_drop: bool = True,
+) -> list[str]:
+    """Rows that share their columns' widths; returns the titles that had no room."""
     heads = [] if options.no_headers else [[column.title for column in columns]]
+    lines = [[text_of(column, row) for column in columns] for row in rows]
     texts = [*heads, *lines]
     widths = [max((len(line[at]) for line in texts), default=0) for at in range(len(columns))]
     least = [
@@ -351,23 +383,24 @@ def _write_table(columns: Sequence[Column[T]], rows: Iterable[T], options: Outpu
         for at, column in enumerate(columns)
     ]
     dropped: list[str] = []
-    # Who asks for wide lines gets them.
-    room = columns_of(stream) if lines and options.format is Format.table else None
-    if room is not None and not options.fields:
+    may_drop = may_drop and not options.fields
+    if room is not None and may_drop:
         kept = fitting(least, [column.priority for column in columns], room)
         dropped = [column.title for at, column in enumerate(columns) if at not in kept]
         columns = [columns[at] for at in kept]
         widths, least = ([some[at] for at in kept] for some in (widths, least))
         heads, lines = ([[line[at] for at in kept] for line in some] for some in (heads, lines))
     layout = Layout.of(widths, [column.right for column in columns], least, room)
+    in_one_line = len(layout.groups) == 1 and layout.widths == tuple(widths)
+    if may_drop and not in_one_line and any(column.short for column in columns):
+        shorter = [replace(column, text=column.short or column.text, short=None) for column in columns]
+        return dropped + _write_piece(shorter, rows, options, room, stream, may_drop=False)
     if use_color(options, stream):
         _write_colored(columns, rows, [*heads, *lines], layout, stream)
     else:
         for line in (*heads, *lines):
             _write_plain(layout, line, stream)
-    if room is not None:
-        say_dropped(dropped, room, stream)
-    return len(lines)
+    return dropped
 
 
 def _write_plain(layout: Layout, texts: Sequence[str], stream: TextIO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from ctctl._ffi.rows import Field
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
@@ -28,6 +29,8 @@ class NatForm:
 
     #: fields that are an address and port
     ENDS = ("source", "destination", "to")
+    #: what stands for them where there is little room: the name instead of the address, if there is one
+    SHORT: ClassVar = {f"{name}_short": name for name in ENDS}
     #: fields that are numbers
     NUMBERS = ("proto", "src_port", "dst_port", "to_port", "created", "needs_ct")
 
@@ -59,6 +62,8 @@ class NatForm:
             program.literal(before).raw(self._key).literal(behind)
         elif name in self._ends:
             self._end(program, name, style)
+        elif name in self.SHORT:
+            self._short_end(program, self.SHORT[name])
         elif name in self._addresses:
             before, behind = quotes(style, quoted=self.family == 6)
             program.literal(before).address(self._addresses[name], PLAIN_IPV6).literal(behind)
@@ -79,6 +84,19 @@ class NatForm:
             names = self.addresses.names
             program.text(place, TextTable.of([b"", *(encode(style, None, f" ({one})") for one in names)]))
         program.literal(behind)
+
+    def _short_end(self, program: RowProgram, name: str) -> None:
+        """``ns/pod:80`` for people where the name is known, else ``10.0.0.1:80``."""
+        if not self.addresses.names:
+            self.end(program, name)
+            return
+        octets, port = self._ends[name]
+        names = TextTable.of([b"", *(encode(Style.TEXT, one) for one in self.addresses.names)])
+        place = program.number(f"{name} name", lambda to: program.find(to, octets, self.addresses.keys))
+        with program.where(place, _ALL, 0, other=True):
+            program.text(place, names).literal(b":").decimal(port)
+        with program.where(place, _ALL, 0):
+            self.end(program, name)
 
     def end(self, program: RowProgram, name: str) -> None:
         """Address and port."""

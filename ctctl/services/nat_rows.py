@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from ctctl.decode.nat_rows import NatRows, NatTable
-from ctctl.out.fit import columns_of
+from ctctl.out.fit import columns_of, say_dropped
 from ctctl.out.output import Format, OutputOptions, View, use_color
 from ctctl.out.rowtext import RowProgram
 from ctctl.services.nat_form import RECORD, NatForm
@@ -98,10 +98,17 @@ class Lines:
         """The first rows of each table."""
         return [(table.form, table.first) for table in self.tables if table.first is not None]
 
-    def run(self, program_of: ProgramOf, write: Write | None = None, end: bytes = b"") -> None:
-        """Write the lines; ``end`` after those of a table that has any."""
+    def by_family(self) -> list[Lines]:
+        """The same in one piece a family, those without rows left out; at least one."""
+        some = [table for table in self.tables if table.first is not None]
+        families = dict.fromkeys(table.form.family for table in some)
+        parts = [[table for table in some if table.form.family == family] for family in families]
+        return [Lines(part, self.limit, self.write) for part in parts] or [self]
+
+    def run(self, program_of: ProgramOf, write: Write | None = None, end: bytes = b"") -> int:
+        """Write the lines, ``end`` after those of a table that has any; returns how many rows."""
         to = write or self.write
-        left = self.limit
+        left, count = self.limit, 0
         for table in self.tables:
             noted = _Noted(to)
             program = program_of(table.form)
@@ -110,9 +117,11 @@ class Lines:
                     break
                 rows = batch if left is None else batch.first(left)
                 left = None if left is None else left - len(rows)
+                count += len(rows)
                 program.run(rows, noted)
             if noted.any:
                 to(end)
+        return count
 
 
 class _Noted:
@@ -146,7 +155,11 @@ class Sorted(Lines):
             for number, (form, rows) in enumerate(self._kept)
         ]
 
-    def run(self, program_of: ProgramOf, write: Write | None = None, end: bytes = b"") -> None:
+    def by_family(self) -> list[Lines]:
+        """In one piece: the order is one over all tables."""
+        return [self]
+
+    def run(self, program_of: ProgramOf, write: Write | None = None, end: bytes = b"") -> int:
         """Write the lines; with ``end`` table by table, as the Cilium CLI has them."""
         to = write or self.write
         programs = [program_of(form) for form, _rows in self._kept]
@@ -156,7 +169,7 @@ class Sorted(Lines):
                 program.run(rows, noted, self._row[self._table == number])
                 if noted.any:
                     to(end)
-            return
+            return len(self._row)
         for start in range(0, len(self._row), _CHUNK):
             tables, rows_at = self._table[start : start + _CHUNK], self._row[start : start + _CHUNK]
             found: list[bytes] = [b""] * len(tables)
@@ -165,6 +178,7 @@ class Sorted(Lines):
                 for place, line in zip(places.tolist(), program.lines(rows, rows_at[places]), strict=True):
                     found[place] = line
             to(b"".join(found))
+        return len(self._row)
 
 
 _SAMPLE, _CHUNK = 1000, 1 << 14
@@ -179,20 +193,29 @@ def _kept(table: Listed) -> NatRows:
 
 
 def _write_sheet(lines: Lines, view: View[NatEntry], chosen: list[str], options: OutputOptions, stream: TextIO) -> None:
-    """A table for people: what does not fit a terminal is said on stderr."""
+    """A table for people, on a terminal one a family: IPv6 must not take the room that IPv4 has.
+
+    What does not fit a terminal is said on stderr.
+    """
     wide = options.format is Format.wide
     names = chosen or [column.name for column in view.columns if wide or not column.wide]
     room = columns_of(stream)
-    sheet = Sheet([view.column(name) for name in names], room=None if wide else room, header=not options.no_headers)
-    sheet.fit(lines.sample(), may_drop=not chosen)
-    if not options.no_headers:
-        lines.write(sheet.header(color=use_color(options, stream)))
-    if sheet.in_one_line:
-        lines.run(sheet.program)
-    else:
-        lines.run(sheet.parted, sheet.laid_out(lines.write))
+    dropped: dict[str, None] = {}
+    left = lines.limit
+    for number, part in enumerate([lines] if room is None else lines.by_family()):
+        if number and left == 0:
+            break
+        part.limit = left
+        columns = [view.column(name) for name in names]
+        sheet = Sheet(columns, room=None if wide else room, header=not options.no_headers)
+        sheet.fit(part.sample(), may_drop=not chosen)
+        if not options.no_headers:
+            part.write((b"\n" if number else b"") + sheet.header(color=use_color(options, stream)))
+        count = part.run(sheet.program) if sheet.in_one_line else part.run(sheet.parted, sheet.laid_out(part.write))
+        left = None if left is None else left - count
+        dropped |= dict.fromkeys(sheet.dropped)
     if room is not None:
-        sheet.say_dropped(room, stream)
+        say_dropped(list(dropped), room, stream)
 
 
 def _write_lines(lines: Lines, view: View[NatEntry], chosen: list[str], options: OutputOptions) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ctctl.decode.nat_rows import NatRows
-from ctctl.out import fit
 from ctctl.out.fit import GAP, Layout, fitting, least_of
 from ctctl.out.output import Column
 from ctctl.out.rowtext import RowProgram
@@ -29,12 +29,23 @@ class Sheet:
         self._room = room
         self._titled = header
         self._layout = Layout((), (), ())
-        self._dropped: list[str] = []
+        #: titles of the columns that had no room
+        self.dropped: list[str] = []
         #: whether every row is one line, whose cells are only padded
         self.in_one_line = True
 
     def fit(self, sample: Sequence[tuple[NatForm, NatRows]], *, may_drop: bool) -> None:
-        """Find the widths in the first rows of each table, and drop columns that have no room."""
+        """Find the widths in the first rows of each table, and drop columns that have no room.
+
+        Where a row still takes more than a line, names stand in the place of the addresses they are of.
+        """
+        self._arrange(sample, may_drop=may_drop)
+        if may_drop and not self.in_one_line:
+            short = {name: short for short, name in NatForm.SHORT.items()}
+            self._columns = [replace(one, name=short.get(one.name, one.name)) for one in self._columns]
+            self._arrange(sample, may_drop=False)
+
+    def _arrange(self, sample: Sequence[tuple[NatForm, NatRows]], *, may_drop: bool) -> None:
         texts = [self._texts(column, sample) for column in self._columns]
         widths = [max(map(len, some), default=0) for some in texts]
         least = [
@@ -44,7 +55,7 @@ class Sheet:
         room = self._room if sample else None
         if room is not None and may_drop:
             kept = fitting(least, [column.priority for column in self._columns], room)
-            self._dropped = [column.title for at, column in enumerate(self._columns) if at not in kept]
+            self.dropped = [column.title for at, column in enumerate(self._columns) if at not in kept]
             self._columns = [self._columns[at] for at in kept]
             widths, least = ([some[at] for at in kept] for some in (widths, least))
         self._layout = Layout.of(widths, [column.right for column in self._columns], least, room)
@@ -88,7 +99,3 @@ class Sheet:
             write("".join("".join(text for _, text in line).rstrip() + "\n" for line in lines).encode())
 
         return take
-
-    def say_dropped(self, room: int, stream: TextIO) -> None:
-        """Say on stderr which columns had no room."""
-        fit.say_dropped(self._dropped, room, stream)

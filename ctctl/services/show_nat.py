@@ -22,6 +22,11 @@ def _named(names: Mapping[str, str], address: Address, port: int) -> str:
     return endpoint(address, port) + (f" ({name})" if name else "")
 
 
+def _short(names: Mapping[str, str], address: Address, port: int) -> str:
+    name = names.get(str(address))
+    return f"{name}:{port}" if name else endpoint(address, port)
+
+
 def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[NatEntry]:
     """``nat list``; ``now`` turns the time of creation into an age."""
 
@@ -43,6 +48,7 @@ def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[Na
             lambda e: endpoint(e.tuple.src, e.tuple.src_port),
             lambda e: _named(names, e.tuple.src, e.tuple.src_port),
             prose=True,
+            short=lambda e: _short(names, e.tuple.src, e.tuple.src_port),
         ),
         Column(
             "destination",
@@ -50,6 +56,7 @@ def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[Na
             lambda e: endpoint(e.tuple.dst, e.tuple.dst_port),
             lambda e: _named(names, e.tuple.dst, e.tuple.dst_port),
             prose=True,
+            short=lambda e: _short(names, e.tuple.dst, e.tuple.dst_port),
         ),
         Column("xlate", "XLATE", lambda e: e.xlate, priority=2),
         Column(
@@ -58,6 +65,7 @@ def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[Na
             lambda e: endpoint(e.to_addr, e.to_port),
             lambda e: _named(names, e.to_addr, e.to_port),
             prose=True,
+            short=lambda e: _short(names, e.to_addr, e.to_port),
         ),
         Column("age", "AGE", age, age_text, right=True, priority=1),
         Column("needs_ct", "NEEDS_CT", lambda e: e.needs_ct, wide=True, right=True),
@@ -76,6 +84,7 @@ def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[Na
         record,
         cilium_lines=lambda rows: listings.nat_lines(rows, clock, now),
         aliases={"dir": "direction"},
+        apart=lambda e: e.tuple.src.version,
     )
 
 

@@ -39,9 +39,12 @@ def book_of(source: Source, node: str | None = None) -> NameBook:
     if home.directory is not None and not home.foreign:
         _add_own(book, Path(home.directory))
     elif home.directory is not None:
-        from ctctl.tables.names_agent import add_agent
+        from ctctl.node.cilium import is_this_nodes
 
-        add_agent(book, Path(home.directory))
+        if is_this_nodes(Path(home.directory)):
+            from ctctl.tables.names_agent import add_agent
+
+            add_agent(book)
     _add_documents(book, source, node)
     for path in source.name_files:
         from ctctl.tables.names_files import add_file

@@ -7,12 +7,10 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.node import agent
-from ctctl.node.cilium import is_this_nodes
 from ctctl.tables.namebook import NameBook, namespace_of
 
 #: The endpoint as JSON, in base64, as versions up to 1.15 put it into a C header.
@@ -20,10 +18,8 @@ _HEADER = re.compile(rb"CILIUM_BASE64_([A-Za-z0-9+/=]+)")
 _MAX_ENDPOINT = 8 << 20
 
 
-def add_agent(book: NameBook, directory: Path) -> None:
-    """What this machine's agent knows, if the tables in ``directory`` are its own."""
-    if not is_this_nodes(directory):
-        return
+def add_agent(book: NameBook) -> None:
+    """What this machine's agent knows of its tables."""
     endpoints = agent.ask("/endpoint")
     if isinstance(endpoints, list):
         add_endpoints(book, endpoints)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
+    from ctctl.model.row import CtRow
 
 
 def row_of(table: CtTable, columns: CtColumns, index: int, names: Mapping[str, str]) -> CtRow:
     """One entry of a batch as a row."""
+    from ctctl.model.row import CtRow  # lists are written from the bytes
+
     entry = columns.entry(index, table.name, table.absent)
     return CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw, names)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -41,6 +42,8 @@ TRAFFIC = (("pod1", "10.64.1.36", SERVE_PORT), ("pod1", "10.68.174.146", 80), (C
            (CLIENT, "172.190.0.18", 80))  # fmt: skip
 A_SECOND = 50
 SAMPLE_S = 5.0
+#: a command that takes so long on whatever machine will not end
+HANGS_S = 900
 #: what Python keeps by itself, beside a tenth
 SLACK_KB = 6_144
 
@@ -99,7 +102,13 @@ def _lane(commands: list[list[str]], stop: threading.Event, tally: Counter[str],
     for command in itertools.cycle(commands):
         if stop.is_set():
             return
-        done = subprocess.run([*CTCTL, *command], check=False, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        try:
+            done = subprocess.run(
+                [*CTCTL, *command], check=False, cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S
+            )
+        except subprocess.TimeoutExpired:
+            failed.append(f"{' '.join(command)}: no end after {HANGS_S} s")
+            continue
         tally["commands"] += 1
         # 3: the doctor found something, or two tables differ.
         if done.returncode not in {0, 3}:
@@ -195,6 +204,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", type=Path, help="also write the result here, as JSON")
     args = parser.parse_args()
+    # Ended from outside, everything is taken down too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     lab = Topology(unique_name("soak"))
     with TemporaryDirectory() as folder:
         subprocess.run([*CTCTL, "lab", "up", "--name", lab.name], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

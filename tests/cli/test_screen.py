@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.captures import NAMES, captured_node
+from tests.support.captures import BUGTOOL, NAMES, captured_node
 from tests.support.children import PROGRAM
+from tests.support.commands import commands
+from tests.support.screens import PIPED, screens
 from tests.support.terminal import on_terminal
 
 DATA = Path(__file__).resolve().parents[1] / "data"
+WIDTHS = (80, 120, 200)
 DUMP = DATA / "samples/cilium-dbg-1.16.4/ct-list-global.time-diff-ktime.txt"
 
 
@@ -84,28 +87,104 @@ def test_the_lab_fits(words: tuple[str, ...]) -> None:
     assert not any("…" in line for line in shown)
 
 
-#: What people type without options, on a node; every one is a screen.
+#: What people type without options, on a node; every one is a screen. FLOW: a connection of the node.
 SCREENS = (
-    *("ct list", "ct stats", "ct top", "ct top --by pair", "nat list", "nat stats", "lb list", "lb list --backends"),
-    *("lb list --frontends", "lb list --revnat", "lb list --source-ranges", "ipcache list", "endpoint list"),
-    *("socknat list", "policy list", "metrics drops", "status", "features", "doctor"),
-    *("gc --dry-run", "gc --explain", "sizing --from auto"),
+    *("ct list", "ct get FLOW", "ct stats", "ct top", "ct top --by pair", "nat list", "nat stats"),
+    *("lb list", "lb list --backends", "lb list --frontends", "lb list --revnat", "lb list --source-ranges"),
+    *("ipcache list", "endpoint list", "tunnel list", "socknat list", "policy list", "policy get FLOW"),
+    *("metrics drops", "status", "features", "doctor", "gc --dry-run", "gc --explain", "gc simulate --from auto"),
+    *("sizing --from auto", "fleet ask", "lab list", "lab run --list", "version"),
 )
+#: Commands without such a screen, and why; what they show is looked at by the tests of their features.
+OTHERS = {
+    "goes on until it is stopped": ("ct events", "ui", "metrics serve"),
+    "is told two sources, or bytes": ("ct diff", "ct decode", "trace"),
+    "changes a table, or a node": (
+        *("ct import", "ct delete", "ct flush", "gc undo"),
+        *("load", "apply", "unload", "lab up", "lab down", "lab exec"),
+    ),
+    "writes a file": ("ct export", "report", "fleet collect", "completion"),
+    "shows what a lake has, or SQL asks for": ("ct sql", "fleet sql", "fleet list"),
+    "needs a cluster": ("cluster",),
+    "is a document": ("schema",),
+}
+
+
+def test_every_command_has_a_screen_or_a_reason() -> None:
+    leaves = {" ".join(path) for path, command in commands() if not hasattr(command, "list_commands")}
+    groups = {" ".join(path) for path, command in commands() if getattr(command, "invoke_without_command", False)}
+    known = [name for names in OTHERS.values() for name in names]
+    known += {name for name in leaves | groups for screen in SCREENS if f"{screen} ".startswith(f"{name} ")}
+    assert sorted(known) == sorted(leaves | (groups - {""}))
+
+
+def _words(screen: str, flow: str) -> list[str]:
+    return [flow if word == "FLOW" else word for word in screen.split()]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_wraps_on_a_captured_node(name: str) -> None:
     with captured_node(name) as node:
-        asked = [screen.split() for screen in SCREENS]
         entry = node.json("ct", "list", "--limit", "1")["entries"][0]
-        flow = f"{entry['src']}:{entry['src_port']} > {entry['dst']}:{entry['dst_port']}"
-        asked.append(["ct", "get", f"{entry['proto_name'].lower()} {flow}"])
-        for screen in asked:
-            words = ["/usr/bin/nsenter", "-t", str(node.pid), "-m", PROGRAM, *screen]
-            _code, lines = on_terminal(words, 80, environment={"CTCTL_PAGER": "", "NO_COLOR": "1"})
-            assert lines, screen
-            assert not [line for line in lines if len(line) > 80], screen
-            assert not [line for line in lines if "…" in line], screen
+        flow = f"{entry['proto_name'].lower()} {entry['src']}:{entry['src_port']} > {entry['dst']}:{entry['dst_port']}"
+        inside = ["/usr/bin/nsenter", "-t", str(node.pid), "-m"]
+        widths = WIDTHS if name == NAMES[0] else WIDTHS[:1]
+        shown = screens([_words(screen, flow) for screen in SCREENS], widths, inside)
+    for screen in shown:
+        assert screen.lines, screen
+        if screen.code in (1, 4):  # an error is one line, however long
+            assert len(screen.lines) == 1, screen
+            continue
+        assert screen.code in (0, 3, 5), screen
+        assert not [line for line in screen.lines if len(line) > screen.columns], screen
+        assert not [line for line in screen.lines if "…" in line], screen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_is_a_line_on_a_captured_node(name: str) -> None:
+    """IPv4 and IPv6 beside each other: what is short must not be laid out for what is long."""
+    with captured_node(name) as node:
+        inside = ["/usr/bin/nsenter", "-t", str(node.pid), "-m"]
+        for screen in screens([["ct", "list"], ["nat", "list"]], [80], inside):
+            rows = [line for line in screen.lines if line.startswith(("TCP ", "UDP ", "ICMP ")) and "[" not in line]
+            assert rows
+            assert all(len(line.split()) >= 5 for line in rows), screen
+
+
+#: Screens of a file; how long ago something was is the file's to say, so they are the same every day.
+FROM_A_FILE = tuple(
+    screen
+    for screen in SCREENS
+    if screen.split()[0] not in ("status", "features", "version", "lab", "fleet", "schema")
+    and "--from" not in screen
+    and screen != "gc --dry-run"  # says how long it took
+)
+#: Lines of a screen that a golden holds.
+_SHOWN = 24
+
+
+@pytest.mark.parametrize("columns", [*WIDTHS, PIPED], ids=str)
+def test_goldens_of_a_bugtool_archive(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every screen of a node that was captured whole. ``CTCTL_WRITE_GOLDENS=1`` writes the files anew."""
+    monkeypatch.chdir(ROOT)
+    flow = "tcp 10.61.1.101:38202 > 10.61.2.103:8000"
+    asked = [[*_words(screen, flow), "--from", str(BUGTOOL.relative_to(ROOT))] for screen in FROM_A_FILE]
+    shown = [([*screen.words], "".join(f"{line}\n" for line in screen.lines)) for screen in screens(asked, [columns])]
+    _compare(f"bugtool.{columns or 'piped'}.txt", "\n".join(_cut(words, text) for words, text in shown))
+
+
+def _cut(words: list[str], text: str) -> str:
+    lines = text.splitlines()
+    more = [f"({len(lines) - _SHOWN} more lines)"] if len(lines) > _SHOWN else []
+    return "\n".join([f"$ ctctl {' '.join(words[:-2])}", *lines[:_SHOWN], *more, ""])
+
+
+def _compare(name: str, text: str) -> None:
+    golden = DATA / "screens" / name
+    if os.environ.get("CTCTL_WRITE_GOLDENS"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text()
 
 
 @pytest.mark.parametrize("columns", [80, 120, 200, None], ids=str)
@@ -119,12 +198,8 @@ def test_golden(command: str, columns: int | None) -> None:
         environment = {"CTCTL_PAGER": "", "NO_COLOR": "1"}
         code, shown = on_terminal(words, columns, environment=environment)
         assert code == 0
-    golden = DATA / "screens" / f"{command.replace(' ', '-')}.{columns or 'piped'}.txt"
     text = "".join(f"{line}\n" for line in shown)
-    if os.environ.get("CTCTL_WRITE_GOLDENS"):
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(text)
-    assert text == golden.read_text()
+    _compare(f"{command.replace(' ', '-')}.{columns or 'piped'}.txt", text)
 
 
 def test_a_pager_reads_what_is_listed(tmp_path: Path) -> None:

@@ -106,9 +106,11 @@ class Terminal:
 
     def tab(self, line: str) -> str:
         """The command line after TAB behind ``line``, and what is listed below it."""
-        self.type("clear\n")
-        # An empty line to type on: what is typed before the shell reads is echoed by the terminal as it is.
-        self.until(r"\A\s*>\s*\Z")
+        # An empty line to type on: what is typed before the shell reads is echoed by the terminal as it is. The
+        # number tells this line from the empty one of before.
+        self.number += 1
+        self.type(f"clear; expr {self.number} + 770000\n")
+        self.until(rf"\A\s*{self.number + 770000}\s*>\s*\Z")
         self.type(line + "\t")
         # The shell reads on only when the completion is done: a comment sign shows that it has.
         self.type("#")

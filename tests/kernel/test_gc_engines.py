@@ -243,6 +243,27 @@ def test_a_stopped_run_tells_the_truth(collect: Engine) -> None:
         assert 0 <= int(tally.deleted.sum()) == 8000 - left < 8000
 
 
+class _StopsAfter(threading.Event):
+    """An event that is set once it was asked about so often."""
+
+    def __init__(self, questions: int) -> None:
+        super().__init__()
+        self._left = questions
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def test_a_walk_that_is_stopped_deletes_nothing_more() -> None:
+    """Not what it had found and not yet deleted either."""
+    rng = np.random.default_rng(13)
+    with ct_map() as ct:
+        ct.update_batch(random_keys(40, CT["cilium_ct4_global"], rng), random_values(40, rng, expired=1.0))
+        tally = collected(perkey.collect, as_target(ct), job(stop=_StopsAfter(20)))
+        assert (tally.complete, int(tally.deleted.sum()), len(contents(ct))) == (False, 0, 40)
+
+
 @COLLECTING
 def test_rate_limit_holds_and_all_go_in_the_end(collect: Engine) -> None:
     import time

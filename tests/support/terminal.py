@@ -38,5 +38,9 @@ def on_terminal(
     finally:
         os.close(parent)
     _pid, status = os.waitpid(process, 0)
-    text = _SEQUENCES.sub(b"", shown).decode(errors="replace").replace("\r", "")
-    return os.waitstatus_to_exitcode(status), text.splitlines()
+    return os.waitstatus_to_exitcode(status), plain_lines(shown)
+
+
+def plain_lines(shown: bytes) -> list[str]:
+    """The lines of what was written to a terminal, without colours and cursor moves."""
+    return _SEQUENCES.sub(b"", shown).decode(errors="replace").replace("\r", "").splitlines()

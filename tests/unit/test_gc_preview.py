@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.gc.backends import entries_of_backend
 from ctctl.gc.explain import Scrub
 from ctctl.gc.preview import explanations, preview
-from ctctl.gc.show import report_document
+from ctctl.gc.show import report_document, summary
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.service import Backend
 from ctctl.model.tuples import FlowTuple
@@ -70,6 +71,21 @@ def test_without_a_scrub_what_is_expired_goes() -> None:
     assert {(one.goes, one.count) for one in found} == {(True, 2), (False, 2)}
     document = report_document(preview(world()))
     assert (document["alive"], document["expired"], "selected" in document) == (2, 2, False)
+    # A walk that nothing disturbed.
+    assert [table.resets for table in preview(world()).tables] == [0]
+
+
+def test_what_stands_beside_the_rows() -> None:
+    """Which entries were meant, where they are kept and how to bring them back; of a foreign table with its flag."""
+    plain, scrubbed = preview(world()), preview(world(), scrub=Scrub("pod1", (POD.packed,)))
+    assert summary(plain)[0].startswith("dry run, nothing deleted: 2 alive, 2 expired (")
+    assert summary(scrubbed)[0].startswith("dry run, nothing deleted: 2 entries of pod1, expired or not, 2 of others (")
+    assert report_document(plain)["undo_file"] is None
+    kept = replace(plain, undo_file=Path("gone.jsonl"))
+    assert report_document(kept)["undo_file"] == "gone.jsonl"
+    told = [[line for line in summary(one) if line.startswith("undo with: ")] for one in (plain, kept)]
+    assert (told[0], len(told[1]), "--allow-foreign" in told[1][0]) == ([], 1, False)
+    assert "--allow-foreign" in "".join(summary(replace(kept, foreign=True)))
 
 
 def test_a_node_without_time_hides_no_other() -> None:

@@ -18,7 +18,8 @@ from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.context import TableContext
-from ctctl.tables.query.filter import Filter, FilterFlags, slots_of
+from ctctl.tables.query.filter import Filter, slots_of
+from ctctl.tables.query.flags import FilterFlags
 from ctctl.tables.query.parse import parse_filter
 from ctctl.tables.query.predicate import PROGRAM_LIMIT, mask_of, program_of
 from tests.support.jump_program import run_program
@@ -76,6 +77,9 @@ TRUE_ONES = [
     "family == 4",
     "10.64.0.0/24",
     "PROTO == TCP AND NOT (closed OR (expired))",
+    "udp or tcp",
+    "tcp or udp",
+    "bytes == 700 and packets == 7",
 ]
 FALSE_ONES = [
     "udp",
@@ -90,6 +94,14 @@ FALSE_ONES = [
     "map == cilium_ct6_global",
     "related",
     "packets > 7",
+    "bytes == 0",
+    "tcp and udp",
+    "udp and tcp",
+    "tcp and established and port == 80",
+    "udp or icmp",
+    "idle < 5",
+    "idle == 4s",
+    "idle > 5",
 ]
 
 
@@ -111,6 +123,7 @@ def test_false(text: str) -> None:
         ("proto == tcp and", r"a condition is missing at the end \(column 17\)"),
         ("proto", r"expected an operator after 'proto'"),
         ("dst in 10.64.0.0/33", r"dst: '10.64.0.0/33' is not an IP address or CIDR \(column 8\)"),
+        ("proto == 256", r"256 is out of range, 0 to 255"),
         ("port == 70000", r"port: 70000 is out of range, 0 to 65535 \(column 9\)"),
         ("(tcp", r"expected '\)' instead of 'the end'"),
         ("tcp udp", r"expected 'and' or 'or' before 'udp' \(column 5\)"),

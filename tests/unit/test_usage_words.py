@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-import typer
 
-from ctctl.cli.main import app, main
-
-
-def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command and group with its path, from the command line itself."""
-    command = command or typer.main.get_command(app)
-    yield path, command
-    context = typer.Context(command)
-    for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
-        yield from commands(command.get_command(context, name), (*path, name))
-
+from ctctl.cli.main import main
+from tests.support.commands import commands
 
 TREE = list(commands())
 #: What they do not know is for the program that they start.

@@ -1,13 +1,12 @@
-"""A filter as commands use it: from flags and an expression, then on entries, columns or in the kernel."""
+"""A filter as commands use it: from an expression, then on entries, columns or in the kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ctctl.decode.ct import nat_bytes
-from ctctl.errors import UsageError
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.tuples import Direction
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from ctctl.tables.query.ast import Node
     from ctctl.tables.query.context import TableContext
     from ctctl.tables.query.predicate import Predicate
-
-T = TypeVar("T")
 
 _TIMED = frozenset({"remaining", "idle", "expired", "live"})
 
@@ -98,87 +95,3 @@ def slots_of(entry: CtEntry, layout: Layout = Layout.V1_16) -> Callable[[int], i
         (entry.tx_bytes if older else entry.bytes) or 0,
     )
     return numbers.__getitem__
-
-
-@dataclass(frozen=True, slots=True)
-class FilterFlags:
-    """The filter options of the command line; values of one option are alternatives, options add up."""
-
-    ip: tuple[str, ...] = ()
-    from_ip: tuple[str, ...] = ()
-    to_ip: tuple[str, ...] = ()
-    port: tuple[str, ...] = ()
-    from_port: tuple[str, ...] = ()
-    to_port: tuple[str, ...] = ()
-    protocol: tuple[str, ...] = ()
-    direction: tuple[str, ...] = ()
-    state: tuple[str, ...] = ()
-    flag: tuple[str, ...] = ()
-    backend_id: tuple[str, ...] = ()
-    rev_nat: tuple[str, ...] = ()
-    identity: tuple[str, ...] = ()
-    service: tuple[str, ...] = ()
-    related: bool | None = None
-    expired: bool | None = None
-    inverted: bool = False
-
-    def filter(self, expression: str = "") -> Filter:
-        """Flags and expression as one filter: everything must hold; ``inverted`` negates the whole.
-
-        Raises UsageError that names the option.
-        """
-        nodes = [] if self == FilterFlags(inverted=self.inverted) else [*self._terms()]
-        if expression.strip():
-            from ctctl.tables.query.parse import parse_filter
-
-            parsed = parse_filter(expression)
-            nodes += [] if parsed is None else [parsed]
-        if not nodes:
-            if self.inverted:
-                raise UsageError("--not: there is nothing to negate; give a filter too")
-            return Filter()
-        from ctctl.tables.query.ast import And, Not
-
-        node: Node = nodes[0] if len(nodes) == 1 else And(tuple(nodes))
-        return Filter(Not(node) if self.inverted else node)
-
-    def _terms(self) -> Iterable[Node]:
-        from ctctl.tables.query import values
-        from ctctl.tables.query.ast import HasFlags, Or, Term
-
-        options = {
-            "ip": ("ip", self.ip),
-            "from-ip": ("src", self.from_ip),
-            "to-ip": ("dst", self.to_ip),
-            "port": ("port", self.port),
-            "from-port": ("src_port", self.from_port),
-            "to-port": ("dst_port", self.to_port),
-            "protocol": ("proto", self.protocol),
-            "direction": ("direction", self.direction),
-            "state": ("state", self.state),
-            "backend-id": ("backend_id", self.backend_id),
-            "rev-nat": ("rev_nat", self.rev_nat),
-            "identity": ("src_sec_id", self.identity),
-            "service": ("service", self.service),
-        }
-        for option, (name, texts) in options.items():
-            if texts:
-                yield Term(name, tuple(_read(option, values.READERS[name], text) for text in _split(texts)))
-        if self.flag:
-            masks = tuple(HasFlags(_read("flag", values.flag_mask, text)) for text in _split(self.flag))
-            yield masks[0] if len(masks) == 1 else Or(masks)
-        if self.related is not None:
-            yield Term("related", ("true" if self.related else "false",))
-        if self.expired is not None:
-            yield Term("expired", ("true" if self.expired else "false",))
-
-
-def _split(texts: tuple[str, ...]) -> Iterable[str]:
-    return (part.strip() for text in texts for part in text.split(","))
-
-
-def _read(option: str, reader: Callable[[str], T], text: str) -> T:
-    try:
-        return reader(text)
-    except ValueError as error:
-        raise UsageError(f"--{option}: {error}") from None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ctctl.decode.ct import LAYOUT_LACKS, flag_names, other_bits
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtState, Layout
-from ctctl.model.row import CtRow
 from ctctl.model.tuples import PROTOCOL_NAMES, Address, endpoint, protocol_name
 from ctctl.model.units import format_duration, short_duration
 from ctctl.out.output import Column, View
 from ctctl.tables.query.aliases import ALIASES
 from ctctl.tables.show.cilium import cilium_line
-from ctctl.tables.sources.base import CtTable
+
+if TYPE_CHECKING:
+    from ctctl.model.row import CtRow
+    from ctctl.tables.sources.base import CtTable
 
 SCHEMA = "ctctl/ct-entry/v1"
 

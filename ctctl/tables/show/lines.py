@@ -14,7 +14,7 @@ from ctctl.tables.show.entry import SCHEMA, record_fields
 from ctctl.tables.show.rowform import OPTIONAL, EntryForm
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TableColumn:
     """A column of a table for people: its width in characters, where the text stands in it, its colours."""
 

@@ -264,7 +264,7 @@ class _Mixed:
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
-            self.lines.spend(_RECORD_WORK)
+            self.lines.spend(3 * _RECORD_WORK)  # a frontend and a backend, shown as one of each
             self.table = "services"
             return True
         if agent_text.HINT.search(line[:200]) and agent_text.add_line(self.dump, line[:400]):
@@ -278,9 +278,8 @@ class _Mixed:
         start = ct_text.START.search(line)
         if start is None or not line.startswith("expires=", start.end()):
             return False
-        if ct_text.START.search(line, start.end()) is not None or (
-            start["proto"] is None and line[: start.start()].strip()
-        ):
+        another = "->" in line[start.end() :] and ct_text.START.search(line, start.end()) is not None
+        if another or (start["proto"] is None and line[: start.start()].strip()):
             return False  # several entries in one line, or the end of a word that is no protocol
         if ct_text.OLD in line:
             self._old += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Records of one dump at most: 94 bytes each, so that a hostile one cannot take all memory.
 MAX_RECORDS = 8_000_000
 _BATCH = 16384
+#: a table of so many records is kept as matrices too
+_KEPT = 256
 _PAIRS = 512
 #: where a value has its two report times
 _REPORTS = struct.Struct("<II")
@@ -94,6 +96,19 @@ class Collected:
         if self.evidence == "assumed":
             self.layout, self.evidence = other.layout, other.evidence
 
+    def reader(self) -> Callable[[], Iterator[Rows]]:
+        """``rows`` for as often as it is asked. A small table is made ready once: a source may have thousands."""
+        kept: list[Rows] = []
+
+        def read() -> Iterator[Rows]:
+            if len(self) > _KEPT:
+                return self.rows()
+            if not kept:
+                kept.extend(self.rows())
+            return iter(kept)
+
+        return read
+
     def rows(self) -> Iterator[Rows]:
         """The records as matrices of up to 16384 rows, of each key the last one."""
         import numpy as np
@@ -119,7 +134,7 @@ class Collected:
             name=self.name,
             family=self.family,
             layout=self.layout,
-            read=self.rows,
+            read=self.reader(),
             layout_evidence=self.evidence,
             node=node,
             absent=self.absent,
