@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -17,7 +16,7 @@ import pytest
 import yaml
 
 from tests.support.children import CTCTL, run_ctctl, started
-from tests.support.control_plane import PARTS, why_not
+from tests.support.control_plane import PARTS, free_ports, why_not
 from tests.support.nodes import OUTSIDE_IP, make_node, run
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -52,7 +51,7 @@ def test_the_rules_are_rules(tmp_path: Path) -> None:
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Prometheus over a loaded node, with its figures and those of its garbage collection; a query's answer."""
     folder = tmp_path_factory.mktemp("prometheus")
-    tables, collected, web = _ports(3)
+    tables, collected, web = free_ports(3)
     with ExitStack() as stack:
         node = stack.enter_context(make_node())
         file = folder / "node.yaml"
@@ -83,14 +82,6 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
                 return None
 
         yield answer
-
-
-def _ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in found:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in found]
 
 
 def test_every_query_of_the_dashboard_is_answered(ask: Ask) -> None:

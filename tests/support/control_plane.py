@@ -113,7 +113,7 @@ def _plural(kind: str) -> str:
 def control_plane(folder: Path) -> Iterator[ControlPlane]:
     """The control plane, ready; its log is ``folder``/apiserver.log."""
     with ExitStack() as stack:
-        etcd, peers, port = _ports(3)
+        etcd, peers, port = free_ports(3)
         store = f"http://127.0.0.1:{etcd}"
         words = ["--data-dir", folder / "etcd", "--listen-client-urls", store, "--advertise-client-urls", store]
         words += ["--listen-peer-urls", f"http://127.0.0.1:{peers}", "--unsafe-no-fsync"]
@@ -153,7 +153,7 @@ def _start(stack: ExitStack, folder: Path, name: str, *words: object) -> subproc
     return stack.enter_context(started(PARTS / name, *map(str, words), stdout=log, stderr=log))
 
 
-def _ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Free ports of this machine. Another program could take one before it is used; then the server says so."""
     with ExitStack() as stack:
         found = [stack.enter_context(socket.socket()) for _ in range(count)]
