@@ -19,17 +19,9 @@ from tests.support.children import CTCTL, run_ctctl, started
 from tests.support.gctables import NOW, TableDir, contents, entry, key4, nat4, table_dir
 from tests.support.wait import PATIENCE_S, wait_for
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("own_directory")]
 
 AT = ("--now", str(NOW))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Journals that nobody named go to the current directory."""
-    where = tmp_path / "cwd"
-    where.mkdir()
-    monkeypatch.chdir(where)
 
 
 def ctctl(*args: object, **more: object) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +19,7 @@ from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, ra
 from tests.support.wait import PATIENCE_S, wait_for
 from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, count_of, fill, run_undo, small_disk
 
-pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture(autouse=True)
-def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    where = tmp_path / "cwd"
-    where.mkdir()
-    monkeypatch.chdir(where)
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[TableDir]:
-    """A node of ours with a TCP and an SNAT table."""
-    with table_dir(tmp_path) as made:
-        made.create(NAME, 1 << 16)
-        made.create(SNAT, 1 << 16)
-        yield made
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("own_directory")]
 
 
 @pytest.mark.parametrize("engine", ["batch", "kernel", "per-key"])

@@ -50,15 +50,7 @@ YES = ("--yes",)
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    where = tmp_path / "cwd"
-    where.mkdir()
-    monkeypatch.chdir(where)
-    return where
-
-
-@pytest.fixture
-def node(tmp_path: Path, here: Path) -> Iterator[TableDir]:
+def node(tmp_path: Path, own_directory: Path) -> Iterator[TableDir]:
     """A node of ours with an entry that is alive and one that is not, and files of it: journal and snapshot."""
     (tmp_path / "own").mkdir()
     with table_dir(tmp_path / "own") as made:
@@ -72,7 +64,7 @@ def node(tmp_path: Path, here: Path) -> Iterator[TableDir]:
         assert run_ctctl("ct", "export", "snapshot", "--from", made.path).returncode == 0
         assert run_ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", made.path).returncode == 0
         assert run_ctctl("gc", "undo", "journal", "--yes", "--from", made.path).returncode == 0
-        assert sorted(path.name for path in here.iterdir()) == ["journal", "snapshot"]
+        assert sorted(path.name for path in own_directory.iterdir()) == ["journal", "snapshot"]
         yield made
 
 

@@ -23,23 +23,7 @@ from tests.support.names import unique_name
 from tests.support.needs import lacking
 from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, fill, run_undo
 
-pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture(autouse=True)
-def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    where = tmp_path / "cwd"
-    where.mkdir()
-    monkeypatch.chdir(where)
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[TableDir]:
-    """A node of ours with a TCP and an SNAT table."""
-    with table_dir(tmp_path) as made:
-        made.create(NAME, 1 << 16)
-        made.create(SNAT, 1 << 16)
-        yield made
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("own_directory")]
 
 
 @pytest.fixture
