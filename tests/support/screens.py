@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.support.terminal import plain_lines
+from tests.support.terminal import seen_of
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 #: Not a terminal's width: stdout is a pipe, and stderr goes nowhere.
 PIPED = 0
 
@@ -75,16 +73,7 @@ def _shown(words: list[str], columns: int) -> tuple[int, list[str]]:
     if not child:
         _run(words, columns, reading, writing)
     os.close(writing)
-    shown = b""
-    try:
-        while part := os.read(reading, 1 << 16):
-            shown += part
-    except OSError:
-        pass  # EIO: nobody holds the other side any more
-    finally:
-        os.close(reading)
-    _pid, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), plain_lines(shown)
+    return seen_of(child, reading)
 
 
 def _run(words: list[str], columns: int, reading: int, writing: int) -> NoReturn:

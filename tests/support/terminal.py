@@ -29,18 +29,23 @@ def on_terminal(
         setsid=True,
     )
     os.close(child)
+    return seen_of(process, parent)
+
+
+def seen_of(child: int, reading: int) -> tuple[int, list[str]]:
+    """Exit code of a process, and the lines of everything that comes from it at ``reading``, which is closed."""
     shown = b""
     try:
-        while part := os.read(parent, 1 << 16):
+        while part := os.read(reading, 1 << 16):
             shown += part
     except OSError:
         pass  # EIO: nobody holds the other side any more
     finally:
-        os.close(parent)
-    _pid, status = os.waitpid(process, 0)
-    return os.waitstatus_to_exitcode(status), plain_lines(shown)
+        os.close(reading)
+    _pid, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), _plain_lines(shown)
 
 
-def plain_lines(shown: bytes) -> list[str]:
+def _plain_lines(shown: bytes) -> list[str]:
     """The lines of what was written to a terminal, without colours and cursor moves."""
     return _SEQUENCES.sub(b"", shown).decode(errors="replace").replace("\r", "").splitlines()
