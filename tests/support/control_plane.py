@@ -12,11 +12,10 @@ import os
 import socket
 import ssl
 import subprocess
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import yaml
 
 from tests.support.children import started
-from tests.support.kubeapi import Cluster, certificate, secured
+from tests.support.kubeapi import Cluster, certificate, listening
 from tests.support.wait import PATIENCE_S, wait_for
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctctl/cluster"
@@ -162,26 +161,6 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in found]
 
 
-@contextmanager
-def kubelet(cluster: Cluster, folder: Path) -> Iterator[int]:
+def kubelet(cluster: Cluster, folder: Path) -> AbstractContextManager[int]:
     """A kubelet for every node of ``cluster``, over TLS; gives its port."""
-    from websockets.sync.server import serve
-
-    with serve(
-        cluster.exec,
-        "127.0.0.1",
-        0,
-        ssl=secured(certificate(folder, "kubelet")),
-        process_request=cluster.refusal,
-        subprotocols=["v4.channel.k8s.io"],
-        compression=None,
-        ping_interval=None,
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.socket.getsockname()[1]
-        finally:
-            cluster.over.set()
-            server.shutdown()
-            thread.join(PATIENCE_S)
+    return listening(cluster, cluster.refusal, certificate(folder, "kubelet"))

@@ -12,7 +12,7 @@ import os
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -150,7 +150,7 @@ def certificate(folder: Path, name: str) -> Path:
     return path
 
 
-def secured(path: Path) -> ssl.SSLContext:
+def _secured(path: Path) -> ssl.SSLContext:
     """What a server with this certificate speaks."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path, path.with_suffix(".pem"))
@@ -158,32 +158,41 @@ def secured(path: Path) -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
-def served(cluster: Cluster, folder: Path, *, tls: Path | None = None) -> Iterator[Path]:
-    """The cluster on a port of this machine, over TLS with a ``certificate``; gives its kubeconfig."""
+def listening(cluster: Cluster, answer: Callable[[Any, Any], Any], tls: Path | None) -> Iterator[int]:
+    """The cluster's pods on a port of this machine, over TLS with a ``certificate``; gives the port.
+
+    ``answer`` is a method of the cluster: what a request is answered before it may go on as a WebSocket.
+    """
     from websockets.sync.server import serve
 
     with serve(
         cluster.exec,
         "127.0.0.1",
         0,
-        ssl=secured(tls) if tls is not None else None,
-        process_request=cluster.request,
+        ssl=_secured(tls) if tls is not None else None,
+        process_request=answer,
         subprotocols=["v4.channel.k8s.io"],
         compression=None,
         ping_interval=None,
     ) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        host, port = server.socket.getsockname()
-        path = folder / "kubeconfig"
-        scheme = "https" if tls is not None else "http"
-        path.write_text(yaml.safe_dump(_kubeconfig(f"{scheme}://{host}:{port}", tls)))
         try:
-            yield path
+            yield server.socket.getsockname()[1]
         finally:
             cluster.over.set()
             server.shutdown()
             thread.join(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def served(cluster: Cluster, folder: Path, *, tls: Path | None = None) -> Iterator[Path]:
+    """The cluster's API and its pods on one port of this machine; gives its kubeconfig."""
+    with listening(cluster, cluster.request, tls) as port:
+        path = folder / "kubeconfig"
+        scheme = "https" if tls is not None else "http"
+        path.write_text(yaml.safe_dump(_kubeconfig(f"{scheme}://127.0.0.1:{port}", tls)))
+        yield path
 
 
 def _kubeconfig(url: str, authority: Path | None) -> dict[str, Any]:
