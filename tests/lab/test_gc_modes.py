@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from ctctl.abi import pins
 from ctctl.kernel.clock import monotonic_s
-from ctctl.kernel.netns import run_in_netns
 from ctctl.lab.nodefile import address_of
-from ctctl.lab.run import in_mode
 from ctctl.lab.topology import CLIENT, SERVE_PORT, Topology
 from tests.lab.conftest import ctctl
-from tests.lab.test_simulation_equals_reality import MODES, REQUEST, SNAT_TABLES, Lab, real_tables, world_answers
-from tests.support.wait import PATIENCE_S
+from tests.support.lab_modes import MODES, Lab, ask, connect, lab_in_mode, real_tables
 
 pytestmark = pytest.mark.lab
 
 #: later than any entry lives
 LATER_S = 100_000
-
-
-def _ask(connection: socket.socket) -> str:
-    connection.sendall(REQUEST)
-    return connection.recv(4096).decode().rpartition("\r\n")[2].strip()
+#: a table's name, and an entry's key and value
+Record = tuple[str, bytes, bytes]
 
 
 def _open(here: Lab, stack: ExitStack) -> list[socket.socket]:
@@ -42,54 +38,50 @@ def _open(here: Lab, stack: ExitStack) -> list[socket.socket]:
         if here.mode.get("masquerade"):
             wanted.append(("pod1", here.client(version), SERVE_PORT))
         for member, address, port in wanted:
-            netns = topology.netns(member)
-            connection = run_in_netns(netns, socket.create_connection, (address, port), PATIENCE_S)
-            made.append(stack.enter_context(connection))
+            made.append(stack.enter_context(connect(topology, member, (address, port))))
     return made
+
+
+@contextmanager
+def _connections(lab: Topology, mode: str) -> Iterator[tuple[Lab, dict[str, list[Record]]]]:
+    """Open connections, which must be answered afterwards as before; gives the lab and all its entries by node."""
+    with lab_in_mode(lab, MODES[mode]) as here, ExitStack() as stack:
+        connections = _open(here, stack)
+        answers = [ask(connection) for connection in connections]
+        held = {node.name: _entries(here, node.name) for node in lab.nodes}
+        assert {table for records in held.values() for table, _, _ in records} >= {
+            pins.SNAT_TABLES[version] for version in here.versions
+        }
+        yield here, held
+        assert [ask(connection) for connection in connections] == answers
+
+
+def _entries(here: Lab, node: str) -> list[Record]:
+    return sorted(real_tables(here.topology, node, here.versions))
 
 
 @pytest.mark.parametrize("engine", ["batch", "kernel"])
 @pytest.mark.parametrize("mode", ["dsr", "snat", "hybrid", "masquerade", "dual", "dual-snat", "dual-masquerade"])
 def test_collected_and_put_back(lab: Topology, tmp_path: Path, mode: str, engine: str) -> None:
-    here = Lab(lab, MODES[mode])
-    with ExitStack() as stack:
-        stack.enter_context(in_mode(lab, here.mode))
-        if here.mode.get("masquerade"):
-            stack.enter_context(world_answers(lab))
-        connections = _open(here, stack)
-        answers = [_ask(connection) for connection in connections]
-        held = {node.name: list(real_tables(lab, node.name, here.versions)) for node in lab.nodes}
-        assert {table for records in held.values() for table, _, _ in records} >= {
-            SNAT_TABLES[version] for version in here.versions
-        }
+    with _connections(lab, mode) as (here, held):
         later = str(int(monotonic_s()) + LATER_S)
-        for node in lab.nodes:
-            name, journal = lab.datapath_node(node.name), str(tmp_path / f"{node.name}.jsonl")
+        for node in held:
+            name, journal = lab.datapath_node(node), str(tmp_path / f"{node}.jsonl")
             ctctl("gc", "--yes", "--engine", engine, "--now", later, "--undo", journal, "--node", name)
-            assert list(real_tables(lab, node.name, here.versions)) == []
-        for node in lab.nodes:
-            ctctl("gc", "undo", str(tmp_path / f"{node.name}.jsonl"), "--yes", "--node", lab.datapath_node(node.name))
-            assert sorted(real_tables(lab, node.name, here.versions)) == sorted(held[node.name])
-        assert [_ask(connection) for connection in connections] == answers
+            assert _entries(here, node) == []
+        for node, before in held.items():
+            ctctl("gc", "undo", str(tmp_path / f"{node}.jsonl"), "--yes", "--node", lab.datapath_node(node))
+            assert _entries(here, node) == before
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dual-snat", "dual-masquerade"])
 def test_exported_flushed_and_imported(lab: Topology, tmp_path: Path, mode: str) -> None:
-    here = Lab(lab, MODES[mode])
-    with ExitStack() as stack:
-        stack.enter_context(in_mode(lab, here.mode))
-        if here.mode.get("masquerade"):
-            stack.enter_context(world_answers(lab))
-        connections = _open(here, stack)
-        answers = [_ask(connection) for connection in connections]
-        held = {node.name: sorted(real_tables(lab, node.name, here.versions)) for node in lab.nodes}
-        for node in lab.nodes:
-            name, snapshot = lab.datapath_node(node.name), str(tmp_path / f"{node.name}.ctsnap")
+    with _connections(lab, mode) as (here, held):
+        for node in held:
+            name, snapshot = lab.datapath_node(node), str(tmp_path / f"{node}.ctsnap")
             ctctl("ct", "export", snapshot, "--node", name)
-            ctctl("ct", "flush", "--yes", "--undo", str(tmp_path / f"{node.name}.jsonl"), "--node", name)
-            assert list(real_tables(lab, node.name, here.versions)) == []
-        for node in lab.nodes:
-            name, snapshot = lab.datapath_node(node.name), str(tmp_path / f"{node.name}.ctsnap")
-            ctctl("ct", "import", snapshot, "--yes", "--node", name)
-            assert sorted(real_tables(lab, node.name, here.versions)) == held[node.name]
-        assert [_ask(connection) for connection in connections] == answers
+            ctctl("ct", "flush", "--yes", "--undo", str(tmp_path / f"{node}.jsonl"), "--node", name)
+            assert _entries(here, node) == []
+        for node, before in held.items():
+            ctctl("ct", "import", str(tmp_path / f"{node}.ctsnap"), "--yes", "--node", lab.datapath_node(node))
+            assert _entries(here, node) == before

@@ -14,13 +14,13 @@ import pytest
 from ctctl.abi.pins import CT4_TCP
 from ctctl.decode.ct import decode_key
 from ctctl.kernel.map import Map
-from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths
 from ctctl.lab.cluster import up
 from ctctl.lab.nodefile import NO_MODE
 from ctctl.lab.run import in_mode
 from ctctl.lab.topology import SERVE_PORT, Topology
 from tests.lab.conftest import ctctl
+from tests.support.lab_modes import ask, connect
 from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.lab
@@ -32,15 +32,6 @@ CONNECTIONS = [
     ("client", ("172.190.0.17", 80)),
     ("client", ("172.190.0.18", 80)),
 ]
-
-
-def _open(lab: Topology, member: str, address: tuple[str, int]) -> socket.socket:
-    return run_in_netns(lab.netns(member), lambda: socket.create_connection(address, timeout=PATIENCE_S))
-
-
-def _ask(connection: socket.socket) -> str:
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
-    return connection.recv(4096).decode().rpartition("\r\n")[2].strip()
 
 
 class SlowDownload:
@@ -70,16 +61,16 @@ class SlowDownload:
 def test_loading_again_keeps_open_connections(lab: Topology) -> None:
     """Through every path; a transfer that runs meanwhile goes on."""
     with ExitStack() as stack:
-        connections = [stack.enter_context(_open(lab, *connection)) for connection in CONNECTIONS]
-        answers = [_ask(connection) for connection in connections]
+        connections = [stack.enter_context(connect(lab, *connection)) for connection in CONNECTIONS]
+        answers = [ask(connection) for connection in connections]
         assert answers == ["pod3", "pod3", "pod3", "pod2"]
-        bulk = stack.enter_context(_open(lab, "client", ("172.190.0.17", 80)))
+        bulk = stack.enter_context(connect(lab, "client", ("172.190.0.17", 80)))
         download = stack.enter_context(SlowDownload(bulk))
         up(lab, lambda _line: None)
         before = download.received
         assert before > 0
         wait_for(lambda: download.received > before + 5_000_000, what="the transfer to go on")
-        assert [_ask(connection) for connection in connections] == answers
+        assert [ask(connection) for connection in connections] == answers
 
 
 SNAT = {"lb": {"mode": "snat"}}
@@ -116,13 +107,13 @@ def test_another_mode_keeps_what_can_go_on(lab: Topology, change: str) -> None:
     ]
     with in_mode(lab, before), ExitStack() as stack:
         stack.callback(_load, lab, NO_MODE)
-        connections = [stack.enter_context(_open(lab, *connection)) for connection in chosen]
-        answers = [_ask(connection) for connection in connections]
+        connections = [stack.enter_context(connect(lab, *connection)) for connection in chosen]
+        answers = [ask(connection) for connection in connections]
         held = {connection.getsockname()[1] for connection in connections}
         opened = _entries(lab, held)
         assert opened
         _load(lab, after)
-        assert [_ask(connection) for connection in connections] == answers
+        assert [ask(connection) for connection in connections] == answers
         assert opened <= _entries(lab, held)
 
 

@@ -7,52 +7,35 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from ctctl.abi import pins
 from ctctl.config.node import load_node_file
 from ctctl.decode.ct import decode_entry, decode_key
-from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
-from ctctl.lab import datapaths, processes, servers
+from ctctl.lab import processes
 from ctctl.lab.nodefile import address_of
-from ctctl.lab.run import in_mode
-from ctctl.lab.topology import CLIENT, CLIENT_IP, CLIENT_IP6, MEMBERS, PODS, SERVE_PORT, Topology
+from ctctl.lab.topology import CLIENT, MEMBERS, PODS, SERVE_PORT, Topology
 from ctctl.model.entry import CtEntry
 from ctctl.packet.checksum import internet_checksum
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.conversation import Journey, Request, converse
 from ctctl.simulate.journey import Cluster, with_ifindexes
 from tests.lab.conftest import ctctl
+from tests.support.lab_modes import ANY_TABLES, MODES, REQUEST, TCP_TABLES, Lab, lab_in_mode, real_tables, table_names
 from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.lab
 
-TCP_TABLES = {4: "cilium_ct4_global", 6: "cilium_ct6_global"}
-ANY_TABLES = {4: "cilium_ct_any4_global", 6: "cilium_ct_any6_global"}
-SNAT_TABLES = {4: "cilium_snat_v4_external", 6: "cilium_snat_v6_external"}
 #: of an SNAT entry: what an address and port become (docs/reference/abi.md)
-SNAT_TARGET = {"cilium_snat_v4_external": slice(32, 38), "cilium_snat_v6_external": slice(32, 50)}
-REQUEST = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n"
+SNAT_TARGET = {pins.SNAT4: slice(32, 38), pins.SNAT6: slice(32, 50)}
 CLOSED = 0x03
 ECHO = {4: (8, 0), 6: (128, 129)}
-
-_CLUSTER = ["10.64.0.0/16", "10.1.0.0/24", "fd00:64::/32", "fd00:10:1::/64"]
-MODES: dict[str, dict[str, Any]] = {
-    "dsr": {},
-    "option": {"lb": {"dispatch": "opt"}},
-    "snat": {"lb": {"mode": "snat"}},
-    "hybrid": {"lb": {"mode": "hybrid"}},
-    "masquerade": {"masquerade": True, "native-routing-cidr": _CLUSTER, "lb": {"mode": "snat"}},
-    "dual": {"ipv6": True},
-    "dual-snat": {"ipv6": True, "lb": {"mode": "snat"}},
-    "dual-masquerade": {"ipv6": True, "masquerade": True, "native-routing-cidr": _CLUSTER},
-}
 
 
 @dataclass(frozen=True)
@@ -80,77 +63,60 @@ class Conversation:
         return f"tcp {ends} PA len={len(REQUEST)}" if self.proto == "tcp" else f"udp {ends} len=5"
 
 
-@dataclass(frozen=True)
-class Lab:
-    """What can be talked to in the lab in one mode."""
+def ports_of(here: Lab) -> range:
+    """Of this mode alone, as the lab goes on with the tables; where SNAT is, those that it keeps."""
+    first = 10000 + 1000 * list(MODES.values()).index(here.mode)
+    return (
+        range(first + 30000, first + 31000) if {"masquerade", "lb"} & here.mode.keys() else range(first, first + 1000)
+    )
 
-    topology: Topology
-    mode: dict[str, Any]
 
-    @property
-    def versions(self) -> tuple[int, ...]:
-        return (4, 6) if self.mode.get("ipv6") else (4,)
+def conversations(here: Lab, seed: str, number: int) -> list[Conversation]:
+    """A random choice of pairs that can talk, over pods, services, load balancers and the world.
 
-    def client(self, version: int) -> str:
-        """The address of the client outside."""
-        return CLIENT_IP if version == 4 else CLIENT_IP6
+    Their ports are nobody else's: in no entry yet, and given to no other connection from now on.
+    """
+    own = ports_of(here)
+    for member in MEMBERS:
+        reserved = f"net.ipv4.ip_local_reserved_ports={own[0]}-{own[-1]}"
+        processes.run(here.topology, member, ["sysctl", "-qw", reserved])
+    taken = taken_ports(here.topology, here.versions)
+    chance = random.Random(seed)
+    kinds = ["pod", "pod", "service", "service", "balancer", "nodeport", "hairpin", "udp", "echo"]
+    kinds += ["world", "world"] if here.mode.get("masquerade") else []
+    ports = chance.sample([port for port in own if port not in taken], number)
+    return [_one(here, chance, chance.choice(kinds), chance.choice(here.versions), port) for port in ports]
 
-    @property
-    def ports(self) -> range:
-        """Of this mode alone, as the lab goes on with the tables; where SNAT is, those that it keeps."""
-        first = 10000 + 1000 * list(MODES.values()).index(self.mode)
-        return (
-            range(first + 30000, first + 31000)
-            if {"masquerade", "lb"} & self.mode.keys()
-            else range(first, first + 1000)
-        )
 
-    def conversations(self, seed: str, number: int) -> list[Conversation]:
-        """A random choice of pairs that can talk, over pods, services, load balancers and the world.
+def _one(here: Lab, chance: random.Random, kind: str, version: int, port: int) -> Conversation:
+    topology, four = here.topology, version == 4
+    client = here.client(version)
+    pods = {pod.name: address_of(pod, version) for pod in PODS}
+    # No pod hears itself by way of an IPv6 service: there is no address to stand for it (docs/datapath.md).
+    askers = sorted(pods.items()) if four or kind == "pod" else sorted(pods.items())[:2]
+    member, source = chance.choice(askers)
+    other = chance.choice([ip for ip in pods.values() if ip != source])
 
-        Their ports are nobody else's: in no entry yet, and given to no other connection from now on.
-        """
-        for member in MEMBERS:
-            reserved = f"net.ipv4.ip_local_reserved_ports={self.ports[0]}-{self.ports[-1]}"
-            processes.run(self.topology, member, ["sysctl", "-qw", reserved])
-        taken = taken_ports(self.topology, self.versions)
-        chance = random.Random(seed)
-        kinds = ["pod", "pod", "service", "service", "balancer", "nodeport", "hairpin", "udp", "echo"]
-        kinds += ["world", "world"] if self.mode.get("masquerade") else []
-        ports = chance.sample([port for port in self.ports if port not in taken], number)
-        return [self._one(chance, chance.choice(kinds), chance.choice(self.versions), port) for port in ports]
+    def service(*names: str) -> str:
+        return str(topology.service(chance.choice(names)).ip)
 
-    def _one(self, chance: random.Random, kind: str, version: int, port: int) -> Conversation:
-        topology, four = self.topology, version == 4
-        client = self.client(version)
-        pods = {pod.name: address_of(pod, version) for pod in PODS}
-        # No pod hears itself by way of an IPv6 service: there is no address to stand for it (docs/datapath.md).
-        askers = sorted(pods.items()) if four or kind == "pod" else sorted(pods.items())[:2]
-        member, source = chance.choice(askers)
-        other = chance.choice([ip for ip in pods.values() if ip != source])
-
-        def service(*names: str) -> str:
-            return str(topology.service(chance.choice(names)).ip)
-
-        if kind == "pod" or (kind == "hairpin" and not four):
-            return Conversation("tcp", member, source, other, SERVE_PORT, port)
-        if kind == "world":
-            return Conversation("tcp", member, source, client, SERVE_PORT, port)
-        if kind == "service":
-            return Conversation(
-                "tcp", member, source, service(*(("api", "web", "drain") if four else ("api6",))), 80, port
-            )
-        if kind == "balancer":
-            return Conversation("tcp", CLIENT, client, service(*(("lb-dsr", "lb-web") if four else ("lb6",))), 80, port)
-        if kind == "nodeport":
-            return Conversation("tcp", CLIENT, client, address_of(chance.choice(topology.nodes), version), 30080, port)
-        if kind == "hairpin":
-            return Conversation("tcp", "pod1", pods["pod1"], service("self"), 80, port)
-        if kind == "udp":
-            name = chance.choice(("dns", "lb-udp") if four else ("dns6",))
-            ends = (CLIENT, client) if name == "lb-udp" else (member, source)
-            return Conversation("udp", *ends, service(name), 53, port)
-        return Conversation("icmp", member, source, other, 0, port)
+    if kind == "pod" or (kind == "hairpin" and not four):
+        return Conversation("tcp", member, source, other, SERVE_PORT, port)
+    if kind == "world":
+        return Conversation("tcp", member, source, client, SERVE_PORT, port)
+    if kind == "service":
+        return Conversation("tcp", member, source, service(*(("api", "web", "drain") if four else ("api6",))), 80, port)
+    if kind == "balancer":
+        return Conversation("tcp", CLIENT, client, service(*(("lb-dsr", "lb-web") if four else ("lb6",))), 80, port)
+    if kind == "nodeport":
+        return Conversation("tcp", CLIENT, client, address_of(chance.choice(topology.nodes), version), 30080, port)
+    if kind == "hairpin":
+        return Conversation("tcp", "pod1", pods["pod1"], service("self"), 80, port)
+    if kind == "udp":
+        name = chance.choice(("dns", "lb-udp") if four else ("dns6",))
+        ends = (CLIENT, client) if name == "lb-udp" else (member, source)
+        return Conversation("udp", *ends, service(name), 53, port)
+    return Conversation("icmp", member, source, other, 0, port)
 
 
 # ---- the lab
@@ -188,17 +154,6 @@ def _ping(sock: socket.socket, conversation: Conversation) -> None:
     wait_for(answered)
 
 
-def tables(versions: tuple[int, ...]) -> list[str]:
-    return [kind[version] for version in versions for kind in (TCP_TABLES, ANY_TABLES, SNAT_TABLES)]
-
-
-def real_tables(topology: Topology, node: str, versions: tuple[int, ...] = (4,)) -> Iterator[tuple[str, bytes, bytes]]:
-    for table in tables(versions):
-        with Map.open_pinned(datapaths.pin_dir(topology, node) / table, read_only=True) as opened:
-            for key, value in opened.items():
-                yield table, key, value
-
-
 def taken_ports(topology: Topology, versions: tuple[int, ...]) -> set[int]:
     """Ports of all connections that there were."""
     flows = [decode_key(key)[0] for node in topology.nodes for _, key, _ in real_tables(topology, node.name, versions)]
@@ -206,7 +161,7 @@ def taken_ports(topology: Topology, versions: tuple[int, ...]) -> set[int]:
 
 
 def simulated_tables(cluster: Cluster, node: str, versions: tuple[int, ...]) -> Iterator[tuple[str, bytes, bytes]]:
-    for table in tables(versions):
+    for table in table_names(versions):
         for key, value in cluster.nodes[node].maps.entries(table):
             yield table, key, value
 
@@ -257,28 +212,13 @@ def settled(topology: Topology, ports: set[int], versions: tuple[int, ...]) -> b
     )
 
 
-@contextmanager
-def world_answers(topology: Topology) -> Iterator[None]:
-    """What every pod runs, at the client outside."""
-    process = servers.start(topology, CLIENT)
-    try:
-        assert servers.is_ready(topology, CLIENT)
-        yield
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_equal_tables(lab: Topology, mode: str) -> None:
-    here = Lab(lab, MODES[mode])
-    versions = here.versions
     with ExitStack() as stack:
-        stack.enter_context(in_mode(lab, here.mode))
-        chosen = here.conversations(mode, 40)
+        here = stack.enter_context(lab_in_mode(lab, MODES[mode]))
+        versions = here.versions
+        chosen = conversations(here, mode, 40)
         ports = {conversation.port for conversation in chosen}
-        if here.mode.get("masquerade"):
-            stack.enter_context(world_answers(lab))
         for conversation in chosen:
             talk(lab, conversation)
         wait_for(lambda: settled(lab, ports, versions))
@@ -298,7 +238,7 @@ def test_equal_tables(lab: Topology, mode: str) -> None:
             related = related_keys(simulated_tables(cluster, name, versions))
             assert related <= related_keys(real_tables(lab, node.name, versions))
             translated |= {key.split()[0] for key in simulated} & SNAT_TARGET.keys()
-        assert translated == {SNAT_TABLES[version] for version in versions}
+        assert translated == {pins.SNAT_TABLES[version] for version in versions}
 
 
 def ctctl_json(*words: str) -> list[dict[str, object]]:
