@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from ctctl.gc.perkey import lifetime_of
 from ctctl.tables import pairs as keys
 from tests.support.children import CTCTL, run_ctctl, started
 from tests.support.gctables import NOW, TableDir, contents, entry, key4, nat4, table_dir
+from tests.support.terminal import typed
 from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("own_directory")]
@@ -130,15 +129,12 @@ def test_endpoint_by_the_name_it_was_loaded_with(node: TableDir) -> None:
 
 
 def test_a_terminal_is_asked(node: TableDir) -> None:
-    leader, follower = pty.openpty()
-    with os.fdopen(leader, "wb", buffering=0) as keyboard:
-        for answer, status in ((b"n\n", 1), (b"y\n", 0)):
-            keyboard.write(answer)
-            done = ctctl("gc", "--from", node.path, *AT, stdin=follower)
-            assert done.returncode == status, done.stderr
-            left = len(contents(node.maps["cilium_ct4_global"]))
-            assert (left == 500) is (status == 1)
-    os.close(follower)
+    for answer, status in ((b"n\n", 1), (b"y\n", 0)):
+        with typed(answer) as terminal:
+            done = ctctl("gc", "--from", node.path, *AT, stdin=terminal)
+        assert done.returncode == status, done.stderr
+        left = len(contents(node.maps["cilium_ct4_global"]))
+        assert (left == 500) is (status == 1)
 
 
 def test_endpoint_scrub_takes_everything_of_the_pod_and_nothing_else(node: TableDir) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from tests.support.children import CTCTL
 from tests.support.nodes import TestNode, make_node, run
 from tests.support.otheruser import other_user
 from tests.support.standin import stand_ins
+from tests.support.terminal import typed
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
@@ -125,17 +125,12 @@ def test_status_for_people(node: TestNode, file: Path) -> None:
     assert ctctl("status", "-o", "name", "--node", node.name).stdout == f"{node.name}\n"
 
 
-def answer(reply: bytes, *args: str | Path) -> subprocess.CompletedProcess[bytes]:
+def answer(reply: bytes, *args: str | Path) -> subprocess.CompletedProcess[str]:
     """Run ctctl with ``reply`` typed at a terminal."""
-    master, slave = os.openpty()
-    try:
-        os.write(master, reply)
+    with typed(reply) as terminal:
         return subprocess.run(
-            [*CTCTL, *map(str, args)], stdin=slave, capture_output=True, check=False, timeout=PATIENCE_S
+            [*CTCTL, *map(str, args)], stdin=terminal, capture_output=True, text=True, check=False, timeout=PATIENCE_S
         )
-    finally:
-        os.close(master)
-        os.close(slave)
 
 
 def test_what_destroys_asks_at_a_terminal(node: TestNode, file: Path, tmp_path: Path) -> None:
@@ -143,9 +138,9 @@ def test_what_destroys_asks_at_a_terminal(node: TestNode, file: Path, tmp_path: 
     changed = write(tmp_path / "b.yaml", file.read_text(), "port: 8000", "port: 8001")
     refused = answer(b"n\n", "apply", "-f", changed)
     assert refused.returncode == 1
-    assert b"not confirmed, nothing changed" in refused.stderr
-    assert b"10.244.7.11:8001" in refused.stdout
-    assert b"1 records changed" in answer(b"y\n", "apply", "-f", changed).stderr
+    assert "not confirmed, nothing changed" in refused.stderr
+    assert "10.244.7.11:8001" in refused.stdout
+    assert "1 records changed" in answer(b"y\n", "apply", "-f", changed).stderr
     assert answer(b"n\n", "unload", "--node", node.name).returncode == 1
     assert node.dir.exists()
     assert answer(b"y\n", "unload", "--node", node.name).returncode == 0

@@ -7,7 +7,6 @@ here without a row there.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from ctctl.kernel.clock import monotonic_s
 from tests.support.children import run_ctctl
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
 from tests.support.needs import need_program
+from tests.support.terminal import typed
 
 pytestmark = pytest.mark.kernel
 
@@ -134,13 +134,8 @@ def test_no_terminal(node: TableDir, foreign: TableDir) -> None:
 
 def test_answered_no(node: TableDir) -> None:
     for command in ALL:
-        master, slave = os.openpty()
-        try:
-            os.write(master, b"n\n")
-            refused("answered no", run_ctctl(*command, "--from", node.path, stdin=slave), node)
-        finally:
-            os.close(master)
-            os.close(slave)
+        with typed(b"n\n") as terminal:
+            refused("answered no", run_ctctl(*command, "--from", node.path, stdin=terminal), node)
 
 
 def test_not_live(node: TableDir) -> None:

@@ -8,7 +8,8 @@ import pty
 import re
 import struct
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 _SEQUENCES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z=>]|\x1b[=>]")
 
@@ -30,6 +31,18 @@ def on_terminal(
     )
     os.close(child)
     return seen_of(process, parent)
+
+
+@contextmanager
+def typed(keys: bytes) -> Iterator[int]:
+    """A terminal at which these keys were typed, for the stdin of a command."""
+    keyboard, terminal = pty.openpty()
+    try:
+        os.write(keyboard, keys)
+        yield terminal
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
 
 
 def seen_of(child: int, reading: int) -> tuple[int, list[str]]:
