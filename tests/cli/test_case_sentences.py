@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.children import run_ctctl
-
-CASES = Path(__file__).resolve().parents[1] / "data/cases/dumps"
+from tests.support.listings import CASES
 
 
 def run(*words: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ctctl.abi import pins
 from tests.support.children import PROGRAM, started
 from tests.support.wait import PATIENCE_S
 
@@ -55,6 +56,22 @@ def text(name: str, file: str) -> str:
 def document(name: str, file: str) -> Any:
     """One JSON file of a capture."""
     return json.loads(files(name)[file])
+
+
+@cache
+def pinned(name: str) -> dict[str, dict[bytes, bytes]]:
+    """Keys and values of every map of a capture by its pin; entries with a value for each CPU are left out."""
+    return {
+        about["pin"]: {
+            bytes.fromhex(key): bytes.fromhex(value) for key, value in about["entries"] or () if isinstance(value, str)
+        }
+        for about in document(name, "maps.json")["maps"]
+    }
+
+
+def conntrack(name: str) -> dict[tuple[str, bytes], bytes]:
+    """Every conntrack entry of a capture: its value by table and key."""
+    return {(table, key): value for table in pins.CT_TABLES for key, value in pinned(name).get(table, {}).items()}
 
 
 @dataclass(frozen=True)

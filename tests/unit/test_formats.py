@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from functools import cache
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,64 +15,25 @@ from ctctl.abi import pins
 from ctctl.decode.ct import decode_entry
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import CtctlError, DecodeError
-from ctctl.model.entry import CtEntry, Layout
+from ctctl.model.entry import Layout
 from ctctl.model.tuples import Direction
 from ctctl.tables.show.cilium import cilium_line
-from ctctl.tables.sources.base import CtTable, Source, SourceOptions
-from ctctl.tables.sources.open import open_source
+from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.several import open_several
 from tests.support import captures
 from tests.support.children import run_ctctl
+from tests.support.listings import case, entries, listed, read
 
-CASES = Path(__file__).resolve().parents[1] / "data" / "cases" / "dumps"
 #: Files whose names look like listings and are none of those that are read.
 OTHERS = ("map-list.txt", "bpftool-net.json")
 LAYOUTS = {"1.14": Layout.V1_14, "1.16": Layout.V1_16, "1.18": Layout.V1_18, "1.19": Layout.V1_19}
-
-
-def case(number: str) -> Path:
-    return next(CASES.glob(f"{number}-*"))
-
-
-def read(path: Path | str, **options: Any) -> Source:
-    return open_source(str(path), SourceOptions(**options))
-
-
-def entries(source: Source) -> Iterator[tuple[CtEntry, CtTable]]:
-    for table in source.tables:
-        for columns in table.columns():
-            for index in range(len(columns)):
-                yield columns.entry(index, table.name, table.absent), table
-
-
-def listed(source: Source) -> list[str]:
-    return [cilium_line(entry, table.layout) or "" for entry, table in entries(source)]
 
 
 def lines_of(path: Path) -> list[str]:
     return [line.rstrip() + " " for line in path.read_text().splitlines() if line.strip()]
 
 
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return run_ctctl(*words)
-
-
 # ---- captured nodes
-
-
-@cache
-def maps(capture: str) -> dict[str, dict[bytes, bytes]]:
-    document = captures.document(capture, "maps.json")
-    return {
-        item["pin"]: {
-            bytes.fromhex(key): bytes.fromhex(value) for key, value in item["entries"] or () if isinstance(value, str)
-        }
-        for item in document["maps"]
-    }
-
-
-def conntrack(capture: str) -> dict[tuple[str, bytes], bytes]:
-    return {(name, key): value for name in pins.CT_TABLES for key, value in maps(capture).get(name, {}).items()}
 
 
 def written(capture: str, name: str, folder: Path) -> Path:
@@ -89,7 +46,7 @@ def written(capture: str, name: str, folder: Path) -> Path:
 @pytest.mark.parametrize("form", ["json", "yaml", "txt"])
 def test_a_capture_read_back_has_the_entries_of_its_maps(capture: str, form: str, tmp_path: Path) -> None:
     layout = LAYOUTS[capture.split("-")[1]]
-    expected = conntrack(capture)
+    expected = captures.conntrack(capture)
     with read(written(capture, f"cli/ct-list-global.{form}", tmp_path)) as source:
         assert not source.partial
         got = {(entry.map, entry.key): (entry, table) for entry, table in entries(source)}
@@ -112,7 +69,7 @@ def test_the_nat_list_of_a_capture(capture: str, form: str, tmp_path: Path) -> N
     expected = {
         (entry.tuple, entry.direction, entry.xlate, entry.to_addr, entry.to_port)
         for name in pins.SNAT_TABLES.values()
-        for entry in (decode_nat(key, value, name) for key, value in maps(capture).get(name, {}).items())
+        for entry in (decode_nat(key, value, name) for key, value in captures.pinned(capture).get(name, {}).items())
     }
     with read(written(capture, f"cli/nat-list.{form}", tmp_path)) as source:
         assert not source.partial
@@ -136,7 +93,8 @@ def test_the_other_listings_of_a_capture(capture: str, tmp_path: Path) -> None:
     for name, (kind, tables) in counts.items():
         with read(written(capture, f"cli/{name}", tmp_path)) as source:
             assert not source.partial, name
-            assert len(getattr(source.listings(None), kind)) == sum(len(maps(capture).get(t, {})) for t in tables), name
+            count = sum(len(captures.pinned(capture).get(table, {})) for table in tables)
+            assert len(getattr(source.listings(None), kind)) == count, name
 
 
 @pytest.mark.parametrize("capture", captures.NAMES)
@@ -147,7 +105,7 @@ def test_every_file_of_a_capture_is_read_or_is_no_listing_of_ours(capture: str, 
         path = written(capture, name, tmp_path)
         with contextlib.suppress(DecodeError), read(path) as source:
             assert not source.partial, name
-        done = run("lb", "list", "--from", path) if path.name in OTHERS else None
+        done = run_ctctl("lb", "list", "--from", path) if path.name in OTHERS else None
         assert done is None or (done.returncode, done.stderr.count("\n")) == (1, 1), name
 
 
@@ -345,109 +303,7 @@ def test_capacity_clock_and_timeouts_of_a_sysdump() -> None:
         assert "config map" in facts.timeouts_s["regular_tcp"].evidence
 
 
-# ---- what is not partial, and what is
-
-
-def with_noise(text: str, prefix: str = "") -> str:
-    lines = text.splitlines()
-    noise = [
-        "$ kubectl exec -n kube-system cilium-x -- cilium bpf ct list global",
-        'Defaulted container "a" out of: a, b',
-    ]
-    return "\n".join([*noise, "```", *(prefix + line for line in lines), "```", "(that was all)", "root@node:/# "])
-
-
-PREFIXES = ("", "> ", "    ", "| ", ">> ", "node1: ", "\t")
-NOISY = ("03/ct.txt", "05/fixed/cmd/cilium-bpf-nat-list.md", "27/notes.txt", "15/conntrack-L.txt")
-#: A word in front of a line of netfilter's is no line of it.
-NO_LINES = {("node1: ", "15/conntrack-L.txt")}
-
-
-@pytest.mark.parametrize(("prefix", "name"), [each for each in product(PREFIXES, NOISY) if each not in NO_LINES])
-def test_prompts_fences_quotes_and_indentation(prefix: str, name: str, tmp_path: Path) -> None:
-    number, _, rest = name.partition("/")
-    original = case(number) / rest
-    path = tmp_path / "paste.txt"
-    path.write_text(with_noise(original.read_text(), prefix))
-    with read(original) as plain, read(path) as pasted:
-        assert sorted(listed(pasted)) == sorted(listed(plain))
-        assert len(pasted.listings(None).nat) == len(plain.listings(None).nat)
-        assert not pasted.partial
-
-
-PASTED: dict[str, Callable[[str], str]] = {
-    "indented": lambda text: "".join(f"    {line}\n" for line in text.splitlines()),
-    "tabbed": lambda text: "".join(f"\t{line}\n" for line in text.splitlines()),
-    "quoted": lambda text: "".join(f"> {line}\n" for line in text.splitlines()),
-    "fenced": lambda text: f"```\n{text}```\n",
-    "in CRLF": lambda text: text.replace("\n", "\r\n"),
-    "with a mark": lambda text: "\ufeff" + text,
-}
-
-
-TABLES = tuple(
-    f"cli/{name}.txt"
-    for name in (
-        "lb-list",
-        "lb-list.frontends",
-        "lb-list.backends",
-        "lb-list.revnat",
-        "lb-list.source-ranges",
-        "ipcache-list",
-        "endpoint-list",
-    )
-)
-
-
-@pytest.mark.parametrize("how", [*PASTED, "utf-16", "utf-16 BE"])
-@pytest.mark.parametrize("capture", ["cilium-1.14-snat-node1", "cilium-1.19-dsr-node1"])
-def test_the_tables_of_the_cli_as_people_paste_them(capture: str, how: str, tmp_path: Path) -> None:
-    path = tmp_path / "listing"
-    for name in (*TABLES, "cli/ct-list-global.txt", "cli/nat-list.txt"):
-        text = captures.text(capture, name)
-        original = tmp_path / "plain"
-        original.write_text(text)
-        if how in PASTED:
-            path.write_bytes(PASTED[how](text).encode())
-        else:
-            path.write_bytes(text.encode("utf-16") if how == "utf-16" else b"\xfe\xff" + text.encode("utf-16-be"))
-        with read(original) as plain, read(path) as pasted:
-            assert pasted.listings(None) == plain.listings(None), name
-            assert listed(pasted) == listed(plain), name
-            assert pasted.partial == plain.partial, name
-
-
-def test_indented_rows_with_an_empty_left_column(tmp_path: Path) -> None:
-    path = tmp_path / "lb.txt"
-    text = (case("11") / "lb.txt").read_text()
-    path.write_text("".join(f"      {line}\n" for line in text.splitlines()))
-    with read(path) as indented, read(case("11") / "lb.txt") as plain:
-        assert indented.listings(None).services == plain.listings(None).services
-        assert any(slot.slot for slot in indented.listings(None).services)
-
-
-@pytest.mark.parametrize(
-    "data", [b"\xff\xfe", b"\xff\xfe\x00", b"\xff\xfe" + b"\x00\xd8" * 50_000, b"\xfe\xff\xdc\x00T"]
-)
-def test_utf_16_that_is_no_listing(data: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(data)
-    with pytest.raises(CtctlError):
-        read(path)
-
-
-@pytest.mark.parametrize("prefix", ["", "> ", "  "])
-@pytest.mark.parametrize("form", ["json", "yaml"])
-def test_documents_in_the_middle_of_a_paste(prefix: str, form: str, tmp_path: Path) -> None:
-    capture = captures.NAMES[0]
-    whole = captures.text(capture, f"cli/ct-list-global.{form}")
-    nat = captures.text(capture, "cli/nat-list.txt")
-    path = tmp_path / "paste.txt"
-    path.write_text(with_noise(whole, prefix) + "\n\nand the SNAT table:\n" + nat)
-    with read(path) as source:
-        assert len(listed(source)) == len(conntrack(capture))
-        assert len(source.listings(None).nat) == len(nat.split("\n")) - nat.count("\n\n") - 1
-        assert not source.partial
+# ---- what is partial, and what is not
 
 
 def test_a_damaged_line_is_partial_data_by_name(tmp_path: Path) -> None:
@@ -462,7 +318,7 @@ def test_a_damaged_line_is_partial_data_by_name(tmp_path: Path) -> None:
         with read(path) as source:
             assert len(listed(source)) == 3
             assert any("1 line(s) that are no entry" in said for said in source.partial), damaged
-        assert run("ct", "list", "--from", path).returncode == 5
+        assert run_ctctl("ct", "list", "--from", path).returncode == 5
 
 
 def test_a_listing_of_before_1_6_is_refused_by_name(tmp_path: Path) -> None:
@@ -475,7 +331,7 @@ def test_a_listing_of_before_1_6_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_real_bugtool_is_whole() -> None:
-    done = run("ct", "list", "--from", captures.BUGTOOL, "-o", "json")
+    done = run_ctctl("ct", "list", "--from", captures.BUGTOOL, "-o", "json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert len(document["entries"]) > 100
@@ -484,6 +340,37 @@ def test_the_real_bugtool_is_whole() -> None:
         assert {table.layout for table in source.tables} == {Layout.V1_19}
         assert {table.max_entries for table in source.tables} == {221723, 110861}
         assert {table.now for table in source.tables} != {None}
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "layout"),
+    [
+        ("23", "ct.txt", None),
+        ("24", "est-21600.txt", None),
+        ("24", "est-8000.txt", None),
+        ("34", "line.txt", "1.18"),
+        ("35", "ct.txt", None),
+        ("37", "svc.txt", None),
+        ("37", "svc14.txt", "1.14"),
+    ],
+)
+def test_listings_of_the_cases_are_read_whole(number: str, file: str, layout: str | None) -> None:
+    """Every line is an entry, and is written again as it was: what is said of it rests on that."""
+    path = case(number) / file
+    done = run_ctctl("ct", "list", "--from", path, "-o", "cilium")
+    assert done.returncode == 0, done.stderr
+    expected = [re.sub(r" \(remaining: -?\d+ sec\(s\)\)", "", line) for line in lines_of(path)]
+    assert sorted(line for line in done.stdout.splitlines() if line) == sorted(expected)
+    source = read(path)
+    assert layout is None or {str(table.layout) for table in source.tables if table.count} == {layout}
+    timed = "remaining:" in path.read_text()
+    assert all((table.now is not None) == timed for table in source.tables if table.count)
+
+
+def test_the_node_file_of_a_case_is_no_listing() -> None:
+    done = run_ctctl("ct", "list", "--from", case("33") / "all.yaml")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
 
 
 # ---- several nodes
@@ -510,7 +397,7 @@ def test_several_sources_at_once(tmp_path: Path) -> None:
     shutil.copy(case("03") / "ct.txt", first)
     shutil.copy(case("06") / "ct.txt", second)
     shutil.copy(case("05") / "fixed" / "cmd" / "cilium-bpf-nat-list.md", nat)
-    done = run("ct", "list", "--from", first, "--from", second, "-o", "jsonl")
+    done = run_ctctl("ct", "list", "--from", first, "--from", second, "-o", "jsonl")
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["node"] for line in done.stdout.splitlines()] == ["n1"] * 3 + ["n2"] * 2
     with open_several([str(first), str(nat)], SourceOptions()) as source:  # parts of one node
@@ -526,11 +413,11 @@ def test_several_sources_at_once(tmp_path: Path) -> None:
     (tmp_path / "y").mkdir()
     shutil.copy(second, tmp_path / "y" / "ct.txt")
     snapshot = tmp_path / "n3.ctsnap"
-    assert run("ct", "export", snapshot, "--from", first).returncode == 0
+    assert run_ctctl("ct", "export", snapshot, "--from", first).returncode == 0
     with open_several([str(same), str(tmp_path / "y"), str(snapshot)], SourceOptions()) as source:
         assert {table.node for table in source.tables} == {"x", "y", str(snapshot)}
         assert len(listed(source)) == 8
-    assert run("ct", "list", "--from", tmp_path / "none", "--from", tmp_path / "no").returncode == 1
+    assert run_ctctl("ct", "list", "--from", tmp_path / "none", "--from", tmp_path / "no").returncode == 1
 
 
 def test_one_bad_member_never_hides_the_rest(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""Listings in the middle of what people paste: noise around them, and marks before every line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from ctctl.errors import CtctlError
+from tests.support import captures
+from tests.support.listings import case, listed, read
+
+
+def with_noise(text: str, prefix: str = "") -> str:
+    lines = text.splitlines()
+    noise = [
+        "$ kubectl exec -n kube-system cilium-x -- cilium bpf ct list global",
+        'Defaulted container "a" out of: a, b',
+    ]
+    return "\n".join([*noise, "```", *(prefix + line for line in lines), "```", "(that was all)", "root@node:/# "])
+
+
+PREFIXES = ("", "> ", "    ", "| ", ">> ", "node1: ", "\t")
+NOISY = ("03/ct.txt", "05/fixed/cmd/cilium-bpf-nat-list.md", "27/notes.txt", "15/conntrack-L.txt")
+#: A word in front of a line of netfilter's is no line of it.
+NO_LINES = {("node1: ", "15/conntrack-L.txt")}
+
+
+@pytest.mark.parametrize(("prefix", "name"), [each for each in product(PREFIXES, NOISY) if each not in NO_LINES])
+def test_prompts_fences_quotes_and_indentation(prefix: str, name: str, tmp_path: Path) -> None:
+    number, _, rest = name.partition("/")
+    original = case(number) / rest
+    path = tmp_path / "paste.txt"
+    path.write_text(with_noise(original.read_text(), prefix))
+    with read(original) as plain, read(path) as pasted:
+        assert sorted(listed(pasted)) == sorted(listed(plain))
+        assert len(pasted.listings(None).nat) == len(plain.listings(None).nat)
+        assert not pasted.partial
+
+
+PASTED: dict[str, Callable[[str], str]] = {
+    "indented": lambda text: "".join(f"    {line}\n" for line in text.splitlines()),
+    "tabbed": lambda text: "".join(f"\t{line}\n" for line in text.splitlines()),
+    "quoted": lambda text: "".join(f"> {line}\n" for line in text.splitlines()),
+    "fenced": lambda text: f"```\n{text}```\n",
+    "in CRLF": lambda text: text.replace("\n", "\r\n"),
+    "with a mark": lambda text: "\ufeff" + text,
+}
+
+
+TABLES = tuple(
+    f"cli/{name}.txt"
+    for name in (
+        "lb-list",
+        "lb-list.frontends",
+        "lb-list.backends",
+        "lb-list.revnat",
+        "lb-list.source-ranges",
+        "ipcache-list",
+        "endpoint-list",
+    )
+)
+
+
+@pytest.mark.parametrize("how", [*PASTED, "utf-16", "utf-16 BE"])
+@pytest.mark.parametrize("capture", ["cilium-1.14-snat-node1", "cilium-1.19-dsr-node1"])
+def test_the_tables_of_the_cli_as_people_paste_them(capture: str, how: str, tmp_path: Path) -> None:
+    path = tmp_path / "listing"
+    for name in (*TABLES, "cli/ct-list-global.txt", "cli/nat-list.txt"):
+        text = captures.text(capture, name)
+        original = tmp_path / "plain"
+        original.write_text(text)
+        if how in PASTED:
+            path.write_bytes(PASTED[how](text).encode())
+        else:
+            path.write_bytes(text.encode("utf-16") if how == "utf-16" else b"\xfe\xff" + text.encode("utf-16-be"))
+        with read(original) as plain, read(path) as pasted:
+            assert pasted.listings(None) == plain.listings(None), name
+            assert listed(pasted) == listed(plain), name
+            assert pasted.partial == plain.partial, name
+
+
+def test_indented_rows_with_an_empty_left_column(tmp_path: Path) -> None:
+    path = tmp_path / "lb.txt"
+    text = (case("11") / "lb.txt").read_text()
+    path.write_text("".join(f"      {line}\n" for line in text.splitlines()))
+    with read(path) as indented, read(case("11") / "lb.txt") as plain:
+        assert indented.listings(None).services == plain.listings(None).services
+        assert any(slot.slot for slot in indented.listings(None).services)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe", b"\xff\xfe\x00", b"\xff\xfe" + b"\x00\xd8" * 50_000, b"\xfe\xff\xdc\x00T"]
+)
+def test_utf_16_that_is_no_listing(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    with pytest.raises(CtctlError):
+        read(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "> ", "  "])
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_documents_in_the_middle_of_a_paste(prefix: str, form: str, tmp_path: Path) -> None:
+    capture = captures.NAMES[0]
+    whole = captures.text(capture, f"cli/ct-list-global.{form}")
+    nat = captures.text(capture, "cli/nat-list.txt")
+    path = tmp_path / "paste.txt"
+    path.write_text(with_noise(whole, prefix) + "\n\nand the SNAT table:\n" + nat)
+    with read(path) as source:
+        assert len(listed(source)) == len(captures.conntrack(capture))
+        assert len(source.listings(None).nat) == len(nat.split("\n")) - nat.count("\n\n") - 1
+        assert not source.partial
