@@ -50,10 +50,7 @@ def _with_streams(out: IO[str], err: IO[str], call: Callable[[], _Answer]) -> _A
     try:
         for number, file in ((1, out), (2, err)):
             os.dup2(file.fileno(), number)
-        with (
-            open(1, "w", encoding="utf-8", closefd=False) as first,
-            open(2, "w", encoding="utf-8", closefd=False) as second,
-        ):
+        with _stream(1) as first, _stream(2) as second:
             sys.stdout, sys.stderr = first, second
             return call()
     finally:
