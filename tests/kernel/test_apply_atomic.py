@@ -24,8 +24,8 @@ from ctctl.node.unload import unload
 from ctctl.node.update import update
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
-from tests.kernel.test_loader import attached_ids
 from tests.support.bpf import FRAME, compile_file
+from tests.support.loaded import attached_ids
 from tests.support.nodes import POD_NET, TestNode, make_node, run
 from tests.support.wait import PATIENCE_S, wait_for
 

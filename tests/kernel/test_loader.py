@@ -13,22 +13,23 @@ import pytest
 from ctctl.abi import layouts
 from ctctl.errors import BusyError, ConfigError, LayoutError, NotFoundError, UsageError
 from ctctl.kernel import tc
-from ctctl.kernel.link import Direction, TcxLink, has_tcx, query_tcx
+from ctctl.kernel.link import Direction, TcxLink, has_tcx
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
 from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
-from ctctl.node.attach import AttachMode, choose_mode, find_attachments
+from ctctl.node.attach import AttachMode, choose_mode
 from ctctl.node.loader import load, plan_load
 from ctctl.node.lock import node_lock
 from ctctl.node.owner import NotOursError
-from ctctl.node.paths import NodePaths, remove_tree
+from ctctl.node.paths import remove_tree
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.node.status import NodeStatus, node_statuses
 from ctctl.node.tables import table_records
 from ctctl.node.unload import plan_unload, unload
 from tests.support.bpf import compile_source
-from tests.support.nodes import BPFFS, POD_NET, TestNode, make_node, run
+from tests.support.loaded import attached_ids, entries, link_ids, map_ids, put_entries, status, tcx_programs
+from tests.support.nodes import POD_NET, TestNode, make_node, run
 from tests.support.standin import stand_ins
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -56,62 +57,6 @@ def real_node() -> Iterator[TestNode]:
 def _unload(node: TestNode) -> None:
     with contextlib.suppress(NotFoundError):
         unload(node.name)
-
-
-def status(node: TestNode) -> NodeStatus:
-    return node_statuses(node.name)[0]
-
-
-def attached_ids(node: TestNode) -> dict[str, int]:
-    """Slot → program id, of everything the kernel has attached for the node."""
-    paths = NodePaths(BPFFS, node.name)
-    record = read_record(paths.map(MAP_NAME))
-    return {a.slot: a.program_id for a in find_attachments(paths, record, thorough=True) if a.ifindex}
-
-
-def map_ids(node: TestNode) -> dict[str, int]:
-    found = {}
-    for name, path in NodePaths(BPFFS, node.name).map_pins().items():
-        with Map.open_pinned(path, read_only=True) as table:
-            found[name] = table.info.id
-    return found
-
-
-def ct_key(number: int) -> bytes:
-    return bytes(layouts.ipv4_ct_tuple(daddr=number, saddr=1, dport=2, sport=3, nexthdr=6, flags=0))
-
-
-def put_entries(node: TestNode, lifetimes: list[int]) -> None:
-    with Map.open_pinned(node.dir / "cilium_ct4_global") as table:
-        for number, lifetime in enumerate(lifetimes):
-            table.update(ct_key(number), bytes(layouts.ct_entry(lifetime=lifetime)))
-
-
-def entries(node: TestNode) -> dict[bytes, int]:
-    """Entries put by ``put_entries``: key → lifetime."""
-    with Map.open_pinned(node.dir / "cilium_ct4_global") as table:
-        return {
-            key: layouts.ct_entry.from_buffer_copy(value).lifetime
-            for key, value in table.items()
-            if layouts.ipv4_ct_tuple.from_buffer_copy(key).saddr == 1
-        }
-
-
-def tcx_programs(node: TestNode) -> set[int]:
-    """Program ids in the TCX chains of the node's devices, asked of the devices; none where there is no TCX."""
-    if not has_tcx():
-        return set()
-
-    def ask() -> set[int]:
-        return {
-            program.prog_id
-            for _index, name in socket.if_nameindex()
-            if name != "lo"
-            for direction in Direction
-            for program in query_tcx(socket.if_nametoindex(name), direction)
-        }
-
-    return run_in_netns(node.name, ask)
 
 
 def device_programs(node: TestNode) -> set[int]:
@@ -167,14 +112,6 @@ def test_loading_again_keeps_state_and_attachments(node: TestNode, mode: AttachM
     assert not set(after_programs.values()) & set(before_programs.values())
     assert link_ids(node) == links
     assert status(node).problems == ()
-
-
-def link_ids(node: TestNode) -> dict[str, int]:
-    found = {}
-    for name, pin in NodePaths(BPFFS, node.name).link_pins().items():
-        with TcxLink.open_pinned(pin) as link:
-            found[name] = link.info.id
-    return found
 
 
 def test_a_node_of_one_kind_only(real_node: TestNode) -> None:

@@ -17,7 +17,16 @@ from ctctl.node.attach import AttachMode
 from ctctl.node.loader import LoadRequest, load
 from ctctl.node.unload import unload
 from ctctl.node.update import update
-from tests.kernel.test_loader import attached_ids, entries, link_ids, map_ids, put_entries, status, tcx_programs
+from tests.support.loaded import (
+    attached_ids,
+    config_tables,
+    entries,
+    link_ids,
+    map_ids,
+    put_entries,
+    status,
+    tcx_programs,
+)
 from tests.support.nodes import TestNode, make_node
 from tests.support.standin import stand_ins
 
@@ -196,12 +205,12 @@ def test_unload_killed_at_any_step(node: TestNode, mode: AttachMode) -> None:
 def test_update_failing_at_any_step_changes_nothing(node: TestNode) -> None:
     load(node.request())
     changed = another(node)
-    before = (snapshot(node), tables(node))
+    before = (snapshot(node), config_tables(node))
     for number in count():
         step = FailingAt(number)
         with pytest.raises(InjectedError):
             update(node.request(request={"step": step}, **changed))
-        assert (snapshot(node), tables(node)) == before, step.last
+        assert (snapshot(node), config_tables(node)) == before, step.last
         if step.last == "put in place":
             break
     assert number >= 5
@@ -211,12 +220,12 @@ def test_update_killed_at_any_step_is_put_right_by_a_load(node: TestNode) -> Non
     load(node.request())
     changed = another(node)
     names = steps_of(lambda step: update(node.request(request={"step": step}, **changed)))
-    wanted = tables(node)
+    wanted = config_tables(node)
     for number, name in enumerate(names):
         load(node.request())
         kill_at(number, lambda step: update(node.request(request={"step": step}, **changed)))
         load(node.request(**changed))
-        assert tables(node) == wanted, name
+        assert config_tables(node) == wanted, name
         assert status(node).problems == (), name
 
 
@@ -228,17 +237,6 @@ def another(node: TestNode) -> dict[str, object]:
     document["services"] = [{"ip": "10.68.0.2", "port": 81, "id": 16, "backends": [{"ip": "10.244.8.9", "port": 1}]}]
     document["policy"] = [{"endpoint": "pod1", "direction": "egress", "port": 81, "protocol": "TCP"}]
     return document
-
-
-def tables(node: TestNode) -> object:
-    from ctctl.node.paths import NodePaths
-    from ctctl.node.pool import MapPool, open_pins
-    from ctctl.node.tables import CONFIG_TABLES, MAGLEV
-    from ctctl.node.write import read_tables
-    from tests.support.nodes import BPFFS
-
-    with MapPool(open_pins(NodePaths(BPFFS, node.name), only={*CONFIG_TABLES, MAGLEV})) as pool:
-        return read_tables(pool.kept)
 
 
 def test_killed_at_random_moments(node: TestNode) -> None:

@@ -11,7 +11,7 @@ from ctctl.errors import ConfigError, UnsupportedError
 from ctctl.kernel.features import probe_one
 from ctctl.node.loader import load, plan_load
 from ctctl.node.unload import unload
-from tests.kernel.test_loader import attached_ids, status, tcx_programs
+from tests.support.loaded import attached_ids, status, tcx_programs
 from tests.support.nodes import TestNode, make_node, run
 
 pytestmark = pytest.mark.kernel

@@ -13,8 +13,7 @@ from ctctl.node.attach import AttachMode
 from ctctl.node.loader import load
 from ctctl.node.unload import unload
 from ctctl.node.update import plan_update, update
-from tests.kernel.test_loader import attached_ids, entries, map_ids, put_entries, status
-from tests.kernel.test_loader_faults import tables
+from tests.support.loaded import attached_ids, config_tables, entries, map_ids, put_entries, status
 from tests.support.nodes import TestNode, make_node
 from tests.support.standin import stand_ins
 
@@ -71,19 +70,19 @@ def test_tables_afterwards_are_those_of_a_fresh_load(node: TestNode) -> None:
     document["services"] = [{"ip": "10.68.0.2", "port": 81, "backends": [{"ip": "10.244.8.9", "port": 1}]}]
     document["policy"] = [{"endpoint": "pod1", "direction": "ingress", "cidr": "10.0.0.0/8", "port": 81}]
     update(node.request(**document))
-    updated = tables(node)
+    updated = config_tables(node)
     unload(node.name)
     load(node.request(**document))
-    assert updated == tables(node)
+    assert updated == config_tables(node)
     assert plan_update(node.request(**document)).empty
 
 
 def test_a_plan_and_a_refusal_change_nothing(node: TestNode) -> None:
     load(node.request())
-    before = (tables(node), attached_ids(node))
+    before = (config_tables(node), attached_ids(node))
     assert len(plan_update(node.request(**one_pod(node))).detached) == 2
     assert update(node.request(**one_pod(node)), lambda report: report.empty).planned
-    assert (tables(node), attached_ids(node)) == before
+    assert (config_tables(node), attached_ids(node)) == before
 
 
 def test_what_does_not_fit_is_refused(node: TestNode) -> None:
@@ -97,12 +96,12 @@ def test_what_does_not_fit_is_refused(node: TestNode) -> None:
             for key, value in table.items():
                 small.update(key, value)
             small.pin(path)
-    before = tables(node)
+    before = config_tables(node)
     backends = [{"ip": f"10.244.8.{number}", "port": 1} for number in range(1, 5)]
     many = [{"ip": "10.68.0.1", "port": 80, "id": 15, "backends": backends}]
     with pytest.raises(CtctlError, match="cilium_lb4_backends_v3 holds 2 entries, changing it in place needs 5"):
         update(node.request(services=many))
-    assert tables(node) == before
+    assert config_tables(node) == before
     path.unlink()  # the node's own table is gone from there, and unload takes no other's
 
 
