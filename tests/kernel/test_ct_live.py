@@ -41,10 +41,10 @@ from ctctl.tables.writer.restore import restore
 from ctctl.tables.writer.targets import ForeignTablesError, check_owner, open_targets
 from ctctl.tables.writer.undo import undo
 from tests.support.children import PROGRAM, run_ctctl
+from tests.support.drawn import expressions
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
 from tests.support.needs import lacking
 from tests.support.otheruser import other_user
-from tests.unit.test_query import expressions
 
 pytestmark = pytest.mark.kernel
 SYN, SEEN, CLOSED, DSR = 0, 0x10, 0x13, 0x80

@@ -11,7 +11,7 @@ from ctctl.decode.nat import decode_nat
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.query.nat import NatFilter
 from ctctl.tables.query.nat_mask import NatColumns, mask_of
-from tests.unit.test_nat_rows import records
+from tests.support.drawn import nat_records
 
 EXPRESSIONS = (
     "tcp",
@@ -31,7 +31,9 @@ EXPRESSIONS = (
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
 @given(
-    drawn=st.sampled_from([4, 6]).flatmap(lambda f: st.tuples(st.just(f), st.lists(records(f), min_size=1, max_size=6)))
+    drawn=st.sampled_from([4, 6]).flatmap(
+        lambda family: st.tuples(st.just(family), st.lists(nat_records(family), min_size=1, max_size=6))
+    )
 )
 def test_a_mask_is_what_each_entry_says(text: str, drawn: tuple[int, list[tuple[bytes, bytes]]]) -> None:
     family, pairs = drawn

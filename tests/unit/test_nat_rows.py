@@ -19,27 +19,16 @@ from ctctl.out.output import ColorMode, Format, OutputOptions, write_rows
 from ctctl.services.nat_form import NatForm
 from ctctl.services.nat_rows import Listed, write_tables
 from ctctl.services.show_nat import nat_view
+from tests.support.drawn import nat_records
 
 NAMES = {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6"}
 Drawn = tuple[dict[int, list[tuple[bytes, bytes]]], Clock, int | None, dict[str, str]]
 
 
 @st.composite
-def records(draw: st.DrawFn, family: int) -> tuple[bytes, bytes]:
-    half = 4 if family == 4 else 16
-    known = bytes([10, 0, 0, 1]) if family == 4 else bytes.fromhex("fd" + "00" * 14 + "01")
-    one = st.binary(min_size=half, max_size=half) | st.just(known)
-    proto = draw(st.sampled_from([0, 1, 6, 17, 58, 132, 200]))
-    key = draw(one) + draw(one) + draw(st.binary(min_size=4, max_size=4)) + bytes([proto, draw(st.integers(0, 7))])
-    created = draw(st.sampled_from([0, 1, 999, 5000, 2**40]) | st.integers(0, 2**50))
-    value = created.to_bytes(8, "little") + draw(st.binary(min_size=8, max_size=8)) + bytes(16)
-    return key, (value + draw(one) + draw(st.binary(min_size=2, max_size=2))).ljust(40 if family == 4 else 56, b"\0")
-
-
-@st.composite
 def tables(draw: st.DrawFn) -> Drawn:
     found = {
-        family: draw(st.lists(records(family), max_size=4)) for family in draw(st.sampled_from([[4], [6], [4, 6]]))
+        family: draw(st.lists(nat_records(family), max_size=4)) for family in draw(st.sampled_from([[4], [6], [4, 6]]))
     }
     clock = draw(st.sampled_from([Clock(), Clock(hz=250)]))
     return found, clock, draw(st.sampled_from([None, 0, 1000, 2**31])), draw(st.sampled_from([{}, NAMES]))

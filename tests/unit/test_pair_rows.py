@@ -18,7 +18,7 @@ from ctctl.model.tuples import Direction
 from ctctl.out.rowtext import Groups
 from ctctl.tables import pair_rows, pairs
 from ctctl.tables.snat_use import SnatUse
-from tests.unit.test_nat_rows import records
+from tests.support.drawn import nat_records
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 Pairs = list[tuple[bytes, bytes]]
@@ -31,7 +31,7 @@ def rows(family: int, found: Pairs) -> NatRows:
 @FAMILIES
 @given(data=st.data(), dsr=st.booleans())
 def test_keepers(family: int, dsr: bool, data: st.DataObject) -> None:
-    found = data.draw(st.lists(records(family), min_size=1, max_size=5))
+    found = data.draw(st.lists(nat_records(family), min_size=1, max_size=5))
     forward = [key if pairs.is_out(key) else pairs.forward_nat_key(key, value) for key, value in found]
     assert pair_rows.keeper(family, dsr=dsr).lines(rows(family, found)) == [
         pairs.nat_key(key, dsr=dsr) for key in forward
@@ -50,7 +50,7 @@ def test_keys_of_conntrack_entries(family: int, data: st.DataObject) -> None:
 @FAMILIES
 @given(data=st.data())
 def test_groups_are_found_again(family: int, data: st.DataObject) -> None:
-    known, asked = (data.draw(st.lists(records(family), max_size=50)) for _ in range(2))
+    known, asked = (data.draw(st.lists(nat_records(family), max_size=50)) for _ in range(2))
     groups, program = Groups(KEY_SIZE[family]), pair_rows.key_itself(family)
     program.group(rows(family, known), groups)
     order = list(dict.fromkeys(key for key, _ in known))
@@ -64,7 +64,7 @@ def test_groups_are_found_again(family: int, data: st.DataObject) -> None:
 @FAMILIES
 @given(data=st.data())
 def test_entries_of_listings_have_the_bytes_they_came_from(family: int, data: st.DataObject) -> None:
-    found = [(key[:-1] + bytes([key[-1] & 3]), value) for key, value in data.draw(st.lists(records(family)))]
+    found = [(key[:-1] + bytes([key[-1] & 3]), value) for key, value in data.draw(st.lists(nat_records(family)))]
     entries = [decode_nat(key, value, "nat") for key, value in found]
     (*parts,) = rows_of(entries)
     assert b"".join(part.keys for part in parts) == b"".join(key for key, _ in found)
@@ -81,7 +81,7 @@ def replace_raw(entries: list[NatEntry]) -> list[NatEntry]:
 @FAMILIES
 @given(data=st.data(), least=st.integers(1, 3))
 def test_ports_by_ends(family: int, least: int, data: st.DataObject) -> None:
-    some = data.draw(st.lists(records(family), min_size=1, max_size=4))
+    some = data.draw(st.lists(nat_records(family), min_size=1, max_size=4))
     found = [
         (key[:-1] + bytes([data.draw(st.sampled_from([0, 0, 0, 1, 2]))]), value)
         for key, value in data.draw(st.lists(st.sampled_from(some), max_size=20))

@@ -22,6 +22,7 @@ from ctctl.tables.query.filter import Filter, slots_of
 from ctctl.tables.query.flags import FilterFlags
 from ctctl.tables.query.parse import parse_filter
 from ctctl.tables.query.predicate import PROGRAM_LIMIT, mask_of, program_of
+from tests.support.drawn import expressions
 from tests.support.jump_program import run_program
 
 NOW = 1000
@@ -218,54 +219,6 @@ def entries(draw: st.DrawFn, family: int, layout: Layout) -> CtEntry:
         tx_flags_seen=draw(small),
     )
     return decode_entry(key, encode_value(filled, layout), layout)
-
-
-TERMS = [
-    "tcp",
-    "udp",
-    "src == 10.64.0.36",
-    "dst in 10.64.0.0/16",
-    "ip in fd00::/96",
-    "ip == fd00::1",
-    "port == 1",
-    "src_port < 2",
-    "dst_port in {0, 2..3}",
-    "direction == in",
-    "svc",
-    "out",
-    "state == closing",
-    "state in {new, closed}",
-    "related",
-    "expired",
-    "live",
-    "remaining > 1s",
-    "remaining <= -1s",
-    "remaining == 0",
-    "idle < 2s",
-    "idle >= 1s",
-    "flag(SeenNonSyn)",
-    "flag(RxClosing, TxClosing)",
-    "flags == 16",
-    "rev_nat == 1",
-    "identity >= 2",
-    "backend_id == 1",
-    "packets > 1",
-    "rx_bytes <= 1",
-    "tx_packets == 2",
-    "ifindex == 0",
-    "tx_flags_seen != 1",
-    "lifetime < 1000",
-    "family == 6",
-]
-expressions = st.recursive(
-    st.sampled_from(TERMS),
-    lambda inner: st.one_of(
-        inner.map(lambda text: f"not ({text})"),
-        st.lists(inner, min_size=2, max_size=3).map(lambda parts: "(" + " and ".join(parts) + ")"),
-        st.lists(inner, min_size=2, max_size=3).map(lambda parts: "(" + " or ".join(parts) + ")"),
-    ),
-    max_leaves=8,
-)
 
 
 @settings(max_examples=300, deadline=None)
