@@ -1,4 +1,4 @@
-"""Live tables: read, filtered in the kernel, counted, watched, deleted, restored. Private maps in a private bpffs."""
+"""Live tables: read, filtered in the kernel, counted, watched. Private maps in a private bpffs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ from hypothesis import strategies as st
 
 from ctctl.abi import layouts
 from ctctl.ct.arrange import rows
-from ctctl.ct.change import Outcome, delete, plan_delete, snapshot_records
-from ctctl.ct.diff import diff
 from ctctl.ct.events import events
-from ctctl.ct.export import export_snapshot
 from ctctl.ct.report import CtEventKind
 from ctctl.ct.stats import count, stats, stats_of
 from ctctl.ct.top import By, top
@@ -36,56 +33,20 @@ from ctctl.tables.rows import matching
 from ctctl.tables.scan import scan, scan_stats
 from ctctl.tables.sources.base import Listings, SourceOptions
 from ctctl.tables.sources.open import open_source
-from ctctl.tables.writer.journal import Journal
-from ctctl.tables.writer.restore import restore
-from ctctl.tables.writer.targets import ForeignTablesError, check_owner, open_targets
-from ctctl.tables.writer.undo import undo
-from tests.support.children import PROGRAM, run_ctctl
+from tests.support.children import PROGRAM
 from tests.support.drawn import expressions
-from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
+from tests.support.gctables import TableDir, contents, entry, key4, table_dir
+from tests.support.live_tables import DSR, SEEN, fill_small, listed, live_tables, run
 from tests.support.needs import lacking
 from tests.support.otheruser import other_user
 
 pytestmark = pytest.mark.kernel
-SYN, SEEN, CLOSED, DSR = 0, 0x10, 0x13, 0x80
 
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Iterator[TableDir]:
-    with table_dir(tmp_path) as made:
-        for name in ("cilium_ct4_global", "cilium_ct_any4_global", "cilium_ct6_global", "cilium_snat_v4_external"):
-            made.create(name)
+    with live_tables(tmp_path) as made:
         yield made
-
-
-def fill_small(tables: TableDir) -> int:
-    """A few connections, none of which ends while a test runs, however slowly; returns now."""
-    now = monotonic_s()
-    tcp = tables.maps["cilium_ct4_global"]
-    tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN, src_sec_id=7))
-    tcp.update(key4("10.0.0.1", 1001, "10.0.0.2", 80), entry(lifetime=now + 10_000, flags=CLOSED))
-    tcp.update(key4("10.0.0.3", 1002, "10.0.0.2", 443, flags=1), entry(lifetime=1, flags=SYN))
-    tcp.update(key4("192.0.2.1", 5000, "10.0.0.2", 80), entry(lifetime=now + 50_000, flags=SEEN | DSR))
-    any_table = tables.maps["cilium_ct_any4_global"]
-    any_table.update(key4("10.0.0.1", 0, "10.0.0.2", 0, proto=1, flags=2), entry(lifetime=now + 60_000))
-    nat = tables.maps["cilium_snat_v4_external"]
-    # DSR: the pod's reply 10.0.0.2:80 -> 192.0.2.1:5000 gets the VIP as its source.
-    nat.update(
-        bytes(layouts.ipv4_ct_tuple(daddr=0xC0000201, saddr=0x0A000002, dport=5000, sport=80, nexthdr=6, flags=0)),
-        nat4("172.16.0.1", 80),
-    )
-    return now
-
-
-def run(*words: str, code: int = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    done = run_ctctl(*words, input=stdin)
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def listed(*words: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(run("ct", "list", "-o", "json", *words).stdout)["entries"]
-    return found
 
 
 def test_list_of_a_node_of_ours(tables: TableDir) -> None:
@@ -268,72 +229,6 @@ def test_a_listing_stops_when_nobody_reads(tables: TableDir) -> None:
     assert len(listing.stdout.splitlines()) == len(contents(big))
 
 
-def test_delete_takes_the_snat_pair_along_and_import_brings_all_back(tables: TableDir, tmp_path: Path) -> None:
-    fill_small(tables)
-    nat = tables.maps["cilium_snat_v4_external"]
-    before, nat_before = contents(tables.maps["cilium_ct4_global"]), contents(nat)
-    snapshot_file, undo_file = tmp_path / "before.ctsnap", tmp_path / "undo.jsonl"
-    with open_source(str(tables.path)) as source:
-        plan = plan_delete(source, Filter.parse("src == 192.0.2.1"))
-        assert len(plan) == 1
-        assert len(plan.nat_entries()) == 1
-        done = Outcome()
-        with open_targets(source, allow_foreign=False) as targets:
-            export_snapshot(source, snapshot_file)
-            with Journal.create(undo_file, command="test", source="here", node=None) as journal:
-                delete(plan, targets, journal, done)
-        assert (done.deleted, done.nat_deleted) == (1, 1)
-    assert contents(nat) == {}
-    assert len(contents(tables.maps["cilium_ct4_global"])) == 3
-    with (
-        open_source(str(tables.path)) as target,
-        open_source(str(snapshot_file)) as snapshot,
-        open_targets(target, allow_foreign=False) as targets,
-    ):
-        outcome = restore(snapshot_records(snapshot, target), targets.maps())
-        assert (outcome.restored, outcome.present, outcome.nat) == (2, 4, 1)
-        again = undo(undo_file, targets.maps()).restored
-        assert (again.restored, again.present) == (0, 2)
-    assert contents(tables.maps["cilium_ct4_global"]) == before
-    assert contents(nat) == nat_before
-
-
-def test_the_commands_that_change_ask_first(tables: TableDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    fill_small(tables)
-    table = tables.maps["cilium_ct4_global"]
-    where = ("--from", str(tables.path))
-    assert "needs a filter" in run("ct", "delete", *where, code=2).stderr
-    preview = run("ct", "delete", "--to-port", "443", "--dry-run", *where)
-    assert "1 entries" in preview.stderr
-    assert "10.0.0.3:1002" in preview.stdout
-    assert "needs --yes" in run("ct", "delete", "--to-port", "443", *where, code=2, stdin="y\n").stderr
-    assert len(contents(table)) == 4
-    done = run("ct", "delete", "--to-port", "443", "--yes", *where)
-    assert "undo with: ctctl gc undo /" in done.stderr
-    assert len(contents(table)) == 3
-    run("ct", "flush", "--yes", "--undo-file", "all.jsonl", *where)
-    assert contents(table) == {}
-    run("ct", "import", "all.jsonl", "--yes", *where)
-    assert len(contents(table)) == 3
-
-
-def test_tables_of_another_owner_need_the_users_word(tmp_path: Path) -> None:
-    with table_dir(tmp_path, own=False) as made:
-        table = made.create("cilium_ct4_global")
-        table.update(key4("10.0.0.1", 1, "10.0.0.2", 2), entry(lifetime=1))
-        with open_source(str(made.path)) as source:
-            assert source.foreign
-            with pytest.raises(ForeignTablesError, match="--allow-foreign"):
-                check_owner(source, allow_foreign=False)
-            assert check_owner(source, allow_foreign=True)
-        refused = run("ct", "flush", "--yes", "--from", str(made.path), code=4)
-        assert "--allow-foreign" in refused.stderr
-        assert len(contents(table)) == 1
-        run("ct", "flush", "--yes", "--undo-file", "-", "--allow-foreign", "--from", str(made.path))
-        assert contents(table) == {}
-
-
 def test_events_between_two_looks(tables: TableDir) -> None:
     now = fill_small(tables)
     tcp = tables.maps["cilium_ct4_global"]
@@ -369,21 +264,6 @@ def test_watch_marks_what_changed(tables: TableDir) -> None:
         tcp.update(key4("10.0.0.1", 1000, "10.0.0.2", 80), entry(lifetime=now + 100_000, flags=SEEN | 1))
         marks = {marked.row.entry.tuple.src_port: marked.mark for marked in watch.look()}
         assert marks == {1000: "closing", 1001: "gone", 1002: "", 5000: "", 9: "new"}
-
-
-def test_snapshot_of_a_live_table_and_diff(tables: TableDir, tmp_path: Path) -> None:
-    fill_small(tables)
-    path = tmp_path / "before.ctsnap"
-    with open_source(str(tables.path)) as source:
-        assert export_snapshot(source, path) == 5
-    tables.maps["cilium_ct4_global"].delete(key4("10.0.0.1", 1001, "10.0.0.2", 80))
-    with open_source(str(path)) as old, open_source(str(tables.path)) as new:
-        assert [item.change.value for item in diff(old, new)] == ["removed"]
-        assert not list(diff(old, old))
-        assert len(old.listings(None).nat) == 1
-    assert "1001" in run("ct", "diff", str(path), str(tables.path), code=3).stdout
-    # The node's name came along, so that the snapshot says what it is of.
-    assert {e["node"] for e in listed("--from", str(path))} == {tables.path.name}
 
 
 def test_get_joins_the_entries_of_a_connection(tables: TableDir) -> None:
@@ -512,14 +392,6 @@ def test_a_table_without_a_match_hides_no_later_one(tables: TableDir, form: str)
     assert "10.0.0.2" in out
     assert "192.0.2.1" not in out
     assert "10.0.0.2" not in run("ct", "list", "port == 1", "-o", form, "--from", str(tables.path)).stdout
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "ctsnap"])
-def test_exports_of_tables_without_a_match(tables: TableDir, tmp_path: Path, suffix: str) -> None:
-    fill_small(tables)
-    file = tmp_path / f"x.{suffix}"
-    assert "1 entries" in run("ct", "export", str(file), "icmp", "--from", str(tables.path)).stderr
-    assert b"10.0.0.2" in file.read_bytes() or suffix == "ctsnap"
 
 
 def test_a_short_list_imports_nothing_slow(tables: TableDir) -> None:
