@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
 
 import pytest
 
-from ctctl.kernel.map import Map, MapType
-from ctctl.simulate.scenario import one_cpu
-from tests.conformance.run import load, run
 from tests.support.replay_vectors import in_one_process
+from tests.support.vectors import VECTORS, differences, incomparable, name_of
 
-HERE = Path(__file__).parent
-PACKETS = [*(HERE / "vectors").glob("*.json"), *(HERE / "vectors-2").rglob("*.json.xz")]
-#: Those of sockets are calls: test_sockets.py.
-VECTORS = sorted(path for path in PACKETS if path.parent.name != "socket")
-#: Steps whose recording depends on what no scenario can say: there the kernel's routes were made to fail.
-NO_ROUTE = {"snat6_misc": "step 12 "}
 COMMAND = [sys.executable, "-m", "ctctl"]
 
 pytestmark = pytest.mark.kernel
-
-
-def name_of(vector: Path) -> str:
-    return vector.name.split(".json")[0]
-
-
-def differences(vector: Path, command: list[str]) -> list[str]:
-    """What the command says otherwise than the recording, without what is known."""
-    known = NO_ROUTE.get(name_of(vector))
-    return [line for line in run(vector, command, None) if not (known and line.startswith(known))]
-
-
-#: How many entries a full table of eight gave away at once where the vectors were recorded: Linux 6.16, two CPUs.
-GIVEN_AWAY = 2
-OF_EIGHT = "what a full table of eight gives away at once is this kernel's own (docs/reference/kernel.md, LRU tables)"
-
-
-@functools.cache
-def gives_away() -> int:
-    """Entries that a full table of eight makes room by on this kernel with its CPUs."""
-    with one_cpu(), Map.create("ctctl_eight", MapType.LRU_HASH, 4, 4, 8) as table:
-        for number in range(9):
-            table.update(number.to_bytes(4, "little"), bytes(4))
-        return 9 - sum(1 for _ in table.items())
-
-
-def incomparable(vector: Path) -> str | None:
-    """Why a recording cannot be held to on this kernel; None where it can."""
-    sizes = load(vector)["config"]["map_max_entries"].values()
-    return OF_EIGHT if 8 in sizes and gives_away() != GIVEN_AWAY else None
 
 
 FOLDERS = sorted({path.parent for path in VECTORS})

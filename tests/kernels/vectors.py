@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from tests.conformance import run as runner
-from tests.conformance.test_vectors import VECTORS as IN_ORDER
-from tests.conformance.test_vectors import differences, incomparable, name_of
 from tests.support.replay_vectors import in_one_process
+from tests.support.vectors import VECTORS as IN_ORDER
+from tests.support.vectors import differences, incomparable, name_of
 
 #: Mixed: a run that ends early has seen some of every kind.
 VECTORS = sorted(IN_ORDER, key=lambda vector: hashlib.sha256(name_of(vector).encode()).digest())
