@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +11,9 @@ import pytest
 
 from ctctl.cli.groups import FilterArgs
 from tests.bench.fill import fill, remove
+from tests.support.children import CTCTL, started
 from tests.support.names import unique_name
-
-CTCTL = str(Path(sys.executable).parent / "ctctl")
+from tests.support.wait import PATIENCE_S
 
 
 @pytest.fixture
@@ -30,7 +28,7 @@ def tables() -> Iterator[Path]:
 
 def first_screen(words: list[str]) -> list[str]:
     """The lines up to the first block's end, without a terminal."""
-    with subprocess.Popen([CTCTL, *words], stdout=subprocess.PIPE, text=True) as process:
+    with started(*CTCTL, *words) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
@@ -38,7 +36,7 @@ def first_screen(words: list[str]) -> list[str]:
                 break
             lines.append(line.rstrip("\n"))
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
+        process.wait(PATIENCE_S)
     return lines
 
 
