@@ -29,9 +29,9 @@ from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
 from ctctl.trace.probe_guard import PREFIX, process_name
 from ctctl.trace.probe_points import ProbePoint, describe_points, find_points
 from ctctl.trace.probe_request import probe_request
-from tests.support.children import CTCTL, started
 from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
+from tests.support.tracing import tracing
 from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
@@ -213,19 +213,14 @@ def test_drop_reasons_have_the_kernels_names() -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_probes_are_gone_however_the_command_ends(net: ForeignNet, how: signal.Signals, via: str, tcx: str) -> None:
     with foreign_program(net, "passes", via) as program:
-        command = (*CTCTL, "trace", "--probe", FLOW, "--netns", net.server, "--attach", tcx, "-o", "jsonl")
-        with started(*command) as running:
-            assert running.stderr is not None
-            assert running.stdout is not None
-            assert any(line.startswith("ready") for line in iter(running.stderr.readline, ""))
+        with tracing("--probe", FLOW, "--netns", net.server, "--attach", tcx, "-o", "jsonl") as trace:
+            assert trace.process.stdout is not None
             during = chain(net)
             assert (len(during), during[1:]) == (2, [program.info.id])
             net.send()
-            assert json.loads(running.stdout.readline())["kind"] == "packet"
-            running.send_signal(how)
-            status = running.wait(PATIENCE_S)
-            running.stderr.read()
-            running.stdout.read()
+            assert json.loads(trace.process.stdout.readline())["kind"] == "packet"
+            trace.process.send_signal(how)
+            status = trace.process.wait(PATIENCE_S)
         wait_for(lambda: chain(net) == [program.info.id])
         assert status == (130 if how is signal.SIGINT else -how)
     net.received(PATIENCE_S)

@@ -17,8 +17,10 @@ from ctctl.kernel.netns import run_in_netns
 from ctctl.trace.show_probe import PROBE_SCHEMA
 from tests.support.captures import NAMES, CapturedNode, captured_node
 from tests.support.children import CTCTL, started
-from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
+from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
+from tests.support.net import ip
+from tests.support.tracing import tracing_by
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
@@ -189,14 +191,11 @@ def pods(net: ForeignNet) -> Callable[[], None]:
     ],
 )
 def test_pods_by_name(net: ForeignNet, pods: Callable[[], None], words: tuple[str, ...], seen: int) -> None:
-    with foreign_program(net, "passes"), started(*in_server(net, "trace", *words, "-o", "jsonl")) as process:
-        assert process.stderr is not None
-        assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+    command = in_server(net, "trace", *words, "-o", "jsonl")
+    with foreign_program(net, "passes"), tracing_by(*command) as trace:
         pods()
         assert net.received(PATIENCE_S) == "10.61.1.102"
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    assert len(out.splitlines()) == seen
+        assert len(trace.stop()) == seen
 
 
 def test_a_name_that_nobody_has_is_one_line(net: ForeignNet) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,8 +9,8 @@ import pytest
 
 from ctctl.lab import processes, servers
 from ctctl.lab.topology import CLIENT, CLIENT_IP
-from tests.support.children import CTCTL, started
 from tests.support.foreign_cluster import ForeignCluster, foreign_cluster
+from tests.support.tracing import tracing
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.lab
@@ -38,14 +36,10 @@ def cluster() -> Iterator[ForeignCluster]:
 
 def traced(cluster: ForeignCluster, flow: str, member: str, *commands: Sequence[str]) -> list[dict[str, Any]]:
     """The packets and drops that probes tell of a flow while a member runs these."""
-    with started(*CTCTL, "trace", "--probe", flow, *cluster.words(), "-o", "jsonl") as process:
-        assert process.stderr is not None
-        assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+    with tracing("--probe", flow, *cluster.words(), "-o", "jsonl") as trace:
         for command in commands:
             processes.run(cluster.lab, member, command, timeout_s=PATIENCE_S)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    return [json.loads(line) for line in out.splitlines()]
+        return trace.stop()
 
 
 def curl(url: str) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +13,8 @@ from ctctl.kernel.link import Direction, query_tcx
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab.topology import CLIENT, CLIENT_IP
 from ctctl.trace.schema import TRACE_SCHEMAS
-from tests.support.children import CTCTL, started
 from tests.support.foreign_cluster import ForeignCluster, foreign_cluster
+from tests.support.tracing import tracing
 from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
@@ -38,14 +36,9 @@ def get(cluster: ForeignCluster, url: str, member: str = CLIENT) -> str:
 
 def traced(cluster: ForeignCluster, flow: str, url: str, *words: str, member: str = CLIENT) -> list[dict[str, Any]]:
     """The events of one request; the trace ends with the connection's last packets."""
-    command = (*CTCTL, "trace", "--probe", flow, *cluster.words(), "-o", "jsonl", *words)
-    with started(*command) as process:
-        assert process.stderr is not None
-        assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+    with tracing("--probe", flow, *cluster.words(), "-o", "jsonl", *words) as trace:
         get(cluster, url, member)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    events = [json.loads(line) for line in out.splitlines()]
+        events = trace.stop()
     for event in events:
         validate(event, TRACE_SCHEMAS["ctctl/probe-event/v1"])
     return events
@@ -102,13 +95,9 @@ def test_from_a_pod_to_a_service(cluster: ForeignCluster) -> None:
 
 
 def test_the_lines_name_the_legs(cluster: ForeignCluster) -> None:
-    command = (*CTCTL, "trace", "--probe", FLOW, *cluster.words(), "--count", "8")
-    with started(*command) as process:
-        assert process.stderr is not None
-        assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+    with tracing("--probe", FLOW, *cluster.words(), "--count", "8") as trace:
         get(cluster, f"http://{NODE_PORT}/")
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    lines = out.splitlines()
+        lines = trace.rest().splitlines()
     assert len(lines) == 8
     assert "request of connection 1" in lines[0]
     assert "request, translated of connection 1" in lines[1]
@@ -126,12 +115,10 @@ def test_killed_it_leaves_nothing(cluster: ForeignCluster) -> None:
         return found
 
     before = chains()
-    with started(*CTCTL, "trace", "--probe", FLOW, *cluster.words()) as process:
-        assert process.stderr is not None
-        assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+    with tracing("--probe", FLOW, *cluster.words()) as trace:
         assert chains() != before
-        process.kill()
-        process.wait(PATIENCE_S)
+        trace.process.kill()
+        trace.process.wait(PATIENCE_S)
     wait_for(lambda: chains() == before, what="the probes to be gone")
     assert get(cluster, f"http://{NODE_PORT}/").strip() == "pod3"
 

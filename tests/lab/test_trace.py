@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,8 @@ from ctctl.cli.trace_listen import say_summary
 from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.trace.live import LiveSummary
-from tests.support.children import CTCTL, started
+from tests.support.children import started
+from tests.support.tracing import Trace, tracing
 from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
@@ -24,29 +24,11 @@ pytestmark = pytest.mark.lab
 VIP, POD1, POD3 = "172.190.0.17", "10.64.0.36", "10.64.1.36"
 
 
-class Trace:
-    """A running ``ctctl trace -o jsonl`` on both nodes of a lab."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert self.process.stderr is not None
-        self.messages = [line := self.process.stderr.readline()]
-        while line and not line.startswith("ready"):
-            self.messages.append(line := self.process.stderr.readline())
-
-    def stop(self, how: signal.Signals = signal.SIGINT) -> list[dict[str, Any]]:
-        """Everything it printed, after the signal."""
-        self.process.send_signal(how)
-        out, err = self.process.communicate(timeout=PATIENCE_S)
-        self.messages += err.splitlines()
-        return [json.loads(line) for line in out.splitlines()]
-
-
 @contextmanager
 def running(topology: Topology, *args: str) -> Iterator[Trace]:
     nodes = [word for node in topology.nodes for word in ("--node", topology.datapath_node(node.name))]
-    with started(*CTCTL, "trace", *args, *nodes, "-o", "jsonl") as process:
-        yield Trace(process)
+    with tracing(*args, *nodes, "-o", "jsonl") as trace:
+        yield trace
 
 
 def run(topology: Topology, member: str, *words: str, check: bool = True) -> None:
@@ -156,7 +138,7 @@ def test_what_remains_when_the_client_is_left_out_has_no_tunnel_packets(lab: Top
 def test_count_and_time_end_a_trace(lab: Topology) -> None:
     with running(lab, f"tcp {CLIENT_IP} > {VIP}:80", "--count", "2") as trace:
         curl(lab, CLIENT, VIP)
-        out, _ = trace.process.communicate(timeout=PATIENCE_S)
+        out = trace.rest()
     assert (len(out.splitlines()), trace.process.returncode) == (2, 0)
     with running(lab, "--for", "200ms", "--to-port", "1") as trace:
         assert trace.process.wait(PATIENCE_S) == 0
@@ -175,11 +157,10 @@ def test_hooks_fall_silent_and_the_next_listener_starts(lab: Topology, how: sign
 
 def test_table_on_a_pipe_is_plain_text(lab: Topology) -> None:
     nodes = [word for node in lab.nodes for word in ("--node", lab.datapath_node(node.name))]
-    with started(*CTCTL, "trace", "-v", f"tcp {CLIENT_IP} > {VIP}:80", "--count", "3", *nodes) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("ready")
+    with tracing("-v", f"tcp {CLIENT_IP} > {VIP}:80", "--count", "3", *nodes) as trace:
+        assert len(trace.messages) == 1
         curl(lab, CLIENT, VIP)
-        out, _ = process.communicate(timeout=PATIENCE_S)
+        out = trace.rest()
     assert "\x1b" not in out
     assert f"translate  dst {VIP}:80 → {POD3}:8000" in out
     assert "a backend is chosen (backend 241 from the Maglev table)" in out
@@ -187,14 +168,9 @@ def test_table_on_a_pipe_is_plain_text(lab: Topology) -> None:
 
 def test_probes_follow_the_flow_to_the_backend_by_the_tables_alone(lab: Topology) -> None:
     spaces = [word for node in lab.nodes for word in ("--netns", lab.netns(node.name))]
-    command = (*CTCTL, "trace", "--probe", f"tcp {CLIENT_IP} > {VIP}:80", *spaces, "-o", "jsonl")
-    with background(lab), started(*command) as process:
-        assert process.stderr is not None
-        assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+    with background(lab), tracing("--probe", f"tcp {CLIENT_IP} > {VIP}:80", *spaces, "-o", "jsonl") as trace:
         curl(lab, CLIENT, VIP)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    events = [json.loads(line) for line in out.splitlines()]
+        events = trace.stop()
     packets = [event for event in events if event["kind"] == "packet"]
     assert {event["tuple"]["src"] for event in packets} == {CLIENT_IP, POD3}
     syn = [(event["device"], event["direction"]) for event in packets if event["tcp_flags"] == "S"]

@@ -1,0 +1,53 @@
+"""A running ``ctctl trace``, from when its hooks or probes are there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.children import CTCTL, started
+from tests.support.wait import PATIENCE_S
+
+
+class Trace:
+    """``messages`` is what it says beside the events, up to now; all of it after its end."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.messages: list[str] = []
+        assert process.stderr is not None
+        for line in iter(process.stderr.readline, ""):
+            self.messages.append(line)
+            if line.startswith("ready"):
+                return
+        raise AssertionError(f"the trace did not start: {self.messages}")
+
+    def rest(self) -> str:
+        """What it prints until it ends by itself."""
+        out, err = self.process.communicate(timeout=PATIENCE_S)
+        self.messages += err.splitlines()
+        return out
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> list[dict[str, Any]]:
+        """All events (``-o jsonl``), after the signal."""
+        self.process.send_signal(how)
+        return [json.loads(line) for line in self.rest().splitlines()]
+
+
+@contextlib.contextmanager
+def tracing(*words: str | Path) -> Iterator[Trace]:
+    """``ctctl trace`` with these words."""
+    with tracing_by(*CTCTL, "trace", *words) as trace:
+        yield trace
+
+
+@contextlib.contextmanager
+def tracing_by(*command: str | Path) -> Iterator[Trace]:
+    """The same by a whole command, which may start it elsewhere."""
+    with started(*command) as process:
+        yield Trace(process)
