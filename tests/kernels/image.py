@@ -30,8 +30,6 @@ PACKAGES = (
     "mawk", "mount", "ncurses-base", "nftables", "procps", "sed", "socat", "strace", "tar", "tcpdump", "util-linux",
     "xz-utils",
 )  # fmt: skip
-#: Folders of a package that are taken.
-TAKEN = ("bin", "sbin", "terminfo", "xtables")
 #: Opened by name at run time: no program says that it needs them.
 LIBRARIES = ("libbpf.so.1", "libelf.so.1", "libgcc_s.so.1", "libz.so.1", "libc.so.6", "libpcap.so.0.8")
 SETTINGS = ("passwd", "group", "hosts", "nsswitch.conf", "protocols", "services", "ld.so.cache", "iproute2", "shells")

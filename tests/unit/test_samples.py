@@ -24,7 +24,6 @@ FILES = truth()["files"]
 CT = [n for n in FILES if "empty" not in n and ("ct-list" in n or n.startswith("bpftool"))]
 EMPTY = [n for n in FILES if "empty" in n]
 LISTINGS = [n for n in FILES if n.startswith("cilium-dbg") and not ("ct-list" in n or "agent" in n)]
-SEEN_IN_TEXT = 7  # bits of the tuple's flag byte that the text shows
 
 
 def read(name: str, **options: Any) -> Source:
