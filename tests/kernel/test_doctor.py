@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ from ctctl.doctor.diagnose import CHECKS, diagnose
 from ctctl.doctor.facts import gather
 from ctctl.doctor.finding import Diagnosis, Finding, Severity, Verdict
 from ctctl.kernel.map import Map, MapType
+from ctctl.simulate.scenario import one_cpu
 from ctctl.tables import pairs as keys
 from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.open import open_source
@@ -52,12 +52,10 @@ def key6(number: int, flags: int = 0) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def one_cpu() -> Iterator[None]:
+def _on_one_cpu() -> Iterator[None]:
     """Each CPU that writes to an LRU table holds back free elements: what is nearly full is filled from one."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
-    yield
-    os.sched_setaffinity(0, allowed)
+    with one_cpu():
+        yield
 
 
 @pytest.fixture

@@ -56,14 +56,11 @@ from tests.support.datapath import (
 )
 from tests.support.sentences import templates
 from tests.support.socket_story import story_events
+from tests.support.vectors import VECTORS
 
 pytestmark = pytest.mark.kernel
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
-RECORDED = [*(CONFORMANCE / "vectors").glob("*.json"), *(CONFORMANCE / "vectors-2").rglob("*.json.xz")]
-#: Those of sockets are calls and no packets.
-VECTORS = sorted(path for path in RECORDED if path.parent.name != "socket")
-
 #: Whose sentences, and how many there are of them at least: an empty list would be held to anything.
 LEAST = {why_module: 60, ending: 15, brief: 10}
 MODULES = tuple(LEAST)
