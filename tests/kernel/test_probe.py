@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ctctl.abi import pins
 from ctctl.btf import Btf, Kind
 from ctctl.btf.vmlinux import kernel_enum
 from ctctl.decode.ct import encode_key
@@ -29,8 +30,17 @@ from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
 from ctctl.trace.probe_guard import PREFIX, process_name
 from ctctl.trace.probe_points import ProbePoint, describe_points, find_points
 from ctctl.trace.probe_request import probe_request
-from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, ForeignNet, foreign_net, foreign_program
-from tests.support.names import unique_name
+from tests.support.foreign import (
+    CLIENT,
+    OTHER,
+    PORT,
+    PROGRAMS,
+    SERVER,
+    ForeignNet,
+    foreign_net,
+    foreign_program,
+    pinned,
+)
 from tests.support.tracing import tracing
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -145,18 +155,9 @@ def test_return_codes_by_fexit(net: ForeignNet, kind: str) -> None:
 
 @pytest.fixture
 def tables() -> Iterator[Path]:
-    """A directory with conntrack tables as a foreign datapath pins them, and one entry."""
-    directory = Path("/sys/fs/bpf") / unique_name("tables")
-    directory.mkdir()
-    try:
-        for name in ("cilium_ct4_global", "cilium_ct_any4_global"):
-            with Map.create(name, MapType.LRU_HASH, 14, 56, 64) as table:
-                table.pin(directory / name)
+    """Conntrack tables of a foreign datapath."""
+    with pinned(*((name, MapType.LRU_HASH, 14, 56) for name in (pins.CT4_TCP, pins.CT4_ANY))) as directory:
         yield directory
-    finally:
-        for path in directory.iterdir():
-            path.unlink()
-        directory.rmdir()
 
 
 def test_probe_shows_the_entry_as_it_stands(net: ForeignNet, tables: Path) -> None:

@@ -9,7 +9,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -32,8 +31,7 @@ from ctctl.trace.probe_points import find_points
 from ctctl.trace.probe_request import ProbeRequest, probe_request
 from ctctl.trace.probe_tables import NodeTables
 from ctctl.trace.show_probe import ProbeTable, probe_ending
-from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
-from tests.support.names import unique_name
+from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, pinned
 from tests.support.net import ip
 from tests.support.sentences import templates
 from tests.support.wait import PATIENCE_S
@@ -80,22 +78,6 @@ def traced_by(request: ProbeRequest, action: Callable[[], None]) -> list[ProbeEv
         events = list(tracer.events(lambda: not worker.is_alive() and time.monotonic() >= until))
         worker.join()
         return events
-
-
-@contextmanager
-def pinned(*tables: tuple[str, MapType, int, int]) -> Iterator[Path]:
-    """A directory with these maps: name, type, bytes of a key and a value."""
-    directory = Path("/sys/fs/bpf") / unique_name("truth")
-    directory.mkdir()
-    try:
-        for name, kind, key, value in tables:
-            with Map.create(name[:15], kind, key, value, 64, flags=1 if kind == MapType.LPM_TRIE else 0) as table:
-                table.pin(directory / name)
-        yield directory
-    finally:
-        for path in directory.iterdir():
-            path.unlink()
-        directory.rmdir()
 
 
 CT = (

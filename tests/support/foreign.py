@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from ctctl.kernel.link import Direction, TcxLink, has_tcx
+from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import run_in_netns
 from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
@@ -113,3 +115,19 @@ def foreign_program(net: ForeignNet, kind: str, via: str | None = None) -> Itera
             stack.callback(run_in_netns, net.server, remove_clsact, net.ifindex)
             stack.callback(run_in_netns, net.server, detach_filter, found)
         yield program
+
+
+@contextmanager
+def pinned(*tables: tuple[str, MapType, int, int]) -> Iterator[Path]:
+    """A directory with tables as a foreign datapath pins them: name, type, bytes of a key and of a value."""
+    directory = Path("/sys/fs/bpf") / unique_name("tables")
+    directory.mkdir()
+    try:
+        for name, kind, key, value in tables:
+            with Map.create(name[:15], kind, key, value, 64, flags=1 if kind == MapType.LPM_TRIE else 0) as table:
+                table.pin(directory / name)
+        yield directory
+    finally:
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
