@@ -34,6 +34,7 @@ from ctctl.kernel.netns import run_in_netns
 from ctctl.lab.topology import CLIENT, SERVE_PORT, Topology
 from tests.lab.conftest import remains
 from tests.support.names import unique_name
+from tests.support.net import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 CTCTL = [sys.executable, "-m", "ctctl"]
@@ -130,7 +131,7 @@ def _lanes(lab: Topology, folder: Path) -> list[list[list[str]]]:
     ]  # fmt: skip
 
 
-def _long(lab: Topology, ports: tuple[int, ...]) -> dict[str, list[str]]:
+def _long(lab: Topology, ports: list[int]) -> dict[str, list[str]]:
     near, far = (lab.datapath_node(node.name) for node in lab.nodes)
     metrics, own = (f"127.0.0.1:{port}" for port in ports)
     return {
@@ -140,12 +141,6 @@ def _long(lab: Topology, ports: tuple[int, ...]) -> dict[str, list[str]]:
         "ct events": ["ct", "events", "--follow", "--node", far, "-o", "jsonl"],
         "trace": ["trace", "ip any > any", "--node", near, "-o", "jsonl"],
     }
-
-
-def _free_ports(number: int) -> tuple[int, ...]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return tuple(sock.getsockname()[1] for sock in sockets)
 
 
 @contextmanager
@@ -161,7 +156,7 @@ def _running(long: dict[str, list[str]], folder: Path) -> Iterator[dict[str, sub
         yield processes
 
 
-def _scrape(ports: tuple[int, ...], tally: Counter[str]) -> None:
+def _scrape(ports: list[int], tally: Counter[str]) -> None:
     for port in ports:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
@@ -170,7 +165,7 @@ def _scrape(ports: tuple[int, ...], tally: Counter[str]) -> None:
 
 def soak(lab: Topology, minutes: float, folder: Path) -> tuple[list[str], dict[str, Any]]:
     stop, tally, failed = threading.Event(), Counter[str](), list[str]()
-    ports = _free_ports(2)
+    ports = free_ports(2)
     with _running(_long(lab, ports), folder) as processes:
         threads = [threading.Thread(target=_traffic, args=(lab, stop, tally))]
         threads += [threading.Thread(target=_lane, args=(lane, stop, tally, failed)) for lane in _lanes(lab, folder)]

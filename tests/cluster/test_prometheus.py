@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from tests.support.children import CTCTL, run_ctctl, started
-from tests.support.control_plane import PARTS, free_ports, why_not
+from tests.support.control_plane import PARTS, why_not
+from tests.support.net import free_ports
 from tests.support.nodes import OUTSIDE_IP, make_node, run
 from tests.support.wait import PATIENCE_S, wait_for
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import ssl
 import subprocess
 import urllib.error
@@ -24,6 +23,7 @@ import yaml
 
 from tests.support.children import started
 from tests.support.kubeapi import Cluster, certificate, listening
+from tests.support.net import free_ports
 from tests.support.wait import PATIENCE_S, wait_for
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctctl/cluster"
@@ -150,15 +150,6 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
 def _start(stack: ExitStack, folder: Path, name: str, *words: object) -> subprocess.Popen[str]:
     log = stack.enter_context((folder / f"{name}.log").open("w"))
     return stack.enter_context(started(PARTS / name, *map(str, words), stdout=log, stderr=log))
-
-
-def free_ports(count: int) -> list[int]:
-    """Free ports of this machine. Another program could take one before it is used; then the server says so."""
-    with ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in found:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in found]
 
 
 def kubelet(cluster: Cluster, folder: Path) -> AbstractContextManager[int]:

@@ -1,10 +1,11 @@
-"""Network namespaces for tests that need a device but no traffic."""
+"""Network namespaces for tests that need a device but no traffic, and free ports."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ctctl.kernel.netns import run_in_netns
@@ -50,3 +51,12 @@ def netns_with_veth() -> Iterator[TestNetns]:
             run_in_netns(name, socket.if_nametoindex, "veth-a"),
             run_in_netns(name, socket.if_nametoindex, "veth-b"),
         )
+
+
+def free_ports(count: int) -> list[int]:
+    """Free ports of this machine. Another program could take one before it is used; then the server says so."""
+    with ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in found:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in found]
