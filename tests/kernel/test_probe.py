@@ -29,7 +29,7 @@ from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
 from ctctl.trace.probe_guard import PREFIX, process_name
 from ctctl.trace.probe_points import ProbePoint, describe_points, find_points
 from ctctl.trace.probe_request import probe_request
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.foreign import CLIENT, OTHER, PORT, PROGRAMS, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S, wait_for
@@ -221,7 +221,7 @@ def test_probes_are_gone_however_the_command_ends(net: ForeignNet, how: signal.S
             during = chain(net)
             assert (len(during), during[1:]) == (2, [program.info.id])
             net.send()
-            assert json.loads(running.stdout.readline())["kind"] == "packet"
+            assert json.loads(line_of(running, running.stdout))["kind"] == "packet"
             running.send_signal(how)
             status = running.wait(PATIENCE_S)
             running.stderr.read()

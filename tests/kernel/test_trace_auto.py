@@ -16,7 +16,7 @@ from ctctl.events.record import EVENT_SCHEMA
 from ctctl.kernel.netns import run_in_netns
 from ctctl.trace.show_probe import PROBE_SCHEMA
 from tests.support.captures import NAMES, CapturedNode, captured_node
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, ip
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S
@@ -129,10 +129,9 @@ def own_node(net: ForeignNet, tmp_path: Path) -> Iterator[str]:
 
 
 def _until_both_listen(process: subprocess.Popen[str]) -> list[str]:
-    assert process.stderr is not None
     said: list[str] = []
     while sum(line.startswith("ready") for line in said) < 2:
-        said.append(process.stderr.readline())
+        said.append(line_of(process, process.stderr))
         assert said[-1], said
     return said
 

@@ -16,7 +16,7 @@ from ctctl.cli.trace_listen import say_summary
 from ctctl.events.stream import EventStream
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.trace.live import LiveSummary
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
@@ -30,9 +30,9 @@ class Trace:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         assert self.process.stderr is not None
-        self.messages = [line := self.process.stderr.readline()]
+        self.messages = [line := line_of(self.process, self.process.stderr)]
         while line and not line.startswith("ready"):
-            self.messages.append(line := self.process.stderr.readline())
+            self.messages.append(line := line_of(self.process, self.process.stderr))
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> list[dict[str, Any]]:
         """Everything it printed, after the signal."""
@@ -177,7 +177,7 @@ def test_table_on_a_pipe_is_plain_text(lab: Topology) -> None:
     nodes = [word for node in lab.nodes for word in ("--node", lab.datapath_node(node.name))]
     with started(*CTCTL, "trace", "-v", f"tcp {CLIENT_IP} > {VIP}:80", "--count", "3", *nodes) as process:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("ready")
+        assert line_of(process, process.stderr).startswith("ready")
         curl(lab, CLIENT, VIP)
         out, _ = process.communicate(timeout=PATIENCE_S)
     assert "\x1b" not in out
