@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+#: Hooks and probes tell on the same two streams, each on a thread of its own: one line, one event at a time.
+_TURN = threading.Lock()
+
 
 class TraceFormat(StrEnum):
     """Values of ``-o`` for traces."""
@@ -196,7 +199,7 @@ def _refuse_terminal() -> None:
 def listen(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: Filter, output: Output) -> None:
     """Follow until Ctrl-C or a limit. Raises CtctlError."""
     if ways.words is not None:
-        print(f"{ways.words}", file=sys.stderr)
+        _tell(ways.words)
     if ways.hooks and ways.points:
         if output.format not in {TraceFormat.table, TraceFormat.jsonl}:
             raise UsageError(f"-o {output.format} draws one datapath: choose with --live or --probe")
@@ -283,12 +286,14 @@ def _hooks(request: LiveRequest, output: Output, stop: Callable[[], bool]) -> No
     try:
         with contextlib.closing(tracer.events(_say_ready, stop)) as events:
             for traced in events:
-                sink.event(traced.event, traced.connection)
+                with _TURN:
+                    sink.event(traced.event, traced.connection)
     finally:
         if picture is not None and tracer.summary.nodes:
             picture.finish()
         if isinstance(sink, TableTrace):
-            sink.finish(tracer.summary.lost_total)
+            with _TURN:
+                sink.finish(tracer.summary.lost_total)
         say_summary(tracer.summary)
 
 
@@ -310,23 +315,25 @@ def _probes(
 
     flow = None if packet is None else parse_flow_text(addressed_here(None, packet))
     for line in describe_points(points):
-        print(f"probe: {line}", file=sys.stderr)
+        _tell(f"probe: {line}")
     accept = limits.heeded(ProbeFilter(wanted, _live_names(None)))
     request = probe_request(points, flow, where.tables, count=limits.count, duration_s=limits.seconds, accept=accept)
     if output.format is TraceFormat.pcapng:
         _refuse_terminal()
     with ProbeTrace(request) as tracer:
         for note in tracer.summary.notes:
-            print(f"note: {note}", file=sys.stderr)
-        print("ready: probes attached", file=sys.stderr, flush=True)
+            _tell(f"note: {note}")
+        _tell("ready: probes attached")
         sink, finish = _probe_sink(output, tracer.wall_offset_ns)
         try:
             for event in tracer.events(stop):
-                sink(event)
+                with _TURN:
+                    sink(event)
         finally:
-            finish()
+            with _TURN:
+                finish()
             lost = f"{tracer.lost()} lost" if tracer.lost() else "none lost"
-            print(f"{tracer.summary.events} events; {lost}", file=sys.stderr, flush=True)
+            _tell(f"{tracer.summary.events} events; {lost}")
 
 
 def _probe_sink(output: Output, wall_offset_ns: int) -> tuple[Callable[[ProbeEvent], None], Callable[[], None]]:
@@ -350,12 +357,19 @@ def _probe_sink(output: Output, wall_offset_ns: int) -> tuple[Callable[[ProbeEve
     return diagram.event, diagram.finish
 
 
+def _tell(line: str) -> None:
+    """A line on stderr, whole whoever else tells something."""
+    with _TURN:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
 def _nothing() -> None:
     """Of a form that is written as it comes."""
 
 
 def _say_ready(nodes: Sequence[str]) -> None:
-    print(f"ready: listening on {', '.join(nodes)}", file=sys.stderr, flush=True)
+    _tell(f"ready: listening on {', '.join(nodes)}")
 
 
 def say_summary(summary: LiveSummary) -> None:
@@ -367,4 +381,4 @@ def say_summary(summary: LiveSummary) -> None:
         lost = ", ".join(f"{number} lost on {name}" for name, number in summary.lost.items() if number)
     events = "1 event" if summary.events == 1 else f"{summary.events} events"
     connections = "1 connection" if summary.connections == 1 else f"{summary.connections} connections"
-    print(f"{events} of {connections}; {lost}", file=sys.stderr, flush=True)
+    _tell(f"{events} of {connections}; {lost}")

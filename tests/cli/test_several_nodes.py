@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.nodes import OUTSIDE_IP, POD_NET, make_node, run
 from tests.support.wait import PATIENCE_S
 
@@ -69,7 +69,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         command = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ALONE)
         alone = stack.enter_context(started(*command, stdin=subprocess.PIPE))
         assert alone.stdout is not None
-        assert alone.stdout.readline() == "alone\n"
+        assert line_of(alone, alone.stdout) == "alone\n"
         made = Machine(alone.pid, (nodes[0].name, nodes[1].name))
         for pings, node in enumerate(nodes, 1):
             file = folder / f"{node.name}.yaml"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.gctables import TableDir, entry, key4, table_dir
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -51,7 +51,7 @@ def test_interrupt_ends_them_though_the_parent_ignored_it_and_a_hang_up_does_not
 
         wait_for(heard, what="the first line")
         running.send_signal(signal.SIGHUP)
-        assert running.stdout.readline()
+        assert line_of(running, running.stdout)
         assert running.poll() is None
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=PATIENCE_S)

@@ -24,7 +24,7 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.metrics.serve import scrape
 from ctctl.tables.sources.base import Source
 from ctctl.tables.sources.open import open_source
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -256,7 +256,7 @@ def test_metrics_of_tables(node: TableDir) -> None:
 def test_metrics_serve_until_stopped(node: TableDir) -> None:
     with started(*CTCTL, "metrics", "serve", "127.0.0.1:0", "--from", node.path) as process:
         assert process.stderr is not None
-        address = process.stderr.readline().strip().removeprefix("http://").removesuffix("/metrics")
+        address = line_of(process, process.stderr).strip().removeprefix("http://").removesuffix("/metrics")
         samples = families_of(get(address))
         assert samples["ctctl_node_up", frozenset()] == 1
         process.send_signal(signal.SIGINT)

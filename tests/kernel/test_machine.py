@@ -17,7 +17,7 @@ from ctctl.kernel import bpffs, clock
 from ctctl.kernel.features import libbpf_version, probe, probe_one
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import netns_id, run_in_netns, run_in_new_netns
-from tests.support.children import started
+from tests.support.children import line_of, started
 from tests.support.net import netns_with_veth
 
 pytestmark = pytest.mark.kernel
@@ -41,7 +41,7 @@ class TestNetns:
         command = ("unshare", "--net", "sh", "-c", "echo ready; read line")
         with started(*command, stdin=subprocess.PIPE, stderr=None) as holder:
             assert holder.stdout is not None
-            assert holder.stdout.readline() == "ready\n"
+            assert line_of(holder, holder.stdout) == "ready\n"
             assert run_in_netns(holder.pid, netns_id) == netns_id(holder.pid) != netns_id()
 
     def test_nothing_there_and_no_namespace(self) -> None:

@@ -30,6 +30,7 @@ from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
 from ctctl.trace.probe_guard import PREFIX, process_name
 from ctctl.trace.probe_points import ProbePoint, describe_points, find_points
 from ctctl.trace.probe_request import probe_request
+from tests.support.children import line_of
 from tests.support.foreign import (
     CLIENT,
     OTHER,
@@ -219,7 +220,7 @@ def test_probes_are_gone_however_the_command_ends(net: ForeignNet, how: signal.S
             during = chain(net)
             assert (len(during), during[1:]) == (2, [program.info.id])
             net.send()
-            assert json.loads(trace.process.stdout.readline())["kind"] == "packet"
+            assert json.loads(line_of(trace.process, trace.process.stdout))["kind"] == "packet"
             trace.process.send_signal(how)
             status = trace.process.wait(PATIENCE_S)
         wait_for(lambda: chain(net) == [program.info.id])

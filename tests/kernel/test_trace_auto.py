@@ -16,7 +16,7 @@ from ctctl.events.record import EVENT_SCHEMA
 from ctctl.kernel.netns import run_in_netns
 from ctctl.trace.show_probe import PROBE_SCHEMA
 from tests.support.captures import NAMES, CapturedNode, captured_node
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
 from tests.support.net import ip
@@ -58,8 +58,7 @@ def traced(
     """What it wrote about one datagram, and what it said before; ``wait_s`` for the datagram, if it arrives."""
     said: list[str] = []
     with started(*in_server(net, "trace", FLOW, *words), text=text) as process:
-        assert process.stderr is not None
-        for line in iter(process.stderr.readline, "" if text else b""):
+        while line := line_of(process, process.stderr):
             said.append(line if isinstance(line, str) else line.decode())
             if said[-1].startswith("ready"):
                 break
@@ -131,10 +130,9 @@ def own_node(net: ForeignNet, tmp_path: Path) -> Iterator[str]:
 
 
 def _until_both_listen(process: subprocess.Popen[str]) -> list[str]:
-    assert process.stderr is not None
     said: list[str] = []
     while sum(line.startswith("ready") for line in said) < 2:
-        said.append(process.stderr.readline())
+        said.append(line_of(process, process.stderr))
         assert said[-1], said
     return said
 

@@ -18,7 +18,7 @@ from ctctl.lab import namespaces, network, processes
 from ctctl.lab.lock import locked
 from ctctl.lab.topology import MEMBERS, Topology
 from tests.lab.conftest import remains
-from tests.support.children import started
+from tests.support.children import line_of, started
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
@@ -169,7 +169,7 @@ def test_the_lock_dies_with_its_holder() -> None:
     )
     with started(sys.executable, "-c", code, topology.name) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+        assert line_of(holder, holder.stdout) == "held\n"
     with locked(topology, wait_s=0, remove=True):
         pass
     assert not topology.lock_path.exists()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ctctl.abi import pins
-from tests.support.children import PROGRAM, started
+from tests.support.children import PROGRAM, line_of, started
 from tests.support.wait import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +126,7 @@ def captured_node(
     command = ("unshare", "-m", "--propagation", "private", sys.executable, "-m", "tests.support.captures", request)
     with started(*command, stdin=subprocess.PIPE, stderr=None, cwd=ROOT) as holder:
         assert holder.stdout is not None
-        said = holder.stdout.readline()
+        said = line_of(holder, holder.stdout)
         assert said == "ready\n", f"the capture could not be restored: {said!r}"
         yield CapturedNode(name, holder.pid)
 

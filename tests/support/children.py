@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.support import ready
 from tests.support.wait import PATIENCE_S
@@ -43,3 +44,14 @@ def started(*command: str | Path, **how: Any) -> Iterator[subprocess.Popen[str]]
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def line_of[S: (str, bytes)](process: subprocess.Popen[S], stream: IO[S] | None) -> S:
+    """The next line of one of its pipes; what is silent for PATIENCE_S is killed, and the line is empty."""
+    assert stream is not None
+    patience = threading.Timer(PATIENCE_S, process.kill)
+    patience.start()
+    try:
+        return stream.readline()
+    finally:
+        patience.cancel()

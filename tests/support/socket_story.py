@@ -27,7 +27,7 @@ from ctctl.simulate.scenario_changes import apply_operation
 from ctctl.simulate.simulator import Simulator
 from tests.conformance.run import service
 from tests.support.cgroups import made_cgroup
-from tests.support.children import started
+from tests.support.children import line_of, started
 from tests.support.wait import PATIENCE_S
 
 CALLS = Path(__file__).parent / "socket_calls.py"
@@ -84,7 +84,7 @@ class Replay:
 
     def _answer(self) -> dict[str, Any]:
         assert self.caller.stdout is not None
-        line = self.caller.stdout.readline()
+        line = line_of(self.caller, self.caller.stdout)
         if not line:
             assert self.caller.stderr is not None
             raise AssertionError(self.caller.communicate(timeout=PATIENCE_S)[1])

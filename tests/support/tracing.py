@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.wait import PATIENCE_S
 
 
@@ -20,8 +20,7 @@ class Trace:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.messages: list[str] = []
-        assert process.stderr is not None
-        for line in iter(process.stderr.readline, ""):
+        while line := line_of(process, process.stderr):
             self.messages.append(line)
             if line.startswith("ready"):
                 return

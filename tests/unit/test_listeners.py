@@ -12,7 +12,7 @@ import pytest
 
 from ctctl.events import stream
 from ctctl.events.listeners import Listener
-from tests.support.children import started
+from tests.support.children import line_of, started
 from tests.support.wait import PATIENCE_S
 
 #: Listens in the directory argv[1] with the filter argv[2] until its standard input ends.
@@ -32,7 +32,7 @@ one.close()
 def listener(place: Path, words: str) -> Iterator[subprocess.Popen[str]]:
     with started(sys.executable, "-c", LISTENER, str(place), words, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "listening\n"
+        assert line_of(process, process.stdout) == "listening\n"
         yield process
 
 

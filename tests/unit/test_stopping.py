@@ -10,7 +10,7 @@ import pytest
 
 from ctctl.kernel import stopping
 from ctctl.kernel.stopping import SignalStop, TimeLimit, stop_on_signals
-from tests.support.children import started
+from tests.support.children import line_of, started
 from tests.support.wait import PATIENCE_S
 
 #: Waits in many short turns, as a run with a rate limit does, and says that it ended by itself.
@@ -30,7 +30,7 @@ def test_signals_close_together_end_the_run_with_its_report(signals: int) -> Non
     for _ in range(6):
         with started(sys.executable, "-c", WAITER) as waiter:
             assert waiter.stdout is not None
-            assert waiter.stdout.readline() == "ready\n"
+            assert line_of(waiter, waiter.stdout) == "ready\n"
             for _ in range(signals):
                 waiter.send_signal(signal.SIGINT)
             rest, _ = waiter.communicate(timeout=PATIENCE_S)
