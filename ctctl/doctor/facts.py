@@ -85,7 +85,7 @@ class Facts:
     @cached_property
     def host_addresses(self) -> frozenset[Address]:
         """The node's own addresses, as far as its tables tell: identity 1, or an endpoint that is the host."""
-        found: set[Address] = {endpoint.addr for endpoint in self.listings.endpoints if endpoint.flags & 1}
+        found: set[Address] = {endpoint.addr for endpoint in self.listings.endpoints if endpoint.is_host}
         for record in self.listings.ipcache:
             network = _network(record.prefix)
             if record.identity == HOST_IDENTITY and network is not None and network.num_addresses == 1:
@@ -95,7 +95,7 @@ class Facts:
     @cached_property
     def pod_addresses(self) -> frozenset[Address]:
         """Addresses of the pods of this node."""
-        return frozenset(endpoint.addr for endpoint in self.listings.endpoints if not endpoint.flags & 1)
+        return frozenset(endpoint.addr for endpoint in self.listings.endpoints if not endpoint.is_host)
 
     def look(self, command: str) -> str:
         """A command that looks at this source."""
