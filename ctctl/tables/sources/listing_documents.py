@@ -30,7 +30,7 @@ MAX_DOCUMENT = 8 << 20
 _HEAD = 4096
 #: What an element of a document costs beside its bytes.
 _ELEMENT_WORK = 3
-#: Elements of a list of no known form that are looked through for the text of listings.
+#: Elements of a list of no known form that are looked through for the text of listings, within ``MAX_DOCUMENT``.
 _KEPT = 1000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
 _YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
@@ -141,21 +141,29 @@ class Documents:
 
     def _ignore(self, items: Iterator[Any], what: str, head: str) -> None:
         self.foreign = self.foreign or what
-        told = _TOLD.search(head) is not None
+        told, start = _TOLD.search(head) is not None, self._lines.position
         kept: list[Any] = []
+        left_out = 0
         with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
             for item in items:
                 self._lines.spend(_ELEMENT_WORK)
-                if told and len(kept) < _KEPT:
+                if told and len(kept) < _KEPT and self._lines.position - start <= MAX_DOCUMENT:
                     kept.append(item)
-        self._told_in(kept)
+                else:
+                    left_out += 1
+        if self._told_in(kept) and left_out:
+            self._dump.partial.append(f"{left_out} element(s) of a JSON array were not looked through for listings")
 
-    def _told_in(self, document: Any) -> None:
-        """The text of listings that a document of another kind keeps (what a tool reports of a command's output)."""
+    def _told_in(self, document: Any) -> bool:
+        """Read the text of listings that a document of another kind keeps (what a tool reports of a command's output).
+
+        False: it keeps none.
+        """
         texts = [text for text in _texts_in(document) if _TOLD.search(text)]
         if texts:
             self._lines.spend(sum(map(len, texts)) >> 3)
             self._lines.back("\n".join(texts) + "\n")
+        return bool(texts)
 
     def _object(self, stream: Lines | Unquoted, head: str) -> None:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
