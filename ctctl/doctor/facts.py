@@ -162,7 +162,7 @@ def gather(
         tables=tables,
         listings=listings,
         has_backends=bool(listings.backends) or bool(pinned & {pins.LB4_BACKENDS, pins.LB6_BACKENDS}),
-        has_nat=bool(pinned & {pins.SNAT4, pins.SNAT6}),
+        has_nat=directory is not None and source.snat is not None and bool(source.snat(node)),
         read_nat=None if source.snat is None else partial(source.nat_rows, node),
         gc_interval_s=gc_interval_s,
         told_pressure={name: fact.value for name, fact in told.pressure.items()},
