@@ -683,7 +683,10 @@ struct keyed {
 	uint64_t more[ROWS_SUMS - 1];
 };
 
-/* The keys of up to AHEAD rows from ``run->row`` on, beside each other in ``run->out``; -1 for a key of another size. */
+/*
+ * The keys of up to AHEAD rows from ``run->row`` on, beside each other in ``run->out``. Returns how many, 0 when
+ * all rows are done, and -1 for a key of another size.
+ */
 static int key_rows(struct rows_run *run, const struct rows_groups *groups, struct keyed *rows)
 {
 	int64_t numbers[ROWS_NUMBERS];
@@ -710,6 +713,13 @@ static int key_rows(struct rows_run *run, const struct rows_groups *groups, stru
 	return count;
 }
 
+/* Whether the operations stay within the matrices, and there is room for the keys of AHEAD rows. */
+static int keys_fit(struct rows_run *run, const struct rows_groups *groups)
+{
+	run->missing_op = -1;
+	return checked(run) && run->out_size >= AHEAD * groups->key_size + row_limit(run);
+}
+
 /*
  * Add rows to their groups from ``run->row`` on, until all are done or there is no room for another group.
  * ``run->out`` is where keys are written. Returns as ctctl_rows, and -1 for a key of another size.
@@ -719,13 +729,9 @@ int ctctl_groups(struct rows_run *run, struct rows_groups *groups)
 	struct keyed rows[AHEAD];
 	int count;
 
-	run->missing_op = -1;
-	if (!checked(run) || run->out_size < AHEAD * groups->key_size + row_limit(run))
+	if (!keys_fit(run, groups))
 		return -1;
-	while (run->row < run->rows) {
-		count = key_rows(run, groups, rows);
-		if (count < 0)
-			return -1;
+	while ((count = key_rows(run, groups, rows)) > 0) {
 		for (int i = 0; i < count; i++) {
 			const uint8_t *key = run->out + (uint64_t)i * groups->key_size;
 			uint32_t *slot = group_slot(groups, key, rows[i].hash);
@@ -745,7 +751,7 @@ int ctctl_groups(struct rows_run *run, struct rows_groups *groups)
 				sums[which] += rows[i].more[which - 1];
 		}
 	}
-	return 0;
+	return count;
 }
 
 /*
@@ -757,17 +763,12 @@ int ctctl_groups_find(struct rows_run *run, const struct rows_groups *groups, ui
 	struct keyed rows[AHEAD];
 	int count;
 
-	run->missing_op = -1;
-	if (!checked(run) || run->out_size < AHEAD * groups->key_size + row_limit(run))
+	if (!keys_fit(run, groups))
 		return -1;
-	while (run->row < run->rows) {
-		count = key_rows(run, groups, rows);
-		if (count < 0)
-			return -1;
+	while ((count = key_rows(run, groups, rows)) > 0)
 		for (int i = 0; i < count; i++)
 			places[rows[i].row] = *group_slot(groups, run->out + (uint64_t)i * groups->key_size, rows[i].hash);
-	}
-	return 0;
+	return count;
 }
 
 /* Whether group ``a`` comes before ``b``: it has more rows, or as many and the lower key. */

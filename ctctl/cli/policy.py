@@ -107,7 +107,7 @@ def _endpoint_ids(source: Source, node: str | None, text: str) -> set[int]:
     return {
         record.endpoint_id
         for record in book.listings.endpoints
-        if not record.flags & 1 and any(record.addr.version == n.version and record.addr in n for n in wanted)
+        if not record.is_host and any(record.addr.version == n.version and record.addr in n for n in wanted)
     }
 
 

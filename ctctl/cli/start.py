@@ -33,9 +33,10 @@ def _leave(status: int) -> None:
     """End the process: what is left to do at exit is done, but what the kernel frees is not taken apart first.
 
     That takes a tenth of a short run. Where more is going on (another thread, a stream that does not take
-    the rest), it returns, and the interpreter ends in its own way.
+    the rest), or a Python does not have what its own ends with (``_run_exitfuncs`` is no public name), it
+    returns, and the interpreter ends in its own way.
     """
-    if threading.active_count() > 1:
+    if threading.active_count() > 1 or not hasattr(atexit, "_run_exitfuncs"):
         return
     with contextlib.suppress(OSError, ValueError):
         atexit._run_exitfuncs()

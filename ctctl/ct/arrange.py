@@ -12,6 +12,7 @@ from ctctl.ct.kept import KeptRows, compact
 from ctctl.ct.sortkeys import sort_keys
 from ctctl.decode.columns import CtColumns
 from ctctl.model.row import CtRow
+from ctctl.tables.ordering import ascending, rows_of_parts
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.rows import matching, row_of
 from ctctl.tables.show.rowform import EntryForm
@@ -70,7 +71,7 @@ class Arranger:
             return
         self._join()
         order = self._order(self._keys_of(self._parts))[: self._limit]
-        part, row = _places([len(columns) for _form, columns in self._parts])
+        part, row = rows_of_parts([len(columns) for _form, columns in self._parts])
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
             chunk: list[Piece] = []
@@ -105,7 +106,7 @@ class Arranger:
 
     def _prune(self, limit: int) -> None:
         best = np.sort(self._order(self._keys_of(self._parts))[:limit])
-        part, row = _places([len(columns) for _form, columns in self._parts])
+        part, row = rows_of_parts([len(columns) for _form, columns in self._parts])
         kept: list[tuple[EntryForm, CtColumns]] = []
         for index, places in _by_part(part[best]):
             form, columns = self._parts[index]
@@ -121,7 +122,7 @@ class Arranger:
         absent = np.concatenate([missing for _keys, missing in found])
         ranked = []
         for at in range(len(found[0][0])):
-            key = _ascending(np.concatenate([keys[at] for keys, _missing in found]), descending=self._descending)
+            key = ascending(np.concatenate([keys[at] for keys, _missing in found]), descending=self._descending)
             if absent.any():
                 key = np.where(absent, np.zeros(1, key.dtype), key)
             if len(key) and (key != key[0]).any():
@@ -133,13 +134,6 @@ class Arranger:
         return np.argsort(ranked[0], kind="stable") if len(ranked) == 1 else np.lexsort(ranked[::-1])
 
 
-def _places(sizes: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each row of parts of these sizes: which part, and which row of it."""
-    part = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
-    row = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes] or [np.zeros(0, np.int64)])
-    return part, row
-
-
 def _by_part(parts: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """The parts that rows are of, and the places of their rows."""
     for index in np.unique(parts).tolist():
@@ -148,13 +142,6 @@ def _by_part(parts: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]
 
 def _joined(parts: list[CtColumns]) -> CtColumns:
     return parts[0] if len(parts) == 1 else CtColumns.joined(parts)
-
-
-def _ascending(key: Array, *, descending: bool) -> Array:
-    """Numbers in the order wanted: texts by their rank, all turned round for a descending one."""
-    if key.dtype.kind in "SO" and descending:
-        key = np.unique(key, return_inverse=True)[1].reshape(-1)
-    return ~key if descending else key
 
 
 def rows(

@@ -70,10 +70,8 @@ class KeptRows:
 
 
 def compact(key: NDArray[Any]) -> NDArray[Any]:
-    """Numbers in four bytes where they fit; texts as bytes of one width."""
-    if key.dtype.kind == "O":
-        return key.astype("S")
-    if key.dtype.itemsize < 8 or not len(key):
+    """Numbers in four bytes where they fit; texts as they are."""
+    if key.dtype.kind == "S" or key.dtype.itemsize < 8 or not len(key):
         return key
     narrow = np.dtype(np.int32 if key.dtype.kind == "i" else np.uint32)  # mixed signs would become floats
     fits = np.iinfo(narrow).min <= int(key.min()) and int(key.max()) <= np.iinfo(narrow).max

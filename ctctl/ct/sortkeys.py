@@ -46,7 +46,7 @@ def sort_keys(form: EntryForm, columns: CtColumns, name: str) -> tuple[list[Arra
         return [columns.slot(Slot[NUMBERS[name].upper()]).astype(np.uint64)], lacking
     if name == "other_bits":
         return [(columns.slot(Slot.FLAGS) & np.uint16(other_bits(0xFFFF))).astype(np.uint64)], present
-    texts = np.array(form.texts(columns, name), dtype=object)
+    texts = np.array(form.texts(columns, name), dtype=np.bytes_)
     return [texts], texts == b"null"
 
 

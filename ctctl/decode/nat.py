@@ -6,10 +6,10 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 from ctctl.abi import constants
-from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, family_of_key
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, family_of_key, flags_of_direction
 from ctctl.errors import DecodeError
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.model.tuples import Address, Direction, FlowTuple
 
 _KEY4 = struct.Struct(">IIHHBB")
 _KEY6 = struct.Struct(">16s16sHHBB")
@@ -50,8 +50,17 @@ def encode_nat_key(flow: FlowTuple, flags: int) -> bytes:
     return _KEY6.pack(flow.dst.packed, flow.src.packed, flow.dst_port, flow.src_port, flow.proto, flags)
 
 
-def encode_nat_value(entry: NatEntry) -> bytes:
-    """The value of an SNAT entry, 0 where a field is unknown."""
-    head = struct.pack("<QQ", entry.created or 0, entry.needs_ct or 0).ljust(VALUE_ADDRESS, b"\0")
-    value = head + entry.to_addr.packed + entry.to_port.to_bytes(2, "big")
-    return value.ljust(VALUE_SIZE[entry.tuple.src.version], b"\0")
+def encode_nat_value(to_addr: Address, to_port: int, created: int = 0, needs_ct: int = 0) -> bytes:
+    """The value of an SNAT entry that puts this address and port in the place of a packet's."""
+    head = struct.pack("<QQ", created, needs_ct).ljust(VALUE_ADDRESS, b"\0")
+    value = head + to_addr.packed + to_port.to_bytes(2, "big")
+    return value.ljust(VALUE_SIZE[to_addr.version], b"\0")
+
+
+def encode_nat(entry: NatEntry) -> tuple[bytes, bytes]:
+    """Key and value of an SNAT entry, as they lay where it has them; a field that is unknown is 0."""
+    flags = flags_of_direction(entry.direction, entry.related)
+    return (
+        entry.key or encode_nat_key(entry.tuple, flags),
+        entry.value or encode_nat_value(entry.to_addr, entry.to_port, entry.created or 0, entry.needs_ct or 0),
+    )

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctctl._ffi.rows import Field
 from ctctl.decode.columns import fields_of
-from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, TUPLE_RELATED
-from ctctl.decode.nat import VALUE_ADDRESS, VALUE_SIZE, encode_nat_key, encode_nat_value
-from ctctl.model.tuples import Direction
+from ctctl.decode.ct import KEY_SIZE
+from ctctl.decode.nat import VALUE_ADDRESS, VALUE_SIZE, encode_nat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,13 +90,5 @@ def rows_of(entries: Iterable[NatEntry]) -> Iterator[NatRows]:
     """Entries of listings as batches: what a listing does not show is 0 there (``created``, ``needs_ct``)."""
     for (family, name), some in groupby(entries, lambda entry: (entry.tuple.src.version, entry.map)):
         while part := list(islice(some, BATCH)):
-            yield NatRows(family, b"".join(map(_key, part)), b"".join(map(_value, part)), name or "")
-
-
-def _key(entry: NatEntry) -> bytes:
-    flags = (TUPLE_IN if entry.direction is Direction.IN else 0) | (TUPLE_RELATED if entry.related else 0)
-    return entry.key or encode_nat_key(entry.tuple, flags)
-
-
-def _value(entry: NatEntry) -> bytes:
-    return entry.value or encode_nat_value(entry)
+            keys, values = zip(*map(encode_nat, part), strict=True)
+            yield NatRows(family, b"".join(keys), b"".join(values), name or "")

@@ -17,7 +17,7 @@ from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import endpoint, protocol_name
 from ctctl.out.rowtext import Groups
 from ctctl.tables import pair_rows
-from ctctl.tables.snat_ports import SMALLEST, range_by
+from ctctl.tables.snat_ports import DEFAULT, SMALLEST, range_by
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,9 +77,11 @@ def exhausted(facts: Facts) -> Iterator[Finding]:
     to_whom, evidence = "", {}
     if worst is not None:
         ends, used = worst
+        given = len(facts.snat_range or DEFAULT)
         remote = endpoint(ends.remote, ends.remote_port)
         to_whom = (
-            f"; most ports are in use from {ends.egress} to {remote} ({protocol_name(ends.proto)}): {used:,} of 32,768"
+            f"; most ports are in use from {ends.egress} to {remote} ({protocol_name(ends.proto)}): "
+            f"{used:,} of {given:,}"
         )
         evidence = {"egress": str(ends.egress), "remote": remote, "used": used}
     yield Finding(

@@ -85,7 +85,7 @@ class Facts:
     @cached_property
     def host_addresses(self) -> frozenset[Address]:
         """The node's own addresses, as far as its tables tell: identity 1, or an endpoint that is the host."""
-        found: set[Address] = {endpoint.addr for endpoint in self.listings.endpoints if endpoint.flags & 1}
+        found: set[Address] = {endpoint.addr for endpoint in self.listings.endpoints if endpoint.is_host}
         for record in self.listings.ipcache:
             network = _network(record.prefix)
             if record.identity == HOST_IDENTITY and network is not None and network.num_addresses == 1:
@@ -95,7 +95,7 @@ class Facts:
     @cached_property
     def pod_addresses(self) -> frozenset[Address]:
         """Addresses of the pods of this node."""
-        return frozenset(endpoint.addr for endpoint in self.listings.endpoints if not endpoint.flags & 1)
+        return frozenset(endpoint.addr for endpoint in self.listings.endpoints if not endpoint.is_host)
 
     def look(self, command: str) -> str:
         """A command that looks at this source."""
@@ -162,7 +162,7 @@ def gather(
         tables=tables,
         listings=listings,
         has_backends=bool(listings.backends) or bool(pinned & {pins.LB4_BACKENDS, pins.LB6_BACKENDS}),
-        has_nat=bool(pinned & {pins.SNAT4, pins.SNAT6}),
+        has_nat=directory is not None and source.snat is not None and bool(source.snat(node)),
         read_nat=None if source.snat is None else partial(source.nat_rows, node),
         gc_interval_s=gc_interval_s,
         told_pressure={name: fact.value for name, fact in told.pressure.items()},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctctl.decode.columns import CtColumns, Slot
-from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
+from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, TUPLE_RELATED, VALUE_SIZE
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import TCP, Address
 from ctctl.tables.sources.base import CtTable
@@ -29,6 +29,11 @@ def words(keys: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     return rows.view(f"S{rows.shape[1]}")[:, 0]
 
 
+def _no_rows(table: CtTable) -> CtColumns:
+    keys, values = np.zeros((0, KEY_SIZE[table.family]), np.uint8), np.zeros((0, VALUE_SIZE), np.uint8)
+    return CtColumns(keys, values, table.layout)
+
+
 class TableFacts:
     """One conntrack table in memory, with the masks that several checks share; a bool an entry each."""
 
@@ -40,10 +45,7 @@ class TableFacts:
         self.layout = table.layout
         self.live = table.live
         parts = [columns.copy() for columns in table.columns()]
-        size, width = (14, 56) if table.family == 4 else (38, 56)
-        keys = np.concatenate([p.keys for p in parts]) if parts else np.zeros((0, size), np.uint8)
-        values = np.concatenate([p.values for p in parts]) if parts else np.zeros((0, width), np.uint8)
-        self.columns = CtColumns(keys, values, table.layout)
+        self.columns = CtColumns.joined(parts or [_no_rows(table)])
 
     def __len__(self) -> int:
         return len(self.columns)

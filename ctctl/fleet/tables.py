@@ -249,7 +249,7 @@ def _endpoints(part: Sequence[EndpointRecord], names: Names, _time: Time) -> dic
         "endpoint_id": [one.endpoint_id for one in part],
         "name": [names.get(str(one.addr)) for one in part],
         "identity": [one.identity for one in part],
-        "host": [bool(one.flags & 1) for one in part],
+        "host": [one.is_host for one in part],
         "ifindex": [one.ifindex for one in part],
         "mac": [one.mac for one in part],
     }

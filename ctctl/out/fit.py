@@ -114,6 +114,10 @@ class Layout:
             left -= narrow[at] + GAP
         return cls(tuple(narrow), tuple(right), tuple(map(tuple, groups)))
 
+    def in_one_line(self, widths: Sequence[int]) -> bool:
+        """Whether rows whose columns are so wide are a line each, whose cells are only padded."""
+        return len(self.groups) == 1 and self.widths == tuple(widths)
+
     def lines(self, texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
         """The lines of one row: in each the column and its padded text, spaces between columns included.
 

@@ -391,8 +391,7 @@ def _write_piece(
         widths, least = ([some[at] for at in kept] for some in (widths, least))
         heads, lines = ([[line[at] for at in kept] for line in some] for some in (heads, lines))
     layout = Layout.of(widths, [column.right for column in columns], least, room)
-    in_one_line = len(layout.groups) == 1 and layout.widths == tuple(widths)
-    if may_drop and not in_one_line and any(column.short for column in columns):
+    if may_drop and not layout.in_one_line(widths) and any(column.short for column in columns):
         shorter = [replace(column, text=column.short or column.text, short=None) for column in columns]
         return dropped + _write_piece(shorter, rows, options, room, stream, may_drop=False)
     if use_color(options, stream):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ctctl.decode.nat_rows import NatRows
 from ctctl.out.rowtext import RowProgram
 from ctctl.services.nat_form import NatForm
+from ctctl.tables.ordering import ascending, rows_of_parts
 
 #: Characters of the longest address and port.
 _END = {4: len("255.255.255.255:65535"), 6: len("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535")}
@@ -22,16 +23,11 @@ def order_of(
     tables: Sequence[tuple[NatForm, NatRows]], name: str, *, descending: bool, limit: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of each row in order: the number of its table, and of the row there. Alike rows stay as they lie."""
-    sizes = [len(rows) for _form, rows in tables]
-    table = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
-    row = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes] or [np.zeros(0, np.int64)])
+    table, row = rows_of_parts([len(rows) for _form, rows in tables])
     keys = [_keys(form, rows, name) for form, rows in tables if len(rows)]
     if keys and keys[0] is not None:
         joined: NDArray[Any] = keys[0] if len(keys) == 1 else np.concatenate([key for key in keys if key is not None])
-        if joined.dtype.kind == "S" and descending:
-            joined = np.unique(joined, return_inverse=True)[1].reshape(-1)
-        ranked = ~joined if descending else joined
-        order = np.argsort(ranked, kind="stable")[:limit]
+        order = np.argsort(ascending(joined, descending=descending), kind="stable")[:limit]
         return table[order], np.ascontiguousarray(row[order])
     return table[:limit], row[:limit]
 

@@ -16,7 +16,7 @@ from ctctl.out.fit import columns_of, say_dropped
 from ctctl.out.output import Format, OutputOptions, View, use_color
 from ctctl.out.rowtext import RowProgram
 from ctctl.services.nat_form import RECORD, NatForm
-from ctctl.services.nat_sheet import Sheet
+from ctctl.services.nat_sheet import SAMPLE, Sheet
 from ctctl.tables.query.nat import NatFilter
 from ctctl.tables.show.encode import Style
 
@@ -151,7 +151,7 @@ class Sorted(Lines):
     def sample(self) -> list[tuple[NatForm, NatRows]]:
         """The first rows in order."""
         return [
-            (form, rows.chosen(self._row[self._table == number][:_SAMPLE]))
+            (form, rows.chosen(self._row[self._table == number][:SAMPLE]))
             for number, (form, rows) in enumerate(self._kept)
         ]
 
@@ -181,7 +181,7 @@ class Sorted(Lines):
         return len(self._row)
 
 
-_SAMPLE, _CHUNK = 1000, 1 << 14
+_CHUNK = 1 << 14
 
 
 def _kept(table: Listed) -> NatRows:

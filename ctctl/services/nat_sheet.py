@@ -16,7 +16,8 @@ from ctctl.tables.show.encode import Style
 if TYPE_CHECKING:
     from ctctl.model.nat import NatEntry
 
-_SAMPLE = 1000
+#: Rows of a table in which widths are found.
+SAMPLE = 1000
 #: Between the cells of a row that is still to be laid out: no printed text has it.
 _PART = "\x1f"
 
@@ -59,14 +60,14 @@ class Sheet:
             self._columns = [self._columns[at] for at in kept]
             widths, least = ([some[at] for at in kept] for some in (widths, least))
         self._layout = Layout.of(widths, [column.right for column in self._columns], least, room)
-        self.in_one_line = len(self._layout.groups) == 1 and self._layout.widths == tuple(widths)
+        self.in_one_line = self._layout.in_one_line(widths)
 
     def _texts(self, column: Column[NatEntry], sample: Sequence[tuple[NatForm, NatRows]]) -> list[str]:
         found = [column.title] if self._titled else []
         for form, rows in sample:
             program = RowProgram()
             form.put(program, column.name, Style.TEXT)
-            found += [line.decode() for line in program.lines(rows.first(_SAMPLE))]
+            found += [line.decode() for line in program.lines(rows.first(SAMPLE))]
         return found
 
     def header(self, *, color: bool) -> bytes:

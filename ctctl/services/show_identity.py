@@ -40,14 +40,14 @@ def endpoint_view(names: Mapping[str, str], minor: int) -> View[EndpointRecord]:
     """``endpoint list``."""
 
     def identity(record: EndpointRecord) -> str:
-        if record.flags & 1:
+        if record.is_host:
             return "-"
         name = names.get(f"identity {record.identity}")
         return f"{record.identity} ({name})" if name else str(record.identity)
 
     columns: list[Column[EndpointRecord]] = [
         Column("addr", "ADDR", lambda e: e.addr),
-        Column("name", "NAME", lambda e: "host" if e.flags & 1 else names.get(str(e.addr)), prose=True),
+        Column("name", "NAME", lambda e: "host" if e.is_host else names.get(str(e.addr)), prose=True),
         Column("endpoint_id", "ENDPOINT_ID", lambda e: e.endpoint_id, right=True),
         Column("identity", "IDENTITY", lambda e: e.identity, identity, prose=True),
         Column("labels", "LABELS", lambda e: names.get(f"identity {e.identity}"), wide=True),

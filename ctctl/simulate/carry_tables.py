@@ -12,14 +12,13 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
-from ctctl.decode.ct import decode_entry, encode_value, flags_of_direction
-from ctctl.decode.nat import encode_nat_key
+from ctctl.decode.ct import decode_entry, encode_value
+from ctctl.decode.nat import encode_nat, encode_nat_key, encode_nat_value
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.node import records as rec
 from ctctl.simulate.whatif import StartTable
 
 if TYPE_CHECKING:
-    from ctctl.model.nat import NatEntry
     from ctctl.tables.sources.base import CtTable, Listings
 
 
@@ -89,36 +88,15 @@ def _dsr_entries(table: CtTable) -> Iterator[CtEntry]:
 
 def _dsr_record(entry: CtEntry, now: int) -> tuple[bytes, bytes]:
     """From 1.19 a DSR entry holds the service's address itself; up to 1.18 an SNAT entry of its reply does."""
-    reply = replace(
-        entry.tuple,
-        src=entry.tuple.dst,
-        src_port=entry.tuple.dst_port,
-        dst=entry.tuple.src,
-        dst_port=entry.tuple.src_port,
-    )
-    address = ip_address(str(entry.nat_addr))
-    return encode_nat_key(reply, 0), _nat_value(now * 1_000_000_000, 0, address.packed, entry.nat_port or 0)
+    value = encode_nat_value(ip_address(str(entry.nat_addr)), entry.nat_port or 0, created=now * 1_000_000_000)
+    return encode_nat_key(entry.tuple.reversed(), 0), value
 
 
 def _translations(listings: Listings) -> Iterator[StartTable]:
     for family, name in pins.SNAT_TABLES.items():
         entries = [entry for entry in listings.nat if entry.tuple.src.version == family]
         if entries:
-            yield StartTable(name, tuple(_translation(entry) for entry in entries))
-
-
-def _translation(entry: NatEntry) -> tuple[bytes, bytes]:
-    if entry.key is not None and entry.value is not None:
-        return entry.key, entry.value
-    key = encode_nat_key(entry.tuple, flags_of_direction(entry.direction, entry.related))
-    return key, _nat_value(entry.created or 0, entry.needs_ct or 0, entry.to_addr.packed, entry.to_port)
-
-
-def _nat_value(created: int, needs_ct: int, address: bytes, port: int) -> bytes:
-    """``ipv4_nat_entry`` (40 bytes) or ``ipv6_nat_entry`` (56)."""
-    head = created.to_bytes(8, "little") + needs_ct.to_bytes(8, "little") + bytes(16)
-    size = 40 if len(address) == 4 else 56
-    return (head + address + port.to_bytes(2, "big")).ljust(size, b"\0")
+            yield StartTable(name, tuple(map(encode_nat, entries)))
 
 
 def _reverse(listings: Listings) -> Iterator[StartTable]:

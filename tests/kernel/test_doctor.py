@@ -117,6 +117,14 @@ def test_a_healthy_node_is_silent_to_every_check(node: TableDir) -> None:
     assert found.verdict is Verdict.HEALTHY
 
 
+def test_another_map_in_the_place_of_the_snat_table(tmp_path: Path) -> None:
+    with table_dir(tmp_path) as made:
+        made.create(TCP, 1024)
+        made.add(NAT, Map.create("other", MapType.HASH, 4, 4, 16))
+        found = look(made)
+    assert found.skipped["snat-ports"] == "the source shows no SNAT table"
+
+
 def test_pressure(node: TableDir) -> None:
     put_many(node, ANY, 800, lambda i: (key4(POD, 1 + i, PEER, 53, proto=17), {}))
     found = only(node, "pressure", growth={ANY: 10.0})

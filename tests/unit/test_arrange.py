@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from ctctl.ct.arrange import Arranger
 from ctctl.ct.kept import KeptRows, compact
 from ctctl.decode.columns import CtColumns
-from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, decode_entry
-from ctctl.model.entry import Layout
+from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
+from ctctl.model.entry import CtEntry, Layout
 from ctctl.tables.show.rowform import EntryForm
 from ctctl.tables.sources.base import CtTable
 
@@ -53,6 +53,31 @@ def test_kept_rows(family: int, data: st.DataObject) -> None:
         assert found.values.tobytes() == every.values[order].tobytes()
 
 
+def listed(arranger: Arranger) -> list[CtEntry]:
+    found: list[CtEntry] = []
+    for chunk in arranger.chunks(5):
+        placed = {
+            place: columns.entry(at)
+            for _form, columns, order, places in chunk
+            for place, at in zip(range(len(order)) if places is None else places, order.tolist(), strict=True)
+        }
+        found += [placed[place] for place in sorted(placed)]
+    return found
+
+
+@pytest.mark.parametrize("limit", [None, 2, 10])
+@pytest.mark.parametrize(("sort", "first"), [("src_name", "10.0.1.2"), ("-src_name", "10.0.1.1")])
+def test_rows_without_a_name_come_last(sort: str, first: str, limit: int | None) -> None:
+    keys = b"".join(bytes([10, 0, 1, at, 10, 0, 0, at, 0, 80, 0, at, 6, 0]) for at in range(4))
+    names = {"10.0.1.1": "web", "10.0.1.2": "db"}
+    form, arranger = EntryForm(CtTable("four", 4, Layout.V1_16, lambda: iter(())), names), Arranger(sort, limit)
+    arranger.add(form, columns_of(4, (keys, bytes(4 * VALUE_SIZE))))
+    shown = [str(entry.tuple.src) for entry in listed(arranger)]
+    assert shown[0] == first
+    assert set(shown[:2]) == set(names)
+    assert shown[2:] == ([] if limit == 2 else ["10.0.1.0", "10.0.1.3"])
+
+
 SORTS = ["src_port", "-dst_port", "lifetime", "-flags", "src", "-dst", "state", "-source"]
 
 
@@ -69,15 +94,7 @@ def test_all_rows_in_the_order_of_some(sort: str, data: st.DataObject) -> None:
         for form, given_rows in tables:
             for batch in given_rows:
                 arranger.add(form, columns_of(form.table.family, batch))
-        listed: list[str] = []
-        for chunk in arranger.chunks(5):
-            placed = {
-                place: f"{decode_entry(bytes(columns.keys[at]), bytes(columns.values[at]), Layout.V1_16)}"
-                for _form, columns, order, places in chunk
-                for place, at in zip(range(len(order)) if places is None else places, order.tolist(), strict=True)
-            }
-            listed += [placed[place] for place in sorted(placed)]
-        shown.append(listed)
+        shown.append([str(entry) for entry in listed(arranger)])
     assert shown[0] == shown[1]
     assert len(shown[0]) == sum(len(keys) // KEY_SIZE[f.table.family] for f, rows in tables for keys, _ in rows)
 

@@ -197,7 +197,7 @@ def endpoint_lines(records: Iterable[EndpointRecord], minor: int) -> list[str]:
     rows = []
     for record in records:
         value = "(localhost)"
-        if not record.flags & 1:
+        if not record.is_host:
             value = (
                 f"id={record.endpoint_id:<5} sec_id={record.identity:<5} flags=0x{record.flags:04X}"
                 f" ifindex={record.ifindex:<3} mac={_mac(record.mac)} nodemac={_mac(record.node_mac)}"

@@ -8,61 +8,33 @@ table names.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources import (
-    agent_text,
-    bpftool,
-    counter_text,
-    ct_text,
-    nat_text,
-    nf_text,
-    own_json,
-    policy_text,
-)
+from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
 from ctctl.tables.sources.ct_text import CtLines
-from ctctl.tables.sources.documents import DamagedJsonError, json_array, json_object, whole_members, yaml_items
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.listing_text import HEADERS, PairLines, is_pair, read_pairs_json
+from ctctl.tables.sources.listing_documents import Documents, form_of
+from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
-from ctctl.tables.sources.shape import HEAD, Shape, head_of
-from ctctl.tables.sources.stream import (
-    EndedEarlyError,
-    Lines,
-    Reader,
-    Unquoted,
-    is_dressed,
-    nothing_spent,
-    utf8,
-    without_dress,
-    without_quotes,
-)
+from ctctl.tables.sources.shape import Shape, head_of
+from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
 
-#: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
-MAX_DOCUMENT = 8 << 20
-#: How much of a document is looked at to tell its form.
+#: Of a longer line only this much is looked at.
 _HEAD = 4096
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
-#: What an element of a document costs beside its bytes, and a record beside its line: also to be shown later.
-_ELEMENT_WORK, _RECORD_WORK = 3, 12
+#: What a record costs beside its line: also to be shown later.
+_RECORD_WORK = 12
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: four bytes beyond the
 #: first cost one.
 _ALONE_WORK, _SHORT = 40, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
-#: Elements of a list of no known form that are looked through for the text of listings.
-_KEPT = 1000
-_JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
-_YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
-_HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -75,15 +47,9 @@ _GAP = re.compile(r"\s*(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}
 #: An object a line, as logs are kept: what was said is in one of its fields.
 _LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
 _SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
-#: What the text of a listing has, wherever in a document it is kept.
-_TOLD = re.compile(
-    r"expires=\d|\"(?:Lifetime|NeedsCT)\": ?\d|XLATE_[SD]|identity=\d|sec_id=\d|" + HEAD.pattern, re.MULTILINE
-)
 #: What ``bpf policy get --all`` and ``bpf metrics list`` say of no tables and no records.
 _NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
 _ERROR = re.compile(r"\s*Error\b:? ?")
-
-
 _DIGIT = re.compile(r"\d")
 #: Tables of which every line up to an empty one is a row.
 _STRICT = ("pairs", "policy", "counters")
@@ -108,8 +74,8 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
         dump.broken = True
     finally:
         mixed.finish()
-    if not dump.kinds and mixed.foreign:
-        raise NoListingError(mixed.foreign)
+    if not dump.kinds and mixed.documents.foreign:
+        raise NoListingError(mixed.documents.foreign)
     return bool(dump.kinds)
 
 
@@ -124,27 +90,25 @@ class _Mixed:
         self.pairs = PairLines(dump)
         self.services = ServiceLines(dump)
         self.policy = PolicyLines(dump)
+        self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
         self.table = ""
         #: there is something else than lines of a conntrack listing
         self.other = False
-        #: what a document of no known form was
-        self.foreign = ""
         self._blank = 0
         #: since a table's head there was no row; the last line was empty; each line of this table has one behind it
         self._head = self._after_blank = self._spaced = False
         #: how often records came after something else: one listing may be there twice
         self._runs = 0
-        #: lines without a record since the last one, and documents so far
+        #: lines without a record since the last one
         self._idle = 0
-        self._documents = 0
         self._old = 0
 
     def read(self) -> None:
         """Everything up to the end."""
         while (line := self.shape.next()) is not None:
             if line.startswith('{"') and not line.startswith('{"schema"') and _LOGGED.fullmatch(line):
-                line = self._logged(line)
+                line = _said_in(line)
             if not line.strip():
                 self._blank_line()
             elif _GAP.fullmatch(line) and self.dump.kinds:
@@ -177,17 +141,6 @@ class _Mixed:
         self._idle += 1
         self.ct.blank()
 
-    def _logged(self, line: str) -> str:
-        """What was said in a line of a log of objects; the line itself where it is none."""
-        try:
-            item = json.loads(line)
-        except (ValueError, RecursionError):
-            return line
-        texts = [item[name] for name in _SAID if isinstance(item.get(name), str)]
-        if len(texts) != 1 or "\n" in texts[0].rstrip("\n"):
-            return line
-        return str(texts[0]).rstrip()
-
     def _leave(self) -> None:
         """What follows is of no table with a header."""
         self.table = ""
@@ -199,8 +152,8 @@ class _Mixed:
         if self.dump.ended:
             return True
         if not self.dump.kinds:
-            return self._idle > MAX_TALK or self._documents > MAX_DOCUMENTS
-        if self._documents <= MAX_DOCUMENTS and max(self._idle, self.dump.losses) <= 2 * MAX_TALK:
+            return self._idle > MAX_TALK or self.documents.count > MAX_DOCUMENTS
+        if self.documents.count <= MAX_DOCUMENTS and max(self._idle, self.dump.losses) <= 2 * MAX_TALK:
             return False
         self.dump.partial.append("too much of it is no listing: not reading on")
         return True
@@ -208,7 +161,8 @@ class _Mixed:
     def finish(self) -> None:
         """What can be said only at the end."""
         dump = self.dump
-        if "Cilium ct list" in dump.kinds or (not dump.kinds and self._blank and not dump.skipped and not self.foreign):
+        empty = not dump.kinds and self._blank and not dump.skipped and not self.documents.foreign
+        if "Cilium ct list" in dump.kinds or empty:
             dump.found("Cilium ct list")
             self.ct.finish(alone=not self.other)
         self.ct.interrupt()
@@ -397,188 +351,29 @@ class _Mixed:
 
     def _document(self, line: str) -> bool:
         """A line that starts a document: the document's reader takes the stream over, as far as that goes."""
-        if _JSON.match(line):
-            form: Callable[[Lines | Unquoted], None] = self._json
-        elif _YAML.match(line):
-            form = self._yaml
-        elif _HEX.match(line):
-            form = self._hex
-        elif line.startswith("schema: ctctl/ct-entry/"):
-            form = self._own_yaml
-        else:
+        form = form_of(line)
+        if form is None:
             return False
         quoted = self.shape.quoted
         self._runs += 1
-        self._documents += not line.startswith('{"schema": "ctctl/')
         self.shape.give_back()
         self.lines.back(line + "\n")
         before = self.lines.position
         self._interrupt()
-        form(Unquoted(self.lines) if quoted else self.lines)
+        self.documents.read(form, self.hint, quoted=quoted)
         if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
             self.lines.next()
             self.dump.lose("line(s) of a listing", line)
         return True
 
-    def _yaml(self, _stream: Lines | Unquoted) -> None:
-        self._not_ct("Cilium ct list (YAML)")
-        self._take(yaml_items(self.lines), lambda item: ct_text.add_record(self.dump, item))
 
-    def _hex(self, _stream: Lines | Unquoted) -> None:
-        self._not_ct("bpftool (hex)")
-        bpftool.read_hex(self.lines, self.dump, self.hint)
-
-    def _own_yaml(self, _stream: Lines | Unquoted) -> None:
-        self._not_ct("ctctl ct list (YAML)")
-        own_json.read_yaml(self.lines, self.dump)
-
-    def _json(self, stream: Lines | Unquoted) -> None:
-        head = self.lines.peek(_HEAD).lstrip()
-        if stream is self.lines and is_dressed(head):
-            stream, head = Unquoted(self.lines), without_dress(head)
-        if stream is not self.lines:
-            head = without_quotes(head)
-        if head.startswith("["):
-            self._array(stream, head)
-        elif re.match(r'\{"schema": "ctctl/ct-entry/v1", "map"', head) or re.match(
-            r'\{"schema": "ctctl/ct-entry/v1"[^\[]{0,2000}\}\s*\n', head
-        ):
-            self._not_ct("ctctl ct list (JSON lines)")
-            own_json.read_line(self.lines, self.dump)
-        elif head.startswith('{"schema": "ctctl/ct-entry/v1"'):
-            self._not_ct("ctctl ct list (JSON)")
-            own_json.read_document(self.lines, self.dump)
-        else:
-            self._object(stream, head)
-
-    def _array(self, stream: Reader, head: str) -> None:
-        if re.match(r"\[\s*\]", head):
-            self._not_ct("empty dump")
-            self._take(json_array(stream), lambda _item: None)
-        elif (kind := _list_kind(head)) is not None:
-            self._not_ct(kind[0])
-            self._take(json_array(stream), lambda item: kind[1](self.dump, item))
-        elif re.match(r'\[\s*\{\s*"key"\s*:', head):
-            self._not_ct("bpftool (JSON)")
-            plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
-            self._take(
-                json_array(stream, bpftool.quote_hex if plain else None),
-                lambda item: bpftool.add_item(self.dump, self.hint, item),
-            )
-        else:
-            self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
-
-    def _take(self, items: Iterator[Any], add: Callable[[Any], None]) -> None:
-        """Every element of a listing; one that cannot be read does not hide the others."""
-        try:
-            for item in items:
-                self.lines.spend(_ELEMENT_WORK)
-                try:
-                    add(item)
-                except DecodeError as error:
-                    self.dump.lose("record(s)", str(error))
-        except EndedEarlyError as error:
-            self.dump.partial.append(str(error))
-        except DecodeError as error:
-            self.dump.partial.append(str(error))
-
-    def _ignore(self, items: Iterator[Any], what: str, head: str) -> None:
-        self.foreign = self.foreign or what
-        kept: list[Any] = []
-        with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
-            for item in items:
-                self.lines.spend(_ELEMENT_WORK)
-                if len(kept) < _KEPT and _TOLD.search(head):
-                    kept.append(item)
-        self._told_in(kept)
-
-    def _told_in(self, document: Any) -> None:
-        """The text of listings that a document of another kind keeps (what a tool reports of a command's output)."""
-        texts = [text for text in _texts_in(document) if _TOLD.search(text)]
-        if texts:
-            self.lines.spend(sum(map(len, texts)) >> 3)
-            self.lines.back("\n".join(texts) + "\n")
-
-    def _object(self, stream: Lines | Unquoted, head: str) -> None:
-        """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
-        try:
-            document = json_object(stream, MAX_DOCUMENT)
-        except DecodeError as error:
-            self.foreign = self.foreign or str(error)
-            if self.dump.kinds or _is_known(head):
-                self._not_ct("Cilium listing")
-                self.dump.partial.append(str(error))
-            if isinstance(error, DamagedJsonError) and _is_known(head):
-                read_pairs_json(dict(whole_members(error.text)), self.dump)
-            while self.lines.read(1 << 18):
-                pass
-            return
-        if (kind := _list_kind(f"[{head}")) is not None:  # an element of a list by itself
-            self._not_ct(kind[0])
-            self._documents -= 1
-            self._take(iter([document]), lambda item: kind[1](self.dump, item))
-        elif agent_text.is_agent_config(document):
-            self._not_ct("agent configuration")
-            agent_text.add_config(self.dump, document)
-        elif isinstance(document, dict) and "key" in document and "value" in document:
-            self._not_ct("bpftool (JSON)")
-            self._take(iter([document]), lambda item: bpftool.add_item(self.dump, self.hint, item))
-        elif document == {} or _is_listing(document):
-            self._not_ct("Cilium listing")
-            read_pairs_json(document, self.dump)
-        elif agent_text.add_config_map(self.dump, document):
-            self._not_ct("config map")
-        else:
-            self.foreign = self.foreign or "a JSON object that is no listing of any known form"
-            self._told_in(document)
-
-
-def _texts_in(document: Any) -> Iterator[str]:
-    """Texts of several lines in a document of JSON, and lists of lines as one text; in order."""
-    left: list[Any] = [document]
-    while left:
-        item = left.pop()
-        if isinstance(item, str):
-            if "\n" in item:
-                yield item
-        elif isinstance(item, dict):
-            left += reversed(item.values())
-        elif isinstance(item, list) and item and all(isinstance(text, str) for text in item):
-            yield "\n".join(item)
-        elif isinstance(item, list):
-            left += reversed(item)
-
-
-def _add_nat(dump: Dump, item: Any) -> None:
-    dump.listings.nat.append(nat_text.nat_of_record(item))
-
-
-def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
-    """What a JSON list is by its beginning: its name, and who reads its elements; None for what is told elsewhere."""
-    if re.match(r'\[\s*\{\s*"Key"\s*:\s*\{', head):
-        if '"Lifetime"' in head:
-            return "Cilium ct list (JSON)", ct_text.add_record
-        if '"Created"' in head:
-            return "Cilium nat list (JSON)", _add_nat
-    if re.match(r'\[\s*\{\s*"EndpointID"\s*:', head) or (
-        re.match(r'\[\s*\{\s*"', head) and '"TrafficDirection"' in head[:2000]
-    ):
-        return "Cilium policy list (JSON)", policy_text.add_item
-    if re.match(r'\[\s*\{\s*"Key"\s*:\s*"(?:AgentLiveness|UTimeOffset)"', head):
-        return "agent status", agent_text.add_runtime_config
-    if re.match(r'\[\s*\{\s*"reason"\s*:', head) and ('"direction"' in head or '"values"' in head):
-        return "Cilium metrics list (JSON)", counter_text.add_item
-    return None
-
-
-def _is_known(head: str) -> bool:
-    """Whether the start of a JSON object that cannot be read is one of a listing by pairs."""
-    match = re.match(r'\{\s*"([^"]{3,120})"\s*:\s*\[\s*"([^"]{0,400})"', head)
-    return match is not None and is_pair(match[1].strip(), match[2].strip())
-
-
-def _is_listing(document: Any) -> bool:
-    if not isinstance(document, dict):
-        return False
-    left, texts = next(iter(document.items()))
-    return isinstance(texts, list) and bool(texts) and is_pair(str(left).strip(), str(texts[0]).strip())
+def _said_in(line: str) -> str:
+    """What was said in a line of a log of objects; the line itself where it is none."""
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    texts = [item[name] for name in _SAID if isinstance(item.get(name), str)]
+    if len(texts) != 1 or "\n" in texts[0].rstrip("\n"):
+        return line
+    return str(texts[0]).rstrip()

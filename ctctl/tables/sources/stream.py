@@ -165,6 +165,7 @@ class Lines:
         self._data = b""
         self._at = 0
         self._taken = 0
+        self._return = b""
         self._ended: Exception | None = None
         self.overlong = 0
         self.quoted = False
@@ -174,29 +175,32 @@ class Lines:
 
     def _more(self) -> bool:
         """Append what comes next; a stream that breaks ends, and says so after the last line."""
-        chunk = b""
-        if self._ended is None:
-            try:
-                chunk = self._stream.read(CHUNK)
-            except EndedEarlyError as error:
-                self._ended = error
-        if b"\r" in chunk:
-            chunk = _RETURN.sub(b"\n", self._with_end(chunk))
+        chunk = self._chunk()
         self._data = self._data[self._at :] + chunk
         self._at = 0
         self._taken += len(chunk)
         return bool(chunk)
 
-    def _with_end(self, chunk: bytes) -> bytes:
-        """A chunk up to a byte that is no return: what a return at its end is, only the next tells."""
-        while chunk.endswith(b"\r") and self._ended is None:
+    def _chunk(self) -> bytes:
+        """What comes next, returns that end a line as line feeds; nothing at the end.
+
+        What returns at the end of a piece are, only the next one tells: one of them waits for it.
+        """
+        while self._ended is None:
             try:
-                more = self._stream.read(CHUNK)
+                raw = self._stream.read(CHUNK)
             except EndedEarlyError as error:
-                self._ended, more = error, b""
-            if not more:
+                self._ended = error
                 break
-            chunk += more
+            if not raw:
+                break
+            raw = self._return + raw
+            chunk = raw.rstrip(b"\r")
+            self._return = b"\r" if len(chunk) < len(raw) else b""
+            if chunk:
+                return _RETURN.sub(b"\n", chunk) if b"\r" in chunk else chunk
+            self.spend(len(raw) >> 4)
+        chunk, self._return = self._return, b""
         return chunk
 
     @property

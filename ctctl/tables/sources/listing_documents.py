@@ -1,0 +1,254 @@
+"""Documents in a stream (JSON, YAML, a dump of bpftool): what each is, by its beginning, and who reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any
+
+from ctctl.errors import DecodeError
+from ctctl.tables.sources import agent_text, bpftool, counter_text, ct_text, nat_text, own_json, policy_text
+from ctctl.tables.sources.documents import DamagedJsonError, json_array, json_object, whole_members, yaml_items
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.listing_text import is_pair, read_pairs_json
+from ctctl.tables.sources.shape import HEAD
+from ctctl.tables.sources.stream import (
+    CHUNK,
+    Lines,
+    Reader,
+    Unquoted,
+    is_dressed,
+    without_dress,
+    without_quotes,
+)
+
+#: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
+MAX_DOCUMENT = 8 << 20
+#: How much of a document is looked at to tell its form.
+_HEAD = 4096
+#: What an element of a document costs beside its bytes.
+_ELEMENT_WORK = 3
+#: Elements of a list of no known form that are looked through for the text of listings, within ``MAX_DOCUMENT``.
+_KEPT = 1000
+_JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
+_YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
+_HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
+_OWN = '{"schema": "ctctl/'
+#: What the text of a listing has, wherever in a document it is kept.
+_TOLD = re.compile(
+    r"expires=\d|\"(?:Lifetime|NeedsCT)\": ?\d|XLATE_[SD]|identity=\d|sec_id=\d|" + HEAD.pattern, re.MULTILINE
+)
+
+
+class Form(Enum):
+    """How a document is written."""
+
+    JSON = "json"
+    YAML = "yaml"
+    HEX = "hex"
+    OWN_YAML = "own yaml"
+
+
+def form_of(line: str) -> Form | None:
+    """The form of the document that a line starts; None: it starts none."""
+    if _JSON.match(line):
+        return Form.JSON
+    if _YAML.match(line):
+        return Form.YAML
+    if _HEX.match(line):
+        return Form.HEX
+    return Form.OWN_YAML if line.startswith("schema: ctctl/ct-entry/") else None
+
+
+class Documents:
+    """Reads the documents of a stream into ``dump``. ``found`` is told what listing each is."""
+
+    def __init__(self, lines: Lines, dump: Dump, found: Callable[[str], None]) -> None:
+        self._lines = lines
+        self._dump = dump
+        self._found = found
+        self._hint = ""
+        #: how many there were; a line of ctctl's own, and an element of a list by itself, is none
+        self.count = 0
+        #: what a document of no known form was
+        self.foreign = ""
+
+    def read(self, form: Form, hint: str, *, quoted: bool) -> None:
+        """Read the document that starts at the next line. ``hint`` may name its table; ``quoted``: as mails do."""
+        lines, self._hint = self._lines, hint
+        self.count += lines.peek(len(_OWN)) != _OWN
+        if form is Form.JSON:
+            self._json(Unquoted(lines) if quoted else lines)
+        elif form is Form.YAML:
+            self._found("Cilium ct list (YAML)")
+            self._take(yaml_items(lines), lambda item: ct_text.add_record(self._dump, item))
+        elif form is Form.HEX:
+            self._found("bpftool (hex)")
+            bpftool.read_hex(lines, self._dump, hint)
+        else:
+            self._found("ctctl ct list (YAML)")
+            own_json.read_yaml(lines, self._dump)
+
+    def _json(self, stream: Lines | Unquoted) -> None:
+        head = self._lines.peek(_HEAD).lstrip()
+        if stream is self._lines and is_dressed(head):
+            stream, head = Unquoted(self._lines), without_dress(head)
+        if stream is not self._lines:
+            head = without_quotes(head)
+        if head.startswith("["):
+            self._array(stream, head)
+        elif re.match(r'\{"schema": "ctctl/ct-entry/v1", "map"', head) or re.match(
+            r'\{"schema": "ctctl/ct-entry/v1"[^\[]{0,2000}\}\s*\n', head
+        ):
+            self._found("ctctl ct list (JSON lines)")
+            own_json.read_line(self._lines, self._dump)
+        elif head.startswith('{"schema": "ctctl/ct-entry/v1"'):
+            self._found("ctctl ct list (JSON)")
+            own_json.read_document(self._lines, self._dump)
+        else:
+            self._object(stream, head)
+
+    def _array(self, stream: Reader, head: str) -> None:
+        if re.match(r"\[\s*\]", head):
+            self._found("empty dump")
+            self._take(json_array(stream), lambda _item: None)
+        elif (kind := _list_kind(head)) is not None:
+            self._found(kind[0])
+            self._take(json_array(stream), lambda item: kind[1](self._dump, item))
+        elif re.match(r'\[\s*\{\s*"key"\s*:', head):
+            self._found("bpftool (JSON)")
+            plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
+            self._take(
+                json_array(stream, bpftool.quote_hex if plain else None),
+                lambda item: bpftool.add_item(self._dump, self._hint, item),
+            )
+        else:
+            self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
+
+    def _take(self, items: Iterator[Any], add: Callable[[Any], None]) -> None:
+        """Every element of a listing; one that cannot be read does not hide the others."""
+        try:
+            for item in items:
+                self._lines.spend(_ELEMENT_WORK)
+                try:
+                    add(item)
+                except DecodeError as error:
+                    self._dump.lose("record(s)", str(error))
+        except DecodeError as error:
+            self._dump.partial.append(str(error))
+
+    def _ignore(self, items: Iterator[Any], what: str, head: str) -> None:
+        self.foreign = self.foreign or what
+        told, start = _TOLD.search(head) is not None, self._lines.position
+        kept: list[Any] = []
+        left_out = 0
+        with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
+            for item in items:
+                self._lines.spend(_ELEMENT_WORK)
+                if told and len(kept) < _KEPT and self._lines.position - start <= MAX_DOCUMENT:
+                    kept.append(item)
+                else:
+                    left_out += 1
+        if self._told_in(kept) and left_out:
+            self._dump.partial.append(f"{left_out} element(s) of a JSON array were not looked through for listings")
+
+    def _told_in(self, document: Any) -> bool:
+        """Read the text of listings that a document of another kind keeps (what a tool reports of a command's output).
+
+        False: it keeps none.
+        """
+        texts = [text for text in _texts_in(document) if _TOLD.search(text)]
+        if texts:
+            self._lines.spend(sum(map(len, texts)) >> 3)
+            self._lines.back("\n".join(texts) + "\n")
+        return bool(texts)
+
+    def _object(self, stream: Lines | Unquoted, head: str) -> None:
+        """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
+        try:
+            document = json_object(stream, MAX_DOCUMENT)
+        except DecodeError as error:
+            self._unreadable(error, head)
+            return
+        if (kind := _list_kind(f"[{head}")) is not None:  # an element of a list by itself
+            self._found(kind[0])
+            self.count -= 1
+            self._take(iter([document]), lambda item: kind[1](self._dump, item))
+        elif agent_text.is_agent_config(document):
+            self._found("agent configuration")
+            agent_text.add_config(self._dump, document)
+        elif isinstance(document, dict) and "key" in document and "value" in document:
+            self._found("bpftool (JSON)")
+            self._take(iter([document]), lambda item: bpftool.add_item(self._dump, self._hint, item))
+        elif document == {} or _is_listing(document):
+            self._found("Cilium listing")
+            read_pairs_json(document, self._dump)
+        elif agent_text.add_config_map(self._dump, document):
+            self._found("config map")
+        else:
+            self.foreign = self.foreign or "a JSON object that is no listing of any known form"
+            self._told_in(document)
+
+    def _unreadable(self, error: DecodeError, head: str) -> None:
+        """An object that is too long, damaged or cut off: of a listing by pairs its whole members."""
+        self.foreign = self.foreign or str(error)
+        if self._dump.kinds or _is_known(head):
+            self._found("Cilium listing")
+            self._dump.partial.append(str(error))
+        if isinstance(error, DamagedJsonError) and _is_known(head):
+            read_pairs_json(dict(whole_members(error.text)), self._dump)
+        while self._lines.read(CHUNK):
+            pass
+
+
+def _texts_in(document: Any) -> Iterator[str]:
+    """Texts of several lines in a document of JSON, and lists of lines as one text; in order."""
+    left: list[Any] = [document]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            if "\n" in item:
+                yield item
+        elif isinstance(item, dict):
+            left += reversed(item.values())
+        elif isinstance(item, list) and item and all(isinstance(text, str) for text in item):
+            yield "\n".join(item)
+        elif isinstance(item, list):
+            left += reversed(item)
+
+
+def _add_nat(dump: Dump, item: Any) -> None:
+    dump.listings.nat.append(nat_text.nat_of_record(item))
+
+
+def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
+    """What a JSON list is by its beginning: its name, and who reads its elements; None for what is told elsewhere."""
+    if re.match(r'\[\s*\{\s*"Key"\s*:\s*\{', head):
+        if '"Lifetime"' in head:
+            return "Cilium ct list (JSON)", ct_text.add_record
+        if '"Created"' in head:
+            return "Cilium nat list (JSON)", _add_nat
+    if re.match(r'\[\s*\{\s*"EndpointID"\s*:', head) or (
+        re.match(r'\[\s*\{\s*"', head) and '"TrafficDirection"' in head[:2000]
+    ):
+        return "Cilium policy list (JSON)", policy_text.add_item
+    if re.match(r'\[\s*\{\s*"Key"\s*:\s*"(?:AgentLiveness|UTimeOffset)"', head):
+        return "agent status", agent_text.add_runtime_config
+    if re.match(r'\[\s*\{\s*"reason"\s*:', head) and ('"direction"' in head or '"values"' in head):
+        return "Cilium metrics list (JSON)", counter_text.add_item
+    return None
+
+
+def _is_known(head: str) -> bool:
+    """Whether the start of a JSON object that cannot be read is one of a listing by pairs."""
+    match = re.match(r'\{\s*"([^"]{3,120})"\s*:\s*\[\s*"([^"]{0,400})"', head)
+    return match is not None and is_pair(match[1].strip(), match[2].strip())
+
+
+def _is_listing(document: Any) -> bool:
+    if not isinstance(document, dict):
+        return False
+    left, texts = next(iter(document.items()))
+    return isinstance(texts, list) and bool(texts) and is_pair(str(left).strip(), str(texts[0]).strip())
