@@ -126,15 +126,8 @@ def _count(pin: Path) -> TableCount | None:
 
 def _entries(table: Map) -> int:
     if table.info.type in (MapType.LPM_TRIE, MapType.HASH_OF_MAPS):
-        return sum(1 for _ in _keys(table))
+        return sum(1 for _ in table.every_key())
     return sum(len(batch) for batch in table.batches())
-
-
-def _keys(table: Map) -> Iterator[bytes]:
-    key = table.next_key(None)
-    while key is not None:
-        yield key
-        key = table.next_key(key)
 
 
 class TablesCollector:
