@@ -40,7 +40,7 @@ class TableCount:
     expired: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Counts:
     """The tables of a directory: those that could be counted, and why others could not.
 
@@ -86,7 +86,7 @@ def _count_conntrack(path: Path, found: Counts) -> set[str]:
                 found.tables.append(_count_entries(table))
             except CtctlError as error:
                 found.failures.append(str(error))
-        found.ports = _ports(source, found)
+        found.ports.extend(_ports(source, found))
         return {table.name.partition("[")[0] for table in source.tables}
 
 
