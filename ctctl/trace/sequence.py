@@ -39,10 +39,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What happened between packets, or what a step is there for. ``when`` stands beside it."""
+    """What happened between packets, or what a step is there for."""
 
     text: str
-    when: str = ""
 
 
 @dataclass(slots=True)
@@ -83,7 +82,7 @@ class Diagram:
         return [part for item in self.items if isinstance(item, Exchange) for part in item.items]
 
 
-#: An event, or words between events with the second they belong to.
+#: Events, and words between them.
 Story: TypeAlias = Sequence[HookEvent | Remark]
 
 

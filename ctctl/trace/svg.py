@@ -191,8 +191,6 @@ def _remark(remark: Remark, y: float, right: float) -> tuple[list[str], float]:
         f'<rect class="page" x="{_MARGIN + _TIMES - 4:.1f}" y="{y + 6:.1f}" '
         f'width="{_width(lines) + 8:.1f}" height="{height:.1f}"/>',
     ]
-    if remark.when:
-        parts.append(_text(_MARGIN + _TIMES - _GAP, y + 20, remark.when, anchor="end", kind="faint"))
     parts += [_text(_MARGIN + _TIMES, y + 20 + _LINE * at, line, kind="name") for at, line in enumerate(lines)]
     return parts, y + 12 + _LINE * max(len(lines), 1) + 6
 
