@@ -51,7 +51,7 @@ class ProbeFilters:
 
     def _started(self) -> subprocess.Popen[str]:
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, json.dumps(sys.path), self._name, *self._words()],
+            [sys.executable, "-I", "-c", _START, json.dumps(sys.path), self._name, *map(str, self._descriptors.values())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -64,9 +64,6 @@ class ProbeFilters:
             _, said = guard.communicate(timeout=_PATIENCE_S)
             raise CtctlError(f"attach probes: what takes their filters off again did not start: {said.strip()[-300:]}")
         return guard
-
-    def _words(self) -> list[str]:
-        return [str(number) for number in self._descriptors.values()]
 
     def __enter__(self) -> Self:
         return self
