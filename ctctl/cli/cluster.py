@@ -185,7 +185,8 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
     if found is None or words[0] == "nodes":
         return {}
     inner, rest = found
-    return {**inner.make_context(words[-1], list(rest)).params, "options": inner.params}
+    given: dict[str, Any] = inner.make_context(words[-1], list(rest)).params
+    return given
 
 
 def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:

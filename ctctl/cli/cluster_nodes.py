@@ -44,28 +44,14 @@ def pushed_down(words: Sequence[str], params: Mapping[str, Any]) -> Pushed:
     """
     if words[0] != "ct" or words[1:2] not in (["list"], ["stats"], ["top"]):
         return Pushed()
-    if has_names(_group(FilterArgs, params).filter(params.get("expression")).node):
+    wanted, expression = _group(FilterArgs, params), params.get("expression")
+    if has_names(wanted.filter(expression).node):
         return Pushed()
-    given = _filter_words(params)
+    given = wanted.words(expression)
     if words[1] == "list" or params.get("watch") is not None:
         return Pushed(given)
     more = ("--by", _by(params), "--limit", str(_ALL_GROUPS)) if words[1] == "top" else ()
     return Pushed(given, ("ctctl", "ct", words[1], *given, *more, "-o", "json"))
-
-
-def _filter_words(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words of a command that are its filter, as every command with one takes them."""
-    names = {field.name for field in fields(FilterArgs)}
-    given: list[str] = list(params.get("expression") or ())
-    for option in params["options"]:
-        value = params.get(option.name)
-        if option.name not in names or value is None or (value is False and not option.secondary_opts):
-            continue
-        if isinstance(value, bool):
-            given.append(option.opts[0] if value else option.secondary_opts[0])
-        else:
-            given += [word for one in value for word in (option.opts[0], str(one))]
-    return tuple(given)
 
 
 def write_sums(words: Sequence[str], params: Mapping[str, Any], answers: Sequence[Answer], names: Path) -> list[Answer]:
@@ -112,8 +98,9 @@ def _each(answers: Sequence[Answer], read: Callable[[Answer], T]) -> tuple[list[
 
 
 def _group(kind: Callable[..., T], params: Mapping[str, Any]) -> T:
-    """The values of an option group's fields."""
-    return kind(**{field.name: params[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+    """The values of an option group's fields; of options that may be repeated a context has tuples."""
+    given = {field.name: params[field.name] for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: (list(value) or None) if isinstance(value, tuple) else value for name, value in given.items()})
 
 
 def _by(params: Mapping[str, Any]) -> By:

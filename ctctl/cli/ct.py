@@ -92,7 +92,7 @@ def list_entries(
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_list
 
-            watch_list(Watched(source, selection, wanted.words(expression)), options, watch)
+            watch_list(Watched(source, selection, " ".join(wanted.words(expression))), options, watch)
             return
         names = names_of(source) if needs_names(options) else {}
         write_listing(
@@ -192,7 +192,7 @@ def top(
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_top
 
-            watch_top(Watched(source, selection, wanted.words(expression)), By(by), options, watch)
+            watch_top(Watched(source, selection, " ".join(wanted.words(expression))), By(by), options, watch)
             return
         talkers = group(source, By(by), selection, limit=None if options.sort else limit, names=names)
         write_rows(top_view(by), talkers, options, sys.stdout)
