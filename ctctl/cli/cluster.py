@@ -117,17 +117,16 @@ def cluster(
 
     api = Api(kubeconfig, context, deadline)
     with tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder:
+        which = (namespace, selector, node)
         if words[0] == "trace":
-            which = (namespace, selector, node)
-            raise typer.Exit(_trace(api, words, which, (deadline, jobs), Path(folder)))
-        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder), pushed)
-        sums = pushed.sums
-        if sums:
+            raise typer.Exit(_trace(api, words, params, which, (deadline, jobs), Path(folder)))
+        answers = _fetch(api, words, which, (deadline, jobs), Path(folder), pushed)
+        if pushed.sums:
             raise typer.Exit(_show_sums(api, words, params, answers, Path(folder)))
         if words[0] == "nodes":
             _show_nodes(answers, words[1:])
             return
-        raise typer.Exit(_run(api, words, answers, Path(folder)))
+        raise typer.Exit(_run(api, words, params, answers, Path(folder)))
 
 
 def _refuse_changes(words: Sequence[str]) -> None:
@@ -204,14 +203,18 @@ def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequ
 
 
 def _trace(
-    api: Api, words: list[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
+    api: Api,
+    words: list[str],
+    params: dict[str, Any],
+    which: tuple[str, str | None, str],
+    limits: tuple[float, int],
+    folder: Path,
 ) -> int:
     """``ctctl trace --from`` what the agents' monitors saw, all at the same time."""
     from ctctl.cli.report import say
     from ctctl.cli.trace_listen import Limits
     from ctctl.cluster.fetch import MONITOR, Wanted, targets, write_names
 
-    params = _params(words)
     given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name)]
     if given:
         raise UsageError(f"cluster trace is told by the agents' monitors: leave out {', '.join(given)}")
@@ -273,7 +276,7 @@ def command_of(words: Sequence[str]) -> tuple[Any, list[str]] | None:
     return found, rest
 
 
-def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) -> int:
+def _run(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:
     """The command on what was fetched."""
     from ctctl.cluster.fetch import write_names, write_reasons
 
@@ -281,7 +284,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     failed = _failed(answers)
     found = command_of(words)
     if words[0] == "gc":
-        return _gc(words, read, folder) or (5 if failed else 0)
+        return _gc(words, params, read, folder) or (5 if failed else 0)
     more: list[str] = []
     if words[:2] == ["fleet", "collect"]:
         more += ["--cluster", api.cluster]
@@ -299,7 +302,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     return status if status or not failed else 5
 
 
-def _gc(words: Sequence[str], read: Sequence[Answer], folder: Path) -> int:
+def _gc(words: Sequence[str], params: dict[str, Any], read: Sequence[Answer], folder: Path) -> int:
     """What a run would do on each node by itself, which is how it would run: a report a node, named as its source."""
     from contextlib import chdir
 
@@ -307,7 +310,7 @@ def _gc(words: Sequence[str], read: Sequence[Answer], folder: Path) -> int:
     with chdir(folder):
         for answer in read:
             assert answer.folder is not None
-            if not {"-o", "--output"} & set(words):
+            if params.get("output") in {"table", "wide"}:
                 print(f"{answer.node}:", flush=True)
             statuses.append(_inner([*words, "--from", str(answer.folder.relative_to(folder))]))
     return next((status for status in statuses if status), 0)

@@ -204,6 +204,8 @@ def test_what_garbage_collection_would_do_is_told_of_each_node(two: tuple[Cluste
     _, kubeconfig = two
     shown = ctctl(kubeconfig, "gc", "--dry-run").stdout.splitlines()
     assert [line for line in shown if line.endswith(":")] == ["node-1:", "node-2:"]
+    for words in (("-ojson",), ("--output=json",)):
+        assert "node-1:" not in ctctl(kubeconfig, "gc", "--dry-run", *words).stdout.splitlines()
     text, plain = ctctl(kubeconfig, "gc", "--dry-run", "-o", "json").stdout, []
     while text.strip():
         document, end = json.JSONDecoder().raw_decode(text.strip())
