@@ -15,6 +15,7 @@ import typer
 
 from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
 from ctctl.cli.complete import answering
+from ctctl.cli.options import Attach
 from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ _OF_TABLE = {
 }
 #: How long the nodes of ``cluster trace`` are listened to, and its ways that are of one machine.
 _LISTEN_S = 10.0
-_OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "scenario", "simulate", "pcap", "file")
+_OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "attach", "scenario", "simulate", "pcap", "file")
+#: What a context has of options that were not given.
+_UNSET = (None, False, (), Attach.auto)
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
 
 
@@ -215,7 +218,7 @@ def _trace(
     from ctctl.cli.trace_listen import Limits
     from ctctl.cluster.fetch import MONITOR, Wanted, targets, write_names
 
-    given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name)]
+    given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name) not in _UNSET]
     if given:
         raise UsageError(f"cluster trace is told by the agents' monitors: leave out {', '.join(given)}")
     seconds = Limits(None, params.get("duration")).seconds or _LISTEN_S

@@ -346,6 +346,7 @@ def test_nothing_seen_is_said(agent: Path, tmp_path: Path) -> None:
     with served(Cluster({"a": "ok"}, agent), tmp_path) as kubeconfig:
         assert "no event in 0.5 s on 1 nodes" in ctctl(kubeconfig, "trace", "tcp", "--for", "0.5s").stderr
         assert "leave out --probe" in ctctl(kubeconfig, "trace", "--probe", code=2).stderr
+        assert "leave out --attach" in ctctl(kubeconfig, "trace", "--attach", "tc", code=2).stderr
 
 
 def test_without_the_extra_one_line_says_how_to_get_it() -> None:
