@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build what is released, into dist/: the source distribution, wheels for x86-64 and arm64 with libbpf inside, one
-# executable file, a Debian package, and their checksums. No root. `dist.sh PART…` builds only those parts:
-# sdist wheel arm64 pex krew deb.
+# executable file, an archive and manifest for krew, a Debian package, and their checksums. No root. `dist.sh PART…` builds
+# only those parts: sdist wheel arm64 pex krew deb.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 parts=${*:-sdist wheel arm64 pex krew deb}
@@ -58,21 +58,23 @@ if want arm64; then
   CC=aarch64-linux-gnu-gcc CTCTL_LIBRARIES=$PWD/$work/arm64/root build_wheel aarch64
 fi
 
-if want pex; then
+# One executable file of this machine's wheel: make_pex FILE EXTRAS PACKAGE…
+# pex keeps PYTHONPATH and user packages out by itself, and does without a home that can be written.
+make_pex() {
   tool pex
-  # pex keeps PYTHONPATH and user packages out by itself, and does without a home that can be written.
-  # linkify-it-py is named because pex 2.105 overlooks it (textual wants markdown-it-py[linkify]).
-  "$work/venv/bin/pex" "$(wheel_of "$(uname -m)")[$extras]" linkify-it-py -o "$out/ctctl.pex" -e ctctl.cli.start:main \
+  "$work/venv/bin/pex" "$(wheel_of "$(uname -m)")[$2]" "${@:3}" -o "$1" -e ctctl.cli.start:main \
     --python-shebang '/usr/bin/env python3' --venv prepend --no-emit-warnings >"$work/pex.log" 2>&1 || { tail -20 "$work/pex.log" >&2; exit 1; }
+}
+if want pex; then
+  # linkify-it-py is named because pex 2.105 overlooks it (textual wants markdown-it-py[linkify]).
+  make_pex "$out/ctctl.pex" "$extras" linkify-it-py
   say "$out/ctctl.pex"
 fi
 if want krew; then
-  tool pex
   tree=$work/krew
   rm -rf "$tree"
   mkdir -p "$tree"
-  "$work/venv/bin/pex" "$(wheel_of "$(uname -m)")[k8s,report]" -o "$tree/ctctl" -e ctctl.cli.start:main \
-    --python-shebang '/usr/bin/env python3' --venv prepend --no-emit-warnings >"$work/krew.log" 2>&1 || { tail -20 "$work/krew.log" >&2; exit 1; }
+  make_pex "$tree/ctctl" k8s,report
   install -m 755 packaging/kubectl-ctctl packaging/kubectl_complete-ctctl "$tree/"
   install -m 644 LICENSE "$tree/"
   arch=$(dpkg --print-architecture)

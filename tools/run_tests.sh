@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All tests, in two runs of about the same length side by side: those that load programs into the kernel, and the others.
-# What the first prints comes when the second is done. Each test cleans up after itself and is named uniquely, so that the two are not in each other's way.
+# What the first prints comes when the second is done. Each test has unique names for what it makes and removes it, so that
+# the two are not in each other's way.
 #
 #   tools/run_tests.sh                 everything
 #   tools/run_tests.sh PYTEST-WORDS…   one run with these

@@ -15,6 +15,7 @@ import typer
 
 from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
 from ctctl.cli.complete import answering
+from ctctl.cli.options import Attach
 from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ _OF_TABLE = {
 }
 #: How long the nodes of ``cluster trace`` are listened to, and its ways that are of one machine.
 _LISTEN_S = 10.0
-_OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "scenario", "simulate", "pcap", "file")
+_OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "attach", "scenario", "simulate", "pcap", "file")
+#: What a context has of options that were not given.
+_UNSET = (None, False, (), Attach.auto)
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
 
 
@@ -117,17 +120,16 @@ def cluster(
 
     api = Api(kubeconfig, context, deadline)
     with tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder:
+        which = (namespace, selector, node)
         if words[0] == "trace":
-            which = (namespace, selector, node)
-            raise typer.Exit(_trace(api, words, which, (deadline, jobs), Path(folder)))
-        answers = _fetch(api, words, (namespace, selector, node), (deadline, jobs), Path(folder), pushed)
-        sums = pushed.sums
-        if sums:
+            raise typer.Exit(_trace(api, words, params, which, (deadline, jobs), Path(folder)))
+        answers = _fetch(api, words, which, (deadline, jobs), Path(folder), pushed)
+        if pushed.sums:
             raise typer.Exit(_show_sums(api, words, params, answers, Path(folder)))
         if words[0] == "nodes":
             _show_nodes(answers, words[1:])
             return
-        raise typer.Exit(_run(api, words, answers, Path(folder)))
+        raise typer.Exit(_run(api, words, params, answers, Path(folder)))
 
 
 def _refuse_changes(words: Sequence[str]) -> None:
@@ -185,7 +187,8 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
     if found is None or words[0] == "nodes":
         return {}
     inner, rest = found
-    return {**inner.make_context(words[-1], list(rest)).params, "options": inner.params}
+    given: dict[str, Any] = inner.make_context(words[-1], list(rest)).params
+    return given
 
 
 def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:
@@ -203,15 +206,19 @@ def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequ
 
 
 def _trace(
-    api: Api, words: list[str], which: tuple[str, str | None, str], limits: tuple[float, int], folder: Path
+    api: Api,
+    words: list[str],
+    params: dict[str, Any],
+    which: tuple[str, str | None, str],
+    limits: tuple[float, int],
+    folder: Path,
 ) -> int:
     """``ctctl trace --from`` what the agents' monitors saw, all at the same time."""
     from ctctl.cli.report import say
     from ctctl.cli.trace_listen import Limits
     from ctctl.cluster.fetch import MONITOR, Wanted, targets, write_names
 
-    params = _params(words)
-    given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name)]
+    given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name) not in _UNSET]
     if given:
         raise UsageError(f"cluster trace is told by the agents' monitors: leave out {', '.join(given)}")
     seconds = Limits(None, params.get("duration")).seconds or _LISTEN_S
@@ -272,7 +279,7 @@ def command_of(words: Sequence[str]) -> tuple[Any, list[str]] | None:
     return found, rest
 
 
-def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) -> int:
+def _run(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:
     """The command on what was fetched."""
     from ctctl.cluster.fetch import write_names, write_reasons
 
@@ -280,7 +287,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     failed = _failed(answers)
     found = command_of(words)
     if words[0] == "gc":
-        return _gc(words, read, folder) or (5 if failed else 0)
+        return _gc(words, params, read, folder) or (5 if failed else 0)
     more: list[str] = []
     if words[:2] == ["fleet", "collect"]:
         more += ["--cluster", api.cluster]
@@ -298,7 +305,7 @@ def _run(api: Api, words: list[str], answers: Sequence[Answer], folder: Path) ->
     return status if status or not failed else 5
 
 
-def _gc(words: Sequence[str], read: Sequence[Answer], folder: Path) -> int:
+def _gc(words: Sequence[str], params: dict[str, Any], read: Sequence[Answer], folder: Path) -> int:
     """What a run would do on each node by itself, which is how it would run: a report a node, named as its source."""
     from contextlib import chdir
 
@@ -306,7 +313,7 @@ def _gc(words: Sequence[str], read: Sequence[Answer], folder: Path) -> int:
     with chdir(folder):
         for answer in read:
             assert answer.folder is not None
-            if not {"-o", "--output"} & set(words):
+            if params.get("output") in {"table", "wide"}:
                 print(f"{answer.node}:", flush=True)
             statuses.append(_inner([*words, "--from", str(answer.folder.relative_to(folder))]))
     return next((status for status in statuses if status), 0)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ctctl.cli.ct import TOP_ROWS, by_of
 from ctctl.cli.groups import FilterArgs, OutputArgs
 from ctctl.cli.report import say
-from ctctl.errors import CtctlError, UsageError
+from ctctl.errors import CtctlError
 from ctctl.tables.query.ast import has_names
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 #: More groups than a table has entries.
 _ALL_GROUPS = 2**31 - 1
-_SHOWN = 20
 T = TypeVar("T")
 
 
@@ -44,28 +44,14 @@ def pushed_down(words: Sequence[str], params: Mapping[str, Any]) -> Pushed:
     """
     if words[0] != "ct" or words[1:2] not in (["list"], ["stats"], ["top"]):
         return Pushed()
-    if has_names(_group(FilterArgs, params).filter(params.get("expression")).node):
+    wanted, expression = _group(FilterArgs, params), params.get("expression")
+    if has_names(wanted.filter(expression).node):
         return Pushed()
-    given = _filter_words(params)
+    given = wanted.words(expression)
     if words[1] == "list" or params.get("watch") is not None:
         return Pushed(given)
-    more = ("--by", _by(params), "--limit", str(_ALL_GROUPS)) if words[1] == "top" else ()
+    more = ("--by", by_of(params["by"]), "--limit", str(_ALL_GROUPS)) if words[1] == "top" else ()
     return Pushed(given, ("ctctl", "ct", words[1], *given, *more, "-o", "json"))
-
-
-def _filter_words(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words of a command that are its filter, as every command with one takes them."""
-    names = {field.name for field in fields(FilterArgs)}
-    given: list[str] = list(params.get("expression") or ())
-    for option in params["options"]:
-        value = params.get(option.name)
-        if option.name not in names or value is None or (value is False and not option.secondary_opts):
-            continue
-        if isinstance(value, bool):
-            given.append(option.opts[0] if value else option.secondary_opts[0])
-        else:
-            given += [word for one in value for word in (option.opts[0], str(one))]
-    return tuple(given)
 
 
 def write_sums(words: Sequence[str], params: Mapping[str, Any], answers: Sequence[Answer], names: Path) -> list[Answer]:
@@ -88,9 +74,9 @@ def write_sums(words: Sequence[str], params: Mapping[str, Any], answers: Sequenc
     from ctctl.ct.sums import joined
     from ctctl.out.output import write_rows
 
-    by, book = _by(params), NameBook()
+    by, book = by_of(params["by"]), NameBook()
     add_file(book, names)
-    limit = options.limit if options.limit is not None else _SHOWN
+    limit = options.limit if options.limit is not None else TOP_ROWS
     groups, told = _each(answers, lambda answer: _talkers(answer, wanted, by))
     talkers = joined(groups, by, book.shown())
     write_rows(top_view(by), talkers if options.sort else talkers[:limit], replace(options, limit=limit), sys.stdout)
@@ -112,18 +98,9 @@ def _each(answers: Sequence[Answer], read: Callable[[Answer], T]) -> tuple[list[
 
 
 def _group(kind: Callable[..., T], params: Mapping[str, Any]) -> T:
-    """The values of an option group's fields."""
-    return kind(**{field.name: params[field.name] for field in fields(kind)})  # type: ignore[arg-type]
-
-
-def _by(params: Mapping[str, Any]) -> By:
-    from ctctl.ct.top import By
-    from ctctl.model.suggest import unknown_name
-
-    by = params["by"]
-    if by not in list(By):
-        raise UsageError("--by: " + unknown_name("field", by, [word.value for word in By]))
-    return By(by)
+    """The values of an option group's fields; of options that may be repeated a context has tuples."""
+    given = {field.name: params[field.name] for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: (list(value) or None) if isinstance(value, tuple) else value for name, value in given.items()})
 
 
 def _stats(answer: Answer, wanted: Filter) -> list[TableStats]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -18,6 +18,12 @@ from ctctl.cli.numbers import seconds
 from ctctl.cli.options import MAX_COUNT, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format
+
+if TYPE_CHECKING:
+    from ctctl.ct.top import By
+
+#: Groups that ``ct top`` shows unless ``--limit`` says otherwise.
+TOP_ROWS = 20
 
 app = typer.Typer(
     help="The conntrack table: list, get, stats, top, events, diff, delete.",
@@ -92,7 +98,7 @@ def list_entries(
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_list
 
-            watch_list(Watched(source, selection, wanted.words(expression)), options, watch)
+            watch_list(Watched(source, selection, " ".join(wanted.words(expression))), options, watch)
             return
         names = names_of(source) if needs_names(options) else {}
         write_listing(
@@ -148,6 +154,16 @@ def stats(expression: FilterArgument = None, *, wanted: FilterArgs, out: OutputA
         write_stats(count(source, selection), out.options(), sys.stdout)
 
 
+def by_of(word: str) -> By:
+    """What ``--by`` names. Raises UsageError."""
+    from ctctl.ct.top import By
+    from ctctl.model.suggest import unknown_name
+
+    if word not in list(By):
+        raise UsageError("--by: " + unknown_name("field", word, [one.value for one in By]))
+    return By(word)
+
+
 @app.command(cls=WatchCommand)
 @grouped
 def top(
@@ -176,26 +192,23 @@ def top(
     """
     from ctctl.cli.report import opened, require_tables
     from ctctl.ct.show import top_view
-    from ctctl.ct.top import By
     from ctctl.ct.top import top as group
-    from ctctl.model.suggest import unknown_name
     from ctctl.out.output import write_rows
     from ctctl.tables.names import names_of
 
-    if by not in list(By):
-        raise UsageError("--by: " + unknown_name("field", by, [word.value for word in By]))
+    field = by_of(by)
     options, selection = out.options(), wanted.filter(expression)
-    limit = options.limit if options.limit is not None else 20
+    limit = options.limit if options.limit is not None else TOP_ROWS
     with opened(where) as source:
         require_tables(source)
         names = names_of(source)
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_top
 
-            watch_top(Watched(source, selection, wanted.words(expression)), By(by), options, watch)
+            watch_top(Watched(source, selection, " ".join(wanted.words(expression))), field, options, watch)
             return
-        talkers = group(source, By(by), selection, limit=None if options.sort else limit, names=names)
-        write_rows(top_view(by), talkers, options, sys.stdout)
+        talkers = group(source, field, selection, limit=None if options.sort else limit, names=names)
+        write_rows(top_view(field), talkers, options, sys.stdout)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -46,6 +46,14 @@ RelatedOpt = Annotated[
 NotOpt = Annotated[bool, typer.Option("--not", help="Negate the whole filter.", rich_help_panel=_FILTER)]
 
 
+def long_option(hint: Any) -> str:
+    """The long option of an annotated parameter, as it is declared: ``--expired/--live`` where there are two."""
+    option = hint.__metadata__[0]
+    # typer keeps the first spelling in an annotation as the default.
+    declared: str = (option.default, *option.param_decls)[-1]
+    return declared
+
+
 @dataclass(eq=False, repr=False)
 class FilterOptions:
     """Options whose names are those of ``FilterFlags``."""
@@ -65,19 +73,20 @@ class FilterOptions:
 
         return FilterFlags(**given).filter(" ".join(expression or ()))
 
-    def words(self, expression: list[str] | None = None) -> str:
-        """The same as it was typed; empty where nothing was."""
-        said = [" ".join(expression)] if expression else []
+    def words(self, expression: Sequence[str] | None = None) -> tuple[str, ...]:
+        """The same as it is typed, expression first, as every command with a filter takes it."""
+        said = list(expression or ())
+        hints = get_type_hints(type(self), include_extras=True)
         for item in fields(self):
             value = getattr(self, item.name)
-            option = "--not" if item.name == "inverted" else f"--{item.name.replace('_', '-')}"
             if value == item.default:
                 continue
+            on, _, off = long_option(hints[item.name]).partition("/")
             if isinstance(value, bool):
-                said.append(option if value else f"--no-{option[2:]}")
+                said.append(on if value else off)
             else:
-                said += [f"{option} {one}" for one in (value if isinstance(value, list) else [value])]
-        return " ".join(said)
+                said += [word for one in value for word in (on, str(one))]
+        return tuple(said)
 
 
 @dataclass(eq=False, repr=False)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import get_type_hints
 
-from ctctl.cli.groups import FlowFilterArgs
+from ctctl.cli.groups import FlowFilterArgs, long_option
 from ctctl.cli.trace_simulate import SimulateArgs
 from ctctl.errors import UsageError
 
@@ -72,6 +72,4 @@ def _given(group: FlowFilterArgs | SimulateArgs) -> Iterator[str]:
     hints = get_type_hints(type(group), include_extras=True)
     for field in fields(group):
         if getattr(group, field.name) != field.default:
-            option = hints[field.name].__metadata__[0]
-            # typer keeps the first spelling in an annotation as the default.
-            yield (option.default, *option.param_decls)[-1]
+            yield long_option(hints[field.name])

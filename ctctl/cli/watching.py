@@ -70,7 +70,7 @@ class _Sheet(io.StringIO):
 
 
 def _lines(view: View[Any], rows: Sequence[Any], options: OutputOptions, head: str) -> list[str]:
-    """The rows under their head. What has no room beside each other is said in the head, not on stderr each time."""
+    """The rows under their head. Which columns have no room is said in the head, not on stderr each time."""
     text, said = _Sheet(), io.StringIO()
     with contextlib.redirect_stderr(said):
         write_rows(view, rows, replace(options, limit=None, color=ColorMode.never), text)

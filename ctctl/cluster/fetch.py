@@ -41,12 +41,10 @@ LISTINGS: Final = {
 #: What an agent's monitor saw, as a file.
 MONITOR: Final = "monitor.txt"
 #: The agent's CLI has two names; the program is looked for in the pod.
-_SHELL: Final = 'c=$(command -v cilium-dbg || command -v cilium) || exit 127; exec "$c" bpf "$@"'
+_AGENT: Final = "c=$(command -v cilium-dbg || command -v cilium) || exit 127; "
+_SHELL: Final = _AGENT + 'exec "$c" bpf "$@"'
 #: What its monitor sees in so many seconds; it ends by itself too, should the connection be lost.
-_MONITOR: Final = (
-    "c=$(command -v cilium-dbg || command -v cilium) || exit 127; "
-    'timeout -s INT "$1" "$c" monitor -v; status=$?; [ "$status" = 124 ] || exit "$status"'
-)
+_MONITOR: Final = _AGENT + 'timeout -s INT "$1" "$c" monitor -v; status=$?; [ "$status" = 124 ] || exit "$status"'
 _TRIES: Final = 3
 _HEAD: Final = 4096
 #: Bytes of an answer that is read as a whole to see whether it is one.

@@ -22,8 +22,8 @@ def brief_line(event: HookEvent, *, time_text: str, connection: int | None = Non
     if where := device_words(event.device, event.ifindex):
         line.append((f" {where}", "blue"))
     line.append((f"  {packet_words(event)}", "bold"))
-    if done := what_was_done(event):
-        line.append((f"  {done}", ""))
+    if done := doings(event):
+        line.append((f"  {'; '.join(done)}", ""))
     if event.verdict is Verdict.DROP:
         line.append((f"  dropped: {event.reason}", VERDICT_STYLES[event.verdict]))
     elif event.verdict is Verdict.REDIRECT:
@@ -34,20 +34,20 @@ def brief_line(event: HookEvent, *, time_text: str, connection: int | None = Non
     return line
 
 
-def what_was_done(event: HookEvent) -> str:
-    """What a hook found, created and changed, refreshes too, and what it did to the packet."""
+def doings(event: HookEvent) -> list[str]:
+    """What a hook found, created and changed, refreshes too, and what it did to the packet, each by itself."""
     done = [_record(record, event.now_s) or _found(record, event.now_s) for record in event.lookups]
-    return "; ".join([*(text for text in done if text), *_path(event)])
+    return [*filter(None, done), *_path(event)]
 
 
 def writings(event: HookEvent) -> list[str]:
     """What a hook created or changed for good, and what it did to the packet, each by itself."""
-    return [*(text for record in event.lookups if (text := _record(record, event.now_s))), *_path(event)]
+    return [*_records(event), *_path(event)]
 
 
 def what_was_written(event: HookEvent) -> str:
     """What a hook created or changed for good, and what it did to the packet; empty for a mere refresh."""
-    written = [text for record in event.lookups if (text := _record(record, event.now_s))]
+    written = _records(event)
     if event.verdict is Verdict.DROP:
         written.append(f"dropped: {event.reason}")
     return "; ".join([*written, *_path(event)]) if written else ""
@@ -93,6 +93,10 @@ def _times(before: CtEntry, after: CtEntry | None, now: int) -> str:
     old = before.remaining(now)
     new = old if after is None else after.remaining(now)
     return f"{new} s left" if new == old else f"{old} s {ARROW} {new} s"
+
+
+def _records(event: HookEvent) -> list[str]:
+    return [text for record in event.lookups if (text := _record(record, event.now_s))]
 
 
 def _record(record: LookupRecord, now: int) -> str:

@@ -139,14 +139,19 @@ class Map(MapHandle):
             return None
         raise kernel_error("walk map", self.name, -result)
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every entry, key by key: works on each map type. For big or changing hash maps use ``batches``."""
+    def every_key(self) -> Iterator[bytes]:
+        """Every key, one by one: works on each map type. For big or changing hash maps use ``batches``."""
         key = self.next_key(None)
         while key is not None:
+            yield key
+            key = self.next_key(key)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every entry, key by key, as ``every_key`` goes through them."""
+        for key in self.every_key():
             value = self.lookup(key)
             if value is not None:
                 yield key, value
-            key = self.next_key(key)
 
     # ---- many entries
 

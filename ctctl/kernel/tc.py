@@ -46,9 +46,7 @@ def attach_filter(
     """
     found = Filter(ifindex, direction, program.info.id, name, priority, handle)
     with _rtnetlink(f"attach {name} to {direction} of", ifindex) as ip:
-        if not _has_clsact(ip, ifindex):
-            with _tolerate(errno.EEXIST):
-                ip.tc("add", "clsact", ifindex)
+        _ensure_clsact(ip, ifindex)
         _put(ip, "replace-filter", program, found)
     return found
 
@@ -80,12 +78,7 @@ def attach_first(program: Program, ifindex: int, direction: Direction, *, name: 
 def add_clsact(ifindex: int) -> bool:
     """Give the device a clsact qdisc. False: it has one. Raises KernelError."""
     with _rtnetlink("add clsact to", ifindex) as ip:
-        if _has_clsact(ip, ifindex):
-            return False
-        with _tolerate(errno.EEXIST):
-            ip.tc("add", "clsact", ifindex)
-            return True
-        return False
+        return _ensure_clsact(ip, ifindex)
 
 
 def detach_filter(found: Filter) -> bool:
@@ -129,6 +122,15 @@ def remove_clsact(ifindex: int) -> bool:
             ip.tc("del", "clsact", ifindex)
             return True
         return False
+
+
+def _ensure_clsact(ip: Any, ifindex: int) -> bool:
+    if _has_clsact(ip, ifindex):
+        return False
+    with _tolerate(errno.EEXIST):
+        ip.tc("add", "clsact", ifindex)
+        return True
+    return False
 
 
 def _put(ip: Any, command: str, program: Program, found: Filter) -> None:

@@ -17,6 +17,7 @@ from ctctl.abi import pins
 from ctctl.decode.ct import decode_entry
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import NotFoundError
+from ctctl.kernel.child import own_command
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import processes, servers
@@ -248,7 +249,7 @@ class Session:
 
     def findings(self, node: str) -> dict[str, str]:
         """What the doctor finds at a node: each check's summary."""
-        argv = (sys.executable, "-m", "ctctl", "doctor", "--from", str(self._pins[node]), "-o", "json")
+        argv = own_command("ctctl.cli.start", "doctor", "--from", str(self._pins[node]), "-o", "json")
         done = processes.run(self.topology, node, argv, timeout_s=_PROGRAM_S, check=False)
         try:
             found = json.loads(done.stdout)["findings"]

@@ -40,7 +40,7 @@ class TableCount:
     expired: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Counts:
     """The tables of a directory: those that could be counted, and why others could not.
 
@@ -86,7 +86,7 @@ def _count_conntrack(path: Path, found: Counts) -> set[str]:
                 found.tables.append(_count_entries(table))
             except CtctlError as error:
                 found.failures.append(str(error))
-        found.ports = _ports(source, found)
+        found.ports.extend(_ports(source, found))
         return {table.name.partition("[")[0] for table in source.tables}
 
 
@@ -126,15 +126,8 @@ def _count(pin: Path) -> TableCount | None:
 
 def _entries(table: Map) -> int:
     if table.info.type in (MapType.LPM_TRIE, MapType.HASH_OF_MAPS):
-        return sum(1 for _ in _keys(table))
+        return sum(1 for _ in table.every_key())
     return sum(len(batch) for batch in table.batches())
-
-
-def _keys(table: Map) -> Iterator[bytes]:
-    key = table.next_key(None)
-    while key is not None:
-        yield key
-        key = table.next_key(key)
 
 
 class TablesCollector:

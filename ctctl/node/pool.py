@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -158,15 +158,8 @@ def count_entries(table: Map) -> int | None:
     if kind in (MapType.HASH, MapType.LRU_HASH):
         return sum(len(batch) for batch in table.batches())
     if kind in _COUNTED_BY_KEY:
-        return sum(1 for _ in _keys(table))
+        return sum(1 for _ in table.every_key())
     return None
-
-
-def _keys(table: Map) -> Iterator[bytes]:
-    key = table.next_key(None)
-    while key is not None:
-        yield key
-        key = table.next_key(key)
 
 
 def check_sizes(kept: Mapping[str, Map], wanted: Mapping[str, int], *, resize: bool) -> list[str]:

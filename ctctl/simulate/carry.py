@@ -307,8 +307,8 @@ def _policy(listings: Listings, nf: NodeFile, ports: Collection[int]) -> Iterato
     """Rules of the endpoints' policy maps; a direction in which everything is allowed has none."""
     backends = {backend.port for backend in backends_of(listings).values()}
     wanted = {*ports, *backends, *(service.port for service in nf.services)}
-    for one_endpoint in nf.endpoints:
-        entries = [entry for entry in listings.policy if entry.endpoint_id == one_endpoint.id]
+    for pod in nf.endpoints:
+        entries = [entry for entry in listings.policy if entry.endpoint_id == pod.id]
         if "policy" in listings.missing or (not entries and not listings.policy):
             continue
         for direction in ("ingress", "egress"):
@@ -316,9 +316,9 @@ def _policy(listings: Listings, nf: NodeFile, ports: Collection[int]) -> Iterato
             if _allows_all(rules):
                 continue
             if not rules:
-                yield PolicyRule(one_endpoint.name, direction, deny=True)
+                yield PolicyRule(pod.name, direction, deny=True)
             for entry in rules:
-                yield from _rules(one_endpoint.name, direction, entry, wanted)
+                yield from _rules(pod.name, direction, entry, wanted)
 
 
 def _allows_all(rules: list[PolicyEntry]) -> bool:

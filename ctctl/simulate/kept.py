@@ -24,7 +24,7 @@ _kept: ContextVar[_Kept | None] = ContextVar("kept simulators", default=None)
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Inside, scenarios whose nodes have maps of one shape run in one simulator after another's, with tables as new."""
+    """Inside, scenarios with maps of one shape run one after the other in one simulator, with tables as new."""
     simulators: _Kept = {}
     before = _kept.set(simulators)
     try:

@@ -69,7 +69,7 @@ class SimulatedMaps:
         for table in self._maps.values():
             kind = table.info.type
             if kind in (MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.HASH_OF_MAPS):
-                for key in list(_keys(table)):
+                for key in list(table.every_key()):
                     table.delete(key)
         self._written = {}
         self.configure(nf)
@@ -136,13 +136,6 @@ def smallest_lru(nf: NodeFile) -> int:
     """Entries of the smallest table that makes room by itself."""
     sizes = _sizes(nf, False)
     return min(size for name, size in sizes.items() if pins.of_ipv4(name) not in tables.CONFIG_TABLES)
-
-
-def _keys(table: Map) -> Iterator[bytes]:
-    key = table.next_key(None)
-    while key is not None:
-        yield key
-        key = table.next_key(key)
 
 
 def _sizes(nf: NodeFile, full_size: bool) -> dict[str, int]:

@@ -80,10 +80,11 @@ class PictureWriter:
         self.steps += 1
         self.failed += bool(record.failures)
         note = record.step.step.note if not self._made_up else None
-        words = [] if record.result is not None else [change_words(record.step)]
-        if words or note or record.failures:
-            failed = [f"expected {failure}" for failure in record.failures]
-            self._picture.remark(f"step {record.number}: {'; '.join([*words, *([note] if note else []), *failed])}")
+        said = [change_words(record.step)] if record.result is None else []
+        said += [note] if note else []
+        said += [f"expected {failure}" for failure in record.failures]
+        if said:
+            self._picture.remark(f"step {record.number}: {'; '.join(said)}")
         if record.result is None:
             return
         result = record.result

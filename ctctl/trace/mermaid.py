@@ -31,7 +31,7 @@ def mermaid(diagram: Diagram) -> str:
             if names:
                 short = list(names.values())
                 over = short[0] if len(short) == 1 else f"{short[0]},{short[-1]}"
-                lines.append(f"    Note over {over}: {_text(' '.join(filter(None, (item.when, item.text))))}")
+                lines.append(f"    Note over {over}: {_text(item.text)}")
             continue
         when = f"{item.when}  " if item.when else ""
         for part in item.items:

@@ -48,9 +48,9 @@ class DiagramTrace:
         """Take one event."""
         self._story.append(event)
 
-    def remark(self, text: str, when: str = "") -> None:
+    def remark(self, text: str) -> None:
         """Take words that stand between the packets."""
-        self._story.append(Remark(text, when))
+        self._story.append(Remark(text))
 
     def finish(self) -> None:
         """Write the diagram of everything that came."""

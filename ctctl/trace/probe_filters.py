@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -15,16 +13,12 @@ from typing import Final, Self
 
 from ctctl.errors import CtctlError
 from ctctl.kernel import tc
+from ctctl.kernel.child import own_command
 from ctctl.kernel.netns import run_in_netns
 from ctctl.kernel.program import Program
 from ctctl.trace.probe_guard import PREFIX, process_name, sweep
 from ctctl.trace.probe_points import ProbePoint
 
-#: Finds the package where this process found it, be it a wheel or one executable file.
-_START: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from ctctl.trace.probe_guard import main;"
-    " sys.exit(main())"
-)
 #: How long the guard may take to go after the end of the trace.
 _PATIENCE_S: Final = 30
 
@@ -51,7 +45,7 @@ class ProbeFilters:
 
     def _started(self) -> subprocess.Popen[str]:
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, json.dumps(sys.path), self._name, *self._words()],
+            own_command("ctctl.trace.probe_guard", self._name, *map(str, self._descriptors.values())),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -64,9 +58,6 @@ class ProbeFilters:
             _, said = guard.communicate(timeout=_PATIENCE_S)
             raise CtctlError(f"attach probes: what takes their filters off again did not start: {said.strip()[-300:]}")
         return guard
-
-    def _words(self) -> list[str]:
-        return [str(number) for number in self._descriptors.values()]
 
     def __enter__(self) -> Self:
         return self

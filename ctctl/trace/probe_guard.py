@@ -3,7 +3,7 @@
 A TCX link goes with the process that has it; a filter stays. So a trace that attaches filters starts this first,
 and holds the other end of its standard input: at the end of that the filters go, by name.
 
-    python -c START PATHS NAME FD…      FD: network namespaces; "ready" on standard output once it listens
+Its words are NAME FD…, the descriptors of network namespaces. It writes "ready" once it listens.
 """
 
 from __future__ import annotations

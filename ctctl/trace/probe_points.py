@@ -105,7 +105,7 @@ def _scan(path: Path, inode: int, node: str | None, devices: Sequence[str], mode
             chain = query_tcx(ifindex, direction) if chained else []
             programs = [(attached.prog_id, "tcx") for attached in chain]
             programs += [(found.prog_id, "clsact") for found in filters if found.direction is direction]
-            refs = tuple(ref for number, via in programs if not is_probe(ref := _reference(number, via)))
+            refs = tuple(ref for number, via in programs if not _is_probe(ref := _reference(number, via)))
             if refs and refs[0].via == "tcx" and mode is AttachMode.tc:
                 raise UsageError(
                     f"a filter at {direction} of {device} would not see what {refs[0]} sees, which runs before all"
@@ -115,7 +115,7 @@ def _scan(path: Path, inode: int, node: str | None, devices: Sequence[str], mode
                 yield ProbePoint(path, inode, node, ifindex, device, direction, refs, mode)
 
 
-def is_probe(ref: ProgramRef) -> bool:
+def _is_probe(ref: ProgramRef) -> bool:
     """Whether a program is the probe of a trace: it has that name, and the map that tells what to follow."""
     if ref.name not in _PROBES:
         return False

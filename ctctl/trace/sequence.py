@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from ctctl.events.brief import answer_words, what_was_done, writings
+from ctctl.events.brief import answer_words, doings, writings
 from ctctl.events.lines import device_words, packet_words
 from ctctl.model.event import Hook, HookEvent, Verdict
 from ctctl.model.tuples import FlowTuple
@@ -39,10 +39,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What happened between packets, or what a step is there for. ``when`` stands beside it."""
+    """What happened between packets, or what a step is there for."""
 
     text: str
-    when: str = ""
 
 
 @dataclass(slots=True)
@@ -83,7 +82,7 @@ class Diagram:
         return [part for item in self.items if isinstance(item, Exchange) for part in item.items]
 
 
-#: An event, or words between events with the second they belong to.
+#: Events, and words between them.
 Story: TypeAlias = Sequence[HookEvent | Remark]
 
 
@@ -151,8 +150,7 @@ class _Drawer:
 
     def _lines(self, event: HookEvent) -> tuple[str, ...]:
         packet = [message_words(event)] if event.verdict is Verdict.DROP else []
-        done = what_was_done(event).split("; ") if self._verbose else writings(event)
-        return (*packet, *filter(None, done))
+        return (*packet, *(doings(event) if self._verbose else writings(event)))
 
     def _add(self, item: Message | Note, event: HookEvent, when: str, *, starts: bool = False) -> None:
         self._diagram.add(item, when, starts=starts)

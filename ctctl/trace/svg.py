@@ -49,9 +49,7 @@ def _line(kind: str, start: tuple[float, float], end: tuple[float, float], more:
 
 def _label(text: str) -> list[str]:
     """What stands above an arrow: broken between its ends where it is long."""
-    if len(text) <= _LABEL_WIDTH:
-        return [text]
-    if " > " not in text:
+    if len(text) <= _LABEL_WIDTH or " > " not in text:
         return [text]
     first, _, rest = text.partition(" > ")
     return [f"{first} >", *textwrap.wrap(rest, _LABEL_WIDTH, break_on_hyphens=False)]
@@ -132,7 +130,7 @@ def svg(diagram: Diagram) -> str:
 def _columns(diagram: Diagram, packets: Sequence[_Packet]) -> dict[str, float]:
     """Where each lifeline stands: heads, notes beside each other and labels of arrows fit between neighbours."""
     order = diagram.lifelines
-    half = {name: (_width([name, diagram.names.get(name, "")]) + 2 * _PADDING) / 2 for name in order}
+    half = {name: _head_width(name, diagram.names.get(name)) / 2 for name in order}
     gaps = [max(_LEAST_GAP, half[left] + half[after] + _GAP) for left, after in pairwise(order)]
     first = max([half[order[0]], *(_half(packet, order[0]) for packet in packets)]) if order else 0.0
     for packet in packets:
@@ -161,7 +159,7 @@ def _edge(diagram: Diagram, packets: Sequence[_Packet], at: dict[str, float]) ->
     last = max(at.values(), default=0.0)
     reach = [0.0]
     for name, x in at.items():
-        reach.append(x + (_width([name, diagram.names.get(name, "")]) + 2 * _PADDING) / 2 - last)
+        reach.append(x + _head_width(name, diagram.names.get(name)) / 2 - last)
     for packet in packets:
         reach += [at[name] + _half(packet, name) - last for name in packet.notes]
         for message, label in (one for row in packet.rows for one in row):
@@ -170,9 +168,12 @@ def _edge(diagram: Diagram, packets: Sequence[_Packet], at: dict[str, float]) ->
     return max(reach)
 
 
+def _head_width(name: str, known: str | None) -> float:
+    return _width([name, known or ""]) + 2 * _PADDING
+
+
 def _head(name: str, known: str | None, x: float) -> Iterator[str]:
-    lines = [known, name] if known else [name]
-    width = _width(lines) + 2 * _PADDING
+    width = _head_width(name, known)
     y = _MARGIN + _TITLE - 2
     yield f'<rect class="head" x="{x - width / 2:.1f}" y="{y}" width="{width:.1f}" height="{_HEAD - 2}" rx="4"/>'
     if known:
@@ -191,8 +192,6 @@ def _remark(remark: Remark, y: float, right: float) -> tuple[list[str], float]:
         f'<rect class="page" x="{_MARGIN + _TIMES - 4:.1f}" y="{y + 6:.1f}" '
         f'width="{_width(lines) + 8:.1f}" height="{height:.1f}"/>',
     ]
-    if remark.when:
-        parts.append(_text(_MARGIN + _TIMES - _GAP, y + 20, remark.when, anchor="end", kind="faint"))
     parts += [_text(_MARGIN + _TIMES, y + 20 + _LINE * at, line, kind="name") for at, line in enumerate(lines)]
     return parts, y + 12 + _LINE * max(len(lines), 1) + 6
 

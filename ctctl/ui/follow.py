@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+from ctctl.kernel.child import own_command
+
 
 def follow(flow: str) -> None:
     """Run ``ctctl trace`` on a terminal that nobody else draws on; returns when it ended and Enter was typed."""
@@ -13,7 +15,7 @@ def follow(flow: str) -> None:
     before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
         print(f"ctctl trace '{flow}'    Ctrl-C ends it", flush=True)
-        subprocess.run([sys.executable, "-I", "-m", "ctctl", "trace", flow], check=False)
+        subprocess.run(own_command("ctctl.cli.start", "trace", flow), check=False)
         print("Enter: back to the table", flush=True)
         if sys.__stdin__ is not None:
             sys.__stdin__.readline()

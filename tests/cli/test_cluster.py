@@ -204,6 +204,8 @@ def test_what_garbage_collection_would_do_is_told_of_each_node(two: tuple[Cluste
     _, kubeconfig = two
     shown = ctctl(kubeconfig, "gc", "--dry-run").stdout.splitlines()
     assert [line for line in shown if line.endswith(":")] == ["node-1:", "node-2:"]
+    for words in (("-ojson",), ("--output=json",)):
+        assert "node-1:" not in ctctl(kubeconfig, "gc", "--dry-run", *words).stdout.splitlines()
     text, plain = ctctl(kubeconfig, "gc", "--dry-run", "-o", "json").stdout, []
     while text.strip():
         document, end = json.JSONDecoder().raw_decode(text.strip())
@@ -344,6 +346,7 @@ def test_nothing_seen_is_said(agent: Path, tmp_path: Path) -> None:
     with served(Cluster({"a": "ok"}, agent), tmp_path) as kubeconfig:
         assert "no event in 0.5 s on 1 nodes" in ctctl(kubeconfig, "trace", "tcp", "--for", "0.5s").stderr
         assert "leave out --probe" in ctctl(kubeconfig, "trace", "--probe", code=2).stderr
+        assert "leave out --attach" in ctctl(kubeconfig, "trace", "--attach", "tc", code=2).stderr
 
 
 def test_without_the_extra_one_line_says_how_to_get_it() -> None:

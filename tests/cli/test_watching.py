@@ -54,8 +54,9 @@ def test_the_head_says_what_is_shown(tables: Path) -> None:
 
 
 def test_a_filter_in_the_words_it_was_given() -> None:
-    assert FilterArgs().words() == ""
-    given = FilterArgs(ip=["10.0.0.1", "web"], state=["closing"], related=False, inverted=True)
-    assert given.words(["tcp", "and", "dst_port == 80"]) == (
-        "tcp and dst_port == 80 --ip 10.0.0.1 --ip web --state closing --no-related --not"
+    assert FilterArgs().words() == ()
+    given = FilterArgs(ip=["10.0.0.1", "web"], state=["closing"], related=False, inverted=True, expired=False)
+    assert " ".join(given.words(["tcp", "and", "dst_port == 80"])) == (
+        "tcp and dst_port == 80 --ip 10.0.0.1 --ip web --state closing --no-related --not --live"
     )
+    assert FilterArgs(expired=True, from_port=["80-90"]).words() == ("--from-port", "80-90", "--expired")

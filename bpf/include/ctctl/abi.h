@@ -842,7 +842,7 @@ _Static_assert(sizeof(struct ctctl_probe_current) == 16, "ctctl_probe_current");
  * addresses is the inner one's. */
 struct ctctl_probe_event {
 	__u64  time_ns;                 /* CLOCK_MONOTONIC */
-	__u64  location;                /* PROBE_FREED: kernel address */
+	__u64  location;                /* PROBE_FREED: kernel address; PROBE_PACKET: cookie of the sender's socket */
 	__u32  netns;                   /* inode of the network namespace */
 	__u32  ifindex;
 	__u32  mark;
