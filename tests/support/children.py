@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 
 from tests.support import ready
 from tests.support.wait import PATIENCE_S
@@ -46,7 +46,7 @@ def started(*command: str | Path, **how: Any) -> Iterator[subprocess.Popen[str]]
                     pipe.close()
 
 
-def line_of[S: (str, bytes)](process: subprocess.Popen[S], stream: IO[S] | None) -> S:
+def line_of(process: subprocess.Popen[AnyStr], stream: IO[AnyStr] | None) -> AnyStr:
     """The next line of one of its pipes; what is silent for PATIENCE_S is killed, and the line is empty."""
     assert stream is not None
     patience = threading.Timer(PATIENCE_S, process.kill)
