@@ -28,8 +28,12 @@ def simulate(
     now: DumpTime = None,
     node: NodeOpt = None,
     plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Charts below the table.")] = True,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the charts as SVG; needs matplotlib.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write the charts as PNG; needs matplotlib.")] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write the charts as SVG; needs matplotlib.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Write the charts as PNG; needs matplotlib.")
+    ] = None,
     *,
     out: OutputArgs,
 ) -> None:
