@@ -5,6 +5,7 @@ The command's own words follow; what it reads is fetched first, its ``--from`` i
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
 from ctctl.cli.complete import answering
@@ -36,12 +38,34 @@ _LISTEN_S = 10.0
 _OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "attach", "scenario", "simulate", "pcap", "file")
 #: What a context has of options that were not given.
 _UNSET = (None, False, (), Attach.auto)
+_JOINED = re.compile(r"-[a-zA-Z].")
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
+
+
+#: In front of a word that is the inner command's as it stands.
+_WHOLE = "\0"
+
+
+class _ClusterCommand(TyperCommand):
+    """A letter with its value behind it (``-ojson``) is the inner command's, whichever letters the value has.
+
+    Where unknown options pass, each letter of such a word is asked for by itself, and -n and -l are known.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {name for parameter in self.params for name in parameter.opts if len(name) == 2}
+        given = [_WHOLE + word if _JOINED.match(word) and word[:2] not in own else word for word in args]
+        return super().parse_args(ctx, given)
+
+
+def _given(command: Sequence[str] | None, more: Sequence[str]) -> list[str]:
+    """The inner command and its words."""
+    return [word.removeprefix(_WHOLE) for word in (*(command or ()), *more)]
 
 
 def _words_below(ctx: typer.Context) -> Sequence[str]:
     """What may follow at a TAB: a command, then its own commands but for those that change."""
-    given = [*(ctx.params.get("command") or ()), *ctx.args]
+    given = _given(ctx.params.get("command"), ctx.args)
     if not given:
         return READING
     found = command_of(given)
@@ -54,7 +78,10 @@ def _words_below(ctx: typer.Context) -> Sequence[str]:
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@app.command(
+    cls=_ClusterCommand,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
 def cluster(
     ctx: typer.Context,
     command: Annotated[
@@ -95,7 +122,7 @@ def cluster(
     ctctl cluster trace 'tcp 10.64.0.36 > 10.64.0.64:8000' --for 10s      what every agent's monitor sees of it
     ctctl cluster fleet collect lake/                     every node into a lake
     """
-    words = [*(command or ()), *ctx.args]
+    words = _given(command, ctx.args)
     if show_help and not words:
         typer.echo(ctx.get_help())
         return
@@ -187,7 +214,8 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
     if found is None or words[0] == "nodes":
         return {}
     inner, rest = found
-    given: dict[str, Any] = inner.make_context(words[-1], list(rest)).params
+    name = " ".join(("ctctl cluster", *words[: len(words) - len(rest)]))
+    given: dict[str, Any] = inner.make_context(name, list(rest)).params
     return given
 
 

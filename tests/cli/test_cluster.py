@@ -200,6 +200,15 @@ def test_every_listing_has_the_node(agent: Path, tmp_path: Path) -> None:
             assert Counter(row["node"] for row in rows) == {"a": len(plain), "b.internal": len(plain)}, words
 
 
+def test_a_letter_with_its_value_is_the_inner_commands(two: tuple[Cluster, Path]) -> None:
+    _, kubeconfig = two
+    for joined in ("-ojsonl", "-oname"):  # -n and -l are letters of cluster's own
+        apart = ctctl(kubeconfig, "ct", "list", "-o", joined[2:]).stdout
+        assert ctctl(kubeconfig, "ct", "list", joined).stdout == apart != ""
+    refused = ctctl(kubeconfig, "ct", "list", "-oxml", code=2).stderr
+    assert refused.endswith("(see 'ctctl cluster ct list --help')\n")
+
+
 def test_what_garbage_collection_would_do_is_told_of_each_node(two: tuple[Cluster, Path]) -> None:
     _, kubeconfig = two
     shown = ctctl(kubeconfig, "gc", "--dry-run").stdout.splitlines()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-import subprocess
-import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from ctctl.predict.fluid import COST_S, loads, next_intervals, predict
 from ctctl.predict.model import Duration, Kind, Pattern, Shape, Workload
 from ctctl.predict.sizing import rounded
 from ctctl.predict.workload import load_document, parse_workload, with_change
+from tests.support.children import run_ctctl
 
 ROOT = Path(__file__).resolve().parents[2]
 TCP, ANY = "cilium_ct4_global", "cilium_ct_any4_global"
@@ -304,11 +303,9 @@ def test_terminal_chart_runs_from_left_to_right_and_upwards() -> None:
 
 
 def test_command_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ctctl", "gc", "simulate", str(ROOT / "examples/workload.yaml"), "--for", "10m"]
+    command = ["gc", "simulate", str(ROOT / "examples/workload.yaml"), "--for", "10m"]
     files = ["--svg", str(tmp_path / "a.svg"), "--png", str(tmp_path / "a.png")]
-    done = subprocess.run(
-        [*command, *files, "--compare", "ct.tcp-max=2048", "-o", "json"], capture_output=True, text=True, check=False
-    )
+    done = run_ctctl(*command, *files, "--compare", "ct.tcp-max=2048", "-o", "json")
     assert done.returncode == 0, done.stderr
     found = yaml.safe_load(done.stdout)
     assert found["schema"] == "ctctl/prediction/v1"
@@ -319,7 +316,7 @@ def test_command_line(tmp_path: Path) -> None:
     drawn = ElementTree.parse(tmp_path / "a.svg").getroot()
     assert len([e for e in drawn.iter() if e.tag.endswith("polyline")]) >= 4
     assert len(pixels((tmp_path / "a.png").read_bytes())) == int(drawn.attrib["height"])
-    nothing = subprocess.run(command[:5], capture_output=True, text=True, check=False)
+    nothing = run_ctctl(*command[:2])
     assert (nothing.returncode, "which workload?" in nothing.stderr) == (2, True)
 
 
@@ -329,9 +326,7 @@ def test_workload_of_one_node_of_several(command: tuple[str, ...]) -> None:
     tables = {}
     for node in ("cilium-7xk2p", "cilium-wb4nt", "nosuch"):
         arguments = [*command, "--from", str(archive), "--now", "3027941", "--for", "10m", "-o", "csv", "--node", node]
-        tables[node] = subprocess.run(
-            [sys.executable, "-m", "ctctl", *arguments], capture_output=True, text=True, check=False
-        )
+        tables[node] = run_ctctl(*arguments)
     assert tables["nosuch"].returncode == 1
     assert "cilium-7xk2p" in tables["nosuch"].stderr
     assert tables["cilium-7xk2p"].returncode == 0, tables["cilium-7xk2p"].stderr
