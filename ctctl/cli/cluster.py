@@ -5,7 +5,6 @@ The command's own words follow; what it reads is fetched first, its ``--from`` i
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -38,34 +37,14 @@ _LISTEN_S = 10.0
 _OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "attach", "scenario", "simulate", "pcap", "file")
 #: What a context has of options that were not given.
 _UNSET = (None, False, (), Attach.auto)
-_JOINED = re.compile(r"-[a-zA-Z].")
+#: Before a word that is not this command's; no argument of a program can hold it.
+_NOT_OURS = "\0"
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
-
-
-#: In front of a word that is the inner command's as it stands.
-_WHOLE = "\0"
-
-
-class _ClusterCommand(TyperCommand):
-    """A letter with its value behind it (``-ojson``) is the inner command's, whichever letters the value has.
-
-    Where unknown options pass, each letter of such a word is asked for by itself, and -n and -l are known.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = {name for parameter in self.params for name in parameter.opts if len(name) == 2}
-        given = [_WHOLE + word if _JOINED.match(word) and word[:2] not in own else word for word in args]
-        return super().parse_args(ctx, given)
-
-
-def _given(command: Sequence[str] | None, more: Sequence[str]) -> list[str]:
-    """The inner command and its words."""
-    return [word.removeprefix(_WHOLE) for word in (*(command or ()), *more)]
 
 
 def _words_below(ctx: typer.Context) -> Sequence[str]:
     """What may follow at a TAB: a command, then its own commands but for those that change."""
-    given = _given(ctx.params.get("command"), ctx.args)
+    given = _words_of(ctx, ctx.params.get("command"))
     if not given:
         return READING
     found = command_of(given)
@@ -75,11 +54,28 @@ def _words_below(ctx: typer.Context) -> Sequence[str]:
     return [name for name in below if (*given, name) not in _CHANGING]
 
 
+class ClusterCommand(TyperCommand):
+    """A command whose own options may stand among those of the command that follows.
+
+    ``-ojson`` is then that one's ``-o``: letter by letter, its last would be taken for ours.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ours = {option[1] for parameter in self.params for option in parameter.opts if len(option) == 2}
+        joined = [len(word) > 2 and word[0] == "-" and word[1] not in {"-", *ours} for word in args]
+        return super().parse_args(ctx, [_NOT_OURS * other + word for other, word in zip(joined, args, strict=True)])
+
+
+def _words_of(ctx: typer.Context, command: Sequence[str] | None) -> list[str]:
+    """What is not this command's own."""
+    return [word.removeprefix(_NOT_OURS) for word in (*(command or ()), *ctx.args)]
+
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command(
-    cls=_ClusterCommand,
+    cls=ClusterCommand,
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )
 def cluster(
@@ -122,7 +118,7 @@ def cluster(
     ctctl cluster trace 'tcp 10.64.0.36 > 10.64.0.64:8000' --for 10s      what every agent's monitor sees of it
     ctctl cluster fleet collect lake/                     every node into a lake
     """
-    words = _given(command, ctx.args)
+    words = _words_of(ctx, command)
     if show_help and not words:
         typer.echo(ctx.get_help())
         return
