@@ -14,7 +14,7 @@ from ctctl.kernel.map import Map, MapType
 from ctctl.model.entry import CtFlags
 from ctctl.tables import pairs
 from ctctl.tables.sources.live import table_of
-from tests.support.gctables import CT, NOW, as_target, contents, entry
+from tests.support.gctables import CT, NOW, as_target, contents, entry, reverse_nat_value
 
 pytestmark = pytest.mark.kernel
 
@@ -181,7 +181,7 @@ def test_what_goes_takes_its_snat_entries_along_and_no_others(
         nat_value = bytes(layout.nat_address) + bytes([9]) * layout.address + b"\xc3\x50"
         nat_value += bytes(layout.nat_value_size - len(nat_value))
         tables.nat.update(forward, nat_value)
-        tables.nat.update(pairs.reverse_nat_key(forward, nat_value), pairs.reverse_nat_value(forward, nat_value))
+        tables.nat.update(pairs.reverse_nat_key(forward, nat_value), reverse_nat_value(forward, nat_value))
     with tables.program(kind, nat=True) as program:
         if kind is Kind.CHECK:
             program.slots["key"] = np.frombuffer(key, program.slots["key"].dtype)
