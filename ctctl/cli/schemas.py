@@ -69,6 +69,7 @@ _TALKER = record(
         "packets": maybe(COUNT),
         "bytes": maybe(COUNT),
         "rate": maybe(NUMBER),
+        "node": maybe(STRING),
     }
 )
 _CONNECTION = record(
