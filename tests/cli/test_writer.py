@@ -375,8 +375,8 @@ def test_per_cluster_tables_are_collected_with_their_own_snat(node: TableDir) ->
     key = key4("10.0.0.1", 1, "8.8.8.8", 53)
     forward = pairs.nat_key(key, dsr=False)
     with (
-        Map.create("inner_ct", MapType.LRU_HASH, 14, 56, 64) as inner_ct,
-        Map.create("inner_nat", MapType.LRU_HASH, 14, 40, 64) as inner_nat,
+        Map.create("inner_ct", MapType.LRU_HASH, 14, 56, 4096) as inner_ct,
+        Map.create("inner_nat", MapType.LRU_HASH, 14, 40, 4096) as inner_nat,
         Map.create("outer_ct", MapType.ARRAY_OF_MAPS, 4, 4, 8, inner=inner_ct) as outer_ct,
         Map.create("outer_nat", MapType.ARRAY_OF_MAPS, 4, 4, 8, inner=inner_nat) as outer_nat,
     ):
