@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 import yaml
 
-from ctctl.config.node import parse_node_file
 from ctctl.simulate.scenario_file import scenario_of
+from tests.support.nodefile import parse_node_file
 
 ROOT = Path(__file__).parents[2]
 
