@@ -151,6 +151,7 @@ def _write_foreign(node: NodeStatus, options: OutputOptions, stream: TextIO) -> 
     """A live Cilium node: version and mode in lines of their own, then what is pinned and attached."""
     by = node.facts.get("version by")
     version = f"Cilium {node.version} by {by}" if node.version else "Cilium of unknown version"
+    version = version if node.owner == "cilium" else node.owner
     where = f"{'pinned in' if node.live else 'read from'} {node.path}"
     stream.write(prose(safe(f"Node {node.name}: {version}, {where}"), stream, rest="  "))
     for topic, word in node.facts.items():
@@ -164,7 +165,7 @@ def _write_foreign(node: NodeStatus, options: OutputOptions, stream: TextIO) -> 
     shown = [
         m
         for m in node.maps
-        if wide or (m.entries is not None and m.name.removeprefix("cilium_").startswith(_WELL_KNOWN))
+        if wide or not node.live or (m.entries is not None and m.name.removeprefix("cilium_").startswith(_WELL_KNOWN))
     ]
     _section(MAPS, shown, plain, stream)
     _section(COUNTERS, node.counters, plain, stream)

@@ -65,9 +65,17 @@ def _status(source: Source, node: str | None, name: str | None) -> NodeStatus:
         maps=tuple(_tables(source, node, facts, listings)),
         counters=counters,
         problems=tuple(problems),
-        owner="cilium",
+        owner=_owner(source, node),
         facts=found,
         live=False,
+    )
+
+
+def _owner(source: Source, node: str | None) -> str:
+    """Whose tables they are: no map of Cilium's carries BTF, and nf_conntrack is no map."""
+    evidence = {table.layout_evidence for table in source.own_tables(node)}
+    return (
+        {"BTF": "ctctl", "nf_conntrack": "netfilter"}.get(evidence.pop(), "cilium") if len(evidence) == 1 else "cilium"
     )
 
 

@@ -97,3 +97,15 @@ def test_a_bugtool_in_a_folder_of_nodes_is_a_node_and_says_nothing_of_the_others
         assert told[f"{bugtool}.tar.gz"].version != told[OLD].version == "1.14"
         assert all(table.max_entries is None for name in (OLD, MIDDLE) for table in told[name].maps)
         assert all(table.max_entries for table in told[f"{bugtool}.tar.gz"].maps)
+
+
+def test_what_is_none_of_ciliums_is_not_called_so(tmp_path: Path) -> None:
+    line = (
+        "tcp      6 431999 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 "
+        "src=10.0.0.2 dst=10.0.0.1 sport=2 dport=1 [ASSURED] mark=0 use=1\n"
+    )
+    (status,) = source_statuses(read_text(tmp_path / "nf.txt", line))
+    assert (status.owner, status.version) == ("netfilter", None)
+    shown = run_ctctl("status", "--from", tmp_path / "nf.txt").stdout
+    assert "Cilium" not in shown
+    assert "nf_conntrack4" in shown

@@ -326,7 +326,8 @@ class Source:
         from ctctl.model.version import FIRST_MINOR, LAST_MINOR, CiliumVersion, versions_of_layout
 
         # No map of Cilium's carries BTF: tables that do are of a datapath of our own.
-        tables = [table for table in self.own_tables(node) if table.layout_evidence not in ("assumed", "BTF")]
+        others = ("assumed", "BTF", "nf_conntrack")
+        tables = [table for table in self.own_tables(node) if table.layout_evidence not in others]
         layouts = {table.layout for table in tables}
         low, high, told = FIRST_MINOR, LAST_MINOR, ["the form of conntrack entries"] if layouts else []
         if layouts:
