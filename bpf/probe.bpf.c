@@ -186,12 +186,11 @@ static __always_inline bool is_wanted(struct __sk_buff *skb, struct probe_packet
 {
 	__u32 zero = 0;
 	struct ctctl_probe_current *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
-	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
 	bool six = skb->protocol == bpf_htons(ETH_P_IPV6), wanted;
 
-	if (!current || !ctl)
+	if (!current)
 		return false;
-	if (current->skb != (__u64)(long)skb && is_others(skb, ctl)) {
+	if (current->skb != (__u64)(long)skb && is_others(skb)) {
 		current->skb = 0;
 		return false;
 	}

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * probe_others.h - packets of other flows, which most are, told with one read
- * of their headers, and one or two more of what is in a tunnel.
+ * probe_others.h - packets of other flows, which most are, told by their
+ * headers where they lie: a helper would take longer than all the rest.
  *
  * What says "others" is sure of it; anything else is read as a whole after it.
  */
 #ifndef CTCTL_PROBE_OTHERS_H
 #define CTCTL_PROBE_OTHERS_H
 
+#include "bound.h"
 #include "probe.h"
 
 #define PROBE_OWN 8
@@ -19,6 +20,14 @@ volatile const __u8 cfg_nat6 = 0;       /* the same of IPv6 */
 volatile const __be32 cfg_own[PROBE_OWN] = {};
 volatile const __u32 cfg_own6[PROBE_OWN][4] = {};
 
+#define PROBE_RAW 8
+
+/* An inner packet starts in less than this: behind two Ethernet headers, IPv6, UDP, and Geneve with all its options. */
+#define HEADERS 512
+
+/* Devices whose packets start with the IP header: there everything is read as a whole. */
+volatile const __u32 cfg_raw[PROBE_RAW] = {};
+
 struct head4 {
 	struct iphdr ip;
 	__be16 ports[2];
@@ -29,25 +38,11 @@ struct head6 {
 	__be16 ports[2];
 };
 
-/* A tunnel's header without options, and the inner frame as far as IPv4's ports. */
-struct head_tunnel {
-	__u16  pad;                     /* aligns the inner packet */
-	__u8   tunnel[8];
-	__u8   macs[12];
-	__be16 ethertype;
-	struct head4 inner;
-};
-
-#define HEAD_TUNNEL offsetof(struct head_tunnel, tunnel)
-#define HEAD_MACS offsetof(struct head_tunnel, macs)
-#define HEAD_INNER (offsetof(struct head_tunnel, inner) - HEAD_TUNNEL)
-
 enum whose {
 	WHOSE_ANYBODY = 0,              /* may be the flow's */
 	WHOSE_OTHERS = 1,
 	WHOSE_IN_VXLAN = 2,             /* the packet in it decides */
 	WHOSE_IN_GENEVE = 3,
-	WHOSE_INNER6 = 4,               /* and more: 4 and where the packet in it starts */
 };
 
 static __always_inline enum whose whose_tunnel(__u8 proto, __be16 dport)
@@ -116,23 +111,38 @@ static __always_inline bool are_asked(int ends, int asked)
 
 /* ---- IPv4 ---- */
 
-static __always_inline bool is_own(__be32 addr)
+/* The top bit: whether a word is 0. Without a branch, of which the verifier would go both ways. */
+static __always_inline __u32 if_zero(__u32 word)
 {
-	bool found = !cfg_own[0];
-
-	for (int at = 0; at < PROBE_OWN; at++)
-		found |= addr == cfg_own[at];
-	return found;
+	return (word - 1) & ~word;
 }
 
-static __always_inline enum whose
-whose4(const struct ctctl_probe_ctl *ctl, const struct head4 *at, bool outer)
+static __always_inline bool is_own(__be32 addr)
 {
-	const struct iphdr *ip = &at->ip;
-	bool ported = has_ports(ip->protocol) && !(ip->frag_off & IP_OFFSET);
-	__be16 sport = ported ? at->ports[0] : 0, dport = ported ? at->ports[1] : 0;
-	int ends = 0, given = 0;
+	__u32 found = if_zero(cfg_own[0]);
 
+	for (int at = 0; at < PROBE_OWN; at++)
+		found |= if_zero(addr ^ cfg_own[at]);
+	return found >> 31;
+}
+
+__noinline int whose4(struct __sk_buff *skb, __u32 off, bool outer)
+{
+	const struct head4 *at = (const void *)(long)skb->data + bound_index(off, HEADERS);
+	int ends = 0, given = 0;
+	__be16 sport = 0, dport = 0;
+	struct ctctl_probe_ctl *ctl;
+	const struct iphdr *ip;
+	__u32 zero = 0;
+
+	ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	if (!ctl || (const void *)(at + 1) > (const void *)(long)skb->data_end)
+		return WHOSE_ANYBODY;
+	ip = &at->ip;
+	if (has_ports(ip->protocol) && !(ip->frag_off & IP_OFFSET)) {
+		sport = at->ports[0];
+		dport = at->ports[1];
+	}
 	if (ip->version != 4 || ip->ihl != 5)
 		return WHOSE_ANYBODY;
 	if (outer && whose_tunnel(ip->protocol, dport))
@@ -152,98 +162,115 @@ whose4(const struct ctctl_probe_ctl *ctl, const struct head4 *at, bool outer)
 	return is_followed(ctl, ip->saddr ^ ip->daddr, sport ^ dport) ? WHOSE_ANYBODY : WHOSE_OTHERS;
 }
 
-static __noinline enum whose read_whose4(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
-{
-	struct head4 at;
-
-	if (PROBE_READ(skb, 0, &at, sizeof(at)))
-		return WHOSE_ANYBODY;
-	return whose4(ctl, &at, true);
-}
-
 /* ---- IPv6 ---- */
 
 static __always_inline bool is_own6(const __u8 *addr)
 {
-	bool found = !(cfg_own6[0][0] | cfg_own6[0][1] | cfg_own6[0][2] | cfg_own6[0][3]);
+	__u32 found = if_zero(cfg_own6[0][0] | cfg_own6[0][1] | cfg_own6[0][2] | cfg_own6[0][3]);
 
 	for (int at = 0; at < PROBE_OWN; at++)
-		found |= word_of(addr + 12) == cfg_own6[at][3] && word_of(addr) == cfg_own6[at][0];
-	return found;
+		found |= if_zero((word_of(addr + 12) ^ cfg_own6[at][3]) | (word_of(addr) ^ cfg_own6[at][0]));
+	return found >> 31;
 }
 
-static __noinline enum whose read_whose6(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl, __u32 off)
+__noinline int whose6(struct __sk_buff *skb, __u32 off, bool outer)
 {
+	const struct head6 *at = (const void *)(long)skb->data + bound_index(off, HEADERS);
 	int ends = 0, given = 0;
-	__be16 sport, dport;
-	__u32 addresses = 0;
-	struct head6 at;
-	bool ported;
+	__be16 sport = 0, dport = 0;
+	struct ctctl_probe_ctl *ctl;
+	const struct probe_ipv6 *ip;
+	__u32 addresses = 0, zero = 0;
 
-	if (PROBE_READ(skb, off, &at, sizeof(at)))
+	ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	if (!ctl || (const void *)(at + 1) > (const void *)(long)skb->data_end)
 		return WHOSE_ANYBODY;
+	ip = &at->ip;
+	if (has_ports(ip->nexthdr)) {
+		sport = at->ports[0];
+		dport = at->ports[1];
+	}
 	/* Of what has extension headers, L4 is further on. */
-	if (at.ip.nexthdr == 0 || at.ip.nexthdr == 43 || at.ip.nexthdr == 44 || at.ip.nexthdr == 60)
+	if (ip->nexthdr == 0 || ip->nexthdr == 43 || ip->nexthdr == 44 || ip->nexthdr == 60)
 		return WHOSE_ANYBODY;
-	ported = has_ports(at.ip.nexthdr);
-	sport = ported ? at.ports[0] : 0;
-	dport = ported ? at.ports[1] : 0;
-	if (!off && whose_tunnel(at.ip.nexthdr, dport))
-		return whose_tunnel(at.ip.nexthdr, dport);
+	if (outer && whose_tunnel(ip->nexthdr, dport))
+		return whose_tunnel(ip->nexthdr, dport);
 	if (ctl->family != 4) {
 		for (int end = 0; end < 2; end++) {
-			ends |= (v6_end(ctl, end, at.ip.saddr) | v6_end(ctl, end, at.ip.daddr) << 2) << end;
+			ends |= (v6_end(ctl, end, ip->saddr) | v6_end(ctl, end, ip->daddr) << 2) << end;
 			given |= (word_of(ctl->mask[end]) | word_of(ctl->mask[end] + 12) ? SADDR_FIRST | DADDR_FIRST : 0) << end;
 		}
-		if (are_asked(ends, ports_asked(ctl, at.ip.nexthdr, sport, dport)))
+		if (are_asked(ends, ports_asked(ctl, ip->nexthdr, sport, dport)))
 			return WHOSE_ANYBODY;
 		ends &= given;
-		if (cfg_nat6 && ends && ((ends & 3 && is_own6(at.ip.daddr)) || (ends & 12 && is_own6(at.ip.saddr))))
+		if (cfg_nat6 && ends && ((ends & 3 && is_own6(ip->daddr)) || (ends & 12 && is_own6(ip->saddr))))
 			return WHOSE_ANYBODY;
 	}
 	for (int word = 0; word < 16; word += 4)
-		addresses ^= word_of(at.ip.saddr + word) ^ word_of(at.ip.daddr + word);
+		addresses ^= word_of(ip->saddr + word) ^ word_of(ip->daddr + word);
 	return is_followed(ctl, addresses, sport ^ dport) ? WHOSE_ANYBODY : WHOSE_OTHERS;
 }
 
-/* ---- tunnels ---- */
+/* ---- frames ---- */
 
-/* Of the packet in the tunnel whose header is at OFF; of an IPv6 one, where it starts. */
-static __noinline __u32 read_whose_inner(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl, __u32 off, enum whose in)
+/* Of the packet behind the Ethernet header at OFF. */
+static __always_inline int whose_packet(struct __sk_buff *skb, __u32 off, __be16 type, bool outer)
 {
-	struct head_tunnel at;
-	__u32 options = 0;
-
-	if (PROBE_READ(skb, off, at.tunnel, sizeof(at) - HEAD_TUNNEL))
-		return WHOSE_ANYBODY;
-	if (in == WHOSE_IN_VXLAN) {
-		if (!(at.tunnel[0] & 0x08))
-			return WHOSE_ANYBODY;
-	} else {
-		if (at.tunnel[2] != 0x65 || at.tunnel[3] != 0x58)
-			return WHOSE_ANYBODY;
-		options = (at.tunnel[0] & 0x3f) * 4;
-		if (options && PROBE_READ(skb, off + options + sizeof(at.tunnel), at.macs, sizeof(at) - HEAD_MACS))
-			return WHOSE_ANYBODY;
-	}
-	if (at.ethertype == bpf_htons(ETH_P_IP))
-		return whose4(ctl, &at.inner, false);
-	return at.ethertype == bpf_htons(ETH_P_IPV6) ? WHOSE_INNER6 + off + options + HEAD_INNER : WHOSE_ANYBODY;
+	if (type == bpf_htons(ETH_P_IP))
+		return whose4(skb, off + ETH_HLEN, outer);
+	return type == bpf_htons(ETH_P_IPV6) ? whose6(skb, off + ETH_HLEN, outer) : WHOSE_ANYBODY;
 }
 
-static __always_inline bool is_others(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
+/* Of what is in a tunnel: its header is at OFF, the inner frame behind Geneve's options. */
+static __always_inline int whose_inner(struct __sk_buff *skb, __u32 off, int in)
 {
-	bool six = skb->protocol == bpf_htons(ETH_P_IPV6);
-	__u32 whose;
+	const __u8 *head = (const void *)(long)skb->data + off, *end = (const void *)(long)skb->data_end;
+	const __u8 *frame = head + 8;
 
-	if (!ctl->filter || (!six && skb->protocol != bpf_htons(ETH_P_IP)))
+	if (frame > end)
+		return WHOSE_ANYBODY;
+	off += 8;
+	if (in == WHOSE_IN_GENEVE) {
+		__u32 options = bound_index(head[0], 64) * 4;
+
+		if (head[2] != 0x65 || head[3] != 0x58)
+			return WHOSE_ANYBODY;
+		frame += options;
+		off += options;
+	} else if (!(head[0] & 0x08)) {
+		return WHOSE_ANYBODY;
+	}
+	if (frame + ETH_HLEN > end)
+		return WHOSE_ANYBODY;
+	return whose_packet(skb, off, *(const __be16 *)(const void *)(frame + 12), false);
+}
+
+static __always_inline bool is_raw(__u32 ifindex)
+{
+	if (cfg_raw[0]) {
+		for (int at = 0; at < PROBE_RAW; at++) {
+			if (cfg_raw[at] == ifindex || cfg_raw[at] == ~0U)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Whether a packet is surely of another flow. Global functions, so that the verifier goes through each once. */
+__noinline int is_others(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	int whose;
+
+	if (!ctl || !ctl->filter || is_raw(skb->ifindex))
 		return false;
-	whose = six ? read_whose6(skb, ctl, 0) : read_whose4(skb, ctl);
-	if (whose <= WHOSE_OTHERS)
-		return whose;
-	whose = read_whose_inner(skb, ctl, (six ? sizeof(struct probe_ipv6) : sizeof(struct iphdr)) + 8, whose);
-	if (whose > WHOSE_INNER6)
-		whose = read_whose6(skb, ctl, whose - WHOSE_INNER6);
+	whose = whose_packet(skb, 0, skb->protocol, true);
+	if (whose == WHOSE_IN_VXLAN || whose == WHOSE_IN_GENEVE) {
+		bool six = skb->protocol == bpf_htons(ETH_P_IPV6);
+
+		whose = whose_inner(skb, ETH_HLEN + 8 + (six ? sizeof(struct probe_ipv6) : sizeof(struct iphdr)), whose);
+	}
 	return whose == WHOSE_OTHERS;
 }
 

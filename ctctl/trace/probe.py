@@ -40,7 +40,7 @@ from ctctl.trace.probe_flow import ProbeFlow
 from ctctl.trace.probe_follow import follow
 from ctctl.trace.probe_places import Neighbourhood
 from ctctl.trace.probe_points import ProbePoint
-from ctctl.trace.probe_request import ProbeRequest, own_addresses
+from ctctl.trace.probe_request import ProbeRequest, namespace_words
 from ctctl.trace.probe_tables import NodeTables
 
 _SHARED = (
@@ -175,7 +175,7 @@ class ProbeTrace:
                 bpf.set_config(variable, int(snat is not None))
                 if snat is not None:
                     bpf.reuse_map(*snat)
-            for variable, words in run_in_netns(str(path), own_addresses).items():
+            for variable, words in run_in_netns(str(path), namespace_words).items():
                 bpf.set_config(variable, words)
             bpf.load()
             self._adopt(bpf)
