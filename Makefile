@@ -21,7 +21,7 @@ BPF_SRC  := $(wildcard bpf/*.bpf.c)
 BPF_OBJ  := $(patsubst bpf/%.bpf.c,$(BPF_OUT)/%.bpf.o,$(BPF_SRC))
 BPF_DEPS := $(wildcard bpf/include/ctctl/*.h bpf/lib/*.h)
 MULTIARCH := $(shell gcc -print-multiarch 2>/dev/null || echo x86_64-linux-gnu)
-BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Ibpf/include -Ibpf/lib -I/usr/include/$(MULTIARCH)
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -ffile-prefix-map=$(CURDIR)=. -Ibpf/include -Ibpf/lib -I/usr/include/$(MULTIARCH)
 
 .PHONY: bpf
 bpf: $(BPF_OBJ) native ## compile the BPF objects (and the row formatter) into the package

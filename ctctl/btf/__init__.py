@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ctctl.btf.elf import btf_section
+from ctctl.btf.elf import btf_section, sections
 from ctctl.btf.reader import Btf, load_kernel_btf, read_object
 from ctctl.btf.types import BtfType, EnumValue, Kind, Member
 
-__all__ = ["Btf", "BtfType", "EnumValue", "Kind", "Member", "btf_section", "load_kernel_btf", "read_object"]
+__all__ = ["Btf", "BtfType", "EnumValue", "Kind", "Member", "btf_section", "load_kernel_btf", "read_object", "sections"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
 from ctctl.cli.complete import answering
@@ -36,12 +37,14 @@ _LISTEN_S = 10.0
 _OF_ONE_MACHINE = ("live", "probe", "device", "netns", "tables", "attach", "scenario", "simulate", "pcap", "file")
 #: What a context has of options that were not given.
 _UNSET = (None, False, (), Attach.auto)
+#: Before a word that is not this command's; no argument of a program can hold it.
+_NOT_OURS = "\0"
 _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
 
 
 def _words_below(ctx: typer.Context) -> Sequence[str]:
     """What may follow at a TAB: a command, then its own commands but for those that change."""
-    given = [*(ctx.params.get("command") or ()), *ctx.args]
+    given = _words_of(ctx, ctx.params.get("command"))
     if not given:
         return READING
     found = command_of(given)
@@ -51,10 +54,30 @@ def _words_below(ctx: typer.Context) -> Sequence[str]:
     return [name for name in below if (*given, name) not in _CHANGING]
 
 
+class ClusterCommand(TyperCommand):
+    """A command whose own options may stand among those of the command that follows.
+
+    ``-ojson`` is then that one's ``-o``: letter by letter, its last would be taken for ours.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ours = {option[1] for parameter in self.params for option in parameter.opts if len(option) == 2}
+        joined = [len(word) > 2 and word[0] == "-" and word[1] not in {"-", *ours} for word in args]
+        return super().parse_args(ctx, [_NOT_OURS * other + word for other, word in zip(joined, args, strict=True)])
+
+
+def _words_of(ctx: typer.Context, command: Sequence[str] | None) -> list[str]:
+    """What is not this command's own."""
+    return [word.removeprefix(_NOT_OURS) for word in (*(command or ()), *ctx.args)]
+
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@app.command(
+    cls=ClusterCommand,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
 def cluster(
     ctx: typer.Context,
     command: Annotated[
@@ -95,7 +118,7 @@ def cluster(
     ctctl cluster trace 'tcp 10.64.0.36 > 10.64.0.64:8000' --for 10s      what every agent's monitor sees of it
     ctctl cluster fleet collect lake/                     every node into a lake
     """
-    words = [*(command or ()), *ctx.args]
+    words = _words_of(ctx, command)
     if show_help and not words:
         typer.echo(ctx.get_help())
         return

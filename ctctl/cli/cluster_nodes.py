@@ -77,9 +77,10 @@ def write_sums(words: Sequence[str], params: Mapping[str, Any], answers: Sequenc
     by, book = by_of(params["by"]), NameBook()
     add_file(book, names)
     limit = options.limit if options.limit is not None else TOP_ROWS
-    groups, told = _each(answers, lambda answer: _talkers(answer, wanted, by))
+    groups, told = _each(answers, lambda answer: (answer.node, _talkers(answer, wanted, by)))
     talkers = joined(groups, by, book.shown())
-    write_rows(top_view(by), talkers if options.sort else talkers[:limit], replace(options, limit=limit), sys.stdout)
+    view = top_view(by, nodes=any(one.node for one in talkers))
+    write_rows(view, talkers if options.sort else talkers[:limit], replace(options, limit=limit), sys.stdout)
     return told
 
 
@@ -119,10 +120,10 @@ def _stats(answer: Answer, wanted: Filter) -> list[TableStats]:
 def _talkers(answer: Answer, wanted: Filter, by: By) -> list[Talker]:
     from ctctl.ct.sums import talkers_of_document
     from ctctl.ct.top import top
-    from ctctl.tables.names import names_of
+    from ctctl.tables.names import NodeNames
     from ctctl.tables.open import open_source
 
     if answer.document is not None:
         return talkers_of_document(answer.document)
     with open_source(str(answer.folder)) as source:
-        return top(source, by, wanted, limit=None, names=names_of(source))
+        return top(source, by, wanted, limit=None, names=NodeNames(source))

@@ -88,7 +88,7 @@ def list_entries(
     from ctctl.cli.report import opened, require_tables
     from ctctl.ct.listing import Listing
     from ctctl.ct.show_list import needs_names, write_listing
-    from ctctl.tables.names import names_of
+    from ctctl.tables.names import NodeNames, no_names
     from ctctl.tables.rows import matching
 
     options = out.options()
@@ -100,7 +100,7 @@ def list_entries(
 
             watch_list(Watched(source, selection, " ".join(wanted.words(expression))), options, watch)
             return
-        names = names_of(source) if needs_names(options) else {}
+        names = NodeNames(source) if needs_names(options) else no_names
         write_listing(
             source,
             lambda table: matching(table, selection),
@@ -194,21 +194,20 @@ def top(
     from ctctl.ct.show import top_view
     from ctctl.ct.top import top as group
     from ctctl.out.output import write_rows
-    from ctctl.tables.names import names_of
+    from ctctl.tables.names import NodeNames
 
     field = by_of(by)
     options, selection = out.options(), wanted.filter(expression)
     limit = options.limit if options.limit is not None else TOP_ROWS
     with opened(where) as source:
         require_tables(source)
-        names = names_of(source)
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_top
 
             watch_top(Watched(source, selection, " ".join(wanted.words(expression))), field, options, watch)
             return
-        talkers = group(source, field, selection, limit=None if options.sort else limit, names=names)
-        write_rows(top_view(field), talkers, options, sys.stdout)
+        talkers = group(source, field, selection, limit=None if options.sort else limit, names=NodeNames(source))
+        write_rows(top_view(field, nodes=any(one.node for one in talkers)), talkers, options, sys.stdout)
 
 
 @app.command()

@@ -28,8 +28,12 @@ def simulate(
     now: DumpTime = None,
     node: NodeOpt = None,
     plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Charts below the table.")] = True,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the charts as SVG.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write the charts as PNG.")] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write the charts as SVG; needs matplotlib.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Write the charts as PNG; needs matplotlib.")
+    ] = None,
     *,
     out: OutputArgs,
 ) -> None:
@@ -44,7 +48,7 @@ def simulate(
     A workload is kinds of connections with a rate, durations and ways to end; --from and --pcap learn
     one from a table or a capture. Tables start empty, or as the table is that --from learns from.
     """
-    from ctctl.out import plot as plots
+    from ctctl.out import figure
     from ctctl.out.files import replacing
     from ctctl.predict.fluid import predict
     from ctctl.predict.show import charts, write_predictions
@@ -52,10 +56,9 @@ def simulate(
     seconds = seconds_of(duration)
     wanted = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])
     predictions = [predict(one, seconds) for one in wanted]
-    if svg is not None:
-        with replacing(svg) as stream:
-            stream.write(plots.svg(charts(predictions)).encode())
-    if png is not None:
-        with replacing(png) as stream:
-            stream.write(plots.png(charts(predictions)))
+    for path, draw in ((svg, figure.svg), (png, figure.png)):
+        if path is not None:
+            drawn = draw(charts(predictions))
+            with replacing(path) as stream:
+                stream.write(drawn)
     write_predictions(predictions, out.options(), sys.stdout, sys.stderr, plot=plot)

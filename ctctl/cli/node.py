@@ -15,6 +15,7 @@ from ctctl.cli.options import (
     ColorOpt,
     DryRunOpt,
     FieldsOpt,
+    FromOpt,
     LimitOpt,
     NodeOpt,
     NoHeadersOpt,
@@ -293,6 +294,7 @@ def _write_document(schema: str, document: dict[str, object], output: Format) ->
 
 @app.command("status")
 def status_command(
+    source: FromOpt = None,
     node: NodeOpt = None,
     bpffs: AnyBpffsOpt = None,
     output: OutputOpt = Format.table,
@@ -309,15 +311,31 @@ def status_command(
     \b
     ctctl status
     ctctl status -o json | jq '.nodes[].problems'
+    ctctl status --from cilium-sysdump.zip        what the files of each node tell of it
     """
     from ctctl.node import commands as ops
     from ctctl.node.show import write_status
 
     options = output_options(output, fields, sort, limit, no_headers, color=color)
+    if source not in (None, ["auto"]):
+        if bpffs is not None:
+            raise UsageError("--bpffs is for this machine's tables: leave it out, or --from")
+        _source_status(source, node, options)
+        return
     nodes = ops.all_statuses(node, bpffs)
     if not nodes and output in (Format.table, Format.wide):
         _say("no node is loaded" + (f" under {bpffs}/ctctl" if bpffs else ""))
     write_status(nodes, options, sys.stdout)
+
+
+def _source_status(source: list[str] | None, node: str | None, options: OutputOptions) -> None:
+    from ctctl.cli.groups import SourceArgs
+    from ctctl.cli.report import opened
+    from ctctl.node.show import write_status
+    from ctctl.tables.status import source_statuses
+
+    with opened(SourceArgs(source=source, nodes=[node] if node else None), pages=True) as found:
+        write_status(source_statuses(found, node), options, sys.stdout)
 
 
 @app.command("features")

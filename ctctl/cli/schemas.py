@@ -69,6 +69,7 @@ _TALKER = record(
         "packets": maybe(COUNT),
         "bytes": maybe(COUNT),
         "rate": maybe(NUMBER),
+        "node": maybe(STRING),
     }
 )
 _CONNECTION = record(
@@ -144,7 +145,10 @@ _GC_META = {
     "maps": array(record({"map": STRING}, more=True)),
 }
 _PROGRAM = record({"program": STRING, "interface": ANY, "direction": STRING}, more=True)
-_MAP = record({"name": STRING, "id": COUNT, "type": STRING, "entries": maybe(COUNT), "max_entries": COUNT}, more=True)
+_MAP = record(
+    {"name": STRING, "id": maybe(COUNT), "type": maybe(STRING), "entries": maybe(COUNT), "max_entries": maybe(COUNT)},
+    more=True,
+)
 _COUNTER = record({"hook": STRING, "reason": STRING, "packets": COUNT, "bytes": COUNT})
 _NODE = {
     "ctctl/status/v1": listing(

@@ -145,12 +145,12 @@ def watch_top(watched: Watched, by: By, options: OutputOptions, interval_s: floa
     from ctctl.ct.events import refresh_now
     from ctctl.ct.show import top_view
     from ctctl.ct.top import top
-    from ctctl.tables.names import names_of
+    from ctctl.tables.names import NodeNames
 
     source, selection = watched.source, watched.selection
     _start(source, options)
-    screen, names = _screen(), names_of(source)
-    before: dict[str, int] | None = None
+    screen, names = _screen(), NodeNames(source)
+    before: dict[tuple[str | None, str], int] | None = None
     last = time.monotonic()
     while rounds is None or rounds > 0:
         for table in source.tables:
@@ -159,15 +159,19 @@ def watch_top(watched: Watched, by: By, options: OutputOptions, interval_s: floa
         now = time.monotonic()
         if before is not None:
             passed = max(now - last, 1e-6)
-            groups = [replace(group, rate=(group.entries - before.get(group.key, 0)) / passed) for group in groups]
-        before, last = {group.key: group.entries for group in groups}, now
+            groups = [
+                replace(group, rate=(group.entries - before.get((group.node, group.key), 0)) / passed)
+                for group in groups
+            ]
+        before, last = {(group.node, group.key): group.entries for group in groups}, now
+        view = top_view(by.value, nodes=any(group.node for group in groups))
         shown = replace(options, limit=options.limit if options.limit is not None else 20)
         if options.format is Format.jsonl:
-            write_rows(top_view(by.value), groups, replace(shown, follow=True), sys.stdout)
+            write_rows(view, groups, replace(shown, follow=True), sys.stdout)
         else:
-            rows = [*arrange(top_view(by.value), groups, shown)]
+            rows = [*arrange(view, groups, shown)]
             head = watched.head(len(rows), len(groups), f"groups by {by.value}")
-            screen.show(_lines(top_view(by.value), rows, replace(options, sort=None), head))
+            screen.show(_lines(view, rows, replace(options, sort=None), head))
         rounds = None if rounds is None else rounds - 1
         if rounds is None or rounds > 0:
             time.sleep(interval_s)

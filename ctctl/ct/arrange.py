@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from ctctl.ct.kept import KeptRows, compact
 from ctctl.ct.sortkeys import sort_keys
 from ctctl.decode.columns import CtColumns
 from ctctl.model.row import CtRow
+from ctctl.tables.names import Names, no_names
 from ctctl.tables.ordering import ascending, rows_of_parts
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.rows import matching, row_of
@@ -150,16 +151,15 @@ def rows(
     *,
     sort: str | None = None,
     limit: int | None = None,
-    names: Mapping[str, str] | None = None,
+    names: Names = no_names,
 ) -> Iterator[CtRow]:
     """The rows that match, sorted and limited, one by one: for a screenful.
 
     Raises UsageError if the filter needs a now that is unknown.
     """
-    known = names or {}
     if sort is None:
         found = (
-            row_of(table, columns, index, known)
+            row_of(table, columns, index, names(table.node))
             for table in source.tables
             for columns in matching(table, wanted)
             for index in range(len(columns))
@@ -168,7 +168,7 @@ def rows(
         return
     arranger = Arranger(sort, limit)
     for table in source.tables:
-        form = EntryForm(table, known)
+        form = EntryForm(table, names(table.node))
         for columns in matching(table, wanted):
             arranger.add(form, columns)
     for chunk in arranger.chunks(_KEPT):
@@ -176,7 +176,7 @@ def rows(
         for form, columns, order, places in chunk:
             at = range(len(order)) if places is None else places.tolist()
             placed += [
-                (place, row_of(form.table, columns, index, known))
+                (place, row_of(form.table, columns, index, names(form.table.node)))
                 for place, index in zip(at, order.tolist(), strict=True)
             ]
         yield from (row for _place, row in sorted(placed, key=lambda pair: pair[0]))

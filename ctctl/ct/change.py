@@ -24,7 +24,7 @@ from ctctl.tables import pairs
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
-from ctctl.tables.writer.clock import check_clock, check_times, datapath_now
+from ctctl.tables.writer.clock import certain_now, check_times
 from ctctl.tables.writer.journal import Journal, Record
 from ctctl.tables.writer.remover import ROOM, Remover
 from ctctl.tables.writer.targets import Target, Targets
@@ -87,11 +87,9 @@ def check_time(source: Source, wanted: Filter, *, given: bool, now_given: bool) 
     """Set the tables' time by the datapath's own clock where the filter depends on it. Raises ClockError."""
     if not wanted.needs_now:
         return
-    if not now_given:
-        check_clock(source, given=given)
+    now = None if now_given else certain_now(source, given=given)
     for table in source.tables:
-        if not now_given:
-            table.now = datapath_now(table.clock)
+        table.now = table.now if now is None else now
         check_times(table, table.now or 0)
 
 

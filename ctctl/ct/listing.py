@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ctctl.out.output import OutputOptions
+from ctctl.tables.names import Names, no_names
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Listing:
-    """How to list. ``names`` are those of addresses."""
+    """How to list."""
 
     options: OutputOptions
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Names = no_names
     raw: bool = False
     time_diff: bool = False
 

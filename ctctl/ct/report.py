@@ -75,7 +75,10 @@ class TableStats:
 
 @dataclass(frozen=True, slots=True)
 class Talker:
-    """One line of ``ct top``. ``rate`` is new entries a second, with ``--watch``."""
+    """One line of ``ct top``. ``rate`` is new entries a second, with ``--watch``.
+
+    ``node``: whose number the key is, where several nodes were read and each numbers its own.
+    """
 
     key: str
     name: str | None
@@ -84,6 +87,7 @@ class Talker:
     packets: int | None
     bytes: int | None
     rate: float | None = None
+    node: str | None = None
 
 
 class Change(StrEnum):

@@ -14,7 +14,7 @@ from ctctl.model.entry import CtEntry
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.tuples import Address, Direction, FlowTuple
-from ctctl.tables.names import names_of
+from ctctl.tables.names import NodeNames
 from ctctl.tables.query.ast import And, Node, Or, Range, Term
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.query.values import network
@@ -41,16 +41,17 @@ class Search:
     _rows: dict[tuple[Address, int | None, int | None], list[CtRow]] = field(default_factory=dict)
     _listings: dict[str | None, Listings] = field(default_factory=dict)
     _homes: dict[Address, str] | None = None
-    _names: dict[str | None, dict[str, str]] = field(default_factory=dict)
     _by_port: dict[tuple[Address, int | None], dict[int | None, list[CtRow]]] = field(default_factory=dict)
     _found: dict[tuple[FlowTuple, bool], list[CtRow]] = field(default_factory=dict)
     _nats: dict[FlowTuple, list[tuple[str | None, NatEntry]]] | None = None
 
     #: of the source; [None] where it has no names
     nodes: list[str | None] = field(init=False)
+    names: NodeNames = field(init=False)
 
     def __post_init__(self) -> None:
         self.nodes = [*self.source.nodes()] or [None]
+        self.names = NodeNames(self.source)
 
     def listings(self, node: str | None) -> Listings:
         """Services, backends and rev-NATs of a node: their numbers mean nothing on another."""
@@ -68,11 +69,6 @@ class Search:
                         found.setdefault(record.addr, set()).add(node)
             self._homes = {addr: nodes.pop() for addr, nodes in found.items() if len(nodes) == 1}
         return self._homes.get(address)
-
-    def names(self, node: str | None) -> dict[str, str]:
-        if node not in self._names:
-            self._names[node] = names_of(self.source, node)
-        return self._names[node]
 
     def has_keys(self, flow: FlowTuple | None) -> bool:
         """Whether the entries of a flow can be looked up: both ports are known, and each table is a live one."""

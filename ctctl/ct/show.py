@@ -199,9 +199,10 @@ def _write_histogram(counts: Sequence[int], stream: TextIO) -> None:
 # ---- ct top
 
 
-def top_view(by: str) -> View[Talker]:
-    """The view of heavy hitters."""
+def top_view(by: str, *, nodes: bool = False) -> View[Talker]:
+    """The view of heavy hitters. ``nodes``: with the node whose number the key is."""
     columns: list[Column[Talker]] = [
+        Column("node", "NODE", lambda t: t.node, wide=not nodes),
         Column("key", by.replace("-", "_").upper(), lambda t: t.key, width=20),
         Column("name", "NAME", lambda t: t.name, width=12, prose=True),
         Column("entries", "ENTRIES", lambda t: t.entries, right=True, width=8),

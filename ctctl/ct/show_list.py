@@ -109,7 +109,7 @@ def _chunks(source: Source, batches: Batches, listing: Listing) -> Iterator[list
 def _form(table: CtTable, listing: Listing) -> EntryForm:
     from ctctl.tables.show.rowform import EntryForm
 
-    return EntryForm(table, listing.names, time_diff=listing.time_diff)
+    return EntryForm(table, listing.names(table.node), time_diff=listing.time_diff)
 
 
 def _builder(view: View[CtRow], chosen: list[str], output: Format, *, raw: bool) -> Builder:

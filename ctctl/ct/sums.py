@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from ctctl.ct.report import BUCKETS, TableStats, Talker
-from ctctl.ct.top import By, name_of
+from ctctl.ct.top import By, is_of_a_node, name_of
 from ctctl.errors import DecodeError
 
 _NO_SUMS = (KeyError, TypeError, IndexError, ValueError, AttributeError)
@@ -33,22 +33,33 @@ def _stats(record: Mapping[str, Any]) -> TableStats:
 
 
 def talkers_of_document(document: Mapping[str, Any]) -> list[Talker]:
-    """The groups of ``ct top -o json``. Raises DecodeError for what is none."""
+    """The groups of ``ct top -o json`` of one node. Raises DecodeError for what is none."""
     try:
-        return [Talker(**{one.name: record[one.name] for one in fields(Talker)}) for record in document["talkers"]]
+        return [_talker(record) for record in document["talkers"]]
     except _NO_SUMS as error:
         raise DecodeError(f"no answer of ct top: {error!r}") from None
 
 
-def joined(nodes: Iterable[Iterable[Talker]], by: By, names: Mapping[str, str]) -> list[Talker]:
-    """The same groups of all nodes as one, the most entries first. A sum of what one node does not know is unknown."""
-    found: dict[str, Talker] = {}
-    for talker in (talker for talkers in nodes for talker in talkers):
-        old = found.get(talker.key)
+def _talker(record: Mapping[str, Any]) -> Talker:
+    names = (one.name for one in fields(Talker) if one.default is MISSING or one.name in record)
+    return Talker(**{name: record[name] for name in names})
+
+
+def joined(nodes: Iterable[tuple[str, Iterable[Talker]]], by: By, names: Mapping[str, str]) -> list[Talker]:
+    """The same groups of all nodes as one, the most entries first. A sum of what one node does not know is unknown.
+
+    What each node numbers itself stays a group a node, called as that node calls it.
+    """
+    found: dict[tuple[str | None, str], Talker] = {}
+    for node, talker in ((node, talker) for node, talkers in nodes for talker in talkers):
+        own = is_of_a_node(by, talker.key)
+        place = node if own else None, talker.key
+        old = found.get(place)
         if old is None:
-            found[talker.key] = replace(talker, name=name_of(by, talker.key, names) or talker.name)
+            name = None if own else name_of(by, talker.key, names)
+            found[place] = replace(talker, name=name or talker.name, node=place[0])
             continue
-        found[talker.key] = replace(
+        found[place] = replace(
             old,
             name=old.name or talker.name,
             entries=old.entries + talker.entries,
@@ -56,7 +67,7 @@ def joined(nodes: Iterable[Iterable[Talker]], by: By, names: Mapping[str, str]) 
             packets=_sum(old.packets, talker.packets),
             bytes=_sum(old.bytes, talker.bytes),
         )
-    return sorted(found.values(), key=lambda talker: (-talker.entries, talker.key))
+    return sorted(found.values(), key=lambda talker: (-talker.entries, talker.key, talker.node or ""))
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from enum import StrEnum
 from ipaddress import ip_address
@@ -12,6 +12,7 @@ from ctctl.ct.report import Talker
 from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import TUPLE_SERVICE
 from ctctl.out.rowtext import Groups, RowProgram
+from ctctl.tables.names import Names, no_names
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
@@ -30,6 +31,10 @@ class By(StrEnum):
 
 
 _ADDRESSES = (By.src, By.dst, By.pair)
+#: Each agent numbers services and backends itself, and identities of prefixes and of other nodes' addresses, which
+#: are those with a scope in their highest byte (cilium/cilium, pkg/identity/numericidentity.go, IdentityScopeMask).
+_OF_A_NODE = (By.service, By.backend, By.identity)
+_LOCAL_IDENTITIES = 1 << 24
 _NUMBERS = {By.service: "rev_nat", By.backend: "word8", By.identity: "src_sec_id", By.port: "dst_port"}
 
 
@@ -39,34 +44,58 @@ def top(
     wanted: Filter = EVERYTHING,
     *,
     limit: int | None = 20,
-    names: Mapping[str, str] | None = None,
+    names: Names = no_names,
 ) -> list[Talker]:
-    """The groups with the most entries, most first. Raises UsageError if the filter needs an unknown now."""
+    """The groups with the most entries, most first. Raises UsageError if the filter needs an unknown now.
+
+    Of several nodes a number that each gives out itself is a group a node.
+    """
     counted = timed = bool(source.tables)
-    kinds: dict[int, _Grouper] = {}
+    several = len(source.nodes()) > 1
+    kinds: dict[tuple[int, str | None], _Grouper] = {}
     for table in source.tables:
         counted = counted and not table.layout.split_counters and not table.absent & {"packets", "bytes"}
         timed = timed and table.now is not None
-        kind = table.family if by in _ADDRESSES else 0
-        totals = kinds.setdefault(kind, _Grouper(by, kind))
+        family = table.family if by in _ADDRESSES else 0
+        kind = family, table.node if several and by in _OF_A_NODE else None
+        totals = kinds.get(kind) or kinds.setdefault(kind, _Grouper(by, family))
         program = totals.program(table)
         for columns in matching(table, wanted):
             program.group(columns, totals.groups)
-    known = names or {}
     found = [
         Talker(
             key=key,
-            name=name_of(by, key, known),
+            name=name_of(by, key, names(node)),
             entries=entries,
             expired=expired if timed else None,
             packets=packets if counted and packets else None,  # each entry was made by a packet: 0 is "not counted"
             bytes=octets if counted and packets else None,
+            node=node,
         )
-        for _family, totals in sorted(kinds.items())
-        for key, (entries, expired, packets, octets) in totals.most(limit)
+        for node, key, (entries, expired, packets, octets) in _groups(kinds, by, limit)
     ]
     found.sort(key=lambda talker: -talker.entries)  # stable: alike ones stay in the order of their keys
     return found[:limit]
+
+
+def is_of_a_node(by: By, key: str) -> bool:
+    """Whether a group is of one node: its number means another thing, or nothing, on any other."""
+    return by in _OF_A_NODE and not (by is By.identity and int(key) < _LOCAL_IDENTITIES)
+
+
+def _groups(
+    kinds: Mapping[tuple[int, str | None], _Grouper], by: By, limit: int | None
+) -> Iterator[tuple[str | None, str, tuple[int, ...]]]:
+    """Node, key and figures of the groups that may be among the first."""
+    shared: dict[str, tuple[int, ...]] = {}
+    for (_family, node), totals in kinds.items():
+        # What several nodes share may be much on all together and little on each.
+        for key, figures in totals.most(None if by is By.identity and node is not None else limit):
+            if node is None or is_of_a_node(by, key):
+                yield node, key, figures
+            else:
+                shared[key] = tuple(map(sum, zip(shared.get(key, (0,) * len(figures)), figures, strict=True)))
+    yield from ((None, key, figures) for key, figures in sorted(shared.items(), key=lambda one: int(one[0])))
 
 
 def name_of(by: By, key: str, names: Mapping[str, str]) -> str | None:

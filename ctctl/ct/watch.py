@@ -11,7 +11,7 @@ from ctctl.ct.events import refresh_now
 from ctctl.model.entry import CtState
 from ctctl.model.row import CtRow
 from ctctl.model.tuples import FlowTuple
-from ctctl.tables.names import names_of
+from ctctl.tables.names import NodeNames
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources.base import Source
 
@@ -34,7 +34,7 @@ class Watch:
         self._wanted = wanted
         self._sort = sort
         self._limit = limit
-        self._names = names_of(source)
+        self._names = NodeNames(source)
         self._before: dict[_Identity, CtRow] | None = None
 
     def look(self) -> list[Marked]:

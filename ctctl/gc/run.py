@@ -24,7 +24,7 @@ from ctctl.kernel.stopping import Stop
 from ctctl.model.suggest import unknown_name
 from ctctl.out.files import WriteError
 from ctctl.tables.sources.base import CtTable, Source
-from ctctl.tables.writer.clock import ClockError, check_clock, check_times, datapath_now
+from ctctl.tables.writer.clock import ClockError, certain_now, check_times, datapath_now
 from ctctl.tables.writer.journal import Journal
 from ctctl.tables.writer.targets import Targets, open_targets
 
@@ -164,11 +164,7 @@ def time_of(source: Source, options: GcOptions) -> int:
         if now is None and options.endpoint is None:
             raise ClockError(f"{source.description}: it cannot be told what time it is: give --now")
         return now or 0
-    if options.now is not None:
-        now = options.now
-    else:
-        check_clock(source, given=options.clock_given)
-        now = datapath_now(table.clock)
+    now = options.now if options.now is not None else certain_now(source, given=options.clock_given)
     for table in source.tables:
         check_times(table, now)
     return now

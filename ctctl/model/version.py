@@ -43,7 +43,15 @@ class CiliumVersion:
     def __str__(self) -> str:
         if self.full is not None:
             return self.full
-        return f"1.{self.low}" if self.low == self.high else f"1.{self.low} to 1.{self.high}"
+        if self.low == self.high:
+            return f"1.{self.low}"
+        return f"1.{self.low} {'or' if self.high == self.low + 1 else 'to'} 1.{self.high}"
+
+
+def versions_of_layout(layout: Layout, evidence: str) -> CiliumVersion:
+    """The versions whose entries lie so. Bytes cannot tell 1.14 from 1.15, text can: its layout is ``V1_14``."""
+    minors = [minor for minor in range(FIRST_MINOR, LAST_MINOR + 1) if Layout.of_version(f"1.{minor}") is layout]
+    return CiliumVersion(minors[0], minors[-1], evidence)
 
 
 def version_in(text: str, evidence: str) -> CiliumVersion | None:

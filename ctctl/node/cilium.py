@@ -15,8 +15,8 @@ from typing import Final
 from ctctl.abi import pins
 from ctctl.decode.ct import TUPLE_IN, TUPLE_SERVICE, layout_of_fields
 from ctctl.errors import CtctlError
-from ctctl.model.entry import CtFlags, Layout
-from ctctl.model.version import FIRST_MINOR, LAST_MINOR, CiliumVersion, version_in
+from ctctl.model.entry import CtFlags
+from ctctl.model.version import FIRST_MINOR, LAST_MINOR, CiliumVersion, version_in, versions_of_layout
 from ctctl.node import agent
 from ctctl.node.find import CILIUM_GLOBALS
 
@@ -117,16 +117,11 @@ def _of_objects(by_names: CiliumVersion | None) -> CiliumVersion | None:
             entry = btf.find("ct_entry", Kind.STRUCT)
             layout = layout_of_fields(field_names(btf, entry.id)) if entry is not None else None
             if layout is not None:
-                found = _of_layout(layout, f"struct ct_entry in {path}")
+                found = versions_of_layout(layout, f"struct ct_entry in {path}")
+                if layout.split_counters:  # BTF cannot tell 1.14 from 1.15
+                    found = replace(found, low=FIRST_MINOR)
                 return _both(found, by_names) if by_names is not None else found
     return None
-
-
-def _of_layout(layout: Layout, evidence: str) -> CiliumVersion:
-    """The versions that have a layout; BTF cannot tell 1.14 from 1.15."""
-    minors = [minor for minor in range(FIRST_MINOR, LAST_MINOR + 1) if Layout.of_version(f"1.{minor}") is layout]
-    low = FIRST_MINOR if layout.split_counters else minors[0]
-    return CiliumVersion(low, minors[-1], evidence)
 
 
 def version_of_names(names: Collection[str]) -> CiliumVersion | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from ctctl.kernel.attached import cgroup_programs, xdp_programs
 from ctctl.kernel.link import Direction, query_tcx
 from ctctl.kernel.map import Map
 from ctctl.kernel.program import Program
-from ctctl.model.drops import reason_name
+from ctctl.model.drops import DatapathCounter, reason_name
 from ctctl.model.service import ServiceFlags
 from ctctl.model.version import CiliumVersion
 from ctctl.node import agent
@@ -137,10 +137,14 @@ def _maps(directory: Path, problems: list[str]) -> tuple[tuple[MapStatus, ...], 
 
 def _counters(table: Map) -> tuple[Counter, ...]:
     """Packets by direction and reason; what went through is one sum a direction, called ``ok``."""
-    sums: dict[tuple[str, str], list[int]] = {}
     stride = table.per_cpu_stride or table.info.value_size
-    for key, value in table.items():
-        one = decode_counter(key, value, stride)
+    return counters_of(decode_counter(key, value, stride) for key, value in table.items())
+
+
+def counters_of(found: Iterable[DatapathCounter]) -> tuple[Counter, ...]:
+    """Counters of places as sums by direction and reason."""
+    sums: dict[tuple[str, str], list[int]] = {}
+    for one in found:
         total = sums.setdefault((one.direction, reason_name(one.reason) if one.dropped else "ok"), [0, 0])
         total[0] += one.packets
         total[1] += one.bytes

@@ -45,7 +45,7 @@ PROGRAMS: View[ProgramStatus] = View(
 
 
 def _full(table: MapStatus) -> str | None:
-    return None if table.entries is None else f"{100 * table.entries / table.max_entries:.1f}%"
+    return None if table.entries is None or not table.max_entries else f"{100 * table.entries / table.max_entries:.1f}%"
 
 
 MAPS: View[MapStatus] = View(
@@ -76,7 +76,9 @@ COUNTERS: View[Counter] = View(
 )
 
 
-def _attached(node: NodeStatus) -> str:
+def _attached(node: NodeStatus) -> str | None:
+    if not node.live:
+        return None
     return f"{sum(program.attached for program in node.programs)}/{len(node.programs)}"
 
 
@@ -149,7 +151,8 @@ def _write_foreign(node: NodeStatus, options: OutputOptions, stream: TextIO) -> 
     """A live Cilium node: version and mode in lines of their own, then what is pinned and attached."""
     by = node.facts.get("version by")
     version = f"Cilium {node.version} by {by}" if node.version else "Cilium of unknown version"
-    stream.write(prose(safe(f"Node {node.name}: {version}, pinned in {node.path}"), stream, rest="  "))
+    where = f"{'pinned in' if node.live else 'read from'} {node.path}"
+    stream.write(prose(safe(f"Node {node.name}: {version}, {where}"), stream, rest="  "))
     for topic, word in node.facts.items():
         if topic != "version by":
             stream.write(prose(safe(f"{topic}: {word}"), stream, "  ", "    "))

@@ -45,13 +45,16 @@ class ProgramStatus:
 
 @dataclass(frozen=True, slots=True)
 class MapStatus:
-    """One pinned map. ``entries`` is None where counting means nothing (arrays, ring buffers)."""
+    """One pinned map. ``entries`` is None where counting means nothing (arrays, ring buffers).
+
+    Of a dump's table there is no ``id`` and ``type``, and a size only where something tells it.
+    """
 
     name: str
-    id: int
-    type: str
+    id: int | None
+    type: str | None
     entries: int | None
-    max_entries: int
+    max_entries: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,14 @@ class NodeStatus:
     #: "ctctl", or "cilium" for another owner's node; how that one works, by topic
     owner: str = "ctctl"
     facts: Mapping[str, str] = field(default_factory=dict)
+    #: False: told from files
+    live: bool = True
 
     @property
-    def drops(self) -> int:
-        """Packets dropped, all hooks and reasons."""
+    def drops(self) -> int | None:
+        """Packets dropped, all hooks and reasons; None where nothing counts them."""
+        if not self.live and not self.counters:
+            return None
         return sum(counter.packets for counter in self.counters if counter.reason != "ok")
 
 
@@ -149,7 +156,7 @@ def _maps(
     expected = expected if listed & OF_SOCKETS else expected - OF_SOCKETS
     for name in sorted(expected - listed):
         problems.append(f"{name} is not pinned")
-    return tuple(found), {status.name: status.id for status in found}, counters, stats
+    return tuple(found), {one.name: one.id for one in found if one.id is not None}, counters, stats
 
 
 def map_type_name(kind: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from ctctl.model.units import format_duration
@@ -95,30 +95,43 @@ def _mib(size: int) -> str:
 
 
 def charts(predictions: Sequence[Prediction]) -> list[Chart]:
-    """Fill, live evictions, GC interval and backlog over time, every workload in each."""
-    many = len(predictions) > 1
+    """Fill, live evictions and backlog over time, and the GC interval.
 
-    def label(prediction: Prediction, table: str) -> str:
-        name = table.removeprefix("cilium_")
-        return f"{prediction.name} {name}" if many else name
-
-    def lines(of: str) -> list[Line]:
-        return [
-            Line(label(p, table.name), [(s.time_s, getattr(s, of)[table.name]) for s in p.samples])
-            for p in predictions
-            for table in p.tables
-        ]
-
+    A chart shows the tables of one workload, or one table under each workload: what is compared, and no more lines
+    than can be told apart. A table that stays empty has none of its own.
+    """
+    of_interval = [(p.name, [(s.time_s, s.interval_s) for s in p.samples]) for p in predictions]
+    if len(predictions) == 1:
+        of_interval = [("interval", of_interval[0][1])]
     return [
-        Chart("entries", lines("entries"), count),
-        Chart("expired, not yet collected", lines("expired"), count),
-        Chart("evicted alive, in all", lines("evicted_live"), count),
-        Chart(
-            "GC interval",
-            [Line(p.name if many else "interval", [(s.time_s, s.interval_s) for s in p.samples]) for p in predictions],
-            lambda seconds: format_duration(round(seconds)),
-        ),
+        *(chart for title, of in _COURSES for chart in _courses(title, of, predictions)),
+        Chart("GC interval", [Line(*one) for one in of_interval], lambda s: format_duration(round(s)), y_is_time=True),
     ]
+
+
+_COURSES = (
+    ("entries", "entries"),
+    ("expired, not yet collected", "expired"),
+    ("evicted alive, in all", "evicted_live"),
+)
+
+
+def _courses(title: str, of: str, predictions: Sequence[Prediction]) -> Iterator[Chart]:
+    """One figure of the samples over time."""
+
+    def points(prediction: Prediction, name: str) -> list[tuple[float, float]]:
+        return [(sample.time_s, getattr(sample, of)[name]) for sample in prediction.samples]
+
+    if len(predictions) == 1:
+        (only,) = predictions
+        lines = [Line(table.name.removeprefix("cilium_"), points(only, table.name)) for table in only.tables]
+        yield Chart(title, lines, count)
+        return
+    for name in dict.fromkeys(table.name for p in predictions for table in p.tables):
+        having = [p for p in predictions if any(table.name == name for table in p.tables)]
+        lines = [Line(p.name, points(p, name)) for p in having]
+        if any(value for line in lines for _, value in line.points):
+            yield Chart(f"{title}, {name.removeprefix('cilium_')}", lines, count)
 
 
 def write_predictions(

@@ -23,7 +23,7 @@ from ctctl.out.cells import jsonable
 from ctctl.out.output import Column, View, by_node, text_of
 from ctctl.services.show_lb import Frontend, frontend_view, frontends
 from ctctl.services.show_nat import port_use_view
-from ctctl.tables.names import names_of
+from ctctl.tables.names import NodeNames
 from ctctl.tables.port_use import PortUse, port_use
 from ctctl.tables.query.filter import EVERYTHING
 from ctctl.tables.show.entry import ct_view
@@ -86,7 +86,7 @@ def gather(source: Source, asked: str | None = None, *, where: str = "") -> Repo
 
     Raises what ``ct get`` raises for a flow that is none.
     """
-    names = names_of(source)
+    names = NodeNames(source)
     connections = tuple(get(source, asked)) if asked is not None else ()
     every = list(stats(source))
     tables = _fullest(every)
@@ -158,23 +158,23 @@ def _facts(source: Source) -> tuple[tuple[str, str], ...]:
     return (*found, ("made by", f"ctctl {__version__} on Linux {platform.release()}"))
 
 
-def _sheets(source: Source, names: dict[str, str], view: View[Any], entries: int) -> list[Sheet]:
+def _sheets(source: Source, names: NodeNames, view: View[Any], entries: int) -> list[Sheet]:
     sheets = [
-        _sheet(f"Most entries by {by.value}", "", top_view(by.value), top(source, by, limit=20, names=names))
+        _sheet(f"Most entries by {by.value}", "", top_view(by.value, nodes=any(one.node for one in found)), found)
         for by in _TOPS
+        for found in [top(source, by, limit=20, names=names)]
     ]
     nodes: list[str | None] = [*source.nodes()] or [None]
     fronts: dict[str | None, list[Frontend]] = {}
     uses: dict[str | None, list[PortUse]] = {}
     for node in nodes:
         listings = source.some(node, "services", "backends")
-        fronts[node] = frontends(listings.services, listings.backends, names)
+        fronts[node] = frontends(listings.services, listings.backends, names(node))
         uses[node] = port_use(partial(source.nat_rows, node), range_of(source, node))
     minors = {node: source.minor_of(node) for node in nodes}
     views = {minor: frontend_view(minor) for minor in {*minors.values()}}
     sheets.append(_of_nodes("Services", {node: views[minors[node]] for node in nodes}, fronts))
-    ports = port_use_view(names)
-    sheets.append(_of_nodes("SNAT ports in use", dict.fromkeys(nodes, ports), uses))
+    sheets.append(_of_nodes("SNAT ports in use", {node: port_use_view(names(node)) for node in nodes}, uses))
     shown = list(rows(source, EVERYTHING, sort="-last_tx_report", limit=ENTRIES, names=names))
     note = f"{len(shown)} of {entries}, the most recently active" if entries > len(shown) else ""
     return [sheet for sheet in (*sheets, _sheet("Entries", note, view, shown)) if sheet.rows]

@@ -26,6 +26,7 @@ from ctctl.simulate.whatif import StartTable
 
 if TYPE_CHECKING:
     from ctctl.model.policy import PolicyEntry
+    from ctctl.model.version import CiliumVersion
     from ctctl.packet.spec import PacketSpec
     from ctctl.tables.sources.base import CtTable, Listings, Source
     from ctctl.tables.sources.facts import NodeFacts
@@ -53,7 +54,8 @@ class Carried:
     modes: Modes
     listings: Listings
     now: int | None
-    minor: int
+    #: None: nothing tells
+    version: CiliumVersion | None
     hosts: Mapping[int, HostAddresses]
     known_choice: frozenset[int] = frozenset()
     notes: tuple[str, ...] = field(default=())
@@ -95,7 +97,7 @@ def carry(
         modes,
         listings,
         now,
-        source.minor,
+        source.versions_of(node),
         hosts,
         frozenset(maglev),
         tuple(notes),

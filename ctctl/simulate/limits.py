@@ -234,7 +234,7 @@ def _translation(carried: Carried, packet: PacketSpec, ends: _Ends) -> Iterator[
     kept = ((e.tuple.src, e.tuple.dst, e.tuple.src_port) for e in carried.listings.nat)
     new = echo and on and (packet.src, packet.dst, port) not in kept
     leaves = (ends.source, ends.destination) == ("pod", "world")
-    if new and leaves and port < SNAT_FIRST_PORT and carried.minor > RULES:
+    if new and leaves and port < SNAT_FIRST_PORT and carried.version is not None and carried.version.high > RULES:
         yield (
             f"some version after 1.{RULES} began to keep an echo's identifier below {SNAT_FIRST_PORT} in SNAT;"
             " here it takes another"
@@ -298,8 +298,8 @@ def one_of(carried: Carried, rev_nat: int, family: int) -> tuple[str, ...]:
 
 def _notes(carried: Carried) -> Iterator[str]:
     yield from carried.notes
-    if carried.minor != RULES:
-        yield f"the node's Cilium is 1.{carried.minor}, the rules are those of 1.{RULES}"
+    if carried.version is not None and (carried.version.low, carried.version.high) != (RULES, RULES):
+        yield f"the node's Cilium is {carried.version}, the rules are those of 1.{RULES}"
     if not carried.listings.policy:
         yield "the source shows no policy: simulated as if all were allowed"
     tunnel = carried.modes.get("tunnel")

@@ -7,8 +7,8 @@ Kubernetes objects, a sysdump, what the agent answered (``--names``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,10 @@ from ctctl.tables.sources.base import Listings, Source
 
 if TYPE_CHECKING:
     from ctctl.config.node import NodeFile
+
+
+#: What things are called on a node: numbers of services and backends are a node's own.
+Names = Callable[[str | None], Mapping[str, str]]
 
 
 def book_of(source: Source, node: str | None = None) -> NameBook:
@@ -100,6 +104,25 @@ def add_configured(book: NameBook, nodes: Iterable[NodeFile]) -> None:
 def names_of(source: Source, node: str | None = None) -> dict[str, str]:
     """Names to show, as ``NameBook.shown`` has them. Raises CtctlError only for files the user named."""
     return book_of(source, node).shown()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNames:
+    """Names to show of every node of a source, each read when it is first asked for (``Names``)."""
+
+    source: Source
+    _known: dict[str | None, dict[str, str]] = field(default_factory=dict)
+
+    def __call__(self, node: str | None) -> dict[str, str]:
+        """Raises CtctlError only for files the user named."""
+        if node not in self._known:
+            self._known[node] = names_of(self.source, node)
+        return self._known[node]
+
+
+def no_names(_node: str | None) -> Mapping[str, str]:
+    """Where none are shown."""
+    return {}
 
 
 def endpoints_of(source: Source) -> dict[str, str]:

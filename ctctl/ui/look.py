@@ -17,7 +17,7 @@ from ctctl.ct.show_table import Sheet
 from ctctl.ct.stats import stats
 from ctctl.model.row import CtRow
 from ctctl.out.output import OutputOptions
-from ctctl.tables.names import names_of
+from ctctl.tables.names import Names, NodeNames, no_names
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching, row_of
 from ctctl.tables.show.encode import Style
@@ -82,7 +82,7 @@ class Frame:
     lines: tuple[Line, ...]
     head: Head
     _rows: tuple[tuple[CtTable, CtColumns, int], ...] = field(repr=False, default=())
-    _names: dict[str, str] = field(repr=False, default_factory=dict)
+    _names: Names = field(repr=False, default=no_names)
 
     @property
     def entries(self) -> int:
@@ -95,7 +95,7 @@ class Frame:
         if not 0 <= at < len(self._rows):
             return None
         table, columns, place = self._rows[at]
-        return row_of(table, columns, place, self._names)
+        return row_of(table, columns, place, self._names(table.node))
 
 
 class Looker:
@@ -103,10 +103,10 @@ class Looker:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.names = names_of(source)
+        self.names = NodeNames(source)
         self.view = ct_view(nodes=len(source.nodes()) > 1)
         self.live = any(table.live is not None for table in source.tables)
-        self._forms = [EntryForm(table, self.names) for table in source.tables]
+        self._forms = [EntryForm(table, self.names(table.node)) for table in source.tables]
         self._widths: dict[int, dict[str, int]] = {}
         self._laid_out: tuple[Filter, int] | None = None
         self._counts: tuple[TableStats, ...] | None = None

@@ -17,6 +17,7 @@ from ctctl.errors import CtctlError
 from ctctl.model.units import format_duration
 from ctctl.out.output import ColorMode, OutputOptions, write_rows
 from ctctl.out.text import safe
+from ctctl.tables.names import Names
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.sources.base import Source
 
@@ -42,12 +43,13 @@ def _wrapped(block: str, width: int) -> str:
     return "".join(textwrap.fill(line, width, subsequent_indent="  ") + "\n" for line in block.splitlines())
 
 
-def talkers_text(source: Source, by: By, wanted: Filter, names: dict[str, str]) -> str:
+def talkers_text(source: Source, by: By, wanted: Filter, names: Names) -> str:
     """The groups with the most entries that match the filter."""
     out = io.StringIO()
-    write_rows(
-        top_view(by.value), top(source, by, wanted, limit=TALKERS, names=names), replace(_PLAIN, fields=_TALKER), out
-    )
+    talkers = top(source, by, wanted, limit=TALKERS, names=names)
+    nodes = any(one.node for one in talkers)
+    fields = ("node", *_TALKER) if nodes else _TALKER
+    write_rows(top_view(by.value, nodes=nodes), talkers, replace(_PLAIN, fields=fields), out)
     return out.getvalue()
 
 

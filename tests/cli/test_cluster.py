@@ -356,3 +356,11 @@ def test_without_the_extra_one_line_says_how_to_get_it() -> None:
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)
     assert "pip install 'ctctl[k8s]'" in done.stderr
+
+
+def test_options_of_the_command_are_not_read_letter_by_letter(two: tuple[Cluster, Path]) -> None:
+    # The letters of -ojson are not the cluster's -n; its own may be joined to their value too.
+    _, kubeconfig = two
+    apart = ctctl(kubeconfig, "ct", "list", "-o", "jsonl", "-n", "kube-system").stdout
+    assert apart.count("\n") == 2 * count()
+    assert ctctl(kubeconfig, "ct", "list", "-ojsonl", "-nkube-system").stdout == apart

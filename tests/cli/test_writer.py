@@ -21,7 +21,7 @@ from tests.support.children import run_ctctl as ctctl
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
 from tests.support.names import unique_name
 from tests.support.needs import lacking
-from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, fill, run_undo
+from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, count_of, fill, run_undo
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("own_directory")]
 
@@ -335,6 +335,24 @@ def test_a_table_of_another_clock_is_refused(node: TableDir) -> None:
             done = ctctl(*command, "--from", node.path)
             assert (done.returncode, len(contents(table))) == (1, 20), done.stderr
             assert "clock" in done.stderr
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("command", [("gc",), ("ct", "delete", "expired")], ids=" ".join)
+def test_a_clock_that_is_not_the_tables_deletes_nothing_that_lives(
+    tmp_path: Path, command: tuple[str, ...], own: bool
+) -> None:
+    # Jiffies begin 16 million units before a boot: read by them, everything counted in seconds has expired.
+    with table_dir(tmp_path, own=own) as made:
+        table = made.create(NAME)
+        for times in ({"last_tx_report": monotonic_s()}, {"last_rx_report": monotonic_s()}, {}):
+            fill(table, 20, lifetime=alive(), **times)
+            wrong = ctctl(*command, "--yes", "--allow-foreign", "--clock", "jiffies:250", "--from", made.path)
+            assert (wrong.returncode, count_of(table)) == (1, 20), wrong.stderr
+            assert ("ctctl's own" if own else "nothing in it was reported on for") in wrong.stderr
+        table.update(key4("10.9.9.9", 1, "10.0.0.2", 80), entry(lifetime=monotonic_s() - 5))
+        right = ctctl(*command, "--yes", "--allow-foreign", "--clock", "ktime", "--from", made.path)
+        assert (right.returncode, count_of(table)) == (0, 20), right.stderr
 
 
 def test_a_time_to_come_is_asked_for_and_kept(node: TableDir) -> None:

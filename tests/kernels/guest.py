@@ -21,19 +21,37 @@ from typing import Any
 
 from tests.kernels.record import DATAPATH, Record, read
 
-#: Tests of what differs from kernel to kernel, what an operator needs most first. Left out: long ones, and those of
-#: user space alone.
+#: The kernel tests that a guest can run, what differs most from kernel to kernel and what an operator needs first.
 TESTS = tuple(
     f"tests/{name}.py"
     for name in (
         "kernel/test_loader", "kernel/test_loader_tunnel", "kernel/test_loader_update", "kernel/test_loader_v6",
         "kernel/test_without_tcx", "kernel/test_attach", "kernel/test_map", "kernel/test_map_types",
-        "kernel/test_gc_engines", "kernel/test_gc_reuse", "cli/test_writer", "cli/test_journal", "kernel/test_probe",
+        "kernel/test_gc_engines", "kernel/test_gc_reuse", "cli/test_writer", "cli/test_journal",
         "kernel/test_bpf_events", "kernel/test_simulator", "kernel/test_bpf_mtu", "kernel/test_bpf_policy",
         "kernel/test_bpf_snat", "kernel/test_object", "kernel/test_program", "kernel/test_ringbuf",
-        "kernel/test_machine", "kernel/test_apply_atomic", "kernel/test_socket_lb",
+        "kernel/test_machine", "kernel/test_apply_atomic", "kernel/test_socket_lb", "kernel/test_lru_room",
+        "kernel/test_map_parallel", "kernel/test_ct_change", "kernel/test_daemonset", "kernel/test_ringshared",
+        "kernel/test_ct_live", "kernel/test_gc_keep_running", "kernel/test_bpf_translation", "kernel/test_bpf_drops",
+        "kernel/test_bpf_corners", "kernel/test_bpf_maglev", "kernel/test_probe", "kernel/test_probe_truth",
     )
 )  # fmt: skip
+_TRACES = "traces of the same programs on the same tables: what a kernel makes of those is what the vectors hold"
+_SAID = "what is said of bytes, the same bytes on every kernel"
+_LONG = "hundreds of loads or starts of a program: hours in an emulator"
+#: The other files of tests/kernel, and why they are not for a guest.
+APART = {
+    f"tests/kernel/test_{name}.py": reason
+    for names, reason in (
+        ("agreement examples replay scenario sentences simulate trace_auto typed_names what_if", _TRACES),
+        ("captures_said cilium_nodes doctor metrics_serve versions_between", _SAID),
+        ("bpf_fuzz gc_safety loader_faults predict_kernel", _LONG),
+        ("complexity", "the verifier's figures are a step of their own"),
+        ("floors", "needs a C compiler, which a guest has not"),
+        ("leak_check other_user", "what the tests themselves rely on, of user space alone"),
+    )
+    for name in names.split()
+}
 #: Real packets between namespaces, through a geneve device where the kernel has one.
 LAB = tuple(f"tests/lab/{name}.py" for name in ("test_tunnel", "test_proof", "test_stories", "test_load"))
 
@@ -93,12 +111,15 @@ def lab(record: Record, text: str) -> None:
 
 
 def _pytest(record: Record, step: str, paths: Sequence[str], **environment: str) -> None:
+    """Every other file in a run of its own, beside the first: one alone leaves a second processor idle."""
     command = [sys.executable, "-u", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.kernels.recorder"]
     environment |= {"CTCTL_RECORD": str(record.path), "CTCTL_RECORD_STEP": step}
-    done = subprocess.run([*command, "-m", "not slow", *paths], env=os.environ | environment, check=False)
+    shares = [share for first in range(os.cpu_count() or 1) if (share := paths[first :: os.cpu_count() or 1])]
+    runs = [subprocess.Popen([*command, "-m", "not slow", *share], env=os.environ | environment) for share in shares]
+    ended = {run.wait() for run in runs}
     # 5: everything was done before.
-    if done.returncode not in (0, 1, 5):
-        raise RuntimeError(f"pytest ended with {done.returncode}")
+    if ended - {0, 1, 5}:
+        raise RuntimeError(f"pytest ended with {max(ended)}")
 
 
 STEPS: dict[str, Callable[[Record, str], None]] = {

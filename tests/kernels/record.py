@@ -11,11 +11,14 @@ import functools
 import hashlib
 import json
 import os
+import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from ctctl.btf import Btf, btf_section, sections
 from ctctl.kernel import trial
 from ctctl.kernel.object import OBJECTS
 
@@ -28,8 +31,57 @@ WITHOUT_PROBES = tuple(name for name in ALL if not name.startswith("probe"))
 
 @functools.cache
 def digest(objects: tuple[str, ...]) -> str:
-    """Of compiled objects, by their names."""
-    return hashlib.sha256(b"".join((OBJECTS / f"{name}.bpf.o").read_bytes() for name in objects)).hexdigest()[:16]
+    """Of compiled objects, by their names: of what a kernel is given of them, in every checkout the same."""
+    whole = hashlib.sha256()
+    for name in objects:
+        whole.update(_substance_of(name))
+    return whole.hexdigest()[:16]
+
+
+@functools.cache
+def _substance_of(name: str) -> bytes:
+    return substance((OBJECTS / f"{name}.bpf.o").read_bytes())
+
+
+def substance(image: bytes) -> bytes:
+    """A digest of an object's instructions, data, relocations and types.
+
+    Where it was compiled, and a comment more or less above a line, change what debuggers and the verifier's log
+    say, and nothing that is loaded.
+    """
+    found = hashlib.sha256()
+    for name, contents in sections(image):
+        match name:
+            case ".BTF":
+                given = repr([astuple(each) for each in Btf(contents)]).encode()
+            case ".BTF.ext":
+                given = repr(list(_relocated(contents, btf_section(image)))).encode()
+            case _ if name.startswith((".debug", ".rel.debug", ".rel.BTF")) or name == ".strtab":
+                continue
+            case _:
+                given = contents
+        found.update(name.encode() + b"\0" + hashlib.sha256(given).digest())
+    return found.digest()
+
+
+def _relocated(extension: bytes, btf: bytes) -> Iterator[tuple[str, int, int, str, int]]:
+    """What a loader fits to the kernel's own types: section, offset, type, the path to a member, kind.
+
+    struct btf_ext_header and struct bpf_core_relo (Documentation/bpf/btf.rst of the kernel).
+    """
+    length, start, size = struct.unpack_from("<I", extension, 4)[0], *struct.unpack_from("<II", extension, 24)
+    strings_at = struct.unpack_from("<I", btf, 4)[0] + struct.unpack_from("<I", btf, 16)[0]
+
+    def string(offset: int) -> str:
+        return btf[strings_at + offset : btf.index(b"\0", strings_at + offset)].decode()
+
+    part = extension[length + start : length + start + size]
+    at = 4
+    while at < len(part):
+        section, count = struct.unpack_from("<II", part, at)
+        for offset, type_id, path, kind in struct.iter_unpack("<IIII", part[at + 8 : at + 8 + 16 * count]):
+            yield string(section), offset, type_id, string(path), kind
+        at += 8 + 16 * count
 
 
 class Record:

@@ -17,6 +17,7 @@ _record = Record(Path(os.environ["CTCTL_RECORD"]))
 _step = os.environ["CTCTL_RECORD_STEP"]
 #: Of the running test: what is worse than "passed".
 _ended: dict[str, dict[str, object]] = {}
+_lasted: dict[str, float] = {}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,6 +35,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     elif report.skipped and report.nodeid not in _ended:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         _ended[report.nodeid] = {"skipped": reason.removeprefix("Skipped: ")}
+    _lasted[report.nodeid] = _lasted.get(report.nodeid, 0) + report.duration
     if report.when == "teardown":
         objects = ALL if "probe" in report.nodeid else WITHOUT_PROBES
-        _record.add(_step, report.nodeid, objects, seconds=round(report.duration, 1), **_ended.pop(report.nodeid, {}))
+        seconds = round(_lasted.pop(report.nodeid), 1)
+        _record.add(_step, report.nodeid, objects, seconds=seconds, **_ended.pop(report.nodeid, {}))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tests.kernels.complexity import FIGURES, LIMIT, cases
-from tests.kernels.guest import LAB, TESTS
+from tests.kernels.guest import APART, LAB, TESTS
 from tests.kernels.record import read
 from tests.kernels.vectors import VECTORS, name_of
 
@@ -74,6 +74,7 @@ def page(found: dict[str, Outcome]) -> str:
     lines += [_table(["program", *kernels], _figures(found))]
     lines += ["\n## What failed\n", *_failed(found)]
     lines += ["\n## Tests left out, and why\n", *_skipped(found)]
+    lines += ["\n## Files of kernel tests that are not for a guest, and why\n", *_apart()]
     lines += ["\n## Tests that were not run\n", *_not_run(found)]
     return "\n".join(lines) + "\n"
 
@@ -181,6 +182,13 @@ def _skipped(found: dict[str, Outcome]) -> list[str]:
         )
         lines += [f"- {release}: {reason} ({n})." for reason, n in sorted(reasons.items())]
     return lines or ["None of those that were run."]
+
+
+def _apart() -> list[str]:
+    files: dict[str, list[str]] = {}
+    for file, reason in APART.items():
+        files.setdefault(reason, []).append(f"`{Path(file).stem}`")
+    return [f"- {', '.join(names)}: {reason}." for reason, names in files.items()]
 
 
 def _not_run(found: dict[str, Outcome]) -> list[str]:

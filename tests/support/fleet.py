@@ -36,6 +36,8 @@ class Row:
     backend: int = 0
     flags: int = 0x10
     idle: int = 0
+    rev_nat: int = 0
+    identity: int = 1
 
     def bytes(self) -> tuple[bytes, bytes]:
         value = pack(
@@ -46,11 +48,11 @@ class Row:
             500,
             NOW + self.remaining,
             self.flags,
+            self.rev_nat,
             0,
             0,
             0,
-            0,
-            1,
+            self.identity,
             NOW - self.idle,
             0,
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
 
+from ctctl.btf import sections
+from ctctl.kernel.object import OBJECTS
 from tests.kernels import report
 from tests.kernels.complexity import FIGURES, LIMIT, cases
-from tests.kernels.guest import LAB, TESTS
-from tests.kernels.record import ALL, Record, join, read
+from tests.kernels.guest import APART, LAB, TESTS
+from tests.kernels.record import ALL, Record, join, read, substance
 from tests.kernels.vectors import VECTORS, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +54,41 @@ def test_what_is_of_other_objects_is_not_counted(record: Record) -> None:
     record.path.write_text(gone.replace('"objects": ["ctscan", ', '"objects": ["renamed", '), "utf-8")
     assert record.said("figures").keys() == {"of writer"}
     assert record.said("vectors") == {}
+
+
+def test_what_a_debugger_is_told_of_an_object_does_not_count() -> None:
+    image = (OBJECTS / "gc.bpf.o").read_bytes()
+    path = b"bpf/gc.bpf.c"
+    assert path in image
+    assert substance(image.replace(path, b"ask/gc.tpf.c")) == substance(image)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("syscall", None), ("license", None), (".maps", None), (".relsyscall", None), (".BTF", b"cfg_gc_recheck")],
+    ids=["an instruction", "data", "a map", "a relocation", "a type"],
+)
+def test_what_is_loaded_counts(before: str, after: bytes | None) -> None:
+    image = (OBJECTS / "gc.bpf.o").read_bytes()
+    (contents,) = [contents for name, contents in sections(image) if name == before]
+    old = contents if after is None else after
+    new = bytes([old[0] ^ 1]) + old[1:]
+    assert old in contents
+    assert substance(image.replace(old, new)) != substance(image)
+
+
+def test_what_a_loader_fits_to_the_kernel_counts() -> None:
+    image = (OBJECTS / "proberet.bpf.o").read_bytes()
+    (extension,) = [contents for name, contents in sections(image) if name == ".BTF.ext"]
+    length, start = struct.unpack_from("<I", extension, 4)[0], struct.unpack_from("<I", extension, 24)[0]
+    # After the record size, the section's name and its count: the offset of the first instruction.
+    at = length + start + 12
+    other = extension[:at] + bytes([extension[at] ^ 8]) + extension[at + 1 :]
+    assert substance(image.replace(extension, other)) != substance(image)
+
+
+def test_objects_say_nothing_of_where_they_were_compiled() -> None:
+    assert [name for name in ALL if bytes(ROOT) in (OBJECTS / f"{name}.bpf.o").read_bytes()] == []
 
 
 def test_what_a_guest_said_over_a_line_is_added_to_what_it_went_on_from(
@@ -122,6 +160,14 @@ def test_what_a_kernel_does_not_load_is_told(record: Record) -> None:
     assert "| `proberet-probe_return` | not loaded |" in lines
     assert f"| `lxc-from_container` | **{LIMIT:,}**, over it |" in lines
     assert any("`netdev-from_netdev compiled`: too complex" in line for line in lines)
+
+
+def test_every_file_of_kernel_tests_is_for_a_guest_or_has_a_reason() -> None:
+    there = {f"tests/kernel/{path.name}" for path in (ROOT / "tests/kernel").glob("test_*.py")}
+    assert there == {*APART, *(path for path in TESTS if path.startswith("tests/kernel/"))}
+    assert not APART.keys() & set(TESTS)
+    page = report.PAGE.read_text(encoding="utf-8")
+    assert [file for file, reason in APART.items() if f"`{Path(file).stem}`" not in page or reason not in page] == []
 
 
 def test_every_file_that_is_named_is_there() -> None:

@@ -149,6 +149,12 @@ DRESSED: dict[str, Callable[[str], str | bytes]] = {
     "and the other way round": lambda text: text.encode("utf-16-be"),
     "twice": lambda text: f"$ list -o json\n{text}\n$ list -o json\n{text}",
     "one by one": lambda text: "\n".join(map(json.dumps, json.loads(text))) if text[0] == "[" else text,
+    "kubectl logs --prefix": FORMS["kubectl logs --prefix"],
+    "times in front": FORMS["times in front"],
+    "a system's log": FORMS["a system's log"],
+    "numbered by cat": FORMS["numbered by cat"],
+    "named and numbered by grep": _before(lambda n: f"dump/1.json{'-:'[n % 5 == 2]}{n + 1}{'-:'[n % 5 == 2]}"),
+    "a name before all of it": lambda text: f"node1: {json.dumps(json.loads(text))}\n",
     "one by one, in lines": lambda text: (
         "\n".join(json.dumps(item, indent=2) for item in json.loads(text)) if text[0] == "[" else text
     ),
@@ -235,3 +241,63 @@ def test_a_mapped_address_is_of_its_table_where_the_listing_is_whole(tmp_path: P
         table.name: table.count for table in read_text(tmp_path / "c", f"{six}{mapped}\n\n{first}\n{any4}\n").tables
     }
     assert (mixed["cilium_ct4_global"], mixed["cilium_ct6_global"], mixed["cilium_ct_any4_global"]) == (2, 1, 1)
+
+
+LEFT_OUT = (
+    *("...", "…", "[...]", "<snip>", "[... 240 lines omitted ...]", "(12,345 more lines)", "-- snip --", ". . ."),
+    *("and 7 more entries", "... 12 more", "[truncated]", "# output truncated", "// ...", "{... many more like this}"),
+    *("<lines skipped>", "... and many more ..."),
+)
+
+
+_MISSING = ["1 mark(s) of lines left out by hand: what stood there is missing"]
+
+
+@pytest.mark.parametrize("mark", LEFT_OUT)
+def test_lines_left_out_by_hand_are_said_to_be_missing(mark: str, tmp_path: Path) -> None:
+    for name in ("cli/ct-list-global.txt", "cli/ipcache-list.txt"):
+        text = captures.text(CAPTURES[1], name)
+        lines = text.splitlines()
+        source = read_text(tmp_path / "pasted", "\n".join([*lines[:5], mark, *lines[5:], ""]))
+        assert said(source) == said(read_text(tmp_path / "whole", text)), name
+        assert source.partial == _MISSING, name
+
+
+@pytest.mark.parametrize("form", ["80 columns", "132 columns", "quoted", "ends of lines of another system"])
+def test_lines_left_out_of_any_listing_in_any_form(form: str, tmp_path: Path) -> None:
+    for name, text in texts().items():
+        lines = text.splitlines()
+        whole = said(read_text(tmp_path / "whole", text))
+        for at in (max(len(lines) // 2, 1), len(lines)):
+            source = read_text(tmp_path / "pasted", FORMS[form]("\n".join([*lines[:at], "...", *lines[at:], ""])))
+            assert said(source) == whole, (name, at)
+            assert source.partial == _MISSING, (name, at)
+
+
+@pytest.mark.parametrize("name", ["ct-list-global.json", "nat-list.json", "lb-list.json", "ct-list-global.yaml"])
+@pytest.mark.parametrize("mark", ["...", "# ... 12 more"])
+def test_elements_left_out_of_a_document(name: str, mark: str, tmp_path: Path) -> None:
+    text = captures.text(CAPTURES[1], f"cli/{name}")
+    rows = re.split(r"(?m)(?<=^  \},\n)|(?<=^  \],\n)|^(?=- key)", text)
+    source = read_text(tmp_path / "pasted", "".join([*rows[:3], f"{mark}\n", *rows[3:]]))
+    assert said(source) == said(read_text(tmp_path / "whole", text))
+    assert "lb" in name or any("left out by hand" in part for part in source.partial)
+    assert source.partial
+    if name in ("ct-list-global.json", "nat-list.json"):
+        cut = read_text(tmp_path / "cut", "".join([*rows[:3], f"{mark}\n"]))
+        assert said(cut)
+        assert len(cut.partial) == 2
+
+
+def test_words_in_front_of_a_yaml_document(tmp_path: Path) -> None:
+    text = captures.text(CAPTURES[1], "cli/ct-list-global.yaml")
+    for form in ("kubectl logs --prefix", "named and numbered by grep", "numbered by cat", "a name in front"):
+        source = read_text(tmp_path / "pasted", FORMS[form](text))
+        assert said(source) == said(read_text(tmp_path / "whole", text)), form
+        assert source.partial == [], form
+
+
+def test_three_dots_in_the_talk_around_a_listing_are_no_gap(tmp_path: Path) -> None:
+    for name, text in texts().items():
+        source = read_text(tmp_path / "a", f"...\nHi all,\n...\nthis is what I get:\n\n{text}\nAny idea?\n...\n")
+        assert source.partial == [], name

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import struct
+import os
 import subprocess
 import sys
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import PIL.Image
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctctl.errors import ConfigError
+from ctctl.errors import ConfigError, UnsupportedError
 from ctctl.gc.interval import next_interval
 from ctctl.model.timeouts import Timeouts
-from ctctl.out import plot
+from ctctl.out import figure, plot
 from ctctl.predict.flows import table_flows
 from ctctl.predict.fluid import COST_S, loads, next_intervals, predict
 from ctctl.predict.model import Duration, Kind, Pattern, Shape, Workload
+from ctctl.predict.show import charts
 from ctctl.predict.sizing import rounded
 from ctctl.predict.workload import load_document, parse_workload, with_change
 
@@ -238,49 +240,96 @@ def steps() -> plot.Chart:
     return plot.Chart("s", [plot.Line("x", [(0, 0), (50, 0), (50, 8), (100, 8)])], plot.count)
 
 
+def lines_of(root: ElementTree.Element) -> list[list[tuple[float, float]]]:
+    """The points of each line that is drawn, y growing downwards."""
+    found = []
+    for group in root.iter():
+        if group.attrib.get("id") == "line":
+            (path,) = (e for e in group.iter() if e.tag.endswith("path"))
+            numbers = [float(word) for word in path.attrib["d"].split() if word not in "ML"]
+            found.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
+    return found
+
+
+def texts_of(root: ElementTree.Element) -> dict[str, tuple[float, float]]:
+    return {
+        e.text: (float(e.attrib["x"]), float(e.attrib["y"])) for e in root.iter() if e.tag.endswith("text") and e.text
+    }
+
+
 def test_svg_is_xml_with_a_line_each() -> None:
-    root = ElementTree.fromstring(plot.svg([chart(), chart()]))
-    assert len([e for e in root.iter() if e.tag.endswith("polyline")]) == 2
+    root = ElementTree.fromstring(figure.svg([chart(), chart()]))
+    assert len(lines_of(root)) == 2
+    assert {"t <&>", "a & b"} <= set(texts_of(root))
 
 
-def test_svg_runs_from_left_to_right_and_upwards() -> None:
-    root = ElementTree.fromstring(plot.svg([steps()]))
-    (line,) = (e for e in root.iter() if e.tag.endswith("polyline"))
-    points = [tuple(float(number) for number in point.split(",")) for point in line.attrib["points"].split()]
-    left, right, top, bottom = plot.LEFT, plot.WIDTH - plot.RIGHT, plot.TOP, plot.HEIGHT - plot.BOTTOM
-    middle = (left + right) / 2
-    # In SVG y grows downwards.
-    assert points == [(left, bottom), (middle, bottom), (middle, top), (right, top)]
-    labels = {e.text: float(e.attrib["y"]) for e in root.iter() if e.attrib.get("text-anchor") == "end"}
-    assert labels["0"] == bottom + 4
-    assert labels["8"] == top + 4
-    times = {e.text: float(e.attrib["x"]) for e in root.iter() if e.attrib.get("text-anchor") == "middle"}
-    assert (times["0s"], times["50s"], times["1m40s"]) == (left, middle, right)
+def test_svg_runs_from_left_to_right_and_upwards_and_says_so() -> None:
+    root = ElementTree.fromstring(figure.svg([steps()]))
+    ((a, b, c, d),) = lines_of(root)
+    assert (a[0], a[1], b[1], c[1]) == (min(a[0], d[0]), b[1], a[1], d[1])
+    assert a[1] > d[1]
+    assert b[0] == c[0] == pytest.approx((a[0] + d[0]) / 2)
+    texts = texts_of(root)
+    # Times stand below where they are, the values beside.
+    assert texts["0s"][0] < texts["30s"][0] < texts["1m"][0] < texts["1m30s"][0] < d[0]
+    assert texts["0"][1] == pytest.approx(a[1], abs=6)
+    assert texts["8"][1] == pytest.approx(d[1], abs=6)
 
 
-def pixels(data: bytes) -> list[list[bytes]]:
-    """The rows of an 8-bit RGB PNG whose rows are not filtered."""
-    width, height = struct.unpack(">II", data[16:24])
-    at = data.index(b"IDAT")
-    raw = zlib.decompress(data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at], "big")])
-    rows = [raw[row * (3 * width + 1) :][: 3 * width + 1] for row in range(height)]
-    assert {row[0] for row in rows} == {0}
-    return [[row[at : at + 3] for at in range(1, len(row), 3)] for row in rows]
+def test_no_name_lies_on_a_line() -> None:
+    lines = [plot.Line(f"_{number} $x", [(0, number), (90000, 2 * number)]) for number in range(7)]
+    root = ElementTree.fromstring(figure.svg([plot.Chart("c", lines, plot.count)]))
+    right = max(x for line in lines_of(root) for x, _ in line)
+    texts = texts_of(root)
+    assert all(texts[line.name][0] > right for line in lines)
 
 
-def test_png_is_one_and_runs_from_left_to_right_and_upwards() -> None:
-    data = plot.png([steps()])
+def test_no_chart_has_more_lines_than_colours() -> None:
+    lines = [plot.Line(str(number), [(0, number), (10 + number, 2)]) for number in range(16)]
+    found = figure.parts(plot.Chart("c", lines, plot.count))
+    assert [line for part in found for line in part.lines] == lines
+    assert max(len(part.lines) for part in found) <= len(figure.COLORS)
+    assert {(part.x_max, part.y_max) for part in found} == {(25, 15)}
+    root = ElementTree.fromstring(figure.svg(found[:1]))
+    colors = [e.attrib["style"] for e in root.iter() if "stroke: #" in e.attrib.get("style", "")]
+    assert sum(any(color in style for style in colors) for color in figure.COLORS) == len(found[0].lines)
+
+
+def test_times_of_an_axis_are_those_of_clocks() -> None:
+    for end in (0.5, 1, 59, 100, 3599, 86400, 90061, 40 * 86400, 10**9):
+        times = figure.times(end)
+        assert 1 <= len(times) <= 7
+        assert times[0] == 0
+        assert times[-1] <= end
+        assert len(times) > 2 or end < 3
+
+
+def test_png_shows_the_same() -> None:
+    data = figure.png([steps()])
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    rows = pixels(data)
-    assert (len(rows), len(rows[0])) == (plot.HEIGHT, plot.WIDTH)
-    color = bytes.fromhex(plot.COLORS[0][1:])
-    inner = range(plot.TOP - 1, plot.HEIGHT - plot.BOTTOM + 1)
-    drawn = {x: [y for y in inner if rows[y][x] == color] for x in (plot.LEFT + 50, plot.WIDTH - plot.RIGHT - 50)}
-    early, late = drawn.values()
-    assert early
-    assert late
-    assert min(early) >= plot.HEIGHT - plot.BOTTOM - 3
-    assert max(late) <= plot.TOP + 2
+    pixels = np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    height, width, _ = pixels.shape
+    color = np.frombuffer(bytes.fromhex(figure.COLORS[0][1:]), np.uint8)
+    rows, columns = np.nonzero(np.abs(pixels - color).sum(axis=2) < 120)
+    early = rows[(columns > width * 0.2) & (columns < width * 0.4)]
+    late = rows[(columns > width * 0.6) & (columns < width * 0.8)]
+    assert early.min() > height * 0.7
+    assert late.max() < height * 0.3
+
+
+def test_without_the_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UnsupportedError, match=r"pip install 'ctctl\[plot\]'"):
+        figure.svg([chart()])
+
+
+def test_charts_compare_a_table_under_each_workload() -> None:
+    one = predict(workload(Kind("a", "tcp", 10, constant(3))), 600)
+    other = replace(one, name="other")
+    alone, both = charts([one]), charts([one, other])
+    assert {line.name for line in alone[0].lines} == {table.name.removeprefix("cilium_") for table in one.tables}
+    assert [chart.title for chart in both if chart.title.startswith("entries")] == ["entries, ct4_global"]
+    assert all([line.name for line in chart.lines] == [one.name, "other"] for chart in both)
 
 
 def braille(lines: list[str]) -> list[list[int]]:
@@ -294,7 +343,8 @@ def braille(lines: list[str]) -> list[list[int]]:
 
 
 def test_terminal_chart_runs_from_left_to_right_and_upwards() -> None:
-    lines = plot.terminal(steps(), width=20, height=4)
+    lines = plot.terminal(steps(), width=22, height=4)
+    assert lines[0] == "s: x"
     assert [line.split()[0] for line in (lines[1], lines[4])] == ["8", "0"]
     rows = braille([line[2:] for line in lines[1:5]])
     assert (rows[0], rows[-1]) == (list(range(20, 40)), list(range(21)))
@@ -303,11 +353,29 @@ def test_terminal_chart_runs_from_left_to_right_and_upwards() -> None:
     assert lines[5].split() == ["0", "1m40s"]
 
 
+def test_terminal_chart_names_its_lines_from_the_top() -> None:
+    lines = [plot.Line(f"line {number}", [(0, 9 - number), (60, number)]) for number in range(9)]
+    shown = plot.terminal(plot.Chart("c", lines, plot.count), width=60)
+    assert max(map(len, shown)) <= 60
+    words = " ".join(shown[1:3])
+    assert words == "right end, from the top: " + ", ".join(f"line {number}" for number in reversed(range(9)))
+
+
 def test_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ctctl", "gc", "simulate", str(ROOT / "examples/workload.yaml"), "--for", "10m"]
     files = ["--svg", str(tmp_path / "a.svg"), "--png", str(tmp_path / "a.png")]
+    here, home = tmp_path / "here", tmp_path / "home"
+    for directory in (here, home):
+        directory.mkdir()
+    # Nobody's settings are taken from where it is called, and nothing is left in a home.
+    (here / "matplotlibrc").write_bytes(b"text.usetex: True\n\xff\xfe\n")
     done = subprocess.run(
-        [*command, *files, "--compare", "ct.tcp-max=2048", "-o", "json"], capture_output=True, text=True, check=False
+        [*command, *files, "--compare", "ct.tcp-max=2048", "-o", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=here,
+        env={**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     found = yaml.safe_load(done.stdout)
@@ -316,9 +384,9 @@ def test_command_line(tmp_path: Path) -> None:
     small = next(t for t in found["tables"] if t["workload"] != "busy node" and t["map"] == TCP)
     assert small["evicted"] > 0
     # A chart for each table, with a line for each of the two workloads.
-    drawn = ElementTree.parse(tmp_path / "a.svg").getroot()
-    assert len([e for e in drawn.iter() if e.tag.endswith("polyline")]) >= 4
-    assert len(pixels((tmp_path / "a.png").read_bytes())) == int(drawn.attrib["height"])
+    assert len(lines_of(ElementTree.parse(tmp_path / "a.svg").getroot())) >= 4
+    assert PIL.Image.open(tmp_path / "a.png").height > 1000
+    assert not list(home.iterdir())
     nothing = subprocess.run(command[:5], capture_output=True, text=True, check=False)
     assert (nothing.returncode, "which workload?" in nothing.stderr) == (2, True)
 

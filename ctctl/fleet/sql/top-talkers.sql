@@ -9,29 +9,29 @@ WITH counted AS (
     ORDER BY entries DESC, t.cluster, t.family, t.src_hi, t.src_lo, way
     LIMIT :row_limit
 ),
--- All else is read of the first rows alone, which have a number each.
+-- All else is read of the first rows alone, which have a number each, and once: a lake has 10^8 rows.
 top AS (
     SELECT c.cluster, c.family, c.src_hi, c.src_lo, c.way, c.entries,
            ROW_NUMBER() OVER (ORDER BY c.entries DESC, c.cluster, c.family, c.src_hi, c.src_lo, c.way) AS place
     FROM counted c
 ),
-on_node AS (
-    SELECT o.place, t.node, MIN(t.src) AS src, MIN(t.src_name) AS name,
-           SUM(CASE WHEN t.expired = TRUE THEN 1 ELSE 0 END) AS expired,
-           SUM(COALESCE(t.packets, t.tx_packets)) AS packets,
-           SUM(COALESCE(t.bytes, t.tx_bytes)) AS bytes, SUM(t.rx_bytes) AS rx_bytes
+theirs AS (
+    SELECT o.place, t.node, t.src, t.src_name, t.dst_hi, t.dst_lo, t.expired,
+           COALESCE(t.packets, t.tx_packets) AS packets, COALESCE(t.bytes, t.tx_bytes) AS bytes, t.rx_bytes
     FROM ct_latest t
     JOIN top o ON o.src_lo = t.src_lo AND o.src_hi = t.src_hi AND o.family = t.family AND o.cluster = t.cluster
               AND o.way = CASE WHEN t.direction = 'OUT' THEN 0 ELSE 1 END
     WHERE t.direction <> 'SVC' AND t.related = FALSE
-    GROUP BY o.place, t.node
+),
+on_node AS (
+    SELECT m.place, m.node, MIN(m.src) AS src, MIN(m.src_name) AS name,
+           SUM(CASE WHEN m.expired = TRUE THEN 1 ELSE 0 END) AS expired,
+           SUM(m.packets) AS packets, SUM(m.bytes) AS bytes, SUM(m.rx_bytes) AS rx_bytes
+    FROM theirs m
+    GROUP BY m.place, m.node
 ),
 pairs AS (
-    SELECT DISTINCT o.place, t.dst_hi, t.dst_lo
-    FROM ct_latest t
-    JOIN top o ON o.src_lo = t.src_lo AND o.src_hi = t.src_hi AND o.family = t.family AND o.cluster = t.cluster
-              AND o.way = CASE WHEN t.direction = 'OUT' THEN 0 ELSE 1 END
-    WHERE t.direction <> 'SVC' AND t.related = FALSE
+    SELECT DISTINCT m.place, m.dst_hi, m.dst_lo FROM theirs m
 ),
 of_all AS (
     SELECT n.place, COUNT(*) AS nodes, MIN(n.src) AS src, MIN(n.name) AS name, SUM(n.expired) AS expired,

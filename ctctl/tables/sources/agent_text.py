@@ -118,7 +118,7 @@ def add_line(dump: Dump, line: str) -> bool:
     elif match := _PROC_UPTIME.fullmatch(line.strip()):
         facts.uptime_s = Fact((float(match[1]), float(match[1])), "/proc/uptime")
     elif match := _VERSION.match(line):
-        facts.version = facts.version or Fact(match[1] or match[2], "status" if match[1] else "version")
+        facts.version = facts.version or Fact(match[1] or match[2], "status" if match[1] else "the agent's version")
     elif modes := modes_of_status_line(line):
         facts.add_modes(modes)
     else:

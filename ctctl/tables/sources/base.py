@@ -267,6 +267,10 @@ class Source:
         """The tables of a node, all of them where it is None. Nodes may be thousands: they are found in one pass."""
         return self.tables if node is None else self._by_node().get(node, [])
 
+    def own_tables(self, node: str | None) -> list[CtTable]:
+        """The same, but for None those of which nothing says whose they are, where there are such."""
+        return (node is None and self.tables_without_node()) or self.tables_of(node)
+
     def tables_without_node(self) -> list[CtTable]:
         """The tables of which nothing says whose they are."""
         return self._by_node().get(None, [])
@@ -310,17 +314,43 @@ class Source:
 
     def minor_of(self, node: str | None) -> int:
         """The same of one node."""
+        version = self.versions_of(node)
+        return version.low if version is not None else 16
+
+    def versions_of(self, node: str | None = None) -> CiliumVersion | None:
+        """The Cilium of a node, or those that it may be by the forms of its tables; None where nothing tells."""
         version = self.version_of(node)
-        if version is not None:
-            return version.low
-        tables = self.tables_of(node)
-        return min((int(table.layout.split(".")[1]) for table in tables), default=16)
+        return version if version is not None else self._versions_by_form(node)
+
+    def _versions_by_form(self, node: str | None) -> CiliumVersion | None:
+        from ctctl.model.version import FIRST_MINOR, LAST_MINOR, CiliumVersion, versions_of_layout
+
+        # No map of Cilium's carries BTF: tables that do are of a datapath of our own.
+        tables = [table for table in self.own_tables(node) if table.layout_evidence not in ("assumed", "BTF")]
+        layouts = {table.layout for table in tables}
+        low, high, told = FIRST_MINOR, LAST_MINOR, ["the form of conntrack entries"] if layouts else []
+        if layouts:
+            oldest = versions_of_layout(min(layouts, key=list(Layout).index), "")
+            low, high = oldest.low, oldest.high
+            if low == 15 and any(table.raw for table in tables):  # bytes of 1.14 are the same
+                low = FIRST_MINOR
+        if not layouts or (low, high) == (16, 17):
+            found = self.some(node, "services", "sockets", "tunnels")
+            # Protocols of frontends came with 1.17; before, a listing has none.
+            protocols = {slot.proto for slot in found.services}
+            if any(protocols) or found.has("sockets"):
+                low = max(low, 17)
+                told.append("its services' protocols" if any(protocols) else "its listing of sockets")
+            elif protocols == {None} or found.has("tunnels"):
+                high = min(high, 16)
+                told.append("its services without protocols" if protocols else "its tunnel listing")
+        return CiliumVersion(low, max(low, high), " and ".join(told)) if told else None
 
     def time(self, node: str | None = None) -> tuple[Clock, int | None]:
         """Clock and now of a node's tables; now is None where they do not agree or it is unknown."""
         if self.now is not None:
             return self.clock, self.now
-        times = {(table.clock, table.now) for table in self.tables_of(node)}
+        times = {(table.clock, table.now) for table in self.own_tables(node)}
         return times.pop() if len(times) == 1 else (self.clock, None)
 
     def some(self, node: str | None, *kinds: str) -> Listings:

@@ -9,7 +9,6 @@ table names.
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable
 
@@ -17,7 +16,8 @@ from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.listing_documents import Documents, form_of
+from ctctl.tables.sources.gaps import is_left_out, is_pager
+from ctctl.tables.sources.listing_documents import Documents, form_of, is_listing, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
@@ -26,6 +26,11 @@ from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_
 
 #: Of a longer line only this much is looked at.
 _HEAD = 4096
+#: A document behind words, and how often it is looked whether there is one.
+_WORDED = re.compile(
+    r"""\s*\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s))"""
+)
+_MAX_WORDED = 100
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
 #: What a record costs beside its line: also to be shown later.
@@ -42,11 +47,6 @@ _TALK = re.compile(
     r"\s*(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%] |Defaulted |command terminated|Failed to get clocksource|Unable to "
     r"|time=|level=|Warning|WARNING|Using |\.\.\.|…)"
 )
-#: What a pager and people write where something else is shown or left out, in the middle of a table too.
-_GAP = re.compile(r"\s*(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}|[~:]|\[?(?:\.\.\.|…)\]?|<snip>)\s*")
-#: An object a line, as logs are kept: what was said is in one of its fields.
-_LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
-_SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
 #: What ``bpf policy get --all`` and ``bpf metrics list`` say of no tables and no records.
 _NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
 _ERROR = re.compile(r"\s*Error\b:? ?")
@@ -100,6 +100,11 @@ class _Mixed:
         self._head = self._after_blank = self._spaced = False
         #: how often records came after something else: one listing may be there twice
         self._runs = 0
+        #: marks of lines left out beside records; whether the last line was a record or a head, or such a mark
+        self._omitted = 0
+        self._near = self._gap_before = False
+        #: lines that might have started a document behind words
+        self._worded = 0
         #: lines without a record since the last one
         self._idle = 0
         self._old = 0
@@ -107,11 +112,13 @@ class _Mixed:
     def read(self) -> None:
         """Everything up to the end."""
         while (line := self.shape.next()) is not None:
-            if line.startswith('{"') and not line.startswith('{"schema"') and _LOGGED.fullmatch(line):
-                line = _said_in(line)
+            if line.startswith('{"') and not line.startswith('{"schema"'):
+                line = said_in(line)
             if not line.strip():
                 self._blank_line()
-            elif _GAP.fullmatch(line) and self.dump.kinds:
+            elif is_left_out(line):
+                self._left_out(line)
+            elif is_pager(line) and self.dump.kinds:
                 self.dump.skip(line)
                 self._idle += 1
             elif self.shape.cut and self._alone(line) is not None:
@@ -119,17 +126,27 @@ class _Mixed:
                 self.dump.lose("line(s) cut off at the end", line)
             elif self._record(line):
                 self.shape.record()
+                self._omitted += self._gap_before
+                self._gap_before, self._near = False, True
                 self._runs += self._idle > 0
                 self._idle = 0
                 self._spaced &= self._after_blank
                 self._head = self._after_blank = False
-            elif not self._document(line):
+            elif not self._document(line) and not self._worded_document(line):
                 if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
                     self.dump.lose("line(s) cut off at the end", line)
                 self._idle += 1
                 self._other(line)
+                self._gap_before, self._near = False, self._head
             if self._enough():
                 return
+
+    def _left_out(self, line: str) -> None:
+        """A line that says that others were left out: of a listing where a record or a head is beside it."""
+        self._omitted += self._near
+        self._gap_before = not self._near
+        self.dump.skip(line)
+        self._idle += 1
 
     def _blank_line(self) -> None:
         """The end of a table, unless every line of it has an empty one behind it, its head first."""
@@ -168,6 +185,8 @@ class _Mixed:
         self.ct.interrupt()
         if self.lines.overlong:
             dump.partial.append(f"{self.lines.overlong} line(s) of more than 1 MiB: not read")
+        if omitted := self._omitted + self.documents.left_out:
+            dump.partial.append(f"{omitted} mark(s) of lines left out by hand: what stood there is missing")
         if self._old:
             dump.partial.append(f"{self._old} line(s) of a listing of before 1.6 (rx_packets=): not read")
         dump.settle()
@@ -361,19 +380,22 @@ class _Mixed:
         before = self.lines.position
         self._interrupt()
         self.documents.read(form, self.hint, quoted=quoted)
+        self._gap_before, self._near = False, self.documents.goes_on
         if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
             self.lines.next()
             self.dump.lose("line(s) of a listing", line)
         return True
 
-
-def _said_in(line: str) -> str:
-    """What was said in a line of a log of objects; the line itself where it is none."""
-    try:
-        item = json.loads(line)
-    except (ValueError, RecursionError):
-        return line
-    texts = [item[name] for name in _SAID if isinstance(item.get(name), str)]
-    if len(texts) != 1 or "\n" in texts[0].rstrip("\n"):
-        return line
-    return str(texts[0]).rstrip()
+    def _worded_document(self, line: str) -> bool:
+        """A line that starts a document behind words that stand in front of each line: it goes on without them."""
+        start = _WORDED.match(line)
+        if start is None or self._worded > _MAX_WORDED:
+            return False
+        self._worded += 1
+        front = self.shape.before_document(start[0], line[start.end() :], is_listing)
+        if front is None:
+            return False
+        self.shape.give_back()
+        self.lines.back(line + "\n")
+        self.lines.rewrite(front.off)
+        return True

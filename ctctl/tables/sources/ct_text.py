@@ -32,7 +32,8 @@ START = re.compile(
 _EXPIRES = re.compile(
     r"expires=(?P<expires>\d{1,20})(?:[ \t]+\(remaining:[ \t]+(?P<remaining>-?\d{1,20})[ \t]+sec\(s\)\))?"
 )
-_FIELD = re.compile(r"(?<!\w)([A-Z][A-Za-z]{2,20})=(0x[0-9a-fA-F]{1,16}|\d{1,20})(?![\w.])")
+_FIELD = re.compile(r"(?<!\w)([A-Z][A-Za-z]{2,20})=(0x[0-9a-fA-F]{1,16}|\d{1,20})(?![\w.…])")
+_NAMED = re.compile(r"(?<!\w)[A-Z][A-Za-z]{2,20}=")
 #: What a line of an entry has, be it damaged or cut off.
 MARKS = ("expires=", "FlagsSeen=", "RevNAT=", "SourceSecurityID=", "LastRxReport=", "LastTxReport=")
 #: A field of listings before 1.6.
@@ -63,6 +64,9 @@ class CtLines:
     _real6: bool = False
     _fits: bool = True
     _mapped: list[tuple[int, FlowTuple, int, _Line]] = field(default_factory=list)
+    #: lines of up to 1.15 with an interface, and without that were taken for whole ones
+    _whole: int = 0
+    _early: int = 0
 
     def blank(self) -> None:
         """An empty line: the next table."""
@@ -83,6 +87,10 @@ class CtLines:
             flow, flags = FlowTuple(proto, dst, ports[1], src, ports[0]), TUPLE_SERVICE
         flags |= TUPLE_RELATED if related else 0
         line = _Line(text[expires.end() :], digits(expires["expires"]), expires["remaining"], suffix=service)
+        if line.ends_early and self._whole:
+            raise DecodeError("the line ends before the interface that others have")
+        self._early += line.ends_early
+        self._whole += not line.ends_early and line.layout.split_counters
         family = 6 if 6 in (src.version, dst.version) else 4
         self._real6 |= self.section >= 2 and family == 6
         self._fits &= (
@@ -110,6 +118,8 @@ class CtLines:
 
     def finish(self, *, alone: bool) -> None:
         """The end. ``alone``: there was nothing else, so empty lines stand for tables that are empty."""
+        if self._whole and self._early:
+            self.dump.partial.append(f"{self._early} line(s) end before IfIndex=, which others have: cut off")
         tables = self.section if alone and self._fits and self.section <= len(pins.CT_TABLES) else 0
         self.interrupt()
         for number in range(tables):
@@ -139,6 +149,8 @@ class CtLines:
 
 #: What every line ends in from 1.16 on, before what single versions add.
 _LAST_FIELDS = {"RevNAT", "SourceSecurityID", "BackendID"}
+#: And up to 1.15, from 1.6 on; ``IfIndex`` came later.
+_LAST_FIELDS_1_15 = {"RevNAT", "SourceSecurityID"}
 
 
 #: The rest of a line as 1.16 and later print it: nearly all there are, and read in a third of the time that looking
@@ -155,7 +167,7 @@ _PLAIN = re.compile(
 class _Line:
     """The part of a line behind the addresses."""
 
-    __slots__ = ("layout", "lifetime", "nat_port", "remaining", "report", "value")
+    __slots__ = ("ends_early", "layout", "lifetime", "nat_port", "remaining", "report", "value")
 
     def __init__(self, text: str, lifetime: int, remaining: str | None, *, suffix: bool) -> None:
         self.lifetime, self.remaining = lifetime, remaining
@@ -163,12 +175,15 @@ class _Line:
             self._read_plain(plain)
             return
         numbers = {name: int(word, 16 if word[:2] == "0x" else 10) for name, word in _FIELD.findall(text)}
+        if len(_NAMED.findall(text)) != len(numbers):
+            raise DecodeError("a field has no number")
         if "Flags" not in numbers or not ("RxPackets" in numbers or "Packets" in numbers):
             raise DecodeError("fields are missing: the line is cut off or of another program")
-        if "Packets" in numbers and not numbers.keys() >= _LAST_FIELDS:
+        if not numbers.keys() >= (_LAST_FIELDS_1_15 if "RxPackets" in numbers else _LAST_FIELDS):
             raise DecodeError("the last fields are missing: the line is cut off")
         self.layout = Layout.V1_14 if suffix else _layout_of(numbers, "RxPackets", "IfIndex", "NatPort")
         self.nat_port = numbers.get("NatPort", 0)
+        self.ends_early = "RxPackets" in numbers and "IfIndex" not in numbers
         self.report = max(numbers.get("LastRxReport", 0), numbers.get("LastTxReport", 0))
         self.value = _value(numbers, lifetime, self.layout)
 
@@ -176,7 +191,7 @@ class _Line:
         """What the general way makes of such a line."""
         packets, octets, rx, rx_at, tx, tx_at, flags, rev_nat, identity, ifindex, backend, nat_port = plain.groups()
         self.layout = Layout.V1_16 if ifindex else Layout.V1_19 if nat_port else Layout.V1_18
-        self.nat_port = int(nat_port or 0)
+        self.nat_port, self.ends_early = int(nat_port or 0), False
         first, second = int(rx_at), int(tx_at)
         self.report = max(first, second)
         word40 = int(ifindex) if ifindex else _swapped(whole(self.nat_port, 16))

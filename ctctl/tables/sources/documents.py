@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from ctctl.errors import DecodeError
+from ctctl.tables.sources.gaps import MAX_MARK, is_left_out
 from ctctl.tables.sources.stream import (
     CHUNK,
     YAML_WORK,
@@ -38,9 +39,16 @@ def _no_number(text: str) -> NoReturn:
 DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
-def json_array(stream: Reader, repair: Callable[[str], str] | None = None, *, lenient: bool = False) -> Iterator[Any]:
+def json_array(
+    stream: Reader,
+    repair: Callable[[str], str] | None = None,
+    *,
+    lenient: bool = False,
+    left_out: Callable[[], None] = lambda: None,
+) -> Iterator[Any]:
     """Elements of one JSON array, one at a time. ``repair`` changes text first, whole lines at a time.
 
+    ``left_out`` is called where a line between elements says that some were left out by hand.
     What follows the array is put back where the stream can take it; ``lenient``: also where it turns out
     to be no JSON, from the next line on. Raises EndedEarlyError where the array stops in the middle,
     DecodeError where it is no JSON.
@@ -51,7 +59,11 @@ def json_array(stream: Reader, repair: Callable[[str], str] | None = None, *, le
             raise DecodeError("not a JSON array")
         while not buffer.skip("]"):
             buffer.skip(",")
-            yield buffer.element()
+            if buffer.is_left_out():
+                left_out()
+                buffer.next_line()
+            else:
+                yield buffer.element()
     except DecodeError:
         if lenient:
             buffer.next_line()
@@ -108,6 +120,15 @@ class _Buffer:
                 return found
             if not self._more():
                 raise self._early("the dump ends in the middle")
+
+    def is_left_out(self) -> bool:
+        """Whether the rest of the line stands for elements that were left out."""
+        self.skip("")
+        if self._text.startswith(("{", '"'), self._at):
+            return False
+        while self._text.find("\n", self._at) < 0 and len(self._text) - self._at < MAX_MARK and self._more():
+            pass
+        return _mark_at(self._text, self._at) > 0
 
     def element(self) -> Any:
         self.skip("")
@@ -181,6 +202,9 @@ def whole_members(text: str) -> Iterator[tuple[str, Any]]:
     at = text.find("{") + 1
     while at > 0:
         at = len(text) - len(text[at:].lstrip(" \t\r\n,"))
+        if (mark := _mark_at(text, at)) > 0:
+            at += mark
+            continue
         try:
             name, end = DECODER.raw_decode(text, at)
             at = len(text) - len(text[end:].lstrip(" \t\r\n:"))
@@ -188,6 +212,12 @@ def whole_members(text: str) -> Iterator[tuple[str, Any]]:
         except (ValueError, RecursionError):
             return
         yield str(name), value
+
+
+def _mark_at(text: str, at: int) -> int:
+    """The length of a line that says that something was left out by hand; 0 where there is none."""
+    line = text[at : at + MAX_MARK].partition("\n")[0]
+    return len(line) if is_left_out(line.rstrip(" \t\r,")) else 0
 
 
 def _whole(raw: bytes) -> int:
@@ -229,7 +259,7 @@ def yaml_items(lines: Lines) -> Iterator[Any]:
             indent = left
         text = line[indent:] if left >= indent else line.lstrip()
         starts = left <= indent and text.startswith("- ")
-        if block and left <= indent and not starts:
+        if block and ((left <= indent and not starts) or is_left_out(text)):
             lines.back(line + "\n")
             break
         if starts and block:

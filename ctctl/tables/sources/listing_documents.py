@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -35,7 +36,11 @@ _KEPT = 1000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
 _YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
 _HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
+_BPFTOOL = r'\[\s*\{\s*"key"\s*:'
 _OWN = '{"schema": "ctctl/'
+#: An object a line, as logs are kept: what was said is in one of its fields.
+_LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
+_SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
 #: What the text of a listing has, wherever in a document it is kept.
 _TOLD = re.compile(
     r"expires=\d|\"(?:Lifetime|NeedsCT)\": ?\d|XLATE_[SD]|identity=\d|sec_id=\d|" + HEAD.pattern, re.MULTILINE
@@ -62,6 +67,14 @@ def form_of(line: str) -> Form | None:
     return Form.OWN_YAML if line.startswith("schema: ctctl/ct-entry/") else None
 
 
+def is_listing(head: str) -> bool:
+    """Whether the beginning of a document is that of a listing."""
+    if (form := form_of(head.partition("\n")[0])) is not Form.JSON:
+        return form is not None
+    listed = _list_kind(head) or _list_kind(f"[{head}") or head.startswith(_OWN)
+    return bool(listed) or re.match(_BPFTOOL, head) is not None or _is_known(head)
+
+
 class Documents:
     """Reads the documents of a stream into ``dump``. ``found`` is told what listing each is."""
 
@@ -72,6 +85,9 @@ class Documents:
         self._hint = ""
         #: how many there were; a line of ctctl's own, and an element of a list by itself, is none
         self.count = 0
+        #: marks of elements left out by hand; whether the last document was one of a row that may go on behind such
+        self.left_out = 0
+        self.goes_on = False
         #: what a document of no known form was
         self.foreign = ""
 
@@ -79,6 +95,7 @@ class Documents:
         """Read the document that starts at the next line. ``hint`` may name its table; ``quoted``: as mails do."""
         lines, self._hint = self._lines, hint
         self.count += lines.peek(len(_OWN)) != _OWN
+        self.goes_on = form is not Form.JSON
         if form is Form.JSON:
             self._json(Unquoted(lines) if quoted else lines)
         elif form is Form.YAML:
@@ -116,16 +133,19 @@ class Documents:
             self._take(json_array(stream), lambda _item: None)
         elif (kind := _list_kind(head)) is not None:
             self._found(kind[0])
-            self._take(json_array(stream), lambda item: kind[1](self._dump, item))
-        elif re.match(r'\[\s*\{\s*"key"\s*:', head):
+            self._take(json_array(stream, left_out=self._gap), lambda item: kind[1](self._dump, item))
+        elif re.match(_BPFTOOL, head):
             self._found("bpftool (JSON)")
             plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
             self._take(
-                json_array(stream, bpftool.quote_hex if plain else None),
+                json_array(stream, bpftool.quote_hex if plain else None, left_out=self._gap),
                 lambda item: bpftool.add_item(self._dump, self._hint, item),
             )
         else:
             self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
+
+    def _gap(self) -> None:
+        self.left_out += 1
 
     def _take(self, items: Iterator[Any], add: Callable[[Any], None]) -> None:
         """Every element of a listing; one that cannot be read does not hide the others."""
@@ -175,6 +195,7 @@ class Documents:
         if (kind := _list_kind(f"[{head}")) is not None:  # an element of a list by itself
             self._found(kind[0])
             self.count -= 1
+            self.goes_on = True
             self._take(iter([document]), lambda item: kind[1](self._dump, item))
         elif agent_text.is_agent_config(document):
             self._found("agent configuration")
@@ -252,3 +273,17 @@ def _is_listing(document: Any) -> bool:
         return False
     left, texts = next(iter(document.items()))
     return isinstance(texts, list) and bool(texts) and is_pair(str(left).strip(), str(texts[0]).strip())
+
+
+def said_in(line: str) -> str:
+    """What was said in a line of a log of objects; the line itself where that is none."""
+    if _LOGGED.fullmatch(line) is None:
+        return line
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    texts = [item[name] for name in _SAID if isinstance(item.get(name), str)]
+    if len(texts) != 1 or "\n" in texts[0].rstrip("\n"):
+        return line
+    return str(texts[0]).rstrip()

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.facts import NodeFacts
 
 Dumps = dict[str | None, Dump]
 
@@ -18,6 +19,8 @@ _STRUCTURE = re.compile(
     r"(?:\.*|cmd|cli|conf|state|logs?|tmp|files?|dumps?|data|out|cilium-(?:sysdump|bugtool)\b.*|.*\.(?:tar|gz|tgz|zip|bz2|xz))$",
     re.I,
 )
+#: Of those what is a whole by itself: where nothing else says whose it is, its own name does.
+_WHOLE = re.compile(r"cilium-(?:sysdump|bugtool)\b.*|.*\.(?:tar|gz|tgz|zip|bz2|xz)$", re.I)
 #: Words of a file's name that say which listing it is.
 _LISTING = re.compile(
     r"(?:cilium|dbg|bpf|bpftool|map|dump|pinned|sys|fs|tc|globals|ct|ct4|ct6|ctmap|conntrack|any|any4|any6|nat|snat|v4|v6|lb"
@@ -38,8 +41,10 @@ def node_of(path: PurePosixPath) -> str | None:
 
 
 def folder_of(path: PurePosixPath) -> str | None:
-    """The first folder on a member's way that says whose it is."""
-    return next((part for part in path.parts[:-1] if not _STRUCTURE.match(part)), None)
+    """The first folder on a member's way that says whose it is, else the archive that it is in."""
+    parts = path.parts[:-1]
+    named = next((part for part in parts if not _STRUCTURE.match(part)), None)
+    return named or next((part for part in parts if _WHOLE.match(part)), None)
 
 
 def word_of(path: PurePosixPath) -> str:
@@ -85,6 +90,7 @@ class Members:
         found.update(self.pods)
         shared: list[Dump] = []
         nodes = [name for name, place in self.folders.items() if name is not None and _has_tables(place)]
+        nodes += [name for name, dump in self.pods.items() if dump.tables]
         for name, place in self.folders.items():
             split = [word for word, dump in place.words.items() if word and dump.tables]
             many = len(split) > 1
@@ -109,9 +115,11 @@ def _has_tables(place: _Place) -> bool:
 def _with_shared(found: Dumps, shared: list[Dump]) -> Dumps:
     """Files of no node: the only node's, or a node without a name, but for what they say of all of them."""
     found = {node: dump for node, dump in found.items() if dump.kinds or dump.partial}
-    rest = Dump()
+    rest, of_all = Dump(), NodeFacts()
     for dump in shared:
         rest.merge(dump)
+        # What stands beside a node's own tables is of that node.
+        of_all.merge(NodeFacts() if dump.tables else dump.facts)
     real = {node: dump for node, dump in found.items() if dump.kinds}
     if not real:
         for dump in found.values():
@@ -124,16 +132,14 @@ def _with_shared(found: Dumps, shared: list[Dump]) -> Dumps:
         next(iter(real.values())).merge(rest)
     else:
         for dump in real.values():
-            dump.facts.merge(rest.facts)
+            dump.facts.merge(of_all)
             dump.documents += rest.documents
         first = next(iter(real.values()))
         first.partial += rest.partial
         if rest.tables:
             real[None] = rest
             rest.partial = []
-        for node, dump in found.items():
-            if not dump.kinds:
-                first.partial += [f"{node}: {text}" for text in dump.partial]
+        first.partial += [f"{node}: {text}" for node, dump in found.items() if not dump.kinds for text in dump.partial]
     for dump in real.values():
         dump.join()
     return real

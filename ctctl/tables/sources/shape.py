@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ctctl.tables.sources import counter_text, policy_text
+from ctctl.tables.sources.gaps import is_left_out
 from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.service_text import SERVICE_HEADER
 from ctctl.tables.sources.stream import Lines, is_dressed, without_dress
@@ -30,8 +31,11 @@ _SAMPLE = 1 << 16
 _ENTRY = re.compile(r"(?:[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+(?:OUT|IN|SVC)[ \t]+[\[0-9a-fA-F:]")
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"\s*\S+\s?")
+#: So much of a document tells what it is: an element of it.
+_DOCUMENT_LINES = 80
 #: What ends words in front that no blank follows.
 _JOINTS = (":", "-")
+_JOINT = "[:-]"
 #: The head of a table.
 HEAD = re.compile(
     r"(?<![^\s:-])(?:"
@@ -63,6 +67,42 @@ class _Line:
         return len(self.text) + self.blanks
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Words in front of each line. ``glued``: what ends them without a blank (grep's ``FILE:NUMBER:``), any number
+    for its numbers."""
+
+    words: tuple[str, ...]
+    glued: re.Pattern[str] | None
+
+    def off(self, line: str) -> str:
+        """A line without them; the line itself where it has others."""
+        at = 0
+        for word in self.words:
+            match = _WORD.match(line, at)
+            if match is None or _shape_of(match[0].strip()) != word:
+                return line
+            at = match.end()
+        if self.glued is not None:
+            match = self.glued.match(line, at)
+            if match is None:
+                return line
+            at = match.end()
+        return line[at:]
+
+
+def _front_of(prefix: str) -> Front | None:
+    """What stands before a record as words in front of each line; None for something else."""
+    words = prefix.split()
+    if not 0 < len(words) <= MAX_WORDS or len(prefix) > MAX_PREFIX or prefix[-1:].isalnum() or words[0] in ("$", "#"):
+        return None
+    glued = None
+    if not prefix[-1:].isspace() and prefix[-1:] in _JOINTS:
+        parts = (re.escape(part).replace(":", _JOINT).replace(r"\-", _JOINT) for part in _DIGITS.split(words.pop()))
+        glued = re.compile(r"\s*" + r"\d{1,9}".join(parts))
+    return Front(tuple(_shape_of(word) for word in words), glued)
+
+
 class Shape:
     """The lines of a stream as the program printed them. ``alone`` says what record a line is by
     itself, None for none.
@@ -75,9 +115,7 @@ class Shape:
         self._lines = lines
         self._alone = alone
         self._ahead: deque[_Line] = deque()
-        self._words: list[str] = []
-        #: what ends in front of a line without a blank (grep's ``FILE:NUMBER:``), any number for its numbers
-        self._glued: re.Pattern[str] | None = None
+        self._front: Front | None = None
         self._width: int | None = None
         #: lines of the full width that turned out to be whole, or to be nothing
         self._in_vain = 0
@@ -108,17 +146,28 @@ class Shape:
 
     def learn(self, prefix: str) -> bool:
         """Take what stands before an entry for words in front of each line. False: it is something else."""
-        words = prefix.split()
-        if not words:
-            return True
-        if len(words) > MAX_WORDS or len(prefix) > MAX_PREFIX or prefix[-1:].isalnum() or words[0] in ("$", "#"):
-            return False
-        self._glued = None
-        if not prefix[-1:].isspace() and prefix[-1:] in _JOINTS:
-            parts = (re.escape(part).replace(":", "[:-]") for part in _DIGITS.split(words.pop()))
-            self._glued = re.compile(r"\s*" + r"\d{1,9}".join(parts))
-        self._words = [_shape_of(word) for word in words]
+        if prefix.strip():
+            front = _front_of(prefix)
+            self._front = front or self._front
+            return front is not None
         return True
+
+    def before_document(self, prefix: str, rest: str, is_listing: Callable[[str], bool]) -> Front | None:
+        """What stands before the first line of a document, where it stands before each of its lines too.
+
+        ``is_listing`` tells a document by its beginning.
+        """
+        front = _front_of(prefix)
+        ahead: list[_Line] = []
+        head = rest
+        while front and len(ahead) < _DOCUMENT_LINES and (line := self._take()) is not None:
+            ahead.append(line)
+            bare = front.off(line.text)
+            if bare == line.text:
+                break
+            head += f"\n{bare}"
+        self._ahead.extendleft(reversed(ahead))
+        return front if is_listing(head) else None
 
     def give_back(self) -> None:
         """Put the lines that were looked at ahead back into the stream: a document's reader takes over."""
@@ -140,7 +189,7 @@ class Shape:
         while len(pieces) < _MAX_PIECES and (piece := self._take()) is not None:
             pieces.append(piece)
             bare = self._without_words(piece.text)
-            if not bare.strip() or _ENTRY.match(bare) or self._alone(bare) is not None:
+            if not bare.strip() or _ENTRY.match(bare) or is_left_out(bare) or self._alone(bare) is not None:
                 break
             text += piece.text + " " * piece.blanks
             if piece.length != self._width:
@@ -168,21 +217,8 @@ class Shape:
         if head is not None:
             prefix = line[: head.start()]
             if not prefix.strip() or not self.learn(prefix):
-                self._words, self._glued = [], None
-        if not self._words and self._glued is None:
-            return line
-        at = 0
-        for word in self._words:
-            match = _WORD.match(line, at)
-            if match is None or _shape_of(match[0].strip()) != word:
-                return line
-            at = match.end()
-        if self._glued is not None:
-            match = self._glued.match(line, at)
-            if match is None:
-                return line
-            at = match.end()
-        return line[at:]
+                self._front = None
+        return self._front.off(line) if self._front else line
 
 
 def _length(lines: Iterable[_Line]) -> int:

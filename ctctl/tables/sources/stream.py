@@ -277,6 +277,13 @@ class Lines:
         self.spend(len(part) >> 4)
         return part
 
+    def rewrite(self, of_line: Callable[[str], str]) -> None:
+        """Go on with each line that follows as ``of_line`` makes it."""
+        rest = self._data[self._at :]
+        self._taken -= len(rest)
+        self._stream = _Rewritten(Prefixed(rest, self._stream), of_line)
+        self._data, self._at = b"", 0
+
     def back(self, text: str | bytes) -> None:
         """Put text back in front."""
         raw = text.encode() if isinstance(text, str) else text
@@ -291,6 +298,29 @@ class Lines:
         while len(self._data) - self._at < size and self._more():
             pass
         return text_of(self._data[self._at : self._at + size])
+
+
+class _Rewritten:
+    """A stream each line of which is made anew, as a ``Reader``. What has no end of line in 1 MiB stays as it is."""
+
+    def __init__(self, stream: Reader, of_line: Callable[[str], str]) -> None:
+        self._stream = stream
+        self._of_line = of_line
+        self._left = b""
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        while True:
+            try:
+                raw = self._stream.read(size)
+            except EndedEarlyError:
+                if not self._left:
+                    raise
+                raw = b""  # the rest first: the stream says it again
+            data = self._left + raw
+            cut = data.rfind(b"\n") + 1 if raw and len(data) <= MAX_LINE else len(data)
+            self._left = data[cut:]
+            if cut or not raw:
+                return "\n".join(map(self._of_line, text_of(data[:cut]).split("\n"))).encode()
 
 
 #: What people put around a line.

@@ -74,17 +74,47 @@ def datapath_now(clock: Clock) -> int:
     return ktime_ns // 1_000_000_000
 
 
-def check_clock(source: Source, *, given: bool) -> None:
-    """Make sure that the tables' clock is known: by the node's own record, evidence, or ``given`` by the user.
-
-    Raises ClockError.
+def certain_now(source: Source, *, given: bool) -> int:
+    """Now by the datapath's own clock, in units of a live source's: by the node's record, by evidence, or ``given``
+    by the user, who is believed where the tables do not speak against it. Raises ClockError.
     """
-    for table in source.tables:
-        if source.foreign and not given and (table.clock.evidence == "assumed" or table.now is None):
-            raise ClockError(
-                f"{source.description}: report times fit no clock, so what has expired cannot be told: "
-                "give --clock ktime or jiffies:HZ"
-            )
+    if source.foreign and not given and (source.clock.evidence == "assumed" or source.now is None):
+        raise ClockError(
+            f"{source.description}: report times fit no clock, so what has expired cannot be told: "
+            "give --clock ktime or jiffies:HZ"
+        )
+    if not source.foreign and source.clock.hz is not None:
+        raise ClockError(
+            f"{source.description} is ctctl's own and counts in ktime, not in {source.clock}, so nothing is deleted:"
+            " leave --clock out"
+        )
+    now = datapath_now(source.clock)
+    if source.foreign:
+        _check_newest(source, now)
+    return now
+
+
+def _check_newest(source: Source, now: int) -> None:
+    """Make sure that something of another program's tables is of these days.
+
+    In a clock that is far ahead of theirs everything has expired. Raises ClockError.
+    """
+    newest = max((_newest(table) for table in source.tables), default=0)
+    if newest and source.clock.remaining_s(now, newest) > _LONGEST_S:
+        days = source.clock.remaining_s(now, newest) // 86400
+        raise ClockError(
+            f"{source.description}: read by {source.clock} nothing in it was reported on for {days} days: the clock is"
+            " not the one that the datapath used, or no datapath uses it, so nothing is deleted; see --clock and --now"
+        )
+
+
+def _newest(table: CtTable) -> int:
+    """The latest report in a sample of a live table; where there are none, the latest lifetime."""
+    newest = 0
+    for batch in itertools.islice(table.live.batches(_SAMPLE) if table.live is not None else (), 1):
+        reports = max(int(_column(batch.values, at).max()) for at in (_REPORTS_AT, _REPORTS_AT + 4))
+        newest = reports or int(_column(batch.values, _LIFETIME_AT).max())
+    return newest
 
 
 def check_times(table: CtTable, now: int) -> None:
