@@ -28,8 +28,6 @@ enum rows_op_kind {
 	ROWS_COPY,	/* the field's bytes as they lie: for keys of groups */
 	ROWS_NUMBER,	/* an unsigned number as eight bytes in network order: the same */
 	ROWS_LITTLE,	/* an unsigned number as ``count`` bytes, 8 at most, the lowest first */
-	ROWS_SIZED,	/* what follows up to ROWS_SIZE has its size before it, as four bytes, the lowest first */
-	ROWS_SIZE,
 	ROWS_CELL,	/* what follows up to ROWS_END is a cell of ``count`` characters */
 	ROWS_END,	/* pad the cell with spaces: after it, or before it with ROWS_RIGHT */
 	ROWS_UNLESS,	/* skip the next ``count`` operations unless (number & mask) == want; ROWS_NOT: if */
@@ -378,8 +376,6 @@ static int checked(const struct rows_run *run)
 			return 0;
 		switch (op->kind) {
 		case ROWS_NOTHING:
-		case ROWS_SIZED:
-		case ROWS_SIZE:
 		case ROWS_CELL:
 		case ROWS_END:
 		case ROWS_BYTES:
@@ -460,7 +456,6 @@ static uint64_t row_limit(const struct rows_run *run)
 			limit += DURATION_SIZE;
 			break;
 		case ROWS_LITTLE:
-		case ROWS_SIZED:
 			limit += 8;
 			break;
 		case ROWS_TEXT:
@@ -478,7 +473,6 @@ static inline int put_row(struct rows_run *run, uint64_t row, uint8_t **out, int
 	const uint8_t *starts[ROWS_MATRICES + 1];
 	uint8_t *at = *out, *cell = at;
 	uint64_t width = 0, number, shown, pad;
-	uint32_t size;
 	int picked;
 
 	memset(numbers, 0, ROWS_NUMBERS * sizeof(*numbers));
@@ -543,14 +537,6 @@ static inline int put_row(struct rows_run *run, uint64_t row, uint8_t **out, int
 			number = load(from, op->width, op->flags & ROWS_BIG);
 			memcpy(at, &number, 8);
 			at += op->count;
-			break;
-		case ROWS_SIZED:
-			cell = at;
-			at += 4;
-			break;
-		case ROWS_SIZE:
-			size = (uint32_t)(at - cell - 4);
-			memcpy(cell, &size, 4);
 			break;
 		case ROWS_CELL:
 			cell = at;

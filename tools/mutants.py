@@ -72,7 +72,7 @@ TARGETS = {
     ),
     "gc.bpf.c": Target(
         ("bpf/gc.bpf.c",),
-        ("tests/kernel/test_gc_reuse.py", "tests/kernel/test_gc_engines.py"),
+        ("tests/kernel/test_gc_programs.py", "tests/kernel/test_gc_engines.py", "tests/kernel/test_gc_reuse.py"),
     ),
     "ct.h": Target(
         ("bpf/lib/ct.h",),

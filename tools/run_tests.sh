@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# All tests, in two runs of about the same length side by side: those that load programs into the kernel, and the others.
-# What the first prints comes when the second is done. Each test has unique names for what it makes and removes it, so that
-# the two are not in each other's way.
+# All tests, in three runs side by side: those that load programs into the kernel, those that wait (for traffic, for
+# packages), and the others. Each test has unique names for what it makes and removes it, so that no run is in another's
+# way. What the first two print comes when all are done.
 #
 #   tools/run_tests.sh                 everything
 #   tools/run_tests.sh PYTEST-WORDS…   one run with these
@@ -10,16 +10,20 @@ cd "$(dirname "$0")/.."
 pytest=(.venv/bin/pytest -q)
 if [ $# -gt 0 ]; then exec "${pytest[@]}" "$@"; fi
 
+kernel=(tests/conformance tests/kernel)
+waiting=(tests/lab tests/dist)
 mkdir -p build
-log=build/test-kernel.log
-# Both beside this shell: told to end, it tells them, and waits until they have removed what they made.
+logs=(build/test-kernel.log build/test-waiting.log)
+# All beside this shell: told to end, it tells them, and waits until they have removed what they made.
 trap 'kill $(jobs -pr) 2>/dev/null || true; wait' EXIT
 trap 'exit 130' INT TERM HUP
-"${pytest[@]}" tests/conformance tests/kernel >"$log" 2>&1 &
-kernel=$!
-"${pytest[@]}" --ignore=tests/conformance --ignore=tests/kernel &
+"${pytest[@]}" "${kernel[@]}" >"${logs[0]}" 2>&1 &
+runs=($!)
+"${pytest[@]}" "${waiting[@]}" >"${logs[1]}" 2>&1 &
+runs+=($!)
+"${pytest[@]}" "${kernel[@]/#/--ignore=}" "${waiting[@]/#/--ignore=}" &
+runs+=($!)
 status=0
-wait $! || status=$?
-wait "$kernel" || status=$?
-cat "$log"
+for ((at = ${#runs[@]} - 1; at >= 0; at--)); do wait "${runs[at]}" || status=$?; done
+cat "${logs[@]}"
 exit "$status"

@@ -29,16 +29,14 @@ class OpKind(IntEnum):
     COPY = 9
     NUMBER = 10
     LITTLE = 11
-    SIZED = 12
-    SIZE = 13
-    CELL = 14
-    END = 15
-    UNLESS = 16
-    TEST = 17
-    TAKE = 18
-    GREATEST = 19
-    SECONDS = 20
-    FIND = 21
+    CELL = 12
+    END = 13
+    UNLESS = 14
+    TEST = 15
+    TAKE = 16
+    GREATEST = 17
+    SECONDS = 18
+    FIND = 19
 
 
 class OpFlags(IntFlag):

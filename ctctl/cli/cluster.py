@@ -210,7 +210,8 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
     if found is None or words[0] == "nodes":
         return {}
     inner, rest = found
-    given: dict[str, Any] = inner.make_context(words[-1], list(rest)).params
+    name = " ".join(("ctctl cluster", *words[: len(words) - len(rest)]))
+    given: dict[str, Any] = inner.make_context(name, list(rest)).params
     return given
 
 

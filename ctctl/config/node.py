@@ -144,11 +144,6 @@ def load_node_files(path: str | Path) -> tuple[NodeFile, ...]:
     return _nodes(load_yaml(path), str(path))
 
 
-def parse_node_file(text: str, path: str = "<text>") -> NodeFile:
-    """A node file from its text; ``path`` is what errors call it."""
-    return parse_node_files(text, path)[0]
-
-
 def parse_node_files(text: str, path: str = "<text>") -> tuple[NodeFile, ...]:
     """Every node of a file's text; ``path`` is what errors call it."""
     return _nodes(parse_yaml(text, path), path)

@@ -236,13 +236,6 @@ def nat_bytes(address: str) -> bytes:
     return packed.rjust(16, b"\0")
 
 
-def encode_entry(entry: CtEntry, layout: Layout, family: int | None = None) -> tuple[bytes, bytes]:
-    """Key and value of an entry: the raw ones where the entry carries them, else from its fields."""
-    key = entry.key if entry.key is not None else encode_key(entry.tuple, entry.tuple_flags, family)
-    value = entry.value if entry.value is not None else encode_value(entry, layout)
-    return key, value
-
-
 def flag_names(flags: int) -> list[str]:
     """Names of the set flag bits; bit 9 and the reserved ones have none (see ``other_bits``)."""
     named = (flag for flag in CtFlags if flag is not CtFlags.Reserved9)

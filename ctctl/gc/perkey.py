@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from ctctl.abi.constants import CT_ENTRY_FLAGS, CT_ENTRY_LIFETIME
+from ctctl.abi.constants import CT_ENTRY_LIFETIME
 from ctctl.gc.deleters import Deleter, deleter
 from ctctl.gc.job import Job
 from ctctl.gc.tally import Tally
@@ -31,11 +31,6 @@ _AT_ONCE = 64
 def lifetime_of(value: bytes) -> int:
     """Lifetime of one entry's value."""
     return int(struct.unpack_from("<I", value, CT_ENTRY_LIFETIME)[0])
-
-
-def flags_of(value: bytes) -> int:
-    """Flag bits of one entry's value."""
-    return int(struct.unpack_from("<H", value, CT_ENTRY_FLAGS)[0])
 
 
 def class_number(key: bytes) -> int:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -63,24 +64,21 @@ def libbpf_version() -> str | None:
         return None
 
 
-def probe() -> list[Feature]:
-    """Every feature, each tried on its own. Raises nothing: a failed probe says why in its detail.
+def probe(only: Collection[str] = ()) -> list[Feature]:
+    """Every feature, or ``only`` those of these names, each tried on its own. A failed probe says why in its detail.
 
-    Takes seconds: the verifier goes through every program of ours.
+    Takes seconds: the verifier goes through every program of ours. Raises NotFoundError for a name that there is not.
     """
+    known = {name: partial(_try, name, used_for, check) for name, used_for, check in _PROBES}
+    if only:
+        if strange := sorted(set(only) - known.keys()):
+            raise NotFoundError(f"no feature {strange[0]!r}; there are {', '.join(known)}")
+        return [known[name]() for name in only]
     version = libbpf_version()
     found = [Feature("libbpf", version is not None, version or "not installed", "everything on live tables")]
     if version is not None:
-        found += [_try(name, used_for, check) for name, used_for, check in _PROBES]
+        found += [tried() for tried in known.values()]
     return found + _capabilities()
-
-
-def probe_one(name: str) -> Feature:
-    """One of the features by name, the others not tried. Raises NotFoundError for a name that there is not."""
-    for known, used_for, check in _PROBES:
-        if known == name:
-            return _try(name, used_for, check)
-    raise NotFoundError(f"no feature {name!r}; there are {', '.join(known for known, _, _ in _PROBES)}")
 
 
 def _try(name: str, used_for: str, check: Callable[[], str]) -> Feature:

@@ -73,10 +73,6 @@ class BpfObject:
         """Names of the ``volatile const`` variables that ``set_config`` takes."""
         return frozenset(self._config)
 
-    def config_size(self, name: str) -> int:
-        """Size of a configuration variable in bytes. Raises NotFoundError."""
-        return self._variable(name)[1]
-
     def map_names(self) -> list[str]:
         """Names of the maps the source declares (without .rodata, .bss, …)."""
         self._live()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
 
 from ctctl.kernel.map import MapType
 from ctctl.kernel.object import OBJECTS, BpfObject
@@ -13,20 +12,6 @@ from ctctl.kernel.object import OBJECTS, BpfObject
 _ENTRIES = 64
 #: of a ring buffer: one page
 _RING_BYTES = 4096
-
-#: Settings that turn code off, or leave the kernel: on in none of the trials unless asked for.
-_NOT_EVERYTHING: Final = frozenset({"cfg_sim", "cfg_overlay_device", "cfg_gc_dry_run"})
-
-
-def object_names() -> list[str]:
-    """Every object that the package carries, without its ending, in order."""
-    return sorted(path.name.removesuffix(".bpf.o") for path in OBJECTS.glob("*.bpf.o"))
-
-
-def everything_on(bpf: BpfObject) -> dict[str, int]:
-    """A configuration with every switch on that adds code."""
-    names = bpf.config_names() - _NOT_EVERYTHING
-    return {name: 1 for name in sorted(names) if bpf.config_size(name) == 1}
 
 
 @contextmanager

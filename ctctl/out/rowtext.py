@@ -230,13 +230,6 @@ class RowProgram:
         return self._put(OpKind.LITTLE, field, count=size)
 
     @contextmanager
-    def sized(self) -> Iterator[None]:
-        """What is added inside has its size before it, as four bytes, the lowest first."""
-        self._add(RowsOp(kind=OpKind.SIZED))
-        yield
-        self._add(RowsOp(kind=OpKind.SIZE))
-
-    @contextmanager
     def cell(self, width: int, *, right: bool = False) -> Iterator[None]:
         """What is added inside is one cell of at least ``width`` characters."""
         self._add(RowsOp(kind=OpKind.CELL, count=width))

@@ -169,8 +169,16 @@ class NameBook:
         return {
             number
             for number, labels in self.labels.items()
-            if any(name in (label, label.partition(":")[2]) for label in labels)
+            if name == label_text(labels) or any(name in (label, label.partition(":")[2]) for label in labels)
         }
+
+    def backends(self, name: str) -> Sequence[int]:
+        """The numbers of the backends that are shown as ``name``. Raises UsageError for an unknown one."""
+        shown = {key: text for key, text in self.shown().items() if key.startswith("backend ")}
+        found = sorted(int(key.removeprefix("backend ")) for key, text in shown.items() if text == name)
+        if not found:
+            raise UsageError(unknown_name("backend", name, dict.fromkeys(shown.values())))
+        return found
 
     def service(self, name: str) -> ServiceRef:
         """A service by name or by ``ADDRESS:PORT``. Raises UsageError for an unknown or ambiguous one."""
@@ -224,6 +232,10 @@ class LazyBook:
     def identities(self, name: str) -> Sequence[int]:
         """As ``NameBook.identities``."""
         return self.book.identities(name)
+
+    def backends(self, name: str) -> Sequence[int]:
+        """As ``NameBook.backends``."""
+        return self.book.backends(name)
 
     def service(self, name: str) -> ServiceRef:
         """As ``NameBook.service``."""

@@ -144,5 +144,8 @@ class SourceNames:
     def identities(self, name: str) -> Sequence[int]:
         return book_of(self.source, self.node).identities(name)
 
+    def backends(self, name: str) -> Sequence[int]:
+        return book_of(self.source, self.node).backends(name)
+
     def service(self, name: str) -> ServiceRef:
         return book_of(self.source, self.node).service(name)

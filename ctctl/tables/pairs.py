@@ -93,14 +93,6 @@ def reverse_nat_key(snat_key: bytes, snat_value: bytes) -> bytes:
     return to_addr + daddr + to_port + dport + proto + bytes([TUPLE_IN])
 
 
-def reverse_nat_value(snat_key: bytes, snat_value: bytes) -> bytes:
-    """The value of the reverse SNAT entry: the untranslated address and port, the rest as in the forward one."""
-    layout = layout_of(snat_key)
-    _, saddr, _, sport, _ = _split(snat_key)
-    start = layout.nat_address
-    return snat_value[:start] + saddr + sport + snat_value[start + layout.address + 2 :]
-
-
 def forward_nat_key(reverse_key: bytes, reverse_value: bytes) -> bytes:
     """The SNAT OUT entry behind a reverse one, whose value holds the untranslated address and port."""
     layout = layout_of(reverse_key)

@@ -4,13 +4,15 @@ Each row runs a whole ctctl process and its floor turn by turn; what counts is C
 the child alone), the least of the rounds, so that other work on the machine does not. "ratio" is that over the
 floor's: whole processes, or less the same command's on a table of ten where the row says so. Rows of small
 commands are milliseconds beside an interpreter that imports typer. Bytecode is compiled first, as pip does for
-a wheel. Writes tests/bench/results/big_tables.json and .md.
+a wheel. Writes tests/bench/results/big_tables.json and .md; a run that was stopped goes on with --resume. GC's
+rows are those of tests/bench/gc.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import compileall
+import functools
 import json
 import os
 import subprocess
@@ -22,6 +24,7 @@ from pathlib import Path
 
 from tests.bench.fill import fill, fill_nat, remove
 from tests.bench.floors import HERE, ROOT, Floors, Measured, Process
+from tests.bench.terminal import Shown, show
 from tests.bench.ui_cost import share_of_a_core
 from tests.support.names import unique_name
 
@@ -88,7 +91,7 @@ def ten_of(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}-ten")
 
 
-def best(runs: list[Process] | list[Measured]) -> float:
+def best(runs: list[Process] | list[Measured] | list[Shown]) -> float:
     return min(run.cpu_seconds for run in runs)
 
 
@@ -167,13 +170,18 @@ class _environment:  # noqa: N801
 
 
 SMALL = ("ct list of ten entries", "ctctl --help", "completion of an option", "ct get of a flow")
+TERMINAL = "ct list to a terminal"
+FIRST_ROW = "ct list to a terminal, the first row"
 UI = "ctctl ui, a refresh a second"
+#: Rows of a run that goes on.
+PART = ROOT / "build" / "bench" / "big_tables.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--resume", action="store_true", help="keep the rows of a run that was stopped")
     parser.add_argument("--only", default="", help="rows whose name has this; prints, writes no results")
     asked = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -186,32 +194,76 @@ def main() -> None:
             for small in (ten, nat):
                 fill(small, entries=10, capacity=1000)
             fill_nat(nat, asked.entries)
-            results = run(directory, Path(scratch), asked.rounds, asked.only)
+            results = run(directory, Path(scratch), asked)
         finally:
             for made in (directory, ten, nat):
                 remove(made)
     if not asked.only:
         write_results(results, asked.entries, asked.rounds)
+        PART.unlink(missing_ok=True)
 
 
-def run(directory: Path, scratch: Path, rounds: int, only: str) -> dict[str, Result]:
-    """The rows whose name has ``only``."""
-    floors, results = Floors(), {}
+def run(directory: Path, scratch: Path, asked: argparse.Namespace) -> dict[str, Result]:
+    """The rows whose name has what was asked for; each is written down as it is measured."""
+    floors, rounds = Floors(), asked.rounds
+    head = {"entries": asked.entries, "rounds": rounds}
+    results: dict[str, Result] = kept(head) if asked.resume else {}
 
-    def add(name: str, result: Result) -> None:
-        results[name] = result
-        print(name, result, flush=True)
+    def add(name: str, measured: Callable[[], Result]) -> None:
+        if asked.only not in name or name in results:
+            return
+        results[name] = measured()
+        print(name, results[name], flush=True)
+        if not asked.only:
+            PART.parent.mkdir(parents=True, exist_ok=True)
+            PART.write_text(json.dumps({**head, "rows": results}))
 
     for row in ROWS:
-        if only in row.name:
-            add(row.name, measure(row, directory, floors, rounds, scratch / "export"))
+        add(row.name, functools.partial(measure, row, directory, floors, rounds, scratch / "export"))
+    for name in (TERMINAL, FIRST_ROW):
+        add(name, functools.partial(measure_terminal, name, directory, floors, rounds))
     for name in SMALL:
-        if only in name:
-            add(name, measure_small(name, floors, 3 * rounds, scratch / "flow", directory))
-    if only in UI:
-        share = share_of_a_core([str(CTCTL), "ui", "--from", str(directory)])
-        add(UI, {"figure": f"{share:.0%} of a core", "ratio": round(share, 2), "limit": 0.3, "reached": share <= 0.3})
+        add(name, functools.partial(measure_small, name, floors, 3 * rounds, scratch / "flow", directory))
+    add(UI, functools.partial(measure_ui, directory))
     return results
+
+
+def kept(head: dict[str, int]) -> dict[str, Result]:
+    """The rows of a run of the same size that was stopped."""
+    document = json.loads(PART.read_text()) if PART.exists() else head
+    rows: dict[str, Result] = document.pop("rows", {})
+    return rows if document == head else {}
+
+
+def measure_terminal(name: str, directory: Path, floors: Floors, rounds: int) -> Result:
+    """A table in a terminal: CPU time beside the floor's in one, or how soon the first row is there.
+
+    What a terminal itself takes of a program is more than both.
+    """
+    words = [str(CTCTL), "--no-pager", "ct", "list", "--from", str(directory)]
+    runs: list[Shown] = []
+    theirs: list[Shown] = []
+    for _ in range(rounds):
+        runs.append(show(words))
+        theirs.append(show(floors.format_words(directory / TABLE)))
+    if name == FIRST_ROW:
+        first = min(run.first_row_s for run in runs)
+        return {"figure": f"{first:.2f} s of CPU", "ratio": round(first, 2), "limit": 0.3, "reached": first <= 0.3}
+    most = max(run.max_rss_kib for run in runs) // 1024
+    ratio = best(runs) / best(theirs)
+    return {
+        "figure": f"{ratio:.2f} × format to a terminal",
+        "ratio": round(ratio, 2),
+        "limit": 3.0,
+        "max_mb": most,
+        "reached": ratio <= 3 and most <= 120,
+    }
+
+
+def measure_ui(directory: Path) -> Result:
+    """The share of a core that the full-screen view takes."""
+    share = share_of_a_core([str(CTCTL), "ui", "--from", str(directory)])
+    return {"figure": f"{share:.0%} of a core", "ratio": round(share, 2), "limit": 0.3, "reached": share <= 0.3}
 
 
 def _megabytes(row: Result) -> str:

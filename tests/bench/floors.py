@@ -63,6 +63,10 @@ class Floors:
         """Batch lookups and the Cilium CLI's lines, by hand-written code."""
         return self._run("format", str(pin), output=output)
 
+    def format_words(self, pin: Path) -> list[str]:
+        """The command that ``format`` runs."""
+        return [str(self._program), "format", str(pin)]
+
     def gc_batch(self, pin: Path, now: int) -> Measured:
         """Batch lookups and batch deletes of what is expired at ``now``."""
         return self._run("gc-batch", str(pin), str(now))

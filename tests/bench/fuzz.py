@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ctctl.model.event import PACKET_HOOKS
-from tests.support.datapath import drops, simulated
+from tests.support.datapath import drops, simulated_whole
 from tests.support.fuzz import Fuzz
 from tests.support.fuzz_seeds import MODES, fuzz_node
 
@@ -56,7 +56,7 @@ def main() -> int:
 
 def _run(mode: str, rng: random.Random, a_part: int) -> dict[str, Any]:
     start = time.monotonic()
-    with simulated(fuzz_node(mode)) as node:
+    with simulated_whole(fuzz_node(mode)) as node:
         fuzz = Fuzz(node, rng)
         planted = fuzz.plant()
         node.mute()

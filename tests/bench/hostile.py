@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support import hostile
-from tests.support.cost import cost_of
+from tests.support.cost import cost_of_program
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU_S, MEBIBYTES = 2.0, 300
@@ -92,7 +92,7 @@ def main() -> int:
 
 def _run(command: str, file: str, folder: Path, worst: Worst) -> str:
     """Run one command over one file, remember what it took; what is over the limits, or nothing."""
-    cost = cost_of(*words_of(command, folder / file, folder))
+    cost = cost_of_program(*words_of(command, folder / file, folder))
     cpu_s, mebibytes = cost.cpu_s, cost.memory_bytes >> 20
     worst.runs += 1
     if cpu_s > worst.cpu_s:

@@ -20,10 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from ctctl.config.node import parse_node_file
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.replay import replay
+from tests.support.nodefile import parse_node_file
 
 RESULTS = Path(__file__).parent / "results"
 MUST_REACH = 200_000

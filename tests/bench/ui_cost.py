@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import select
-import struct
 import subprocess
-import termios
 import time
 from pathlib import Path
+
+from tests.bench.terminal import open_terminal
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Seconds that are measured, after the first ones.
@@ -20,8 +18,7 @@ FIRST_SECONDS = 8.0
 
 def share_of_a_core(words: list[str], seconds: float = SECONDS) -> float:
     """CPU seconds a second of a command in a terminal of 120x40, once its first screens are through."""
-    outer, inner = pty.openpty()
-    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    outer, inner = open_terminal()
     child = subprocess.Popen(words, stdin=inner, stdout=inner, stderr=inner, start_new_session=True)
     os.close(inner)
     try:

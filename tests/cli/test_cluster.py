@@ -200,6 +200,11 @@ def test_every_listing_has_the_node(agent: Path, tmp_path: Path) -> None:
             assert Counter(row["node"] for row in rows) == {"a": len(plain), "b.internal": len(plain)}, words
 
 
+def test_a_refusal_names_the_whole_command(two: tuple[Cluster, Path]) -> None:
+    refused = ctctl(two[1], "ct", "list", "-oxml", code=2).stderr
+    assert refused.endswith("(see 'ctctl cluster ct list --help')\n")
+
+
 def test_what_garbage_collection_would_do_is_told_of_each_node(two: tuple[Cluster, Path]) -> None:
     _, kubeconfig = two
     shown = ctctl(kubeconfig, "gc", "--dry-run").stdout.splitlines()

@@ -14,7 +14,7 @@ import pytest
 from ctctl.gc.perkey import lifetime_of
 from ctctl.tables import pairs as keys
 from tests.support.children import CTCTL, run_ctctl, started
-from tests.support.gctables import NOW, TableDir, contents, entry, key4, nat4, table_dir
+from tests.support.gctables import NOW, TableDir, contents, entry, key4, nat4, reverse_nat_value, table_dir
 from tests.support.terminal import typed
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -173,7 +173,7 @@ def test_orphans_go_and_pairs_stay(node: TableDir) -> None:
     value = nat4("10.0.0.1", 50000)
     kept = {forward, keys.reverse_nat_key(forward, value)}
     nat.update(forward, value)
-    nat.update(keys.reverse_nat_key(forward, value), keys.reverse_nat_value(forward, value))
+    nat.update(keys.reverse_nat_key(forward, value), reverse_nat_value(forward, value))
     dsr = key4("192.0.2.1", 40000, "10.64.0.3", 80)
     table.update(dsr, entry(lifetime=NOW + 9, flags=0x80))
     kept.add(keys.nat_key(dsr, dsr=True))
@@ -194,7 +194,7 @@ def test_audit_log_and_undo(node: TableDir, tmp_path: Path, engine: str) -> None
     table.update(out, entry(lifetime=NOW - 5, flags=0x10))
     forward, value = keys.nat_key(out, dsr=False), nat4("10.0.0.1", 50000)
     nat.update(forward, value)
-    nat.update(keys.reverse_nat_key(forward, value), keys.reverse_nat_value(forward, value))
+    nat.update(keys.reverse_nat_key(forward, value), reverse_nat_value(forward, value))
     before = {name: contents(made) for name, made in node.maps.items()}
     audit, undo = tmp_path / "audit.jsonl", tmp_path / "undo.jsonl"
     done = ctctl("gc", "--from", node.path, *AT, "--engine", engine, "--audit", audit, "--undo", undo, "-o", "json")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.children import PROGRAM
+from tests.support.children import PROGRAM, run_ctctl
 from tests.support.nodes import TestNode, make_node
 from tests.support.otheruser import other_user
 from tests.support.standin import stand_ins
@@ -61,7 +61,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestNode]:
     with stand_ins(), make_node() as made:
         file = tmp_path_factory.mktemp("privileges") / "node.yaml"
         file.write_text(made.text())
-        subprocess.run([PROGRAM, "load", "-f", file, "--netns", made.name], check=True, capture_output=True)
+        loaded = run_ctctl("load", "-f", file, "--netns", made.name)
+        assert loaded.returncode == 0, loaded.stderr
         yield made
         subprocess.run([PROGRAM, "unload", "--node", made.name], check=False, capture_output=True)
 

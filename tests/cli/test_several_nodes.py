@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.children import CTCTL, line_of, started
+from tests.support.children import line_of, run_ctctl, started
 from tests.support.nodes import OUTSIDE_IP, POD_NET, make_node, run
-from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
 
@@ -36,22 +35,16 @@ class Machine:
     pid: int
     nodes: tuple[str, str]
 
-    def run(self, *words: object, code: int = 0, nodes: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str) -> None:
+        """Another program there, which must succeed."""
+        run("nsenter", "-t", str(self.pid), "-m", *words)
+
+    def ctctl(self, *words: object, code: int = 0, nodes: str | None = None) -> subprocess.CompletedProcess[str]:
         """A command there; ``nodes``: what $CTCTL_NODE says."""
-        done = subprocess.run(
-            ["nsenter", "-t", str(self.pid), "-m", *map(str, words)],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=PATIENCE_S,
-            env={**os.environ, **({"CTCTL_NODE": nodes} if nodes is not None else {})},
-            check=False,
-        )
+        environment = {**os.environ, **({"CTCTL_NODE": nodes} if nodes is not None else {})}
+        done = run_ctctl(*words, namespaces=[f"/proc/{self.pid}/ns/mnt"], env=environment)
         assert done.returncode == code, (words, done.stdout[-2000:], done.stderr)
         return done
-
-    def ctctl(self, *words: object, **how: Any) -> subprocess.CompletedProcess[str]:
-        return self.run(*CTCTL, *words, **how)
 
     def rows(self, *words: object, **how: Any) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.ctctl(*words, "-o", "jsonl", **how).stdout.splitlines()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from ctctl.kernel.clock import monotonic_s
-from tests.support.children import PROGRAM
+from tests.support.children import PROGRAM, run_ctctl
 from tests.support.gctables import CT, TableDir, contents, random_keys, random_values, table_dir
 from tests.support.screen import FullScreen, full_screen
 
@@ -22,15 +21,21 @@ LIVE = 100_000
 
 
 def listed(*words: str) -> list[dict[str, object]]:
-    done = subprocess.run([PROGRAM, "ct", "list", *words, "-o", "json"], capture_output=True, text=True, check=False)
+    done = run_ctctl("ct", "list", *words, "-o", "json")
     return list(json.loads(done.stdout)["entries"])
 
 
 def rows_of(text: str) -> list[str]:
     """The rows on a screen, below the header."""
     lines = text.splitlines()
-    start = next(at for at, line in enumerate(lines) if line.startswith(("PROTO", "NODE")))
+    start = next((at for at, line in enumerate(lines) if line.startswith(("PROTO", "NODE"))), len(lines))
     return [line for line in lines[start + 1 : -1] if line]
+
+
+def all_rows(text: str, pattern: str) -> bool:
+    """Whether there are rows, and each of them has what the pattern says."""
+    rows = rows_of(text)
+    return bool(rows) and all(re.search(pattern, row) for row in rows)
 
 
 def type_filter(screen: FullScreen, text: str) -> None:
@@ -52,8 +57,8 @@ def leave(screen: FullScreen) -> None:
 def test_a_dump_is_filtered_sorted_opened_and_left() -> None:
     with full_screen(PROGRAM, "ui", "--from", str(DUMP)) as screen:
         every = listed("--from", str(DUMP))
-        text = screen.sees(f"row 1 of {len(every)} that match", "read once", "GC next run unknown")
-        assert len(rows_of(text)) >= 15
+        screen.sees(f"row 1 of {len(every)} that match", "read once", "GC next run unknown")
+        screen.until(lambda text: len(rows_of(text)) >= 15, "rows")
         assert all(len(line) <= 80 for line in screen.lines)
 
         type_filter(screen, "stat == new")
@@ -63,8 +68,8 @@ def test_a_dump_is_filtered_sorted_opened_and_left() -> None:
         screen.until(lambda _text: not field_of(screen), "an empty line")
         screen.press(*"state == new")
         new = listed("--from", str(DUMP), "state == new")
-        text = screen.sees(f"row 1 of {len(new)} that match, of {len(every)}")
-        assert all(re.search(r"\bnew\b|related", row) for row in rows_of(text))
+        screen.sees(f"row 1 of {len(new)} that match, of {len(every)}")
+        screen.until(lambda text: all_rows(text, r"\bnew\b|related"), "rows that match")
 
         leave(screen)
         screen.press("s")
@@ -87,13 +92,9 @@ def test_a_dump_is_filtered_sorted_opened_and_left() -> None:
 
 
 def test_the_other_pages_say_what_the_commands_say() -> None:
-    top = subprocess.run(
-        [PROGRAM, "ct", "top", "--from", str(DUMP), "-o", "json"], capture_output=True, text=True, check=True
-    )
+    top = run_ctctl("ct", "top", "--from", str(DUMP), "-o", "json")
     most = json.loads(top.stdout)["talkers"][0]
-    doctor = subprocess.run(
-        [PROGRAM, "doctor", "--from", str(DUMP), "-o", "json"], capture_output=True, text=True, check=False
-    )
+    doctor = run_ctctl("doctor", "--from", str(DUMP), "-o", "json")
     worst = json.loads(doctor.stdout)["findings"][0]
     with full_screen(PROGRAM, "ui", "--from", str(DUMP)) as screen:
         screen.sees("row 1 of")
@@ -135,8 +136,8 @@ def test_several_files_have_their_node_as_a_column(tmp_path: Path) -> None:
     with full_screen(PROGRAM, "ui", *words, columns=160) as screen:
         screen.sees(f"row 1 of {len(every)}", "NODE", nodes[0])
         type_filter(screen, f'node == "{nodes[1]}"')
-        text = screen.sees(f"of {len(every) // 2} that match")
-        assert all(row.startswith(nodes[1]) for row in rows_of(text))
+        screen.sees(f"of {len(every) // 2} that match")
+        screen.until(lambda text: all_rows(text, f"^{re.escape(nodes[1])}"), "rows that match")
 
 
 def test_a_terminal_that_is_gone_ends_it() -> None:
@@ -159,7 +160,7 @@ def test_long_lines_have_the_state_first_and_move_sideways() -> None:
 
 
 def test_without_a_terminal_it_says_what_else_to_do() -> None:
-    done = subprocess.run([PROGRAM, "ui", "--from", str(DUMP)], capture_output=True, text=True, check=False)
+    done = run_ctctl("ui", "--from", str(DUMP))
     assert done.returncode == 2
     assert "ct list" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -186,8 +187,8 @@ def test_a_live_table_is_followed_and_never_written(live: TableDir) -> None:
         screen.press("home", "s")
         screen.sees("sort by", "done typing")
         screen.press(*"-dst_port", "enter")
-        text = screen.sees("sorted by dst_port, descending", "q quit")
-        assert len(rows_of(text)) >= 15
+        screen.sees("sorted by dst_port, descending", "q quit")
+        screen.until(lambda text: len(rows_of(text)) >= 15, "rows")
         assert contents(table) == before
 
         more = random_keys(LIVE + 5, CT["cilium_ct4_global"], np.random.default_rng(2))[LIVE:]

@@ -18,7 +18,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.tables import pairs
 from tests.support.children import CTCTL
 from tests.support.children import run_ctctl as ctctl
-from tests.support.gctables import TableDir, contents, entry, key4, nat4, table_dir
+from tests.support.gctables import TableDir, contents, entry, key4, nat4, reverse_nat_value, table_dir
 from tests.support.names import unique_name
 from tests.support.needs import lacking
 from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, count_of, fill, run_undo
@@ -408,7 +408,7 @@ def test_an_snat_entry_taken_up_again_is_no_orphan(node: TableDir) -> None:
     nat = node.maps[SNAT]
     for again in (True, False):
         nat.update(forward, value)
-        nat.update(reverse, pairs.reverse_nat_value(forward, value))
+        nat.update(reverse, reverse_nat_value(forward, value))
         with open_source(str(node.path)) as source, open_targets(source, allow_foreign=False) as targets:
 
             def meanwhile(_keys: object, again: bool = again) -> None:

@@ -43,6 +43,7 @@ from tests.support.datapath import (
     send,
     service,
     simulated,
+    simulated_whole,
 )
 from tests.support.geneve import wrap_geneve
 
@@ -64,7 +65,7 @@ POLICY = [{"endpoint": "pod2", "direction": "egress", "port": 443, "protocol": "
 @pytest.fixture(scope="module")
 def node() -> Iterator[Simulator]:
     datapath = {"sctp": True, "lb": {"algorithm": "random", "no-backend": "drop"}}
-    with simulated(node_file(datapath, services=SERVICES, policy=POLICY)) as simulator:
+    with simulated_whole(node_file(datapath, services=SERVICES, policy=POLICY)) as simulator:
         yield simulator
 
 

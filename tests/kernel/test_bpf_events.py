@@ -32,6 +32,7 @@ from tests.support.datapath import (
     send,
     service,
     simulated,
+    simulated_whole,
 )
 
 pytestmark = pytest.mark.kernel
@@ -44,7 +45,7 @@ SERVICES = [
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Simulator]:
-    with simulated(node_file(services=SERVICES)) as simulator:
+    with simulated_whole(node_file(services=SERVICES)) as simulator:
         yield simulator
 
 
@@ -287,7 +288,9 @@ POD6, REMOTE6, VIP6, CLIENT6 = "fd00:64::36", "fd00:64:1::64", "fd00:96::10", "2
 
 @pytest.fixture(scope="module")
 def dual() -> Iterator[Simulator]:
-    with simulated(dual_stack(services=[*SERVICES, service("six", VIP6, 80, 30, (301, REMOTE6, 8080))])) as simulator:
+    with simulated_whole(
+        dual_stack(services=[*SERVICES, service("six", VIP6, 80, 30, (301, REMOTE6, 8080))])
+    ) as simulator:
         yield simulator
 
 

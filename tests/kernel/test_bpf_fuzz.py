@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ctctl.model.event import PACKET_HOOKS, Hook
-from tests.support.datapath import simulated
+from tests.support.datapath import simulated_whole
 from tests.support.fuzz import Fuzz
 from tests.support.fuzz_seeds import MODES, fuzz_node
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.mark.parametrize("mode", MODES)
 def test_tables_keep_to_the_rules(mode: str) -> None:
-    with simulated(fuzz_node(mode)) as node:
+    with simulated_whole(fuzz_node(mode)) as node:
         fuzz = Fuzz(node, random.Random(mode))
         planted = fuzz.plant()
         if len(mode) % 2:
@@ -34,7 +34,7 @@ def test_tables_keep_to_the_rules(mode: str) -> None:
 
 def test_a_broken_rule_is_found() -> None:
     """The checks themselves: a foreign entry, a changed connection and an uncounted packet are told."""
-    with simulated(fuzz_node()) as node:
+    with simulated_whole(fuzz_node()) as node:
         fuzz = Fuzz(node, random.Random(3))
         planted = fuzz.plant()
         fuzz.run(Hook.FROM_CONTAINER, 100)

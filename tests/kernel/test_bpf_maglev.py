@@ -11,7 +11,7 @@ import pytest
 
 from ctctl.node.tables import hash_seed, maglev_tables
 from ctctl.simulate.simulator import Simulator
-from tests.support.datapath import CLIENT, LB_VIP, forget, node_file, send, service, simulated
+from tests.support.datapath import CLIENT, LB_VIP, forget, node_file, send, service, simulated_whole
 
 pytestmark = pytest.mark.kernel
 
@@ -26,7 +26,7 @@ WORD = 0xFFFFFFFF
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Simulator]:
-    with simulated(NODE) as simulator:
+    with simulated_whole(NODE) as simulator:
         yield simulator
 
 

@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 from ctctl.kernel.program import TestRun
 from ctctl.model.event import Hook
 from ctctl.simulate.simulator import Simulator
-from tests.support.datapath import CLIENT, LB_VIP, NOW, REMOTE, frame, node_file, send, service, simulated
+from tests.support.datapath import CLIENT, LB_VIP, NOW, REMOTE, frame, node_file, send, service, simulated_whole
 from tests.support.names import unique_name
 
 pytestmark = pytest.mark.kernel
@@ -27,7 +27,7 @@ REDIRECT = 7
 @pytest.fixture(scope="module")
 def node() -> Iterator[Simulator]:
     services = [service("lb", LB_VIP, 80, 20, (201, REMOTE, 8080), type="LoadBalancer")]
-    with simulated(node_file(services=services)) as simulator:
+    with simulated_whole(node_file(services=services)) as simulator:
         yield simulator
 
 

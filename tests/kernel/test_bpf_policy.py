@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ctctl.simulate.simulator import Simulator
-from tests.support.datapath import CLIENT, POD, POD2, REMOTE, entries, forget, node_file, send, simulated
+from tests.support.datapath import CLIENT, POD, POD2, REMOTE, entries, forget, node_file, send, simulated_whole
 
 pytestmark = pytest.mark.kernel
 
@@ -23,7 +23,7 @@ POLICY = [
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Simulator]:
-    with simulated(node_file(policy=POLICY)) as simulator:
+    with simulated_whole(node_file(policy=POLICY)) as simulator:
         yield simulator
 
 

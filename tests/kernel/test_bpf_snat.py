@@ -28,6 +28,7 @@ from tests.support.datapath import (
     send,
     service,
     simulated,
+    simulated_whole,
 )
 
 pytestmark = pytest.mark.kernel
@@ -40,7 +41,7 @@ WORLD = "198.51.100.9"
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Simulator]:
-    with simulated(node_file({**MODES, "native-routing-cidr": ["10.64.0.0/16"]}, services=SERVICES)) as simulator:
+    with simulated_whole(node_file({**MODES, "native-routing-cidr": ["10.64.0.0/16"]}, services=SERVICES)) as simulator:
         yield simulator
 
 

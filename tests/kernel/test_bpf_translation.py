@@ -30,7 +30,7 @@ from tests.support.datapath import (
     node_file,
     send,
     service,
-    simulated,
+    simulated_whole,
 )
 from tests.support.geneve import wrap_geneve
 
@@ -48,7 +48,7 @@ SERVICES = [
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Simulator]:
-    with simulated(node_file(services=SERVICES)) as simulator:
+    with simulated_whole(node_file(services=SERVICES)) as simulator:
         yield simulator
 
 

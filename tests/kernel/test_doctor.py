@@ -22,7 +22,7 @@ from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot import write_snapshot
 from tests.support.children import run_ctctl
-from tests.support.gctables import NOW, TableDir, entry, key4, nat4, table_dir
+from tests.support.gctables import NOW, TableDir, entry, key4, nat4, reverse_nat_value, table_dir
 
 pytestmark = pytest.mark.kernel
 
@@ -87,7 +87,7 @@ def node(tmp_path: Path) -> Iterator[TableDir]:
         put(made, TCP, masked, flags=SEEN)
         forward, value = keys.nat_key(masked, dsr=False), nat4("10.0.0.1", 50000)
         made.maps[NAT].update(forward, value)
-        made.maps[NAT].update(keys.reverse_nat_key(forward, value), keys.reverse_nat_value(forward, value))
+        made.maps[NAT].update(keys.reverse_nat_key(forward, value), reverse_nat_value(forward, value))
         # A live NodePort connection to a pod of this node: OUT and IN of the same tuple, both open.
         for flags in (0, 1):
             put(made, TCP, key4(CLIENT, 48000, POD, 8000, flags=flags), flags=SEEN | (0 if flags else NODE_PORT))

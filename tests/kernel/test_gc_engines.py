@@ -35,6 +35,7 @@ from tests.support.gctables import (
     nat4,
     random_keys,
     random_values,
+    reverse_nat_value,
 )
 
 pytestmark = pytest.mark.kernel
@@ -88,12 +89,12 @@ def fill_pair(ct: Map, nat: Map, seed: int, size: int, share: float) -> None:
     for key, value in zip(map(bytes, ks), map(bytes, vs), strict=True):
         if not keys.is_out(key) or rng.random() < 0.3:
             continue
-        dsr = bool(perkey.flags_of(value) & CtFlags.DSRInternal)
+        dsr = bool(int.from_bytes(value[36:38], "little") & CtFlags.DSRInternal)
         forward = keys.nat_key(key, dsr)
         nat_value = nat4("172.16.0.10", int(rng.integers(1, 65536)))
         nat.update(forward, nat_value)
         if not dsr:
-            nat.update(keys.reverse_nat_key(forward, nat_value), keys.reverse_nat_value(forward, nat_value))
+            nat.update(keys.reverse_nat_key(forward, nat_value), reverse_nat_value(forward, nat_value))
     nat.update(key4("1.2.3.4", 5, "6.7.8.9", 10), nat4("1.1.1.1", 1))
 
 
@@ -151,7 +152,7 @@ def test_ipv6_snat_pair_goes_along(collect: Engine) -> None:
     with ct_map("cilium_ct6_global") as ct, Map.create("snat_v6", MapType.LRU_HASH, 38, 56, 64) as nat:
         ct.update(ct_key, entry(lifetime=NOW - 1))
         nat.update(forward, nat_value)
-        nat.update(reverse, keys.reverse_nat_value(forward, nat_value))
+        nat.update(reverse, reverse_nat_value(forward, nat_value))
         tally = collected(collect, as_target(ct, nat, "cilium_ct6_global"), job())
         assert (tally.nat_deleted, contents(ct), contents(nat)) == (2, {}, {})
 
@@ -336,7 +337,7 @@ def test_the_remover_takes_pairs_along_and_leaves_what_changed(
     forward, moved = keys.nat_key(plain, dsr=False), keys.nat_key(changed, dsr=False)
     value = nat4("172.16.0.1", 77)
     nat.update(forward, value)
-    nat.update(keys.reverse_nat_key(forward, value), keys.reverse_nat_value(forward, value))
+    nat.update(keys.reverse_nat_key(forward, value), reverse_nat_value(forward, value))
     nat.update(keys.nat_key(dsr, dsr=True), nat4("172.16.0.2", 80))
     nat.update(moved, nat4("172.16.0.3", 88))
     for key, planned in values.items():

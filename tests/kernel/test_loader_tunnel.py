@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ctctl.errors import ConfigError, UnsupportedError
-from ctctl.kernel.features import probe_one
+from ctctl.kernel.features import probe
 from ctctl.node.loader import load, plan_load
 from ctctl.node.unload import unload
 from tests.support.loaded import attached_ids, status, tcx_programs
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.kernel
 
 
 def has_geneve() -> bool:
-    return probe_one("geneve-device").available
+    return probe(("geneve-device",))[0].available
 
 
 @pytest.fixture

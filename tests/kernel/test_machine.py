@@ -14,7 +14,7 @@ import pytest
 
 from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel import bpffs, clock
-from ctctl.kernel.features import libbpf_version, probe, probe_one
+from ctctl.kernel.features import libbpf_version, probe
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import netns_id, run_in_netns, run_in_new_netns
 from tests.support.children import line_of, started
@@ -138,13 +138,14 @@ class TestFeatures:
 
     def test_a_no_of_root_is_the_kernels(self) -> None:
         """Where fexit is not allowed, root is not told to become root."""
-        returns = probe_one("probe-returns")
+        (returns,) = probe(("probe-returns",))
         assert returns.available or "needs root" not in returns.detail
 
     def test_one_of_them(self) -> None:
-        assert probe_one("map-lru-hash") == next(feature for feature in probe() if feature.name == "map-lru-hash")
+        found = probe(("map-lru-hash",))
+        assert found == [feature for feature in probe() if feature.name == "map-lru-hash"]
         with pytest.raises(NotFoundError, match="no feature 'flux'; there are bpf-syscall"):
-            probe_one("flux")
+            probe(("flux",))
 
     def test_bpftool_agrees(self) -> None:
         """Map types, helpers and program types as another program probes them."""

@@ -15,7 +15,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, CookedLinux, Ether
 from scapy.utils import PcapNgWriter
 
-from ctctl.config.node import NodeFile, parse_node_file
+from ctctl.config.node import NodeFile
 from ctctl.decode.ct import decode_entry
 from ctctl.errors import NotFoundError
 from ctctl.model.entry import CtState
@@ -26,6 +26,7 @@ from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.replay import ReplaySummary, replay
 from ctctl.trace.schema import TRACE_SCHEMAS
 from tests.support.children import run_ctctl
+from tests.support.nodefile import parse_node_file
 
 pytestmark = pytest.mark.kernel
 

@@ -32,6 +32,7 @@ from ctctl.kernel.object import BpfObject
 from ctctl.model.event import HookEvent, Why
 from ctctl.model.tuples import FlowTuple
 from ctctl.packet.geneve import Geneve, dsr_option
+from ctctl.simulate.kept import kept
 from ctctl.simulate.maps import SimulatedMaps
 from ctctl.simulate.scenario import run
 from ctctl.simulate.simulator import Simulator
@@ -189,7 +190,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     documents = (scenario(load(path)) for path in VECTORS)
     found: dict[str, set[str]] = {module.__name__: set() for module in MODULES}
     why: set[str] = set()
-    for story in (*stories(documents, tmp_path_factory.mktemp("sentences")), list(own_events()), *loops()):
+    with kept():
+        recorded = list(stories(documents, tmp_path_factory.mktemp("sentences")))
+    for story in (*recorded, list(own_events()), *loops()):
         book, endings = StoryBook(None), defaultdict[int | None, Ending](Ending)
         for event in story:
             found[why_module.__name__].update(explain(event))

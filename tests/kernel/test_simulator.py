@@ -9,7 +9,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from ctctl.config.node import NodeFile, parse_node_file
+from ctctl.config.node import NodeFile
 from ctctl.decode.ct import decode_entry
 from ctctl.errors import KernelError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
@@ -19,6 +19,7 @@ from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.frame import frame_of
 from ctctl.simulate.simulator import Simulator, StepResult, identity_mark
+from tests.support.nodefile import parse_node_file
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.kernel

@@ -49,9 +49,9 @@ def test_links_are_refused_in_one_line() -> None:
 
 
 def test_features_says_so() -> None:
-    from ctctl.kernel.features import probe_one
+    from ctctl.kernel.features import probe
 
-    tcx, clsact = probe_one("tcx"), probe_one("clsact")
+    tcx, clsact = probe(("tcx", "clsact"))
     assert (tcx.available, clsact.available) == (False, True)
     assert "this kernel has no TCX (Linux 6.6)" in tcx.detail
     assert not has_tcx()

@@ -18,9 +18,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctctl.btf import Kind, read_object
 from ctctl.errors import KernelError, VerifierError
 from ctctl.kernel import trial
 from ctctl.kernel.object import OBJECTS, BpfObject
+from tests.kernels.record import ALL
 
 LIMIT = 500_000
 FIGURES = Path(__file__).parent / "figures"
@@ -50,6 +52,18 @@ _HOOK_VARIANTS = {
 _COUNTS = {"cfg_native_count": 4}
 
 
+#: Settings that turn code off, or leave the kernel: on in none unless asked for.
+_NOT_EVERYTHING = frozenset({"cfg_sim", "cfg_overlay_device", "cfg_gc_dry_run"})
+
+
+def _everything_on(name: str) -> dict[str, int]:
+    """A configuration of an object with every switch on that adds code: a switch is a variable of one byte."""
+    btf = read_object(OBJECTS / f"{name}.bpf.o")
+    data = btf.find(".rodata", Kind.DATASEC)
+    switches = {btf[one.type_id].name for one in data.members if one.size == 1} if data is not None else set()
+    return dict.fromkeys(sorted(switches - _NOT_EVERYTHING), 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One program under one configuration."""
@@ -65,7 +79,7 @@ class Case:
         if self.variant == "compiled":
             return {}
         with BpfObject.open(OBJECTS / f"{self.object}.bpf.o") as bpf:
-            config = trial.everything_on(bpf) | _COUNTS | _HOOK_VARIANTS.get(self.variant, {})
+            config = _everything_on(self.object) | _COUNTS | _HOOK_VARIANTS.get(self.variant, {})
             return {name: value for name, value in config.items() if name in bpf.config_names()}
 
     def measure(self) -> int:
@@ -78,7 +92,7 @@ class Case:
 
 def cases(parts: Sequence[str] = ("",)) -> Iterator[Case]:
     """Every program with one of ``parts`` in its name, in all its configurations."""
-    for name in trial.object_names():
+    for name in ALL:
         variants = ("compiled", *(_HOOK_VARIANTS if name.removesuffix("6") in _DATAPATH else ("everything",)))
         with BpfObject.open(OBJECTS / f"{name}.bpf.o") as bpf:
             for program in bpf.program_names():

@@ -62,6 +62,7 @@ hostname guest
 modprobe -a {loaded}
 cd {checkout}
 export PYTHONDONTWRITEBYTECODE=1 CTCTL_REQUIRE_KERNEL=1 CTCTL_REQUIRE_FEXIT=1 CTCTL_RECORD_COPY=/dev/ttyS1
+export CTCTL_TEST_PATIENCE_S=1800
 export {objects_variable}={objects}
 echo "booted: $(cut -d' ' -f1 /proc/uptime) s"
 setsid .venv/bin/python -m tests.kernels.guest {record} {steps}

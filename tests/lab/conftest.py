@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from ctctl.lab.cluster import down, up
-from ctctl.lab.nodefile import BPF
+from ctctl.lab.nodefile import BPF, NO_MODE
 from ctctl.lab.processes import find_program, lab_pids, spawn
 from ctctl.lab.topology import IPERF_PORT, MEMBERS, Topology
 from tests.support.children import run_ctctl
+from tests.support.lab_modes import change_to
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -68,8 +69,8 @@ def fresh_lab() -> Iterator[Topology]:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Topology]:
-    """One lab that is up, shared by all tests that do not take it down; CTCTL_LAB_TUNNEL=device: with geneve."""
+def lab_in_some_mode() -> Iterator[Topology]:
+    """One lab that is up, in the mode that the last test left it in; CTCTL_LAB_TUNNEL=device: with geneve."""
     topology = Topology(unique_name("lab"))
     try:
         up(topology, lambda _line: None, tunnel=os.environ.get("CTCTL_LAB_TUNNEL", BPF))
@@ -77,3 +78,10 @@ def lab() -> Iterator[Topology]:
     finally:
         down(topology)
         assert remains(topology) == []
+
+
+@pytest.fixture
+def lab(lab_in_some_mode: Topology) -> Topology:
+    """The same as it was built: shared by all tests that do not take it down."""
+    change_to(lab_in_some_mode, NO_MODE)
+    return lab_in_some_mode

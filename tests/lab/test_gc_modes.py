@@ -42,17 +42,23 @@ def _open(here: Lab, stack: ExitStack) -> list[socket.socket]:
     return made
 
 
+@pytest.fixture(scope="module", params=["dsr", "snat", "hybrid", "masquerade", "dual", "dual-snat", "dual-masquerade"])
+def here(request: pytest.FixtureRequest, lab_in_some_mode: Topology) -> Iterator[Lab]:
+    with lab_in_mode(lab_in_some_mode, MODES[request.param]) as found:
+        yield found
+
+
 @contextmanager
-def _connections(lab: Topology, mode: str) -> Iterator[tuple[Lab, dict[str, list[Record]]]]:
-    """Open connections, which must be answered afterwards as before; gives the lab and all its entries by node."""
-    with lab_in_mode(lab, MODES[mode]) as here, ExitStack() as stack:
+def _connections(here: Lab) -> Iterator[dict[str, list[Record]]]:
+    """Open connections, which must be answered afterwards as before; gives all entries by node."""
+    with ExitStack() as stack:
         connections = _open(here, stack)
         answers = [ask(connection) for connection in connections]
-        held = {node.name: _entries(here, node.name) for node in lab.nodes}
+        held = {node.name: _entries(here, node.name) for node in here.topology.nodes}
         assert {table for records in held.values() for table, _, _ in records} >= {
             pins.SNAT_TABLES[version] for version in here.versions
         }
-        yield here, held
+        yield held
         assert [ask(connection) for connection in connections] == answers
 
 
@@ -61,10 +67,9 @@ def _entries(here: Lab, node: str) -> list[Record]:
 
 
 @pytest.mark.parametrize("engine", ["batch", "kernel"])
-@pytest.mark.parametrize("mode", ["dsr", "snat", "hybrid", "masquerade", "dual", "dual-snat", "dual-masquerade"])
-def test_collected_and_put_back(lab: Topology, tmp_path: Path, mode: str, engine: str) -> None:
-    with _connections(lab, mode) as (here, held):
-        later = str(int(monotonic_s()) + LATER_S)
+def test_collected_and_put_back(here: Lab, tmp_path: Path, engine: str) -> None:
+    lab, later = here.topology, str(int(monotonic_s()) + LATER_S)
+    with _connections(here) as held:
         for node in held:
             name, journal = lab.datapath_node(node), str(tmp_path / f"{node}.jsonl")
             ctctl("gc", "--yes", "--engine", engine, "--now", later, "--undo", journal, "--node", name)
@@ -74,9 +79,9 @@ def test_collected_and_put_back(lab: Topology, tmp_path: Path, mode: str, engine
             assert _entries(here, node) == before
 
 
-@pytest.mark.parametrize("mode", ["hybrid", "dual-snat", "dual-masquerade"])
-def test_exported_flushed_and_imported(lab: Topology, tmp_path: Path, mode: str) -> None:
-    with _connections(lab, mode) as (here, held):
+def test_exported_flushed_and_imported(here: Lab, tmp_path: Path) -> None:
+    lab = here.topology
+    with _connections(here) as held:
         for node in held:
             name, snapshot = lab.datapath_node(node), str(tmp_path / f"{node}.ctsnap")
             ctctl("ct", "export", snapshot, "--node", name)

@@ -212,11 +212,15 @@ def settled(topology: Topology, ports: set[int], versions: tuple[int, ...]) -> b
     )
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_equal_tables(lab: Topology, mode: str) -> None:
+@pytest.fixture(scope="module", params=MODES)
+def here(request: pytest.FixtureRequest, lab_in_some_mode: Topology) -> Iterator[Lab]:
+    with lab_in_mode(lab_in_some_mode, MODES[request.param]) as found:
+        yield found
+
+
+def test_equal_tables(here: Lab, request: pytest.FixtureRequest) -> None:
+    lab, versions, mode = here.topology, here.versions, request.node.callspec.params["here"]
     with ExitStack() as stack:
-        here = stack.enter_context(lab_in_mode(lab, MODES[mode]))
-        versions = here.versions
         chosen = conversations(here, mode, 40)
         ports = {conversation.port for conversation in chosen}
         for conversation in chosen:

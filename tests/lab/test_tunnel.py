@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ctctl.kernel.features import probe_one
+from ctctl.kernel.features import probe
 from ctctl.lab import datapaths, processes
 from ctctl.lab.topology import Topology
 from tests.lab.conftest import ctctl, remains
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.lab
 
 
 def has_geneve() -> bool:
-    return probe_one("geneve-device").available
+    return probe(("geneve-device",))[0].available
 
 
 def device_packets(lab: Topology, node: str) -> tuple[int, int]:

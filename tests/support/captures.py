@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ctctl.abi import pins
-from tests.support.children import PROGRAM, line_of, started
-from tests.support.wait import PATIENCE_S
+from tests.support.children import line_of, run_ctctl, started
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTURES = ROOT / "tests" / "data" / "captures"
@@ -89,14 +88,8 @@ class CapturedNode:
         self, *words: str, check: int | None = 0, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """The same with stderr and the exit code."""
-        done = subprocess.run(
-            ["nsenter", "-t", str(self.pid), "-m", PROGRAM, *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-            env={**os.environ, "NO_COLOR": "1", **(env or {})},
-        )
+        place = (f"/proc/{self.pid}/ns/mnt",)
+        done = run_ctctl(*words, namespaces=place, env={**os.environ, "NO_COLOR": "1", **(env or {})})
         assert check is None or done.returncode == check, f"{words}: exit {done.returncode}: {done.stderr}{done.stdout}"
         return done
 

@@ -18,11 +18,11 @@ CTCTL = (sys.executable, "-m", "ctctl")
 PROGRAM = str(Path(sys.executable).parent / "ctctl")
 
 
-def run_ctctl(*words: object, **how: Any) -> subprocess.CompletedProcess[str]:
+def run_ctctl(*words: object, **how: Any) -> ready.Ended:
     """Run the command line as a user would, to its end, in a process of its own; text comes back.
 
-    ``how``: ``stdin``, ``input``, ``cwd``, ``env``, ``timeout`` of ``subprocess.run``. The program is not started
-    anew for it (``ready``); what is about that goes through ``subprocess`` and ``CTCTL``.
+    ``how``: ``stdin``, ``input``, ``cwd``, ``env``, ``timeout`` of ``subprocess.run``, and ``namespaces`` (``ready``).
+    The program is not started anew for it; what is about that goes through ``subprocess`` and ``CTCTL``.
     """
     return ready.run(list(map(str, words)), text=how.pop("input", None), **how)
 

@@ -77,7 +77,15 @@ def dual_stack(datapath: Mapping[str, Any] | None = None, **sections: Any) -> No
 
 @contextmanager
 def simulated(node: NodeFile) -> Iterator[Simulator]:
-    """A simulator with every program loaded, so that a test opens no descriptor of its own."""
+    """A simulator for one test: what it needs is loaded when it needs it; the maps are there."""
+    with Simulator(node) as simulator:
+        simulator.load()
+        yield simulator
+
+
+@contextmanager
+def simulated_whole(node: NodeFile) -> Iterator[Simulator]:
+    """A simulator with every program loaded, for a module: its tests open no descriptors of their own."""
     with Simulator(node) as simulator:
         for hook in PACKET_HOOKS:
             for endpoint in node.endpoints if hook in {Hook.FROM_CONTAINER, Hook.TO_CONTAINER} else (None,):

@@ -16,7 +16,7 @@ from ctctl.gc.job import Engine, Job
 from ctctl.gc.tally import Tally
 from ctctl.kernel.map import Map, MapType
 from ctctl.node.record import MAP_NAME, NodeRecord, write_record
-from ctctl.tables.pairs import IPV4, IPV6, KeyLayout
+from ctctl.tables.pairs import IPV4, IPV6, KeyLayout, layout_of
 from ctctl.tables.sources.live import table_of
 from ctctl.tables.writer.targets import Target, private_target
 from tests.support.names import unique_name
@@ -43,6 +43,13 @@ def key4(src: str, sport: int, dst: str, dport: int, *, proto: int = 6, flags: i
 def nat4(addr: str, port: int, created: int = NOW) -> bytes:
     value = int.from_bytes(bytes(map(int, addr.split("."))), "big")
     return bytes(layouts.ipv4_nat_entry(created=created, to_saddr=value, to_sport=port))
+
+
+def reverse_nat_value(key: bytes, value: bytes) -> bytes:
+    """The value of the reverse of an SNAT entry: the untranslated address and port, the rest as in the forward one."""
+    layout = layout_of(key)
+    start, size = layout.nat_address, layout.address
+    return value[:start] + key[size : 2 * size] + key[2 * size + 2 : 2 * size + 4] + value[start + size + 2 :]
 
 
 def entry(**fields: int) -> bytes:

@@ -1,9 +1,13 @@
-"""The lab in each mode of its datapath: connections that talk in it, and the entries that its tables have of them."""
+"""The lab in each mode of its datapath: connections that talk in it, and the entries that its tables have of them.
+
+Loading both nodes anew is nearly all of what a mode costs: a lab is left in the mode it came to, and whoever needs
+another brings it there (``change_to``). Tests that need it as it was built take the fixture ``lab``.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +15,8 @@ from typing import Any
 from ctctl.abi import pins
 from ctctl.kernel.map import Map
 from ctctl.kernel.netns import run_in_netns
-from ctctl.lab import datapaths, servers
-from ctctl.lab.run import in_mode
+from ctctl.lab import datapaths, network, servers
+from ctctl.lab.nodefile import NO_MODE
 from ctctl.lab.topology import CLIENT, CLIENT_IP, CLIENT_IP6, Topology
 from tests.support.wait import PATIENCE_S
 
@@ -52,11 +56,29 @@ class Lab:
         return CLIENT_IP if version == 4 else CLIENT_IP6
 
 
+#: The mode of each lab that is in another than it was built in; None where a change did not come to its end.
+_left_in: dict[str, Mapping[str, Any] | None] = {}
+
+
+def change_to(topology: Topology, mode: Mapping[str, Any]) -> None:
+    """Have the lab's nodes in a mode. What they are in already is not loaded again."""
+    if _left_in.get(topology.name, NO_MODE) == mode:
+        return
+    _left_in[topology.name] = None
+    if mode.get("ipv6"):
+        network.enable_ipv6(topology)
+    for node in topology.nodes:
+        datapaths.change_mode(topology, node, mode)
+    if not mode.get("ipv6"):
+        network.disable_ipv6(topology)
+    _left_in[topology.name] = mode
+
+
 @contextmanager
 def lab_in_mode(topology: Topology, mode: dict[str, Any]) -> Iterator[Lab]:
     """The lab's nodes in a mode; where pods reach the world by it, the client outside answers as every pod does."""
+    change_to(topology, mode)
     with ExitStack() as stack:
-        stack.enter_context(in_mode(topology, mode))
         if mode.get("masquerade"):
             stack.enter_context(_world_answers(topology))
         yield Lab(topology, mode)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ctctl.config.node import NodeFile, parse_node_file
+from ctctl.config.node import NodeFile
 from ctctl.node.loader import LoadRequest
 from tests.support.names import unique_name
 from tests.support.net import namespace
+from tests.support.nodefile import parse_node_file
 from tests.support.wait import PATIENCE_S
 
 BPFFS = Path("/sys/fs/bpf")

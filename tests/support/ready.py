@@ -8,7 +8,8 @@ show (starting, being killed while it starts, closed streams, memory) is for tes
     run(words, …)                                   its client, which starts it at the first call
 
 A request is one line of JSON with the words, the directory and the environment, and the three standard
-streams beside it; the answer a line with the process's number, and a line with its exit status when it has ended.
+streams beside it; the answer a line with the process's number, and a line with its exit status, CPU seconds and peak
+memory when it has ended.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from tests.support.wait import PATIENCE_S, wait_for
 
+#: A command does many things, each of which may take as long as a test waits for one.
+_COMMAND_S = 5 * PATIENCE_S
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -91,10 +95,21 @@ def _one(connection: socket.socket) -> NoReturn:
             connection.close()
             _become(list(streams), asked)
         connection.sendall(f"{command}\n".encode())
-        _, status = os.waitpid(command, 0)
-        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        _, status, used = os.wait4(command, 0)
+        told = [os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss << 10]
+        connection.sendall(f"{json.dumps(told)}\n".encode())
     finally:
         os._exit(0)
+
+
+def _enter(namespaces: list[str]) -> None:
+    # All are opened before any is entered: in another mount namespace their paths may be others.
+    from ctctl._ffi import syscall
+
+    places = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in namespaces]
+    for place in places:
+        syscall.setns(place, 0)
+        os.close(place)
 
 
 def _become(streams: list[int], asked: dict[str, Any]) -> NoReturn:
@@ -103,6 +118,7 @@ def _become(streams: list[int], asked: dict[str, Any]) -> NoReturn:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        _enter(asked["namespaces"])
         os.chdir(asked["cwd"])
         os.umask(asked["umask"])
         os.environ.clear()
@@ -146,10 +162,23 @@ def _address(owner: int) -> str:
     return address
 
 
-def run(
-    words: list[str], *, stdin: int | IO[Any] | None = None, text: str | None = None, **where: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run a command line to its end. ``text`` is what it reads; ``where``: ``cwd``, ``env``, ``timeout``."""
+@dataclass
+class Ended(subprocess.CompletedProcess[str]):
+    """A command that has ended. Its CPU seconds are without those of starting Python, its memory with all of it."""
+
+    args: list[str]
+    returncode: int
+    stdout: str
+    stderr: str
+    cpu_s: float
+    memory_bytes: int
+
+
+def run(words: list[str], *, stdin: int | IO[Any] | None = None, text: str | None = None, **where: Any) -> Ended:
+    """Run a command line to its end. ``text`` is what it reads.
+
+    ``where``: ``cwd``, ``env``, ``timeout``, and ``namespaces``: files of those it runs in, as nsenter(1) would.
+    """
     with contextlib.ExitStack() as stack:
         out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
         if text is not None:
@@ -165,18 +194,20 @@ def run(
             "words": words,
             "cwd": str(where.get("cwd") or Path.cwd()),
             "umask": umask,
+            "namespaces": list(map(str, where.get("namespaces") or ())),
             "environment": dict(where.get("env") or os.environ),
         }
         streams = [given if isinstance(given, int) else given.fileno(), out.fileno(), err.fileno()]
-        status = _ask(request, streams, where.get("timeout") or PATIENCE_S)
+        status, cpu_s, memory_bytes = _ask(request, streams, where.get("timeout") or _COMMAND_S)
         found = []
         for stream in (out, err):
             stream.seek(0)
             found.append(stream.read().decode())
-    return subprocess.CompletedProcess(["ctctl", *words], status, *found)
+    return Ended(["ctctl", *words], status, *found, cpu_s, memory_bytes)
 
 
-def _ask(request: dict[str, Any], streams: list[int], timeout: float) -> int:
+def _ask(request: dict[str, Any], streams: list[int], timeout: float) -> tuple[int, float, int]:
+    """Exit status, CPU seconds, peak memory in bytes."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(f"\0{_address(os.getpid())}")
         passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", streams))]
@@ -188,7 +219,8 @@ def _ask(request: dict[str, Any], streams: list[int], timeout: float) -> int:
         with connection.makefile() as answers:
             process = int(answers.readline())
             try:
-                return int(answers.readline())
+                status, cpu_s, memory_bytes = json.loads(answers.readline())
+                return status, cpu_s, memory_bytes
             except TimeoutError:
                 os.kill(process, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(["ctctl", *request["words"]], timeout) from None

@@ -84,12 +84,16 @@ class FullScreen:
             os.write(self._parent, KEYS.get(key, key).encode())
 
     def until(self, holds: Callable[[str], object], what: str) -> str:
-        """The screen's text once ``holds`` of it is true."""
+        """The screen's text once ``holds`` of it is true. A screen is written in parts: other words may yet come."""
+
+        def shown() -> str:
+            text = self.text
+            return text if holds(text) else ""
+
         try:
-            wait_for(lambda: holds(self.text), what=what)
+            return wait_for(shown, what=what)
         except TimeoutError:
             raise AssertionError(f"{what}: not within {PATIENCE_S} s; the screen:\n{self.text}") from None
-        return self.text
 
     def sees(self, *words: str) -> str:
         """The screen's text once all words are on it."""

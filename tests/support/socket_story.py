@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from ctctl.abi import layouts, pins
-from ctctl.config.node import parse_node_file
 from ctctl.events.decode import decode_event
 from ctctl.kernel.link import CgroupLink
 from ctctl.kernel.object import OBJECTS, BpfObject
@@ -28,6 +27,7 @@ from ctctl.simulate.simulator import Simulator
 from tests.conformance.run import service
 from tests.support.cgroups import made_cgroup
 from tests.support.children import line_of, started
+from tests.support.nodefile import parse_node_file
 from tests.support.wait import PATIENCE_S
 
 CALLS = Path(__file__).parent / "socket_calls.py"

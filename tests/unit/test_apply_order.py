@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctctl.abi import layouts
-from ctctl.config.node import NodeFile, parse_node_file
+from ctctl.config.node import NodeFile
 from ctctl.node.diff import BORDERS, Phase, changes
 from ctctl.node.write import wanted_tables
+from tests.support.nodefile import parse_node_file
 
 SERVICES, BACKENDS, REVERSE = "cilium_lb4_services_v2", "cilium_lb4_backends_v3", "cilium_lb4_reverse_nat"
 MAGLEV, LXC, IPCACHE, POLICY = "cilium_lb4_maglev", "cilium_lxc", "cilium_ipcache", "ctctl_policy"

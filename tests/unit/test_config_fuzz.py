@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ctctl.config.node import parse_node_file
 from ctctl.errors import ConfigError
 from ctctl.node.tables import rodata, table_records
 from ctctl.simulate.scenario_file import scenario_of
+from tests.support.nodefile import parse_node_file
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [path.read_text() for path in sorted((ROOT / "examples").glob("*.yaml"))]

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from ctctl.config.k8s import load_kubernetes_services
-from ctctl.config.node import load_node_file, parse_node_file
+from ctctl.config.node import load_node_file
 from ctctl.config.service import Service
 from ctctl.config.yamltree import load_yaml
 from ctctl.errors import ConfigError
+from tests.support.nodefile import parse_node_file
 
 DATA = Path(__file__).parent.parent / "data" / "kubernetes" / "services.yaml"
 NODE_IP = IPv4Address("10.1.0.1")

@@ -8,9 +8,10 @@ import pytest
 
 from ctctl.config.datapath import CtSpec, Masquerade
 from ctctl.config.fields import parse_seconds
-from ctctl.config.node import Device, Endpoint, Overlay, Remote, load_node_file, parse_node_file
+from ctctl.config.node import Device, Endpoint, Overlay, Remote, load_node_file
 from ctctl.errors import ConfigError
 from ctctl.model.timeouts import Timeouts
+from tests.support.nodefile import parse_node_file
 
 SHORT = """\
 node: {name: node-a, ip: 10.0.0.1, device: eth0}

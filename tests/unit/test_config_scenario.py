@@ -6,11 +6,11 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from ctctl.config.node import parse_node_file
 from ctctl.errors import ConfigError
 from ctctl.model.event import Hook
 from ctctl.simulate.scenario_file import AdvanceStep, GcStep, OpStep, PacketStep, Scenario, ServiceStep, scenario_of
 from tests.support.geneve import parse_dsr_option
+from tests.support.nodefile import parse_node_file
 
 HEAD = """\
 node: {name: n, ip: 10.1.0.1}

@@ -24,7 +24,7 @@ from ctctl.tables.sources import archive, unpack
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot import MAGIC
-from tests.support.children import PROGRAM
+from tests.support.children import PROGRAM, run_ctctl
 from tests.support.cost import is_soon
 from tests.support.samples import ROOT, truth
 
@@ -69,9 +69,7 @@ def test_cut_anywhere_or_changed_anywhere_it_is_read_or_refused(path: Path, tmp_
 def test_a_cut_listing_says_so_and_exits_5(tmp_path: Path) -> None:
     whole = json.loads(JSON.read_text())
     cut = write(tmp_path / "x", JSON.read_bytes()[:-100])
-    done = subprocess.run(
-        [PROGRAM, "ct", "list", "-o", "jsonl", "--from", cut], capture_output=True, text=True, check=False
-    )
+    done = run_ctctl("ct", "list", "-o", "jsonl", "--from", cut)
     assert done.returncode == 5
     assert len(done.stdout.splitlines()) == len(whole) - 1
     assert "partial data: the dump ends in the middle" in done.stderr
@@ -113,11 +111,11 @@ def test_escape_sequences_and_bad_utf8_never_reach_the_terminal(tmp_path: Path) 
     line = TEXT.read_bytes().splitlines()[0]
     path = write(tmp_path / "x", line + b"\n\x1b[2J\xff\xfe evil \xe2\x80\xae line\n" + line + b"\n")
     for form in ("table", "json", "cilium", "csv", "yaml"):
-        done = subprocess.run([PROGRAM, "ct", "list", "--from", path, "-o", form], capture_output=True, check=False)
+        done = run_ctctl("ct", "list", "--from", path, "-o", form)
         assert done.returncode == 5
-        assert b"\x1b" not in done.stdout + done.stderr
-        assert b"\xe2\x80\xae" not in done.stdout + done.stderr
-        assert b"1 line(s) that are no entry" in done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+        assert "\u202e" not in done.stdout + done.stderr
+        assert "1 line(s) that are no entry" in done.stderr
 
 
 def test_names_in_an_archive_are_only_words(tmp_path: Path) -> None:
@@ -225,7 +223,7 @@ def test_memory_stays_bounded_while_a_bomb_is_read(tmp_path: Path) -> None:
 
 def snapshot(tmp_path: Path) -> Path:
     path = tmp_path / "whole.ctsnap"
-    subprocess.run([PROGRAM, "ct", "export", path, "--from", JSON], check=True, capture_output=True)
+    run_ctctl("ct", "export", path, "--from", JSON)
     return path
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,40 @@ def test_every_claim_about_security_names_a_test_that_there_is() -> None:
         assert named, claim
         for file, test in named:
             assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), (file, test)
+
+
+#: Decorators that change how a function is called; with any other, the decorator hands it to somebody who calls it.
+_PLAIN = ("property", "staticmethod", "classmethod", "contextmanager", "cache", "lru_cache", "overload", "override")
+
+
+def _definitions(tree: ast.Module, ours: set[str]) -> Iterator[str]:
+    """Names of what a module defines to be used by name: not what a framework calls, by a base class or a decorator."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+            if any(ast.unparse(base).split("[")[0] not in ours for base in node.bases):
+                continue
+        body = node.body if isinstance(node, ast.ClassDef | ast.Module) else []
+        for each in body:
+            if isinstance(each, ast.FunctionDef):
+                by = [ast.unparse(one).split("(")[0].rpartition(".")[2] for one in each.decorator_list]
+                if all(name in _PLAIN for name in by):
+                    yield each.name
+
+
+def test_nothing_is_there_for_tests_alone() -> None:
+    """A function, method or class whose name stands once in the package (and the tools) is called by nobody there."""
+    package = sorted((ROOT / "ctctl").rglob("*.py"))
+    texts = [path.read_text() for folder in ("ctctl", "tools") for path in (ROOT / folder).rglob("*.*")
+             if path.suffix in (".py", ".j2")]  # fmt: skip
+    said = Counter(word for text in texts for word in re.findall(r"\w+", text))
+    trees = {path: ast.parse(path.read_text()) for path in package if path.parent.name != "abi"}
+    ours = {node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    ours |= {"Protocol", "Generic", "Exception", "NamedTuple", "object"}
+    dead = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, tree in trees.items()
+        for name in _definitions(tree, ours)
+        if said[name] == 1 and not name.startswith("__")
+    ]
+    assert dead == []

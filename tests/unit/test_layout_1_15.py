@@ -16,7 +16,7 @@ import pytest
 
 from ctctl.ct.top import By, top
 from ctctl.decode.columns import CtColumns
-from ctctl.decode.ct import decode_entry, encode_entry
+from ctctl.decode.ct import decode_entry, encode_key, encode_value
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import Filter, slots_of
@@ -66,7 +66,7 @@ def test_decoded_and_encoded_by_direction(flags: int, backend: int | None, recei
     entry = decoded(flags)
     assert (entry.backend_id, entry.rx_bytes) == (backend, received)
     assert (entry.rx_packets, entry.tx_packets, entry.tx_bytes) == (5, 6, 600)
-    assert encode_entry(entry, OLD) == (FLOW + bytes([flags]), VALUE)
+    assert (encode_key(entry.tuple, entry.tuple_flags), encode_value(entry, OLD)) == (FLOW + bytes([flags]), VALUE)
 
 
 @pytest.mark.parametrize(

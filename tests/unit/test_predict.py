@@ -29,6 +29,7 @@ from ctctl.predict.model import Duration, Kind, Pattern, Shape, Workload
 from ctctl.predict.show import charts
 from ctctl.predict.sizing import rounded
 from ctctl.predict.workload import load_document, parse_workload, with_change
+from tests.support.children import run_ctctl
 
 ROOT = Path(__file__).resolve().parents[2]
 TCP, ANY = "cilium_ct4_global", "cilium_ct_any4_global"
@@ -397,9 +398,7 @@ def test_workload_of_one_node_of_several(command: tuple[str, ...]) -> None:
     tables = {}
     for node in ("cilium-7xk2p", "cilium-wb4nt", "nosuch"):
         arguments = [*command, "--from", str(archive), "--now", "3027941", "--for", "10m", "-o", "csv", "--node", node]
-        tables[node] = subprocess.run(
-            [sys.executable, "-m", "ctctl", *arguments], capture_output=True, text=True, check=False
-        )
+        tables[node] = run_ctctl(*arguments)
     assert tables["nosuch"].returncode == 1
     assert "cilium-7xk2p" in tables["nosuch"].stderr
     assert tables["cilium-7xk2p"].returncode == 0, tables["cilium-7xk2p"].stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import subprocess
 import tarfile
 from contextlib import ExitStack
 from functools import partial
@@ -32,7 +31,7 @@ from ctctl.trace.story_filter import StoryFilter
 from ctctl.trace.story_json import time_of
 from ctctl.trace.story_text import MAX_IDLE, StoryFile
 from tests.support import fuzz_targets
-from tests.support.children import PROGRAM
+from tests.support.children import run_ctctl
 from tests.support.hostile import lines
 
 DATA = Path(__file__).parents[1] / "data" / "story"
@@ -275,9 +274,7 @@ TAB = (
 
 
 def told(*words: str | Path) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [PROGRAM, "trace", *map(str, words), "-o", "jsonl"], capture_output=True, text=True, check=False
-    )
+    done = run_ctctl("trace", *map(str, words), "-o", "jsonl")
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -333,9 +330,7 @@ def test_a_story_is_asked_for_by_names(tmp_path: Path) -> None:
     )
     named = told("--from", tmp_path / "c", "--names", tmp_path / "pods.json", "--to-ip", "test/server")
     assert [e["dst"] for e in named] == ["10.0.0.2", "10.0.0.2"]
-    wrong = subprocess.run(
-        [PROGRAM, "trace", "--from", tmp_path / "c", "--ip", "default/wep"], capture_output=True, text=True, check=False
-    )
+    wrong = run_ctctl("trace", "--from", tmp_path / "c", "--ip", "default/wep")
     assert (wrong.returncode, "did you mean 'default/web'" in wrong.stderr) == (2, True)
 
 

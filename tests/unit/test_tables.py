@@ -7,13 +7,14 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from ctctl.abi import layouts
-from ctctl.config.node import NodeFile, parse_node_file
+from ctctl.config.node import NodeFile
 from ctctl.kernel.object import BpfObject
 from ctctl.node import records as rec
 from ctctl.node import tables as t
 from ctctl.node.maglev import shares
 from ctctl.node.slots import object_name
 from ctctl.simulate.simulator import OBJECTS
+from tests.support.nodefile import parse_node_file
 
 HEAD = """\
 node: {name: node1, ip: 10.1.0.1, pod-cidr: 10.64.0.0/24, device: {name: eth0, ifindex: 10, mac: "02:00:00:00:01:01"},

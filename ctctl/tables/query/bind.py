@@ -145,6 +145,8 @@ def _named(name: str, text: str, table: TableContext) -> Predicate:
     """A condition on what has that name."""
     if table.names is None:
         raise UsageError(f"filter: {text!r} is no address, and this source knows no names")
+    if name == "backend_id":
+        return any_of([_term(name, Range(number, number), table) for number in table.names.backends(text)])
     if name == "src_sec_id":
         return any_of([in_range(_PLAIN[name], number, number) for number in table.names.identities(text)])
     if name != "service":

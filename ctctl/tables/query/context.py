@@ -33,6 +33,10 @@ class Resolver(Protocol):
         """The identities with a reserved name or a label."""
         ...
 
+    def backends(self, name: str) -> Sequence[int]:
+        """The numbers of the backends at an ``ADDRESS:PORT``."""
+        ...
+
     def service(self, name: str) -> ServiceRef:
         """A service by its name or its ``ADDRESS:PORT``."""
         ...

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
-from ctctl.tables.query import values
+from ctctl.tables.query import printed, values
 from ctctl.tables.query.aliases import ALIASES
 from ctctl.tables.query.ast import MAX, And, HasFlags, Node, Not, Or, Range, Term, Value
 
@@ -130,17 +130,17 @@ class _Parser:
             raise self._error("a condition is missing at the end", token)
         if token.operator == "flag" and self._token.text == "(":
             return self._flags()
-        name = token.text.lower().replace("-", "_")
-        name = ALIASES.get(name, name)
+        word = token.text.lower().replace("-", "_")
+        name = printed.FIELDS.get(word) or ALIASES.get(word, word)
         following = self._token.operator
         if name in values.READERS and not token.quoted:
             if following in _COMPARISONS or following in ("in", "not"):
-                return self._comparison(name, token)
+                return self._comparison(name, word, token)
             if name in values.BOOLEANS:
                 return Term(name, ("true",))
             raise self._error(f"expected an operator after {token.text!r}, for example {token.text} == …")
         if following in _COMPARISONS or following == "in":
-            raise self._error(unknown_name("field", token.text, (*FIELD_NAMES, *ALIASES)), token)
+            raise self._error(unknown_name("field", token.text, (*FIELD_NAMES, *ALIASES, *printed.FIELDS)), token)
         return self._bare(token)
 
     def _bare(self, token: _Token) -> Node:
@@ -154,35 +154,54 @@ class _Parser:
         names = (*FIELD_NAMES, *ALIASES, *values.PROTOCOLS, *values.STATES, *values.DIRECTIONS, "flag")
         raise self._error(unknown_name("field", token.text, names), token)
 
-    def _comparison(self, field: str, named: _Token) -> Node:
+    def _comparison(self, field: str, word: str, named: _Token) -> Node:
+        """A condition on ``field``, which was typed as ``word``."""
         operator = self._next().operator
         if operator == "not":
             if not self._accept("in"):
                 raise self._error(f"expected 'in' after {named.text} not")
-            return Not(Term(field, self._set(field)))
+            return Not(self._one_of(field, word, self._set()))
         if operator == "in":
-            return Term(field, self._set(field))
+            return self._one_of(field, word, self._set())
         token = self._next()
+        if operator in ("==", "=", "!="):
+            node = self._one_of(field, word, [token])
+            return Not(node) if operator == "!=" else node
         value = self._read(field, token)
-        if operator in ("==", "="):
-            return Term(field, (value,))
-        if operator == "!=":
-            return Not(Term(field, (value,)))
-        if field not in values.ORDERED or not isinstance(value, Range):
+        if field not in values.ORDERED or word in printed.FIELDS or not isinstance(value, Range):
             raise self._error(f"{named.text} has no order: use ==, != or in", named)
         return Term(field, (_bounded(operator, value),))
 
-    def _set(self, field: str) -> tuple[Value, ...]:
+    def _one_of(self, field: str, word: str, tokens: list[_Token]) -> Node:
+        """The field is one of these values, which may be as a table prints them."""
+        plain: list[Value] = []
+        nodes: list[Node] = []
+        for token in tokens:
+            try:
+                node = None if token.end else printed.condition(word, field, token.text)
+            except ValueError as error:
+                raise self._error(f"{word}: {error}", token) from None
+            if node is None:
+                plain.append(self._read(field, token))
+            elif isinstance(node, Term) and node.field == field:
+                plain += node.values
+            else:
+                nodes.append(node)
+        if plain:
+            nodes.insert(0, Term(field, tuple(plain)))
+        return nodes[0] if len(nodes) == 1 else Or(tuple(nodes))
+
+    def _set(self) -> list[_Token]:
         closing = _CLOSING.get(self._token.text) if not self._token.quoted else None
         if closing is None:
-            return (self._read(field, self._next()),)
+            return [self._next()]
         self._next()
-        found = [self._read(field, self._next())]
+        found = [self._next()]
         while self._accept(","):
-            found.append(self._read(field, self._next()))
+            found.append(self._next())
         if not self._accept(closing):
             raise self._error(f"expected ',' or {closing!r} instead of {self._token.text!r}")
-        return tuple(found)
+        return found
 
     def _flags(self) -> Node:
         self._next()

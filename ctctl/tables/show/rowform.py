@@ -139,11 +139,6 @@ class EntryForm(EntryFacts):
         with program.where(*self.counted(program)):
             self._constant(program, style, None)
 
-    @staticmethod
-    def can(name: str) -> bool:
-        """Whether a field has a form here."""
-        return name in _SPECIAL or name in NUMBERS
-
     def put_lower_proto(self, program: RowProgram) -> None:
         """The protocol as a name of an entry has it."""
         lower = shared_texts("lower proto", Style.TEXT, 256, lambda n: protocol_name(n).lower().encode())

@@ -147,16 +147,6 @@ def ports_of(text: str) -> tuple[int, int, int]:
 # ---- JSON
 
 
-def is_policy(document: Any) -> bool:
-    """Whether a JSON list is one of ``bpf policy get -o json``, of all endpoints or of one."""
-    first = document[0] if isinstance(document, list) and document else None
-    if not isinstance(first, dict):
-        return False
-    return ("EndpointID" in first and "Content" in first) or (
-        isinstance(first.get("Key"), dict) and "TrafficDirection" in first["Key"]
-    )
-
-
 def add_item(dump: Dump, item: Any) -> None:
     """One element: an endpoint with its rules, or one rule. Raises DecodeError."""
     dump.listings.shown.add("policy")
