@@ -186,7 +186,7 @@ def _backend(
 ) -> None:
     """Delete the service entries of a backend, as ``ct delete`` with the filter that selects them would."""
     from ctctl.cli.ct_change import delete_selected
-    from ctctl.cli.report import opened, say
+    from ctctl.cli.report import opened, require_tables, say
     from ctctl.ct.listing import Listing
     from ctctl.ct.show_list import write_listing
     from ctctl.gc.backends import entries_of_backend
@@ -194,6 +194,7 @@ def _backend(
     from ctctl.tables.writer.targets import check_owner
 
     with opened(where) as tables:
+        require_tables(tables)
         if not dry_run:
             check_owner(tables, allow_foreign=allow_foreign)  # what is refused is not even looked at
         selection, known = entries_of_backend(tables, backend)
@@ -214,11 +215,12 @@ def _backend(
 
 
 def _explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
-    from ctctl.cli.report import opened, say
+    from ctctl.cli.report import opened, require_tables, say
     from ctctl.gc import preview
     from ctctl.gc.show import write_explanations
 
     with opened(where) as tables:
+        require_tables(tables)
         found, notes = preview.explanations(tables, _scrub(tables, endpoint))
         write_explanations(found, out, sys.stdout)
         for note in notes:
@@ -228,10 +230,12 @@ def _explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
 
 
 def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> None:
+    from ctctl.cli.report import require_tables
     from ctctl.gc.show import write_report
     from ctctl.tables.writer.targets import check_owner
 
     with where.open() as tables:
+        require_tables(tables)
         if options.dry_run and not all(table.live is not None for table in tables.tables):
             _preview(tables, options, out)
             return

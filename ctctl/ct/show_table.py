@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ctctl.out.fit import GAP, columns_of, fitting, say_dropped
 from ctctl.out.output import Column, Format, OutputOptions, View, use_color
-from ctctl.tables.show.lines import TableColumn, stacked_lines, table_lines
+from ctctl.tables.show.lines import Stacked, TableColumn, header_line, table_lines
 
 if TYPE_CHECKING:
     from ctctl.ct.listing import Out, Run
@@ -62,13 +62,12 @@ class Sheet:
         """Write the header and say how the lines are made; widths are those of the sample."""
         columns, layout = self.fitted(sample)
         room = self._room
-        stacked = room is not None and _width(layout) > room
+        stacked = Stacked(layout, room) if room is not None and _width(layout) > room else None
         if self._header:
             titles = {column.name: column.title for column in columns}
-            out.write(_header(layout, titles, color=color, stacked=stacked))
-        if stacked and room is not None:
-            return stacked_lines(layout, room, color=color)
-        return table_lines(layout, color=color)
+            for line in stacked.header(titles) if stacked is not None else [header_line(layout, titles)]:
+                out.write((f"\033[1m{line}\033[0m\n" if color else line + "\n").encode())
+        return stacked.lines(color=color) if stacked is not None else table_lines(layout, color=color)
 
     def fitted(self, sample: list[Run]) -> tuple[list[Column[CtRow]], list[TableColumn]]:
         """The columns that there is room for, and their widths in the sample; what goes is added to ``dropped``."""
@@ -112,22 +111,3 @@ def _sized(column: Column[CtRow], sample: list[Run], *, header: bool) -> TableCo
 
 def _width(layout: list[TableColumn]) -> int:
     return sum(column.width for column in layout) + GAP * (len(layout) - 1)
-
-
-def _header(layout: list[TableColumn], titles: dict[str, str], *, color: bool, stacked: bool) -> bytes:
-    names = [column.name for column in layout]
-    shown = [column for column in layout if not (stacked and column.name == "destination_short")]
-    texts = [
-        f"{titles[column.name]} > {titles['destination_short']}"
-        if stacked and column.name == "source_short" and "destination_short" in names
-        else titles[column.name]
-        for column in shown
-    ]
-    if stacked:
-        return (" " * GAP).join(texts).encode() + b"\n"
-    cells = [
-        text.rjust(column.width) if column.right else text.ljust(column.width)
-        for text, column in zip(texts, shown, strict=True)
-    ]
-    line = (" " * GAP).join(cells).rstrip()
-    return (f"\033[1m{line}\033[0m\n" if color else line + "\n").encode()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ctctl.out.rowtext import RowProgram
@@ -110,27 +110,39 @@ def table_lines(layout: Sequence[TableColumn], *, color: bool = False) -> Adder:
     return build
 
 
-def stacked_lines(layout: Sequence[TableColumn], room: int, *, color: bool = False) -> Builder:
+class Stacked:
     """As ``table_lines``, with each destination on a line of its own below the source: for long addresses.
 
     Where even that has no room, what follows the source stands behind the destination.
     """
-    above = [column for column in layout if column.name != "destination_short"]
-    end = [column.name for column in above].index("source_short") + 1
-    width = sum(column.width + 2 for column in above) - 2
-    indent = b" " * (sum(column.width + 2 for column in above[: end - 1]) - 2) + b"> "
-    if width <= room:
-        first = table_lines(above, color=color)
 
-        def build(form: EntryForm) -> RowProgram:
-            program = first(form).literal(indent)
-            form.put(program, "destination_short", Style.TEXT)
-            return program.literal(b"\n")
+    def __init__(self, layout: Sequence[TableColumn], room: int) -> None:
+        above = [column for column in layout if column.name != "destination_short"]
+        end = [column.name for column in above].index("source_short") + 1
+        below = next(column for column in layout if column.name == "destination_short")
+        if sum(column.width + 2 for column in above) - 2 <= room:
+            self.first, self.second = above, [replace(below, width=0)]
+            self.indent = " " * (sum(column.width + 2 for column in above[: end - 1]) - 2)
+        else:
+            self.first, self.second, self.indent = above[:end], [below, *above[end:]], "  "
 
-        return build
-    destination = next(column for column in layout if column.name == "destination_short")
-    head, tail = table_lines(above[:end]), table_lines([destination, *above[end:]], color=color)
-    return lambda form: tail(form, head(form).literal(b"  > "))
+    def lines(self, *, color: bool = False) -> Builder:
+        """The two lines of a row."""
+        head, tail = table_lines(self.first, color=color), table_lines(self.second, color=color)
+        between = f"{self.indent}> ".encode()
+        return lambda form: tail(form, head(form).literal(between))
+
+    def header(self, titles: Mapping[str, str]) -> list[str]:
+        """The two lines above them, each title where its column is."""
+        return [header_line(self.first, titles), f"{self.indent}> {header_line(self.second, titles)}"]
+
+
+def header_line(layout: Sequence[TableColumn], titles: Mapping[str, str]) -> str:
+    """The titles of columns, where ``table_lines`` puts them."""
+    cells = ((titles[column.name], column) for column in layout)
+    return "  ".join(
+        text.rjust(column.width) if column.right else text.ljust(column.width) for text, column in cells
+    ).rstrip()
 
 
 def cilium_lines() -> Builder:
