@@ -229,9 +229,16 @@ def _explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
         raise typer.Exit(5)
 
 
+def _tell(report: Report, out: Any) -> None:
+    from ctctl.cli.report import said_anyway
+    from ctctl.gc.show import summary, write_report
+
+    with said_anyway(() if report.dry_run else summary(report)):
+        write_report(report, out, sys.stdout, sys.stderr)
+
+
 def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> None:
     from ctctl.cli.report import require_tables
-    from ctctl.gc.show import write_report
     from ctctl.tables.writer.targets import check_owner
 
     with where.open() as tables:
@@ -243,7 +250,7 @@ def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> Non
             foreign = check_owner(tables, allow_foreign=options.allow_foreign)
             options = _asked(tables, options, foreign, yes)
         report, interrupted = _collected(tables, options)
-    write_report(report, out, sys.stdout, sys.stderr)
+    _tell(report, out)
     if interrupted:
         raise typer.Exit(130)
     if report.failure is not None:
@@ -291,7 +298,6 @@ def _keep_running(
 ) -> None:
     from ctctl.gc.keep_running import keep_running
     from ctctl.gc.schedule import parse_interval
-    from ctctl.gc.show import write_report
     from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.writer.targets import check_owner
 
@@ -307,7 +313,7 @@ def _keep_running(
             options,
             schedule,
             stop,
-            on_report=lambda report: write_report(report, out, sys.stdout, sys.stderr),
+            on_report=lambda report: _tell(report, out),
             on_failure=lambda message: typer.echo(f"ctctl: {message}", err=True),
             metrics=metrics,
         )
