@@ -128,6 +128,14 @@ test-cluster: setup ## ctctl cluster against a real kube-apiserver, deploy/ agai
 	tools/build_cluster.sh || echo "no control plane could be made: its tests are skipped"
 	$(BIN)/pytest -q -rs tests/cluster
 
+.PHONY: coverage
+coverage: setup $(APT_TEST_STAMP) ## all tests, every line and branch watched (slow); fails under 90 % above the kernel's layers
+	rm -rf build/coverage && mkdir -p build/coverage
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/data tools/run_tests.sh $(TESTS) \
+	  || echo "some failed: make test judges them, without the time that watching takes"
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
 .PHONY: lint
 lint: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
