@@ -31,6 +31,12 @@ _ARRIVED = {
     _AWAY: "left for {place}",
     "to the node's own stack": "delivered to {place}",
 }
+_NOT_ASKED = "no answer was asked for (--reply, --handshake)"
+#: why there is none, asked for or not
+_NO_ANSWER = {
+    _AWAY: "what becomes of it there is not in these tables",
+    "to the node's own stack": "what the node's own stack does with it is not simulated",
+}
 _STYLES = {**dict.fromkeys(_ARRIVED, "green"), _ERROR: "bold red", "dropped": "bold red"}
 
 
@@ -148,9 +154,9 @@ def conversation_words(journeys: Sequence[JourneyLike], *, tcp: bool, finished: 
     if outcome not in _ARRIVED:
         return safe(f"{whose}: {outcome} at {arrival.place}")
     client = next((one for one in journeys if one.sender == "client"), last)
-    words = [_ARRIVED.get(str(client.arrival.outcome), "{place}").format(place=client.arrival.place)]
+    words = [_ARRIVED[str(client.arrival.outcome)].format(place=client.arrival.place)]
     answered = any(one.sender != "client" for one in journeys)
-    words.append("answered" if answered else "no answer was asked for (--reply, --handshake)")
+    words.append("answered" if answered else _NO_ANSWER.get(str(client.arrival.outcome), _NOT_ASKED))
     if tcp and answered:
         words.append("closed by both" if len(finished) > 1 else "half closed" if finished else "still open")
     return safe(", ".join(words))
