@@ -102,7 +102,7 @@ test: setup $(APT_TEST_STAMP) lint ## everything: lint, types, import contracts,
 	CTCTL_REQUIRE_KERNEL=$${CTCTL_REQUIRE_KERNEL-} tools/run_tests.sh $(TESTS)
 
 .PHONY: fuzz-readers
-fuzz-readers: setup ## a million inputs, led by coverage, for every reader of files, filters, packets, YAML, captures, BTF
+fuzz-readers: setup ## a million inputs made of pieces of real ones, for every reader of files, filters, packets, YAML, captures, BTF
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
 	$(BIN)/python tests/bench/fuzz_readers.py --keep
 

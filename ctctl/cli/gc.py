@@ -243,7 +243,8 @@ def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> Non
 
     with where.open() as tables:
         require_tables(tables)
-        if options.dry_run and not all(table.live is not None for table in tables.tables):
+        is_live = bool(tables.tables) and all(table.live is not None for table in tables.tables)
+        if options.dry_run and not is_live:
             _preview(tables, options, out)
             return
         if not options.dry_run:

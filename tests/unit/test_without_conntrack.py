@@ -28,6 +28,14 @@ def test_a_source_without_conntrack_tables_is_called_one(command: str, listing: 
     assert "has no conntrack table" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["gc --dry-run", "gc --dry-run --endpoint 10.61.1.101", "gc --dry-run --explain"])
+def test_an_empty_listing_has_nothing_to_collect(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "ct.json"
+    path.write_text("[]\n")
+    done = run_ctctl(*command.split(), "--from", path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("command", ["sizing --now 5400", "gc simulate --no-plot --now 5400"])
 def test_what_is_learned_of_a_part_is_said_to_be(command: str, tmp_path: Path) -> None:
     path = tmp_path / "ct.txt"
