@@ -6,7 +6,8 @@ Usage: tools/run_pages.py [--write] [PAGE…]     --write: put what is printed n
 A fenced block marked `console` is a terminal: lines that begin with "$ " are commands, run by bash in the root of the
 repository with a terminal of 100 columns; the lines behind one are what it prints, stdout and stderr. A line of just
 "…" stands for any lines, a "…" within a line for any text. `console tutorial` marks the blocks of a page that is
-followed from top to bottom, as root: a test in tests/lab does that.
+followed from top to bottom, as root: a test in tests/lab does that. No other block may show commands, or what one
+printed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Shown:
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def shown(page: Path, mark: str = "console") -> Iterator[Shown]:
@@ -70,6 +71,21 @@ def shown(page: Path, mark: str = "console") -> Iterator[Shown]:
         while not lines[at].startswith(("$ ", "```")):
             at += 1
         yield Shown(page, first, begin, at, command, tuple(lines[begin:at]))
+
+
+def blocks(page: Path) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """The fenced blocks of a page: the line each begins at (from 1), its mark, its lines."""
+    mark, lines, begin = None, [], 0
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.lstrip().startswith("```"):
+            lines.append(line)
+        elif mark is None:
+            mark, lines, begin = line.lstrip()[3:].strip(), [], number
+        else:
+            yield begin, mark, tuple(lines)
+            mark = None
+    if mark is not None:
+        yield begin, "without an end", tuple(lines)
 
 
 def printed(command: str) -> list[str]:

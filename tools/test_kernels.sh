@@ -169,6 +169,9 @@ for name in 6.1 6.12 newest; do
 done
 flock -u 9
 export CTCTL_TEST_OBJECTS=$objects
+# A guest has the files of one moment: what is merged in meanwhile would be there by halves.
+tree_is() { git rev-parse HEAD 2>/dev/null && git status --porcelain --untracked-files=no && git diff | sha256sum; }
+tree=$(tree_is)
 # The compilers, Python's too, would take minutes in the emulator.
 .venv/bin/python -m compileall -q ctctl tests
 .venv/bin/python -m pytest -q --collect-only -p no:cacheprovider tests/kernel tests/lab tests/cli >/dev/null
@@ -181,6 +184,7 @@ for source in sorted(SOURCES.glob("*.c")):
 .venv/bin/python -m pytest -q -p no:cacheprovider tests/kernel/test_map_types.py tests/kernel/test_loader.py \
 	-k "every_struct or foreign_tables or of_the_same_size" >/dev/null || true # these write what they compile
 .venv/bin/python -m tests.kernels.image base "$base"
+[ "$(tree_is)" = "$tree" ] || { echo "the checkout changed while it was copied: run again" >&2; exit 1; }
 
 kernels=()
 for name in 6.1 6.12 newest; do

@@ -186,7 +186,7 @@ def _backend(
 ) -> None:
     """Delete the service entries of a backend, as ``ct delete`` with the filter that selects them would."""
     from ctctl.cli.ct_change import delete_selected
-    from ctctl.cli.report import opened, say
+    from ctctl.cli.report import opened, require_tables, say
     from ctctl.ct.listing import Listing
     from ctctl.ct.show_list import write_listing
     from ctctl.gc.backends import entries_of_backend
@@ -194,6 +194,7 @@ def _backend(
     from ctctl.tables.writer.targets import check_owner
 
     with opened(where) as tables:
+        require_tables(tables)
         if not dry_run:
             check_owner(tables, allow_foreign=allow_foreign)  # what is refused is not even looked at
         selection, known = entries_of_backend(tables, backend)
@@ -214,11 +215,12 @@ def _backend(
 
 
 def _explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
-    from ctctl.cli.report import opened, say
+    from ctctl.cli.report import opened, require_tables, say
     from ctctl.gc import preview
     from ctctl.gc.show import write_explanations
 
     with opened(where) as tables:
+        require_tables(tables)
         found, notes = preview.explanations(tables, _scrub(tables, endpoint))
         write_explanations(found, out, sys.stdout)
         for note in notes:
@@ -227,19 +229,29 @@ def _explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
         raise typer.Exit(5)
 
 
+def _tell(report: Report, out: Any) -> None:
+    from ctctl.cli.report import said_anyway
+    from ctctl.gc.show import summary, write_report
+
+    with said_anyway(() if report.dry_run else summary(report)):
+        write_report(report, out, sys.stdout, sys.stderr)
+
+
 def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> None:
-    from ctctl.gc.show import write_report
+    from ctctl.cli.report import require_tables
     from ctctl.tables.writer.targets import check_owner
 
     with where.open() as tables:
-        if options.dry_run and not all(table.live is not None for table in tables.tables):
+        require_tables(tables)
+        is_live = bool(tables.tables) and all(table.live is not None for table in tables.tables)
+        if options.dry_run and not is_live:
             _preview(tables, options, out)
             return
         if not options.dry_run:
             foreign = check_owner(tables, allow_foreign=options.allow_foreign)
             options = _asked(tables, options, foreign, yes)
         report, interrupted = _collected(tables, options)
-    write_report(report, out, sys.stdout, sys.stderr)
+    _tell(report, out)
     if interrupted:
         raise typer.Exit(130)
     if report.failure is not None:
@@ -287,7 +299,6 @@ def _keep_running(
 ) -> None:
     from ctctl.gc.keep_running import keep_running
     from ctctl.gc.schedule import parse_interval
-    from ctctl.gc.show import write_report
     from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.writer.targets import check_owner
 
@@ -303,7 +314,7 @@ def _keep_running(
             options,
             schedule,
             stop,
-            on_report=lambda report: write_report(report, out, sys.stdout, sys.stderr),
+            on_report=lambda report: _tell(report, out),
             on_failure=lambda message: typer.echo(f"ctctl: {message}", err=True),
             metrics=metrics,
         )

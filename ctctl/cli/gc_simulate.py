@@ -10,7 +10,16 @@ import typer
 
 from ctctl.cli.groups import OutputArgs, grouped
 from ctctl.cli.options import NodeOpt
-from ctctl.cli.predicting import ForOpt, FromOption, PcapOpt, SetOpt, WorkloadArgument, seconds_of, workloads
+from ctctl.cli.predicting import (
+    ForOpt,
+    FromOption,
+    PcapOpt,
+    SetOpt,
+    WorkloadArgument,
+    raise_partial,
+    seconds_of,
+    workloads,
+)
 from ctctl.cli.predicting import NowOption as DumpTime
 
 
@@ -54,7 +63,7 @@ def simulate(
     from ctctl.predict.show import charts, write_predictions
 
     seconds = seconds_of(duration)
-    wanted = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])
+    wanted, lacking = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])
     predictions = [predict(one, seconds) for one in wanted]
     for path, draw in ((svg, figure.svg), (png, figure.png)):
         if path is not None:
@@ -62,3 +71,4 @@ def simulate(
             with replacing(path) as stream:
                 stream.write(drawn)
     write_predictions(predictions, out.options(), sys.stdout, sys.stderr, plot=plot)
+    raise_partial(lacking)

@@ -28,7 +28,7 @@ from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ctctl.node.commands import LoadReport, LoadRequest, UnloadReport, UpdateReport
 
@@ -155,7 +155,7 @@ def load_command(
         ask("Make tables of another size, as the node file says?", yes=yes, needed_for=None)
     report = ops.plan_load(request) if dry_run else ops.load(request)
     _say_report(report, output)
-    _write_document("ctctl/load/v1", asdict(report), output)
+    _write_document("ctctl/load/v1", asdict(report), output, [report])
 
 
 @app.command("apply")
@@ -183,6 +183,7 @@ def apply_command(
     ctctl apply -f node.yaml --dry-run        # what would change
     kubectl get services,endpointslices -A -o yaml > s.yaml && ctctl apply -f s.yaml --yes
     """
+    from ctctl.cli.report import said_anyway
     from ctctl.node import commands as ops
 
     options = output_options(output, fields, sort, limit, no_headers, color=color)
@@ -200,7 +201,8 @@ def apply_command(
     report = ops.plan_update(request) if dry_run else ops.update(request, confirm)
     _clear_progress()
     if not shown:
-        _show_changes(report, options)
+        with said_anyway([_apply_summary(report)]):
+            _show_changes(report, options)
     _say(_apply_summary(report))
 
 
@@ -263,7 +265,7 @@ def unload_command(
         _say("no node is loaded")
     if names and not dry_run:
         ask(f"Remove {', '.join(names)} with all connections in the tables?", yes=yes, needed_for=None)
-    reports = []
+    reports: list[LoadReport | UnloadReport] = []
     for name in names:
         report = (
             ops.plan_unload(name, bpffs)
@@ -271,8 +273,8 @@ def unload_command(
             else ops.unload(name, bpffs, wait_s=wait, say=_say, step=_progress())
         )
         _say_report(report, output)
-        reports.append(asdict(report))
-    _write_document("ctctl/unload/v1", {"nodes": reports}, output)
+        reports.append(report)
+    _write_document("ctctl/unload/v1", {"nodes": [asdict(report) for report in reports]}, output, reports)
 
 
 def _say_report(report: LoadReport | UnloadReport, output: Format) -> None:
@@ -284,12 +286,17 @@ def _say_report(report: LoadReport | UnloadReport, output: Format) -> None:
         _say(report_summary(report))
 
 
-def _write_document(schema: str, document: dict[str, object], output: Format) -> None:
+def _write_document(
+    schema: str, document: dict[str, object], output: Format, reports: Sequence[LoadReport | UnloadReport]
+) -> None:
     """The report itself, on stdout, when a format for programs is asked for."""
+    from ctctl.cli.report import said_anyway
+    from ctctl.node.show import report_summary
     from ctctl.out.output import write_document
 
     if output not in (Format.table, Format.wide):
-        write_document(schema, document, OutputOptions(output), sys.stdout)
+        with said_anyway(map(report_summary, reports)):
+            write_document(schema, document, OutputOptions(output), sys.stdout)
 
 
 @app.command("status")

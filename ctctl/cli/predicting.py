@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ctctl.cli.options import MAX_NOW
-from ctctl.errors import UsageError
+from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,12 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
+def raise_partial(lacking: list[str]) -> None:
+    """Once what was learned is shown: raises PartialDataError where the source lacks something."""
+    if lacking:
+        raise PartialDataError("partial data: " + "; ".join(lacking))
+
+
 def workloads(
     file: Path | None,
     source: str | None,
@@ -54,10 +60,11 @@ def workloads(
     node: str | None,
     changes: list[str],
     compared: list[str],
-) -> list[Workload]:
-    """The workload asked for, and one more for each change to compare with. Raises CtctlError."""
+) -> tuple[list[Workload], list[str]]:
+    """The workload asked for, one more for each change to compare with; what the source lacks. Raises CtctlError."""
     from dataclasses import replace
 
+    from ctctl.cli.report import require_tables
     from ctctl.predict import observed
     from ctctl.predict.workload import load_document, parse_workload, with_change
 
@@ -70,7 +77,8 @@ def workloads(
     for change in changes:
         document = with_change(document, change, where)
     variants = [("", document)] + [(change, with_change(document, change, where)) for change in compared]
-    found = []
+    found: list[Workload] = []
+    partial: list[str] = []
     for change, variant in variants:
         workload = parse_workload(variant, where)
         timeouts: Mapping[str, object] = variant.get("timeouts", {})
@@ -83,12 +91,14 @@ def workloads(
                 from ctctl.tables.sources.base import SourceOptions
 
                 with open_source(source, SourceOptions(now=now, node=node)) as opened:
+                    require_tables(opened)
+                    partial = opened.partial
                     seen = observed.observe(opened, workload.timeouts, given)
                 kinds += seen.kinds
                 workload = _as_seen(workload, seen, sizes)
             workload = replace(workload, kinds=kinds)
         found.append(replace(workload, name=change or workload.name))
-    return found
+    return found, partial
 
 
 def _as_seen(workload: Workload, seen: Observed, given: Mapping[str, object]) -> Workload:

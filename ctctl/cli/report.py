@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,18 @@ def say(text: str) -> None:
     """One line on stderr, behind what stdout has said so far: the two are often one file."""
     sys.stdout.flush()
     sys.stderr.write(prose(f"ctctl: {safe(text)}", sys.stderr, rest="    "))
+
+
+@contextmanager
+def said_anyway(lines: Iterable[str]) -> Iterator[None]:
+    """Where stdout does not take the report of a change, ``lines`` say on stderr what was changed."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError:
+        for text in lines:
+            sys.stderr.write(prose(f"ctctl: {safe(text)}", sys.stderr, rest="    "))
+        raise
 
 
 def require_tables(source: Source) -> None:

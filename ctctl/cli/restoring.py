@@ -32,11 +32,11 @@ def undo_journal(
     options: OutputOptions = OutputOptions(),
 ) -> None:
     """Put back what a journal holds, and say what is wrong with it. Raises PartialDataError if not all is back."""
-    from ctctl.cli.report import say
+    from ctctl.cli.report import said_anyway, say
     from ctctl.ct.change import readable_maps
     from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.writer.targets import check_owner, open_targets, require_live
-    from ctctl.tables.writer.undo import node_of, remarks, undo, write_undone
+    from ctctl.tables.writer.undo import node_of, remarks, undo, words_of, write_undone
 
     node = node_of(file)
     if not where.nodes and where.source in (None, ["auto"]) and node is not None:
@@ -55,8 +55,8 @@ def undo_journal(
         stop = stack.enter_context(stop_on_signals())
         undone = undo(file, maps, dry_run=dry_run, stopped=stop.is_set)
         interrupted = stop.is_set()
-    write_undone(undone, options, sys.stdout)
-    sys.stdout.flush()
+    with said_anyway([words_of(undone)]):
+        write_undone(undone, options, sys.stdout)
     for line in remarks(undone):
         say(line)
     if interrupted:

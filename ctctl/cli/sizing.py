@@ -8,7 +8,17 @@ import typer
 
 from ctctl.cli.groups import OutputArgs, grouped
 from ctctl.cli.options import NodeOpt
-from ctctl.cli.predicting import ForOpt, FromOption, NowOption, PcapOpt, SetOpt, WorkloadArgument, seconds_of, workloads
+from ctctl.cli.predicting import (
+    ForOpt,
+    FromOption,
+    NowOption,
+    PcapOpt,
+    SetOpt,
+    WorkloadArgument,
+    raise_partial,
+    seconds_of,
+    workloads,
+)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -40,5 +50,6 @@ def sizing(
     from ctctl.predict.sizing import sizes
 
     seconds = seconds_of(duration)
-    (wanted,) = workloads(workload, source, pcap, now, node=node, changes=change or [], compared=[])
+    (wanted,), lacking = workloads(workload, source, pcap, now, node=node, changes=change or [], compared=[])
     write_sizes(sizes(wanted, seconds), out.options(), sys.stdout)
+    raise_partial(lacking)

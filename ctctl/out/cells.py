@@ -10,9 +10,14 @@ from typing import Any
 
 from ctctl.out.text import safe
 
+#: What is JSON's as it stands: nearly every value.
+_PLAIN = (str, int, bool, float, type(None))
+
 
 def jsonable(value: object) -> Any:
     """A model value as JSON knows it: addresses and words as text, flags as numbers, bytes as hex."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, IPv4Address | IPv6Address):
         return str(value)
     if isinstance(value, Enum):
@@ -32,6 +37,8 @@ def cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if type(value) is str:
+        return safe(value)
     value = jsonable(value)
     if isinstance(value, list):
         return " ".join(cell(item) for item in value) or "-"

@@ -377,7 +377,7 @@ def _write_piece(
     heads = [] if options.no_headers else [[column.title for column in columns]]
     lines = [[text_of(column, row) for column in columns] for row in rows]
     texts = [*heads, *lines]
-    widths = [max((len(line[at]) for line in texts), default=0) for at in range(len(columns))]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)] if texts else [0] * len(columns)
     least = [
         least_of((line[at] for line in lines), widths[at]) if column.prose else widths[at]
         for at, column in enumerate(columns)
@@ -397,8 +397,12 @@ def _write_piece(
     if use_color(options, stream):
         _write_colored(columns, rows, [*heads, *lines], layout, stream)
     else:
+        whole = layout.in_one_line(widths)
         for line in (*heads, *lines):
-            _write_plain(layout, line, stream)
+            if whole:
+                stream.write(layout.padded(line).rstrip() + "\n")
+            else:
+                _write_plain(layout, line, stream)
     return dropped
 
 

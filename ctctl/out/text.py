@@ -18,4 +18,5 @@ def _escape(match: re.Match[str]) -> str:
 
 def safe(text: str) -> str:
     """``text`` with control characters as ``\\x1b``-style escapes; ordinary text comes back as it is."""
-    return _UNSAFE.sub(_escape, text)
+    # What can be printed has none of these; to ask that takes a tenth of looking for them.
+    return text if text.isprintable() else _UNSAFE.sub(_escape, text)

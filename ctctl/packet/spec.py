@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from ctctl.model.tuples import ICMP, ICMPV6, SCTP, TCP, UDP
@@ -44,6 +45,7 @@ _WRITTEN = (("S", 0x02), ("F", 0x01), ("R", 0x04), ("P", 0x08), (".", 0x10), ("U
 _READ = dict(_WRITTEN) | {"A": 0x10, "C": 0x80}
 
 
+@lru_cache(maxsize=1 << 9)
 def tcp_flag_letters(flags: int, *, ack: str = ".") -> str:
     """tcpdump's letters for a TCP flag byte ("S", "S.", "P."), "none" for 0; ``ack`` is the letter for ACK."""
     return "".join(ack if letter == "." else letter for letter, bit in _WRITTEN if flags & bit) or "none"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 
+from ctctl.errors import DecodeError
 from ctctl.model.tuples import ICMP, ICMPV6, SCTP, TCP, UDP, Address, endpoint
 from ctctl.packet.spec import TcpFlags
+from ctctl.tables.sources.stream import address
 from ctctl.trace.story_event import StoryPacket
 
 _ENDS = re.compile(r"(?P<src>\S{1,80}) -> (?P<dst>\S{1,80})(?: (?P<rest>.{0,300}))?$")
@@ -15,16 +16,16 @@ _WORDS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 _LAYER_PROTOS = {"tcp": TCP, "udp": UDP, "sctp": SCTP, "icmpv4": ICMP, "icmpv6": ICMPV6}
 _FIELD = re.compile(r"\b(SrcIP|DstIP|SrcPort|DstPort|TypeCode)=([^\s(}]{1,64}(?:\([^\s)]{0,40}\))?)")
 _SET = re.compile(r"\b(FIN|SYN|RST|PSH|ACK|URG|ECE|CWR)=true\b")
+#: The bits of flags as numbers: to join members of an enum takes ten times that.
+_BITS = {name: int(flag) for name, flag in TcpFlags.__members__.items()}
 _TEXT = 200
 
 
 def address_of(value: object) -> Address | None:
     """An address from its text; None for what is none."""
-    if not isinstance(value, str) or len(value) > 64:
-        return None
     try:
-        return ip_address(value.strip("[]"))
-    except ValueError:
+        return address(value)
+    except DecodeError:
         return None
 
 
@@ -79,7 +80,7 @@ def _end(word: str) -> tuple[Address | None, int | None]:
 def _flags(words: list[str]) -> int:
     value = 0
     for word in words:
-        value |= TcpFlags.__members__.get(word.strip(","), 0)
+        value |= _BITS.get(word.strip(","), 0)
     return value
 
 

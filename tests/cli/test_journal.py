@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
+import shlex
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -331,3 +334,24 @@ def test_no_half_file_stays_behind_on_a_full_disk(node: TableDir, tmp_path: Path
         assert (done.returncode, "No space left" in done.stderr) == (1, True), done.stderr
         assert [path.name for path in disk.iterdir()] == ["out"]
         assert (disk / "out").read_text() == "the old one"
+
+
+def with_a_full_stdout(*words: object) -> tuple[int, str]:
+    """The status of a command, and what it said beside what nobody could read."""
+    command = [*CTCTL, *map(str, words)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_what_was_done_is_said_where_stdout_is_full(node: TableDir, form: str) -> None:
+    fill(node.maps[NAME], 20)
+    status, said = with_a_full_stdout("gc", "--yes", "--undo", "gone", "-o", form, "--from", node.path)
+    assert (status, count_of(node.maps[NAME])) == (1, 0)
+    assert "20 deleted" in said
+    assert "cannot write: No space left on device" in said
+    (line,) = re.findall(r"undo with: ctctl (.*)", said)
+    status, said = with_a_full_stdout(*shlex.split(line), "-o", form)
+    assert (status, count_of(node.maps[NAME])) == (1, 20)
+    assert "20 entries restored" in said

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -374,8 +375,8 @@ def test_per_cluster_tables_are_collected_with_their_own_snat(node: TableDir) ->
     key = key4("10.0.0.1", 1, "8.8.8.8", 53)
     forward = pairs.nat_key(key, dsr=False)
     with (
-        Map.create("inner_ct", MapType.LRU_HASH, 14, 56, 64) as inner_ct,
-        Map.create("inner_nat", MapType.LRU_HASH, 14, 40, 64) as inner_nat,
+        Map.create("inner_ct", MapType.LRU_HASH, 14, 56, 4096) as inner_ct,
+        Map.create("inner_nat", MapType.LRU_HASH, 14, 40, 4096) as inner_nat,
         Map.create("outer_ct", MapType.ARRAY_OF_MAPS, 4, 4, 8, inner=inner_ct) as outer_ct,
         Map.create("outer_nat", MapType.ARRAY_OF_MAPS, 4, 4, 8, inner=inner_nat) as outer_nat,
     ):
@@ -421,3 +422,32 @@ def test_an_snat_entry_taken_up_again_is_no_orphan(node: TableDir) -> None:
                 remover.remove_nat(matrices[0].reshape(2, 14), matrices[1].reshape(2, 40), orphans=True)
         assert len(contents(nat)) == (2 if again else 0)
         node.maps[NAME].delete(key)
+
+
+@pytest.mark.parametrize("scrub", [False, True])
+def test_gc_looks_again_for_what_is_behind_an_orphan_and_a_scrub_takes_it_whatever_is(
+    node: TableDir, scrub: bool
+) -> None:
+    from ctctl.gc import orphans
+    from ctctl.gc.job import Job
+    from ctctl.gc.limit import RateLimit
+    from ctctl.tables.sources.open import open_source
+    from ctctl.tables.writer.targets import open_targets
+
+    key = key4("10.0.0.1", 1, "8.8.8.8", 53)
+    forward, value = pairs.nat_key(key, dsr=False), nat4("1.1.1.1", 1)
+    if "cilium_ct_any4_global" not in node.maps:
+        node.create("cilium_ct_any4_global")
+    node.maps[SNAT].update(forward, value)
+    node.maps[SNAT].update(pairs.reverse_nat_key(forward, value), reverse_nat_value(forward, value))
+    stop = threading.Event()
+    job = Job(
+        monotonic_s(),
+        stop,
+        RateLimit(None, stop),
+        addresses=(bytes([10, 0, 0, 1]),) if scrub else (),
+        before_delete=lambda _keys: node.maps[NAME].update(key, entry(lifetime=alive())),
+    )
+    with open_source(str(node.path)) as source, open_targets(source, allow_foreign=False) as targets:
+        assert orphans.purge(source, targets, job) == (2 if scrub else 0)
+    assert len(contents(node.maps[SNAT])) == (0 if scrub else 2)

@@ -232,7 +232,7 @@ def test_the_debian_package_installs_works_and_goes(dist: Path, tmp_path: Path) 
 
 
 def test_arm64(tmp_path: Path) -> None:
-    """The wheel for arm64: its row formatter and libbpf are that machine's, and load there (under emulation)."""
+    """The wheel for arm64: its row formatter and libbpf are of that machine."""
     if not shutil.which("aarch64-linux-gnu-gcc"):
         pytest.skip("no cross compiler: apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
     done = subprocess.run(["env", f"DIST={tmp_path}", ROOT / "tools/dist.sh", "arm64"], capture_output=True, text=True, check=False)

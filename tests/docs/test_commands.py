@@ -18,11 +18,11 @@ _SHOWN = re.compile(r"^(?: {4,}|\$ )(ctctl .*)")
 _END = re.compile(r"[|&;<>]+")
 
 
-def commands() -> Iterator[tuple[str, list[str]]]:
+def commands(shown: re.Pattern[str] = _SHOWN) -> Iterator[tuple[str, list[str]]]:
     """Where it is shown, and its words without the first."""
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-            if found := _SHOWN.match(line):
+            if found := shown.match(line):
                 # A remark stands behind a command, two blanks or a # apart.
                 text = re.split(r"\s{2,}|\s#\s", found[1].removesuffix("\\"))[0]
                 yield f"{page.relative_to(ROOT)}:{number}", list(_words(text))

@@ -28,13 +28,13 @@ TESTS = tuple(
         "kernel/test_loader", "kernel/test_loader_tunnel", "kernel/test_loader_update", "kernel/test_loader_v6",
         "kernel/test_without_tcx", "kernel/test_attach", "kernel/test_map", "kernel/test_map_types",
         "kernel/test_gc_programs", "kernel/test_gc_engines", "kernel/test_gc_reuse", "cli/test_writer",
-        "cli/test_journal",
         "kernel/test_bpf_events", "kernel/test_simulator", "kernel/test_bpf_mtu", "kernel/test_bpf_policy",
         "kernel/test_bpf_snat", "kernel/test_object", "kernel/test_program", "kernel/test_ringbuf",
         "kernel/test_machine", "kernel/test_apply_atomic", "kernel/test_socket_lb", "kernel/test_lru_room",
         "kernel/test_map_parallel", "kernel/test_ct_change", "kernel/test_daemonset", "kernel/test_ringshared",
         "kernel/test_ct_live", "kernel/test_gc_keep_running", "kernel/test_bpf_translation", "kernel/test_bpf_drops",
-        "kernel/test_bpf_corners", "kernel/test_bpf_maglev", "kernel/test_probe", "kernel/test_probe_truth",
+        "kernel/test_bpf_corners", "kernel/test_bpf_maglev", "cli/test_journal", "kernel/test_probe",
+        "kernel/test_probe_truth",
     )
 )  # fmt: skip
 _TRACES = "traces of the same programs on the same tables: what a kernel makes of those is what the vectors hold"

@@ -34,8 +34,6 @@ from typing import IO, Any, NoReturn
 
 from tests.support.wait import PATIENCE_S, wait_for
 
-#: A command does many things, each of which may take as long as a test waits for one.
-_COMMAND_S = 5 * PATIENCE_S
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -158,8 +156,14 @@ def _address(owner: int) -> str:
     words = [sys.executable, "-m", "tests.support.ready", address, str(owner)]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     subprocess.run([*command, *words], cwd=_ROOT, check=True, start_new_session=True, **quiet)  # type: ignore[call-overload]
-    wait_for(lambda: f"@{address}" in Path("/proc/net/unix").read_text(), what="a ctctl that is ready")
+    wait_for(lambda: _listens(address), what="a ctctl that is ready")
     return address
+
+
+def _listens(address: str) -> bool:
+    """Whether the server listens: it is there by its name before it does (proc(5): flags with __SO_ACCEPTCON)."""
+    sockets = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(fields[-1] == f"@{address}" and int(fields[3], 16) & 1 << 16 for fields in sockets[1:])
 
 
 @dataclass
@@ -198,7 +202,7 @@ def run(words: list[str], *, stdin: int | IO[Any] | None = None, text: str | Non
             "environment": dict(where.get("env") or os.environ),
         }
         streams = [given if isinstance(given, int) else given.fileno(), out.fileno(), err.fileno()]
-        status, cpu_s, memory_bytes = _ask(request, streams, where.get("timeout") or _COMMAND_S)
+        status, cpu_s, memory_bytes = _ask(request, streams, where.get("timeout") or PATIENCE_S)
         found = []
         for stream in (out, err):
             stream.seek(0)

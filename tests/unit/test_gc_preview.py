@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.gc.backends import entries_of_backend
 from ctctl.gc.explain import Scrub
 from ctctl.gc.preview import explanations, preview
-from ctctl.gc.show import report_document, summary
+from ctctl.gc.show import report_document, summary, write_report
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.service import Backend
 from ctctl.model.tuples import FlowTuple
+from ctctl.out.output import Format, OutputOptions
 from ctctl.tables.sources.base import CtTable, Listings, Source
 
 NOW = 5000
@@ -135,3 +137,13 @@ def test_what_is_no_backend() -> None:
         entries_of_backend(service_world(gone=True), "10.0.0.77")
     with pytest.raises(UsageError):
         entries_of_backend(service_world(gone=True), "web")
+
+
+def test_figures_stand_below_the_ends_of_their_headers() -> None:
+    table_text = StringIO()
+    write_report(preview(world()), OutputOptions(Format.table), table_text, StringIO())
+    head, row = table_text.getvalue().splitlines()
+    for word in ("ALIVE", "EXPIRED", "DELETED", "SKIPPED"):
+        end = head.index(word) + len(word)
+        assert row[:end].rstrip() == row[:end]
+        assert row[end - 1].isdigit()

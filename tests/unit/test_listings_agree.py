@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,49 @@ def rows_of(capfd: pytest.CaptureFixture[str], command: str, path: Path, *more: 
         else not table
     )
     for form in ("table", "wide"):
-        assert len(said(capfd, command, path, form, "--no-headers", *more).splitlines()) == len(rows)
+        head, *lines = said(capfd, command, path, form, *more).splitlines() or [""]
+        assert [_GAP.split(line.strip()) for line in lines] == [
+            [shown(row, title.lower()) for title in _GAP.split(head.strip())] for row in rows
+        ]
     assert len(said(capfd, command, path, "name", *more).splitlines()) == len(rows)
     return rows
+
+
+#: Columns of a table have two blanks at least between them.
+_GAP = re.compile(" {2,}")
+_PROTOCOLS = {None: "ANY", 0: "ANY", 1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
+_IDENTITIES = {
+    1: "host",
+    2: "world",
+    4: "health",
+    6: "remote-node",
+    7: "kube-apiserver",
+    9: "world-ipv4",
+    10: "world-ipv6",
+}
+_ENDS = {"source": ("src", "src_port"), "destination": ("dst", "dst_port"), "to": ("to_addr", "to_port")}
+
+
+def shown(row: dict[str, Any], title: str) -> str:
+    """What a table says of a row under a title, by the row's fields."""
+    if title in _ENDS:
+        host, port = (row[name] for name in _ENDS[title])
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    value = row["direction" if title == "dir" else title]
+    if title == "proto" and (value is None or isinstance(value, int)):
+        return _PROTOCOLS[value]
+    if title == "flags" and isinstance(value, int):
+        return f"0x{value:04x}"
+    if title == "age":
+        minutes, seconds = divmod(int(value), 60)
+        return f"{minutes}m{seconds}s" if minutes and seconds else f"{minutes}m" if minutes else f"{seconds}s"
+    if title == "identity" and isinstance(value, int):
+        if not value:
+            return "any" if "egress" in row or "direction" in row else "-"
+        return f"{value} ({_IDENTITIES[value]})" if value in _IDENTITIES else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return text_of(value) or "-"
 
 
 def with_fields(row: dict[str, Any], other: dict[str, Any]) -> dict[str, str]:

@@ -86,8 +86,14 @@ def write_undone(undone: Undone, options: OutputOptions, stream: TextIO) -> None
         }
         write_document(SCHEMA, document, options, stream)
         return
+    print(words_of(undone), file=stream)
+
+
+def words_of(undone: Undone) -> str:
+    """The figures in words."""
+    done = undone.restored
     verb = "would be restored" if done.dry_run else "restored"
-    print(f"{done.restored} entries {verb}, {done.present} left alone (their key is in use)", file=stream)
+    return f"{done.restored} entries {verb}, {done.present} left alone (their key is in use)"
 
 
 def node_of(path: Path) -> str | None:
