@@ -15,21 +15,13 @@
 
 #include "bound.h"
 #include "probe.h"
+#include "probe_others.h"
 
 #define PROBE_NEXT (-1) /* TCX_NEXT, and TC_ACT_UNSPEC for clsact: the next program decides */
 
 volatile const __u32 cfg_netns = 0;     /* inode of the devices' network namespace */
 volatile const __u8 cfg_tables = 0;     /* 1: there are conntrack tables to look into */
 volatile const __u8 cfg_tables6 = 0;    /* the same of IPv6 */
-volatile const __u8 cfg_nat = 0;        /* 1: there is a SNAT table to look into */
-volatile const __u8 cfg_nat6 = 0;       /* the same of IPv6 */
-
-#define PROBE_OWN 8
-
-/* Addresses that SNAT may give a packet: the namespace's own; the first one 0: any. */
-volatile const __be32 cfg_own[PROBE_OWN] = {};
-volatile const __u32 cfg_own6[PROBE_OWN][4] = {};
-
 #define TABLE(_name, _key, _value)                      \
 	struct {                                        \
 		__uint(type, BPF_MAP_TYPE_LRU_HASH);    \
@@ -82,7 +74,7 @@ static __always_inline void reverse(struct ipv6_ct_tuple *to, const struct ipv6_
 static __always_inline void look_up(struct ctctl_probe_event *ev, const struct probe_packet *p)
 {
 	__u8 related = probe_is_error(p) ? TUPLE_RELATED : 0;
-	struct ipv6_ct_tuple key = p->tuple, back;
+	PROBE_TUPLE key = p->tuple, back;
 	bool six = p->family == 6;
 
 	/* As loaded from the packet the ports are crossed. */
@@ -113,112 +105,6 @@ static __always_inline void copy_head(struct __sk_buff *skb, struct ctctl_probe_
 	len = bound_length(len, CTCTL_PROBE_HEAD);
 	if (!bpf_skb_load_bytes_relative(skb, 0, ev->head, len, BPF_HDR_START_NET))
 		ev->head_len = len;
-}
-
-static __always_inline bool is_tunnel_port(__be16 port)
-{
-	return port == bpf_htons(8472) || port == bpf_htons(4789) || port == bpf_htons(6081);
-}
-
-static __always_inline bool v4_end(const struct ctctl_probe_ctl *ctl, int end, __be32 addr)
-{
-	return (addr & word_of(ctl->mask[end])) == word_of(ctl->addr[end]);
-}
-
-static __always_inline bool is_own(__be32 addr)
-{
-	bool found = !cfg_own[0];
-
-	for (int at = 0; at < PROBE_OWN; at++)
-		found |= addr == cfg_own[at];
-	return found;
-}
-
-static __always_inline bool is_own6(const __u8 *addr)
-{
-	bool found = !(cfg_own6[0][0] | cfg_own6[0][1] | cfg_own6[0][2] | cfg_own6[0][3]);
-
-	for (int at = 0; at < PROBE_OWN; at++)
-		found |= word_of(addr + 12) == cfg_own6[at][3] && word_of(addr) == cfg_own6[at][0];
-	return found;
-}
-
-/* Whether one address is the flow's, and the other may be what SNAT made of its other one. */
-static __always_inline bool may_be_turned(const struct ctctl_probe_ctl *ctl, const struct iphdr *ip)
-{
-	for (int end = 0; cfg_nat && end < 2; end++) {
-		if (!word_of(ctl->mask[end]))
-			continue;
-		if ((v4_end(ctl, end, ip->saddr) && is_own(ip->daddr)) || (v4_end(ctl, end, ip->daddr) && is_own(ip->saddr)))
-			return true;
-	}
-	return false;
-}
-
-static __always_inline bool v6_end(const struct ctctl_probe_ctl *ctl, int end, const __u8 *addr)
-{
-	return probe_within(addr, ctl->addr[end], ctl->mask[end]);
-}
-
-static __always_inline bool may_be_turned6(const struct ctctl_probe_ctl *ctl, const struct probe_ipv6 *ip)
-{
-	for (int end = 0; cfg_nat6 && end < 2; end++) {
-		if (!word_of(ctl->mask[end]))
-			continue;
-		if ((v6_end(ctl, end, ip->saddr) && is_own6(ip->daddr)) || (v6_end(ctl, end, ip->daddr) && is_own6(ip->saddr)))
-			return true;
-	}
-	return false;
-}
-
-static __noinline bool is_others4(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
-{
-	struct {
-		struct iphdr ip;
-		__be16 ports[2];
-	} at;
-
-	if (PROBE_READ(skb, 0, &at, sizeof(at)))
-		return false;
-	if (ctl->family != 6 && ((v4_end(ctl, 0, at.ip.saddr) && v4_end(ctl, 1, at.ip.daddr)) ||
-				 (v4_end(ctl, 0, at.ip.daddr) && v4_end(ctl, 1, at.ip.saddr)) || may_be_turned(ctl, &at.ip)))
-		return false;
-	return at.ip.protocol != IPPROTO_UDP || (at.ip.ihl == 5 && !is_tunnel_port(at.ports[1]));
-}
-
-static __noinline bool is_others6(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
-{
-	struct {
-		struct probe_ipv6 ip;
-		__be16 ports[2];
-	} at;
-
-	if (PROBE_READ(skb, 0, &at, sizeof(at)))
-		return false;
-	if (ctl->family != 4 && ((v6_end(ctl, 0, at.ip.saddr) && v6_end(ctl, 1, at.ip.daddr)) ||
-				 (v6_end(ctl, 0, at.ip.daddr) && v6_end(ctl, 1, at.ip.saddr)) || may_be_turned6(ctl, &at.ip)))
-		return false;
-	switch (at.ip.nexthdr) {
-	case IPPROTO_UDP:
-		return !is_tunnel_port(at.ports[1]);
-	case 0:
-	case 43:
-	case 44:
-	case 60:
-		return false;
-	}
-	return true;
-}
-
-/* Most packets are known to be of other flows by their addresses, as long as
- * nothing is translated: with one read, unless there may be another packet inside. */
-static __always_inline bool is_others(struct __sk_buff *skb, const struct ctctl_probe_ctl *ctl)
-{
-	if (!ctl->filter || ctl->following)
-		return false;
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return is_others4(skb, ctl);
-	return skb->protocol == bpf_htons(ETH_P_IPV6) && is_others6(skb, ctl);
 }
 
 static __always_inline bool half(const struct ctctl_probe_ctl *ctl, int end, const struct ipv6_ct_tuple *t)
@@ -300,12 +186,11 @@ static __always_inline bool is_wanted(struct __sk_buff *skb, struct probe_packet
 {
 	__u32 zero = 0;
 	struct ctctl_probe_current *current = bpf_map_lookup_elem(&ctctl_probe_current, &zero);
-	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
 	bool six = skb->protocol == bpf_htons(ETH_P_IPV6), wanted;
 
-	if (!current || !ctl)
+	if (!current)
 		return false;
-	if (current->skb != (__u64)(long)skb && is_others(skb, ctl)) {
+	if (current->skb != (__u64)(long)skb && is_others(skb)) {
 		current->skb = 0;
 		return false;
 	}

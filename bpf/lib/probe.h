@@ -44,6 +44,17 @@ struct {
 	__uint(max_entries, 4096);
 } ctctl_probe_follow SEC(".maps");
 
+/* Of each followed tuple the element that probe_slot gives is 1: most packets of
+ * other flows are told by it, before more is read of them than addresses and ports. */
+#define PROBE_SLOT_BITS 14
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u8);
+	__uint(max_entries, 1 << PROBE_SLOT_BITS);
+} ctctl_probe_slots SEC(".maps");
+
 /* Events that found the ring buffer full. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -99,12 +110,22 @@ static __always_inline bool probe_is_error(const struct probe_packet *p)
 
 /* ---- the flow ---- */
 
+static __always_inline bool has_ports(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
+}
+
+/* The same in both directions. ADDRESSES: all their words, exclusive-or; PORTS of
+ * what has_ports, 0 of anything else (ctctl/trace/probe_follow.py). */
+static __always_inline __u32 probe_slot(__u32 addresses, __be16 ports)
+{
+	return (addresses ^ ports) * 0x9e3779b1U >> (32 - PROBE_SLOT_BITS);
+}
+
+/* Of what is aligned to words: byte by byte it would take half of the stack. */
 static __always_inline __u32 word_of(const __u8 *at)
 {
-	__u32 word;
-
-	__builtin_memcpy(&word, at, sizeof(word));
-	return word;
+	return *(const probe_word *)(const void *)at;
 }
 
 static __always_inline bool probe_within(const __u8 *addr, const __u8 *wanted, const __u8 *mask)
@@ -139,7 +160,7 @@ static __noinline bool probe_asked(const struct ctctl_probe_ctl *ctl, const stru
 }
 
 /* One key for both directions: the lower end first, by address and then port.
- * Both tuples are aligned: byte by byte this would take half of the stack. */
+ * Both tuples are aligned. */
 static __noinline int probe_canonical(struct ipv6_ct_tuple *key, const struct ipv6_ct_tuple *t)
 {
 	const probe_word *dst = (const void *)t, *src = dst + 4;
@@ -183,6 +204,7 @@ static __always_inline void probe_follow(const struct probe_packet *p)
 {
 	__u32 zero = 0;
 	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
+	__u32 addresses = 0, slot;
 	PROBE_TUPLE key;
 	__u8 one = 1;
 
@@ -191,6 +213,10 @@ static __always_inline void probe_follow(const struct probe_packet *p)
 		*(volatile __u8 *)&ctl->following = 1;
 	probe_canonical(&key, &p->tuple);
 	bpf_map_update_elem(&ctctl_probe_follow, &key, &one, BPF_ANY);
+	for (int at = 0; at < 16; at += 4)
+		addresses ^= word_of(key.saddr + at) ^ word_of(key.daddr + at);
+	slot = probe_slot(addresses, has_ports(key.nexthdr) ? key.sport ^ key.dport : 0);
+	bpf_map_update_elem(&ctctl_probe_slots, &slot, &one, BPF_ANY);
 }
 
 /* ---- the packet ---- */
@@ -229,7 +255,7 @@ static __always_inline void probe_l4(struct probe_packet *p, const union probe_l
 		p->tuple.dport = l4->dport;
 		if (p->tuple.nexthdr == IPPROTO_TCP && len > offsetof(union probe_l4, tcp_flags)) {
 			p->tcp_flags = l4->tcp_flags;
-			p->sign = word_of(l4->more);
+			__builtin_memcpy(&p->sign, l4->more, sizeof(p->sign));
 		} else if (p->tuple.nexthdr == IPPROTO_UDP) {
 			/* A buffer is soon used again, and many datagrams have no number: their lengths differ. */
 			p->sign += (__u32)l4->more[0] << 8 | l4->more[1];

@@ -88,6 +88,7 @@ NODE_RECORD: Final = "ctctl_node"
 PROBE_EVENTS: Final = "ctctl_probe_events"
 PROBE_CTL: Final = "ctctl_probe_ctl"
 PROBE_FOLLOW: Final = "ctctl_probe_follow"
+PROBE_SLOTS: Final = "ctctl_probe_slots"
 PROBE_LOST: Final = "ctctl_probe_lost"
 PROBE_CURRENT: Final = "ctctl_probe_current"
 

@@ -134,7 +134,7 @@ class Ways:
 
 def _whatever_is_there() -> Ways:
     from ctctl.node.find import has_tables, own_nodes
-    from ctctl.trace.probe_points import foreign_points
+    from ctctl.trace.probe_points import foreign_points, foreign_points_elsewhere
 
     own = [name for name, paths in own_nodes().items() if has_tables(paths.dir)]
     try:
@@ -144,15 +144,18 @@ def _whatever_is_there() -> Ways:
             raise
         points = []
     if not own and not points:
+        points = foreign_points_elsewhere()
+    if not own and not points:
         raise NotFoundError(
             "nothing to trace: no node is loaded (ctctl load -f FILE or ctctl lab up), and no device of this network"
-            " namespace carries a BPF program (--netns names another)"
+            " namespace carries a BPF program, nor of one that has a name (--netns PATH takes any other)"
         )
     words = []
     if own:
         words.append(f"the hooks of {', '.join(own)}")
     if points:
-        devices = ", ".join(dict.fromkeys(point.device for point in points))
+        named = (f"{point.node}/{point.device}" if point.node else point.device for point in points)
+        devices = ", ".join(dict.fromkeys(named))
         words.append(f"probes before somebody else's programs on {devices}")
     return Ways(bool(own), points, f"tracing by {' and '.join(words)}")
 

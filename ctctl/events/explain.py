@@ -25,7 +25,7 @@ DROP_SENTENCES: dict[str, str] = {
     "csum_l4": "the L4 checksum could not be corrected after translation",
     "unknown_l3": "neither IPv4 nor anything else the datapath handles",
     "frag_not_found": "a later fragment whose first fragment was not seen: its ports are unknown",
-    "policy": "no policy rule allows this connection",
+    "policy": "no policy rule allows this connection, or one denies it",
     "no_service": "the service has no backend that could answer",
     "is_cluster_ip": "a ClusterIP is not reachable from outside the cluster",
     "not_in_src_range": "the client is not in the service's source ranges",

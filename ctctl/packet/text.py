@@ -213,6 +213,11 @@ def _parse_address(reader: _Reader, word: str) -> tuple[IPv4Address | IPv6Addres
         raise reader.fail(f"bad address {host!r}: {error}") from None
 
 
+def parse_end(word: str) -> tuple[IPv4Address | IPv6Address, int]:
+    """Address and port (0: none is given) of ``A``, ``A:P`` or ``[A]:P``. Raises UsageError."""
+    return _parse_address(_reader(word), word)
+
+
 def _parse_ends(reader: _Reader) -> PacketSpec:
     proto = _parse_protocol(reader)
     src_word, dst_word = _split_ends(reader)

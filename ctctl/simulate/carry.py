@@ -88,6 +88,7 @@ def carry(
         services=tuple(_services(listings, proto)),
         path=source.description,
     )
+    nf = nf if nf.datapath.ipv6 else _of_ipv4(nf)
     ports = {port for packet in packets for port in own_ports(listings, packet)}
     nf = replace(nf, policy=tuple(_policy(listings, nf, ports)))
     maglev = {table.rev_nat for table in listings.maglev if table.table}
@@ -121,6 +122,12 @@ def _node(name: str, hosts: Mapping[int, HostAddresses], modes: Modes) -> NodeSp
         router=four.router if isinstance(four.router, IPv4Address) else None,
         router6=six.router if isinstance(six.router, IPv6Address) else None,
     )
+
+
+def _of_ipv4(nf: NodeFile) -> NodeFile:
+    """The node file without what IPv6 tables are made of: it has none of them."""
+    services = tuple(service for service in nf.services if service.ip.version == 4)
+    return replace(nf, services=services, remote=tuple(one for one in nf.remote if one.cidr.version == 4))
 
 
 def _network(modes: Modes, key: str) -> Network | None:

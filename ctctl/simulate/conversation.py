@@ -247,7 +247,9 @@ def _reply(seen: PacketSpec, flags: int | None) -> PacketSpec:
 
 def _remember(talk: _Talk, turn: Turn, arrival: Arrival) -> bool:
     """Note who answers; False when the conversation cannot go on."""
-    if arrival.outcome not in (Outcome.DELIVERED, Outcome.LEFT):
+    if arrival.outcome not in (Outcome.DELIVERED, Outcome.LEFT, Outcome.AWAY):
+        return False
+    if arrival.outcome is Outcome.AWAY and arrival.encapsulated:
         return False
     if turn.from_client:
         packet = dissect(arrival.frame)

@@ -14,10 +14,11 @@ from ipaddress import IPv4Address
 from ctctl.config.node import Endpoint, NodeFile
 from ctctl.errors import NotFoundError
 from ctctl.model.event import Hook, Verdict
-from ctctl.model.identity import HOST
+from ctctl.model.identity import HOST, REMOTE_NODE, is_cluster_pod
 from ctctl.model.tuples import Address
 from ctctl.packet.dissect import dissect
-from ctctl.packet.geneve import Geneve
+from ctctl.packet.geneve import GENEVE_PORT, Geneve
+from ctctl.packet.spec import PROTO_UDP
 from ctctl.simulate.frame import macs_at
 from ctctl.simulate.simulator import SimulatedTables, Simulator, StepResult, identity_mark
 from ctctl.simulate.touched import Touched
@@ -32,6 +33,8 @@ class Outcome(StrEnum):
     DELIVERED = "delivered"
     DROPPED = "dropped"
     LEFT = "left the cluster"
+    AWAY = "left for another node"
+    ERROR = "came back as an error"
     HOST = "to the node's own stack"
     LOOP = "went round in circles"
 
@@ -40,15 +43,18 @@ class Outcome(StrEnum):
 class Place:
     """Where a packet starts or ended: a pod of a node, the outside (by way of a node), or a node's stack.
 
-    ``tunnel`` is what a packet from another node's pod comes in.
+    ``tunnel`` is what a packet from another node's pod comes in, ``elsewhere`` where in the cluster one left for.
     """
 
     node: str
     endpoint: Endpoint | None = None
     outside: bool = False
     tunnel: Geneve | None = None
+    elsewhere: str | None = None
 
     def __str__(self) -> str:
+        if self.elsewhere is not None:
+            return self.elsewhere
         if self.tunnel is not None:
             return f"node {self.tunnel.remote}"
         if self.outside:
@@ -68,12 +74,13 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """The end of a journey: how, where, and the packet as it got there."""
+    """The end of a journey: how, where, and the packet as it got there, ``encapsulated`` or not."""
 
     outcome: Outcome
     place: Place
     frame: bytes
     reason: str | None = None
+    encapsulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,7 @@ class Cluster:
         at: _At | Arrival = self._first(frame, origin)
         for _ in range(_MAX_HOPS):
             if isinstance(at, Arrival):
-                yield at
+                yield replace(at, outcome=Outcome.ERROR) if _is_error_about(at, frame) else at
                 return
             simulator = self.nodes[at.node]
             framed = _readdressed(simulator.nf, at)
@@ -234,9 +241,31 @@ class Cluster:
     def _on_the_wire(self, node: str, frame: bytes, destination: Address) -> _At | Arrival:
         owner = self.owner_of(destination)
         target = owner[0] if owner is not None else self.node_with(destination)
-        if target is None or target == node:
-            return Arrival(Outcome.LEFT, Place(node, outside=True), frame)
-        return _At(target, Hook.FROM_NETDEV, frame)
+        if target is not None and target != node:
+            return _At(target, Hook.FROM_NETDEV, frame)
+        place = Place(node, outside=True, elsewhere=_elsewhere(self.nodes[node].nf, destination))
+        if place.elsewhere is None:
+            return Arrival(Outcome.LEFT, place, frame)
+        outer = dissect(frame)
+        encapsulated = (outer.proto, outer.dst_port) == (PROTO_UDP, GENEVE_PORT)
+        return Arrival(Outcome.AWAY, place, frame, encapsulated=encapsulated)
+
+
+def _is_error_about(arrival: Arrival, sent: bytes) -> bool:
+    """Whether what arrived is an ICMP error that the packet came to."""
+    there = arrival.outcome in (Outcome.DELIVERED, Outcome.LEFT, Outcome.AWAY)
+    return there and dissect(arrival.frame).inner is not None and dissect(sent).inner is None
+
+
+def _elsewhere(nf: NodeFile, address: Address) -> str | None:
+    """Which part of the cluster that is not simulated has this address; None: none, by the identity table."""
+    if any(entry.node == address for entry in nf.remote):
+        return f"node {address}"
+    known = [entry for entry in nf.remote if address.version == entry.cidr.version and address in entry.cidr]
+    best = max(known, key=lambda entry: entry.cidr.prefixlen, default=None)
+    if best is None or not (best.node is not None or best.identity == REMOTE_NODE or is_cluster_pod(best.identity)):
+        return None
+    return f"node {address}" if best.identity == REMOTE_NODE else f"pod {address} of another node"
 
 
 def own_addresses(nf: NodeFile) -> tuple[Address | None, ...]:

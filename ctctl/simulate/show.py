@@ -23,8 +23,21 @@ ARRIVAL_SCHEMA = "ctctl/trace-arrival/v1"
 REPLAY_SCHEMA = "ctctl/trace-replay/v1"
 ENTRY_SCHEMA = "ctctl/ct-entry/v1"
 _LOOP = "went round in circles"
-_ARRIVED = ("delivered", "left the cluster", "to the node's own stack")
-_STYLES = {"delivered": "green", "left the cluster": "green", "dropped": "bold red"}
+_AWAY, _ERROR = "left for another node", "came back as an error"
+#: how a packet got where it was going, and how that is said
+_ARRIVED = {
+    "delivered": "delivered to {place}",
+    "left the cluster": "left the cluster",
+    _AWAY: "left for {place}",
+    "to the node's own stack": "delivered to {place}",
+}
+_NOT_ASKED = "no answer was asked for (--reply, --handshake)"
+#: why there is none, asked for or not
+_NO_ANSWER = {
+    _AWAY: "what becomes of it there is not in these tables",
+    "to the node's own stack": "what the node's own stack does with it is not simulated",
+}
+_STYLES = {**dict.fromkeys(_ARRIVED, "green"), _ERROR: "bold red", "dropped": "bold red"}
 
 
 class PlaceLike(Protocol):
@@ -112,7 +125,11 @@ def journey_line(journey: JourneyLike) -> Line:
     """The same in one line."""
     arrival = journey.arrival
     outcome = str(arrival.outcome)
-    where = f" to {arrival.place}" if outcome == "delivered" else f" at {arrival.place}" if arrival.reason else ""
+    where = f" at {arrival.place}" if arrival.reason else ""
+    if outcome in ("delivered", _ERROR):
+        where = f" to {arrival.place}"
+    elif outcome == _AWAY:
+        where = f", {arrival.place}"
     why = f": {arrival.reason}" if arrival.reason else ""
     return [
         (f"packet {journey.number} of the {journey.sender}, from {safe(str(journey.origin))}: ", "bold"),
@@ -130,14 +147,16 @@ def conversation_words(journeys: Sequence[JourneyLike], *, tcp: bool, finished: 
     if arrival.reason:
         why = DROP_SENTENCES.get(arrival.reason, "")
         return safe(f"{whose} was dropped at {arrival.place}: {arrival.reason}" + (f" ({why})" if why else ""))
+    if outcome == _ERROR:
+        return safe(f"{whose} came back to {arrival.place} as an error: {describe_frame(arrival.frame)}")
     if outcome == _LOOP:
         return safe(f"a loop: {whose} {outcome}, last at {arrival.place}")
     if outcome not in _ARRIVED:
         return safe(f"{whose}: {outcome} at {arrival.place}")
     client = next((one for one in journeys if one.sender == "client"), last)
-    words = [f"delivered to {client.arrival.place}"]
+    words = [_ARRIVED[str(client.arrival.outcome)].format(place=client.arrival.place)]
     answered = any(one.sender != "client" for one in journeys)
-    words.append("answered" if answered else "no answer was asked for (--reply, --handshake)")
+    words.append("answered" if answered else _NO_ANSWER.get(str(client.arrival.outcome), _NOT_ASKED))
     if tcp and answered:
         words.append("closed by both" if len(finished) > 1 else "half closed" if finished else "still open")
     return safe(", ".join(words))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from ipaddress import AddressValueError, IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
@@ -14,13 +12,13 @@ from ctctl.decode.ct import decode_entry, encode_key, encode_value, flags_of_dir
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.suggest import unknown_name
-from ctctl.model.tuples import PROTOCOL_NUMBERS, Direction, FlowTuple
+from ctctl.model.tuples import ICMP, ICMPV6, PROTOCOL_NUMBERS, TCP, Address, Direction, FlowTuple
 from ctctl.model.units import parse_duration
+from ctctl.packet.text import parse_end
 
 if TYPE_CHECKING:
     from ctctl.simulate.journey import Cluster
 
-_ENDS = re.compile(r"(?P<src>[\d.]+)(?::(?P<sport>\d+))?")
 _FORM = "an entry reads 'PROTO out|in|svc SRC[:PORT] > DST[:PORT] [related] [node=NAME] [field=value ...]'"
 #: fields that --set takes as numbers
 _NUMBERS = (
@@ -71,23 +69,21 @@ def parse_change(text: str) -> EntryChange:
         wrong = words[0] if protocol is None else words[1]
         raise UsageError(f"--set {text!r}: unknown word {wrong!r}; {_FORM}")
     (src, sport), (dst, dport) = _end(text, words[2]), _end(text, words[4])
+    if src.version != dst.version:
+        raise UsageError(f"--set {text!r}: {src} and {dst} are of two families")
+    if protocol == ICMP and src.version == 6:
+        protocol = ICMPV6
     change = EntryChange(FlowTuple(protocol, src, sport, dst, dport), direction)
     for word in words[5:]:
         change = _apply_word(text, change, word)
     return change
 
 
-def _end(text: str, word: str) -> tuple[IPv4Address, int]:
-    match = _ENDS.fullmatch(word)
+def _end(text: str, word: str) -> tuple[Address, int]:
     try:
-        if match is None:
-            raise AddressValueError
-        address, port = IPv4Address(match["src"]), int(match["sport"] or 0)
-    except AddressValueError:
-        raise UsageError(f"--set {text!r}: {word!r} is not ADDRESS[:PORT]") from None
-    if port > 65535:
-        raise UsageError(f"--set {text!r}: port {port} is not in 0..65535")
-    return address, port
+        return parse_end(word)
+    except UsageError:
+        raise UsageError(f"--set {text!r}: {word!r} is not ADDRESS[:PORT], [ADDRESS]:PORT of IPv6") from None
 
 
 def _apply_word(text: str, change: EntryChange, word: str) -> EntryChange:
@@ -128,8 +124,12 @@ def apply_changes(cluster: Cluster, changes: Iterable[EntryChange]) -> None:
         simulator.load()
         flags = flags_of_direction(change.direction, change.related)
         key = encode_key(change.flow, flags)
-        name = table_name(4, 6 if change.flow.proto == 6 and not change.related else 17)
-        value = simulator.maps[name].lookup(key) or _fresh(simulator.now)
+        version = change.flow.src.version
+        name = table_name(version, TCP if change.flow.proto == TCP and not change.related else ICMP)
+        table = simulator.maps.get(name)
+        if table is None:
+            raise UsageError(f"--set of {change.flow}: the node has no table {name}: IPv{version} is off there")
+        value = table.lookup(key) or _fresh(simulator.now)
         entry = _changed(decode_entry(key, value, map_name=name), change.values, simulator.now)
         simulator.maps.write(name, key, encode_value(entry, Layout.V1_16))
 

@@ -37,16 +37,17 @@ from ctctl.trace.probe_book import ProbeBook
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProgramRef
 from ctctl.trace.probe_filters import ProbeFilters
 from ctctl.trace.probe_flow import ProbeFlow
+from ctctl.trace.probe_follow import follow
 from ctctl.trace.probe_places import Neighbourhood
 from ctctl.trace.probe_points import ProbePoint
-from ctctl.trace.probe_request import ProbeRequest, own_addresses
+from ctctl.trace.probe_request import ProbeRequest, namespace_words
 from ctctl.trace.probe_tables import NodeTables
-from ctctl.trace.story import canonical
 
 _SHARED = (
     pins.PROBE_EVENTS,
     pins.PROBE_CTL,
     pins.PROBE_FOLLOW,
+    pins.PROBE_SLOTS,
     pins.PROBE_LOST,
     pins.PROBE_CURRENT,
 )
@@ -174,7 +175,7 @@ class ProbeTrace:
                 bpf.set_config(variable, int(snat is not None))
                 if snat is not None:
                     bpf.reuse_map(*snat)
-            for variable, words in run_in_netns(str(path), own_addresses).items():
+            for variable, words in run_in_netns(str(path), namespace_words).items():
                 bpf.set_config(variable, words)
             bpf.load()
             self._adopt(bpf)
@@ -355,7 +356,7 @@ class ProbeTrace:
             words = layouts.ctctl_probe_ctl.from_buffer_copy(control)
             words.following = 1
             self._maps[pins.PROBE_CTL].update(_KEY0, bytes(words))
-        self._maps[pins.PROBE_FOLLOW].update(_follow_key(flow), b"\1")
+        follow(self._maps, flow)
 
     def _reason(self, number: int) -> str:
         if self._reasons is None:
@@ -366,15 +367,6 @@ class ProbeTrace:
         """Events that found the ring buffer full."""
         value = self._maps[pins.PROBE_LOST].lookup(_KEY0) or b""
         return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
-
-
-def _follow_key(flow: FlowTuple) -> bytes:
-    """The key of ``ctctl_probe_follow``: the lesser end as source, flags zero, IPv4 in the first 4 bytes."""
-    proto, (low, high) = canonical(flow)
-    size = len(flow.src.packed)
-    ends = [end[0].to_bytes(size, "big").ljust(16, b"\0") for end in (high, low)]
-    ports = b"".join(end[1].to_bytes(2, "big") for end in (high, low))
-    return b"".join(ends) + ports + bytes((proto, 0))
 
 
 def _errno_name(error: KernelError) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ctctl.abi import pins
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.kernel.link import Direction, query_tcx
 from ctctl.kernel.map import Map
-from ctctl.kernel.netns import netns_path, run_in_netns
+from ctctl.kernel.netns import NETNS_DIR, netns_path, run_in_netns
 from ctctl.kernel.program import Program
 from ctctl.kernel.tc import list_filters
 from ctctl.kernel.tracing import entry_function
@@ -76,12 +77,27 @@ def foreign_points() -> list[ProbePoint]:
 
     Empty where there are none. Raises as ``find_points`` does.
     """
-    from ctctl.node.owner import own_maps
-
     try:
         points = find_points()
     except UsageError:
         return []
+    return _not_ours(points)
+
+
+def foreign_points_elsewhere() -> list[ProbePoint]:
+    """The same of the machine's other network namespaces that have a name; one that cannot be entered has none."""
+    here = _OWN_NAMESPACE.stat().st_ino
+    points: list[ProbePoint] = []
+    for name in sorted(path.name for path in NETNS_DIR.glob("*")):
+        with contextlib.suppress(CtctlError, OSError):
+            if netns_path(name).stat().st_ino != here:
+                points += find_points(namespaces=[name])
+    return _not_ours(points)
+
+
+def _not_ours(points: Iterable[ProbePoint]) -> list[ProbePoint]:
+    from ctctl.node.owner import own_maps
+
     ours = own_maps().keys()
     return [point for point in points if not all(_uses(program.id, ours) for program in point.programs)]
 

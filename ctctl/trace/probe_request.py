@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -17,8 +18,11 @@ from ctctl.trace.live import compared_ends
 from ctctl.trace.probe_event import ProbeEvent
 from ctctl.trace.probe_points import ProbePoint
 
-#: PROBE_OWN of bpf/probe.bpf.c
+#: PROBE_OWN and PROBE_RAW of bpf/lib/probe_others.h
 _OWN: Final = 8
+_RAW: Final = 8
+#: ARPHRD_ETHER, and ARPHRD_LOOPBACK, whose packets have the same header.
+_ETHERNET: Final = frozenset({1, 772})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +95,29 @@ def control_of(flow: FlowSpec | None, directories: Sequence[Path]) -> bytes:
     return bytes(plain)
 
 
-def own_addresses() -> dict[str, bytes]:
-    """What the probes must know of this thread's namespace: its addresses, which SNAT may give a packet.
+def namespace_words() -> dict[str, bytes]:
+    """What the probes must know of this thread's namespace (bpf/lib/probe_others.h): its addresses, which SNAT may
+    give a packet, and the devices whose packets have no Ethernet header.
 
-    ``cfg_own`` and ``cfg_own6`` of bpf/probe.bpf.c; zeros, which are any address, where there are more than fit.
+    Where there are more than fit: of addresses zeros, which are any address; of devices ones, which are all.
     """
     from pyroute2 import IPRoute
 
     with IPRoute() as ip:
         found = [ip_address(message.get_attr("IFA_ADDRESS")) for message in ip.get_addr()]
-    words = {}
+        raw = [message["index"] for message in ip.get_links() if message["ifi_type"] not in _ETHERNET]
+    words = {"cfg_raw": _raw_words(raw)}
     for variable, version, size in (("cfg_own", 4, 4), ("cfg_own6", 6, 16)):
         own = {one.packed for one in found if one.version == version and not (one.is_loopback or one.is_link_local)}
         room = _OWN * size
         words[variable] = b"".join(sorted(own)).ljust(room, b"\0") if len(own) <= _OWN else bytes(room)
     return words
+
+
+def _raw_words(devices: Sequence[int]) -> bytes:
+    if len(devices) > _RAW:
+        return b"\xff" * 4 * _RAW
+    return b"".join(index.to_bytes(4, sys.byteorder) for index in devices).ljust(4 * _RAW, b"\0")
 
 
 def _own_tables(netns_inode: int) -> Path | None:

@@ -155,7 +155,13 @@ _ARRIVAL = record(
         "sender": words("client", "server"),
         "origin": STRING,
         "outcome": words(
-            "delivered", "dropped", "left the cluster", "to the node's own stack", "went round in circles"
+            "delivered",
+            "dropped",
+            "left the cluster",
+            "left for another node",
+            "came back as an error",
+            "to the node's own stack",
+            "went round in circles",
         ),
         "place": STRING,
         "node": STRING,

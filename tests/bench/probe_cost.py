@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,9 +30,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from ctctl.abi import layouts, pins
 from ctctl.kernel.object import OBJECTS, BpfObject
+from ctctl.model.tuples import FlowTuple
 from ctctl.packet.frame import build_frame
 from ctctl.packet.text import parse_flow_text, parse_packet_text
+from ctctl.trace.probe_follow import follow
 from ctctl.trace.probe_request import control_of
 from tests.bench.packet_cost import RESULTS, empty_program
 from tests.support.bpf import CLANG
@@ -88,29 +92,55 @@ def send(net: ForeignNet, seconds: int, offered: int) -> Round:
     return Round(sent / cpu, sent, sent - total["lost_packets"] / total["seconds"])
 
 
-#: Packets of nobody's interest: what they share with OTHER_FLOW, or the kernel makes them longer to read.
-OTHERS = {
-    "TCP": "tcp 10.0.0.1:40000 > 10.0.0.2:8080 A",
-    "UDP": "udp 10.0.0.1:40000 > 10.0.0.2:53",
-    "TCP, one address is the flow's": "tcp 192.0.2.1:40000 > 10.0.0.2:8080 A",
-    "TCP over IPv6": "tcp [fd00::1]:40000 > [fd00::2]:8080 A",
-}
+#: What the flow was translated to, where it was.
+FOLLOWED = "tcp 10.0.9.9:40000 > 10.0.0.2:8080"
 
 
-def each(rounds: int, repeat: int) -> dict[str, int]:
-    """What a probe takes of one packet of another flow, ns above an empty program; the least of many short rounds."""
+def frames() -> dict[str, bytes]:
+    """Packets of nobody's interest: what they share with the flow, or what makes them longer to read."""
+    plain = {
+        "TCP": "tcp 10.0.0.1:40000 > 10.0.0.2:8080 A",
+        "UDP": "udp 10.0.0.1:40000 > 10.0.0.2:53",
+        "TCP, one address is the flow's": "tcp 192.0.2.1:40000 > 10.0.0.2:8080 A",
+        "TCP, both addresses are the flow's": "tcp 192.0.2.1:40000 > 192.0.2.2:8080 A",
+        "TCP, both addresses are those it was translated to": "tcp 10.0.9.9:40002 > 10.0.0.2:8080 A",
+        "TCP over IPv6": "tcp [fd00::1]:40000 > [fd00::2]:8080 A",
+    }
+    made = {name: build_frame(parse_packet_text(text)) for name, text in plain.items()}
+    heads = {
+        "VXLAN": (8472, struct.pack(">II", 0x08000000, 77 << 8)),
+        "Geneve with options": (6081, struct.pack(">BBHI", 3, 0, 0x6558, 77 << 8) + bytes(12)),
+    }
+    for name, (port, head) in heads.items():
+        data = head + made["TCP"]
+        outer = build_frame(parse_packet_text(f"udp 10.0.0.8:40000 > 10.0.0.9:{port} len={len(data)}"))
+        made[f"TCP in {name}"] = outer[: -len(data)] + data
+    return made
+
+
+def each(rounds: int, repeat: int, *, translated: bool) -> dict[str, int]:
+    """What a probe takes of one packet of another flow, ns above an empty program; the least of many short rounds.
+
+    ``translated``: the flow was, and the probes follow what it was translated to.
+    """
     with BpfObject.open(OBJECTS / "probe.bpf.o") as bpf, empty_program(CLANG) as empty:
         for switch in ("cfg_tables", "cfg_tables6", "cfg_nat", "cfg_nat6"):
             bpf.set_config(switch, 1)
         for variable, own in (("cfg_own", "10.0.9.9"), ("cfg_own6", "fd00:9::9")):
             bpf.set_config(variable, ip_address(own).packed * 8)
         bpf.load()
-        control = control_of(parse_flow_text(OTHER_FLOW), [])
-        bpf.map("ctctl_probe_ctl").update(bytes(4), control)
+        control = layouts.ctctl_probe_ctl.from_buffer_copy(control_of(parse_flow_text(OTHER_FLOW), []))
+        control.following = translated
+        bpf.map(pins.PROBE_CTL).update(bytes(4), bytes(control))
+        if translated:
+            spec = parse_packet_text(FOLLOWED)
+            follow(
+                {name: bpf.map(name) for name in (pins.PROBE_FOLLOW, pins.PROBE_SLOTS)},
+                FlowTuple(spec.proto, spec.src, spec.src_port, spec.dst, spec.dst_port),
+            )
         probe = bpf.program("probe_ingress")
         found: dict[str, int] = {}
-        for name, packet in OTHERS.items():
-            frame = build_frame(parse_packet_text(packet))
+        for name, frame in frames().items():
             least = dict.fromkeys((probe, empty), 1 << 60)
             for _ in range(rounds):
                 for program in least:
@@ -121,7 +151,11 @@ def each(rounds: int, repeat: int) -> dict[str, int]:
 
 def costs() -> dict[str, Any]:
     """The part of the result that is about one packet."""
-    return {"a packet of another flow at a probe, ns above an empty program": each(2000, 500)}
+    title = "a packet of another flow at a probe, ns above an empty program"
+    return {
+        title: each(2000, 500, translated=False),
+        f"{title}, once the flow was translated": each(2000, 500, translated=True),
+    }
 
 
 def compare(net: ForeignNet, rounds: int, seconds: int, offered: int) -> dict[str, Any]:

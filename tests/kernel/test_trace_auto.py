@@ -21,7 +21,7 @@ from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net,
 from tests.support.names import unique_name
 from tests.support.net import ip
 from tests.support.tracing import tracing_by
-from tests.support.wait import PATIENCE_S
+from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
@@ -36,8 +36,12 @@ def net() -> Iterator[ForeignNet]:
 
 @pytest.fixture(scope="module", autouse=True)
 def machine() -> Iterator[CapturedNode]:
-    """A machine where no node of ours is loaded, whoever else tests on this one: its maps are a Cilium's."""
+    """A machine where no node of ours is loaded, whoever else tests on this one: its maps are a Cilium's.
+
+    No network namespace of this one has a name there.
+    """
     with captured_node(NAMES[0], agent=True) as captured:
+        there(captured, "mkdir", "-p", "/run/netns")
         _MACHINE.append(captured)
         yield captured
         _MACHINE.clear()
@@ -46,10 +50,32 @@ def machine() -> Iterator[CapturedNode]:
 _MACHINE: list[CapturedNode] = []
 
 
+def there(machine: CapturedNode, *words: str) -> None:
+    subprocess.run(["nsenter", "-t", str(machine.pid), "-m", *words], check=True, timeout=PATIENCE_S)
+
+
+def in_namespace(name: str, *words: str) -> tuple[str, ...]:
+    """The command on that machine, in a network namespace of this one."""
+    return ("nsenter", "-t", str(_MACHINE[0].pid), "-m", f"--net=/run/netns/{name}", *CTCTL, *words)
+
+
 def in_server(net: ForeignNet, *words: str) -> tuple[str, ...]:
-    """The command on that machine, in the server's network namespace."""
-    place = ("nsenter", "-t", str(_MACHINE[0].pid), "-m", f"--net=/run/netns/{net.server}")
-    return (*place, *CTCTL, *words)
+    """The same in the server's."""
+    return in_namespace(net.server, *words)
+
+
+@contextmanager
+def named_there(namespace: str) -> Iterator[None]:
+    """A network namespace of this machine has its name on that one too."""
+    wanted = Path(f"/run/netns/{namespace}").stat().st_ino
+    with started("ip", "netns", "exec", namespace, "sleep", "infinity") as inside:
+        entered = Path(f"/proc/{inside.pid}/ns/net")
+        wait_for(lambda: entered.stat().st_ino == wanted, what="the process is in the namespace")
+        there(_MACHINE[0], "ln", "-s", str(entered), f"/run/netns/{namespace}")
+        try:
+            yield
+        finally:
+            there(_MACHINE[0], "rm", f"/run/netns/{namespace}")
 
 
 def traced(
@@ -77,6 +103,18 @@ def test_probes_where_only_somebody_elses_programs_are(net: ForeignNet) -> None:
     assert [json.loads(line)["kind"] for line in str(out).splitlines()] == ["packet"]
 
 
+def test_programs_in_another_namespace_are_found_where_here_are_none(net: ForeignNet) -> None:
+    command = in_namespace(net.client, "trace", FLOW, "-o", "jsonl", "--count", "1")
+    with foreign_program(net, "passes"), named_there(net.server), started(*command) as process:
+        said = line_of(process, process.stderr)
+        assert said == f"tracing by probes before somebody else's programs on {net.server}/{net.device}\n"
+        while not line_of(process, process.stderr).startswith("ready"):
+            pass
+        net.send()
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    assert [json.loads(line)["node"] for line in out.splitlines()] == [net.server]
+
+
 def test_nothing_to_trace_is_one_line(net: ForeignNet) -> None:
     found = subprocess.run(
         in_server(net, "trace", FLOW), capture_output=True, text=True, timeout=PATIENCE_S, check=False
@@ -84,7 +122,7 @@ def test_nothing_to_trace_is_one_line(net: ForeignNet) -> None:
     assert found.returncode == 1
     (line,) = found.stderr.splitlines()
     assert line.startswith("ctctl: nothing to trace: no node is loaded")
-    assert "no device of this network namespace carries a BPF program" in line
+    assert "no device of this network namespace carries a BPF program, nor of one that has a name" in line
 
 
 @pytest.mark.parametrize(("form", "mark"), [("mermaid", "sequenceDiagram"), ("svg", "<svg")])

@@ -101,6 +101,27 @@ def test_what_if_a_backend_is_gone(node: CapturedNode) -> None:
     assert arrival["place"] == "10.61.1.102 on node"
 
 
+def test_an_error_for_an_answer_is_no_delivery(node: CapturedNode) -> None:
+    words = ("tcp 10.61.1.101:5000 > 10.96.0.10:80", "--without-backend", "1", "--without-backend", "2", "--reply")
+    steps, arrival, _ = simulated(node, *words)
+    assert (arrival["outcome"], arrival["place"]) == ("came back as an error", "10.61.1.101 on node")
+    # Nobody answers an error.
+    assert {step["step"] for step in steps} == {1, 2}
+    text = node.run("trace", "--simulate", *words)
+    assert "packet 1 of the client came back to 10.61.1.101 on node as an error: icmp 10.96.0.10 > 10.61.1.101" in text
+
+
+def test_what_leaves_for_another_node_does_not_leave_the_cluster(node: CapturedNode) -> None:
+    packet = "tcp 10.61.1.101:5000 > 10.61.2.103:8000"
+    # What that node does with it nothing here tells, nor whether it is answered.
+    _, arrival, _ = simulated(node, packet, "--reply")
+    assert (arrival["outcome"], arrival["place"]) == ("left for another node", "node 192.168.61.12")
+    said = "verdict: left for node 192.168.61.12, what becomes of it there is not in these tables"
+    assert said in node.run("trace", "--simulate", packet, "--reply")
+    _, arrival, _ = simulated(node, "tcp 10.61.1.101:5000 > 1.1.1.1:80")
+    assert (arrival["outcome"], arrival["place"]) == ("left the cluster", "outside")
+
+
 def test_what_if_a_rule_is_added(node: CapturedNode) -> None:
     packet = "tcp 10.61.1.101:5000 > 10.61.1.102:8000"
     for rule, outcome in (
@@ -116,7 +137,7 @@ def test_what_if_a_rule_is_added(node: CapturedNode) -> None:
         assert (arrival["outcome"], arrival["reason"]) == (outcome, "policy" if outcome == "dropped" else None), rule
     # A connection that is there is not asked again.
     _, arrival, _ = simulated(node, NODE_PORT, "--policy", "deny ingress 10.61.1.102")
-    assert arrival["outcome"] == "left the cluster"
+    assert (arrival["outcome"], arrival["place"]) == ("left for another node", "node 192.168.61.12")
 
 
 def test_what_if_gc_runs_first(node: CapturedNode) -> None:
@@ -124,6 +145,19 @@ def test_what_if_gc_runs_first(node: CapturedNode) -> None:
     steps, _, said = simulated(node, NODE_PORT, "--gc", "--at", "+4d")
     assert "node: GC removed" in said
     assert entries(steps[0]) == {("SVC", "new"), ("OUT", "new")} or entries(steps[0], "new") >= {("SVC", "new")}
+
+
+def test_what_if_an_entry_of_ipv6_were_another(node: CapturedNode) -> None:
+    change = "tcp svc [fd61::1]:46942 > [fd61::11]:30080 src_sec_id=4242"
+    steps, _, _ = simulated(node, "tcp [fd61::1]:46942 > [fd61::11]:30080 A", "--set", change)
+    marked = {entry["direction"] for entry in steps[0]["ct"]["cilium_ct6_global"] if entry["src_sec_id"] == 4242}
+    assert marked == {"SVC"}
+    packet = "tcp 10.61.1.101:5000 > 10.61.1.102:8000"
+    done = node.done("trace", "--simulate", packet, "--with", "ipv6=false", "--set", change, check=2)
+    assert "the node has no table cilium_ct6_global: IPv6 is off there" in done.stderr
+    # Nothing else of a node without IPv6 needs its tables.
+    _, arrival, _ = simulated(node, packet, "--with", "ipv6=false")
+    assert arrival["outcome"] == "delivered"
 
 
 def test_what_if_the_table_is_full(node: CapturedNode) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ctctl.events.brief import brief_line
 from ctctl.events.ending import Ending
+from ctctl.events.explain import DROP_SENTENCES
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.out.fit import command, wrapped
@@ -57,6 +58,9 @@ def icmp(kind: int, code: int) -> HookEvent:
     return replace(event, icmp_type=kind, icmp_code=code, lookups=(record,))
 
 
+DENIED = DROP_SENTENCES["policy"]
+
+
 @pytest.mark.parametrize(
     ("events", "said"),
     [
@@ -76,9 +80,9 @@ def icmp(kind: int, code: int) -> HookEvent:
         ([*ASKED, icmp(3, 4)], "delivered to lxc1 of node-a, answered by ICMP type 3 code 4 from 10.64.0.98"),
         ([*ASKED, ANSWER, icmp(11, 0)], "delivered to lxc1 of node-a, answered, still open"),
         ([*ASKED, ANSWER, CLIENT_FIN, POD_FIN], "delivered to lxc1 of node-a, answered, closed by both"),
-        ([ASKED[0], DROP], "dropped at to_container on lxc1 of node-a: policy (no policy rule allows this connection)"),
+        ([ASKED[0], DROP], f"dropped at to_container on lxc1 of node-a: policy ({DENIED})"),
         ([ASKED[0], DROP, DROP], "dropped 2 times, last at to_container on lxc1 of node-a: policy "
-                                 "(no policy rule allows this connection)"),
+                                 f"({DENIED})"),
         ([*(replace(ASKED[0], time_ns=n) for n in range(8)), replace(DROP, reason="ttl_exceeded")],
             "a loop: the same packet came by again and again until dropped at to_container on lxc1 of node-a: "
             "ttl_exceeded (the TTL has run out)"),

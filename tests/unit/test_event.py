@@ -300,7 +300,7 @@ EXPLAINED = [
             "no entry in either direction: a new connection",
             "no entry is written",
             "policy was asked and denies it",
-            "dropped (policy): no policy rule allows this connection",
+            "dropped (policy): no policy rule allows this connection, or one denies it",
         ],
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -37,10 +37,21 @@ def test_related_and_without_ports() -> None:
     assert (change.related, change.flow.proto, change.flow.src_port) == (True, 1, 0)
 
 
+def test_both_families() -> None:
+    change = parse_change("tcp out [fd00::1]:40000 > [fd00::2]:80 remaining=5s")
+    assert change.flow == FlowTuple(6, IPv6Address("fd00::1"), 40000, IPv6Address("fd00::2"), 80)
+    # ICMP is of the addresses' family.
+    assert parse_change("icmp out fd00::1 > [fd00::2]").flow == FlowTuple(
+        58, IPv6Address("fd00::1"), 0, IPv6Address("fd00::2"), 0
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "an entry reads"),
+        ("tcp out [fd00::1]:1 > 10.64.1.1:2", "two families"),
+        ("tcp out [fd00::1:1 > [fd00::2]:2", "is not ADDRESS"),
         ("tcp out 10.64.0.36:1", "an entry reads"),
         ("tpc out 10.64.0.36:1 > 10.64.1.1:2", "tpc"),
         ("tcp sideways 10.64.0.36:1 > 10.64.1.1:2", "sideways"),
