@@ -128,6 +128,10 @@ test-cluster: setup ## ctctl cluster against a real kube-apiserver, deploy/ agai
 	tools/build_cluster.sh || echo "no control plane could be made: its tests are skipped"
 	$(BIN)/pytest -q -rs tests/cluster
 
+.PHONY: test-arm64
+test-arm64: setup $(APT_DIST_STAMP) ## the arm64 wheel under emulation (qemu-user-static): what it lists is what this machine lists
+	tools/try_arm64.sh
+
 .PHONY: coverage
 coverage: setup $(APT_TEST_STAMP) ## all tests, every line and branch watched (slow); fails under 90 % above the kernel's layers
 	rm -rf build/coverage && mkdir -p build/coverage
