@@ -34,7 +34,7 @@ TESTS = tuple(
         "kernel/test_map_parallel", "kernel/test_ct_change", "kernel/test_daemonset", "kernel/test_ringshared",
         "kernel/test_ct_live", "kernel/test_gc_keep_running", "kernel/test_bpf_translation", "kernel/test_bpf_drops",
         "kernel/test_bpf_corners", "kernel/test_bpf_maglev", "cli/test_journal", "kernel/test_probe",
-        "kernel/test_probe_truth",
+        "kernel/test_probe_truth", "kernel/test_probe_others",
     )
 )  # fmt: skip
 _TRACES = "traces of the same programs on the same tables: what a kernel makes of those is what the vectors hold"
