@@ -26,10 +26,13 @@ tools=build/release
 sed -i "s/^__version__ = .*/__version__ = \"$version\"/" ctctl/__init__.py
 date=$(date -u +%Y-%m-%d)
 if first; then
-  # The first version's text, which was written as one.
+  # The first version's text, which was written as one; what changed since is at its end.
   sed -i "s/^## Unreleased$/## $version ($date)/" CHANGELOG.md
-fi
-if fragments; then
+  if fragments; then
+    { echo; $tools/bin/towncrier build --draft --version "$version" --date "$date" 2>/dev/null | sed '/^## /,+1d'; } >>CHANGELOG.md
+    git rm -q changes/*.*.md
+  fi
+elif fragments; then
   $tools/bin/towncrier build --yes --version "$version" --date "$date" >/dev/null
 fi
 git add -A

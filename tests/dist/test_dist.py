@@ -1,4 +1,4 @@
-"""What ``make dist`` builds, tried where a stranger has it: no compiler, no libbpf, no root, no home, foreign modules about."""
+"""What ``make dist`` builds, tried where a stranger has it: no compiler, no libbpf, no root, no home, foreign modules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ TRAP = "import os\nos._exit(77)\n"
 
 #: A shell command in a mount namespace where libbpf, libelf, the compilers and make are not there.
 BARE = """
-for file in $(ls /usr/lib/*-linux-gnu/libbpf.so.1.* /usr/lib/*-linux-gnu/libelf*.so* /usr/bin/clang-19 /usr/bin/gcc /usr/bin/make 2>/dev/null); do
+lib=/usr/lib/*-linux-gnu
+for file in $(ls $lib/libbpf.so.1.* $lib/libelf*.so* /usr/bin/clang-19 /usr/bin/gcc /usr/bin/make 2>/dev/null); do
   mount --bind /dev/null "$(realpath "$file")" || exit 99
 done
 exec "$@"
@@ -59,7 +60,16 @@ def open_place() -> Iterator[Path]:
 def dist(open_place: Path) -> Path:
     """The folder that ``make dist`` fills, all but the arm64 wheel."""
     place = open_place / "dist"
-    command = ["env", f"DIST={place}", f"PYTHON={sys.executable}", ROOT / "tools/dist.sh", "sdist", "wheel", "pex", "deb"]
+    command = [
+        "env",
+        f"DIST={place}",
+        f"PYTHON={sys.executable}",
+        ROOT / "tools/dist.sh",
+        "sdist",
+        "wheel",
+        "pex",
+        "deb",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return place
@@ -136,7 +146,9 @@ def test_files_need_no_root_and_no_home(installed: Path, open_place: Path) -> No
     dump = open_place / "ct.txt"
     dump.write_text(DUMP.read_text())
     done = run(*NOBODY, installed, "ct", "list", "--from", dump, "-o", "jsonl")
-    assert len(list(map(json.loads, done.stdout.splitlines()))) == sum("expires=" in line for line in DUMP.read_text().splitlines())
+    assert len(list(map(json.loads, done.stdout.splitlines()))) == sum(
+        "expires=" in line for line in DUMP.read_text().splitlines()
+    )
 
 
 @pytest.mark.parametrize("word", ["PYTHONPATH", "here"])
@@ -163,7 +175,14 @@ def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_pat
     with tarfile.open(archive) as members:
         names = {name.split("/", 1)[1] for name in members.getnames() if "/" in name}
         members.extractall(tmp_path)
-    for name in ("tools/dist.sh", "tools/gen_abi.py", "packaging/ctctl", "bpf/netdev.bpf.c", "native/rows.c", "Makefile"):
+    for name in (
+        "tools/dist.sh",
+        "tools/gen_abi.py",
+        "packaging/ctctl",
+        "bpf/netdev.bpf.c",
+        "native/rows.c",
+        "Makefile",
+    ):
         assert name in names
     rooms = {f"tests/{path.name}" for path in (ROOT / "tests").glob("*") if (path / "__init__.py").exists()}
     assert rooms <= {str(Path(*Path(name).parts[:2])) for name in names}
@@ -175,7 +194,17 @@ def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_pat
         (programs / name).symlink_to(shutil.which(name) or "/bin/" + name)
     (programs / "python3").symlink_to(sys.executable)
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--disable-pip-version-check", "-w", tmp_path / "out", tree],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "--disable-pip-version-check",
+            "-w",
+            tmp_path / "out",
+            tree,
+        ],
         env={"PATH": str(programs), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -221,7 +250,9 @@ def test_the_debian_package_installs_works_and_goes(dist: Path, tmp_path: Path) 
     needs = run("dpkg-deb", "--field", package, "Depends").stdout
     mine = f"python3 (>= 3.{sys.version_info[1]})"
     assert mine in needs
-    if run("/usr/bin/python3", "-c", "import sys; print(sys.version_info[1])").stdout.strip() != str(sys.version_info[1]):
+    if run("/usr/bin/python3", "-c", "import sys; print(sys.version_info[1])").stdout.strip() != str(
+        sys.version_info[1]
+    ):
         pytest.skip("built for another Python than this machine's /usr/bin/python3")
     done = run("unshare", "--mount", "sh", "-c", PACKAGE, "package", tmp_path, package)
     lines = done.stdout.splitlines()
@@ -235,7 +266,9 @@ def test_arm64(tmp_path: Path) -> None:
     """The wheel for arm64: its row formatter and libbpf are of that machine."""
     if not shutil.which("aarch64-linux-gnu-gcc"):
         pytest.skip("no cross compiler: apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
-    done = subprocess.run(["env", f"DIST={tmp_path}", ROOT / "tools/dist.sh", "arm64"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["env", f"DIST={tmp_path}", ROOT / "tools/dist.sh", "arm64"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("ctctl-*_aarch64.whl")
     with zipfile.ZipFile(wheel) as archive:

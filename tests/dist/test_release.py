@@ -42,13 +42,24 @@ def clone(tmp_path: Path) -> Iterator[Path]:
 def release(where: Path, version: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CTCTL_RELEASE_DIST": "no"}
     return subprocess.run(
-        ("make", "release", f"VERSION={version}"), cwd=where, env=environment, capture_output=True, text=True, check=False
+        ("make", "release", f"VERSION={version}"),
+        cwd=where,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_two_releases(clone: Path) -> None:
+    # The first version has a text of its own, and what changed since that was written.
+    (clone / "changes" / "+since.added.md").write_text("`ctctl since`.\n")
+    git(clone, "add", "-A")
+    git(clone, "commit", "-q", "-m", "a change")
     done = release(clone, "0.1.0")
     assert done.returncode == 0, done.stderr
+    assert "`ctctl since`." in (clone / "CHANGELOG.md").read_text().partition("## 0.1.0 (")[2]
+    assert [path.name for path in (clone / "changes").iterdir()] == ["README.md"]
     assert git(clone, "tag").split() == ["v0.1.0"]
     (clone / "changes" / "+probes.fixed.md").write_text("`ctctl trace` on a kernel without TCX.\n")
     (clone / "changes" / "17.added.md").write_text("`ctctl ct list --colour-blind`.\n")

@@ -31,8 +31,10 @@ def commands(shown: re.Pattern[str] = _SHOWN) -> Iterator[tuple[str, list[str]]]
 def _words(text: str) -> Iterator[str]:
     lexer = shlex.shlex(text, posix=True, punctuation_chars="|&;<>")
     lexer.whitespace_split = True
-    for word in list(lexer)[1:]:
-        if _END.fullmatch(word) or word == "…":
+    words = list(lexer)[1:]
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        # 2> is two words here.
+        if _END.fullmatch(word) or word == "…" or (word in {"1", "2"} and following.startswith(">")):
             return
         yield word
 
