@@ -1,4 +1,4 @@
-"""What ``make dist`` builds, tried where a stranger has it: no compiler, no libbpf, no root, no home, foreign modules."""
+"""What ``make dist`` builds, tried where a stranger has it: without compiler, libbpf, root, home; beside other modules."""
 
 from __future__ import annotations
 
