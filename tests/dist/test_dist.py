@@ -1,4 +1,4 @@
-"""What ``make dist`` builds, tried where a stranger has it: without compiler, libbpf, root, home; beside other modules."""
+"""What ``make dist`` builds, tried where a stranger has it: without compiler, libbpf, root or home."""
 
 from __future__ import annotations
 
