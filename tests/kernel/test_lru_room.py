@@ -44,7 +44,7 @@ def filled(table: Map, count: int) -> set[bytes]:
     """``count`` entries, created in turn by every CPU, so that each holds free places that others do not see."""
     cpus, size = sorted(os.sched_getaffinity(0)), table.info.max_entries
     if count and lru.kept_free(size) >= size:
-        pytest.skip(f"this kernel throws entries out of a table of {size} however few it has (docs/reference/kernel.md)")
+        pytest.skip(f"this kernel throws entries out of a table of {size}, however few it has")
     for turn, cpu in enumerate(cpus):
         with on_cpu(cpu):
             for number in range(turn, count, len(cpus)):
