@@ -12,8 +12,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ctctl.cli.ct import TOP_ROWS, by_of
+from ctctl.cli.ct import by_of
 from ctctl.cli.groups import FilterArgs, OutputArgs
+from ctctl.cli.options import TOP_ROWS
 from ctctl.cli.report import say
 from ctctl.errors import CtctlError
 from ctctl.tables.query.ast import has_names
@@ -79,7 +80,7 @@ def write_sums(words: Sequence[str], params: Mapping[str, Any], answers: Sequenc
     limit = options.limit if options.limit is not None else TOP_ROWS
     groups, told = _each(answers, lambda answer: (answer.node, _talkers(answer, wanted, by)))
     talkers = joined(groups, by, book.shown())
-    view = top_view(by, nodes=any(one.node for one in talkers))
+    view = top_view(by, talkers)
     write_rows(view, talkers if options.sort else talkers[:limit], replace(options, limit=limit), sys.stdout)
     return told
 

@@ -15,15 +15,12 @@ from ctctl.cli.ct_change import register
 from ctctl.cli.fleet import sql_of_source
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.numbers import seconds
-from ctctl.cli.options import MAX_COUNT, ColorOpt, LayoutOpt, OutputOpt, RawOpt
+from ctctl.cli.options import MAX_COUNT, TOP_ROWS, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format
 
 if TYPE_CHECKING:
     from ctctl.ct.top import By
-
-#: Groups that ``ct top`` shows unless ``--limit`` says otherwise.
-TOP_ROWS = 20
 
 app = typer.Typer(
     help="The conntrack table: list, get, stats, top, events, diff, delete.",
@@ -207,7 +204,7 @@ def top(
             watch_top(Watched(source, selection, " ".join(wanted.words(expression))), field, options, watch)
             return
         talkers = group(source, field, selection, limit=None if options.sort else limit, names=NodeNames(source))
-        write_rows(top_view(field, nodes=any(one.node for one in talkers)), talkers, options, sys.stdout)
+        write_rows(top_view(field, talkers), talkers, options, sys.stdout)
 
 
 @app.command()

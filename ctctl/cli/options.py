@@ -18,6 +18,8 @@ from ctctl.out.output import ColorMode, Format, OutputOptions
 MAX_NOW = 2**32 - 1
 #: More events than that are not counted.
 MAX_COUNT = 2**63 - 1
+#: Groups that ``ct top`` shows unless ``--limit`` says otherwise.
+TOP_ROWS = 20
 
 
 class Attach(StrEnum):

@@ -57,6 +57,10 @@ def is_verbose() -> bool:
 def say(text: str) -> None:
     """One line on stderr, behind what stdout has said so far: the two are often one file."""
     sys.stdout.flush()
+    _write_line(text)
+
+
+def _write_line(text: str) -> None:
     sys.stderr.write(prose(f"ctctl: {safe(text)}", sys.stderr, rest="    "))
 
 
@@ -68,7 +72,7 @@ def said_anyway(lines: Iterable[str]) -> Iterator[None]:
         sys.stdout.flush()
     except OSError:
         for text in lines:
-            sys.stderr.write(prose(f"ctctl: {safe(text)}", sys.stderr, rest="    "))
+            _write_line(text)
         raise
 
 

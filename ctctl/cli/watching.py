@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ctctl.cli.options import TOP_ROWS
 from ctctl.errors import UsageError
 from ctctl.kernel.stopping import hear_interrupts
 from ctctl.out.fit import columns_of, wrap
@@ -164,8 +165,8 @@ def watch_top(watched: Watched, by: By, options: OutputOptions, interval_s: floa
                 for group in groups
             ]
         before, last = {(group.node, group.key): group.entries for group in groups}, now
-        view = top_view(by.value, nodes=any(group.node for group in groups))
-        shown = replace(options, limit=options.limit if options.limit is not None else 20)
+        view = top_view(by.value, groups)
+        shown = replace(options, limit=options.limit if options.limit is not None else TOP_ROWS)
         if options.format is Format.jsonl:
             write_rows(view, groups, replace(shown, follow=True), sys.stdout)
         else:

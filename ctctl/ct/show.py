@@ -199,8 +199,9 @@ def _write_histogram(counts: Sequence[int], stream: TextIO) -> None:
 # ---- ct top
 
 
-def top_view(by: str, *, nodes: bool = False) -> View[Talker]:
-    """The view of heavy hitters. ``nodes``: with the node whose number the key is."""
+def top_view(by: str, talkers: Iterable[Talker] = ()) -> View[Talker]:
+    """The view of heavy hitters, with the node where the keys of some are a node's own numbers."""
+    nodes = any(talker.node for talker in talkers)
     columns: list[Column[Talker]] = [
         Column("node", "NODE", lambda t: t.node, wide=not nodes),
         Column("key", by.replace("-", "_").upper(), lambda t: t.key, width=20),

@@ -11,6 +11,7 @@ from ctctl._ffi.rows import Field
 from ctctl.ct.report import Talker
 from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import TUPLE_SERVICE
+from ctctl.model.identity import FIRST_LOCAL
 from ctctl.out.rowtext import Groups, RowProgram
 from ctctl.tables.names import Names, no_names
 from ctctl.tables.query.filter import EVERYTHING, Filter
@@ -31,10 +32,8 @@ class By(StrEnum):
 
 
 _ADDRESSES = (By.src, By.dst, By.pair)
-#: Each agent numbers services and backends itself, and identities of prefixes and of other nodes' addresses, which
-#: are those with a scope in their highest byte (cilium/cilium, pkg/identity/numericidentity.go, IdentityScopeMask).
+#: Each agent numbers these itself, of identities some.
 _OF_A_NODE = (By.service, By.backend, By.identity)
-_LOCAL_IDENTITIES = 1 << 24
 _NUMBERS = {By.service: "rev_nat", By.backend: "word8", By.identity: "src_sec_id", By.port: "dst_port"}
 
 
@@ -80,7 +79,7 @@ def top(
 
 def is_of_a_node(by: By, key: str) -> bool:
     """Whether a group is of one node: its number means another thing, or nothing, on any other."""
-    return by in _OF_A_NODE and not (by is By.identity and int(key) < _LOCAL_IDENTITIES)
+    return by in _OF_A_NODE and not (by is By.identity and int(key) < FIRST_LOCAL)
 
 
 def _groups(

@@ -1,4 +1,4 @@
-"""Reserved security identities: the numbers every cluster has, by name (docs/reference/real-nodes.md)."""
+"""Security identities: the reserved ones by name, and what a number tells (docs/reference/real-nodes.md)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ RESERVED_IDENTITIES: Final[dict[int, str]] = {
 }
 RESERVED_NUMBERS: Final[dict[str, int]] = {name: number for number, name in RESERVED_IDENTITIES.items()}
 
-#: Identities of labels: above the reserved ones, and without the bits of a scope (pkg/identity of Cilium).
+#: Identities of labels: above the reserved ones, and the same on every node.
 _FIRST_OF_LABELS: Final = 256
-_SCOPE_SHIFT: Final = 24
+#: From here on each agent numbers by itself, prefixes and other nodes' addresses: a scope is in the highest byte
+#: (cilium/cilium, pkg/identity/numericidentity.go, IdentityScopeMask).
+FIRST_LOCAL: Final = 1 << 24
 
 
 def is_cluster_pod(identity: int) -> bool:
-    """Whether it is a pod's: a health endpoint's, or that of labels; a network's has a scope in its upper byte."""
-    return identity == HEALTH or (identity >= _FIRST_OF_LABELS and not identity >> _SCOPE_SHIFT)
+    """Whether it is a pod's: a health endpoint's, or that of labels."""
+    return identity == HEALTH or _FIRST_OF_LABELS <= identity < FIRST_LOCAL

@@ -16,7 +16,7 @@ from ctctl.config.datapath import LB_MODES, NATIVE_NETWORKS
 from ctctl.config.fields import Network
 from ctctl.config.node import Endpoint, NodeFile, NodeSpec, PolicyRule
 from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
-from ctctl.model.identity import HOST, WORLD, WORLD_IPV4, WORLD_IPV6
+from ctctl.model.identity import FIRST_LOCAL, HOST, WORLD, WORLD_IPV4, WORLD_IPV6
 from ctctl.model.service import ServiceFlags
 from ctctl.node import records as rec
 
@@ -42,8 +42,6 @@ CONFIG_TABLES = (SERVICES, BACKENDS, REVERSE_NAT, AFFINITY_MATCH, SOURCE_RANGES,
 
 #: the world of a node that has both families, by IP version
 WORLDS = {4: WORLD_IPV4, 6: WORLD_IPV6}
-#: first identity of a CIDR that only this node knows
-LOCAL_IDENTITY = 1 << 24
 _WORLD: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 _TYPE_FLAGS = {
@@ -203,7 +201,7 @@ def cidr_identities(nf: NodeFile) -> dict[Network, int]:
     cidrs: set[Network] = {rule.cidr for rule in nf.policy if rule.cidr is not None}
     named = sorted(cidrs, key=_by_family)
     fresh = [cidr for cidr in named if cidr not in known]
-    local = {cidr: LOCAL_IDENTITY + number for number, cidr in enumerate(fresh)}
+    local = {cidr: FIRST_LOCAL + number for number, cidr in enumerate(fresh)}
     return {cidr: local[cidr] if cidr in local else known[cidr] for cidr in named}
 
 

@@ -160,7 +160,7 @@ def _facts(source: Source) -> tuple[tuple[str, str], ...]:
 
 def _sheets(source: Source, names: NodeNames, view: View[Any], entries: int) -> list[Sheet]:
     sheets = [
-        _sheet(f"Most entries by {by.value}", "", top_view(by.value, nodes=any(one.node for one in found)), found)
+        _sheet(f"Most entries by {by.value}", "", top_view(by.value, found), found)
         for by in _TOPS
         for found in [top(source, by, limit=20, names=names)]
     ]

@@ -73,10 +73,11 @@ def _status(source: Source, node: str | None, name: str | None) -> NodeStatus:
 
 def _owner(source: Source, node: str | None) -> str:
     """Whose tables they are: no map of Cilium's carries BTF, and nf_conntrack is no map."""
-    evidence = {table.layout_evidence for table in source.own_tables(node)}
-    return (
-        {"BTF": "ctctl", "nf_conntrack": "netfilter"}.get(evidence.pop(), "cilium") if len(evidence) == 1 else "cilium"
-    )
+    for evidence, owner in (("BTF", "ctctl"), ("nf_conntrack", "netfilter")):
+        tables = source.own_tables(node)
+        if tables and all(table.layout_evidence == evidence for table in tables):
+            return owner
+    return "cilium"
 
 
 def _times(source: Source, node: str | None, facts: NodeFacts) -> dict[str, str]:

@@ -47,9 +47,8 @@ def talkers_text(source: Source, by: By, wanted: Filter, names: Names) -> str:
     """The groups with the most entries that match the filter."""
     out = io.StringIO()
     talkers = top(source, by, wanted, limit=TALKERS, names=names)
-    nodes = any(one.node for one in talkers)
-    fields = ("node", *_TALKER) if nodes else _TALKER
-    write_rows(top_view(by.value, nodes=nodes), talkers, replace(_PLAIN, fields=fields), out)
+    fields = ("node", *_TALKER) if any(one.node for one in talkers) else _TALKER
+    write_rows(top_view(by.value, talkers), talkers, replace(_PLAIN, fields=fields), out)
     return out.getvalue()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ctctl.decode.ct import other_bits
 from ctctl.tables.query import values
 from ctctl.tables.query.ast import And, HasFlags, Name, Node, Not, Range, Term, Value
 
@@ -26,6 +27,7 @@ _ENDS = {"src": "src_port", "dst": "dst_port"}
 #: ``10.64.0.36:54260``, ``[fd00::1]:80``, ``default/web:80``, each with a name behind it or not.
 _END = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(\d{1,5})(?: \(.*\))?")
 _NUMBER_NAMED = re.compile(r"(\d{1,20}) \(.*\)")
+_UNNAMED = other_bits(0xFFFF)
 _OVER = re.compile(r"expired (\S+) ago")
 
 
@@ -35,7 +37,7 @@ def condition(word: str, field: str, text: str) -> Node | None:
     None: it is read as any value of ``field``. Raises ValueError for what no column prints.
     """
     if word == "other_bits":
-        return _bits(values.number(text, 0, 0xFFFF).low, values.OTHER_BITS)
+        return _bits(values.number(text, 0, 0xFFFF).low, _UNNAMED)
     if word == "flag_names":
         return _flags(text.split())
     if word in ("src_name", "dst_name", "src_identity") or (word == "backend" and not text[:1].isdigit()):
@@ -76,9 +78,9 @@ def _flags(words: list[str]) -> Node:
     named = other = 0
     for text in words if words != ["-"] else ():
         mask = values.flag_mask(text)
-        named, other = named | mask & ~values.OTHER_BITS, other | mask & values.OTHER_BITS
-    both = _bits(named, 0xFFFF & ~values.OTHER_BITS)
-    return And((both, _bits(other, values.OTHER_BITS))) if other else both
+        named, other = named | mask & ~_UNNAMED, other | mask & _UNNAMED
+    both = _bits(named, 0xFFFF & ~_UNNAMED)
+    return And((both, _bits(other, _UNNAMED))) if other else both
 
 
 def _state(words: list[str]) -> Node | None:

@@ -40,8 +40,6 @@ NUMBER_BITS = {
     "last_rx_report": 32,
     "tuple_flags": 8,
 }
-#: Bits of the flags that have no name.
-OTHER_BITS = 0xFA00
 #: Durations in seconds, relative to the table's now.
 DURATIONS = ("remaining", "idle")
 TEXTS = ("map", "node")
