@@ -31,6 +31,7 @@ def test_a_list_fits(columns: int) -> None:
 
 def test_piped_is_whole(capfd: pytest.CaptureFixture[str]) -> None:
     done = run_ctctl("ct", "list", "--from", str(DUMP))
+    assert done.returncode == 0, done.stderr
     header = done.stdout.splitlines()[0]
     assert header.split() == ["PROTO", "DIR", "SOURCE", "DESTINATION", "STATE"]
 
@@ -49,14 +50,16 @@ def test_a_trace_wraps_at_words(
     code, lines = on_terminal([PROGRAM, "trace", *words, *block], 80, environment={"NO_COLOR": "1"})
     assert code == 0
     assert max(map(len, lines)) <= 80
-    piped = run_ctctl("trace", *words, *block).stdout
-    assert "".join("".join(lines).split()) == "".join(piped.split())
+    piped = run_ctctl("trace", *words, *block)
+    assert piped.returncode == 0, piped.stderr
+    assert "".join("".join(lines).split()) == "".join(piped.stdout.split())
 
 
 @pytest.mark.kernel
 def test_a_trace_is_a_line_a_hook_and_has_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     done = run_ctctl("trace", *SIMULATED)
+    assert done.returncode == 0, done.stderr
     shown = done.stdout.splitlines()
     assert shown[0] == (
         "step 1  t=1000000s  node-a  from_container client  tcp 10.64.0.36:54260 > 10.64.1.64:8000 S  "

@@ -61,7 +61,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         nodes = sorted((stack.enter_context(make_node()) for _ in range(2)), key=lambda one: one.name)
         command = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ALONE)
         alone = stack.enter_context(started(*command, stdin=subprocess.PIPE))
-        assert alone.stdout is not None
         assert line_of(alone, alone.stdout) == "alone\n"
         made = Machine(alone.pid, (nodes[0].name, nodes[1].name))
         for pings, node in enumerate(nodes, 1):

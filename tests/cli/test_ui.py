@@ -93,6 +93,7 @@ def test_a_dump_is_filtered_sorted_opened_and_left() -> None:
 
 def test_the_other_pages_say_what_the_commands_say() -> None:
     top = run_ctctl("ct", "top", "--from", str(DUMP), "-o", "json")
+    assert top.returncode == 0, top.stderr
     most = json.loads(top.stdout)["talkers"][0]
     doctor = run_ctctl("doctor", "--from", str(DUMP), "-o", "json")
     worst = json.loads(doctor.stdout)["findings"][0]

@@ -11,7 +11,7 @@ import pytest
 
 from ctctl.cli.groups import FilterArgs
 from tests.bench.fill import fill, remove
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, line_of, started
 from tests.support.names import unique_name
 from tests.support.wait import PATIENCE_S
 
@@ -29,14 +29,11 @@ def tables() -> Iterator[Path]:
 def first_screen(words: list[str]) -> list[str]:
     """The lines up to the first block's end, without a terminal."""
     with started(*CTCTL, *words) as process:
-        assert process.stdout is not None
         lines = []
-        for line in process.stdout:
-            if line == "\n":
-                break
+        while (line := line_of(process, process.stdout)) not in {"", "\n"}:
             lines.append(line.rstrip("\n"))
         process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE_S)
+        process.communicate(timeout=PATIENCE_S)
     return lines
 
 

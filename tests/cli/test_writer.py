@@ -436,8 +436,7 @@ def test_gc_looks_again_for_what_is_behind_an_orphan_and_a_scrub_takes_it_whatev
 
     key = key4("10.0.0.1", 1, "8.8.8.8", 53)
     forward, value = pairs.nat_key(key, dsr=False), nat4("1.1.1.1", 1)
-    if "cilium_ct_any4_global" not in node.maps:
-        node.create("cilium_ct_any4_global")
+    node.create("cilium_ct_any4_global")
     node.maps[SNAT].update(forward, value)
     node.maps[SNAT].update(pairs.reverse_nat_key(forward, value), reverse_nat_value(forward, value))
     stop = threading.Event()

@@ -255,7 +255,6 @@ def test_metrics_of_tables(node: TableDir) -> None:
 
 def test_metrics_serve_until_stopped(node: TableDir) -> None:
     with started(*CTCTL, "metrics", "serve", "127.0.0.1:0", "--from", node.path) as process:
-        assert process.stderr is not None
         address = line_of(process, process.stderr).strip().removeprefix("http://").removesuffix("/metrics")
         samples = families_of(get(address))
         assert samples["ctctl_node_up", frozenset()] == 1

@@ -40,7 +40,6 @@ class TestNetns:
     def test_of_a_process(self) -> None:
         command = ("unshare", "--net", "sh", "-c", "echo ready; read line")
         with started(*command, stdin=subprocess.PIPE, stderr=None) as holder:
-            assert holder.stdout is not None
             assert line_of(holder, holder.stdout) == "ready\n"
             assert run_in_netns(holder.pid, netns_id) == netns_id(holder.pid) != netns_id()
 

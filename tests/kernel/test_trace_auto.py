@@ -105,14 +105,11 @@ def test_probes_where_only_somebody_elses_programs_are(net: ForeignNet) -> None:
 
 def test_programs_in_another_namespace_are_found_where_here_are_none(net: ForeignNet) -> None:
     command = in_namespace(net.client, "trace", FLOW, "-o", "jsonl", "--count", "1")
-    with foreign_program(net, "passes"), named_there(net.server), started(*command) as process:
-        said = line_of(process, process.stderr)
-        assert said == f"tracing by probes before somebody else's programs on {net.server}/{net.device}\n"
-        while not line_of(process, process.stderr).startswith("ready"):
-            pass
+    with foreign_program(net, "passes"), named_there(net.server), tracing_by(*command) as trace:
+        place = f"{net.server}/{net.device}"
+        assert trace.messages[0] == f"tracing by probes before somebody else's programs on {place}\n"
         net.send()
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    assert [json.loads(line)["node"] for line in out.splitlines()] == [net.server]
+        assert [json.loads(line)["node"] for line in trace.rest().splitlines()] == [net.server]
 
 
 def test_nothing_to_trace_is_one_line(net: ForeignNet) -> None:

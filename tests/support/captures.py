@@ -118,7 +118,6 @@ def captured_node(
     request = json.dumps({**asked, "version": version})
     command = ("unshare", "-m", "--propagation", "private", sys.executable, "-m", "tests.support.captures", request)
     with started(*command, stdin=subprocess.PIPE, stderr=None, cwd=ROOT) as holder:
-        assert holder.stdout is not None
         said = line_of(holder, holder.stdout)
         assert said == "ready\n", f"the capture could not be restored: {said!r}"
         yield CapturedNode(name, holder.pid)

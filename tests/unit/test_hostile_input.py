@@ -223,7 +223,8 @@ def test_memory_stays_bounded_while_a_bomb_is_read(tmp_path: Path) -> None:
 
 def snapshot(tmp_path: Path) -> Path:
     path = tmp_path / "whole.ctsnap"
-    run_ctctl("ct", "export", path, "--from", JSON)
+    done = run_ctctl("ct", "export", path, "--from", JSON)
+    assert done.returncode == 0, done.stderr
     return path
 
 

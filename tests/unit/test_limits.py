@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,12 +35,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Carried:
     for name, content in files(NODE).items():
         if name.startswith("cli/"):
             (where / name[4:]).write_bytes(content)
-    return _carried(where, TO_SERVICE)
-
-
-def _carried(where: Path, packet: str) -> Carried:
     with open_source([where]) as source:
-        return carried_node(source, None, 6, {"routing": "tunnel"}, [parse_packet_text(packet)])
+        return carried_node(source, None, 6, {"routing": "tunnel"}, [parse_packet_text(TO_SERVICE)])
 
 
 def modes(node: Carried, *gone: str, **given: str) -> Carried:

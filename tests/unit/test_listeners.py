@@ -31,7 +31,6 @@ one.close()
 @contextmanager
 def listener(place: Path, words: str) -> Iterator[subprocess.Popen[str]]:
     with started(sys.executable, "-c", LISTENER, str(place), words, stdin=subprocess.PIPE) as process:
-        assert process.stdout is not None
         assert line_of(process, process.stdout) == "listening\n"
         yield process
 

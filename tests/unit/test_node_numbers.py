@@ -50,9 +50,13 @@ def snapshots(tmp_path: Path) -> list[Path]:
     return [Numbered("node-a", rows(2)).write(tmp_path), Numbered("node-b", rows(3)).write(tmp_path)]
 
 
+def given(snapshots: list[Path]) -> list[object]:
+    """The words that name them as sources."""
+    return [word for path in snapshots for word in ("--from", path)]
+
+
 def top(snapshots: list[Path], by: str, *words: str) -> list[tuple[str | None, str, str | None, int]]:
-    sources = [word for path in snapshots for word in ("--from", path)]
-    document = json.loads(run_ctctl("ct", "top", "--by", by, *sources, *words, "-o", "json").stdout)
+    document = json.loads(run_ctctl("ct", "top", "--by", by, *given(snapshots), *words, "-o", "json").stdout)
     jsonschema.validate(document, SCHEMAS[document["schema"]])
     return [(one["node"], one["key"], one["name"], one["entries"]) for one in document["talkers"]]
 
@@ -81,28 +85,25 @@ def test_what_is_first_on_no_node_may_be_first_on_all(tmp_path: Path) -> None:
 
 
 def test_the_node_is_a_column_where_the_numbers_are_its_own(snapshots: list[Path]) -> None:
-    sources = [word for path in snapshots for word in ("--from", path)]
-    assert run_ctctl("ct", "top", "--by", "backend", *sources).stdout.split()[:2] == ["NODE", "BACKEND"]
-    assert "NODE" not in run_ctctl("ct", "top", "--by", "src", *sources).stdout
+    assert run_ctctl("ct", "top", "--by", "backend", *given(snapshots)).stdout.split()[:2] == ["NODE", "BACKEND"]
+    assert "NODE" not in run_ctctl("ct", "top", "--by", "src", *given(snapshots)).stdout
     assert "NODE" not in run_ctctl("ct", "top", "--by", "backend", "--from", snapshots[0]).stdout
 
 
 def test_rows_of_several_nodes_are_called_what_each_node_calls_them(snapshots: list[Path]) -> None:
-    sources = [word for path in snapshots for word in ("--from", path)]
     for words in (("-o", "jsonl"), ("-o", "jsonl", "--sort", "src_port")):
-        lines = run_ctctl("ct", "list", *sources, *words).stdout.splitlines()
+        lines = run_ctctl("ct", "list", *given(snapshots), *words).stdout.splitlines()
         told = {(row["node"], row.get("backend")) for row in map(json.loads, lines) if row["backend_id"] == 7}
         assert told == {("node-a", "10.9.0.1:80"), ("node-b", "10.9.0.2:80")}
-    shown = run_ctctl("ct", "list", "svc", *sources, "--fields", "node,backend", "-o", "csv").stdout.split()
+    shown = run_ctctl("ct", "list", "svc", *given(snapshots), "--fields", "node,backend", "-o", "csv").stdout.split()
     assert {*shown[1:]} == {"node-a,10.9.0.1:80", "node-b,10.9.0.2:80"}
 
 
 def test_a_report_of_several_nodes_calls_services_what_each_node_calls_them(
     snapshots: list[Path], tmp_path: Path
 ) -> None:
-    sources = [word for path in snapshots for word in ("--from", path)]
     page = tmp_path / "page.html"
-    assert run_ctctl("report", "--out", page, *sources).returncode in (0, 3)
+    assert run_ctctl("report", "--out", page, *given(snapshots)).returncode in (0, 3)
     for last in (1, 2):
         assert f"10.96.0.{last}:80" in page.read_text()
 

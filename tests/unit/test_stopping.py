@@ -29,7 +29,6 @@ with stop_on_signals() as stop:
 def test_signals_close_together_end_the_run_with_its_report(signals: int) -> None:
     for _ in range(6):
         with started(sys.executable, "-c", WAITER) as waiter:
-            assert waiter.stdout is not None
             assert line_of(waiter, waiter.stdout) == "ready\n"
             for _ in range(signals):
                 waiter.send_signal(signal.SIGINT)

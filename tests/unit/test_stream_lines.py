@@ -29,7 +29,7 @@ def all_of(lines: Lines) -> list[str]:
 
 @given(st.lists(st.sampled_from([b"a", b"b", b"\r", b"\n", b"\r\n", b"\r\r", b"cd"]), max_size=12))
 def test_lines_are_the_same_wherever_pieces_end(pieces: list[bytes]) -> None:
-    assert all_of(Lines(Pieces(*pieces))) == all_of(Lines(Pieces(b"".join(pieces) or b"")))
+    assert all_of(Lines(Pieces(*pieces))) == all_of(Lines(Pieces(b"".join(pieces))))
 
 
 def test_returns_at_the_ends_of_pieces_are_no_reason_to_read_on() -> None:
@@ -47,5 +47,5 @@ def test_nothing_but_returns_is_work() -> None:
         nonlocal spent
         spent += work
 
-    assert all_of(Lines(Pieces(*[b"\r" * 1600] * 10), spend)) in ([], [""])
+    assert all_of(Lines(Pieces(*[b"\r" * 1600] * 10), spend)) == [""]
     assert spent >= 1000
