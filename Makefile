@@ -33,9 +33,12 @@ CC      ?= gcc
 .PHONY: native
 native: $(NATIVE) ## compile the row formatter into the package
 
+# A number that changes with the structures and operations of rows.c: ctctl/_ffi/rows.py has it too.
+ROWS_INTERFACE = $(word 1,$(shell sed -n '/^enum rows_op_kind/,/^\/\* What is above/p' native/rows.c | cksum))
+
 $(NATIVE): native/rows.c Makefile
 	@mkdir -p $(@D)
-	$(CC) -O3 -g -Wall -Wextra -Werror -fPIC -shared -o $@.tmp $< && mv $@.tmp $@
+	$(CC) -O3 -g -Wall -Wextra -Werror -DROWS_INTERFACE=$(ROWS_INTERFACE)u -fPIC -shared -o $@.tmp $< && mv $@.tmp $@
 
 # The same with every access checked, under the tests that write each field of random entries.
 ASAN := build/asan/rows.so
@@ -43,7 +46,7 @@ ASAN := build/asan/rows.so
 .PHONY: native-asan
 native-asan: setup ## the row formatter's tests with address and undefined behaviour sanitizers
 	@mkdir -p $(dir $(ASAN))
-	$(CC) -O1 -g -Wall -Wextra -Werror -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $(ASAN) native/rows.c
+	$(CC) -O1 -g -Wall -Wextra -Werror -DROWS_INTERFACE=$(ROWS_INTERFACE)u -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $(ASAN) native/rows.c
 	ROWS_LIBRARY=$(ASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  $(BIN)/pytest -q -p tests.support.rows_library tests/unit/test_rowform.py

@@ -105,6 +105,9 @@ struct rows_groups {
 	uint64_t used;
 };
 
+/* What is above, from the first enum on, as a number: whoever loads this library asks whether it is what they know. */
+const uint32_t ctctl_rows_interface = ROWS_INTERFACE;
+
 #define ABSENT UINT32_MAX
 #define NUMBER_SIZE 20
 #define IPV6_SIZE 46

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 from ctctl.errors import UnsupportedError
 
 LIBRARY = Path(__file__).parent.parent / "native" / "rows.so"
+#: What the enums and structures here are copied from, as a number (ROWS_INTERFACE of the Makefile): a library that was
+#: compiled from others would write wrong bytes without a word. Who changes them there changes them here, and this.
+INTERFACE = 781176152
 
 
 class OpKind(IntEnum):
@@ -224,6 +227,7 @@ def _library() -> Any:
         raise UnsupportedError(
             f"cannot load {LIBRARY}: {error}; install ctctl from a wheel, or run 'make native' in its source"
         ) from error
+    _check_interface(library)
     run, groups = ctypes.POINTER(RowsRun), ctypes.POINTER(RowsGroups)
     for name, result, arguments in (
         ("ctctl_rows", ctypes.c_int, [run]),
@@ -235,3 +239,15 @@ def _library() -> Any:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+def _check_interface(library: Any) -> None:
+    try:
+        found = ctypes.c_uint32.in_dll(library, "ctctl_rows_interface").value
+    except ValueError:
+        found = None
+    if found != INTERFACE:
+        raise UnsupportedError(
+            f"{LIBRARY} is of another version of ctctl (interface {found}, this one has {INTERFACE}): install one wheel"
+            " over all of it, or run 'make native' in its source"
+        )

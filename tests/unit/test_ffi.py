@@ -6,10 +6,11 @@ import ctypes
 import errno
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from ctctl._ffi import CallError, Fd, Libbpf, capture_log, libbpf, set_debug, structs
+from ctctl._ffi import CallError, Fd, Libbpf, capture_log, libbpf, rows, set_debug, structs
 from ctctl._ffi import library as library_module
 from ctctl._ffi.signatures import SIGNATURES, Check, Signature
 from ctctl.abi.check import fields
@@ -180,3 +181,27 @@ class TestFd:
     def test_a_negative_number_is_no_descriptor(self) -> None:
         with pytest.raises(ValueError, match="not a file descriptor"):
             Fd(-1, "nothing")
+
+
+@pytest.mark.parametrize("library", ["of another version", "no row formatter"])
+def test_a_row_formatter_of_another_version_is_refused(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its structures are other ones: it would write wrong bytes without a word."""
+    if library == "of another version":
+        monkeypatch.setattr(rows, "INTERFACE", rows.INTERFACE + 1)
+    else:
+        monkeypatch.setattr(rows, "LIBRARY", Path("libbpf.so.1"))
+    rows._library.cache_clear()
+    try:
+        with pytest.raises(UnsupportedError, match="of another version of ctctl"):
+            rows.place_groups(rows.RowsGroups())
+    finally:
+        rows._library.cache_clear()
+
+
+def test_the_number_of_the_row_formatter_follows_from_its_source() -> None:
+    """It is made of the enums and structures, so that who changes them cannot forget it."""
+    source = (Path(__file__).parents[2] / "native/rows.c").read_text()
+    for structure, kind in ((rows.RowsOp, "op"), (rows.RowsRun, "run"), (rows.RowsGroups, "groups")):
+        assert source.index(f"struct rows_{kind} {{") < source.index("ctctl_rows_interface"), structure
+    library = rows._library()
+    assert ctypes.c_uint32.in_dll(library, "ctctl_rows_interface").value == rows.INTERFACE != 0
