@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from ctctl.abi.check import fields
 from ctctl.btf import Kind, read_object
 from ctctl.errors import ClosedError, UnsupportedError
 from tests.support.bpf import compile_source
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_function_is_in_the_table_once() -> None:
@@ -199,9 +203,24 @@ def test_a_row_formatter_of_another_version_is_refused(library: str, monkeypatch
 
 
 def test_the_number_of_the_row_formatter_follows_from_its_source() -> None:
-    """It is made of the enums and structures, so that who changes them cannot forget it."""
-    source = (Path(__file__).parents[2] / "native/rows.c").read_text()
-    for structure, kind in ((rows.RowsOp, "op"), (rows.RowsRun, "run"), (rows.RowsGroups, "groups")):
-        assert source.index(f"struct rows_{kind} {{") < source.index("ctctl_rows_interface"), structure
-    library = rows._library()
-    assert ctypes.c_uint32.in_dll(library, "ctctl_rows_interface").value == rows.INTERFACE != 0
+    """Who changes an enum, a structure or a function of it cannot forget the number."""
+    told = subprocess.run(
+        ["make", "-s", "--eval", "told: ; @echo $(INTERFACE)", "told"], cwd=ROOT, capture_output=True, check=True
+    )
+    assert int(told.stdout) == rows.INTERFACE
+    for structure in ("rows_op", "rows_run", "rows_groups", "lines_op", "lines_run"):
+        sources = {path: path.read_text() for path in (ROOT / "native").glob("*.c")}
+        path = next(path for path, text in sources.items() if f"struct {structure} {{" in text)
+        changed = sources[path].replace(f"struct {structure} {{", f"struct {structure} {{\n\tint more;")
+        assert _interface(sources | {path: changed}) != _interface(sources), structure
+
+
+def _interface(sources: dict[Path, str]) -> int:
+    """What the Makefile makes of them, in the order of its list."""
+    found = re.search(
+        r"^INTERFACE = .*shell (sed .*?) \$\(NATIVE_SRC\) \| cksum", (ROOT / "Makefile").read_text(), re.M
+    )
+    assert found is not None
+    text = "".join(sources[path] for path in sorted(sources, reverse=True))
+    done = subprocess.run(f"{found[1]} | cksum", shell=True, input=text.encode(), capture_output=True, check=True)
+    return int(done.stdout.split()[0])
