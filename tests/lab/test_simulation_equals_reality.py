@@ -196,7 +196,7 @@ def facts(entry: CtEntry) -> dict[str, object]:
 
 
 def differences(real: dict[str, object], simulated: dict[str, object], chosen: list[Conversation]) -> str:
-    """Every entry in which they differ, whole, and the conversations: what comes once in a hundred runs must tell all."""
+    """Every entry in which they differ, whole, and the conversations. A failure comes seldom."""
     keys = sorted(key for key in real.keys() | simulated.keys() if real.get(key) != simulated.get(key))
     return "\n".join(
         [*(f"{key}\n  real {real.get(key)}\n  simulated {simulated.get(key)}" for key in keys), *map(str, chosen)]
