@@ -234,6 +234,30 @@ class Lines:
         text = self._cleaned(raw)
         return _unwrapped(text) if text[:1] in _MARKS and not document else text
 
+    def regular(self, line: re.Pattern[bytes], work: int) -> list[tuple[bytes, ...]]:
+        """The fields of the lines that follow, as far as ``line`` matches each whole, its feed too.
+
+        The last of those at hand stays: it may go on in the line below. ``work`` is what each takes.
+        """
+        data, start = self._data, self._at
+        found, at, last = [], start, start
+        while (match := line.match(data, at)) is not None:
+            found.append(match.groups())
+            last, at = at, match.end()
+        if len(found) < 2:
+            return []
+        self._at = last
+        self.spend((len(found) - 1) * work + ((last - start) >> 4))
+        return found[:-1]
+
+    def goes_on_with(self, start: re.Pattern[bytes]) -> bool:
+        """Whether the next line is at hand and starts so."""
+        return start.match(self._data, self._at) is not None
+
+    def put_back(self, position: int) -> None:
+        """Take what was at hand anew from this position on."""
+        self._at -= self.position - position
+
     def _skip_line(self) -> None:
         """Forget the rest of an endless line."""
         self.overlong += 1
