@@ -20,6 +20,7 @@ from ctctl.tables import pairs
 from tests.support.children import CTCTL
 from tests.support.children import run_ctctl as ctctl
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, reverse_nat_value, table_dir
+from tests.support.mounts import unmount
 from tests.support.names import unique_name
 from tests.support.needs import lacking
 from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, count_of, fill, run_undo
@@ -64,7 +65,7 @@ def links(cilium: TableDir, tmp_path: Path, stack: contextlib.ExitStack) -> dict
     ways["bind mount"] = planted / "bound"
     ways["bind mount"].mkdir()
     subprocess.run(["mount", "--bind", cilium.path, ways["bind mount"]], check=True)
-    stack.callback(subprocess.run, ["umount", ways["bind mount"]], check=True)
+    stack.callback(unmount, ways["bind mount"])
     return ways
 
 
@@ -135,7 +136,7 @@ def test_unload_takes_no_pins_that_are_not_a_nodes(cilium: TableDir, tmp_path: P
             try:
                 refused("--yes")
             finally:
-                subprocess.run(["umount", root / "ctctl/globals"], check=True)
+                unmount(root / "ctctl/globals")
             # The same pins in a directory that is ours by all appearances.
             for pin in before:
                 with Map.open_pinned(cilium.path / pin) as table:
