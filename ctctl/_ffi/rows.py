@@ -216,14 +216,19 @@ def first_groups(groups: RowsGroups, limit: int) -> list[int]:
     return list(first)
 
 
-@functools.cache
-def _library() -> Any:
+def loaded() -> Any:
+    """The library of native code. Raises UnsupportedError where the package was installed without it."""
     try:
-        library = ctypes.CDLL(str(LIBRARY))
+        return ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise UnsupportedError(
             f"cannot load {LIBRARY}: {error}; install ctctl from a wheel, or run 'make native' in its source"
         ) from error
+
+
+@functools.cache
+def _library() -> Any:
+    library = loaded()
     run, groups = ctypes.POINTER(RowsRun), ctypes.POINTER(RowsGroups)
     for name, result, arguments in (
         ("ctctl_rows", ctypes.c_int, [run]),

@@ -17,9 +17,6 @@ VALUE_SIZE = {4: constants.IPV4_NAT_ENTRY_SIZE, 6: constants.IPV6_NAT_ENTRY_SIZE
 #: Where the translated address lies in a value, in both families.
 VALUE_ADDRESS = constants.IPV4_NAT_ENTRY_TO_SADDR
 _PORT = {4: constants.IPV4_NAT_ENTRY_TO_SPORT, 6: constants.IPV6_NAT_ENTRY_TO_SPORT}
-#: The same as bytes: of a key addresses, ports, protocol and flags; of a value ``needs_ct`` and where it translates to.
-KEY_OF = {4: struct.Struct(">4s4sHHBB"), 6: struct.Struct(">16s16sHHBB")}
-VALUE_OF = {4: struct.Struct(">8x8s16x4sH2x"), 6: struct.Struct(">8x8s16x16sH6x")}
 
 
 def decode_nat(key: bytes, value: bytes, map_name: str | None = None) -> NatEntry:

@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
+from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.gaps import is_left_out, is_pager
-from ctctl.tables.sources.line_runs import LineRun
 from ctctl.tables.sources.listing_documents import Documents, form_of, is_listing, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
+from ctctl.tables.sources.nat_runs import NatRuns
+from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
@@ -41,8 +43,6 @@ _RECORD_WORK = 12
 _ALONE_WORK, _SHORT = 40, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
-#: Lines that look regular and are not: after so many blocks of them each is read by itself.
-_MAX_IN_VAIN = 20
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -95,6 +95,10 @@ class _Mixed:
         self.policy = PolicyLines(dump)
         self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
+        self.passes = Passes(self.lines, self.shape)
+        self.ct_runs, self.nat_runs = CtRuns(self.ct), NatRuns(dump)
+        #: the listing of the last record, where others may follow that are read in one pass
+        self._listing: Listing | None = None
         self.table = ""
         #: there is something else than lines of a conntrack listing
         self.other = False
@@ -111,9 +115,6 @@ class _Mixed:
         #: lines without a record since the last one
         self._idle = 0
         self._old = 0
-        #: the form of the last record, where its lines can be read by columns; how often such lines were not so
-        self.form: LineRun | None = None
-        self._in_vain = 0
 
     def read(self) -> None:
         """Everything up to the end."""
@@ -138,7 +139,9 @@ class _Mixed:
                 self._idle = 0
                 self._spaced &= self._after_blank
                 self._head = self._after_blank = False
-                self._regular()
+                if self._listing is not None:
+                    listing, self._listing = self._listing, None
+                    self._spaced &= not self.passes.read_on(listing)
             elif not self._document(line) and not self._worded_document(line):
                 if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
                     self.dump.lose("line(s) cut off at the end", line)
@@ -147,22 +150,6 @@ class _Mixed:
                 self._gap_before, self._near = False, self._head
             if self._enough():
                 return
-
-    def _regular(self) -> None:
-        """The lines that follow a record and are of its form, as its program prints them."""
-        form = self.form
-        if form is None or self._in_vain > _MAX_IN_VAIN:
-            return
-        start = self.lines.position
-        rows = self.shape.regular(form)
-        try:
-            if rows:
-                form.add(self.dump, rows)
-                self.shape.records(form, len(rows))
-                self._spaced = False
-        except ValueError:  # one of them is not what it looks like
-            self.lines.put_back(start)
-            self._in_vain += 1
 
     def _left_out(self, line: str) -> None:
         """A line that says that others were left out: of a listing where a record or a head is beside it."""
@@ -236,7 +223,6 @@ class _Mixed:
 
     def _record(self, line: str) -> bool:
         """A line that is a record by itself, of whatever listing."""
-        self.form = None
         if line.startswith('{"'):
             return False
         if len(line) <= _HEAD and (
@@ -287,6 +273,7 @@ class _Mixed:
         self.dump.found("Cilium ct list")
         try:
             self.ct.add(line, start)
+            self._listing = self.ct_runs
         except DecodeError:
             self.dump.lose("line(s)", line)
         return True
@@ -300,7 +287,7 @@ class _Mixed:
             if line.count("XLATE_") > 1:
                 raise DecodeError("several entries in one line")
             self.dump.listings.add_nat(nat_text.nat_of_line(line), text=True)
-            self.form = nat_text.RUN
+            self._listing = self.nat_runs
         except DecodeError:
             self.dump.lose("line(s) of a nat list", line)
         return True

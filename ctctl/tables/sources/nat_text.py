@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import re
 import struct
-from itertools import groupby
 from typing import Any
 
 from ctctl.abi import pins
-from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
-from ctctl.decode.nat import KEY_OF, VALUE_OF, decode_nat
+from ctctl.decode.nat import decode_nat
 from ctctl.errors import DecodeError
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.ct_text import address_of
-from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.line_runs import LineRun, Rows, octets_of
 from ctctl.tables.sources.stream import address, digits, whole
 
 _END = r"(?P<%s>\[[0-9a-fA-F:.]{2,45}\]|[0-9a-fA-F.:]{2,45}):(?P<%s_port>\d{1,5})"
@@ -29,22 +25,6 @@ _LINE = re.compile(
     + _END.replace("%s", "to")
     + r"[ \t]+Created=(?P<age>-?\d{1,19})sec(?:[ \t]+ago)?(?:[ \t]+(?:NeedsCT|HostLocal)=(?P<ct>\d{1,20}))?"
 )
-_PLAIN_END = rb"(\[[0-9a-fA-F:.]{2,45}\]|[0-9.]{7,15}):(\d{1,5})"
-_PLAIN = re.compile(
-    rb"(ICMPv6|ICMP|TCP|UDP|SCTP) (OUT|IN) "
-    + _PLAIN_END
-    + b" -> "
-    + _PLAIN_END
-    + rb"( related)? XLATE_(SRC|DST) "
-    + _PLAIN_END
-    + rb" Created=(\d{1,18})sec ago(?: NeedsCT=(\d{1,19}))?\r?\n"
-)
-#: Flags of a key, by the words of its line.
-_WAYS = {
-    (way, xlate, related): flags | (TUPLE_RELATED if related else 0)
-    for way, xlate, flags in ((b"OUT", b"SRC", 0), (b"IN", b"DST", TUPLE_IN))
-    for related in (None, b" related")
-}
 #: Where a line starts: an error text can be glued to its front.
 _START = re.compile(r"(?:ICMPv6|ICMP|TCP|UDP|SCTP|IGMP|VRRP|(?<!\d)\d{1,3})[ \t]+(?:OUT|IN)[ \t]+[\[0-9a-fA-F:]")
 #: What a line of the listing has, be it damaged or cut off.
@@ -72,43 +52,6 @@ def nat_of_line(text: str) -> NatEntry:
         age_s=int(match["age"]),
         needs_ct=digits(match["ct"], 64) if match["ct"] is not None and not host_local else None,
     )
-
-
-def _add_plain(dump: Dump, rows: Rows) -> None:
-    """Lines of ``_PLAIN``: as ``nat_of_line`` reads each, by columns."""
-    made = [
-        (6 if in_brackets else 4, shows_ct, *_columns(6 if in_brackets else 4, list(some)))
-        for (in_brackets, shows_ct), some in groupby(rows, lambda row: (row[2][:1] == b"[", row[11] is not None))
-    ]
-    kept = dump.listings.listed_nat()
-    for family, shows_ct, keys, values, ages in made:
-        part = kept.part(family, shows_ct=shows_ct)
-        part.keys += keys
-        part.values += values
-        part.ages.extend(ages)
-
-
-def _columns(family: int, rows: Rows) -> tuple[bytes, bytes, list[int]]:
-    """Keys, values and ages of lines of one family. Raises ValueError."""
-    proto, way, src, src_port, dst, dst_port, related, xlate, to, to_port, age, needs_ct = zip(*rows, strict=True)
-    numbers = {word: PROTOCOLS[word.decode().lower()] for word in set(proto)}
-    octets = octets_of(family, src, dst, to)
-    needs = {word: int(word or 0).to_bytes(8, "little") for word in set(needs_ct)}
-    try:
-        ways = map(_WAYS.__getitem__, zip(way, xlate, related, strict=True))
-        ports = map(int, dst_port), map(int, src_port)
-        addresses = map(octets.__getitem__, dst), map(octets.__getitem__, src)
-        keys = map(KEY_OF[family].pack, *addresses, *ports, map(numbers.__getitem__, proto), ways)
-        values = map(
-            VALUE_OF[family].pack, map(needs.__getitem__, needs_ct), map(octets.__getitem__, to), map(int, to_port)
-        )
-        return b"".join(keys), b"".join(values), list(map(int, age))
-    except (struct.error, KeyError, OverflowError) as error:
-        raise ValueError(f"no SNAT entry: {error}") from error
-
-
-#: What such lines are read by.
-RUN = LineRun(_PLAIN, _add_plain)
 
 
 def nat_of_record(item: Any) -> NatEntry:

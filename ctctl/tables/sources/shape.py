@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from ctctl.tables.sources import counter_text, policy_text
 from ctctl.tables.sources.gaps import is_left_out
-from ctctl.tables.sources.line_runs import LineRun
 from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.service_text import SERVICE_HEADER
 from ctctl.tables.sources.stream import Lines, is_dressed, without_dress
@@ -149,14 +148,21 @@ class Shape:
         self._records += 1
         self._padded += self._blanks > 0
 
-    def regular(self, form: LineRun) -> list[tuple[bytes, ...]]:
-        """The fields of lines that follow, each as its program printed it."""
-        return self._lines.regular(form.line, form.work) if not self._ahead else []
+    def other_length(self) -> int | None:
+        """The length of lines that may be broken ones (0: none is), where others are as the program printed them.
 
-    def records(self, form: LineRun, count: int) -> None:
-        """So many of them were records."""
+        None: they have words in front, or were looked at already.
+        """
+        if self._front is not None or self._ahead or self._width is None:
+            return None
+        return self._width if self._in_vain < _MAX_IN_VAIN else 0
+
+    def records(self, count: int, padded: int, blanks: int) -> None:
+        """So many lines were records that somebody else read; so many had blanks at their end, so many the last one."""
         self._records += count
-        self._padded += count if form.padded else 0
+        self._padded += padded
+        self._blanks = blanks
+        self.cut = self.quoted = self.damaged = self.unfinished = False
 
     def learn(self, prefix: str) -> bool:
         """Take what stands before an entry for words in front of each line. False: it is something else."""

@@ -234,29 +234,27 @@ class Lines:
         text = self._cleaned(raw)
         return _unwrapped(text) if text[:1] in _MARKS and not document else text
 
-    def regular(self, line: re.Pattern[bytes], work: int) -> list[tuple[bytes, ...]]:
-        """The fields of the lines that follow, as far as ``line`` matches each whole, its feed too.
+    def window(self) -> tuple[bytes, int]:
+        """What was read ahead, and from where on in it nothing was taken."""
+        return self._data, self._at
 
-        The last of those at hand stays: it may go on in the line below. ``work`` is what each takes.
-        """
-        data, start = self._data, self._at
-        found, at, last = [], start, start
-        while (match := line.match(data, at)) is not None:
-            found.append(match.groups())
-            last, at = at, match.end()
-        if len(found) < 2:
-            return []
-        self._at = last
-        self.spend((len(found) - 1) * work + ((last - start) >> 4))
-        return found[:-1]
+    def has(self, size: int) -> bool:
+        """Whether so many bytes follow; they are read ahead."""
+        while len(self._data) - self._at < size and self._more():
+            pass
+        return len(self._data) - self._at >= size
+
+    def pass_to(self, at: int) -> None:
+        """Take the window up to there, the end of a line. Its work is spent by whoever read it."""
+        self._at = at
+
+    def read_on(self) -> bool:
+        """Make the window longer. False: nothing follows, or nothing that may belong to its last line."""
+        return len(self._data) - self._at <= MAX_LINE and self._more()
 
     def goes_on_with(self, start: re.Pattern[bytes]) -> bool:
         """Whether the next line is at hand and starts so."""
         return start.match(self._data, self._at) is not None
-
-    def put_back(self, position: int) -> None:
-        """Take what was at hand anew from this position on."""
-        self._at -= self.position - position
 
     def _skip_line(self) -> None:
         """Forget the rest of an endless line."""
@@ -319,8 +317,7 @@ class Lines:
 
     def peek(self, size: int) -> str:
         """The text that follows, about ``size`` bytes, without taking it."""
-        while len(self._data) - self._at < size and self._more():
-            pass
+        self.has(size)
         return text_of(self._data[self._at : self._at + size])
 
 
