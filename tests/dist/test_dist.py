@@ -225,6 +225,13 @@ def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_pat
 def test_the_single_file_runs_for_anybody_and_the_checksums_hold(dist: Path) -> None:
     done = run(*NOBODY, "env", "TMPDIR=/tmp", dist / "ctctl.pex", "version")
     assert done.stdout.startswith("ctctl ")
+    # What it does not carry no pip brings into it.
+    lacks = run(*NOBODY, "env", "TMPDIR=/tmp", dist / "ctctl.pex", "cluster", "ct", "list", check=False)
+    assert lacks.returncode == 4
+    assert lacks.stderr.splitlines()[-1] == (
+        "ctctl: clusters need lightkube and websockets, which this build does not carry:"
+        " install the wheel by pip, as 'ctctl[k8s]'"
+    )
     run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=dist)
 
 
@@ -272,6 +279,7 @@ chroot "$1/root" sh -ec '
   dpkg -i /var/ctctl.deb >/dev/null
   rm -f /usr/lib/*/libbpf.so*
   ctctl version
+  ctctl cluster ct list 2>&1 || true
   ls /usr/share/man/man1/ctctl.1.gz /usr/share/bash-completion/completions/ctctl /lib/systemd/system/ctctl-gc.service
   touch /var/before
   ctctl --help >/dev/null
@@ -294,6 +302,7 @@ def test_the_debian_package_installs_works_and_goes(dist: Path, tmp_path: Path) 
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ctctl ")
     assert "(/usr/lib/ctctl/ctctl/native/libbpf.so.1)" in lines[1]
+    assert any("which this build does not carry: install the wheel by pip, as 'ctctl[k8s]'" in line for line in lines)
     # Nothing is written into /usr by using it.
     assert lines[-1] == "/usr/share/man/man1/ctctl.1.gz"
 
