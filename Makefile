@@ -26,16 +26,20 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -ffile-prefix-ma
 .PHONY: bpf
 bpf: $(BPF_OBJ) native ## compile the BPF objects (and the row formatter) into the package
 
-# The one piece of native code in user space: the loop behind every listing (native/rows.c).
+# The native code of user space: the loops behind every listing (native/rows.c) and every text read (native/lines.c).
 NATIVE  := ctctl/native/rows.so
+NATIVE_SRC := native/rows.c native/lines.c
 CC      ?= gcc
 
 .PHONY: native
 native: $(NATIVE) ## compile the row formatter into the package
 
-$(NATIVE): native/rows.c Makefile
+# A number that changes with the enums, structures and functions by which it is called; ctctl/_ffi/rows.py has it too.
+INTERFACE = $(word 1,$(shell sed -n '/^enum .*{/,/^}/p; /^struct .*{/,/^}/p; /^[a-z].*ctctl_/p' $(NATIVE_SRC) | cksum))
+
+$(NATIVE): $(NATIVE_SRC) native/hash.h Makefile
 	@mkdir -p $(@D)
-	$(CC) -O3 -g -Wall -Wextra -Werror -fPIC -shared -o $@.tmp $< && mv $@.tmp $@
+	$(CC) -O3 -g -Wall -Wextra -Werror -DINTERFACE=$(INTERFACE)u -fPIC -shared -o $@.tmp $(NATIVE_SRC) && mv $@.tmp $@
 
 # The same with every access checked, under the tests that write each field of random entries.
 ASAN := build/asan/rows.so
@@ -43,10 +47,10 @@ ASAN := build/asan/rows.so
 .PHONY: native-asan
 native-asan: setup ## the row formatter's tests with address and undefined behaviour sanitizers
 	@mkdir -p $(dir $(ASAN))
-	$(CC) -O1 -g -Wall -Wextra -Werror -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $(ASAN) native/rows.c
+	$(CC) -O1 -g -Wall -Wextra -Werror -DINTERFACE=$(INTERFACE)u -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $(ASAN) $(NATIVE_SRC)
 	ROWS_LIBRARY=$(ASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	  $(BIN)/pytest -q -p tests.support.rows_library tests/unit/test_rowform.py
+	  $(BIN)/pytest -q -p tests.support.rows_library tests/unit/test_rowform.py tests/unit/test_regular.py
 
 .PHONY: abi
 abi: ## generate ctctl/abi/layouts.py and constants.py from bpf/include/ctctl/abi.h

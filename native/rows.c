@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "hash.h"
+
 enum rows_op_kind {
 	ROWS_NOTHING,	/* only the literal before it */
 	ROWS_DECIMAL,	/* an unsigned number */
@@ -104,6 +106,9 @@ struct rows_groups {
 	uint64_t room;
 	uint64_t used;
 };
+
+/* The enums, structures and functions of this library as a number: whoever loads it asks whether they know them so. */
+const uint32_t ctctl_interface = INTERFACE;
 
 #define ABSENT UINT32_MAX
 #define NUMBER_SIZE 20
@@ -619,26 +624,6 @@ int ctctl_rows(struct rows_run *run)
 	return result;
 }
 
-static inline uint64_t mixed(uint64_t number)
-{
-	unsigned __int128 product = (unsigned __int128)number * 0x9e3779b97f4a7c15;
-
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static uint64_t group_hash(const uint8_t *key, uint64_t size)
-{
-	uint64_t hash = 0, word;
-
-	for (; size >= 8; size -= 8, key += 8) {
-		memcpy(&word, key, 8);
-		hash = mixed(hash ^ word);
-	}
-	for (; size; size--)
-		hash = mixed(hash ^ *key++);
-	return hash;
-}
-
 /* The slot of a key: where its group's place is, or where it would be. */
 static inline uint32_t *group_slot(const struct rows_groups *groups, const uint8_t *key, uint64_t slot)
 {
@@ -656,7 +641,7 @@ void ctctl_groups_place(struct rows_groups *groups)
 	for (uint64_t i = 0; i < groups->used; i++) {
 		const uint8_t *key = groups->keys + i * groups->key_size;
 
-		*group_slot(groups, key, group_hash(key, groups->key_size)) = (uint32_t)i + 1;
+		*group_slot(groups, key, key_hash(key, groups->key_size, 0)) = (uint32_t)i + 1;
 	}
 }
 
@@ -689,7 +674,7 @@ static int key_rows(struct rows_run *run, const struct rows_groups *groups, stru
 			continue;
 		if ((uint64_t)(at - key) != groups->key_size)
 			return -1;
-		rows[count].hash = group_hash(key, groups->key_size);
+		rows[count].hash = key_hash(key, groups->key_size, 0);
 		rows[count].row = row;
 		memcpy(rows[count].more, numbers, sizeof(rows[count].more));
 		__builtin_prefetch(&groups->slots[rows[count].hash & (groups->slot_count - 1)]);

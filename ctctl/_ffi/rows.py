@@ -12,6 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 from ctctl.errors import UnsupportedError
 
 LIBRARY = Path(__file__).parent.parent / "native" / "rows.so"
+#: The enums, structures and functions of native/*.c as a number (INTERFACE of the Makefile): a library compiled from
+#: others would write wrong bytes without a word. Who changes them there changes what mirrors them here, and this.
+INTERFACE = 3316963553
 
 
 class OpKind(IntEnum):
@@ -216,14 +219,29 @@ def first_groups(groups: RowsGroups, limit: int) -> list[int]:
     return list(first)
 
 
-@functools.cache
-def _library() -> Any:
+def loaded() -> Any:
+    """The library of native code. Raises UnsupportedError where there is none, or one of another version of ctctl."""
     try:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise UnsupportedError(
             f"cannot load {LIBRARY}: {error}; install ctctl from a wheel, or run 'make native' in its source"
         ) from error
+    try:
+        found = ctypes.c_uint32.in_dll(library, "ctctl_interface").value
+    except ValueError:
+        found = None
+    if found != INTERFACE:
+        raise UnsupportedError(
+            f"{LIBRARY} is of another version of ctctl (interface {found}, this one has {INTERFACE}): install one wheel"
+            " over all of it, or run 'make native' in its source"
+        )
+    return library
+
+
+@functools.cache
+def _library() -> Any:
+    library = loaded()
     run, groups = ctypes.POINTER(RowsRun), ctypes.POINTER(RowsGroups)
     for name, result, arguments in (
         ("ctctl_rows", ctypes.c_int, [run]),

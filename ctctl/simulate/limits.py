@@ -19,6 +19,8 @@ from ctctl.model.tuples import Address, Direction, end_text
 from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6, PacketSpec
 from ctctl.simulate.carry import Carried, backends_of, frontends, own_ports
 from ctctl.simulate.evidence import flag
+from ctctl.tables.snat_ports import FIRST_PORT
+from ctctl.tables.sources.modes import snat_first_port
 
 if TYPE_CHECKING:
     from ctctl.model.entry import CtEntry
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 RULES: Final = 16
 #: The flag byte of an OUT entry's key.
 _OUT: Final = 0
-#: The first port that it hands out for SNAT (bpf/lib/snat.h).
-SNAT_FIRST_PORT: Final = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +247,9 @@ def _translation(carried: Carried, packet: PacketSpec, ends: _Ends) -> Iterator[
     """Ports and ICMP identifiers that another version or configuration hands out, and 1.16's rules pass over."""
     masquerade = carried.file.datapath.masquerade
     on = masquerade.ipv4 if packet.dst.version == 4 else masquerade.ipv6
-    high = carried.modes.get("lb.node-port-max")
-    if on and high is not None and int(high.value) + 1 != SNAT_FIRST_PORT and "host" in (ends.source, ends.destination):
-        yield f"the node's SNAT has ports from {int(high.value) + 1} on ({high.evidence}), here it is {SNAT_FIRST_PORT}"
+    first = snat_first_port(carried.modes)
+    if on and first is not None and first.value != FIRST_PORT and "host" in (ends.source, ends.destination):
+        yield f"the node's SNAT has ports from {first.value} on ({first.evidence}), here it is {FIRST_PORT}"
     echo = packet.proto in (PROTO_ICMP, PROTO_ICMPV6)
     port = (packet.ident or 0) if echo else packet.dst_port
     for entry in carried.listings.nat:
@@ -260,14 +260,14 @@ def _translation(carried: Carried, packet: PacketSpec, ends: _Ends) -> Iterator[
             packet.dst,
         ):
             continue
-        if flow.dst_port == port < SNAT_FIRST_PORT and (echo or flow.src_port == packet.src_port):
-            yield f"its SNAT entry is of {port}, and the rules of 1.{RULES} pass over what is below {SNAT_FIRST_PORT}"
+        if flow.dst_port == port < FIRST_PORT and (echo or flow.src_port == packet.src_port):
+            yield f"its SNAT entry is of {port}, and the rules of 1.{RULES} pass over what is below {FIRST_PORT}"
     kept = ((e.tuple.src, e.tuple.dst, e.tuple.src_port) for e in carried.listings.nat)
     new = echo and on and (packet.src, packet.dst, port) not in kept
     leaves = (ends.source, ends.destination) == ("pod", "world")
-    if new and leaves and port < SNAT_FIRST_PORT and carried.version is not None and carried.version.high > RULES:
+    if new and leaves and port < FIRST_PORT and carried.version is not None and carried.version.high > RULES:
         yield (
-            f"some version after 1.{RULES} began to keep an echo's identifier below {SNAT_FIRST_PORT} in SNAT;"
+            f"some version after 1.{RULES} began to keep an echo's identifier below {FIRST_PORT} in SNAT;"
             " here it takes another"
         )
 

@@ -16,7 +16,7 @@ from ctctl.node.find import choose_nodes
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.simulate.carry import KINDS, Carried, carry
 from ctctl.simulate.carry_tables import now_of, own_records
-from ctctl.simulate.evidence import facts_of, modes_of
+from ctctl.simulate.evidence import modes_of
 from ctctl.simulate.limits import check, turns
 from ctctl.simulate.limits import one_of as choices
 from ctctl.simulate.sockets import with_sockets
@@ -109,7 +109,7 @@ def carried_node(
 ) -> Carried:
     """One node of a source as it is simulated for these packets of one IP protocol."""
     listings = source.some(node, *KINDS)
-    facts = facts_of(source, node)
+    facts = source.facts(node)
     modes = modes_of(facts, source, listings, given)
     pods = {str(address): name for name, addresses in book_of(source, node).pods.items() for address in addresses}
     return carry(source, node, listings, modes, proto, facts=facts, pods=pods, packets=packets)

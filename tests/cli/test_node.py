@@ -16,6 +16,7 @@ import pytest
 
 from ctctl.cli.main import main
 from tests.support.children import CTCTL
+from tests.support.mounts import unmount
 from tests.support.nodes import TestNode, make_node, run
 from tests.support.otheruser import other_user
 from tests.support.standin import stand_ins
@@ -181,7 +182,7 @@ def test_several_nodes_on_a_bpffs_of_their_own(node: TestNode, file: Path, tmp_p
         assert not (own / "ctctl").exists()
         assert not node.dir.exists()
     finally:
-        run("umount", str(own))
+        unmount(own)
 
 
 BAD_FILES = [
@@ -307,7 +308,7 @@ def test_a_bpffs_for_root_only(command: str) -> None:
         said = one_line(ctctl(command, "--bpffs", own, prefix=other_user(), check=4))
         assert "is not readable for this user: run as root" in said
     finally:
-        run("umount", own)
+        unmount(own)
         Path(own).rmdir()
 
 

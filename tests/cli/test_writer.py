@@ -20,6 +20,7 @@ from ctctl.tables import pairs
 from tests.support.children import CTCTL
 from tests.support.children import run_ctctl as ctctl
 from tests.support.gctables import TableDir, contents, entry, key4, nat4, reverse_nat_value, table_dir
+from tests.support.mounts import unmount
 from tests.support.names import unique_name
 from tests.support.needs import lacking
 from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, count_of, fill, run_undo
@@ -64,7 +65,7 @@ def links(cilium: TableDir, tmp_path: Path, stack: contextlib.ExitStack) -> dict
     ways["bind mount"] = planted / "bound"
     ways["bind mount"].mkdir()
     subprocess.run(["mount", "--bind", cilium.path, ways["bind mount"]], check=True)
-    stack.callback(subprocess.run, ["umount", ways["bind mount"]], check=True)
+    stack.callback(unmount, ways["bind mount"])
     return ways
 
 
@@ -135,7 +136,7 @@ def test_unload_takes_no_pins_that_are_not_a_nodes(cilium: TableDir, tmp_path: P
             try:
                 refused("--yes")
             finally:
-                subprocess.run(["umount", root / "ctctl/globals"], check=True)
+                unmount(root / "ctctl/globals")
             # The same pins in a directory that is ours by all appearances.
             for pin in before:
                 with Map.open_pinned(cilium.path / pin) as table:
@@ -343,14 +344,21 @@ def test_a_table_of_another_clock_is_refused(node: TableDir) -> None:
 def test_a_clock_that_is_not_the_tables_deletes_nothing_that_lives(
     tmp_path: Path, command: tuple[str, ...], own: bool
 ) -> None:
+    asked = [("--yes", "--allow-foreign"), ("--dry-run",), *([("--explain",)] if command == ("gc",) else [])]
     # Jiffies begin 16 million units before a boot: read by them, everything counted in seconds has expired.
     with table_dir(tmp_path, own=own) as made:
         table = made.create(NAME)
         for times in ({"last_tx_report": monotonic_s()}, {"last_rx_report": monotonic_s()}, {}):
             fill(table, 20, lifetime=alive(), **times)
-            wrong = ctctl(*command, "--yes", "--allow-foreign", "--clock", "jiffies:250", "--from", made.path)
-            assert (wrong.returncode, count_of(table)) == (1, 20), wrong.stderr
-            assert ("ctctl's own" if own else "nothing in it was reported on for") in wrong.stderr
+            for how in asked:
+                wrong = ctctl(*command, *how, "--clock", "jiffies:250", "--from", made.path)
+                assert (wrong.returncode, wrong.stdout, count_of(table)) == (1, "", 20), wrong.stderr
+                assert ("ctctl's own" if own else "nothing in it was reported on for") in wrong.stderr.splitlines()[-1]
+        # What only reads goes by the clock that it was told, and says what speaks against it.
+        fill(table, 20, lifetime=alive(), last_tx_report=monotonic_s())
+        listed = ctctl("ct", "list", "--clock", "jiffies:250", "--from", made.path)
+        assert listed.returncode == 0
+        assert "clock: --clock jiffies:250 was given, and" in listed.stderr
         table.update(key4("10.9.9.9", 1, "10.0.0.2", 80), entry(lifetime=monotonic_s() - 5))
         right = ctctl(*command, "--yes", "--allow-foreign", "--clock", "ktime", "--from", made.path)
         assert (right.returncode, count_of(table)) == (0, 20), right.stderr

@@ -187,6 +187,8 @@ def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_pat
         "packaging/ctctl",
         "bpf/netdev.bpf.c",
         "native/rows.c",
+        "native/lines.c",
+        "native/hash.h",
         "Makefile",
     ):
         assert name in names

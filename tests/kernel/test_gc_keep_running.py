@@ -26,6 +26,7 @@ from ctctl.tables.sources.base import Source
 from ctctl.tables.sources.open import open_source
 from tests.support.children import CTCTL, line_of, started
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
+from tests.support.mounts import unmount
 from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
@@ -288,4 +289,4 @@ def test_metrics_of_a_read_only_bpffs(node: TableDir, tmp_path: Path) -> None:
         samples = families_of(scrape(where))
         assert value(samples, "ctctl_bpf_map_pressure", map_name="ct4_global") == 400 / 4096
     finally:
-        subprocess.run(["umount", mount], check=True)
+        unmount(mount)

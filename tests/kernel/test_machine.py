@@ -18,6 +18,7 @@ from ctctl.kernel.features import libbpf_version, probe
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import netns_id, run_in_netns, run_in_new_netns
 from tests.support.children import line_of, started
+from tests.support.mounts import unmount
 from tests.support.net import netns_with_veth
 
 pytestmark = pytest.mark.kernel
@@ -73,7 +74,7 @@ class TestBpffs:
             with Map.open_pinned(root / "table") as again:
                 assert again.info.name == "table"
         finally:
-            subprocess.run(["umount", str(root)], check=True)
+            unmount(root)
         assert not bpffs.is_bpffs(root)
 
     def test_a_place_that_cannot_be(self, tmp_path: Path) -> None:

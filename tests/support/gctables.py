@@ -19,6 +19,7 @@ from ctctl.node.record import MAP_NAME, NodeRecord, write_record
 from ctctl.tables.pairs import IPV4, IPV6, KeyLayout, layout_of
 from ctctl.tables.sources.live import table_of
 from ctctl.tables.writer.targets import Target, private_target
+from tests.support.mounts import unmount
 from tests.support.names import unique_name
 
 NOW = 1_000_000
@@ -148,4 +149,4 @@ def table_dir(tmp: Path, *, own: bool = True) -> Iterator[TableDir]:
     finally:
         for table in made.maps.values():
             table.close()
-        subprocess.run(["umount", mount], check=True)
+        unmount(mount)

@@ -19,6 +19,7 @@ from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, UpdateMode
 from tests.support.children import run_ctctl, started
 from tests.support.gctables import CT, entry, random_keys
+from tests.support.mounts import unmount
 from tests.support.wait import PATIENCE_S
 
 NAME, SNAT = "cilium_ct4_global", "cilium_snat_v4_external"
@@ -54,7 +55,7 @@ def small_disk(where: Path, size_kb: int) -> Iterator[Path]:
     try:
         yield where
     finally:
-        subprocess.run(["umount", where], check=True)
+        unmount(where)
 
 
 class Refresher:

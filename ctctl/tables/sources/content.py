@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
+from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.gaps import is_left_out, is_pager
@@ -92,6 +93,9 @@ class _Mixed:
         self.policy = PolicyLines(dump)
         self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
+        self.runs = CtRuns(self.ct, self.lines, self.shape)
+        #: the last record was an entry: others may follow that are read in one pass
+        self._more_entries = False
         self.table = ""
         #: there is something else than lines of a conntrack listing
         self.other = False
@@ -132,6 +136,9 @@ class _Mixed:
                 self._idle = 0
                 self._spaced &= self._after_blank
                 self._head = self._after_blank = False
+                if self._more_entries:
+                    self._more_entries = False
+                    self._spaced &= not self.runs.read_on()
             elif not self._document(line) and not self._worded_document(line):
                 if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
                     self.dump.lose("line(s) cut off at the end", line)
@@ -263,6 +270,8 @@ class _Mixed:
         self.dump.found("Cilium ct list")
         try:
             self.ct.add(line, start)
+            self._more_entries = True
+            self._more_entries = True
         except DecodeError:
             self.dump.lose("line(s)", line)
         return True

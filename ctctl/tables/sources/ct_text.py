@@ -11,7 +11,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, VALUE_SIZE, encode_key, table_name
@@ -19,8 +19,13 @@ from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import TCP, FlowTuple
 from ctctl.tables.query.values import PROTOCOLS
-from ctctl.tables.sources.dump import Collected, Dump
+from ctctl.tables.sources.ct_forms import Sort, keys_of
+from ctctl.tables.sources.dump import MAX_RECORDS, Collected, Dump
+from ctctl.tables.sources.regular import octets
 from ctctl.tables.sources.stream import address, digits, whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: How a line of an entry starts, wherever in a pasted line that is (a host's name may stand in front).
 START = re.compile(
@@ -67,6 +72,8 @@ class CtLines:
     #: lines of up to 1.15 with an interface, and without that were taken for whole ones
     _whole: int = 0
     _early: int = 0
+    #: the last line's layout, and whether it ended early; None before the first
+    _last: tuple[Layout, bool] | None = None
 
     def blank(self) -> None:
         """An empty line: the next table."""
@@ -89,6 +96,7 @@ class CtLines:
         line = _Line(text[expires.end() :], digits(expires["expires"]), expires["remaining"], suffix=service)
         if line.ends_early and self._whole:
             raise DecodeError("the line ends before the interface that others have")
+        self._last = line.layout, line.ends_early
         self._early += line.ends_early
         self._whole += not line.ends_early and line.layout.split_counters
         family = 6 if 6 in (src.version, dst.version) else 4
@@ -102,6 +110,42 @@ class CtLines:
             self._mapped.append((self.section, flow, flags, line))
             return
         self._put(table_name(family, proto), family, flow, flags, line)
+
+    def next_sort(self, room: int) -> Sort | None:
+        """Which lines may follow that change nothing of what was learnt of the listing. None: they go one by one.
+
+        ``room``: so many of them at most.
+        """
+        if self._last is None:
+            return None
+        layout, early = self._last
+        layout = Layout.V1_15 if layout.split_counters else layout
+        for name, table in self.dump.tables.items():
+            if len(table) > MAX_RECORDS - room or (name in pins.CT_TABLES and len(table) and not _alike(table, layout)):
+                return None
+        if early and self._whole:
+            return None
+        if not self._fits:
+            return Sort(layout, early)
+        return Sort(layout, early, 4 if self.section < 2 else 6, self.section % 2 == 0)
+
+    def add_rows(self, sort: Sort, family: int, proto: int, rows: NDArray[Any]) -> None:
+        """Lines of one table that were read in one pass (``ct_runs``)."""
+        table = self.dump.table(table_name(family, proto), family)
+        first, count = len(table), len(rows)
+        suffixed = sort.layout.split_counters and bool(rows["service"].any())
+        describe(table, Layout.V1_14 if suffixed else sort.layout, "the lines' fields", raw=False)
+        if sort.layout.split_counters:
+            self._early += count if sort.ends_early else 0
+            self._whole += 0 if sort.ends_early else count
+        self._real6 |= self.section >= 2 and family == 6
+        if sort.layout is Layout.V1_19:
+            ports = rows["nat_port"].nonzero()[0]
+            table.nat_ports += zip((first + ports).tolist(), rows["nat_port"][ports].tolist(), strict=True)
+        table.add_many(keys_of(sort, rows, family), octets(rows["value"]))
+        shown = rows[rows["timed"] == 1][: table.room_to_show]
+        for row in shown:
+            table.show(int(row["lifetime"]), int(row["remaining"]), int(max(row["LastRxReport"], row["LastTxReport"])))
 
     def interrupt(self) -> None:
         """A line that is of no conntrack listing: what came before is a listing by itself."""
@@ -261,8 +305,13 @@ def describe(table: Collected, layout: Layout, evidence: str, *, raw: bool) -> N
         table.layout, table.evidence, table.raw = layout, evidence, raw
     elif table.layout.split_counters and layout.split_counters:
         table.layout = Layout.V1_14 if Layout.V1_14 in (table.layout, layout) else layout
-    elif table.layout is not layout:
+    elif not _alike(table, layout):
         raise DecodeError(f"an entry of layout {layout} in a listing of {table.layout}")
+
+
+def _alike(table: Collected, layout: Layout) -> bool:
+    """Whether ``describe`` takes a record of the layout."""
+    return table.layout is layout or (table.layout.split_counters and layout.split_counters)
 
 
 def _protocol(text: str | None) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ctctl._ffi.lines import kept_keys
 from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import DecodeError
@@ -17,11 +18,14 @@ from ctctl.tables.sources.clocks import Shown, Told, told_by
 from ctctl.tables.sources.facts import NodeFacts
 
 if TYPE_CHECKING:
+    from ctctl.decode.columns import Matrix
     from ctctl.tables.sources.base import Rows
 
 #: Records of one dump at most: 94 bytes each, so that a hostile one cannot take all memory.
 MAX_RECORDS = 8_000_000
 _BATCH = 16384
+#: so many records and more are merged in one pass
+_MANY = 4096
 #: a table of so many records is kept as matrices too
 _KEPT = 256
 _PAIRS = 512
@@ -67,19 +71,47 @@ class Collected:
         first, second = _REPORTS.unpack_from(value, _REPORTS_AT)
         self.newest = max(self.newest, first if first < _NO_TIME else 0, second if second < _NO_TIME else 0)
 
+    def add_many(self, keys: Matrix, values: Matrix) -> None:
+        """Records beside each other, of the sizes of the table's. Raises DecodeError for too many of them."""
+        if len(self) + len(keys) > MAX_RECORDS:
+            raise DecodeError(f"{self.name}: more than {MAX_RECORDS} entries")
+        self.keys += keys.tobytes()
+        self.values += values.tobytes()
+        reports = values[:, _REPORTS_AT : _REPORTS_AT + _REPORTS.size].copy().view("<u4")
+        self.newest = max(self.newest, int(reports[reports < _NO_TIME].max(initial=0)))
+
+    @property
+    def room_to_show(self) -> int:
+        """How many more lines are worth a ``show``."""
+        return _PAIRS - len(self.shown)
+
     def show(self, lifetime: int, remaining: int, report: int) -> None:
         """Remember what a line with ``--time-diff`` shows, and its own last report."""
-        if len(self.shown) < _PAIRS:
+        if self.room_to_show > 0:
             self.shown.append(Shown(lifetime, remaining, report))
 
     def merge(self, other: Collected) -> None:
         """Add the records of another dump of the same table; those with a key that is there stay."""
-        size = KEY_SIZE[self.family]
         if other.family != self.family:
             raise DecodeError(f"{self.name}: entries of both families in one table")
+        before = len(self)
+        if len(other) >= max(_MANY, before >> 2):
+            self._merge_many(other)
+        else:
+            self._merge_few(other)
+        self.shown += other.shown[: _PAIRS - len(self.shown)]
+        self.newest = max(self.newest, other.newest)
+        if len(self) > before or not before:
+            self.raw = (self.raw or not before) and other.raw
+            self.absent = other.absent | (self.absent if before else frozenset())
+        if self.evidence == "assumed":
+            self.layout, self.evidence = other.layout, other.evidence
+
+    def _merge_few(self, other: Collected) -> None:
+        """What is kept of the keys makes it cheap: many small dumps may be of one table."""
+        size = KEY_SIZE[self.family]
         if self.known is None:
             self.known = {bytes(self.keys[at : at + size]) for at in range(0, len(self.keys), size)}
-        before = len(self)
         ports = dict(other.nat_ports)
         for index in range(len(other)):
             key = bytes(other.keys[index * size : (index + 1) * size])
@@ -88,13 +120,25 @@ class Collected:
                 if index in ports:
                     self.nat_ports.append((len(self), ports[index]))
                 self.add(key, bytes(other.values[index * VALUE_SIZE : (index + 1) * VALUE_SIZE]))
-        self.shown += other.shown[: _PAIRS - len(self.shown)]
-        self.newest = max(self.newest, other.newest)
-        if len(self) > before or not before:
-            self.raw = (self.raw or not before) and other.raw
-            self.absent = other.absent | (self.absent if before else frozenset())
-        if self.evidence == "assumed":
-            self.layout, self.evidence = other.layout, other.evidence
+
+    def _merge_many(self, other: Collected) -> None:
+        """The same in one pass over both."""
+        import numpy as np
+
+        size, before = KEY_SIZE[self.family], len(self)
+        self.known = None
+        keep, _ = kept_keys(self.keys + other.keys, size, last=False)
+        new = np.flatnonzero(np.frombuffer(keep, np.uint8)[before:])
+        too_many, new = len(new) > MAX_RECORDS - before, new[: MAX_RECORDS - before]
+        if other.nat_ports:
+            numbers, ports = np.array(other.nat_ports).T
+            found = np.isin(numbers, new)
+            places = before + np.searchsorted(new, numbers[found])
+            self.nat_ports += zip(places.tolist(), ports[found].tolist(), strict=True)
+        self.keys += np.frombuffer(other.keys, np.uint8).reshape(-1, size)[new].tobytes()
+        self.values += np.frombuffer(other.values, np.uint8).reshape(-1, VALUE_SIZE)[new].tobytes()
+        if too_many:
+            raise DecodeError(f"{self.name}: more than {MAX_RECORDS} entries")
 
     def reader(self) -> Callable[[], Iterator[Rows]]:
         """``rows`` for as often as it is asked. A small table is made ready once: a source may have thousands."""
@@ -113,16 +157,18 @@ class Collected:
         """The records as matrices of up to 16384 rows, of each key the last one."""
         import numpy as np
 
-        size = KEY_SIZE[self.family]
-        keys = np.frombuffer(bytes(self.keys), np.uint8).reshape(-1, size)
-        values = np.frombuffer(bytes(self.values), np.uint8).reshape(-1, VALUE_SIZE)
-        whole = keys.view(f"V{size}").ravel()
-        _, last = np.unique(whole[::-1], return_index=True)
-        if len(last) != len(whole):
-            kept = np.sort(len(whole) - 1 - last)
-            keys, values = keys[kept], values[kept]
-        for start in range(0, len(keys), _BATCH):
-            yield keys[start : start + _BATCH], values[start : start + _BATCH]
+        size, count = KEY_SIZE[self.family], len(self)
+        keep, kept = kept_keys(self.keys, size, last=True)
+        for start in range(0, count, _BATCH):
+            end = min(start + _BATCH, count)
+            keys = np.frombuffer(bytes(self.keys[start * size : end * size]), np.uint8).reshape(-1, size)
+            values = np.frombuffer(bytes(self.values[start * VALUE_SIZE : end * VALUE_SIZE]), np.uint8)
+            rows = keys, values.reshape(-1, VALUE_SIZE)
+            if kept < count:
+                here = np.frombuffer(keep, np.bool_)[start:end]
+                rows = rows[0][here], rows[1][here]
+            if len(rows[0]):
+                yield rows
 
     def told(self, clock: Clock | None) -> Told:
         """What the lines say about clock and time; ``clock`` is known from elsewhere."""

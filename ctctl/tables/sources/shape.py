@@ -144,6 +144,22 @@ class Shape:
         self._records += 1
         self._padded += self._blanks > 0
 
+    def other_length(self) -> int | None:
+        """The length of lines that may be broken ones (0: none is), where others are as the program printed them.
+
+        None: they have words in front, or were looked at already.
+        """
+        if self._front is not None or self._ahead or self._width is None:
+            return None
+        return self._width if self._in_vain < _MAX_IN_VAIN else 0
+
+    def records(self, count: int, padded: int, blanks: int) -> None:
+        """So many lines were records that somebody else read; so many had blanks at their end, so many the last one."""
+        self._records += count
+        self._padded += padded
+        self._blanks = blanks
+        self.cut = self.quoted = self.damaged = self.unfinished = False
+
     def learn(self, prefix: str) -> bool:
         """Take what stands before an entry for words in front of each line. False: it is something else."""
         if prefix.strip():

@@ -42,6 +42,7 @@ from ctctl.model.service import (
     TunnelRecord,
 )
 from ctctl.tables.sources.base import KINDS, CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.clocks import note_of_given
 from ctctl.tables.sources.frames import Frame, Kind, exactly, pack, read_frame, write_frame
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.records import record_of
@@ -360,6 +361,8 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple
         about = record_of(_TableHead, item)
         if about.family not in KEY_SIZE:
             raise ValueError(f"{about.name} is of no family")
+        own = parse_clock(about.clock, about.clock_evidence)
+        source.notes += [note for note in note_of_given(options.clock, own) if note not in source.notes]
         source.tables.append(
             CtTable(
                 name=about.name,
@@ -371,7 +374,7 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple
                 absent=frozenset(about.absent),
                 raw=about.raw,
                 max_entries=about.max_entries,
-                clock=options.clock or parse_clock(about.clock, about.clock_evidence),
+                clock=options.clock or own,
                 now=options.now if options.now is not None else about.now,
             )
         )

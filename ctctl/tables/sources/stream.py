@@ -234,6 +234,24 @@ class Lines:
         text = self._cleaned(raw)
         return _unwrapped(text) if text[:1] in _MARKS and not document else text
 
+    def window(self) -> tuple[bytes, int]:
+        """What was read ahead, and from where on in it nothing was taken."""
+        return self._data, self._at
+
+    def has(self, size: int) -> bool:
+        """Whether so many bytes follow; they are read ahead."""
+        while len(self._data) - self._at < size and self._more():
+            pass
+        return len(self._data) - self._at >= size
+
+    def pass_to(self, at: int) -> None:
+        """Take the window up to there, the end of a line. Its work is spent by whoever read it."""
+        self._at = at
+
+    def read_on(self) -> bool:
+        """Make the window longer. False: nothing follows, or nothing that may belong to its last line."""
+        return len(self._data) - self._at <= MAX_LINE and self._more()
+
     def _skip_line(self) -> None:
         """Forget the rest of an endless line."""
         self.overlong += 1
@@ -295,8 +313,7 @@ class Lines:
 
     def peek(self, size: int) -> str:
         """The text that follows, about ``size`` bytes, without taking it."""
-        while len(self._data) - self._at < size and self._more():
-            pass
+        self.has(size)
         return text_of(self._data[self._at : self._at + size])
 
 

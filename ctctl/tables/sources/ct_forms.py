@@ -1,0 +1,112 @@
+"""Lines of the Cilium CLI's ``bpf ct list`` by the million: forms of each version, rows of them as a table's bytes.
+
+What a line means is ``ct_text``'s to say: this reads only lines exactly as the programs print them, of the version
+and, where lines tell their table by position, of the table that the line before was of.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, VALUE_SIZE
+from ctctl.model.entry import Layout
+from ctctl.model.tuples import TCP
+from ctctl.tables.query.values import PROTOCOLS
+from ctctl.tables.sources.regular import Form
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ctctl.decode.columns import Matrix
+
+#: Protocols as the programs print them; one without a name as its number.
+_WORDS = {word: PROTOCOLS[word.lower()] for word in ("TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "IGMP", "VRRP")}
+_WORDS.update((str(number), number) for number in range(1, 256))
+#: Directions as the bits of a tuple.
+_DIRECTIONS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
+#: Where an entry's value has what lines show (``decode.columns``); up to 1.15 counters are one a direction.
+_FIRST, _SECOND, _THIRD, _FOURTH, _LIFETIME, _FLAGS, _REV_NAT, _WORD40 = 0, 8, 16, 24, 32, 36, 38, 40
+_TX_FLAGS, _RX_FLAGS, _IDENTITY, _LAST_TX, _LAST_RX = 42, 43, 44, 48, 52
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Which lines are read in one pass: of a layout; ``ends_early``: of up to 1.15 without an interface.
+
+    ``family``: only those of one table, of TCP or not.
+    """
+
+    layout: Layout
+    ends_early: bool = False
+    family: int | None = None
+    tcp: bool = False
+
+
+@functools.cache
+def form_of(sort: Sort) -> Form:
+    """The form of such lines. ``value`` of its rows is the entry's."""
+    form, split = Form(), sort.layout.split_counters
+    form.room("value", VALUE_SIZE)
+    form.word("proto", _WORDS).literal(" ").word("direction", _DIRECTIONS).literal(" ")
+    form.address("src", port=True).literal(" -> ").address("dst", port=True).same("src_family", "dst_family")
+    if sort.family is not None:
+        form.check("src_family", sort.family).check("proto", TCP, unlike=not sort.tcp)
+    with form.maybe("related"):
+        form.literal(" related")
+    if split:
+        with form.maybe("service"):
+            form.literal(" service")
+    form.literal(" expires=").decimal("lifetime", 4, at=_LIFETIME)
+    with form.maybe("timed"):
+        form.literal(" (remaining: ").signed("remaining").literal(" sec(s))")
+    names = ("Rx", "Rx") if split else ("", "")
+    places = (_FIRST, _SECOND) if split else (_THIRD, _FOURTH)
+    _counters(form, names[0], places)
+    _reports(form, "Rx", _RX_FLAGS, _LAST_RX)
+    if split:
+        _counters(form, "Tx", (_THIRD, _FOURTH))
+    _reports(form, "Tx", _TX_FLAGS, _LAST_TX)
+    form.literal(" Flags=0x").hex("flags", 2, at=_FLAGS).literal(" [ ").names(16).literal("]")
+    form.literal(" RevNAT=").decimal("rev_nat", 2, at=_REV_NAT, big=True)
+    form.literal(" SourceSecurityID=").decimal("identity", 4, at=_IDENTITY)
+    if sort.layout is Layout.V1_16 or (split and not sort.ends_early):
+        form.literal(" IfIndex=").decimal("ifindex", 2, at=_WORD40)
+    if not split:
+        form.literal(" BackendID=").decimal("backend_id", 8, at=_SECOND)
+    if sort.layout is Layout.V1_19:
+        form.literal(" NatPort=").decimal("nat_port", 2, at=_WORD40, big=True)
+    return form.end()
+
+
+def _counters(form: Form, of: str, places: tuple[int, int]) -> None:
+    for name, place in zip(("Packets", "Bytes"), places, strict=True):
+        form.literal(f" {of}{name}=").decimal(f"{of}{name}", 8, at=place)
+
+
+def _reports(form: Form, of: str, flags: int, report: int) -> None:
+    form.literal(f" {of}FlagsSeen=0x").hex(f"{of}FlagsSeen", 1, at=flags)
+    form.literal(f" Last{of}Report=").decimal(f"Last{of}Report", 4, at=report)
+
+
+def keys_of(sort: Sort, rows: NDArray[Any], family: int) -> Matrix:
+    """The keys of rows as a table of a family has them (``decode.ct.encode_key``)."""
+    import numpy as np
+
+    half = 4 if family == 4 else 16
+    types = np.dtype(
+        [("d", f"V{half}"), ("s", f"V{half}"), ("dp", ">u2"), ("sp", ">u2"), ("proto", "u1"), ("flags", "u1")]
+    )
+    keys = np.empty(len(rows), types)
+    reversed_ = rows["service"] == 1 if sort.layout.split_counters else np.zeros(len(rows), np.bool_)
+    as_packet = (rows["direction"] == TUPLE_SERVICE) & ~reversed_
+    src, dst = (np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)[:, :half] for name in ("src", "dst"))
+    out = keys.view(np.uint8).reshape(len(rows), -1)
+    out[:, :half] = np.where(as_packet[:, None], dst, src)
+    out[:, half : 2 * half] = np.where(as_packet[:, None], src, dst)
+    keys["dp"] = np.where(as_packet, rows["src_port"], rows["dst_port"])
+    keys["sp"] = np.where(as_packet, rows["dst_port"], rows["src_port"])
+    keys["proto"] = rows["proto"]
+    keys["flags"] = np.where(reversed_, TUPLE_SERVICE, rows["direction"]) | rows["related"] * TUPLE_RELATED
+    return out

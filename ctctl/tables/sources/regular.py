@@ -1,0 +1,211 @@
+"""Text as a program wrote it, by the million: forms of records, and rows of numbers read by them (``native/lines.c``).
+
+A *form* is what a program's format string says: literals, numbers, addresses, words. It reads only what it is sure
+of, and stops in front of anything else: a careful reader takes that, and the form goes on behind it. Whatever a form
+reads, the careful reader must read alike; a property test holds every pair of them together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ctctl._ffi.lines import LineFlags, LineKind, LineOps, LinesOp, LinesRun, line_ops, read_lines
+from ctctl._ffi.rows import address_of
+from ctctl.tables.sources.stream import LINE_WORK, Lines
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Rows at most that one pass fills.
+ROOM = 1 << 14
+_NUMPY = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}
+_BIG = {1: "u1", 2: ">u2", 4: ">u4", 8: ">u8"}
+#: Digits that a number of so many bytes may have, and what is no longer than a program writes.
+_DIGITS = {1: 3, 2: 5, 4: 10, 8: 20}
+
+
+class Form:
+    """The form of one record, built part by part; each field of it has a name.
+
+    ``types`` are the fields of a row as numpy has records. A field's place is behind the one before it, or ``at``.
+    """
+
+    def __init__(self) -> None:
+        self._ops: list[LinesOp] = []
+        self._texts: list[bytes] = []
+        self._fields: dict[str, tuple[str, int]] = {}
+        self._size = self._choice = 0
+
+    # ---- parts
+
+    def room(self, name: str, size: int) -> Form:
+        """So many bytes, 0 where no field has its place in them."""
+        self._field(name, f"V{size}", size, None)
+        return self
+
+    def literal(self, text: str) -> Form:
+        """This text."""
+        return self._add(LineKind.LITERAL, text=text.encode())
+
+    def blanks(self, least: int = 1) -> Form:
+        """Spaces and tabs."""
+        return self._add(LineKind.BLANKS, count=least)
+
+    def decimal(self, name: str, width: int, *, at: int | None = None, big: bool = False) -> Form:
+        """An unsigned number that fits in ``width`` bytes; ``big``: stored in network order."""
+        place = self._field(name, (_BIG if big else _NUMPY)[width], width, at)
+        flags = LineFlags.BIG if big else LineFlags.NONE
+        limit = (1 << 8 * width) - 1
+        return self._add(LineKind.DECIMAL, flags, at=place, width=width, count=_DIGITS[width], limit=limit)
+
+    def hex(self, name: str, width: int, *, at: int | None = None) -> Form:
+        """The same in hex digits."""
+        place = self._field(name, _NUMPY[width], width, at)
+        return self._add(LineKind.HEX, at=place, width=width, count=2 * width, limit=(1 << 8 * width) - 1)
+
+    def signed(self, name: str) -> Form:
+        """An int64 in up to 18 digits."""
+        place = self._field(name, "<i8", 8, None)
+        return self._add(LineKind.DECIMAL, LineFlags.MINUS, at=place, width=8, count=18, limit=(1 << 63) - 1)
+
+    def octets(self, name: str, width: int, *, at: int | None = None) -> Form:
+        """So many bytes of two hex digits each."""
+        return self._add(LineKind.BYTES, at=self._field(name, f"V{width}", width, at), width=width)
+
+    def address(self, name: str, *, port: bool = False) -> Form:
+        """An address as ``NAME`` (16 bytes, IPv4 in the first four) and ``NAME_family``; with a ``NAME_port``."""
+        place = self._field(name, "V16", 16, None)
+        self._field(f"{name}_family", "u1", 1, None)
+        if port:
+            self._field(f"{name}_port", "<u2", 2, None)
+        return self._add(LineKind.ADDRESS, LineFlags.PORT if port else LineFlags.NONE, at=place)
+
+    def word(self, name: str, words: Mapping[str, int]) -> Form:
+        """One of these words, as its number (below 256)."""
+        text = b"".join(bytes((len(word), number)) + word.encode() for word, number in words.items())
+        return self._add(LineKind.WORD, at=self._field(name, "u1", 1, None), count=len(words), text=text)
+
+    def names(self, most: int) -> Form:
+        """So many words of letters or fewer, a blank behind each; not kept."""
+        return self._add(LineKind.NAMES, count=most)
+
+    def text(self, name: str, longest: int, before: str) -> Form:
+        """Up to ``longest`` (255) printable characters before the one that is ``before``: their number, then they."""
+        width = longest + 1
+        return self._add(LineKind.TEXT, at=self._field(name, f"V{width}", width, None), width=width, limit=ord(before))
+
+    def value(self) -> Form:
+        """Any value of JSON; not kept."""
+        return self._add(LineKind.VALUE)
+
+    @contextlib.contextmanager
+    def maybe(self, name: str) -> Iterator[None]:
+        """What is added inside, where the text goes on with it: ``name`` is 1 then, else 0. None stands in another."""
+        self._choice = len(self._ops)
+        self._add(LineKind.MAYBE, at=self._field(name, "u1", 1, None))
+        yield
+        self._ops[self._choice].count = len(self._ops) - self._choice - 1
+
+    @contextlib.contextmanager
+    def otherwise(self) -> Iterator[None]:
+        """Right behind a ``maybe``: what the text goes on with where not with its parts. A field may be in both."""
+        before = len(self._ops)
+        yield
+        self._ops[self._choice].limit = len(self._ops) - before
+
+    def check(self, name: str, wanted: int, *, unlike: bool = False) -> Form:
+        """Go on only where a field of one byte is this, or ``unlike`` it."""
+        return self._add(LineKind.CHECK, LineFlags.NOT if unlike else LineFlags.NONE, at=self.place(name), limit=wanted)
+
+    def same(self, name: str, other: str) -> Form:
+        """Go on only where two fields of one byte are alike."""
+        return self._add(LineKind.SAME, at=self.place(name), limit=self.place(other))
+
+    def end(self) -> Form:
+        """Blanks, and the line's end."""
+        return self._add(LineKind.END)
+
+    # ---- what it is
+
+    def place(self, name: str) -> int:
+        """At which byte of a row a field is."""
+        return self._fields[name][1]
+
+    @property
+    def size(self) -> int:
+        """Bytes of a row."""
+        return self._size
+
+    @functools.cached_property
+    def types(self) -> np.dtype[Any]:
+        """A row as numpy has records."""
+        import numpy as np
+
+        kinds, places = [kind for kind, _ in self._fields.values()], [at for _, at in self._fields.values()]
+        return np.dtype({"names": list(self._fields), "formats": kinds, "offsets": places, "itemsize": self.size})
+
+    @functools.cached_property
+    def ops(self) -> LineOps:
+        """The operations as ``native/lines.c`` has them."""
+        return line_ops([*self._ops, LinesOp()])  # an empty literal: something stands behind every part
+
+    def _field(self, name: str, kind: str, width: int, at: int | None) -> int:
+        if name in self._fields:  # of the other way that the text may go on
+            return self.place(name)
+        place = self._size if at is None else at
+        self._fields[name] = (kind, place)
+        self._size = max(self._size, place + width)
+        return place
+
+    def _add(self, kind: LineKind, flags: LineFlags = LineFlags.NONE, *, text: bytes = b"", **fields: int) -> Form:
+        op = LinesOp(kind=kind, flags=flags, size=len(text), **fields)
+        if text:
+            self._texts.append(text)
+            op.text = address_of(text)
+        self._ops.append(op)
+        return self
+
+
+class RegularReader:
+    """Reads records of one form from the lines of a stream, as many as there are beside each other."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._memory = bytearray(ROOM * form.size)
+        #: of the last pass: the work of reading its lines, how many had blanks at their end, how many the last one had
+        self.work = self.padded = self.blanks = 0
+
+    def read(self, lines: Lines, other_length: int = 0) -> NDArray[Any]:
+        """The records that follow, up to ``ROOM``; a line of ``other_length`` is none. Valid until the next pass.
+
+        Whoever takes them spends ``work`` then.
+        """
+        import numpy as np
+
+        form, memory = self._form, self._memory
+        run = LinesRun(rows=address_of(memory), row_size=form.size, room=ROOM, other_length=other_length)
+        self.work = self.padded = 0
+        while run.used < ROOM:
+            data, run.at = lines.window()
+            run.data, run.size = address_of(data), len(data)
+            before = run.used
+            read_lines(run, form.ops)
+            lines.pass_to(run.at)
+            self.work += run.work + LINE_WORK * (run.used - before)
+            self.padded += run.padded
+            # A line that has its end and was not taken is of another form.
+            if data.find(b"\n", run.at) >= 0 or not lines.read_on():
+                break
+        self.blanks = run.blanks
+        return np.frombuffer(memory, form.types, count=run.used)
+
+
+def octets(column: NDArray[Any]) -> NDArray[np.uint8]:
+    """A column of bytes as a matrix of them."""
+    import numpy as np
+
+    return np.ascontiguousarray(column).view(np.uint8).reshape(len(column), -1)
