@@ -175,6 +175,10 @@ docs: setup ## regenerate the command line reference and the man page
 dist: $(APT_STAMP) $(APT_DIST_STAMP) ## build sdist, wheels for x86-64 and arm64, one executable file and a Debian package into dist/
 	tools/dist.sh
 
+.PHONY: image
+image: ## the image of deploy/ by buildah, tried: a command of it is run (needs buildah and mmdebstrap)
+	tools/image.sh
+
 .PHONY: release
 release: ## VERSION=X.Y.Z: version, changelog from changes/, commit, tag, everything of dist with checksums
 	tools/release.sh $(VERSION)

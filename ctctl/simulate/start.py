@@ -17,8 +17,9 @@ from ctctl.node.record import MAP_NAME, read_record
 from ctctl.simulate.carry import KINDS, Carried, carry
 from ctctl.simulate.carry_tables import now_of, own_records
 from ctctl.simulate.evidence import modes_of
-from ctctl.simulate.limits import check
+from ctctl.simulate.limits import check, turns
 from ctctl.simulate.limits import one_of as choices
+from ctctl.simulate.sockets import with_sockets
 from ctctl.simulate.whatif import StartTable
 from ctctl.tables.names import book_of
 
@@ -96,10 +97,11 @@ def from_source(source: Source, packet: PacketSpec, given: Mapping[str, str], na
     """
     carried = carried_node(source, _node_of(source, packet, name), packet.proto, given, [packet])
     notes = check(carried, packet)
+    file = with_sockets(carried.file) if turns(carried, packet) else carried.file
     services: set[tuple[int, int]] = {(service.id, service.ip.version) for service in carried.file.services}
     one_of = {key: found for key in services if (found := choices(carried, *key))}
     said = (f"copied from {source.description}", *notes)
-    return Start((carried.file,), carried.tables, carried.now, said, one_of, configured=True)
+    return Start((file,), carried.tables, carried.now, said, one_of, configured=True)
 
 
 def carried_node(

@@ -210,7 +210,7 @@ def snapshot_with_nat(path: Path, node: TableDir, names: list[str]) -> None:
     key = key4("10.0.0.9", 9, "8.8.8.8", 99)
     with open_source(str(node.path)) as source, path.open("wb") as stream:
         found: list[NatEntry] = [decode_nat(key, nat4("6.6.6.6", 6), name) for name in names]
-        source.listings, source.partly = (lambda _node: Listings(nat=found)), None
+        source.listings, source.partly = (lambda _node: Listings(nat_entries=found)), None
         for table in source.tables:
             table.nat = None
         write_snapshot(source, source.tables, matching_rows(Filter()), stream)

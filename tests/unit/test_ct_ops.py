@@ -88,7 +88,7 @@ def service_world() -> Source:
     listings = Listings(
         backends=[Backend(19, POD, 6, 8000, "active")],
         rev_nats=[RevNat(15, VIP, 80)],
-        nat=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
+        nat_entries=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
     )
     return source_of(entries, listings)
 
@@ -115,7 +115,7 @@ def dsr_world() -> Source:
         services=slots,
         backends=[Backend(19, POD, 6, 8000, "active"), Backend(20, POD, 6, 8000, "active")],
         rev_nats=[RevNat(15, POD, 80), RevNat(16, VIP, 80)],
-        nat=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
+        nat_entries=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
     )
     return source_of([entry(translated, 0x90), entry(translated, 0x410, 1)], listings)
 
@@ -469,7 +469,7 @@ def two_nodes() -> Source:
         "a": Listings(
             backends=[Backend(2, IPv4Address("10.0.2.3"), 6, 8000)],
             rev_nats=[RevNat(3, IPv4Address("192.168.0.11"), 30080)],
-            nat=[
+            nat_entries=[
                 NatEntry("cilium_snat_v4_external", translated, Direction.OUT, False, "SRC", router, 6000),
                 NatEntry("cilium_snat_v4_external", there.reversed(), Direction.IN, False, "DST", CLIENT, 5000),
             ],
@@ -519,7 +519,7 @@ def test_snat_entries_alone_are_an_answer() -> None:
     address = IPv4Address("192.168.0.11")
     nat = [NatEntry("cilium_snat_v4_external", host, Direction.OUT, False, "SRC", address, 5000)]
     world = service_world()
-    world.listings = lambda _node: Listings(nat=nat)
+    world.listings = lambda _node: Listings(nat_entries=nat)
     found = only(world, "tcp 192.168.0.11:5000 > 192.0.2.9:443")
     assert (found.state, found.members, len(found.nat)) == ("none", (), 1)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+from collections import Counter
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,12 @@ from ctctl.errors import CtctlError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.tables.show.cilium import cilium_line
-from ctctl.tables.sources import ct_runs
+from ctctl.tables.sources import passes as passes_of_lines
 from ctctl.tables.sources.content import read_content
-from ctctl.tables.sources.ct_text import CtLines
+from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.dump import Collected, Dump
+from ctctl.tables.sources.nat_runs import NatRuns
+from ctctl.tables.sources.service_runs import ServiceRuns
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
@@ -29,7 +34,7 @@ LISTINGS = sorted(
     for path in DATA.rglob("*")
     if path.is_file()
     and path.suffix not in (".gz", ".zip", ".o", ".pcap", ".json")
-    and b"expires=" in path.read_bytes()
+    and any(mark in path.read_bytes() for mark in (b"expires=", b" XLATE_", b"SERVICE ADDRESS"))
 )
 
 
@@ -47,8 +52,8 @@ def read(text: bytes, *, passes: bool) -> tuple[dict[str, Any], Spent]:
     """What a file turns out to hold, and what that cost."""
     dump, spent = Dump(), Spent()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ct_runs, "WORTH", 0 if passes else 1 << 62)
-        patch.setattr(ct_runs, "MAX_WAIT", 0)
+        patch.setattr(passes_of_lines, "WORTH", 0 if passes else 1 << 62)
+        patch.setattr(passes_of_lines, "MAX_WAIT", 0)
         try:
             read_content(io.BytesIO(text), dump, "", spent)
         except CtctlError as error:
@@ -61,7 +66,9 @@ def said(dump: Dump) -> dict[str, Any]:
     fields = [field for field in Collected.__dataclass_fields__ if field != "known"]
     tables = {name: {field: getattr(table, field) for field in fields} for name, table in dump.tables.items()}
     parts = ("kinds", "partial", "skipped", "skipped_first", "losses", "now", "clock", "broken", "ended", "listings")
-    return {"tables": tables, **{part: getattr(dump, part) for part in parts}}
+    nat = sorted(map(repr, dump.listings.nat))  # one by one or by columns
+    dump.listings.nat_entries, dump.listings.nat_text = [], None
+    return {"tables": tables, "nat": nat, **{part: getattr(dump, part) for part in parts}}
 
 
 def agree(text: bytes) -> dict[str, Any]:
@@ -69,7 +76,7 @@ def agree(text: bytes) -> dict[str, Any]:
     one_by_one, spent = read(text, passes=False)
     at_once, also = read(text, passes=True)
     assert at_once == one_by_one
-    assert also.work == spent.work
+    assert also.work == spent.work or at_once["nat"] or at_once["listings"].services
     return at_once
 
 
@@ -97,13 +104,50 @@ def lines(draw: st.DrawFn, layout: Layout) -> str:
     return cilium_line(decode_entry(key, value, layout), layout, Clock(), now) or ""
 
 
+_ENDS = {
+    4: st.sampled_from(["10.0.0.1", "192.168.1.254", "10.0.0.256", "10.00.0.1", "1.2.3"]),
+    6: st.sampled_from(["[fd00::1]", "[::ffff:10.0.0.1]", "[::]", "[fd00:::1]", "[10.0.0.1]"]),
+}
+
+
+@st.composite
+def nat_lines(draw: st.DrawFn) -> str:
+    """A line of an SNAT listing, of early builds and later ones."""
+    family = draw(st.sampled_from([4, 4, 6]))
+    ends = [_ENDS[draw(st.sampled_from([family] * 9 + [10 - family]))] for _ in range(3)]
+    source, target, to = (f"{draw(end)}:{draw(st.sampled_from([0, 1, 80, 65535, 65536, 99999]))}" for end in ends)
+    way = draw(st.sampled_from([("OUT", "SRC"), ("IN", "DST")] * 4 + [("OUT", "DST")]))
+    related = draw(st.sampled_from(["", "", " related"]))
+    age = draw(st.sampled_from(["0", "72", "72", "-5", "9" * 18, "9" * 19]))
+    tail = draw(st.sampled_from([" ago NeedsCT=0", " ago NeedsCT=1", " ago NeedsCT=18446744073709551616", " ago", ""]))
+    proto = draw(st.sampled_from(["TCP", "UDP", "ICMP", "ICMPv6", "132", "256"]))
+    return f"{proto} {way[0]} {source} -> {target}{related} XLATE_{way[1]} {to} Created={age}sec{tail}"
+
+
+@st.composite
+def service_lines(draw: st.DrawFn) -> str:
+    """A row of a service listing, of any version."""
+    family = draw(st.sampled_from([4, 4, 6]))
+    front, backend = (f"{draw(_ENDS[family])}:{draw(st.sampled_from([0, 80, 65535, 65536]))}" for _ in range(2))
+    protos = [draw(st.sampled_from(["", "/TCP", "/UDP", "/ANY", "/XYZ"])) for _ in range(2)]
+    scope = draw(st.sampled_from(["", "", "/i"]))
+    slots = draw(st.sampled_from([(0, 0), (1, 1), (2, 2), (1, 0), (65536, 1)]))
+    words = draw(st.sampled_from(["", "", " []", " [ClusterIP, non-routable]", " [LoadBalancer]", " [a,,b ]"]))
+    gap = draw(st.sampled_from(["   ", "     ", " ", "\t", " \t "]))
+    right = f"{backend}{protos[1]} ({draw(st.integers(0, 70000))}) ({slots[1]}){words}"
+    grouped = draw(st.sampled_from([False] * 5 + [True]))
+    left = " " * 20 if grouped else f"{front}{protos[0]}{scope} ({slots[0]})"
+    return left + gap + draw(st.sampled_from([right, right, right, "backend 9 not found", "0 1 (7) [0x10 0x2]"]))
+
+
 @st.composite
 def listings(draw: st.DrawFn) -> bytes:
     """Lines of one version or two, some of them edited as nobody should, between them what people leave there."""
-    layouts = draw(st.lists(st.sampled_from(list(Layout)), min_size=1, max_size=2))
+    layouts = draw(st.lists(st.sampled_from([*Layout, "nat", "services", "services"]), min_size=1, max_size=2))
     found: list[str] = []
     for layout in layouts:
-        found += draw(st.lists(lines(layout), max_size=12))
+        others = {"nat": nat_lines(), "services": service_lines()}
+        found += draw(st.lists(lines(layout) if isinstance(layout, Layout) else others[layout], max_size=12))
     for at in draw(st.lists(st.integers(0, max(len(found) - 1, 0)), max_size=4)):
         if found:
             found[at] = edited(draw, found[at])
@@ -143,16 +187,20 @@ def test_any_listing(text: bytes) -> None:
 
 def test_a_pass_takes_the_lines() -> None:
     """What the tests above compare is not the same way twice."""
-    taken = 0
-    add_rows = CtLines.add_rows
-
-    def counted(*words: Any) -> None:
-        nonlocal taken
-        taken += len(words[-1])
-        add_rows(*words)
-
+    taken = Counter[type]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CtLines, "add_rows", counted)
+        for kind in (CtRuns, NatRuns, ServiceRuns):
+            patch.setattr(kind, "add_rows", partialmethod(_counted, kind.add_rows, taken))
         for path in LISTINGS:
             read(path.read_bytes(), passes=True)
-    assert taken > 1000
+        row = "{:<32}10.61.1.102:8000/TCP (18) (1)".format
+        aligned = "".join(f"{row(f'10.96.{n >> 8}.{n & 255}:80/TCP (1)'):<76}\n" for n in range(1000))
+        assert len(read(aligned.encode(), passes=True)[0]["listings"].services) == 1000
+    assert taken[CtRuns] > 1000
+    assert taken[NatRuns] > 1000
+    assert taken[ServiceRuns] > 500
+
+
+def _counted(listing: Any, add_rows: Callable[..., None], taken: Counter[type], rows: Any) -> None:
+    taken[type(listing)] += len(rows)
+    add_rows(listing, rows)

@@ -115,7 +115,7 @@ def _listed(source: Source, node: str, live: Collection[CtTable]) -> Listings:
     others = (name for name in pins.SNAT_TABLES.values() if name not in names)
     rest = source.directory is None or not names or any(Path(source.directory, name).exists() for name in others)
     found = source.some(node or None, *_KINDS, *(["nat"] if rest else []))
-    found.nat = [entry for entry in found.nat if entry.map not in names]
+    found.nat_entries, found.nat_text = [entry for entry in found.nat if entry.map not in names], None
     return found
 
 
@@ -262,7 +262,7 @@ def _offer_listings(source: Source, head: dict[str, Any], frames: Callable[[], I
         known = node or "" if (node or "") in lists else next(iter(lists), "")
         found = _listings_of(lists.get(known, {}))
         if "nat" in kinds:
-            found.nat.extend(entry for at, entry in _nat_entries(frames(), head) if at in (known, node or ""))
+            found.nat_entries.extend(entry for at, entry in _nat_entries(frames(), head) if at in (known, node or ""))
         return found
 
     def raw_nat() -> Iterator[tuple[str, bytes, bytes]]:
@@ -395,7 +395,7 @@ def _listings_of(lists: dict[str, Any]) -> Listings:
         for name, kind in _KINDS.items():
             for item in lists.get(name, ()):
                 getattr(found, name).append(record_of(kind, item))
-        found.nat.extend(record_of(NatEntry, item) for item in lists.get("nat", ()))
+        found.nat_entries.extend(record_of(NatEntry, item) for item in lists.get("nat", ()))
     except (TypeError, ValueError, KeyError) as error:
         raise DecodeError(f"damaged listing in the snapshot: {error}") from error
     return found

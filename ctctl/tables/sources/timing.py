@@ -77,7 +77,9 @@ def _now_of(dump: Dump, options: SourceOptions, *, contradicts: bool) -> tuple[i
     beside = beside_of(dump, options)
     if beside.now is not None or beside.contradiction:
         return beside.now, beside.evidence
-    nows = Counter(e.created + e.age_s for e in dump.listings.nat if e.created and e.age_s is not None and e.age_s >= 0)
+    nows = Counter(
+        e.created + e.age_s for e in dump.listings.nat_entries if e.created and e.age_s is not None and e.age_s >= 0
+    )
     if not nows:
         return None, ""
     best, agree = nows.most_common(1)[0]
