@@ -67,7 +67,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     and cannot be read is in ``dump.partial``. Raises NoListingError for JSON of no known form, DecodeError
     for a document that is known and cannot be read.
     """
-    mixed = _Mixed(Lines(utf8(stream), spend), dump, hint)
+    mixed = _Mixed(Lines(utf8(stream), spend, lambda head: form_of(head) is not None), dump, hint)
     try:
         mixed.read()
     except EndedEarlyError as error:
@@ -93,6 +93,7 @@ class _Mixed:
         self.policy = PolicyLines(dump)
         self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
+        self.documents.other_length = self.shape.other_length
         self.runs = CtRuns(self.ct, self.lines, self.shape)
         #: the last record was an entry: others may follow that are read in one pass
         self._more_entries = False
@@ -385,10 +386,13 @@ class _Mixed:
         quoted = self.shape.quoted
         self._runs += 1
         self.shape.give_back()
-        self.lines.back(line + "\n")
+        if not self.lines.is_head:
+            self.lines.back(line + "\n")
         before = self.lines.position
         self._interrupt()
+        passed = self.documents.passed
         self.documents.read(form, self.hint, quoted=quoted)
+        self._runs += self.documents.passed > passed
         self._gap_before, self._near = False, self.documents.goes_on
         if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
             self.lines.next()
