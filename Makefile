@@ -34,9 +34,12 @@ CC      ?= gcc
 .PHONY: native
 native: $(NATIVE) ## compile the row formatter into the package
 
+# A number that changes with the enums, structures and functions by which it is called; ctctl/_ffi/rows.py has it too.
+INTERFACE = $(word 1,$(shell sed -n '/^enum .*{/,/^}/p; /^struct .*{/,/^}/p; /^[a-z].*ctctl_/p' $(NATIVE_SRC) | cksum))
+
 $(NATIVE): $(NATIVE_SRC) native/hash.h Makefile
 	@mkdir -p $(@D)
-	$(CC) -O3 -g -Wall -Wextra -Werror -fPIC -shared -o $@.tmp $(NATIVE_SRC) && mv $@.tmp $@
+	$(CC) -O3 -g -Wall -Wextra -Werror -DINTERFACE=$(INTERFACE)u -fPIC -shared -o $@.tmp $(NATIVE_SRC) && mv $@.tmp $@
 
 # The same with every access checked, under the tests that write each field of random entries.
 ASAN := build/asan/rows.so
@@ -44,7 +47,7 @@ ASAN := build/asan/rows.so
 .PHONY: native-asan
 native-asan: setup ## the row formatter's tests with address and undefined behaviour sanitizers
 	@mkdir -p $(dir $(ASAN))
-	$(CC) -O1 -g -Wall -Wextra -Werror -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $(ASAN) $(NATIVE_SRC)
+	$(CC) -O1 -g -Wall -Wextra -Werror -DINTERFACE=$(INTERFACE)u -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $(ASAN) $(NATIVE_SRC)
 	ROWS_LIBRARY=$(ASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  $(BIN)/pytest -q -p tests.support.rows_library tests/unit/test_rowform.py tests/unit/test_regular.py
@@ -171,6 +174,10 @@ docs: setup ## regenerate the command line reference and the man page
 .PHONY: dist
 dist: $(APT_STAMP) $(APT_DIST_STAMP) ## build sdist, wheels for x86-64 and arm64, one executable file and a Debian package into dist/
 	tools/dist.sh
+
+.PHONY: image
+image: ## the image of deploy/ by buildah, tried: a command of it is run (needs buildah and mmdebstrap)
+	tools/image.sh
 
 .PHONY: release
 release: ## VERSION=X.Y.Z: version, changelog from changes/, commit, tag, everything of dist with checksums

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+import sys
+from pathlib import Path
 
 
 class CtctlError(Exception):
@@ -81,6 +83,18 @@ class UnsupportedError(CtctlError):
     """The kernel or the installed libbpf lacks a feature. The message says which is needed."""
 
     exit_code = 4
+
+
+class MissingLibraryError(UnsupportedError):
+    """A library that is an extra of ctctl's is not there. ``what`` is who needs it: "reports need jinja2"."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        # A file of pex's making has its own environment (PEX-INFO), the Debian package a folder: no pip reaches either.
+        carried = Path(sys.prefix, "PEX-INFO").exists() or Path(__file__).is_relative_to("/usr/lib/ctctl")
+        if carried:
+            super().__init__(f"{what}, which this build does not carry: install the wheel by pip, as 'ctctl[{extra}]'")
+        else:
+            super().__init__(f"{what}: pip install 'ctctl[{extra}]'")
 
 
 class VerifierError(KernelError):

@@ -107,6 +107,9 @@ struct rows_groups {
 	uint64_t used;
 };
 
+/* The enums, structures and functions of this library as a number: whoever loads it asks whether they know them so. */
+const uint32_t ctctl_interface = INTERFACE;
+
 #define ABSENT UINT32_MAX
 #define NUMBER_SIZE 20
 #define IPV6_SIZE 46

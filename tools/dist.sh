@@ -59,11 +59,12 @@ if want arm64; then
 fi
 
 # One executable file of this machine's wheel: make_pex FILE EXTRAS PACKAGE…
-# pex keeps PYTHONPATH and user packages out by itself, and does without a home that can be written.
+# pex keeps PYTHONPATH and user packages out by itself, and does without a home that can be written. Copies, not links: two
+# packages (lightkube and its models) lie in one folder.
 make_pex() {
   tool pex
   "$work/venv/bin/pex" "$(wheel_of "$(uname -m)")[$2]" "${@:3}" -o "$1" -e ctctl.cli.start:main \
-    --python-shebang '/usr/bin/env python3' --venv prepend --no-emit-warnings >"$work/pex.log" 2>&1 || { tail -20 "$work/pex.log" >&2; exit 1; }
+    --python-shebang '/usr/bin/env python3' --venv prepend --venv-site-packages-copies --no-emit-warnings >"$work/pex.log" 2>&1 || { tail -20 "$work/pex.log" >&2; exit 1; }
 }
 if want pex; then
   # linkify-it-py is named because pex 2.105 overlooks it (textual wants markdown-it-py[linkify]).

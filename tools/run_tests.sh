@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# All tests, in three runs side by side that take about as long: those that load programs into the kernel; those that wait
-# (for traffic, for packages) with some of the first; the others. Each test has unique names for what it makes and removes
-# it, so that no run is in another's way. What the first two print comes when all are done.
+# All tests, in runs side by side that take their files from one queue (tests/support/shares.py). Each test has unique names
+# for what it makes and removes it, so that no run is in another's way. What all but the last print comes when all are done.
 #
 #   tools/run_tests.sh                 everything
 #   tools/run_tests.sh PYTEST-WORDS…   one run with these
@@ -10,20 +9,24 @@ cd "$(dirname "$0")/.."
 pytest=(.venv/bin/pytest -q)
 if [ $# -gt 0 ]; then exec "${pytest[@]}" "$@"; fi
 
-kernel=(tests/kernel)
-waiting=(tests/lab tests/dist tests/conformance tests/kernel/test_agreement.py tests/kernel/test_bpf_fuzz.py)
+# One more than there are cores, up to a point: some wait, for traffic and for packages.
+count=$(($(nproc) < 6 ? $(nproc) + 1 : 7))
 mkdir -p build
-logs=(build/test-kernel.log build/test-waiting.log)
+queue=$(mktemp build/queue.XXXXXX)
+export CTCTL_TEST_QUEUE=$PWD/$queue
+pytest+=(-p tests.support.shares)
 # All beside this shell: told to end, it tells them, and waits until they have removed what they made.
-trap 'kill $(jobs -pr) 2>/dev/null || true; wait' EXIT
+trap 'kill $(jobs -pr) 2>/dev/null || true; wait; rm -f "$queue"' EXIT
 trap 'exit 130' INT TERM HUP
-"${pytest[@]}" "${kernel[@]}" "${waiting[@]/#/--ignore=}" >"${logs[0]}" 2>&1 &
-runs=($!)
-"${pytest[@]}" "${waiting[@]}" >"${logs[1]}" 2>&1 &
-runs+=($!)
-"${pytest[@]}" "${kernel[@]/#/--ignore=}" "${waiting[@]/#/--ignore=}" &
+runs=() logs=()
+for ((at = 1; at < count; at++)); do
+  logs+=("build/test-$at.log")
+  "${pytest[@]}" >"build/test-$at.log" 2>&1 &
+  runs+=($!)
+done
+"${pytest[@]}" &
 runs+=($!)
 status=0
-for ((at = ${#runs[@]} - 1; at >= 0; at--)); do wait "${runs[at]}" || status=$?; done
+for run in "${runs[@]}"; do wait "$run" || status=$?; done
 cat "${logs[@]}"
 exit "$status"

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 from ctctl.errors import UnsupportedError
 
 LIBRARY = Path(__file__).parent.parent / "native" / "rows.so"
+#: The enums, structures and functions of native/*.c as a number (INTERFACE of the Makefile): a library compiled from
+#: others would write wrong bytes without a word. Who changes them there changes what mirrors them here, and this.
+INTERFACE = 2_384_094_076
 
 
 class OpKind(IntEnum):
@@ -217,13 +220,23 @@ def first_groups(groups: RowsGroups, limit: int) -> list[int]:
 
 
 def loaded() -> Any:
-    """The library of native code. Raises UnsupportedError where the package was installed without it."""
+    """The library of native code. Raises UnsupportedError where there is none, or one of another version of ctctl."""
     try:
-        return ctypes.CDLL(str(LIBRARY))
+        library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise UnsupportedError(
             f"cannot load {LIBRARY}: {error}; install ctctl from a wheel, or run 'make native' in its source"
         ) from error
+    try:
+        found = ctypes.c_uint32.in_dll(library, "ctctl_interface").value
+    except ValueError:
+        found = None
+    if found != INTERFACE:
+        raise UnsupportedError(
+            f"{LIBRARY} is of another version of ctctl (interface {found}, this one has {INTERFACE}): install one wheel"
+            " over all of it, or run 'make native' in its source"
+        )
+    return library
 
 
 @functools.cache

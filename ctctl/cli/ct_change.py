@@ -183,7 +183,8 @@ def _delete(
     undo_file: str | None,
 ) -> None:
     from ctctl.cli.report import opened, say
-    from ctctl.ct.change import check_time, plan_delete
+    from ctctl.ct.change import plan_delete
+    from ctctl.tables.writer.clock import settle_time
     from ctctl.tables.writer.targets import check_owner, require_live
 
     with opened(where) as source:
@@ -192,7 +193,8 @@ def _delete(
             require_live(source)
         else:
             check_owner(source, allow_foreign=allow_foreign)
-            check_time(source, selection, given=where.clock is not None, now_given=where.now is not None)
+        if selection.needs_now:
+            settle_time(source, where.now, clock_given=where.clock is not None)
         plan = plan_delete(source, selection)
         _show(plan, out, dry_run=dry_run, yes=yes)
         more = "" if plan.nat_counted else "more than "

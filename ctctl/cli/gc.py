@@ -14,9 +14,8 @@ from ctctl.cli.asking import ask
 from ctctl.cli.complete import endpoints
 from ctctl.cli.gc_simulate import simulate
 from ctctl.cli.groups import OutputArgs, SourceArgs
-from ctctl.cli.numbers import number
+from ctctl.cli.numbers import number, table_time
 from ctctl.cli.options import (
-    MAX_NOW,
     ClockOpt,
     ColorOpt,
     DryRunOpt,
@@ -66,8 +65,7 @@ NowOption = Annotated[
     typer.Option(
         "--now",
         metavar="T",
-        min=0,
-        max=MAX_NOW,
+        parser=table_time,
         help="Expire as of this time of the tables' clock.",
         rich_help_panel="Source",
     ),
@@ -218,9 +216,12 @@ def _explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
     from ctctl.cli.report import opened, require_tables, say
     from ctctl.gc import preview
     from ctctl.gc.show import write_explanations
+    from ctctl.tables.writer.clock import settle_time
 
     with opened(where) as tables:
         require_tables(tables)
+        if endpoint is None and all(table.live is not None for table in tables.tables):
+            settle_time(tables, where.now, clock_given=where.clock is not None)
         found, notes = preview.explanations(tables, _scrub(tables, endpoint))
         write_explanations(found, out, sys.stdout)
         for note in notes:

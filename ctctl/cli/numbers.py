@@ -37,6 +37,18 @@ def number(least: float, most: float = 1e12) -> Callable[[str], float]:
     return read
 
 
+def table_time(text: str) -> int:
+    """A time of the tables' clock, which has 32 bits. An offset (``+60``) is refused: it would be read as a time."""
+    from ctctl.model.units import decimal
+
+    found = decimal(str(text))
+    if found is not None:
+        return found
+    if text[:1] in ("+", "-") and decimal(text[1:]) is not None:
+        raise typer.BadParameter(f"{text!r} is an offset: give the time itself, as the tables' clock has it")
+    raise typer.BadParameter(f"{text!r} is no time of the tables' clock: a whole number from 0 to {2**32 - 1}")
+
+
 def _at_least(found: float, least: float) -> float:
     if found < least:
         raise typer.BadParameter(f"{found:g} is less than {least:g}")

@@ -11,11 +11,10 @@ from typing import Annotated
 import typer
 
 from ctctl.cli import complete
+from ctctl.cli.numbers import table_time
 from ctctl.errors import UsageError
 from ctctl.out.output import ColorMode, Format, OutputOptions
 
-#: Times of the tables have 32 bits.
-MAX_NOW = 2**32 - 1
 #: More events than that are not counted.
 MAX_COUNT = 2**63 - 1
 #: Groups that ``ct top`` shows unless ``--limit`` says otherwise.
@@ -118,8 +117,7 @@ NowOpt = Annotated[
     typer.Option(
         "--now",
         metavar="T",
-        min=0,
-        max=MAX_NOW,
+        parser=table_time,
         help="The time of the dump, in its clock's units.",
         rich_help_panel=_SOURCE,
     ),

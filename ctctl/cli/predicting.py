@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctctl.cli.options import MAX_NOW
+from ctctl.cli.numbers import table_time
 from ctctl.errors import PartialDataError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FromOption = Annotated[
 ]
 PcapOpt = Annotated[Path | None, typer.Option("--pcap", metavar="FILE", help="Learn the workload from a capture.")]
 NowOption = Annotated[
-    int | None, typer.Option("--now", metavar="T", min=0, max=MAX_NOW, help="With --from: the time of the dump.")
+    int | None, typer.Option("--now", metavar="T", parser=table_time, help="With --from: the time of the dump.")
 ]
 
 

@@ -35,20 +35,23 @@ def undo_journal(
     from ctctl.cli.report import said_anyway, say
     from ctctl.ct.change import readable_maps
     from ctctl.kernel.stopping import stop_on_signals
+    from ctctl.tables.writer.journal import open_journal
     from ctctl.tables.writer.targets import check_owner, open_targets, require_live
-    from ctctl.tables.writer.undo import node_of, remarks, undo, words_of, write_undone
+    from ctctl.tables.writer.undo import check_origin, remarks, undo, words_of, write_undone
 
-    node = node_of(file)
-    if not where.nodes and where.source in (None, ["auto"]) and node is not None:
+    journal = open_journal(file)
+    if not where.nodes and where.source in (None, ["auto"]) and journal.node is not None:
         # Whatever $CTCTL_NODE says: the journal knows which node it is of.
-        where = replace(where, nodes=[node], every_node=False)
+        where = replace(where, nodes=[journal.node], every_node=False)
     with ExitStack() as stack:
         source = stack.enter_context(where.open())
         if dry_run:
             require_live(source)
+            check_origin(journal, source)
             maps = readable_maps(source)
         else:
             check_owner(source, allow_foreign=allow_foreign)
+            check_origin(journal, source)
             question = f"Put the entries of {file} back into {source.description}?"
             ask(question, yes=yes, needed_for=f"writing entries to {source.description}")
             maps = stack.enter_context(open_targets(source, allow_foreign=allow_foreign)).maps()
@@ -68,7 +71,7 @@ def undo_journal(
 def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, allow_foreign: bool) -> None:
     """Create a snapshot's entries in the live tables."""
     from ctctl.cli.report import opened, say
-    from ctctl.ct.change import check_snapshot, readable_maps, snapshot_records
+    from ctctl.ct.change import check_snapshot, origin_remarks, readable_maps, snapshot_records
     from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.open import open_source
     from ctctl.tables.sources.base import SourceOptions
@@ -82,6 +85,8 @@ def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, a
             check_owner(target, allow_foreign=allow_foreign)
         for text in check_snapshot(snapshot, target):
             say(f"left out {text}")
+        for text in origin_remarks(snapshot, target):
+            say(text)
         planned = restore(snapshot_records(snapshot, target), readable_maps(target), dry_run=True)
         say(f"{_words(planned)} to write into {target.description}; {planned.present} are there and stay")
         _say_left_out(planned)

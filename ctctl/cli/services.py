@@ -214,9 +214,11 @@ def _nat_entries(
 
 
 def _nat_tables(source: Source, node: str | None, where: SourceArgs) -> list[NatTable] | None:
-    """The SNAT tables of a node whose bytes are there; None: entry by entry, as where one of them cannot be read."""
+    """The SNAT tables of a node whose bytes are there, or a listing's; None: entry by entry, as where one of them
+    cannot be read."""
     if source.snat is None:
-        return None
+        tables = listings_of(source, node, "nat").nat_tables() or []
+        return [table for table in tables if where.map in (None, table.name)] or None
     tables = source.snat(node)
     if source.directory is not None:
         from pathlib import Path
@@ -280,7 +282,7 @@ def list_nat(
             names, (clock, now) = names_of(source, node), source.time(node)
             now = where.now if now is None else now
             chosen = _nat_filter(source, node, wanted, expression)
-            found = listed(tables, lambda name, family: NatForm(name, family, names, clock, now), chosen)
+            found = listed(tables, lambda t: NatForm(t.name, t.family, names, clock, now, absent=t.absent), chosen)
             write_tables(found, view(node), out.options(), sys.stdout)
             return
         show_nodes(source, where.node, out, view, lambda node: _nat_entries(source, node, where, wanted, expression))

@@ -42,7 +42,7 @@ def ui(
     Esc goes back, 1 to 5 are the pages, q quits. Needs textual: pip install 'ctctl[ui]'.
     """
     from ctctl.cli.report import opened, require_tables, source_words
-    from ctctl.errors import UnsupportedError, UsageError
+    from ctctl.errors import MissingLibraryError, UsageError
     from ctctl.tables.query.filter import Filter
     from ctctl.tables.show.entry import ct_view
 
@@ -57,7 +57,7 @@ def ui(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "textual":
             raise
-        raise UnsupportedError("ctctl ui needs textual: pip install 'ctctl[ui]'") from error
+        raise MissingLibraryError("ctctl ui needs textual", "ui") from error
     with opened(where) as source:
         require_tables(source)
         screen = Screenful(source, text, sort, interval, source_words(where))

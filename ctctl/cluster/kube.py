@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote, urlencode
 
-from ctctl.errors import CtctlError, NotFoundError, PermissionDenied, UnsupportedError, UsageError, first_line
+from ctctl.errors import CtctlError, MissingLibraryError, NotFoundError, PermissionDenied, UsageError, first_line
 
 _PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _STDOUT, _STDERR, _STATUS = 1, 2, 3
@@ -46,7 +46,7 @@ def _library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UnsupportedError("clusters need lightkube and websockets: pip install 'ctctl[k8s]'") from None
+        raise MissingLibraryError("clusters need lightkube and websockets", "k8s") from None
 
 
 @dataclass(frozen=True, slots=True)

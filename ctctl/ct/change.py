@@ -24,7 +24,6 @@ from ctctl.tables import pairs
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
-from ctctl.tables.writer.clock import certain_now, check_times
 from ctctl.tables.writer.journal import Journal, Record
 from ctctl.tables.writer.remover import ROOM, Remover
 from ctctl.tables.writer.targets import Target, Targets
@@ -81,16 +80,6 @@ class Outcome:
     nat_deleted: int = 0
     complete: bool = True
     notes: list[str] = field(default_factory=list)
-
-
-def check_time(source: Source, wanted: Filter, *, given: bool, now_given: bool) -> None:
-    """Set the tables' time by the datapath's own clock where the filter depends on it. Raises ClockError."""
-    if not wanted.needs_now:
-        return
-    now = None if now_given else certain_now(source, given=given)
-    for table in source.tables:
-        table.now = table.now if now is None else now
-        check_times(table, table.now or 0)
 
 
 def plan_delete(source: Source, wanted: Filter) -> Plan:
@@ -220,6 +209,20 @@ def check_snapshot(snapshot: Source, target: Source) -> list[str]:
         if there is None or there.layout is not table.layout:
             left_out.append(f"{table.name}: {'not there' if there is None else 'of another layout'}")
     return left_out
+
+
+def origin_remarks(snapshot: Source, target: Source) -> list[str]:
+    """What an operator should know of a snapshot that is not of the tables it goes into, as far as both say."""
+    lines, here = [], target.nodes()
+    others = [node for node in snapshot.nodes() if here and node not in here]
+    if others:
+        lines.append(f"{snapshot.description} is of {', '.join(others[:3])}, and goes into {', '.join(here)}")
+    if snapshot.boot_id is not None and target.boot_id is not None and snapshot.boot_id != target.boot_id:
+        lines.append(
+            f"{snapshot.description} is of another boot or another machine: by the clock of {target.description} its"
+            " entries end at other times"
+        )
+    return lines
 
 
 def snapshot_records(snapshot: Source, target: Source) -> Iterator[Record]:

@@ -20,16 +20,22 @@ if TYPE_CHECKING:
 
 #: Entries a batch.
 BATCH = 8192
+#: Where a row of a listing has its age.
+AGE = Field(2, 0, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class NatRows:
-    """A batch of SNAT entries of the table called ``name``: keys and values beside each other (bytes, or views)."""
+    """A batch of SNAT entries of the table called ``name``: keys and values beside each other (bytes, or views).
+
+    ``ages``: of a listing, which shows them in place of the time of creation, in seconds, int64.
+    """
 
     family: int
     keys: Any
     values: Any
     name: str = ""
+    ages: Any = None
 
     def __len__(self) -> int:
         return len(self.keys) // KEY_SIZE[self.family]
@@ -37,35 +43,64 @@ class NatRows:
     @property
     def matrices(self) -> Sequence[tuple[Any, int]]:
         """As row programs take them."""
-        return (self.keys, KEY_SIZE[self.family]), (self.values, VALUE_SIZE[self.family])
+        two = (self.keys, KEY_SIZE[self.family]), (self.values, VALUE_SIZE[self.family])
+        return two if self.ages is None else (*two, (self.ages, AGE.width))
+
+    def _with(self, memories: Iterable[bytes]) -> NatRows:
+        keys, values, *ages = memories
+        return NatRows(self.family, keys, values, self.name, *ages)
 
     def first(self, count: int) -> NatRows:
         """The first so many."""
-        (keys, key_size), (values, value_size) = self.matrices
-        return NatRows(self.family, keys[: count * key_size], values[: count * value_size], self.name)
+        return self.part(0, count)
+
+    def part(self, start: int, end: int) -> NatRows:
+        """The rows from ``start`` to before ``end``."""
+        return self._with(memory[start * width : end * width] for memory, width in self.matrices)
 
     def chosen(self, order: NDArray[np.int64]) -> NatRows:
         """These rows, in this order."""
-        keys, values = (
+        return self._with(
             b"".join(bytes(memory[at * size : (at + 1) * size]) for at in order.tolist())
             for memory, size in self.matrices
         )
-        return NatRows(self.family, keys, values, self.name)
+
+    def where(self, mask: NDArray[np.bool_]) -> NatRows:
+        """The rows for which ``mask`` holds."""
+        import numpy as np
+
+        return self._with(
+            np.frombuffer(memory, np.uint8).reshape(-1, width)[mask].tobytes() for memory, width in self.matrices
+        )
+
+    @classmethod
+    def joined(cls, family: int, name: str, batches: Iterable[NatRows]) -> NatRows:
+        """All rows of batches of one table."""
+        keys, values, ages = bytearray(), bytearray(), bytearray()
+        for rows in batches:
+            for whole, part in ((keys, rows.keys), (values, rows.values), (ages, rows.ages)):
+                if part is not None:
+                    whole.extend(memoryview(part).cast("B"))
+        return cls(family, keys, values, name, ages or None)
 
     def record(self, at: int) -> tuple[bytes, bytes, str | None]:
         """Key and value of one entry, and its table's name: what ``decode_nat`` takes."""
-        (keys, key_size), (values, value_size) = self.matrices
+        (keys, key_size), (values, value_size) = self.matrices[:2]
         key, value = keys[at * key_size : (at + 1) * key_size], values[at * value_size : (at + 1) * value_size]
         return bytes(key), bytes(value), self.name or None
 
 
 @dataclass(frozen=True, slots=True)
 class NatTable:
-    """An SNAT table: ``read`` gives its entries anew each time, batch by batch, each valid until the next."""
+    """An SNAT table: ``read`` gives its entries anew each time, batch by batch, each valid until the next.
+
+    ``absent``: fields that a listing does not show.
+    """
 
     name: str
     family: int
     read: Callable[[], Iterator[NatRows]]
+    absent: frozenset[str] = frozenset()
 
 
 def nat_fields(family: int) -> dict[str, Field]:

@@ -6,7 +6,6 @@ The 1.16 and 1.19 forms are told apart by sizes; ids in ``rev_nat`` fields are i
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from ctctl.errors import DecodeError
@@ -51,34 +50,51 @@ def decode_service(key: bytes, value: bytes) -> ServiceSlot:
     rev_nat, flags = int.from_bytes(value[6:8], "big"), value[8] | value[9] << 8
     word = _SCOPES[scope] if scope < len(_SCOPES) else str(scope)
     quarantined = int.from_bytes(value[10:12], "little")
-    if slot:
-        return ServiceSlot(
-            addr,
-            port,
-            word,
-            slot,
-            rev_nat,
-            proto,
-            count=count,
-            flags=flags,
-            backend_id=first,
-            word=first,
-            quarantined=quarantined,
-        )
-    found = frontend(addr, port, word, rev_nat, proto, count=count, flags=flags, first=first)
-    return replace(found, quarantined=quarantined)
+    return service_slot(
+        addr, port, word, slot, rev_nat, proto=proto, count=count, flags=flags, first=first, quarantined=quarantined
+    )
 
 
-def frontend(
-    addr: Address, port: int, scope: str, rev_nat: int, proto: int | None, *, count: int, flags: int, first: int
+def service_slot(
+    addr: Address,
+    port: int,
+    scope: str,
+    slot: int,
+    rev_nat: int,
+    *,
+    proto: int | None,
+    count: int,
+    flags: int,
+    first: int,
+    quarantined: int | None,
 ) -> ServiceSlot:
-    """The frontend's own record. Its first word is the L7 proxy's port (network order) or the affinity
-    timeout; from 1.19 its top byte is the load balancing algorithm."""
-    kind = service_type(flags)
-    if flags & ServiceFlags.L7LoadBalancer:
-        proxy = (first & 0xFF) << 8 | first >> 8 & 0xFF
-        return ServiceSlot(addr, port, scope, 0, rev_nat, proto, kind, count, flags, l7_proxy_port=proxy, word=first)
-    return ServiceSlot(addr, port, scope, 0, rev_nat, proto, kind, count, flags, first & 0xFFFFFF, word=first)
+    """A record by its numbers. ``first``, its first word, is a slot's backend; a frontend's is the L7 proxy's port
+    (network order) or the affinity timeout; from 1.19 its top byte is the load balancing algorithm."""
+    kind = backend_id = timeout = proxy = None
+    if slot:
+        backend_id = first
+    else:
+        kind = service_type(flags)
+        if flags & ServiceFlags.L7LoadBalancer:
+            proxy = (first & 0xFF) << 8 | first >> 8 & 0xFF
+        else:
+            timeout = first & 0xFFFFFF
+    return ServiceSlot(
+        addr,
+        port,
+        scope,
+        slot,
+        rev_nat,
+        proto,
+        kind,
+        count,
+        flags,
+        timeout,
+        backend_id,
+        l7_proxy_port=proxy,
+        word=first,
+        quarantined=quarantined,
+    )
 
 
 def decode_backend(key: bytes, value: bytes) -> Backend:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctctl.abi import pins
-from ctctl.decode.nat_rows import NatRows, rows_of
+from ctctl.decode.nat_rows import NatRows
 from ctctl.doctor.table import TableFacts
 from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map
@@ -123,7 +123,7 @@ class Facts:
 
     def nat_rows(self) -> Iterator[NatRows]:
         """The SNAT entries batch by batch, each valid until the next."""
-        return rows_of(self.listings.nat) if self.read_nat is None else self.read_nat()
+        return self.listings.nat_rows() if self.read_nat is None else self.read_nat()
 
     @cached_property
     def snat_use(self) -> SnatUse:

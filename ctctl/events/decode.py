@@ -71,11 +71,12 @@ def decode_event(
         raw.icmp_type or raw.nr_lookups or getattr(raw, "in").sport or getattr(raw, "in").dport
     )
     tunnel = bool(raw.tunnel_remote) or bool(raw.tunnel_vni)
+    hook = _word(_HOOKS, raw.hook, "hook")
     return HookEvent(
         time_ns=raw.time_ns,
         now_s=raw.now_s,
         node=node,
-        hook=_word(_HOOKS, raw.hook, "hook"),
+        hook=hook,
         ifindex=raw.ifindex,
         device=devices.get(raw.ifindex),
         tuple_in=_packet_tuple(getattr(raw, "in"), raw.family),
@@ -84,7 +85,7 @@ def decode_event(
         reason=reason_name(raw.reason) if raw.reason else None,
         packet_length=raw.packet_len,
         endpoint_id=raw.endpoint_id or None,
-        tcp_flags=raw.tcp_flags if proto == TCP else None,
+        tcp_flags=raw.tcp_flags if proto == TCP and not hook.of_sockets else None,
         icmp_type=raw.icmp_type if typed else None,
         icmp_code=raw.icmp_code if typed else None,
         fragment=_FRAGMENTS[min(raw.fragment, 2)],

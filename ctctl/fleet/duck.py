@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
 
-from ctctl.errors import CtctlError, UnsupportedError, UsageError
+from ctctl.errors import CtctlError, MissingLibraryError, UsageError
 from ctctl.fleet.lake import Collection, Lake
 from ctctl.fleet.questions import Query, dollar_parameters, views
 from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, plain_schema
@@ -31,7 +31,7 @@ def duckdb() -> ModuleType:
     try:
         return importlib.import_module("duckdb")
     except ImportError:
-        raise UnsupportedError("questions need DuckDB: pip install 'ctctl[fleet]'") from None
+        raise MissingLibraryError("questions need DuckDB", "fleet") from None
 
 
 def answer(lake: Lake, query: Query, memory: str = MEMORY) -> Any:

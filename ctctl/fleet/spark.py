@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ctctl.errors import UnsupportedError, UsageError, first_line
+from ctctl.errors import MissingLibraryError, UnsupportedError, UsageError, first_line
 from ctctl.fleet.duck import QueryError
 from ctctl.fleet.lake import Lake
 from ctctl.fleet.questions import Query, views
@@ -29,7 +29,7 @@ def session(master: str) -> Iterator[Any]:
     try:
         sql = importlib.import_module("pyspark.sql")
     except ImportError:
-        raise UnsupportedError("--engine spark needs PySpark: pip install 'ctctl[spark]'") from None
+        raise MissingLibraryError("--engine spark needs PySpark", "spark") from None
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         raise UnsupportedError("--engine spark needs Java 17 or newer: apt install default-jre-headless")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

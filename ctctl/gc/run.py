@@ -24,7 +24,7 @@ from ctctl.kernel.stopping import Stop
 from ctctl.model.suggest import unknown_name
 from ctctl.out.files import WriteError
 from ctctl.tables.sources.base import CtTable, Source
-from ctctl.tables.writer.clock import ClockError, certain_now, check_times, datapath_now
+from ctctl.tables.writer.clock import ClockError, datapath_now, settle_time
 from ctctl.tables.writer.journal import Journal
 from ctctl.tables.writer.targets import Targets, open_targets
 
@@ -157,17 +157,10 @@ def _families(turn: _Run, job: Job) -> list[TableReport]:
 
 
 def time_of(source: Source, options: GcOptions) -> int:
-    """Now, in units of the tables' clock. Raises ClockError unless it is certain, or nothing is to be deleted by it."""
-    table = source.tables[0]
-    if options.dry_run or options.endpoint is not None:
-        now = options.now if options.now is not None else table.now
-        if now is None and options.endpoint is None:
-            raise ClockError(f"{source.description}: it cannot be told what time it is: give --now")
-        return now or 0
-    now = options.now if options.now is not None else certain_now(source, given=options.clock_given)
-    for table in source.tables:
-        check_times(table, now)
-    return now
+    """Now, in units of the tables' clock. Raises ClockError unless it is certain, or a scrub, which goes by no time."""
+    if options.endpoint is not None:
+        return (options.now if options.now is not None else source.tables[0].now) or 0
+    return settle_time(source, options.now, clock_given=options.clock_given)
 
 
 def is_ahead(source: Source, options: GcOptions) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ctctl.errors import CtctlError, NotFoundError, UnsupportedError
-from ctctl.kernel.netns import run_in_netns
+from ctctl.kernel.netns import netns_id, run_in_netns
 from ctctl.lab import namespaces
 from ctctl.lab.cgroups import ensure_cgroup
 from ctctl.lab.topology import MEMBERS, Topology
@@ -68,7 +68,11 @@ def require_programs(names: Sequence[str]) -> None:
 
 
 def in_cgroup(topology: Topology, member: str, argv: Sequence[str]) -> list[str]:
-    """The command by which a program starts in its member's cgroup, before it has any socket."""
+    """The command by which a program starts in its member's cgroup, before it has any socket.
+
+    Raises NotFoundError where the member has no namespace: then nothing is made.
+    """
+    netns_id(topology.netns(member))
     cgroup = ensure_cgroup(topology, member)
     if cgroup is None:
         return list(argv)
@@ -133,11 +137,12 @@ def interactive(topology: Topology, member: str, argv: Sequence[str]) -> int:
         UnsupportedError: the program is not installed.
         NotFoundError: the namespace is not there.
     """
-    command = in_cgroup(topology, member, (find_program(argv[0]), *argv[1:]))
-    environment = {**os.environ, MARK: topology.name}
+    program = find_program(argv[0])
     name = topology.netns(member)
     if not namespaces.is_live(name):
         raise NotFoundError(f"the lab {topology.name!r} is not up: there is no namespace {name}")
+    command = in_cgroup(topology, member, (program, *argv[1:]))
+    environment = {**os.environ, MARK: topology.name}
     process = run_in_netns(name, lambda: subprocess.Popen(command, env=environment))
     while True:
         try:

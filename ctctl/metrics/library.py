@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from ctctl.errors import UnsupportedError
+from ctctl.errors import MissingLibraryError
 
 
 def prometheus() -> ModuleType:
@@ -12,7 +12,7 @@ def prometheus() -> ModuleType:
     try:
         import prometheus_client
     except ImportError:
-        raise UnsupportedError("metrics need prometheus-client: pip install 'ctctl[metrics]'") from None
+        raise MissingLibraryError("metrics need prometheus-client", "metrics") from None
     return prometheus_client
 
 

@@ -168,13 +168,3 @@ def version_of_entries(entries: Iterable[tuple[bytes, bytes]]) -> CiliumVersion 
     if translated:
         return CiliumVersion(19, LAST_MINOR, "the entries")
     return CiliumVersion(16, LAST_MINOR, "the entries") if silent else None
-
-
-def first_snat_port(directory: Path) -> int | None:
-    """Where SNAT's ports begin on this node: above the NodePort range, as its agent says; None where it does not."""
-    if not is_this_nodes(directory):
-        return None
-    found: object = agent.ask("/healthz")
-    for key in ("kube-proxy-replacement", "features", "nodePort", "portMax"):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found + 1 if isinstance(found, int) and 0 < found < 65535 else None

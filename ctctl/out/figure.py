@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ctctl.errors import UnsupportedError
+from ctctl.errors import MissingLibraryError
 from ctctl.model.units import format_duration
 from ctctl.out.plot import Chart
 from ctctl.out.text import safe
@@ -81,7 +81,7 @@ def _matplotlib() -> Iterator[Any]:
                 import matplotlib
                 import matplotlib.figure
         except ImportError:
-            raise UnsupportedError("charts in files need matplotlib: pip install 'ctctl[plot]'") from None
+            raise MissingLibraryError("charts in files need matplotlib", "plot") from None
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)

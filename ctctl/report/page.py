@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from ctctl.ct.report import Connection
-from ctctl.errors import UnsupportedError
+from ctctl.errors import MissingLibraryError
 from ctctl.model.tuples import endpoint
 from ctctl.report.gather import Report
 
@@ -28,7 +28,7 @@ def page(report: Report) -> str:
     try:
         from jinja2 import Environment, StrictUndefined, select_autoescape
     except ImportError as error:
-        raise UnsupportedError("reports need jinja2: pip install 'ctctl[report]'") from error
+        raise MissingLibraryError("reports need jinja2", "report") from error
     environment = Environment(
         autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar
 
 from ctctl._ffi.rows import Field
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
-from ctctl.decode.nat_rows import nat_fields
+from ctctl.decode.nat_rows import AGE, nat_fields
 from ctctl.model.clock import Clock
 from ctctl.model.tuples import Direction, protocol_name
 from ctctl.out.rowtext import RowProgram, TextTable
@@ -25,7 +25,10 @@ RECORD = (
 
 
 class NatForm:
-    """The fields of one SNAT table's entries as text. ``now`` turns the time of creation into an age."""
+    """The fields of one SNAT table's entries as text. ``now`` turns the time of creation into an age.
+
+    ``absent``: fields that a listing does not show; one that does not show the time of creation has ages.
+    """
 
     #: fields that are an address and port
     ENDS = ("source", "destination", "to")
@@ -34,11 +37,23 @@ class NatForm:
     #: fields that are numbers
     NUMBERS = ("proto", "src_port", "dst_port", "to_port", "created", "needs_ct")
 
-    def __init__(self, name: str, family: int, names: Mapping[str, str], clock: Clock, now: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        family: int,
+        names: Mapping[str, str],
+        clock: Clock,
+        now: int | None,
+        *,
+        absent: Collection[str] = (),
+    ) -> None:
         self.name = name
         self.family = family
         self.clock = clock
         self.now = now
+        self.has_ages = "created" in absent
+        #: fields that no entry has
+        self.absent = frozenset(absent) | ({"age"} if now is None and not self.has_ages else set())
         self.addresses = KnownAddresses(names, family)
         fields = nat_fields(family)
         self._ends = {
@@ -53,7 +68,9 @@ class NatForm:
     def put(self, program: RowProgram, name: str, style: Style) -> None:
         """Add a field's value."""
         start, end = (b" ", b"\n") if style is Style.YAML else (b"", b"")
-        if name == "map":
+        if name in self.absent:
+            program.literal(encode(style, None))
+        elif name == "map":
             program.literal(encode(style, self.name))
         elif name == "age":
             self._age(program, style)
@@ -117,13 +134,12 @@ class NatForm:
 
     def age(self, program: RowProgram) -> Field:
         """Seconds since an entry was made."""
+        if self.has_ages:
+            return AGE
         created, clock, now = self.numbers["created"], self.clock, self.now or 0
         return program.number("age", lambda to: program.seconds(to, created, clock.hz, clock.seconds(now), passed=True))
 
     def _age(self, program: RowProgram, style: Style) -> None:
-        if self.now is None:
-            program.literal(encode(style, None))
-            return
         age = self.age(program)
         if style is Style.TEXT:
             with program.where(age, _SIGN, _SIGN):
@@ -166,11 +182,15 @@ class NatForm:
             self.put(program.literal(b" XLATE_"), "xlate", Style.CSV)
             self.end(program.literal(b" "), "to")
             program.literal(b" Created=")
-            if self.now is None:
+            if "age" in self.absent:
                 program.literal(b"0")
             else:
                 program.signed(self.age(program))
-            program.literal(b"sec ago NeedsCT=").decimal(self.numbers["needs_ct"]).literal(b"\n")
+            program.literal(b"sec ago NeedsCT=")
+            if "needs_ct" in self.absent:
+                program.literal(b"0\n")
+            else:
+                program.decimal(self.numbers["needs_ct"]).literal(b"\n")
         return program
 
 

@@ -35,9 +35,9 @@ def order_of(
 def _keys(form: NatForm, rows: NatRows, name: str) -> NDArray[Any] | None:
     """What the rows are sorted by; None: none of them has the field."""
     program, kind = RowProgram(), ""
+    if name in form.absent:
+        return None
     if name == "age":
-        if form.now is None:
-            return None
         program.little(form.age(program), 8)
         kind = "<i8"
     elif name in NatForm.NUMBERS:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ctctl.model.nat import NatEntry
 
 Write: TypeAlias = Callable[[bytes | memoryview], object]
-#: the form of a table's entries, by its name and family
-FormOf: TypeAlias = Callable[[str, int], NatForm]
+#: the form of a table's entries
+FormOf: TypeAlias = Callable[[NatTable], NatForm]
 ProgramOf: TypeAlias = Callable[[NatForm], RowProgram]
 
 
@@ -49,7 +49,7 @@ def listed(tables: Sequence[NatTable], form: FormOf, wanted: NatFilter) -> list[
     found = []
     for table in tables:
         batches = matching(table.read(), wanted)
-        found.append(Listed(form(table.name, table.family), batches, next(batches, None)))
+        found.append(Listed(form(table), batches, next(batches, None)))
     return found
 
 
@@ -63,10 +63,10 @@ def matching(batches: Iterator[NatRows], wanted: NatFilter) -> Iterator[NatRows]
 
         from ctctl.tables.query.nat_mask import NatColumns, mask_of
 
-        keys, values = (np.frombuffer(memory, np.uint8).reshape(-1, width) for memory, width in rows.matrices)
+        keys, values = (np.frombuffer(memory, np.uint8).reshape(-1, width) for memory, width in rows.matrices[:2])
         mask = mask_of(wanted, NatColumns(rows.family, rows.name, keys, values))
         if mask.any():
-            yield NatRows(rows.family, keys[mask].tobytes(), values[mask].tobytes(), rows.name)
+            yield rows.where(mask)
 
 
 def write_tables(tables: Sequence[Listed], view: View[NatEntry], options: OutputOptions, stream: TextIO) -> None:
@@ -185,11 +185,7 @@ _CHUNK = 1 << 14
 
 
 def _kept(table: Listed) -> NatRows:
-    keys, values = bytearray(), bytearray()
-    for rows in table.rows():
-        keys += memoryview(rows.keys).cast("B")
-        values += memoryview(rows.values).cast("B")
-    return NatRows(table.form.family, keys, values, table.form.name)
+    return NatRows.joined(table.form.family, table.form.name, table.rows())
 
 
 def _write_sheet(lines: Lines, view: View[NatEntry], chosen: list[str], options: OutputOptions, stream: TextIO) -> None:

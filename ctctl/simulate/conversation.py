@@ -29,7 +29,7 @@ from ctctl.simulate.scenario import StepRecord, one_cpu
 from ctctl.simulate.scenario_changes import collect_garbage
 from ctctl.simulate.scenario_file import PacketStep, Step
 from ctctl.simulate.simulator import StepResult
-from ctctl.simulate.sockets import check_sockets
+from ctctl.simulate.sockets import begin
 from ctctl.simulate.whatif import EntryChange, StartTable, apply_changes, fill
 
 #: entries that the tables of a simulation hold without evicting any
@@ -78,6 +78,11 @@ class Turn:
 
     from_client: bool
     flags: int | None = None
+
+    def flags_of(self, packet: PacketSpec) -> int:
+        """The packet's TCP flags in this turn."""
+        given = packet.tcp_flags if self.flags is None else self.flags
+        return _SYN if given is None else given
 
     @property
     def sender(self) -> str:
@@ -155,7 +160,6 @@ def run(request: Request) -> Iterator[StepRecord | Journey | Prepared]:
     files = tuple(with_rules(with_settings(nf, request.settings), request.rules) for nf in files)
     _check_removed(request)
     check_pods(files, request.rules)
-    check_sockets(files, request.packet)
     large = request.full or any(len(table.records) > _SMALL_TABLE for table in request.start)
     with contextlib.ExitStack() as stack:
         if request.full:
@@ -182,16 +186,26 @@ def _prepared(cluster: Cluster, request: Request) -> Iterator[Prepared]:
             yield Prepared(f"{name}: filled to the last place: {lost}")
 
 
-def converse(cluster: Cluster, request: Request) -> Iterator[StepRecord | Journey]:
+def converse(cluster: Cluster, request: Request) -> Iterator[StepRecord | Journey | Prepared]:
     """The same on a cluster that is there already, with the tables as earlier conversations left them."""
     sequence = turns(request.packet, reply=request.reply, handshake=request.handshake, close=request.close)
     cluster.advance(request.at_s)
     client = cluster.origin(request.packet.src, request.packet.dst, request.via)
     talk = _Talk(client, request.packet)
-    number = 0
+    call = begin(cluster, client, request.packet, sequence[0].flags_of(request.packet))
+    if call.words is not None:
+        yield Prepared(call.words)
+    if call.hop is not None:
+        yield _record(1, call.hop, sequence[0], request.packet)
+    if call.packet is None:
+        assert call.hop is not None
+        refused = call.hop.result
+        yield Journey(1, "client", client, Arrival(Outcome.REFUSED, client, refused.frame, refused.reason))
+        return
+    talk.packet, number = call.packet, int(call.hop is not None)
     for index, turn in enumerate(sequence, 1):
         origin, spec = _packet(talk, turn)
-        one_of: tuple[str, ...] = ()
+        one_of = call.one_of if index == 1 else ()
         for part in cluster.send(build_frame(spec), origin):
             if isinstance(part, Hop):
                 number += 1

@@ -15,12 +15,8 @@ from ctctl.model.identity import HOST
 from ctctl.model.service import ServiceFlags
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address, Direction
-from ctctl.node import agent
-from ctctl.node.cilium import is_this_nodes
-from ctctl.tables.sources.agent_text import add_config
-from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import Fact, NodeFacts
-from ctctl.tables.sources.modes import SETTINGS, Modes, modes_of_status
+from ctctl.tables.sources.modes import NODE_PORT_MAX, SETTINGS, Modes, snat_first_port
 
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import Listings, Source
@@ -39,18 +35,6 @@ class HostAddresses:
     router: Address | None = None
 
 
-def facts_of(source: Source, node: str | None) -> NodeFacts:
-    """What the node's own files say, or, where the source is this machine's Cilium, its agent."""
-    if source.directory is None or not is_this_nodes(Path(source.directory)):
-        return source.facts(node)
-    told, stored = Dump(), agent.runtime_config()
-    if stored is not None:
-        add_config(told, stored[0])
-    # What runs wins over what it started with.
-    told.facts.modes |= modes_of_status(agent.ask("/healthz"))
-    return told.facts
-
-
 def modes_of(facts: NodeFacts, source: Source, listings: Listings, given: Mapping[str, str]) -> Modes:
     """Every setting that something tells of; ``given`` are the user's, which win. Raises UsageError."""
     found = {key: Fact(value, "--with", 0) for key, value in checked(given).items()}
@@ -61,11 +45,13 @@ def modes_of(facts: NodeFacts, source: Source, listings: Listings, given: Mappin
 
 
 def checked(given: Mapping[str, str]) -> Mapping[str, str]:
-    """Settings as a user gave them. Raises UsageError for one that there is not."""
+    """Settings as a user gave them. Raises UsageError for one that there is not, or a port that is none."""
     known = [setting.key for setting in SETTINGS]
     for key in given:
         if key not in known:
             raise UsageError(f"--with: {unknown_name('setting', key, known)}")
+    if NODE_PORT_MAX in given and snat_first_port({NODE_PORT_MAX: Fact(given[NODE_PORT_MAX], "--with")}) is None:
+        raise UsageError(f"--with {NODE_PORT_MAX}={given[NODE_PORT_MAX]}: no port from 1 to 65534")
     return given
 
 

@@ -18,7 +18,8 @@ from ctctl.model.identity import HOST, REMOTE_NODE, is_cluster_pod
 from ctctl.model.tuples import Address
 from ctctl.packet.dissect import dissect
 from ctctl.packet.geneve import GENEVE_PORT, Geneve
-from ctctl.packet.spec import PROTO_UDP
+from ctctl.packet.spec import PROTO_UDP, PacketSpec
+from ctctl.simulate.call import connect
 from ctctl.simulate.frame import macs_at
 from ctctl.simulate.simulator import SimulatedTables, Simulator, StepResult, identity_mark
 from ctctl.simulate.touched import Touched
@@ -32,6 +33,7 @@ class Outcome(StrEnum):
 
     DELIVERED = "delivered"
     DROPPED = "dropped"
+    REFUSED = "refused at connect()"
     LEFT = "left the cluster"
     AWAY = "left for another node"
     ERROR = "came back as an error"
@@ -173,6 +175,12 @@ class Cluster:
         return Place(node, outside=True, tunnel=tunnel_from(self.nodes[node].nf, source))
 
     # ---- the way
+
+    def connect(self, client: Place, packet: PacketSpec) -> Hop | None:
+        """The call that a packet's connection begins with where sockets are balanced; None: it is left as it is."""
+        simulator = self.nodes[client.node]
+        result = connect(simulator, packet, of_host=client.endpoint is None)
+        return None if result is None else Hop(client.node, result, self._tables(client.node, result), simulator.now)
 
     def send(self, frame: bytes, origin: Place) -> Iterator[Hop | Arrival]:
         """Take a frame from where it starts to where it ends: a Hop for every hook, then the Arrival."""

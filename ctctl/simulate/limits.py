@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ctctl.abi import pins
-from ctctl.decode.ct import TUPLE_SERVICE, decode_entry
+from ctctl.decode.ct import TUPLE_SERVICE, decode_entry, decode_key
 from ctctl.errors import UnsupportedError
 from ctctl.model.identity import REMOTE_NODE
 from ctctl.model.service import ServiceFlags, ServiceSlot
@@ -19,6 +19,8 @@ from ctctl.model.tuples import Address, Direction, end_text
 from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6, PacketSpec
 from ctctl.simulate.carry import Carried, backends_of, frontends, own_ports
 from ctctl.simulate.evidence import flag
+from ctctl.tables.snat_ports import FIRST_PORT
+from ctctl.tables.sources.modes import snat_first_port
 
 if TYPE_CHECKING:
     from ctctl.model.entry import CtEntry
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 #: The minor version whose rules our datapath has.
 RULES: Final = 16
-#: The first port that it hands out for SNAT (bpf/lib/snat.h).
-SNAT_FIRST_PORT: Final = 32768
+#: The flag byte of an OUT entry's key.
+_OUT: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def check(carried: Carried, packet: PacketSpec) -> tuple[str, ...]:
     reason = next(_reasons(carried, packet), None)
     if reason is not None:
         raise UnsupportedError(f"cannot simulate {_words(packet)}: {reason}")
-    return tuple(_notes(carried))
+    return (*_notes(carried), *_socket_notes(carried, packet))
 
 
 def _words(packet: PacketSpec) -> str:
@@ -120,10 +122,26 @@ def _features(carried: Carried, ends: _Ends) -> Iterator[str]:
         yield f"ip-masq-agent decides what is masqueraded ({modes['masquerade.agent'].evidence})"
 
 
+def turns(carried: Carried, packet: PacketSpec) -> bool:
+    """Whether the packet's connection begins with a call that the node's socket LB sees."""
+    whose_it_is = whose(carried, packet.src)
+    if not flag(carried.modes, "lb.socket") or whose_it_is not in ("pod", "host"):
+        return False
+    return whose_it_is == "host" or not flag(carried.modes, "lb.socket-host-only")
+
+
 def _host(carried: Carried, packet: PacketSpec, ends: _Ends) -> Iterator[str]:
-    if ends.source == "host" and service_of(carried, packet) is not None:
+    if ends.source != "host" or service_of(carried, packet) is None:
+        return
+    fact = carried.modes.get("lb.socket")
+    if fact is None:
         yield (
-            "the node's own connection to a service is turned at connect(), before there is a packet;"
+            "nothing tells whether the node's own connection to a service is turned at connect();"
+            " say --with lb.socket=true, or simulate the packet to a backend"
+        )
+    elif not turns(carried, packet):
+        yield (
+            f"socket LB is off ({fact.evidence}): who turns the node's own connection to a service is not Cilium;"
             " simulate the packet to a backend"
         )
 
@@ -151,24 +169,37 @@ def _service(
         per_packet = any(
             entry.direction is Direction.SVC and entry.tuple.src == packet.src for entry in _services_seen(carried)
         )
-        if socket and not host_only:
-            ends_at = ", ".join(dict.fromkeys(_backends(carried, slots))) or "none"
-            yield (
-                f"socket LB turns a pod's connection to a service at connect(), before there is a packet"
-                f" ({modes['lb.socket'].evidence}); simulate the packet to a backend: {ends_at}"
-            )
-        elif socket is None and not host_only and not per_packet:
+        if socket is None and not host_only and not per_packet:
             yield "nothing tells whether socket LB turns pods' connections at connect(); say --with lb.socket=false"
-        return
-    yield from _to_other_node(carried, slots)
+    elif ends.source != "host":
+        yield from _to_other_node(carried, slots)
 
 
 def _services_seen(carried: Carried) -> Iterator[CtEntry]:
+    for key, value in _conntrack(carried):
+        if key[-1] & TUPLE_SERVICE:
+            yield decode_entry(key, value)
+
+
+def _conntrack(carried: Carried) -> Iterator[tuple[bytes, bytes]]:
     for table in carried.tables:
         if table.name in pins.CT_TABLES:
-            for key, value in table.records:
-                if key[-1] & TUPLE_SERVICE:
-                    yield decode_entry(key, value)
+            yield from table.records
+
+
+def _socket_notes(carried: Carried, packet: PacketSpec) -> Iterator[str]:
+    """That the sender's entries speak against socket LB for all of its processes."""
+    if not turns(carried, packet) or service_of(carried, packet) is None:
+        return
+    fronts = {(front.addr, front.port) for front, _ in frontends(carried.listings, packet.proto)}
+    sender = packet.src.packed
+    found = (decode_key(key)[0] for key, _ in _conntrack(carried) if sender in key and key[-1] == _OUT)
+    past = [flow for flow in found if flow.src == packet.src and (flow.dst, flow.dst_port) in fronts]
+    if past:
+        yield (
+            f"OUT entries of {packet.src} to services themselves, e.g. {past[0]}: not all of its processes are turned"
+            " at connect(); simulated as of one that is"
+        )
 
 
 def _to_other_node(carried: Carried, slots: list[ServiceSlot]) -> Iterator[str]:
@@ -216,9 +247,9 @@ def _translation(carried: Carried, packet: PacketSpec, ends: _Ends) -> Iterator[
     """Ports and ICMP identifiers that another version or configuration hands out, and 1.16's rules pass over."""
     masquerade = carried.file.datapath.masquerade
     on = masquerade.ipv4 if packet.dst.version == 4 else masquerade.ipv6
-    high = carried.modes.get("lb.node-port-max")
-    if on and high is not None and int(high.value) + 1 != SNAT_FIRST_PORT and "host" in (ends.source, ends.destination):
-        yield f"the node's SNAT has ports from {int(high.value) + 1} on ({high.evidence}), here it is {SNAT_FIRST_PORT}"
+    first = snat_first_port(carried.modes)
+    if on and first is not None and first.value != FIRST_PORT and "host" in (ends.source, ends.destination):
+        yield f"the node's SNAT has ports from {first.value} on ({first.evidence}), here it is {FIRST_PORT}"
     echo = packet.proto in (PROTO_ICMP, PROTO_ICMPV6)
     port = (packet.ident or 0) if echo else packet.dst_port
     for entry in carried.listings.nat:
@@ -229,14 +260,14 @@ def _translation(carried: Carried, packet: PacketSpec, ends: _Ends) -> Iterator[
             packet.dst,
         ):
             continue
-        if flow.dst_port == port < SNAT_FIRST_PORT and (echo or flow.src_port == packet.src_port):
-            yield f"its SNAT entry is of {port}, and the rules of 1.{RULES} pass over what is below {SNAT_FIRST_PORT}"
+        if flow.dst_port == port < FIRST_PORT and (echo or flow.src_port == packet.src_port):
+            yield f"its SNAT entry is of {port}, and the rules of 1.{RULES} pass over what is below {FIRST_PORT}"
     kept = ((e.tuple.src, e.tuple.dst, e.tuple.src_port) for e in carried.listings.nat)
     new = echo and on and (packet.src, packet.dst, port) not in kept
     leaves = (ends.source, ends.destination) == ("pod", "world")
-    if new and leaves and port < SNAT_FIRST_PORT and carried.version is not None and carried.version.high > RULES:
+    if new and leaves and port < FIRST_PORT and carried.version is not None and carried.version.high > RULES:
         yield (
-            f"some version after 1.{RULES} began to keep an echo's identifier below {SNAT_FIRST_PORT} in SNAT;"
+            f"some version after 1.{RULES} began to keep an echo's identifier below {FIRST_PORT} in SNAT;"
             " here it takes another"
         )
 
@@ -276,11 +307,6 @@ def _rule(entry: PolicyEntry, rules: list[PolicyEntry], pod: str) -> Iterator[st
     same = [one for one in rules if (one.endpoint_id, one.egress) == (entry.endpoint_id, entry.egress)]
     if entry.deny and any(not one.deny and (one.precedence or 0) > (entry.precedence or 0) for one in same):
         yield f"{where} has rules whose precedence is above a denial's"
-
-
-def _backends(carried: Carried, slots: list[ServiceSlot]) -> Iterator[str]:
-    known = backends_of(carried.listings)
-    return (end_text(known[slot.backend_id].ip, known[slot.backend_id].port) for slot in slots)
 
 
 def one_of(carried: Carried, rev_nat: int, family: int) -> tuple[str, ...]:

@@ -88,6 +88,11 @@ class PictureWriter:
         if record.result is None:
             return
         result = record.result
+        if result.hook.of_sockets:
+            # A call: there is no packet yet.
+            for event in result.events:
+                self._picture.event(event)
+            return
         left = result.wire or result.frame
         for number, event in enumerate(result.events):
             # Between the hooks of one step the packet is not known but for what its events say.

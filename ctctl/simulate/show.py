@@ -23,7 +23,7 @@ ARRIVAL_SCHEMA = "ctctl/trace-arrival/v1"
 REPLAY_SCHEMA = "ctctl/trace-replay/v1"
 ENTRY_SCHEMA = "ctctl/ct-entry/v1"
 _LOOP = "went round in circles"
-_AWAY, _ERROR = "left for another node", "came back as an error"
+_AWAY, _ERROR, _REFUSED = "left for another node", "came back as an error", "refused at connect()"
 #: how a packet got where it was going, and how that is said
 _ARRIVED = {
     "delivered": "delivered to {place}",
@@ -37,7 +37,7 @@ _NO_ANSWER = {
     _AWAY: "what becomes of it there is not in these tables",
     "to the node's own stack": "what the node's own stack does with it is not simulated",
 }
-_STYLES = {**dict.fromkeys(_ARRIVED, "green"), _ERROR: "bold red", "dropped": "bold red"}
+_STYLES = {**dict.fromkeys(_ARRIVED, "green"), **dict.fromkeys((_ERROR, _REFUSED, "dropped"), "bold red")}
 
 
 class PlaceLike(Protocol):
@@ -125,7 +125,7 @@ def journey_line(journey: JourneyLike) -> Line:
     """The same in one line."""
     arrival = journey.arrival
     outcome = str(arrival.outcome)
-    where = f" at {arrival.place}" if arrival.reason else ""
+    where = f" at {arrival.place}" if arrival.reason and outcome != _REFUSED else ""
     if outcome in ("delivered", _ERROR):
         where = f" to {arrival.place}"
     elif outcome == _AWAY:
@@ -144,6 +144,10 @@ def conversation_words(journeys: Sequence[JourneyLike], *, tcp: bool, finished: 
     last = journeys[-1]
     arrival, outcome = last.arrival, str(last.arrival.outcome)
     whose = f"packet {last.number} of the {last.sender}"
+    if outcome == _REFUSED:
+        return safe(
+            f"no packet was sent: the call of {last.origin} was {outcome}: {DROP_SENTENCES[arrival.reason or '']}"
+        )
     if arrival.reason:
         why = DROP_SENTENCES.get(arrival.reason, "")
         return safe(f"{whose} was dropped at {arrival.place}: {arrival.reason}" + (f" ({why})" if why else ""))

@@ -25,7 +25,7 @@ from ctctl.packet.geneve import Geneve, strip_geneve
 from ctctl.simulate.maps import SimulatedMaps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ctctl.config.node import Endpoint, NodeFile
     from ctctl.kernel.program import PreparedRun, Program
@@ -154,6 +154,15 @@ class Simulator:
         self._ring.consume()
         result = self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)
         return replace(result, came=frame)
+
+    def heard(self, call: Callable[[], object]) -> tuple[HookEvent, ...]:
+        """What hooks of sockets tell while ``call`` runs, at the simulated time; something must be loaded."""
+        self._set_sim(0, None)
+        self._records.clear()
+        call()
+        assert self._ring is not None
+        self._ring.consume()
+        return tuple(decode_event(record, node=self.nf.node.name) for record in self._records)
 
     def _version(self, frame: bytes) -> int:
         """The IP version of the program that a frame is for."""

@@ -1,57 +1,113 @@
-"""What no packet shows: connections that a node's socket load balancer turns at connect() (bpf/sock.bpf.c)."""
+"""How a connection begins on a node that balances sockets: its first packet goes where connect() has gone already."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
 
+from ctctl.config.datapath import SocketLb
 from ctctl.config.node import NodeFile
-from ctctl.config.service import PROTOCOLS, Service
-from ctctl.errors import UnsupportedError
-from ctctl.model.identity import HOST, REMOTE_NODE
-from ctctl.model.tuples import TCP, UDP, Address, end_text
-from ctctl.packet.spec import PacketSpec
-from ctctl.simulate.journey import own_addresses
+from ctctl.config.service import Backend, Service
+from ctctl.decode.ct import encode_key, flags_of_direction, table_name
+from ctctl.model.event import HookEvent, Why
+from ctctl.model.tuples import Address, Direction, FlowTuple, end_text
+from ctctl.node.tables import selectable_backends
+from ctctl.packet.dissect import dissect
+from ctctl.packet.spec import PROTO_TCP, PacketSpec, TcpFlags
+from ctctl.simulate.call import beyond, is_balanced
+from ctctl.simulate.journey import Cluster, Hop, Place
+from ctctl.simulate.simulator import Simulator
 
-_BALANCED: Final = (TCP, UDP)
-
-
-def check_sockets(files: Iterable[NodeFile], packet: PacketSpec) -> None:
-    """Raise UnsupportedError for a packet that its sender's node lets nobody send: to a service, not to a backend."""
-    for nf in files:
-        sockets = nf.datapath.lb.socket
-        if sockets is None or not _is_here(nf, packet.src):
-            continue
-        service = next(_services(nf, packet), None)
-        if service is not None:
-            whose = f"of the processes of {sockets.cgroup}" if sockets.cgroup else "of its processes"
-            ends = ", ".join(end_text(backend.ip, backend.port) for backend in service.backends) or "none"
-            raise UnsupportedError(
-                f"cannot simulate a packet to the service {service.name}: {nf.node.name} turns connections {whose} at"
-                f" connect(), before there is a packet; simulate the packet to a backend ({ends}), or say"
-                " --with lb.socket=false"
-            )
+End: TypeAlias = tuple[Address, int]
+#: The choice was one that comes out otherwise the next time.
+_CHOSEN: Final = Why.BACKEND_RANDOM | Why.BACKEND_COOKIE
 
 
-def _is_here(nf: NodeFile, address: Address) -> bool:
-    return nf.endpoint(str(address)) is not None or address in own_addresses(nf)
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What became of a connection before its first packet.
+
+    ``packet`` is the one that is sent then, None where the call was refused. ``hop`` is the call where it is made
+    now; ``words`` say of one made earlier how its end is known. ``one_of`` as of ``conversation.Journey``.
+    """
+
+    packet: PacketSpec | None
+    hop: Hop | None = None
+    words: str | None = None
+    one_of: tuple[str, ...] = ()
 
 
-def _is_own(nf: NodeFile, address: Address) -> bool:
-    return address in own_addresses(nf) or _is_remote(nf, address, HOST)
+def with_sockets(nf: NodeFile) -> NodeFile:
+    """The node file of a node that balances the sockets of all its processes."""
+    lb = replace(nf.datapath.lb, socket=SocketLb())
+    return replace(nf, datapath=replace(nf.datapath, lb=lb))
 
 
-def _is_remote(nf: NodeFile, address: Address, identity: int) -> bool:
-    return any(address in one.cidr for one in nf.remote if one.identity == identity)
+def begin(cluster: Cluster, client: Place, packet: PacketSpec, flags: int) -> Call:
+    """Where a packet of ``client`` goes that is meant for ``packet``'s destination; ``flags`` are TCP's.
+
+    Of a connection that is there already the entries tell. Raises UnsupportedError where nothing does, KernelError.
+    """
+    simulator = cluster.nodes[client.node]
+    if client.outside or not is_balanced(simulator, packet):
+        return Call(packet)
+    hop = cluster.connect(client, packet)
+    if hop is None:
+        return Call(packet)
+    opens = flags & (TcpFlags.SYN | TcpFlags.ACK) == TcpFlags.SYN
+    if packet.proto != PROTO_TCP or not opens:
+        earlier = _earlier(simulator, client.node, packet, hop)
+        if earlier is not None:
+            return earlier
+    if hop.result.reason is not None:
+        return Call(None, hop)
+    (event,) = hop.result.events
+    sent = dissect(hop.result.frame)
+    assert sent.dst is not None
+    ends = _ends(b for service in _services(simulator, event) for b in _chosen_from(simulator, service))
+    chosen = any(lookup.why & _CHOSEN for lookup in event.lookups) and len(ends) > 1
+    one_of = tuple(end_text(*end) for end in ends) if chosen else ()
+    return Call(replace(packet, dst=sent.dst, dst_port=sent.dst_port or 0), hop, one_of=one_of)
 
 
-def _services(nf: NodeFile, packet: PacketSpec) -> Iterator[Service]:
-    """Those that the packet is for and a call is turned for; one at address 0 is at every node's."""
-    own = _is_own(nf, packet.dst)
-    for service in nf.services:
-        at_nodes = service.ip.is_unspecified and (own or _is_remote(nf, packet.dst, REMOTE_NODE))
-        its = PROTOCOLS[service.protocol] in (0, packet.proto) and service.port == packet.dst_port
-        # Who names an address outside that is none of the node's means it.
-        left_alone = service.type in ("ExternalIPs", "HostPort") and service.backends and not own
-        if packet.proto in _BALANCED and its and (at_nodes or service.ip == packet.dst) and not left_alone:
-            yield service
+def _earlier(simulator: Simulator, node: str, packet: PacketSpec, hop: Hop) -> Call | None:
+    """The same of a connection that is there already; None: it is not, and may begin with this packet."""
+    if any(_kept(simulator, packet, [(packet.dst, packet.dst_port)])):
+        raise beyond(packet, "its OUT entry is to the service itself, so that this one was not turned")
+    (event,) = hop.result.events
+    ends = _ends(backend for service in _services(simulator, event) for backend in service.backends)
+    kept = list(_kept(simulator, packet, ends))
+    if len(kept) == 1:
+        ((address, port),) = kept
+        words = f"{node}: the connection is to {end_text(address, port)} since connect(), as its OUT entry says"
+        return Call(replace(packet, dst=address, dst_port=port), words=words)
+    if packet.proto == PROTO_TCP:
+        listed = ", ".join(end_text(*end) for end in ends) or "none"
+        raise beyond(packet, f"no entry says to which backend ({listed})")
+    return None
+
+
+def _services(simulator: Simulator, event: HookEvent) -> tuple[Service, ...]:
+    """The records of the event's service; of its two scopes a socket is the inner one's."""
+    wanted = (event.rev_nat, event.tuple_in.dst.version)
+    found = [one for one in simulator.nf.services if (one.id, one.ip.version) == wanted]
+    return tuple(one for one in found if one.scope == "internal") or tuple(found)
+
+
+def _chosen_from(simulator: Simulator, service: Service) -> tuple[Backend, ...]:
+    """The backends of which a new call gets one."""
+    return selectable_backends(simulator.nf, service, "internal" if service.two_scopes else "external")[0]
+
+
+def _ends(backends: Iterable[Backend]) -> tuple[End, ...]:
+    return tuple(dict.fromkeys((backend.ip, backend.port) for backend in backends))
+
+
+def _kept(simulator: Simulator, packet: PacketSpec, ends: Iterable[End]) -> Iterator[End]:
+    """Those of the ends that the packet's socket has a connection to, by its node's OUT entries."""
+    table = simulator.maps[table_name(packet.src.version, packet.proto)]
+    for address, port in ends:
+        flow = FlowTuple(packet.proto, packet.src, packet.src_port, address, port)
+        if table.lookup(encode_key(flow, flags_of_direction(Direction.OUT, related=False))) is not None:
+            yield address, port

@@ -16,9 +16,10 @@ from ctctl.node.find import choose_nodes
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.simulate.carry import KINDS, Carried, carry
 from ctctl.simulate.carry_tables import now_of, own_records
-from ctctl.simulate.evidence import facts_of, modes_of
-from ctctl.simulate.limits import check
+from ctctl.simulate.evidence import modes_of
+from ctctl.simulate.limits import check, turns
 from ctctl.simulate.limits import one_of as choices
+from ctctl.simulate.sockets import with_sockets
 from ctctl.simulate.whatif import StartTable
 from ctctl.tables.names import book_of
 
@@ -96,10 +97,11 @@ def from_source(source: Source, packet: PacketSpec, given: Mapping[str, str], na
     """
     carried = carried_node(source, _node_of(source, packet, name), packet.proto, given, [packet])
     notes = check(carried, packet)
+    file = with_sockets(carried.file) if turns(carried, packet) else carried.file
     services: set[tuple[int, int]] = {(service.id, service.ip.version) for service in carried.file.services}
     one_of = {key: found for key in services if (found := choices(carried, *key))}
     said = (f"copied from {source.description}", *notes)
-    return Start((carried.file,), carried.tables, carried.now, said, one_of, configured=True)
+    return Start((file,), carried.tables, carried.now, said, one_of, configured=True)
 
 
 def carried_node(
@@ -107,7 +109,7 @@ def carried_node(
 ) -> Carried:
     """One node of a source as it is simulated for these packets of one IP protocol."""
     listings = source.some(node, *KINDS)
-    facts = facts_of(source, node)
+    facts = source.facts(node)
     modes = modes_of(facts, source, listings, given)
     pods = {str(address): name for name, addresses in book_of(source, node).pods.items() for address in addresses}
     return carry(source, node, listings, modes, proto, facts=facts, pods=pods, packets=packets)

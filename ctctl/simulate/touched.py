@@ -59,6 +59,8 @@ class Touched:
 
 
 def _keys(lookup: LookupRecord) -> Iterator[tuple[str, bytes]]:
+    if lookup.kind is LookupKind.SOCKET:
+        return  # in no table of connections
     flow, six = lookup.flow, lookup.flow.src.version == 6
     snat = pins.SNAT_TABLES[flow.src.version]
     if lookup.kind is LookupKind.SNAT:

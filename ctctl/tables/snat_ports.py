@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.modes import snat_first_port
 
-#: What the datapath takes ports from unless its node says otherwise: above the default NodePort range.
+#: What the datapath takes ports from unless its node says otherwise: above the default NodePort range (bpf/lib/snat.h).
 FIRST_PORT: Final = 32768
 LAST_PORT: Final = 65535
 #: Ranges that are known again by the ports that are taken, the narrowest first: what Linux calls ephemeral,
@@ -47,7 +48,7 @@ DEFAULT: Final = PortRange(FIRST_PORT, LAST_PORT, "Cilium's default: the source 
 
 def range_of(source: Source, node: str | None) -> PortRange | None:
     """What a node says of its range; None where it does not."""
-    fact = source.facts(node).snat_first_port
+    fact = snat_first_port(source.facts(node).modes)
     if fact is not None:
         return PortRange(fact.value, LAST_PORT, fact.evidence, said=True)
     home, _ = source.home_of(node)

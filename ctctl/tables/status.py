@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as Count
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,13 +95,13 @@ def _times(source: Source, node: str | None, facts: NodeFacts) -> dict[str, str]
 def _others(listings: Listings) -> str:
     """How many records of each kind there are beside conntrack and SNAT."""
     kinds = (kind for kind in KINDS if kind != "nat" and listings.has(kind))
-    return ", ".join(f"{len(getattr(listings, kind))} {kind.replace('_', ' ')}" for kind in kinds)
+    return ", ".join(f"{listings.count(kind)} {kind.replace('_', ' ')}" for kind in kinds)
 
 
 def _tables(source: Source, node: str | None, facts: NodeFacts, listings: Listings) -> Iterator[MapStatus]:
     for table in source.own_tables(node):
         entries = table.count if table.count is not None else sum(map(len, table.columns()))
         yield MapStatus(table.name, None, None, entries, table.max_entries)
-    for name, entries in sorted(Count(entry.map for entry in listings.nat if entry.map is not None).items()):
+    for name, entries in sorted(listings.nat_counts().items()):
         capacity = facts.capacity.get(name)
         yield MapStatus(name, None, None, entries, capacity.value if capacity is not None else None)

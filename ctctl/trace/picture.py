@@ -84,6 +84,8 @@ class CaptureTrace:
         came: bytes | None = None,
     ) -> None:
         """Write one event's packets: ``frame`` as it left, ``came`` as it came, where they are known."""
+        if event.hook.of_sockets:
+            return  # a call, before there is a packet
         told = capture_comment(event, connection, rebuilt_headers=frame is None)
         before = came if came is not None else rebuilt(event, event.tuple_in)
         after = frame if frame is not None else rebuilt(event, event.tuple_out)

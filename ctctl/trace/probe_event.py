@@ -125,6 +125,14 @@ class ProbeEvent:
         return FlowTuple(inner.proto, inner.src, ports[0], inner.dst, ports[1])
 
     @property
+    def subject(self) -> FlowTuple | None:
+        """The tuple by which the packet is of a flow: its own, or what it quotes (None: that is not known).
+
+        An ICMP error's own tuple has no ports, so that those about all flows between two hosts share it.
+        """
+        return self.quoted if self.is_icmp_error else self.flow
+
+    @property
     def leg(self) -> str | None:
         """Which part of the connection's way it is on, in words."""
         if self.connection is None:

@@ -39,16 +39,16 @@ class ProbeFlow:
         self._tell = follow
         self._followed: set[Any] = set()
         self._seen: OrderedDict[Any, None] = OrderedDict()
-        #: with the tuple that the same packet had at the probe before
+        #: with the subject that the same packet had at the probe before
         self._held: deque[tuple[ProbeEvent, FlowTuple | None]] = deque(maxlen=_HELD)
-        #: by CPU: the tuple of the packet that it has in its hands
-        self._current: dict[int, FlowTuple] = {}
+        #: by CPU: the subject of the packet that it has in its hands
+        self._current: dict[int, FlowTuple | None] = {}
 
     def take(self, event: ProbeEvent) -> list[ProbeEvent]:
         """The events that are the flow's now, in order: this one, after earlier ones that turn out to be of it."""
         before = self._current.get(event.cpu) if event.same_packet else None
         if event.kind is ProbeKind.PACKET:
-            self._current[event.cpu] = event.flow
+            self._current[event.cpu] = event.subject
         if not self._is_here(event) or not self._is_of_flow(event, before):
             self._held.append((event, before))
             return []
@@ -62,8 +62,8 @@ class ProbeFlow:
             if len(self._seen) > _SEEN:
                 self._seen.popitem(last=False)
             self._follow_tables(event)
-        if event.same_packet:
-            self._follow(event.flow)
+        if event.same_packet and event.subject is not None:
+            self._follow(event.subject)
 
     def _released(self) -> list[ProbeEvent]:
         """A backend is known only once the SERVICE entry was seen."""
@@ -135,7 +135,8 @@ class ProbeFlow:
             if backend is not None:
                 self._follow(backend)
                 self._follow_nat(backend, tables)
-        self._follow_nat(event.flow, tables)
+        if event.subject is not None:
+            self._follow_nat(event.subject, tables)
 
     def _follow_nat(self, flow: FlowTuple, tables: NodeTables) -> None:
         for entry in tables.nat(flow):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctctl.model.event import LookupKind
+from ctctl.model.event import Hook, LookupKind
 from ctctl.out.schema_words import (
     ADDRESS,
     ANY,
@@ -23,7 +23,7 @@ from ctctl.out.schema_words import (
     words,
 )
 
-_HOOK = words("from_container", "to_container", "from_netdev", "to_netdev", "from_overlay", "to_overlay")
+_HOOK = words(*Hook)
 _VERDICT = words("pass", "redirect", "drop")
 _TUPLE_FIELDS = {
     "proto": COUNT,
@@ -157,6 +157,7 @@ _ARRIVAL = record(
         "outcome": words(
             "delivered",
             "dropped",
+            "refused at connect()",
             "left the cluster",
             "left for another node",
             "came back as an error",

@@ -140,7 +140,7 @@ def source_of(node: int, nodes: int, rows: int) -> Source:
         flow = FlowTuple(
             TCP, IPv4Address(pod(node, number % PODS)), 1024 + number, IPv4Address(0xC6336401 + number % 8), 443
         )
-        found.nat.append(NatEntry(None, flow, Direction.OUT, False, "SRC", egress, 32768 + number))
+        found.nat_entries.append(NatEntry(None, flow, Direction.OUT, False, "SRC", egress, 32768 + number))
     source = Source(f"made up {node}", [table], lambda _node: found, node_names=[node_name(node)])
     source.collected_at = (MADE + timedelta(seconds=node % 5)).timestamp()
     return source

@@ -11,11 +11,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ctctl.kernel.clock import monotonic_s
+from ctctl.kernel.clock import boot_id, monotonic_s
 from tests.support.children import run_ctctl
 from tests.support.gctables import TableDir, contents, entry, key4, table_dir
 from tests.support.needs import need_program
@@ -75,6 +76,9 @@ def foreign(tmp_path: Path, node: TableDir) -> Iterator[TableDir]:
         table = made.create("cilium_ct4_global")
         for key, value in contents(node.maps["cilium_ct4_global"]).items():
             table.update(key, value)
+        # What an older ctctl wrote does not say whose entries it has: it goes into either.
+        head, _, rest = Path("journal").read_text().partition("\n")
+        Path("journal").write_text(json.dumps(json.loads(head) | {"node": None, "source": ""}) + "\n" + rest)
         yield made
 
 
@@ -174,12 +178,49 @@ def test_no_journal(node: TableDir) -> None:
         refused("a file that is no journal", done, node)
 
 
+def test_a_journal_of_another_node(node: TableDir, tmp_path: Path) -> None:
+    """By its name; where it has none, by where its tables are pinned; and of another boot, whose times are others."""
+    whole = Path("journal").read_text()
+    head, _, rest = whole.partition("\n")
+    said = json.loads(head)
+    assert said["boot_id"] == boot_id()
+    strange = [{"node": "other"}, {"node": None, "source": "/sys/fs/bpf/no/such"}, {"boot_id": "of-another"}]
+    for command in RESTORING[:2]:
+        for how in ("--yes", "--dry-run"):
+            for words in strange:
+                Path("journal").write_text(json.dumps(said | words) + "\n" + rest)
+                refused("a journal of another node", run_ctctl(*command, how, "--from", node.path), node)
+    # What an older ctctl wrote says less, and a bind mount is another name for the same place.
+    table, before = node.maps["cilium_ct4_global"], contents(node.maps["cilium_ct4_global"])
+    with table_dir(tmp_path, own=False) as foreign, bind_mount(node.path, tmp_path / "bound") as bound:
+        foreign.create("cilium_ct4_global")
+        Path("journal").write_text(whole)
+        done = run_ctctl("gc", "undo", "journal", "--yes", "--allow-foreign", "--from", foreign.path)
+        refused("a journal of another node", done, node)
+        for words, where in (({"node": None, "source": "", "boot_id": None}, node.path), ({}, bound)):
+            Path("journal").write_text(json.dumps(said | words) + "\n" + rest)
+            table.delete(next(iter(before)))
+            done = run_ctctl("gc", "undo", "journal", "--yes", "--allow-foreign", "--from", where)
+            assert (done.returncode, contents(table)) == (0, before), done.stderr
+
+
+@contextmanager
+def bind_mount(of: Path, at: Path) -> Iterator[Path]:
+    at.mkdir()
+    subprocess.run(["mount", "--bind", of, at], check=True)
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", at], check=True)
+
+
 def test_a_clock_that_is_not_the_datapaths(node: TableDir) -> None:
     table = node.maps["cilium_ct4_global"]
     for key, value in contents(table).items():
         table.update(key, value[:48] + (monotonic_s() + 90_000).to_bytes(4, "little") + value[52:])
     for command in (*COLLECTING, ("ct", "delete", "expired")):
-        refused("a clock that is not the datapath's", run_ctctl(*command, *YES, "--from", node.path), node)
+        for how in ("--yes", "--dry-run"):
+            refused("a clock that is not the datapath's", run_ctctl(*command, how, "--from", node.path), node)
 
 
 def test_no_such_node(node: TableDir) -> None:

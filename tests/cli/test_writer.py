@@ -210,7 +210,7 @@ def snapshot_with_nat(path: Path, node: TableDir, names: list[str]) -> None:
     key = key4("10.0.0.9", 9, "8.8.8.8", 99)
     with open_source(str(node.path)) as source, path.open("wb") as stream:
         found: list[NatEntry] = [decode_nat(key, nat4("6.6.6.6", 6), name) for name in names]
-        source.listings, source.partly = (lambda _node: Listings(nat=found)), None
+        source.listings, source.partly = (lambda _node: Listings(nat_entries=found)), None
         for table in source.tables:
             table.nat = None
         write_snapshot(source, source.tables, matching_rows(Filter()), stream)
@@ -344,14 +344,21 @@ def test_a_table_of_another_clock_is_refused(node: TableDir) -> None:
 def test_a_clock_that_is_not_the_tables_deletes_nothing_that_lives(
     tmp_path: Path, command: tuple[str, ...], own: bool
 ) -> None:
+    asked = [("--yes", "--allow-foreign"), ("--dry-run",), *([("--explain",)] if command == ("gc",) else [])]
     # Jiffies begin 16 million units before a boot: read by them, everything counted in seconds has expired.
     with table_dir(tmp_path, own=own) as made:
         table = made.create(NAME)
         for times in ({"last_tx_report": monotonic_s()}, {"last_rx_report": monotonic_s()}, {}):
             fill(table, 20, lifetime=alive(), **times)
-            wrong = ctctl(*command, "--yes", "--allow-foreign", "--clock", "jiffies:250", "--from", made.path)
-            assert (wrong.returncode, count_of(table)) == (1, 20), wrong.stderr
-            assert ("ctctl's own" if own else "nothing in it was reported on for") in wrong.stderr
+            for how in asked:
+                wrong = ctctl(*command, *how, "--clock", "jiffies:250", "--from", made.path)
+                assert (wrong.returncode, wrong.stdout, count_of(table)) == (1, "", 20), wrong.stderr
+                assert ("ctctl's own" if own else "nothing in it was reported on for") in wrong.stderr.splitlines()[-1]
+        # What only reads goes by the clock that it was told, and says what speaks against it.
+        fill(table, 20, lifetime=alive(), last_tx_report=monotonic_s())
+        listed = ctctl("ct", "list", "--clock", "jiffies:250", "--from", made.path)
+        assert listed.returncode == 0
+        assert "clock: --clock jiffies:250 was given, and" in listed.stderr
         table.update(key4("10.9.9.9", 1, "10.0.0.2", 80), entry(lifetime=monotonic_s() - 5))
         right = ctctl(*command, "--yes", "--allow-foreign", "--clock", "ktime", "--from", made.path)
         assert (right.returncode, count_of(table)) == (0, 20), right.stderr

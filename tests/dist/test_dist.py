@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -10,10 +11,14 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.support.kubeapi import Cluster, served
 
 ROOT = Path(__file__).parents[2]
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
@@ -68,6 +73,7 @@ def dist(open_place: Path) -> Path:
         "sdist",
         "wheel",
         "pex",
+        "krew",
         "deb",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -221,7 +227,44 @@ def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_pat
 def test_the_single_file_runs_for_anybody_and_the_checksums_hold(dist: Path) -> None:
     done = run(*NOBODY, "env", "TMPDIR=/tmp", dist / "ctctl.pex", "version")
     assert done.stdout.startswith("ctctl ")
+    # What it does not carry no pip brings into it.
+    lacks = run(*NOBODY, "env", "TMPDIR=/tmp", dist / "ctctl.pex", "cluster", "ct", "list", check=False)
+    assert lacks.returncode == 4
+    assert lacks.stderr.splitlines()[-1] == (
+        "ctctl: clusters need lightkube and websockets, which this build does not carry:"
+        " install the wheel by pip, as 'ctctl[k8s]'"
+    )
     run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=dist)
+
+
+def test_krews_archive_is_the_one_of_its_manifest_and_runs_as_krew_installs_it(dist: Path, tmp_path: Path) -> None:
+    """Fetched by its manifest, unpacked into a store, with a link to ``bin`` on the path: then a cluster is asked."""
+    manifest = yaml.safe_load((dist / "ctctl.krew.yaml").read_text())
+    (platform,) = manifest["spec"]["platforms"]
+    archive = dist / platform["uri"].rpartition("/")[2]
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == platform["sha256"]
+    assert platform["files"] == [{"from": "*", "to": "."}]
+    store, path = tmp_path / "store", tmp_path / "bin"
+    with tarfile.open(archive) as members:
+        assert {member.uid for member in members.getmembers()} == {0}
+        members.extractall(store)
+    path.mkdir()
+    (path / "kubectl-ctctl").symlink_to(store / platform["bin"])
+    agent = tmp_path / "agent"
+    agent.mkdir()
+    (agent / "cilium-dbg").write_text(f'#!/bin/sh\ncase "$2 $3" in "ct list") cat {DUMP};; *) exit 0;; esac\n')
+    (agent / "cilium-dbg").chmod(0o755)
+    with served(Cluster({"node-1": "ok", "node-2": "ok"}, agent), tmp_path) as kubeconfig:
+        # kubectl finds and starts a plugin by its name on the path, with the words behind it.
+        place = ("env", f"PATH={path}:/usr/bin:/bin", f"HOME={tmp_path}", f"KUBECONFIG={kubeconfig}")
+        kubectl = ["kubectl", "ctctl"] if shutil.which("kubectl") else ["kubectl-ctctl"]
+        done = run(*place, *kubectl, "ct", "list", "-o", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    each = sum("expires=" in line for line in DUMP.read_text().splitlines())
+    assert Counter(row["node"] for row in rows) == {"node-1": each, "node-2": each}
+    completed = run(*place, store / "kubectl_complete-ctctl", "ct", "li").stdout.splitlines()
+    assert completed[0].split("\t")[0] == "list"
+    assert completed[-1] == ":4"
 
 
 #: Install the package in a throw-away copy of this machine's root, without the machine's libbpf; use it; remove it.
@@ -238,6 +281,7 @@ chroot "$1/root" sh -ec '
   dpkg -i /var/ctctl.deb >/dev/null
   rm -f /usr/lib/*/libbpf.so*
   ctctl version
+  ctctl cluster ct list 2>&1 || true
   ls /usr/share/man/man1/ctctl.1.gz /usr/share/bash-completion/completions/ctctl /lib/systemd/system/ctctl-gc.service
   touch /var/before
   ctctl --help >/dev/null
@@ -260,6 +304,7 @@ def test_the_debian_package_installs_works_and_goes(dist: Path, tmp_path: Path) 
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ctctl ")
     assert "(/usr/lib/ctctl/ctctl/native/libbpf.so.1)" in lines[1]
+    assert any("which this build does not carry: install the wheel by pip, as 'ctctl[k8s]'" in line for line in lines)
     # Nothing is written into /usr by using it.
     assert lines[-1] == "/usr/share/man/man1/ctctl.1.gz"
 

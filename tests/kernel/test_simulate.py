@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,13 +20,14 @@ from ctctl.errors import NotFoundError, UnsupportedError, UsageError
 from ctctl.model.entry import CtEntry, CtState
 from ctctl.model.tuples import Direction
 from ctctl.packet.text import parse_packet_text
-from ctctl.simulate.conversation import Journey, Request
+from ctctl.simulate import call
+from ctctl.simulate.conversation import Journey, Prepared, Request
 from ctctl.simulate.conversation import run as simulate
 from ctctl.simulate.journey import Outcome
 from ctctl.simulate.scenario import StepRecord
 from ctctl.simulate.whatif import StartTable, parse_change
 from ctctl.trace.schema import TRACE_SCHEMAS
-from tests.support.children import run_ctctl
+from tests.support.children import PROGRAM, run_ctctl
 
 pytestmark = pytest.mark.kernel
 
@@ -74,9 +76,13 @@ class Story:
         self.hooks: list[str] = []
         self.ends: list[Journey] = []
         self._tables: dict[str, StepRecord] = {}
+        self.said: list[str] = []
         for part in simulate(Request(parse_packet_text(text), nodes, **wishes)):
             if isinstance(part, Journey):
                 self.ends.append(part)
+                continue
+            if isinstance(part, Prepared):
+                self.said.append(part.words)
                 continue
             assert part.result is not None
             assert part.result.event is not None
@@ -211,17 +217,104 @@ def test_what_makes_no_conversation(nodes: tuple[NodeFile, ...]) -> None:
         Story("tcp 10.64.0.36:1 > 10.64.1.64:2", nodes, changes=(parse_change("tcp out 10.64.0.36:1 > 10.64.1.64:2"),))
 
 
-def test_what_a_socket_never_sends_is_not_simulated(nodes: tuple[NodeFile, ...]) -> None:
-    sockets = tuple(
+# ---- sockets
+
+
+@pytest.fixture(scope="module")
+def sockets(nodes: tuple[NodeFile, ...]) -> tuple[NodeFile, ...]:
+    return tuple(
         replace(nf, datapath=replace(nf.datapath, lb=replace(nf.datapath.lb, socket=SocketLb()))) for nf in nodes
     )
-    for packet in ("tcp 10.64.0.36:1 > 10.96.0.10:80", "tcp 10.1.0.1:1 > 172.16.0.10:80"):
-        with pytest.raises(UnsupportedError, match=r"node-a turns connections of its processes.*10\.64\.1\.64:8080"):
-            Story(packet, sockets)
-        assert Story(packet, sockets, settings={"lb.socket": "false"}).hooks
-    # To a backend, and from where no program of ours sees the call, there are packets.
-    for packet in ("tcp 10.64.0.36:1 > 10.64.1.64:8080", "tcp 192.0.2.1:1 > 172.16.0.10:80"):
+
+
+WEB = ("10.64.1.64:8080", "10.64.0.37:8080")
+
+
+def test_a_connection_begins_with_the_call_of_its_socket(sockets: tuple[NodeFile, ...]) -> None:
+    story = Story("tcp 10.64.0.36:40000 > 10.96.0.10:80", sockets, handshake=True)
+    assert story.hooks[:2] == ["a:connect", "a:from_container"]
+    assert [one.arrival.outcome for one in story.ends] == [Outcome.DELIVERED] * 3
+    assert (story.ends[0].one_of, story.ends[1].one_of) == (WEB, ())
+    # A packet of such a socket is one between client and backend: no service is met on its way.
+    (out,) = (entry for entry in story.entries("node-a") if entry.direction is Direction.OUT and not entry.related)
+    assert (str(out.tuple), out.rev_nat) == ("TCP 10.64.0.36:40000 -> 10.64.1.64:8080", 0)
+    assert not [entry for entry in story.entries("node-a") if entry.direction is Direction.SVC]
+    # Of a socket of the node itself it is the same, and where only one backend is there is no choice.
+    own = Story("udp 10.1.0.1:40000 > 172.16.0.10:80", sockets)
+    assert (own.hooks[0], own.ends[0].one_of) == ("a:connect", ())
+    assert str(own.ends[0].arrival.place) == "web on node-b"
+
+
+def test_a_call_that_is_refused_sends_nothing(sockets: tuple[NodeFile, ...]) -> None:
+    story = Story("tcp 10.64.0.36:1 > 10.96.0.12:80", sockets)
+    (end,) = story.ends
+    assert (story.hooks, end.arrival.outcome, end.arrival.reason) == (["a:connect"], Outcome.REFUSED, "no_service")
+
+
+def test_what_no_socket_of_the_node_calls_is_as_before(
+    sockets: tuple[NodeFile, ...], nodes: tuple[NodeFile, ...]
+) -> None:
+    assert Story("tcp 10.64.0.36:1 > 10.96.0.10:80", sockets, settings={"lb.socket": "false"}).hooks[0] == (
+        "a:from_container"
+    )
+    for packet in (
+        "tcp 10.64.0.36:1 > 10.64.1.64:8080",
+        "tcp 192.0.2.1:1 > 172.16.0.10:80",
+        "icmp 10.64.0.36 > 10.96.0.10",
+    ):
         assert Story(packet, sockets).hooks == Story(packet, nodes).hooks
+
+
+def test_of_a_connection_that_is_there_the_entry_tells(sockets: tuple[NodeFile, ...]) -> None:
+    packet = "tcp 10.64.0.36:40000 > 10.96.0.10:80 A"
+    with pytest.raises(
+        UnsupportedError, match=r"no entry says to which backend \(10\.64\.1\.64:8080, 10\.64\.0\.37:8080\)"
+    ):
+        Story(packet, sockets)
+    entry = parse_change("tcp out 10.64.0.36:40000 > 10.64.0.37:8080 node=node-a")
+    story = Story(packet, sockets, changes=(entry,))
+    assert story.hooks == ["a:from_container", "a:to_container"]
+    past = parse_change("tcp out 10.64.0.36:40000 > 10.96.0.10:80 node=node-a")
+    with pytest.raises(UnsupportedError, match="its OUT entry is to the service itself, so that this one was not"):
+        Story(packet, sockets, changes=(past,))
+    assert story.said == ["node-a: the connection is to 10.64.0.37:8080 since connect(), as its OUT entry says"]
+
+
+def test_a_machine_without_cgroups_says_so(sockets: tuple[NodeFile, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    packet = "tcp 10.64.0.36:1 > 10.96.0.10:80"
+    monkeypatch.setattr(call, "cgroup2_mount", lambda: None)
+    with pytest.raises(UnsupportedError, match="and no cgroup2 file system is mounted here; simulate the packet"):
+        Story(packet, sockets)
+    monkeypatch.setattr(call, "cgroup2_mount", lambda: Path("/proc"))
+    with pytest.raises(UnsupportedError, match=r"and no cgroup can be made \(/proc/ctctl-call-"):
+        Story(packet, sockets)
+
+
+def test_a_user_who_may_make_no_namespace_is_told(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "nodes.yaml"
+    file.write_text(path.read_text().replace("endpoints:", "datapath: {lb: {socket: true}}\nendpoints:", 1))
+    words = ("trace", "--simulate", "tcp 10.64.0.36:1 > 10.96.0.10:80", "-f", str(file))
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", PROGRAM, *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "and no socket can call (" in done.stderr
+    assert "CAP_SYS_ADMIN" in done.stderr
+    # As root it is shown whole: the call, and where its packet went.
+    done = command(*words[1:])
+    assert done.returncode == 0, done.stderr
+    first, *_ = done.stdout.splitlines()
+    assert re.search(r"connect  tcp 10\.64\.0\.36:1 > 10\.96\.0\.10:80  translated to .* > 10\.64\.1\.64:8080", first)
+    assert "(new: the backend is one of 10.64.1.64:8080, 10.64.0.37:8080)" in done.stdout
+    refused = command("--simulate", "tcp 10.64.0.36:1 > 10.96.0.12:80", "-f", str(file))
+    assert "refused at connect(): no_service" in refused.stdout
+    assert (
+        "verdict: no packet was sent: the call of client on node-a was refused at connect(): the service has no backend"
+    ) in refused.stdout
+    lines = [json.loads(line) for line in command(*words[1:], "-o", "jsonl").stdout.splitlines()]
+    for line in lines:
+        validate(line, TRACE_SCHEMAS[line["schema"]])
+    assert (lines[0]["hook"], lines[0]["events"][0]["tcp_flags"]) == ("connect", None)
 
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:

@@ -176,15 +176,17 @@ def test_what_if_the_nodes_other_mode() -> None:
         assert steps[0]["snat"] != []
 
 
-def test_a_node_that_does_more_than_we_can_is_refused_by_name(socket_node: CapturedNode) -> None:
-    done = socket_node.done("trace", "--simulate", "tcp 10.61.1.101:5000 > 10.96.0.10:80", check=4)
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("ctctl: cannot simulate tcp 10.61.1.101:5000 > 10.96.0.10:80: socket LB turns")
-    assert line.endswith("simulate the packet to a backend: 10.61.1.102:8000, 10.61.2.103:8000")
-    # To a backend it can.
-    _, arrival, _ = simulated(socket_node, "tcp 10.61.1.101:5000 > 10.61.1.102:8000")
-    assert arrival["outcome"] == "delivered"
+def test_on_a_captured_node_with_socket_lb_the_call_is_made_first(socket_node: CapturedNode) -> None:
+    steps, arrival, said = simulated(socket_node, "tcp 10.61.1.101:5000 > 10.96.0.10:80")
+    assert [step["hook"] for step in steps[:2]] == ["connect", "from_container"]
+    backends = ["10.61.1.102:8000", "10.61.2.103:8000"]
+    assert arrival["backend_one_of"] == backends
+    (event,) = steps[0]["events"]
+    assert f"{event['tuple_out']['dst']}:{event['tuple_out']['dst_port']}" in backends
+    assert "cannot simulate" not in said
+    # The node's own connection too.
+    steps, arrival, _ = simulated(socket_node, "tcp 192.168.61.11:5000 > 10.96.0.10:80")
+    assert (steps[0]["hook"], arrival["backend_one_of"]) == ("connect", backends)
 
 
 @pytest.mark.parametrize(
@@ -198,14 +200,13 @@ def test_a_node_that_does_more_than_we_can_is_refused_by_name(socket_node: Captu
         ("tcp 10.61.1.101:5000 > 10.61.2.103:80", ("--with", "ipsec=true"), "IPsec encrypts"),
         ("tcp 10.61.1.101:5000 > 10.61.2.103:80", ("--with", "srv6=true"), "SRv6, which"),
         ("tcp 192.168.61.11:5000 > 10.61.1.102:80", ("--with", "host-firewall=true"), "the host firewall, which"),
-        ("tcp 192.168.61.11:5000 > 10.96.0.10:80", (), "the node's own connection to a service is turned at connect()"),
+        ("tcp 192.168.61.11:5000 > 10.96.0.10:80", ("--with", "lb.socket=false"), "socket LB is off (--with)"),
         ("tcp [fd61::1]:5000 > [fd61::11]:30080", ("--with", "ipv6=false"), "IPv6 is off on this node"),
         ("tcp 10.61.1.101:5000 > 10.61.1.102:80", ("--with", "ipv4=false"), "IPv4 is off on this node"),
         (NODE_PORT, ("--with", "lb.mode=annotation"), "each service has a mode of its own"),
         (NODE_PORT, ("--with", "lb.mode=dsr", "--with", "lb.dispatch=ipip"), "DSR by ipip (--with)"),
         (NODE_PORT, ("--with", "lb.mode=dsr", "--with", "lb.dispatch=opt"), "needs native routing"),
         ("tcp 192.168.61.1:80 > 192.168.61.11:40000 A", ("--with", "lb.node-port-max=40000"), "has ports from 40001"),
-        ("tcp 10.61.1.101:5000 > 10.96.0.10:80", ("--with", "lb.socket-host-only=false"), "socket LB turns"),
     ],
 )  # fmt: skip
 def test_each_reason_is_said(node: CapturedNode, packet: str, words: tuple[str, ...], why: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ctctl.lab.cgroups import lab_cgroup
 from ctctl.lab.cluster import down, up
 from ctctl.lab.nodefile import BPF, NO_MODE
 from ctctl.lab.processes import find_program, lab_pids, spawn
@@ -34,7 +35,8 @@ def remains(topology: Topology) -> list[str]:
     found += [f"process {pid} {Path(f'/proc/{pid}/cmdline').read_bytes()!r}" for pid in lab_pids(topology)]
     pins = Path("/sys/fs/bpf/ctctl")
     found += [f"pin {path}" for path in pins.glob(f"{topology.name}-*")] if pins.is_dir() else []
-    found += [f"file {path}" for path in (topology.state_dir, topology.lock_path) if path.exists()]
+    places = (topology.state_dir, topology.lock_path, lab_cgroup(topology))
+    found += [f"file {path}" for path in places if path is not None and path.exists()]
     links = sorted(path.name for path in Path("/sys/class/net").iterdir())
     return found + [f"link {name}" for name in links if name.startswith(("lxc-pod", "to-node"))]
 

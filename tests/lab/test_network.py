@@ -15,6 +15,7 @@ import pytest
 from ctctl.errors import BusyError, NotFoundError, UnsupportedError
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import namespaces, network, processes
+from ctctl.lab.cgroups import remove_cgroups
 from ctctl.lab.lock import locked
 from ctctl.lab.topology import MEMBERS, Topology
 from tests.lab.conftest import remains
@@ -36,6 +37,7 @@ def wired() -> Iterator[Topology]:
         processes.kill_all(topology)
         for member in MEMBERS:
             namespaces.remove(topology.netns(member))
+        remove_cgroups(topology)
         assert remains(topology) == []
 
 
@@ -107,6 +109,8 @@ def test_processes_are_found_when_the_namespace_has_no_name_any_more() -> None:
     assert processes.lab_pids(topology) == [process.pid]
     processes.kill_all(topology)
     assert process.wait(PATIENCE_S) == -signal.SIGKILL
+    remove_cgroups(topology)
+    assert remains(topology) == []
 
 
 def test_processes_outside_are_never_touched(wired: Topology) -> None:
@@ -138,8 +142,12 @@ def test_a_program_that_fails_says_so(wired: Topology) -> None:
 
 
 def test_exec_needs_a_lab() -> None:
+    topology = Topology(unique_name("e"))
     with pytest.raises(NotFoundError, match="is not up"):
-        processes.interactive(Topology(unique_name("e")), "pod1", ["true"])
+        processes.interactive(topology, "pod1", ["true"])
+    with pytest.raises(NotFoundError, match="no network namespace"):
+        processes.run(topology, "pod1", ["true"])
+    assert remains(topology) == []
 
 
 def test_one_lock_holder_at_a_time_and_no_file_after_the_last() -> None:

@@ -32,7 +32,8 @@ from ctctl.packet.geneve import strip_geneve
 from ctctl.packet.spec import PacketSpec, TcpFlags
 from ctctl.simulate.carry import Carried
 from ctctl.simulate.journey import Arrival, Cluster, with_ifindexes
-from ctctl.simulate.limits import check
+from ctctl.simulate.limits import check, turns
+from ctctl.simulate.sockets import begin, with_sockets
 from ctctl.simulate.start import carried_node
 from ctctl.simulate.whatif import fill
 from ctctl.tables.open import open_source
@@ -168,7 +169,8 @@ def compare(capture: str) -> Iterator[Outcome]:
             wanted = [one for one in known if one.packet.proto == proto]
             carried = carried_node(source, None, proto, {}, [one.packet for one in wanted])
             # Together so many packets of one connection, each from the tables as captured.
-            with Cluster.of((with_ifindexes(carried.file),), carried.now) as cluster:
+            file = with_sockets(carried.file)  # asked about packets of connections that begin with a call only
+            with Cluster.of((with_ifindexes(file),), carried.now) as cluster:
                 fill(cluster, carried.tables)
                 for expected in wanted:
                     yield _compared(capture, carried, cluster, expected)
@@ -178,14 +180,17 @@ def _compared(capture: str, carried: Carried, cluster: Cluster, expected: Expect
     packet = expected.packet
     text = describe_frame(build_frame(packet)).split(" seq ")[0]
     about = (capture, expected.what, text)
+    client = cluster.origin(packet.src, packet.dst)
     try:
         check(carried, packet)
+        call = begin(cluster, client, packet, packet.tcp_flags or 0) if turns(carried, packet) else None
     except UnsupportedError as error:
         return Outcome(*about, agrees=False, words=str(error).partition(": ")[2], refused=True)
     before, differ = _state(cluster), []
     arrival: Arrival | None = None
     met: set[bytes] = set()
-    for part in cluster.send(build_frame(packet), cluster.origin(packet.src, packet.dst)):
+    packet = packet if call is None or call.packet is None else call.packet
+    for part in cluster.send(build_frame(packet), client):
         if isinstance(part, Arrival):
             arrival = part
     after = _state(cluster)

@@ -82,7 +82,7 @@ class Node:
         found = Listings(names=self.names)
         found.endpoints = [EndpointRecord(ip_address(pod), endpoint_id=n + 1) for n, pod in enumerate(self.pods or ())]
         found.backends = [Backend(n, ip_address("10.9.9.9"), TCP, 80, "active") for n in self.backends or ()]
-        found.nat = list(self.nat or ())
+        found.nat_entries = list(self.nat or ())
         lists = {"endpoints": self.pods, "backends": self.backends, "nat": self.nat}
         found.missing = {name for name, given in lists.items() if given is None}
         source = Source(f"made up {self.name}", self._tables(), lambda _node: found)

@@ -17,7 +17,7 @@ from ctctl.ct.report import Connection, CtEventKind
 from ctctl.ct.sentence import explain
 from ctctl.decode.ct import decode_entry, encode_key, encode_value
 from ctctl.errors import CtctlError, NotFoundError, UsageError
-from ctctl.model.clock import Clock
+from ctctl.model.clock import Clock, parse_clock
 from ctctl.model.entry import CtEntry, CtFlags, CtState, Layout
 from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, LookupKind, LookupRecord, Verdict, Why
 from ctctl.model.nat import NatEntry
@@ -29,9 +29,10 @@ from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
 from ctctl.tables.show.lines import json_lines
 from ctctl.tables.show.rowform import EntryForm
-from ctctl.tables.sources.base import CtTable, Listings, Source
-from ctctl.tables.sources.clocks import Shown, Told, clock_by_reports, clock_of_document, told_by
+from ctctl.tables.sources.base import CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.clocks import Shown, Told, clock_by_reports, clock_of_document, objection, told_by
 from ctctl.tables.sources.nf import record_of
+from tests.support.children import run_ctctl
 
 NOW = 5000
 CLIENT, VIP, POD = IPv4Address("192.0.2.1"), IPv4Address("172.16.0.1"), IPv4Address("10.0.0.2")
@@ -87,7 +88,7 @@ def service_world() -> Source:
     listings = Listings(
         backends=[Backend(19, POD, 6, 8000, "active")],
         rev_nats=[RevNat(15, VIP, 80)],
-        nat=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
+        nat_entries=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
     )
     return source_of(entries, listings)
 
@@ -114,7 +115,7 @@ def dsr_world() -> Source:
         services=slots,
         backends=[Backend(19, POD, 6, 8000, "active"), Backend(20, POD, 6, 8000, "active")],
         rev_nats=[RevNat(15, POD, 80), RevNat(16, VIP, 80)],
-        nat=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
+        nat_entries=[NatEntry("cilium_snat_v4_external", translated.reversed(), Direction.OUT, False, "SRC", VIP, 80)],
     )
     return source_of([entry(translated, 0x90), entry(translated, 0x410, 1)], listings)
 
@@ -243,6 +244,29 @@ def test_clocks_by_what_lines_show() -> None:
     single = told_by([Shown(NOW + 5, 5, 0)], None)
     assert (single.now, single.proven) == (NOW, False)
     assert told_by([Shown(NOW + 5, 5, 0)], Clock(250, "said")).clock == Clock(250, "said")
+
+
+@pytest.mark.parametrize("age_s", [-6, 10 * 86400 + 1])
+def test_a_clock_that_the_reports_speak_against(age_s: int) -> None:
+    assert objection(Clock(), 2_000_000, 2_000_000 - age_s)
+    nearer = age_s + (1 if age_s < 0 else -1)
+    assert objection(Clock(), 2_000_000, 2_000_000 - nearer) is None
+    assert objection(Clock(), 2_000_000, 0) is None
+
+
+SAMPLES = Path(__file__).parents[1] / "data/samples/cilium-dbg-1.16.4"
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("ktime", "jiffies:250"), ("jiffies-250", "ktime")])
+def test_a_given_clock_that_the_files_speak_against_is_said(tmp_path: Path, name: str, wrong: str) -> None:
+    listing = SAMPLES / f"ct-list-global.time-diff-{name}.txt"
+    snapshot = str(tmp_path / "snapshot")
+    assert run_ctctl("ct", "export", snapshot, "--from", listing).returncode == 0
+    for file in (str(listing), snapshot):
+        with open_source(file, SourceOptions(clock=parse_clock(wrong))) as source:
+            assert len([note for note in source.notes if f"--clock {wrong} was given, and" in note]) == 1
+        with open_source(file, SourceOptions(clock=parse_clock(name.replace("-", ":")))) as source:
+            assert [note for note in source.notes if "was given" in note] == []
 
 
 def test_clocks_by_the_latest_report() -> None:
@@ -445,7 +469,7 @@ def two_nodes() -> Source:
         "a": Listings(
             backends=[Backend(2, IPv4Address("10.0.2.3"), 6, 8000)],
             rev_nats=[RevNat(3, IPv4Address("192.168.0.11"), 30080)],
-            nat=[
+            nat_entries=[
                 NatEntry("cilium_snat_v4_external", translated, Direction.OUT, False, "SRC", router, 6000),
                 NatEntry("cilium_snat_v4_external", there.reversed(), Direction.IN, False, "DST", CLIENT, 5000),
             ],
@@ -495,7 +519,7 @@ def test_snat_entries_alone_are_an_answer() -> None:
     address = IPv4Address("192.168.0.11")
     nat = [NatEntry("cilium_snat_v4_external", host, Direction.OUT, False, "SRC", address, 5000)]
     world = service_world()
-    world.listings = lambda _node: Listings(nat=nat)
+    world.listings = lambda _node: Listings(nat_entries=nat)
     found = only(world, "tcp 192.168.0.11:5000 > 192.0.2.9:443")
     assert (found.state, found.members, len(found.nat)) == ("none", (), 1)
 

@@ -139,7 +139,7 @@ def test_pressure_that_the_node_tells_itself(tmp_path: Path) -> None:
 def snat(count: int, remotes: int = 1, first: int = 32768) -> Listings:
     pod, egress, remote = IPv4Address("10.0.3.1"), IPv4Address("192.0.2.5"), IPv4Address("203.0.113.10")
     return Listings(
-        nat=[
+        nat_entries=[
             NatEntry(
                 None, FlowTuple(6, pod, port, remote + port % remotes, 443), Direction.OUT, False, "SRC", egress, port
             )

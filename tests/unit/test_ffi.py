@@ -5,17 +5,22 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
+import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from ctctl._ffi import CallError, Fd, Libbpf, capture_log, libbpf, set_debug, structs
+from ctctl._ffi import CallError, Fd, Libbpf, capture_log, libbpf, rows, set_debug, structs
 from ctctl._ffi import library as library_module
 from ctctl._ffi.signatures import SIGNATURES, Check, Signature
 from ctctl.abi.check import fields
 from ctctl.btf import Kind, read_object
 from ctctl.errors import ClosedError, UnsupportedError
 from tests.support.bpf import compile_source
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_function_is_in_the_table_once() -> None:
@@ -180,3 +185,42 @@ class TestFd:
     def test_a_negative_number_is_no_descriptor(self) -> None:
         with pytest.raises(ValueError, match="not a file descriptor"):
             Fd(-1, "nothing")
+
+
+@pytest.mark.parametrize("library", ["of another version", "no row formatter"])
+def test_a_row_formatter_of_another_version_is_refused(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its structures are other ones: it would write wrong bytes without a word."""
+    if library == "of another version":
+        monkeypatch.setattr(rows, "INTERFACE", rows.INTERFACE + 1)
+    else:
+        monkeypatch.setattr(rows, "LIBRARY", Path("libbpf.so.1"))
+    rows._library.cache_clear()
+    try:
+        with pytest.raises(UnsupportedError, match="of another version of ctctl"):
+            rows.place_groups(rows.RowsGroups())
+    finally:
+        rows._library.cache_clear()
+
+
+def test_the_number_of_the_row_formatter_follows_from_its_source() -> None:
+    """Who changes an enum, a structure or a function of it cannot forget the number."""
+    told = subprocess.run(
+        ["make", "-s", "--eval", "told: ; @echo $(INTERFACE)", "told"], cwd=ROOT, capture_output=True, check=True
+    )
+    assert int(told.stdout) == rows.INTERFACE
+    for structure in ("rows_op", "rows_run", "rows_groups", "lines_op", "lines_run"):
+        sources = {path: path.read_text() for path in (ROOT / "native").glob("*.c")}
+        path = next(path for path, text in sources.items() if f"struct {structure} {{" in text)
+        changed = sources[path].replace(f"struct {structure} {{", f"struct {structure} {{\n\tint more;")
+        assert _interface(sources | {path: changed}) != _interface(sources), structure
+
+
+def _interface(sources: dict[Path, str]) -> int:
+    """What the Makefile makes of them, in the order of its list."""
+    found = re.search(
+        r"^INTERFACE = .*shell (sed .*?) \$\(NATIVE_SRC\) \| cksum", (ROOT / "Makefile").read_text(), re.M
+    )
+    assert found is not None
+    text = "".join(sources[path] for path in sorted(sources, reverse=True))
+    done = subprocess.run(f"{found[1]} | cksum", shell=True, input=text.encode(), capture_output=True, check=True)
+    return int(done.stdout.split()[0])

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from ctctl.decode.ct import encode_key
 from ctctl.errors import UnsupportedError
 from ctctl.model.service import ServiceFlags
+from ctctl.model.tuples import FlowTuple
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate import limits
 from ctctl.simulate.carry import Carried
 from ctctl.simulate.start import carried_node
+from ctctl.simulate.whatif import StartTable
 from ctctl.tables.open import open_source
 from ctctl.tables.sources.modes import Fact
 from tests.support.captures import files
@@ -76,7 +79,8 @@ def refused(node: Carried) -> Iterator[tuple[Carried, str]]:
     yield modes(node, ipv4="false"), TO_SERVER
     yield modes(node, wireguard="true"), TO_WORLD
     yield modes(node, masquerade_agent="true"), TO_WORLD
-    yield node, f"tcp {HOST}:5000 > 10.96.0.10:80"
+    yield modes(node, "lb.socket"), f"tcp {HOST}:5000 > 10.96.0.10:80"
+    yield modes(node, lb_socket="false"), f"tcp {HOST}:5000 > 10.96.0.10:80"
     for flag in (ServiceFlags.L7LoadBalancer, ServiceFlags.LocalRedirect, ServiceFlags.Nat46x64):
         yield flagged(node, flag), NODE_PORT
     yield flagged(node, ServiceFlags.SourceRange | ServiceFlags.Quarantined), NODE_PORT
@@ -88,7 +92,6 @@ def refused(node: Carried) -> Iterator[tuple[Carried, str]]:
     yield modes(node, lb_mode="dsr", lb_dispatch="opt"), NODE_PORT
     quiet = replace(node, tables=())
     yield modes(quiet, "lb.socket", "lb.socket-host-only"), TO_SERVICE
-    yield modes(quiet, "lb.socket-host-only", lb_socket="true"), TO_SERVICE
     yield modes(node, "routing"), f"tcp {POD}:1 > {REMOTE}:8000"
     yield modes(node, "masquerade.bpf", "masquerade.ipv4"), TO_WORLD
     yield modes(node, masquerade_bpf="false"), TO_WORLD
@@ -118,6 +121,11 @@ def told(node: Carried) -> Iterator[tuple[Carried, str]]:
     yield listings(node, policy=[]), TO_SERVER
     yield modes(node, tunnel="vxlan"), TO_SERVER
     yield modes(node, "tunnel"), TO_SERVER
+    # An entry to a service itself: of a socket that was not turned.
+    flow = FlowTuple(6, ip_address(POD), 6000, ip_address("10.96.0.10"), 80)
+    past = StartTable("cilium_ct4_global", ((encode_key(flow, 0), bytes(56)),))
+    turned = modes(replace(node, tables=(*node.tables, past)), "lb.socket-host-only", lb_socket="true")
+    yield turned, TO_SERVICE
     assert node.version is not None
     yield replace(node, version=replace(node.version, low=14, high=14)), TO_SERVER
 
@@ -142,6 +150,19 @@ def test_what_can_be_simulated_is(node: Carried) -> None:
     per_packet = modes(node, lb_socket="false")
     for carried, text in ((node, TO_SERVER), (node, TO_WORLD), (node, NODE_PORT), (per_packet, TO_SERVICE)):
         limits.check(carried, parse_packet_text(text))
+
+
+def test_whose_calls_are_turned(node: Carried) -> None:
+    of_host = f"tcp {HOST}:5000 > 10.96.0.10:80"
+    for carried, pods, host in (
+        (modes(node, lb_socket="false"), False, False),
+        (modes(node, "lb.socket-host-only", lb_socket="true"), True, True),
+        (modes(node, lb_socket="true", lb_socket__host__only="true"), False, True),
+    ):
+        found = [limits.turns(carried, parse_packet_text(text)) for text in (TO_SERVICE, of_host, NODE_PORT)]
+        assert found == [pods, host, False]
+        if host:
+            limits.check(carried, parse_packet_text(of_host))
 
 
 def test_whose_an_address_is(node: Carried) -> None:

@@ -6,13 +6,18 @@ import json
 
 import pytest
 
+from ctctl.tables.sources.agent_text import add_config, add_line
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.facts import Fact
 from ctctl.tables.sources.modes import (
     CONFIG_MAP,
+    NODE_PORT_MAX,
     Modes,
     modes_of_config_map,
     modes_of_status,
     modes_of_status_line,
     modes_of_stored,
+    snat_first_port,
 )
 from tests.support.captures import NAMES, document, text
 
@@ -85,3 +90,27 @@ def test_what_is_no_setting_is_left_out(hostile: dict[str, object]) -> None:
 )
 def test_a_status_of_nothing(status: object) -> None:
     assert modes_of_status(status) == {}
+
+
+@pytest.mark.parametrize("said", ["", "0", "65535", "123456", "abc", "\N{ARABIC-INDIC DIGIT THREE}0000", "-1", "4e4"])
+def test_what_is_no_port_tells_nothing_of_snat(said: str) -> None:
+    assert snat_first_port({NODE_PORT_MAX: Fact(said, "here")}) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "evidence"),
+    [
+        ("  NodePort:             Enabled (Range: 30000-40000)", "status --verbose"),
+        ("node-port-range: 30000,40000", "node-port-range in the config map"),
+        ('"node-port-range": "30000,40000",', "node-port-range in the config map"),
+    ],
+)
+def test_where_snat_begins_by_lines(line: str, evidence: str) -> None:
+    dump = Dump()
+    add_line(dump, line)
+    assert snat_first_port(dump.facts.modes) == Fact(40001, evidence, 1 if "status" in evidence else 2)
+    # What runs is believed before what was configured, in either order.
+    add_config(dump, {"NodePortMax": 50000, "ClockSource": 0})
+    first = snat_first_port(dump.facts.modes)
+    assert first is not None
+    assert first.value == (40001 if "status" in evidence else 50001)

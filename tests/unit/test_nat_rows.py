@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from array import array
 from unittest import mock
 
 import pytest
@@ -19,10 +20,14 @@ from ctctl.out.output import ColorMode, Format, OutputOptions, write_rows
 from ctctl.services.nat_form import NatForm
 from ctctl.services.nat_rows import Listed, write_tables
 from ctctl.services.show_nat import nat_view
+from ctctl.tables.sources.nat_listed import NatColumns
 from tests.support.drawn import nat_records
 
+#: Of a listing's entries: a clock that was set back made one of them negative.
+AGES = [72, 0, -5, 90_061]
 NAMES = {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6"}
-Drawn = tuple[dict[int, list[tuple[bytes, bytes]]], Clock, int | None, dict[str, str]]
+#: keys and values by family, the clock, its now, names, and what a listing shows (None: it is no listing)
+Drawn = tuple[dict[int, list[tuple[bytes, bytes]]], Clock, int | None, dict[str, str], bool | None]
 
 
 @st.composite
@@ -31,7 +36,8 @@ def tables(draw: st.DrawFn) -> Drawn:
         family: draw(st.lists(nat_records(family), max_size=4)) for family in draw(st.sampled_from([[4], [6], [4, 6]]))
     }
     clock = draw(st.sampled_from([Clock(), Clock(hz=250)]))
-    return found, clock, draw(st.sampled_from([None, 0, 1000, 2**31])), draw(st.sampled_from([{}, NAMES]))
+    now, names = draw(st.sampled_from([None, 0, 1000, 2**31])), draw(st.sampled_from([{}, NAMES]))
+    return found, clock, now, names, draw(st.sampled_from([None, True, False]))
 
 
 class Screen(io.StringIO):
@@ -43,17 +49,22 @@ class Screen(io.StringIO):
 
 def both(drawn: Drawn, options: OutputOptions, kind: type[io.StringIO] = io.StringIO) -> tuple[str, str]:
     """By row programs, and entry by entry."""
-    found, clock, now, names = drawn
+    found, clock, now, names, shows_ct = drawn
     view = nat_view(names, clock, now)
-    listed, ours, theirs = [], kind(), kind()
+    listed, entries, ours, theirs = [], [], kind(), kind()
     for family, pairs in found.items():
-        rows = NatRows(family, b"".join(key for key, _ in pairs), b"".join(value for _, value in pairs))
-        form = NatForm(f"cilium_snat_v{family}_external", family, names, clock, now)
+        keys, values = b"".join(key for key, _ in pairs), b"".join(value for _, value in pairs)
+        name = f"cilium_snat_v{family}_external"
+        if shows_ct is None:
+            rows, absent = NatRows(family, keys, values), frozenset[str]()
+            entries += [decode_nat(*pair, name) for pair in pairs]
+        else:
+            columns = NatColumns(family, shows_ct, bytearray(keys), bytearray(values), array("q", AGES[: len(pairs)]))
+            rows, absent = NatRows(family, keys, values, name, columns.ages.tobytes()), columns.absent
+            entries += columns.entries()
+        form = NatForm(name, family, names, clock, now, absent=absent)
         listed.append(Listed(form, iter(()), rows if pairs else None))
     write_tables(listed, view, options, ours)
-    entries = [
-        decode_nat(*pair, f"cilium_snat_v{family}_external") for family, pairs in found.items() for pair in pairs
-    ]
     write_rows(view, entries, options, theirs)
     return ours.getvalue(), theirs.getvalue()
 

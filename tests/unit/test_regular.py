@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections import Counter
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,14 @@ from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.show.entry import entry_record
 from ctctl.tables.sources import regular
 from ctctl.tables.sources.content import read_content
+from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.dump import Collected, Dump
+from ctctl.tables.sources.nat_runs import NatRuns
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
 
-_MARKS = (b"expires=", b'"Lifetime"', b'"key":', b'"key": ', b"ctctl/ct-entry", b"key:\n")
+_MARKS = (b"expires=", b'"Lifetime"', b'"key":', b'"key": ', b"ctctl/ct-entry", b"key:\n", b" XLATE_")
 LISTINGS = sorted(
     path
     for path in DATA.rglob("*")
@@ -63,7 +68,9 @@ def said(dump: Dump) -> dict[str, Any]:
     fields = [field for field in Collected.__dataclass_fields__ if field != "known"]
     tables = {name: {field: getattr(table, field) for field in fields} for name, table in dump.tables.items()}
     parts = ("kinds", "partial", "skipped", "skipped_first", "losses", "now", "clock", "broken", "ended", "listings")
-    return {"tables": tables, **{part: getattr(dump, part) for part in parts}}
+    nat = sorted(map(repr, dump.listings.nat))  # one by one or by columns
+    dump.listings.nat_entries, dump.listings.nat_text = [], None
+    return {"tables": tables, "nat": nat, **{part: getattr(dump, part) for part in parts}}
 
 
 def agree(text: bytes) -> dict[str, Any]:
@@ -71,7 +78,8 @@ def agree(text: bytes) -> dict[str, Any]:
     one_by_one, spent = read(text, passes=False)
     at_once, also = read(text, passes=True)
     assert at_once == one_by_one
-    assert abs(also.work - spent.work) <= spent.work / 20  # a return may count once or twice
+    # A return may count once or twice; a translation read by itself costs what its record does.
+    assert abs(also.work - spent.work) <= spent.work / 20 or at_once["nat"]
     return at_once
 
 
@@ -106,13 +114,33 @@ def lines(draw: st.DrawFn, layout: Layout) -> str:
     return cilium_line(decode_entry(key, value, layout), layout, Clock(), now) or ""
 
 
+_ENDS = {
+    4: st.sampled_from(["10.0.0.1", "192.168.1.254", "10.0.0.256", "10.00.0.1", "1.2.3"]),
+    6: st.sampled_from(["[fd00::1]", "[::ffff:10.0.0.1]", "[::]", "[fd00:::1]", "[10.0.0.1]"]),
+}
+
+
+@st.composite
+def nat_lines(draw: st.DrawFn) -> str:
+    """A line of an SNAT listing, of early builds and later ones."""
+    family = draw(st.sampled_from([4, 4, 6]))
+    ends = [_ENDS[draw(st.sampled_from([family] * 9 + [10 - family]))] for _ in range(3)]
+    source, target, to = (f"{draw(end)}:{draw(st.sampled_from([0, 1, 80, 65535, 65536, 99999]))}" for end in ends)
+    way = draw(st.sampled_from([("OUT", "SRC"), ("IN", "DST")] * 4 + [("OUT", "DST")]))
+    related = draw(st.sampled_from(["", "", " related"]))
+    age = draw(st.sampled_from(["0", "72", "72", "-5", "9" * 18, "9" * 19]))
+    tail = draw(st.sampled_from([" ago NeedsCT=0", " ago NeedsCT=1", " ago NeedsCT=18446744073709551616", " ago", ""]))
+    proto = draw(st.sampled_from(["TCP", "UDP", "ICMP", "ICMPv6", "132", "256"]))
+    return f"{proto} {way[0]} {source} -> {target}{related} XLATE_{way[1]} {to} Created={age}sec{tail}"
+
+
 @st.composite
 def listings(draw: st.DrawFn) -> bytes:
     """Lines of one version or two, some of them edited as nobody should, between them what people leave there."""
-    layouts = draw(st.lists(st.sampled_from(list(Layout)), min_size=1, max_size=2))
+    layouts = draw(st.lists(st.sampled_from([*Layout, None]), min_size=1, max_size=2))
     found: list[str] = []
     for layout in layouts:
-        found += draw(st.lists(lines(layout), max_size=12))
+        found += draw(st.lists(nat_lines() if layout is None else lines(layout), max_size=12))
     for at in draw(st.lists(st.integers(0, max(len(found) - 1, 0)), max_size=4)):
         if found:
             found[at] = edited(draw, found[at])
@@ -275,3 +303,20 @@ def test_passes_take_what_is_regular() -> None:
             found, _ = read((DATA / "samples" / form).read_bytes(), passes=True)
             count = sum(len(table["values"]) // 56 for table in found["tables"].values())
             assert taken > count / 2, form
+
+
+def test_a_pass_takes_the_lines() -> None:
+    """What the tests above compare is not the same way twice."""
+    taken = Counter[type]()
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (CtRuns, NatRuns):
+            patch.setattr(kind, "add_rows", partialmethod(_counted, kind.add_rows, taken))
+        for path in LISTINGS:
+            read(path.read_bytes(), passes=True)
+    assert taken[CtRuns] > 1000
+    assert taken[NatRuns] > 1000
+
+
+def _counted(listing: Any, add_rows: Callable[..., None], taken: Counter[type], rows: Any) -> None:
+    taken[type(listing)] += len(rows)
+    add_rows(listing, rows)

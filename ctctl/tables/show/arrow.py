@@ -20,7 +20,7 @@ import numpy as np
 
 from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
-from ctctl.errors import UnsupportedError
+from ctctl.errors import MissingLibraryError
 from ctctl.model.entry import STATE_BITS, STATES
 from ctctl.tables.show.entry_facts import NUMBERS
 from ctctl.tables.sources.base import CtTable
@@ -91,7 +91,7 @@ def pyarrow(*modules: str) -> ModuleType:
             importlib.import_module(f"pyarrow.{name}")
         return importlib.import_module("pyarrow")
     except ImportError:
-        raise UnsupportedError("Parquet and lakes need pyarrow: pip install 'ctctl[fleet]'") from None
+        raise MissingLibraryError("Parquet and lakes need pyarrow", "fleet") from None
 
 
 def schema_of(columns: Mapping[str, str]) -> Any:

@@ -12,11 +12,17 @@ from typing import Any
 
 from ctctl.abi import pins
 from ctctl.model.clock import Clock
-from ctctl.model.units import decimal
 from ctctl.tables.sources.clocks import clock_of_document
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import Fact, NodeFacts
-from ctctl.tables.sources.modes import STATUS_HINT, modes_of_config_map, modes_of_status_line, modes_of_stored
+from ctctl.tables.sources.modes import (
+    CONFIG_MAP,
+    NODE_PORT_MAX,
+    STATUS_HINT,
+    modes_of_config_map,
+    modes_of_status_line,
+    modes_of_stored,
+)
 
 _TCP = (pins.CT_TABLES[0], pins.CT_TABLES[2])
 _ANY = (pins.CT_TABLES[1], pins.CT_TABLES[3])
@@ -106,7 +112,9 @@ def add_line(dump: Dump, line: str) -> bool:
         clock = _clock(match[1], int(match[2]) if match[2] else None, "status --verbose")
         facts.clock = facts.clock or clock
     elif match := _NODE_PORTS.match(line):
-        _node_ports(facts, match[2], "status --verbose" if match[1].startswith("NodePort") else "the config map")
+        runs = match[1].startswith("NodePort")
+        evidence = "status --verbose" if runs else f"node-port-range in {CONFIG_MAP}"
+        facts.add_modes({NODE_PORT_MAX: Fact(match[2], evidence, 1 if runs else 2)})
     elif match := _INTERVAL.match(line):
         facts.gc_interval_s = facts.gc_interval_s or Fact(float(match[1]), "metrics")
     elif match := _RUNTIME.match(line):
@@ -183,13 +191,6 @@ def _clock(kind: str, hz: int | None, where: str) -> Clock | None:
     return Clock(hz, f"jiffies at {hz} Hz by {where}") if hz and 0 < hz <= 10000 else None
 
 
-def _node_ports(facts: NodeFacts, last: object, where: str) -> None:
-    """The last port of the NodePort range: SNAT's begin above it."""
-    number = decimal(str(last)[:6], 65534)
-    if number:
-        facts.snat_first_port = facts.snat_first_port or Fact(number + 1, f"the NodePort range in {where}")
-
-
 def is_agent_config(document: Any) -> bool:
     """Whether a JSON object is what an agent stores of its configuration."""
     return isinstance(document, dict) and ("ClockSource" in document or "CTMapEntriesGlobalTCP" in document)
@@ -206,7 +207,6 @@ def add_config(dump: Dump, document: dict[str, Any]) -> None:
             and value >= 0
         ):
             _setting(dump.facts, name, str(value))
-    _node_ports(dump.facts, document.get("NodePortMax"), "the agent's configuration")
     dump.facts.clock = dump.facts.clock or clock_of_document(document, "the agent's configuration")
 
 

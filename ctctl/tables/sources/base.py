@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ctctl.model.version import CiliumVersion
     from ctctl.tables.pairs import KeyLayout
     from ctctl.tables.sources.facts import NodeFacts
+    from ctctl.tables.sources.nat_listed import ListedNat
 
     #: keys and values; of a live map as they came
     Rows: TypeAlias = tuple[Matrix, Matrix] | Batch
@@ -123,7 +124,9 @@ class Listings:
     rev_nats: list[RevNat] = field(default_factory=list)
     source_ranges: list[SourceRange] = field(default_factory=list)
     maglev: list[MaglevTable] = field(default_factory=list)
-    nat: list[NatEntry] = field(default_factory=list)
+    #: SNAT entries one by one, and those of text; ``nat`` is all of them
+    nat_entries: list[NatEntry] = field(default_factory=list)
+    nat_text: ListedNat | None = None
     ipcache: list[IpcacheRecord] = field(default_factory=list)
     endpoints: list[EndpointRecord] = field(default_factory=list)
     sockets: list[SocketNat] = field(default_factory=list)
@@ -143,6 +146,7 @@ class Listings:
     def joined(cls, parts: Sequence[Listings]) -> Listings:
         """One of all parts of the same node: each record once, gaps filled from any of them."""
         found = cls()
+        found._join_nat(parts)
         for name, key in _KEYS.items():
             setattr(found, name, _merged([record for part in parts for record in getattr(part, name)], key))
         for name in ("source_ranges", "maglev", "sockets", "tunnels"):
@@ -155,23 +159,71 @@ class Listings:
             found.shown |= part.shown
         return found
 
+    def _join_nat(self, parts: Sequence[Listings]) -> None:
+        texts = [part.nat_text for part in parts if part.nat_text]
+        if any(part.nat_entries for part in parts):
+            self.nat_entries = _merged([entry for part in parts for entry in part.nat], _NAT_KEY)
+        elif texts:
+            self.nat_text = texts[0].joined(texts)
+
+    @property
+    def nat(self) -> list[NatEntry]:
+        """The SNAT entries one by one. To be read: ``add_nat`` adds one."""
+        return [*self.nat_entries, *self.nat_text.entries()] if self.nat_text else self.nat_entries
+
+    def add_nat(self, entry: NatEntry, *, text: bool = False) -> None:
+        """Add an SNAT entry; ``text``: of a text listing."""
+        if not text or not self.listed_nat().add(entry):
+            self.nat_entries.append(entry)
+
+    def listed_nat(self) -> ListedNat:
+        """Where the SNAT entries of text listings are kept."""
+        if self.nat_text is None:
+            from ctctl.tables.sources.nat_listed import ListedNat
+
+            self.nat_text = ListedNat()
+        return self.nat_text
+
+    def nat_tables(self) -> list[NatTable] | None:
+        """The SNAT entries as tables of bytes, where a text listing shows them all; else None."""
+        return self.nat_text.tables() if self.nat_text and not self.nat_entries else None
+
+    def nat_rows(self) -> Iterator[NatRows]:
+        """The SNAT entries batch by batch."""
+        from ctctl.decode.nat_rows import rows_of
+
+        tables = self.nat_tables()
+        return rows_of(self.nat) if tables is None else (rows for table in tables for rows in table.read())
+
+    def nat_counts(self) -> dict[str, int]:
+        """How many SNAT entries there are by table, as far as that is known."""
+        found = self.nat_text.counts() if self.nat_text else {}
+        for entry in self.nat_entries:
+            if entry.map is not None:
+                found[entry.map] = found.get(entry.map, 0) + 1
+        return found
+
+    def count(self, kind: str) -> int:
+        """How many records of this kind there are."""
+        return len(self.nat_entries) + len(self.nat_text or ()) if kind == "nat" else len(getattr(self, kind))
+
     def has(self, kind: str) -> bool:
         """Whether the source shows records of this kind, or that there are none."""
-        return kind in self.shown or bool(getattr(self, kind))
+        return kind in self.shown or self.count(kind) > 0
 
 
 #: what makes a record of a listing the same record
 _KEYS = {
     "services": ("addr", "port", "proto", "scope", "slot"),
     "backends": ("backend_id",),
-    "nat": ("tuple", "direction", "related"),
     "rev_nats": ("rev_nat", "addr", "port"),
     "ipcache": ("prefix", "cluster_id"),
     "endpoints": ("addr",),
     "policy": ("endpoint_id", "egress", "identity", "labels", "proto", "port", "port_bits"),
 }
+_NAT_KEY = ("tuple", "direction", "related")
 #: All kinds of listings.
-KINDS = (*_KEYS, "source_ranges", "maglev", "sockets", "tunnels", "counters")
+KINDS = (*_KEYS, "nat", "source_ranges", "maglev", "sockets", "tunnels", "counters")
 
 
 def _total(counters: list[DatapathCounter]) -> int:
@@ -362,9 +414,7 @@ class Source:
         """A node's SNAT entries batch by batch, each valid until the next: as they lie, else from its listing."""
         if self.snat is not None:
             return (rows for table in self.snat(node) for rows in table.read())
-        from ctctl.decode.nat_rows import rows_of
-
-        return rows_of(self.some(node, "nat").nat)
+        return self.some(node, "nat").nat_rows()
 
     def find_nat(self, flows: Iterable[FlowTuple], node: str | None = None) -> list[NatEntry]:
         """SNAT entries whose tuple, as packets have it, is one of ``flows``."""

@@ -137,7 +137,7 @@ def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[s
             table.layout, table.evidence = layout, "BTF"
         table.add(key, value)
     elif family is not None and len(value) == NAT_SIZE[family]:
-        dump.listings.nat.append(decode_nat(key, value, pins.SNAT_TABLES[family]))
+        dump.listings.add_nat(decode_nat(key, value, pins.SNAT_TABLES[family]))
     else:
         _add_other(dump, hint, key, value)
 
@@ -297,7 +297,7 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
                 dumped.flush()
                 dumped.count += runs.read_on(lines, dumped.sample)
                 lines.spend(runs.work)
-            if dumped.count - len(dump.listings.nat) - sum(map(len, dump.tables.values())) > MAX_UNREAD:
+            if dumped.count - dump.listings.count("nat") - sum(map(len, dump.tables.values())) > MAX_UNREAD:
                 dump.ended = True  # a large table that nothing here reads
                 return
     except EndedEarlyError as error:

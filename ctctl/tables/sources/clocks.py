@@ -45,6 +45,30 @@ class Told:
     contradiction: str | None = None
 
 
+#: Reports are written with the clock of the CPU they are made on, and read some time before they are compared.
+AHEAD_S = 5
+#: A table in use has something that was reported on since; no datapath gives an entry longer (Cilium's longest default
+#: is 6 hours).
+LONGEST_S = 10 * 86400
+
+
+def objection(clock: Clock, now: int, newest: int) -> str | None:
+    """What the latest report of a table (0: there is none) says against ``now`` of ``clock``; None: nothing."""
+    if not newest:
+        return None
+    age_s = clock.remaining_s(now, newest)
+    if age_s < -AHEAD_S:
+        return f"an entry was reported on at {newest}, and it is {now} now"
+    return f"read by {clock} nothing in it was reported on for {age_s // 86400} days" if age_s > LONGEST_S else None
+
+
+def note_of_given(given: Clock | None, own: Clock | None) -> list[str]:
+    """What is said where the user's clock is another one than what evidence tells."""
+    if given is None or own is None or own.hz == given.hz or "assumed" in own.evidence:
+        return []
+    return [f"clock: --clock {given} was given, and its times are of another: {own.evidence or own}"]
+
+
 #: A report may be this much after the listing's own now: lines are read while packets pass.
 _SLACK_S = 60
 #: Nothing of a table in use is this old: even a GC that has stopped leaves entries that packets refresh.

@@ -20,6 +20,8 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.listing_documents import Documents, form_of, is_listing, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
+from ctctl.tables.sources.nat_runs import NatRuns
+from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
@@ -94,9 +96,10 @@ class _Mixed:
         self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
         self.documents.other_length = self.shape.other_length
-        self.runs = CtRuns(self.ct, self.lines, self.shape)
-        #: the last record was an entry: others may follow that are read in one pass
-        self._more_entries = False
+        self.passes = Passes(self.lines, self.shape)
+        self.ct_runs, self.nat_runs = CtRuns(self.ct), NatRuns(dump)
+        #: the listing of the last record, where others may follow that are read in one pass
+        self._listing: Listing | None = None
         self.table = ""
         #: there is something else than lines of a conntrack listing
         self.other = False
@@ -137,9 +140,9 @@ class _Mixed:
                 self._idle = 0
                 self._spaced &= self._after_blank
                 self._head = self._after_blank = False
-                if self._more_entries:
-                    self._more_entries = False
-                    self._spaced &= not self.runs.read_on()
+                if self._listing is not None:
+                    listing, self._listing = self._listing, None
+                    self._spaced &= not self.passes.read_on(listing)
             elif not self._document(line) and not self._worded_document(line):
                 if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
                     self.dump.lose("line(s) cut off at the end", line)
@@ -271,8 +274,7 @@ class _Mixed:
         self.dump.found("Cilium ct list")
         try:
             self.ct.add(line, start)
-            self._more_entries = True
-            self._more_entries = True
+            self._listing = self.ct_runs
         except DecodeError:
             self.dump.lose("line(s)", line)
         return True
@@ -285,7 +287,8 @@ class _Mixed:
         try:
             if line.count("XLATE_") > 1:
                 raise DecodeError("several entries in one line")
-            self.dump.listings.nat.append(nat_text.nat_of_line(line))
+            self.dump.listings.add_nat(nat_text.nat_of_line(line), text=True)
+            self._listing = self.nat_runs
         except DecodeError:
             self.dump.lose("line(s) of a nat list", line)
         return True

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ctctl.decode.columns import Matrix
 
 #: Protocols as the programs print them; one without a name as its number.
-_WORDS = {word: PROTOCOLS[word.lower()] for word in ("TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "IGMP", "VRRP")}
-_WORDS.update((str(number), number) for number in range(1, 256))
+PROTOCOL_WORDS = {word: PROTOCOLS[word.lower()] for word in ("TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "IGMP", "VRRP")}
+PROTOCOL_WORDS.update((str(number), number) for number in range(1, 256))
 #: Directions as the bits of a tuple.
 _DIRECTIONS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
 #: Where an entry's value has what lines show (``decode.columns``); up to 1.15 counters are one a direction.
@@ -53,7 +53,7 @@ def form_of(sort: Sort) -> Form:
     """The form of such lines. ``value`` of its rows is the entry's."""
     form, split = Form(), sort.layout.split_counters
     form.room("value", VALUE_SIZE)
-    form.word("proto", _WORDS).literal(" ").word("direction", _DIRECTIONS).literal(" ")
+    form.word("proto", PROTOCOL_WORDS).literal(" ").word("direction", _DIRECTIONS).literal(" ")
     form.address("src", port=True).literal(" -> ").address("dst", port=True).same("src_family", "dst_family")
     if sort.family is not None:
         form.check("src_family", sort.family).check("proto", TCP, unlike=not sort.tcp)

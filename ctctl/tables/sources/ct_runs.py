@@ -1,51 +1,36 @@
-"""Passes over the lines of a conntrack listing that are as the program printed them (``regular``, ``ct_forms``)."""
+"""Conntrack listings in passes: rows of lines as the program printed them to the tables that they are of."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ctctl.model.tuples import TCP
-from ctctl.tables.sources import regular
 from ctctl.tables.sources.ct_forms import Sort, form_of
 from ctctl.tables.sources.ct_text import CtLines
-from ctctl.tables.sources.regular import Patience, RegularReader
-from ctctl.tables.sources.shape import Shape
-from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.regular import Form
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 class CtRuns:
-    """Passes over the lines that follow a record of a conntrack listing. ``ct`` takes what they read."""
+    """A ``passes.Listing``. ``ct`` takes what is read."""
 
-    def __init__(self, ct: CtLines, lines: Lines, shape: Shape) -> None:
+    work = 0
+
+    def __init__(self, ct: CtLines) -> None:
         self._ct = ct
-        self._lines = lines
-        self._shape = shape
-        self._readers: dict[Sort, RegularReader] = {}
-        self._patience = Patience()
+        self._sort: Sort | None = None
 
-    def read_on(self) -> bool:
-        """Read the lines that follow one of the listing, as far as they are like it. Whether there were any."""
-        other, count = self._shape.other_length(), 0
-        if other is None or not self._patience.ready():
-            return False
-        while self._lines.has(regular.WORTH) and (sort := self._ct.next_sort(regular.ROOM)) is not None:
-            reader = self._readers.get(sort) or self._readers.setdefault(sort, RegularReader(form_of(sort)))
-            rows = reader.read(self._lines, other_length=other)
-            if len(rows):
-                self._shape.records(len(rows), reader.padded, reader.blanks)
-                self._add(sort, rows)
-                self._lines.spend(reader.work)
-            count += len(rows)
-            if len(rows) < regular.ROOM:
-                self._patience.after(count)
-                break
-        return count > 0
+    def next_form(self, room: int) -> Form | None:
+        """The form of lines that change nothing of what was learnt of the listing."""
+        self._sort = self._ct.next_sort(room)
+        return None if self._sort is None else form_of(self._sort)
 
-    def _add(self, sort: Sort, rows: NDArray[Any]) -> None:
-        """Rows to the tables that they are of."""
+    def add_rows(self, rows: NDArray[Any]) -> None:
+        """Rows of lines of that form."""
+        sort = self._sort
+        assert sort is not None
         if sort.family is not None:
             self._ct.add_rows(sort, sort.family, TCP if sort.tcp else 0, rows)
             return

@@ -32,8 +32,6 @@ class NodeFacts:
     node: Fact[str] | None = None
     clock: Clock | None = None
     gc_interval_s: Fact[float] | None = None
-    #: where SNAT's ports begin: above the NodePort range
-    snat_first_port: Fact[int] | None = None
     #: CLOCK_MONOTONIC in ns when the agent last said that it is alive, which it does every second
     alive_ns: Fact[int] | None = None
     #: what added to that clock gives the time since 1970, in units of 512 ns
@@ -57,7 +55,6 @@ class NodeFacts:
         self.node = self.node or other.node
         self.clock = self.clock or other.clock
         self.gc_interval_s = self.gc_interval_s or other.gc_interval_s
-        self.snat_first_port = self.snat_first_port or other.snat_first_port
         self.alive_ns = self.alive_ns or other.alive_ns
         self.utime_offset = self.utime_offset or other.utime_offset
         self.made_unix = self.made_unix or other.made_unix

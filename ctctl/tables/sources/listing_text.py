@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
-from ctctl.decode.services import IPCACHE_FLAGS, frontend
+from ctctl.decode.services import IPCACHE_FLAGS, service_slot
 from ctctl.errors import DecodeError
 from ctctl.model.service import (
     Backend,
@@ -29,6 +29,7 @@ from ctctl.model.service import (
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.base import Listings
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.service_text import named_frontend
 from ctctl.tables.sources.stream import address, digits
 
 #: What the first line of each table is, and what it shows.
@@ -242,21 +243,8 @@ def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
         flags = int(match["flags"], 16) | int(match["flags2"], 16) << 8
         count, rev_nat, first = digits(match["count"], 16), digits(match["rev"], 16), digits(match["first"])
         held = digits(match["held"], 16) if match["held"] else None
-        if not slot:
-            found = frontend(addr, port, scope, rev_nat, proto, count=count, flags=flags, first=first)
-            return replace(found, quarantined=held)
-        return ServiceSlot(
-            addr,
-            port,
-            scope,
-            slot,
-            rev_nat,
-            proto,
-            count=count,
-            flags=flags,
-            backend_id=first,
-            word=first,
-            quarantined=held,
+        return service_slot(
+            addr, port, scope, slot, rev_nat, proto=proto, count=count, flags=flags, first=first, quarantined=held
         )
     if match := _MISSING.fullmatch(right):
         return ServiceSlot(addr, port, scope, slot, None, proto, backend_id=digits(match[1]))
@@ -265,17 +253,7 @@ def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
         rev_nat = digits(match["rev"], 16)
         if slot:
             return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend=match["backend"], flag_words=words)
-        return ServiceSlot(
-            addr,
-            port,
-            scope,
-            0,
-            rev_nat,
-            proto,
-            words[0] if words else None,
-            flag_words=words,
-            l7_proxy_port=digits(match["proxy"], 16) if match["proxy"] else None,
-        )
+        return named_frontend((addr, port, proto, scope), words, rev_nat, match["proxy"])
     return None
 
 

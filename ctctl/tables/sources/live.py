@@ -25,13 +25,13 @@ from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.model.suggest import unknown_name
 from ctctl.model.version import CiliumVersion
-from ctctl.node.agent import runtime_config
-from ctctl.node.cilium import first_snat_port, identify, is_this_nodes
+from ctctl.node import agent
+from ctctl.node.cilium import identify, is_this_nodes
 from ctctl.node.find import find_tables, node_at
 from ctctl.node.owner import own_maps
 from ctctl.tables.sources import pinned
 from ctctl.tables.sources.base import CtTable, NoTableError, Source, SourceOptions
-from ctctl.tables.sources.clocks import agent_clock, clock_by_reports
+from ctctl.tables.sources.clocks import agent_clock, clock_by_reports, note_of_given, objection
 
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import Rows
@@ -42,6 +42,7 @@ _SAMPLE = 128
 #: A table in use has a report this recent: then ktime needs no comparison with jiffies.
 _RECENT_S = 86400
 _REPORTS, _REPORTS_AT = struct.Struct("<II"), CT_ENTRY_LAST_TX_REPORT
+_OWN_CLOCK = Clock(None, "ktime: ctctl's own node")
 #: Entries a batch: what numpy works on fits a CPU's cache, and calls are few.
 BATCH = 8192
 
@@ -103,16 +104,16 @@ def _agents_facts(directory: Path) -> NodeFacts:
     # What reads dumps takes a third of a short listing's time to import.
     from ctctl.tables.sources.agent_text import add_config
     from ctctl.tables.sources.dump import Dump
-    from ctctl.tables.sources.facts import Fact
+    from ctctl.tables.sources.modes import modes_of_status
 
     dump = Dump()
     if not is_this_nodes(directory):
         return dump.facts
-    stored = runtime_config()
+    stored = agent.runtime_config()
     if stored is not None:
         add_config(dump, stored[0])
-    if dump.facts.snat_first_port is None and (first := first_snat_port(directory)) is not None:
-        dump.facts.snat_first_port = Fact(first, "the NodePort range by the agent's API")
+    # What runs wins over what it started with.
+    dump.facts.modes |= modes_of_status(agent.ask("/healthz"))
     return dump.facts
 
 
@@ -290,11 +291,14 @@ def _sample(table: CtTable) -> Iterator[tuple[bytes, bytes]]:
 
 def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
     if options.clock is None and not source.foreign:
-        return Clock(None, "ktime: ctctl's own node"), monotonic_s()
+        return _OWN_CLOCK, monotonic_s()
     clock = options.clock or agent_clock()
     if clock is not None:
         source.details.append(f"clock: {clock.evidence}")
-        return clock, monotonic_s() if clock.hz is None else jiffies_units()
+        now = monotonic_s() if clock.hz is None else jiffies_units()
+        if options.clock is not None and options.now is None:
+            _note_given_clock(source, clock, now)
+        return clock, now
     reports = [report for table in source.tables for report in _reports(table)]
     if not any(reports):
         return Clock(None, "ktime assumed: no entry tells"), monotonic_s()
@@ -308,6 +312,16 @@ def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
         return Clock(None, "assumed"), monotonic_s()
     source.details.append(f"clock: {found[0].evidence}")
     return found
+
+
+def _note_given_clock(source: Source, given: Clock, now: int | None) -> None:
+    """Say what speaks against a clock that the user gave; what deletes does not go by it then (writer/clock.py)."""
+    if not source.foreign:
+        source.notes += note_of_given(given, _OWN_CLOCK)
+    elif now is not None:
+        newest = max((report for table in source.tables for report in _reports(table)), default=0)
+        if (text := objection(given, now, newest)) is not None:
+            source.notes.append(f"clock: --clock {given} was given, and {text}")
 
 
 def _reports(table: CtTable) -> Iterator[int]:

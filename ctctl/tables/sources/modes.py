@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
+from ctctl.model.units import decimal
 from ctctl.tables.sources.facts import Fact
 
 Modes = dict[str, Fact[str]]
+
+#: The last port of the range that NodePorts are of.
+NODE_PORT_MAX: Final = "lb.node-port-max"
 
 STORED: Final = "the agent's configuration"
 CONFIG_MAP: Final = "the config map"
@@ -42,7 +46,7 @@ SETTINGS: Final = (
     Setting("lb.socket-host-only", ("BPFSocketLBHostnsOnly",), ("bpf-lb-sock-hostns-only",)),
     Setting("lb.loopback", ("LoopbackIPv4",), ("ipv4-service-loopback-address",)),
     Setting("lb.no-backend", ("ServiceNoBackendResponse",), ("service-no-backend-response",)),
-    Setting("lb.node-port-max", ("NodePortMax",), ()),
+    Setting(NODE_PORT_MAX, ("NodePortMax",), ()),
     Setting("lb.acceleration", ("NodePortAcceleration",), ("bpf-lb-acceleration",)),
     Setting("routing", ("RoutingMode",), ("routing-mode",)),
     Setting("tunnel", ("TunnelProtocol",), ("tunnel-protocol",)),
@@ -102,7 +106,7 @@ def modes_of_config_map(data: Mapping[str, Any]) -> Modes:
             found.setdefault(key, Fact(text, f"{name} in {CONFIG_MAP}", 2))
     ports = str(data.get("node-port-range", "")).partition(",")[2].strip()
     if ports.isdecimal():
-        found.setdefault("lb.node-port-max", Fact(ports, f"node-port-range in {CONFIG_MAP}", 2))
+        found.setdefault(NODE_PORT_MAX, Fact(ports, f"node-port-range in {CONFIG_MAP}", 2))
     old = _text(data.get("tunnel"))  # up to 1.14: vxlan, geneve or disabled
     if old == "disabled":
         found.setdefault("routing", Fact("native", f"tunnel in {CONFIG_MAP}", 2))
@@ -120,7 +124,7 @@ def modes_of_status(document: Any) -> Modes:
         "lb.mode": _at(document, "kube-proxy-replacement", "features", "nodePort", "mode"),
         "lb.algorithm": _at(document, "kube-proxy-replacement", "features", "nodePort", "algorithm"),
         "lb.maglev-table-size": _at(document, "kube-proxy-replacement", "features", "nodePort", "lutSize"),
-        "lb.node-port-max": _at(document, "kube-proxy-replacement", "features", "nodePort", "portMax"),
+        NODE_PORT_MAX: _at(document, "kube-proxy-replacement", "features", "nodePort", "portMax"),
         "lb.dispatch": _dispatch(_at(document, "kube-proxy-replacement", "features", "nodePort", "dsrMode")),
         "lb.acceleration": _at(document, "kube-proxy-replacement", "features", "nodePort", "acceleration"),
         "lb.socket": _at(document, "kube-proxy-replacement", "features", "socketLB", "enabled"),
@@ -141,6 +145,13 @@ def modes_of_status(document: Any) -> Modes:
         )
     told = ((key, _text(value)) for key, value in found.items())
     return {key: Fact(text, STATUS) for key, text in told if text is not None}
+
+
+def snat_first_port(modes: Modes) -> Fact[int] | None:
+    """Where SNAT's ports begin: above the NodePort range. None where nothing says, or what says it is no such port."""
+    last = modes.get(NODE_PORT_MAX)
+    port = decimal(last.value, 65534) if last is not None else None
+    return Fact(port + 1, last.evidence, last.rank) if last is not None and port else None
 
 
 _ROUTING = re.compile(r"Routing:\s{1,60}Network: (Tunnel|Native)(?: \[(\w{1,12})\])?")

@@ -52,7 +52,7 @@ def open_nf(options: SourceOptions) -> Source:
         family, key, value, nat = record
         tables[family].add(key, value)
         if nat is not None:
-            listings.nat.append(nat)
+            listings.add_nat(nat)
     clock = Clock(None, "ktime: the kernel tells the time left")
     source.tables = [table.table(None) for table in tables.values()]
     for shown in source.tables:

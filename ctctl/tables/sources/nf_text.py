@@ -62,7 +62,7 @@ def add_line(dump: Dump, match: re.Match[str]) -> None:
         table.absent -= COUNTERS
     table.add(key, value)
     if nat is not None:
-        dump.listings.nat.append(nat)
+        dump.listings.add_nat(nat)
     dump.clock, dump.now = dump.clock or CLOCK, 0 if dump.now is None else dump.now
 
 

@@ -125,7 +125,7 @@ def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:
     if kind == "nat":
         for batch in table.batches(_BATCH):
             pairs = zip(map(bytes, batch.keys), map(bytes, batch.values), strict=True)
-            found.nat.extend(decode_nat(key, value, name) for key, value in pairs)
+            found.nat_entries.extend(decode_nat(key, value, name) for key, value in pairs)
     elif kind == "maglev":
         found.maglev.extend(_maglev(table, 6 if name == pins.LB6_MAGLEV else 4))
     elif kind == "counters":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from typing import TypeAlias
 
 from ctctl.errors import DecodeError
 from ctctl.model.service import SERVICE_TYPES, Backend, RevNat, ServiceSlot, SourceRange
@@ -30,7 +31,29 @@ _SERVICE_ROW = re.compile(
 _BACKEND_ROW = re.compile(rf"\s*(?P<slot>\d{{1,5}}) => (?P<backend>{_END})(?: \((?P<state>[a-z-]{{1,20}})\))?\s*$")
 
 
-def _front(text: str) -> tuple[Address, int, int | None, str]:
+#: What a frontend is known by: address, port, protocol, scope.
+_Front: TypeAlias = tuple[Address, int, int | None, str]
+
+
+def named_frontend(
+    front: _Front, words: tuple[str, ...], rev_nat: int | None = None, proxy: str | None = None
+) -> ServiceSlot:
+    """A frontend as listings say it: by words, of which the first is its type, and perhaps an L7 proxy's port."""
+    addr, port, proto, scope = front
+    return ServiceSlot(
+        addr,
+        port,
+        scope,
+        0,
+        rev_nat,
+        proto,
+        words[0] if words else None,
+        flag_words=words,
+        l7_proxy_port=digits(proxy, 16) if proxy and proxy.isdecimal() else None,
+    )
+
+
+def _front(text: str) -> _Front:
     match = _FRONT.fullmatch(text)
     if match is None:
         raise DecodeError(f"{text[:60]!r} is no frontend")
@@ -72,24 +95,16 @@ def add_maps_dump(dump: Dump, line: str) -> None:
 
 
 def _maps_slot(values: dict[str, str], rev_nat: int) -> ServiceSlot:
-    addr, port, proto, scope = _front(values["ADDR"])
+    front = addr, port, proto, scope = _front(values["ADDR"])
     slot = digits(values["SLOT"], 16)
     if slot:
         return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend_id=digits(values["BEID"]))
     words = tuple(word for word in values.get("FLAGS", "").split("+") if word)
-    timeout, proxy = values.get("AFFTimeout"), values.get("L7PORT", values.get("L7Proxy"))
-    return ServiceSlot(
-        addr,
-        port,
-        scope,
-        0,
-        rev_nat,
-        proto,
-        words[0] if words else None,
+    timeout = values.get("AFFTimeout")
+    return replace(
+        named_frontend(front, words, rev_nat, values.get("L7PORT", values.get("L7Proxy"))),
         count=digits(values["COUNT"], 16) if "COUNT" in values else None,
         affinity_timeout=digits(timeout) if timeout is not None else None,
-        flag_words=words,
-        l7_proxy_port=digits(proxy, 16) if proxy and proxy.isdecimal() else None,
     )
 
 
@@ -114,8 +129,7 @@ class ServiceLines:
             if row is None and text:
                 return False
             if match is not None:
-                addr, port, proto, scope = _front(match["front"])
-                self.front = ServiceSlot(addr, port, scope, 0, None, proto, match["type"], flag_words=(match["type"],))
+                self.front = named_frontend(_front(match["front"]), (match["type"],))
                 self.dump.listings.services.append(self.front)
             front = self.front
             if front is None:

@@ -29,6 +29,7 @@ _MAX_IN_VAIN = 200
 _SAMPLE = 1 << 16
 #: How a line of a conntrack or SNAT listing starts: no piece of another.
 _ENTRY = re.compile(r"(?:[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+(?:OUT|IN|SVC)[ \t]+[\[0-9a-fA-F:]")
+_ENTRY_BYTES = re.compile(_ENTRY.pattern.encode())
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"\s*\S+\s?")
 #: So much of a document tells what it is: an element of it.
@@ -133,7 +134,10 @@ class Shape:
             return None
         if self._width and line.length == self._width and self._in_vain < _MAX_IN_VAIN:
             self._without_words(line.text)
-            line = self._whole(line)
+            if self._front is None and not self._ahead and self._lines.goes_on_with(_ENTRY_BYTES):
+                self._in_vain += 1  # as a look at the next line would find
+            else:
+                line = self._whole(line)
         self._blanks, self.quoted, self.damaged = line.blanks, line.quoted, line.damaged
         self.unfinished = line.unfinished
         self.cut = line.unfinished and not line.blanks and 1 < self._records == self._padded
@@ -213,8 +217,8 @@ class Shape:
         found = self._alone(self._without_words(text.rstrip())) if len(text) > line.length else None
         # What adds nothing to an entry is talk that follows; a table's rows have ends that say nothing.
         told = "expires=" in text or (pieces and pieces[-1].unfinished)
-        adds = not told or found != self._alone(self._without_words(line.text))
-        whole = found is not None and adds and not any(piece.damaged for piece in pieces)
+        adds = found is not None and (not told or found != self._alone(self._without_words(line.text)))
+        whole = adds and not any(piece.damaged for piece in pieces)
         rest = pieces
         self._in_vain += 0 if whole else max(len(pieces), 1)
         if whole:

@@ -42,6 +42,7 @@ from ctctl.model.service import (
     TunnelRecord,
 )
 from ctctl.tables.sources.base import KINDS, CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.clocks import note_of_given
 from ctctl.tables.sources.frames import Frame, Kind, exactly, pack, read_frame, write_frame
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.records import record_of
@@ -114,7 +115,7 @@ def _listed(source: Source, node: str, live: Collection[CtTable]) -> Listings:
     others = (name for name in pins.SNAT_TABLES.values() if name not in names)
     rest = source.directory is None or not names or any(Path(source.directory, name).exists() for name in others)
     found = source.some(node or None, *_KINDS, *(["nat"] if rest else []))
-    found.nat = [entry for entry in found.nat if entry.map not in names]
+    found.nat_entries, found.nat_text = [entry for entry in found.nat if entry.map not in names], None
     return found
 
 
@@ -261,7 +262,7 @@ def _offer_listings(source: Source, head: dict[str, Any], frames: Callable[[], I
         known = node or "" if (node or "") in lists else next(iter(lists), "")
         found = _listings_of(lists.get(known, {}))
         if "nat" in kinds:
-            found.nat.extend(entry for at, entry in _nat_entries(frames(), head) if at in (known, node or ""))
+            found.nat_entries.extend(entry for at, entry in _nat_entries(frames(), head) if at in (known, node or ""))
         return found
 
     def raw_nat() -> Iterator[tuple[str, bytes, bytes]]:
@@ -360,6 +361,8 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple
         about = record_of(_TableHead, item)
         if about.family not in KEY_SIZE:
             raise ValueError(f"{about.name} is of no family")
+        own = parse_clock(about.clock, about.clock_evidence)
+        source.notes += [note for note in note_of_given(options.clock, own) if note not in source.notes]
         source.tables.append(
             CtTable(
                 name=about.name,
@@ -371,7 +374,7 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple
                 absent=frozenset(about.absent),
                 raw=about.raw,
                 max_entries=about.max_entries,
-                clock=options.clock or parse_clock(about.clock, about.clock_evidence),
+                clock=options.clock or own,
                 now=options.now if options.now is not None else about.now,
             )
         )
@@ -392,7 +395,7 @@ def _listings_of(lists: dict[str, Any]) -> Listings:
         for name, kind in _KINDS.items():
             for item in lists.get(name, ()):
                 getattr(found, name).append(record_of(kind, item))
-        found.nat.extend(record_of(NatEntry, item) for item in lists.get("nat", ()))
+        found.nat_entries.extend(record_of(NatEntry, item) for item in lists.get("nat", ()))
     except (TypeError, ValueError, KeyError) as error:
         raise DecodeError(f"damaged listing in the snapshot: {error}") from error
     return found

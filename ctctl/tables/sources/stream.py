@@ -274,6 +274,10 @@ class Lines:
         """Make the window longer. False: nothing follows, or nothing that may belong to its last line."""
         return len(self._data) - self._at <= MAX_LINE and self._more()
 
+    def goes_on_with(self, start: re.Pattern[bytes]) -> bool:
+        """Whether the next line is at hand and starts so."""
+        return start.match(self._data, self._at) is not None
+
     def _skip_line(self) -> None:
         """Forget the rest of an endless line."""
         self.overlong += 1

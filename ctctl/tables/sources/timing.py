@@ -10,7 +10,7 @@ from ctctl.abi import pins
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.tables.sources.base import CtTable, Source, SourceOptions
-from ctctl.tables.sources.clocks import Told
+from ctctl.tables.sources.clocks import Told, note_of_given
 from ctctl.tables.sources.dump import Dump
 
 _ASSUMED = Clock(None, "ktime assumed: the dump does not tell")
@@ -43,6 +43,10 @@ def tables_of(source: Source, node: str | None, dump: Dump, options: SourceOptio
     for collected, table in pairs:
         own = told[table.name] if told[table.name].now is not None else best
         clock = named or own.clock or _ASSUMED
+        known = own.clock if own.proven else dump.clock or dump.facts.clock
+        for note in note_of_given(options.clock, known):
+            if note not in source.notes:
+                _note(source, node, note)
         if own.clock is not None and own.proven and options.clock is None and dump.clock is None:
             clock = own.clock
         table.clock = clock
@@ -73,7 +77,9 @@ def _now_of(dump: Dump, options: SourceOptions, *, contradicts: bool) -> tuple[i
     beside = beside_of(dump, options)
     if beside.now is not None or beside.contradiction:
         return beside.now, beside.evidence
-    nows = Counter(e.created + e.age_s for e in dump.listings.nat if e.created and e.age_s is not None and e.age_s >= 0)
+    nows = Counter(
+        e.created + e.age_s for e in dump.listings.nat_entries if e.created and e.age_s is not None and e.age_s >= 0
+    )
     if not nows:
         return None, ""
     best, agree = nows.most_common(1)[0]

@@ -10,11 +10,12 @@ import itertools
 from typing import TYPE_CHECKING
 
 from ctctl.abi import layouts
-from ctctl.errors import CtctlError, KernelError
+from ctctl.errors import CtctlError, KernelError, PermissionDenied
 from ctctl.kernel.clock import JIFFIES_SHIFT, jiffies_units, monotonic_offset_ns, monotonic_s
 from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.model.clock import Clock
 from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.sources.clocks import AHEAD_S, LONGEST_S, objection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 OBJECT = OBJECTS / "writer.bpf.o"
 CLOCK = "writer_clock"
 
-#: Reports are written with the clock of the CPU they are made on, and read some time before they are compared.
-_AHEAD_S = 5
-#: No datapath gives an entry longer: ten days, where Cilium's longest default is 6 hours.
-_LONGEST_S = 10 * 86400
 _SAMPLE = 4096
 _LIFETIME_AT, _REPORTS_AT = 32, 48
 
@@ -45,7 +42,7 @@ def kernel_clock() -> tuple[int, int] | None:
             loaded.load()
             failed, _ = loaded.program(CLOCK).run_syscall()
             told = layouts.ctctl_writer_ctl.from_buffer_copy(loaded.map("ctctl_writer_ctl").mmap())
-    except KernelError:
+    except (KernelError, PermissionDenied):
         return None
     return None if failed else (told.ktime_ns, told.jiffies)
 
@@ -66,7 +63,7 @@ def datapath_now(clock: Clock) -> int:
     ktime_ns, jiffies = told
     if clock.hz is not None:
         return jiffies >> JIFFIES_SHIFT
-    if abs(ktime_ns // 1_000_000_000 - monotonic_s()) > _AHEAD_S:
+    if abs(ktime_ns // 1_000_000_000 - monotonic_s()) > AHEAD_S:
         raise ClockError(
             f"the kernel's clock says {ktime_ns // 1_000_000_000} s, this process's {monotonic_s()} s:"
             " nothing is deleted"
@@ -94,17 +91,29 @@ def certain_now(source: Source, *, given: bool) -> int:
     return now
 
 
+def settle_time(source: Source, now: int | None, *, clock_given: bool) -> int:
+    """Give every table of a live source the time that a deletion goes by, also where it is only asked what would go.
+
+    It is the datapath's own, or the user's ``now`` where the entries can be of it. Raises ClockError.
+    """
+    now = certain_now(source, given=clock_given) if now is None else now
+    for table in source.tables:
+        check_times(table, now)
+        table.now = now
+    return now
+
+
 def _check_newest(source: Source, now: int) -> None:
     """Make sure that something of another program's tables is of these days.
 
     In a clock that is far ahead of theirs everything has expired. Raises ClockError.
     """
     newest = max((_newest(table) for table in source.tables), default=0)
-    if newest and source.clock.remaining_s(now, newest) > _LONGEST_S:
-        days = source.clock.remaining_s(now, newest) // 86400
+    # What is to come is a lifetime here: reports of the future are found table by table.
+    if (text := objection(source.clock, now, min(newest, now))) is not None:
         raise ClockError(
-            f"{source.description}: read by {source.clock} nothing in it was reported on for {days} days: the clock is"
-            " not the one that the datapath used, or no datapath uses it, so nothing is deleted; see --clock and --now"
+            f"{source.description}: {text}: the clock is not the one that the datapath used, or no datapath uses it,"
+            " so nothing is deleted; see --clock and --now"
         )
 
 
@@ -125,7 +134,7 @@ def check_times(table: CtTable, now: int) -> None:
     if table.live is None:
         return
     unit_s = 1.0 if table.clock.hz is None else (1 << JIFFIES_SHIFT) / table.clock.hz
-    latest, longest = now + _AHEAD_S / unit_s, now + _LONGEST_S / unit_s
+    latest, longest = now + AHEAD_S / unit_s, now + LONGEST_S / unit_s
     for batch in itertools.islice(table.live.batches(_SAMPLE), 1):
         lifetimes, tx, rx = (_column(batch.values, at) for at in (_LIFETIME_AT, _REPORTS_AT, _REPORTS_AT + 4))
         report = max(int(tx.max()), int(rx.max()))

@@ -3,7 +3,7 @@
 Lines of JSON. The first says what it is; then one a record, as it lay in the table; ``stayed`` names one
 that was not deleted after all (a packet had refreshed it); the last says that the run came to its end:
 
-    {"schema": "ctctl/undo/v1", "command": "gc", "source": …, "node": …, "time": …}
+    {"schema": "ctctl/undo/v1", "command": "gc", "source": …, "node": …, "boot_id": …, "time": …}
     {"map": TABLE, "key_hex": …, "value_hex": …}
     {"stayed": TABLE, "key_hex": …}
     {"done": true, "deleted": 325}
@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ctctl.errors import DecodeError
+from ctctl.kernel.clock import boot_id
 from ctctl.out.files import WriteError, cannot_write, new_file
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ class Journal:
         head: dict[str, object] = {
             "schema": SCHEMA,
             "command": command,
-            "source": source,
+            "source": str(Path(source).absolute()),
             "node": node,
+            "boot_id": boot_id(),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
@@ -204,13 +206,15 @@ def _hex_digits() -> NDArray[np.uint16]:
 class Contents:
     """What was found in a journal while it was read: known when the records have been walked.
 
-    ``damaged``: lines that do not say what they should; ``cut``: the last line has no end; ``finished``: the run
-    that wrote it came to its end.
+    ``node``, ``source`` and ``boot_id`` say whose entries they are: the node's name (None for tables that are no
+    node's of ours), where they were pinned, and when their times count. ``damaged``: lines that do not say what they
+    should; ``cut``: the last line has no end; ``finished``: the run that wrote it came to its end.
     """
 
     path: Path
     node: str | None = None
     source: str = ""
+    boot_id: str | None = None
     damaged: int = 0
     cut: bool = False
     finished: bool = False
@@ -240,8 +244,10 @@ def open_journal(path: Path) -> Contents:
         raise DecodeError(f"{path}: {error.strerror}") from None
     if head is None or head.get("schema") not in (SCHEMA, OLD_SCHEMA):
         raise DecodeError(f"{path}: no undo journal of ctctl (schema {SCHEMA})")
-    node = head.get("node")
-    return Contents(path, node if isinstance(node, str) else None, str(head.get("source", "")))
+    node, source, boot = (
+        value if isinstance(value, str) else None for value in map(head.get, ("node", "source", "boot_id"))
+    )
+    return Contents(path, node, source or "", boot)
 
 
 def records(contents: Contents) -> Iterator[Record]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from ctctl.errors import DecodeError
+from ctctl.errors import DecodeError, UsageError
 from ctctl.kernel.map import Map
 from ctctl.out.output import Format, OutputOptions, write_document
+from ctctl.tables.sources.base import Source
 from ctctl.tables.writer.journal import Contents, open_journal, records
 from ctctl.tables.writer.restore import NO_ROOM, Restored, restore
 
@@ -96,6 +97,39 @@ def words_of(undone: Undone) -> str:
     return f"{done.restored} entries {verb}, {done.present} left alone (their key is in use)"
 
 
-def node_of(path: Path) -> str | None:
-    """The node that a journal was written on, by its own word."""
-    return open_journal(path).node
+def check_origin(journal: Contents, target: Source) -> None:
+    """Make sure that a journal's entries are of the tables of ``target``, as far as both say. Raises UsageError.
+
+    A node of ours is known by its name, however often it was loaded anew; others by where their tables are pinned.
+    """
+    if journal.boot_id is not None and target.boot_id is not None and journal.boot_id != target.boot_id:
+        raise UsageError(
+            f"{journal.path} is of another boot or another machine: its times mean nothing in {target.description},"
+            " so nothing is restored"
+        )
+    node = next(iter(target.nodes()), None)
+    named = journal.node is not None and node is not None
+    if journal.node == node if named else _same_place(journal.source, target.directory):
+        return
+    if journal.node is not None:
+        raise UsageError(
+            f"{journal.path} is of another node, {journal.node}: not restored into {target.description};"
+            f" leave --from out, or give --node {shlex.quote(journal.node)}"
+        )
+    raise UsageError(
+        f"{journal.path} is of another node: of the tables in {journal.source}, not of {target.description};"
+        f" give --from {shlex.quote(journal.source)}"
+    )
+
+
+def _same_place(source: str, directory: str | None) -> bool:
+    """Whether the tables that a journal names are those of a directory; what it does not say is no objection."""
+    if directory is None or not Path(source).is_absolute():
+        return True
+    places = [Path(source), Path(source).parent]  # of the directory, or of one table in it
+    if any(place.resolve() == Path(directory).resolve() for place in places):
+        return True
+    try:
+        return any(place.samefile(directory) for place in places if place.exists())
+    except OSError:
+        return False

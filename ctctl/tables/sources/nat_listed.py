@@ -1,0 +1,166 @@
+"""SNAT entries of text listings, kept as their bytes would lie: a million of them are no objects.
+
+A listing shows an age in place of the time of creation, and not in every version whether conntrack is needed.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from ctctl.abi import pins
+from ctctl.decode.ct import KEY_SIZE, flags_of_direction
+from ctctl.decode.nat import VALUE_SIZE, decode_nat, encode_nat_key, encode_nat_value
+from ctctl.model.nat import NatEntry
+from ctctl.model.tuples import Direction
+
+if TYPE_CHECKING:
+    from ctctl.decode.nat_rows import NatRows, NatTable
+
+_AGE = struct.Struct("<q")
+
+
+@dataclass(slots=True)
+class NatColumns:
+    """Entries of one family, in order. ``ages`` are seconds; ``shows_ct``: the listing tells ``needs_ct``."""
+
+    family: int
+    shows_ct: bool
+    keys: bytearray = field(default_factory=bytearray)
+    values: bytearray = field(default_factory=bytearray)
+    ages: array[int] = field(default_factory=lambda: array("q"))
+
+    def __len__(self) -> int:
+        return len(self.ages)
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """Fields of an entry that the listing does not show."""
+        return frozenset({"created", "key_hex"} if self.shows_ct else {"created", "key_hex", "needs_ct"})
+
+    def entries(self) -> Iterator[NatEntry]:
+        """One by one."""
+        name = pins.SNAT_TABLES[self.family]
+        for key, value, age in zip(self.split_keys(), self._split_values(), self.ages, strict=True):
+            found = decode_nat(key, value, name)
+            needs_ct = found.needs_ct if self.shows_ct else None
+            yield NatEntry(
+                name,
+                found.tuple,
+                found.direction,
+                found.related,
+                found.xlate,
+                found.to_addr,
+                found.to_port,
+                age_s=age,
+                needs_ct=needs_ct,
+            )
+
+    def split_keys(self) -> list[bytes]:
+        """The key of each."""
+        return _split(self.keys, KEY_SIZE[self.family])
+
+    def _split_values(self) -> list[bytes]:
+        return _split(self.values, VALUE_SIZE[self.family])
+
+    def table(self) -> NatTable:
+        """As a table of bytes."""
+        from ctctl.decode.nat_rows import BATCH, NatRows, NatTable
+
+        name = pins.SNAT_TABLES[self.family]
+        whole = NatRows(self.family, self.keys, self.values, name, self.ages.tobytes())
+
+        def read() -> Iterator[NatRows]:
+            for start in range(0, len(self), BATCH):
+                yield whole.part(start, start + BATCH)
+
+        return NatTable(name, self.family, read, self.absent)
+
+
+def _split(memory: bytearray, width: int) -> list[bytes]:
+    return [found for (found,) in struct.iter_unpack(f"{width}s", memory)]
+
+
+@dataclass(slots=True)
+class ListedNat:
+    """All of a node, by family and by what its listings show."""
+
+    parts: dict[tuple[int, bool], NatColumns] = field(default_factory=dict)
+    _entries: list[NatEntry] = field(default_factory=list, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts.values()))
+
+    def part(self, family: int, *, shows_ct: bool) -> NatColumns:
+        """The entries of a family, made when it is first asked for."""
+        return self.parts.setdefault((family, shows_ct), NatColumns(family, shows_ct))
+
+    def add(self, entry: NatEntry) -> bool:
+        """Whether an entry of text can be kept so; it is added then."""
+        family = entry.tuple.src.version
+        fits = entry.xlate == ("DST" if entry.direction is Direction.IN else "SRC") and entry.age_s is not None
+        if not fits or {entry.tuple.dst.version, entry.to_addr.version} != {family}:
+            return False
+        part = self.part(family, shows_ct=entry.needs_ct is not None)
+        try:
+            age = _AGE.pack(entry.age_s)
+            value = encode_nat_value(entry.to_addr, entry.to_port, 0, entry.needs_ct or 0)
+        except struct.error:
+            return False
+        part.keys += encode_nat_key(entry.tuple, flags_of_direction(entry.direction, entry.related))
+        part.values += value
+        part.ages.frombytes(age)
+        return True
+
+    def entries(self) -> list[NatEntry]:
+        """One by one, made once."""
+        if len(self._entries) != len(self):
+            self._entries = [entry for part in self.parts.values() for entry in part.entries()]
+        return self._entries
+
+    def counts(self) -> dict[str, int]:
+        """How many there are by table."""
+        found: dict[str, int] = {}
+        for part in self.parts.values():
+            name = pins.SNAT_TABLES[part.family]
+            found[name] = found.get(name, 0) + len(part)
+        return found
+
+    def tables(self) -> list[NatTable] | None:
+        """As tables of bytes; None where listings of one family differ in what they show."""
+        some = [part for part in self.parts.values() if len(part)]
+        return [part.table() for part in some] if len({part.family for part in some}) == len(some) else None
+
+    @classmethod
+    def joined(cls, parts: Sequence[ListedNat]) -> ListedNat:
+        """One of all parts of the same node, each key once, as it is shown first."""
+        whole = cls()
+        known: set[bytes] = set()
+        for columns in (columns for part in parts for columns in part.parts.values()):
+            of = whole.part(columns.family, shows_ct=columns.shows_ct)
+            _add_new(of, columns, known)
+        return whole
+
+
+def _add_new(of: NatColumns, more: NatColumns, known: set[bytes]) -> None:
+    """Add the entries whose key is not among ``known``, which has theirs then."""
+    keys = more.split_keys()
+    before = len(known)
+    new = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))  # where each stands first
+    for key in known.intersection(new):
+        del new[key]
+    known.update(new)
+    if len(known) - before == len(keys):
+        of.keys += more.keys
+        of.values += more.values
+        of.ages += more.ages
+        return
+    width = VALUE_SIZE[more.family]
+    for key, at in sorted(new.items(), key=itemgetter(1)):
+        of.keys += key
+        of.values += more.values[at * width : (at + 1) * width]
+        of.ages.append(more.ages[at])

@@ -1,0 +1,53 @@
+"""Passes over the lines that follow a record and are as its program printed them (``regular``), of whatever listing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ctctl.tables.sources import regular
+from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader
+from ctctl.tables.sources.shape import Shape
+from ctctl.tables.sources.stream import Lines
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Listing(Protocol):
+    """A listing whose lines can be read in passes. ``work`` is what a record costs beside its line."""
+
+    work: int
+
+    def next_form(self, room: int) -> Form | None:
+        """The form of lines that may follow; None: they go one by one. ``room``: so many of them at most."""
+
+    def add_rows(self, rows: NDArray[Any]) -> None:
+        """Take the rows of lines of that form; they are valid until the next pass."""
+
+
+class Passes:
+    """Passes over the lines of a stream, each as far as it goes."""
+
+    def __init__(self, lines: Lines, shape: Shape) -> None:
+        self._lines = lines
+        self._shape = shape
+        self._readers: dict[Form, RegularReader] = {}
+        self._patience = Patience()
+
+    def read_on(self, listing: Listing) -> bool:
+        """Read the lines that follow one of the listing, as far as they are like it. Whether there were any."""
+        other, count = self._shape.other_length(), 0
+        if other is None or not self._patience.ready():
+            return False
+        while self._lines.has(regular.WORTH) and (form := listing.next_form(ROOM)) is not None:
+            reader = self._readers.get(form) or self._readers.setdefault(form, RegularReader(form))
+            rows = reader.read(self._lines, other_length=other)
+            if len(rows):
+                self._shape.records(len(rows), reader.padded, reader.blanks)
+                listing.add_rows(rows)
+                self._lines.spend(reader.work + listing.work * len(rows))
+            count += len(rows)
+            if len(rows) < ROOM:
+                self._patience.after(count)
+                break
+        return count > 0

@@ -1,0 +1,70 @@
+"""A pytest plugin: runs side by side that take test files from one queue, the longest first.
+
+    CTCTL_TEST_QUEUE=FILE pytest -p tests.support.shares …      several of these, with an empty FILE and the same words
+
+Each run collects everything and asks the queue for its next unit: a file, or what shares a fixture of the session,
+which is then made once. Which unit is next is a number in FILE under a lock, so all runs end at about the same
+time on any machine, and who is told to end leaves the rest to the others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+#: Below each of these one run has everything: the lab that its tests use is built once a run.
+_TOGETHER = ("tests/lab/",)
+#: What takes longest, first. The rest comes by the number of its tests; a wrong order costs time at the end, no more.
+_LONGEST = (
+    "tests/lab/",
+    "tests/dist/test_dist.py",
+)
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """As pytest's own, over the units that this run gets. None: the usual loop has a word about the collection."""
+    if session.testsfailed or session.config.option.collectonly:
+        return None
+    mine = _mine(session.items, Path(os.environ["CTCTL_TEST_QUEUE"]))
+    item = next(mine, None)
+    while item is not None:
+        # What is set up for both stays; what is behind the last one is torn down with it.
+        following = next(mine, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
+
+
+def _mine(items: list[pytest.Item], queue: Path) -> Iterator[pytest.Item]:
+    units = in_order(items)
+    while (number := _claim(queue)) < len(units):
+        yield from units[number]
+
+
+def in_order(items: list[pytest.Item]) -> list[list[pytest.Item]]:
+    """The items by unit, in the order in which units are taken; within one as they were collected."""
+    units: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        units.setdefault(next((start for start in _TOGETHER if file.startswith(start)), file), []).append(item)
+    places = {name: place for place, name in enumerate(_LONGEST)}
+    return [units[name] for name in sorted(units, key=lambda name: (places.get(name, len(places)), -len(units[name])))]
+
+
+def _claim(queue: Path) -> int:
+    """The number of the next unit, which nobody else gets."""
+    with queue.open("r+") as stream:
+        fcntl.lockf(stream, fcntl.LOCK_EX)
+        number = int(stream.read() or 0)
+        stream.seek(0)
+        stream.write(str(number + 1))
+        stream.truncate()
+    return number
