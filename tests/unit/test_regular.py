@@ -26,11 +26,21 @@ from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.dump import Collected, Dump
 from ctctl.tables.sources.nat_runs import NatRuns
+from ctctl.tables.sources.service_runs import ServiceRuns
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
 
-_MARKS = (b"expires=", b'"Lifetime"', b'"key":', b'"key": ', b"ctctl/ct-entry", b"key:\n", b" XLATE_")
+_MARKS = (b"expires=", b'"Lifetime"', b'"key":', b"ctctl/ct-entry", b"key:\n", b" XLATE_", b"SERVICE ADDRESS")
+    b"expires=",
+    b'"Lifetime"',
+    b'"key":',
+    b'"key": ',
+    b"ctctl/ct-entry",
+    b"key:\n",
+    b" XLATE_",
+    b"SERVICE ADDRESS",
+)
 LISTINGS = sorted(
     path
     for path in DATA.rglob("*")
@@ -78,8 +88,9 @@ def agree(text: bytes) -> dict[str, Any]:
     one_by_one, spent = read(text, passes=False)
     at_once, also = read(text, passes=True)
     assert at_once == one_by_one
-    # A return may count once or twice; a translation read by itself costs what its record does.
-    assert abs(also.work - spent.work) <= spent.work / 20 or at_once["nat"]
+    # A return may count once or twice; what is read by itself costs what its record does.
+    read_by_itself = at_once["nat"] or at_once["listings"].services
+    assert abs(also.work - spent.work) <= spent.work / 20 or read_by_itself
     return at_once
 
 
@@ -135,12 +146,29 @@ def nat_lines(draw: st.DrawFn) -> str:
 
 
 @st.composite
+def service_lines(draw: st.DrawFn) -> str:
+    """A row of a service listing, of any version."""
+    family = draw(st.sampled_from([4, 4, 6]))
+    front, backend = (f"{draw(_ENDS[family])}:{draw(st.sampled_from([0, 80, 65535, 65536]))}" for _ in range(2))
+    protos = [draw(st.sampled_from(["", "/TCP", "/UDP", "/ANY", "/XYZ"])) for _ in range(2)]
+    scope = draw(st.sampled_from(["", "", "/i"]))
+    slots = draw(st.sampled_from([(0, 0), (1, 1), (2, 2), (1, 0), (65536, 1)]))
+    words = draw(st.sampled_from(["", "", " []", " [ClusterIP, non-routable]", " [LoadBalancer]", " [a,,b ]"]))
+    gap = draw(st.sampled_from(["   ", "     ", " ", "\t", " \t "]))
+    right = f"{backend}{protos[1]} ({draw(st.integers(0, 70000))}) ({slots[1]}){words}"
+    grouped = draw(st.sampled_from([False] * 5 + [True]))
+    left = " " * 20 if grouped else f"{front}{protos[0]}{scope} ({slots[0]})"
+    return left + gap + draw(st.sampled_from([right, right, right, "backend 9 not found", "0 1 (7) [0x10 0x2]"]))
+
+
+@st.composite
 def listings(draw: st.DrawFn) -> bytes:
     """Lines of one version or two, some of them edited as nobody should, between them what people leave there."""
-    layouts = draw(st.lists(st.sampled_from([*Layout, None]), min_size=1, max_size=2))
+    layouts = draw(st.lists(st.sampled_from([*Layout, "nat", "services", "services"]), min_size=1, max_size=2))
     found: list[str] = []
     for layout in layouts:
-        found += draw(st.lists(nat_lines() if layout is None else lines(layout), max_size=12))
+        others = {"nat": nat_lines(), "services": service_lines()}
+        found += draw(st.lists(lines(layout) if isinstance(layout, Layout) else others[layout], max_size=12))
     for at in draw(st.lists(st.integers(0, max(len(found) - 1, 0)), max_size=4)):
         if found:
             found[at] = edited(draw, found[at])
@@ -309,12 +337,16 @@ def test_a_pass_takes_the_lines() -> None:
     """What the tests above compare is not the same way twice."""
     taken = Counter[type]()
     with pytest.MonkeyPatch.context() as patch:
-        for kind in (CtRuns, NatRuns):
+        for kind in (CtRuns, NatRuns, ServiceRuns):
             patch.setattr(kind, "add_rows", partialmethod(_counted, kind.add_rows, taken))
         for path in LISTINGS:
             read(path.read_bytes(), passes=True)
+        row = "{:<32}10.61.1.102:8000/TCP (18) (1)".format
+        aligned = "".join(f"{row(f'10.96.{n >> 8}.{n & 255}:80/TCP (1)'):<76}\n" for n in range(1000))
+        assert len(read(aligned.encode(), passes=True)[0]["listings"].services) == 1000
     assert taken[CtRuns] > 1000
     assert taken[NatRuns] > 1000
+    assert taken[ServiceRuns] > 500
 
 
 def _counted(listing: Any, add_rows: Callable[..., None], taken: Counter[type], rows: Any) -> None:

@@ -23,6 +23,7 @@ from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
+from ctctl.tables.sources.service_runs import ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
@@ -97,7 +98,7 @@ class _Mixed:
         self.shape = Shape(self.lines, self._alone)
         self.documents.other_length = self.shape.other_length
         self.passes = Passes(self.lines, self.shape)
-        self.ct_runs, self.nat_runs = CtRuns(self.ct), NatRuns(dump)
+        self.ct_runs, self.nat_runs, self.service_runs = CtRuns(self.ct), NatRuns(dump), ServiceRuns(self.pairs)
         #: the listing of the last record, where others may follow that are read in one pass
         self._listing: Listing | None = None
         self.table = ""
@@ -245,6 +246,7 @@ class _Mixed:
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
             self.lines.spend(_RECORD_WORK)
+            self._listing = self.service_runs if self.pairs.is_slot else None
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
