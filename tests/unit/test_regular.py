@@ -32,15 +32,6 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 
 
 _MARKS = (b"expires=", b'"Lifetime"', b'"key":', b"ctctl/ct-entry", b"key:\n", b" XLATE_", b"SERVICE ADDRESS")
-    b"expires=",
-    b'"Lifetime"',
-    b'"key":',
-    b'"key": ',
-    b"ctctl/ct-entry",
-    b"key:\n",
-    b" XLATE_",
-    b"SERVICE ADDRESS",
-)
 LISTINGS = sorted(
     path
     for path in DATA.rglob("*")
