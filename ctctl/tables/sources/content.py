@@ -390,7 +390,7 @@ class _Mixed:
         quoted = self.shape.quoted
         self._runs += 1
         self.shape.give_back()
-        self.lines.back(line + "\n")
+        self.lines.back(line if self.lines.is_head else line + "\n")
         before = self.lines.position
         self._interrupt()
         self.documents.read(form, self.hint, quoted=quoted)

@@ -16,6 +16,8 @@ from ctctl.errors import DecodeError
 LINE_WORK, YAML_WORK = 16, 1
 #: A line may be this long (a Maglev table is one line); nothing else real comes near.
 MAX_LINE = 1 << 20
+#: How a JSON document of one line starts, and how much of it tells what it is.
+_DOCUMENT, _HEAD = re.compile(rb'[ \t]{0,8}(?:\[\s{0,8}[\[{]|\{\s{0,8}")'), 4096
 #: What is read at once.
 CHUNK = 1 << 18
 #: What a terminal is told: colours and places, titles of windows, sets of characters.
@@ -156,7 +158,7 @@ class Lines:
     Lines come without terminal colours, quote marks and their ends; ``spend`` is told the work of each.
     ``overlong`` counts those of more than 1 MiB, which are skipped. Of the last line: ``quoted`` (it had
     quote marks in front), ``damaged`` (bytes that are no text), ``blanks`` (how many stood at its end),
-    ``unfinished`` (no end of line).
+    ``unfinished`` (no end of line), ``is_head`` (of a document in one line that long: the rest follows).
     """
 
     def __init__(self, stream: Reader, spend: Callable[[int], None] = nothing_spent) -> None:
@@ -172,6 +174,7 @@ class Lines:
         self.damaged = False
         self.blanks = 0
         self.unfinished = False
+        self.is_head = False
 
     def _more(self) -> bool:
         """Append what comes next; a stream that breaks ends, and says so after the last line."""
@@ -213,9 +216,11 @@ class Lines:
 
         ``document``: of JSON, where a string in its marks is none that somebody put around the line.
         """
-        searched = 0
+        searched, self.is_head = 0, False
         while (end := self._data.find(b"\n", self._at + searched)) < 0:
             searched = len(self._data) - self._at
+            if searched > MAX_LINE and not document and _DOCUMENT.match(self._data, self._at) is not None:
+                return self._head_of_document()
             if searched > MAX_LINE:
                 self._skip_line()
                 searched = 0
@@ -255,6 +260,17 @@ class Lines:
     def goes_on_with(self, start: re.Pattern[bytes]) -> bool:
         """Whether the next line is at hand and starts so."""
         return start.match(self._data, self._at) is not None
+
+    def _head_of_document(self) -> str:
+        """What a document in one long line starts with: whoever reads it puts it back without an end of line."""
+        raw = self._data[self._at : self._at + _HEAD]
+        while raw[-1] & 0x80:  # no letter is taken apart
+            raw = raw[:-1]
+        self._at += len(raw)
+        self.spend(LINE_WORK)
+        self.quoted = self.damaged = self.unfinished = False
+        self.blanks, self.is_head = 0, True
+        return text_of(raw)
 
     def _skip_line(self) -> None:
         """Forget the rest of an endless line."""
@@ -391,6 +407,7 @@ class Unquoted:
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
+        self.spend = lines.spend
 
     def read(self, _size: int = CHUNK, /) -> bytes:
         line = self._lines.next(document=True)
