@@ -70,7 +70,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     and cannot be read is in ``dump.partial``. Raises NoListingError for JSON of no known form, DecodeError
     for a document that is known and cannot be read.
     """
-    mixed = _Mixed(Lines(utf8(stream), spend), dump, hint)
+    mixed = _Mixed(Lines(utf8(stream), spend, lambda head: form_of(head) is not None), dump, hint)
     try:
         mixed.read()
     except EndedEarlyError as error:
@@ -96,6 +96,7 @@ class _Mixed:
         self.policy = PolicyLines(dump)
         self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
+        self.documents.other_length = self.shape.other_length
         self.passes = Passes(self.lines, self.shape)
         self.ct_runs, self.nat_runs, self.service_runs = CtRuns(self.ct), NatRuns(dump), ServiceRuns(self.pairs)
         #: the listing of the last record, where others may follow that are read in one pass
@@ -390,10 +391,13 @@ class _Mixed:
         quoted = self.shape.quoted
         self._runs += 1
         self.shape.give_back()
-        self.lines.back(line if self.lines.is_head else line + "\n")
+        if not self.lines.is_head:
+            self.lines.back(line + "\n")
         before = self.lines.position
         self._interrupt()
+        passed = self.documents.passed
         self.documents.read(form, self.hint, quoted=quoted)
+        self._runs += self.documents.passed > passed
         self._gap_before, self._near = False, self.documents.goes_on
         if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
             self.lines.next()
