@@ -83,13 +83,22 @@ def _carry_libraries(place: Path, arch: str) -> list[Path]:
     return copies
 
 
+def _commit(root: Path) -> str | None:
+    """What is built, where that is a checkout: not of another repository around it, and git need not be there."""
+    if "CTCTL_COMMIT" in os.environ:
+        return os.environ["CTCTL_COMMIT"] or None
+    command = ["git", "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout.splitlines()
+    except OSError:
+        return None
+    return said[1] if len(said) == 2 and Path(said[0]) == root.resolve() else None
+
+
 def _note_build(root: Path, place: Path, arch: str, carried: list[Path]) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False
-    ).stdout.strip()
     at = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     note = {
-        "commit": commit or None,
+        "commit": _commit(root),
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
         "machine": arch,
         "carries": [copy.name for copy in carried],

@@ -36,6 +36,7 @@ enum lines_op_flags {
 	LINES_BIG = 1 << 0,	/* stored in network order */
 	LINES_MINUS = 1 << 1,
 	LINES_NOT = 1 << 2,
+	LINES_STRICT = 1 << 4,	/* a number has no zero in front of other digits, as in JSON */
 	LINES_PORT = 1 << 3,	/* an address has a colon and a port behind it, two bytes in host order behind the family */
 };
 
@@ -119,6 +120,8 @@ static int read_number(struct place *in, const struct lines_op *op, uint64_t bas
 			return 0;
 	}
 	*number = found;
+	if (op->flags & LINES_STRICT && in->at - first > 1 && *first == '0')
+		return 0;
 	return in->at > first && in->at - first <= (int64_t)op->count && found <= op->limit;
 }
 
@@ -365,7 +368,7 @@ static int take(const struct lines_op *op, struct place *in, uint8_t *row)
 
 	switch (op->kind) {
 	case LINES_LITERAL:
-		if ((uint64_t)(in->end - in->at) < op->size || memcmp(in->at, op->text, op->size))
+		if ((uint64_t)(in->end - in->at) < op->size || (op->size && memcmp(in->at, op->text, op->size)))
 			return 0;
 		in->at += op->size;
 		return 1;

@@ -25,7 +25,9 @@ if ! images inspect --type image "$base" >/dev/null 2>&1 && ! timeout 60 buildah
   rm "$place/base.tar"
 fi
 
-images build --isolation chroot --pull-never -q -f deploy/Containerfile -t ctctl:latest "$@" . >"$place/id"
+commit=$(git rev-parse HEAD 2>/dev/null || true)
+images build --isolation chroot --pull-never --layers --iidfile "$place/id" -f deploy/Containerfile -t ctctl:latest \
+  --build-arg "CTCTL_COMMIT=$commit" "$@" . >"$place/log" 2>&1 || { tail -30 "$place/log" >&2; exit 1; }
 tried=$(images from --pull-never ctctl:latest)
 trap 'images rm "$tried" >/dev/null' EXIT
 run() { images run --isolation chroot "$@"; }
@@ -36,4 +38,4 @@ done
 table=/opt/ctctl/share/ctctl/examples/cilium-bugtool.tar.xz
 entries=$(run --user 65534 "$tried" ctctl ct list --from $table -o name | wc -l)
 [ "$entries" -gt 0 ] || { say "no entry of $table was listed"; exit 1; }
-say "ctctl:latest ($(cut -c1-12 "$place/id")), $entries entries listed by user 65534"
+say "ctctl:latest ($(cut -c8-19 "$place/id")), $entries entries listed by user 65534"

@@ -39,6 +39,7 @@ class LineFlags(IntFlag):
     MINUS = 1 << 1
     NOT = 1 << 2
     PORT = 1 << 3
+    STRICT = 1 << 4
 
 
 class LinesOp(ctypes.Structure):

@@ -18,6 +18,7 @@ from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
 from ctctl.cli.complete import answering
 from ctctl.cli.options import Attach
 from ctctl.errors import PartialDataError, UsageError
+from ctctl.model.units import counted
 
 if TYPE_CHECKING:
     from ctctl.cluster.fetch import Answer, Wanted
@@ -253,7 +254,7 @@ def _trace(
     answers = _asked(api, pods, wanted, seen)
     failed = _failed(answers)
     if not any(path.stat().st_size for path in seen.rglob(MONITOR)):
-        say(f"no event in {seconds:g} s on {len(answers) - len(failed)} nodes")
+        say(f"no event in {seconds:g} s on {counted(len(answers) - len(failed), 'node')}")
         return 5 if failed else 0
     write_names(api, names)
     status = _inner([*_without_duration(words), "--from", str(seen), "--names", str(names)])
@@ -348,7 +349,7 @@ def _failed(answers: Sequence[Answer]) -> list[Answer]:
     failed = [answer for answer in answers if answer.reason is not None]
     if len(failed) == len(answers):
         raise PartialDataError(
-            f"partial data: none of {len(answers)} nodes could be read: {failed[0].node}: {failed[0].reason}"
+            f"partial data: none of {counted(len(answers), 'node')} could be read: {failed[0].node}: {failed[0].reason}"
         )
     return failed
 
@@ -374,5 +375,5 @@ def _show_nodes(answers: list[Answer], rest: list[str]) -> None:
     failed = [answer.node for answer in answers if answer.reason is not None]
     if failed:
         raise PartialDataError(
-            f"partial data: {len(failed)} of {len(answers)} nodes could not be read: {', '.join(failed)}"
+            f"partial data: {len(failed)} of {counted(len(answers), 'node')} could not be read: {', '.join(failed)}"
         )

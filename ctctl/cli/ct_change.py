@@ -14,6 +14,7 @@ from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import DryRunOpt, ForeignOpt, YesOpt
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
+from ctctl.model.units import counted
 
 if TYPE_CHECKING:
     from ctctl.ct.change import Outcome, Plan
@@ -86,7 +87,7 @@ def export(
             count = write_snapshot(source, source.tables, rows, sys.stdout.buffer, compress=compress)
         else:
             count = export_snapshot(source, Path(file), selection, compress=compress)
-        say(f"{count} entries written to {'stdout' if file == '-' else file}")
+        say(f"{counted(count, 'entry', 'entries')} written to {'stdout' if file == '-' else file}")
 
 
 @grouped
@@ -198,8 +199,8 @@ def _delete(
         plan = plan_delete(source, selection)
         _show(plan, out, dry_run=dry_run, yes=yes)
         more = "" if plan.nat_counted else "more than "
-        records = f"{more}{len(plan.nat)} SNAT records"
-        say(f"{len(plan)} entries and {records} would be deleted from {source.description}")
+        records = f"{more}{counted(len(plan.nat), 'SNAT record')}"
+        say(f"{counted(len(plan), 'entry', 'entries')} and {records} would be deleted from {source.description}")
         if dry_run or not len(plan):
             return
         sys.stdout.flush()

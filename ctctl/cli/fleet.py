@@ -102,7 +102,7 @@ def collect(
     write_rows(outcome_view(), outcomes, out.options(), sys.stdout)
     failed = [one for one in outcomes if one.problem]
     if failed and len(failed) == len(outcomes) and all(one.status == "failed" for one in failed):
-        raise NotFoundError(f"nothing was collected: {failed[0].problem}")
+        raise NotFoundError("nothing was collected")
     if failed:
         raise PartialDataError(f"partial data: {', '.join(one.node or one.source for one in failed)}")
 

@@ -25,6 +25,7 @@ from ctctl.cli.options import (
     output_options,
 )
 from ctctl.errors import UsageError
+from ctctl.model.units import counted
 from ctctl.out.output import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
@@ -232,11 +233,11 @@ def _apply_summary(report: UpdateReport) -> str:
         return f"node {report.node}: nothing to change"
     done = "would change" if report.planned else "changed"
     programs = [
-        f"{len(slots)} programs {word}"
+        f"{counted(len(slots), 'program')} {word}"
         for slots, word in ((report.attached, "new"), (report.replaced, "replaced"), (report.detached, "removed"))
         if slots
     ]
-    return ", ".join([f"node {report.node}: {len(report.changes)} records {done}", *programs])
+    return ", ".join([f"node {report.node}: {counted(len(report.changes), 'record')} {done}", *programs])
 
 
 @app.command("unload")

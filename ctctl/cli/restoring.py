@@ -12,6 +12,7 @@ import typer
 
 from ctctl.cli.asking import ask
 from ctctl.errors import PartialDataError
+from ctctl.model.units import counted
 from ctctl.out.output import OutputOptions
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, a
 
 
 def _words(done: Restored) -> str:
-    return f"{done.restored - done.nat} entries and {done.nat} SNAT records"
+    return f"{counted(done.restored - done.nat, 'entry', 'entries')} and {counted(done.nat, 'SNAT record')}"
 
 
 def _say_left_out(done: Restored) -> None:
@@ -114,7 +115,7 @@ def _say_left_out(done: Restored) -> None:
     if done.full:
         say(f"{done.full} do not fit: {NO_ROOM}")
     for reason, count in done.skipped.items():
-        say(f"left out {count} records: {reason}")
+        say(f"left out {counted(count, 'record')}: {reason}")
 
 
 def _raise_partial(snapshot: Source, done: Restored) -> None:

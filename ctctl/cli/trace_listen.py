@@ -14,6 +14,7 @@ from ctctl.cli.interrupt import interruptible
 from ctctl.cli.options import Attach
 from ctctl.cli.trace_modes import Mode
 from ctctl.errors import CtctlError, NotFoundError, UsageError
+from ctctl.model.units import counted
 from ctctl.out.output import OutputOptions, use_color
 
 if TYPE_CHECKING:
@@ -336,7 +337,7 @@ def _probes(
             with _TURN:
                 finish()
             lost = f"{tracer.lost()} lost" if tracer.lost() else "none lost"
-            _tell(f"{tracer.summary.events} events; {lost}")
+            _tell(f"{counted(tracer.summary.events, 'event')}; {lost}")
 
 
 def _probe_sink(output: Output, wall_offset_ns: int) -> tuple[Callable[[ProbeEvent], None], Callable[[], None]]:
@@ -382,6 +383,4 @@ def say_summary(summary: LiveSummary) -> None:
     lost = "none lost"
     if summary.lost_total:
         lost = ", ".join(f"{number} lost on {name}" for name, number in summary.lost.items() if number)
-    events = "1 event" if summary.events == 1 else f"{summary.events} events"
-    connections = "1 connection" if summary.connections == 1 else f"{summary.connections} connections"
-    _tell(f"{events} of {connections}; {lost}")
+    _tell(f"{counted(summary.events, 'event')} of {counted(summary.connections, 'connection')}; {lost}")

@@ -10,6 +10,7 @@ from heapq import merge
 from typing import TYPE_CHECKING
 
 from ctctl.errors import CtctlError, DecodeError, PartialDataError
+from ctctl.model.units import counted
 from ctctl.out.text import safe
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ def run(
         say(note)
     whole = count is None or shown < count
     events = sum(story.file.events for story in stories if story.file is not None)
-    print(f"{shown} of {events} events" if whole else f"{shown} events, by --count", file=sys.stderr, flush=True)
+    print(
+        f"{shown} of {counted(events, 'event')}" if whole else f"{counted(shown, 'event')}, by --count",
+        file=sys.stderr,
+        flush=True,
+    )
     if whole and not events and not any(story.file and story.file.apart for story in stories):
         raise next(story.failed for story in stories if story.failed)
     partial = [*sources.partial, *(text for story in stories for text in story.partial)]

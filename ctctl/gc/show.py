@@ -6,7 +6,7 @@ from typing import TextIO
 
 from ctctl.gc.report import Explanation, Report, Row, TableReport
 from ctctl.model.tuples import protocol_name
-from ctctl.model.units import format_duration
+from ctctl.model.units import counted, format_duration
 from ctctl.out.fit import prose
 from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
 from ctctl.tables.writer.undo import undo_command
@@ -138,10 +138,10 @@ def summary(report: Report) -> list[str]:
     if report.scrubbed is None:
         totals = [f"{others} alive", f"{chosen} expired"]
     else:
-        totals = [f"{chosen} entries of {report.scrubbed}, expired or not", f"{others} of others"]
+        totals = [f"{counted(chosen, 'entry', 'entries')} of {report.scrubbed}, expired or not", f"{others} of others"]
     if not report.dry_run:
         totals += [f"{report.deleted} deleted", f"{sum(t.skipped for t in report.tables)} skipped"]
-        totals += [f"{report.nat_deleted} SNAT entries along"] if report.nat_deleted else []
+        totals += [f"{counted(report.nat_deleted, 'SNAT entry', 'SNAT entries')} along"] if report.nat_deleted else []
     if report.orphans is not None:
         totals.append(f"{report.orphans} SNAT entries {'would go' if report.dry_run else 'purged'} by themselves")
     head = "dry run, nothing deleted: " if report.dry_run else ""

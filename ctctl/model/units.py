@@ -19,6 +19,11 @@ def decimal(text: str, high: int = 2**32 - 1) -> int | None:
     return number if number <= high else None
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number of things in words: ``1 entry``, ``2 entries``; ``many`` where it is not ``one`` with an s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def parse_duration(text: str) -> float:
     """Seconds of a duration such as ``30s``, ``2h13m20s`` or a bare number of seconds.
 

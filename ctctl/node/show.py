@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import TextIO, TypeVar
 
+from ctctl.model.units import counted
 from ctctl.node.counters import Counter
 from ctctl.node.loader import LoadReport
 from ctctl.node.report import FeatureRow, TableChange
@@ -217,14 +218,15 @@ def _load_summary(report: LoadReport) -> str:
     ]
     return (
         f"{done} node {report.node}{where}: programs {', '.join(programs) or 'none'} by {report.attach}, "
-        f"{len(report.kept)} tables kept, {len(report.made)} made, pinned in {report.path}"
+        f"{counted(len(report.kept), 'table')} kept, {len(report.made)} made, pinned in {report.path}"
     )
 
 
 def _unload_summary(report: UnloadReport) -> str:
     """One line on what an unload removed or would remove."""
     done = "would unload" if report.planned else "unloaded"
-    return f"{done} node {report.node}: {len(report.detached)} programs, {len(report.maps)} tables"
+    programs, tables = counted(len(report.detached), "program"), counted(len(report.maps), "table")
+    return f"{done} node {report.node}: {programs}, {tables}"
 
 
 def report_summary(report: LoadReport | UnloadReport) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -45,6 +45,12 @@ def cell(value: object) -> str:
     if isinstance(value, dict):
         return safe(json.dumps(value))
     return safe(str(value))
+
+
+def cells(values: Iterable[object]) -> list[str]:
+    """The same of each."""
+    found = [value if type(value) is str else str(value) if type(value) is int else cell(value) for value in values]
+    return found if "".join(found).isprintable() else [safe(text) for text in found]
 
 
 #: What makes a spreadsheet take a text for a formula, also in its full-width forms (OWASP, "CSV injection").

@@ -118,10 +118,13 @@ class Layout:
         """Whether rows whose columns are so wide are a line each, whose cells are only padded."""
         return len(self.groups) == 1 and self.widths == tuple(widths)
 
-    def padded(self, texts: Sequence[str]) -> str:
-        """A row that is one line, each text of which has room in its column."""
-        cells = zip(texts, self.widths, self.right, strict=True)
-        return (" " * GAP).join(text.rjust(width) if right else text.ljust(width) for text, width, right in cells)
+    def padded(self, columns: Sequence[Sequence[str]]) -> Iterator[str]:
+        """Rows that are one line each, from the texts of their columns, all of which have room there."""
+        cells = [
+            [text.rjust(width) if right else text.ljust(width) for text in texts]
+            for texts, width, right in zip(columns, self.widths, self.right, strict=True)
+        ]
+        return map((" " * GAP).join, zip(*cells, strict=True))
 
     def lines(self, texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
         """The lines of one row: in each the column and its padded text, spaces between columns included.

@@ -20,7 +20,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
-from ctctl.out.cells import cell, csv_cell, jsonable
+from ctctl.out.cells import cell, cells, csv_cell, jsonable
 from ctctl.out.fit import PROSE_LEAST, Layout, columns_of, fitting, least_of, say_dropped
 from ctctl.out.text import safe
 
@@ -269,6 +269,14 @@ def text_of(column: Column[T], row: T) -> str:
     return safe(column.text(row)) if column.text is not None else cell(column.value(row))
 
 
+def texts_of(column: Column[T], rows: Iterable[T]) -> list[str]:
+    """``text_of`` of each row."""
+    if column.text is None:
+        return cells(map(column.value, rows))
+    found = list(map(column.text, rows))
+    return found if "".join(found).isprintable() else [safe(text) for text in found]
+
+
 def _write_lines(lines: Iterable[str], options: OutputOptions, stream: TextIO) -> int:
     count = 0
     for line in lines:
@@ -374,35 +382,33 @@ def _write_piece(
     may_drop: bool = True,
 ) -> list[str]:
     """Rows that share their columns' widths; returns the titles that had no room."""
-    heads = [] if options.no_headers else [[column.title for column in columns]]
-    lines = [[text_of(column, row) for column in columns] for row in rows]
-    texts = [*heads, *lines]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)] if texts else [0] * len(columns)
+    heads = [] if options.no_headers else [[column.title] for column in columns]
+    texts = [
+        [*head, *texts_of(column, rows)] for head, column in zip(heads or [[]] * len(columns), columns, strict=True)
+    ]
+    widths = [max(map(len, some), default=0) for some in texts]
     least = [
-        least_of((line[at] for line in lines), widths[at]) if column.prose else widths[at]
-        for at, column in enumerate(columns)
+        least_of(some[len(head) :], width) if column.prose and room is not None else width
+        for column, some, width, head in zip(columns, texts, widths, heads or [[]] * len(columns), strict=True)
     ]
     dropped: list[str] = []
     may_drop = may_drop and not options.fields
     if room is not None and may_drop:
         kept = fitting(least, [column.priority for column in columns], room)
         dropped = [column.title for at, column in enumerate(columns) if at not in kept]
-        columns = [columns[at] for at in kept]
+        columns, texts = [columns[at] for at in kept], [texts[at] for at in kept]
         widths, least = ([some[at] for at in kept] for some in (widths, least))
-        heads, lines = ([[line[at] for at in kept] for line in some] for some in (heads, lines))
     layout = Layout.of(widths, [column.right for column in columns], least, room)
     if may_drop and not layout.in_one_line(widths) and any(column.short for column in columns):
         shorter = [replace(column, text=column.short or column.text, short=None) for column in columns]
         return dropped + _write_piece(shorter, rows, options, room, stream, may_drop=False)
     if use_color(options, stream):
-        _write_colored(columns, rows, [*heads, *lines], layout, stream)
+        _write_colored(columns, rows, list(zip(*texts, strict=True)), layout, stream)
+    elif layout.in_one_line(widths):
+        stream.write("".join(f"{line.rstrip()}\n" for line in layout.padded(texts)))
     else:
-        whole = layout.in_one_line(widths)
-        for line in (*heads, *lines):
-            if whole:
-                stream.write(layout.padded(line).rstrip() + "\n")
-            else:
-                _write_plain(layout, line, stream)
+        for line in zip(*texts, strict=True):
+            _write_plain(layout, line, stream)
     return dropped
 
 

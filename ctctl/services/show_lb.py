@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
 
 from ctctl.model.service import (
     Backend,
@@ -14,7 +14,7 @@ from ctctl.model.service import (
     ServiceSlot,
     SourceRange,
 )
-from ctctl.model.tuples import endpoint, protocol_name
+from ctctl.model.tuples import Address, endpoint, protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.output import Column, View
 from ctctl.tables.show import listings
@@ -33,16 +33,21 @@ class Frontend:
 def frontends(slots: Sequence[ServiceSlot], backends: Sequence[Backend], names: dict[str, str]) -> list[Frontend]:
     """Slots grouped by frontend, in order of address and port."""
     by_id = {backend.backend_id: backend for backend in backends}
-    grouped: dict[tuple[Any, ...], list[ServiceSlot]] = {}
+    grouped: dict[tuple[Address, int, int, str], list[ServiceSlot]] = {}
     for slot in slots:
-        grouped.setdefault((slot.addr.version, int(slot.addr), slot.port, slot.proto or 0, slot.scope), []).append(slot)
+        grouped.setdefault((slot.addr, slot.port, slot.proto or 0, slot.scope), []).append(slot)
     found = []
-    for key in sorted(grouped):
-        group = sorted(grouped[key], key=lambda slot: slot.slot)
+    for _, group in sorted(grouped.items(), key=_place):
+        group.sort(key=attrgetter("slot"))
         head = group[0]
         rest = tuple(slot for slot in group if slot.slot)
         found.append(Frontend(head, rest, by_id, names.get(f"service {head.rev_nat}", names.get(str(head.addr)))))
     return found
+
+
+def _place(grouped: tuple[tuple[Address, int, int, str], object]) -> tuple[object, ...]:
+    (addr, *rest), _ = grouped
+    return addr.version, int(addr), *rest
 
 
 def _slot_text(frontend: Frontend, slot: ServiceSlot) -> str:

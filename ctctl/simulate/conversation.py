@@ -10,6 +10,7 @@ from ctctl.config.node import NodeFile
 from ctctl.config.service import check_services
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.event import Why
+from ctctl.model.units import counted
 from ctctl.packet.dissect import dissect
 from ctctl.packet.frame import build_frame
 from ctctl.packet.spec import (
@@ -179,7 +180,7 @@ def _prepared(cluster: Cluster, request: Request) -> Iterator[Prepared]:
             simulator.advance(request.at_s)
             gone = collect_garbage(simulator)
             simulator.advance(-request.at_s)
-            yield Prepared(f"{name}: GC removed {gone} {'entry' if gone == 1 else 'entries'}")
+            yield Prepared(f"{name}: GC removed {counted(gone, 'entry', 'entries')}")
         if request.full:
             evicted = fill_up(simulator, request.packet.dst.version, request.packet.proto)
             lost = ", ".join(f"{table} ({number} of its own entries gone)" for table, number in evicted.items())

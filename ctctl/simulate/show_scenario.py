@@ -11,6 +11,7 @@ from ctctl.events.brief import brief_line
 from ctctl.events.lines import Line, entry_words, event_lines
 from ctctl.events.record import entry_record, event_record
 from ctctl.model.event import Verdict
+from ctctl.model.units import counted
 from ctctl.out.text import safe
 from ctctl.packet.describe import describe_frame
 from ctctl.simulate.scenario_file import AdvanceStep, AnyStep, GcStep, OpStep, PacketStep, ServiceStep
@@ -129,7 +130,7 @@ def change_words(step: AnyStep) -> str:
         case AdvanceStep():
             return f"the clock moves by {step.step.advance} s"
         case ServiceStep():
-            return safe(f"service {step.name}: {len(step.backends)} backends")
+            return safe(f"service {step.name}: {counted(len(step.backends), 'backend')}")
         case GcStep():
             return "garbage collection" if step.endpoint is None else f"scrub of endpoint {step.endpoint}"
         case OpStep():

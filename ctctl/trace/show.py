@@ -11,6 +11,7 @@ from ctctl.events.ending import Ending
 from ctctl.events.lines import Line, event_lines
 from ctctl.events.record import EVENT_SCHEMA, event_record, wall_clock
 from ctctl.model.event import HookEvent
+from ctctl.model.units import counted
 from ctctl.out.fit import columns_of, wrapped
 
 
@@ -85,7 +86,7 @@ class TableTrace:
                 [[(f"── connection {number}: {first.tuple_in}: ", "bold magenta"), (ending.sentence(), "bold")]]
             )
         if self._untold:
-            self._writer.lines([[(f"── and {len(self._untold)} connections more", "bold magenta")]])
+            self._writer.lines([[(f"── and {counted(len(self._untold), 'connection')} more", "bold magenta")]])
         if lost and self._endings:
             self._writer.lines([[(f"── {lost} events were lost: there may have been more than this says", "yellow")]])
 

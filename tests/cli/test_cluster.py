@@ -349,7 +349,7 @@ def test_a_connection_is_traced_on_every_node(agent: Path, tmp_path: Path) -> No
 def test_nothing_seen_is_said(agent: Path, tmp_path: Path) -> None:
     (agent / "cilium-dbg").write_text("#!/bin/sh\nexit 0\n")
     with served(Cluster({"a": "ok"}, agent), tmp_path) as kubeconfig:
-        assert "no event in 0.5 s on 1 nodes" in ctctl(kubeconfig, "trace", "tcp", "--for", "0.5s").stderr
+        assert "no event in 0.5 s on 1 node" in ctctl(kubeconfig, "trace", "tcp", "--for", "0.5s").stderr
         assert "leave out --probe" in ctctl(kubeconfig, "trace", "--probe", code=2).stderr
         assert "leave out --attach" in ctctl(kubeconfig, "trace", "--attach", "tc", code=2).stderr
 

@@ -87,7 +87,7 @@ def test_load_status_apply_unload(node: TestNode, file: Path, tmp_path: Path) ->
     assert [(c["action"], c["kind"], c["after"]) for c in planned["changes"]][:1] == [
         ("change", "backend", "10.244.7.11:8001 active")
     ]
-    assert "records changed" in ctctl("apply", "-f", changed, "--yes").stderr
+    assert "record changed" in ctctl("apply", "-f", changed, "--yes").stderr
     assert "nothing to change" in ctctl("apply", "-f", changed, "--yes").stderr
     assert f"would unload node {node.name}" in ctctl("unload", "--node", node.name, "--dry-run").stderr
     assert f"unloaded node {node.name}" in ctctl("unload", "--node", node.name).stderr
@@ -141,7 +141,7 @@ def test_what_destroys_asks_at_a_terminal(node: TestNode, file: Path, tmp_path: 
     assert refused.returncode == 1
     assert "not confirmed, nothing changed" in refused.stderr
     assert "10.244.7.11:8001" in refused.stdout
-    assert "1 records changed" in answer(b"y\n", "apply", "-f", changed).stderr
+    assert "1 record changed" in answer(b"y\n", "apply", "-f", changed).stderr
     assert answer(b"n\n", "unload", "--node", node.name).returncode == 1
     assert node.dir.exists()
     assert answer(b"y\n", "unload", "--node", node.name).returncode == 0
@@ -240,7 +240,7 @@ def test_wrong_output_options_are_refused_before_anything_changes(
     load(node, file)
     write(file, file.read_text(), "port: 8000", "port: 8001")
     one_line(ctctl("apply", "-f", file, "--yes", *wrong, check=2))
-    assert "1 records would change" in ctctl("apply", "-f", file, "--dry-run").stderr
+    assert "1 record would change" in ctctl("apply", "-f", file, "--dry-run").stderr
 
 
 def test_apply_needs_a_loaded_node(node: TestNode, file: Path) -> None:

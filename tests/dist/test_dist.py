@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -222,6 +223,59 @@ def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_pat
     said = done.stdout + done.stderr
     assert "clang-19 (apt install clang-19" in said
     assert "Traceback" not in said
+
+
+def test_a_source_distribution_builds_where_no_git_is(dist: Path, tmp_path: Path) -> None:
+    """As in an image: the wheel knows no commit then, and not that of a repository around it."""
+    (archive,) = dist.glob("ctctl-*.tar.gz")
+    with tarfile.open(archive) as members:
+        members.extractall(tmp_path)
+    (tree,) = tmp_path.iterdir()
+    # Compiled already, and newer than their sources: what is tried is what comes after.
+    for made in [*(ROOT / "ctctl/bpf").glob("*.o"), ROOT / "ctctl/native/rows.so"]:
+        place = tree / made.relative_to(ROOT)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(made, place)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for path in Path("/usr/bin").iterdir():
+        if not path.name.startswith("git"):
+            (programs / path.name).symlink_to(path)
+    for number, path in enumerate((programs, Path("/usr/bin"))):
+        out = tmp_path / f"out{number}"
+        if number:
+            subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+            commit = [
+                "git",
+                "-c",
+                "user.name=a",
+                "-c",
+                "user.email=a@example.org",
+                "commit",
+                "--allow-empty",
+                "-qm",
+                "x",
+            ]
+            subprocess.run(commit, cwd=tmp_path, check=True)
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--disable-pip-version-check",
+            "-w",
+            out,
+            tree,
+        ]
+        done = subprocess.run(
+            command, env={**os.environ, "PATH": str(path)}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        (wheel,) = out.glob("ctctl-*.whl")
+        with zipfile.ZipFile(wheel) as made_wheel:
+            assert json.loads(made_wheel.read("ctctl/native/build.json"))["commit"] is None
 
 
 def test_the_single_file_runs_for_anybody_and_the_checksums_hold(dist: Path) -> None:

@@ -65,7 +65,7 @@ def test_the_commands_that_change_ask_first(tables: TableDir, tmp_path: Path, mo
     where = ("--from", str(tables.path))
     assert "needs a filter" in run("ct", "delete", *where, code=2).stderr
     preview = run("ct", "delete", "--to-port", "443", "--dry-run", *where)
-    assert "1 entries" in preview.stderr
+    assert "1 entry" in preview.stderr
     assert "10.0.0.3:1002" in preview.stdout
     assert "needs --yes" in run("ct", "delete", "--to-port", "443", *where, code=2, stdin="y\n").stderr
     assert len(contents(table)) == 4
@@ -115,5 +115,5 @@ def test_exports_of_tables_without_a_match(tables: TableDir, tmp_path: Path, suf
         pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which an emulator's image does without")
     fill_small(tables)
     file = tmp_path / f"x.{suffix}"
-    assert "1 entries" in run("ct", "export", str(file), "icmp", "--from", str(tables.path)).stderr
+    assert "1 entry written" in run("ct", "export", str(file), "icmp", "--from", str(tables.path)).stderr
     assert b"10.0.0.2" in file.read_bytes() or suffix == "ctsnap"

@@ -1,4 +1,4 @@
-"""The sentences of a module, listed from its source: what is yielded, returned, put together or kept in a table."""
+"""The sentences of a module, listed from its source: what is yielded, returned, raised, put together or kept."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def templates(module: ModuleType) -> list[str]:
 def _said(node: ast.AST) -> list[ast.expr]:
     if isinstance(node, ast.Yield | ast.Return):
         return [] if node.value is None else [node.value]
+    if isinstance(node, ast.Raise):
+        return list(node.exc.args) if isinstance(node.exc, ast.Call) else []
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
         return node.args
     if isinstance(node, ast.AnnAssign | ast.Assign):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.model.suggest import nearest, unknown_name
-from ctctl.model.units import format_duration, parse_duration
+from ctctl.model.units import counted, format_duration, parse_duration
 
 
 @given(st.integers(0, 10**8))
@@ -32,3 +32,9 @@ def test_suggestions() -> None:
     assert nearest("protocl", ["proto", "protocol", "port"]) == "protocol"
     assert nearest("zzz", ["proto"]) is None
     assert unknown_name("field", "zzz", ["a", "b"]) == "unknown field 'zzz'; one of: a, b"
+
+
+def test_one_of_a_thing_is_not_several() -> None:
+    words = [counted(number, "entry", "entries") for number in (0, 1, 2)]
+    assert words == ["0 entries", "1 entry", "2 entries"]
+    assert (counted(1, "node"), counted(3, "node")) == ("1 node", "3 nodes")

@@ -7,6 +7,7 @@ JSON), and IPv6 addresses are unions, of which ``addr`` holds the octets.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Callable, Collection
@@ -19,7 +20,9 @@ from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat
 from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.errors import DecodeError
+from ctctl.tables.sources.ct_elements import bpftool_like, hex_like
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, whole
 
 _BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
@@ -84,6 +87,20 @@ def add_item(dump: Dump, hint: str, item: Any) -> None:
     add_raw(dump, hint, *raw, names)
 
 
+def element_like(hint: str, dump: Dump, sample: Sample) -> Learned | None:
+    """The form of conntrack records like this one, which was added, where its octets are shown. None: it has none."""
+    key, value, formatted = (sample.element.get(name) for name in ("key", "value", "formatted"))
+    names = _names(formatted.get("value")) if isinstance(formatted, dict) else None
+    if not isinstance(key, list) or not isinstance(value, list) or "snat" in hint or _is_nat(names):
+        return None
+    return bpftool_like(dump, sample, _ct_name(hint), layout_of_fields(names) if names is not None else None)
+
+
+def _ct_name(hint: str) -> str | None:
+    """The conntrack table that a file's name names."""
+    return next((name for name in pins.CT_TABLES if name in hint), None)
+
+
 def _per_cpu_item(dump: Dump, hint: str, item: dict[str, Any]) -> None:
     """An element of a per-CPU table, or a key that was deleted while it was read."""
     values = item.get("values")
@@ -114,7 +131,7 @@ def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[s
     family = families.get(len(key))
     if family is not None and len(value) == VALUE_SIZE and "snat" not in hint and not _is_nat(names):
         layout = layout_of_fields(names) if names is not None else None
-        name = next((name for name in pins.CT_TABLES if name in hint), None) or table_name(family, key[-2])
+        name = _ct_name(hint) or table_name(family, key[-2])
         table = dump.table(name, family)
         if not len(table) and layout is not None:
             table.layout, table.evidence = layout, "BTF"
@@ -260,6 +277,7 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
     It ends after that line, or before a line that is none of it.
     """
     dumped = _Hex(dump, hint)
+    runs = ElementRuns(functools.partial(hex_like, dump, _ct_name(hint)))
     if pin := _PIN.search(hint):
         dump.pins[pin[0]] = None
         if kind := kind_of(pin[0]):
@@ -274,6 +292,11 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
             if text and not dumped.add(text):
                 lines.back(line + "\n")
                 break
+            dumped.keep(line)
+            if lines.window_starts(b"key:") and dumped.is_conntrack():
+                dumped.flush()
+                dumped.count += runs.read_on(lines, dumped.sample)
+                lines.spend(runs.work)
             if dumped.count - dump.listings.count("nat") - sum(map(len, dump.tables.values())) > MAX_UNREAD:
                 dump.ended = True  # a large table that nothing here reads
                 return
@@ -289,6 +312,9 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
 _PARTS = ("key", "value", "values")
 
 
+_CT_SIZES = {(size, VALUE_SIZE) for size in KEY_SIZE.values()}
+
+
 def _parts() -> dict[str, bytearray]:
     return {name: bytearray() for name in _PARTS}
 
@@ -300,7 +326,7 @@ class _Hex:
         self._dump = dump
         self._hint = hint
         self._parts = _parts()
-        self._into = ""
+        self._into = self._text = ""
         self.count = 0
         self.per_cpu = False
 
@@ -337,6 +363,19 @@ class _Hex:
             return False
         self._parts[self._into] += bytes.fromhex(text)
         return True
+
+    def keep(self, line: str) -> None:
+        """The text of a record, for others that are written like it."""
+        self._text = line + "\n" if line.startswith("key:") else self._text + line + "\n"
+
+    def is_conntrack(self) -> bool:
+        """Whether what was read so far of a record is a whole one of a conntrack table."""
+        sizes = len(self._parts["key"]), len(self._parts["value"])
+        return sizes in _CT_SIZES and "snat" not in self._hint and not self._parts["values"]
+
+    def sample(self) -> Sample:
+        """The last record."""
+        return Sample(None, self._text)
 
     def flush(self, *, last: bool = False) -> None:
         """Add the record that was read; one that is cut off is said."""

@@ -23,6 +23,7 @@ from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
+from ctctl.tables.sources.service_runs import ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
@@ -69,7 +70,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     and cannot be read is in ``dump.partial``. Raises NoListingError for JSON of no known form, DecodeError
     for a document that is known and cannot be read.
     """
-    mixed = _Mixed(Lines(utf8(stream), spend), dump, hint)
+    mixed = _Mixed(Lines(utf8(stream), spend, lambda head: form_of(head) is not None), dump, hint)
     try:
         mixed.read()
     except EndedEarlyError as error:
@@ -95,8 +96,9 @@ class _Mixed:
         self.policy = PolicyLines(dump)
         self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
+        self.documents.other_length = self.shape.other_length
         self.passes = Passes(self.lines, self.shape)
-        self.ct_runs, self.nat_runs = CtRuns(self.ct), NatRuns(dump)
+        self.ct_runs, self.nat_runs, self.service_runs = CtRuns(self.ct), NatRuns(dump), ServiceRuns(self.pairs)
         #: the listing of the last record, where others may follow that are read in one pass
         self._listing: Listing | None = None
         self.table = ""
@@ -244,6 +246,7 @@ class _Mixed:
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
             self.lines.spend(_RECORD_WORK)
+            self._listing = self.service_runs if self.pairs.is_slot else None
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
@@ -388,10 +391,13 @@ class _Mixed:
         quoted = self.shape.quoted
         self._runs += 1
         self.shape.give_back()
-        self.lines.back(line + "\n")
+        if not self.lines.is_head:
+            self.lines.back(line + "\n")
         before = self.lines.position
         self._interrupt()
+        passed = self.documents.passed
         self.documents.read(form, self.hint, quoted=quoted)
+        self._runs += self.documents.passed > passed
         self._gap_before, self._near = False, self.documents.goes_on
         if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
             self.lines.next()

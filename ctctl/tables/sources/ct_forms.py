@@ -14,9 +14,10 @@ from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, VALUE_SIZE
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import TCP
 from ctctl.tables.query.values import PROTOCOLS
-from ctctl.tables.sources.regular import Form
+from ctctl.tables.sources.regular import Form, octets
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from ctctl.decode.columns import Matrix
@@ -29,6 +30,9 @@ _DIRECTIONS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
 #: Where an entry's value has what lines show (``decode.columns``); up to 1.15 counters are one a direction.
 _FIRST, _SECOND, _THIRD, _FOURTH, _LIFETIME, _FLAGS, _REV_NAT, _WORD40 = 0, 8, 16, 24, 32, 36, 38, 40
 _TX_FLAGS, _RX_FLAGS, _IDENTITY, _LAST_TX, _LAST_RX = 42, 43, 44, 48, 52
+
+
+_KEY_END = (("dport", ">u2"), ("sport", ">u2"), ("proto", "u1"), ("flags", "u1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +95,29 @@ def _reports(form: Form, of: str, flags: int, report: int) -> None:
 
 
 def keys_of(sort: Sort, rows: NDArray[Any], family: int) -> Matrix:
-    """The keys of rows as a table of a family has them (``decode.ct.encode_key``)."""
+    """The keys of rows of lines."""
+    service = rows["service"] == 1 if sort.layout.split_counters else None
+    as_packet, flags = rows["direction"] == TUPLE_SERVICE, rows["direction"]
+    if service is not None:  # up to 1.14: VIP -> client, as the key has it
+        as_packet &= ~service
+        flags = flags * ~service | service * TUPLE_SERVICE
+    return built_keys(rows, family, as_packet, flags | rows["related"] * TUPLE_RELATED)
+
+
+def built_keys(rows: NDArray[Any], family: int, as_packet: NDArray[np.bool_], flags: NDArray[np.uint8]) -> Matrix:
+    """Keys as a table of a family has them (``decode.ct.encode_key``), of rows with ``src``, ``dst`` and ``proto``.
+
+    ``as_packet``: which of them are of service entries.
+    """
     import numpy as np
 
     half = 4 if family == 4 else 16
-    types = np.dtype(
-        [("d", f"V{half}"), ("s", f"V{half}"), ("dp", ">u2"), ("sp", ">u2"), ("proto", "u1"), ("flags", "u1")]
-    )
-    keys = np.empty(len(rows), types)
-    reversed_ = rows["service"] == 1 if sort.layout.split_counters else np.zeros(len(rows), np.bool_)
-    as_packet = (rows["direction"] == TUPLE_SERVICE) & ~reversed_
-    src, dst = (np.ascontiguousarray(rows[name]).view(np.uint8).reshape(-1, 16)[:, :half] for name in ("src", "dst"))
-    out = keys.view(np.uint8).reshape(len(rows), -1)
+    src, dst = (octets(rows[name])[:, :half] for name in ("src", "dst"))
+    keys = np.empty(len(rows), np.dtype([("addresses", f"V{2 * half}"), *_KEY_END]))
+    out: Matrix = keys.view(np.uint8).reshape(len(rows), -1)
     out[:, :half] = np.where(as_packet[:, None], dst, src)
     out[:, half : 2 * half] = np.where(as_packet[:, None], src, dst)
-    keys["dp"] = np.where(as_packet, rows["src_port"], rows["dst_port"])
-    keys["sp"] = np.where(as_packet, rows["dst_port"], rows["src_port"])
-    keys["proto"] = rows["proto"]
-    keys["flags"] = np.where(reversed_, TUPLE_SERVICE, rows["direction"]) | rows["related"] * TUPLE_RELATED
+    keys["dport"] = np.where(as_packet, rows["src_port"], rows["dst_port"])
+    keys["sport"] = np.where(as_packet, rows["dst_port"], rows["src_port"])
+    keys["proto"], keys["flags"] = rows["proto"], flags
     return out

@@ -19,9 +19,10 @@ from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import TCP, FlowTuple
 from ctctl.tables.query.values import PROTOCOLS
+from ctctl.tables.sources.ct_elements import cilium_like
 from ctctl.tables.sources.ct_forms import Sort, keys_of
-from ctctl.tables.sources.dump import MAX_RECORDS, Collected, Dump
-from ctctl.tables.sources.regular import octets
+from ctctl.tables.sources.dump import MAX_RECORDS, Dump
+from ctctl.tables.sources.regular import Learned, Sample, octets
 from ctctl.tables.sources.stream import address, digits, whole
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class CtLines:
         layout, early = self._last
         layout = Layout.V1_15 if layout.split_counters else layout
         for name, table in self.dump.tables.items():
-            if len(table) > MAX_RECORDS - room or (name in pins.CT_TABLES and len(table) and not _alike(table, layout)):
+            if len(table) > MAX_RECORDS - room or (name in pins.CT_TABLES and not table.alike(layout)):
                 return None
         if early and self._whole:
             return None
@@ -134,7 +135,7 @@ class CtLines:
         table = self.dump.table(table_name(family, proto), family)
         first, count = len(table), len(rows)
         suffixed = sort.layout.split_counters and bool(rows["service"].any())
-        describe(table, Layout.V1_14 if suffixed else sort.layout, "the lines' fields", raw=False)
+        table.describe(Layout.V1_14 if suffixed else sort.layout, "the lines' fields", raw=False)
         if sort.layout.split_counters:
             self._early += count if sort.ends_early else 0
             self._whole += 0 if sort.ends_early else count
@@ -183,7 +184,7 @@ class CtLines:
         except (ValueError, struct.error) as error:
             raise DecodeError(f"no key: {error}") from error
         table = self.dump.table(name, family)
-        describe(table, line.layout, "the lines' fields", raw=False)
+        table.describe(line.layout, "the lines' fields", raw=False)
         if line.nat_port:
             table.nat_ports.append((len(table), line.nat_port))
         table.add(key, line.value)
@@ -299,21 +300,6 @@ def _layout_of(names: Collection[str], split: str, ifindex: str, nat_port: str) 
     return Layout.V1_19 if nat_port in names else Layout.V1_18
 
 
-def describe(table: Collected, layout: Layout, evidence: str, *, raw: bool) -> None:
-    """Say of a table what its record shows. Raises DecodeError for a record of another layout than the first."""
-    if not len(table):
-        table.layout, table.evidence, table.raw = layout, evidence, raw
-    elif table.layout.split_counters and layout.split_counters:
-        table.layout = Layout.V1_14 if Layout.V1_14 in (table.layout, layout) else layout
-    elif not _alike(table, layout):
-        raise DecodeError(f"an entry of layout {layout} in a listing of {table.layout}")
-
-
-def _alike(table: Collected, layout: Layout) -> bool:
-    """Whether ``describe`` takes a record of the layout."""
-    return table.layout is layout or (table.layout.split_counters and layout.split_counters)
-
-
 def _protocol(text: str | None) -> int:
     if text is None:
         return 0
@@ -393,8 +379,17 @@ def add_record(dump: Dump, item: Any) -> None:
         raise DecodeError(f"an element is no conntrack entry: {error}") from error
     family = 4 if daddr.version == 4 else 6
     table = dump.table(table_name(family, key["nextheader"]), family)
-    describe(table, layout, "the records' fields", raw=True)
+    table.describe(layout, "the records' fields", raw=True)
     table.add(raw_key, raw_value)
+
+
+def element_like(dump: Dump, sample: Sample) -> Learned | None:
+    """The form of elements like this one, which was added. None: it is written in a way that tells none."""
+    key, value = sample.element.get("Key"), sample.element.get("Value")
+    if not isinstance(key, dict) or "DestAddr" not in key or not isinstance(value, dict):
+        return None
+    layout = _layout_of({str(name).lower() for name in value}, "rxpackets", "ifindex", "natport")
+    return cilium_like(dump, sample, _VALUE_NAMES_1_15 if layout.split_counters else _VALUE_NAMES, layout)
 
 
 def _union(pair: Any) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.gaps import MAX_MARK, is_left_out
+from ctctl.tables.sources.regular import Sample
 from ctctl.tables.sources.stream import (
     CHUNK,
     YAML_WORK,
@@ -23,6 +24,7 @@ from ctctl.tables.sources.stream import (
 MAX_ELEMENT = 1 << 22
 #: How much of a document is read at first: many are small, and follow one another.
 _FIRST = 1 << 12
+_BETWEEN = re.compile(r"\s*,\s*")
 
 
 class DamagedJsonError(DecodeError):
@@ -40,20 +42,19 @@ DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def json_array(
-    stream: Reader,
-    repair: Callable[[str], str] | None = None,
+    stream: Reader | Elements,
     *,
     lenient: bool = False,
     left_out: Callable[[], None] = lambda: None,
 ) -> Iterator[Any]:
-    """Elements of one JSON array, one at a time. ``repair`` changes text first, whole lines at a time.
+    """Elements of one JSON array, one at a time. Between two of them others may be taken from ``Elements``.
 
     ``left_out`` is called where a line between elements says that some were left out by hand.
     What follows the array is put back where the stream can take it; ``lenient``: also where it turns out
     to be no JSON, from the next line on. Raises EndedEarlyError where the array stops in the middle,
     DecodeError where it is no JSON.
     """
-    buffer = _Buffer(stream, repair)
+    buffer = stream if isinstance(stream, Elements) else Elements(stream)
     try:
         if not buffer.skip("["):
             raise DecodeError("not a JSON array")
@@ -72,8 +73,13 @@ def json_array(
     buffer.give_back()
 
 
-class _Buffer:
-    def __init__(self, stream: Reader, repair: Callable[[str], str] | None) -> None:
+class Elements:
+    """The text of a document's elements, read ahead. ``repair`` changes it first, whole lines at a time.
+
+    Text without other characters than those of ASCII can be taken as bytes too (``regular.Ahead``).
+    """
+
+    def __init__(self, stream: Reader, repair: Callable[[str], str] | None = None) -> None:
         self._stream = stream
         self._repair = repair
         self._text = ""
@@ -81,6 +87,36 @@ class _Buffer:
         self._at = 0
         self._ended = False
         self._broken: EndedEarlyError | None = None
+        self._element = ""
+        self._plain = True
+
+    def sample(self, element: Any) -> Sample:
+        """The last element as others may be, by what stands before the next one."""
+        match = _BETWEEN.match(self._text, self._at)
+        return Sample(element, self._element, match[0] if match is not None else "")
+
+    def window(self) -> tuple[bytes, int]:
+        """What was read ahead of it, up to the first character that is not plain."""
+        text = self._text[self._at :]
+        try:
+            raw, self._plain = text.encode("ascii"), True
+        except UnicodeEncodeError as error:
+            raw, self._plain = text[: error.start].encode(), False
+        return raw, 0
+
+    def pass_to(self, at: int) -> None:
+        """Take the window up to there."""
+        self._at += at
+
+    def read_on(self) -> bool:
+        """Make the window longer. False: nothing follows that may be taken so."""
+        return self._plain and self._more()
+
+    def has(self, size: int) -> bool:
+        """Whether so many characters follow; they are read ahead."""
+        while len(self._text) - self._at < size and self._more():
+            pass
+        return len(self._text) - self._at >= size
 
     def _more(self) -> bool:
         """Read on until there is twice as much as before: an element is looked at few times only."""
@@ -145,6 +181,7 @@ class _Buffer:
                 raise DecodeError("JSON nested too deeply") from None
             if end == len(self._text) and self._more():
                 continue
+            self._element = self._text[self._at : end]
             self._at = end
             return value
 

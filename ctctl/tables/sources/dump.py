@@ -60,6 +60,19 @@ class Collected:
     def __len__(self) -> int:
         return len(self.values) // VALUE_SIZE
 
+    def alike(self, layout: Layout) -> bool:
+        """Whether a record of the layout may be of this table beside those that are in it."""
+        return not len(self) or self.layout is layout or (self.layout.split_counters and layout.split_counters)
+
+    def describe(self, layout: Layout, evidence: str, *, raw: bool) -> None:
+        """Take what a record shows. Raises DecodeError for one of another layout than the first."""
+        if not self.alike(layout):
+            raise DecodeError(f"an entry of layout {layout} in a listing of {self.layout}")
+        if not len(self):
+            self.layout, self.evidence, self.raw = layout, evidence, raw
+        elif self.layout is not layout:
+            self.layout = Layout.V1_14 if Layout.V1_14 in (self.layout, layout) else layout
+
     def add(self, key: bytes, value: bytes) -> None:
         """One record. Raises DecodeError on sizes that do not fit, or too many of them."""
         if len(key) != KEY_SIZE[self.family] or len(value) != VALUE_SIZE:
@@ -240,6 +253,17 @@ class Dump:
         if self.tables[name].family != family:
             raise DecodeError(f"{name}: entries of both families in one table")
         return self.tables[name]
+
+    def add_described(self, name: str, family: int, layout: Layout, keys: Matrix, values: Matrix) -> None:
+        """Records whose own fields say their layout, as they lay. Those of another than their table's are lost."""
+        table = self.table(name, family)
+        try:
+            table.describe(layout, "the records' fields", raw=True)
+        except DecodeError as error:
+            for _ in range(len(keys)):
+                self.lose("record(s)", str(error))
+            return
+        table.add_many(keys, values)
 
     def lose(self, what: str, first: str) -> None:
         """Count a record that was recognised and could not be understood; ``what`` is the listing it is of."""

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, bpftool, counter_text, ct_text, nat_text, own_json, policy_text
-from ctctl.tables.sources.documents import DamagedJsonError, json_array, json_object, whole_members, yaml_items
+from ctctl.tables.sources.documents import (
+    DamagedJsonError,
+    Elements,
+    json_array,
+    json_object,
+    whole_members,
+    yaml_items,
+)
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import is_pair, read_pairs_json
+from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.shape import HEAD
 from ctctl.tables.sources.stream import (
     CHUNK,
@@ -45,6 +54,10 @@ _SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
 _TOLD = re.compile(
     r"expires=\d|\"(?:Lifetime|NeedsCT)\": ?\d|XLATE_[SD]|identity=\d|sec_id=\d|" + HEAD.pattern, re.MULTILINE
 )
+
+
+#: Makes the form of an element that was read into a dump.
+Like: TypeAlias = "Callable[[Dump, Sample], Learned | None]"
 
 
 class Form(Enum):
@@ -88,6 +101,10 @@ class Documents:
         #: marks of elements left out by hand; whether the last document was one of a row that may go on behind such
         self.left_out = 0
         self.goes_on = False
+        #: lines of ctctl's own that were read in passes, and the length of lines that are not (``Shape.other_length``)
+        self.passed = 0
+        self.other_length: Callable[[], int | None] = lambda: None
+        self._own = ElementRuns(functools.partial(own_json.record_like, dump))
         #: what a document of no known form was
         self.foreign = ""
 
@@ -120,12 +137,21 @@ class Documents:
             r'\{"schema": "ctctl/ct-entry/v1"[^\[]{0,2000}\}\s*\n', head
         ):
             self._found("ctctl ct list (JSON lines)")
-            own_json.read_line(self._lines, self._dump)
+            self._own_line(head)
         elif head.startswith('{"schema": "ctctl/ct-entry/v1"'):
             self._found("ctctl ct list (JSON)")
             own_json.read_document(self._lines, self._dump)
         else:
             self._object(stream, head)
+
+    def _own_line(self, head: str) -> None:
+        """A line of ctctl's own, and those that are written like it."""
+        record, text = own_json.read_line(self._lines, self._dump)
+        other = self.other_length()
+        if record is None or other is None or not head.startswith('{"schema": "ctctl/ct-entry/v1", "map"'):
+            return
+        self.passed += self._own.read_on(self._lines, lambda: Sample(record, text, behind=None), other)
+        self._lines.spend(2 * self._own.work)  # a line is looked at, and then read
 
     def _array(self, stream: Reader, head: str) -> None:
         if re.match(r"\[\s*\]", head):
@@ -133,22 +159,38 @@ class Documents:
             self._take(json_array(stream), lambda _item: None)
         elif (kind := _list_kind(head)) is not None:
             self._found(kind[0])
-            self._take(json_array(stream, left_out=self._gap), lambda item: kind[1](self._dump, item))
+            like = ct_text.element_like if kind[1] is ct_text.add_record else None
+            self._take_array(Elements(stream), lambda item: kind[1](self._dump, item), like)
         elif re.match(_BPFTOOL, head):
             self._found("bpftool (JSON)")
             plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
-            self._take(
-                json_array(stream, bpftool.quote_hex if plain else None, left_out=self._gap),
-                lambda item: bpftool.add_item(self._dump, self._hint, item),
-            )
+            elements = Elements(stream, bpftool.quote_hex if plain else None)
+            hint = self._hint
+            like = functools.partial(bpftool.element_like, hint)
+            self._take_array(elements, lambda item: bpftool.add_item(self._dump, hint, item), like)
         else:
             self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
 
     def _gap(self) -> None:
         self.left_out += 1
 
-    def _take(self, items: Iterator[Any], add: Callable[[Any], None]) -> None:
-        """Every element of a listing; one that cannot be read does not hide the others."""
+    def _take_array(self, elements: Elements, add: Callable[[Any], None], like: Like | None) -> None:
+        """The elements of an array; ``like`` makes a form of one, by which those that follow are read in passes."""
+        runs = ElementRuns(functools.partial(like, self._dump)) if like is not None else None
+
+        def others(item: Any) -> None:
+            if runs is not None:
+                self._lines.spend(_ELEMENT_WORK * runs.read_on(elements, lambda: elements.sample(item)))
+
+        self._take(json_array(elements, left_out=self._gap), add, others)
+
+    def _take(
+        self, items: Iterator[Any], add: Callable[[Any], None], others: Callable[[Any], None] = lambda _item: None
+    ) -> None:
+        """Every element of a listing; one that cannot be read does not hide the others.
+
+        ``others`` is told of each that was read: it may take some of those that follow.
+        """
         try:
             for item in items:
                 self._lines.spend(_ELEMENT_WORK)
@@ -156,6 +198,8 @@ class Documents:
                     add(item)
                 except DecodeError as error:
                     self._dump.lose("record(s)", str(error))
+                else:
+                    others(item)
         except DecodeError as error:
             self._dump.partial.append(str(error))
 

@@ -93,12 +93,13 @@ def shown_by(header: re.Match[str]) -> str:
 class PairLines:
     """Rows of two-column tables, one after the other. ``group`` is the left column that rows without one belong to.
 
-    ``kind`` is what the header said, empty outside a table.
+    ``kind`` is what the header said, empty outside a table. ``is_slot``: the last row was one of a frontend.
     """
 
     dump: Dump
     group: str = ""
     kind: str = ""
+    is_slot: bool = False
 
     def header(self, match: re.Match[str]) -> None:
         """The first line of a table."""
@@ -135,10 +136,13 @@ class PairLines:
         return True
 
     def _take(self, left: str, right: str) -> bool:
+        before = len(self.dump.listings.services)
         try:
             return add_pair(self.dump.listings, left, right, self.kind)
         except (DecodeError, ValueError, KeyError):
             return False
+        finally:
+            self.is_slot = len(self.dump.listings.services) > before
 
 
 def read_pairs_json(document: dict[str, Any], dump: Dump) -> None:

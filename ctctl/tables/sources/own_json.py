@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ctctl.decode.ct import KEY_SIZE, OPTIONAL_FIELDS, direction_of, encode_key, encode_value, table_name
@@ -12,8 +13,10 @@ from ctctl.errors import CtctlError, DecodeError, UsageError
 from ctctl.model.clock import parse_clock
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import FlowTuple
-from ctctl.tables.sources.documents import DECODER, json_array, yaml_items, yaml_value
+from ctctl.tables.sources.ct_elements import own_like
+from ctctl.tables.sources.documents import DECODER, Elements, json_array, yaml_items, yaml_value
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.stream import Lines, address, whole
 
 _NUMBERS = {
@@ -31,29 +34,38 @@ _NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 _HEAD = 1 << 16
 
 
-def read_line(lines: Lines, dump: Dump) -> None:
-    """One line of JSON lines. One that is cut off is said to be missing."""
+def read_line(lines: Lines, dump: Dump) -> tuple[dict[str, Any] | None, str]:
+    """One line of JSON lines: its record (None: it is none) and its text. One that is cut off is said to be missing."""
     line = lines.next() or ""
     try:
         record = DECODER.decode(line)
     except (ValueError, RecursionError):
         dump.partial.append(f"a line that is no JSON: {line[:60]!r}")
-        return
+        return None, line
     try:
         add(dump, record)
     except DecodeError as error:
         dump.lose("record(s)", str(error))
+        return None, line
+    return record, line
 
 
-def _take(items: Iterator[Any], dump: Dump) -> None:
+def _take(items: Iterator[Any], dump: Dump, others: Callable[[Any], None] = lambda _record: None) -> None:
     try:
         for record in items:
             try:
                 add(dump, record)
             except DecodeError as error:
                 dump.lose("record(s)", str(error))
+            else:
+                others(record)
     except DecodeError as error:
         dump.partial.append(str(error))
+
+
+def record_like(dump: Dump, sample: Sample) -> Learned | None:
+    """The form of records like this one, which was added. None: it is written in a way that tells none."""
+    return own_like(dump, sample, _layout_of(sample.element))
 
 
 def read_document(lines: Lines, dump: Dump) -> None:
@@ -69,7 +81,12 @@ def read_document(lines: Lines, dump: Dump) -> None:
     except (ValueError, RecursionError) as error:
         dump.partial.append(f"damaged JSON: {error}")
     _pass(lines, len(head[: match.end() - 1].encode()))
-    _take(json_array(lines), dump)
+    elements, runs = Elements(lines), ElementRuns(functools.partial(record_like, dump))
+
+    def others(record: Any) -> None:
+        runs.read_on(elements, lambda: elements.sample(record))
+
+    _take(json_array(elements), dump, others)
     closing = lines.next()
     if closing is not None and closing.strip() not in ("}", ""):
         lines.back(closing + "\n")
@@ -142,8 +159,6 @@ def add(dump: Dump, record: Any) -> None:
 def _entry_of(record: Any) -> tuple[CtEntry, Layout]:
     if not isinstance(record, dict):
         raise DecodeError("it is no object")
-    told = (("rx_packets", Layout.V1_15), ("ifindex", Layout.V1_16), ("nat_port", Layout.V1_19))
-    layout = next((layout for name, layout in told if name in record), Layout.V1_18)
     flow = FlowTuple(
         whole(record["proto"], 8),
         address(record["src"]),
@@ -167,7 +182,13 @@ def _entry_of(record: Any) -> tuple[CtEntry, Layout]:
         **plain,
         **optional,
     )
-    return entry, layout
+    return entry, _layout_of(record)
+
+
+def _layout_of(record: dict[str, Any]) -> Layout:
+    """The layout of a record, by the fields that it has."""
+    told = (("rx_packets", Layout.V1_15), ("ifindex", Layout.V1_16), ("nat_port", Layout.V1_19))
+    return next((layout for name, layout in told if name in record), Layout.V1_18)
 
 
 def _optional(record: dict[str, Any], field: str) -> int | str | None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ctctl.tables.sources.regular import ROOM, Form, RegularReader
+from ctctl.tables.sources import regular
+from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader
 from ctctl.tables.sources.shape import Shape
 from ctctl.tables.sources.stream import Lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-#: How many bytes ahead are worth a pass, and how many lines at most are read one by one after passes in vain.
-WORTH = 1 << 16
-MAX_WAIT = 256
 
 
 class Listing(Protocol):
@@ -35,26 +32,22 @@ class Passes:
         self._lines = lines
         self._shape = shape
         self._readers: dict[Form, RegularReader] = {}
-        #: lines to come that are not worth a pass, and how many there are after the next pass in vain
-        self._wait = 0
-        self._next_wait = 1
+        self._patience = Patience()
 
     def read_on(self, listing: Listing) -> bool:
         """Read the lines that follow one of the listing, as far as they are like it. Whether there were any."""
-        if self._wait:
-            self._wait -= 1
-            return False
         other, count = self._shape.other_length(), 0
-        while other is not None and self._lines.has(WORTH) and (form := listing.next_form(ROOM)) is not None:
+        if other is None or not self._patience.ready():
+            return False
+        while self._lines.has(regular.WORTH) and (form := listing.next_form(ROOM)) is not None:
             reader = self._readers.get(form) or self._readers.setdefault(form, RegularReader(form))
-            rows = reader.read(self._lines, other)
+            rows = reader.read(self._lines, other_length=other)
             if len(rows):
                 self._shape.records(len(rows), reader.padded, reader.blanks)
                 listing.add_rows(rows)
                 self._lines.spend(reader.work + listing.work * len(rows))
             count += len(rows)
             if len(rows) < ROOM:
-                self._wait = 0 if count >= self._next_wait else self._next_wait
-                self._next_wait = min(2 * self._next_wait, MAX_WAIT) if self._wait else 1
+                self._patience.after(count)
                 break
         return count > 0

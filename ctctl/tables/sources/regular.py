@@ -9,32 +9,55 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ctctl._ffi.lines import LineFlags, LineKind, LineOps, LinesOp, LinesRun, line_ops, read_lines
 from ctctl._ffi.rows import address_of
-from ctctl.tables.sources.stream import LINE_WORK, Lines
+from ctctl.tables.sources.stream import LINE_WORK
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Rows at most that one pass fills.
-ROOM = 1 << 14
+#: Rows at most that one pass fills, bytes ahead that are worth one, and records at most that are read one by one
+#: after passes in vain.
+ROOM, WORTH, MAX_WAIT = 1 << 13, 1 << 16, 256
+#: An element of a document may be so long, and a document may have them in so many forms.
+MAX_ELEMENT, MAX_FORMS = 1 << 14, 12
 _NUMPY = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 _BIG = {1: "u1", 2: ">u2", 4: ">u4", 8: ">u8"}
 #: Digits that a number of so many bytes may have, and what is no longer than a program writes.
 _DIGITS = {1: 3, 2: 5, 4: 10, 8: 20}
 
 
+class Ahead(Protocol):
+    """Text that is read ahead."""
+
+    def window(self) -> tuple[bytes, int]:
+        """What was read ahead, and from where on in it nothing was taken."""
+
+    def has(self, size: int, /) -> bool:
+        """Whether so many bytes follow; they are read ahead."""
+
+    def pass_to(self, at: int, /) -> None:
+        """Take the window up to there."""
+
+    def read_on(self) -> bool:
+        """Make the window longer. False: nothing follows."""
+
+
 class Form:
     """The form of one record, built part by part; each field of it has a name.
 
     ``types`` are the fields of a row as numpy has records. A field's place is behind the one before it, or ``at``.
+    ``strict``: numbers are as JSON has them, without a zero in front.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool = False) -> None:
+        #: the work of reading one record, where that is always the same; 0: that of a line
+        self.work = 0
+        self._strict = LineFlags.STRICT if strict else LineFlags.NONE
         self._ops: list[LinesOp] = []
         self._texts: list[bytes] = []
         self._fields: dict[str, tuple[str, int]] = {}
@@ -58,7 +81,7 @@ class Form:
     def decimal(self, name: str, width: int, *, at: int | None = None, big: bool = False) -> Form:
         """An unsigned number that fits in ``width`` bytes; ``big``: stored in network order."""
         place = self._field(name, (_BIG if big else _NUMPY)[width], width, at)
-        flags = LineFlags.BIG if big else LineFlags.NONE
+        flags = (LineFlags.BIG if big else LineFlags.NONE) | self._strict
         limit = (1 << 8 * width) - 1
         return self._add(LineKind.DECIMAL, flags, at=place, width=width, count=_DIGITS[width], limit=limit)
 
@@ -70,7 +93,9 @@ class Form:
     def signed(self, name: str) -> Form:
         """An int64 in up to 18 digits."""
         place = self._field(name, "<i8", 8, None)
-        return self._add(LineKind.DECIMAL, LineFlags.MINUS, at=place, width=8, count=18, limit=(1 << 63) - 1)
+        return self._add(
+            LineKind.DECIMAL, LineFlags.MINUS | self._strict, at=place, width=8, count=18, limit=(1 << 63) - 1
+        )
 
     def octets(self, name: str, width: int, *, at: int | None = None) -> Form:
         """So many bytes of two hex digits each."""
@@ -171,7 +196,7 @@ class Form:
 
 
 class RegularReader:
-    """Reads records of one form from the lines of a stream, as many as there are beside each other."""
+    """Reads records of one form, as many as there are beside each other."""
 
     def __init__(self, form: Form) -> None:
         self._form = form
@@ -179,10 +204,11 @@ class RegularReader:
         #: of the last pass: the work of reading its lines, how many had blanks at their end, how many the last one had
         self.work = self.padded = self.blanks = 0
 
-    def read(self, lines: Lines, other_length: int = 0) -> NDArray[Any]:
+    def read(self, text: Ahead, *, span: int = 0, other_length: int = 0) -> NDArray[Any]:
         """The records that follow, up to ``ROOM``; a line of ``other_length`` is none. Valid until the next pass.
 
-        Whoever takes them spends ``work`` then.
+        ``span``: a record has lines in it, and may be so long: one that seems to be none may only go on. Whoever
+        takes the records spends ``work`` then.
         """
         import numpy as np
 
@@ -190,18 +216,38 @@ class RegularReader:
         run = LinesRun(rows=address_of(memory), row_size=form.size, room=ROOM, other_length=other_length)
         self.work = self.padded = 0
         while run.used < ROOM:
-            data, run.at = lines.window()
+            data, run.at = text.window()
             run.data, run.size = address_of(data), len(data)
             before = run.used
             read_lines(run, form.ops)
-            lines.pass_to(run.at)
-            self.work += run.work + LINE_WORK * (run.used - before)
+            text.pass_to(run.at)
+            taken = run.used - before
+            self.work += form.work * taken if form.work else run.work + LINE_WORK * taken
             self.padded += run.padded
-            # A line that has its end and was not taken is of another form.
-            if data.find(b"\n", run.at) >= 0 or not lines.read_on():
+            whole = data.find(b"\n", run.at) >= 0 if not span else len(data) - run.at >= span
+            if whole or not text.read_on():
                 break
         self.blanks = run.blanks
         return np.frombuffer(memory, form.types, count=run.used)
+
+
+class Patience:
+    """Whether another pass is worth it: after one in vain a record goes one by one, then two, up to ``MAX_WAIT``."""
+
+    def __init__(self) -> None:
+        self._wait = 0
+        self._next = 1
+
+    def ready(self) -> bool:
+        """Asked behind each record that was read one by one."""
+        self._wait = max(self._wait - 1, -1)
+        return self._wait < 0
+
+    def after(self, count: int) -> None:
+        """A pass has read so many records."""
+        vain = count < self._next
+        self._wait = self._next if vain else 0
+        self._next = min(2 * self._next, MAX_WAIT) if vain else 1
 
 
 def octets(column: NDArray[Any]) -> NDArray[np.uint8]:
@@ -209,3 +255,62 @@ def octets(column: NDArray[Any]) -> NDArray[np.uint8]:
     import numpy as np
 
     return np.ascontiguousarray(column).view(np.uint8).reshape(len(column), -1)
+
+
+class Sample(NamedTuple):
+    """An element of a document that was read: what it is, its text, what stands before each, and behind it.
+
+    ``behind`` None: the end of a line.
+    """
+
+    element: Any
+    text: str
+    before: str = ""
+    behind: str | None = ""
+
+
+class Learned(NamedTuple):
+    """The form of records like one that was read, and who takes them."""
+
+    form: Form
+    add: Callable[[NDArray[Any]], None]
+
+
+class ElementRuns:
+    """Passes over the elements of a document that are written like one before them.
+
+    ``learn`` makes a form of an element; None: it is not to be had.
+    """
+
+    def __init__(self, learn: Callable[[Sample], Learned | None]) -> None:
+        self._learn = learn
+        self._known: list[tuple[RegularReader, Learned]] = []
+        self._patience = Patience()
+        #: of the last pass: the work of reading its lines
+        self.work = 0
+
+    def read_on(self, ahead: Ahead, sample: Callable[[], Sample], other_length: int = 0) -> int:
+        """Take the elements that follow one that was taken, which is the sample; how many."""
+        self.work = 0
+        if not self._patience.ready() or not ahead.has(WORTH):
+            return 0
+        count = self._pass(ahead, other_length)
+        if not count and len(self._known) < MAX_FORMS and (learned := self._learn(sample())) is not None:
+            self._known.insert(0, (RegularReader(learned.form), learned))
+            count = self._pass(ahead, other_length)
+        self._patience.after(count)
+        return count
+
+    def _pass(self, ahead: Ahead, other_length: int) -> int:
+        count, vain = 0, 0
+        while vain < len(self._known):
+            reader, learned = self._known[0]
+            rows = reader.read(ahead, span=MAX_ELEMENT, other_length=other_length)
+            if len(rows):
+                learned.add(rows)
+                self.work += reader.work
+                count, vain = count + len(rows), 0
+            if len(rows) < ROOM:
+                vain += 1
+                self._known.append(self._known.pop(0))
+        return count

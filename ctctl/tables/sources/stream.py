@@ -16,6 +16,8 @@ from ctctl.errors import DecodeError
 LINE_WORK, YAML_WORK = 16, 1
 #: A line may be this long (a Maglev table is one line); nothing else real comes near.
 MAX_LINE = 1 << 20
+#: How much of a longer one tells whether it starts a document.
+_HEAD = 1 << 12
 #: What is read at once.
 CHUNK = 1 << 18
 #: What a terminal is told: colours and places, titles of windows, sets of characters.
@@ -154,14 +156,23 @@ class Lines:
     """A stream as lines, at any of which a document can be read instead: what it leaves is lines again.
 
     Lines come without terminal colours, quote marks and their ends; ``spend`` is told the work of each.
-    ``overlong`` counts those of more than 1 MiB, which are skipped. Of the last line: ``quoted`` (it had
+    ``overlong`` counts those of more than 1 MiB, which are skipped, but where ``starts`` says that their head starts a
+    document: programs write one in a single line. Of the last line: ``quoted`` (it had
     quote marks in front), ``damaged`` (bytes that are no text), ``blanks`` (how many stood at its end),
     ``unfinished`` (no end of line).
     """
 
-    def __init__(self, stream: Reader, spend: Callable[[int], None] = nothing_spent) -> None:
+    def __init__(
+        self,
+        stream: Reader,
+        spend: Callable[[int], None] = nothing_spent,
+        starts: Callable[[str], bool] = lambda _head: False,
+    ) -> None:
         self._stream = stream
         self.spend = spend
+        self._starts = starts
+        #: the last line was only the head of one of more than 1 MiB that starts a document, and was not taken
+        self.is_head = False
         self._data = b""
         self._at = 0
         self._taken = 0
@@ -214,9 +225,16 @@ class Lines:
         ``document``: of JSON, where a string in its marks is none that somebody put around the line.
         """
         searched = 0
+        if self.is_head:  # nobody read the document
+            self.is_head = False
+            self._skip_line()
         while (end := self._data.find(b"\n", self._at + searched)) < 0:
             searched = len(self._data) - self._at
             if searched > MAX_LINE:
+                head = text_of(self._data[self._at : self._at + _HEAD])
+                if self._starts(head):
+                    self.is_head, self.unfinished, self.damaged, self.quoted, self.blanks = True, False, False, False, 0
+                    return head
                 self._skip_line()
                 searched = 0
             elif not self._more():
@@ -237,6 +255,10 @@ class Lines:
     def window(self) -> tuple[bytes, int]:
         """What was read ahead, and from where on in it nothing was taken."""
         return self._data, self._at
+
+    def window_starts(self, head: bytes) -> bool:
+        """Whether what was read ahead starts so."""
+        return self._data.startswith(head, self._at)
 
     def has(self, size: int) -> bool:
         """Whether so many bytes follow; they are read ahead."""
@@ -290,6 +312,7 @@ class Lines:
 
     def read(self, size: int = CHUNK, /) -> bytes:
         """What follows as it is, as a ``Reader``. Raises EndedEarlyError after the last of a broken stream."""
+        self.is_head = False
         if self._at >= len(self._data) and not self._more():
             if self._ended is not None:
                 raise self._ended

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from ctctl.errors import DecodeError, UsageError
 from ctctl.kernel.map import Map
+from ctctl.model.units import counted
 from ctctl.out.output import Format, OutputOptions, write_document
 from ctctl.tables.sources.base import Source
 from ctctl.tables.writer.journal import Contents, open_journal, records
@@ -67,7 +68,7 @@ def remarks(undone: Undone) -> list[str]:
         lines.append(f"{journal.path} has no end: the run that wrote it was stopped before it came to its own")
     if done.full:
         lines.append(f"{done.full} entries are not restored: {NO_ROOM}")
-    lines += [f"{count} records left out: {reason}" for reason, count in done.skipped.items()]
+    lines += [f"{counted(count, 'record')} left out: {reason}" for reason, count in done.skipped.items()]
     return lines
 
 
@@ -94,7 +95,7 @@ def words_of(undone: Undone) -> str:
     """The figures in words."""
     done = undone.restored
     verb = "would be restored" if done.dry_run else "restored"
-    return f"{done.restored} entries {verb}, {done.present} left alone (their key is in use)"
+    return f"{counted(done.restored, 'entry', 'entries')} {verb}, {done.present} left alone (their key is in use)"
 
 
 def check_origin(journal: Contents, target: Source) -> None:
