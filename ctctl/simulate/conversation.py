@@ -205,6 +205,8 @@ def converse(cluster: Cluster, request: Request) -> Iterator[StepRecord | Journe
         yield Journey(1, "client", client, Arrival(Outcome.REFUSED, client, refused.frame, refused.reason))
         return
     talk.packet, number = call.packet, int(call.hop is not None)
+    if cluster.speaks_to_itself(client, talk.packet.dst) is not None:
+        yield Prepared(f"{client} speaks to itself: its packets meet no hook")
     for index, turn in enumerate(sequence, 1):
         origin, spec = _packet(talk, turn)
         one_of = call.one_of if index == 1 else ()
