@@ -202,6 +202,13 @@ def test_what_was_counted_long_before_a_drop_is_none_of_it() -> None:
         assert opened.dropped_since() == ()
 
 
+def the_drop(events: list[ProbeEvent]) -> ProbeEvent:
+    """The one drop among them."""
+    freed = [one for one in events if one.kind is ProbeKind.FREED]
+    assert len(freed) == 1, [(one.time_ns, probe_ending(one), one) for one in events]
+    return freed[0]
+
+
 @pytest.mark.parametrize(
     ("bits", "peers", "rule"),
     [
@@ -226,17 +233,13 @@ def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, bits: int, peer
             net.send()
 
         events = traced(net, f"udp {CLIENT}:40000 > {SERVER}:{PORT}", count_and_send, tables)
-        (freed,) = [one for one in events if one.kind is ProbeKind.FREED]
+        freed = the_drop(events)
         assert freed.dropped_by == (CountedDrop("Policy denied", "bpf_host.c:100"),)
         rule = f"ingress of endpoint 42 ({SERVER}): {rule}"
         assert freed.rule == rule
         assert probe_ending(freed) == f"dropped by the datapath: Policy denied at bpf_host.c:100 ({rule})"
         # Nothing counted: the kernel's word is the best there is.
-        (freed,) = [
-            one
-            for one in traced(net, f"udp {CLIENT}:40000 > {SERVER}:{PORT}", net.send, tables)
-            if one.kind is ProbeKind.FREED
-        ]
+        freed = the_drop(traced(net, f"udp {CLIENT}:40000 > {SERVER}:{PORT}", net.send, tables))
         assert probe_ending(freed) == "dropped by the kernel: tc_ingress"
 
 
