@@ -8,8 +8,10 @@ import json
 import random
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 from ctctl.btf import Btf
 from ctctl.config.node import load_node_files
@@ -28,7 +30,7 @@ from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_files import add_file
 from ctctl.tables.query.context import TableContext
 from ctctl.tables.query.filter import Filter
-from ctctl.tables.sources import archive, snapshot
+from ctctl.tables.sources import archive, passes, snapshot
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.files import build, read_text
 from ctctl.tables.sources.stream import Prefixed
@@ -49,7 +51,8 @@ def _walk(source: Source) -> None:
             for index in range(min(len(columns), 50)):
                 columns.entry(index, table.name, table.absent)
     for node in (None, *source.nodes()):
-        source.listings(node)
+        found = source.listings(node)
+        assert len(found.nat) == found.count("nat")
         source.facts(node)
 
 
@@ -65,7 +68,9 @@ def reader(data: bytes) -> str:
         if dumps:
             _walk(build("x", dumps, SourceOptions()))
         return "archive"
-    dump = read_text(stream, "cilium_ct4_global")
+    # Half of the inputs are read in passes from their first record on, however short they are.
+    with mock.patch.object(passes, "WORTH", 1 if zlib.crc32(data) & 1 else passes.WORTH):
+        dump = read_text(stream, "cilium_ct4_global")
     kinds = ", ".join(dump.kinds)
     _walk(build("x", {None: dump}, SourceOptions()))
     return kinds

@@ -144,6 +144,9 @@ _DOCUMENTS: dict[str, Callable[[], bytes]] = {
     "keys.json.xz": lambda: _xz(
         b'{"10.96.0.1:80 (0)": ["x"], ' + b",".join(b'"%d":[]' % n for n in range(700_000)) + b"}"
     ),
+    "keys-cut.json.xz": lambda: _xz(
+        b'{"10.96.0.1:80 (0)": ["10.1.1.1:80 (1) (0)"], ' + b",".join(b'"%d":[]' % n for n in range(700_000))
+    ),
     "own-entries.json.gz": lambda: gzip.compress(
         b'{"schema": "ctctl/ct-entry/v1", "entries": [' + b"{}," * 900_000, 9, mtime=0
     ),

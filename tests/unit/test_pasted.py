@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from ctctl.errors import CtctlError
 from tests.support import captures
-from tests.support.listings import case, listed, read
+from tests.support.listings import case, listed, read, read_text
 
 
 def with_noise(text: str, prefix: str = "") -> str:
@@ -112,4 +113,39 @@ def test_documents_in_the_middle_of_a_paste(prefix: str, form: str, tmp_path: Pa
     with read(path) as source:
         assert len(listed(source)) == len(captures.conntrack(capture))
         assert len(source.listings(None).nat) == len(nat.split("\n")) - nat.count("\n\n") - 1
+        assert not source.partial
+
+
+PAIRS = """{
+  "10.96.0.10:53 (0)": [
+    "0.0.0.0:0 (2) (0) [ClusterIP, non-routable]"
+  ],
+  "10.96.0.10:53 (1)": [
+    "10.0.0.14:53 (2) (1)"
+  ]
+}
+"""
+
+
+@pytest.mark.parametrize("mark", ["...", "[... 200 more ...]", "<snip>"])
+@pytest.mark.parametrize("line", range(1, 8))
+def test_what_was_left_out_of_a_json_listing_by_pairs(mark: str, line: int, tmp_path: Path) -> None:
+    """The rest is read, what follows too, and it is not called damaged."""
+    lines = PAIRS.splitlines(keepends=True)
+    text = "".join([*lines[:line], f"    {mark}\n", *lines[line:]]) + "10.96.0.11:53 (1)   10.0.0.15:53 (3) (1)\n"
+    with read_text(tmp_path / "pasted", text) as source:
+        assert [slot.rev_nat for slot in source.listings(None).services] == [2, 2, 3]
+        assert source.partial == ["1 mark(s) of lines left out by hand: what stood there is missing"]
+
+
+def test_json_in_one_long_line(tmp_path: Path) -> None:
+    """As ``jq -c`` writes it."""
+    pairs = {f"10.96.{n >> 8}.{n & 255}:80 (1)": ["10.1.1.1:80 (1) (1)"] for n in range(25_000)}
+    record = captures.document("cilium-1.16-snat-node1", "cli/ct-list-global.json")[0]
+    entries = [record | {"Key": record["Key"] | {"SourcePort": n}} for n in range(3000)]
+    text = f"{json.dumps(pairs)}\n{json.dumps(entries)}\n" + "10.96.255.255:53 (1)   10.0.0.15:53 (3) (1)\n"
+    assert max(map(len, text.split("\n"))) > 1 << 20
+    with read_text(tmp_path / "pasted", text) as source:
+        assert len(source.listings(None).services) == 25_001
+        assert len(listed(source)) == 3000
         assert not source.partial

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ctctl.errors import DecodeError
@@ -37,6 +39,8 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of a table")
 
 
+#: What stands between members and elements, and between a member's name and value; what a mark does not start with.
+_BETWEEN, _COLON, _STARTS = re.compile(r"[ \t\r\n,]*"), re.compile(r"[ \t\r\n:]*"), '"]}{'
 #: JSON without NaN and Infinity.
 DECODER = json.JSONDecoder(parse_constant=_no_number)
 
@@ -215,6 +219,7 @@ def json_object(lines: Lines | Unquoted, limit: int) -> Any:
             size += len(chunk)
         raw = b"".join(parts)
         parts = [raw]
+        lines.spend(len(raw) >> 4)
         text = text_of(raw)
         at = len(text) - len(text.lstrip())
         try:
@@ -234,21 +239,57 @@ def json_object(lines: Lines | Unquoted, limit: int) -> Any:
         return value
 
 
-def whole_members(text: str) -> Iterator[tuple[str, Any]]:
-    """The members of a JSON object that is cut off, up to the first that is not whole."""
+@dataclass(slots=True)
+class Members:
+    """The members of a JSON object, up to the first that is not whole.
+
+    ``marks`` counts lines that say that something was left out by hand, between members or the elements of a list.
+    ``end`` is where the object ends; None: before that it is no JSON.
+    """
+
+    found: dict[str, Any] = field(default_factory=dict)
+    marks: int = 0
+    end: int | None = None
+
+
+def members_of(text: str) -> Members:
+    """What can be read of a JSON object that is cut off, damaged, or of which somebody left something out."""
+    members = Members()
     at = text.find("{") + 1
-    while at > 0:
-        at = len(text) - len(text[at:].lstrip(" \t\r\n,"))
-        if (mark := _mark_at(text, at)) > 0:
-            at += mark
-            continue
-        try:
-            name, end = DECODER.raw_decode(text, at)
-            at = len(text) - len(text[end:].lstrip(" \t\r\n:"))
-            value, at = DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            return
-        yield str(name), value
+    with contextlib.suppress(ValueError, RecursionError, IndexError):
+        while at > 0 and text[at := _next(text, at, members)] != "}":
+            name, at = DECODER.raw_decode(text, at)
+            at = _end_of(_COLON, text, at)
+            if text[at] == "[":
+                members.found[str(name)], at = _elements(text, at + 1, members)
+            else:
+                members.found[str(name)], at = DECODER.raw_decode(text, at)
+        members.end = at + 1 if at > 0 else None
+    return members
+
+
+def _elements(text: str, at: int, members: Members) -> tuple[list[Any], int]:
+    """The elements of a list from behind its bracket on, and where it ends."""
+    found = []
+    while text[at := _next(text, at, members)] != "]":
+        value, at = DECODER.raw_decode(text, at)
+        found.append(value)
+    return found, at + 1
+
+
+def _next(text: str, at: int, members: Members) -> int:
+    """Where the next member or element, or the end, is. Raises IndexError where the text ends."""
+    while True:
+        at = _end_of(_BETWEEN, text, at)
+        if text[at] in _STARTS or (mark := _mark_at(text, at)) == 0:
+            return at
+        members.marks += 1
+        at += mark
+
+
+def _end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return match.end() if match is not None else at
 
 
 def _mark_at(text: str, at: int) -> int:

@@ -15,9 +15,10 @@ from ctctl.tables.sources import agent_text, bpftool, counter_text, ct_text, nat
 from ctctl.tables.sources.documents import (
     DamagedJsonError,
     Elements,
+    Members,
     json_array,
     json_object,
-    whole_members,
+    members_of,
     yaml_items,
 )
 from ctctl.tables.sources.dump import Dump
@@ -258,12 +259,23 @@ class Documents:
 
     def _unreadable(self, error: DecodeError, head: str) -> None:
         """An object that is too long, damaged or cut off: of a listing by pairs its whole members."""
+        members = Members()
+        if isinstance(error, DamagedJsonError):
+            self._lines.spend(len(error.text) >> 2)
+            members = members_of(error.text)
+        pairs = _is_known(head) or _is_listing(members.found)
+        if pairs and members.marks and members.end is not None and isinstance(error, DamagedJsonError):
+            self._found("Cilium listing")
+            read_pairs_json(members.found, self._dump)
+            self.left_out += members.marks
+            self._lines.back(error.text[members.end :])
+            return
         self.foreign = self.foreign or str(error)
-        if self._dump.kinds or _is_known(head):
+        if self._dump.kinds or pairs:
             self._found("Cilium listing")
             self._dump.partial.append(str(error))
-        if isinstance(error, DamagedJsonError) and _is_known(head):
-            read_pairs_json(dict(whole_members(error.text)), self._dump)
+        if pairs:
+            read_pairs_json(members.found, self._dump)
         while self._lines.read(CHUNK):
             pass
 
@@ -313,7 +325,7 @@ def _is_known(head: str) -> bool:
 
 
 def _is_listing(document: Any) -> bool:
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or not document:
         return False
     left, texts = next(iter(document.items()))
     return isinstance(texts, list) and bool(texts) and is_pair(str(left).strip(), str(texts[0]).strip())

@@ -414,6 +414,7 @@ class Unquoted:
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
+        self.spend = lines.spend
 
     def read(self, _size: int = CHUNK, /) -> bytes:
         line = self._lines.next(document=True)
