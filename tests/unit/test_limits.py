@@ -101,7 +101,7 @@ def refused(node: Carried) -> Iterator[tuple[Carried, str]]:
     yield modes(node, lb_node__port__max="40000"), f"tcp 192.168.61.1:80 > {HOST}:40001"
     answer = replace(next(one for one in node.listings.nat if str(one.direction) == "IN"), xlate="DST")
     flow = replace(answer.tuple, proto=6, src=ip_address(WORLD), src_port=80, dst=ip_address(HOST), dst_port=1500)
-    yield listings(node, nat=[replace(answer, tuple=flow)]), f"tcp {WORLD}:80 > {HOST}:1500"
+    yield listings(node, nat_entries=[replace(answer, tuple=flow)], nat_text=None), f"tcp {WORLD}:80 > {HOST}:1500"
     assert node.version is not None
     later = replace(node, version=node.version._replace(low=19, high=19))
     yield later, f"icmp {POD} > {WORLD} id=77"
