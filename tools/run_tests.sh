@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.."
 pytest=(.venv/bin/pytest -q)
 if [ $# -gt 0 ]; then exec "${pytest[@]}" "$@"; fi
 
-# One more than there are cores, up to a point: some wait, for traffic and for packages.
-count=$(($(nproc) < 6 ? $(nproc) + 1 : 7))
+# Two more than there are cores, up to a point: many wait, for traffic, packages, and the kernel's grace periods.
+count=$(($(nproc) < 6 ? $(nproc) + 2 : 8))
 mkdir -p build
 queue=$(mktemp build/queue.XXXXXX)
 export CTCTL_TEST_QUEUE=$PWD/$queue

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import os
 
 from ctctl.errors import KernelError
-from ctctl.kernel.map import Map, MapFlag, MapType, possible_cpus
+from ctctl.kernel.cpus import one_cpu, possible_cpus
+from ctctl.kernel.map import Map, MapFlag, MapType
 
 #: LOCAL_FREE_TARGET of kernel/bpf/bpf_lru_list.c: what a CPU takes from the common list at a time.
 _TAKES = 128
@@ -47,14 +47,11 @@ def takes_by_size() -> bool:
 
     False where it cannot be tried: then more stays free than has to.
     """
-    before = os.sched_getaffinity(0)
     try:
-        os.sched_setaffinity(0, {min(before)})  # this thread's alone: free places of other CPUs must not help
-        with Map.create("ctctl_try_lru", MapType.LRU_HASH, 4, 4, _TRIED_SIZE) as tried:
+        # Free places of other CPUs must not help.
+        with one_cpu(), Map.create("ctctl_try_lru", MapType.LRU_HASH, 4, 4, _TRIED_SIZE) as tried:
             keys = b"".join(number.to_bytes(4, "little") for number in range(_TRIED_ENTRIES))
             tried.update_batch(keys, bytes(len(keys)))
             return tried.lookup(keys[:4]) is not None and sum(map(len, tried.batches())) == _TRIED_ENTRIES
     except (KernelError, OSError):
         return False
-    finally:
-        os.sched_setaffinity(0, before)

@@ -16,12 +16,12 @@ from ctctl._ffi.structs import MapCreateOpts
 from ctctl.errors import NotFoundError
 from ctctl.kernel.failures import SYS_ADMIN, kernel_error, operation
 from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
-from ctctl.kernel.map_handle import MapHandle, MapInfo, MapType, possible_cpus
+from ctctl.kernel.map_handle import MapHandle, MapInfo, MapType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "DeleteResult", "Map", "MapFlag", "MapInfo", "MapType", "UpdateMode", "possible_cpus"]
+__all__ = ["Batch", "DeleteResult", "Map", "MapFlag", "MapInfo", "MapType", "UpdateMode"]
 
 
 class MapFlag(IntFlag):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ctctl._ffi.structs import KernelMapInfo
 from ctctl.kernel import info as _info
+from ctctl.kernel.cpus import possible_cpus
 from ctctl.kernel.handle import Handle
 
 
@@ -92,9 +93,3 @@ class MapHandle(Handle):
     def value_bytes(self) -> int:
         """Length of the value that lookup returns and update takes."""
         return self.per_cpu_stride * possible_cpus() if self.per_cpu_stride else self.info.value_size
-
-
-def possible_cpus() -> int:
-    """How many CPUs a per-CPU value has (/sys/devices/system/cpu/possible)."""
-    text = Path("/sys/devices/system/cpu/possible").read_text(encoding="utf-8").strip()
-    return 1 + max(int(part.split("-")[-1]) for part in text.split(","))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from ctctl.config.node import NodeFile
 from ctctl.config.service import check_services
 from ctctl.errors import NotFoundError, UsageError
+from ctctl.kernel.cpus import one_cpu
 from ctctl.model.event import Why
 from ctctl.model.units import counted
 from ctctl.packet.dissect import dissect
@@ -26,7 +27,7 @@ from ctctl.packet.spec import (
 )
 from ctctl.simulate.changes import RuleChange, check_pods, fill_up, with_rules, with_settings
 from ctctl.simulate.journey import Arrival, Cluster, Hop, Outcome, Place, with_ifindexes
-from ctctl.simulate.scenario import StepRecord, one_cpu
+from ctctl.simulate.scenario import StepRecord
 from ctctl.simulate.scenario_changes import collect_garbage
 from ctctl.simulate.scenario_file import PacketStep, Step
 from ctctl.simulate.simulator import StepResult
@@ -204,6 +205,8 @@ def converse(cluster: Cluster, request: Request) -> Iterator[StepRecord | Journe
         yield Journey(1, "client", client, Arrival(Outcome.REFUSED, client, refused.frame, refused.reason))
         return
     talk.packet, number = call.packet, int(call.hop is not None)
+    if cluster.speaks_to_itself(client, talk.packet.dst) is not None:
+        yield Prepared(f"{client} speaks to itself: its packets meet no hook")
     for index, turn in enumerate(sequence, 1):
         origin, spec = _packet(talk, turn)
         one_of = call.one_of if index == 1 else ()

@@ -184,7 +184,8 @@ class Cluster:
 
     def send(self, frame: bytes, origin: Place) -> Iterator[Hop | Arrival]:
         """Take a frame from where it starts to where it ends: a Hop for every hook, then the Arrival."""
-        at: _At | Arrival = self._first(frame, origin)
+        own = self.speaks_to_itself(origin, dissect(frame).dst)
+        at: _At | Arrival = self._first(frame, origin) if own is None else Arrival(own, origin, frame)
         for _ in range(_MAX_HOPS):
             if isinstance(at, Arrival):
                 yield replace(at, outcome=Outcome.ERROR) if _is_error_about(at, frame) else at
@@ -195,6 +196,14 @@ class Cluster:
             yield Hop(at.node, result, self._tables(at.node, result), simulator.now)
             at = self._next(at, result)
         yield Arrival(Outcome.LOOP, Place(at.node if isinstance(at, _At) else at.place.node), b"")
+
+    def speaks_to_itself(self, origin: Place, destination: Address | None) -> Outcome | None:
+        """How a packet ends that never leaves its sender's own stack, and meets no hook; None: it does."""
+        pod = origin.endpoint
+        if pod is not None:
+            return Outcome.DELIVERED if destination in (pod.ip, pod.ip6) else None
+        own = own_addresses(self.nodes[origin.node].nf)
+        return Outcome.HOST if not origin.outside and destination in own else None
 
     def _first(self, frame: bytes, origin: Place) -> _At:
         """The hook that a packet meets first."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from ctctl.config.node import NodeFile
 from ctctl.config.service import Backend, assign_ids, check_services
 from ctctl.errors import CtctlError
+from ctctl.kernel.cpus import one_cpu
 from ctctl.simulate.expect import differences
 from ctctl.simulate.frame import frame_of
 from ctctl.simulate.journey import with_ifindexes
@@ -71,6 +70,7 @@ def run(path: str | Path, describe: Describe, *, node: str | None = None) -> Ite
 
 def run_scenario(scenario: Scenario, describe: Describe) -> Iterator[StepRecord]:
     """Run a scenario that is loaded already."""
+    # Which entry a full LRU table evicts depends on the CPU that needs the room.
     with one_cpu(), simulator_for(with_ifindexes(scenario.node), len(scenario.steps)) as simulator:
         for step in scenario.steps:
             simulator.advance(step.step.advance)
@@ -82,17 +82,6 @@ def run_scenario(scenario: Scenario, describe: Describe) -> Iterator[StepRecord]
                 raise
             record = StepRecord(step, simulator.now, simulator.tables(), result)
             yield replace(record, failures=_failures(record, describe))
-
-
-@contextmanager
-def one_cpu() -> Iterator[None]:
-    """Stay on one CPU: which entry a full LRU table evicts depends on the CPU that needs the room."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def _failures(record: StepRecord, describe: Describe) -> tuple[str, ...]:

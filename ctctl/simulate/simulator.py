@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from ctctl.abi import layouts, pins
 from ctctl.errors import UsageError
 from ctctl.events.decode import decode_event
+from ctctl.kernel.cpus import one_cpu
 from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import Hook, HookEvent, Verdict
@@ -143,13 +144,15 @@ class Simulator:
         self._set_sim(random, geneve)
         self._records.clear()
         run.context.mark = mark if identity is None else identity_mark(identity)
-        code = run.run(frame)
-        if version == 4 and code == _NEXT and self.nf.datapath.ipv6:
-            # The outer headers of an IPv6 packet are off: the hook's next program goes on with it.
-            first, run = run, self._prepared(hook, endpoint, 6)
-            run.context.mark, run.context.cb[0] = first.mark_out, first.result().cb[0]
-            code = run.run(first.data)
-            run.context.cb[0] = 0
+        # As the kernel does: what a program leaves for the next one is its CPU's.
+        with one_cpu():
+            code = run.run(frame)
+            if version == 4 and code == _NEXT and self.nf.datapath.ipv6:
+                # The outer headers of an IPv6 packet are off: the hook's next program goes on with it.
+                first, run = run, self._prepared(hook, endpoint, 6)
+                run.context.mark, run.context.cb[0] = first.mark_out, first.result().cb[0]
+                code = run.run(first.data)
+                run.context.cb[0] = 0
         assert self._ring is not None
         self._ring.consume()
         result = self._result(hook, endpoint, code if code < 1 << 31 else code - (1 << 32), run)

@@ -29,7 +29,7 @@ class Call:
     """What became of a connection before its first packet.
 
     ``packet`` is the one that is sent then, None where the call was refused. ``hop`` is the call where it is made
-    now; ``words`` say of one made earlier how its end is known. ``one_of`` as of ``conversation.Journey``.
+    now; ``words`` are what is taken for granted. ``one_of`` as of ``conversation.Journey``.
     """
 
     packet: PacketSpec | None
@@ -68,7 +68,9 @@ def begin(cluster: Cluster, client: Place, packet: PacketSpec, flags: int) -> Ca
     ends = _ends(b for service in _services(simulator, event) for b in _chosen_from(simulator, service))
     chosen = any(lookup.why & _CHOSEN for lookup in event.lookups) and len(ends) > 1
     one_of = tuple(end_text(*end) for end in ends) if chosen else ()
-    return Call(replace(packet, dst=sent.dst, dst_port=sent.dst_port or 0), hop, one_of=one_of)
+    place = simulator.nf.datapath.lb.socket
+    whose = f"{client.node}: taken for a call of a process of {place.cgroup}" if place and place.cgroup else None
+    return Call(replace(packet, dst=sent.dst, dst_port=sent.dst_port or 0), hop, whose, one_of)
 
 
 def _earlier(simulator: Simulator, node: str, packet: PacketSpec, hop: Hop) -> Call | None:

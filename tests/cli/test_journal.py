@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("own_directory")]
 
 @pytest.mark.parametrize("engine", ["batch", "kernel", "per-key"])
 def test_more_pairs_than_a_snapshot_holds_come_back(tmp_path: Path, engine: str) -> None:
-    count = 210_000 if engine != "per-key" else 3_000
+    # The journal and what reads it are the same for every engine: one has the number that was once too much.
+    count = {"batch": 30_000, "kernel": 210_000, "per-key": 3_000}[engine]
     with table_dir(tmp_path) as node:
         table, nat = node.create(NAME, 2 * count), node.create(SNAT, 4 * count)
         fill(table, count)

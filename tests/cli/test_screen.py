@@ -11,7 +11,7 @@ import pytest
 from tests.support.captures import BUGTOOL, NAMES, captured_node
 from tests.support.children import PROGRAM, run_ctctl
 from tests.support.commands import commands
-from tests.support.screens import PIPED, screens
+from tests.support.screens import PIPED, Screen, screens
 from tests.support.terminal import on_terminal
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -95,8 +95,16 @@ SCREENS = (
     *("ct list", "ct get FLOW", "ct stats", "ct top", "ct top --by pair", "nat list", "nat stats"),
     *("lb list", "lb list --backends", "lb list --frontends", "lb list --revnat", "lb list --source-ranges"),
     *("ipcache list", "endpoint list", "tunnel list", "socknat list", "policy list", "policy get FLOW"),
-    *("metrics drops", "status", "features", "doctor", "gc --dry-run", "gc --explain", "gc simulate --from auto"),
-    *("sizing --from auto", "fleet ask", "lab list", "lab run --list", "version"),
+    *(
+        "metrics drops",
+        "status",
+        "features",
+        "doctor",
+        "gc --dry-run",
+        "gc --explain",
+        "gc simulate --from auto --for 1h",
+    ),
+    *("sizing --from auto --for 1h", "fleet ask", "lab list", "lab run --list", "version"),
 )
 #: Commands without such a screen, and why; what they show is looked at by the tests of their features.
 OTHERS = {
@@ -129,16 +137,20 @@ def _words(screen: str, flow: str) -> list[str]:
 _OF_THE_MACHINE = ("features", "fleet ask", "lab list", "lab run --list", "version")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_wraps_on_a_captured_node(name: str) -> None:
-    with captured_node(name) as node:
+@pytest.fixture(scope="module", params=NAMES)
+def on_a_captured_node(request: pytest.FixtureRequest) -> list[Screen]:
+    """Every screen of a node that was captured, at 80 columns; of the first at every width."""
+    with captured_node(request.param) as node:
         entry = node.json("ct", "list", "--limit", "1")["entries"][0]
         flow = f"{entry['proto_name'].lower()} {entry['src']}:{entry['src_port']} > {entry['dst']}:{entry['dst_port']}"
         inside = ["/usr/bin/nsenter", "-t", str(node.pid), "-m"]
-        first = name == NAMES[0]
+        first = request.param == NAMES[0]
         asked = [_words(screen, flow) for screen in SCREENS if first or screen not in _OF_THE_MACHINE]
-        shown = screens(asked, WIDTHS if first else WIDTHS[:1], inside)
-    for screen in shown:
+        return screens(asked, WIDTHS if first else WIDTHS[:1], inside)
+
+
+def test_nothing_wraps_on_a_captured_node(on_a_captured_node: list[Screen]) -> None:
+    for screen in on_a_captured_node:
         assert screen.lines, screen
         if screen.code in (1, 4):  # an error is one line, however long
             assert len(screen.lines) == 1, screen
@@ -148,15 +160,14 @@ def test_nothing_wraps_on_a_captured_node(name: str) -> None:
         assert not [line for line in screen.lines if "…" in line], screen
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_row_is_a_line_on_a_captured_node(name: str) -> None:
+def test_a_row_is_a_line_on_a_captured_node(on_a_captured_node: list[Screen]) -> None:
     """IPv4 and IPv6 beside each other: what is short must not be laid out for what is long."""
-    with captured_node(name) as node:
-        inside = ["/usr/bin/nsenter", "-t", str(node.pid), "-m"]
-        for screen in screens([["ct", "list"], ["nat", "list"]], [80], inside):
-            rows = [line for line in screen.lines if line.startswith(("TCP ", "UDP ", "ICMP ")) and "[" not in line]
-            assert rows
-            assert all(len(line.split()) >= 5 for line in rows), screen
+    listed = [one for one in on_a_captured_node if one.columns == 80 and one.words in (("ct", "list"), ("nat", "list"))]
+    assert len(listed) == 2
+    for screen in listed:
+        rows = [line for line in screen.lines if line.startswith(("TCP ", "UDP ", "ICMP ")) and "[" not in line]
+        assert rows
+        assert all(len(line.split()) >= 5 for line in rows), screen
 
 
 #: Screens of a file; how long ago something was is the file's to say, so they are the same every day.

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from ctctl.kernel import lru
-from ctctl.kernel.map import Map, MapFlag, MapType, possible_cpus
+from ctctl.kernel.cpus import possible_cpus
+from ctctl.kernel.map import Map, MapFlag, MapType
 from ctctl.tables.writer.journal import Record
 from ctctl.tables.writer.restore import restore
 

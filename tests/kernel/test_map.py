@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ctctl.errors import ClosedError, KernelError, NotFoundError
-from ctctl.kernel.map import Map, MapFlag, MapType, UpdateMode, possible_cpus
+from ctctl.kernel.cpus import possible_cpus
+from ctctl.kernel.map import Map, MapFlag, MapType, UpdateMode
 from tests.support.names import unique_name
 
 pytestmark = pytest.mark.kernel

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ctctl.errors import ClosedError, KernelError, NotFoundError
-from ctctl.kernel.map import Map, MapType, possible_cpus
+from ctctl.kernel.cpus import possible_cpus
+from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
 from tests.support.bpf import FRAME, compile_file

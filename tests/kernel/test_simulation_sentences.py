@@ -133,6 +133,7 @@ def conversations(nodes: tuple[NodeFile, ...]) -> Iterator[str]:
             ("udp 10.64.0.36:2 > 10.1.0.1:53", {}),
             ("udp 10.1.0.1:2 > 10.64.0.36:53", {}),
             ("tcp 192.0.2.7:1 > 10.1.0.1:30080", {}),
+            ("udp 10.64.0.36:3 > 10.64.0.36:53", {"reply": True}),
         ):
             request = Request(parse_packet_text(text), files_of, **how)
             yield told(conversation.converse(cluster, request))
@@ -162,6 +163,9 @@ def calls(nodes: tuple[NodeFile, ...], monkeypatch: pytest.MonkeyPatch) -> Itera
     files_of = tuple(map(journey.with_ifindexes, balanced))
     opening, later = parse_packet_text(f"tcp {CLIENT} > {WEB}"), parse_packet_text(f"tcp {CLIENT} > {WEB} A")
     with journey.Cluster.of(files_of) as cluster:
+        here = cluster.nodes["node-a"]
+        lb = replace(here.nf.datapath.lb, socket=SocketLb("/sys/fs/cgroup/pods"))
+        here.nf = replace(here.nf, datapath=replace(here.nf.datapath, lb=lb))
         yield told(conversation.converse(cluster, Request(opening, files_of)))
         yield told(conversation.converse(cluster, Request(later, files_of)))
         yield told(

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from ctctl.config.node import NodeFile
+from ctctl.abi import pins
+from ctctl.config.node import NodeFile, load_node_file
 from ctctl.decode.ct import decode_entry
 from ctctl.errors import KernelError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
+from ctctl.kernel.program import PreparedRun
+from ctctl.lab.nodefile import node_document, node_yaml
+from ctctl.lab.topology import Topology
 from ctctl.model.event import CtResult, Hook, Verdict, Why
 from ctctl.model.tuples import Direction
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.text import parse_packet_text
+from ctctl.simulate.conversation import Request, converse
 from ctctl.simulate.frame import frame_of
+from ctctl.simulate.journey import Cluster
 from ctctl.simulate.simulator import Simulator, StepResult, identity_mark
+from tests.support.names import unique_name
 from tests.support.nodefile import parse_node_file
 from tests.support.wait import wait_for
 
@@ -186,3 +195,26 @@ def _exists(number: int) -> bool:
     except NotFoundError:
         return False
     return True
+
+
+def test_a_packet_stays_on_one_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """IPv6 out of a tunnel goes through two programs; what the first read of the outer headers is its CPU's alone."""
+    run, cpus = PreparedRun.run, []
+
+    def watched(self: PreparedRun, frame: bytes) -> int:
+        cpus.append(os.sched_getaffinity(0))
+        return run(self, frame)
+
+    monkeypatch.setattr(PreparedRun, "run", watched)
+    topology = Topology(unique_name("lab"))
+    files = []
+    for node in topology.nodes:
+        (tmp_path / node.name).write_text(node_yaml(node_document(topology, node, mode={"ipv6": True})))
+        files.append(load_node_file(tmp_path / node.name))
+    packet = parse_packet_text("tcp [fd00:191::1]:40000 > [fd00:190::17]:80 S")
+    with Cluster.of(tuple(files)) as cluster:
+        assert list(converse(cluster, Request(packet, tuple(files))))
+        (pair,) = cluster.nodes[files[1].node.name].maps.entries(pins.SNAT6)
+    assert len(cpus) == 5, "of the hooks on the way, from_netdev of the backend's node has both programs"
+    assert all(len(allowed) == 1 for allowed in cpus)
+    assert pair

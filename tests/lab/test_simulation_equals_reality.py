@@ -195,6 +195,14 @@ def facts(entry: CtEntry) -> dict[str, object]:
     }
 
 
+def differences(real: dict[str, object], simulated: dict[str, object], chosen: list[Conversation]) -> str:
+    """Every entry in which they differ, whole, and the conversations. A failure comes seldom."""
+    keys = sorted(key for key in real.keys() | simulated.keys() if real.get(key) != simulated.get(key))
+    return "\n".join(
+        [*(f"{key}\n  real {real.get(key)}\n  simulated {simulated.get(key)}" for key in keys), *map(str, chosen)]
+    )
+
+
 def related_keys(records: Iterator[tuple[str, bytes, bytes]]) -> set[bytes]:
     return {key for table, key, _ in records if table in ANY_TABLES.values() and key[-1] & 2}
 
@@ -238,7 +246,8 @@ def test_equal_tables(here: Lab, request: pytest.FixtureRequest) -> None:
             name = lab.datapath_node(node.name)
             simulated = essence(simulated_tables(cluster, name, versions), ports)
             assert len(simulated) > len(chosen) / 2
-            assert essence(real_tables(lab, node.name, versions), ports) == simulated
+            real = essence(real_tables(lab, node.name, versions), ports)
+            assert real == simulated, differences(real, simulated, chosen)
             related = related_keys(simulated_tables(cluster, name, versions))
             assert related <= related_keys(real_tables(lab, node.name, versions))
             translated |= {key.split()[0] for key in simulated} & SNAT_TARGET.keys()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from ctctl.config.node import Endpoint
+from ctctl.kernel.cpus import one_cpu
 from ctctl.kernel.program import PreparedRun
 from ctctl.model.event import Hook
 from ctctl.packet.geneve import dsr_option
@@ -123,7 +124,9 @@ class Fuzz:
                 node.now += rng.choice((0, 0, 1, 5, 61))
                 self._set_sim()
             at = rng.randrange(len(pods))
-            code = self._one(hook, pods[at], mutated(rng, rng.choice(rng.choice(pools[at]))), rng.choice(MARKS))
+            # What the first program leaves for the second is its CPU's.
+            with one_cpu():
+                code = self._one(hook, pods[at], mutated(rng, rng.choice(rng.choice(pools[at]))), rng.choice(MARKS))
             self.codes[RETURN_CODES.get(code, f"code {code:#x}")] += 1
         self.ran[hook.value] += packets
 

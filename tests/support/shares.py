@@ -16,12 +16,38 @@ from pathlib import Path
 
 import pytest
 
-#: Below each of these one run has everything: the lab that its tests use is built once a run.
-_TOGETHER = ("tests/lab/",)
+#: Fixtures of the session that take long to make: one run has every file that uses one.
+_SHARED = ("lab_in_some_mode",)
+#: Save what takes longer than to make another.
+_APART = ("tests/lab/test_simulation_equals_reality.py",)
 #: What takes longest, first. The rest comes by the number of its tests; a wrong order costs time at the end, no more.
-_LONGEST = (
-    "tests/lab/",
+LONGEST = (
+    "lab_in_some_mode",
+    *_APART,
     "tests/dist/test_dist.py",
+    "tests/conformance/test_vectors.py",
+    "tests/cli/test_screen.py",
+    "tests/kernel/test_agreement.py",
+    "tests/kernel/test_bpf_fuzz.py",
+    "tests/lab/test_foreign_modes.py",
+    "tests/docs/test_pages.py",
+    "tests/cli/test_hostile_files.py",
+    "tests/kernel/test_loader.py",
+    "tests/kernel/test_examples.py",
+    "tests/cli/test_journal.py",
+    "tests/kernel/test_complexity.py",
+    "tests/cli/test_cluster.py",
+    "tests/lab/test_tutorial.py",
+    "tests/kernel/test_cilium_nodes.py",
+    "tests/cli/test_privileges.py",
+    "tests/cli/test_node.py",
+    "tests/kernel/test_loader_faults.py",
+    "tests/unit/test_fleet.py",
+    "tests/kernel/test_apply_atomic.py",
+    "tests/kernel/test_gc_safety.py",
+    "tests/cli/test_refusals.py",
+    "tests/cli/test_writer.py",
+    "tests/docs/test_demo.py",
 )
 
 
@@ -51,11 +77,15 @@ def _mine(items: list[pytest.Item], queue: Path) -> Iterator[pytest.Item]:
 
 def in_order(items: list[pytest.Item]) -> list[list[pytest.Item]]:
     """The items by unit, in the order in which units are taken; within one as they were collected."""
-    units: dict[str, list[pytest.Item]] = {}
+    files: dict[str, list[pytest.Item]] = {}
     for item in items:
-        file = item.nodeid.partition("::")[0]
-        units.setdefault(next((start for start in _TOGETHER if file.startswith(start)), file), []).append(item)
-    places = {name: place for place, name in enumerate(_LONGEST)}
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    units: dict[str, list[pytest.Item]] = {}
+    for file, of_it in files.items():
+        used = {name for item in of_it for name in getattr(item, "fixturenames", ())}
+        shared = [name for name in _SHARED if name in used and file not in _APART]
+        units.setdefault(shared[0] if shared else file, []).extend(of_it)
+    places = {name: place for place, name in enumerate(LONGEST)}
     return [units[name] for name in sorted(units, key=lambda name: (places.get(name, len(places)), -len(units[name])))]
 
 

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from tests.support.shares import LONGEST
 from tests.support.wait import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,14 @@ def once():
     yield
     told("session ends")
 
+@pytest.fixture(scope="session")
+def lab_in_some_mode():
+    told("lab")
+
+@pytest.fixture
+def lab(lab_in_some_mode):
+    pass
+
 @pytest.fixture(scope="module")
 def module(request, once):
     told(f"up {request.node.name}")
@@ -40,7 +49,16 @@ from tests.conftest import told
 def test(n, module):
     told(f"FILE {n}")
 """
+LAB = """
+def test_in_the_lab(lab):
+    pass
+"""
 COUNTS = {"unit/test_a.py": 3, "unit/test_b.py": 1, "lab/test_c.py": 2, "lab/test_d.py": 1, "cli/test_e.py": 4}
+SHARED = ("lab/test_c.py", "unit/test_b.py")
+
+
+def test_what_takes_longest_is_there() -> None:
+    assert [name for name in LONGEST if "/" in name and not (ROOT / name).is_file()] == []
 
 
 def test_every_test_runs_once(tmp_path: Path) -> None:
@@ -49,7 +67,7 @@ def test_every_test_runs_once(tmp_path: Path) -> None:
     for name, count in COUNTS.items():
         path = tmp_path / "tests" / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(TEST.replace("COUNT", str(count)).replace("FILE", name))
+        path.write_text(TEST.replace("COUNT", str(count)).replace("FILE", name) + LAB * (name in SHARED))
     (tmp_path / "queue").touch()
     words = [
         sys.executable,
@@ -79,5 +97,8 @@ def test_every_test_runs_once(tmp_path: Path) -> None:
         # A file's own is gone before the next file has its.
         modules = [word for word in words_of_it if word.startswith(("up", "down"))]
         assert [word.split()[0] for word in modules] == ["up", "down"] * (len(modules) // 2)
-    # The lab's files are one unit: one run has both, one after the other.
-    assert len({pid for pid, word in told if word.startswith("lab/")}) == 1
+    # Files that use one fixture of the session are one unit, and the other of the folder is not in it.
+    assert [word for _, word in told].count("lab") == 1
+    assert len({pid for pid, word in told if word.startswith(SHARED)}) == 1
+    order = [word.split("::")[0].split()[0] for _, word in told if word.startswith(SHARED)]
+    assert order == sorted(order)
