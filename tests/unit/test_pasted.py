@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -40,48 +39,6 @@ def test_prompts_fences_quotes_and_indentation(prefix: str, name: str, tmp_path:
         assert sorted(listed(pasted)) == sorted(listed(plain))
         assert len(pasted.listings(None).nat) == len(plain.listings(None).nat)
         assert not pasted.partial
-
-
-PASTED: dict[str, Callable[[str], str]] = {
-    "indented": lambda text: "".join(f"    {line}\n" for line in text.splitlines()),
-    "tabbed": lambda text: "".join(f"\t{line}\n" for line in text.splitlines()),
-    "quoted": lambda text: "".join(f"> {line}\n" for line in text.splitlines()),
-    "fenced": lambda text: f"```\n{text}```\n",
-    "in CRLF": lambda text: text.replace("\n", "\r\n"),
-    "with a mark": lambda text: "\ufeff" + text,
-}
-
-
-TABLES = tuple(
-    f"cli/{name}.txt"
-    for name in (
-        "lb-list",
-        "lb-list.frontends",
-        "lb-list.backends",
-        "lb-list.revnat",
-        "lb-list.source-ranges",
-        "ipcache-list",
-        "endpoint-list",
-    )
-)
-
-
-@pytest.mark.parametrize("how", [*PASTED, "utf-16", "utf-16 BE"])
-@pytest.mark.parametrize("capture", ["cilium-1.14-snat-node1", "cilium-1.19-dsr-node1"])
-def test_the_tables_of_the_cli_as_people_paste_them(capture: str, how: str, tmp_path: Path) -> None:
-    path = tmp_path / "listing"
-    for name in (*TABLES, "cli/ct-list-global.txt", "cli/nat-list.txt"):
-        text = captures.text(capture, name)
-        original = tmp_path / "plain"
-        original.write_text(text)
-        if how in PASTED:
-            path.write_bytes(PASTED[how](text).encode())
-        else:
-            path.write_bytes(text.encode("utf-16") if how == "utf-16" else b"\xfe\xff" + text.encode("utf-16-be"))
-        with read(original) as plain, read(path) as pasted:
-            assert pasted.listings(None) == plain.listings(None), name
-            assert listed(pasted) == listed(plain), name
-            assert pasted.partial == plain.partial, name
 
 
 @pytest.mark.parametrize("front", ["cmd/a-b.md:{n}:", "agent-x2 | ", "2026-01-01T00:00:{n}.1Z ", "ns/pod-{n} agent: "])

@@ -306,7 +306,7 @@ class _Mixed:
 
     def _connection(self, line: str) -> bool:
         if "src=" not in line:
-            return bool(nf_text.END.search(line))
+            return "conntrack v" in line and nf_text.END.search(line) is not None
         match = nf_text.LINE.match(line)
         if match is None:
             return False
