@@ -98,7 +98,10 @@ GC_SCHEMAS: dict[str, Schema] = {
     "ctctl/gc-audit/v1": document("ctctl/gc-audit/v1", _AUDIT),
     "ctctl/undo/v1": document(
         "ctctl/undo/v1",
-        record({"command": STRING, "source": STRING, "node": maybe(STRING), "time": STRING}),
+        record(
+            {"command": STRING, "source": STRING, "node": maybe(STRING), "time": STRING},
+            {"boot_id": maybe(STRING)},  # older journals do not have it
+        ),
     ),
     "ctctl/prediction/v1": listing("ctctl/prediction/v1", "tables", _PREDICTION, {"workloads": array(_WORKLOAD)}),
     "ctctl/sizing/v1": listing("ctctl/sizing/v1", "sizes", _SIZE),

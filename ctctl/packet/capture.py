@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from ctctl.errors import DecodeError, PartialDataError
-from ctctl.packet.frame import ETH_P_IP
+from ctctl.packet.frame import ETH_P_IP, ETH_P_IPV6
 
 
 class LinkType(IntEnum):
@@ -60,6 +60,8 @@ _PCAP_MAGIC = {
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D
 _OPTION_TSRESOL, _OPTION_TSOFFSET = 9, 14
+#: by IP version
+_ETHERTYPES = {4: struct.pack(">H", ETH_P_IP), 6: struct.pack(">H", ETH_P_IPV6)}
 #: bytes of header before the IP packet, and where in it the EtherType is, by link type
 _LINK_HEADERS: dict[int, tuple[int, int | None]] = {
     LinkType.NULL: (4, None),
@@ -88,16 +90,17 @@ def read_capture(data: bytes | memoryview, name: str = "capture") -> Iterator[Re
 
 
 def ethernet_frame(packet: bytes, link_type: int) -> bytes | None:
-    """A captured packet as an Ethernet frame, whatever stands before its IP header; None if that is not IPv4."""
+    """A captured packet as an Ethernet frame, whatever stands before its IP header; None if that is not IP."""
     if link_type == LinkType.ETHERNET:
         return packet
     if link_type not in _LINK_HEADERS:
         return None
     size, ethertype_at = _LINK_HEADERS[link_type]
-    if ethertype_at is not None and packet[ethertype_at : ethertype_at + 2] != struct.pack(">H", ETH_P_IP):
-        return None
     inner = packet[size:]
-    return bytes(12) + struct.pack(">H", ETH_P_IP) + inner if inner[:1] and inner[0] >> 4 == 4 else None
+    ethertype = _ETHERTYPES.get(inner[0] >> 4) if inner else None
+    if ethertype is None or (ethertype_at is not None and packet[ethertype_at : ethertype_at + 2] != ethertype):
+        return None
+    return bytes(12) + ethertype + inner
 
 
 def _read_pcap(data: bytes | memoryview, order: str, unit_ns: int, name: str) -> Iterator[Record]:

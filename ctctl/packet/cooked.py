@@ -20,6 +20,9 @@ _WINDOW_NS = 1_000_000_000
 _MAX_KNOWN = 1 << 16
 #: where an Ethernet frame has its IP packet
 _ETHERNET = 14
+_IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
+#: IP headers by EtherType
+_SHORTEST = {_IPV4: 20, _IPV6: 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,20 @@ def sighting(packet: bytes, link_type: int) -> Sighting | None:
 
 
 def identity(ip: bytes) -> bytes | None:
-    """What stays the same of an IPv4 packet while it crosses a node, None for one that is too short."""
+    """What stays the same of an IP packet while it crosses a node, None for one that is too short."""
+    if ip[:1] and ip[0] >> 4 == 6:
+        # All but the hop limit; an extension header counts as what it stands before.
+        return ip[:7] + ip[8:40] + _layer4(ip[6], ip[40:60]) if len(ip) >= 40 else None
     size = (ip[0] & 0x0F) * 4 if ip else 0
     if size < 20 or len(ip) < size:
         return None
-    layer4 = bytearray(ip[size : size + 20])
-    at = {6: 16, 17: 6, 1: 2}.get(ip[9])  # its checksum may be filled in on the way
-    if at is not None and len(layer4) >= at + 2:
-        layer4[at : at + 2] = b"\0\0"
-    return ip[2:8] + ip[9:10] + ip[12:20] + bytes(layer4)
+    return ip[2:8] + ip[9:10] + ip[12:20] + _layer4(ip[9], ip[size : size + 20])
+
+
+def _layer4(proto: int, head: bytes) -> bytes:
+    """Without its checksum, which may be filled in on the way."""
+    at = {6: 16, 17: 6, 1: 2, 58: 2}.get(proto, len(head))
+    return head[:at] + head[at + 2 :]
 
 
 @dataclass(slots=True)
@@ -75,11 +83,9 @@ class Sightings:
 
 
 def without_tunnel(frame: bytes) -> bytes | None:
-    """The Ethernet frame inside VXLAN (RFC 7348) or Geneve (RFC 8926) over IPv4, None for any other packet."""
-    if len(frame) < _ETHERNET + 28 or frame[12:14] != b"\x08\x00" or frame[_ETHERNET + 9] != 17:
-        return None
-    at = _ETHERNET + (frame[_ETHERNET] & 0x0F) * 4
-    if len(frame) < at + 16 or struct.unpack_from(">H", frame, _ETHERNET + 6)[0] & 0x3FFF:
+    """The Ethernet frame with IP inside VXLAN (RFC 7348) or Geneve (RFC 8926), None for any other packet."""
+    at = _udp_at(frame)
+    if at is None or len(frame) < at + 16:
         return None
     (port,) = struct.unpack_from(">H", frame, at + 2)
     at += 8
@@ -89,4 +95,16 @@ def without_tunnel(frame: bytes) -> bytes | None:
         inner = frame[at + 8 + (frame[at] & 0x3F) * 4 :]
     else:
         return None
-    return inner if len(inner) >= _ETHERNET + 20 and inner[12:14] == b"\x08\x00" else None
+    return inner if len(inner) >= _ETHERNET + _SHORTEST.get(inner[12:14], len(frame)) else None
+
+
+def _udp_at(frame: bytes) -> int | None:
+    """Where the UDP header of a whole datagram is, without IPv6 extension headers; None for any other packet."""
+    kind = frame[12:14]
+    if len(frame) < _ETHERNET + _SHORTEST.get(kind, len(frame)):
+        return None
+    if kind == _IPV6:
+        return _ETHERNET + 40 if frame[_ETHERNET + 6] == 17 else None
+    if frame[_ETHERNET + 9] != 17 or struct.unpack_from(">H", frame, _ETHERNET + 6)[0] & 0x3FFF:
+        return None
+    return _ETHERNET + (frame[_ETHERNET] & 0x0F) * 4

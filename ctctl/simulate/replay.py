@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,9 @@ from ctctl.kernel.replay import FrameBuffer, frame_runner
 from ctctl.model.event import Hook
 from ctctl.node.counters import read_counters
 from ctctl.packet.capture import LinkType, Record, ethernet_frame, read_capture
-from ctctl.packet.cooked import VXLAN_PORTS, Sightings, sighting, without_tunnel
-from ctctl.simulate.journey import Cluster, with_ifindexes
+from ctctl.packet.cooked import Sightings, sighting, without_tunnel
+from ctctl.simulate.capture_frames import ADDRESSES, IPV4, IPV6, UDP, Frames, ends_of, halves, is_geneve4, version_of
+from ctctl.simulate.journey import Cluster, own_addresses, with_ifindexes
 from ctctl.simulate.simulator import SimulatedTables, Simulator
 from ctctl.simulate.whatif import StartTable, fill
 from ctctl.tables.sources.stream import EndedEarlyError
@@ -32,14 +33,10 @@ if TYPE_CHECKING:
 
 #: The kernel's test run takes frames of one page less its own overhead; headers are all that hooks read.
 _MAX_FRAME = 3500
-_MIN_FRAME = 34
 _NS = 1_000_000_000
 
 #: records that are looked at together, by numpy
 _CHUNK = 65536
-#: where a frame has source and destination address
-_ADDRESSES = np.arange(26, 34)
-
 _Run = Callable[[int, int], None]
 
 
@@ -175,8 +172,11 @@ class _Player:
         self._hook = hook
         self._endpoint = endpoint
         self._start = simulator.now
-        self._pods = {e.ip.packed: e for e in simulator.nf.endpoints}
-        self._runners: dict[tuple[Hook, bytes | None], _Run] = {}
+        nf = simulator.nf
+        self._ipv6 = nf.datapath.ipv6
+        self._pods = {ip.packed: e for e in nf.endpoints for ip in (e.ip, e.ip6) if ip is not None}
+        self._own = {ip.packed for ip in (*own_addresses(nf), *(s.ip for s in nf.services)) if ip is not None}
+        self._runners: dict[tuple[Hook, bytes | None, int], _Run] = {}
         self._paths: dict[bytes, _Path] = {}
         self._seen = Sightings()
         simulator.load()
@@ -205,24 +205,23 @@ class _Player:
         summary.last_ns = max(summary.last_ns, int(times.max()))
         summary.cut += int((captured > _MAX_FRAME).sum())
         seconds = np.maximum(times // _NS - summary.first_ns // _NS, 0) + self._start
-        whole = (links == LinkType.ETHERNET) & (captured >= _MIN_FRAME)
-        heads = np.where(whole, offsets, 0)
-        whole &= (bytes_[heads + 12] == 8) & (bytes_[heads + 13] == 0)
-        ports = bytes_[heads + 36].astype(np.uint16) << 8 | bytes_[heads + 37]
-        # What is inside VXLAN is what concerns the node; our own datapath unpacks Geneve itself.
-        whole &= ~((bytes_[heads + 14] == 0x45) & (bytes_[heads + 23] == 17) & np.isin(ports, VXLAN_PORTS))
-        addresses = bytes_[np.where(whole, offsets, 0)[:, None] + _ADDRESSES].view("V8").ravel().tolist()
+        #: of what runs as it stands, empty of all else
+        addresses = np.full(len(chunk), b"", object)
+        frames = Frames(bytes_, offsets, np.where(links == LinkType.ETHERNET, captured, 0))
+        for ethertype in ADDRESSES if self._ipv6 else (IPV4,):
+            rows = frames.as_they_stand(ethertype, geneve_apart=self._ipv6)
+            addresses[rows] = frames.columns(rows, ADDRESSES[ethertype])
         sizes = np.minimum(captured, _MAX_FRAME).tolist()
-        self._run(chunk, zip(seconds.tolist(), whole.tolist(), addresses, sizes, strict=True))
+        self._run(chunk, zip(seconds.tolist(), addresses.tolist(), sizes, strict=True))
 
-    def _run(self, chunk: list[Record], rows: Iterator[tuple[int, bool, bytes, int]]) -> None:
+    def _run(self, chunk: list[Record], rows: Iterator[tuple[int, bytes, int]]) -> None:
         paths, now = self._paths, self._simulator.now
-        for record, (second, whole, addresses, size) in zip(chunk, rows, strict=True):
+        for record, (second, addresses, size) in zip(chunk, rows, strict=True):
             # Captures may be out of order by a little; the clock of the kernel never goes back.
             if second > now:
                 now = second
                 self._simulator.set_clock(now)
-            if not whole:
+            if not addresses:
                 self._run_rebuilt(record)
                 continue
             path = paths.get(addresses)
@@ -233,7 +232,7 @@ class _Player:
                 run(record[1], size)
 
     def _run_rebuilt(self, record: Record) -> None:
-        """A packet that is not Ethernet with IPv4 as it stands: rebuilt as that if it can be, else counted."""
+        """A packet that does not run as it stands: rebuilt as one that does if it can be, else counted."""
         time_ns, offset, captured, length, link_type = record
         packet = bytes(self._buffer.view[offset : offset + captured])
         frame = without_tunnel(packet) if link_type == LinkType.ETHERNET else ethernet_frame(packet, link_type)
@@ -243,19 +242,35 @@ class _Player:
             if self._seen.again(frame[14:], where, time_ns):
                 self._leave_out("seen on another interface before", length)
                 return
-            if where.outgoing and self._hook is None and self._hooks_by_address(frame[26:34]) == (Hook.FROM_NETDEV,):
+            if where.outgoing and self._hook is None and self._hooks_by_address(ends_of(frame)) == (Hook.FROM_NETDEV,):
                 self._leave_out("left by a device of the node", length)
                 return
             self.summary.interfaces[f"{where.ifindex or 'any'} {'out' if where.outgoing else 'in'}"] += 1
-        if frame is None or len(frame) < _MIN_FRAME:
-            self.summary.skipped["too short" if captured < _MIN_FRAME else "not IPv4"] += 1
+        elif frame is not None and frame[12:14] == IPV6 and self._ipv6 and is_geneve4(packet, link_type):
+            self._run_both(packet)
             return
-        addresses = frame[26:34]
-        path = self._paths.get(addresses) or self._paths.setdefault(addresses, self._path(addresses))
-        path.count += 1
+        addresses = ends_of(frame or packet)
+        if not addresses or frame is None or (len(addresses) == 32 and not self._ipv6):
+            kind = "not IP" if not addresses else "IPv6, which the node has not"
+            self.summary.skipped["too short" if captured < UDP[IPV4] else kind] += 1
+            return
+        path = self._counted(addresses)
         with FrameBuffer(frame[:_MAX_FRAME]) as single:
             for hook in path.hooks:
-                frame_runner(self._program(hook, self._pod_of(hook, addresses)), single)(0, min(len(frame), _MAX_FRAME))
+                program = self._program(hook, self._pod_of(hook, addresses), addresses)
+                frame_runner(program, single)(0, min(len(frame), _MAX_FRAME))
+
+    def _run_both(self, frame: bytes) -> None:
+        """IPv6 in Geneve: the program of IPv4 takes the outer headers off, the other one goes on."""
+        addresses = ends_of(frame)
+        for hook in self._counted(addresses).hooks:
+            pod = self._pod_of(hook, addresses)
+            self._simulator.run(hook, frame[:_MAX_FRAME], endpoint=self._pods.get(pod or b""))
+
+    def _counted(self, addresses: bytes) -> _Path:
+        path = self._paths.get(addresses) or self._paths.setdefault(addresses, self._path(addresses))
+        path.count += 1
+        return path
 
     def _leave_out(self, why: str, length: int) -> None:
         """Count a record that is no packet of its own."""
@@ -272,36 +287,36 @@ class _Player:
 
     def _concerns(self, addresses: bytes) -> bool:
         """Whether packets with these addresses are of the node: its own, a pod's, a service's."""
-        nf = self._simulator.nf
-        own = {nf.node.ip.packed, *self._pods, *(service.ip.packed for service in nf.services)}
-        return addresses[:4] in own or addresses[4:] in own
+        return any(end in self._own or end in self._pods for end in halves(addresses))
 
     def _path(self, addresses: bytes) -> _Path:
         self.summary.concerned = self.summary.concerned or self._concerns(addresses)
         hooks = (self._hook,) if self._hook is not None else self._hooks_by_address(addresses)
-        return _Path(hooks, tuple(self._runner(hook, self._pod_of(hook, addresses)) for hook in hooks))
+        return _Path(hooks, tuple(self._runner(hook, addresses) for hook in hooks))
 
     def _hooks_by_address(self, addresses: bytes) -> tuple[Hook, ...]:
-        pods = ((addresses[:4], Hook.FROM_CONTAINER), (addresses[4:], Hook.TO_CONTAINER))
+        pods = zip(halves(addresses), (Hook.FROM_CONTAINER, Hook.TO_CONTAINER), strict=True)
         return tuple(hook for address, hook in pods if address in self._pods) or (Hook.FROM_NETDEV,)
 
     def _pod_of(self, hook: Hook, addresses: bytes) -> bytes | None:
         if hook not in (Hook.FROM_CONTAINER, Hook.TO_CONTAINER):
             return None
-        pod = self._endpoint or (addresses[:4] if hook is Hook.FROM_CONTAINER else addresses[4:])
+        pod = self._endpoint or halves(addresses)[hook is Hook.TO_CONTAINER]
         if pod not in self._pods:
-            raise NotFoundError(f"{hook}: {IPv4Address(pod)} is no endpoint of the node; name one with --endpoint")
+            raise NotFoundError(f"{hook}: {ip_address(pod)} is no endpoint of the node; name one with --endpoint")
         return pod
 
-    def _program(self, hook: Hook, pod: bytes | None) -> Program:
-        return self._simulator.program(hook, self._pods.get(pod or b""))
+    def _program(self, hook: Hook, pod: bytes | None, addresses: bytes) -> Program:
+        return self._simulator.program(hook, self._pods.get(pod or b""), version_of(addresses))
 
-    def _runner(self, hook: Hook, pod: bytes | None) -> _Run:
-        if (hook, pod) not in self._runners:
+    def _runner(self, hook: Hook, addresses: bytes) -> _Run:
+        pod = self._pod_of(hook, addresses)
+        slot = (hook, pod, version_of(addresses))
+        if slot not in self._runners:
             started = time.perf_counter()
-            self._runners[hook, pod] = frame_runner(self._program(hook, pod), self._buffer)
+            self._runners[slot] = frame_runner(self._program(hook, pod, addresses), self._buffer)
             self.loading_s += time.perf_counter() - started
-        return self._runners[hook, pod]
+        return self._runners[slot]
 
 
 def _drops(simulator: Simulator) -> Counter[tuple[Hook, str]]:

@@ -39,6 +39,7 @@ from ctctl.trace.probe_follow import follow
 from ctctl.trace.probe_request import control_of
 from tests.bench.packet_cost import RESULTS, empty_program
 from tests.support.bpf import CLANG
+from tests.support.children import wait_for_line
 from tests.support.foreign import SERVER, ForeignNet, foreign_net, foreign_program
 
 OTHER_FLOW = "tcp 192.0.2.1 > 192.0.2.2:80"
@@ -52,8 +53,7 @@ def probes(net: ForeignNet) -> Iterator[None]:
     command = [sys.executable, "-m", "ctctl", "trace", "--probe", OTHER_FLOW, "--netns", net.server]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stderr is not None
-            assert any(line.startswith("ready") for line in iter(process.stderr.readline, ""))
+            wait_for_line(process, process.stderr, "ready")
             yield
         finally:
             process.send_signal(signal.SIGINT)
@@ -66,8 +66,7 @@ def receiver(net: ForeignNet) -> Iterator[None]:
     command = ["ip", "netns", "exec", net.server, "iperf3", "-s", "-p", str(PORT), "--forceflush"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
-            assert process.stdout is not None
-            assert any("listening" in line for line in iter(process.stdout.readline, ""))
+            wait_for_line(process, process.stdout, "listening")
             yield
         finally:
             process.terminate()

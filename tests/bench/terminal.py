@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import pty
-import struct
 import subprocess
-import termios
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.terminal import open_terminal
 
 
 @dataclass(frozen=True)
@@ -23,13 +21,6 @@ class Shown:
     cpu_seconds: float
     first_row_s: float
     max_rss_kib: int
-
-
-def open_terminal(rows: int = 40, columns: int = 120) -> tuple[int, int]:
-    """A terminal of that size: the end that a screen has, and the end that a program has."""
-    outer, inner = pty.openpty()
-    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    return outer, inner
 
 
 def show(words: list[str]) -> Shown:

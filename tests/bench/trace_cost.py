@@ -34,6 +34,7 @@ from ctctl.lab.cluster import down, up
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.packet.text import parse_flow_text
 from tests.bench.packet_cost import OBJECTS, PEER, POD, RESULTS, datapath, empty_program, frame
+from tests.support.children import wait_for_line
 
 OTHER_FLOW = "tcp 192.0.2.1 > 192.0.2.2:80"
 TC_ACT_REDIRECT = 7
@@ -103,8 +104,7 @@ class Traced:
         command = [sys.executable, "-m", "ctctl", "trace", f"tcp {CLIENT_IP} > {VIP}:80", "-o", "jsonl"]
         command += ["--probe", *spaces] if probe else nodes
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        assert any(line.startswith("ready") for line in iter(self.process.stderr.readline, ""))
+        wait_for_line(self.process, self.process.stderr, "ready")
 
     def stop(self) -> tuple[list[dict[str, Any]], str]:
         self.process.send_signal(2)

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.bench.terminal import open_terminal
+from tests.support.terminal import open_terminal
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Seconds that are measured, after the first ones.

@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,12 @@ from ctctl.model.entry import CtState
 from ctctl.model.event import Hook
 from ctctl.model.tuples import Direction
 from ctctl.packet.frame import build_frame
+from ctctl.packet.geneve import Geneve
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.replay import ReplaySummary, replay
 from ctctl.trace.schema import TRACE_SCHEMAS
 from tests.support.children import run_ctctl
+from tests.support.geneve import wrap_geneve
 from tests.support.nodefile import parse_node_file
 
 pytestmark = pytest.mark.kernel
@@ -113,10 +116,57 @@ def test_a_chosen_hook_and_endpoint(tmp_path: Path, node: NodeFile) -> None:
 
 def test_other_packets_are_counted_and_other_link_types_rebuilt(tmp_path: Path, node: NodeFile) -> None:
     odd = [(1.0, bytes(Ether() / ARP())), (1.0, b"short"), (1.0, bytes(14) + b"x" * 60)]
-    assert replay(pcap(tmp_path / "odd.pcap", odd), node).skipped == {"not IPv4": 2, "too short": 1}
+    assert replay(pcap(tmp_path / "odd.pcap", odd), node).skipped == {"not IP": 2, "too short": 1}
     cooked = [(at, bytes(CookedLinux(proto=0x0800)) + data[14:]) for at, data in CONVERSATION]
     same = replay(pcap(tmp_path / "cooked.pcap", cooked, 113), node)
     assert same.tables == replay(pcap(tmp_path / "a.pcap", CONVERSATION), node).tables
+
+
+NODE6 = """\
+node: {name: n, ip: 10.1.0.1, ip6: "fd00:10::1", pod-cidr: 10.64.0.0/24, pod-cidr6: "fd00:64::/64",
+       device: {name: eth0, ifindex: 10, mac: "02:00:00:00:01:01"}}
+datapath: {ipv6: true}
+clock: 5000
+endpoints:
+  - {name: a, ip: 10.64.0.36, ip6: "fd00:64::36", identity: 3096, ifindex: 21, mac: "02:00:00:00:03:02"}
+"""
+CONVERSATION6 = [
+    (1000.5, frame("tcp [fd00:64::36]:5 > [fd00:65::1]:80 S")),
+    (1001.5, frame("tcp [fd00:65::1]:80 > [fd00:64::36]:5 SA")),
+    (1001.6, frame("tcp [fd00:64::36]:5 > [fd00:65::1]:80 A")),
+]
+IPV6_ENTRIES = {Direction.OUT: (CtState.ESTABLISHED, 5001 + 8000)}
+
+
+def states6(summary: ReplaySummary) -> dict[Direction, tuple[CtState, int]]:
+    assert summary.tables is not None
+    decoded = [decode_entry(key, value) for key, value in summary.tables.ct["cilium_ct6_global"]]
+    return {entry.direction: (entry.state, entry.lifetime) for entry in decoded}
+
+
+def test_ipv6(tmp_path: Path, node: NodeFile) -> None:
+    plain = pcap(tmp_path / "a.pcap", sorted([*CONVERSATION, *CONVERSATION6]))
+    both = replay(plain, parse_node_file(NODE6))
+    assert (states6(both), both.skipped, both.concerned) == (IPV6_ENTRIES, {}, True)
+    assert both.hooks == {Hook.FROM_CONTAINER: 5, Hook.TO_CONTAINER: 2}
+    one = replay(plain, node)
+    assert (one.hooks.total(), one.skipped) == (4, {"IPv6, which the node has not": 3})
+    cooked = [(at, bytes(CookedLinux(proto=0x86DD)) + data[14:]) for at, data in CONVERSATION6]
+    assert states6(replay(pcap(tmp_path / "any.pcap", cooked, 113), parse_node_file(NODE6))) == IPV6_ENTRIES
+
+
+@pytest.mark.parametrize("tunnel", ["geneve", "vxlan"])
+@pytest.mark.parametrize("options", [b"", bytes.fromhex("01020304")])
+def test_ipv6_in_a_tunnel_over_ipv4(tmp_path: Path, tunnel: str, options: bytes) -> None:
+    inner = frame("tcp [fd00:65::1]:5 > [fd00:64::36]:80 S")
+    outer = Geneve(IPv4Address("10.1.0.2"), IPv4Address("10.1.0.1"), 7, options)
+    packet = wrap_geneve(inner, outer, src_mac=bytes(6), dst_mac=bytes(6))
+    if tunnel == "vxlan":
+        packet = packet[:36] + struct.pack(">H", 8472) + packet[38:42] + b"\x08\0\0\0" + packet[46:50] + inner
+    found = replay(pcap(tmp_path / "a.pcap", [(1.0, packet)]), parse_node_file(NODE6))
+    assert found.hooks == {Hook.FROM_NETDEV if tunnel == "geneve" else Hook.TO_CONTAINER: 1}
+    assert found.skipped == {}
+    assert found.dropped == {}
 
 
 def test_frames_longer_than_a_test_run_takes(tmp_path: Path, node: NodeFile) -> None:

@@ -55,3 +55,11 @@ def line_of(process: subprocess.Popen[AnyStr], stream: IO[AnyStr] | None) -> Any
         return stream.readline()
     finally:
         patience.cancel()
+
+
+def wait_for_line(process: subprocess.Popen[AnyStr], stream: IO[AnyStr] | None, word: AnyStr) -> AnyStr:
+    """The next line of one of its pipes with ``word`` in it; what is silent for PATIENCE_S, or ends, is an error."""
+    while line := line_of(process, stream):
+        if word in line:
+            return line
+    raise AssertionError(f"{process.args!r} ended, or was silent, before it said {word!r}")

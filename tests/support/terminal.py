@@ -14,12 +14,18 @@ from contextlib import contextmanager
 _SEQUENCES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z=>]|\x1b[=>]")
 
 
+def open_terminal(rows: int = 40, columns: int = 120) -> tuple[int, int]:
+    """A terminal of that size: the end that a screen has, and the end that a program has."""
+    outer, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    return outer, inner
+
+
 def on_terminal(
     words: Sequence[str], columns: int, rows: int = 50, environment: Mapping[str, str] | None = None
 ) -> tuple[int, list[str]]:
     """Exit code and lines of a command whose standard streams are a terminal; colours and cursor moves left out."""
-    parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    parent, child = open_terminal(rows, columns)
     settings = {**os.environ, "TERM": "xterm", **(environment or {})}
     settings.pop("COLUMNS", None)
     process = os.posix_spawn(

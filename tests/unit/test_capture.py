@@ -131,5 +131,10 @@ def test_other_link_types_become_ethernet() -> None:
         assert frame is not None
         assert frame[12:] == FRAMES[1][12:]
     assert ethernet_frame(bytes(CookedLinux(proto=0x0806) / ARP()), LinkType.LINUX_SLL) is None
-    assert ethernet_frame(b"\x60" + bytes(39), LinkType.RAW) is None
+    six = b"\x60" + bytes(39)
+    for packet, link_type in ((six, LinkType.RAW), (bytes(CookedLinux(proto=0x86DD)) + six, LinkType.LINUX_SLL)):
+        frame = ethernet_frame(packet, link_type)
+        assert frame is not None
+        assert frame[12:] == b"\x86\xdd" + six
+    assert ethernet_frame(bytes(CookedLinux(proto=0x0800)) + six, LinkType.LINUX_SLL) is None
     assert ethernet_frame(ip, 105) is None

@@ -72,7 +72,13 @@ def _broken(width: int) -> Callable[[str], str]:
     return broken
 
 
-FORMS: dict[str, Callable[[str], str]] = {
+FORMS: dict[str, Callable[[str], str | bytes]] = {
+    "indented": _before(lambda _n: "    "),
+    "tabbed": _before(lambda _n: "\t"),
+    "fenced": lambda text: f"```\n{text}```\n",
+    "with a mark": lambda text: "\ufeff" + text,
+    "utf-16": lambda text: text.encode("utf-16"),
+    "utf-16 BE": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
     "ends of lines of another system": lambda text: text.replace("\n", "\r\n"),
     "tabs between columns": lambda text: re.sub(" {3,}", "\t", text),
     "one blank between columns": lambda text: re.sub(" +", " ", text),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.children import started
+from tests.support.children import started, wait_for_line
 from tests.support.wait import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,8 +81,7 @@ def test_a_run_that_is_told_to_end_removes_what_it_made(tmp_path: Path, number: 
     words = ("-q", "-s", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", "--confcutdir", ROOT)
     # A run of a folder elsewhere, with this one's conftest: as a plugin.
     with started(sys.executable, "-m", "pytest", *words, "-p", "tests.conftest", tmp_path, cwd=ROOT) as run:
-        assert run.stdout is not None
-        assert any(line == "made\n" for line in run.stdout)
+        wait_for_line(run, run.stdout, "made")
         run.send_signal(number)
         out, _ = run.communicate(timeout=PATIENCE_S)
     assert "removed" in out
