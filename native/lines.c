@@ -530,6 +530,7 @@ struct lines_keys {
 	uint64_t slot_count;	/* a power of two above ``count`` */
 	uint64_t seed;
 	uint8_t *keep;		/* out: a byte for each key, whether it is the one that stays */
+	uint32_t *like;		/* out: for each key the number of the one like it that stays; NULL: not wanted */
 };
 
 /* Of each key the first one stays, or with ``last`` the last one. Returns how many are there. */
@@ -552,6 +553,8 @@ uint64_t ctctl_lines_keep(const struct lines_keys *all, int last)
 		kept += !*found;
 		if (!*found)
 			*found = (uint32_t)which + 1;
+		if (all->like)
+			all->like[which] = *found - 1;
 	}
 	return kept;
 }

@@ -103,14 +103,12 @@ def _machine_as_found() -> Iterator[None]:
     if _kernel_problem():
         yield
         return
-    from ctctl.kernel.bpffs import DEFAULT_ROOT, ensure_mounted
+    from tests.support.bpffs import mounted_bpffs
 
-    mounted = ensure_mounted()
-    before = take_inventory()
-    yield
-    leaked = sorted(take_inventory().things - before.things)
-    if mounted:
-        subprocess.run(["umount", str(DEFAULT_ROOT)], check=False, capture_output=True)
+    with mounted_bpffs():
+        before = take_inventory()
+        yield
+        leaked = sorted(take_inventory().things - before.things)
     if leaked:
         pytest.fail("the run left behind: " + ", ".join(leaked), pytrace=False)
 

@@ -26,7 +26,7 @@ if ! images inspect --type image "$base" >/dev/null 2>&1 && ! timeout 60 buildah
 fi
 
 commit=$(git rev-parse HEAD 2>/dev/null || true)
-images build --isolation chroot --pull-never --layers --iidfile "$place/id" -f deploy/Containerfile -t ctctl:latest \
+images build --isolation chroot --pull-never --iidfile "$place/id" -f deploy/Containerfile -t ctctl:latest \
   --build-arg "CTCTL_COMMIT=$commit" "$@" . >"$place/log" 2>&1 || { tail -30 "$place/log" >&2; exit 1; }
 tried=$(images from --pull-never ctctl:latest)
 trap 'images rm "$tried" >/dev/null' EXIT

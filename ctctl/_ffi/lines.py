@@ -89,6 +89,7 @@ class _LinesKeys(ctypes.Structure):
         ("slot_count", ctypes.c_uint64),
         ("seed", ctypes.c_uint64),
         ("keep", ctypes.c_size_t),
+        ("like", ctypes.c_size_t),
     ]
 
 
@@ -117,22 +118,31 @@ def kept_keys(keys: bytes | bytearray, size: int, *, last: bool) -> tuple[bytear
 
     Raises UnsupportedError where the package was installed without it.
     """
+    keep = bytearray(len(keys) // size)
+    return keep, _find(keys, size, keep, 0, last=last)
+
+
+def first_alike(keys: bytes | bytearray, size: int) -> Any:
+    """Of each of keys of ``size`` bytes beside each other the number of the first one like it: 32 bits each.
+
+    Raises UnsupportedError where the package was installed without it.
+    """
     count = len(keys) // size
-    keep = bytearray(count)
-    if not count:
-        return keep, 0
-    slot_count = 1 << (2 * count).bit_length()
+    numbers = (ctypes.c_uint32 * count)()
+    _find(keys, size, bytearray(count), ctypes.addressof(numbers), last=False)
+    return numbers
+
+
+def _find(keys: bytes | bytearray, size: int, keep: bytearray, like: int, *, last: bool) -> int:
+    if not keep:
+        return 0
+    slot_count = 1 << (2 * len(keep)).bit_length()
     slots = (ctypes.c_uint32 * slot_count)()
-    all_keys = _LinesKeys(
-        address_of(keys),
-        size,
-        count,
-        ctypes.addressof(slots),
-        slot_count,
-        int.from_bytes(os.urandom(8), "little") | 1,  # a file may have been made so that its keys meet
-        address_of(keep),
+    seed = int.from_bytes(os.urandom(8), "little") | 1  # a file may have been made so that its keys meet
+    found = _LinesKeys(
+        address_of(keys), size, len(keep), ctypes.addressof(slots), slot_count, seed, address_of(keep), like
     )
-    return keep, int(_library().ctctl_lines_keep(ctypes.byref(all_keys), int(last)))
+    return int(_library().ctctl_lines_keep(ctypes.byref(found), int(last)))
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Kind(IntEnum):
@@ -31,8 +32,7 @@ class Kind(IntEnum):
     ENUM64 = 19
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A member of a struct or union, a variable of a data section, or a parameter.
 
     ``bit_offset`` counts from the start of its container; ``bit_size`` is 0 unless it is a bit field.
@@ -46,8 +46,7 @@ class Member:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class EnumValue:
+class EnumValue(NamedTuple):
     name: str
     value: int
 

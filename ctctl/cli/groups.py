@@ -11,7 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
 
 import typer
 
@@ -56,7 +56,9 @@ def long_option(hint: Any) -> str:
 
 @dataclass(eq=False, repr=False)
 class FilterOptions:
-    """Options whose names are those of ``FilterFlags``."""
+    """Options whose names are those of ``FilterFlags``. ``OF_NAT``: of SNAT entries."""
+
+    OF_NAT: ClassVar[bool] = False
 
     def filter(self, expression: list[str] | None = None) -> Filter:
         """The filter of options and expression. Raises UsageError."""
@@ -71,7 +73,7 @@ class FilterOptions:
             return EVERYTHING
         from ctctl.tables.query.flags import FilterFlags
 
-        return FilterFlags(**given).filter(" ".join(expression or ()))
+        return FilterFlags(**given).filter(" ".join(expression or ()), nat=self.OF_NAT)
 
     def words(self, expression: Sequence[str] | None = None) -> tuple[str, ...]:
         """The same as it is typed, expression first, as every command with a filter takes it."""

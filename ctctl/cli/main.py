@@ -12,8 +12,7 @@ import errno
 import importlib
 import os
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class LazyCommand:
+class LazyCommand(NamedTuple):
     """Where a top-level command lives. ``help`` is its line in ``ctctl --help``."""
 
     module: str

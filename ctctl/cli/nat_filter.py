@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ctctl.cli import complete
 from ctctl.cli.groups import FilterOptions, Many, NotOpt, ProtocolOpt, RelatedOpt, filter_option
@@ -12,6 +12,8 @@ from ctctl.cli.groups import FilterOptions, Many, NotOpt, ProtocolOpt, RelatedOp
 @dataclass(eq=False, repr=False)
 class NatFilterArgs(FilterOptions):
     """Those of the filter options that SNAT entries have; ``--ip`` and ``--port`` look at the translated end too."""
+
+    OF_NAT: ClassVar[bool] = True
 
     ip: Annotated[Many, filter_option("--ip", "IP|CIDR|NAME", "Any end.", complete.addresses)] = None
     from_ip: Annotated[Many, filter_option("--from-ip", "IP|CIDR|NAME", "The packet's source.")] = None

@@ -197,18 +197,23 @@ NatFilterArgument = Annotated[
 ]
 
 
-def _nat_filter(source: Source, node: str | None, wanted: NatFilterArgs, expression: list[str] | None) -> NatFilter:
+def _nat_filter(
+    source: Source, node: str | None, where: SourceArgs, wanted: NatFilterArgs, expression: list[str] | None
+) -> NatFilter:
     from ctctl.tables.names import SourceNames
     from ctctl.tables.query.nat import NatFilter
 
     named = node or next(iter(source.nodes()), None)
-    return NatFilter(wanted.filter(expression).node, SourceNames(source, node), named)
+    clock, now = source.time(node)
+    return NatFilter(
+        wanted.filter(expression).node, SourceNames(source, node), named, clock, where.now if now is None else now
+    )
 
 
 def _nat_entries(
     source: Source, node: str | None, where: SourceArgs, wanted: NatFilterArgs, expression: list[str] | None
 ) -> list[NatEntry]:
-    chosen = _nat_filter(source, node, wanted, expression)
+    chosen = _nat_filter(source, node, where, wanted, expression)
     found = listings_of(source, node, "nat").nat
     return [entry for entry in found if where.map in (None, entry.map) and chosen(entry)]
 
@@ -242,8 +247,8 @@ def _nat_reader(
     if tables is None:
         entries = _nat_entries(source, node, where, wanted, expression)
         return lambda: rows_of(entries)
-    chosen, found = _nat_filter(source, node, wanted, expression), tables
-    return lambda: (rows for table in found for rows in matching(table.read(), chosen))
+    chosen, found = _nat_filter(source, node, where, wanted, expression), tables
+    return lambda: (rows for table in found for rows in matching(table, chosen))
 
 
 @nat_app.command("list")
@@ -281,7 +286,7 @@ def list_nat(
             (node,) = nodes
             names, (clock, now) = names_of(source, node), source.time(node)
             now = where.now if now is None else now
-            chosen = _nat_filter(source, node, wanted, expression)
+            chosen = _nat_filter(source, node, where, wanted, expression)
             found = listed(tables, lambda t: NatForm(t.name, t.family, names, clock, now, absent=t.absent), chosen)
             write_tables(found, view(node), out.options(), sys.stdout)
             return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ctctl.abi.constants import CT_ENTRY_FLAGS, CT_ENTRY_SIZE
 from ctctl.abi.layouts import CtctlWriterStatus
-from ctctl.ct.diff import row_of
+from ctctl.ct.compare import row_of
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import UsageError
 from ctctl.kernel.map import Map

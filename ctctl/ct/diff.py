@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ctctl.ct.compare import Compared, load
 from ctctl.ct.report import Change, Difference
-from ctctl.decode.ct import decode_entry
 from ctctl.model.entry import CtEntry
-from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import EVERYTHING, Filter
-from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
 
 #: Fields that are compared where both tables have them.
@@ -31,18 +29,6 @@ COMPARED = (
     "last_tx_report",
     "last_rx_report",
 )
-_Records = dict[bytes, bytes]
-
-
-def load(table: CtTable, wanted: Filter = EVERYTHING) -> _Records:
-    """All matching records of a table: value by key."""
-    found: _Records = {}
-    for columns in matching(table, wanted):
-        keys, values = columns.keys.tobytes(), columns.values.tobytes()
-        width, size = columns.keys.shape[1], columns.values.shape[1]
-        for index in range(len(columns)):
-            found[keys[index * width : (index + 1) * width]] = values[index * size : (index + 1) * size]
-    return found
 
 
 def changed_fields(before: CtEntry, after: CtEntry) -> dict[str, tuple[object, object]]:
@@ -70,30 +56,17 @@ def diff(first: Source, second: Source, wanted: Filter = EVERYTHING) -> Iterator
 
 
 def _diff_tables(first: CtTable | None, second: CtTable | None, wanted: Filter) -> Iterator[Difference]:
-    before = load(first, wanted) if first is not None else {}
-    after = load(second, wanted) if second is not None else {}
-    if first is not None:
-        for key, value in before.items():
-            if key not in after:
-                yield Difference(Change.REMOVED, row_of(first, key, value))
-    if second is not None:
-        for key, value in after.items():
-            if key not in before:
-                yield Difference(Change.ADDED, row_of(second, key, value))
-    if first is None or second is None:
+    before = load(first, wanted) if first is not None else None
+    after = load(second, wanted) if second is not None else None
+    if before is None or after is None or before.table.family != after.table.family:
+        for change, records in ((Change.REMOVED, before), (Change.ADDED, after)):
+            if records is not None:
+                yield from (Difference(change, records.row(index)) for index in range(len(records)))
         return
-    same_form = first.layout is second.layout and first.absent == second.absent
-    for key, value in before.items():
-        new = after.get(key)
-        if new is None or (same_form and new == value):
-            continue
-        row = row_of(second, key, new)
-        fields = changed_fields(row_of(first, key, value).entry, row.entry)
+    compared = Compared(before, after)
+    yield from (Difference(Change.REMOVED, row) for row in compared.gone())
+    yield from (Difference(Change.ADDED, row) for row in compared.added())
+    for old, row in compared.unlike(COMPARED):
+        fields = changed_fields(old.entry, row.entry)
         if fields:
             yield Difference(Change.CHANGED, row, fields)
-
-
-def row_of(table: CtTable, key: bytes, value: bytes) -> CtRow:
-    """One record of a table as a row."""
-    entry = decode_entry(key, value, table.layout, table.name, absent=table.absent)
-    return CtRow(entry, table.layout, table.clock, table.now, table.node, table.raw)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from ctctl.ct.diff import changed_fields, load, row_of
+from ctctl.ct.compare import Compared, Records, load
+from ctctl.ct.diff import COMPARED, changed_fields
 from ctctl.ct.report import CtEvent, CtEventKind
 from ctctl.errors import UsageError
 from ctctl.kernel.clock import jiffies_units, monotonic_s
-from ctctl.model.entry import CtFlags
+from ctctl.model.entry import CtEntry
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.sources.base import CtTable, Source
 
-_CLOSING = int(CtFlags.RxClosing | CtFlags.TxClosing)
 #: Fields that every packet changes: no event by themselves.
 NOISE = frozenset({"lifetime", "packets", "bytes", "rx_packets", "rx_bytes", "tx_packets", "tx_bytes"}) | frozenset(
     {"last_tx_report", "last_rx_report"}
 )
+_TOLD = tuple(name for name in COMPARED if name not in NOISE)
 
 
 def refresh_now(table: CtTable) -> None:
@@ -48,44 +49,25 @@ def events(
         for table in source.tables:
             refresh_now(table)
             after = load(table)
-            yield from _compare(table, before[id(table)], after, wanted, at)
+            yield from _compare(before[id(table)], after, wanted, at)
             before[id(table)] = after
         rounds = None if rounds is None else rounds - 1
 
 
-def _compare(
-    table: CtTable, before: dict[bytes, bytes], after: dict[bytes, bytes], wanted: Filter, at: float
-) -> Iterator[CtEvent]:
-    context = table.context()
-
-    def event(kind: CtEventKind, key: bytes, value: bytes, old: bytes | None = None) -> CtEvent | None:
-        row = row_of(table, key, value)
-        if not wanted.matches(row.entry, context):
-            return None
-        fields = changed_fields(row_of(table, key, old).entry, row.entry) if old is not None else {}
-        return CtEvent(kind, at, row, "snapshot", fields)
-
-    found: list[CtEvent | None] = []
-    for key in before.keys() - after.keys():
-        found.append(event(CtEventKind.DESTROY, key, before[key]))
-    for key, value in after.items():
-        old = before.get(key)
-        if old is None:
-            found.append(event(CtEventKind.NEW, key, value))
-        elif old != value:
-            kind = _kind(old, value, table)
-            if kind is not None:
-                found.append(event(kind, key, value, old))
-    yield from (item for item in found if item is not None)
+def _compare(before: Records, after: Records, wanted: Filter, at: float) -> Iterator[CtEvent]:
+    context, compared = after.table.context(), Compared(before, after)
+    for kind, rows in ((CtEventKind.DESTROY, compared.gone()), (CtEventKind.NEW, compared.added())):
+        yield from (CtEvent(kind, at, row, "snapshot", {}) for row in rows if wanted.matches(row.entry, context))
+    for old, row in compared.unlike(_TOLD):
+        changed = kind_of(old.entry, row.entry)
+        if changed is not None and wanted.matches(row.entry, context):
+            yield CtEvent(changed, at, row, "snapshot", changed_fields(old.entry, row.entry))
 
 
-def _kind(old: bytes, new: bytes, table: CtTable) -> CtEventKind | None:
-    """What a change of the value is; None for what every packet does."""
-    before, after = int.from_bytes(old[36:38], "little"), int.from_bytes(new[36:38], "little")
-    if after & _CLOSING & ~before:
+def kind_of(before: CtEntry, after: CtEntry) -> CtEventKind | None:
+    """What a change of an entry is; None for what every packet does."""
+    if after.flags.closing & ~before.flags.closing:
         return CtEventKind.CLOSING
-    if before & _CLOSING and not after & _CLOSING:
+    if before.flags.closing and not after.flags.closing:
         return CtEventKind.NEW
-    key = bytes(14 if table.family == 4 else 38)
-    fields = changed_fields(row_of(table, key, old).entry, row_of(table, key, new).entry)
-    return CtEventKind.UPDATE if fields.keys() - NOISE else None
+    return CtEventKind.UPDATE if changed_fields(before, after).keys() - NOISE else None

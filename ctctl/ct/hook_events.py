@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctctl.abi import pins
-from ctctl.ct.diff import changed_fields, load, row_of
-from ctctl.ct.events import NOISE, refresh_now
+from ctctl.ct.compare import Compared, Records, load
+from ctctl.ct.diff import changed_fields
+from ctctl.ct.events import kind_of, refresh_now
 from ctctl.ct.report import CtEvent, CtEventKind
 from ctctl.events.stream import EventStream
-from ctctl.model.entry import CtEntry
 from ctctl.model.event import HookEvent, LookupRecord
 from ctctl.model.row import CtRow
 from ctctl.tables.query.context import TableContext
 from ctctl.tables.query.filter import EVERYTHING, Filter
-from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.sources.base import Source
 
 _POLL_S = 0.2
 
@@ -58,7 +58,7 @@ def _follow(
             for table in source.tables:
                 refresh_now(table)
                 after = load(table)
-                yield from _gone(table, before[table.name], after, wanted)
+                yield from _gone(before[table.name], after, wanted)
                 before[table.name] = after
             look_at = time.monotonic() + interval_s
 
@@ -80,21 +80,11 @@ def _kind(lookup: LookupRecord) -> CtEventKind | None:
     before, after = lookup.before, lookup.after
     if after is None:
         return None
-    if before is None or _reopened(before, after):
-        return CtEventKind.NEW
-    if after.flags.closing & ~before.flags.closing:
-        return CtEventKind.CLOSING
-    return CtEventKind.UPDATE if changed_fields(before, after).keys() - NOISE else None
+    return CtEventKind.NEW if before is None else kind_of(before, after)
 
 
-def _reopened(before: CtEntry, after: CtEntry) -> bool:
-    """A SYN on a closing entry starts it anew in place."""
-    return bool(before.flags.closing) and not after.flags.closing
-
-
-def _gone(table: CtTable, before: dict[bytes, bytes], after: dict[bytes, bytes], wanted: Filter) -> Iterator[CtEvent]:
-    context, at = table.context(), time.time()
-    for key in before.keys() - after.keys():
-        row = row_of(table, key, before[key])
+def _gone(before: Records, after: Records, wanted: Filter) -> Iterator[CtEvent]:
+    context, at = after.table.context(), time.time()
+    for row in Compared(before, after).gone():
         if wanted.matches(row.entry, context):
             yield CtEvent(CtEventKind.DESTROY, at, row, "snapshot")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from ctctl.out.output import OutputOptions
 from ctctl.tables.names import Names, no_names
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     Order = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Listing:
+class Listing(NamedTuple):
     """How to list."""
 
     options: OutputOptions

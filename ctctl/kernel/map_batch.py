@@ -12,8 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctctl._ffi import libbpf
 from ctctl._ffi.rows import address_of
@@ -70,8 +69,7 @@ def _matrix(memory: memoryview, rows: int) -> NDArray[np.uint8]:
     return np.frombuffer(memory, np.uint8).reshape(rows, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteResult:
+class DeleteResult(NamedTuple):
     """Keys deleted by this call, and keys that were not there any more."""
 
     deleted: int

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from ctctl._ffi.structs import KernelMapInfo
 from ctctl.kernel import info as _info
@@ -33,8 +33,7 @@ class MapType(IntEnum):
 _PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
 
 
-@dataclass(frozen=True, slots=True)
-class MapInfo:
+class MapInfo(NamedTuple):
     """``struct bpf_map_info``. Sizes in bytes; ``value_size`` is one CPU's in per-CPU maps."""
 
     id: int

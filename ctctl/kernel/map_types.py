@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctctl.errors import KernelError, LayoutError
 from ctctl.kernel.map import Map
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from ctctl.btf import Btf
 
 
-@dataclass(frozen=True, slots=True)
-class MapTypes:
+class MapTypes(NamedTuple):
     """BTF of a map's key and value. A type id of 0: the map was made without one."""
 
     btf: Btf

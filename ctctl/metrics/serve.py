@@ -39,8 +39,10 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon:
         host = _LOOPBACK
+    paired = host.startswith("[") == host.endswith("]")
     host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"  # noqa: S104 - ":PORT" asks for every address
-    if not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 <= int(port) <= 65535:
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535
+    if not paired or not host.isprintable() or not is_port:
         raise UsageError(f"{text!r} is no address to serve on; write for example {_LOOPBACK}:{DEFAULT_PORT}")
     return host, int(port)
 
@@ -114,6 +116,8 @@ def serving(registry: Any, address: str) -> Iterator[WSGIServer]:
         server: WSGIServer = make_server(host, port, answer, kind, handler_class=_Handler)
     except OSError as error:
         raise CtctlError(f"cannot serve metrics on {address}: {error.strerror or error}") from None
+    except UnicodeError:  # what no name of a host can be is told by the encoding of names
+        raise UsageError(f"cannot serve metrics on {address[:80]!r}: no name of a host") from None
     thread = threading.Thread(target=server.serve_forever, name="ctctl-metrics", daemon=True)
     thread.start()
     try:
@@ -128,8 +132,9 @@ def _answer(registry: Any, choose: Any, environ: dict[str, Any], respond: Respon
     """The page for one request (WSGI)."""
 
     def plain(status: str, text: str) -> Iterable[bytes]:
-        respond(status, [("Content-Type", _TEXT)])
-        return [f"{text}\n".encode()]
+        body = f"{text}\n".encode()
+        respond(status, [("Content-Type", _TEXT), ("Content-Length", str(len(body)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
         return plain("405 Method Not Allowed", "only GET")
@@ -140,10 +145,12 @@ def _answer(registry: Any, choose: Any, environ: dict[str, Any], respond: Respon
         page: bytes = encode(registry)
     except CtctlError as error:
         return plain("503 Service Unavailable", str(error))
+    except Exception as error:  # who scrapes is told; a traceback a scrape tells nobody anything
+        return plain("500 Internal Server Error", f"unexpected {type(error).__name__}: {error}; please report this")
     if not any(line and not line.startswith(b"#") for line in page.splitlines()):
         return plain("503 Service Unavailable", "no data yet")
-    respond("200 OK", [("Content-Type", kind)])
-    return [page]
+    respond("200 OK", [("Content-Type", kind), ("Content-Length", str(len(page)))])
+    return [page] if environ["REQUEST_METHOD"] == "GET" else []
 
 
 def scrape(path: Path) -> str:

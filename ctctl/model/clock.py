@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctctl.errors import UsageError
 from ctctl.model.units import decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """``hz`` is None for seconds ("ktime"), else the kernel's HZ: the unit is 256/HZ seconds.
 
     ``evidence`` says why this clock is believed; it is shown wherever times are.

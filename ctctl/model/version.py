@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctctl.model.entry import Layout
 
@@ -12,8 +12,7 @@ FIRST_MINOR, LAST_MINOR = 14, 19
 _VERSION = re.compile(r"(?<![\d.])v?1\.(\d+)(?:\.\d+)?(?:-[\w.]+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class CiliumVersion:
+class CiliumVersion(NamedTuple):
     """Versions 1.``low`` to 1.``high`` are possible; equal where it is known. ``evidence``: what says so.
 
     ``full`` is the version as the agent spells it, None where it did not say.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -81,7 +80,7 @@ def _both(first: CiliumVersion, second: CiliumVersion) -> CiliumVersion:
     """What two pieces of evidence leave; the first where they contradict each other."""
     low, high = max(first.low, second.low), min(first.high, second.high)
     if low > high:
-        return replace(first, evidence=f"{first.evidence} ({second.evidence} say {second})")
+        return first._replace(evidence=f"{first.evidence} ({second.evidence} say {second})")
     if (low, high) == (first.low, first.high):
         return first
     return CiliumVersion(low, high, f"{first.evidence} and {second.evidence}")
@@ -119,7 +118,7 @@ def _of_objects(by_names: CiliumVersion | None) -> CiliumVersion | None:
             if layout is not None:
                 found = versions_of_layout(layout, f"struct ct_entry in {path}")
                 if layout.split_counters:  # BTF cannot tell 1.14 from 1.15
-                    found = replace(found, low=FIRST_MINOR)
+                    found = found._replace(low=FIRST_MINOR)
                 return _both(found, by_names) if by_names is not None else found
     return None
 

@@ -10,8 +10,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 #: Spaces between two columns of a table.
 GAP = 2
@@ -88,8 +87,7 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Layout:
+class Layout(NamedTuple):
     """How the cells of a row are laid out: the width of each, and which stand in a line of the terminal together."""
 
     widths: tuple[int, ...]

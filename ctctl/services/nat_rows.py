@@ -48,14 +48,15 @@ def listed(tables: Sequence[NatTable], form: FormOf, wanted: NatFilter) -> list[
     """The entries of these tables that are wanted."""
     found = []
     for table in tables:
-        batches = matching(table.read(), wanted)
+        batches = matching(table, wanted)
         found.append(Listed(form(table), batches, next(batches, None)))
     return found
 
 
-def matching(batches: Iterator[NatRows], wanted: NatFilter) -> Iterator[NatRows]:
+def matching(table: NatTable, wanted: NatFilter) -> Iterator[NatRows]:
     """The entries that the filter wants, batch by batch."""
-    for rows in batches:
+    absent = table.absent - {"created"}
+    for rows in table.read():
         if wanted.node is None:
             yield rows
             continue
@@ -64,7 +65,8 @@ def matching(batches: Iterator[NatRows], wanted: NatFilter) -> Iterator[NatRows]
         from ctctl.tables.query.nat_mask import NatColumns, mask_of
 
         keys, values = (np.frombuffer(memory, np.uint8).reshape(-1, width) for memory, width in rows.matrices[:2])
-        mask = mask_of(wanted, NatColumns(rows.family, rows.name, keys, values))
+        ages = None if rows.ages is None else np.frombuffer(rows.ages, np.int64)
+        mask = mask_of(wanted, NatColumns(rows.family, rows.name, keys, values, ages, absent))
         if mask.any():
             yield rows.where(mask)
 

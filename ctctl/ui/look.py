@@ -214,7 +214,7 @@ class Looker:
         if self._laid_out != (ask.wanted, ask.width):
             self._laid_out, self._widths = (ask.wanted, ask.width), {}
         known = self._widths.setdefault(family, {})
-        grown = [replace(column, width=max(column.width, known.get(column.name, 0))) for column in layout]
+        grown = [column._replace(width=max(column.width, known.get(column.name, 0))) for column in layout]
         if _width(grown) > ask.width:
             grown = layout
         known.update((column.name, column.width) for column in grown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ from ctctl.kernel import bpffs, clock
 from ctctl.kernel.features import libbpf_version, probe
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import netns_id, run_in_netns, run_in_new_netns
+from tests.support.bpffs import mounted_bpffs
 from tests.support.children import line_of, started
 from tests.support.mounts import unmount
 from tests.support.net import netns_with_veth
@@ -76,6 +78,24 @@ class TestBpffs:
         finally:
             unmount(root)
         assert not bpffs.is_bpffs(root)
+
+    def test_a_run_that_ends_takes_nothing_from_one_beside_it(self, tmp_path: Path) -> None:
+        """One that a run mounted has the pins of all: the last run takes it away, and none takes what was there."""
+        root = tmp_path / "bpf"
+        first, second = (contextlib.ExitStack() for _ in range(2))
+        with first, second, Map.create("table", MapType.ARRAY, 4, 4, 1) as table:
+            for run in (first, second):
+                run.enter_context(mounted_bpffs(root))
+            table.pin(root / "table")
+            first.close()
+            assert (root / "table").exists()
+            second.close()
+            assert not bpffs.is_bpffs(root)
+            bpffs.ensure_mounted(root)
+            with mounted_bpffs(root):
+                pass
+            assert bpffs.is_bpffs(root)
+            unmount(root)
 
     def test_a_place_that_cannot_be(self, tmp_path: Path) -> None:
         file = tmp_path / "file"

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from ctctl.decode.ct import TUPLE_IN
 from ctctl.decode.nat import encode_nat_key
+from ctctl.errors import UsageError
 from ctctl.metrics import serve
 from ctctl.metrics.serve import serving
 from ctctl.metrics.tables import REMOTES, TablesCollector
@@ -58,6 +59,10 @@ def test_pages(node: TableDir) -> None:
     registry.register(collector)
     with serving(registry, "127.0.0.1:0") as server:
         assert request(server, "GET /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200")
+        page = request(server, "GET /metrics HTTP/1.0\r\n\r\n")
+        head = request(server, "HEAD /metrics HTTP/1.0\r\n\r\n")
+        assert head.endswith(b"\r\n\r\n")
+        assert b"Content-Length: %d\r\n" % len(page.partition(b"\r\n\r\n")[2]) in head
         assert request(server, "GET /elsewhere HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 404")
         assert request(server, "POST /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 405")
         for name in list(node.maps):
@@ -109,3 +114,26 @@ def test_connections_are_few_and_short(node: TableDir, monkeypatch: pytest.Monke
         wait_for(lambda: not server._open)
         monkeypatch.setattr(serve, "WHOLE_S", 600.0)
         assert b" 200 " in request(server, "GET /metrics HTTP/1.0\r\n\r\n").splitlines()[0]
+
+
+class Broken:
+    """A collector with a fault."""
+
+    def collect(self) -> Iterator[object]:
+        raise ValueError("odd")
+
+
+def test_a_fault_is_an_answer_and_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Broken())  # type: ignore[arg-type]
+    with serving(registry, "127.0.0.1:0") as server:
+        answer = request(server, "GET /metrics HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 500")
+    assert b"unexpected ValueError: odd" in answer
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("address", ["a..b:1", "[::1:5", "a" * 300 + ":1", "127.0.0.1\0:1", "127.0.0.1:70000"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(UsageError), serving(CollectorRegistry(), address):
+        pass

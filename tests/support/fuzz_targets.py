@@ -30,7 +30,7 @@ from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_files import add_file
 from ctctl.tables.query.context import TableContext
 from ctctl.tables.query.filter import Filter
-from ctctl.tables.sources import archive, passes, snapshot
+from ctctl.tables.sources import archive, regular, snapshot
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.files import build, read_text
 from ctctl.tables.sources.stream import Prefixed
@@ -69,7 +69,7 @@ def reader(data: bytes) -> str:
             _walk(build("x", dumps, SourceOptions()))
         return "archive"
     # Half of the inputs are read in passes from their first record on, however short they are.
-    with mock.patch.object(passes, "WORTH", 1 if zlib.crc32(data) & 1 else passes.WORTH):
+    with mock.patch.object(regular, "WORTH", 1 if zlib.crc32(data) & 1 else regular.WORTH):
         dump = read_text(stream, "cilium_ct4_global")
     kinds = ", ".join(dump.kinds)
     _walk(build("x", {None: dump}, SourceOptions()))

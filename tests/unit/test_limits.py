@@ -101,9 +101,9 @@ def refused(node: Carried) -> Iterator[tuple[Carried, str]]:
     yield modes(node, lb_node__port__max="40000"), f"tcp 192.168.61.1:80 > {HOST}:40001"
     answer = replace(next(one for one in node.listings.nat if str(one.direction) == "IN"), xlate="DST")
     flow = replace(answer.tuple, proto=6, src=ip_address(WORLD), src_port=80, dst=ip_address(HOST), dst_port=1500)
-    yield listings(node, nat=[replace(answer, tuple=flow)]), f"tcp {WORLD}:80 > {HOST}:1500"
+    yield listings(node, nat_entries=[replace(answer, tuple=flow)], nat_text=None), f"tcp {WORLD}:80 > {HOST}:1500"
     assert node.version is not None
-    later = replace(node, version=replace(node.version, low=19, high=19))
+    later = replace(node, version=node.version._replace(low=19, high=19))
     yield later, f"icmp {POD} > {WORLD} id=77"
     policy = [one for one in node.listings.policy if one.endpoint_id != SERVER_ENDPOINT]
     yield listings(node, policy=policy), TO_SERVER
@@ -127,7 +127,7 @@ def told(node: Carried) -> Iterator[tuple[Carried, str]]:
     turned = modes(replace(node, tables=(*node.tables, past)), "lb.socket-host-only", lb_socket="true")
     yield turned, TO_SERVICE
     assert node.version is not None
-    yield replace(node, version=replace(node.version, low=14, high=14)), TO_SERVER
+    yield replace(node, version=node.version._replace(low=14, high=14)), TO_SERVER
 
 
 def test_every_sentence_is_provoked(node: Carried) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctctl.errors import CtctlError
+from ctctl.tables.sources.base import KINDS
 from tests.support import captures
 from tests.support.listings import case, listed, read, read_text
 
@@ -38,6 +39,43 @@ def test_prompts_fences_quotes_and_indentation(prefix: str, name: str, tmp_path:
         assert sorted(listed(pasted)) == sorted(listed(plain))
         assert len(pasted.listings(None).nat) == len(plain.listings(None).nat)
         assert not pasted.partial
+
+
+@pytest.mark.parametrize("front", ["cmd/a-b.md:{n}:", "agent-x2 | ", "2026-01-01T00:00:{n}.1Z ", "ns/pod-{n} agent: "])
+@pytest.mark.parametrize("name", ["lb-list", "lb-list.backends", "ipcache-list", "endpoint-list", "nat-list"])
+def test_rows_that_were_picked_out_with_words_in_front(name: str, front: str, tmp_path: Path) -> None:
+    """As ``grep -rn`` has them: rows of a table without its head."""
+    rows = [row for row in captures.text("cilium-1.19-dsr-node1", f"cli/{name}.txt").splitlines()[1:] if row.strip()]
+    worded = [front.format(n=10 + n) + row for n, row in enumerate(rows)]
+    first = next(n for n, row in enumerate(rows) if "::" not in row)
+    for some, picked in ((rows, worded), (rows[first : first + 1], worded[first : first + 1])):
+        with (
+            read_text(tmp_path / "plain", "\n".join(some)) as plain,
+            read_text(tmp_path / "picked", "\n".join(picked)) as found,
+        ):
+            assert found.listings(None) == plain.listings(None)
+            assert any(found.listings(None).has(kind) for kind in KINDS)
+
+
+def test_a_number_that_is_of_the_line_or_of_the_address(tmp_path: Path) -> None:
+    """With one line nothing tells: it is no record, and that is said."""
+    row = "fd00::1/128   identity=7 encryptkey=0 tunnelendpoint=0.0.0.0 flags=<none>"
+    for text, prefixes in (
+        (f"a.md:11:{row}\na.md:12:{row.replace('::1', '::2')}\n", ["fd00::1/128", "fd00::2/128"]),
+        (f"a.md:11:{row}\na.md:11:{row.replace('::1', '::2')}\n", ["11:fd00::1/128", "11:fd00::2/128"]),
+    ):
+        with read_text(tmp_path / "x", text) as found:
+            assert [one.prefix for one in found.listings(None).ipcache] == prefixes
+    with pytest.raises(CtctlError, match="a number that may be of an address"):
+        read_text(tmp_path / "x", f"a.md:11:{row}\n")
+
+
+def test_lines_that_only_look_like_rows_behind_words(tmp_path: Path) -> None:
+    """Words in front are those of several lines; what a log says of an address is no row."""
+    log = "12:00:01 INFO backend 5 TCP://10.0.0.1 is gone\nretrying in 3 s\nnode 10.0.0.1/32 identity=5\nready\n"
+    with read_text(tmp_path / "log", log + captures.text("cilium-1.19-dsr-node1", "cli/lb-list.txt")) as found:
+        assert not found.listings(None).backends
+        assert not found.listings(None).ipcache
 
 
 def test_indented_rows_with_an_empty_left_column(tmp_path: Path) -> None:

@@ -24,3 +24,8 @@ ALIASES = {
     "identity": "src_sec_id",
     "expires": "lifetime",
 }
+#: What SNAT entries print beside them: the end that a packet is translated to.
+NAT_ALIASES = {"to": "nat_addr", "to_addr": "nat_addr"}
+#: A word that means two things there: of SNAT entries ``to_port`` is printed of the translated end, and is typed of the
+#: packet's destination.
+NAT_UNCLEAR = {"to_port": ("dst_port", "nat_port")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from ctctl.decode.ct import LAYOUT_LACKS
 from ctctl.model.clock import Clock
@@ -14,8 +14,7 @@ from ctctl.model.entry import Layout
 Network: TypeAlias = IPv4Network | IPv6Network
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceRef:
+class ServiceRef(NamedTuple):
     """A service as filters need it: its rev-NAT ids, and its frontends as (address, port, protocol or 0)."""
 
     rev_nats: frozenset[int]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctctl.decode.ct import nat_bytes
 from ctctl.model.entry import CtEntry, Layout
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 _TIMED = frozenset({"remaining", "idle", "expired", "live"})
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """Which entries are wanted. An empty one wants all."""
 
     node: Node | None = None

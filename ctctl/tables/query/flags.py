@@ -37,16 +37,18 @@ class FilterFlags:
     expired: bool | None = None
     inverted: bool = False
 
-    def filter(self, expression: str = "") -> Filter:
+    def filter(self, expression: str = "", *, nat: bool = False) -> Filter:
         """Flags and expression as one filter: everything must hold; ``inverted`` negates the whole.
+
+        ``nat``: the expression is about SNAT entries.
 
         Raises UsageError that names the option.
         """
         nodes = [] if self == FilterFlags(inverted=self.inverted) else [*self._terms()]
         if expression.strip():
-            from ctctl.tables.query.parse import parse_filter
+            from ctctl.tables.query.parse import CT_WORDS, NAT_WORDS, parse_filter
 
-            parsed = parse_filter(expression)
+            parsed = parse_filter(expression, NAT_WORDS if nat else CT_WORDS)
             nodes += [] if parsed is None else [parsed]
         if not nodes:
             if self.inverted:

@@ -1,7 +1,8 @@
 """The filter language on SNAT entries: the same fields as on conntrack ones, as far as such an entry has them.
 
-``ip`` and ``port`` look at all three ends, ``nat_addr`` and ``nat_port`` are what the packet is translated
-to, ``service`` is a frontend at any end. A field that SNAT entries do not have is an error, not false.
+``ip`` and ``port`` look at all three ends, ``nat_addr`` and ``nat_port`` (printed as ``to``) are what the packet is
+translated to, ``service`` is a frontend at any end, ``age`` is in seconds. A field that SNAT entries do not have is an
+error, not false; a condition on one that a listing does not show is false.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from ctctl.errors import UsageError
+from ctctl.model.clock import Clock
 from ctctl.model.nat import NatEntry
-from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address
 from ctctl.tables.query.ast import And, Name, Node, Not, Or, Range, Term, Value, fields_of
 from ctctl.tables.query.context import Resolver
@@ -31,23 +32,35 @@ NAT_FIELDS = (
     "nat_addr",
     "nat_port",
     "service",
+    "xlate",
+    "age",
+    "created",
+    "needs_ct",
     "map",
     "node",
 )
 
 
+SECONDS = Clock()
+
+
 @dataclass(frozen=True, slots=True)
 class NatFilter:
-    """A filter bound to the SNAT entries of one node. Raises UsageError for fields they do not have."""
+    """A filter bound to the SNAT entries of one node, whose ``clock`` and ``now`` make ages of times.
+
+    Raises UsageError for fields they do not have.
+    """
 
     node: Node | None
     names: Resolver | None = None
     of_node: str | None = None
+    clock: Clock = SECONDS
+    now: int | None = None
 
     def __post_init__(self) -> None:
         for name in sorted(fields_of(self.node)) if self.node is not None else ():
             if name not in NAT_FIELDS:
-                raise UsageError(f"filter: SNAT entries have no {unknown_name('field', name, NAT_FIELDS)}")
+                raise UsageError(f"filter: SNAT entries have no {name!r}; they have {', '.join(NAT_FIELDS)}")
 
     def __call__(self, entry: NatEntry) -> bool:
         """Whether the entry is wanted."""
@@ -68,7 +81,7 @@ class NatFilter:
         if isinstance(value, IPv4Network | IPv6Network):
             return any(_within(address, value) for address in _addresses(name, entry))
         if isinstance(value, Range):
-            return any(value.low <= number <= value.high for number in _numbers(name, entry))
+            return any(value.low <= number <= value.high for number in self._numbers(name, entry))
         return value == self._word(name, entry)
 
     def _named(self, name: str, text: str, entry: NatEntry) -> bool:
@@ -90,7 +103,27 @@ class NatFilter:
             return entry.direction.value.lower()
         if name == "related":
             return "true" if entry.related else "false"
+        if name == "xlate":
+            return entry.xlate.lower()
         return entry.map if name == "map" else self.of_node
+
+    def _numbers(self, name: str, entry: NatEntry) -> tuple[int, ...]:
+        """What a field is; nothing where it is not shown."""
+        if name in ("age", "created", "needs_ct"):
+            found = self._age(entry) if name == "age" else entry.created if name == "created" else entry.needs_ct
+            return () if found is None else (found,)
+        return _numbers(name, entry)
+
+    def _age(self, entry: NatEntry) -> int | None:
+        if entry.age_s is not None or entry.created is None:
+            return entry.age_s
+        return self.clock.remaining_s(self.known_now(), entry.created)
+
+    def known_now(self) -> int:
+        """The time of the tables. Raises UsageError where nothing tells it."""
+        if self.now is None:
+            raise UsageError("filter: age needs the time at which the tables were read; give --now")
+        return self.now
 
 
 def _within(address: Address, network: IPv4Network | IPv6Network) -> bool:

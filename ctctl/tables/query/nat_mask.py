@@ -24,15 +24,24 @@ if TYPE_CHECKING:
 _ENDS = {"src": ("src",), "dst": ("dst",), "nat_addr": ("to",), "ip": ("src", "dst", "to")}
 _PORTS = {"src_port": ("src",), "dst_port": ("dst",), "nat_port": ("to",), "port": ("src", "dst", "to")}
 
+#: Fields that are a bit of the tuple's flags, and the word for it when it is set.
+_BITS = {"direction": (TUPLE_IN, "in"), "related": (TUPLE_RELATED, "true"), "xlate": (TUPLE_IN, "dst")}
+
 
 @dataclass(frozen=True, slots=True)
 class NatColumns:
-    """Keys and values, uint8 (n, …), of SNAT entries of the table called ``name``."""
+    """Keys and values, uint8 (n, …), of SNAT entries of the table called ``name``.
+
+    ``ages``: in seconds (n), of a listing, which shows them in place of the time of creation. ``absent``: fields that
+    it does not show.
+    """
 
     family: int
     name: str
     keys: Array
     values: Array
+    ages: Array | None = None
+    absent: frozenset[str] = frozenset()
 
     def octets(self, end: str) -> Array:
         """The address of an end in network order, uint8 (n, 4|16)."""
@@ -80,13 +89,21 @@ def _is(wanted: NatFilter, name: str, value: Value, columns: NatColumns) -> Mask
     if isinstance(value, IPv4Network | IPv6Network):
         return _any([_within(columns, end, value) for end in _ENDS[name]])
     if isinstance(value, Range):
-        return _any([(value.low <= n) & (n <= value.high) for n in _numbers(name, columns)])
+        return _any([none, *((value.low <= n) & (n <= value.high) for n in _numbers(wanted, name, columns))])
     flags = columns.keys[:, -1]
-    if name in ("direction", "related"):
-        bit, yes = (TUPLE_IN, "in") if name == "direction" else (TUPLE_RELATED, "true")
+    if name in _BITS:
+        bit, yes = _BITS[name]
         found: Mask = ((flags & bit) != 0) == (value == yes)
         return found if value != "svc" else none
     return none | (value == (columns.name if name == "map" else wanted.of_node))
+
+
+def _ages(wanted: NatFilter, created: Array) -> Array:
+    """Seconds since then, each time rounded down first (``Clock.remaining_s``)."""
+    clock, now = wanted.clock, wanted.clock.seconds(wanted.known_now())
+    if clock.hz is None and int(created.max(initial=0)) < 1 << 62:
+        return now - created.astype(np.int64)
+    return np.array([now - clock.seconds(one) for one in created.tolist()], object)
 
 
 def _any(masks: list[Mask]) -> Mask:
@@ -120,7 +137,15 @@ def _within(columns: NatColumns, end: str, network: IPv4Network | IPv6Network) -
     return found
 
 
-def _numbers(name: str, columns: NatColumns) -> list[Array]:
+def _numbers(wanted: NatFilter, name: str, columns: NatColumns) -> list[Array]:
+    if name in columns.absent or (name == "created" and columns.ages is not None):
+        return []
+    if name in ("created", "needs_ct", "age"):
+        at = 8 if name == "needs_ct" else 0
+        times = np.ascontiguousarray(columns.values[:, at : at + 8]).view("<u8").reshape(-1)
+        if name != "age":
+            return [times]
+        return [columns.ages if columns.ages is not None else _ages(wanted, times)]
     if name in _PORTS:
         return [columns.port(end) for end in _PORTS[name]]
     if name == "family":

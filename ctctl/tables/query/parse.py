@@ -12,15 +12,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.query import printed, values
-from ctctl.tables.query.aliases import ALIASES
+from ctctl.tables.query.aliases import ALIASES, NAT_ALIASES, NAT_UNCLEAR
 from ctctl.tables.query.ast import MAX, And, HasFlags, Node, Not, Or, Range, Term, Value
 
 FIELD_NAMES = tuple(values.READERS)
+
+
+class Words(NamedTuple):
+    """The fields that entries have: who reads a value, other spellings, what has an order, which word is two things."""
+
+    readers: Mapping[str, Callable[[str], Value]]
+    aliases: Mapping[str, str]
+    ordered: Collection[str]
+    unclear: Mapping[str, tuple[str, ...]]
+
+
+CT_WORDS = Words(values.READERS, ALIASES, values.ORDERED, {})
+#: Of SNAT entries; those that they do not have are refused by ``query.nat``, which says so.
+NAT_WORDS = Words(
+    {**values.READERS, **values.NAT_READERS},
+    {**ALIASES, **NAT_ALIASES},
+    values.ORDERED | {"age", "created", "needs_ct"},
+    NAT_UNCLEAR,
+)
 
 _TOKEN = re.compile(r"\s*(?:(==|!=|<=|>=|&&|\|\||[=<>!(){}\[\],])|\"([^\"]*)\"|'([^']*)'|([\w.:/%*@+-]+))")
 _WORD_OPERATORS = {"and": "and", "&&": "and", "or": "or", "||": "or", "not": "not", "!": "not"}
@@ -56,18 +77,22 @@ def _tokens(text: str) -> list[_Token]:
     return found
 
 
-def parse_filter(text: str) -> Node | None:
-    """The filter a text says, None for an empty one. Raises UsageError, one line with the column."""
+def parse_filter(text: str, words: Words = CT_WORDS) -> Node | None:
+    """The filter a text says of entries with these fields, None for an empty one.
+
+    Raises UsageError, one line with the column.
+    """
     if not text.strip():
         return None
     if len(text) > _LIMITS[0]:
         raise UsageError(f"filter: {len(text)} characters; at most {_LIMITS[0]}")
-    return _Parser(_tokens(text)).parse()
+    return _Parser(_tokens(text), words).parse()
 
 
 class _Parser:
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[_Token], words: Words) -> None:
         self._tokens = tokens
+        self._words = words
         self._at = 0
         self._depth = 0
 
@@ -131,16 +156,20 @@ class _Parser:
         if token.operator == "flag" and self._token.text == "(":
             return self._flags()
         word = token.text.lower().replace("-", "_")
-        name = printed.FIELDS.get(word) or ALIASES.get(word, word)
+        if word in self._words.unclear and not token.quoted:
+            raise self._error(f"{token.text} can be {' or '.join(self._words.unclear[word])} here: say which", token)
+        name = printed.FIELDS.get(word) or self._words.aliases.get(word, word)
         following = self._token.operator
-        if name in values.READERS and not token.quoted:
+        if name in self._words.readers and not token.quoted:
             if following in _COMPARISONS or following in ("in", "not"):
                 return self._comparison(name, word, token)
             if name in values.BOOLEANS:
                 return Term(name, ("true",))
             raise self._error(f"expected an operator after {token.text!r}, for example {token.text} == …")
         if following in _COMPARISONS or following == "in":
-            raise self._error(unknown_name("field", token.text, (*FIELD_NAMES, *ALIASES, *printed.FIELDS)), token)
+            raise self._error(
+                unknown_name("field", token.text, (*self._words.readers, *self._words.aliases, *printed.FIELDS)), token
+            )
         return self._bare(token)
 
     def _bare(self, token: _Token) -> Node:
@@ -151,7 +180,14 @@ class _Parser:
                 return Term(field, (values.READERS[field](word),))
         if re.fullmatch(r"[0-9a-f.:]+(/\d+)?", word) and ("." in word or ":" in word):
             return Term("ip", (self._read("ip", token),))
-        names = (*FIELD_NAMES, *ALIASES, *values.PROTOCOLS, *values.STATES, *values.DIRECTIONS, "flag")
+        names = (
+            *self._words.readers,
+            *self._words.aliases,
+            *values.PROTOCOLS,
+            *values.STATES,
+            *values.DIRECTIONS,
+            "flag",
+        )
         raise self._error(unknown_name("field", token.text, names), token)
 
     def _comparison(self, field: str, word: str, named: _Token) -> Node:
@@ -168,7 +204,7 @@ class _Parser:
             node = self._one_of(field, word, [token])
             return Not(node) if operator == "!=" else node
         value = self._read(field, token)
-        if field not in values.ORDERED or word in printed.FIELDS or not isinstance(value, Range):
+        if field not in self._words.ordered or word in printed.FIELDS or not isinstance(value, Range):
             raise self._error(f"{named.text} has no order: use ==, != or in", named)
         return Term(field, (_bounded(operator, value),))
 
@@ -221,7 +257,7 @@ class _Parser:
         if token.end:
             raise self._error(f"a value for {field} is missing at the end", token)
         try:
-            return values.READERS[field](token.text)
+            return self._words.readers[field](token.text)
         except ValueError as error:
             raise self._error(f"{field}: {error}", token) from None
 

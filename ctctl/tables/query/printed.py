@@ -23,7 +23,7 @@ FIELDS = {
     "destination_short": "dst",
     "src_identity": "src_sec_id",
 }
-_ENDS = {"src": "src_port", "dst": "dst_port"}
+_ENDS = {"src": "src_port", "dst": "dst_port", "nat_addr": "nat_port"}
 #: ``10.64.0.36:54260``, ``[fd00::1]:80``, ``default/web:80``, each with a name behind it or not.
 _END = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(\d{1,5})(?: \(.*\))?")
 _NUMBER_NAMED = re.compile(r"(\d{1,20}) \(.*\)")

@@ -186,3 +186,11 @@ READERS: dict[str, Callable[[str], Value]] = {
 BOOLEANS = frozenset({"related", "expired", "live"})
 #: Fields that < and > make sense for.
 ORDERED = frozenset({*NUMBER_BITS, *DURATIONS, "proto", "src_port", "dst_port", "port", "nat_port", "family"})
+
+#: Fields that only SNAT entries have; ``needs_ct`` is a number as the table has it.
+NAT_READERS: dict[str, Callable[[str], Value]] = {
+    "xlate": word_of("xlate", ("src", "dst")),
+    "age": duration,
+    "created": _number_reader(64),
+    "needs_ct": _number_reader(64),
+}

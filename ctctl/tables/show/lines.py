@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ctctl.out.rowtext import RowProgram
 from ctctl.tables.show.cilium_rows import cilium_program
@@ -14,8 +13,7 @@ from ctctl.tables.show.entry import SCHEMA, record_fields
 from ctctl.tables.show.rowform import OPTIONAL, EntryForm
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class TableColumn:
+class TableColumn(NamedTuple):
     """A column of a table for people: its width in characters, where the text stands in it, its colours."""
 
     name: str
@@ -121,7 +119,7 @@ class Stacked:
         end = [column.name for column in above].index("source_short") + 1
         below = next(column for column in layout if column.name == "destination_short")
         if sum(column.width + 2 for column in above) - 2 <= room:
-            self.first, self.second = above, [replace(below, width=0)]
+            self.first, self.second = above, [below._replace(width=0)]
             self.indent = " " * (sum(column.width + 2 for column in above[: end - 1]) - 2)
         else:
             self.first, self.second, self.indent = above[:end], [below, *above[end:]], "  "

@@ -315,6 +315,11 @@ class Source:
         default=None, init=False, repr=False, compare=False
     )
 
+    #: what ``nodes`` found, and of what: nodes may be thousands, and each asks for their names
+    _named: tuple[dict[str | None, list[CtTable]], list[str], list[str]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
     def tables_of(self, node: str | None) -> list[CtTable]:
         """The tables of a node, all of them where it is None. Nodes may be thousands: they are found in one pass."""
         return self.tables if node is None else self._by_node().get(node, [])
@@ -337,7 +342,11 @@ class Source:
 
     def nodes(self) -> list[str]:
         """Names of the nodes it is of, where the source has names."""
-        return sorted({*self.node_names, *(table.node for table in self.tables if table.node is not None)})
+        grouped = self._by_node()
+        if self._named is None or self._named[0] is not grouped or self._named[1] != self.node_names:
+            found = sorted({*self.node_names, *(node for node in grouped if node is not None)})
+            self._named = grouped, [*self.node_names], found
+        return [*self._named[2]]
 
     def all_nodes(self, node: str | None = None) -> list[str | None]:
         """The nodes that a listing is of: the one that was named, else every one; [None] where it has no names."""

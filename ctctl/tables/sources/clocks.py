@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ctctl.model.clock import Clock
@@ -31,8 +30,7 @@ class Shown(NamedTuple):
     report: int
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What a table's lines say about the time they were listed.
 
     ``clock`` and ``now`` are None where they do not say. ``proven``: lines of several lifetimes agree, in

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from itertools import islice
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
@@ -25,7 +26,7 @@ from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_runs import ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
-from ctctl.tables.sources.shape import Shape, head_of
+from ctctl.tables.sources.shape import MAX_PREFIX, MAX_WORDS, Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
 
 #: Of a longer line only this much is looked at.
@@ -35,6 +36,13 @@ _WORDED = re.compile(
     r"""\s*\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s))"""
 )
 _MAX_WORDED = 100
+#: Where words in front of a record end, and what no record that is told by its shape is without.
+_JOINTS = re.compile(r"[\s:-]+")
+_NUMBER = re.compile(r"(\d{1,9})[:-]")
+_MARK = re.compile(
+    r" \(\d{1,5}\)|\bidentity=\d|\bsec_id=\d|\(localhost\)|[A-Z]://[\[0-9a-f]|\(revnat=| => \[?[0-9a-f]|(?:IN|E)GRESS"
+    r"|\bsrc=[0-9a-f]|\bID=\d|\]/v[46]\b"
+)
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
 #: What a record costs beside its line: also to be shown later.
@@ -133,7 +141,7 @@ class _Mixed:
             elif self.shape.cut and self._alone(line) is not None:
                 self.dump.found(self.dump.kind or "Cilium listing")
                 self.dump.lose("line(s) cut off at the end", line)
-            elif self._record(line):
+            elif self._record(line) or self._worded_record(line):
                 self.shape.record()
                 self._omitted += self._gap_before
                 self._gap_before, self._near = False, True
@@ -290,6 +298,7 @@ class _Mixed:
             if line.count("XLATE_") > 1:
                 raise DecodeError("several entries in one line")
             self.dump.listings.add_nat(nat_text.nat_of_line(line), text=True)
+            self.shape.learn(line[: nat_text.start_of(line)])
             self._listing = self.nat_runs
         except DecodeError:
             self.dump.lose("line(s) of a nat list", line)
@@ -297,7 +306,7 @@ class _Mixed:
 
     def _connection(self, line: str) -> bool:
         if "src=" not in line:
-            return bool(nf_text.END.search(line))
+            return "conntrack v" in line and nf_text.END.search(line) is not None
         match = nf_text.LINE.match(line)
         if match is None:
             return False
@@ -403,6 +412,33 @@ class _Mixed:
             self.lines.next()
             self.dump.lose("line(s) of a listing", line)
         return True
+
+    def _worded_record(self, line: str) -> bool:
+        """A record behind words that stand in front of each line (what ``grep`` writes): it goes on without them.
+
+        Where a line follows, it has such words and the marks of a record too.
+        """
+        if self._worded > _MAX_WORDED or len(line) > _HEAD or _MARK.search(line) is None:
+            return False
+        self._worded += 1
+        for joint in islice(_JOINTS.finditer(line, 0, MAX_PREFIX), 2 * MAX_WORDS):
+            at = joint.end()
+            if _MARK.search(line, at) is None:
+                return False
+            if self._alone(line[at:]) in (None, "head"):
+                continue
+            number = _NUMBER.match(line, at)
+            if number is not None and self._alone(line[number.end() :]) not in (None, "head"):
+                # "FILE:11:fd00::1": the number of a line, which grows, or the beginning of an address
+                before = _NUMBER.match(self.shape.following(), at)
+                if before is None:
+                    self.dump.lose("line(s) of a listing behind a number that may be of an address", line)
+                    return True
+                at = number.end() if int(before[1]) > int(number[1]) else at
+            if self.shape.learn_if_next(line[:at], _MARK):
+                self._worded = 0
+                return self._record(line[at:])
+        return False
 
     def _worded_document(self, line: str) -> bool:
         """A line that starts a document behind words that stand in front of each line: it goes on without them."""

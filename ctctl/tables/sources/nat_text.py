@@ -54,6 +54,12 @@ def nat_of_line(text: str) -> NatEntry:
     )
 
 
+def start_of(text: str) -> int:
+    """Where in a line an entry starts; 0 where there is none."""
+    start = _START.search(text)
+    return start.start() if start is not None else 0
+
+
 def nat_of_record(item: Any) -> NatEntry:
     """One element of the JSON nat listing. Raises DecodeError if it is none."""
     try:

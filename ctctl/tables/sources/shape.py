@@ -32,6 +32,8 @@ _ENTRY = re.compile(r"(?:[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+(?:OUT|IN|SVC)[ 
 _ENTRY_BYTES = re.compile(_ENTRY.pattern.encode())
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"\s*\S+\s?")
+#: How much of the line that follows is looked at.
+_FOLLOWING = 1000
 #: So much of a document tells what it is: an element of it.
 _DOCUMENT_LINES = 80
 #: What ends words in front that no blank follows.
@@ -171,6 +173,22 @@ class Shape:
             self._front = front or self._front
             return front is not None
         return True
+
+    def learn_if_next(self, prefix: str, mark: re.Pattern[str]) -> bool:
+        """The same, but only where the line that follows, if any does, has such words too, and ``mark`` behind them."""
+        front = _front_of(prefix)
+        if front is None:
+            return False
+        following = self.following()
+        bare = front.off(following)
+        if following.strip() and (bare == following or mark.search(bare) is None):
+            return False
+        self._front = front
+        return True
+
+    def following(self) -> str:
+        """The line that follows, at most its beginning, as it is."""
+        return self._ahead[0].text if self._ahead else self._lines.peek(_FOLLOWING).partition("\n")[0].rstrip()
 
     def before_document(self, prefix: str, rest: str, is_listing: Callable[[str], bool]) -> Front | None:
         """What stands before the first line of a document, where it stands before each of its lines too.
