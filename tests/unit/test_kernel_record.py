@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
 from ctctl.btf import sections
+from ctctl.btf.types import BtfType, Kind, Member
 from ctctl.kernel.object import OBJECTS
 from tests.kernels import report
 from tests.kernels.complexity import FIGURES, LIMIT, cases
 from tests.kernels.guest import APART, LAB, TESTS
-from tests.kernels.record import ALL, Record, join, read, substance
+from tests.kernels.record import ALL, Record, join, plain, read, substance
 from tests.kernels.vectors import VECTORS, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,3 +175,10 @@ def test_every_file_of_kernel_tests_is_for_a_guest_or_has_a_reason() -> None:
 def test_every_file_that_is_named_is_there() -> None:
     assert [path for path in (*TESTS, *LAB) if not (ROOT / path).is_file()] == []
     assert FIGURES.is_dir()
+
+
+def test_a_digest_is_not_of_the_classes_that_types_are_told_by() -> None:
+    """Else a change of our own reader would make every object another one than was measured."""
+    members = (Member("a", 1), Member("b", 2, 32))
+    told = plain(astuple(BtfType(3, Kind.STRUCT, "pair", members=members)))
+    assert repr(told) == repr((3, Kind.STRUCT, "pair", 0, 0, False, 0, 0, (("a", 1, 0, 0, 0), ("b", 2, 32, 0, 0)), ()))
