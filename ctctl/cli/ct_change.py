@@ -230,7 +230,7 @@ def _carry_out(plan: Plan, undo_file: str | None, *, allow_foreign: bool, shown:
     from ctctl.ct.change import Outcome, delete
     from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.writer.journal import Journal
-    from ctctl.tables.writer.targets import open_targets
+    from ctctl.tables.writer.targets import ids_of, open_targets
 
     outcome = Outcome()
     journal: Journal | None = None
@@ -241,7 +241,9 @@ def _carry_out(plan: Plan, undo_file: str | None, *, allow_foreign: bool, shown:
             if undo_file != "-":
                 path = Path(undo_file) if undo_file else None
                 node = next(iter(plan.source.nodes()), None)
-                made = Journal.create(path, command="ct delete", source=plan.source.description, node=node)
+                made = Journal.create(
+                    path, command="ct delete", source=plan.source.description, node=node, maps=ids_of(plan.source)
+                )
                 journal = stack.enter_context(made)
             stop = stack.enter_context(stop_on_signals())
             delete(plan, targets, journal, outcome, shown=shown, stopped=stop.is_set)

@@ -84,12 +84,12 @@ def require_tables(source: Source) -> None:
         )
 
 
-def addressed(source: Source, node: str | None, text: str) -> str:
-    """Packet or flow text with the names of pods, services and nodes in it as addresses. Raises UsageError."""
+def addressed(source: Source, node: str | None, text: str, *, one_packet: bool = False) -> str:
+    """Packet or flow text with the names of pods, services and nodes in it as addresses (``with_addresses``)."""
     from ctctl.tables.flow_text import has_names, with_addresses
     from ctctl.tables.names import book_of
 
-    return with_addresses(text, book_of(source, node)) if has_names(text) else text
+    return with_addresses(text, book_of(source, node), one_packet=one_packet) if has_names(text) else text
 
 
 def addressed_here(node: str | None, text: str) -> str:

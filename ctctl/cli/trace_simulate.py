@@ -168,7 +168,7 @@ def _start(args: SimulateArgs, nodes: Sequence[str], text: str | None, book: Nam
         add_configured(book, start.nodes)
         if args.source is not None:
             start = _with_entries(start, args.source, book)
-        text = with_addresses(text, book) if text is not None and has_names(text) else text
+        text = with_addresses(text, book, one_packet=True) if text is not None and has_names(text) else text
     else:
         start, text = _start_from_source(args, nodes, text, book)
     for note in start.notes:
@@ -216,7 +216,7 @@ def _start_from_source(
             raise UsageError("--pcap on a copied node: give its node file with -f")
         node = nodes[0] if nodes else None
         book.merge(book_of(source, node))
-        text = addressed(source, node, text)
+        text = addressed(source, node, text, one_packet=True)
         start = simulate_start.from_source(source, parse_packet_text(text), parse_settings(args.settings or ()), node)
         return _told(start, source), text
 

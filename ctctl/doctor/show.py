@@ -67,7 +67,7 @@ def _write_text(node: str | None, diagnosis: Diagnosis, stream: TextIO, *, color
         stream.write(f"\n{mark} {finding.check}{where}\n")
         stream.write(prose(safe(finding.summary), stream, "  "))
         for name, value in finding.evidence.items():
-            stream.write(prose(f"{name.replace('_', ' ')}: {_evidence(value)}", stream, " " * 4, " " * 6))
+            stream.write(prose(f"{name.replace('_', ' ')}: {evidence_text(value)}", stream, " " * 4, " " * 6))
         stream.write(prose(safe(finding.advice), stream, "  do: "))
         for what, commands in (("show", finding.show), ("mend", finding.mend)):
             for line in commands:
@@ -88,7 +88,8 @@ def _headline(diagnosis: Diagnosis) -> str:
     return f"healthy, {ran} checks" + (f" ({left} not possible here)" if left else "")
 
 
-def _evidence(value: object) -> str:
+def evidence_text(value: object) -> str:
+    """What a finding was told by, in words: lists and names with their numbers one behind the other."""
     value = jsonable(value)
     if isinstance(value, dict):
         return ", ".join(f"{safe(str(name))} {cell(item)}" for name, item in value.items()) or "-"

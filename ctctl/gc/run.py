@@ -26,7 +26,7 @@ from ctctl.out.files import WriteError
 from ctctl.tables.sources.base import CtTable, Source
 from ctctl.tables.writer.clock import ClockError, datapath_now, settle_time
 from ctctl.tables.writer.journal import Journal
-from ctctl.tables.writer.targets import Targets, open_targets
+from ctctl.tables.writer.targets import Targets, ids_of, open_targets
 
 ENGINES: dict[EngineName, Engine] = {
     EngineName.BATCH: batch.collect,
@@ -103,7 +103,7 @@ def run(source: Source, options: GcOptions, stop: Stop, progress: Callable[[int]
         if targets is not None and (options.undo is not None or options.keep):
             node = next(iter(source.nodes()), None)
             turn.journal = stack.enter_context(
-                Journal.create(options.undo, command="gc", source=source.description, node=node)
+                Journal.create(options.undo, command="gc", source=source.description, node=node, maps=ids_of(source))
             )
         job = Job(
             now=now,

@@ -100,7 +100,7 @@ GC_SCHEMAS: dict[str, Schema] = {
         "ctctl/undo/v1",
         record(
             {"command": STRING, "source": STRING, "node": maybe(STRING), "time": STRING},
-            {"boot_id": maybe(STRING)},  # older journals do not have it
+            {"boot_id": maybe(STRING), "maps": {"type": "object", "additionalProperties": COUNT}},  # older ones: none
         ),
     ),
     "ctctl/prediction/v1": listing("ctctl/prediction/v1", "tables", _PREDICTION, {"workloads": array(_WORKLOAD)}),

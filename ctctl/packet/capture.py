@@ -60,6 +60,8 @@ _PCAP_MAGIC = {
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 6
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D
 _OPTION_TSRESOL, _OPTION_TSOFFSET = 9, 14
+#: EtherTypes of VLAN tags, which are four bytes each; so many of them at most
+_TAGS, _TAG_SIZE, _MOST_TAGS = (b"\x81\x00", b"\x88\xa8", b"\x91\x00"), 4, 4
 #: by IP version
 _ETHERTYPES = {4: struct.pack(">H", ETH_P_IP), 6: struct.pack(">H", ETH_P_IPV6)}
 #: bytes of header before the IP packet, and where in it the EtherType is, by link type
@@ -90,17 +92,30 @@ def read_capture(data: bytes | memoryview, name: str = "capture") -> Iterator[Re
 
 
 def ethernet_frame(packet: bytes, link_type: int) -> bytes | None:
-    """A captured packet as an Ethernet frame, whatever stands before its IP header; None if that is not IP."""
+    """A captured packet as an Ethernet frame without VLAN tags, whatever stands before its IP header; None if that is
+    not IP. An Ethernet frame is one whatever it carries."""
     if link_type == LinkType.ETHERNET:
-        return packet
+        return _untagged(packet, 12)
     if link_type not in _LINK_HEADERS:
         return None
     size, ethertype_at = _LINK_HEADERS[link_type]
     inner = packet[size:]
+    said = None
+    if ethertype_at is not None:  # what a tag stands before is behind the header
+        bare = _untagged(packet[ethertype_at : ethertype_at + 2] + inner, 0)
+        said, inner = bare[:2], bare[2:]
     ethertype = _ETHERTYPES.get(inner[0] >> 4) if inner else None
-    if ethertype is None or (ethertype_at is not None and packet[ethertype_at : ethertype_at + 2] != ethertype):
+    if ethertype is None or said not in (None, ethertype):
         return None
     return bytes(12) + ethertype + inner
+
+
+def _untagged(packet: bytes, at: int) -> bytes:
+    """A packet without the VLAN tags (802.1Q, 802.1ad) before its EtherType, which is ``at`` there."""
+    end = at
+    while packet[end : end + 2] in _TAGS and end - at < _MOST_TAGS * _TAG_SIZE:
+        end += _TAG_SIZE
+    return packet if end == at else packet[:at] + packet[end:]
 
 
 def _read_pcap(data: bytes | memoryview, order: str, unit_ns: int, name: str) -> Iterator[Record]:

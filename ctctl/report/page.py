@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from ctctl.ct.report import Connection
+from ctctl.doctor.show import evidence_text
 from ctctl.errors import MissingLibraryError
 from ctctl.model.tuples import endpoint
 from ctctl.report.gather import Report
@@ -32,6 +33,7 @@ def page(report: Report) -> str:
     environment = Environment(
         autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["evidence"] = evidence_text
     script, style = _part("report.js"), _part("report.css")
     template = environment.from_string(_part("report.html.j2"))
     return template.render(

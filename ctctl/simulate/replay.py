@@ -235,7 +235,9 @@ class _Player:
         """A packet that does not run as it stands: rebuilt as one that does if it can be, else counted."""
         time_ns, offset, captured, length, link_type = record
         packet = bytes(self._buffer.view[offset : offset + captured])
-        frame = without_tunnel(packet) if link_type == LinkType.ETHERNET else ethernet_frame(packet, link_type)
+        frame = ethernet_frame(packet, link_type)
+        if link_type == LinkType.ETHERNET and frame is not None:
+            frame = without_tunnel(frame) or (frame if len(frame) < len(packet) else None)
         where = sighting(packet, link_type)
         if frame is not None and where is not None:
             frame = without_tunnel(frame) or frame

@@ -66,8 +66,10 @@ def _is_address(word: str) -> bool:
         return False
 
 
-def with_addresses(text: str, book: NameBook) -> str:
+def with_addresses(text: str, book: NameBook, *, one_packet: bool = False) -> str:
     """Packet or flow text with the names at its two ends replaced by addresses. Raises UsageError.
+
+    ``one_packet``: it is of a packet that is to be sent, so one to a service without a port goes to the one it has.
 
     What has no name is handed on as it stands, for the reader of such texts to judge.
     """
@@ -88,8 +90,21 @@ def with_addresses(text: str, book: NameBook) -> str:
             continue
         address = book.address_of(end, version)
         version = version or address.version
-        said.append(end_text(address, port))
+        to_service = one_packet and name == "dst" and not port
+        said.append(end_text(address, _port_at(address, end, book) if to_service else port))
     return text[: match.start("src")] + said[0] + match["arrow"] + said[1] + text[match.end() :]
+
+
+def _port_at(address: Address, name: str, book: NameBook) -> int:
+    """The port of a service at one of its addresses; 0 for what is none. Raises UsageError where it has several."""
+    try:
+        frontends = book.service(name).frontends
+    except UsageError:
+        return 0
+    ports = sorted({port for network, port, _proto in frontends if address in network and port})
+    if len(ports) > 1:
+        raise UsageError(f"{name!r} has the ports {', '.join(map(str, ports))}: write for example {name}:{ports[0]}")
+    return ports[0] if ports else 0
 
 
 def _is_name(word: str) -> bool:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.dumps import FORMS
 from tests.bench.fill import fill, fill_nat, remove
 from tests.bench.floors import HERE, ROOT, Floors, Measured, Process
 from tests.bench.terminal import Shown, show
@@ -124,6 +125,36 @@ def measure(row: Row, directory: Path, floors: Floors, rounds: int, output: Path
     }
 
 
+@dataclass(frozen=True)
+class Dumped:
+    """The table in a file: in which form, how many times the floor reading it may take, and where it is put."""
+
+    form: str
+    limit: float
+    file: Path
+
+
+def measure_dump(dump: Dumped, words: tuple[str, ...], directory: Path, floors: Floors, rounds: int) -> Result:
+    """The ratio of a command that reads the table from a file, which is made for it and goes with it."""
+    FORMS[dump.form](directory, dump.file)
+    command = [str(CTCTL), *(word.format(dump=dump.file, table=directory) for word in words)]
+    ours, theirs = [], []
+    try:
+        for _ in range(rounds):
+            ours.append(floors.process(command))
+            theirs.append(floors.format(directory / TABLE))
+    finally:
+        dump.file.unlink()
+    ratio = best(ours) / best(theirs)
+    return {
+        "figure": f"{ratio:.2f} × format",
+        "ratio": round(ratio, 2),
+        "limit": dump.limit,
+        "max_mb": memory(ours),
+        "reached": ratio <= dump.limit,
+    }
+
+
 def measure_small(name: str, floors: Floors, rounds: int, small: Path, big: Path) -> Result:
     """CPU milliseconds of a command that shows little, beside those of an interpreter that imports typer."""
     one = floors.process([str(CTCTL), "ct", "list", "-o", "name", "--limit", "1", "--from", str(big)], small)
@@ -169,6 +200,14 @@ class _environment:  # noqa: N801
             del os.environ[name]
 
 
+#: Commands that read a table in a file, ``{dump}``: its form, how many times the floor they may take.
+DUMPS = (
+    *(
+        (f"ct list of a file: {form}", ("ct", "list", "--from", "{dump}"), form, limit)
+        for form, limit in zip(FORMS, (3.0, 4.0, 4.0, 6.0, 4.5, 2.0), strict=True)
+    ),
+    ("ct diff of a file and the table", ("ct", "diff", "{dump}", "{table}"), "a snapshot", 8.0),
+)
 SMALL = ("ct list of ten entries", "ctctl --help", "completion of an option", "ct get of a flow")
 TERMINAL = "ct list to a terminal"
 FIRST_ROW = "ct list to a terminal, the first row"
@@ -220,6 +259,9 @@ def run(directory: Path, scratch: Path, asked: argparse.Namespace) -> dict[str, 
 
     for row in ROWS:
         add(row.name, functools.partial(measure, row, directory, floors, rounds, scratch / "export"))
+    for name, words, form, limit in DUMPS:
+        dump = Dumped(form, limit, scratch / "dump")
+        add(name, functools.partial(measure_dump, dump, words, directory, floors, min(rounds, 3)))
     for name in (TERMINAL, FIRST_ROW):
         add(name, functools.partial(measure_terminal, name, directory, floors, rounds))
     for name in SMALL:

@@ -183,8 +183,9 @@ def test_a_journal_of_another_node(node: TableDir, tmp_path: Path) -> None:
     whole = Path("journal").read_text()
     head, _, rest = whole.partition("\n")
     said = json.loads(head)
-    assert said["boot_id"] == boot_id()
-    strange = [{"node": "other"}, {"node": None, "source": "/sys/fs/bpf/no/such"}, {"boot_id": "of-another"}]
+    assert (said["boot_id"], list(said["maps"])) == (boot_id(), ["cilium_ct4_global"])
+    elsewhere = {"node": None, "source": "/sys/fs/bpf/no/such"}
+    strange = [{"node": "other", "maps": {}}, elsewhere | {"maps": None}, {"boot_id": "of-another"}]
     for command in RESTORING[:2]:
         for how in ("--yes", "--dry-run"):
             for words in strange:
@@ -197,7 +198,11 @@ def test_a_journal_of_another_node(node: TableDir, tmp_path: Path) -> None:
         Path("journal").write_text(whole)
         done = run_ctctl("gc", "undo", "journal", "--yes", "--allow-foreign", "--from", foreign.path)
         refused("a journal of another node", done, node)
-        for words, where in (({"node": None, "source": "", "boot_id": None}, node.path), ({}, bound)):
+        older = {"node": None, "source": "", "boot_id": None, "maps": None}
+        by_place = {"node": None, "maps": {"cilium_ct4_global": 0}}
+        # What is the same table is the same under any name, and a node loaded anew has other tables of its name.
+        anew = {"maps": {"cilium_ct4_global": 0}}
+        for words, where in ((older, node.path), (by_place, bound), (elsewhere, bound), (anew, node.path)):
             Path("journal").write_text(json.dumps(said | words) + "\n" + rest)
             table.delete(next(iter(before)))
             done = run_ctctl("gc", "undo", "journal", "--yes", "--allow-foreign", "--from", where)

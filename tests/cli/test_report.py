@@ -72,6 +72,8 @@ def test_says_what_the_commands_say(made: Path) -> None:
     assert html.escape(story["why"], quote=False) in text
     for finding in json.loads(run("doctor", "--from", str(DUMP), "-o", "json").stdout)["findings"]:
         assert finding["check"] in text
+    assert "<dd>[" not in text, "what a finding was told by is in words"
+    assert "<dd>{" not in text
     listed = run("ct", "list", "--from", str(DUMP), "-o", "name").stdout.splitlines()
     for line in listed[:20]:
         assert line.split()[1] in page.cells

@@ -138,3 +138,15 @@ def test_other_link_types_become_ethernet() -> None:
         assert frame[12:] == b"\x86\xdd" + six
     assert ethernet_frame(bytes(CookedLinux(proto=0x0800)) + six, LinkType.LINUX_SLL) is None
     assert ethernet_frame(ip, 105) is None
+
+
+@pytest.mark.parametrize("tags", [b"\x81\x00\x00\x05", b"\x88\xa8\x00\x05\x81\x00\x00\x07"])
+def test_vlan_tags_are_taken_off(tags: bytes) -> None:
+    """What they stand before is IP, in a frame and behind the header of ``tcpdump -i any``."""
+    frame = FRAMES[1]
+    assert ethernet_frame(frame[:12] + tags + frame[12:], LinkType.ETHERNET) == frame
+    cooked = bytes(CookedLinux(proto=int.from_bytes(tags[:2], "big")))
+    found = ethernet_frame(cooked + tags[2:] + frame[12:], LinkType.LINUX_SLL)
+    assert found is not None
+    assert found[12:] == frame[12:]
+    assert ethernet_frame(cooked + tags[2:] + b"\x08\x06" + frame[14:], LinkType.LINUX_SLL) is None

@@ -109,6 +109,19 @@ def test_a_service_is_its_frontends_and_their_numbers(book: NameBook) -> None:
         book.service("nothing")
 
 
+def test_a_packet_to_a_service_goes_to_its_port(book: NameBook) -> None:
+    """Where it has one; a flow without a port is of any."""
+    other = NameBook()
+    here = ip_address("10.96.0.9")
+    other.services = {"shop/two": {(here, 80, 6): None, (here, 443, 6): None}, "shop/one": {(here, 80, 6): None}}
+    assert with_addresses("tcp 10.0.0.1:5 > one S", other, one_packet=True) == "tcp 10.0.0.1:5 > 10.96.0.9:80 S"
+    assert with_addresses("tcp 10.0.0.1:5 > one", other) == "tcp 10.0.0.1:5 > 10.96.0.9"
+    assert with_addresses("tcp 10.0.0.1:5 > two:443", other, one_packet=True) == "tcp 10.0.0.1:5 > 10.96.0.9:443"
+    with pytest.raises(UsageError, match="'two' has the ports 80, 443"):
+        with_addresses("tcp 10.0.0.1:5 > two", other, one_packet=True)
+    assert with_addresses("tcp web-2:1 > web-2", book, one_packet=True) == "tcp 10.0.0.7:1 > 10.0.0.7"
+
+
 def test_flows_and_packets_with_names(book: NameBook) -> None:
     wanted = FlowTuple(6, ip_address("10.0.0.7"), 0, ip_address("10.96.0.1"), 80)
     assert connection_of("tcp web-2 > 10.96.0.1:80", book) == wanted

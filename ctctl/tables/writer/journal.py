@@ -3,7 +3,7 @@
 Lines of JSON. The first says what it is; then one a record, as it lay in the table; ``stayed`` names one
 that was not deleted after all (a packet had refreshed it); the last says that the run came to its end:
 
-    {"schema": "ctctl/undo/v1", "command": "gc", "source": …, "node": …, "boot_id": …, "time": …}
+    {"schema": "ctctl/undo/v1", "command": "gc", "source": …, "node": …, "boot_id": …, "maps": …, "time": …}
     {"map": TABLE, "key_hex": …, "value_hex": …}
     {"stayed": TABLE, "key_hex": …}
     {"done": true, "deleted": 325}
@@ -21,8 +21,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -65,9 +65,12 @@ class Journal:
         self._write(_line(head))
 
     @classmethod
-    def create(cls, path: Path | None, *, command: str, source: str, node: str | None) -> Journal:
+    def create(
+        cls, path: Path | None, *, command: str, source: str, node: str | None, maps: Mapping[str, int] | None = None
+    ) -> Journal:
         """Begin a new file, for its owner only; one that the user did not name (None) is there only if it is needed.
 
+        ``source``, ``node`` and ``maps``, the tables' ids by name, say whose entries it will have (``Contents``).
         Raises WriteError if it is there or cannot be written.
         """
         named = path is not None
@@ -79,6 +82,7 @@ class Journal:
             "source": str(Path(source).absolute()),
             "node": node,
             "boot_id": boot_id(),
+            "maps": dict(maps or {}),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
@@ -206,15 +210,17 @@ def _hex_digits() -> NDArray[np.uint16]:
 class Contents:
     """What was found in a journal while it was read: known when the records have been walked.
 
-    ``node``, ``source`` and ``boot_id`` say whose entries they are: the node's name (None for tables that are no
-    node's of ours), where they were pinned, and when their times count. ``damaged``: lines that do not say what they
-    should; ``cut``: the last line has no end; ``finished``: the run that wrote it came to its end.
+    ``node``, ``source``, ``maps`` and ``boot_id`` say whose entries they are: the node's name (None for tables that are
+    no node's of ours), where they were pinned, the tables' ids in that boot, and when their times count. ``damaged``:
+    lines that do not say what they should; ``cut``: the last line has no end; ``finished``: the run that wrote it came
+    to its end.
     """
 
     path: Path
     node: str | None = None
     source: str = ""
     boot_id: str | None = None
+    maps: dict[str, int] = field(default_factory=dict)
     damaged: int = 0
     cut: bool = False
     finished: bool = False
@@ -247,7 +253,9 @@ def open_journal(path: Path) -> Contents:
     node, source, boot = (
         value if isinstance(value, str) else None for value in map(head.get, ("node", "source", "boot_id"))
     )
-    return Contents(path, node, source or "", boot)
+    maps = head.get("maps")
+    ids = {name: found for name, found in maps.items() if isinstance(found, int)} if isinstance(maps, dict) else {}
+    return Contents(path, node, source or "", boot, ids)
 
 
 def records(contents: Contents) -> Iterator[Record]:

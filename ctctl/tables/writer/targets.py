@@ -107,6 +107,11 @@ def require_live(source: Source) -> None:
         raise UsageError(f"{source.description}: several nodes; change one after the other (one --from, or --node)")
 
 
+def ids_of(source: Source) -> dict[str, int]:
+    """The ids of a source's live conntrack tables by name: what they are whatever path they are found under."""
+    return {table.name: table.live.info.id for table in source.tables if table.live is not None}
+
+
 def _maps_of(source: Source) -> Iterator[Map]:
     for table in source.tables:
         if table.live is not None:

@@ -15,6 +15,7 @@ from ctctl.out.output import Format, OutputOptions, write_document
 from ctctl.tables.sources.base import Source
 from ctctl.tables.writer.journal import Contents, open_journal, records
 from ctctl.tables.writer.restore import NO_ROOM, Restored, restore
+from ctctl.tables.writer.targets import ids_of
 
 SCHEMA = "ctctl/gc-restored/v1"
 
@@ -101,13 +102,16 @@ def words_of(undone: Undone) -> str:
 def check_origin(journal: Contents, target: Source) -> None:
     """Make sure that a journal's entries are of the tables of ``target``, as far as both say. Raises UsageError.
 
-    A node of ours is known by its name, however often it was loaded anew; others by where their tables are pinned.
+    One table by its id is enough: under another path it is the same. Else a node of ours is known by its name, however
+    often it was loaded anew, and others by where their tables are pinned.
     """
     if journal.boot_id is not None and target.boot_id is not None and journal.boot_id != target.boot_id:
         raise UsageError(
             f"{journal.path} is of another boot or another machine: its times mean nothing in {target.description},"
             " so nothing is restored"
         )
+    if journal.boot_id is not None and journal.maps.items() & ids_of(target).items():
+        return
     node = next(iter(target.nodes()), None)
     named = journal.node is not None and node is not None
     if journal.node == node if named else _same_place(journal.source, target.directory):
