@@ -36,7 +36,10 @@ def address_of(octets: Any) -> IPv4Address | IPv6Address:
     """An address from its array of octets. Raises DecodeError."""
     if not isinstance(octets, list) or len(octets) not in (4, 16):
         raise DecodeError("an address is no array of 4 or 16 octets")
-    raw = bytes(whole(octet, 8) for octet in octets)
+    try:
+        raw = bytes(octets) if set(map(type, octets)) == {int} else bytes(whole(octet, 8) for octet in octets)
+    except ValueError:
+        raise DecodeError("an address has octets above 255") from None
     return IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)
 
 

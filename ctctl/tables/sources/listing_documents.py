@@ -307,7 +307,7 @@ def _texts_in(document: Any) -> Iterator[str]:
 
 
 def _add_nat(dump: Dump, item: Any) -> None:
-    dump.listings.add_nat(nat_text.nat_of_record(item))
+    dump.listings.listed_nat().add_bytes(*nat_text.bytes_of_record(item))
 
 
 def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
