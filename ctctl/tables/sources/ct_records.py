@@ -68,11 +68,9 @@ def add_record(dump: Dump, item: Any) -> None:
 
 def element_like(dump: Dump, sample: Sample) -> Learned | None:
     """The form of elements like this one, which was added. None: it is written in a way that tells none."""
-    key, value = sample.element.get("Key"), sample.element.get("Value")
-    if not isinstance(key, dict) or "DestAddr" not in key or not isinstance(value, dict):
-        return None
-    layout = layout_of_names({str(name).lower() for name in value}, "rxpackets", "ifindex", "natport")
-    return cilium_like(dump, sample, _VALUE_NAMES_1_15 if layout.split_counters else _VALUE_NAMES, layout)
+    key, value = _parts(sample.element)
+    layout = layout_of_names(value, "rxpackets", "ifindex", "natport")
+    return cilium_like(dump, sample, (key, value), _VALUE_NAMES_1_15 if layout.split_counters else _VALUE_NAMES, layout)
 
 
 def _union(pair: Any) -> list[int]:

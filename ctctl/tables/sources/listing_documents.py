@@ -16,10 +16,10 @@ from ctctl.tables.sources.documents import (
     DamagedJsonError,
     Elements,
     Members,
+    YamlItems,
     json_array,
     json_object,
     members_of,
-    yaml_items,
 )
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import is_pair, read_pairs_json
@@ -118,13 +118,23 @@ class Documents:
             self._json(Unquoted(lines) if quoted else lines)
         elif form is Form.YAML:
             self._found("Cilium ct list (YAML)")
-            self._take(yaml_items(lines), lambda item: ct_records.add_record(self._dump, item))
+            self._cilium_yaml()
         elif form is Form.HEX:
             self._found("bpftool (hex)")
             bpftool.read_hex(lines, self._dump, hint)
         else:
             self._found("ctctl ct list (YAML)")
             own_json.read_yaml(lines, self._dump)
+
+    def _cilium_yaml(self) -> None:
+        items = YamlItems(self._lines)
+        runs = ElementRuns(functools.partial(ct_records.element_like, self._dump))
+
+        def others(item: Any) -> None:
+            count = runs.read_on(self._lines, lambda: items.sample(item))
+            self._lines.spend(runs.work + _ELEMENT_WORK * count)
+
+        self._take(iter(items), lambda item: ct_records.add_record(self._dump, item), others)
 
     def _json(self, stream: Lines | Unquoted) -> None:
         head = self._lines.peek(_HEAD).lstrip()
