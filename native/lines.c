@@ -26,6 +26,9 @@ enum lines_op_kind {
 	LINES_NAMES,	/* ``count`` or fewer words of up to 20 letters, a blank behind each */
 	LINES_TEXT,	/* up to ``width`` - 1 printable characters before the one that ``limit`` is; their number comes first */
 	LINES_VALUE,	/* any value of JSON without an escape in it, of a few levels */
+	LINES_TOKEN,	/* letters, digits, points, lines and strokes, the first of them a letter or a digit */
+	LINES_ITEMS,	/* any number of lines of ``text`` and a token */
+	LINES_NEXT,	/* ``text`` follows; it is left where it is */
 	LINES_MAYBE,	/* the ``count`` operations that follow, or none of them; a byte says which. If so, ``limit`` more are left out */
 	LINES_CHECK,	/* the byte is ``limit``; LINES_NOT: it is not */
 	LINES_SAME,	/* the byte is the one at ``limit`` */
@@ -350,6 +353,33 @@ static int take_value(struct place *in)
 	return past_scalar(in);
 }
 
+static int take_token(struct place *in)
+{
+	const uint8_t *first = in->at;
+
+	for (; in->at < in->end; in->at++) {
+		uint8_t byte = *in->at;
+
+		if (!is_letter(byte) && (uint8_t)(byte - '0') >= 10 &&
+		    (in->at == first || (byte != '.' && byte != '_' && byte != '-')))
+			break;
+	}
+	return in->at > first;
+}
+
+static int take_items(struct place *in, const struct lines_op *op)
+{
+	while (op->size && (uint64_t)(in->end - in->at) >= op->size && !memcmp(in->at, op->text, op->size)) {
+		struct place next = *in;
+
+		next.at += op->size;
+		if (!take_token(&next) || next.at == next.end || *next.at != '\n')
+			return 0;
+		in->at = next.at + 1;
+	}
+	return 1;
+}
+
 static int take_end(struct place *in)
 {
 	const uint8_t *first = in->at;
@@ -392,6 +422,12 @@ static int take(const struct lines_op *op, struct place *in, uint8_t *row)
 		return take_text(in, op, row);
 	case LINES_VALUE:
 		return take_value(in);
+	case LINES_NEXT:
+		return (uint64_t)(in->end - in->at) >= op->size && !memcmp(in->at, op->text, op->size);
+	case LINES_TOKEN:
+		return take_token(in);
+	case LINES_ITEMS:
+		return take_items(in, op);
 	case LINES_CHECK:
 		return (row[op->at] == op->limit) ^ !!(op->flags & LINES_NOT);
 	case LINES_SAME:

@@ -25,10 +25,13 @@ class LineKind(IntEnum):
     NAMES = 7
     TEXT = 8
     VALUE = 9
-    MAYBE = 10
-    CHECK = 11
-    SAME = 12
-    END = 13
+    TOKEN = 10
+    ITEMS = 11
+    NEXT = 12
+    MAYBE = 13
+    CHECK = 14
+    SAME = 15
+    END = 16
 
 
 class LineFlags(IntFlag):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from ctctl.errors import KernelError, NotFoundError
 from ctctl.kernel import bpffs, clock
-from ctctl.kernel.features import libbpf_version, probe
+from ctctl.kernel.features import Feature, libbpf_version, probe
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.netns import netns_id, run_in_netns, run_in_new_netns
 from tests.support.bpffs import mounted_bpffs
@@ -134,6 +135,12 @@ class TestClock:
         assert clock.jiffies_units(tmp_path / "timer_list") == 4295347686 >> 8
 
 
+@functools.cache
+def probed() -> list[Feature]:
+    """What this kernel has: asked once, as every program of ours is loaded for it."""
+    return probe()
+
+
 class TestFeatures:
     def test_every_probe_answers_with_evidence(self) -> None:
         threads = threading.active_count()
@@ -143,13 +150,13 @@ class TestFeatures:
         assert threading.active_count() == threads
 
     def test_what_the_kernel_tests_rely_on_is_there(self) -> None:
-        by_name = {feature.name: feature for feature in probe()}
+        by_name = {feature.name: feature for feature in probed()}
         for name in ("libbpf", "bpf-syscall", "map-lru-hash", "map-batch", "map-ringbuf", "prog-test-run"):
             assert by_name[name].available, by_name[name]
 
     def test_our_own_programs_load_and_attach_on_every_kernel(self) -> None:
         """Linux 6.1 is the oldest: what may be missing is a way to attach, and fexit."""
-        found = {feature.name: feature for feature in probe()}
+        found = {feature.name: feature for feature in probed()}
         own = [name for name in found if name.startswith(("datapath-", "gc-", "ct-", "probe"))]
         assert len(own) == 11
         may_lack = {"probe-returns"} | ({"probe"} if not found["tcx"].available else set())
@@ -163,17 +170,17 @@ class TestFeatures:
 
     def test_one_of_them(self) -> None:
         found = probe(("map-lru-hash",))
-        assert found == [feature for feature in probe() if feature.name == "map-lru-hash"]
+        assert found == [feature for feature in probed() if feature.name == "map-lru-hash"]
         with pytest.raises(NotFoundError, match="no feature 'flux'; there are bpf-syscall"):
             probe(("flux",))
 
     def test_bpftool_agrees(self) -> None:
         """Map types, helpers and program types as another program probes them."""
-        probed = subprocess.run(
+        done = subprocess.run(
             ["bpftool", "-j", "feature", "probe", "kernel"], check=True, capture_output=True, text=True
         )
-        theirs = json.loads(probed.stdout)
-        ours = {feature.name: feature.available for feature in probe()}
+        theirs = json.loads(done.stdout)
+        ours = {feature.name: feature.available for feature in probed()}
         assert ours["map-lru-hash"] == theirs["map_types"]["have_lru_hash_map_type"]
         assert ours["map-lpm-trie"] == theirs["map_types"]["have_lpm_trie_map_type"]
         assert ours["map-ringbuf"] == theirs["map_types"]["have_ringbuf_map_type"]
@@ -188,7 +195,7 @@ class TestFeatures:
     def test_capabilities_are_the_kernels(self) -> None:
         """Bit 12 is CAP_NET_ADMIN, 39 CAP_BPF (capability.h), in the set that proc(5) shows."""
         (bits,) = re.findall(r"^CapEff:\s+([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.M)
-        by_name = {feature.name: feature for feature in probe()}
+        by_name = {feature.name: feature for feature in probed()}
         for name, bit in (("CAP_NET_ADMIN", 12), ("CAP_BPF", 39)):
             held = bool(int(bits, 16) >> bit & 1)
             assert (by_name[name].available, by_name[name].detail) == (held, "held" if held else "not held")

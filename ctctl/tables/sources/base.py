@@ -124,7 +124,7 @@ class Listings:
     rev_nats: list[RevNat] = field(default_factory=list)
     source_ranges: list[SourceRange] = field(default_factory=list)
     maglev: list[MaglevTable] = field(default_factory=list)
-    #: SNAT entries one by one, and those of text; ``nat`` is all of them
+    #: SNAT entries one by one, and those of listings as bytes; ``nat`` is all of them
     nat_entries: list[NatEntry] = field(default_factory=list)
     nat_text: ListedNat | None = None
     ipcache: list[IpcacheRecord] = field(default_factory=list)
@@ -161,7 +161,9 @@ class Listings:
 
     def _join_nat(self, parts: Sequence[Listings]) -> None:
         texts = [part.nat_text for part in parts if part.nat_text]
-        if any(part.nat_entries for part in parts):
+        # Bytes have the time of creation and text has the age: of both is known when they were read.
+        forms = {form for text in texts for form in text.forms()}
+        if any(part.nat_entries for part in parts) or len(forms) > 1:
             self.nat_entries = _merged([entry for part in parts for entry in part.nat], _NAT_KEY)
         elif texts:
             self.nat_text = texts[0].joined(texts)
@@ -177,7 +179,7 @@ class Listings:
             self.nat_entries.append(entry)
 
     def listed_nat(self) -> ListedNat:
-        """Where the SNAT entries of text listings are kept."""
+        """Where the SNAT entries of listings are kept as bytes."""
         if self.nat_text is None:
             from ctctl.tables.sources.nat_listed import ListedNat
 
@@ -185,7 +187,7 @@ class Listings:
         return self.nat_text
 
     def nat_tables(self) -> list[NatTable] | None:
-        """The SNAT entries as tables of bytes, where a text listing shows them all; else None."""
+        """The SNAT entries as tables of bytes, where all of them are kept so; else None."""
         return self.nat_text.tables() if self.nat_text and not self.nat_entries else None
 
     def nat_rows(self) -> Iterator[NatRows]:

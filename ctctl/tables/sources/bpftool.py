@@ -17,7 +17,6 @@ from ctctl.abi import pins
 from ctctl.decode import services
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields, table_name
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
-from ctctl.decode.nat import decode_nat
 from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.ct_elements import bpftool_like, hex_like
@@ -137,7 +136,7 @@ def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[s
             table.layout, table.evidence = layout, "BTF"
         table.add(key, value)
     elif family is not None and len(value) == NAT_SIZE[family]:
-        dump.listings.add_nat(decode_nat(key, value, pins.SNAT_TABLES[family]))
+        dump.listings.listed_nat().add_bytes(key, value)
     else:
         _add_other(dump, hint, key, value)
 

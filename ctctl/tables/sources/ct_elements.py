@@ -16,9 +16,10 @@ from ctctl.model.entry import Layout
 from ctctl.model.tuples import TCP
 from ctctl.tables.sources.ct_forms import built_keys
 from ctctl.tables.sources.dump import MAX_RECORDS, Dump
-from ctctl.tables.sources.json_forms import Path, form_like
+from ctctl.tables.sources.json_forms import Path, Place, form_like
 from ctctl.tables.sources.regular import ROOM, Form, Learned, Sample, octets
 from ctctl.tables.sources.stream import LINE_WORK
+from ctctl.tables.sources.yaml_forms import yaml_form_like, yaml_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,6 +69,15 @@ _CILIUM_REST = {
 }
 
 
+#: Lists that count, as JSON and YAML spell them, and structs that a key is wrapped in.
+_LISTS = ("DestAddr", "SourceAddr", "Union0", "destaddr", "sourceaddr", "union0")
+_WRAPPED = "tuplekey"
+
+
+def _like(sample: Sample) -> Callable[[str, Form, Place, Collection[str]], Form | None]:
+    return yaml_form_like if sample.yaml else form_like
+
+
 class _CiliumPlaces:
     """Where the values of an element of ``bpf ct list -o json`` go. ``taken`` are those that had a place."""
 
@@ -80,7 +90,7 @@ class _CiliumPlaces:
         self._pair = "union0" in value
 
     def __call__(self, form: Form, path: Path, _text: str) -> bool:
-        lowered = tuple(str(part).lower() for part in path)
+        lowered = tuple(part for part in (str(part).lower() for part in path) if not part.startswith(_WRAPPED))
         found = self._of_key(lowered[1:]) if lowered[:1] == ("key",) else self._of_value(lowered[1:])
         if found is None or lowered[0] not in ("key", "value"):
             return False
@@ -102,9 +112,14 @@ class _CiliumPlaces:
         return self._value.get(str(path[0])) if len(path) == 1 else None
 
 
-def cilium_like(dump: Dump, sample: Sample, heads: Collection[str], layout: Layout) -> Learned | None:
-    """The form of elements like this one, of whose value the first four words have the names ``heads``."""
-    key, value = ({str(n).lower(): v for n, v in sample.element[p].items()} for p in ("Key", "Value"))
+def cilium_like(
+    dump: Dump, sample: Sample, parts: tuple[dict[str, Any], dict[str, Any]], heads: Collection[str], layout: Layout
+) -> Learned | None:
+    """The form of elements like this one, of whose value the first four words have the names ``heads``.
+
+    ``parts`` are its key and value, their names in lower case.
+    """
+    key, value = parts
     half = len(key.get("destaddr", ()))
     if _FAMILIES.get(2 * half + 6) is None or not has_room(dump) or len(sample.element) != 2:
         return None
@@ -115,7 +130,8 @@ def cilium_like(dump: Dump, sample: Sample, heads: Collection[str], layout: Layo
     wanted |= {("key", name) for name in _CILIUM_KEY}
     wanted |= {("value", name) for name in value if name in {*_CILIUM_REST, word40, *heads}}
     wanted |= {("value", "union0", str(at)) for at in range(2) if "union0" in value}
-    found = form_like(sample.text, form, places, ("DestAddr", "SourceAddr", "Union0"))
+    found = _like(sample)(sample.text, form, places, _LISTS)
+    form.work = yaml_work(sample.text) if sample.yaml else 0
     if found is None or places.taken != wanted or {"union0", "reserved0"} <= value.keys():
         return None
     family = _FAMILIES[2 * half + 6]
@@ -174,6 +190,7 @@ def hex_like(dump: Dump, name: str | None, sample: Sample) -> Learned | None:
             form.literal(literal)
             if number < len(between) - 1:
                 form.octets(f"{part}.{number}", 1, at=form.place(part) + number)
+    form.before("key:")  # or its value goes on
     lines = [len(line) for line in sample.text.splitlines()]
     form.work = sum(LINE_WORK + (length >> 4) for length in lines)
     return Learned(form, functools.partial(_add_octets, dump, name, family, None))
@@ -198,14 +215,15 @@ def own_like(dump: Dump, sample: Sample, layout: Layout) -> Learned | None:
     record = sample.element
     family = 6 if ":" in record["src"] else 4
     raw = record.get("key_hex") is not None and record.get("value_hex") is not None
-    if not has_room(dump) or (raw and len(record["key_hex"]) != 2 * KEY_SIZE[family]):
+    if not has_room(dump) or (raw and sample.yaml) or (raw and len(record["key_hex"]) != 2 * KEY_SIZE[family]):
         return None
     form = Form(strict=True).room("value", VALUE_SIZE).literal(sample.before)
     if raw:
         form.room("key", KEY_SIZE[family]).room("raw_value", VALUE_SIZE)
-    places = _OwnPlaces(layout, raw=raw)
-    if form_like(sample.text, form, places, ()) is None:
+    places = _OwnPlaces(layout, raw=raw, yaml=sample.yaml)
+    if _like(sample)(sample.text, form, places, ()) is None:
         return None
+    form.work = yaml_work(sample.text) if sample.yaml else 0
     form.end() if sample.behind is None else form.literal(sample.behind)
     form.same("src_family", "dst_family").check("src_family", family)
     return Learned(form, _OwnRows(dump, record, family, layout, raw=raw).add)
@@ -214,8 +232,8 @@ def own_like(dump: Dump, sample: Sample, layout: Layout) -> Learned | None:
 class _OwnPlaces:
     """Where the values of a record of ``ct list -o json`` go."""
 
-    def __init__(self, layout: Layout, *, raw: bool) -> None:
-        self._raw = raw
+    def __init__(self, layout: Layout, *, raw: bool, yaml: bool) -> None:
+        self._raw, self._yaml = raw, yaml
         heads: Collection[str] = ("", "backend_id", "packets", "bytes")
         if layout.split_counters:
             heads = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
@@ -227,7 +245,8 @@ class _OwnPlaces:
         if name in ("schema", "map"):
             form.literal(word)
         elif name in ("src", "dst"):
-            form.literal('"').address(name).literal('"')
+            quote = word[:1] if not word[:1].isalnum() else ""
+            form.literal(quote).address(name).literal(quote)
         elif name in _OWN:
             form.decimal(name, _OWN[name][0])
         elif name in _REST and name != "word40":
@@ -236,7 +255,7 @@ class _OwnPlaces:
         elif name == "remaining":
             _optional(form, name, lambda: form.signed(name))
         elif name == "nat_addr":
-            _optional(form, name, lambda: form.literal('"').address(name).literal('"'))
+            _optional(form, name, lambda: self._address(form, name))
         elif name in OPTIONAL_FIELDS:
             _optional(form, name, lambda: self._number(form, name))
         elif name in ("key_hex", "value_hex") and self._raw:
@@ -247,6 +266,12 @@ class _OwnPlaces:
         else:
             return False
         return True
+
+    def _address(self, form: Form, name: str) -> None:
+        if self._yaml:  # one of IPv6 has marks around it there, or might be read as a number
+            form.address(name).check(f"{name}_family", 4)
+        else:
+            form.literal('"').address(name).literal('"')
 
     def _number(self, form: Form, name: str) -> Form:
         width = _OWN_BITS.get(name, 8)

@@ -7,6 +7,8 @@ and, where lines tell their table by position, of the table that the line before
 from __future__ import annotations
 
 import functools
+import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,18 @@ _FIRST, _SECOND, _THIRD, _FOURTH, _LIFETIME, _FLAGS, _REV_NAT, _WORD40 = 0, 8, 1
 _TX_FLAGS, _RX_FLAGS, _IDENTITY, _LAST_TX, _LAST_RX = 42, 43, 44, 48, 52
 
 
+#: A value's numbers, those in network order as they lie.
+VALUE = struct.Struct("<QQQQIHHHBBIII")
 _KEY_END = (("dport", ">u2"), ("sport", ">u2"), ("proto", "u1"), ("flags", "u1"))
+
+
+def layout_of_names(names: Collection[str], split: str, ifindex: str, nat_port: str) -> Layout:
+    """The layout by the names of an entry's fields, however they are spelled."""
+    if split in names:
+        return Layout.V1_15
+    if ifindex in names:
+        return Layout.V1_16
+    return Layout.V1_19 if nat_port in names else Layout.V1_18
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,4 @@
-"""The Cilium CLI's ``bpf ct list``: lines of text, elements of the JSON and YAML forms, of 1.6 to 1.20.
-
-In text, ports are right and the fields' names tell the version. In JSON and YAML, ports and RevNAT
-are in network order, addresses are the tuple's fields, and nothing says which table an entry is of.
-"""
+"""The Cilium CLI's ``bpf ct list`` as lines of text, of 1.6 to 1.20: the fields' names tell the version."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import re
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
@@ -19,10 +14,9 @@ from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import TCP, FlowTuple
 from ctctl.tables.query.values import PROTOCOLS
-from ctctl.tables.sources.ct_elements import cilium_like
-from ctctl.tables.sources.ct_forms import Sort, keys_of
+from ctctl.tables.sources.ct_forms import VALUE, Sort, keys_of, layout_of_names
 from ctctl.tables.sources.dump import MAX_RECORDS, Dump
-from ctctl.tables.sources.regular import Learned, Sample, octets
+from ctctl.tables.sources.regular import octets
 from ctctl.tables.sources.stream import address, digits, whole
 
 if TYPE_CHECKING:
@@ -45,7 +39,6 @@ MARKS = ("expires=", "FlagsSeen=", "RevNAT=", "SourceSecurityID=", "LastRxReport
 #: A field of listings before 1.6.
 OLD = "rx_packets="
 
-_VALUE = struct.Struct("<QQQQIHHHBBIII")
 _FLAGS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
 #: More lines than this of IPv6 tables that look like IPv4 are no IPv4-mapped addresses.
 _MAX_MAPPED = 100_000
@@ -226,7 +219,7 @@ class _Line:
             raise DecodeError("fields are missing: the line is cut off or of another program")
         if not numbers.keys() >= (_LAST_FIELDS_1_15 if "RxPackets" in numbers else _LAST_FIELDS):
             raise DecodeError("the last fields are missing: the line is cut off")
-        self.layout = Layout.V1_14 if suffix else _layout_of(numbers, "RxPackets", "IfIndex", "NatPort")
+        self.layout = Layout.V1_14 if suffix else layout_of_names(numbers, "RxPackets", "IfIndex", "NatPort")
         self.nat_port = numbers.get("NatPort", 0)
         self.ends_early = "RxPackets" in numbers and "IfIndex" not in numbers
         self.report = max(numbers.get("LastRxReport", 0), numbers.get("LastTxReport", 0))
@@ -241,7 +234,7 @@ class _Line:
         self.report = max(first, second)
         word40 = int(ifindex) if ifindex else _swapped(whole(self.nat_port, 16))
         try:
-            self.value = _VALUE.pack(
+            self.value = VALUE.pack(
                 *(0, int(backend), int(packets), int(octets), self.lifetime, int(flags, 16)),
                 *(_swapped(whole(int(rev_nat), 16)), word40, int(tx, 16), int(rx, 16), int(identity), second, first),
             )
@@ -291,15 +284,6 @@ def _like_service(port: int, known: Collection[int]) -> int:
     return 2 if port in known else int(0 < port < 1024 or 30000 <= port <= 32767)
 
 
-def _layout_of(names: Collection[str], split: str, ifindex: str, nat_port: str) -> Layout:
-    """The layout by the names of an entry's fields, however they are spelled."""
-    if split in names:
-        return Layout.V1_15
-    if ifindex in names:
-        return Layout.V1_16
-    return Layout.V1_19 if nat_port in names else Layout.V1_18
-
-
 def _protocol(text: str | None) -> int:
     if text is None:
         return 0
@@ -319,7 +303,7 @@ def _value(numbers: dict[str, int], lifetime: int, layout: Layout) -> bytes:
         head = (0, get("BackendID", 0), get("Packets", 0), get("Bytes", 0))
     word40 = get("IfIndex", _swapped(whole(get("NatPort", 0), 16)))
     try:
-        return _VALUE.pack(
+        return VALUE.pack(
             *head,
             lifetime,
             numbers["Flags"],
@@ -333,76 +317,3 @@ def _value(numbers: dict[str, int], lifetime: int, layout: Layout) -> bytes:
         )
     except struct.error as error:
         raise DecodeError(f"a number does not fit: {error}") from error
-
-
-# ---- JSON and YAML
-
-
-def _parts(item: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Key and value with names in lower case, out of whatever structs they are nested in."""
-    if not isinstance(item, dict):
-        raise DecodeError("an element is no object")
-    lowered = {str(name).lower(): part for name, part in item.items()}
-    key, value = lowered.get("key"), lowered.get("value")
-    for _ in range(4):
-        if isinstance(key, dict) and len(key) == 1 and isinstance(next(iter(key.values())), dict):
-            key = next(iter(key.values()))
-    if not isinstance(key, dict) or not isinstance(value, dict):
-        raise DecodeError("an element has no key and value")
-    return {str(n).lower(): v for n, v in key.items()}, {str(n).lower(): v for n, v in value.items()}
-
-
-def address_of(octets: Any) -> IPv4Address | IPv6Address:
-    """An address from its array of octets. Raises DecodeError."""
-    if not isinstance(octets, list) or len(octets) not in (4, 16):
-        raise DecodeError("an address is no array of 4 or 16 octets")
-    raw = bytes(whole(octet, 8) for octet in octets)
-    return IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)
-
-
-def add_record(dump: Dump, item: Any) -> None:
-    """One element of the JSON or YAML listing. Raises DecodeError if it is none."""
-    key, value = _parts(item)
-    try:
-        daddr, saddr = address_of(key["destaddr"]), address_of(key["sourceaddr"])
-        if daddr.version != saddr.version:
-            raise DecodeError("addresses of both families")
-        raw_key = daddr.packed + saddr.packed + struct.pack("<HHBB", *(whole(key[n], 16) for n in _KEY_NAMES))
-        layout = _layout_of(value, "rxpackets", "ifindex", "natport")
-        names = _VALUE_NAMES_1_15 if layout.split_counters else _VALUE_NAMES
-        head = [whole(value.get(name, 0), 64) for name in names[:4]]
-        if "union0" in value:
-            head[:2] = _union(value["union0"])
-        middle = (whole(value["lifetime"]), whole(value["flags"], 16), whole(value["revnat"], 16), _word40(value))
-        raw_value = _VALUE.pack(*head, *middle, *(whole(value[n]) for n in _TAIL))
-    except (KeyError, TypeError, ValueError, struct.error) as error:
-        raise DecodeError(f"an element is no conntrack entry: {error}") from error
-    family = 4 if daddr.version == 4 else 6
-    table = dump.table(table_name(family, key["nextheader"]), family)
-    table.describe(layout, "the records' fields", raw=True)
-    table.add(raw_key, raw_value)
-
-
-def element_like(dump: Dump, sample: Sample) -> Learned | None:
-    """The form of elements like this one, which was added. None: it is written in a way that tells none."""
-    key, value = sample.element.get("Key"), sample.element.get("Value")
-    if not isinstance(key, dict) or "DestAddr" not in key or not isinstance(value, dict):
-        return None
-    layout = _layout_of({str(name).lower() for name in value}, "rxpackets", "ifindex", "natport")
-    return cilium_like(dump, sample, _VALUE_NAMES_1_15 if layout.split_counters else _VALUE_NAMES, layout)
-
-
-def _union(pair: Any) -> list[int]:
-    if not isinstance(pair, list) or len(pair) != 2:
-        raise DecodeError("Union0 is no pair of numbers")
-    return [whole(part, 64) for part in pair]
-
-
-def _word40(value: dict[str, Any]) -> int:
-    return whole(value.get("ifindex", value.get("natport", value.get("reserved4", 0))), 16)
-
-
-_KEY_NAMES = ("destport", "sourceport", "nextheader", "flags")
-_TAIL = ("txflagsseen", "rxflagsseen", "sourcesecurityid", "lasttxreport", "lastrxreport")
-_VALUE_NAMES = ("reserved0", "backendid", "packets", "bytes")
-_VALUE_NAMES_1_15 = ("rxpackets", "rxbytes", "txpackets", "txbytes")

@@ -322,34 +322,57 @@ def yaml_value(text: str) -> Any:
         raise DecodeError(f"damaged YAML: {' '.join(str(error).split())[:120]}") from error
 
 
-def yaml_items(lines: Lines) -> Iterator[Any]:
+class YamlItems:
     """Elements of one YAML list from the next line on, one at a time, with the indentation of the first.
 
-    It ends before the first line that is none of it. Raises DecodeError, EndedEarlyError.
+    It ends before the first line that is none of it. Between two of them others may be taken from the lines.
     """
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._block: list[str] = []
+        self._indented = False
+
+    def __iter__(self) -> Iterator[Any]:
+        """Raises DecodeError, EndedEarlyError."""
+        for block, indent in _yaml_blocks(self._lines):
+            self._block, self._indented = block, indent > 0
+            yield _yaml_item(block)
+
+    def sample(self, element: Any) -> Sample:
+        """The last element, as others may be."""
+        text = "" if self._indented else "\n".join([*self._block, ""])
+        return Sample(element, text, yaml=True)
+
+
+def _yaml_blocks(lines: Lines) -> Iterator[tuple[list[str], int]]:
+    """The lines of each element without their indentation, and how much that is."""
     block: list[str] = []
-    size, indent = 0, 0
+    size, indent, first = 0, 0, True
     while (line := lines.next()) is not None:
         left = len(line) - len(line.lstrip())
         if not line.strip():
             continue
-        if not block:
+        if first:
             indent = left
         text = line[indent:] if left >= indent else line.lstrip()
         starts = left <= indent and text.startswith("- ")
-        if block and ((left <= indent and not starts) or is_left_out(text)):
+        if not first and ((left <= indent and not starts) or is_left_out(text)):
             lines.back(line + "\n")
             break
+        first = False
         if starts and block:
             lines.spend(size * YAML_WORK)
-            yield _yaml_item(block)
+            lines.back(line + "\n")
+            yield block, indent
             block, size = [], 0
+            continue
         size += len(text)
         if size > 1 << 16:
             raise DecodeError("an element of the YAML list is too long")
         block.append(text)
     if block:
-        yield _yaml_item(block)
+        yield block, indent
 
 
 def _yaml_item(block: list[str]) -> Any:

@@ -11,15 +11,15 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources import agent_text, bpftool, counter_text, ct_text, nat_text, own_json, policy_text
+from ctctl.tables.sources import agent_text, bpftool, counter_text, ct_records, nat_text, own_json, policy_text
 from ctctl.tables.sources.documents import (
     DamagedJsonError,
     Elements,
     Members,
+    YamlItems,
     json_array,
     json_object,
     members_of,
-    yaml_items,
 )
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import is_pair, read_pairs_json
@@ -118,13 +118,23 @@ class Documents:
             self._json(Unquoted(lines) if quoted else lines)
         elif form is Form.YAML:
             self._found("Cilium ct list (YAML)")
-            self._take(yaml_items(lines), lambda item: ct_text.add_record(self._dump, item))
+            self._cilium_yaml()
         elif form is Form.HEX:
             self._found("bpftool (hex)")
             bpftool.read_hex(lines, self._dump, hint)
         else:
             self._found("ctctl ct list (YAML)")
             own_json.read_yaml(lines, self._dump)
+
+    def _cilium_yaml(self) -> None:
+        items = YamlItems(self._lines)
+        runs = ElementRuns(functools.partial(ct_records.element_like, self._dump))
+
+        def others(item: Any) -> None:
+            count = runs.read_on(self._lines, lambda: items.sample(item))
+            self._lines.spend(runs.work + _ELEMENT_WORK * count)
+
+        self._take(iter(items), lambda item: ct_records.add_record(self._dump, item), others)
 
     def _json(self, stream: Lines | Unquoted) -> None:
         head = self._lines.peek(_HEAD).lstrip()
@@ -160,7 +170,7 @@ class Documents:
             self._take(json_array(stream), lambda _item: None)
         elif (kind := _list_kind(head)) is not None:
             self._found(kind[0])
-            like = ct_text.element_like if kind[1] is ct_text.add_record else None
+            like = ct_records.element_like if kind[1] is ct_records.add_record else None
             self._take_array(Elements(stream), lambda item: kind[1](self._dump, item), like)
         elif re.match(_BPFTOOL, head):
             self._found("bpftool (JSON)")
@@ -297,14 +307,14 @@ def _texts_in(document: Any) -> Iterator[str]:
 
 
 def _add_nat(dump: Dump, item: Any) -> None:
-    dump.listings.add_nat(nat_text.nat_of_record(item))
+    dump.listings.listed_nat().add_bytes(*nat_text.bytes_of_record(item))
 
 
 def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
     """What a JSON list is by its beginning: its name, and who reads its elements; None for what is told elsewhere."""
     if re.match(r'\[\s*\{\s*"Key"\s*:\s*\{', head):
         if '"Lifetime"' in head:
-            return "Cilium ct list (JSON)", ct_text.add_record
+            return "Cilium ct list (JSON)", ct_records.add_record
         if '"Created"' in head:
             return "Cilium nat list (JSON)", _add_nat
     if re.match(r'\[\s*\{\s*"EndpointID"\s*:', head) or (

@@ -1,6 +1,6 @@
-"""SNAT entries of text listings, kept as their bytes would lie: a million of them are no objects.
+"""SNAT entries of listings, kept as their bytes lie, or would: a million of them are no objects.
 
-A listing shows an age in place of the time of creation, and not in every version whether conntrack is needed.
+Text shows an age in place of the time of creation, and not in every version whether conntrack is needed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
-from ctctl.decode.ct import KEY_SIZE, flags_of_direction
+from ctctl.decode.ct import KEY_SIZE, family_of_key, flags_of_direction
 from ctctl.decode.nat import VALUE_SIZE, decode_nat, encode_nat_key, encode_nat_value
+from ctctl.errors import DecodeError
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction
 
@@ -26,25 +27,33 @@ _AGE = struct.Struct("<q")
 
 @dataclass(slots=True)
 class NatColumns:
-    """Entries of one family, in order. ``ages`` are seconds; ``shows_ct``: the listing tells ``needs_ct``."""
+    """Entries of one family, in order.
+
+    ``shows_ct``: of text, which tells ``needs_ct`` or does not, and whose ``ages`` are seconds; None: of bytes.
+    """
 
     family: int
-    shows_ct: bool
+    shows_ct: bool | None
     keys: bytearray = field(default_factory=bytearray)
     values: bytearray = field(default_factory=bytearray)
     ages: array[int] = field(default_factory=lambda: array("q"))
 
     def __len__(self) -> int:
-        return len(self.ages)
+        return len(self.keys) // KEY_SIZE[self.family]
 
     @property
     def absent(self) -> frozenset[str]:
         """Fields of an entry that the listing does not show."""
+        if self.shows_ct is None:
+            return frozenset()
         return frozenset({"created", "key_hex"} if self.shows_ct else {"created", "key_hex", "needs_ct"})
 
     def entries(self) -> Iterator[NatEntry]:
         """One by one."""
         name = pins.SNAT_TABLES[self.family]
+        if self.shows_ct is None:
+            yield from (decode_nat(*pair, name) for pair in zip(self.split_keys(), self._split_values(), strict=True))
+            return
         for key, value, age in zip(self.split_keys(), self._split_values(), self.ages, strict=True):
             found = decode_nat(key, value, name)
             needs_ct = found.needs_ct if self.shows_ct else None
@@ -72,7 +81,8 @@ class NatColumns:
         from ctctl.decode.nat_rows import BATCH, NatRows, NatTable
 
         name = pins.SNAT_TABLES[self.family]
-        whole = NatRows(self.family, self.keys, self.values, name, self.ages.tobytes())
+        ages = None if self.shows_ct is None else self.ages.tobytes()
+        whole = NatRows(self.family, self.keys, self.values, name, ages)
 
         def read() -> Iterator[NatRows]:
             for start in range(0, len(self), BATCH):
@@ -89,15 +99,24 @@ def _split(memory: bytearray, width: int) -> list[bytes]:
 class ListedNat:
     """All of a node, by family and by what its listings show."""
 
-    parts: dict[tuple[int, bool], NatColumns] = field(default_factory=dict)
+    parts: dict[tuple[int, bool | None], NatColumns] = field(default_factory=dict)
     _entries: list[NatEntry] = field(default_factory=list, repr=False, compare=False)
 
     def __len__(self) -> int:
         return sum(map(len, self.parts.values()))
 
-    def part(self, family: int, *, shows_ct: bool) -> NatColumns:
+    def part(self, family: int, *, shows_ct: bool | None) -> NatColumns:
         """The entries of a family, made when it is first asked for."""
         return self.parts.setdefault((family, shows_ct), NatColumns(family, shows_ct))
+
+    def add_bytes(self, key: bytes, value: bytes) -> None:
+        """Add an entry by its bytes. Raises DecodeError on sizes that do not fit."""
+        family = family_of_key(len(key))
+        if len(value) != VALUE_SIZE[family]:
+            raise DecodeError(f"an IPv{family} SNAT value has {VALUE_SIZE[family]} bytes, this one {len(value)}")
+        part = self.part(family, shows_ct=None)
+        part.keys += key
+        part.values += value
 
     def add(self, entry: NatEntry) -> bool:
         """Whether an entry of text can be kept so; it is added then."""
@@ -121,6 +140,10 @@ class ListedNat:
         if len(self._entries) != len(self):
             self._entries = [entry for part in self.parts.values() for entry in part.entries()]
         return self._entries
+
+    def forms(self) -> set[str]:
+        """Of what there are any: ``bytes``, ``text``."""
+        return {"bytes" if part.shows_ct is None else "text" for part in self.parts.values() if len(part)}
 
     def counts(self) -> dict[str, int]:
         """How many there are by table."""
@@ -163,4 +186,5 @@ def _add_new(of: NatColumns, more: NatColumns, known: set[bytes]) -> None:
     for key, at in sorted(new.items(), key=itemgetter(1)):
         of.keys += key
         of.values += more.values[at * width : (at + 1) * width]
-        of.ages.append(more.ages[at])
+        if more.ages:
+            of.ages.append(more.ages[at])

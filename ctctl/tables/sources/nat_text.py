@@ -7,12 +7,11 @@ import struct
 from typing import Any
 
 from ctctl.abi import pins
-from ctctl.decode.nat import decode_nat
 from ctctl.errors import DecodeError
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query.values import PROTOCOLS
-from ctctl.tables.sources.ct_text import address_of
+from ctctl.tables.sources.ct_records import address_of
 from ctctl.tables.sources.stream import address, digits, whole
 
 _END = r"(?P<%s>\[[0-9a-fA-F:.]{2,45}\]|[0-9a-fA-F.:]{2,45}):(?P<%s_port>\d{1,5})"
@@ -60,8 +59,8 @@ def start_of(text: str) -> int:
     return start.start() if start is not None else 0
 
 
-def nat_of_record(item: Any) -> NatEntry:
-    """One element of the JSON nat listing. Raises DecodeError if it is none."""
+def bytes_of_record(item: Any) -> tuple[bytes, bytes]:
+    """Key and value of one element of the JSON nat listing. Raises DecodeError if it is none."""
     try:
         key, value = item["Key"], item["Value"]
         daddr, saddr, to_addr = (address_of(part) for part in (key["DestAddr"], key["SourceAddr"], value["Addr"]))
@@ -74,5 +73,4 @@ def nat_of_record(item: Any) -> NatEntry:
         tail = struct.pack("<H", whole(value["Port"], 16)) + bytes(2 if daddr.version == 4 else 6)
     except (KeyError, TypeError, AttributeError, struct.error) as error:
         raise DecodeError(f"an element is no SNAT entry: {error}") from error
-    map_name = pins.SNAT_TABLES[daddr.version]
-    return decode_nat(daddr.packed + saddr.packed + ports, head + to_addr.packed + tail, map_name)
+    return daddr.packed + saddr.packed + ports, head + to_addr.packed + tail

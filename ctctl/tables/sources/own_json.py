@@ -14,7 +14,7 @@ from ctctl.model.clock import parse_clock
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.ct_elements import own_like
-from ctctl.tables.sources.documents import DECODER, Elements, json_array, yaml_items, yaml_value
+from ctctl.tables.sources.documents import DECODER, Elements, YamlItems, json_array, yaml_value
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.stream import Lines, address, whole
@@ -112,7 +112,13 @@ def read_yaml(lines: Lines, dump: Dump) -> None:
     except DecodeError as error:
         dump.partial.append(str(error))
     if line.strip() == "entries:":
-        _take(yaml_items(lines), dump)
+        items, runs = YamlItems(lines), ElementRuns(functools.partial(record_like, dump))
+
+        def others(record: Any) -> None:
+            runs.read_on(lines, lambda: items.sample(record))
+            lines.spend(runs.work)
+
+        _take(iter(items), dump, others)
 
 
 def _take_meta(dump: Dump, meta: Any) -> None:

@@ -74,6 +74,10 @@ class Form:
         """This text."""
         return self._add(LineKind.LITERAL, text=text.encode())
 
+    def before(self, text: str) -> Form:
+        """This text follows, and is no part of it: the record has ended."""
+        return self._add(LineKind.NEXT, text=text.encode())
+
     def blanks(self, least: int = 1) -> Form:
         """Spaces and tabs."""
         return self._add(LineKind.BLANKS, count=least)
@@ -126,6 +130,14 @@ class Form:
     def value(self) -> Form:
         """Any value of JSON; not kept."""
         return self._add(LineKind.VALUE)
+
+    def token(self) -> Form:
+        """A word of letters, digits, points, lines and strokes; not kept."""
+        return self._add(LineKind.TOKEN)
+
+    def items(self, front: str) -> Form:
+        """Any number of lines with such a word behind ``front``; not kept."""
+        return self._add(LineKind.ITEMS, text=front.encode())
 
     @contextlib.contextmanager
     def maybe(self, name: str) -> Iterator[None]:
@@ -260,13 +272,14 @@ def octets(column: NDArray[Any]) -> NDArray[np.uint8]:
 class Sample(NamedTuple):
     """An element of a document that was read: what it is, its text, what stands before each, and behind it.
 
-    ``behind`` None: the end of a line.
+    ``behind`` None: the end of a line. ``yaml``: it is no JSON.
     """
 
     element: Any
     text: str
     before: str = ""
     behind: str | None = ""
+    yaml: bool = False
 
 
 class Learned(NamedTuple):
