@@ -44,7 +44,10 @@ _LONG = "hundreds of loads or starts of a program: hours in an emulator"
 APART = {
     f"tests/kernel/test_{name}.py": reason
     for names, reason in (
-        ("agreement examples replay scenario sentences simulate trace_auto typed_names what_if", _TRACES),
+        (
+            "agreement examples replay scenario sentences simulate simulation_sentences trace_auto typed_names what_if",
+            _TRACES,
+        ),
         ("captures_said cilium_nodes doctor metrics_serve versions_between", _SAID),
         ("bpf_fuzz gc_safety loader_faults predict_kernel", _LONG),
         ("complexity", "the verifier's figures are a step of their own"),
