@@ -193,7 +193,8 @@ def calls(nodes: tuple[NodeFile, ...], monkeypatch: pytest.MonkeyPatch) -> Itera
 def replays(nodes: tuple[NodeFile, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Captures, with what is left out, and such as are none."""
     long = bytes(Ether() / IP(src="10.64.0.36", dst="192.0.2.1") / TCP(sport=5, dport=80) / (b"x" * 60000))
-    mine = [long, bytes(Ether() / ARP()), build_frame(parse_packet_text("tcp 10.64.0.36:1 > 10.64.0.37:9"))]
+    texts = ("tcp 10.64.0.36:1 > 10.64.0.37:9", "tcp [fd00::1]:1 > [fd00::2]:9")
+    mine = [long, bytes(Ether() / ARP()), *(build_frame(parse_packet_text(text)) for text in texts)]
     for name, frames in (("mine", mine), ("others", [build_frame(parse_packet_text("udp 192.0.2.1:1 > 192.0.2.2:2"))])):
         path = tmp_path / name
         with path.open("wb") as file:

@@ -102,6 +102,7 @@ FORMS: dict[str, Callable[[str], str | bytes]] = {
         json.dumps({"log": line + "\n", "stream": "stdout"}) + "\n" for line in text.splitlines()
     ),
     "what a tool reports": lambda text: json.dumps({"changed": True, "rc": 0, "stdout": text}),
+    "lines that a tool reports, packed": lambda text: json.dumps({"stdout_lines": text.splitlines()}),
     "lines that a tool reports": lambda text: json.dumps({"stdout_lines": text.splitlines()}, indent=4),
     "numbered by grep": _before(lambda n: f"{n + 1}:"),
     "named by grep": _before(lambda _n: "ct-list.txt:"),

@@ -19,7 +19,7 @@ from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.gaps import is_left_out, is_pager
-from ctctl.tables.sources.listing_documents import Documents, form_of, is_listing, said_in
+from ctctl.tables.sources.listing_documents import Documents, Form, form_of, is_listing, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.passes import Listing, Passes
@@ -420,6 +420,8 @@ class _Mixed:
         """
         if self._worded > _MAX_WORDED or len(line) > _HEAD or _MARK.search(line) is None:
             return False
+        if form_of(line) is Form.JSON:
+            return False  # what is in its strings is the document's
         self._worded += 1
         for joint in islice(_JOINTS.finditer(line, 0, MAX_PREFIX), 2 * MAX_WORDS):
             at = joint.end()
