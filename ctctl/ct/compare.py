@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctctl._ffi.lines import first_alike, kept_keys
+from ctctl.abi import constants as at
 from ctctl.decode.ct import KEY_SIZE, LAYOUT_LACKS, VALUE_SIZE, decode_entry
 from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import EVERYTHING, Filter
@@ -21,24 +22,24 @@ if TYPE_CHECKING:
     Numbers = NDArray[Any]
 
 _BATCH = 1 << 16
-#: Where a value has them, up to 1.15 and from 1.16 on (``decode.ct``).
+#: Where a value has them, and in how many bytes; up to 1.15 the first four words are counters.
 _PLACES = {
-    "rx_packets": (0, 8),
-    "rx_bytes": (8, 16),
-    "tx_packets": (16, 24),
-    "tx_bytes": (24, 32),
-    "backend_id": (8, 16),
-    "packets": (16, 24),
-    "bytes": (24, 32),
-    "lifetime": (32, 36),
-    "flags": (36, 38),
-    "rev_nat": (38, 40),
-    "ifindex": (40, 42),
-    "tx_flags_seen": (42, 43),
-    "rx_flags_seen": (43, 44),
-    "src_sec_id": (44, 48),
-    "last_tx_report": (48, 52),
-    "last_rx_report": (52, 56),
+    "rx_packets": (at.CT_ENTRY_RESERVED0, 8),
+    "rx_bytes": (at.CT_ENTRY_BACKEND_ID, 8),
+    "tx_packets": (at.CT_ENTRY_PACKETS, 8),
+    "tx_bytes": (at.CT_ENTRY_BYTES, 8),
+    "backend_id": (at.CT_ENTRY_BACKEND_ID, 8),
+    "packets": (at.CT_ENTRY_PACKETS, 8),
+    "bytes": (at.CT_ENTRY_BYTES, 8),
+    "lifetime": (at.CT_ENTRY_LIFETIME, 4),
+    "flags": (at.CT_ENTRY_FLAGS, 2),
+    "rev_nat": (at.CT_ENTRY_REV_NAT_INDEX, 2),
+    "ifindex": (at.CT_ENTRY_IFINDEX, 2),
+    "tx_flags_seen": (at.CT_ENTRY_TX_FLAGS_SEEN, 1),
+    "rx_flags_seen": (at.CT_ENTRY_RX_FLAGS_SEEN, 1),
+    "src_sec_id": (at.CT_ENTRY_SRC_SEC_ID, 4),
+    "last_tx_report": (at.CT_ENTRY_LAST_TX_REPORT, 4),
+    "last_rx_report": (at.CT_ENTRY_LAST_RX_REPORT, 4),
 }
 
 
@@ -108,7 +109,8 @@ class Compared:
 
         first, second = self._before, self._after
         lacking = LAYOUT_LACKS[first.table.layout] | first.table.absent | second.table.absent
-        places = [at for name in names if name not in lacking for at in range(*_PLACES[name])]
+        fields = [_PLACES[name] for name in names if name not in lacking]
+        places = [byte for first_byte, width in fields for byte in range(first_byte, first_byte + width)]
         for start in range(0, len(self._old), _BATCH):
             old, new = self._old[start : start + _BATCH], self._new[start : start + _BATCH]
             if first.table.layout is second.table.layout:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ctctl.abi import constants
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, VALUE_SIZE
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import TCP
@@ -29,10 +30,9 @@ PROTOCOL_WORDS = {word: PROTOCOLS[word.lower()] for word in ("TCP", "UDP", "ICMP
 PROTOCOL_WORDS.update((str(number), number) for number in range(1, 256))
 #: Directions as the bits of a tuple.
 _DIRECTIONS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
-#: Where an entry's value has what lines show (``decode.columns``); up to 1.15 counters are one a direction.
-_FIRST, _SECOND, _THIRD, _FOURTH, _LIFETIME, _FLAGS, _REV_NAT, _WORD40 = 0, 8, 16, 24, 32, 36, 38, 40
-_TX_FLAGS, _RX_FLAGS, _IDENTITY, _LAST_TX, _LAST_RX = 42, 43, 44, 48, 52
-
+#: The first four words of a value; up to 1.15 they are counters, two a direction.
+_FIRST, _SECOND = constants.CT_ENTRY_RESERVED0, constants.CT_ENTRY_BACKEND_ID
+_THIRD, _FOURTH = constants.CT_ENTRY_PACKETS, constants.CT_ENTRY_BYTES
 
 #: A value's numbers, those in network order as they lie.
 VALUE = struct.Struct("<QQQQIHHHBBIII")
@@ -75,25 +75,25 @@ def form_of(sort: Sort) -> Form:
     if split:
         with form.maybe("service"):
             form.literal(" service")
-    form.literal(" expires=").decimal("lifetime", 4, at=_LIFETIME)
+    form.literal(" expires=").decimal("lifetime", 4, at=constants.CT_ENTRY_LIFETIME)
     with form.maybe("timed"):
         form.literal(" (remaining: ").signed("remaining").literal(" sec(s))")
     names = ("Rx", "Rx") if split else ("", "")
     places = (_FIRST, _SECOND) if split else (_THIRD, _FOURTH)
     _counters(form, names[0], places)
-    _reports(form, "Rx", _RX_FLAGS, _LAST_RX)
+    _reports(form, "Rx", constants.CT_ENTRY_RX_FLAGS_SEEN, constants.CT_ENTRY_LAST_RX_REPORT)
     if split:
         _counters(form, "Tx", (_THIRD, _FOURTH))
-    _reports(form, "Tx", _TX_FLAGS, _LAST_TX)
-    form.literal(" Flags=0x").hex("flags", 2, at=_FLAGS).literal(" [ ").names(16).literal("]")
-    form.literal(" RevNAT=").decimal("rev_nat", 2, at=_REV_NAT, big=True)
-    form.literal(" SourceSecurityID=").decimal("identity", 4, at=_IDENTITY)
+    _reports(form, "Tx", constants.CT_ENTRY_TX_FLAGS_SEEN, constants.CT_ENTRY_LAST_TX_REPORT)
+    form.literal(" Flags=0x").hex("flags", 2, at=constants.CT_ENTRY_FLAGS).literal(" [ ").names(16).literal("]")
+    form.literal(" RevNAT=").decimal("rev_nat", 2, at=constants.CT_ENTRY_REV_NAT_INDEX, big=True)
+    form.literal(" SourceSecurityID=").decimal("identity", 4, at=constants.CT_ENTRY_SRC_SEC_ID)
     if sort.layout is Layout.V1_16 or (split and not sort.ends_early):
-        form.literal(" IfIndex=").decimal("ifindex", 2, at=_WORD40)
+        form.literal(" IfIndex=").decimal("ifindex", 2, at=constants.CT_ENTRY_IFINDEX)
     if not split:
         form.literal(" BackendID=").decimal("backend_id", 8, at=_SECOND)
     if sort.layout is Layout.V1_19:
-        form.literal(" NatPort=").decimal("nat_port", 2, at=_WORD40, big=True)
+        form.literal(" NatPort=").decimal("nat_port", 2, at=constants.CT_ENTRY_IFINDEX, big=True)
     return form.end()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
+from ctctl.abi.constants import CT_ENTRY_IFINDEX
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE, VALUE_SIZE, encode_key, table_name
 from ctctl.errors import DecodeError
 from ctctl.model.entry import Layout
@@ -266,17 +267,13 @@ def settle_dsr(dump: Dump) -> None:
         for index, port in table.nat_ports:
             at = index * VALUE_SIZE
             number = _swapped(port) if swapped and not as_printed else port
-            table.values[at + _WORD40 : at + _WORD40 + 2] = number.to_bytes(2, "big")
+            table.values[at + CT_ENTRY_IFINDEX : at + CT_ENTRY_IFINDEX + 2] = number.to_bytes(2, "big")
             if table.family == 6:
                 half = bytes(table.values[at + 8 : at + 16])
                 front = fronts.get((half, number))
                 whole_addresses &= front is not None
                 table.values[at : at + 16] = front.packed if front is not None else bytes(8) + half
         table.absent |= frozenset() if whole_addresses else {"nat_addr"}
-
-
-#: where a value has its port
-_WORD40 = 40
 
 
 def _like_service(port: int, known: Collection[int]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ctctl._ffi.lines import kept_keys
 from ctctl.abi import pins
+from ctctl.abi.constants import CT_ENTRY_LAST_TX_REPORT
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
@@ -31,7 +32,7 @@ _KEPT = 256
 _PAIRS = 512
 #: where a value has its two report times
 _REPORTS = struct.Struct("<II")
-_REPORTS_AT = 48
+_REPORTS_AT = CT_ENTRY_LAST_TX_REPORT
 #: no clock of a machine gets here
 _NO_TIME = 0xFFFFFF00
 

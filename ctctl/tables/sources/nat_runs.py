@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from ctctl.abi.constants import IPV4_NAT_ENTRY_NEEDS_CT
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
 from ctctl.decode.nat import VALUE_ADDRESS, VALUE_SIZE
 from ctctl.tables.sources.ct_forms import PROTOCOL_WORDS
@@ -76,7 +77,7 @@ def _values(rows: NDArray[Any], family: int) -> bytes:
     half = 4 if family == 4 else 16
     end = VALUE_ADDRESS + half
     values = np.zeros((len(rows), VALUE_SIZE[family]), np.uint8)
-    values[:, 8:16] = octets(rows["needs_ct"])
+    values[:, IPV4_NAT_ENTRY_NEEDS_CT : IPV4_NAT_ENTRY_NEEDS_CT + 8] = octets(rows["needs_ct"])
     values[:, VALUE_ADDRESS:end] = octets(rows["to"])[:, :half]
     values[:, end : end + 2] = octets(rows["to_port"].astype(">u2"))
     return values.tobytes()

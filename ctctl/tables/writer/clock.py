@@ -10,6 +10,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from ctctl.abi import layouts
+from ctctl.abi.constants import CT_ENTRY_LAST_RX_REPORT, CT_ENTRY_LAST_TX_REPORT, CT_ENTRY_LIFETIME
 from ctctl.errors import CtctlError, KernelError, PermissionDenied
 from ctctl.kernel.clock import JIFFIES_SHIFT, jiffies_units, monotonic_offset_ns, monotonic_s
 from ctctl.kernel.object import OBJECTS, BpfObject
@@ -25,7 +26,7 @@ OBJECT = OBJECTS / "writer.bpf.o"
 CLOCK = "writer_clock"
 
 _SAMPLE = 4096
-_LIFETIME_AT, _REPORTS_AT = 32, 48
+_REPORTS = (CT_ENTRY_LAST_TX_REPORT, CT_ENTRY_LAST_RX_REPORT)
 
 
 class ClockError(CtctlError):
@@ -121,8 +122,8 @@ def _newest(table: CtTable) -> int:
     """The latest report in a sample of a live table; where there are none, the latest lifetime."""
     newest = 0
     for batch in itertools.islice(table.live.batches(_SAMPLE) if table.live is not None else (), 1):
-        reports = max(int(_column(batch.values, at).max()) for at in (_REPORTS_AT, _REPORTS_AT + 4))
-        newest = reports or int(_column(batch.values, _LIFETIME_AT).max())
+        reports = max(int(_column(batch.values, at).max()) for at in _REPORTS)
+        newest = reports or int(_column(batch.values, CT_ENTRY_LIFETIME).max())
     return newest
 
 
@@ -136,7 +137,7 @@ def check_times(table: CtTable, now: int) -> None:
     unit_s = 1.0 if table.clock.hz is None else (1 << JIFFIES_SHIFT) / table.clock.hz
     latest, longest = now + AHEAD_S / unit_s, now + LONGEST_S / unit_s
     for batch in itertools.islice(table.live.batches(_SAMPLE), 1):
-        lifetimes, tx, rx = (_column(batch.values, at) for at in (_LIFETIME_AT, _REPORTS_AT, _REPORTS_AT + 4))
+        lifetimes, tx, rx = (_column(batch.values, at) for at in (CT_ENTRY_LIFETIME, *_REPORTS))
         report = max(int(tx.max()), int(rx.max()))
         if report > latest:
             raise ClockError(
