@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ctctl.out.output import View
     from ctctl.tables.port_use import PortUse
     from ctctl.tables.query.nat import NatFilter
-    from ctctl.tables.sources.base import Listings, Source
+    from ctctl.tables.sources.base import Source
+    from ctctl.tables.sources.listings import Listings
 
 T = TypeVar("T")
 

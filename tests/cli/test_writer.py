@@ -203,7 +203,7 @@ def snapshot_with_nat(path: Path, node: TableDir, names: list[str]) -> None:
     from ctctl.ct.export import matching_rows
     from ctctl.decode.nat import decode_nat
     from ctctl.tables.query.filter import Filter
-    from ctctl.tables.sources.base import Listings
+    from ctctl.tables.sources.listings import Listings
     from ctctl.tables.sources.open import open_source
     from ctctl.tables.sources.snapshot import write_snapshot
 

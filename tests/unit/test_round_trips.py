@@ -24,9 +24,10 @@ from ctctl.model.row import CtRow
 from ctctl.out.output import Format, OutputOptions, write_rows
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.show.entry import ct_view
-from ctctl.tables.sources.base import CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot import write_snapshot
 

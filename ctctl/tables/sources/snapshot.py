@@ -41,9 +41,10 @@ from ctctl.model.service import (
     SourceRange,
     TunnelRecord,
 )
-from ctctl.tables.sources.base import KINDS, CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.clocks import note_of_given
 from ctctl.tables.sources.frames import Frame, Kind, exactly, pack, read_frame, write_frame
+from ctctl.tables.sources.listings import KINDS, Listings
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.records import record_of
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
