@@ -13,7 +13,7 @@ from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
     from ctctl.model.drops import DatapathCounter
-    from ctctl.out.output import View
+    from ctctl.out.view import View
 
 app = typer.Typer(
     add_completion=False,

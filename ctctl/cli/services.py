@@ -16,7 +16,7 @@ from ctctl.errors import UsageError
 if TYPE_CHECKING:
     from ctctl.decode.nat_rows import NatRows, NatTable
     from ctctl.model.nat import NatEntry
-    from ctctl.out.output import View
+    from ctctl.out.view import View
     from ctctl.tables.port_use import PortUse
     from ctctl.tables.query.nat import NatFilter
     from ctctl.tables.sources.base import Source
@@ -104,7 +104,7 @@ def show_nodes(
     rows: Callable[[str | None], Iterable[T]],
 ) -> None:
     """The rows of each node of a source, with the node as a column where there are several and none was named."""
-    from ctctl.out.output import by_node
+    from ctctl.out.view import by_node
 
     nodes = source.all_nodes(node)
     if len(nodes) == 1:

@@ -17,7 +17,8 @@ from ctctl._ffi.rows import Field, OpFlags
 from ctctl.decode.ct import TUPLE_RELATED, TUPLE_SERVICE, direction_of, flag_names, other_bits
 from ctctl.model.entry import CtState, state_of
 from ctctl.model.tuples import protocol_name
-from ctctl.out.rowtext import RowProgram, TextTable
+from ctctl.out.rowtables import TextTable
+from ctctl.out.rowtext import RowProgram
 from ctctl.tables.show.encode import Style, bare, encode, with_name
 from ctctl.tables.show.entry import flags_text, protocol_word, state_words
 from ctctl.tables.show.entry_facts import COUNTERS, EXPIRED_BIT, NUMBERS, RELATED_BIT, STATE_FLAGS, EntryFacts

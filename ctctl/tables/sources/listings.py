@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 # Records of listings are named for types only: most commands read none, and the models take long to import.
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from ctctl.decode.columns import Matrix
     from ctctl.decode.nat_rows import NatRows, NatTable
-    from ctctl.kernel.map import Batch
     from ctctl.model.drops import DatapathCounter
     from ctctl.model.nat import NatEntry
     from ctctl.model.policy import PolicyEntry
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
         TunnelRecord,
     )
     from ctctl.tables.sources.nat_listed import ListedNat
-
-    #: keys and values; of a live map as they came
-    Rows: TypeAlias = tuple[Matrix, Matrix] | Batch
 
 
 @dataclass(slots=True)
