@@ -30,7 +30,7 @@ from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.open import open_source
-from ctctl.tables.sources.snapshot import write_snapshot
+from ctctl.tables.sources.snapshot_write import write_snapshot
 
 NOW = 1_000_000
 
