@@ -42,6 +42,8 @@ BUFFER_SIZE = 1 << 19
 #: What a row takes at most, but for rare ones.
 _ROW_SIZE = 1 << 9
 _SMALL_SIZE, _LINES_SIZE = 1 << 12, 1 << 16
+#: Room for so many groups is there at first: of thousands of nodes each may have groups of its own.
+_FEW_GROUPS = 1 << 6
 _ALL = (1 << 64) - 1
 
 
@@ -127,7 +129,7 @@ class Groups:
     def grow(self) -> None:
         """Room for more groups."""
         memory = self.memory
-        room = 4 * memory.room or 1 << 10
+        room = 4 * memory.room or _FEW_GROUPS
         self._keys = zeros(room * memory.key_size, self._keys)
         self._sums = zeros(8 * SUMS * room, self._sums)
         self._slots = zeros(4 * 2 * room)
@@ -308,7 +310,7 @@ class RowProgram:
         self._point_at(batch)
         run.rows, run.row, run.order, run.ends = len(batch), 0, 0, 0
         if self._buffer is None:
-            self._buffer = bytearray(_LINES_SIZE)
+            self._buffer = bytearray(_SMALL_SIZE)
         run.out, run.out_size = address_of(self._buffer), len(self._buffer)
         while run.row < run.rows:
             add_rows(run, ops, groups.memory)
@@ -322,7 +324,7 @@ class RowProgram:
         self._point_at(batch)
         run.rows, run.row, run.order, run.ends = len(batch), 0, 0, 0
         if self._buffer is None:
-            self._buffer = bytearray(_LINES_SIZE)
+            self._buffer = bytearray(_SMALL_SIZE)
         run.out, run.out_size = address_of(self._buffer), len(self._buffer)
         find_groups(run, ops, groups.memory, _place(places))
         return places
