@@ -12,7 +12,8 @@ from ctctl.ct.report import Talker
 from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import TUPLE_SERVICE
 from ctctl.model.identity import FIRST_LOCAL
-from ctctl.out.rowtext import Groups, RowProgram
+from ctctl.out.rowtables import Groups
+from ctctl.out.rowtext import RowProgram
 from ctctl.tables.names import Names, no_names
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching

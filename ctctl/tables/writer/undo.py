@@ -11,7 +11,8 @@ from typing import TextIO
 from ctctl.errors import DecodeError, UsageError
 from ctctl.kernel.map import Map
 from ctctl.model.units import counted
-from ctctl.out.output import Format, OutputOptions, write_document
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_document
 from ctctl.tables.sources.base import Source
 from ctctl.tables.writer.journal import Contents, open_journal, records
 from ctctl.tables.writer.restore import NO_ROOM, Restored, restore
