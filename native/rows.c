@@ -328,7 +328,7 @@ static inline void put_spaces(uint8_t *at, uint64_t count)
 	while ((done += SLACK) < count);
 }
 
-/* ctctl/out/rowtext.py has the same, for filling ``places``. */
+/* ctctl/out/rowtables.py has the same, for filling ``places``. */
 static inline uint64_t hash_of(const uint8_t *key, uint32_t width)
 {
 	uint64_t number = load(key, width < 8 ? width : 8, 0);

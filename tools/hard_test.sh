@@ -57,18 +57,17 @@ for order in "${orders[@]}"; do
   if [[ -n $paths ]]; then
     # shellcheck disable=SC2046
     command=(.venv/bin/pytest -q $(files "$order"))
-  elif [[ $order == usual ]]; then
-    command=(make test)
   else
-    command=(make test "TESTS=$(files "$order" | tr '\n' ' ')")
+    command=(make test)
   fi
+  said_order=$order
+  [[ $order == shuffled ]] && said_order="shuffled by $seed"
   started=$SECONDS
-  env --ignore-signal=INT,HUP,PIPE setsid "${command[@]}" </dev/null >"$log" 2>&1 &
+  CTCTL_TEST_ORDER=$said_order env --ignore-signal=INT,HUP,PIPE setsid "${command[@]}" </dev/null >"$log" 2>&1 &
   tests=$!
   if wait "$tests"; then said=green; else said=FAILED failed=1; fi
   tests=""
   seconds=$((SECONDS - started))
-  [[ $order == shuffled ]] && order="shuffled by seed $seed"
-  echo "run $number, $order, $loops busy loops, $seconds s: $said; $(tail -n 1 "$log")"
+  echo "run $number, $said_order, $loops busy loops, $seconds s: $said; $(tail -n 1 "$log")"
 done
 exit $failed

@@ -363,7 +363,8 @@ def _inner(words: list[str]) -> int:
 
 def _show_nodes(answers: list[Answer], rest: list[str]) -> None:
     from ctctl.cluster.show import node_view
-    from ctctl.out.output import Format, OutputOptions, write_rows
+    from ctctl.out.options import Format, OutputOptions
+    from ctctl.out.output import write_rows
 
     form = Format.table
     if rest[:1] in (["-o"], ["--output"]) and len(rest) == 2 and rest[1] in list(Format):

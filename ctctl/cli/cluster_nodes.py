@@ -57,7 +57,7 @@ def pushed_down(words: Sequence[str], params: Mapping[str, Any]) -> Pushed:
 
 def write_sums(words: Sequence[str], params: Mapping[str, Any], answers: Sequence[Answer], names: Path) -> list[Answer]:
     """The sums of all nodes, as ``ct stats`` and ``ct top`` show them; the answers, with reasons for those unread."""
-    from ctctl.out.output import ColorMode, Format
+    from ctctl.out.options import ColorMode, Format
     from ctctl.tables.namebook import NameBook
     from ctctl.tables.names_files import add_file
 

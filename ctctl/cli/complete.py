@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from ctctl.out.output import View
+    from ctctl.out.view import View
     from ctctl.tables.sources.base import CtTable, Source
 
 Completer = Callable[[typer.Context, str], list[str]]

@@ -17,7 +17,7 @@ from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.numbers import seconds
 from ctctl.cli.options import MAX_COUNT, TOP_ROWS, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
-from ctctl.out.output import ColorMode, Format
+from ctctl.out.options import ColorMode, Format
 
 if TYPE_CHECKING:
     from ctctl.ct.top import By

@@ -70,7 +70,7 @@ def export(
     """
     from ctctl.cli.report import opened, require_tables, say
     from ctctl.ct.export import ExportFormat, export_snapshot, format_of, matching_rows
-    from ctctl.tables.sources.snapshot import write_snapshot
+    from ctctl.tables.sources.snapshot_write import write_snapshot
 
     if form is not None and form not in list(ExportFormat):
         raise UsageError("--format: " + unknown_name("format", form, [f.value for f in ExportFormat]))

@@ -12,7 +12,7 @@ from ctctl.ct.export import ExportFormat
 from ctctl.ct.listing import Listing
 from ctctl.ct.show_list import write_listing
 from ctctl.out.files import replacing
-from ctctl.out.output import Format, OutputOptions
+from ctctl.out.options import Format, OutputOptions
 from ctctl.tables.rows import matching
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from ctctl.cli.options import (
     output_options,
 )
 from ctctl.errors import UsageError
-from ctctl.out.output import ColorMode, Format, OutputOptions
+from ctctl.out.options import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
     from ctctl.gc.explain import Scrub

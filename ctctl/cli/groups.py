@@ -19,7 +19,7 @@ from ctctl.cli import complete
 from ctctl.cli import options as opt
 from ctctl.cli.complete import Completer
 from ctctl.errors import UsageError
-from ctctl.out.output import ColorMode, Format, OutputOptions
+from ctctl.out.options import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
     from ctctl.tables.query.filter import Filter

@@ -20,7 +20,8 @@ from ctctl.cli.options import (
     output_options,
 )
 from ctctl.errors import UsageError
-from ctctl.out.output import ColorMode, Format, OutputOptions, use_color, write_rows
+from ctctl.out.options import ColorMode, Format, OutputOptions, use_color
+from ctctl.out.output import write_rows
 
 app = typer.Typer(
     add_completion=False,

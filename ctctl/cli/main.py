@@ -52,7 +52,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "report": LazyCommand("ctctl.cli.reporting", "One HTML page for a ticket: tables, findings, a connection's story."),
     "ui": LazyCommand("ctctl.cli.ui", "The tables on a full screen, kept up to date."),
     "lb": LazyCommand(_SERVICES, "Load balancer tables: frontends, backends, Maglev.", "lb_app", group=True),
-    "nat": LazyCommand(_SERVICES, "The SNAT table.", "nat_app", group=True),
+    "nat": LazyCommand("ctctl.cli.nat", "The SNAT table.", group=True),
     "ipcache": LazyCommand(_SERVICES, "The identity table.", "ipcache_app", group=True),
     "endpoint": LazyCommand(_SERVICES, "The endpoints of a node.", "endpoint_app", group=True),
     "tunnel": LazyCommand(_SERVICES, "The tunnel table of Cilium up to 1.16.", "tunnel_app", group=True),

@@ -13,7 +13,7 @@ from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
     from ctctl.model.drops import DatapathCounter
-    from ctctl.out.output import View
+    from ctctl.out.view import View
 
 app = typer.Typer(
     add_completion=False,
@@ -75,8 +75,8 @@ def drops(
 
     Counted since the node's maps were made. ctctl's own nodes count in ctctl status.
     """
+    from ctctl.cli.listed import is_live, listings_of, show_nodes
     from ctctl.cli.report import opened, say
-    from ctctl.cli.services import is_live, listings_of, show_nodes
     from ctctl.model.drops import files_of
     from ctctl.services.show_policy import counter_view
 

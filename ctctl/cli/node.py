@@ -26,7 +26,7 @@ from ctctl.cli.options import (
 )
 from ctctl.errors import UsageError
 from ctctl.model.units import counted
-from ctctl.out.output import ColorMode, Format, OutputOptions
+from ctctl.out.options import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

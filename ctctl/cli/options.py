@@ -13,7 +13,7 @@ import typer
 from ctctl.cli import complete
 from ctctl.cli.numbers import table_time
 from ctctl.errors import UsageError
-from ctctl.out.output import ColorMode, Format, OutputOptions
+from ctctl.out.options import ColorMode, Format, OutputOptions
 
 #: More events than that are not counted.
 MAX_COUNT = 2**63 - 1

@@ -46,8 +46,8 @@ def list_rules(
     ctctl policy list
     ctctl policy list --endpoint default/web-1
     """
+    from ctctl.cli.listed import listings_of, show_nodes
     from ctctl.cli.report import opened
-    from ctctl.cli.services import listings_of, show_nodes
     from ctctl.services.show_policy import policy_view
     from ctctl.tables.names import names_of
 
@@ -127,8 +127,8 @@ def get_verdict(
 
     A service's address stands for no backend: name the pod it sends to.
     """
+    from ctctl.cli.listed import listings_of, show_nodes
     from ctctl.cli.report import opened, say
-    from ctctl.cli.services import listings_of, show_nodes
     from ctctl.services.policy import judge
     from ctctl.services.show_policy import verdict_view
     from ctctl.tables.flow_text import connection_of

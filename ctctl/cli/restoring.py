@@ -13,7 +13,7 @@ import typer
 from ctctl.cli.asking import ask
 from ctctl.errors import PartialDataError
 from ctctl.model.units import counted
-from ctctl.out.output import OutputOptions
+from ctctl.out.options import OutputOptions
 
 if TYPE_CHECKING:
     from ctctl.cli.groups import SourceArgs

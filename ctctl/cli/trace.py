@@ -16,7 +16,7 @@ from ctctl.cli.trace_listen import Limits, Output, TraceFormat, Ways, Where, lis
 from ctctl.cli.trace_modes import Mode, check_options, choose_mode
 from ctctl.cli.trace_simulate import SimulateArgs
 from ctctl.errors import CtctlError, UsageError
-from ctctl.out.output import ColorMode, OutputOptions
+from ctctl.out.options import ColorMode, OutputOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from ctctl.cli.options import Attach
 from ctctl.cli.trace_modes import Mode
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.model.units import counted
-from ctctl.out.output import OutputOptions, use_color
+from ctctl.out.options import OutputOptions, use_color
 
 if TYPE_CHECKING:
     from ctctl.tables.namebook import LazyBook, NameBook

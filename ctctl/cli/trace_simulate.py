@@ -12,7 +12,7 @@ import typer
 
 from ctctl.cli import options as opt
 from ctctl.errors import CtctlError, PartialDataError, UsageError
-from ctctl.out.output import OutputOptions, use_color
+from ctctl.out.options import OutputOptions, use_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

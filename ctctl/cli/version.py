@@ -6,7 +6,7 @@ import typer
 
 from ctctl.cli.options import OutputOpt
 from ctctl.errors import UsageError
-from ctctl.out.output import Format, OutputOptions
+from ctctl.out.options import Format, OutputOptions
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

@@ -15,7 +15,9 @@ from ctctl.cli.options import TOP_ROWS
 from ctctl.errors import UsageError
 from ctctl.kernel.stopping import hear_interrupts
 from ctctl.out.fit import columns_of, wrap
-from ctctl.out.output import ColorMode, Column, Format, OutputOptions, View, arrange, write_rows
+from ctctl.out.options import ColorMode, Format, OutputOptions
+from ctctl.out.output import arrange, write_rows
+from ctctl.out.view import Column, View
 
 if TYPE_CHECKING:
     from ctctl.ct.top import By

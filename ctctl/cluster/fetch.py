@@ -23,7 +23,7 @@ from ctctl.errors import CtctlError, NotFoundError, PartialDataError
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.packet_log import is_packet_log
-from ctctl.tables.sources.snapshot import write_snapshot
+from ctctl.tables.sources.snapshot_write import write_snapshot
 
 #: Labels of the pods of our DaemonSet (deploy/daemonset.yaml) and of Cilium's agents.
 OURS: Final = "app.kubernetes.io/name=ctctl"

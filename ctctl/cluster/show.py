@@ -6,7 +6,7 @@ from typing import Final
 
 from ctctl.cluster.fetch import Answer
 from ctctl.cluster.schema import NODE
-from ctctl.out.output import Column, View
+from ctctl.out.view import Column, View
 
 __all__ = ["node_view"]
 

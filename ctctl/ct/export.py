@@ -11,7 +11,7 @@ from ctctl.out.files import replacing
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source
-from ctctl.tables.sources.snapshot import write_snapshot
+from ctctl.tables.sources.snapshot_write import write_snapshot
 
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import Rows

@@ -31,7 +31,8 @@ from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.tuples import FlowTuple
-from ctctl.tables.sources.base import Listings, Source
+from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.listings import Listings
 
 _ROLES = ("service", "out", "in", "related")
 

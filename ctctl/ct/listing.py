@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from ctctl.out.output import OutputOptions
+from ctctl.out.options import OutputOptions
 from ctctl.tables.names import Names, no_names
 from ctctl.tables.sources.base import CtTable
 

@@ -13,7 +13,7 @@ from ctctl.ct.sentence import role_of
 from ctctl.model.entry import CtFlags
 from ctctl.model.row import CtRow
 from ctctl.model.tuples import ICMP, ICMPV6, Address, FlowTuple
-from ctctl.tables.sources.base import Listings
+from ctctl.tables.sources.listings import Listings
 
 
 def errors_of(search: Search, flow: FlowTuple) -> list[CtRow]:

@@ -19,7 +19,8 @@ from ctctl.tables.query.ast import And, Node, Or, Range, Term
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.query.values import network
 from ctctl.tables.rows import matching, row_of
-from ctctl.tables.sources.base import Listings, Source
+from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.listings import Listings
 
 if TYPE_CHECKING:
     from ctctl.model.service import ServiceSlot

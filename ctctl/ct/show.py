@@ -14,8 +14,10 @@ from ctctl.model.tuples import endpoint
 from ctctl.model.units import format_duration
 from ctctl.out.cells import jsonable
 from ctctl.out.fit import prose
-from ctctl.out.output import Column, Format, OutputOptions, View, write_document, write_rows
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_document, write_rows
 from ctctl.out.text import safe
+from ctctl.out.view import Column, View
 from ctctl.tables.show.entry import ct_view, entry_name, row_record
 from ctctl.tables.show.nat import nat_record
 from ctctl.tables.show.tuples import tuple_record

@@ -9,7 +9,8 @@ from ctctl.decode.ct import direction_of, flag_names, other_bits
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import endpoint, protocol_name
 from ctctl.out.cells import cell
-from ctctl.out.output import Format, OutputOptions, write_document
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_document
 from ctctl.tables.show.cilium import cilium_flags, cilium_line
 from ctctl.tables.show.entry import entry_record
 from ctctl.tables.show.nat import nat_record

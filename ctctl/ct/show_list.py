@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from ctctl.ct.listing import Batches, Listing, Out, Run, Skipping
 from ctctl.errors import UsageError
-from ctctl.out.output import Format, OutputOptions, View
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.view import View
 from ctctl.tables.show.entry import SCHEMA, ct_view
 from ctctl.tables.sources.base import CtTable, Source
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ctctl.out.fit import GAP, columns_of, fitting, say_dropped
-from ctctl.out.output import Column, Format, OutputOptions, View, use_color
+from ctctl.out.options import Format, OutputOptions, use_color
+from ctctl.out.view import Column, View
 from ctctl.tables.show.lines import Stacked, TableColumn, header_line, table_lines
 
 if TYPE_CHECKING:

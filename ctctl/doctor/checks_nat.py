@@ -15,7 +15,7 @@ from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import endpoint, protocol_name
-from ctctl.out.rowtext import Groups
+from ctctl.out.rowtables import Groups
 from ctctl.tables import pair_rows
 from ctctl.tables.snat_ports import DEFAULT, SMALLEST, range_by
 

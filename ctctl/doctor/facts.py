@@ -23,8 +23,9 @@ from ctctl.model.tuples import Address
 from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.snat_ports import PortRange, range_of
 from ctctl.tables.snat_use import SnatUse
-from ctctl.tables.sources.base import Listings, Source
+from ctctl.tables.sources.base import Source
 from ctctl.tables.sources.facts import NodeFacts
+from ctctl.tables.sources.listings import Listings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,10 @@ from typing import TextIO
 from ctctl.doctor.finding import Diagnosis, Finding, Verdict
 from ctctl.out.cells import cell, jsonable
 from ctctl.out.fit import command, prose
-from ctctl.out.output import Column, Format, OutputOptions, View, use_color, write_rows
+from ctctl.out.options import Format, OutputOptions, use_color
+from ctctl.out.output import write_rows
 from ctctl.out.text import safe
+from ctctl.out.view import Column, View
 
 SCHEMA = "ctctl/doctor/v1"
 

@@ -10,7 +10,7 @@ from ctctl.fleet.collect import Outcome
 from ctctl.fleet.lake import Collection
 from ctctl.fleet.questions import Question
 from ctctl.fleet.schema import ANSWER, COLLECTION, OUTCOME, QUESTION
-from ctctl.out.output import Column, View
+from ctctl.out.view import Column, View
 
 
 def moment(value: datetime | None) -> str | None:

@@ -12,7 +12,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, ServiceSlot
 from ctctl.model.tuples import Address
 from ctctl.tables.show.arrow import CT_COLUMNS, Stamp, pyarrow, schema_of
-from ctctl.tables.sources.base import Listings
+from ctctl.tables.sources.listings import Listings
 
 _STAMP: Final = {
     "cluster": "word",

@@ -8,7 +8,9 @@ from ctctl.gc.report import Explanation, Report, Row, TableReport
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import counted, format_duration
 from ctctl.out.fit import CommandLine, told
-from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_rows
+from ctctl.out.view import Column, View
 from ctctl.tables.writer.undo import undo_command
 
 REPORT_SCHEMA = "ctctl/gc-report/v1"

@@ -13,8 +13,8 @@ from ctctl.lab.story import Story
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import HookEvent
 from ctctl.out.cells import cell
-from ctctl.out.output import Column, View
 from ctctl.out.text import safe
+from ctctl.out.view import Column, View
 from ctctl.tables.show.cilium import cilium_line
 
 #: An account is short: after this many lines it only says how many more there are.

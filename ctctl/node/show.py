@@ -13,8 +13,10 @@ from ctctl.node.report import FeatureRow, TableChange
 from ctctl.node.status import MapStatus, NodeStatus, ProgramStatus
 from ctctl.node.unload import UnloadReport
 from ctctl.out.fit import prose
-from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_rows
 from ctctl.out.text import safe
+from ctctl.out.view import Column, View
 
 T = TypeVar("T")
 

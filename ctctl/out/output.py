@@ -9,164 +9,20 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from ctctl.errors import UsageError
-from ctctl.model.suggest import unknown_name
-from ctctl.out.cells import cell, cells, csv_cell, jsonable
+from ctctl.out.cells import cell, csv_cell, jsonable
 from ctctl.out.fit import PROSE_LEAST, Layout, columns_of, fitting, least_of, say_dropped
+from ctctl.out.options import Format, OutputOptions, use_color
 from ctctl.out.text import safe
+from ctctl.out.view import Column, View, text_of, texts_of
 
 T = TypeVar("T")
-
-
-class Format(StrEnum):
-    """Values of ``-o`` (docs/reference/cli.md)."""
-
-    table = "table"
-    wide = "wide"
-    cilium = "cilium"
-    json = "json"
-    jsonl = "jsonl"
-    yaml = "yaml"
-    csv = "csv"
-    name = "name"  # shadows Enum.name, which nothing here reads
-
-
-class ColorMode(StrEnum):
-    """Values of ``--color``."""
-
-    auto = "auto"
-    always = "always"
-    never = "never"
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Column(Generic[T]):
-    """One field of a row.
-
-    ``value`` is what JSON, CSV and sorting see; ``text`` what a table shows (default: the value as
-    text, "-" for None). ``wide``: only with ``-o wide``. ``style`` names a rich style for a
-    terminal. ``width`` is the least width in a table whose rows are still to come.
-    """
-
-    name: str
-    title: str
-    value: Callable[[T], object]
-    text: Callable[[T], str] | None = None
-    wide: bool = False
-    right: bool = False
-    style: Callable[[T], str] | None = None
-    width: int = 0
-    #: columns that may go where a terminal is too narrow: the highest number first; 0 stays
-    priority: int = 0
-    #: words: on a terminal the text may go on in the lines below
-    prose: bool = False
-    #: what stands for the text where a row would not fit in a line of the terminal
-    short: Callable[[T], str] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class View(Generic[T]):
-    """What a command's rows are: schema name, key of the list in JSON, columns, and the other forms.
-
-    ``record`` is a row's JSON form (default: its columns). ``cilium`` is the line of ``-o cilium``
-    where there is one, ``cilium_lines`` all lines of a table whose columns are aligned. ``extra`` are
-    fields that ``--fields`` and ``--sort`` know and tables do not show.
-    """
-
-    schema: str
-    plural: str
-    columns: Sequence[Column[T]]
-    name: Callable[[T], str]
-    record: Callable[[T], dict[str, object]] | None = None
-    cilium: Callable[[T], str] | None = None
-    extra: Sequence[Column[T]] = ()
-    #: other spellings of fields, as the filter language has them; a field's own name wins
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    cilium_lines: Callable[[Iterable[T]], Iterable[str]] | None = None
-    #: on a terminal, rows for which this differs have widths of their own: IPv6 must not take the room of IPv4
-    apart: Callable[[T], object] | None = None
-
-    def column(self, name: str, kind: str = "field") -> Column[T]:
-        """The column called ``name``. Raises UsageError that names the nearest right one."""
-        known = {column.name: column for column in (*self.columns, *self.extra)}
-        spelled = name if name in known else self.aliases.get(name, name)
-        if spelled not in known:
-            raise UsageError(unknown_name(kind, name, known))
-        return known[spelled]
-
-
-def by_node(views: Mapping[str | None, View[T]]) -> View[tuple[str | None, T]]:
-    """Rows of several nodes, the node first; each row is shown as the view of its node shows it."""
-    first = next(iter(views.values()))
-
-    def column(at: int, one: Column[T]) -> Column[tuple[str | None, T]]:
-        def value(row: tuple[str | None, T]) -> object:
-            return views[row[0]].columns[at].value(row[1])
-
-        def text(row: tuple[str | None, T]) -> str:
-            return text_of(views[row[0]].columns[at], row[1])
-
-        style = None if one.style is None else lambda row: (views[row[0]].columns[at].style or _plain)(row[1])
-        return Column(one.name, one.title, value, text, one.wide, one.right, style, one.width, one.priority, one.prose)
-
-    def record(row: tuple[str | None, T]) -> dict[str, object]:
-        view = views[row[0]]
-        known = view.record(row[1]) if view.record is not None else {c.name: c.value(row[1]) for c in view.columns}
-        return {"node": row[0], **known}
-
-    def lines(rows: Iterable[tuple[str | None, T]]) -> Iterator[str]:
-        listed = list(rows)
-        for node, view in views.items():
-            if view.cilium_lines is not None:
-                yield from view.cilium_lines([row for at, row in listed if at == node])
-
-    return View(
-        first.schema,
-        first.plural,
-        [Column("node", "NODE", lambda row: row[0]), *(column(at, one) for at, one in enumerate(first.columns))],
-        lambda row: f"{row[0]} {views[row[0]].name(row[1])}",
-        record,
-        aliases=first.aliases,
-        cilium_lines=lines if first.cilium_lines is not None else None,
-    )
-
-
-def _plain(_row: object) -> str:
-    return ""
-
-
-@dataclass(frozen=True, slots=True)
-class OutputOptions:
-    """How to write rows. ``sort`` may start with ``-`` for descending; ``follow``: flush every row."""
-
-    format: Format = Format.table
-    fields: tuple[str, ...] = ()
-    sort: str | None = None
-    limit: int | None = None
-    no_headers: bool = False
-    color: ColorMode = ColorMode.auto
-    follow: bool = False
-
-    def __post_init__(self) -> None:
-        # More rows than can be counted are all rows.
-        if self.limit is not None and self.limit > sys.maxsize:
-            object.__setattr__(self, "limit", sys.maxsize)
-
-
-def use_color(options: OutputOptions, stream: TextIO) -> bool:
-    """Whether to colour: ``--color``, else NO_COLOR, else whether the stream is a terminal."""
-    if options.color is not ColorMode.auto:
-        return options.color is ColorMode.always
-    return not os.environ.get("NO_COLOR") and stream.isatty()
 
 
 def _sort_key(column: Column[T]) -> Callable[[T], tuple[int, Any]]:
@@ -262,19 +118,6 @@ def _record(view: View[T], chosen: Sequence[Column[T]], row: T) -> dict[str, Any
     if view.record is not None:
         return {name: jsonable(value) for name, value in view.record(row).items()}
     return {column.name: jsonable(column.value(row)) for column in view.columns}
-
-
-def text_of(column: Column[T], row: T) -> str:
-    """What a table shows of a row in a column."""
-    return safe(column.text(row)) if column.text is not None else cell(column.value(row))
-
-
-def texts_of(column: Column[T], rows: Iterable[T]) -> list[str]:
-    """``text_of`` of each row."""
-    if column.text is None:
-        return cells(map(column.value, rows))
-    found = list(map(column.text, rows))
-    return found if "".join(found).isprintable() else [safe(text) for text in found]
 
 
 def _write_lines(lines: Iterable[str], options: OutputOptions, stream: TextIO) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from ctctl.model.units import format_duration
-from ctctl.out.output import Column, Format, OutputOptions, View, write_rows
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_rows
 from ctctl.out.plot import Chart, Line, count, terminal
 from ctctl.out.text import safe
+from ctctl.out.view import Column, View
 from ctctl.predict.model import Prediction, Size, TablePrediction
 
 SCHEMA = "ctctl/prediction/v1"

@@ -20,7 +20,7 @@ from ctctl.ct.top import By, top
 from ctctl.doctor.diagnose import examine
 from ctctl.doctor.finding import Diagnosis, Finding, Severity
 from ctctl.out.cells import jsonable
-from ctctl.out.output import Column, View, by_node, text_of
+from ctctl.out.view import Column, View, by_node, text_of
 from ctctl.services.show_lb import Frontend, frontend_view, frontends
 from ctctl.services.show_nat import port_use_view
 from ctctl.tables.names import NodeNames

@@ -10,10 +10,11 @@ from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
 from ctctl.decode.nat_rows import AGE, nat_fields
 from ctctl.model.clock import Clock
 from ctctl.model.tuples import Direction, protocol_name
-from ctctl.out.rowtext import RowProgram, TextTable
+from ctctl.out.rowtables import TextTable
+from ctctl.out.rowtext import RowProgram
 from ctctl.tables.show.encode import Style, encode
 from ctctl.tables.show.lookup import KnownAddresses
-from ctctl.tables.show.rowform import PLAIN_IPV6, quotes
+from ctctl.tables.show.shared_texts import PLAIN_IPV6, quotes
 
 _ALL = (1 << 64) - 1
 _SIGN = 1 << 63

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from ctctl.decode.nat_rows import NatRows, NatTable
 from ctctl.out.fit import columns_of, say_dropped
-from ctctl.out.output import Format, OutputOptions, View, use_color
+from ctctl.out.options import Format, OutputOptions, use_color
 from ctctl.out.rowtext import RowProgram
+from ctctl.out.view import View
 from ctctl.services.nat_form import RECORD, NatForm
 from ctctl.services.nat_sheet import SAMPLE, Sheet
 from ctctl.tables.query.nat import NatFilter

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ctctl.decode.nat_rows import NatRows
 from ctctl.out.fit import GAP, Layout, fitting, least_of
-from ctctl.out.output import Column
 from ctctl.out.rowtext import RowProgram
+from ctctl.out.view import Column
 from ctctl.services.nat_form import NatForm
 from ctctl.tables.show.encode import Style
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ctctl.model.service import EndpointRecord, IpcacheRecord, SocketNat, TunnelRecord
 from ctctl.model.tuples import endpoint
-from ctctl.out.output import Column, View
+from ctctl.out.view import Column, View
 from ctctl.tables.show import listings
 
 

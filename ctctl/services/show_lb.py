@@ -16,7 +16,7 @@ from ctctl.model.service import (
 )
 from ctctl.model.tuples import Address, endpoint, protocol_name
 from ctctl.model.units import format_duration
-from ctctl.out.output import Column, View
+from ctctl.out.view import Column, View
 from ctctl.tables.show import listings
 
 

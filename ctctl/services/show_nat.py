@@ -9,7 +9,7 @@ from ctctl.model.clock import Clock
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Address, endpoint, protocol_name
 from ctctl.model.units import format_duration
-from ctctl.out.output import Column, View
+from ctctl.out.view import Column, View
 from ctctl.tables.show import listings
 from ctctl.tables.show.nat import nat_record
 

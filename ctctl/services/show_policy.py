@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ctctl.model.drops import DatapathCounter, reason_name
 from ctctl.model.policy import PolicyEntry
 from ctctl.model.tuples import protocol_name
-from ctctl.out.output import Column, View
+from ctctl.out.view import Column, View
 from ctctl.services.policy import Verdict, ports_text, rule_text
 from ctctl.tables.show import listings
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from ctctl.model.policy import PolicyEntry
     from ctctl.model.version import CiliumVersion
     from ctctl.packet.spec import PacketSpec
-    from ctctl.tables.sources.base import CtTable, Listings, Source
+    from ctctl.tables.sources.base import CtTable, Source
     from ctctl.tables.sources.facts import NodeFacts
+    from ctctl.tables.sources.listings import Listings
     from ctctl.tables.sources.modes import Modes
 
 #: what a simulation is made of

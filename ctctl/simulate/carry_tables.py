@@ -19,7 +19,8 @@ from ctctl.node import records as rec
 from ctctl.simulate.whatif import StartTable
 
 if TYPE_CHECKING:
-    from ctctl.tables.sources.base import CtTable, Listings
+    from ctctl.tables.sources.base import CtTable
+    from ctctl.tables.sources.listings import Listings
 
 
 def start_tables(tables: list[CtTable], listings: Listings, now: int | None) -> tuple[StartTable, ...]:

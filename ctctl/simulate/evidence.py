@@ -19,7 +19,8 @@ from ctctl.tables.sources.facts import Fact, NodeFacts
 from ctctl.tables.sources.modes import NODE_PORT_MAX, SETTINGS, Modes, snat_first_port
 
 if TYPE_CHECKING:
-    from ctctl.tables.sources.base import Listings, Source
+    from ctctl.tables.sources.base import Source
+    from ctctl.tables.sources.listings import Listings
 
 #: What tells of a tunnel among the names of pinned maps: the programs of its device.
 _OVERLAY: Final = "cilium_calls_overlay"

@@ -12,7 +12,7 @@ from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address, end_of, endpoint
 from ctctl.tables.query.context import ServiceRef
-from ctctl.tables.sources.base import Listings
+from ctctl.tables.sources.listings import Listings
 
 Frontend = tuple[Address, int, int]
 

@@ -17,7 +17,8 @@ from ctctl.errors import CtctlError
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.context import ServiceRef
-from ctctl.tables.sources.base import Listings, Source
+from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.listings import Listings
 
 if TYPE_CHECKING:
     from ctctl.config.node import NodeFile

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
 from ctctl.decode.nat_rows import NatRows, nat_fields
 from ctctl.model.tuples import Address
-from ctctl.out.rowtext import Groups, RowProgram
+from ctctl.out.rowtables import Groups
+from ctctl.out.rowtext import RowProgram
 
 Read = Callable[[], Iterable[NatRows]]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from ctctl.node.foreign import cilium_status, counters_of
 from ctctl.node.paths import NodePaths
 from ctctl.node.status import MapStatus, NodeStatus, node_status
-from ctctl.tables.sources.base import KINDS, Listings, Source
+from ctctl.tables.sources.base import Source
 from ctctl.tables.sources.facts import NodeFacts
+from ctctl.tables.sources.listings import KINDS, Listings
 
 #: Settings of a node by the topics of a live one's status (``node.foreign``), in its order.
 _TOPICS = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ctctl.errors import DecodeError
 from ctctl.model.tuples import ICMP, ICMPV6, SCTP, TCP, UDP, Address, endpoint
 from ctctl.packet.spec import TcpFlags
-from ctctl.tables.sources.stream import address
+from ctctl.tables.sources.values import address
 from ctctl.trace.story_event import StoryPacket
 
 _ENDS = re.compile(r"(?P<src>\S{1,80}) -> (?P<dst>\S{1,80})(?: (?P<rest>.{0,300}))?$")

@@ -16,7 +16,7 @@ from ctctl.ct.report import TableStats
 from ctctl.ct.show_table import Sheet
 from ctctl.ct.stats import stats
 from ctctl.model.row import CtRow
-from ctctl.out.output import OutputOptions
+from ctctl.out.options import OutputOptions
 from ctctl.tables.names import Names, NodeNames, no_names
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching, row_of

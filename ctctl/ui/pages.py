@@ -15,7 +15,8 @@ from ctctl.doctor.diagnose import examine
 from ctctl.doctor.show import write_diagnoses
 from ctctl.errors import CtctlError
 from ctctl.model.units import format_duration
-from ctctl.out.output import ColorMode, OutputOptions, write_rows
+from ctctl.out.options import ColorMode, OutputOptions
+from ctctl.out.output import write_rows
 from ctctl.out.text import safe
 from ctctl.tables.names import Names
 from ctctl.tables.query.filter import Filter

@@ -36,8 +36,9 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord
 from ctctl.model.tuples import TCP, Direction, FlowTuple
 from ctctl.tables.show.arrow import Stamp, arrow_rows, chunks
-from ctctl.tables.sources.base import CtTable, Listings, Source
-from ctctl.tables.sources.snapshot import write_snapshot
+from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.sources.listings import Listings
+from ctctl.tables.sources.snapshot_write import write_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tests/bench/results/fleet.json"

@@ -203,9 +203,9 @@ def snapshot_with_nat(path: Path, node: TableDir, names: list[str]) -> None:
     from ctctl.ct.export import matching_rows
     from ctctl.decode.nat import decode_nat
     from ctctl.tables.query.filter import Filter
-    from ctctl.tables.sources.base import Listings
+    from ctctl.tables.sources.listings import Listings
     from ctctl.tables.sources.open import open_source
-    from ctctl.tables.sources.snapshot import write_snapshot
+    from ctctl.tables.sources.snapshot_write import write_snapshot
 
     key = key4("10.0.0.9", 9, "8.8.8.8", 99)
     with open_source(str(node.path)) as source, path.open("wb") as stream:

@@ -31,7 +31,8 @@ from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.query.predicate import mask_of
 from ctctl.tables.rows import matching
 from ctctl.tables.scan import scan, scan_stats
-from ctctl.tables.sources.base import Listings, SourceOptions
+from ctctl.tables.sources.base import SourceOptions
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.open import open_source
 from tests.support.children import PROGRAM
 from tests.support.drawn import expressions

@@ -20,7 +20,7 @@ from ctctl.simulate.scenario import one_cpu
 from ctctl.tables import pairs as keys
 from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.open import open_source
-from ctctl.tables.sources.snapshot import write_snapshot
+from ctctl.tables.sources.snapshot_write import write_snapshot
 from tests.support.children import run_ctctl
 from tests.support.gctables import NOW, TableDir, entry, key4, nat4, reverse_nat_value, table_dir
 

@@ -18,8 +18,9 @@ from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord
 from ctctl.model.tuples import TCP, Direction, FlowTuple
-from ctctl.tables.sources.base import CtTable, Listings, Source
-from ctctl.tables.sources.snapshot import write_snapshot
+from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.sources.listings import Listings
+from ctctl.tables.sources.snapshot_write import write_snapshot
 
 NOW = 10_000
 #: 2026-01-15 10:00:00 UTC

@@ -271,7 +271,7 @@ _ARCHIVES: dict[str, Callable[[], bytes]] = {
 
 def _snapshot(size: int, count: int, copies: int) -> bytes:
     """A snapshot of which every frame claims ``count`` entries and unpacks to ``size`` zeros."""
-    from ctctl.tables.sources.snapshot import MAGIC
+    from ctctl.tables.sources.snapshot_head import MAGIC
 
     head = zlib.compress(
         json.dumps({"tables": [{"name": "cilium_ct4_global", "family": 4, "layout": "1.16"}], "listings": {}}).encode()

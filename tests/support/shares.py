@@ -4,17 +4,22 @@
 
 Each run collects everything and asks the queue for its next unit: a file, or what shares a fixture of the session,
 which is then made once. Which unit is next is a number in FILE under a lock, so all runs end at about the same
-time on any machine, and who is told to end leaves the rest to the others.
+time on any machine, and who is told to end leaves the rest to the others. CTCTL_TEST_ORDER says another order of the
+units: `reversed`, or `shuffled by SEED`, the same on every machine.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+_Unit = TypeVar("_Unit")
 
 #: Fixtures of the session that take long to make: one run has every file that uses one.
 _SHARED = ("lab_in_some_mode",)
@@ -55,7 +60,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """As pytest's own, over the units that this run gets. None: the usual loop has a word about the collection."""
     if session.testsfailed or session.config.option.collectonly:
         return None
-    mine = _mine(session.items, Path(os.environ["CTCTL_TEST_QUEUE"]))
+    units = ordered(in_order(session.items), os.environ.get("CTCTL_TEST_ORDER", ""))
+    mine = _mine(units, Path(os.environ["CTCTL_TEST_QUEUE"]))
     item = next(mine, None)
     while item is not None:
         # What is set up for both stays; what is behind the last one is torn down with it.
@@ -69,8 +75,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return True
 
 
-def _mine(items: list[pytest.Item], queue: Path) -> Iterator[pytest.Item]:
-    units = in_order(items)
+def _mine(units: list[list[pytest.Item]], queue: Path) -> Iterator[pytest.Item]:
     while (number := _claim(queue)) < len(units):
         yield from units[number]
 
@@ -87,6 +92,16 @@ def in_order(items: list[pytest.Item]) -> list[list[pytest.Item]]:
         units.setdefault(shared[0] if shared else file, []).extend(of_it)
     places = {name: place for place, name in enumerate(LONGEST)}
     return [units[name] for name in sorted(units, key=lambda name: (places.get(name, len(places)), -len(units[name])))]
+
+
+def ordered(units: list[_Unit], order: str) -> list[_Unit]:
+    """The units in the order that a value of CTCTL_TEST_ORDER says; empty: the usual one. ValueError: no such order."""
+    how, _, seed = order.partition(" by ")
+    if how == "shuffled":
+        return random.Random(int(seed)).sample(units, len(units))
+    if order not in ("", "usual", "reversed"):
+        raise ValueError(f"CTCTL_TEST_ORDER is {order!r}: usual, reversed, or 'shuffled by SEED'")
+    return units[::-1] if order == "reversed" else units
 
 
 def _claim(queue: Path) -> int:

@@ -12,7 +12,7 @@ from ctctl.ct.decode import decode
 from ctctl.ct.show_decode import write_decoded
 from ctctl.errors import UsageError
 from ctctl.model.entry import Layout
-from ctctl.out.output import Format, OutputOptions
+from ctctl.out.options import Format, OutputOptions
 
 LINE = (
     "TCP IN 10.0.0.1:1 -> 10.0.0.2:80 expires=100 Packets=0 Bytes=0 RxFlagsSeen=0x02 LastRxReport=40 "

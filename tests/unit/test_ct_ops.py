@@ -29,8 +29,9 @@ from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.show.entry import ct_view, row_record
 from ctctl.tables.show.lines import json_lines
 from ctctl.tables.show.rowform import EntryForm
-from ctctl.tables.sources.base import CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.clocks import Shown, Told, clock_by_reports, clock_of_document, objection, told_by
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.nf import record_of
 from tests.support.children import run_ctctl
 

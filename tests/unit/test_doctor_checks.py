@@ -19,8 +19,9 @@ from ctctl.doctor.finding import Diagnosis, Finding, Severity, Verdict
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.tables.sources.base import Listings, SourceOptions
+from ctctl.tables.sources.base import SourceOptions
 from ctctl.tables.sources.facts import Fact, NodeFacts
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.open import open_source
 
 NOW = 100_000

@@ -19,8 +19,9 @@ from ctctl.gc.show import report_document, summary, write_report
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.service import Backend
 from ctctl.model.tuples import FlowTuple
-from ctctl.out.output import Format, OutputOptions
-from ctctl.tables.sources.base import CtTable, Listings, Source
+from ctctl.out.options import Format, OutputOptions
+from ctctl.tables.sources.base import CtTable, Source
+from ctctl.tables.sources.listings import Listings
 
 NOW = 5000
 POD, PEER = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.9")

@@ -23,7 +23,7 @@ from ctctl.errors import CtctlError, DecodeError
 from ctctl.tables.sources import archive, unpack
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
-from ctctl.tables.sources.snapshot import MAGIC
+from ctctl.tables.sources.snapshot_head import MAGIC
 from tests.support.children import PROGRAM, run_ctctl
 from tests.support.cost import is_soon
 from tests.support.samples import ROOT, truth

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ctctl.model.service import ServiceSlot
 from ctctl.simulate.carry import backends_of
-from ctctl.tables.sources.base import Listings, Source
+from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.listings import Listings
 from tests.support import captures
 from tests.support.children import run_ctctl
 from tests.support.listings import read

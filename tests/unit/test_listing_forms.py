@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ctctl.errors import CtctlError
-from ctctl.tables.sources.base import KINDS, Source
+from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.listings import KINDS
 from tests.support import captures
 from tests.support.listings import read_text
 

@@ -21,7 +21,7 @@ from ctctl.model.service import TunnelRecord
 from ctctl.out.tabwriter import align
 from ctctl.tables.show import listings as written
 from ctctl.tables.show.cilium import cilium_line
-from ctctl.tables.sources.base import Listings
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.policy_text import ports_of
 from tests.support import captures
 from tests.support.children import run_ctctl

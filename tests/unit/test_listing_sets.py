@@ -28,7 +28,7 @@ from ctctl.ct.top import By, top
 from ctctl.decode.ct import KEY_SIZE, decode_entry
 from ctctl.model.entry import Layout
 from ctctl.model.tuples import FlowTuple, protocol_name
-from ctctl.out.output import Format, OutputOptions
+from ctctl.out.options import Format, OutputOptions
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import CtTable, Source, SourceOptions

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ctctl.decode.nat import decode_nat
 from ctctl.decode.nat_rows import NatRows
 from ctctl.model.clock import Clock
-from ctctl.out.output import ColorMode, Format, OutputOptions, write_rows
+from ctctl.out.options import ColorMode, Format, OutputOptions
+from ctctl.out.output import write_rows
 from ctctl.services.nat_form import NatForm
 from ctctl.services.nat_rows import Listed, write_tables
 from ctctl.services.show_nat import nat_view

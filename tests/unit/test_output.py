@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.errors import UsageError
-from ctctl.out.output import ColorMode, Column, Format, OutputOptions, View, write_document, write_rows
+from ctctl.out.options import ColorMode, Format, OutputOptions
+from ctctl.out.output import write_document, write_rows
 from ctctl.out.text import safe
+from ctctl.out.view import Column, View
 
 
 @dataclass(frozen=True)

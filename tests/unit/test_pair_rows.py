@@ -15,7 +15,7 @@ from ctctl.decode.nat_rows import NatRows, rows_of
 from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction
-from ctctl.out.rowtext import Groups
+from ctctl.out.rowtables import Groups
 from ctctl.tables import pair_rows, pairs
 from ctctl.tables.snat_use import SnatUse
 from tests.support.drawn import nat_records

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctctl.errors import CtctlError
-from ctctl.tables.sources.base import KINDS
+from ctctl.tables.sources.listings import KINDS
 from tests.support import captures
 from tests.support.listings import case, listed, read, read_text
 

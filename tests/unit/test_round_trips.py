@@ -21,14 +21,16 @@ from ctctl.decode.ct import LAYOUT_LACKS, decode_entry, decode_key, layout_of_fi
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.row import CtRow
-from ctctl.out.output import Format, OutputOptions, write_rows
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_rows
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.show.entry import ct_view
-from ctctl.tables.sources.base import CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.open import open_source
-from ctctl.tables.sources.snapshot import write_snapshot
+from ctctl.tables.sources.snapshot_write import write_snapshot
 
 NOW = 1_000_000
 

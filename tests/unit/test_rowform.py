@@ -21,8 +21,10 @@ from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.model.row import CtRow
 from ctctl.model.units import format_duration, short_duration
-from ctctl.out.output import Format, OutputOptions, write_rows
-from ctctl.out.rowtext import Batch, Groups, KeyTable, RowProgram, TextTable
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_rows
+from ctctl.out.rowtables import Groups, KeyTable, TextTable
+from ctctl.out.rowtext import Batch, RowProgram
 from ctctl.tables.show import lines
 from ctctl.tables.show.cilium import cilium_line
 from ctctl.tables.show.entry import ct_view, field_names

@@ -16,7 +16,8 @@ import pytest
 from ctctl.errors import NotFoundError
 from ctctl.model.entry import Layout
 from ctctl.tables.show.entry import entry_record
-from ctctl.tables.sources.base import Listings, Source, SourceOptions
+from ctctl.tables.sources.base import Source, SourceOptions
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.open import open_source
 from tests.support.samples import ROOT, records, truth
 

@@ -9,7 +9,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.support.shares import LONGEST
+import pytest
+
+from tests.support.shares import LONGEST, ordered
 from tests.support.wait import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +63,19 @@ def test_what_takes_longest_is_there() -> None:
     assert [name for name in LONGEST if "/" in name and not (ROOT / name).is_file()] == []
 
 
+def test_another_order_has_the_same_units() -> None:
+    units = [[name] for name in "abcdefgh"]
+    assert ordered(units, "") == ordered(units, "usual") == units
+    assert ordered(units, "reversed") == units[::-1]
+    shuffled = ordered(units, "shuffled by 7")
+    assert shuffled == ordered(units, "shuffled by 7")
+    assert sorted(shuffled) == units
+    assert shuffled not in (units, ordered(units, "shuffled by 8"))
+    for order in ("sideways", "reversed by 3"):
+        with pytest.raises(ValueError, match=order):
+            ordered(units, order)
+
+
 def test_every_test_runs_once(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/conftest.py").write_text(CONFTEST)
@@ -82,7 +97,12 @@ def test_every_test_runs_once(tmp_path: Path) -> None:
         "tests.support.shares",
     ]
     words += ["--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "tests"]
-    settings = {**os.environ, "CTCTL_TEST_QUEUE": str(tmp_path / "queue"), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    settings = {
+        **os.environ,
+        "CTCTL_TEST_QUEUE": str(tmp_path / "queue"),
+        "CTCTL_TEST_ORDER": "",
+        "PYTHONPATH": f"{tmp_path}:{ROOT}",
+    }
     runs = [subprocess.Popen(words, cwd=tmp_path, env=settings, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [run.communicate(timeout=PATIENCE_S)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said

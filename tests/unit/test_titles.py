@@ -13,7 +13,7 @@ import pytest
 
 import ctctl
 from ctctl.model.clock import Clock
-from ctctl.out.output import View
+from ctctl.out.view import View
 
 #: What functions that make views want to know, by the name of the parameter.
 _GIVEN: dict[str, object] = {"names": {}, "files": {}, "minor": 16, "clock": Clock(), "now": None, "by": "src"}

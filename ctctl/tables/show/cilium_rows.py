@@ -8,7 +8,8 @@ from ctctl.model.entry import Layout
 from ctctl.out.rowtext import RowProgram
 from ctctl.tables.show.cilium import cilium_flags, cilium_protocol
 from ctctl.tables.show.encode import Style
-from ctctl.tables.show.rowform import EntryForm, shared_texts
+from ctctl.tables.show.rowform import EntryForm
+from ctctl.tables.show.shared_texts import shared_texts
 
 
 def cilium_program(form: EntryForm) -> RowProgram:

@@ -9,7 +9,7 @@ from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, CtState, Layout
 from ctctl.model.tuples import PROTOCOL_NAMES, Address, endpoint, protocol_name
 from ctctl.model.units import format_duration, short_duration
-from ctctl.out.output import Column, View
+from ctctl.out.view import Column, View
 from ctctl.tables.query.aliases import ALIASES
 from ctctl.tables.show.cilium import cilium_line
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 
-from ctctl.out.rowtext import KeyTable
+from ctctl.out.rowtables import KeyTable
 
 
 class KnownAddresses:

@@ -7,53 +7,28 @@ holds the two together.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
-from ctctl._ffi.rows import Field, OpFlags
+from ctctl._ffi.rows import Field
 from ctctl.decode.ct import TUPLE_RELATED, TUPLE_SERVICE, direction_of, flag_names, other_bits
 from ctctl.model.entry import CtState, state_of
 from ctctl.model.tuples import protocol_name
-from ctctl.out.rowtext import RowProgram, TextTable
+from ctctl.out.rowtables import TextTable
+from ctctl.out.rowtext import RowProgram
 from ctctl.tables.show.encode import Style, bare, encode, with_name
 from ctctl.tables.show.entry import flags_text, protocol_word, state_words
 from ctctl.tables.show.entry_facts import COUNTERS, EXPIRED_BIT, NUMBERS, RELATED_BIT, STATE_FLAGS, EntryFacts
+from ctctl.tables.show.shared_texts import PLAIN_IPV6, around, quotes, shared_texts
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
 
-#: How this Python writes ::ffff:a.b.c.d, which changed in 3.13.
-PLAIN_IPV6 = OpFlags.DOTTED if "." in str(IPv6Address("::ffff:1.2.3.4")) else OpFlags.NONE
 
 #: Keys of a record that are there only where the name is known.
 OPTIONAL = ("src_name", "dst_name", "backend", "src_identity")
-
-
-class _Shared(threading.local):
-    """Texts that follow from a number alone, of all forms in a thread: half a megabyte each, and a source may be of
-    thousands of tables."""
-
-    def __init__(self) -> None:
-        self.tables: dict[tuple[str, Style, int], TextTable] = {}
-
-
-_SHARED = _Shared()
-
-
-def shared_texts(name: str, style: Style, limit: int, make: Callable[[int], bytes]) -> TextTable:
-    """The texts of numbers that mean the same in every table, made when they are first needed, and kept.
-
-    ``name`` stands for ``make``: the same name, the same texts.
-    """
-    key = (name, style, limit)
-    table = _SHARED.tables.get(key)
-    if table is None:
-        table = _SHARED.tables[key] = TextTable(make, limit)
-    return table
 
 
 class EntryForm(EntryFacts):
@@ -153,7 +128,7 @@ class EntryForm(EntryFacts):
         program.literal(encode(style, value, text))
 
     def _number(self, program: RowProgram, style: Style, field: Field) -> None:
-        start, end = _around(style)
+        start, end = around(style)
         program.literal(start).decimal(field).literal(end)
 
     def coded(self, name: str, style: Style, limit: int, make: Callable[[int], bytes]) -> TextTable:
@@ -246,7 +221,7 @@ class EntryForm(EntryFacts):
         if self.table.now is None:
             self._constant(program, style, None)
         elif style is not Style.TEXT:
-            start, end = _around(style)
+            start, end = around(style)
             program.literal(start).signed(self.remaining(program)).literal(end)
         else:
             expired = self.expired(program)
@@ -263,7 +238,7 @@ class EntryForm(EntryFacts):
         if self.table.now is None:
             self._constant(program, style, None)
             return
-        start, end = _around(style)
+        start, end = around(style)
         last = self.last_report(program)
         with program.where(last, _ALL, 0, other=True):
             program.literal(start).signed(self.idle(program)).literal(end)
@@ -374,18 +349,6 @@ _ALL = (1 << 64) - 1
 
 def _ignore(_program: RowProgram) -> None:
     return None
-
-
-def _around(style: Style) -> tuple[bytes, bytes]:
-    """What stands around a number."""
-    return (b" ", b"\n") if style is Style.YAML else (b"", b"")
-
-
-def quotes(style: Style, *, quoted: bool = True) -> tuple[bytes, bytes]:
-    """What stands around a text; YAML needs quotes for some only."""
-    if style is Style.YAML:
-        return (b" '", b"'\n") if quoted else (b" ", b"\n")
-    return (b'"', b'"') if style is Style.JSON else (b"", b"")
 
 
 def _in_brackets(name: str | None) -> bytes:

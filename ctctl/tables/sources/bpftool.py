@@ -22,7 +22,8 @@ from ctctl.errors import DecodeError
 from ctctl.tables.sources.ct_elements import bpftool_like, hex_like
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
-from ctctl.tables.sources.stream import EndedEarlyError, Lines, whole
+from ctctl.tables.sources.stream import EndedEarlyError, Lines
+from ctctl.tables.sources.values import whole
 
 _BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
 _OCTETS = re.compile(r"[0-9a-f]{2}(?:[ \t]{1,4}[0-9a-f]{2}){0,63}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from itertools import islice
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
@@ -19,30 +18,17 @@ from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.gaps import is_left_out, is_pager
-from ctctl.tables.sources.listing_documents import Documents, Form, form_of, is_listing, said_in
+from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_runs import ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
-from ctctl.tables.sources.shape import MAX_PREFIX, MAX_WORDS, Shape, head_of
+from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
+from ctctl.tables.sources.worded import HEAD, Worded
 
-#: Of a longer line only this much is looked at.
-_HEAD = 4096
-#: A document behind words, and how often it is looked whether there is one.
-_WORDED = re.compile(
-    r"""\s*\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s))"""
-)
-_MAX_WORDED = 100
-#: Where words in front of a record end, and what no record that is told by its shape is without.
-_JOINTS = re.compile(r"[\s:-]+")
-_NUMBER = re.compile(r"(\d{1,9})[:-]")
-_MARK = re.compile(
-    r" \(\d{1,5}\)|\bidentity=\d|\bsec_id=\d|\(localhost\)|[A-Z]://[\[0-9a-f]|\(revnat=| => \[?[0-9a-f]|(?:IN|E)GRESS"
-    r"|\bsrc=[0-9a-f]|\bID=\d|\]/v[46]\b"
-)
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
 #: What a record costs beside its line: also to be shown later.
@@ -105,6 +91,7 @@ class _Mixed:
         self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
         self.documents.other_length = self.shape.other_length
+        self.worded = Worded(self.lines, self.shape, dump, self._alone, self._record)
         self.passes = Passes(self.lines, self.shape)
         self.ct_runs, self.nat_runs, self.service_runs = CtRuns(self.ct), NatRuns(dump), ServiceRuns(self.pairs)
         #: the listing of the last record, where others may follow that are read in one pass
@@ -120,8 +107,6 @@ class _Mixed:
         #: marks of lines left out beside records; whether the last line was a record or a head, or such a mark
         self._omitted = 0
         self._near = self._gap_before = False
-        #: lines that might have started a document behind words
-        self._worded = 0
         #: lines without a record since the last one
         self._idle = 0
         self._old = 0
@@ -141,7 +126,7 @@ class _Mixed:
             elif self.shape.cut and self._alone(line) is not None:
                 self.dump.found(self.dump.kind or "Cilium listing")
                 self.dump.lose("line(s) cut off at the end", line)
-            elif self._record(line) or self._worded_record(line):
+            elif self._record(line) or self.worded.record(line):
                 self.shape.record()
                 self._omitted += self._gap_before
                 self._gap_before, self._near = False, True
@@ -152,7 +137,7 @@ class _Mixed:
                 if self._listing is not None:
                     listing, self._listing = self._listing, None
                     self._spaced &= not self.passes.read_on(listing)
-            elif not self._document(line) and not self._worded_document(line):
+            elif not self._document(line) and not self.worded.document(line):
                 if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
                     self.dump.lose("line(s) cut off at the end", line)
                 self._idle += 1
@@ -235,7 +220,7 @@ class _Mixed:
         """A line that is a record by itself, of whatever listing."""
         if line.startswith('{"'):
             return False
-        if len(line) <= _HEAD and (
+        if len(line) <= HEAD and (
             self._translation(line) or self._entry(line) or self._connection(line) or self._service(line)
         ):
             self._leave()
@@ -339,7 +324,7 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        self.lines.spend(max(min(len(line), _HEAD) - _SHORT, 0) >> 2)
+        self.lines.spend(max(min(len(line), HEAD) - _SHORT, 0) >> 2)
         if self._spaced and self._head:
             self._leave()  # an empty table, and what follows it
         self._spaced, self._after_blank = self._spaced and not self._head, False
@@ -373,7 +358,7 @@ class _Mixed:
             self._interrupt()
             if self.table in _STRICT:
                 self._leave()
-            if name := _TABLE_NAME.search(line[:_HEAD]):
+            if name := _TABLE_NAME.search(line[:HEAD]):
                 self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
             if not _FENCE.match(line):
                 self.dump.skip(line)
@@ -384,7 +369,7 @@ class _Mixed:
             return True  # "a --> b" is how the agent's own cache of maps writes keys
         if any(mark in line for mark in nat_text.MARKS):
             return True
-        if ct_text.START.search(line[:_HEAD]) is not None:
+        if ct_text.START.search(line[:HEAD]) is not None:
             return True
         if self.table in _STRICT and not _TALK.match(line) and not _FENCE.match(line) and _DIGIT.search(line):
             return True  # each row has a number or an address
@@ -411,47 +396,4 @@ class _Mixed:
         if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
             self.lines.next()
             self.dump.lose("line(s) of a listing", line)
-        return True
-
-    def _worded_record(self, line: str) -> bool:
-        """A record behind words that stand in front of each line (what ``grep`` writes): it goes on without them.
-
-        Where a line follows, it has such words and the marks of a record too.
-        """
-        if self._worded > _MAX_WORDED or len(line) > _HEAD or _MARK.search(line) is None:
-            return False
-        if form_of(line) is Form.JSON:
-            return False  # what is in its strings is the document's
-        self._worded += 1
-        for joint in islice(_JOINTS.finditer(line, 0, MAX_PREFIX), 2 * MAX_WORDS):
-            at = joint.end()
-            if _MARK.search(line, at) is None:
-                return False
-            if self._alone(line[at:]) in (None, "head"):
-                continue
-            number = _NUMBER.match(line, at)
-            if number is not None and self._alone(line[number.end() :]) not in (None, "head"):
-                # "FILE:11:fd00::1": the number of a line, which grows, or the beginning of an address
-                before = _NUMBER.match(self.shape.following(), at)
-                if before is None:
-                    self.dump.lose("line(s) of a listing behind a number that may be of an address", line)
-                    return True
-                at = number.end() if int(before[1]) > int(number[1]) else at
-            if self.shape.learn_if_next(line[:at], _MARK):
-                self._worded = 0
-                return self._record(line[at:])
-        return False
-
-    def _worded_document(self, line: str) -> bool:
-        """A line that starts a document behind words that stand in front of each line: it goes on without them."""
-        start = _WORDED.match(line)
-        if start is None or self._worded > _MAX_WORDED:
-            return False
-        self._worded += 1
-        front = self.shape.before_document(start[0], line[start.end() :], is_listing)
-        if front is None:
-            return False
-        self.shape.give_back()
-        self.lines.back(line + "\n")
-        self.lines.rewrite(front.off)
         return True

@@ -8,7 +8,7 @@ from typing import Any
 from ctctl.errors import DecodeError
 from ctctl.model.drops import DatapathCounter, reason_number
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import digits, whole
+from ctctl.tables.sources.values import digits, whole
 
 HEADER = re.compile(r"\s*REASON\s+DIRECTION\s+PACKETS\s+BYTES\b")
 _ROW = re.compile(

@@ -15,7 +15,7 @@ from ctctl.tables.sources.ct_elements import cilium_like
 from ctctl.tables.sources.ct_forms import VALUE, layout_of_names
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.regular import Learned, Sample
-from ctctl.tables.sources.stream import whole
+from ctctl.tables.sources.values import whole
 
 
 def _parts(item: Any) -> tuple[dict[str, Any], dict[str, Any]]:

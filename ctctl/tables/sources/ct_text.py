@@ -18,7 +18,7 @@ from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.ct_forms import VALUE, Sort, keys_of, layout_of_names
 from ctctl.tables.sources.dump import MAX_RECORDS, Dump
 from ctctl.tables.sources.regular import octets
-from ctctl.tables.sources.stream import address, digits, whole
+from ctctl.tables.sources.values import address, digits, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,9 +14,10 @@ from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
-from ctctl.tables.sources.base import CtTable, Listings
+from ctctl.tables.sources.base import CtTable
 from ctctl.tables.sources.clocks import Shown, Told, told_by
 from ctctl.tables.sources.facts import NodeFacts
+from ctctl.tables.sources.listings import Listings
 
 if TYPE_CHECKING:
     from ctctl.decode.columns import Matrix

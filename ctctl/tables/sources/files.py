@@ -12,12 +12,13 @@ from typing import BinaryIO
 from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.sources import archive, snapshot
-from ctctl.tables.sources.base import KINDS, Listings, Source, SourceOptions
+from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.ct_text import settle_dsr
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.listing_text import turned_sockets
+from ctctl.tables.sources.listings import KINDS, Listings
 from ctctl.tables.sources.members import Dumps, node_of
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.packet_log import INSTEAD, is_packet_log

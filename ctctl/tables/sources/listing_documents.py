@@ -21,19 +21,12 @@ from ctctl.tables.sources.documents import (
     json_object,
     members_of,
 )
+from ctctl.tables.sources.dress import is_dressed, without_dress, without_quotes
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import is_pair, read_pairs_json
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.shape import HEAD
-from ctctl.tables.sources.stream import (
-    CHUNK,
-    Lines,
-    Reader,
-    Unquoted,
-    is_dressed,
-    without_dress,
-    without_quotes,
-)
+from ctctl.tables.sources.stream import CHUNK, Lines, Reader, Unquoted
 
 #: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
 MAX_DOCUMENT = 8 << 20

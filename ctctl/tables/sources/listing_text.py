@@ -27,10 +27,10 @@ from ctctl.model.service import (
     TunnelRecord,
 )
 from ctctl.tables.query.values import PROTOCOLS
-from ctctl.tables.sources.base import Listings
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.service_text import named_frontend
-from ctctl.tables.sources.stream import address, digits
+from ctctl.tables.sources.values import address, digits
 
 #: What the first line of each table is, and what it shows.
 _HEADERS = (

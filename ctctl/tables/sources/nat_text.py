@@ -12,7 +12,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.ct_records import address_of
-from ctctl.tables.sources.stream import address, digits, whole
+from ctctl.tables.sources.values import address, digits, whole
 
 _END = r"(?P<%s>\[[0-9a-fA-F:.]{2,45}\]|[0-9a-fA-F.:]{2,45}):(?P<%s_port>\d{1,5})"
 _LINE = re.compile(

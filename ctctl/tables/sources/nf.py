@@ -20,8 +20,9 @@ from ctctl.model.clock import Clock
 from ctctl.model.entry import CtFlags, Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction, FlowTuple
-from ctctl.tables.sources.base import Listings, Source, SourceOptions
+from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.dump import Collected
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.options import apply_options
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ctctl.model.clock import Clock
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.nf import COUNTERS, SEEN, TCP_STATES, nf_record, nf_table
-from ctctl.tables.sources.stream import address, digits
+from ctctl.tables.sources.values import address, digits
 
 #: A line of either form: the family's name and number, or an event's word, may stand in front.
 LINE = re.compile(

@@ -17,7 +17,8 @@ from ctctl.tables.sources.ct_elements import own_like
 from ctctl.tables.sources.documents import DECODER, Elements, YamlItems, json_array, yaml_value
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
-from ctctl.tables.sources.stream import Lines, address, whole
+from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.values import address, whole
 
 _NUMBERS = {
     "lifetime": 32,

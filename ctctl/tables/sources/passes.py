@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ctctl.tables.sources import regular
-from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader
+from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader, is_worth
 from ctctl.tables.sources.shape import Shape
 from ctctl.tables.sources.stream import Lines
 
@@ -25,13 +25,18 @@ class Listing(Protocol):
         """Take the rows of lines of that form; they are valid until the next pass."""
 
 
+@functools.cache
+def _reader_of(form: Form) -> RegularReader:
+    """Its memory is for all files: an archive may have thousands."""
+    return RegularReader(form)
+
+
 class Passes:
     """Passes over the lines of a stream, each as far as it goes."""
 
     def __init__(self, lines: Lines, shape: Shape) -> None:
         self._lines = lines
         self._shape = shape
-        self._readers: dict[Form, RegularReader] = {}
         self._patience = Patience()
 
     def read_on(self, listing: Listing) -> bool:
@@ -39,8 +44,8 @@ class Passes:
         other, count = self._shape.other_length(), 0
         if other is None or not self._patience.ready():
             return False
-        while self._lines.has(regular.WORTH) and (form := listing.next_form(ROOM)) is not None:
-            reader = self._readers.get(form) or self._readers.setdefault(form, RegularReader(form))
+        while is_worth(self._lines) and (form := listing.next_form(ROOM)) is not None:
+            reader = _reader_of(form)
             rows = reader.read(self._lines, other_length=other)
             if len(rows):
                 self._shape.records(len(rows), reader.padded, reader.blanks)

@@ -15,7 +15,7 @@ from ctctl.decode.ct import TUPLE_IN
 from ctctl.errors import DecodeError, KernelError, NotFoundError
 from ctctl.kernel.map import Map
 from ctctl.model.units import decimal
-from ctctl.tables.sources.base import Listings
+from ctctl.tables.sources.listings import Listings
 
 # What decodes a table is imported where there is one.
 if TYPE_CHECKING:

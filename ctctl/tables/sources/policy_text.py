@@ -15,7 +15,7 @@ from ctctl.model.identity import RESERVED_NUMBERS
 from ctctl.model.policy import PolicyEntry
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import digits, whole
+from ctctl.tables.sources.values import digits, whole
 
 #: The first line of a table; AUTH TYPE and PREFIX are missing in older ones, COOKIE is there from 1.18 on.
 HEADER = re.compile(r"\s*POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS \(source:key\[=value\]\))\s+PORT/PROTO\s")

@@ -12,7 +12,7 @@ from ctctl.model.service import SERVICE_TYPES, Backend, RevNat, ServiceSlot, Sou
 from ctctl.model.tuples import Address
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.stream import address, digits
+from ctctl.tables.sources.values import address, digits
 
 _END = r"\[?[0-9a-fA-F.:]{2,45}\]?:\d{1,5}(?:/[A-Z]{1,8})?(?:/i)?"
 _FRONT = re.compile(

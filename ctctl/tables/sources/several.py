@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.sources import archive, snapshot
-from ctctl.tables.sources.base import Listings, Source, SourceOptions
+from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.files import build, read_text
+from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.members import Dumps, folder_of, word_of
 from ctctl.tables.sources.open import in_bpffs, open_source
 from ctctl.tables.sources.options import choose_map

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ctctl.tables.sources import counter_text, policy_text
+from ctctl.tables.sources.dress import is_dressed, without_dress
 from ctctl.tables.sources.gaps import is_left_out
 from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.service_text import SERVICE_HEADER
-from ctctl.tables.sources.stream import Lines, is_dressed, without_dress
+from ctctl.tables.sources.stream import Lines
 
 #: Words in front of a line at most (a time, a pod, a container), and how long they are together.
 MAX_WORDS = 8

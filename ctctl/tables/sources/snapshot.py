@@ -1,12 +1,4 @@
-"""ctctl's own snapshot: the raw bytes of tables, compact, streamed both ways, every frame checked.
-
-    magic "CTCTLSNP", u16 version, u32 length and zlib JSON head: tables, clock, now, node, listings
-    frames (``frames``): the conntrack tables' rows, the SNAT tables', the end
-
-Numbers of the format are little-endian; keys and values are as they lie in the map. Most of an
-entry's bytes are the same in a whole batch (reserved, counters without accounting, high bytes of
-times), so a snapshot has about half the table's size before any compression.
-"""
+"""Reading ctctl's own snapshot (its form: snapshot_head)."""
 
 from __future__ import annotations
 
@@ -14,51 +6,31 @@ import itertools
 import json
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.nat import decode_nat
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.model.clock import parse_clock
-from ctctl.model.drops import DatapathCounter
 from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
-from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import (
-    Backend,
-    EndpointRecord,
-    IpcacheRecord,
-    MaglevTable,
-    RevNat,
-    ServiceSlot,
-    SocketNat,
-    SourceRange,
-    TunnelRecord,
-)
-from ctctl.tables.sources.base import KINDS, CtTable, Listings, Source, SourceOptions
+from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.clocks import note_of_given
-from ctctl.tables.sources.frames import Frame, Kind, exactly, pack, read_frame, write_frame
+from ctctl.tables.sources.frames import Frame, Kind, exactly, read_frame
+from ctctl.tables.sources.listings import KINDS, Listings
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.records import record_of
+from ctctl.tables.sources.snapshot_head import LISTED, MAGIC, PREFIX, TEXTS, VERSION, TableHead
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 
 if TYPE_CHECKING:
     from ctctl.decode.nat_rows import NatRows, NatTable
     from ctctl.tables.sources.base import Rows
 
-MAGIC = b"CTCTLSNP"
-#: 2 has SNAT tables in frames; 1, still written where there are none, has SNAT entries in the head.
-VERSION = 2
-_PREFIX = struct.Struct("<8sHI")
 _MAX_HEAD = 1 << 28
-#: SNAT entries that are text, a frame.
-_TEXTS = 4096
 #: What a text of one may take.
 _MAX_TEXT = 4096
 
@@ -66,144 +38,6 @@ _MAX_TEXT = 4096
 def is_snapshot(head: bytes) -> bool:
     """Whether a file starts as a snapshot."""
     return head.startswith(MAGIC)
-
-
-# ---- writing
-
-
-def write_snapshot(
-    source: Source,
-    tables: list[CtTable],
-    rows: Callable[[CtTable], Iterator[Rows]],
-    stream: BinaryIO,
-    *,
-    compress: bool = False,
-) -> int:
-    """Write tables, their meta data and the source's listings; returns how many entries."""
-    live = {table.nat.info.id: table for table in tables if table.nat is not None}
-    nodes = {*(table.node or "" for table in tables), *source.node_names} or {""}
-    listings = {node: _listed(source, node, live.values()) for node in sorted(nodes)}
-    texts = [(node, entry) for node, found in listings.items() for entry in found.nat]
-    head = {
-        "schema": "ctctl/snapshot/v1",
-        "source": source.description,
-        "collected_at": source.collected_at,
-        "boot_id": source.boot_id,
-        "tables": [_table_head(table) for table in tables],
-        "nat": [_nat_head(table) for table in live.values()],
-        "nat_texts": bool(texts),
-        "listings": {node: _listing_head(found) for node, found in listings.items()},
-        "notes": source.notes,
-        "partial": source.partial,
-    }
-    packed = zlib.compress(json.dumps(head).encode(), 1)
-    stream.write(_PREFIX.pack(MAGIC, VERSION if live or texts else 1, len(packed)))
-    stream.write(packed)
-    total = 0
-    for number, table in enumerate(tables):
-        for keys, values in rows(table):
-            write_frame(stream, Kind.ROWS, number, len(keys), pack(keys, values), compress=compress)
-            total += len(keys)
-    _write_nat(list(live.values()), texts, stream, compress=compress)
-    write_frame(stream, Kind.END, 0, 0, struct.pack("<I", total))
-    return total
-
-
-def _listed(source: Source, node: str, live: Collection[CtTable]) -> Listings:
-    """The listings of a node, without the SNAT entries of tables that can be read as they lie."""
-    names = {table.nat.name for table in live if table.nat is not None}
-    others = (name for name in pins.SNAT_TABLES.values() if name not in names)
-    rest = source.directory is None or not names or any(Path(source.directory, name).exists() for name in others)
-    found = source.some(node or None, *_KINDS, *(["nat"] if rest else []))
-    found.nat_entries, found.nat_text = [entry for entry in found.nat if entry.map not in names], None
-    return found
-
-
-def _nat_head(table: CtTable) -> dict[str, object]:
-    assert table.nat is not None
-    return {"name": table.nat.name, "node": table.node, "family": table.family}
-
-
-def _write_nat(live: list[CtTable], texts: list[tuple[str, NatEntry]], stream: BinaryIO, *, compress: bool) -> None:
-    for number, table in enumerate(live):
-        assert table.nat is not None
-        for batch in table.nat.batches():
-            write_frame(stream, Kind.NAT, number, len(batch), pack(batch.keys, batch.values), compress=compress)
-    for start in range(0, len(texts), _TEXTS):
-        part = [[node, _nat_text(entry)] for node, entry in texts[start : start + _TEXTS]]
-        write_frame(stream, Kind.NAT_TEXT, 0, len(part), json.dumps(part).encode(), compress=True)
-
-
-def _nat_text(entry: NatEntry) -> object:
-    return _plain({**asdict(entry), "tuple": asdict(entry.tuple)})
-
-
-@dataclass(frozen=True, slots=True)
-class _TableHead:
-    """What the head says of a conntrack table."""
-
-    name: str
-    family: int
-    layout: str
-    layout_evidence: str
-    node: str | None
-    absent: tuple[str, ...]
-    raw: bool
-    max_entries: int | None
-    clock: str
-    clock_evidence: str
-    now: int | None
-
-
-def _table_head(table: CtTable) -> dict[str, object]:
-    return asdict(
-        _TableHead(
-            name=table.name,
-            family=table.family,
-            layout=table.layout.value,
-            layout_evidence=table.layout_evidence,
-            node=table.node,
-            absent=tuple(sorted(table.absent)),
-            raw=table.raw,
-            max_entries=table.max_entries,
-            clock=str(table.clock),
-            clock_evidence=table.clock.evidence,
-            now=table.now,
-        )
-    )
-
-
-_KINDS: dict[str, type] = {
-    "services": ServiceSlot,
-    "backends": Backend,
-    "rev_nats": RevNat,
-    "source_ranges": SourceRange,
-    "maglev": MaglevTable,
-    "ipcache": IpcacheRecord,
-    "endpoints": EndpointRecord,
-    "sockets": SocketNat,
-    "tunnels": TunnelRecord,
-    "policy": PolicyEntry,
-    "counters": DatapathCounter,
-}
-
-
-def _listing_head(found: Listings) -> dict[str, object]:
-    lists: dict[str, object] = {name: [_plain(asdict(item)) for item in getattr(found, name)] for name in _KINDS}
-    lists["nat"] = []  # in frames of their own
-    there = {name: items for name, items in lists.items() if items or name not in found.missing}
-    return {**there, "names": found.names}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value) if hasattr(value, "packed") else value
-
-
-# ---- reading
 
 
 def open_snapshot(
@@ -327,7 +161,7 @@ def _nat_entries(frames: Iterator[Frame], head: dict[str, Any]) -> Iterator[tupl
                 for key, value in zip(map(bytes, keys), map(bytes, values), strict=True):
                     yield about["node"] or "", decode_nat(key, value, str(about["name"]))
             elif frame.kind is Kind.NAT_TEXT:
-                for node, item in json.loads(frame.inflated(_TEXTS * _MAX_TEXT)):
+                for node, item in json.loads(frame.inflated(TEXTS * _MAX_TEXT)):
                     yield str(node), record_of(NatEntry, item)
     except (TypeError, ValueError, KeyError, IndexError, zlib.error, RecursionError) as error:
         raise DecodeError(f"damaged SNAT entries in the snapshot: {error}") from error
@@ -335,7 +169,7 @@ def _nat_entries(frames: Iterator[Frame], head: dict[str, Any]) -> Iterator[tupl
 
 def _read_head(stream: Prefixed, name: str) -> dict[str, Any]:
     try:
-        _, version, length = _PREFIX.unpack(exactly(stream, _PREFIX.size))
+        _, version, length = PREFIX.unpack(exactly(stream, PREFIX.size))
         if version > VERSION:
             raise DecodeError(f"{name}: snapshot format {version}; this ctctl reads up to {VERSION}: use a newer one")
         if length > _MAX_HEAD:
@@ -358,7 +192,7 @@ def _source_of(head: dict[str, Any], name: str, options: SourceOptions) -> tuple
     source.collected_at = float(moment) if moment is not None else None
     source.boot_id = str(boot) if boot is not None else None
     for item in head["tables"]:
-        about = record_of(_TableHead, item)
+        about = record_of(TableHead, item)
         if about.family not in KEY_SIZE:
             raise ValueError(f"{about.name} is of no family")
         own = parse_clock(about.clock, about.clock_evidence)
@@ -392,7 +226,7 @@ def _listings_of(lists: dict[str, Any]) -> Listings:
     found = Listings(missing={kind for kind in KINDS if kind not in lists})
     try:
         found.names.update({str(address): str(name) for address, name in dict(lists.get("names", {})).items()})
-        for name, kind in _KINDS.items():
+        for name, kind in LISTED.items():
             for item in lists.get(name, ()):
                 getattr(found, name).append(record_of(kind, item))
         found.nat_entries.extend(record_of(NatEntry, item) for item in lists.get("nat", ()))

@@ -1,16 +1,14 @@
-"""Reading text of unknown origin with bounded memory and time: lines, and numbers that fit."""
+"""Reading text of unknown origin line by line, with bounded memory and time."""
 
 from __future__ import annotations
 
 import codecs
-import functools
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from socket import AF_INET, AF_INET6, inet_pton
 from typing import Protocol
 
 from ctctl.errors import DecodeError
+from ctctl.tables.sources.dress import INVISIBLE, MARKS, QUOTE, SPACES, TERMINAL, unwrapped, without_marks
 
 #: What a line costs of a budget's work, whatever it is, and a byte of YAML; sixteen bytes of anything cost one.
 LINE_WORK, YAML_WORK = 16, 1
@@ -20,18 +18,8 @@ MAX_LINE = 1 << 20
 _HEAD = 1 << 12
 #: What is read at once.
 CHUNK = 1 << 18
-#: What a terminal is told: colours and places, titles of windows, sets of characters.
-_TERMINAL = re.compile(r"\x1b(?:\[[0-?]{0,16}[ -/]{0,2}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
 #: A return with text behind it ends a line too: old files, and what a terminal's recording has.
 _RETURN = re.compile(rb"(?<!\r)\r++(?=[^\r\n])")
-#: What cannot be seen, and other blanks than the usual one: pages and chats put them in.
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
-_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
-#: A page's own marks around and in text.
-_TAGS = re.compile(r"</?(?:pre|code|details|summary|p|div|span|br|li|blockquote|t[dr]|table|tbody)\b[^<>]{0,100}>")
-_ENTITIES = (("&gt;", ">"), ("&lt;", "<"), ("&quot;", '"'), ("&#39;", "'"), ("&nbsp;", " "), ("&amp;", "&"))
-_QUOTES = re.compile(r"^[ \t]*(?:[>|│][ \t]?)+", re.MULTILINE)
-_QUOTE = re.compile(r"[ \t]*(?:[>|│][ \t]?)+")
 
 
 class Reader(Protocol):
@@ -47,47 +35,6 @@ class EndedEarlyError(DecodeError):
 def text_of(raw: bytes) -> str:
     """UTF-8, with whatever is not as ``\\xNN``."""
     return raw.decode("utf-8", "backslashreplace")
-
-
-def whole(value: object, bits: int = 32) -> int:
-    """A number as a table holds it. Raises DecodeError for what is none, or does not fit in ``bits``."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
-        raise DecodeError(f"{str(value)[:40]!r} is no number of {bits} bits")
-    return value
-
-
-def digits(text: str, bits: int = 32) -> int:
-    """The same from decimal digits."""
-    if len(text) < 10 and text.isascii() and text.isdecimal():  # nearly all of them; a listing has a dozen a line
-        number = int(text)
-        if number >> bits == 0:
-            return number
-    if len(text) > 20 or not text.isascii() or not text.isdecimal():
-        raise DecodeError(f"{text[:40]!r} is no number of {bits} bits")
-    return whole(int(text), bits)
-
-
-def address(text: object) -> IPv4Address | IPv6Address:
-    """An address from its text, brackets allowed. Raises DecodeError."""
-    if not isinstance(text, str) or len(text) > 64:
-        raise DecodeError(f"{str(text)[:40]!r} is no address")
-    return _address(text)
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def _address(text: str) -> IPv4Address | IPv6Address:
-    """Listings name the same few addresses again and again."""
-    bare = text.strip("[]")
-    try:  # a fifth of what ip_address() takes; its last word is ip_address()'s, which knows scopes
-        if ":" in bare:
-            return IPv6Address(inet_pton(AF_INET6, bare))
-        return IPv4Address(inet_pton(AF_INET, bare))
-    except (OSError, ValueError):
-        pass
-    try:
-        return ip_address(bare)
-    except ValueError:
-        raise DecodeError(f"{text!r} is no address") from None
 
 
 class Prefixed:
@@ -250,7 +197,7 @@ class Lines:
             self._data, self._at = b"", 0
         self.spend(LINE_WORK + (len(raw) >> 4))
         text = self._cleaned(raw)
-        return _unwrapped(text) if text[:1] in _MARKS and not document else text
+        return unwrapped(text) if text[:1] in MARKS and not document else text
 
     def window(self) -> tuple[bytes, int]:
         """What was read ahead, and from where on in it nothing was taken."""
@@ -298,15 +245,15 @@ class Lines:
         except UnicodeDecodeError:
             text, self.damaged = text_of(raw), True
         if "\x1b" in text:
-            text = _TERMINAL.sub("", text)
+            text = TERMINAL.sub("", text)
         if not text.isascii():
-            text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
+            text = SPACES.sub(" ", INVISIBLE.sub("", text))
         if "&" in text or "<" in text:
-            text = _without_marks(text)
+            text = without_marks(text)
         bare = text.rstrip()
         self.blanks = len(text.rstrip("\r")) - len(bare)
         text = bare
-        quote = _QUOTE.match(text) if text[:1] in " \t>|│" else None
+        quote = QUOTE.match(text) if text[:1] in " \t>|│" else None
         self.quoted = quote is not None
         return text[quote.end() :] if quote is not None else text
 
@@ -365,48 +312,6 @@ class _Rewritten:
             self._left = data[cut:]
             if cut or not raw:
                 return "\n".join(map(self._of_line, text_of(data[:cut]).split("\n"))).encode()
-
-
-#: What people put around a line.
-_MARKS = ("`", '"', "\u201c", "\u201d")
-
-
-def _unwrapped(line: str) -> str:
-    """A line without the marks that stand around it: code of a page, a string of a list."""
-    if line[0] == "`":
-        return line if line.startswith("```") else line.strip("`")
-    if line[0] == '"':
-        text = line.rstrip(", ")
-        return text[1:-1] if len(text) > 1 and text.endswith('"') and '"' not in text[1:-1] else line
-    return line.strip("\u201c\u201d")
-
-
-def _without_marks(text: str) -> str:
-    """Text of a page as it is shown: without its tags, with the characters that its names stand for."""
-    text = _TAGS.sub("", text) if "<" in text else text
-    if "&" in text:
-        for name, char in _ENTITIES:
-            text = text.replace(name, char)
-    return text
-
-
-def without_quotes(text: str) -> str:
-    """Text without the quote marks of its lines."""
-    return _QUOTES.sub("", text)
-
-
-#: What no JSON has outside of its strings: a terminal's colours, other blanks.
-_DRESSED = re.compile("\x1b\\[|[\u00a0\u200b\u202f]")
-
-
-def is_dressed(text: str) -> bool:
-    """Whether lines have colours or blanks in them that are no part of a document."""
-    return _DRESSED.search(text) is not None
-
-
-def without_dress(text: str) -> str:
-    """Text as its document has it."""
-    return _SPACES.sub(" ", _INVISIBLE.sub("", _TERMINAL.sub("", text)))
 
 
 class Unquoted:

@@ -13,7 +13,8 @@ from ctctl.kernel.clock import started_at
 from ctctl.kernel.map import Map
 from ctctl.model.units import counted
 from ctctl.out.fit import CommandLine
-from ctctl.out.output import Format, OutputOptions, write_document
+from ctctl.out.options import Format, OutputOptions
+from ctctl.out.output import write_document
 from ctctl.out.text import shell_word
 from ctctl.tables.sources.base import Source
 from ctctl.tables.writer.journal import Contents, open_journal, records

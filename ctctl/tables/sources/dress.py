@@ -1,0 +1,70 @@
+"""What terminals, pages and people put around and into text, and the text without it."""
+
+from __future__ import annotations
+
+import re
+
+#: What a terminal is told: colours and places, titles of windows, sets of characters.
+TERMINAL = re.compile(r"\x1b(?:\[[0-?]{0,16}[ -/]{0,2}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
+
+
+#: What cannot be seen, and other blanks than the usual one: pages and chats put them in.
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+
+
+SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+
+
+#: A page's own marks around and in text.
+_TAGS = re.compile(r"</?(?:pre|code|details|summary|p|div|span|br|li|blockquote|t[dr]|table|tbody)\b[^<>]{0,100}>")
+
+
+_ENTITIES = (("&gt;", ">"), ("&lt;", "<"), ("&quot;", '"'), ("&#39;", "'"), ("&nbsp;", " "), ("&amp;", "&"))
+
+
+_QUOTES = re.compile(r"^[ \t]*(?:[>|│][ \t]?)+", re.MULTILINE)
+
+
+QUOTE = re.compile(r"[ \t]*(?:[>|│][ \t]?)+")
+
+
+#: What people put around a line.
+MARKS = ("`", '"', "\u201c", "\u201d")
+
+
+def unwrapped(line: str) -> str:
+    """A line without the marks that stand around it: code of a page, a string of a list."""
+    if line[0] == "`":
+        return line if line.startswith("```") else line.strip("`")
+    if line[0] == '"':
+        text = line.rstrip(", ")
+        return text[1:-1] if len(text) > 1 and text.endswith('"') and '"' not in text[1:-1] else line
+    return line.strip("\u201c\u201d")
+
+
+def without_marks(text: str) -> str:
+    """Text of a page as it is shown: without its tags, with the characters that its names stand for."""
+    text = _TAGS.sub("", text) if "<" in text else text
+    if "&" in text:
+        for name, char in _ENTITIES:
+            text = text.replace(name, char)
+    return text
+
+
+def without_quotes(text: str) -> str:
+    """Text without the quote marks of its lines."""
+    return _QUOTES.sub("", text)
+
+
+#: What no JSON has outside of its strings: a terminal's colours, other blanks.
+_DRESSED = re.compile("\x1b\\[|[\u00a0\u200b\u202f]")
+
+
+def is_dressed(text: str) -> bool:
+    """Whether lines have colours or blanks in them that are no part of a document."""
+    return _DRESSED.search(text) is not None
+
+
+def without_dress(text: str) -> str:
+    """Text as its document has it."""
+    return SPACES.sub(" ", INVISIBLE.sub("", TERMINAL.sub("", text)))
