@@ -27,6 +27,7 @@ from ctctl.cli.options import (
     NodeOpt,
     NoHeadersOpt,
     OutputOpt,
+    SameBootOpt,
     SortOpt,
     YesOpt,
     output_options,
@@ -202,6 +203,7 @@ def _backend(
             return
     args = OutputArgs(out.format, ",".join(out.fields) or None, out.sort, out.limit, out.no_headers, out.color)
     delete_selected(
+        "gc --backend",
         selection,
         args,
         where,
@@ -347,6 +349,7 @@ def undo(
     dry_run: DryRunOpt = False,
     yes: YesOpt = False,
     allow_foreign: ForeignOpt = False,
+    same_boot: SameBootOpt = False,
     output: OutputOpt = Format.table,
 ) -> None:
     """Put back what a run deleted, never over an entry that is there again.
@@ -365,6 +368,7 @@ def undo(
         yes=yes,
         dry_run=dry_run,
         allow_foreign=allow_foreign,
+        same_boot=same_boot,
         options=output_options(output),
     )
 

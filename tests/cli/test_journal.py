@@ -14,13 +14,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctctl.kernel.map import Map
+from ctctl.kernel.map import Map, MapType
 from ctctl.tables import pairs
 from tests.support.children import CTCTL, started
 from tests.support.children import run_ctctl as ctctl
 from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, random_keys, table_dir
+from tests.support.terminal import on_terminal
 from tests.support.wait import PATIENCE_S, wait_for
-from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, count_of, fill, run_undo, small_disk
+from tests.support.writing import (
+    NAME,
+    SNAT,
+    Refresher,
+    alive,
+    answer_after,
+    count_of,
+    fill,
+    freeze,
+    run_undo,
+    small_disk,
+)
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("own_directory")]
 
@@ -302,6 +314,72 @@ def test_two_nodes_are_not_changed_at_once(node: TableDir, tmp_path: Path) -> No
                 done = ctctl(*command, more, *both)
                 assert (done.returncode, "several nodes" in done.stderr) == (2, True), (command, done.stderr)
         assert len(contents(node.maps[NAME])) == len(contents(other.maps[NAME])) == 5
+
+
+def per_cluster(node: TableDir, stack: contextlib.ExitStack, clusters: int) -> list[Map]:
+    """A table for each of so many clusters, with an entry in it."""
+    inner = [stack.enter_context(Map.create("inner", MapType.LRU_HASH, 14, 56, 8)) for _ in range(clusters)]
+    outer = stack.enter_context(Map.create("outer", MapType.ARRAY_OF_MAPS, 4, 4, clusters + 1, inner=inner[0]))
+    for number, table in enumerate(inner, 1):
+        outer.update(number.to_bytes(4, "little"), table.fd.to_bytes(4, "little"))
+        table.update(key4("10.0.0.1", number, "8.8.8.8", 53), entry(lifetime=alive()))
+    outer.pin(node.path / "cilium_per_cluster_ct_tcp4")
+    return inner
+
+
+def test_a_journal_of_many_tables_comes_back(node: TableDir) -> None:
+    """Its first line names them all."""
+    with contextlib.ExitStack() as stack:
+        tables = per_cluster(node, stack, 100)
+        before = [contents(table) for table in tables]
+        done = ctctl("ct", "flush", "--yes", "--allow-foreign", "--undo-file", "many", "--from", node.path)
+        assert (done.returncode, [contents(table) for table in tables]) == (0, [{}] * 100), done.stderr
+        assert len(Path("many").read_bytes().splitlines()[0]) > 4096
+        back = run_undo(done.stderr)
+        assert (back.returncode, [contents(table) for table in tables]) == (0, before), back.stderr
+
+
+@pytest.mark.parametrize("command", [("gc",), ("ct", "flush")], ids=" ".join)
+def test_the_printed_undo_can_be_copied_from_a_narrow_terminal(node: TableDir, command: tuple[str, ...]) -> None:
+    """As it is shown, whatever the names have in them, into the plainest shell."""
+    table = node.maps[NAME]
+    table.update(key4("10.0.0.1", 1, "10.0.0.2", 80), entry(lifetime=0))
+    odd = Path('it\'s  a "strange" $place\nof 100% \u202e \\')
+    odd.mkdir()
+    Path("link").symlink_to(node.path)
+    undo = ("--undo", odd / f"{command[-1]}\tgone")
+    status, lines = on_terminal([*CTCTL, *command, "--yes", *map(str, undo), "--from", "link"], columns=50)
+    shown = "\n".join(lines)
+    assert (status, count_of(table)) == (0, 0), shown
+    Path("link").unlink()
+    start = shown.index("undo with: ctctl ") + len("undo with: ctctl ")
+    assert shown.index("--from", start) > shown.index("\n", start)  # it took more than a line
+    words = shown[start : shown.index("--yes", start) + len("--yes")]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(CTCTL)} {words}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, count_of(table)) == (0, 1), (words, done.stderr)
+
+
+@pytest.mark.parametrize("what", ["undo", "import"])
+def test_a_restore_that_ends_early_says_what_it_did(node: TableDir, what: str) -> None:
+    """By a signal, and where a table stops taking entries."""
+    table = node.maps[NAME]
+    fill(table, 60_000, lifetime=alive())
+    node.maps[SNAT].update(key4("10.0.0.9", 9, "8.8.8.8", 99), nat4("6.6.6.6", 6))
+    assert ctctl("ct", "export", "snapshot", "--format", "snapshot", "--from", node.path).returncode == 0
+    assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
+    command = {"undo": ("gc", "undo", "journal"), "import": ("ct", "import", "snapshot")}[what]
+    with started(*CTCTL, *command, "--yes", "--from", node.path) as process:
+        wait_for(lambda: count_of(table) > 0, what="first entries")
+        process.send_signal(signal.SIGTERM)
+        told = "".join(process.communicate(timeout=PATIENCE_S))
+    there = count_of(table)
+    assert 0 < there < 60_000
+    assert (process.returncode, f"{there} entries " in told, "stopped before the end" in told) == (130, True, True)
+    freeze(table)
+    done = ctctl(*command, "--yes", "--from", node.path)
+    assert (done.returncode, count_of(table)) == (4, there), done.stderr
+    assert "0 entries " in done.stdout + done.stderr
+    assert "Operation not permitted" in done.stderr.splitlines()[-1]
 
 
 # ---- files

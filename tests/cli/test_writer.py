@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctctl.kernel.clock import monotonic_s
+from ctctl.kernel.clock import boot_id, monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.model.nat import NatEntry
 from ctctl.tables import pairs
@@ -232,7 +232,7 @@ def test_a_file_cannot_name_a_map(node: TableDir) -> None:
         names = [str(secret / "victim"), f"../../tc/globals/{SNAT}", f"../../{secret.name}/victim", "beside", "", "\0"]
         snapshot = Path("evil.ctsnap")
         snapshot_with_nat(snapshot, node, names)
-        lines = [{"schema": "ctctl/undo/v1", "source": "", "node": None}]
+        lines = [{"schema": "ctctl/undo/v1", "source": "", "node": None, "boot_id": boot_id()}]
         lines += [{"map": n, "key_hex": bytes(14).hex(), "value_hex": bytes(40).hex()} for n in names]
         journal = Path("evil.jsonl")
         journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
