@@ -37,7 +37,7 @@ _ENTRY_BYTES = re.compile(_ENTRY.pattern.encode())
 #: lines between words.
 _FIELDS = (
     "(?:[RT]x)?(?:Packets|Bytes|FlagsSeen)|Last[RT]xReport|Flags|RevNAT|SourceSecurityID|IfIndex|BackendID|NatPort|Created"
-    "|NeedsCT|HostLocal|expires|identity|encryptkey|tunnelendpoint|nodeid|flags|id|sec_id|ifindex|mac|nodemac"
+    "|NeedsCT|HostLocal|expires|identity|encryptkey|tunnelendpoint|nodeid|flags|id|sec_id|ifindex|mac|nodemac|parent_ifindex"
 )
 _END = r"\[?[0-9a-fA-F.:]{2,45}\]?:\d{1,5}"
 _STATE = r"\((?:active|terminating|quarantined|maintenance)\)"
@@ -48,6 +48,8 @@ _REST = re.compile(
     r"|(?:disabled|spire|(?:test-)?always-fail)[ \t])".encode()
 )
 _NAME = re.compile(r"(\w+)=")
+#: What ends text that was marked as code.
+_MARKUP = re.compile(r"\s*(?:\[/?\w{1,20}\]|\{\w{1,20}\}|</?\w{1,20}>|`{3,}|~{3,})\s*")
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"\s*\S+\s?")
 #: How much of the line that follows is looked at.
@@ -247,7 +249,8 @@ class Shape:
         while len(pieces) < _MAX_PIECES and (piece := self._take()) is not None:
             pieces.append(piece)
             bare = self._without_words(piece.text)
-            if not bare.strip() or _ENTRY.match(bare) or is_left_out(bare) or self._alone(bare) is not None:
+            ends = not bare.strip() or _ENTRY.match(bare) or is_left_out(bare) or _MARKUP.fullmatch(bare)
+            if ends or self._alone(bare) is not None:
                 break
             text += piece.text + " " * piece.blanks
             if piece.length != self._width:

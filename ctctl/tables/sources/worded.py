@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 from itertools import islice
 
+from ctctl.model.service import SERVICE_TYPES
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_documents import Form, form_of, is_listing
 from ctctl.tables.sources.shape import MAX_PREFIX, MAX_WORDS, Shape
@@ -27,7 +28,9 @@ _PART = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{1,4}:(?:[0-9a-fA-F]{1,4}:){0,6}
 _PARTS = re.compile(r"[0-9a-fA-F:]{0,40}")
 _MARK = re.compile(
     r" \(\d{1,5}\)|\bidentity=\d|\bsec_id=\d|\(localhost\)|[A-Z]://[\[0-9a-f]|\(revnat=| => \[?[0-9a-f]|(?:IN|E)GRESS"
-    r"|\bsrc=[0-9a-f]|\bID=\d|\]/v[46]\b"
+    r"|\b(?:Allow|Deny)[ \t]+(?:In|E)gress\b|:\d{1,5}(?:/[A-Z]{1,8})?(?:/i)?[ \t]+(?:"
+    + "|".join(SERVICE_TYPES)
+    + r")\b|\bsrc=[0-9a-f]|\bID=\d|\]/v[46]\b"
 )
 
 
