@@ -497,5 +497,7 @@ def test_gc_looks_again_for_what_is_behind_an_orphan_and_a_scrub_takes_it_whatev
         before_delete=lambda _keys: node.maps[NAME].update(key, entry(lifetime=alive())),
     )
     with open_source(str(node.path)) as source, open_targets(source, allow_foreign=False) as targets:
-        assert orphans.purge(source, targets, job) == (2 if scrub else 0)
+        purged = orphans.Purged()
+        orphans.purge(source, targets, job, purged)
+        assert purged.count == (2 if scrub else 0)
     assert len(contents(node.maps[SNAT])) == (0 if scrub else 2)
