@@ -50,7 +50,12 @@ _NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
 _ERROR = re.compile(r"\s*Error\b:? ?")
 _DIGIT = re.compile(r"\d")
 #: Tables of which every line up to an empty one is a row.
-_STRICT = ("pairs", "policy", "counters")
+_STRICT = ("pairs", "policy", "counters", "services")
+#: A line of an element of a JSON or YAML list, where its beginning is missing.
+_PIECE = re.compile(r'\s*"\w{2,30}": .{0,60}|\s{2,}[a-z][a-z0-9]{2,20}:(?: \d{1,20})?')
+#: Ends of lines as programs write them for others to read, and what stands around such text.
+_WRITTEN_END = re.compile(r"(?:\\r)?\\n")
+_WRITTEN = re.compile(r"""b?(?P<mark>['"])(?P<text>.*)(?P=mark),?""", re.DOTALL)
 
 
 class NoListingError(DecodeError):
@@ -110,6 +115,8 @@ class _Mixed:
         #: lines without a record since the last one
         self._idle = 0
         self._old = 0
+        #: the first of the lines before this one that were of an element without its beginning
+        self._piece = ""
 
     def read(self) -> None:
         """Everything up to the end."""
@@ -118,6 +125,8 @@ class _Mixed:
                 line = said_in(line)
             if not line.strip():
                 self._blank_line()
+            elif "\\n" in line and form_of(line) is None:
+                self._written(line)
             elif is_left_out(line):
                 self._left_out(line)
             elif is_pager(line) and self.dump.kinds:
@@ -145,6 +154,13 @@ class _Mixed:
                 self._gap_before, self._near = False, self._head
             if self._enough():
                 return
+
+    def _written(self, line: str) -> None:
+        """Several lines in one, their ends written as two characters: what they are is read next."""
+        self.shape.give_back()
+        whole = _WRITTEN.fullmatch(line.strip())
+        text = whole["text"] if whole is not None else line
+        self.lines.back(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
 
     def _left_out(self, line: str) -> None:
         """A line that says that others were left out: of a listing where a record or a head is beside it."""
@@ -336,7 +352,7 @@ class _Mixed:
         elif policy_text.HEADER.match(line):
             self._not_ct("Cilium policy list")
             self.table = "policy"
-            self.policy.header()
+            self.policy.header(line)
         elif counter_text.HEADER.match(line):
             self._not_ct("Cilium metrics list")
             self.table = "counters"
@@ -360,6 +376,7 @@ class _Mixed:
                 self._leave()
             if name := _TABLE_NAME.search(line[:HEAD]):
                 self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
+            self._piece = self._piece or (line if _PIECE.fullmatch(line) else "")
             if not _FENCE.match(line):
                 self.dump.skip(line)
 
@@ -369,7 +386,7 @@ class _Mixed:
             return True  # "a --> b" is how the agent's own cache of maps writes keys
         if any(mark in line for mark in nat_text.MARKS):
             return True
-        if ct_text.START.search(line[:HEAD]) is not None:
+        if ct_text.START.search(line[:HEAD]) is not None or policy_text.MARK.match(line) is not None:
             return True
         if self.table in _STRICT and not _TALK.match(line) and not _FENCE.match(line) and _DIGIT.search(line):
             return True  # each row has a number or an address
@@ -393,6 +410,9 @@ class _Mixed:
         self.documents.read(form, self.hint, quoted=quoted)
         self._runs += self.documents.passed > passed
         self._gap_before, self._near = False, self.documents.goes_on
+        if self._piece and any("JSON" in kind or "YAML" in kind for kind in self.dump.kinds):
+            self.dump.lose("element(s) without their beginning", self._piece)
+        self._piece = ""
         if self.lines.position <= before:  # a reader that takes nothing must not be asked for ever
             self.lines.next()
             self.dump.lose("line(s) of a listing", line)
