@@ -153,7 +153,7 @@ def summary(report: Report) -> list[str | CommandLine]:
     ]
     if report.undo_file is not None:
         lines.append(undo_command(report.undo_file, report.source, foreign=report.foreign))
-    if not report.complete:
+    if not all(table.complete for table in report.tables):
         lines.append("stopped before the end: the figures count what was done until then")
     if report.scrubbed is not None:
         return lines

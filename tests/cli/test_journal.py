@@ -117,6 +117,65 @@ def test_a_full_disk_stops_the_deletions_it_cannot_record(
     assert contents(table) == before
 
 
+@pytest.mark.parametrize("engine", ["batch", "kernel", "per-key"])
+def test_a_run_ends_where_the_audit_log_does(node: TableDir, tmp_path: Path, engine: str) -> None:
+    """It is written after the deletions: what went is said, with how much of it has no line, and can be undone."""
+    table = node.maps[NAME]
+    fill(table, 20_000)
+    before = contents(table)
+    with small_disk(tmp_path / "disk", 256) as disk:
+        audit = ("--audit", disk / "log")
+        assert ctctl("gc", "--dry-run", *audit, "--from", node.path).returncode == 0
+        assert not (disk / "log").exists()
+        done = ctctl("gc", "--yes", "--engine", engine, *audit, "--undo", "gone", "--from", node.path)
+        gone, lines = 20_000 - count_of(table), (disk / "log").read_bytes().splitlines()
+        assert (done.returncode, 0 < len(lines) < gone < 20_000) == (1, True), done.stderr
+        assert all(json.loads(line)["reason"] == "expired" for line in lines)  # no half one
+        said = f"cannot write {disk}/log: No space left on device: {gone - len(lines)} deletions are not in it"
+        assert said in done.stderr.splitlines()[-1]
+        assert f"{gone} deleted" in done.stderr
+        assert run_undo(done.stderr).returncode == 0
+    assert contents(table) == before
+
+
+def test_orphans_that_went_before_the_disk_was_full_are_said(node: TableDir, tmp_path: Path) -> None:
+    nat = node.maps[SNAT]
+    node.create("cilium_ct_any4_global", 64)
+    keys = random_keys(20_000, CT[NAME], np.random.default_rng(3))
+    nat.update_batch(keys, np.tile(np.frombuffer(nat4("1.2.3.4", 5), np.uint8), (len(keys), 1)))
+    before = contents(nat)
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        done = ctctl("gc", "--yes", "--orphans", "--undo", disk / "gone", "--from", node.path)
+        gone = len(before) - count_of(nat)
+        assert (done.returncode, 0 < gone < len(before)) == (1, True), done.stderr
+        assert f"{gone} SNAT entries purged by themselves" in done.stderr
+        assert run_undo(done.stderr).returncode == 0
+    assert contents(nat) == before
+
+
+def test_nothing_is_kept_where_nowhere_was_said(node: TableDir) -> None:
+    for command in (("gc", "--endpoint", "10.0.0.1"), ("gc",), ("ct", "flush")):
+        node.maps[NAME].update(key4("10.0.0.1", 1, "10.0.0.2", 80), entry(lifetime=0))
+        done = ctctl(*command, "--yes", "--undo", "-", "--from", node.path)
+        assert (done.returncode, count_of(node.maps[NAME]), "undo with" in done.stderr) == (0, 0, False), done.stderr
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("ct", "flush"), ("gc",), ("gc", "--undo", "gone")], ids=" ".join)
+def test_want_of_descriptors_is_no_older_kernel(node: TableDir, command: tuple[str, ...]) -> None:
+    """Without room for a program nothing is deleted: to do it by system calls is for kernels that run none."""
+    fill(node.maps[NAME], 5)
+    statuses = []
+    for room in (14, 16, 17, 19, 60):
+        words = ["prlimit", f"--nofile={room}", *CTCTL, *command, "--yes", "--from", str(node.path)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert "system calls" not in done.stderr, room
+        assert count_of(node.maps[NAME]) == (5 if done.returncode else 0), (room, done.stderr)
+        statuses.append(done.returncode)
+        Path("gone").unlink(missing_ok=True)
+    assert (1 in statuses, statuses[-1]) == (True, 0)
+
+
 def test_no_room_for_the_first_line_deletes_nothing(node: TableDir, tmp_path: Path) -> None:
     fill(node.maps[NAME], 100)
     with small_disk(tmp_path / "disk", 4) as disk:
