@@ -55,6 +55,9 @@ class LayoutError(DecodeError):
     """A table whose BTF differs from the layout asked for. Names the first differing field."""
 
 
+_SHORTAGES = frozenset((_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM, _errno.ENOSPC, _errno.EAGAIN, _errno.EINTR))
+
+
 class KernelError(CtctlError):
     """A system call or libbpf call failed.
 
@@ -71,6 +74,11 @@ class KernelError(CtctlError):
         self.errno = err
         if err in (_errno.EPERM, _errno.EACCES):
             self.exit_code = 4
+
+    @property
+    def is_shortage(self) -> bool:
+        """Whether there was no room at this moment, which says nothing of what the kernel can do."""
+        return self.errno in _SHORTAGES
 
 
 class PermissionDenied(CtctlError):  # noqa: N818 - what the user is told

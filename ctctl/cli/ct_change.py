@@ -11,7 +11,7 @@ import typer
 from ctctl.cli.asking import ask
 from ctctl.cli.complete import terms, words
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
-from ctctl.cli.options import DryRunOpt, ForeignOpt, YesOpt
+from ctctl.cli.options import DryRunOpt, ForeignOpt, SameBootOpt, YesOpt
 from ctctl.errors import UsageError
 from ctctl.model.suggest import unknown_name
 from ctctl.model.units import counted
@@ -88,6 +88,7 @@ def import_(
     yes: YesOpt = False,
     dry_run: DryRunOpt = False,
     allow_foreign: ForeignOpt = False,
+    same_boot: SameBootOpt = False,
     *,
     where: SourceArgs,
 ) -> None:
@@ -101,9 +102,9 @@ def import_(
     from ctctl.tables.writer.journal import is_journal
 
     if is_journal(_head(file)):
-        undo_journal(Path(file), where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign)
+        undo_journal(Path(file), where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign, same_boot=same_boot)
     else:
-        import_snapshot(file, where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign)
+        import_snapshot(file, where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign, same_boot=same_boot)
 
 
 def _head(file: str) -> bytes:
@@ -141,7 +142,16 @@ def delete(
     selection = wanted.filter(expression)
     if selection.node is None:
         raise UsageError("ct delete needs a filter; to delete everything use ct flush")
-    _delete(selection, out, where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign, undo_file=undo_file)
+    _delete(
+        "ct delete",
+        selection,
+        out,
+        where,
+        yes=yes,
+        dry_run=dry_run,
+        allow_foreign=allow_foreign,
+        undo_file=undo_file,
+    )
 
 
 @grouped
@@ -162,10 +172,20 @@ def flush(
     """
     from ctctl.tables.query.filter import Filter
 
-    _delete(Filter(), out, where, yes=yes, dry_run=dry_run, allow_foreign=allow_foreign, undo_file=undo_file)
+    _delete(
+        "ct flush",
+        Filter(),
+        out,
+        where,
+        yes=yes,
+        dry_run=dry_run,
+        allow_foreign=allow_foreign,
+        undo_file=undo_file,
+    )
 
 
 def _delete(
+    command: str,
     selection: Filter,
     out: OutputArgs,
     where: SourceArgs,
@@ -190,14 +210,16 @@ def _delete(
             settle_time(source, where.now, clock_given=where.clock is not None)
         plan = plan_delete(source, selection)
         _show(plan, out, dry_run=dry_run, yes=yes)
-        more = "" if plan.nat_counted else "more than "
-        records = f"{more}{counted(len(plan.nat), 'SNAT record')}"
+        records = counted(len(plan.nat), "SNAT record")
+        if not plan.nat_counted:
+            records = f"more than {records}" if plan.nat else "their SNAT records, which were not counted,"
         say(f"{counted(len(plan), 'entry', 'entries')} and {records} would be deleted from {source.description}")
         if dry_run or not len(plan):
             return
         sys.stdout.flush()
         ask("Delete them?", yes=yes, needed_for=f"deleting entries from {source.description}")
-        _carry_out(plan, undo_file, allow_foreign=allow_foreign, shown=not yes and selection.node is not None)
+        shown = not yes and selection.node is not None
+        _carry_out(command, plan, undo_file, allow_foreign=allow_foreign, shown=shown)
 
 
 def _show(plan: Plan, out: OutputArgs, *, dry_run: bool, yes: bool) -> None:
@@ -215,7 +237,7 @@ def _show(plan: Plan, out: OutputArgs, *, dry_run: bool, yes: bool) -> None:
         say(f"with its SNAT record: {entry}")
 
 
-def _carry_out(plan: Plan, undo_file: str | None, *, allow_foreign: bool, shown: bool) -> None:
+def _carry_out(command: str, plan: Plan, undo_file: str | None, *, allow_foreign: bool, shown: bool) -> None:
     """Delete, and say what was deleted however it ends."""
     from contextlib import ExitStack
 
@@ -234,7 +256,7 @@ def _carry_out(plan: Plan, undo_file: str | None, *, allow_foreign: bool, shown:
                 path = Path(undo_file) if undo_file else None
                 node = next(iter(plan.source.nodes()), None)
                 made = Journal.create(
-                    path, command="ct delete", source=plan.source.description, node=node, maps=ids_of(plan.source)
+                    path, command=command, source=plan.source.description, node=node, maps=ids_of(plan.source)
                 )
                 journal = stack.enter_context(made)
             stop = stack.enter_context(stop_on_signals())
@@ -259,7 +281,7 @@ def _say_outcome(outcome: Outcome, plan: Plan, journal: Journal | None, foreign:
         text += f", {outcome.gone} were gone already"
     say(text if outcome.complete else f"{text}; stopped before the end")
     if journal is not None and journal.kept:
-        say(f"undo with: {undo_command(journal.path, plan.source.description, foreign=foreign)}")
+        say(undo_command(journal.path, plan.source.description, foreign=foreign))
 
 
 #: ``gc --backend`` goes the same way.

@@ -27,6 +27,7 @@ from ctctl.cli.options import (
     NodeOpt,
     NoHeadersOpt,
     OutputOpt,
+    SameBootOpt,
     SortOpt,
     YesOpt,
     output_options,
@@ -35,12 +36,27 @@ from ctctl.errors import UsageError
 from ctctl.out.options import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ctctl.gc.explain import Scrub
     from ctctl.gc.report import Report
     from ctctl.gc.run import GcOptions
     from ctctl.tables.sources.base import Source
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+#: ``--undo -``: nothing is kept
+_NOWHERE = Path("-")
+#: What an option leaves unheeded, and why.
+_APART = {
+    "--backend": (
+        ("--endpoint", "--interval", "--orphans", "--engine", "--rate", "--audit"),
+        "it deletes what a filter selects, as ct delete does",
+    ),
+    "--explain": (("--interval", "--orphans"), "it says why, of conntrack entries, and once"),
+    "--interval": (("--endpoint", "--undo", "--now"), "they are for a single run"),
+}
 
 
 class Engine(StrEnum):
@@ -109,7 +125,9 @@ def gc(
     ] = None,
     undo: Annotated[
         Path | None,
-        typer.Option("--undo", metavar="FILE", help="Write there first what goes, for 'ctctl gc undo FILE'."),
+        typer.Option(
+            "--undo", metavar="FILE", help="Write there first what goes, for 'ctctl gc undo FILE'; - for nowhere."
+        ),
     ] = None,
     source: TablesOpt = "auto",
     node: NodeOpt = None,
@@ -138,7 +156,7 @@ def gc(
 
     A terminal is asked before anything is deleted. Another program's tables (a live Cilium) are
     changed only with --allow-foreign, and scrubs and foreign tables need --yes without a terminal.
-    A scrub always writes a journal (--undo), as entries go that are alive.
+    A scrub always writes a journal (--undo; - for none), as entries go that are alive.
     """
     if context.invoked_subcommand is not None:
         return
@@ -146,8 +164,21 @@ def gc(
     from ctctl.gc.report import EngineName
 
     out = output_options(output, fields, sort, limit, no_headers, color=color)
-    if metrics is not None and interval is None:
-        raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
+    _check_together(
+        {
+            "--backend": backend,
+            "--explain": explain,
+            "--interval": interval,
+            "--metrics": metrics,
+            "--endpoint": endpoint,
+            "--orphans": orphans,
+            "--engine": engine is not Engine.batch,
+            "--rate": rate,
+            "--audit": audit,
+            "--undo": undo,
+            "--now": now,
+        }
+    )
     where = SourceArgs([source], [node] if node else None, only, now, clock, names=names)
     if backend is not None:
         _backend(backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo)
@@ -161,7 +192,7 @@ def gc(
         endpoint=endpoint,
         orphans=orphans,
         audit=audit,
-        undo=undo,
+        undo=undo if undo != _NOWHERE else None,
         allow_foreign=allow_foreign,
     )
     if explain:
@@ -169,7 +200,17 @@ def gc(
     elif interval is not None:
         _keep_running(where, options, out, interval=interval, metrics=metrics, yes=yes)
     else:
-        _run_once(where, options, yes, out)
+        _run_once(where, options, out, yes=yes, keeps=undo != _NOWHERE)
+
+
+def _check_together(given: Mapping[str, object]) -> None:
+    """Refuse options that would not be heeded beside another. Raises UsageError."""
+    asked = [name for name, value in given.items() if value not in (None, False)]
+    if "--metrics" in asked and "--interval" not in asked:
+        raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
+    for name, (others, why) in _APART.items():
+        if name in asked and (unheeded := [other for other in asked if other in others]):
+            raise UsageError(f"{', '.join(unheeded)} {'goes' if len(unheeded) == 1 else 'go'} not with {name}: {why}")
 
 
 def _backend(
@@ -202,6 +243,7 @@ def _backend(
             return
     args = OutputArgs(out.format, ",".join(out.fields) or None, out.sort, out.limit, out.no_headers, out.color)
     delete_selected(
+        "gc --backend",
         selection,
         args,
         where,
@@ -238,7 +280,7 @@ def _tell(report: Report, out: Any) -> None:
         write_report(report, out, sys.stdout, sys.stderr)
 
 
-def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> None:
+def _run_once(where: SourceArgs, options: GcOptions, out: Any, *, yes: bool, keeps: bool) -> None:
     from ctctl.cli.report import require_tables
     from ctctl.tables.writer.targets import check_owner
 
@@ -251,6 +293,7 @@ def _run_once(where: SourceArgs, options: GcOptions, yes: bool, out: Any) -> Non
         if not options.dry_run:
             foreign = check_owner(tables, allow_foreign=options.allow_foreign)
             options = _asked(tables, options, foreign, yes)
+            options = replace(options, keep=options.keep and keeps)
         report, interrupted = _collected(tables, options)
     _tell(report, out)
     if interrupted:
@@ -303,8 +346,6 @@ def _keep_running(
     from ctctl.kernel.stopping import stop_on_signals
     from ctctl.tables.writer.targets import check_owner
 
-    if options.endpoint is not None or options.undo is not None or options.now is not None:
-        raise UsageError("--endpoint, --undo and --now are for a single run, not for --interval")
     schedule = parse_interval(interval)
     with where.open() as tables:
         if not options.dry_run:
@@ -347,6 +388,7 @@ def undo(
     dry_run: DryRunOpt = False,
     yes: YesOpt = False,
     allow_foreign: ForeignOpt = False,
+    same_boot: SameBootOpt = False,
     output: OutputOpt = Format.table,
 ) -> None:
     """Put back what a run deleted, never over an entry that is there again.
@@ -365,6 +407,7 @@ def undo(
         yes=yes,
         dry_run=dry_run,
         allow_foreign=allow_foreign,
+        same_boot=same_boot,
         options=output_options(output),
     )
 

@@ -159,6 +159,9 @@ VerboseOpt = Annotated[
 
 YesOpt = Annotated[bool, typer.Option("-y", "--yes", help="Do it without asking.")]
 DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+SameBootOpt = Annotated[
+    bool, typer.Option("--same-boot", help="Believe a file that names no boot to be of this one (an older ctctl's).")
+]
 ForeignOpt = Annotated[
     bool, typer.Option("--allow-foreign", help="Also change tables that another program owns (a live Cilium).")
 ]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ctctl.cli.progress import Progress
 from ctctl.errors import DecodeError, PartialDataError
-from ctctl.out.fit import prose
+from ctctl.out.fit import CommandLine, told
 from ctctl.out.pager import paged
-from ctctl.out.text import safe
+from ctctl.out.text import safe, shell_word
 
 if TYPE_CHECKING:
     from ctctl.cli.groups import SourceArgs
@@ -54,25 +54,25 @@ def is_verbose() -> bool:
     return os.environ.get("CTCTL_VERBOSE") == "1"
 
 
-def say(text: str) -> None:
+def say(line: str | CommandLine) -> None:
     """One line on stderr, behind what stdout has said so far: the two are often one file."""
     sys.stdout.flush()
-    _write_line(text)
+    _write_line(line)
 
 
-def _write_line(text: str) -> None:
-    sys.stderr.write(prose(f"ctctl: {safe(text)}", sys.stderr, rest="    "))
+def _write_line(line: str | CommandLine) -> None:
+    sys.stderr.write(told(line, sys.stderr, "ctctl: ", rest="    "))
 
 
 @contextmanager
-def said_anyway(lines: Iterable[str]) -> Iterator[None]:
+def said_anyway(lines: Iterable[str | CommandLine]) -> Iterator[None]:
     """Where stdout does not take the report of a change, ``lines`` say on stderr what was changed."""
     try:
         yield
         sys.stdout.flush()
     except OSError:
-        for text in lines:
-            _write_line(text)
+        for line in lines:
+            _write_line(line)
         raise
 
 
@@ -106,13 +106,11 @@ def addressed_here(node: str | None, text: str) -> str:
 
 def source_words(where: SourceArgs) -> str:
     """The options that name the source, as they were typed."""
-    import shlex
-
     given = (
         *(("--from", source) for source in where.source or () if source != "auto"),
         *(("--node", name) for name in where.named),
     )
     every = " -A" if where.every_node else ""
     more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
-    words = (f" {name} {shlex.quote(str(value))}" for name, value in (*given, *more) if value is not None)
+    words = (f" {name} {shell_word(str(value))}" for name, value in (*given, *more) if value is not None)
     return every + "".join(words)

@@ -30,6 +30,7 @@ def undo_journal(
     yes: bool,
     dry_run: bool,
     allow_foreign: bool,
+    same_boot: bool = False,
     options: OutputOptions = OutputOptions(),
 ) -> None:
     """Put back what a journal holds, and say what is wrong with it. Raises PartialDataError if not all is back."""
@@ -48,28 +49,28 @@ def undo_journal(
         source = stack.enter_context(where.open())
         if dry_run:
             require_live(source)
-            check_origin(journal, source)
+            check_origin(journal, source, same_boot=same_boot)
             maps = readable_maps(source)
         else:
             check_owner(source, allow_foreign=allow_foreign)
-            check_origin(journal, source)
+            check_origin(journal, source, same_boot=same_boot)
             question = f"Put the entries of {file} back into {source.description}?"
             ask(question, yes=yes, needed_for=f"writing entries to {source.description}")
             maps = stack.enter_context(open_targets(source, allow_foreign=allow_foreign)).maps()
         stop = stack.enter_context(stop_on_signals())
         undone = undo(file, maps, dry_run=dry_run, stopped=stop.is_set)
-        interrupted = stop.is_set()
     with said_anyway([words_of(undone)]):
         write_undone(undone, options, sys.stdout)
     for line in remarks(undone):
         say(line)
-    if interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
+    _raise_ended(undone.restored)
     if not undone.whole:
         raise PartialDataError(f"not everything in {file} was restored")
 
 
-def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, allow_foreign: bool) -> None:
+def import_snapshot(
+    file: str, where: SourceArgs, *, yes: bool, dry_run: bool, allow_foreign: bool, same_boot: bool = False
+) -> None:
     """Create a snapshot's entries in the live tables."""
     from ctctl.cli.report import opened, say
     from ctctl.ct.change import check_snapshot, origin_remarks, readable_maps, snapshot_records
@@ -86,22 +87,32 @@ def import_snapshot(file: str, where: SourceArgs, *, yes: bool, dry_run: bool, a
             check_owner(target, allow_foreign=allow_foreign)
         for text in check_snapshot(snapshot, target):
             say(f"left out {text}")
-        for text in origin_remarks(snapshot, target):
+        for text in origin_remarks(snapshot, target, same_boot=same_boot):
             say(text)
         planned = restore(snapshot_records(snapshot, target), readable_maps(target), dry_run=True)
         say(f"{_words(planned)} to write into {target.description}; {planned.present} are there and stay")
         _say_left_out(planned)
+        _raise_ended(planned)
         if dry_run:
             _raise_partial(snapshot, planned)
             return
         ask("Write them?", yes=yes, needed_for=f"writing entries to {target.description}")
         with open_targets(target, allow_foreign=allow_foreign) as targets, stop_on_signals() as stop:
             done = restore(snapshot_records(snapshot, target), targets.maps(), stopped=stop.is_set)
-            interrupted = stop.is_set()
-        say(f"{_words(done)} written; {done.present} are there and stay")
-        if interrupted:
-            raise typer.Exit(EXIT_INTERRUPTED)
+        say(
+            f"{_words(done)} written; {done.present} are there and stay"
+            f"{'; stopped before the end' if done.stopped else ''}"
+        )
+        _raise_ended(done)
         _raise_partial(snapshot, done)
+
+
+def _raise_ended(done: Restored) -> None:
+    """Raise what ended a restore before its end, after it was said what it did."""
+    if done.failure is not None:
+        raise done.failure
+    if done.stopped:
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _words(done: Restored) -> str:

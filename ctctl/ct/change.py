@@ -211,8 +211,11 @@ def check_snapshot(snapshot: Source, target: Source) -> list[str]:
     return left_out
 
 
-def origin_remarks(snapshot: Source, target: Source) -> list[str]:
-    """What an operator should know of a snapshot that is not of the tables it goes into, as far as both say."""
+def origin_remarks(snapshot: Source, target: Source, *, same_boot: bool = False) -> list[str]:
+    """What an operator should know of a snapshot that is not of the tables it goes into, as far as both say.
+
+    ``same_boot``: the user says that one that names no boot is of this one.
+    """
     lines, here = [], target.nodes()
     others = [node for node in snapshot.nodes() if here and node not in here]
     if others:
@@ -221,6 +224,11 @@ def origin_remarks(snapshot: Source, target: Source) -> list[str]:
         lines.append(
             f"{snapshot.description} is of another boot or another machine: by the clock of {target.description} its"
             " entries end at other times"
+        )
+    elif None in (snapshot.boot_id, target.boot_id) and not same_boot:
+        lines.append(
+            f"{snapshot.description} names no boot: if it is of another one (or of another machine), by the clock of"
+            f" {target.description} its entries end at other times"
         )
     return lines
 

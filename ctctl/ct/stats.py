@@ -49,6 +49,7 @@ def _count_batch(columns: CtColumns, table: CtTable) -> Any:
     proto = columns.slot(Slot.PROTO)
     tuple_flags = columns.slot(Slot.TUPLE_FLAGS).astype(np.int64)
     flags = columns.slot(Slot.FLAGS).astype(np.int64)
+    octets = columns.slot(Slot.FLAGS).astype("<u2").view(np.uint8).reshape(-1, 2)
     lifetime = columns.slot(Slot.LIFETIME).astype(np.int64)
     direction = np.where(tuple_flags & 4, 2, tuple_flags & 1)
     closing = flags & 3
@@ -60,7 +61,7 @@ def _count_batch(columns: CtColumns, table: CtTable) -> Any:
         np.array([len(columns)]),
         np.bincount(proto, minlength=_PROTOS),
         np.bincount(kind, minlength=_KINDS),
-        np.array([int((flags >> bit & 1).sum()) for bit in range(_FLAGS)]),
+        np.unpackbits(octets, axis=1, bitorder="little").sum(axis=0, dtype=np.int64),
     ]
     if now is None:
         return np.concatenate([*parts, np.zeros(3 * BUCKETS, np.int64)])

@@ -53,13 +53,14 @@ def top(
     counted = timed = bool(source.tables)
     several = len(source.nodes()) > 1
     kinds: dict[tuple[int, str | None], _Grouper] = {}
+    programs = _Programs(by)
     for table in source.tables:
         counted = counted and not table.layout.split_counters and not table.absent & {"packets", "bytes"}
         timed = timed and table.now is not None
         family = table.family if by in _ADDRESSES else 0
         kind = family, table.node if several and by in _OF_A_NODE else None
         totals = kinds.get(kind) or kinds.setdefault(kind, _Grouper(by, family))
-        program = totals.program(table)
+        program = programs.of(table)
         for columns in matching(table, wanted):
             program.group(columns, totals.groups)
     found = [
@@ -119,15 +120,32 @@ class _Grouper:
         self._by = by
         self._family = family
         half = 4 if family == 4 else 16
-        self._programs: dict[tuple[int, bool, int | None], RowProgram] = {}
         self.groups = Groups({By.src: half, By.dst: half, By.pair: 2 * half}.get(by, 8))
 
-    def program(self, table: CtTable) -> RowProgram:
+    def most(self, limit: int | None) -> list[tuple[str, tuple[int, ...]]]:
+        """The keys with the most entries and their figures, most first, alike ones in the order of the keys."""
+        return [(self._text(raw), figures) for raw, figures in self.groups.most(limit)]
+
+    def _text(self, raw: bytes) -> str:
+        if self._by not in _ADDRESSES:
+            return str(int.from_bytes(raw, "big"))
+        half = 4 if self._family == 4 else 16
+        return " -> ".join(str(ip_address(raw[at : at + half])) for at in range(0, len(raw), half))
+
+
+class _Programs:
+    """What makes the key of a row and its figures: one program for all tables that are alike, of whatever node."""
+
+    def __init__(self, by: By) -> None:
+        self._by = by
+        self._made_ones: dict[tuple[int, bool, int | None], RowProgram] = {}
+
+    def of(self, table: CtTable) -> RowProgram:
         """The key of a row and its figures: whether it is expired, its packets, its bytes."""
         alike = table.family, table.layout.split_counters, table.now
-        if alike not in self._programs:
-            self._programs[alike] = self._made(*alike)
-        return self._programs[alike]
+        if alike not in self._made_ones:
+            self._made_ones[alike] = self._made(*alike)
+        return self._made_ones[alike]
 
     def _made(self, family: int, split: bool, now: int | None) -> RowProgram:
         fields = fields_of(family)
@@ -152,13 +170,3 @@ class _Grouper:
             if by in (By.service, By.backend):
                 only.enter_context(program.where(number, (1 << 64) - 1, 0, other=True))
             program.ordered(number)
-
-    def most(self, limit: int | None) -> list[tuple[str, tuple[int, ...]]]:
-        """The keys with the most entries and their figures, most first, alike ones in the order of the keys."""
-        return [(self._text(raw), figures) for raw, figures in self.groups.most(limit)]
-
-    def _text(self, raw: bytes) -> str:
-        if self._by not in _ADDRESSES:
-            return str(int.from_bytes(raw, "big"))
-        half = 4 if self._family == 4 else 16
-        return " -> ".join(str(ip_address(raw[at : at + half])) for at in range(0, len(raw), half))

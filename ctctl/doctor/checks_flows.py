@@ -184,6 +184,8 @@ def identity_zero(facts: Facts) -> Iterator[Finding]:
     """
     for table in facts.tables:
         bare = table.flow & table.alive & (table.slot(Slot.SRC_SEC_ID) == 0)
+        if not bare.any():
+            continue
         pods = table.is_any(Slot.SRC, facts.pod_addresses)
         mask = bare & np.where(table.inbound, ~table.is_any(Slot.SRC, facts.host_addresses), pods)
         if mask.any():

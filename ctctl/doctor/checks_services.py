@@ -223,8 +223,9 @@ def _from_loopback(table: TableFacts, marked: NDArray[np.bool_]) -> NDArray[np.b
     """Entries from the address that marked entries come from, or from the default one."""
     if table.family != 4:
         return marked
-    sources = {int(LOOPBACK), *table.slot(Slot.SRC)[marked & table.out].tolist()}
-    found: NDArray[np.bool_] = np.isin(table.slot(Slot.SRC), np.array(sorted(sources), table.slot(Slot.SRC).dtype))
+    found: NDArray[np.bool_] = table.slot(Slot.SRC) == int(LOOPBACK)
+    if marked.any():
+        found |= np.isin(table.slot(Slot.SRC), table.slot(Slot.SRC)[marked & table.out])
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,6 +9,7 @@ from itertools import islice
 from ctctl.doctor import checks_clock, checks_flows, checks_gc, checks_nat, checks_services
 from ctctl.doctor.facts import Facts, gather
 from ctctl.doctor.finding import Diagnosis, Finding, Severity
+from ctctl.out.text import shell_word
 from ctctl.tables.sources.base import Source
 
 Need = Callable[[Facts], str | None]
@@ -164,7 +164,7 @@ def examine(
     nodes: list[str | None] = [*source.nodes()] or [None]
     found = []
     for node in nodes:
-        named = f" --node {shlex.quote(node)}" if node is not None and len(nodes) > 1 and "--node" not in where else ""
+        named = f" --node {shell_word(node)}" if node is not None and len(nodes) > 1 and "--node" not in where else ""
         facts = gather(source, node=node, gc_interval_s=gc_interval_s, sample_s=sample_s, where=where + named)
         found.append((node, diagnose(facts)))
     return found

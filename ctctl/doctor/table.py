@@ -137,6 +137,8 @@ class TableFacts:
     def is_any(self, slot: Slot, addresses: Collection[Address]) -> Mask:
         """Entries whose source or destination (``Slot.SRC``, ``Slot.DST``) is one of these addresses."""
         numbers = [int(address) for address in addresses if address.version == self.family]
+        if not numbers:
+            return np.zeros(len(self), bool)
         wanted = np.array([[n >> 64, n & _LOW] for n in numbers], np.uint64).reshape(len(numbers), 2)
         have = np.stack([self.slot(Slot(slot - 1)), self.slot(slot)], axis=1).astype(np.uint64)
         found: Mask = np.isin(words(have.view(np.uint8)), words(wanted.view(np.uint8)))

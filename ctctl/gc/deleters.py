@@ -35,8 +35,10 @@ def deleter(target: Target, job: Job, tally: Tally, room: int) -> Iterator[Delet
     if not job.planned:
         try:
             program = GcProgram(target, Kind.CHECK, slots=room, recheck=job.recheck)
-        except KernelError:
-            pass  # the remover tells why, and does without
+        except KernelError as error:
+            if error.is_shortage:
+                raise
+            # The remover tells why, and does without.
         else:
             with program:
                 program.control["now"] = job.now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctctl.abi.layouts import CtctlWriterStatus
@@ -21,17 +22,22 @@ _TCP_LABEL, _OTHER_LABEL = "TCP", "non-TCP"
 Cts = dict[str, CtTable]
 
 
-def purge(source: Source, targets: Targets | None, job: Job) -> int:
-    """Delete the orphans of every SNAT table whose two conntrack tables are there; how many (dry run: were found).
+@dataclass(slots=True)
+class Purged:
+    """How many went (dry run: were found), at every moment."""
+
+    count: int = 0
+
+
+def purge(source: Source, targets: Targets | None, job: Job, purged: Purged) -> None:
+    """Delete the orphans of every SNAT table whose two conntrack tables are there, counted in ``purged``.
 
     The datapath writes the conntrack entry before its SNAT entry, so an orphan is not one in the making.
     With ``job.addresses``: every SNAT entry with one of them in its key or its value, orphan or not.
     """
-    found = 0
     for nat, cts in _by_snat(source).values():
         if len(cts) == 2 or job.addresses:
-            found += _purge_one(nat, cts, targets, job)
-    return found
+            _purge_one(nat, cts, targets, job, purged)
 
 
 def _by_snat(source: Source) -> dict[int, tuple[Map, Cts]]:
@@ -43,8 +49,7 @@ def _by_snat(source: Source) -> dict[int, tuple[Map, Cts]]:
     return found
 
 
-def _purge_one(nat: Map, cts: Cts, targets: Targets | None, job: Job) -> int:
-    found = 0
+def _purge_one(nat: Map, cts: Cts, targets: Targets | None, job: Job, purged: Purged) -> None:
     maps = {protocol: table.live for protocol, table in cts.items() if table.live is not None}
     removers: dict[str, Remover] = {}
     try:
@@ -55,20 +60,17 @@ def _purge_one(nat: Map, cts: Cts, targets: Targets | None, job: Job) -> int:
                     going.setdefault(_protocol(key, cts), []).append(at)
             for protocol, rows in going.items():
                 if targets is None:
-                    found += len(rows)
+                    purged.count += len(rows)
                     continue
                 if protocol not in removers:
                     removers[protocol] = _remover(targets.of(cts[protocol]), job)
-                deleted, go_on = _remove(removers[protocol], batch.keys[rows], batch.values[rows], job)
-                found += deleted
-                if not go_on:
-                    return found
+                if not _remove(removers[protocol], batch.keys[rows], batch.values[rows], job, purged):
+                    return
             if job.stop.is_set():
-                return found
+                return
     finally:
         for remover in removers.values():
             remover.close()
-    return found
 
 
 def _remover(target: Target, job: Job) -> Remover:
@@ -83,18 +85,18 @@ def _remover(target: Target, job: Job) -> Remover:
     )
 
 
-def _remove(remover: Remover, keys: NDArray[np.uint8], values: NDArray[np.uint8], job: Job) -> tuple[int, bool]:
-    """Delete within the rate limit; how many went, and whether to go on."""
-    done = deleted = 0
+def _remove(remover: Remover, keys: NDArray[np.uint8], values: NDArray[np.uint8], job: Job, purged: Purged) -> bool:
+    """Delete within the rate limit; whether to go on."""
+    done = 0
     while done < len(keys):
         chunk = job.limit.take(min(len(keys) - done, remover.room))
         if not chunk:
-            return deleted, False
+            return False
         part = slice(done, done + chunk)
         removed = remover.remove_nat(keys[part], values[part], orphans=not job.addresses)
-        deleted += int((removed.status == CtctlWriterStatus.WRITER_DELETED).sum())
+        purged.count += int((removed.status == CtctlWriterStatus.WRITER_DELETED).sum())
         done += chunk
-    return deleted, True
+    return True
 
 
 def _protocol(key: bytes, cts: Cts) -> str:

@@ -74,7 +74,7 @@ class _Run:
     notes: list[str]
     journal: Journal | None = None
     errors: list[CtctlError] = field(default_factory=list)
-    #: the journal could not be written: nothing more is deleted
+    #: journal or audit log could not be written: nothing more is deleted
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def say(self, line: str) -> None:
@@ -99,7 +99,8 @@ def run(source: Source, options: GcOptions, stop: Stop, progress: Callable[[int]
         now = time_of(source, options)
         notes = [note for note in source.notes if note.startswith("clock")] + list(source.partial)
         turn = _Run(source, targets, options, now, addresses, notes)
-        audit = stack.enter_context(auditing(options.audit, now))
+        path = None if options.dry_run else options.audit
+        audit = stack.enter_context(auditing(path, now, turn.stopped.set))
         if targets is not None and (options.undo is not None or options.keep):
             node = next(iter(source.nodes()), None)
             turn.journal = stack.enter_context(
@@ -120,6 +121,9 @@ def run(source: Source, options: GcOptions, stop: Stop, progress: Callable[[int]
         )
         reports = _families(turn, job)
         purged = _orphans(turn, _limited(job, options.rate))
+        if audit is not None:
+            audit.flush()
+            _add_failure(turn, audit.failure)
     return _report(turn, reports, purged, time.monotonic() - started)
 
 
@@ -136,6 +140,12 @@ class _AnyStop:
     def wait(self, timeout: float | None = None) -> bool:
         self._outer.wait(timeout)
         return self.is_set()
+
+
+def _add_failure(turn: _Run, failure: CtctlError | None) -> None:
+    if failure is not None:
+        turn.errors.append(failure)
+        turn.say(str(failure))
 
 
 def _limited(job: Job, rate: float | None) -> Job:
@@ -216,14 +226,13 @@ def _orphans(turn: _Run, job: Job) -> int | None:
     if not job.addresses:
         for name in orphans.without_ct(turn.source):
             turn.say(f"{name}: orphans cannot be told without both conntrack tables")
-    if job.stop.is_set():
-        return 0
+    purged = orphans.Purged()
     try:
-        return orphans.purge(turn.source, turn.targets, job)
+        if not job.stop.is_set():
+            orphans.purge(turn.source, turn.targets, job, purged)
     except CtctlError as error:
-        turn.errors.append(error)
-        turn.say(str(error))
-        return 0
+        _add_failure(turn, error)
+    return purged.count
 
 
 def _report(turn: _Run, reports: list[TableReport], purged: int | None, duration_s: float) -> Report:

@@ -91,7 +91,7 @@ GC_SCHEMAS: dict[str, Schema] = {
         record(
             {
                 **dict.fromkeys(("restored", "present", "full", "left_out", "damaged"), COUNT),
-                **dict.fromkeys(("cut", "finished", "dry_run"), BOOL),
+                **dict.fromkeys(("cut", "finished", "stopped", "dry_run"), BOOL),
             }
         ),
     ),

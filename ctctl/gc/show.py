@@ -7,7 +7,7 @@ from typing import TextIO
 from ctctl.gc.report import Explanation, Report, Row, TableReport
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import counted, format_duration
-from ctctl.out.fit import prose
+from ctctl.out.fit import CommandLine, told
 from ctctl.out.options import Format, OutputOptions
 from ctctl.out.output import write_rows
 from ctctl.out.view import Column, View
@@ -131,10 +131,10 @@ def write_report(report: Report, options: OutputOptions, stream: TextIO, notes: 
     write_rows(view, report.rows, options, stream)
     stream.flush()
     for line in summary(report):
-        notes.write(prose(line, notes, rest="  "))
+        notes.write(told(line, notes, rest="  "))
 
 
-def summary(report: Report) -> list[str]:
+def summary(report: Report) -> list[str | CommandLine]:
     """What a report says beside its rows, for people."""
     others, chosen = sum(t.alive for t in report.tables), sum(t.expired for t in report.tables)
     if report.scrubbed is None:
@@ -147,11 +147,13 @@ def summary(report: Report) -> list[str]:
     if report.orphans is not None:
         totals.append(f"{report.orphans} SNAT entries {'would go' if report.dry_run else 'purged'} by themselves")
     head = "dry run, nothing deleted: " if report.dry_run else ""
-    lines = [f"{head}{', '.join(totals)} ({report.engine.value} engine, {report.duration_s:.3f} s)"]
-    lines += report.notes
+    lines: list[str | CommandLine] = [
+        f"{head}{', '.join(totals)} ({report.engine.value} engine, {report.duration_s:.3f} s)",
+        *report.notes,
+    ]
     if report.undo_file is not None:
-        lines.append(f"undo with: {undo_command(report.undo_file, report.source, foreign=report.foreign)}")
-    if not report.complete:
+        lines.append(undo_command(report.undo_file, report.source, foreign=report.foreign))
+    if not all(table.complete for table in report.tables):
         lines.append("stopped before the end: the figures count what was done until then")
     if report.scrubbed is not None:
         return lines

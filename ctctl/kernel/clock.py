@@ -28,6 +28,15 @@ def boot_id() -> str | None:
         return None
 
 
+def started_at() -> float | None:
+    """When the kernel started, in seconds since 1970 by the wall clock of now; None where it does not say."""
+    try:
+        with Path("/proc/stat").open(encoding="ascii") as lines:
+            return next((float(line.split()[1]) for line in lines if line.startswith("btime ")), None)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 @functools.cache
 def monotonic_offset_ns(offsets: Path = Path("/proc/self/timens_offsets")) -> int:
     """How far this process's CLOCK_MONOTONIC is ahead of the kernel's: not 0 in a time namespace.

@@ -24,6 +24,9 @@ _CONFIG_SECTION = ".rodata"
 #: Where the package carries its compiled objects.
 OBJECTS = Path(ctctl.__file__).parent / "bpf"
 
+#: Descriptors that libbpf opens for a moment to try what the kernel can.
+_TRIED_AT_ONCE = 8
+
 
 class BpfObject:
     """One object file. Everything set between ``open`` and ``load`` shapes what is loaded.
@@ -161,6 +164,9 @@ class BpfObject:
             try:
                 libbpf().bpf_object__load(self._handle)
             except CallError as error:
+                # Where it cannot open one to try what the kernel can, libbpf takes it for a kernel that cannot.
+                if not _are_left(len(self._maps) + len(self._programs) + _TRIED_AT_ONCE):
+                    raise kernel_error("load BPF object", self.name, errno.EMFILE) from error
                 raise self._load_error(error.errno, log) from error
         self._loaded = True
 
@@ -288,3 +294,17 @@ def _first_line(log: list[str]) -> str:
     """The first warning that is not harmless is the cause; the rest follows from it."""
     lines = (line.removeprefix("libbpf: ").strip() for line in log)
     return next((line for line in lines if line and not any(words in line for words in _HARMLESS)), "")
+
+
+def _are_left(count: int) -> bool:
+    """Whether so many descriptors can be opened."""
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -49,8 +50,14 @@ class CiliumVersion(NamedTuple):
 
 def versions_of_layout(layout: Layout, evidence: str) -> CiliumVersion:
     """The versions whose entries lie so. Bytes cannot tell 1.14 from 1.15, text can: its layout is ``V1_14``."""
+    low, high = _minors_of(layout)
+    return CiliumVersion(low, high, evidence)
+
+
+@functools.cache
+def _minors_of(layout: Layout) -> tuple[int, int]:
     minors = [minor for minor in range(FIRST_MINOR, LAST_MINOR + 1) if Layout.of_version(f"1.{minor}") is layout]
-    return CiliumVersion(minors[0], minors[-1], evidence)
+    return minors[0], minors[-1]
 
 
 def version_in(text: str, evidence: str) -> CiliumVersion | None:

@@ -24,7 +24,7 @@ from ctctl.node.attach import Attachment, AttachMode, choose_mode, find_attachme
 from ctctl.node.find import own_nodes
 from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
 from ctctl.node.netns import describe, in_netns
-from ctctl.node.owner import check_place, has_id
+from ctctl.node.owner import check_pins, check_place, has_id
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths, remove_if_empty, remove_tree
 from ctctl.node.pool import OF_IPV6, OF_SOCKETS, REMADE, STATE_MAPS, MapPool, check_sizes, open_pins
 from ctctl.node.preflight import ensure_bpffs, require_kernel_btf, require_privileges
@@ -128,8 +128,8 @@ def load(request: LoadRequest) -> LoadReport:
     """Load ``request.node``, or replace what is loaded of it without losing a connection.
 
     Raises ConfigError, UsageError (a map's size changes and ``resize`` is false), LayoutError,
-    PermissionDenied, UnsupportedError, BusyError, KernelError; whatever is raised, what was loaded
-    before still is.
+    PermissionDenied, UnsupportedError, BusyError, KernelError, NotOursError (what lies in the node's place is not
+    ctctl's: it would be renamed over and unpinned); whatever is raised, what was loaded before still is.
     """
     _preflight(request)
     if not _bpffs.is_bpffs(request.bpffs):
@@ -141,6 +141,7 @@ def load(request: LoadRequest) -> LoadReport:
     paths = request.paths
     try:
         with node_lock(paths.dir, create=True, wait_s=request.wait_s, on_wait=request.say):
+            check_pins(paths, read_record(paths.map(MAP_NAME)))
             interrupted = finish_interrupted(paths, request.step)
             with contextlib.ExitStack() as closing:
                 plan = _plan(request, paths, closing, thorough=interrupted)
@@ -154,6 +155,7 @@ def plan_load(request: LoadRequest) -> LoadReport:
     """What ``load`` would do; changes nothing. Raises what ``load`` raises for bad input."""
     _preflight(request)
     mounted = not _bpffs.is_bpffs(request.bpffs)
+    check_pins(request.paths, read_record(request.paths.map(MAP_NAME)))
     with contextlib.ExitStack() as closing:
         return _plan(request, request.paths, closing).report(mounted=mounted, planned=True)
 

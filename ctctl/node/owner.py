@@ -152,7 +152,7 @@ def _is_ours(pin: Path) -> bool:
 
 
 def check_pins(paths: NodePaths, record: NodeRecord | None) -> None:
-    """Make sure that what ``unload`` is about to unpin is the node's own. Raises NotOursError.
+    """Make sure that what is about to be unpinned, renamed over or written is the node's own. Raises NotOursError.
 
     Without a record (a load was killed, or another version wrote it) names have to do.
     """
@@ -161,7 +161,7 @@ def check_pins(paths: NodePaths, record: NodeRecord | None) -> None:
     strange = sorted(_strange(paths, record))
     if strange:
         names = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
-        raise NotOursError(f"{paths.dir}: {names}: not pinned there by ctctl; move it away first, nothing was removed")
+        raise NotOursError(f"{paths.dir}: {names}: not pinned there by ctctl; move it away first, nothing was changed")
 
 
 def _strange(paths: NodePaths, record: NodeRecord | None) -> Iterator[str]:

@@ -23,6 +23,7 @@ from ctctl.node.find import choose_node
 from ctctl.node.loader import LoadRequest
 from ctctl.node.lock import node_lock
 from ctctl.node.netns import describe, in_netns
+from ctctl.node.owner import check_pins
 from ctctl.node.paths import NodePaths, remove_tree
 from ctctl.node.pool import STATE_MAPS, MapPool, open_pins
 from ctctl.node.preflight import require_privileges
@@ -115,6 +116,7 @@ def plan_update(request: LoadRequest) -> UpdateReport:
 
 def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack) -> _Plan:
     record = read_record(paths.map(MAP_NAME))
+    check_pins(paths, record)
     if record is None or paths.staging.exists():
         raise NotFoundError(f"node {paths.node} is not completely loaded: run ctctl load first")
     where = describe(record.netns)

@@ -12,12 +12,26 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TextIO
 
+from ctctl.out.text import safe
+
 #: Spaces between two columns of a table.
 GAP = 2
 #: A column of words is not made narrower than this as long as others can go.
 PROSE_LEAST = 24
 #: How far what goes on in the next line stands in.
 INDENT = 4
+#: A word of a command line with its quotes: what is inside them is not broken.
+_SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""")
+
+
+class CommandLine(NamedTuple):
+    """A command to type, behind what it is for: it can be copied as it is shown, on a terminal too."""
+
+    what: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.command}"
 
 
 def columns_of(stream: TextIO) -> int | None:
@@ -45,6 +59,13 @@ def prose(text: str, stream: TextIO, first: str = "", rest: str | None = None) -
     return "".join(f"{line}\n" for line in lines) or f"{first}\n"
 
 
+def told(line: str | CommandLine, stream: TextIO, first: str = "", rest: str | None = None) -> str:
+    """``first`` and a line for the operator: a command as ``command`` writes it, anything else as ``prose``."""
+    if isinstance(line, CommandLine):
+        return command(line.command, stream, f"{first}{line.what}: ")
+    return prose(f"{first}{safe(line)}", stream, rest=rest)
+
+
 def command(text: str, stream: TextIO, first: str = "") -> str:
     """``first`` and a command line, ending with a newline; on a terminal continued as a shell continues it.
 
@@ -53,9 +74,9 @@ def command(text: str, stream: TextIO, first: str = "") -> str:
     room = columns_of(stream)
     if room is None or len(first) + len(text) <= room:
         return f"{first}{text}\n"
-    behind = " " * (len(first) + INDENT)
+    behind = " " * min(len(first) + INDENT, room // 2)
     lines, line = [], first
-    for word in text.split(" "):
+    for word in _SHELL_WORD.findall(text):
         more = word if line in (first, behind) else f" {word}"
         if len(line) + len(more) > room - 2 and line not in (first, behind):
             lines.append(f"{line} \\\n")

@@ -17,6 +17,9 @@ from ctctl._ffi.rows import (
     zeros,
 )
 
+#: Room for so many groups is there at first: of thousands of nodes each may have groups of its own.
+_FEW_GROUPS = 1 << 6
+
 
 class TextTable:
     """Texts by number, each made once, when a row first needs it. Numbers are below ``limit``."""
@@ -90,7 +93,7 @@ class Groups:
     def grow(self) -> None:
         """Room for more groups."""
         memory = self.memory
-        room = 4 * memory.room or 1 << 10
+        room = 4 * memory.room or _FEW_GROUPS
         self._keys = zeros(room * memory.key_size, self._keys)
         self._sums = zeros(8 * SUMS * room, self._sums)
         self._slots = zeros(4 * 2 * room)

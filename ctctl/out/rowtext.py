@@ -199,7 +199,7 @@ class RowProgram:
         self._point_at(batch)
         run.rows, run.row, run.order, run.ends = len(batch), 0, 0, 0
         if self._buffer is None:
-            self._buffer = bytearray(_LINES_SIZE)
+            self._buffer = bytearray(_SMALL_SIZE)
         run.out, run.out_size = address_of(self._buffer), len(self._buffer)
         while run.row < run.rows:
             add_rows(run, ops, groups.memory)
@@ -213,7 +213,7 @@ class RowProgram:
         self._point_at(batch)
         run.rows, run.row, run.order, run.ends = len(batch), 0, 0, 0
         if self._buffer is None:
-            self._buffer = bytearray(_LINES_SIZE)
+            self._buffer = bytearray(_SMALL_SIZE)
         run.out, run.out_size = address_of(self._buffer), len(self._buffer)
         find_groups(run, ops, groups.memory, _place(places))
         return places

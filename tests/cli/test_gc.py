@@ -216,7 +216,7 @@ def test_audit_log_and_undo(node: TableDir, tmp_path: Path, engine: str) -> None
     back = ctctl("gc", "undo", undo, "--from", node.path, "--yes", "-o", "json")
     assert json.loads(back.stdout) == {
         "schema": "ctctl/gc-restored/v1", "restored": deleted + 1, "present": 1, "dry_run": False,
-        "full": 0, "left_out": 0, "damaged": 0, "cut": False, "finished": True,
+        "full": 0, "left_out": 0, "damaged": 0, "cut": False, "finished": True, "stopped": False,
     }  # fmt: skip
     before["cilium_ct_any4_global"][reborn] = entry(lifetime=NOW + 1)
     assert before == {name: contents(made) for name, made in node.maps.items()}
@@ -230,6 +230,13 @@ def test_audit_log_and_undo(node: TableDir, tmp_path: Path, engine: str) -> None
         (("--metrics", "9966"), "goes with --interval"),
         (("--interval", "often"), "not a duration"),
         (("--interval", "5s", "--endpoint", "10.0.0.1"), "single run"),
+        (("--interval", "5s", "--now", "7"), "--now goes not with --interval"),
+        (("--explain", "--interval", "5s"), "--interval goes not with --explain"),
+        (("--explain", "--orphans"), "--orphans goes not with --explain"),
+        (("--backend", "7", "--audit", "log", "--rate", "5"), "--rate, --audit go not with --backend"),
+        (("--backend", "7", "--endpoint", "10.0.0.1"), "--endpoint goes not with --backend"),
+        (("--backend", "7", "--interval", "5s"), "--interval goes not with --backend"),
+        (("--backend", "7", "--engine", "kernel", "--orphans"), "--orphans, --engine go not with --backend"),
         (("--rate", "0"), "--rate"),
         (("--engine", "bach"), "batch"),
     ],
@@ -244,7 +251,7 @@ def test_undo_refuses_what_is_no_undo_file(node: TableDir, tmp_path: Path) -> No
     wrong = tmp_path / "wrong"
     for text in ("", "x\n", '{"schema": "other"}\n', '{"schema": "ctctl/gc-undo/v1"}\n{"map": "a"}\n'):
         wrong.write_text(text)
-        done = ctctl("gc", "undo", wrong, "--from", node.path, "--yes")
+        done = ctctl("gc", "undo", wrong, "--from", node.path, "--yes", "--same-boot")
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1, done.stderr
 

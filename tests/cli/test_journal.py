@@ -14,13 +14,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctctl.kernel.map import Map
+from ctctl.kernel.map import Map, MapType
 from ctctl.tables import pairs
 from tests.support.children import CTCTL, started
 from tests.support.children import run_ctctl as ctctl
 from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, random_keys, table_dir
+from tests.support.terminal import on_terminal
 from tests.support.wait import PATIENCE_S, wait_for
-from tests.support.writing import NAME, SNAT, Refresher, alive, answer_after, count_of, fill, run_undo, small_disk
+from tests.support.writing import (
+    NAME,
+    SNAT,
+    Refresher,
+    alive,
+    answer_after,
+    count_of,
+    fill,
+    freeze,
+    run_undo,
+    small_disk,
+)
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("own_directory")]
 
@@ -103,6 +115,65 @@ def test_a_full_disk_stops_the_deletions_it_cannot_record(
         assert f"{30_000 - len(left)} " in done.stderr.replace("expired", "")
         assert run_undo(done.stderr).returncode == 0
     assert contents(table) == before
+
+
+@pytest.mark.parametrize("engine", ["batch", "kernel", "per-key"])
+def test_a_run_ends_where_the_audit_log_does(node: TableDir, tmp_path: Path, engine: str) -> None:
+    """It is written after the deletions: what went is said, with how much of it has no line, and can be undone."""
+    table = node.maps[NAME]
+    fill(table, 20_000)
+    before = contents(table)
+    with small_disk(tmp_path / "disk", 256) as disk:
+        audit = ("--audit", disk / "log")
+        assert ctctl("gc", "--dry-run", *audit, "--from", node.path).returncode == 0
+        assert not (disk / "log").exists()
+        done = ctctl("gc", "--yes", "--engine", engine, *audit, "--undo", "gone", "--from", node.path)
+        gone, lines = 20_000 - count_of(table), (disk / "log").read_bytes().splitlines()
+        assert (done.returncode, 0 < len(lines) < gone < 20_000) == (1, True), done.stderr
+        assert all(json.loads(line)["reason"] == "expired" for line in lines)  # no half one
+        said = f"cannot write {disk}/log: No space left on device: {gone - len(lines)} deletions are not in it"
+        assert said in done.stderr.splitlines()[-1]
+        assert f"{gone} deleted" in done.stderr
+        assert run_undo(done.stderr).returncode == 0
+    assert contents(table) == before
+
+
+def test_orphans_that_went_before_the_disk_was_full_are_said(node: TableDir, tmp_path: Path) -> None:
+    nat = node.maps[SNAT]
+    node.create("cilium_ct_any4_global", 64)
+    keys = random_keys(20_000, CT[NAME], np.random.default_rng(3))
+    nat.update_batch(keys, np.tile(np.frombuffer(nat4("1.2.3.4", 5), np.uint8), (len(keys), 1)))
+    before = contents(nat)
+    with small_disk(tmp_path / "disk", 1024) as disk:
+        done = ctctl("gc", "--yes", "--orphans", "--undo", disk / "gone", "--from", node.path)
+        gone = len(before) - count_of(nat)
+        assert (done.returncode, 0 < gone < len(before)) == (1, True), done.stderr
+        assert f"{gone} SNAT entries purged by themselves" in done.stderr
+        assert run_undo(done.stderr).returncode == 0
+    assert contents(nat) == before
+
+
+def test_nothing_is_kept_where_nowhere_was_said(node: TableDir) -> None:
+    for command in (("gc", "--endpoint", "10.0.0.1"), ("gc",), ("ct", "flush")):
+        node.maps[NAME].update(key4("10.0.0.1", 1, "10.0.0.2", 80), entry(lifetime=0))
+        done = ctctl(*command, "--yes", "--undo", "-", "--from", node.path)
+        assert (done.returncode, count_of(node.maps[NAME]), "undo with" in done.stderr) == (0, 0, False), done.stderr
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("ct", "flush"), ("gc",), ("gc", "--undo", "gone")], ids=" ".join)
+def test_want_of_descriptors_is_no_older_kernel(node: TableDir, command: tuple[str, ...]) -> None:
+    """Without room for a program nothing is deleted: to do it by system calls is for kernels that run none."""
+    fill(node.maps[NAME], 5)
+    statuses = []
+    for room in (14, 16, 17, 19, 60):
+        words = ["prlimit", f"--nofile={room}", *CTCTL, *command, "--yes", "--from", str(node.path)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert "system calls" not in done.stderr, room
+        assert count_of(node.maps[NAME]) == (5 if done.returncode else 0), (room, done.stderr)
+        statuses.append(done.returncode)
+        Path("gone").unlink(missing_ok=True)
+    assert (1 in statuses, statuses[-1]) == (True, 0)
 
 
 def test_no_room_for_the_first_line_deletes_nothing(node: TableDir, tmp_path: Path) -> None:
@@ -302,6 +373,72 @@ def test_two_nodes_are_not_changed_at_once(node: TableDir, tmp_path: Path) -> No
                 done = ctctl(*command, more, *both)
                 assert (done.returncode, "several nodes" in done.stderr) == (2, True), (command, done.stderr)
         assert len(contents(node.maps[NAME])) == len(contents(other.maps[NAME])) == 5
+
+
+def per_cluster(node: TableDir, stack: contextlib.ExitStack, clusters: int) -> list[Map]:
+    """A table for each of so many clusters, with an entry in it."""
+    inner = [stack.enter_context(Map.create("inner", MapType.LRU_HASH, 14, 56, 8)) for _ in range(clusters)]
+    outer = stack.enter_context(Map.create("outer", MapType.ARRAY_OF_MAPS, 4, 4, clusters + 1, inner=inner[0]))
+    for number, table in enumerate(inner, 1):
+        outer.update(number.to_bytes(4, "little"), table.fd.to_bytes(4, "little"))
+        table.update(key4("10.0.0.1", number, "8.8.8.8", 53), entry(lifetime=alive()))
+    outer.pin(node.path / "cilium_per_cluster_ct_tcp4")
+    return inner
+
+
+def test_a_journal_of_many_tables_comes_back(node: TableDir) -> None:
+    """Its first line names them all."""
+    with contextlib.ExitStack() as stack:
+        tables = per_cluster(node, stack, 100)
+        before = [contents(table) for table in tables]
+        done = ctctl("ct", "flush", "--yes", "--allow-foreign", "--undo-file", "many", "--from", node.path)
+        assert (done.returncode, [contents(table) for table in tables]) == (0, [{}] * 100), done.stderr
+        assert len(Path("many").read_bytes().splitlines()[0]) > 4096
+        back = run_undo(done.stderr)
+        assert (back.returncode, [contents(table) for table in tables]) == (0, before), back.stderr
+
+
+@pytest.mark.parametrize("command", [("gc",), ("ct", "flush")], ids=" ".join)
+def test_the_printed_undo_can_be_copied_from_a_narrow_terminal(node: TableDir, command: tuple[str, ...]) -> None:
+    """As it is shown, whatever the names have in them, into the plainest shell."""
+    table = node.maps[NAME]
+    table.update(key4("10.0.0.1", 1, "10.0.0.2", 80), entry(lifetime=0))
+    odd = Path('it\'s  a "strange" $place\nof 100% \u202e \\')
+    odd.mkdir()
+    Path("link").symlink_to(node.path)
+    undo = ("--undo", odd / f"{command[-1]}\tgone")
+    status, lines = on_terminal([*CTCTL, *command, "--yes", *map(str, undo), "--from", "link"], columns=50)
+    shown = "\n".join(lines)
+    assert (status, count_of(table)) == (0, 0), shown
+    Path("link").unlink()
+    start = shown.index("undo with: ctctl ") + len("undo with: ctctl ")
+    assert shown.index("--from", start) > shown.index("\n", start)  # it took more than a line
+    words = shown[start : shown.index("--yes", start) + len("--yes")]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(CTCTL)} {words}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, count_of(table)) == (0, 1), (words, done.stderr)
+
+
+@pytest.mark.parametrize("what", ["undo", "import"])
+def test_a_restore_that_ends_early_says_what_it_did(node: TableDir, what: str) -> None:
+    """By a signal, and where a table stops taking entries."""
+    table = node.maps[NAME]
+    fill(table, 60_000, lifetime=alive())
+    node.maps[SNAT].update(key4("10.0.0.9", 9, "8.8.8.8", 99), nat4("6.6.6.6", 6))
+    assert ctctl("ct", "export", "snapshot", "--format", "snapshot", "--from", node.path).returncode == 0
+    assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
+    command = {"undo": ("gc", "undo", "journal"), "import": ("ct", "import", "snapshot")}[what]
+    with started(*CTCTL, *command, "--yes", "--from", node.path) as process:
+        wait_for(lambda: count_of(table) > 0, what="first entries")
+        process.send_signal(signal.SIGTERM)
+        told = "".join(process.communicate(timeout=PATIENCE_S))
+    there = count_of(table)
+    assert 0 < there < 60_000
+    assert (process.returncode, f"{there} entries " in told, "stopped before the end" in told) == (130, True, True)
+    freeze(table)
+    done = ctctl(*command, "--yes", "--from", node.path)
+    assert (done.returncode, count_of(table)) == (4, there), done.stderr
+    assert "0 entries " in done.stdout + done.stderr
+    assert "Operation not permitted" in done.stderr.splitlines()[-1]
 
 
 # ---- files

@@ -205,7 +205,7 @@ def test_a_journal_of_another_node(node: TableDir, tmp_path: Path) -> None:
         for words, where in ((older, node.path), (by_place, bound), (elsewhere, bound), (anew, node.path)):
             Path("journal").write_text(json.dumps(said | words) + "\n" + rest)
             table.delete(next(iter(before)))
-            done = run_ctctl("gc", "undo", "journal", "--yes", "--allow-foreign", "--from", where)
+            done = run_ctctl("gc", "undo", "journal", "--yes", "--same-boot", "--allow-foreign", "--from", where)
             assert (done.returncode, contents(table)) == (0, before), done.stderr
 
 
@@ -217,6 +217,24 @@ def bind_mount(of: Path, at: Path) -> Iterator[Path]:
         yield at
     finally:
         subprocess.run(["umount", at], check=True)
+
+
+def test_a_journal_that_names_no_boot(node: TableDir) -> None:
+    """As an older ctctl wrote them: what would tell is said, and the user may know it."""
+    head, _, rest = Path("journal").read_text().partition("\n")
+    said = json.loads(head)
+    older = {name: value for name, value in said.items() if name not in ("boot_id", "maps")}
+    for words in (older | {"schema": "ctctl/gc-undo/v1"}, said | {"boot_id": None}, said | {"boot_id": ""}):
+        Path("journal").write_text(json.dumps(words) + "\n" + rest)
+        for command, how in zip(RESTORING[:2], ("--yes", "--dry-run"), strict=True):
+            done = run_ctctl(*command, how, "--from", node.path)
+            refused("a journal that names no boot", done, node)
+            assert f"written at {said['time']}" in done.stderr
+            done = run_ctctl(*command, "--dry-run", "--same-boot", "--from", node.path)
+            assert (done.returncode, "0 entries would be restored, 3 left" in done.stdout) == (0, True), done.stderr
+    # The user may know what it does not say, and not what it says otherwise.
+    Path("journal").write_text(json.dumps(said | {"boot_id": "of-another"}) + "\n" + rest)
+    refused("a journal of another node", run_ctctl(*RESTORING[0], "--yes", "--same-boot", "--from", node.path), node)
 
 
 def test_a_clock_that_is_not_the_datapaths(node: TableDir) -> None:

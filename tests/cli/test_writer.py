@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctctl.kernel.clock import monotonic_s
+from ctctl.kernel.clock import boot_id, monotonic_s
 from ctctl.kernel.map import Map, MapType
 from ctctl.model.nat import NatEntry
 from ctctl.tables import pairs
@@ -175,6 +175,47 @@ def test_load_takes_no_directory_of_another_user(tmp_path: Path) -> None:
         assert list((root / "ctctl").iterdir()) == []
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_load_and_apply_take_no_pin_that_is_not_the_nodes(cilium: TableDir, loaded: bool) -> None:
+    """In the node's own place: they would rename over it, write it, or clean it away as what a killed load left."""
+    from tests.support.nodes import make_node
+
+    root = cilium.path.parents[1]
+    there = sorted(path.name for path in cilium.path.iterdir())
+    with make_node() as made:
+        Path("node.yaml").write_text(made.text())
+        load = ("load", "-f", "node.yaml", "--netns", made.name, "--bpffs", root)
+        apply = ("apply", "-f", "node.yaml", "--bpffs", root)
+        node = root / "ctctl" / made.name
+        if loaded:
+            assert ctctl(*load).returncode == 0
+        else:
+            node.mkdir(parents=True, mode=0o700)
+        before = sorted(path.name for path in node.iterdir())
+
+        def refused(planted: Path) -> None:
+            for command in (load, (*load, "--dry-run"), *([(*apply, "--yes"), (*apply, "--dry-run")] * loaded)):
+                done = ctctl(*command)
+                assert (done.returncode, planted.name in done.stderr) == (4, True), (command, done.stderr)
+                assert sorted(path.name for path in cilium.path.iterdir()) == there, command
+            planted.unlink()
+            assert sorted(path.name for path in node.iterdir()) == before
+
+        try:
+            (node / "staging").symlink_to(cilium.path)
+            refused(node / "staging")
+            if not loaded:
+                (node / "links").symlink_to(cilium.path)
+                refused(node / "links")
+            (node / NAME).unlink(missing_ok=True)
+            cilium.maps[NAME].pin(node / NAME)
+            before = [name for name in before if name != NAME]
+            refused(node / NAME)
+        finally:
+            done = ctctl("unload", "--node", made.name, "--bpffs", root, "--yes")
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_reload_keeps_what_is_ours_ours() -> None:
     """The ids in the record follow a load, an apply and a resize."""
     from tests.support.nodes import make_node
@@ -232,7 +273,7 @@ def test_a_file_cannot_name_a_map(node: TableDir) -> None:
         names = [str(secret / "victim"), f"../../tc/globals/{SNAT}", f"../../{secret.name}/victim", "beside", "", "\0"]
         snapshot = Path("evil.ctsnap")
         snapshot_with_nat(snapshot, node, names)
-        lines = [{"schema": "ctctl/undo/v1", "source": "", "node": None}]
+        lines = [{"schema": "ctctl/undo/v1", "source": "", "node": None, "boot_id": boot_id()}]
         lines += [{"map": n, "key_hex": bytes(14).hex(), "value_hex": bytes(40).hex()} for n in names]
         journal = Path("evil.jsonl")
         journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -456,5 +497,7 @@ def test_gc_looks_again_for_what_is_behind_an_orphan_and_a_scrub_takes_it_whatev
         before_delete=lambda _keys: node.maps[NAME].update(key, entry(lifetime=alive())),
     )
     with open_source(str(node.path)) as source, open_targets(source, allow_foreign=False) as targets:
-        assert orphans.purge(source, targets, job) == (2 if scrub else 0)
+        purged = orphans.Purged()
+        orphans.purge(source, targets, job, purged)
+        assert purged.count == (2 if scrub else 0)
     assert len(contents(node.maps[SNAT])) == (0 if scrub else 2)

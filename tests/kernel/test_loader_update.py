@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
 from ctctl.node.attach import AttachMode
 from ctctl.node.loader import load
+from ctctl.node.record import MAP_NAME, read_record, write_record
 from ctctl.node.unload import unload
 from ctctl.node.update import plan_update, update
 from tests.support.loaded import attached_ids, config_tables, entries, map_ids, put_entries, status
@@ -96,13 +98,16 @@ def test_what_does_not_fit_is_refused(node: TestNode) -> None:
             for key, value in table.items():
                 small.update(key, value)
             small.pin(path)
+            record = read_record(node.dir / MAP_NAME)
+            assert record is not None
+            (node.dir / MAP_NAME).unlink()
+            write_record(node.dir / MAP_NAME, replace(record, maps=record.maps | {path.name: small.info.id}))
     before = config_tables(node)
     backends = [{"ip": f"10.244.8.{number}", "port": 1} for number in range(1, 5)]
     many = [{"ip": "10.68.0.1", "port": 80, "id": 15, "backends": backends}]
     with pytest.raises(CtctlError, match="cilium_lb4_backends_v3 holds 2 entries, changing it in place needs 5"):
         update(node.request(services=many))
     assert config_tables(node) == before
-    path.unlink()  # the node's own table is gone from there, and unload takes no other's
 
 
 @pytest.mark.parametrize(

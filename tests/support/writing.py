@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pty
 import re
@@ -11,9 +12,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
+from ctctl._ffi.syscall import bpf
 from ctctl.errors import KernelError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.kernel.map import Map, UpdateMode
@@ -56,6 +59,20 @@ def small_disk(where: Path, size_kb: int) -> Iterator[Path]:
         yield where
     finally:
         unmount(where)
+
+
+BPF_MAP_FREEZE = 22
+
+
+class FreezeAttr(ctypes.Structure):
+    """``bpf_attr`` of BPF_MAP_FREEZE."""
+
+    _fields_: ClassVar = [("map_fd", ctypes.c_uint32)]
+
+
+def freeze(table: Map) -> None:
+    """From here on the kernel lets no system call write to the map (BPF_MAP_FREEZE)."""
+    bpf(BPF_MAP_FREEZE, FreezeAttr(table.fd))
 
 
 class Refresher:

@@ -81,14 +81,16 @@ def test_without_a_scrub_what_is_expired_goes() -> None:
 def test_what_stands_beside_the_rows() -> None:
     """Which entries were meant, where they are kept and how to bring them back; of a foreign table with its flag."""
     plain, scrubbed = preview(world()), preview(world(), scrub=Scrub("pod1", (POD.packed,)))
-    assert summary(plain)[0].startswith("dry run, nothing deleted: 2 alive, 2 expired (")
-    assert summary(scrubbed)[0].startswith("dry run, nothing deleted: 2 entries of pod1, expired or not, 2 of others (")
+    assert str(summary(plain)[0]).startswith("dry run, nothing deleted: 2 alive, 2 expired (")
+    assert str(summary(scrubbed)[0]).startswith(
+        "dry run, nothing deleted: 2 entries of pod1, expired or not, 2 of others ("
+    )
     assert report_document(plain)["undo_file"] is None
     kept = replace(plain, undo_file=Path("gone.jsonl"))
     assert report_document(kept)["undo_file"] == "gone.jsonl"
-    told = [[line for line in summary(one) if line.startswith("undo with: ")] for one in (plain, kept)]
+    told = [[line for line in map(str, summary(one)) if line.startswith("undo with: ")] for one in (plain, kept)]
     assert (told[0], len(told[1]), "--allow-foreign" in told[1][0]) == ([], 1, False)
-    assert "--allow-foreign" in "".join(summary(replace(kept, foreign=True)))
+    assert "--allow-foreign" in "".join(map(str, summary(replace(kept, foreign=True))))
 
 
 def test_a_node_without_time_hides_no_other() -> None:

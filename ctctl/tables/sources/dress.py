@@ -28,6 +28,20 @@ _QUOTES = re.compile(r"^[ \t]*(?:[>|│][ \t]?)+", re.MULTILINE)
 QUOTE = re.compile(r"[ \t]*(?:[>|│][ \t]?)+")
 
 
+#: Arrows and strokes as editors and chats make them of the two characters that a program writes.
+_ARROWS = re.compile("[\u2192\u27f6]|[\u2010-\u2015\u2212]>")
+_DOUBLE_ARROWS = re.compile("[\u21d2\u27f9]")
+_STROKES = re.compile("[\u2010\u2011]")
+#: What Markdown is told to leave as it is: no JSON has these behind a stroke.
+_ESCAPED = re.compile(r"\\([\[\]_*<>#|~(){}+\-])")
+#: A terminal's colours whose first character was lost on the way, or is shown.
+_ESC = "(?:\\^\\[|\u241b)"
+_BARE_COLOURS = re.compile(
+    rf"{_ESC}?\[(?:\d{{1,3}}(?:;\d{{1,3}}){{0,4}})?m{_ESC}?\[K|{_ESC}?\[\d{{1,3}}(?:;\d{{1,3}}){{0,4}}m"
+    rf"|{_ESC}\[[\d;]{{0,16}}[mK]"
+)
+
+
 #: What people put around a line.
 MARKS = ("`", '"', "\u201c", "\u201d")
 
@@ -40,6 +54,20 @@ def unwrapped(line: str) -> str:
         text = line.rstrip(", ")
         return text[1:-1] if len(text) > 1 and text.endswith('"') and '"' not in text[1:-1] else line
     return line.strip("\u201c\u201d")
+
+
+def as_printed(text: str) -> str:
+    """A line as its program wrote it: without colours, in usual blanks and arrows, without Markdown's strokes."""
+    if "\x1b" in text:
+        text = TERMINAL.sub("", text)
+    if not text.isascii():
+        text = SPACES.sub(" ", INVISIBLE.sub("", text))
+        text = _STROKES.sub("-", _DOUBLE_ARROWS.sub("=>", _ARROWS.sub("->", text)))
+    if "&" in text or "<" in text:
+        text = without_marks(text)
+    if "\\" in text:
+        text = _ESCAPED.sub(r"\1", text)
+    return _BARE_COLOURS.sub("", text) if "m" in text and "[" in text else text
 
 
 def without_marks(text: str) -> str:

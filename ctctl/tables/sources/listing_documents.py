@@ -256,6 +256,8 @@ class Documents:
             read_pairs_json(document, self._dump)
         elif agent_text.add_config_map(self._dump, document):
             self._found("config map")
+        elif isinstance(document, dict) and str(document.get("schema")).startswith(("ctctl/undo/", "ctctl/gc-undo/")):
+            self.foreign = self.foreign or "an undo journal: ctctl gc undo FILE brings back what it holds"
         else:
             self.foreign = self.foreign or "a JSON object that is no listing of any known form"
             self._told_in(document)

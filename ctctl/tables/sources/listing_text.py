@@ -34,14 +34,14 @@ from ctctl.tables.sources.values import address, digits
 
 #: What the first line of each table is, and what it shows.
 _HEADERS = (
-    (r"SERVICE ADDRESS\s+BACKEND", "services"),
-    (r"SOURCE RANGE \(REVNAT_ID\)", "source_ranges"),
-    (r"SVC ID\s+LOOKUP", "maglev"),
-    (r"IP PREFIX/ADDRESS\s+IDENTITY", "ipcache"),
-    (r"IP ADDRESS\s+LOCAL ENDPOINT", "endpoints"),
-    (r"Socket Cookie\s+Backend -> Frontend", "sockets"),
+    (r"SERVICE\s+ADDRESS\s+BACKEND", "services"),
+    (r"SOURCE\s+RANGE\s+\(REVNAT_ID\)", "source_ranges"),
+    (r"SVC\s+ID\s+LOOKUP", "maglev"),
+    (r"IP\s+PREFIX/ADDRESS\s+IDENTITY", "ipcache"),
+    (r"IP\s+ADDRESS\s+LOCAL\s+ENDPOINT", "endpoints"),
+    (r"Socket\s+Cookie\s+Backend\s+->\s+Frontend", "sockets"),
     (r"TUNNEL\s+VALUE\s*$", "tunnels"),
-    (r"ID\s+BACKEND ADDRESS", ""),  # of backends or reverse NAT: the rows tell
+    (r"ID\s+BACKEND\s+ADDRESS", ""),  # of backends or reverse NAT: the rows tell
 )
 HEADERS = re.compile("|".join(f"(?P<_{number}>{text})" for number, (text, _) in enumerate(_HEADERS)))
 _COLUMNS = re.compile(r" {3,}|\t+")
@@ -125,7 +125,10 @@ class PairLines:
             if right:
                 self.group = left
             return True
-        return self._narrow(text)
+        if self._narrow(text):
+            return True
+        squeezed = " ".join(text.split())  # columns two blanks apart, also where the program writes one
+        return squeezed != text and (self._take(squeezed, "") or self._narrow(squeezed))
 
     def _narrow(self, text: str) -> bool:
         """A row whose columns stand one blank apart."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ctctl.tables.sources import regular
-from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader
+from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader, is_worth
 from ctctl.tables.sources.shape import Shape
 from ctctl.tables.sources.stream import Lines
 
@@ -25,13 +25,25 @@ class Listing(Protocol):
         """Take the rows of lines of that form; they are valid until the next pass."""
 
 
+class _Readers(threading.local):
+    """A thread's readers by form. Their memory is for all its files: an archive may have thousands."""
+
+    def __init__(self) -> None:
+        self._by_form: dict[Form, RegularReader] = {}
+
+    def of(self, form: Form) -> RegularReader:
+        return self._by_form.get(form) or self._by_form.setdefault(form, RegularReader(form))
+
+
+_readers = _Readers()
+
+
 class Passes:
     """Passes over the lines of a stream, each as far as it goes."""
 
     def __init__(self, lines: Lines, shape: Shape) -> None:
         self._lines = lines
         self._shape = shape
-        self._readers: dict[Form, RegularReader] = {}
         self._patience = Patience()
 
     def read_on(self, listing: Listing) -> bool:
@@ -39,8 +51,8 @@ class Passes:
         other, count = self._shape.other_length(), 0
         if other is None or not self._patience.ready():
             return False
-        while self._lines.has(regular.WORTH) and (form := listing.next_form(ROOM)) is not None:
-            reader = self._readers.get(form) or self._readers.setdefault(form, RegularReader(form))
+        while is_worth(self._lines) and (form := listing.next_form(ROOM)) is not None:
+            reader = _readers.of(form)
             rows = reader.read(self._lines, other_length=other)
             if len(rows):
                 self._shape.records(len(rows), reader.padded, reader.blanks)

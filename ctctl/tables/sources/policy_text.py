@@ -18,12 +18,12 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.values import digits, whole
 
 #: The first line of a table; AUTH TYPE and PREFIX are missing in older ones, COOKIE is there from 1.18 on.
-HEADER = re.compile(r"\s*POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS \(source:key\[=value\]\))\s+PORT/PROTO\s")
+HEADER = re.compile(r"\s*POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS\s+\(source:key\[=value\]\))\s+PORT/PROTO\s")
 #: What says whose table follows: the listing of all, the command that was typed, a heading of ``debuginfo``.
 _ENDPOINT = re.compile(
-    r"\s*(?:Endpoint ID:|#{1,6} BPF Policy Get|.{0,120}\bbpf policy get(?: -n| --numeric)?) +(\d{1,5})\b", re.I
+    r"\s*(?:Endpoint\s+ID:|#{1,6} BPF Policy Get|.{0,120}\bbpf policy get(?: -n| --numeric)?) +(\d{1,5})\b", re.I
 )
-_PATH = re.compile(r"\s*Path: \S{0,200}/(cilium_policy_(?:v2_)?(\d{1,5}))\s*$")
+_PATH = re.compile(r"\s*Path:\s+\S{0,200}/(cilium_policy_(?:v2_)?(\d{1,5}))\s*$")
 #: A table of no rules.
 _EMPTY = re.compile(r"\s*Policy stats empty\.")
 _ROW = re.compile(
@@ -31,6 +31,10 @@ _ROW = re.compile(
     r"\s+(?P<proxy>NONE|\d{1,5})(?:\s+(?P<auth>[a-z][a-z-]{2,30}|\d{1,3}))?"
     r"\s+(?P<bytes>-|\d{1,20})\s+(?P<packets>-|\d{1,20})(?:\s+(?P<prefix>\d{1,2}))?(?:\s+(?P<cookie>\d{1,10}))?\s*$"
 )
+#: What starts a row, be it damaged.
+MARK = re.compile(r"\s*(?:Allow|Deny)\s+(?:Ingress|Egress)\s")
+#: Columns that not every version has, by what a head calls them: where it has one, every row has.
+_LATER = {"auth": "AUTH", "prefix": "PREFIX", "cookie": "COOKIE"}
 _LABEL = re.compile(r"\s+([a-z0-9-]{1,40}:\S{1,300})\s*$")
 _PORTS = re.compile(
     r"(?:(?P<mask>0x[0-9a-f]{1,4})/(?P<bits>\d{1,2})/|(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?/)?"
@@ -49,6 +53,8 @@ class PolicyLines:
     map: str | None = None
     #: more labels of the last row's peer may follow
     open: bool = False
+    #: columns of the table's head that not every version has
+    columns: tuple[str, ...] = ()
 
     def whose(self, line: str) -> bool:
         """Whether the line says whose table follows, or that it is empty."""
@@ -62,10 +68,11 @@ class PolicyLines:
             return False
         return True
 
-    def header(self) -> None:
+    def header(self, line: str) -> None:
         """The first line of a table."""
         self.dump.listings.shown.add("policy")
         self.open = False
+        self.columns = tuple(name for name, title in _LATER.items() if title in line)
 
     def add(self, line: str) -> bool:
         """Whether the line is a row, or a further label of the row above; it is added then."""
@@ -76,7 +83,7 @@ class PolicyLines:
             rules[-1] = replace(rules[-1], labels=(*rules[-1].labels, label[1]))
             return True
         match = _ROW.match(line)
-        if match is None:
+        if match is None or any(match[name] is None for name in self.columns):
             return False
         try:
             self.dump.listings.policy.append(self._rule(match))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 #: Rows at most that one pass fills, bytes ahead that are worth one, and records at most that are read one by one
 #: after passes in vain.
 ROOM, WORTH, MAX_WAIT = 1 << 13, 1 << 16, 256
+#: Records that take as long to read one by one as numpy to import. With it there, an eighth of the bytes is worth it.
+_MANY = 2000
+_asked = itertools.count()
 #: An element of a document may be so long, and a document may have them in so many forms.
 MAX_ELEMENT, MAX_FORMS = 1 << 14, 12
 _NUMPY = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}
@@ -207,6 +212,12 @@ class Form:
         return self
 
 
+def is_worth(ahead: Ahead) -> bool:
+    """Whether enough follows for a pass. Asked behind each record that was read one by one, of whatever file."""
+    cheap = "numpy" in sys.modules or next(_asked) >= _MANY
+    return ahead.has(WORTH >> 3 if cheap else WORTH)
+
+
 class RegularReader:
     """Reads records of one form, as many as there are beside each other."""
 
@@ -305,7 +316,7 @@ class ElementRuns:
     def read_on(self, ahead: Ahead, sample: Callable[[], Sample], other_length: int = 0) -> int:
         """Take the elements that follow one that was taken, which is the sample; how many."""
         self.work = 0
-        if not self._patience.ready() or not ahead.has(WORTH):
+        if not self._patience.ready() or not is_worth(ahead):
             return 0
         count = self._pass(ahead, other_length)
         if not count and len(self._known) < MAX_FORMS and (learned := self._learn(sample())) is not None:

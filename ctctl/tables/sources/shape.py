@@ -24,6 +24,8 @@ MAX_PREFIX = 160
 #: Widths of terminals at which lines may have been broken.
 _WIDTHS = range(60, 301)
 _MAX_PIECES = 12
+#: So much of the next line tells whether it is the rest of this one.
+_LEAST = 80
 #: A file of which so many lines are whole though they are as wide as its widest was not broken, or is no listing.
 _MAX_IN_VAIN = 200
 #: How much of the file is looked at for its widest line.
@@ -31,6 +33,23 @@ _SAMPLE = 1 << 16
 #: How a line of a conntrack or SNAT listing starts: no piece of another.
 _ENTRY = re.compile(r"(?:[A-Za-z][A-Za-z0-9]{1,7}|\d{1,3})[ \t]+(?:OUT|IN|SVC)[ \t]+[\[0-9a-fA-F:]")
 _ENTRY_BYTES = re.compile(_ENTRY.pattern.encode())
+#: How a line starts that is the rest of the one before it: with what no record starts with. Mails and pages break
+#: lines between words.
+_FIELDS = (
+    "(?:[RT]x)?(?:Packets|Bytes|FlagsSeen)|Last[RT]xReport|Flags|RevNAT|SourceSecurityID|IfIndex|BackendID|NatPort|Created"
+    "|NeedsCT|HostLocal|expires|identity|encryptkey|tunnelendpoint|nodeid|flags|id|sec_id|ifindex|mac|nodemac|parent_ifindex"
+)
+_END = r"\[?[0-9a-fA-F.:]{2,45}\]?:\d{1,5}"
+_STATE = r"\((?:active|terminating|quarantined|maintenance)\)"
+_REST = re.compile(
+    rf"[ \t>|]*(?:(?:{_FIELDS})=|-> {_END}|(?:{_END} )?(?:related |service )?(?:expires=|XLATE_|Created=)|\(remaining: "
+    r"|-?\d{1,20} sec\(s\)\)|sec\(s\)\)|ago\b|\[ |(?:[A-Z][A-Za-z]{2,20} ){0,12}\] "
+    rf"|(?:[a-z][A-Za-z, -]{{0,60}}\]|{_END}(?:/[A-Z]{{1,8}})?(?: {_STATE})?|{_STATE})[ \t\r]*(?:\n|\Z)"
+    r"|(?:disabled|spire|(?:test-)?always-fail)[ \t])".encode()
+)
+_NAME = re.compile(r"(\w+)=")
+#: What ends text that was marked as code.
+_MARKUP = re.compile(r"\s*(?:\[/?\w{1,20}\]|\{\w{1,20}\}|</?\w{1,20}>|`{3,}|~{3,})\s*")
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"\s*\S+\s?")
 #: How much of the line that follows is looked at.
@@ -38,11 +57,11 @@ _FOLLOWING = 1000
 #: So much of a document tells what it is: an element of it.
 _DOCUMENT_LINES = 80
 #: What ends words in front that no blank follows.
-_JOINTS = (":", "-")
+_JOINTS = (":", "-", "+")
 _JOINT = "[:-]"
 #: The head of a table.
 HEAD = re.compile(
-    r"(?<![^\s:-])(?:"
+    r"(?<![^\s:+-])(?:"
     + "|".join(
         pattern.pattern.replace(r"\s*", "", 1) if pattern.pattern.startswith(r"\s*") else pattern.pattern
         for pattern in (SERVICE_HEADER, policy_text.HEADER, counter_text.HEADER, HEADERS)
@@ -141,6 +160,8 @@ class Shape:
                 self._in_vain += 1  # as a look at the next line would find
             else:
                 line = self._whole(line)
+        if self._front is None and self._in_vain < _MAX_IN_VAIN and self._goes_on():
+            line = self._joined(line)
         self._blanks, self.quoted, self.damaged = line.blanks, line.quoted, line.damaged
         self.unfinished = line.unfinished
         self.cut = line.unfinished and not line.blanks and 1 < self._records == self._padded
@@ -228,7 +249,8 @@ class Shape:
         while len(pieces) < _MAX_PIECES and (piece := self._take()) is not None:
             pieces.append(piece)
             bare = self._without_words(piece.text)
-            if not bare.strip() or _ENTRY.match(bare) or is_left_out(bare) or self._alone(bare) is not None:
+            ends = not bare.strip() or _ENTRY.match(bare) or is_left_out(bare) or _MARKUP.fullmatch(bare)
+            if ends or self._alone(bare) is not None:
                 break
             text += piece.text + " " * piece.blanks
             if piece.length != self._width:
@@ -250,6 +272,27 @@ class Shape:
             rest = rest[1:]
         self._ahead.extendleft(reversed(rest))
         return line
+
+    def _joined(self, line: _Line) -> _Line:
+        """A line with the ones that are the rest of it, where they make a record and no field stands in it twice."""
+        pieces: list[_Line] = []
+        text = line.text
+        while len(pieces) < _MAX_PIECES and self._goes_on() and (piece := self._take()) is not None:
+            pieces.append(piece)
+            text += f" {piece.text.strip()}"
+        names = _NAME.findall(text)
+        if pieces and len(names) == len(set(names)) and self._alone(text) not in (None, "head"):
+            return replace(pieces[-1], text=text)
+        self._in_vain += len(pieces)
+        self._ahead.extendleft(reversed(pieces))
+        return line
+
+    def _goes_on(self) -> bool:
+        """Whether the next line is the rest of this one."""
+        if self._ahead:
+            return _REST.match(f"{self._ahead[0].text}\n".encode()) is not None
+        self._lines.has(_LEAST)
+        return self._lines.goes_on_with(_REST)
 
     def _without_words(self, line: str) -> str:
         head = head_of(line)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import binascii
 import codecs
 import re
 from collections.abc import Callable
 from typing import Protocol
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources.dress import INVISIBLE, MARKS, QUOTE, SPACES, TERMINAL, unwrapped, without_marks
+from ctctl.tables.sources.dress import MARKS, QUOTE, as_printed, unwrapped
 
 #: What a line costs of a budget's work, whatever it is, and a byte of YAML; sixteen bytes of anything cost one.
 LINE_WORK, YAML_WORK = 16, 1
@@ -83,10 +84,45 @@ class _Recoded:
         return b""
 
 
+class _Mailed:
+    """Text as mails carry it (RFC 2045, quoted-printable), as it was written: as a ``Reader``."""
+
+    def __init__(self, stream: Reader) -> None:
+        self._stream = stream
+        self._left = b""
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        while True:
+            raw = self._stream.read(size)
+            data = self._left + raw
+            ends = [match.end() for match in _HARD_END.finditer(data, max(len(data) - _MAIL_HEAD, 0))]
+            cut = ends[-1] if raw and ends else 0 if raw and len(data) <= MAX_LINE else len(data)
+            self._left = data[cut:]
+            if cut or not raw:
+                return binascii.a2b_qp(data[:cut])
+
+
+#: How much of a file tells that it is a mail; an end of line that is none, one that is.
+_MAIL_HEAD = 1 << 14
+_SOFT_END = re.compile(rb"=(?:20)?\r?\n")
+_BLANK_END = re.compile(rb"[ \t]=20\r?\n")
+_HARD_END = re.compile(rb"(?<!=)(?<!=\r)\n")
+
+
+def _is_mailed(head: bytes) -> bool:
+    return (b"=3D" in head and _SOFT_END.search(head) is not None) or _BLANK_END.search(head) is not None
+
+
 def utf8(stream: Reader) -> Reader:
-    """The stream in UTF-8. UTF-16 is turned, by its mark or by every other byte: PowerShell's ``>`` writes that."""
+    """The stream in UTF-8. UTF-16 is turned, by its mark or by every other byte: PowerShell's ``>`` writes that.
+
+    Of a mail as it was sent, lines are made whole.
+    """
     whole = Prefixed(b"", stream)
-    head = whole.peek(8)
+    head = whole.peek(_MAIL_HEAD)
+    if b"=" in head and _is_mailed(head):
+        return _Mailed(whole)
+    head = head[:8]
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return _Recoded(whole, "utf-16")
     for first, encoding in ((0, "utf-16-le"), (1, "utf-16-be")):
@@ -130,6 +166,7 @@ class Lines:
         self.damaged = False
         self.blanks = 0
         self.unfinished = False
+        self._dollar = False
 
     def _more(self) -> bool:
         """Append what comes next; a stream that breaks ends, and says so after the last line."""
@@ -244,18 +281,21 @@ class Lines:
             self.damaged = False
         except UnicodeDecodeError:
             text, self.damaged = text_of(raw), True
-        if "\x1b" in text:
-            text = TERMINAL.sub("", text)
-        if not text.isascii():
-            text = SPACES.sub(" ", INVISIBLE.sub("", text))
-        if "&" in text or "<" in text:
-            text = without_marks(text)
+        text = as_printed(text)
         bare = text.rstrip()
         self.blanks = len(text.rstrip("\r")) - len(bare)
         text = bare
         quote = QUOTE.match(text) if text[:1] in " \t>|│" else None
         self.quoted = quote is not None
+        if text.endswith(("$", "|", "│")) and (self._shows_ends(text) or quote is not None):
+            text = text.rstrip("$|│").rstrip()
         return text[quote.end() :] if quote is not None else text
+
+    def _shows_ends(self, text: str) -> bool:
+        """Whether this line and the one beside it end in what ``cat -A`` shows there."""
+        end = self._data.find(b"\n", self._at)
+        before, self._dollar = self._dollar, text[-1] == "$"
+        return self._dollar and (before or (end > 0 and self._data[end - 1 : end] == b"$"))
 
     def read(self, size: int = CHUNK, /) -> bytes:
         """What follows as it is, as a ``Reader``. Raises EndedEarlyError after the last of a broken stream."""

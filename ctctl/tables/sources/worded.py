@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from itertools import islice
 
+from ctctl.model.service import SERVICE_TYPES
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_documents import Form, form_of, is_listing
 from ctctl.tables.sources.shape import MAX_PREFIX, MAX_WORDS, Shape
@@ -19,12 +21,35 @@ _WORDED = re.compile(
 )
 _MAX_WORDED = 100
 #: Where words in front of a record end, and what no record that is told by its shape is without.
-_JOINTS = re.compile(r"[\s:-]+")
+_JOINTS = re.compile(r"[\s:+-]+")
 _NUMBER = re.compile(r"(\d{1,9})[:-]")
+#: What ends words in front, and may be the beginning of an IPv6 address: then what follows goes on with one.
+_PART = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{1,4}:(?:[0-9a-fA-F]{1,4}:){0,6}$")
+_PARTS = re.compile(r"[0-9a-fA-F:]{0,40}")
 _MARK = re.compile(
     r" \(\d{1,5}\)|\bidentity=\d|\bsec_id=\d|\(localhost\)|[A-Z]://[\[0-9a-f]|\(revnat=| => \[?[0-9a-f]|(?:IN|E)GRESS"
-    r"|\bsrc=[0-9a-f]|\bID=\d|\]/v[46]\b"
+    r"|\b(?:Allow|Deny)[ \t]+(?:In|E)gress\b|:\d{1,5}(?:/[A-Z]{1,8})?(?:/i)?[ \t]+(?:"
+    + "|".join(SERVICE_TYPES)
+    + r")\b|\bsrc=[0-9a-f]|\bID=\d|\]/v[46]\b"
 )
+
+
+def _goes_on(line: str, at: int) -> bool:
+    """Whether what stands before a place and behind it may be one IPv6 address."""
+    before = _PART.search(line, max(at - 36, 0), at)
+    behind = _PARTS.match(line, at)
+    if before is None or behind is None or ":" not in behind[0]:
+        return False
+    whole = before[0] + behind[0]
+    return any(_is_address(text) for text in (whole, whole.rpartition(":")[0]))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Worded:
@@ -58,6 +83,9 @@ class Worded:
                 return False
             if self._alone(line[at:]) in (None, "head"):
                 continue
+            if _goes_on(line, at):
+                self._dump.lose("line(s) of a listing behind words that may be of an address", line)
+                return True
             number = _NUMBER.match(line, at)
             if number is not None and self._alone(line[number.end() :]) not in (None, "head"):
                 # "FILE:11:fd00::1": the number of a line, which grows, or the beginning of an address

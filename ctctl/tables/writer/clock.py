@@ -34,7 +34,10 @@ class ClockError(CtctlError):
 
 
 def kernel_clock() -> tuple[int, int] | None:
-    """(nanoseconds of CLOCK_MONOTONIC, jiffies64) as the datapath reads them; None where no program can tell."""
+    """(nanoseconds of CLOCK_MONOTONIC, jiffies64) as the datapath reads them; None where no program can tell.
+
+    Raises KernelError where there is no room for one.
+    """
     try:
         with BpfObject.open(OBJECT) as loaded:
             for name in loaded.program_names():
@@ -43,7 +46,11 @@ def kernel_clock() -> tuple[int, int] | None:
             loaded.load()
             failed, _ = loaded.program(CLOCK).run_syscall()
             told = layouts.ctctl_writer_ctl.from_buffer_copy(loaded.map("ctctl_writer_ctl").mmap())
-    except (KernelError, PermissionDenied):
+    except KernelError as error:
+        if error.is_shortage:
+            raise
+        return None
+    except PermissionDenied:
         return None
     return None if failed else (told.ktime_ns, told.jiffies)
 

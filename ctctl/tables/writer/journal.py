@@ -19,6 +19,7 @@ import contextlib
 import functools
 import json
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,8 @@ SCHEMA = "ctctl/undo/v1"
 OLD_SCHEMA = "ctctl/gc-undo/v1"
 #: An IPv6 entry takes 240 characters and its table's name.
 _LONGEST_LINE = 4096
+#: The first line names every table, of which there may be some for each of 511 clusters.
+_LONGEST_HEAD = 1 << 20
 
 
 def default_path() -> Path:
@@ -85,6 +88,8 @@ class Journal:
             "maps": dict(maps or {}),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        if len(_line(head)) > _LONGEST_HEAD:  # ids only tell more than the place does
+            head["maps"] = {}
         try:
             made = cls(path, descriptor, head, named=named)
             _sync_directory(path)
@@ -211,9 +216,9 @@ class Contents:
     """What was found in a journal while it was read: known when the records have been walked.
 
     ``node``, ``source``, ``maps`` and ``boot_id`` say whose entries they are: the node's name (None for tables that are
-    no node's of ours), where they were pinned, the tables' ids in that boot, and when their times count. ``damaged``:
-    lines that do not say what they should; ``cut``: the last line has no end; ``finished``: the run that wrote it came
-    to its end.
+    no node's of ours), where they were pinned, the tables' ids in that boot, and when their times count; ``time`` when
+    the run began. ``damaged``: lines that do not say what they should; ``cut``: the last line has no end; ``finished``:
+    the run that wrote it came to its end.
     """
 
     path: Path
@@ -221,6 +226,7 @@ class Contents:
     source: str = ""
     boot_id: str | None = None
     maps: dict[str, int] = field(default_factory=dict)
+    time: str | None = None
     damaged: int = 0
     cut: bool = False
     finished: bool = False
@@ -244,18 +250,20 @@ def is_journal(head: bytes) -> bool:
 def open_journal(path: Path) -> Contents:
     """What the first line of a journal says. Raises DecodeError for a file that is none."""
     try:
+        if stat.S_ISFIFO(path.stat().st_mode):
+            raise DecodeError(f"{path}: a pipe, and a journal is read twice: save it to a file")
         with path.open("rb") as stream:
-            head = _parsed(stream.readline(_LONGEST_LINE))
+            head = _parsed(stream.readline(_LONGEST_HEAD))
     except OSError as error:
         raise DecodeError(f"{path}: {error.strerror}") from None
     if head is None or head.get("schema") not in (SCHEMA, OLD_SCHEMA):
         raise DecodeError(f"{path}: no undo journal of ctctl (schema {SCHEMA})")
-    node, source, boot = (
-        value if isinstance(value, str) else None for value in map(head.get, ("node", "source", "boot_id"))
+    node, source, boot, moment = (
+        value if isinstance(value, str) else None for value in map(head.get, ("node", "source", "boot_id", "time"))
     )
     maps = head.get("maps")
     ids = {name: found for name, found in maps.items() if isinstance(found, int)} if isinstance(maps, dict) else {}
-    return Contents(path, node, source or "", boot, ids)
+    return Contents(path, node, source or "", boot or None, ids, moment)
 
 
 def records(contents: Contents) -> Iterator[Record]:
@@ -322,7 +330,7 @@ def _stayed_key(line: dict[str, Any]) -> tuple[str, bytes] | None:
 def _parsed_lines(contents: Contents) -> Iterator[dict[str, Any] | None]:
     """Every line behind the first; None for one that is damaged. A cut last line is only noted."""
     with contents.path.open("rb") as stream:
-        stream.readline(_LONGEST_LINE)
+        stream.readline(_LONGEST_HEAD)
         while line := stream.readline(_LONGEST_LINE):
             if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
                 contents.cut = True

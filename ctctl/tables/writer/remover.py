@@ -58,7 +58,8 @@ class Remover:
     """The deletions of one table; a context manager.
 
     ``journal`` None: the user said that nothing is to be kept. ``recorder`` is told what went and why;
-    ``before_delete`` is called between journal and delete (tests put a refresh there).
+    ``before_delete`` is called between journal and delete (tests put a refresh there). Raises KernelError where
+    there is no room for a program: only where the kernel runs none is there another way.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Remover:
         try:
             self._program = WriterProgram(target, room)
         except KernelError as error:
+            if error.is_shortage:
+                raise
             self.window = f"no program can be run in this kernel ({error}): compared and deleted by system calls"
         self._slots = self._program.slots if self._program is not None else _plain_slots(target, room)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ctctl.abi import pins
-from ctctl.errors import KernelError
+from ctctl.errors import CtctlError, KernelError
 from ctctl.kernel import lru
 from ctctl.kernel.map import Map, UpdateMode
 from ctctl.tables.writer.journal import Record
@@ -25,6 +25,7 @@ class Restored:
 
     ``nat``: how many of those created are SNAT entries. ``full``: entries for which a table has no room, as
     an LRU table would have thrown out others for them. ``skipped``: why records were left out, with how many.
+    ``stopped``: before the end, by whom it was to ask; ``failure``: what ended it, everything else is true then too.
     """
 
     restored: int = 0
@@ -33,6 +34,8 @@ class Restored:
     full: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     dry_run: bool = False
+    stopped: bool = False
+    failure: CtctlError | None = None
 
 
 def restore(
@@ -44,12 +47,24 @@ def restore(
 ) -> Restored:
     """Create the entries that are not there. ``maps``: the tables by name; a record of any other is left out.
 
-    A name in a record is looked up in ``maps`` and nowhere else: no file can name a map. Raises KernelError.
+    A name in a record is looked up in ``maps`` and nowhere else: no file can name a map. Raises nothing once it has
+    begun: what went wrong is in what it did.
     """
     done = Restored(dry_run=dry_run)
+    try:
+        _restore(records, maps, stopped, done)
+    except CtctlError as error:
+        done.failure = error
+    except OSError as error:  # the disk that the records are on
+        done.failure = CtctlError(f"cannot read on: {error.strerror or error}")
+    return done
+
+
+def _restore(records: Iterable[Record], maps: Mapping[str, Map], stopped: Callable[[], bool], done: Restored) -> None:
     room: dict[str, int] = {}
     for record in records:
         if stopped():
+            done.stopped = True
             break
         table = maps.get(record.table)
         reason = _unfit(record, table)
@@ -61,7 +76,6 @@ def restore(
         if record.table not in room:
             room[record.table] = lru.room(table)
         _create(table, record, room, done)
-    return done
 
 
 def _unfit(record: Record, table: Map | None) -> str:
