@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partialmethod
@@ -28,6 +29,7 @@ from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.dump import Collected, Dump
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.service_runs import ServiceRuns
+from tests.support.wait import PATIENCE_S
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
@@ -353,6 +355,29 @@ def test_a_pass_takes_the_lines() -> None:
     assert taken[CtRuns] > 1000
     assert taken[NatRuns] > 1000
     assert taken[ServiceRuns] > 500
+
+
+def test_what_another_thread_reads_is_apart() -> None:
+    """Rows that a pass has read stay, while a listing of the same form is read beside it: a server has many threads."""
+    text = (DATA / "samples/cilium-dbg-1.16.4/ct-list-global.txt").read_bytes()
+    first, _, rest = text.partition(b"\n")
+    alone, _ = read(text, passes=True)
+    beside: list[threading.Thread] = []
+    add_rows = CtRuns.add_rows
+
+    def slow(listing: CtRuns, rows: Any) -> None:
+        if not beside:
+            beside.append(threading.Thread(target=read_content, args=(io.BytesIO(rest + b"\n" + first), Dump())))
+            beside[0].start()
+            beside[0].join(PATIENCE_S)
+            assert not beside[0].is_alive()
+        add_rows(listing, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CtRuns, "add_rows", slow)
+        found, _ = read(text, passes=True)
+    assert beside
+    assert found == alone
 
 
 def _counted(listing: Any, add_rows: Callable[..., None], taken: Counter[type], rows: Any) -> None:

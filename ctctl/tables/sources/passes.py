@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader, is_worth
@@ -25,10 +25,17 @@ class Listing(Protocol):
         """Take the rows of lines of that form; they are valid until the next pass."""
 
 
-@functools.cache
-def _reader_of(form: Form) -> RegularReader:
-    """Its memory is for all files: an archive may have thousands."""
-    return RegularReader(form)
+class _Readers(threading.local):
+    """A thread's readers by form. Their memory is for all its files: an archive may have thousands."""
+
+    def __init__(self) -> None:
+        self._by_form: dict[Form, RegularReader] = {}
+
+    def of(self, form: Form) -> RegularReader:
+        return self._by_form.get(form) or self._by_form.setdefault(form, RegularReader(form))
+
+
+_readers = _Readers()
 
 
 class Passes:
@@ -45,7 +52,7 @@ class Passes:
         if other is None or not self._patience.ready():
             return False
         while is_worth(self._lines) and (form := listing.next_form(ROOM)) is not None:
-            reader = _reader_of(form)
+            reader = _readers.of(form)
             rows = reader.read(self._lines, other_length=other)
             if len(rows):
                 self._shape.records(len(rows), reader.padded, reader.blanks)
