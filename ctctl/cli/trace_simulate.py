@@ -198,7 +198,7 @@ def _start_from_source(
 ) -> tuple[Start, str | None]:
     from ctctl.cli.report import addressed, addressed_here
     from ctctl.node.find import own_nodes
-    from ctctl.packet.text import parse_packet_text
+    from ctctl.packet.text import parse_sent_packet
     from ctctl.simulate import start as simulate_start
     from ctctl.simulate.changes import parse_settings
     from ctctl.tables.names import book_of
@@ -217,7 +217,7 @@ def _start_from_source(
         node = nodes[0] if nodes else None
         book.merge(book_of(source, node))
         text = addressed(source, node, text, one_packet=True)
-        start = simulate_start.from_source(source, parse_packet_text(text), parse_settings(args.settings or ()), node)
+        start = simulate_start.from_source(source, parse_sent_packet(text), parse_settings(args.settings or ()), node)
         return _told(start, source), text
 
 
@@ -242,7 +242,7 @@ def shown_names(args: SimulateArgs) -> dict[str, str]:
 
 def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
     from ctctl.model.units import parse_duration
-    from ctctl.packet.text import parse_packet_text
+    from ctctl.packet.text import parse_sent_packet
     from ctctl.simulate.changes import parse_rule, parse_settings
     from ctctl.simulate.conversation import Request
     from ctctl.simulate.whatif import parse_change
@@ -254,7 +254,7 @@ def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
     except ValueError as error:
         raise UsageError(f"--at: {error}") from None
     if not has_names(packet):
-        parse_packet_text(packet)  # what is wrong with it is said before anything is opened
+        parse_sent_packet(packet)  # what is wrong with it is said before anything is opened
     for change in args.changes or ():
         if not has_names(change):
             parse_change(change)
@@ -262,7 +262,7 @@ def _request(packet: str, args: SimulateArgs, nodes: Sequence[str]) -> Request:
     start, text = _start(args, nodes, packet, book)
     changes = tuple(parse_change(with_addresses(one, book) if has_names(one) else one) for one in args.changes or ())
     return Request(
-        packet=parse_packet_text(text or packet),
+        packet=parse_sent_packet(text or packet),
         nodes=start.nodes,
         via=args.via,
         reply=args.reply,

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 from ctctl.errors import UsageError
+from ctctl.model.tuples import end_text
 from ctctl.model.units import decimal
 from ctctl.packet.spec import (
     ICMP_ECHO_REPLY,
@@ -89,6 +90,10 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
 _BARE_KEYS = frozenset({"len", "seq", "ack", "type", "code", "ttl", "hlim", "id", "ipopts"})
 
 
+#: Where a packet comes from that is told to be sent from no port: any that programs are given will do.
+FROM_PORT = 40000
+
+
 @dataclass(slots=True)
 class _Reader:
     """The words of a packet text, consumed from the front."""
@@ -119,6 +124,27 @@ def parse_packet_text(text: str) -> PacketSpec:
     spec = replace(spec, **_parse_rest(reader, spec.proto))
     _check(reader, spec)
     return spec
+
+
+def parse_sent_packet(text: str) -> PacketSpec:
+    """The same of a packet that a program sends: to some port, and from ``FROM_PORT`` where the text has none.
+
+    Raises:
+        UsageError: as above, and where the destination port is missing; ``:0`` is port 0.
+    """
+    spec = parse_packet_text(text)
+    if spec.proto not in _WITH_PORTS or spec.fragment_offset:
+        return spec
+    reader = _reader(text)
+    _parse_protocol(reader)
+    src, dst = _split_ends(reader)
+    if not _has_port(dst):
+        raise reader.fail(f"to which port? Write for example {end_text(spec.dst, 80)}")
+    return spec if _has_port(src) else replace(spec, src_port=FROM_PORT)
+
+
+def _has_port(word: str) -> bool:
+    return "]:" in word if word.startswith("[") else word.count(":") == 1
 
 
 def parse_flow_text(text: str) -> FlowSpec:

@@ -83,6 +83,7 @@ def with_addresses(text: str, book: NameBook, *, one_packet: bool = False) -> st
     if not any(isinstance(end, str) and _is_name(end) for end, _ in ends):
         return text
     version = next((end.version for end, _ in ends if not isinstance(end, str)), None)
+    proto = PROTOCOLS.get((match["head"] or "").strip().lower())
     said = []
     for name, (end, port) in zip(("src", "dst"), ends, strict=True):
         if not isinstance(end, str) or not _is_name(end):
@@ -91,17 +92,23 @@ def with_addresses(text: str, book: NameBook, *, one_packet: bool = False) -> st
         address = book.address_of(end, version)
         version = version or address.version
         to_service = one_packet and name == "dst" and not port
-        said.append(end_text(address, _port_at(address, end, book) if to_service else port))
+        said.append(end_text(address, _port_at(address, end, book, proto) if to_service else port))
     return text[: match.start("src")] + said[0] + match["arrow"] + said[1] + text[match.end() :]
 
 
-def _port_at(address: Address, name: str, book: NameBook) -> int:
+def _port_at(address: Address, name: str, book: NameBook, proto: int | None) -> int:
     """The port of a service at one of its addresses; 0 for what is none. Raises UsageError where it has several."""
     try:
         frontends = book.service(name).frontends
     except UsageError:
         return 0
-    ports = sorted({port for network, port, _proto in frontends if address in network and port})
+    ports = sorted(
+        {
+            port
+            for network, port, other in frontends
+            if address in network and port and (not other or proto in (None, other))
+        }
+    )
     if len(ports) > 1:
         raise UsageError(f"{name!r} has the ports {', '.join(map(str, ports))}: write for example {name}:{ports[0]}")
     return ports[0] if ports else 0

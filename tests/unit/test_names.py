@@ -119,6 +119,8 @@ def test_a_packet_to_a_service_goes_to_its_port(book: NameBook) -> None:
     assert with_addresses("tcp 10.0.0.1:5 > two:443", other, one_packet=True) == "tcp 10.0.0.1:5 > 10.96.0.9:443"
     with pytest.raises(UsageError, match="'two' has the ports 80, 443"):
         with_addresses("tcp 10.0.0.1:5 > two", other, one_packet=True)
+    other.services["shop/two"] = {(here, 80, 6): None, (here, 53, 17): None}
+    assert with_addresses("udp 10.0.0.1:5 > two", other, one_packet=True) == "udp 10.0.0.1:5 > 10.96.0.9:53"
     assert with_addresses("tcp web-2:1 > web-2", book, one_packet=True) == "tcp 10.0.0.7:1 > 10.0.0.7"
 
 

@@ -19,7 +19,7 @@ from ctctl.packet.describe import describe_frame
 from ctctl.packet.frame import build_frame
 from ctctl.packet.geneve import Geneve, dsr_option, strip_geneve
 from ctctl.packet.spec import PacketSpec
-from ctctl.packet.text import parse_flow_text, parse_packet_text
+from ctctl.packet.text import FROM_PORT, parse_flow_text, parse_packet_text, parse_sent_packet
 from tests.support.geneve import parse_dsr_option, wrap_geneve
 
 SRC_MAC, DST_MAC = "02:00:00:00:03:02", "02:00:00:00:03:01"
@@ -287,3 +287,27 @@ def test_extension_headers_are_gone_past() -> None:
     assert describe_frame(longer) == "udp [fd00::1]:5 > [fd00::2]:6 len 0"
     for cut in range(len(longer)):
         describe_frame(longer[:cut])
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("tcp 10.0.0.1 > 10.0.0.2:80", (FROM_PORT, 80)),
+        ("udp [fd00::1]:5 > [fd00::2]:53", (5, 53)),
+        ("tcp 10.0.0.1:0 > 10.0.0.2:0", (0, 0)),
+        ("icmp 10.0.0.1 > 10.0.0.2", (0, 0)),
+        ("udp 10.0.0.1 > 10.0.0.2 frag=8", (0, 0)),
+    ],
+)
+def test_a_packet_that_is_sent_has_ports(text: str, ports: tuple[int, int]) -> None:
+    spec = parse_sent_packet(text)
+    assert (spec.src_port, spec.dst_port) == ports
+
+
+@pytest.mark.parametrize(
+    "text", ["tcp 10.0.0.1:1 > 10.0.0.2 S", "udp fd00::1 > fd00::2", "sctp [fd00::1]:1 > [fd00::2]"]
+)
+def test_a_packet_to_no_port_is_not_sent(text: str) -> None:
+    """To port 0 goes only what says so."""
+    with pytest.raises(UsageError, match="to which port"):
+        parse_sent_packet(text)

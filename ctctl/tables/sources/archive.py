@@ -109,7 +109,8 @@ class _Dumps:
             part.partial = [f"{path.name}: {text}" for text in part.partial] if part.kinds or part.broken else []
             part.skipped = 0
             part.facts.made_unix = made_by_name(str(path))
-            self.members.add(path, part)
+            for host, one in part.by_host(None).items():
+                self.members.add(path if host is None else path.with_name(f"{host}-{path.name}"), one)
 
     def _kept(self, stream: Prefixed, name: str, part: Dump, budget: Budget) -> Reader:
         """The file's stream; one that may hold names is read, and kept, as far as the limits go."""

@@ -16,8 +16,9 @@ from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
-from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.dump import Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
+from ctctl.tables.sources.hosts import Hosts
 from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
@@ -38,6 +39,9 @@ _RECORD_WORK = 12
 _ALONE_WORK, _SHORT = 40, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
+_OTHER_VERSION = "of another version than those before, so of another node: give each a file of its own"
+#: Machines whose listings one file has, and what each costs.
+_MAX_HOSTS, _HOST_WORK = 500, 400
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -67,25 +71,39 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
 
     ``hint`` is the file's name; ``spend`` is told the work, and may end it (LimitError). What is recognised
     and cannot be read is in ``dump.partial``. Raises NoListingError for JSON of no known form, DecodeError
-    for a document that is known and cannot be read.
+    for a document that is known and cannot be read. Listings of another machine, by the prompts between them, are
+    in ``dump.others``.
     """
-    mixed = _Mixed(Lines(utf8(stream), spend, lambda head: form_of(head) is not None), dump, hint)
+    lines = Lines(utf8(stream), spend, lambda head: form_of(head) is not None)
+    part, hosts, foreign = dump, Hosts(), ""
     try:
-        mixed.read()
-    except EndedEarlyError as error:
-        dump.partial.append(str(error))
-        dump.broken = True
+        while True:
+            mixed = _Mixed(lines, part, hint, hosts)
+            try:
+                mixed.read()
+            except EndedEarlyError as error:
+                part.partial.append(str(error))
+                part.broken = True
+            finally:
+                mixed.finish()
+                dump.host = dump.host or (hosts.name if part is dump else None)
+            foreign = foreign or mixed.documents.foreign
+            if mixed.moved is None or len(dump.others) >= _MAX_HOSTS:
+                break
+            hosts = mixed.moved
+            part = dump.of_host(hosts.name)
+            spend(_HOST_WORK)
     finally:
-        mixed.finish()
-    if not dump.kinds and mixed.documents.foreign:
-        raise NoListingError(mixed.documents.foreign)
+        dump.settle_hosts()
+    if not dump.kinds and foreign:
+        raise NoListingError(foreign)
     return bool(dump.kinds)
 
 
 class _Mixed:
     """A stream in whatever order its parts come. ``table`` is the two-column table that rows belong to now."""
 
-    def __init__(self, lines: Lines, dump: Dump, hint: str) -> None:
+    def __init__(self, lines: Lines, dump: Dump, hint: str, hosts: Hosts) -> None:
         self.lines = lines
         self.dump = dump
         self.hint = hint
@@ -117,6 +135,9 @@ class _Mixed:
         self._old = 0
         #: the first of the lines before this one that were of an element without its beginning
         self._piece = ""
+        #: whose the lines are, and those that follow the last one read
+        self._hosts = hosts
+        self.moved: Hosts | None = None
 
     def read(self) -> None:
         """Everything up to the end."""
@@ -127,9 +148,7 @@ class _Mixed:
                 self._blank_line()
             elif "\\n" in line and form_of(line) is None:
                 self._written(line)
-            elif is_left_out(line):
-                self._left_out(line)
-            elif is_pager(line) and self.dump.kinds:
+            elif self._stands_for_others(line):
                 self.dump.skip(line)
                 self._idle += 1
             elif self.shape.cut and self._alone(line) is not None:
@@ -146,6 +165,8 @@ class _Mixed:
                 if self._listing is not None:
                     listing, self._listing = self._listing, None
                     self._spaced &= not self.passes.read_on(listing)
+            elif self._moves(line):
+                return
             elif not self._document(line) and not self.worded.document(line):
                 if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
                     self.dump.lose("line(s) cut off at the end", line)
@@ -155,6 +176,11 @@ class _Mixed:
             if self._enough():
                 return
 
+    def _moves(self, line: str) -> bool:
+        """Whether a line says that what follows is of another machine."""
+        self.moved = self._hosts.other(line, before=bool(self.dump.kinds))
+        return self.moved is not None
+
     def _written(self, line: str) -> None:
         """Several lines in one, their ends written as two characters: what they are is read next."""
         self.shape.give_back()
@@ -162,12 +188,13 @@ class _Mixed:
         text = whole["text"] if whole is not None else line
         self.lines.back(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
 
-    def _left_out(self, line: str) -> None:
-        """A line that says that others were left out: of a listing where a record or a head is beside it."""
+    def _stands_for_others(self, line: str) -> bool:
+        """Whether a line is a pager's, or says that others were left out: of a listing, where one is beside it."""
+        if not is_left_out(line):
+            return bool(self.dump.kinds) and is_pager(line)
         self._omitted += self._near
         self._gap_before = not self._near
-        self.dump.skip(line)
-        self._idle += 1
+        return True
 
     def _blank_line(self) -> None:
         """The end of a table, unless every line of it has an empty one behind it, its head first."""
@@ -217,7 +244,7 @@ class _Mixed:
     def _alone(self, line: str) -> str | None:
         """What a line is by itself, be it the head of a table; None for no record. Nothing is added."""
         self.lines.spend(_ALONE_WORK + (len(line) >> 4))
-        probe = _Mixed(Lines(io.BytesIO()), Dump(), self.hint)
+        probe = _Mixed(Lines(io.BytesIO()), Dump(), self.hint, self._hosts)
         probe.table, probe.pairs.kind, probe.pairs.group = self.table, self.pairs.kind, self.pairs.group
         probe.services.front = self.services.front
         if self.policy.open and self.dump.listings.policy:
@@ -286,6 +313,10 @@ class _Mixed:
         try:
             self.ct.add(line, start)
             self._listing = self.ct_runs
+        except OtherVersionError:
+            self.dump.lose(
+                "line(s)", line, "of another version than those before, so of another node: give each a file"
+            )
         except DecodeError:
             self.dump.lose("line(s)", line)
         return True

@@ -69,7 +69,7 @@ class Collected:
     def describe(self, layout: Layout, evidence: str, *, raw: bool) -> None:
         """Take what a record shows. Raises DecodeError for one of another layout than the first."""
         if not self.alike(layout):
-            raise DecodeError(f"an entry of layout {layout} in a listing of {self.layout}")
+            raise OtherVersionError(f"an entry of layout {layout} in a listing of {self.layout}")
         if not len(self):
             self.layout, self.evidence, self.raw = layout, evidence, raw
         elif self.layout is not layout:
@@ -204,6 +204,10 @@ class Collected:
         )
 
 
+class OtherVersionError(DecodeError):
+    """A record of a version that the records of its table before it are not of."""
+
+
 @dataclass(slots=True)
 class _Lost:
     count: int = 0
@@ -238,6 +242,38 @@ class Dump:
     losses: int = 0
     #: what follows is not worth reading
     ended: bool = False
+    #: the machine that the file itself names, and what it holds of other ones
+    host: str | None = None
+    others: dict[str, Dump] = field(default_factory=dict)
+
+    def of_host(self, host: str | None) -> Dump:
+        """What the file holds of a machine that it names."""
+        if host is None or host == self.host:
+            self.parts.append(self.listings)  # the same listing may come again
+            self.listings = Listings()
+            return self
+        again = self.others.get(host)
+        return again.of_host(host) if again is not None else self.others.setdefault(host, Dump(host=host))
+
+    def settle_hosts(self) -> None:
+        """Keep of other machines what was found; where that is all there is, it is this dump's own."""
+        self.others = {name: part for name, part in self.others.items() if part.kinds}
+        for part in (self, *self.others.values()):
+            part.join()
+        if not self.kinds and self.others:
+            self.host, first = next(iter(self.others.items()))
+            del self.others[self.host]
+            self.merge(first)
+            self.join()
+
+    def by_host(self, node: str | None) -> dict[str | None, Dump]:
+        """The dumps of a file by node: ``node`` where it names no more than one machine."""
+        if not self.others:
+            return {node: self}
+        others, self.others = self.others, {}
+        found: dict[str | None, Dump] = {self.host: self}
+        found.update(others)
+        return found
 
     @property
     def kind(self) -> str:
@@ -267,9 +303,9 @@ class Dump:
             return
         table.add_many(keys, values)
 
-    def lose(self, what: str, first: str) -> None:
+    def lose(self, what: str, first: str, why: str = "that are no entry") -> None:
         """Count a record that was recognised and could not be understood; ``what`` is the listing it is of."""
-        lost = self.lost.setdefault(what, _Lost())
+        lost = self.lost.setdefault(f"{what} {why}", _Lost())
         lost.count += 1
         self.losses += 1
         lost.first = lost.first or first
@@ -282,7 +318,7 @@ class Dump:
     def settle(self) -> None:
         """Say what was lost, once the file is read."""
         for what, lost in self.lost.items():
-            self.partial.append(f"{lost.count} {what} that are no entry, the first: {lost.first[:80]!r}")
+            self.partial.append(f"{lost.count} {what}, the first: {lost.first[:80]!r}")
         self.lost = {}
 
     def merge(self, other: Dump) -> None:

@@ -77,7 +77,7 @@ def _open_stream(
         if not dumps:
             raise DecodeError(f"{name}: nothing in the archive is a dump of any known form")
         return build(name, dumps, options)
-    return build(name, {node_of(PurePosixPath(Path(name).name)): read_text(source, name)}, options)
+    return build(name, read_text(source, name).by_host(node_of(PurePosixPath(Path(name).name))), options)
 
 
 def read_text(stream: BinaryIO | Prefixed, name: str) -> Dump:

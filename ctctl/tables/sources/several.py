@@ -87,7 +87,7 @@ def _read(spec: str) -> _Read:
         stream.seek(0)
         if archive.is_archive(head):
             return _Read(spec, label, archive.read_archive(stream, spec))
-        return _Read(spec, label, {None: read_text(stream, spec)})
+        return _Read(spec, label, read_text(stream, spec).by_host(None))
 
 
 def _by_node(files: list[_Read], *, alone: bool) -> Dumps:

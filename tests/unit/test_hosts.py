@@ -1,0 +1,81 @@
+"""Listings of several machines in one paste: whose each is, by the prompts and headings above them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import captures
+from tests.support.listings import listed, read_text
+
+ROWS = captures.text("cilium-1.19-snat-node1", "cli/ct-list-global.txt").split("\n")
+FIRST, SECOND = "\n".join(ROWS[:4]) + "\n", "\n".join(ROWS[4:9]) + "\n"
+OLDER = "\n".join(captures.text("cilium-1.16-snat-node1", "cli/ct-list-global.txt").split("\n")[:5]) + "\n"
+#: What stands above the first listing, above the second.
+HEADINGS = (
+    ("root@node1:/home/cilium# cilium bpf ct list global", "root@node2:/home/cilium# cilium bpf ct list global", ""),
+    ("[root@node1 ~]# cilium bpf ct list global", "[root@node2.example.org ~]# ct", "[root@node2.example.org ~]# "),
+    ("core@node1 ~ $ ./list", "core@node2 ~ $ ./list", "core@node2 ~ $"),
+    ("node1 | CHANGED | rc=0 >>", "node2 | CHANGED | rc=0 >>", ""),
+    ("[1] 10:42:01 [SUCCESS] node1", "[2] 10:42:01 [SUCCESS] node2", ""),
+    ("==> node1-ct-list.txt <==", "==> node2-ct-list.txt <==", ""),
+)
+EXEC = "me@laptop:~$ kubectl -n kube-system exec {} -c cilium-agent -- cilium bpf ct list global"
+
+
+@pytest.mark.parametrize(("above", "between", "below"), HEADINGS)
+def test_each_is_a_node(above: str, between: str, below: str, tmp_path: Path) -> None:
+    text = f"{above}\n{FIRST}\n{between}\n{SECOND}{below}\n"
+    with read_text(tmp_path / "paste", text) as source:
+        assert {node: sum(table.count or 0 for table in source.tables_of(node)) for node in source.nodes()} == {
+            "node1": 4,
+            "node2": 5,
+        }
+        assert not source.partial
+
+
+def test_pods_that_a_command_names(tmp_path: Path) -> None:
+    """Not the machine on which it was typed; nor is a pod's listing at an end with that one's prompt."""
+    text = f"{EXEC.format('cilium-7xk2p')}\n{OLDER}{EXEC.format('cilium-p4wzq')}\n{SECOND}me@laptop:~$ \n{FIRST}"
+    with read_text(tmp_path / "paste", text) as source:
+        assert {node: len(source.tables_of(node)) > 0 for node in source.nodes()} == {
+            "cilium-7xk2p": True,
+            "cilium-p4wzq": True,
+        }
+        assert {table.layout.value for table in source.tables} == {"1.16", "1.19"}
+        assert len(listed(source)) == 14
+        assert not source.partial
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"root@node1:~# a\n{FIRST}root@node1:~# b\n{SECOND}",
+        f"{FIRST}root@node1:~# b\n{SECOND}",
+        f"{FIRST}{SECOND}root@node1:~# ",
+        f"$ kubectl exec ds/cilium -- a\n{FIRST}$ kubectl exec ds/cilium -- a\n{SECOND}",
+    ],
+)
+def test_one_machine_is_one_node(text: str, tmp_path: Path) -> None:
+    """Also where the first prompt was not copied: what stands above one was printed on the same machine."""
+    with read_text(tmp_path / "paste", text) as source:
+        assert len(listed(source)) == 9
+        assert not [node for node in source.nodes() if node is not None]
+
+
+def test_another_version_is_another_node(tmp_path: Path) -> None:
+    """Where no prompt tells whose it is, that is said."""
+    with read_text(tmp_path / "paste", f"{OLDER}\n{SECOND}") as source:
+        assert "5 line(s) of another version than those before, so of another node" in source.partial[0]
+
+
+def test_the_same_machine_again(tmp_path: Path) -> None:
+    services = captures.text("cilium-1.19-snat-node1", "cli/lb-list.txt")
+    parts = [
+        f"root@{host}:~# x\n{text}" for host, text in (("a", FIRST), ("b", SECOND), ("a", services), ("a", services))
+    ]
+    with read_text(tmp_path / "paste", "".join(parts)) as source, read_text(tmp_path / "lb", services) as alone:
+        assert source.listings("a").services == alone.listings(None).services
+        assert not source.listings("b").services
+        assert not source.partial
