@@ -35,14 +35,6 @@ UndoOpt = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to ``ctctl ct``."""
-    app.command("export")(export)
-    app.command("import")(import_)
-    app.command("delete")(delete)
-    app.command("flush")(flush)
-
-
 @grouped
 def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; - for stdout.")],
