@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -51,8 +50,7 @@ class EnumValue(NamedTuple):
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class BtfType:
+class BtfType(NamedTuple):
     """One type. ``size`` in bytes where the kind has one; ``type_id`` what it refers to, else 0.
 
     ``signed`` counts for INT and enums; ``count`` is an array's length; ``extra`` the linkage of a
@@ -65,7 +63,7 @@ class BtfType:
     size: int = 0
     type_id: int = 0
     signed: bool = False
-    count: int = 0
+    count: int = 0  # type: ignore[assignment]  # tuple.count, which nobody asks
     extra: int = 0
     members: tuple[Member, ...] = ()
     values: tuple[EnumValue, ...] = ()

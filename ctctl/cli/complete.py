@@ -37,6 +37,12 @@ def answering(values: Callable[[typer.Context], Iterable[str]]) -> Completer:
             return []
         return list(islice(found, _ANSWERS))
 
+    return _known_by_name(complete)
+
+
+def _known_by_name(complete: Completer) -> Completer:
+    """The completer without its annotations: typer evaluates the text of each, at every start, and goes by names."""
+    complete.__annotations__ = {}
     return complete
 
 
@@ -192,7 +198,8 @@ def _flags(_ctx: typer.Context) -> list[str]:
     return [str(flag.name) for flag in CtFlags]
 
 
-def terms(_ctx: typer.Context, incomplete: str) -> list[str]:
+@_known_by_name
+def terms(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
     """A filter: the field at its end completes; what stands before it stays."""
     from ctctl.tables.query.parse import FIELD_NAMES
 
@@ -201,6 +208,7 @@ def terms(_ctx: typer.Context, incomplete: str) -> list[str]:
     return [before + name for name in sorted(FIELD_NAMES) if (before + name).startswith(incomplete)]
 
 
+@_known_by_name
 def several(ctx: typer.Context, incomplete: str) -> list[str]:
     """Fields separated by commas: the last one completes, and those that stand are not offered again."""
     before, comma, last = incomplete.rpartition(",")

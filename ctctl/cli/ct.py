@@ -11,9 +11,8 @@ import typer
 from typer.core import TyperCommand
 
 from ctctl.cli.complete import terms, words
-from ctctl.cli.ct_change import register
-from ctctl.cli.fleet import sql_of_source
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
+from ctctl.cli.lazy import later
 from ctctl.cli.numbers import seconds
 from ctctl.cli.options import MAX_COUNT, TOP_ROWS, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
@@ -319,5 +318,6 @@ def decode(
     write_decoded(found, version, output_options(output, color=color), sys.stdout)
 
 
-register(app)
-app.command("sql")(sql_of_source)
+for _name, _function in (("export", "export"), ("import", "import_"), ("delete", "delete"), ("flush", "flush")):
+    app.command(_name)(later("ctctl.cli.ct_change", _function))
+app.command("sql")(later("ctctl.cli.fleet", "sql_of_source"))

@@ -32,7 +32,7 @@ from ctctl.cli.options import (
     YesOpt,
     output_options,
 )
-from ctctl.errors import UsageError
+from ctctl.errors import EXIT_INTERRUPTED, UsageError
 from ctctl.out.options import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def _run_once(where: SourceArgs, options: GcOptions, out: Any, *, yes: bool, kee
         report, interrupted = _collected(tables, options)
     _tell(report, out)
     if interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(EXIT_INTERRUPTED)
     if report.failure is not None:
         raise report.failure
     if not report.complete:

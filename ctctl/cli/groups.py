@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
 
 import typer
@@ -19,9 +19,11 @@ from ctctl.cli import complete
 from ctctl.cli import options as opt
 from ctctl.cli.complete import Completer
 from ctctl.errors import UsageError
+from ctctl.model.light import light
 from ctctl.out.options import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
+    from ctctl.model.entry import Layout
     from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source, SourceOptions
 
@@ -54,7 +56,7 @@ def long_option(hint: Any) -> str:
     return declared
 
 
-@dataclass(eq=False, repr=False)
+@light
 class FilterOptions:
     """Options whose names are those of ``FilterFlags``. ``OF_NAT``: of SNAT entries."""
 
@@ -91,7 +93,7 @@ class FilterOptions:
         return tuple(said)
 
 
-@dataclass(eq=False, repr=False)
+@light
 class FlowFilterArgs(FilterOptions):
     """The filter options that flows have too (docs/reference/cli.md): repeated values are alternatives."""
 
@@ -128,7 +130,7 @@ class FlowFilterArgs(FilterOptions):
     inverted: NotOpt = False
 
 
-@dataclass(eq=False, repr=False)
+@light
 class FilterArgs(FlowFilterArgs):
     """The filter options of entries."""
 
@@ -137,7 +139,7 @@ class FilterArgs(FlowFilterArgs):
     ] = None
 
 
-@dataclass(eq=False, repr=False)
+@light
 class OutputArgs:
     """The output options (docs/reference/cli.md)."""
 
@@ -159,7 +161,7 @@ class OutputArgs:
         return replace(self.options(), limit=limit)
 
 
-@dataclass(eq=False, repr=False)
+@light
 class SourceArgs:
     """Where records come from and how to read them."""
 
@@ -188,17 +190,9 @@ class SourceArgs:
     def options(self) -> SourceOptions:
         """As the source layer takes them. Raises UsageError."""
         from ctctl.model.clock import parse_clock
-        from ctctl.model.entry import Layout
-        from ctctl.model.suggest import unknown_name
-        from ctctl.model.version import FIRST_MINOR, LAST_MINOR
         from ctctl.tables.sources.base import SourceOptions
 
-        layout = None
-        if self.layout is not None:
-            layout = Layout.of_version(self.layout)
-            if layout is None:
-                known = [f"1.{minor}" for minor in range(FIRST_MINOR, LAST_MINOR + 1)]
-                raise UsageError(unknown_name("layout", self.layout, known))
+        layout = _layout(self.layout) if self.layout is not None else None
         clock = parse_clock(self.clock) if self.clock is not None else None
         return SourceOptions(self.node, self.map, layout, clock, self.now, tuple(self.names or ()))
 
@@ -211,6 +205,18 @@ class SourceArgs:
         if self.every_node or len(self.named) > 1:
             return open_nodes(self.source or ["auto"], self.named, self.options())
         return open_source(self.source or "auto", self.options())
+
+
+def _layout(version: str) -> Layout:
+    from ctctl.model.entry import Layout
+    from ctctl.model.suggest import unknown_name
+    from ctctl.model.version import FIRST_MINOR, LAST_MINOR
+
+    layout = Layout.of_version(version)
+    if layout is None:
+        known = [f"1.{minor}" for minor in range(FIRST_MINOR, LAST_MINOR + 1)]
+        raise UsageError(unknown_name("layout", version, known))
+    return layout
 
 
 class _Spread:

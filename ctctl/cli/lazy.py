@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import typer
+
+
+class _Later(NamedTuple):
+    """Where a command's function is, in a module that is imported for it alone."""
+
+    module: str
+    function: str
+
+    def __call__(self) -> None:
+        raise AssertionError("a command is made of the function itself")
+
+
+def later(module: str, function: str) -> Callable[[], None]:
+    """For ``app.command(NAME)``: that function of that module, which is imported when the command is asked for."""
+    return cast("Callable[[], None]", _Later(module, function))
 
 
 class _Commands(MutableMapping[str, Any]):
@@ -46,6 +62,9 @@ def _name_of(info: Any) -> str:
 
 def _alone(app: typer.Typer, info: Any) -> Any:
     """The command that typer makes of an app with nothing else in it."""
+    if isinstance(info.callback, _Later):
+        where, info = info.callback, copy.copy(info)
+        info.callback = getattr(importlib.import_module(where.module), where.function)
     single = copy.copy(app)
     single.registered_commands, single.registered_callback = [info], None
     return typer.main.get_command(single)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from ctctl.cli import complete
 from ctctl.cli.groups import FilterOptions, Many, NotOpt, ProtocolOpt, RelatedOpt, filter_option
+from ctctl.model.light import light
 
 
-@dataclass(eq=False, repr=False)
+@light
 class NatFilterArgs(FilterOptions):
     """Those of the filter options that SNAT entries have; ``--ip`` and ``--port`` look at the translated end too."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+from ctctl.model.light import light
 from ctctl.out.options import OutputOptions
 from ctctl.tables.names import Names, no_names
 from ctctl.tables.sources.base import CtTable
@@ -34,7 +34,7 @@ class Listing(NamedTuple):
 Batches = Callable[[CtTable], Iterator["CtColumns"]]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@light
 class Run:
     """Rows of one batch, in the order given, or all as they lie. ``places``: where each stands in its chunk."""
 

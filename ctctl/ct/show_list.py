@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
@@ -140,6 +139,8 @@ def _write_document(source: Source, output: Format, content: tuple[Builder, Iter
         text = yaml.safe_dump(head, sort_keys=False)
         opening, empty, closing = f"{text}entries:\n", f"{text}entries: []\n", ""
     else:
+        import json
+
         text = json.dumps(head)[:-1]
         opening, empty, closing = f'{text}, "entries": [', f'{text}, "entries": []}}\n', "\n]}\n"
     count = 0

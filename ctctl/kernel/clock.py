@@ -23,7 +23,7 @@ def monotonic_ns() -> int:
 def boot_id() -> str | None:
     """The kernel's name for this boot: times of CLOCK_MONOTONIC compare within one only."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() or None
     except (OSError, ValueError):
         return None
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctctl.kernel.map_batch import Batch, BatchReader
-from ctctl.kernel.map_handle import MapHandle, MapType
+from ctctl.kernel.map_handle import HASHES, MapHandle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _QUEUED = 8
 _STOP_CHECK_S = 0.05
-#: Types whose cursor is a bucket index.
-_HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class ParallelReader:
 
     def _second_reader(self, first: BatchReader) -> tuple[BatchReader, Iterator[Batch], Batch] | None:
         """The reader of the second half with its first batch; None where one reader is right or all there is."""
-        worth_it = self._map.info.type in _HASHES and len(os.sched_getaffinity(0)) > 1
+        worth_it = self._map.info.type in HASHES and len(os.sched_getaffinity(0)) > 1
         if not worth_it or not 0 < first.position < self._half:
             return None
         reader = BatchReader(self._map, self._size, reuse=False, delete=False, start=self._half)

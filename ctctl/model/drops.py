@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from ctctl.model.light import light_value
 
 #: From this number on a reason is one for a drop (Cilium's DROP_* codes); its metrics count this one as a drop too.
 FIRST_DROP: Final = 130
@@ -198,7 +199,7 @@ def reason_number(text: str) -> int | None:
     return _NUMBERS.get(text)
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class CountedDrop:
     """Why the datapath dropped, and where in its source (``bpf_lxc.c:2110``): None where the counters do not tell."""
 
@@ -209,7 +210,7 @@ class CountedDrop:
         return f"{self.reason} at {self.place}" if self.place else self.reason
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class DatapathCounter:
     """Packets and bytes of one reason, direction and place. ``line`` and ``file`` are 0 up to 1.15.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import builtins
 import re
-from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 from typing import Final
 
+from ctctl.model.light import light_value
 from ctctl.model.tuples import Direction, FlowTuple
 
 
@@ -41,8 +41,10 @@ class CtState(StrEnum):
     CLOSED = "closed"
 
 
-#: The flag bits that make a state.
-STATE_BITS: Final = int(CtFlags.RxClosing | CtFlags.TxClosing | CtFlags.SeenNonSyn)
+#: The flag bits that make a state: closed is both of the first.
+BOTH_CLOSING: Final = int(CtFlags.RxClosing | CtFlags.TxClosing)
+SEEN_NON_SYN: Final = int(CtFlags.SeenNonSyn)
+STATE_BITS: Final = BOTH_CLOSING | SEEN_NON_SYN
 
 
 def state_of(flags: int) -> CtState:
@@ -92,7 +94,7 @@ class Layout(StrEnum):
         return max((layout for layout in cls if int(layout.split(".")[1]) <= minor), key=lambda one: one.value)
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class CtEntry:
     """One conntrack entry, in host order, in the connection's original direction.
 

@@ -6,12 +6,13 @@ and bits are those of ``bpf/include/ctctl/abi.h`` in lower case, which a test ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import IntFlag, StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ctctl.model.entry import CtEntry
+from ctctl.model.light import light_value
 from ctctl.model.tuples import Direction, FlowTuple, endpoint
 
 
@@ -132,7 +133,7 @@ class Why(IntFlag):
 _ENTRY_FIELDS = tuple(field.name for field in fields(CtEntry) if field.name not in {"map", "tuple", "key", "value"})
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class LookupRecord:
     """One lookup in the conntrack table and what came of it.
 
@@ -161,7 +162,7 @@ class LookupRecord:
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Endpoint:
     """An address and a port, e.g. of a VIP."""
 
@@ -172,7 +173,7 @@ class Endpoint:
         return endpoint(self.address, self.port)
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class HookEvent:
     """One packet at one hook, host order. None: does not apply.
 

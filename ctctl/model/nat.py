@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ctctl.model.light import light_value
 from ctctl.model.tuples import Address, Direction, FlowTuple, endpoint
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class NatEntry:
     """One SNAT entry, in real packet order (unlike conntrack keys).
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from ctctl.model.light import light_value
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class PolicyEntry:
     """One rule of one endpoint. ``identity`` 0 is every peer, ``proto`` 0 every protocol and port.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, Layout
+from ctctl.model.light import light_value
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class CtRow:
     """``names`` are those of addresses (and ``backend N``), where known; ``now`` is None where a dump's time is not."""
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntFlag
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 
+from ctctl.model.light import light_value
 from ctctl.model.tuples import Address, end_of
+
+#: States of a backend by their number in its table (docs/reference/abi.md).
+BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
+#: What stands for a pod that reaches itself through a service, the agent's default and ours.
+LOOPBACK = IPv4Address("169.254.42.1")
 
 
 class ServiceFlags(IntFlag):
@@ -32,7 +37,7 @@ class ServiceFlags(IntFlag):
     FwdModeDSR = 1 << 15
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class ServiceSlot:
     """One record of a service table: slot 0 is the frontend itself, others name a backend.
 
@@ -67,7 +72,7 @@ class ServiceSlot:
         return end_of(self.backend.partition("/")[0])
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Backend:
     """One backend. ``port`` is None in listings that leave it out."""
 
@@ -80,7 +85,7 @@ class Backend:
     zone: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class RevNat:
     """What replies are translated back to."""
 
@@ -89,7 +94,7 @@ class RevNat:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class SourceRange:
     """A CIDR that may reach a service with source ranges."""
 
@@ -97,7 +102,7 @@ class SourceRange:
     cidr: str
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class MaglevTable:
     """A Maglev table: backend ids by slot."""
 
@@ -106,7 +111,7 @@ class MaglevTable:
     table: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class IpcacheRecord:
     """An identity by prefix."""
 
@@ -134,7 +139,7 @@ def identity_of(address: Address, ipcache: Iterable[IpcacheRecord]) -> int | Non
     return None if found is None else found[1]
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class TunnelRecord:
     """Up to 1.16: the node behind which the pods of a prefix are; ``key`` is the encryption key's number."""
 
@@ -143,7 +148,7 @@ class TunnelRecord:
     key: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class SocketNat:
     """A socket whose connection was turned to a backend at connect(): what its frontend was."""
 
@@ -155,7 +160,7 @@ class SocketNat:
     rev_nat: int
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class EndpointRecord:
     """A local endpoint; ``flags`` 1 is the host itself, which has no MACs."""
 

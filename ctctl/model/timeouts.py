@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
+
+from ctctl.model.light import light_value
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class Timeouts:
     """Lifetimes in seconds, with the 1.16 agent's defaults (docs/reference/abi.md). A node file has whole ones."""
 

@@ -6,11 +6,11 @@ Pure values. The crossed ports and reversed addresses of the tables (docs/refere
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias
 
+from ctctl.model.light import light_value
 from ctctl.model.units import decimal
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -60,7 +60,7 @@ class Direction(StrEnum):
     SVC = "SVC"
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class FlowTuple:
     """One connection in its original direction: ``src`` opened it, to ``dst``.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -54,6 +53,8 @@ def runtime_config() -> tuple[dict[str, Any], str] | None:
     for directory in STATE_DIRECTORIES:
         data = read_limited(directory / RUNTIME_CONFIG)
         with contextlib.suppress(ValueError, RecursionError):
+            import json
+
             document = json.loads(data) if data is not None else None
             if isinstance(document, dict):
                 return document, str(directory / RUNTIME_CONFIG)
@@ -89,6 +90,8 @@ class _Answer(threading.Thread):
             answer = connection.getresponse()
             body = answer.read(_MAX_BYTES + 1)
             if answer.status == http.client.OK and len(body) <= _MAX_BYTES:
+                import json
+
                 self.document = json.loads(body)
         connection.close()
 

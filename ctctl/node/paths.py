@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from ctctl.errors import CtctlError, UsageError
 from ctctl.kernel.bpffs import DEFAULT_ROOT
+from ctctl.model.light import light_value
 
 DEFAULT_BPFFS = DEFAULT_ROOT
 #: The directory below a bpffs that holds a directory for each node.
@@ -31,7 +31,7 @@ def _decode(file_name: str) -> str:
     return file_name.replace("%2E", ".").replace("%25", "%")
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class NodePaths:
     """The pin directory of one node. Raises UsageError for a name that cannot be a directory's."""
 

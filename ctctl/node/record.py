@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ctctl import __version__
 from ctctl.abi import pins
 from ctctl.errors import CtctlError
 from ctctl.kernel.map import Map, MapType
+from ctctl.model.light import light_value
 
 MAP_NAME = pins.NODE_RECORD
 
@@ -26,7 +27,7 @@ _LENGTH = 4
 _FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class SlotRecord:
     """One place where a program is meant to be attached: a device, or a cgroup.
 
@@ -44,7 +45,7 @@ class SlotRecord:
     cgroup_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class NodeRecord:
     """A node as it was loaded. ``rodata`` is each slot's configuration, values as hex or int."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
@@ -43,6 +42,8 @@ def cell(value: object) -> str:
     if isinstance(value, list):
         return " ".join(cell(item) for item in value) or "-"
     if isinstance(value, dict):
+        import json
+
         return safe(json.dumps(value))
     return safe(str(value))
 

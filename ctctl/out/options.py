@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TextIO
+
+from ctctl.model.light import light_value
 
 
 class Format(StrEnum):
@@ -30,7 +31,7 @@ class ColorMode(StrEnum):
     never = "never"
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class OutputOptions:
     """How to write rows. ``sort`` may start with ``-`` for descending; ``follow``: flush every row."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, TypeVar
 
 from ctctl.errors import UsageError
+from ctctl.model.light import light
 from ctctl.model.suggest import unknown_name
 from ctctl.out.cells import cell, cells
 from ctctl.out.text import safe
@@ -14,7 +15,7 @@ from ctctl.out.text import safe
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@light
 class Column(Generic[T]):
     """One field of a row.
 
@@ -39,7 +40,7 @@ class Column(Generic[T]):
     short: Callable[[T], str] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@light
 class View(Generic[T]):
     """What a command's rows are: schema name, key of the list in JSON, columns, and the other forms.
 

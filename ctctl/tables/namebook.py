@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
 
 from ctctl.errors import UsageError
 from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
+from ctctl.model.light import light
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address, end_of, endpoint
 from ctctl.tables.query.context import ServiceRef
-from ctctl.tables.sources.listings import Listings
+from ctctl.tables.sources.base import no_listings
+
+if TYPE_CHECKING:
+    from ctctl.tables.sources.listings import Listings
 
 Frontend = tuple[Address, int, int]
 
@@ -21,7 +26,7 @@ _DULL_LABELS = ("io.cilium.k8s.", "io.kubernetes.pod.", "io.cilium.k8s.namespace
 _NAMESPACE_LABEL = "io.kubernetes.pod.namespace"
 
 
-@dataclass(slots=True)
+@light
 class NameBook:
     """What is known of one node's names. Names of pods and services are ``namespace/name`` where there is one."""
 
@@ -33,7 +38,7 @@ class NameBook:
     endpoint_ids: dict[int, str] = field(default_factory=dict)
     #: labels by identity, with their source: ``k8s:app=web``
     labels: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    listings: Listings = field(default_factory=Listings)
+    listings: Listings = field(default_factory=no_listings)
 
     # ---- what is known
 

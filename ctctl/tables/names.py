@@ -8,17 +8,17 @@ Kubernetes objects, a sysdump, what the agent answered (``--names``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctctl.errors import CtctlError
+from ctctl.model.light import light
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.context import ServiceRef
-from ctctl.tables.sources.base import Source
-from ctctl.tables.sources.listings import Listings
+from ctctl.tables.sources.base import Source, no_listings
 
 if TYPE_CHECKING:
     from ctctl.config.node import NodeFile
@@ -37,7 +37,7 @@ def book_of(source: Source, node: str | None = None) -> NameBook:
     try:
         book.listings = source.some(node, "backends", "rev_nats", "services", "ipcache", "endpoints")
     except CtctlError:
-        book.listings = Listings()
+        book.listings = no_listings()
     for address, name in book.listings.names.items():
         book.add_pod(name, [address])
     home, _ = source.home_of(node)
@@ -107,7 +107,7 @@ def names_of(source: Source, node: str | None = None) -> dict[str, str]:
     return book_of(source, node).shown()
 
 
-@dataclass(frozen=True, slots=True)
+@light
 class NodeNames:
     """Names to show of every node of a source, each read when it is first asked for (``Names``)."""
 
@@ -132,7 +132,7 @@ def endpoints_of(source: Source) -> dict[str, str]:
     return {str(address): name for name, addresses in book.pods.items() for address in addresses}
 
 
-@dataclass(frozen=True, slots=True)
+@light
 class SourceNames:
     """The names of one node of a source, read when a filter first asks for one."""
 

@@ -8,13 +8,12 @@ key the pod's reply: there the ports change places and the addresses stay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ctctl.abi import constants
 from ctctl.abi.constants import TUPLE_IN, TUPLE_OUT
+from ctctl.model.light import light_value
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class KeyLayout:
     """Where the fields of a tuple are, and where an SNAT value keeps the translated address and port."""
 

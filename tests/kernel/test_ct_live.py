@@ -407,3 +407,31 @@ sys.stderr.write(" ".join(name for name in slow if name in sys.modules))
 """
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         assert done.stderr == "", words
+
+
+#: Modules of ours that a list of ten entries may import: each is half a millisecond of its start.
+MODULES = 103
+
+
+def test_a_short_list_starts_lean(tables: TableDir) -> None:
+    """What the start of a short list costs, by what it is made of: time is another machine's another."""
+    fill_small(tables)
+    code = f"""
+import sys
+from ctctl.cli.main import main
+main({["ct", "list", "--from", str(tables.path)]!r})
+ours = [name for name in sys.modules if name.split(".")[0] == "ctctl"]
+compiled = [
+    f"{{name}}.{{one.__qualname__}}"
+    for name in ours
+    for one in vars(sys.modules[name]).values()
+    if isinstance(one, type) and one.__module__ == name and "__dataclass_fields__" in vars(one)
+    and getattr(one.__init__, "__code__", main.__code__).co_filename == "<string>"
+]
+later = [name for name in ("ctctl.cli.ct_change", "ctctl.cli.fleet", "ctctl.tables.sources.content") if name in ours]
+print(len(ours), *compiled, *later, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    count, *slow = done.stderr.split()
+    assert slow == [], "dataclasses that compile their methods, and modules of other commands"
+    assert int(count) <= MODULES

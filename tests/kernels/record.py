@@ -14,7 +14,6 @@ import os
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def substance(image: bytes) -> bytes:
     for name, contents in sections(image):
         match name:
             case ".BTF":
-                given = repr([plain(astuple(each)) for each in Btf(contents)]).encode()
+                given = repr([plain(each) for each in Btf(contents)]).encode()
             case ".BTF.ext":
                 given = repr(list(_relocated(contents, btf_section(image)))).encode()
             case _ if name.startswith((".debug", ".rel.debug", ".rel.BTF")) or name == ".strtab":

@@ -62,6 +62,23 @@ def test_a_table_is_named_in_one_place() -> None:
     assert written == set()
 
 
+#: What a module chose for itself, sizes and bounds, by chance as another did; and names of types.
+CHOSEN = {"BATCH", "CHUNK", "FEW", "HEAD", "MEMORY", "P", "POLL_S", "SAMPLE", "T", "TEXT"}
+
+
+def test_a_constant_is_written_down_once() -> None:
+    """The same name for the same value in two modules is one fact with two homes."""
+    homes: dict[tuple[str, str], list[str]] = {}
+    for path in sorted((ROOT / "ctctl").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            value = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and target.id.isupper() and value is not None:
+                name = target.id.lstrip("_")
+                homes.setdefault((name, ast.unparse(value)), []).append(str(path.relative_to(ROOT)))
+    assert {name: where for (name, _), where in homes.items() if len(where) > 1 and name not in CHOSEN} == {}
+
+
 CODE = [
     path
     for folder in ("ctctl", "bpf", "tests", "tools")

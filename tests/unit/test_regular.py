@@ -267,7 +267,9 @@ def cilium(key: bytes, value: bytes, layout: Layout) -> dict[str, object]:
 @st.composite
 def documents(draw: st.DrawFn) -> bytes:
     """Elements of one of the programs, of one layout or two, and damage."""
-    form = draw(st.sampled_from(["jsonl", "own", "cilium", "bpftool", "bpftool pretty", "hex", "own YAML", "YAML"]))
+    form = draw(
+        st.sampled_from(["jsonl", "own", "cilium", "bpftool", "bpftool pretty", "fields", "hex", "own YAML", "YAML"])
+    )
     layouts = draw(st.lists(st.sampled_from(list(Layout)), min_size=1, max_size=2))
     raw, named = draw(st.booleans()), draw(st.booleans())
     records = [(pair, layout) for layout in layouts for pair in draw(st.lists(pairs(), max_size=8))]
@@ -283,6 +285,9 @@ def documents(draw: st.DrawFn) -> bytes:
         lowered = json.loads(json.dumps([cilium(*pair, layout) for pair, layout in records]).lower())
         wrapped = [{"key": {"tuplekey4global": {"tuplekey4": one["key"]}}, "value": one["value"]} for one in lowered]
         text = yaml.safe_dump(wrapped if named else lowered, sort_keys=False)
+    elif form == "fields":
+        ours = draw(st.booleans())
+        text = "[" + ",".join(by_fields(*pair, None if ours else layout) for pair, layout in records) + "\n]\n"
     elif form == "hex":
         one_line = draw(st.booleans())
         text = "".join(in_hex(*pair, one_line=one_line) for pair, _ in records) + f"Found {len(records)} elements\n"
@@ -301,6 +306,63 @@ def documents(draw: st.DrawFn) -> bytes:
         )
         text = text[:at] + with_what + text[at + draw(st.sampled_from([0, 1, 3])) :]
     return text.encode()
+
+
+_COUNTERS = {
+    True: ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes"),
+    False: ("reserved0", "backend_id", "packets", "bytes"),
+}
+#: Names of the entry's bit fields from bit 0 on, in 1.14, up to 1.18, and in 1.19.
+_BIT_NAMES = {
+    "nat46": "rx_closing tx_closing nat46 lb_loopback seen_non_syn node_port proxy_redirect dsr from_l7lb reserved1"
+    " from_tunnel reserved",
+    "nat64": "rx_closing tx_closing nat64 lb_loopback seen_non_syn node_port proxy_redirect dsr_internal from_l7lb"
+    " auth_required from_tunnel reserved",
+    "": "rx_closing tx_closing reserved1 lb_loopback seen_non_syn node_port proxy_redirect dsr_internal from_l7lb"
+    " reserved2 from_tunnel reserved3",
+}
+
+
+def by_fields(key: bytes, value: bytes, layout: Layout | None) -> str:
+    """A record as bpftool prints it by BTF: of a Cilium's map, or of ctctl's own (None)."""
+    half = (len(key) - 6) // 2
+    ends = [key[:half], key[half : 2 * half]]
+    dport, sport, proto, flags = struct.unpack("<HHBB", key[2 * half :])
+    numbers = struct.unpack("<QQQQIHHHBBIII", value)
+    split = layout is not None and layout.split_counters
+    word40 = {Layout.V1_18: "reserved4", Layout.V1_19: "nat_port"}.get(layout or Layout.V1_16, "ifindex")
+    names = {**dict(zip(_COUNTERS[split], numbers, strict=False)), "lifetime": numbers[4]}
+    if layout is None:
+        names["flags"] = numbers[5]
+    else:
+        style = "nat46" if layout is Layout.V1_14 else "" if layout is Layout.V1_19 else "nat64"
+        bits = _BIT_NAMES[style].split()
+        names |= {name: f"<0x{numbers[5] >> at & (0x1F if at == 11 else 1):x}>" for at, name in enumerate(bits)}
+    tail = ("rev_nat_index", word40, "tx_flags_seen", "rx_flags_seen", "src_sec_id", "last_tx_report", "last_rx_report")
+    names |= dict(zip(tail, numbers[6:], strict=True))
+    shown: list[object] = [int.from_bytes(end, "little") for end in ends]
+    if half == 16:
+        shown = [list(end) if layout is None else {"addr": list(end), "d": {"d1": 5, "d2": 7}} for end in ends]
+    tuple_ = {"daddr": shown[0], "saddr": shown[1], "dport": dport, "sport": sport, "nexthdr": proto, "flags": flags}
+    text = json.dumps({"key": tuple_, "value": names}, indent=8)
+    return text.replace('"<0x', "0x").replace('>"', "")
+
+
+@settings(max_examples=100, deadline=None)
+@given(pairs(), st.sampled_from([None, *Layout]))
+def test_fields_are_the_bytes_that_they_were_made_of(pair: tuple[bytes, bytes], layout: Layout | None) -> None:
+    found = agree(("[" + by_fields(*pair, layout) + "\n]\n").encode())
+    (table,) = found["tables"].values()
+    assert (bytes(table["keys"]), bytes(table["values"])) == pair
+    assert table["layout"] is (Layout.V1_15 if layout is Layout.V1_14 else layout or Layout.V1_16)
+
+
+def test_an_entry_without_its_flags_is_none() -> None:
+    """Not one of state "new"."""
+    text = by_fields(bytes(12) + bytes((6, 0)), bytes(56), Layout.V1_16).replace('"tx_closing"', '"renamed"')
+    found, _spent = read(("[" + text + "\n]\n").encode(), passes=True)
+    assert not found["tables"]
+    assert found["losses"] == 1
 
 
 def record(draw: st.DrawFn, key: bytes, value: bytes, layout: Layout, *, raw: bool, named: bool) -> dict[str, object]:
@@ -384,6 +446,7 @@ def test_passes_take_what_is_regular() -> None:
             "bpftool/no-btf/cilium_ct4_global.txt",
             "bpftool/no-btf/cilium_ct4_global.j.json",
             "bpftool/btf-1.16/cilium_ct4_global.p.json",
+            "bpftool/btf-1.16/cilium_ct4_global.txt",
             "cilium-dbg-1.16.4/ct-list-global.yaml",
         ):
             taken = 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ctctl.decode.ct import LAYOUT_LACKS
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
+from ctctl.model.light import light_value
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -41,7 +42,7 @@ class Resolver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class TableContext:
     """What a filter must know about a table. ``now`` in the clock's units; None: unknown."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from typing import Any
 
@@ -26,6 +25,8 @@ def encode(style: Style, value: object, text: str | None = None) -> bytes:
     if style is Style.TEXT:
         return (safe(text) if text is not None else cell(value)).encode()
     if style is Style.JSON:
+        import json
+
         return json.dumps(jsonable(value)).encode()
     if style is Style.CSV:
         import csv

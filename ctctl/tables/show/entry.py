@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from ctctl.decode.ct import LAYOUT_LACKS, flag_names, other_bits
 from ctctl.model.clock import Clock
-from ctctl.model.entry import CtEntry, CtState, Layout
+from ctctl.model.entry import CtState, Layout
 from ctctl.model.tuples import PROTOCOL_NAMES, Address, endpoint, protocol_name
 from ctctl.model.units import format_duration, short_duration
 from ctctl.out.view import Column, View
 from ctctl.tables.query.aliases import ALIASES
-from ctctl.tables.show.cilium import cilium_line
 
 if TYPE_CHECKING:
+    from ctctl.model.entry import CtEntry
     from ctctl.model.row import CtRow
     from ctctl.tables.sources.base import CtTable
 
@@ -322,10 +322,16 @@ def ct_view(*, raw: bool = False, nodes: bool = False, time_diff: bool = False) 
         columns=shown,
         name=lambda row: entry_name(row.entry),
         record=lambda row: row_record(row, raw=raw),
-        cilium=lambda row: cilium_line(row.entry, row.layout, row.clock, row.now if time_diff else None) or "",
+        cilium=lambda row: _cilium_line(row, time_diff=time_diff),
         extra=hidden,
         aliases=ALIASES,
     )
+
+
+def _cilium_line(row: CtRow, *, time_diff: bool) -> str:
+    from ctctl.tables.show.cilium import cilium_line
+
+    return cilium_line(row.entry, row.layout, row.clock, row.now if time_diff else None) or ""
 
 
 #: Every field that --fields, --sort know, for completion and help.

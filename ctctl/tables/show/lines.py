@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -35,7 +34,7 @@ class Adder(Protocol):
 
 def json_lines(*, raw: bool = False) -> Builder:
     """``-o jsonl``: an object a line."""
-    return lambda form: _record(form, f'{{"schema": {json.dumps(SCHEMA)}, ', b"}\n", raw=raw)
+    return lambda form: _record(form, f'{{"schema": "{SCHEMA}", ', b"}\n", raw=raw)
 
 
 def json_elements(*, raw: bool = False) -> Builder:
@@ -45,7 +44,7 @@ def json_elements(*, raw: bool = False) -> Builder:
 
 def json_fields(names: Sequence[str], *, element: bool = False) -> Builder:
     """As the two above, of these fields only."""
-    start = ",\n  {" if element else f'{{"schema": {json.dumps(SCHEMA)}, '
+    start = ",\n  {" if element else f'{{"schema": "{SCHEMA}", '
     return _joined(names, Style.JSON, start, ", ", "}" if element else "}\n", label=lambda name: f'"{name}": ')
 
 

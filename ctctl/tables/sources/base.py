@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from ctctl.errors import CtctlError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
+from ctctl.model.light import light, light_value
 from ctctl.tables.query.context import Resolver, TableContext
 
 # Records of listings are named for types only: most commands read none, and the models take long to import.
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Rows: TypeAlias = tuple[Matrix, Matrix] | Batch
 
 
-@dataclass(slots=True)
+@light
 class CtTable:
     """One conntrack table. ``read`` streams it as (keys, values) byte matrices, each valid until the next.
 
@@ -99,7 +100,8 @@ class CtTable:
                 yield found
 
 
-def _no_listings() -> Listings:
+def no_listings() -> Listings:
+    """Of a source that shows none. Their module is imported by who reads some."""
     from ctctl.tables.sources.listings import Listings
 
     return Listings()
@@ -111,7 +113,7 @@ def _no_facts() -> NodeFacts:
     return NodeFacts()
 
 
-@dataclass(slots=True)
+@light
 class Source:
     """Tables from one place. A context manager: live maps are closed with it.
 
@@ -122,7 +124,7 @@ class Source:
 
     description: str
     tables: list[CtTable] = field(default_factory=list)
-    listings: Callable[[str | None], Listings] = lambda _node: _no_listings()
+    listings: Callable[[str | None], Listings] = lambda _node: no_listings()
     #: what the node's own files say about it: capacity, timeouts, clock, version
     facts: Callable[[str | None], NodeFacts] = lambda _node: _no_facts()
     #: its own files that may hold names of a node's pods, services and peers
@@ -290,7 +292,7 @@ class Source:
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
+@light_value
 class SourceOptions:
     """What the user said about a source: node, table, layout, clock and time."""
 

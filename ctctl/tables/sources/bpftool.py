@@ -1,8 +1,7 @@
 """``bpftool map dump`` of the tables that are read live: JSON (with or without BTF), plain with BTF, hex.
 
-In JSON the raw key and value stand beside what BTF makes of them, so they are used. Plain output
-with BTF has only the latter: integers are raw memory, bit fields are bare hex numbers (so it is no
-JSON), and IPv6 addresses are unions, of which ``addr`` holds the octets.
+In JSON the raw key and value stand beside what BTF makes of them, so they are used; plain output with BTF has only the
+latter (``btf_fields``), and is no JSON for its bit fields, which are bare hex numbers.
 """
 
 from __future__ import annotations
@@ -19,13 +18,15 @@ from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields, table_name
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.errors import DecodeError
+from ctctl.tables.sources.btf_fields import fields_like, key_of, names_in, value_of
 from ctctl.tables.sources.ct_elements import bpftool_like, hex_like
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.stream import EndedEarlyError, Lines
 from ctctl.tables.sources.values import whole
 
-_BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
+#: A number that plain output of a map with BTF has for a bit field, and JSON has not.
+BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
 _OCTETS = re.compile(r"[0-9a-f]{2}(?:[ \t]{1,4}[0-9a-f]{2}){0,63}")
 _UNREADABLE = re.compile(r"[A-Z<][A-Za-z0-9 ,<>()'-]{2,80}")
 _FOUND = re.compile(r"Found (\d{1,9}) elements?")
@@ -36,25 +37,6 @@ MAX_RECORD = 4096
 _COUNTER_STRIDE = 16
 #: CPUs of a machine, at most.
 _MAX_CPUS = 4096
-_CT = struct.Struct("<QQQQIHHHBBIII")
-# Bit fields from bit 0, by their names in any version (bit 2, 9 and 11 changed theirs).
-_BITS = (
-    ("rx_closing", 0, 1),
-    ("tx_closing", 1, 1),
-    ("lb_loopback", 3, 1),
-    ("seen_non_syn", 4, 1),
-    ("node_port", 5, 1),
-    ("proxy_redirect", 6, 1),
-    ("from_l7lb", 8, 1),
-    ("from_tunnel", 10, 1),
-)
-# The bit fields whose names moved: (names in order of the fields without a fixed place) by their place.
-_MOVED = {"nat46": (2, 1), "nat64": (2, 1), "dsr": (7, 1), "dsr_internal": (7, 1), "auth_required": (9, 1)}
-
-
-def quote_hex(text: str) -> str:
-    """Plain output of a map with BTF as JSON: its bit fields are bare hex numbers."""
-    return _BARE_HEX.sub(r': "\1"', text)
 
 
 def add_item(dump: Dump, hint: str, item: Any) -> None:
@@ -74,12 +56,12 @@ def add_item(dump: Dump, hint: str, item: Any) -> None:
         if isinstance(key, list) and isinstance(value, list):
             raw = _octets(key), _octets(value)
             if isinstance(formatted, dict):
-                names = _names(formatted["value"])
+                names = names_in(formatted["value"])
         elif isinstance(key, dict) and isinstance(value, dict):
             if "daddr" not in key or "nexthdr" not in key:
                 return
-            names = _names(value)
-            raw = _key_of(key), _value_of(value)
+            names = names_in(value)
+            raw = key_of(key), value_of(value)
         else:
             return
     except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
@@ -88,9 +70,11 @@ def add_item(dump: Dump, hint: str, item: Any) -> None:
 
 
 def element_like(hint: str, dump: Dump, sample: Sample) -> Learned | None:
-    """The form of conntrack records like this one, which was added, where its octets are shown. None: it has none."""
+    """The form of conntrack records like this one, which was added, None: it has none."""
     key, value, formatted = (sample.element.get(name) for name in ("key", "value", "formatted"))
-    names = _names(formatted.get("value")) if isinstance(formatted, dict) else None
+    if isinstance(key, dict) and isinstance(value, dict) and "daddr" in key and "snat" not in hint:
+        return fields_like(dump, _ct_name(hint), sample)
+    names = names_in(formatted.get("value")) if isinstance(formatted, dict) else None
     if not isinstance(key, list) or not isinstance(value, list) or "snat" in hint or _is_nat(names):
         return None
     return bpftool_like(dump, sample, _ct_name(hint), layout_of_fields(names) if names is not None else None)
@@ -186,86 +170,6 @@ def _add_per_cpu(dump: Dump, hint: str, key: bytes, values: bytes) -> None:
     """A record of a per-CPU table, its values of all CPUs one after the other. Raises DecodeError."""
     if kind_of(hint) == "counters":
         dump.listings.counters.append(decode_counter(key, values, _COUNTER_STRIDE))
-
-
-def _names(value: Any) -> set[str]:
-    found: set[str] = set()
-    if isinstance(value, dict):
-        for name, part in value.items():
-            found.add(name)
-            found |= _names(part)
-    return found
-
-
-def _number(value: Any) -> int:
-    return int(value[:20], 0) if isinstance(value, str) else whole(value, 64)
-
-
-def _address(value: Any) -> bytes:
-    """A raw word, or the octets of a union."""
-    if isinstance(value, dict):
-        octets = value.get("addr")
-        if not isinstance(octets, list) or len(octets) != 16:
-            raise DecodeError("an address has no octets")
-        return bytes(whole(octet, 8) for octet in octets)
-    return _number(value).to_bytes(4, "little")
-
-
-def _key_of(key: dict[str, Any]) -> bytes:
-    ports = struct.pack("<HHBB", *(_number(key[name]) for name in ("dport", "sport", "nexthdr", "flags")))
-    return _address(key["daddr"]) + _address(key["saddr"]) + ports
-
-
-def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    """Members of anonymous structs and unions lifted to their parent."""
-    flat: dict[str, Any] = {}
-    for name, part in value.items():
-        if isinstance(part, dict) and name in ("", "common", "nat_info"):
-            flat.update(_flat(part))
-        else:
-            flat[name] = part
-    return flat
-
-
-def _value_of(value: dict[str, Any]) -> bytes:
-    flat = _flat(value)
-    if "created" in flat:
-        return _nat_value(flat)
-    layout = layout_of_fields(flat)
-    if layout is not None and layout.split_counters:
-        head = [flat.get(name, 0) for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")]
-    else:
-        head = [flat.get(name, 0) for name in ("reserved0", "backend_id", "packets", "bytes")]
-    word40 = flat.get("ifindex", flat.get("reserved4", flat.get("nat_port", 0)))
-    tail = [flat[name] for name in ("tx_flags_seen", "rx_flags_seen", "src_sec_id", "last_tx_report", "last_rx_report")]
-    rev_nat = _number(flat["rev_nat_index"])
-    numbers = [*map(_number, head), _number(flat["lifetime"]), _bits(flat), rev_nat, _number(word40)]
-    return _CT.pack(*numbers, *map(_number, tail))
-
-
-def _bits(flat: dict[str, Any]) -> int:
-    """The flag word from its bit fields; the reserved ones stand in the order of their numbers."""
-    word = sum((_number(flat.get(name, 0)) & 1) << bit for name, bit, _ in _BITS)
-    for name, (bit, width) in _MOVED.items():
-        word |= (_number(flat.get(name, 0)) & (1 << width) - 1) << bit
-    free = [place for place in ((2, 1), (9, 1), (11, 5)) if not any(n in flat and _MOVED[n] == place for n in _MOVED)]
-    reserved = sorted(
-        name for name in flat if re.fullmatch(r"reserved\d*", name) and name not in ("reserved0", "reserved4")
-    )
-    if "reserved" in reserved:  # up to 1.15 the last one has no number
-        reserved.remove("reserved")
-        reserved.append("reserved")
-    for name, (bit, width) in zip(reserved, free, strict=False):
-        word |= (_number(flat[name]) & (1 << width) - 1) << bit
-    return word
-
-
-def _nat_value(flat: dict[str, Any]) -> bytes:
-    head = struct.pack("<QQQQ", *(_number(flat.get(name, 0)) for name in ("created", "needs_ct", "pad1", "pad2")))
-    address = next(flat[name] for name in ("address", "to_saddr", "to_daddr") if name in flat)
-    port = next(flat[name] for name in ("port", "to_sport", "to_dport") if name in flat)
-    raw = _address(address)
-    return head + raw + struct.pack("<H", _number(port)) + bytes(2 if len(raw) == 4 else 6)
 
 
 _PIN = re.compile(r"cilium_[a-z0-9_]{2,60}")

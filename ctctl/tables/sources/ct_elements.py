@@ -173,7 +173,7 @@ def bpftool_like(dump: Dump, sample: Sample, name: str | None, layout: Layout | 
     if found is None or odd or len(taken) != len(key) + len(value):
         return None
 
-    return Learned(form, functools.partial(_add_octets, dump, name, family, layout))
+    return Learned(form, functools.partial(_add_rows, dump, name, family, layout))
 
 
 def hex_like(dump: Dump, name: str | None, sample: Sample) -> Learned | None:
@@ -193,15 +193,22 @@ def hex_like(dump: Dump, name: str | None, sample: Sample) -> Learned | None:
     form.before("key:")  # or its value goes on
     lines = [len(line) for line in sample.text.splitlines()]
     form.work = sum(LINE_WORK + (length >> 4) for length in lines)
-    return Learned(form, functools.partial(_add_octets, dump, name, family, None))
+    return Learned(form, functools.partial(_add_rows, dump, name, family, None))
 
 
-def _add_octets(dump: Dump, name: str | None, family: int, layout: Layout | None, rows: NDArray[Any]) -> None:
-    for shown, keys, values in by_table(octets(rows["key"]), octets(rows["value"]), family):
+def _add_rows(dump: Dump, name: str | None, family: int, layout: Layout | None, rows: NDArray[Any]) -> None:
+    add_octets(dump, name, (octets(rows["key"]), octets(rows["value"])), family=family, layout=layout)
+
+
+def add_octets(
+    dump: Dump, name: str | None, rows: tuple[Matrix, Matrix], *, family: int, layout: Layout | None
+) -> None:
+    """Add records by their bytes, to the table called ``name`` or to those that they are of. ``layout``: by BTF."""
+    for shown, some_keys, some_values in by_table(*rows, family):
         table = dump.table(name or shown, family)
         if not len(table) and layout is not None:
             table.layout, table.evidence = layout, "BTF"
-        table.add_many(keys, values)
+        table.add_many(some_keys, some_values)
 
 
 # ---- ctctl's own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -78,14 +78,14 @@ def json_array(
 
 
 class Elements:
-    """The text of a document's elements, read ahead. ``repair`` changes it first, whole lines at a time.
+    """The text of a document's elements, read ahead. What ``unquoted`` finds in them stands for a string.
 
     Text without other characters than those of ASCII can be taken as bytes too (``regular.Ahead``).
     """
 
-    def __init__(self, stream: Reader, repair: Callable[[str], str] | None = None) -> None:
+    def __init__(self, stream: Reader, unquoted: re.Pattern[str] | None = None) -> None:
         self._stream = stream
-        self._repair = repair
+        self._unquoted = unquoted
         self._text = ""
         self._pending = b""
         self._at = 0
@@ -136,13 +136,9 @@ class Elements:
             size += len(chunk)
             parts.append(chunk)
         raw = b"".join(parts)
-        # Cut at a line's end where lines are repaired, else where no UTF-8 sequence is split.
-        cut = len(raw) if self._ended else raw.rfind(b"\n") + 1 if self._repair else _whole(raw)
+        cut = len(raw) if self._ended else _whole(raw)  # where no UTF-8 sequence is split
         self._pending = raw[cut:]
-        if len(self._pending) > MAX_ELEMENT:
-            raise DecodeError("a line of the dump is too long")
-        text = text_of(raw[:cut])
-        self._text = self._text[self._at :] + (self._repair(text) if self._repair else text)
+        self._text = self._text[self._at :] + text_of(raw[:cut])
         self._at = 0
         return size > 0
 
@@ -174,7 +170,7 @@ class Elements:
         self.skip("")
         while True:
             try:
-                value, end = DECODER.raw_decode(self._text, self._at)
+                value, end = self._decoded()
             except ValueError as error:
                 if len(self._text) - self._at > MAX_ELEMENT:
                     raise DecodeError(f"not JSON, or an element of more than {MAX_ELEMENT} bytes") from error
@@ -189,6 +185,23 @@ class Elements:
             self._at = end
             return value
 
+    def _decoded(self) -> tuple[Any, int]:
+        """The element that is next, and where it ends. Raises ValueError."""
+        if self._unquoted is None:
+            return DECODER.raw_decode(self._text, self._at)
+        size = len(self._element) + _FIRST // 8
+        while True:
+            part = self._text[self._at : self._at + size]
+            last = self._at + size >= len(self._text)
+            places = [match.span(1) for match in self._unquoted.finditer(part)]
+            with contextlib.nullcontext() if last else contextlib.suppress(ValueError):
+                value, end = DECODER.raw_decode(_quoted(part, places), 0)
+                # Each string before the end has two marks that the text has not.
+                end -= 2 * sum(stop + 2 * number < end for number, (_, stop) in enumerate(places))
+                if last or end < len(part):
+                    return value, self._at + end
+            size *= 4
+
     def next_line(self) -> None:
         """Leave what is left of the line."""
         end = self._text.find("\n", self._at)
@@ -198,6 +211,15 @@ class Elements:
         back = getattr(self._stream, "back", None)
         if back is not None:
             back(self._text[self._at :].encode() + self._pending)
+
+
+def _quoted(text: str, places: Iterable[tuple[int, int]]) -> str:
+    """Text with marks around what stands in these places."""
+    parts, at = [], 0
+    for start, stop in places:
+        parts += [text[at:start], '"', text[start:stop], '"']
+        at = stop
+    return "".join([*parts, text[at:]])
 
 
 def json_object(lines: Lines | Unquoted, limit: int) -> Any:

@@ -13,7 +13,8 @@ Path: TypeAlias = "tuple[str | int, ...]"
 #: Adds the part of a form that reads the value at a path, whose text in the record is given. False: it does not count.
 Place: TypeAlias = Callable[[Form, Path, str], bool]
 
-_WORD = re.compile(r'\s*("[^"\\\x00-\x1f\x7f-\uffff]*"|-?\d{1,20}|true|false|null|[\[\]{},:])')
+#: A word of JSON, or a number in hex as ``bpftool`` has bit fields.
+_WORD = re.compile(r'\s*("[^"\\\x00-\x1f\x7f-\uffff]*"|0x[0-9a-f]{1,16}|-?\d{1,20}|true|false|null|[\[\]{},:])')
 #: Values of a record at most: one with more is read as ever.
 _MAX_VALUES = 512
 

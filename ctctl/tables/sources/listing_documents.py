@@ -168,7 +168,7 @@ class Documents:
         elif re.match(_BPFTOOL, head):
             self._found("bpftool (JSON)")
             plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
-            elements = Elements(stream, bpftool.quote_hex if plain else None)
+            elements = Elements(stream, bpftool.BARE_HEX if plain else None)
             hint = self._hint
             like = functools.partial(bpftool.element_like, hint)
             self._take_array(elements, lambda item: bpftool.add_item(self._dump, hint, item), like)

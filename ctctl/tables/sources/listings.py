@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
+
+from ctctl.model.light import light
 
 # Records of listings are named for types only: most commands read none, and the models take long to import.
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from ctctl.tables.sources.nat_listed import ListedNat
 
 
-@dataclass(slots=True)
+@light
 class Listings:
     """The other tables of one node, as far as the source shows them."""
 

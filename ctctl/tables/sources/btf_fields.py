@@ -1,0 +1,267 @@
+"""Conntrack and SNAT records whose fields ``bpftool`` prints by their BTF, and nothing else of them.
+
+Numbers are raw memory (network order is not turned), bit fields are hex, an IPv6 address is a list of octets or a union
+of which ``addr`` holds them. Cilium's entry has bit fields where ours has a number of the same 16 bits.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ctctl.abi import constants
+from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields
+from ctctl.errors import DecodeError
+from ctctl.tables.sources.ct_elements import add_octets, has_room
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.json_forms import Path, form_like
+from ctctl.tables.sources.regular import Form, Learned, Sample, octets
+from ctctl.tables.sources.values import whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ctctl.decode.columns import Matrix
+
+_FLAGS = constants.CT_ENTRY_FLAGS
+#: Anonymous structs and unions, whose members are their parent's.
+_LIFTED = ("", "common", "nat_info")
+_ENDS = ("daddr", "saddr")
+_KEY_END = ("dport", "sport", "nexthdr", "flags")
+
+
+class _Place(NamedTuple):
+    """Where a number of a value is: ``width`` bytes from ``at``, or ``mask`` of the flags from a bit on."""
+
+    at: int
+    width: int
+    bit: int = 0
+    mask: int = 0
+
+
+_HEADS = (
+    constants.CT_ENTRY_RESERVED0,
+    constants.CT_ENTRY_BACKEND_ID,
+    constants.CT_ENTRY_PACKETS,
+    constants.CT_ENTRY_BYTES,
+)
+_NEEDED = {
+    "lifetime": _Place(constants.CT_ENTRY_LIFETIME, 4),
+    "rev_nat_index": _Place(constants.CT_ENTRY_REV_NAT_INDEX, 2),
+    "tx_flags_seen": _Place(constants.CT_ENTRY_TX_FLAGS_SEEN, 1),
+    "rx_flags_seen": _Place(constants.CT_ENTRY_RX_FLAGS_SEEN, 1),
+    "src_sec_id": _Place(constants.CT_ENTRY_SRC_SEC_ID, 4),
+    "last_tx_report": _Place(constants.CT_ENTRY_LAST_TX_REPORT, 4),
+    "last_rx_report": _Place(constants.CT_ENTRY_LAST_RX_REPORT, 4),
+}
+# Bit fields from bit 0, by their names in any version (bit 2, 9 and 11 changed theirs).
+_BITS = {
+    "rx_closing": 0,
+    "tx_closing": 1,
+    "lb_loopback": 3,
+    "seen_non_syn": 4,
+    "node_port": 5,
+    "proxy_redirect": 6,
+    "from_l7lb": 8,
+    "from_tunnel": 10,
+}
+#: The bit fields whose names moved, by their bit; in which the reserved ones are in the order of their numbers.
+_MOVED = {"nat46": 2, "nat64": 2, "dsr": 7, "dsr_internal": 7, "auth_required": 9}
+_FREE = ((2, 1), (9, 1), (11, 5))
+
+
+def _places(names: Collection[str]) -> dict[str, _Place]:
+    """Where the fields of a conntrack value with these names are. Raises DecodeError where it lacks one."""
+    layout = layout_of_fields(names)
+    split = layout is not None and layout.split_counters
+    heads = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
+    heads = heads if split else ("reserved0", "backend_id", "packets", "bytes")
+    found = {name: _Place(at, 8) for name, at in zip(heads, _HEADS, strict=True) if name in names}
+    found |= _NEEDED
+    word40 = next((name for name in ("ifindex", "reserved4", "nat_port") if name in names), None)
+    if word40 is not None:
+        found[word40] = _Place(constants.CT_ENTRY_IFINDEX, 2)
+    found |= {"flags": _Place(_FLAGS, 2)} if "flags" in names else _bits(names)
+    if lacking := [name for name in _NEEDED if name not in names]:
+        raise DecodeError(f"a conntrack entry without {lacking[0]}")
+    return found
+
+
+def _bits(names: Collection[str]) -> dict[str, _Place]:
+    found = {name: _Place(_FLAGS, 2, bit, 1) for name, bit in (*_BITS.items(), *_MOVED.items()) if name in names}
+    if not found.keys() >= {"rx_closing", "tx_closing", "seen_non_syn"}:
+        raise DecodeError("a conntrack entry without the flags that its state is made of")
+    free = [(bit, width) for bit, width in _FREE if not any(name in names and _MOVED[name] == bit for name in _MOVED)]
+    kept = ("reserved0", "reserved4")
+    reserved = sorted(name for name in names if re.fullmatch(r"reserved\d*", name) and name not in kept)
+    if "reserved" in reserved:  # up to 1.15 the last one has no number
+        reserved.remove("reserved")
+        reserved.append("reserved")
+    places = zip(reserved, free, strict=False)
+    return found | {name: _Place(_FLAGS, 2, bit, (1 << width) - 1) for name, (bit, width) in places}
+
+
+# ---- one record
+
+
+def names_in(value: Any) -> set[str]:
+    """The names of all fields of a value, at whatever depth."""
+    found: set[str] = set()
+    if isinstance(value, dict):
+        for name, part in value.items():
+            found.add(name)
+            found |= names_in(part)
+    return found
+
+
+def key_of(key: dict[str, Any]) -> bytes:
+    """A key by its fields. Raises DecodeError, and what it is made of does: KeyError, ValueError, struct.error."""
+    ports = struct.pack("<HHBB", *(_number(key[name]) for name in _KEY_END))
+    return _address(key["daddr"]) + _address(key["saddr"]) + ports
+
+
+def value_of(value: dict[str, Any]) -> bytes:
+    """A conntrack or SNAT value by its fields. Raises as ``key_of``."""
+    flat = _flat(value)
+    if "created" in flat:
+        return _nat_value(flat)
+    raw = bytearray(VALUE_SIZE)
+    for name, (at, width, bit, mask) in _places(flat).items():
+        number = _number(flat[name])
+        if mask:
+            number = (number & mask) << bit | int.from_bytes(raw[at : at + width], "little")
+        raw[at : at + width] = number.to_bytes(width, "little")
+    return bytes(raw)
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Members of anonymous structs and unions lifted to their parent."""
+    flat: dict[str, Any] = {}
+    for name, part in value.items():
+        if isinstance(part, dict) and name in _LIFTED:
+            flat.update(_flat(part))
+        else:
+            flat[name] = part
+    return flat
+
+
+def _nat_value(flat: dict[str, Any]) -> bytes:
+    head = struct.pack("<QQQQ", *(_number(flat.get(name, 0)) for name in ("created", "needs_ct", "pad1", "pad2")))
+    address = next(flat[name] for name in ("address", "to_saddr", "to_daddr") if name in flat)
+    port = next(flat[name] for name in ("port", "to_sport", "to_dport") if name in flat)
+    raw = _address(address)
+    return head + raw + struct.pack("<H", _number(port)) + bytes(2 if len(raw) == 4 else 6)
+
+
+def _number(value: Any) -> int:
+    return int(value[:20], 0) if isinstance(value, str) else whole(value, 64)
+
+
+def _address(value: Any) -> bytes:
+    """A raw word, or octets."""
+    if isinstance(value, dict):
+        value = value.get("addr")
+        if not isinstance(value, list):
+            raise DecodeError("an address has no octets")
+    if isinstance(value, list):
+        if len(value) != 16:
+            raise DecodeError(f"an address of {len(value)} octets")
+        return bytes(whole(octet, 8) for octet in value)
+    return _number(value).to_bytes(4, "little")
+
+
+# ---- those written like it
+
+
+class _Fields:
+    """Where the numbers of a record go: ``count`` of them, ``bits`` of the flags by their field of a row.
+
+    ``odd``: there is one that only the careful reader takes.
+    """
+
+    def __init__(self, half: int, places: dict[str, _Place]) -> None:
+        self._half = half
+        self._places = places
+        self.bits: dict[str, _Place] = {}
+        self._names: set[str] = set()
+        self.count = 0
+        self.odd = False
+
+    def __call__(self, form: Form, path: Path, word: str) -> bool:
+        place = self._of_key(path) if path[0] == "key" else self._of_value(path)
+        if place is None and word.startswith("0x"):
+            form.literal("0x").hex(".".join(map(str, path)), 8)
+            return True
+        if place is None:
+            return False
+        self.count += 1
+        name = ".".join(map(str, path))
+        at = None if place.mask else form.place(str(path[0])) + place.at
+        width = 1 if place.mask else place.width
+        if place.mask:
+            self.bits[name] = place
+        if word.startswith("0x"):
+            form.literal("0x").hex(name, width, at=at)
+        else:
+            form.decimal(name, width, at=at)
+            self.odd |= not word.isdecimal()
+        return True
+
+    def _of_key(self, path: Path) -> _Place | None:
+        name = path[1] if len(path) > 1 else ""
+        if name in _ENDS:
+            start = self._half * _ENDS.index(str(name))
+            if len(path) == 2:
+                return _Place(start, 4)
+            number = path[-1]
+            octet = isinstance(number, int) and (path[2:-1] == ("addr",) or len(path) == 3)
+            return _Place(start + int(number), 1) if octet else None
+        if len(path) != 2 or name not in _KEY_END:
+            return None
+        at = _KEY_END.index(str(name))
+        return _Place(2 * self._half + (2 * at if at < 2 else at + 2), 2 if at < 2 else 1)
+
+    def _of_value(self, path: Path) -> _Place | None:
+        name = str(path[-1])
+        if name not in self._places or any(part not in _LIFTED for part in path[1:-1]):
+            return None
+        self.odd |= name in self._names  # of two with one name the last one counts
+        self._names.add(name)
+        return self._places[name]
+
+
+def fields_like(dump: Dump, name: str | None, sample: Sample) -> Learned | None:
+    """The form of conntrack records like this one, which was added; None: it has none. ``name``: of their table."""
+    key, flat = sample.element["key"], _flat(sample.element["value"])
+    family = 6 if isinstance(key["daddr"], dict | list) else 4
+    if "created" in flat or not has_room(dump):
+        return None
+    half = (KEY_SIZE[family] - 6) // 2
+    fields = _Fields(half, _places(flat))
+    form = Form(strict=True).room("key", KEY_SIZE[family]).room("value", VALUE_SIZE).literal(sample.before)
+    found = form_like(sample.text, form, fields, ("addr", *_ENDS))
+    wanted = len(_KEY_END) + (2 if family == 4 else 2 * half) + len(_places(flat))
+    if found is None or fields.odd or fields.count != wanted:
+        return None
+    layout = layout_of_fields(names_in(sample.element["value"]))
+
+    def add(rows: NDArray[Any]) -> None:
+        values = octets(rows["value"])
+        if fields.bits:
+            values = values.copy()
+            values[:, _FLAGS : _FLAGS + 2] = _flag_words(rows, fields.bits)
+        add_octets(dump, name, (octets(rows["key"]), values), family=family, layout=layout)
+
+    return Learned(form, add)
+
+
+def _flag_words(rows: NDArray[Any], bits: dict[str, _Place]) -> Matrix:
+    """The flags of rows that have them bit by bit, as they lie."""
+    import numpy as np
+
+    words = np.zeros(len(rows), "<u2")
+    for name, place in bits.items():
+        words |= (rows[name].astype("<u2") & place.mask) << place.bit
+    return octets(words)
