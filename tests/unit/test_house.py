@@ -86,6 +86,31 @@ CODE = [
     # run.py replays recordings and comes as it is with them.
     if path.suffix in (".py", ".c", ".h", ".sh") and path.relative_to(ROOT) != Path("tests/conformance/run.py")
 ]
+ROOMS = sorted((ROOT / "ctctl").rglob("__init__.py"))
+
+
+def test_a_room_names_what_is_in_it() -> None:
+    """At its door: modules and sources that are there, and every program that it loads."""
+    strange = set()
+    for door in ROOMS:
+        text = ast.get_docstring(ast.parse(door.read_text())) or ""
+        for name in re.findall(r"``([a-z_*0-9]+|[a-z_./0-9]+/[a-z_./0-9]+)``", text):
+            there = [*door.parent.glob(f"{name}.py"), *door.parent.glob(name)] if "/" not in name else [ROOT / name]
+            if not any(path.exists() for path in there) and (door.parent.name, name) != ("ct", "ct"):
+                strange.add(f"{door.relative_to(ROOT)}: {name}")
+    assert strange == set()
+
+
+@pytest.mark.parametrize("room", ["gc", "trace", "tables"])
+def test_a_room_names_its_kernel_part_at_the_top(room: str) -> None:
+    """A reader finds all of it from there."""
+    code = "".join(path.read_text() for path in (ROOT / "ctctl" / room).rglob("*.py"))
+    loaded = set(re.findall(r'OBJECTS / "(\w+)\.bpf\.o"', code))
+    text = ast.get_docstring(ast.parse((ROOT / "ctctl" / room / "__init__.py").read_text())) or ""
+    assert loaded
+    assert loaded <= set(re.findall(r"``bpf/(\w+)\.bpf\.c``", text))
+
+
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
