@@ -19,12 +19,13 @@ from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts
+from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
-from ctctl.tables.sources.service_runs import ServiceRuns
+from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
@@ -116,7 +117,8 @@ class _Mixed:
         self.documents.other_length = self.shape.other_length
         self.worded = Worded(self.lines, self.shape, dump, self._alone, self._record)
         self.passes = Passes(self.lines, self.shape)
-        self.ct_runs, self.nat_runs, self.service_runs = CtRuns(self.ct), NatRuns(dump), ServiceRuns(self.pairs)
+        self.ct_runs, self.nat_runs, self._maps_runs = CtRuns(self.ct), NatRuns(dump), MapsRuns(dump)
+        self._pair_runs: dict[str, Listing] = {"services": ServiceRuns(self.pairs), "ipcache": IpcacheRuns(self.pairs)}
         #: the listing of the last record, where others may follow that are read in one pass
         self._listing: Listing | None = None
         self.table = ""
@@ -282,7 +284,7 @@ class _Mixed:
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
             self.lines.spend(_RECORD_WORK)
-            self._listing = self.service_runs if self.pairs.is_slot else None
+            self._listing = self._pair_runs.get(self.pairs.grown)
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
@@ -356,6 +358,8 @@ class _Mixed:
         self._not_ct("lb/maps-dump")
         try:
             add_maps_dump(self.dump, line)
+            self._maps_runs.of_backends = line.lstrip().startswith("BE:")
+            self._listing = self._maps_runs
         except DecodeError:
             self.dump.lose("line(s) of lb/maps-dump", line)
         return True
