@@ -42,7 +42,9 @@ _ALONE_WORK, _SHORT = 40, 64
 MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file of its own"
 #: Machines whose listings one file has, and what each costs.
-_MAX_HOSTS, _HOST_WORK = 500, 400
+_MAX_HOSTS, _HOST_WORK = 500, 1500
+#: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
+_OTHER_WORK, _SQUEEZED_WORK = 8, 24
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -89,7 +91,10 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
                 mixed.finish()
                 dump.host = dump.host or (hosts.name if part is dump else None)
             foreign = foreign or mixed.documents.foreign
-            if mixed.moved is None or len(dump.others) >= _MAX_HOSTS:
+            if mixed.moved is None:
+                break
+            if len(dump.others) >= _MAX_HOSTS:
+                dump.partial.append(f"listings of more than {_MAX_HOSTS} machines in one file: not reading on")
                 break
             hosts = mixed.moved
             part = dump.of_host(hosts.name)
@@ -283,7 +288,7 @@ class _Mixed:
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
-            self.lines.spend(_RECORD_WORK)
+            self.lines.spend(_RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0))
             self._listing = self._pair_runs.get(self.pairs.grown)
             return True
         if self.services.add(line, inside=self.table == "services"):
@@ -375,7 +380,7 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        self.lines.spend(max(min(len(line), HEAD) - _SHORT, 0) >> 2)
+        self.lines.spend(_OTHER_WORK + (max(min(len(line), HEAD) - _SHORT, 0) >> 2))
         if self._spaced and self._head:
             self._leave()  # an empty table, and what follows it
         self._spaced, self._after_blank = self._spaced and not self._head, False

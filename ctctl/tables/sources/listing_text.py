@@ -102,6 +102,8 @@ class PairLines:
     group: str = ""
     kind: str = ""
     grown: str = ""
+    #: it had more blanks in it than its program writes
+    squeezed: bool = False
 
     def header(self, match: re.Match[str]) -> None:
         """The first line of a table."""
@@ -117,7 +119,7 @@ class PairLines:
         """Whether the line is a row; it is added then."""
         if len(line) > _MAX_ROW and not line.lstrip().startswith("["):
             return False
-        text = line.strip()
+        text, self.squeezed = line.strip(), False
         if not text:
             return False
         left, right = (part.strip() for part in ([*_COLUMNS.split(text, maxsplit=1), ""])[:2])
@@ -130,7 +132,8 @@ class PairLines:
         if self._narrow(text):
             return True
         squeezed = " ".join(text.split())  # columns two blanks apart, also where the program writes one
-        return squeezed != text and (self._take(squeezed, "") or self._narrow(squeezed))
+        self.squeezed = squeezed != text
+        return self.squeezed and (self._take(squeezed, "") or self._narrow(squeezed))
 
     def _narrow(self, text: str) -> bool:
         """A row whose columns stand one blank apart."""
