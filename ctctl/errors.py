@@ -55,6 +55,9 @@ class LayoutError(DecodeError):
     """A table whose BTF differs from the layout asked for. Names the first differing field."""
 
 
+#: Exit code of what a signal ended, as shells have it for SIGINT.
+EXIT_INTERRUPTED = 130
+
 _SHORTAGES = frozenset((_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM, _errno.ENOSPC, _errno.EAGAIN, _errno.EINTR))
 
 

@@ -24,7 +24,7 @@ enum lines_op_kind {
 	LINES_ADDRESS,	/* sixteen bytes in network order, IPv4 in the first four, and the family behind them */
 	LINES_WORD,	/* one of the ``count`` words of ``text`` (size, number, letters): its number, a byte */
 	LINES_NAMES,	/* ``count`` or fewer words of up to 20 letters, a blank behind each */
-	LINES_TEXT,	/* up to ``width`` - 1 printable characters before the one that ``limit`` is; their number comes first */
+	LINES_TEXT,	/* up to ``width`` - 1 printable characters before the one that ``limit`` is (0: a blank or the line's end); their number comes first */
 	LINES_VALUE,	/* any value of JSON without an escape in it, of a few levels */
 	LINES_TOKEN,	/* letters, digits, points, lines and strokes, the first of them a letter or a digit */
 	LINES_ITEMS,	/* any number of lines of ``text`` and a token */
@@ -251,6 +251,8 @@ static int take_text(struct place *in, const struct lines_op *op, uint8_t *row)
 	uint32_t size = 0;
 
 	for (; in->at < in->end && *in->at != op->limit; in->at++) {
+		if (!op->limit && (is_blank(*in->at) || *in->at == '\r' || *in->at == '\n'))
+			break;
 		if (*in->at < ' ' || *in->at > '~' || size + 1 >= op->width)
 			return 0;
 		to[++size] = *in->at;

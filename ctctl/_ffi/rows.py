@@ -14,7 +14,7 @@ from ctctl.errors import UnsupportedError
 LIBRARY = Path(__file__).parent.parent / "native" / "rows.so"
 #: The enums, structures and functions of native/*.c as a number (INTERFACE of the Makefile): a library compiled from
 #: others would write wrong bytes without a word. Who changes them there changes what mirrors them here, and this.
-INTERFACE = 732_365_044
+INTERFACE = 1_439_396_604
 
 
 class OpKind(IntEnum):

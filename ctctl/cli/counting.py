@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Self, TextIO
 
-_AFTER_S = 1.0
-_EVERY_S = 0.1
+from ctctl.cli.progress import AFTER_S, EVERY_S
 
 
 class Counting:
@@ -20,7 +19,7 @@ class Counting:
         self._clock = clock
         self._lock = threading.Lock()
         self._count = 0
-        self._next = clock() + _AFTER_S if stream.isatty() else float("inf")
+        self._next = clock() + AFTER_S if stream.isatty() else float("inf")
         self._shown = False
 
     def __call__(self, more: int) -> None:
@@ -29,7 +28,7 @@ class Counting:
             now = self._clock()
             if now < self._next:
                 return
-            self._next = now + _EVERY_S
+            self._next = now + EVERY_S
             self._shown = True
             self._stream.write(f"\r{self._count:,} {self._what}\x1b[K")
             self._stream.flush()

@@ -12,7 +12,7 @@ from ctctl.cli.asking import ask
 from ctctl.cli.complete import terms, words
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import DryRunOpt, ForeignOpt, SameBootOpt, YesOpt
-from ctctl.errors import UsageError
+from ctctl.errors import EXIT_INTERRUPTED, UsageError
 from ctctl.model.suggest import unknown_name
 from ctctl.model.units import counted
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ctctl.tables.writer.journal import Journal
 
 _PREVIEW = 20
-EXIT_INTERRUPTED = 130
 
 FilterArgument = Annotated[
     list[str] | None,

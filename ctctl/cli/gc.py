@@ -32,7 +32,7 @@ from ctctl.cli.options import (
     YesOpt,
     output_options,
 )
-from ctctl.errors import UsageError
+from ctctl.errors import EXIT_INTERRUPTED, UsageError
 from ctctl.out.options import ColorMode, Format, OutputOptions
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def gc(
             "--metrics": metrics,
             "--endpoint": endpoint,
             "--orphans": orphans,
-            "--engine": engine is not Engine.batch,
+            "--engine": engine if engine is not Engine.batch else None,
             "--rate": rate,
             "--audit": audit,
             "--undo": undo,
@@ -208,6 +208,8 @@ def _check_together(given: Mapping[str, object]) -> None:
     asked = [name for name, value in given.items() if value not in (None, False)]
     if "--metrics" in asked and "--interval" not in asked:
         raise UsageError("--metrics goes with --interval; 'ctctl metrics serve' works by itself")
+    if given["--engine"] == Engine.kernel and "--endpoint" in asked:
+        raise UsageError("--endpoint goes not with --engine kernel, which collects expired entries only")
     for name, (others, why) in _APART.items():
         if name in asked and (unheeded := [other for other in asked if other in others]):
             raise UsageError(f"{', '.join(unheeded)} {'goes' if len(unheeded) == 1 else 'go'} not with {name}: {why}")
@@ -297,7 +299,7 @@ def _run_once(where: SourceArgs, options: GcOptions, out: Any, *, yes: bool, kee
         report, interrupted = _collected(tables, options)
     _tell(report, out)
     if interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(EXIT_INTERRUPTED)
     if report.failure is not None:
         raise report.failure
     if not report.complete:

@@ -19,12 +19,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from ctctl import __version__
 from ctctl.cli.lazy import lazy_command, lazy_group
-from ctctl.errors import CtctlError
+from ctctl.errors import EXIT_INTERRUPTED, CtctlError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-EXIT_INTERRUPTED = 130
 
 
 class LazyCommand(NamedTuple):

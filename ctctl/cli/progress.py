@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import CtTable, Rows, Source
 
-_AFTER_S = 1.0
-_EVERY_S = 0.1
+AFTER_S = 1.0
+EVERY_S = 0.1
 _WIDTH = 30
 
 
@@ -22,7 +22,7 @@ class Progress:
         self._clock = clock
         self._read = 0
         self._total = sum(table.count or table.max_entries or 0 for table in source.tables)
-        self._next = clock() + _AFTER_S
+        self._next = clock() + AFTER_S
         self._shown = False
         for table in source.tables:
             self._watch(table)
@@ -45,7 +45,7 @@ class Progress:
         now = self._clock()
         if now < self._next:
             return
-        self._next = now + _EVERY_S
+        self._next = now + EVERY_S
         self._shown = True
         share = min(self._read / self._total, 1.0) if self._total else 0.0
         bar = "#" * round(share * _WIDTH)

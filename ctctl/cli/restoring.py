@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ctctl.cli.asking import ask
-from ctctl.errors import PartialDataError
+from ctctl.errors import EXIT_INTERRUPTED, PartialDataError
 from ctctl.model.units import counted
 from ctctl.out.options import OutputOptions
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ctctl.cli.groups import SourceArgs
     from ctctl.tables.sources.base import Source
     from ctctl.tables.writer.restore import Restored
-
-EXIT_INTERRUPTED = 130
 
 
 def undo_journal(

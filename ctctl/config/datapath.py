@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 from ctctl.config.fields import Fields, Network, parse_ipv4
 from ctctl.config.yamltree import Item
+from ctctl.model.service import LOOPBACK
 from ctctl.model.timeouts import TIMEOUTS, Timeouts
 
 #: patch releases of Cilium 1.16 with rules of their own, oldest first
@@ -17,9 +18,6 @@ RELEASES = ("1.16.4", "1.16.12")
 LB_MODES = ("dsr", "snat", "hybrid")
 #: most CIDRs of one family that pods keep their own address to (NATIVE_NETWORKS of bpf/lib/config.h)
 NATIVE_NETWORKS = 4
-
-#: source of a hairpin connection, the agent's default
-_LOOPBACK = IPv4Address("169.254.42.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class LbSpec:
     maglev_seed: str = "JLfvgnHc2kaSUFaI"
     mode: str = "dsr"
     dispatch: str = "geneve"
-    loopback: IPv4Address = _LOOPBACK
+    loopback: IPv4Address = LOOPBACK
     no_backend: str = "reject"
     socket: SocketLb | None = None
 

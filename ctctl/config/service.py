@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from ctctl.config.fields import Address, Fields, Network, parse_ip, parse_seconds
 from ctctl.config.yamltree import Item
 from ctctl.errors import ConfigError
+from ctctl.model.service import BACKEND_STATES
 
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalIPs", "HostPort")
 #: Kubernetes' word for the list of them, and people's for one
 _TYPE_SYNONYMS = {"ExternalIP": "ExternalIPs"}
 PROTOCOLS = {"ANY": 0, "TCP": 6, "UDP": 17, "SCTP": 132}
-BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
 #: what Kubernetes takes for sessionAffinity ClientIP without a timeout
 DEFAULT_AFFINITY_S = 10800
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctctl.ct.report import BUCKETS, TableStats
-from ctctl.model.entry import CtFlags, CtState
+from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import Direction, protocol_name
 from ctctl.tables.query.filter import EVERYTHING, Filter
+from ctctl.tables.query.values import STATES
 from ctctl.tables.scan import scan_stats
 from ctctl.tables.sources.base import CtTable, Source
 
 if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
 
-_STATES = tuple(state.value for state in CtState)
 _DIRECTIONS = tuple(direction.value for direction in Direction)
 _PROTOS, _KINDS, _FLAGS = 256, 48, 16
 _SIZE = 1 + _PROTOS + _KINDS + _FLAGS + 3 * BUCKETS
@@ -90,16 +90,16 @@ def stats_of(table: CtTable, numbers: Sequence[int], engine: str) -> TableStats:
     protos, rest = numbers[1 : 1 + _PROTOS], numbers[1 + _PROTOS :]
     kinds, flags = rest[:_KINDS], rest[_KINDS : _KINDS + _FLAGS]
     histograms = rest[_KINDS + _FLAGS :]
-    by_direction, by_state = dict.fromkeys(_DIRECTIONS, 0), dict.fromkeys(_STATES, 0)
-    live_by_state = dict.fromkeys(_STATES, 0)
+    by_direction, by_state = dict.fromkeys(_DIRECTIONS, 0), dict.fromkeys(STATES, 0)
+    live_by_state = dict.fromkeys(STATES, 0)
     related = expired = 0
     for index, number in enumerate(kinds):
         if not number:
             continue
         direction, is_related, state, is_expired = index // 16, index // 8 % 2, index // 2 % 4, index % 2
         by_direction[_DIRECTIONS[direction]] += number
-        by_state[_STATES[state]] += number
-        live_by_state[_STATES[state]] += 0 if is_expired or is_related else number
+        by_state[STATES[state]] += number
+        live_by_state[STATES[state]] += 0 if is_expired or is_related else number
         related += number * is_related
         expired += number * is_expired
     timed = table.now is not None

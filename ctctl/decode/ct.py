@@ -24,8 +24,9 @@ TUPLE_IN = constants.TUPLE_IN
 TUPLE_RELATED = constants.TUPLE_RELATED
 TUPLE_SERVICE = constants.TUPLE_SERVICE
 
-_KEY4 = struct.Struct(">IIHHBB")
-_KEY6 = struct.Struct(">16s16sHHBB")
+#: Keys of both families, SNAT entries' too: addresses, ports, protocol, flags.
+KEY4 = struct.Struct(">IIHHBB")
+KEY6 = struct.Struct(">16s16sHHBB")
 # Tables are in the byte order of the machine that wrote them; every dump seen is little-endian.
 _VALUE = struct.Struct("<QQQQIH2s2sBBIII")
 
@@ -96,10 +97,10 @@ def decode_key(key: bytes) -> tuple[FlowTuple, int]:
     """A key as the connection in its original direction and its flag byte. Raises DecodeError."""
     addresses: tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address]
     if family_of_key(len(key)) == 4:
-        daddr4, saddr4, dport, sport, proto, flags = _KEY4.unpack(key)
+        daddr4, saddr4, dport, sport, proto, flags = KEY4.unpack(key)
         addresses = (IPv4Address(daddr4), IPv4Address(saddr4))
     else:
-        daddr6, saddr6, dport, sport, proto, flags = _KEY6.unpack(key)
+        daddr6, saddr6, dport, sport, proto, flags = KEY6.unpack(key)
         addresses = (IPv6Address(daddr6), IPv6Address(saddr6))
     daddr, saddr = addresses
     if flags & TUPLE_SERVICE:
@@ -116,8 +117,8 @@ def encode_key(flow: FlowTuple, tuple_flags: int, family: int | None = None) -> 
     if family is None:
         family = 4 if daddr.version == saddr.version == 4 else 6
     if family == 4:
-        return _KEY4.pack(int(daddr), int(saddr), dport, sport, flow.proto, tuple_flags)
-    return _KEY6.pack(_packed6(daddr), _packed6(saddr), dport, sport, flow.proto, tuple_flags)
+        return KEY4.pack(int(daddr), int(saddr), dport, sport, flow.proto, tuple_flags)
+    return KEY6.pack(_packed6(daddr), _packed6(saddr), dport, sport, flow.proto, tuple_flags)
 
 
 def _packed6(address: IPv4Address | IPv6Address) -> bytes:

@@ -6,13 +6,11 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 from ctctl.abi import constants
-from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, family_of_key, flags_of_direction
+from ctctl.decode.ct import KEY4, KEY6, TUPLE_IN, TUPLE_RELATED, family_of_key, flags_of_direction
 from ctctl.errors import DecodeError
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Address, Direction, FlowTuple
 
-_KEY4 = struct.Struct(">IIHHBB")
-_KEY6 = struct.Struct(">16s16sHHBB")
 VALUE_SIZE = {4: constants.IPV4_NAT_ENTRY_SIZE, 6: constants.IPV6_NAT_ENTRY_SIZE}
 #: Where the translated address lies in a value, in both families.
 VALUE_ADDRESS = constants.IPV4_NAT_ENTRY_TO_SADDR
@@ -25,7 +23,7 @@ def decode_nat(key: bytes, value: bytes, map_name: str | None = None) -> NatEntr
     if len(value) != VALUE_SIZE[family]:
         raise DecodeError(f"an IPv{family} SNAT value has {VALUE_SIZE[family]} bytes, this one {len(value)}")
     address = IPv4Address if family == 4 else IPv6Address
-    daddr, saddr, dport, sport, proto, flags = (_KEY4 if family == 4 else _KEY6).unpack(key)
+    daddr, saddr, dport, sport, proto, flags = (KEY4 if family == 4 else KEY6).unpack(key)
     created, needs_ct = struct.unpack_from("<QQ", value)
     end = _PORT[family]
     return NatEntry(
@@ -46,8 +44,8 @@ def decode_nat(key: bytes, value: bytes, map_name: str | None = None) -> NatEntr
 def encode_nat_key(flow: FlowTuple, flags: int) -> bytes:
     """The key of the SNAT entry for a packet ``flow``."""
     if flow.src.version == 4:
-        return _KEY4.pack(int(flow.dst), int(flow.src), flow.dst_port, flow.src_port, flow.proto, flags)
-    return _KEY6.pack(flow.dst.packed, flow.src.packed, flow.dst_port, flow.src_port, flow.proto, flags)
+        return KEY4.pack(int(flow.dst), int(flow.src), flow.dst_port, flow.src_port, flow.proto, flags)
+    return KEY6.pack(flow.dst.packed, flow.src.packed, flow.dst_port, flow.src_port, flow.proto, flags)
 
 
 def encode_nat_value(to_addr: Address, to_port: int, created: int = 0, needs_ct: int = 0) -> bytes:

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from ctctl.errors import DecodeError
 from ctctl.model.service import (
+    BACKEND_STATES,
     Backend,
     EndpointRecord,
     IpcacheRecord,
@@ -23,7 +24,6 @@ from ctctl.model.service import (
 )
 from ctctl.model.tuples import Address
 
-BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
 #: Flag bits of an identity's record: skip the tunnel, has a tunnel end, which is IPv6, is in another cluster.
 IPCACHE_FLAGS = ((1, "skiptunnel"), (2, "hastunnel"), (4, "ipv6tunnel"), (8, "remotecluster"))
 IPCACHE_IPV6_TUNNEL = 4

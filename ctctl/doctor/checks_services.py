@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
-from ctctl.model.service import Backend, ServiceSlot
+from ctctl.model.service import LOOPBACK, Backend, ServiceSlot
 from ctctl.model.tuples import Address, endpoint
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _LEAVING = ("terminating", "quarantined", "maintenance")
 #: So many new connections to a frontend without backends are no stray one.
 ATTEMPTS = 3
-#: What stands for a pod that talks to itself (default of Cilium and of ours).
-LOOPBACK = IPv4Address("169.254.42.1")
 #: The part of a cluster's range that one node's pods come from, where only their addresses tell.
 _POD_PREFIX = {4: 24, 6: 96}
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: family of an event (bpf/include/ctctl/abi.h)
 _IPV6 = 2
-_FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
+FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
 #: The any-map bit of a lookup → the table's name.
 _RELATED = int(layouts.CtctlTupleFlags.TUPLE_RELATED)
 
@@ -88,7 +88,7 @@ def decode_event(
         tcp_flags=raw.tcp_flags if proto == TCP and not hook.of_sockets else None,
         icmp_type=raw.icmp_type if typed else None,
         icmp_code=raw.icmp_code if typed else None,
-        fragment=_FRAGMENTS[min(raw.fragment, 2)],
+        fragment=FRAGMENTS[min(raw.fragment, 2)],
         src_identity=raw.src_identity,
         dst_identity=raw.dst_identity,
         mark_in=raw.mark_in,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ctctl.errors import DecodeError, NotFoundError, PermissionDenied, UsageError, first_line
-from ctctl.out.files import WriteError
+from ctctl.out.files import PRIVATE, WriteError
 from ctctl.tables.show.arrow import ParquetFile, pyarrow
 
 SCHEMA: Final = "ctctl/fleet-collection/v1"
@@ -171,9 +172,10 @@ class Lake:
         try:
             with self._told():
                 part.parent.mkdir(parents=True, exist_ok=True)
+                # For its owner only from its first byte on.
+                os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
                 with self._fs.open_output_stream(str(part)) as stream:
                     yield stream
-                part.chmod(0o600)
                 part.replace(full)
         finally:
             part.unlink(missing_ok=True)

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from ctctl.gc.report import Explanation
 from ctctl.model.entry import CtFlags, state_of
 from ctctl.model.entry_class import EntryClass
-from ctctl.model.tuples import Direction
+from ctctl.model.tuples import TCP, Direction
 from ctctl.tables import classes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_TCP = 6
 # A finer class number: class << 5 | selected << 4 | state bits << 1 | expired.
 _CLOSING_MASK = 3
 _SEEN_SHIFT = 2
@@ -27,7 +26,7 @@ def timeout_of(entry_class: EntryClass, flags: int) -> str:
     service = entry_class.direction is Direction.SVC
     if entry_class.related:
         return "regular-tcp-syn or regular-any"  # a copy of its flow's first lifetime, or refreshed by an ICMP error
-    if entry_class.protocol != _TCP:
+    if entry_class.protocol != TCP:
         return "service-any" if service else "regular-any"
     if flags & _CLOSING_MASK == _CLOSING_MASK:
         return "regular-tcp-fin"

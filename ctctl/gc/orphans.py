@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ctctl.abi.layouts import CtctlWriterStatus
 from ctctl.gc.job import Job
 from ctctl.kernel.map import Map
+from ctctl.model.tuples import TCP
 from ctctl.tables import pairs as _keys
 from ctctl.tables.sources.base import CtTable, Source
 from ctctl.tables.writer.remover import Remover
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_TCP = 6
 _TCP_LABEL, _OTHER_LABEL = "TCP", "non-TCP"
 Cts = dict[str, CtTable]
 
@@ -101,7 +101,7 @@ def _remove(remover: Remover, keys: NDArray[np.uint8], values: NDArray[np.uint8]
 
 def _protocol(key: bytes, cts: Cts) -> str:
     """The conntrack table behind an SNAT entry; for a scrub any that is there will do."""
-    wanted = _TCP_LABEL if key[-2] == _TCP else _OTHER_LABEL
+    wanted = _TCP_LABEL if key[-2] == TCP else _OTHER_LABEL
     return wanted if wanted in cts else next(iter(cts))
 
 
@@ -119,7 +119,7 @@ def is_orphan(key: bytes, value: bytes, cts: dict[str, Map]) -> bool:
     ``cts``: the conntrack maps by protocol label, TCP and non-TCP.
     """
     forward = key if _keys.is_out(key) else _keys.forward_nat_key(key, value)
-    table = cts[_TCP_LABEL if key[-2] == _TCP else _OTHER_LABEL]
+    table = cts[_TCP_LABEL if key[-2] == TCP else _OTHER_LABEL]
     return all(table.lookup(ct_key) is None for ct_key in _keys.ct_keys(forward))
 
 

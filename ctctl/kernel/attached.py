@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ctctl._ffi import CallError, syscall
-from ctctl.kernel.link import SOCKET_ATTACH_TYPES
+from ctctl.kernel.link import MAX_ATTACHED, SOCKET_ATTACH_TYPES
 
 #: The ways in which XDP runs (IFLA_XDP_ATTACHED, linux/if_link.h), and which attribute has the program of each.
 _XDP_MODES: Final = {1: "native", 2: "generic", 3: "offloaded", 4: "several"}
 #: Where programs hook into the sockets of a cgroup, by name; the last one only others use.
 _CGROUP_HOOKS: Final = {**SOCKET_ATTACH_TYPES, "sock_release": 34}
-_MAX_ATTACHED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +54,12 @@ def cgroup_programs(path: Path) -> Iterator[tuple[str, int]]:
         return
     try:
         for hook, number in _CGROUP_HOOKS.items():
-            programs = (ctypes.c_uint32 * _MAX_ATTACHED)()
+            programs = (ctypes.c_uint32 * MAX_ATTACHED)()
             attr = syscall.QueryAttr(
-                target_ifindex=fd, attach_type=number, prog_ids=ctypes.addressof(programs), count=_MAX_ATTACHED
+                target_ifindex=fd, attach_type=number, prog_ids=ctypes.addressof(programs), count=MAX_ATTACHED
             )
             with suppress(CallError):
                 syscall.bpf(syscall.BPF_PROG_QUERY, attr)
-                yield from ((hook, programs[at]) for at in range(min(attr.count, _MAX_ATTACHED)))
+                yield from ((hook, programs[at]) for at in range(min(attr.count, MAX_ATTACHED)))
     finally:
         os.close(fd)

@@ -24,7 +24,7 @@ from ctctl.kernel.program import Program
 
 _BPF_F_BEFORE = 1 << 3
 _BPF_F_ID = 1 << 5
-_MAX_ATTACHED = 64
+MAX_ATTACHED = 64
 _LOOPBACK = 1
 #: BPF_LINK_TYPE_CGROUP, BPF_LINK_TYPE_TCX (enum bpf_link_type).
 LINK_TYPE_CGROUP: Final = 3
@@ -179,13 +179,13 @@ def query_tcx(ifindex: int, direction: Direction) -> list[AttachedProgram]:
 
     Raises KernelError; a kernel without TCX answers EINVAL.
     """
-    programs = (ctypes.c_uint32 * _MAX_ATTACHED)()
-    links = (ctypes.c_uint32 * _MAX_ATTACHED)()
+    programs = (ctypes.c_uint32 * MAX_ATTACHED)()
+    links = (ctypes.c_uint32 * MAX_ATTACHED)()
     attr = syscall.QueryAttr(
         target_ifindex=ifindex,
         attach_type=_ATTACH_TYPE[direction],
         prog_ids=ctypes.addressof(programs),
-        count=_MAX_ATTACHED,
+        count=MAX_ATTACHED,
         link_ids=ctypes.addressof(links),
     )
     try:

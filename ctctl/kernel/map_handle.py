@@ -30,6 +30,8 @@ class MapType(IntEnum):
     RINGBUF = 27
 
 
+#: One value a key: types whose cursor is a bucket index.
+HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 _PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
 
 

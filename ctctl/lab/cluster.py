@@ -14,10 +14,10 @@ from ctctl.errors import CtctlError, NotFoundError
 from ctctl.lab import datapaths, namespaces, network, processes, servers
 from ctctl.lab.cgroups import remove_cgroups
 from ctctl.lab.lock import forget, locked
-from ctctl.lab.nodefile import BPF
 from ctctl.lab.topology import CLIENT, CLIENT_IP, MEMBERS, ROUTER, ROUTER_NODE_IP, SERVE_PORT, STATE_ROOT, Topology
 from ctctl.node.attach import AttachMode
 from ctctl.node.preflight import require_privileges
+from ctctl.node.tunnel import BPF
 
 Say = Callable[[str], None]
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from ctctl.config.node import load_node_file
 from ctctl.errors import NotFoundError, PermissionDenied
-from ctctl.lab.nodefile import BPF, NO_MODE, node_document, node_yaml
+from ctctl.lab.nodefile import NO_MODE, node_document, node_yaml
 from ctctl.lab.topology import Node, Topology
 from ctctl.node.attach import AttachMode
 from ctctl.node.find import list_nodes
 from ctctl.node.loader import LoadRequest, load
 from ctctl.node.paths import DEFAULT_BPFFS, NodePaths
 from ctctl.node.record import MAP_NAME, read_record
+from ctctl.node.tunnel import BPF
 from ctctl.node.unload import unload
 from ctctl.node.update import update
 

@@ -7,14 +7,13 @@ from typing import Any
 
 from ctctl.lab.topology import SERVICES6, LabService, Node, Pod, Topology
 from ctctl.model.identity import HOST, REMOTE_NODE
+from ctctl.node.tunnel import BPF
 
 #: Enough for a thousand connections in parallel many times over, and quick to allocate.
 CT_TCP_MAX = 65536
 CT_ANY_MAX = 65536
 SNAT_MAX = 65536
 
-#: Encapsulation by the programs themselves: every kernel can. The other one is ``device``.
-BPF = "bpf"
 
 #: The datapath as ``lab up`` makes it.
 NO_MODE: Mapping[str, Any] = {}

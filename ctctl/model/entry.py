@@ -41,8 +41,10 @@ class CtState(StrEnum):
     CLOSED = "closed"
 
 
-#: The flag bits that make a state.
-STATE_BITS: Final = int(CtFlags.RxClosing | CtFlags.TxClosing | CtFlags.SeenNonSyn)
+#: The flag bits that make a state: closed is both of the first.
+BOTH_CLOSING: Final = int(CtFlags.RxClosing | CtFlags.TxClosing)
+SEEN_NON_SYN: Final = int(CtFlags.SeenNonSyn)
+STATE_BITS: Final = BOTH_CLOSING | SEEN_NON_SYN
 
 
 def state_of(flags: int) -> CtState:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntFlag
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 
 from ctctl.model.light import light_value
 from ctctl.model.tuples import Address, end_of
+
+#: States of a backend by their number in its table (docs/reference/abi.md).
+BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
+#: What stands for a pod that reaches itself through a service, the agent's default and ours.
+LOOPBACK = IPv4Address("169.254.42.1")
 
 
 class ServiceFlags(IntFlag):

@@ -15,9 +15,9 @@ from ctctl.abi import pins
 from ctctl.config.datapath import LB_MODES, NATIVE_NETWORKS
 from ctctl.config.fields import Network
 from ctctl.config.node import Endpoint, NodeFile, NodeSpec, PolicyRule
-from ctctl.config.service import BACKEND_STATES, PROTOCOLS, Backend, Service
+from ctctl.config.service import PROTOCOLS, Backend, Service
 from ctctl.model.identity import FIRST_LOCAL, HOST, WORLD, WORLD_IPV4, WORLD_IPV6
-from ctctl.model.service import ServiceFlags
+from ctctl.model.service import BACKEND_STATES, ServiceFlags
 from ctctl.node import records as rec
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from ctctl.errors import ConfigError, KernelError, UnsupportedError
 from ctctl.node.resolve import find_interface
 
 AUTO = "auto"
+#: By the programs themselves: every kernel can.
 BPF = "bpf"
 DEVICE = "device"
 

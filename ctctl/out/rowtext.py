@@ -37,7 +37,7 @@ BUFFER_SIZE = 1 << 19
 #: What a row takes at most, but for rare ones.
 _ROW_SIZE = 1 << 9
 _SMALL_SIZE, _LINES_SIZE = 1 << 12, 1 << 16
-_ALL = (1 << 64) - 1
+ALL = (1 << 64) - 1
 
 
 class Batch(Protocol):
@@ -157,7 +157,7 @@ class RowProgram:
         """A bit of a number: ``field < limit``."""
         self._make(OpKind.TEST, to, field, OpFlags.BELOW, want=limit, count=bit)
 
-    def take(self, to: Field, field: Field, mask: int = _ALL, *, shift: int = 0) -> None:
+    def take(self, to: Field, field: Field, mask: int = ALL, *, shift: int = 0) -> None:
         """Bits of a number: ``(field & mask) << shift``."""
         self._make(OpKind.TAKE, to, field, mask=mask, count=shift)
 
@@ -168,7 +168,7 @@ class RowProgram:
     def seconds(self, to: Field, field: Field, hz: int | None, now_s: int, *, passed: bool = False) -> None:
         """Seconds from ``now_s`` to a time (``passed``: since it) of the clock: ``hz`` of jiffies, None: seconds."""
         flags = OpFlags.NOT if passed else OpFlags.NONE
-        self._make(OpKind.SECONDS, to, field, flags, mask=hz or 0, want=now_s & _ALL)
+        self._make(OpKind.SECONDS, to, field, flags, mask=hz or 0, want=now_s & ALL)
 
     def find(self, to: Field, field: Field, keys: KeyTable) -> None:
         """The place of the field's bytes among the keys, from 1; 0: none of them."""

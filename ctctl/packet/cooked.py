@@ -19,7 +19,7 @@ VXLAN_PORTS = (8472, 4789)
 _WINDOW_NS = 1_000_000_000
 _MAX_KNOWN = 1 << 16
 #: where an Ethernet frame has its IP packet
-_ETHERNET = 14
+ETHERNET = 14
 _IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 #: IP headers by EtherType
 _SHORTEST = {_IPV4: 20, _IPV6: 40}
@@ -95,16 +95,16 @@ def without_tunnel(frame: bytes) -> bytes | None:
         inner = frame[at + 8 + (frame[at] & 0x3F) * 4 :]
     else:
         return None
-    return inner if len(inner) >= _ETHERNET + _SHORTEST.get(inner[12:14], len(frame)) else None
+    return inner if len(inner) >= ETHERNET + _SHORTEST.get(inner[12:14], len(frame)) else None
 
 
 def _udp_at(frame: bytes) -> int | None:
     """Where the UDP header of a whole datagram is, without IPv6 extension headers; None for any other packet."""
     kind = frame[12:14]
-    if len(frame) < _ETHERNET + _SHORTEST.get(kind, len(frame)):
+    if len(frame) < ETHERNET + _SHORTEST.get(kind, len(frame)):
         return None
     if kind == _IPV6:
-        return _ETHERNET + 40 if frame[_ETHERNET + 6] == 17 else None
-    if frame[_ETHERNET + 9] != 17 or struct.unpack_from(">H", frame, _ETHERNET + 6)[0] & 0x3FFF:
+        return ETHERNET + 40 if frame[ETHERNET + 6] == 17 else None
+    if frame[ETHERNET + 9] != 17 or struct.unpack_from(">H", frame, ETHERNET + 6)[0] & 0x3FFF:
         return None
-    return _ETHERNET + (frame[_ETHERNET] & 0x0F) * 4
+    return ETHERNET + (frame[ETHERNET] & 0x0F) * 4

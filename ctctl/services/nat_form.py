@@ -11,12 +11,11 @@ from ctctl.decode.nat_rows import AGE, nat_fields
 from ctctl.model.clock import Clock
 from ctctl.model.tuples import Direction, protocol_name
 from ctctl.out.rowtables import TextTable
-from ctctl.out.rowtext import RowProgram
+from ctctl.out.rowtext import ALL, RowProgram
 from ctctl.tables.show.encode import Style, encode
 from ctctl.tables.show.lookup import KnownAddresses
 from ctctl.tables.show.shared_texts import PLAIN_IPV6, quotes
 
-_ALL = (1 << 64) - 1
 _SIGN = 1 << 63
 #: Keys of a record, in order (``nat_record``).
 RECORD = (
@@ -111,9 +110,9 @@ class NatForm:
         octets, port = self._ends[name]
         names = TextTable.of([b"", *(encode(Style.TEXT, one) for one in self.addresses.names)])
         place = program.number(f"{name} name", lambda to: program.find(to, octets, self.addresses.keys))
-        with program.where(place, _ALL, 0, other=True):
+        with program.where(place, ALL, 0, other=True):
             program.text(place, names).literal(b":").decimal(port)
-        with program.where(place, _ALL, 0):
+        with program.where(place, ALL, 0):
             self.end(program, name)
 
     def end(self, program: RowProgram, name: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctctl.packet.capture import LinkType
-from ctctl.packet.cooked import VXLAN_PORTS
+from ctctl.packet.cooked import ETHERNET, VXLAN_PORTS
 from ctctl.packet.geneve import GENEVE_PORT
 
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -22,7 +22,6 @@ _PROTOCOL: Final = {IPV4: 23, IPV6: 20}
 UDP: Final = {IPV4: 34, IPV6: 54}
 #: a UDP header and a tunnel's, and behind those the inner Ethernet header
 _TUNNEL: Final = 16
-_ETHERNET: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Frames:
         udp = UDP[ethertype]
         may_be = rows[(self.sizes[rows] >= udp + _TUNNEL) & (self._byte(rows, _PROTOCOL[ethertype]) == 17)]
         if ethertype == IPV4:
-            may_be = may_be[self._byte(may_be, _ETHERNET) == 0x45]
+            may_be = may_be[self._byte(may_be, ETHERNET) == 0x45]
         ports = self._number(may_be, udp + 2)
         apart = may_be[np.isin(ports, VXLAN_PORTS)]
         if geneve_apart and ethertype == IPV4:
@@ -55,7 +54,7 @@ class Frames:
     def _with_ipv6(self, rows: Rows, udp: int) -> Rows:
         """Of packets in Geneve those that have IPv6 in it."""
         inner = udp + _TUNNEL + (self._byte(rows, udp + 8) & 0x3F) * 4
-        whole = self.sizes[rows] >= inner + _ETHERNET
+        whole = self.sizes[rows] >= inner + ETHERNET
         rows, inner = rows[whole], inner[whole]
         with_ipv6: Rows = rows[self._number(rows, inner + 12) == int.from_bytes(IPV6)]
         return with_ipv6

@@ -15,9 +15,9 @@ from ctctl.abi import pins
 from ctctl.config.datapath import CtSpec, DatapathSpec, LbSpec, Masquerade
 from ctctl.config.fields import Network
 from ctctl.config.node import Device, Endpoint, NodeFile, NodeSpec, PolicyRule, Remote
-from ctctl.config.service import BACKEND_STATES, Backend, Service
+from ctctl.config.service import Backend, Service
 from ctctl.errors import UnsupportedError
-from ctctl.model.service import EndpointRecord, ServiceFlags, ServiceSlot, service_type
+from ctctl.model.service import BACKEND_STATES, EndpointRecord, ServiceFlags, ServiceSlot, service_type
 from ctctl.model.timeouts import TIMEOUTS, Timeouts
 from ctctl.model.tuples import endpoint
 from ctctl.simulate.carry_tables import now_of, start_tables

@@ -7,8 +7,9 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ctctl.abi import pins
-from ctctl.config.service import BACKEND_STATES, Backend
+from ctctl.config.service import Backend
 from ctctl.decode.ct import family_of_key
+from ctctl.model.service import BACKEND_STATES
 from ctctl.node import records as rec
 from ctctl.node import tables
 from ctctl.simulate.maps import SimulatedMaps

@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 
 from ctctl.config.fields import Address, Fields, Network, hint, parse_ip, parse_ipv4, parse_network, parse_seconds
 from ctctl.config.node import NodeFile, load_node_file
-from ctctl.config.service import BACKEND_STATES, Backend, Service, assign_ids, parse_backend, parse_service
+from ctctl.config.service import Backend, Service, assign_ids, parse_backend, parse_service
 from ctctl.config.yamltree import Item
 from ctctl.errors import UsageError
 from ctctl.model.event import PACKET_HOOKS, Hook
 from ctctl.model.identity import WORLD
+from ctctl.model.service import BACKEND_STATES
 from ctctl.model.units import decimal
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.packet.spec import PacketSpec

@@ -37,7 +37,7 @@ def _text(document: Any, *path: str) -> str:
     return document if isinstance(document, str) else ""
 
 
-def _dict(document: Any, *path: str) -> dict[str, Any]:
+def part(document: Any, *path: str) -> dict[str, Any]:
     for key in path:
         document = document.get(key) if isinstance(document, dict) else None
     return document if isinstance(document, dict) else {}
@@ -50,20 +50,20 @@ def _list(value: Any) -> list[Any]:
 def add_endpoints(book: NameBook, document: Any) -> None:
     """``GET /endpoint``, or ``cilium endpoint list -o json``."""
     for item in _list(document):
-        status, number = _dict(item, "status"), item.get("id") if isinstance(item, dict) else None
-        identity = _dict(status, "identity")
+        status, number = part(item, "status"), item.get("id") if isinstance(item, dict) else None
+        identity = part(status, "identity")
         labels = [str(label) for label in _list(identity.get("labels"))]
         if isinstance(identity.get("id"), int):
             book.add_labels(identity["id"], labels)
-        ends = [_text(one, key) for one in _list(_dict(status, "networking").get("addressing")) for key in _FAMILIES]
-        name = _pod_name(_dict(status, "external-identifiers"), labels)
+        ends = [_text(one, key) for one in _list(part(status, "networking").get("addressing")) for key in FAMILIES]
+        name = _pod_name(part(status, "external-identifiers"), labels)
         if name:
             book.add_pod(name, ends, number if isinstance(number, int) else None)
         elif isinstance(number, int) and "reserved:host" in labels:
             book.endpoint_ids[number] = "host"
 
 
-_FAMILIES = ("ipv4", "ipv6")
+FAMILIES = ("ipv4", "ipv6")
 
 
 def _pod_name(about: dict[str, Any], labels: list[str]) -> str:
@@ -83,8 +83,8 @@ def _pod_name(about: dict[str, Any], labels: list[str]) -> str:
 def add_services(book: NameBook, document: Any) -> None:
     """``GET /service``, or ``cilium service list -o json``. Services without a name are passed over."""
     for item in _list(document):
-        spec = _dict(item, "spec")
-        flags, end = _dict(spec, "flags"), _dict(spec, "frontend-address")
+        spec = part(item, "spec")
+        flags, end = part(spec, "flags"), part(spec, "frontend-address")
         name = "/".join(part for part in (_text(flags, "namespace"), _text(flags, "name")) if part)
         port, number = end.get("port"), spec.get("id")
         if name and isinstance(port, int):
@@ -105,11 +105,11 @@ def add_identities(book: NameBook, document: Any) -> None:
 
 def add_nodes(book: NameBook, document: Any) -> None:
     """``GET /cluster/nodes``."""
-    for item in _list(_dict(document).get("nodes-added")):
+    for item in _list(part(document).get("nodes-added")):
         name = _text(item, "name").rpartition("/")[2]
         if name:
-            ends = [_text(item, "primary-address", key, "ip") for key in _FAMILIES]
-            others = [_text(one, "ip") for one in _list(_dict(item).get("secondary-addresses"))]
+            ends = [_text(item, "primary-address", key, "ip") for key in FAMILIES]
+            others = [_text(one, "ip") for one in _list(part(item).get("secondary-addresses"))]
             book.add_node(name, [end for end in (*ends, *others) if end])
 
 
@@ -131,10 +131,10 @@ def stored_endpoints() -> Iterator[dict[str, Any]]:
 
 def add_stored_endpoint(book: NameBook, document: dict[str, Any]) -> None:
     """One endpoint as the agent stores it."""
-    identity, number = _dict(document, "SecLabel"), document.get("ID")
+    identity, number = part(document, "SecLabel"), document.get("ID")
     labels = [
         f"{_text(one, 'source')}:{_text(one, 'key')}" + (f"={_text(one, 'value')}" if _text(one, "value") else "")
-        for one in _dict(identity, "labels").values()
+        for one in part(identity, "labels").values()
     ]
     if isinstance(identity.get("id"), int) and labels:
         book.add_labels(identity["id"], labels)

@@ -16,7 +16,7 @@ from ctctl.errors import ConfigError, DecodeError, NotFoundError, PermissionDeni
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.model.units import decimal
 from ctctl.tables.namebook import NameBook
-from ctctl.tables.names_agent import add_endpoints, add_identities, add_nodes, add_services
+from ctctl.tables.names_agent import FAMILIES, add_endpoints, add_identities, add_nodes, add_services, part
 from ctctl.tables.sources import archive
 from ctctl.tables.sources.named import is_wanted
 from ctctl.tables.sources.stream import YAML_WORK, Prefixed, nothing_spent
@@ -168,7 +168,7 @@ def _add_list(book: NameBook, document: list[Any]) -> None:
     first = next((item for item in document if isinstance(item, dict)), None)
     if first is None:
         return
-    if "frontend-address" in _part(first, "spec"):
+    if "frontend-address" in part(first, "spec"):
         add_services(book, document)
     elif "status" in first and "id" in first:
         add_endpoints(book, document)
@@ -187,12 +187,6 @@ _ANSWERS: dict[str, Callable[[NameBook, Any], None]] = {
 }
 
 
-def _part(document: Any, *path: str) -> dict[str, Any]:
-    for key in path:
-        document = document.get(key) if isinstance(document, dict) else None
-    return document if isinstance(document, dict) else {}
-
-
 def _dicts(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
@@ -202,21 +196,21 @@ def _strings(value: Any) -> list[str]:
 
 
 def _name(item: dict[str, Any]) -> str:
-    about = _part(item, "metadata")
+    about = part(item, "metadata")
     return "/".join(str(about[key]) for key in ("namespace", "name") if about.get(key))
 
 
 def _add_pod(book: NameBook, item: dict[str, Any]) -> None:
-    status = _part(item, "status")
-    if _part(item, "spec").get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
+    status = part(item, "status")
+    if part(item, "spec").get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
         return  # its address is the node's, or another pod's by now
     ends = [str(one.get("ip", "")) for one in _dicts(status.get("podIPs"))]
     book.add_pod(_name(item), [*ends, str(status.get("podIP", ""))])
 
 
 def _add_service(book: NameBook, item: dict[str, Any]) -> None:
-    spec = _part(item, "spec")
-    given = [str(one.get("ip", "")) for one in _dicts(_part(item, "status", "loadBalancer").get("ingress"))]
+    spec = part(item, "spec")
+    given = [str(one.get("ip", "")) for one in _dicts(part(item, "status", "loadBalancer").get("ingress"))]
     ends = [*_strings(spec.get("clusterIPs")), *_strings(spec.get("externalIPs")), str(spec.get("clusterIP", ""))]
     for port in _dicts(spec.get("ports")):
         proto = PROTOCOL_NUMBERS.get(str(port.get("protocol", "TCP")).lower(), 0)
@@ -232,37 +226,34 @@ def _add_service(book: NameBook, item: dict[str, Any]) -> None:
 
 
 def _add_node(book: NameBook, item: dict[str, Any]) -> None:
-    ends = [one for one in _dicts(_part(item, "status").get("addresses")) if str(one.get("type", "")).endswith("IP")]
-    book.add_node(str(_part(item, "metadata").get("name", "")), [str(one.get("address", "")) for one in ends])
+    ends = [one for one in _dicts(part(item, "status").get("addresses")) if str(one.get("type", "")).endswith("IP")]
+    book.add_node(str(part(item, "metadata").get("name", "")), [str(one.get("address", "")) for one in ends])
 
 
 def _add_cilium_node(book: NameBook, item: dict[str, Any]) -> None:
-    ends = [str(one.get("ip", "")) for one in _dicts(_part(item, "spec").get("addresses"))]
-    book.add_node(str(_part(item, "metadata").get("name", "")), ends)
+    ends = [str(one.get("ip", "")) for one in _dicts(part(item, "spec").get("addresses"))]
+    book.add_node(str(part(item, "metadata").get("name", "")), ends)
 
 
 def _add_slice(book: NameBook, item: dict[str, Any]) -> None:
     for endpoint in _dicts(item.get("endpoints")):
-        target = _part(endpoint, "targetRef")
+        target = part(endpoint, "targetRef")
         if target.get("kind") == "Pod":
             full = "/".join(str(target[key]) for key in ("namespace", "name") if target.get(key))
             book.add_pod(full, _strings(endpoint.get("addresses")))
 
 
 def _add_cilium_endpoint(book: NameBook, item: dict[str, Any]) -> None:
-    status = _part(item, "status")
-    ends = [str(one.get(key, "")) for one in _dicts(_part(status, "networking").get("addressing")) for key in _FAMILIES]
+    status = part(item, "status")
+    ends = [str(one.get(key, "")) for one in _dicts(part(status, "networking").get("addressing")) for key in FAMILIES]
     book.add_pod(_name(item), ends)
-    identity = _part(status, "identity")
+    identity = part(status, "identity")
     if isinstance(identity.get("id"), int):
         book.add_labels(identity["id"], _strings(identity.get("labels")))
 
 
-_FAMILIES = ("ipv4", "ipv6")
-
-
 def _add_cilium_identity(book: NameBook, item: dict[str, Any]) -> None:
-    number, labels = decimal(str(_part(item, "metadata").get("name", ""))), _part(item, "security-labels")
+    number, labels = decimal(str(part(item, "metadata").get("name", ""))), part(item, "security-labels")
     if number is not None:
         book.add_labels(number, [f"{key}={value}" if value else str(key) for key, value in labels.items()])
 

@@ -16,8 +16,8 @@ from ctctl.decode.ct import (
     table_name,
 )
 from ctctl.errors import DecodeError
+from ctctl.events.decode import FRAGMENTS
 from ctctl.model.entry import CtEntry, Layout
-from ctctl.model.event import Fragment
 from ctctl.model.tuples import ICMP, ICMPV6, TCP, Address, FlowTuple
 from ctctl.packet.spec import ICMP_ERRORS, ICMPV6_ERRORS
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind, ProbeTunnel, identity_of_mark
@@ -31,7 +31,6 @@ _TUNNELS = {
     int(layouts.CtctlProbeTunnel.PROBE_VXLAN): "vxlan",
     int(layouts.CtctlProbeTunnel.PROBE_GENEVE): "geneve",
 }
-_FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
 _ENTRY = layouts.CtctlProbeEntry
 #: Which entry → the flag byte of its key, and whether it belongs to a connection of the packet's receiver.
 _ENTRIES = (
@@ -70,7 +69,7 @@ def decode_probe_event(data: bytes | memoryview, layout: Layout = Layout.V1_16) 
         tcp_flags=raw.tcp_flags if flow.proto == TCP else None,
         icmp_type=raw.icmp_type if icmp else None,
         icmp_code=raw.icmp_code if icmp else None,
-        fragment=_FRAGMENTS[min(raw.fragment, 2)],
+        fragment=FRAGMENTS[min(raw.fragment, 2)],
         identity=identity_of_mark(raw.mark),
         entries=tuple(_entries(raw, flow, layout)),
         code=raw.code if kind is not ProbeKind.PACKET else None,

@@ -235,6 +235,7 @@ def test_audit_log_and_undo(node: TableDir, tmp_path: Path, engine: str) -> None
         (("--explain", "--orphans"), "--orphans goes not with --explain"),
         (("--backend", "7", "--audit", "log", "--rate", "5"), "--rate, --audit go not with --backend"),
         (("--backend", "7", "--endpoint", "10.0.0.1"), "--endpoint goes not with --backend"),
+        (("--engine", "kernel", "--endpoint", "10.0.0.1"), "--endpoint goes not with --engine kernel"),
         (("--backend", "7", "--interval", "5s"), "--interval goes not with --backend"),
         (("--backend", "7", "--engine", "kernel", "--orphans"), "--orphans, --engine go not with --backend"),
         (("--rate", "0"), "--rate"),

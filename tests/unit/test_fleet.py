@@ -20,6 +20,7 @@ import pytest
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.decode.columns import CtColumns
 from ctctl.fleet import tables
+from ctctl.fleet.lake import Lake
 from ctctl.model.tuples import Direction
 from ctctl.tables.show.arrow import schema_of
 from tests.support.children import run_ctctl, started
@@ -362,3 +363,16 @@ def test_the_flow_number_is_one_for_one_connection() -> None:
     made = arrow_rows(table, CtColumns(np.array(keys), np.array(values)), Stamp()).to_pylist()
     numbers = {(row["src_port"], row["dst_port"], row["proto"], row["src"]): row["flow"] for row in made}
     assert len(set(numbers.values())) == len(others) + 1
+
+
+def test_a_file_of_a_lake_is_private_while_it_is_written(tmp_path: Path) -> None:
+    """Whose connections there were is nobody's business in those minutes either."""
+    before = os.umask(0)
+    try:
+        with Lake(str(tmp_path / "lake"))._whole("ct/file") as stream:
+            stream.write(b"who talks to whom")
+            (part,) = (tmp_path / "lake/ct").iterdir()
+            assert part.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    assert (tmp_path / "lake/ct/file").stat().st_mode & 0o777 == 0o600

@@ -62,6 +62,23 @@ def test_a_table_is_named_in_one_place() -> None:
     assert written == set()
 
 
+#: What a module chose for itself, sizes and bounds, by chance as another did; and names of types.
+CHOSEN = {"BATCH", "CHUNK", "FEW", "HEAD", "MEMORY", "P", "POLL_S", "SAMPLE", "T", "TEXT"}
+
+
+def test_a_constant_is_written_down_once() -> None:
+    """The same name for the same value in two modules is one fact with two homes."""
+    homes: dict[tuple[str, str], list[str]] = {}
+    for path in sorted((ROOT / "ctctl").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            value = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and target.id.isupper() and value is not None:
+                name = target.id.lstrip("_")
+                homes.setdefault((name, ast.unparse(value)), []).append(str(path.relative_to(ROOT)))
+    assert {name: where for (name, _), where in homes.items() if len(where) > 1 and name not in CHOSEN} == {}
+
+
 CODE = [
     path
     for folder in ("ctctl", "bpf", "tests", "tools")
@@ -69,6 +86,48 @@ CODE = [
     # run.py replays recordings and comes as it is with them.
     if path.suffix in (".py", ".c", ".h", ".sh") and path.relative_to(ROOT) != Path("tests/conformance/run.py")
 ]
+
+
+def test_maps_are_opened_for_writing_where_it_is_known_whose_they_are() -> None:
+    """By id, behind a look into the node's record; by a pin only where a load has just looked through all of them."""
+    by_pin, by_id = set(), set()
+    for path in sorted((ROOT / "ctctl").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
+            if called not in ("open_pinned", "open_id") or ast.unparse(node.func.value) != "Map":  # type: ignore[attr-defined]
+                continue
+            words = {word.arg: ast.unparse(word.value) for word in node.keywords}  # type: ignore[attr-defined]
+            if words.get("read_only", str(called == "open_id")) != "True":
+                (by_pin if called == "open_pinned" else by_id).add(str(path.relative_to(ROOT / "ctctl")))
+    assert by_pin == {"node/pool.py", "node/staging.py"}
+    assert by_id == {"node/owner.py", "tables/writer/targets.py"}
+
+
+ROOMS = sorted((ROOT / "ctctl").rglob("__init__.py"))
+
+
+def test_a_room_names_what_is_in_it() -> None:
+    """At its door: modules and sources that are there, and every program that it loads."""
+    strange = set()
+    for door in ROOMS:
+        text = ast.get_docstring(ast.parse(door.read_text())) or ""
+        for name in re.findall(r"``([a-z_*0-9]+|[a-z_./0-9]+/[a-z_./0-9]+)``", text):
+            there = [*door.parent.glob(f"{name}.py"), *door.parent.glob(name)] if "/" not in name else [ROOT / name]
+            if not any(path.exists() for path in there) and (door.parent.name, name) != ("ct", "ct"):
+                strange.add(f"{door.relative_to(ROOT)}: {name}")
+    assert strange == set()
+
+
+@pytest.mark.parametrize("room", ["gc", "trace", "tables"])
+def test_a_room_names_its_kernel_part_at_the_top(room: str) -> None:
+    """A reader finds all of it from there."""
+    code = "".join(path.read_text() for path in (ROOT / "ctctl" / room).rglob("*.py"))
+    loaded = set(re.findall(r'OBJECTS / "(\w+)\.bpf\.o"', code))
+    text = ast.get_docstring(ast.parse((ROOT / "ctctl" / room / "__init__.py").read_text())) or ""
+    assert loaded
+    assert loaded <= set(re.findall(r"``bpf/(\w+)\.bpf\.c``", text))
+
+
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 
 

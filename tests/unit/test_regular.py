@@ -27,14 +27,27 @@ from ctctl.tables.sources import regular
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.dump import Collected, Dump
+from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.nat_runs import NatRuns
-from ctctl.tables.sources.service_runs import ServiceRuns
+from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
 from tests.support.wait import PATIENCE_S
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
 
-_MARKS = (b"expires=", b'"Lifetime"', b'"key":', b"ctctl/ct-entry", b"key:\n", b" XLATE_", b"SERVICE ADDRESS")
+_MARKS = (
+    *(
+        b"expires=",
+        b'"Lifetime"',
+        b'"key":',
+        b"ctctl/ct-entry",
+        b"key:\n",
+        b" XLATE_",
+        b"SERVICE ADDRESS",
+        b"identity=",
+    ),
+    b"SVC: ID=",
+)
 LISTINGS = sorted(
     path
     for path in DATA.rglob("*")
@@ -84,7 +97,8 @@ def agree(text: bytes) -> dict[str, Any]:
     assert at_once == one_by_one
     # A return may count once or twice; what is read by itself costs what its record does; elements of YAML are said to
     # be as long as the one that their form was made of.
-    read_by_itself = at_once["nat"] or at_once["listings"].services
+    listed = at_once["listings"]
+    read_by_itself = at_once["nat"] or listed.services or listed.ipcache or listed.backends
     share = 4 if any("YAML" in kind for kind in at_once["kinds"]) else 20
     assert abs(also.work - spent.work) <= spent.work / share or read_by_itself
     return at_once
@@ -158,12 +172,49 @@ def service_lines(draw: st.DrawFn) -> str:
 
 
 @st.composite
+def ipcache_lines(draw: st.DrawFn) -> str:
+    """A row of identities, of any version."""
+    family = draw(st.sampled_from([4, 4, 6]))
+    prefix = draw(_ENDS[family].filter(lambda end: end[0] != "[")) if family == 4 else draw(_PREFIXES)
+    bits = draw(st.sampled_from(["/32", "/128", "/8", "/0", "/33", "/129", "/300", "", "/032"]))
+    cluster = draw(st.sampled_from(["", "", "", "@5", "@65536"]))
+    tunnel = draw(st.sampled_from(["0.0.0.0", "192.168.1.1", "fd00::1", "[fd00::1]", "::", "<nil>", "10.0.0.1,"]))
+    words = ["<none>", "hastunnel", "skiptunnel,hastunnel", "x", "", "<none>,hastunnel", "a b"]
+    flags = draw(st.sampled_from(["", *(f"{mark} flags={word}" for mark in ("", ",") for word in words)]))
+    gap = draw(st.sampled_from(["   ", "       ", " ", "\t"]))
+    key, identity = draw(st.sampled_from([0, 3, 255, 256])), draw(st.sampled_from([0, 7, 1 << 24, 1 << 32]))
+    return f"{prefix}{bits}{cluster}{gap}identity={identity} encryptkey={key} tunnelendpoint={tunnel}{flags}"
+
+
+_PREFIXES = st.sampled_from(["fd00::1", "fd00:0::ff", "::ffff:10.0.0.1", "::", "[fd00::1]", "fd00:::1"])
+
+
+@st.composite
+def maps_lines(draw: st.DrawFn) -> str:
+    """A line of ``lb/maps-dump``: a slot or a backend."""
+    family = draw(st.sampled_from([4, 4, 6]))
+    proto, scope = draw(st.sampled_from(["", "/TCP", "/UDP", "/ANY", "/XYZ"])), draw(st.sampled_from(["", "", "/i"]))
+    end = f"{draw(_ENDS[family])}:{draw(st.sampled_from([0, 80, 65535, 65536]))}{proto}"
+    number, words = (
+        draw(st.sampled_from([0, 9, 1 << 32])),
+        draw(st.sampled_from(["", "ClusterIP+non-routable", "a=b", "x y"])),
+    )
+    if draw(st.booleans()):
+        return f"BE: ID={number} ADDR={end} STATE={draw(st.sampled_from(['active', words]))}"
+    which = draw(
+        st.sampled_from(["SLOT=0 LBALG=undef AFFTimeout=9", "SLOT=1 BEID=5", "SLOT=0 BEID=5", "SLOT=256 BEID=5"])
+    )
+    more = draw(st.sampled_from(["", "", " L7PORT=5", " ID=7"]))
+    return f"SVC: ID={number} ADDR={end}{scope} {which} COUNT=2 QCOUNT=0 FLAGS={words}{more}"
+
+
+@st.composite
 def listings(draw: st.DrawFn) -> bytes:
     """Lines of one version or two, some of them edited as nobody should, between them what people leave there."""
-    layouts = draw(st.lists(st.sampled_from([*Layout, "nat", "services", "services"]), min_size=1, max_size=2))
+    others = {"nat": nat_lines(), "services": service_lines(), "ipcache": ipcache_lines(), "maps": maps_lines()}
+    layouts = draw(st.lists(st.sampled_from([*Layout, *others, "services"]), min_size=1, max_size=2))
     found: list[str] = []
     for layout in layouts:
-        others = {"nat": nat_lines(), "services": service_lines()}
         found += draw(st.lists(lines(layout) if isinstance(layout, Layout) else others[layout], max_size=12))
     for at in draw(st.lists(st.integers(0, max(len(found) - 1, 0)), max_size=4)):
         if found:
@@ -456,7 +507,7 @@ def test_a_pass_takes_the_lines() -> None:
     """What the tests above compare is not the same way twice."""
     taken = Counter[type]()
     with pytest.MonkeyPatch.context() as patch:
-        for kind in (CtRuns, NatRuns, ServiceRuns):
+        for kind in (CtRuns, NatRuns, ServiceRuns, IpcacheRuns, MapsRuns):
             patch.setattr(kind, "add_rows", partialmethod(_counted, kind.add_rows, taken))
         for path in LISTINGS:
             read(path.read_bytes(), passes=True)
@@ -466,6 +517,8 @@ def test_a_pass_takes_the_lines() -> None:
     assert taken[CtRuns] > 1000
     assert taken[NatRuns] > 1000
     assert taken[ServiceRuns] > 500
+    assert taken[IpcacheRuns] > 20
+    assert taken[MapsRuns] > 3
 
 
 def test_what_another_thread_reads_is_apart() -> None:

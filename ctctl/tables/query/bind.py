@@ -10,13 +10,10 @@ from ipaddress import IPv4Network, IPv6Network
 from ctctl.abi.constants import Slot
 from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.errors import UsageError
-from ctctl.model.entry import CtFlags
+from ctctl.model.entry import BOTH_CLOSING, SEEN_NON_SYN, CtFlags
 from ctctl.tables.query.ast import MAX, And, HasFlags, Name, Network, Node, Not, Or, Range
 from ctctl.tables.query.context import TableContext
 from ctctl.tables.query.predicate import Predicate, all_of, any_of, in_range, inverse
-
-_BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
-_SEEN = int(CtFlags.SeenNonSyn)
 
 _PROTO, _TUPLE_FLAGS, _SRC_HI, _DST_HI = Slot.PROTO, Slot.TUPLE_FLAGS, Slot.SRC_HI, Slot.DST_HI
 _SRC_PORT, _DST_PORT, _LIFETIME, _FLAGS, _IFINDEX = (
@@ -212,11 +209,11 @@ def _direction(word: str) -> Predicate:
 
 def _state(word: str) -> Predicate:
     if word == "closed":
-        return in_range(_FLAGS, _BOTH, _BOTH, _BOTH)
+        return in_range(_FLAGS, BOTH_CLOSING, BOTH_CLOSING, BOTH_CLOSING)
     if word == "closing":
-        return in_range(_FLAGS, 1, _BOTH - 1, _BOTH)
-    wanted = _SEEN if word == "established" else 0
-    return in_range(_FLAGS, wanted, wanted, _BOTH | _SEEN)
+        return in_range(_FLAGS, 1, BOTH_CLOSING - 1, BOTH_CLOSING)
+    wanted = SEEN_NON_SYN if word == "established" else 0
+    return in_range(_FLAGS, wanted, wanted, BOTH_CLOSING | SEEN_NON_SYN)
 
 
 def _address(side: str, network: Network, table: TableContext) -> Predicate:

@@ -8,7 +8,7 @@ from ctctl._ffi.rows import Field
 from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.model.entry import CtFlags
-from ctctl.out.rowtext import RowProgram
+from ctctl.out.rowtext import ALL, RowProgram
 from ctctl.tables.show.lookup import KnownAddresses, KnownNumbers
 from ctctl.tables.sources.base import CtTable
 
@@ -41,7 +41,6 @@ NUMBERS = {
 }
 COUNTERS = ("packets", "bytes", "rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 
-_ALL = (1 << 64) - 1
 #: A condition that a row program tests: field, mask and what the field is then.
 Condition = tuple[Field, int, int]
 
@@ -100,7 +99,7 @@ class EntryFacts:
             for word in ("word0", "word16") if self.table.layout.split_counters else ("word16",):
                 program.take(to, self.fields[word])
 
-        return program.number("counted", make), _ALL, 0
+        return program.number("counted", make), ALL, 0
 
     def translated(self, program: RowProgram) -> Condition:
         """Which entries hold a service's address and port in place of a backend (1.19, DSR): all bits are set."""
@@ -112,7 +111,7 @@ class EntryFacts:
             program.test(to, self.fields["tuple_flags"], outgoing, 0)
             program.test(to, self.fields["flags"], dsr, dsr, bit=1)
             for word in ("word0", "word8"):
-                program.test(to, self.fields[word], _ALL, 0, bit=2, other=True)
+                program.test(to, self.fields[word], ALL, 0, bit=2, other=True)
 
         return program.number("translated", make), 7, 7
 

@@ -16,7 +16,7 @@ from ctctl.decode.ct import TUPLE_RELATED, TUPLE_SERVICE, direction_of, flag_nam
 from ctctl.model.entry import CtState, state_of
 from ctctl.model.tuples import protocol_name
 from ctctl.out.rowtables import TextTable
-from ctctl.out.rowtext import RowProgram
+from ctctl.out.rowtext import ALL, RowProgram
 from ctctl.tables.show.encode import Style, bare, encode, with_name
 from ctctl.tables.show.entry import flags_text, protocol_word, state_words
 from ctctl.tables.show.entry_facts import COUNTERS, EXPIRED_BIT, NUMBERS, RELATED_BIT, STATE_FLAGS, EntryFacts
@@ -77,12 +77,12 @@ class EntryForm(EntryFacts):
         if name == "backend":
             with (
                 self._where_has(program, "backend_id"),
-                program.where(self.backend_place(program), _ALL, 0, other=True),
+                program.where(self.backend_place(program), ALL, 0, other=True),
             ):
                 yield
             return
         place = self.identity_place(program) if name == "src_identity" else self.name_place(program, name[:3])
-        with program.where(place, _ALL, 0, other=True):
+        with program.where(place, ALL, 0, other=True):
             yield
 
     @contextmanager
@@ -193,10 +193,10 @@ class EntryForm(EntryFacts):
         quote, close = quotes(style)
         names = self._listed("bare", style, self.addresses.names, lambda name: bare(style, name or ""))
         place = self.name_place(program, side)
-        with program.where(place, _ALL, 0, other=True):
+        with program.where(place, ALL, 0, other=True):
             program.literal(quote).text(place, names).literal(b":")
             program.decimal(self.fields[f"{side}_port"]).literal(close)
-        with program.where(place, _ALL, 0):
+        with program.where(place, ALL, 0):
             self._end(side, program, style, named=False)
 
     def _side_name(self, side: str, program: RowProgram, style: Style) -> None:
@@ -240,9 +240,9 @@ class EntryForm(EntryFacts):
             return
         start, end = around(style)
         last = self.last_report(program)
-        with program.where(last, _ALL, 0, other=True):
+        with program.where(last, ALL, 0, other=True):
             program.literal(start).signed(self.idle(program)).literal(end)
-        with program.where(last, _ALL, 0):
+        with program.where(last, ALL, 0):
             self._constant(program, style, None)
 
     def _flag_names(self, program: RowProgram, style: Style) -> None:
@@ -317,10 +317,10 @@ class EntryForm(EntryFacts):
             return Field(1, at, width)
 
         def kind(to: Field) -> None:
-            program.test(to, octets(0, 8), _ALL, 0)
-            program.test(to, octets(8, 4), _ALL, 0, bit=1)
-            program.test(to, octets(4, 4), _ALL, 0, bit=2)
-            program.test(to, octets(8, 8), _ALL, 0, bit=3)
+            program.test(to, octets(0, 8), ALL, 0)
+            program.test(to, octets(8, 4), ALL, 0, bit=1)
+            program.test(to, octets(4, 4), ALL, 0, bit=2)
+            program.test(to, octets(8, 8), ALL, 0, bit=3)
 
         where = program.number("nat kind", kind)
         with program.where(*translated):
@@ -342,9 +342,6 @@ class EntryForm(EntryFacts):
             return
         start, end = quotes(style)
         program.literal(start).raw(self.fields[part]).literal(end)
-
-
-_ALL = (1 << 64) - 1
 
 
 def _ignore(_program: RowProgram) -> None:

@@ -48,6 +48,8 @@ AHEAD_S = 5
 #: A table in use has something that was reported on since; no datapath gives an entry longer (Cilium's longest default
 #: is 6 hours).
 LONGEST_S = 10 * 86400
+#: A table in use has a report this recent: then its clock needs no comparison with another.
+RECENT_S = 86400
 
 
 def objection(clock: Clock, now: int, newest: int) -> str | None:

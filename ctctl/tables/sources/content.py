@@ -19,12 +19,13 @@ from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts
+from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
-from ctctl.tables.sources.service_runs import ServiceRuns
+from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
@@ -41,7 +42,9 @@ _ALONE_WORK, _SHORT = 40, 64
 MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file of its own"
 #: Machines whose listings one file has, and what each costs.
-_MAX_HOSTS, _HOST_WORK = 500, 400
+_MAX_HOSTS, _HOST_WORK = 500, 1500
+#: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
+_OTHER_WORK, _SQUEEZED_WORK = 8, 24
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -88,7 +91,10 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
                 mixed.finish()
                 dump.host = dump.host or (hosts.name if part is dump else None)
             foreign = foreign or mixed.documents.foreign
-            if mixed.moved is None or len(dump.others) >= _MAX_HOSTS:
+            if mixed.moved is None:
+                break
+            if len(dump.others) >= _MAX_HOSTS:
+                dump.partial.append(f"listings of more than {_MAX_HOSTS} machines in one file: not reading on")
                 break
             hosts = mixed.moved
             part = dump.of_host(hosts.name)
@@ -116,7 +122,8 @@ class _Mixed:
         self.documents.other_length = self.shape.other_length
         self.worded = Worded(self.lines, self.shape, dump, self._alone, self._record)
         self.passes = Passes(self.lines, self.shape)
-        self.ct_runs, self.nat_runs, self.service_runs = CtRuns(self.ct), NatRuns(dump), ServiceRuns(self.pairs)
+        self.ct_runs, self.nat_runs, self._maps_runs = CtRuns(self.ct), NatRuns(dump), MapsRuns(dump)
+        self._pair_runs: dict[str, Listing] = {"services": ServiceRuns(self.pairs), "ipcache": IpcacheRuns(self.pairs)}
         #: the listing of the last record, where others may follow that are read in one pass
         self._listing: Listing | None = None
         self.table = ""
@@ -282,8 +289,8 @@ class _Mixed:
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
-            self.lines.spend(_RECORD_WORK)
-            self._listing = self.service_runs if self.pairs.is_slot else None
+            self.lines.spend(_RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0))
+            self._listing = self._pair_runs.get(self.pairs.grown)
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
@@ -357,6 +364,8 @@ class _Mixed:
         self._not_ct("lb/maps-dump")
         try:
             add_maps_dump(self.dump, line)
+            self._maps_runs.of_backends = line.lstrip().startswith("BE:")
+            self._listing = self._maps_runs
         except DecodeError:
             self.dump.lose("line(s) of lb/maps-dump", line)
         return True
@@ -372,7 +381,7 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        self.lines.spend(max(min(len(line), HEAD) - _SHORT, 0) >> 2)
+        self.lines.spend(_OTHER_WORK + (max(min(len(line), HEAD) - _SHORT, 0) >> 2))
         if self._spaced and self._head:
             self._leave()  # an empty table, and what follows it
         self._spaced, self._after_blank = self._spaced and not self._head, False

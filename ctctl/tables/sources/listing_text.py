@@ -26,6 +26,7 @@ from ctctl.model.service import (
     SourceRange,
     TunnelRecord,
 )
+from ctctl.model.tuples import endpoint
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listings import Listings
@@ -93,13 +94,16 @@ def shown_by(header: re.Match[str]) -> str:
 class PairLines:
     """Rows of two-column tables, one after the other. ``group`` is the left column that rows without one belong to.
 
-    ``kind`` is what the header said, empty outside a table. ``is_slot``: the last row was one of a frontend.
+    ``kind`` is what the header said, empty outside a table. ``grown``: the list of listings that has the last row, of
+    those that are read in passes.
     """
 
     dump: Dump
     group: str = ""
     kind: str = ""
-    is_slot: bool = False
+    grown: str = ""
+    #: it had more blanks in it than its program writes
+    squeezed: bool = False
 
     def header(self, match: re.Match[str]) -> None:
         """The first line of a table."""
@@ -115,7 +119,7 @@ class PairLines:
         """Whether the line is a row; it is added then."""
         if len(line) > _MAX_ROW and not line.lstrip().startswith("["):
             return False
-        text = line.strip()
+        text, self.squeezed = line.strip(), False
         if not text:
             return False
         left, right = (part.strip() for part in ([*_COLUMNS.split(text, maxsplit=1), ""])[:2])
@@ -128,7 +132,8 @@ class PairLines:
         if self._narrow(text):
             return True
         squeezed = " ".join(text.split())  # columns two blanks apart, also where the program writes one
-        return squeezed != text and (self._take(squeezed, "") or self._narrow(squeezed))
+        self.squeezed = squeezed != text
+        return self.squeezed and (self._take(squeezed, "") or self._narrow(squeezed))
 
     def _narrow(self, text: str) -> bool:
         """A row whose columns stand one blank apart."""
@@ -139,13 +144,15 @@ class PairLines:
         return True
 
     def _take(self, left: str, right: str) -> bool:
-        before = len(self.dump.listings.services)
+        found = self.dump.listings
+        slots, identities = len(found.services), len(found.ipcache)
         try:
             return add_pair(self.dump.listings, left, right, self.kind)
         except (DecodeError, ValueError, KeyError):
             return False
         finally:
-            self.is_slot = len(self.dump.listings.services) > before
+            self.grown = "services" if len(found.services) > slots else ""
+            self.grown = "ipcache" if len(found.ipcache) > identities else self.grown
 
 
 def read_pairs_json(document: dict[str, Any], dump: Dump) -> None:
@@ -259,9 +266,19 @@ def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
         words = tuple(word.strip() for word in (match["words"] or "").split(",") if word.strip())
         rev_nat = digits(match["rev"], 16)
         if slot:
-            return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend=match["backend"], flag_words=words)
+            backend = _as_written(match["backend"])
+            return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend=backend, flag_words=words)
         return named_frontend((addr, port, proto, scope), words, rev_nat, match["proxy"])
     return None
+
+
+def _as_written(backend: str) -> str:
+    """A backend's address, port and protocol as listings write them; what names a cluster stays as it is."""
+    if "@" in backend:
+        return backend
+    end, slash, proto = backend.partition("/")
+    host, _, port = end.rpartition(":")
+    return f"{endpoint(address(host), digits(port, 16))}{slash}{proto}"
 
 
 def _ipcache(left: str, right: str) -> IpcacheRecord:
@@ -273,11 +290,16 @@ def _ipcache(left: str, right: str) -> IpcacheRecord:
         str(ip_network(prefix, strict=False)),
         digits(values["identity"]),
         _cluster(cluster),
-        None if tunnel in ("", "0.0.0.0", "::", "<nil>") else str(address(tunnel)),  # noqa: S104 - the listing's "none"
+        not_given(str(address(tunnel)) if tunnel not in ("", "<nil>") else tunnel),
         digits(values.get("encryptkey", "0"), 8),
         "skiptunnel" in values.get("flags", ""),
         sum(bit for bit, word in IPCACHE_FLAGS if word in words) if words is not None else None,
     )
+
+
+def not_given(tunnel: str) -> str | None:
+    """The address of a tunnel's end; None for what listings write where there is none."""
+    return None if tunnel in ("", "0.0.0.0", "::", "<nil>") else tunnel  # noqa: S104
 
 
 def _endpoint(left: str, right: str) -> EndpointRecord:

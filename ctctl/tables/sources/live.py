@@ -20,6 +20,7 @@ from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, family_of_key, layout_of_field
 from ctctl.errors import NotFoundError, PermissionDenied
 from ctctl.kernel.clock import boot_id, jiffies_units, kernel_hz, monotonic_s
 from ctctl.kernel.map import Map, MapType
+from ctctl.kernel.map_handle import HASHES
 from ctctl.kernel.map_types import map_types
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
@@ -31,16 +32,13 @@ from ctctl.node.find import find_tables, node_at
 from ctctl.node.owner import own_maps
 from ctctl.tables.sources import pinned
 from ctctl.tables.sources.base import CtTable, NoTableError, Source, SourceOptions
-from ctctl.tables.sources.clocks import agent_clock, clock_by_reports, note_of_given, objection
+from ctctl.tables.sources.clocks import RECENT_S, agent_clock, clock_by_reports, note_of_given, objection
 
 if TYPE_CHECKING:
     from ctctl.tables.sources.base import Rows
     from ctctl.tables.sources.facts import NodeFacts
 
-_HASHES = frozenset({MapType.HASH, MapType.LRU_HASH})
 _SAMPLE = 128
-#: A table in use has a report this recent: then ktime needs no comparison with jiffies.
-_RECENT_S = 86400
 _REPORTS, _REPORTS_AT = struct.Struct("<II"), CT_ENTRY_LAST_TX_REPORT
 _OWN_CLOCK = Clock(None, "ktime: ctctl's own node")
 #: Entries a batch: what numpy works on fits a CPU's cache, and calls are few.
@@ -144,7 +142,7 @@ def _open_snat(source: Source, directory: Path, family: int, cluster: int | None
     from ctctl.tables.pairs import KEY_LAYOUTS
 
     info, keys = found.info, KEY_LAYOUTS[family]
-    if (info.key_size, info.value_size) != (keys.size, keys.nat_value_size) or info.type not in _HASHES:
+    if (info.key_size, info.value_size) != (keys.size, keys.nat_value_size) or info.type not in HASHES:
         source.notes.append(
             f"{name} is no SNAT table: keys of {info.key_size} and values of {info.value_size} bytes,"
             f" not {keys.size} and {keys.nat_value_size}; it is left alone"
@@ -182,7 +180,7 @@ def _add_pin(source: Source, path: Path, node: str | None) -> None:
 def _add_map(source: Source, table: Map, name: str, node: str | None) -> None:
     info = table.info
     family = {size: family for family, size in KEY_SIZE.items()}.get(info.key_size)
-    if family is None or info.value_size != VALUE_SIZE or info.type not in _HASHES:
+    if family is None or info.value_size != VALUE_SIZE or info.type not in HASHES:
         source.partial.append(
             f"{name} is not a conntrack table: a map of type {info.type} with keys of {info.key_size} and values of"
             f" {info.value_size} bytes, where a hash with 14 or 38 and {VALUE_SIZE} is expected"
@@ -303,7 +301,7 @@ def _clock(source: Source, options: SourceOptions) -> tuple[Clock, int | None]:
     if not any(reports):
         return Clock(None, "ktime assumed: no entry tells"), monotonic_s()
     found = clock_by_reports(reports, monotonic_s(), None, None)
-    if found is None or found[0].seconds(found[1]) - max(reports) > _RECENT_S:
+    if found is None or found[0].seconds(found[1]) - max(reports) > RECENT_S:
         # Reports that ktime explains badly: see whether jiffies do better. Finding HZ takes a moment.
         jiffies_now = jiffies_units()
         found = clock_by_reports(reports, monotonic_s(), jiffies_now, kernel_hz() if jiffies_now else None)

@@ -17,10 +17,11 @@ from ctctl.decode.ct import encode_key
 from ctctl.errors import CtctlError, PermissionDenied, UnsupportedError
 from ctctl.kernel.clock import monotonic_s
 from ctctl.model.clock import Clock
-from ctctl.model.entry import CtFlags, Layout
+from ctctl.model.entry import BOTH_CLOSING, SEEN_NON_SYN, Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.tables.sources.base import Source, SourceOptions
+from ctctl.tables.sources.ct_forms import VALUE
 from ctctl.tables.sources.dump import Collected
 from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.options import apply_options
@@ -31,11 +32,18 @@ if TYPE_CHECKING:
 ABSENT = frozenset({"ifindex", "backend_id", "packets", "bytes"})
 #: What a listing shows only where nf_conntrack_acct is on.
 COUNTERS = frozenset({"rx_packets", "rx_bytes", "tx_packets", "tx_bytes"})
-_VALUE = struct.Struct("<QQQQIHHHBBIII")
-_BOTH = int(CtFlags.RxClosing | CtFlags.TxClosing)
-SEEN = int(CtFlags.SeenNonSyn)
 #: enum tcp_conntrack (linux/netfilter/nf_conntrack_tcp.h) as flag bits.
-TCP_STATES = {1: 0, 2: 0, 3: SEEN, 4: SEEN | 1, 5: SEEN | 1, 6: SEEN | 1, 7: SEEN | _BOTH, 8: SEEN | _BOTH, 9: 0}
+TCP_STATES = {
+    1: 0,
+    2: 0,
+    3: SEEN_NON_SYN,
+    4: SEEN_NON_SYN | 1,
+    5: SEEN_NON_SYN | 1,
+    6: SEEN_NON_SYN | 1,
+    7: SEEN_NON_SYN | BOTH_CLOSING,
+    8: SEEN_NON_SYN | BOTH_CLOSING,
+    9: 0,
+}
 #: IPS_SEEN_REPLY (linux/netfilter/nf_conntrack_common.h)
 _SEEN_REPLY = 1 << 1
 
@@ -123,7 +131,7 @@ def record_of(attributes: Mapping[str, Any], now: int) -> tuple[int, bytes, byte
     if "CTA_PROTOINFO_TCP_STATE" in tcp:
         flags = TCP_STATES.get(int(tcp["CTA_PROTOINFO_TCP_STATE"]), 0)
     else:
-        flags = SEEN if int(attributes.get("CTA_STATUS", 0)) & _SEEN_REPLY else 0
+        flags = SEEN_NON_SYN if int(attributes.get("CTA_STATUS", 0)) & _SEEN_REPLY else 0
     lifetime = now + int(attributes.get("CTA_TIMEOUT", 0))
     rx, tx = _counters(attributes, "ORIG"), _counters(attributes, "REPLY")
     return nf_record(flow, reply, flags=flags, lifetime=lifetime, rx=rx, tx=tx)
@@ -135,7 +143,7 @@ def nf_record(
     """(family, key, value, translation) of one connection by its two directions; None if it cannot be shown."""
     try:
         key = encode_key(flow, 0)
-        value = _VALUE.pack(*rx, *tx, lifetime, flags, 0, 0, 0, 0, 0, 0, 0)
+        value = VALUE.pack(*rx, *tx, lifetime, flags, 0, 0, 0, 0, 0, 0, 0)
     except (ValueError, struct.error):
         return None
     return flow.src.version, key, value, _translation(flow, reply)

@@ -10,9 +10,10 @@ import re
 
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
+from ctctl.model.entry import SEEN_NON_SYN
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.nf import COUNTERS, SEEN, TCP_STATES, nf_record, nf_table
+from ctctl.tables.sources.nf import COUNTERS, TCP_STATES, nf_record, nf_table
 from ctctl.tables.sources.values import address, digits
 
 #: A line of either form: the family's name and number, or an event's word, may stand in front.
@@ -47,7 +48,7 @@ def add_line(dump: Dump, match: re.Match[str]) -> None:
     if proto == 6 and state in _STATES:
         flags = TCP_STATES.get(_STATES.index(state), 0)
     else:
-        flags = 0 if "[UNREPLIED]" in match["rest"] else SEEN
+        flags = 0 if "[UNREPLIED]" in match["rest"] else SEEN_NON_SYN
     counters = tuple(_counters(side) for side in (original, reply))
     timeout = digits(match["timeout"]) if match["timeout"] else 0
     record = nf_record(flow, answer, flags=flags, lifetime=timeout, rx=counters[0], tx=counters[1])

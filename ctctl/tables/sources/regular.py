@@ -87,11 +87,13 @@ class Form:
         """Spaces and tabs."""
         return self._add(LineKind.BLANKS, count=least)
 
-    def decimal(self, name: str, width: int, *, at: int | None = None, big: bool = False) -> Form:
-        """An unsigned number that fits in ``width`` bytes; ``big``: stored in network order."""
+    def decimal(
+        self, name: str, width: int, *, at: int | None = None, big: bool = False, most: int | None = None
+    ) -> Form:
+        """An unsigned number that fits in ``width`` bytes, or is ``most``; ``big``: stored in network order."""
         place = self._field(name, (_BIG if big else _NUMPY)[width], width, at)
         flags = (LineFlags.BIG if big else LineFlags.NONE) | self._strict
-        limit = (1 << 8 * width) - 1
+        limit = (1 << 8 * width) - 1 if most is None else most
         return self._add(LineKind.DECIMAL, flags, at=place, width=width, count=_DIGITS[width], limit=limit)
 
     def hex(self, name: str, width: int, *, at: int | None = None) -> Form:
@@ -127,10 +129,21 @@ class Form:
         """So many words of letters or fewer, a blank behind each; not kept."""
         return self._add(LineKind.NAMES, count=most)
 
-    def text(self, name: str, longest: int, before: str) -> Form:
-        """Up to ``longest`` (255) printable characters before the one that is ``before``: their number, then they."""
+    def text(self, name: str, longest: int, before: str = "\0") -> Form:
+        """Up to ``longest`` (255) printable characters before the one that is ``before``: their number, then they.
+
+        Without ``before`` they end at a blank or with the line.
+        """
         width = longest + 1
         return self._add(LineKind.TEXT, at=self._field(name, f"V{width}", width, None), width=width, limit=ord(before))
+
+    def end_of(self, name: str) -> Form:
+        """Address and port as listings have them: an IPv6 address, and no other, has brackets."""
+        with self.maybe(f"{name}_six"):
+            self.before("[").address(name, port=True).check(f"{name}_family", 6)
+        with self.otherwise():
+            self.address(name, port=True).check(f"{name}_family", 4)
+        return self
 
     def value(self) -> Form:
         """Any value of JSON; not kept."""

@@ -1,15 +1,19 @@
-"""Frontends of ``bpf lb list`` in passes: rows of lines as the Cilium CLI prints them, those of IPv4, as records."""
+"""Frontends of ``bpf lb list`` and ``lb/maps-dump`` in passes: rows of lines as they are printed, as records."""
 
 from __future__ import annotations
 
 import functools
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
-from ctctl.model.service import ServiceSlot
+from ctctl.model.service import Backend, ServiceSlot
+from ctctl.model.tuples import Address, endpoint
 from ctctl.tables.query.values import PROTOCOLS
+from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import PairLines
-from ctctl.tables.sources.regular import Form, octets
+from ctctl.tables.sources.regular import Form
+from ctctl.tables.sources.service_text import named_frontend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,12 +27,12 @@ _LONGEST = 200
 @functools.cache
 def _form() -> Form:
     form = Form()
-    form.address("front", port=True).check("front_family", 4)
+    form.end_of("front")
     _protocol(form, "proto")
     with form.maybe("internal"):
         form.literal("/i")
     form.literal(" (").decimal("slot", 2).literal(")").blanks(3)
-    form.address("backend", port=True).check("backend_family", 4)
+    form.end_of("backend")
     _protocol(form, "backend_proto")
     form.literal(" (").decimal("rev_nat", 2).literal(") (").decimal("slot_again", 2).literal(")")
     with form.maybe("worded"):
@@ -60,7 +64,7 @@ class ServiceRuns:
         last = found[-1]
         shown = _TEXTS[last.proto or 0] if rows["has_proto"][-1] else ""
         inner = "/i" if last.scope == "internal" else ""
-        self._pairs.group = f"{last.addr}:{last.port}{shown}{inner} ({last.slot})"
+        self._pairs.group = f"{endpoint(last.addr, last.port)}{shown}{inner} ({last.slot})"
 
 
 def _columns(rows: NDArray[Any]) -> list[list[Any]]:
@@ -68,7 +72,7 @@ def _columns(rows: NDArray[Any]) -> list[list[Any]]:
     words = [_words(row) for row in rows["words"].tolist()] if rows["worded"].any() else [()] * len(rows)
     words = [some if is_there else () for some, is_there in zip(words, rows["worded"].tolist(), strict=True)]
     return [
-        _addresses(rows["front"]),
+        addresses(rows, "front"),
         rows["front_port"].tolist(),
         [proto or None if given else None for proto, given in _pairs_of(rows, "proto", "has_proto")],
         rows["internal"].tolist(),
@@ -83,17 +87,23 @@ def _pairs_of(rows: NDArray[Any], name: str, other: str) -> list[tuple[Any, Any]
     return list(zip(rows[name].tolist(), rows[other].tolist(), strict=True))
 
 
-def _addresses(column: NDArray[Any]) -> list[IPv4Address]:
-    numbers = octets(column)[:, :4].copy().view(">u4").ravel().tolist()
-    known = {number: IPv4Address(number) for number in set(numbers)}
-    return [known[number] for number in numbers]
+def addresses(rows: NDArray[Any], name: str) -> list[Address]:
+    """The addresses of a field, each made once."""
+    known: dict[bytes, Address] = {}
+    found: list[Address] = []
+    for family, raw in zip(rows[f"{name}_family"].tolist(), rows[name].tolist(), strict=True):
+        one = known.get(raw)
+        if one is None or one.version != family:
+            one = known[raw] = IPv4Address(raw[:4]) if family == 4 else IPv6Address(raw)
+        found.append(one)
+    return found
 
 
 def _backends(rows: NDArray[Any]) -> list[str]:
     """As they are printed."""
     protos = (_TEXTS[proto] if given else "" for proto, given in _pairs_of(rows, "backend_proto", "has_backend_proto"))
-    ends = zip(map(str, _addresses(rows["backend"])), rows["backend_port"].tolist(), protos, strict=True)
-    return [f"{address}:{port}{proto}" for address, port, proto in ends]
+    ends = zip(addresses(rows, "backend"), rows["backend_port"].tolist(), protos, strict=True)
+    return [f"{endpoint(address, port)}{proto}" for address, port, proto in ends]
 
 
 def _words(text: bytes) -> tuple[str, ...]:
@@ -102,7 +112,7 @@ def _words(text: bytes) -> tuple[str, ...]:
 
 
 def _slot(  # noqa: PLR0917 - a row's columns
-    addr: IPv4Address,
+    addr: Address,
     port: int,
     proto: int | None,
     internal: int,
@@ -115,3 +125,78 @@ def _slot(  # noqa: PLR0917 - a row's columns
     if slot:
         return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend=backend, flag_words=words)
     return ServiceSlot(addr, port, scope, 0, rev_nat, proto, words[0] if words else None, flag_words=words)
+
+
+# ---- lb/maps-dump
+
+
+@functools.cache
+def _dumped_slot() -> Form:
+    form = Form()
+    form.literal("SVC: ID=").decimal("number", 4).literal(" ADDR=").end_of("front")
+    _protocol(form, "proto")
+    with form.maybe("internal"):
+        form.literal("/i")
+    with form.maybe("is_front"):
+        form.literal(" SLOT=0 LBALG=").token().literal(" AFFTimeout=").decimal("affinity", 4)
+    with form.otherwise():
+        form.literal(" SLOT=").decimal("slot", 1).check("slot", 0, unlike=True)
+        form.literal(" BEID=").decimal("backend_id", 4)
+    form.literal(" COUNT=").decimal("count", 2).literal(" QCOUNT=").decimal("quarantined", 2)
+    return form.literal(" FLAGS=").text("words", _LONGEST).end()
+
+
+@functools.cache
+def _dumped_backend() -> Form:
+    form = Form()
+    form.literal("BE: ID=").decimal("number", 4).literal(" ADDR=").end_of("front")
+    _protocol(form, "proto")
+    return form.literal(" STATE=").text("words", _LONGEST).end()
+
+
+class MapsRuns:
+    """A ``passes.Listing`` of slots or backends. ``dump`` takes what is read."""
+
+    work = 8
+
+    def __init__(self, dump: Dump) -> None:
+        self._dump = dump
+        self.of_backends = False
+
+    def next_form(self, _room: int) -> Form | None:
+        """The form of its lines."""
+        return _dumped_backend() if self.of_backends else _dumped_slot()
+
+    def add_rows(self, rows: NDArray[Any]) -> None:
+        """Rows of such lines."""
+        found = self._dump.listings
+        ends = zip(addresses(rows, "front"), rows["front_port"].tolist(), strict=True)
+        protos = [proto or None if given else None for proto, given in _pairs_of(rows, "proto", "has_proto")]
+        words = [text[1 : 1 + text[0]].decode() for text in rows["words"].tolist()]
+        numbers = rows["number"].tolist()
+        if self.of_backends:
+            found.backends += [
+                Backend(number, addr, proto, port, state or None)
+                for number, (addr, port), proto, state in zip(numbers, ends, protos, words, strict=True)
+            ]
+            return
+        scopes = ["internal" if internal else "external" for internal in rows["internal"].tolist()]
+        fronts = [(*end, proto, scope) for end, proto, scope in zip(ends, protos, scopes, strict=True)]
+        columns = (rows[name].tolist() for name in ("slot", "backend_id", "count", "affinity"))
+        found.services += map(_dumped, fronts, numbers, words, *columns)
+
+
+def _dumped(  # noqa: PLR0917 - a row's columns
+    front: tuple[Address, int, int | None, str],
+    rev_nat: int,
+    words: str,
+    slot: int,
+    backend_id: int,
+    count: int,
+    affinity: int,
+) -> ServiceSlot:
+    if slot:
+        addr, port, proto, scope = front
+        return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend_id=backend_id)
+    found = named_frontend(front, tuple(word for word in words.split("+") if word), rev_nat)
+    return replace(found, count=count, affinity_timeout=affinity)

@@ -26,6 +26,8 @@ _WIDTHS = range(60, 301)
 _MAX_PIECES = 12
 #: So much of the next line tells whether it is the rest of this one.
 _LEAST = 80
+#: What it costs to put a line together again.
+_JOIN_WORK = 24
 #: A file of which so many lines are whole though they are as wide as its widest was not broken, or is no listing.
 _MAX_IN_VAIN = 200
 #: How much of the file is looked at for its widest line.
@@ -301,6 +303,7 @@ class Shape:
         while len(pieces) < _MAX_PIECES and self._goes_on() and (piece := self._take()) is not None:
             pieces.append(piece)
             text += f" {piece.text.strip()}"
+        self._lines.spend(_JOIN_WORK)
         names = _NAME.findall(text)
         if pieces and len(names) == len(set(names)) and self._alone(text) not in (None, "head"):
             return replace(pieces[-1], text=text)

@@ -13,6 +13,8 @@ from ctctl.tables.sources.dress import MARKS, QUOTE, as_printed, unwrapped
 
 #: What a line costs of a budget's work, whatever it is, and a byte of YAML; sixteen bytes of anything cost one.
 LINE_WORK, YAML_WORK = 16, 1
+#: And one with characters that no program writes.
+_DRESSED_WORK = 16
 #: A line may be this long (a Maglev table is one line); nothing else real comes near.
 MAX_LINE = 1 << 20
 #: How much of a longer one tells whether it starts a document.
@@ -281,6 +283,8 @@ class Lines:
             self.damaged = False
         except UnicodeDecodeError:
             text, self.damaged = text_of(raw), True
+        if not text.isascii():
+            self.spend(_DRESSED_WORK)
         text = as_printed(text)
         bare = text.rstrip()
         self.blanks = len(text.rstrip("\r")) - len(bare)

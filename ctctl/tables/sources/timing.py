@@ -10,7 +10,7 @@ from ctctl.abi import pins
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.tables.sources.base import CtTable, Source, SourceOptions
-from ctctl.tables.sources.clocks import Told, note_of_given
+from ctctl.tables.sources.clocks import RECENT_S, Told, note_of_given
 from ctctl.tables.sources.dump import Dump
 
 _ASSUMED = Clock(None, "ktime assumed: the dump does not tell")
@@ -88,8 +88,6 @@ def _now_of(dump: Dump, options: SourceOptions, *, contradicts: bool) -> tuple[i
 
 #: Files of one bugtool are made within this time; so much may two of them differ.
 _MOMENT_S = 60
-#: A table in use has a report this recent: else the clock is another one.
-_RECENT_S = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ def beside_of(dump: Dump, options: SourceOptions) -> Beside:
     if facts.uptime_s is not None and bounds is not None and bounds[0] == bounds[1]:
         found[facts.uptime_s.evidence] = bounds[0]
     # What was said before the newest report was said too early: an agent that had stopped, for one.
-    fitting = {word: at for word, at in found.items() if newest - _MOMENT_S <= at <= newest + _RECENT_S or not newest}
+    fitting = {word: at for word, at in found.items() if newest - _MOMENT_S <= at <= newest + RECENT_S or not newest}
     whole = None if bounds is None else (int(bounds[0]), int(bounds[1]) + _MOMENT_S)
     if found and not fitting:
         word, at = next(iter(found.items()))
