@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -17,13 +17,14 @@ from ctctl.abi import pins
 from ctctl.decode.nat_rows import NatRows
 from ctctl.doctor.table import TableFacts
 from ctctl.errors import CtctlError
+from ctctl.kernel.clock import monotonic_offset_ns
 from ctctl.kernel.map import Map
 from ctctl.model.identity import HOST as HOST_IDENTITY
 from ctctl.model.tuples import Address
 from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.tables.snat_ports import PortRange, range_of
 from ctctl.tables.snat_use import SnatUse
-from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.base import CtTable, Source
 from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.listings import Listings
 
@@ -174,13 +175,14 @@ def gather(
         snat_range=range_of(source, node),
     )
     facts.has_nat |= bool(facts.snat_use.entries)
-    facts.nat_sizes = _nat_sizes(facts.snat_use.entries, directory, told)
+    facts.nat_sizes = _nat_sizes(facts.snat_use.entries, shared, told)
     for table in tables:
         if not table.max_entries and table.name in told.capacity:
             table.max_entries = told.capacity[table.name].value
             facts.capacity_evidence[table.name] = told.capacity[table.name].evidence
     if facts.live:
-        facts.clock_offset_s = clock_offset_s()
+        # What the kernel's programs know nothing of: entries are in the machine's own clock.
+        facts.clock_offset_s = monotonic_offset_ns() // 1_000_000_000
     if directory is not None:
         facts.stats, facts.drops = stats(directory), hook_counters(directory)
         facts.create_errnos = create_errnos(directory)
@@ -193,30 +195,18 @@ def gather(
     return facts
 
 
-def _nat_sizes(counts: Mapping[int, int], directory: Path | None, told: NodeFacts) -> dict[str, tuple[int, int | None]]:
+def _nat_sizes(
+    counts: Mapping[int, int], tables: Iterable[CtTable], told: NodeFacts
+) -> dict[str, tuple[int, int | None]]:
     """Entries and capacity of the SNAT tables."""
     found: dict[str, tuple[int, int | None]] = {}
+    live = {table.nat.name: table.nat.info.max_entries for table in tables if table.nat is not None}
     for family, name in pins.SNAT_TABLES.items():
         entries = counts.get(family, 0)
-        capacity = told.capacity[name].value if name in told.capacity else None
-        if directory is not None:
-            with contextlib.suppress(CtctlError), Map.open_pinned(directory / name, read_only=True) as table:
-                capacity = table.info.max_entries
+        capacity = live.get(name, told.capacity[name].value if name in told.capacity else None)
         if entries or capacity:
             found[name] = (entries, capacity)
     return found
-
-
-def clock_offset_s(path: Path = Path("/proc/self/timens_offsets")) -> int:
-    """Seconds by which a time namespace sets this process's monotonic clock apart (time_namespaces(7)).
-
-    The kernel's programs know nothing of it: entries are in the machine's own clock.
-    """
-    for line in _lines(path):
-        words = line.split()
-        if words[:1] == ["monotonic"] and len(words) >= 2 and words[1].lstrip("-").isdigit():
-            return int(words[1])
-    return 0
 
 
 def _counts(source: Source) -> dict[str, int]:

@@ -29,6 +29,7 @@ from ctctl.kernel.ringshared import SharedRing
 from ctctl.model.event import HookEvent
 from ctctl.node.counters import read_stat
 from ctctl.node.find import choose_nodes
+from ctctl.node.owner import open_own, own_ids
 from ctctl.node.paths import NodePaths
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.packet.text import FlowSpec
@@ -84,6 +85,7 @@ class _NodeStream:
         self.node = paths.node
         self._stack = contextlib.ExitStack()
         self._listener = Listener(paths.node, bytes(control_words(kernel_filter)), RUN_DIRECTORY)
+        self._ids = own_ids(paths.dir)
         try:
             control_map = self._open(paths, pins.TRACE_CTL)
             # The view must go before its map: a mapping keeps the array alive.
@@ -104,7 +106,7 @@ class _NodeStream:
 
     def _open(self, paths: NodePaths, name: str) -> Map:
         try:
-            return self._stack.enter_context(Map.open_pinned(paths.map(name)))
+            return self._stack.enter_context(open_own(paths.map(name), self._ids))
         except NotFoundError:
             raise NotFoundError(f"node {paths.node!r} has no {name}: loaded by another version of ctctl?") from None
 

@@ -27,6 +27,7 @@ from ctctl.lab.wait import wait_until
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.event import HookEvent
 from ctctl.model.tuples import ICMP, ICMPV6, TCP, UDP, Direction, protocol_name
+from ctctl.node.owner import open_own, own_ids
 
 #: The first local port that clients take, so that the tables of a story are easy to read.
 FIRST_PORT = 54260
@@ -268,11 +269,12 @@ class Session:
     def empty_tables(self) -> None:
         """Forget every connection on both nodes: a story's tables show that story."""
         for node, directory in self._pins.items():
+            ids = own_ids(directory)
             for table in _FORGOTTEN:
                 records = self.records(node, table)
                 if not records:
                     continue
-                with Map.open_pinned(directory / table) as opened:
+                with open_own(directory / table, ids) as opened:
                     for key, _ in records:
                         opened.delete(key)
 

@@ -128,6 +128,27 @@ def own_maps() -> dict[int, str]:
     return found
 
 
+def own_ids(directory: Path) -> frozenset[int]:
+    """Ids of the maps of the node of ours there, by its record. Raises NotOursError where the place is another's."""
+    check_place(directory)
+    paths, record = NodePaths.at(directory), _read_record(directory / pins.NODE_RECORD)
+    return frozenset() if paths is None or record is None else _known_ids(paths, record)
+
+
+def open_own(pin: Path, ids: Collection[int]) -> Map:
+    """A map of a node of ours, open for writing: by its id, so that no link leads to another's.
+
+    ``ids`` are the node's (``own_ids``). Raises NotFoundError, NotOursError, KernelError.
+    """
+    with Map.open_pinned(pin, read_only=True) as found:
+        number = found.info.id
+    if number not in ids:
+        raise NotOursError(
+            f"{pin} is in no record of a node that this ctctl loaded: it is not written; ctctl load again"
+        )
+    return Map.open_id(number, pin.name, read_only=False)
+
+
 def _records() -> Iterator[NodeRecord]:
     for root in dict.fromkeys(mounts()):
         try:

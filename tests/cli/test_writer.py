@@ -216,6 +216,33 @@ def test_load_and_apply_take_no_pin_that_is_not_the_nodes(cilium: TableDir, load
         assert done.returncode == 0, done.stderr
 
 
+def test_who_listens_writes_no_map_that_is_not_the_nodes() -> None:
+    """The trace's lease and filter are written into maps of the node: by their ids, not by a name that leads away."""
+    from tests.support.nodes import make_node
+
+    with make_node() as made:
+        Path("node.yaml").write_text(made.text())
+        assert ctctl("load", "-f", "node.yaml", "--netns", made.name).returncode == 0
+        try:
+            for name in ("ctctl_trace_ctl", "ctctl_trace_follow"):
+                pin = made.dir / name
+                with Map.open_pinned(pin) as own:
+                    info = own.info
+                    pin.unlink()
+                    with Map.create(
+                        "others", info.type, info.key_size, info.value_size, info.max_entries, flags=info.map_flags
+                    ) as others:
+                        others.pin(pin)
+                        before = contents(others)
+                        done = ctctl("trace", "--live", "--node", made.name, "--for", "1s")
+                        assert (done.returncode, name in done.stderr) == (4, True), done.stderr
+                        assert contents(others) == before
+                    pin.unlink()
+                    own.pin(pin)
+        finally:
+            assert ctctl("unload", "--node", made.name, "--yes").returncode == 0
+
+
 def test_a_reload_keeps_what_is_ours_ours() -> None:
     """The ids in the record follow a load, an apply and a resize."""
     from tests.support.nodes import make_node

@@ -14,8 +14,9 @@ import pytest
 
 from ctctl.cli.main import main
 from ctctl.doctor.diagnose import CHECKS, diagnose, examine
-from ctctl.doctor.facts import Facts, clock_offset_s, gather
+from ctctl.doctor.facts import Facts, gather
 from ctctl.doctor.finding import Diagnosis, Finding, Severity, Verdict
+from ctctl.kernel.clock import monotonic_offset_ns
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
@@ -273,8 +274,8 @@ def test_shadowed_after_the_fact(tmp_path: Path) -> None:
 def test_a_time_namespace_and_a_shifted_clock(tmp_path: Path) -> None:
     offsets = tmp_path / "timens_offsets"
     offsets.write_text("monotonic          -3600         0\nboottime               0         0\n")
-    assert clock_offset_s(offsets) == -3600
-    assert clock_offset_s(tmp_path / "none") == 0
+    assert monotonic_offset_ns(offsets) == -3600 * 10**9
+    assert monotonic_offset_ns(tmp_path / "none") == 0
     found = look(tmp_path, HEALTHY, live=True, clock_offset_s=-3600)
     assert only(found).check == "time-namespace"
     assert found.skipped["gc-backlog"] == "the table's clock is another one"

@@ -86,6 +86,23 @@ CODE = [
     # run.py replays recordings and comes as it is with them.
     if path.suffix in (".py", ".c", ".h", ".sh") and path.relative_to(ROOT) != Path("tests/conformance/run.py")
 ]
+
+
+def test_maps_are_opened_for_writing_where_it_is_known_whose_they_are() -> None:
+    """By id, behind a look into the node's record; by a pin only where a load has just looked through all of them."""
+    by_pin, by_id = set(), set()
+    for path in sorted((ROOT / "ctctl").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
+            if called not in ("open_pinned", "open_id") or ast.unparse(node.func.value) != "Map":  # type: ignore[attr-defined]
+                continue
+            words = {word.arg: ast.unparse(word.value) for word in node.keywords}  # type: ignore[attr-defined]
+            if words.get("read_only", str(called == "open_id")) != "True":
+                (by_pin if called == "open_pinned" else by_id).add(str(path.relative_to(ROOT / "ctctl")))
+    assert by_pin == {"node/pool.py", "node/staging.py"}
+    assert by_id == {"node/owner.py", "tables/writer/targets.py"}
+
+
 ROOMS = sorted((ROOT / "ctctl").rglob("__init__.py"))
 
 
