@@ -79,3 +79,28 @@ def test_the_same_machine_again(tmp_path: Path) -> None:
         assert source.listings("a").services == alone.listings(None).services
         assert not source.listings("b").services
         assert not source.partial
+
+
+FRONTS = (
+    ("[pod/cilium-7xk2p/cilium-agent] ", "[pod/cilium-p4wzq/cilium-agent] "),
+    ("cilium-7xk2p cilium-agent ", "cilium-p4wzq cilium-agent "),
+    ("a/node1-ct.txt:", "a/node2-ct.txt:"),
+    ("node-a/ct.txt:12:", "node-b/ct.txt:7:"),
+    (
+        "cilium-bugtool-cilium-7xk2p-20260101-000000/ct.md:3:",
+        "cilium-bugtool-cilium-p4wzq-20260101-000000/ct.md:3:",
+    ),
+)
+
+
+@pytest.mark.parametrize(("front", "other"), FRONTS)
+def test_words_in_front_that_name_several_nodes(front: str, other: str, tmp_path: Path) -> None:
+    """What ``kubectl logs``, stern and ``grep -r`` write: whose each is, is not shown, so it is said."""
+    lines = [front + row for row in FIRST.splitlines()] + [other + row for row in SECOND.splitlines()]
+    with read_text(tmp_path / "paste", "\n".join(lines) + "\n") as source:
+        assert len(listed(source)) == 9
+        assert "lines of several nodes" in source.partial[0]
+    one = [front + row for row in (FIRST + SECOND).splitlines()]
+    with read_text(tmp_path / "one", "\n".join(one) + "\n") as source:
+        assert len(listed(source)) == 9
+        assert not source.partial

@@ -243,6 +243,11 @@ class _Mixed:
             dump.partial.append(f"{self.lines.overlong} line(s) of more than 1 MiB: not read")
         if omitted := self._omitted + self.documents.left_out:
             dump.partial.append(f"{omitted} mark(s) of lines left out by hand: what stood there is missing")
+        if len(self.shape.named) > 1:
+            names = ", ".join(self.shape.named)
+            dump.partial.append(
+                f"lines of several nodes, by the words in front ({names}): shown as one's, give each a file"
+            )
         if self._old:
             dump.partial.append(f"{self._old} line(s) of a listing of before 1.6 (rx_packets=): not read")
         dump.settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from ctctl.tables.sources.timing import tables_of
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed
 
 _HEAD = 512
+#: How a table of ``ct list`` starts.
+_TABLE = re.compile(rb"(?:NODE[ ,]+)?(?:PROTO +DIR +SOURCE|proto,direction,source|ROLE +PROTO)", re.IGNORECASE)
 _CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
 
 
@@ -104,6 +107,8 @@ def read_text(stream: BinaryIO | Prefixed, name: str) -> Dump:
         raise DecodeError(f"{name}: {INSTEAD}")
     if not known and dump.partial:
         raise DecodeError(f"{name}: nothing could be read: {'; '.join(dump.partial)}")
+    if not known and _TABLE.match(head):
+        raise DecodeError(f"{name}: a table for people, as ctctl prints it; -o jsonl or ct export keep all of it")
     if not known:
         raise DecodeError(
             f"{name}: not a snapshot, archive, ct list or bpftool dump; it starts with {bytes(head[:24])!r}"

@@ -19,6 +19,9 @@ _TOLD = re.compile(
     r"|\[\d{1,5}\] \d\d:\d\d:\d\d \[(?:SUCCESS|FAILURE)\] (?P<pssh>[\w.-]{1,60})"
     r"|==> (?P<file>\S{1,200}) <==)\s*$"
 )
+#: The same in words that stand in front of each line: a pod, as kubectl, stern and grep over bugtools write it, a file.
+_POD_WORD = re.compile(r"(?:^|[\s/\[]|bugtool-)(cilium-(?!agent|envoy|proxy|relay)[a-z0-9]{5})(?=[\s/\]:|-])")
+_FILE_WORD = re.compile(r"\s*((?:[\w.-]{1,60}/){0,9}[\w.-]{1,80}\.(?:txt|md|log|json|out|yaml)):")
 #: A longer line says something else.
 _LONGEST = 400
 
@@ -62,3 +65,12 @@ def _told_by(line: str) -> Hosts | None:
     path = PurePosixPath(told["file"])
     name = word_of(path) or folder_of(path)
     return Hosts(name) if name else None
+
+
+def named_in(words: str) -> str | None:
+    """The node that words in front of a line name; None where they name none."""
+    if (pod := _POD_WORD.search(words)) is not None:
+        return pod[1]
+    file = _FILE_WORD.match(words)
+    path = PurePosixPath(file[1]) if file is not None else None
+    return (word_of(path) or folder_of(path)) if path is not None else None

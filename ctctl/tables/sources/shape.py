@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ctctl.tables.sources import counter_text, policy_text
 from ctctl.tables.sources.dress import is_dressed, without_dress
 from ctctl.tables.sources.gaps import is_left_out
+from ctctl.tables.sources.hosts import named_in
 from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.service_text import SERVICE_HEADER
 from ctctl.tables.sources.stream import Lines
@@ -24,6 +25,7 @@ MAX_PREFIX = 160
 #: Widths of terminals at which lines may have been broken.
 _WIDTHS = range(60, 301)
 _MAX_PIECES = 12
+_MAX_NAMED = 5
 #: So much of the next line tells whether it is the rest of this one.
 _LEAST = 80
 #: What it costs to put a line together again.
@@ -156,6 +158,9 @@ class Shape:
         self._alone = alone
         self._ahead: deque[_Line] = deque()
         self._front: Front | None = None
+        #: the nodes that words in front of lines name
+        self.named: dict[str, None] = {}
+        self._node: str | None = None
         self._width: int | None = None
         #: lines of the full width that turned out to be whole, or to be nothing
         self._in_vain = 0
@@ -215,7 +220,7 @@ class Shape:
         """Take what stands before an entry for words in front of each line. False: it is something else."""
         if prefix.strip():
             front = _front_of(prefix)
-            self._front = front or self._front
+            self._take_front(front or self._front, prefix)
             return front is not None
         return True
 
@@ -228,8 +233,17 @@ class Shape:
         bare = front.off(following)
         if following.strip() and (bare == following or mark.search(bare) is None):
             return False
-        self._front = front
+        self._take_front(front, prefix)
         return True
+
+    def _take_front(self, front: Front | None, prefix: str) -> None:
+        self._front = front
+        self._name(prefix)
+
+    def _name(self, prefix: str) -> None:
+        self._node = named_in(prefix) if len(self.named) < _MAX_NAMED else None
+        if self._node is not None:
+            self.named[self._node] = None
 
     def following(self) -> str:
         """The line that follows, at most its beginning, as it is."""
@@ -324,7 +338,12 @@ class Shape:
             prefix = line[: head.start()]
             if not prefix.strip() or not self.learn(prefix):
                 self._front = None
-        return self._front.off(line) if self._front else line
+        if self._front is None:
+            return line
+        bare = self._front.off(line)
+        if self._node is not None and self._node not in line[: len(line) - len(bare)] and bare != line:
+            self._name(line[: len(line) - len(bare)])  # as far as a number goes, words in front may differ
+        return bare
 
 
 def _length(lines: Iterable[_Line]) -> int:
