@@ -136,17 +136,19 @@ def own_ids(directory: Path) -> frozenset[int]:
 
 
 def open_own(pin: Path, ids: Collection[int]) -> Map:
-    """A map of a node of ours, open for writing: by its id, so that no link leads to another's.
+    """A map of a node of ours, open for writing if it is one of ``ids``, which are the node's (``own_ids``).
 
-    ``ids`` are the node's (``own_ids``). Raises NotFoundError, NotOursError, KernelError.
+    What is open is asked for its id, so that no link or later pin leads to another's; not opened by it, which takes
+    CAP_SYS_ADMIN. Raises NotFoundError, NotOursError, KernelError.
     """
     with Map.open_pinned(pin, read_only=True) as found:
         number = found.info.id
-    if number not in ids:
-        raise NotOursError(
-            f"{pin} is in no record of a node that this ctctl loaded: it is not written; ctctl load again"
-        )
-    return Map.open_id(number, pin.name, read_only=False)
+    if number in ids:
+        opened = Map.open_pinned(pin)
+        if opened.info.id in ids:
+            return opened
+        opened.close()
+    raise NotOursError(f"{pin} is in no record of a node that this ctctl loaded, and is not written: ctctl load again")
 
 
 def _records() -> Iterator[NodeRecord]:
