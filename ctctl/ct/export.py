@@ -26,7 +26,8 @@ class ExportFormat(StrEnum):
     parquet = "parquet"
 
 
-_BATCH = 8192
+#: Entries a frame.
+_BATCH = 16384
 _SUFFIXES = {
     ".jsonl": ExportFormat.jsonl,
     ".ndjson": ExportFormat.jsonl,
@@ -41,11 +42,11 @@ def format_of(path: str, asked: ExportFormat | None) -> ExportFormat:
 
 
 def matching_rows(wanted: Filter) -> Callable[[CtTable], Iterator[Rows]]:
-    """A reader of a table's matching records as matrices; whole live tables are read by two threads."""
+    """A reader of a table's matching records as matrices, each valid until the next."""
 
     def read(table: CtTable) -> Iterator[Rows]:
         if wanted.node is None and table.live is not None:
-            for batch in table.live.parallel_batches(_BATCH):
+            for batch in table.live.batches(_BATCH):
                 yield batch.keys, batch.values
             return
         for columns in matching(table, wanted):

@@ -15,7 +15,7 @@ from ctctl.fleet.lake import Collection, Lake, Part
 from ctctl.fleet.tables import LISTED, TABLES, listing_rows
 from ctctl.tables.names import names_of
 from ctctl.tables.open import open_source
-from ctctl.tables.show.arrow import Stamp, arrow_rows, chunks
+from ctctl.tables.show.arrow import Stamp, arrow_rows, row_groups
 from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.members import folder_of, word_of
 
@@ -145,7 +145,7 @@ def _write_ct(lake: Lake, tables: list[CtTable], about: Collection, stamp: Stamp
     path = about.path("ct")
     with lake.file(path, TABLES["ct"]) as file:
         for table in tables:
-            for part in chunks(table.columns()):
+            for part in row_groups(table.columns()):
                 file.add(arrow_rows(table, part, stamp))
     return Part(path, file.rows, lake.size(path))
 

@@ -159,16 +159,6 @@ class Map(MapHandle):
         """Every entry as Batches of up to about ``size``. With ``reuse`` a batch is valid until the next one."""
         return BatchReader(self, size, reuse=reuse, delete=False).run()
 
-    def parallel_batches(self, size: int = 4096, *, ordered: bool = False) -> Iterator[Batch]:
-        """As ``batches``, read by two threads where that is sound: hash tables, more than one CPU.
-
-        ``ordered``: by one thread that reads ahead of the caller, in the kernel's order. Every batch is
-        an array of its own; up to eight wait for the caller.
-        """
-        from ctctl.kernel.map_parallel import ParallelReader  # a small table is read by one thread
-
-        return ParallelReader(self, size, ordered=ordered).run()
-
     def drain(self, size: int = 4096) -> Iterator[Batch]:
         """As ``batches``, deleting what it hands out (BPF_MAP_LOOKUP_AND_DELETE_BATCH)."""
         return BatchReader(self, size, reuse=True, delete=True).run()

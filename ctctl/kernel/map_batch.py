@@ -79,24 +79,20 @@ class DeleteResult(NamedTuple):
 class BatchReader:
     """One walk over a map by BPF_MAP_LOOKUP_BATCH, or LOOKUP_AND_DELETE_BATCH with ``delete``.
 
-    The kernel copies straight into the arrays handed out. ``start`` is a cursor to begin at, for
-    readers that share a hash table; the cursor is opaque for other map types.
+    The kernel copies straight into the arrays handed out.
     """
 
-    def __init__(self, table: MapHandle, size: int, *, reuse: bool, delete: bool, start: int | None = None) -> None:
+    def __init__(self, table: MapHandle, size: int, *, reuse: bool, delete: bool) -> None:
         if size < 1:
             raise ValueError(f"batch size {size}: at least 1")
         self._map = table
         self._size = min(size, max(table.info.max_entries, 1))
         self._reuse = reuse
         self._delete = delete
-        self._stop: int | None = None
         width = max(table.info.key_size, 8)
         self._cursor = ctypes.create_string_buffer(width)
         self._next = ctypes.create_string_buffer(width)
-        self._started = start is not None
-        if start is not None:
-            ctypes.memmove(self._cursor, start.to_bytes(4, "little"), 4)
+        self._started = False
         self._buffers: tuple[bytearray, bytearray] | None = None
 
     def run(self) -> Iterator[Batch]:
@@ -118,17 +114,8 @@ class BatchReader:
                     self._buffers = None
                 width, value_width = self._map.info.key_size, self._map.value_bytes
                 yield Batch(memoryview(keys)[: count * width], memoryview(values)[: count * value_width], count)
-            if result == -errno.ENOENT or (self._stop is not None and self.position >= self._stop):
+            if result == -errno.ENOENT:
                 return
-
-    def stop_at(self, position: int) -> None:
-        """End with the batch that reaches this cursor."""
-        self._stop = position
-
-    @property
-    def position(self) -> int:
-        """The cursor: for hash maps the index of the next bucket."""
-        return int.from_bytes(self._cursor.raw[:4], "little")
 
     def _room(self) -> tuple[bytearray, bytearray]:
         if self._buffers is None:

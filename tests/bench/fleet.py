@@ -35,7 +35,7 @@ from ctctl.model.entry import Layout
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord
 from ctctl.model.tuples import TCP, Direction, FlowTuple
-from ctctl.tables.show.arrow import Stamp, arrow_rows, chunks
+from ctctl.tables.show.arrow import Stamp, arrow_rows, row_groups
 from ctctl.tables.sources.base import CtTable, Source
 from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.snapshot_write import write_snapshot
@@ -171,7 +171,7 @@ def _collect(lake: Lake, source: Source, node: int, ago: timedelta) -> int:
     stamp = Stamp("bench", name, moment, about.collection, None)
     parts = {}
     with lake.file(about.path("ct"), TABLES["ct"]) as file:
-        for part in chunks(source.tables[0].columns()):
+        for part in row_groups(source.tables[0].columns()):
             file.add(arrow_rows(source.tables[0], part, stamp))
     parts["ct"] = Part(about.path("ct"), file.rows, lake.size(about.path("ct")))
     for kind in ("nat", "backends", "endpoints", "services", "ipcache"):

@@ -78,9 +78,6 @@ def main() -> None:
         with Map.open_pinned(pin, read_only=True) as table:
             ways = {
                 "batches, thrown away": timed(lambda: sum(map(len, table.batches(4096))), ENTRIES),
-                "batches by two readers, thrown away": timed(
-                    lambda: sum(map(len, table.parallel_batches(4096))), ENTRIES
-                ),
                 "batches, all kept": timed(lambda: sum(map(len, list(table.batches(4096, reuse=False)))), ENTRIES),
                 "batches, expired counted by numpy": timed(lambda: expired_keys(table, filled.now), filled.expired),
             }

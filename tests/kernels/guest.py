@@ -31,7 +31,7 @@ TESTS = tuple(
         "kernel/test_bpf_events", "kernel/test_simulator", "kernel/test_bpf_mtu", "kernel/test_bpf_policy",
         "kernel/test_bpf_snat", "kernel/test_object", "kernel/test_program", "kernel/test_ringbuf",
         "kernel/test_machine", "kernel/test_apply_atomic", "kernel/test_socket_lb", "kernel/test_lru_room",
-        "kernel/test_map_parallel", "kernel/test_ct_change", "kernel/test_daemonset", "kernel/test_ringshared",
+        "kernel/test_ct_change", "kernel/test_daemonset", "kernel/test_ringshared",
         "kernel/test_ct_live", "kernel/test_gc_keep_running", "kernel/test_bpf_translation", "kernel/test_bpf_drops",
         "kernel/test_bpf_corners", "kernel/test_bpf_maglev", "cli/test_journal", "kernel/test_probe",
         "kernel/test_probe_truth", "kernel/test_probe_others",

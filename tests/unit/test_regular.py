@@ -410,6 +410,54 @@ def test_any_listing(text: bytes) -> None:
     agree(text)
 
 
+#: What tools and people put in front of each line, ``{}`` a number that differs from line to line.
+_FRONTS = (
+    "node-1: ",
+    "2026-11-25T19:14:{}.4Z ",
+    "Nov 25 19:14:{} node-1 cilium[{}]: ",
+    "pod/cilium-{}x cilium-agent  \t",
+    "dump.txt:{}:",
+    "{}-",
+    "  {}: ",
+    "knoten-\u00fc ",
+    "<a&b> {} ",
+    "> {} ",
+    "[pod/x] ",
+    "kubectl   exec{} | ",
+)
+
+
+@st.composite
+def worded(draw: st.DrawFn) -> bytes:
+    """A listing with words in front of its lines, but for some."""
+    front, other = draw(st.sampled_from(_FRONTS)), draw(st.sampled_from(_FRONTS))
+    text = draw(listings()).decode(errors="replace").split("\n")
+    odd = draw(st.lists(st.integers(0, len(text)), max_size=2))
+    ends = [draw(st.sampled_from(["", front.strip(), other])) if at in odd else front for at in range(len(text))]
+    first = draw(st.integers(0, 99))
+    return "\n".join(
+        end.replace("{}", str(first + at)) + line for at, (end, line) in enumerate(zip(ends, text, strict=True))
+    ).encode()
+
+
+@settings(max_examples=400, deadline=None)
+@given(worded())
+def test_any_listing_behind_words(text: bytes) -> None:
+    agree(text)
+
+
+def test_lines_behind_words_are_read_in_passes() -> None:
+    plain = (DATA / "samples/cilium-dbg-1.16.4/ct-list-global.txt").read_bytes()
+    whole = read(plain, passes=True)[0]["tables"]
+    for front in (b"node-1: ", b"2026-11-25T19:14:%d.4Z pod-%d/cilium ", b"dump.txt:%d:", b"Nov 25 19:14:%d n-%d: "):
+        text = b"".join(front.replace(b"%d", b"%d" % at) + line + b"\n" for at, line in enumerate(plain.splitlines()))
+        taken = Counter[type]()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CtRuns, "add_rows", partialmethod(_counted, CtRuns.add_rows, taken))
+            assert read(text, passes=True)[0]["tables"] == whole, front
+        assert taken[CtRuns] > sum(len(table["values"]) for table in whole.values()) // 56 // 2, front
+
+
 def test_a_document_of_one_long_line() -> None:
     """``bpftool -j`` writes all of a table in one line."""
     element = {"key": ["0x00"] * 13 + ["0x01"], "value": ["0x07"] * 56}

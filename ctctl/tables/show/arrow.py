@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-#: Entries that are sorted and written at once, and rows of a group that a reader may pass over.
-CHUNK: Final = 1 << 17
-ROW_GROUP: Final = 1 << 17
+#: Entries that are sorted at once, and rows that are made at once, of a group that a reader may pass over: both are
+#: what memory is taken for.
+CHUNK: Final = 1 << 16
+ROW_GROUP: Final = 1 << 15
 _TIME = "timestamp"
 
 #: Column name to kind, in the order of the file. ``word``: text with few values.
@@ -89,9 +90,11 @@ def pyarrow(*modules: str) -> ModuleType:
     try:
         for name in modules:
             importlib.import_module(f"pyarrow.{name}")
-        return importlib.import_module("pyarrow")
+        library = importlib.import_module("pyarrow")
     except ImportError:
         raise MissingLibraryError("Parquet and lakes need pyarrow", "fleet") from None
+    library.set_memory_pool(library.system_memory_pool())  # its own keeps 30 MB that were given back
+    return library
 
 
 def schema_of(columns: Mapping[str, str]) -> Any:
@@ -121,23 +124,36 @@ class Stamp:
     names: Mapping[str, str] = field(default_factory=dict)
 
 
-def chunks(batches: Iterator[CtColumns], size: int = CHUNK) -> Iterator[CtColumns]:
-    """Batches of one table joined to about ``size`` entries, in memory of their own."""
+def row_groups(batches: Iterator[CtColumns]) -> Iterator[CtColumns]:
+    """The entries of one table, ``ROW_GROUP`` at a time, in memory of their own.
+
+    About ``CHUNK`` are sorted at once by direction and addresses, which makes files small.
+    """
     parts: list[CtColumns] = []
     held = 0
     for batch in batches:
         parts.append(batch.copy())
         held += len(batch)
-        if held >= size:
-            yield CtColumns.joined(parts)
-            parts, held = [], 0
-    if parts:
-        yield CtColumns.joined(parts)
+        if held >= CHUNK:
+            yield from _sorted(parts)
+            held = 0
+    yield from _sorted(parts)
+
+
+def _sorted(parts: list[CtColumns]) -> Iterator[CtColumns]:
+    """The entries of the parts, which are held no longer."""
+    if not parts:
+        return
+    columns = CtColumns.joined(parts)
+    parts.clear()
+    order = sorted_order(columns)
+    for start in range(0, len(order), ROW_GROUP):
+        yield columns.select(order[start : start + ROW_GROUP])
 
 
 def arrow_rows(table: CtTable, columns: CtColumns, stamp: Stamp) -> Any:
-    """The entries of a batch as an Arrow table, sorted by direction and addresses, which makes files small."""
-    return _Rows(table, columns.select(sorted_order(columns)), stamp).table()
+    """The entries of a batch as an Arrow table."""
+    return _Rows(table, columns, stamp).table()
 
 
 def sorted_order(columns: CtColumns) -> NDArray[np.intp]:
@@ -350,7 +366,7 @@ def write_parquet(tables: list[CtTable], batches: Any, stream: BinaryIO, stamp: 
     """All entries of ``batches(table)`` of each table as one file; returns how many. Raises UnsupportedError."""
     file = ParquetFile(CT_COLUMNS, stream)
     for table in tables:
-        for part in chunks(batches(table)):
+        for part in row_groups(batches(table)):
             file.add(arrow_rows(table, part, stamp or Stamp()))
     file.close()
     return file.rows

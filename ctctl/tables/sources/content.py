@@ -171,7 +171,8 @@ class _Mixed:
                 self._head = self._after_blank = False
                 if self._listing is not None:
                     listing, self._listing = self._listing, None
-                    self._spaced &= not self.passes.read_on(listing)
+                    worded = listing in (self.ct_runs, self.nat_runs)
+                    self._spaced &= not self.passes.read_on(listing, worded=worded)
             elif self._moves(line):
                 return
             elif not self._document(line) and not self.worded.document(line):

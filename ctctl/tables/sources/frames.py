@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.stream import EndedEarlyError, Reader
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from ctctl.tables.sources.base import Rows
 
+#: Of a payload.
+Part: TypeAlias = bytes | memoryview
 _FRAME = struct.Struct("<BBHIII")
 _ZLIB = 1
 _MAX_ROWS = 1 << 20
@@ -61,12 +64,18 @@ class Frame:
         return zlib.decompressobj().decompress(self.payload, at_most) if self.zipped else self.payload
 
 
-def write_frame(stream: BinaryIO, kind: Kind, table: int, rows: int, payload: bytes, *, compress: bool = False) -> None:
-    """Write a frame."""
+def write_frame(
+    stream: BinaryIO, kind: Kind, table: int, rows: int, payload: Sequence[Part], *, compress: bool = False
+) -> None:
+    """Write a frame of the parts of its payload."""
     if compress:
-        payload = zlib.compress(payload, 1)
-    stream.write(_FRAME.pack(kind, table, _ZLIB if compress else 0, rows, len(payload), zlib.crc32(payload)))
-    stream.write(payload)
+        payload = [zlib.compress(b"".join(payload), 1)]
+    crc, length = 0, 0
+    for part in payload:
+        crc, length = zlib.crc32(part, crc), length + len(part)
+    stream.write(_FRAME.pack(kind, table, _ZLIB if compress else 0, rows, length, crc))
+    for part in payload:
+        stream.write(part)
 
 
 def read_frame(stream: Reader) -> Frame:
@@ -92,17 +101,30 @@ def exactly(stream: Reader, size: int) -> bytes:
     return b"".join(parts)
 
 
-def pack(keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> bytes:
-    """Rows as a frame holds them."""
-    import numpy as np
+class Packer:
+    """Rows as a frame holds them, batch after batch in the same memory: fresh pages cost more than the packing."""
 
-    columns = np.empty((keys.shape[1] + values.shape[1], len(keys)), np.uint8)
-    columns[: keys.shape[1]] = keys.T
-    columns[keys.shape[1] :] = values.T
-    same = columns.min(axis=1) == columns.max(axis=1)
-    mask = np.packbits(same, bitorder="little").tobytes()
-    parts: tuple[bytes, ...] = (mask, columns[same, 0].tobytes(), columns[~same].tobytes())
-    return b"".join(parts)
+    def __init__(self) -> None:
+        self._columns, self._other = bytearray(), bytearray()
+
+    def pack(self, keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> list[Part]:
+        """The parts of a payload, valid until the next batch."""
+        import numpy as np
+
+        width, rows = keys.shape[1] + values.shape[1], len(keys)
+        if len(self._columns) < width * rows:
+            self._columns, self._other = bytearray(width * rows), bytearray(width * rows)
+        columns, other = (
+            np.frombuffer(memory, np.uint8, width * rows).reshape(width, rows)
+            for memory in (self._columns, self._other)
+        )
+        columns[: keys.shape[1]] = keys.T
+        columns[keys.shape[1] :] = values.T
+        same = columns.min(axis=1) == columns.max(axis=1)
+        differing = width - int(same.sum())
+        np.compress(~same, columns, axis=0, out=other[:differing])
+        mask = np.packbits(same, bitorder="little").tobytes()
+        return [mask, columns[same, 0].tobytes(), memoryview(self._other)[: differing * rows]]
 
 
 def _unpack(payload: bytes, rows: int, key_size: int, value_size: int) -> Rows:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader, is_worth
 from ctctl.tables.sources.shape import Shape
 from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.unworded import Unworded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,18 +47,23 @@ class Passes:
         self._shape = shape
         self._patience = Patience()
 
-    def read_on(self, listing: Listing) -> bool:
-        """Read the lines that follow one of the listing, as far as they are like it. Whether there were any."""
+    def read_on(self, listing: Listing, *, worded: bool = False) -> bool:
+        """Read the lines that follow one of the listing, as far as they are like it. Whether there were any.
+
+        ``worded``: words may stand in front of them, for none can be taken for the head of a table.
+        """
         other, count = self._shape.other_length(), 0
-        if other is None or not self._patience.ready():
+        front = self._shape.worded() if worded and other is None else None
+        if (other is None and front is None) or not self._patience.ready():
             return False
         while is_worth(self._lines) and (form := listing.next_form(ROOM)) is not None:
             reader = _readers.of(form)
-            rows = reader.read(self._lines, other_length=other)
+            bare = Unworded(self._lines, *front) if front is not None else None
+            rows = reader.read(bare or self._lines, other_length=other or 0)
             if len(rows):
                 self._shape.records(len(rows), reader.padded, reader.blanks)
                 listing.add_rows(rows)
-                self._lines.spend(reader.work + listing.work * len(rows))
+                self._lines.spend((reader if bare is None else bare).work + listing.work * len(rows))
             count += len(rows)
             if len(rows) < ROOM:
                 self._patience.after(count)

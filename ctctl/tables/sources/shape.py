@@ -56,6 +56,8 @@ _NAME = re.compile(r"(\w+)=")
 _MARKUP = re.compile(r"\s*(?:\[/?\w{1,20}\]|\{\w{1,20}\}|</?\w{1,20}>|`{3,}|~{3,})\s*")
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"\s*\S+\s?")
+#: A word that stands in a line as it was written: no mark, quote or character that is taken for another.
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9\[({+.,:;/@#%*=_~!?$^-][!#-%'-;=?-~]*")
 #: How much of the line that follows is looked at.
 _FOLLOWING = 1000
 #: So much of a document tells what it is: an element of it.
@@ -101,6 +103,19 @@ class Front:
 
     words: tuple[str, ...]
     glued: re.Pattern[str] | None
+
+    def plain(self) -> re.Pattern[bytes] | None:
+        """The same for bytes, of a line's beginning on; None where there is more to a line than its bytes."""
+        if not all(map(_PLAIN_WORD.fullmatch, self.words)):
+            return None
+        words = [re.escape(word).replace("0", r"\d{1,20}") + "[ \t]" for word in self.words]
+        pattern = "[ \t]*".join(words)
+        if self.glued is not None:
+            glued = self.glued.pattern
+            if _PLAIN_WORD.fullmatch(glued.replace("\\", "").replace("[:-]", ":")) is None:
+                return None
+            pattern += ("[ \t]*" if words else "") + glued.removeprefix(r"\s*")
+        return re.compile(f"^{pattern}".encode(), re.MULTILINE)
 
     def off(self, line: str) -> str:
         """A line without them; the line itself where it has others."""
@@ -187,6 +202,12 @@ class Shape:
         if self._front is not None or self._ahead or self._width is None:
             return None
         return self._width if self._in_vain < _MAX_IN_VAIN else 0
+
+    def worded(self) -> tuple[re.Pattern[bytes], int] | None:
+        """The words in front of lines, where those are otherwise as the program printed them; ``other_length``."""
+        if self._front is None or self._ahead or self._width is None or (plain := self._front.plain()) is None:
+            return None
+        return plain, self._width if self._in_vain < _MAX_IN_VAIN else 0
 
     def records(self, count: int, padded: int, blanks: int) -> None:
         """So many lines were records that somebody else read; so many had blanks at their end, so many the last one."""

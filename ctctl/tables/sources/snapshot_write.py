@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ctctl.abi import pins
 from ctctl.model.nat import NatEntry
 from ctctl.tables.sources.base import CtTable, Source
-from ctctl.tables.sources.frames import Kind, pack, write_frame
+from ctctl.tables.sources.frames import Kind, Packer, write_frame
 from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.snapshot_head import LISTED, MAGIC, PREFIX, TEXTS, VERSION, TableHead
 
@@ -49,13 +49,13 @@ def write_snapshot(
     packed = zlib.compress(json.dumps(head).encode(), 1)
     stream.write(PREFIX.pack(MAGIC, VERSION if live or texts else 1, len(packed)))
     stream.write(packed)
-    total = 0
+    total, packer = 0, Packer()
     for number, table in enumerate(tables):
         for keys, values in rows(table):
-            write_frame(stream, Kind.ROWS, number, len(keys), pack(keys, values), compress=compress)
+            write_frame(stream, Kind.ROWS, number, len(keys), packer.pack(keys, values), compress=compress)
             total += len(keys)
     _write_nat(list(live.values()), texts, stream, compress=compress)
-    write_frame(stream, Kind.END, 0, 0, struct.pack("<I", total))
+    write_frame(stream, Kind.END, 0, 0, [struct.pack("<I", total)])
     return total
 
 
@@ -75,13 +75,14 @@ def _nat_head(table: CtTable) -> dict[str, object]:
 
 
 def _write_nat(live: list[CtTable], texts: list[tuple[str, NatEntry]], stream: BinaryIO, *, compress: bool) -> None:
+    packer = Packer()
     for number, table in enumerate(live):
         assert table.nat is not None
         for batch in table.nat.batches():
-            write_frame(stream, Kind.NAT, number, len(batch), pack(batch.keys, batch.values), compress=compress)
+            write_frame(stream, Kind.NAT, number, len(batch), packer.pack(batch.keys, batch.values), compress=compress)
     for start in range(0, len(texts), TEXTS):
         part = [[node, _nat_text(entry)] for node, entry in texts[start : start + TEXTS]]
-        write_frame(stream, Kind.NAT_TEXT, 0, len(part), json.dumps(part).encode(), compress=True)
+        write_frame(stream, Kind.NAT_TEXT, 0, len(part), [json.dumps(part).encode()], compress=True)
 
 
 def _nat_text(entry: NatEntry) -> object:
