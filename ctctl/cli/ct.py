@@ -280,15 +280,26 @@ def diff(
     ctctl ct diff before.ctsnap after.ctsnap
     ctctl ct diff sysdump.zip auto
     """
+    from contextlib import ExitStack
+
     from ctctl.cli.report import opened
     from ctctl.ct.diff import diff as compare
     from ctctl.ct.show import diff_view
     from ctctl.out.output import write_rows
 
-    with opened(SourceArgs(source=[first])) as one, opened(SourceArgs(source=[second])) as other:
+    with opened(SourceArgs(source=[first])) as one, ExitStack() as second_one:
+        other = one if _is_same(first, second) else second_one.enter_context(opened(SourceArgs(source=[second])))
         found = write_rows(diff_view(), compare(one, other, wanted.filter(expression)), out.options(), sys.stdout)
     if found:
         raise typer.Exit(3)
+
+
+def _is_same(first: str, second: str) -> bool:
+    """Whether two sources are one file, which is read once."""
+    from pathlib import Path
+
+    paths = Path(first), Path(second)
+    return all(path.is_file() for path in paths) and paths[0].samefile(paths[1])
 
 
 @app.command()

@@ -273,12 +273,13 @@ def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
 
 
 def _as_written(backend: str) -> str:
-    """A backend's address, port and protocol as listings write them; what names a cluster stays as it is."""
-    if "@" in backend:
-        return backend
+    """A backend's address, port and protocol as listings write them; what is none, or names a cluster, as it stands."""
     end, slash, proto = backend.partition("/")
     host, _, port = end.rpartition(":")
-    return f"{endpoint(address(host), digits(port, 16))}{slash}{proto}"
+    try:
+        return f"{endpoint(address(host), digits(port, 16))}{slash}{proto}"
+    except DecodeError:
+        return backend
 
 
 def _ipcache(left: str, right: str) -> IpcacheRecord:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
 
 Dumps = dict[str | None, Dump]
+Name = TypeVar("Name", str, str | None)
 
 _POD = re.compile(r"cilium-bugtool-(?P<pod>[a-z0-9.-]*?[a-z][a-z0-9.-]*?)-\d{8}-\d{6}")
 _NAMED = re.compile(r"cilium-bugtool-(?P<pod>[a-z][a-z0-9.-]{0,60})$")
@@ -73,13 +75,13 @@ class Members:
         """What one file holds."""
         pod = node_of(path)
         if pod is not None:
-            self.pods.setdefault(pod, Dump()).merge(part)
+            _add_to(self.pods, pod, part)
             return
         if not part.kinds and not part.documents:
             self.loose += part.partial
             return
         place = self.folders.setdefault(folder_of(path), _Place())
-        place.words.setdefault(word_of(path), Dump()).merge(part)
+        _add_to(place.words, word_of(path), part)
 
     def by_node(self) -> Dumps:
         """The nodes' dumps. What is of no node (a config map beside the nodes' folders) is of all of them.
@@ -102,10 +104,17 @@ class Members:
                 if node is None:
                     shared.append(dump)
                 else:
-                    found.setdefault(node, Dump()).merge(dump)
+                    _add_to(found, node, dump)
         said = Dump()
         said.partial = self.loose
         return _with_shared(found, [*shared, said])
+
+
+def _add_to(dumps: dict[Name, Dump], name: Name, part: Dump) -> None:
+    """A file's part to what is there of that name; the first is taken as it is: most nodes have few files."""
+    whole = dumps.setdefault(name, part)
+    if whole is not part:
+        whole.merge(part)
 
 
 def _has_tables(place: _Place) -> bool:
