@@ -7,6 +7,7 @@ import sys
 import typer
 
 from ctctl.errors import UsageError
+from ctctl.out.text import safe
 
 
 def ask(question: str, *, yes: bool, needed_for: str | None) -> None:
@@ -18,6 +19,6 @@ def ask(question: str, *, yes: bool, needed_for: str | None) -> None:
     if yes:
         return
     if sys.stdin.isatty():
-        typer.confirm(question, abort=True, err=True)
+        typer.confirm(safe(question), abort=True, err=True)
     elif needed_for is not None:
         raise UsageError(f"{needed_for} needs --yes where there is no terminal to ask")

@@ -19,6 +19,7 @@ from ctctl.cli.complete import answering
 from ctctl.cli.options import Attach
 from ctctl.errors import PartialDataError, UsageError
 from ctctl.model.units import counted
+from ctctl.out.text import safe
 
 if TYPE_CHECKING:
     from ctctl.cluster.fetch import Answer, Wanted
@@ -339,7 +340,7 @@ def _gc(words: Sequence[str], params: dict[str, Any], read: Sequence[Answer], fo
         for answer in read:
             assert answer.folder is not None
             if params.get("output") in {"table", "wide"}:
-                print(f"{answer.node}:", flush=True)
+                print(f"{safe(answer.node)}:", flush=True)
             statuses.append(_inner([*words, "--from", str(answer.folder.relative_to(folder))]))
     return next((status for status in statuses if status), 0)
 

@@ -343,6 +343,7 @@ def _collected(tables: Source, options: GcOptions) -> tuple[Report, bool]:
 def _keep_running(
     where: SourceArgs, options: GcOptions, out: Any, *, interval: str, metrics: str | None, yes: bool
 ) -> None:
+    from ctctl.cli.report import say
     from ctctl.gc.keep_running import keep_running
     from ctctl.gc.schedule import parse_interval
     from ctctl.kernel.stopping import stop_on_signals
@@ -359,7 +360,7 @@ def _keep_running(
             schedule,
             stop,
             on_report=lambda report: _tell(report, out),
-            on_failure=lambda message: typer.echo(f"ctctl: {message}", err=True),
+            on_failure=say,
             metrics=metrics,
         )
 

@@ -22,6 +22,7 @@ from ctctl.cli.options import (
 from ctctl.errors import UsageError
 from ctctl.out.options import ColorMode, Format, OutputOptions, use_color
 from ctctl.out.output import write_rows
+from ctctl.out.text import safe
 
 app = typer.Typer(
     add_completion=False,
@@ -59,7 +60,7 @@ NameOpt = Annotated[
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(safe(line), err=True)
 
 
 @app.command()

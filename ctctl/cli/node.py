@@ -27,6 +27,7 @@ from ctctl.cli.options import (
 from ctctl.errors import UsageError
 from ctctl.model.units import counted
 from ctctl.out.options import ColorMode, Format, OutputOptions
+from ctctl.out.text import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ _RESIZE = typer.Option("--resize", help="Make tables anew whose size changed, ke
 
 def _say(line: str) -> None:
     sys.stdout.flush()
-    typer.echo(f"ctctl: {line}", err=True)
+    typer.echo(f"ctctl: {safe(line)}", err=True)
 
 
 def _progress() -> Callable[[str], None]:
@@ -74,7 +75,7 @@ def _progress() -> Callable[[str], None]:
         return lambda _step: None
 
     def show(step: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{step}" if step != "done" else "\r\x1b[K")
+        sys.stderr.write(f"\r\x1b[K{safe(step)}" if step != "done" else "\r\x1b[K")
         sys.stderr.flush()
 
     return show

@@ -16,6 +16,7 @@ from ctctl.cli.trace_modes import Mode
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.model.units import counted
 from ctctl.out.options import OutputOptions, use_color
+from ctctl.out.text import safe
 
 if TYPE_CHECKING:
     from ctctl.tables.namebook import LazyBook, NameBook
@@ -364,7 +365,7 @@ def _probe_sink(output: Output, wall_offset_ns: int) -> tuple[Callable[[ProbeEve
 def _tell(line: str) -> None:
     """A line on stderr, whole whoever else tells something."""
     with _TURN:
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{safe(line)}\n")
         sys.stderr.flush()
 
 

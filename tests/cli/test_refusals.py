@@ -142,6 +142,20 @@ def test_answered_no(node: TableDir) -> None:
             refused("answered no", run_ctctl(*command, "--from", node.path, stdin=terminal), node)
 
 
+def test_a_question_shows_no_name_as_a_terminal_would_take_it(node: TableDir) -> None:
+    """Of a file, a link, a pod: what is in it is not for the screen."""
+    strange = "j\x1b]0;other title\x07\x1b[2J"
+    Path("journal").rename(strange)
+    Path(f"{strange}.d").symlink_to(node.path)
+    asked = [("gc", "undo", strange, "--from", node.path), ("gc", "--from", f"{strange}.d"),
+             ("gc", "--endpoint", strange, "--from", node.path)]  # fmt: skip
+    for command in asked:
+        with typed(b"n\n") as terminal:
+            done = run_ctctl(*command, stdin=terminal)
+        assert (done.returncode, "[y/N]" in done.stderr) == (1, True), done.stderr
+        assert ("\x1b" in done.stderr, r"\x1b]0;other" in done.stderr) == (False, True), done.stderr
+
+
 def test_not_live(node: TableDir) -> None:
     for command in ALL:
         refused("tables that are not live", run_ctctl(*command, *YES, "--from", "snapshot"), node)
