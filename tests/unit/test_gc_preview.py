@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.gc.backends import entries_of_backend
 from ctctl.gc.explain import Scrub
 from ctctl.gc.preview import explanations, preview
-from ctctl.gc.show import report_document, summary, write_report
+from ctctl.gc.show import report_document, summary, write_explanations, write_report
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.service import Backend
 from ctctl.model.tuples import FlowTuple
@@ -150,3 +153,25 @@ def test_figures_stand_below_the_ends_of_their_headers() -> None:
         end = head.index(word) + len(word)
         assert row[end - 1].isdigit()
         assert not row[end : end + 1].strip()
+
+
+def first_line_of(form: Format, write: Callable[[OutputOptions, TextIO], None]) -> list[str]:
+    stream = StringIO()
+    write(OutputOptions(form), stream)
+    return stream.getvalue().splitlines()[0].split()
+
+
+def test_which_columns_a_table_has_by_itself() -> None:
+    """What a reader needs to decide; the rest is for -o wide."""
+    found, report = explanations(world())[0], preview(world())
+    usual = ["MAP", "PROTOCOL", "DIRECTION", "STATE", "FATE", "COUNT", "WHY"]
+    more = ["RELATED", "LEAST_S", "MOST_S", "TIMEOUT"]
+    explained = [first_line_of(form, partial(write_explanations, found)) for form in (Format.table, Format.wide)]
+    assert explained[0] == usual
+    assert sorted(explained[1]) == sorted(usual + more)
+    reported = [
+        first_line_of(form, lambda options, stream: write_report(report, options, stream, StringIO()))
+        for form in (Format.table, Format.wide)
+    ]
+    assert reported[0] == ["MAP", "PROTOCOL", "DIRECTION", "ALIVE", "EXPIRED", "DELETED", "SKIPPED"]
+    assert sorted(reported[1]) == sorted([*reported[0], "RELATED", "FAMILY"])

@@ -1,9 +1,10 @@
 """Lines of a stream whose pieces end anywhere."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.stream import EndedEarlyError, Lines, Prefixed
 
 
 class Pieces:
@@ -49,3 +50,28 @@ def test_nothing_but_returns_is_work() -> None:
 
     assert all_of(Lines(Pieces(*[b"\r" * 1600] * 10), spend)) == [""]
     assert spent >= 1000
+
+
+class Broken(Pieces):
+    """One that says once, behind its last piece, that it ended early, and then no more."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__(*pieces)
+        self._said = False
+
+    def read(self, _size: int = 0, /) -> bytes:
+        piece = super().read()
+        if not piece and not self._said:
+            self._said = True
+            raise EndedEarlyError("cut off")
+        return piece
+
+
+@pytest.mark.parametrize("seen", [0, 1, 4, 1 << 14])
+def test_who_looks_ahead_loses_neither_what_came_nor_that_it_ended(seen: int) -> None:
+    stream = Prefixed(b"", Broken(b"ab\nc", b"d\n"))
+    assert stream.peek(seen) == b"ab\ncd\n"[:seen]
+    found: list[bytes] = []
+    with pytest.raises(EndedEarlyError, match="cut off"):
+        found.extend(iter(lambda: stream.read(2), b""))
+    assert b"".join(found) == b"ab\ncd\n"

@@ -46,24 +46,32 @@ class Prefixed:
     def __init__(self, head: bytes, rest: Reader) -> None:
         self._head = head
         self._rest = rest
+        self._ended: EndedEarlyError | None = None
         self.seen = 0
 
     def read(self, size: int = CHUNK, /) -> bytes:
         if self._head:
             part, self._head = self._head[:size], self._head[size:]
+        elif self._ended is not None:
+            raise self._ended
         else:
             part = self._rest.read(size)
         self.seen += len(part)
         return part
 
     def peek(self, size: int) -> bytes:
-        """The next ``size`` bytes (fewer at the end) without taking them."""
+        """The next ``size`` bytes (fewer at the end) without taking them.
+
+        That the stream ends early is said behind what came before, by ``read``: who peeks has not lost it.
+        """
         parts, have = [self._head], len(self._head)
         try:
-            while have < size and (more := self._rest.read(max(size - have, 1))):
+            while self._ended is None and have < size and (more := self._rest.read(max(size - have, 1))):
                 parts.append(more)
                 have += len(more)
-        finally:  # what came before an error is still to be read
+        except EndedEarlyError as error:
+            self._ended = error
+        finally:  # before any other error, too
             self._head = b"".join(parts)
         return self._head[:size]
 
