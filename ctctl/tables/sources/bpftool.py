@@ -10,7 +10,7 @@ import functools
 import re
 import struct
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
 from ctctl.decode import services
@@ -18,12 +18,15 @@ from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields, table_name
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.errors import DecodeError
-from ctctl.tables.sources.btf_fields import fields_like, key_of, names_in, value_of
+from ctctl.tables.sources.btf_fields import fields_like, key_of, names_in, packed, value_of
 from ctctl.tables.sources.ct_elements import bpftool_like, hex_like
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.stream import EndedEarlyError, Lines
 from ctctl.tables.sources.values import whole
+
+if TYPE_CHECKING:
+    from ctctl.abi.maps import Shape
 
 #: A number that plain output of a map with BTF has for a bit field, and JSON has not.
 BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
@@ -57,11 +60,14 @@ def add_item(dump: Dump, hint: str, item: Any) -> None:
             raw = _octets(key), _octets(value)
             if isinstance(formatted, dict):
                 names = names_in(formatted["value"])
-        elif isinstance(key, dict) and isinstance(value, dict):
-            if "daddr" not in key or "nexthdr" not in key:
-                return
+        elif isinstance(key, dict) and isinstance(value, dict) and "daddr" in key and "nexthdr" in key:
             names = names_in(value)
             raw = key_of(key), value_of(value)
+        elif item.keys() == {"key", "value"} and not isinstance(key, str) and (shapes := _shapes(hint)) is not None:
+            whole_key, whole_value = packed(shapes[0], key), packed(shapes[1], value)
+            if whole_key is None or whole_value is None:
+                return
+            raw = whole_key, whole_value
         else:
             return
     except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
@@ -78,6 +84,30 @@ def element_like(hint: str, dump: Dump, sample: Sample) -> Learned | None:
     if not isinstance(key, list) or not isinstance(value, list) or "snat" in hint or _is_nat(names):
         return None
     return bpftool_like(dump, sample, _ct_name(hint), layout_of_fields(names) if names is not None else None)
+
+
+def _shapes(hint: str) -> tuple[Shape, Shape] | None:
+    """The layouts of key and value of the other table that a file's name names. Only ctctl's own have BTF."""
+    if not kind_of(hint):
+        return None
+    from ctctl.abi.maps import MAPS  # the layouts take long to import
+
+    name = max((name for name in MAPS if name in hint), key=len, default=None)
+    return None if name is None else MAPS[name]
+
+
+def is_dump(hint: str) -> bool:
+    """Whether a file's name says that it is a dump of a table, and nothing else of it: the agent has events of maps."""
+    pin = _PIN.search(hint)
+    return pin is not None and ("bpftool" in hint or pin[0] == hint.rpartition("/")[2].partition(".")[0])
+
+
+def note_table(dump: Dump, hint: str) -> None:
+    """Say that the dump shows the table that a file's name names, be it empty."""
+    if pin := _PIN.search(hint):
+        dump.pins[pin[0]] = None
+        if kind := kind_of(pin[0]):
+            dump.listings.shown.add(kind)
 
 
 def _ct_name(hint: str) -> str | None:
@@ -182,10 +212,7 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
     """
     dumped = _Hex(dump, hint)
     runs = ElementRuns(functools.partial(hex_like, dump, _ct_name(hint)))
-    if pin := _PIN.search(hint):
-        dump.pins[pin[0]] = None
-        if kind := kind_of(pin[0]):
-            dump.listings.shown.add(kind)
+    note_table(dump, hint)
     found = None
     try:
         while (line := lines.next()) is not None:

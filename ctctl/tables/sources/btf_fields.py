@@ -23,6 +23,7 @@ from ctctl.tables.sources.values import whole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ctctl.abi.maps import Shape
     from ctctl.decode.columns import Matrix
 
 _FLAGS = constants.CT_ENTRY_FLAGS
@@ -170,6 +171,29 @@ def _address(value: Any) -> bytes:
             raise DecodeError(f"an address of {len(value)} octets")
         return bytes(whole(octet, 8) for octet in value)
     return _number(value).to_bytes(4, "little")
+
+
+def packed(shape: Shape, value: Any) -> bytes | None:
+    """Key or value of a table of ours: a number, or the fields of its layout, all of them and no others.
+
+    None: it is another build's. Raises DecodeError, OverflowError for numbers that do not fit.
+    """
+    if isinstance(shape, int):
+        return _number(value).to_bytes(shape, "little") if isinstance(value, int) else None
+    kinds = dict(shape._fields_)
+    if not isinstance(value, dict) or value.keys() != kinds.keys():
+        return None
+    places = {name: getattr(shape, name) for name in kinds}
+    raw = bytearray(max(place.offset + place.size for place in places.values()))
+    for name, place in places.items():
+        count, given = getattr(kinds[name], "_length_", 0), value[name]
+        if isinstance(given, list) != (count > 0) or (count and len(given) != count):
+            return None
+        numbers, width = given if count else [given], place.size // (count or 1)
+        for at, number in enumerate(numbers):
+            start = place.offset + at * width
+            raw[start : start + width] = _number(number).to_bytes(width, "little")
+    return bytes(raw)
 
 
 # ---- those written like it

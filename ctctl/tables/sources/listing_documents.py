@@ -160,6 +160,8 @@ class Documents:
     def _array(self, stream: Reader, head: str) -> None:
         if re.match(r"\[\s*\]", head):
             self._found("empty dump")
+            if bpftool.is_dump(self._hint):
+                bpftool.note_table(self._dump, self._hint)
             self._take(json_array(stream), lambda _item: None)
         elif (kind := _list_kind(head)) is not None:
             self._found(kind[0])
