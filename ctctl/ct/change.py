@@ -226,8 +226,9 @@ def origin_remarks(snapshot: Source, target: Source, *, same_boot: bool = False)
             " entries end at other times"
         )
     elif None in (snapshot.boot_id, target.boot_id) and not same_boot:
+        who = snapshot.description if snapshot.boot_id is None else "this kernel"
         lines.append(
-            f"{snapshot.description} names no boot: if it is of another one (or of another machine), by the clock of"
+            f"{who} names no boot: if {snapshot.description} is of another one (or of another machine), by the clock of"
             f" {target.description} its entries end at other times"
         )
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import quopri
 import re
 import textwrap
@@ -124,3 +125,11 @@ def test_rows_behind_words_without_their_head(name: str, tmp_path: Path) -> None
         assert holds(found) == holds(source)
         assert not found.partial
         assert len(source.listings(None).services) + len(source.listings(None).policy) >= 6
+
+
+def test_a_stream_that_breaks_off_early_says_so(tmp_path: Path) -> None:
+    """Also within what tells a mail."""
+    lines = captures.text(CAPTURE, "cli/ct-list-global.txt").splitlines(keepends=True)[:10]
+    with read_text(tmp_path / "x.gz", gzip.compress("".join(lines).encode())[:-12]) as source:
+        assert listed(source)
+        assert "cut off" in source.partial[0]

@@ -119,6 +119,16 @@ _BLANK_END = re.compile(rb"[ \t]=20\r?\n")
 _HARD_END = re.compile(rb"(?<!=)(?<!=\r)\n")
 
 
+class _Broken:
+    """What follows where a stream broke off: that it did, as a ``Reader``."""
+
+    def __init__(self, error: EndedEarlyError) -> None:
+        self._error = error
+
+    def read(self, _size: int = CHUNK, /) -> bytes:
+        raise self._error
+
+
 def _is_mailed(head: bytes) -> bool:
     return (b"=3D" in head and _SOFT_END.search(head) is not None) or _BLANK_END.search(head) is not None
 
@@ -129,7 +139,11 @@ def utf8(stream: Reader) -> Reader:
     Of a mail as it was sent, lines are made whole.
     """
     whole = Prefixed(b"", stream)
-    head = whole.peek(_MAIL_HEAD)
+    try:
+        head = whole.peek(_MAIL_HEAD)
+    except EndedEarlyError as error:
+        head = whole.read(_MAIL_HEAD)
+        whole = Prefixed(head, _Broken(error))
     if b"=" in head and _is_mailed(head):
         return _Mailed(whole)
     head = head[:8]

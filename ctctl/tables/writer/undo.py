@@ -134,8 +134,9 @@ def _check_boot(journal: Contents, target: Source, *, same_boot: bool) -> None:
     if journal.boot_id is None or target.boot_id is None:
         if same_boot:
             return
+        who = f"{journal.path} names no boot, as older ones" if journal.boot_id is None else "this kernel names no boot"
         raise UsageError(
-            f"{journal.path} names no boot, as older ones: whether its times mean anything in {target.description} is"
+            f"{who}: whether the journal's times mean anything in {target.description} is"
             f" not known, so nothing is restored; {_when(journal)}: if that is this boot, add --same-boot"
         )
     if journal.boot_id != target.boot_id:
