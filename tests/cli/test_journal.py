@@ -411,6 +411,8 @@ def test_the_printed_undo_can_be_copied_from_a_narrow_terminal(node: TableDir, c
     shown = "\n".join(lines)
     assert (status, count_of(table)) == (0, 0), shown
     Path("link").unlink()
+    head = json.loads((odd / f"{command[-1]}\tgone").read_text().splitlines()[0])
+    assert head["source"] == str(node.path)  # the place, not a name that goes
     start = shown.index("undo with: ctctl ") + len("undo with: ctctl ")
     assert shown.index("--from", start) > shown.index("\n", start)  # it took more than a line
     words = shown[start : shown.index("--yes", start) + len("--yes")]

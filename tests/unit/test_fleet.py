@@ -376,3 +376,26 @@ def test_a_file_of_a_lake_is_private_while_it_is_written(tmp_path: Path) -> None
     finally:
         os.umask(before)
     assert (tmp_path / "lake/ct/file").stat().st_mode & 0o777 == 0o600
+
+
+def test_rows_of_a_file_are_made_a_group_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is that of a group, and rows are sorted over several."""
+    from ctctl.tables.show import arrow
+
+    monkeypatch.setattr(arrow, "CHUNK", 40)
+    monkeypatch.setattr(arrow, "ROW_GROUP", 16)
+    numbers = np.random.default_rng(1).permutation(100)
+    keys = np.zeros((100, 14), np.uint8)
+    keys[:, 3], keys[:, 12] = numbers, 6
+    batches = [CtColumns(part, np.zeros((len(part), 56), np.uint8)) for part in np.array_split(keys, 10)]
+    groups = list(arrow.row_groups(iter(batches)))
+    assert [len(group) for group in groups] == [16, 16, 8, 16, 16, 8, 16, 4]
+    whole = np.concatenate([group.keys[:, 3] for group in groups])
+    assert sorted(whole) == sorted(numbers)
+    assert list(whole[:40]) == sorted(numbers[:40])
+
+
+def test_what_arrow_gives_back_is_given_back() -> None:
+    code = "from ctctl.tables.show.arrow import pyarrow; print(pyarrow().default_memory_pool().backend_name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "system\n"

@@ -82,7 +82,7 @@ class Journal:
         head: dict[str, object] = {
             "schema": SCHEMA,
             "command": command,
-            "source": str(Path(source).absolute()),
+            "source": str(Path(source).resolve()),
             "node": node,
             "boot_id": boot_id(),
             "maps": dict(maps or {}),
