@@ -79,9 +79,33 @@ def files() -> Iterator[tuple[str, Callable[[], bytes]]]:
                 gzip.compress(lines(form, 400_000, same=True), 9, mtime=0), 9, mtime=0
             ),
         )
+    for name, way in _DRESSED.items():
+        yield f"{name}.xz", lambda way=way: _xz("".join(map(way, _entries(40_000))).encode())  # type: ignore[misc]
     yield from _DOCUMENTS.items()
     yield from _ARCHIVES.items()
     yield from _BYTES.items()
+
+
+def _entries(count: int) -> list[str]:
+    return lines("ct", count).decode().splitlines()
+
+
+#: What mails, pages, editors and terminals make of a line: each costs something to turn back.
+_DRESSED: dict[str, Callable[[str], str]] = {
+    "words-wrapped": lambda line: line.replace(" expires=", "\n expires=") + "\n",
+    "every-word-wrapped": lambda line: line.replace(" ", "\n") + "\n",
+    "quoted-printable": lambda line: line.replace("=", "=3D")[:71] + "=\n" + line.replace("=", "=3D")[71:] + "\n",
+    "ends-written": lambda line: f"b'{line}\\n{line}'\n",
+    "ends-shown": lambda line: f"{line}$\n",
+    "colours-shown": lambda line: f"^[[31m{line}^[[0m\n",
+    "colours-many": lambda line: "[m" * 100 + f"{line}\n",
+    "tags": lambda line: "<" * 100 + "a>" * 20 + f"{line}\n",
+    "page-arrows": lambda line: f"<td>{line.replace('->', '&rarr;')}</td>\n{line.replace('->', chr(0x2192))}\n",
+    "box": lambda line: f"| {line.replace(' ', ' | ')} |\n",
+    "machines": lambda line: f"==> {line.split()[2]}.txt <==\n{line}\n",
+    "prompts": lambda line: f"root@n{line.split()[2].replace(':', '-')}:~# cilium bpf ct list global\n{line}\n",
+    "words-in-front": lambda line: f"n{line.split()[2].replace(':', '-')} | {line}\n",
+}
 
 
 def _xz(data: bytes) -> bytes:

@@ -44,7 +44,7 @@ _OTHER_VERSION = "of another version than those before, so of another node: give
 #: Machines whose listings one file has, and what each costs.
 _MAX_HOSTS, _HOST_WORK = 500, 1500
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
-_OTHER_WORK, _SQUEEZED_WORK = 8, 24
+_OTHER_WORK, _SQUEEZED_WORK = 20, 24
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.

@@ -34,12 +34,10 @@ _DOUBLE_ARROWS = re.compile("[\u21d2\u27f9]")
 _STROKES = re.compile("[\u2010\u2011]")
 #: What Markdown is told to leave as it is: no JSON has these behind a stroke.
 _ESCAPED = re.compile(r"\\([\[\]_*<>#|~(){}+\-])")
-#: A terminal's colours whose first character was lost on the way, or is shown.
-_ESC = "(?:\\^\\[|\u241b)"
-_BARE_COLOURS = re.compile(
-    rf"{_ESC}?\[(?:\d{{1,3}}(?:;\d{{1,3}}){{0,4}})?m{_ESC}?\[K|{_ESC}?\[\d{{1,3}}(?:;\d{{1,3}}){{0,4}}m"
-    rf"|{_ESC}\[[\d;]{{0,16}}[mK]"
-)
+#: The first character of a terminal's colours as programs show it, and colours that have lost theirs. The pattern
+#: starts with one character, so that a line without is passed over at once.
+_SHOWN_ESC = ("^[[", "\u241b[")
+_BARE_COLOURS = re.compile(r"\[(?:\d{1,3}(?:;\d{1,3}){0,4}m(?:\[K)?|m\[K)")
 
 
 #: What people put around a line.
@@ -58,6 +56,10 @@ def unwrapped(line: str) -> str:
 
 def as_printed(text: str) -> str:
     """A line as its program wrote it: without colours, in usual blanks and arrows, without Markdown's strokes."""
+    coloured = "[" in text
+    if coloured:
+        for shown in _SHOWN_ESC:
+            text = text.replace(shown, "\x1b[")
     if "\x1b" in text:
         text = TERMINAL.sub("", text)
     if not text.isascii():
@@ -67,7 +69,7 @@ def as_printed(text: str) -> str:
         text = without_marks(text)
     if "\\" in text:
         text = _ESCAPED.sub(r"\1", text)
-    return _BARE_COLOURS.sub("", text) if "m" in text and "[" in text else text
+    return _BARE_COLOURS.sub("", text) if coloured else text
 
 
 def without_marks(text: str) -> str:

@@ -305,9 +305,10 @@ class Lines:
             self.damaged = False
         except UnicodeDecodeError:
             text, self.damaged = text_of(raw), True
-        if not text.isascii():
-            self.spend(_DRESSED_WORK)
-        text = as_printed(text)
+        printed = as_printed(text)
+        if printed != text or "<" in text or not text.isascii():
+            self.spend(_DRESSED_WORK + (len(text) >> 3))
+        text = printed
         bare = text.rstrip()
         self.blanks = len(text.rstrip("\r")) - len(bare)
         text = bare
