@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, bpftool, counter_text, ct_records, nat_text, own_json, policy_text
 from ctctl.tables.sources.documents import (
+    ELEMENT_WORK,
     DamagedJsonError,
     Elements,
     Members,
@@ -32,8 +33,6 @@ from ctctl.tables.sources.stream import CHUNK, Lines, Reader, Unquoted
 MAX_DOCUMENT = 8 << 20
 #: How much of a document is looked at to tell its form.
 _HEAD = 4096
-#: What an element of a document costs beside its bytes.
-_ELEMENT_WORK = 3
 #: Elements of a list of no known form that are looked through for the text of listings, within ``MAX_DOCUMENT``.
 _KEPT = 1000
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
@@ -125,7 +124,7 @@ class Documents:
 
         def others(item: Any) -> None:
             count = runs.read_on(self._lines, lambda: items.sample(item))
-            self._lines.spend(runs.work + _ELEMENT_WORK * count)
+            self._lines.spend(runs.work + ELEMENT_WORK * count)
 
         self._take(iter(items), lambda item: ct_records.add_record(self._dump, item), others)
 
@@ -186,7 +185,7 @@ class Documents:
 
         def others(item: Any) -> None:
             if runs is not None:
-                self._lines.spend(_ELEMENT_WORK * runs.read_on(elements, lambda: elements.sample(item)))
+                self._lines.spend(ELEMENT_WORK * runs.read_on(elements, lambda: elements.sample(item)))
 
         self._take(json_array(elements, left_out=self._gap), add, others)
 
@@ -199,7 +198,7 @@ class Documents:
         """
         try:
             for item in items:
-                self._lines.spend(_ELEMENT_WORK)
+                self._lines.spend(ELEMENT_WORK)
                 try:
                     add(item)
                 except DecodeError as error:
@@ -216,7 +215,7 @@ class Documents:
         left_out = 0
         with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
             for item in items:
-                self._lines.spend(_ELEMENT_WORK)
+                self._lines.spend(ELEMENT_WORK)
                 if told and len(kept) < _KEPT and self._lines.position - start <= MAX_DOCUMENT:
                     kept.append(item)
                 else:

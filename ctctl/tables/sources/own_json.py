@@ -14,7 +14,7 @@ from ctctl.model.clock import parse_clock
 from ctctl.model.entry import CtEntry, CtFlags, Layout
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.sources.ct_elements import own_like
-from ctctl.tables.sources.documents import DECODER, Elements, YamlItems, json_array, yaml_value
+from ctctl.tables.sources.documents import DECODER, ELEMENT_WORK, Elements, YamlItems, json_array, yaml_value
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.stream import Lines
@@ -51,9 +51,10 @@ def read_line(lines: Lines, dump: Dump) -> tuple[dict[str, Any] | None, str]:
     return record, line
 
 
-def _take(items: Iterator[Any], dump: Dump, others: Callable[[Any], None] = lambda _record: None) -> None:
+def _take(items: Iterator[Any], dump: Dump, spend: Callable[[int], None], others: Callable[[Any], None]) -> None:
     try:
         for record in items:
+            spend(ELEMENT_WORK)
             try:
                 add(dump, record)
             except DecodeError as error:
@@ -87,7 +88,7 @@ def read_document(lines: Lines, dump: Dump) -> None:
     def others(record: Any) -> None:
         runs.read_on(elements, lambda: elements.sample(record))
 
-    _take(json_array(elements), dump, others)
+    _take(json_array(elements), dump, lines.spend, others)
     closing = lines.next()
     if closing is not None and closing.strip() not in ("}", ""):
         lines.back(closing + "\n")
@@ -119,7 +120,7 @@ def read_yaml(lines: Lines, dump: Dump) -> None:
             runs.read_on(lines, lambda: items.sample(record))
             lines.spend(runs.work)
 
-        _take(iter(items), dump, others)
+        _take(iter(items), dump, lines.spend, others)
 
 
 def _take_meta(dump: Dump, meta: Any) -> None:

@@ -46,8 +46,8 @@ _FIELDS = (
 _END = r"\[?[0-9a-fA-F.:]{2,45}\]?:\d{1,5}"
 _STATE = r"\((?:active|terminating|quarantined|maintenance)\)"
 _REST = re.compile(
-    rf"[ \t>|]*(?:(?:{_FIELDS})=|-> {_END}|(?:{_END} )?(?:related |service )?(?:expires=|XLATE_|Created=)|\(remaining: "
-    r"|-?\d{1,20} sec\(s\)\)|sec\(s\)\)|ago\b|\[ |(?:[A-Z][A-Za-z]{2,20} ){0,12}\] "
+    rf"[ \t>|]*+(?:(?:{_FIELDS})=|-> {_END}|(?:{_END} )?(?:related |service )?(?:expires=|XLATE_|Created=)"
+    r"|\(remaining: |-?\d{1,20} sec\(s\)\)|sec\(s\)\)|ago\b|\[ |(?:[A-Z][A-Za-z]{2,20} ){0,12}\] "
     rf"|(?:[a-z][A-Za-z, -]{{0,60}}\]|{_END}(?:/[A-Z]{{1,8}})?(?: {_STATE})?|{_STATE})[ \t\r]*(?:\n|\Z)"
     r"|(?:disabled|spire|(?:test-)?always-fail)[ \t])".encode()
 )
