@@ -291,16 +291,15 @@ def test_a_torn_record_is_no_record(node: TestNode) -> None:
     assert status(node).problems == ()
 
 
-def test_map_of_another_layout_is_refused(node: TestNode) -> None:
+def test_map_that_ctctl_did_not_make_is_refused(node: TestNode) -> None:
+    """One of ours carries type information."""
     node.dir.mkdir(parents=True)
-    with Map.create("cilium_ct4_gl", MapType.LRU_HASH, 14, 64, 16) as foreign:
+    with Map.create("cilium_ct4_glob", MapType.LRU_HASH, 14, 56, 16) as foreign:
         foreign.pin(node.dir / "cilium_ct4_global")
-    with pytest.raises(LayoutError, match="cilium_ct4_global: value of 64 bytes, 56 expected"):
-        load(node.request())
-    assert [path.name for path in node.dir.iterdir()] == ["cilium_ct4_global"]
-    assert tcx_programs(node) == set()
-    with pytest.raises(NotOursError, match="cilium_ct4_global: not pinned there by ctctl"):
-        unload(node.name)
+    for act in (lambda: load(node.request()), lambda: unload(node.name)):
+        with pytest.raises(NotOursError, match="cilium_ct4_global: not pinned there by ctctl"):
+            act()
+        assert [path.name for path in node.dir.iterdir()] == ["cilium_ct4_global"]
     (node.dir / "cilium_ct4_global").unlink()
 
 
@@ -309,9 +308,9 @@ FOREIGN = """
 #include <bpf/bpf_helpers.h>
 #include "ctctl/abi.h"
 struct entry {{ __u64 reserved0, backend_id, packets, bytes; __u32 lifetime; __u16 flags; __be16 rev_nat_index;
-	__u16 {first}, {second}; __u32 src_sec_id, last_tx_report, last_rx_report; }};
+	{fields} __u32 src_sec_id, last_tx_report, last_rx_report; }};
 struct {{
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_{kind});
 	__type(key, struct ipv4_ct_tuple);
 	__type(value, struct entry);
 	__uint(max_entries, 4096);
@@ -319,15 +318,28 @@ struct {{
 """
 
 
-def test_map_of_the_same_size_and_other_fields_is_refused(node: TestNode) -> None:
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        ("LRU_HASH", "__u16 ifindex, seen;", r"value: .*tx_flags_seen"),
+        (
+            "LRU_HASH",
+            "__u16 ifindex; __u8 tx_flags_seen, rx_flags_seen; __u64 more;",
+            "value: field src_sec_id is byte 56",
+        ),
+        ("HASH", "__u16 ifindex; __u8 tx_flags_seen, rx_flags_seen;", "pinned as map type 1, 9 expected"),
+    ],
+)
+def test_map_of_ours_by_another_layout_is_refused(node: TestNode, kind: str, fields: str, said: str) -> None:
     node.dir.mkdir(parents=True)
-    source = FOREIGN.format(first="ifindex", second="seen")
+    source = FOREIGN.format(kind=kind, fields=fields)
     with BpfObject.open(compile_source("foreign_entry.bpf.c", source)) as foreign:
         foreign.load()
         foreign.map("cilium_ct4_global").pin(node.dir / "cilium_ct4_global")
-    with pytest.raises(LayoutError, match=r"cilium_ct4_global: value: .*tx_flags_seen"):
+    with pytest.raises(LayoutError, match=f"cilium_ct4_global: {said}"):
         load(node.request())
     assert [path.name for path in node.dir.iterdir()] == ["cilium_ct4_global"]
+    assert tcx_programs(node) == set()
 
 
 def test_a_device_of_another_node_is_refused(node: TestNode) -> None:
@@ -340,16 +352,6 @@ def test_a_device_of_another_node_is_refused(node: TestNode) -> None:
         load(node.request(**document))
     assert not node.dir.with_name(f"{node.name}b").exists()
     assert status(node).problems == ()
-
-
-def test_map_of_another_type_is_refused(node: TestNode) -> None:
-    node.dir.mkdir(parents=True)
-    with Map.create("cilium_ct4_gl", MapType.HASH, 14, 56, 4096) as foreign:
-        foreign.pin(node.dir / "cilium_ct4_global")
-    with pytest.raises(LayoutError, match="cilium_ct4_global: pinned as map type 1, 9 expected"):
-        load(node.request())
-    assert [path.name for path in node.dir.iterdir()] == ["cilium_ct4_global"]
-    (node.dir / "cilium_ct4_global").unlink()
 
 
 @pytest.mark.parametrize("what", ["device", "interface"])

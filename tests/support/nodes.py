@@ -11,6 +11,7 @@ from typing import Any
 
 from ctctl.config.node import NodeFile
 from ctctl.node.loader import LoadRequest
+from ctctl.node.paths import remove_tree
 from tests.support.names import unique_name
 from tests.support.net import namespace
 from tests.support.nodefile import parse_node_file
@@ -91,14 +92,23 @@ class TestNode:
 
 @contextmanager
 def make_node(pods: int = 1) -> Iterator[TestNode]:
-    """A namespace with ``eth0`` to an outside one and a veth ``lxcN`` to each pod's; gone afterwards."""
+    """A namespace with ``eth0`` to an outside one and a veth ``lxcN`` to each pod's; gone afterwards.
+
+    So are pins in its place: where a test failed there may be some that ``unload`` refuses to touch.
+    """
     node = TestNode(unique_name("n"), pods)
     with ExitStack() as stack:
+        stack.callback(_remove_pins, node.dir)
         for name in (node.name, node.outside, *(node.pod(n) for n in range(1, pods + 1))):
             stack.enter_context(namespace(name))
             run("ip", "-n", name, "link", "set", "lo", "up")
         _connect(node)
         yield node
+
+
+def _remove_pins(place: Path) -> None:
+    if place.exists():
+        remove_tree(place)
 
 
 def _connect(node: TestNode) -> None:
