@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctctl.tables.sources.stream import EndedEarlyError, Lines, Prefixed
+from ctctl.tables.sources.stream import EndedEarlyError, Lines, Prefixed, utf8
 
 
 class Pieces:
@@ -75,3 +75,13 @@ def test_who_looks_ahead_loses_neither_what_came_nor_that_it_ended(seen: int) ->
     with pytest.raises(EndedEarlyError, match="cut off"):
         found.extend(iter(lambda: stream.read(2), b""))
     assert b"".join(found) == b"ab\ncd\n"
+
+
+@pytest.mark.parametrize("rows", [1, 3000])
+def test_a_mail_that_is_cut_off_gives_all_that_came(rows: int) -> None:
+    """Also what stands behind the last end of a line, and that it was cut off is said behind that."""
+    whole = b"".join(b"a=3D%d =\nand more\n" % n for n in range(rows)) + b"last=3D1 =\nof it"
+    lines, found = Lines(utf8(Broken(*(whole[at : at + 700] for at in range(0, len(whole), 700))))), list[str | None]()
+    with pytest.raises(EndedEarlyError, match="cut off"):
+        found.extend(iter(lines.next, None))
+    assert found == [f"a={n} and more" for n in range(rows)] + ["last=1 of it"]

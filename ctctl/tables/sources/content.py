@@ -40,7 +40,7 @@ _RECORD_WORK = 12
 _ALONE_WORK, _SHORT = 40, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
-_OTHER_VERSION = "of another version than those before, so of another node: give each a file of its own"
+_OTHER_VERSION = "of another version than those before, so of another node: give each a file"
 #: Machines whose listings one file has, and what each costs.
 _MAX_HOSTS, _HOST_WORK = 500, 1500
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
@@ -327,9 +327,7 @@ class _Mixed:
             self.ct.add(line, start)
             self._listing = self.ct_runs
         except OtherVersionError:
-            self.dump.lose(
-                "line(s)", line, "of another version than those before, so of another node: give each a file"
-            )
+            self.dump.lose("line(s)", line, _OTHER_VERSION)
         except DecodeError:
             self.dump.lose("line(s)", line)
         return True

@@ -5,29 +5,16 @@ from __future__ import annotations
 import re
 
 #: What a terminal is told: colours and places, titles of windows, sets of characters.
-TERMINAL = re.compile(r"\x1b(?:\[[0-?]{0,16}[ -/]{0,2}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
-
-
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]{0,16}[ -/]{0,2}[@-~]|\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
 #: What cannot be seen, and other blanks than the usual one: pages and chats put them in.
-INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
-
-
-SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
-
-
-#: A page's own marks around and in text.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+#: A page's own marks around and in text, and the names of characters in it.
 _TAGS = re.compile(r"</?(?:pre|code|details|summary|p|div|span|br|li|blockquote|t[dr]|table|tbody)\b[^<>]{0,100}>")
-
-
 _ENTITIES = (("&gt;", ">"), ("&lt;", "<"), ("&quot;", '"'), ("&#39;", "'"), ("&nbsp;", " "), ("&amp;", "&"))
-
-
-_QUOTES = re.compile(r"^[ \t]*(?:[>|│][ \t]?)+", re.MULTILINE)
-
-
+#: What a mail, a page or a chat has in front of a line of somebody else's, and in front of any line.
 QUOTE = re.compile(r"[ \t]*(?:[>|│][ \t]?)+")
-
-
+_QUOTES = re.compile(f"^{QUOTE.pattern}", re.MULTILINE)
 #: Arrows and strokes as editors and chats make them of the two characters that a program writes.
 _ARROWS = re.compile("[\u2192\u27f6]|[\u2010-\u2015\u2212]>")
 _DOUBLE_ARROWS = re.compile("[\u21d2\u27f9]")
@@ -38,8 +25,6 @@ _ESCAPED = re.compile(r"\\([\[\]_*<>#|~(){}+\-])")
 #: starts with one character, so that a line without is passed over at once.
 _SHOWN_ESC = ("^[[", "\u241b[")
 _BARE_COLOURS = re.compile(r"\[(?:\d{1,3}(?:;\d{1,3}){0,4}m(?:\[K)?|m\[K)")
-
-
 #: What people put around a line.
 MARKS = ("`", '"', "\u201c", "\u201d")
 
@@ -61,9 +46,9 @@ def as_printed(text: str) -> str:
         for shown in _SHOWN_ESC:
             text = text.replace(shown, "\x1b[")
     if "\x1b" in text:
-        text = TERMINAL.sub("", text)
+        text = _TERMINAL.sub("", text)
     if not text.isascii():
-        text = SPACES.sub(" ", INVISIBLE.sub("", text))
+        text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
         text = _STROKES.sub("-", _DOUBLE_ARROWS.sub("=>", _ARROWS.sub("->", text)))
     if "&" in text or "<" in text:
         text = without_marks(text)
@@ -97,4 +82,4 @@ def is_dressed(text: str) -> bool:
 
 def without_dress(text: str) -> str:
     """Text as its document has it."""
-    return SPACES.sub(" ", INVISIBLE.sub("", TERMINAL.sub("", text)))
+    return _SPACES.sub(" ", _INVISIBLE.sub("", _TERMINAL.sub("", text)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, Any
 
 from ctctl.decode.services import IPCACHE_FLAGS
 from ctctl.model.service import IpcacheRecord
 from ctctl.tables.sources.listing_text import PairLines, not_given
-from ctctl.tables.sources.regular import Form
+from ctctl.tables.sources.regular import Form, addresses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,12 +93,7 @@ def _four(number: int, bits: int) -> str:
 
 
 def _tunnels(rows: NDArray[Any]) -> list[str | None]:
-    """Each is made once: there are as many as nodes."""
-    known: dict[tuple[bytes, int], str | None] = {}
-    found: list[str | None] = []
-    for end in zip(rows["tunnel"].tolist(), rows["tunnel_family"].tolist(), strict=True):
-        if end not in known:
-            raw, family = end
-            known[end] = not_given(str(IPv6Address(raw)) if family == 6 else ".".join(map(str, raw[:4])))
-        found.append(known[end])
-    return found
+    """As they are printed, each made once: there are as many as nodes."""
+    ends = addresses(rows, "tunnel")
+    texts = {end: not_given(str(end)) for end in set(ends)}
+    return [texts[end] for end in ends]

@@ -12,6 +12,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ctctl._ffi.lines import LineFlags, LineKind, LineOps, LinesOp, LinesRun, line_ops, read_lines
@@ -21,6 +22,8 @@ from ctctl.tables.sources.stream import LINE_WORK
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ctctl.model.tuples import Address
 
 #: Rows at most that one pass fills, bytes ahead that are worth one, and records at most that are read one by one
 #: after passes in vain.
@@ -291,6 +294,18 @@ def octets(column: NDArray[Any]) -> NDArray[np.uint8]:
     import numpy as np
 
     return np.ascontiguousarray(column).view(np.uint8).reshape(len(column), -1)
+
+
+def addresses(rows: NDArray[Any], name: str) -> list[Address]:
+    """The addresses of a field of a form's rows, each made once."""
+    known: dict[bytes, Address] = {}
+    found: list[Address] = []
+    for family, raw in zip(rows[f"{name}_family"].tolist(), rows[name].tolist(), strict=True):
+        one = known.get(raw)
+        if one is None or one.version != family:
+            one = known[raw] = IPv4Address(raw[:4]) if family == 4 else IPv6Address(raw)
+        found.append(one)
+    return found
 
 
 class Sample(NamedTuple):

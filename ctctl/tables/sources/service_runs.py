@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from ctctl.model.service import Backend, ServiceSlot
@@ -12,7 +11,7 @@ from ctctl.model.tuples import Address, endpoint
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import PairLines
-from ctctl.tables.sources.regular import Form
+from ctctl.tables.sources.regular import Form, addresses
 from ctctl.tables.sources.service_text import named_frontend
 
 if TYPE_CHECKING:
@@ -85,18 +84,6 @@ def _columns(rows: NDArray[Any]) -> list[list[Any]]:
 
 def _pairs_of(rows: NDArray[Any], name: str, other: str) -> list[tuple[Any, Any]]:
     return list(zip(rows[name].tolist(), rows[other].tolist(), strict=True))
-
-
-def addresses(rows: NDArray[Any], name: str) -> list[Address]:
-    """The addresses of a field, each made once."""
-    known: dict[bytes, Address] = {}
-    found: list[Address] = []
-    for family, raw in zip(rows[f"{name}_family"].tolist(), rows[name].tolist(), strict=True):
-        one = known.get(raw)
-        if one is None or one.version != family:
-            one = known[raw] = IPv4Address(raw[:4]) if family == 4 else IPv6Address(raw)
-        found.append(one)
-    return found
 
 
 def _backends(rows: NDArray[Any]) -> list[str]:

@@ -94,39 +94,57 @@ class _Recoded:
         return b""
 
 
-class _Mailed:
-    """Text as mails carry it (RFC 2045, quoted-printable), as it was written: as a ``Reader``."""
-
-    def __init__(self, stream: Reader) -> None:
-        self._stream = stream
-        self._left = b""
-
-    def read(self, size: int = CHUNK, /) -> bytes:
-        while True:
-            raw = self._stream.read(size)
-            data = self._left + raw
-            ends = [match.end() for match in _HARD_END.finditer(data, max(len(data) - _MAIL_HEAD, 0))]
-            cut = ends[-1] if raw and ends else 0 if raw and len(data) <= MAX_LINE else len(data)
-            self._left = data[cut:]
-            if cut or not raw:
-                return binascii.a2b_qp(data[:cut])
-
-
-#: How much of a file tells that it is a mail; an end of line that is none, one that is.
+#: How much of a file tells that it is a mail: by ends of lines that are none, by blanks in front of others. Then an
+#: end that is one.
 _MAIL_HEAD = 1 << 14
 _SOFT_END = re.compile(rb"=(?:20)?\r?\n")
 _BLANK_END = re.compile(rb"[ \t]=20\r?\n")
 _HARD_END = re.compile(rb"(?<!=)(?<!=\r)\n")
 
 
-class _Broken:
-    """What follows where a stream broke off: that it did, as a ``Reader``."""
+class _Anew:
+    """A stream that is made anew, as a ``Reader``, piece by piece: up to where ``end_of`` says, or 1 MiB at once.
 
-    def __init__(self, error: EndedEarlyError) -> None:
-        self._error = error
+    That it ends early is said behind what came before.
+    """
 
-    def read(self, _size: int = CHUNK, /) -> bytes:
-        raise self._error
+    def __init__(self, stream: Reader, end_of: Callable[[bytes], int], made: Callable[[bytes], bytes]) -> None:
+        self._stream = stream
+        self._end_of = end_of
+        self._made = made
+        self._left = b""
+        self._ended: EndedEarlyError | None = None
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        while True:
+            raw = self._more(size)
+            data = self._left + raw
+            end = self._end_of(data) if raw else 0
+            cut = end if end or (raw and len(data) <= MAX_LINE) else len(data)
+            self._left = data[cut:]
+            if cut:
+                return self._made(data[:cut])
+            if not raw:
+                if self._ended is not None:
+                    raise self._ended
+                return b""
+
+    def _more(self, size: int) -> bytes:
+        if self._ended is None:
+            try:
+                return self._stream.read(size)
+            except EndedEarlyError as error:
+                self._ended = error
+        return b""
+
+
+def _mailed(stream: Reader) -> Reader:
+    """Text as mails carry it (RFC 2045, quoted-printable), as it was written."""
+
+    def end_of(data: bytes) -> int:
+        return max((found.end() for found in _HARD_END.finditer(data, max(len(data) - _MAIL_HEAD, 0))), default=0)
+
+    return _Anew(stream, end_of, binascii.a2b_qp)
 
 
 def _is_mailed(head: bytes) -> bool:
@@ -139,13 +157,9 @@ def utf8(stream: Reader) -> Reader:
     Of a mail as it was sent, lines are made whole.
     """
     whole = Prefixed(b"", stream)
-    try:
-        head = whole.peek(_MAIL_HEAD)
-    except EndedEarlyError as error:
-        head = whole.read(_MAIL_HEAD)
-        whole = Prefixed(head, _Broken(error))
+    head = whole.peek(_MAIL_HEAD)
     if b"=" in head and _is_mailed(head):
-        return _Mailed(whole)
+        return _mailed(whole)
     head = head[:8]
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return _Recoded(whole, "utf-16")
@@ -308,9 +322,8 @@ class Lines:
         printed = as_printed(text)
         if printed != text or "<" in text or not text.isascii():
             self.spend(_DRESSED_WORK + (len(text) >> 3))
-        text = printed
-        bare = text.rstrip()
-        self.blanks = len(text.rstrip("\r")) - len(bare)
+        bare = printed.rstrip()
+        self.blanks = len(printed.rstrip("\r")) - len(bare)
         text = bare
         quote = QUOTE.match(text) if text[:1] in " \t>|│" else None
         self.quoted = quote is not None
@@ -340,7 +353,7 @@ class Lines:
         """Go on with each line that follows as ``of_line`` makes it."""
         rest = self._data[self._at :]
         self._taken -= len(rest)
-        self._stream = _Rewritten(Prefixed(rest, self._stream), of_line)
+        self._stream = _rewritten(Prefixed(rest, self._stream), of_line)
         self._data, self._at = b"", 0
 
     def back(self, text: str | bytes) -> None:
@@ -358,27 +371,13 @@ class Lines:
         return text_of(self._data[self._at : self._at + size])
 
 
-class _Rewritten:
-    """A stream each line of which is made anew, as a ``Reader``. What has no end of line in 1 MiB stays as it is."""
-
-    def __init__(self, stream: Reader, of_line: Callable[[str], str]) -> None:
-        self._stream = stream
-        self._of_line = of_line
-        self._left = b""
-
-    def read(self, size: int = CHUNK, /) -> bytes:
-        while True:
-            try:
-                raw = self._stream.read(size)
-            except EndedEarlyError:
-                if not self._left:
-                    raise
-                raw = b""  # the rest first: the stream says it again
-            data = self._left + raw
-            cut = data.rfind(b"\n") + 1 if raw and len(data) <= MAX_LINE else len(data)
-            self._left = data[cut:]
-            if cut or not raw:
-                return "\n".join(map(self._of_line, text_of(data[:cut]).split("\n"))).encode()
+def _rewritten(stream: Reader, of_line: Callable[[str], str]) -> Reader:
+    """A stream each line of which is made anew."""
+    return _Anew(
+        stream,
+        lambda data: data.rfind(b"\n") + 1,
+        lambda data: "\n".join(map(of_line, text_of(data).split("\n"))).encode(),
+    )
 
 
 class Unquoted:

@@ -54,16 +54,16 @@ def _is_address(text: str) -> bool:
 
 class Worded:
     """The words that a stream's lines may have in front. ``alone`` says what a line is by itself (``head``: that of a
-    table; None: no record), ``record`` takes one."""
+    table; None: no record), ``take`` takes a record."""
 
     def __init__(
-        self, lines: Lines, shape: Shape, dump: Dump, alone: Callable[[str], str | None], record: Callable[[str], bool]
+        self, lines: Lines, shape: Shape, dump: Dump, alone: Callable[[str], str | None], take: Callable[[str], bool]
     ) -> None:
         self._lines = lines
         self._shape = shape
         self._dump = dump
         self._alone = alone
-        self._record = record
+        self._take = take
         #: lines that might have had such words
         self._tried = 0
 
@@ -96,7 +96,7 @@ class Worded:
                 at = number.end() if int(before[1]) > int(number[1]) else at
             if self._shape.learn_if_next(line[:at], _MARK):
                 self._tried = 0
-                return self._record(line[at:])
+                return self._take(line[at:])
         return False
 
     def document(self, line: str) -> bool:
