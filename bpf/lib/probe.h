@@ -55,7 +55,7 @@ struct {
 	__uint(max_entries, 1 << PROBE_SLOT_BITS);
 } ctctl_probe_slots SEC(".maps");
 
-/* Events that found the ring buffer full. */
+/* Events that the ring buffer did not take: it was full, or its lock busy. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);

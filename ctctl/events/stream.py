@@ -156,7 +156,7 @@ class _NodeStream:
         self._ring.consume()
 
     def lost(self) -> int:
-        """Events that found the ring buffer full since start, and those that it held no longer when they were read."""
+        """Events since start that the ring buffer did not take, and those overwritten before they were read."""
         missed = -(-self._ring.missed_bytes // _RECORD_BYTES)
         return self._read_lost() - self._lost_before + missed
 
@@ -248,7 +248,7 @@ class EventStream:
                 closing.callback(self._streams.pop().close)
 
     def lost(self) -> dict[str, int]:
-        """Node → events lost since the start because the ring buffer was full."""
+        """Node → events lost since the start: not taken (``events.lines.NOT_TAKEN``), or overwritten unread."""
         return {stream.node: stream.lost() for stream in self._streams}
 
     def follow(self, key: bytes) -> None:

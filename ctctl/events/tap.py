@@ -61,7 +61,7 @@ class EventTap:
             return list(self._events)
 
     def lost(self) -> int:
-        """Events that found a ring buffer full, all nodes together."""
+        """Events that the kernel did not take, or that were overwritten unread, all nodes together."""
         return sum(self._stream.lost().values())
 
     def _run(self) -> None:

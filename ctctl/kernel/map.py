@@ -17,6 +17,7 @@ from ctctl.errors import NotFoundError
 from ctctl.kernel.failures import SYS_ADMIN, kernel_error, operation
 from ctctl.kernel.map_batch import Batch, BatchReader, DeleteResult, delete_batch, update_batch
 from ctctl.kernel.map_handle import MapHandle, MapInfo, MapType
+from ctctl.kernel.refused import insist
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,13 +114,13 @@ class Map(MapHandle):
     def update(self, key: bytes, value: bytes, *, mode: UpdateMode = UpdateMode.ANY) -> None:
         """Write one entry. Raises KernelError: EEXIST and ENOENT by ``mode``, E2BIG when full."""
         self._check(key, value)
-        if (result := libbpf().bpf_map_update_elem(self.fd, key, value, int(mode))) < 0:
+        if (result := insist(lambda: libbpf().bpf_map_update_elem(self.fd, key, value, int(mode)))) < 0:
             raise kernel_error("write to map", self.name, -result, _write_hint(-result))
 
     def delete(self, key: bytes) -> bool:
         """Remove one entry. False: it was not there. Raises KernelError."""
         self._check(key)
-        result = libbpf().bpf_map_delete_elem(self.fd, key)
+        result = insist(lambda: libbpf().bpf_map_delete_elem(self.fd, key))
         if result < 0 and result != -errno.ENOENT:
             raise kernel_error("delete from map", self.name, -result)
         return bool(result == 0)

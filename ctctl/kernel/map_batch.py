@@ -20,6 +20,7 @@ from ctctl._ffi.structs import MapBatchOpts
 from ctctl.errors import KernelError
 from ctctl.kernel.failures import kernel_error
 from ctctl.kernel.map_handle import MapHandle
+from ctctl.kernel.refused import TRIES, insist, is_refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,12 +98,19 @@ class BatchReader:
 
     def run(self) -> Iterator[Batch]:
         """The batches, in the kernel's order, each non-empty. Raises KernelError."""
+        refused = 0
         while True:
             keys, values = self._room()
             count, result = self._call(keys, values)
             if result == -errno.ENOSPC and count == 0:
                 self._grow()
                 continue
+            if is_refused(result) and (count or refused < TRIES - 1):
+                # What was copied is whole, and the next cursor names the bucket whose lock was refused.
+                refused = 0 if count else refused + 1
+                if not count:
+                    continue
+                result = 0
             if result < 0 and result != -errno.ENOENT:
                 raise self._error(-result)
             if count == 0 and result == 0 and self._next.raw == self._cursor.raw and self._started:
@@ -158,12 +166,21 @@ def update_batch(table: MapHandle, keys: Any, values: Any, flags: int) -> int:
     if total == 0:
         return 0
     opts = MapBatchOpts(elem_flags=flags)
-    count = ctypes.c_uint32(total)
-    result = libbpf().bpf_map_update_batch(
-        table.fd, key_view.ctypes.data, value_view.ctypes.data, ctypes.byref(count), ctypes.byref(opts)
-    )
-    if result < 0:
-        raise kernel_error("write to map", table.name, -result, f"{count.value} of {total} entries were written")
+    width, value_width = table.info.key_size, table.value_bytes
+    function = libbpf().bpf_map_update_batch
+    done = 0
+    count = ctypes.c_uint32()
+
+    def write() -> int:
+        nonlocal done
+        count.value = total - done
+        at = key_view.ctypes.data + done * width, value_view.ctypes.data + done * value_width
+        result: int = function(table.fd, *at, ctypes.byref(count), ctypes.byref(opts))
+        done += _counted(result, count.value, total - done)
+        return result
+
+    if (result := insist(write)) < 0:
+        raise kernel_error("write to map", table.name, -result, f"{done} of {total} entries were written")
     return total
 
 
@@ -174,6 +191,7 @@ def delete_batch(table: MapHandle, keys: Any) -> DeleteResult:
     function = libbpf().bpf_map_delete_batch
     done = gone = 0
     count = ctypes.c_uint32()
+    refused = 0
     while done < total:
         count.value = total - done
         result = function(table.fd, base + done * width, ctypes.byref(count), None)
@@ -182,9 +200,19 @@ def delete_batch(table: MapHandle, keys: Any) -> DeleteResult:
         elif result == -errno.ENOENT:
             done += count.value + 1
             gone += 1
+            refused = 0
+        elif is_refused(result) and refused < TRIES - 1:
+            copied = _counted(result, count.value, total - done)
+            done += copied
+            refused = 0 if copied else refused + 1
         else:
             raise kernel_error("delete from map", table.name, -result, f"{done - gone} of {total} keys were deleted")
     return DeleteResult(total - gone, gone)
+
+
+def _counted(result: int, count: int, asked: int) -> int:
+    """Entries done by a call for ``asked``: one that fails at the first word leaves the count as it was given."""
+    return count if result == 0 or count < asked else 0
 
 
 def _contiguous(table: MapHandle, data: Any, width: int, what: str) -> tuple[NDArray[np.uint8], int]:

@@ -49,4 +49,4 @@ class Reporter(Protocol):
         """The tables of a node at second ``now`` of the monotonic clock."""
 
     def account(self, events: Sequence[HookEvent], lost: int) -> None:
-        """The hooks that wrote something, in order of time; ``lost``: events that did not fit the ring buffer."""
+        """The hooks that wrote something, in order of time; ``lost``: events that no reader had."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from ctctl.events.brief import what_was_written
-from ctctl.events.lines import packet_words
+from ctctl.events.lines import NOT_TAKEN, packet_words
 from ctctl.lab.cluster import Member
 from ctctl.lab.report import SnatRow
 from ctctl.lab.story import Story
@@ -93,7 +93,7 @@ class StoryWriter:
         if len(rows) > len(shown):
             self._line(f"... and {len(rows) - len(shown)} more like these")
         if lost:
-            self._line(f"({lost} events were lost: the ring buffer was full)", "33")
+            self._line(f"({lost} events were lost: {NOT_TAKEN})", "33")
 
     def end(self, story: Story) -> None:
         """The story went as it had to."""

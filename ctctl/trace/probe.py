@@ -364,7 +364,7 @@ class ProbeTrace:
         return self._reasons.get(number, f"reason {number}")
 
     def lost(self) -> int:
-        """Events that found the ring buffer full."""
+        """Events that the ring buffer did not take (``events.lines.NOT_TAKEN``)."""
         value = self._maps[pins.PROBE_LOST].lookup(_KEY0) or b""
         return sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
 

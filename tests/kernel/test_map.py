@@ -8,14 +8,18 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ctctl._ffi import libbpf
 from ctctl.errors import ClosedError, KernelError, NotFoundError
 from ctctl.kernel.cpus import possible_cpus
 from ctctl.kernel.map import Map, MapFlag, MapType, UpdateMode
+from ctctl.kernel.map_batch import update_batch
+from ctctl.kernel.refused import TRIES
 from tests.support.names import unique_name
 
 pytestmark = pytest.mark.kernel
@@ -331,3 +335,83 @@ class TestLife:
             pytest.raises(KernelError, match="map into memory hash"),
         ):
             table.mmap()
+
+
+class Refusing:
+    """Stands before a call of libbpf: every other one is refused a lock before it gets to the kernel; ``always``: each.
+
+    ``part``: of a batch, that many entries are done before the refusal, by the kernel itself.
+    """
+
+    def __init__(self, name: str, err: int, *, always: bool = False, part: int | None = None) -> None:
+        self.name, self._err, self._always, self._part = name, err, always, part
+        self._call = getattr(libbpf(), name)
+        self.calls = 0
+
+    def __call__(self, *args: Any) -> int:
+        self.calls += 1
+        if not self._always and self.calls % 2 == 0:
+            return self._call(*args)
+        count = next((arg._obj for arg in args if hasattr(arg, "_obj")), None)
+        if count is None:
+            return -self._err
+        asked, count.value = count.value, min(self._part or 0, count.value)
+        done = self._call(*args) if count.value else 0
+        return -self._err if done == 0 and count.value < asked else done
+
+
+@pytest.mark.parametrize("err", [errno.EBUSY, errno.EDEADLK, errno.ETIMEDOUT])
+@pytest.mark.parametrize("part", [0, 700])
+def test_a_lock_that_is_refused_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, err: int, part: int) -> None:
+    for name in ("bpf_map_update_elem", "bpf_map_delete_elem", "bpf_map_update_batch", "bpf_map_delete_batch"):
+        monkeypatch.setattr(libbpf(), name, Refusing(name, err, part=part))
+    with filled(5000) as table:
+        assert sorted(numbers for keys, _ in table.batches() for numbers in numbers_in(keys)) == list(range(5000))
+        one = keys_of(range(1)).tobytes()
+        assert table.delete(one)
+        table.update(one, bytes(56))
+        assert table.lookup(one) == bytes(56)
+        assert table.delete(one)
+        # One of the keys is gone already.
+        assert table.delete_batch(keys_of(range(3000))) == (2999, 1)
+        assert sorted(n for keys, _ in table.batches() for n in numbers_in(keys)) == list(range(3000, 5000))
+
+
+@pytest.mark.parametrize("part", [0, 600])
+@pytest.mark.parametrize("name", ["bpf_map_lookup_batch", "bpf_map_lookup_and_delete_batch"])
+def test_a_walk_goes_on_at_a_bucket_whose_lock_was_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, part: int
+) -> None:
+    with filled(5000) as table:
+        refusing = Refusing(name, errno.ETIMEDOUT, part=part)
+        monkeypatch.setattr(libbpf(), name, refusing)
+        walk = table.batches(2000) if name == "bpf_map_lookup_batch" else table.drain(2000)
+        assert sorted(n for keys, _ in walk for n in numbers_in(keys)) == list(range(5000))
+        assert refusing.calls >= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("bpf_map_update_elem", lambda table, keys: table.update(keys.tobytes()[:14], bytes(56))),
+        ("bpf_map_delete_elem", lambda table, keys: table.delete(keys.tobytes()[:14])),
+        ("bpf_map_update_batch", lambda table, keys: table.update_batch(keys, bytes(56 * 10))),
+        ("bpf_map_delete_batch", lambda table, keys: table.delete_batch(keys)),
+        ("bpf_map_lookup_batch", lambda table, _keys: list(table.batches())),
+    ],
+)
+def test_a_lock_that_is_never_had_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str, use: Any) -> None:
+    with filled(10) as table:
+        refusing = Refusing(name, errno.EDEADLK, always=True)
+        monkeypatch.setattr(libbpf(), name, refusing)
+        with pytest.raises(KernelError) as caught:
+            use(table, keys_of(range(10)))
+        assert caught.value.errno == errno.EDEADLK
+        assert refusing.calls == TRIES
+        monkeypatch.undo()
+        assert len(list(table.every_key())) == 10
+
+
+def test_a_batch_that_the_kernel_turns_down_at_once_wrote_nothing() -> None:
+    with filled(10) as table, pytest.raises(KernelError, match="0 of 10 entries were written"):
+        update_batch(table, keys_of(range(10)), bytes(56 * 10), flags=1 << 40)

@@ -582,7 +582,7 @@ struct ctctl_counter {
 
 /* ctctl_stats, a per-CPU array of __u64 */
 enum ctctl_stat {
-	STAT_EVENTS_LOST = 0,           /* ring buffer full */
+	STAT_EVENTS_LOST = 0,           /* the ring buffer was full, or its lock busy */
 	STAT_CT_CREATE_FAILED = 1,
 	STAT_CT_CREATE_ERRNO = 2,       /* no counter: the kernel's errno of the last one that failed */
 	STAT_SNAT_EXHAUSTED = 3,        /* packets dropped for want of a port */
