@@ -100,6 +100,10 @@ class CtTable:
                 yield found
 
 
+#: Evidence for the layout of rows that are the same for all versions.
+ROWS_EVIDENCE = "the rows' columns"
+
+
 def no_listings() -> Listings:
     """Of a source that shows none. Their module is imported by who reads some."""
     from ctctl.tables.sources.listings import Listings
@@ -236,7 +240,7 @@ class Source:
         from ctctl.model.version import FIRST_MINOR, LAST_MINOR, CiliumVersion, versions_of_layout
 
         # No map of Cilium's carries BTF: tables that do are of a datapath of our own.
-        others = ("assumed", "BTF", "nf_conntrack")
+        others = ("assumed", "BTF", "nf_conntrack", ROWS_EVIDENCE)
         tables = [table for table in self.own_tables(node) if table.layout_evidence not in others]
         layouts = {table.layout for table in tables}
         low, high, told = FIRST_MINOR, LAST_MINOR, ["the form of conntrack entries"] if layouts else []

@@ -249,7 +249,7 @@ class _OwnPlaces:
 
     def __call__(self, form: Form, path: Path, word: str) -> bool:
         name = str(path[0]) if len(path) == 1 else ""
-        if name in ("schema", "map"):
+        if name in ("schema", "map", "node"):
             form.literal(word)
         elif name in ("src", "dst"):
             quote = word[:1] if not word[:1].isalnum() else ""
