@@ -9,8 +9,13 @@ from ctctl.decode.ct import KEY_SIZE
 from ctctl.tables.sources.dump import Dump
 
 #: Words that say when. Those of the first line are of nothing else; nodes may be called by the others too.
-_TIMES = frozenset(["before", "after", "pre", "post", "earlier", "later", "previous", "prev"])
-_PERHAPS = frozenset(["old", "new", "first", "second", "last", "start", "end", "begin", "then", "now", "today", "yesterday", "t0", "t1", "t2", "t3"])
+_TIMES = frozenset(("before", "after", "pre", "post", "earlier", "later", "previous", "prev"))
+_PERHAPS = frozenset(
+    (
+        *("old", "new", "first", "second", "last", "start", "end", "begin", "then", "now", "today", "yesterday"),
+        *("t0", "t1", "t2", "t3"),
+    )
+)
 _SPLIT = re.compile(r"[-_.+\s/]+")
 #: Of larger tables it is not counted how many entries are in both.
 _COUNTED = 100_000
