@@ -100,6 +100,16 @@ def test_lines_of_a_log_of_several_nodes(tmp_path: Path) -> None:
         assert ["n0, n1" in said for said in found.partial] == [True]
 
 
+def test_what_journald_cannot_print(tmp_path: Path) -> None:
+    """A message with colours is a list of its bytes."""
+    text = "".join(
+        json.dumps({"MESSAGE": list(f"\x1b[32m{line}\x1b[0m".encode()), "_HOSTNAME": "n0"}) + "\n" for line in LINES
+    )
+    with read_text(tmp_path / "x", text) as found, read_text(tmp_path / "plain", "\n".join(LINES)) as plain:
+        assert sorted(listed(found)) == sorted(listed(plain))
+        assert not found.partial
+
+
 @pytest.mark.parametrize("name", ["ct-list-global", "nat-list", "lb-list", "endpoint-list"])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_editors_quote_marks(name: str, indent: int | None, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ctctl.tables.sources.documents import (
     json_object,
     members_of,
 )
-from ctctl.tables.sources.dress import is_dressed, without_dress, without_quotes
+from ctctl.tables.sources.dress import as_printed, is_dressed, without_dress, without_quotes
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.enclosed import TOLD, Enclosed, encloses_rows, kept_in, node_of
 from ctctl.tables.sources.hosts import heading_of
@@ -36,7 +36,7 @@ from ctctl.tables.sources.json_kinds import (
 )
 from ctctl.tables.sources.listing_text import read_pairs_json
 from ctctl.tables.sources.regular import ElementRuns, Sample
-from ctctl.tables.sources.stream import CHUNK, EndedEarlyError, Lines, Reader, Unquoted
+from ctctl.tables.sources.stream import CHUNK, EndedEarlyError, Lines, Reader, Unquoted, text_of
 
 #: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
 MAX_DOCUMENT = 8 << 20
@@ -358,6 +358,15 @@ class Documents:
             pass
 
 
+def _text_of(value: Any) -> str | None:
+    """What was said: a text, or the numbers of its bytes, which journald writes where one of them cannot be printed."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(type(byte) is int and 0 <= byte < 256 for byte in value):
+        return as_printed(text_of(bytes(value)))
+    return None
+
+
 def said_in(line: str) -> tuple[str, str | None]:
     """What was said in a line of a log of objects, and on which node; the line itself where that is none."""
     if _LOGGED.fullmatch(line) is None:
@@ -366,7 +375,7 @@ def said_in(line: str) -> tuple[str, str | None]:
         item = json.loads(line)
     except (ValueError, RecursionError):
         return line, None
-    texts = [item[name] for name in _SAID if isinstance(item.get(name), str)]
+    texts = [text for name in _SAID if (text := _text_of(item.get(name))) is not None]
     kept = list(kept_in(item)) if not texts else []
     if len(kept) == 1:
         texts = [kept[0].text]
