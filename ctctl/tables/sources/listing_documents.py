@@ -45,7 +45,7 @@ _HEAD = 4096
 #: Elements of a list of no known form that are looked through for the text of listings, within ``MAX_DOCUMENT``.
 _KEPT = 1000
 #: Names that are said of those that a document gives its lists.
-_MAX_NAMED = 5
+_SHOWN_NAMES = 5
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))")
 _YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
 _HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
@@ -216,9 +216,9 @@ class Documents:
     def _say_shared(self, kind: str, names: Collection[str]) -> None:
         """Lists of one kind in members of other names may be of several nodes."""
         if len(shown := sorted({name[:40] for name in names if name})) > 1:
-            more = ", …" if len(shown) > _MAX_NAMED else ""
+            more = ", …" if len(shown) > _SHOWN_NAMES else ""
             self._dump.partial.append(
-                f"a JSON document with several lists ({kind}: {', '.join(shown[:_MAX_NAMED])}{more}): shown as one"
+                f"a JSON document with several lists ({kind}: {', '.join(shown[:_SHOWN_NAMES])}{more}): shown as one"
                 " node's; if they are not, give each a file"
             )
 

@@ -11,6 +11,7 @@ from ctctl.errors import CtctlError, DecodeError
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import ICMP, ICMPV6, PROTOCOL_NUMBERS
 from ctctl.model.units import parse_duration
+from ctctl.tables.query.printed import OVER
 from ctctl.tables.sources import own_json
 from ctctl.tables.sources.base import ROWS_EVIDENCE
 from ctctl.tables.sources.dump import Dump
@@ -36,7 +37,6 @@ _OPTIONAL = (
     "ifindex",
     "nat_port",
 )
-_OVER = re.compile(r"expired (\S+) ago")
 
 
 class OwnRows:
@@ -171,6 +171,6 @@ def _number(text: str) -> int | None:
 
 
 def _seconds(text: str) -> int:
-    if (over := _OVER.fullmatch(text)) is not None:
+    if (over := OVER.fullmatch(text)) is not None:
         return -int(parse_duration(over[1]))
     return int(text) if re.fullmatch(r"-?\d{1,12}", text) else int(parse_duration(text))
