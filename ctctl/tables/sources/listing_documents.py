@@ -11,7 +11,16 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources import agent_text, bpftool, counter_text, ct_records, nat_text, own_json, policy_text
+from ctctl.tables.sources import (
+    agent_text,
+    bpftool,
+    counter_text,
+    ct_records,
+    nat_elements,
+    nat_text,
+    own_json,
+    policy_text,
+)
 from ctctl.tables.sources.documents import (
     ELEMENT_WORK,
     DamagedJsonError,
@@ -164,8 +173,7 @@ class Documents:
             self._take(json_array(stream), lambda _item: None)
         elif (kind := _list_kind(head)) is not None:
             self._found(kind[0])
-            like = ct_records.element_like if kind[1] is ct_records.add_record else None
-            self._take_array(Elements(stream), lambda item: kind[1](self._dump, item), like)
+            self._take_array(Elements(stream), lambda item: kind[1](self._dump, item), _LIKE.get(kind[1]))
         elif re.match(_BPFTOOL, head):
             self._found("bpftool (JSON)")
             plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
@@ -322,6 +330,13 @@ def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
     if re.match(r'\[\s*\{\s*"reason"\s*:', head) and ('"direction"' in head or '"values"' in head):
         return "Cilium metrics list (JSON)", counter_text.add_item
     return None
+
+
+#: Who makes the form of elements like one, by who reads one.
+_LIKE: dict[Callable[[Dump, Any], None], Like] = {
+    ct_records.add_record: ct_records.element_like,
+    _add_nat: nat_elements.element_like,
+}
 
 
 def _is_known(head: str) -> bool:
