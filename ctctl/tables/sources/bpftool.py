@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
 from ctctl.decode import services
-from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields, table_name
+from ctctl.decode.ct import VALUE_SIZE, layout_of_fields, table_name
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.btf_fields import fields_like, key_of, names_in, packed, value_of
-from ctctl.tables.sources.ct_elements import add_octets, has_room
+from ctctl.tables.sources.ct_elements import FAMILIES, add_octets, has_room
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.octet_forms import hex_like, json_like
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
@@ -39,7 +39,6 @@ MAX_UNREAD = 200_000
 #: No key or value of a table that is read here is longer.
 MAX_RECORD = 4096
 _COUNTER_STRIDE = 16
-_FAMILIES = {size: family for family, size in KEY_SIZE.items()}
 #: CPUs of a machine, at most.
 _MAX_CPUS = 4096
 
@@ -176,7 +175,7 @@ def _kind_and_family(hint: str, sizes: tuple[int, int], names: Collection[str] |
 
     An IPv6 SNAT value has the size of a conntrack one: only names, or the file's name, tell.
     """
-    family = _FAMILIES.get(sizes[0], 0)
+    family = FAMILIES.get(sizes[0], 0)
     is_nat = "snat" in hint or (names is not None and "created" in names)
     if family and sizes[1] == VALUE_SIZE and not is_nat:
         return "ct", family

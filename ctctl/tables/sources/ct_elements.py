@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from ctctl.decode.columns import Matrix
 
-_FAMILIES = {size: family for family, size in KEY_SIZE.items()}
+#: IP version by the size of a key.
+FAMILIES = {size: family for family, size in KEY_SIZE.items()}
 #: Width, and place in a value, of its numbers behind the first four words.
 _REST = {
     "lifetime": (4, 32),
@@ -118,7 +119,7 @@ def cilium_like(
     """
     key, value = parts
     half = len(key.get("destaddr", ()))
-    if _FAMILIES.get(2 * half + 6) is None or not has_room(dump) or len(sample.element) != 2:
+    if FAMILIES.get(2 * half + 6) is None or not has_room(dump) or len(sample.element) != 2:
         return None
     word40 = next((name for name in ("ifindex", "natport", "reserved4") if name in value), "")
     places = _CiliumPlaces(half, value, heads, word40)
@@ -131,7 +132,7 @@ def cilium_like(
     form.work = yaml_work(sample.text) if sample.yaml else 0
     if found is None or places.taken != wanted or {"union0", "reserved0"} <= value.keys():
         return None
-    family = _FAMILIES[2 * half + 6]
+    family = FAMILIES[2 * half + 6]
 
     def add(rows: NDArray[Any]) -> None:
         for name, keys, values in by_table(octets(rows["key"]), octets(rows["value"]), family):
