@@ -226,7 +226,7 @@ def _backend(
     undo: Path | None,
 ) -> None:
     """Delete the service entries of a backend, as ``ct delete`` with the filter that selects them would."""
-    from ctctl.cli.ct_change import delete_selected
+    from ctctl.cli.deleting import delete_selected
     from ctctl.cli.report import opened, require_tables, say
     from ctctl.ct.listing import Listing
     from ctctl.ct.show_list import write_listing
