@@ -31,7 +31,7 @@ from ctctl.errors import NotFoundError
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import ICMP, ICMPV6, FlowTuple
+from ctctl.model.tuples import EITHER_ICMP, FlowTuple
 from ctctl.tables.sources.base import Source
 from ctctl.tables.sources.listings import Listings
 
@@ -273,7 +273,7 @@ def _related_only(search: Search, asked: Asked) -> Iterator[Connection]:
     if not rows:
         return
     found = connection(search, asked, rows, [], None)
-    if asked.proto not in (None, ICMP, ICMPV6):
+    if asked.proto not in (None, *EITHER_ICMP):
         fate = "" if asked.exact is None else ": a packet of it would be NEW"
         why = f"none: no entry of it here{fate}; what related lets pass are ICMP errors between its two addresses"
         found = replace(found, state="none", why=why, notes=())
