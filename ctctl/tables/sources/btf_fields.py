@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctctl.abi import constants
+from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields
 from ctctl.decode.nat import VALUE_ADDRESS as NAT_ADDRESS
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
@@ -47,20 +48,19 @@ class _Place(NamedTuple):
     mask: int = 0
 
 
-_HEADS = (
-    constants.CT_ENTRY_RESERVED0,
-    constants.CT_ENTRY_BACKEND_ID,
-    constants.CT_ENTRY_PACKETS,
-    constants.CT_ENTRY_BYTES,
-)
+_VALUE = fields_of(4)  # a value is the same in both families
+_HEADS = tuple(_VALUE[word].at for word in ("word0", "word8", "word16", "word24"))
 _NEEDED = {
-    "lifetime": _Place(constants.CT_ENTRY_LIFETIME, 4),
-    "rev_nat_index": _Place(constants.CT_ENTRY_REV_NAT_INDEX, 2),
-    "tx_flags_seen": _Place(constants.CT_ENTRY_TX_FLAGS_SEEN, 1),
-    "rx_flags_seen": _Place(constants.CT_ENTRY_RX_FLAGS_SEEN, 1),
-    "src_sec_id": _Place(constants.CT_ENTRY_SRC_SEC_ID, 4),
-    "last_tx_report": _Place(constants.CT_ENTRY_LAST_TX_REPORT, 4),
-    "last_rx_report": _Place(constants.CT_ENTRY_LAST_RX_REPORT, 4),
+    name: _Place(place.at, place.width)
+    for name, place in (
+        ("lifetime", _VALUE["lifetime"]),
+        ("rev_nat_index", _VALUE["rev_nat"]),
+        ("tx_flags_seen", _VALUE["tx_flags_seen"]),
+        ("rx_flags_seen", _VALUE["rx_flags_seen"]),
+        ("src_sec_id", _VALUE["src_sec_id"]),
+        ("last_tx_report", _VALUE["last_tx_report"]),
+        ("last_rx_report", _VALUE["last_rx_report"]),
+    )
 }
 # Bit fields from bit 0, by their names in any version (bit 2, 9 and 11 changed theirs).
 _BITS = {
