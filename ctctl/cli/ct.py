@@ -13,8 +13,8 @@ from typer.core import TyperCommand
 from ctctl.cli.complete import terms, words
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.lazy import later
-from ctctl.cli.numbers import seconds
-from ctctl.cli.options import MAX_COUNT, TOP_ROWS, ColorOpt, LayoutOpt, OutputOpt, RawOpt
+from ctctl.cli.numbers import seconds, whole
+from ctctl.cli.options import TOP_ROWS, ColorOpt, LayoutOpt, OutputOpt, RawOpt
 from ctctl.errors import UsageError
 from ctctl.out.options import ColorMode, Format
 
@@ -221,7 +221,7 @@ def events(
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--count", metavar="N", min=1, max=MAX_COUNT, help="Stop after N events.")
+        int | None, typer.Option("--count", metavar="N", parser=whole(1), help="Stop after N events.")
     ] = None,
     duration: Annotated[
         float | None, typer.Option("--for", metavar="TIME", parser=seconds(0), help="Stop after this time: 10s, 2m.")

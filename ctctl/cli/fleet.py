@@ -132,7 +132,10 @@ def ask(
         str | None, typer.Option("--node", metavar="NAME", help="Of node-loss: the node.", autocompletion=_lake_nodes)
     ] = None,
     first_port: Annotated[
-        int, typer.Option("--first-port", min=1, max=65535, help="Of snat-ports: first port that SNAT gives out.")
+        int,
+        typer.Option(
+            "--first-port", metavar="N", min=1, max=65535, help="Of snat-ports: first port that SNAT gives out."
+        ),
     ] = 32768,
     show_sql: Annotated[bool, typer.Option("--show-sql", help="Print the question's SQL and ask nothing.")] = False,
     engine: EngineOpt = "duckdb",

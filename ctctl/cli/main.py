@@ -275,6 +275,8 @@ def _usage_message(error: Exception, message: str) -> str:
     if option is not None and possible is not None:
         return f"no option {option}{nearest_hint(option, list(possible))}"
     line = " ".join(message.split())
+    if line.startswith("Got unexpected extra argument"):
+        return f"{line}; what has blanks in it is one word in quotes"
     # Whatever takes one of some words says so alike: "'jso' is not one of 'json', 'yaml'."
     typed, _, known = line.rstrip(".").rpartition(" is not one of ")
     if known and "'" in typed:

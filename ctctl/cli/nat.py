@@ -142,7 +142,11 @@ def nat_stats(
     first_port: Annotated[
         int | None,
         typer.Option(
-            "--first-port", min=1, max=65535, help="First port that SNAT gives out; else as the node says, or 32768."
+            "--first-port",
+            metavar="N",
+            min=1,
+            max=65535,
+            help="First port that SNAT gives out; else as the node says, or 32768.",
         ),
     ] = None,
     *,

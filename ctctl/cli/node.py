@@ -38,7 +38,13 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=Fa
 
 _DEFAULT_BPFFS = Path("/sys/fs/bpf")
 
-FileOpt = Annotated[Path, typer.Option("-f", "--file", metavar="FILE", help="Node file (YAML); see ctctl(1).")]
+FileOpt = Annotated[
+    Path, typer.Option("-f", "--file", metavar="FILE", help="Node file (YAML); docs/node-file.md has its keys.")
+]
+InFileOpt = Annotated[
+    str | None,
+    typer.Option("--node", metavar="NAME", help="Which node of FILE; where it has one, what to call it."),
+]
 BpffsOpt = Annotated[
     Path,
     # Not looked at here: without the right to read it, what is missing is root (exit 4), not a better option.
@@ -56,7 +62,13 @@ NetnsOpt = Annotated[
 ]
 WaitOpt = Annotated[
     float,
-    typer.Option("--wait", metavar="TIME", parser=seconds(0), help="How long to wait for another ctctl at this node."),
+    typer.Option(
+        "--wait",
+        metavar="TIME",
+        parser=seconds(0),
+        show_default="30s",
+        help="How long to wait for another ctctl at this node.",
+    ),
 ]
 AllOpt = Annotated[bool, typer.Option("--all", help="Every node.")]
 
@@ -127,7 +139,7 @@ def _check_report_format(output: Format) -> None:
 @app.command("load")
 def load_command(
     file: FileOpt,
-    node: NodeOpt = None,
+    node: InFileOpt = None,
     netns: NetnsOpt = None,
     bpffs: BpffsOpt = _DEFAULT_BPFFS,
     attach: Annotated[str, _ATTACH] = "auto",

@@ -37,6 +37,20 @@ def number(least: float, most: float = 1e12) -> Callable[[str], float]:
     return read
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """A reader of a whole number that fits 63 bits, at least so much."""
+
+    def read(text: str) -> int:
+        from ctctl.model.units import decimal
+
+        found = decimal(str(text), 2**63 - 1)
+        if found is None or found < least:
+            raise typer.BadParameter(f"{text!r} is no whole number from {least} on")
+        return found
+
+    return read
+
+
 def table_time(text: str) -> int:
     """A time of the tables' clock, which has 32 bits. An offset (``+60``) is refused: it would be read as a time."""
     from ctctl.model.units import decimal

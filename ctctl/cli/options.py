@@ -15,8 +15,6 @@ from ctctl.cli.numbers import table_time
 from ctctl.errors import UsageError
 from ctctl.out.options import ColorMode, Format, OutputOptions
 
-#: More events than that are not counted.
-MAX_COUNT = 2**63 - 1
 #: Groups that ``ct top`` shows unless ``--limit`` says otherwise.
 TOP_ROWS = 20
 

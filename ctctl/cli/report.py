@@ -26,7 +26,10 @@ def opened(where: SourceArgs, *, pages: bool = False) -> Iterator[Source]:
 
     ``pages``: what is printed inside goes through the pager, on a terminal.
     """
-    with where.open() as source, shown(source, verbose=where.verbose), paged() if pages else nullcontext():
+    from ctctl.tables.sources.allowance import shared
+
+    # Names are read inside, and so is what a source is compared with.
+    with shared(), where.open() as source, shown(source, verbose=where.verbose), paged() if pages else nullcontext():
         yield source
 
 

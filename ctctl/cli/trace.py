@@ -10,7 +10,8 @@ import typer
 
 from ctctl.cli import trace_simulate
 from ctctl.cli.groups import FlowFilterArgs, grouped
-from ctctl.cli.options import MAX_COUNT, Attach, ColorOpt, RawOpt
+from ctctl.cli.numbers import whole
+from ctctl.cli.options import Attach, ColorOpt, RawOpt
 from ctctl.cli.report import is_verbose
 from ctctl.cli.trace_listen import Limits, Output, TraceFormat, Ways, Where, listen, picture_of
 from ctctl.cli.trace_modes import Mode, check_options, choose_mode
@@ -74,7 +75,7 @@ def trace(
         typer.Option("--filter", metavar="EXPR", help="Filter expression, as of ct list.", rich_help_panel="Filter"),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--count", min=1, max=MAX_COUNT, metavar="N", help="Stop after N events.")
+        int | None, typer.Option("--count", parser=whole(1), metavar="N", help="Stop after N events.")
     ] = None,
     duration: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="Stop after this time: 10s, 2m.")

@@ -228,9 +228,11 @@ def _book(args: SimulateArgs) -> NameBook:
 
     book = NameBook()
     for path in args.names or ():
+        from ctctl.cli.report import say
         from ctctl.tables.names_files import add_file
 
-        add_file(book, Path(path))
+        for text in add_file(book, Path(path)):
+            say(text)
     return book
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ctctl.errors import ConfigError
+from ctctl.errors import ConfigError, NotFoundError
 
 _SCALARS = {
     "tag:yaml.org,2002:null": "null",
@@ -86,11 +86,16 @@ def parse_float(text: str) -> float | str:
 
 
 def load_yaml(path: str | Path) -> list[Item]:
-    """All documents of a file that are not empty. Raises ConfigError (unreadable, not YAML, a key twice)."""
+    """All documents of a file that are not empty.
+
+    Raises NotFoundError where there is no such file, ConfigError (unreadable, not YAML, a key twice).
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as err:
         raise ConfigError(f"not UTF-8 text: {err.reason} at byte {err.start}", path=str(path)) from err
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: there is no such file") from None
     except OSError as err:
         raise ConfigError(f"cannot read it: {err.strerror}", path=str(path)) from err
     return parse_yaml(text, str(path))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctctl._ffi.lines import first_alike, kept_keys
-from ctctl.abi import constants as at
+from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import KEY_SIZE, LAYOUT_LACKS, VALUE_SIZE, decode_entry
 from ctctl.model.row import CtRow
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
+from ctctl.tables.show.entry_facts import NUMBERS
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -22,25 +23,6 @@ if TYPE_CHECKING:
     Numbers = NDArray[Any]
 
 _BATCH = 1 << 16
-#: Where a value has them, and in how many bytes; up to 1.15 the first four words are counters.
-_PLACES = {
-    "rx_packets": (at.CT_ENTRY_RESERVED0, 8),
-    "rx_bytes": (at.CT_ENTRY_BACKEND_ID, 8),
-    "tx_packets": (at.CT_ENTRY_PACKETS, 8),
-    "tx_bytes": (at.CT_ENTRY_BYTES, 8),
-    "backend_id": (at.CT_ENTRY_BACKEND_ID, 8),
-    "packets": (at.CT_ENTRY_PACKETS, 8),
-    "bytes": (at.CT_ENTRY_BYTES, 8),
-    "lifetime": (at.CT_ENTRY_LIFETIME, 4),
-    "flags": (at.CT_ENTRY_FLAGS, 2),
-    "rev_nat": (at.CT_ENTRY_REV_NAT_INDEX, 2),
-    "ifindex": (at.CT_ENTRY_IFINDEX, 2),
-    "tx_flags_seen": (at.CT_ENTRY_TX_FLAGS_SEEN, 1),
-    "rx_flags_seen": (at.CT_ENTRY_RX_FLAGS_SEEN, 1),
-    "src_sec_id": (at.CT_ENTRY_SRC_SEC_ID, 4),
-    "last_tx_report": (at.CT_ENTRY_LAST_TX_REPORT, 4),
-    "last_rx_report": (at.CT_ENTRY_LAST_RX_REPORT, 4),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -109,15 +91,23 @@ class Compared:
 
         first, second = self._before, self._after
         lacking = LAYOUT_LACKS[first.table.layout] | first.table.absent | second.table.absent
-        fields = [_PLACES[name] for name in names if name not in lacking]
-        places = [byte for first_byte, width in fields for byte in range(first_byte, first_byte + width)]
+        fields = fields_of(first.table.family)
+        places = [fields[place] for name in names if name not in lacking for place in _places(name)]
+        octets = [octet for place in places for octet in range(place.at, place.at + place.width)]
         for start in range(0, len(self._old), _BATCH):
             old, new = self._old[start : start + _BATCH], self._new[start : start + _BATCH]
             if first.table.layout is second.table.layout:
-                found = (first.values[old] != second.values[new])[:, places].any(axis=1)
+                found = (first.values[old] != second.values[new])[:, octets].any(axis=1)
                 old, new = old[np.flatnonzero(found)], new[np.flatnonzero(found)]
             for before, after in zip(old.tolist(), new.tolist(), strict=True):
                 yield first.row(before), second.row(after)
+
+
+def _places(name: str) -> tuple[str, ...]:
+    """What lies where a field does; an address that an entry is translated to has the room of two words."""
+    if name == "nat_addr":
+        return "word0", "word8"
+    return (name if name == "nat_port" else NUMBERS[name],)
 
 
 def _others(paired: Numbers, count: int) -> list[int]:

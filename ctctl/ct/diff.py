@@ -28,6 +28,8 @@ COMPARED = (
     "rx_flags_seen",
     "last_tx_report",
     "last_rx_report",
+    "nat_addr",
+    "nat_port",
 )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ctctl.errors import UsageError
-from ctctl.model.tuples import ICMP, ICMPV6, Address, FlowTuple
+from ctctl.model.tuples import EITHER_ICMP, Address, FlowTuple
 from ctctl.tables.query.values import protocol
 
 #: What may follow an end in a printed line: the name of a pod or service.
@@ -23,7 +23,6 @@ _FOLLOWING = re.compile(
     r"related|service|new|established|closing|closed|XLATE_.*|[SAFRPUEC.]+|\w+[=:].*|echo|type|\(.*"
 )
 _LONGEST = 4096
-_ICMP = (ICMP, ICMPV6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Asked:
     @property
     def exact(self) -> FlowTuple | None:
         """The one flow that is asked for, where protocol and ports say so."""
-        if self.proto is None or (self.proto not in _ICMP and None in (self.src.port, self.dst.port)):
+        if self.proto is None or (self.proto not in EITHER_ICMP and None in (self.src.port, self.dst.port)):
             return None
         return FlowTuple(self.proto, self.src.address, self.src.port or 0, self.dst.address, self.dst.port or 0)
 

@@ -8,6 +8,7 @@ loopback address that stands for it (``LBLoopback``).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ctctl.ct.answer import connection, no_service_note, socket_note
 from ctctl.ct.flow import Asked, End, read_flow
@@ -30,7 +31,7 @@ from ctctl.errors import NotFoundError
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.tuples import EITHER_ICMP, FlowTuple
 from ctctl.tables.sources.base import Source
 from ctctl.tables.sources.listings import Listings
 
@@ -74,20 +75,22 @@ def _connections(search: Search, asked: Asked) -> Iterator[Connection]:
         note = no_service_note(rows, asked, turned) or socket_note(search, rows)
         yield connection(search, asked, rows, nat, note)
     if not seeds:
-        yield from _nat_only(search, asked)
+        yield from list(_nat_only(search, asked)) or _related_only(search, asked)
 
 
 def _seeds(search: Search, asked: Asked) -> list[CtRow]:
-    """Entries of the flow itself; ICMP related ones only where ICMP is asked for, or nothing else is there."""
+    """Entries of the flow itself. ICMP related ones are of every flow of their addresses, so of none."""
     if asked.exact is not None and search.has_keys(asked.exact):
         known = list(rows_of(search, asked.exact))
         if known:
             return known
+    return [row for row in _with_port(search, asked) if not row.entry.related and _is_asked(row.entry, asked)]
+
+
+def _with_port(search: Search, asked: Asked) -> list[CtRow]:
+    """Entries that have the asked source, with a port that is asked for or as ICMP related ones."""
     port = asked.src.port if asked.src.port is not None else asked.dst.port
-    found = search.around(asked.src.address, port, asked.proto)
-    rows = [row for row in found if not row.entry.related and _is_asked(row.entry, asked)]
-    pair = {asked.src.address, asked.dst.address}
-    return rows or [row for row in found if row.entry.related and {row.entry.tuple.src, row.entry.tuple.dst} == pair]
+    return search.around(asked.src.address, port, asked.proto)
 
 
 def _is_asked(entry: CtEntry, asked: Asked) -> bool:
@@ -257,3 +260,21 @@ def _nat_only(search: Search, asked: Asked) -> Iterator[Connection]:
     for flow, entries in groups.items():
         why = "no conntrack entry of it here, only SNAT entries"
         yield Connection(asked.exact or flow, "none", f"none: {why}", nat=tuple(entries))
+
+
+def _related_only(search: Search, asked: Asked) -> Iterator[Connection]:
+    """ICMP related entries of the two addresses, where there is nothing else: what was asked for, if that is ICMP."""
+    pair = {asked.src.address, asked.dst.address}
+    rows = [
+        row
+        for row in _with_port(search, asked)
+        if row.entry.related and {row.entry.tuple.src, row.entry.tuple.dst} == pair
+    ]
+    if not rows:
+        return
+    found = connection(search, asked, rows, [], None)
+    if asked.proto not in (None, *EITHER_ICMP):
+        fate = "" if asked.exact is None else ": a packet of it would be NEW"
+        why = f"none: no entry of it here{fate}; what related lets pass are ICMP errors between its two addresses"
+        found = replace(found, state="none", why=why, notes=())
+    yield found

@@ -13,7 +13,7 @@ from ctctl.decode.ct import decode_entry, encode_key
 from ctctl.model.entry import CtEntry
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import Address, Direction, FlowTuple
+from ctctl.model.tuples import EITHER_ICMP, Address, Direction, FlowTuple
 from ctctl.tables.names import NodeNames
 from ctctl.tables.query.ast import And, Node, Or, Range, Term
 from ctctl.tables.query.filter import Filter
@@ -25,7 +25,6 @@ from ctctl.tables.sources.listings import Listings
 if TYPE_CHECKING:
     from ctctl.model.service import ServiceSlot
 
-_ICMP = (1, 58)
 #: The tuple's flag bytes that there are.
 _FLAGS = (TUPLE_OUT, TUPLE_IN, TUPLE_SERVICE, TUPLE_IN | TUPLE_SERVICE)
 _RELATED_FLAGS = tuple(flags | TUPLE_RELATED for flags in _FLAGS)
@@ -73,7 +72,7 @@ class Search:
 
     def has_keys(self, flow: FlowTuple | None) -> bool:
         """Whether the entries of a flow can be looked up: both ports are known, and each table is a live one."""
-        if flow is None or flow.proto in _ICMP or not (flow.src_port and flow.dst_port):
+        if flow is None or flow.proto in EITHER_ICMP or not (flow.src_port and flow.dst_port):
             return False
         tables = [table for table in self.source.tables if table.family == flow.src.version]
         return bool(tables) and all(table.live is not None for table in tables)
@@ -106,7 +105,7 @@ class Search:
             if port is not None:
                 terms.append(Or((Term("port", (Range(port, port),)), Term("related", ("true",)))))
             if proto is not None:
-                terms.append(Term("proto", (Range(proto, proto), *(Range(icmp, icmp) for icmp in _ICMP))))
+                terms.append(Term("proto", (Range(proto, proto), *(Range(icmp, icmp) for icmp in EITHER_ICMP))))
             self._rows[key] = list(self._read(address.version, Filter(And(tuple(terms)))))
         return self._rows[key]
 

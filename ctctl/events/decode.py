@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 #: family of an event (bpf/include/ctctl/abi.h)
 _IPV6 = 2
 FRAGMENTS = (Fragment.NONE, Fragment.FIRST, Fragment.LATER)
-#: The any-map bit of a lookup → the table's name.
 _RELATED = int(layouts.CtctlTupleFlags.TUPLE_RELATED)
 
 Word = TypeVar("Word", Hook, Verdict, LookupKind, LookupDirection, CtResult)

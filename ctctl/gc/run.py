@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import ipaddress
 import threading
 import time
@@ -20,6 +19,7 @@ from ctctl.gc.job import BATCH_SIZE, Engine, Job
 from ctctl.gc.limit import RateLimit
 from ctctl.gc.report import EngineName, Report, TableReport
 from ctctl.gc.tally import Tally
+from ctctl.kernel.map_batch import NO_BATCH
 from ctctl.kernel.stopping import Stop
 from ctctl.model.suggest import unknown_name
 from ctctl.out.files import WriteError
@@ -193,7 +193,7 @@ def _collect_table(turn: _Run, table: CtTable, job: Job) -> TableReport:
         try:
             ENGINES[engine](table, target, job, tally)
         except KernelError as error:
-            if engine is not EngineName.BATCH or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, 524):
+            if engine is not EngineName.BATCH or error.errno not in NO_BATCH:
                 raise
             turn.say(f"{table.name}: no batch operations here, collected key by key")
             perkey.collect(table, target, job, tally)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The kernel's own "operation not supported", unknown to user space's errno.h.
 ENOTSUPP = 524
+#: What kernels say that have no batches for a type of map.
+NO_BATCH = frozenset({errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP})
 
 
 class Batch:

@@ -16,8 +16,8 @@ from ctctl.kernel.handle import Handle
 #: What a program may add in front of or behind the packet in a test run.
 _HEADROOM = 512
 _CONTEXT_SIZE = ctypes.sizeof(SkBuff)
-#: The kernel puts a test run's packet, with room around it, into one page.
-_PAGE_ROOM = 3500
+#: Bytes of a packet that a test run takes at least: the kernel puts it, with room around it, into one page.
+PAGE_ROOM = 3500
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ class PreparedRun:
 def _run_hint(err: int, size: int) -> str:
     if err == errno.EINVAL and size < 34:
         return f"a frame of {size} bytes is too short: Ethernet and IP header are needed"
-    if err == errno.EINVAL and size > _PAGE_ROOM:
+    if err == errno.EINVAL and size > PAGE_ROOM:
         return f"a frame of {size} bytes is too long: a test run takes about a page"
     if err == errno.ENOSPC:
         return "the resulting packet does not fit data_out_size"

@@ -18,12 +18,11 @@ from ctctl.model.entry import CtFlags
 from ctctl.model.event import Hook
 from ctctl.model.identity import REMOTE_NODE
 from ctctl.model.tuples import Direction
+from ctctl.tables.snat_ports import FIRST_PORT as SNAT_FIRST_PORT
 
 _SVC, _OUT, _IN = Direction.SVC, Direction.OUT, Direction.IN
 #: Where pods keep their own address.
 _CLUSTER = ["10.64.0.0/16", "10.1.0.0/24", "fd00:64::/32", "fd00:10:1::/64"]
-#: First of the ports that SNAT gives out, and keeps (the recordings' rule).
-_SNAT_PORTS = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,9 @@ def masquerade_icmp(session: Session) -> None:
     session.check(len(out) == 1 and len(rows) == 2, f"{node.name}: one pair of SNAT entries for both requests")
     identifier = int(out[0].to.rpartition(":")[2])
     session.check(out[0].to.startswith(f"{node.ip}:"), f"they leave as {node.ip} with identifier {identifier}")
-    session.check(identifier >= _SNAT_PORTS, f"an identifier of SNAT's range: {identifier} is not below {_SNAT_PORTS}")
+    session.check(
+        identifier >= SNAT_FIRST_PORT, f"an identifier of SNAT's range: {identifier} is not below {SNAT_FIRST_PORT}"
+    )
     session.expect_snat(node.name, f"ICMP {CLIENT_IP}:0 -> {out[0].to}", out[0].flow.removeprefix("ICMP ").split()[0])
     session.show(node.name)
 
@@ -272,12 +273,12 @@ def port_exhaustion(session: Session) -> None:
     service = session.topology.service("nodeport-udp")
     session.report.say(
         f"The client sends a datagram from each port above {_FLOOD_FROM} to {near.ip}:{service.port}. Each needs a port"
-        f" of {near.name}'s own towards the one backend, and there are {65536 - _SNAT_PORTS}."
+        f" of {near.name}'s own towards the one backend, and there are {65536 - SNAT_FIRST_PORT}."
     )
     words = (near.ip, str(service.port), str(_FLOOD_FROM), str(_FLOOD_TO))
     sent = int(session.python(CLIENT, _FLOOD, *words, what=f"datagrams to {near.ip}:{service.port}, each from a port"))
     pairs = len(session.records(near.name, pins.SNAT4)) // 2
-    session.check(pairs > (65536 - _SNAT_PORTS) * 9 // 10, f"{sent} datagrams were sent, {pairs} got a port")
+    session.check(pairs > (65536 - SNAT_FIRST_PORT) * 9 // 10, f"{sent} datagrams were sent, {pairs} got a port")
     session.check(pairs < sent, f"{sent - pairs} got none: dropped, nat_no_mapping")
     findings = session.findings(near.name)
     session.check("snat-exhausted" in findings, "the doctor names it: snat-exhausted")

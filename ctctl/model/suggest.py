@@ -18,9 +18,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:
-    """The sentence for an unknown name: what is wrong, the nearest right one, else all that there are."""
+    """The sentence for an unknown name: what is wrong, the nearest right one, else all there are, if any."""
     known = list(names)
     close = nearest(name, known)
     if close is not None:
         return f"unknown {kind} {name!r}; did you mean {close!r}?"
-    return f"unknown {kind} {name!r}; one of: {', '.join(known)}"
+    return f"unknown {kind} {name!r}; {'one of: ' + ', '.join(known) if known else 'none is known here'}"

@@ -20,6 +20,8 @@ TCP: Final = 6
 UDP: Final = 17
 ICMPV6: Final = 58
 SCTP: Final = 132
+#: ICMP of either IP version: what has no ports, an identifier at most.
+EITHER_ICMP: Final = (ICMP, ICMPV6)
 #: IP protocol numbers ctctl names; any other prints as its number.
 PROTOCOL_NAMES: dict[int, str] = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6", SCTP: "SCTP"}
 PROTOCOL_NUMBERS: dict[str, int] = {name.lower(): number for number, name in PROTOCOL_NAMES.items()}

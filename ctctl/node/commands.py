@@ -55,8 +55,6 @@ def read_file(path: Path, name: str | None) -> tuple[NodeFile, str]:
     the name chooses. Raises ConfigError, NotFoundError."""
     from ctctl.config.node import load_node_file, load_node_files
 
-    if not path.exists():
-        raise NotFoundError(f"{path}: there is no such file")
     nodes = load_node_files(path)
     text = path.read_text(encoding="utf-8")
     if len(nodes) == 1:
@@ -71,8 +69,6 @@ def read_apply_file(path: Path, name: str | None, bpffs: Path) -> tuple[NodeFile
     from ctctl.config.node import parse_node_files
     from ctctl.config.yamltree import load_yaml
 
-    if not path.exists():
-        raise NotFoundError(f"{path}: there is no such file")
     if not all(map(is_kubernetes, load_yaml(path))):
         return read_file(path, name)
     paths = choose_node(name, bpffs)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctctl.errors import CtctlError
+from ctctl.errors import CtctlError, UsageError
 from ctctl.node.attach import detach, find_attachments
 from ctctl.node.find import choose_node, list_nodes
 from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
@@ -73,7 +73,10 @@ def nodes_to_unload(node: str | None, everything: bool, bpffs: Path = DEFAULT_BP
     """Names of the nodes meant: the one named, the only one, or all. Raises NotFoundError, UsageError."""
     if everything:
         return list_nodes(bpffs)
-    return [choose_node(node, bpffs).node]
+    try:
+        return [choose_node(node, bpffs).node]
+    except UsageError as several:
+        raise UsageError(f"{several}, or --all") from None
 
 
 def _report(paths: NodePaths, record: NodeRecord | None) -> UnloadReport:

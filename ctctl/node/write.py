@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -12,6 +11,7 @@ from ctctl.abi import pins
 from ctctl.config.node import NodeFile
 from ctctl.errors import CtctlError, KernelError
 from ctctl.kernel.map import Map, MapType
+from ctctl.kernel.map_batch import NO_BATCH
 from ctctl.node import tables as t
 from ctctl.node.diff import Change, with_maglev
 
@@ -19,8 +19,6 @@ _FIRST = bytes(4)
 _BATCH = 4096
 #: inner maps made before they are put into the outer one: each is a descriptor
 _TABLES_AT_ONCE = 128
-#: what kernels say that lack batches for a type of map: EINVAL, EOPNOTSUPP, and ENOTSUPP, which is not for users
-_NO_BATCH = frozenset({errno.EINVAL, errno.EOPNOTSUPP, 524})
 
 
 def wanted_tables(node: NodeFile) -> t.Tables:
@@ -87,7 +85,7 @@ def _put_batch(table: Map, records: Sequence[tuple[bytes, bytes]]) -> None:
             keys, values = zip(*records[start : start + _BATCH], strict=True)
             table.update_batch(b"".join(keys), b"".join(values))
     except KernelError as error:
-        if error.errno not in _NO_BATCH:
+        if error.errno not in NO_BATCH:
             raise
         for key, value in records:
             table.update(key, value)

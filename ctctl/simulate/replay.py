@@ -16,6 +16,7 @@ import numpy as np
 from ctctl.abi import pins
 from ctctl.config.node import NodeFile
 from ctctl.errors import DecodeError, NotFoundError, PartialDataError
+from ctctl.kernel.program import PAGE_ROOM
 from ctctl.kernel.replay import FrameBuffer, frame_runner
 from ctctl.model.event import Hook
 from ctctl.node.counters import read_counters
@@ -31,8 +32,6 @@ from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, pa
 if TYPE_CHECKING:
     from ctctl.kernel.program import Program
 
-#: The kernel's test run takes frames of one page less its own overhead; headers are all that hooks read.
-_MAX_FRAME = 3500
 _NS = 1_000_000_000
 
 #: records that are looked at together, by numpy
@@ -203,7 +202,7 @@ class _Player:
         summary.bytes += int(lengths.sum())
         summary.first_ns = int(times[0]) if summary.first_ns is None else summary.first_ns
         summary.last_ns = max(summary.last_ns, int(times.max()))
-        summary.cut += int((captured > _MAX_FRAME).sum())
+        summary.cut += int((captured > PAGE_ROOM).sum())
         seconds = np.maximum(times // _NS - summary.first_ns // _NS, 0) + self._start
         #: of what runs as it stands, empty of all else
         addresses = np.full(len(chunk), b"", object)
@@ -211,7 +210,7 @@ class _Player:
         for ethertype in ADDRESSES if self._ipv6 else (IPV4,):
             rows = frames.as_they_stand(ethertype, geneve_apart=self._ipv6)
             addresses[rows] = frames.columns(rows, ADDRESSES[ethertype])
-        sizes = np.minimum(captured, _MAX_FRAME).tolist()
+        sizes = np.minimum(captured, PAGE_ROOM).tolist()
         self._run(chunk, zip(seconds.tolist(), addresses.tolist(), sizes, strict=True))
 
     def _run(self, chunk: list[Record], rows: Iterator[tuple[int, bytes, int]]) -> None:
@@ -257,17 +256,17 @@ class _Player:
             self.summary.skipped["too short" if captured < UDP[IPV4] else kind] += 1
             return
         path = self._counted(addresses)
-        with FrameBuffer(frame[:_MAX_FRAME]) as single:
+        with FrameBuffer(frame[:PAGE_ROOM]) as single:
             for hook in path.hooks:
                 program = self._program(hook, self._pod_of(hook, addresses), addresses)
-                frame_runner(program, single)(0, min(len(frame), _MAX_FRAME))
+                frame_runner(program, single)(0, min(len(frame), PAGE_ROOM))
 
     def _run_both(self, frame: bytes) -> None:
         """IPv6 in Geneve: the program of IPv4 takes the outer headers off, the other one goes on."""
         addresses = ends_of(frame)
         for hook in self._counted(addresses).hooks:
             pod = self._pod_of(hook, addresses)
-            self._simulator.run(hook, frame[:_MAX_FRAME], endpoint=self._pods.get(pod or b""))
+            self._simulator.run(hook, frame[:PAGE_ROOM], endpoint=self._pods.get(pod or b""))
 
     def _counted(self, addresses: bytes) -> _Path:
         path = self._paths.get(addresses) or self._paths.setdefault(addresses, self._path(addresses))

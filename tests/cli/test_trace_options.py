@@ -32,6 +32,15 @@ PACKET = "tcp 10.0.0.1:1 > 10.0.0.2:2"
         (["--from", "x.txt", "-o", "svg"], "--from alone has no -o svg: table or jsonl"),
         (["--scenario", "x.yaml", "--node", "a", "--node", "b"], "--scenario runs on one node: give one --node"),
         (
+            [PACKET, "--count", str(2**63)],
+            f"Invalid value for '--count': '{2**63}' is no whole number from 1 on (see 'ctctl trace --help')",
+        ),
+        (
+            ["tcp", "10.0.0.1:1", ">", "10.0.0.2:80"],
+            "Got unexpected extra argument(s) (10.0.0.1:1 > 10.0.0.2:80); what has blanks in it is one word in quotes"
+            " (see 'ctctl trace --help')",
+        ),
+        (
             ["--simulate"],
             "--simulate: say which packet, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000 S'",
         ),

@@ -26,8 +26,8 @@ HEAD = """# Which kernels, and what each can do
 Written by `make test-kernels`, which boots each of these kernels in an emulator, loads every program of
 ctctl, replays the conformance vectors, and runs the kernel tests and the lab there. The first table says what
 of it was done for this page: a program that has changed since a kernel was last booted is not measured, and
-the features are those of that boot. Linux 6.1 is the oldest that ctctl promises. `ctctl features` tells the
-same of the kernel at hand, and tries it.
+features and tests are those of that boot: a test that is newer has not run there. Linux 6.1 is the oldest that
+ctctl promises. `ctctl features` tells the same of the kernel at hand, and tries it.
 """
 
 

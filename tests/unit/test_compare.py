@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.ct.compare import row_of
-from ctctl.ct.diff import changed_fields, diff
+from ctctl.ct.diff import COMPARED, changed_fields, diff
 from ctctl.ct.report import Change
-from ctctl.model.entry import Layout
+from ctctl.model.entry import CtEntry, Layout
 from ctctl.tables.sources.base import CtTable, Source
 
 Record = tuple[bytes, bytes]
@@ -45,6 +45,11 @@ def tables(draw: st.DrawFn) -> tuple[CtTable, list[Record]]:
 
     layout = draw(st.sampled_from([Layout.V1_16, Layout.V1_16, Layout.V1_15, Layout.V1_19]))
     return CtTable("cilium_ct4_global", 4, layout, read, absent=draw(LACKING)), rows
+
+
+def test_every_field_of_a_value_is_compared() -> None:
+    of_the_key = {"map", "tuple", "direction", "related", "tuple_flags", "key", "value"}
+    assert set(COMPARED) == set(CtEntry.__annotations__) - of_the_key
 
 
 @given(tables(), tables())

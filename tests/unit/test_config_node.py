@@ -9,7 +9,7 @@ import pytest
 from ctctl.config.datapath import CtSpec, Masquerade
 from ctctl.config.fields import parse_seconds
 from ctctl.config.node import Device, Endpoint, Overlay, Remote, load_node_file
-from ctctl.errors import ConfigError
+from ctctl.errors import ConfigError, NotFoundError
 from ctctl.model.timeouts import Timeouts
 from tests.support.nodefile import parse_node_file
 
@@ -231,7 +231,7 @@ def test_several_nodes_in_one_file(tmp_path) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot read it: No such file"):
+    with pytest.raises(NotFoundError, match=r"absent\.yaml: there is no such file"):
         load_node_file(tmp_path / "absent.yaml")
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")

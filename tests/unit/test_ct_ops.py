@@ -525,6 +525,31 @@ def test_snat_entries_alone_are_an_answer() -> None:
     assert (found.state, found.members, len(found.nat)) == ("none", (), 1)
 
 
+def test_related_entries_are_no_entry_of_the_flow_that_is_asked_for() -> None:
+    """They are of two addresses, whatever flows between them: of a flow without an entry they say nothing."""
+    related = entry(flow("icmp 10.0.0.9 > 10.0.0.3"), tuple_flags=2, related=True)
+    source = source_of([related], Listings())
+    exact, any_port = only(source, "tcp 10.0.0.9:5001 > 10.0.0.3:8000"), only(source, "tcp 10.0.0.9 > 10.0.0.3:8000")
+    for found in (exact, any_port):
+        assert (found.state, [member.role for member in found.members]) == ("none", ["related"])
+        assert found.why.startswith("none: no entry of it here")
+    assert "a packet of it would be NEW" in exact.why
+    assert "would be NEW" not in any_port.why
+    for asked in ("icmp 10.0.0.9 > 10.0.0.3", "ip 10.0.0.9 > 10.0.0.3"):
+        assert only(source, asked).state == "new"
+
+
+def test_related_entries_hide_no_translated_connection() -> None:
+    """A flow known by SNAT entries alone is found also where an ICMP related entry has its two addresses."""
+    inner = flow("tcp 10.0.0.9:5000 > 192.0.2.9:443")
+    related = entry(flow("icmp 192.168.0.11 > 192.0.2.9"), tuple_flags=2, related=True)
+    nat = [NatEntry("cilium_snat_v4_external", inner, Direction.OUT, False, "SRC", IPv4Address("192.168.0.11"), 5000)]
+    source = source_of([entry(inner), related], Listings(nat_entries=nat))
+    found = only(source, "tcp 192.168.0.11:5000 > 192.0.2.9:443")
+    assert found.members[0].role == "out"
+    assert found.members[0].row.entry.tuple == inner
+
+
 def test_a_dsr_entry_of_1_19_is_found_by_its_vip() -> None:
     item = entry(flow("tcp 192.0.2.1:5000 > 10.0.0.2:8000"), 0x90, nat_addr="172.16.0.1", nat_port=80)
     keys = np.array([list(encode_key(item.tuple, 0))], dtype=np.uint8)

@@ -28,6 +28,14 @@ from ctctl.tables.sources.open import open_source
 NOW = 100_000
 
 
+def test_the_page_has_every_check() -> None:
+    """By the name under which ``not checked`` says it."""
+    page = (Path(__file__).parents[2] / "docs" / "gc.md").read_text()
+    rows = page.partition("| check | finds | needs |")[2].splitlines()[2:]
+    named = [name for row in rows if row.startswith("| ") for name in row.split("|")[1].replace(" ", "").split(",")]
+    assert sorted(named) == sorted(check.name for check in CHECKS)
+
+
 def line(
     ends: str,
     *,

@@ -80,7 +80,9 @@ def test_a_cut_listing_says_so_and_exits_5(tmp_path: Path) -> None:
     ("data", "message"),
     [
         (b"", "empty"),
-        (b"hello world\n", "not a snapshot, archive, ct list or bpftool dump"),
+        (b"hello world\n", "not a snapshot, archive, ct list or bpftool dump; it starts with 'hello world'"),
+        (b"\n\n  hello\n", "it starts with 'hello'"),
+        ("häuser\n".encode(), "it starts with 'häuser'"),
         (b"\x7fELF" + bytes(100), "not a snapshot"),
         (b"[" * 200_000, "no known form"),
         (b'[{"key": ' + b"[" * 100_000, "not JSON|nested too deeply|partial|no table record|ends in the middle"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from ctctl.model.entry import CtFlags, CtState
 from ctctl.model.identity import RESERVED_NUMBERS
@@ -65,7 +65,24 @@ def number(text: str, low: int = 0, high: int = MAX) -> Range:
 
 def port(text: str) -> Range:
     """A port or a range of ports."""
+    if _is_end(text):
+        raise ValueError(f"{text!r} is an address, which --ip or ip == takes")
     return number(text, 0, 65535)
+
+
+def _is_end(text: str) -> bool:
+    """Whether it is an address, with a port or without one."""
+    host, _, tail = text.rpartition(":")
+    ends = (text, host) if tail.isdigit() else (text,)
+    return any(_is_address(end.strip("[]")) for end in ends)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def protocol(text: str) -> Range:
@@ -83,6 +100,8 @@ def network(text: str) -> Network:
     try:
         return ip_network(text.strip("[]"), strict=False)
     except ValueError:
+        if _is_end(text):
+            raise ValueError(f"{text!r} is an address with a port, which --port or port == takes by itself") from None
         raise ValueError(f"{text!r} is not an IP address or CIDR") from None
 
 

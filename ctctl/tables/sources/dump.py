@@ -203,6 +203,7 @@ class Collected:
             absent=self.absent,
             raw=self.raw,
             count=len(self),
+            stays=len(self) <= _KEPT,
         )
 
 

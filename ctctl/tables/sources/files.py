@@ -111,13 +111,19 @@ def read_text(stream: BinaryIO | Prefixed, name: str) -> Dump:
         raise DecodeError(f"{name}: a table for people, as ctctl prints it; -o jsonl or ct export keep all of it")
     if not known:
         raise DecodeError(
-            f"{name}: not a snapshot, archive, ct list or bpftool dump; it starts with {bytes(head[:24])!r}"
+            f"{name}: not a snapshot, archive, ct list or bpftool dump; it starts with {_beginning(head)}"
             if head
             else f"{name}: empty"
         )
     if dump.partial and not dump.tables and not _any_listing(dump.listings) and not dump.facts.said():
         raise NothingReadError(f"{name}: nothing could be read: {'; '.join(dump.partial)}")
     return dump
+
+
+def _beginning(head: bytes) -> str:
+    """The first words of a file, quoted."""
+    lines = head.lstrip()[:24].decode("utf-8", "backslashreplace").splitlines()
+    return repr(lines[0] if lines else "")
 
 
 def _any_listing(found: Listings) -> bool:

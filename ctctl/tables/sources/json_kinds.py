@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from ctctl.tables.sources import agent_text, counter_text, ct_records, nat_text, own_json, policy_text
+from ctctl.tables.sources import agent_text, counter_text, ct_records, nat_elements, nat_text, own_json, policy_text
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import is_pair
 from ctctl.tables.sources.regular import Learned, Sample
@@ -35,7 +35,7 @@ def list_kind(head: str) -> ListKind | None:
         if '"Lifetime"' in head:
             return ListKind("Cilium ct list (JSON)", ct_records.add_record, ct_records.element_like)
         if '"Created"' in head:
-            return ListKind("Cilium nat list (JSON)", _add_nat)
+            return ListKind("Cilium nat list (JSON)", _add_nat, nat_elements.element_like)
     if re.match(r'\[\s*\{\s*"EndpointID"\s*:', head) or (
         re.match(r'\[\s*\{\s*"', head) and '"TrafficDirection"' in head[:2000]
     ):

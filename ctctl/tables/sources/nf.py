@@ -19,7 +19,7 @@ from ctctl.kernel.clock import monotonic_s
 from ctctl.model.clock import Clock
 from ctctl.model.entry import BOTH_CLOSING, SEEN_NON_SYN, Layout
 from ctctl.model.nat import NatEntry
-from ctctl.model.tuples import Direction, FlowTuple
+from ctctl.model.tuples import EITHER_ICMP, Direction, FlowTuple
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.ct_forms import VALUE
 from ctctl.tables.sources.dump import Collected
@@ -151,7 +151,7 @@ def nf_record(
 
 def _translation(flow: FlowTuple, reply: FlowTuple) -> NatEntry | None:
     """What the replies' tuple shows was rewritten: the source (SRC), else the destination (DST)."""
-    if flow.proto in (1, 58) or reply == flow.reversed():
+    if flow.proto in EITHER_ICMP or reply == flow.reversed():
         return None
     source_changed = (reply.dst, reply.dst_port) != (flow.src, flow.src_port)
     to_addr, to_port = (reply.dst, reply.dst_port) if source_changed else (reply.src, reply.src_port)

@@ -11,7 +11,7 @@ import re
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import SEEN_NON_SYN
-from ctctl.model.tuples import FlowTuple
+from ctctl.model.tuples import EITHER_ICMP, FlowTuple
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.nf import COUNTERS, TCP_STATES, nf_record, nf_table
 from ctctl.tables.sources.values import address, digits
@@ -74,7 +74,7 @@ def _flow(proto: int, side: dict[str, str]) -> FlowTuple:
         raise DecodeError(f"a direction without {error}") from error
     if src.version != dst.version:
         raise DecodeError("addresses of both families")
-    if proto in (1, 58):
+    if proto in EITHER_ICMP:
         return FlowTuple(proto, src, digits(side.get("id", "0"), 16), dst, 0)
     return FlowTuple(proto, src, digits(side.get("sport", "0"), 16), dst, digits(side.get("dport", "0"), 16))
 

@@ -14,6 +14,7 @@ from ctctl.abi import pins
 from ctctl.decode.ct import TUPLE_IN
 from ctctl.errors import DecodeError, KernelError, NotFoundError
 from ctctl.kernel.map import Map
+from ctctl.kernel.map_batch import ENOTSUPP
 from ctctl.model.units import decimal
 from ctctl.tables.sources.listings import Listings
 
@@ -45,7 +46,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
 #: What every reader asks for who does not say: policy and counters are read by their own commands only.
 COMMON: Final = tuple(kind for kind in TABLES if kind not in ("policy", "counters", "sockets", "tunnels"))
 #: Errors of maps that exist and cannot be listed from here.
-_UNREADABLE = frozenset({errno.EINVAL, errno.ENOTSUP, 524})
+_UNREADABLE = frozenset({errno.EINVAL, errno.ENOTSUP, ENOTSUPP})
 
 
 def table_names(names: Iterable[str]) -> list[str]:

@@ -102,7 +102,9 @@ def require_live(source: Source) -> None:
     A journal knows a table by its name only: of two nodes' tables of one name, one would take the other's entries.
     """
     if not source.tables or any(table.live is None for table in source.tables):
-        raise UsageError(f"{source.description} is no live table: nothing can be changed there")
+        raise UsageError(
+            f"{source.description} is no live table: nothing can be changed there (ct list and gc --dry-run read it)"
+        )
     if len(source.nodes()) > 1 or len({table.name for table in source.tables}) < len(source.tables):
         raise UsageError(f"{source.description}: several nodes; change one after the other (one --from, or --node)")
 
