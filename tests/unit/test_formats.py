@@ -423,6 +423,16 @@ def test_nodes_are_told_where_ways_part(way: str, packed: bool, tmp_path: Path) 
         assert not found.listings("n2").nat
 
 
+@pytest.mark.parametrize("name", ["ct.txt", "a/ct.txt", "a/b/c/ct.txt", "cmd/a/b/ct-n1.txt"])
+def test_one_node_has_no_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "in" / name
+    path.parent.mkdir(parents=True)
+    shutil.copy(case("03") / "ct.txt", path)
+    with read(tmp_path / "in") as found:
+        assert found.nodes() == []
+        assert sum(table.count or 0 for table in found.tables) == 3
+
+
 def test_archives_with_the_same_folder_in_them_are_two_nodes(tmp_path: Path) -> None:
     for node, number in (("n1", "03"), ("n2", "06")):
         (tmp_path / node / "dump").mkdir(parents=True)

@@ -70,7 +70,7 @@ def _names_of(ways: Iterable[Way], holders: Collection[Way]) -> dict[Way, str | 
     """
     first, last = (min(holders), max(holders)) if len(holders) > 1 else ((), ())
     shared, least = 0, min(map(len, holders), default=0)
-    while shared < least - 1 and first[shared] == last[shared]:  # so of all that lie between them
+    while shared < min(least, len(first)) - 1 and first[shared] == last[shared]:  # so of all that lie between them
         shared += 1
     ends = {way[shared:] for way in holders if way}
     told = {name for end in ends if (name := _first_folder(end)) is not None}
