@@ -96,6 +96,24 @@ def test_a_row_that_is_damaged(row: str, tmp_path: Path) -> None:
         assert ["ctctl's own table" in text for text in found.partial] == [True]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nat", "list", "-o", "csv"), "translations as ctctl prints them, .*nat list -o cilium is"),
+        (("nat", "list"), "translations as ctctl prints them, .*nat list -o cilium is"),
+        (("nat", "list", "-o", "json"), r"ctctl/nat.* of ctctl: of its own JSON only that of ct list is read back"),
+        (("ct", "stats", "-o", "json"), "ctctl/.* of ctctl: of its own JSON"),
+    ],
+)
+def test_what_else_it_prints_is_named_too(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    listing, path = tmp_path / "listing.txt", tmp_path / "printed"
+    name = "nat-list" if words[0] == "nat" else "ct-list-global"
+    listing.write_text(captures.text(NODES[0], f"cli/{name}.txt"))
+    path.write_text(CliRunner().invoke(app, [*words, "--from", str(listing)]).stdout)
+    with pytest.raises(CtctlError, match=said):
+        read(path)
+
+
 def test_a_table_for_people_is_named(listings: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "printed"
     path.write_text(printed("table", listings[0]))

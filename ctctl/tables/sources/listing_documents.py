@@ -327,6 +327,10 @@ class Documents:
             self._found("config map")
         elif isinstance(document, dict) and str(document.get("schema")).startswith(("ctctl/undo/", "ctctl/gc-undo/")):
             self.foreign = self.foreign or "an undo journal: ctctl gc undo FILE brings back what it holds"
+        elif isinstance(document, dict) and str(document.get("schema")).startswith("ctctl/"):
+            self.foreign = self.foreign or (
+                f"{str(document['schema'])[:40]} of ctctl: of its own JSON only that of ct list is read back"
+            )
         else:
             self.foreign = self.foreign or "a JSON object that is no listing of any known form"
             self._kept_in(document)

@@ -71,7 +71,11 @@ class OwnRows:
         self._titles = [] if missing else titles
         # In CSV the state is one word; for people it says that an entry is related.
         self._says_related = "related" in titles or self._split is _of_columns
-        if missing:
+        if "xlate" in titles:
+            self._dump.partial.append(
+                "translations as ctctl prints them, which are not read back; nat list -o cilium is"
+            )
+        elif missing:
             self._dump.partial.append(
                 f"a table for people, as ctctl prints it, without {', '.join(missing)}; ct list -o wide, csv or jsonl,"
                 " and ct export, have them"
