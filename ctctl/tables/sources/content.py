@@ -16,7 +16,7 @@ from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
-from ctctl.tables.sources.dump import MAX_HOSTS, Dump, OtherVersionError
+from ctctl.tables.sources.dump import HOST_WORK, MAX_HOSTS, Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts
 from ctctl.tables.sources.ipcache_runs import IpcacheRuns
@@ -45,8 +45,6 @@ _ALONE_WORK, _SHORT = 40, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file"
-#: What a machine costs whose listings one file has.
-_HOST_WORK = 1500
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
 _OTHER_WORK, _SQUEEZED_WORK = 20, 24
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
@@ -83,6 +81,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     """
     lines = Lines(shown(utf8(stream), spend), spend, lambda head: form_of(head) is not None)
     part, hosts, foreign = dump, Hosts(), ""
+    dump.spend = spend
     try:
         while True:
             mixed = _Mixed(lines, part, hint, hosts)
@@ -102,7 +101,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
                 break
             hosts = mixed.moved
             part = dump.of_host(hosts.name)
-            spend(_HOST_WORK)
+            spend(HOST_WORK)
     finally:
         dump.settle_hosts()
     if not dump.kinds and foreign:

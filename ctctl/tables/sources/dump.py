@@ -18,6 +18,7 @@ from ctctl.tables.sources.base import CtTable
 from ctctl.tables.sources.clocks import Shown, Told, told_by
 from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.listings import Listings
+from ctctl.tables.sources.stream import nothing_spent
 
 if TYPE_CHECKING:
     from ctctl.decode.columns import Matrix
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Records of one dump at most: 94 bytes each, so that a hostile one cannot take all memory.
 MAX_RECORDS = 8_000_000
-#: Machines that one file may have listings of, and how long their names are.
-MAX_HOSTS, MAX_NAME = 500, 253
+#: Machines that one file may have listings of, how long their names are, and what each costs.
+MAX_HOSTS, MAX_NAME, HOST_WORK = 500, 253, 1500
 _BATCH = 16384
 #: so many records and more are merged in one pass
 _MANY = 4096
@@ -248,6 +249,8 @@ class Dump:
     #: the machine that the file itself names, and what it holds of other ones
     host: str | None = None
     others: dict[str, Dump] = field(default_factory=dict)
+    #: is told the work of a machine more
+    spend: Callable[[int], None] = nothing_spent
 
     def of_host(self, host: str | None) -> Dump:
         """What the file holds of a machine that it names."""
@@ -271,6 +274,7 @@ class Dump:
         if part is None:
             if len(self.others) >= MAX_HOSTS:
                 raise DecodeError(f"records of more than {MAX_HOSTS} nodes in one file")
+            self.spend(HOST_WORK)
             part = self.others[node] = Dump(host=node, kinds=dict(self.kinds), clock=self.clock, now=self.now)
         return part
 
