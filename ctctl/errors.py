@@ -45,6 +45,12 @@ class DecodeError(CtctlError):
     """Bytes, a dump or a snapshot that cannot be what they are said to be."""
 
 
+class NothingReadError(DecodeError):
+    """A dump of a known form, of which nothing could be read."""
+
+    exit_code = 5
+
+
 class PartialDataError(CtctlError):
     """The data ended early or a part of it was unusable; what was good has been delivered."""
 

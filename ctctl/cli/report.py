@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ctctl.cli.progress import Progress
-from ctctl.errors import DecodeError, PartialDataError
+from ctctl.errors import CtctlError, DecodeError, NotFoundError, PartialDataError
 from ctctl.out.fit import CommandLine, told
 from ctctl.out.pager import paged
 from ctctl.out.text import safe, shell_word
 
 if TYPE_CHECKING:
     from ctctl.cli.groups import SourceArgs
+    from ctctl.tables.namebook import LazyBook, NameBook
     from ctctl.tables.sources.base import Source
 
 
@@ -25,7 +26,10 @@ def opened(where: SourceArgs, *, pages: bool = False) -> Iterator[Source]:
 
     ``pages``: what is printed inside goes through the pager, on a terminal.
     """
-    with where.open() as source, shown(source, verbose=where.verbose), paged() if pages else nullcontext():
+    from ctctl.tables.sources.allowance import shared
+
+    # Names are read inside, and so is what a source is compared with.
+    with shared(), where.open() as source, shown(source, verbose=where.verbose), paged() if pages else nullcontext():
         yield source
 
 
@@ -92,16 +96,37 @@ def addressed(source: Source, node: str | None, text: str, *, one_packet: bool =
     return with_addresses(text, book_of(source, node), one_packet=one_packet) if has_names(text) else text
 
 
-def addressed_here(node: str | None, text: str) -> str:
-    """The same by what a node of this machine knows, whose tables are opened only for a name."""
-    from ctctl.tables.flow_text import has_names
-    from ctctl.tables.open import open_source
-    from ctctl.tables.sources.base import SourceOptions
+def names_here(node: str | None, files: Sequence[str] = (), directory: str = "auto") -> LazyBook:
+    """The names that a node of this machine knows, and those of ``files``; its tables are opened only for a name.
 
-    if not has_names(text):
-        return text
-    with open_source("auto", SourceOptions(node=node)) as source:
-        return addressed(source, node, text)
+    ``directory``: of its tables, where it was said.
+    """
+    from ctctl.tables.namebook import LazyBook
+
+    def read() -> NameBook:
+        from ctctl.tables.names import book_of
+        from ctctl.tables.open import open_source
+        from ctctl.tables.sources.base import Source, SourceOptions
+
+        try:
+            source = open_source(directory, SourceOptions(node=node, names=tuple(files)))
+        except CtctlError as error:
+            if node is not None:
+                raise
+            if not files:
+                raise NotFoundError(f"no names are known here: give addresses, or --names FILE ({error})") from error
+            source = Source("names", name_files=tuple(files))
+        with source:
+            return book_of(source, node)
+
+    return LazyBook(read)
+
+
+def addressed_by(book: LazyBook, text: str, *, one_packet: bool = False) -> str:
+    """As ``addressed``, by a book that is made only for a name."""
+    from ctctl.tables.flow_text import has_names, with_addresses
+
+    return with_addresses(text, book.book, one_packet=one_packet) if has_names(text) else text
 
 
 def source_words(where: SourceArgs) -> str:

@@ -125,7 +125,7 @@ def trace(
     own["--attach"] = attach is not Attach.auto
     check_options(mode, own, wanted, made_up)
     form = Output(output, OutputOptions(color=color), raw, verbose or is_verbose())
-    where = Where(node or (), device or (), netns or (), tables or (), attach)
+    where = Where(node or (), device or (), netns or (), tables or (), attach, made_up.names or ())
     if made_up.asked:
         lines = output is TraceFormat.jsonl
         trace_simulate.run(

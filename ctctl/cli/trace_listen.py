@@ -19,7 +19,7 @@ from ctctl.out.options import OutputOptions, use_color
 from ctctl.out.text import safe
 
 if TYPE_CHECKING:
-    from ctctl.tables.namebook import LazyBook, NameBook
+    from ctctl.tables.namebook import LazyBook
     from ctctl.tables.query.filter import Filter
     from ctctl.trace.live import LiveRequest, LiveSummary
     from ctctl.trace.picture import CaptureTrace, DiagramTrace
@@ -104,13 +104,24 @@ class Output:
 
 @dataclass(frozen=True)
 class Where:
-    """Which nodes, and for probes which devices, namespaces and tables, and how they go in front of programs."""
+    """Which nodes, and for probes which devices, namespaces and tables, and how they go in front of programs.
+
+    ``names``: files with names.
+    """
 
     nodes: Sequence[str]
     devices: Sequence[str]
     namespaces: Sequence[str]
     tables: Sequence[str]
     attach: Attach = Attach.auto
+    names: Sequence[str] = ()
+
+    def book(self) -> LazyBook:
+        """The names of the node that is listened to: of the first one, or of the tables of the first namespace."""
+        from ctctl.cli.report import names_here
+
+        directory = self.tables[0].rpartition("=")[2] if self.tables else "auto"
+        return names_here(self.nodes[0] if self.nodes else None, self.names, directory)
 
 
 @dataclass(frozen=True)
@@ -185,12 +196,12 @@ def picture_of(
     return CaptureTrace(sys.stdout.buffer, wall_offset_ns=wall_offset_ns or 0)
 
 
-def _shown_names(node: str | None) -> Names:
+def _shown_names(book: LazyBook) -> Names:
     """The names of a live node's addresses: a picture without them is better than none."""
 
     def shown() -> Mapping[str, str]:
         with contextlib.suppress(CtctlError):
-            return _live_names(node).book.shown()
+            return book.book.shown()
         return {}
 
     return shown
@@ -212,7 +223,7 @@ def listen(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted:
         return
     with interruptible() as stop:
         if ways.hooks:
-            _hooks(_request(packet, where, limits, wanted), output, stop)
+            _hooks(_request(packet, where, limits, wanted), where, output, stop)
         else:
             _probes(packet, where, ways.points, limits, wanted, output, stop)
 
@@ -238,7 +249,7 @@ def _both(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: 
         thread = threading.Thread(target=probes)
         thread.start()
         try:
-            _hooks(_request(packet, where, limits, wanted), output, done)
+            _hooks(_request(packet, where, limits, wanted), where, output, done)
         except BaseException:
             over.set()
             raise
@@ -249,39 +260,24 @@ def _both(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: 
 
 
 def _request(packet: str | None, where: Where, limits: Limits, wanted: Filter) -> LiveRequest:
-    from ctctl.cli.report import addressed_here
+    from ctctl.cli.report import addressed_by
     from ctctl.events.filter import EventFilter
     from ctctl.packet.text import parse_flow_text
     from ctctl.trace.live import LiveRequest
 
-    node = where.nodes[0] if where.nodes else None
-    flow = None if packet is None else parse_flow_text(addressed_here(node, packet))
-    chosen = EventFilter(wanted, _live_names(node))
+    book = where.book()
+    flow = None if packet is None else parse_flow_text(addressed_by(book, packet))
+    chosen = EventFilter(wanted, book)
     return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, limits.heeded(chosen))
 
 
-def _live_names(node: str | None) -> LazyBook:
-    """The names of a node of this machine."""
-    from ctctl.tables.namebook import LazyBook
-
-    def read() -> NameBook:
-        from ctctl.tables.names import book_of
-        from ctctl.tables.open import open_source
-        from ctctl.tables.sources.base import SourceOptions
-
-        with open_source("auto", SourceOptions(node=node)) as source:
-            return book_of(source, node)
-
-    return LazyBook(read)
-
-
-def _hooks(request: LiveRequest, output: Output, stop: Callable[[], bool]) -> None:
+def _hooks(request: LiveRequest, where: Where, output: Output, stop: Callable[[], bool]) -> None:
     from ctctl.trace.live import LiveTrace
     from ctctl.trace.show import JsonTrace, TableTrace
 
     tracer = LiveTrace(request)
     sink: JsonTrace | TableTrace | CaptureTrace | DiagramTrace
-    picture = picture_of(output, tracer.wall_offset_ns, _shown_names(request.nodes[0] if request.nodes else None))
+    picture = picture_of(output, tracer.wall_offset_ns, _shown_names(where.book()))
     if picture is not None:
         sink = picture
     elif output.format is TraceFormat.jsonl:
@@ -311,17 +307,18 @@ def _probes(
     output: Output,
     stop: Callable[[], bool],
 ) -> None:
-    from ctctl.cli.report import addressed_here
+    from ctctl.cli.report import addressed_by
     from ctctl.packet.text import parse_flow_text
     from ctctl.trace.probe import ProbeTrace
     from ctctl.trace.probe_filter import ProbeFilter
     from ctctl.trace.probe_points import describe_points
     from ctctl.trace.probe_request import probe_request
 
-    flow = None if packet is None else parse_flow_text(addressed_here(None, packet))
+    book = where.book()
+    flow = None if packet is None else parse_flow_text(addressed_by(book, packet))
     for line in describe_points(points):
         _tell(f"probe: {line}")
-    accept = limits.heeded(ProbeFilter(wanted, _live_names(None)))
+    accept = limits.heeded(ProbeFilter(wanted, book))
     request = probe_request(points, flow, where.tables, count=limits.count, duration_s=limits.seconds, accept=accept)
     if output.format is TraceFormat.pcapng:
         _refuse_terminal()
@@ -329,7 +326,7 @@ def _probes(
         for note in tracer.summary.notes:
             _tell(f"note: {note}")
         _tell("ready: probes attached")
-        sink, finish = _probe_sink(output, tracer.wall_offset_ns)
+        sink, finish = _probe_sink(output, tracer.wall_offset_ns, _shown_names(book))
         try:
             for event in tracer.events(stop):
                 with _TURN:
@@ -341,7 +338,9 @@ def _probes(
             _tell(f"{counted(tracer.summary.events, 'event')}; {lost}")
 
 
-def _probe_sink(output: Output, wall_offset_ns: int) -> tuple[Callable[[ProbeEvent], None], Callable[[], None]]:
+def _probe_sink(
+    output: Output, wall_offset_ns: int, names: Names
+) -> tuple[Callable[[ProbeEvent], None], Callable[[], None]]:
     """What takes each event of a probe, and what is called at the end."""
     from ctctl.trace.mermaid import mermaid
     from ctctl.trace.probe_picture import ProbeCapture, ProbeDiagram
@@ -356,9 +355,7 @@ def _probe_sink(output: Output, wall_offset_ns: int) -> tuple[Callable[[ProbeEve
     if output.format is TraceFormat.pcapng:
         return ProbeCapture(sys.stdout.buffer, wall_offset_ns=wall_offset_ns).event, _nothing
     draw = svg if output.format is TraceFormat.svg else mermaid
-    diagram = ProbeDiagram(
-        sys.stdout, draw, wall_offset_ns=wall_offset_ns, names=_shown_names(None), verbose=output.verbose
-    )
+    diagram = ProbeDiagram(sys.stdout, draw, wall_offset_ns=wall_offset_ns, names=names, verbose=output.verbose)
     return diagram.event, diagram.finish
 
 

@@ -36,7 +36,7 @@ _TAKEN_BY = {
     "--for": _LISTENING,
     **dict.fromkeys(("--file", "--from"), _MADE_UP),
     **dict.fromkeys(("--hook", "--endpoint"), (Mode.pcap,)),
-    "--names": (Mode.simulate, Mode.story),
+    "--names": _OF_PACKET,
 }
 
 

@@ -196,7 +196,7 @@ def _told(start: Start, source: Source) -> Start:
 def _start_from_source(
     args: SimulateArgs, nodes: Sequence[str], text: str | None, book: NameBook
 ) -> tuple[Start, str | None]:
-    from ctctl.cli.report import addressed, addressed_here
+    from ctctl.cli.report import addressed, addressed_by, names_here
     from ctctl.node.find import own_nodes
     from ctctl.packet.text import parse_sent_packet
     from ctctl.simulate import start as simulate_start
@@ -206,7 +206,8 @@ def _start_from_source(
     from ctctl.tables.sources.base import SourceOptions
 
     if args.source is None and own_nodes():
-        return simulate_start.from_loaded(nodes), text and addressed_here(nodes[0] if nodes else None, text)
+        here = names_here(nodes[0] if nodes else None, args.names or ())
+        return simulate_start.from_loaded(nodes), text and addressed_by(here, text, one_packet=True)
     foreign = args.source not in (None, ["auto"])
     options = SourceOptions(node=nodes[0] if nodes and not foreign else None, names=tuple(args.names or ()))
     with open_source(args.source or "auto", options) as source:
@@ -227,9 +228,11 @@ def _book(args: SimulateArgs) -> NameBook:
 
     book = NameBook()
     for path in args.names or ():
+        from ctctl.cli.report import say
         from ctctl.tables.names_files import add_file
 
-        add_file(book, Path(path))
+        for text in add_file(book, Path(path)):
+            say(text)
     return book
 
 

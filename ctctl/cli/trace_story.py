@@ -35,12 +35,13 @@ def run(
 ) -> None:
     """Print the story of ``paths`` ("-" is stdin). Raises CtctlError, PartialDataError after all that could be read."""
     from ctctl.cli.report import say
+    from ctctl.tables.sources.allowance import shared
     from ctctl.trace.show_story import StoryJson, StoryTable
     from ctctl.trace.story_files import story_sources
 
     sink = StoryJson(sys.stdout) if json_lines else StoryTable(sys.stdout, color=color)
     shown = 0
-    with ExitStack() as stack:
+    with shared(), ExitStack() as stack:
         sources = story_sources(paths, sys.stdin.buffer, stack)
         chosen = _chosen(packet, wanted, nodes, names, sources)
         stories = [_Story(source, len(sources.files) > 1) for source in sources.files]
@@ -132,6 +133,7 @@ def _book_of(names: Sequence[str], sources: StorySources) -> NameBook:
     """Names of files, then those of the events where these can be read twice. Raises CtctlError."""
     from pathlib import Path
 
+    from ctctl.cli.report import say
     from ctctl.tables.namebook import NameBook
     from ctctl.tables.names_files import add_file
     from ctctl.trace.story_filter import names_of_events
@@ -139,7 +141,8 @@ def _book_of(names: Sequence[str], sources: StorySources) -> NameBook:
 
     book = NameBook()
     for path in names:
-        add_file(book, Path(path))
+        for text in add_file(book, Path(path)):
+            say(text)
     if sources.again:
         with ExitStack() as stack:
             for source in sources.files:

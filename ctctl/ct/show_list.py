@@ -47,7 +47,7 @@ def write_listing(source: Source, batches: Batches, listing: Listing, stream: Te
         return write_table(view, chosen, chunks, options, out)
     builder = _builder(view, chosen, options.format, raw=listing.raw)
     if options.format is Format.csv and not options.no_headers:
-        out.write((",".join(chosen or [column.name for column in view.columns]) + "\n").encode())
+        out.write((",".join(chosen or _csv_columns(view)) + "\n").encode())
     if options.format in _LISTS:
         return _write_document(source, options.format, (builder, chunks), out)
     return sum(out.emit(builder, chunk) for chunk in chunks)
@@ -116,7 +116,7 @@ def _builder(view: View[CtRow], chosen: list[str], output: Format, *, raw: bool)
     from ctctl.tables.show import lines
 
     if output is Format.csv:
-        return lines.csv_lines(chosen or [column.name for column in view.columns])
+        return lines.csv_lines(chosen or _csv_columns(view))
     if output is Format.name:
         return lines.name_lines()
     if output is Format.yaml:
@@ -127,6 +127,11 @@ def _builder(view: View[CtRow], chosen: list[str], output: Format, *, raw: bool)
     if chosen:
         return lines.json_fields(chosen, element=element)
     return lines.json_elements(raw=raw) if element else lines.json_lines(raw=raw)
+
+
+def _csv_columns(view: View[CtRow]) -> list[str]:
+    """As for people; but that an entry is related, which they see in its state, has a column."""
+    return [*(column.name for column in view.columns), "related"]
 
 
 def _write_document(source: Source, output: Format, content: tuple[Builder, Iterable[list[Run]]], out: Out) -> int:

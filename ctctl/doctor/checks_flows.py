@@ -30,7 +30,7 @@ def _one_sided(table: TableFacts) -> NDArray[np.bool_]:
 
 def half_closed(facts: Facts) -> Iterator[Finding]:
     """Connections with one FIN seen and the other side's packets too: they keep the long lifetime."""
-    for table in facts.tables:
+    for table in facts.large_tables:
         tcp = table.flow & table.tcp & table.alive
         mask = tcp & table.half_closed & ~_one_sided(table)
         count, of = int(mask.sum()), int(tcp.sum())
@@ -53,7 +53,7 @@ def half_closed(facts: Facts) -> Iterator[Finding]:
 
 def one_way(facts: Facts) -> Iterator[Finding]:
     """Connections that were used and of which one direction was never seen: its packets take another way."""
-    for table in facts.tables:
+    for table in facts.large_tables:
         tcp = table.flow & table.tcp & table.alive
         used = table.seen_non_syn & ~table.closed & (table.saw_rx ^ table.saw_tx)
         mask = tcp & (_one_sided(table) | used)
@@ -79,7 +79,7 @@ def one_way(facts: Facts) -> Iterator[Finding]:
 
 def syn_only(facts: Facts) -> Iterator[Finding]:
     """Connections that never got beyond SYN, by the source that opens them."""
-    for table in facts.tables:
+    for table in facts.large_tables:
         mask = table.flow & table.tcp & table.alive & ~table.seen_non_syn & (table.closing == 0)
         count, of = int(mask.sum()), int((table.flow & table.tcp & table.alive).sum())
         if count >= BUILD_UP and count >= BUILD_UP_SHARE * of:

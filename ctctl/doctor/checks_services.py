@@ -165,7 +165,7 @@ def _text(backend: Backend) -> str:
 
 def finished(facts: Facts) -> Iterator[Finding]:
     """SERVICE entries whose client has closed and that keep the long lifetime: they never see the other side."""
-    for table in facts.tables:
+    for table in facts.large_tables:
         services = table.service & table.tcp & table.alive
         mask = services & table.half_closed & (table.left > HELD_S)
         count, of = int(mask.sum()), int(services.sum())

@@ -120,6 +120,11 @@ class Facts:
             for flow in (entry.tuple,)
         )
 
+    @property
+    def large_tables(self) -> list[TableFacts]:
+        """Tables in which entries can build up: none of the thousands of nodes of an archive may have one."""
+        return [table for table in self.tables if len(table) >= BUILD_UP]
+
     def of_family(self, family: int) -> list[TableFacts]:
         return [table for table in self.tables if table.family == family]
 

@@ -44,8 +44,8 @@ class TableFacts:
         self.max_entries = table.max_entries
         self.layout = table.layout
         self.live = table.live
-        parts = [columns.copy() for columns in table.columns()]
-        self.columns = CtColumns.joined(parts or [_no_rows(table)])
+        parts = [columns if table.stays else columns.copy() for columns in table.columns()] or [_no_rows(table)]
+        self.columns = parts[0] if len(parts) == 1 else CtColumns.joined(parts)
 
     def __len__(self) -> int:
         return len(self.columns)

@@ -19,6 +19,8 @@ class EventFilter:
     """
 
     def __init__(self, wanted: Filter, names: Resolver | None = None) -> None:
+        """Raises UsageError for a filter with a name that stands for nothing: nobody is to wait for that."""
+        wanted.check(names)
         self._wanted = wanted
         self._names = names
         self._connections: set[int] = set()

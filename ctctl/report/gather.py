@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from ctctl import __version__
@@ -171,21 +171,25 @@ def _sheets(source: Source, names: NodeNames, view: View[Any], entries: int) -> 
         listings = source.some(node, "services", "backends")
         fronts[node] = frontends(listings.services, listings.backends, names(node))
         uses[node] = port_use(partial(source.nat_rows, node), range_of(source, node))
-    minors = {node: source.minor_of(node) for node in nodes}
-    views = {minor: frontend_view(minor) for minor in {*minors.values()}}
-    sheets.append(_of_nodes("Services", {node: views[minors[node]] for node in nodes}, fronts))
-    sheets.append(_of_nodes("SNAT ports in use", {node: port_use_view(names(node)) for node in nodes}, uses))
+    several, view_of = len(nodes) > 1, cache(frontend_view)
+    sheets += _of_nodes("Services", lambda node: view_of(source.minor_of(node)), fronts, several=several)
+    sheets += _of_nodes("SNAT ports in use", lambda node: port_use_view(names(node)), uses, several=several)
     shown = list(rows(source, EVERYTHING, sort="-last_tx_report", limit=ENTRIES, names=names))
     note = f"{len(shown)} of {entries}, the most recently active" if entries > len(shown) else ""
     return [sheet for sheet in (*sheets, _sheet("Entries", note, view, shown)) if sheet.rows]
 
 
-def _of_nodes(title: str, views: dict[str | None, View[T]], found: dict[str | None, list[T]]) -> Sheet:
-    """One table of all nodes, the node as a column where there are several."""
-    if len(views) == 1:
+def _of_nodes(
+    title: str, view_of: Callable[[str | None], View[T]], found: dict[str | None, list[T]], *, several: bool
+) -> list[Sheet]:
+    """A table of all nodes that have rows, the node as a column where there are several; none without any."""
+    views = {node: view_of(node) for node, rows_of in found.items() if rows_of}
+    if not views:
+        return []
+    if not several:
         ((node, view),) = views.items()
-        return _sheet(title, "", view, found[node])
-    return _sheet(title, "", by_node(views), [(node, row) for node, rows_of in found.items() for row in rows_of])
+        return [_sheet(title, "", view, found[node])]
+    return [_sheet(title, "", by_node(views), [(node, row) for node in views for row in found[node]])]
 
 
 def _sheet(title: str, note: str, view: View[Any], found: Sequence[Any], *, wide: bool = False) -> Sheet:

@@ -54,7 +54,7 @@ def book_of(source: Source, node: str | None = None) -> NameBook:
     for path in source.name_files:
         from ctctl.tables.names_files import add_file
 
-        add_file(book, Path(path))
+        source.partial += [text for text in add_file(book, Path(path)) if text not in source.partial]
     return book
 
 

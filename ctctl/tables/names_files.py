@@ -27,8 +27,8 @@ MAX_DOCUMENT = 64 << 20
 _MAX_DEPTH = 100
 
 
-def add_file(book: NameBook, path: Path) -> None:
-    """The names that a file, a folder or an archive holds.
+def add_file(book: NameBook, path: Path) -> list[str]:
+    """The names that a file, a folder or an archive holds. The answer says what of it was left unread.
 
     Raises NotFoundError, PermissionDenied, and DecodeError where nothing in it could be read.
     """
@@ -46,7 +46,7 @@ def add_file(book: NameBook, path: Path) -> None:
     try:
         if not single:
             walk.folder(path, 1)
-            return
+            return _left_unread(path, walk)
         with path.open("rb") as file:
             walk.file(file, path.name, 1)
     except FileNotFoundError:
@@ -58,6 +58,11 @@ def add_file(book: NameBook, path: Path) -> None:
     if not read:
         why = walk.partial[0] if walk.partial else "neither YAML nor JSON"
         raise DecodeError(f"--names {path}: {why}")
+    return _left_unread(path, walk)
+
+
+def _left_unread(path: Path, walk: archive.Walk) -> list[str]:
+    return [f"--names {path}: {walk.ended}"] if walk.ended else []
 
 
 #: YAML that is read for names without being asked for, once what names nothing is left out.

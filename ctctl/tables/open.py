@@ -9,6 +9,7 @@ from ctctl.model.suggest import unknown_name
 from ctctl.node.find import node_directories
 from ctctl.tables.names import SourceNames
 from ctctl.tables.sources import open as one
+from ctctl.tables.sources.allowance import shared
 from ctctl.tables.sources.base import Source, SourceOptions
 
 
@@ -40,7 +41,8 @@ def open_source(spec: str | Sequence[str] = "auto", options: SourceOptions = Sou
     else:
         from ctctl.tables.sources.several import open_several  # with every reader of files: not for a live table
 
-        source = open_several(specs, options)
+        with shared():
+            source = open_several(specs, options)
     source.name_files = options.names
     for table in source.tables:
         table.names = SourceNames(source, table.node)

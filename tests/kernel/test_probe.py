@@ -30,7 +30,7 @@ from ctctl.trace.probe_event import ProbeEvent, ProbeKind, return_code_name
 from ctctl.trace.probe_guard import PREFIX, process_name
 from ctctl.trace.probe_points import ProbePoint, describe_points, find_points
 from ctctl.trace.probe_request import probe_request
-from tests.support.children import line_of
+from tests.support.children import line_of, run_ctctl
 from tests.support.foreign import (
     CLIENT,
     OTHER,
@@ -183,6 +183,49 @@ def _ends():
     from ipaddress import IPv4Address
 
     return IPv4Address(CLIENT), 40000, IPv4Address(SERVER), PORT
+
+
+OBJECTS = f"""
+kind: Pod
+metadata: {{name: asking, namespace: shop}}
+status: {{podIP: "{CLIENT}"}}
+---
+kind: Pod
+metadata: {{name: serving, namespace: shop}}
+status: {{podIP: "{SERVER}"}}
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(f"udp asking:40000 > serving:{PORT}",), ("--filter", "src == shop/asking"), ("--filter", "dst == serving")],
+)
+def test_pods_by_name_on_a_node_that_knows_none(net: ForeignNet, words: tuple[str, ...], tmp_path: Path) -> None:
+    """By files: in a trace as in every other command."""
+    objects = tmp_path / "objects.yaml"
+    objects.write_text(OBJECTS)
+    with (
+        foreign_program(net, "passes", "tcx" if has_tcx() else "clsact"),
+        tracing("--probe", *words, "--names", objects, "--netns", net.server, "-o", "jsonl", "--count", "1") as trace,
+    ):
+        net.send()
+        found = json.loads(line_of(trace.process, trace.process.stdout))
+        assert (found["tuple"]["src"], found["tuple"]["dst"]) == (CLIENT, SERVER)
+    net.received(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    "words", [("udp asking > servin",), ("--filter", "src == askin"), ("--filter", "service == serving")]
+)
+def test_a_name_that_nothing_has_is_said_before_anybody_waits(
+    net: ForeignNet, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    objects = tmp_path / "objects.yaml"
+    objects.write_text(OBJECTS)
+    with foreign_program(net, "passes", "tcx" if has_tcx() else "clsact"):
+        done = run_ctctl("trace", "--probe", *words, "--names", objects, "--netns", net.server)
+    assert done.returncode == 2, done.stderr
+    assert "ready" not in done.stderr
 
 
 def test_other_flows_are_not_reported(net: ForeignNet) -> None:

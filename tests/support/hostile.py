@@ -82,6 +82,7 @@ def files() -> Iterator[tuple[str, Callable[[], bytes]]]:
     for name, way in _DRESSED.items():
         yield f"{name}.xz", lambda way=way: _xz("".join(map(way, _entries(40_000))).encode())  # type: ignore[misc]
     yield from _DOCUMENTS.items()
+    yield from _WRAPPED.items()
     yield from _ARCHIVES.items()
     yield from _BYTES.items()
 
@@ -203,6 +204,55 @@ _DOCUMENTS: dict[str, Callable[[], bytes]] = {
     "spaces.gz": lambda: gzip.compress((b" " * 1000 + b"\n") * 8000, 9, mtime=0),
     "hubble.jsonl.gz": lambda: gzip.compress(
         b'{"flow":{"verdict":"DROPPED","IP":{"source":"1.1.1.1"}}}\n' * 90_000, 9, mtime=0
+    ),
+}
+#: Ways of wrapping a listing: pages, documents around rows, ctctl's own tables.
+_PAGE = b"<!DOCTYPE html><html>"
+_ROW = "6,IN,10.1.{a}.{b}:{p},10.0.0.1:80,new,,5,{p}\n"
+_WRAPPED: dict[str, Callable[[], bytes]] = {
+    "page-tags.html.gz": lambda: gzip.compress(_PAGE + b"<b>" * 2_000_000, 9, mtime=0),
+    "page-rows.html.gz": lambda: gzip.compress(_PAGE + b"<tr><td>x</td></tr>" * 300_000, 9, mtime=0),
+    "page-open-tags.html": lambda: _PAGE + b'<a b="' * 150_000,
+    "page-open-comments.html": lambda: _PAGE + b"<!--" * 250_000,
+    "page-scripts.html": lambda: _PAGE + b"<script>" * 100_000,
+    "page-points.html": lambda: _PAGE + b"<" * 900_000,
+    "page-characters.html.gz": lambda: gzip.compress(_PAGE + b"&gt;&#62;" * 500_000, 9, mtime=0),
+    "page-half-characters.html": lambda: _PAGE + b"&gt" * 300_000,
+    "page-ct.html.xz": lambda: _xz(
+        _PAGE + b"".join(b"<div>%s</div>" % line.replace(b">", b"&gt;") for line in lines("ct", 30_000).splitlines())
+    ),
+    "items-empty.json.gz": lambda: gzip.compress(
+        b'{"items": [' + json.dumps(_CT_RECORD).encode() + b'], "more": [' + b"{}," * 2_000_000 + b"{}]}", 9, mtime=0
+    ),
+    "items-members.json.gz": lambda: gzip.compress(
+        b'{"items": [' + json.dumps(_CT_RECORD).encode() + b"]" + b',"a":[]' * 1_500_000 + b"}", 9, mtime=0
+    ),
+    "items-lists.json.gz": lambda: gzip.compress(
+        b'{"a": [' + b",".join([b"[" + json.dumps(_CT_RECORD).encode() + b"]"] * 30_000) + b"]}", 9, mtime=0
+    ),
+    "items-ct.json.gz": lambda: gzip.compress(
+        b'{"items": [' + b",".join([json.dumps(_CT_RECORD).encode()] * 40_000) + b"]}", 9, mtime=0
+    ),
+    "items-deep.json": lambda: b'{"items": [' + json.dumps(_CT_RECORD).encode() + b'], "more": ' + b"[" * 300_000,
+    "items-starts.json": lambda: b'{"a": [{"a": ' * 60_000,
+    "texts.json.gz": lambda: gzip.compress(
+        b'{"a": [' + b",".join([json.dumps(f"x\n{lines('ct', 1).decode()}").encode()] * 30_000) + b"]}", 9, mtime=0
+    ),
+    "loki.json.xz": lambda: _xz(
+        json.dumps(
+            {"r": [{"node": f"n{n}", "values": [["1", line]]} for n, line in enumerate(_entries(20_000))]}
+        ).encode()
+    ),
+    "curly.json.xz": lambda: _xz(json.dumps([_CT_RECORD] * 8000, indent=1).replace('"', chr(0x201C)).encode()),
+    "own-rows.csv.xz": lambda: _xz(
+        b"proto,direction,source,destination,state,flag_names,lifetime,src_sec_id\n"
+        + "".join(_ROW.format(a=n >> 8 & 255, b=n & 255, p=n % 65000 + 1) for n in range(60_000)).encode()
+    ),
+    "own-titles.csv.gz": lambda: gzip.compress(b"proto,direction,source,destination\n" * 200_000, 9, mtime=0),
+    "own-nodes.jsonl.xz": lambda: _xz(
+        "".join(
+            LINES["own"].format(a=1, b=2, p=3).replace('"proto"', f'"node": "n{n}", "proto"') for n in range(20_000)
+        ).encode()
     ),
 }
 _ADDRESSES = {"DestAddr": [1, 2, 3, 4], "SourceAddr": [5, 6, 7, 8]}

@@ -392,6 +392,57 @@ def test_a_folder_of_anything_has_the_node_as_a_column(tmp_path: Path) -> None:
         assert [table.count for table in source.tables] == [2]
 
 
+WAYS = {
+    "a folder around all": ("incident/n1/ct.txt", "incident/n2/ct.txt", "incident/readme.txt"),
+    "a must-gather": ("mg/x/pods/kube-system/n1/agent/ct-list.txt", "mg/x/pods/kube-system/n2/agent/ct-list.txt"),
+    "deep on one side": ("incident/n1/ct.txt", "incident/n1/more/nat.txt", "incident/n2/cmd/ct.txt"),
+    "folders of one node": ("n1/tcp/ct.txt", "n1/any/nat.txt", "n2/tcp/ct.txt"),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_nodes_are_told_where_ways_part(way: str, packed: bool, tmp_path: Path) -> None:
+    """What is around all of them is of none: no two nodes become one."""
+    texts = {
+        "ct": (case("03") / "ct.txt", case("06") / "ct.txt"),
+        "nat": (case("05") / "fixed/cmd/cilium-bpf-nat-list.md",),
+    }
+    for name in WAYS[way]:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = path.stem.split("-")[0]
+        path.write_text(texts[kind]["n2" in name].read_text() if kind in texts else "nothing\n")
+    source = tmp_path / "in"
+    if packed:
+        source = Path(shutil.make_archive(str(tmp_path / "incident-7"), "gztar", tmp_path / "in"))
+    with read(source) as found:
+        assert found.nodes() == ["n1", "n2"]
+        assert {(table.node, table.count) for table in found.tables} == {("n1", 3), ("n2", 2)}
+        assert len(found.listings("n1").nat) == (2 if any("nat" in name for name in WAYS[way]) else 0)
+        assert not found.listings("n2").nat
+
+
+@pytest.mark.parametrize("name", ["ct.txt", "a/ct.txt", "a/b/c/ct.txt", "cmd/a/b/ct-n1.txt"])
+def test_one_node_has_no_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "in" / name
+    path.parent.mkdir(parents=True)
+    shutil.copy(case("03") / "ct.txt", path)
+    with read(tmp_path / "in") as found:
+        assert found.nodes() == []
+        assert sum(table.count or 0 for table in found.tables) == 3
+
+
+def test_archives_with_the_same_folder_in_them_are_two_nodes(tmp_path: Path) -> None:
+    for node, number in (("n1", "03"), ("n2", "06")):
+        (tmp_path / node / "dump").mkdir(parents=True)
+        shutil.copy(case(number) / "ct.txt", tmp_path / node / "dump" / "ct.txt")
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.make_archive(str(tmp_path / "in" / node), "zip", tmp_path / node)
+    with read(tmp_path / "in") as found:
+        assert {(table.node, table.count) for table in found.tables} == {("n1.zip", 3), ("n2.zip", 2)}
+
+
 def test_several_sources_at_once(tmp_path: Path) -> None:
     first, second, nat = tmp_path / "n1-ct.txt", tmp_path / "n2-ct.txt", tmp_path / "nat.txt"
     shutil.copy(case("03") / "ct.txt", first)

@@ -67,14 +67,14 @@ class Spent:
         self.work += work
 
 
-def read(text: bytes, *, passes: bool) -> tuple[dict[str, Any], Spent]:
-    """What a file turns out to hold, and what that cost."""
+def read(text: bytes, *, passes: bool, hint: str = "") -> tuple[dict[str, Any], Spent]:
+    """What a file turns out to hold, and what that cost. ``hint`` is its name."""
     dump, spent = Dump(), Spent()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regular, "WORTH", 0 if passes else 1 << 62)
         patch.setattr(regular, "MAX_WAIT", 0)
         try:
-            read_content(io.BytesIO(text), dump, "", spent)
+            read_content(io.BytesIO(text), dump, hint, spent)
         except CtctlError as error:
             dump.partial.append(str(error))
     return said(dump), spent
@@ -90,10 +90,10 @@ def said(dump: Dump) -> dict[str, Any]:
     return {"tables": tables, "nat": nat, **{part: getattr(dump, part) for part in parts}}
 
 
-def agree(text: bytes) -> dict[str, Any]:
+def agree(text: bytes, hint: str = "") -> dict[str, Any]:
     """Read a file both ways; what both say."""
-    one_by_one, spent = read(text, passes=False)
-    at_once, also = read(text, passes=True)
+    one_by_one, spent = read(text, passes=False, hint=hint)
+    at_once, also = read(text, passes=True, hint=hint)
     assert at_once == one_by_one
     # A return may count once or twice; what is read by itself costs what its record does; elements of YAML are said to
     # be as long as the one that their form was made of.
@@ -297,6 +297,11 @@ def documents(draw: st.DrawFn) -> bytes:
             for pair, _ in records
         ]
         text = json.dumps(octets, indent=1 if "pretty" in form else None)
+    return damaged(draw, text)
+
+
+def damaged(draw: st.DrawFn, text: str) -> bytes:
+    """A document as it is, or with a piece or two of it replaced."""
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         at = draw(st.integers(0, len(text)))
         with_what = draw(
@@ -378,6 +383,109 @@ def record(draw: st.DrawFn, key: bytes, value: bytes, layout: Layout, *, raw: bo
 @given(documents())
 def test_any_document(text: bytes) -> None:
     agree(text)
+
+
+@st.composite
+def nat_pairs(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """Key and value of any SNAT entry; what stands behind the port is nobody's."""
+    half = draw(st.sampled_from([4, 4, 16]))
+    key = draw(st.binary(min_size=2 * half + 6, max_size=2 * half + 6))
+    numbers = struct.pack("<QQQQ", *(draw(WORDS) for _ in range(4)))
+    to = draw(st.binary(min_size=half + 2, max_size=half + 2))
+    return key, numbers + to + bytes(2 if half == 4 else 6)
+
+
+def nat_by_name(key: bytes, value: bytes, *, pads: bool) -> dict[str, object]:
+    """An SNAT entry as the Cilium CLI's JSON has it, without pads in late versions."""
+    half = (len(key) - 6) // 2
+    ports = dict(zip(("DestPort", "SourcePort", "NextHeader", "Flags"), struct.unpack("<HHBB", key[-6:]), strict=True))
+    numbers = dict(zip(("Created", "NeedsCT", "Pad1", "Pad2"), struct.unpack_from("<QQQQ", value), strict=True))
+    shown = {name: number for name, number in numbers.items() if pads or "Pad" not in name}
+    end = 32 + half
+    shown |= {"Addr": list(value[32:end]), "Port": int.from_bytes(value[end : end + 2], "little")}
+    return {"Key": {"DestAddr": list(key[:half]), "SourceAddr": list(key[half : 2 * half]), **ports}, "Value": shown}
+
+
+def nat_by_fields(key: bytes, value: bytes, style: str) -> str:
+    """An SNAT entry as bpftool prints it by BTF: of our own tables, or with Cilium's nested names."""
+    half = (len(key) - 6) // 2
+    ends = [list(raw) for raw in (key[:half], key[half : 2 * half], value[32 : 32 + half])]
+    shown: list[Any] = [{"addr": end} if style == "nested" else end for end in ends]
+    if half == 4:
+        shown = [int.from_bytes(bytes(end), "little") for end in ends]
+    dport, sport, proto, flags = struct.unpack("<HHBB", key[-6:])
+    names = ("created", "needs_ct", "pad1", "pad2") if style != "early" else ("created", "host_local")
+    numbers = dict(zip(names, struct.unpack_from("<QQQQ", value), strict=False))
+    port = int.from_bytes(value[32 + half : 34 + half], "little")
+    to: dict[str, Any] = {"to_saddr": shown[2], "to_sport": port, "pad3": 0}
+    if style == "nested":
+        numbers, to = {"common": numbers}, {"": {"nat_info": {"address": shown[2], "port": port}}}  # type: ignore[dict-item]
+    tuple_ = {"daddr": shown[0], "saddr": shown[1], "dport": dport, "sport": sport, "nexthdr": proto, "flags": flags}
+    return json.dumps({"key": tuple_, "value": {**numbers, **to}}, indent=8)
+
+
+_NAT_FORMS = ("cilium", "cilium late", "bpftool", "bpftool BTF", "hex", "fields", "nested", "early")
+
+
+def nat_document(records: list[tuple[bytes, bytes]], form: str, *, one_line: bool = False) -> str:
+    """A dump of an SNAT table."""
+    if form.startswith("cilium"):
+        return json.dumps([nat_by_name(*pair, pads=form == "cilium") for pair in records], indent=2)
+    if form == "hex":
+        return "".join(in_hex(*pair, one_line=one_line) for pair in records) + f"Found {len(records)} elements\n"
+    if not form.startswith("bpftool"):
+        return "[" + ",".join(nat_by_fields(*pair, form) for pair in records) + "\n]\n"
+    found = [dict(zip(("key", "value"), map(_octets, pair), strict=True)) for pair in records]
+    if form.endswith("BTF"):
+        found = [{**one, "formatted": {"key": 1, "value": {"created": 1, "to_sport": 2}}} for one in found]  # type: ignore[dict-item]
+    return json.dumps(found, indent=None if one_line else 1)
+
+
+def _octets(raw: bytes) -> list[str]:
+    return [f"0x{octet:02x}" for octet in raw]
+
+
+@st.composite
+def nat_documents(draw: st.DrawFn) -> tuple[bytes, str]:
+    """SNAT records of one program, of one family or both, and damage; and the file's name."""
+    records, form = draw(st.lists(nat_pairs(), max_size=8)), draw(st.sampled_from(_NAT_FORMS))
+    text = nat_document(records, form, one_line=draw(st.booleans()))
+    return damaged(draw, text), draw(st.sampled_from(["", "cilium_snat_v4_external", "cilium_snat_v6_external.txt"]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(nat_documents())
+def test_any_document_of_translations(document: tuple[bytes, str]) -> None:
+    agree(*document)
+
+
+@pytest.mark.parametrize("form", _NAT_FORMS)
+@pytest.mark.parametrize("half", [4, 16])
+def test_translations_are_read_in_passes(form: str, half: int) -> None:
+    tail = bytes(32 + half) + b"\0\x50" + bytes(2 if half == 4 else 6)
+    records = [(bytes((n & 255, n >> 8)) + bytes(2 * half + 3) + b"\x06", tail) for n in range(1000)]
+    name = "cilium_snat_v6_external"
+    taken = 0
+    read_rows = regular.RegularReader.read
+
+    def counted(*words: Any, **named: Any) -> Any:
+        nonlocal taken
+        rows = read_rows(*words, **named)
+        taken += len(rows)
+        return rows
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regular.RegularReader, "read", counted)
+        found, _ = read(nat_document(records, form).encode(), passes=True, hint=name)
+    assert (len(found["nat"]), found["partial"], found["losses"]) == (1000, [], 0)
+    assert taken > 990
+
+
+@pytest.mark.parametrize("lacking", ["to_saddr", "to_sport"])
+def test_a_translation_without_its_end_is_none(lacking: str) -> None:
+    text = nat_document([(bytes(14), bytes(40))], "fields").replace(lacking, "renamed")
+    found, _ = read(text.encode(), passes=True, hint="cilium_snat_v4_external")
+    assert (found["nat"], found["losses"]) == ([], 1)
 
 
 def edited(draw: st.DrawFn, line: str) -> str:

@@ -174,7 +174,10 @@ def _remaining(value: Range, table: TableContext) -> Predicate:
 
 
 def _idle(value: Range, table: TableContext) -> Predicate:
-    """Seconds since the last report of either side: at least ``a`` means both reports are that old."""
+    """Seconds since the last report of either side: at least ``a`` means both reports are that old.
+
+    Without any report it is not known, so within no range.
+    """
     base = table.clock.seconds(_now("idle", table))
 
     def reported_by(seconds: int) -> Predicate:
@@ -183,7 +186,8 @@ def _idle(value: Range, table: TableContext) -> Predicate:
 
     old_enough: Predicate = True if value.low <= -MAX else reported_by(base - value.low)
     too_old: Predicate = False if value.high >= MAX else reported_by(base - value.high - 1)
-    return all_of([old_enough, inverse(too_old)])
+    reported = inverse(all_of([in_range(_LAST_TX, 0, 0), in_range(_LAST_RX, 0, 0)]))
+    return all_of([old_enough, inverse(too_old), reported])
 
 
 def _word(name: str, value: str, table: TableContext) -> Predicate:

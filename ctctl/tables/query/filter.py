@@ -12,7 +12,7 @@ from ctctl.model.tuples import Direction
 # The language is imported by who has something to say in it: a list of everything is shown sooner.
 if TYPE_CHECKING:
     from ctctl.tables.query.ast import Node
-    from ctctl.tables.query.context import TableContext
+    from ctctl.tables.query.context import Resolver, TableContext
     from ctctl.tables.query.predicate import Predicate
 
 _TIMED = frozenset({"remaining", "idle", "expired", "live"})
@@ -46,6 +46,13 @@ class Filter(NamedTuple):
         from ctctl.tables.query.bind import bind
 
         return bind(self.node, table)
+
+    def check(self, names: Resolver | None) -> None:
+        """Raise UsageError for a name that stands for nothing, before there is a table to ask."""
+        if self.node is not None and names is not None:
+            from ctctl.tables.query.context import TableContext
+
+            self.bind(TableContext(family=4, now=0, names=names))
 
     def matches(self, entry: CtEntry, table: TableContext) -> bool:
         """Whether the entry is wanted. Raises UsageError if the filter needs a now that is unknown."""

@@ -28,7 +28,8 @@ _ENDS = {"src": "src_port", "dst": "dst_port", "nat_addr": "nat_port"}
 _END = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(\d{1,5})(?: \(.*\))?")
 _NUMBER_NAMED = re.compile(r"(\d{1,20}) \(.*\)")
 _UNNAMED = other_bits(0xFFFF)
-_OVER = re.compile(r"expired (\S+) ago")
+#: How a time that is over is printed.
+OVER = re.compile(r"expired (\S+) ago")
 
 
 def condition(word: str, field: str, text: str) -> Node | None:
@@ -48,7 +49,7 @@ def condition(word: str, field: str, text: str) -> Node | None:
         return Term(field, (Range(0, 0),))
     if field == "state":
         return _state(text.partition(",")[0].split())
-    if field == "remaining" and (over := _OVER.fullmatch(text)) is not None:
+    if field == "remaining" and (over := OVER.fullmatch(text)) is not None:
         return Term(field, (values.duration(f"-{over[1]}"),))
     if field in ("backend_id", "rev_nat", "src_sec_id") and (named := _NUMBER_NAMED.fullmatch(text)) is not None:
         return Term(field, (values.READERS[field](named[1]),))

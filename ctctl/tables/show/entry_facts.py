@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 from ctctl._ffi.rows import Field
 from ctctl.decode.columns import fields_of
@@ -52,10 +53,22 @@ class EntryFacts:
         self.table = table
         self.names = names or {}
         self.fields = fields_of(table.family)
-        self.addresses = KnownAddresses(self.names, table.family)
-        self.backends = KnownNumbers(self.names, "backend", 8)
-        self.identities = KnownNumbers(self.names, "identity", 4)
         self.lacks = LAYOUT_LACKS[table.layout] | table.absent
+
+    @cached_property
+    def addresses(self) -> KnownAddresses:
+        """Those that have names."""
+        return KnownAddresses(self.names, self.table.family)
+
+    @cached_property
+    def backends(self) -> KnownNumbers:
+        """Those that have names."""
+        return KnownNumbers(self.names, "backend", 8)
+
+    @cached_property
+    def identities(self) -> KnownNumbers:
+        """Those that have names."""
+        return KnownNumbers(self.names, "identity", 4)
 
     def remaining(self, program: RowProgram) -> Field:
         """Seconds until expiry of each row."""

@@ -41,13 +41,14 @@ class Walk:
     """What is to be done with each file, and what is left of the limits; nested archives share both.
 
     ``visit`` is given each file that is no archive as a stream, with its path in whatever it was found in.
-    ``partial``: what could not be read.
+    ``partial``: what could not be read; ``ended`` is the limit that was met: of what follows nothing was read.
     """
 
     def __init__(self, visit: Callable[[Prefixed, PurePosixPath, Budget], None]) -> None:
         self.visit = visit
         self.budget = Budget()
         self.partial: list[str] = []
+        self.ended = ""
         self.left = MAX_MEMBERS
 
     def member(self) -> None:
@@ -62,7 +63,11 @@ class Walk:
         try:
             _read_any(Prefixed(b"", Packed(stream, self.budget)), path, self, depth)
         except LimitError as error:
-            self.partial.append(str(error))
+            self._end(error)
+
+    def _end(self, error: LimitError) -> None:
+        self.ended = str(error)
+        self.partial.append(self.ended)
 
     def folder(self, path: Path, depth: int) -> None:
         """All files of a folder of files of any kind. Links are not followed."""
@@ -77,7 +82,7 @@ class Walk:
                     except OSError as error:
                         self.partial.append(f"{name}: {error.strerror}")
         except LimitError as error:
-            self.partial.append(str(error))
+            self._end(error)
 
 
 class _Dumps:

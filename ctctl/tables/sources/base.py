@@ -63,6 +63,9 @@ class CtTable:
     seen: Callable[[int], None] | None = None
     #: who knows what a name in a filter stands for
     names: Resolver | None = None
+    #: what ``read`` gives is little and stays as it is: columns are made of it once
+    stays: bool = False
+    _kept: tuple[object, list[CtColumns]] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def keys(self) -> KeyLayout:
@@ -88,7 +91,15 @@ class CtTable:
         )
 
     def columns(self) -> Iterator[CtColumns]:
-        """The table batch by batch, none empty; each batch is valid until the next."""
+        """The table batch by batch, none empty; each batch is valid until the next, or for ever where it ``stays``."""
+        if not self.stays:
+            return self._columns()
+        made_of = self.read, self.layout
+        if self._kept is None or self._kept[0] != made_of:
+            self._kept = made_of, [*self._columns()]
+        return iter(self._kept[1])
+
+    def _columns(self) -> Iterator[CtColumns]:
         from ctctl.decode.columns import CtColumns
 
         for rows in self.read():
@@ -98,6 +109,10 @@ class CtTable:
                 found = CtColumns.of_bytes(self.family, rows.key_bytes, rows.value_bytes, self.layout)
             if len(found):
                 yield found
+
+
+#: Evidence for the layout of rows that are the same for all versions.
+ROWS_EVIDENCE = "the rows' columns"
 
 
 def no_listings() -> Listings:
@@ -160,7 +175,7 @@ class Source:
     #: nodes that it shows anything of, be it no conntrack table
     node_names: list[str] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
-    _grouped: tuple[list[CtTable], dict[str | None, list[CtTable]]] | None = field(
+    _grouped: tuple[list[CtTable], int, dict[str | None, list[CtTable]]] | None = field(
         default=None, init=False, repr=False, compare=False
     )
 
@@ -182,12 +197,14 @@ class Source:
         return self._by_node().get(None, [])
 
     def _by_node(self) -> dict[str | None, list[CtTable]]:
-        if self._grouped is None or self._grouped[0] != self.tables:
+        # Asked for each of thousands of nodes: it must not look at all tables to see that they are the same.
+        known = self._grouped
+        if known is None or known[0] is not self.tables or known[1] != len(self.tables):
             found: dict[str | None, list[CtTable]] = {}
             for table in self.tables:
                 found.setdefault(table.node, []).append(table)
-            self._grouped = (list(self.tables), found)
-        return self._grouped[1]
+            known = self._grouped = self.tables, len(self.tables), found
+        return known[2]
 
     def nodes(self) -> list[str]:
         """Names of the nodes it is of, where the source has names."""
@@ -236,7 +253,7 @@ class Source:
         from ctctl.model.version import FIRST_MINOR, LAST_MINOR, CiliumVersion, versions_of_layout
 
         # No map of Cilium's carries BTF: tables that do are of a datapath of our own.
-        others = ("assumed", "BTF", "nf_conntrack")
+        others = ("assumed", "BTF", "nf_conntrack", ROWS_EVIDENCE)
         tables = [table for table in self.own_tables(node) if table.layout_evidence not in others]
         layouts = {table.layout for table in tables}
         low, high, told = FIRST_MINOR, LAST_MINOR, ["the form of conntrack entries"] if layouts else []

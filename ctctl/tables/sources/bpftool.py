@@ -6,7 +6,6 @@ latter (``btf_fields``), and is no JSON for its bit fields, which are bare hex n
 
 from __future__ import annotations
 
-import functools
 import re
 import struct
 from collections.abc import Callable, Collection
@@ -14,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
 from ctctl.decode import services
-from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields, table_name
+from ctctl.decode.ct import VALUE_SIZE, layout_of_fields, table_name
 from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.btf_fields import fields_like, key_of, names_in, packed, value_of
-from ctctl.tables.sources.ct_elements import bpftool_like, hex_like
+from ctctl.tables.sources.ct_elements import FAMILIES, add_octets, has_room
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.octet_forms import hex_like, json_like
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.stream import EndedEarlyError, Lines
 from ctctl.tables.sources.values import whole
 
 if TYPE_CHECKING:
     from ctctl.abi.maps import Shape
+    from ctctl.decode.columns import Matrix
 
 #: A number that plain output of a map with BTF has for a bit field, and JSON has not.
 BARE_HEX = re.compile(r":\s{0,8}(0x[0-9a-fA-F]{1,16})(?=\s{0,8}[,}\r\n]|$)")
@@ -76,14 +77,28 @@ def add_item(dump: Dump, hint: str, item: Any) -> None:
 
 
 def element_like(hint: str, dump: Dump, sample: Sample) -> Learned | None:
-    """The form of conntrack records like this one, which was added, None: it has none."""
+    """The form of conntrack or SNAT records like this one, which was added, None: it has none."""
     key, value, formatted = (sample.element.get(name) for name in ("key", "value", "formatted"))
-    if isinstance(key, dict) and isinstance(value, dict) and "daddr" in key and "snat" not in hint:
-        return fields_like(dump, _ct_name(hint), sample)
-    names = names_in(formatted.get("value")) if isinstance(formatted, dict) else None
-    if not isinstance(key, list) or not isinstance(value, list) or "snat" in hint or _is_nat(names):
+    if isinstance(key, dict) and isinstance(value, dict) and "daddr" in key:
+        return fields_like(dump, hint, _ct_name(hint), sample)
+    if not isinstance(key, list) or not isinstance(value, list):
         return None
-    return bpftool_like(dump, sample, _ct_name(hint), layout_of_fields(names) if names is not None else None)
+    names = names_in(formatted.get("value")) if isinstance(formatted, dict) else None
+    add = _adder(dump, hint, (len(key), len(value)), names)
+    return None if add is None else json_like(sample, add)
+
+
+def _adder(
+    dump: Dump, hint: str, sizes: tuple[int, int], names: Collection[str] | None
+) -> Callable[[Matrix, Matrix], None] | None:
+    """Who takes records of these sizes by the many; None: they go one by one."""
+    kind, family = _kind_and_family(hint, sizes, names)
+    if kind == "nat":
+        return dump.listings.listed_nat().add_many
+    if kind != "ct" or not has_room(dump):
+        return None
+    name, layout = _ct_name(hint), layout_of_fields(names) if names is not None else None
+    return lambda keys, values: add_octets(dump, name, (keys, values), family=family, layout=layout)
 
 
 def _shapes(hint: str) -> tuple[Shape, Shape] | None:
@@ -141,24 +156,30 @@ def add_raw(dump: Dump, hint: str, key: bytes, value: bytes, names: Collection[s
     """
     if max(len(key), len(value)) > MAX_RECORD:
         raise DecodeError(f"a record of more than {MAX_RECORD} bytes")
-    families = {size: family for family, size in KEY_SIZE.items()}
-    family = families.get(len(key))
-    if family is not None and len(value) == VALUE_SIZE and "snat" not in hint and not _is_nat(names):
+    kind, family = _kind_and_family(hint, (len(key), len(value)), names)
+    if kind == "ct":
         layout = layout_of_fields(names) if names is not None else None
         name = _ct_name(hint) or table_name(family, key[-2])
         table = dump.table(name, family)
         if not len(table) and layout is not None:
             table.layout, table.evidence = layout, "BTF"
         table.add(key, value)
-    elif family is not None and len(value) == NAT_SIZE[family]:
+    elif kind == "nat":
         dump.listings.listed_nat().add_bytes(key, value)
     else:
         _add_other(dump, hint, key, value)
 
 
-def _is_nat(names: Collection[str] | None) -> bool:
-    """An IPv6 SNAT value has the size of a conntrack one: only names (or the file's name) tell."""
-    return names is not None and "created" in names
+def _kind_and_family(hint: str, sizes: tuple[int, int], names: Collection[str] | None) -> tuple[str, int]:
+    """Whether a record is one of conntrack ("ct") or of SNAT ("nat"), by the sizes of its key and value; else empty.
+
+    An IPv6 SNAT value has the size of a conntrack one: only names, or the file's name, tell.
+    """
+    family = FAMILIES.get(sizes[0], 0)
+    is_nat = "snat" in hint or (names is not None and "created" in names)
+    if family and sizes[1] == VALUE_SIZE and not is_nat:
+        return "ct", family
+    return ("nat" if family and sizes[1] == NAT_SIZE[family] else "", family)
 
 
 _TABLES: tuple[tuple[str, str, Callable[[bytes, bytes], object] | None], ...] = (
@@ -211,7 +232,7 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
     It ends after that line, or before a line that is none of it.
     """
     dumped = _Hex(dump, hint)
-    runs = ElementRuns(functools.partial(hex_like, dump, _ct_name(hint)))
+    runs = ElementRuns(dumped.like)
     note_table(dump, hint)
     found = None
     try:
@@ -224,7 +245,7 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
                 lines.back(line + "\n")
                 break
             dumped.keep(line)
-            if lines.window_starts(b"key:") and dumped.is_conntrack():
+            if lines.window_starts(b"key:") and dumped.is_whole():
                 dumped.flush()
                 dumped.count += runs.read_on(lines, dumped.sample)
                 lines.spend(runs.work)
@@ -243,9 +264,6 @@ def read_hex(lines: Lines, dump: Dump, hint: str) -> None:
 _PARTS = ("key", "value", "values")
 
 
-_CT_SIZES = {(size, VALUE_SIZE) for size in KEY_SIZE.values()}
-
-
 def _parts() -> dict[str, bytearray]:
     return {name: bytearray() for name in _PARTS}
 
@@ -258,6 +276,7 @@ class _Hex:
         self._hint = hint
         self._parts = _parts()
         self._into = self._text = ""
+        self._last = 0, 0
         self.count = 0
         self.per_cpu = False
 
@@ -299,14 +318,21 @@ class _Hex:
         """The text of a record, for others that are written like it."""
         self._text = line + "\n" if line.startswith("key:") else self._text + line + "\n"
 
-    def is_conntrack(self) -> bool:
-        """Whether what was read so far of a record is a whole one of a conntrack table."""
-        sizes = len(self._parts["key"]), len(self._parts["value"])
-        return sizes in _CT_SIZES and "snat" not in self._hint and not self._parts["values"]
+    def _sizes(self) -> tuple[int, int]:
+        return len(self._parts["key"]), len(self._parts["value"])
+
+    def is_whole(self) -> bool:
+        """Whether what was read so far of a record is a whole one of a conntrack or SNAT table."""
+        return bool(_kind_and_family(self._hint, self._sizes(), None)[0]) and not self._parts["values"]
 
     def sample(self) -> Sample:
         """The last record."""
         return Sample(None, self._text)
+
+    def like(self, sample: Sample) -> Learned | None:
+        """The form of records like the last one."""
+        add = _adder(self._dump, self._hint, self._last, None)
+        return None if add is None else hex_like(sample, self._last, add)
 
     def flush(self, *, last: bool = False) -> None:
         """Add the record that was read; one that is cut off is said."""
@@ -314,6 +340,7 @@ class _Hex:
         self._parts = _parts()
         if not key:
             return
+        self._last = len(key), len(value)
         self.count += 1
         try:
             if self.per_cpu:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ctctl.abi import constants
 from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE, layout_of_fields
+from ctctl.decode.nat import VALUE_ADDRESS as NAT_ADDRESS
+from ctctl.decode.nat import VALUE_SIZE as NAT_SIZE
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.ct_elements import add_octets, has_room
 from ctctl.tables.sources.dump import Dump
@@ -32,6 +34,9 @@ _FLAGS = constants.CT_ENTRY_FLAGS
 _LIFTED = ("", "common", "nat_info")
 _ENDS = ("daddr", "saddr")
 _KEY_END = ("dport", "sport", "nexthdr", "flags")
+#: The numbers that an SNAT value starts with, of eight bytes each; what it puts in a packet, by whatever name.
+_NAT_NUMBERS = ("created", "needs_ct", "pad1", "pad2")
+_NAT_ADDRESSES, _NAT_PORTS = ("address", "to_saddr", "to_daddr"), ("port", "to_sport", "to_dport")
 
 
 class _Place(NamedTuple):
@@ -149,11 +154,17 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nat_value(flat: dict[str, Any]) -> bytes:
-    head = struct.pack("<QQQQ", *(_number(flat.get(name, 0)) for name in ("created", "needs_ct", "pad1", "pad2")))
-    address = next(flat[name] for name in ("address", "to_saddr", "to_daddr") if name in flat)
-    port = next(flat[name] for name in ("port", "to_sport", "to_dport") if name in flat)
-    raw = _address(address)
+    head = struct.pack("<QQQQ", *(_number(flat.get(name, 0)) for name in _NAT_NUMBERS))
+    raw, port = _address(flat[_first(_NAT_ADDRESSES, flat)]), flat[_first(_NAT_PORTS, flat)]
     return head + raw + struct.pack("<H", _number(port)) + bytes(2 if len(raw) == 4 else 6)
+
+
+def _first(names: Collection[str], flat: dict[str, Any]) -> str:
+    """Which of the names is there. Raises DecodeError for none."""
+    found = next((name for name in names if name in flat), None)
+    if found is None:
+        raise DecodeError(f"an SNAT entry without {', '.join(names)}")
+    return found
 
 
 def _number(value: Any) -> int:
@@ -202,12 +213,14 @@ def packed(shape: Shape, value: Any) -> bytes | None:
 class _Fields:
     """Where the numbers of a record go: ``count`` of them, ``bits`` of the flags by their field of a row.
 
+    ``places`` and ``addresses`` are where the fields of the value are; an address has ``half`` bytes.
     ``odd``: there is one that only the careful reader takes.
     """
 
-    def __init__(self, half: int, places: dict[str, _Place]) -> None:
+    def __init__(self, half: int, places: dict[str, _Place], addresses: dict[str, int]) -> None:
         self._half = half
         self._places = places
+        self.addresses = addresses
         self.bits: dict[str, _Place] = {}
         self._names: set[str] = set()
         self.count = 0
@@ -234,41 +247,60 @@ class _Fields:
         return True
 
     def _of_key(self, path: Path) -> _Place | None:
-        name = path[1] if len(path) > 1 else ""
+        name = str(path[1]) if len(path) > 1 else ""
         if name in _ENDS:
-            start = self._half * _ENDS.index(str(name))
-            if len(path) == 2:
-                return _Place(start, 4)
-            number = path[-1]
-            octet = isinstance(number, int) and (path[2:-1] == ("addr",) or len(path) == 3)
-            return _Place(start + int(number), 1) if octet else None
+            return self._in_address(self._half * _ENDS.index(name), path[2:])
         if len(path) != 2 or name not in _KEY_END:
             return None
-        at = _KEY_END.index(str(name))
+        at = _KEY_END.index(name)
         return _Place(2 * self._half + (2 * at if at < 2 else at + 2), 2 if at < 2 else 1)
 
+    def _in_address(self, start: int, path: Path) -> _Place | None:
+        """A number of an address: all of IPv4's, or an octet, in a list by itself or one that is called ``addr``."""
+        if not path:
+            return _Place(start, 4)
+        octet = isinstance(path[-1], int) and path[:-1] in ((), ("addr",))
+        return _Place(start + int(path[-1]), 1) if octet else None
+
     def _of_value(self, path: Path) -> _Place | None:
-        name = str(path[-1])
-        if name not in self._places or any(part not in _LIFTED for part in path[1:-1]):
+        depth = next((at for at, part in enumerate(path) if at and part not in _LIFTED), 0)
+        name, rest = str(path[depth]), path[depth + 1 :]
+        if depth and name in self.addresses:
+            return self._in_address(self.addresses[name], rest)
+        if not depth or rest or name not in self._places:
             return None
         self.odd |= name in self._names  # of two with one name the last one counts
         self._names.add(name)
         return self._places[name]
 
 
-def fields_like(dump: Dump, name: str | None, sample: Sample) -> Learned | None:
-    """The form of conntrack records like this one, which was added; None: it has none. ``name``: of their table."""
-    key, flat = sample.element["key"], _flat(sample.element["value"])
-    family = 6 if isinstance(key["daddr"], dict | list) else 4
-    if "created" in flat or not has_room(dump):
+def fields_like(dump: Dump, hint: str, name: str | None, sample: Sample) -> Learned | None:
+    """The form of records like this one, which was added; None: it has none. ``name``: of their conntrack table."""
+    value = sample.element["value"]
+    flat = _flat(value)
+    is_nat = "created" in flat
+    if is_nat != ("created" in names_in(value)) or (not is_nat and ("snat" in hint or not has_room(dump))):
         return None
+    return _nat_like(dump, flat, sample) if is_nat else _ct_like(dump, name, flat, sample)
+
+
+def _family_of(key: dict[str, Any]) -> int:
+    return 6 if isinstance(key["daddr"], dict | list) else 4
+
+
+def _like(sample: Sample, fields: _Fields, half: int, value_size: int, wanted: int) -> Form | None:
+    """The form of records with so many numbers in their value."""
+    form = Form(strict=True).room("key", 2 * half + 6).room("value", value_size).literal(sample.before)
+    found = form_like(sample.text, form, fields, ("addr", *_ENDS, *fields.addresses))
+    wanted += len(_KEY_END) + (2 if half == 4 else 2 * half)
+    return None if found is None or fields.odd or fields.count != wanted else form
+
+
+def _ct_like(dump: Dump, name: str | None, flat: dict[str, Any], sample: Sample) -> Learned | None:
+    family = _family_of(sample.element["key"])
     half = (KEY_SIZE[family] - 6) // 2
-    fields = _Fields(half, _places(flat))
-    form = Form(strict=True).room("key", KEY_SIZE[family]).room("value", VALUE_SIZE).literal(sample.before)
-    found = form_like(sample.text, form, fields, ("addr", *_ENDS))
-    wanted = len(_KEY_END) + (2 if family == 4 else 2 * half) + len(_places(flat))
-    if found is None or fields.odd or fields.count != wanted:
-        return None
+    fields = _Fields(half, _places(flat), {})
+    form = _like(sample, fields, half, VALUE_SIZE, len(_places(flat)))
     layout = layout_of_fields(names_in(sample.element["value"]))
 
     def add(rows: NDArray[Any]) -> None:
@@ -278,7 +310,25 @@ def fields_like(dump: Dump, name: str | None, sample: Sample) -> Learned | None:
             values[:, _FLAGS : _FLAGS + 2] = _flag_words(rows, fields.bits)
         add_octets(dump, name, (octets(rows["key"]), values), family=family, layout=layout)
 
-    return Learned(form, add)
+    return None if form is None else Learned(form, add)
+
+
+def _nat_like(dump: Dump, flat: dict[str, Any], sample: Sample) -> Learned | None:
+    """Of SNAT, where key and value have addresses of one family."""
+    family = _family_of(sample.element["key"])
+    half = (KEY_SIZE[family] - 6) // 2
+    address, port = _first(_NAT_ADDRESSES, flat), _first(_NAT_PORTS, flat)
+    if isinstance(flat[address], dict | list) != (family == 6):
+        return None
+    places = {name: _Place(8 * at, 8) for at, name in enumerate(_NAT_NUMBERS) if name in flat}
+    places[port] = _Place(NAT_ADDRESS + half, 2)
+    fields = _Fields(half, places, {address: NAT_ADDRESS})
+    form = _like(sample, fields, half, NAT_SIZE[family], len(places) + (1 if family == 4 else half))
+
+    def add(rows: NDArray[Any]) -> None:
+        dump.listings.listed_nat().add_many(octets(rows["key"]), octets(rows["value"]))
+
+    return None if form is None else Learned(form, add)
 
 
 def _flag_words(rows: NDArray[Any], bits: dict[str, _Place]) -> Matrix:

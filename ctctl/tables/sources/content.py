@@ -16,13 +16,15 @@ from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
-from ctctl.tables.sources.dump import Dump, OtherVersionError
+from ctctl.tables.sources.dump import MAX_HOSTS, Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts
 from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
+from ctctl.tables.sources.own_rows import OwnRows
+from ctctl.tables.sources.pages import shown
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
@@ -35,14 +37,16 @@ from ctctl.tables.sources.worded import HEAD, Worded
 MAX_TALK = 20_000
 #: What a record costs beside its line: also to be shown later.
 _RECORD_WORK = 12
+#: The same of a row of ctctl's own tables, each field of which has a cell.
+_OWN_ROW_WORK = 40
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: four bytes beyond the
 #: first cost one.
 _ALONE_WORK, _SHORT = 40, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file"
-#: Machines whose listings one file has, and what each costs.
-_MAX_HOSTS, _HOST_WORK = 500, 1500
+#: What a machine costs whose listings one file has.
+_HOST_WORK = 1500
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
 _OTHER_WORK, _SQUEEZED_WORK = 20, 24
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
@@ -57,7 +61,7 @@ _NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
 _ERROR = re.compile(r"\s*Error\b:? ?")
 _DIGIT = re.compile(r"\d")
 #: Tables of which every line up to an empty one is a row.
-_STRICT = ("pairs", "policy", "counters", "services")
+_STRICT = ("pairs", "policy", "counters", "services", "own")
 #: A line of an element of a JSON or YAML list, where its beginning is missing.
 _PIECE = re.compile(r'\s*"\w{2,30}": .{0,60}|\s{2,}[a-z][a-z0-9]{2,20}:(?: \d{1,20})?')
 #: Ends of lines as programs write them for others to read, and what stands around such text.
@@ -77,7 +81,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     for a document that is known and cannot be read. Listings of another machine, by the prompts between them, are
     in ``dump.others``.
     """
-    lines = Lines(utf8(stream), spend, lambda head: form_of(head) is not None)
+    lines = Lines(shown(utf8(stream), spend), spend, lambda head: form_of(head) is not None)
     part, hosts, foreign = dump, Hosts(), ""
     try:
         while True:
@@ -93,8 +97,8 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
             foreign = foreign or mixed.documents.foreign
             if mixed.moved is None:
                 break
-            if len(dump.others) >= _MAX_HOSTS:
-                dump.partial.append(f"listings of more than {_MAX_HOSTS} machines in one file: not reading on")
+            if len(dump.others) >= MAX_HOSTS:
+                dump.partial.append(f"listings of more than {MAX_HOSTS} machines in one file: not reading on")
                 break
             hosts = mixed.moved
             part = dump.of_host(hosts.name)
@@ -117,6 +121,7 @@ class _Mixed:
         self.pairs = PairLines(dump)
         self.services = ServiceLines(dump)
         self.policy = PolicyLines(dump)
+        self.own = OwnRows(dump)
         self.documents = Documents(lines, dump, self._not_ct)
         self.shape = Shape(self.lines, self._alone)
         self.documents.other_length = self.shape.other_length
@@ -150,7 +155,8 @@ class _Mixed:
         """Everything up to the end."""
         while (line := self.shape.next()) is not None:
             if line.startswith('{"') and not line.startswith('{"schema"'):
-                line = said_in(line)
+                line, node = said_in(line)
+                self.shape.name(node)
             if not line.strip():
                 self._blank_line()
             elif "\\n" in line and form_of(line) is None:
@@ -218,6 +224,7 @@ class _Mixed:
         """What follows is of no table with a header."""
         self.table = ""
         self.pairs.end()
+        self.own.end()
         self.policy.open = False
 
     def _enough(self) -> bool:
@@ -292,6 +299,8 @@ class _Mixed:
             self._not_ct("Cilium metrics list")
             self.table = "counters"
             return True
+        if self.own.open and self._own_row(line):
+            return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
             self.lines.spend(_RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0))
@@ -347,6 +356,16 @@ class _Mixed:
             self.dump.lose("line(s) of a nat list", line)
         return True
 
+    def _own_row(self, line: str) -> bool:
+        try:
+            if not self.own.add(line):
+                return False
+        except DecodeError:
+            self.dump.lose("row(s) of ctctl's own table", line)
+        self.dump.found("ctctl ct list (rows)")
+        self.lines.spend(_OWN_ROW_WORK)
+        return True
+
     def _connection(self, line: str) -> bool:
         if "src=" not in line:
             return "conntrack v" in line and nf_text.END.search(line) is not None
@@ -389,23 +408,9 @@ class _Mixed:
             self._leave()  # an empty table, and what follows it
         self._spaced, self._after_blank = self._spaced and not self._head, False
         self._head = head_of(line) is not None
-        if (header := HEADERS.match(line.lstrip())) is not None:
-            self._not_ct("Cilium listing")
-            self.table = "pairs"
-            self.pairs.header(header)
-        elif policy_text.HEADER.match(line):
-            self._not_ct("Cilium policy list")
-            self.table = "policy"
-            self.policy.header(line)
-        elif counter_text.HEADER.match(line):
-            self._not_ct("Cilium metrics list")
-            self.table = "counters"
-            self.dump.listings.shown.add("counters")
-        elif SERVICE_HEADER.match(line):
-            self._not_ct("service list")
-            self.table, self.services.front = "services", None
-            self.dump.listings.shown.add("services")
-        elif (nothing := _NOTHING.fullmatch(line)) is not None and (nothing[1] is not None or "metrics" in self.hint):
+        if self._is_header(line):
+            return
+        if (nothing := _NOTHING.fullmatch(line)) is not None and (nothing[1] is not None or "metrics" in self.hint):
             kind = "policy" if nothing[1] is not None else "counters"
             self._not_ct(f"Cilium {kind} list")
             self.dump.listings.shown.add(kind)
@@ -423,6 +428,33 @@ class _Mixed:
             self._piece = self._piece or (line if _PIECE.fullmatch(line) else "")
             if not _FENCE.match(line):
                 self.dump.skip(line)
+
+    def _is_header(self, line: str) -> bool:
+        """Whether a line is the head of a table, of which rows may follow."""
+        if (header := HEADERS.match(line.lstrip())) is not None:
+            self._not_ct("Cilium listing")
+            self.table = "pairs"
+            self.pairs.header(header)
+        elif self.own.header(line):
+            self._interrupt()
+            self.table = "own" if self.own.open else ""
+            if self.own.open:
+                self.dump.found("ctctl ct list (rows)")
+        elif policy_text.HEADER.match(line):
+            self._not_ct("Cilium policy list")
+            self.table = "policy"
+            self.policy.header(line)
+        elif counter_text.HEADER.match(line):
+            self._not_ct("Cilium metrics list")
+            self.table = "counters"
+            self.dump.listings.shown.add("counters")
+        elif SERVICE_HEADER.match(line):
+            self._not_ct("service list")
+            self.table, self.services.front = "services", None
+            self.dump.listings.shown.add("services")
+        else:
+            return False
+        return True
 
     def _is_damaged(self, line: str) -> bool:
         """Whether a line is of a listing and cannot be read: it has the fields, stands in a table, or is no text."""

@@ -6,8 +6,6 @@ values of one that it has read lie in the bytes of a table, so that those writte
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,6 @@ from ctctl.tables.sources.ct_forms import built_keys
 from ctctl.tables.sources.dump import MAX_RECORDS, Dump
 from ctctl.tables.sources.json_forms import Path, Place, form_like
 from ctctl.tables.sources.regular import ROOM, Form, Learned, Sample, octets
-from ctctl.tables.sources.stream import LINE_WORK
 from ctctl.tables.sources.yaml_forms import yaml_form_like, yaml_work
 
 if TYPE_CHECKING:
@@ -26,7 +23,8 @@ if TYPE_CHECKING:
 
     from ctctl.decode.columns import Matrix
 
-_FAMILIES = {size: family for family, size in KEY_SIZE.items()}
+#: IP version by the size of a key.
+FAMILIES = {size: family for family, size in KEY_SIZE.items()}
 #: Width, and place in a value, of its numbers behind the first four words.
 _REST = {
     "lifetime": (4, 32),
@@ -121,7 +119,7 @@ def cilium_like(
     """
     key, value = parts
     half = len(key.get("destaddr", ()))
-    if _FAMILIES.get(2 * half + 6) is None or not has_room(dump) or len(sample.element) != 2:
+    if FAMILIES.get(2 * half + 6) is None or not has_room(dump) or len(sample.element) != 2:
         return None
     word40 = next((name for name in ("ifindex", "natport", "reserved4") if name in value), "")
     places = _CiliumPlaces(half, value, heads, word40)
@@ -134,7 +132,7 @@ def cilium_like(
     form.work = yaml_work(sample.text) if sample.yaml else 0
     if found is None or places.taken != wanted or {"union0", "reserved0"} <= value.keys():
         return None
-    family = _FAMILIES[2 * half + 6]
+    family = FAMILIES[2 * half + 6]
 
     def add(rows: NDArray[Any]) -> None:
         for name, keys, values in by_table(octets(rows["key"]), octets(rows["value"]), family):
@@ -143,61 +141,7 @@ def cilium_like(
     return Learned(form, add)
 
 
-# ---- bpftool's
-
-_OCTET = re.compile(r"(?<![0-9a-z])[0-9a-f]{2}(?![0-9a-z:])")
-
-
-def bpftool_like(dump: Dump, sample: Sample, name: str | None, layout: Layout | None) -> Learned | None:
-    """The form of elements like this one, with octets of key and value; ``name`` is the table's where it is known."""
-    key, value = sample.element["key"], sample.element["value"]
-    family = _FAMILIES.get(len(key))
-    if family is None or len(value) != VALUE_SIZE or not has_room(dump):
-        return None
-    form = Form(strict=True).room("key", len(key)).room("value", VALUE_SIZE).literal(sample.before)
-
-    def place(form: Form, path: Path, word: str) -> bool:
-        if len(path) == 2 and path[0] in ("key", "value") and word.startswith('"0x') and len(word) == 6:
-            at = form.place(str(path[0])) + int(path[1])
-            form.literal('"0x').octets(f"{path[0]}.{path[1]}", 1, at=at).literal('"')
-            taken.add(path)
-            return True
-        if path and path[0] == "formatted":
-            return False
-        odd.append(path)
-        return False
-
-    taken: set[Path] = set()
-    odd: list[Path] = []
-    found = form_like(sample.text, form, place, ("key", "value"))
-    if found is None or odd or len(taken) != len(key) + len(value):
-        return None
-
-    return Learned(form, functools.partial(_add_rows, dump, name, family, layout))
-
-
-def hex_like(dump: Dump, name: str | None, sample: Sample) -> Learned | None:
-    """The form of records of a dump in hex that are written like this one, of lines with ``key:`` and ``value:``."""
-    head, mark, tail = sample.text.partition("value:")
-    parts = [_OCTET.findall(part) for part in (head, tail)]
-    family = _FAMILIES.get(len(parts[0]))
-    if family is None or len(parts[1]) != VALUE_SIZE or not head.startswith("key:") or not has_room(dump):
-        return None
-    form = Form().room("key", len(parts[0])).room("value", VALUE_SIZE)
-    for part, text in (("key", head), ("value", mark + tail)):
-        between = _OCTET.split(text)
-        for number, literal in enumerate(between):
-            form.literal(literal)
-            if number < len(between) - 1:
-                form.octets(f"{part}.{number}", 1, at=form.place(part) + number)
-    form.before("key:")  # or its value goes on
-    lines = [len(line) for line in sample.text.splitlines()]
-    form.work = sum(LINE_WORK + (length >> 4) for length in lines)
-    return Learned(form, functools.partial(_add_rows, dump, name, family, None))
-
-
-def _add_rows(dump: Dump, name: str | None, family: int, layout: Layout | None, rows: NDArray[Any]) -> None:
-    add_octets(dump, name, (octets(rows["key"]), octets(rows["value"])), family=family, layout=layout)
+# ---- as they lie
 
 
 def add_octets(
@@ -249,7 +193,7 @@ class _OwnPlaces:
 
     def __call__(self, form: Form, path: Path, word: str) -> bool:
         name = str(path[0]) if len(path) == 1 else ""
-        if name in ("schema", "map"):
+        if name in ("schema", "map", "node"):
             form.literal(word)
         elif name in ("src", "dst"):
             quote = word[:1] if not word[:1].isalnum() else ""

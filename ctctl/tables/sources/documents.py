@@ -94,6 +94,8 @@ class Elements:
         self._broken: EndedEarlyError | None = None
         self._element = ""
         self._plain = True
+        #: more than one list is read of it: what follows one is not put back
+        self.held = False
 
     def sample(self, element: Any) -> Sample:
         """The last element as others may be, by what stands before the next one."""
@@ -158,6 +160,12 @@ class Elements:
             if not self._more():
                 raise self._early("the dump ends in the middle")
 
+    def ahead(self, size: int) -> str:
+        """The beginning of the next element, and what follows, without taking it."""
+        self.skip("")
+        self.has(size)
+        return self._text[self._at : self._at + size]
+
     def is_left_out(self) -> bool:
         """Whether the rest of the line stands for elements that were left out."""
         self.skip("")
@@ -209,6 +217,9 @@ class Elements:
         self._at = len(self._text) if end < 0 else end + 1
 
     def give_back(self) -> None:
+        """Put what follows back into the stream, where that can take it."""
+        if self.held:
+            return
         back = getattr(self._stream, "back", None)
         if back is not None:
             back(self._text[self._at :].encode() + self._pending)

@@ -19,6 +19,9 @@ _QUOTES = re.compile(f"^{QUOTE.pattern}", re.MULTILINE)
 _ARROWS = re.compile("[\u2192\u27f6]|[\u2010-\u2015\u2212]>")
 _DOUBLE_ARROWS = re.compile("[\u21d2\u27f9]")
 _STROKES = re.compile("[\u2010\u2011]")
+#: Quote marks as editors and chats make them of those that programs write; lines of a document that start with one.
+_CURLY, _CURLY_SINGLE = re.compile(r"[\u201c-\u201f\u2033\uff02]"), re.compile(r"[\u2018-\u201b\u2032]")
+_CURLY_START = re.compile(r"^[\[{ \t]*[\u201c-\u201f\u2033\uff02]", re.MULTILINE)
 #: What Markdown is told to leave as it is: no JSON has these behind a stroke.
 _ESCAPED = re.compile(r"\\([\[\]_*<>#|~(){}+\-])")
 #: The first character of a terminal's colours as programs show it, and colours that have lost theirs. The pattern
@@ -26,17 +29,17 @@ _ESCAPED = re.compile(r"\\([\[\]_*<>#|~(){}+\-])")
 _SHOWN_ESC = ("^[[", "\u241b[")
 _BARE_COLOURS = re.compile(r"\[(?:\d{1,3}(?:;\d{1,3}){0,4}m(?:\[K)?|m\[K)")
 #: What people put around a line.
-MARKS = ("`", '"', "\u201c", "\u201d")
+MARKS = ("`", '"')
 
 
 def unwrapped(line: str) -> str:
-    """A line without the marks that stand around it: code of a page, a string of a list."""
+    """A line without the marks that stand around it: code of a page, a string of a list, a quotation of several."""
     if line[0] == "`":
         return line if line.startswith("```") else line.strip("`")
-    if line[0] == '"':
-        text = line.rstrip(", ")
-        return text[1:-1] if len(text) > 1 and text.endswith('"') and '"' not in text[1:-1] else line
-    return line.strip("\u201c\u201d")
+    text = line.rstrip(", ")
+    if line[0] == '"' and len(text) > 1 and text.endswith('"') and '"' not in text[1:-1]:
+        return text[1:-1]
+    return line.removeprefix('"').removesuffix('"') if line.count('"') == 1 else line
 
 
 def as_printed(text: str) -> str:
@@ -50,11 +53,17 @@ def as_printed(text: str) -> str:
     if not text.isascii():
         text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
         text = _STROKES.sub("-", _DOUBLE_ARROWS.sub("=>", _ARROWS.sub("->", text)))
+        text = _straightened(text)
     if "&" in text or "<" in text:
         text = without_marks(text)
     if "\\" in text:
         text = _ESCAPED.sub(r"\1", text)
     return _BARE_COLOURS.sub("", text) if coloured else text
+
+
+def _straightened(text: str) -> str:
+    """Text with the quote marks that programs write; where it has such, others are part of what it says."""
+    return _CURLY_SINGLE.sub("'", text if '"' in text else _CURLY.sub('"', text))
 
 
 def without_marks(text: str) -> str:
@@ -76,10 +85,11 @@ _DRESSED = re.compile("\x1b\\[|[\u00a0\u200b\u202f]")
 
 
 def is_dressed(text: str) -> bool:
-    """Whether lines have colours or blanks in them that are no part of a document."""
-    return _DRESSED.search(text) is not None
+    """Whether lines have colours, blanks or quote marks in them that are no part of a document."""
+    return _DRESSED.search(text) is not None or _CURLY_START.search(text) is not None
 
 
 def without_dress(text: str) -> str:
     """Text as its document has it."""
-    return _SPACES.sub(" ", _INVISIBLE.sub("", _TERMINAL.sub("", text)))
+    text = _SPACES.sub(" ", _INVISIBLE.sub("", _TERMINAL.sub("", text)))
+    return "\n".join(map(_straightened, text.split("\n"))) if _CURLY.search(text) else text

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Records of one dump at most: 94 bytes each, so that a hostile one cannot take all memory.
 MAX_RECORDS = 8_000_000
+#: Machines that one file may have listings of, and how long their names are.
+MAX_HOSTS, MAX_NAME = 500, 253
 _BATCH = 16384
 #: so many records and more are merged in one pass
 _MANY = 4096
@@ -201,6 +203,7 @@ class Collected:
             absent=self.absent,
             raw=self.raw,
             count=len(self),
+            stays=len(self) <= _KEPT,
         )
 
 
@@ -255,8 +258,30 @@ class Dump:
         again = self.others.get(host)
         return again.of_host(host) if again is not None else self.others.setdefault(host, Dump(host=host))
 
+    def of_node(self, node: object) -> Dump:
+        """What a file's own records that name a node belong to. Raises DecodeError for what is no name."""
+        if node is None or node == self.host:
+            return self
+        if not isinstance(node, str) or not 0 < len(node) <= MAX_NAME:
+            raise DecodeError(f"{str(node)[:40]!r} is no name of a node")
+        if self.host is None and not self.tables:
+            self.host = node
+            return self
+        part = self.others.get(node)
+        if part is None:
+            if len(self.others) >= MAX_HOSTS:
+                raise DecodeError(f"records of more than {MAX_HOSTS} nodes in one file")
+            part = self.others[node] = Dump(host=node, kinds=dict(self.kinds), clock=self.clock, now=self.now)
+        return part
+
     def settle_hosts(self) -> None:
         """Keep of other machines what was found; where that is all there is, it is this dump's own."""
+        for part in [*self.others.values()]:  # records in a part of the file may name nodes too
+            for name, inner in part.others.items():
+                known = self.others.setdefault(name, inner)
+                if known is not inner:
+                    known.merge(inner)
+            part.others = {}
         self.others = {name: part for name, part in self.others.items() if part.kinds}
         for part in (self, *self.others.values()):
             part.join()

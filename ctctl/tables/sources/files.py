@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
+from ctctl.errors import DecodeError, NotFoundError, NothingReadError, PermissionDenied
 from ctctl.model.suggest import unknown_name
-from ctctl.tables.sources import archive, snapshot
+from ctctl.tables.sources import archive, moments, snapshot
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.ct_text import settle_dsr
@@ -116,7 +116,7 @@ def read_text(stream: BinaryIO | Prefixed, name: str) -> Dump:
             else f"{name}: empty"
         )
     if dump.partial and not dump.tables and not _any_listing(dump.listings) and not dump.facts.said():
-        raise DecodeError(f"{name}: nothing could be read: {'; '.join(dump.partial)}")
+        raise NothingReadError(f"{name}: nothing could be read: {'; '.join(dump.partial)}")
     return dump
 
 
@@ -161,6 +161,7 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
     def facts(node: str | None) -> NodeFacts:
         return of(node).facts
 
+    source.notes += moments.said_of(dumps)
     source.listings, source.facts = listings, facts
     source.documents = lambda node: of(node).documents
     source.node_names = sorted(node for node in dumps if node)

@@ -67,6 +67,11 @@ def _told_by(line: str) -> Hosts | None:
     return Hosts(name) if name else None
 
 
+def heading_of(node: str) -> str:
+    """A line that says that what follows is of a node."""
+    return f"{node[:60]} | SUCCESS | rc=0 >>"
+
+
 def named_in(words: str) -> str | None:
     """The node that words in front of a line name; None where they name none."""
     if (pod := _POD_WORD.search(words)) is not None:

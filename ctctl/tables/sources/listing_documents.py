@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources import agent_text, bpftool, counter_text, ct_records, nat_text, own_json, policy_text
+from ctctl.tables.sources import agent_text, bpftool, ct_records, own_json
 from ctctl.tables.sources.documents import (
     ELEMENT_WORK,
     DamagedJsonError,
@@ -22,12 +21,22 @@ from ctctl.tables.sources.documents import (
     json_object,
     members_of,
 )
-from ctctl.tables.sources.dress import is_dressed, without_dress, without_quotes
+from ctctl.tables.sources.dress import as_printed, is_dressed, without_dress, without_quotes
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.listing_text import is_pair, read_pairs_json
-from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
-from ctctl.tables.sources.shape import HEAD
-from ctctl.tables.sources.stream import CHUNK, Lines, Reader, Unquoted
+from ctctl.tables.sources.enclosed import TOLD, Enclosed, encloses_rows, kept_in, node_of
+from ctctl.tables.sources.hosts import heading_of
+from ctctl.tables.sources.json_kinds import (
+    BPFTOOL,
+    CUT_PAIRS,
+    Like,
+    cut_kind,
+    is_known,
+    is_listing_by_pairs,
+    list_kind,
+)
+from ctctl.tables.sources.listing_text import read_pairs_json
+from ctctl.tables.sources.regular import ElementRuns, Sample
+from ctctl.tables.sources.stream import CHUNK, EndedEarlyError, Lines, Reader, Unquoted, text_of
 
 #: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
 MAX_DOCUMENT = 8 << 20
@@ -35,22 +44,15 @@ MAX_DOCUMENT = 8 << 20
 _HEAD = 4096
 #: Elements of a list of no known form that are looked through for the text of listings, within ``MAX_DOCUMENT``.
 _KEPT = 1000
-_JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|\"|\}))")
+#: Names that are said of those that a document gives its lists.
+_SHOWN_NAMES = 5
+_JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))")
 _YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
 _HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
-_BPFTOOL = r'\[\s*\{\s*"key"\s*:'
 _OWN = '{"schema": "ctctl/'
 #: An object a line, as logs are kept: what was said is in one of its fields.
 _LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
 _SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
-#: What the text of a listing has, wherever in a document it is kept.
-_TOLD = re.compile(
-    r"expires=\d|\"(?:Lifetime|NeedsCT)\": ?\d|XLATE_[SD]|identity=\d|sec_id=\d|" + HEAD.pattern, re.MULTILINE
-)
-
-
-#: Makes the form of an element that was read into a dump.
-Like: TypeAlias = "Callable[[Dump, Sample], Learned | None]"
 
 
 class Form(Enum):
@@ -77,8 +79,8 @@ def is_listing(head: str) -> bool:
     """Whether the beginning of a document is that of a listing."""
     if (form := form_of(head.partition("\n")[0])) is not Form.JSON:
         return form is not None
-    listed = _list_kind(head) or _list_kind(f"[{head}") or head.startswith(_OWN)
-    return bool(listed) or re.match(_BPFTOOL, head) is not None or _is_known(head)
+    listed = list_kind(head) or list_kind(f"[{head}") or head.startswith(_OWN)
+    return bool(listed) or re.match(BPFTOOL, head) is not None or is_known(head)
 
 
 class Documents:
@@ -97,6 +99,8 @@ class Documents:
         #: lines of ctctl's own that were read in passes, and the length of lines that are not (``Shape.other_length``)
         self.passed = 0
         self.other_length: Callable[[], int | None] = lambda: None
+        #: of the lists within one document, by what they are: there may be many of them, each short
+        self._shared: dict[str, ElementRuns] = {}
         self._own = ElementRuns(functools.partial(own_json.record_like, dump))
         #: what a document of no known form was
         self.foreign = ""
@@ -162,26 +166,71 @@ class Documents:
             if bpftool.is_dump(self._hint):
                 bpftool.note_table(self._dump, self._hint)
             self._take(json_array(stream), lambda _item: None)
-        elif (kind := _list_kind(head)) is not None:
-            self._found(kind[0])
-            like = ct_records.element_like if kind[1] is ct_records.add_record else None
-            self._take_array(Elements(stream), lambda item: kind[1](self._dump, item), like)
-        elif re.match(_BPFTOOL, head):
+        elif not self._rows(stream, head):
+            if encloses_rows(head, self._lines.spend):
+                self._enclosed(stream)
+            else:
+                self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
+
+    def _rows(self, stream: Reader | Elements, head: str) -> bool:
+        """Read a list of rows; False: it is none."""
+        if (kind := list_kind(head)) is not None:
+            self._found(kind.name)
+            elements = stream if isinstance(stream, Elements) else Elements(stream)
+            self._take_array(elements, lambda item: kind.add(self._dump, item), kind.like, kind.name)
+        elif re.match(BPFTOOL, head):
             self._found("bpftool (JSON)")
             plain = re.match(r'\[\s*\{\s*"key"\s*:\s*\[', head) is None
-            elements = Elements(stream, bpftool.BARE_HEX if plain else None)
+            elements = stream if isinstance(stream, Elements) else Elements(stream, bpftool.BARE_HEX if plain else None)
             hint = self._hint
             like = functools.partial(bpftool.element_like, hint)
-            self._take_array(elements, lambda item: bpftool.add_item(self._dump, hint, item), like)
+            self._take_array(elements, lambda item: bpftool.add_item(self._dump, hint, item), like, hint)
         else:
-            self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
+            return False
+        return True
+
+    def _enclosed(self, stream: Reader) -> None:
+        """A document with lists of rows in it, however long they are."""
+        elements = Elements(stream)
+        self._shared = {}
+        names: dict[str, list[str]] = {}
+
+        def read_rows(head: str, name: str) -> bool:
+            kind = list_kind(head)
+            if not self._rows(elements, head):
+                return False
+            names.setdefault(kind.name if kind is not None else "bpftool", []).append(name)
+            return True
+
+        enclosed = Enclosed(elements, read_rows, self._lines.spend)
+        broken = len(self._dump.partial)
+        try:
+            enclosed.read()
+        except DecodeError as error:
+            if len(self._dump.partial) == broken:
+                self._dump.partial.append(str(error))
+        for kind, found in names.items():
+            self._say_shared(kind, found)
+        self._kept_in(enclosed.rest)
+
+    def _say_shared(self, kind: str, names: Collection[str]) -> None:
+        """Lists of one kind in members of other names may be of several nodes."""
+        if len(shown := sorted({name[:40] for name in names if name})) > 1:
+            more = ", …" if len(shown) > _SHOWN_NAMES else ""
+            self._dump.partial.append(
+                f"a JSON document with several lists ({kind}: {', '.join(shown[:_SHOWN_NAMES])}{more}): shown as one"
+                " node's; if they are not, give each a file"
+            )
 
     def _gap(self) -> None:
         self.left_out += 1
 
-    def _take_array(self, elements: Elements, add: Callable[[Any], None], like: Like | None) -> None:
+    def _take_array(self, elements: Elements, add: Callable[[Any], None], like: Like | None, name: str) -> None:
         """The elements of an array; ``like`` makes a form of one, by which those that follow are read in passes."""
-        runs = ElementRuns(functools.partial(like, self._dump)) if like is not None else None
+        runs = None
+        if like is not None:
+            shared = self._shared if elements.held else {}
+            runs = shared.setdefault(name, ElementRuns(functools.partial(like, self._dump)))
 
         def others(item: Any) -> None:
             if runs is not None:
@@ -210,49 +259,68 @@ class Documents:
 
     def _ignore(self, items: Iterator[Any], what: str, head: str) -> None:
         self.foreign = self.foreign or what
-        told, start = _TOLD.search(head) is not None, self._lines.position
+        told, start = TOLD.search(head) is not None, self._lines.position
         kept: list[Any] = []
         left_out = 0
-        with contextlib.suppress(DecodeError):  # no JSON after all: what follows may still be lines of a listing
+        try:
             for item in items:
                 self._lines.spend(ELEMENT_WORK)
                 if told and len(kept) < _KEPT and self._lines.position - start <= MAX_DOCUMENT:
                     kept.append(item)
                 else:
                     left_out += 1
-        if self._told_in(kept) and left_out:
+        except EndedEarlyError:
+            if not kept and (cut := cut_kind(head)) is not None:
+                self._found("Cilium listing (JSON)")
+                self._dump.partial.append(f"{cut}, cut off within its first element")
+        except DecodeError:  # no JSON after all: what follows may still be lines of a listing
+            pass
+        if self._kept_in(kept) and left_out:
             self._dump.partial.append(f"{left_out} element(s) of a JSON array were not looked through for listings")
 
-    def _told_in(self, document: Any) -> bool:
-        """Read the text of listings that a document of another kind keeps (what a tool reports of a command's output).
+    def _kept_in(self, document: Any) -> bool:
+        """Read the listings that a document of another kind keeps (what a tool reports of a command's output).
 
         False: it keeps none.
         """
-        texts = [text for text in _texts_in(document) if _TOLD.search(text)]
-        if texts:
-            self._lines.spend(sum(map(len, texts)) >> 3)
-            self._lines.back("\n".join(texts) + "\n")
-        return bool(texts)
+        found = list(kept_in(document))
+        by_node: dict[str | None, list[str]] = {None: []}  # what is of no node is not of the one before it
+        for kept in found:
+            by_node.setdefault(kept.node, []).append(kept.text)
+        parts: list[str] = []
+        for node, texts in by_node.items():
+            if node is not None and len(by_node) > 2:
+                parts.append(heading_of(node))
+            parts += texts
+        entries = {kept.text.strip(): kept.member for kept in found if "expires=" in kept.text and kept.node is None}
+        self._say_shared("conntrack entries", entries.values())
+        if found:
+            self._lines.spend(sum(map(len, parts)) >> 3)
+            self._lines.back("\n".join(parts) + "\n")
+        return bool(found)
 
     def _object(self, stream: Lines | Unquoted, head: str) -> None:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
+        if list_kind(f"[{head}") is None and encloses_rows(head, self._lines.spend):
+            self._enclosed(stream)
+            return
         try:
             document = json_object(stream, MAX_DOCUMENT)
         except DecodeError as error:
             self._unreadable(error, head)
             return
-        if (kind := _list_kind(f"[{head}")) is not None:  # an element of a list by itself
-            self._found(kind[0])
+        if (kind := list_kind(f"[{head}")) is not None:  # an element of a list by itself
+            self._found(kind.name)
             self.count -= 1
             self.goes_on = True
-            self._take(iter([document]), lambda item: kind[1](self._dump, item))
+            self._take(iter([document]), lambda item: kind.add(self._dump, item))
         elif agent_text.is_agent_config(document):
             self._found("agent configuration")
             agent_text.add_config(self._dump, document)
         elif isinstance(document, dict) and "key" in document and "value" in document:
             self._found("bpftool (JSON)")
             self._take(iter([document]), lambda item: bpftool.add_item(self._dump, self._hint, item))
-        elif document == {} or _is_listing(document):
+        elif document == {} or is_listing_by_pairs(document):
             self._found("Cilium listing")
             read_pairs_json(document, self._dump)
         elif agent_text.add_config_map(self._dump, document):
@@ -261,7 +329,7 @@ class Documents:
             self.foreign = self.foreign or "an undo journal: ctctl gc undo FILE brings back what it holds"
         else:
             self.foreign = self.foreign or "a JSON object that is no listing of any known form"
-            self._told_in(document)
+            self._kept_in(document)
 
     def _unreadable(self, error: DecodeError, head: str) -> None:
         """An object that is too long, damaged or cut off: of a listing by pairs its whole members."""
@@ -269,7 +337,11 @@ class Documents:
         if isinstance(error, DamagedJsonError):
             self._lines.spend(len(error.text) >> 2)
             members = members_of(error.text)
-        pairs = _is_known(head) or _is_listing(members.found)
+        pairs = is_known(head) or is_listing_by_pairs(members.found)
+        if not pairs and CUT_PAIRS.fullmatch(head) is not None:
+            self._found("Cilium listing")
+            self._dump.partial.append("a listing by pairs, cut off within its first element")
+            return
         if pairs and members.marks and members.end is not None and isinstance(error, DamagedJsonError):
             self._found("Cilium listing")
             read_pairs_json(members.found, self._dump)
@@ -286,66 +358,28 @@ class Documents:
             pass
 
 
-def _texts_in(document: Any) -> Iterator[str]:
-    """Texts of several lines in a document of JSON, and lists of lines as one text; in order."""
-    left: list[Any] = [document]
-    while left:
-        item = left.pop()
-        if isinstance(item, str):
-            if "\n" in item:
-                yield item
-        elif isinstance(item, dict):
-            left += reversed(item.values())
-        elif isinstance(item, list) and item and all(isinstance(text, str) for text in item):
-            yield "\n".join(item)
-        elif isinstance(item, list):
-            left += reversed(item)
-
-
-def _add_nat(dump: Dump, item: Any) -> None:
-    dump.listings.listed_nat().add_bytes(*nat_text.bytes_of_record(item))
-
-
-def _list_kind(head: str) -> tuple[str, Callable[[Dump, Any], None]] | None:
-    """What a JSON list is by its beginning: its name, and who reads its elements; None for what is told elsewhere."""
-    if re.match(r'\[\s*\{\s*"Key"\s*:\s*\{', head):
-        if '"Lifetime"' in head:
-            return "Cilium ct list (JSON)", ct_records.add_record
-        if '"Created"' in head:
-            return "Cilium nat list (JSON)", _add_nat
-    if re.match(r'\[\s*\{\s*"EndpointID"\s*:', head) or (
-        re.match(r'\[\s*\{\s*"', head) and '"TrafficDirection"' in head[:2000]
-    ):
-        return "Cilium policy list (JSON)", policy_text.add_item
-    if re.match(r'\[\s*\{\s*"Key"\s*:\s*"(?:AgentLiveness|UTimeOffset)"', head):
-        return "agent status", agent_text.add_runtime_config
-    if re.match(r'\[\s*\{\s*"reason"\s*:', head) and ('"direction"' in head or '"values"' in head):
-        return "Cilium metrics list (JSON)", counter_text.add_item
+def _text_of(value: Any) -> str | None:
+    """What was said: a text, or the numbers of its bytes, which journald writes where one of them cannot be printed."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(type(byte) is int and 0 <= byte < 256 for byte in value):
+        return as_printed(text_of(bytes(value)))
     return None
 
 
-def _is_known(head: str) -> bool:
-    """Whether the start of a JSON object that cannot be read is one of a listing by pairs."""
-    match = re.match(r'\{\s*"([^"]{3,120})"\s*:\s*\[\s*"([^"]{0,400})"', head)
-    return match is not None and is_pair(match[1].strip(), match[2].strip())
-
-
-def _is_listing(document: Any) -> bool:
-    if not isinstance(document, dict) or not document:
-        return False
-    left, texts = next(iter(document.items()))
-    return isinstance(texts, list) and bool(texts) and is_pair(str(left).strip(), str(texts[0]).strip())
-
-
-def said_in(line: str) -> str:
-    """What was said in a line of a log of objects; the line itself where that is none."""
+def said_in(line: str) -> tuple[str, str | None]:
+    """What was said in a line of a log of objects, and on which node; the line itself where that is none."""
     if _LOGGED.fullmatch(line) is None:
-        return line
+        return line, None
     try:
         item = json.loads(line)
     except (ValueError, RecursionError):
-        return line
-    texts = [item[name] for name in _SAID if isinstance(item.get(name), str)]
+        return line, None
+    texts = [text for name in _SAID if (text := _text_of(item.get(name))) is not None]
+    kept = list(kept_in(item)) if not texts else []
+    if len(kept) == 1:
+        texts = [kept[0].text]
     if len(texts) != 1 or "\n" in texts[0].rstrip("\n"):
-        return line
-    return str(texts[0]).rstrip()
+        return line, None
+    text = str(texts[0]).rstrip()
+    return text, (kept[0].node if kept else node_of(item)) if TOLD.search(text) else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.dump import Dump
@@ -13,6 +14,7 @@ from ctctl.tables.sources.facts import NodeFacts
 
 Dumps = dict[str | None, Dump]
 Name = TypeVar("Name", str, str | None)
+Way: TypeAlias = tuple[str, ...]
 
 _POD = re.compile(r"cilium-bugtool-(?P<pod>[a-z0-9.-]*?[a-z][a-z0-9.-]*?)-\d{8}-\d{6}")
 _NAMED = re.compile(r"cilium-bugtool-(?P<pod>[a-z][a-z0-9.-]{0,60})$")
@@ -23,6 +25,7 @@ _STRUCTURE = re.compile(
 )
 #: Of those what is a whole by itself: where nothing else says whose it is, its own name does.
 _WHOLE = re.compile(r"cilium-(?:sysdump|bugtool)\b.*|.*\.(?:tar|gz|tgz|zip|bz2|xz)$", re.I)
+_WORDS = re.compile(r"[-_.+\s]+")
 #: Words of a file's name that say which listing it is.
 _LISTING = re.compile(
     r"(?:cilium|dbg|bpf|bpftool|map|dump|pinned|sys|fs|tc|globals|ct|ct4|ct6|ctmap|conntrack|any|any4|any6|nat|snat|v4|v6|lb"
@@ -49,9 +52,44 @@ def folder_of(path: PurePosixPath) -> str | None:
     return named or next((part for part in parts if _WHOLE.match(part)), None)
 
 
+def _way_of(path: PurePosixPath) -> Way:
+    """The folders and archives on a member's way, but for those that say only what is in them."""
+    return tuple(part for part in path.parts[:-1] if _WHOLE.match(part) or not _is_structure(part))
+
+
+def _is_structure(folder: str) -> bool:
+    words = [word for word in _WORDS.split(folder) if word]
+    listing = all(map(_LISTING.match, words)) and not all(map(str.isdigit, words))
+    return listing or _STRUCTURE.match(folder) is not None
+
+
+def _names_of(ways: Iterable[Way], holders: Collection[Way]) -> dict[Way, str | None]:
+    """What each way says whose its files are: where those that hold tables part, what they go on with.
+
+    A folder around all of them, and an archive that they are in, is of none.
+    """
+    first, last = (min(holders), max(holders)) if len(holders) > 1 else ((), ())
+    shared, least = 0, min(map(len, holders), default=0)
+    while shared < min(least, len(first)) - 1 and first[shared] == last[shared]:  # so of all that lie between them
+        shared += 1
+    ends = {way[shared:] for way in holders if way}
+    told = {name for end in ends if (name := _first_folder(end)) is not None}
+    # An archive's own name only where nothing in it says more, or says the same of another.
+    by_folder = len(told) >= len({end[0] for end in ends})
+    found: dict[Way, str | None] = {}
+    for way in ways:
+        end = way[shared:] if way[:shared] == first[:shared] else ()
+        found[way] = (_first_folder(end) if by_folder else None) or (end[0] if end else None)
+    return found
+
+
+def _first_folder(way: Way) -> str | None:
+    return next((part for part in way if not _WHOLE.match(part)), None)
+
+
 def word_of(path: PurePosixPath) -> str:
     """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``."""
-    words = [word for word in re.split(r"[-_.+\s]+", path.name) if word and not _LISTING.match(word)]
+    words = [word for word in _WORDS.split(path.name) if word and not _LISTING.match(word)]
     return "-".join(words)[:60]
 
 
@@ -67,7 +105,7 @@ class Members:
     """Dumps by node, found out once all members are known."""
 
     pods: dict[str, Dump] = field(default_factory=dict)
-    folders: dict[str | None, _Place] = field(default_factory=dict)
+    folders: dict[Way, _Place] = field(default_factory=dict)
     #: what could not be read of files of which nothing else is known
     loose: list[str] = field(default_factory=list)
 
@@ -80,7 +118,7 @@ class Members:
         if not part.kinds and not part.documents:
             self.loose += part.partial
             return
-        place = self.folders.setdefault(folder_of(path), _Place())
+        place = self.folders.setdefault(_way_of(path), _Place())
         _add_to(place.words, word_of(path), part)
 
     def by_node(self) -> Dumps:
@@ -91,9 +129,12 @@ class Members:
         found: Dumps = {}
         found.update(self.pods)
         shared: list[Dump] = []
-        nodes = [name for name, place in self.folders.items() if name is not None and _has_tables(place)]
-        nodes += [name for name, dump in self.pods.items() if dump.tables]
-        for name, place in self.folders.items():
+        holders = [way for way, place in self.folders.items() if _has_tables(place)]
+        names = _names_of(self.folders, holders)
+        nodes = {name for way in holders if (name := names[way]) is not None}
+        nodes |= {name for name, dump in self.pods.items() if dump.tables}
+        for way, place in self.folders.items():
+            name = names[way]
             split = [word for word, dump in place.words.items() if word and dump.tables]
             many = len(split) > 1
             for word, dump in place.words.items():

@@ -20,6 +20,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction
 
 if TYPE_CHECKING:
+    from ctctl.decode.columns import Matrix
     from ctctl.decode.nat_rows import NatRows, NatTable
 
 _AGE = struct.Struct("<q")
@@ -117,6 +118,12 @@ class ListedNat:
         part = self.part(family, shows_ct=None)
         part.keys += key
         part.values += value
+
+    def add_many(self, keys: Matrix, values: Matrix) -> None:
+        """Add entries of one family by their bytes, which have the sizes of its table."""
+        part = self.part(family_of_key(keys.shape[1]), shows_ct=None)
+        part.keys += keys.tobytes()
+        part.values += values.tobytes()
 
     def add(self, entry: NatEntry) -> bool:
         """Whether an entry of text can be kept so; it is added then."""

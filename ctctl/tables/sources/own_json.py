@@ -67,7 +67,7 @@ def _take(items: Iterator[Any], dump: Dump, spend: Callable[[int], None], others
 
 def record_like(dump: Dump, sample: Sample) -> Learned | None:
     """The form of records like this one, which was added. None: it is written in a way that tells none."""
-    return own_like(dump, sample, _layout_of(sample.element))
+    return own_like(dump.of_node(sample.element.get("node")), sample, _layout_of(sample.element))
 
 
 def read_document(lines: Lines, dump: Dump) -> None:
@@ -137,8 +137,11 @@ def _take_meta(dump: Dump, meta: Any) -> None:
         dump.now = now
 
 
-def add(dump: Dump, record: Any) -> None:
-    """One entry's record. Raises DecodeError if it is none."""
+def add(dump: Dump, record: Any, evidence: str = "the records' fields") -> None:
+    """One entry's record, to the node that it names. Raises DecodeError if it is none.
+
+    ``evidence``: of the layout that its fields are in.
+    """
     try:
         entry, layout = _entry_of(record)
         family = 6 if ":" in record["src"] or ":" in record["dst"] else 4
@@ -150,9 +153,9 @@ def add(dump: Dump, record: Any) -> None:
             key, value = encode_key(entry.tuple, entry.tuple_flags, family), encode_value(entry, layout)
     except (KeyError, TypeError, ValueError, OverflowError, struct.error, CtctlError) as error:
         raise DecodeError(f"no conntrack record of ctctl: {error}") from error
-    table = dump.table(name, family)
+    table = dump.of_node(record.get("node")).table(name, family)
     if not len(table):
-        table.layout, table.evidence, table.raw = layout, "the records' fields", raw
+        table.layout, table.evidence, table.raw = layout, evidence, raw
         table.absent = frozenset(field for field in OPTIONAL_FIELDS if field in record and record[field] is None)
     table.absent &= frozenset(field for field in OPTIONAL_FIELDS if record.get(field) is None)
     table.raw = table.raw and raw

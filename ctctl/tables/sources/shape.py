@@ -236,14 +236,18 @@ class Shape:
         self._take_front(front, prefix)
         return True
 
+    def name(self, node: str | None) -> None:
+        """A node that a line itself says it is of."""
+        if node is not None and len(self.named) < _MAX_NAMED:
+            self.named[node] = None
+
     def _take_front(self, front: Front | None, prefix: str) -> None:
         self._front = front
         self._name(prefix)
 
     def _name(self, prefix: str) -> None:
         self._node = named_in(prefix) if len(self.named) < _MAX_NAMED else None
-        if self._node is not None:
-            self.named[self._node] = None
+        self.name(self._node)
 
     def following(self) -> str:
         """The line that follows, at most its beginning, as it is."""

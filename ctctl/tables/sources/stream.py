@@ -272,7 +272,7 @@ class Lines:
             self._data, self._at = b"", 0
         self.spend(LINE_WORK + (len(raw) >> 4))
         text = self._cleaned(raw)
-        return unwrapped(text) if text[:1] in MARKS and not document else text
+        return unwrapped(text) if (text[:1] in MARKS or text[-1:] == '"') and not document else text
 
     def window(self) -> tuple[bytes, int]:
         """What was read ahead, and from where on in it nothing was taken."""

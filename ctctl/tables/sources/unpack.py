@@ -13,15 +13,18 @@ import zlib
 from typing import Protocol
 
 from ctctl.errors import CtctlError
+from ctctl.tables.sources.allowance import allowance
 from ctctl.tables.sources.stream import EndedEarlyError, Reader
 
 #: Bytes that a file may unpack to: so many in any case, so many for each of its own, so many at most.
 FREE_BYTES = 8 << 20
 MAX_RATIO = 250
 MAX_UNPACKED = 4 << 30
-#: Work, in units of about a microsecond: so much for any file, so much more for each byte of its own. A packed
-#: listing takes 1 to 3 a byte, one that is not packed less than 1: only what repeats itself over and over takes more.
+#: Work, in units of about a microsecond: so much for all files of one answer together, so much for any of them whatever
+#: the others took, and so much more for each byte of its own. A packed listing takes 1 to 3 a byte, one that is not
+#: packed less than 1: only what repeats itself over and over takes more.
 FREE_WORK = 400_000
+OWN_FREE_WORK = 40_000
 WORK_A_BYTE = 8
 #: memory that xz may ask for
 _XZ_MEMORY = 80 << 20
@@ -33,22 +36,37 @@ class LimitError(CtctlError):
 
 
 class Budget:
-    """What may still be unpacked and read. ``packed`` and ``unpacked`` are bytes so far, ``spent`` is work."""
+    """What may still be unpacked and read. ``packed`` and ``unpacked`` are bytes so far, ``spent`` is work.
+
+    Work that its bytes do not pay for is taken from the allowance of all that is read for one answer.
+    """
 
     def __init__(self) -> None:
         self.packed = 0
         self.unpacked = 0
         self.spent = 0
+        self._allowance = allowance()
+        #: what was taken from the allowance
+        self._taken = 0
+
+    @property
+    def _free(self) -> int:
+        """Work beyond what its bytes pay for that it may take in all."""
+        return max(FREE_WORK - self._allowance.used + self._taken, min(OWN_FREE_WORK, FREE_WORK))
 
     @property
     def room(self) -> int:
         """Work that may still be spent."""
-        return max(FREE_WORK + WORK_A_BYTE * self.packed - self.spent, 0)
+        return max(self._free + WORK_A_BYTE * self.packed - self.spent, 0)
 
     def spend(self, work: int) -> None:
         """Count work. Raises LimitError."""
         self.spent += work
-        if self.spent > FREE_WORK + WORK_A_BYTE * self.packed:
+        beyond, free = max(self.spent - WORK_A_BYTE * self.packed, 0), self._free
+        if beyond != self._taken:
+            self._allowance.used += min(beyond, free) - self._taken
+            self._taken = min(beyond, free)
+        if beyond > free:
             raise LimitError("it repeats itself far beyond its own size: not reading on")
 
     def take(self, count: int) -> None:

@@ -1,0 +1,176 @@
+"""What ``ctctl ct list -o csv`` and ``-o wide`` wrote, read back: rows below a line of titles."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+
+from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
+from ctctl.errors import CtctlError, DecodeError
+from ctctl.model.entry import CtFlags
+from ctctl.model.tuples import ICMP, ICMPV6, PROTOCOL_NUMBERS
+from ctctl.model.units import parse_duration
+from ctctl.tables.query.printed import OVER
+from ctctl.tables.sources import own_json
+from ctctl.tables.sources.base import ROWS_EVIDENCE
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.values import digits
+
+#: The titles that a table has in any case.
+TITLES = re.compile(r"\s*(?:[A-Z_]+ {2,})?PROTO {2,}DIR {2,}SOURCE {2,}|(?:[a-z_]+,)*?proto,direction,source,")
+_BLANKS = re.compile(r" {2,}|\t+")
+#: What a row must tell of an entry; the rest can be done without.
+_NEEDED = ("proto", "direction", "source", "destination", "lifetime", "flag_names")
+#: Flag bits of a key.
+_DIRECTIONS, _RELATED_BIT = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}, TUPLE_RELATED
+_RELATED_WORD = re.compile(r"(?:^| )related(?:,|$)")
+_NUMBERS = ("lifetime", "rev_nat", "src_sec_id", "tx_flags_seen", "rx_flags_seen", "last_tx_report", "last_rx_report")
+_OPTIONAL = (
+    "backend_id",
+    "packets",
+    "bytes",
+    "rx_packets",
+    "rx_bytes",
+    "tx_packets",
+    "tx_bytes",
+    "ifindex",
+    "nat_port",
+)
+
+
+class OwnRows:
+    """Rows of ctctl's own tables. What they do not show (when each side was last seen) is unknown.
+
+    ``open``: the lines that follow may be rows.
+    """
+
+    def __init__(self, dump: Dump) -> None:
+        self._dump = dump
+        self._titles: list[str] = []
+        self._split: Callable[[str], list[str]] = _of_csv
+        self._says_related = False
+
+    @property
+    def open(self) -> bool:
+        """Whether there was a line of titles, and no end of its table since."""
+        return bool(self._titles)
+
+    def end(self) -> None:
+        """What follows is of no table."""
+        self._titles = []
+
+    def header(self, line: str) -> bool:
+        """Whether a line is one of titles. A table that leaves out too much is said to."""
+        if TITLES.match(line) is None:
+            return False
+        self._split = _of_csv if "," in line else _of_columns
+        titles = [title.lower() for title in self._split(line)]
+        titles = ["direction" if title == "dir" else title for title in titles]
+        missing = [name for name in _NEEDED if name not in titles]
+        self._titles = [] if missing else titles
+        # In CSV the state is one word; for people it says that an entry is related.
+        self._says_related = "related" in titles or self._split is _of_columns
+        if missing:
+            self._dump.partial.append(
+                f"a table for people, as ctctl prints it, without {', '.join(missing)}; ct list -o wide, csv or jsonl,"
+                " and ct export, have them"
+            )
+        return True
+
+    def add(self, line: str) -> bool:
+        """Whether a line has as many cells as there are titles: then it is a row. Raises DecodeError."""
+        cells = self._split(line)
+        if len(cells) != len(self._titles):
+            return False
+        row = {name: cell.strip() for name, cell in zip(self._titles, cells, strict=True)}
+        try:
+            if not self._says_related and _may_be_related(row):
+                self._dump.lose("row(s) of ICMP", line, "that do not say whether they are of an error")
+                return True
+            record = _record_of({name: "" if cell == "-" else cell for name, cell in row.items()})
+            own_json.add(self._dump, record, ROWS_EVIDENCE)
+        except (KeyError, ValueError, CtctlError) as error:
+            raise DecodeError(f"a row of ctctl's that is no entry: {error}") from error
+        return True
+
+
+def _may_be_related(row: dict[str, str]) -> bool:
+    """Whether an entry may be of an ICMP error: those have no ports."""
+    return _protocol(row["proto"]) in (ICMP, ICMPV6) and all(
+        row[end].endswith(":0") for end in ("source", "destination")
+    )
+
+
+def _of_csv(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
+def _of_columns(line: str) -> list[str]:
+    return _BLANKS.split(line.strip())
+
+
+def _record_of(row: dict[str, str]) -> dict[str, object]:
+    """A row as the JSON form has it."""
+    src, src_port = _end(row["source"])
+    dst, dst_port = _end(row["destination"])
+    flags = _DIRECTIONS[row["direction"]] | (_RELATED_BIT if _is_related(row) else 0)
+    record: dict[str, object] = {
+        "map": row.get("map") or None,
+        "proto": _protocol(row["proto"]),
+        "src": src,
+        "src_port": src_port,
+        "dst": dst,
+        "dst_port": dst_port,
+        "tuple_flags": flags,
+        "flags": _flags(row["flag_names"]),
+        "node": row.get("node") or None,
+    }
+    record |= {name: _number(row.get(name, "")) or 0 for name in _NUMBERS}
+    record |= {
+        name: _number(row[name]) if name != "nat_addr" else row[name] or None for name in _OPTIONAL if name in row
+    }
+    # Columns are the same for all versions: what none of its entries has, its table has not.
+    if record.get("ifindex") is None:
+        record.pop("ifindex", None)
+    if row.get("remaining"):
+        record["remaining"] = _seconds(row["remaining"])
+    return record
+
+
+def _is_related(row: dict[str, str]) -> bool:
+    return row["related"] in ("True", "yes") if "related" in row else bool(_RELATED_WORD.search(row.get("state", "")))
+
+
+def _end(text: str) -> tuple[str, int]:
+    """Address and port, without the name that may stand behind them."""
+    address, _, port = text.partition(" ")[0].removeprefix("'").rpartition(":")
+    return address.strip("[]"), digits(port, 16)
+
+
+def _protocol(text: str) -> int:
+    return digits(text, 8) if text.isdecimal() else PROTOCOL_NUMBERS[text.lower()]
+
+
+def _flags(text: str) -> int:
+    found = 0
+    for word in text.split():
+        found |= int(word, 16) if word.startswith("0x") else CtFlags[word]
+    return found
+
+
+def _number(text: str) -> int | None:
+    """A number, without the name that may stand behind it; None where there is none."""
+    word = text.partition(" ")[0]
+    if not word:
+        return None
+    return int(word, 16) if word.startswith("0x") else digits(word, 64)
+
+
+def _seconds(text: str) -> int:
+    if (over := OVER.fullmatch(text)) is not None:
+        return -int(parse_duration(over[1]))
+    return int(text) if re.fullmatch(r"-?\d{1,12}", text) else int(parse_duration(text))

@@ -1,0 +1,130 @@
+"""Work that no byte pays for is given once for one answer, however many files are read for it; each gets a little."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from ctctl.cli.groups import SourceArgs
+from ctctl.cli.report import opened
+from ctctl.tables.namebook import NameBook
+from ctctl.tables.names import book_of
+from ctctl.tables.names_files import add_file
+from ctctl.tables.open import open_source
+from ctctl.tables.sources import unpack
+from ctctl.tables.sources.allowance import allowance, shared
+from ctctl.tables.sources.unpack import FREE_WORK, OWN_FREE_WORK, WORK_A_BYTE, Budget, LimitError
+from tests.support.children import run_ctctl
+from tests.support.hostile import lines
+
+
+def exhausted() -> Budget:
+    """A file that takes all that it may."""
+    budget = Budget()
+    budget.packed = 100
+    with pytest.raises(LimitError):
+        budget.spend(FREE_WORK + 100 * WORK_A_BYTE + 1)
+    return budget
+
+
+def test_files_apart_have_an_allowance_each() -> None:
+    assert allowance() is not allowance()
+    for _ in range(2):
+        assert exhausted().room == 0
+        assert Budget().room == FREE_WORK
+
+
+def test_files_of_one_answer_have_one() -> None:
+    with shared():
+        exhausted()
+        with shared():  # what it is compared with
+            second = Budget()
+            assert second.room == OWN_FREE_WORK
+            second.packed = 1000  # its bytes pay for it as ever
+            assert second.room == OWN_FREE_WORK + 1000 * WORK_A_BYTE
+            second.spend(OWN_FREE_WORK + 1000 * WORK_A_BYTE)
+            with pytest.raises(LimitError):
+                second.spend(1)
+        assert Budget().room == OWN_FREE_WORK
+    assert Budget().room == FREE_WORK
+
+
+def test_what_bytes_pay_for_later_is_given_back() -> None:
+    with shared():
+        budget = Budget()
+        budget.spend(FREE_WORK)
+        budget.packed = FREE_WORK
+        budget.spend(1)
+        assert Budget().room == FREE_WORK
+
+
+def test_a_part_of_it_stays_for_the_others() -> None:
+    with shared():
+        Budget().spend(FREE_WORK // 4)
+        assert Budget().room == FREE_WORK - FREE_WORK // 4
+
+
+def hostile(path: Path) -> Path:
+    path.write_bytes(gzip.compress(lines("talk", 200_000, same=True), 9, mtime=0))
+    return path
+
+
+def test_several_files_take_little_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent: list[Budget] = []
+    init = Budget.__init__
+
+    def noted(budget: Budget) -> None:
+        init(budget)
+        spent.append(budget)
+
+    monkeypatch.setattr(Budget, "__init__", noted)
+    monkeypatch.setattr(unpack, "FREE_WORK", 20_000)
+    monkeypatch.setattr(unpack, "OWN_FREE_WORK", 1000)
+    monkeypatch.setattr(unpack, "WORK_A_BYTE", 1)
+    whole = tmp_path / "ct.txt"
+    whole.write_bytes(lines("ct", 3))
+    bad = [hostile(tmp_path / f"{name}.gz") for name in "abcdef"]
+    with open_source([*map(str, bad), str(whole)]) as source:
+        assert sum(len(columns) for table in source.tables for columns in table.columns()) == 3
+        assert len(source.partial) == len(bad)
+    sizes = sum(path.stat().st_size for path in [*bad, whole])
+    # What goes beyond was one line's.
+    assert sum(budget.spent for budget in spent) < 20_000 + len(bad) * 1100 + sizes
+
+
+def test_names_that_were_left_unread_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = "- kind: Pod\n  metadata: {name: web}\n  status: {podIP: 10.0.0.1}\n"
+    folder = tmp_path / "names"
+    folder.mkdir()
+    (folder / "pods.yaml").write_text("items:\n" + pod)
+    (folder / "services.yaml").write_text("items:\n" + pod * 5000)
+    monkeypatch.setattr(unpack, "FREE_WORK", 1000)
+    monkeypatch.setattr(unpack, "WORK_A_BYTE", 0)
+    told = add_file(NameBook(), folder)
+    assert len(told) == 1
+    assert told[0].startswith(f"--names {folder}: it repeats itself")
+    whole = tmp_path / "ct.txt"
+    whole.write_bytes(lines("ct", 3))
+    with open_source(str(whole)) as source:
+        source.name_files = (str(folder),)
+        assert book_of(source).pods
+        assert source.partial == told
+
+
+def test_a_whole_file_beside_one_that_is_cut_short(tmp_path: Path) -> None:
+    bad, whole = hostile(tmp_path / "bad.gz"), tmp_path / "ct.txt"
+    whole.write_bytes(lines("ct", 3))
+    done = run_ctctl("ct", "list", "-o", "name", "--from", str(bad), "--from", str(whole))
+    assert done.returncode == 5
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_what_a_command_compares_has_one_allowance(tmp_path: Path) -> None:
+    whole = tmp_path / "ct.txt"
+    whole.write_bytes(lines("ct", 3))
+    with opened(SourceArgs(source=[str(whole)])):
+        exhausted()
+        assert Budget().room == OWN_FREE_WORK
+    assert Budget().room == FREE_WORK
