@@ -423,6 +423,26 @@ def test_nodes_are_told_where_ways_part(way: str, packed: bool, tmp_path: Path) 
         assert not found.listings("n2").nat
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("worker-0", "worker-1"), ("10.0.0.1", "10.0.0.2"), ("ip-10-0-0-1.ec2", "ip-10-0-0-2.ec2")]
+)
+def test_a_number_is_part_of_a_nodes_name(first: str, second: str, tmp_path: Path) -> None:
+    """In names of files, and where a file itself names its machines."""
+    texts = [(case(number) / "ct.txt").read_text() for number in ("03", "06")]
+    for name, text in zip((first, second), texts, strict=True):
+        (tmp_path / f"{name}-ct-list-7.txt").write_text(text)
+    with read(tmp_path) as found:
+        assert found.nodes() == [first.removesuffix(".ec2"), second.removesuffix(".ec2")]
+        assert sorted(table.count or 0 for table in found.tables) == [2, 3]
+    pasted = tmp_path / "in"
+    pasted.mkdir()
+    prompts = (f"{name} | CHANGED | rc=0 >>\n{text}" for name, text in zip((first, second), texts, strict=True))
+    (pasted / "paste.txt").write_text("\n".join(prompts))
+    with read(pasted) as found:
+        assert found.nodes() == [first, second]
+        assert sorted(table.count or 0 for table in found.tables) == [2, 3]
+
+
 @pytest.mark.parametrize("name", ["ct.txt", "a/ct.txt", "a/b/c/ct.txt", "cmd/a/b/ct-n1.txt"])
 def test_one_node_has_no_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / "in" / name

@@ -115,7 +115,7 @@ class _Dumps:
             part.skipped = 0
             part.facts.made_unix = made_by_name(str(path))
             for host, one in part.by_host(None).items():
-                self.members.add(path if host is None else path.with_name(f"{host}-{path.name}"), one)
+                self.members.add(path, one, host)
 
     def _kept(self, stream: Prefixed, name: str, part: Dump, budget: Budget) -> Reader:
         """The file's stream; one that may hold names is read, and kept, as far as the limits go."""

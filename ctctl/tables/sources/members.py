@@ -26,6 +26,8 @@ _STRUCTURE = re.compile(
 #: Of those what is a whole by itself: where nothing else says whose it is, its own name does.
 _WHOLE = re.compile(r"cilium-(?:sysdump|bugtool)\b.*|.*\.(?:tar|gz|tgz|zip|bz2|xz)$", re.I)
 _WORDS = re.compile(r"[-_.+\s]+")
+#: An address as a file is called by it, also as machines of a cloud are.
+_ADDRESS = re.compile(r"(?<![\d.])(?:\d{1,3}(?:\.\d{1,3}){3}|\bip-\d{1,3}(?:-\d{1,3}){3})(?![\d.-]*\d)")
 #: Words of a file's name that say which listing it is.
 _LISTING = re.compile(
     r"(?:cilium|dbg|bpf|bpftool|map|dump|pinned|sys|fs|tc|globals|ct|ct4|ct6|ctmap|conntrack|any|any4|any6|nat|snat|v4|v6|lb"
@@ -88,9 +90,18 @@ def _first_folder(way: Way) -> str | None:
 
 
 def word_of(path: PurePosixPath) -> str:
-    """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``."""
-    words = [word for word in _WORDS.split(path.name) if word and not _LISTING.match(word)]
-    return "-".join(words)[:60]
+    """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``, ``worker-0``, an address.
+
+    A number belongs to the word before it; the number of a listing says nothing.
+    """
+    name, found, named = path.name, [], False
+    if (address := _ADDRESS.search(name)) is not None:
+        return address[0]
+    for word in _WORDS.split(name):
+        named = bool(word) and (named if word.isdecimal() else _LISTING.match(word) is None)
+        if named:
+            found.append(word)
+    return "-".join(found)[:60]
 
 
 @dataclass(slots=True)
@@ -109,8 +120,8 @@ class Members:
     #: what could not be read of files of which nothing else is known
     loose: list[str] = field(default_factory=list)
 
-    def add(self, path: PurePosixPath, part: Dump) -> None:
-        """What one file holds."""
+    def add(self, path: PurePosixPath, part: Dump, host: str | None = None) -> None:
+        """What one file holds; ``host``: of the machine that the file itself names."""
         pod = node_of(path)
         if pod is not None:
             _add_to(self.pods, pod, part)
@@ -119,7 +130,7 @@ class Members:
             self.loose += part.partial
             return
         place = self.folders.setdefault(_way_of(path), _Place())
-        _add_to(place.words, word_of(path), part)
+        _add_to(place.words, word_of(path) if host is None else host, part)
 
     def by_node(self) -> Dumps:
         """The nodes' dumps. What is of no node (a config map beside the nodes' folders) is of all of them.
