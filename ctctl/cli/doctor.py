@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.numbers import seconds
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -16,11 +17,21 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @grouped
 def doctor(
     gc_interval: Annotated[
-        str | None, typer.Option("--gc-interval", metavar="TIME", help="How often GC runs here; 5m unless it is known.")
+        float | None,
+        typer.Option(
+            "--gc-interval", metavar="TIME", parser=seconds(0), help="How often GC runs here; 5m unless it is known."
+        ),
     ] = None,
     sample: Annotated[
-        str, typer.Option("--sample", metavar="TIME", help="Count live tables twice, this far apart, for the trend.")
-    ] = "0s",
+        float,
+        typer.Option(
+            "--sample",
+            metavar="TIME",
+            parser=seconds(0),
+            show_default="0s",
+            help="Count live tables twice, this far apart, for the trend.",
+        ),
+    ] = 0.0,
     *,
     out: OutputArgs,
     where: SourceArgs,
@@ -39,15 +50,11 @@ def doctor(
     from ctctl.doctor.diagnose import examine
     from ctctl.doctor.show import write_diagnoses
     from ctctl.errors import UsageError
-    from ctctl.model.units import parse_duration
 
-    try:
-        interval_s = parse_duration(gc_interval) if gc_interval is not None else None
-        sample_s = parse_duration(sample)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     with opened(where, pages=True) as source:
-        diagnoses = examine(source, gc_interval_s=interval_s, sample_s=sample_s, where=source_words(where))
+        if sample and all(table.live is None for table in source.tables):
+            raise UsageError("--sample needs a live table: a file does not change")
+        diagnoses = examine(source, gc_interval_s=gc_interval, sample_s=sample, where=source_words(where))
         write_diagnoses(diagnoses, out.options(), sys.stdout)
     if any(diagnosis.findings for _, diagnosis in diagnoses):
         raise typer.Exit(3)

@@ -16,6 +16,8 @@ from ctctl.cli.options import ClockOpt, LayoutOpt, NamesOpt, NowOpt
 from ctctl.errors import NotFoundError, PartialDataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ctctl.fleet.lake import Lake
     from ctctl.fleet.questions import Query, Value
 
@@ -30,6 +32,8 @@ ROWS = 1000
 #: As many as an engine's LIMIT takes.
 _ALL_ROWS = 2**31 - 1
 _ENGINES = ("duckdb", "spark")
+#: Options that a question is told by, and a parameter of its SQL that each sets.
+_TELLS = {"--flow": "src_port", "--node": "node", "--first-port": "first_port"}
 
 
 def _questions(_ctx: typer.Context) -> list[str]:
@@ -132,11 +136,15 @@ def ask(
         str | None, typer.Option("--node", metavar="NAME", help="Of node-loss: the node.", autocompletion=_lake_nodes)
     ] = None,
     first_port: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--first-port", metavar="N", min=1, max=65535, help="Of snat-ports: first port that SNAT gives out."
+            "--first-port",
+            metavar="N",
+            min=1,
+            max=65535,
+            help="Of snat-ports: first port that SNAT gives out; else 32768.",
         ),
-    ] = 32768,
+    ] = None,
     show_sql: Annotated[bool, typer.Option("--show-sql", help="Print the question's SQL and ask nothing.")] = False,
     engine: EngineOpt = "duckdb",
     master: MasterOpt = "local[*]",
@@ -155,12 +163,14 @@ def ask(
     from ctctl.fleet import questions
     from ctctl.fleet.show import answer_view, question_view, rows_of
     from ctctl.out.output import write_rows
+    from ctctl.tables.snat_ports import FIRST_PORT
 
     options = out.options()
     if name is None:
         write_rows(question_view(), questions.QUESTIONS.values(), options, sys.stdout)
         return
     asked = questions.question(name)
+    _check_heeded(name, {"--flow": flow, "--node": node, "--first-port": first_port})
     if show_sql:
         sys.stdout.write(questions.sql_of(name))
         return
@@ -169,7 +179,7 @@ def ask(
     limit = options.limit if options.limit is not None else ROWS
     # Sorted otherwise, the first rows may be anywhere in the answer.
     asked_for = min(limit + 1, _ALL_ROWS) if options.sort is None else _ALL_ROWS
-    values: dict[str, Value] = {"row_limit": asked_for, "first_port": first_port}
+    values: dict[str, Value] = {"row_limit": asked_for, "first_port": first_port or FIRST_PORT}
     if node is not None:
         values["node"] = node
     if flow is not None:
@@ -189,6 +199,16 @@ def ask(
     unknown = questions.lacking(asked, collections)
     if unknown:
         raise PartialDataError("unknown for: " + "; ".join(unknown))
+
+
+def _check_heeded(name: str, given: Mapping[str, object]) -> None:
+    """Refuse what the question is not told: its answer would be taken for that of one node. Raises UsageError."""
+    from ctctl.fleet.questions import QUESTIONS, parameters_of
+
+    for option, parameter in _TELLS.items():
+        if given[option] is not None and parameter not in parameters_of(name):
+            takers = [known for known in QUESTIONS if parameter in parameters_of(known)]
+            raise UsageError(f"{option} goes with {' or '.join(takers)}, not with {name}")
 
 
 def _flow_values(flow: str) -> dict[str, Value]:

@@ -345,7 +345,10 @@ def status_command(
         return
     nodes = ops.all_statuses(node, bpffs)
     if not nodes and output in (Format.table, Format.wide):
-        _say("no node is loaded" + (f" under {bpffs}/ctctl" if bpffs else ""))
+        from ctctl.node.find import HOW_TO_LOAD
+
+        where = f" under {bpffs}/ctctl" if bpffs else ""
+        _say(f"no node is loaded{where}: {HOW_TO_LOAD}; --from SRC tells of files")
     write_status(nodes, options, sys.stdout)
 
 

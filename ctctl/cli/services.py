@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,10 @@ from ctctl.cli.listed import listings_of, show_nodes
 from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from ctctl.tables.sources.listings import Listings
+    from collections.abc import Callable
+
+    from ctctl.out.view import View
+    from ctctl.tables.sources.base import Source
 
 
 def _app(text: str) -> typer.Typer:
@@ -52,55 +55,40 @@ def list_lb(
 
     if frontends + backends + revnat + source_ranges + maglev > 1:
         raise UsageError("choose one of --frontends, --backends, --revnat, --source-ranges and --maglev")
+    asked = {"backends": backends, "rev_nats": revnat, "source_ranges": source_ranges, "maglev": maglev}
+    asked["services"] = frontends
+    kind = next((kind for kind, chosen in asked.items() if chosen), None)
     with opened(where, pages=True) as source:
-
-        def found(node: str | None, *kinds: str) -> Listings:
-            return listings_of(source, node, *kinds)
-
-        if backends:
+        if kind is not None:
+            view, order = _lb_tables(source)[kind]
             show_nodes(
                 source,
                 where.node,
                 out,
-                lambda _node: views.backend_view(),
-                lambda node: sorted(found(node, "backends").backends, key=lambda b: b.backend_id),
+                view,
+                lambda node: sorted(getattr(listings_of(source, node, kind), kind), key=order),
             )
-        elif revnat:
-            show_nodes(
-                source,
-                where.node,
-                out,
-                lambda _node: views.rev_nat_view(),
-                lambda node: sorted(found(node, "rev_nats").rev_nats, key=lambda r: r.rev_nat),
-            )
-        elif source_ranges:
-            show_nodes(
-                source,
-                where.node,
-                out,
-                lambda _node: views.source_range_view(),
-                lambda node: found(node, "source_ranges").source_ranges,
-            )
-        elif maglev:
-            show_nodes(
-                source, where.node, out, lambda _node: views.maglev_view(), lambda node: found(node, "maglev").maglev
-            )
-        elif frontends:
-            show_nodes(
-                source,
-                where.node,
-                out,
-                lambda node: views.slot_view(source.minor_of(node)),
-                lambda node: found(node, "services").services,
-            )
-        else:
+            return
 
-            def grouped_slots(node: str | None) -> list[views.Frontend]:
-                tables = found(node, "services")
-                backends_too = source.some(node, "backends").backends
-                return views.frontends(tables.services, backends_too, names_of(source, node))
+        def grouped_slots(node: str | None) -> list[views.Frontend]:
+            tables = listings_of(source, node, "services")
+            backends_too = source.some(node, "backends").backends
+            return views.frontends(tables.services, backends_too, names_of(source, node))
 
-            show_nodes(source, where.node, out, lambda node: views.frontend_view(source.minor_of(node)), grouped_slots)
+        show_nodes(source, where.node, out, lambda node: views.frontend_view(source.minor_of(node)), grouped_slots)
+
+
+def _lb_tables(source: Source) -> dict[str, tuple[Callable[[str | None], View[Any]], Callable[[Any], int]]]:
+    """Of each kind of record how a node's are shown, and by what they are sorted (0: as they lie)."""
+    from ctctl.services import show_lb as views
+
+    return {
+        "backends": (lambda _node: views.backend_view(), lambda backend: backend.backend_id),
+        "rev_nats": (lambda _node: views.rev_nat_view(), lambda service: service.rev_nat),
+        "source_ranges": (lambda _node: views.source_range_view(), lambda _range: 0),
+        "maglev": (lambda _node: views.maglev_view(), lambda _table: 0),
+        "services": (lambda node: views.slot_view(source.minor_of(node)), lambda _slot: 0),
+    }
 
 
 @ipcache_app.command("list")

@@ -146,7 +146,7 @@ class Ways:
 
 
 def _whatever_is_there() -> Ways:
-    from ctctl.node.find import has_tables, own_nodes
+    from ctctl.node.find import HOW_TO_LOAD, has_tables, own_nodes
     from ctctl.trace.probe_points import foreign_points, foreign_points_elsewhere
 
     own = [name for name, paths in own_nodes().items() if has_tables(paths.dir)]
@@ -160,7 +160,7 @@ def _whatever_is_there() -> Ways:
         points = foreign_points_elsewhere()
     if not own and not points:
         raise NotFoundError(
-            "nothing to trace: no node is loaded (ctctl load -f FILE or ctctl lab up), and no device of this network"
+            f"nothing to trace: no node is loaded ({HOW_TO_LOAD}), and no device of this network"
             " namespace carries a BPF program, nor of one that has a name (--netns PATH takes any other)"
         )
     words = []

@@ -73,10 +73,14 @@ def sql_of(name: str) -> str:
     return resources.files("ctctl.fleet").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
+def parameters_of(name: str) -> tuple[str, ...]:
+    """What a question must be told: the names that stand behind a colon in its text."""
+    return tuple(dict.fromkeys(_PARAMETER.findall(_COMMENT.sub("", sql_of(name)))))
+
+
 def query(name: str, values: Mapping[str, Value]) -> Query:
     """A question with those of ``values`` that its text has. Raises UsageError for one that is not given."""
-    sql = _COMMENT.sub("", sql_of(name)).strip()
-    wanted = dict.fromkeys(_PARAMETER.findall(sql))
+    sql, wanted = _COMMENT.sub("", sql_of(name)).strip(), parameters_of(name)
     missing = [word for word in wanted if word not in values]
     if missing:
         raise UsageError(f"{name} must be told {' and '.join(missing)}")

@@ -20,6 +20,8 @@ from ctctl.node.paths import ROOT, NodePaths
 CILIUM_GLOBALS = Path("tc/globals")
 #: The node's bpffs as a pod of Cilium mounts it.
 _IN_POD = Path("/run/cilium/bpffs")
+#: What there is to do where a node of ours is wanted and none is loaded.
+HOW_TO_LOAD = "ctctl load -f FILE or ctctl lab up"
 
 
 def bpffs_roots(bpffs: Path | None = None) -> list[Path]:
@@ -83,9 +85,10 @@ def find_tables(node: str | None = None, bpffs: Path | None = None) -> Path:
     found = cilium_tables(bpffs)
     if found is not None:
         return found
+    why = "no ctctl node is loaded and no Cilium is running"
     if not bpffs_roots(bpffs):
-        raise NotFoundError("no table: no BPF file system is mounted here; load a node or name a source with --from")
-    raise NotFoundError("no table: no ctctl node is loaded and no Cilium is running; name a source with --from")
+        why = "no BPF file system is mounted here"
+    raise NotFoundError(f"no table: {why}; name a source with --from, or {HOW_TO_LOAD}")
 
 
 def node_directories(names: Iterable[str] = (), bpffs: Path | None = None) -> list[Path]:
@@ -133,7 +136,7 @@ def _choose(name: str | None, nodes: Mapping[str, NodePaths], bpffs: Path | None
     close = nearest(name, nodes)
     if close is not None:
         raise NotFoundError(f"no node {name!r} is loaded; did you mean {close!r}?")
-    loaded = f"loaded: {', '.join(nodes)}" if nodes else "none is: ctctl load -f FILE or ctctl lab up"
+    loaded = f"loaded: {', '.join(nodes)}" if nodes else f"none is: {HOW_TO_LOAD}"
     raise NotFoundError(f"no node {name!r} is loaded ({loaded})")
 
 
@@ -145,4 +148,4 @@ def _nothing(bpffs: Path | None) -> str:
                 "no node of ctctl's own is loaded, only Cilium's tables are here: ctctl ct list reads them, "
                 "ctctl trace --probe follows packets, --simulate takes a node file (-f)"
             )
-    return f"no node is loaded{where}: ctctl load -f FILE or ctctl lab up"
+    return f"no node is loaded{where}: {HOW_TO_LOAD}"

@@ -20,6 +20,7 @@ from ctctl.tables.sources.members import folder_of, node_of, word_of
 from ctctl.tables.sources.packet_log import is_packet_log
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
+from ctctl.trace.story_text import NO_EVENT
 
 #: What reading a line costs (see ``Budget``): less than it does, so that a log that packs forty to one is read whole.
 _WORK_A_LINE = 30
@@ -69,7 +70,7 @@ def story_sources(paths: Sequence[str], stdin: BinaryIO, stack: ExitStack) -> St
         else:
             _add(found, path, PurePosixPath(path.name), stack, asked=True)
     if not found.files:
-        raise DecodeError(f"{', '.join(paths)}: nothing in it is an event of cilium monitor or of hubble observe")
+        raise DecodeError(f"{', '.join(paths)}: {NO_EVENT}")
     return found
 
 

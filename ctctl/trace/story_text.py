@@ -23,6 +23,7 @@ from ctctl.trace.story_hubble import Spread, compact_event
 from ctctl.trace.story_json import APART, count_of, device_of, flow_of, hubble_event, monitor_event
 from ctctl.trace.story_packet import address_of, layers_packet, port_of, summary_packet
 
+NO_EVENT = "nothing in it is an event of cilium monitor or of hubble observe (of tables: ctctl ct get)"
 #: An object that is spread over lines is read whole, up to this size; so many lines without an event end the reading.
 MAX_OBJECT = 1 << 20
 MAX_IDLE = 20_000
@@ -92,7 +93,7 @@ class StoryFile:
         if lines.overlong:
             self.missing["line(s) of more than 1 MiB"] += lines.overlong
         if not self.events and not self.apart:
-            raise DecodeError("nothing in it is an event of cilium monitor or of hubble observe")
+            raise DecodeError(NO_EVENT)
 
     @property
     def partial(self) -> list[str]:

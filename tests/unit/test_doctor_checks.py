@@ -36,6 +36,17 @@ def test_the_page_has_every_check() -> None:
     assert sorted(named) == sorted(check.name for check in CHECKS)
 
 
+def test_times_that_a_file_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    dump = str(Path(__file__).parents[2] / "examples" / "cilium-bugtool.tar.xz")
+    for words, said in (
+        (("--sample", "5s"), "--sample needs a live table: a file does not change"),
+        (("--sample", "soon"), "Invalid value for '--sample': 'soon' is not a duration"),
+        (("--gc-interval", "often"), "Invalid value for '--gc-interval': 'often' is not a duration"),
+    ):
+        assert main(["doctor", "--from", dump, *words]) == 2
+        assert said in capsys.readouterr().err
+
+
 def line(
     ends: str,
     *,

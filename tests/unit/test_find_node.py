@@ -64,7 +64,8 @@ def test_several_must_be_named(tmp_path: Path) -> None:
 
 def test_tables_are_the_whole_nodes_then_ciliums(tmp_path: Path) -> None:
     half = make(tmp_path, "half", whole=False)
-    with pytest.raises(NotFoundError, match="no table: no ctctl node is loaded and no Cilium is running"):
+    missing = "no table: no ctctl node is loaded and no Cilium is running; name a source with --from, or ctctl load"
+    with pytest.raises(NotFoundError, match=missing):
         find.find_tables(None, tmp_path)
     (tmp_path / "tc/globals").mkdir(parents=True)
     (tmp_path / "tc/globals" / pins.CT6_ANY).touch()

@@ -284,6 +284,20 @@ def test_questions_are_listed_and_their_names_mended() -> None:
     assert "SELECT" in ctctl("fleet", "ask", "skew", "--show-sql").stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "taker"),
+    [
+        ("--node", "a", "node-loss"),
+        ("--flow", "tcp 10.0.0.1:1 > 10.0.0.2:2", "flow"),
+        ("--first-port", "1", "snat-ports"),
+    ],
+)
+def test_what_a_question_is_not_told_is_refused(option: str, value: str, taker: str) -> None:
+    """The busiest of all nodes are no answer to who asks for those of one."""
+    said = ctctl("fleet", "ask", "top-talkers", "--lake", "x", option, value, code=2).stderr
+    assert f"{option} goes with {taker}, not with top-talkers" in said
+
+
 @pytest.mark.parametrize("missing", ["pyarrow", "duckdb"])
 def test_without_the_extra_one_line_says_how_to_get_it(tmp_path: Path, missing: str) -> None:
     """The real command with the module's import refused, as where it is not installed."""
