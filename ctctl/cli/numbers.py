@@ -45,7 +45,7 @@ def whole(least: int) -> Callable[[str], int]:
 
         found = decimal(str(text), 2**63 - 1)
         if found is None or found < least:
-            raise typer.BadParameter(f"{text!r} is no whole number from {least} on")
+            raise typer.BadParameter(f"{text!r} is not in the range of whole numbers from {least} to {2**63 - 1}")
         return found
 
     return read

@@ -33,7 +33,8 @@ PACKET = "tcp 10.0.0.1:1 > 10.0.0.2:2"
         (["--scenario", "x.yaml", "--node", "a", "--node", "b"], "--scenario runs on one node: give one --node"),
         (
             [PACKET, "--count", str(2**63)],
-            f"Invalid value for '--count': '{2**63}' is no whole number from 1 on (see 'ctctl trace --help')",
+            f"Invalid value for '--count': '{2**63}' is not in the range of whole numbers from 1 to {2**63 - 1}"
+            " (see 'ctctl trace --help')",
         ),
         (
             ["tcp", "10.0.0.1:1", ">", "10.0.0.2:80"],
