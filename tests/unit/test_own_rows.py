@@ -114,6 +114,16 @@ def test_what_else_it_prints_is_named_too(words: tuple[str, ...], said: str, tmp
         read(path)
 
 
+def test_what_is_missing_is_said_once(tmp_path: Path) -> None:
+    """However often its titles come again, as ``watch`` prints them."""
+    head = "PROTO  DIR  SOURCE         DESTINATION    STATE\n"
+    entry = captures.text(NODES[0], "cli/ct-list-global.txt").splitlines()[0]
+    with read_text(
+        tmp_path / "x", f"{entry}\n" + (head + "TCP    OUT  10.0.0.1:1  10.0.0.2:80  new\n\n") * 50
+    ) as found:
+        assert ["a table for people" in text for text in found.partial] == [True]
+
+
 def test_a_table_for_people_is_named(listings: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "printed"
     path.write_text(printed("table", listings[0]))

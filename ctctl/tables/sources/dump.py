@@ -339,6 +339,11 @@ class Dump:
         self.losses += 1
         lost.first = lost.first or first
 
+    def say(self, text: str) -> None:
+        """Note once what is missing."""
+        if text not in self.partial:
+            self.partial.append(text)
+
     def skip(self, line: str) -> None:
         """Count a line that is of no listing."""
         self.skipped += 1

@@ -217,7 +217,7 @@ class Documents:
         """Lists of one kind in members of other names may be of several nodes."""
         if len(shown := sorted({name[:40] for name in names if name})) > 1:
             more = ", …" if len(shown) > _SHOWN_NAMES else ""
-            self._dump.partial.append(
+            self._dump.say(
                 f"a JSON document with several lists ({kind}: {', '.join(shown[:_SHOWN_NAMES])}{more}): shown as one"
                 " node's; if they are not, give each a file"
             )
