@@ -68,6 +68,33 @@ def test_lists_of_several_nodes_are_not_one_silently(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda one, two: {"items": [{"ct": one, "node": "n1"}, {"ct": two, "node": "n2"}]},
+        lambda one, two: [one, two],
+        lambda one, two: {"n1": {"ct": one}, "n2": {"ct": two}},
+        lambda one, two: {"items": [{"metadata": {"nodeName": "n1"}, "ct": one}, {"ct": two}]},
+        lambda one, two: {"a": json.dumps(one, indent=1), "b": {"pod_name": "kube-system/x", "a": json.dumps(two)}},
+    ],
+)
+def test_that_several_lists_are_one_is_said_whatever_they_are_called(wrap: Any, tmp_path: Path) -> None:
+    half = len(ROWS) // 2
+    with read_text(tmp_path / "x", json.dumps(wrap(ROWS[:half], ROWS[half:]))) as found:
+        assert len(listed(found)) == len(ROWS)
+        assert len({table.node for table in found.tables}) == 2 or [
+            "several lists" in text for text in found.partial
+        ] == [True]
+
+
+@pytest.mark.parametrize("member", ["nodes", "hosts"])
+def test_a_list_of_nodes_names_none_by_its_members(member: str, tmp_path: Path) -> None:
+    parts = [{"node": f"n{n}", "stdout": "\n".join(LINES[n::2])} for n in (0, 1)]
+    with read_text(tmp_path / "x", json.dumps({member: parts})) as found:
+        assert sorted({str(table.node) for table in found.tables}) == ["n0", "n1"]
+        assert len(listed(found)) == len(set(LINES) - {""})
+
+
+@pytest.mark.parametrize(
     "document",
     [
         {

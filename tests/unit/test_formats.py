@@ -443,6 +443,52 @@ def test_a_number_is_part_of_a_nodes_name(first: str, second: str, tmp_path: Pat
         assert sorted(table.count or 0 for table in found.tables) == [2, 3]
 
 
+@pytest.mark.parametrize("first", ["ip-10-0-0-1", "lb-1", "agent-0", "services", "out/agent-0", "lb-1/cmd"])
+def test_a_folder_called_like_a_listing_may_be_a_node(first: str, tmp_path: Path) -> None:
+    second = first.replace("1/", "2/").removesuffix("1").removesuffix("0") + ("" if "/cmd" in first else "2")
+    for folder, number in ((first, "03"), (second, "06")):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(case(number) / "ct.txt", tmp_path / folder / "ct.txt")
+    with read(tmp_path) as found:
+        assert len(found.nodes()) == 2
+        assert sorted(table.count or 0 for table in found.tables) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("ct-a-101501.txt", "nat-a-101502.txt", "ct-b-101503.txt", "nat-b-101504.txt"),
+        ("ct_a_1700000000", "nat_a_1700000001", "ct_b_1700000002", "nat_b_1700000003"),
+        ("a_2026-01-01T10-15-01_ct", "a_2026-01-01T10-15-02_nat", "b_2026-01-01T10-15-03_ct", "b_20260101-101504_nat"),
+        ("a.html", "nat-a.csv", "b.html", "nat-b.txt"),
+    ],
+)
+def test_when_a_file_was_made_is_no_part_of_a_nodes_name(names: tuple[str, ...], tmp_path: Path) -> None:
+    nat = case("05") / "fixed/cmd/cilium-bpf-nat-list.md"
+    for name, source in zip(names, (case("03") / "ct.txt", nat, case("06") / "ct.txt", nat), strict=True):
+        shutil.copy(source, tmp_path / name)
+    with read(tmp_path) as found:
+        assert found.nodes() == ["a", "b"]
+        assert all(len(found.listings(node).nat) == 2 for node in ("a", "b"))
+
+
+def test_a_machine_that_comes_again_loses_nothing(tmp_path: Path) -> None:
+    """Where its own records name another node than the prompts do, and are not all behind one prompt."""
+    records = [json.loads(line) | {"node": "X"} for line in _own_lines(tmp_path, case("03") / "ct.txt")]
+    records += [json.loads(line) | {"node": None} for line in _own_lines(tmp_path, case("06") / "ct.txt")]
+    text = "".join(f"root@m{n}:~# cat {n}\n{json.dumps(record)}\n" for n, record in enumerate(records))
+    path = tmp_path / "paste.txt"
+    path.write_text(text)
+    with read(path) as found:
+        assert sum(table.count or 0 for table in found.tables) == len(records)
+        assert {table.node: table.count for table in found.tables}["X"] == 3
+
+
+def _own_lines(folder: Path, listing: Path) -> list[str]:
+    done = run_ctctl("ct", "list", "--from", str(listing), "-o", "jsonl")
+    return done.stdout.splitlines()
+
+
 @pytest.mark.parametrize("name", ["ct.txt", "a/ct.txt", "a/b/c/ct.txt", "cmd/a/b/ct-n1.txt"])
 def test_one_node_has_no_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / "in" / name

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctctl.tables.sources.listings import KINDS
-from ctctl.tables.sources.pages import shown
+from ctctl.tables.sources.pages import Page, shown
 from ctctl.tables.sources.stream import EndedEarlyError
 from tests.support import captures
 from tests.support.listings import listed, read_text
@@ -99,6 +99,40 @@ def test_text_with_a_point_is_no_page(tmp_path: Path) -> None:
     with read_text(tmp_path / "x", f"<b>see below</b>\n{text}") as found:
         assert {one.flags for one in found.listings(None).ipcache} != {None}
         assert not found.partial
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<html>\n<head><title>x</title>\n<script>\n", "<!DOCTYPE html>\n<!-- a comment \n", "<html>\n<table>\n<tr>\n"],
+)
+def test_a_piece_of_a_page_within_a_paste_swallows_nothing(piece: str, tmp_path: Path) -> None:
+    lines = captures.text(CAPTURE, "cli/ct-list-global.txt").splitlines(keepends=True)
+    half = len(lines) // 2
+    text = f"{''.join(lines[:half])}$ curl -s http://web | head -4\n{piece}$ cilium bpf ct list global\n"
+    with (
+        read_text(tmp_path / "x", text + "".join(lines[half:])) as found,
+        read_text(tmp_path / "plain", "".join(lines)) as plain,
+    ):
+        assert sorted(listed(found)) == sorted(listed(plain))
+
+
+@pytest.mark.parametrize("tag", ["<a", "<b '", '<a x="', "<p\n"])
+def test_where_a_tag_ends_is_looked_for_once(tag: str) -> None:
+    """Tags without an end cost no more each however many there are: what is looked at is counted."""
+
+    class Counted(bytes):
+        looked = 0
+
+        def find(self, what: bytes, start: int = 0, *rest: int) -> int:  # type: ignore[override]
+            found = super().find(what, start, *rest)
+            Counted.looked += (len(self) if found < 0 else found) - start
+            return found
+
+    page = Page(io.BytesIO(), lambda _work: None)
+    page._plain_tags = True
+    page._data = Counted(tag.encode() * 20_000 + b">")
+    page._take(final=True)
+    assert Counted.looked < 4 * len(page._data)
 
 
 def test_who_reads_ahead_keeps_that_it_ended(tmp_path: Path) -> None:

@@ -300,6 +300,8 @@ class Dump:
         if not self.others:
             return {node: self}
         others, self.others = self.others, {}
+        if self.host is not None and (again := others.pop(self.host, None)) is not None:
+            self.merge(again)
         found: dict[str | None, Dump] = {self.host: self}
         found.update(others)
         return found

@@ -24,9 +24,11 @@ _MAX_STARTS, _START_WORK = 20, 4
 TOLD = re.compile(
     r"expires=\d|\"(?:Lifetime|NeedsCT)\": ?\d|XLATE_[SD]|identity=\d|sec_id=\d|" + HEAD.pattern, re.MULTILINE
 )
+#: What the text of conntrack entries has.
+CONNECTIONS = re.compile(r"expires=\d|\"Lifetime\": ?\d")
 _TOLD_LINE = re.compile(r" (?:OUT|IN|SVC) .{3,200}?(?:expires=\d|XLATE_[SD])")
 #: Members of an object that say which node, or which pod of the agent's, it tells of; those that such may be in; and
-#: those whose own members are called as nodes are.
+#: those, objects, whose own members are called as nodes are.
 _WHOSE = ("node", "node_name", "nodeName", "host", "hostname", "_HOSTNAME", "pod", "pod_name", "podName", "instance")
 _LABELS = ("stream", "labels", "metadata", "kubernetes", "resource", "tags")
 _BY_NODE = ("hosts", "nodes", "contacted")
@@ -73,7 +75,7 @@ class Enclosed:
             elements.skip("[")
             while not elements.skip("]"):
                 elements.skip(",")
-                self._value(depth + 1, name, node)
+                self._value(depth + 1, "" if name in _BY_NODE else name, node)
             return None
         if depth < _MAX_DEPTH and head[:1] == "{" and not is_known(head):
             self._object(depth, name, node)
@@ -113,7 +115,7 @@ def kept_in(document: Any) -> Iterator[Kept]:
     while left:
         item, node, member = left.pop()
         if isinstance(item, str):
-            if ("\n" in item and TOLD.search(item)) or _TOLD_LINE.search(item[:_HEAD]):
+            if (("\n" in item or item[:1] in ("[", "{")) and TOLD.search(item)) or _TOLD_LINE.search(item[:_HEAD]):
                 yield Kept(node, member, item)
         elif isinstance(item, dict) and is_listing_by_pairs(item):
             yield Kept(node, member, json.dumps(item))
@@ -128,7 +130,7 @@ def kept_in(document: Any) -> Iterator[Kept]:
         elif isinstance(item, list) and item and isinstance(item[0], dict) and is_rows(json.dumps(item[:1])[:_HEAD]):
             yield Kept(node, member, json.dumps(item))
         elif isinstance(item, list):
-            left += [(value, node, member) for value in reversed(item)]
+            left += [(value, node, "" if member in _BY_NODE else member) for value in reversed(item)]
 
 
 def node_of(item: dict[str, Any]) -> str | None:

@@ -23,7 +23,7 @@ from ctctl.tables.sources.documents import (
 )
 from ctctl.tables.sources.dress import as_printed, is_dressed, without_dress, without_quotes
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.enclosed import TOLD, Enclosed, encloses_rows, kept_in, node_of
+from ctctl.tables.sources.enclosed import CONNECTIONS, TOLD, Enclosed, encloses_rows, kept_in, node_of
 from ctctl.tables.sources.hosts import heading_of
 from ctctl.tables.sources.json_kinds import (
     BPFTOOL,
@@ -214,12 +214,14 @@ class Documents:
         self._kept_in(enclosed.rest)
 
     def _say_shared(self, kind: str, names: Collection[str]) -> None:
-        """Lists of one kind in members of other names may be of several nodes."""
-        if len(shown := sorted({name[:40] for name in names if name})) > 1:
+        """Several lists of one kind may be of several nodes, whatever the members that they are in are called."""
+        if len(names) > 1:
+            shown = sorted({name[:40] for name in names if name})
             more = ", …" if len(shown) > _SHOWN_NAMES else ""
+            called = f": {', '.join(shown[:_SHOWN_NAMES])}{more}" if shown else ""
             self._dump.say(
-                f"a JSON document with several lists ({kind}: {', '.join(shown[:_SHOWN_NAMES])}{more}): shown as one"
-                " node's; if they are not, give each a file"
+                f"a JSON document with several lists ({kind}{called}): shown as one node's; if they are not, give each"
+                " a file"
             )
 
     def _gap(self) -> None:
@@ -289,11 +291,13 @@ class Documents:
             by_node.setdefault(kept.node, []).append(kept.text)
         parts: list[str] = []
         for node, texts in by_node.items():
-            if node is not None and len(by_node) > 2:
+            if node is not None and (len(by_node) > 2 or by_node[None]):
                 parts.append(heading_of(node))
             parts += texts
-        entries = {kept.text.strip(): kept.member for kept in found if "expires=" in kept.text and kept.node is None}
-        self._say_shared("conntrack entries", entries.values())
+        entries = {
+            kept.text.strip(): kept.member for kept in found if CONNECTIONS.search(kept.text) and kept.node is None
+        }
+        self._say_shared("conntrack entries", [*entries.values()])
         if found:
             self._lines.spend(sum(map(len, parts)) >> 3)
             self._lines.back("\n".join(parts) + "\n")

@@ -28,12 +28,23 @@ _WHOLE = re.compile(r"cilium-(?:sysdump|bugtool)\b.*|.*\.(?:tar|gz|tgz|zip|bz2|x
 _WORDS = re.compile(r"[-_.+\s]+")
 #: An address as a file is called by it, also as machines of a cloud are.
 _ADDRESS = re.compile(r"(?<![\d.])(?:\d{1,3}(?:\.\d{1,3}){3}|\bip-\d{1,3}(?:-\d{1,3}){3})(?![\d.-]*\d)")
+#: Words of which a folder's name is made where it says which table is in it, and not whose it is.
+_TABLE = re.compile(
+    r"(?:bpf|bpftool|maps?|dump|pinned|sys|fs|tc|globals|ct|ct4|ct6|ctmap|conntrack|any|any4|any6|nat|snat|v4|v6|ipv4|ipv6"
+    r"|lb4|lb6|list|tcp|all|ipcache|json|yaml|txt|raw|entries|tables?)$",
+    re.I,
+)
+#: A day, with or without a time, and a number as long as a time: when a file was made, not whose it is.
+_WHEN = re.compile(
+    r"(?<!\d)(?:20\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01])"
+    r"(?:[-_.T ]{0,2}[0-2]\d[-_.:h]?[0-5]\d(?:[-_.:m]?[0-5]\d)?)?Z?|\d{6,})(?![\da-zA-Z])"
+)
 #: Words of a file's name that say which listing it is.
 _LISTING = re.compile(
     r"(?:cilium|dbg|bpf|bpftool|map|dump|pinned|sys|fs|tc|globals|ct|ct4|ct6|ctmap|conntrack|any|any4|any6|nat|snat|v4|v6|lb"
     r"|lb4|lb6|list|global|tcp|all|time|diff|timediff|external|backends?|frontends?|revnat|reverse|source|ranges?|services?"
     r"|svc|maglev|ipcache|endpoints?|lxc|ip|ep|id|identity|policy|tunnel|metrics?|status|verbose|config|agent|runtime"
-    r"|configmap|json|jsonl|yaml|yml|txt|md|out|log|tar|tgz|zip|gz|bz2|xz|raw|live|entries|tables?|\d+)$",
+    r"|configmap|json|jsonl|yaml|yml|csv|html?|txt|md|out|log|tar|tgz|zip|gz|bz2|xz|raw|live|entries|tables?|\d+)$",
     re.I,
 )
 
@@ -61,8 +72,7 @@ def _way_of(path: PurePosixPath) -> Way:
 
 def _is_structure(folder: str) -> bool:
     words = [word for word in _WORDS.split(folder) if word]
-    listing = all(map(_LISTING.match, words)) and not all(map(str.isdigit, words))
-    return listing or _STRUCTURE.match(folder) is not None
+    return all(map(_TABLE.match, words)) or _STRUCTURE.match(folder) is not None
 
 
 def _names_of(ways: Iterable[Way], holders: Collection[Way]) -> dict[Way, str | None]:
@@ -92,12 +102,12 @@ def _first_folder(way: Way) -> str | None:
 def word_of(path: PurePosixPath) -> str:
     """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``, ``worker-0``, an address.
 
-    A number belongs to the word before it; the number of a listing says nothing.
+    A number belongs to the word before it, but for those of days and times; the number of a listing says nothing.
     """
     name, found, named = path.name, [], False
     if (address := _ADDRESS.search(name)) is not None:
         return address[0]
-    for word in _WORDS.split(name):
+    for word in _WORDS.split(_WHEN.sub(" ", name)):
         named = bool(word) and (named if word.isdecimal() else _LISTING.match(word) is None)
         if named:
             found.append(word)

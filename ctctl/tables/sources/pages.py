@@ -15,6 +15,8 @@ _PAGE = re.compile(rb"(?:\A|\n)\s{0,100}<(?:!doctype\s+html|html)\b", re.IGNOREC
 _TAG = re.compile(rb"<(?:(?P<comment>!--)|[!?]|(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9:-]{0,30})(?![A-Za-z0-9:-]))")
 #: The rest of a tag, whose attributes may have its end in them.
 _END = re.compile(rb"(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>")
+#: What may stand before a page: the head of a mail or of a page that was saved with its parts, and other tags.
+_BEFORE = re.compile(rb"[A-Za-z][A-Za-z0-9-]{1,40}:|[ \t]|--|<|\s*\Z")
 #: A tag may be so long: pages keep a copy of a listing in an attribute.
 _LONGEST_TAG = 1 << 20
 #: What is not shown, by what ends it.
@@ -42,7 +44,11 @@ def shown(stream: Reader, spend: Callable[[int], None]) -> Reader:
     """The stream, or the text of the page that it is."""
     whole = Prefixed(b"", stream)
     head = whole.peek(_HEAD)
-    return Page(whole, spend) if b"<" in head and _PAGE.search(head) is not None else whole
+    start = _PAGE.search(head) if b"<" in head else None
+    # A page within a paste is a piece of text like others.
+    if start is None or not all(map(_BEFORE.match, head[: start.start()].splitlines())):
+        return whole
+    return Page(whole, spend)
 
 
 class Page:
@@ -61,6 +67,8 @@ class Page:
         self._broke = True
         #: a tag without an end was met: from there on a tag ends at the next point
         self._plain_tags = False
+        #: where the next point stands in what is gone through; -1: not looked for
+        self._point = -1
         self._out: list[bytes] = []
 
     def read(self, size: int = 1 << 18, /) -> bytes:
@@ -88,7 +96,7 @@ class Page:
 
     def _take(self, *, final: bool) -> int:
         """Go through what is there; how far that went."""
-        data, at = self._data, 0
+        data, at, self._point = self._data, 0, -1
         while at < len(data):
             if self._until is not None:
                 found = self._until.search(data, at)
@@ -130,7 +138,7 @@ class Page:
                 return at
             self._plain_tags = whole is None
             end = whole.end() if whole is not None else 0
-        end = end or data.find(b">", tag.end()) + 1
+        end = end or self._next_point(data, tag.end()) + 1
         name = (tag["name"] or b"").lower()
         known = name in _BREAKS or name in _CELLS or name in _INLINE or name in _HIDDEN
         if end == 0 or (tag["name"] and not known and not tag["close"] and end == tag.end() + 1):
@@ -138,6 +146,13 @@ class Page:
             return tag.end()
         self._shown(name, closes=bool(tag["close"]))
         return end
+
+    def _next_point(self, data: bytes, at: int) -> int:
+        """Where the next ``>`` stands, -1 for nowhere: looked for once for all tags before it."""
+        if self._point < at:
+            found = data.find(b">", at)
+            self._point = found if found >= 0 else len(data)
+        return self._point if self._point < len(data) else -1
 
     def _shown(self, name: bytes, *, closes: bool) -> None:
         """What a tag does to the text."""
