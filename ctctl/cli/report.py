@@ -117,7 +117,11 @@ def names_here(node: str | None, files: Sequence[str] = (), directory: str = "au
                 raise NotFoundError(f"no names are known here: give addresses, or --names FILE ({error})") from error
             source = Source("names", name_files=tuple(files))
         with source:
-            return book_of(source, node)
+            book = book_of(source, node)
+            for text in source.partial:
+                if text.startswith("--names "):  # what the node's own tables lack is of no concern here
+                    say(text)
+            return book
 
     return LazyBook(read)
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, ParamSpec, TypeAlias
 
 from ctctl.cli.interrupt import interruptible
@@ -116,6 +117,7 @@ class Where:
     attach: Attach = Attach.auto
     names: Sequence[str] = ()
 
+    @cached_property
     def book(self) -> LazyBook:
         """The names of the node that is listened to: of the first one, or of the tables of the first namespace."""
         from ctctl.cli.report import names_here
@@ -214,6 +216,8 @@ def _refuse_terminal() -> None:
 
 def listen(packet: str | None, where: Where, ways: Ways, limits: Limits, wanted: Filter, output: Output) -> None:
     """Follow until Ctrl-C or a limit. Raises CtctlError."""
+    if where.names:
+        _ = where.book.book  # a file that a user names is read, or refused, before anything is waited for
     if ways.words is not None:
         _tell(ways.words)
     if ways.hooks and ways.points:
@@ -265,7 +269,7 @@ def _request(packet: str | None, where: Where, limits: Limits, wanted: Filter) -
     from ctctl.packet.text import parse_flow_text
     from ctctl.trace.live import LiveRequest
 
-    book = where.book()
+    book = where.book
     flow = None if packet is None else parse_flow_text(addressed_by(book, packet))
     chosen = EventFilter(wanted, book)
     return LiveRequest(flow, tuple(where.nodes), limits.count, limits.seconds, limits.heeded(chosen))
@@ -277,7 +281,7 @@ def _hooks(request: LiveRequest, where: Where, output: Output, stop: Callable[[]
 
     tracer = LiveTrace(request)
     sink: JsonTrace | TableTrace | CaptureTrace | DiagramTrace
-    picture = picture_of(output, tracer.wall_offset_ns, _shown_names(where.book()))
+    picture = picture_of(output, tracer.wall_offset_ns, _shown_names(where.book))
     if picture is not None:
         sink = picture
     elif output.format is TraceFormat.jsonl:
@@ -314,7 +318,7 @@ def _probes(
     from ctctl.trace.probe_points import describe_points
     from ctctl.trace.probe_request import probe_request
 
-    book = where.book()
+    book = where.book
     flow = None if packet is None else parse_flow_text(addressed_by(book, packet))
     for line in describe_points(points):
         _tell(f"probe: {line}")

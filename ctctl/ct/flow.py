@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ctctl.errors import UsageError
-from ctctl.model.tuples import EITHER_ICMP, Address, FlowTuple
+from ctctl.model.tuples import EITHER_ICMP, Address, FlowTuple, is_address
 from ctctl.tables.query.values import protocol
 
 #: What may follow an end in a printed line: the name of a pod or service.
@@ -91,21 +91,13 @@ def _ends(text: str) -> list[End]:
     if not colon:
         return [End(_address(text, text), None)]
     found = []
-    if ":" not in host or _is_address(host):
+    if ":" not in host or is_address(host):
         found.append(End(_address(host, text), _port(port)))
-    if ":" in host and _is_address(text):
+    if ":" in host and is_address(text):
         found.append(End(_address(text, text), None))
     if not found:
         raise ValueError(f"{text!r} is no ADDRESS:PORT (IPv6: [ADDRESS]:PORT)")
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _address(host: str, text: str) -> Address:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Rows that are sorted are written so many at a time.
 _CHUNK = 1 << 14
 _LISTS = {Format.json: "entries", Format.yaml: "entries"}
+#: Fields that have a column of their own in CSV alone.
+_CSV_ALSO = ("related", "other_bits", "last_tx_report", "last_rx_report")
 
 
 def write_listing(source: Source, batches: Batches, listing: Listing, stream: TextIO) -> int:
@@ -130,8 +132,8 @@ def _builder(view: View[CtRow], chosen: list[str], output: Format, *, raw: bool)
 
 
 def _csv_columns(view: View[CtRow]) -> list[str]:
-    """As for people; but that an entry is related, which they see in its state, has a column."""
-    return [*(column.name for column in view.columns), "related"]
+    """As for people, then what they see in other columns or not at all."""
+    return [*(column.name for column in view.columns), *_CSV_ALSO]
 
 
 def _write_document(source: Source, output: Format, content: tuple[Builder, Iterable[list[Run]]], out: Out) -> int:

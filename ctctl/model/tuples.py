@@ -42,6 +42,15 @@ def end_text(address: Address, port: int) -> str:
     return endpoint(address, port) if port else str(address)
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an address of either family, by itself."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def end_of(text: str) -> tuple[Address, int] | None:
     """Address and port of what ``endpoint`` wrote; None for any other text."""
     host, colon, port = text.rpartition(":")

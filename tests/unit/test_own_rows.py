@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from ctctl.cli.main import app
 from ctctl.errors import CtctlError
 from tests.support import captures
-from tests.support.listings import read, read_text
+from tests.support.listings import listed, read, read_text
 
 NODES = ("cilium-1.19-dsr-node1", "cilium-1.19-snat-node1")
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 FIELDS = "node,proto,direction,src,src_port,dst,dst_port,related,flags,rev_nat,src_sec_id,lifetime,packets,map"
 
 
@@ -45,6 +46,16 @@ def test_the_same_entries_of_the_same_nodes(output: str, count: int, listings: l
     path = tmp_path / "printed"
     path.write_text(printed(output, *listings[:count]))
     assert fields(path) == fields(*listings[:count])
+
+
+@pytest.mark.parametrize("sample", ["cilium-dbg-1.16.4/ct-list-global.txt", "cilium-dbg-1.19-dev/ct-list-global.txt"])
+def test_csv_has_all_of_an_entry(sample: str, tmp_path: Path) -> None:
+    """Bits of flags without a name too, and when each side was last seen."""
+    path = tmp_path / "printed.csv"
+    path.write_text(printed("csv", SAMPLES / sample))
+    with read(path) as found, read(SAMPLES / sample) as plain:
+        assert sorted(listed(found)) == sorted(listed(plain))
+        assert not found.partial
 
 
 def test_records_in_one_list(listings: list[Path], tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from ctctl.cli import trace_listen
+from ctctl.errors import NotFoundError
+from ctctl.out.options import OutputOptions
+from ctctl.tables.query.filter import Filter
 
 
 class _Slow(io.StringIO):
@@ -35,3 +39,13 @@ def test_lines_of_two_threads_stay_whole(monkeypatch: pytest.MonkeyPatch) -> Non
     lines = stream.getvalue().splitlines()
     assert [lines.count(word) for word in words] == [200, 200]
     assert len(lines) == 400
+
+
+@pytest.mark.parametrize("form", trace_listen.TraceFormat)
+def test_a_file_of_names_that_is_not_there_is_said_before_anything_is_waited_for(
+    form: trace_listen.TraceFormat, tmp_path: Path
+) -> None:
+    where = trace_listen.Where((), (), (), (), names=[str(tmp_path / "names.yaml")])
+    output = trace_listen.Output(form, OutputOptions(), raw=False, verbose=False)
+    with pytest.raises(NotFoundError, match=r"--names .*names\.yaml: no such file"):
+        trace_listen.listen(None, where, trace_listen.Ways(hooks=True), trace_listen.Limits(None, None), Filter(), output)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from ctctl.model.entry import CtFlags, CtState
 from ctctl.model.identity import RESERVED_NUMBERS
 from ctctl.model.suggest import unknown_name
+from ctctl.model.tuples import is_address
 from ctctl.model.units import parse_duration
 from ctctl.tables.query.ast import MAX, Name, Network, Range, Value
 
@@ -74,15 +75,7 @@ def _is_end(text: str) -> bool:
     """Whether it is an address, with a port or without one."""
     host, _, tail = text.rpartition(":")
     ends = (text, host) if tail.isdigit() else (text,)
-    return any(_is_address(end.strip("[]")) for end in ends)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return any(is_address(end.strip("[]")) for end in ends)
 
 
 def protocol(text: str) -> Range:

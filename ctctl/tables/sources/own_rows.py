@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Callable
 
-from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
+from ctctl.decode.ct import OPTIONAL_FIELDS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import ICMP, ICMPV6, PROTOCOL_NUMBERS
@@ -26,17 +26,6 @@ _NEEDED = ("proto", "direction", "source", "destination", "lifetime", "flag_name
 _DIRECTIONS, _RELATED_BIT = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}, TUPLE_RELATED
 _RELATED_WORD = re.compile(r"(?:^| )related(?:,|$)")
 _NUMBERS = ("lifetime", "rev_nat", "src_sec_id", "tx_flags_seen", "rx_flags_seen", "last_tx_report", "last_rx_report")
-_OPTIONAL = (
-    "backend_id",
-    "packets",
-    "bytes",
-    "rx_packets",
-    "rx_bytes",
-    "tx_packets",
-    "tx_bytes",
-    "ifindex",
-    "nat_port",
-)
 
 
 class OwnRows:
@@ -128,12 +117,12 @@ def _record_of(row: dict[str, str]) -> dict[str, object]:
         "dst": dst,
         "dst_port": dst_port,
         "tuple_flags": flags,
-        "flags": _flags(row["flag_names"]),
+        "flags": _flags(row["flag_names"]) | (_number(row.get("other_bits", "")) or 0),
         "node": row.get("node") or None,
     }
     record |= {name: _number(row.get(name, "")) or 0 for name in _NUMBERS}
     record |= {
-        name: _number(row[name]) if name != "nat_addr" else row[name] or None for name in _OPTIONAL if name in row
+        name: _number(row[name]) if name != "nat_addr" else row[name] or None for name in OPTIONAL_FIELDS if name in row
     }
     # Columns are the same for all versions: what none of its entries has, its table has not.
     if record.get("ifindex") is None:

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Callable
 
-from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
+from ctctl.tables.sources.stream import LateEnd, Prefixed, Reader
 
 #: So much of a file tells that it is a page: a mail's head may stand before it.
 _HEAD = 1 << 14
@@ -55,11 +55,10 @@ class Page:
     """The text of a page, as a stream, piece by piece. Rows of its tables are lines, their cells two blanks apart."""
 
     def __init__(self, stream: Reader, spend: Callable[[int], None]) -> None:
-        self._stream = stream
+        self._stream = LateEnd(stream)
         self._spend = spend
         self._data = b""
         self._until: re.Pattern[bytes] | None = None
-        self._ended: EndedEarlyError | None = None
         self._in_row = self._in_pre = False
         #: there was text in this cell of a row
         self._cell = False
@@ -74,7 +73,7 @@ class Page:
     def read(self, size: int = 1 << 18, /) -> bytes:
         """The next piece; nothing at the end. Raises what the stream does, behind what came before."""
         while True:
-            raw = self._more(size)
+            raw = self._stream.read(size)
             self._data += raw
             self._spend(len(raw) >> 4)
             self._data = self._data[self._take(final=not raw) :]
@@ -82,17 +81,8 @@ class Page:
             if text:
                 return text
             if not raw:
-                if self._ended is not None:
-                    raise self._ended
+                self._stream.settle()
                 return b""
-
-    def _more(self, size: int) -> bytes:
-        if self._ended is None:
-            try:
-                return self._stream.read(size)
-            except EndedEarlyError as error:
-                self._ended = error
-        return b""
 
     def _take(self, *, final: bool) -> int:
         """Go through what is there; how far that went."""

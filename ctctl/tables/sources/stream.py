@@ -102,6 +102,28 @@ _BLANK_END = re.compile(rb"[ \t]=20\r?\n")
 _HARD_END = re.compile(rb"(?<!=)(?<!=\r)\n")
 
 
+class LateEnd:
+    """A stream, as a ``Reader``, whose early end is said by ``settle``, once what came before it is used up."""
+
+    def __init__(self, stream: Reader) -> None:
+        self._stream = stream
+        self._ended: EndedEarlyError | None = None
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        """The next piece; nothing at the end, early or not."""
+        if self._ended is None:
+            try:
+                return self._stream.read(size)
+            except EndedEarlyError as error:
+                self._ended = error
+        return b""
+
+    def settle(self) -> None:
+        """Raise what the stream ended with, if it ended early."""
+        if self._ended is not None:
+            raise self._ended
+
+
 class _Anew:
     """A stream that is made anew, as a ``Reader``, piece by piece: up to where ``end_of`` says, or 1 MiB at once.
 
@@ -109,15 +131,14 @@ class _Anew:
     """
 
     def __init__(self, stream: Reader, end_of: Callable[[bytes], int], made: Callable[[bytes], bytes]) -> None:
-        self._stream = stream
+        self._stream = LateEnd(stream)
         self._end_of = end_of
         self._made = made
         self._left = b""
-        self._ended: EndedEarlyError | None = None
 
     def read(self, size: int = CHUNK, /) -> bytes:
         while True:
-            raw = self._more(size)
+            raw = self._stream.read(size)
             data = self._left + raw
             end = self._end_of(data) if raw else 0
             cut = end if end or (raw and len(data) <= MAX_LINE) else len(data)
@@ -125,17 +146,8 @@ class _Anew:
             if cut:
                 return self._made(data[:cut])
             if not raw:
-                if self._ended is not None:
-                    raise self._ended
+                self._stream.settle()
                 return b""
-
-    def _more(self, size: int) -> bytes:
-        if self._ended is None:
-            try:
-                return self._stream.read(size)
-            except EndedEarlyError as error:
-                self._ended = error
-        return b""
 
 
 def _mailed(stream: Reader) -> Reader:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv6Address
 from itertools import islice
 
 from ctctl.model.service import SERVICE_TYPES
+from ctctl.model.tuples import is_address
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_documents import Form, form_of, is_listing
 from ctctl.tables.sources.shape import MAX_PREFIX, MAX_WORDS, Shape
@@ -41,15 +41,7 @@ def _goes_on(line: str, at: int) -> bool:
     if before is None or behind is None or ":" not in behind[0]:
         return False
     whole = before[0] + behind[0]
-    return any(_is_address(text) for text in (whole, whole.rpartition(":")[0]))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        IPv6Address(text)
-    except ValueError:
-        return False
-    return True
+    return any(is_address(text) for text in (whole, whole.rpartition(":")[0]))
 
 
 class Worded:
