@@ -47,5 +47,6 @@ def test_a_file_of_names_that_is_not_there_is_said_before_anything_is_waited_for
 ) -> None:
     where = trace_listen.Where((), (), (), (), names=[str(tmp_path / "names.yaml")])
     output = trace_listen.Output(form, OutputOptions(), raw=False, verbose=False)
+    ways = trace_listen.Ways(hooks=True)
     with pytest.raises(NotFoundError, match=r"--names .*names\.yaml: no such file"):
-        trace_listen.listen(None, where, trace_listen.Ways(hooks=True), trace_listen.Limits(None, None), Filter(), output)
+        trace_listen.listen(None, where, ways, trace_listen.Limits(None, None), Filter(), output)
