@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from ctctl.events.explain import DROP_SENTENCES
 from ctctl.events.lines import device_words
-from ctctl.model.event import CtResult, Hook, HookEvent, Verdict
+from ctctl.model.event import CtResult, Hook, HookEvent, LookupDirection, Verdict
 from ctctl.model.tuples import Address
 from ctctl.out.text import safe
 from ctctl.packet.spec import PROTO_ICMP, PROTO_TCP, TcpFlags
@@ -119,15 +119,14 @@ class Ending:
         came, left = event.tuple_in, event.tuple_out
         if not self._clients:
             # A trace that begins with an answer knows its connection from the entry that was found.
-            replied = any(record.result is CtResult.REPLY for record in event.lookups)
-            self._clients.add((came.dst, came.dst_port) if replied else (came.src, came.src_port))
+            self._clients.add((came.dst, came.dst_port) if _found_reply(event) else (came.src, came.src_port))
         if (came.src, came.src_port) in self._clients:
             self._clients.add((left.src, left.src_port))
             return True
         if (came.dst, came.dst_port) in self._clients:
             self._clients.add((left.dst, left.dst_port))
             return False
-        return not any(record.result is CtResult.REPLY for record in event.lookups)
+        return not _found_reply(event)
 
     def _look_for_loop(self, event: HookEvent) -> None:
         if event.time_ns - self._since_ns > _LOOP_NS:
@@ -138,6 +137,14 @@ class Ending:
             place = (event.node, event.hook, event.ifindex, event.tuple_in, event.tcp_flags)
             self._places[place] += 1
             self._loop |= self._places[place] >= _LOOP_TIMES
+
+
+def _found_reply(event: HookEvent) -> bool:
+    """Whether an entry says that the packet answers; the one of a service, found on the way there, says nothing of it."""
+    return any(
+        record.result is CtResult.REPLY and record.hook_direction is not LookupDirection.SERVICE
+        for record in event.lookups
+    )
 
 
 def _is_error(event: HookEvent) -> bool:

@@ -58,6 +58,16 @@ def icmp(kind: int, code: int) -> HookEvent:
     return replace(event, icmp_type=kind, icmp_code=code, lookups=(record,))
 
 
+def found(event: HookEvent, kind: LookupKind, direction: LookupDirection, entry: Direction) -> HookEvent:
+    """The event, with an entry that the programs call a reply's."""
+    record = LookupRecord(kind, direction, CtResult.REPLY, "cilium_ct4_global", event.tuple_in, entry, False, Why.HIT)
+    return replace(event, lookups=(record,))
+
+
+#: A trace that is begun while the connection is known: the service's entry is found, and says nothing of who answers.
+KEPT = found(at(Hook.FROM_CONTAINER, TO_VIP, TO_POD, SYN), LookupKind.SERVICE, LookupDirection.SERVICE, Direction.SVC)
+REPLIED = found(at(Hook.TO_CONTAINER, TO_VIP.reversed()), LookupKind.CT, LookupDirection.INGRESS, Direction.OUT)
+
 DENIED = DROP_SENTENCES["policy"]
 
 
@@ -69,6 +79,9 @@ DENIED = DROP_SENTENCES["policy"]
         (ASKED, "delivered to lxc1 of node-a, not answered while this was watched"),
         ([*ASKED, ANSWER], "delivered to lxc1 of node-a, answered, still open"),
         ([ANSWER, ASKED[0]], "delivered, answered, still open"),
+        ([KEPT, ASKED[1]], "delivered to lxc1 of node-a, not answered while this was watched"),
+        ([KEPT, replace(KEPT, tcp_flags=FIN), ANSWER], "delivered, answered, half closed: only the client has sent FIN"),
+        ([REPLIED, CLIENT_FIN], "delivered, answered, half closed: only the client has sent FIN"),
         ([*ASKED, RESET], "delivered to lxc1 of node-a, refused with RST"),
         ([*ASKED, ANSWER, RESET], "delivered to lxc1 of node-a, answered, reset by the server"),
         ([*ASKED, ANSWER, CLIENT_FIN], "delivered to lxc1 of node-a, answered, "
