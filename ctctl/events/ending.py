@@ -140,7 +140,7 @@ class Ending:
 
 
 def _found_reply(event: HookEvent) -> bool:
-    """Whether an entry says that the packet answers; the one of a service, found on the way there, says nothing of it."""
+    """Whether an entry says that the packet answers; the one of a service, found on the way there, says nothing."""
     return any(
         record.result is CtResult.REPLY and record.hook_direction is not LookupDirection.SERVICE
         for record in event.lookups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from ctctl._ffi import CallError, syscall
@@ -18,8 +19,22 @@ def mounts(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
     for line in mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
         if after.split(" ", 1)[0] == "bpf":
-            found.append(Path(_unescape(before.split(" ")[4])))
+            fields = before.split(" ")
+            place = Path(_unescape(fields[4]))
+            if not _is_hidden(place, device=fields[2]):
+                found.append(place)
     return found
+
+
+def _is_hidden(place: Path, device: str) -> bool:
+    """Whether something else was mounted over it, or over what it is in: the list has both."""
+    try:
+        number = place.stat().st_dev
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return f"{os.major(number)}:{os.minor(number)}" != device
 
 
 def _unescape(field: str) -> str:

@@ -223,11 +223,35 @@ def _index(ip: Any, ifname: str) -> int | None:
     return found[0] if found else None
 
 
+def _ends(ip: Any, ifname: str) -> tuple[int, int | None] | None:
+    """The numbers of a device and of the one at its other end, each in its own namespace; None: no such device."""
+    index = _index(ip, ifname)
+    return None if index is None else (index, ip.get_links(index)[0].get_attr("IFLA_LINK"))
+
+
+def _remove(ip: Any, ifname: str) -> None:
+    """Remove a device that may go by itself meanwhile, with its other end."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    index = _index(ip, ifname)
+    if index is None:
+        return
+    try:
+        ip.link("del", index=index)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+
+
 def _veth(ip: Any, ifname: str, mac: str | None, *, peer: tuple[str, str, str]) -> None:
     """A veth pair from here to device ``peer[0]`` with MAC ``peer[1]`` in namespace ``peer[2]``."""
-    if _index(ip, ifname) is not None:
-        return
     far_name, far_mac, far_netns = peer
+    here, there = _ends(ip, ifname), namespaces.with_route(far_netns, partial(_ends, ifname=far_name))
+    if here is not None and there is not None and here == (there[1], there[0]):
+        return
+    # One end's namespace was removed: what is in it keeps the pair for as long as it runs, the kernel for a moment.
+    _remove(ip, ifname)
+    namespaces.with_route(far_netns, partial(_remove, ifname=far_name))
     far = {"ifname": far_name, "address": far_mac, "net_ns_fd": far_netns}
     near = {"address": mac} if mac else {}
     ip.link("add", ifname=ifname, kind="veth", peer=far, **near)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -80,6 +81,23 @@ class TestBpffs:
             unmount(root)
         assert not bpffs.is_bpffs(root)
 
+    def test_one_below_another_mount_is_none(self, tmp_path: Path) -> None:
+        """As where /sys was mounted anew over the machine's: the list of mounts still has what nobody can reach."""
+        above = tmp_path / "sys"
+        root = above / "bpf"
+        bpffs.ensure_mounted(root)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", above], check=True)
+        try:
+            assert root not in bpffs.mounts()
+            assert not bpffs.is_bpffs(root)
+            assert bpffs.ensure_mounted(root) is True
+            assert root in bpffs.mounts()
+            unmount(root)
+        finally:
+            unmount(above)
+        assert root in bpffs.mounts()
+        unmount(root)
+
     def test_a_run_that_ends_takes_nothing_from_one_beside_it(self, tmp_path: Path) -> None:
         """One that a run mounted has the pins of all: the last run takes it away, and none takes what was there."""
         root = tmp_path / "bpf"
@@ -105,13 +123,17 @@ class TestBpffs:
             bpffs.ensure_mounted(file)
 
     def test_mountinfo_with_odd_paths(self, tmp_path: Path) -> None:
+        plain, odd = tmp_path / "bpf", tmp_path / "a b"
+        for place in (plain, odd):
+            place.mkdir()
+        number = f"{os.major(tmp_path.stat().st_dev)}:{os.minor(tmp_path.stat().st_dev)}"
         table = tmp_path / "mountinfo"
         table.write_text(
             "22 1 0:21 / /sys rw,nosuid - sysfs sysfs rw\n"
-            "30 22 0:26 / /sys/fs/bpf rw,relatime shared:9 - bpf bpf rw,mode=700\n"
-            "31 22 0:27 / /run/a\\040b rw master:1 - bpf none rw\n"
+            f"30 22 {number} / {plain} rw,relatime shared:9 - bpf bpf rw,mode=700\n"
+            f"31 22 {number} / {tmp_path}/a\\040b rw master:1 - bpf none rw\n"
         )
-        assert bpffs.mounts(table) == [Path("/sys/fs/bpf"), Path("/run/a b")]
+        assert bpffs.mounts(table) == [plain, odd]
 
 
 class TestClock:

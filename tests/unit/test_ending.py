@@ -80,7 +80,8 @@ DENIED = DROP_SENTENCES["policy"]
         ([*ASKED, ANSWER], "delivered to lxc1 of node-a, answered, still open"),
         ([ANSWER, ASKED[0]], "delivered, answered, still open"),
         ([KEPT, ASKED[1]], "delivered to lxc1 of node-a, not answered while this was watched"),
-        ([KEPT, replace(KEPT, tcp_flags=FIN), ANSWER], "delivered, answered, half closed: only the client has sent FIN"),
+        ([KEPT, replace(KEPT, tcp_flags=FIN), ANSWER], "delivered, answered, "
+                                                       "half closed: only the client has sent FIN"),
         ([REPLIED, CLIENT_FIN], "delivered, answered, half closed: only the client has sent FIN"),
         ([*ASKED, RESET], "delivered to lxc1 of node-a, refused with RST"),
         ([*ASKED, ANSWER, RESET], "delivered to lxc1 of node-a, answered, reset by the server"),
