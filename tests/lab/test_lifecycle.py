@@ -94,19 +94,6 @@ def test_up_after_a_crash_completes_the_lab(fresh_lab: Topology) -> None:
     assert answer.stdout == "pod3\n"
 
 
-@pytest.mark.parametrize("member", ["pod2", "node-a", "router"])
-def test_up_again_mends_a_lab_that_lost_a_namespace(fresh_lab: Topology, member: str) -> None:
-    """Its name goes, and with it the far ends of its devices: at once, later, or not while a program is in it."""
-    up(fresh_lab, _silent)
-    subprocess.run(["ip", "netns", "del", fresh_lab.netns(member)], check=True)
-    up(fresh_lab, _silent)
-    ask = ["curl", "-sS", "--max-time", PATIENCE_WORD]
-    assert processes.run(fresh_lab, "client", [*ask, "http://172.190.0.17/"]).stdout == "pod3\n"
-    assert processes.run(fresh_lab, "pod1", [*ask, "http://10.64.0.64:8000/"]).stdout == "pod2\n"
-    down(fresh_lab)
-    assert remains(fresh_lab) == []
-
-
 def test_down_needs_no_state_file(fresh_lab: Topology) -> None:
     """Files gone, a namespace's name gone, a program running: it works from what it finds."""
     up(fresh_lab, _silent)

@@ -56,6 +56,21 @@ def test_everybody_reaches_everybody(wired: Topology, member: str, address: str)
     assert "1 received" in done.stdout
 
 
+@pytest.mark.parametrize("member", ["pod2", "node-a", "router"])
+def test_a_namespace_that_was_removed_is_made_anew(wired: Topology, member: str) -> None:
+    """With it go the far ends of its devices: at once, a moment later, or not while a program is in it."""
+    within = processes.spawn(wired, member, ["sleep", "600"])
+    try:
+        subprocess.run(["ip", "netns", "del", wired.netns(member)], check=True)
+        network.build(wired)
+        for source, address in (("pod1", "10.64.0.64"), ("pod3", "10.64.0.64"), ("client", "10.64.0.36")):
+            done = processes.run(wired, source, ["ping", "-n", "-c1", "-W", PATIENCE_WORD, address])
+            assert "1 received" in done.stdout
+    finally:
+        within.kill()
+        within.wait(PATIENCE_S)
+
+
 def test_full_packets_cross_the_node_network_with_room_for_geneve(wired: Topology) -> None:
     """1500 bytes between pods, 1562 on the node network, nothing fragmented."""
     processes.run(wired, "pod1", ["ping", "-n", "-c1", "-W", PATIENCE_WORD, "-Mdo", "-s1472", "10.64.1.36"])
