@@ -33,7 +33,9 @@ def bpffs_roots(bpffs: Path | None = None) -> list[Path]:
 
 def not_readable(directory: Path) -> PermissionDenied:
     """What is said of a directory of pins that only root may look into."""
-    return PermissionDenied(f"{directory} is not readable for this user: run as root")
+    return PermissionDenied(
+        f"{directory} is not readable for this user: run as root, to look with CAP_DAC_READ_SEARCH, or --from a file"
+    )
 
 
 def own_nodes(bpffs: Path | None = None) -> dict[str, NodePaths]:
