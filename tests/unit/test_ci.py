@@ -30,7 +30,7 @@ def test_what_a_job_runs_is_there(job: str) -> None:
 
 @pytest.mark.parametrize("job", [name for name, job in JOBS.items() if "container" in job])
 def test_git_trusts_the_checkout(job: str) -> None:
-    """In a container the checkout is another user's, which git refuses: builds would know no commit, tests would fail."""
+    """In a container the checkout is another user's, which git refuses: builds know no commit, tests fail."""
     steps = JOBS[job]["steps"]
     fetched = next(at for at, step in enumerate(steps) if step.get("uses", "").startswith("actions/checkout@"))
     assert steps[fetched + 1]["run"] == 'git config --global --add safe.directory "$PWD"'
