@@ -102,7 +102,7 @@ ASKED = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pairs(), ASKED)
 def test_every_form(pair: tuple[Source, Source], options: OutputOptions) -> None:
     form = options.format
@@ -127,7 +127,7 @@ class Terminal(io.StringIO):
         return True
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(pairs(), st.sampled_from([20, 60, 80, 120, 200]), CHOSEN, st.booleans())
 def test_terminals(pair: tuple[Source, Source], columns: int, fields: tuple[str, ...], colored: bool) -> None:
     """Every line fits, and the words are those of the wide table."""
