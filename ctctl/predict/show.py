@@ -145,23 +145,24 @@ def write_predictions(
     write_rows(TABLES, rows, options, stream, meta=meta)
     if options.format in (Format.table, Format.wide):
         for prediction in predictions:
-            print(_summary(prediction), file=notes)
+            for line in _summary(prediction):
+                print(safe(line), file=notes)
         if plot:
             for chart in charts(predictions):
                 stream.write("\n" + "\n".join(map(safe, terminal(chart))) + "\n")
 
 
-def _summary(prediction: Prediction) -> str:
-    first = [format_duration(seconds) for _, seconds in prediction.intervals[:8]]
-    more = ", …" if len(prediction.intervals) > 8 else ""
-    fleet = (
-        f"{prediction.nodes} nodes, {prediction.overflowing_nodes} of them evict; a node: "
-        if prediction.nodes > 1
-        else ""
-    )
-    return safe(
-        f"{prediction.name}: {fleet}{prediction.gc_runs:.0f} GC runs in {format_duration(prediction.duration_s)}, "
-        f"{prediction.gc_cpu_s:.1f} CPU seconds; interval {', '.join(first)}{more}"
+def _summary(prediction: Prediction) -> Iterator[str]:
+    """Lines that fit a narrow screen however often the interval changes: its course is in the documents and charts."""
+    seconds = [seconds for _, seconds in prediction.intervals]
+    ends = [format_duration(end) for end in dict.fromkeys((min(seconds), max(seconds)))] if seconds else []
+    node = prediction.name
+    if prediction.nodes > 1:
+        yield f"{node}: {prediction.nodes} nodes, {prediction.overflowing_nodes} of them evict"
+        node = f"{node}, a node"
+    yield (
+        f"{node}: {prediction.gc_runs:.0f} GC runs in {format_duration(prediction.duration_s)}, "
+        f"{prediction.gc_cpu_s:.1f} CPU seconds" + (f"; interval {' to '.join(ends)}" if ends else "")
     )
 
 

@@ -22,11 +22,13 @@ from hypothesis import strategies as st
 from ctctl.errors import ConfigError, UnsupportedError
 from ctctl.gc.interval import next_interval
 from ctctl.model.timeouts import Timeouts
+from ctctl.model.units import format_duration
 from ctctl.out import figure, plot
+from ctctl.out.options import OutputOptions
 from ctctl.predict.flows import table_flows
 from ctctl.predict.fluid import COST_S, loads, next_intervals, predict
 from ctctl.predict.model import Duration, Kind, Pattern, Shape, Workload
-from ctctl.predict.show import charts
+from ctctl.predict.show import charts, write_predictions
 from ctctl.predict.sizing import rounded
 from ctctl.predict.workload import load_document, parse_workload, with_change
 from tests.support.children import run_ctctl
@@ -148,6 +150,21 @@ def test_interval_sequence_follows_the_rule() -> None:
     # It settles where the share deleted is between 5 and 25 %.
     settled = sequence[-1]
     assert 0.05 <= 2000 * settled / 262144 <= 0.26
+
+
+def test_what_is_said_of_a_prediction_fits_80_columns_however_often_its_interval_changed() -> None:
+    case = replace(workload(Kind("a", "udp", 2000, constant(0))), interval_s=None, any_max=262144)
+    one = predict(case, 3600, step_s=1)
+    assert len(one.intervals) > 2
+    fleet = predict(replace(case, nodes=10_000, spread=0.8), 3600, step_s=1)
+    out, notes = io.StringIO(), io.StringIO()
+    write_predictions([one, fleet], OutputOptions(), out, notes, plot=False)
+    of_one, of_fleet, of_its_node = notes.getvalue().splitlines()
+    seconds = [seconds for _, seconds in one.intervals]
+    assert of_one.endswith(f"; interval {format_duration(min(seconds))} to {format_duration(max(seconds))}")
+    assert "10000 nodes" in of_fleet
+    assert "a node: " in of_its_node
+    assert max(map(len, notes.getvalue().splitlines())) <= 80
 
 
 def test_a_fleet_is_its_quantiles() -> None:
