@@ -283,13 +283,12 @@ def diff(
     from contextlib import ExitStack
 
     from ctctl.cli.report import opened
-    from ctctl.ct.diff import diff as compare
-    from ctctl.ct.show import diff_view
-    from ctctl.out.output import write_rows
+    from ctctl.ct.differing import differing
+    from ctctl.ct.show_diff import write_differences
 
     with opened(SourceArgs(source=[first])) as one, ExitStack() as second_one:
         other = one if _is_same(first, second) else second_one.enter_context(opened(SourceArgs(source=[second])))
-        found = write_rows(diff_view(), compare(one, other, wanted.filter(expression)), out.options(), sys.stdout)
+        found = write_differences(differing(one, other, wanted.filter(expression)), out.options(), sys.stdout)
     if found:
         raise typer.Exit(3)
 

@@ -36,6 +36,13 @@ class Records:
     def __len__(self) -> int:
         return len(self.values)
 
+    def columns(self, which: Numbers) -> tuple[Matrix, Matrix]:
+        """Keys and values of these."""
+        import numpy as np
+
+        keys = np.frombuffer(self.keys, np.uint8).reshape(len(self), KEY_SIZE[self.table.family])
+        return keys[which], self.values[which]
+
     def row(self, index: int) -> CtRow:
         """One of them."""
         size = KEY_SIZE[self.table.family]
@@ -76,17 +83,33 @@ class Compared:
 
     def gone(self) -> Iterator[CtRow]:
         """Records that only the first has, in its order."""
-        yield from (self._before.row(index) for index in _others(self._old, len(self._before)))
+        yield from (self._before.row(index) for index in self.gone_at().tolist())
 
     def added(self) -> Iterator[CtRow]:
         """Records that only the second has, in its order."""
-        yield from (self._after.row(index) for index in _others(self._new, len(self._after)))
+        yield from (self._after.row(index) for index in self.added_at().tolist())
 
     def unlike(self, names: Collection[str]) -> Iterator[tuple[CtRow, CtRow]]:
         """Both records of each key whose bytes differ where they have one of these fields, in the order of the first.
 
         Of two layouts every pair: where a field lies is not the same in them.
         """
+        for old, new in self.unlike_at(names):
+            for before, after in zip(old.tolist(), new.tolist(), strict=True):
+                yield self._before.row(before), self._after.row(after)
+
+    # ---- the same as numbers of records
+
+    def gone_at(self) -> Numbers:
+        """Which records of the first are ``gone``."""
+        return _others(self._old, len(self._before))
+
+    def added_at(self) -> Numbers:
+        """Which records of the second are ``added``."""
+        return _others(self._new, len(self._after))
+
+    def unlike_at(self, names: Collection[str]) -> Iterator[tuple[Numbers, Numbers]]:
+        """Which pairs are ``unlike``, some at a time."""
         import numpy as np
 
         first, second = self._before, self._after
@@ -99,8 +122,7 @@ class Compared:
             if first.table.layout is second.table.layout:
                 found = (first.values[old] != second.values[new])[:, octets].any(axis=1)
                 old, new = old[np.flatnonzero(found)], new[np.flatnonzero(found)]
-            for before, after in zip(old.tolist(), new.tolist(), strict=True):
-                yield first.row(before), second.row(after)
+            yield old, new
 
 
 def _places(name: str) -> tuple[str, ...]:
@@ -110,12 +132,12 @@ def _places(name: str) -> tuple[str, ...]:
     return (name if name == "nat_port" else NUMBERS[name],)
 
 
-def _others(paired: Numbers, count: int) -> list[int]:
+def _others(paired: Numbers, count: int) -> Numbers:
     import numpy as np
 
     alone = np.ones(count, np.bool_)
     alone[paired] = False
-    return list(np.flatnonzero(alone).tolist())
+    return np.flatnonzero(alone)
 
 
 def row_of(table: CtTable, key: bytes, value: bytes) -> CtRow:

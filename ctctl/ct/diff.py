@@ -42,8 +42,15 @@ def changed_fields(before: CtEntry, after: CtEntry) -> dict[str, tuple[object, o
 def diff(first: Source, second: Source, wanted: Filter = EVERYTHING) -> Iterator[Difference]:
     """Entries that were added, removed or changed from ``first`` to ``second``, table by table.
 
-    Tables are paired by name; by node too where both sources know nodes.
+    Tables are paired by name; by node too where both sources know nodes. This says what a difference is;
+    ``differing`` finds the same by columns.
     """
+    for table, other in paired(first, second):
+        yield from _diff_tables(table, other, wanted)
+
+
+def paired(first: Source, second: Source) -> Iterator[tuple[CtTable | None, CtTable | None]]:
+    """The tables that are compared with each other; None: the other source has none for it."""
     by_node = bool(first.nodes() and second.nodes() and set(first.nodes()) & set(second.nodes()))
 
     def place(table: CtTable) -> tuple[str | None, str]:
@@ -51,10 +58,9 @@ def diff(first: Source, second: Source, wanted: Filter = EVERYTHING) -> Iterator
 
     after = {place(table): table for table in second.tables}
     for table in first.tables:
-        other = after.pop(place(table), None)
-        yield from _diff_tables(table, other, wanted)
+        yield table, after.pop(place(table), None)
     for other in after.values():
-        yield from _diff_tables(None, other, wanted)
+        yield None, other
 
 
 def _diff_tables(first: CtTable | None, second: CtTable | None, wanted: Filter) -> Iterator[Difference]:

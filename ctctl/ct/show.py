@@ -258,8 +258,10 @@ def _plain(value: object) -> object:
     return int(value) if isinstance(value, int) else jsonable(value)
 
 
-_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 _SIGN_STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
+#: The same as escape sequences have them.
+SIGN_CODES = {"added": "32", "removed": "31", "changed": "33"}
 
 
 def diff_view() -> View[Difference]:
@@ -269,7 +271,7 @@ def diff_view() -> View[Difference]:
             "change",
             "CHANGE",
             lambda d: d.change,
-            lambda d: _SIGNS[d.change.value],
+            lambda d: SIGNS[d.change.value],
             style=lambda d: _SIGN_STYLES[d.change.value],
         ),
         Column("map", "MAP", lambda d: d.row.entry.map, wide=True),

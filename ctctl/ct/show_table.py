@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctctl.out.fit import GAP, columns_of, fitting, say_dropped
 from ctctl.out.options import Format, OutputOptions, use_color
@@ -95,10 +95,11 @@ class Sheet:
         return sum(max(needed.width, had.width) + GAP for needed, had in pairs) - GAP <= self._room
 
     def _sized(self, columns: list[Column[CtRow]], sample: list[Run]) -> list[TableColumn]:
-        return [_sized(column, sample, header=self._header) for column in columns]
+        return [sized(column, sample, header=self._header) for column in columns]
 
 
-def _sized(column: Column[CtRow], sample: list[Run], *, header: bool) -> TableColumn:
+def sized(column: Column[Any], sample: list[Run], *, header: bool) -> TableColumn:
+    """A column as wide as its widest text in the first rows of each run, or its title."""
     from ctctl.tables.show.encode import Style
 
     width = len(column.title) if header else 0

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.dumps import FORMS
+from tests.bench.dumps import CHANGED, FORMS
 from tests.bench.fill import fill, fill_nat, remove
 from tests.bench.floors import HERE, ROOT, Floors, Measured, Process
 from tests.bench.terminal import Shown, show
@@ -136,7 +136,7 @@ class Dumped:
 
 def measure_dump(dump: Dumped, words: tuple[str, ...], directory: Path, floors: Floors, rounds: int) -> Result:
     """The ratio of a command that reads the table from a file, which is made for it and goes with it."""
-    FORMS[dump.form](directory, dump.file)
+    (FORMS | CHANGED)[dump.form](directory, dump.file)
     command = [str(CTCTL), *(word.format(dump=dump.file, table=directory) for word in words)]
     ours, theirs = [], []
     try:
@@ -207,6 +207,15 @@ DUMPS = (
         for form, limit in zip(FORMS, (3.0, 4.0, 4.0, 6.0, 4.5, 2.0), strict=True)
     ),
     ("ct diff of a file and the table", ("ct", "diff", "{dump}", "{table}"), "a snapshot", 8.0),
+    *(
+        (
+            f"ct diff of a file and the table, each entry differs, -o {form}",
+            ("ct", "diff", "-o", form, "{dump}", "{table}"),
+            *CHANGED,
+            8.0,
+        )
+        for form in ("table", "csv", "jsonl")
+    ),
 )
 SMALL = ("ct list of ten entries", "ctctl --help", "completion of an option", "ct get of a flow")
 TERMINAL = "ct list to a terminal"

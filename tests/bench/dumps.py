@@ -25,6 +25,16 @@ def _listed(form: str) -> Callable[[Path, Path], None]:
     return write
 
 
+def _changed(directory: Path, file: Path) -> None:
+    """The Cilium CLI's lines, each with another time of its last packet."""
+    listing = [CTCTL, "ct", "list", "-o", "cilium", "--from", str(directory)]
+    with file.open("wb") as stream, subprocess.Popen(listing, stdout=subprocess.PIPE) as listed:
+        change = ["sed", "s/ LastTxReport=[0-9]*/ LastTxReport=7/"]
+        subprocess.run(change, stdin=listed.stdout, stdout=stream, check=True)
+    if listed.returncode:
+        raise subprocess.CalledProcessError(listed.returncode, listing)
+
+
 def _exported(directory: Path, file: Path) -> None:
     subprocess.run([CTCTL, "ct", "export", str(file), "--from", str(directory)], check=True, capture_output=True)
 
@@ -77,3 +87,5 @@ FORMS: dict[str, Callable[[Path, Path], None]] = {
     "hex of bpftool": _written("{:02x} ", _hex_record, ("", "Found {} elements\n")),
     "a snapshot": _exported,
 }
+#: The same of what only a comparison reads.
+CHANGED: dict[str, Callable[[Path, Path], None]] = {"text, each entry changed": _changed}

@@ -15,6 +15,13 @@ class Style(Enum):
     JSON = "json"
     CSV = "csv"
     YAML = "yaml"
+    #: the same within a mapping that is a value itself
+    DEEP_YAML = "deep yaml"
+
+    @property
+    def yaml(self) -> bool:
+        """Whether it is YAML: what comes after a key's colon, with the end of the line."""
+        return self in (Style.YAML, Style.DEEP_YAML)
 
 
 def encode(style: Style, value: object, text: str | None = None) -> bytes:
@@ -35,22 +42,22 @@ def encode(style: Style, value: object, text: str | None = None) -> bytes:
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow([csv_cell(value), ""])
         return line.getvalue()[:-1].encode()
-    return _yaml(jsonable(value))
+    return _yaml(jsonable(value), "    " if style is Style.DEEP_YAML else "  ")
 
 
-def _yaml(value: Any) -> bytes:
+def _yaml(value: Any, behind: str) -> bytes:
     import yaml
 
     document = yaml.safe_dump({"k": value}, sort_keys=False, width=2**30)
     first, *rest = document[2:].splitlines()
-    return "\n".join([first, *("  " + line for line in rest), ""]).encode()
+    return "\n".join([first, *(behind + line for line in rest), ""]).encode()
 
 
 def bare(style: Style, name: str) -> bytes:
     """A name within a text of that style, whose quotes stand around it already."""
     if style is Style.JSON:
         return encode(style, name)[1:-1]
-    return name.replace("'", "''").encode() if style is Style.YAML else encode(Style.TEXT, None, name)
+    return name.replace("'", "''").encode() if style.yaml else encode(Style.TEXT, None, name)
 
 
 def with_name(number: int, name: str | None) -> bytes:

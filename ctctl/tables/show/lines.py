@@ -42,9 +42,9 @@ def json_elements(*, raw: bool = False) -> Builder:
     return lambda form: _record(form, ",\n  {", b"}", raw=raw)
 
 
-def json_fields(names: Sequence[str], *, element: bool = False) -> Builder:
+def json_fields(names: Sequence[str], *, element: bool = False, schema: str = SCHEMA) -> Builder:
     """As the two above, of these fields only."""
-    start = ",\n  {" if element else f'{{"schema": "{SCHEMA}", '
+    start = ",\n  {" if element else f'{{"schema": "{schema}", '
     return _joined(names, Style.JSON, start, ", ", "}" if element else "}\n", label=lambda name: f'"{name}": ')
 
 
@@ -79,10 +79,7 @@ def name_lines() -> Builder:
 
     def build(form: EntryForm) -> RowProgram:
         program = form.program()
-        form.put_lower_proto(program)
-        for start, name in ((b" ", "source"), (b" > ", "destination")):
-            program.literal(start)
-            form.put(program, name, Style.CSV)
+        form.put_entry_name(program, Style.CSV)
         return program.literal(b"\n")
 
     return build
@@ -165,7 +162,11 @@ def _joined(
 
 
 def _record(form: EntryForm, start: str, end: bytes, *, raw: bool) -> RowProgram:
-    program = form.program()
+    return put_record(form, form.program(), start, raw=raw).literal(end)
+
+
+def put_record(form: EntryForm, program: RowProgram, start: str, *, raw: bool = False) -> RowProgram:
+    """Add the members of an entry's JSON form, the first behind ``start``."""
     for index, name in enumerate(record_fields(form.table, raw=raw)):
         label = f'{", " if index else start}"{name}": '.encode()
         if name not in OPTIONAL:
@@ -174,4 +175,4 @@ def _record(form: EntryForm, start: str, end: bytes, *, raw: bool) -> RowProgram
         if form.knows(name):
             with form.where_known(program, name):
                 form.put(program.literal(label), name, Style.JSON)
-    return program.literal(end)
+    return program

@@ -119,6 +119,14 @@ class EntryForm(EntryFacts):
         lower = shared_texts("lower proto", Style.TEXT, 256, lambda n: protocol_name(n).lower().encode())
         program.text(self.fields["proto"], lower)
 
+    def put_entry_name(self, program: RowProgram, style: Style) -> None:
+        """What names an entry (``entry_name``)."""
+        start, end = quotes(style, quoted=False)
+        self.put_lower_proto(program.literal(start))
+        for between, side in ((b" ", "src"), (b" > ", "dst")):
+            self._end(side, program.literal(between), Style.CSV)
+        program.literal(end)
+
     def put_style(self, program: RowProgram) -> None:
         """The escape sequence of a row's colour: by state, expired ones dim and red."""
         styles = shared_texts("style", Style.TEXT, 256, lambda n: _style(n).encode())
@@ -310,11 +318,18 @@ class EntryForm(EntryFacts):
             self._constant(program, style, None)
 
     def _nat_address(self, program: RowProgram, style: Style) -> None:
-        """The service's address of a DSR entry; an IPv4 one stands in the last or the first four of its bytes."""
+        """The service's address of a DSR entry."""
         translated = self.translated(program)
+        with program.where(*translated):
+            self.put_nat_octets(program, style)
+        with program.where(*translated, other=True):
+            self._constant(program, style, None)
+
+    def put_nat_octets(self, program: RowProgram, style: Style, matrix: int = 1) -> None:
+        """The service's address of a value that has one; IPv4 stands in the last or the first four of its bytes."""
 
         def octets(at: int, width: int) -> Field:
-            return Field(1, at, width)
+            return Field(matrix, at, width)
 
         def kind(to: Field) -> None:
             program.test(to, octets(0, 8), ALL, 0)
@@ -322,19 +337,16 @@ class EntryForm(EntryFacts):
             program.test(to, octets(4, 4), ALL, 0, bit=2)
             program.test(to, octets(8, 8), ALL, 0, bit=3)
 
-        where = program.number("nat kind", kind)
-        with program.where(*translated):
-            start, end = quotes(style, quoted=False)
-            with program.where(where, 3, 3):
-                program.literal(start).address(octets(12, 4)).literal(end)
-            with program.where(where, 3, 3, other=True):
-                with program.where(where, 12, 12):
-                    program.literal(start).address(octets(0, 4)).literal(end)
-                with program.where(where, 12, 12, other=True):
-                    start, end = quotes(style)
-                    program.literal(start).address(octets(0, 16), PLAIN_IPV6).literal(end)
-        with program.where(*translated, other=True):
-            self._constant(program, style, None)
+        where = program.number(("nat kind", matrix), kind)
+        start, end = quotes(style, quoted=False)
+        with program.where(where, 3, 3):
+            program.literal(start).address(octets(12, 4)).literal(end)
+        with program.where(where, 3, 3, other=True):
+            with program.where(where, 12, 12):
+                program.literal(start).address(octets(0, 4)).literal(end)
+            with program.where(where, 12, 12, other=True):
+                start, end = quotes(style)
+                program.literal(start).address(octets(0, 16), PLAIN_IPV6).literal(end)
 
     def _raw(self, part: str, program: RowProgram, style: Style) -> None:
         if not self.table.raw:

@@ -39,11 +39,11 @@ def shared_texts(name: str, style: Style, limit: int, make: Callable[[int], byte
 
 def around(style: Style) -> tuple[bytes, bytes]:
     """What stands around a number."""
-    return (b" ", b"\n") if style is Style.YAML else (b"", b"")
+    return (b" ", b"\n") if style.yaml else (b"", b"")
 
 
 def quotes(style: Style, *, quoted: bool = True) -> tuple[bytes, bytes]:
     """What stands around a text; YAML needs quotes for some only."""
-    if style is Style.YAML:
+    if style.yaml:
         return (b" '", b"'\n") if quoted else (b" ", b"\n")
     return (b'"', b'"') if style is Style.JSON else (b"", b"")
