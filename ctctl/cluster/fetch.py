@@ -12,10 +12,12 @@ import fnmatch
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Final
 
 from ctctl.cluster.kube import Api, ClusterError, ExitError, Pod, TransientError
@@ -46,6 +48,8 @@ _SHELL: Final = _AGENT + 'exec "$c" bpf "$@"'
 #: What its monitor sees in so many seconds; it ends by itself too, should the connection be lost.
 _MONITOR: Final = _AGENT + 'timeout -s INT "$1" "$c" monitor -v; status=$?; [ "$status" = 124 ] || exit "$status"'
 _TRIES: Final = 3
+#: What those who ask have to put away what they began, when all is stopped.
+_FAREWELL_S: Final = 2.0
 _HEAD: Final = 4096
 #: Bytes of an answer that is read as a whole to see whether it is one.
 _CHECKED: Final = 8 << 20
@@ -125,13 +129,37 @@ def targets(
 def fetch(
     api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path, told: Callable[[Answer], None]
 ) -> list[Answer]:
-    """Ask all nodes, so many at once; each has its own deadline, so the whole ends. In the order of the nodes."""
+    """Ask all nodes, so many at once; each has its own deadline, so the whole ends. In the order of the nodes.
+
+    Whatever ends it before (Ctrl-C, a pipe that is gone) ends what is being asked as well, and no other node is asked.
+    """
     answers: list[Answer] = []
-    with ThreadPoolExecutor(max(1, min(wanted.jobs, len(pods)))) as pool:
-        waiting = [pool.submit(_ask, api, node, pod, wanted, folder / _safe(node)) for node, pod in pods.items()]
-        for done in as_completed(waiting):
-            answers.append(done.result())
+    waiting = deque(pods.items())
+    done: SimpleQueue[Answer] = SimpleQueue()
+
+    def work() -> None:
+        while not api.stopped:
+            try:
+                node, pod = waiting.popleft()
+            except IndexError:
+                return
+            done.put(_ask(api, node, pod, wanted, folder / _safe(node)))
+
+    # No pool of the library's: that waits for whatever has been asked, and so does a process that ends with one. Who
+    # still waits for a connection to open cannot be told, and is left.
+    threads = [Thread(target=work, daemon=True) for _ in range(max(1, min(wanted.jobs, len(pods))))]
+    for thread in threads:
+        thread.start()
+    try:
+        while len(answers) < len(pods):
+            answers.append(done.get())
             told(answers[-1])
+    except BaseException:
+        api.stop()
+        end = time.monotonic() + _FAREWELL_S
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        raise
     return sorted(answers, key=lambda one: one.node)
 
 

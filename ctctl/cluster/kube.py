@@ -8,8 +8,11 @@ one: mostly up to 32 KiB, which no rule says.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +79,17 @@ class Api:
         if self.config is None:
             raise NotFoundError(f"kubeconfig: no context {context!r}")
         self.cluster = str(self.config.context.cluster)
+        self.stopped = False
+        self._running: set[Any] = set()
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """End every command that runs in a pod, and let no other begin: from another thread than theirs."""
+        with self._lock:
+            self.stopped = True
+            for connection in self._running:
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    connection.socket.shutdown(socket.SHUT_RDWR)
 
     def pods(self, selector: str, namespace: str) -> list[Pod]:
         """The pods with these labels (``a=b,c=d``), by node. Raises UsageError, ClusterError, PermissionDenied."""
@@ -138,6 +152,10 @@ class Api:
         except (OSError, exceptions.WebSocketException) as error:
             raise TransientError(f"cannot connect: {first_line(error)}") from None
         try:
+            with self._lock:
+                self._running.add(connection)
+            if self.stopped:
+                raise ClusterError("stopped")
             self._receive(connection, deadline, output)
         except TimeoutError:
             raise ClusterError("no answer in time: the command did not end") from None
@@ -146,12 +164,16 @@ class Api:
         except exceptions.WebSocketException as error:
             raise TransientError(f"the connection broke: {first_line(error)}") from None
         finally:
+            with self._lock:
+                self._running.discard(connection)
             connection.socket.close()  # at once: a node that hangs does not answer a farewell
 
     def _open(self, url: str, deadline: float) -> Any:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
+        if self.stopped:
+            raise ClusterError("stopped")
         adapter = _library("lightkube.config.client_adapter")
         user, cluster = self.config.user, self.config.cluster
         secure = url.startswith("https")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -12,14 +13,13 @@ from typing import Any, Final
 
 from ctctl.errors import CtctlError, MissingLibraryError, UsageError
 from ctctl.fleet.lake import Collection, Lake
-from ctctl.fleet.questions import Query, dollar_parameters, views
+from ctctl.fleet.questions import Query, View, dollar_parameters, views
 from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, plain_schema
 
 #: What the engine may take, within 2 GB for the process; more than that goes to a temporary folder.
 MEMORY: Final = "1400MB"
-#: Columns that say whose a row is. Texts in millions of rows, they are compared and counted as numbers.
-_WHOSE: Final = ("cluster",)
-_AS_WORDS: Final = f"REPLACE ({', '.join(f'CAST({name} AS {name}_word) AS {name}' for name in _WHOSE)})"
+#: The type of a cluster's name, which is a text in every row: compared and counted it is a number.
+_CLUSTER: Final = "cluster_word"
 
 
 class QueryError(CtctlError):
@@ -41,7 +41,7 @@ def answer(lake: Lake, query: Query, memory: str = MEMORY) -> Any:
     with _connection(memory) as connection:
         _collections(connection, collections)
         for view in views(query, collections):
-            _view(connection, lake, *view)
+            _view(connection, lake, view, collections)
         try:
             found = connection.sql(dollar_parameters(query.sql), params=dict(query.values) or None)
             if found is None:
@@ -62,6 +62,8 @@ def _connection(memory: str) -> Iterator[Any]:
                 "threads": len(os.sched_getaffinity(0)),
                 "temp_directory": spill,
                 "preserve_insertion_order": False,
+                # A question reads a file up to four times: what its end says is most of what a small answer costs.
+                "parquet_metadata_cache": True,
                 "autoinstall_known_extensions": False,
             }
         )
@@ -73,25 +75,37 @@ def _connection(memory: str) -> Iterator[Any]:
 
 
 def _collections(connection: Any, collections: Sequence[Collection]) -> None:
-    """The table of that name, and a type for each column that says whose a row is: a number for the engine."""
+    """The table of that name, and the type for a cluster's name."""
     connection.register("collections_as_read", collection_rows(collections))
-    for name in _WHOSE:
-        words = sorted({getattr(one, name) for one in collections})
-        connection.execute(f"CREATE TYPE {name}_word AS ENUM ({', '.join(map(_quoted, words))})")
-    connection.execute(f"CREATE VIEW collections AS SELECT * {_AS_WORDS} FROM collections_as_read")
+    words = ", ".join(_quoted(name) for name in sorted({one.cluster for one in collections}))
+    connection.execute(f"CREATE TYPE {_CLUSTER} AS ENUM ({words})")
+    connection.execute(f"CREATE VIEW collections AS {_selected('collections_as_read')}")
 
 
-def _view(connection: Any, lake: Lake, name: str, table: str, paths: list[str]) -> None:
+def _view(connection: Any, lake: Lake, view: View, collections: Sequence[Collection]) -> None:
     """A table over files of the lake: a folder's are read by the engine itself."""
-    rows = f"{name}_as_read"
-    if not paths:
-        connection.register(rows, empty_rows(table))
-    elif not lake.local:
-        connection.register(rows, lake.dataset(paths, plain_schema(TABLES[table])))
-    else:
-        files = ", ".join(_quoted(lake.location(path)) for path in paths)
-        rows = f"read_parquet([{files}], hive_partitioning = false)"
-    connection.execute(f"CREATE VIEW {name} AS SELECT * {_AS_WORDS} FROM {rows}")
+    name, table, paths = view
+    if not paths or not lake.local:
+        rows = f"{name}_as_read"
+        found = lake.dataset(paths, plain_schema(TABLES[table])) if paths else empty_rows(table)
+        connection.register(rows, found)
+        connection.execute(f"CREATE VIEW {name} AS {_selected(rows)}")
+        return
+    # What all rows of a file say alike is not read of them a hundred million times: a cluster's files are named by it.
+    wanted = set(paths)
+    by_cluster: defaultdict[str, list[str]] = defaultdict(list)
+    for one in collections:
+        if table in one.tables and one.tables[table].path in wanted:
+            by_cluster[one.cluster].append(_quoted(lake.location(one.tables[table].path)))
+    parts = [
+        _selected(f"read_parquet([{', '.join(files)}], hive_partitioning = false)", _quoted(cluster))
+        for cluster, files in by_cluster.items()
+    ]
+    connection.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(parts)}")
+
+
+def _selected(rows: str, cluster: str = "cluster") -> str:
+    return f"SELECT * REPLACE (CAST({cluster} AS {_CLUSTER}) AS cluster) FROM {rows}"
 
 
 def _quoted(text: str) -> str:

@@ -18,6 +18,8 @@ _COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 
 Value = int | str
+#: A view's name, the table that it shows, and its files' paths in the lake.
+View = tuple[str, str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,8 @@ def query(name: str, values: Mapping[str, Value]) -> Query:
     return Query(sql, {word: values[word] for word in wanted})
 
 
-def views(query: Query, collections: Sequence[Collection]) -> Iterator[tuple[str, str, list[str]]]:
-    """What a query may name of the lake's tables: the view's name, the table, and its files' paths in the lake."""
+def views(query: Query, collections: Sequence[Collection]) -> Iterator[View]:
+    """What a query may name of the lake's tables."""
     for table in TABLES:
         if table in query.tables:
             yield table, table, files_of(table, collections)

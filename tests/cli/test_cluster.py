@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -13,9 +15,10 @@ import jsonschema
 import pytest
 
 from ctctl.cli.schemas import SCHEMAS
-from tests.support.children import run_ctctl
+from tests.support.children import CTCTL, run_ctctl, started, wait_for_line
 from tests.support.kubeapi import FRAME, Cluster, certificate, served
 from tests.support.samples import ROOT
+from tests.support.wait import PATIENCE_S
 
 pytest.importorskip("lightkube", reason="clusters need lightkube (ctctl[k8s])")
 pytest.importorskip("websockets", reason="clusters need websockets (ctctl[k8s])")
@@ -84,6 +87,20 @@ def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path)
         for number in range(2):
             (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"ctctl: bad-{way}-{number}: ")]
             assert reasons[way] in line
+
+
+def test_an_interrupted_command_waits_for_no_node(agent: Path, tmp_path: Path) -> None:
+    """Neither for those that are being asked nor for those whose turn it is not yet: each would have an hour."""
+    nodes = {"a": "refuse"} | {f"b-{number}": "hang" for number in range(6)}
+    with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
+        words = ("--kubeconfig", kubeconfig, "--deadline", 3600, "--jobs", 2, "ct", "list")
+        with started(*CTCTL, "cluster", *map(str, words), env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
+            wait_for_line(process, process.stderr, "a: refused")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 130
+            said = process.communicate()[1]
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("ctctl-cluster-*"))
 
 
 def test_nodes_are_rows_with_their_reasons(agent: Path, tmp_path: Path) -> None:

@@ -409,6 +409,39 @@ def test_rows_of_a_file_are_made_a_group_at_a_time(monkeypatch: pytest.MonkeyPat
     assert list(whole[:40]) == sorted(numbers[:40])
 
 
+def test_a_group_of_rows_is_of_one_direction_by_the_end_that_is_elsewhere(tmp_path: Path) -> None:
+    """A reader passes over groups by their least and greatest address: an own pod's would not tell them apart."""
+    from pyarrow import parquet
+
+    far = [f"10.2.{number // 250}.{number % 250 + 1}" for number in np.random.default_rng(2).permutation(600)]
+    made = [Row(flow(A, 1, end, 80)) for end in far]
+    made += [Row(flow(end, 1, A, 80), Direction.IN) for end in far]
+    made += [Row(flow(A, 1, end, 80), Direction.SVC, backend=7) for end in far]
+    where = collected(tmp_path, [Node("a", made, [A])])
+    (path,) = Path(where).glob("ct/**/*.parquet")
+    file = parquet.ParquetFile(path)
+    assert file.num_row_groups == 3
+    for at, (direction, end) in enumerate((("OUT", "dst_lo"), ("IN", "src_lo"), ("SVC", "dst_lo"))):
+        group = file.read_row_group(at, columns=["direction", end])
+        assert set(group["direction"].to_pylist()) == {direction}
+        assert group[end].to_pylist() == sorted(group[end].to_pylist())
+
+
+def test_clusters_of_one_lake_are_told_apart(tmp_path: Path) -> None:
+    """One address in two clusters is two pods, whatever the clusters are called."""
+    names, lake = ["o'brien/eu", 'a"b=c'], str(tmp_path / "lake")
+    for number, name in enumerate(names, 1):
+        given = [Row(flow(A, port, B, 80)) for port in range(1, number + 1)]
+        (folder := tmp_path / str(number)).mkdir()
+        ctctl("fleet", "collect", lake, "--from", Node("a", given, [A, B]).write(folder), "--cluster", name)
+    counted = rows("fleet", "sql", "SELECT cluster, count(*) AS n FROM ct_latest GROUP BY cluster", "--lake", lake)
+    assert {row["cluster"]: row["n"] for row in counted} == {names[0]: 1, names[1]: 2}
+    talkers = ask(lake, "top-talkers", code=0)
+    assert [(row["cluster"], row["src"], row["entries"]) for row in talkers] == [(names[1], A, 2), (names[0], A, 1)]
+    chosen = rows("fleet", "sql", "SELECT count(*) AS n FROM ct WHERE cluster = 'o''brien/eu'", "--lake", lake)
+    assert chosen == [{"n": 1}]
+
+
 def test_what_arrow_gives_back_is_given_back() -> None:
     code = "from ctctl.tables.show.arrow import pyarrow; print(pyarrow().default_memory_pool().backend_name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

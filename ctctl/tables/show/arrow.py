@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 #: Entries that are sorted at once, and rows that are made at once, of a group that a reader may pass over: both are
-#: what memory is taken for.
-CHUNK: Final = 1 << 16
+#: what memory is taken for, 70 bytes for an entry that is sorted. A usual node's table is sorted as a whole.
+CHUNK: Final = 1 << 19
 ROW_GROUP: Final = 1 << 15
 _TIME = "timestamp"
 
@@ -126,9 +126,10 @@ class Stamp:
 
 
 def row_groups(batches: Iterator[CtColumns]) -> Iterator[CtColumns]:
-    """The entries of one table, ``ROW_GROUP`` at a time, in memory of their own.
+    """The entries of one table, at most ``ROW_GROUP`` at a time, in memory of their own, each group of one direction.
 
-    About ``CHUNK`` are sorted at once by direction and addresses, which makes files small.
+    About ``CHUNK`` are sorted at once by direction and addresses, which makes files small and lets a question to one
+    direction or one address pass over most groups.
     """
     parts: list[CtColumns] = []
     held = 0
@@ -147,9 +148,9 @@ def _sorted(parts: list[CtColumns]) -> Iterator[CtColumns]:
         return
     columns = CtColumns.joined(parts)
     parts.clear()
-    order = sorted_order(columns)
-    for start in range(0, len(order), ROW_GROUP):
-        yield columns.select(order[start : start + ROW_GROUP])
+    for order in sorted_order(columns):
+        for start in range(0, len(order), ROW_GROUP):
+            yield columns.select(order[start : start + ROW_GROUP])
 
 
 def arrow_rows(table: CtTable, columns: CtColumns, stamp: Stamp) -> Any:
@@ -157,17 +158,21 @@ def arrow_rows(table: CtTable, columns: CtColumns, stamp: Stamp) -> Any:
     return _Rows(table, columns, stamp).table()
 
 
-def sorted_order(columns: CtColumns) -> NDArray[np.intp]:
-    """Where each entry goes: OUT before IN before SVC, then by destination and source."""
+def sorted_order(columns: CtColumns) -> list[NDArray[np.intp]]:
+    """Where each entry goes: those of OUT, of IN and of SVC, each by the end that is elsewhere, then by the other.
+
+    An entry's own end is one of the node's few pods, so that order by it would tell groups apart by nothing.
+    """
     direction = _directions(columns)
-    if columns.family == 4:
-        dst, src = columns.slot(Slot.DST).astype(np.uint64), columns.slot(Slot.SRC).astype(np.uint64)
-        key = dst << np.uint64(32) | src
-    else:
-        key = columns.slot(Slot.DST).astype(np.uint64)
+    dst, src = (columns.slot(slot).astype(np.uint64) for slot in (Slot.DST, Slot.SRC))
+    found = []
     # Each direction by itself: one 64-bit key sorts several times faster than a pair.
-    parts = [np.flatnonzero(direction == number) for number in range(len(_DIRECTIONS))]
-    return np.concatenate([part[np.argsort(key[part])] for part in parts])
+    for number, word in enumerate(_DIRECTIONS):
+        part = np.flatnonzero(direction == number)
+        far, near = (src[part], dst[part]) if word == "IN" else (dst[part], src[part])
+        key = far << np.uint64(32) | near if columns.family == 4 else far
+        found.append(part[np.argsort(key)])
+    return found
 
 
 def _directions(columns: CtColumns) -> NDArray[np.uint8]:
@@ -345,8 +350,9 @@ class ParquetFile:
         self._writer = parquet.ParquetWriter(
             stream,
             schema_of(columns),
-            compression="zstd",
-            compression_level=1,
+            # Numbers that look like chance do not become smaller, and are read by the questions that read most.
+            compression={name: "none" if name in diverse else "zstd" for name in columns},
+            compression_level={name: 1 for name in columns if name not in diverse},
             use_dictionary=[name for name in columns if name not in diverse],
             store_schema=False,
             write_statistics=True,
