@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
+import lzma
+import random
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,9 @@ from ctctl.tables.names_files import add_file
 from ctctl.tables.open import open_source
 from ctctl.tables.sources import unpack
 from ctctl.tables.sources.allowance import allowance, shared
+from ctctl.tables.sources.archive import Walk
+from ctctl.tables.sources.content import read_content
+from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.unpack import FREE_WORK, OWN_FREE_WORK, WORK_A_BYTE, Budget, LimitError
 from tests.support.children import run_ctctl
 from tests.support.hostile import lines
@@ -128,3 +134,40 @@ def test_what_a_command_compares_has_one_allowance(tmp_path: Path) -> None:
         exhausted()
         assert Budget().room == OWN_FREE_WORK
     assert Budget().room == FREE_WORK
+
+
+def entry(rng: random.Random) -> tuple[dict[str, object], dict[str, int]]:
+    """An entry as a busy node has them: its ports, times and counts are its own."""
+    key = {
+        "destaddr": [10, 61, rng.randrange(4), rng.randrange(256)],
+        "sourceaddr": [10, 61, 1, rng.randrange(256)],
+        "destport": rng.randrange(1 << 16),
+        "sourceport": rng.randrange(1 << 16),
+        "nextheader": 6,
+        "flags": 0,
+    }
+    seen = {"txflagsseen": 27, "rxflagsseen": 27, "sourcesecurityid": rng.randrange(1 << 16)}
+    seen |= {"lasttxreport": rng.randrange(9000, 13000), "lastrxreport": rng.randrange(9000, 13000)}
+    value = {"reserved0": 0, "backendid": 0, "packets": rng.randrange(400), "bytes": rng.randrange(1 << 20)}
+    return key, value | {"lifetime": rng.randrange(13000, 34000), "flags": 19, "revnat": 0, "ifindex": 0} | seen
+
+
+def yaml_of(key: dict[str, object], value: dict[str, int]) -> str:
+    lines = ["- key:", "    tuplekey4global:", "        tuplekey4:"]
+    for name, part in key.items():
+        lines.append(f"            {name}:" + ("" if isinstance(part, list) else f" {part}"))
+        lines += [f"                - {octet}" for octet in part] if isinstance(part, list) else []
+    return "\n".join([*lines, "  value:", *(f"    {name}: {number}" for name, number in value.items()), ""])
+
+
+def test_a_large_listing_is_paid_for_by_its_bytes_however_well_it_packs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """YAML packs to a twentieth: what is read in passes must not look as if it only repeated itself."""
+    monkeypatch.setattr(unpack, "FREE_WORK", 2 << 14)  # what is read before the passes begin, and no more
+    monkeypatch.setattr(unpack, "OWN_FREE_WORK", 2 << 14)
+    rng, count = random.Random(61), 2500
+    packed = lzma.compress("".join(yaml_of(*entry(rng)) for _ in range(count)).encode())
+    dump = Dump()
+    walk = Walk(lambda stream, path, budget: read_content(stream, dump, path.name, budget.spend) and None)
+    walk.file(io.BytesIO(packed), "ct-list.yaml.xz", 3)
+    assert walk.partial == dump.partial == []
+    assert sum(map(len, dump.tables.values())) == count

@@ -158,7 +158,7 @@ class Documents:
         if record is None or other is None or not head.startswith('{"schema": "ctctl/ct-entry/v1", "map"'):
             return
         self.passed += self._own.read_on(self._lines, lambda: Sample(record, text, behind=None), other)
-        self._lines.spend(2 * self._own.work)  # a line is looked at, and then read
+        self._lines.spend(self._own.work)
 
     def _array(self, stream: Reader, head: str) -> None:
         if re.match(r"\[\s*\]", head):
