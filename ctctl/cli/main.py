@@ -12,61 +12,18 @@ import errno
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ctctl import __version__
+from ctctl.cli.commands import COMMANDS, EPILOG, HELP, OPTIONS, WIDEST
 from ctctl.cli.lazy import lazy_command, lazy_group
 from ctctl.errors import EXIT_INTERRUPTED, CtctlError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-class LazyCommand(NamedTuple):
-    """Where a top-level command lives. ``help`` is its line in ``ctctl --help``."""
-
-    module: str
-    help: str
-    #: the Typer object in the module
-    attribute: str = "app"
-    #: the Typer object *is* the command (a group); else the command of that name is taken out of it
-    group: bool = False
-
-
-_NODE = "ctctl.cli.node"
-_SERVICES = "ctctl.cli.services"
-
-COMMANDS: dict[str, LazyCommand] = {
-    "ct": LazyCommand("ctctl.cli.ct", "The conntrack table: list, get, stats, top, events, diff, delete.", group=True),
-    "trace": LazyCommand("ctctl.cli.trace", "What happens to a packet: live, simulated, from a scenario or a pcap."),
-    "gc": LazyCommand("ctctl.cli.gc", "Collect expired entries, or say what would be collected.", group=True),
-    "sizing": LazyCommand("ctctl.cli.sizing", "How large the tables should be for a workload, and their memory."),
-    "doctor": LazyCommand("ctctl.cli.doctor", "Find and explain what is wrong with the tables."),
-    "cluster": LazyCommand("ctctl.cli.cluster", "Any command that reads, over every node of a Kubernetes cluster."),
-    "fleet": LazyCommand("ctctl.cli.fleet", "Tables of many nodes as Parquet, and questions in SQL.", group=True),
-    "report": LazyCommand("ctctl.cli.reporting", "One HTML page for a ticket: tables, findings, a connection's story."),
-    "ui": LazyCommand("ctctl.cli.ui", "The tables on a full screen, kept up to date."),
-    "lb": LazyCommand(_SERVICES, "Load balancer tables: frontends, backends, Maglev.", "lb_app", group=True),
-    "nat": LazyCommand("ctctl.cli.nat", "The SNAT table.", group=True),
-    "ipcache": LazyCommand(_SERVICES, "The identity table.", "ipcache_app", group=True),
-    "endpoint": LazyCommand(_SERVICES, "The endpoints of a node.", "endpoint_app", group=True),
-    "tunnel": LazyCommand(_SERVICES, "The tunnel table of Cilium up to 1.16.", "tunnel_app", group=True),
-    "socknat": LazyCommand(_SERVICES, "Sockets that the socket load balancer turned.", "socknat_app", group=True),
-    "policy": LazyCommand("ctctl.cli.policy", "Who may talk to whom, and which rule decides.", group=True),
-    "load": LazyCommand(_NODE, "Install ctctl's own datapath, or replace it without losing a connection."),
-    "apply": LazyCommand(_NODE, "Change services, endpoints, identities and policy in place."),
-    "unload": LazyCommand(_NODE, "Remove a node's programs, links and tables."),
-    "status": LazyCommand(_NODE, "What is loaded: nodes, devices, programs, tables, drop counters."),
-    "features": LazyCommand(_NODE, "What this kernel can do, and what each feature is needed for."),
-    "lab": LazyCommand("ctctl.cli.lab", "A small cluster in network namespaces, with real traffic.", group=True),
-    "metrics": LazyCommand("ctctl.cli.metrics", "Prometheus metrics, and the datapath's drop counters.", group=True),
-    "schema": LazyCommand("ctctl.cli.schema", "The JSON Schema of everything ctctl prints as JSON."),
-    "completion": LazyCommand("ctctl.cli.completion", "Completion script for bash, zsh or fish."),
-    "version": LazyCommand("ctctl.cli.version", "Versions of ctctl, libbpf, the kernel and Python."),
-}
 
 
 class LazyRoot(TyperGroup):
@@ -152,19 +109,6 @@ def _word_of(parameter: Any) -> str:
     return str(parameter.opts[-1]) if parameter.param_type_name == "option" else "the file's name"
 
 
-HELP = """Show, trace and repair the connection tracking of a Cilium-style eBPF datapath.
-
-\b
-What is in the table:        ctctl ct list
-What happens to this flow:   ctctl trace 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
-What would GC do:            ctctl gc --dry-run
-
-On a live Cilium node ctctl only looks, unless a command is given --allow-foreign.
-"""
-
-EPILOG = """Exit codes: 0 fine; 1 runtime error; 2 usage; 3 findings (doctor, ct diff, a failed expect);
-4 no permission, or the kernel lacks it; 5 partial data; 130 interrupted."""
-
 app = typer.Typer(
     cls=LazyRoot,
     help=HELP,
@@ -173,7 +117,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
 )
 
 
@@ -185,13 +129,11 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say what tables are read by: version, layout and clock.")
-    ] = False,
-    no_pager: Annotated[bool, typer.Option("--no-pager", help="Do not send long lists through a pager.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=OPTIONS["--debug"])] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help=OPTIONS["-v, --verbose"])] = False,
+    no_pager: Annotated[bool, typer.Option("--no-pager", help=OPTIONS["--no-pager"])] = False,
     version: Annotated[  # noqa: ARG001
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help=OPTIONS["--version"])
     ] = False,
 ) -> None:
     if no_pager:
@@ -206,7 +148,7 @@ def root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit status (documented in ``EPILOG``)."""
+    """Run one command line and return its exit status (documented in ``commands.EPILOG``)."""
     args = list(sys.argv[1:] if argv is None else argv)
     missing = _hold_descriptors()
     if "_CTCTL_COMPLETE" in os.environ:
@@ -220,14 +162,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as exited:
         # click turns a broken pipe into exit status 1; a reader that left is no failure.
         if isinstance(exited.__context__, BrokenPipeError):
-            return _report(exited.__context__)
+            return report(exited.__context__)
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None and missing:
             _discard_output()
             _say(f"standard {' and '.join(missing)} is closed: open it, or give a file or /dev/null")
             return 1
-        return _report(error)
+        return report(error)
     return result if isinstance(result, int) else 0
 
 
@@ -284,7 +226,7 @@ def _usage_message(error: Exception, message: str) -> str:
     return line
 
 
-def _report(error: Exception) -> int:
+def report(error: Exception) -> int:
     """Say in one line what went wrong; the exit status it ends in."""
     debug = os.environ.get("CTCTL_DEBUG") == "1"
     if isinstance(error, typer.Exit):

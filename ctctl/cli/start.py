@@ -18,15 +18,32 @@ def main() -> int:
     """Run the command line of this process; returns its exit status."""
     gc.set_threshold(_OBJECTS, 20, 50)
     try:
-        from ctctl.cli.main import main as run
-
-        status = run()
+        status = _run()
     except KeyboardInterrupt:
         return 130
     finally:
         gc.freeze()  # the interpreter looks through everything once more as it ends
     _leave(status)
     return status
+
+
+def _run() -> int:
+    """The status of what the arguments ask for."""
+    from ctctl.cli.root_help import asked_page
+
+    page = asked_page()
+    if page is None:
+        from ctctl.cli.main import main as run
+
+        return run()
+    try:
+        sys.stdout.write(page)
+        sys.stdout.flush()
+    except OSError as error:
+        from ctctl.cli.main import report
+
+        return report(error)
+    return 0
 
 
 def _leave(status: int) -> None:
