@@ -105,7 +105,9 @@ if want deb; then
   # Compiled once, here, and trusted: root's first start writes nothing into /usr.
   "$work/venv/bin/python" -m compileall -q --invalidation-mode unchecked-hash -s "$tree" -p / "$tree/usr/lib/ctctl" >/dev/null || true
   minor=$("$work/venv/bin/python" -c 'import sys; print(sys.version_info[1])')
-  sed -e "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@PYTHON@/3.$minor/; s/@NEXT@/3.$((minor + 1))/" packaging/control >"$tree/DEBIAN/control"
+  # What follows a tilde comes before what has none: 0.2.0rc1 before 0.2.0.
+  debian_version=$(sed -E 's/(a|b|rc)[0-9]+$/~&/' <<<"$version")
+  sed -e "s/@VERSION@/$debian_version/; s/@ARCH@/$arch/; s/@PYTHON@/3.$minor/; s/@NEXT@/3.$((minor + 1))/" packaging/control >"$tree/DEBIAN/control"
   dpkg-deb -Zgzip --root-owner-group --build "$tree" "$out/ctctl_${version}_$arch.deb" >/dev/null
   say "$out/ctctl_${version}_$arch.deb"
 fi

@@ -13,7 +13,8 @@ version=$1
 [ -z "$(git status --porcelain)" ] || die "there are changes that are not committed (git status)"
 git rev-parse -q --verify "refs/tags/v$version" >/dev/null && die "v$version is there already: git tag -l"
 current=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' ctctl/__init__.py)
-newest=$(printf '%s\n' "$current" "$version" | sort -V | tail -1)
+# 0.2.0rc1 comes before 0.2.0: what follows a tilde does, for sort as for Debian.
+newest=$(printf '%s\n' "$current" "$version" | sed -E 's/(a|b|rc)[0-9]+$/~&/' | sort -V | tail -1 | tr -d '~')
 [ "$newest" = "$version" ] || die "$version is older than $current (ctctl/__init__.py)"
 fragments() { ls changes/*.*.md >/dev/null 2>&1; }
 first() { grep -q '^## Unreleased$' CHANGELOG.md; }

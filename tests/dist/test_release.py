@@ -86,3 +86,11 @@ def test_two_releases(clone: Path) -> None:
     nothing = release(clone, "0.3.0")
     assert (nothing.returncode, "changes/ is empty" in nothing.stderr) == (2, True)
     assert git(clone, "status", "--porcelain") == ""
+    # A candidate comes before what it is one of.
+    for version in ("0.3.0rc1", "0.3.0"):
+        (clone / "changes" / "+more.added.md").write_text("More.\n")
+        git(clone, "add", "-A")
+        git(clone, "commit", "-q", "-m", "more")
+        done = release(clone, version)
+        assert done.returncode == 0, (version, done.stderr)
+    assert "0.3.0rc2 is older than 0.3.0" in release(clone, "0.3.0rc2").stderr
