@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command = typer.main.get_command(app)
     try:
-        result = command.main(args, prog_name="ctctl", standalone_mode=False)
+        result = _run(command, args)
         sys.stdout.flush()
     except SystemExit as exited:
         # click turns a broken pipe into exit status 1; a reader that left is no failure.
@@ -171,6 +171,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         return report(error)
     return result if isinstance(result, int) else 0
+
+
+def _run(command: Any, args: list[str]) -> Any:
+    """What a command line comes to; of a group by itself, its help."""
+    try:
+        return command.main(args, prog_name="ctctl", standalone_mode=False)
+    except typer.TyperException as error:
+        context, message = getattr(error, "ctx", None), error.format_message()
+        if context is None or (message and not message.startswith("Usage:")):
+            raise
+        asked = context.get_help()
+    typer.echo(asked)
+    return 0
 
 
 def _hold_descriptors() -> list[str]:
@@ -245,12 +258,8 @@ def report(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
-        message = error.format_message()
-        if context is not None and (not message or message.startswith("Usage:")):  # a group by itself: its help
-            typer.echo(context.get_help())
-            return 0
         path = context.command_path if context is not None else "ctctl"
-        _say(f"{_usage_message(error, message)} (see '{path} --help')")
+        _say(f"{_usage_message(error, error.format_message())} (see '{path} --help')")
         return 2
     if isinstance(error, OSError) and error.filename is not None:
         _say(f"{error.filename}: {error.strerror}")

@@ -67,8 +67,10 @@ def _listed(title: str, rows: Iterable[tuple[str, str]], width: int) -> str:
 
 def columns_there() -> int:
     """Columns of the terminal, as ``shutil.get_terminal_size`` finds them: that module takes long to import."""
-    asked = os.environ.get("COLUMNS", "")
-    found = int(asked) if asked.isdecimal() else 0
+    try:
+        found = int(os.environ.get("COLUMNS", ""))
+    except ValueError:
+        found = 0
     if found <= 0:
         try:
             found = os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ is not None else 0

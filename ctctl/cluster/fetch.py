@@ -135,7 +135,7 @@ def fetch(
     """
     answers: list[Answer] = []
     waiting = deque(pods.items())
-    done: SimpleQueue[Answer] = SimpleQueue()
+    done: SimpleQueue[Answer | Exception] = SimpleQueue()
 
     def work() -> None:
         while not api.stopped:
@@ -143,7 +143,10 @@ def fetch(
                 node, pod = waiting.popleft()
             except IndexError:
                 return
-            done.put(_ask(api, node, pod, wanted, folder / _safe(node)))
+            try:
+                done.put(_ask(api, node, pod, wanted, folder / _safe(node)))
+            except Exception as error:  # nobody would wait for less than an answer
+                done.put(error)
 
     # No pool of the library's: that waits for whatever has been asked, and so does a process that ends with one. Who
     # still waits for a connection to open cannot be told, and is left.
@@ -152,8 +155,11 @@ def fetch(
         thread.start()
     try:
         while len(answers) < len(pods):
-            answers.append(done.get())
-            told(answers[-1])
+            answer = done.get()
+            if isinstance(answer, Exception):
+                raise answer
+            answers.append(answer)
+            told(answer)
     except BaseException:
         api.stop()
         end = time.monotonic() + _FAREWELL_S

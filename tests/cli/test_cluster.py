@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -10,15 +11,21 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import jsonschema
 import pytest
 
 from ctctl.cli.schemas import SCHEMAS
+from ctctl.cluster import fetch
 from tests.support.children import CTCTL, run_ctctl, started, wait_for_line
 from tests.support.kubeapi import FRAME, Cluster, certificate, served
 from tests.support.samples import ROOT
 from tests.support.wait import PATIENCE_S
+
+if TYPE_CHECKING:
+    from ctctl.cluster.kube import Api
 
 pytest.importorskip("lightkube", reason="clusters need lightkube (ctctl[k8s])")
 pytest.importorskip("websockets", reason="clusters need websockets (ctctl[k8s])")
@@ -101,6 +108,17 @@ def test_an_interrupted_command_waits_for_no_node(agent: Path, tmp_path: Path) -
             said = process.communicate()[1]
     assert "Traceback" not in said
     assert not list(tmp_path.glob("ctctl-cluster-*"))
+
+
+def test_what_fails_here_is_no_answer_to_wait_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*_words: object) -> None:
+        raise OSError(errno.ESTALE, "stale file handle")
+
+    monkeypatch.setattr(fetch, "_ask", fails)
+    api = cast("Api", SimpleNamespace(stopped=False, stop=lambda: None))
+    wanted = fetch.Wanted((), deadline_s=1, jobs=1)
+    with pytest.raises(OSError, match="stale"):
+        fetch.fetch(api, {"a": None, "b": None}, wanted, tmp_path, lambda _answer: None)
 
 
 def test_nodes_are_rows_with_their_reasons(agent: Path, tmp_path: Path) -> None:

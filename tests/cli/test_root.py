@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -55,6 +56,23 @@ def test_the_page_is_the_one_that_typer_lays_out(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("COLUMNS", str(columns))
         with command.make_context("ctctl", [], resilient_parsing=True) as context:
             assert root_help.page(root_help.columns_there()) == context.get_help() + "\n", columns
+
+
+@pytest.mark.parametrize("columns", [" 120 ", "+70", "1_00", "-5", "x", "\N{SUPERSCRIPT TWO}", "9" * 5000])
+def test_the_terminal_is_as_wide_as_the_library_says(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert root_help.columns_there() == shutil.get_terminal_size().columns
+
+
+@pytest.mark.parametrize("args", [[], ["ct"]], ids=" ".join)
+def test_help_that_nobody_can_be_given_is_one_line(args: list[str]) -> None:
+    script = 'exec "$@" >&-'
+    closed = subprocess.run(["sh", "-c", script, "sh", *CTCTL, *args], stderr=subprocess.PIPE, text=True, check=False)
+    said = "ctctl: standard output is closed: open it, or give a file or /dev/null\n"
+    assert (closed.returncode, closed.stderr) == (1, said)
+    with Path("/dev/full").open("w") as full:
+        failed = subprocess.run([*CTCTL, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (failed.returncode, failed.stderr) == (1, "ctctl: cannot write: No space left on device\n")
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["-h"]], ids=" ".join)
@@ -169,7 +187,7 @@ def test_ctrl_c_while_it_starts_is_quiet() -> None:
         "from ctctl.cli.start import main\n"
         "sys.exit(main())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, "version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "")
 
 
