@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ctctl.cli.commands import COMMANDS, EPILOG, HELP, OPTIONS, WIDEST
 
 #: What is typed for this page alone.
-_ASKED = ([], ["--help"], ["-h"])
+_ASKED: tuple[list[str], ...] = ([], ["--help"], ["-h"])
 _USAGE = "Usage: ctctl [OPTIONS] COMMAND [ARGS]..."
 _HELP_ITSELF = ("-h, --help", "Show this message and exit.")
 #: Typer's own: the narrowest page, columns that stay free at its right, spaces between a word and what it means.

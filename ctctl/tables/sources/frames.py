@@ -105,26 +105,45 @@ class Packer:
     """Rows as a frame holds them, batch after batch in the same memory: fresh pages cost more than the packing."""
 
     def __init__(self) -> None:
-        self._columns, self._other = bytearray(), bytearray()
+        self._differing, self._scratch = bytearray(), bytearray()
 
     def pack(self, keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> list[Part]:
         """The parts of a payload, valid until the next batch."""
         import numpy as np
 
         width, rows = keys.shape[1] + values.shape[1], len(keys)
-        if len(self._columns) < width * rows:
-            self._columns, self._other = bytearray(width * rows), bytearray(width * rows)
-        columns, other = (
-            np.frombuffer(memory, np.uint8, width * rows).reshape(width, rows)
-            for memory in (self._columns, self._other)
-        )
-        columns[: keys.shape[1]] = keys.T
-        columns[keys.shape[1] :] = values.T
-        same = columns.min(axis=1) == columns.max(axis=1)
-        differing = width - int(same.sum())
-        np.compress(~same, columns, axis=0, out=other[:differing])
-        mask = np.packbits(same, bitorder="little").tobytes()
-        return [mask, columns[same, 0].tobytes(), memoryview(self._other)[: differing * rows]]
+        if len(self._differing) < width * rows:
+            self._differing, self._scratch = bytearray(width * rows), bytearray(width * rows)
+        columns = np.frombuffer(self._differing, np.uint8, width * rows).reshape(width, rows)
+        masks, constants, used = [], [], 0
+        for matrix in (keys, values):
+            unlike = self._unlike(matrix)
+            masks.append(~unlike)
+            constants.append(matrix[0, ~unlike])
+            for column in np.flatnonzero(unlike).tolist():
+                columns[used] = matrix[:, column]
+                used += 1
+        mask = np.packbits(np.concatenate(masks), bitorder="little").tobytes()
+        return [mask, np.concatenate(constants).tobytes(), memoryview(self._differing)[: used * rows]]
+
+    def _unlike(self, matrix: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which columns are not the same in all rows: in long runs of bytes, whatever the width of a row."""
+        import numpy as np
+
+        rows, width = matrix.shape
+        if rows < 2:
+            return np.zeros(width, np.bool_)
+        flat = np.ascontiguousarray(matrix).reshape(-1)
+        left = np.frombuffer(self._scratch, np.uint8, (rows - 1) * width)
+        np.bitwise_xor(flat[width:], flat[:-width], out=left)
+        count = rows - 1
+        while count > 1:  # of both halves one, until one row is left
+            half = count // 2 * width
+            np.bitwise_or(left[:half], left[half : 2 * half], out=left[:half])
+            if count % 2:
+                left[:width] |= left[2 * half : 2 * half + width]
+            count //= 2
+        return left[:width] != 0
 
 
 def _unpack(payload: bytes, rows: int, key_size: int, value_size: int) -> Rows:
