@@ -143,7 +143,8 @@ class Packer:
             if count % 2:
                 left[:width] |= left[2 * half : 2 * half + width]
             count //= 2
-        return left[:width] != 0
+        unlike: NDArray[np.bool_] = left[:width] != 0
+        return unlike
 
 
 def _unpack(payload: bytes, rows: int, key_size: int, value_size: int) -> Rows:
