@@ -12,6 +12,7 @@ from ctctl.ct.differing import DIFFERING, OLD_VALUES
 from ctctl.ct.report import Change
 from ctctl.ct.show import DIFF_SCHEMA, SIGN_CODES, SIGNS
 from ctctl.decode.ct import LAYOUT_LACKS
+from ctctl.model.entry import TIMES
 from ctctl.tables.show.encode import Style, encode
 from ctctl.tables.show.entry import record_fields
 from ctctl.tables.show.entry_facts import NUMBERS
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ctctl.out.rowtext import RowProgram
     from ctctl.tables.show.lines import Builder
 
-_TIMES = ("lifetime", "last_tx_report", "last_rx_report")
 _BITS = Field(DIFFERING, 0, 4)
 
 
@@ -116,7 +116,7 @@ class DiffForm(EntryForm):
         clock, now, place = self.table.clock, self.table.now, self._place(name, matrix)
         if name == "nat_addr":
             self.put_nat_octets(program, Style.TEXT, matrix)
-        elif name in _TIMES:
+        elif name in TIMES:
             never = name != "lifetime"
             if never:
                 with program.where(place, (1 << 32) - 1, 0):

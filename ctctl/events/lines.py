@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from ctctl.decode.ct import flag_names
 from ctctl.events.explain import explain, explain_lookup
 from ctctl.model.clock import Clock
-from ctctl.model.entry import CtEntry
+from ctctl.model.entry import TIMES, CtEntry
 from ctctl.model.event import Fragment, HookEvent, LookupRecord, Verdict, Why
 from ctctl.model.tuples import FlowTuple, endpoint, protocol_name
 from ctctl.out.text import safe
@@ -35,7 +35,6 @@ _SHOWN = (
     ("last_tx_report", "tx_report"),
     ("last_rx_report", "rx_report"),
 )
-_TIMES = ("lifetime", "last_tx_report", "last_rx_report")
 ARROW = "→"
 #: Why the kernel took an event not. Since Linux 6.15 a ring buffer's lock is given up where it is not had in time
 #: (kernel/bpf/ringbuf.c, rqspinlock): seen once in 240 million events of two contending CPUs of a virtual machine.
@@ -154,7 +153,7 @@ def entry_words(entry: CtEntry, now_s: int) -> str:
         value = getattr(entry, name)
         if value or name == "lifetime":
             shown = _value(name, value, now_s)
-            words.append(f"{label}={shown.replace(' ', '') if name in _TIMES else shown}")
+            words.append(f"{label}={shown.replace(' ', '') if name in TIMES else shown}")
     return " ".join(words)
 
 
@@ -168,7 +167,7 @@ def value_words(name: str, value: Any, clock: Clock, now: int | None) -> str:
         return "-"
     if name in {"last_tx_report", "last_rx_report"} and not value:
         return "never"
-    if name in _TIMES:
+    if name in TIMES:
         return str(value) if now is None else f"{clock.remaining_s(value, now)} s"
     if name == "flags":
         return f"[{' '.join(flag_names(value))}]"

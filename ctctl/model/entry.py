@@ -10,6 +10,9 @@ from typing import Final
 from ctctl.model.light import light_value
 from ctctl.model.tuples import Direction, FlowTuple
 
+#: Fields of an entry that are times of its table's clock.
+TIMES: Final = ("lifetime", "last_tx_report", "last_rx_report")
+
 
 class CtFlags(IntFlag):
     """Flag bits of a conntrack entry (docs/reference/abi.md). Unknown bits are kept."""
