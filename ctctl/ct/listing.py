@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from ctctl.model.light import light
@@ -106,3 +106,40 @@ class Skipping(Out):
         """Pass on, but for the first byte of all."""
         self._out.write(data if self._begun else data[1:])
         self._begun = True
+
+
+def limited(runs: Iterable[Run], limit: int | None) -> Iterator[list[Run]]:
+    """A chunk for each run, up to so many rows; what comes after them is not read."""
+    left = limit
+    if left == 0:
+        return
+    for run in runs:
+        if left is None:
+            yield [run]
+            continue
+        yield [run if len(run) <= left else Run(run.form, run.columns.first(left))]
+        left -= min(left, len(run))
+        if left == 0:
+            return
+
+
+class Document(NamedTuple):
+    """What stands around the elements of a list: before the first, behind the last, or instead of any."""
+
+    opening: str
+    closing: str
+    empty: str
+    #: each element begins with a comma, which the first has not
+    commas: bool
+
+    def write(self, builder: Builder, chunks: Iterable[list[Run]], out: Out) -> int:
+        """Write the list as it comes; returns how many elements it has."""
+        count = 0
+        for chunk in chunks:
+            if not any(map(len, chunk)):
+                continue
+            if not count:
+                out.write(self.opening.encode())
+            count += (Skipping(out) if self.commas and not count else out).emit(builder, chunk)
+        out.write((self.closing if count else self.empty).encode())
+        return count

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
 from ctctl.ct.diff_form import DiffForm, json_differences, yaml_differences
-from ctctl.ct.listing import Out, Run, Skipping
+from ctctl.ct.listing import Document, Out, Run, limited
 from ctctl.ct.report import Change, Difference
 from ctctl.ct.show import DIFF_SCHEMA, SIGN_CODES, SIGNS, diff_view
 from ctctl.ct.show_table import sized
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _LOOKED_AT = 1 << 14
 #: Rows that are sorted are written so many at a time.
 _CHUNK = 1 << 14
+_HEAD = f'{{"schema": "{DIFF_SCHEMA}", "differences": ['
+_JSON = Document(_HEAD, "\n]}\n", f"{_HEAD}]}}\n", commas=True)
+_LIST = f"schema: {DIFF_SCHEMA}\ndifferences:"
+_YAML = Document(f"{_LIST}\n", "", f"{_LIST} []\n", commas=False)
 #: Stands before a row whose lines are still to be broken: no text that is shown has it.
 _ROW = "\x01"
 
@@ -57,12 +61,12 @@ def write_differences(found: Iterable[list[Kind]], options: OutputOptions, strea
     if options.format is Format.name:
         return _emit(lines.name_lines(), chunks, out)
     if options.format is Format.yaml:
-        return _write_yaml(lines.yaml_elements(names) if names else yaml_differences(), chunks, out)
+        return _YAML.write(lines.yaml_elements(names) if names else yaml_differences(), chunks, out)
     element = options.format is Format.json
     builder = json_differences(element=element)
     if names:
         builder = lines.json_fields(names, element=element, schema=DIFF_SCHEMA)
-    return _write_json(builder, chunks, out) if element else _emit(builder, chunks, out)
+    return _JSON.write(builder, chunks, out) if element else _emit(builder, chunks, out)
 
 
 def _forms(found: Iterable[list[Kind]]) -> Iterator[tuple[DiffForm, Kind]]:
@@ -87,23 +91,11 @@ def _chunks(forms: Iterator[tuple[DiffForm, Kind]], sort: str | None, options: O
     """What is to be written, a piece at a time."""
     if sort is not None:
         return _sorted(forms, sort, options)
-    return _limited((run for form, kind in forms for run in _runs(form, kind)), options.limit)
+    return limited((run for form, kind in forms for run in _runs(form, kind)), options.limit)
 
 
 def _runs(form: DiffForm, kind: Kind) -> Iterator[Run]:
     return (Run(form, columns) for columns in kind.batches())
-
-
-def _limited(runs: Iterator[Run], limit: int | None) -> Iterator[list[Run]]:
-    for run in runs:
-        if limit is None:
-            yield [run]
-            continue
-        if limit:
-            yield [Run(run.form, run.columns.first(limit))]
-        limit -= min(limit, len(run))
-        if not limit:
-            return
 
 
 def _sorted(forms: Iterator[tuple[DiffForm, Kind]], name: str, options: OutputOptions) -> Iterator[list[Run]]:
@@ -130,27 +122,6 @@ def _keys(run: Run, name: str) -> list[bytes]:
 
 def _emit(builder: Builder, chunks: Iterator[list[Run]], out: Out) -> int:
     return sum(out.emit(builder, chunk) for chunk in chunks)
-
-
-def _write_json(builder: Builder, chunks: Iterator[list[Run]], out: Out) -> int:
-    opening, count = f'{{"schema": "{DIFF_SCHEMA}", "differences": [', 0
-    for chunk in chunks:
-        if not count:
-            out.write(opening.encode())
-        count += (out if count else Skipping(out)).emit(builder, chunk)  # no comma before the first
-    out.write(b"\n]}\n" if count else f"{opening}]}}\n".encode())
-    return count
-
-
-def _write_yaml(builder: Builder, chunks: Iterator[list[Run]], out: Out) -> int:
-    head, count = f"schema: {DIFF_SCHEMA}\ndifferences:", 0
-    for chunk in chunks:
-        if not count:
-            out.write(f"{head}\n".encode())
-        count += out.emit(builder, chunk)
-    if not count:
-        out.write(f"{head} []\n".encode())
-    return count
 
 
 # ---- for people

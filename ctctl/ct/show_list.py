@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from ctctl.ct.listing import Batches, Listing, Out, Run, Skipping
+from ctctl.ct.listing import Batches, Document, Listing, Out, Run, limited
 from ctctl.errors import UsageError
 from ctctl.out.options import Format, OutputOptions
 from ctctl.out.view import View
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Rows that are sorted are written so many at a time.
 _CHUNK = 1 << 14
-_LISTS = {Format.json: "entries", Format.yaml: "entries"}
 #: Fields that have a column of their own in CSV alone.
 _CSV_ALSO = ("related", "other_bits", "last_tx_report", "last_rx_report")
 
@@ -50,8 +49,8 @@ def write_listing(source: Source, batches: Batches, listing: Listing, stream: Te
     builder = _builder(view, chosen, options.format, raw=listing.raw)
     if options.format is Format.csv and not options.no_headers:
         out.write((",".join(chosen or _csv_columns(view)) + "\n").encode())
-    if options.format in _LISTS:
-        return _write_document(source, options.format, (builder, chunks), out)
+    if options.format in (Format.json, Format.yaml):
+        return _document(source, options.format).write(builder, chunks, out)
     return sum(out.emit(builder, chunk) for chunk in chunks)
 
 
@@ -94,18 +93,7 @@ def _chunks(source: Source, batches: Batches, listing: Listing) -> Iterator[list
                 arranger.add(form, columns)
         yield from ([Run(*piece) for piece in chunk] for chunk in arranger.chunks(_CHUNK))
         return
-    left = options.limit
-    for form in forms:
-        if left == 0:
-            return
-        for columns in batches(form.table):
-            if left is None or len(columns) <= left:
-                yield [Run(form, columns)]
-            else:
-                yield [Run(form, columns.first(left))]
-            left = None if left is None else max(left - len(columns), 0)
-            if left == 0:
-                break
+    yield from limited((Run(form, columns) for form in forms for columns in batches(form.table)), options.limit)
 
 
 def _form(table: CtTable, listing: Listing) -> EntryForm:
@@ -136,30 +124,18 @@ def _csv_columns(view: View[CtRow]) -> list[str]:
     return [*(column.name for column in view.columns), *_CSV_ALSO]
 
 
-def _write_document(source: Source, output: Format, content: tuple[Builder, Iterable[list[Run]]], out: Out) -> int:
-    """The document of json or yaml, its list as it comes."""
-    builder, chunks = content
+def _document(source: Source, output: Format) -> Document:
+    """What stands around the entries in json or yaml."""
     head = {"schema": SCHEMA, **meta_of(source)}
     if output is Format.yaml:
         import yaml
 
         text = yaml.safe_dump(head, sort_keys=False)
-        opening, empty, closing = f"{text}entries:\n", f"{text}entries: []\n", ""
-    else:
-        import json
+        return Document(f"{text}entries:\n", "", f"{text}entries: []\n", commas=False)
+    import json
 
-        text = json.dumps(head)[:-1]
-        opening, empty, closing = f'{text}, "entries": [', f'{text}, "entries": []}}\n', "\n]}\n"
-    count = 0
-    for chunk in chunks:
-        if not count and any(len(run) > 0 for run in chunk):
-            out.write(opening.encode())
-            if output is Format.json:
-                count += Skipping(out).emit(builder, chunk)  # the first element has no comma before it
-                continue
-        count += out.emit(builder, chunk)
-    out.write(closing.encode() if count else empty.encode())
-    return count
+    text = json.dumps(head)[:-1]
+    return Document(f'{text}, "entries": [', "\n]}\n", f'{text}, "entries": []}}\n', commas=True)
 
 
 def _write_cilium(source: Source, batches: Batches, listing: Listing, out: Out) -> int:

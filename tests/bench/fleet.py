@@ -156,14 +156,14 @@ def node_name(node: int) -> str:
 def write_node(job: tuple[str, int, int, int]) -> int:
     """A node's collections into the lake: a small one of the day before, and its newest. Rows of the newest, or 0."""
     where, node, nodes, rows = job
-    if Lake(where).has(_number(node, timedelta())):
+    if Lake(where).has(_collection_number(node, timedelta())):
         return 0
     write_earlier(job)
     return _collect(Lake(where), source_of(node, nodes, rows), node, timedelta())
 
 
-def _number(node: int, ago: timedelta) -> str:
-    """A collection's."""
+def _collection_number(node: int, ago: timedelta) -> str:
+    """The same for a node and a day in every run, so that what is there is known again."""
     return f"{ago.days << 64 | node:032x}"
 
 
@@ -177,7 +177,7 @@ def _collect(lake: Lake, source: Source, node: int, ago: timedelta) -> int:
     moment = datetime.fromtimestamp(source.collected_at or 0, UTC) - ago
     name = node_name(node)
     about = Collection(
-        _number(node, ago), "bench", name, moment, "made up", None, source.description, True, ("ipv4/TCP",)
+        _collection_number(node, ago), "bench", name, moment, "made up", None, source.description, True, ("ipv4/TCP",)
     )
     stamp = Stamp("bench", name, moment, about.collection, None)
     parts = {}

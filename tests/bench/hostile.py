@@ -189,9 +189,8 @@ def main() -> int:
         _make(args.make)
         return 0
     LOG.parent.mkdir(exist_ok=True)
-    compileall.compile_dir(
-        ROOT / "ctctl", quiet=1
-    )  # as what is installed is; a start of other code takes thrice as long
+    # As what is installed is: a start of code that is not compiled takes thrice as long.
+    compileall.compile_dir(ROOT / "ctctl", quiet=1)
     if args.anew:
         LOG.unlink(missing_ok=True)
         shutil.rmtree(MADE, ignore_errors=True)

@@ -183,7 +183,7 @@ def _moment(carried: Carried) -> int:
     own last second an entry has the lifetime already that a packet would give it.
     """
     reports = [max(e.last_tx_report, e.last_rx_report) for e in Tables(carried).entries]
-    return max(carried.now or 0, *reports) + 2 * carried.file.datapath.ct.report_interval
+    return max([carried.now or 0, *reports]) + 2 * carried.file.datapath.ct.report_interval
 
 
 def _compared(capture: str, carried: Carried, cluster: Cluster, expected: Expected) -> Outcome:

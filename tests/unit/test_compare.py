@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctctl.ct.compare import row_of
-from ctctl.ct.diff import COMPARED, changed_fields, diff
+from ctctl.ct.diff import COMPARED, changed_fields
 from ctctl.ct.report import Change
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.tables.sources.base import CtTable, Source
+from tests.support.differences import differences
 
 Record = tuple[bytes, bytes]
 LACKING = st.sampled_from([frozenset[str](), frozenset({"backend_id", "ifindex"}), frozenset({"packets", "nat_port"})])
@@ -62,5 +63,5 @@ def test_differences(first: tuple[CtTable, list[Record]], second: tuple[CtTable,
         row = row_of(after, key, news[key]).entry
         if fields := changed_fields(row_of(before, key, olds[key]).entry, row):
             wanted.append((Change.CHANGED, row, fields))
-    found = list(diff(Source("a", [before]), Source("b", [after])))
+    found = list(differences(Source("a", [before]), Source("b", [after])))
     assert sorted(map(repr, wanted)) == sorted(repr((one.change, one.row.entry, one.fields)) for one in found)

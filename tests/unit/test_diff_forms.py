@@ -17,7 +17,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctctl.ct.diff import diff
 from ctctl.ct.differing import differing
 from ctctl.ct.show import diff_view
 from ctctl.ct.show_diff import write_differences
@@ -27,6 +26,7 @@ from ctctl.model.entry import Layout
 from ctctl.out.options import ColorMode, Format, OutputOptions
 from ctctl.out.output import write_rows
 from ctctl.tables.sources.base import CtTable, Source
+from tests.support.differences import differences
 
 LACKING = [frozenset[str](), frozenset({"backend_id", "ifindex"}), frozenset({"packets", "nat_port"})]
 SERVICE_AT_ENDS = (bytes(12) + bytes([10, 9, 0, 1]), bytes([10, 9, 0, 1]) + bytes(12), bytes([253]) + bytes(14) + b"1")
@@ -89,7 +89,7 @@ def by_columns(pair: tuple[Source, Source], options: OutputOptions) -> tuple[str
 
 def one_by_one(pair: tuple[Source, Source], options: OutputOptions) -> tuple[str, int]:
     stream = io.StringIO()
-    count = write_rows(diff_view(), diff(*pair), options, stream)
+    count = write_rows(diff_view(), differences(*pair), options, stream)
     return stream.getvalue(), count
 
 
