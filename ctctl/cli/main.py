@@ -57,8 +57,10 @@ def nearest_hint(word: str, known: Sequence[str] | dict[str, Any]) -> str:
     """``; did you mean 'list'?`` if a known word is close, else an empty string."""
     import difflib
 
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    # Dashes are part of every option: they make none like another.
+    bare = {one.lstrip("-"): one for one in reversed(list(known))}
+    close = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
+    return f"; did you mean {bare[close[0]]!r}?" if close else ""
 
 
 def _load(name: str) -> Any:

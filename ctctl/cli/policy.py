@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctctl.cli.complete import endpoints
-from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.groups import OutputArgs, TablesArgs, grouped
 from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def list_rules(
     ] = None,
     *,
     out: OutputArgs,
-    where: SourceArgs,
+    where: TablesArgs,
 ) -> None:
     """List the rules of every endpoint as the datapath has them, with what each let through.
 
@@ -117,7 +117,7 @@ def get_verdict(
     flow: Annotated[str, typer.Argument(metavar="FLOW", help="e.g. 'tcp default/client > default/web:8000'")],
     *,
     out: OutputArgs,
-    where: SourceArgs,
+    where: TablesArgs,
 ) -> None:
     """Say whether a connection is allowed, and which rule decided, at each end that is an endpoint here.
 

@@ -15,13 +15,13 @@ from ctctl.out.pager import paged
 from ctctl.out.text import safe, shell_word
 
 if TYPE_CHECKING:
-    from ctctl.cli.groups import SourceArgs
+    from ctctl.cli.groups import SourceArgs, TablesArgs
     from ctctl.tables.namebook import LazyBook, NameBook
     from ctctl.tables.sources.base import Source
 
 
 @contextmanager
-def opened(where: SourceArgs, *, pages: bool = False) -> Iterator[Source]:
+def opened(where: TablesArgs, *, pages: bool = False) -> Iterator[Source]:
     """The source, its notes said on stderr; raises PartialDataError at the end if something was missing.
 
     ``pages``: what is printed inside goes through the pager, on a terminal.

@@ -38,7 +38,7 @@ FINDINGS: View[Row] = View(
 
 def write_diagnoses(diagnoses: list[tuple[str | None, Diagnosis]], options: OutputOptions, stream: TextIO) -> None:
     """Findings node by node: a block each in ``table``, else as rows."""
-    if options.format is Format.table and not options.fields:
+    if options.format is Format.table and not options.asks_for_rows:
         color = use_color(options, stream)
         for node, diagnosis in diagnoses:
             _write_text(node, diagnosis, stream, color=color)

@@ -169,7 +169,8 @@ def _sheets(source: Source, names: NodeNames, view: View[Any], entries: int) -> 
     uses: dict[str | None, list[PortUse]] = {}
     for node in nodes:
         listings = source.some(node, "services", "backends")
-        fronts[node] = frontends(listings.services, listings.backends, names(node))
+        backends = None if "backends" in listings.missing else listings.backends
+        fronts[node] = frontends(listings.services, backends, names(node))
         uses[node] = port_use(partial(source.nat_rows, node), range_of(source, node))
     several, view_of = len(nodes) > 1, cache(frontend_view)
     sheets += _of_nodes("Services", lambda node: view_of(source.minor_of(node)), fronts, several=several)
