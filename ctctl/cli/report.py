@@ -16,6 +16,7 @@ from ctctl.out.text import safe, shell_word
 
 if TYPE_CHECKING:
     from ctctl.cli.groups import SourceArgs, TablesArgs
+    from ctctl.doctor.finding import Where
     from ctctl.tables.namebook import LazyBook, NameBook
     from ctctl.tables.sources.base import Source
 
@@ -133,13 +134,18 @@ def addressed_by(book: LazyBook, text: str, *, one_packet: bool = False) -> str:
     return with_addresses(text, book.book, one_packet=one_packet) if has_names(text) else text
 
 
-def source_words(where: SourceArgs) -> str:
+def source_words(where: SourceArgs) -> Where:
     """The options that name the source, as they were typed."""
+    from ctctl.doctor.finding import Where
+
     given = (
         *(("--from", source) for source in where.source or () if source != "auto"),
         *(("--node", name) for name in where.named),
     )
     every = " -A" if where.every_node else ""
-    more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
-    words = (f" {name} {shell_word(str(value))}" for name, value in (*given, *more) if value is not None)
-    return every + "".join(words)
+    timed = (("--clock", where.clock), ("--now", where.now))
+    return Where(every + _typed(*given, ("--layout", where.layout)), _typed(*timed))
+
+
+def _typed(*options: tuple[str, str | int | None]) -> str:
+    return "".join(f" {name} {shell_word(str(value))}" for name, value in options if value is not None)

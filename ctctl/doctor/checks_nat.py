@@ -45,6 +45,7 @@ def ports(facts: Facts) -> Iterator[Finding]:
         ranged = range_by(ports_used, facts.snat_range)
         taken = sum(number in ranged for number in ports_used)
         share = taken / len(ranged)
+        left = "find none" if taken == len(ranged) else "may find none"
         unsaid = "" if ranged.said else f" ({ranged}: {ranged.evidence})"
         if share >= PORTS_WARNING:
             yield Finding(
@@ -52,7 +53,7 @@ def ports(facts: Facts) -> Iterator[Finding]:
                 Severity.CRITICAL if share >= PORTS_CRITICAL else Severity.WARNING,
                 pins.SNAT_TABLES[egress.version],
                 f"{egress} -> {endpoint(remote, port)} ({protocol_name(proto)}) uses {taken:,} of "
-                f"{len(ranged):,} ports{unsaid}: new connections find none (No mapping for NAT masquerade)",
+                f"{len(ranged):,} ports{unsaid}: new connections {left} (No mapping for NAT masquerade)",
                 "spread them over more egress addresses or remote ones, let connections be kept open, or purge "
                 "translations that no connection stands behind",
                 {

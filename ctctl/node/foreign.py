@@ -224,7 +224,7 @@ def _facts(config: Mapping[str, Any], directory: Path, version: CiliumVersion | 
         "tunnel": _text(status, "routing", "tunnel-protocol") or _text(config, "TunnelProtocol"),
         "services": _text(config, "NodePortMode") or _service_mode(status, directory, version),
         "backend choice": _text(config, "NodePortAlg") or _feature(status, "algorithm").lower(),
-        "socket LB": _on(config.get("EnableSocketLB", _socket_lb(status))),
+        "socket LB": _socket_words(config, status),
         "kube-proxy replacement": _text(config, "KubeProxyReplacement") or _text(status, *_REPLACEMENT, "mode"),
         "masquerading": _masquerading(config),
         "accounting": _on(config.get("BPFConntrackAccounting")),
@@ -251,6 +251,15 @@ def _socket_lb(status: Any) -> Any:
     for key in (*_REPLACEMENT, "features", "socketLB", "enabled"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
+
+
+def _socket_words(config: Mapping[str, Any], status: Any) -> str:
+    """On, off, or only for the host's own sockets: then pods' packets are balanced one by one."""
+    word = _on(config.get("EnableSocketLB", _socket_lb(status)))
+    return f"{word} for the host's own connections only" if word == "on" and config.get(_HOST_ONLY) is True else word
+
+
+_HOST_ONLY: Final = "BPFSocketLBHostnsOnly"
 
 
 def _on(value: Any) -> str:

@@ -18,7 +18,7 @@ from ctctl.ct.show import top_view
 from ctctl.ct.stats import stats
 from ctctl.ct.top import By, top
 from ctctl.doctor.diagnose import examine
-from ctctl.doctor.finding import Diagnosis, Finding, Severity
+from ctctl.doctor.finding import HERE, Diagnosis, Finding, Severity, Where
 from ctctl.out.cells import jsonable
 from ctctl.out.view import Column, View, by_node, text_of
 from ctctl.services.show_lb import Frontend, frontend_view, frontends
@@ -81,7 +81,7 @@ class Report:
     members: tuple[Sheet, ...] = ()
 
 
-def gather(source: Source, asked: str | None = None, *, where: str = "") -> Report:
+def gather(source: Source, asked: str | None = None, *, where: Where = HERE) -> Report:
     """Read what the report needs. ``asked`` is a flow as ``ct get`` takes it, ``where`` the source's options.
 
     Raises what ``ct get`` raises for a flow that is none.
