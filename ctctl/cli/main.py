@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -153,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status (documented in ``commands.EPILOG``)."""
     args = list(sys.argv[1:] if argv is None else argv)
     missing = _hold_descriptors()
+    _let_notes_go()
     if "_CTCTL_COMPLETE" in os.environ:
         with contextlib.suppress(Exception):  # completion fails silently: a traceback in a prompt helps nobody
             _answer_shell()
@@ -215,6 +217,23 @@ def _hold_descriptors() -> list[str]:
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     return missing
+
+
+class _Notes(io.FileIO):
+    """Standard error as a file that takes what nobody reads any more: notes do not end the work they are about."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _let_notes_go() -> None:
+    stream = sys.stderr
+    if stream is sys.__stderr__ and isinstance(stream, io.TextIOWrapper):
+        raw = io.BufferedWriter(_Notes(stream.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True, write_through=True)
 
 
 def _answer_shell() -> None:
