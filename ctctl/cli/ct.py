@@ -92,7 +92,7 @@ def list_entries(
     _check_raw(options, raw=raw)
     selection = wanted.filter(expression)
     with opened(where, pages=watch is None) as source:
-        require_tables(source)
+        require_tables(source, selection)
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_list
 
@@ -154,7 +154,7 @@ def stats(expression: FilterArgument = None, *, wanted: FilterArgs, out: OutputA
 
     selection = wanted.filter(expression)
     with opened(where) as source:
-        require_tables(source)
+        require_tables(source, selection)
         write_stats(count(source, selection), out.options(), sys.stdout)
 
 
@@ -204,7 +204,7 @@ def top(
     options, selection = out.options(), wanted.filter(expression)
     limit = options.limit if options.limit is not None else TOP_ROWS
     with opened(where) as source:
-        require_tables(source)
+        require_tables(source, selection)
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_top
 

@@ -63,7 +63,7 @@ def export(
         raise UsageError("--compress is for snapshots")
     selection = wanted.filter(expression)
     with opened(where) as source:
-        require_tables(source)
+        require_tables(source, selection)
         if chosen is not ExportFormat.snapshot:
             from ctctl.cli.export_rows import export_rows
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ctctl.cli.groups import SourceArgs, TablesArgs
     from ctctl.doctor.finding import Where
     from ctctl.tables.namebook import LazyBook, NameBook
+    from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source
 
 
@@ -81,12 +82,28 @@ def said_anyway(lines: Iterable[str | CommandLine]) -> Iterator[None]:
         raise
 
 
-def require_tables(source: Source) -> None:
-    """Raise DecodeError if the source is of something else than conntrack tables."""
+def require_tables(source: Source, wanted: Filter | None = None) -> None:
+    """Raise DecodeError if the source is of something else than conntrack tables.
+
+    Says which fields of a filter none of them has: nothing matches by those.
+    """
     if not source.has_ct:
         raise DecodeError(
             f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache, endpoint, policy or socknat list"
         )
+    if wanted is not None and wanted.node is not None and source.tables:
+        from ctctl.tables.query.ast import fields_of
+
+        tables = [table.context() for table in source.tables]
+        for field in sorted(fields_of(wanted.node)):
+            if all(table.lacks(field) for table in tables):
+                split = field in _TOGETHER and all(table.layout.split_counters for table in tables)
+                other = f"; it counts each direction: rx_{field}, tx_{field}" if split else ""
+                say(f"filter: this source does not show {field}, so nothing matches by it{other}")
+
+
+#: Counters of both directions, which Cilium has from 1.16 on.
+_TOGETHER = ("packets", "bytes")
 
 
 def addressed(source: Source, node: str | None, text: str, *, one_packet: bool = False) -> str:

@@ -215,6 +215,7 @@ def _program(number: int, ifindex: int, device: str, direction: str, mode: str) 
 def _facts(config: Mapping[str, Any], directory: Path, version: CiliumVersion | None, *, here: bool) -> dict[str, str]:
     """How the node works, in words by topic; what nothing tells is left out."""
     status = agent.ask("/healthz") if here else None
+    in_socket = _on(config.get("EnableSocketLB", _socket_lb(status)))
     facts = {
         "cluster": _text(config, "ClusterName"),
         "address": " ".join(filter(None, (_text(config, "IPv4NodeAddr"), _text(config, "IPv6NodeAddr")))),
@@ -224,7 +225,9 @@ def _facts(config: Mapping[str, Any], directory: Path, version: CiliumVersion | 
         "tunnel": _text(status, "routing", "tunnel-protocol") or _text(config, "TunnelProtocol"),
         "services": _text(config, "NodePortMode") or _service_mode(status, directory, version),
         "backend choice": _text(config, "NodePortAlg") or _feature(status, "algorithm").lower(),
-        "socket LB": _socket_words(config, status),
+        "socket LB": socket_words(host_only=config.get("BPFSocketLBHostnsOnly") is True)
+        if in_socket == "on"
+        else in_socket,
         "kube-proxy replacement": _text(config, "KubeProxyReplacement") or _text(status, *_REPLACEMENT, "mode"),
         "masquerading": _masquerading(config),
         "accounting": _on(config.get("BPFConntrackAccounting")),
@@ -253,13 +256,13 @@ def _socket_lb(status: Any) -> Any:
     return found
 
 
-def _socket_words(config: Mapping[str, Any], status: Any) -> str:
-    """On, off, or only for the host's own sockets: then pods' packets are balanced one by one."""
-    word = _on(config.get("EnableSocketLB", _socket_lb(status)))
-    return f"{word} for the host's own connections only" if word == "on" and config.get(_HOST_ONLY) is True else word
+def _host_only(config: Mapping[str, Any]) -> bool:
+    return config.get("BPFSocketLBHostnsOnly") is True
 
 
-_HOST_ONLY: Final = "BPFSocketLBHostnsOnly"
+def socket_words(*, host_only: bool) -> str:
+    """What a socket LB that is on does: for the host's own sockets only, pods' packets are balanced one by one."""
+    return "on for the host's own connections only" if host_only else "on"
 
 
 def _on(value: Any) -> str:

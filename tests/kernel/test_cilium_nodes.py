@@ -202,6 +202,16 @@ def test_policy_says_which_rule_decides(node: CapturedNode) -> None:
     ids = {one["addr"]: one["identity"] for one in node.json("endpoint", "list")["endpoints"]}
     assert [v["peer_identity"] for v in verdicts] == [ids["10.61.1.102"], ids["10.61.1.101"]]
     assert "any peer" in verdicts[0]["why"]
+    # Of a service policy is asked after a backend was chosen.
+    front = next(row for row in node.json("lb", "list")["frontends"] if row["frontend"] == "10.96.0.10:80")
+    ports = {(verdict["peer"], verdict["port"]) for verdict in _verdicts(node, "tcp 10.61.1.101 > 10.96.0.10:80")}
+    assert {f"{peer}:{port}" for peer, port in ports if peer != "10.61.1.101"} == {
+        backend.partition(":")[2] for backend in front["backends"]
+    }
+
+
+def _verdicts(node: CapturedNode, flow: str) -> list[dict[str, object]]:
+    return node.json("policy", "get", flow)["verdicts"]  # type: ignore[no-any-return]
 
 
 @pytest.fixture(params=captures.NAMES, scope="module")
