@@ -15,6 +15,7 @@ from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import endpoint, protocol_name
+from ctctl.model.units import counted
 from ctctl.out.rowtables import Groups
 from ctctl.tables import pair_rows
 from ctctl.tables.snat_ports import DEFAULT, SMALLEST, range_by
@@ -113,8 +114,9 @@ def pairs(facts: Facts) -> Iterator[Finding]:
                 "snat-missing",
                 Severity.CRITICAL,
                 table.name,
-                f"{count} DSR connections have no SNAT entry: their replies leave with the pod's address",
-                "the SNAT table evicted them (look at its pressure); the client must connect anew",
+                f"{counted(count, 'DSR connection has', 'DSR connections have')} no SNAT entry: "
+                f"{'its' if count == 1 else 'their'} replies leave with the pod's address",
+                "evicted (look at the SNAT table's pressure), deleted or never written; the client must connect anew",
                 {"entries": count, "examples": table.examples(lost)},
                 (facts.look("ctctl ct list 'out and flag(DSRInternal)'"), facts.look("ctctl nat list")),
                 facts.delete(table, lost),

@@ -117,7 +117,7 @@ def _without(facts: Facts, master: ServiceSlot, slots: list[ServiceSlot]) -> Fin
         f"frontend {where}{' (internal)' if master.scope == 'internal' else ''} has no backend{lost}{used}",
         "new connections to it are refused or dropped: see whether its pods are ready, and whether the agent "
         "follows services",
-        {"frontend": where, "rev_nat": master.rev_nat, "tried": tried, "open": open_},
+        {"frontend": where, "rev_nat": master.rev_nat} | ({"tried": tried, "open": open_} if facts.tables else {}),
         (facts.show("ctctl lb list"), *((facts.look(f"ctctl ct list --to-ip {master.addr}"),) if facts.tables else ())),
         ("kubectl get endpointslices --all-namespaces",),
     )

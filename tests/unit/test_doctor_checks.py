@@ -207,6 +207,10 @@ def test_frontends_without_backends(tmp_path: Path) -> None:
         assert (finding.check, finding.evidence["frontend"]) == ("no-backends", "10.96.0.9:80")
     finding = only(look(tmp_path, HEALTHY, services(count=2, slots=2, backends=0)))
     assert "although it should have 2" in finding.summary
+    assert finding.evidence["tried"] == 0
+    with facts_of(tmp_path, HEALTHY, services(count=2, slots=2, backends=0), SIZES) as facts:
+        alone = only(diagnose(replace(facts, tables=[])))
+    assert (alone.check, "tried" in alone.evidence) == ("no-backends", False), "nothing shows who tried"
     # Listings up to 1.16 give a slot's backend by address only.
     listed = services(count=2, slots=2, backends=0)
     listed.services = [
