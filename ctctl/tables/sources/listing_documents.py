@@ -35,6 +35,7 @@ from ctctl.tables.sources.json_kinds import (
     list_kind,
 )
 from ctctl.tables.sources.listing_text import read_pairs_json
+from ctctl.tables.sources.own_listings import listing_of
 from ctctl.tables.sources.regular import ElementRuns, Sample
 from ctctl.tables.sources.stream import CHUNK, EndedEarlyError, Lines, Reader, Unquoted, text_of
 
@@ -167,7 +168,11 @@ class Documents:
                 bpftool.note_table(self._dump, self._hint)
             self._take(json_array(stream), lambda _item: None)
         elif not self._rows(stream, head):
-            if encloses_rows(head, self._lines.spend):
+            if (listing := listing_of(head)) is not None:
+                self._found(f"ctctl {listing.command}")
+                self._dump.say(listing.missing)
+                self._take(json_array(stream), lambda _item: None)
+            elif encloses_rows(head, self._lines.spend):
                 self._enclosed(stream)
             else:
                 self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
@@ -331,6 +336,9 @@ class Documents:
             self._found("config map")
         elif isinstance(document, dict) and str(document.get("schema")).startswith(("ctctl/undo/", "ctctl/gc-undo/")):
             self.foreign = self.foreign or "an undo journal: ctctl gc undo FILE brings back what it holds"
+        elif (listing := listing_of(head)) is not None:
+            self._found(f"ctctl {listing.command}")
+            self._dump.say(listing.missing)
         elif isinstance(document, dict) and str(document.get("schema")).startswith("ctctl/"):
             self.foreign = self.foreign or (
                 f"{str(document['schema'])[:40]} of ctctl: of its own JSON only that of ct list is read back"
