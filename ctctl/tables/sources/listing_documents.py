@@ -32,6 +32,7 @@ from ctctl.tables.sources.json_kinds import (
     cut_kind,
     is_known,
     is_listing_by_pairs,
+    is_rows,
     list_kind,
 )
 from ctctl.tables.sources.listing_text import read_pairs_json
@@ -200,11 +201,26 @@ class Documents:
         self._shared = {}
         names: dict[str, list[str]] = {}
 
-        def read_rows(head: str, name: str) -> bool:
+        whole, last = self._dump, ""
+
+        def read_rows(head: str, name: str, node: str | None) -> bool:
+            nonlocal last
             kind = list_kind(head)
-            if not self._rows(elements, head):
+            called = kind.name if kind is not None else "bpftool"
+            if kind is None and not is_rows(head):
                 return False
-            names.setdefault(kind.name if kind is not None else "bpftool", []).append(name)
+            if node is not None and node != last:
+                last, self._shared = node, {}  # what was learnt of elements adds them to another node's
+            self._dump = whole if node is None else whole.of_node(node)
+            try:
+                self._dump.found(called)
+                self._rows(elements, head)
+            finally:
+                part, self._dump = self._dump, whole
+            if part is not whole:
+                part.settle()
+            if node is None:
+                names.setdefault(called, []).append(name)
             return True
 
         enclosed = Enclosed(elements, read_rows, self._lines.spend)
@@ -296,7 +312,8 @@ class Documents:
             by_node.setdefault(kept.node, []).append(kept.text)
         parts: list[str] = []
         for node, texts in by_node.items():
-            if node is not None and (len(by_node) > 2 or by_node[None]):
+            several = len(by_node) > 2 or by_node[None] or self._dump.others or self._dump.host not in (None, node)
+            if node is not None and several:
                 parts.append(heading_of(node))
             parts += texts
         entries = {
