@@ -152,12 +152,24 @@ def on_a_captured_node(request: pytest.FixtureRequest) -> list[Screen]:
 def test_nothing_wraps_on_a_captured_node(on_a_captured_node: list[Screen]) -> None:
     for screen in on_a_captured_node:
         assert screen.lines, screen
-        if screen.code in (1, 4):  # an error is one line, however long
-            assert len(screen.lines) == 1, screen
-            continue
-        assert screen.code in (0, 3, 5), screen
+        if screen.code in (1, 4):
+            assert screen.lines[0].startswith("ctctl: "), screen
+        assert screen.code in (0, 1, 3, 4, 5), screen
+        _fits(screen)
+
+
+def _fits(screen: Screen) -> None:
+    assert screen.lines, screen
+    assert not [line for line in screen.lines if len(line) > screen.columns], screen
+    assert not [line for line in screen.lines if "…" in line], screen
+
+
+def test_help_fits() -> None:
+    shown = screens([[*path, "--help"] for path, _command in commands()], [80])
+    assert len(shown) > 50
+    for screen in shown:
+        assert screen.code == 0, screen
         assert not [line for line in screen.lines if len(line) > screen.columns], screen
-        assert not [line for line in screen.lines if "…" in line], screen
 
 
 def test_a_row_is_a_line_on_a_captured_node(on_a_captured_node: list[Screen]) -> None:
