@@ -199,7 +199,7 @@ def _asked(api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path) 
             sys.stderr.write("\r\x1b[K" if progress else "")
             say(f"{answer.node}: {answer.reason}")
         if progress:
-            sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
+            sys.stderr.write(f"\r\x1b[Kctctl: {done} of {len(pods)} nodes" + ("\n" if done == len(pods) else ""))
 
     answers = fetch(api, pods, wanted, folder, told)
     of_lack: dict[str, list[str]] = {}

@@ -277,11 +277,12 @@ def _lake(where: str) -> Lake:
 
 def _answer(lake: Lake, query: Query, engine: str, master: str) -> object:
     from ctctl.fleet import duck, spark
+    from ctctl.fleet.show import own_names
     from ctctl.model.suggest import unknown_name
 
     if engine not in _ENGINES:
         raise UsageError("--engine: " + unknown_name("engine", engine, _ENGINES))
-    return spark.answer(lake, query, master) if engine == "spark" else duck.answer(lake, query)
+    return own_names(spark.answer(lake, query, master) if engine == "spark" else duck.answer(lake, query))
 
 
 def show_answer(lake: Lake, query: Query, engine: str, master: str, out: OutputArgs) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Generic, TypeVar
 
 from ctctl.errors import UsageError
@@ -87,7 +87,10 @@ def by_node(views: Mapping[str | None, View[T]]) -> View[tuple[str | None, T]]:
             return text(row) if theirs is None else safe(theirs(row[1]))
 
         style = None if one.style is None else lambda row: (views[row[0]].columns[at].style or _plain)(row[1])
-        return replace(one, value=value, text=text, style=style, short=None if one.short is None else short)
+        shorter = None if one.short is None else short
+        return Column(
+            one.name, one.title, value, text, one.wide, one.right, style, one.width, one.priority, one.prose, shorter
+        )
 
     def record(row: tuple[str | None, T]) -> dict[str, object]:
         view = views[row[0]]

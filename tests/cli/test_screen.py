@@ -11,7 +11,7 @@ import pytest
 from tests.support.captures import BUGTOOL, NAMES, captured_node
 from tests.support.children import PROGRAM, run_ctctl
 from tests.support.commands import commands
-from tests.support.screens import PIPED, Screen, screens
+from tests.support.screens import ELSEWHERE, PIPED, Screen, screens
 from tests.support.terminal import on_terminal
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -109,14 +109,12 @@ SCREENS = (
 #: Commands without such a screen, and why; what they show is looked at by the tests of their features.
 OTHERS = {
     "goes on until it is stopped": ("ct events", "ui", "metrics serve"),
-    "is told two sources, or bytes": ("ct diff", "ct decode", "trace"),
     "changes a table, or a node": (
         *("ct import", "ct delete", "ct flush", "gc undo"),
         *("load", "apply", "unload", "lab up", "lab down", "lab exec"),
     ),
-    "writes a file": ("ct export", "report", "fleet collect", "completion"),
-    "shows what a lake has, or SQL asks for": ("ct sql", "fleet sql", "fleet list"),
-    "needs a cluster": ("cluster",),
+    "writes a file": ("ct export", "report", "completion"),
+    "has its screens in test_other_screens": ELSEWHERE,
     "is a document": ("schema",),
 }
 
