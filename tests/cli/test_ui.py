@@ -222,18 +222,3 @@ def test_from_a_row_to_its_live_trace_and_back(live: TableDir) -> None:
         screen.sees("t: trace it live", "q quit")
         screen.press("q")
         assert screen.ended() == 0
-
-
-def test_the_keys_are_told_and_an_open_connection_fits_the_screen() -> None:
-    with full_screen(PROGRAM, "ui", "--from", str(DUMP)) as screen:
-        screen.sees("? all keys")
-        screen.press("?")
-        screen.sees("open the connection of a row", "nothing is ever changed")
-        screen.press("esc")
-        screen.sees("row 1 of")
-        screen.press("enter")
-        shown = screen.sees("ROLE", "STATE")
-        cells = [line for line in shown.splitlines() if " left" in line or " over" in line]
-        assert cells, shown
-        screen.press("q")
-        assert screen.ended() == 0
