@@ -20,8 +20,8 @@ OLDER = SAMPLES / "cilium-dbg-1.16.4"
 LISTED = OLDER / "ct-list-global.time-diff-ktime.txt"
 SYSDUMP = SAMPLES / "archives/cilium-sysdump-20261122-141124.zip"
 EVENTS = DATA / "story/monitor-v.txt"
-#: Of several nodes, of which some are of IPv6, some lack tables, and one has a long name.
-SEVERAL = ("--from", str(BUGTOOL), "--from", str(SYSDUMP))
+#: Of several nodes: of both families, with names and without, one with all tables, one with a long name.
+SEVERAL = ("--from", str(BUGTOOL), "--from", str(LISTED))
 OF_SEVERAL = (
     *("ct list", "ct stats", "ct top", "ct top --by identity", "ct top --by pair", "nat list", "nat stats"),
     *("lb list", "lb list --backends", "lb list --frontends", "ipcache list", "endpoint list", "policy list"),
@@ -98,7 +98,9 @@ def test_differences_in_ipv4_are_a_line_though_some_are_in_ipv6() -> None:
 def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("duckdb", reason="lakes need DuckDB (ctctl[fleet])")
     place = str(tmp_path_factory.mktemp("screens") / "lake")
-    (shown,) = screens([["fleet", "collect", place, *SEVERAL, "--cluster", "prod"]], [80])
+    (shown,) = screens(
+        [["fleet", "collect", place, "--from", str(BUGTOOL), "--from", str(SYSDUMP), "--cluster", "prod"]], [80]
+    )
     _held([shown])
     return place
 

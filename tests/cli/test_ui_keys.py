@@ -1,4 +1,4 @@
-"""``ctctl ui`` for who sits in front of it for the first time: what the keys are, and that nothing is outside the screen."""
+"""``ctctl ui`` for who sits in front of it for the first time: its keys are told, and nothing is outside the screen."""
 
 from __future__ import annotations
 
