@@ -144,6 +144,18 @@ def test_numbers_that_no_table_holds_are_unknown(tmp_path: Path) -> None:
     assert found == [1, None, None, None]
 
 
+def test_columns_that_are_called_alike_keep_their_own_values(lake: str) -> None:
+    done = run_ctctl("fleet", "sql", "SELECT 1 AS n, 2 AS n, [3] AS a, 4 AS n_2", "--lake", lake, "-o", "jsonl")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert {name: value for name, value in row.items() if name != "schema"} == {
+        "n": 1,
+        "n_2": 2,
+        "a": "[3]",
+        "n_2_2": 4,
+    }
+
+
 def test_skew_and_backlog(lake: str) -> None:
     skew = {row["node"]: row for row in ask(lake, "skew")}
     assert (skew["node-a"]["entries"], skew["node-b"]["entries"], skew["node-a"]["mean"]) == (9, 2, 5.5)
