@@ -30,7 +30,7 @@ SCHEMA: Final = "ctctl/fleet-collection/v1"
 _DOCUMENTS: Final = "_collections"
 _MAX_DOCUMENT = 16 << 20
 #: How long a store that does not answer is tried again.
-_PATIENCE_S: Final = 30
+_TRIED_S: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,4 +224,4 @@ def bounded(where: str) -> str:
     """A lake's URL with an end to how long a store is tried: Google's client else does for a quarter of an hour."""
     if not where.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in where:
         return where
-    return f"{where}{'&' if '?' in where else '?'}retry_limit_seconds={_PATIENCE_S}"
+    return f"{where}{'&' if '?' in where else '?'}retry_limit_seconds={_TRIED_S}"
