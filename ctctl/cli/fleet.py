@@ -13,7 +13,7 @@ import typer
 from ctctl.cli import complete
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import ClockOpt, LayoutOpt, NamesOpt, NowOpt
-from ctctl.errors import NotFoundError, PartialDataError, UsageError
+from ctctl.errors import NotFoundError, PartialDataError, PermissionDenied, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +106,7 @@ def collect(
     write_rows(outcome_view(), outcomes, out.options(), sys.stdout)
     failed = [one for one in outcomes if one.problem]
     if failed and len(failed) == len(outcomes) and all(one.status == "failed" for one in failed):
-        raise NotFoundError("nothing was collected")
+        raise (PermissionDenied if all(one.refused for one in failed) else NotFoundError)("nothing was collected")
     if failed:
         raise PartialDataError(f"partial data: {', '.join(one.node or one.source for one in failed)}")
 
