@@ -225,9 +225,7 @@ def _facts(config: Mapping[str, Any], directory: Path, version: CiliumVersion | 
         "tunnel": _text(status, "routing", "tunnel-protocol") or _text(config, "TunnelProtocol"),
         "services": _text(config, "NodePortMode") or _service_mode(status, directory, version),
         "backend choice": _text(config, "NodePortAlg") or _feature(status, "algorithm").lower(),
-        "socket LB": socket_words(host_only=config.get("BPFSocketLBHostnsOnly") is True)
-        if in_socket == "on"
-        else in_socket,
+        "socket LB": socket_words(host_only=_host_only(config)) if in_socket == "on" else in_socket,
         "kube-proxy replacement": _text(config, "KubeProxyReplacement") or _text(status, *_REPLACEMENT, "mode"),
         "masquerading": _masquerading(config),
         "accounting": _on(config.get("BPFConntrackAccounting")),
