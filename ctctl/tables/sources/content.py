@@ -31,7 +31,7 @@ from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
-from ctctl.tables.sources.worded import HEAD, Worded
+from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
@@ -79,7 +79,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     for a document that is known and cannot be read. Listings of another machine, by the prompts between them, are
     in ``dump.others``.
     """
-    lines = Lines(shown(utf8(stream), spend), spend, lambda head: form_of(head) is not None)
+    lines = Lines(shown(utf8(stream), spend), spend, starts_document)
     part, hosts, foreign = dump, Hosts(), ""
     dump.spend = spend
     try:
@@ -199,7 +199,7 @@ class _Mixed:
         self.shape.give_back()
         whole = _WRITTEN.fullmatch(line.strip())
         text = whole["text"] if whole is not None else line
-        self.lines.back(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
+        self.lines.add(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
 
     def _stands_for_others(self, line: str) -> bool:
         """Whether a line is a pager's, or says that others were left out: of a listing, where one is beside it."""
