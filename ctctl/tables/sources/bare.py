@@ -11,8 +11,8 @@ from ctctl.tables.sources.dress import as_printed
 _WAIT = 1 << 16
 #: Quote marks as ``dress.QUOTE`` has them, behind the end of the line before; what may be one at its line's end.
 _MARK = rb"(?:[>|]|\xe2\x94\x82)"
-_QUOTE = re.compile(rb"\n[ \t]*+(?:%b(?:[ \t]|\xc2\xa0)?)++" % _MARK)
-_QUOTED = re.compile(rb"\n[ \t]*+%b" % _MARK)
+_QUOTE = re.compile(rb"\n[ \t\xc2\xa0]*+(?:%b(?:[ \t]|\xc2\xa0)?)++" % _MARK)
+_QUOTED = re.compile(rb"\n[ \t\xc2\xa0]*+%b" % _MARK)
 _BOX = ("$", "|", "│")
 _ENDS = tuple(map(str.encode, _BOX))
 #: Quote marks that all lines may have alike.
