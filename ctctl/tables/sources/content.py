@@ -24,6 +24,7 @@ from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.own_rows import OwnRows
+from ctctl.tables.sources.own_runs import ROW_WORK
 from ctctl.tables.sources.pages import shown
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
@@ -37,8 +38,6 @@ from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 MAX_TALK = 20_000
 #: What a record costs beside its line: also to be shown later.
 _RECORD_WORK = 12
-#: The same of a row of ctctl's own tables, each field of which has a cell.
-_OWN_ROW_WORK = 40
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: four bytes beyond the
 #: first cost one.
 _ALONE_WORK, _SHORT = 40, 64
@@ -176,7 +175,7 @@ class _Mixed:
                 self._head = self._after_blank = False
                 if self._listing is not None:
                     listing, self._listing = self._listing, None
-                    worded = listing in (self.ct_runs, self.nat_runs)
+                    worded = listing in (self.ct_runs, self.nat_runs, self.own.runs)
                     self._spaced &= not self.passes.read_on(listing, worded=worded)
             elif self._moves(line):
                 return
@@ -359,10 +358,11 @@ class _Mixed:
         try:
             if not self.own.add(line):
                 return False
+            self._listing = self.own.runs
         except DecodeError:
             self.dump.lose("row(s) of ctctl's own table", line)
         self.dump.found("ctctl ct list (rows)")
-        self.lines.spend(_OWN_ROW_WORK)
+        self.lines.spend(ROW_WORK)
         return True
 
     def _connection(self, line: str) -> bool:

@@ -16,6 +16,7 @@ from ctctl.tables.sources.dress import is_dressed, without_dress
 from ctctl.tables.sources.gaps import is_left_out
 from ctctl.tables.sources.hosts import named_in
 from ctctl.tables.sources.listing_text import HEADERS
+from ctctl.tables.sources.own_rows import TITLES
 from ctctl.tables.sources.service_text import SERVICE_HEADER
 from ctctl.tables.sources.stream import Lines
 
@@ -70,7 +71,7 @@ HEAD = re.compile(
     r"(?<![^\s:+-])(?:"
     + "|".join(
         pattern.pattern.replace(r"\s*", "", 1) if pattern.pattern.startswith(r"\s*") else pattern.pattern
-        for pattern in (SERVICE_HEADER, policy_text.HEADER, counter_text.HEADER, HEADERS)
+        for pattern in (SERVICE_HEADER, policy_text.HEADER, counter_text.HEADER, TITLES, HEADERS)
     )
     + r"|Endpoint ID: \d)"
 )
