@@ -23,11 +23,14 @@ from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
+from ctctl.tables.sources.nf_runs import ConntrackRuns
 from ctctl.tables.sources.own_rows import OwnRows
 from ctctl.tables.sources.own_runs import ROW_WORK
 from ctctl.tables.sources.pages import shown
+from ctctl.tables.sources.pair_runs import BackendRuns, EndpointRuns, RevNatRuns
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
+from ctctl.tables.sources.service_list_runs import AgentServiceRuns
 from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
@@ -126,7 +129,15 @@ class _Mixed:
         self.worded = Worded(self.lines, self.shape, dump, self._alone, self._record)
         self.passes = Passes(self.lines, self.shape)
         self.ct_runs, self.nat_runs, self._maps_runs = CtRuns(self.ct), NatRuns(dump), MapsRuns(dump)
-        self._pair_runs: dict[str, Listing] = {"services": ServiceRuns(self.pairs), "ipcache": IpcacheRuns(self.pairs)}
+        self._connection_runs = ConntrackRuns(dump)
+        self._pair_runs: dict[str, Listing] = {
+            "services": ServiceRuns(self.pairs),
+            "ipcache": IpcacheRuns(self.pairs),
+            "endpoints": EndpointRuns(self.pairs),
+            "backends": BackendRuns(self.pairs),
+            "rev_nats": RevNatRuns(self.pairs),
+        }
+        self._agent_runs = AgentServiceRuns(self.services)
         #: the listing of the last record, where others may follow that are read in one pass
         self._listing: Listing | None = None
         self.table = ""
@@ -308,6 +319,7 @@ class _Mixed:
             self._not_ct("service list")
             self.lines.spend(3 * _RECORD_WORK)  # a frontend and a backend, shown as one of each
             self.table = "services"
+            self._listing = self._agent_runs
             return True
         if agent_text.HINT.search(line[:200]) and agent_text.add_line(self.dump, line[:400]):
             self._not_ct("agent status")
@@ -375,6 +387,7 @@ class _Mixed:
         self.lines.spend(3 * _RECORD_WORK)  # two flows, an entry and a translation
         try:
             nf_text.add_line(self.dump, match)
+            self._listing = self._connection_runs
         except DecodeError:
             self.dump.lose("line(s) of a conntrack list", line)
         return True
@@ -383,6 +396,7 @@ class _Mixed:
         if not MAPS_DUMP.match(line):
             return False
         self._not_ct("lb/maps-dump")
+        self.lines.spend(_RECORD_WORK)
         try:
             add_maps_dump(self.dump, line)
             self._maps_runs.of_backends = line.lstrip().startswith("BE:")

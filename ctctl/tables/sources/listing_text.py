@@ -26,11 +26,10 @@ from ctctl.model.service import (
     SourceRange,
     TunnelRecord,
 )
-from ctctl.model.tuples import endpoint
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listings import Listings
-from ctctl.tables.sources.service_text import named_frontend
+from ctctl.tables.sources.service_text import as_written, named_frontend
 from ctctl.tables.sources.values import address, digits
 
 #: What the first line of each table is, and what it shows.
@@ -75,6 +74,8 @@ _REV_NAT = re.compile(rf"(?P<addr>{_ADDRESS}):(?P<port>\d{{1,5}})")
 _RANGE = re.compile(r"(?P<cidr>[0-9a-fA-F.:]{2,45}/\d{1,3}) \((?P<rev>\d{1,5})\)")
 _MAGLEV = re.compile(r"\[(?P<rev>\d{1,5})\]/v(?P<family>[46])")
 _ATTRIBUTE = re.compile(r"(\w{1,32})=(\S{0,64}?),?(?=\s|$)")
+#: Tables of which rows are read in passes.
+IN_PASSES = ("services", "ipcache", "endpoints", "backends", "rev_nats")
 #: Maglev tables have at most 131071 places; other lines are short.
 _MAX_ROW = 4096
 #: A left column with one blank behind it, from the longest shape to the shortest.
@@ -145,14 +146,13 @@ class PairLines:
 
     def _take(self, left: str, right: str) -> bool:
         found = self.dump.listings
-        slots, identities = len(found.services), len(found.ipcache)
+        before = {kind: len(getattr(found, kind)) for kind in IN_PASSES}
         try:
             return add_pair(self.dump.listings, left, right, self.kind)
         except (DecodeError, ValueError, KeyError):
             return False
         finally:
-            self.grown = "services" if len(found.services) > slots else ""
-            self.grown = "ipcache" if len(found.ipcache) > identities else self.grown
+            self.grown = next((kind for kind, count in before.items() if len(getattr(found, kind)) > count), "")
 
 
 def read_pairs_json(document: dict[str, Any], dump: Dump) -> None:
@@ -266,20 +266,10 @@ def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
         words = tuple(word.strip() for word in (match["words"] or "").split(",") if word.strip())
         rev_nat = digits(match["rev"], 16)
         if slot:
-            backend = _as_written(match["backend"])
+            backend = as_written(match["backend"])
             return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend=backend, flag_words=words)
         return named_frontend((addr, port, proto, scope), words, rev_nat, match["proxy"])
     return None
-
-
-def _as_written(backend: str) -> str:
-    """A backend's address, port and protocol as listings write them; what is none, or names a cluster, as it stands."""
-    end, slash, proto = backend.partition("/")
-    host, _, port = end.rpartition(":")
-    try:
-        return f"{endpoint(address(host), digits(port, 16))}{slash}{proto}"
-    except DecodeError:
-        return backend
 
 
 def _ipcache(left: str, right: str) -> IpcacheRecord:

@@ -12,7 +12,7 @@ from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import SEEN_NON_SYN
 from ctctl.model.tuples import EITHER_ICMP, FlowTuple
-from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.dump import Collected, Dump
 from ctctl.tables.sources.nf import COUNTERS, TCP_STATES, nf_record, nf_table
 from ctctl.tables.sources.values import address, digits
 
@@ -27,7 +27,7 @@ LINE = re.compile(
 END = re.compile(r"conntrack v\d.{0,60}flow entries have been shown")
 _PAIR = re.compile(r"(?<![\w-])([a-z][a-z-]{1,9})=([0-9a-fA-F.:x]{1,45})(?![\w.:])")
 #: The kernel's TCP states by the name that listings have.
-_STATES = (
+STATES = (
     *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT"),
     *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
 )
@@ -45,8 +45,8 @@ def add_line(dump: Dump, match: re.Match[str]) -> None:
     proto = digits(match["proto"], 8)
     flow, answer = _flow(proto, original), _flow(proto, reply)
     state = match["state"]
-    if proto == 6 and state in _STATES:
-        flags = TCP_STATES.get(_STATES.index(state), 0)
+    if proto == 6 and state in STATES:
+        flags = TCP_STATES.get(STATES.index(state), 0)
     else:
         flags = 0 if "[UNREPLIED]" in match["rest"] else SEEN_NON_SYN
     counters = tuple(_counters(side) for side in (original, reply))
@@ -55,16 +55,21 @@ def add_line(dump: Dump, match: re.Match[str]) -> None:
     if record is None:
         raise DecodeError("a connection that no key can hold")
     family, key, value, nat = record
+    table_of(dump, family, counted="packets" in original or "packets" in reply).add(key, value)
+    if nat is not None:
+        dump.listings.add_nat(nat)
+    dump.clock, dump.now = dump.clock or CLOCK, 0 if dump.now is None else dump.now
+
+
+def table_of(dump: Dump, family: int, *, counted: bool) -> Collected:
+    """The table of a family, made when it is first asked for; ``counted``: of a connection with counters."""
     table = dump.tables.get(f"nf_conntrack{family}")
     if table is None:
         table = dump.tables[f"nf_conntrack{family}"] = nf_table(family)
         table.absent |= COUNTERS
-    if "packets" in original or "packets" in reply:
+    if counted:
         table.absent -= COUNTERS
-    table.add(key, value)
-    if nat is not None:
-        dump.listings.add_nat(nat)
-    dump.clock, dump.now = dump.clock or CLOCK, 0 if dump.now is None else dump.now
+    return table
 
 
 def _flow(proto: int, side: dict[str, str]) -> FlowTuple:

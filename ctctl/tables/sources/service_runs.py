@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Protocols as frontends and backends have them; 0 is one without a number.
-_WORDS = {"TCP": PROTOCOLS["tcp"], "UDP": PROTOCOLS["udp"], "SCTP": PROTOCOLS["sctp"], "ANY": 0}
-_TEXTS = {number: f"/{word}" for word, number in _WORDS.items()}
+PROTOCOL_WORDS = {"TCP": PROTOCOLS["tcp"], "UDP": PROTOCOLS["udp"], "SCTP": PROTOCOLS["sctp"], "ANY": 0}
+PROTOCOL_TEXTS = {number: f"/{word}" for word, number in PROTOCOL_WORDS.items()}
 _LONGEST = 200
 
 
@@ -41,7 +41,7 @@ def _form() -> Form:
 
 def _protocol(form: Form, name: str) -> None:
     with form.maybe(f"has_{name}"):
-        form.literal("/").word(name, _WORDS)
+        form.literal("/").word(name, PROTOCOL_WORDS)
 
 
 class ServiceRuns:
@@ -61,7 +61,7 @@ class ServiceRuns:
         found = list(map(_slot, *_columns(rows)))
         self._pairs.dump.listings.services += found
         last = found[-1]
-        shown = _TEXTS[last.proto or 0] if rows["has_proto"][-1] else ""
+        shown = PROTOCOL_TEXTS[last.proto or 0] if rows["has_proto"][-1] else ""
         inner = "/i" if last.scope == "internal" else ""
         self._pairs.group = f"{endpoint(last.addr, last.port)}{shown}{inner} ({last.slot})"
 
@@ -88,7 +88,9 @@ def _pairs_of(rows: NDArray[Any], name: str, other: str) -> list[tuple[Any, Any]
 
 def _backends(rows: NDArray[Any]) -> list[str]:
     """As they are printed."""
-    protos = (_TEXTS[proto] if given else "" for proto, given in _pairs_of(rows, "backend_proto", "has_backend_proto"))
+    protos = (
+        PROTOCOL_TEXTS[proto] if given else "" for proto, given in _pairs_of(rows, "backend_proto", "has_backend_proto")
+    )
     ends = zip(addresses(rows, "backend"), rows["backend_port"].tolist(), protos, strict=True)
     return [f"{endpoint(address, port)}{proto}" for address, port, proto in ends]
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from ctctl.errors import DecodeError
 from ctctl.model.service import SERVICE_TYPES, Backend, RevNat, ServiceSlot, SourceRange
-from ctctl.model.tuples import Address
+from ctctl.model.tuples import Address, endpoint
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.values import address, digits
@@ -61,6 +61,16 @@ def _front(text: str) -> _Front:
         raise DecodeError(f"{text[:60]!r} is no frontend")
     proto = PROTOCOLS.get(match["proto"].lower()) if match["proto"] else None
     return address(match["addr"]), digits(match["port"], 16), proto, "internal" if match["internal"] else "external"
+
+
+def as_written(backend: str) -> str:
+    """A backend's address, port and protocol as listings write them; what is none, or names a cluster, as it stands."""
+    end, slash, proto = backend.partition("/")
+    host, _, port = end.rpartition(":")
+    try:
+        return f"{endpoint(address(host), digits(port, 16))}{slash}{proto}"
+    except DecodeError:
+        return backend
 
 
 def add_maps_dump(dump: Dump, line: str) -> None:
@@ -137,7 +147,7 @@ class ServiceLines:
             if front is None:
                 return False
             if row is not None:
-                number, backend = digits(row["slot"], 16), row["backend"]
+                number, backend = digits(row["slot"], 16), as_written(row["backend"])
                 self.dump.listings.services.append(
                     ServiceSlot(front.addr, front.port, front.scope, number, None, front.proto, backend=backend)
                 )
