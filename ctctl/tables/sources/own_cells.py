@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ctctl.decode.ct import TUPLE_IN, TUPLE_SERVICE
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.model.units import parse_duration
 from ctctl.tables.query.printed import OVER
 from ctctl.tables.sources.values import digits
 
-#: Directions as the bits of a tuple.
-DIRECTIONS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
 _RELATED_WORD = re.compile(r"(?:^| )related(?:,|$)")
 
 

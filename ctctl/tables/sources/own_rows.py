@@ -11,8 +11,9 @@ from ctctl.errors import CtctlError, DecodeError
 from ctctl.model.tuples import ICMP, ICMPV6
 from ctctl.tables.sources import own_json
 from ctctl.tables.sources.base import ROWS_EVIDENCE
+from ctctl.tables.sources.ct_forms import DIRECTIONS
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.own_cells import DIRECTIONS, end_of, flags_of, is_related, number_of, protocol_of, seconds_of
+from ctctl.tables.sources.own_cells import end_of, flags_of, is_related, number_of, protocol_of, seconds_of
 from ctctl.tables.sources.own_runs import OwnRuns
 
 #: The titles that a table has in any case.

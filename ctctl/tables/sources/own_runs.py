@@ -16,8 +16,9 @@ from ctctl.model.entry import Layout
 from ctctl.model.tuples import ICMP, ICMPV6
 from ctctl.tables.sources.base import ROWS_EVIDENCE
 from ctctl.tables.sources.ct_elements import OwnEntries, has_room, own_place
+from ctctl.tables.sources.ct_forms import DIRECTIONS
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.own_cells import DIRECTIONS, flags_of, is_related, protocol_of
+from ctctl.tables.sources.own_cells import flags_of, is_related, protocol_of
 from ctctl.tables.sources.regular import Form
 
 if TYPE_CHECKING:
