@@ -118,9 +118,9 @@ def get(
 
     \b
     ctctl ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
-    ctctl ct get 'tcp 10.64.0.36 > 10.64.0.64:8000'       any port of the first: each connection
-    ctctl ct get 'TCP OUT 10.64.0.36:54260 -> 10.64.0.64:8000'    as ct list prints it
-    ctctl ct get 'tcp default/client > web:80'            pods and services by name
+    ctctl ct get 'tcp 10.64.0.36 > 10.64.0.64:8000'    each, whatever its port
+    ctctl ct get 'TCP OUT 10.0.0.1:1 -> 10.0.0.2:80'   as ct list prints it
+    ctctl ct get 'tcp default/client > web:80'         pods and services by name
     ctctl ct get 'tcp [fd00::1]:40000 > [fd00::2]:80' --from dump.txt -o json
     """
     from ctctl.cli.report import addressed, opened
@@ -313,9 +313,9 @@ def decode(
     """Say what a flag word, a key, a value or an entry in hex means, or a line of a listing.
 
     \b
-    ctctl ct decode 0x0413                up to 0xff both readings: an entry's flags, and TCP's
+    ctctl ct decode 0x0413         an entry's flags; up to 0xff as TCP's too
     ctctl ct decode RxFlagsSeen=0x1b
-    ctctl ct decode 'TCP IN 10.0.0.1:1 -> 10.0.0.2:80 expires=100 ... Flags=0x0013 ...'
+    ctctl ct decode 'TCP OUT 10.0.0.1:1 -> 10.0.0.2:80 …'    a line
     ctctl ct decode 0a4000240a4000401f40d3f40600
     """
     from ctctl.cli.options import output_options

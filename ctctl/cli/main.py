@@ -282,9 +282,18 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+#: An error of so many characters has room on any terminal that there is.
+_SHORT = 32
+
+
 def _say(message: str) -> None:
     # Messages may quote files and dumps: a control character must not reach the terminal.
     line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message.replace("\n", "; "))
+    if len(line) > _SHORT and sys.stderr.isatty():
+        from ctctl.out.fit import prose
+
+        sys.stderr.write(prose(f"ctctl: {line}", sys.stderr, rest="    "))
+        return
     print(f"ctctl: {line}", file=sys.stderr)
 
 

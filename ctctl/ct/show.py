@@ -78,7 +78,7 @@ def _member_view(*, nodes: bool = False) -> View[Member]:
     base = ct_view(nodes=nodes)
 
     def lifted(column: Column[CtRow]) -> Column[Member]:
-        text, style = column.text, column.style
+        text, style, short = column.text, column.style, column.short
         return Column(
             column.name,
             column.title,
@@ -87,6 +87,8 @@ def _member_view(*, nodes: bool = False) -> View[Member]:
             column.wide,
             column.right,
             (lambda member: style(member.row)) if style is not None else None,
+            prose=column.prose,
+            short=(lambda member: short(member.row)) if short is not None else None,
         )
 
     role: Column[Member] = Column("role", "ROLE", lambda member: member.role)

@@ -112,9 +112,8 @@ class Facts:
         chosen = [table.columns.entry(int(index)) for index in np.flatnonzero(mask)[:count]]
         return tuple(
             self.change(
-                f"ctctl ct delete 'direction == {entry.direction.lower()} and proto == {flow.proto} and "
-                f"src == {flow.src} and src_port == {flow.src_port} and dst == {flow.dst} and "
-                f"dst_port == {flow.dst_port}'"
+                f"ctctl ct delete --direction {entry.direction.lower()} --protocol {flow.proto} "
+                f"--from-ip {flow.src} --from-port {flow.src_port} --to-ip {flow.dst} --to-port {flow.dst_port}"
             )
             for entry in chosen
             for flow in (entry.tuple,)
