@@ -127,6 +127,11 @@ test-spark: setup ## every named question on DuckDB and on Spark, the answers co
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[spark]'
 	$(BIN)/pytest -q -rs tests/spark
 
+.PHONY: test-store
+test-store: setup ## lakes in an object store: every question to a real S3 server (moto's, in an environment of its own)
+	test -x build/moto/bin/moto_server || { $(PYTHON) -m venv build/moto; build/moto/bin/pip install -q --disable-pip-version-check 'moto[s3,server]'; }
+	$(BIN)/pytest -q -rs tests/store
+
 .PHONY: test-cluster
 test-cluster: setup ## ctctl cluster against a real kube-apiserver, deploy/ against a real Prometheus; both made once from Debian
 	tools/build_cluster.sh || echo "no control plane could be made: its tests are skipped"

@@ -112,13 +112,16 @@ def cluster(
     command line: nothing needs to be installed. A node that fails is named with its reason; exit status 5.
 
     \b
-    ctctl cluster nodes                                   which nodes can be read
+    ctctl cluster nodes                    which nodes can be read
     ctctl cluster ct list 'state == closing' --limit 20
     ctctl cluster ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000' --context prod
     ctctl cluster doctor --node 'worker-*' -o json
     ctctl cluster gc --dry-run
-    ctctl cluster trace 'tcp 10.64.0.36 > 10.64.0.64:8000' --for 10s      what every agent's monitor sees of it
-    ctctl cluster fleet collect lake/                     every node into a lake
+    ctctl cluster fleet collect lake/      every node into a lake
+
+    \b
+    What every agent's monitor sees of a connection:
+      ctctl cluster trace 'tcp 10.64.0.36 > 10.64.0.64:8000' --for 10s
     """
     words = _words_of(ctx, command)
     if show_help and not words:
@@ -191,10 +194,12 @@ def _asked(api: Api, pods: dict[str, Pod | None], wanted: Wanted, folder: Path) 
     def told(answer: Answer) -> None:
         nonlocal done
         done += 1
+        progress = sys.stderr.isatty()
         if answer.reason is not None:
+            sys.stderr.write("\r\x1b[K" if progress else "")
             say(f"{answer.node}: {answer.reason}")
-        elif sys.stderr.isatty():
-            sys.stderr.write(f"\rctctl: {done} of {len(pods)} nodes\x1b[K" + ("\n" if done == len(pods) else ""))
+        if progress:
+            sys.stderr.write(f"\r\x1b[Kctctl: {done} of {len(pods)} nodes" + ("\n" if done == len(pods) else ""))
 
     answers = fetch(api, pods, wanted, folder, told)
     of_lack: dict[str, list[str]] = {}

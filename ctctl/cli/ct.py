@@ -20,6 +20,7 @@ from ctctl.out.options import ColorMode, Format
 
 if TYPE_CHECKING:
     from ctctl.ct.top import By
+    from ctctl.out.options import OutputOptions
 
 app = typer.Typer(
     help="The conntrack table: list, get, stats, top, events, diff, delete.",
@@ -88,9 +89,10 @@ def list_entries(
     from ctctl.tables.rows import matching
 
     options = out.options()
+    _check_raw(options, raw=raw)
     selection = wanted.filter(expression)
     with opened(where, pages=watch is None) as source:
-        require_tables(source)
+        require_tables(source, selection)
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_list
 
@@ -103,6 +105,11 @@ def list_entries(
             Listing(options, names, raw, time_diff),
             sys.stdout,
         )
+
+
+def _check_raw(options: OutputOptions, *, raw: bool) -> None:
+    if raw and options.format not in (Format.json, Format.jsonl, Format.yaml):
+        raise UsageError(f"--raw adds bytes to -o json, jsonl and yaml, not to {options.format}")
 
 
 @app.command()
@@ -118,15 +125,16 @@ def get(
 
     \b
     ctctl ct get 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
-    ctctl ct get 'tcp 10.64.0.36 > 10.64.0.64:8000'       any port of the first: each connection
-    ctctl ct get 'TCP OUT 10.64.0.36:54260 -> 10.64.0.64:8000'    as ct list prints it
-    ctctl ct get 'tcp default/client > web:80'            pods and services by name
+    ctctl ct get 'tcp 10.64.0.36 > 10.64.0.64:8000'    each, whatever its port
+    ctctl ct get 'TCP OUT 10.0.0.1:1 -> 10.0.0.2:80'   as ct list prints it
+    ctctl ct get 'tcp default/client > web:80'         pods and services by name
     ctctl ct get 'tcp [fd00::1]:40000 > [fd00::2]:80' --from dump.txt -o json
     """
     from ctctl.cli.report import addressed, opened
     from ctctl.ct.get import get as find
     from ctctl.ct.show import write_connections
 
+    _check_raw(out.options(), raw=raw)
     with opened(where) as source:
         write_connections(find(source, addressed(source, where.node, flow)), out.options(), sys.stdout, raw=raw)
 
@@ -146,7 +154,7 @@ def stats(expression: FilterArgument = None, *, wanted: FilterArgs, out: OutputA
 
     selection = wanted.filter(expression)
     with opened(where) as source:
-        require_tables(source)
+        require_tables(source, selection)
         write_stats(count(source, selection), out.options(), sys.stdout)
 
 
@@ -196,7 +204,7 @@ def top(
     options, selection = out.options(), wanted.filter(expression)
     limit = options.limit if options.limit is not None else TOP_ROWS
     with opened(where) as source:
-        require_tables(source)
+        require_tables(source, selection)
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_top
 
@@ -313,9 +321,9 @@ def decode(
     """Say what a flag word, a key, a value or an entry in hex means, or a line of a listing.
 
     \b
-    ctctl ct decode 0x0413                up to 0xff both readings: an entry's flags, and TCP's
+    ctctl ct decode 0x0413         an entry's flags; up to 0xff as TCP's too
     ctctl ct decode RxFlagsSeen=0x1b
-    ctctl ct decode 'TCP IN 10.0.0.1:1 -> 10.0.0.2:80 expires=100 ... Flags=0x0013 ...'
+    ctctl ct decode 'TCP OUT 10.0.0.1:1 -> 10.0.0.2:80 …'    a line
     ctctl ct decode 0a4000240a4000401f40d3f40600
     """
     from ctctl.cli.options import output_options

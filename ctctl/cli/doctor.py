@@ -40,7 +40,7 @@ def doctor(
 
     \b
     ctctl doctor
-    ctctl doctor --sample 5s              with the trend: when a table will be full
+    ctctl doctor --sample 5s        with the trend: when a table will be full
     ctctl doctor --from cilium-sysdump.zip -o json
 
     Each finding has its evidence, its severity, and the commands that show and mend it. Exit code 3 with

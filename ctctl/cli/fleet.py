@@ -13,7 +13,7 @@ import typer
 from ctctl.cli import complete
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import ClockOpt, LayoutOpt, NamesOpt, NowOpt
-from ctctl.errors import NotFoundError, PartialDataError, UsageError
+from ctctl.errors import NotFoundError, PartialDataError, PermissionDenied, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ def collect(
 
     \b
     ctctl fleet collect lake/ --from cilium-sysdump.zip
-    ctctl fleet collect lake/ --from node-a.ctsnap --from node-b.ctsnap --cluster prod
+    ctctl fleet collect lake/ --from a.ctsnap --from b.ctsnap --cluster prod
     ctctl fleet collect s3://bucket/lake --from auto
     """
     from ctctl.cli.report import say
@@ -106,7 +106,7 @@ def collect(
     write_rows(outcome_view(), outcomes, out.options(), sys.stdout)
     failed = [one for one in outcomes if one.problem]
     if failed and len(failed) == len(outcomes) and all(one.status == "failed" for one in failed):
-        raise NotFoundError("nothing was collected")
+        raise (PermissionDenied if all(one.refused for one in failed) else NotFoundError)("nothing was collected")
     if failed:
         raise PartialDataError(f"partial data: {', '.join(one.node or one.source for one in failed)}")
 
@@ -156,7 +156,7 @@ def ask(
     \b
     ctctl fleet ask                                    the questions
     ctctl fleet ask out-without-in --lake lake/
-    ctctl fleet ask flow --lake lake/ --flow 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
+    ctctl fleet ask flow --lake lake/ --flow 'tcp 10.64.0.36:1 > 10.64.0.64:80'
     ctctl fleet ask node-loss --lake lake/ --node node-a -o json
     """
     from ctctl.cli.report import say
@@ -246,7 +246,7 @@ def sql(
 
     \b
     ctctl fleet sql 'SELECT count(*) FROM ct' --lake lake/
-    ctctl fleet sql 'SELECT node, state, count(*) AS n FROM ct_latest GROUP BY node, state' --lake lake/ -o csv
+    ctctl fleet sql 'SELECT node, count(*) FROM ct GROUP BY node' --lake lake/
     """
     from ctctl.fleet.questions import Query
 
@@ -277,11 +277,12 @@ def _lake(where: str) -> Lake:
 
 def _answer(lake: Lake, query: Query, engine: str, master: str) -> object:
     from ctctl.fleet import duck, spark
+    from ctctl.fleet.show import own_names
     from ctctl.model.suggest import unknown_name
 
     if engine not in _ENGINES:
         raise UsageError("--engine: " + unknown_name("engine", engine, _ENGINES))
-    return spark.answer(lake, query, master) if engine == "spark" else duck.answer(lake, query)
+    return own_names(spark.answer(lake, query, master) if engine == "spark" else duck.answer(lake, query))
 
 
 def show_answer(lake: Lake, query: Query, engine: str, master: str, out: OutputArgs) -> None:
@@ -303,8 +304,8 @@ def sql_of_source(
     """Ask one source in SQL: tables ct, nat, services, backends, ipcache, endpoints, as ctctl fleet sql has them.
 
     \b
-    ctctl ct sql 'SELECT state, count(*) AS n FROM ct GROUP BY state ORDER BY n DESC'
-    ctctl ct sql 'SELECT src, dst, service FROM ct WHERE expired' --from sysdump.zip -o csv
+    ctctl ct sql 'SELECT state, count(*) AS n FROM ct GROUP BY state'
+    ctctl ct sql 'SELECT src, dst FROM ct WHERE expired' --from sysdump.zip -o csv
     """
     import tempfile
 

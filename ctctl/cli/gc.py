@@ -140,11 +140,11 @@ def gc(
     """Collect expired entries, or say what would be collected.
 
     \b
-    ctctl gc --dry-run                    what a run would do; reads only
-    ctctl gc --dry-run --explain          and why
-    ctctl gc --yes --undo gone.jsonl      run; 'ctctl gc undo gone.jsonl' puts it back
-    ctctl gc --endpoint 10.64.0.36        everything of a departed pod, and nothing else; its name will do
-    ctctl gc --backend 10.64.0.64         the service entries of a backend that is gone
+    ctctl gc --dry-run                what a run would do; reads only
+    ctctl gc --dry-run --explain      and why
+    ctctl gc --yes --undo gone.jsonl  run, so that ctctl gc undo puts it back
+    ctctl gc --endpoint 10.64.0.36    only what a departed pod left; or its name
+    ctctl gc --backend 10.64.0.64     service entries of a backend that is gone
     ctctl gc --interval auto --metrics 127.0.0.1:9966
 
     A terminal is asked before anything is deleted. Another program's tables (a live Cilium) are
@@ -172,7 +172,7 @@ def gc(
             "--now": now,
         }
     )
-    where = SourceArgs([source], [node] if node else None, only, now, clock, names=names)
+    where = SourceArgs([source], [node] if node else None, only, now=now, clock=clock, names=names)
     if backend is not None:
         collecting.delete_backend(
             backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo

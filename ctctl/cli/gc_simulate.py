@@ -50,7 +50,8 @@ def simulate(
 
     \b
     ctctl gc simulate examples/workload.yaml
-    ctctl gc simulate examples/workload.yaml --compare ct.tcp-max=1048576 --compare timeouts.regular-tcp=3600s
+    ctctl gc simulate examples/workload.yaml --compare ct.tcp-max=1048576 \\
+      --compare timeouts.regular-tcp=3600s
     ctctl gc simulate --from auto --for 6h --svg forecast.svg
     ctctl gc simulate examples/workload.yaml --set nodes=10000 --set spread=0.5
 

@@ -77,7 +77,8 @@ def up(
     """Bring the lab up, or repair it: two nodes, two pods each, a client behind a router.
 
     \b
-    Everything is in network namespaces ctctl-LAB-*, the node files in /run/ctctl/lab-LAB/.
+    Everything is in network namespaces ctctl-LAB-*, the node files are in
+    /run/ctctl/lab-LAB/.
     Examples:
       ctctl lab up
       ctctl lab up --name second

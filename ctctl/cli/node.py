@@ -152,9 +152,10 @@ def load_command(
     """Install ctctl's own datapath on a node, or replace it without losing a connection.
 
     \b
-    Makes the maps and pins them under <bpffs>/ctctl/<node>/, loads the programs and attaches them
-    to the pods' and the node's devices, with lb.socket also to a cgroup. A failure leaves what was
-    there before. Loaded again with another mode, a node keeps the connections that can go on in it.
+    Makes the maps and pins them under <bpffs>/ctctl/<node>/, loads the programs
+    and attaches them to the pods' and the node's devices, with lb.socket also
+    to a cgroup. A failure leaves what was there before. Loaded again with
+    another mode, a node keeps the connections that can go on in it.
 
     \b
     ctctl load -f node.yaml
@@ -190,12 +191,14 @@ def apply_command(
     """Change services, endpoints, identities and policy of a loaded node in place.
 
     \b
-    FILE is a node file, or Kubernetes Services and EndpointSlices as kubectl prints them, which
-    replace the node's services. The order of the changes keeps every live service resolving.
+    FILE is a node file, or Kubernetes Services and EndpointSlices as kubectl
+    prints them, which replace the node's services. The order of the changes
+    keeps every live service resolving.
 
     \b
     ctctl apply -f node.yaml --dry-run        # what would change
-    kubectl get services,endpointslices -A -o yaml > s.yaml && ctctl apply -f s.yaml --yes
+    kubectl get services,endpointslices -A -o yaml > s.yaml
+    ctctl apply -f s.yaml --yes
     """
     from ctctl.cli.report import said_anyway
     from ctctl.node import commands as ops
@@ -269,6 +272,7 @@ def unload_command(
     ctctl unload --node node-a
     ctctl unload --all --dry-run
     """
+    from ctctl.events.listeners import sweep as sweep_listeners
     from ctctl.node import commands as ops
 
     _check_report_format(output)
@@ -288,6 +292,8 @@ def unload_command(
         )
         _say_report(report, output)
         reports.append(report)
+    if not dry_run:
+        sweep_listeners()
     _write_document("ctctl/unload/v1", {"nodes": [asdict(report) for report in reports]}, output, reports)
 
 
@@ -332,7 +338,7 @@ def status_command(
     \b
     ctctl status
     ctctl status -o json | jq '.nodes[].problems'
-    ctctl status --from cilium-sysdump.zip        what the files of each node tell of it
+    ctctl status --from cilium-sysdump.zip     what each node's files tell of it
     """
     from ctctl.node import commands as ops
     from ctctl.node.show import write_status

@@ -98,19 +98,19 @@ def trace(
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o jsonl
     Every connection to port 80, by the filter of ct list:
       ctctl trace --to-port 80 --protocol tcp
-    The same on a node of somebody else's datapath, Cilium included (by probes: --probe, --device, --netns choose):
+    The same on a node of another datapath, Cilium too, by probes (--probe):
       ctctl trace 'tcp 192.168.61.1 > 192.168.61.11:30080'
     Run the steps of a scenario on private maps:
       ctctl trace --scenario examples/pod-to-pod.yaml
-    What would happen to a connection, from a node file or a copy of the loaded nodes:
-      ctctl trace --simulate 'tcp 10.64.0.36:54260 > 10.96.0.10:80' -f node.yaml --handshake --close
+    What would happen to a connection, from a node file or a copy of nodes:
+      ctctl trace --simulate 'tcp 10.64.0.36:1 > 10.96.0.10:80' --handshake
     What would become of the packets of a capture, and of the table:
       ctctl trace --pcap capture.pcapng -f node.yaml
     What cilium monitor or hubble observe -o jsonpb printed, a line an event:
       ctctl trace --from monitor.txt 'tcp 10.64.0.36 > 10.64.0.64:8000'
     A picture for a ticket, or packets with a comment per hook:
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o svg > flow.svg
-      ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o pcapng > flow.pcapng
+      ctctl trace --to-port 80 --for 10s -o pcapng > flow.pcapng
     """
     asked = {
         Mode.live: live,

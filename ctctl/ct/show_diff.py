@@ -141,11 +141,18 @@ def _write_table(
         return _emit(table_lines(layout, color=color), chunks, out)
     below = layout[-1].name == "fields" and len(layout) > 1
     head, rest = (layout[:-1], layout[-1:]) if below else (layout, [])
+    head = _narrower(head, room)
     if not options.no_headers:
         text = f"{_ROW}{header_line(head, titles)}\n" + "".join(f"{titles[column.name]}\n" for column in rest)
         _write_header(Broken(room, {}).lines(text).splitlines(), out, color=color)
     codes = {SIGNS[name]: code for name, code in SIGN_CODES.items()} if color and head[0].name == "change" else {}
     return _emit(_in_rows(head, below=bool(rest)), chunks, _Breaking(out, Broken(room, codes)))
+
+
+def _narrower(head: list[TableColumn], room: int) -> list[TableColumn]:
+    """Long entries, as those of IPv6, go on below: what is in a line without them stays in one."""
+    over = sum(column.width + GAP for column in head) - GAP - room
+    return [c._replace(width=max(c.width - max(over, 0), 0)) if c.name == "entry" else c for c in head]
 
 
 def _write_header(header: list[str], out: Out, *, color: bool) -> None:

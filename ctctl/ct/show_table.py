@@ -88,11 +88,17 @@ class Sheet:
 
     def has_room(self, sample: list[Run]) -> bool:
         """Whether rows of another table go with the lines made for the first one."""
-        if self._room is None or _width(self._layout) > self._room:
+        room = self._room
+        if room is None:
             return True
         columns = [self._view.column(column.name) for column in self._layout]
         pairs = zip(self._sized(columns, sample), self._layout, strict=True)
-        return sum(max(needed.width, had.width) + GAP for needed, had in pairs) - GAP <= self._room
+        both = [had._replace(width=max(needed.width, had.width)) for needed, had in pairs]
+        if _width(self._layout) <= room:
+            return _width(both) <= room
+        # In two lines a row: also those may be too narrow for another table's.
+        ours, theirs = Stacked(self._layout, room), Stacked(both, room)
+        return ours.alike(theirs) and (theirs.width <= room or ours.width > room)
 
     def _sized(self, columns: list[Column[CtRow]], sample: list[Run]) -> list[TableColumn]:
         return [sized(column, sample, header=self._header) for column in columns]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from ctctl.errors import CtctlError, UsageError
+from ctctl.errors import CtctlError, PermissionDenied, UsageError
 from ctctl.fleet.lake import Collection, Lake, Part
 from ctctl.fleet.tables import LISTED, TABLES, listing_rows
 from ctctl.tables.names import names_of
@@ -39,7 +39,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one node of one source. ``problem``: why there is nothing, or less, of it."""
+    """What became of one node of one source.
+
+    ``problem``: why there is nothing, or less, of it; ``refused``: that is for want of a right.
+    """
 
     source: str
     node: str | None
@@ -49,6 +52,7 @@ class Outcome:
     collection: str | None = None
     collected_at: datetime | None = None
     problem: str | None = None
+    refused: bool = False
 
 
 def collect(
@@ -62,7 +66,8 @@ def collect(
                 done(outcome)
                 yield outcome
         except CtctlError as error:
-            outcome = Outcome(spec, None, "failed", problem=str(error))
+            refused = isinstance(error, PermissionDenied)
+            outcome = Outcome(spec, None, "failed", problem=str(error), refused=refused)
             done(outcome)
             yield outcome
 

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from ctctl.tables.show.arrow import ParquetFile, pyarrow
 SCHEMA: Final = "ctctl/fleet-collection/v1"
 _DOCUMENTS: Final = "_collections"
 _MAX_DOCUMENT = 16 << 20
+#: How long a store that does not answer is tried again.
+_TRIED_S: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,14 @@ class Lake:
         self.local = "://" not in where or where.startswith("file://")
         try:
             if "://" in where:
-                self._fs, self.root = fs.FileSystem.from_uri(where)
+                self._fs, self.root = fs.FileSystem.from_uri(bounded(where))
             else:
                 self._fs, self.root = fs.LocalFileSystem(), str(Path(where).absolute())
         except Exception as error:
             raise UsageError(f"{where}: no lake can be there: {first_line(error)}") from None
         self.root = self.root.rstrip("/")
+        if not self.root and not self.local:
+            raise UsageError(f"{where}: no lake can be there: it names no bucket")
 
     # ---- reading
 
@@ -110,7 +115,8 @@ class Lake:
             found = self._fs.get_file_info(fs.FileSelector(f"{self.root}/{_DOCUMENTS}", allow_not_found=True))
         read = [self._read(info.path) for info in found if info.path.endswith(".json")]
         if not read:
-            raise NotFoundError(f"{self.where}: no collection is there; ctctl fleet collect {self.where} --from SRC")
+            typed = shlex.quote(self.where)
+            raise NotFoundError(f"{self.where}: no collection is there; ctctl fleet collect {typed} --from SRC")
         return sorted(read, key=lambda one: (one.collected_at, one.cluster, one.node))
 
     def has(self, collection: str) -> bool:
@@ -156,17 +162,16 @@ class Lake:
 
     def commit(self, done: Collection) -> None:
         """Write the document of a collection whose files are all there."""
+        document = json.dumps(done.document(), indent=1).encode()
         with self._whole(f"{_DOCUMENTS}/{done.collection}.json") as stream:
-            stream.write(json.dumps(done.document(), indent=1).encode())
+            stream.write(document)
 
     @contextlib.contextmanager
     def _whole(self, path: str) -> Iterator[Any]:
         full = f"{self.root}/{path}"
         if not self.local:
-            with self._told():
-                stream = self._fs.open_output_stream(full)
+            with self._told(), self._object(full) as stream:
                 yield stream
-                stream.close()  # only now the object is there: a stream that is left open is given up
             return
         part = Path(full).with_name(f".ctctl-{secrets.token_hex(8)}")
         try:
@@ -181,11 +186,42 @@ class Lake:
             part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
+    def _object(self, full: str) -> Iterator[Any]:
+        """An object of a store, which is there when its stream is closed; closed it must be, however the block ends.
+
+        The library has no other end for one: it closes a stream that is dropped by itself, half as it is, and one that
+        is still there when the process ends makes it wait for ever.
+        """
+        stream = self._fs.open_output_stream(full)
+        try:
+            yield stream
+            stream.close()
+        except BaseException:
+            with contextlib.suppress(Exception):  # what went wrong first is told
+                stream.close()
+                self._fs.delete_file(full)
+            raise
+
+    @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """What a file system says, in one line."""
+        unknown = pyarrow().ArrowException
         try:
             yield
         except PermissionError as error:
             raise PermissionDenied(f"{self.where}: {first_line(error)}") from None
         except OSError as error:
             raise WriteError(f"{self.where}: {first_line(error)}") from None
+        except Exception as error:
+            if (
+                type(error) is not unknown
+            ):  # what an Azure store says that has no word of its own; others are about data
+                raise
+            raise WriteError(f"{self.where}: {first_line(error)}") from None
+
+
+def bounded(where: str) -> str:
+    """A lake's URL with an end to how long a store is tried: Google's client else does for a quarter of an hour."""
+    if not where.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in where:
+        return where
+    return f"{where}{'&' if '?' in where else '?'}retry_limit_seconds={_TRIED_S}"

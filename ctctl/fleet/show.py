@@ -21,7 +21,7 @@ def moment(value: datetime | None) -> str | None:
 def answer_view(answer: Any) -> View[dict[str, Any]]:
     """The columns of an answer, whatever they are."""
 
-    def column(name: str, right: bool) -> Column[dict[str, Any]]:
+    def column(name: str, right: bool, priority: int) -> Column[dict[str, Any]]:
         def value(row: dict[str, Any]) -> object:
             found = row[name]
             if isinstance(found, datetime):
@@ -32,15 +32,40 @@ def answer_view(answer: Any) -> View[dict[str, Any]]:
             found = value(row)
             return "-" if found is None else f"{found:.3g}" if isinstance(found, float) else _word(found)
 
-        return Column(name, name.upper(), value, text, right=right)
+        return Column(name, name.upper(), value, text, right=right, priority=priority)
 
     numbers = ("int", "uint", "double", "float", "decimal", "hugeint")
-    columns = [column(field.name, str(field.type).startswith(numbers)) for field in answer.schema]
+    columns = [
+        column(field.name, str(field.type).startswith(numbers), _priority(answer.column(at)))
+        for at, field in enumerate(answer.schema)
+    ]
     return View(ANSWER, "rows", columns, lambda row: " ".join(_word(value) for value in row.values()))
+
+
+def _priority(column: Any) -> int:
+    """What is empty in every row goes first where a terminal is narrow, then what is the same in all of them."""
+    if column.null_count == len(column):
+        return 2
+    try:
+        return 1 if len(column) > 1 and len(column.unique()) == 1 else 0
+    except NotImplementedError:  # Arrow does not compare lists and their like
+        return 0
 
 
 def _word(value: object) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def own_names(answer: Any) -> Any:
+    """The answer with a name for each of its columns: of two that SQL calls alike the second is ``NAME_2``."""
+    names: dict[str, None] = {}
+    for name in answer.column_names:
+        number, own = 1, name
+        while own in names:
+            number += 1
+            own = f"{name}_{number}"
+        names[own] = None
+    return answer.rename_columns([*names])
 
 
 def rows_of(answer: Any) -> list[dict[str, Any]]:
@@ -64,7 +89,7 @@ def outcome_view() -> View[Outcome]:
             Column("node", "NODE", lambda one: one.node),
             Column("status", "STATUS", lambda one: one.status),
             Column("rows", "ROWS", lambda one: one.rows, right=True),
-            Column("bytes", "BYTES", lambda one: one.bytes, right=True),
+            Column("bytes", "BYTES", lambda one: one.bytes, right=True, priority=1),
             Column("collected_at", "COLLECTED_AT", lambda one: moment(one.collected_at)),
             Column("collection", "COLLECTION", lambda one: one.collection, wide=True),
             Column("problem", "PROBLEM", lambda one: one.problem, prose=True),
@@ -88,8 +113,9 @@ def collection_view() -> View[Collection]:
                 "TABLES",
                 lambda one: {name: part.rows for name, part in one.tables.items()},
                 lambda one: " ".join(f"{name} {part.rows}" for name, part in one.tables.items()),
+                prose=True,
             ),
-            Column("source", "SOURCE", lambda one: one.source),
+            Column("source", "SOURCE", lambda one: one.source, priority=1),
             Column("problem", "PROBLEM", lambda one: "; ".join(one.partial) or None, prose=True),
             Column("collection", "COLLECTION", lambda one: one.collection, wide=True),
         ],

@@ -60,6 +60,10 @@ def _end(spark: Any) -> None:
         type(context)._gateway = type(context)._jvm = None
 
 
+_NO_STORE = (
+    "it reads s3:// with Hadoop's hadoop-aws of its own version: name it in spark-defaults.conf (spark.jars.packages), "
+    "or leave out --engine"
+)
 _SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -73,18 +77,24 @@ _SETTINGS = {
 
 def ask(spark: Any, lake: Lake, query: Query) -> Any:
     """The answer of a session as an Arrow table. Raises UsageError for SQL that is none, QueryError."""
-    errors = importlib.import_module("pyspark.errors")
+    errors, java = importlib.import_module("pyspark.errors"), importlib.import_module("py4j.protocol")
     collections = lake.collections()
     rows = collection_rows(collections)
     spark.createDataFrame(rows.to_pylist(), _ddl(rows.schema)).createOrReplaceTempView("collections")
-    for view in views(query, collections):
-        _view(spark, lake, *view)
     try:
+        for view in views(query, collections):
+            _view(spark, lake, *view)
         return spark.sql(query.sql, args=dict(query.values)).toArrow()
     except (errors.ParseException, errors.AnalysisException) as error:
         raise UsageError(f"SQL: {first_line(error)}") from None
     except errors.PySparkException as error:
         raise QueryError(f"Spark: {first_line(error)}") from None
+    except java.Py4JJavaError as error:
+        # Said by Java, which must still run to say it.
+        said = str(error.java_exception.toString()).splitlines()[0]
+        if "S3AFileSystem not found" in said:
+            raise UnsupportedError(f"Spark: {_NO_STORE}") from None
+        raise QueryError(f"Spark: {said}") from None
 
 
 def _view(spark: Any, lake: Lake, name: str, table: str, paths: list[str]) -> None:

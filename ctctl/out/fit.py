@@ -5,6 +5,7 @@ Only a terminal has a width. What goes into a file or a pipe is one whole line a
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
@@ -34,8 +35,18 @@ class CommandLine(NamedTuple):
         return f"{self.what}: {self.command}"
 
 
+class Sheet(io.StringIO):
+    """Text for a part of a screen that is so many columns wide."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.columns = columns
+
+
 def columns_of(stream: TextIO) -> int | None:
     """How many columns the terminal behind ``stream`` has, None where it is no terminal."""
+    if isinstance(stream, Sheet):
+        return stream.columns
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
@@ -101,7 +112,8 @@ def say_dropped(names: Sequence[str], room: int, stream: TextIO) -> None:
         stream.flush()
         words = ", ".join(name.upper() for name in names)
         said = f"ctctl: no room at {room} columns for {words}; -o wide shows all"
-        sys.stderr.write(prose(said, sys.stderr, rest=" " * INDENT))
+        where = stream if isinstance(stream, Sheet) else sys.stderr
+        where.write(prose(said, where, rest=" " * INDENT))
 
 
 def _total(widths: Sequence[int]) -> int:

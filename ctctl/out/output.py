@@ -200,7 +200,7 @@ def _write_table(view: View[T], rows: Iterable[T], options: OutputOptions, strea
     columns = [view.column(name) for name in options.fields]
     columns = columns or [c for c in view.columns if options.format is Format.wide or not c.wide]
     # Who asks for wide lines gets them.
-    room = columns_of(stream) if rows and options.format is Format.table else None
+    room = columns_of(stream) if options.format is Format.table else None
     pieces: dict[object, list[T]] = {}
     apart = view.apart if room is not None and options.sort is None else None
     for row in rows:
@@ -210,7 +210,7 @@ def _write_table(view: View[T], rows: Iterable[T], options: OutputOptions, strea
         if number and not options.no_headers:
             stream.write("\n")
         dropped |= dict.fromkeys(_write_piece(columns, piece, options, room, stream))
-    if room is not None:
+    if room is not None and rows:
         say_dropped(list(dropped), room, stream)
     return len(rows)
 

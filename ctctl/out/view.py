@@ -82,8 +82,15 @@ def by_node(views: Mapping[str | None, View[T]]) -> View[tuple[str | None, T]]:
         def text(row: tuple[str | None, T]) -> str:
             return text_of(views[row[0]].columns[at], row[1])
 
+        def short(row: tuple[str | None, T]) -> str:
+            theirs = views[row[0]].columns[at].short
+            return text(row) if theirs is None else safe(theirs(row[1]))
+
         style = None if one.style is None else lambda row: (views[row[0]].columns[at].style or _plain)(row[1])
-        return Column(one.name, one.title, value, text, one.wide, one.right, style, one.width, one.priority, one.prose)
+        shorter = None if one.short is None else short
+        return Column(
+            one.name, one.title, value, text, one.wide, one.right, style, one.width, one.priority, one.prose, shorter
+        )
 
     def record(row: tuple[str | None, T]) -> dict[str, object]:
         view = views[row[0]]
@@ -104,6 +111,7 @@ def by_node(views: Mapping[str | None, View[T]]) -> View[tuple[str | None, T]]:
         record,
         aliases=first.aliases,
         cilium_lines=lines if first.cilium_lines is not None else None,
+        apart=None if first.apart is None else lambda row: (views[row[0]].apart or _plain)(row[1]),
     )
 
 

@@ -32,11 +32,16 @@ class Ends:
 
 
 class SnatUse:
-    """How many entries each pair of ends has, by family. ``read`` gives the entries anew each time."""
+    """How many entries each pair of ends has, by family, and which ports.
+
+    The table is read once: reading is most of the work, and what changes meanwhile cannot be in one count and not in
+    another. Of each entry that counts eight bytes are kept.
+    """
 
     def __init__(self, read: Read) -> None:
-        self._read = read
         self._groups: dict[int, Groups] = {}
+        #: by family and batch, of each entry in a group the group's number from 0 and its port
+        self._codes: dict[int, list[NDArray[np.uint64]]] = {}
         self._programs: dict[int, RowProgram] = {}
         #: all entries of a family, whatever they are of
         self.entries: dict[int, int] = {}
@@ -44,7 +49,10 @@ class SnatUse:
             family = rows.family
             groups = self._groups.setdefault(family, Groups(_KEY_SIZE[family]))
             self.entries[family] = self.entries.get(family, 0) + len(rows)
-            self._program(family).group(rows, groups)
+            program = self._program(family)
+            program.group(rows, groups)
+            places = np.frombuffer(program.find_in(rows, groups), np.uint32)
+            self._codes.setdefault(family, []).append(_codes(rows, places))
 
     def _program(self, family: int) -> RowProgram:
         if family not in self._programs:
@@ -66,24 +74,17 @@ class SnatUse:
         for family, groups in self._groups.items():
             chosen = groups.counts() >= least
             if chosen.any():
-                yield self._taken(family, groups, np.concatenate([[False], chosen]))
+                yield self._taken(family, groups, chosen)
 
-    def _taken(self, family: int, groups: Groups, wanted: NDArray[np.bool_]) -> Taken:
-        """Of the groups whose places from 1 are ``wanted``."""
-        program, at = self._program(family), nat_fields(family)["to_port"].at
-        parts = [np.zeros(0, np.uint64)]
-        for rows in self._read():
-            if rows.family != family:
-                continue
-            places = np.frombuffer(program.find_in(rows, groups), np.uint32)
-            some = np.flatnonzero(wanted[places])
-            memory, width = rows.matrices[1]
-            pair = np.frombuffer(memory, np.uint8).reshape(-1, width)[some, at : at + 2].astype(np.uint64)
-            ports = pair[:, 0] << np.uint64(8) | pair[:, 1]
-            parts.append(np.unique(places[some].astype(np.uint64) << _PORT_BITS | ports))
-        codes = np.unique(np.concatenate(parts))
-        numbers, starts = np.unique(codes >> _PORT_BITS, return_index=True)
-        return Taken(family, groups, numbers.astype(np.int64) - 1, starts, codes.astype(np.uint16))
+    def _taken(self, family: int, groups: Groups, chosen: NDArray[np.bool_]) -> Taken:
+        codes = np.concatenate(self._codes[family])
+        if not chosen.all():
+            codes = codes[chosen[codes >> _PORT_BITS]]
+        codes.sort()
+        codes = codes[_first_of_each(codes)]
+        numbers = codes >> _PORT_BITS
+        starts = np.flatnonzero(_first_of_each(numbers))
+        return Taken(family, groups, numbers[starts].astype(np.int64), starts, codes.astype(np.uint16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,22 @@ _PORT_BITS = np.uint64(16)
 #: Groups that are looked at for the largest of some protocols.
 _FEW = 100
 _KEY_SIZE = {4: 11, 6: 35}
+
+
+def _codes(rows: NatRows, places: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """Group and port of each row that is in a group; ``places``: of the groups, from 1."""
+    some = np.flatnonzero(places)
+    memory, width = rows.matrices[1]
+    at = nat_fields(rows.family)["to_port"].at
+    pair = np.frombuffer(memory, np.uint8).reshape(-1, width)[some, at : at + 2].astype(np.uint64)
+    return (places[some].astype(np.uint64) - np.uint64(1)) << _PORT_BITS | pair[:, 0] << np.uint64(8) | pair[:, 1]
+
+
+def _first_of_each(ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which are not what stands before them."""
+    found = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=found[1:])
+    return found
 
 
 def _ends_program(family: int) -> RowProgram:

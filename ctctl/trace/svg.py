@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ _TITLE, _HEAD = 44, 44
 #: Characters of a line in a note and above an arrow: wider ones push the lifelines apart until nothing is legible.
 _NOTE_WIDTH, _LABEL_WIDTH = 38, 44
 _LEAST_GAP = 120.0
+#: A number and its unit stay in one line.
+_NO_BREAK, _UNIT = "\u00a0", re.compile(r"(?<=\d) s\b")
 #: Three colours and their tints: ink, what is on its way, what goes wrong.
 _STYLE = (
     ":root{--ink:#1b1f24;--faint:#59636e;--page:#fff;--way:#0550ae;--tint:#f6f8fa;--edge:#afb8c1;--red:#b3161f}"
@@ -56,8 +59,12 @@ def _label(text: str) -> list[str]:
 
 
 def _note_lines(note: Note) -> list[str]:
-    wrapped = (textwrap.wrap(line, _NOTE_WIDTH, subsequent_indent="  ") for line in note.lines)
-    return [note.title, *(line for lines in wrapped for line in lines)]
+    found = [note.title]
+    for line in note.lines:
+        first, *more = textwrap.wrap(_UNIT.sub(f"{_NO_BREAK}s", line), _NOTE_WIDTH - 2) or [""]
+        # Ordinary spaces at the start of a text are not drawn.
+        found += [first.replace(_NO_BREAK, " "), *(2 * _NO_BREAK + one.replace(_NO_BREAK, " ") for one in more)]
+    return found
 
 
 def _note_width(note: Note) -> float:

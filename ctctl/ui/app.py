@@ -15,6 +15,7 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, Input, Sparkline, Static
 
 from ctctl.ct.top import By
+from ctctl.doctor.finding import Where
 from ctctl.errors import CtctlError, UsageError
 from ctctl.out.text import safe
 from ctctl.tables.query.filter import Filter
@@ -28,10 +29,10 @@ from ctctl.ui.pump import Answer, Failed, Paged, Pump
 from ctctl.ui.trend import History, Trend, figures
 
 _NUMBERED = ("entries", "trend", "talkers", "findings", "source")
-_PAGES = ("talkers", "findings", "source", "connection")
+_PAGES = ("talkers", "findings", "source", "connection", "keys")
 _TYPING = "Enter or Esc: done typing"
 _COUNTED = ("entries", "new", "established", "closing", "closed")
-_KEYS = "/ filter  s <> sort  r reverse  1 table 2 time 3 top 4 doctor 5 source  q quit"
+_KEYS = "/ filter  s sort  1 table 2 time 3 top 4 doctor 5 source  ? all keys  q quit"
 
 
 class Answered(Message):
@@ -61,7 +62,7 @@ class Screenful(App[None]):
     ScrollableContainer Static { width: auto; }
     #text-findings, #text-source { width: 1fr; }
     #text-talkers, #text-connection, #head, #counts, #note { text-wrap: nowrap; text-overflow: ellipsis; }
-    #keys { height: 1; text-style: reverse; }
+    #bottom { height: 1; text-style: reverse; }
     Trend Static, Trend Sparkline { height: 1; }
     """
     # Heard before the focused widget, so that what is typed next goes where the key led (see ``check_action``).
@@ -76,13 +77,14 @@ class Screenful(App[None]):
             ("b", "next_by"),
             ("t", "trace"),
             *((str(number), f"show('{name}')") for number, name in enumerate(_NUMBERED, 1)),
+            ("question_mark", "show('keys')"),
             ("escape", "leave"),
             ("q", "end"),
             ("ctrl+c", "quit"),
         )
     ]
 
-    def __init__(self, source: Source, expression: str, sort: str | None, interval_s: float, where: str) -> None:
+    def __init__(self, source: Source, expression: str, sort: str | None, interval_s: float, where: Where) -> None:
         super().__init__()
         self.fault: Exception | None = None
         self._source = source
@@ -121,7 +123,7 @@ class Screenful(App[None]):
             for name in _PAGES:
                 with ScrollableContainer(id=name):
                     yield Static("reading …", id=f"text-{name}", markup=False)
-        yield Static(_KEYS, id="keys", markup=False)
+        yield Static(_KEYS, id="bottom", markup=False)
 
     def on_mount(self) -> None:
         """Begin to read."""
@@ -144,7 +146,7 @@ class Screenful(App[None]):
 
     def _say_keys(self) -> None:
         typing = isinstance(self.focused, Input)
-        self.query_one("#keys", Static).update(_TYPING if typing else _KEYS)
+        self.query_one("#bottom", Static).update(_TYPING if typing else _KEYS)
 
     # ---- asking
 
@@ -251,6 +253,8 @@ class Screenful(App[None]):
             self._talkers()
         elif name == "findings":
             self._findings()
+        elif name == "keys":
+            self._put("keys", pages.KEYS)
         self._draw()
         self.set_focus(self.query_one(f"#{name}"))
 
@@ -295,7 +299,8 @@ class Screenful(App[None]):
         self._pump.page("talkers", lambda looker: pages.talkers_text(looker.source, by, wanted, looker.names))
 
     def _findings(self) -> None:
-        self._pump.page("findings", lambda looker: pages.findings_text(looker.source, self._where))
+        width = max(self.size.width - 2, 20)
+        self._pump.page("findings", lambda looker: pages.findings_text(looker.source, self._where, width))
 
     # ---- showing
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import textwrap
 import time
 from dataclasses import replace
 
@@ -12,9 +11,11 @@ from ctctl.ct.report import TableStats
 from ctctl.ct.show import top_view, write_connections
 from ctctl.ct.top import By, top
 from ctctl.doctor.diagnose import examine
+from ctctl.doctor.finding import Where
 from ctctl.doctor.show import write_diagnoses
 from ctctl.errors import CtctlError
 from ctctl.model.units import format_duration
+from ctctl.out.fit import Sheet, prose
 from ctctl.out.options import ColorMode, OutputOptions
 from ctctl.out.output import write_rows
 from ctctl.out.text import safe
@@ -30,18 +31,12 @@ TALKERS = 100
 
 def connection_text(source: Source, flow: str, width: int) -> str:
     """What ``ct get`` says of a flow; why it says nothing, where the connection is gone."""
-    out = io.StringIO()
+    out = Sheet(width)
     try:
         write_connections(get(source, flow), _PLAIN, out)
     except CtctlError as error:
-        out.write(f"{safe(str(error))}\n")
-    blocks = out.getvalue().split("\n\n")
-    text = "\n".join(block if block.startswith("ROLE ") else _wrapped(block, width) for block in blocks)
-    return f"{text}\nctctl ct get '{flow}'\nctctl trace '{flow}'\n"
-
-
-def _wrapped(block: str, width: int) -> str:
-    return "".join(textwrap.fill(line, width, subsequent_indent="  ") + "\n" for line in block.splitlines())
+        out.write(prose(safe(str(error)), out))
+    return f"{out.getvalue()}\nctctl ct get '{flow}'\nctctl trace '{flow}'\n"
 
 
 def talkers_text(source: Source, by: By, wanted: Filter, names: Names) -> str:
@@ -53,9 +48,9 @@ def talkers_text(source: Source, by: By, wanted: Filter, names: Names) -> str:
     return out.getvalue()
 
 
-def findings_text(source: Source, where: str) -> str:
+def findings_text(source: Source, where: Where, width: int) -> str:
     """What the doctor finds; ``where`` are the options that name the source."""
-    out = io.StringIO()
+    out = Sheet(width)
     write_diagnoses(examine(source, gc_interval_s=None, where=where), _PLAIN, out)
     return f"as of {time.strftime('%H:%M:%S')}; r looks again\n\n{out.getvalue()}"
 
@@ -76,6 +71,25 @@ def source_text(source: Source, tables: tuple[TableStats, ...]) -> str:
             f"  counted by {'one pass in the kernel' if counted.engine == 'kernel' else 'reading all'}",
         ]
     return "\n".join(map(safe, lines))
+
+
+KEYS = """\
+Enter       open the connection of a row; there t traces it, where tables are live
+arrows, Page Up and Down, Home, End     move; left and right in a long line
+/           filter, as ctctl ct list takes it; the rows follow as it is typed
+s           sort by a field, -FIELD for descending; < and > take the next column
+r           the other order; on the doctor's page: look again
+b           on the page of top talkers: group by another field
+Esc         back to the table
+
+1  table    the entries
+2  time     states and pressure since this screen is open
+3  top      who has the most entries
+4  doctor   what is wrong with the tables, and what to do
+5  source   what is read, and by what
+
+q           quit; nothing is ever changed
+"""
 
 
 def gc_text(source: Source) -> str:

@@ -79,7 +79,7 @@ ROWS = (
         for form in ("table", "wide", "csv", "yaml", "cilium", "jsonl", "json", "name")
     ),
     Row("nat list --sort to", ("nat", "list", "--sort", "to"), "format", 5.0, max_mb=None, of="-nat"),
-    Row("nat stats", ("nat", "stats", "--limit", "20"), "format", 5.0, max_mb=None, of="-nat"),
+    Row("nat stats", ("nat", "stats", "--limit", "20"), "format", 1.5, of="-nat"),
     Row("doctor", ("doctor",), "format", 2.0, max_mb=None),
     Row("doctor, a million SNAT entries beside few others", ("doctor",), "format", 2.0, max_mb=None, of="-nat"),
     Row("ct export (snapshot)", ("ct", "export", "{output}"), "read", 1.5, True),

@@ -40,6 +40,7 @@ WORDS: dict[str, tuple[Sequence[str | Path], frozenset[int]]] = {
     "gc --dry-run": (["gc", "--dry-run"], frozenset({0})),
     "doctor": (["doctor"], frozenset({0, 3})),
     "gc": (["gc", "--yes"], frozenset({0})),
+    "sizing": (["sizing", ROOT / "examples/workload.yaml"], frozenset({0})),
     "trace --scenario": (["trace", "--scenario", SCENARIO], frozenset({0})),
     "trace --live": (["trace", FLOW, "--live", "--for", "100ms"], frozenset({0})),
     "trace --probe": (["trace", FLOW, "--probe", "--device", "lo", "--for", "100ms"], frozenset({0})),
@@ -47,7 +48,7 @@ WORDS: dict[str, tuple[Sequence[str | Path], frozenset[int]]] = {
 #: Shown by another row, or by every test that reads a file.
 ELSEWHERE = {"--from FILE", "trace --simulate"}
 #: Commands that are about no node.
-NODELESS = {"trace --scenario", "trace --probe"}
+NODELESS = {"sizing", "trace --scenario", "trace --probe"}
 
 
 def rows() -> dict[str, list[str]]:

@@ -69,7 +69,8 @@ def test_says_what_the_commands_say(made: Path) -> None:
     (story, *_more) = json.loads(run("ct", "get", FLOW, "--from", str(DUMP), "-o", "json").stdout).get(
         "connections"
     ) or [json.loads(run("ct", "get", FLOW, "--from", str(DUMP), "-o", "json").stdout)]
-    assert html.escape(story["why"], quote=False) in text
+    assert html.escape(story["why"].removeprefix(f"{story['state']}: "), quote=False) in text
+    assert f"{story['state']}</strong>: {story['state']}" not in text, "the state is said once"
     for finding in json.loads(run("doctor", "--from", str(DUMP), "-o", "json").stdout)["findings"]:
         assert finding["check"] in text
     assert "<dd>[" not in text, "what a finding was told by is in words"

@@ -25,6 +25,8 @@ from tests.support.terminal import seen_of
 ROOT = Path(__file__).resolve().parents[2]
 #: Not a terminal's width: stdout is a pipe, and stderr goes nowhere.
 PIPED = 0
+#: Commands whose screens need more than a node, or none: tests/cli/test_other_screens.py has them.
+ELSEWHERE = ("ct diff", "ct decode", "ct sql", "trace", "fleet collect", "fleet list", "fleet sql", "cluster")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import termios
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+_ERASED = re.compile(rb"[^\n]*\r\x1b\[K")
 _SEQUENCES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z=>]|\x1b[=>]")
 
 
@@ -66,5 +67,6 @@ def seen_of(child: int, reading: int) -> tuple[int, list[str]]:
 
 
 def _plain_lines(shown: bytes) -> list[str]:
-    """The lines of what was written to a terminal, without colours and cursor moves."""
+    """The lines of what was written to a terminal, without colours and cursor moves, and without what was erased."""
+    shown = _ERASED.sub(b"", shown)
     return _SEQUENCES.sub(b"", shown).decode(errors="replace").replace("\r", "").splitlines()

@@ -57,14 +57,38 @@ def test_a_long_list_is_read_as_it_comes(tmp_path: Path) -> None:
 
 
 def test_lists_of_several_nodes_are_not_one_silently(tmp_path: Path) -> None:
+    """Members may be called as nodes are, or not: the document does not say so."""
     half = len(ROWS) // 2
-    for document in (
-        [{"node": "n1", "entries": ROWS[:half]}, {"node": "n2", "entries": ROWS[half:]}],
-        {"n1": ROWS[:half], "n2": ROWS[half:]},
-    ):
-        with read_text(tmp_path / "x", json.dumps(document)) as found:
-            assert len(listed(found)) == len(ROWS)
-            assert ["n1, n2" in text for text in found.partial] == [True]
+    with read_text(tmp_path / "x", json.dumps({"n1": ROWS[:half], "n2": ROWS[half:]})) as found:
+        assert len(listed(found)) == len(ROWS)
+        assert ["n1, n2" in text for text in found.partial] == [True]
+
+
+NAMED: dict[str, Callable[[Any, Any], Any]] = {
+    "a member": lambda one, two: [{"node": "n1", **one}, {"node": "n2", **two}],
+    "within": lambda one, two: {"items": [{"hostname": "n1", "of": [one]}, {"hostname": "n2", "of": [two]}]},
+    "by node": lambda one, two: {"nodes": {"n1": one, "n2": two}},
+}
+
+
+@pytest.mark.parametrize("way", NAMED)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_lists_of_nodes_that_the_document_names(way: str, indent: int | None, tmp_path: Path) -> None:
+    """Each node has its own, of every kind; what cannot be read is said."""
+    nat, pairs = captures.document(CAPTURE, "cli/nat-list.json"), captures.document(CAPTURE, "cli/lb-list.json")
+    many = [ROWS[0] | {"Key": ROWS[0]["Key"] | {"SourcePort": n}} for n in range(2000)]
+    one, two = {"ct": many, "lb": pairs}, {"ct": many[:700], "nat": nat}
+    document = json.dumps(NAMED[way](one, two), indent=indent)
+    with read_text(tmp_path / "x", document) as found:
+        assert not found.partial
+        assert {table.node: table.count for table in found.tables} == {"n1": 2000, "n2": 700}
+        first, second = found.listings("n1"), found.listings("n2")
+        assert (first.count("nat"), second.count("nat")) == (0, len(nat))
+        assert (bool(first.services), bool(second.services)) == (True, False)
+    broken = document.replace('"Lifetime"', '"Renamed"', 1)
+    with read_text(tmp_path / "x", broken) as found:
+        assert {table.node: table.count for table in found.tables} == {"n1": 1999, "n2": 700}
+        assert len(found.partial) == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.decode.columns import CtColumns
 from ctctl.fleet import tables
-from ctctl.fleet.lake import Lake
+from ctctl.fleet.lake import Lake, bounded
 from ctctl.model.tuples import Direction
 from ctctl.tables.show.arrow import schema_of
 from tests.support.children import run_ctctl, started
@@ -142,6 +142,18 @@ def test_numbers_that_no_table_holds_are_unknown(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["n"] == 2**64 - 1
     found = tables._array([1, 2**70, -1, None], schema_of({"n": "uint64"}).field("n").type).to_pylist()
     assert found == [1, None, None, None]
+
+
+def test_columns_that_are_called_alike_keep_their_own_values(lake: str) -> None:
+    done = run_ctctl("fleet", "sql", "SELECT 1 AS n, 2 AS n, [3] AS a, 4 AS n_2", "--lake", lake, "-o", "jsonl")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert {name: value for name, value in row.items() if name != "schema"} == {
+        "n": 1,
+        "n_2": 2,
+        "a": "[3]",
+        "n_2_2": 4,
+    }
 
 
 def test_skew_and_backlog(lake: str) -> None:
@@ -334,27 +346,17 @@ def test_one_source_in_sql() -> None:
     assert counts == {state: listed.count(state) for state in set(listed)}
 
 
-def test_an_object_store(tmp_path: Path) -> None:
-    """A real S3 server, if one is there: what is written, listed and asked through it."""
-    moto = pytest.importorskip("moto.server", reason="no S3 server here: pip install 'moto[server]'")
-    import boto3
-
-    server = moto.ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        end = f"http://{host}:{port}"
-        keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
-        boto3.client("s3", endpoint_url=end, **keys).create_bucket(Bucket="fleet")
-        url = f"s3://fleet/lake?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-        env = {**os.environ, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
-        path = Node("a", [Row(flow(A, 1, B, 80))], [A]).write(tmp_path)
-        for expected in ("collected", "already there"):
-            assert expected in run_ctctl("fleet", "collect", url, "--from", path, env=env).stdout
-        done = run_ctctl("fleet", "sql", "SELECT count(*) AS n FROM ct", "--lake", url, "-o", "csv", env=env)
-        assert done.stdout == "n\n1\n", done.stderr
-    finally:
-        server.stop()
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("gs://b/lake", "gs://b/lake?retry_limit_seconds=30"),
+        ("gs://b/lake?project_id=p", "gs://b/lake?project_id=p&retry_limit_seconds=30"),
+        ("gs://b/lake?retry_limit_seconds=5", "gs://b/lake?retry_limit_seconds=5"),
+        ("s3://b/lake?region=r", "s3://b/lake?region=r"),
+    ],
+)
+def test_a_store_that_does_not_answer_is_not_tried_for_ever(url: str, asked: str) -> None:
+    assert bounded(url) == asked
 
 
 def test_the_flow_number_is_one_for_one_connection() -> None:

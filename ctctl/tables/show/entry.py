@@ -192,6 +192,7 @@ def _shown() -> list[Column[CtRow]]:
             lambda r: endpoint(r.entry.tuple.src, r.entry.tuple.src_port),
             lambda r: _named(r, r.entry.tuple.src, r.entry.tuple.src_port),
             width=21,
+            short=lambda r: _short(r, r.entry.tuple.src, r.entry.tuple.src_port),
         ),
         Column(
             "destination",
@@ -199,6 +200,7 @@ def _shown() -> list[Column[CtRow]]:
             lambda r: endpoint(r.entry.tuple.dst, r.entry.tuple.dst_port),
             lambda r: _named(r, r.entry.tuple.dst, r.entry.tuple.dst_port),
             width=21,
+            short=lambda r: _short(r, r.entry.tuple.dst, r.entry.tuple.dst_port),
         ),
         Column("state", "STATE", lambda r: r.entry.state, _state, style=_style, width=23),
         Column("remaining", "REMAINING", lambda r: r.remaining_s, _remaining, wide=True, right=True, style=_style),

@@ -114,11 +114,21 @@ class Stacked:
         above = [column for column in layout if column.name != "destination_short"]
         end = [column.name for column in above].index("source_short") + 1
         below = next(column for column in layout if column.name == "destination_short")
-        if sum(column.width + 2 for column in above) - 2 <= room:
-            self.first, self.second = above, [below._replace(width=0)]
+        if _width(above) <= room:
+            self.first, self.second = above, [below]
             self.indent = " " * (sum(column.width + 2 for column in above[: end - 1]) - 2)
         else:
             self.first, self.second, self.indent = above[:end], [below, *above[end:]], "  "
+
+    @property
+    def width(self) -> int:
+        """Of the wider of the two lines."""
+        second = len(self.indent) + 2 + _width(self.second)
+        return max(_width(self.first), second)
+
+    def alike(self, other: Stacked) -> bool:
+        """Whether the other has the same columns in each of its lines."""
+        return [column.name for column in self.first] == [column.name for column in other.first]
 
     def lines(self, *, color: bool = False) -> Builder:
         """The two lines of a row."""
@@ -129,6 +139,10 @@ class Stacked:
     def header(self, titles: Mapping[str, str]) -> list[str]:
         """The two lines above them, each title where its column is."""
         return [header_line(self.first, titles), f"{self.indent}> {header_line(self.second, titles)}"]
+
+
+def _width(layout: Sequence[TableColumn]) -> int:
+    return sum(column.width + 2 for column in layout) - 2
 
 
 def header_line(layout: Sequence[TableColumn], titles: Mapping[str, str]) -> str:

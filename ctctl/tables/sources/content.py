@@ -24,6 +24,7 @@ from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.nf_runs import ConntrackRuns
+from ctctl.tables.sources.own_listings import listing_of
 from ctctl.tables.sources.own_rows import OwnRows
 from ctctl.tables.sources.pages import shown
 from ctctl.tables.sources.pair_runs import BackendRuns, EndpointRuns, RevNatRuns
@@ -157,6 +158,8 @@ class _Mixed:
         self._old = 0
         #: the first of the lines before this one that were of an element without its beginning
         self._piece = ""
+        #: what follows is of a listing of ctctl's own that is not read
+        self._is_own = False
         #: whose the lines are, and those that follow the last one read
         self._hosts = hosts
         self.moved: Hosts | None = None
@@ -232,7 +235,7 @@ class _Mixed:
 
     def _leave(self) -> None:
         """What follows is of no table with a header."""
-        self.table = ""
+        self.table, self._is_own = "", False
         self.pairs.end()
         self.own.end()
         self.policy.open = False
@@ -438,7 +441,8 @@ class _Mixed:
                 self._leave()
             if name := _TABLE_NAME.search(line[:HEAD]):
                 self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
-            self._piece = self._piece or (line if _PIECE.fullmatch(line) else "")
+            if not self._is_own:
+                self._piece = self._piece or (line if _PIECE.fullmatch(line) else "")
             if not _FENCE.match(line):
                 self.dump.skip(line)
 
@@ -448,6 +452,11 @@ class _Mixed:
             self._not_ct("Cilium listing")
             self.table = "pairs"
             self.pairs.header(header)
+        elif (listing := listing_of(line)) is not None:
+            self._not_ct(f"ctctl {listing.command}")
+            self.dump.say(listing.missing)
+            self._leave()
+            self._is_own = True
         elif self.own.header(line):
             self._interrupt()
             self.table = "own" if self.own.open else ""

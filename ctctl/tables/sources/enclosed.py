@@ -16,6 +16,8 @@ from ctctl.tables.sources.shape import HEAD
 _HEAD = 4096
 #: A list of rows is looked for so many lists and objects deep.
 _MAX_DEPTH = 8
+#: No text of a listing is shorter.
+_SHORTEST = 16
 #: What a list of objects or an object starts with that is a member of an object or an element of a list; how many of
 #: them are looked at, and what one costs.
 _STARTS = re.compile(r'[:,\[]\s*(?=(?:\[\s*)?\{\s*")')
@@ -27,6 +29,8 @@ TOLD = re.compile(
 #: What the text of conntrack entries has.
 CONNECTIONS = re.compile(r"expires=\d|\"Lifetime\": ?\d")
 _TOLD_LINE = re.compile(r" (?:OUT|IN|SVC) .{3,200}?(?:expires=\d|XLATE_[SD])")
+#: How nodes and pods are called.
+NODE = re.compile(r"[\w.-]{1,100}")
 #: Members of an object that say which node, or which pod of the agent's, it tells of; those that such may be in; and
 #: those, objects, whose own members are called as nodes are.
 _WHOSE = ("node", "node_name", "nodeName", "host", "hostname", "_HOSTNAME", "pod", "pod_name", "podName", "instance")
@@ -47,11 +51,13 @@ def encloses_rows(head: str, spend: Callable[[int], None]) -> bool:
 class Enclosed:
     """A document that is gone through, as it comes, for the lists of rows in it; ``rest`` is what else is in it.
 
-    ``read_rows`` is given the beginning of a list, and the name of the member that it is in or of the node; where it
-    knows the list it reads it and is true.
+    ``read_rows`` is given the beginning of a list, the name of the member that it is in, and the node that the document
+    has said it is of; where it knows the list it reads it and is true.
     """
 
-    def __init__(self, elements: Elements, read_rows: Callable[[str, str], bool], spend: Callable[[int], None]) -> None:
+    def __init__(
+        self, elements: Elements, read_rows: Callable[[str, str, str | None], bool], spend: Callable[[int], None]
+    ) -> None:
         self._elements = elements
         self._read_rows = read_rows
         self._spend = spend
@@ -69,7 +75,7 @@ class Enclosed:
         elements = self._elements
         self._spend(2 * ELEMENT_WORK)
         head = elements.ahead(_HEAD)
-        if head[:1] == "[" and self._read_rows(head, node or name):
+        if head[:1] == "[" and self._read_rows(head, name, node):
             return None
         if depth < _MAX_DEPTH and head[:1] == "[":
             elements.skip("[")
@@ -81,7 +87,8 @@ class Enclosed:
             self._object(depth, name, node)
             return None
         value = elements.element()
-        self.rest.append(value)
+        told = isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) >= _SHORTEST)
+        self.rest.append({"node": node, "kept": value} if node is not None and told else value)
         return value
 
     def _object(self, depth: int, name: str, node: str | None) -> None:
@@ -92,9 +99,10 @@ class Enclosed:
             member = elements.element()
             if not isinstance(member, str) or not elements.skip(":"):
                 raise DecodeError("not JSON: a member of an object without a name")
-            value = self._value(depth + 1, member, member if name in _BY_NODE else node)
+            of_node = member if name in _BY_NODE and NODE.fullmatch(member) else node
+            value = self._value(depth + 1, member, of_node)
             if member in _WHOSE and isinstance(value, str):
-                node = value[:100]
+                node = value if NODE.fullmatch(value) else None
 
 
 class Kept(NamedTuple):
@@ -142,6 +150,6 @@ def node_of(item: dict[str, Any]) -> str | None:
             value = part.get(name)
             if isinstance(value, dict):
                 value = value.get("name")
-            if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,100}", value):
+            if isinstance(value, str) and NODE.fullmatch(value):
                 return value
     return None

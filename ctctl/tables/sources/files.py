@@ -54,10 +54,26 @@ def open_stdin(options: SourceOptions) -> Source:
 
 def open_folder(path: Path, options: SourceOptions) -> Source:
     """A folder of anything: a sysdump, files of several nodes. Raises DecodeError if nothing in it is known."""
+    return build(str(path), read_folder(path), options)
+
+
+def read_folder(path: Path) -> Dumps:
+    """What is in a folder, by node. Raises DecodeError if nothing in it is known."""
     dumps = archive.read_folder(path)
     if not dumps:
         raise DecodeError(f"{path}: no file in it is a dump of any known form")
-    return build(str(path), dumps, options)
+    return dumps
+
+
+def read_archive(stream: BinaryIO | Prefixed, name: str) -> Dumps:
+    """The same of an archive, whose errors name it."""
+    try:
+        dumps = archive.read_archive(stream, name)
+    except DecodeError as error:
+        raise DecodeError(f"{name}: {error}") from error
+    if not dumps:
+        raise DecodeError(f"{name}: nothing in the archive is a dump of any known form")
+    return dumps
 
 
 def _open_stream(
@@ -73,13 +89,7 @@ def _open_stream(
     if snapshot.is_snapshot(head):
         return snapshot.open_snapshot(source, name, options, reopen)
     if archive.is_archive(head):
-        try:
-            dumps = archive.read_archive(source, name)
-        except DecodeError as error:
-            raise DecodeError(f"{name}: {error}") from error
-        if not dumps:
-            raise DecodeError(f"{name}: nothing in the archive is a dump of any known form")
-        return build(name, dumps, options)
+        return build(name, read_archive(source, name), options)
     return build(name, read_text(source, name).by_host(node_of(PurePosixPath(Path(name).name))), options)
 
 

@@ -32,9 +32,11 @@ from ctctl.tables.sources.json_kinds import (
     cut_kind,
     is_known,
     is_listing_by_pairs,
+    is_rows,
     list_kind,
 )
 from ctctl.tables.sources.listing_text import read_pairs_json
+from ctctl.tables.sources.own_listings import listing_of
 from ctctl.tables.sources.regular import ElementRuns, Sample
 from ctctl.tables.sources.stream import CHUNK, EndedEarlyError, Lines, Reader, Unquoted, text_of
 
@@ -167,7 +169,11 @@ class Documents:
                 bpftool.note_table(self._dump, self._hint)
             self._take(json_array(stream), lambda _item: None)
         elif not self._rows(stream, head):
-            if encloses_rows(head, self._lines.spend):
+            if (listing := listing_of(head)) is not None:
+                self._found(f"ctctl {listing.command}")
+                self._dump.say(listing.missing)
+                self._take(json_array(stream), lambda _item: None)
+            elif encloses_rows(head, self._lines.spend):
                 self._enclosed(stream)
             else:
                 self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
@@ -195,11 +201,26 @@ class Documents:
         self._shared = {}
         names: dict[str, list[str]] = {}
 
-        def read_rows(head: str, name: str) -> bool:
+        whole, last = self._dump, ""
+
+        def read_rows(head: str, name: str, node: str | None) -> bool:
+            nonlocal last
             kind = list_kind(head)
-            if not self._rows(elements, head):
+            called = kind.name if kind is not None else "bpftool"
+            if kind is None and not is_rows(head):
                 return False
-            names.setdefault(kind.name if kind is not None else "bpftool", []).append(name)
+            if node is not None and node != last:
+                last, self._shared = node, {}  # what was learnt of elements adds them to another node's
+            self._dump = whole if node is None else whole.of_node(node)
+            try:
+                self._dump.found(called)
+                self._rows(elements, head)
+            finally:
+                part, self._dump = self._dump, whole
+            if part is not whole:
+                part.settle()
+            if node is None:
+                names.setdefault(called, []).append(name)
             return True
 
         enclosed = Enclosed(elements, read_rows, self._lines.spend)
@@ -291,7 +312,8 @@ class Documents:
             by_node.setdefault(kept.node, []).append(kept.text)
         parts: list[str] = []
         for node, texts in by_node.items():
-            if node is not None and (len(by_node) > 2 or by_node[None]):
+            several = len(by_node) > 2 or by_node[None] or self._dump.others or self._dump.host not in (None, node)
+            if node is not None and several:
                 parts.append(heading_of(node))
             parts += texts
         entries = {
@@ -331,6 +353,9 @@ class Documents:
             self._found("config map")
         elif isinstance(document, dict) and str(document.get("schema")).startswith(("ctctl/undo/", "ctctl/gc-undo/")):
             self.foreign = self.foreign or "an undo journal: ctctl gc undo FILE brings back what it holds"
+        elif (listing := listing_of(head)) is not None:
+            self._found(f"ctctl {listing.command}")
+            self._dump.say(listing.missing)
         elif isinstance(document, dict) and str(document.get("schema")).startswith("ctctl/"):
             self.foreign = self.foreign or (
                 f"{str(document['schema'])[:40]} of ctctl: of its own JSON only that of ct list is read back"

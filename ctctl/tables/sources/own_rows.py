@@ -60,9 +60,7 @@ class OwnRows:
         self._titles = [] if missing else titles
         # In CSV the state is one word; for people it says that an entry is related.
         self._says_related = "related" in titles or self._split is _of_columns
-        if "xlate" in titles:
-            self._dump.say("translations as ctctl prints them, which are not read back; nat list -o cilium is")
-        elif missing:
+        if missing:
             self._dump.say(
                 f"a table for people, as ctctl prints it, without {', '.join(missing)}; ct list -o wide, csv or jsonl,"
                 " and ct export, have them"

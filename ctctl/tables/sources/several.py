@@ -13,9 +13,9 @@ from ctctl.tables.sources import archive, snapshot
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
-from ctctl.tables.sources.files import build, read_text
-from ctctl.tables.sources.listings import Listings
-from ctctl.tables.sources.members import Dumps, folder_of, word_of
+from ctctl.tables.sources.files import build, read_archive, read_folder, read_text
+from ctctl.tables.sources.listings import KINDS, Listings
+from ctctl.tables.sources.members import Dumps, folder_of, node_of, word_of
 from ctctl.tables.sources.open import in_bpffs, open_source
 from ctctl.tables.sources.options import choose_map
 
@@ -79,14 +79,15 @@ def _is_snapshot(path: Path) -> bool:
 def _read(spec: str) -> _Read:
     path = Path(spec)
     if path.is_dir():
-        return _Read(spec, path.name or spec, archive.read_folder(path))
+        name = path.resolve().name
+        return _Read(spec, node_of(PurePosixPath(name)) or name or spec, read_folder(path))
     pure = PurePosixPath(*[part for part in path.parts if part not in ("/", "..", ".")])
     label = word_of(pure) or folder_of(pure) or path.stem
     with path.open("rb") as stream:
         head = stream.read(512)
         stream.seek(0)
         if archive.is_archive(head):
-            return _Read(spec, label, archive.read_archive(stream, spec))
+            return _Read(spec, label, read_archive(stream, spec))
         return _Read(spec, label, read_text(stream, spec).by_host(None))
 
 
@@ -128,7 +129,7 @@ def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Sour
     for spec, source in sources:
         label = "live" if spec == "auto" else spec
         names: list[str | None] = [*source.nodes()]
-        if len(sources) > 1 and (any(table.node is None for table in source.tables) or not names):
+        if len(sources) > 1 and not _only_lacks(source) and (not names or any(t.node is None for t in source.tables)):
             for table in source.tables:
                 table.node = table.node or label
             homes.setdefault(label, (source, None))
@@ -141,7 +142,7 @@ def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Sour
         whole.foreign |= source.foreign
         whole.has_ct |= source.has_ct
         whole.resources.push(source.__exit__)
-    if len(sources) == 1:
+    if len(sources) == 1 or not homes:
         homes.setdefault(None, (sources[0][1], None))
     whole.node_names = sorted(name for name in homes if name is not None)
     _choose(whole, options)
@@ -171,6 +172,14 @@ def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Sour
     if all(source.snat is not None for _, source in sources):
         whole.snat = snat
     return whole
+
+
+def _only_lacks(source: Source) -> bool:
+    """Whether a source says what could not be read and nothing else: that is no node."""
+    if source.tables or source.nodes() or not source.partial:
+        return False
+    found = source.listings(None)
+    return not any(found.has(kind) for kind in KINDS)
 
 
 def _choose(whole: Source, options: SourceOptions) -> None:

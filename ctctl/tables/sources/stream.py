@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ctctl.errors import DecodeError
+from ctctl.tables.sources import mailed
 from ctctl.tables.sources.dress import MARKS, QUOTE, as_printed, unwrapped
 
 #: What a line costs of a budget's work, whatever it is, and a byte of YAML; sixteen bytes of anything cost one.
@@ -166,10 +167,12 @@ def _is_mailed(head: bytes) -> bool:
 def utf8(stream: Reader) -> Reader:
     """The stream in UTF-8. UTF-16 is turned, by its mark or by every other byte: PowerShell's ``>`` writes that.
 
-    Of a mail as it was sent, lines are made whole.
+    Of a mail as it was sent, lines are made whole, and parts in base64 are what was written.
     """
     whole = Prefixed(b"", stream)
     head = whole.peek(_MAIL_HEAD)
+    if b":" in head and mailed.HEADER.search(head) is not None:
+        return _Anew(whole, lambda data: data.rfind(b"\n") + 1, mailed.Unpacker())
     if b"=" in head and _is_mailed(head):
         return _mailed(whole)
     head = head[:8]

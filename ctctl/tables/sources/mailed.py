@@ -1,0 +1,88 @@
+"""Mails with parts in base64 as they are sent (RFC 2045): the text of each part as it was written.
+
+A part is told by its header: in base64, or quoted-printable beside such. One that is no text (a picture, an archive)
+stays as it is.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable
+
+#: The header that each part of a mail may have.
+HEADER = re.compile(
+    rb"^content-transfer-encoding:[ \t]*(?:base64|quoted-printable|[78]bit|binary)[ \t]*\r?$",
+    re.IGNORECASE | re.MULTILINE,
+)
+#: What stands between the parts of a mail.
+_BOUNDARY = re.compile(rb"--(?=[^\s]{0,200}[A-Za-z0-9])[^\s]{4,200}\s*")
+_HEADER = re.compile(rb"content-transfer-encoding:[ \t]*(base64|quoted-printable)", re.IGNORECASE)
+#: A line of such a part: RFC 2045 has 76 characters, other programs some more.
+_BODY = re.compile(rb"[A-Za-z0-9+/]{1,1000}={0,2}")
+#: Bytes that text has none of.
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+class Unpacker:
+    """Turns whole lines of a mail into what was written, one piece of them after the other."""
+
+    def __init__(self) -> None:
+        self._take: Callable[[bytes], bytes] = self._outside
+        #: characters of a part that make no byte by themselves
+        self._left = b""
+        self._ends_line = True
+        self._quoted = False
+
+    def __call__(self, lines: bytes) -> bytes:
+        """What these lines are."""
+        return b"".join(map(self._take_line, lines.splitlines(keepends=True)))
+
+    def _take_line(self, line: bytes) -> bytes:
+        return self._take(line)
+
+    def _outside(self, line: bytes) -> bytes:
+        if match := _HEADER.fullmatch(line.strip()):
+            self._take, self._quoted = self._headers, match[1][:1] in b"qQ"
+        return line
+
+    def _headers(self, line: bytes) -> bytes:
+        if not line.strip():
+            self._take, self._left, self._ends_line = self._printable if self._quoted else self._first, b"", True
+        return line
+
+    def _printable(self, line: bytes) -> bytes:
+        if line.startswith(b"--") and _BOUNDARY.fullmatch(line) is not None:
+            self._take = self._outside
+            return line
+        return binascii.a2b_qp(line)
+
+    def _first(self, line: bytes) -> bytes:
+        """The first line of a part tells whether it is text."""
+        text = line.strip()
+        if not text:
+            return line
+        data = self._decoded(text) if _BODY.fullmatch(text) else b""
+        if not data or _NO_TEXT.search(data):
+            self._take = self._outside
+            return self._outside(line)
+        self._take = self._body
+        return data
+
+    def _body(self, line: bytes) -> bytes:
+        text = line.strip()
+        if text and _BODY.fullmatch(text):
+            return self._decoded(text)
+        self._take = self._outside
+        return (b"" if self._ends_line else b"\n") + self._outside(line)
+
+    def _decoded(self, text: bytes) -> bytes:
+        text = self._left + text
+        whole = len(text) & ~3
+        self._left = text[whole:]
+        try:
+            data = binascii.a2b_base64(text[:whole])
+        except binascii.Error:
+            return b""
+        self._ends_line = data.endswith(b"\n") if data else self._ends_line
+        return data

@@ -1,0 +1,94 @@
+"""Listings in mails as they are sent: each part's text as it was written, wherever it is cut."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+from email import encoders, policy
+from email.mime.base import MIMEBase
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from pathlib import Path
+
+import pytest
+
+from ctctl.tables.sources.mailed import Unpacker
+from ctctl.tables.sources.stream import utf8
+from tests.support import captures
+from tests.support.listings import listed, read_text
+
+CAPTURE = "cilium-1.19-dsr-node1"
+FILES = ("cli/ct-list-global.txt", "cli/nat-list.txt", "cli/ct-list-global.json", "cli/lb-list.txt")
+TEXT = captures.text(CAPTURE, FILES[0])
+
+
+def whole(data: bytes) -> bytes:
+    stream, found = utf8(io.BytesIO(data)), b""
+    while part := stream.read(1000):
+        found += part
+    return found
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("file", FILES)
+def test_a_part_in_base64(file: str, end: str, tmp_path: Path) -> None:
+    text = captures.text(CAPTURE, file)
+    mail = MIMEMultipart()
+    mail.attach(MIMEText("see the dump below; f\u00fcr euch\n", "plain", "utf-8"))
+    mail.attach(MIMEText(text, "plain", "utf-8"))
+    raw = mail.as_bytes(policy=policy.default.clone(linesep=end))
+    assert text.splitlines()[0].encode() not in raw
+    with read_text(tmp_path / "plain", text) as plain, read_text(tmp_path / "mail", raw) as found:
+        assert sorted(listed(found)) == sorted(listed(plain))
+        assert found.listings(None) == plain.listings(None)
+        assert not found.partial
+
+
+def test_a_quoted_printable_part_beside_it(tmp_path: Path) -> None:
+    quoted = MIMEText("", "plain")
+    del quoted["Content-Transfer-Encoding"]
+    quoted.set_payload(TEXT)
+    encoders.encode_quopri(quoted)
+    mail = MIMEMultipart()
+    mail.attach(quoted)
+    mail.attach(MIMEText(captures.text(CAPTURE, "cli/nat-list.txt"), "plain", "utf-8"))
+    with read_text(tmp_path / "plain", TEXT) as plain, read_text(tmp_path / "mail", mail.as_bytes()) as found:
+        assert sorted(listed(found)) == sorted(listed(plain))
+        assert found.listings(None).nat
+        assert not found.partial
+
+
+def test_a_part_that_is_no_text_stays(tmp_path: Path) -> None:
+    packed = MIMEBase("application", "gzip")
+    packed.set_payload(gzip.compress(TEXT.encode()))
+    encoders.encode_base64(packed)
+    mail = MIMEMultipart()
+    mail.attach(packed)
+    mail.attach(MIMEText(TEXT, "plain", "us-ascii"))
+    raw = mail.as_bytes()
+    assert whole(raw) == raw
+    with read_text(tmp_path / "plain", TEXT) as plain, read_text(tmp_path / "mail", raw) as found:
+        assert sorted(listed(found)) == sorted(listed(plain))
+
+
+def test_cut_anywhere_what_came_before_is_there() -> None:
+    head = b"Content-Transfer-Encoding: base64\n\n"
+    raw = head + base64.encodebytes(TEXT.encode()[:3000])
+    for cut in range(len(head), len(raw), 7):
+        found = whole(raw[:cut])
+        assert found.startswith(head)
+        assert TEXT.encode().startswith(found[len(head) :])
+        assert len(found) - len(head) >= (cut - len(head)) * 3 // 4 - 60
+
+
+def test_pieces_make_no_difference() -> None:
+    raw = b"content-transfer-encoding: BASE64\r\n\r\n" + base64.encodebytes(TEXT.encode()) + b"--x--\n"
+    lines = raw.splitlines(keepends=True)
+    one, two = Unpacker(), Unpacker()
+    assert b"".join(map(one, lines)) == two(raw)
+
+
+def test_what_only_looks_like_base64_stays() -> None:
+    for text in (b"base64 is a word\nabcd\n", b"Content-Transfer-Encoding: base64\n\nno such line!\nabcd\n"):
+        assert whole(text) == text
