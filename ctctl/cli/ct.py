@@ -20,6 +20,7 @@ from ctctl.out.options import ColorMode, Format
 
 if TYPE_CHECKING:
     from ctctl.ct.top import By
+    from ctctl.out.options import OutputOptions
 
 app = typer.Typer(
     help="The conntrack table: list, get, stats, top, events, diff, delete.",
@@ -88,9 +89,10 @@ def list_entries(
     from ctctl.tables.rows import matching
 
     options = out.options()
+    _check_raw(options, raw=raw)
     selection = wanted.filter(expression)
     with opened(where, pages=watch is None) as source:
-        require_tables(source)
+        require_tables(source, selection)
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_list
 
@@ -103,6 +105,11 @@ def list_entries(
             Listing(options, names, raw, time_diff),
             sys.stdout,
         )
+
+
+def _check_raw(options: OutputOptions, *, raw: bool) -> None:
+    if raw and options.format not in (Format.json, Format.jsonl, Format.yaml):
+        raise UsageError(f"--raw adds bytes to -o json, jsonl and yaml, not to {options.format}")
 
 
 @app.command()
@@ -127,6 +134,7 @@ def get(
     from ctctl.ct.get import get as find
     from ctctl.ct.show import write_connections
 
+    _check_raw(out.options(), raw=raw)
     with opened(where) as source:
         write_connections(find(source, addressed(source, where.node, flow)), out.options(), sys.stdout, raw=raw)
 
@@ -146,7 +154,7 @@ def stats(expression: FilterArgument = None, *, wanted: FilterArgs, out: OutputA
 
     selection = wanted.filter(expression)
     with opened(where) as source:
-        require_tables(source)
+        require_tables(source, selection)
         write_stats(count(source, selection), out.options(), sys.stdout)
 
 
@@ -196,7 +204,7 @@ def top(
     options, selection = out.options(), wanted.filter(expression)
     limit = options.limit if options.limit is not None else TOP_ROWS
     with opened(where) as source:
-        require_tables(source)
+        require_tables(source, selection)
         if watch is not None:
             from ctctl.cli.watching import Watched, watch_top
 

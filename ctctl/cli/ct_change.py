@@ -37,7 +37,7 @@ def export(
         typer.Option(
             "--format",
             metavar="FORM",
-            help="snapshot, jsonl, csv or parquet; else by FILE.",
+            help="snapshot, jsonl, csv or parquet; else by FILE's ending, a snapshot without one.",
             autocompletion=words("snapshot", "jsonl", "csv", "parquet"),
         ),
     ] = None,
@@ -59,9 +59,11 @@ def export(
     if form is not None and form not in list(ExportFormat):
         raise UsageError("--format: " + unknown_name("format", form, [f.value for f in ExportFormat]))
     chosen = format_of(file, ExportFormat(form) if form is not None else None)
+    if compress and chosen is not ExportFormat.snapshot:
+        raise UsageError("--compress is for snapshots")
     selection = wanted.filter(expression)
     with opened(where) as source:
-        require_tables(source)
+        require_tables(source, selection)
         if chosen is not ExportFormat.snapshot:
             from ctctl.cli.export_rows import export_rows
 
@@ -71,7 +73,8 @@ def export(
             count = write_snapshot(source, source.tables, rows, sys.stdout.buffer, compress=compress)
         else:
             count = export_snapshot(source, Path(file), selection, compress=compress)
-        say(f"{counted(count, 'entry', 'entries')} written to {'stdout' if file == '-' else file}")
+        where_to = "stdout" if file == "-" else file
+        say(f"{counted(count, 'entry', 'entries')} written to {where_to} as {chosen.words}")
 
 
 @grouped

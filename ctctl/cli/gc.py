@@ -172,7 +172,7 @@ def gc(
             "--now": now,
         }
     )
-    where = SourceArgs([source], [node] if node else None, only, now, clock, names=names)
+    where = SourceArgs([source], [node] if node else None, only, now=now, clock=clock, names=names)
     if backend is not None:
         collecting.delete_backend(
             backend, where, out, yes=yes, dry_run=dry_run or explain, allow_foreign=allow_foreign, undo=undo

@@ -162,14 +162,12 @@ class OutputArgs:
 
 
 @light
-class SourceArgs:
-    """Where records come from and how to read them."""
+class TablesArgs:
+    """Where records come from and how to read them: of tables without times."""
 
     source: opt.FromOpt = None
     nodes: opt.NodesOpt = None
     map: opt.MapOpt = None
-    now: opt.NowOpt = None
-    clock: opt.ClockOpt = None
     layout: opt.LayoutOpt = None
     names: opt.NamesOpt = None
     verbose: opt.VerboseOpt = False
@@ -193,8 +191,13 @@ class SourceArgs:
         from ctctl.tables.sources.base import SourceOptions
 
         layout = _layout(self.layout) if self.layout is not None else None
-        clock = parse_clock(self.clock) if self.clock is not None else None
-        return SourceOptions(self.node, self.map, layout, clock, self.now, tuple(self.names or ()))
+        clock, now = self._time()
+        read_by = parse_clock(clock) if clock is not None else None
+        return SourceOptions(self.node, self.map, layout, read_by, now, tuple(self.names or ()))
+
+    def _time(self) -> tuple[str | None, int | None]:
+        """The clock and the now that were given."""
+        return None, None
 
     def open(self) -> Source:
         """The source. Raises CtctlError."""
@@ -205,6 +208,17 @@ class SourceArgs:
         if self.every_node or len(self.named) > 1:
             return open_nodes(self.source or ["auto"], self.named, self.options())
         return open_source(self.source or "auto", self.options())
+
+
+@light
+class SourceArgs(TablesArgs):
+    """The same of tables whose records have times."""
+
+    now: opt.NowOpt = None
+    clock: opt.ClockOpt = None
+
+    def _time(self) -> tuple[str | None, int | None]:
+        return self.clock, self.now
 
 
 def _layout(version: str) -> Layout:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from ctctl.abi import pins
 from ctctl.cli.groups import OutputArgs
+from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
     from ctctl.out.view import View
@@ -21,7 +25,8 @@ def listings_of(source: Source, node: str | None, *kinds: str) -> Listings:
     """These kinds of a node's tables; what could not be read, and what is not there, is missing data of the source."""
     from ctctl.cli.report import say
 
-    found = source.some(node, *kinds)
+    check_table(source, *kinds)
+    found = _only(source.some(node, *kinds), source.only)
     whose = f"{node}: " if node is not None and len(source.nodes()) > 1 else ""
     absent = [kind for kind in kinds if kind in found.missing]
     if not is_live(source, node):
@@ -34,6 +39,47 @@ def listings_of(source: Source, node: str | None, *kinds: str) -> Listings:
     problems = [f"{whose}{problem}" for problem in found.problems]
     source.partial += [text for text in (*problems, *missing) if text not in source.partial]
     return found
+
+
+def check_table(source: Source, *kinds: str) -> None:
+    """Raise UsageError for a ``--map`` that names none of the tables that these kinds of records lie in."""
+    from ctctl.tables.sources.pinned import TABLES, policy_endpoint
+
+    tables = [name for kind in kinds for name in TABLES[kind]]
+    if source.only is None or source.only in tables:
+        return
+    if "policy" not in kinds or policy_endpoint(source.only) is None:
+        *more, last = (f"{name}…" if name == pins.CILIUM_POLICY else name for name in tables)
+        raise UsageError(f"--map {source.only}: what is shown here is of {', '.join(more)}{' or ' * bool(more)}{last}")
+
+
+def _only(found: Listings, table: str | None) -> Listings:
+    """The listings with only those records, of the kind that lies in ``table``, that are of that one."""
+    from ctctl.tables.sources.pinned import TABLES, policy_endpoint
+
+    if table is None:
+        return found
+    endpoint = policy_endpoint(table)
+    if endpoint is not None:
+        return replace(found, policy=[rule for rule in found.policy if rule.endpoint_id == endpoint])
+    kind, names = next((kind, names) for kind, names in TABLES.items() if table in names)
+    version = {0: 4, 1: 6}[names.index(table)]
+    family_of = _FAMILY.get(kind)
+    if family_of is None:  # both families are in one table
+        return found
+    of_table: dict[str, Any] = {kind: [record for record in getattr(found, kind) if family_of(record) == version]}
+    return replace(found, **of_table)
+
+
+#: The IP version of a record, of the kinds whose first table is of IPv4 and whose second is of IPv6.
+_FAMILY: dict[str, Callable[[Any], int]] = {
+    "services": lambda slot: slot.addr.version,
+    "backends": lambda backend: backend.addr.version,
+    "rev_nats": lambda rev_nat: rev_nat.addr.version,
+    "source_ranges": lambda one: ip_network(one.cidr).version,
+    "maglev": lambda table: table.family,
+    "sockets": lambda socket: socket.backend.version,
+}
 
 
 def is_live(source: Source, node: str | None) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,8 +58,10 @@ def nearest_hint(word: str, known: Sequence[str] | dict[str, Any]) -> str:
     """``; did you mean 'list'?`` if a known word is close, else an empty string."""
     import difflib
 
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    # Dashes are part of every option: they make none like another.
+    bare = {one.lstrip("-"): one for one in reversed(list(known))}
+    close = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
+    return f"; did you mean {bare[close[0]]!r}?" if close else ""
 
 
 def _load(name: str) -> Any:
@@ -151,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status (documented in ``commands.EPILOG``)."""
     args = list(sys.argv[1:] if argv is None else argv)
     missing = _hold_descriptors()
+    _let_notes_go()
     if "_CTCTL_COMPLETE" in os.environ:
         with contextlib.suppress(Exception):  # completion fails silently: a traceback in a prompt helps nobody
             _answer_shell()
@@ -213,6 +217,23 @@ def _hold_descriptors() -> list[str]:
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     return missing
+
+
+class _Notes(io.FileIO):
+    """Standard error as a file that takes what nobody reads any more: notes do not end the work they are about."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _let_notes_go() -> None:
+    stream = sys.stderr
+    if stream is sys.__stderr__ and isinstance(stream, io.TextIOWrapper):
+        raw = io.BufferedWriter(_Notes(stream.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True, write_through=True)
 
 
 def _answer_shell() -> None:

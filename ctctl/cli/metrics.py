@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.groups import OutputArgs, TablesArgs, grouped
 from ctctl.cli.options import NodeOpt
 from ctctl.errors import UsageError
 
@@ -65,7 +65,7 @@ def drops(
     everything: Annotated[bool, typer.Option("--all", help="What was forwarded too.")] = False,
     *,
     out: OutputArgs,
-    where: SourceArgs,
+    where: TablesArgs,
 ) -> None:
     """Why packets were dropped: reason, direction, place in the datapath's code, most packets first.
 

@@ -10,7 +10,7 @@ import typer
 
 from ctctl.cli.complete import terms
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
-from ctctl.cli.listed import listings_of, show_nodes
+from ctctl.cli.listed import check_table, listings_of, show_nodes
 from ctctl.cli.nat_filter import NatFilterArgs
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def _nat_entries(
 def _nat_tables(source: Source, node: str | None, where: SourceArgs) -> list[NatTable] | None:
     """The SNAT tables of a node whose bytes are there, or a listing's; None: entry by entry, as where one of them
     cannot be read."""
+    check_table(source, "nat")
     if source.snat is None:
         tables = listings_of(source, node, "nat").nat_tables() or []
         return [table for table in tables if where.map in (None, table.name)] or None

@@ -272,6 +272,7 @@ def unload_command(
     ctctl unload --node node-a
     ctctl unload --all --dry-run
     """
+    from ctctl.events.listeners import sweep as sweep_listeners
     from ctctl.node import commands as ops
 
     _check_report_format(output)
@@ -291,6 +292,8 @@ def unload_command(
         )
         _say_report(report, output)
         reports.append(report)
+    if not dry_run:
+        sweep_listeners()
     _write_document("ctctl/unload/v1", {"nodes": [asdict(report) for report in reports]}, output, reports)
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctctl.cli.complete import endpoints
-from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.groups import OutputArgs, TablesArgs, grouped
 from ctctl.errors import UsageError
 
 if TYPE_CHECKING:
     from ctctl.model.policy import PolicyEntry
+    from ctctl.model.tuples import FlowTuple
     from ctctl.services.policy import Verdict
     from ctctl.tables.sources.base import Source
 
@@ -38,7 +39,7 @@ def list_rules(
     ] = None,
     *,
     out: OutputArgs,
-    where: SourceArgs,
+    where: TablesArgs,
 ) -> None:
     """List the rules of every endpoint as the datapath has them, with what each let through.
 
@@ -117,7 +118,7 @@ def get_verdict(
     flow: Annotated[str, typer.Argument(metavar="FLOW", help="e.g. 'tcp default/client > default/web:8000'")],
     *,
     out: OutputArgs,
-    where: SourceArgs,
+    where: TablesArgs,
 ) -> None:
     """Say whether a connection is allowed, and which rule decided, at each end that is an endpoint here.
 
@@ -125,7 +126,7 @@ def get_verdict(
     ctctl policy get 'tcp 10.64.0.36 > 10.64.0.64:8000'
     ctctl policy get 'udp default/client > kube-system/dns:53'
 
-    A service's address stands for no backend: name the pod it sends to.
+    Of a service's address policy is asked for each backend that it sends to.
     """
     from ctctl.cli.listed import listings_of, show_nodes
     from ctctl.cli.report import opened, say
@@ -136,16 +137,47 @@ def get_verdict(
 
     with opened(where, pages=True) as source:
         found: dict[str | None, list[Verdict]] = {}
+        asked = 0
         for node in source.all_nodes(where.node):
             connection = connection_of(flow, book_of(source, node))
             tables = listings_of(source, node, "policy", "endpoints", "ipcache")
-            verdicts = judge(connection, tables.policy, tables.endpoints, tables.ipcache)
-            found[node] = [_with_policies(verdict, source) for verdict in verdicts]
-        if not any(found.values()):
+            ways = _behind_service(source, node, connection)
+            asked += len(ways)
+            verdicts = [
+                verdict for way in ways for verdict in judge(way, tables.policy, tables.endpoints, tables.ipcache)
+            ]
+            found[node] = [_with_policies(verdict, source) for verdict in dict.fromkeys(verdicts)]
+        if asked and not any(found.values()):
             say(f"neither {connection.src} nor {connection.dst} is an endpoint of this node: nothing here decides")
         show_nodes(
             source, where.node, out, lambda node: verdict_view(book_of(source, node).shown()), lambda node: found[node]
         )
+
+
+def _behind_service(source: Source, node: str | None, connection: FlowTuple) -> list[FlowTuple]:
+    """The connection, or of one to a service those that its backends get: policy is asked once one is chosen."""
+    from ctctl.cli.report import say
+    from ctctl.model.tuples import endpoint
+
+    listings = source.some(node, "services", "backends")
+    known = {backend.backend_id: (backend.addr, backend.port) for backend in listings.backends}
+    slots = [
+        slot
+        for slot in listings.services
+        if (slot.addr, slot.port) == (connection.dst, connection.dst_port)
+        and slot.port
+        and slot.proto in (None, 0, connection.proto)
+    ]
+    if not slots:
+        return [connection]
+    listed = ((known.get(slot.backend_id or 0), slot.backend_end) for slot in slots if slot.slot)
+    places = dict.fromkeys(place for pair in listed for place in pair if place is not None and place[1] is not None)
+    where = endpoint(connection.dst, connection.dst_port)
+    if not places:
+        say(f"{where} is a service without a known backend: policy is asked for backends")
+        return []
+    say(f"{where} is a service: policy is asked for the backend that a connection gets")
+    return [replace(connection, dst=address, dst_port=port or 0) for address, port in places]
 
 
 def _with_policies(verdict: Verdict, source: Source) -> Verdict:

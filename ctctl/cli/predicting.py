@@ -64,7 +64,7 @@ def workloads(
     """The workload asked for, one more for each change to compare with; what the source lacks. Raises CtctlError."""
     from dataclasses import replace
 
-    from ctctl.cli.report import require_tables
+    from ctctl.cli.report import require_tables, say
     from ctctl.predict import observed
     from ctctl.predict.workload import load_document, parse_workload, with_change
 
@@ -85,7 +85,10 @@ def workloads(
         sizes: Mapping[str, object] = variant.get("ct", {})
         given = [name.replace("-", "_") for name in timeouts]
         if file is None:
-            kinds = observed.kinds_of_capture(pcap) if pcap is not None else ()
+            captured = observed.kinds_of_capture(pcap) if pcap is not None else None
+            kinds = captured.kinds if captured is not None else ()
+            if captured is not None and captured.doubt is not None and not change:
+                say(f"{pcap}: {captured.doubt} can be told by so little")
             if source is not None:
                 from ctctl.tables.open import open_source
                 from ctctl.tables.sources.base import SourceOptions

@@ -15,13 +15,15 @@ from ctctl.out.pager import paged
 from ctctl.out.text import safe, shell_word
 
 if TYPE_CHECKING:
-    from ctctl.cli.groups import SourceArgs
+    from ctctl.cli.groups import SourceArgs, TablesArgs
+    from ctctl.doctor.finding import Where
     from ctctl.tables.namebook import LazyBook, NameBook
+    from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source
 
 
 @contextmanager
-def opened(where: SourceArgs, *, pages: bool = False) -> Iterator[Source]:
+def opened(where: TablesArgs, *, pages: bool = False) -> Iterator[Source]:
     """The source, its notes said on stderr; raises PartialDataError at the end if something was missing.
 
     ``pages``: what is printed inside goes through the pager, on a terminal.
@@ -80,12 +82,28 @@ def said_anyway(lines: Iterable[str | CommandLine]) -> Iterator[None]:
         raise
 
 
-def require_tables(source: Source) -> None:
-    """Raise DecodeError if the source is of something else than conntrack tables."""
+def require_tables(source: Source, wanted: Filter | None = None) -> None:
+    """Raise DecodeError if the source is of something else than conntrack tables.
+
+    Says which fields of a filter none of them has: nothing matches by those.
+    """
     if not source.has_ct:
         raise DecodeError(
             f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache, endpoint, policy or socknat list"
         )
+    if wanted is not None and wanted.node is not None and source.tables:
+        from ctctl.tables.query.ast import fields_of
+
+        tables = [table.context() for table in source.tables]
+        for field in sorted(fields_of(wanted.node)):
+            if all(table.lacks(field) for table in tables):
+                split = field in _TOGETHER and all(table.layout.split_counters for table in tables)
+                other = f"; it counts each direction: rx_{field}, tx_{field}" if split else ""
+                say(f"filter: this source does not show {field}, so nothing matches by it{other}")
+
+
+#: Counters of both directions, which Cilium has from 1.16 on.
+_TOGETHER = ("packets", "bytes")
 
 
 def addressed(source: Source, node: str | None, text: str, *, one_packet: bool = False) -> str:
@@ -133,13 +151,18 @@ def addressed_by(book: LazyBook, text: str, *, one_packet: bool = False) -> str:
     return with_addresses(text, book.book, one_packet=one_packet) if has_names(text) else text
 
 
-def source_words(where: SourceArgs) -> str:
+def source_words(where: SourceArgs) -> Where:
     """The options that name the source, as they were typed."""
+    from ctctl.doctor.finding import Where
+
     given = (
         *(("--from", source) for source in where.source or () if source != "auto"),
         *(("--node", name) for name in where.named),
     )
     every = " -A" if where.every_node else ""
-    more = (("--clock", where.clock), ("--now", where.now), ("--layout", where.layout))
-    words = (f" {name} {shell_word(str(value))}" for name, value in (*given, *more) if value is not None)
-    return every + "".join(words)
+    timed = (("--clock", where.clock), ("--now", where.now))
+    return Where(every + _typed(*given, ("--layout", where.layout)), _typed(*timed))
+
+
+def _typed(*options: tuple[str, str | int | None]) -> str:
+    return "".join(f" {name} {shell_word(str(value))}" for name, value in options if value is not None)

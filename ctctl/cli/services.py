@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
+from ctctl.cli.groups import OutputArgs, TablesArgs, grouped
 from ctctl.cli.listed import listings_of, show_nodes
 from ctctl.errors import UsageError
 
@@ -40,7 +40,7 @@ def list_lb(
     maglev: Annotated[bool, typer.Option("--maglev", help="Maglev tables: slots by backend.")] = False,
     *,
     out: OutputArgs,
-    where: SourceArgs,
+    where: TablesArgs,
 ) -> None:
     """List frontends with their backends, or one of the other tables.
 
@@ -72,7 +72,8 @@ def list_lb(
 
         def grouped_slots(node: str | None) -> list[views.Frontend]:
             tables = listings_of(source, node, "services")
-            backends_too = source.some(node, "backends").backends
+            more = source.some(node, "backends")
+            backends_too = None if "backends" in more.missing else more.backends
             return views.frontends(tables.services, backends_too, names_of(source, node))
 
         show_nodes(source, where.node, out, lambda node: views.frontend_view(source.minor_of(node)), grouped_slots)
@@ -93,7 +94,7 @@ def _lb_tables(source: Source) -> dict[str, tuple[Callable[[str | None], View[An
 
 @ipcache_app.command("list")
 @grouped
-def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
+def list_ipcache(*, out: OutputArgs, where: TablesArgs) -> None:
     """List identities by prefix.
 
     \b
@@ -115,7 +116,7 @@ def list_ipcache(*, out: OutputArgs, where: SourceArgs) -> None:
 
 @endpoint_app.command("list")
 @grouped
-def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
+def list_endpoints(*, out: OutputArgs, where: TablesArgs) -> None:
     """List local endpoints.
 
     \b
@@ -137,7 +138,7 @@ def list_endpoints(*, out: OutputArgs, where: SourceArgs) -> None:
 
 @tunnel_app.command("list")
 @grouped
-def list_tunnels(*, out: OutputArgs, where: SourceArgs) -> None:
+def list_tunnels(*, out: OutputArgs, where: TablesArgs) -> None:
     """List which node the pods of a prefix are behind (Cilium up to 1.16; later: ctctl ipcache list).
 
     \b
@@ -158,7 +159,7 @@ def list_tunnels(*, out: OutputArgs, where: SourceArgs) -> None:
 
 @socknat_app.command("list")
 @grouped
-def list_sockets(*, out: OutputArgs, where: SourceArgs) -> None:
+def list_sockets(*, out: OutputArgs, where: TablesArgs) -> None:
     """List sockets by cookie: the frontend they connected to, and the backend their packets go to.
 
     \b

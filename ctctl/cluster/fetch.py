@@ -122,7 +122,8 @@ def targets(
         raise NotFoundError(f"no pod {where}: name others with -n and -l")
     chosen = {node: pod for node, pod in found.items() if fnmatch.fnmatchcase(node, pattern)}
     if not chosen:
-        raise NotFoundError(f"no node is called {pattern!r}; there are {', '.join(sorted(found)[:5])} …")
+        some = [*sorted(found)[:5], *(["…"] if len(found) > 5 else [])]
+        raise NotFoundError(f"no node is called {pattern!r}; the nodes here: {', '.join(some)}")
     return chosen
 
 

@@ -115,7 +115,8 @@ def _backend_at(search: Search, node: str | None, rev_nat: int, flow: FlowTuple)
 
 def _rev_nats(search: Search, rows: list[CtRow], nat: Translations) -> Iterator[tuple[str | None, int]]:
     """Rev-NAT indexes with their node: of the entries, and of the VIP that a DSR connection's SNAT entry has."""
-    for row in rows:
+    # An ICMP related entry is of every connection between its addresses: its index is that of the latest.
+    for row in [row for row in rows if not row.entry.related] or rows:
         if row.entry.rev_nat:
             yield row.node, row.entry.rev_nat
     vips = {(node, entry.to_addr, entry.to_port) for node, entry in nat if entry.direction is Direction.OUT}

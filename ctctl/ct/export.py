@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctctl.errors import UsageError
 from ctctl.out.files import replacing
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.rows import matching
@@ -25,10 +26,17 @@ class ExportFormat(StrEnum):
     csv = "csv"
     parquet = "parquet"
 
+    @property
+    def words(self) -> str:
+        """What a file of it is called."""
+        return {"snapshot": "a snapshot", "jsonl": "JSON lines", "csv": "CSV", "parquet": "Parquet"}[self.value]
+
 
 #: Entries a frame.
 _BATCH = 16384
 _SUFFIXES = {
+    "": ExportFormat.snapshot,
+    ".ctsnap": ExportFormat.snapshot,
     ".jsonl": ExportFormat.jsonl,
     ".ndjson": ExportFormat.jsonl,
     ".csv": ExportFormat.csv,
@@ -37,8 +45,16 @@ _SUFFIXES = {
 
 
 def format_of(path: str, asked: ExportFormat | None) -> ExportFormat:
-    """What was asked for, else by the file's ending, else a snapshot."""
-    return asked or _SUFFIXES.get(Path(path).suffix.lower(), ExportFormat.snapshot)
+    """What was asked for, else by the file's ending; a snapshot without one. Raises UsageError for any other ending."""
+    if asked is not None:
+        return asked
+    ending = Path(path).suffix.lower()
+    if ending not in _SUFFIXES:
+        raise UsageError(
+            f"{path}: its ending names none of the forms: give one with --format ({', '.join(ExportFormat)}),"
+            f" or an ending ({', '.join(filter(None, _SUFFIXES))})"
+        )
+    return _SUFFIXES[ending]
 
 
 def matching_rows(wanted: Filter) -> Callable[[CtTable], Iterator[Rows]]:

@@ -36,21 +36,25 @@ EVENT_SCHEMA = "ctctl/ct-event/v1"
 def write_connections(
     found: Sequence[Connection], options: OutputOptions, stream: TextIO, *, raw: bool = False
 ) -> None:
-    """The joined view of each connection; several in JSON are one list. With ``-o cilium`` their entries' lines."""
+    """The joined view of each connection, at most ``--limit``; several in JSON are one list.
+
+    Their entries as rows where fields or an order are asked for, and with ``-o cilium`` and ``csv``.
+    """
     rows = [member.row for connection in found for member in connection.members]
-    if options.format in (Format.json, Format.jsonl, Format.yaml) and not options.fields:
-        records = [connection_record(connection, raw=raw) for connection in found]
+    as_rows = bool(options.fields or options.sort)
+    if options.format in (Format.json, Format.jsonl, Format.yaml) and not as_rows:
+        records = [connection_record(connection, raw=raw) for connection in found[: options.limit]]
         if len(records) > 1 and options.format is not Format.jsonl:
             write_document(CONNECTIONS_SCHEMA, {"connections": records}, options, stream)
             return
         for record in records:
             write_document(CONNECTION_SCHEMA, record, options, stream)
         return
-    if options.format not in (Format.table, Format.wide) or options.fields:
+    if options.format not in (Format.table, Format.wide) or as_rows:
         write_rows(ct_view(raw=raw), rows, options, stream)
         return
     several = len({row.node for row in rows}) > 1
-    entries = replace(options, sort=None, limit=None)
+    entries = replace(options, limit=None)
     for number, connection in enumerate(found[: options.limit]):
         stream.write("\n" if number else "")
         _write_connection(connection, entries, stream, several=several)

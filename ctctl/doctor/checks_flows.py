@@ -13,10 +13,15 @@ from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
+from ctctl.model.units import counted
 from ctctl.tables import pairs as _keys
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+#: How long an open TCP connection is kept by default: longer than the kernel's keepalive (2 h), which must stay so.
+DEFAULT_TCP_S = 8000
 
 
 def _one_sided(table: TableFacts) -> NDArray[np.bool_]:
@@ -59,21 +64,28 @@ def one_way(facts: Facts) -> Iterator[Finding]:
         mask = tcp & (_one_sided(table) | used)
         count, of = int(mask.sum()), int(tcp.sum())
         if count >= BUILD_UP and count >= BUILD_UP_SHARE * of:
+            unseen = [side for side, saw in (("rx", table.saw_rx), ("tx", table.saw_tx)) if (mask & ~saw).any()]
+            long = table.now is None or int(table.left[mask].max()) > DEFAULT_TCP_S
+            top = table.top(mask, Slot.DST)
             yield Finding(
                 "one-way",
                 Severity.WARNING,
                 table.name,
                 f"{count} of {of} TCP entries never saw a packet of one side: replies do not pass this node",
                 "the other direction takes another way (a balancer with direct return, asymmetric routes): entries "
-                "never see its FIN and keep the long lifetime; shorten bpf-ct-timeout-regular-tcp, or let both "
-                "directions pass here",
-                {"one_way": count, "tcp": of, "top": table.top(mask, Slot.DST), "examples": table.examples(mask)},
-                (
+                "never see its FIN and keep the long lifetime; let both directions pass here"
+                + (", or shorten bpf-ct-timeout-regular-tcp" if long else ""),
+                {"one_way": count, "tcp": of, "top": top, "examples": table.examples(mask)},
+                tuple(
                     facts.look(
-                        "ctctl ct list 'tcp and not svc and rx_flags_seen == 0 and last_rx_report == 0' --limit 20"
-                    ),
+                        f"ctctl ct list 'tcp and not svc and {side}_flags_seen == 0 and last_{side}_report == 0'"
+                        " --limit 20"
+                    )
+                    for side in unseen
                 ),
-                ("cilium config set bpf-ct-timeout-regular-tcp 2h",),
+                ("cilium config set bpf-ct-timeout-regular-tcp 2h13m20s",)
+                if long
+                else (f"ip route get {next(iter(top))}",),
             )
 
 
@@ -82,15 +94,19 @@ def syn_only(facts: Facts) -> Iterator[Finding]:
     for table in facts.large_tables:
         mask = table.flow & table.tcp & table.alive & ~table.seen_non_syn & (table.closing == 0)
         count, of = int(mask.sum()), int((table.flow & table.tcp & table.alive).sum())
+        answered = int((mask & np.where(table.inbound, table.saw_tx, table.saw_rx)).sum())
         if count >= BUILD_UP and count >= BUILD_UP_SHARE * of:
             yield Finding(
                 "syn-only",
                 Severity.WARNING,
                 table.name,
-                f"{count} of {of} TCP entries never got an answer to their SYN",
+                f"{count} of {of} TCP entries never got an answer to their SYN"
+                if not answered
+                else f"{count} of {of} TCP entries never got beyond their SYN: {count - answered} without an answer, "
+                f"{answered} with one that nobody acknowledged",
                 "a scan, a flood, or a destination that is down: look at the sources named, and at drops "
                 "(ctctl status) if they are your own pods",
-                {"syn_only": count, "tcp": of, "sources": table.top(mask, Slot.SRC)},
+                {"syn_only": count, "answered": answered, "tcp": of, "sources": table.top(mask, Slot.SRC)},
                 (facts.look("ctctl ct top 'tcp and state == new' --by src"),),
                 (facts.change("ctctl gc"),),
             )
@@ -106,12 +122,14 @@ def shadowed(facts: Facts) -> Iterator[Finding]:
         keys = words(table.columns.keys[:, :-1])
         mask, past = dead & np.isin(keys, keys[live]), dead & np.isin(keys, keys[_reset_at_once(table)])
         if (mask | past).any():
-            told = [f"{int(mask.sum())} closed NodePort entries shadow a live connection"] if mask.any() else []
-            told += (
-                [f"{int(past.sum())} closed NodePort entries shadowed a connection, which was reset at once"]
-                if past.any()
-                else []
-            )
+            told = [
+                f"{counted(int(found.sum()), 'closed NodePort entry', 'closed NodePort entries')} {what}"
+                for found, what in (
+                    (mask, f"shadow{'s' if mask.sum() == 1 else ''} a live connection"),
+                    (past, "shadowed a connection, which was reset at once"),
+                )
+                if found.any()
+            ]
             yield Finding(
                 "shadowed",
                 Severity.CRITICAL,
@@ -193,7 +211,8 @@ def identity_zero(facts: Facts) -> Iterator[Finding]:
                 "identity-0",
                 Severity.WARNING,
                 table.name,
-                f"{int(mask.sum())} connections come from a source without an identity (0, unknown)",
+                f"{counted(int(mask.sum()), 'connection comes', 'connections come')} from a source without an "
+                "identity (0, unknown)",
                 "policy treats it as unknown: look for the addresses in the identity table (ctctl ipcache list); "
                 "the agent was late, or the entry was written before the address was known",
                 {
@@ -203,7 +222,7 @@ def identity_zero(facts: Facts) -> Iterator[Finding]:
                 },
                 (
                     facts.look("ctctl ct list --identity 0 --no-related"),
-                    *((facts.look("ctctl ipcache list"),) if facts.listings.ipcache else ()),
+                    *((facts.show("ctctl ipcache list"),) if facts.listings.ipcache else ()),
                 ),
                 facts.delete(table, mask),
             )

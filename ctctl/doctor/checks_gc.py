@@ -193,7 +193,7 @@ def memory(facts: Facts) -> Iterator[Finding]:
             "largest": [f"{name} {size / 2**20:.0f} MiB" for name, size in largest],
         },
         (facts.look("ctctl ct stats"),),
-        (facts.look("ctctl sizing"),),
+        (facts.look("ctctl sizing" if facts.where.place else "ctctl sizing --from auto"),),
     )
 
 

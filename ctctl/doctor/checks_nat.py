@@ -15,6 +15,7 @@ from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import endpoint, protocol_name
+from ctctl.model.units import counted
 from ctctl.out.rowtables import Groups
 from ctctl.tables import pair_rows
 from ctctl.tables.snat_ports import DEFAULT, SMALLEST, range_by
@@ -45,6 +46,7 @@ def ports(facts: Facts) -> Iterator[Finding]:
         ranged = range_by(ports_used, facts.snat_range)
         taken = sum(number in ranged for number in ports_used)
         share = taken / len(ranged)
+        left = "find none" if taken == len(ranged) else "may find none"
         unsaid = "" if ranged.said else f" ({ranged}: {ranged.evidence})"
         if share >= PORTS_WARNING:
             yield Finding(
@@ -52,7 +54,7 @@ def ports(facts: Facts) -> Iterator[Finding]:
                 Severity.CRITICAL if share >= PORTS_CRITICAL else Severity.WARNING,
                 pins.SNAT_TABLES[egress.version],
                 f"{egress} -> {endpoint(remote, port)} ({protocol_name(proto)}) uses {taken:,} of "
-                f"{len(ranged):,} ports{unsaid}: new connections find none (No mapping for NAT masquerade)",
+                f"{len(ranged):,} ports{unsaid}: new connections {left} (No mapping for NAT masquerade)",
                 "spread them over more egress addresses or remote ones, let connections be kept open, or purge "
                 "translations that no connection stands behind",
                 {
@@ -112,8 +114,9 @@ def pairs(facts: Facts) -> Iterator[Finding]:
                 "snat-missing",
                 Severity.CRITICAL,
                 table.name,
-                f"{count} DSR connections have no SNAT entry: their replies leave with the pod's address",
-                "the SNAT table evicted them (look at its pressure); the client must connect anew",
+                f"{counted(count, 'DSR connection has', 'DSR connections have')} no SNAT entry: "
+                f"{'its' if count == 1 else 'their'} replies leave with the pod's address",
+                "evicted (look at the SNAT table's pressure), deleted or never written; the client must connect anew",
                 {"entries": count, "examples": table.examples(lost)},
                 (facts.look("ctctl ct list 'out and flag(DSRInternal)'"), facts.look("ctctl nat list")),
                 facts.delete(table, lost),

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctctl.decode.columns import Slot
+from ctctl.doctor.checks_flows import DEFAULT_TCP_S
 from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
 from ctctl.model.service import LOOPBACK, Backend, ServiceSlot
 from ctctl.model.tuples import Address, endpoint
+from ctctl.model.units import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,10 +62,10 @@ def backends(facts: Facts) -> Iterator[Finding]:
                     name,
                     severity,
                     table.name,
-                    f"{int(hit.sum())} service entries use a backend {what}",
+                    f"{counted(int(hit.sum()), 'service entry uses', 'service entries use')} a backend {what}",
                     advice,
                     {"backend_ids": chosen[:10], "entries": int(hit.sum()), "examples": table.examples(hit)},
-                    (facts.look(f"ctctl ct list --direction svc {which}"), facts.look("ctctl lb list --backends")),
+                    (facts.look(f"ctctl ct list --direction svc {which}"), facts.show("ctctl lb list --backends")),
                     (facts.change(f"ctctl ct delete --direction svc {which}"),) if name == "backend-gone" else (),
                 )
 
@@ -105,7 +107,9 @@ def _without(facts: Facts, master: ServiceSlot, slots: list[ServiceSlot]) -> Fin
         return None
     where = endpoint(master.addr, master.port)
     lost = f" although it should have {count}" if count else ""
-    used = f": {open_} open connections use it, {tried} new ones were tried" if facts.tables else ""
+    open_words = counted(open_, "open connection uses", "open connections use")
+    new_words = counted(tried, "new one was", "new ones were")
+    used = f": {open_words} it, {new_words} tried" if facts.tables else ""
     return Finding(
         "no-backends",
         Severity.WARNING if facts.tables else Severity.INFO,
@@ -113,8 +117,8 @@ def _without(facts: Facts, master: ServiceSlot, slots: list[ServiceSlot]) -> Fin
         f"frontend {where}{' (internal)' if master.scope == 'internal' else ''} has no backend{lost}{used}",
         "new connections to it are refused or dropped: see whether its pods are ready, and whether the agent "
         "follows services",
-        {"frontend": where, "rev_nat": master.rev_nat, "tried": tried, "open": open_},
-        (facts.look("ctctl lb list"), *((facts.look(f"ctctl ct list --to-ip {master.addr}"),) if facts.tables else ())),
+        {"frontend": where, "rev_nat": master.rev_nat} | ({"tried": tried, "open": open_} if facts.tables else {}),
+        (facts.show("ctctl lb list"), *((facts.look(f"ctctl ct list --to-ip {master.addr}"),) if facts.tables else ())),
         ("kubectl get endpointslices --all-namespaces",),
     )
 
@@ -147,10 +151,10 @@ def lost_backends(facts: Facts) -> Iterator[Finding]:
             "backend-without-endpoint",
             Severity.WARNING,
             None,
-            f"{len(lost)} backends have an address of this node's pods, and no pod has it",
+            f"{counted(len(lost), 'backend has', 'backends have')} an address of this node's pods, and no pod has it",
             "what is sent there is lost: the pod is gone and the agent has not taken it out of its services",
             {"backend_ids": [backend.backend_id for backend in lost[:10]], "backends": [_text(b) for b in lost[:10]]},
-            (facts.look("ctctl lb list --backends"), facts.look("ctctl endpoint list")),
+            (facts.show("ctctl lb list --backends"), facts.show("ctctl endpoint list")),
             ("kubectl get pods --all-namespaces --output wide",),
         )
 
@@ -170,23 +174,27 @@ def finished(facts: Facts) -> Iterator[Finding]:
         mask = services & table.half_closed & (table.left > HELD_S)
         count, of = int(mask.sum()), int(services.sum())
         if count >= BUILD_UP and count >= BUILD_UP_SHARE * of:
+            longest = int(table.left[mask].max())
+            new = facts.minor is not None and facts.minor >= 17
             yield Finding(
                 "service-finished",
                 Severity.WARNING,
                 table.name,
                 f"{count} of {of} TCP service entries are of finished connections and are kept for hours: a service "
                 "entry does not see the FIN of the other side",
-                "normal before Cilium 1.17: upgrade, or shorten bpf-ct-timeout-service-tcp; GC does not take them "
-                "before they expire",
+                f"{'not normal from Cilium 1.17 on' if new else 'normal before Cilium 1.17: upgrade'}, or shorten "
+                "bpf-ct-timeout-service-tcp; GC does not take them before they expire",
                 {
                     "finished": count,
                     "service_tcp": of,
-                    "longest_s": int(table.left[mask].max()),
+                    "longest_s": longest,
                     "top": table.top(mask, Slot.DST),
                     "examples": table.examples(mask),
                 },
                 (facts.look("ctctl ct list 'svc and tcp and state == closing' --sort -remaining --limit 20"),),
-                ("cilium config set bpf-ct-timeout-service-tcp 2h",),
+                ("cilium config set bpf-ct-timeout-service-tcp 2h13m20s",)
+                if longest > DEFAULT_TCP_S
+                else (facts.change("ctctl ct delete 'svc and tcp and state == closing and idle > 600s'"),),
             )
 
 
@@ -207,9 +215,10 @@ def hairpins(facts: Facts) -> Iterator[Finding]:
                 "hairpin",
                 Severity.WARNING,
                 table.name,
-                f"{int(mask.sum())} entries of pods that reach themselves through a service disagree with their "
-                f"partner: {int(bare.sum())} came from the loopback address without its mark, {int(split.sum())} are "
-                "closed on one side only",
+                f"{counted(int(mask.sum()), 'entry', 'entries')} of pods that reach themselves through a service "
+                f"disagree{'s' if mask.sum() == 1 else ''} with {'its' if mask.sum() == 1 else 'their'} partner: "
+                f"{int(bare.sum())} from the loopback address without its mark, {int(split.sum())} closed on one side "
+                "only",
                 "such a connection hangs: its replies are not translated back; it must be opened anew",
                 {"bare": int(bare.sum()), "split": int(split.sum()), "examples": table.examples(mask, 6)},
                 (facts.look("ctctl ct list --flag LBLoopback"), facts.look(f"ctctl ct list --from-ip {LOOPBACK}")),

@@ -8,7 +8,7 @@ from itertools import islice
 
 from ctctl.doctor import checks_clock, checks_flows, checks_gc, checks_nat, checks_services
 from ctctl.doctor.facts import Facts, gather
-from ctctl.doctor.finding import Diagnosis, Finding, Severity
+from ctctl.doctor.finding import HERE, Diagnosis, Finding, Severity, Where
 from ctctl.out.text import shell_word
 from ctctl.tables.sources.base import Source
 
@@ -155,7 +155,7 @@ def _some(found: Iterable[Finding]) -> list[Finding]:
 
 
 def examine(
-    source: Source, *, gc_interval_s: float | None, sample_s: float = 0.0, where: str = ""
+    source: Source, *, gc_interval_s: float | None, sample_s: float = 0.0, where: Where = HERE
 ) -> list[tuple[str | None, Diagnosis]]:
     """A diagnosis for every node the source has tables of; None: one without a name.
 
@@ -164,7 +164,10 @@ def examine(
     nodes: list[str | None] = [*source.nodes()] or [None]
     found = []
     for node in nodes:
-        named = f" --node {shell_word(node)}" if node is not None and len(nodes) > 1 and "--node" not in where else ""
-        facts = gather(source, node=node, gc_interval_s=gc_interval_s, sample_s=sample_s, where=where + named)
+        named = (
+            f" --node {shell_word(node)}" if node is not None and len(nodes) > 1 and "--node" not in where.place else ""
+        )
+        its = where._replace(place=where.place + named)
+        facts = gather(source, node=node, gc_interval_s=gc_interval_s, sample_s=sample_s, where=its)
         found.append((node, diagnose(facts)))
     return found

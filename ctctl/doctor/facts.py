@@ -15,6 +15,7 @@ import numpy as np
 
 from ctctl.abi import pins
 from ctctl.decode.nat_rows import NatRows
+from ctctl.doctor.finding import HERE, Where
 from ctctl.doctor.table import TableFacts
 from ctctl.errors import CtctlError
 from ctctl.kernel.clock import monotonic_offset_ns
@@ -69,8 +70,10 @@ class Facts:
     clock_offset_s: int | None = None
     #: ports that SNAT gives out, where the node says so
     snat_range: PortRange | None = None
+    #: the Cilium 1.x of the node, where something says it
+    minor: int | None = None
     #: what a command needs to look at the same source, and to change what another program owns
-    where: str = ""
+    where: Where = HERE
     foreign: bool = False
     live: bool = False
     stats: dict[str, int] = field(default_factory=dict)
@@ -100,8 +103,12 @@ class Facts:
         return frozenset(endpoint.addr for endpoint in self.listings.endpoints if not endpoint.is_host)
 
     def look(self, command: str) -> str:
-        """A command that looks at this source."""
-        return f"{command}{self.where}"
+        """A command that looks at entries of this source."""
+        return f"{command}{self.where.place}{self.where.time}"
+
+    def show(self, command: str) -> str:
+        """A command that shows tables of this source that know no time."""
+        return f"{command}{self.where.place}"
 
     def change(self, command: str) -> str:
         """A command that changes the node's tables; it asks first."""
@@ -145,7 +152,7 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
 
 
 def gather(
-    source: Source, *, node: str | None, gc_interval_s: float | None, sample_s: float = 0.0, where: str = ""
+    source: Source, *, node: str | None, gc_interval_s: float | None, sample_s: float = 0.0, where: Where = HERE
 ) -> Facts:
     """Read what the checks need. ``sample_s``: wait that long between two counts of live tables.
 
@@ -177,6 +184,7 @@ def gather(
         foreign=home.foreign,
         live=directory is not None or any(table.live is not None for table in tables),
         snat_range=range_of(source, node),
+        minor=None if (version := source.version_of(node)) is None else version.low,
     )
     facts.has_nat |= bool(facts.snat_use.entries)
     facts.nat_sizes = _nat_sizes(facts.snat_use.entries, shared, told)

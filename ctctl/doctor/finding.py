@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 
 class Severity(StrEnum):
@@ -13,6 +14,17 @@ class Severity(StrEnum):
     CRITICAL = "critical"
     WARNING = "warning"
     INFO = "info"
+
+
+class Where(NamedTuple):
+    """Options that a command needs to look at the same source: which one it is, and the time of its tables."""
+
+    place: str = ""
+    time: str = ""
+
+
+#: The tables of this machine, as commands find them by themselves.
+HERE: Final = Where()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from ctctl.doctor.finding import Diagnosis, Finding, Verdict
+from ctctl.model.units import counted
 from ctctl.out.cells import cell, jsonable
 from ctctl.out.fit import command, prose
 from ctctl.out.options import Format, OutputOptions, use_color
@@ -38,7 +39,7 @@ FINDINGS: View[Row] = View(
 
 def write_diagnoses(diagnoses: list[tuple[str | None, Diagnosis]], options: OutputOptions, stream: TextIO) -> None:
     """Findings node by node: a block each in ``table``, else as rows."""
-    if options.format is Format.table and not options.fields:
+    if options.format is Format.table and not options.asks_for_rows:
         color = use_color(options, stream)
         for node, diagnosis in diagnoses:
             _write_text(node, diagnosis, stream, color=color)
@@ -82,12 +83,11 @@ def _write_text(node: str | None, diagnosis: Diagnosis, stream: TextIO, *, color
 def _headline(diagnosis: Diagnosis) -> str:
     ran, left = len(diagnosis.checks), len(diagnosis.skipped)
     if diagnosis.verdict is Verdict.FINDINGS:
-        count = len(diagnosis.findings)
-        return f"{count} finding{'s' if count > 1 else ''}"
+        return counted(len(diagnosis.findings), "finding")
     if diagnosis.verdict is Verdict.UNKNOWN:
         blind = ", ".join(name for name in diagnosis.skipped if name in diagnosis.essential)
-        return f"unknown: {ran} checks found nothing, but {blind} could not be looked at"
-    return f"healthy, {ran} checks" + (f" ({left} not possible here)" if left else "")
+        return f"unknown: {counted(ran, 'check')} found nothing, but {blind} could not be looked at"
+    return f"healthy, {counted(ran, 'check')}" + (f" ({left} not possible here)" if left else "")
 
 
 def evidence_text(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctctl.decode.ct import flag_names
 from ctctl.events.lines import ARROW, VERDICT_STYLES, Line, device_words, packet_words
 from ctctl.model.entry import CtEntry
-from ctctl.model.event import CtResult, HookEvent, LookupRecord, Verdict, Why
+from ctctl.model.event import CtResult, Hook, HookEvent, LookupRecord, Verdict, Why
 from ctctl.model.tuples import endpoint, protocol_name
 from ctctl.out.text import safe
 from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6
@@ -71,8 +71,7 @@ def _path(event: HookEvent) -> list[str]:
         flow = event.tuple_out
         words.append(f"translated to {endpoint(flow.src, flow.src_port)} > {endpoint(flow.dst, flow.dst_port)}")
     if event.tunnel_remote is not None:
-        # Whoever puts a packet into the tunnel has translated it to the backend before.
-        way = "to" if event.translated else "from"
+        way = "from" if event.hook is Hook.FROM_OVERLAY else "to"
         option = f" with DSR option {event.dsr}" if event.dsr else ""
         words.append(f"Geneve {way} {event.tunnel_remote}, VNI {event.tunnel_vni}{option}")
     return words

@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from ctctl.errors import PermissionDenied
 
 #: Where the directories are; gone with the last listener.
 RUN_DIRECTORY: Final = Path("/run/ctctl")
+_PREFIX: Final = "listen-"
 _TURN: Final = "turn"
 _numbers = itertools.count()
 
@@ -28,14 +29,14 @@ class Listener:
     """This process's place among a node's listeners. ``words``: the filter it wants. ``close`` gives it up."""
 
     def __init__(self, node: str, words: bytes, directory: Path = RUN_DIRECTORY) -> None:
-        self._directory = directory / f"listen-{node.replace('/', '%2F')}"
+        self._directory = directory / f"{_PREFIX}{node.replace('/', '%2F')}"
         self._name = f"{os.getpid()}-{next(_numbers)}"
         self._words = words
         self._fd: int | None = None
 
     def join(self) -> bool:
         """Take a place. Whether it is the only one. Raises PermissionDenied."""
-        with self._turn():
+        with _turn(self._directory):
             fd = os.open(self._directory / self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
             os.pwrite(fd, self._words, 0)
@@ -44,67 +45,99 @@ class Listener:
 
     def wish(self) -> bytes | None:
         """The filter that all listeners there are have in common; None where they differ: everything."""
-        with self._turn():
+        with _turn(self._directory):
             wishes = set(self._alive().values())
         return wishes.pop() if len(wishes) == 1 else None
 
     def close(self) -> bool:
-        """Give the place up. Whether nobody is left. Twice is fine."""
+        """Give the place up. Whether nobody is left. Twice is fine. Places of the dead go, of other nodes too."""
         if self._fd is None:
             return False
-        with self._turn():
+        with _turn(self._directory):
             (self._directory / self._name).unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = None
             alone = not self._alive()
-        if alone:
-            self._tidy()
+            if alone:
+                _remove(self._directory)
+        sweep(self._directory.parent)
         return alone
 
     def _alive(self) -> dict[str, bytes]:
-        """Every listener's wish; files of those that were killed go."""
-        found: dict[str, bytes] = {}
-        for path in self._directory.iterdir():
-            if path.name == _TURN:
-                continue
-            if path.name == self._name:
-                found[path.name] = self._words
-                continue
-            with contextlib.suppress(OSError):
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    if _is_locked(fd):
-                        found[path.name] = os.pread(fd, 4096, 0)
-                    else:
-                        path.unlink(missing_ok=True)
-                finally:
-                    os.close(fd)
-        return found
+        return _alive(self._directory, {self._name: self._words})
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One at a time: held for the moment that a look or a change takes."""
-        while True:
+
+def sweep(directory: Path = RUN_DIRECTORY) -> None:
+    """Remove what listeners that were killed left, of any node. Never fails, waits for nobody."""
+    with contextlib.suppress(OSError):
+        for place in directory.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError, PermissionDenied), _turn(place, wait=False):
+                if not _alive(place, {}):
+                    _remove(place)
+
+
+def _alive(place: Path, own: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Every listener's wish, that of this process by name; files of those that were killed go."""
+    found: dict[str, bytes] = {}
+    for path in place.iterdir():
+        if path.name == _TURN:
+            continue
+        if path.name in own:
+            found[path.name] = own[path.name]
+            continue
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                fd = os.open(self._directory / _TURN, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                continue  # the last listener has just removed the directory
-            except PermissionError:
-                raise PermissionDenied(f"cannot write {self._directory}: needs root") from None
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                if not (self._directory / _TURN).exists():
-                    continue
-                yield
-                return
+                if _is_locked(fd):
+                    found[path.name] = os.pread(fd, 4096, 0)
+                else:
+                    path.unlink(missing_ok=True)
             finally:
                 os.close(fd)
+    return found
 
-    def _tidy(self) -> None:
-        with contextlib.suppress(OSError):
-            (self._directory / _TURN).unlink()
-            self._directory.rmdir()
+
+@contextlib.contextmanager
+def _turn(place: Path, *, wait: bool = True) -> Iterator[None]:
+    """One at a time: held for the moment that a look or a change takes.
+
+    Without ``wait`` the directory is not made, and an OSError is raised where somebody else has the turn.
+    """
+    path = place / _TURN
+    while True:
+        try:
+            if wait:
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            if wait:
+                continue  # the last listener has just removed the directory
+            raise
+        except PermissionError:
+            raise PermissionDenied(f"cannot write {place}: needs root") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had the turn before may have removed the file, and another may have made it anew.
+            if not _is_file(fd, path):
+                continue
+            yield
+            return
+        finally:
+            os.close(fd)
+
+
+def _is_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove(place: Path) -> None:
+    """Remove a directory in which nobody is left; the turn is the caller's."""
+    with contextlib.suppress(OSError):
+        (place / _TURN).unlink()
+        place.rmdir()
 
 
 def _is_locked(fd: int) -> bool:

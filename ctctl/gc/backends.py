@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.entry import CtEntry
@@ -24,20 +25,48 @@ def entries_of_backend(source: Source, text: str) -> tuple[Filter, str]:
     Raises UsageError for what is neither, NotFoundError where no service entry uses it.
     """
     nodes: list[str | None] = [*source.nodes()] or [None]
-    present = {backend.backend_id: backend for node in nodes for backend in source.some(node, "backends").backends}
-    number = decimal(text)
-    if number is not None:
-        ids = {number}
-    else:
-        ids = _ids_at(source, _address(text), {number: found.addr for number, found in present.items()})
-    if not ids:
+    found = {node: _found(source, node, text) for node in nodes}
+    if not any(one.ids for one in found.values()):
         raise NotFoundError(f"no service entry uses a backend at {text} (ctctl lb list --backends shows what there is)")
-    there = sorted(ids & present.keys())
-    numbers = ", ".join(map(str, sorted(ids)))
-    name = f"backend {numbers}" if number is not None else f"backend {text} (id {numbers})"
-    only = f" as {', '.join(map(str, there))}" if there and set(there) != ids else ""
-    state = f"is still in the backend table{only}" if there else "is not in the backend table: it is gone"
-    return Filter.parse(f"svc and backend_id in ({numbers})"), f"{name} {state}"
+    # Each node gives its backends numbers of its own.
+    several = len(nodes) > 1
+    chosen = [
+        (f'node == "{node}" and ' if several else "") + f"backend_id in ({one.numbers})"
+        for node, one in found.items()
+        if one.ids
+    ]
+    known = [(f"{node}: " if several else "") + one.words(text) for node, one in found.items() if one.ids]
+    return Filter.parse(f"svc and ({' or '.join(f'({part})' for part in chosen)})"), "; ".join(known)
+
+
+class _Found(NamedTuple):
+    """A backend's numbers at a node, and those of them that its table has; None: nothing shows that table."""
+
+    ids: set[int]
+    there: list[int] | None
+
+    @property
+    def numbers(self) -> str:
+        return ", ".join(map(str, sorted(self.ids)))
+
+    def words(self, text: str) -> str:
+        """What is known of the backend that was asked for."""
+        some = f"id{'' if len(self.ids) == 1 else 's'} {self.numbers}"
+        name = f"backend {self.numbers}" if decimal(text) is not None else f"backend {text} ({some})"
+        if self.there is None:
+            return f"{name}: the source does not show the backend table, so it may be gone or not"
+        if not self.there:
+            return f"{name} is not in the backend table: it is gone"
+        only = f" as {', '.join(map(str, self.there))}" if set(self.there) != self.ids else ""
+        return f"{name} is still in the backend table{only}"
+
+
+def _found(source: Source, node: str | None, text: str) -> _Found:
+    listings = source.some(node, "backends")
+    present = {backend.backend_id: backend.addr for backend in listings.backends}
+    number = decimal(text)
+    ids = {number} if number is not None else _ids_at(source, node, _address(text), present)
+    return _Found(ids, None if "backends" in listings.missing else sorted(ids & present.keys()))
 
 
 def _address(text: str) -> Address:
@@ -47,14 +76,16 @@ def _address(text: str) -> Address:
         raise UsageError(f"--backend {text}: an address or a backend id") from None
 
 
-def _ids_at(source: Source, address: Address, present: dict[int, Address]) -> set[int]:
+def _ids_at(source: Source, node: str | None, address: Address, present: dict[int, Address]) -> set[int]:
     """Ids of the backends at an address: by the table, and by the connections of ids that it has no more."""
     ids = {number for number, where in present.items() if where == address}
     legs = {
         _client(entry)
-        for entry in _entries(source, f"not svc and not related and rev_nat > 0 and dst == {address}", address.version)
+        for entry in _entries(
+            source, node, f"not svc and not related and rev_nat > 0 and dst == {address}", address.version
+        )
     }
-    for entry in _entries(source, "svc", address.version) if legs else ():
+    for entry in _entries(source, node, "svc", address.version) if legs else ():
         number = entry.backend_id
         if number and number not in present and _client(entry) in legs:
             ids.add(number)
@@ -66,9 +97,9 @@ def _client(entry: CtEntry) -> tuple[int, Address, int, int]:
     return flow.proto, flow.src, flow.src_port, entry.rev_nat
 
 
-def _entries(source: Source, text: str, family: int) -> Iterable[CtEntry]:
+def _entries(source: Source, node: str | None, text: str, family: int) -> Iterable[CtEntry]:
     wanted = Filter.parse(text)
-    for table in source.tables:
+    for table in source.own_tables(node):
         if table.family == family:
             for columns in matching(table, wanted):
                 for index in range(len(columns)):

@@ -28,6 +28,7 @@ from ctctl.kernel.netns import run_in_new_netns
 from ctctl.kernel.program import Program
 from ctctl.kernel.tc import attach_filter
 from ctctl.kernel.tracing import TracingLink
+from ctctl.model.suggest import unknown_name
 
 _PROG_SCHED_CLS = 3
 _PROG_SYSCALL = 31
@@ -72,7 +73,7 @@ def probe(only: Collection[str] = ()) -> list[Feature]:
     known = {name: partial(_try, name, used_for, check) for name, used_for, check in _PROBES}
     if only:
         if strange := sorted(set(only) - known.keys()):
-            raise NotFoundError(f"no feature {strange[0]!r}; there are {', '.join(known)}")
+            raise NotFoundError(unknown_name("feature", strange[0], known))
         return [known[name]() for name in only]
     version = libbpf_version()
     found = [Feature("libbpf", version is not None, version or "not installed", "everything on live tables")]

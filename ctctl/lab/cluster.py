@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ctctl.errors import CtctlError, NotFoundError
+from ctctl.events.listeners import sweep as sweep_listeners
 from ctctl.lab import datapaths, namespaces, network, processes, servers
 from ctctl.lab.cgroups import remove_cgroups
 from ctctl.lab.lock import forget, locked
-from ctctl.lab.topology import CLIENT, CLIENT_IP, MEMBERS, ROUTER, ROUTER_NODE_IP, SERVE_PORT, STATE_ROOT, Topology
+from ctctl.lab.topology import CLIENT, CLIENT_IP, MEMBERS, ROUTER, ROUTER_NODE_IP, SERVE_PORT, Topology
 from ctctl.node.attach import AttachMode
 from ctctl.node.preflight import require_privileges
 from ctctl.node.tunnel import BPF
@@ -143,8 +144,7 @@ def _remove(topology: Topology) -> Removed:
     ended += processes.kill_all(topology)
     remove_cgroups(topology)
     shutil.rmtree(topology.state_dir, ignore_errors=True)
-    for node in topology.nodes:
-        (STATE_ROOT / f"listen-{topology.datapath_node(node.name)}.lock").unlink(missing_ok=True)
+    sweep_listeners()
     if failures:
         raise failures[0]
     return Removed(ended, unloaded, gone)

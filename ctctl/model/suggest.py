@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+#: Names that a sentence lists: pods and nodes may be thousands.
+MOST = 30
+
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name most like ``name``, or None where nothing comes near."""
@@ -19,8 +22,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:
     """The sentence for an unknown name: what is wrong, the nearest right one, else all there are, if any."""
-    known = list(names)
+    known = list(dict.fromkeys(names))
     close = nearest(name, known)
     if close is not None:
         return f"unknown {kind} {name!r}; did you mean {close!r}?"
-    return f"unknown {kind} {name!r}; {'one of: ' + ', '.join(known) if known else 'none is known here'}"
+    rest = f" and {len(known) - MOST} more" if len(known) > MOST else ""
+    return f"unknown {kind} {name!r}; {'one of: ' + ', '.join(known[:MOST]) + rest if known else 'none is known here'}"

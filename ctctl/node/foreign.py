@@ -215,6 +215,7 @@ def _program(number: int, ifindex: int, device: str, direction: str, mode: str) 
 def _facts(config: Mapping[str, Any], directory: Path, version: CiliumVersion | None, *, here: bool) -> dict[str, str]:
     """How the node works, in words by topic; what nothing tells is left out."""
     status = agent.ask("/healthz") if here else None
+    in_socket = _on(config.get("EnableSocketLB", _socket_lb(status)))
     facts = {
         "cluster": _text(config, "ClusterName"),
         "address": " ".join(filter(None, (_text(config, "IPv4NodeAddr"), _text(config, "IPv6NodeAddr")))),
@@ -224,7 +225,7 @@ def _facts(config: Mapping[str, Any], directory: Path, version: CiliumVersion | 
         "tunnel": _text(status, "routing", "tunnel-protocol") or _text(config, "TunnelProtocol"),
         "services": _text(config, "NodePortMode") or _service_mode(status, directory, version),
         "backend choice": _text(config, "NodePortAlg") or _feature(status, "algorithm").lower(),
-        "socket LB": _on(config.get("EnableSocketLB", _socket_lb(status))),
+        "socket LB": socket_words(host_only=_host_only(config)) if in_socket == "on" else in_socket,
         "kube-proxy replacement": _text(config, "KubeProxyReplacement") or _text(status, *_REPLACEMENT, "mode"),
         "masquerading": _masquerading(config),
         "accounting": _on(config.get("BPFConntrackAccounting")),
@@ -251,6 +252,15 @@ def _socket_lb(status: Any) -> Any:
     for key in (*_REPLACEMENT, "features", "socketLB", "enabled"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
+
+
+def _host_only(config: Mapping[str, Any]) -> bool:
+    return config.get("BPFSocketLBHostnsOnly") is True
+
+
+def socket_words(*, host_only: bool) -> str:
+    """What a socket LB that is on does: for the host's own sockets only, pods' packets are balanced one by one."""
+    return "on for the host's own connections only" if host_only else "on"
 
 
 def _on(value: Any) -> str:

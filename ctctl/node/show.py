@@ -107,7 +107,7 @@ NODES: View[NodeStatus] = View(
 
 def write_status(nodes: Sequence[NodeStatus], options: OutputOptions, stream: TextIO) -> None:
     """Every node: for people as one section each, else as rows."""
-    if options.format not in (Format.table, Format.wide) or options.fields:
+    if options.format not in (Format.table, Format.wide) or options.asks_for_rows:
         write_rows(NODES, nodes, options, stream)
         return
     for number, node in enumerate(nodes):

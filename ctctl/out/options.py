@@ -43,6 +43,11 @@ class OutputOptions:
     color: ColorMode = ColorMode.auto
     follow: bool = False
 
+    @property
+    def asks_for_rows(self) -> bool:
+        """Whether something was said of rows, where people are told a text without it."""
+        return bool(self.fields or self.sort) or self.limit is not None
+
     def __post_init__(self) -> None:
         # More rows than can be counted are all rows.
         if self.limit is not None and self.limit > sys.maxsize:

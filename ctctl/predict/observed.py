@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from ctctl.decode.columns import Slot
 from ctctl.doctor.table import TableFacts
 from ctctl.errors import CtctlError, DecodeError, PartialDataError
 from ctctl.model.timeouts import Timeouts
+from ctctl.model.units import counted, format_duration
 from ctctl.packet.capture import ethernet_frame, read_capture
-from ctctl.packet.cooked import Sightings, sighting
+from ctctl.packet.cooked import Sightings, sighting, without_tunnel
 from ctctl.packet.dissect import dissect
 from ctctl.predict.model import MODELLED_TIMEOUTS, Duration, Kind, Pattern, Shape
 from ctctl.predict.workload import empirical
@@ -173,8 +174,27 @@ class _Flow:
     closing: int = 0
 
 
-def kinds_of_capture(path: Path) -> tuple[Kind, ...]:
-    """Kinds of connections in a pcap or pcapng file, with the durations seen.
+#: Fewer connections, or a shorter time, tell no rate that hours can be predicted by.
+_FEW_CONNECTIONS, _SHORT_S = 30, 10.0
+
+
+class Captured(NamedTuple):
+    """Kinds of connections in a capture; how many connections of how long a time they are of."""
+
+    kinds: tuple[Kind, ...]
+    connections: int
+    span_s: float
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the rates are little to go by, None where they are not."""
+        if self.connections >= _FEW_CONNECTIONS and self.span_s >= _SHORT_S:
+            return None
+        return f"{counted(self.connections, 'connection')} in {format_duration(self.span_s)}: no rate for hours"
+
+
+def kinds_of_capture(path: Path) -> Captured:
+    """Kinds of connections in a pcap or pcapng file, with the durations seen; those in tunnels, not the tunnels.
 
     Raises DecodeError for a file that is no capture or has no connection in it.
     """
@@ -186,6 +206,7 @@ def kinds_of_capture(path: Path) -> tuple[Kind, ...]:
             packet = data[offset : offset + length]
             frame = ethernet_frame(packet, link_type)
             where = sighting(packet, link_type)
+            frame = None if frame is None else without_tunnel(frame) or frame
             if frame is not None and not (where is not None and seen.again(frame[14:], where, time_ns)):
                 _take(flows, frame, time_ns / 1e9)
     if not flows:
@@ -198,7 +219,7 @@ def kinds_of_capture(path: Path) -> tuple[Kind, ...]:
             mine = {key: flow for key, flow in flows.items() if key[0] == proto and _version(key) == version}
             if mine:
                 kinds.append(_kind_of_flows(name, version, mine, span, str(path)))
-    return tuple(kinds)
+    return Captured(tuple(kinds), len(flows), last - first)
 
 
 def _version(key: tuple[int, object, int, object, int]) -> int:

@@ -18,7 +18,7 @@ from ctctl.ct.show import top_view
 from ctctl.ct.stats import stats
 from ctctl.ct.top import By, top
 from ctctl.doctor.diagnose import examine
-from ctctl.doctor.finding import Diagnosis, Finding, Severity
+from ctctl.doctor.finding import HERE, Diagnosis, Finding, Severity, Where
 from ctctl.out.cells import jsonable
 from ctctl.out.view import Column, View, by_node, text_of
 from ctctl.services.show_lb import Frontend, frontend_view, frontends
@@ -81,7 +81,7 @@ class Report:
     members: tuple[Sheet, ...] = ()
 
 
-def gather(source: Source, asked: str | None = None, *, where: str = "") -> Report:
+def gather(source: Source, asked: str | None = None, *, where: Where = HERE) -> Report:
     """Read what the report needs. ``asked`` is a flow as ``ct get`` takes it, ``where`` the source's options.
 
     Raises what ``ct get`` raises for a flow that is none.
@@ -169,7 +169,8 @@ def _sheets(source: Source, names: NodeNames, view: View[Any], entries: int) -> 
     uses: dict[str | None, list[PortUse]] = {}
     for node in nodes:
         listings = source.some(node, "services", "backends")
-        fronts[node] = frontends(listings.services, listings.backends, names(node))
+        backends = None if "backends" in listings.missing else listings.backends
+        fronts[node] = frontends(listings.services, backends, names(node))
         uses[node] = port_use(partial(source.nat_rows, node), range_of(source, node))
     several, view_of = len(nodes) > 1, cache(frontend_view)
     sheets += _of_nodes("Services", lambda node: view_of(source.minor_of(node)), fronts, several=several)

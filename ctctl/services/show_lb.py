@@ -22,17 +22,19 @@ from ctctl.tables.show import listings
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """A frontend with its slots in order, and names where they are known."""
+    """A frontend with its slots in order, and names where they are known; no ``backends``: nothing shows that table."""
 
     head: ServiceSlot
     slots: tuple[ServiceSlot, ...]
-    backends: dict[int, Backend]
+    backends: dict[int, Backend] | None
     name: str | None = None
 
 
-def frontends(slots: Sequence[ServiceSlot], backends: Sequence[Backend], names: dict[str, str]) -> list[Frontend]:
-    """Slots grouped by frontend, in order of address and port."""
-    by_id = {backend.backend_id: backend for backend in backends}
+def frontends(
+    slots: Sequence[ServiceSlot], backends: Sequence[Backend] | None, names: dict[str, str]
+) -> list[Frontend]:
+    """Slots grouped by frontend, in order of address and port; ``backends``: None where nothing shows that table."""
+    by_id = None if backends is None else {backend.backend_id: backend for backend in backends}
     grouped: dict[tuple[Address, int, int, str], list[ServiceSlot]] = {}
     for slot in slots:
         grouped.setdefault((slot.addr, slot.port, slot.proto or 0, slot.scope), []).append(slot)
@@ -51,13 +53,13 @@ def _place(grouped: tuple[tuple[Address, int, int, str], object]) -> tuple[objec
 
 
 def _slot_text(frontend: Frontend, slot: ServiceSlot) -> str:
-    backend = frontend.backends.get(slot.backend_id or 0)
+    backend = (frontend.backends or {}).get(slot.backend_id or 0)
     if backend is not None and backend.port is not None:
         state = f" ({backend.state})" if backend.state not in (None, "active") else ""
         return f"{slot.backend_id}:{endpoint(backend.addr, backend.port)}{state}"
     if slot.backend is not None:
         return slot.backend if slot.backend_id is None else f"{slot.backend_id}:{slot.backend}"
-    return f"{slot.backend_id} (not in the backend table)"
+    return f"{slot.backend_id}{'' if frontend.backends is None else ' (not in the backend table)'}"
 
 
 def _flags(head: ServiceSlot) -> list[str]:
@@ -71,7 +73,7 @@ def frontend_view(minor: int) -> View[Frontend]:
 
     def cilium(rows: Iterable[Frontend]) -> list[str]:
         chosen = list(rows)
-        backends = {number: one for frontend in chosen for number, one in frontend.backends.items()}
+        backends = {number: one for frontend in chosen for number, one in (frontend.backends or {}).items()}
         slots = [slot for frontend in chosen for slot in _records(frontend)]
         return listings.service_lines(slots, backends.values(), minor)
 

@@ -156,8 +156,8 @@ def check_pods(files: Iterable[NodeFile], changes: Iterable[RuleChange]) -> None
     files = tuple(files)
     for change in changes:
         if not any(nf.endpoint(change.pod) for nf in files):
-            known = ", ".join(e.name for nf in files for e in nf.endpoints) or "none"
-            raise NotFoundError(f"--policy: no pod {change.pod!r}; there is {known}")
+            known = (endpoint.name for nf in files for endpoint in nf.endpoints)
+            raise NotFoundError("--policy: " + unknown_name("pod", change.pod, known))
 
 
 def fill_up(simulator: Simulator, version: int, proto: int) -> dict[str, int]:

@@ -19,6 +19,7 @@ from ctctl.errors import DecodeError, NotFoundError, PartialDataError
 from ctctl.kernel.program import PAGE_ROOM
 from ctctl.kernel.replay import FrameBuffer, frame_runner
 from ctctl.model.event import Hook
+from ctctl.model.suggest import unknown_name
 from ctctl.node.counters import read_counters
 from ctctl.packet.capture import LinkType, Record, ethernet_frame, read_capture
 from ctctl.packet.cooked import Sightings, sighting, without_tunnel
@@ -155,7 +156,7 @@ def _endpoint(nf: NodeFile, name: str | None) -> bytes | None:
         return None
     found = nf.endpoint(name)
     if found is None:
-        raise NotFoundError(f"no endpoint {name!r}; there is {', '.join(e.name for e in nf.endpoints) or 'none'}")
+        raise NotFoundError(unknown_name("endpoint", name, (e.name for e in nf.endpoints)))
     return found.ip.packed
 
 

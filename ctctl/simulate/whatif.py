@@ -165,5 +165,5 @@ def _node(cluster: Cluster, name: str | None) -> str:
             raise UsageError(f"several nodes ({', '.join(cluster.nodes)}): say which with node=NAME")
         return next(iter(cluster.nodes))
     if name not in cluster.nodes:
-        raise NotFoundError(f"no node {name!r}; there is {', '.join(cluster.nodes)}")
+        raise NotFoundError(unknown_name("node", name, cluster.nodes))
     return name

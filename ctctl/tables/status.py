@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctctl.node.foreign import cilium_status, counters_of
+from ctctl.node.foreign import cilium_status, counters_of, socket_words
 from ctctl.node.paths import NodePaths
 from ctctl.node.status import MapStatus, NodeStatus, node_status
 from ctctl.tables.sources.base import Source
@@ -45,6 +45,8 @@ def _status(source: Source, node: str | None, name: str | None) -> NodeStatus:
         if (fact := facts.modes.get(key)) is not None:
             word = {"true": "on", "false": "off"}.get(fact.value, fact.value)
             found[topic] = f"{found[topic]} {word}" if topic in found else word
+    if found.get("socket LB") == "on" and (host_only := facts.modes.get("lb.socket-host-only")) is not None:
+        found["socket LB"] = socket_words(host_only=host_only.value == "true")
     found |= _times(source, node, facts)
     if others := _others(listings):
         found["listings"] = others
@@ -85,7 +87,8 @@ def _times(source: Source, node: str | None, facts: NodeFacts) -> dict[str, str]
     found: dict[str, str] = {}
     clock, now = source.time(node)
     if source.own_tables(node) and clock.evidence:
-        found["clock"] = f"{clock}, {clock.evidence}" if "assumed" not in clock.evidence else clock.evidence
+        said = "assumed" in clock.evidence or clock.evidence.startswith(f"{clock} ")
+        found["clock"] = clock.evidence if said else f"{clock}, {clock.evidence}"
     if now is not None:
         found["now"] = str(now)
     if facts.timeouts_s:

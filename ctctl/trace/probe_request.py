@@ -11,6 +11,7 @@ from typing import Final
 
 from ctctl.abi import layouts
 from ctctl.errors import UsageError
+from ctctl.model.suggest import unknown_name
 from ctctl.node.find import cilium_tables, own_nodes
 from ctctl.node.record import MAP_NAME, read_record
 from ctctl.packet.text import FlowSpec
@@ -61,8 +62,7 @@ def probe_request(
         named[netns if equals else ""] = directory
     nodes = {point.netns_inode: point.node or "" for point in points}
     if unknown := named.keys() - nodes.values() - {""}:
-        known = ", ".join(filter(None, nodes.values())) or "none with a name"
-        raise UsageError(f"--tables {unknown.pop()}=DIR: no probe is in such a namespace; there is {known}")
+        raise UsageError("--tables: " + unknown_name("network namespace", unknown.pop(), filter(None, nodes.values())))
     directories = {}
     for inode, node in nodes.items():
         given = named.get(node, named.get(""))

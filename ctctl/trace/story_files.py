@@ -70,7 +70,8 @@ def story_sources(paths: Sequence[str], stdin: BinaryIO, stack: ExitStack) -> St
         else:
             _add(found, path, PurePosixPath(path.name), stack, asked=True)
     if not found.files:
-        raise DecodeError(f"{', '.join(paths)}: {NO_EVENT}")
+        unread = f"; not read: {found.partial[0]}" if found.partial else ""
+        raise DecodeError(f"{', '.join(paths)}: {NO_EVENT}{unread}")
     return found
 
 
@@ -88,10 +89,13 @@ def _add(found: StorySources, path: Path, name: PurePosixPath, stack: ExitStack,
                 _copy_members(found, stream, name, stack)
             elif asked or is_packet_log(head):
                 found.files.append(StorySource(str(name), _node(name), _opener(path)))
-    except PermissionError:
-        raise PermissionDenied(f"{path}: no permission to read it") from None
     except OSError as error:
-        raise NotFoundError(f"{path}: {error.strerror}") from None
+        if not asked:  # one member of a folder hides no other
+            found.partial.append(f"{name}: {error.strerror}")
+        elif isinstance(error, PermissionError):
+            raise PermissionDenied(f"{path}: no permission to read it") from None
+        else:
+            raise NotFoundError(f"{path}: {error.strerror}") from None
     except (DecodeError, LimitError) as error:
         if asked:
             raise type(error)(f"{path}: {error}") from error

@@ -15,6 +15,7 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, Input, Sparkline, Static
 
 from ctctl.ct.top import By
+from ctctl.doctor.finding import Where
 from ctctl.errors import CtctlError, UsageError
 from ctctl.out.text import safe
 from ctctl.tables.query.filter import Filter
@@ -83,7 +84,7 @@ class Screenful(App[None]):
         )
     ]
 
-    def __init__(self, source: Source, expression: str, sort: str | None, interval_s: float, where: str) -> None:
+    def __init__(self, source: Source, expression: str, sort: str | None, interval_s: float, where: Where) -> None:
         super().__init__()
         self.fault: Exception | None = None
         self._source = source

@@ -11,6 +11,7 @@ from ctctl.ct.report import TableStats
 from ctctl.ct.show import top_view, write_connections
 from ctctl.ct.top import By, top
 from ctctl.doctor.diagnose import examine
+from ctctl.doctor.finding import Where
 from ctctl.doctor.show import write_diagnoses
 from ctctl.errors import CtctlError
 from ctctl.model.units import format_duration
@@ -47,7 +48,7 @@ def talkers_text(source: Source, by: By, wanted: Filter, names: Names) -> str:
     return out.getvalue()
 
 
-def findings_text(source: Source, where: str, width: int) -> str:
+def findings_text(source: Source, where: Where, width: int) -> str:
     """What the doctor finds; ``where`` are the options that name the source."""
     out = Sheet(width)
     write_diagnoses(examine(source, gc_interval_s=None, where=where), _PLAIN, out)

@@ -18,6 +18,7 @@ import yaml
 from pyarrow import parquet
 
 from ctctl.cli.schemas import SCHEMAS, whole
+from tests.support import captures
 from tests.support.children import PROGRAM, run_ctctl, started
 from tests.support.samples import ROOT, truth
 from tests.support.wait import PATIENCE_S
@@ -337,3 +338,32 @@ def test_export_into_a_pipe_leaves_the_pipe(tmp_path: Path) -> None:
     assert written
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_what_is_not_heeded_is_refused(tmp_path: Path) -> None:
+    source = ("--from", OLD / "ct-list-global.json")
+    told = run("ct", "export", tmp_path / "x.txt", *source, code=2).stderr
+    assert "its ending names none of the forms" in told
+    assert list(tmp_path.iterdir()) == []
+    assert "as JSON lines" in run("ct", "export", tmp_path / "x.txt", "--format", "jsonl", *source).stderr
+    assert "as a snapshot" in run("ct", "export", tmp_path / "x", *source).stderr
+    assert "--compress" in run("ct", "export", tmp_path / "x.csv", "--compress", *source, code=2).stderr
+    assert "--raw" in run("ct", "list", "--raw", *source, code=2).stderr
+
+
+def test_an_order_or_a_limit_of_what_is_told_shows_rows() -> None:
+    source = ("--from", OLD / "ct-list-global.json")
+    told = run("doctor", "--sort", "-check", *source, code=3).stdout.splitlines()
+    assert told[0].split()[:2] == ["SEVERITY", "CHECK"]
+    checks = [line.split()[1] for line in told[1:] if not line.startswith(" ")]
+    assert checks == sorted(checks, reverse=True)
+    assert len(run("doctor", "--limit", "1", "--no-headers", "-o", "csv", *source, code=3).stdout.splitlines()) == 1
+
+
+def test_a_filter_by_what_no_table_shows_is_said(tmp_path: Path) -> None:
+    old = tmp_path / "ct.txt"
+    old.write_text(captures.text("cilium-1.14-snat-node1", "cli/ct-list-global.txt"))
+    done = run("ct", "list", "packets > 5", "-o", "name", "--from", old)
+    assert done.stdout == ""
+    assert "does not show packets, so nothing matches by it; it counts each direction: rx_packets" in done.stderr
+    assert "does not show" not in run("ct", "list", "rx_packets > 5", "-o", "name", "--from", old).stderr

@@ -45,6 +45,27 @@ def test_a_closed_stderr_keeps_notes_out_of_the_data() -> None:
     assert run("ct", "nosuch", closed=(2,)).returncode == 2
 
 
+@pytest.mark.parametrize("gone", ["its reader left", "full"])
+def test_notes_that_nobody_takes_do_not_end_the_work(gone: str, tmp_path: Path) -> None:
+    def told(*words: str) -> tuple[int, str]:
+        reading, writing = os.pipe()
+        os.close(reading)
+        with Path("/dev/full").open("w") as full:
+            stderr = full.fileno() if gone == "full" else writing
+            done = subprocess.run([*CTCTL, *words], check=False, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        os.close(writing)
+        return done.returncode, done.stdout
+
+    undated = str(ROOT / "cilium-dbg-1.16.4/ct-list-global.txt")
+    assert told("ct", "list", "-o", "jsonl", "--from", undated) == (
+        0,
+        run("ct", "list", "-o", "jsonl", "--from", undated).stdout,
+    )
+    assert told("ct", "export", str(tmp_path / "table.csv"), "--from", undated) == (0, "")
+    assert (tmp_path / "table.csv").stat().st_size > 10_000
+    assert told("ct", "nosuch")[0] == 2
+
+
 def test_a_closed_stdin() -> None:
     done = run("ct", "list", "--from", "-", closed=(0,))
     assert done.returncode == 1

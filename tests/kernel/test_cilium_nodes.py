@@ -183,6 +183,17 @@ def test_one_table_by_name(node: CapturedNode) -> None:
     policy = next(pin for pin in maps_of(node.name) if pin.startswith("cilium_policy_") and pin[-1].isdigit())
     assert {rule["map"] for rule in node.json("policy", "list", "--map", policy)["rules"]} == {policy}
     assert "no conntrack table" in node.done("ct", "list", "--map", "cilium_lxc", check=1).stderr
+    whole = node.json("lb", "list")["frontends"]
+    chosen = node.json("lb", "list", "--map", "cilium_lb4_services_v2")["frontends"]
+    assert chosen == [row for row in whole if not row["frontend"].startswith("[")] != []  # backends stay known
+    for words, table in ((("ipcache", "list"), "cilium_ct4_global"), (("nat", "list"), "cilium_lb4_services_v2")):
+        assert f"--map {table}: what is shown here is of " in node.done(*words, "--map", table, check=2).stderr
+
+
+def test_tables_without_times_take_no_time(node: CapturedNode) -> None:
+    for command in (("lb", "list"), ("ipcache", "list"), ("endpoint", "list"), ("policy", "list"), ("socknat", "list")):
+        assert "no option --now" in node.done(*command, "--now", "5", check=2).stderr
+        assert "no option --clock" in node.done(*command, "--clock", "ktime", check=2).stderr
 
 
 def test_policy_says_which_rule_decides(node: CapturedNode) -> None:
@@ -191,6 +202,16 @@ def test_policy_says_which_rule_decides(node: CapturedNode) -> None:
     ids = {one["addr"]: one["identity"] for one in node.json("endpoint", "list")["endpoints"]}
     assert [v["peer_identity"] for v in verdicts] == [ids["10.61.1.102"], ids["10.61.1.101"]]
     assert "any peer" in verdicts[0]["why"]
+    # Of a service policy is asked after a backend was chosen.
+    front = next(row for row in node.json("lb", "list")["frontends"] if row["frontend"] == "10.96.0.10:80")
+    ports = {(verdict["peer"], verdict["port"]) for verdict in _verdicts(node, "tcp 10.61.1.101 > 10.96.0.10:80")}
+    assert {f"{peer}:{port}" for peer, port in ports if peer != "10.61.1.101"} == {
+        backend.partition(":")[2] for backend in front["backends"]
+    }
+
+
+def _verdicts(node: CapturedNode, flow: str) -> list[dict[str, object]]:
+    return node.json("policy", "get", flow)["verdicts"]  # type: ignore[no-any-return]
 
 
 @pytest.fixture(params=captures.NAMES, scope="module")

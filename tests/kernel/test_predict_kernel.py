@@ -104,7 +104,7 @@ def test_learns_from_a_capture(tmp_path: Path) -> None:
     packets.sort(key=lambda p: p.time)
     path = tmp_path / "flows.pcap"
     wrpcap(str(path), packets)
-    tcp, udp = kinds_of_capture(path)
+    (tcp, udp), connections, _ = kinds_of_capture(path)
     span = max(p.time for p in packets) - 1000
     assert (tcp.protocol, udp.protocol) == ("tcp", "udp")
     assert tcp.rate == pytest.approx(float(20 / span))
@@ -112,6 +112,8 @@ def test_learns_from_a_capture(tmp_path: Path) -> None:
     assert tcp.lost == pytest.approx(0.25)
     assert max(tcp.duration.samples) == pytest.approx(2, abs=0.01)
     assert (udp.rate, udp.pairs) == (pytest.approx(float(5 / span)), 1)
+    assert connections == 25
+    assert "25 connections in 11s" in (kinds_of_capture(path).doubt or "")
     command = [sys.executable, "-m", "ctctl", "gc", "simulate", "--pcap", str(path), "--for", "5m", "-o", "name"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr

@@ -110,7 +110,7 @@ def test_a_chosen_hook_and_endpoint(tmp_path: Path, node: NodeFile) -> None:
     assert replay(path, node, hook=Hook.TO_CONTAINER, endpoint="a").hooks == {Hook.TO_CONTAINER: 1}
     with pytest.raises(NotFoundError, match=r"192\.0\.2\.1 is no endpoint"):
         replay(path, node, hook=Hook.FROM_CONTAINER)
-    with pytest.raises(NotFoundError, match="no endpoint 'c'; there is a, b"):
+    with pytest.raises(NotFoundError, match="unknown endpoint 'c'; one of: a, b"):
         replay(path, node, endpoint="c")
 
 

@@ -315,4 +315,4 @@ def test_what_cannot_be_meant(node: CapturedNode, words: tuple[str, ...], why: s
 
 def test_a_rule_of_a_pod_that_is_not_there(node: CapturedNode) -> None:
     done = node.done("trace", "--simulate", NODE_PORT, "--policy", "deny ingress nobody", check=1)
-    assert "no pod 'nobody'; there is 10.61.1.102, 10.61.1.101" in done.stderr
+    assert "unknown pod 'nobody'; one of: 10.61.1.102, 10.61.1.101" in done.stderr

@@ -14,6 +14,7 @@ from ctctl.packet.cooked import Sighting, Sightings, sighting, without_tunnel
 from ctctl.packet.frame import build_frame
 from ctctl.packet.geneve import Geneve
 from ctctl.packet.text import parse_packet_text
+from ctctl.predict.observed import kinds_of_capture
 from tests.support.geneve import wrap_geneve
 
 CASES = Path(__file__).resolve().parents[1] / "data" / "cases"
@@ -83,3 +84,16 @@ def test_packets_that_cannot_be_are_left_out_and_said(name: str) -> None:
 def test_a_section_that_is_none_is_no_capture() -> None:
     with pytest.raises(DecodeError, match="section header"):
         list(read_capture((HOSTILE / "section12").read_bytes()))
+
+
+@pytest.mark.parametrize("tunnel", ["none", "Geneve"])
+def test_a_workload_is_of_the_connections_in_a_tunnel(tunnel: str, tmp_path: Path) -> None:
+    """However it was captured: on the tunnel's device alone, or on all of them."""
+    inner = build_frame(parse_packet_text("tcp 10.64.0.36:54260 > 10.64.0.64:8000 S"))
+    outer = Geneve(IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2"), 7, b"")
+    frame = inner if tunnel == "none" else wrap_geneve(inner, outer, src_mac=MAC, dst_mac=MAC)
+    path = tmp_path / "one.pcap"
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    path.write_bytes(header + struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame)
+    captured = kinds_of_capture(path)
+    assert [(kind.protocol, captured.connections) for kind in captured.kinds] == [("tcp", 1)]

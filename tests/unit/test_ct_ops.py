@@ -539,6 +539,16 @@ def test_related_entries_are_no_entry_of_the_flow_that_is_asked_for() -> None:
         assert only(source, asked).state == "new"
 
 
+def test_a_related_entry_names_no_service_of_another_connection() -> None:
+    """It is of every connection between its addresses: its index is that of the latest."""
+    related = entry(flow("icmp 10.0.0.9 > 10.0.0.2"), tuple_flags=2, related=True, rev_nat=15)
+    listings = Listings(backends=[Backend(19, POD, 6, 8000)], rev_nats=[RevNat(15, VIP, 80)])
+    source = source_of([entry(flow("tcp 10.0.0.9:5000 > 10.0.0.2:9")), related], listings)
+    found = only(source, "tcp 10.0.0.9:5000 > 10.0.0.2:9")
+    assert (found.service, found.backend_id) == (None, None)
+    assert only(source, "icmp 10.0.0.9 > 10.0.0.2").service == "172.16.0.1:80"
+
+
 def test_related_entries_hide_no_translated_connection() -> None:
     """A flow known by SNAT entries alone is found also where an ICMP related entry has its two addresses."""
     inner = flow("tcp 10.0.0.9:5000 > 192.0.2.9:443")

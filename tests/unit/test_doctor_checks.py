@@ -15,7 +15,7 @@ import pytest
 from ctctl.cli.main import main
 from ctctl.doctor.diagnose import CHECKS, diagnose, examine
 from ctctl.doctor.facts import Facts, gather
-from ctctl.doctor.finding import Diagnosis, Finding, Severity, Verdict
+from ctctl.doctor.finding import Diagnosis, Finding, Severity, Verdict, Where
 from ctctl.kernel.clock import monotonic_offset_ns
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, ServiceSlot
@@ -81,7 +81,7 @@ def facts_of(path: Path, lines: Iterable[str], listings: Listings | None, told: 
             source.listings = lambda _node: listings
         if told is not None:
             source.facts = lambda _node: told
-        yield gather(source, node=None, gc_interval_s=None, where=f" --from {shlex.quote(str(file))}")
+        yield gather(source, node=None, gc_interval_s=None, where=Where(f" --from {shlex.quote(str(file))}"))
 
 
 def look(
@@ -207,6 +207,10 @@ def test_frontends_without_backends(tmp_path: Path) -> None:
         assert (finding.check, finding.evidence["frontend"]) == ("no-backends", "10.96.0.9:80")
     finding = only(look(tmp_path, HEALTHY, services(count=2, slots=2, backends=0)))
     assert "although it should have 2" in finding.summary
+    assert finding.evidence["tried"] == 0
+    with facts_of(tmp_path, HEALTHY, services(count=2, slots=2, backends=0), SIZES) as facts:
+        alone = only(diagnose(replace(facts, tables=[])))
+    assert (alone.check, "tried" in alone.evidence) == ("no-backends", False), "nothing shows who tried"
     # Listings up to 1.16 give a slot's backend by address only.
     listed = services(count=2, slots=2, backends=0)
     listed.services = [
@@ -264,6 +268,34 @@ def test_replies_that_do_not_pass_are_told_apart_from_servers_that_do_not_close(
     lazy = [line(f"TCP OUT 192.0.2.1:{7000 + i} -> 10.0.1.1:443", flags=0x12, rx=0x1A, tx=0x1B) for i in range(150)]
     assert only(look(tmp_path, [*HEALTHY, *lazy])).check == "half-closed"
     assert {f.check for f in look(tmp_path, [*HEALTHY, *away, *lazy[:0]]).findings} == {"one-way"}
+
+
+def test_the_side_that_does_not_pass_is_shown_and_a_default_timeout_is_not_blamed(tmp_path: Path) -> None:
+    ends = [f"TCP IN 192.0.2.1:{7000 + i} -> 10.0.1.1:443" for i in range(150)]
+    found = only(look(tmp_path, [*HEALTHY, *(line(one, rx=0x1A, tx=0, left=7000) for one in ends)]))
+    assert "tx_flags_seen == 0" in found.show[0]
+    assert len(found.show) == 1
+    assert found.mend == ("ip route get 10.0.1.1",)
+    assert "bpf-ct-timeout" not in found.advice
+    long = only(look(tmp_path, [*HEALTHY, *(line(one, rx=0x1A, tx=0, left=21_000) for one in ends)]))
+    assert "bpf-ct-timeout-regular-tcp 2h13m20s" in long.mend[0]
+
+
+def test_an_answer_that_nobody_acknowledged_is_an_answer(tmp_path: Path) -> None:
+    def found(rx: int) -> str:
+        ends = (f"TCP OUT 192.0.2.1:{7000 + i} -> 10.0.1.1:443" for i in range(150))
+        lines = [line(one, rx=rx, tx=2, flags=0, left=50) for one in ends]
+        return next(f.summary for f in look(tmp_path, [*HEALTHY, *lines]).findings if f.check == "syn-only")
+
+    assert "never got an answer to their SYN" in found(0)
+    assert "0 without an answer, 150 with one that nobody acknowledged" in found(0x12)
+
+
+def test_commands_for_tables_without_times_have_none(tmp_path: Path) -> None:
+    with facts_of(tmp_path, OPEN, services(count=0, slots=0, backends=0), SIZES) as facts:
+        timed = replace(facts, where=facts.where._replace(time=" --now 99990"))
+        (found,) = (f for f in diagnose(timed).findings if f.check == "no-backends")
+    assert [("--now" in command, command.split()[1]) for command in found.show] == [(False, "lb"), (True, "ct")]
 
 
 def test_identity_0_is_only_of_pods_and_of_what_comes_in(tmp_path: Path) -> None:

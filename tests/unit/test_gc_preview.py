@@ -138,6 +138,32 @@ def test_service_entries_of_a_backend(gone: bool, text: str) -> None:
     assert chosen == [1, 1]
 
 
+def test_a_backend_is_gone_only_where_its_table_is_shown() -> None:
+    source = service_world(gone=True)
+    source.listings = lambda _node: Listings(missing={"backends"})
+    for text in ("10.0.0.9", "7"):
+        assert "may be gone or not" in entries_of_backend(source, text)[1]
+
+
+def test_each_node_has_numbers_of_its_own() -> None:
+    rows = [
+        entry("10.0.0.1", 1, "10.96.0.1", way=4, backend_id=7, rev_nat=5),
+        entry("10.0.0.1", 1, str(PEER), rev_nat=5),
+    ]
+    tables = [table(rows, node="a"), table(rows, node="b")]
+    backends = {
+        "a": [Backend(7, PEER, 6, 80)],
+        "b": [Backend(7, IPv4Address("10.0.0.8"), 6, 80), Backend(9, PEER, 6, 80)],
+    }
+    source = Source("test", tables, listings=lambda node: Listings(backends=backends[node or "a"]))
+    wanted, known = entries_of_backend(source, str(PEER))
+    assert (
+        known == f"a: backend {PEER} (id 7) is still in the backend table; "
+        f"b: backend {PEER} (id 9) is still in the backend table"
+    )
+    assert [[wanted.matches(c.entry(0), t.context()) for c in t.columns()] for t in tables] == [[True], [False]]
+
+
 def test_what_is_no_backend() -> None:
     with pytest.raises(NotFoundError, match="no service entry uses a backend at"):
         entries_of_backend(service_world(gone=True), "10.0.0.77")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctctl.events import stream
-from ctctl.events.listeners import Listener
+from ctctl.events.listeners import Listener, sweep
 from tests.support.children import line_of, started
 from tests.support.wait import PATIENCE_S
 
@@ -107,3 +107,18 @@ def test_falling_silent_failed_and_the_others_still_end() -> None:
     with pytest.raises(OSError, match="no"):
         made.close()
     assert sorted(ended) == ["a", "b", "c"]
+
+
+def test_what_the_killed_left_goes_with_the_next_who_leaves(tmp_path: Path) -> None:
+    with listener(tmp_path, "x") as killed:
+        killed.kill()
+        killed.wait(PATIENCE_S)
+    other = Listener("other", b"y", tmp_path)
+    other.join()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["listen-other"]  # who listens stays
+    with listener(tmp_path, "x") as killed:
+        killed.kill()
+        killed.wait(PATIENCE_S)
+    assert other.close()
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.utils import rdpcap
 
+from ctctl.events.brief import doings
 from ctctl.events.lines import packet_words
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.event import (
@@ -81,6 +82,17 @@ def test_packet_goes_from_hand_to_hand_and_each_hand_over_is_drawn_once() -> Non
         ("node-b", CLIENT, f"tcp {VIP}:80 > {CLIENT}:40000 S."),
     ]
     assert build(STORY).lifelines == [CLIENT, "node-a", "node-b", POD]
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [(Hook.FROM_NETDEV, "Geneve to"), (Hook.FROM_CONTAINER, "Geneve to"), (Hook.FROM_OVERLAY, "Geneve from")],
+)
+def test_what_goes_into_the_tunnel_goes_to_its_end_translated_or_not(hook: Hook, words: str) -> None:
+    for after in (TO_VIP, TO_POD):
+        assert f"{words} 10.1.0.2" in " ".join(
+            doings(event(hook, "node-a", TO_VIP, after, tunnel_remote=REMOTE, tunnel_vni=2))
+        )
 
 
 def test_tunnel_to_a_node_that_was_not_watched_is_drawn() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from ctctl.model.service import ServiceSlot
-from ctctl.services.show_lb import frontends
+from ctctl.services.show_lb import frontend_view, frontends
 
 VIP = IPv4Address("172.16.0.1")
 
@@ -15,3 +15,10 @@ def test_frontends_of_one_address_have_their_own_names() -> None:
     names = {str(VIP): "dns", "service 7": "dns", "service 8": "web"}
     # One whose service is not known has at least the address's name.
     assert [frontend.name for frontend in frontends(slots, [], names)] == ["dns", "web", "dns"]
+
+
+def test_only_a_backend_table_that_is_shown_lacks_a_backend() -> None:
+    slots = [ServiceSlot(VIP, 80, "external", 0, 7), ServiceSlot(VIP, 80, "external", 1, 7, backend_id=3)]
+    column = next(column for column in frontend_view(16).columns if column.name == "backends")
+    told = [column.value(frontends(slots, backends, {})[0]) for backends in ([], None)]
+    assert told == [["3 (not in the backend table)"], ["3"]]

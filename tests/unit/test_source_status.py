@@ -99,6 +99,15 @@ def test_a_bugtool_in_a_folder_of_nodes_is_a_node_and_says_nothing_of_the_others
         assert all(table.max_entries for table in told[f"{bugtool}.tar.gz"].maps)
 
 
+def test_bugtools_that_are_named_one_by_one_are_of_the_pods_in_their_names(tmp_path: Path) -> None:
+    folders = [tmp_path / f"cilium-bugtool-cilium-{pod}-20261125-191431" for pod in ("7xk2p", "q9fzd")]
+    for folder, name in zip(folders, (OLD, MIDDLE), strict=True):
+        folder.mkdir()
+        (folder / "ct.txt").write_text(captures.text(name, "cli/ct-list-global.txt"))
+    with open_source([str(folder) for folder in folders]) as source:
+        assert source.nodes() == ["cilium-7xk2p", "cilium-q9fzd"]
+
+
 def test_what_is_none_of_ciliums_is_not_called_so(tmp_path: Path) -> None:
     line = (
         "tcp      6 431999 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 "

@@ -172,6 +172,8 @@ class Source:
     homes: Mapping[str | None, tuple[Source, str | None]] = field(default_factory=dict)
     #: it holds conntrack tables, be they empty (a list of services does not)
     has_ct: bool = True
+    #: the one table that the user named (``--map``): ``tables`` has no other, of listings whoever shows them leaves out
+    only: str | None = None
     #: nodes that it shows anything of, be it no conntrack table
     node_names: list[str] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)

@@ -91,7 +91,7 @@ def _open_pins(description: str, directory: Path, paths: list[Path], options: So
     except BaseException:
         source.close()
         raise
-    _offer_listings(source, directory, options)
+    _offer_listings(source, directory)
     if source.foreign:
         source.facts = cache(lambda _node: _agents_facts(directory))
     return source
@@ -151,11 +151,10 @@ def _open_snat(source: Source, directory: Path, family: int, cluster: int | None
     return found
 
 
-def _offer_listings(source: Source, directory: Path, options: SourceOptions) -> None:
-    only = options.map if options.map in pinned.table_names(path.name for path in _listing(directory)) else None
-    source.listings = lambda _node: pinned.read_listings(directory, only=only)
-    source.partly = lambda _node, kinds: pinned.read_listings(directory, kinds, only=only)
-    source.snat = lambda _node: pinned.nat_tables(directory, only=only)
+def _offer_listings(source: Source, directory: Path) -> None:
+    source.listings = lambda _node: pinned.read_listings(directory)
+    source.partly = lambda _node, kinds: pinned.read_listings(directory, kinds)
+    source.snat = lambda _node: pinned.nat_tables(directory)
     source.nat_of = lambda flows: pinned.find_nat(directory, flows)
 
 
@@ -248,6 +247,7 @@ def finish(source: Source, options: SourceOptions) -> None:
 
 def _choose(source: Source, name: str) -> None:
     """Leave one table, which need not be a conntrack one: then none of those. Raises NotFoundError."""
+    source.only = name
     known = [table.name for table in source.tables]
     source.tables = [table for table in source.tables if table.name == name]
     if source.tables:

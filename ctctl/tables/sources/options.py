@@ -22,6 +22,7 @@ def choose_map(source: Source, name: str | None) -> None:
     """Leave one table, which need not be a conntrack one: then none of those. Raises NotFoundError."""
     if name is None:
         return
+    source.only = name
     known = [table.name for table in source.tables]
     source.tables = [table for table in source.tables if table.name == name]
     source.has_ct = bool(source.tables)

@@ -64,15 +64,15 @@ def policy_endpoint(name: str) -> int | None:
     return None
 
 
-def read_listings(directory: Path, kinds: Collection[str] = COMMON, *, only: str | None = None) -> Listings:
-    """These kinds of the tables in a directory, or of them the one called ``only``. A missing table is an empty list.
+def read_listings(directory: Path, kinds: Collection[str] = COMMON) -> Listings:
+    """These kinds of the tables in a directory. A missing table is an empty list.
 
     Records of sizes that no known version has are left out and named in ``problems``.
     """
     found = Listings()
     for kind in kinds:
         names = _policy_names(directory) if kind == "policy" else TABLES[kind]
-        there = [_read_table(found, kind, directory / name) for name in names if only in (None, name)]
+        there = [_read_table(found, kind, directory / name) for name in names]
         if not any(there):
             found.missing.add(kind)
     if "policy" in kinds:
@@ -170,8 +170,8 @@ def _maglev(table: Map, family: int) -> Iterator[MaglevTable]:
         yield MaglevTable(int.from_bytes(key, "big"), family, ids)
 
 
-def nat_tables(directory: Path, *, only: str | None = None) -> list[NatTable]:
-    """The SNAT tables of a directory, or the one called ``only``, as they lie.
+def nat_tables(directory: Path) -> list[NatTable]:
+    """The SNAT tables of a directory as they lie.
 
     What is no SNAT table is left out, and one that cannot be read is empty: ``read_listings`` says so.
     """
@@ -182,11 +182,10 @@ def nat_tables(directory: Path, *, only: str | None = None) -> list[NatTable]:
     for family, name in pins.SNAT_TABLES.items():
         layout = KEY_LAYOUTS[family]
         with contextlib.suppress(NotFoundError):
-            if only in (None, name):
-                with Map.open_pinned(directory / name, read_only=True) as table:
-                    sizes = table.info.key_size, table.info.value_size
-                if sizes == (layout.size, layout.nat_value_size):
-                    found.append(NatTable(name, family, partial(_nat_rows, directory / name, family)))
+            with Map.open_pinned(directory / name, read_only=True) as table:
+                sizes = table.info.key_size, table.info.value_size
+            if sizes == (layout.size, layout.nat_value_size):
+                found.append(NatTable(name, family, partial(_nat_rows, directory / name, family)))
     return found
 
 

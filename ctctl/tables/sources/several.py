@@ -15,7 +15,7 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.files import build, read_archive, read_folder, read_text
 from ctctl.tables.sources.listings import KINDS, Listings
-from ctctl.tables.sources.members import Dumps, folder_of, word_of
+from ctctl.tables.sources.members import Dumps, folder_of, node_of, word_of
 from ctctl.tables.sources.open import in_bpffs, open_source
 from ctctl.tables.sources.options import choose_map
 
@@ -79,7 +79,8 @@ def _is_snapshot(path: Path) -> bool:
 def _read(spec: str) -> _Read:
     path = Path(spec)
     if path.is_dir():
-        return _Read(spec, path.name or spec, read_folder(path))
+        name = path.resolve().name
+        return _Read(spec, node_of(PurePosixPath(name)) or name or spec, read_folder(path))
     pure = PurePosixPath(*[part for part in path.parts if part not in ("/", "..", ".")])
     label = word_of(pure) or folder_of(pure) or path.stem
     with path.open("rb") as stream:
