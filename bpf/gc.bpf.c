@@ -96,8 +96,18 @@ static __always_inline void *ct_table(const bool six)
 
 /* ---- to collect one entry ---------------------------------------------------- */
 
+/* As the kernel's helper; counts what is refused. */
+static __always_inline long delete_from(struct run *run, void *table, const union tuple *key)
+{
+	long failed = bpf_map_delete_elem(table, key);
+
+	if (failed && was_refused(failed))
+		run->ctl->nr_refused++;
+	return failed;
+}
+
 /* Deletes the SNAT entry of a deleted OUT entry, and its reverse; how many went. */
-static __always_inline __u8 delete_nat(const union tuple *ct, bool dsr, const bool six)
+static __always_inline __u8 delete_nat(struct run *run, const union tuple *ct, bool dsr, const bool six)
 {
 	void *table = nat_table(six), *nat;
 	union tuple key, reverse;
@@ -107,15 +117,16 @@ static __always_inline __u8 delete_nat(const union tuple *ct, bool dsr, const bo
 	if (!nat)
 		return 0;
 	snatpair_reverse(&reverse, &key, nat, six);
-	if (bpf_map_delete_elem(table, &key))
+	if (delete_from(run, table, &key))
 		return 0;
-	return dsr || bpf_map_delete_elem(table, &reverse) ? 1 : 2;
+	return dsr || delete_from(run, table, &reverse) ? 1 : 2;
 }
 
 /* Deletes KEY's entry if it is expired now, its SNAT pair with it. */
 static __always_inline enum ctctl_gc_status collect(struct run *run, const union tuple *key, const bool six)
 {
 	struct ct_entry *entry = bpf_map_lookup_elem(ct_table(six), key);
+	long failed;
 	bool dsr;
 
 	if (!entry)
@@ -123,11 +134,12 @@ static __always_inline enum ctctl_gc_status collect(struct run *run, const union
 	if (cfg_gc_recheck && !is_expired(entry, run->now))
 		return GC_REFRESHED;
 	dsr = entry->flags & CT_DSR_INTERNAL;
-	if (bpf_map_delete_elem(ct_table(six), key))
-		return GC_GONE;
+	failed = delete_from(run, ct_table(six), key);
+	if (failed)
+		return was_refused(failed) ? GC_STAYED : GC_GONE;
 	run->ctl->nr_deleted++;
 	if (cfg_gc_nat && tuple_flags(key, six) == TUPLE_OUT)
-		run->ctl->nr_nat_deleted += delete_nat(key, dsr, six);
+		run->ctl->nr_nat_deleted += delete_nat(run, key, dsr, six);
 	return GC_DELETED;
 }
 
@@ -207,6 +219,8 @@ static __always_inline long walk(struct run *run, const void *key, const struct 
 		return GO_ON;
 	case GC_REFRESHED:
 		return pass_over(run, ctl->alive, class);
+	case GC_STAYED:
+		return pass_over(run, ctl->skipped, class);
 	default:
 		/* Evicted or deleted by somebody else: not ours to count as deleted. */
 		ctl->skipped[class]++;

@@ -10,6 +10,7 @@
 #endif
 #include "nodeport.h"
 #include "pkt.h"
+#include "tunnel.h"
 #include "verdict.h"
 
 #if FAMILY == 4
@@ -23,7 +24,7 @@ static __always_inline int outer_packet(struct __sk_buff *skb, struct pkt *p, bo
 	if (!*mine)
 		return OK;
 	ret = geneve_decapsulate(skb, p, &tun);
-	return ret || p->action == HOOK_NEXT ? ret : tunnel_receive(skb, p, &tun);
+	return ret || p->action == HOOK_NEXT ? ret : tunnel_packet(skb, p, &tun, false);
 }
 #else
 /* *MINE: the program of IPv4 has taken its outer headers off. */
@@ -36,7 +37,7 @@ static __always_inline int outer_packet(struct __sk_buff *skb, struct pkt *p, bo
 	if (!*mine)
 		return OK;
 	ret = geneve_key_of_wire(skb, p, &tun);
-	return ret ? ret : tunnel_receive(skb, p, &tun);
+	return ret ? ret : tunnel_packet(skb, p, &tun, false);
 }
 #endif
 

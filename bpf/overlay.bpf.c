@@ -8,6 +8,7 @@
 #include "geneve.h"
 #include "nodeport.h"
 #include "pkt.h"
+#include "tunnel.h"
 #include "verdict.h"
 
 SEC("tc")
@@ -27,7 +28,7 @@ int HOOK_PROGRAM(from_overlay)(struct __sk_buff *skb)
 	} else if (ethertype == bpf_htons(ETH_P_FAMILY)) {
 		ret = geneve_key(skb, p, &tun);
 		if (!ret)
-			ret = tunnel_receive(skb, p, &tun);
+			ret = tunnel_packet(skb, p, &tun, true);
 		/* Its inner destination is no address of the device: the stack would take it for another host's. */
 		if (!ret && !p->redirect)
 			bpf_skb_change_type(skb, PACKET_HOST);

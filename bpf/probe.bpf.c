@@ -14,6 +14,7 @@
 	bpf_skb_load_bytes_relative((struct __sk_buff *)(_ctx), _off, _to, _len, BPF_HDR_START_NET)
 
 #include "bound.h"
+#include "owntable.h"
 #include "probe.h"
 #include "probe_others.h"
 
@@ -22,20 +23,13 @@
 volatile const __u32 cfg_netns = 0;     /* inode of the devices' network namespace */
 volatile const __u8 cfg_tables = 0;     /* 1: there are conntrack tables to look into */
 volatile const __u8 cfg_tables6 = 0;    /* the same of IPv6 */
-#define TABLE(_name, _key, _value)                      \
-	struct {                                        \
-		__uint(type, BPF_MAP_TYPE_LRU_HASH);    \
-		__uint(max_entries, 1);                 \
-		__type(key, struct _key);               \
-		__type(value, struct _value);           \
-	} _name SEC(".maps")
 
-TABLE(cilium_ct4_global, ipv4_ct_tuple, ct_entry);
-TABLE(cilium_ct_any4_global, ipv4_ct_tuple, ct_entry);
-TABLE(cilium_ct6_global, ipv6_ct_tuple, ct_entry);
-TABLE(cilium_ct_any6_global, ipv6_ct_tuple, ct_entry);
-TABLE(cilium_snat_v4_external, ipv4_ct_tuple, ipv4_nat_entry);
-TABLE(cilium_snat_v6_external, ipv6_ct_tuple, ipv6_nat_entry);
+STAND_IN(cilium_ct4_global, ipv4_ct_tuple, ct_entry);
+STAND_IN(cilium_ct_any4_global, ipv4_ct_tuple, ct_entry);
+STAND_IN(cilium_ct6_global, ipv6_ct_tuple, ct_entry);
+STAND_IN(cilium_ct_any6_global, ipv6_ct_tuple, ct_entry);
+STAND_IN(cilium_snat_v4_external, ipv4_ct_tuple, ipv4_nat_entry);
+STAND_IN(cilium_snat_v6_external, ipv6_ct_tuple, ipv6_nat_entry);
 
 static __always_inline void
 look(struct ctctl_probe_event *ev, const struct ipv6_ct_tuple *key, bool six, enum ctctl_probe_entry which)

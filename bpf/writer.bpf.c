@@ -92,6 +92,14 @@ static __always_inline __u8 find_pair(void *slot, const bool six)
 	return PAIR_FORWARD | PAIR_REVERSE;
 }
 
+/* What a delete answered, as the slot says it. */
+static __always_inline enum ctctl_writer_status told(long failed)
+{
+	if (!failed)
+		return WRITER_DELETED;
+	return was_refused(failed) ? WRITER_STAYED : WRITER_GONE;
+}
+
 /* Deletes an SNAT entry that is as planned. */
 static __always_inline enum ctctl_writer_status delete_nat(void *key, const void *planned, const bool six)
 {
@@ -101,29 +109,42 @@ static __always_inline enum ctctl_writer_status delete_nat(void *key, const void
 		return WRITER_GONE;
 	if (!same_nat(nat, planned, six))
 		return WRITER_CHANGED;
-	return bpf_map_delete_elem(NAT_TABLE(six), key) ? WRITER_GONE : WRITER_DELETED;
+	return told(bpf_map_delete_elem(NAT_TABLE(six), key));
+}
+
+/* The same for the side of a pair that BIT of *PAIR says was found, and *PAIR told what became of it. */
+static __always_inline void
+delete_side(__u8 *pair, enum ctctl_writer_pair bit, void *key, const void *planned, const bool six)
+{
+	enum ctctl_writer_status status;
+
+	if (!(*pair & bit))
+		return;
+	status = delete_nat(key, planned, six);
+	if (status == WRITER_DELETED)
+		*pair |= bit << 2;
+	else if (status == WRITER_STAYED)
+		*pair |= bit << 4;
 }
 
 static __always_inline enum ctctl_writer_status delete_entry(void *slot, const bool six)
 {
 	void *key = SLOT(six, slot, key), *entry = bpf_map_lookup_elem(CT_TABLE(six), key);
+	enum ctctl_writer_status status;
 	__u8 *pair = SLOT(six, slot, pair);
 
 	if (!entry)
 		return WRITER_GONE;
 	if (!same(entry, SLOT(six, slot, entry), sizeof(struct ct_entry)))
 		return WRITER_CHANGED;
-	if (bpf_map_delete_elem(CT_TABLE(six), key))
-		return WRITER_GONE;
-	if (!cfg_writer_nat)
-		return WRITER_DELETED;
-	if (*pair & PAIR_FORWARD &&
-	    delete_nat(SLOT(six, slot, forward_key), SLOT(six, slot, forward), six) == WRITER_DELETED)
-		*pair |= PAIR_FORWARD_DELETED;
-	if (*pair & PAIR_REVERSE &&
-	    delete_nat(SLOT(six, slot, reverse_key), SLOT(six, slot, reverse), six) == WRITER_DELETED)
-		*pair |= PAIR_REVERSE_DELETED;
-	return WRITER_DELETED;
+	status = told(bpf_map_delete_elem(CT_TABLE(six), key));
+	if (status != WRITER_DELETED || !cfg_writer_nat)
+		return status;
+	delete_side(pair, PAIR_FORWARD, SLOT(six, slot, forward_key), SLOT(six, slot, forward), six);
+	/* Half a pair would lead nowhere. */
+	if (!(*pair & PAIR_FORWARD_STAYED))
+		delete_side(pair, PAIR_REVERSE, SLOT(six, slot, reverse_key), SLOT(six, slot, reverse), six);
+	return status;
 }
 
 /* Whether a conntrack entry stands behind the SNAT entry in SLOT. The datapath writes the

@@ -29,7 +29,7 @@ while getopts pk: option; do
 done
 shift $((OPTIND - 1))
 # By what they are compiled with: another run of this checkout may be using those of before.
-objects=$PWD/$out/objects-$(cat bpf/include/ctctl/*.h bpf/lib/*.h | sha256sum | cut -c1-12)
+objects=$PWD/$out/objects-$(cat bpf/include/ctctl/*.h bpf/lib/*.h bpf/*.c | sha256sum | cut -c1-12)
 mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial "$objects"
 
 install_missing() {

@@ -15,7 +15,6 @@
 
 #define ND_ROUTER bpf_htonl(0xc0000000)         /* router, solicited */
 #define ND_POD bpf_htonl(0x60000000)            /* solicited, override */
-#define ND_SOURCE_MAC 1
 #define ND_TARGET_MAC 2
 
 struct nd_message {

@@ -208,6 +208,24 @@ STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
 
 /* ---- replies of backends on other nodes ---- */
 
+/* A reply that found its request's entry E; *HIT: and still is the connection's. */
+static __always_inline int nodeport_touch(struct __sk_buff *skb, struct pkt *p, const tuple_t *key, struct ct_entry *e,
+					  const enum ct_want want, bool *hit)
+{
+	int ret = pkt_parse_tcp_flags(skb, p);
+
+	*hit = false;
+	if (ret)
+		return ret;
+	event_lookup(p, LOOKUP_REV_DNAT, CT_DIR_INGRESS);
+	event_before(p, key, e);
+	*hit = ct_touch(p, e, CT_DIR_INGRESS, want, 0);
+	event_after(p, e);
+	if (*hit)
+		event_result(p, CT_RESULT_REPLY);
+	return OK;
+}
+
 /* An answer to a request that left by this node's address goes on to the
  * client, from the address that the client wrote to. */
 static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
@@ -226,16 +244,9 @@ static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 	e = ct_find(&key);
 	if (!e || !ct_is_wanted(e, WANT_NODE_PORT, 0))
 		return OK;
-	ret = pkt_parse_tcp_flags(skb, p);
-	if (ret)
+	ret = nodeport_touch(skb, p, &key, e, WANT_NODE_PORT, &hit);
+	if (ret || !hit)
 		return ret;
-	event_lookup(p, LOOKUP_REV_DNAT, CT_DIR_INGRESS);
-	event_before(p, &key, e);
-	hit = ct_touch(p, e, CT_DIR_INGRESS, WANT_NODE_PORT, 0);
-	event_after(p, e);
-	if (!hit)
-		return OK;
-	event_result(p, CT_RESULT_REPLY);
 	ret = nat_service_reply(skb, p, e->rev_nat_index, false);
 	if (ret)
 		return ret;
@@ -267,59 +278,6 @@ static __always_inline int nodeport_other(struct __sk_buff *skb, struct pkt *p)
 	if (cfg_lb_mode == LB_DSR && !cfg_masquerade)
 		return OK;
 	return nodeport_answer(skb, p);
-}
-
-/* ---- through the tunnel ---- */
-
-static __always_inline __u32 tunnel_identity(const struct pkt *p, __u32 vni)
-{
-	const struct remote_endpoint_info *info;
-
-	/* On the wire the world is one, whatever the family. */
-	if (vni == IDENTITY_WORLD)
-		return cfg_world;
-	if (!identity_is_remote_node(vni))
-		return vni;
-	info = ipcache_find(p->t.saddr);
-	return info ? info->sec_identity : vni;
-}
-
-/* The packet is the inner one. To the pod it is for, or up to the host. */
-static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, const struct tunnel *tun)
-{
-	const struct endpoint_info *ep;
-	bool service;
-	int ret;
-
-	event_hook(skb, p, HOOK_FROM_OVERLAY);
-	event_tunnel(p, tun->remote, tun->vni);
-	/* No node sends as "host": on the way it becomes "remote node". */
-	if (tun->vni == IDENTITY_HOST)
-		return -REASON_INVALID_IDENTITY;
-	ret = pkt_parse_l3(skb, p);
-	event_in(p);
-	if (ret)
-		return ret;
-	if (p->fragment && !cfg_fragments)
-		return -REASON_FRAG_NOSUPPORT;
-	p->src_identity = tunnel_identity(p, tun->vni);
-	ret = nodeport_request(skb, p, &service);
-	if (ret || p->redirect)
-		return ret;
-	if (!service && !cfg_dsr_option)
-		ret = dsr_request(skb, p);
-	if (!service && !ret)
-		ret = nodeport_other(skb, p);
-	if (ret || p->redirect)
-		return ret;
-	ep = endpoint_find(p->t.daddr);
-	if (!ep || (ep->flags & ENDPOINT_HOST))
-		return OK;
-	ret = icmp_hop(skb, p);
-	if (ret || p->redirect)
-		return ret;
-	skb->mark = mark_of_identity(p->src_identity) | MARK_FROM_TUNNEL;
-	return deliver(skb, p, ep->mac, ep->node_mac, ep->ifindex);
 }
 
 /* ---- replies ---- */
@@ -372,16 +330,9 @@ static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 	e = ct_find(&key);
 	if (!e || !reply_source(p, &key, e, &address, &port))
 		return OK;
-	ret = pkt_parse_tcp_flags(skb, p);
-	if (ret)
+	ret = nodeport_touch(skb, p, &key, e, WANT_TRANSLATED, &hit);
+	if (ret || !hit)
 		return ret;
-	event_lookup(p, LOOKUP_REV_DNAT, CT_DIR_INGRESS);
-	event_before(p, &key, e);
-	hit = ct_touch(p, e, CT_DIR_INGRESS, WANT_TRANSLATED, 0);
-	event_after(p, e);
-	if (!hit)
-		return OK;
-	event_result(p, CT_RESULT_REPLY);
 	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
 	return nat_reply(skb, p, address, port, false);
 }

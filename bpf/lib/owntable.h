@@ -11,6 +11,7 @@
 #define CTCTL_OWNTABLE_H
 
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include <ctctl/abi.h>
@@ -39,6 +40,12 @@ struct bpf_map;
 enum { GO_ON = 0, END = 1 };
 
 static const __u32 first_element;
+
+/* Whether a delete that failed was refused (the bucket is locked on this CPU, say), not too late: then the entry stays. */
+static __always_inline bool was_refused(long failed)
+{
+	return failed != -ENOENT;
+}
 
 /* Where a field of the family's struct is: the two differ in sizes, not in names. */
 #define AT(_six, _v4, _v6, _p, _field)                                  \

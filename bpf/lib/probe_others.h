@@ -54,9 +54,15 @@ static __always_inline enum whose whose_tunnel(__u8 proto, __be16 dport)
 	return dport == bpf_htons(8472) || dport == bpf_htons(4789) ? WHOSE_IN_VXLAN : WHOSE_ANYBODY;
 }
 
-static __always_inline bool v4_end(const struct ctctl_probe_ctl *ctl, int end, __be32 addr)
+/* The top bit: whether a word is 0. Without a branch, of which the verifier would go both ways. */
+static __always_inline __u32 if_zero(__u32 word)
 {
-	return (addr & word_of(ctl->mask[end])) == word_of(ctl->addr[end]);
+	return (word - 1) & ~word;
+}
+
+static __always_inline __u32 v4_end(const struct ctctl_probe_ctl *ctl, int end, __be32 addr)
+{
+	return if_zero((addr & word_of(ctl->mask[end])) ^ word_of(ctl->addr[end])) >> 31;
 }
 
 /* The last words first: there most differ. */
@@ -111,12 +117,6 @@ static __always_inline bool are_asked(int ends, int asked)
 
 /* ---- IPv4 ---- */
 
-/* The top bit: whether a word is 0. Without a branch, of which the verifier would go both ways. */
-static __always_inline __u32 if_zero(__u32 word)
-{
-	return (word - 1) & ~word;
-}
-
 static __always_inline bool is_own(__be32 addr)
 {
 	__u32 found = if_zero(cfg_own[0]);
@@ -126,7 +126,7 @@ static __always_inline bool is_own(__be32 addr)
 	return found >> 31;
 }
 
-__noinline int whose4(struct __sk_buff *skb, __u32 off, bool outer)
+__noinline int whose4(struct __sk_buff *skb, __u32 off)
 {
 	const struct head4 *at = (const void *)(long)skb->data + bound_index(off, HEADERS);
 	int ends = 0, given = 0;
@@ -145,13 +145,14 @@ __noinline int whose4(struct __sk_buff *skb, __u32 off, bool outer)
 	}
 	if (ip->version != 4 || ip->ihl != 5)
 		return WHOSE_ANYBODY;
-	if (outer && whose_tunnel(ip->protocol, dport))
-		return ip->frag_off & (IP_OFFSET | IP_MF) ? WHOSE_ANYBODY : whose_tunnel(ip->protocol, dport);
 	if (ctl->family != 6) {
-		for (int end = 0; end < 2; end++) {
+		for (int end = 0; end < 2; end++)
 			ends |= (v4_end(ctl, end, ip->saddr) | v4_end(ctl, end, ip->daddr) << 2) << end;
+	}
+	/* Most packets have neither of its addresses. */
+	if (ends) {
+		for (int end = 0; end < 2; end++)
 			given |= (word_of(ctl->mask[end]) ? SADDR_FIRST | DADDR_FIRST : 0) << end;
-		}
 		if (are_asked(ends, ports_asked(ctl, ip->protocol, sport, dport)))
 			return WHOSE_ANYBODY;
 		/* The other one may be what SNAT made of the flow's. */
@@ -173,7 +174,7 @@ static __always_inline bool is_own6(const __u8 *addr)
 	return found >> 31;
 }
 
-__noinline int whose6(struct __sk_buff *skb, __u32 off, bool outer)
+__noinline int whose6(struct __sk_buff *skb, __u32 off)
 {
 	const struct head6 *at = (const void *)(long)skb->data + bound_index(off, HEADERS);
 	int ends = 0, given = 0;
@@ -193,13 +194,13 @@ __noinline int whose6(struct __sk_buff *skb, __u32 off, bool outer)
 	/* Of what has extension headers, L4 is further on. */
 	if (ip->nexthdr == 0 || ip->nexthdr == 43 || ip->nexthdr == 44 || ip->nexthdr == 60)
 		return WHOSE_ANYBODY;
-	if (outer && whose_tunnel(ip->nexthdr, dport))
-		return whose_tunnel(ip->nexthdr, dport);
 	if (ctl->family != 4) {
-		for (int end = 0; end < 2; end++) {
+		for (int end = 0; end < 2; end++)
 			ends |= (v6_end(ctl, end, ip->saddr) | v6_end(ctl, end, ip->daddr) << 2) << end;
+	}
+	if (ends) {
+		for (int end = 0; end < 2; end++)
 			given |= (word_of(ctl->mask[end]) | word_of(ctl->mask[end] + 12) ? SADDR_FIRST | DADDR_FIRST : 0) << end;
-		}
 		if (are_asked(ends, ports_asked(ctl, ip->nexthdr, sport, dport)))
 			return WHOSE_ANYBODY;
 		ends &= given;
@@ -214,11 +215,11 @@ __noinline int whose6(struct __sk_buff *skb, __u32 off, bool outer)
 /* ---- frames ---- */
 
 /* Of the packet behind the Ethernet header at OFF. */
-static __always_inline int whose_packet(struct __sk_buff *skb, __u32 off, __be16 type, bool outer)
+static __always_inline int whose_packet(struct __sk_buff *skb, __u32 off, __be16 type)
 {
 	if (type == bpf_htons(ETH_P_IP))
-		return whose4(skb, off + ETH_HLEN, outer);
-	return type == bpf_htons(ETH_P_IPV6) ? whose6(skb, off + ETH_HLEN, outer) : WHOSE_ANYBODY;
+		return whose4(skb, off + ETH_HLEN);
+	return type == bpf_htons(ETH_P_IPV6) ? whose6(skb, off + ETH_HLEN) : WHOSE_ANYBODY;
 }
 
 /* Of what is in a tunnel: its header is at OFF, the inner frame behind Geneve's options. */
@@ -242,7 +243,7 @@ static __always_inline int whose_inner(struct __sk_buff *skb, __u32 off, int in)
 	}
 	if (frame + ETH_HLEN > end)
 		return WHOSE_ANYBODY;
-	return whose_packet(skb, off, *(const __be16 *)(const void *)(frame + 12), false);
+	return whose_packet(skb, off, *(const __be16 *)(const void *)(frame + 12));
 }
 
 static __always_inline bool is_raw(__u32 ifindex)
@@ -256,22 +257,42 @@ static __always_inline bool is_raw(__u32 ifindex)
 	return false;
 }
 
-/* Whether a packet is surely of another flow. Global functions, so that the verifier goes through each once. */
-__noinline int is_others(struct __sk_buff *skb)
+/* Whether the frame is a tunnel's, and where that one's header is. Asked first: the outer packet is nobody's.
+ * What is in pieces or has options is looked at as any other packet. */
+static __always_inline enum whose whose_outer(struct __sk_buff *skb, bool six, __u32 *header)
 {
-	__u32 zero = 0;
+	const void *at = (const void *)(long)skb->data + ETH_HLEN, *end = (const void *)(long)skb->data_end;
+
+	if (six) {
+		const struct head6 *head = at;
+
+		if ((const void *)(head + 1) > end)
+			return WHOSE_ANYBODY;
+		*header = ETH_HLEN + sizeof(head->ip) + 8;
+		return whose_tunnel(head->ip.nexthdr, head->ports[1]);
+	} else {
+		const struct head4 *head = at;
+
+		if ((const void *)(head + 1) > end || head->ip.ihl != 5 || head->ip.frag_off & (IP_OFFSET | IP_MF))
+			return WHOSE_ANYBODY;
+		*header = ETH_HLEN + sizeof(head->ip) + 8;
+		return whose_tunnel(head->ip.protocol, head->ports[1]);
+	}
+}
+
+/* Whether a packet is surely of another flow. */
+static __always_inline bool is_others(struct __sk_buff *skb)
+{
+	__u32 zero = 0, header = 0;
 	struct ctctl_probe_ctl *ctl = bpf_map_lookup_elem(&ctctl_probe_ctl, &zero);
-	int whose;
+	enum whose whose;
 
 	if (!ctl || !ctl->filter || is_raw(skb->ifindex))
 		return false;
-	whose = whose_packet(skb, 0, skb->protocol, true);
-	if (whose == WHOSE_IN_VXLAN || whose == WHOSE_IN_GENEVE) {
-		bool six = skb->protocol == bpf_htons(ETH_P_IPV6);
-
-		whose = whose_inner(skb, ETH_HLEN + 8 + (six ? sizeof(struct probe_ipv6) : sizeof(struct iphdr)), whose);
-	}
-	return whose == WHOSE_OTHERS;
+	whose = whose_outer(skb, skb->protocol == bpf_htons(ETH_P_IPV6), &header);
+	if (whose == WHOSE_IN_VXLAN || whose == WHOSE_IN_GENEVE)
+		return whose_inner(skb, header, whose) == WHOSE_OTHERS;
+	return whose_packet(skb, 0, skb->protocol) == WHOSE_OTHERS;
 }
 
 #endif /* CTCTL_PROBE_OTHERS_H */

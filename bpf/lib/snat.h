@@ -20,6 +20,9 @@
 #include "nat.h"
 #include "pkt.h"
 #include "room.h"
+#if FAMILY == 4
+#include "snatquoted.h"
+#endif
 
 #define SNAT_PORT_MIN 32768
 #define SNAT_PORT_MAX 65535
@@ -238,12 +241,6 @@ snat_is_needed(struct __sk_buff *skb, struct pkt *p, struct snat_target *to, boo
 	return ret;
 }
 
-#if FAMILY == 4
-/* An error about a packet that came by the node's address, from the pod it
- * came to: what it quotes gets back that address, and its own source it. */
-static __noinline int snat_quoted_out(struct __sk_buff *skb, struct pkt *p);
-#endif
-
 static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, bool *echo)
 {
 	struct icmp_header icmp;
@@ -312,9 +309,7 @@ static __always_inline int snat_track_answer(struct __sk_buff *skb, struct pkt *
 	return OK;
 }
 
-#if FAMILY == 4
-static __noinline int snat_quoted_in(struct __sk_buff *skb, struct pkt *p, bool *done);
-#else
+#if FAMILY == 6
 /* Cilium 1.16 looks for the quoted header 4 bytes too early: it never finds the
  * flow, and drops what it cannot walk through there. */
 static __always_inline int snat_check_quoted(struct __sk_buff *skb, const struct pkt *p)
@@ -394,149 +389,5 @@ STAGE int snat_answer(struct __sk_buff *skb, struct pkt *p, bool *done)
 	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
 	return lb_fragment(p);
 }
-
-#if FAMILY == 4
-/* ---- packets quoted in ICMP errors ---- */
-
-struct quoted {
-	struct iphdr ip;
-	__u32  l4_off;
-	tuple_t t;              /* of the quoted packet's answer, ports as in a packet */
-};
-
-/* TYPE: of the echo that can be quoted here. */
-static __always_inline int
-snat_load_quoted(struct __sk_buff *skb, const struct pkt *p, struct quoted *q, __u8 echo_type)
-{
-	struct ipv4_frag_l4ports ports;
-	struct icmp_header icmp;
-
-	if (!pkt_load(skb, p->l4_off + sizeof(icmp), &q->ip, sizeof(q->ip)))
-		return -REASON_INVALID;
-	q->l4_off = p->l4_off + sizeof(icmp) + q->ip.ihl * 4;
-	q->t.nexthdr = q->ip.protocol;
-	q->t.saddr = q->ip.daddr;
-	q->t.daddr = q->ip.saddr;
-	switch (q->ip.protocol) {
-	case IPPROTO_TCP:
-	case IPPROTO_UDP:
-		if (!pkt_load(skb, q->l4_off, &ports, sizeof(ports)))
-			return -REASON_INVALID;
-		q->t.dport = ports.sport;
-		q->t.sport = ports.dport;
-		return OK;
-	case IPPROTO_ICMP:
-		if (!pkt_load(skb, q->l4_off, &icmp, sizeof(icmp) - sizeof(icmp.mtu)) || icmp.type != echo_type)
-			return -REASON_INVALID;
-		if (echo_type == ICMP_ECHO) {
-			q->t.dport = icmp.id;
-			q->t.sport = 0;
-		} else {
-			q->t.sport = icmp.id;
-			q->t.dport = 0;
-		}
-		return OK;
-	}
-	return -REASON_UNKNOWN_L4;
-}
-
-/* A quoted packet gets another address (at ADDR_OFF of its header) and port
- * (at PORT_OFF of its L4), its checksums along; the error's own checksum
- * covers all of it, the quoted checksum's change too. */
-static __always_inline int
-snat_rewrite_quoted(struct __sk_buff *skb, const struct pkt *p, struct quoted *q, __u32 addr_off, __u32 port_off,
-		    addr_t old_addr, __be16 old_port, const nat_entry_t *to)
-{
-	const __u32 ip_off = p->l4_off + sizeof(struct icmp_header);
-	__u32 addr_diff = csum_add(~old_addr, to->to_saddr), outer = addr_diff;
-	__u32 port_diff = csum_add(~(__u32)old_port, to->to_sport);
-	__u32 csum_off = 0;
-	__sum16 before, after;
-
-	if (q->t.nexthdr == IPPROTO_TCP)
-		csum_off = offsetof(struct tcphdr, check);
-	else if (q->t.nexthdr == IPPROTO_UDP)
-		csum_off = offsetof(struct udphdr, check);
-	else
-		csum_off = offsetof(struct icmp_header, checksum);
-	if (!pkt_load(skb, q->l4_off + csum_off, &before, sizeof(before)))
-		return -REASON_CSUM_L4;
-	after = before;
-	if (q->t.nexthdr == IPPROTO_ICMP)
-		csum_add_fold(&after, port_diff);
-	else if (before || q->t.nexthdr == IPPROTO_TCP)
-		csum_add_fold(&after, csum_add(addr_diff, port_diff));
-	outer = csum_add(outer, port_diff);
-	outer = csum_add(outer, csum_add(~(__u32)before, after));
-	before = q->ip.check;
-	csum_add_fold(&q->ip.check, addr_diff);
-	outer = csum_add(outer, csum_add(~(__u32)before, q->ip.check));
-	if (!pkt_store(skb, q->l4_off + csum_off, &after, sizeof(after)) ||
-	    !pkt_store(skb, q->l4_off + port_off, &to->to_sport, sizeof(to->to_sport)) ||
-	    !pkt_store(skb, ip_off + addr_off, &to->to_saddr, sizeof(to->to_saddr)) ||
-	    !pkt_store(skb, ip_off + offsetof(struct iphdr, check), &q->ip.check, sizeof(q->ip.check)))
-		return -REASON_WRITE_ERROR;
-	if (bpf_l4_csum_replace(skb, p->l4_off + offsetof(struct icmp_header, checksum), 0, outer, 0))
-		return -REASON_CSUM_L4;
-	return OK;
-}
-
-static __noinline int snat_quoted_out(struct __sk_buff *skb, struct pkt *p)
-{
-	struct quoted q = { .t.flags = TUPLE_OUT };
-	struct nat_change c = { .daddr = p->t.daddr, .port_off = SPORT_OFF };
-	const nat_entry_t *found;
-	nat_entry_t entry;
-	int ret;
-
-	ret = snat_load_quoted(skb, p, &q, ICMP_ECHO_REPLY);
-	if (ret)
-		return ret;
-	found = bpf_map_lookup_elem(&MAP_SNAT, &q.t);
-	if (!found)
-		return OK;
-	entry = *found;
-	if (!addr_equal(entry.to_saddr, q.t.saddr) || entry.to_sport != q.t.sport) {
-		ret = snat_rewrite_quoted(skb, p, &q, offsetof(struct iphdr, daddr),
-					  q.t.nexthdr == IPPROTO_ICMP ? ECHO_ID_OFF : DPORT_OFF, q.t.saddr, q.t.sport,
-					  &entry);
-		if (ret)
-			return ret;
-	}
-	c.saddr = entry.to_saddr;
-	p->t.saddr = c.saddr;
-	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
-	return nat_rewrite(skb, p, &c);
-}
-
-static __noinline int snat_quoted_in(struct __sk_buff *skb, struct pkt *p, bool *done)
-{
-	struct quoted q = { .t.flags = TUPLE_IN };
-	struct nat_change c = { .saddr = p->t.saddr, .port_off = DPORT_OFF };
-	const nat_entry_t *found;
-	nat_entry_t entry;
-	int ret;
-
-	ret = snat_load_quoted(skb, p, &q, ICMP_ECHO);
-	if (ret)
-		return ret == -REASON_UNKNOWN_L4 ? OK : ret;
-	found = bpf_map_lookup_elem(&MAP_SNAT, &q.t);
-	if (!found)
-		return OK;
-	entry = *found;
-	if (!addr_equal(entry.to_saddr, q.t.daddr) || entry.to_sport != q.t.dport) {
-		ret = snat_rewrite_quoted(skb, p, &q, offsetof(struct iphdr, saddr),
-					  q.t.nexthdr == IPPROTO_ICMP ? ECHO_ID_OFF : SPORT_OFF, q.t.daddr, q.t.dport,
-					  &entry);
-		if (ret)
-			return ret;
-	}
-	c.daddr = entry.to_saddr;
-	p->t.daddr = c.daddr;
-	*done = true;
-	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
-	return nat_rewrite(skb, p, &c);
-}
-#endif
 
 #endif /* CTCTL_SNAT_H */

@@ -232,6 +232,7 @@ class CtctlGcStatus(IntEnum):
     GC_REFRESHED = 2
     GC_GONE = 3
     GC_FOUND = 4
+    GC_STAYED = 5
 
 
 class CtctlWriterPhase(IntEnum):
@@ -250,6 +251,7 @@ class CtctlWriterStatus(IntEnum):
     WRITER_DELETED = 1
     WRITER_CHANGED = 2
     WRITER_GONE = 3
+    WRITER_STAYED = 4
 
 
 class CtctlWriterPair(IntFlag):
@@ -259,6 +261,8 @@ class CtctlWriterPair(IntFlag):
     PAIR_REVERSE = 0x2
     PAIR_FORWARD_DELETED = 0x4
     PAIR_REVERSE_DELETED = 0x8
+    PAIR_FORWARD_STAYED = 0x10
+    PAIR_REVERSE_STAYED = 0x20
 
 
 class CtctlSlot(IntEnum):
@@ -1075,6 +1079,7 @@ class ctctl_gc_ctl(AbiStruct):  # noqa: N801
     skip: int
     budget: int
     nr_slots: int
+    nr_refused: int
     passed: int
     nr_deleted: int
     nr_found: int
@@ -1089,7 +1094,8 @@ class ctctl_gc_ctl(AbiStruct):  # noqa: N801
         ("stop", u32),
         ("skip", u64),
         ("budget", u64),
-        ("nr_slots", u64),
+        ("nr_slots", u32),
+        ("nr_refused", u32),
         ("passed", u64),
         ("nr_deleted", u64),
         ("nr_found", u64),

@@ -116,6 +116,8 @@ def _say_outcome(outcome: Outcome, plan: Plan, journal: Journal | None, foreign:
         text += f", {outcome.changed} skipped: a packet refreshed them meanwhile"
     if outcome.gone:
         text += f", {outcome.gone} were gone already"
+    if outcome.refused:
+        text += f", {outcome.refused} stayed: the kernel refused to delete them"
     say(text if outcome.complete else f"{text}; stopped before the end")
     if journal is not None and journal.kept:
         say(undo_command(journal.path, plan.source.description, foreign=foreign))

@@ -134,7 +134,7 @@ _GC_META = {
     "now": INT,
     "complete": BOOL,
     "duration_s": NUMBER,
-    **dict.fromkeys(("alive", "expired", "others", "selected", "deleted", "skipped", "nat_deleted"), COUNT),
+    **dict.fromkeys(("alive", "expired", "others", "selected", "deleted", "skipped", "nat_deleted", "refused"), COUNT),
     "scrubbed": STRING,
     "orphans": maybe(COUNT),
     "ratio": NUMBER,

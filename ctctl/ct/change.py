@@ -72,11 +72,13 @@ class Plan:
 @dataclass(slots=True)
 class Outcome:
     """What was done, at every moment. ``changed``: entries refreshed or reused since they were planned, which stayed;
-    ``gone``: that went away by themselves; ``notes``: lines for the operator; ``complete``: nobody stopped it."""
+    ``gone``: that went away by themselves; ``refused``: deletions, of SNAT entries too, that the kernel refused: these
+    stayed; ``notes``: lines for the operator; ``complete``: nobody stopped it."""
 
     deleted: int = 0
     changed: int = 0
     gone: int = 0
+    refused: int = 0
     nat_deleted: int = 0
     complete: bool = True
     notes: list[str] = field(default_factory=list)
@@ -163,6 +165,7 @@ def _delete_batch(remover: Remover, keys: Bytes2d, values: Bytes2d, again: _Agai
         outcome.deleted += removed.deleted
         outcome.nat_deleted += removed.nat_deleted
         outcome.gone += int((removed.status == CtctlWriterStatus.WRITER_GONE).sum())
+        outcome.refused += removed.refused
         left = keys[removed.status == CtctlWriterStatus.WRITER_CHANGED]
         if not len(left):
             return

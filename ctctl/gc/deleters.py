@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: Deletes candidates given as keys and values, counts them; False: stopped before the end.
 Deleter: TypeAlias = "Callable[[NDArray[np.uint8], NDArray[np.uint8]], bool]"
-_Chunk: TypeAlias = "Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.bool_], int]]"
+#: Which of a chunk went, how many SNAT entries along, and how many deletions the kernel refused.
+_Chunk: TypeAlias = "Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.bool_], int, int]]"
 
 
 @contextmanager
@@ -67,11 +68,12 @@ def _limited(delete: _Chunk, job: Job, tally: Tally, room: int) -> Deleter:
             if not chunk:
                 return False
             part = keys[done : done + chunk]
-            deleted, nat_deleted = delete(part, values[done : done + chunk])
+            deleted, nat_deleted, refused = delete(part, values[done : done + chunk])
             numbers = classes.class_numbers(part)
             found = classes.count(numbers)
             tally.expired += found
             tally.nat_deleted += nat_deleted
+            tally.refused += refused
             if deleted.all():
                 tally.deleted += found
             else:
@@ -92,16 +94,17 @@ class _ByExpiry:
         self._program = program
         self._job = job
 
-    def delete(self, keys: NDArray[np.uint8], _values: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], int]:
+    def delete(self, keys: NDArray[np.uint8], _values: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], int, int]:
         if self._job.before_delete is not None:
             self._job.before_delete(keys)
         slots, control = self._program.slots[: len(keys)], self._program.control
         column(slots, "key")[:] = keys
         slots["status"] = CtctlGcStatus.GC_UNTOUCHED
         control["nr_slots"] = len(keys)
-        control["nr_nat_deleted"] = 0
+        control["nr_nat_deleted"] = control["nr_refused"] = 0
         self._program.run()
-        return slots["status"] == CtctlGcStatus.GC_DELETED, int(control["nr_nat_deleted"][0])
+        counted = int(control["nr_nat_deleted"][0]), int(control["nr_refused"][0])
+        return slots["status"] == CtctlGcStatus.GC_DELETED, *counted
 
 
 class _AsPlanned:
@@ -110,6 +113,6 @@ class _AsPlanned:
     def __init__(self, remover: Remover) -> None:
         self._remover = remover
 
-    def delete(self, keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], int]:
+    def delete(self, keys: NDArray[np.uint8], values: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], int, int]:
         removed = self._remover.remove(keys, values)
-        return removed.status == CtctlWriterStatus.WRITER_DELETED, removed.nat_deleted
+        return removed.status == CtctlWriterStatus.WRITER_DELETED, removed.nat_deleted, removed.refused

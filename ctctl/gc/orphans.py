@@ -24,9 +24,10 @@ Cts = dict[str, CtTable]
 
 @dataclass(slots=True)
 class Purged:
-    """How many went (dry run: were found), at every moment."""
+    """How many went (dry run: were found), and how many the kernel refused to delete, at every moment."""
 
     count: int = 0
+    refused: int = 0
 
 
 def purge(source: Source, targets: Targets | None, job: Job, purged: Purged) -> None:
@@ -95,6 +96,7 @@ def _remove(remover: Remover, keys: NDArray[np.uint8], values: NDArray[np.uint8]
         part = slice(done, done + chunk)
         removed = remover.remove_nat(keys[part], values[part], orphans=not job.addresses)
         purged.count += int((removed.status == CtctlWriterStatus.WRITER_DELETED).sum())
+        purged.refused += removed.refused
         done += chunk
     return True
 

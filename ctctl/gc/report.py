@@ -24,7 +24,8 @@ class Row:
     """Figures of one class of entries in one table.
 
     ``alive``: not expired; ``expired``: expired when tested; ``deleted``: of these, deleted;
-    ``skipped``: of these, refreshed or gone before the delete. A dry run deletes and skips nothing.
+    ``skipped``: of these, refreshed, gone before the delete, or refused by the kernel. A dry run deletes
+    and skips nothing.
     """
 
     map: str
@@ -38,7 +39,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """One table's part of a run. ``protocol`` is the metrics' label: ``TCP`` or ``non-TCP``."""
+    """One table's part of a run. ``protocol`` is the metrics' label: ``TCP`` or ``non-TCP``.
+
+    ``refused``: deletions, of SNAT entries too, that the kernel refused: those entries stayed.
+    """
 
     map: str
     family: str
@@ -49,6 +53,7 @@ class TableReport:
     resets: int
     complete: bool
     duration_s: float
+    refused: int = 0
 
     @property
     def alive(self) -> int:
@@ -98,6 +103,8 @@ class Report:
     failure: CtctlError | None = None
     #: whose entries were scrubbed, expired or not: ``expired`` counts them, ``alive`` all others
     scrubbed: str | None = None
+    #: of the orphans, those that the kernel refused to delete
+    orphans_refused: int = 0
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -115,6 +122,10 @@ class Report:
     @property
     def nat_deleted(self) -> int:
         return sum(table.nat_deleted for table in self.tables)
+
+    @property
+    def refused(self) -> int:
+        return sum(table.refused for table in self.tables) + self.orphans_refused
 
 
 @dataclass(frozen=True, slots=True)

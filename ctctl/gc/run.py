@@ -217,10 +217,11 @@ def _table_report(table: CtTable, tally: Tally, started: float) -> TableReport:
         resets=tally.resets,
         complete=tally.complete,
         duration_s=time.monotonic() - started,
+        refused=tally.refused,
     )
 
 
-def _orphans(turn: _Run, job: Job) -> int | None:
+def _orphans(turn: _Run, job: Job) -> orphans.Purged | None:
     if not turn.options.orphans and not job.addresses:
         return None
     if not job.addresses:
@@ -232,13 +233,13 @@ def _orphans(turn: _Run, job: Job) -> int | None:
             orphans.purge(turn.source, turn.targets, job, purged)
     except CtctlError as error:
         _add_failure(turn, error)
-    return purged.count
+    return purged
 
 
-def _report(turn: _Run, reports: list[TableReport], purged: int | None, duration_s: float) -> Report:
+def _report(turn: _Run, reports: list[TableReport], purged: orphans.Purged | None, duration_s: float) -> Report:
     options, notes = turn.options, turn.notes
     deleted = sum(report.deleted for report in reports)
-    if len(turn.errors) >= len(reports) and not deleted and not purged:  # nothing could be done at all
+    if len(turn.errors) >= len(reports) and not deleted and not (purged and purged.count):  # nothing could be done
         raise turn.errors[0]
     return Report(
         source=turn.source.description,
@@ -246,7 +247,8 @@ def _report(turn: _Run, reports: list[TableReport], purged: int | None, duration
         dry_run=options.dry_run,
         now=turn.now,
         tables=tuple(reports),
-        orphans=purged,
+        orphans=purged.count if purged is not None else None,
+        orphans_refused=purged.refused if purged is not None else 0,
         duration_s=duration_s,
         complete=not turn.errors and not turn.source.partial and all(report.complete for report in reports),
         interval_s=options.interval_s,

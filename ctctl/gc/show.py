@@ -88,6 +88,7 @@ def report_document(report: Report) -> dict[str, object]:
         "deleted": report.deleted,
         "skipped": sum(table.skipped for table in report.tables),
         "nat_deleted": report.nat_deleted,
+        "refused": report.refused,
         "orphans": report.orphans,
         "ratio": report.ratio,
         "interval_s": report.interval_s,
@@ -115,6 +116,7 @@ def _table(table: TableReport, report: Report) -> dict[str, object]:
         "deleted": table.deleted,
         "skipped": table.skipped,
         "nat_deleted": table.nat_deleted,
+        "refused": table.refused,
         "resets": table.resets,
         "complete": table.complete,
         "duration_s": round(table.duration_s, 6),
@@ -144,6 +146,8 @@ def summary(report: Report) -> list[str | CommandLine]:
     if not report.dry_run:
         totals += [f"{report.deleted} deleted", f"{sum(t.skipped for t in report.tables)} skipped"]
         totals += [f"{counted(report.nat_deleted, 'SNAT entry', 'SNAT entries')} along"] if report.nat_deleted else []
+    if report.refused:
+        totals.append(f"{counted(report.refused, 'deletion')} refused by the kernel")
     if report.orphans is not None:
         totals.append(f"{report.orphans} SNAT entries {'would go' if report.dry_run else 'purged'} by themselves")
     head = "dry run, nothing deleted: " if report.dry_run else ""

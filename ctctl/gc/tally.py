@@ -30,6 +30,8 @@ class Tally:
     deleted: NDArray[np.int64] = field(default_factory=_zeros)
     skipped: NDArray[np.int64] = field(default_factory=_zeros)
     nat_deleted: int = 0
+    #: deletions, of SNAT entries too, that the kernel refused: those entries stayed
+    refused: int = 0
     #: restarts of a walk by key, because the key it stood on was gone
     resets: int = 0
     complete: bool = True

@@ -109,3 +109,4 @@ def _read_counters(control: NDArray[np.void], tally: Tally, job: Job) -> None:
     if not job.dry_run:
         tally.skipped += skipped
     tally.nat_deleted += int(control["nr_nat_deleted"][0])
+    tally.refused += int(control["nr_refused"][0])

@@ -11,7 +11,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from ctctl.abi.layouts import CtctlCtFlags
+from ctctl.abi.layouts import CtctlCtFlags, CtctlIdentity
 from ctctl.packet.geneve import Geneve, dsr_option
 from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
@@ -24,12 +24,14 @@ from tests.support.datapath import (
     POD2,
     REMOTE,
     VIP,
+    dual_stack,
     entries,
     forget,
     frame,
     node_file,
     send,
     service,
+    simulated,
     simulated_whole,
 )
 from tests.support.geneve import wrap_geneve
@@ -198,6 +200,27 @@ def test_what_the_device_does_is_done_inline_as_well(node: Simulator) -> None:
     assert (by_wire.verdict, by_wire.frame, by_wire.mark) == (by_device.verdict, by_device.frame, by_device.mark)
     assert node.tables() == left_by_device
     assert len(left_by_device.snat) == 1
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_an_error_about_an_inner_packet_goes_back_to_the_node_it_came_from(version: int) -> None:
+    """Inline as by a device, which is told the same key."""
+    vip, pod = {4: (LB_VIP, REMOTE), 6: ("fd00:190::10", "fd00:64:1::64")}[version]
+    at = "[{}]:{}" if version == 6 else "{}:{}"
+    inner = f"udp {at.format(pod, 40000)} > {at.format(vip, 80)}"
+    tunnel = Geneve(IPv4Address("10.1.0.2"), IPv4Address(NODE_IP), 30001, b"")
+    empty = [service("none", vip, 80, 33, type="LoadBalancer")]
+    with simulated(dual_stack(services=empty)) as node:
+        packet = wrap_geneve(frame(inner), tunnel, src_mac=MAC_THERE, dst_mac=MAC_HERE)
+        by_wire = send(node, "from_netdev", packet)
+        by_device = send(node, "from_overlay", inner, geneve=tunnel)
+    outer = outer_of(by_wire.wire)
+    assert (outer[IP].src, outer[IP].dst, outer[UDP].dport) == (NODE_IP, "10.1.0.2", 6081)
+    assert outer[GENEVE].vni == CtctlIdentity.IDENTITY_WORLD
+    assert bytes(outer[GENEVE].payload)[14:] == by_device.frame[14:]
+    for result in (by_wire, by_device):
+        event = result.events[-1]
+        assert (str(event.tunnel_remote), event.tunnel_vni) == ("10.1.0.2", CtctlIdentity.IDENTITY_WORLD)
 
 
 @pytest.mark.parametrize("before", [b"", bytes.fromhex("01020201") + b"abcd", bytes.fromhex("01020200") * 3])

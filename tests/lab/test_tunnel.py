@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 
 import pytest
+from scapy.contrib.geneve import GENEVE
+from scapy.layers.inet import ICMP, IP, UDP
 
 from ctctl.kernel.features import probe
+from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths, processes
 from ctctl.lab.topology import Topology
+from ctctl.packet.frame import build_frame
+from ctctl.packet.geneve import GENEVE_PORT
+from ctctl.packet.text import parse_packet_text
+from tests.lab.capture import capture, packets, wrong_checksums
 from tests.lab.conftest import ctctl, remains
 from tests.support.wait import wait_for
 
@@ -51,3 +60,30 @@ def test_dsr_through_a_geneve_device(fresh_lab: Topology) -> None:
     datapaths.apply_node(fresh_lab, node, states={"pod4": "terminating"}, without=())
     assert datapaths.tunnel_of(fresh_lab, node) == "device"
     assert not datapaths.is_as_built(fresh_lab, node)
+
+
+def test_an_error_about_what_came_through_the_tunnel_goes_back_through_it(lab: Topology) -> None:
+    """Its sender is a pod of the other node: outside the tunnel nobody knows the way, and a device needs a key."""
+    here, there, sender = lab.node("node-a"), lab.node("node-b"), lab.pod("pod3")
+    service = lab.service("lb-udp")
+    inner = build_frame(parse_packet_text(f"udp {sender.ip}:40000 > {service.ip}:{service.port} len=8"))
+    header = struct.pack(">BBHI", 0, 0, 0x6558, sender.identity << 8)
+
+    def from_the_other_node() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tunnel:
+            tunnel.sendto(header + inner, (here.ip, GENEVE_PORT))
+
+    datapaths.apply_node(lab, here, states={}, without=("pod3",))
+    try:
+        with capture(lab, "node-b") as frames:
+            run_in_netns(lab.netns("node-b"), from_the_other_node)
+            wait_for(lambda: any(ICMP in packet for packet in packets(frames)), what="node-a to answer")
+    finally:
+        datapaths.apply_node(lab, here, states={}, without=())
+    (told,) = [packet for packet in packets(frames) if ICMP in packet]
+    outer, answer = told[IP], told[GENEVE].payload[IP]
+    assert (outer.src, outer.dst, told[UDP].dport, told[GENEVE].vni) == (here.ip, there.ip, GENEVE_PORT, 2)
+    assert "DF" in outer.flags
+    assert (answer.src, answer.dst) == (service.ip, sender.ip)
+    assert (answer[ICMP].type, answer[ICMP].code) == (3, 3)
+    assert wrong_checksums([told]) == []

@@ -612,7 +612,8 @@ struct ctctl_gc_ctl {
 	__u32  stop;                    /* walk: set from outside at any time, no further entry is touched */
 	__u64  skip;                    /* entries that an earlier part of this run left in place */
 	__u64  budget;                  /* deletions allowed in this part, the walk ends with the last */
-	__u64  nr_slots;                /* check: slots filled */
+	__u32  nr_slots;                /* check: slots filled */
+	__u32  nr_refused;              /* out: deletions, of SNAT entries too, that the kernel refused */
 	__u64  passed;                  /* walk, out: entries seen and left in place, skipped ones included */
 	__u64  nr_deleted;              /* out: in this part */
 	__u64  nr_found;                /* walk that only finds, out: log records written in this part */
@@ -629,6 +630,7 @@ enum ctctl_gc_status {
 	GC_REFRESHED = 2,               /* the live entry is not expired (any more) */
 	GC_GONE = 3,                    /* there is no such entry (any more) */
 	GC_FOUND = 4,                   /* recorded, for the writer to delete */
+	GC_STAYED = 5,                  /* expired, and the kernel refused to delete it */
 };
 
 /* ctctl_gc_slots4/6: candidates of the batch engine, and what became of each;
@@ -675,6 +677,7 @@ enum ctctl_writer_status {
 	WRITER_DELETED = 1,
 	WRITER_CHANGED = 2,             /* the live entry is not what was planned (any more) */
 	WRITER_GONE = 3,                /* there is no such entry (any more) */
+	WRITER_STAYED = 4,              /* as planned, and the kernel refused to delete it */
 };
 
 enum ctctl_writer_pair {
@@ -682,6 +685,8 @@ enum ctctl_writer_pair {
 	PAIR_REVERSE = 1 << 1,
 	PAIR_FORWARD_DELETED = 1 << 2,
 	PAIR_REVERSE_DELETED = 1 << 3,
+	PAIR_FORWARD_STAYED = 1 << 4,   /* as planned, and the kernel refused to delete it */
+	PAIR_REVERSE_STAYED = 1 << 5,
 };
 
 /* ctctl_writer_ctl, an mmapable array with one element. */

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 #: Entries deleted behind one write to the journal: few flushes, little memory (184 or 288 bytes each).
 ROOM = 8192
 
+_STAYED = (Pair.PAIR_FORWARD_STAYED, Pair.PAIR_REVERSE_STAYED)
+
 
 class Recorder(Protocol):
     """Told of every deletion, after it: raw key and value of the entry and of the SNAT entries that went along."""
@@ -44,14 +46,23 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What became of a batch: a ``ctctl_writer_status`` an entry, and how many SNAT entries went."""
+    """What became of a batch: a ``ctctl_writer_status`` an entry, and how many SNAT entries went along.
+
+    ``nat_refused``: of the SNAT entries that were to go along, those that the kernel refused to delete.
+    """
 
     status: NDArray[np.uint8]
     nat_deleted: int
+    nat_refused: int = 0
 
     @property
     def deleted(self) -> int:
         return int((self.status == Status.WRITER_DELETED).sum())
+
+    @property
+    def refused(self) -> int:
+        """Deletions, of SNAT entries too, that the kernel refused: those entries stay."""
+        return int((self.status == Status.WRITER_STAYED).sum()) + self.nat_refused
 
 
 class Remover:
@@ -102,7 +113,8 @@ class Remover:
             self._before_delete(keys)
         self._run(Phase.WRITER_DELETE, slots)
         gone = self._pairs(slots, deleted=True)
-        removed = Removed(slots["status"].copy(), sum(len(found) for _, found, _ in gone))
+        stayed = sum(int(((slots["pair"] & side) != 0).sum()) for side in _STAYED)
+        removed = Removed(slots["status"].copy(), sum(len(found) for _, found, _ in gone), stayed)
         self._tell(removed, keys, values, gone, self._left(slots))
         return removed
 
