@@ -83,7 +83,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     for a document that is known and cannot be read. Listings of another machine, by the prompts between them, are
     in ``dump.others``.
     """
-    lines = Lines(shown(utf8(stream), spend), spend, lambda head: form_of(head) is not None)
+    lines = Lines(shown(utf8(stream, spend), spend), spend, lambda head: form_of(head) is not None)
     part, hosts, foreign = dump, Hosts(), ""
     dump.spend = spend
     try:
