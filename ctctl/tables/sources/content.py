@@ -82,7 +82,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     for a document that is known and cannot be read. Listings of another machine, by the prompts between them, are
     in ``dump.others``.
     """
-    lines = Lines(shown(utf8(stream), spend), spend, starts_document)
+    lines = Lines(shown(utf8(stream, spend), spend), spend, starts_document)
     part, hosts, foreign = dump, Hosts(), ""
     dump.spend = spend
     try:

@@ -145,8 +145,8 @@ class _Anew:
             end = self._end_of(data) if raw else 0
             cut = end if end or (raw and len(data) <= MAX_LINE) else len(data)
             self._left = data[cut:]
-            if cut:
-                return self._made(data[:cut])
+            if cut and (made := self._made(data[:cut])):  # a piece of which nothing is left is no end
+                return made
             if not raw:
                 self._stream.settle()
                 return b""
@@ -165,7 +165,11 @@ def _is_mailed(head: bytes) -> bool:
     return (b"=3D" in head and _SOFT_END.search(head) is not None) or _BLANK_END.search(head) is not None
 
 
-def utf8(stream: Reader) -> Reader:
+def nothing_spent(_work: int) -> None:
+    """Work that nobody counts."""
+
+
+def utf8(stream: Reader, spend: Callable[[int], None] = nothing_spent) -> Reader:
     """The stream in UTF-8. UTF-16 is turned, by its mark or by every other byte: PowerShell's ``>`` writes that.
 
     Of a mail as it was sent, lines are made whole, and parts in base64 are what was written.
@@ -173,7 +177,7 @@ def utf8(stream: Reader) -> Reader:
     whole = Prefixed(b"", stream)
     head = whole.peek(_MAIL_HEAD)
     if b":" in head and mailed.HEADER.search(head) is not None:
-        return _Anew(whole, lambda data: data.rfind(b"\n") + 1, mailed.Unpacker())
+        return _Anew(whole, lambda data: data.rfind(b"\n") + 1, mailed.Unpacker(spend))
     if b"=" in head and _is_mailed(head):
         return _mailed(whole)
     head = head[:8]
@@ -183,10 +187,6 @@ def utf8(stream: Reader) -> Reader:
         if len(head) == 8 and not any(head[1 - first :: 2]) and all(0 < byte < 0x80 for byte in head[first::2]):
             return _Recoded(whole, encoding)
     return whole
-
-
-def nothing_spent(_work: int) -> None:
-    """Work that nobody counts."""
 
 
 class Lines:
