@@ -19,7 +19,8 @@ from ctctl.cli.complete import answering
 from ctctl.cli.options import Attach
 from ctctl.errors import PartialDataError, UsageError
 from ctctl.model.units import counted
-from ctctl.out.text import safe
+from ctctl.out.fetched import fetched_by
+from ctctl.out.text import safe, shell_word
 
 if TYPE_CHECKING:
     from ctctl.cluster.fetch import Answer, Wanted
@@ -147,7 +148,12 @@ def cluster(
     from ctctl.cluster.kube import Api
 
     api = Api(kubeconfig, context, deadline)
-    with ended_by_unwinding(), tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder:
+    reached = {"--kubeconfig": kubeconfig, "--context": context, "-n": namespace, "-l": selector, "--node": node}
+    with (
+        ended_by_unwinding(),
+        tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder,
+        fetched_by(_typed_again(ctx, reached), folder),
+    ):
         which = (namespace, selector, node)
         if words[0] == "trace":
             raise typer.Exit(_trace(api, words, params, which, (deadline, jobs), Path(folder)))
@@ -158,6 +164,13 @@ def cluster(
             _show_nodes(answers, words[1:])
             return
         raise typer.Exit(_run(api, words, params, answers, Path(folder)))
+
+
+def _typed_again(ctx: typer.Context, reached: dict[str, str | None]) -> str:
+    """This command with the options that lead to the same nodes, for commands that are advised."""
+    usual = {option: parameter.default for parameter in ctx.command.params for option in parameter.opts}
+    given = [f"{name} {shell_word(value)}" for name, value in reached.items() if value not in (None, usual[name])]
+    return " ".join(["ctctl cluster", *given])
 
 
 def _refuse_changes(words: Sequence[str]) -> None:

@@ -308,8 +308,10 @@ _SHORT = 32
 
 
 def _say(message: str) -> None:
+    from ctctl.out.fetched import as_named
+
     # Messages may quote files and dumps: a control character must not reach the terminal.
-    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message.replace("\n", "; "))
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in as_named(message).replace("\n", "; "))
     if len(line) > _SHORT and sys.stderr.isatty():
         from ctctl.out.fit import prose
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ctctl.cli.progress import Progress
 from ctctl.errors import CtctlError, DecodeError, NotFoundError, PartialDataError
+from ctctl.out.fetched import as_named, fetched
 from ctctl.out.fit import CommandLine, told
 from ctctl.out.pager import paged
 from ctctl.out.text import safe, shell_word
@@ -67,6 +68,8 @@ def say(line: str | CommandLine) -> None:
 
 
 def _write_line(line: str | CommandLine) -> None:
+    if isinstance(line, str):
+        line = as_named(line)
     sys.stderr.write(told(line, sys.stderr, "ctctl: ", rest="    "))
 
 
@@ -155,13 +158,16 @@ def source_words(where: SourceArgs) -> Where:
     """The options that name the source, as they were typed."""
     from ctctl.doctor.finding import Where
 
+    timed = _typed(("--clock", where.clock), ("--now", where.now))
+    of = fetched()
+    if of is not None:
+        return Where(_typed(("--layout", where.layout)), timed, of.command)
     given = (
         *(("--from", source) for source in where.source or () if source != "auto"),
         *(("--node", name) for name in where.named),
     )
     every = " -A" if where.every_node else ""
-    timed = (("--clock", where.clock), ("--now", where.now))
-    return Where(every + _typed(*given, ("--layout", where.layout)), _typed(*timed))
+    return Where(every + _typed(*given, ("--layout", where.layout)), timed)
 
 
 def _typed(*options: tuple[str, str | int | None]) -> str:

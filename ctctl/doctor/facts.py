@@ -104,11 +104,11 @@ class Facts:
 
     def look(self, command: str) -> str:
         """A command that looks at entries of this source."""
-        return f"{command}{self.where.place}{self.where.time}"
+        return f"{self.show(command)}{self.where.time}"
 
     def show(self, command: str) -> str:
         """A command that shows tables of this source that know no time."""
-        return f"{command}{self.where.place}"
+        return f"{self.where.by}{command.removeprefix('ctctl')}{self.where.place}"
 
     def change(self, command: str) -> str:
         """A command that changes the node's tables; it asks first."""

@@ -17,10 +17,14 @@ class Severity(StrEnum):
 
 
 class Where(NamedTuple):
-    """Options that a command needs to look at the same source: which one it is, and the time of its tables."""
+    """What a command needs to look at the same source: options for which one it is and for the time of its tables.
+
+    ``by`` is the command that it goes through: ``ctctl``, or one that fetches the source first.
+    """
 
     place: str = ""
     time: str = ""
+    by: str = "ctctl"
 
 
 #: The tables of this machine, as commands find them by themselves.

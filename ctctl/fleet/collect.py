@@ -13,6 +13,7 @@ from typing import Final
 from ctctl.errors import CtctlError, PermissionDenied, UsageError
 from ctctl.fleet.lake import Collection, Lake, Part
 from ctctl.fleet.tables import LISTED, TABLES, listing_rows
+from ctctl.out.fetched import as_named
 from ctctl.tables.names import names_of
 from ctctl.tables.open import open_source
 from ctctl.tables.show.arrow import Stamp, arrow_rows, row_groups
@@ -67,7 +68,7 @@ def collect(
                 yield outcome
         except CtctlError as error:
             refused = isinstance(error, PermissionDenied)
-            outcome = Outcome(spec, None, "failed", problem=str(error), refused=refused)
+            outcome = Outcome(as_named(spec), None, "failed", problem=as_named(str(error)), refused=refused)
             done(outcome)
             yield outcome
 
@@ -109,11 +110,11 @@ def _collect_nodes(
             collected_at=moment,
             time_evidence=evidence,
             boot_id=source.boot_id,
-            source=spec,
+            source=as_named(spec),
             complete=True,
         )
         if lake.has(about.collection):
-            yield Outcome(spec, name, "already there", 0, 0, about.collection, moment)
+            yield Outcome(about.source, name, "already there", 0, 0, about.collection, moment)
             continue
         yield _collect_node(lake, source, node, about)
 
@@ -141,7 +142,7 @@ def _collect_node(lake: Lake, source: Source, node: str | None, about: Collectio
         return Outcome(about.source, about.node, "failed", problem="it shows no table that a lake has")
     lake.commit(replace(about, tables=parts, covers=covers, complete=not problems, partial=problems))
     rows, size = sum(part.rows for part in parts.values()), sum(part.bytes for part in parts.values())
-    problem = "; ".join(problems) or None
+    problem = as_named("; ".join(problems)) or None
     status = "partly" if problems else "collected"
     return Outcome(about.source, about.node, status, rows, size, about.collection, about.collected_at, problem)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -405,3 +406,27 @@ def test_options_of_the_command_are_not_read_letter_by_letter(two: tuple[Cluster
     apart = ctctl(kubeconfig, "ct", "list", "-o", "jsonl", "-n", "kube-system").stdout
     assert apart.count("\n") == 2 * count()
     assert ctctl(kubeconfig, "ct", "list", "-ojsonl", "-nkube-system").stdout == apart
+
+
+def test_what_was_fetched_is_called_by_its_node_and_commands_that_are_advised_fetch_anew(
+    agent: Path, tmp_path: Path
+) -> None:
+    """The folder that answers lie in is gone when the command ends: nothing names it."""
+    gone = "ctctl-cluster-"
+    with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
+        absent = ctctl(kubeconfig, "ct", "get", "tcp 192.0.2.1:1 > 192.0.2.2:2", code=1)
+        unread = ctctl(kubeconfig, "nat", "list", code=5)
+        lake = ctctl(kubeconfig, "fleet", "collect", tmp_path / "lake", "-o", "json")
+        found = ctctl(kubeconfig, "--node", "*", "doctor", "-o", "json", code=3)
+        for done in (absent, unread, lake, found):
+            assert gone not in done.stdout + done.stderr
+        assert not [path for path in (tmp_path / "lake").rglob("*.json") if gone in path.read_text()]
+        assert {one["source"] for one in json.loads(lake.stdout)} == {"a", "b"}
+        shown = [word for node in json.loads(found.stdout) for one in node["findings"] for word in one["show"]]
+        fetching = [shlex.split(word) for word in shown if word.startswith("ctctl cluster ")]
+        assert fetching
+        assert {word[word.index("--kubeconfig") + 1] for word in fetching} == {str(kubeconfig)}
+        assert {word[word.index("--node") + 1] for word in fetching} == {"a", "b"}
+        again = run_ctctl(*fetching[0][1:], timeout=10 * DEADLINE_S)
+        assert again.returncode == 0, again.stderr
+        assert again.stdout

@@ -1,0 +1,44 @@
+"""What one command fetched for another that it runs: how that is called in what the other says.
+
+``ctctl cluster`` keeps the answers of nodes in a folder that is gone when it ends. No line may name that folder, and
+a command that is advised must be one that fetches anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """``command`` with its options, as it is typed before the other's words; ``folder``: where what it fetched is."""
+
+    command: str
+    folder: str
+
+
+_FETCHED: ContextVar[Fetched | None] = ContextVar("fetched", default=None)
+
+
+def fetched() -> Fetched | None:
+    """What this command's sources were fetched by; None: they are those that the user named."""
+    return _FETCHED.get()
+
+
+@contextmanager
+def fetched_by(command: str, folder: str) -> Iterator[None]:
+    """Sources below ``folder`` are ``command``'s, in this block."""
+    token = _FETCHED.set(Fetched(command, folder))
+    try:
+        yield
+    finally:
+        _FETCHED.reset(token)
+
+
+def as_named(text: str) -> str:
+    """``text`` with files that were fetched called by what they are of."""
+    of = _FETCHED.get()
+    return text.replace(f"{of.folder}/", "") if of is not None else text
