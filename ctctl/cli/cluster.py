@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
+from ctctl.cli.cluster_nodes import Pushed, ended_by_unwinding, pushed_down, write_sums
 from ctctl.cli.complete import answering
 from ctctl.cli.options import Attach
 from ctctl.errors import PartialDataError, UsageError
@@ -147,7 +147,7 @@ def cluster(
     from ctctl.cluster.kube import Api
 
     api = Api(kubeconfig, context, deadline)
-    with tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder:
+    with ended_by_unwinding(), tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder:
         which = (namespace, selector, node)
         if words[0] == "trace":
             raise typer.Exit(_trace(api, words, params, which, (deadline, jobs), Path(folder)))

@@ -6,8 +6,10 @@ counted here.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -128,3 +130,20 @@ def _talkers(answer: Answer, wanted: Filter, by: By) -> list[Talker]:
         return talkers_of_document(answer.document)
     with open_source(str(answer.folder)) as source:
         return top(source, by, wanted, limit=None, names=NodeNames(source))
+
+
+@contextlib.contextmanager
+def ended_by_unwinding() -> Iterator[None]:
+    """SIGTERM and a lost terminal end the block like Ctrl-C: what nodes answered must not stay in a folder."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    mine = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)

@@ -58,9 +58,9 @@ COMMANDS: dict[str, LazyCommand] = {
 HELP = """Show, trace and repair the connection tracking of a Cilium-style eBPF datapath.
 
 \b
-What is in the table:        ctctl ct list
-What happens to this flow:   ctctl trace 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
-What would GC do:            ctctl gc --dry-run
+What is in the table:  ctctl ct list
+What happens to this:  ctctl trace 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'
+What would GC do:      ctctl gc --dry-run
 
 On a live Cilium node ctctl only looks, unless a command is given --allow-foreign.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Callable
@@ -139,8 +140,18 @@ def parse_sent_packet(text: str) -> PacketSpec:
     _parse_protocol(reader)
     src, dst = _split_ends(reader)
     if not _has_port(dst):
-        raise reader.fail(f"to which port? Write for example {end_text(spec.dst, 80)}")
+        raise reader.fail(f"to which port? Write for example {_with_port(dst) or end_text(spec.dst, 80)}")
     return spec if _has_port(src) else replace(spec, src_port=FROM_PORT)
+
+
+def _with_port(word: str) -> str | None:
+    """An IPv6 address whose end may be meant as a port, with brackets that make it one; None for any other word."""
+    host, _, port = word.rpartition(":")
+    if word.startswith("[") or not port.isdecimal() or host.count(":") < 2:
+        return None
+    with contextlib.suppress(ValueError):
+        return f"[{ip_address(host)}]:{port}"
+    return None
 
 
 def _has_port(word: str) -> bool:

@@ -74,7 +74,7 @@ def source_text(source: Source, tables: tuple[TableStats, ...]) -> str:
 
 
 KEYS = """\
-Enter       open the connection of a row; there t traces it, where tables are live
+Enter       open the connection of a row; there t traces it live
 arrows, Page Up and Down, Home, End     move; left and right in a long line
 /           filter, as ctctl ct list takes it; the rows follow as it is typed
 s           sort by a field, -FIELD for descending; < and > take the next column

@@ -96,18 +96,19 @@ def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path)
             assert reasons[way] in line
 
 
-def test_an_interrupted_command_waits_for_no_node(agent: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ended_command_waits_for_no_node(agent: Path, tmp_path: Path, how: signal.Signals) -> None:
     """Neither for those that are being asked nor for those whose turn it is not yet: each would have an hour."""
     nodes = {"a": "refuse"} | {f"b-{number}": "hang" for number in range(6)}
     with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
         words = ("--kubeconfig", kubeconfig, "--deadline", 3600, "--jobs", 2, "ct", "list")
         with started(*CTCTL, "cluster", *map(str, words), env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
             wait_for_line(process, process.stderr, "a: refused")
-            process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE_S) == 130
+            process.send_signal(how)
+            assert process.wait(PATIENCE_S) == 128 + how
             said = process.communicate()[1]
     assert "Traceback" not in said
-    assert not list(tmp_path.glob("ctctl-cluster-*"))
+    assert not list(tmp_path.glob("ctctl-cluster-*")), "answers of nodes stay"
 
 
 def test_what_fails_here_is_no_answer_to_wait_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_the_keys_are_told_and_an_open_connection_fits_the_screen() -> None:
         screen.press("?")
         screen.sees("open the connection of a row", "nothing is ever changed")
         screen.press("esc")
-        screen.sees("row 1 of")
+        screen.sees("PROTO", "SOURCE")
         screen.press("enter")
         shown = screen.sees("ROLE", "STATE")
         cells = [line for line in shown.splitlines() if " left" in line or " over" in line]

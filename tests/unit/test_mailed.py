@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ctctl.tables.sources.mailed import Unpacker
-from ctctl.tables.sources.stream import utf8
+from ctctl.tables.sources.stream import nothing_spent, utf8
 from tests.support import captures
 from tests.support.listings import listed, read_text
 
@@ -85,10 +85,28 @@ def test_cut_anywhere_what_came_before_is_there() -> None:
 def test_pieces_make_no_difference() -> None:
     raw = b"content-transfer-encoding: BASE64\r\n\r\n" + base64.encodebytes(TEXT.encode()) + b"--x--\n"
     lines = raw.splitlines(keepends=True)
-    one, two = Unpacker(), Unpacker()
+    one, two = Unpacker(nothing_spent), Unpacker(nothing_spent)
     assert b"".join(map(one, lines)) == two(raw)
 
 
 def test_what_only_looks_like_base64_stays() -> None:
     for text in (b"base64 is a word\nabcd\n", b"Content-Transfer-Encoding: base64\n\nno such line!\nabcd\n"):
         assert whole(text) == text
+
+
+@pytest.mark.parametrize("line", [b"A\n", b"=\n", b"\n", b"QUFBQUFBQUFB\n"])
+@pytest.mark.parametrize("encoding", [b"base64", b"quoted-printable"])
+def test_lines_that_make_nothing_cost_something(line: bytes, encoding: bytes) -> None:
+    spent: list[int] = []
+    stream = utf8(io.BytesIO(b"Content-Transfer-Encoding: " + encoding + b"\n\n" + line * 50_000), spent.append)
+    while stream.read(1 << 16):
+        pass
+    assert sum(spent) >= 50_000
+
+
+def test_a_piece_of_which_nothing_is_left_is_no_end() -> None:
+    raw = b"Content-Transfer-Encoding: quoted-printable\n\n" + b"=\n" * 1_000_000 + b"the end\n"
+    stream, found = utf8(io.BytesIO(raw)), b""
+    while part := stream.read(1 << 16):
+        found += part
+    assert found.endswith(b"the end\n")

@@ -311,3 +311,8 @@ def test_a_packet_to_no_port_is_not_sent(text: str) -> None:
     """To port 0 goes only what says so."""
     with pytest.raises(UsageError, match="to which port"):
         parse_sent_packet(text)
+
+
+def test_what_may_be_a_port_behind_an_ipv6_address_is_shown_as_one() -> None:
+    with pytest.raises(UsageError, match=r"Write for example \[fd00::2\]:8000$"):
+        parse_sent_packet("tcp fd00::1:5555 > fd00::2:8000")

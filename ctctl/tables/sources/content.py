@@ -26,6 +26,7 @@ from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.nf_runs import ConntrackRuns
 from ctctl.tables.sources.own_listings import listing_of
 from ctctl.tables.sources.own_rows import OwnRows
+from ctctl.tables.sources.own_runs import ROW_WORK
 from ctctl.tables.sources.pages import shown
 from ctctl.tables.sources.pair_runs import BackendRuns, EndpointRuns, RevNatRuns
 from ctctl.tables.sources.passes import Listing, Passes
@@ -35,14 +36,12 @@ from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
-from ctctl.tables.sources.worded import HEAD, Worded
+from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
 #: What a record costs beside its line: also to be shown later.
 _RECORD_WORK = 12
-#: The same of a row of ctctl's own tables, each field of which has a cell.
-_OWN_ROW_WORK = 40
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: four bytes beyond the
 #: first cost one.
 _ALONE_WORK, _SHORT = 40, 64
@@ -83,7 +82,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     for a document that is known and cannot be read. Listings of another machine, by the prompts between them, are
     in ``dump.others``.
     """
-    lines = Lines(shown(utf8(stream), spend), spend, lambda head: form_of(head) is not None)
+    lines = Lines(shown(utf8(stream, spend), spend), spend, starts_document)
     part, hosts, foreign = dump, Hosts(), ""
     dump.spend = spend
     try:
@@ -190,7 +189,7 @@ class _Mixed:
                 self._head = self._after_blank = False
                 if self._listing is not None:
                     listing, self._listing = self._listing, None
-                    worded = listing in (self.ct_runs, self.nat_runs)
+                    worded = listing in (self.ct_runs, self.nat_runs, self.own.runs)
                     self._spaced &= not self.passes.read_on(listing, worded=worded)
             elif self._moves(line):
                 return
@@ -213,7 +212,7 @@ class _Mixed:
         self.shape.give_back()
         whole = _WRITTEN.fullmatch(line.strip())
         text = whole["text"] if whole is not None else line
-        self.lines.back(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
+        self.lines.add(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
 
     def _stands_for_others(self, line: str) -> bool:
         """Whether a line is a pager's, or says that others were left out: of a listing, where one is beside it."""
@@ -374,10 +373,11 @@ class _Mixed:
         try:
             if not self.own.add(line):
                 return False
+            self._listing = self.own.runs
         except DecodeError:
             self.dump.lose("row(s) of ctctl's own table", line)
         self.dump.found("ctctl ct list (rows)")
-        self.lines.spend(_OWN_ROW_WORK)
+        self.lines.spend(ROW_WORK)
         return True
 
     def _connection(self, line: str) -> bool:

@@ -161,6 +161,23 @@ _OWN = {"proto": (1, None), "src_port": (2, None), "dst_port": (2, None), "tuple
 _OWN_BITS = {"ifindex": 2, "nat_port": 2}
 
 
+def own_place(name: str, layout: Layout) -> tuple[int, int | None]:
+    """How wide a number of ctctl's own records is, and where it is in a value, if it has a place there; width 0: it is
+    none of them."""
+    heads: Collection[str] = ("", "backend_id", "packets", "bytes")
+    if layout.split_counters:
+        heads = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
+    if name in heads and name:
+        return 8, 8 * list(heads).index(name)
+    if name == ("nat_port" if layout.has_nat else "ifindex"):
+        return _REST["word40"]
+    if name in _REST and name != "word40":
+        return _REST[name]
+    if name == "other_bits":
+        return 2, None
+    return (_OWN_BITS.get(name, 8) if name in OPTIONAL_FIELDS and name != "nat_addr" else 0), None
+
+
 def own_like(dump: Dump, sample: Sample, layout: Layout) -> Learned | None:
     """The form of records like this one."""
     record = sample.element
@@ -177,7 +194,7 @@ def own_like(dump: Dump, sample: Sample, layout: Layout) -> Learned | None:
     form.work = yaml_work(sample.text) if sample.yaml else 0
     form.end() if sample.behind is None else form.literal(sample.behind)
     form.same("src_family", "dst_family").check("src_family", family)
-    return Learned(form, _OwnRows(dump, record, family, layout, raw=raw).add)
+    return Learned(form, OwnEntries(dump, record, family, layout, raw=raw).add)
 
 
 class _OwnPlaces:
@@ -185,11 +202,7 @@ class _OwnPlaces:
 
     def __init__(self, layout: Layout, *, raw: bool, yaml: bool) -> None:
         self._raw, self._yaml = raw, yaml
-        heads: Collection[str] = ("", "backend_id", "packets", "bytes")
-        if layout.split_counters:
-            heads = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
-        self._heads = {name: 8 * number for number, name in enumerate(heads) if name}
-        self._word40 = "nat_port" if layout.has_nat else "ifindex"
+        self._layout = layout
 
     def __call__(self, form: Form, path: Path, word: str) -> bool:
         name = str(path[0]) if len(path) == 1 else ""
@@ -225,10 +238,7 @@ class _OwnPlaces:
             form.literal('"').address(name).literal('"')
 
     def _number(self, form: Form, name: str) -> Form:
-        width = _OWN_BITS.get(name, 8)
-        place = self._heads.get(name)
-        if name == self._word40:
-            place = _REST["word40"][1]
+        width, place = own_place(name, self._layout)
         at = None if place is None else form.place("value") + place
         return form.decimal(name, width, at=at, big=name == "nat_port")
 
@@ -240,10 +250,13 @@ def _optional(form: Form, name: str, given: Callable[[], object]) -> None:
         form.literal("null")
 
 
-class _OwnRows:
+class OwnEntries:
     """Takes rows of ctctl's own records to the tables that they are of."""
 
-    def __init__(self, dump: Dump, record: dict[str, Any], family: int, layout: Layout, *, raw: bool) -> None:
+    #: of the layout that their fields are in
+    evidence = "the records' fields"
+
+    def __init__(self, dump: Dump, record: dict[str, Any], family: int, layout: Layout, *, raw: bool = False) -> None:
         self._dump, self._family, self._layout, self._raw = dump, family, layout, raw
         self._name: str | None = record.get("map")
         #: optional fields that its records have, be they null
@@ -263,7 +276,7 @@ class _OwnRows:
         table = self._dump.table(name, self._family)
         first = len(table) == 0
         if first:
-            table.layout, table.evidence, table.raw = self._layout, "the records' fields", self._raw
+            table.layout, table.evidence, table.raw = self._layout, self.evidence, self._raw
             table.absent = frozenset(field for field in self._told if not rows[f"{field}_given"][0])
         given = {field for field in self._told if rows[f"{field}_given"].any()}
         table.absent &= OPTIONAL_FIELDS - given
@@ -274,8 +287,8 @@ class _OwnRows:
             table.add_many(self._keys(rows), self._values(rows))
         if "remaining_given" in (rows.dtype.names or ()):
             for row in rows[rows["remaining_given"] == 1][: table.room_to_show]:
-                report = max(row["last_rx_report"], row["last_tx_report"])
-                table.show(int(row["lifetime"]), int(row["remaining"]), int(report))
+                lifetime, report = _times_of(row["value"].tobytes())
+                table.show(lifetime, int(row["remaining"]), report)
 
     def _keys(self, rows: NDArray[Any]) -> Matrix:
         return built_keys(rows, self._family, rows["tuple_flags"] & TUPLE_SERVICE != 0, rows["tuple_flags"])
@@ -292,3 +305,10 @@ class _OwnRows:
             values[given & four, :12], values[given & four, 12:16] = 0, addresses[given & four, :4]
             values[given & ~four, :16] = addresses[given & ~four]
         return values
+
+
+def _times_of(value: bytes) -> tuple[int, int]:
+    """The lifetime and the last report of either side."""
+    (_, at), (_, first), (_, second) = (_REST[name] for name in ("lifetime", "last_tx_report", "last_rx_report"))
+    lifetime, one, other = (int.from_bytes(value[place : place + 4], "little") for place in (at, first, second))
+    return lifetime, max(one, other)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PROTOCOL_WORDS = {word: PROTOCOLS[word.lower()] for word in ("TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "IGMP", "VRRP")}
 PROTOCOL_WORDS.update((str(number), number) for number in range(1, 256))
 #: Directions as the bits of a tuple.
-_DIRECTIONS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
+DIRECTIONS = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}
 #: The first four words of a value; up to 1.15 they are counters, two a direction.
 _FIRST, _SECOND = constants.CT_ENTRY_RESERVED0, constants.CT_ENTRY_BACKEND_ID
 _THIRD, _FOURTH = constants.CT_ENTRY_PACKETS, constants.CT_ENTRY_BYTES
@@ -66,7 +66,7 @@ def form_of(sort: Sort) -> Form:
     """The form of such lines. ``value`` of its rows is the entry's."""
     form, split = Form(), sort.layout.split_counters
     form.room("value", VALUE_SIZE)
-    form.word("proto", PROTOCOL_WORDS).literal(" ").word("direction", _DIRECTIONS).literal(" ")
+    form.word("proto", PROTOCOL_WORDS).literal(" ").word("direction", DIRECTIONS).literal(" ")
     form.address("src", port=True).literal(" -> ").address("dst", port=True).same("src_family", "dst_family")
     if sort.family is not None:
         form.check("src_family", sort.family).check("proto", TCP, unlike=not sort.tcp)

@@ -322,7 +322,7 @@ class Documents:
         self._say_shared("conntrack entries", [*entries.values()])
         if found:
             self._lines.spend(sum(map(len, parts)) >> 3)
-            self._lines.back("\n".join(parts) + "\n")
+            self._lines.add("\n".join(parts) + "\n")
         return bool(found)
 
     def _object(self, stream: Lines | Unquoted, head: str) -> None:

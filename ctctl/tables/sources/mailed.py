@@ -25,9 +25,13 @@ _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 class Unpacker:
-    """Turns whole lines of a mail into what was written, one piece of them after the other."""
+    """Turns whole lines of a mail into what was written, one piece of them after the other.
 
-    def __init__(self) -> None:
+    ``spend`` is told the work of each line: many may make nothing that a reader would see, and count.
+    """
+
+    def __init__(self, spend: Callable[[int], None]) -> None:
+        self._spend = spend
         self._take: Callable[[bytes], bytes] = self._outside
         #: characters of a part that make no byte by themselves
         self._left = b""
@@ -36,7 +40,9 @@ class Unpacker:
 
     def __call__(self, lines: bytes) -> bytes:
         """What these lines are."""
-        return b"".join(map(self._take_line, lines.splitlines(keepends=True)))
+        each = lines.splitlines(keepends=True)
+        self._spend(len(each))
+        return b"".join(map(self._take_line, each))
 
     def _take_line(self, line: bytes) -> bytes:
         return self._take(line)

@@ -67,7 +67,7 @@ def _take(items: Iterator[Any], dump: Dump, spend: Callable[[int], None], others
 
 def record_like(dump: Dump, sample: Sample) -> Learned | None:
     """The form of records like this one, which was added. None: it is written in a way that tells none."""
-    return own_like(dump.of_node(sample.element.get("node")), sample, _layout_of(sample.element))
+    return own_like(dump.of_node(sample.element.get("node")), sample, layout_of(sample.element))
 
 
 def read_document(lines: Lines, dump: Dump) -> None:
@@ -193,10 +193,10 @@ def _entry_of(record: Any) -> tuple[CtEntry, Layout]:
         **plain,
         **optional,
     )
-    return entry, _layout_of(record)
+    return entry, layout_of(record)
 
 
-def _layout_of(record: dict[str, Any]) -> Layout:
+def layout_of(record: dict[str, Any]) -> Layout:
     """The layout of a record, by the fields that it has."""
     told = (("rx_packets", Layout.V1_15), ("ifindex", Layout.V1_16), ("nat_port", Layout.V1_19))
     return next((layout for name, layout in told if name in record), Layout.V1_18)

@@ -6,25 +6,21 @@ import csv
 import re
 from collections.abc import Callable
 
-from ctctl.decode.ct import OPTIONAL_FIELDS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
+from ctctl.decode.ct import OPTIONAL_FIELDS, TUPLE_RELATED
 from ctctl.errors import CtctlError, DecodeError
-from ctctl.model.entry import CtFlags
-from ctctl.model.tuples import ICMP, ICMPV6, PROTOCOL_NUMBERS
-from ctctl.model.units import parse_duration
-from ctctl.tables.query.printed import OVER
+from ctctl.model.tuples import ICMP, ICMPV6
 from ctctl.tables.sources import own_json
 from ctctl.tables.sources.base import ROWS_EVIDENCE
+from ctctl.tables.sources.ct_forms import DIRECTIONS
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.values import digits
+from ctctl.tables.sources.own_cells import end_of, flags_of, is_related, number_of, protocol_of, seconds_of
+from ctctl.tables.sources.own_runs import OwnRuns
 
 #: The titles that a table has in any case.
 TITLES = re.compile(r"\s*(?:[A-Z_]+ {2,})?PROTO {2,}DIR {2,}SOURCE {2,}|(?:[a-z_]+,)*?proto,direction,source,")
-_BLANKS = re.compile(r" {2,}|\t+")
+_BLANKS = re.compile(r"[ \t]*(?:  |\t)[ \t]*")
 #: What a row must tell of an entry; the rest can be done without.
 _NEEDED = ("proto", "direction", "source", "destination", "lifetime", "flag_names")
-#: Flag bits of a key.
-_DIRECTIONS, _RELATED_BIT = {"OUT": 0, "IN": TUPLE_IN, "SVC": TUPLE_SERVICE}, TUPLE_RELATED
-_RELATED_WORD = re.compile(r"(?:^| )related(?:,|$)")
 _NUMBERS = ("lifetime", "rev_nat", "src_sec_id", "tx_flags_seen", "rx_flags_seen", "last_tx_report", "last_rx_report")
 
 
@@ -39,6 +35,8 @@ class OwnRows:
         self._titles: list[str] = []
         self._split: Callable[[str], list[str]] = _of_csv
         self._says_related = False
+        #: rows that follow one, in passes
+        self.runs = OwnRuns(dump)
 
     @property
     def open(self) -> bool:
@@ -60,6 +58,7 @@ class OwnRows:
         self._titles = [] if missing else titles
         # In CSV the state is one word; for people it says that an entry is related.
         self._says_related = "related" in titles or self._split is _of_columns
+        self.runs.begin(self._titles, csv=self._split is _of_csv, says_related=self._says_related)
         if missing:
             self._dump.say(
                 f"a table for people, as ctctl prints it, without {', '.join(missing)}; ct list -o wide, csv or jsonl,"
@@ -79,6 +78,8 @@ class OwnRows:
                 return True
             record = _record_of({name: "" if cell == "-" else cell for name, cell in row.items()})
             own_json.add(self._dump, record, ROWS_EVIDENCE)
+            family = 6 if ":" in str(record["src"]) else 4
+            self.runs.learn(cells, family, own_json.layout_of(record), interface="ifindex" in record)
         except (KeyError, ValueError, CtctlError) as error:
             raise DecodeError(f"a row of ctctl's that is no entry: {error}") from error
         return True
@@ -86,7 +87,7 @@ class OwnRows:
 
 def _may_be_related(row: dict[str, str]) -> bool:
     """Whether an entry may be of an ICMP error: those have no ports."""
-    return _protocol(row["proto"]) in (ICMP, ICMPV6) and all(
+    return protocol_of(row["proto"]) in (ICMP, ICMPV6) and all(
         row[end].endswith(":0") for end in ("source", "destination")
     )
 
@@ -104,62 +105,29 @@ def _of_columns(line: str) -> list[str]:
 
 def _record_of(row: dict[str, str]) -> dict[str, object]:
     """A row as the JSON form has it."""
-    src, src_port = _end(row["source"])
-    dst, dst_port = _end(row["destination"])
-    flags = _DIRECTIONS[row["direction"]] | (_RELATED_BIT if _is_related(row) else 0)
+    src, src_port = end_of(row["source"])
+    dst, dst_port = end_of(row["destination"])
+    flags = DIRECTIONS[row["direction"]] | (TUPLE_RELATED if is_related(row) else 0)
     record: dict[str, object] = {
         "map": row.get("map") or None,
-        "proto": _protocol(row["proto"]),
+        "proto": protocol_of(row["proto"]),
         "src": src,
         "src_port": src_port,
         "dst": dst,
         "dst_port": dst_port,
         "tuple_flags": flags,
-        "flags": _flags(row["flag_names"]) | (_number(row.get("other_bits", "")) or 0),
+        "flags": flags_of(row["flag_names"]) | (number_of(row.get("other_bits", "")) or 0),
         "node": row.get("node") or None,
     }
-    record |= {name: _number(row.get(name, "")) or 0 for name in _NUMBERS}
+    record |= {name: number_of(row.get(name, "")) or 0 for name in _NUMBERS}
     record |= {
-        name: _number(row[name]) if name != "nat_addr" else row[name] or None for name in OPTIONAL_FIELDS if name in row
+        name: number_of(row[name]) if name != "nat_addr" else row[name] or None
+        for name in OPTIONAL_FIELDS
+        if name in row
     }
     # Columns are the same for all versions: what none of its entries has, its table has not.
     if record.get("ifindex") is None:
         record.pop("ifindex", None)
     if row.get("remaining"):
-        record["remaining"] = _seconds(row["remaining"])
+        record["remaining"] = seconds_of(row["remaining"])
     return record
-
-
-def _is_related(row: dict[str, str]) -> bool:
-    return row["related"] in ("True", "yes") if "related" in row else bool(_RELATED_WORD.search(row.get("state", "")))
-
-
-def _end(text: str) -> tuple[str, int]:
-    """Address and port, without the name that may stand behind them."""
-    address, _, port = text.partition(" ")[0].removeprefix("'").rpartition(":")
-    return address.strip("[]"), digits(port, 16)
-
-
-def _protocol(text: str) -> int:
-    return digits(text, 8) if text.isdecimal() else PROTOCOL_NUMBERS[text.lower()]
-
-
-def _flags(text: str) -> int:
-    found = 0
-    for word in text.split():
-        found |= int(word, 16) if word.startswith("0x") else CtFlags[word]
-    return found
-
-
-def _number(text: str) -> int | None:
-    """A number, without the name that may stand behind it; None where there is none."""
-    word = text.partition(" ")[0]
-    if not word:
-        return None
-    return int(word, 16) if word.startswith("0x") else digits(word, 64)
-
-
-def _seconds(text: str) -> int:
-    if (over := OVER.fullmatch(text)) is not None:
-        return -int(parse_duration(over[1]))
-    return int(text) if re.fullmatch(r"-?\d{1,12}", text) else int(parse_duration(text))

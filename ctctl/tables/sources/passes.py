@@ -46,6 +46,8 @@ class Passes:
         self._lines = lines
         self._shape = shape
         self._patience = Patience()
+        #: the last form that is of this file alone, and who reads it
+        self._alone: tuple[Form, RegularReader] | None = None
 
     def read_on(self, listing: Listing, *, worded: bool = False) -> bool:
         """Read the lines that follow one of the listing, as far as they are like it. Whether there were any.
@@ -57,7 +59,7 @@ class Passes:
         if (other is None and front is None) or not self._patience.ready():
             return False
         while is_worth(self._lines) and (form := listing.next_form(ROOM)) is not None:
-            reader = _readers.of(form)
+            reader = self._reader_of(form)
             bare = Unworded(self._lines, *front) if front is not None else None
             rows = reader.read(bare or self._lines, other_length=other or 0)
             if len(rows):
@@ -69,3 +71,10 @@ class Passes:
                 self._patience.after(count)
                 break
         return count > 0
+
+    def _reader_of(self, form: Form) -> RegularReader:
+        if form.shared:
+            return _readers.of(form)
+        if self._alone is None or self._alone[0] is not form:
+            self._alone = form, RegularReader(form)
+        return self._alone[1]

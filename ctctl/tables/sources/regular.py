@@ -65,6 +65,8 @@ class Form:
     def __init__(self, *, strict: bool = False) -> None:
         #: the work of reading one record, where that is always the same; 0: that of a line
         self.work = 0
+        #: other files have records of it too: who reads them keeps its memory
+        self.shared = True
         self._strict = LineFlags.STRICT if strict else LineFlags.NONE
         self._ops: list[LinesOp] = []
         self._texts: list[bytes] = []
@@ -76,6 +78,11 @@ class Form:
     def room(self, name: str, size: int) -> Form:
         """So many bytes, 0 where no field has its place in them."""
         self._field(name, f"V{size}", size, None)
+        return self
+
+    def space(self, name: str, width: int, *, at: int | None = None, signed: bool = False) -> Form:
+        """A number that is not read: whoever takes the rows fills it in."""
+        self._field(name, _NUMPY[width].replace("u", "i") if signed else _NUMPY[width], width, at)
         return self
 
     def literal(self, text: str) -> Form:
@@ -104,11 +111,11 @@ class Form:
         place = self._field(name, _NUMPY[width], width, at)
         return self._add(LineKind.HEX, at=place, width=width, count=2 * width, limit=(1 << 8 * width) - 1)
 
-    def signed(self, name: str) -> Form:
-        """An int64 in up to 18 digits."""
+    def signed(self, name: str, digits: int = 18) -> Form:
+        """An int64 in up to so many digits."""
         place = self._field(name, "<i8", 8, None)
         return self._add(
-            LineKind.DECIMAL, LineFlags.MINUS | self._strict, at=place, width=8, count=18, limit=(1 << 63) - 1
+            LineKind.DECIMAL, LineFlags.MINUS | self._strict, at=place, width=8, count=digits, limit=(1 << 63) - 1
         )
 
     def octets(self, name: str, width: int, *, at: int | None = None) -> Form:

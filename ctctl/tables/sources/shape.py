@@ -16,6 +16,7 @@ from ctctl.tables.sources.dress import is_dressed, without_dress
 from ctctl.tables.sources.gaps import is_left_out
 from ctctl.tables.sources.hosts import named_in
 from ctctl.tables.sources.listing_text import HEADERS
+from ctctl.tables.sources.own_rows import TITLES
 from ctctl.tables.sources.service_text import SERVICE_HEADER
 from ctctl.tables.sources.stream import Lines
 
@@ -70,7 +71,7 @@ HEAD = re.compile(
     r"(?<![^\s:+-])(?:"
     + "|".join(
         pattern.pattern.replace(r"\s*", "", 1) if pattern.pattern.startswith(r"\s*") else pattern.pattern
-        for pattern in (SERVICE_HEADER, policy_text.HEADER, counter_text.HEADER, HEADERS)
+        for pattern in (SERVICE_HEADER, policy_text.HEADER, counter_text.HEADER, TITLES, HEADERS)
     )
     + r"|Endpoint ID: \d)"
 )
@@ -108,14 +109,23 @@ class Front:
         """The same for bytes, of a line's beginning on; None where there is more to a line than its bytes."""
         if not all(map(_PLAIN_WORD.fullmatch, self.words)):
             return None
-        words = [re.escape(word).replace("0", r"\d{1,20}") + "[ \t]" for word in self.words]
-        pattern = "[ \t]*".join(words)
+        blank = r"(?:[ \t]|(?=\r?$))"
+        words = [re.escape(word).replace("0", r"\d{1,20}") + blank for word in self.words]
+        pattern = "[ \t]*".join(["", *words])
         if self.glued is not None:
             glued = self.glued.pattern
             if _PLAIN_WORD.fullmatch(glued.replace("\\", "").replace("[:-]", ":")) is None:
                 return None
-            pattern += ("[ \t]*" if words else "") + glued.removeprefix(r"\s*")
+            pattern += "[ \t]*" + glued.removeprefix(r"\s*")
         return re.compile(f"^{pattern}".encode(), re.MULTILINE)
+
+    def off_lines(self, lines: bytes) -> bytes:
+        """Lines without them."""
+        plain = self.plain()
+        if plain is not None:
+            return plain.sub(b"", lines)
+        text = lines.decode("utf-8", "surrogateescape")
+        return "\n".join(map(self.off, text.split("\n"))).encode("utf-8", "surrogateescape")
 
     def off(self, line: str) -> str:
         """A line without them; the line itself where it has others."""
@@ -261,7 +271,7 @@ class Shape:
         front = _front_of(prefix)
         ahead: list[_Line] = []
         head = rest
-        while front and len(ahead) < _DOCUMENT_LINES and (line := self._take()) is not None:
+        while front and not self._lines.is_head and len(ahead) < _DOCUMENT_LINES and (line := self._take()) is not None:
             ahead.append(line)
             bare = front.off(line.text)
             if bare == line.text:

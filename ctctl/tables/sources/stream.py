@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources import mailed
+from ctctl.tables.sources.bare import Bare, quotes_off
 from ctctl.tables.sources.dress import MARKS, QUOTE, as_printed, unwrapped
 
 #: What a line costs of a budget's work, whatever it is, and a byte of YAML; sixteen bytes of anything cost one.
@@ -144,8 +145,8 @@ class _Anew:
             end = self._end_of(data) if raw else 0
             cut = end if end or (raw and len(data) <= MAX_LINE) else len(data)
             self._left = data[cut:]
-            if cut:
-                return self._made(data[:cut])
+            if cut and (made := self._made(data[:cut])):  # a piece of which nothing is left is no end
+                return made
             if not raw:
                 self._stream.settle()
                 return b""
@@ -164,7 +165,11 @@ def _is_mailed(head: bytes) -> bool:
     return (b"=3D" in head and _SOFT_END.search(head) is not None) or _BLANK_END.search(head) is not None
 
 
-def utf8(stream: Reader) -> Reader:
+def nothing_spent(_work: int) -> None:
+    """Work that nobody counts."""
+
+
+def utf8(stream: Reader, spend: Callable[[int], None] = nothing_spent) -> Reader:
     """The stream in UTF-8. UTF-16 is turned, by its mark or by every other byte: PowerShell's ``>`` writes that.
 
     Of a mail as it was sent, lines are made whole, and parts in base64 are what was written.
@@ -172,7 +177,7 @@ def utf8(stream: Reader) -> Reader:
     whole = Prefixed(b"", stream)
     head = whole.peek(_MAIL_HEAD)
     if b":" in head and mailed.HEADER.search(head) is not None:
-        return _Anew(whole, lambda data: data.rfind(b"\n") + 1, mailed.Unpacker())
+        return _Anew(whole, lambda data: data.rfind(b"\n") + 1, mailed.Unpacker(spend))
     if b"=" in head and _is_mailed(head):
         return _mailed(whole)
     head = head[:8]
@@ -182,10 +187,6 @@ def utf8(stream: Reader) -> Reader:
         if len(head) == 8 and not any(head[1 - first :: 2]) and all(0 < byte < 0x80 for byte in head[first::2]):
             return _Recoded(whole, encoding)
     return whole
-
-
-def nothing_spent(_work: int) -> None:
-    """Work that nobody counts."""
 
 
 class Lines:
@@ -213,6 +214,7 @@ class Lines:
         self._at = 0
         self._taken = 0
         self._return = b""
+        self._fronts = [Bare(quotes_off(spend))]
         self._ended: Exception | None = None
         self.overlong = 0
         self.quoted = False
@@ -223,11 +225,21 @@ class Lines:
 
     def _more(self) -> bool:
         """Append what comes next; a stream that breaks ends, and says so after the last line."""
-        chunk = self._chunk()
+        chunk = self._bare_chunk()
         self._data = self._data[self._at :] + chunk
         self._at = 0
         self._taken += len(chunk)
         return bool(chunk)
+
+    def _bare_chunk(self) -> bytes:
+        """What comes next without what stands in front of lines; nothing at the end."""
+        while True:
+            chunk = self._chunk()
+            last, bare = not chunk, chunk
+            for front in self._fronts:
+                bare = front.take(bare, last=last)
+            if bare or last:
+                return bare
 
     def _chunk(self) -> bytes:
         """What comes next, returns that end a line as line feeds; nothing at the end.
@@ -339,9 +351,10 @@ class Lines:
             self.spend(_DRESSED_WORK + (len(text) >> 3))
         bare = printed.rstrip()
         self.blanks = len(printed.rstrip("\r")) - len(bare)
-        text = bare
-        quote = QUOTE.match(text) if text[:1] in " \t>|│" else None
+        # Marks of bytes are gone already: there are those that a page has by their names, or behind a colour.
+        quote = QUOTE.match(bare) if printed != text and bare[:1] in " \t>|│" else None
         self.quoted = quote is not None
+        text = bare
         if text.endswith(("$", "|", "│")) and (self._shows_ends(text) or quote is not None):
             text = text.rstrip("$|│").rstrip()
         return text[quote.end() :] if quote is not None else text
@@ -364,12 +377,20 @@ class Lines:
         self.spend(len(part) >> 4)
         return part
 
-    def rewrite(self, of_line: Callable[[str], str]) -> None:
-        """Go on with each line that follows as ``of_line`` makes it."""
-        rest = self._data[self._at :]
+    def without(self, off: Callable[[bytes], bytes]) -> None:
+        """Go on with the lines that follow as ``off`` makes them, and without quote marks behind that."""
+        rest, self._at, self.is_head = self._data[self._at :], 0, False
         self._taken -= len(rest)
-        self._stream = _rewritten(Prefixed(rest, self._stream), of_line)
-        self._data, self._at = b"", 0
+
+        def counted(lines: bytes) -> bytes:
+            self.spend(len(lines) >> 4)
+            return off(lines)
+
+        for front in (Bare(counted), Bare(quotes_off(self.spend))):
+            self._fronts.append(front)
+            rest = front.take(rest, last=False)
+        self._data = rest
+        self._taken += len(rest)
 
     def back(self, text: str | bytes) -> None:
         """Put text back in front."""
@@ -380,19 +401,14 @@ class Lines:
         else:
             self._data, self._at = raw + self._data[self._at :], 0
 
+    def add(self, text: str) -> None:
+        """Put text in front that is read as if it stood in the stream."""
+        self.back(quotes_off(self.spend)(text.encode("utf-8", "backslashreplace")))
+
     def peek(self, size: int) -> str:
         """The text that follows, about ``size`` bytes, without taking it."""
         self.has(size)
         return text_of(self._data[self._at : self._at + size])
-
-
-def _rewritten(stream: Reader, of_line: Callable[[str], str]) -> Reader:
-    """A stream each line of which is made anew."""
-    return _Anew(
-        stream,
-        lambda data: data.rfind(b"\n") + 1,
-        lambda data: "\n".join(map(of_line, text_of(data).split("\n"))).encode(),
-    )
 
 
 class Unquoted:

@@ -17,7 +17,7 @@ from ctctl.tables.sources.stream import Lines
 HEAD = 4096
 #: A document behind words, and how often it is looked whether there is one.
 _WORDED = re.compile(
-    r"""\s*\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s))"""
+    r"""\s*\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s)|schema: ctctl/)"""
 )
 _MAX_WORDED = 100
 #: Where words in front of a record end, and what no record that is told by its shape is without.
@@ -32,6 +32,12 @@ _MARK = re.compile(
     + "|".join(SERVICE_TYPES)
     + r")\b|\bsrc=[0-9a-f]|\bID=\d|\]/v[46]\b"
 )
+
+
+def starts_document(head: str) -> bool:
+    """Whether the beginning of a line is that of a listing's document, by itself or behind words."""
+    start = _WORDED.match(head)
+    return form_of(head) is not None or (start is not None and is_listing(head[start.end() :]))
 
 
 def _goes_on(line: str, at: int) -> bool:
@@ -101,6 +107,7 @@ class Worded:
         if front is None:
             return False
         self._shape.give_back()
-        self._lines.back(line + "\n")
-        self._lines.rewrite(front.off)
+        if not self._lines.is_head:
+            self._lines.back(line + "\n")
+        self._lines.without(front.off_lines)
         return True
