@@ -60,13 +60,18 @@ def _words_below(ctx: typer.Context) -> Sequence[str]:
 class ClusterCommand(TyperCommand):
     """A command whose own options may stand among those of the command that follows.
 
-    ``-ojson`` is then that one's ``-o``: letter by letter, its last would be taken for ours.
+    ``-ojson`` is then that one's ``-o``: letter by letter, its last would be taken for ours. ``-last_tx_report`` behind
+    ``--sort`` is what to sort by, not our ``-l`` with a selector: what is joined behind another's option is that one's.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ours = {option[1] for parameter in self.params for option in parameter.opts if len(option) == 2}
-        joined = [len(word) > 2 and word[0] == "-" and word[1] not in {"-", *ours} for word in args]
-        return super().parse_args(ctx, [_NOT_OURS * other + word for other, word in zip(joined, args, strict=True)])
+        ours = {option for parameter in self.params for option in parameter.opts}
+        marked = []
+        for before, word in zip(("", *args), args, strict=False):
+            joined = len(word) > 2 and word[0] == "-" and word[1] != "-"
+            another = before.startswith("--") and "=" not in before and before not in ours
+            marked.append(_NOT_OURS * (joined and (another or word[:2] not in ours)) + word)
+        return super().parse_args(ctx, marked)
 
 
 def _words_of(ctx: typer.Context, command: Sequence[str] | None) -> list[str]:

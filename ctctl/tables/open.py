@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ctctl.errors import NotFoundError
 from ctctl.model.suggest import unknown_name
 from ctctl.node.find import node_directories
+from ctctl.out.fetched import as_named
 from ctctl.tables.names import SourceNames
 from ctctl.tables.sources import open as one
 from ctctl.tables.sources.allowance import shared
@@ -43,6 +44,7 @@ def open_source(spec: str | Sequence[str] = "auto", options: SourceOptions = Sou
 
         with shared():
             source = open_several(specs, options)
+    source.description = as_named(source.description)
     source.name_files = options.names
     for table in source.tables:
         table.names = SourceNames(source, table.node)
