@@ -35,26 +35,29 @@ class ExportFormat(StrEnum):
 #: Entries a frame.
 _BATCH = 16384
 _SUFFIXES = {
-    "": ExportFormat.snapshot,
     ".ctsnap": ExportFormat.snapshot,
     ".jsonl": ExportFormat.jsonl,
     ".ndjson": ExportFormat.jsonl,
     ".csv": ExportFormat.csv,
     ".parquet": ExportFormat.parquet,
 }
+#: Who writes one of these expects what no export is.
+_OTHER_FORMS = frozenset(
+    {".txt", ".log", ".json", ".yaml", ".yml", ".tsv", ".xls", ".xlsx", ".html", ".md", ".zip", ".gz", ".tgz", ".pcap"}
+)
 
 
 def format_of(path: str, asked: ExportFormat | None) -> ExportFormat:
-    """What was asked for, else by the file's ending; a snapshot without one. Raises UsageError for any other ending."""
+    """What was asked for, else by the file's ending, else a snapshot. Raises UsageError for another form's ending."""
     if asked is not None:
         return asked
     ending = Path(path).suffix.lower()
-    if ending not in _SUFFIXES:
+    if ending in _OTHER_FORMS:
         raise UsageError(
-            f"{path}: its ending names none of the forms: give one with --format ({', '.join(ExportFormat)}),"
-            f" or an ending ({', '.join(filter(None, _SUFFIXES))})"
+            f"{path}: no export is written as {ending}: give the form with --format ({', '.join(ExportFormat)}),"
+            f" or an ending ({', '.join(_SUFFIXES)})"
         )
-    return _SUFFIXES[ending]
+    return _SUFFIXES.get(ending, ExportFormat.snapshot)
 
 
 def matching_rows(wanted: Filter) -> Callable[[CtTable], Iterator[Rows]]:

@@ -27,7 +27,8 @@ TESTS = tuple(
     for name in (
         "kernel/test_loader", "kernel/test_loader_tunnel", "kernel/test_loader_update", "kernel/test_loader_v6",
         "kernel/test_without_tcx", "kernel/test_attach", "kernel/test_map", "kernel/test_map_types",
-        "kernel/test_gc_programs", "kernel/test_gc_engines", "kernel/test_gc_reuse", "cli/test_writer",
+        "kernel/test_gc_programs", "kernel/test_gc_engines", "kernel/test_gc_reuse", "kernel/test_gc_refused",
+        "cli/test_writer",
         "kernel/test_bpf_events", "kernel/test_simulator", "kernel/test_bpf_mtu", "kernel/test_bpf_policy",
         "kernel/test_bpf_snat", "kernel/test_object", "kernel/test_program", "kernel/test_ringbuf",
         "kernel/test_machine", "kernel/test_apply_atomic", "kernel/test_socket_lb", "kernel/test_lru_room",
