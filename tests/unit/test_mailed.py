@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import quopri
 from email import encoders, policy
 from email.mime.base import MIMEBase
 from email.mime.multipart import MIMEMultipart
@@ -110,3 +111,57 @@ def test_a_piece_of_which_nothing_is_left_is_no_end() -> None:
     while part := stream.read(1 << 16):
         found += part
     assert found.endswith(b"the end\n")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Content-Transfer-Encoding:\n quoted-printable\n", 'Content-Transfer-Encoding: "quoted-printable"\n']
+)
+def test_a_quoted_part_whose_header_does_not_say_so(header: str, tmp_path: Path) -> None:
+    quoted = quopri.encodestring(TEXT.encode()).decode()
+    mail = f"From: a@b\nContent-Transfer-Encoding: 7bit\n\n--b1\nContent-Type: text/plain\n{header}\n{quoted}--b1--\n"
+    with read_text(tmp_path / "plain", TEXT) as plain, read_text(tmp_path / "mail", mail) as found:
+        assert sorted(listed(found)) == sorted(listed(plain))
+
+
+def test_a_quoted_part_behind_one_that_says_so(tmp_path: Path) -> None:
+    header = "Content-Transfer-Encoding:"
+    said, folded = (quopri.encodestring(captures.text(CAPTURE, file).encode()).decode() for file in FILES[:2])
+    mail = f"--b1\n{header} quoted-printable\n\n{said}--b1\n{header}\n quoted-printable\n\n{folded}--b1--\n"
+    with read_text(tmp_path / "plain", TEXT) as plain, read_text(tmp_path / "mail", mail) as found:
+        assert sorted(listed(found)) == sorted(listed(plain))
+        assert found.listings(None).nat
+
+
+def parts(*packed: str) -> str:
+    head = 'From: a@b\nContent-Type: multipart/mixed; boundary="b1"\n'
+    part = "\n--b1\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\n"
+    return head + "".join(part + text for text in packed) + "\n--b1--\n"
+
+
+def in_lines(data: bytes) -> list[str]:
+    return base64.encodebytes(data).decode().splitlines()
+
+
+#: Text of which each line of base64 ends where one of it does.
+ALIGNED = "".join(line.ljust(56 + 57 * (len(line) // 57)) + "\n" for line in TEXT.splitlines()).encode()
+LOST = {
+    "no text": parts(*("\n".join(in_lines(data)) for data in (ALIGNED, gzip.compress(ALIGNED)))),
+    "UTF-16": parts(*("\n".join(in_lines(data)) for data in (ALIGNED, TEXT.encode("utf-16")))),
+    "an empty line": parts("\n".join([*in_lines(ALIGNED)[:50], "", *in_lines(ALIGNED)[50:]])),
+    "a damaged line": parts("\n".join([*in_lines(ALIGNED)[:50], "*" * 76, *in_lines(ALIGNED)[51:]])),
+    "a line that is none": parts("\n".join([*in_lines(ALIGNED)[:50], "A" * 73 + "=", *in_lines(ALIGNED)[51:]])),
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_what_of_a_part_is_not_decoded_is_said(what: str, tmp_path: Path) -> None:
+    with read_text(tmp_path / "mail", LOST[what]) as found:
+        assert listed(found)
+        assert ["of a mail" in said for said in found.partial if "not decoded" in said] == [True], found.partial
+
+
+def test_a_part_in_one_line(tmp_path: Path) -> None:
+    mail = parts(base64.b64encode(TEXT.encode()).decode())
+    with read_text(tmp_path / "plain", TEXT) as plain, read_text(tmp_path / "mail", mail) as found:
+        assert sorted(listed(found)) == sorted(listed(plain))
+        assert not found.partial

@@ -82,7 +82,11 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     for a document that is known and cannot be read. Listings of another machine, by the prompts between them, are
     in ``dump.others``.
     """
-    lines = Lines(shown(utf8(stream, spend), spend), spend, starts_document)
+
+    def lost_of_mail(line: str) -> None:
+        dump.lose("part(s) of a mail, or the rest of one,", line, "that are not decoded")
+
+    lines = Lines(shown(utf8(stream, spend, lost_of_mail), spend), spend, starts_document)
     part, hosts, foreign = dump, Hosts(), ""
     dump.spend = spend
     try:
@@ -106,6 +110,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
             part = dump.of_host(hosts.name)
             spend(HOST_WORK)
     finally:
+        dump.settle()  # what was lost of a mail while another machine's was read
         dump.settle_hosts()
     if not dump.kinds and foreign:
         raise NoListingError(foreign)

@@ -169,16 +169,23 @@ def nothing_spent(_work: int) -> None:
     """Work that nobody counts."""
 
 
-def utf8(stream: Reader, spend: Callable[[int], None] = nothing_spent) -> Reader:
+def utf8(
+    stream: Reader,
+    spend: Callable[[int], None] = nothing_spent,
+    lose: Callable[[str], None] = mailed.nothing_lost,
+) -> Reader:
     """The stream in UTF-8. UTF-16 is turned, by its mark or by every other byte: PowerShell's ``>`` writes that.
 
-    Of a mail as it was sent, lines are made whole, and parts in base64 are what was written.
+    Of a mail as it was sent, lines are made whole, and parts in base64 are what was written; ``lose`` is told of those
+    that are not.
     """
     whole = Prefixed(b"", stream)
     head = whole.peek(_MAIL_HEAD)
-    if b":" in head and mailed.HEADER.search(head) is not None:
-        return _Anew(whole, lambda data: data.rfind(b"\n") + 1, mailed.Unpacker(spend))
-    if b"=" in head and _is_mailed(head):
+    quoted = b"=" in head and _is_mailed(head)
+    # of a quoted part no header may say so: without one that says what any part is in, all is taken as quoted
+    if b":" in head and (mailed.PACKED if quoted else mailed.ANY).search(head) is not None:
+        return _Anew(whole, lambda data: data.rfind(b"\n") + 1, mailed.Unpacker(spend, lose))
+    if quoted:
         return _mailed(whole)
     head = head[:8]
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
