@@ -61,7 +61,7 @@ class ClusterCommand(TyperCommand):
     """A command whose own options may stand among those of the command that follows.
 
     ``-ojson`` is then that one's ``-o``: letter by letter, its last would be taken for ours. ``-last_tx_report`` behind
-    ``--sort`` is what to sort by, not our ``-l`` with a selector: what is joined behind another's option is that one's.
+    ``--sort``, the one option whose value may start so, is what to sort by, not our ``-l`` with a selector.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -69,8 +69,7 @@ class ClusterCommand(TyperCommand):
         marked = []
         for before, word in zip(("", *args), args, strict=False):
             joined = len(word) > 2 and word[0] == "-" and word[1] != "-"
-            another = before.startswith("--") and "=" not in before and before not in ours
-            marked.append(_NOT_OURS * (joined and (another or word[:2] not in ours)) + word)
+            marked.append(_NOT_OURS * (joined and (before == "--sort" or word[:2] not in ours)) + word)
         return super().parse_args(ctx, marked)
 
 

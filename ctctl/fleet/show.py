@@ -57,11 +57,12 @@ def _word(value: object) -> str:
 
 
 def own_names(answer: Any) -> Any:
-    """The answer with a name for each of its columns: of two that SQL calls alike the second is ``NAME_2``."""
+    """The answer with a name for each of its columns: of those that SQL calls alike the second is ``NAME_2``."""
+    given = frozenset(answer.column_names)
     names: dict[str, None] = {}
     for name in answer.column_names:
         number, own = 1, name
-        while own in names:
+        while own in names or (number > 1 and own in given):  # who was called so keeps the name
             number += 1
             own = f"{name}_{number}"
         names[own] = None

@@ -406,6 +406,9 @@ def test_options_of_the_command_are_not_read_letter_by_letter(two: tuple[Cluster
     apart = ctctl(kubeconfig, "ct", "list", "-o", "jsonl", "-n", "kube-system").stdout
     assert apart.count("\n") == 2 * count()
     assert ctctl(kubeconfig, "ct", "list", "-ojsonl", "-nkube-system").stdout == apart
+    few = ctctl(kubeconfig, "ct", "list", "-o", "jsonl", "--no-related").stdout
+    assert few.count("\n") < apart.count("\n")
+    assert ctctl(kubeconfig, "ct", "list", "-ojsonl", "--no-related", "-nkube-system").stdout == few
 
 
 def test_what_was_fetched_is_called_by_its_node_and_commands_that_are_advised_fetch_anew(

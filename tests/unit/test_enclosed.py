@@ -110,6 +110,28 @@ def test_that_several_lists_are_one_is_said_whatever_they_are_called(wrap: Any, 
         ] == [True]
 
 
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "bastion"])
+@pytest.mark.parametrize("whose", ["node", "pod"])
+def test_a_host_within_is_not_the_node(whose: str, host: str, text: bool, tmp_path: Path) -> None:
+    """Where something was asked for is another matter than what it is of; what says more is heeded within, too."""
+    parts: list[Any] = ["\n".join(LINES[n::2]) for n in (0, 1)] if text else [ROWS[:3], ROWS[3:]]
+    inner = [{whose: f"n{n}", "source": {"host": host, "entries": part}} for n, part in enumerate(parts)]
+    outer = {"host": host, "of": [{whose: f"n{n}", "entries": part} for n, part in enumerate(parts)]}
+    for document in (inner, outer):
+        with read_text(tmp_path / "x", json.dumps(document)) as found:
+            assert sorted({str(table.node) for table in found.tables}) == ["n0", "n1"]
+            assert not found.partial
+
+
+def test_what_all_nodes_are_in_is_no_node(tmp_path: Path) -> None:
+    items = [{"name": "n1", "entries": ROWS[:3]}, {"name": "n2", "entries": ROWS[3:]}]
+    with read_text(tmp_path / "x", json.dumps({"nodes": {"items": items}})) as found:
+        assert len(listed(found)) == len(ROWS)
+        assert {table.node for table in found.tables} == {None}
+        assert ["several lists" in text for text in found.partial] == [True]
+
+
 @pytest.mark.parametrize("member", ["nodes", "hosts"])
 def test_a_list_of_nodes_names_none_by_its_members(member: str, tmp_path: Path) -> None:
     parts = [{"node": f"n{n}", "stdout": "\n".join(LINES[n::2])} for n in (0, 1)]

@@ -150,9 +150,9 @@ def test_columns_that_are_called_alike_keep_their_own_values(lake: str) -> None:
     row = json.loads(done.stdout)
     assert {name: value for name, value in row.items() if name != "schema"} == {
         "n": 1,
-        "n_2": 2,
+        "n_3": 2,
         "a": "[3]",
-        "n_2_2": 4,
+        "n_2": 4,
     }
 
 

@@ -82,10 +82,14 @@ def test_what_it_says_to_do_is_read(command: str, node: Path, tmp_path: Path) ->
         assert sum(map(listings.count, KINDS)) == printed(command, "jsonl", node).count("\n") or command == "lb list"
 
 
-def test_names_of_entries_are_said(node: Path, tmp_path: Path) -> None:
-    text = printed("ct list", "name", node)
-    with read_text(tmp_path / "x", f"{entries()}\n{text}") as found:
-        assert [said.split(" as ctctl", 1)[0] for said in found.partial] == ["ct list -o name"]
+def test_a_line_of_a_connection_is_no_listing(tmp_path: Path) -> None:
+    """Such as programs write, and people above what they paste: ``-o name`` is not told by it."""
+    with (
+        read_text(tmp_path / "plain", entries()) as plain,
+        read_text(tmp_path / "x", f"tcp 10.64.0.36:54260 > 10.64.0.64:8000\n{entries()}") as found,
+    ):
+        assert not found.partial
+        assert sorted(listed(found)) == sorted(listed(plain))
 
 
 def test_a_narrow_table_is_known_too(node: Path) -> None:

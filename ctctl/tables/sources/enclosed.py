@@ -32,10 +32,18 @@ _TOLD_LINE = re.compile(r" (?:OUT|IN|SVC) .{3,200}?(?:expires=\d|XLATE_[SD])")
 #: How nodes and pods are called.
 NODE = re.compile(r"[\w.-]{1,100}")
 #: Members of an object that say which node, or which pod of the agent's, it tells of; those that such may be in; and
-#: those, objects, whose own members are called as nodes are.
+#: those, objects, whose own members are called as nodes are. An inner one that says less (a host may be where something
+#: was asked for) is not taken for an outer one: node, then pod, then the others.
 _WHOSE = ("node", "node_name", "nodeName", "host", "hostname", "_HOSTNAME", "pod", "pod_name", "podName", "instance")
+_STRENGTH = dict.fromkeys(_WHOSE, 1) | {"node": 3, "node_name": 3, "nodeName": 3}
+_STRENGTH |= {"pod": 2, "pod_name": 2, "podName": 2}
+_NODE_ITSELF, _SAYS = 3, {3: "node", 2: "pod", 1: "host"}
 _LABELS = ("stream", "labels", "metadata", "kubernetes", "resource", "tags")
 _BY_NODE = ("hosts", "nodes", "contacted")
+#: What is in such is not called by a node where it is one of these: all nodes are in it.
+_ALL = frozenset(("items", "list", "entries", "data", "results", "values", "elements", "nodes", "hosts", "all"))
+#: What every node calls itself.
+_ANY_NODE = frozenset(("localhost", "localhost.localdomain", "127.0.0.1"))
 
 
 def encloses_rows(head: str, spend: Callable[[int], None]) -> bool:
@@ -66,12 +74,12 @@ class Enclosed:
     def read(self) -> None:
         """All of it. Raises what ``Elements.element`` does."""
         self._elements.held = True
-        self._value(0, "", None)
+        self._value(0, "", None, 0)
         self._elements.held = False
         self._elements.give_back()
 
-    def _value(self, depth: int, name: str, node: str | None) -> Any:
-        """The next value, of the member ``name``; None for a list or object."""
+    def _value(self, depth: int, name: str, node: str | None, strength: int) -> Any:
+        """The next value, of the member ``name``; None for a list or object. ``strength``: of what said the node."""
         elements = self._elements
         self._spend(2 * ELEMENT_WORK)
         head = elements.ahead(_HEAD)
@@ -81,17 +89,17 @@ class Enclosed:
             elements.skip("[")
             while not elements.skip("]"):
                 elements.skip(",")
-                self._value(depth + 1, "" if name in _BY_NODE else name, node)
+                self._value(depth + 1, "" if name in _BY_NODE else name, node, strength)
             return None
         if depth < _MAX_DEPTH and head[:1] == "{" and not is_known(head):
-            self._object(depth, name, node)
+            self._object(depth, name, node, strength)
             return None
         value = elements.element()
         told = isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) >= _SHORTEST)
-        self.rest.append({"node": node, "kept": value} if node is not None and told else value)
+        self.rest.append({_SAYS[strength]: node, "kept": value} if node is not None and told else value)
         return value
 
-    def _object(self, depth: int, name: str, node: str | None) -> None:
+    def _object(self, depth: int, name: str, node: str | None, strength: int) -> None:
         elements = self._elements
         elements.skip("{")
         while not elements.skip("}"):
@@ -99,10 +107,18 @@ class Enclosed:
             member = elements.element()
             if not isinstance(member, str) or not elements.skip(":"):
                 raise DecodeError("not JSON: a member of an object without a name")
-            of_node = member if name in _BY_NODE and NODE.fullmatch(member) else node
-            value = self._value(depth + 1, member, of_node)
-            if member in _WHOSE and isinstance(value, str):
-                node = value if NODE.fullmatch(value) else None
+            if name in _BY_NODE and _is_called(member):
+                value = self._value(depth + 1, member, member, _NODE_ITSELF)
+            else:
+                value = self._value(depth + 1, member, node, strength)
+            said = _STRENGTH.get(member, 0)
+            if said and said >= strength and isinstance(value, str) and value not in _ANY_NODE:
+                node, strength = (value, said) if NODE.fullmatch(value) else (None, 0)
+
+
+def _is_called(member: str) -> bool:
+    """Whether a member of an object by node may be called as a node is."""
+    return NODE.fullmatch(member) is not None and member not in _ALL
 
 
 class Kept(NamedTuple):
@@ -119,18 +135,21 @@ def kept_in(document: Any) -> Iterator[Kept]:
     They are lists of rows, listings by pairs, texts of several lines, lists of lines, and lines of conntrack or SNAT
     entries.
     """
-    left: list[tuple[Any, str | None, str]] = [(document, None, "")]
+    left: list[tuple[Any, str | None, int, str]] = [(document, None, 0, "")]
     while left:
-        item, node, member = left.pop()
+        item, node, strength, member = left.pop()
         if isinstance(item, str):
             if (("\n" in item or item[:1] in ("[", "{")) and TOLD.search(item)) or _TOLD_LINE.search(item[:_HEAD]):
                 yield Kept(node, member, item)
         elif isinstance(item, dict) and is_listing_by_pairs(item):
             yield Kept(node, member, json.dumps(item))
         elif isinstance(item, dict):
-            node = node_of(item) or node
-            by_node = member in _BY_NODE
-            left += [(value, str(name) if by_node else node, str(name)) for name, value in reversed(item.items())]
+            said, by = _said_of(item)
+            if said is not None and by >= strength:
+                node, strength = said, by
+            for name, value in reversed(item.items()):
+                called = member in _BY_NODE and _is_called(str(name))
+                left.append((value, str(name), _NODE_ITSELF, name) if called else (value, node, strength, str(name)))
         elif isinstance(item, list) and item and all(isinstance(text, str) for text in item):
             text = "\n".join(line for line in item if not line.isdigit())  # a time and what was said then
             if TOLD.search(text):
@@ -138,11 +157,16 @@ def kept_in(document: Any) -> Iterator[Kept]:
         elif isinstance(item, list) and item and isinstance(item[0], dict) and is_rows(json.dumps(item[:1])[:_HEAD]):
             yield Kept(node, member, json.dumps(item))
         elif isinstance(item, list):
-            left += [(value, node, "" if member in _BY_NODE else member) for value in reversed(item)]
+            left += [(value, node, strength, "" if member in _BY_NODE else member) for value in reversed(item)]
 
 
 def node_of(item: dict[str, Any]) -> str | None:
     """The node that an object says it is of."""
+    return _said_of(item)[0]
+
+
+def _said_of(item: dict[str, Any]) -> tuple[str | None, int]:
+    """The node that an object says it is of, and how strong that is said."""
     for part in (item, *(item.get(name) for name in _LABELS)):
         if not isinstance(part, dict):
             continue
@@ -150,6 +174,6 @@ def node_of(item: dict[str, Any]) -> str | None:
             value = part.get(name)
             if isinstance(value, dict):
                 value = value.get("name")
-            if isinstance(value, str) and NODE.fullmatch(value):
-                return value
-    return None
+            if isinstance(value, str) and NODE.fullmatch(value) and value not in _ANY_NODE:
+                return value, _STRENGTH[name]
+    return None, 0

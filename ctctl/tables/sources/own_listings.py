@@ -2,7 +2,7 @@
 
 A table for people leaves out what a screen has no room for, and rows as people read them say less than the table that
 they are of; the same command's ``-o cilium`` is read. Reports (statistics, findings) are no listings: what they are
-made of is elsewhere.
+made of is elsewhere. ``-o name`` is not told: a line of it is as other programs write of a connection, too.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ class OwnListing(NamedTuple):
     @property
     def missing(self) -> str:
         """What is said of it."""
-        of = self.command.removesuffix(" -o name")
-        return f"{self.command} as ctctl prints it, which is not read back; {of} -o cilium is"
+        return f"{self.command} as ctctl prints it, which is not read back; {self.command} -o cilium is"
 
 
 def _titles(*words: str) -> tuple[frozenset[str], ...]:
@@ -45,10 +44,6 @@ LISTINGS = (
     OwnListing("policy list", "policy-rule", _titles("endpoint_id verdict ports")),
     OwnListing("metrics drops", "datapath-counter", _titles("reason dir packets", "reason code direction dropped")),
 )
-#: What ``ct list -o name`` prints of an entry is its flow; what it prints of it in other forms is read.
-_NAMES = OwnListing("ct list -o name", "", ())
-_END = r"(?:\[[0-9a-fA-F:.]{2,45}\]|[0-9.]{7,15}):\d{1,5}"
-_NAME = re.compile(rf"[a-z0-9]{{1,8}} {_END} > {_END}")
 _BY_SCHEMA = {listing.schema: listing for listing in LISTINGS}
 _TITLES = re.compile(r"\s*[A-Z_]{2,24}(?: {2,}[A-Z_]{2,24}){1,30}\s*|[a-z_]{2,24}(?:,[a-z_]{2,24}){1,30}\s*")
 _SCHEMA = re.compile(r"""[\[{\s]*"?schema"?\s*:\s*"?ctctl/(?P<name>[a-z-]{2,24})/""")
@@ -59,6 +54,6 @@ def listing_of(line: str) -> OwnListing | None:
     if (match := _SCHEMA.match(line)) is not None:
         return _BY_SCHEMA.get(match["name"])
     if _TITLES.fullmatch(line) is None:
-        return _NAMES if " > " in line and _NAME.fullmatch(line) is not None else None
+        return None
     titles = set(line.strip().lower().replace(",", " ").split())
     return next((one for one in LISTINGS if any(some <= titles for some in one.titles)), None)
