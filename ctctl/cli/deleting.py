@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ctctl.cli.asking import ask
-from ctctl.errors import EXIT_INTERRUPTED
+from ctctl.errors import EXIT_INTERRUPTED, PartialDataError
 from ctctl.model.units import counted
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ def _carry_out(command: str, plan: Plan, undo_file: str | None, *, allow_foreign
             _say_outcome(outcome, plan, journal, targets.foreign)
     if not outcome.complete:
         raise typer.Exit(EXIT_INTERRUPTED)
+    if outcome.refused:
+        raise typer.Exit(PartialDataError.exit_code)
 
 
 def _say_outcome(outcome: Outcome, plan: Plan, journal: Journal | None, foreign: bool) -> None:

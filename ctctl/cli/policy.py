@@ -155,29 +155,41 @@ def get_verdict(
 
 
 def _behind_service(source: Source, node: str | None, connection: FlowTuple) -> list[FlowTuple]:
-    """The connection, or of one to a service those that its backends get: policy is asked once one is chosen."""
+    """The connection, or of one to a service those that its backends get: policy is asked once one is chosen.
+
+    A connection without a port is one to any of the address's ports.
+    """
     from ctctl.cli.report import say
     from ctctl.model.tuples import endpoint
+    from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6
 
     listings = source.some(node, "services", "backends")
+    whose = f"{node}: " if node is not None and len(source.nodes()) > 1 else ""
+    problems = [f"{whose}{problem}" for problem in listings.problems]
+    source.partial += [text for text in problems if text not in source.partial]
     known = {backend.backend_id: (backend.addr, backend.port) for backend in listings.backends}
     slots = [
         slot
         for slot in listings.services
-        if (slot.addr, slot.port) == (connection.dst, connection.dst_port)
+        if slot.addr == connection.dst
         and slot.port
+        and connection.dst_port in (0, slot.port)
+        and connection.proto not in (PROTO_ICMP, PROTO_ICMPV6)
         and slot.proto in (None, 0, connection.proto)
     ]
     if not slots:
         return [connection]
+    # A node's own address is more than the services on it: without a port the node itself is meant too.
+    nodes_own = not connection.dst_port and any(slot.type in ("NodePort", "HostPort") for slot in slots)
+    itself = [connection] if nodes_own else []
     listed = ((known.get(slot.backend_id or 0), slot.backend_end) for slot in slots if slot.slot)
     places = dict.fromkeys(place for pair in listed for place in pair if place is not None and place[1] is not None)
-    where = endpoint(connection.dst, connection.dst_port)
+    where = endpoint(connection.dst, connection.dst_port) if connection.dst_port else str(connection.dst)
     if not places:
         say(f"{where} is a service without a known backend: policy is asked for backends")
-        return []
+        return itself
     say(f"{where} is a service: policy is asked for the backend that a connection gets")
-    return [replace(connection, dst=address, dst_port=port or 0) for address, port in places]
+    return itself + [replace(connection, dst=address, dst_port=port or 0) for address, port in places]
 
 
 def _with_policies(verdict: Verdict, source: Source) -> Verdict:

@@ -176,14 +176,19 @@ def finished(facts: Facts) -> Iterator[Finding]:
         if count >= BUILD_UP and count >= BUILD_UP_SHARE * of:
             longest = int(table.left[mask].max())
             new = facts.minor is not None and facts.minor >= 17
+            # A default timeout is not to be shortened, and from 1.17 on there is nothing to upgrade to.
+            shorten = longest > DEFAULT_TCP_S
+            ways = ["shorten bpf-ct-timeout-service-tcp"] if shorten else []
+            ways = ways if new else ["upgrade", *ways]
+            advice = "not normal from Cilium 1.17 on" if new else "normal before Cilium 1.17"
+            advice += f": {' or '.join(ways)}" if ways else ""
             yield Finding(
                 "service-finished",
                 Severity.WARNING,
                 table.name,
                 f"{count} of {of} TCP service entries are of finished connections and are kept for hours: a service "
                 "entry does not see the FIN of the other side",
-                f"{'not normal from Cilium 1.17 on' if new else 'normal before Cilium 1.17: upgrade'}, or shorten "
-                "bpf-ct-timeout-service-tcp; GC does not take them before they expire",
+                f"{advice}; GC does not take them before they expire",
                 {
                     "finished": count,
                     "service_tcp": of,
@@ -193,7 +198,7 @@ def finished(facts: Facts) -> Iterator[Finding]:
                 },
                 (facts.look("ctctl ct list 'svc and tcp and state == closing' --sort -remaining --limit 20"),),
                 ("cilium config set bpf-ct-timeout-service-tcp 2h13m20s",)
-                if longest > DEFAULT_TCP_S
+                if shorten
                 else (facts.change("ctctl ct delete 'svc and tcp and state == closing and idle > 600s'"),),
             )
 

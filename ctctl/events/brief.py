@@ -71,10 +71,20 @@ def _path(event: HookEvent) -> list[str]:
         flow = event.tuple_out
         words.append(f"translated to {endpoint(flow.src, flow.src_port)} > {endpoint(flow.dst, flow.dst_port)}")
     if event.tunnel_remote is not None:
-        way = "from" if event.hook is Hook.FROM_OVERLAY else "to"
         option = f" with DSR option {event.dsr}" if event.dsr else ""
-        words.append(f"Geneve {way} {event.tunnel_remote}, VNI {event.tunnel_vni}{option}")
+        words.append(f"Geneve{_way(event)} {event.tunnel_remote}, VNI {event.tunnel_vni}{option}")
     return words
+
+
+def _way(event: HookEvent) -> str:
+    """On which side of the tunnel its other end is, before the end's address.
+
+    What came out of a tunnel may be sent into one again, to another node or as an error back to the sender; the
+    event then has the end that it goes to, and nothing that says so.
+    """
+    if event.hook is not Hook.FROM_OVERLAY:
+        return " to"
+    return ", other end" if event.may_be_sent_on else " from"
 
 
 def _kind(record: LookupRecord) -> str:

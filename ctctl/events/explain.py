@@ -265,7 +265,12 @@ def _translation(event: HookEvent) -> Iterator[str]:
         yield f"source translated: {endpoint(before.src, before.src_port)} → {endpoint(after.src, after.src_port)}"
     if event.tunnel_remote is None:
         return
-    if event.hook is Hook.FROM_OVERLAY:
+    if event.may_be_sent_on:
+        yield (
+            f"came through a tunnel: the other end of it, or of the one that it was sent into, is "
+            f"{event.tunnel_remote} (VNI {event.tunnel_vni})"
+        )
+    elif event.hook is Hook.FROM_OVERLAY:
         yield f"came through the tunnel from {event.tunnel_remote} (VNI {event.tunnel_vni})"
     else:
         option = f" with the DSR option {event.dsr}" if event.dsr is not None else ""

@@ -41,7 +41,8 @@ class Row:
 class TableReport:
     """One table's part of a run. ``protocol`` is the metrics' label: ``TCP`` or ``non-TCP``.
 
-    ``refused``: deletions, of SNAT entries too, that the kernel refused: those entries stayed.
+    ``refused``: deletions, of SNAT entries too, that the kernel refused: those entries stayed (``skipped`` has
+    the conntrack entries among them). ``complete``: it was gone through to its end.
     """
 
     map: str
@@ -81,7 +82,8 @@ class TableReport:
 class Report:
     """A whole run. ``now`` is in units of the tables' clock; times are in seconds.
 
-    ``complete`` is False after Ctrl-C or a failure: every figure then still counts what was done.
+    ``complete`` is False after Ctrl-C or a failure, and where the kernel refused a deletion: every figure then still
+    counts what was done.
     ``undo_file`` is the journal of what was deleted, ``failure`` what ended the run; ``foreign``: the
     tables are another program's.
     ``orphans`` is None unless orphans were asked for; in a dry run it counts those found.

@@ -250,7 +250,11 @@ def _report(turn: _Run, reports: list[TableReport], purged: orphans.Purged | Non
         orphans=purged.count if purged is not None else None,
         orphans_refused=purged.refused if purged is not None else 0,
         duration_s=duration_s,
-        complete=not turn.errors and not turn.source.partial and all(report.complete for report in reports),
+        complete=not turn.errors
+        and not turn.source.partial
+        and not any(report.refused for report in reports)
+        and not (purged and purged.refused)
+        and all(report.complete for report in reports),
         interval_s=options.interval_s,
         next_interval_s=interval.next_interval(
             options.interval_s, _ratio(reports, options), actual_s=options.elapsed_s

@@ -144,10 +144,8 @@ def summary(report: Report) -> list[str | CommandLine]:
     else:
         totals = [f"{counted(chosen, 'entry', 'entries')} of {report.scrubbed}, expired or not", f"{others} of others"]
     if not report.dry_run:
-        totals += [f"{report.deleted} deleted", f"{sum(t.skipped for t in report.tables)} skipped"]
+        totals += [f"{report.deleted} deleted", f"{sum(t.skipped for t in report.tables)} skipped{_refused(report)}"]
         totals += [f"{counted(report.nat_deleted, 'SNAT entry', 'SNAT entries')} along"] if report.nat_deleted else []
-    if report.refused:
-        totals.append(f"{counted(report.refused, 'deletion')} refused by the kernel")
     if report.orphans is not None:
         totals.append(f"{report.orphans} SNAT entries {'would go' if report.dry_run else 'purged'} by themselves")
     head = "dry run, nothing deleted: " if report.dry_run else ""
@@ -166,6 +164,13 @@ def summary(report: Report) -> list[str | CommandLine]:
         f"{'would be ' if report.dry_run else ''}deleted/capacity {_ratio(report):.1%})"
     )
     return lines
+
+
+def _refused(report: Report) -> str:
+    """What is to be said of the skipped: entries that the kernel refused to delete are among them, SNAT entries not."""
+    if not report.refused:
+        return ""
+    return f" (of these and of SNAT entries the kernel refused to delete {report.refused})"
 
 
 def _ratio(report: Report) -> float:

@@ -173,6 +173,10 @@ class Endpoint:
         return endpoint(self.address, self.port)
 
 
+#: In the mark of a packet that goes from a tunnel to a pod (MARK_FROM_TUNNEL of bpf/lib/endpoint.h).
+_MARK_FROM_TUNNEL = 0x1000
+
+
 @light_value
 class HookEvent:
     """One packet at one hook, host order. None: does not apply.
@@ -216,3 +220,13 @@ class HookEvent:
     def translated(self) -> bool:
         """Whether the packet left with other addresses or ports than it came with."""
         return self.tuple_in != self.tuple_out
+
+    @property
+    def may_be_sent_on(self) -> bool:
+        """Whether what came out of a tunnel may have been sent into one: ``tunnel_remote`` is then either one's end.
+
+        It was not where it passed up to the host, nor where it got the mark of what goes to a pod out of a tunnel.
+        """
+        if self.hook is not Hook.FROM_OVERLAY or self.verdict is Verdict.PASS:
+            return False
+        return not self.mark_out & ~self.mark_in & _MARK_FROM_TUNNEL

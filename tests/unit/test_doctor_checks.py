@@ -260,6 +260,27 @@ def test_finished_service_entries(tmp_path: Path) -> None:
     assert look(tmp_path, [*HEALTHY, *lines[:20]]).findings == ()
 
 
+@pytest.mark.parametrize(
+    ("left", "minor", "start"),
+    [
+        (21_000, 16, "normal before Cilium 1.17: upgrade or shorten bpf-ct-timeout-service-tcp;"),
+        (7_000, 16, "normal before Cilium 1.17: upgrade;"),
+        (21_000, 17, "not normal from Cilium 1.17 on: shorten bpf-ct-timeout-service-tcp;"),
+        (7_000, 17, "not normal from Cilium 1.17 on;"),
+    ],
+)
+def test_finished_service_entries_get_advice_that_helps(tmp_path: Path, left: int, minor: int, start: str) -> None:
+    """Nobody is told to shorten a default timeout, nor to upgrade to the version that is there."""
+    lines = [
+        line(f"TCP SVC 10.0.2.{i}:{7000 + i} -> 10.96.0.1:443", flags=0x12, rx=0, rev=1, ident=0, left=left)
+        for i in range(150)
+    ]
+    finding = only(look(tmp_path, [*HEALTHY, *lines], minor=minor))
+    assert finding.check == "service-finished"
+    assert finding.advice.startswith(start)
+    assert ("bpf-ct-timeout" in " ".join(finding.mend)) == (left > 8000)
+
+
 def test_replies_that_do_not_pass_are_told_apart_from_servers_that_do_not_close(tmp_path: Path) -> None:
     away = [line(f"TCP OUT 192.0.2.1:{7000 + i} -> 10.0.1.1:443", flags=0x12, rx=0, tx=0x1B) for i in range(150)]
     finding = only(look(tmp_path, [*HEALTHY, *away]))

@@ -7,17 +7,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ctctl.cli.policy import _behind_service
 from ctctl.decode import services
 from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.decode.services import decode_socket_nat, decode_tunnel
 from ctctl.model.drops import DatapathCounter, file_name, files_of, reason_name, reason_number
 from ctctl.model.entry import Layout
 from ctctl.model.policy import PolicyEntry
-from ctctl.model.service import TunnelRecord
+from ctctl.model.service import ServiceSlot, TunnelRecord
+from ctctl.model.tuples import FlowTuple
 from ctctl.out.tabwriter import align
 from ctctl.tables.show import listings as written
 from ctctl.tables.show.cilium import cilium_line
@@ -160,6 +163,36 @@ def test_the_bugtool_shows_what_the_live_node_shows() -> None:
         done = run_ctctl(*words, *where, "-o", "json")
         assert done.returncode == 0, done.stderr
     assert run_ctctl("policy", "get", "tcp 10.61.1.101 > 10.61.1.102:8000", *where).stdout.count("allowed") == 2
+
+
+def test_policy_of_a_service_without_a_port_is_that_of_all_its_ports() -> None:
+    def ends(proto: str) -> set[str]:
+        done = run_ctctl("policy", "get", f"{proto} 10.61.1.101 > 10.96.0.10", "--from", captures.BUGTOOL, "-o", "json")
+        assert done.returncode == 0, done.stderr
+        verdicts = json.loads(done.stdout)["verdicts"]
+        return {f"{one['peer']}:{one['port']}" for one in verdicts if one["direction"] == "egress"}
+
+    assert ends("tcp") == {"10.61.1.102:8000", "10.61.2.103:8000"}
+    assert ends("udp") == {"10.61.1.102:5353", "10.61.2.103:5353"}
+    assert ends("icmp") == {"10.96.0.10:0"}
+
+
+def test_policy_of_a_nodes_address_without_a_port_is_the_nodes_too(capsys: pytest.CaptureFixture[str]) -> None:
+    client, node = ip_address("10.0.0.1"), ip_address("192.0.2.1")
+    backend = ip_address("10.0.0.2")
+    slots = [
+        ServiceSlot(node, 30080, "external", slot, 1, 6, "NodePort", backend="10.0.0.2:80" if slot else None)
+        for slot in (0, 1)
+    ]
+    found = Listings(services=slots, problems=["cilium_lb4_backends_v3: cannot be read"])
+    source = SimpleNamespace(some=lambda _node, *_kinds: found, nodes=list, partial=[])
+    asked = FlowTuple(6, client, 0, node, 0)
+    ways = _behind_service(source, None, asked)  # type: ignore[arg-type]
+    assert ways == [asked, FlowTuple(6, client, 0, backend, 80)]
+    assert "192.0.2.1 is a service" in capsys.readouterr().err
+    # What could not be read is missing data of the source, and said once.
+    _behind_service(source, None, asked)  # type: ignore[arg-type]
+    assert source.partial == ["cilium_lb4_backends_v3: cannot be read"]
 
 
 def test_policy_rules_know_their_ranges() -> None:

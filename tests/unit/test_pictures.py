@@ -12,6 +12,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.utils import rdpcap
 
 from ctctl.events.brief import doings
+from ctctl.events.explain import explain
 from ctctl.events.lines import packet_words
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.event import (
@@ -287,3 +288,20 @@ def test_what_is_said_between_packets() -> None:
 
 def test_a_picture_is_for_dark_pages_too() -> None:
     assert "prefers-color-scheme:dark" in svg(build(STORY))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"verdict": Verdict.REDIRECT, "mark_out": 0x1000}, "Geneve from"),
+        ({"verdict": Verdict.REDIRECT}, "Geneve, other end"),
+        ({"verdict": Verdict.REDIRECT, "mark_in": 0x1000, "mark_out": 0x1000}, "Geneve, other end"),
+        ({"verdict": Verdict.DROP, "reason": "invalid"}, "Geneve, other end"),
+    ],
+)
+def test_of_what_may_be_sent_on_into_a_tunnel_no_direction_is_said(fields: dict[str, object], words: str) -> None:
+    one = event(Hook.FROM_OVERLAY, "node-b", TO_POD, tunnel_remote=REMOTE, tunnel_vni=2, **fields)
+    assert f"{words} 10.1.0.2" in " ".join(doings(one))
+    said = " ".join(explain(one))
+    assert ("came through the tunnel from 10.1.0.2" in said) == (words == "Geneve from")
+    assert ("or of the one that it was sent into, is 10.1.0.2" in said) == (words != "Geneve from")
