@@ -7,6 +7,7 @@ counted here.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,16 +135,28 @@ def _talkers(answer: Answer, wanted: Filter, by: By) -> list[Talker]:
 
 @contextlib.contextmanager
 def ended_by_unwinding() -> Iterator[None]:
-    """SIGTERM and a lost terminal end the block like Ctrl-C: what nodes answered must not stay in a folder."""
+    """SIGTERM and a lost terminal end the block like Ctrl-C: what nodes answered must not stay in a folder.
+
+    The process ends with it: threads that wait for a connection cannot be told to, and an interpreter that is taken
+    down beside them may wait for what one of them holds.
+    """
+
+    class Ended(BaseException):
+        """Nobody's but this block's."""
 
     def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
+        raise Ended(128 + number)
 
     mine = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     for number in mine:
         signal.signal(number, end)
     try:
         yield
+    except Ended as ended:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(ended.args[0])
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final
 
@@ -50,6 +50,8 @@ _MONITOR: Final = _AGENT + 'timeout -s INT "$1" "$c" monitor -v; status=$?; [ "$
 _TRIES: Final = 3
 #: What those who ask have to put away what they began, when all is stopped.
 _FAREWELL_S: Final = 2.0
+#: A signal that another thread was given is heeded when this one runs again.
+_LOOK_S: Final = 0.5
 _HEAD: Final = 4096
 #: Bytes of an answer that is read as a whole to see whether it is one.
 _CHECKED: Final = 8 << 20
@@ -156,7 +158,10 @@ def fetch(
         thread.start()
     try:
         while len(answers) < len(pods):
-            answer = done.get()
+            try:
+                answer = done.get(timeout=_LOOK_S)
+            except Empty:
+                continue
             if isinstance(answer, Exception):
                 raise answer
             answers.append(answer)
