@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,7 +68,7 @@ class ClusterCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ours = {option for parameter in self.params for option in parameter.opts}
         marked = []
-        for before, word in zip(("", *args), args, strict=False):
+        for before, word in pairwise(("", *args)):
             joined = len(word) > 2 and word[0] == "-" and word[1] != "-"
             marked.append(_NOT_OURS * (joined and (before == "--sort" or word[:2] not in ours)) + word)
         return super().parse_args(ctx, marked)

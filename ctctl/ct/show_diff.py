@@ -12,12 +12,12 @@ from ctctl.ct.listing import Document, Out, Run, limited
 from ctctl.ct.report import Change, Difference
 from ctctl.ct.show import DIFF_SCHEMA, SIGN_CODES, SIGNS, diff_view
 from ctctl.ct.show_table import sized
-from ctctl.out.fit import GAP, INDENT, columns_of
+from ctctl.out.fit import INDENT, columns_of
 from ctctl.out.options import Format, OutputOptions, use_color
 from ctctl.out.output import write_rows
 from ctctl.tables.show import lines
 from ctctl.tables.show.encode import Style
-from ctctl.tables.show.lines import TableColumn, header_line, table_lines
+from ctctl.tables.show.lines import TableColumn, header_line, table_lines, width_of
 
 if TYPE_CHECKING:
     from ctctl.ct.differing import Kind
@@ -135,7 +135,7 @@ def _write_table(
     layout = [sized(column, sample, header=not options.no_headers) for column in columns]
     titles = {column.name: column.title for column in columns}
     room = columns_of(out.stream) if options.format is Format.table else None
-    if room is None or sum(column.width + GAP for column in layout) - GAP <= room:
+    if room is None or width_of(layout) <= room:
         if not options.no_headers:
             _write_header([header_line(layout, titles)], out, color=color)
         return _emit(table_lines(layout, color=color), chunks, out)
@@ -151,7 +151,7 @@ def _write_table(
 
 def _narrower(head: list[TableColumn], room: int) -> list[TableColumn]:
     """Long entries, as those of IPv6, go on below: what is in a line without them stays in one."""
-    over = sum(column.width + GAP for column in head) - GAP - room
+    over = width_of(head) - room
     return [c._replace(width=max(c.width - max(over, 0), 0)) if c.name == "entry" else c for c in head]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ctctl.out.fit import GAP, columns_of, fitting, say_dropped
+from ctctl.out.fit import columns_of, fitting, say_dropped
 from ctctl.out.options import Format, OutputOptions, use_color
 from ctctl.out.view import Column, View
-from ctctl.tables.show.lines import Stacked, TableColumn, header_line, table_lines
+from ctctl.tables.show.lines import Stacked, TableColumn, header_line, table_lines, width_of
 
 if TYPE_CHECKING:
     from ctctl.ct.listing import Out, Run
@@ -63,7 +63,7 @@ class Sheet:
         """Write the header and say how the lines are made; widths are those of the sample."""
         columns, layout = self.fitted(sample)
         room = self._room
-        stacked = Stacked(layout, room) if room is not None and _width(layout) > room else None
+        stacked = Stacked(layout, room) if room is not None and width_of(layout) > room else None
         if self._header:
             titles = {column.name: column.title for column in columns}
             for line in stacked.header(titles) if stacked is not None else [header_line(layout, titles)]:
@@ -79,7 +79,7 @@ class Sheet:
             kept = fitting([column.width for column in layout], [column.priority for column in columns], room)
             self.dropped += [c.name for at, c in enumerate(columns) if at not in kept and c.name not in self.dropped]
             columns, layout = [columns[at] for at in kept], [layout[at] for at in kept]
-            if _width(layout) > room:
+            if width_of(layout) > room:
                 short = {"source": "source_short", "destination": "destination_short"}
                 columns = [self._view.column(short.get(column.name, column.name)) for column in columns]
                 layout = self._sized(columns, sample)
@@ -94,8 +94,8 @@ class Sheet:
         columns = [self._view.column(column.name) for column in self._layout]
         pairs = zip(self._sized(columns, sample), self._layout, strict=True)
         both = [had._replace(width=max(needed.width, had.width)) for needed, had in pairs]
-        if _width(self._layout) <= room:
-            return _width(both) <= room
+        if width_of(self._layout) <= room:
+            return width_of(both) <= room
         # In two lines a row: also those may be too narrow for another table's.
         ours, theirs = Stacked(self._layout, room), Stacked(both, room)
         return ours.alike(theirs) and (theirs.width <= room or ours.width > room)
@@ -115,7 +115,3 @@ def sized(column: Column[Any], sample: list[Run], *, header: bool) -> TableColum
         run.form.put(program, column.name, Style.TEXT)
         width = max([width, *(len(line.decode()) for line in program.lines(rows))])
     return TableColumn(column.name, width, column.right, column.style is not None)
-
-
-def _width(layout: list[TableColumn]) -> int:
-    return sum(column.width for column in layout) + GAP * (len(layout) - 1)

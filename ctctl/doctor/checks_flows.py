@@ -13,6 +13,7 @@ from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
+from ctctl.model.timeouts import Timeouts
 from ctctl.model.units import counted
 from ctctl.tables import pairs as _keys
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: How long an open TCP connection is kept by default: longer than the kernel's keepalive (2 h), which must stay so.
-DEFAULT_TCP_S = 8000
+#: By default an open connection is kept longer than the kernel's keepalive (2 h), which must stay so.
+_DEFAULT_TCP_S = Timeouts().regular_tcp
 
 
 def _one_sided(table: TableFacts) -> NDArray[np.bool_]:
@@ -65,7 +66,7 @@ def one_way(facts: Facts) -> Iterator[Finding]:
         count, of = int(mask.sum()), int(tcp.sum())
         if count >= BUILD_UP and count >= BUILD_UP_SHARE * of:
             unseen = [side for side, saw in (("rx", table.saw_rx), ("tx", table.saw_tx)) if (mask & ~saw).any()]
-            long = table.now is None or int(table.left[mask].max()) > DEFAULT_TCP_S
+            long = table.now is None or int(table.left[mask].max()) > _DEFAULT_TCP_S
             top = table.top(mask, Slot.DST)
             yield Finding(
                 "one-way",

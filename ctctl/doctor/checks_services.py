@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctctl.decode.columns import Slot
-from ctctl.doctor.checks_flows import DEFAULT_TCP_S
 from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
 from ctctl.model.service import LOOPBACK, Backend, ServiceSlot
+from ctctl.model.timeouts import Timeouts
 from ctctl.model.tuples import Address, endpoint
 from ctctl.model.units import counted
 
@@ -177,7 +177,7 @@ def finished(facts: Facts) -> Iterator[Finding]:
             longest = int(table.left[mask].max())
             new = facts.minor is not None and facts.minor >= 17
             # A default timeout is not to be shortened, and from 1.17 on there is nothing to upgrade to.
-            shorten = longest > DEFAULT_TCP_S
+            shorten = longest > Timeouts().service_tcp
             ways = ["shorten bpf-ct-timeout-service-tcp"] if shorten else []
             ways = ways if new else ["upgrade", *ways]
             advice = "not normal from Cilium 1.17 on" if new else "normal before Cilium 1.17"

@@ -66,9 +66,12 @@ def collect(
             for outcome in _collect_source(lake, spec, wanted, homes):
                 done(outcome)
                 yield outcome
-        except CtctlError as error:
-            refused = isinstance(error, PermissionDenied)
-            outcome = Outcome(as_named(spec), None, "failed", problem=as_named(str(error)), refused=refused)
+        except (CtctlError, OSError) as error:
+            refused = isinstance(error, PermissionDenied | PermissionError)
+            problem = (
+                f"{error.filename or spec}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            )
+            outcome = Outcome(as_named(spec), None, "failed", problem=as_named(problem), refused=refused)
             done(outcome)
             yield outcome
 

@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,26 +151,30 @@ class Lake:
     def file(self, path: str, columns: Mapping[str, str]) -> Iterator[ParquetFile]:
         """A Parquet file that is there when the block ends well, and not at all when it does not."""
         with self._whole(path) as stream:
-            file = ParquetFile(columns, stream)
+            with self._told():
+                file = _Written(columns, stream, self._told)
             yield file
             file.close()
 
     def size(self, path: str) -> int:
         """Bytes of a file of the lake."""
-        (info,) = self._fs.get_file_info([f"{self.root}/{path}"])
+        with self._told():
+            (info,) = self._fs.get_file_info([f"{self.root}/{path}"])
         return int(info.size)
 
     def commit(self, done: Collection) -> None:
         """Write the document of a collection whose files are all there."""
         document = json.dumps(done.document(), indent=1).encode()
-        with self._whole(f"{_DOCUMENTS}/{done.collection}.json") as stream:
+        with self._whole(f"{_DOCUMENTS}/{done.collection}.json") as stream, self._told():
             stream.write(document)
 
     @contextlib.contextmanager
     def _whole(self, path: str) -> Iterator[Any]:
+        """A stream into a file that is there when the block ends well. What fails in the block is not told here: it may
+        be what is read there to be written."""
         full = f"{self.root}/{path}"
         if not self.local:
-            with self._told(), self._object(full) as stream:
+            with self._closed(full) as stream:
                 yield stream
             return
         part = Path(full).with_name(f".ctctl-{secrets.token_hex(8)}")
@@ -179,23 +183,27 @@ class Lake:
                 part.parent.mkdir(parents=True, exist_ok=True)
                 # For its owner only from its first byte on.
                 os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
-                with self._fs.open_output_stream(str(part)) as stream:
-                    yield stream
+            with self._closed(str(part)) as stream:
+                yield stream
+            with self._told():
                 part.replace(full)
         finally:
             part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _object(self, full: str) -> Iterator[Any]:
-        """An object of a store, which is there when its stream is closed; closed it must be, however the block ends.
+    def _closed(self, full: str) -> Iterator[Any]:
+        """A stream that is closed however the block ends, and what was written gone if it does not end well.
 
-        The library has no other end for one: it closes a stream that is dropped by itself, half as it is, and one that
-        is still there when the process ends makes it wait for ever.
+        An object of a store is there when its stream is closed. The library has no other end for one: it closes a
+        stream that is dropped by itself, half as it is, and one that is still there when the process ends makes it wait
+        for ever.
         """
-        stream = self._fs.open_output_stream(full)
+        with self._told():
+            stream = self._fs.open_output_stream(full)
         try:
             yield stream
-            stream.close()
+            with self._told():
+                stream.close()
         except BaseException:
             with contextlib.suppress(Exception):  # what went wrong first is told
                 stream.close()
@@ -213,11 +221,28 @@ class Lake:
         except OSError as error:
             raise WriteError(f"{self.where}: {first_line(error)}") from None
         except Exception as error:
-            if (
-                type(error) is not unknown
-            ):  # what an Azure store says that has no word of its own; others are about data
+            # What an Azure store says that has no word of its own; its subclasses are about data.
+            if type(error) is not unknown:
                 raise
             raise WriteError(f"{self.where}: {first_line(error)}") from None
+
+
+class _Written(ParquetFile):
+    """A file of a lake, of which what fails is the lake's: ``told`` says it."""
+
+    def __init__(
+        self, columns: Mapping[str, str], stream: Any, told: Callable[[], contextlib.AbstractContextManager[None]]
+    ) -> None:
+        super().__init__(columns, stream)
+        self._told = told
+
+    def add(self, table: Any) -> None:
+        with self._told():
+            super().add(table)
+
+    def close(self) -> None:
+        with self._told():
+            super().close()
 
 
 def bounded(where: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -19,10 +21,12 @@ import pytest
 
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.decode.columns import CtColumns
+from ctctl.fleet import collect as collecting
 from ctctl.fleet import tables
 from ctctl.fleet.lake import Lake, bounded
 from ctctl.model.tuples import Direction
-from ctctl.tables.show.arrow import schema_of
+from ctctl.out.files import WriteError
+from ctctl.tables.show.arrow import pyarrow, schema_of
 from tests.support.children import run_ctctl, started
 from tests.support.fleet import MADE, A, B, Node, Row, flow, small_fleet
 from tests.support.samples import ROOT
@@ -242,6 +246,44 @@ def test_what_cannot_be_collected_is_named_and_stops_no_other(tmp_path: Path) ->
     assert "failed" in done.stdout
     assert "collected" in done.stdout
     assert "bad.txt" in done.stderr
+
+
+def test_what_the_system_says_of_a_source_is_not_told_as_the_lakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(Node(name, [Row(flow(A, 1, B, 80))], [A]).write(tmp_path)) for name in ("a", "b", "c")]
+    said = iter([OSError(errno.EIO, "bad disk"), PermissionError(errno.EACCES, "not yours", "member")])
+    whole = collecting.row_groups
+
+    def read(batches: Iterator[CtColumns]) -> Iterator[CtColumns]:
+        for error in said:
+            raise error
+        return whole(batches)
+
+    monkeypatch.setattr(collecting, "row_groups", read)
+    outcomes = list(collecting.collect(Lake(str(tmp_path / "lake")), paths, collecting.Wanted()))
+    assert [one.problem for one in outcomes] == [f"{paths[0]}: bad disk", "member: not yours", None]
+    assert [one.refused for one in outcomes] == [False, True, False]
+    assert len(list((tmp_path / "lake/ct").rglob("*.*"))) == 1, "half files stay"
+
+
+def test_what_the_system_says_of_the_lake_is_told_as_the_lakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, _data: object) -> int:
+            raise OSError(errno.ENOSPC, "no room")
+
+    class Disk:
+        def open_output_stream(self, _path: str) -> Any:
+            return pyarrow().PythonFile(Full(), mode="w")
+
+    lake = Lake(str(tmp_path / "lake"))
+    monkeypatch.setattr(lake, "_fs", Disk())
+    with pytest.raises(WriteError, match=f"^{tmp_path}/lake: .*no room"), lake.file("ct/file", tables.TABLES["ct"]):
+        pass
+    assert not list((tmp_path / "lake/ct").iterdir())
 
 
 def test_numbers_join_and_texts_are_theirs(lake: str) -> None:

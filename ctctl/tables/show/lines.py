@@ -114,17 +114,16 @@ class Stacked:
         above = [column for column in layout if column.name != "destination_short"]
         end = [column.name for column in above].index("source_short") + 1
         below = next(column for column in layout if column.name == "destination_short")
-        if _width(above) <= room:
+        if width_of(above) <= room:
             self.first, self.second = above, [below]
-            self.indent = " " * (sum(column.width + 2 for column in above[: end - 1]) - 2)
+            self.indent = " " * width_of(above[: end - 1])
         else:
             self.first, self.second, self.indent = above[:end], [below, *above[end:]], "  "
 
     @property
     def width(self) -> int:
         """Of the wider of the two lines."""
-        second = len(self.indent) + 2 + _width(self.second)
-        return max(_width(self.first), second)
+        return max(width_of(self.first), len(self.indent) + 2 + width_of(self.second))
 
     def alike(self, other: Stacked) -> bool:
         """Whether the other has the same columns in each of its lines."""
@@ -141,7 +140,8 @@ class Stacked:
         return [header_line(self.first, titles), f"{self.indent}> {header_line(self.second, titles)}"]
 
 
-def _width(layout: Sequence[TableColumn]) -> int:
+def width_of(layout: Sequence[TableColumn]) -> int:
+    """Characters of a line of ``table_lines``."""
     return sum(column.width + 2 for column in layout) - 2
 
 
