@@ -66,7 +66,7 @@ def _least_share(found: dict[str, Any]) -> float:
     if any("YAML" in kind or "ctctl" in kind for kind in found["kinds"]):
         return 1 / 8  # it reads an element as YAML does, or twice
     if found["nat"] or any(map(found["listings"].has, KINDS)) or any("nf_" in name for name in found["tables"]):
-        return 2 / 5  # it makes each record by itself
+        return 1 / 3  # it makes each record by itself, and tries some lines more than once
     return 19 / 20
 
 
