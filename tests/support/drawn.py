@@ -1,8 +1,25 @@
-"""What several property tests draw: SNAT entries, and filters."""
+"""What several property tests draw: conntrack and SNAT entries, and filters."""
 
 from __future__ import annotations
 
+import struct
+
 from hypothesis import strategies as st
+
+#: What fields of 64 bits have.
+WORDS = st.sampled_from([0, 1, 2, 0xFF, 0x1234, 0xFFFF, 1 << 31, (1 << 32) - 1, (1 << 63) + 5, (1 << 64) - 1])
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """Key and value of any entry."""
+    family = draw(st.sampled_from([4, 4, 6]))
+    addresses = draw(st.binary(min_size=8, max_size=8)) if family == 4 else draw(st.binary(min_size=32, max_size=32))
+    proto, flags = draw(st.sampled_from([6, 6, 6, 17, 1, 58, 132, 2, 112, 200])), draw(st.sampled_from([0, 1, 2, 3, 4]))
+    key = addresses + draw(st.binary(min_size=4, max_size=4)) + bytes((proto, flags))
+    head = struct.pack("<QQQQI", *(draw(WORDS) & (1 << 64) - 1 for _ in range(4)), draw(WORDS) & 0xFFFFFFFF)
+    value = head + draw(st.binary(min_size=20, max_size=20))
+    return key, value
 
 
 @st.composite

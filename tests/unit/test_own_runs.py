@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -14,35 +12,16 @@ from typer.testing import CliRunner
 from ctctl.cli.main import app
 from ctctl.tables.sources.own_runs import OwnRuns
 from tests.support import captures
+from tests.support.both_ways import agree, counting_rows, read
 from tests.unit.test_bare import text_line
-from tests.unit.test_regular import _counted, agree, read
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 #: What somebody changes, and what may stand there then.
 _CELLS = ["", "-", "0", "7", "007", "0x1b", "99999999999999999999", "x", "TCP", "ICMP", "1", "58", "IN", "True", "yes"]
 _CELLS += ["10.0.0.1:80", "[fd00::1]:80", "fd00::1:80", "10.0.0.1:80 (a/b)", "10.0.0.1", "-5", "8s", "expired 8s ago"]
-_CELLS += [
-    "expired ago",
-    "1d2h",
-    "5 (world)",
-    "- (x)",
-    "SeenNonSyn",
-    "SeenNonSyn RxClosing",
-    "Odd",
-    '"a,b"',
-    "a,b",
-    "a  b",
-]
-_CELLS += [
-    "cilium_ct4_global",
-    "cilium_ct6_global",
-    "cilium_ct_any4_global",
-    "node1",
-    "new, related",
-    "\\n",
-    "a\tb",
-    "…",
-]
+_CELLS += ["expired ago", "1d2h", "5 (world)", "- (x)", "SeenNonSyn", "SeenNonSyn RxClosing", "Odd", '"a,b"', "a,b"]
+_CELLS += ["a  b", "cilium_ct4_global", "cilium_ct6_global", "cilium_ct_any4_global", "node1", "new, related"]
+_CELLS += ["\\n", "a\tb", "…"]
 
 
 def printed(output: str, *sources: Path, more: tuple[str, ...] = ()) -> str:
@@ -70,9 +49,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_as_printed(tables: list[str]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        taken = Counter[type]()
-        patch.setattr(OwnRuns, "add_rows", partialmethod(_counted, OwnRuns.add_rows, taken))
+    with counting_rows(OwnRuns) as taken:
         for text in tables:
             for made in (text, text.replace("\n", "\r\n"), text[: len(text) // 2], text + text):
                 agree(made.encode())
@@ -112,9 +89,7 @@ def test_rows_are_read_in_passes(output: str, tmp_path: Path) -> None:
     path.write_text("".join(map(text_line, range(9000))))
     text = printed(output, path)
     wanted, _ = read(path.read_bytes(), passes=True)
-    taken = Counter[type]()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OwnRuns, "add_rows", partialmethod(_counted, OwnRuns.add_rows, taken))
+    with counting_rows(OwnRuns) as taken:
         found, _ = read(text.encode(), passes=True)
     assert taken[OwnRuns] > 8900
     fields = ("keys", "values") if output == "csv" else ("keys",)

@@ -164,11 +164,11 @@ _OWN_BITS = {"ifindex": 2, "nat_port": 2}
 def own_place(name: str, layout: Layout) -> tuple[int, int | None]:
     """How wide a number of ctctl's own records is, and where it is in a value, if it has a place there; width 0: it is
     none of them."""
-    heads: Collection[str] = ("", "backend_id", "packets", "bytes")
+    heads: tuple[str | None, ...] = (None, "backend_id", "packets", "bytes")
     if layout.split_counters:
         heads = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
-    if name in heads and name:
-        return 8, 8 * list(heads).index(name)
+    if name in heads:
+        return 8, 8 * heads.index(name)
     if name == ("nat_port" if layout.has_nat else "ifindex"):
         return _REST["word40"]
     if name in _REST and name != "word40":
@@ -251,13 +251,20 @@ def _optional(form: Form, name: str, given: Callable[[], object]) -> None:
 
 
 class OwnEntries:
-    """Takes rows of ctctl's own records to the tables that they are of."""
+    """Takes rows of ctctl's own records to the tables that they are of. ``evidence``: of their layout."""
 
-    #: of the layout that their fields are in
-    evidence = "the records' fields"
-
-    def __init__(self, dump: Dump, record: dict[str, Any], family: int, layout: Layout, *, raw: bool = False) -> None:
+    def __init__(
+        self,
+        dump: Dump,
+        record: dict[str, Any],
+        family: int,
+        layout: Layout,
+        *,
+        raw: bool = False,
+        evidence: str = "the records' fields",
+    ) -> None:
         self._dump, self._family, self._layout, self._raw = dump, family, layout, raw
+        self._evidence = evidence
         self._name: str | None = record.get("map")
         #: optional fields that its records have, be they null
         self._told = frozenset(name for name in OPTIONAL_FIELDS if name in record)
@@ -276,7 +283,7 @@ class OwnEntries:
         table = self._dump.table(name, self._family)
         first = len(table) == 0
         if first:
-            table.layout, table.evidence, table.raw = self._layout, self.evidence, self._raw
+            table.layout, table.evidence, table.raw = self._layout, self._evidence, self._raw
             table.absent = frozenset(field for field in self._told if not rows[f"{field}_given"][0])
         given = {field for field in self._told if rows[f"{field}_given"].any()}
         table.absent &= OPTIONAL_FIELDS - given

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ctctl.decode.services import IPCACHE_FLAGS
 from ctctl.model.service import IpcacheRecord
 from ctctl.tables.sources.listing_text import PairLines, not_given
+from ctctl.tables.sources.passes import FormRuns
 from ctctl.tables.sources.regular import Form, addresses
 
 if TYPE_CHECKING:
@@ -43,24 +44,17 @@ def _form() -> Form:
     return form.end()
 
 
-class IpcacheRuns:
-    """A ``passes.Listing``. ``pairs`` takes what is read."""
+class IpcacheRuns(FormRuns[PairLines]):
+    """Rows of ``bpf ipcache list``."""
 
-    work = 4
-
-    def __init__(self, pairs: PairLines) -> None:
-        self._pairs = pairs
-
-    def next_form(self, _room: int) -> Form | None:
-        """The form of its lines."""
-        return _form()
+    form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
         prefixes = _prefixes(rows)
         shown = (rows["unflagged"] | rows["flagged"]).tolist()
         flags = (rows["flag"] | rows["other"]).tolist()
-        self._pairs.dump.listings.ipcache += [
+        self._into.dump.listings.ipcache += [
             IpcacheRecord(prefix, identity, cluster, tunnel, key, flag & _SKIP != 0, flag if is_shown else None)
             for prefix, identity, cluster, tunnel, key, flag, is_shown in zip(
                 prefixes,
@@ -74,7 +68,7 @@ class IpcacheRuns:
             )
         ]
         cluster = f"@{rows['cluster'][-1]}" if rows["clustered"][-1] else ""
-        self._pairs.group = f"{prefixes[-1]}{cluster}"
+        self._into.group = f"{prefixes[-1]}{cluster}"
 
 
 def _prefixes(rows: NDArray[Any]) -> list[str]:

@@ -10,16 +10,12 @@ import binascii
 import re
 from collections.abc import Callable
 
-#: The header that each part of a mail may have.
-HEADER = re.compile(
-    rb"^content-transfer-encoding:[ \t]*(?:base64|quoted-printable|[78]bit|binary)[ \t]*\r?$",
-    re.IGNORECASE | re.MULTILINE,
-)
-#: Such a header that says how a part is to be made text.
+#: The header of a part of a mail that is to be made text.
 PACKED = re.compile(
     rb"^content-transfer-encoding:(?:[ \t]|\r?\n[ \t])*\"?(?:base64|quoted-printable)\b", re.IGNORECASE | re.MULTILINE
 )
-ANY = re.compile(HEADER.pattern + b"|" + PACKED.pattern, HEADER.flags)
+#: The same header of any part: of one that is text as it stands, too.
+ANY = re.compile(rb"^content-transfer-encoding:[ \t]*(?:[78]bit|binary)[ \t]*\r?$|" + PACKED.pattern, PACKED.flags)
 #: What stands between the parts of a mail.
 _BOUNDARY = re.compile(rb"--(?=[^\s]{0,200}[A-Za-z0-9])[^\s]{4,200}\s*")
 _NAME = b"content-transfer-encoding:"
@@ -57,10 +53,7 @@ class Unpacker:
         """What these lines are."""
         each = lines.splitlines(keepends=True)
         self._spend(len(each))
-        return b"".join(map(self._take_line, each))
-
-    def _take_line(self, line: bytes) -> bytes:
-        return self._take(line)
+        return b"".join([self._take(line) for line in each])  # which a line may change
 
     def _outside(self, line: bytes) -> bytes:
         if match := _HEADER.fullmatch(line.strip()):

@@ -10,6 +10,7 @@ from ctctl.decode.ct import TUPLE_IN, TUPLE_RELATED
 from ctctl.decode.nat import VALUE_ADDRESS, VALUE_SIZE
 from ctctl.tables.sources.ct_forms import PROTOCOL_WORDS
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.passes import FormRuns
 from ctctl.tables.sources.regular import Form, octets
 
 if TYPE_CHECKING:
@@ -34,21 +35,14 @@ def _form() -> Form:
     return form.end()
 
 
-class NatRuns:
-    """A ``passes.Listing``. ``dump`` takes what is read."""
+class NatRuns(FormRuns[Dump]):
+    """Rows of an SNAT listing."""
 
-    work = 4
-
-    def __init__(self, dump: Dump) -> None:
-        self._dump = dump
-
-    def next_form(self, _room: int) -> Form | None:
-        """The form of its lines."""
-        return _form()
+    form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
-        kept = self._dump.listings.listed_nat()
+        kept = self._into.listings.listed_nat()
         for family in (4, 6):
             for shows_ct in (True, False):
                 mine = rows[(rows["src_family"] == family) & (rows["shows_ct"] == shows_ct)]

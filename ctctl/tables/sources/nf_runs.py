@@ -15,6 +15,7 @@ from ctctl.tables.sources.ct_forms import built_keys
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.nf import TCP_STATES
 from ctctl.tables.sources.nf_text import STATES, table_of
+from ctctl.tables.sources.passes import FormRuns
 from ctctl.tables.sources.regular import Form, addresses, octets
 
 if TYPE_CHECKING:
@@ -75,17 +76,10 @@ def _direction(form: Form, which: str) -> None:
         form.literal(" bytes=").decimal(f"{which}bytes", 8, at=octets_)
 
 
-class ConntrackRuns:
-    """A ``passes.Listing``. ``dump`` takes what is read."""
+class ConntrackRuns(FormRuns[Dump]):
+    """Rows of both listings of netfilter's connections."""
 
-    work = 4
-
-    def __init__(self, dump: Dump) -> None:
-        self._dump = dump
-
-    def next_form(self, _room: int) -> Form | None:
-        """The form of its lines."""
-        return _form()
+    form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
@@ -111,9 +105,9 @@ class ConntrackRuns:
                 values[:, at : at + 2] = octets(flags[mine])
                 counted = bool((some["counted"] | some["reply_counted"]).any())
                 keys = built_keys(some, family, np.zeros(len(some), np.bool_), np.zeros(len(some), np.uint8))
-                table_of(self._dump, family, counted=counted).add_many(keys, values)
+                table_of(self._into, family, counted=counted).add_many(keys, values)
         translated = rows[~echo & ~_answers(rows)]
-        self._dump.listings.nat_entries += _translations(translated)
+        self._into.listings.nat_entries += _translations(translated)
 
 
 def _flags(rows: NDArray[Any]) -> NDArray[np.uint16]:

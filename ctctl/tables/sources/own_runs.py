@@ -228,8 +228,8 @@ class OwnRuns:
         for which in found[np.argsort(first)]:
             node, name = divmod(int(which) >> 1, len(maps))
             record = dict.fromkeys(told) | {"map": maps[name] or None}
-            entries = OwnEntries(self._dump.of_node(nodes[node] or None), record, 6 if which & 1 else 4, self._layout)
-            entries.evidence = ROWS_EVIDENCE
+            dump, family = self._dump.of_node(nodes[node] or None), 6 if which & 1 else 4
+            entries = OwnEntries(dump, record, family, self._layout, evidence=ROWS_EVIDENCE)
             entries.add(rows[whose == which])
 
     def _numbers(self, title: str, rows: NDArray[Any]) -> NDArray[Any]:

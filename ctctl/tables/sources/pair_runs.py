@@ -7,25 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from ctctl.model.service import Backend, EndpointRecord, RevNat
 from ctctl.model.tuples import Address
-from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.listing_text import PairLines
+from ctctl.tables.sources.passes import FormRuns
 from ctctl.tables.sources.regular import Form, addresses, octets
+from ctctl.tables.sources.service_runs import PROTOCOL_WORDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAC_SIZE = 6
-#: Protocols of backends; 0 is one without a number.
-_WORDS = {"TCP": PROTOCOLS["tcp"], "UDP": PROTOCOLS["udp"], "SCTP": PROTOCOLS["sctp"], "ANY": 0, "NONE": 0}
-
-
-class _PairRuns:
-    """What the ``passes.Listing`` of each table have in common. ``pairs`` takes what is read."""
-
-    work = 4
-
-    def __init__(self, pairs: PairLines) -> None:
-        self._pairs = pairs
+#: Protocols of backends, as far as they have one.
+_WORDS = {**PROTOCOL_WORDS, "NONE": 0}
 
 
 @functools.cache
@@ -51,12 +43,10 @@ def _mac(form: Form, name: str) -> None:
         form.literal(":" if number else "").octets(f"{name}{number}", 1)
 
 
-class EndpointRuns(_PairRuns):
+class EndpointRuns(FormRuns[PairLines]):
     """Rows of ``bpf endpoint list``."""
 
-    def next_form(self, _room: int) -> Form | None:
-        """The form of its lines."""
-        return _endpoint_form()
+    form = staticmethod(_endpoint_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
@@ -64,8 +54,8 @@ class EndpointRuns(_PairRuns):
         names = ("local", "ifindex", "id", "flags", "identity", "parent", "has_parent")
         columns = (rows[name].tolist() for name in names)
         macs = (_macs(rows, name) for name in ("mac", "node_mac"))
-        self._pairs.dump.listings.endpoints += map(_endpoint, ends, *columns, *macs)
-        self._pairs.group = f"{ends[-1]}:{rows['addr_port'][-1]}"
+        self._into.dump.listings.endpoints += map(_endpoint, ends, *columns, *macs)
+        self._into.group = f"{ends[-1]}:{rows['addr_port'][-1]}"
 
 
 def _macs(rows: NDArray[Any], name: str) -> list[str]:
@@ -101,23 +91,21 @@ def _backend_form() -> Form:
     return form.end()
 
 
-class BackendRuns(_PairRuns):
+class BackendRuns(FormRuns[PairLines]):
     """Rows of ``bpf lb list --backends``."""
 
-    def next_form(self, _room: int) -> Form | None:
-        """The form of its lines."""
-        return _backend_form()
+    form = staticmethod(_backend_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
         ids = rows["id"].tolist()
         clusters = (rows["cluster"] * rows["clustered"]).tolist()
         protos = [proto or None for proto in rows["proto"].tolist()]
-        self._pairs.dump.listings.backends += [
+        self._into.dump.listings.backends += [
             Backend(number, addr, proto, cluster_id=cluster)
             for number, addr, proto, cluster in zip(ids, addresses(rows, "addr"), protos, clusters, strict=True)
         ]
-        self._pairs.group = str(ids[-1])
+        self._into.group = str(ids[-1])
 
 
 @functools.cache
@@ -125,15 +113,13 @@ def _rev_nat_form() -> Form:
     return Form().decimal("id", 2).blanks(3).end_of("front").end()
 
 
-class RevNatRuns(_PairRuns):
+class RevNatRuns(FormRuns[PairLines]):
     """Rows of ``bpf lb list --revnat``."""
 
-    def next_form(self, _room: int) -> Form | None:
-        """The form of its lines."""
-        return _rev_nat_form()
+    form = staticmethod(_rev_nat_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
         columns = rows["id"].tolist(), addresses(rows, "front"), rows["front_port"].tolist()
-        self._pairs.dump.listings.rev_nats += map(RevNat, *columns)
-        self._pairs.group = str(columns[0][-1])
+        self._into.dump.listings.rev_nats += map(RevNat, *columns)
+        self._into.group = str(columns[0][-1])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ctctl.tables.sources.regular import ROOM, Form, Patience, RegularReader, is_worth
 from ctctl.tables.sources.shape import Shape
@@ -12,6 +14,8 @@ from ctctl.tables.sources.unworded import Unworded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_Into = TypeVar("_Into")
 
 
 class Listing(Protocol):
@@ -24,6 +28,25 @@ class Listing(Protocol):
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Take the rows of lines of that form; they are valid until the next pass."""
+
+
+class FormRuns(ABC, Generic[_Into]):
+    """A ``Listing`` whose lines all have one form. ``into`` is what takes what is read."""
+
+    work = 4
+    #: makes it, or has it already
+    form: Callable[[], Form]
+
+    def __init__(self, into: _Into) -> None:
+        self._into = into
+
+    def next_form(self, _room: int) -> Form | None:
+        """The form of its lines."""
+        return self.form()
+
+    @abstractmethod
+    def add_rows(self, rows: NDArray[Any]) -> None:
+        """Take rows of such lines."""
 
 
 class _Readers(threading.local):

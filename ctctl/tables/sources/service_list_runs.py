@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctctl.model.service import BACKEND_STATES, SERVICE_TYPES, ServiceSlot
 from ctctl.model.tuples import endpoint
+from ctctl.tables.sources.passes import FormRuns
 from ctctl.tables.sources.regular import Form, addresses
 from ctctl.tables.sources.service_runs import PROTOCOL_TEXTS, PROTOCOL_WORDS
 from ctctl.tables.sources.service_text import ServiceLines, named_frontend
@@ -68,17 +69,11 @@ def _backend(form: Form, family: int) -> None:
     form.address("backend", port=True).check("backend_family", family)
 
 
-class AgentServiceRuns:
-    """A ``passes.Listing``. ``services`` takes what is read."""
+class AgentServiceRuns(FormRuns[ServiceLines]):
+    """Rows of ``service list``."""
 
     work = 12
-
-    def __init__(self, services: ServiceLines) -> None:
-        self._services = services
-
-    def next_form(self, _room: int) -> Form | None:
-        """The form of its lines."""
-        return _form()
+    form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
@@ -86,7 +81,7 @@ class AgentServiceRuns:
         fronts = zip(addresses(rows, "front"), *(rows[name].tolist() for name in names), strict=True)
         names = ("bare", "slot", "backend_port", "has_backend_proto", "backend_proto", "backend_internal")
         backends = zip(addresses(rows, "backend"), *(rows[name].tolist() for name in names), strict=True)
-        front, found = self._services.front, self._services.dump.listings.services
+        front, found = self._into.front, self._into.dump.listings.services
         for shown, (to, bare, slot, to_port, has_to_proto, to_proto, to_internal) in zip(fronts, backends, strict=True):
             addr, listed, port, has_proto, proto, internal, kind = shown
             if listed:
@@ -99,4 +94,4 @@ class AgentServiceRuns:
                 text = f"{endpoint(to, to_port)}{PROTOCOL_TEXTS[to_proto] if has_to_proto else ''}"
                 backend = f"{text}/i" if to_internal else text
                 found.append(ServiceSlot(front.addr, front.port, front.scope, slot, None, front.proto, backend=backend))
-        self._services.front = front
+        self._into.front = front

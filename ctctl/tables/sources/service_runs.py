@@ -11,6 +11,7 @@ from ctctl.model.tuples import Address, endpoint
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_text import PairLines
+from ctctl.tables.sources.passes import FormRuns
 from ctctl.tables.sources.regular import Form, addresses
 from ctctl.tables.sources.service_text import named_frontend
 
@@ -44,26 +45,20 @@ def _protocol(form: Form, name: str) -> None:
         form.literal("/").word(name, PROTOCOL_WORDS)
 
 
-class ServiceRuns:
-    """A ``passes.Listing``. ``pairs`` takes what is read."""
+class ServiceRuns(FormRuns[PairLines]):
+    """Rows of ``bpf lb list``."""
 
     work = 8
-
-    def __init__(self, pairs: PairLines) -> None:
-        self._pairs = pairs
-
-    def next_form(self, _room: int) -> Form | None:
-        """The form of its lines."""
-        return _form()
+    form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
         found = list(map(_slot, *_columns(rows)))
-        self._pairs.dump.listings.services += found
+        self._into.dump.listings.services += found
         last = found[-1]
         shown = PROTOCOL_TEXTS[last.proto or 0] if rows["has_proto"][-1] else ""
         inner = "/i" if last.scope == "internal" else ""
-        self._pairs.group = f"{endpoint(last.addr, last.port)}{shown}{inner} ({last.slot})"
+        self._into.group = f"{endpoint(last.addr, last.port)}{shown}{inner} ({last.slot})"
 
 
 def _columns(rows: NDArray[Any]) -> list[list[Any]]:
