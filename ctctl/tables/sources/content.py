@@ -329,7 +329,7 @@ class _Mixed:
             self.table = "services"
             self._listing = self._agent_runs
             return True
-        if agent_text.HINT.search(line[:200]) and agent_text.add_line(self.dump, line[:400]):
+        if agent_text.may_say(line[:200]) and agent_text.add_line(self.dump, line[:400]):
             self._not_ct("agent status")
             return True
         return False
@@ -489,7 +489,8 @@ class _Mixed:
             return True  # "a --> b" is how the agent's own cache of maps writes keys
         if any(mark in line for mark in nat_text.MARKS):
             return True
-        if ct_text.START.search(line[:HEAD]) is not None or policy_text.MARK.match(line) is not None:
+        arrow = "->" in line[:HEAD] and ct_text.START.search(line[:HEAD]) is not None
+        if arrow or policy_text.MARK.match(line) is not None:
             return True
         if self.table in _STRICT and not _TALK.match(line) and not _FENCE.match(line) and _DIGIT.search(line):
             return True  # each row has a number or an address

@@ -58,6 +58,9 @@ class PolicyLines:
 
     def whose(self, line: str) -> bool:
         """Whether the line says whose table follows, or that it is empty."""
+        lowered = line.lower()
+        if line.isascii() and "polic" not in lowered and "endpoint" not in lowered:
+            return False
         if (match := _PATH.match(line)) is not None:
             self.map, self.endpoint = match[1], int(match[2])
         elif (match := _ENDPOINT.match(line)) is not None:

@@ -19,6 +19,7 @@ from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.own_rows import TITLES
 from ctctl.tables.sources.service_text import SERVICE_HEADER
 from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.values import has_any
 
 #: Words in front of a line at most (a time, a pod, a container), and how long they are together.
 MAX_WORDS = 8
@@ -77,9 +78,16 @@ HEAD = re.compile(
 )
 
 
+#: What none is without.
+_IN_HEAD = ("ADDRESS", "PROTO", "POLICY", "REASON", "Service Type", "REVNAT_ID", "LOOKUP", "Cookie", "TUNNEL")
+_IN_HEAD += ("proto,direction", "Endpoint ID: ")
+
+
 def head_of(line: str) -> re.Match[str] | None:
     """Where in a line the head of a table starts; None where it is none."""
-    return None if "=" in line and "->" in line else HEAD.search(line[:400])
+    if ("=" in line and "->" in line) or not has_any(line, _IN_HEAD):
+        return None
+    return HEAD.search(line[:400])
 
 
 @dataclass(frozen=True, slots=True)
