@@ -192,10 +192,8 @@ class _Mixed:
                 self._idle = 0
                 self._spaced &= self._after_blank
                 self._head = self._after_blank = False
-                if self._listing is not None:
-                    listing, self._listing = self._listing, None
-                    worded = listing in (self.ct_runs, self.nat_runs, self.own.runs)
-                    self._spaced &= not self.passes.read_on(listing, worded=worded)
+                while self._in_pass() or self.shape.plain(self._is_row):
+                    self._spaced = False
             elif self._moves(line):
                 return
             elif not self._document(line) and not self.worded.document(line):
@@ -206,6 +204,18 @@ class _Mixed:
                 self._gap_before, self._near = False, self._head
             if self._enough():
                 return
+
+    def _in_pass(self) -> bool:
+        """Read what follows the last record in one pass, if it is of a listing of which that can be done."""
+        listing, self._listing = self._listing, None
+        worded = listing in (self.ct_runs, self.nat_runs, self.own.runs)
+        return listing is not None and self.passes.read_on(listing, worded=worded)
+
+    def _is_row(self, line: str) -> bool:
+        """Whether a line is a record, and nothing else that it could be before that."""
+        if line.startswith('{"') or "\\" in line or is_left_out(line) or is_pager(line):
+            return False
+        return self._record(line)
 
     def _moves(self, line: str) -> bool:
         """Whether a line says that what follows is of another machine."""

@@ -15,7 +15,7 @@ from ctctl.model.identity import RESERVED_NUMBERS
 from ctctl.model.policy import PolicyEntry
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.values import digits, whole
+from ctctl.tables.sources.values import digits, has_any, whole
 
 #: The first line of a table; AUTH TYPE and PREFIX are missing in older ones, COOKIE is there from 1.18 on.
 HEADER = re.compile(r"\s*POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS\s+\(source:key\[=value\]\))\s+PORT/PROTO\s")
@@ -24,6 +24,8 @@ _ENDPOINT = re.compile(
     r"\s*(?:Endpoint\s+ID:|#{1,6} BPF Policy Get|.{0,120}\bbpf policy get(?: -n| --numeric)?) +(\d{1,5})\b", re.I
 )
 _PATH = re.compile(r"\s*Path:\s+\S{0,200}/(cilium_policy_(?:v2_)?(\d{1,5}))\s*$")
+#: What none of them is without, in small letters.
+_IN_WHOSE = ("path:", "endpoint", "policy get", "policy stats")
 #: A table of no rules.
 _EMPTY = re.compile(r"\s*Policy stats empty\.")
 _ROW = re.compile(
@@ -59,7 +61,7 @@ class PolicyLines:
     def whose(self, line: str) -> bool:
         """Whether the line says whose table follows, or that it is empty."""
         lowered = line.lower()
-        if line.isascii() and "polic" not in lowered and "endpoint" not in lowered:
+        if line.isascii() and not has_any(lowered, _IN_WHOSE):
             return False
         if (match := _PATH.match(line)) is not None:
             self.map, self.endpoint = match[1], int(match[2])

@@ -207,6 +207,25 @@ class Shape:
         self.cut = line.unfinished and not line.blanks and 1 < self._records == self._padded
         return self._without_words(line.text)
 
+    def plain(self, is_record: Callable[[str], bool]) -> bool:
+        """Whether the line that follows is a record, and as its program printed it; else it is left where it is.
+
+        What can be told of such a line soon is not asked of it at length: it stands among others like it.
+        """
+        other = self.other_length()
+        found = self._lines.plain(other) if other is not None else None
+        if found is None:
+            return False
+        line, whole = found
+        broken = head_of(line) is not None or (self._in_vain < _MAX_IN_VAIN and self._goes_on())
+        blanks = self._blanks = self._lines.blanks
+        self.cut = self.quoted = self.damaged = self.unfinished = False
+        if broken or not is_record(line):
+            self._lines.back(whole + "\n")
+            return False
+        self.records(1, int(blanks > 0), blanks)
+        return True
+
     def record(self) -> None:
         """The last line was a record."""
         self._records += 1
