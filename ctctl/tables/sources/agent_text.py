@@ -89,7 +89,15 @@ HINT = re.compile(
     r"|gc_interval_seconds|NodePort:|node-port-range|^\s*Cilium:|^(?:Daemon|Client):|" + STATUS_HINT.pattern
 )
 #: What none of them is without, unless it starts with a number.
-_IN_HINT = ("AgentLiveness", "UTimeOffset", " up ", "connection tracking", "NAT", "MapEntries", "bpf-ct-")
+_IN_HINT: tuple[str, ...] = (
+    "AgentLiveness",
+    "UTimeOffset",
+    " up ",
+    "connection tracking",
+    "NAT",
+    "MapEntries",
+    "bpf-ct-",
+)
 _IN_HINT += ("bpf-nat-", "Clock Source", "map_pressure", "gc_interval_seconds", "NodePort:", "node-port-range")
 _IN_HINT += ("Cilium:", "Daemon:", "Client:", *STATUS_WORDS)
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")

@@ -79,7 +79,17 @@ HEAD = re.compile(
 
 
 #: What none is without.
-_IN_HEAD = ("ADDRESS", "PROTO", "POLICY", "REASON", "Service Type", "REVNAT_ID", "LOOKUP", "Cookie", "TUNNEL")
+_IN_HEAD: tuple[str, ...] = (
+    "ADDRESS",
+    "PROTO",
+    "POLICY",
+    "REASON",
+    "Service Type",
+    "REVNAT_ID",
+    "LOOKUP",
+    "Cookie",
+    "TUNNEL",
+)
 _IN_HEAD += ("proto,direction", "Endpoint ID: ")
 
 
