@@ -41,15 +41,15 @@ from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
 #: What a record costs beside its line: also to be shown later.
-_RECORD_WORK = 12
-#: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: four bytes beyond the
-#: first cost one.
-_ALONE_WORK, _SHORT = 40, 64
+_RECORD_WORK = 40
+#: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: eight bytes beyond the
+#: first cost three.
+_ALONE_WORK, _SHORT = 150, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file"
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
-_OTHER_WORK, _SQUEEZED_WORK = 20, 24
+_OTHER_WORK, _SQUEEZED_WORK = 28, 40
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -108,6 +108,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
                 break
             hosts = mixed.moved
             part = dump.of_host(hosts.name)
+            part.spend = spend
             spend(HOST_WORK)
     finally:
         dump.settle()  # what was lost of a mail while another machine's was read
@@ -225,6 +226,7 @@ class _Mixed:
     def _written(self, line: str) -> None:
         """Several lines in one, their ends written as two characters: what they are is read next."""
         self.shape.give_back()
+        self.lines.spend(2 * _RECORD_WORK)
         whole = _WRITTEN.fullmatch(line.strip())
         text = whole["text"] if whole is not None else line
         self.lines.add(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
@@ -290,7 +292,7 @@ class _Mixed:
 
     def _alone(self, line: str) -> str | None:
         """What a line is by itself, be it the head of a table; None for no record. Nothing is added."""
-        self.lines.spend(_ALONE_WORK + (len(line) >> 4))
+        self.lines.spend(_ALONE_WORK + (len(line) >> 3))
         probe = _Mixed(Lines(io.BytesIO()), Dump(), self.hint, self._hosts)
         probe.table, probe.pairs.kind, probe.pairs.group = self.table, self.pairs.kind, self.pairs.group
         probe.services.front = self.services.front
@@ -320,17 +322,21 @@ class _Mixed:
             return True
         if self.policy.add(line):
             self._not_ct("Cilium policy list")
+            self.lines.spend(_RECORD_WORK)
             self.table = "policy"
+            if self.policy.open and (labels := self.shape.taken(policy_text.LABELS)):
+                self.policy.add_labels(labels)
             return True
         if counter_text.add_line(self.dump, line):
             self._not_ct("Cilium metrics list")
+            self.lines.spend(_RECORD_WORK)
             self.table = "counters"
             return True
         if self.own.open and self._own_row(line):
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
-            self.lines.spend(_RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0))
+            self.lines.spend(_RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0) + (len(line) >> 3))
             self._listing = self._pair_runs.get(self.pairs.grown)
             return True
         if self.services.add(line, inside=self.table == "services"):
@@ -341,6 +347,7 @@ class _Mixed:
             return True
         if agent_text.may_say(line[:200]) and agent_text.add_line(self.dump, line[:400]):
             self._not_ct("agent status")
+            self.lines.spend(_RECORD_WORK // 2)
             return True
         return False
 
@@ -360,6 +367,7 @@ class _Mixed:
         if start.start() > 0 and not self.shape.learn(line[: start.start()]):
             self._interrupt()
         self.dump.found("Cilium ct list")
+        self.lines.spend(_RECORD_WORK)
         try:
             self.ct.add(line, start)
             self._listing = self.ct_runs
@@ -434,7 +442,7 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        self.lines.spend(_OTHER_WORK + (max(min(len(line), HEAD) - _SHORT, 0) >> 2))
+        self.lines.spend(_OTHER_WORK + (3 * max(min(len(line), HEAD) - _SHORT, 0) >> 3))
         if self._spaced and self._head:
             self._leave()  # an empty table, and what follows it
         self._spaced, self._after_blank = self._spaced and not self._head, False

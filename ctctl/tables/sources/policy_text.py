@@ -38,6 +38,8 @@ MARK = re.compile(r"\s*(?:Allow|Deny)\s+(?:Ingress|Egress)\s")
 #: Columns that not every version has, by what a head calls them: where it has one, every row has.
 _LATER = {"auth": "AUTH", "prefix": "PREFIX", "cookie": "COOKIE"}
 _LABEL = re.compile(r"\s+([a-z0-9-]{1,40}:\S{1,300})\s*$")
+#: More labels of one peer before another row, as the program prints them.
+LABELS = re.compile(rb"(?: {2,}[a-z0-9-]{1,40}:[\w./=:@+-]{1,200} *\n)+(?=(?:Allow|Deny) +(?:In|E)gress )", re.ASCII)
 _PORTS = re.compile(
     r"(?:(?P<mask>0x[0-9a-f]{1,4})/(?P<bits>\d{1,2})/|(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?/)?"
     r"(?P<proto>[A-Za-z0-9-]{1,10})"
@@ -96,6 +98,11 @@ class PolicyLines:
             return False
         self.open = bool(self.dump.listings.policy[-1].labels)
         return True
+
+    def add_labels(self, lines: bytes) -> None:
+        """Take further labels of the row above, a line each."""
+        rules = self.dump.listings.policy
+        rules[-1] = replace(rules[-1], labels=(*rules[-1].labels, *lines.decode().split()))
 
     def _rule(self, match: re.Match[str]) -> PolicyEntry:
         identity, labels = _peer(match["peer"])

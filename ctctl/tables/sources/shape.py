@@ -31,7 +31,7 @@ _MAX_NAMED = 5
 #: So much of the next line tells whether it is the rest of this one.
 _LEAST = 80
 #: What it costs to put a line together again.
-_JOIN_WORK = 24
+_JOIN_WORK = 40
 #: A file of which so many lines are whole though they are as wide as its widest was not broken, or is no listing.
 _MAX_IN_VAIN = 200
 #: How much of the file is looked at for its widest line.
@@ -235,6 +235,14 @@ class Shape:
             return False
         self.records(1, int(blanks > 0), blanks)
         return True
+
+    def taken(self, start: re.Pattern[bytes]) -> bytes:
+        """Lines at hand that are as their program printed them, each of which is a record, by their pattern."""
+        if self.other_length() != 0:
+            return b""
+        lines = self._lines.taken(start)
+        self.records(lines.count(b"\n"), lines.count(b" \n"), int(lines.endswith(b" \n")))
+        return lines
 
     def record(self) -> None:
         """The last line was a record."""

@@ -18,7 +18,7 @@ LINE_WORK, YAML_WORK = 16, 1
 #: And one with characters that no program writes.
 _DRESSED_WORK = 16
 #: Lines are looked at for one that is as its program printed it up to this length.
-_PLAIN = 400
+_PLAIN, _PLAIN_WORK = 400, 8
 #: A line may be this long (a Maglev table is one line); nothing else real comes near.
 MAX_LINE = 1 << 20
 #: How much of a longer one tells whether it starts a document.
@@ -328,8 +328,17 @@ class Lines:
         self._at = end + 1
         self.quoted = self.damaged = self.unfinished = False
         self.blanks = len(whole) - len(line)
-        self.spend(LINE_WORK + (len(text) >> 4))
+        self.spend(_PLAIN_WORK + (len(text) >> 4))
         return line, text
+
+    def taken(self, start: re.Pattern[bytes]) -> bytes:
+        """What of the text at hand is of this pattern, if the next line starts so; it is taken."""
+        match = start.match(self._data, self._at)
+        if match is None:
+            return b""
+        self._at = match.end()
+        self.spend(len(match[0]) >> 4)
+        return match[0]
 
     def window(self) -> tuple[bytes, int]:
         """What was read ahead, and from where on in it nothing was taken."""
