@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ROOM, WORTH, MAX_WAIT = 1 << 13, 1 << 16, 256
 #: Records that take as long to read one by one as numpy to import. With it there, an eighth of the bytes is worth it.
 _MANY = 2000
+#: Records that are read as soon one by one as in a pass.
+_FEW = 4
 #: What a line of a pass costs beside its bytes: a tenth of one that is read by itself.
 PASS_WORK = 2
 _asked = itertools.count()
@@ -279,7 +281,10 @@ class RegularReader:
 
 
 class Patience:
-    """Whether another pass is worth it: after one in vain a record goes one by one, then two, up to ``MAX_WAIT``."""
+    """Whether another pass is worth it: after one in vain a record goes one by one, then two, up to ``MAX_WAIT``.
+
+    One that takes a few records is in vain too: it takes longer than to read them one by one.
+    """
 
     def __init__(self) -> None:
         self._wait = 0
@@ -292,7 +297,7 @@ class Patience:
 
     def after(self, count: int) -> None:
         """A pass has read so many records."""
-        vain = count < self._next
+        vain = count < max(self._next, _FEW)
         self._wait = self._next if vain else 0
         self._next = min(2 * self._next, MAX_WAIT) if vain else 1
 
