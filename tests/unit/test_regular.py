@@ -185,7 +185,7 @@ def test_a_pass_takes_the_lines() -> None:
     assert taken[NatRuns] > 1000
     assert taken[ServiceRuns] > 500
     assert taken[IpcacheRuns] > 20
-    assert taken[MapsRuns] > 3
+    assert taken[MapsRuns] > 2
     assert taken[ConntrackRuns] > 3
     assert taken[EndpointRuns] > 3
     assert taken[BackendRuns] > 100
@@ -216,8 +216,8 @@ def test_what_another_thread_reads_is_apart() -> None:
     assert found == alone
 
 
-def test_a_pass_that_takes_few_lines_is_in_vain() -> None:
-    """Each costs more than some lines that are read one by one."""
+def test_a_pass_that_takes_one_line_is_in_vain() -> None:
+    """Each costs more than lines that are read one by one."""
     patience = Patience()
     tries = 0
     for _ in range(10_000):

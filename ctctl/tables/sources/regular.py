@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 ROOM, WORTH, MAX_WAIT = 1 << 13, 1 << 16, 256
 #: Records that take as long to read one by one as numpy to import. With it there, an eighth of the bytes is worth it.
 _MANY = 2000
-#: Records that are read as soon one by one as in a pass.
-_FEW = 4
+#: A pass that takes fewer records was in vain.
+_FEW = 2
 #: What a line of a pass costs beside its bytes: a tenth of one that is read by itself.
 PASS_WORK = 2
 _asked = itertools.count()
@@ -283,7 +283,7 @@ class RegularReader:
 class Patience:
     """Whether another pass is worth it: after one in vain a record goes one by one, then two, up to ``MAX_WAIT``.
 
-    One that takes a few records is in vain too: it takes longer than to read them one by one.
+    One that takes a record is in vain too: it takes longer than to read that by itself.
     """
 
     def __init__(self) -> None:
