@@ -19,7 +19,6 @@ from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.dump import HOST_WORK, MAX_HOSTS, Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts
-from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
@@ -28,11 +27,11 @@ from ctctl.tables.sources.own_listings import listing_of
 from ctctl.tables.sources.own_rows import OwnRows
 from ctctl.tables.sources.own_runs import ROW_WORK
 from ctctl.tables.sources.pages import shown
-from ctctl.tables.sources.pair_runs import BackendRuns, EndpointRuns, RevNatRuns
+from ctctl.tables.sources.pair_members import pair_runs
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_list_runs import AgentServiceRuns
-from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
+from ctctl.tables.sources.service_runs import MapsRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
@@ -136,13 +135,7 @@ class _Mixed:
         self.passes = Passes(self.lines, self.shape)
         self.ct_runs, self.nat_runs, self._maps_runs = CtRuns(self.ct), NatRuns(dump), MapsRuns(dump)
         self._connection_runs = ConntrackRuns(dump)
-        self._pair_runs: dict[str, Listing] = {
-            "services": ServiceRuns(self.pairs),
-            "ipcache": IpcacheRuns(self.pairs),
-            "endpoints": EndpointRuns(self.pairs),
-            "backends": BackendRuns(self.pairs),
-            "rev_nats": RevNatRuns(self.pairs),
-        }
+        self._pair_runs = pair_runs(self.pairs)
         self._agent_runs = AgentServiceRuns(self.services)
         #: the listing of the last record, where others may follow that are read in one pass
         self._listing: Listing | None = None
