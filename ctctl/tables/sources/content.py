@@ -16,6 +16,7 @@ from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
+from ctctl.tables.sources.documents import RECORD_WORK
 from ctctl.tables.sources.dump import HOST_WORK, MAX_HOSTS, Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts
@@ -39,8 +40,6 @@ from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
-#: What a record costs beside its line: also to be shown later.
-_RECORD_WORK = 12
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: four bytes beyond the
 #: first cost one.
 _ALONE_WORK, _SHORT = 40, 64
@@ -313,12 +312,12 @@ class _Mixed:
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
-            self.lines.spend(_RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0))
+            self.lines.spend(RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0))
             self._listing = self._pair_runs.get(self.pairs.grown)
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
-            self.lines.spend(3 * _RECORD_WORK)  # a frontend and a backend, shown as one of each
+            self.lines.spend(3 * RECORD_WORK)  # a frontend and a backend, shown as one of each
             self.table = "services"
             self._listing = self._agent_runs
             return True
@@ -356,7 +355,7 @@ class _Mixed:
         if "XLATE_" not in line:
             return False
         self._not_ct("Cilium nat list")
-        self.lines.spend(_RECORD_WORK)
+        self.lines.spend(RECORD_WORK)
         try:
             if line.count("XLATE_") > 1:
                 raise DecodeError("several entries in one line")
@@ -385,7 +384,7 @@ class _Mixed:
         if match is None:
             return False
         self._not_ct("conntrack list")
-        self.lines.spend(3 * _RECORD_WORK)  # two flows, an entry and a translation
+        self.lines.spend(3 * RECORD_WORK)  # two flows, an entry and a translation
         try:
             nf_text.add_line(self.dump, match)
             self._listing = self._connection_runs
@@ -397,7 +396,7 @@ class _Mixed:
         if not MAPS_DUMP.match(line):
             return False
         self._not_ct("lb/maps-dump")
-        self.lines.spend(_RECORD_WORK)
+        self.lines.spend(RECORD_WORK)
         try:
             add_maps_dump(self.dump, line)
             self._maps_runs.of_backends = line.lstrip().startswith("BE:")

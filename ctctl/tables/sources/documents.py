@@ -28,6 +28,8 @@ MAX_ELEMENT = 1 << 22
 _FIRST = 1 << 12
 #: What an element of a document costs beside its bytes.
 ELEMENT_WORK = 3
+#: What a record costs beside its line or text: also to be shown later.
+RECORD_WORK = 12
 
 
 class DamagedJsonError(DecodeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources.documents import ELEMENT_WORK, Elements, Members
+from ctctl.tables.sources.documents import ELEMENT_WORK, RECORD_WORK, Elements, Members
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.listing_text import PairLines
@@ -13,9 +13,6 @@ from ctctl.tables.sources.pair_frames import PairRuns, frame_of
 from ctctl.tables.sources.pair_runs import BackendRuns, EndpointRuns, RevNatRuns, SocketRuns
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
 from ctctl.tables.sources.service_runs import FrontendRuns, ServiceRuns
-
-#: What a record costs beside its text, made by itself: it is shown later, too.
-_RECORD_WORK = 12
 
 
 def pair_runs(pairs: PairLines) -> dict[str, PairRuns]:
@@ -56,7 +53,7 @@ class PairMembers:
                     continue
                 left, texts = elements.member(gaps)
                 self._pairs.add_member(str(left), texts)
-                self._spend(_RECORD_WORK * (len(texts) if isinstance(texts, list) else 1) + ELEMENT_WORK)
+                self._spend(RECORD_WORK * (len(texts) if isinstance(texts, list) else 1) + ELEMENT_WORK)
                 self._read_on()
         finally:
             self.marks = gaps.marks
