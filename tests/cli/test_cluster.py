@@ -79,7 +79,7 @@ def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path)
     nodes = {f"node-{number:02d}": "ok" for number in range(40)}
     nodes |= {f"bad-{way}-{number}": way for way in FAILING for number in range(2)}
     with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
-        deadline = HANG_S + 3 * answering(kubeconfig)
+        deadline = HANG_S + 6 * answering(kubeconfig)
         words = ["--deadline", f"{deadline:.1f}", "--jobs", 50, "ct", "list", "-o", "jsonl"]
         done = ctctl(kubeconfig, *words, code=5)
     rows = Counter(json.loads(line)["node"] for line in done.stdout.splitlines())

@@ -27,9 +27,9 @@ MAX_ELEMENT = 1 << 22
 #: How much of a document is read at first: many are small, and follow one another.
 _FIRST = 1 << 12
 #: What an element of a document costs beside its bytes.
-ELEMENT_WORK = 3
+ELEMENT_WORK = 5
 #: What a record costs beside its line or text: also to be shown later.
-RECORD_WORK = 12
+RECORD_WORK = 40
 
 
 class DamagedJsonError(DecodeError):
