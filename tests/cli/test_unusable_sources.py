@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 from pathlib import Path
 
@@ -80,3 +81,19 @@ def test_an_option_of_nobody_is_no_member_of_the_lab() -> None:
     assert "--name" in str(error)
     code, shown, error = run("lab", "exec", "--UNKNOWN", "X")
     assert (code, type(error)) == (2, UsageError)
+
+
+def test_what_is_missing_is_said_once(tmp_path: Path) -> None:
+    """Of a file that two readers found cut off, and of nodes that lack the same."""
+    packed = gzip.compress(captures.files(NODE)["cli/ct-list-global.json"])
+    (tmp_path / "ct.json.gz").write_bytes(packed[: len(packed) // 2])
+    _, _, error = run("ct", "list", "--from", str(tmp_path / "ct.json.gz"))
+    assert str(error) == "partial data: ct.json.gz: the gzip data is cut off"
+    for node in ("n1", "n2", "n3", "n4", "n5"):
+        (tmp_path / "all" / node).mkdir(parents=True)
+        (tmp_path / "all" / node / "ct.txt").write_bytes(SOURCES["entries"]() + b"...\n")
+    _, shown, error = run("ct", "list", "--from", str(tmp_path / "all"), "-o", "name")
+    assert shown.count("\n") > 5 * 20
+    assert str(error) == (
+        "partial data: n1, n2, n3 and 2 more: ct.txt: 1 mark(s) of lines left out by hand: what stood there is missing"
+    )
