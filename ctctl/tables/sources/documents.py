@@ -27,7 +27,7 @@ MAX_ELEMENT = 1 << 22
 #: How much of a document is read at first: many are small, and follow one another.
 _FIRST = 1 << 12
 #: What an element of a document costs beside its bytes.
-ELEMENT_WORK = 3
+ELEMENT_WORK = 5
 
 
 class DamagedJsonError(DecodeError):

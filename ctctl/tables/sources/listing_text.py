@@ -30,7 +30,7 @@ from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.service_text import as_written, named_frontend
-from ctctl.tables.sources.values import address, digits
+from ctctl.tables.sources.values import address, digits, has_any
 
 #: What the first line of each table is, and what it shows.
 _HEADERS = (
@@ -78,6 +78,8 @@ _ATTRIBUTE = re.compile(r"(\w{1,32})=(\S{0,64}?),?(?=\s|$)")
 IN_PASSES = ("services", "ipcache", "endpoints", "backends", "rev_nats")
 #: Maglev tables have at most 131071 places; other lines are short.
 _MAX_ROW = 4096
+#: What no record is without, but one below another's left column.
+_IN_PAIR, _END_IN_PAIR = ("identity=", "id=", "(localhost)", "]/v", "://"), re.compile(r"[:/]\d")
 #: A left column with one blank behind it, from the longest shape to the shortest.
 _LEFT = re.compile(
     rf"(?:{_FRONT_SHAPE} \(\d{{1,5}}\)|\[\d{{1,5}}\]/v[46]|[0-9a-fA-F.:]{{2,45}}/\d{{1,3}}(?:@\d{{1,5}})?"
@@ -123,8 +125,11 @@ class PairLines:
         text, self.squeezed = line.strip(), False
         if not text:
             return False
+        below = bool(self.group) and line[:1].isspace()
+        if not below and _END_IN_PAIR.search(text) is None and not has_any(text, _IN_PAIR):
+            return False
         left, right = (part.strip() for part in ([*_COLUMNS.split(text, maxsplit=1), ""])[:2])
-        if not right and self.group and line[:1].isspace() and self._take(self.group, left):
+        if not right and below and self._take(self.group, left):
             return True  # an empty left column
         if self._take(left, right):
             if right:

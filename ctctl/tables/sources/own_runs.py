@@ -24,8 +24,8 @@ from ctctl.tables.sources.regular import Form
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: What a row costs beside its line: each of its fields has a cell.
-ROW_WORK = 40
+#: What a row costs beside its line, by itself and in a pass: each of its fields has a cell.
+ROW_WORK, _PASS_WORK = 100, 20
 #: Columns of few texts, and so many of each at most.
 _TEXTS = ("proto", "direction", "state", "flag_names", "map", "node", "related")
 _MAX_TEXTS = 24
@@ -42,7 +42,7 @@ _UNITS = {"d": (86400, 30_000), "h": (3600, 99), "m": (60, 99), "s": (1, 99)}
 class OwnRuns:
     """A ``passes.Listing``. It knows what ``learn`` was told of the rows before."""
 
-    work = ROW_WORK
+    work = _PASS_WORK
 
     def __init__(self, dump: Dump) -> None:
         self._dump = dump

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ctctl._ffi.lines import LineFlags, LineKind, LineOps, LinesOp, LinesRun, line_ops, read_lines
 from ctctl._ffi.rows import address_of
-from ctctl.tables.sources.stream import LINE_WORK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 ROOM, WORTH, MAX_WAIT = 1 << 13, 1 << 16, 256
 #: Records that take as long to read one by one as numpy to import. With it there, an eighth of the bytes is worth it.
 _MANY = 2000
+#: What a line of a pass costs beside its bytes: a tenth of one that is read by itself.
+PASS_WORK = 2
 _asked = itertools.count()
 #: An element of a document may be so long, and a document may have them in so many forms.
 MAX_ELEMENT, MAX_FORMS = 1 << 14, 12
@@ -268,7 +269,7 @@ class RegularReader:
             read_lines(run, form.ops)
             text.pass_to(run.at)
             taken = run.used - before
-            self.work += form.work * taken if form.work else run.work + LINE_WORK * taken
+            self.work += form.work * taken if form.work else (run.work >> 2) + PASS_WORK * taken
             self.padded += run.padded
             whole = data.find(b"\n", run.at) >= 0 if not span else len(data) - run.at >= span
             if whole or not text.read_on():

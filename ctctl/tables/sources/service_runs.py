@@ -48,7 +48,7 @@ def _protocol(form: Form, name: str) -> None:
 class ServiceRuns(FormRuns[PairLines]):
     """Rows of ``bpf lb list``."""
 
-    work = 8
+    work = 24
     form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
@@ -141,7 +141,7 @@ def _dumped_backend() -> Form:
 class MapsRuns:
     """A ``passes.Listing`` of slots or backends. ``dump`` takes what is read."""
 
-    work = 8
+    work = 24
 
     def __init__(self, dump: Dump) -> None:
         self._dump = dump
