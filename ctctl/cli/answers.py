@@ -16,10 +16,9 @@ from typing import NoReturn
 
 from ctctl.cli.report import say
 from ctctl.errors import EXIT_INTERRUPTED
+from ctctl.kernel.stopping import SAME_SIGNAL_S
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: One signal can arrive twice, by the process and by its group: within this time it counts once.
-_SAME_SIGNAL_S = 0.5
 
 
 class _Ended(BaseException):
@@ -42,7 +41,7 @@ class Ending:
     def heard(self, number: int, _frame: object) -> None:
         """The handler."""
         self._heard = self._heard or number
-        if time.monotonic() - self._raised_at >= _SAME_SIGNAL_S:
+        if time.monotonic() - self._raised_at >= SAME_SIGNAL_S:
             self.look()
 
     def look(self) -> None:

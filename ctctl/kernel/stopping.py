@@ -19,7 +19,7 @@ from typing import Protocol
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: One Ctrl-C can arrive twice, by the process and by its group: within this time it counts once.
-_SAME_SIGNAL_S = 0.5
+SAME_SIGNAL_S = 0.5
 
 
 class Stop(Protocol):
@@ -101,7 +101,7 @@ def stop_on_signals() -> Iterator[SignalStop]:
         if first is None:
             first = now
             stop.set()
-        elif now - first >= _SAME_SIGNAL_S:
+        elif now - first >= SAME_SIGNAL_S:
             signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
 
