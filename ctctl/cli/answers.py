@@ -16,9 +16,7 @@ from typing import NoReturn
 
 from ctctl.cli.report import say
 from ctctl.errors import EXIT_INTERRUPTED
-from ctctl.kernel.stopping import SAME_SIGNAL_S
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from ctctl.kernel.stopping import SAME_SIGNAL_S, SIGNALS
 
 
 class _Ended(BaseException):
@@ -80,7 +78,7 @@ def ended_by_unwinding() -> Iterator[Ending]:
     down beside them may wait for what one of them holds.
     """
     ending = Ending()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     mine = [number for number, how in before.items() if how in (signal.SIG_DFL, signal.default_int_handler)]
     for number in mine:
         signal.signal(number, ending.heard)
@@ -115,7 +113,7 @@ def _leave(ending: Ending, status: int) -> NoReturn:
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
     """However often Ctrl-C is typed meanwhile."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
     finally:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: By which a run is told to end.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: One Ctrl-C can arrive twice, by the process and by its group: within this time it counts once.
 SAME_SIGNAL_S = 0.5
@@ -91,7 +92,7 @@ def stop_on_signals() -> Iterator[SignalStop]:
     """
     hear_interrupts()
     stop = SignalStop()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     first: float | None = None
 
