@@ -45,14 +45,12 @@ _STYLE = {
 #: What is drawn in these, and the same where the reader's page is dark; the other colours can be seen on both.
 DARK = {"#ffffff": "#0d1117", "#000000": "#e6edf3", "#dddddd": "#30363d"}
 #: matplotlib writes colours beside what they colour, which only an important rule outdoes. Text in black has none.
-_DARK_STYLE = "@media(prefers-color-scheme:dark){text{fill:%s!important}%s}" % (
-    DARK["#000000"],
-    "".join(
-        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
-        for light, dark in DARK.items()
-        for what in ("fill", "stroke")
-    ),
+_DARK_RULES = "".join(
+    f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+    for light, dark in DARK.items()
+    for what in ("fill", "stroke")
 )
+_DARK_STYLE = f"@media(prefers-color-scheme:dark){{text{{fill:{DARK['#000000']}!important}}{_DARK_RULES}}}"
 
 
 def svg(charts: Sequence[Chart]) -> bytes:
