@@ -18,10 +18,10 @@ from tests.support.wait import PATIENCE_S, wait_for
 CTCTL = (sys.executable, "-m", "ctctl")
 #: The same as it is installed.
 PROGRAM = str(Path(sys.executable).parent / "ctctl")
-#: ctctl that stops itself: where, before which call, then its own words.
-_STOPPING = """
-import importlib, os, signal, sys
-where, left = sys.argv.pop(1), int(sys.argv.pop(1))
+#: ctctl that sends itself a signal: where, before which call, which, then its own words.
+_SIGNALLED = """
+import importlib, signal, sys, threading
+where, left, number = sys.argv.pop(1), int(sys.argv.pop(1)), int(sys.argv.pop(1))
 module, _, path = where.partition(":")
 owner = importlib.import_module(module)
 *outer, name = path.split(".")
@@ -32,7 +32,7 @@ def counted(*words, **how):
     global left
     left -= 1
     if left == 0:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), number)
     return own(*words, **how)
 setattr(owner, name, counted)
 from ctctl.cli.start import main
@@ -68,13 +68,18 @@ def started(*command: str | Path, **how: Any) -> Iterator[subprocess.Popen[str]]
                     pipe.close()
 
 
+def signalled_before(function: str, call: int, number: signal.Signals) -> tuple[str, ...]:
+    """Words that start ctctl as CTCTL does, but send the thread that calls ``ctctl.module:Class.name`` a signal."""
+    return (sys.executable, "-c", _SIGNALLED, function, str(call), str(int(number)))
+
+
 @contextlib.contextmanager
 def stopped_before(function: str, call: int, *words: str | Path, **how: Any) -> Iterator[subprocess.Popen[str]]:
     """ctctl with these words, stopped (SIGSTOP) in front of a call of a function: ``ctctl.module:Class.name``.
 
     So a test has it where it wants it, on any machine; ``go_on`` lets it hear a signal and go on.
     """
-    with started(sys.executable, "-c", _STOPPING, function, str(call), *words, **how) as process:
+    with started(*signalled_before(function, call, signal.SIGSTOP), *words, **how) as process:
         wait_for(lambda: process.poll() is not None or _state(process.pid) == "T", what=f"call {call} of {function}")
         assert process.returncode is None, process.communicate()
         yield process
