@@ -20,7 +20,7 @@ from ctctl.tables.sources.own_runs import MAX_TITLES, OwnRuns
 TITLES = re.compile(r"\s*(?:[A-Z_]+ {2,})?PROTO {2,}DIR {2,}SOURCE {2,}|(?:[a-z_]+,)*?proto,direction,source,")
 _BLANKS = re.compile(r"[ \t]*(?:  |\t)[ \t]*")
 #: A table's first line is no longer.
-_LONGEST = 4096
+_MAX_LINE = 4096
 #: What a row must tell of an entry; the rest can be done without.
 _NEEDED = ("proto", "direction", "source", "destination", "lifetime", "flag_names")
 _NUMBERS = ("lifetime", "rev_nat", "src_sec_id", "tx_flags_seen", "rx_flags_seen", "last_tx_report", "last_rx_report")
@@ -53,7 +53,7 @@ class OwnRows:
         """Whether a line is one of titles. A table that leaves out too much is said to."""
         if TITLES.match(line) is None:
             return False
-        if line.count(",") >= MAX_TITLES or len(line) > _LONGEST:
+        if line.count(",") >= MAX_TITLES or len(line) > _MAX_LINE:
             self._titles = []
             self._dump.say(f"a table of more than {MAX_TITLES} columns, which ctctl does not print")
             return True
