@@ -233,6 +233,8 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
     inner, rest = found
     name = " ".join(("ctctl cluster", *words[: len(words) - len(rest)]))
     given: dict[str, Any] = inner.make_context(name, list(rest)).params
+    if given.get("every_node"):
+        raise UsageError("cluster reads every node: leave out --all-nodes")
     return given
 
 

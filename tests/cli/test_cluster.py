@@ -212,6 +212,13 @@ def test_nothing_is_changed(two: tuple[Cluster, Path], words: tuple[str, ...]) -
     assert not cluster.asked
 
 
+@pytest.mark.parametrize("option", ["-A", "--all-nodes"])
+def test_every_node_is_what_it_reads_anyway(two: tuple[Cluster, Path], option: str) -> None:
+    cluster, kubeconfig = two
+    assert "leave out --all-nodes" in ctctl(kubeconfig, "ct", "list", option, code=2).stderr
+    assert not cluster.asked
+
+
 @pytest.mark.parametrize("words", [("fleet", "ask", "skew"), ("ct", "diff", "a", "b"), ("ct", "decode", "0x13")])
 def test_what_reads_no_nodes_tables_asks_none(two: tuple[Cluster, Path], words: tuple[str, ...]) -> None:
     cluster, kubeconfig = two

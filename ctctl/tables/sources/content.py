@@ -16,10 +16,10 @@ from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
+from ctctl.tables.sources.documents import RECORD_WORK
 from ctctl.tables.sources.dump import HOST_WORK, MAX_HOSTS, Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts
-from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
@@ -28,11 +28,11 @@ from ctctl.tables.sources.own_listings import listing_of
 from ctctl.tables.sources.own_rows import OwnRows
 from ctctl.tables.sources.own_runs import ROW_WORK
 from ctctl.tables.sources.pages import shown
-from ctctl.tables.sources.pair_runs import BackendRuns, EndpointRuns, RevNatRuns
+from ctctl.tables.sources.pair_members import pair_runs
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_list_runs import AgentServiceRuns
-from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
+from ctctl.tables.sources.service_runs import MapsRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
@@ -40,8 +40,6 @@ from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
-#: What a record costs beside its line: also to be shown later.
-_RECORD_WORK = 40
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: eight bytes beyond the
 #: first cost three.
 _ALONE_WORK, _SHORT = 150, 64
@@ -137,13 +135,7 @@ class _Mixed:
         self.passes = Passes(self.lines, self.shape)
         self.ct_runs, self.nat_runs, self._maps_runs = CtRuns(self.ct), NatRuns(dump), MapsRuns(dump)
         self._connection_runs = ConntrackRuns(dump)
-        self._pair_runs: dict[str, Listing] = {
-            "services": ServiceRuns(self.pairs),
-            "ipcache": IpcacheRuns(self.pairs),
-            "endpoints": EndpointRuns(self.pairs),
-            "backends": BackendRuns(self.pairs),
-            "rev_nats": RevNatRuns(self.pairs),
-        }
+        self._pair_runs = pair_runs(self.pairs)
         self._agent_runs = AgentServiceRuns(self.services)
         #: the listing of the last record, where others may follow that are read in one pass
         self._listing: Listing | None = None
@@ -226,7 +218,7 @@ class _Mixed:
     def _written(self, line: str) -> None:
         """Several lines in one, their ends written as two characters: what they are is read next."""
         self.shape.give_back()
-        self.lines.spend(2 * _RECORD_WORK)
+        self.lines.spend(2 * RECORD_WORK)
         whole = _WRITTEN.fullmatch(line.strip())
         text = whole["text"] if whole is not None else line
         self.lines.add(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
@@ -322,32 +314,32 @@ class _Mixed:
             return True
         if self.policy.add(line):
             self._not_ct("Cilium policy list")
-            self.lines.spend(_RECORD_WORK)
+            self.lines.spend(RECORD_WORK)
             self.table = "policy"
             if self.policy.open and (labels := self.shape.taken(policy_text.LABELS)):
                 self.policy.add_labels(labels)
             return True
         if counter_text.add_line(self.dump, line):
             self._not_ct("Cilium metrics list")
-            self.lines.spend(_RECORD_WORK)
+            self.lines.spend(RECORD_WORK)
             self.table = "counters"
             return True
         if self.own.open and self._own_row(line):
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
-            self.lines.spend(_RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0) + (len(line) >> 3))
+            self.lines.spend(RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0) + (len(line) >> 3))
             self._listing = self._pair_runs.get(self.pairs.grown)
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
-            self.lines.spend(3 * _RECORD_WORK)  # a frontend and a backend, shown as one of each
+            self.lines.spend(3 * RECORD_WORK)  # a frontend and a backend, shown as one of each
             self.table = "services"
             self._listing = self._agent_runs
             return True
         if agent_text.may_say(line[:200]) and agent_text.add_line(self.dump, line[:400]):
             self._not_ct("agent status")
-            self.lines.spend(_RECORD_WORK // 2)
+            self.lines.spend(RECORD_WORK // 2)
             return True
         return False
 
@@ -367,7 +359,7 @@ class _Mixed:
         if start.start() > 0 and not self.shape.learn(line[: start.start()]):
             self._interrupt()
         self.dump.found("Cilium ct list")
-        self.lines.spend(_RECORD_WORK)
+        self.lines.spend(RECORD_WORK)
         try:
             self.ct.add(line, start)
             self._listing = self.ct_runs
@@ -381,7 +373,7 @@ class _Mixed:
         if "XLATE_" not in line:
             return False
         self._not_ct("Cilium nat list")
-        self.lines.spend(_RECORD_WORK)
+        self.lines.spend(RECORD_WORK)
         try:
             if line.count("XLATE_") > 1:
                 raise DecodeError("several entries in one line")
@@ -410,7 +402,7 @@ class _Mixed:
         if match is None:
             return False
         self._not_ct("conntrack list")
-        self.lines.spend(3 * _RECORD_WORK)  # two flows, an entry and a translation
+        self.lines.spend(3 * RECORD_WORK)  # two flows, an entry and a translation
         try:
             nf_text.add_line(self.dump, match)
             self._listing = self._connection_runs
@@ -422,7 +414,7 @@ class _Mixed:
         if not MAPS_DUMP.match(line):
             return False
         self._not_ct("lb/maps-dump")
-        self.lines.spend(_RECORD_WORK)
+        self.lines.spend(RECORD_WORK)
         try:
             add_maps_dump(self.dump, line)
             self._maps_runs.of_backends = line.lstrip().startswith("BE:")

@@ -75,7 +75,7 @@ _RANGE = re.compile(r"(?P<cidr>[0-9a-fA-F.:]{2,45}/\d{1,3}) \((?P<rev>\d{1,5})\)
 _MAGLEV = re.compile(r"\[(?P<rev>\d{1,5})\]/v(?P<family>[46])")
 _ATTRIBUTE = re.compile(r"(\w{1,32})=(\S{0,64}?),?(?=\s|$)")
 #: Tables of which rows are read in passes.
-IN_PASSES = ("services", "ipcache", "endpoints", "backends", "rev_nats")
+IN_PASSES = ("services", "ipcache", "endpoints", "backends", "rev_nats", "sockets")
 #: Maglev tables have at most 131071 places; other lines are short.
 _MAX_ROW = 4096
 #: What no record is without, but one below another's left column.
@@ -98,7 +98,7 @@ class PairLines:
     """Rows of two-column tables, one after the other. ``group`` is the left column that rows without one belong to.
 
     ``kind`` is what the header said, empty outside a table. ``grown``: the list of listings that has the last row, of
-    those that are read in passes.
+    those that are read in passes; "frontends" are slots by their numbers.
     """
 
     dump: Dump
@@ -158,18 +158,15 @@ class PairLines:
             return False
         finally:
             self.grown = next((kind for kind, count in before.items() if len(getattr(found, kind)) > count), "")
+            if self.grown == "services" and _FRONTEND.fullmatch(right) is not None:
+                self.grown = "frontends"
 
-
-def read_pairs_json(document: dict[str, Any], dump: Dump) -> None:
-    """The same as JSON: a column's text to a list of the other's."""
-    for left, texts in document.items():
+    def add_member(self, left: str, texts: Any) -> None:
+        """The same as JSON: a column's text, and a list of the other's."""
+        self.kind = "tunnels"
         for text in texts if isinstance(texts, list) else ():
-            try:
-                known = isinstance(text, str) and add_pair(dump.listings, left.strip(), text.strip(), "tunnels")
-            except (DecodeError, ValueError, KeyError):
-                known = False
-            if not known:
-                dump.lose("record(s) of a listing", f"{left} {text}")
+            if not isinstance(text, str) or not self._take(left.strip(), text.strip()):
+                self.dump.lose("record(s) of a listing", f"{left} {text}")
 
 
 def is_pair(left: str, right: str) -> bool:

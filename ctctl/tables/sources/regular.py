@@ -60,7 +60,7 @@ class Form:
     """The form of one record, built part by part; each field of it has a name.
 
     ``types`` are the fields of a row as numpy has records. A field's place is behind the one before it, or ``at``.
-    ``strict``: numbers are as JSON has them, without a zero in front.
+    ``strict``: it is JSON, where numbers have no zero in front, and text has no marks or escapes.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -146,7 +146,8 @@ class Form:
         Without ``before`` they end at a blank or with the line.
         """
         width = longest + 1
-        return self._add(LineKind.TEXT, at=self._field(name, f"V{width}", width, None), width=width, limit=ord(before))
+        place = self._field(name, f"V{width}", width, None)
+        return self._add(LineKind.TEXT, self._strict, at=place, width=width, limit=ord(before))
 
     def end_of(self, name: str) -> Form:
         """Address and port as listings have them: an IPv6 address, and no other, has brackets."""
