@@ -216,7 +216,7 @@ static __always_inline bool lb_is_loopback(bool from_pod, const lb_backend_t *ba
 
 /* The packet is for SVC: SERVICE entry, affinity, translation. */
 static __always_inline int
-lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct lb4_service *svc, bool from_pod,
+lb_to_backend(ctx_t *ctx, struct pkt *p, lb_key_t *key, const struct lb4_service *svc, bool from_pod,
 	      struct lb_result *lb)
 {
 	BESIDE(p, tuple_t, ct_key, flow);
@@ -244,7 +244,7 @@ lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct 
 	if (svc->flags & SVC_AFFINITY)
 		lb_affinity_use(p, client, svc, choice.id);
 	lb->loopback = lb_is_loopback(from_pod, choice.backend, &client);
-	return nat_to_backend(skb, p, client, choice.backend);
+	return nat_to_backend(ctx, p, client, choice.backend);
 }
 
 /* After the translation a fragment is one of another datagram. */
