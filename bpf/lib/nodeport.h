@@ -80,6 +80,28 @@ static __always_inline int nodeport_send_snat(ctx_t *ctx, struct pkt *p, const s
 	return tunnel ? geneve_push(ctx, p, lb, false, &way) : pkt_send_out(p);
 }
 
+/* Towards the backend. OK and no redirect: it is here. */
+static __always_inline int nodeport_send(ctx_t *ctx, struct pkt *p, const struct lb_result *lb, const bool local)
+{
+	int ret;
+
+	if (local || !nodeport_uses_dsr(p)) {
+		ret = nodeport_track(p, lb);
+		if (ret || local)
+			return ret;
+		return nodeport_send_snat(ctx, p, lb);
+	}
+	return nodeport_send_dsr(ctx, p, lb);
+}
+
+/* May the packet use the service at all? OK, or -REASON. */
+static __always_inline int nodeport_check(const struct pkt *p, const struct lb4_service *svc)
+{
+	if (!(svc->flags & SVC_ROUTABLE))
+		return -REASON_IS_CLUSTER_IP;
+	return lb_source_allowed(p, svc) ? OK : -REASON_NOT_IN_SRC_RANGE;
+}
+
 SEAM int nodeport_balance(ctx_t *ctx, struct pkt *p, const lb_key_t *found, const struct lb4_service *svc)
 {
 	BESIDE(p, struct lb_result, lb, result);
@@ -90,11 +112,9 @@ SEAM int nodeport_balance(ctx_t *ctx, struct pkt *p, const lb_key_t *found, cons
 	if (!p || !found || !svc)
 		return -REASON_INVALID;
 	*key = *found;
-	if (!(svc->flags & SVC_ROUTABLE))
-		return -REASON_IS_CLUSTER_IP;
-	if (!lb_source_allowed(p, svc))
-		return -REASON_NOT_IN_SRC_RANGE;
-	ret = pkt_parse_tcp_flags(ctx, p);
+	ret = nodeport_check(p, svc);
+	if (!ret)
+		ret = pkt_parse_tcp_flags(ctx, p);
 	if (ret)
 		return ret;
 	ret = lb_to_backend(ctx, p, key, svc, false, lb);
@@ -105,13 +125,7 @@ SEAM int nodeport_balance(ctx_t *ctx, struct pkt *p, const lb_key_t *found, cons
 	local = endpoint_find(p->t.daddr);
 	if (!local && (svc->flags & SVC_HOST_PORT))
 		return -REASON_INVALID;
-	if (local || !nodeport_uses_dsr(p)) {
-		ret = nodeport_track(p, lb);
-		if (ret || local)
-			return ret;
-		return nodeport_send_snat(ctx, p, lb);
-	}
-	return nodeport_send_dsr(ctx, p, lb);
+	return nodeport_send(ctx, p, lb, local);
 }
 
 /* A packet that came from outside. OK and no redirect: it is no service's, or

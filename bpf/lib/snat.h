@@ -332,36 +332,13 @@ static __always_inline int snat_check_quoted(ctx_t *ctx, const struct pkt *p)
 }
 #endif
 
-/* *DONE: the packet was an answer to a flow that left by the node's address;
- * its destination is the flow's own source again. */
-STAGE int snat_answer(ctx_t *ctx, struct pkt *p, bool *done)
+/* The same for what is no ICMP error: C says where its port, or what stands for one, is. */
+static __always_inline int
+snat_answer_found(ctx_t *ctx, struct pkt *p, struct nat_change *c, nat_entry_t *entry, bool *done)
 {
-	BESIDE(p, struct nat_change, c, change);
-	BESIDE(p, nat_entry_t, entry, nat);
 	const nat_entry_t *found;
-	struct icmp_header icmp;
 	int ret;
 
-	*done = false;
-	c->port_off = DPORT_OFF;
-	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
-		if (!pkt_load(ctx, p->l4_off, &icmp, sizeof(icmp)))
-			return -REASON_INVALID;
-#if FAMILY == 4
-		if (icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
-			return snat_quoted_in(ctx, p, done);
-#else
-		if (icmp.type == ICMP_TOO_BIG)
-			return snat_check_quoted(ctx, p);
-#endif
-		if (icmp.type != ICMP_ECHO_REPLY)
-			return OK;
-		p->t.sport = icmp.id;
-		p->t.dport = 0;
-		c->port_off = ECHO_ID_OFF;
-	} else if (!pkt_has_ports(p)) {
-		return OK;
-	}
 	if (bpf_ntohs(p->t.sport) < SNAT_PORT_MIN)
 		return OK;
 	found = snat_find(&p->t, TUPLE_IN);
@@ -388,6 +365,37 @@ STAGE int snat_answer(ctx_t *ctx, struct pkt *p, bool *done)
 	*done = true;
 	ctx_set_mark(ctx, (ctx_mark(ctx) & ~MARK_MAGIC) | MARK_SNAT_DONE);
 	return lb_fragment(p);
+}
+
+/* *DONE: the packet was an answer to a flow that left by the node's address;
+ * its destination is the flow's own source again. */
+STAGE int snat_answer(ctx_t *ctx, struct pkt *p, bool *done)
+{
+	BESIDE(p, struct nat_change, c, change);
+	BESIDE(p, nat_entry_t, entry, nat);
+	struct icmp_header icmp;
+
+	*done = false;
+	c->port_off = DPORT_OFF;
+	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
+		if (!pkt_load(ctx, p->l4_off, &icmp, sizeof(icmp)))
+			return -REASON_INVALID;
+#if FAMILY == 4
+		if (icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
+			return snat_quoted_in(ctx, p, done);
+#else
+		if (icmp.type == ICMP_TOO_BIG)
+			return snat_check_quoted(ctx, p);
+#endif
+		if (icmp.type != ICMP_ECHO_REPLY)
+			return OK;
+		p->t.sport = icmp.id;
+		p->t.dport = 0;
+		c->port_off = ECHO_ID_OFF;
+	} else if (!pkt_has_ports(p)) {
+		return OK;
+	}
+	return snat_answer_found(ctx, p, c, entry, done);
 }
 
 #endif /* CTCTL_SNAT_H */
