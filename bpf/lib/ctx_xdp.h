@@ -11,6 +11,7 @@
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #define CTX_SKB 0
 
@@ -19,10 +20,14 @@
 
 typedef struct xdp_md ctx_t;
 
-/* Both are read at once: between two reads the compiler would have to fear anything. */
+/* The difference of two pointers, which struct xdp_md says are 32-bit numbers. */
 static __always_inline __u32 ctx_len(const ctx_t *ctx)
 {
-	return ctx->data_end - ctx->data;
+	__u64 data, end;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(data) : "r"(ctx), "i"(offsetof(ctx_t, data)));
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(end) : "r"(ctx), "i"(offsetof(ctx_t, data_end)));
+	return end - data;
 }
 
 static __always_inline __u32 ctx_ifindex(const ctx_t *ctx)

@@ -12,7 +12,6 @@
 #include "lb.h"
 #include "nat.h"
 #include "pkt.h"
-#include "policy.h"
 
 #define GENEVE_TTL 64
 #define GENEVE_CRITICAL 0x40

@@ -27,6 +27,7 @@
 #include "room.h"
 
 #define OK 0
+#define GENEVE_PORT bpf_htons(6081)
 
 struct pkt {
 	__u64  now_ns;
