@@ -16,7 +16,7 @@ from ctctl.model.timeouts import TIMEOUTS, Timeouts
 RELEASES = ("1.16.4", "1.16.12")
 
 LB_MODES = ("dsr", "snat", "hybrid")
-#: whether requests for other nodes go on in XDP, and how that is attached: before the driver makes a socket buffer, or after
+#: whether requests for other nodes go on in XDP, and how that runs: in the driver (native) or behind it (generic)
 ACCELERATIONS = ("disabled", "generic", "native")
 #: most CIDRs of one family that pods keep their own address to (NATIVE_NETWORKS of bpf/lib/config.h)
 NATIVE_NETWORKS = 4

@@ -162,9 +162,10 @@ def main() -> None:
     lines = [
         "# Cost of a packet on its way to another node, in tc and in XDP",
         "",
-        f"Single runs, the least of {args.rounds}; nanoseconds above an empty program of the same kind. {platform.release()}.",
-        "XDP's figure has the look at routes and neighbours in it; what the kernel does for tc's packet before and after",
-        "the program (a socket buffer, the stack, routes and neighbours) is in neither.",
+        f"Single runs, the least of {args.rounds}; nanoseconds above an empty program of the same kind.",
+        f"{platform.release()}.",
+        "XDP's figure has the look at routes and neighbours in it; what the kernel does for tc's packet before",
+        "and after the program (a socket buffer, the stack, routes and neighbours) is in neither.",
         "",
         "| packet | tc | XDP | ratio |",
         "|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Every conformance vector once more, at a device that is accelerated: whichever packets XDP takes, nothing else differs."""
+"""Every conformance vector once more, at a device that is accelerated: what XDP takes is all that differs."""
 
 from __future__ import annotations
 
