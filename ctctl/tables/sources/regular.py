@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ROOM, WORTH, MAX_WAIT = 1 << 13, 1 << 16, 256
 #: Records that take as long to read one by one as numpy to import. With it there, an eighth of the bytes is worth it.
 _MANY = 2000
+#: A pass that takes fewer records was in vain.
+_FEW = 2
 #: What a line of a pass costs beside its bytes: a tenth of one that is read by itself.
 PASS_WORK = 2
 _asked = itertools.count()
@@ -280,7 +282,10 @@ class RegularReader:
 
 
 class Patience:
-    """Whether another pass is worth it: after one in vain a record goes one by one, then two, up to ``MAX_WAIT``."""
+    """Whether another pass is worth it: after one in vain a record goes one by one, then two, up to ``MAX_WAIT``.
+
+    One that takes a record is in vain too: it takes longer than to read that by itself.
+    """
 
     def __init__(self) -> None:
         self._wait = 0
@@ -293,7 +298,7 @@ class Patience:
 
     def after(self, count: int) -> None:
         """A pass has read so many records."""
-        vain = count < self._next
+        vain = count < max(self._next, _FEW)
         self._wait = self._next if vain else 0
         self._next = min(2 * self._next, MAX_WAIT) if vain else 1
 
