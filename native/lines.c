@@ -255,6 +255,9 @@ static int take_text(struct place *in, const struct lines_op *op, uint8_t *row)
 			break;
 		if (*in->at < ' ' || *in->at > '~' || size + 1 >= op->width)
 			return 0;
+		/* In JSON the one ends a string, and the other is not what it looks like. */
+		if (op->flags & LINES_STRICT && (*in->at == '"' || *in->at == '\\'))
+			return 0;
 		to[++size] = *in->at;
 	}
 	to[0] = (uint8_t)size;

@@ -6,7 +6,6 @@ The command's own words follow; what it reads is fetched first, its ``--from`` i
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ctctl.cli.cluster_nodes import Pushed, ended_by_unwinding, pushed_down, write_sums
+from ctctl.cli.answers import ended_by_unwinding
+from ctctl.cli.cluster_nodes import Pushed, pushed_down, write_sums
 from ctctl.cli.complete import answering
 from ctctl.cli.options import Attach
 from ctctl.errors import PartialDataError, UsageError
@@ -154,21 +154,17 @@ def cluster(
 
     api = Api(kubeconfig, context, deadline)
     reached = {"--kubeconfig": kubeconfig, "--context": context, "-n": namespace, "-l": selector, "--node": node}
-    with (
-        ended_by_unwinding(),
-        tempfile.TemporaryDirectory(prefix="ctctl-cluster-") as folder,
-        fetched_by(_typed_again(ctx, reached), folder),
-    ):
-        which = (namespace, selector, node)
+    with ended_by_unwinding() as ending, fetched_by(_typed_again(ctx, reached), str(folder := ending.make())):
+        which, api.look = (namespace, selector, node), ending.look
         if words[0] == "trace":
-            raise typer.Exit(_trace(api, words, params, which, (deadline, jobs), Path(folder)))
-        answers = _fetch(api, words, which, (deadline, jobs), Path(folder), pushed)
+            raise typer.Exit(_trace(api, words, params, which, (deadline, jobs), folder))
+        answers = _fetch(api, words, which, (deadline, jobs), folder, pushed)
         if pushed.sums:
-            raise typer.Exit(_show_sums(api, words, params, answers, Path(folder)))
+            raise typer.Exit(_show_sums(api, words, params, answers, folder))
         if words[0] == "nodes":
             _show_nodes(answers, words[1:])
             return
-        raise typer.Exit(_run(api, words, params, answers, Path(folder)))
+        raise typer.Exit(_run(api, words, params, answers, folder))
 
 
 def _typed_again(ctx: typer.Context, reached: dict[str, str | None]) -> str:
@@ -237,6 +233,8 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
     inner, rest = found
     name = " ".join(("ctctl cluster", *words[: len(words) - len(rest)]))
     given: dict[str, Any] = inner.make_context(name, list(rest)).params
+    if given.get("every_node"):
+        raise UsageError("cluster reads every node: leave out --all-nodes")
     return given
 
 

@@ -6,11 +6,8 @@ counted here.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -131,32 +128,3 @@ def _talkers(answer: Answer, wanted: Filter, by: By) -> list[Talker]:
         return talkers_of_document(answer.document)
     with open_source(str(answer.folder)) as source:
         return top(source, by, wanted, limit=None, names=NodeNames(source))
-
-
-@contextlib.contextmanager
-def ended_by_unwinding() -> Iterator[None]:
-    """SIGTERM and a lost terminal end the block like Ctrl-C: what nodes answered must not stay in a folder.
-
-    The process ends with it: threads that wait for a connection cannot be told to, and an interpreter that is taken
-    down beside them may wait for what one of them holds.
-    """
-
-    class Ended(BaseException):
-        """Nobody's but this block's."""
-
-    def end(number: int, _frame: object) -> None:
-        raise Ended(128 + number)
-
-    mine = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    for number in mine:
-        signal.signal(number, end)
-    try:
-        yield
-    except Ended as ended:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(ended.args[0])
-    finally:
-        for number in mine:
-            signal.signal(number, signal.SIG_DFL)

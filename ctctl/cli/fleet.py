@@ -13,7 +13,7 @@ import typer
 from ctctl.cli import complete
 from ctctl.cli.groups import OutputArgs, SourceArgs, grouped
 from ctctl.cli.options import ClockOpt, LayoutOpt, NamesOpt, NowOpt
-from ctctl.errors import NotFoundError, PartialDataError, PermissionDenied, UsageError
+from ctctl.errors import DecodeError, NotFoundError, PartialDataError, PermissionDenied, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -316,5 +316,9 @@ def sql_of_source(
 
     with tempfile.TemporaryDirectory(prefix="ctctl-sql-") as folder, opened(where) as source:
         lake = Lake(str(Path(folder)))
-        collect_source(lake, source, where.source[-1] if where.source else "auto")
+        spec = where.source[-1] if where.source else "auto"
+        try:
+            collect_source(lake, source, spec)
+        except OSError as error:  # of the source: what the lake says has its own error
+            raise DecodeError(f"{error.filename or spec}: {error.strerror or error}") from None
         show_answer(lake, Query(text, {}), "duckdb", "", out)

@@ -20,6 +20,7 @@ from ctctl.cli.options import (
     output_options,
 )
 from ctctl.errors import UsageError
+from ctctl.model.suggest import unknown_name
 from ctctl.out.options import ColorMode, Format, OutputOptions, use_color
 from ctctl.out.output import write_rows
 from ctctl.out.text import safe
@@ -189,6 +190,8 @@ def execute(
     from ctctl.lab.processes import interactive
     from ctctl.lab.topology import Topology
 
+    if member.startswith("-"):  # what a program's own options are, only what stands before them tells
+        raise UsageError(unknown_name("option", member, ("--name", "--help")))
     argv = command[1:] if command[0] == "--" else command
     if not argv:
         raise UsageError("no program named: ctctl lab exec MEMBER -- CMD [ARG...]")

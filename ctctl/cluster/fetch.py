@@ -136,6 +136,7 @@ def fetch(
 
     Whatever ends it before (Ctrl-C, a pipe that is gone) ends what is being asked as well, and no other node is asked.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     answers: list[Answer] = []
     waiting = deque(pods.items())
     done: SimpleQueue[Answer | Exception] = SimpleQueue()
@@ -158,6 +159,7 @@ def fetch(
         thread.start()
     try:
         while len(answers) < len(pods):
+            api.look()
             try:
                 answer = done.get(timeout=_LOOK_S)
             except Empty:
@@ -187,7 +189,7 @@ def _ask(api: Api, node: str, pod: Pod | None, wanted: Wanted, folder: Path) -> 
     way = "agent" if pod.container == "cilium-agent" else "ctctl"
     answer = Answer(node, way, folder=folder)
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir()  # nothing above it: what was removed meanwhile stays so
         if wanted.monitor_s is not None:
             deadline = start + wanted.monitor_s + wanted.deadline_s
             _run(api, pod, ["sh", "-c", _MONITOR, "ctctl", f"{wanted.monitor_s:g}"], deadline, folder / MONITOR)

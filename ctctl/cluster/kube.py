@@ -14,7 +14,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, BinaryIO, Final
@@ -80,6 +80,8 @@ class Api:
             raise NotFoundError(f"kubeconfig: no context {context!r}")
         self.cluster = str(self.config.context.cluster)
         self.stopped = False
+        #: Asked between answers; raises where the command has been told to end.
+        self.look: Callable[[], None] = lambda: None
         self._running: set[Any] = set()
         self._lock = threading.Lock()
 
@@ -125,13 +127,16 @@ class Api:
     def _list(self, resource: Any, **how: Any) -> list[Any]:
         errors = _library("lightkube.core.exceptions")
         try:
-            return list(self.client.list(resource, **how))
+            found = list(self.client.list(resource, **how))
         except errors.ApiError as error:
             if error.status.code in (401, 403):
                 raise PermissionDenied(f"the API server refuses: {error.status.message}") from None
             raise ClusterError(f"the API server: {error.status.message}") from None
         except self._http.HTTPError as error:
             raise ClusterError(f"{self.config.cluster.server}: {first_line(error)}") from None
+        # A signal that comes while an answer is decoded gets lost: its decoder drops what a look-up raises.
+        self.look()
+        return found
 
     def run(self, pod: Pod, command: Sequence[str], deadline: float, output: BinaryIO) -> None:
         """Run a command in a pod; its stdout goes to ``output`` as it comes. ``deadline``: of ``time.monotonic``.

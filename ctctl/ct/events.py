@@ -39,9 +39,15 @@ def events(
     rounds: int | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Iterator[CtEvent]:
-    """Events until ``rounds`` comparisons have been made, or for ever. Raises UsageError for a file."""
+    """Events until ``rounds`` comparisons have been made, or for ever. Raises UsageError for a file, before any."""
     if any(table.live is None for table in source.tables):
         raise UsageError("ct events follows live tables; compare two files with ct diff")
+    return _events(source, wanted, interval_s, rounds, wait)
+
+
+def _events(
+    source: Source, wanted: Filter, interval_s: float, rounds: int | None, wait: Callable[[float], None]
+) -> Iterator[CtEvent]:
     before = {id(table): load(table) for table in source.tables}
     while rounds is None or rounds > 0:
         wait(interval_s)

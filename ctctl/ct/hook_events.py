@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from ctctl.abi import pins
@@ -35,17 +36,25 @@ def hook_events(
 ) -> Iterator[CtEvent]:
     """Events of the node that ``source`` is, until ``duration_s`` is over, or for ever.
 
-    Raises NotFoundError, KernelError.
+    Raises NotFoundError, KernelError, before any event.
     """
     directory = Path(source.directory or "")
     until = None if duration_s is None else time.monotonic() + duration_s
-    with EventStream(
-        [table.node for table in source.tables if table.node][:1], bpffs=directory.parent.parent
-    ) as stream:
-        yield from _follow(source, stream, wanted, interval_s, until)
+    opened = ExitStack()
+    stream = opened.enter_context(
+        EventStream([table.node for table in source.tables if table.node][:1], bpffs=directory.parent.parent)
+    )
+    return _follow(source, opened, stream, wanted, interval_s, until)
 
 
-def _follow(
+def _follow(  # noqa: PLR0917 - what the events of a node are made of
+    source: Source, opened: ExitStack, stream: EventStream, wanted: Filter, interval_s: float, until: float | None
+) -> Iterator[CtEvent]:
+    with opened:
+        yield from _followed(source, stream, wanted, interval_s, until)
+
+
+def _followed(
     source: Source, stream: EventStream, wanted: Filter, interval_s: float, until: float | None
 ) -> Iterator[CtEvent]:
     offset = time.time() - time.monotonic()

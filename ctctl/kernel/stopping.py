@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: By which a run is told to end.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: One Ctrl-C can arrive twice, by the process and by its group: within this time it counts once.
-_SAME_SIGNAL_S = 0.5
+SAME_SIGNAL_S = 0.5
 
 
 class Stop(Protocol):
@@ -91,7 +92,7 @@ def stop_on_signals() -> Iterator[SignalStop]:
     """
     hear_interrupts()
     stop = SignalStop()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     first: float | None = None
 
@@ -101,7 +102,7 @@ def stop_on_signals() -> Iterator[SignalStop]:
         if first is None:
             first = now
             stop.set()
-        elif now - first >= _SAME_SIGNAL_S:
+        elif now - first >= SAME_SIGNAL_S:
             signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
 

@@ -42,11 +42,24 @@ _STYLE = {
     "svg.hashsalt": "ctctl",
     "text.parse_math": False,
 }
+#: What is drawn in these, and the same where the reader's page is dark; the other colours can be seen on both.
+DARK = {"#ffffff": "#0d1117", "#000000": "#e6edf3", "#dddddd": "#30363d"}
+#: matplotlib writes colours beside what they colour, which only an important rule outdoes. Text in black has none.
+_DARK_RULES = "".join(
+    f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+    for light, dark in DARK.items()
+    for what in ("fill", "stroke")
+)
+_DARK_STYLE = f"@media(prefers-color-scheme:dark){{text{{fill:{DARK['#000000']}!important}}{_DARK_RULES}}}"
 
 
 def svg(charts: Sequence[Chart]) -> bytes:
-    """Charts one below the other as an SVG document. Raises UnsupportedError without matplotlib."""
-    return _drawn(charts, "svg", metadata={"Date": None, "Creator": None})
+    """Charts one below the other as an SVG document, light or dark as its reader's pages are.
+
+    Raises UnsupportedError without matplotlib.
+    """
+    drawn = _drawn(charts, "svg", metadata={"Date": None, "Creator": None})
+    return drawn.replace(b"</style>", _DARK_STYLE.encode() + b"</style>", 1)
 
 
 def png(charts: Sequence[Chart]) -> bytes:

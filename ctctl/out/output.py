@@ -162,7 +162,7 @@ def _write_csv(columns: Sequence[Column[T]], rows: Iterable[T], options: OutputO
 
     writer = csv.writer(stream, lineterminator="\n")
     if not options.no_headers:
-        writer.writerow([column.name for column in columns])
+        writer.writerow([csv_cell(column.name) for column in columns])  # of a query: whatever it says
     count = 0
     for row in rows:
         writer.writerow([csv_cell(column.value(row)) for column in columns])

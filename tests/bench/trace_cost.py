@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What a live trace, and probes, cost the traffic that is not traced.
+"""What a live trace costs the traffic that is not traced (what a probe costs: probe_cost.py).
 
     sudo .venv/bin/python tests/bench/trace_cost.py [--repeat N] [--rounds N] [--seconds S] [--out DIR]
 
 First each program by BPF_PROG_TEST_RUN, in turn with an empty one: the datapath's hooks with nobody
-listening and with a listener for another flow, and the probe for another flow. Then a lab of its own:
+listening and with a listener for another flow. Then a lab of its own:
 UDP at full speed from pod to pod over two nodes, with and without a trace of curls through the
 LoadBalancer beside it, rounds in turn; every hook of every curl must have been told.
 """
@@ -28,12 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ctctl.abi import layouts
 from ctctl.events.stream import KernelFilter, control_words
 from ctctl.kernel.map import Map
-from ctctl.kernel.object import BpfObject
 from ctctl.kernel.program import Program
 from ctctl.lab.cluster import down, up
 from ctctl.lab.topology import CLIENT, CLIENT_IP, Topology
 from ctctl.packet.text import parse_flow_text
-from tests.bench.packet_cost import OBJECTS, PEER, POD, RESULTS, datapath, empty_program, frame
+from tests.bench.packet_cost import PEER, POD, RESULTS, datapath, empty_program, frame
 from tests.support.children import wait_for_line
 
 OTHER_FLOW = "tcp 192.0.2.1 > 192.0.2.2:80"
@@ -63,9 +62,7 @@ def program_costs(repeat: int, rounds: int, clang: str) -> dict[str, Any]:
         frame(f"tcp {text}") for text in (f"{POD} > {PEER} S", f"{POD} > {PEER} A", f"{PEER} > {POD} A")
     )
     measured: dict[str, list[float]] = {}
-    with datapath() as program, empty_program(clang) as empty, BpfObject.open(OBJECTS / "probe.bpf.o") as probe:
-        probe.load()
-        probe.map("ctctl_probe_ctl").update(bytes(4), control(0))
+    with datapath() as program, empty_program(clang) as empty:
         program("from_container").test_run(syn)
         trace_ctl = _trace_control(program("from_container"))
         cases = [
@@ -75,7 +72,6 @@ def program_costs(repeat: int, rounds: int, clang: str) -> dict[str, Any]:
             ("to_container, nobody listens", program("to_container"), reply, control(0)),
             ("to_container, another flow is traced", program("to_container"), reply, control(FOREVER)),
             ("to_container, same address, other port", program("to_container"), reply, control(FOREVER, False)),
-            ("probe, another flow", probe.program("probe_ingress"), packet, control(0)),
         ]
         for _ in range(rounds):
             for name, target, data, words in cases:

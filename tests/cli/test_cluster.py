@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, cast
 import jsonschema
 import pytest
 
+from ctctl.cli.answers import Ending
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.cluster import fetch
-from tests.support.children import CTCTL, run_ctctl, started, wait_for_line
+from tests.support.children import CTCTL, run_ctctl, signalled_before, started, wait_for_line
 from tests.support.kubeapi import FRAME, Cluster, certificate, served
 from tests.support.samples import ROOT
 from tests.support.wait import PATIENCE_S
@@ -79,7 +80,7 @@ def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path)
     nodes = {f"node-{number:02d}": "ok" for number in range(40)}
     nodes |= {f"bad-{way}-{number}": way for way in FAILING for number in range(2)}
     with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
-        deadline = HANG_S + 3 * answering(kubeconfig)
+        deadline = HANG_S + 6 * answering(kubeconfig)
         words = ["--deadline", f"{deadline:.1f}", "--jobs", 50, "ct", "list", "-o", "jsonl"]
         done = ctctl(kubeconfig, *words, code=5)
     rows = Counter(json.loads(line)["node"] for line in done.stdout.splitlines())
@@ -112,12 +113,56 @@ def test_an_ended_command_waits_for_no_node(agent: Path, tmp_path: Path, how: si
     assert not list(tmp_path.glob("ctctl-cluster-*")), "answers of nodes stay"
 
 
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        ("ctctl.cluster.kube:Api.pods", 1),
+        ("ctctl.cluster.fetch:_ask", 1),
+        ("ctctl.cluster.fetch:_ask", 2),
+        ("ctctl.cluster.kube:Api._open", 1),
+        ("ctctl.cluster.kube:Api._receive", 2),
+        ("ctctl.cluster.kube:Api.stop", 1),
+    ],
+    ids=lambda value: str(value).rpartition(":")[2],
+)
+def test_a_signal_is_heeded_whichever_thread_gets_it(agent: Path, tmp_path: Path, function: str, call: int) -> None:
+    """At every stage; the kernel may give a signal to a thread that asks a node, while the main one waits."""
+    nodes = {f"b-{number}": "hang" for number in range(3)} | ({"a": "refuse"} if function.endswith("stop") else {})
+    ending = (signal.SIGINT, 130) if function.endswith("stop") else (signal.SIGTERM, 143)
+    with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
+        words = ("cluster", "--kubeconfig", kubeconfig, "--deadline", 3600, "ct", "list")
+        command = (*signalled_before(function, call, ending[0]), *map(str, words))
+        with started(*command, env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
+            if function.endswith("stop"):
+                wait_for_line(process, process.stderr, "a: refused")
+                process.send_signal(signal.SIGINT)  # and the second while it ends
+            assert process.wait(PATIENCE_S) == ending[1]
+            said = process.communicate()[1]
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("ctctl-cluster-*")), "answers of nodes stay"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heeded_where_its_exception_got_lost(number: signal.Signals) -> None:
+    """Python drops what a handler raises inside some look-ups; while the folder is made nothing may be raised."""
+    ending = Ending()
+    ending.heard(number, None)
+    with pytest.raises(BaseException, match=r"^(15)?$"):
+        ending.make()
+    with pytest.raises(BaseException, match=r"^(15)?$"):
+        ending.look()
+    ending.heard(number, None)  # the same signal once more, by the group
+    ending.hold()
+    ending.look()
+    ending.remove()
+
+
 def test_what_fails_here_is_no_answer_to_wait_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fails(*_words: object) -> None:
         raise OSError(errno.ESTALE, "stale file handle")
 
     monkeypatch.setattr(fetch, "_ask", fails)
-    api = cast("Api", SimpleNamespace(stopped=False, stop=lambda: None))
+    api = cast("Api", SimpleNamespace(stopped=False, stop=lambda: None, look=lambda: None))
     wanted = fetch.Wanted((), deadline_s=1, jobs=1)
     with pytest.raises(OSError, match="stale"):
         fetch.fetch(api, {"a": None, "b": None}, wanted, tmp_path, lambda _answer: None)
@@ -164,6 +209,13 @@ def test_a_context_that_is_refused_says_so(two: tuple[Cluster, Path]) -> None:
 def test_nothing_is_changed(two: tuple[Cluster, Path], words: tuple[str, ...]) -> None:
     cluster, kubeconfig = two
     assert "only reads" in (said := ctctl(kubeconfig, *words, code=2).stderr) or "leave out --from" in said
+    assert not cluster.asked
+
+
+@pytest.mark.parametrize("option", ["-A", "--all-nodes"])
+def test_every_node_is_what_it_reads_anyway(two: tuple[Cluster, Path], option: str) -> None:
+    cluster, kubeconfig = two
+    assert "leave out --all-nodes" in ctctl(kubeconfig, "ct", "list", option, code=2).stderr
     assert not cluster.asked
 
 

@@ -342,7 +342,7 @@ def test_wrong_layout_is_one_line(tmp_path: Path) -> None:
 def test_ctrl_c_ends_with_a_true_report(node: TableDir, engine: str) -> None:
     table = node.maps["cilium_ct4_global"]
     only = ("--map", "cilium_ct4_global", "-o", "json")
-    options = ("--from", node.path, *AT, "--engine", engine, "--rate", 20, "--yes", *only)
+    options = ("--from", node.path, *AT, "--engine", engine, "--rate", 2, "--yes", *only)
     command = [*CTCTL, "gc", *map(str, options)]
     with started(*command) as process:
         wait_for(lambda: len(contents(table)) < 500, what="first deletions")

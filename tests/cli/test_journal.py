@@ -16,7 +16,7 @@ import pytest
 
 from ctctl.kernel.map import Map, MapType
 from ctctl.tables import pairs
-from tests.support.children import CTCTL, started
+from tests.support.children import CTCTL, go_on, started, stopped_before
 from tests.support.children import run_ctctl as ctctl
 from tests.support.gctables import CT, TableDir, contents, entry, key4, nat4, random_keys, table_dir
 from tests.support.terminal import on_terminal
@@ -192,7 +192,7 @@ def test_what_a_signal_stops_is_all_in_the_journal(node: TableDir, engine: str, 
     fill(table, 30_000)
     before = contents(table)
     command = [*CTCTL, "gc", "--yes", "--engine", engine, "--undo", "journal", "--from", str(node.path)]
-    with started(*command, "--rate", "20000") as process:
+    with started(*command, "--rate", "2000") as process:
         wait_for(lambda: count_of(table) < 30_000, what="first deletions")
         process.send_signal(signal_number)
         _, said = process.communicate(timeout=PATIENCE_S)
@@ -429,9 +429,9 @@ def test_a_restore_that_ends_early_says_what_it_did(node: TableDir, what: str) -
     assert ctctl("ct", "export", "snapshot", "--format", "snapshot", "--from", node.path).returncode == 0
     assert ctctl("ct", "flush", "--yes", "--undo-file", "journal", "--from", node.path).returncode == 0
     command = {"undo": ("gc", "undo", "journal"), "import": ("ct", "import", "snapshot")}[what]
-    with started(*CTCTL, *command, "--yes", "--from", node.path) as process:
-        wait_for(lambda: count_of(table) > 0, what="first entries")
-        process.send_signal(signal.SIGTERM)
+    where = ("ctctl.tables.writer.restore:_created", 20_000)
+    with stopped_before(*where, *command, "--yes", "--from", node.path) as process:
+        go_on(process, signal.SIGTERM)
         told = "".join(process.communicate(timeout=PATIENCE_S))
     there = count_of(table)
     assert 0 < there < 60_000

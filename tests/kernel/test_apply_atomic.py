@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import mmap
 import os
 import struct
 import threading
@@ -157,32 +159,45 @@ def test_the_watch_sees_a_wrong_order(node: TestNode, algorithm: str, monkeypatc
 def test_service_resolves_while_updates_run(node: TestNode, algorithm: str) -> None:
     """The same from another process, at moments nobody chose, while backends are exchanged again and again."""
     reading, writing = os.pipe()
+    made = mmap.mmap(-1, mmap.PAGESIZE)  # shared: the process counts, this one reads
     pid = os.fork()
     if pid == 0:
         os.close(writing)
-        os._exit(_connect_until_closed(node, reading))
+        os._exit(_connect_until_closed(node, reading, made))
     os.close(reading)
     try:
-        for number in range(1, 40):
+        numbers = itertools.count(1)
+
+        def updated_enough() -> bool:
+            number = next(numbers)
             update(node.request(**changes(node, number, algorithm)))
+            return number >= 40 and _count(made) > 10_000
+
+        wait_for(updated_enough, what="enough connections and enough updates beside them")
     finally:
         os.close(writing)
         status = os.waitpid(pid, 0)[1]
+        made.close()
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def _connect_until_closed(node: TestNode, stop: int) -> int:
-    """0: every connection found a backend; 1: one did not; 2: there were too few to tell."""
+def _count(made: mmap.mmap) -> int:
+    return int.from_bytes(made[:8], "little")
+
+
+def _connect_until_closed(node: TestNode, stop: int, made: mmap.mmap) -> int:
+    """0: every connection found a backend; 1: one did not."""
     os.set_blocking(stop, False)
-    client, done = Client(node), 0
+    client = Client(node)
     while True:
         for _ in range(64):
             if client.connect() is None:
+                made[:8] = (1 << 62).to_bytes(8, "little")  # nobody need wait for more
                 return 1
-        done += 64
+        made[:8] = (_count(made) + 64).to_bytes(8, "little")
         try:
             if os.read(stop, 1) == b"":
-                return 0 if done > 10_000 else 2
+                return 0
         except BlockingIOError:
             continue
 

@@ -231,17 +231,30 @@ def test_dry_run_works_on_a_map_opened_for_reading(collect: Engine, tmp_path: Pa
         assert (int(tally.alive.sum()), int(tally.deleted.sum()), int(tally.skipped.sum())) == (800 - expired, 0, 0)
 
 
+class _EndsAt(RateLimit):
+    """A limit that sets the stop when it is asked for leave for the n-th time."""
+
+    def __init__(self, question: int, stop: threading.Event) -> None:
+        super().__init__(2000, stop)
+        self._until, self._ending = question, stop
+
+    def take(self, want: int, **how: float) -> int:
+        self._until -= 1
+        if not self._until:
+            self._ending.set()
+        return super().take(want, **how)
+
+
 @COLLECTING
 def test_a_stopped_run_tells_the_truth(collect: Engine) -> None:
     rng = np.random.default_rng(11)
     with ct_map(max_entries=16384) as ct:
         ct.update_batch(random_keys(8000, CT["cilium_ct4_global"], rng), random_values(8000, rng, expired=1.0))
         stop = threading.Event()
-        threading.Timer(0.3, stop.set).start()
-        tally = collected(collect, as_target(ct), job(stop=stop, limit=RateLimit(2000, stop), batch_size=512))
+        tally = collected(collect, as_target(ct), job(stop=stop, limit=_EndsAt(4, stop), batch_size=512))
         left = len(contents(ct))
         assert not tally.complete
-        assert 0 <= int(tally.deleted.sum()) == 8000 - left < 8000
+        assert 0 < int(tally.deleted.sum()) == 8000 - left < 8000
 
 
 class _StopsAfter(threading.Event):

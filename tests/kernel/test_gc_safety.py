@@ -7,6 +7,7 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +29,29 @@ pytestmark = pytest.mark.kernel
 NAME = "cilium_ct4_global"
 
 
-def _run(path: Path, engine: EngineName) -> Report:
+def _run(path: Path, engine: EngineName, progress: Callable[[int], None] | None = None) -> Report:
     with open_source(str(path)) as source:
-        return run(source, GcOptions(engine=engine, now=NOW), threading.Event())
+        return run(source, GcOptions(engine=engine, now=NOW), threading.Event(), progress)
 
 
-def _collect_in_a_child(path: Path, engine: EngineName) -> int:
+class _StopsItself:
+    """As GC's progress: the process stops (SIGSTOP) when it is told for the n-th time, wherever GC stands then."""
+
+    def __init__(self, told: int) -> None:
+        self._left = told
+
+    def __call__(self, _more: int) -> None:
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _collect_in_a_child(path: Path, engine: EngineName, progress: Callable[[int], None] | None = None) -> int:
     """Fork a process that collects; its pid. Forked, not started: the interpreter's start would hide the run."""
     pid = os.fork()
     if pid == 0:
         try:
-            _run(path, engine)
+            _run(path, engine, progress)
         finally:
             os._exit(0)
     return pid
@@ -50,34 +63,70 @@ def _wait_for_end(pid: int, at_most_s: float) -> None:
     os.close(fd)
 
 
+class _Filled:
+    """A table of which GC has to leave the living entries, as they are, however often it is killed."""
+
+    def __init__(self, table: Map, size: int) -> None:
+        rng = np.random.default_rng(20)
+        self.table, self.size = table, size
+        self.keys, self.values = random_keys(size, CT[NAME], rng), random_values(size, rng)
+        pairs = zip(self.keys, self.values, strict=True)
+        self.living = {bytes(k): bytes(v) for k, v in pairs if lifetime_of(bytes(v)) >= NOW}
+
+    def fill(self) -> None:
+        self.table.update_batch(self.keys, self.values)
+
+    def left_by(self, killed: int) -> int:
+        """Kill the process; how many entries are left, after a look that no living one is gone or changed."""
+        os.kill(killed, signal.SIGKILL)
+        os.waitpid(killed, 0)
+        left = contents(self.table)
+        assert left.keys() >= self.living.keys()
+        assert all(left[key] == value for key, value in self.living.items())
+        return len(left)
+
+
 @pytest.mark.parametrize("engine", list(EngineName))
 def test_kill_9_at_random_moments(tmp_path: Path, engine: EngineName) -> None:
+    """Wherever a run is; whether it is hit in its middle is up to the machine (the next test's are, always)."""
     rng = np.random.default_rng(20)
     size = 3000 if engine is EngineName.PER_KEY else 30_000
     with table_dir(tmp_path) as node:
-        table = node.create(NAME, 2 * size)
-        keys, values = random_keys(size, CT[NAME], rng), random_values(size, rng)
-        living = {bytes(k): bytes(v) for k, v in zip(keys, values, strict=True) if lifetime_of(bytes(v)) >= NOW}
-        cut_short = 0
-        table.update_batch(keys, values)
+        filled = _Filled(node.create(NAME, 2 * size), size)
+        filled.fill()
         started = time.monotonic()
         os.waitpid(_collect_in_a_child(node.path, engine), 0)
         whole_s = time.monotonic() - started
         for _ in range(16):
-            table.update_batch(keys, values)
+            filled.fill()
             pid = _collect_in_a_child(node.path, engine)
             # The moment is the point of the test: anywhere from before the first entry to after the last.
             _wait_for_end(pid, float(rng.random()) * whole_s)
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            left = contents(table)
-            assert left.keys() >= living.keys()
-            assert all(left[key] == value for key, value in living.items())
-            cut_short += len(living) < len(left) < size
-        report = _run(node.path, engine)
-        assert report.complete
-        assert contents(table) == living
-    assert cut_short or engine is EngineName.KERNEL, "no run was hit in the middle: the test shows nothing"
+            filled.left_by(pid)
+        assert _run(node.path, engine).complete
+        assert contents(filled.table) == filled.living
+
+
+@pytest.mark.parametrize("engine", [EngineName.BATCH, EngineName.PER_KEY])
+def test_kill_9_in_the_middle(tmp_path: Path, engine: EngineName) -> None:
+    """At each moment at which GC tells its progress: the run stands there when it is killed, on any machine."""
+    size = 3000 if engine is EngineName.PER_KEY else 30_000
+    with table_dir(tmp_path) as node:
+        filled = _Filled(node.create(NAME, 2 * size), size)
+        filled.fill()
+        told: list[int] = []
+        assert _run(node.path, engine, told.append).complete
+        lefts = []
+        for moment in range(1, len(told) + 1):
+            filled.fill()
+            pid = _collect_in_a_child(node.path, engine, _StopsItself(moment))
+            _, status = os.waitpid(pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status), status
+            lefts.append(filled.left_by(pid))
+        assert lefts == sorted(lefts, reverse=True)
+        assert sum(len(filled.living) < left < size for left in lefts) >= 2
+        assert _run(node.path, engine).complete
+        assert contents(filled.table) == filled.living
 
 
 class Traffic:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,7 +41,7 @@ from tests.support.foreign import (
     foreign_program,
     pinned,
 )
-from tests.support.tracing import tracing
+from tests.support.tracing import over, tracing
 from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
@@ -91,9 +90,7 @@ def traced_at(
     with ProbeTrace(probe_request(points, parse_flow_text(flow), [str(tables)] if tables else [])) as tracer:
         worker = threading.Thread(target=action)
         worker.start()
-        # Not by the clock alone: on a busy machine the action takes its time.
-        until = time.monotonic() + 0.3
-        events = list(tracer.events(lambda: not worker.is_alive() and time.monotonic() >= until))
+        events = list(tracer.events(over(worker)))
         worker.join()
         assert tracer.lost() == 0
         return events, tracer.summary.notes

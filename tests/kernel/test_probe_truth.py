@@ -7,7 +7,6 @@ import re
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -34,6 +33,7 @@ from ctctl.trace.show_probe import ProbeTable, probe_ending
 from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, pinned
 from tests.support.net import ip
 from tests.support.sentences import templates
+from tests.support.tracing import over
 from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.kernel
@@ -74,8 +74,7 @@ def traced_by(request: ProbeRequest, action: Callable[[], None]) -> list[ProbeEv
     with ProbeTrace(request) as tracer:
         worker = threading.Thread(target=action)
         worker.start()
-        until = time.monotonic() + 0.5
-        events = list(tracer.events(lambda: not worker.is_alive() and time.monotonic() >= until))
+        events = list(tracer.events(over(worker)))
         worker.join()
         return events
 

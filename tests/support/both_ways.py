@@ -64,10 +64,10 @@ def agree(text: bytes, hint: str = "") -> dict[str, Any]:
 def _least_share(found: dict[str, Any]) -> float:
     """Of the careful reader's work, what a pass costs at least: a file that is read in passes is not for nothing."""
     if any("YAML" in kind or "ctctl" in kind for kind in found["kinds"]):
-        return 1 / 8  # it reads an element as YAML does, or twice
+        return 1 / 24  # it reads an element as YAML does, or twice
     if found["nat"] or any(map(found["listings"].has, KINDS)) or any("nf_" in name for name in found["tables"]):
-        return 1 / 3  # it makes each record by itself, and tries some lines more than once
-    return 19 / 20
+        return 1 / 8  # it makes each record by itself, and tries some lines more than once
+    return 1 / 12
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from typing import Any
 
@@ -14,6 +15,8 @@ from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
 from ctctl.tables.show.entry import entry_record
 from tests.support.drawn import WORDS, pairs
+from tests.support.drawn_lines import frontend_lines, ipcache_lines, pair_lines, service_lines, socket_lines
+from tests.support.large_listings import GO_ESCAPES
 
 
 def own(lines: list[dict[str, object]], form: str) -> str:
@@ -91,6 +94,22 @@ def documents(draw: st.DrawFn) -> bytes:
         ]
         text = json.dumps(octets, indent=1 if "pretty" in form else None)
     return damaged(draw, text)
+
+
+@st.composite
+def pair_documents(draw: st.DrawFn) -> bytes:
+    """Rows of the tables of two columns as JSON, as Go or jq writes it, several texts of a row too, and damage."""
+    kinds = [service_lines(), ipcache_lines(), pair_lines(), frontend_lines(), socket_lines()]
+    rows = draw(st.lists(st.one_of(draw(st.sampled_from([kinds, *([kind] for kind in kinds)]))), max_size=12))
+    members: dict[str, list[str]] = {}
+    for row in rows:
+        left, right = [*re.split(r" {3,}|\t+", row.strip(), maxsplit=1), ""][:2]
+        right += draw(st.sampled_from(["", "", "  ", ' [a"b] ', r" [a\b]"]))
+        members.setdefault(left, []).append(right)
+    text = json.dumps(members, indent=draw(st.sampled_from([2, None, 0])), ensure_ascii=draw(st.booleans()))
+    if draw(st.booleans()):
+        text = text.translate(GO_ESCAPES)
+    return damaged(draw, text + "\n")
 
 
 def damaged(draw: st.DrawFn, text: str) -> bytes:

@@ -155,6 +155,28 @@ def pair_lines(draw: st.DrawFn) -> str:
 
 
 @st.composite
+def frontend_lines(draw: st.DrawFn) -> str:
+    """A row of ``bpf lb list --frontends``."""
+    family, gap = draw(st.sampled_from([4, 4, 6])), draw(st.sampled_from(["   ", "     ", " ", "\t"]))
+    front = f"{draw(_ENDS[family])}:{draw(st.sampled_from([0, 80, 65535, 65536]))}"
+    front += draw(st.sampled_from(["", "/TCP", "/ANY", "/XYZ"])) + draw(st.sampled_from(["", "", "/i"]))
+    slot, first = draw(st.sampled_from([0, 0, 1, 65536])), draw(st.sampled_from([0, 9, 0x01000005, 1 << 32]))
+    held = draw(st.sampled_from(["", "[0]", "[3]", "[65536]", "[]"]))
+    flags = draw(st.sampled_from(["0x0 0x0", "0x42 0x80", "0x60 0xff", "0x100 0x0", "0x6A 0x0", "0x 0x"]))
+    rev_nat = draw(st.sampled_from([1, 65535, 65536]))
+    return f"{front} ({slot}){gap}{first} {draw(st.sampled_from([0, 2]))}{held} ({rev_nat}) [{flags}]"
+
+
+@st.composite
+def socket_lines(draw: st.DrawFn) -> str:
+    """A row of ``bpf socknat list``."""
+    family, gap = draw(st.sampled_from([4, 4, 6])), draw(st.sampled_from(["   ", "            ", " ", "\t"]))
+    ends = [f"{draw(_ENDS[family])}:{draw(st.sampled_from([0, 80, 16415, 65536]))}" for _ in range(2)]
+    cookie, rev_nat = draw(st.sampled_from([0, 4468, 1 << 63, 1 << 64])), draw(st.sampled_from([0, 2560, 65536]))
+    return f"{cookie}{gap}{ends[0]} -> {ends[1]} (revnat={rev_nat}){draw(st.sampled_from(['', '   ']))}"
+
+
+@st.composite
 def agent_service_lines(draw: st.DrawFn) -> str:
     """A row of the agent's ``service list``."""
     family = draw(st.sampled_from([4, 4, 6]))
@@ -177,6 +199,7 @@ def listings(draw: st.DrawFn) -> bytes:
     """Lines of one version or two, some of them edited as nobody should, between them what people leave there."""
     others = {"nat": nat_lines(), "services": service_lines(), "ipcache": ipcache_lines(), "maps": maps_lines()}
     others |= {"connections": connection_lines(), "pairs": pair_lines(), "agent": agent_service_lines()}
+    others |= {"frontends": frontend_lines(), "sockets": socket_lines()}
     layouts = draw(st.lists(st.sampled_from([*Layout, *others, "services", "connections"]), min_size=1, max_size=2))
     found: list[str] = []
     for layout in layouts:

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,16 @@ from ctctl.tables.sources.allowance import allowance, shared
 from ctctl.tables.sources.archive import Walk
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.unpack import FREE_WORK, OWN_FREE_WORK, WORK_A_BYTE, Budget, LimitError
+from ctctl.tables.sources.unpack import (
+    FREE_WORK,
+    OWN_FREE_WORK,
+    SMALL,
+    WORK_A_BYTE,
+    WORK_A_BYTE_BEYOND,
+    Budget,
+    LimitError,
+)
+from tests.support import honest
 from tests.support.children import run_ctctl
 from tests.support.hostile import lines
 
@@ -171,3 +181,29 @@ def test_a_large_listing_is_paid_for_by_its_bytes_however_well_it_packs(monkeypa
     walk.file(io.BytesIO(packed), "ct-list.yaml.xz", 3)
     assert walk.partial == dump.partial == []
     assert sum(map(len, dump.tables.values())) == count
+
+
+@pytest.mark.parametrize("kind", list(honest.listings(1)))
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+def test_no_honest_listing_is_cut_short_of_whatever_size(kind: str, pack: Callable[[bytes], bytes]) -> None:
+    """What a packed byte of it costs is less than any byte pays for, and less than a small file's with what is free."""
+    packed = pack(honest.listings(2500)[kind].encode())
+    dump = Dump()
+    walk = Walk(lambda stream, path, budget: read_content(stream, dump, path.name, budget.spend) and None)
+    walk.file(io.BytesIO(packed), "listing", 3)
+    assert walk.partial == dump.partial == []
+    learning = FREE_WORK // 8  # how its lines were pasted is found out once, be they a million
+    a_byte = max(walk.budget.spent - learning, 0) / len(packed)
+    assert a_byte < WORK_A_BYTE_BEYOND
+    assert learning + a_byte * SMALL < FREE_WORK + WORK_A_BYTE * SMALL
+
+
+def test_a_small_file_may_take_less_for_each_byte_than_a_large_one() -> None:
+    budget = Budget()
+    budget.packed = SMALL
+    assert budget.room == FREE_WORK + WORK_A_BYTE * SMALL < 2_000_000
+    budget.packed = SMALL + 100
+    assert budget.room == FREE_WORK + WORK_A_BYTE * SMALL + WORK_A_BYTE_BEYOND * 100
+    budget.spend(budget.room)
+    with pytest.raises(LimitError):
+        budget.spend(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from typer.testing import CliRunner
 
 from ctctl.cli.main import app
 from ctctl.errors import CtctlError
+from ctctl.tables.sources.content import read_content
+from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.own_runs import MAX_TITLES
 from tests.support import captures
 from tests.support.listings import listed, read, read_text
 
@@ -140,3 +144,16 @@ def test_a_table_for_people_is_named(listings: list[Path], tmp_path: Path) -> No
     path.write_text(printed("table", listings[0]))
     with pytest.raises(CtctlError, match=r"a table for people.* without lifetime, flag_names; ct list -o wide"):
         read(path)
+
+
+def test_a_table_of_more_columns_than_ctctl_has_is_none() -> None:
+    """Each row would be as many cells: what that takes is not counted by its line."""
+    titles = "proto,direction,source,destination,state,flag_names,lifetime,src_sec_id"
+    row = "6,IN,10.1.1.1:5,10.0.0.1:80,new,,5,7"
+    for more, entries in ((0, 1), (MAX_TITLES - 8, 1), (MAX_TITLES - 7, 0), (90_000, 0)):
+        head = titles + "".join(f",c{number}" for number in range(more))
+        dump = Dump()
+        read_content(io.BytesIO(f"{head}\n{row}{',1' * more}\n".encode()), dump)
+        assert sum(map(len, dump.tables.values())) == entries, more
+        told = f"a table of more than {MAX_TITLES} columns, which ctctl does not print"
+        assert [text for text in dump.partial if text.startswith("a table")] == [told] * (not entries)

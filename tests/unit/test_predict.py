@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -279,6 +280,26 @@ def test_svg_is_xml_with_a_line_each() -> None:
     root = ElementTree.fromstring(figure.svg([chart(), chart()]))
     assert len(lines_of(root)) == 2
     assert {"t <&>", "a & b"} <= set(texts_of(root))
+
+
+def _brightness(color: str) -> float:
+    """Relative luminance, as WCAG 2 says."""
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_colour_of_a_chart_can_be_seen_on_a_dark_page() -> None:
+    lines = tuple(plot.Line(f"line {number}", ((0, 1), (9, number))) for number in range(len(figure.COLORS)))
+    text = figure.svg([plot.Chart("c", lines, plot.count)]).decode()
+    drawn = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", text))
+    assert drawn >= {*figure.COLORS, *figure.DARK}
+    rules = text[text.index("@media(prefers-color-scheme:dark)") : text.index("</style>")]
+    page = _brightness(figure.DARK["#ffffff"])
+    for color in drawn - {"#ffffff", "#dddddd"}:
+        shown = figure.DARK.get(color, color)
+        assert (_brightness(shown) + 0.05) / (page + 0.05) >= 3, color
+        assert (color in rules) == (shown != color)
 
 
 def test_svg_runs_from_left_to_right_and_upwards_and_says_so() -> None:

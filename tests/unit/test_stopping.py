@@ -44,7 +44,7 @@ def test_a_later_signal_acts_as_if_nobody_listened(monkeypatch: pytest.MonkeyPat
             assert stop.wait(PATIENCE_S)
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(stopping, "_SAME_SIGNAL_S", 0.0)
+    monkeypatch.setattr(stopping, "SAME_SIGNAL_S", 0.0)
     of_the_run = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -15,8 +15,8 @@ come AS (
 gone AS (
     SELECT DISTINCT o.cluster, o.flow
     FROM ct_latest o
-    LEFT JOIN come c ON c.flow = o.flow AND c.cluster = o.cluster
-    WHERE o.direction = 'OUT' AND o.related = FALSE AND c.flow IS NULL
+    WHERE o.direction = 'OUT' AND o.related = FALSE
+      AND NOT EXISTS (SELECT 1 FROM come c WHERE c.flow = o.flow AND c.cluster = o.cluster)
 ),
 lonely AS (
     SELECT o.cluster, o.node, o.proto, o.src, o.src_port, o.src_name, o.dst, o.dst_port, o.state,

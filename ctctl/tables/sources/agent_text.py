@@ -19,10 +19,12 @@ from ctctl.tables.sources.modes import (
     CONFIG_MAP,
     NODE_PORT_MAX,
     STATUS_HINT,
+    STATUS_WORDS,
     modes_of_config_map,
     modes_of_status_line,
     modes_of_stored,
 )
+from ctctl.tables.sources.values import has_any
 
 _TCP = (pins.CT_TABLES[0], pins.CT_TABLES[2])
 _ANY = (pins.CT_TABLES[1], pins.CT_TABLES[3])
@@ -86,9 +88,26 @@ HINT = re.compile(
     r"|connection tracking|^\s*NAT\s|CTMapEntries|NATMapEntries|bpf-(?:ct|nat)-|Clock Source|cilium_bpf_map_pressure"
     r"|gc_interval_seconds|NodePort:|node-port-range|^\s*Cilium:|^(?:Daemon|Client):|" + STATUS_HINT.pattern
 )
+#: What none of them is without, unless it starts with a number.
+_IN_HINT: tuple[str, ...] = (
+    "AgentLiveness",
+    "UTimeOffset",
+    " up ",
+    "connection tracking",
+    "NAT",
+    "MapEntries",
+    "bpf-ct-",
+)
+_IN_HINT += ("bpf-nat-", "Clock Source", "map_pressure", "gc_interval_seconds", "NodePort:", "node-port-range")
+_IN_HINT += ("Cilium:", "Daemon:", "Client:", *STATUS_WORDS)
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 MAX_SIZE = 1 << 31
+
+
+def may_say(line: str) -> bool:
+    """Whether a line is one of those that say something, by its words."""
+    return (line[:1].isdigit() or has_any(line, _IN_HINT)) and HINT.search(line) is not None
 
 
 def seconds_of(text: str) -> int | None:

@@ -33,7 +33,7 @@ _MAX_SAID = 20
 #: of a member's name
 _LONGEST_NAME = 1000
 #: What a file costs of the budget, be it empty: its headers, its dump, perhaps a node of its own.
-_MEMBER_WORK = 400
+_MEMBER_WORK = 550
 _CHUNK = 1 << 18
 
 

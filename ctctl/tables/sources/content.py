@@ -16,10 +16,10 @@ from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
+from ctctl.tables.sources.documents import RECORD_WORK
 from ctctl.tables.sources.dump import HOST_WORK, MAX_HOSTS, Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts
-from ctctl.tables.sources.ipcache_runs import IpcacheRuns
 from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
 from ctctl.tables.sources.nat_runs import NatRuns
@@ -28,11 +28,11 @@ from ctctl.tables.sources.own_listings import listing_of
 from ctctl.tables.sources.own_rows import OwnRows
 from ctctl.tables.sources.own_runs import ROW_WORK
 from ctctl.tables.sources.pages import shown
-from ctctl.tables.sources.pair_runs import BackendRuns, EndpointRuns, RevNatRuns
+from ctctl.tables.sources.pair_members import pair_runs
 from ctctl.tables.sources.passes import Listing, Passes
 from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_list_runs import AgentServiceRuns
-from ctctl.tables.sources.service_runs import MapsRuns, ServiceRuns
+from ctctl.tables.sources.service_runs import MapsRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
@@ -40,16 +40,14 @@ from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 
 #: A file without a listing in its first lines has none; one that has goes on for twice as many.
 MAX_TALK = 20_000
-#: What a record costs beside its line: also to be shown later.
-_RECORD_WORK = 12
-#: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: four bytes beyond the
-#: first cost one.
-_ALONE_WORK, _SHORT = 40, 64
+#: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: eight bytes beyond the
+#: first cost three.
+_ALONE_WORK, _SHORT = 150, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file"
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
-_OTHER_WORK, _SQUEEZED_WORK = 20, 24
+_OTHER_WORK, _SQUEEZED_WORK = 28, 40
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -108,6 +106,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
                 break
             hosts = mixed.moved
             part = dump.of_host(hosts.name)
+            part.spend = spend
             spend(HOST_WORK)
     finally:
         dump.settle()  # what was lost of a mail while another machine's was read
@@ -136,13 +135,7 @@ class _Mixed:
         self.passes = Passes(self.lines, self.shape)
         self.ct_runs, self.nat_runs, self._maps_runs = CtRuns(self.ct), NatRuns(dump), MapsRuns(dump)
         self._connection_runs = ConntrackRuns(dump)
-        self._pair_runs: dict[str, Listing] = {
-            "services": ServiceRuns(self.pairs),
-            "ipcache": IpcacheRuns(self.pairs),
-            "endpoints": EndpointRuns(self.pairs),
-            "backends": BackendRuns(self.pairs),
-            "rev_nats": RevNatRuns(self.pairs),
-        }
+        self._pair_runs = pair_runs(self.pairs)
         self._agent_runs = AgentServiceRuns(self.services)
         #: the listing of the last record, where others may follow that are read in one pass
         self._listing: Listing | None = None
@@ -192,10 +185,8 @@ class _Mixed:
                 self._idle = 0
                 self._spaced &= self._after_blank
                 self._head = self._after_blank = False
-                if self._listing is not None:
-                    listing, self._listing = self._listing, None
-                    worded = listing in (self.ct_runs, self.nat_runs, self.own.runs)
-                    self._spaced &= not self.passes.read_on(listing, worded=worded)
+                while self._in_pass() or self.shape.plain(self._is_row):
+                    self._spaced = False
             elif self._moves(line):
                 return
             elif not self._document(line) and not self.worded.document(line):
@@ -207,6 +198,18 @@ class _Mixed:
             if self._enough():
                 return
 
+    def _in_pass(self) -> bool:
+        """Read what follows the last record in one pass, if it is of a listing of which that can be done."""
+        listing, self._listing = self._listing, None
+        worded = listing in (self.ct_runs, self.nat_runs, self.own.runs)
+        return listing is not None and self.passes.read_on(listing, worded=worded)
+
+    def _is_row(self, line: str) -> bool:
+        """Whether a line is a record, and nothing else that it could be before that."""
+        if line.startswith('{"') or "\\" in line or is_left_out(line) or is_pager(line):
+            return False
+        return self._record(line)
+
     def _moves(self, line: str) -> bool:
         """Whether a line says that what follows is of another machine."""
         self.moved = self._hosts.other(line, before=bool(self.dump.kinds))
@@ -215,6 +218,7 @@ class _Mixed:
     def _written(self, line: str) -> None:
         """Several lines in one, their ends written as two characters: what they are is read next."""
         self.shape.give_back()
+        self.lines.spend(2 * RECORD_WORK)
         whole = _WRITTEN.fullmatch(line.strip())
         text = whole["text"] if whole is not None else line
         self.lines.add(_WRITTEN_END.sub("\n", text).replace("\\t", "\t") + "\n")
@@ -280,7 +284,7 @@ class _Mixed:
 
     def _alone(self, line: str) -> str | None:
         """What a line is by itself, be it the head of a table; None for no record. Nothing is added."""
-        self.lines.spend(_ALONE_WORK + (len(line) >> 4))
+        self.lines.spend(_ALONE_WORK + (len(line) >> 3))
         probe = _Mixed(Lines(io.BytesIO()), Dump(), self.hint, self._hosts)
         probe.table, probe.pairs.kind, probe.pairs.group = self.table, self.pairs.kind, self.pairs.group
         probe.services.front = self.services.front
@@ -310,27 +314,32 @@ class _Mixed:
             return True
         if self.policy.add(line):
             self._not_ct("Cilium policy list")
+            self.lines.spend(RECORD_WORK)
             self.table = "policy"
+            if self.policy.open and (labels := self.shape.taken(policy_text.LABELS)):
+                self.policy.add_labels(labels)
             return True
         if counter_text.add_line(self.dump, line):
             self._not_ct("Cilium metrics list")
+            self.lines.spend(RECORD_WORK)
             self.table = "counters"
             return True
         if self.own.open and self._own_row(line):
             return True
         if self.pairs.add(line):
             self._not_ct("Cilium listing")
-            self.lines.spend(_RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0))
+            self.lines.spend(RECORD_WORK + (_SQUEEZED_WORK if self.pairs.squeezed else 0) + (len(line) >> 3))
             self._listing = self._pair_runs.get(self.pairs.grown)
             return True
         if self.services.add(line, inside=self.table == "services"):
             self._not_ct("service list")
-            self.lines.spend(3 * _RECORD_WORK)  # a frontend and a backend, shown as one of each
+            self.lines.spend(3 * RECORD_WORK)  # a frontend and a backend, shown as one of each
             self.table = "services"
             self._listing = self._agent_runs
             return True
-        if agent_text.HINT.search(line[:200]) and agent_text.add_line(self.dump, line[:400]):
+        if agent_text.may_say(line[:200]) and agent_text.add_line(self.dump, line[:400]):
             self._not_ct("agent status")
+            self.lines.spend(RECORD_WORK // 2)
             return True
         return False
 
@@ -350,6 +359,7 @@ class _Mixed:
         if start.start() > 0 and not self.shape.learn(line[: start.start()]):
             self._interrupt()
         self.dump.found("Cilium ct list")
+        self.lines.spend(RECORD_WORK)
         try:
             self.ct.add(line, start)
             self._listing = self.ct_runs
@@ -363,7 +373,7 @@ class _Mixed:
         if "XLATE_" not in line:
             return False
         self._not_ct("Cilium nat list")
-        self.lines.spend(_RECORD_WORK)
+        self.lines.spend(RECORD_WORK)
         try:
             if line.count("XLATE_") > 1:
                 raise DecodeError("several entries in one line")
@@ -392,7 +402,7 @@ class _Mixed:
         if match is None:
             return False
         self._not_ct("conntrack list")
-        self.lines.spend(3 * _RECORD_WORK)  # two flows, an entry and a translation
+        self.lines.spend(3 * RECORD_WORK)  # two flows, an entry and a translation
         try:
             nf_text.add_line(self.dump, match)
             self._listing = self._connection_runs
@@ -404,7 +414,7 @@ class _Mixed:
         if not MAPS_DUMP.match(line):
             return False
         self._not_ct("lb/maps-dump")
-        self.lines.spend(_RECORD_WORK)
+        self.lines.spend(RECORD_WORK)
         try:
             add_maps_dump(self.dump, line)
             self._maps_runs.of_backends = line.lstrip().startswith("BE:")
@@ -424,7 +434,7 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        self.lines.spend(_OTHER_WORK + (max(min(len(line), HEAD) - _SHORT, 0) >> 2))
+        self.lines.spend(_OTHER_WORK + (3 * max(min(len(line), HEAD) - _SHORT, 0) >> 3))
         if self._spaced and self._head:
             self._leave()  # an empty table, and what follows it
         self._spaced, self._after_blank = self._spaced and not self._head, False
@@ -489,7 +499,8 @@ class _Mixed:
             return True  # "a --> b" is how the agent's own cache of maps writes keys
         if any(mark in line for mark in nat_text.MARKS):
             return True
-        if ct_text.START.search(line[:HEAD]) is not None or policy_text.MARK.match(line) is not None:
+        arrow = "->" in line[:HEAD] and ct_text.START.search(line[:HEAD]) is not None
+        if arrow or policy_text.MARK.match(line) is not None:
             return True
         if self.table in _STRICT and not _TALK.match(line) and not _FENCE.match(line) and _DIGIT.search(line):
             return True  # each row has a number or an address

@@ -8,20 +8,22 @@ from typing import Any
 from ctctl.errors import DecodeError
 from ctctl.model.drops import DatapathCounter, reason_number
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.values import digits, whole
+from ctctl.tables.sources.values import digits, has_any, whole
 
 HEADER = re.compile(r"\s*REASON\s+DIRECTION\s+PACKETS\s+BYTES\b")
 _ROW = re.compile(
     r"\s*(?P<reason>\S.{0,80}?)\s+(?P<way>INGRESS|EGRESS|SERVICE|UNKNOWN)\s+(?P<packets>\d{1,20})\s+(?P<bytes>\d{1,20})"
     r"(?:\s+(?P<line>\d{1,5})\s+(?P<file>[\w.-]{1,40}(?:\(\d{1,3}\))?))?\s*$"
 )
+#: What no row is without.
+_WAYS = ("GRESS", "SERVICE", "UNKNOWN")
 _UNKNOWN_FILE = re.compile(r"unknown\((\d{1,3})\)")
 _DIRECTIONS = ("ingress", "egress", "service", "unknown")
 
 
 def add_line(dump: Dump, line: str) -> bool:
     """Whether the line is a row; it is added then."""
-    match = _ROW.match(line) if len(line) <= 400 else None
+    match = _ROW.match(line) if len(line) <= 400 and has_any(line, _WAYS) else None
     number = reason_number(" ".join(match["reason"].split())) if match is not None else None
     if match is None or number is None:
         return False

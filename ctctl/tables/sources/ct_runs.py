@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class CtRuns:
     """A ``passes.Listing``. ``ct`` takes what is read."""
 
-    work = 0
+    work = 8
 
     def __init__(self, ct: CtLines) -> None:
         self._ct = ct

@@ -27,7 +27,9 @@ MAX_ELEMENT = 1 << 22
 #: How much of a document is read at first: many are small, and follow one another.
 _FIRST = 1 << 12
 #: What an element of a document costs beside its bytes.
-ELEMENT_WORK = 3
+ELEMENT_WORK = 5
+#: What a record costs beside its line or text: also to be shown later.
+RECORD_WORK = 40
 
 
 class DamagedJsonError(DecodeError):
@@ -194,6 +196,28 @@ class Elements:
             self._at = end
             return value
 
+    def member(self, marks: Members) -> tuple[Any, Any]:
+        """The next member of an object: its name and value. Of a list in it, ``marks`` counts gaps left by hand."""
+        self.skip("")
+        while True:
+            found = Members()
+            try:
+                name, value, end = _member(self._text, self._at, found)
+            except (ValueError, IndexError) as error:
+                if len(self._text) - self._at > MAX_ELEMENT:
+                    raise DecodeError(f"not JSON, or a member of more than {MAX_ELEMENT} bytes") from error
+                if not self._more():
+                    raise self._early("the dump ends in the middle of an entry, or is damaged there") from error
+                continue
+            except RecursionError:
+                raise DecodeError("JSON nested too deeply") from None
+            if end == len(self._text) and self._more():
+                continue
+            self._element = self._text[self._at : end]
+            self._at = end
+            marks.marks += found.marks
+            return name, value
+
     def _decoded(self) -> tuple[Any, int]:
         """The element that is next, and where it ends. Raises ValueError."""
         if self._unquoted is None:
@@ -292,14 +316,19 @@ def members_of(text: str) -> Members:
     at = text.find("{") + 1
     with contextlib.suppress(ValueError, RecursionError, IndexError):
         while at > 0 and text[at := _next(text, at, members)] != "}":
-            name, at = DECODER.raw_decode(text, at)
-            at = _end_of(_COLON, text, at)
-            if text[at] == "[":
-                members.found[str(name)], at = _elements(text, at + 1, members)
-            else:
-                members.found[str(name)], at = DECODER.raw_decode(text, at)
+            name, value, at = _member(text, at, members)
+            members.found[str(name)] = value
         members.end = at + 1 if at > 0 else None
     return members
+
+
+def _member(text: str, at: int, members: Members) -> tuple[Any, Any, int]:
+    """The name and value of a member, and where it ends. Raises ValueError, and IndexError where the text ends."""
+    name, at = DECODER.raw_decode(text, at)
+    at = _end_of(_COLON, text, at)
+    if text[at] == "[":
+        return name, *_elements(text, at + 1, members)
+    return name, *DECODER.raw_decode(text, at)
 
 
 def _elements(text: str, at: int, members: Members) -> tuple[list[Any], int]:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 #: Records of one dump at most: 94 bytes each, so that a hostile one cannot take all memory.
 MAX_RECORDS = 8_000_000
 #: Machines that one file may have listings of, how long their names are, and what each costs.
-MAX_HOSTS, MAX_NAME, HOST_WORK = 500, 253, 1500
+MAX_HOSTS, MAX_NAME, HOST_WORK = 500, 253, 2500
+#: What a record costs that was recognised and is none.
+_LOSS_WORK = 40
 _BATCH = 16384
 #: so many records and more are merged in one pass
 _MANY = 4096
@@ -336,6 +338,7 @@ class Dump:
 
     def lose(self, what: str, first: str, why: str = "that are no entry") -> None:
         """Count a record that was recognised and could not be understood; ``what`` is the listing it is of."""
+        self.spend(_LOSS_WORK)
         lost = self.lost.setdefault(f"{what} {why}", _Lost())
         lost.count += 1
         self.losses += 1

@@ -22,6 +22,8 @@ _SHORTEST = 16
 #: them are looked at, and what one costs.
 _STARTS = re.compile(r'[:,\[]\s*(?=(?:\[\s*)?\{\s*")')
 _MAX_STARTS, _START_WORK = 20, 4
+#: What a list of rows costs beside them.
+_LIST_WORK = 60
 #: What the text of a listing has, wherever in a document it is kept, and what one line of it has.
 TOLD = re.compile(
     r"expires=\d|\"(?:Lifetime|NeedsCT)\": ?\d|XLATE_[SD]|identity=\d|sec_id=\d|" + HEAD.pattern, re.MULTILINE
@@ -84,6 +86,7 @@ class Enclosed:
         self._spend(2 * ELEMENT_WORK)
         head = elements.ahead(_HEAD)
         if head[:1] == "[" and self._read_rows(head, name, node):
+            self._spend(_LIST_WORK)
             return None
         if depth < _MAX_DEPTH and head[:1] == "[":
             elements.skip("[")
@@ -105,6 +108,7 @@ class Enclosed:
         while not elements.skip("}"):
             elements.skip(",")
             member = elements.element()
+            self._spend(2 * ELEMENT_WORK)
             if not isinstance(member, str) or not elements.skip(":"):
                 raise DecodeError("not JSON: a member of an object without a name")
             if name in _BY_NODE and _is_called(member):

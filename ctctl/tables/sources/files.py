@@ -24,7 +24,7 @@ from ctctl.tables.sources.members import Dumps, node_of
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.packet_log import INSTEAD, is_packet_log
 from ctctl.tables.sources.stream import Prefixed
-from ctctl.tables.sources.timing import tables_of
+from ctctl.tables.sources.timing import few, tables_of
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed
 
 _HEAD = 512
@@ -140,6 +140,15 @@ def _any_listing(found: Listings) -> bool:
     return any(found.has(kind) for kind in KINDS)
 
 
+def _partial(dumps: Dumps) -> list[str]:
+    """What is missing, each sentence once: with the nodes that it is said of, where there are several."""
+    said: dict[str, list[str]] = {}
+    for node, dump in dumps.items():
+        for text in dict.fromkeys(dump.partial):
+            said.setdefault(text, []).extend([node] if node and len(dumps) > 1 else [])
+    return [f"{few(nodes)}: {text}" if nodes else text for text, nodes in said.items()]
+
+
 def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
     """A source of what was read, by node. Raises NotFoundError for a node or table that is not there."""
     if options.node is not None:
@@ -149,11 +158,11 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
     source = Source(name)
     for node, dump in dumps.items():
         settle(dump)
-        source.partial += [f"{node}: {text}" if node and len(dumps) > 1 else text for text in dump.partial]
         source.tables += tables_of(source, node, dump, options)
         if dump.skipped:
             text = f"{dump.skipped} line(s) of no listing skipped, the first: {dump.skipped_first[:60]!r}"
             (source.notes if dump.skipped and _worth_saying(dump) else source.details).append(text)
+    source.partial += _partial(dumps)
     kinds = {kind for dump in dumps.values() for kind in dump.kinds}
     source.has_ct = bool(source.tables) or any(
         "ct list" in kind or "bpftool" in kind or "empty" in kind or "conntrack" in kind for kind in kinds

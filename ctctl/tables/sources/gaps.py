@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ctctl.tables.sources.values import has_any
+
 #: What a pager writes, in the middle of a table too.
 _PAGER = re.compile(r"\s*(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}|[~:])\s*")
 _DOTS = r"(?:\.{3,9}|…|(?:\. ){2}\.)"
@@ -18,13 +20,17 @@ _LEFT_OUT = re.compile(
     r"\s{0,4}[\])}>*#/-]{0,4}\s*",
     re.IGNORECASE,
 )
+#: What none of these is without, in small letters.
+_IN_LEFT_OUT = ("..", ". .", "omit", "trunc", "left out", "elided", "skip", "snip", "more")
 #: A longer line says something else.
 MAX_MARK = 120
 
 
 def is_left_out(line: str) -> bool:
     """Whether a line says that others were left out by hand."""
-    return len(line) <= MAX_MARK and _LEFT_OUT.fullmatch(line) is not None
+    if len(line) > MAX_MARK or (line.isascii() and not has_any(line.lower(), _IN_LEFT_OUT)):
+        return False
+    return _LEFT_OUT.fullmatch(line) is not None
 
 
 def is_pager(line: str) -> bool:

@@ -53,7 +53,7 @@ def _told_by(line: str) -> Hosts | None:
     """The machine that a line names."""
     if len(line) > _LONGEST:
         return None
-    if (pod := _POD.search(line)) is not None:
+    if "cilium-" in line and (pod := _POD.search(line)) is not None:
         return Hosts(pod["pod"])
     if (prompt := _PROMPT.match(line)) is not None:
         return Hosts(prompt["host"].partition(".")[0], by_prompt=True)

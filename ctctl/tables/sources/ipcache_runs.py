@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, Any
 
 from ctctl.decode.services import IPCACHE_FLAGS
 from ctctl.model.service import IpcacheRecord
-from ctctl.tables.sources.listing_text import PairLines, not_given
-from ctctl.tables.sources.passes import FormRuns
+from ctctl.tables.sources.listing_text import not_given
+from ctctl.tables.sources.pair_frames import Frame, PairRuns
 from ctctl.tables.sources.regular import Form, addresses
 
 if TYPE_CHECKING:
@@ -19,9 +18,8 @@ _FLAGS = {word: bit for bit, word in IPCACHE_FLAGS}
 _SKIP = _FLAGS["skiptunnel"]
 
 
-@functools.cache
-def _form() -> Form:
-    form = Form()
+def _columns(frame: Frame) -> Form:
+    form = frame.start()
     with form.maybe("bracket"):
         form.before("[")
     form.check("bracket", 0)
@@ -31,23 +29,23 @@ def _form() -> Form:
         form.address("prefix").check("prefix_family", 4).literal("/").decimal("bits", 1, most=32)
     with form.maybe("clustered"):
         form.literal("@").decimal("cluster", 2)
-    form.blanks(3).literal("identity=").decimal("identity", 4).literal(" encryptkey=").decimal("key", 1)
+    frame.between(form).literal("identity=").decimal("identity", 4).literal(" encryptkey=").decimal("key", 1)
     form.literal(" tunnelendpoint=").address("tunnel")
     with form.maybe("comma"):
         form.literal(",")
     with form.maybe("unflagged"):
-        form.literal(" flags=<none>")
+        form.literal(frame.written(" flags=<none>"))
     with form.maybe("flagged"):
         form.check("unflagged", 0).literal(" flags=").word("flag", _FLAGS)
     with form.maybe("twice"):
         form.check("flagged", 1).literal(",").word("other", _FLAGS)
-    return form.end()
+    return frame.end(form)
 
 
-class IpcacheRuns(FormRuns[PairLines]):
+class IpcacheRuns(PairRuns):
     """Rows of ``bpf ipcache list``."""
 
-    form = staticmethod(_form)
+    columns = staticmethod(_columns)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
@@ -89,5 +87,5 @@ def _four(number: int, bits: int) -> str:
 def _tunnels(rows: NDArray[Any]) -> list[str | None]:
     """As they are printed, each made once: there are as many as nodes."""
     ends = addresses(rows, "tunnel")
-    texts = {end: not_given(str(end)) for end in set(ends)}
-    return [texts[end] for end in ends]
+    texts = {key: not_given(str(end)) for key, end in {id(end): end for end in ends}.items()}
+    return [texts[id(end)] for end in ends]

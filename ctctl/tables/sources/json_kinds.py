@@ -68,10 +68,17 @@ CUT_PAIRS = re.compile(
 )
 
 
+#: How much of a text is looked at: a Maglev table is a long one.
+_SHOWN = 400
+
+
 def is_known(head: str) -> bool:
     """Whether the start of a JSON object that cannot be read is one of a listing by pairs."""
-    match = re.match(r'\{\s*"([^"]{3,120})"\s*:\s*\[\s*"([^"]{0,400})"', head)
-    return match is not None and is_pair(match[1].strip(), match[2].strip())
+    match = re.match(r'\{\s*"([^"]{1,120})"\s*:\s*\[\s*"([^"]{0,400})("?)', head)
+    if match is None or (not match[3] and len(match[2]) < _SHOWN):  # the text is cut off
+        return False
+    text = match[2].replace(r"\u003c", "<").replace(r"\u003e", ">")  # Go writes those so
+    return is_pair(match[1].strip(), text.strip())
 
 
 def is_listing_by_pairs(document: Any) -> bool:

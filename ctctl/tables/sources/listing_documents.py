@@ -35,8 +35,9 @@ from ctctl.tables.sources.json_kinds import (
     is_rows,
     list_kind,
 )
-from ctctl.tables.sources.listing_text import read_pairs_json
+from ctctl.tables.sources.listing_text import PairLines
 from ctctl.tables.sources.own_listings import listing_of
+from ctctl.tables.sources.pair_members import read_pairs
 from ctctl.tables.sources.regular import ElementRuns, Sample
 from ctctl.tables.sources.stream import CHUNK, EndedEarlyError, Lines, Reader, Unquoted, text_of
 
@@ -46,6 +47,8 @@ MAX_DOCUMENT = 8 << 20
 _HEAD = 4096
 #: Elements of a list of no known form that are looked through for the text of listings, within ``MAX_DOCUMENT``.
 _KEPT = 1000
+#: What an element costs that is read by itself.
+_RECORD_WORK = 4 * ELEMENT_WORK
 #: Names that are said of those that a document gives its lists.
 _SHOWN_NAMES = 5
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))")
@@ -270,7 +273,7 @@ class Documents:
         """
         try:
             for item in items:
-                self._lines.spend(ELEMENT_WORK)
+                self._lines.spend(_RECORD_WORK)
                 try:
                     add(item)
                 except DecodeError as error:
@@ -327,6 +330,10 @@ class Documents:
 
     def _object(self, stream: Lines | Unquoted, head: str) -> None:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
+        if is_known(head):
+            self._found("Cilium listing")
+            self.left_out += read_pairs(Elements(stream), self._dump, self._lines.spend)
+            return
         if list_kind(f"[{head}") is None and encloses_rows(head, self._lines.spend):
             self._enclosed(stream)
             return
@@ -348,7 +355,7 @@ class Documents:
             self._take(iter([document]), lambda item: bpftool.add_item(self._dump, self._hint, item))
         elif document == {} or is_listing_by_pairs(document):
             self._found("Cilium listing")
-            read_pairs_json(document, self._dump)
+            self._pairs(document)
         elif agent_text.add_config_map(self._dump, document):
             self._found("config map")
         elif isinstance(document, dict) and str(document.get("schema")).startswith(("ctctl/undo/", "ctctl/gc-undo/")):
@@ -364,6 +371,12 @@ class Documents:
             self.foreign = self.foreign or "a JSON object that is no listing of any known form"
             self._kept_in(document)
 
+    def _pairs(self, document: dict[str, Any]) -> None:
+        """The rows of a listing by pairs that was read whole."""
+        rows = PairLines(self._dump)
+        for left, texts in document.items():
+            rows.add_member(left, texts)
+
     def _unreadable(self, error: DecodeError, head: str) -> None:
         """An object that is too long, damaged or cut off: of a listing by pairs its whole members."""
         members = Members()
@@ -377,7 +390,7 @@ class Documents:
             return
         if pairs and members.marks and members.end is not None and isinstance(error, DamagedJsonError):
             self._found("Cilium listing")
-            read_pairs_json(members.found, self._dump)
+            self._pairs(members.found)
             self.left_out += members.marks
             self._lines.back(error.text[members.end :])
             return
@@ -386,7 +399,7 @@ class Documents:
             self._found("Cilium listing")
             self._dump.partial.append(str(error))
         if pairs:
-            read_pairs_json(members.found, self._dump)
+            self._pairs(members.found)
         while self._lines.read(CHUNK):
             pass
 

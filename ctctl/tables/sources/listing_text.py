@@ -30,7 +30,7 @@ from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.service_text import as_written, named_frontend
-from ctctl.tables.sources.values import address, digits
+from ctctl.tables.sources.values import address, digits, has_any
 
 #: What the first line of each table is, and what it shows.
 _HEADERS = (
@@ -75,9 +75,11 @@ _RANGE = re.compile(r"(?P<cidr>[0-9a-fA-F.:]{2,45}/\d{1,3}) \((?P<rev>\d{1,5})\)
 _MAGLEV = re.compile(r"\[(?P<rev>\d{1,5})\]/v(?P<family>[46])")
 _ATTRIBUTE = re.compile(r"(\w{1,32})=(\S{0,64}?),?(?=\s|$)")
 #: Tables of which rows are read in passes.
-IN_PASSES = ("services", "ipcache", "endpoints", "backends", "rev_nats")
+IN_PASSES = ("services", "ipcache", "endpoints", "backends", "rev_nats", "sockets")
 #: Maglev tables have at most 131071 places; other lines are short.
 _MAX_ROW = 4096
+#: What no record is without, but one below another's left column.
+_IN_PAIR, _END_IN_PAIR = ("identity=", "id=", "(localhost)", "]/v", "://"), re.compile(r"[:/]\d")
 #: A left column with one blank behind it, from the longest shape to the shortest.
 _LEFT = re.compile(
     rf"(?:{_FRONT_SHAPE} \(\d{{1,5}}\)|\[\d{{1,5}}\]/v[46]|[0-9a-fA-F.:]{{2,45}}/\d{{1,3}}(?:@\d{{1,5}})?"
@@ -96,7 +98,7 @@ class PairLines:
     """Rows of two-column tables, one after the other. ``group`` is the left column that rows without one belong to.
 
     ``kind`` is what the header said, empty outside a table. ``grown``: the list of listings that has the last row, of
-    those that are read in passes.
+    those that are read in passes; "frontends" are slots by their numbers.
     """
 
     dump: Dump
@@ -123,8 +125,11 @@ class PairLines:
         text, self.squeezed = line.strip(), False
         if not text:
             return False
+        below = bool(self.group) and line[:1].isspace()
+        if not below and _END_IN_PAIR.search(text) is None and not has_any(text, _IN_PAIR):
+            return False
         left, right = (part.strip() for part in ([*_COLUMNS.split(text, maxsplit=1), ""])[:2])
-        if not right and self.group and line[:1].isspace() and self._take(self.group, left):
+        if not right and below and self._take(self.group, left):
             return True  # an empty left column
         if self._take(left, right):
             if right:
@@ -153,18 +158,15 @@ class PairLines:
             return False
         finally:
             self.grown = next((kind for kind, count in before.items() if len(getattr(found, kind)) > count), "")
+            if self.grown == "services" and _FRONTEND.fullmatch(right) is not None:
+                self.grown = "frontends"
 
-
-def read_pairs_json(document: dict[str, Any], dump: Dump) -> None:
-    """The same as JSON: a column's text to a list of the other's."""
-    for left, texts in document.items():
+    def add_member(self, left: str, texts: Any) -> None:
+        """The same as JSON: a column's text, and a list of the other's."""
+        self.kind = "tunnels"
         for text in texts if isinstance(texts, list) else ():
-            try:
-                known = isinstance(text, str) and add_pair(dump.listings, left.strip(), text.strip(), "tunnels")
-            except (DecodeError, ValueError, KeyError):
-                known = False
-            if not known:
-                dump.lose("record(s) of a listing", f"{left} {text}")
+            if not isinstance(text, str) or not self._take(left.strip(), text.strip()):
+                self.dump.lose("record(s) of a listing", f"{left} {text}")
 
 
 def is_pair(left: str, right: str) -> bool:

@@ -165,16 +165,25 @@ def _newest(counters: list[DatapathCounter]) -> list[DatapathCounter]:
 Record = TypeVar("Record", bound="DataclassInstance")
 
 
+def _lacks(value: object) -> bool:
+    return value is None or (type(value) is tuple and not value)
+
+
 def _merged(records: list[Record], key: tuple[str, ...]) -> list[Record]:
     """The records with one a key; what one lacks comes from the others."""
     found: dict[object, Record] = {}
     of = attrgetter(*key)
+    names = [item.name for item in fields(records[0])] if records else []
     for record in records:
         at = of(record)
         old = found.setdefault(at, record)
         if old is record:
             continue
-        gaps = [item.name for item in fields(old) if getattr(old, item.name) in (None, ())]
+        gaps = {
+            name: theirs
+            for name in names
+            if _lacks(mine := getattr(old, name)) and (theirs := getattr(record, name)) != mine
+        }
         if gaps:
-            found[at] = replace(old, **{name: getattr(record, name) for name in gaps})
+            found[at] = replace(old, **gaps)
     return list(found.values())

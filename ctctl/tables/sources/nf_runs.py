@@ -79,6 +79,7 @@ def _direction(form: Form, which: str) -> None:
 class ConntrackRuns(FormRuns[Dump]):
     """Rows of both listings of netfilter's connections."""
 
+    work = 44
     form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ctctl.tables.sources.json_forms import Path, form_like
-from ctctl.tables.sources.regular import Form, Learned, Sample, octets
-from ctctl.tables.sources.stream import LINE_WORK
+from ctctl.tables.sources.regular import PASS_WORK, Form, Learned, Sample, octets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +58,7 @@ def hex_like(sample: Sample, sizes: tuple[int, int], add: Callable[[Matrix, Matr
                 form.octets(f"{part}.{number}", 1, at=form.place(part) + number)
     form.before("key:")  # or its value goes on
     lines = [len(line) for line in sample.text.splitlines()]
-    form.work = sum(LINE_WORK + (length >> 4) for length in lines)
+    form.work = sum(PASS_WORK + (length >> 6) for length in lines)
     return Learned(form, _taker(add))
 
 

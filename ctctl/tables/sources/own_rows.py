@@ -14,11 +14,13 @@ from ctctl.tables.sources.base import ROWS_EVIDENCE
 from ctctl.tables.sources.ct_forms import DIRECTIONS
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.own_cells import end_of, flags_of, is_related, number_of, protocol_of, seconds_of
-from ctctl.tables.sources.own_runs import OwnRuns
+from ctctl.tables.sources.own_runs import MAX_TITLES, OwnRuns
 
 #: The titles that a table has in any case.
 TITLES = re.compile(r"\s*(?:[A-Z_]+ {2,})?PROTO {2,}DIR {2,}SOURCE {2,}|(?:[a-z_]+,)*?proto,direction,source,")
 _BLANKS = re.compile(r"[ \t]*(?:  |\t)[ \t]*")
+#: A table's first line is no longer.
+_MAX_LINE = 4096
 #: What a row must tell of an entry; the rest can be done without.
 _NEEDED = ("proto", "direction", "source", "destination", "lifetime", "flag_names")
 _NUMBERS = ("lifetime", "rev_nat", "src_sec_id", "tx_flags_seen", "rx_flags_seen", "last_tx_report", "last_rx_report")
@@ -51,6 +53,10 @@ class OwnRows:
         """Whether a line is one of titles. A table that leaves out too much is said to."""
         if TITLES.match(line) is None:
             return False
+        if line.count(",") >= MAX_TITLES or len(line) > _MAX_LINE:
+            self._titles = []
+            self._dump.say(f"a table of more than {MAX_TITLES} columns, which ctctl does not print")
+            return True
         self._split = _of_csv if "," in line else _of_columns
         titles = [title.lower() for title in self._split(line)]
         titles = ["direction" if title == "dir" else title for title in titles]

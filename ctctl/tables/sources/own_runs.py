@@ -24,13 +24,13 @@ from ctctl.tables.sources.regular import Form
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: What a row costs beside its line: each of its fields has a cell.
-ROW_WORK = 40
+#: What a row costs beside its line, by itself and in a pass: each of its fields has a cell.
+ROW_WORK, _PASS_WORK = 100, 20
 #: Columns of few texts, and so many of each at most.
 _TEXTS = ("proto", "direction", "state", "flag_names", "map", "node", "related")
 _MAX_TEXTS = 24
-#: Columns of a table that was printed.
-_MAX_TITLES = 64
+#: Columns of a table at most: it has a third of that.
+MAX_TITLES = 64
 #: A text in which nothing has to be looked at twice; CSV has marks around one with a comma.
 _PLAIN = re.compile(r"[\w.:/(),-]*(?: [\w.:/(),-]+)*", re.ASCII)
 #: How long a state lasts, in a table for people.
@@ -42,7 +42,7 @@ _UNITS = {"d": (86400, 30_000), "h": (3600, 99), "m": (60, 99), "s": (1, 99)}
 class OwnRuns:
     """A ``passes.Listing``. It knows what ``learn`` was told of the rows before."""
 
-    work = ROW_WORK
+    work = _PASS_WORK
 
     def __init__(self, dump: Dump) -> None:
         self._dump = dump
@@ -88,7 +88,7 @@ class OwnRuns:
 
     def next_form(self, _room: int) -> Form | None:
         """The form of rows like the last one."""
-        if self._mixed or not self._sample or len(self._titles) > _MAX_TITLES:
+        if self._mixed or not self._sample or len(self._titles) > MAX_TITLES:
             return None
         nodes = (self._dump.others.get(_said(text)) for text in self._texts_of("node"))
         if not all(has_room(part) for part in (self._dump, *nodes) if part is not None):

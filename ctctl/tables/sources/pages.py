@@ -37,7 +37,7 @@ _INLINE = frozenset(
     b" option picture q s samp select small source span strong sub sup svg textarea time tt u var wbr path use".split()
 )
 #: What a tag costs, and a character that has a name.
-_TAG_WORK, _CHARACTER_WORK = 3, 2
+_TAG_WORK, _CHARACTER_WORK = 5, 3
 
 
 def shown(stream: Reader, spend: Callable[[int], None]) -> Reader:

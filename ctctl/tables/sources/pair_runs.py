@@ -1,14 +1,12 @@
-"""Endpoints, backends and reverse NAT of the Cilium CLI's two-column tables in passes, as records."""
+"""Endpoints, backends, reverse NAT and sockets of the Cilium CLI's two-column tables in passes, as records."""
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
-from ctctl.model.service import Backend, EndpointRecord, RevNat
+from ctctl.model.service import Backend, EndpointRecord, RevNat, SocketNat
 from ctctl.model.tuples import Address
-from ctctl.tables.sources.listing_text import PairLines
-from ctctl.tables.sources.passes import FormRuns
+from ctctl.tables.sources.pair_frames import Frame, PairRuns
 from ctctl.tables.sources.regular import Form, addresses, octets
 from ctctl.tables.sources.service_runs import PROTOCOL_WORDS
 
@@ -20,10 +18,9 @@ _MAC_SIZE = 6
 _WORDS = {**PROTOCOL_WORDS, "NONE": 0}
 
 
-@functools.cache
-def _endpoint_form() -> Form:
-    form = Form()
-    form.address("addr", port=True).blanks(3)
+def _endpoint_columns(frame: Frame) -> Form:
+    form = frame.start()
+    frame.between(form.address("addr", port=True))
     with form.maybe("local"):
         form.literal("(localhost)")
     with form.otherwise():
@@ -35,7 +32,7 @@ def _endpoint_form() -> Form:
         _mac(form, "node_mac")
     with form.maybe("has_parent"):
         form.check("local", 0).blanks(1).literal("parent_ifindex=").decimal("parent", 4)
-    return form.end()
+    return frame.end(form)
 
 
 def _mac(form: Form, name: str) -> None:
@@ -43,10 +40,10 @@ def _mac(form: Form, name: str) -> None:
         form.literal(":" if number else "").octets(f"{name}{number}", 1)
 
 
-class EndpointRuns(FormRuns[PairLines]):
+class EndpointRuns(PairRuns):
     """Rows of ``bpf endpoint list``."""
 
-    form = staticmethod(_endpoint_form)
+    columns = staticmethod(_endpoint_columns)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
@@ -82,19 +79,18 @@ def _endpoint(  # noqa: PLR0917 - a row's columns
     return EndpointRecord(addr, ifindex, endpoint_id, flags, mac, node_mac, identity, parent if has_parent else 0)
 
 
-@functools.cache
-def _backend_form() -> Form:
-    form = Form()
-    form.decimal("id", 4).blanks(3).word("proto", _WORDS).literal("://").address("addr")
+def _backend_columns(frame: Frame) -> Form:
+    form = frame.start()
+    frame.between(form.decimal("id", 4)).word("proto", _WORDS).literal("://").address("addr")
     with form.maybe("clustered"):
         form.literal("@").decimal("cluster", 2)
-    return form.end()
+    return frame.end(form)
 
 
-class BackendRuns(FormRuns[PairLines]):
+class BackendRuns(PairRuns):
     """Rows of ``bpf lb list --backends``."""
 
-    form = staticmethod(_backend_form)
+    columns = staticmethod(_backend_columns)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
@@ -108,18 +104,39 @@ class BackendRuns(FormRuns[PairLines]):
         self._into.group = str(ids[-1])
 
 
-@functools.cache
-def _rev_nat_form() -> Form:
-    return Form().decimal("id", 2).blanks(3).end_of("front").end()
+def _rev_nat_columns(frame: Frame) -> Form:
+    return frame.end(frame.between(frame.start().decimal("id", 2)).end_of("front"))
 
 
-class RevNatRuns(FormRuns[PairLines]):
+class RevNatRuns(PairRuns):
     """Rows of ``bpf lb list --revnat``."""
 
-    form = staticmethod(_rev_nat_form)
+    columns = staticmethod(_rev_nat_columns)
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
         columns = rows["id"].tolist(), addresses(rows, "front"), rows["front_port"].tolist()
         self._into.dump.listings.rev_nats += map(RevNat, *columns)
         self._into.group = str(columns[0][-1])
+
+
+def _socket_columns(frame: Frame) -> Form:
+    form = frame.between(frame.start().decimal("cookie", 8)).end_of("backend")
+    form.literal(frame.written(" -> ")).end_of("front").literal(" (revnat=").decimal("rev_nat", 2).literal(")")
+    return frame.end(form)
+
+
+class SocketRuns(PairRuns):
+    """Rows of ``bpf socknat list``. Their numbers are in network order (``listing_text``)."""
+
+    columns = staticmethod(_socket_columns)
+
+    def add_rows(self, rows: NDArray[Any]) -> None:
+        """Rows of such lines."""
+        cookies = rows["cookie"].tolist()
+        ports, front_ports, rev_nats = (
+            rows[name].byteswap().tolist() for name in ("backend_port", "front_port", "rev_nat")
+        )
+        columns = addresses(rows, "backend"), ports, addresses(rows, "front"), front_ports, rev_nats
+        self._into.dump.listings.sockets += map(SocketNat, cookies, *columns)
+        self._into.group = str(cookies[-1])

@@ -33,7 +33,7 @@ class Listing(Protocol):
 class FormRuns(ABC, Generic[_Into]):
     """A ``Listing`` whose lines all have one form. ``into`` is what takes what is read."""
 
-    work = 4
+    work = 14
     #: makes it, or has it already
     form: Callable[[], Form]
 

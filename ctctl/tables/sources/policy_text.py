@@ -15,7 +15,7 @@ from ctctl.model.identity import RESERVED_NUMBERS
 from ctctl.model.policy import PolicyEntry
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.values import digits, whole
+from ctctl.tables.sources.values import digits, has_any, whole
 
 #: The first line of a table; AUTH TYPE and PREFIX are missing in older ones, COOKIE is there from 1.18 on.
 HEADER = re.compile(r"\s*POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS\s+\(source:key\[=value\]\))\s+PORT/PROTO\s")
@@ -24,6 +24,8 @@ _ENDPOINT = re.compile(
     r"\s*(?:Endpoint\s+ID:|#{1,6} BPF Policy Get|.{0,120}\bbpf policy get(?: -n| --numeric)?) +(\d{1,5})\b", re.I
 )
 _PATH = re.compile(r"\s*Path:\s+\S{0,200}/(cilium_policy_(?:v2_)?(\d{1,5}))\s*$")
+#: What none of them is without, in small letters.
+_IN_WHOSE = ("path:", "endpoint", "policy get", "policy stats")
 #: A table of no rules.
 _EMPTY = re.compile(r"\s*Policy stats empty\.")
 _ROW = re.compile(
@@ -36,6 +38,8 @@ MARK = re.compile(r"\s*(?:Allow|Deny)\s+(?:Ingress|Egress)\s")
 #: Columns that not every version has, by what a head calls them: where it has one, every row has.
 _LATER = {"auth": "AUTH", "prefix": "PREFIX", "cookie": "COOKIE"}
 _LABEL = re.compile(r"\s+([a-z0-9-]{1,40}:\S{1,300})\s*$")
+#: More labels of one peer before another row, as the program prints them.
+LABELS = re.compile(rb"(?: {2,}[a-z0-9-]{1,40}:[\w./=:@+-]{1,200} *\n)+(?=(?:Allow|Deny) +(?:In|E)gress )", re.ASCII)
 _PORTS = re.compile(
     r"(?:(?P<mask>0x[0-9a-f]{1,4})/(?P<bits>\d{1,2})/|(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?/)?"
     r"(?P<proto>[A-Za-z0-9-]{1,10})"
@@ -58,6 +62,9 @@ class PolicyLines:
 
     def whose(self, line: str) -> bool:
         """Whether the line says whose table follows, or that it is empty."""
+        lowered = line.lower()
+        if line.isascii() and not has_any(lowered, _IN_WHOSE):
+            return False
         if (match := _PATH.match(line)) is not None:
             self.map, self.endpoint = match[1], int(match[2])
         elif (match := _ENDPOINT.match(line)) is not None:
@@ -91,6 +98,11 @@ class PolicyLines:
             return False
         self.open = bool(self.dump.listings.policy[-1].labels)
         return True
+
+    def add_labels(self, lines: bytes) -> None:
+        """Take further labels of the row above, a line each."""
+        rules = self.dump.listings.policy
+        rules[-1] = replace(rules[-1], labels=(*rules[-1].labels, *lines.decode().split()))
 
     def _rule(self, match: re.Match[str]) -> PolicyEntry:
         identity, labels = _peer(match["peer"])

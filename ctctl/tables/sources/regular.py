@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ctctl._ffi.lines import LineFlags, LineKind, LineOps, LinesOp, LinesRun, line_ops, read_lines
 from ctctl._ffi.rows import address_of
-from ctctl.tables.sources.stream import LINE_WORK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
 ROOM, WORTH, MAX_WAIT = 1 << 13, 1 << 16, 256
 #: Records that take as long to read one by one as numpy to import. With it there, an eighth of the bytes is worth it.
 _MANY = 2000
+#: A pass that takes fewer records was in vain.
+_FEW = 2
+#: What a line of a pass costs beside its bytes: a tenth of one that is read by itself.
+PASS_WORK = 2
 _asked = itertools.count()
 #: An element of a document may be so long, and a document may have them in so many forms.
 MAX_ELEMENT, MAX_FORMS = 1 << 14, 12
@@ -59,7 +62,7 @@ class Form:
     """The form of one record, built part by part; each field of it has a name.
 
     ``types`` are the fields of a row as numpy has records. A field's place is behind the one before it, or ``at``.
-    ``strict``: numbers are as JSON has them, without a zero in front.
+    ``strict``: it is JSON, where numbers have no zero in front, and text has no marks or escapes.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -145,7 +148,8 @@ class Form:
         Without ``before`` they end at a blank or with the line.
         """
         width = longest + 1
-        return self._add(LineKind.TEXT, at=self._field(name, f"V{width}", width, None), width=width, limit=ord(before))
+        place = self._field(name, f"V{width}", width, None)
+        return self._add(LineKind.TEXT, self._strict, at=place, width=width, limit=ord(before))
 
     def end_of(self, name: str) -> Form:
         """Address and port as listings have them: an IPv6 address, and no other, has brackets."""
@@ -268,7 +272,7 @@ class RegularReader:
             read_lines(run, form.ops)
             text.pass_to(run.at)
             taken = run.used - before
-            self.work += form.work * taken if form.work else run.work + LINE_WORK * taken
+            self.work += form.work * taken if form.work else (run.work >> 2) + PASS_WORK * taken
             self.padded += run.padded
             whole = data.find(b"\n", run.at) >= 0 if not span else len(data) - run.at >= span
             if whole or not text.read_on():
@@ -278,7 +282,10 @@ class RegularReader:
 
 
 class Patience:
-    """Whether another pass is worth it: after one in vain a record goes one by one, then two, up to ``MAX_WAIT``."""
+    """Whether another pass is worth it: after one in vain a record goes one by one, then two, up to ``MAX_WAIT``.
+
+    One that takes a record is in vain too: it takes longer than to read that by itself.
+    """
 
     def __init__(self) -> None:
         self._wait = 0
@@ -291,7 +298,7 @@ class Patience:
 
     def after(self, count: int) -> None:
         """A pass has read so many records."""
-        vain = count < self._next
+        vain = count < max(self._next, _FEW)
         self._wait = self._next if vain else 0
         self._next = min(2 * self._next, MAX_WAIT) if vain else 1
 

@@ -72,7 +72,7 @@ def _backend(form: Form, family: int) -> None:
 class AgentServiceRuns(FormRuns[ServiceLines]):
     """Rows of ``service list``."""
 
-    work = 12
+    work = 32
     form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ctctl.decode.services import service_slot
 from ctctl.model.service import Backend, ServiceSlot
 from ctctl.model.tuples import Address, endpoint
 from ctctl.tables.query.values import PROTOCOLS
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.listing_text import PairLines
-from ctctl.tables.sources.passes import FormRuns
+from ctctl.tables.sources.pair_frames import Frame, PairRuns
 from ctctl.tables.sources.regular import Form, addresses
 from ctctl.tables.sources.service_text import named_frontend
 
@@ -24,20 +25,30 @@ PROTOCOL_TEXTS = {number: f"/{word}" for word, number in PROTOCOL_WORDS.items()}
 _LONGEST = 200
 
 
-@functools.cache
-def _form() -> Form:
-    form = Form()
-    form.end_of("front")
+def _frontend(frame: Frame) -> Form:
+    """The left column, and what stands between it and the right one."""
+    form = frame.start().end_of("front")
     _protocol(form, "proto")
     with form.maybe("internal"):
         form.literal("/i")
-    form.literal(" (").decimal("slot", 2).literal(")").blanks(3)
-    form.end_of("backend")
+    return frame.between(form.literal(" (").decimal("slot", 2).literal(")"))
+
+
+def _slot_columns(frame: Frame) -> Form:
+    form = _frontend(frame).end_of("backend")
     _protocol(form, "backend_proto")
     form.literal(" (").decimal("rev_nat", 2).literal(") (").decimal("slot_again", 2).literal(")")
     with form.maybe("worded"):
         form.literal(" [").text("words", _LONGEST, "]").literal("]")
-    return form.end()
+    return frame.end(form)
+
+
+def _number_columns(frame: Frame) -> Form:
+    form = _frontend(frame).decimal("first", 4).literal(" ").decimal("count", 2)
+    with form.maybe("holds"):
+        form.literal("[").decimal("held", 2).literal("]")
+    form.literal(" (").decimal("rev_nat", 2).literal(") [0x").hex("flags", 1).literal(" 0x").hex("more_flags", 1)
+    return frame.end(form.literal("]"))
 
 
 def _protocol(form: Form, name: str) -> None:
@@ -45,26 +56,48 @@ def _protocol(form: Form, name: str) -> None:
         form.literal("/").word(name, PROTOCOL_WORDS)
 
 
-class ServiceRuns(FormRuns[PairLines]):
-    """Rows of ``bpf lb list``."""
+class _FrontendRuns(PairRuns):
+    """Rows of which the left column is a frontend's."""
 
-    work = 8
-    form = staticmethod(_form)
+    work = 24
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
-        found = list(map(_slot, *_columns(rows)))
+        found = self._slots(rows)
         self._into.dump.listings.services += found
         last = found[-1]
         shown = PROTOCOL_TEXTS[last.proto or 0] if rows["has_proto"][-1] else ""
         inner = "/i" if last.scope == "internal" else ""
         self._into.group = f"{endpoint(last.addr, last.port)}{shown}{inner} ({last.slot})"
 
+    @abstractmethod
+    def _slots(self, rows: NDArray[Any]) -> list[ServiceSlot]:
+        """Their records."""
 
-def _columns(rows: NDArray[Any]) -> list[list[Any]]:
-    """What ``_slot`` takes, of each row."""
-    words = [_words(row) for row in rows["words"].tolist()] if rows["worded"].any() else [()] * len(rows)
-    words = [some if is_there else () for some, is_there in zip(words, rows["worded"].tolist(), strict=True)]
+
+class ServiceRuns(_FrontendRuns):
+    """Rows of ``bpf lb list``."""
+
+    columns = staticmethod(_slot_columns)
+
+    @staticmethod
+    def _slots(rows: NDArray[Any]) -> list[ServiceSlot]:
+        return list(map(_slot, *_columns(rows)))
+
+
+class FrontendRuns(_FrontendRuns):
+    """Rows of ``bpf lb list --frontends``."""
+
+    columns = staticmethod(_number_columns)
+
+    @staticmethod
+    def _slots(rows: NDArray[Any]) -> list[ServiceSlot]:
+        names = ("count", "holds", "held", "flags", "more_flags", "first")
+        return list(map(_numbered, *_front_columns(rows), *(rows[name].tolist() for name in names)))
+
+
+def _front_columns(rows: NDArray[Any]) -> list[list[Any]]:
+    """What is told of every slot: address, port, protocol, whether it is of the internal scope, number, rev-NAT id."""
     return [
         addresses(rows, "front"),
         rows["front_port"].tolist(),
@@ -72,9 +105,14 @@ def _columns(rows: NDArray[Any]) -> list[list[Any]]:
         rows["internal"].tolist(),
         rows["slot"].tolist(),
         rows["rev_nat"].tolist(),
-        _backends(rows),
-        words,
     ]
+
+
+def _columns(rows: NDArray[Any]) -> list[list[Any]]:
+    """What ``_slot`` takes, of each row."""
+    words = [_words(row) for row in rows["words"].tolist()] if rows["worded"].any() else [()] * len(rows)
+    words = [some if is_there else () for some, is_there in zip(words, rows["worded"].tolist(), strict=True)]
+    return [*_front_columns(rows), _backends(rows), words]
 
 
 def _pairs_of(rows: NDArray[Any], name: str, other: str) -> list[tuple[Any, Any]]:
@@ -111,6 +149,35 @@ def _slot(  # noqa: PLR0917 - a row's columns
     return ServiceSlot(addr, port, scope, 0, rev_nat, proto, words[0] if words else None, flag_words=words)
 
 
+def _numbered(  # noqa: PLR0917 - a row's columns
+    addr: Address,
+    port: int,
+    proto: int | None,
+    internal: int,
+    slot: int,
+    rev_nat: int,
+    count: int,
+    holds: int,
+    held: int,
+    flags: int,
+    more_flags: int,
+    first: int,
+) -> ServiceSlot:
+    scope, quarantined = "internal" if internal else "external", held if holds else None
+    return service_slot(
+        addr,
+        port,
+        scope,
+        slot,
+        rev_nat,
+        proto=proto,
+        count=count,
+        flags=flags | more_flags << 8,
+        first=first,
+        quarantined=quarantined,
+    )
+
+
 # ---- lb/maps-dump
 
 
@@ -141,7 +208,7 @@ def _dumped_backend() -> Form:
 class MapsRuns:
     """A ``passes.Listing`` of slots or backends. ``dump`` takes what is read."""
 
-    work = 8
+    work = 24
 
     def __init__(self, dump: Dump) -> None:
         self._dump = dump

@@ -19,6 +19,7 @@ from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.own_rows import TITLES
 from ctctl.tables.sources.service_text import SERVICE_HEADER
 from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.values import has_any
 
 #: Words in front of a line at most (a time, a pod, a container), and how long they are together.
 MAX_WORDS = 8
@@ -30,7 +31,7 @@ _MAX_NAMED = 5
 #: So much of the next line tells whether it is the rest of this one.
 _LEAST = 80
 #: What it costs to put a line together again.
-_JOIN_WORK = 24
+_JOIN_WORK = 40
 #: A file of which so many lines are whole though they are as wide as its widest was not broken, or is no listing.
 _MAX_IN_VAIN = 200
 #: How much of the file is looked at for its widest line.
@@ -77,9 +78,26 @@ HEAD = re.compile(
 )
 
 
+#: What none is without.
+_IN_HEAD: tuple[str, ...] = (
+    "ADDRESS",
+    "PROTO",
+    "POLICY",
+    "REASON",
+    "Service Type",
+    "REVNAT_ID",
+    "LOOKUP",
+    "Cookie",
+    "TUNNEL",
+)
+_IN_HEAD += ("proto,direction", "Endpoint ID: ")
+
+
 def head_of(line: str) -> re.Match[str] | None:
     """Where in a line the head of a table starts; None where it is none."""
-    return None if "=" in line and "->" in line else HEAD.search(line[:400])
+    if ("=" in line and "->" in line) or not has_any(line, _IN_HEAD):
+        return None
+    return HEAD.search(line[:400])
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +216,33 @@ class Shape:
         self.unfinished = line.unfinished
         self.cut = line.unfinished and not line.blanks and 1 < self._records == self._padded
         return self._without_words(line.text)
+
+    def plain(self, is_record: Callable[[str], bool]) -> bool:
+        """Whether the line that follows is a record, and as its program printed it; else it is left where it is.
+
+        What can be told of such a line soon is not asked of it at length: it stands among others like it.
+        """
+        other = self.other_length()
+        found = self._lines.plain(other) if other is not None else None
+        if found is None:
+            return False
+        line, whole = found
+        broken = head_of(line) is not None or (self._in_vain < _MAX_IN_VAIN and self._goes_on())
+        blanks = self._blanks = self._lines.blanks
+        self.cut = self.quoted = self.damaged = self.unfinished = False
+        if broken or not is_record(line):
+            self._lines.back(whole + "\n")
+            return False
+        self.records(1, int(blanks > 0), blanks)
+        return True
+
+    def taken(self, start: re.Pattern[bytes]) -> bytes:
+        """Lines at hand that are as their program printed them, each of which is a record, by their pattern."""
+        if self.other_length() != 0:
+            return b""
+        lines = self._lines.taken(start)
+        self.records(lines.count(b"\n"), lines.count(b" \n"), int(lines.endswith(b" \n")))
+        return lines
 
     def record(self) -> None:
         """The last line was a record."""

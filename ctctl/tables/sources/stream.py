@@ -17,6 +17,8 @@ from ctctl.tables.sources.dress import MARKS, QUOTE, as_printed, unwrapped
 LINE_WORK, YAML_WORK = 16, 1
 #: And one with characters that no program writes.
 _DRESSED_WORK = 16
+#: Lines are looked at for one that is as its program printed it up to this length.
+_PLAIN, _PLAIN_WORK = 400, 8
 #: A line may be this long (a Maglev table is one line); nothing else real comes near.
 MAX_LINE = 1 << 20
 #: How much of a longer one tells whether it starts a document.
@@ -307,6 +309,36 @@ class Lines:
         self.spend(LINE_WORK + (len(raw) >> 4))
         text = self._cleaned(raw)
         return unwrapped(text) if (text[:1] in MARKS or text[-1:] == '"') and not document else text
+
+    def plain(self, other_length: int) -> tuple[str, str] | None:
+        """The next line as ``next`` gives it, and as it stands, where it is short and as a program printed it.
+
+        None: it is another, or has ``other_length``; nothing is taken then.
+        """
+        end = self._data.find(b"\n", self._at, self._at + _PLAIN)
+        if end < 0 or self.is_head:
+            return None
+        try:
+            text = self._data[self._at : end].decode("ascii")
+        except UnicodeDecodeError:
+            return None
+        line, whole = text.rstrip(), text.rstrip("\r")
+        if len(whole) == other_length or not line or line[0] in MARKS or line[-1] in '"$|' or as_printed(text) != text:
+            return None
+        self._at = end + 1
+        self.quoted = self.damaged = self.unfinished = False
+        self.blanks = len(whole) - len(line)
+        self.spend(_PLAIN_WORK + (len(text) >> 4))
+        return line, text
+
+    def taken(self, start: re.Pattern[bytes]) -> bytes:
+        """What of the text at hand is of this pattern, if the next line starts so; it is taken."""
+        match = start.match(self._data, self._at)
+        if match is None:
+            return b""
+        self._at = match.end()
+        self.spend(len(match[0]) >> 4)
+        return match[0]
 
     def window(self) -> tuple[bytes, int]:
         """What was read ahead, and from where on in it nothing was taken."""

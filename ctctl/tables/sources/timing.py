@@ -193,7 +193,7 @@ def note_times(source: Source) -> None:
     for text, of in texts.items():
         whole = text + (_at_least(tables, of) if text == _UNTIMED else "")
         named = [node for node in of if node]
-        source.notes.append(whole if set(of) == nodes or not named else f"{_few(named)}: {whole}")
+        source.notes.append(whole if set(of) == nodes or not named else f"{few(named)}: {whole}")
 
 
 _UNTIMED = "the dump does not say when it was made: no remaining times; give --now"
@@ -209,5 +209,6 @@ def _at_least(tables: list[CtTable], nodes: dict[str | None, None]) -> str:
     return f" ({max(least)} or later by its newest report)" if len(nodes) == 1 and least else ""
 
 
-def _few(names: list[str]) -> str:
+def few(names: list[str]) -> str:
+    """Names, the first three of many."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

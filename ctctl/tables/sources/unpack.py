@@ -21,11 +21,13 @@ FREE_BYTES = 8 << 20
 MAX_RATIO = 250
 MAX_UNPACKED = 4 << 30
 #: Work, in units of about a microsecond: so much for all files of one answer together, so much for any of them whatever
-#: the others took, and so much more for each byte of its own. A packed listing takes 1 to 3 a byte, one that is not
-#: packed less than 1: only what repeats itself over and over takes more.
-FREE_WORK = 400_000
+#: the others took, and so much more for each byte of its own, and for each beyond those of a small file. A listing that
+#: is read in passes takes less than 1 a byte however it is packed, one that is read line by line 3 to 6, one that is
+#: not packed less than 2: only what repeats itself over and over takes more. Of a small file it is less than two
+#: seconds in all; a large one has more to read, and what repeats itself in it is the smaller part.
+FREE_WORK = 900_000
 OWN_FREE_WORK = 40_000
-WORK_A_BYTE = 8
+WORK_A_BYTE, SMALL, WORK_A_BYTE_BEYOND = 4, 256 << 10, 8
 #: memory that xz may ask for
 _XZ_MEMORY = 80 << 20
 _CHUNK = 1 << 16
@@ -55,14 +57,20 @@ class Budget:
         return max(FREE_WORK - self._allowance.used + self._taken, min(OWN_FREE_WORK, FREE_WORK))
 
     @property
+    def _paid(self) -> int:
+        """Work that its bytes pay for."""
+        small = min(self.packed, SMALL)
+        return WORK_A_BYTE * small + WORK_A_BYTE_BEYOND * (self.packed - small)
+
+    @property
     def room(self) -> int:
         """Work that may still be spent."""
-        return max(self._free + WORK_A_BYTE * self.packed - self.spent, 0)
+        return max(self._free + self._paid - self.spent, 0)
 
     def spend(self, work: int) -> None:
         """Count work. Raises LimitError."""
         self.spent += work
-        beyond, free = max(self.spent - WORK_A_BYTE * self.packed, 0), self._free
+        beyond, free = max(self.spent - self._paid, 0), self._free
         if beyond != self._taken:
             self._allowance.used += min(beyond, free) - self._taken
             self._taken = min(beyond, free)

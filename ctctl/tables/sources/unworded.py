@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from ctctl.tables.sources.stream import CHUNK, LINE_WORK, Lines
+from ctctl.tables.sources.stream import CHUNK, Lines
 
 #: So many bytes are looked at first, then twice as many: a pass may end soon.
 _FIRST = 1 << 14
+#: What a line costs whose words are taken off before a pass.
+_LINE_WORK = 4
 
 
 class Unworded:
@@ -45,7 +47,7 @@ class Unworded:
             for _ in range(count):
                 end = data.index(b"\n", end) + 1
             self._lines.pass_to(end)
-            self.work += LINE_WORK * count + (end - start - count >> 4)
+            self.work += _LINE_WORK * count + (end - start - count >> 4)
         self._at = at
 
     def read_on(self) -> bool:

@@ -9,6 +9,14 @@ from socket import AF_INET, AF_INET6, inet_pton
 from ctctl.errors import DecodeError
 
 
+def has_any(text: str, words: tuple[str, ...]) -> bool:
+    """Whether one of the words is in a text: a tenth of what a pattern takes, asked before one that none is without."""
+    for word in words:  # noqa: SIM110 - a generator takes twice as long
+        if word in text:
+            return True
+    return False
+
+
 def whole(value: object, bits: int = 32) -> int:
     """A number as a table holds it. Raises DecodeError for what is none, or does not fit in ``bits``."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:

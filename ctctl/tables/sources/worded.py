@@ -12,6 +12,7 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.listing_documents import Form, form_of, is_listing
 from ctctl.tables.sources.shape import MAX_PREFIX, MAX_WORDS, Shape
 from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.values import has_any
 
 #: Of a longer line only this much is looked at.
 HEAD = 4096
@@ -22,6 +23,9 @@ _WORDED = re.compile(
 _MAX_WORDED = 100
 #: Where words in front of a record end, and what no record that is told by its shape is without.
 _JOINTS = re.compile(r"[\s:+-]+")
+#: What none of its marks is without.
+_IN_MARK = ("(", "y=", "id=", "://", " => ", "GRESS", "gress", "src=", "ID=", "]/v", *SERVICE_TYPES)
+_IN_DOCUMENT = ("[", "{", "ey:", "schema: ctctl/")
 _NUMBER = re.compile(r"(\d{1,9})[:-]")
 #: What ends words in front, and may be the beginning of an IPv6 address: then what follows goes on with one.
 _PART = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{1,4}:(?:[0-9a-fA-F]{1,4}:){0,6}$")
@@ -70,7 +74,7 @@ class Worded:
 
         Where a line follows, it has such words and the marks of a record too.
         """
-        if self._tried > _MAX_WORDED or len(line) > HEAD or _MARK.search(line) is None:
+        if self._tried > _MAX_WORDED or len(line) > HEAD or not has_any(line, _IN_MARK) or _MARK.search(line) is None:
             return False
         if form_of(line) is Form.JSON:
             return False  # what is in its strings is the document's
@@ -99,7 +103,7 @@ class Worded:
 
     def document(self, line: str) -> bool:
         """A line that starts a document behind words that stand in front of each line: it goes on without them."""
-        start = _WORDED.match(line)
+        start = _WORDED.match(line) if has_any(line, _IN_DOCUMENT) else None
         if start is None or self._tried > _MAX_WORDED:
             return False
         self._tried += 1

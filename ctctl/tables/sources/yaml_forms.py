@@ -94,4 +94,4 @@ def yaml_work(text: str) -> int:
     It takes less than a hundredth of that time. At the full price the listing of a large node, which is twenty times as
     long as what it packs to, would look like something that only repeats itself.
     """
-    return (sum(LINE_WORK + (len(line) >> 4) for line in text.splitlines()) + len(text) * YAML_WORK) >> 3
+    return (sum(LINE_WORK + (len(line) >> 4) for line in text.splitlines()) + len(text) * YAML_WORK) >> 4
