@@ -4,7 +4,7 @@
  * tunnel where it has no device of its own, DSR replies.
  */
 #include "endpoint.h"
-#include "geneve.h"
+#include "geneve_in.h"
 #if FAMILY == 6
 #include "nd.h"
 #endif

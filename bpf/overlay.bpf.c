@@ -5,7 +5,7 @@
  */
 #include <linux/if_packet.h>
 
-#include "geneve.h"
+#include "geneve_in.h"
 #include "nodeport.h"
 #include "pkt.h"
 #include "tunnel.h"

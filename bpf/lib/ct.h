@@ -199,12 +199,11 @@ ct_touch(struct pkt *p, struct ct_entry *e, enum ctctl_ct_dir dir, enum ct_want 
 	return true;
 }
 
-/* The entry under KEY, acted upon, or NULL. */
+/* The same, told: E is what was found under KEY, or NULL. It, or NULL. */
 static __always_inline struct ct_entry *
-ct_lookup_one(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, enum ct_want want,
-	      __be16 rev_nat_index)
+ct_act(struct pkt *p, const tuple_t *key, struct ct_entry *e, enum ctctl_ct_dir dir, enum ct_want want,
+       __be16 rev_nat_index)
 {
-	struct ct_entry *e = ct_find(key);
 	bool hit;
 
 	if (!e) {
@@ -218,6 +217,14 @@ ct_lookup_one(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, enum ct_
 	hit = ct_touch(p, e, dir, want, rev_nat_index);
 	event_after(p, e);
 	return hit ? e : NULL;
+}
+
+/* The entry under KEY, acted upon, or NULL. */
+static __always_inline struct ct_entry *
+ct_lookup_one(struct pkt *p, const tuple_t *key, enum ctctl_ct_dir dir, enum ct_want want,
+	      __be16 rev_nat_index)
+{
+	return ct_act(p, key, ct_find(key), dir, want, rev_nat_index);
 }
 
 /* A pod hook's lookup: whose reply is it, else what flow is it of? KEY comes

@@ -23,13 +23,13 @@ struct dsr_ip_option {
 };
 
 /* The option stands first, in front of others. The pod gets it too. */
-static __always_inline int dsr_option_add(struct __sk_buff *skb, const struct lb_result *lb)
+static __always_inline int dsr_option_add(ctx_t *ctx, const struct lb_result *lb)
 {
 	struct dsr_ip_option opt = {
 		.type = DSR_IP_OPTION_TYPE, .len = sizeof(opt),
 		.port = __builtin_bswap16(lb->vip_port), .vip = __builtin_bswap32(lb->vip),
 	};
-	struct iphdr *ip = pkt_ip(skb);
+	struct iphdr *ip = pkt_ip(ctx);
 	__u32 before, after, diff;
 
 	if (!ip)
@@ -42,20 +42,20 @@ static __always_inline int dsr_option_add(struct __sk_buff *skb, const struct lb
 	after = *(__u32 *)ip;
 	diff = bpf_csum_diff(&before, sizeof(before), &after, sizeof(after), 0);
 	csum_add_fold(&ip->check, bpf_csum_diff(NULL, 0, (void *)&opt, sizeof(opt), diff));
-	if (bpf_skb_adjust_room(skb, sizeof(opt), BPF_ADJ_ROOM_NET, 0) ||
-	    !pkt_store(skb, ETH_HLEN + sizeof(*ip), &opt, sizeof(opt)))
+	if (ctx_room_in_ip(ctx, sizeof(*ip), sizeof(opt)) ||
+	    !pkt_store(ctx, ETH_HLEN + sizeof(*ip), &opt, sizeof(opt)))
 		return -REASON_INVALID;
 	return OK;
 }
 
 /* Looked for in a header that has room for it and nothing else. */
-static __always_inline int dsr_option_read(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int dsr_option_read(ctx_t *ctx, struct pkt *p)
 {
 	struct dsr_ip_option opt;
 
 	if (p->l4_off != ETH_HLEN + sizeof(struct iphdr) + sizeof(opt))
 		return OK;
-	if (!pkt_load(skb, ETH_HLEN + sizeof(struct iphdr), &opt, sizeof(opt)))
+	if (!pkt_load(ctx, ETH_HLEN + sizeof(struct iphdr), &opt, sizeof(opt)))
 		return -REASON_INVALID;
 	if (opt.type != DSR_IP_OPTION_TYPE || opt.len != sizeof(opt))
 		return OK;
@@ -82,28 +82,28 @@ struct dsr_destination {
 _Static_assert(sizeof(struct dsr_destination) == 24, "dsr_destination");
 
 /* The header stands first, in front of others. The pod gets it too. */
-static __always_inline int dsr_option_add(struct __sk_buff *skb, const struct lb_result *lb)
+static __always_inline int dsr_option_add(ctx_t *ctx, const struct lb_result *lb)
 {
 	struct dsr_destination opt = {
 		.words = sizeof(opt) / 8 - 1, .type = DSR_DESTINATION_TYPE, .len = DSR_DESTINATION_LEN,
 		.vip = lb->vip, .port = lb->vip_port,
 	};
-	struct ipv6hdr *ip = pkt_ipv6(skb);
+	struct ipv6hdr *ip = pkt_ipv6(ctx);
 
 	if (!ip)
 		return -REASON_INVALID;
 	opt.nexthdr = ip->nexthdr;
 	ip->nexthdr = IPPROTO_DSTOPTS;
 	ip->payload_len = bpf_htons(bpf_ntohs(ip->payload_len) + sizeof(opt));
-	if (bpf_skb_adjust_room(skb, sizeof(opt), BPF_ADJ_ROOM_NET, 0) ||
-	    !pkt_store(skb, ETH_HLEN + sizeof(*ip), &opt, sizeof(opt)))
+	if (ctx_room_in_ip(ctx, sizeof(*ip), sizeof(opt)) ||
+	    !pkt_store(ctx, ETH_HLEN + sizeof(*ip), &opt, sizeof(opt)))
 		return -REASON_INVALID;
 	return OK;
 }
 
 /* Among the headers on the way to L4, which have been walked through before.
  * Global: the verifier goes through it once. */
-__noinline int dsr_option_find(struct __sk_buff *skb, __u32 nexthdr, struct dsr_destination *opt)
+__noinline int dsr_option_find(ctx_t *ctx, __u32 nexthdr, struct dsr_destination *opt)
 {
 	__u32 off = ETH_HLEN + sizeof(struct ipv6hdr);
 
@@ -115,10 +115,10 @@ __noinline int dsr_option_find(struct __sk_buff *skb, __u32 nexthdr, struct dsr_
 		if (nexthdr != IPPROTO_HOPOPTS && nexthdr != IPPROTO_ROUTING && nexthdr != IPPROTO_DSTOPTS &&
 		    nexthdr != IPPROTO_AH)
 			return 0;
-		if (!pkt_load(skb, off, &ext, sizeof(ext)))
+		if (!pkt_load(ctx, off, &ext, sizeof(ext)))
 			return -REASON_INVALID;
 		if (nexthdr == IPPROTO_DSTOPTS && ext.len == sizeof(*opt) / 8 - 1) {
-			if (!pkt_load(skb, off, opt, sizeof(*opt)))
+			if (!pkt_load(ctx, off, opt, sizeof(*opt)))
 				return -REASON_INVALID;
 			if (opt->type == DSR_DESTINATION_TYPE && opt->len == DSR_DESTINATION_LEN)
 				return 1;
@@ -129,17 +129,17 @@ __noinline int dsr_option_find(struct __sk_buff *skb, __u32 nexthdr, struct dsr_
 	return -REASON_INVALID_EXTHDR;
 }
 
-static __always_inline int dsr_option_read(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int dsr_option_read(ctx_t *ctx, struct pkt *p)
 {
 	struct dsr_destination opt = {};
-	struct ipv6hdr *ip = pkt_ipv6(skb);
+	struct ipv6hdr *ip = pkt_ipv6(ctx);
 	int found;
 
 	if (!ip)
 		return -REASON_INVALID;
 	if (pkt_is_l4(ip->nexthdr))
 		return OK;
-	found = dsr_option_find(skb, ip->nexthdr, &opt);
+	found = dsr_option_find(ctx, ip->nexthdr, &opt);
 	if (found <= 0)
 		return found;
 	p->dsr_vip = opt.vip;
@@ -150,12 +150,12 @@ static __always_inline int dsr_option_read(struct __sk_buff *skb, struct pkt *p)
 #endif
 
 static __always_inline int
-dsr_option_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, bool with_option)
+dsr_option_send(ctx_t *ctx, struct pkt *p, const struct lb_result *lb, bool with_option)
 {
 	int ret = OK;
 
 	if (with_option)
-		ret = dsr_option_add(skb, lb);
+		ret = dsr_option_add(ctx, lb);
 	if (ret)
 		return ret;
 	if (with_option) {
@@ -164,7 +164,7 @@ dsr_option_send(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb
 	}
 	/* As in Cilium 1.16, IPv6's hop limit stays. */
 	if (FAMILY == 4)
-		ret = ttl_decrement(skb);
+		ret = ttl_decrement(ctx);
 	return ret ? ret : pkt_send_out(p);
 }
 

@@ -11,7 +11,7 @@
 
 #define ENDPOINT_HOST 1
 
-/* skb->mark, as Cilium lays it out: identity 15..0 in 31..16, identity 23..16
+/* ctx_mark(ctx), as Cilium lays it out: identity 15..0 in 31..16, identity 23..16
  * in 7..0, what it is in 11..8. Bit 12 is ours. */
 #define MARK_MAGIC 0x0f00
 #define MARK_IDENTITY 0x0f00
@@ -120,9 +120,9 @@ static __always_inline void csum_add_fold(__sum16 *csum, __u32 diff)
 }
 
 #if FAMILY == 4
-static __always_inline int ttl_decrement(struct __sk_buff *skb)
+static __always_inline int ttl_decrement(ctx_t *ctx)
 {
-	struct iphdr *ip = pkt_ip(skb);
+	struct iphdr *ip = pkt_ip(ctx);
 
 	if (!ip)
 		return -REASON_INVALID;
@@ -134,9 +134,9 @@ static __always_inline int ttl_decrement(struct __sk_buff *skb)
 	return OK;
 }
 #else
-static __always_inline int ttl_decrement(struct __sk_buff *skb)
+static __always_inline int ttl_decrement(ctx_t *ctx)
 {
-	struct ipv6hdr *ip = pkt_ipv6(skb);
+	struct ipv6hdr *ip = pkt_ipv6(ctx);
 
 	if (!ip)
 		return -REASON_INVALID;
@@ -150,12 +150,12 @@ static __always_inline int ttl_decrement(struct __sk_buff *skb)
 /* The addresses may be configuration: not volatile, they would be what they
  * were compiled as. */
 static __always_inline int
-deliver(struct __sk_buff *skb, struct pkt *p, const volatile __u8 *pod_mac, const volatile __u8 *node_mac,
+deliver(ctx_t *ctx, struct pkt *p, const volatile __u8 *pod_mac, const volatile __u8 *node_mac,
 	__u32 ifindex)
 {
-	struct ethhdr *eth = pkt_data(skb);
+	struct ethhdr *eth = pkt_data(ctx);
 
-	if ((void *)(eth + 1) > pkt_end(skb))
+	if ((void *)(eth + 1) > pkt_end(ctx))
 		return -REASON_INVALID;
 	for (int i = 0; i < ETH_ALEN; i++) {
 		eth->h_dest[i] = pod_mac[i];

@@ -41,7 +41,7 @@ static __always_inline void event_drop(struct pkt *p)
 	p->heard = 0;
 }
 
-static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
+static __always_inline void event_begin(ctx_t *ctx, struct pkt *p)
 {
 	__u32 zero = 0;
 	struct ctctl_trace_ctl *ctl = bpf_map_lookup_elem(&ctctl_trace_ctl, &zero);
@@ -58,8 +58,8 @@ static __always_inline void event_begin(struct __sk_buff *skb, struct pkt *p)
 	ev->now_s = p->now;
 	ev->hook = p->hook;
 	ev->packet_len = p->len;
-	ev->mark_in = skb->mark;
-	ev->ifindex = skb->ifindex;
+	ev->mark_in = ctx_mark(ctx);
+	ev->ifindex = ctx_ifindex(ctx);
 	ev->family = ENDPOINT_FAMILY;
 	p->heard = 1;
 #if FAMILY == 6
@@ -220,7 +220,7 @@ static __always_inline void event_service(struct pkt *p, __be16 rev_nat_index, _
 }
 
 /* From here on another hook has the packet, called by this one. */
-static __always_inline void event_hook(struct __sk_buff *skb, struct pkt *p, enum ctctl_hook hook)
+static __always_inline void event_hook(ctx_t *ctx, struct pkt *p, enum ctctl_hook hook)
 {
 	struct ctctl_event *ev = event_of(p);
 
@@ -228,7 +228,7 @@ static __always_inline void event_hook(struct __sk_buff *skb, struct pkt *p, enu
 	if (!ev)
 		return;
 	ev->hook = hook;
-	ev->packet_len = skb->len;
+	ev->packet_len = ctx_len(ctx);
 }
 
 static __always_inline void event_tunnel(struct pkt *p, __be32 remote, __u32 vni)
@@ -331,7 +331,7 @@ static __always_inline bool event_of_interest(const struct ctctl_event *ev)
 }
 
 /* Global: the verifier goes through it once, not once for each way here. */
-__noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verdict, __u32 reason)
+__noinline int event_emit(ctx_t *ctx, const struct pkt *p, __u32 verdict, __u32 reason)
 {
 	__u32 zero = 0;
 	struct ctctl_event *ev = bpf_map_lookup_elem(&ctctl_scratch, &zero);
@@ -339,7 +339,7 @@ __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verd
 	if (!ev || !p)
 		return 0;
 	event_tuple(&ev->out, p);
-	ev->mark_out = skb->mark;
+	ev->mark_out = ctx_mark(ctx);
 	ev->src_identity = p->src_identity;
 	ev->redirect_ifindex = p->redirect;
 	event_addr(ev->dsr_vip, p->dsr_vip);
@@ -356,7 +356,7 @@ __noinline int event_emit(struct __sk_buff *skb, const struct pkt *p, __u32 verd
 	/* A hook that tracks nothing has no use for the flags; who follows the
 	 * packet has. Encapsulated, the header is elsewhere, but was read before. */
 	if (p->t.nexthdr == IPPROTO_TCP && !ev->tcp_flags && p->fragment != FRAGMENT_LATER && !ev->tunnel_remote)
-		pkt_load_tcp_flags(skb, p, &ev->tcp_flags);
+		pkt_load_tcp_flags(ctx, p, &ev->tcp_flags);
 	/* The hook's clock is coarse; events of several nodes are put in order by this one. */
 	ev->time_ns = cfg_sim ? p->now_ns : bpf_ktime_get_ns();
 	if (bpf_ringbuf_output(&ctctl_events, ev, sizeof(*ev), 0))

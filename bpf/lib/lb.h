@@ -119,11 +119,11 @@ static __always_inline affinity_key_t lb_affinity_key(addr_t client, const struc
 	return (affinity_key_t){ .client_id = client, .rev_nat_id = svc->rev_nat_index };
 }
 
-static __always_inline __u32 lb_affinity_backend(struct pkt *p, const struct lb4_service *svc)
+static __always_inline __u32 lb_affinity_backend(struct pkt *p, const struct lb4_service *svc, const bool ahead)
 {
 	affinity_key_t key = lb_affinity_key(p->t.saddr, svc);
 
-	return affinity_backend(&key, svc, p->now);
+	return affinity_backend(&key, svc, p->now, ahead);
 }
 
 static __always_inline void
@@ -147,6 +147,27 @@ static __always_inline int lb_no_backend(struct pkt *p)
 	return -REASON_NO_SERVICE;
 }
 
+/* For a connection that has no SERVICE entry. AHEAD: nothing is written. */
+static __always_inline int
+lb_choose(struct pkt *p, lb_key_t *key, const struct lb4_service *svc, const lb_backend_t **backend, __u32 *id,
+	  const bool ahead)
+{
+	if (!svc->count)
+		return lb_no_backend(p);
+	if (svc->flags & SVC_AFFINITY) {
+		*id = lb_affinity_backend(p, svc, ahead);
+		if (*id)
+			*backend = service_backend(*id);
+		if (*backend)
+			event_why(p, WHY_BACKEND_AFFINITY);
+	}
+	if (!*backend) {
+		*id = lb_select(p, key, svc);
+		*backend = service_backend(*id);
+	}
+	return *backend ? OK : lb_no_backend(p);
+}
+
 /* A connection that has no SERVICE entry: choose, and write one. */
 STAGE int
 lb_connect(struct pkt *p, const tuple_t *ct_key, lb_key_t *key, const struct lb4_service *svc, struct lb_choice *choice)
@@ -154,22 +175,11 @@ lb_connect(struct pkt *p, const tuple_t *ct_key, lb_key_t *key, const struct lb4
 	const lb_backend_t **backend = &choice->backend;
 	__u32 *backend_id = &choice->id;
 	struct ct_new new = { .rev_nat_index = svc->rev_nat_index };
+	int ret;
 
-	if (!svc->count)
-		return lb_no_backend(p);
-	if (svc->flags & SVC_AFFINITY) {
-		new.backend_id = lb_affinity_backend(p, svc);
-		if (new.backend_id)
-			*backend = service_backend(new.backend_id);
-		if (*backend)
-			event_why(p, WHY_BACKEND_AFFINITY);
-	}
-	if (!*backend) {
-		new.backend_id = lb_select(p, key, svc);
-		*backend = service_backend(new.backend_id);
-	}
-	if (!*backend)
-		return lb_no_backend(p);
+	ret = lb_choose(p, key, svc, backend, &new.backend_id, false);
+	if (ret)
+		return ret;
 	*backend_id = new.backend_id;
 	return ct_create(p, ct_key, CT_DIR_SERVICE, &new);
 }
@@ -214,9 +224,31 @@ static __always_inline bool lb_is_loopback(bool from_pod, const lb_backend_t *ba
 	return loopback;
 }
 
+/* The packet is for SVC: what is looked up, and what is remembered of it. */
+static __always_inline void
+lb_begin(const struct pkt *p, const struct lb4_service *svc, tuple_t *ct_key, struct lb_result *lb)
+{
+	lb->vip = p->t.daddr;
+	lb->vip_port = p->t.sport;
+	lb->rev_nat_index = svc->rev_nat_index;
+	*ct_key = p->t;
+	ct_key->flags = TUPLE_SERVICE;
+}
+
+/* The backend of CLIENT's packet is CHOICE: affinity, translation. */
+static __always_inline int
+lb_translate(ctx_t *ctx, struct pkt *p, addr_t client, const struct lb4_service *svc, const struct lb_choice *choice,
+	     bool from_pod, struct lb_result *lb)
+{
+	if (svc->flags & SVC_AFFINITY)
+		lb_affinity_use(p, client, svc, choice->id);
+	lb->loopback = lb_is_loopback(from_pod, choice->backend, &client);
+	return nat_to_backend(ctx, p, client, choice->backend);
+}
+
 /* The packet is for SVC: SERVICE entry, affinity, translation. */
 static __always_inline int
-lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct lb4_service *svc, bool from_pod,
+lb_to_backend(ctx_t *ctx, struct pkt *p, lb_key_t *key, const struct lb4_service *svc, bool from_pod,
 	      struct lb_result *lb)
 {
 	BESIDE(p, tuple_t, ct_key, flow);
@@ -225,11 +257,7 @@ lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct 
 	struct ct_entry *e;
 	int ret;
 
-	lb->vip = p->t.daddr;
-	lb->vip_port = p->t.sport;
-	lb->rev_nat_index = svc->rev_nat_index;
-	*ct_key = p->t;
-	ct_key->flags = TUPLE_SERVICE;
+	lb_begin(p, svc, ct_key, lb);
 	event_lookup(p, LOOKUP_SERVICE, CT_DIR_SERVICE);
 	e = ct_lookup_one(p, ct_key, CT_DIR_SERVICE, WANT_SERVICE, svc->rev_nat_index);
 	if (e) {
@@ -241,10 +269,7 @@ lb_to_backend(struct __sk_buff *skb, struct pkt *p, lb_key_t *key, const struct 
 	event_service(p, svc->rev_nat_index, ret ? 0 : choice.id);
 	if (ret || !choice.backend)
 		return ret;
-	if (svc->flags & SVC_AFFINITY)
-		lb_affinity_use(p, client, svc, choice.id);
-	lb->loopback = lb_is_loopback(from_pod, choice.backend, &client);
-	return nat_to_backend(skb, p, client, choice.backend);
+	return lb_translate(ctx, p, client, svc, &choice, from_pod, lb);
 }
 
 /* After the translation a fragment is one of another datagram. */

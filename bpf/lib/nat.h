@@ -68,7 +68,7 @@ static __always_inline __u32 nat_csum_off(const struct pkt *p)
 	return 0;
 }
 
-static __always_inline int nat_l4(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c, __u32 diff)
+static __always_inline int nat_l4(ctx_t *ctx, const struct pkt *p, const struct nat_change *c, __u32 diff)
 {
 	const bool echo = c->port_off == ECHO_ID_OFF;
 	__u64 flags = p->t.nexthdr == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
@@ -76,23 +76,23 @@ static __always_inline int nat_l4(struct __sk_buff *skb, const struct pkt *p, co
 
 	/* The helper knows whether the field holds the sum of the pseudo header
 	 * only (the device is to do the rest), which ports are no part of. */
-	if (csum_off && bpf_l4_csum_replace(skb, p->l4_off + csum_off, 0, diff, flags | BPF_F_PSEUDO_HDR))
+	if (csum_off && ctx_l4_csum_replace(ctx, p->l4_off + csum_off, 0, diff, flags | BPF_F_PSEUDO_HDR))
 		return -REASON_CSUM_L4;
 	if ((!pkt_has_ports(p) && !echo) || c->new_port == c->old_port)
 		return OK;
 	if (echo)
 		csum_off = offsetof(struct icmp_header, checksum);
 	/* SCTP's CRC32c would have to be made anew over the whole packet. */
-	if (!csum_off || bpf_l4_csum_replace(skb, p->l4_off + csum_off, c->old_port, c->new_port,
+	if (!csum_off || ctx_l4_csum_replace(ctx, p->l4_off + csum_off, c->old_port, c->new_port,
 					     flags | sizeof(c->new_port)))
 		return -REASON_CSUM_L4;
-	return pkt_store(skb, p->l4_off + c->port_off, &c->new_port, sizeof(c->new_port)) ? OK : -REASON_WRITE_ERROR;
+	return pkt_store(ctx, p->l4_off + c->port_off, &c->new_port, sizeof(c->new_port)) ? OK : -REASON_WRITE_ERROR;
 }
 
 #if FAMILY == 4
-static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c)
+static __always_inline int nat_rewrite(ctx_t *ctx, const struct pkt *p, const struct nat_change *c)
 {
-	struct iphdr *ip = pkt_ip(skb);
+	struct iphdr *ip = pkt_ip(ctx);
 	__u32 diff;
 
 	if (!ip)
@@ -101,12 +101,12 @@ static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *
 	ip->saddr = c->saddr;
 	ip->daddr = c->daddr;
 	csum_add_fold(&ip->check, diff);
-	return pkt_has_l4(p) ? nat_l4(skb, p, c, diff) : OK;
+	return pkt_has_l4(p) ? nat_l4(ctx, p, c, diff) : OK;
 }
 #else
-static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *p, const struct nat_change *c)
+static __always_inline int nat_rewrite(ctx_t *ctx, const struct pkt *p, const struct nat_change *c)
 {
-	struct ipv6hdr *ip = pkt_ipv6(skb);
+	struct ipv6hdr *ip = pkt_ipv6(ctx);
 	addr_t *saddr, *daddr;
 	__u64 diff;
 
@@ -116,13 +116,13 @@ static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct pkt *
 	daddr = (void *)&ip->daddr;
 	diff = csum_add64(csum_replace_addr(saddr, &c->saddr), csum_replace_addr(daddr, &c->daddr));
 	diff = (diff & 0xffffffff) + (diff >> 32);
-	return nat_l4(skb, p, c, csum_add(diff, diff >> 32));
+	return nat_l4(ctx, p, c, csum_add(diff, diff >> 32));
 }
 #endif
 
 /* Towards a backend; P's tuple follows. */
 static __always_inline int
-nat_to_backend(struct __sk_buff *skb, struct pkt *p, addr_t saddr, const lb_backend_t *backend)
+nat_to_backend(ctx_t *ctx, struct pkt *p, addr_t saddr, const lb_backend_t *backend)
 {
 	BESIDE(p, struct nat_change, c, change);
 
@@ -134,13 +134,13 @@ nat_to_backend(struct __sk_buff *skb, struct pkt *p, addr_t saddr, const lb_back
 	p->t.saddr = c->saddr;
 	p->t.daddr = c->daddr;
 	p->t.sport = c->new_port;
-	return nat_rewrite(skb, p, c);
+	return nat_rewrite(ctx, p, c);
 }
 
 /* A reply gets the address and port the client wrote to. LOOPBACK: the client
  * is the backend, the loopback address stood for it. */
 static __always_inline int
-nat_reply(struct __sk_buff *skb, struct pkt *p, addr_t address, __be16 port, bool loopback)
+nat_reply(ctx_t *ctx, struct pkt *p, addr_t address, __be16 port, bool loopback)
 {
 	BESIDE(p, struct nat_change, c, change);
 
@@ -153,7 +153,7 @@ nat_reply(struct __sk_buff *skb, struct pkt *p, addr_t address, __be16 port, boo
 	p->t.daddr = c->daddr;
 	if (pkt_has_ports(p))
 		p->t.dport = c->new_port;
-	return nat_rewrite(skb, p, c);
+	return nat_rewrite(ctx, p, c);
 }
 
 static __always_inline const reverse_nat_t *nat_service_address(__be16 rev_nat_index)
@@ -162,14 +162,14 @@ static __always_inline const reverse_nat_t *nat_service_address(__be16 rev_nat_i
 }
 
 /* A reply of a service's backend; without the service's address it stays as it is. */
-STAGE int nat_service_reply(struct __sk_buff *skb, struct pkt *p, __be16 rev_nat_index, bool loopback)
+STAGE int nat_service_reply(ctx_t *ctx, struct pkt *p, __be16 rev_nat_index, bool loopback)
 {
 	const reverse_nat_t *service = nat_service_address(rev_nat_index);
 
 	if (!service)
 		return OK;
 	event_service(p, rev_nat_index, 0);
-	return nat_reply(skb, p, service->address, service->port, loopback);
+	return nat_reply(ctx, p, service->address, service->port, loopback);
 }
 
 /* ---- the SNAT table ---- */

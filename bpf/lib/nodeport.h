@@ -44,21 +44,21 @@ static __always_inline bool nodeport_uses_dsr(const struct pkt *p)
 
 /* A TCP connection's node has learnt of it from the SYN; a later fragment's
  * payload is read as a header, as Cilium does. */
-static __always_inline int nodeport_send_dsr(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
+static __always_inline int nodeport_send_dsr(ctx_t *ctx, struct pkt *p, const struct lb_result *lb)
 {
 	__u8 flags = p->t.nexthdr == IPPROTO_TCP ? p->tcp_flags : TCP_SYN;
 
-	if (p->t.nexthdr == IPPROTO_TCP && p->fragment == FRAGMENT_LATER && !pkt_load_tcp_flags(skb, p, &flags))
+	if (p->t.nexthdr == IPPROTO_TCP && p->fragment == FRAGMENT_LATER && !pkt_load_tcp_flags(ctx, p, &flags))
 		return -REASON_CT_INVALID_HDR;
 	if (cfg_dsr_option)
-		return dsr_option_send(skb, p, lb, flags & TCP_SYN);
+		return dsr_option_send(ctx, p, lb, flags & TCP_SYN);
 	if (flags & TCP_SYN)
-		return geneve_send(skb, p, lb, true, IDENTITY_WORLD);
-	return geneve_send(skb, p, lb, false, IDENTITY_WORLD);
+		return geneve_send(ctx, p, lb, true, IDENTITY_WORLD);
+	return geneve_send(ctx, p, lb, false, IDENTITY_WORLD);
 }
 
 /* The backend's node answers to this one: by its address on that way. */
-static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb)
+static __always_inline int nodeport_send_snat(ctx_t *ctx, struct pkt *p, const struct lb_result *lb)
 {
 	struct snat_target to = { .addr = CONFIG_ADDR(cfg_node_addr), .any_port = true };
 	struct tunnel way = { .vni = IDENTITY_WORLD, .apart = true };
@@ -68,19 +68,41 @@ static __always_inline int nodeport_send_snat(struct __sk_buff *skb, struct pkt 
 	ret = lb_fragment(p);
 	if (!ret && tunnel) {
 		to.addr = CONFIG_ADDR(cfg_router_addr);
-		ret = geneve_route(skb, p, lb, false, &way);
+		ret = geneve_route(ctx, p, lb, false, &way);
 	}
 	if (!ret && !p->redirect)
-		ret = icmp_hop(skb, p);
+		ret = icmp_hop(ctx, p);
 	if (ret || p->redirect)
 		return ret;
-	ret = snat_apply(skb, p, &to);
+	ret = snat_apply(ctx, p, &to);
 	if (ret)
 		return ret;
-	return tunnel ? geneve_push(skb, p, lb, false, &way) : pkt_send_out(p);
+	return tunnel ? geneve_push(ctx, p, lb, false, &way) : pkt_send_out(p);
 }
 
-SEAM int nodeport_balance(struct __sk_buff *skb, struct pkt *p, const lb_key_t *found, const struct lb4_service *svc)
+/* Towards the backend. OK and no redirect: it is here. */
+static __always_inline int nodeport_send(ctx_t *ctx, struct pkt *p, const struct lb_result *lb, const bool local)
+{
+	int ret;
+
+	if (local || !nodeport_uses_dsr(p)) {
+		ret = nodeport_track(p, lb);
+		if (ret || local)
+			return ret;
+		return nodeport_send_snat(ctx, p, lb);
+	}
+	return nodeport_send_dsr(ctx, p, lb);
+}
+
+/* May the packet use the service at all? OK, or -REASON. */
+static __always_inline int nodeport_check(const struct pkt *p, const struct lb4_service *svc)
+{
+	if (!(svc->flags & SVC_ROUTABLE))
+		return -REASON_IS_CLUSTER_IP;
+	return lb_source_allowed(p, svc) ? OK : -REASON_NOT_IN_SRC_RANGE;
+}
+
+SEAM int nodeport_balance(ctx_t *ctx, struct pkt *p, const lb_key_t *found, const struct lb4_service *svc)
 {
 	BESIDE(p, struct lb_result, lb, result);
 	BESIDE(p, lb_key_t, key, service);
@@ -90,33 +112,25 @@ SEAM int nodeport_balance(struct __sk_buff *skb, struct pkt *p, const lb_key_t *
 	if (!p || !found || !svc)
 		return -REASON_INVALID;
 	*key = *found;
-	if (!(svc->flags & SVC_ROUTABLE))
-		return -REASON_IS_CLUSTER_IP;
-	if (!lb_source_allowed(p, svc))
-		return -REASON_NOT_IN_SRC_RANGE;
-	ret = pkt_parse_tcp_flags(skb, p);
+	ret = nodeport_check(p, svc);
+	if (!ret)
+		ret = pkt_parse_tcp_flags(ctx, p);
 	if (ret)
 		return ret;
-	ret = lb_to_backend(skb, p, key, svc, false, lb);
+	ret = lb_to_backend(ctx, p, key, svc, false, lb);
 	if (ret == -REASON_NO_SERVICE)
-		return icmp_no_service(skb, p, skb->ifindex);
+		return icmp_no_service(ctx, p, ctx_ifindex(ctx));
 	if (ret)
 		return ret;
 	local = endpoint_find(p->t.daddr);
 	if (!local && (svc->flags & SVC_HOST_PORT))
 		return -REASON_INVALID;
-	if (local || !nodeport_uses_dsr(p)) {
-		ret = nodeport_track(p, lb);
-		if (ret || local)
-			return ret;
-		return nodeport_send_snat(skb, p, lb);
-	}
-	return nodeport_send_dsr(skb, p, lb);
+	return nodeport_send(ctx, p, lb, local);
 }
 
 /* A packet that came from outside. OK and no redirect: it is no service's, or
  * its backend is here. */
-static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p, bool *service)
+static __always_inline int nodeport_request(ctx_t *ctx, struct pkt *p, bool *service)
 {
 	const struct lb4_service *svc;
 	lb_key_t key = {};
@@ -125,7 +139,7 @@ static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p
 	*service = false;
 	if (!pkt_has_ports(p))
 		return OK;
-	ret = pkt_parse_ports(skb, p);
+	ret = pkt_parse_ports(ctx, p);
 	event_in(p);
 	if (ret)
 		return ret;
@@ -133,14 +147,14 @@ static __always_inline int nodeport_request(struct __sk_buff *skb, struct pkt *p
 	if (!svc)
 		return OK;
 	*service = true;
-	return nodeport_balance(skb, p, &key, svc);
+	return nodeport_balance(ctx, p, &key, svc);
 }
 
 /* ---- DSR, on the backend's node ---- */
 
 /* Client, VIP and backend are known together from the option only; TCP has it
  * in the SYN, and the entry made then tells that later packets are of it. */
-static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, bool *dsr, __u8 *flags)
+static __always_inline int dsr_is_request(ctx_t *ctx, struct pkt *p, bool *dsr, __u8 *flags)
 {
 	tuple_t key = p->t;
 	struct ct_entry *e;
@@ -148,7 +162,7 @@ static __always_inline int dsr_is_request(struct __sk_buff *skb, struct pkt *p, 
 	*dsr = p->dsr;
 	if (p->t.nexthdr != IPPROTO_TCP)
 		return OK;
-	if (!pkt_load_tcp_flags(skb, p, flags))
+	if (!pkt_load_tcp_flags(ctx, p, flags))
 		return -REASON_CT_INVALID_HDR;
 	if (*flags & TCP_SYN)
 		return OK;
@@ -192,7 +206,7 @@ SEAM int dsr_track(struct pkt *p, __u32 tcp_flags)
 }
 
 /* A packet that came from another node, if it is no service's. */
-STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
+STAGE int dsr_request(ctx_t *ctx, struct pkt *p)
 {
 	bool dsr = false;
 	__u8 flags = 0;
@@ -200,7 +214,7 @@ STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
 
 	if (!pkt_has_ports(p) || !nodeport_uses_dsr(p))
 		return OK;
-	ret = dsr_is_request(skb, p, &dsr, &flags);
+	ret = dsr_is_request(ctx, p, &dsr, &flags);
 	if (ret || !dsr)
 		return ret;
 	return dsr_track(p, flags);
@@ -209,10 +223,10 @@ STAGE int dsr_request(struct __sk_buff *skb, struct pkt *p)
 /* ---- replies of backends on other nodes ---- */
 
 /* A reply that found its request's entry E; *HIT: and still is the connection's. */
-static __always_inline int nodeport_touch(struct __sk_buff *skb, struct pkt *p, const tuple_t *key, struct ct_entry *e,
+static __always_inline int nodeport_touch(ctx_t *ctx, struct pkt *p, const tuple_t *key, struct ct_entry *e,
 					  const enum ct_want want, bool *hit)
 {
-	int ret = pkt_parse_tcp_flags(skb, p);
+	int ret = pkt_parse_tcp_flags(ctx, p);
 
 	*hit = false;
 	if (ret)
@@ -228,7 +242,7 @@ static __always_inline int nodeport_touch(struct __sk_buff *skb, struct pkt *p, 
 
 /* An answer to a request that left by this node's address goes on to the
  * client, from the address that the client wrote to. */
-static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int nodeport_return(ctx_t *ctx, struct pkt *p)
 {
 	BESIDE(p, struct lb_result, lb, result);
 	tuple_t key = p->t;
@@ -244,40 +258,40 @@ static __always_inline int nodeport_return(struct __sk_buff *skb, struct pkt *p)
 	e = ct_find(&key);
 	if (!e || !ct_is_wanted(e, WANT_NODE_PORT, 0))
 		return OK;
-	ret = nodeport_touch(skb, p, &key, e, WANT_NODE_PORT, &hit);
+	ret = nodeport_touch(ctx, p, &key, e, WANT_NODE_PORT, &hit);
 	if (ret || !hit)
 		return ret;
-	ret = nat_service_reply(skb, p, e->rev_nat_index, false);
+	ret = nat_service_reply(ctx, p, e->rev_nat_index, false);
 	if (ret)
 		return ret;
 	if (cfg_tunnel && ipcache_is_tunneled(p->t.daddr))
-		return geneve_send(skb, p, lb, false, IDENTITY_WORLD);
-	ret = icmp_hop(skb, p);
+		return geneve_send(ctx, p, lb, false, IDENTITY_WORLD);
+	ret = icmp_hop(ctx, p);
 	return ret || p->redirect ? ret : pkt_send_out(p);
 }
 
 /* An answer to what left by the node's address: of a pod, the node, or a client of a service. */
-SEAM int nodeport_answer(struct __sk_buff *skb, struct pkt *p)
+SEAM int nodeport_answer(ctx_t *ctx, struct pkt *p)
 {
 	bool done;
 	int ret;
 
 	if (!p)
 		return -REASON_INVALID;
-	ret = snat_answer(skb, p, &done);
+	ret = snat_answer(ctx, p, &done);
 	if (ret || !done || cfg_lb_mode == LB_DSR)
 		return ret;
-	return nodeport_return(skb, p);
+	return nodeport_return(ctx, p);
 }
 
 /* A packet from outside or the tunnel that is for no service. */
-static __always_inline int nodeport_other(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int nodeport_other(ctx_t *ctx, struct pkt *p)
 {
 	if (pkt_has_ports(p) ? nodeport_uses_dsr(p) && !cfg_masquerade : !cfg_masquerade)
 		return OK;
 	if (cfg_lb_mode == LB_DSR && !cfg_masquerade)
 		return OK;
-	return nodeport_answer(skb, p);
+	return nodeport_answer(ctx, p);
 }
 
 /* ---- replies ---- */
@@ -310,7 +324,7 @@ reply_source(struct pkt *p, const tuple_t *key, const struct ct_entry *e, addr_t
 }
 
 /* A packet on its way out of the node. */
-static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int nodeport_reply(ctx_t *ctx, struct pkt *p)
 {
 	tuple_t key;
 	struct ct_entry *e;
@@ -321,7 +335,7 @@ static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 
 	if (!pkt_has_ports(p))
 		return OK;
-	ret = pkt_parse_ports(skb, p);
+	ret = pkt_parse_ports(ctx, p);
 	event_in(p);
 	if (ret)
 		return ret;
@@ -330,28 +344,28 @@ static __always_inline int nodeport_reply(struct __sk_buff *skb, struct pkt *p)
 	e = ct_find(&key);
 	if (!e || !reply_source(p, &key, e, &address, &port))
 		return OK;
-	ret = nodeport_touch(skb, p, &key, e, WANT_TRANSLATED, &hit);
+	ret = nodeport_touch(ctx, p, &key, e, WANT_TRANSLATED, &hit);
 	if (ret || !hit)
 		return ret;
-	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
-	return nat_reply(skb, p, address, port, false);
+	ctx_set_mark(ctx, (ctx_mark(ctx) & ~MARK_MAGIC) | MARK_SNAT_DONE);
+	return nat_reply(ctx, p, address, port, false);
 }
 
 /* A packet on its way out: a reply, or one that takes the node's address. */
-static __always_inline int nodeport_leave(struct __sk_buff *skb, struct pkt *p, bool overlay)
+static __always_inline int nodeport_leave(ctx_t *ctx, struct pkt *p, bool overlay)
 {
-	int ret = nodeport_reply(skb, p);
+	int ret = nodeport_reply(ctx, p);
 
-	if (ret || (cfg_lb_mode == LB_DSR && !cfg_masquerade) || (skb->mark & MARK_MAGIC) == MARK_SNAT_DONE)
+	if (ret || (cfg_lb_mode == LB_DSR && !cfg_masquerade) || (ctx_mark(ctx) & MARK_MAGIC) == MARK_SNAT_DONE)
 		return ret;
-	return snat_out(skb, p, overlay);
+	return snat_out(ctx, p, overlay);
 }
 
 /* Hooks on the way out have nothing to do for what is translated already,
  * and for a tunnel's outer packets. */
-static __always_inline bool reply_is_done(const struct __sk_buff *skb)
+static __always_inline bool reply_is_done(const ctx_t *ctx)
 {
-	__u32 magic = skb->mark & MARK_MAGIC;
+	__u32 magic = ctx_mark(ctx) & MARK_MAGIC;
 
 	return magic == MARK_SNAT_DONE || magic == MARK_OVERLAY;
 }

@@ -13,7 +13,6 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <stdbool.h>
@@ -22,11 +21,13 @@
 #include <bpf/bpf_helpers.h>
 
 #include "config.h"
+#include "ctx.h"
 #include "flow.h"
 #include "maps.h"
 #include "room.h"
 
 #define OK 0
+#define GENEVE_PORT bpf_htons(6081)
 
 struct pkt {
 	__u64  now_ns;
@@ -40,7 +41,7 @@ struct pkt {
 	__be16 ip_id;
 	__u16  l4_off;
 	__u8   hook;                    /* enum ctctl_hook */
-	__s8   action;                  /* TC_ACT_* unless dropped */
+	__s8   action;                  /* of the kernel, unless dropped */
 	__u8   tcp_flags;               /* 0 unless TCP; 0 of a later fragment */
 	__u8   icmp_type;
 	__u8   icmp_code;
@@ -73,20 +74,20 @@ static __always_inline struct pkt *pkt_fresh(void)
 
 /* Pointers into the packet, read anew each time: the compiler may neither keep
  * one over a call that moves the packet, nor take it for the 32-bit number
- * that struct __sk_buff says it is. */
-static __always_inline void *pkt_data(const struct __sk_buff *skb)
+ * that ctx_t says it is. */
+static __always_inline void *pkt_data(const ctx_t *ctx)
 {
 	void *data;
 
-	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(data) : "r"(skb), "i"(offsetof(struct __sk_buff, data)));
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(data) : "r"(ctx), "i"(offsetof(ctx_t, data)));
 	return data;
 }
 
-static __always_inline void *pkt_end(const struct __sk_buff *skb)
+static __always_inline void *pkt_end(const ctx_t *ctx)
 {
 	void *end;
 
-	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(end) : "r"(skb), "i"(offsetof(struct __sk_buff, data_end)));
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(end) : "r"(ctx), "i"(offsetof(ctx_t, data_end)));
 	return end;
 }
 
@@ -95,68 +96,68 @@ static __always_inline void *pkt_end(const struct __sk_buff *skb)
 
 /* LEN bytes at OFF. The compiler must not compute the address twice: the
  * verifier knows only the checked register to be inside the packet. */
-static __always_inline bool pkt_load(struct __sk_buff *skb, __u32 off, void *to, const __u32 len)
+static __always_inline bool pkt_load(ctx_t *ctx, __u32 off, void *to, const __u32 len)
 {
 	void *from;
 
 	off &= PKT_OFF_MASK;
-	from = pkt_data(skb) + off;
+	from = pkt_data(ctx) + off;
 	asm volatile("" : "+r"(from));
-	if (from + len <= pkt_end(skb)) {
+	if (from + len <= pkt_end(ctx)) {
 		__builtin_memcpy(to, from, len);
 		return true;
 	}
-	return !bpf_skb_load_bytes(skb, off, to, len);
+	return !ctx_load_bytes(ctx, off, to, len);
 }
 
-static __always_inline bool pkt_store(struct __sk_buff *skb, __u32 off, const void *from, const __u32 len)
+static __always_inline bool pkt_store(ctx_t *ctx, __u32 off, const void *from, const __u32 len)
 {
 	void *to;
 
 	off &= PKT_OFF_MASK;
-	to = pkt_data(skb) + off;
+	to = pkt_data(ctx) + off;
 	asm volatile("" : "+r"(to));
-	if (to + len <= pkt_end(skb)) {
+	if (to + len <= pkt_end(ctx)) {
 		__builtin_memcpy(to, from, len);
 		return true;
 	}
-	return !bpf_skb_store_bytes(skb, off, from, len, 0);
+	return !ctx_store_bytes(ctx, off, from, len);
 }
 
 /* The Ethernet type, network order; 0 for what is not Ethernet II. */
-static __always_inline __be16 pkt_ethertype(struct __sk_buff *skb)
+static __always_inline __be16 pkt_ethertype(ctx_t *ctx)
 {
-	struct ethhdr *eth = pkt_data(skb);
+	struct ethhdr *eth = pkt_data(ctx);
 
-	if ((void *)(eth + 1) > pkt_end(skb))
+	if ((void *)(eth + 1) > pkt_end(ctx))
 		return 0;
 	return bpf_ntohs(eth->h_proto) < ETH_P_802_3_MIN ? 0 : eth->h_proto;
 }
 
 /* Is the frame for the hook's next program, of the other family? The program
  * of IPv4, the first, has what is of neither. */
-static __always_inline bool pkt_is_others(struct __sk_buff *skb)
+static __always_inline bool pkt_is_others(ctx_t *ctx)
 {
 	if (FAMILY == 6)
-		return pkt_ethertype(skb) != bpf_htons(ETH_P_IPV6);
+		return pkt_ethertype(ctx) != bpf_htons(ETH_P_IPV6);
 	/* A node of one family pays nothing for this. */
 	if (!cfg_ipv6)
 		return false;
-	return pkt_ethertype(skb) == bpf_htons(ETH_P_IPV6);
+	return pkt_ethertype(ctx) == bpf_htons(ETH_P_IPV6);
 }
 
-static __always_inline struct iphdr *pkt_ip(struct __sk_buff *skb)
+static __always_inline struct iphdr *pkt_ip(ctx_t *ctx)
 {
-	struct iphdr *ip = pkt_data(skb) + ETH_HLEN;
+	struct iphdr *ip = pkt_data(ctx) + ETH_HLEN;
 
-	return (void *)(ip + 1) > pkt_end(skb) ? NULL : ip;
+	return (void *)(ip + 1) > pkt_end(ctx) ? NULL : ip;
 }
 
-static __always_inline struct ipv6hdr *pkt_ipv6(struct __sk_buff *skb)
+static __always_inline struct ipv6hdr *pkt_ipv6(ctx_t *ctx)
 {
-	struct ipv6hdr *ip = pkt_data(skb) + ETH_HLEN;
+	struct ipv6hdr *ip = pkt_data(ctx) + ETH_HLEN;
 
-	return (void *)(ip + 1) > pkt_end(skb) ? NULL : ip;
+	return (void *)(ip + 1) > pkt_end(ctx) ? NULL : ip;
 }
 
 #define pkt_header FAMILY_NAME(pkt_ip, pkt_ipv6)
@@ -164,14 +165,14 @@ static __always_inline struct ipv6hdr *pkt_ipv6(struct __sk_buff *skb)
 /* Addresses, protocol, where L4 starts (IPv6: once pkt_parse_extensions() has
  * been there). Version and length fields are not looked at: the stack does
  * that, before or after. */
-static __always_inline int pkt_parse_ip(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int pkt_parse_ip(ctx_t *ctx, struct pkt *p)
 {
-	typeof(pkt_header(skb)) ip = pkt_header(skb);
+	typeof(pkt_header(ctx)) ip = pkt_header(ctx);
 
 	if (!ip) {
-		if (bpf_skb_pull_data(skb, ETH_HLEN + sizeof(*ip)))
+		if (ctx_pull(ctx, ETH_HLEN + sizeof(*ip)))
 			return -REASON_INVALID;
-		ip = pkt_header(skb);
+		ip = pkt_header(ctx);
 		if (!ip)
 			return -REASON_INVALID;
 	}
@@ -213,7 +214,7 @@ static __always_inline bool pkt_is_l4(__u8 nexthdr)
 
 /* From a first header of type *NEXTHDR at OFF on: where L4 starts and what it
  * is, or -REASON. Global: the verifier goes through it once. */
-__noinline int ipv6_l4(struct __sk_buff *skb, __u32 off, __u8 *nexthdr)
+__noinline int ipv6_l4(ctx_t *ctx, __u32 off, __u8 *nexthdr)
 {
 	struct ipv6_extension ext;
 	__u8 next;
@@ -231,7 +232,7 @@ __noinline int ipv6_l4(struct __sk_buff *skb, __u32 off, __u8 *nexthdr)
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
 		case IPPROTO_AH:
-			if (!pkt_load(skb, off, &ext, sizeof(ext)))
+			if (!pkt_load(ctx, off, &ext, sizeof(ext)))
 				return -REASON_INVALID;
 			off += next == IPPROTO_AH ? (ext.len + 2) * 4 : (ext.len + 1) * 8;
 			next = ext.nexthdr;
@@ -246,19 +247,19 @@ __noinline int ipv6_l4(struct __sk_buff *skb, __u32 off, __u8 *nexthdr)
 #endif
 
 #if FAMILY == 4
-static __always_inline int pkt_parse_extensions(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int pkt_parse_extensions(ctx_t *ctx, struct pkt *p)
 {
-	return skb && p ? OK : -REASON_INVALID;
+	return ctx && p ? OK : -REASON_INVALID;
 }
 #else
-static __always_inline int pkt_parse_extensions(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int pkt_parse_extensions(ctx_t *ctx, struct pkt *p)
 {
 	__u8 nexthdr = p->t.nexthdr;
 	int off;
 
 	if (pkt_is_l4(nexthdr))
 		return OK;
-	off = ipv6_l4(skb, p->l4_off, &nexthdr);
+	off = ipv6_l4(ctx, p->l4_off, &nexthdr);
 	if (off < 0)
 		return off;
 	p->l4_off = off;
@@ -268,11 +269,11 @@ static __always_inline int pkt_parse_extensions(struct __sk_buff *skb, struct pk
 #endif
 
 /* Both: for hooks that have nothing to do before L4. */
-static __always_inline int pkt_parse_l3(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int pkt_parse_l3(ctx_t *ctx, struct pkt *p)
 {
-	int ret = pkt_parse_ip(skb, p);
+	int ret = pkt_parse_ip(ctx, p);
 
-	return ret ? ret : pkt_parse_extensions(skb, p);
+	return ret ? ret : pkt_parse_extensions(ctx, p);
 }
 
 /* Protocols with ports, which services can have. */
@@ -332,13 +333,13 @@ static __always_inline void pkt_fragment_remember(const struct pkt *p)
 
 /* The port bytes go as they stand into dport, sport. Where fragments are not
  * tracked, a later one's payload is read as a header, as Cilium does. */
-static __always_inline int pkt_parse_ports(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int pkt_parse_ports(ctx_t *ctx, struct pkt *p)
 {
 	struct ipv4_frag_l4ports ports;
 
 	if (p->fragment == FRAGMENT_LATER && cfg_fragments)
 		return pkt_fragment_ports(p);
-	if (!pkt_load(skb, p->l4_off, &ports, sizeof(ports)))
+	if (!pkt_load(ctx, p->l4_off, &ports, sizeof(ports)))
 		return -REASON_CT_INVALID_HDR;
 	p->t.dport = ports.sport;
 	p->t.sport = ports.dport;
@@ -348,39 +349,39 @@ static __always_inline int pkt_parse_ports(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* Where a TCP header has its flags, whether this is one or a later fragment. */
-static __always_inline bool pkt_load_tcp_flags(struct __sk_buff *skb, const struct pkt *p, __u8 *flags)
+static __always_inline bool pkt_load_tcp_flags(ctx_t *ctx, const struct pkt *p, __u8 *flags)
 {
 	__u8 word[2];
 
-	if (!pkt_load(skb, p->l4_off + 12, word, sizeof(word)))
+	if (!pkt_load(ctx, p->l4_off + 12, word, sizeof(word)))
 		return false;
 	*flags = word[1];
 	return true;
 }
 
-static __always_inline int pkt_parse_tcp_flags(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int pkt_parse_tcp_flags(ctx_t *ctx, struct pkt *p)
 {
 	if (p->t.nexthdr != IPPROTO_TCP || p->fragment == FRAGMENT_LATER)
 		return OK;
-	return pkt_load_tcp_flags(skb, p, &p->tcp_flags) ? OK : -REASON_CT_INVALID_HDR;
+	return pkt_load_tcp_flags(ctx, p, &p->tcp_flags) ? OK : -REASON_CT_INVALID_HDR;
 }
 
 /* Echoes are told apart by their identifier; errors are related to a flow. */
-static __always_inline int pkt_parse_icmp(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int pkt_parse_icmp(ctx_t *ctx, struct pkt *p)
 {
 	__be16 identifier;
 
-	if (!pkt_load(skb, p->l4_off, &p->icmp_type, sizeof(p->icmp_type)))
+	if (!pkt_load(ctx, p->l4_off, &p->icmp_type, sizeof(p->icmp_type)))
 		return -REASON_CT_INVALID_HDR;
 	if (p->heard)
-		pkt_load(skb, p->l4_off + offsetof(struct icmp_header, code), &p->icmp_code, sizeof(p->icmp_code));
+		pkt_load(ctx, p->l4_off + offsetof(struct icmp_header, code), &p->icmp_code, sizeof(p->icmp_code));
 	if (icmp_is_error(p->icmp_type)) {
 		p->t.flags = TUPLE_RELATED;
 		return OK;
 	}
 	if (p->icmp_type != ICMP_ECHO && p->icmp_type != ICMP_ECHO_REPLY)
 		return OK;
-	if (!pkt_load(skb, p->l4_off + offsetof(struct icmp_header, id), &identifier, sizeof(identifier)))
+	if (!pkt_load(ctx, p->l4_off + offsetof(struct icmp_header, id), &identifier, sizeof(identifier)))
 		return -REASON_CT_INVALID_HDR;
 	if (p->icmp_type == ICMP_ECHO)
 		p->t.dport = identifier;
@@ -390,18 +391,18 @@ static __always_inline int pkt_parse_icmp(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* Everything a conntrack lookup needs. */
-static __always_inline int pkt_parse_l4(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int pkt_parse_l4(ctx_t *ctx, struct pkt *p)
 {
 	int ret;
 
 	if (pkt_has_ports(p)) {
-		ret = pkt_parse_ports(skb, p);
+		ret = pkt_parse_ports(ctx, p);
 		if (ret || p->t.nexthdr != IPPROTO_TCP || (p->fragment == FRAGMENT_LATER && cfg_fragments))
 			return ret;
-		return pkt_load_tcp_flags(skb, p, &p->tcp_flags) ? OK : -REASON_CT_INVALID_HDR;
+		return pkt_load_tcp_flags(ctx, p, &p->tcp_flags) ? OK : -REASON_CT_INVALID_HDR;
 	}
 	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY)
-		return pkt_parse_icmp(skb, p);
+		return pkt_parse_icmp(ctx, p);
 	return -REASON_CT_UNKNOWN_PROTO;
 }
 
@@ -414,14 +415,14 @@ static __always_inline bool pkt_has_l4(const struct pkt *p)
 static __always_inline void pkt_redirect(struct pkt *p, __u32 ifindex)
 {
 	p->redirect = ifindex;
-	p->action = bpf_redirect(ifindex, 0);
+	p->action = ctx_redirect(ifindex);
 }
 
 /* Out of the node's device, to whom the kernel's routes and neighbours say. */
 static __always_inline int pkt_send_out(struct pkt *p)
 {
 	p->redirect = cfg_dev_ifindex;
-	p->action = bpf_redirect_neigh(cfg_dev_ifindex, NULL, 0, 0);
+	p->action = ctx_send_out(cfg_dev_ifindex);
 	return OK;
 }
 

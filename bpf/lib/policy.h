@@ -10,8 +10,6 @@
 #include "maps.h"
 #include "pkt.h"
 
-#define GENEVE_PORT bpf_htons(6081)
-
 enum policy_answer {
 	POLICY_NOTHING,         /* no key says anything */
 	POLICY_ALLOW,

@@ -34,8 +34,9 @@ static __always_inline const lb_backend_t *service_backend(__u32 id)
 /* ---- session affinity ---- */
 
 /* The backend that the client of KEY had, 0 if it had none, its time is over,
- * or the backend is none of the service any more. */
-static __always_inline __u32 affinity_backend(affinity_key_t *key, const struct lb4_service *svc, __u32 now)
+ * or the backend is none of the service any more. AHEAD: nothing is written. */
+static __always_inline __u32
+affinity_backend(affinity_key_t *key, const struct lb4_service *svc, __u32 now, const bool ahead)
 {
 	struct lb_affinity_match match = { .rev_nat_id = svc->rev_nat_index };
 	struct lb_affinity_val *val = bpf_map_lookup_elem(&MAP_AFFINITY, key);
@@ -47,11 +48,13 @@ static __always_inline __u32 affinity_backend(affinity_key_t *key, const struct 
 	 * worst it is the older of two, both of this moment. */
 	if (READ_ONCE(val->last_used) + svc->backend_id <= now ||
 	    !bpf_map_lookup_elem(&cilium_lb_affinity_match, &match)) {
-		bpf_map_delete_elem(&MAP_AFFINITY, key);
+		if (!ahead)
+			bpf_map_delete_elem(&MAP_AFFINITY, key);
 		return 0;
 	}
 	/* Counts as used even if that backend turns out to be gone. */
-	WRITE_ONCE(val->last_used, now);
+	if (!ahead)
+		WRITE_ONCE(val->last_used, now);
 	return match.backend_id;
 }
 

@@ -97,13 +97,13 @@ static __always_inline void snat_delete_pair(const tuple_t *key, const nat_entry
 }
 
 /* The node's own flow has an OUT entry that keeps its pair alive. */
-static __always_inline int snat_track(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int snat_track(ctx_t *ctx, struct pkt *p)
 {
 	struct ct_new new = {};
 	tuple_t key = p->t;
 	int ret;
 
-	ret = pkt_parse_tcp_flags(skb, p);
+	ret = pkt_parse_tcp_flags(ctx, p);
 	if (ret)
 		return ret;
 	tuple_reverse(&key);
@@ -117,7 +117,7 @@ static __always_inline int snat_track(struct __sk_buff *skb, struct pkt *p)
 
 /* The flow's OUT entry, found or made, in *ENTRY. */
 static __always_inline int
-snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat_entry_t *entry)
+snat_map(ctx_t *ctx, struct pkt *p, const struct snat_target *to, nat_entry_t *entry)
 {
 	BESIDE(p, tuple_t, key, flow);
 	const nat_entry_t *found;
@@ -127,7 +127,7 @@ snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat
 	event_lookup(p, LOOKUP_SNAT, CT_DIR_EGRESS);
 	event_flow(p);
 	if (to->needs_ct) {
-		ret = snat_track(skb, p);
+		ret = snat_track(ctx, p);
 		if (ret)
 			return ret;
 	}
@@ -154,13 +154,13 @@ snat_map(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to, nat
 }
 
 /* P's source becomes the target; P's tuple follows. */
-STAGE int snat_apply(struct __sk_buff *skb, struct pkt *p, const struct snat_target *to)
+STAGE int snat_apply(ctx_t *ctx, struct pkt *p, const struct snat_target *to)
 {
 	BESIDE(p, nat_entry_t, entry, nat);
 	BESIDE(p, struct nat_change, c, change);
 	int ret;
 
-	ret = snat_map(skb, p, to, entry);
+	ret = snat_map(ctx, p, to, entry);
 	if (ret)
 		return ret;
 	c->saddr = entry->to_saddr;
@@ -170,8 +170,8 @@ STAGE int snat_apply(struct __sk_buff *skb, struct pkt *p, const struct snat_tar
 	c->port_off = pkt_has_ports(p) ? SPORT_OFF : ECHO_ID_OFF;
 	p->t.saddr = c->saddr;
 	p->t.dport = c->new_port;
-	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
-	return nat_rewrite(skb, p, c);
+	ctx_set_mark(ctx, (ctx_mark(ctx) & ~MARK_MAGIC) | MARK_SNAT_DONE);
+	return nat_rewrite(ctx, p, c);
 }
 
 /* ---- out of the node's device ---- */
@@ -199,7 +199,7 @@ static __always_inline bool snat_is_answer(const struct pkt *p)
 }
 
 /* Does a pod's packet to the world take the node's address? SNAT_*, or -REASON. */
-static __always_inline int snat_masquerades(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int snat_masquerades(ctx_t *ctx, struct pkt *p)
 {
 	const struct endpoint_info *ep = endpoint_find(p->t.saddr);
 	const struct remote_endpoint_info *peer;
@@ -208,7 +208,7 @@ static __always_inline int snat_masquerades(struct __sk_buff *skb, struct pkt *p
 	if (!ep)
 		return SNAT_NO;
 	if (!pkt_has_ports(p)) {
-		ret = pkt_parse_l4(skb, p);
+		ret = pkt_parse_l4(ctx, p);
 		if (ret && ret != -REASON_CT_UNKNOWN_PROTO)
 			return ret;
 	}
@@ -222,7 +222,7 @@ static __always_inline int snat_masquerades(struct __sk_buff *skb, struct pkt *p
 
 /* Is the packet's source to be rewritten, and to what? SNAT_*, or -REASON. */
 static __always_inline int
-snat_is_needed(struct __sk_buff *skb, struct pkt *p, struct snat_target *to, bool overlay)
+snat_is_needed(ctx_t *ctx, struct pkt *p, struct snat_target *to, bool overlay)
 {
 	int ret;
 
@@ -236,17 +236,17 @@ snat_is_needed(struct __sk_buff *skb, struct pkt *p, struct snat_target *to, boo
 	}
 	if (overlay || !cfg_masquerade)
 		return SNAT_NO;
-	ret = snat_masquerades(skb, p);
+	ret = snat_masquerades(ctx, p);
 	to->any_port = true;
 	return ret;
 }
 
-static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, bool *echo)
+static __always_inline int snat_out_icmp(ctx_t *ctx, struct pkt *p, bool *echo)
 {
 	struct icmp_header icmp;
 
 	*echo = false;
-	if (!pkt_load(skb, p->l4_off, &icmp, sizeof(icmp)))
+	if (!pkt_load(ctx, p->l4_off, &icmp, sizeof(icmp)))
 		return -REASON_INVALID;
 	switch (icmp.type) {
 	case ICMP_ECHO:
@@ -263,24 +263,24 @@ static __always_inline int snat_out_icmp(struct __sk_buff *skb, struct pkt *p, b
 		return OK;
 #else
 	case ICMP_DEST_UNREACH:
-		return icmp.code == ICMP_FRAG_NEEDED ? snat_quoted_out(skb, p) : -REASON_UNKNOWN_ICMP_CODE;
+		return icmp.code == ICMP_FRAG_NEEDED ? snat_quoted_out(ctx, p) : -REASON_UNKNOWN_ICMP_CODE;
 #endif
 	}
 	return -REASON_NAT_UNSUPP_PROTO;
 }
 
 /* A packet on its way out that is no service's reply. */
-static __always_inline int snat_out(struct __sk_buff *skb, struct pkt *p, bool overlay)
+static __always_inline int snat_out(ctx_t *ctx, struct pkt *p, bool overlay)
 {
 	struct snat_target to = {};
 	bool echo = false;
 	int ret;
 
-	ret = snat_is_needed(skb, p, &to, overlay);
+	ret = snat_is_needed(ctx, p, &to, overlay);
 	if (ret != SNAT_YES)
 		return ret;
 	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
-		ret = snat_out_icmp(skb, p, &echo);
+		ret = snat_out_icmp(ctx, p, &echo);
 		if (ret)
 			return ret;
 	}
@@ -289,18 +289,18 @@ static __always_inline int snat_out(struct __sk_buff *skb, struct pkt *p, bool o
 	if (!to.any_port && bpf_ntohs(p->t.dport) < SNAT_PORT_MIN)
 		return OK;
 	p->t.flags = 0;
-	return snat_apply(skb, p, &to);
+	return snat_apply(ctx, p, &to);
 }
 
 /* ---- answers ---- */
 
 /* The node's own flow: its entry is refreshed as by any answer. */
-static __always_inline int snat_track_answer(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int snat_track_answer(ctx_t *ctx, struct pkt *p)
 {
 	tuple_t key = p->t;
 	int ret;
 
-	ret = pkt_parse_tcp_flags(skb, p);
+	ret = pkt_parse_tcp_flags(ctx, p);
 	if (ret)
 		return ret;
 	key.flags = TUPLE_OUT;
@@ -312,7 +312,7 @@ static __always_inline int snat_track_answer(struct __sk_buff *skb, struct pkt *
 #if FAMILY == 6
 /* Cilium 1.16 looks for the quoted header 4 bytes too early: it never finds the
  * flow, and drops what it cannot walk through there. */
-static __always_inline int snat_check_quoted(struct __sk_buff *skb, const struct pkt *p)
+static __always_inline int snat_check_quoted(ctx_t *ctx, const struct pkt *p)
 {
 	const __u32 off = p->l4_off + offsetof(struct icmp_header, id);
 	struct ipv4_frag_l4ports ports;
@@ -320,48 +320,25 @@ static __always_inline int snat_check_quoted(struct __sk_buff *skb, const struct
 	__u8 nexthdr;
 	int l4_off;
 
-	if (!pkt_load(skb, off, &ip, sizeof(ip)))
+	if (!pkt_load(ctx, off, &ip, sizeof(ip)))
 		return -REASON_INVALID;
 	nexthdr = ip.nexthdr;
-	l4_off = ipv6_l4(skb, off + sizeof(ip), &nexthdr);
+	l4_off = ipv6_l4(ctx, off + sizeof(ip), &nexthdr);
 	if (l4_off < 0)
 		return l4_off;
-	if ((nexthdr == IPPROTO_TCP || nexthdr == IPPROTO_UDP) && !pkt_load(skb, l4_off, &ports, sizeof(ports)))
+	if ((nexthdr == IPPROTO_TCP || nexthdr == IPPROTO_UDP) && !pkt_load(ctx, l4_off, &ports, sizeof(ports)))
 		return -REASON_INVALID;
 	return OK;
 }
 #endif
 
-/* *DONE: the packet was an answer to a flow that left by the node's address;
- * its destination is the flow's own source again. */
-STAGE int snat_answer(struct __sk_buff *skb, struct pkt *p, bool *done)
+/* The same for what is no ICMP error: C says where its port, or what stands for one, is. */
+static __always_inline int
+snat_answer_found(ctx_t *ctx, struct pkt *p, struct nat_change *c, nat_entry_t *entry, bool *done)
 {
-	BESIDE(p, struct nat_change, c, change);
-	BESIDE(p, nat_entry_t, entry, nat);
 	const nat_entry_t *found;
-	struct icmp_header icmp;
 	int ret;
 
-	*done = false;
-	c->port_off = DPORT_OFF;
-	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
-		if (!pkt_load(skb, p->l4_off, &icmp, sizeof(icmp)))
-			return -REASON_INVALID;
-#if FAMILY == 4
-		if (icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
-			return snat_quoted_in(skb, p, done);
-#else
-		if (icmp.type == ICMP_TOO_BIG)
-			return snat_check_quoted(skb, p);
-#endif
-		if (icmp.type != ICMP_ECHO_REPLY)
-			return OK;
-		p->t.sport = icmp.id;
-		p->t.dport = 0;
-		c->port_off = ECHO_ID_OFF;
-	} else if (!pkt_has_ports(p)) {
-		return OK;
-	}
 	if (bpf_ntohs(p->t.sport) < SNAT_PORT_MIN)
 		return OK;
 	found = snat_find(&p->t, TUPLE_IN);
@@ -378,16 +355,47 @@ STAGE int snat_answer(struct __sk_buff *skb, struct pkt *p, bool *done)
 	event_why(p, WHY_SNAT_KEPT);
 	event_flow(p);
 	if (entry->needs_ct) {
-		ret = snat_track_answer(skb, p);
+		ret = snat_track_answer(ctx, p);
 		if (ret)
 			return ret;
 	}
-	ret = nat_rewrite(skb, p, c);
+	ret = nat_rewrite(ctx, p, c);
 	if (ret)
 		return ret;
 	*done = true;
-	skb->mark = (skb->mark & ~MARK_MAGIC) | MARK_SNAT_DONE;
+	ctx_set_mark(ctx, (ctx_mark(ctx) & ~MARK_MAGIC) | MARK_SNAT_DONE);
 	return lb_fragment(p);
+}
+
+/* *DONE: the packet was an answer to a flow that left by the node's address;
+ * its destination is the flow's own source again. */
+STAGE int snat_answer(ctx_t *ctx, struct pkt *p, bool *done)
+{
+	BESIDE(p, struct nat_change, c, change);
+	BESIDE(p, nat_entry_t, entry, nat);
+	struct icmp_header icmp;
+
+	*done = false;
+	c->port_off = DPORT_OFF;
+	if (p->t.nexthdr == IPPROTO_ICMP_FAMILY) {
+		if (!pkt_load(ctx, p->l4_off, &icmp, sizeof(icmp)))
+			return -REASON_INVALID;
+#if FAMILY == 4
+		if (icmp.type == ICMP_DEST_UNREACH && icmp.code == ICMP_FRAG_NEEDED)
+			return snat_quoted_in(ctx, p, done);
+#else
+		if (icmp.type == ICMP_TOO_BIG)
+			return snat_check_quoted(ctx, p);
+#endif
+		if (icmp.type != ICMP_ECHO_REPLY)
+			return OK;
+		p->t.sport = icmp.id;
+		p->t.dport = 0;
+		c->port_off = ECHO_ID_OFF;
+	} else if (!pkt_has_ports(p)) {
+		return OK;
+	}
+	return snat_answer_found(ctx, p, c, entry, done);
 }
 
 #endif /* CTCTL_SNAT_H */

@@ -151,7 +151,7 @@ sock_backend(struct sock_call *c, lb_key_t *key, const struct lb4_service *svc)
 	const __u64 count = svc->count;
 
 	if (sticky) {
-		c->backend_id = affinity_backend(&client, svc, now);
+		c->backend_id = affinity_backend(&client, svc, now, false);
 		if (c->backend_id)
 			backend = service_backend(c->backend_id);
 		if (backend) {

@@ -8,7 +8,7 @@
 
 #include "endpoint.h"
 #include "event.h"
-#include "geneve.h"
+#include "geneve_in.h"
 #include "icmp.h"
 #include "nodeport.h"
 #include "pkt.h"

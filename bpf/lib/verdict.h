@@ -13,17 +13,17 @@
 #include "room.h"
 
 /* P comes zeroed. */
-static __always_inline void hook_begin(struct __sk_buff *skb, struct pkt *p, enum ctctl_hook hook)
+static __always_inline void hook_begin(ctx_t *ctx, struct pkt *p, enum ctctl_hook hook)
 {
 	p->hook = hook;
-	p->action = TC_ACT_OK;
-	p->len = skb->len;
+	p->action = CTX_PASS;
+	p->len = ctx_len(ctx);
 	p->now_ns = clock_ns();
 	p->now = p->now_ns / NSEC_PER_SEC;
-	event_begin(skb, p);
+	event_begin(ctx, p);
 }
 
-static __always_inline int hook_end(struct __sk_buff *skb, struct pkt *p, int ret)
+static __always_inline int hook_end(ctx_t *ctx, struct pkt *p, int ret)
 {
 	enum ctctl_reason reason = ret < 0 ? -ret : REASON_OK;
 	__u32 index = p->hook * REASON_MAX + reason;
@@ -40,8 +40,8 @@ static __always_inline int hook_end(struct __sk_buff *skb, struct pkt *p, int re
 	else if (p->redirect)
 		verdict = VERDICT_REDIRECT;
 	if (p->heard)
-		event_emit(skb, p, verdict, reason);
-	return ret < 0 ? TC_ACT_SHOT : p->action;
+		event_emit(ctx, p, verdict, reason);
+	return ret < 0 ? CTX_DROP : p->action;
 }
 
 #endif /* CTCTL_VERDICT_H */

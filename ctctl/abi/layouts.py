@@ -101,7 +101,8 @@ class CtctlHook(IntEnum):
     HOOK_RECVMSG = 9
     HOOK_GETPEERNAME = 10
     HOOK_POST_BIND = 11
-    HOOK_MAX = 12
+    HOOK_XDP_NETDEV = 12
+    HOOK_MAX = 13
 
 
 class CtctlReason(IntEnum):

@@ -141,7 +141,7 @@ def get_verdict(
         for node in source.all_nodes(where.node):
             connection = connection_of(flow, book_of(source, node))
             tables = listings_of(source, node, "policy", "endpoints", "ipcache")
-            ways = _behind_service(source, node, connection)
+            ways = _ways(source, node, connection)
             asked += len(ways)
             verdicts = [
                 verdict for way in ways for verdict in judge(way, tables.policy, tables.endpoints, tables.ipcache)
@@ -154,42 +154,19 @@ def get_verdict(
         )
 
 
-def _behind_service(source: Source, node: str | None, connection: FlowTuple) -> list[FlowTuple]:
-    """The connection, or of one to a service those that its backends get: policy is asked once one is chosen.
-
-    A connection without a port is one to any of the address's ports.
-    """
+def _ways(source: Source, node: str | None, connection: FlowTuple) -> list[FlowTuple]:
+    """What policy is asked for on a node, with a word where that is not the connection itself."""
     from ctctl.cli.report import say
-    from ctctl.model.tuples import endpoint
-    from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6
+    from ctctl.services.policy import behind_service
 
     listings = source.some(node, "services", "backends")
     whose = f"{node}: " if node is not None and len(source.nodes()) > 1 else ""
     problems = [f"{whose}{problem}" for problem in listings.problems]
     source.partial += [text for text in problems if text not in source.partial]
-    known = {backend.backend_id: (backend.addr, backend.port) for backend in listings.backends}
-    slots = [
-        slot
-        for slot in listings.services
-        if slot.addr == connection.dst
-        and slot.port
-        and connection.dst_port in (0, slot.port)
-        and connection.proto not in (PROTO_ICMP, PROTO_ICMPV6)
-        and slot.proto in (None, 0, connection.proto)
-    ]
-    if not slots:
-        return [connection]
-    # A node's own address is more than the services on it: without a port the node itself is meant too.
-    nodes_own = not connection.dst_port and any(slot.type in ("NodePort", "HostPort") for slot in slots)
-    itself = [connection] if nodes_own else []
-    listed = ((known.get(slot.backend_id or 0), slot.backend_end) for slot in slots if slot.slot)
-    places = dict.fromkeys(place for pair in listed for place in pair if place is not None and place[1] is not None)
-    where = endpoint(connection.dst, connection.dst_port) if connection.dst_port else str(connection.dst)
-    if not places:
-        say(f"{where} is a service without a known backend: policy is asked for backends")
-        return itself
-    say(f"{where} is a service: policy is asked for the backend that a connection gets")
-    return itself + [replace(connection, dst=address, dst_port=port or 0) for address, port in places]
+    ways, said = behind_service(connection, listings.services, listings.backends)
+    if said:
+        say(said)
+    return ways
 
 
 def _with_policies(verdict: Verdict, source: Source) -> Verdict:

@@ -16,6 +16,8 @@ from ctctl.model.timeouts import TIMEOUTS, Timeouts
 RELEASES = ("1.16.4", "1.16.12")
 
 LB_MODES = ("dsr", "snat", "hybrid")
+#: whether requests for other nodes go on in XDP, and how that runs: in the driver (native) or behind it (generic)
+ACCELERATIONS = ("disabled", "generic", "native")
 #: most CIDRs of one family that pods keep their own address to (NATIVE_NETWORKS of bpf/lib/config.h)
 NATIVE_NETWORKS = 4
 
@@ -48,7 +50,8 @@ class LbSpec:
     """Load balancing. ``maglev_seed`` is 12 bytes in base64, as the agent's option of that name.
 
     ``mode``: how a request gets to a backend on another node, one of ``LB_MODES``; ``dispatch``: how DSR
-    tells that node the service's address, by Geneve or by an option in the IP header.
+    tells that node the service's address, by Geneve or by an option in the IP header; ``acceleration``: one of
+    ``ACCELERATIONS``.
     """
 
     algorithm: str = "maglev"
@@ -58,6 +61,7 @@ class LbSpec:
     dispatch: str = "geneve"
     loopback: IPv4Address = LOOPBACK
     no_backend: str = "reject"
+    acceleration: str = ACCELERATIONS[0]
     socket: SocketLb | None = None
 
 
@@ -151,7 +155,8 @@ def _ct(item: Item) -> CtSpec:
 
 
 def _lb(item: Item) -> LbSpec:
-    known = ["algorithm", "maglev-table-size", "maglev-seed", "mode", "dispatch", "loopback", "no-backend", "socket"]
+    known = ["algorithm", "maglev-table-size", "maglev-seed", "mode", "dispatch", "loopback", "no-backend"]
+    known += ["acceleration", "socket"]
     fields = Fields(item, "lb", known)
     default = LbSpec()
     size = fields.integer("maglev-table-size", default.maglev_table_size, low=2, high=131071)
@@ -165,6 +170,7 @@ def _lb(item: Item) -> LbSpec:
         dispatch=fields.choice("dispatch", ("geneve", "opt"), default.dispatch),
         loopback=fields.parsed("loopback", parse_ipv4, default.loopback),
         no_backend=fields.choice("no-backend", ("reject", "drop"), default.no_backend),
+        acceleration=fields.choice("acceleration", ACCELERATIONS, default.acceleration),
         socket=_socket_lb(fields),
     )
 

@@ -15,6 +15,8 @@ from ctctl.kernel.link import MAX_ATTACHED, SOCKET_ATTACH_TYPES
 
 #: The ways in which XDP runs (IFLA_XDP_ATTACHED, linux/if_link.h), and which attribute has the program of each.
 _XDP_MODES: Final = {1: "native", 2: "generic", 3: "offloaded", 4: "several"}
+#: The same as pyroute2 says it where it knows the number.
+_XDP_WORDS: Final = {"xdpdrv": "native", "xdpgeneric": "generic", "xdpoffload": "offloaded", "xdpmulti": "several"}
 #: Where programs hook into the sockets of a cgroup, by name; the last one only others use.
 _CGROUP_HOOKS: Final = {**SOCKET_ATTACH_TYPES, "sock_release": 34}
 
@@ -42,8 +44,9 @@ def _xdp_of(link: Any) -> XdpProgram | None:
     number = about.get_attr("IFLA_XDP_PROG_ID") if about is not None else None
     if not number:
         return None
-    mode = _XDP_MODES.get(int(about.get_attr("IFLA_XDP_ATTACHED") or 0), "native")
-    return XdpProgram(link["index"], str(link.get_attr("IFLA_IFNAME")), int(number), mode)
+    attached = about.get_attr("IFLA_XDP_ATTACHED")
+    mode = _XDP_WORDS.get(attached) if isinstance(attached, str) else _XDP_MODES.get(attached or 0)
+    return XdpProgram(link["index"], str(link.get_attr("IFLA_IFNAME")), int(number), mode or "native")
 
 
 def cgroup_programs(path: Path) -> Iterator[tuple[str, int]]:

@@ -26,8 +26,9 @@ _BPF_F_BEFORE = 1 << 3
 _BPF_F_ID = 1 << 5
 MAX_ATTACHED = 64
 _LOOPBACK = 1
-#: BPF_LINK_TYPE_CGROUP, BPF_LINK_TYPE_TCX (enum bpf_link_type).
+#: BPF_LINK_TYPE_CGROUP, BPF_LINK_TYPE_XDP, BPF_LINK_TYPE_TCX (enum bpf_link_type).
 LINK_TYPE_CGROUP: Final = 3
+LINK_TYPE_XDP: Final = 6
 LINK_TYPE_TCX: Final = 11
 #: enum bpf_attach_type of the hooks of sockets, by the names of their ELF sections.
 SOCKET_ATTACH_TYPES: Final = {
@@ -63,6 +64,16 @@ _ATTACH_HINTS: Final = {
     errno.EEXIST: "the program is in that chain already",
     errno.ENOENT: "the program to go in front of is not in that chain",
     errno.ERANGE: "the chain is full",
+}
+#: How XDP runs on a device, and the flag that asks for it (XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE).
+XDP_MODES: Final = {"generic": 1 << 1, "native": 1 << 2}
+#: BPF_XDP (enum bpf_attach_type).
+_XDP_ATTACH_TYPE: Final = 37
+_XDP_HINTS: Final = {
+    errno.ENODEV: _NO_DEVICE,
+    errno.EBUSY: "another XDP program is attached to the device",
+    errno.EEXIST: "another XDP program is attached to the device, in another mode",
+    errno.EOPNOTSUPP: "the device's driver has no native XDP: use lb.acceleration: generic",
 }
 _CGROUP_HINTS: Final = {
     errno.EBADF: "no directory of a cgroup2 file system",
@@ -105,11 +116,12 @@ class Link(Handle):
         """What the kernel says now."""
         raw = _info.fetch(self.fd, KernelLinkInfo, self._fd.what)
         tcx, cgroup = raw.type == LINK_TYPE_TCX, raw.type == LINK_TYPE_CGROUP
+        device = raw.type in (LINK_TYPE_TCX, LINK_TYPE_XDP)
         return LinkInfo(
             id=raw.id,
             type=raw.type,
             prog_id=raw.prog_id,
-            ifindex=raw.ifindex if tcx else 0,
+            ifindex=raw.ifindex if device else 0,
             direction=_DIRECTION.get(raw.attach_type) if tcx else None,
             cgroup_id=raw.attach_type << 32 | raw.ifindex if cgroup else 0,
             socket_hook=_SOCKET_HOOK.get(raw.cgroup_attach_type) if cgroup else None,
@@ -145,6 +157,20 @@ class CgroupLink(Link):
                 return cls(Fd(syscall.bpf(syscall.BPF_LINK_CREATE, attr), f"link of {where}"))
         finally:
             os.close(directory)
+
+
+class XdpLink(Link):
+    """A program that is a device's XDP."""
+
+    @classmethod
+    def attach(cls, program: Program, ifindex: int, mode: str) -> XdpLink:
+        """Attach to a device of this thread's network namespace, in one of ``XDP_MODES``. Raises KernelError."""
+        attr = syscall.LinkCreateAttr(
+            prog_fd=program.fd, target_ifindex=ifindex, attach_type=_XDP_ATTACH_TYPE, flags=XDP_MODES[mode]
+        )
+        where = f"{program.name} to {mode} XDP of interface {ifindex}"
+        with operation("attach", where, _XDP_HINTS):
+            return cls(Fd(syscall.bpf(syscall.BPF_LINK_CREATE, attr), f"link of {where}"))
 
 
 class TcxLink(Link):

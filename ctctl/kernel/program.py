@@ -144,6 +144,10 @@ class Program(Handle):
         )
         return PreparedRun(self, context, repeat, max_frame, data_out_size)
 
+    def prepare_xdp_run(self, *, repeat: int = 1, max_frame: int = 2048) -> PreparedRun:
+        """The same of an XDP program, whose context is the frame alone."""
+        return PreparedRun(self, None, repeat, max_frame, None)
+
     def run_syscall(self, context: bytes = b"") -> tuple[int, bytes]:
         """Run a SEC("syscall") program once: its return value and the context after it. Raises KernelError."""
         buffer = ctypes.create_string_buffer(context, max(len(context), 1))
@@ -159,14 +163,16 @@ class Program(Handle):
 class PreparedRun:
     """Test runs of one program through buffers made once: about as cheap as one system call.
 
-    ``context`` is the ``__sk_buff`` that goes in (mark, cb, ifindex … may be set between runs); what
+    ``context`` is the ``__sk_buff`` that goes in (mark, cb, ifindex … may be set between runs; not
+    XDP's); what
     the program made of it is in ``mark_out``, ``result`` and ``data``, until the next run.
     """
 
     def __init__(
-        self, program: Program, context: SkBuff, repeat: int, max_frame: int, data_out_size: int | None
+        self, program: Program, context: SkBuff | None, repeat: int, max_frame: int, data_out_size: int | None
     ) -> None:
-        self.context = context
+        self.context = context or SkBuff()
+        self._context_size = _CONTEXT_SIZE if context is not None else 0
         self._program = program
         self._after = SkBuff()
         self._in = ctypes.create_string_buffer(max(max_frame, 1))
@@ -176,9 +182,9 @@ class PreparedRun:
         self._opts = TestRunOpts(
             data_in=ctypes.addressof(self._in),
             data_out=ctypes.addressof(self._out),
-            ctx_in=ctypes.addressof(context),
-            ctx_out=ctypes.addressof(self._after),
-            ctx_size_in=ctypes.sizeof(context),
+            ctx_in=ctypes.addressof(self.context) if context is not None else None,
+            ctx_out=ctypes.addressof(self._after) if context is not None else None,
+            ctx_size_in=self._context_size,
             repeat=repeat,
         )
         self._opts_ref = ctypes.byref(self._opts)
@@ -194,7 +200,7 @@ class PreparedRun:
         ctypes.memmove(self._in_address, data, size)
         opts.data_size_in = size
         opts.data_size_out = self._room
-        opts.ctx_size_out = _CONTEXT_SIZE
+        opts.ctx_size_out = self._context_size
         result = self._call(self._program.fd, self._opts_ref)
         if result < 0:
             raise kernel_error("run program", self._program.name, -result, _run_hint(-result, size))

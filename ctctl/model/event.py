@@ -30,6 +30,7 @@ class Hook(StrEnum):
     RECVMSG = "recvmsg"
     GETPEERNAME = "getpeername"
     POST_BIND = "post_bind"
+    XDP_NETDEV = "xdp_netdev"
 
     @property
     def of_sockets(self) -> bool:

@@ -14,7 +14,20 @@ from pathlib import Path
 
 from ctctl.errors import CtctlError, NotFoundError, UnsupportedError
 from ctctl.kernel import tc
-from ctctl.kernel.link import LINK_TYPE_CGROUP, CgroupLink, Direction, Link, LinkInfo, TcxLink, has_tcx, query_tcx
+from ctctl.kernel.attached import xdp_programs
+from ctctl.kernel.link import (
+    LINK_TYPE_CGROUP,
+    LINK_TYPE_XDP,
+    XDP_MODES,
+    CgroupLink,
+    Direction,
+    Link,
+    LinkInfo,
+    TcxLink,
+    XdpLink,
+    has_tcx,
+    query_tcx,
+)
 from ctctl.kernel.program import Program
 from ctctl.node.netns import candidates, in_netns
 from ctctl.node.paths import NodePaths
@@ -25,6 +38,8 @@ _PRIORITY = 50
 
 #: How a program of sockets is attached, whatever the node's ``AttachMode`` for devices.
 CGROUP = "cgroup"
+#: And a device's XDP.
+XDP = "xdp"
 
 
 class AttachMode(StrEnum):
@@ -39,7 +54,8 @@ class AttachMode(StrEnum):
 class Attachment:
     """A program found attached, by a link (``pin``) or a ``filter``. ``ifindex`` 0: the device is gone.
 
-    On a cgroup: ``cgroup_id``, the hook of sockets as ``direction``, and ``CGROUP`` as ``mode``.
+    On a cgroup: ``cgroup_id``, the hook of sockets as ``direction``, and ``CGROUP`` as ``mode``. A device's XDP has
+    ``XDP`` as ``mode``, and as ``direction`` how it runs (``kernel.link.XDP_MODES``).
     """
 
     slot: str
@@ -79,10 +95,24 @@ def _find_links(paths: NodePaths, record: NodeRecord | None) -> Iterator[Attachm
                 hook = info.socket_hook or ""
                 yield Attachment(slot, CGROUP, 0, hook, info.prog_id, pin, cgroup_id=info.cgroup_id)
                 continue
+            if info.type == LINK_TYPE_XDP:
+                netns, how = _xdp_of(info, record)
+                yield Attachment(slot, XDP, info.ifindex, how, info.prog_id, pin, netns=netns)
+                continue
             netns = _netns_of(info) if record is None else record.netns
             yield Attachment(
                 slot, AttachMode.tcx, info.ifindex, str(info.direction or ""), info.prog_id, pin, netns=netns
             )
+
+
+def _xdp_of(link: LinkInfo, record: NodeRecord | None) -> tuple[str | None, str]:
+    """The namespace in which that program is the device's XDP, and how it runs there: a link tells neither."""
+    for netns in candidates(record) if link.ifindex else ():
+        with contextlib.suppress(CtctlError):
+            for found in in_netns(netns, xdp_programs):
+                if (found.ifindex, found.prog_id) == (link.ifindex, link.prog_id):
+                    return netns, found.mode
+    return (record.netns if record else None), ""
 
 
 def _netns_of(link: LinkInfo) -> str | None:
@@ -130,6 +160,8 @@ def attach_link(program: Program, slot: SlotRecord, pin: Path) -> None:
     link: Link
     if slot.cgroup_id:
         link = CgroupLink.attach(program, Path(slot.interface), slot.direction)
+    elif slot.direction in XDP_MODES:
+        link = XdpLink.attach(program, slot.ifindex, slot.direction)
     else:
         link = TcxLink.attach(program, slot.ifindex, Direction(slot.direction))
     with link:

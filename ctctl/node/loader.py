@@ -20,6 +20,7 @@ from ctctl.kernel import bpffs as _bpffs
 from ctctl.kernel.map import UpdateMode
 from ctctl.kernel.netns import netns_path
 from ctctl.node import tables
+from ctctl.node.acceleration import check_acceleration
 from ctctl.node.attach import Attachment, AttachMode, choose_mode, find_attachments, find_filters
 from ctctl.node.find import own_nodes
 from ctctl.node.lock import DEFAULT_WAIT_S, node_lock
@@ -181,6 +182,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack,
     resolved = in_netns(netns, lambda: resolve_node(request.node, where))
     node, makes_overlay = in_netns(netns, lambda: resolve_tunnel(resolved))
     _refuse_taken(request, node, in_netns(netns, netns_inode))
+    check_acceleration(node, netns, attached)
     kept = open_pins(paths, only=STATE_MAPS & _maps_of(node), remade=REMADE)
     pool = closing.enter_context(MapPool(kept))
     for name in check_sizes(kept, tables.map_sizes(node), resize=request.resize):

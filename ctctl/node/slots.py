@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ctctl.config.datapath import SocketLb
 from ctctl.config.node import Endpoint, NodeFile
+from ctctl.kernel.link import XDP_MODES
 from ctctl.node.record import SlotRecord
 
 #: what the names of IPv6's programs end with
@@ -21,6 +22,9 @@ HOOKS: dict[str, tuple[tuple[str, str], ...]] = {
     "netdev": (("from_netdev", INGRESS), ("to_netdev", EGRESS)),
     "overlay": (("from_overlay", INGRESS), ("to_overlay", EGRESS)),
 }
+
+#: what runs on the node's device before there is a socket buffer
+XDP_OBJECT, XDP_PROGRAM = "xdp", "xdp_netdev"
 
 #: the same for cgroups: programs of sockets, and the hook of each (``kernel.link.SOCKET_ATTACH_TYPES``)
 SOCKET_HOOKS: dict[int, tuple[tuple[str, str], ...]] = {
@@ -45,7 +49,7 @@ def program_name(hook: str, version: int) -> str:
 def program_names() -> frozenset[str]:
     """Every program of the datapath, of either family."""
     hooks = {program_name(hook, version) for programs in HOOKS.values() for hook, _ in programs for version in (4, 6)}
-    return frozenset(hooks | {program for programs in SOCKET_HOOKS.values() for program, _ in programs})
+    return frozenset(hooks | {XDP_PROGRAM} | {program for programs in SOCKET_HOOKS.values() for program, _ in programs})
 
 
 def program_version(name: str) -> int:
@@ -97,6 +101,9 @@ def units(node: NodeFile) -> Iterator[Unit]:
         yield from (_device_unit("overlay", overlay.name, overlay.ifindex, version) for version in versions)
     if device is not None:
         yield from (_device_unit("netdev", device.name, device.ifindex, version) for version in versions)
+    if device is not None and node.datapath.lb.acceleration in XDP_MODES:
+        slot = SlotRecord(XDP_PROGRAM, XDP_PROGRAM, device.name, device.ifindex or 0, node.datapath.lb.acceleration)
+        yield Unit(XDP_OBJECT, (slot,))
     if node.datapath.lb.socket is not None:
         yield from (_socket_unit(node.datapath.lb.socket, version) for version in versions)
 

@@ -11,9 +11,11 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ctctl.kernel.link import XDP_MODES
 from ctctl.kernel.program import Program
 from ctctl.node.attach import (
     CGROUP,
+    XDP,
     Attachment,
     AttachMode,
     attach_link,
@@ -52,7 +54,7 @@ class Switch:
             found = self._reusable(slot)
             if found is not None:
                 self._taken_over.append(found)
-            if slot.cgroup_id or self.mode is AttachMode.tcx:
+            if slot.cgroup_id or slot.direction in XDP_MODES or self.mode is AttachMode.tcx:
                 self._link(slot, program, found)
             else:
                 self._filter(slot, program, found)
@@ -74,7 +76,7 @@ class Switch:
             detach(old)
 
     def _reusable(self, slot: SlotRecord) -> Attachment | None:
-        mode = CGROUP if slot.cgroup_id else str(self.mode)
+        mode = CGROUP if slot.cgroup_id else XDP if slot.direction in XDP_MODES else str(self.mode)
         where = (slot.name, mode, slot.ifindex, slot.cgroup_id, slot.direction)
         return next((a for a in self.attached if (a.slot, a.mode, a.ifindex, a.cgroup_id, a.direction) == where), None)
 

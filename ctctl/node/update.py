@@ -17,6 +17,7 @@ from ctctl.config.node import NodeFile
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.kernel.map import Map
 from ctctl.node import tables as t
+from ctctl.node.acceleration import check_acceleration
 from ctctl.node.attach import Attachment, AttachMode, find_attachments
 from ctctl.node.diff import BORDERS, Change, changes
 from ctctl.node.find import choose_node
@@ -126,6 +127,8 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack)
     if makes_overlay:
         raise UsageError(f"tunnel changes from {record.tunnel} to a device: that takes ctctl load")
     _refuse_new_settings(node, record, pool)
+    attached = find_attachments(paths, record)
+    check_acceleration(node, record.netns, attached)
     wanted = wanted_tables(node)
     have = read_tables(pool.kept)
     _refuse_overflow(have, wanted, pool)
@@ -137,7 +140,7 @@ def _plan(request: LoadRequest, paths: NodePaths, closing: contextlib.ExitStack)
         pool=pool,
         changes=changes(have, wanted),
         load=tuple(unit for unit in units(node) if _differs(unit, node, record)),
-        attached=find_attachments(paths, record),
+        attached=attached,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ctctl.model.policy import PolicyEntry, decide
-from ctctl.model.service import EndpointRecord, IpcacheRecord, identity_of
-from ctctl.model.tuples import Address, FlowTuple, protocol_name
+from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, ServiceSlot, identity_of
+from ctctl.model.tuples import Address, FlowTuple, endpoint, protocol_name
+from ctctl.packet.spec import PROTO_ICMP, PROTO_ICMPV6
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,37 @@ class Verdict:
     why: str
     rule: PolicyEntry | None = None
     derived_from: tuple[str, ...] = ()
+
+
+def behind_service(
+    connection: FlowTuple, services: Sequence[ServiceSlot], backends: Sequence[Backend]
+) -> tuple[list[FlowTuple], str | None]:
+    """The connection, or of one to a service those that its backends get, with a sentence that says so.
+
+    Policy is asked once a backend is chosen. A connection without a port is one to any of the address's ports.
+    """
+    known = {backend.backend_id: (backend.addr, backend.port) for backend in backends}
+    slots = [
+        slot
+        for slot in services
+        if slot.addr == connection.dst
+        and slot.port
+        and connection.dst_port in (0, slot.port)
+        and connection.proto not in (PROTO_ICMP, PROTO_ICMPV6)
+        and slot.proto in (None, 0, connection.proto)
+    ]
+    if not slots:
+        return [connection], None
+    # A node's own address is more than the services on it: without a port the node itself is meant too.
+    nodes_own = not connection.dst_port and any(slot.type in ("NodePort", "HostPort") for slot in slots)
+    itself = [connection] if nodes_own else []
+    listed = ((known.get(slot.backend_id or 0), slot.backend_end) for slot in slots if slot.slot)
+    places = dict.fromkeys(place for pair in listed for place in pair if place is not None and place[1] is not None)
+    where = endpoint(connection.dst, connection.dst_port) if connection.dst_port else str(connection.dst)
+    if not places:
+        return itself, f"{where} is a service without a known backend: policy is asked for backends"
+    ways = itself + [replace(connection, dst=address, dst_port=port or 0) for address, port in places]
+    return ways, f"{where} is a service: policy is asked for the backend that a connection gets"
 
 
 def judge(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ctctl.abi import pins
-from ctctl.config.datapath import LB_MODES
+from ctctl.config.datapath import ACCELERATIONS, LB_MODES
 from ctctl.config.fields import Network, parse_network
 from ctctl.config.node import NodeFile, PolicyRule
 from ctctl.config.service import PROTOCOLS
@@ -26,6 +26,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "lb.algorithm": ("maglev", "random"),
     "lb.dispatch": ("geneve", "opt"),
     "lb.no-backend": ("reject", "drop"),
+    "lb.acceleration": ACCELERATIONS,
     "lb.socket": ("false",),
     "routing": ("native", "tunnel"),
     "masquerade.ipv4": ("true", "false"),

@@ -235,6 +235,10 @@ class Cluster:
             return Arrival(Outcome.DROPPED, Place(at.node, at.endpoint), result.frame, result.reason)
         if at.hook is Hook.TO_CONTAINER:
             return Arrival(Outcome.DELIVERED, Place(at.node, at.endpoint), result.frame)
+        if result.hook is Hook.XDP_NETDEV:
+            # Straight to the wire: no hook is on its way out.
+            sent = result.wire or result.frame
+            return self._on_the_wire(at.node, sent, dissect(sent).dst or IPv4Address(0))
         if result.wire is not None:
             # Encapsulated: the outer packet leaves by the node's device, and by its hook.
             return _At(at.node, Hook.TO_NETDEV, result.wire, mark=result.mark)

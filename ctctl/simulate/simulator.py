@@ -16,10 +16,11 @@ from ctctl.abi import layouts, pins
 from ctctl.errors import UsageError
 from ctctl.events.decode import decode_event
 from ctctl.kernel.cpus import one_cpu
+from ctctl.kernel.link import XDP_MODES
 from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.ringbuf import RingBuffer
 from ctctl.model.event import Hook, HookEvent, Verdict
-from ctctl.node.slots import object_name, program_name
+from ctctl.node.slots import XDP_OBJECT, object_name, program_name
 from ctctl.node.tables import rodata
 from ctctl.packet.dissect import dissect
 from ctctl.packet.geneve import Geneve, strip_geneve
@@ -41,6 +42,7 @@ _OBJECT_OF = {
     Hook.TO_NETDEV: "netdev",
     Hook.FROM_OVERLAY: "overlay",
     Hook.TO_OVERLAY: "overlay",
+    Hook.XDP_NETDEV: XDP_OBJECT,
 }
 #: (hook, endpoint's name, IP version): what a packet asks for
 _Slot: TypeAlias = tuple[Hook, str, int]
@@ -55,6 +57,13 @@ _RETURN_CODES = {
     0: ("TC_ACT_OK", Verdict.PASS),
     2: ("TC_ACT_SHOT", Verdict.DROP),
     7: ("TC_ACT_REDIRECT", Verdict.REDIRECT),
+}
+#: and of XDP's (enum xdp_action)
+_XDP_CODES = {
+    0: ("XDP_ABORTED", Verdict.DROP),
+    1: ("XDP_DROP", Verdict.DROP),
+    2: ("XDP_PASS", Verdict.PASS),
+    3: ("XDP_TX", Verdict.REDIRECT),
 }
 _MAX_FRAME = 65535
 #: of a tunnel's options, as many as any program looks at
@@ -137,9 +146,16 @@ class Simulator:
         ``endpoint`` of a pod hook defaults to the one the packet comes from or goes to. ``identity``
         is the source identity handed over in the mark, ``geneve`` the tunnel the packet came by,
         ``random`` what the random source returns. Raises UsageError, KernelError.
+
+        What comes to a device that is accelerated meets XDP first: of a packet that goes on from there, that is
+        what is told, and ``hook`` says so.
         """
+        if hook is Hook.FROM_NETDEV and self.nf.datapath.lb.acceleration in XDP_MODES:
+            ahead = self.run(Hook.XDP_NETDEV, frame, random=random)
+            if ahead.verdict is not Verdict.PASS:
+                return ahead
         endpoint = endpoint or self.endpoint_of(hook, frame)
-        version = self._version(frame)
+        version = 4 if hook is Hook.XDP_NETDEV else self._version(frame)
         run = self._prepared(hook, endpoint, version)
         self._set_sim(random, geneve)
         self._records.clear()
@@ -196,7 +212,7 @@ class Simulator:
 
     def load(self, hook: Hook = Hook.TO_NETDEV, endpoint: Endpoint | None = None) -> None:
         """Load one hook's programs now rather than with the first packet: the maps are there then."""
-        for version in (4, 6) if self.nf.datapath.ipv6 else (4,):
+        for version in (4, 6) if self.nf.datapath.ipv6 and hook is not Hook.XDP_NETDEV else (4,):
             self._ready(hook, endpoint, version)
 
     def tables(self) -> SimulatedTables:
@@ -260,7 +276,8 @@ class Simulator:
             known = (hook, version, frozenset(settings.items()))
             if known not in self._loaded:
                 program = self._owner.enter_context(self._load(hook, version, settings))
-                self._loaded[known] = program, program.prepare_test_run(max_frame=_MAX_FRAME)
+                prepare = program.prepare_xdp_run if hook is Hook.XDP_NETDEV else program.prepare_test_run
+                self._loaded[known] = program, prepare(max_frame=_MAX_FRAME)
             self._programs[slot] = self._loaded[known]
         return self._programs[slot]
 
@@ -322,7 +339,7 @@ class Simulator:
         node = self.nf.node.name
         decoded = (decode_event(record, node=node, devices=self._devices()) for record in self._records)
         events = tuple(self._located(event, endpoint) for event in decoded)
-        word, verdict = _RETURN_CODES.get(code, (str(code), Verdict.PASS))
+        word, verdict = (_XDP_CODES if hook is Hook.XDP_NETDEV else _RETURN_CODES).get(code, (str(code), Verdict.PASS))
         frame, wire, tunnel = _unwrap(run.data, events)
         return StepResult(
             hook=hook,

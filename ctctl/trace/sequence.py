@@ -184,7 +184,7 @@ def _arrival(events: Sequence[HookEvent], index: int, node: str) -> Message | No
     words = message_words(event)
     if event.hook is Hook.FROM_CONTAINER:
         return Message(_pod(event, event.tuple_in), node, words)
-    if event.hook in {Hook.FROM_NETDEV, Hook.FROM_OVERLAY}:
+    if event.hook in {Hook.FROM_NETDEV, Hook.XDP_NETDEV, Hook.FROM_OVERLAY}:
         tunnelled = event.hook is Hook.FROM_OVERLAY
         sender = _sender(events, index)
         if sender is None:
@@ -215,7 +215,7 @@ def _departure(events: Sequence[HookEvent], index: int, node: str) -> Message | 
     if event.hook is Hook.TO_CONTAINER:
         return Message(node, _pod(event, event.tuple_out), _left_words(event))
     tunnelled = event.tunnel_remote is not None and event.hook is not Hook.FROM_OVERLAY
-    sent_on = event.verdict is Verdict.REDIRECT and event.hook is Hook.FROM_NETDEV
+    sent_on = event.verdict is Verdict.REDIRECT and event.hook in {Hook.FROM_NETDEV, Hook.XDP_NETDEV}
     if not tunnelled and not sent_on and event.hook not in {Hook.TO_NETDEV, Hook.TO_OVERLAY}:
         return None
     for later in events[index + 1 : index + 1 + _LOOK_AHEAD]:

@@ -46,9 +46,12 @@ def run(*words: str) -> tuple[int, str, BaseException | None]:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("path", READING, ids=" ".join)
-def test_a_refusal_prints_nothing(path: tuple[str, ...], source: str, tmp_path: Path) -> None:
+def test_a_refusal_prints_nothing(
+    path: tuple[str, ...], source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if path in (("metrics", "serve"), ("ui",)):
         pytest.skip("goes on until it is ended")
+    monkeypatch.chdir(tmp_path)  # a report is a file where it is asked for
     (tmp_path / "source").write_bytes(SOURCES[source]())
     code, shown, _ = run(*path, *_MORE.get(path, ()), "--from", str(tmp_path / "source"))
     assert code in _ANSWERS or not shown

@@ -31,7 +31,7 @@ SAME_ORDER = 3
 #: Below this a factor says nothing.
 SMALL = 20_000
 
-_DATAPATH = ("lxc", "netdev", "overlay")
+_DATAPATH = ("lxc", "netdev", "overlay", "xdp")
 #: How a request gets to a backend on another node: ``enum lb_mode``, and whether DSR is told by an IP option.
 _DISPATCH = {
     "dsr": {"cfg_lb_mode": 0, "cfg_dsr_option": 0},

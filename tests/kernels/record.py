@@ -23,7 +23,7 @@ from ctctl.kernel.object import OBJECTS
 #: every object that the package carries
 ALL = tuple(sorted(path.name.removesuffix(".bpf.o") for path in OBJECTS.glob("*.bpf.o")))
 #: of a conformance vector
-DATAPATH = tuple(name for name in ALL if name.startswith(("lxc", "netdev", "overlay")))
+DATAPATH = tuple(name for name in ALL if name.startswith(("lxc", "netdev", "overlay", "xdp")))
 #: of a test whose name says nothing of probes
 WITHOUT_PROBES = tuple(name for name in ALL if not name.startswith("probe"))
 

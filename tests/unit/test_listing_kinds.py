@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ctctl.cli.policy import _behind_service
+from ctctl.cli.policy import _ways
 from ctctl.decode import services
 from ctctl.decode.policy import decode_counter, decode_policy
 from ctctl.decode.services import decode_socket_nat, decode_tunnel
@@ -187,11 +187,11 @@ def test_policy_of_a_nodes_address_without_a_port_is_the_nodes_too(capsys: pytes
     found = Listings(services=slots, problems=["cilium_lb4_backends_v3: cannot be read"])
     source = SimpleNamespace(some=lambda _node, *_kinds: found, nodes=list, partial=[])
     asked = FlowTuple(6, client, 0, node, 0)
-    ways = _behind_service(source, None, asked)  # type: ignore[arg-type]
+    ways = _ways(source, None, asked)  # type: ignore[arg-type]
     assert ways == [asked, FlowTuple(6, client, 0, backend, 80)]
     assert "192.0.2.1 is a service" in capsys.readouterr().err
     # What could not be read is missing data of the source, and said once.
-    _behind_service(source, None, asked)  # type: ignore[arg-type]
+    _ways(source, None, asked)  # type: ignore[arg-type]
     assert source.partial == ["cilium_lb4_backends_v3: cannot be read"]
 
 

@@ -71,6 +71,34 @@ def test_what_is_not_read_back_is_said(command: str, form: str, node: Path, tmp_
             assert sorted(listed(found)) == wanted
 
 
+@pytest.mark.parametrize("front", ["", "> "])
+@pytest.mark.parametrize("command", [one.command for one in LISTINGS])
+def test_names_below_their_command_are_said(command: str, front: str, node: Path, tmp_path: Path) -> None:
+    """An address or a number may be anybody's; the command above it says whose it is."""
+    text = f"{entries()}\n$ ctctl {command} -o name\n{printed(command, 'name', node)}\n{entries()}"
+    pasted = "".join(f"{front}{line}\n" for line in text.splitlines())
+    with read_text(tmp_path / "plain", entries()) as plain, read_text(tmp_path / "x", pasted) as found:
+        assert [said.split(" as ctctl", 1)[0] for said in found.partial][:1] == [command]
+        assert sorted(listed(found)) == sorted(listed(plain))
+
+
+@pytest.mark.parametrize("command", ["nat list", "policy list", "lb list --frontends"])
+def test_names_that_say_whose_they_are_are_said(command: str, node: Path, tmp_path: Path) -> None:
+    text = printed(command, "name", node)
+    with pytest.raises(CtctlError, match=command.split(maxsplit=1)[0]):
+        read_text(tmp_path / "alone", text)
+    with read_text(tmp_path / "between", f"{entries()}\n{text}\n{entries()}") as found:
+        assert len(found.partial) == 1
+        assert command.partition(" --")[0] in found.partial[0]
+
+
+@pytest.mark.parametrize(
+    "line", ["$ ctctl ct list -o name", "$ ctctl lb list -o name | wc -l", "$ ctctl lb list -o wide", "10.0.0.1", "7"]
+)
+def test_what_names_nothing(line: str) -> None:
+    assert listing_of(line) is None
+
+
 @pytest.mark.parametrize("command", [one.command for one in LISTINGS])
 def test_what_it_says_to_do_is_read(command: str, node: Path, tmp_path: Path) -> None:
     text = printed(command, "cilium", node)

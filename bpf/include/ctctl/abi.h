@@ -379,7 +379,8 @@ enum ctctl_hook {
 	HOOK_RECVMSG = 9,
 	HOOK_GETPEERNAME = 10,
 	HOOK_POST_BIND = 11,
-	HOOK_MAX = 12,
+	HOOK_XDP_NETDEV = 12,           /* packets again: of the node's device, before there is a socket buffer */
+	HOOK_MAX = 13,
 };
 
 /* Why a packet was dropped. Internal functions return OK (0) or -REASON. */

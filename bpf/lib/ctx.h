@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * ctx.h - the kernel's view of the packet in hand, by kind of program: a tc
+ * program has a socket buffer, an XDP program the frame alone.
+ *
+ * Every rule of the datapath is written once, over ctx_t and what the header of
+ * the program's kind does with it; an object is of one kind.
+ */
+#ifndef CTCTL_CTX_H
+#define CTCTL_CTX_H
+
+#ifdef CTX_OF_XDP
+#include "ctx_xdp.h"
+#else
+#include "ctx_skb.h"
+#endif
+
+#endif /* CTCTL_CTX_H */
