@@ -37,7 +37,8 @@ _SAMPLES = 600
 #: A fleet is looked at more coarsely, so that it too takes seconds.
 _FLEET_STEPS = 5_000
 _GROUPS = 128
-_MAX_STEPS = 20_000
+#: Of a day each is 7 s: shorter than the shortest lifetime, 10 s.
+_MAX_STEPS = 12_000
 
 
 @dataclass(slots=True)
