@@ -21,13 +21,15 @@ def test_tables_keep_to_the_rules(mode: str) -> None:
         planted = fuzz.plant()
         if len(mode) % 2:
             node.mute()
-        for _ in range(2):
+        for turn in range(8):
+            # By the node's address, or a VIP over a backend's: mostly drawn within two turns.
+            if turn >= 2 and node.tables().snat and (node.tables().snat6 or mode == "ipv4"):
+                break
             for hook in PACKET_HOOKS:
                 fuzz.run(hook, 1500)
         assert fuzz.problems(planted) == []
         assert fuzz.codes["pass"] > fuzz.codes["drop"] > 0
         assert fuzz.codes["redirect"] > 0
-        # By the node's address, or a VIP over a backend's.
         assert node.tables().snat
         assert node.tables().snat6 or mode == "ipv4"
 
