@@ -121,9 +121,12 @@ def test_kill_9_in_the_middle(tmp_path: Path, engine: EngineName) -> None:
             filled.fill()
             pid = _collect_in_a_child(node.path, engine, _StopsItself(moment))
             _, status = os.waitpid(pid, os.WUNTRACED)
-            assert os.WIFSTOPPED(status), status
-            lefts.append(filled.left_by(pid))
-        assert lefts == sorted(lefts, reverse=True)
+            if os.WIFSTOPPED(status):
+                lefts.append(filled.left_by(pid))
+            else:
+                # What is filled anew lies in another order: that run had a batch less to tell of.
+                assert moment > 2, status
+                assert contents(filled.table) == filled.living
         assert sum(len(filled.living) < left < size for left in lefts) >= 2
         assert _run(node.path, engine).complete
         assert contents(filled.table) == filled.living
