@@ -51,25 +51,19 @@ def _follow(  # noqa: PLR0917 - what the events of a node are made of
     source: Source, opened: ExitStack, stream: EventStream, wanted: Filter, interval_s: float, until: float | None
 ) -> Iterator[CtEvent]:
     with opened:
-        yield from _followed(source, stream, wanted, interval_s, until)
-
-
-def _followed(
-    source: Source, stream: EventStream, wanted: Filter, interval_s: float, until: float | None
-) -> Iterator[CtEvent]:
-    offset = time.time() - time.monotonic()
-    before = {table.name: load(table) for table in source.tables}
-    look_at = time.monotonic() + interval_s
-    while until is None or time.monotonic() < until:
-        for hook_event in stream.read(_POLL_S):
-            yield from events_of(hook_event, wanted, offset)
-        if time.monotonic() >= look_at:
-            for table in source.tables:
-                refresh_now(table)
-                after = load(table)
-                yield from _gone(before[table.name], after, wanted)
-                before[table.name] = after
-            look_at = time.monotonic() + interval_s
+        offset = time.time() - time.monotonic()
+        before = {table.name: load(table) for table in source.tables}
+        look_at = time.monotonic() + interval_s
+        while until is None or time.monotonic() < until:
+            for hook_event in stream.read(_POLL_S):
+                yield from events_of(hook_event, wanted, offset)
+            if time.monotonic() >= look_at:
+                for table in source.tables:
+                    refresh_now(table)
+                    after = load(table)
+                    yield from _gone(before[table.name], after, wanted)
+                    before[table.name] = after
+                look_at = time.monotonic() + interval_s
 
 
 def events_of(event: HookEvent, wanted: Filter, offset_s: float = 0.0) -> Iterator[CtEvent]:

@@ -16,6 +16,8 @@ from ctctl.kernel.handle import Handle
 #: What a program may add in front of or behind the packet in a test run.
 _HEADROOM = 512
 _CONTEXT_SIZE = ctypes.sizeof(SkBuff)
+#: BPF_PROG_TYPE_XDP (enum bpf_prog_type)
+_TYPE_XDP = 6
 #: Bytes of a packet that a test run takes at least: the kernel puts it, with room around it, into one page.
 PAGE_ROOM = 3500
 
@@ -133,7 +135,10 @@ class Program(Handle):
         max_frame: int = 2048,
         data_out_size: int | None = None,
     ) -> PreparedRun:
-        """A test run whose buffers are made once, for many frames of up to ``max_frame`` bytes."""
+        """A test run whose buffers are made once, for many frames of up to ``max_frame`` bytes.
+
+        An XDP program sees the frame alone: of the context it gets nothing.
+        """
         context = SkBuff(
             mark=mark,
             cb=(ctypes.c_uint32 * 5)(*cb),
@@ -143,10 +148,6 @@ class Program(Handle):
             gso_segs=gso_segs,
         )
         return PreparedRun(self, context, repeat, max_frame, data_out_size)
-
-    def prepare_xdp_run(self, *, repeat: int = 1, max_frame: int = 2048) -> PreparedRun:
-        """The same of an XDP program, whose context is the frame alone."""
-        return PreparedRun(self, None, repeat, max_frame, None)
 
     def run_syscall(self, context: bytes = b"") -> tuple[int, bytes]:
         """Run a SEC("syscall") program once: its return value and the context after it. Raises KernelError."""
@@ -163,16 +164,15 @@ class Program(Handle):
 class PreparedRun:
     """Test runs of one program through buffers made once: about as cheap as one system call.
 
-    ``context`` is the ``__sk_buff`` that goes in (mark, cb, ifindex … may be set between runs; not
-    XDP's); what
-    the program made of it is in ``mark_out``, ``result`` and ``data``, until the next run.
+    ``context`` is the ``__sk_buff`` that goes in (mark, cb, ifindex … may be set between runs), but not to an
+    XDP program; what the program made of it is in ``mark_out``, ``result`` and ``data``, until the next run.
     """
 
     def __init__(
-        self, program: Program, context: SkBuff | None, repeat: int, max_frame: int, data_out_size: int | None
+        self, program: Program, context: SkBuff, repeat: int, max_frame: int, data_out_size: int | None
     ) -> None:
-        self.context = context or SkBuff()
-        self._context_size = _CONTEXT_SIZE if context is not None else 0
+        self.context = context
+        self._context_size = 0 if program.info.type == _TYPE_XDP else _CONTEXT_SIZE
         self._program = program
         self._after = SkBuff()
         self._in = ctypes.create_string_buffer(max(max_frame, 1))
@@ -182,8 +182,8 @@ class PreparedRun:
         self._opts = TestRunOpts(
             data_in=ctypes.addressof(self._in),
             data_out=ctypes.addressof(self._out),
-            ctx_in=ctypes.addressof(self.context) if context is not None else None,
-            ctx_out=ctypes.addressof(self._after) if context is not None else None,
+            ctx_in=ctypes.addressof(context) if self._context_size else None,
+            ctx_out=ctypes.addressof(self._after) if self._context_size else None,
             ctx_size_in=self._context_size,
             repeat=repeat,
         )

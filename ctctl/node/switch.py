@@ -54,10 +54,10 @@ class Switch:
             found = self._reusable(slot)
             if found is not None:
                 self._taken_over.append(found)
-            if slot.cgroup_id or slot.direction in XDP_MODES or self.mode is AttachMode.tcx:
-                self._link(slot, program, found)
-            else:
+            if self._mode_of(slot) == AttachMode.tc:
                 self._filter(slot, program, found)
+            else:
+                self._link(slot, program, found)
 
     def commit(self, keep: frozenset[str] = frozenset()) -> None:
         """Move new links to their place and detach what was attached and is not wanted.
@@ -75,9 +75,12 @@ class Switch:
             self.step(f"detach {old.slot}")
             detach(old)
 
+    def _mode_of(self, slot: SlotRecord) -> str:
+        """How a slot's program is attached: the node's mode is of its tc programs."""
+        return CGROUP if slot.cgroup_id else XDP if slot.direction in XDP_MODES else str(self.mode)
+
     def _reusable(self, slot: SlotRecord) -> Attachment | None:
-        mode = CGROUP if slot.cgroup_id else XDP if slot.direction in XDP_MODES else str(self.mode)
-        where = (slot.name, mode, slot.ifindex, slot.cgroup_id, slot.direction)
+        where = (slot.name, self._mode_of(slot), slot.ifindex, slot.cgroup_id, slot.direction)
         return next((a for a in self.attached if (a.slot, a.mode, a.ifindex, a.cgroup_id, a.direction) == where), None)
 
     def _link(self, slot: SlotRecord, program: Program, found: Attachment | None) -> None:

@@ -276,8 +276,7 @@ class Simulator:
             known = (hook, version, frozenset(settings.items()))
             if known not in self._loaded:
                 program = self._owner.enter_context(self._load(hook, version, settings))
-                prepare = program.prepare_xdp_run if hook is Hook.XDP_NETDEV else program.prepare_test_run
-                self._loaded[known] = program, prepare(max_frame=_MAX_FRAME)
+                self._loaded[known] = program, program.prepare_test_run(max_frame=_MAX_FRAME)
             self._programs[slot] = self._loaded[known]
         return self._programs[slot]
 

@@ -116,9 +116,9 @@ def measure(case: Case, ifindex: int, empty: dict[str, Program], rounds: int) ->
         data = frame(case.packet)
         runs = {
             "empty_tc": empty["tc"].prepare_test_run(),
-            "empty_xdp": empty["xdp"].prepare_xdp_run(),
+            "empty_xdp": empty["xdp"].prepare_test_run(),
             "tc": tc.prepare_test_run(),
-            "xdp": xdp.prepare_xdp_run(),
+            "xdp": xdp.prepare_test_run(),
         }
         least = dict.fromkeys(runs, 1 << 60)
         for _ in range(rounds):

@@ -161,9 +161,7 @@ class Fuzz:
         slot = (hook, pod.name if pod else "", version)
         if slot not in self._runs:
             program = self.simulator.program(hook, pod, version)
-            # A frame of XDP's test runs has a page, less what is before and behind it.
-            xdp = hook is Hook.XDP_NETDEV
-            self._runs[slot] = program.prepare_xdp_run() if xdp else program.prepare_test_run(max_frame=4096)
+            self._runs[slot] = program.prepare_test_run(max_frame=4096)
         return self._runs[slot]
 
     def _pools(self, hook: Hook, pod: Endpoint | None) -> list[list[bytes]]:

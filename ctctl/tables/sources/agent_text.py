@@ -89,7 +89,7 @@ HINT = re.compile(
     r"|gc_interval_seconds|NodePort:|node-port-range|^\s*Cilium:|^(?:Daemon|Client):|" + STATUS_HINT.pattern
 )
 #: What none of them is without, unless it starts with a number.
-_IN_HINT: tuple[str, ...] = (
+_IN_HINT = (
     "AgentLiveness",
     "UTimeOffset",
     " up ",
@@ -97,9 +97,17 @@ _IN_HINT: tuple[str, ...] = (
     "NAT",
     "MapEntries",
     "bpf-ct-",
+    "bpf-nat-",
+    "Clock Source",
+    "map_pressure",
+    "gc_interval_seconds",
+    "NodePort:",
+    "node-port-range",
+    "Cilium:",
+    "Daemon:",
+    "Client:",
+    *STATUS_WORDS,
 )
-_IN_HINT += ("bpf-nat-", "Clock Source", "map_pressure", "gc_interval_seconds", "NodePort:", "node-port-range")
-_IN_HINT += ("Cilium:", "Daemon:", "Client:", *STATUS_WORDS)
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 MAX_SIZE = 1 << 31

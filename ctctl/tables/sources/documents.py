@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.gaps import MAX_MARK, is_left_out
@@ -21,6 +21,8 @@ from ctctl.tables.sources.stream import (
     Unquoted,
     text_of,
 )
+
+_Decoded = TypeVar("_Decoded")
 
 #: An element of an array may be this long; nothing real comes near.
 MAX_ELEMENT = 1 << 22
@@ -178,13 +180,23 @@ class Elements:
         return _mark_at(self._text, self._at) > 0
 
     def element(self) -> Any:
+        return self._next_by(self._decoded, "an element")
+
+    def member(self, marks: Members) -> tuple[Any, Any]:
+        """The next member of an object: its name and value. Of a list in it, ``marks`` counts gaps left by hand."""
+        name, value, found = self._next_by(self._decoded_member, "a member")
+        marks.marks += found
+        return name, value
+
+    def _next_by(self, decode: Callable[[], tuple[_Decoded, int]], what: str) -> _Decoded:
+        """What is next, as ``decode`` has it and where it ends of the text at hand; more of it is read as it needs."""
         self.skip("")
         while True:
             try:
-                value, end = self._decoded()
-            except ValueError as error:
+                value, end = decode()
+            except (ValueError, IndexError) as error:
                 if len(self._text) - self._at > MAX_ELEMENT:
-                    raise DecodeError(f"not JSON, or an element of more than {MAX_ELEMENT} bytes") from error
+                    raise DecodeError(f"not JSON, or {what} of more than {MAX_ELEMENT} bytes") from error
                 if not self._more():
                     raise self._early("the dump ends in the middle of an entry, or is damaged there") from error
                 continue
@@ -196,27 +208,11 @@ class Elements:
             self._at = end
             return value
 
-    def member(self, marks: Members) -> tuple[Any, Any]:
-        """The next member of an object: its name and value. Of a list in it, ``marks`` counts gaps left by hand."""
-        self.skip("")
-        while True:
-            found = Members()
-            try:
-                name, value, end = _member(self._text, self._at, found)
-            except (ValueError, IndexError) as error:
-                if len(self._text) - self._at > MAX_ELEMENT:
-                    raise DecodeError(f"not JSON, or a member of more than {MAX_ELEMENT} bytes") from error
-                if not self._more():
-                    raise self._early("the dump ends in the middle of an entry, or is damaged there") from error
-                continue
-            except RecursionError:
-                raise DecodeError("JSON nested too deeply") from None
-            if end == len(self._text) and self._more():
-                continue
-            self._element = self._text[self._at : end]
-            self._at = end
-            marks.marks += found.marks
-            return name, value
+    def _decoded_member(self) -> tuple[tuple[Any, Any, int], int]:
+        """The member that is next with the count of its gaps left by hand, and where it ends. Raises as ``_member``."""
+        found = Members()
+        name, value, end = _member(self._text, self._at, found)
+        return (name, value, found.marks), end
 
     def _decoded(self) -> tuple[Any, int]:
         """The element that is next, and where it ends. Raises ValueError."""

@@ -85,7 +85,7 @@ def _four(number: int, bits: int) -> str:
 
 
 def _tunnels(rows: NDArray[Any]) -> list[str | None]:
-    """As they are printed, each made once: there are as many as nodes."""
+    """As they are printed, each made once: there are as many as nodes. An address is slow to hash, so by its id."""
     ends = addresses(rows, "tunnel")
     texts = {key: not_given(str(end)) for key, end in {id(end): end for end in ends}.items()}
     return [texts[id(end)] for end in ends]

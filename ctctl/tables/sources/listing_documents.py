@@ -48,7 +48,7 @@ _HEAD = 4096
 #: Elements of a list of no known form that are looked through for the text of listings, within ``MAX_DOCUMENT``.
 _KEPT = 1000
 #: What an element costs that is read by itself.
-_RECORD_WORK = 4 * ELEMENT_WORK
+_BY_ITSELF_WORK = 4 * ELEMENT_WORK
 #: Names that are said of those that a document gives its lists.
 _SHOWN_NAMES = 5
 _JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))")
@@ -273,7 +273,7 @@ class Documents:
         """
         try:
             for item in items:
-                self._lines.spend(_RECORD_WORK)
+                self._lines.spend(_BY_ITSELF_WORK)
                 try:
                     add(item)
                 except DecodeError as error:

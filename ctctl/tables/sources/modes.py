@@ -160,8 +160,7 @@ _ENABLED = re.compile(r"\[IPv4: (\w+), IPv6: (\w+)\]")
 _DETAIL = re.compile(
     r"  {1,3}(Socket LB|Socket LB Coverage|Mode|DSR Dispatch Mode|Backend Selection):\s{1,40}(\S.{0,60})"
 )
-#: A line of them, quickly.
-#: What such a line is not without.
+#: What a line of them is not without, and one quickly.
 STATUS_WORDS: Final = ("Routing:", "Masquerading:", "Socket LB", "Mode:", "Backend Selection:")
 STATUS_HINT: Final = re.compile(
     r"^(?:Routing|Masquerading):|^ {2,4}(?:Socket LB(?: Coverage)?|Mode|DSR Dispatch Mode|Backend Selection):"

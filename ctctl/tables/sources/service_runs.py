@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ctctl.decode.services import service_slot
 from ctctl.model.service import Backend, ServiceSlot
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 PROTOCOL_WORDS = {"TCP": PROTOCOLS["tcp"], "UDP": PROTOCOLS["udp"], "SCTP": PROTOCOLS["sctp"], "ANY": 0}
 PROTOCOL_TEXTS = {number: f"/{word}" for word, number in PROTOCOL_WORDS.items()}
 _LONGEST = 200
+#: address, port, scope, number, rev-NAT id, protocol: as ``ServiceSlot`` begins
+_Front: TypeAlias = tuple[Address, int, str, int, int, int | None]
 
 
 def _frontend(frame: Frame) -> Form:
@@ -93,26 +96,27 @@ class FrontendRuns(_FrontendRuns):
     @staticmethod
     def _slots(rows: NDArray[Any]) -> list[ServiceSlot]:
         names = ("count", "holds", "held", "flags", "more_flags", "first")
-        return list(map(_numbered, *_front_columns(rows), *(rows[name].tolist() for name in names)))
+        return list(map(_numbered, _fronts(rows), *(rows[name].tolist() for name in names)))
 
 
-def _front_columns(rows: NDArray[Any]) -> list[list[Any]]:
-    """What is told of every slot: address, port, protocol, whether it is of the internal scope, number, rev-NAT id."""
-    return [
+def _fronts(rows: NDArray[Any]) -> Iterator[_Front]:
+    """What is told of every slot."""
+    return zip(
         addresses(rows, "front"),
         rows["front_port"].tolist(),
-        [proto or None if given else None for proto, given in _pairs_of(rows, "proto", "has_proto")],
-        rows["internal"].tolist(),
+        ["internal" if internal else "external" for internal in rows["internal"].tolist()],
         rows["slot"].tolist(),
         rows["rev_nat"].tolist(),
-    ]
+        [proto or None if given else None for proto, given in _pairs_of(rows, "proto", "has_proto")],
+        strict=True,
+    )
 
 
-def _columns(rows: NDArray[Any]) -> list[list[Any]]:
+def _columns(rows: NDArray[Any]) -> tuple[Iterator[_Front], list[str], list[tuple[str, ...]]]:
     """What ``_slot`` takes, of each row."""
     words = [_words(row) for row in rows["words"].tolist()] if rows["worded"].any() else [()] * len(rows)
     words = [some if is_there else () for some, is_there in zip(words, rows["worded"].tolist(), strict=True)]
-    return [*_front_columns(rows), _backends(rows), words]
+    return _fronts(rows), _backends(rows), words
 
 
 def _pairs_of(rows: NDArray[Any], name: str, other: str) -> list[tuple[Any, Any]]:
@@ -133,37 +137,17 @@ def _words(text: bytes) -> tuple[str, ...]:
     return tuple(word.strip() for word in words if word.strip())
 
 
-def _slot(  # noqa: PLR0917 - a row's columns
-    addr: Address,
-    port: int,
-    proto: int | None,
-    internal: int,
-    slot: int,
-    rev_nat: int,
-    backend: str,
-    words: tuple[str, ...],
-) -> ServiceSlot:
-    scope = "internal" if internal else "external"
+def _slot(front: _Front, backend: str, words: tuple[str, ...]) -> ServiceSlot:
+    _addr, _port, _scope, slot, _rev_nat, _proto = front
     if slot:
-        return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend=backend, flag_words=words)
-    return ServiceSlot(addr, port, scope, 0, rev_nat, proto, words[0] if words else None, flag_words=words)
+        return ServiceSlot(*front, backend=backend, flag_words=words)
+    return ServiceSlot(*front, words[0] if words else None, flag_words=words)
 
 
 def _numbered(  # noqa: PLR0917 - a row's columns
-    addr: Address,
-    port: int,
-    proto: int | None,
-    internal: int,
-    slot: int,
-    rev_nat: int,
-    count: int,
-    holds: int,
-    held: int,
-    flags: int,
-    more_flags: int,
-    first: int,
+    front: _Front, count: int, holds: int, held: int, flags: int, more_flags: int, first: int
 ) -> ServiceSlot:
-    scope, quarantined = "internal" if internal else "external", held if holds else None
+    addr, port, scope, slot, rev_nat, proto = front
     return service_slot(
         addr,
         port,
@@ -174,7 +158,7 @@ def _numbered(  # noqa: PLR0917 - a row's columns
         count=count,
         flags=flags | more_flags << 8,
         first=first,
-        quarantined=quarantined,
+        quarantined=held if holds else None,
     )
 
 

@@ -79,7 +79,7 @@ HEAD = re.compile(
 
 
 #: What none is without.
-_IN_HEAD: tuple[str, ...] = (
+_IN_HEAD = (
     "ADDRESS",
     "PROTO",
     "POLICY",
@@ -89,8 +89,9 @@ _IN_HEAD: tuple[str, ...] = (
     "LOOKUP",
     "Cookie",
     "TUNNEL",
+    "proto,direction",
+    "Endpoint ID: ",
 )
-_IN_HEAD += ("proto,direction", "Endpoint ID: ")
 
 
 def head_of(line: str) -> re.Match[str] | None:
